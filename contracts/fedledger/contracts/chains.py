@@ -1,0 +1,136 @@
+"""Development chains: find and start Anvil or Ganache, and stop them with the program that started them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fedledger.protocol.errors import ChainError
+
+ChainKind = Literal["anvil", "ganache"]
+START_TIMEOUT = 30.0
+
+
+@dataclass(frozen=True)
+class ChainProcess:
+    """A development chain that this program started."""
+
+    kind: ChainKind
+    url: str
+    process: subprocess.Popen[bytes]
+
+    def stop(self) -> None:
+        """Stop the chain and wait until it is gone."""
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def find_program(kind: ChainKind) -> str | None:
+    """Return the path of a chain's program: on PATH, else in a ``node_modules`` here or above, else None."""
+    found = shutil.which(kind)
+    if found is not None:
+        return found
+    here = Path.cwd()
+    for folder in (here, *here.parents, *Path(__file__).resolve().parents):
+        candidate = folder / "node_modules" / ".bin" / kind
+        if candidate.exists() and shutil.which("node") is not None:
+            return str(candidate)
+    return None
+
+
+def start_chain(
+    kind: ChainKind, port: int = 0, state: Path | None = None, detach: bool = False
+) -> ChainProcess:
+    """Start a development chain on the loopback address and wait until it answers.
+
+    Parameters
+    ----------
+    kind
+        ``"anvil"`` or ``"ganache"``.
+    port
+        TCP port; 0 picks a free one.
+    state
+        File (Anvil) or folder (Ganache) in which the chain keeps its state between starts.
+    detach
+        Leave the chain running when this program ends.
+
+    Raises
+    ------
+    ChainError
+        If the program is not there or does not answer in time.
+    """
+    program = find_program(kind)
+    if program is None:
+        package = "@foundry-rs/anvil" if kind == "anvil" else "ganache"
+        raise ChainError(
+            f"{kind} was found neither on PATH nor in node_modules.",
+            f"Install it with `npm install {package}`, or use --chain embedded.",
+        )
+    port = port or free_port()
+    arguments = [program, "--port", str(port), "--host", "127.0.0.1"]
+    if kind == "anvil":
+        arguments += ["--silent", "--balance", "1000000"]
+        arguments += ["--state", str(state)] if state is not None else []
+    else:
+        arguments += ["--logging.quiet", "--wallet.defaultBalance", "1000000", "--chain.hardfork", "shanghai"]
+        arguments += ["--wallet.deterministic", "--chain.chainId", "1337"]
+        arguments += ["--database.dbPath", str(state)] if state is not None else []
+    process = subprocess.Popen(
+        arguments,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "NO_COLOR": "1"},
+        start_new_session=detach,
+    )
+    url = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + START_TIMEOUT
+    while not _answers(url):
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            raise ChainError(
+                f"{kind} did not start on port {port}.", "Is the port taken? Try another with --port."
+            )
+        time.sleep(0.05)
+    return ChainProcess(kind, url, process)
+
+
+@contextlib.contextmanager
+def running_chain(kind: ChainKind, state: Path | None = None) -> Iterator[ChainProcess]:
+    """Run a development chain for the length of a ``with`` block."""
+    chain = start_chain(kind, state=state)
+    try:
+        yield chain
+    finally:
+        chain.stop()
+
+
+def free_port() -> int:
+    """Return a TCP port that is free on the loopback address."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _answers(url: str) -> bool:
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "eth_chainId", "params": []}).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=2) as response:
+            return "result" in json.load(response)
+    except (OSError, ValueError):
+        return False

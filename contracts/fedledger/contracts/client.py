@@ -1,0 +1,987 @@
+"""The one module that speaks web3: chains, transactions, and the ledger as typed methods.
+
+A :class:`Chain` sends transactions and answers questions about blocks; a :class:`Ledger` is the deployed contract
+seen through frozen dataclasses. Both work alike on an embedded chain and over HTTP.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cached_property
+from typing import Any, TypeVar
+
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+from eth_utils.address import to_checksum_address
+from eth_utils.crypto import keccak
+from hexbytes import HexBytes
+from requests.exceptions import ConnectionError as RequestsConnectionError
+from requests.exceptions import RequestException, Timeout
+from web3 import Web3
+from web3.exceptions import (
+    ContractLogicError,
+    ExtraDataLengthError,
+    TransactionNotFound,
+    Web3Exception,
+)
+from web3.middleware import ExtraDataToPOAMiddleware
+from web3.types import TxParams
+
+from fedledger.contracts.compile import Artifact, load_artifact
+from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.errors import ChainError
+from fedledger.protocol.reputation import LANES, Evidence, Opinion
+from fedledger.protocol.settlement import unpack_words
+from fedledger.protocol.verdicts import Verdict
+
+T = TypeVar("T")
+
+EMBEDDED = "embedded"
+DEVELOPMENT_CLIENTS = ("anvil", "ganache", "ethereumjs", "eth-tester", "ethereumtester", "hardhat")
+DEFAULT_GAS = 1_500_000
+MAX_GAS = 16_000_000
+LOG_PAGE = 2_000
+RECEIPT_TIMEOUT = 120.0
+# Both fork probes are answered by eth_call on init code: PUSH0, and a zero-length MCOPY.
+PUSH0_PROBE = "0x5f"
+WORD_BITS = 256
+
+
+class Phase(IntEnum):
+    """Phase of a task, as the ledger computes it from block time and from what was posted."""
+
+    ENROLLING = 0
+    IDLE = 1
+    COMMITTING = 2
+    REVEALING = 3
+    PROPOSING = 4
+    CHALLENGING = 5
+    SETTLEABLE = 6
+    OVERDUE = 7
+    FINISHED = 8
+
+
+class RoundStatus(IntEnum):
+    """What has become of a round."""
+
+    NONE = 0
+    OPEN = 1
+    PROPOSED = 2
+    SETTLED = 3
+    VOIDED = 4
+
+
+class RevertedError(ChainError):
+    """A transaction that the ledger refused; ``name`` and ``arguments`` are its custom error."""
+
+    def __init__(self, name: str, arguments: tuple[Any, ...], doing: str) -> None:
+        listed = ", ".join(_shown(argument) for argument in arguments)
+        super().__init__(f"The ledger refused {doing}: {name}({listed}).")
+        self.name = name
+        self.arguments = arguments
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of a transaction."""
+
+    hash: bytes
+    block: int
+    gas: int
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a chain is and can do."""
+
+    client: str
+    chain_id: int
+    development: bool
+    shanghai: bool
+    fee_market: bool
+    proof_of_authority: bool
+
+
+@dataclass(frozen=True)
+class ParticipantRecord:
+    """A registered participant."""
+
+    id: int
+    owner: str
+    signer: str
+    payout: str
+    stake: int
+    registered_at: int
+    exit_at: int
+
+
+@dataclass(frozen=True)
+class TaskParams:
+    """What a publisher posts; periods in seconds, money in wei, reputation in parts per million."""
+
+    spec: ContentRef
+    model: ContentRef
+    aggregator: str
+    rounds: int
+    quorum: int
+    min_participants: int
+    max_participants: int
+    enrol_period: int
+    commit_period: int
+    reveal_period: int
+    propose_period: int
+    challenge_window: int
+    max_unfinal: int
+    randomness: int
+    min_stake: int
+    min_reputation: int
+    bond: int
+    credit_unit: int
+    units_per_round: int
+
+    @property
+    def budget(self) -> int:
+        """Escrow that the task needs, in wei."""
+        return self.rounds * self.units_per_round * self.credit_unit
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """A task as the ledger holds it."""
+
+    id: int
+    publisher: str
+    params: TaskParams
+    enrol_deadline: int
+    enrolled: int
+    current_round: int
+    finalized_round: int
+    settled_rounds: int
+    spent_units: int
+    finished: bool
+    stop_settled: bool
+    latest_model: bytes
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """A round as the ledger holds it."""
+
+    index: int
+    status: RoundStatus
+    opened_at: int
+    opened_block: int
+    selected: int
+    committed: int
+    revealed: int
+    base_model: bytes
+    model: bytes
+
+
+@dataclass(frozen=True)
+class Reveal:
+    """A revealed update: which participant, which content, under which salt."""
+
+    participant: int
+    update: ContentRef
+    salt: bytes
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A proposed round outcome, as posted."""
+
+    model: ContentRef
+    state: ContentRef
+    report: ContentRef
+    stop: bool
+    verdict_words: tuple[int, ...]
+    share_words: tuple[int, ...]
+
+    @cached_property
+    def verdicts(self) -> dict[int, Verdict]:
+        """Verdicts by participant id."""
+        return unpack_words(self.verdict_words, self.share_words)[0]
+
+    @cached_property
+    def shares(self) -> dict[int, int]:
+        """Pay shares in units, by participant id."""
+        return unpack_words(self.verdict_words, self.share_words)[1]
+
+    def as_arguments(self) -> tuple[Any, ...]:
+        """Return the arguments of the ledger's ``proposeRound`` and ``settleRound`` after the round."""
+        refs = tuple((ref.digest, ref.length) for ref in (self.model, self.state, self.report))
+        return (*refs, self.stop), list(self.verdict_words), list(self.share_words)
+
+
+@dataclass(frozen=True)
+class Log:
+    """A decoded event of the ledger."""
+
+    event: str
+    arguments: dict[str, Any]
+    block: int
+    transaction: bytes
+    index: int
+
+
+class Chain:
+    """A chain that one can read and send transactions to.
+
+    Parameters
+    ----------
+    where
+        ``"embedded"``, or the URL of a node.
+    confirmations
+        Blocks on top of a transaction before it counts.
+    poll
+        Seconds between two looks for a receipt.
+
+    Raises
+    ------
+    ChainError
+        If no node answers, or the chain lacks what the contracts need.
+    """
+
+    def __init__(self, where: str = EMBEDDED, confirmations: int = 0, poll: float = 0.01) -> None:
+        self.where = where
+        self.confirmations = confirmations
+        self.poll = poll
+        self.web3, self._tester = _embedded() if where == EMBEDDED else (_remote(where), None)
+        self.capabilities = self._probe()
+        self._nonces: dict[str, int] = {}
+        self._lock = threading.RLock()
+
+    @property
+    def chain_id(self) -> int:
+        """The chain's id (``eth_chainId``)."""
+        return self.capabilities.chain_id
+
+    @property
+    def development(self) -> bool:
+        """Whether this is a development chain, whose accounts and time are free to use."""
+        return self.capabilities.development
+
+    def block_number(self) -> int:
+        """Return the number of the newest block."""
+        return self._ask(lambda: int(self.web3.eth.block_number))
+
+    def block(self, number: int | str = "latest", full: bool = False) -> dict[str, Any]:
+        """Return a block's fields as the node gives them."""
+        return dict(self._ask(lambda: self.web3.eth.get_block(number, full_transactions=full)))  # type: ignore[arg-type]
+
+    def receipt(self, transaction: bytes) -> dict[str, Any]:
+        """Return a transaction's receipt as the node gives it."""
+        return dict(self._ask(lambda: self.web3.eth.get_transaction_receipt(HexBytes(transaction))))
+
+    def now(self) -> int:
+        """Return the time of the newest block, in seconds."""
+        return int(self.block()["timestamp"])
+
+    def balance(self, address: str, block: int | str = "latest") -> int:
+        """Return the balance of an address in wei."""
+        return self._ask(lambda: int(self.web3.eth.get_balance(to_checksum_address(address), block)))  # type: ignore[arg-type]
+
+    def code(self, address: str) -> bytes:
+        """Return the code at an address."""
+        return self._ask(lambda: bytes(self.web3.eth.get_code(to_checksum_address(address))))
+
+    def storage(self, address: str, slot: int) -> bytes:
+        """Return the 32 bytes of a storage slot."""
+        return self._ask(lambda: bytes(self.web3.eth.get_storage_at(to_checksum_address(address), slot)))
+
+    def advance(self, seconds: int) -> None:
+        """Move a development chain's time forward and mine a block.
+
+        Raises
+        ------
+        ChainError
+            If the chain is not a development chain.
+        """
+        if not self.development:
+            raise ChainError(
+                "Only a development chain's time can be moved.", "Wait for the deadline instead."
+            )
+        if self._tester is not None:
+            self._tester.time_travel(self.now() + max(1, seconds))
+            self._tester.mine_block()
+        else:
+            self._rpc("evm_increaseTime", [seconds])
+            self._rpc("evm_mine", [])
+
+    def fund(self, address: str, wei: int) -> None:
+        """Bring an address to a balance of at least ``wei`` from a development chain's own accounts."""
+        if not self.development:
+            raise ChainError(
+                f"{address} has too little money.", "Send it some; only development chains hand it out."
+            )
+        missing = wei - self.balance(address)
+        if missing <= 0:
+            return
+        faucet = self._ask(lambda: self.web3.eth.accounts[0])
+        payment: TxParams = {
+            "from": faucet,
+            "to": to_checksum_address(address),
+            "value": missing,
+            "gas": 21_000,
+        }  # type: ignore[typeddict-item]
+        self._await(bytes(self._ask(lambda: self.web3.eth.send_transaction(payment))), "a payment")
+
+    def send(
+        self,
+        account: LocalAccount,
+        to: str | None,
+        data: bytes,
+        value: int = 0,
+        gas: int = DEFAULT_GAS,
+        doing: str = "a transaction",
+        explain: Callable[[bytes, str], ChainError] | None = None,
+    ) -> Receipt:
+        """Sign and send one transaction and wait until it is mined.
+
+        The transaction's hash is known before it is sent: when the connection breaks, the hash is looked up before
+        anything is sent again, so nothing runs twice.
+
+        Raises
+        ------
+        ChainError
+            If the chain refuses the transaction, or it fails; ``explain`` turns revert data into the error.
+        """
+        with self._lock:
+            nonce = self._nonces.get(account.address)
+            if nonce is None:
+                nonce = self._ask(lambda: self.web3.eth.get_transaction_count(account.address, "pending"))
+            transaction: dict[str, Any] = {
+                "chainId": self.chain_id,
+                "nonce": nonce,
+                "gas": min(gas, MAX_GAS),
+                "value": value,
+                "data": data,
+                **self._fees(),
+            }
+            if to is not None:
+                transaction["to"] = to_checksum_address(to)
+            signed = account.sign_transaction(transaction)
+            digest = bytes(signed.hash)
+            try:
+                self._submit(bytes(signed.raw_transaction), digest)
+            except (Web3Exception, ValueError, ChainError) as error:
+                self._nonces.pop(account.address, None)
+                raise self._failure(account, to, data, value, doing, explain, error) from error
+            self._nonces[account.address] = nonce + 1
+        receipt = self._await(digest, doing)
+        if receipt["status"] != 1:
+            raise self._failure(account, to, data, value, doing, explain, None)
+        return Receipt(digest, int(receipt["blockNumber"]), int(receipt["gasUsed"]))
+
+    def call(self, to: str, data: bytes, block: int | str = "latest") -> bytes:
+        """Return what a call answers."""
+        return self._ask(
+            lambda: bytes(self.web3.eth.call({"to": to_checksum_address(to), "data": data}, block))
+        )  # type: ignore[typeddict-item, arg-type]
+
+    def logs(
+        self, address: str, topics: Sequence[Any], first: int, last: int | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the logs of a contract in order, asking for a limited number of blocks at a time."""
+        last = self.block_number() if last is None else last
+        page = LOG_PAGE
+        while first <= last:
+            until = min(last, first + page - 1)
+            query = {
+                "address": to_checksum_address(address),
+                "fromBlock": first,
+                "toBlock": until,
+                "topics": list(topics),
+            }
+            try:
+                found = self._ask(lambda query=query: self.web3.eth.get_logs(query))  # type: ignore[misc]
+            except ChainError:
+                if page == 1:
+                    raise
+                page = max(1, page // 4)
+                continue
+            yield from (dict(log) for log in found)
+            first = until + 1
+
+    def _submit(self, raw: bytes, digest: bytes) -> None:
+        for attempt in range(5):
+            try:
+                self.web3.eth.send_raw_transaction(raw)
+                return
+            except (RequestsConnectionError, Timeout):
+                time.sleep(0.2 * 2**attempt)
+                if self._known(digest):
+                    return
+        raise ChainError(f"The chain at {self.where} does not answer.", "Start it again, then resume.")
+
+    def _known(self, digest: bytes) -> bool:
+        try:
+            self.web3.eth.get_transaction(HexBytes(digest))
+        except (TransactionNotFound, RequestException):
+            return False
+        return True
+
+    def _await(self, digest: bytes, doing: str) -> dict[str, Any]:
+        deadline = time.monotonic() + RECEIPT_TIMEOUT
+        while True:
+            try:
+                receipt = dict(self.web3.eth.get_transaction_receipt(HexBytes(digest)))
+                if self.block_number() >= receipt["blockNumber"] + self.confirmations:
+                    return receipt
+            except (TransactionNotFound, RequestsConnectionError, Timeout):
+                pass
+            if time.monotonic() > deadline:
+                raise ChainError(
+                    f"{doing} was not mined within {RECEIPT_TIMEOUT:.0f} s.", "Is the chain producing blocks?"
+                )
+            time.sleep(self.poll)
+
+    def _failure(
+        self,
+        account: LocalAccount,
+        to: str | None,
+        data: bytes,
+        value: int,
+        doing: str,
+        explain: Callable[[bytes, str], ChainError] | None,
+        cause: Exception | None,
+    ) -> ChainError:
+        call: dict[str, Any] = {"from": account.address, "data": data, "value": value}
+        if to is not None:
+            call["to"] = to_checksum_address(to)
+        try:
+            self.web3.eth.call(call)  # type: ignore[arg-type]
+        except Exception as error:
+            reverted = _revert_data(error)
+            if reverted and explain is not None:
+                return explain(reverted, doing)
+            cause = cause or error
+        reason = f": {cause}" if cause is not None else " for a reason that no longer holds"
+        return ChainError(f"The chain refused {doing}{reason}.")
+
+    def _fees(self) -> dict[str, int]:
+        if not self.capabilities.fee_market:
+            return {"gasPrice": self._ask(lambda: int(self.web3.eth.gas_price))}
+        base = int(self.block().get("baseFeePerGas", 0))
+        tip = 0 if base == 0 else 10**9
+        return {"maxFeePerGas": 2 * base + tip, "maxPriorityFeePerGas": tip, "type": 2}
+
+    def _probe(self) -> Capabilities:
+        client = str(self._ask(lambda: self.web3.client_version))
+        authority = False
+        try:
+            block = self.web3.eth.get_block("latest")
+        except ExtraDataLengthError:
+            self.web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)
+            authority = True
+            block = self.web3.eth.get_block("latest")
+        capabilities = Capabilities(
+            client=client,
+            chain_id=self._ask(lambda: int(self.web3.eth.chain_id)),
+            development=client.lower().startswith(DEVELOPMENT_CLIENTS),
+            shanghai=self._executes(PUSH0_PROBE),
+            fee_market="baseFeePerGas" in block,
+            proof_of_authority=authority,
+        )
+        if not capabilities.shanghai:
+            raise ChainError(
+                f"The chain ({client}) lacks PUSH0.", "Use one with the Shanghai upgrade or a later one."
+            )
+        return capabilities
+
+    def _executes(self, init_code: str) -> bool:
+        try:
+            self.web3.eth.call({"data": init_code})  # type: ignore[typeddict-item]
+        except Exception:
+            # Nodes report an invalid opcode in as many ways as there are nodes; each means "no".
+            return False
+        return True
+
+    def _rpc(self, method: str, params: list[Any]) -> Any:
+        answer = self._ask(lambda: self.web3.provider.make_request(method, params))  # type: ignore[arg-type, attr-defined]
+        if "error" in answer:
+            raise ChainError(f"{method} failed: {answer['error']}.")
+        return answer.get("result")
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        for attempt in range(5):
+            try:
+                return question()
+            except (RequestsConnectionError, Timeout):
+                time.sleep(0.1 * 2**attempt)
+            except (Web3Exception, ValueError) as error:
+                raise ChainError(f"The chain at {self.where} answered with an error: {error}.") from error
+        raise ChainError(
+            f"No chain answers at {self.where}.",
+            "Start one with `fedledger chain up anvil`, or check the URL.",
+        )
+
+
+class Ledger:
+    """The deployed ``FedLedger`` contract.
+
+    Parameters
+    ----------
+    chain
+        The chain that it is deployed on.
+    address
+        Its address.
+    first_block
+        The block of its deployment, from which logs are read.
+    """
+
+    def __init__(self, chain: Chain, address: str, first_block: int = 0) -> None:
+        self.chain = chain
+        self.address = to_checksum_address(address)
+        self.first_block = first_block
+        self._contract = chain.web3.eth.contract(
+            address=self.address, abi=_artifact().abi, decode_tuples=True
+        )
+
+    @classmethod
+    def deploy(cls, chain: Chain, account: LocalAccount, min_stake: int, exit_delay: int) -> Ledger:
+        """Deploy the contract; ``min_stake`` in wei, ``exit_delay`` in seconds."""
+        artifact = _artifact()
+        contract = chain.web3.eth.contract(abi=artifact.abi, bytecode=artifact.bytecode)
+        data = HexBytes(contract.constructor(min_stake, exit_delay).data_in_transaction)
+        receipt = chain.send(account, None, bytes(data), gas=12_000_000, doing="the deployment")
+        created = chain.receipt(receipt.hash)["contractAddress"]
+        return cls(chain, created, receipt.block)
+
+    # -- participants ------------------------------------------------------------------------------------------
+
+    def register(self, owner: LocalAccount, signer: str, payout: str, stake: int) -> Receipt:
+        """Register (or bring back) a participant with ``stake`` wei."""
+        return self._send(owner, "register", signer, payout, value=stake)
+
+    def rotate_signer(self, owner: LocalAccount, signer: str) -> Receipt:
+        """Replace the signer of the owner's participant."""
+        return self._send(owner, "rotateSigner", signer)
+
+    def participant_id(self, address: str) -> int | None:
+        """Return the id of the participant that an address owns or signs for, or None."""
+        for view in ("idOfOwner", "idOfSigner"):
+            try:
+                return int(self._view(view, to_checksum_address(address)))
+            except RevertedError:
+                continue
+        return None
+
+    def participant(self, participant_id: int) -> ParticipantRecord:
+        """Return a participant's record."""
+        p = self._view("participant", participant_id)
+        return ParticipantRecord(
+            participant_id, p.owner, p.signer, p.payout, p.stake, p.registeredAt, p.exitAt
+        )
+
+    def participant_count(self) -> int:
+        """Return how many participants were ever registered."""
+        return int(self._view("participantCount"))
+
+    def is_active(self, participant_id: int) -> bool:
+        """Return whether a participant is staked and not about to leave."""
+        return bool(self._view("isActive", participant_id))
+
+    # -- tasks -------------------------------------------------------------------------------------------------
+
+    def post_task(self, publisher: LocalAccount, params: TaskParams) -> int:
+        """Post a task with its whole budget in escrow and return its id."""
+        encoded = (
+            (params.spec.digest, params.spec.length),
+            (params.model.digest, params.model.length),
+            params.aggregator,
+            "0x" + "00" * 20,
+            params.rounds,
+            params.quorum,
+            params.min_participants,
+            params.max_participants,
+            params.enrol_period,
+            params.commit_period,
+            params.reveal_period,
+            params.propose_period,
+            params.challenge_window,
+            params.max_unfinal,
+            0,
+            params.randomness,
+            params.min_stake,
+            params.min_reputation,
+            params.bond,
+            params.credit_unit,
+            params.units_per_round,
+        )
+        receipt = self._send(publisher, "postTask", encoded, value=params.budget)
+        (log,) = self.events(["TaskPosted"], first=receipt.block, last=receipt.block)
+        return int(log.arguments["task"])
+
+    def enrol(self, account: LocalAccount, task: int) -> Receipt:
+        """Enrol the account's participant in a task."""
+        return self._send(account, "enrol", task)
+
+    def task(self, task: int) -> TaskRecord:
+        """Return a task's record.
+
+        Raises
+        ------
+        ChainError
+            If the ledger has no such task.
+        """
+        t = self._view("task", task)
+        p = t.params
+        params = TaskParams(
+            spec=_ref(p.spec),
+            model=_ref(p.model),
+            aggregator=p.aggregator,
+            rounds=p.rounds,
+            quorum=p.quorum,
+            min_participants=p.minParticipants,
+            max_participants=p.maxParticipants,
+            enrol_period=p.enrolPeriod,
+            commit_period=p.commitPeriod,
+            reveal_period=p.revealPeriod,
+            propose_period=p.proposePeriod,
+            challenge_window=p.challengeWindow,
+            max_unfinal=p.maxUnfinal,
+            randomness=p.randomness,
+            min_stake=p.minStake,
+            min_reputation=p.minReputation,
+            bond=p.bond,
+            credit_unit=p.creditUnit,
+            units_per_round=p.unitsPerRound,
+        )
+        return TaskRecord(
+            id=task,
+            publisher=t.publisher,
+            params=params,
+            enrol_deadline=t.enrolDeadline,
+            enrolled=t.enrolled,
+            current_round=t.currentRound,
+            finalized_round=t.finalizedRound,
+            settled_rounds=t.settledRounds,
+            spent_units=t.spentUnits,
+            finished=t.finished,
+            stop_settled=t.stopSettled,
+            latest_model=bytes(t.latestModel),
+        )
+
+    def task_count(self) -> int:
+        """Return how many tasks were ever posted."""
+        return int(self._view("taskCount"))
+
+    def phase(self, task: int) -> Phase:
+        """Return the phase of a task's current round."""
+        return Phase(self._view("phase", task))
+
+    def beacon(self, task: int) -> bytes:
+        """Return the task's randomness beacon."""
+        return bytes(self._view("beacon", task))
+
+    def enrolled(self, task: int) -> list[int]:
+        """Return the ids of the participants enrolled in a task."""
+        return self._members("enrolledWord", task)
+
+    def finish_task(self, account: LocalAccount, task: int) -> Receipt:
+        """End a task and release what is left of its budget."""
+        return self._send(account, "finishTask", task)
+
+    # -- rounds ------------------------------------------------------------------------------------------------
+
+    def round(self, task: int, index: int) -> RoundRecord:
+        """Return a round's record."""
+        r = self._view("round", task, index)
+        return RoundRecord(
+            index=index,
+            status=RoundStatus(r.status),
+            opened_at=r.openedAt,
+            opened_block=r.openedBlock,
+            selected=r.selected,
+            committed=r.committed,
+            revealed=r.revealed,
+            base_model=bytes(r.baseModel),
+            model=bytes(r.modelDigest),
+        )
+
+    def selected(self, task: int, index: int) -> list[int]:
+        """Return the ids of the participants selected for a round."""
+        return self._members("selectedWord", task, index)
+
+    def committed(self, task: int, index: int) -> list[int]:
+        """Return the ids of the participants that committed in a round."""
+        return self._members("committedWord", task, index)
+
+    def revealed(self, task: int, index: int) -> list[int]:
+        """Return the ids of the participants that revealed in a round."""
+        return self._members("revealedWord", task, index)
+
+    def open_round(self, account: LocalAccount, task: int, selected: Sequence[int]) -> Receipt:
+        """Open the next round for the selected participants."""
+        words: dict[int, int] = {}
+        for participant in selected:
+            word, bit = divmod(participant, WORD_BITS)
+            words[word] = words.get(word, 0) | 1 << bit
+        indices = sorted(words)
+        return self._send(account, "openRound", task, indices, [words[i] for i in indices])
+
+    def commit_update(self, account: LocalAccount, task: int, index: int, commitment: bytes) -> Receipt:
+        """Commit to an update."""
+        return self._send(account, "commitUpdate", task, index, commitment, gas=250_000)
+
+    def reveal_update(
+        self, account: LocalAccount, task: int, index: int, update: ContentRef, salt: bytes
+    ) -> Receipt:
+        """Reveal an update that was committed to."""
+        return self._send(
+            account, "revealUpdate", task, index, (update.digest, update.length), salt, gas=250_000
+        )
+
+    def propose_round(
+        self, account: LocalAccount, task: int, index: int, proposal: Proposal, bond: int
+    ) -> Receipt:
+        """Propose a round's outcome; ``bond`` wei are added to the aggregator's free balance first."""
+        gas = DEFAULT_GAS + 30_000 * LANES * len(proposal.verdict_words)
+        return self._send(account, "proposeRound", task, index, *proposal.as_arguments(), value=bond, gas=gas)
+
+    def settle_round(self, account: LocalAccount, task: int, index: int, proposal: Proposal) -> Receipt:
+        """Apply a proposed round after its challenge window."""
+        gas = DEFAULT_GAS + 30_000 * LANES * len(proposal.verdict_words)
+        return self._send(account, "settleRound", task, index, *proposal.as_arguments(), gas=gas)
+
+    def void_round(self, account: LocalAccount, task: int, index: int) -> Receipt:
+        """Void an overdue round."""
+        return self._send(account, "voidRound", task, index)
+
+    def reveals(self, task: int, index: int) -> list[Reveal]:
+        """Return a round's reveals, from its logs."""
+        logs = self.events(
+            ["UpdateRevealed"], self.round(task, index).opened_block, task=task, round_index=index
+        )
+        return [
+            Reveal(int(a["participant"]), ContentRef(bytes(a["digest"]), int(a["length"])), bytes(a["salt"]))
+            for a in (log.arguments for log in logs)
+        ]
+
+    def proposal(self, task: int, index: int) -> Proposal:
+        """Return the proposal that stands for a round, from its logs.
+
+        Raises
+        ------
+        ChainError
+            If the round was not proposed.
+        """
+        logs = list(
+            self.events(["RoundProposed"], self.round(task, index).opened_block, task=task, round_index=index)
+        )
+        if not logs:
+            raise ChainError(f"Round {index} of task {task} has not been proposed.")
+        return decode_proposal(logs[-1].arguments)
+
+    # -- evidence and money ------------------------------------------------------------------------------------
+
+    def evidence(self, publisher: str, participant_id: int) -> Evidence:
+        """Return a participant's evidence with a publisher."""
+        return Evidence(*(int(count) for count in self._view("evidence", publisher, participant_id)))
+
+    def opinion(self, publisher: str, participant_id: int) -> tuple[Opinion, int]:
+        """Return the opinion that the ledger computes, and the reputation in parts per million."""
+        belief, disbelief, uncertainty, reputation = self._view("opinion", publisher, participant_id)
+        return Opinion(int(belief), int(disbelief), int(uncertainty)), int(reputation)
+
+    def credit(self, task: int, participant_id: int) -> int:
+        """Return the credit, in units, that a participant may withdraw from a task."""
+        return int(self._view("creditOf", task, participant_id))
+
+    def withdraw_credit(self, account: LocalAccount, task: int, participant_id: int) -> Receipt:
+        """Pay a participant's credit out to its payout address."""
+        return self._send(account, "withdrawCredit", task, participant_id)
+
+    def free_balance(self, address: str) -> int:
+        """Return the wei that an address may withdraw."""
+        return int(self._view("balanceOf", to_checksum_address(address)))
+
+    def withdraw(self, account: LocalAccount, to: str) -> Receipt:
+        """Withdraw the account's free balance."""
+        return self._send(account, "withdraw", to)
+
+    # -- logs --------------------------------------------------------------------------------------------------
+
+    def events(
+        self,
+        names: Sequence[str] = (),
+        first: int | None = None,
+        last: int | None = None,
+        task: int | None = None,
+        round_index: int | None = None,
+    ) -> Iterator[Log]:
+        """Yield decoded events in order; all of them unless names, a task or a round are given."""
+        chosen = [_events()[name] for name in names] or list(_events().values())
+        topics: list[Any] = [[event.topic for event in chosen]]
+        if task is not None:
+            topics.append("0x" + task.to_bytes(32, "big").hex())
+            if round_index is not None:
+                topics.append("0x" + round_index.to_bytes(32, "big").hex())
+        start = self.first_block if first is None else first
+        for log in self.chain.logs(self.address, topics, start, last):
+            yield decode_log(log)
+
+    # -- plumbing ----------------------------------------------------------------------------------------------
+
+    def _members(self, view: str, *arguments: int) -> list[int]:
+        members: list[int] = []
+        for word in range(-(-self.participant_count() // WORD_BITS)):
+            bits = int(self._view(view, *arguments, word))
+            members += [word * WORD_BITS + bit for bit in range(bits.bit_length()) if bits >> bit & 1]
+        return members
+
+    def _view(self, name: str, *arguments: Any) -> Any:
+        try:
+            return self.chain._ask(lambda: getattr(self._contract.functions, name)(*arguments).call())
+        except ChainError as error:
+            reverted = _revert_data(error.__cause__) if error.__cause__ is not None else b""
+            if reverted:
+                raise explain_revert(reverted, f"the question {name}") from error
+            raise
+
+    def _send(
+        self, account: LocalAccount, name: str, *arguments: Any, value: int = 0, gas: int = DEFAULT_GAS
+    ) -> Receipt:
+        data = HexBytes(self._contract.encode_abi(name, args=list(arguments)))
+        return self.chain.send(
+            account, self.address, bytes(data), value=value, gas=gas, doing=name, explain=explain_revert
+        )
+
+
+@dataclass(frozen=True)
+class _Event:
+    name: str
+    topic: str
+    abi: dict[str, Any]
+
+
+def load_account(key: bytes) -> LocalAccount:
+    """Return the account of a private key."""
+    account: LocalAccount = Account.from_key(key)
+    return account
+
+
+def decode_log(log: dict[str, Any]) -> Log:
+    """Decode a raw log of the ledger.
+
+    Raises
+    ------
+    ChainError
+        If the log is of no event of the ledger.
+    """
+    topic = HexBytes(log["topics"][0]).to_0x_hex() if log["topics"] else ""
+    event = next((event for event in _events().values() if event.topic == topic), None)
+    if event is None:
+        raise ChainError(f"The log {topic} is of no event that this release knows.")
+    decoded = _codec_contract().events[event.name]().process_log(log)
+    return Log(
+        event.name,
+        dict(decoded["args"]),
+        int(log["blockNumber"]),
+        bytes(HexBytes(log["transactionHash"])),
+        int(log["logIndex"]),
+    )
+
+
+def decode_proposal(arguments: dict[str, Any]) -> Proposal:
+    """Return the proposal of a ``RoundProposed`` event."""
+    p = arguments["proposal"]
+    fields = p if isinstance(p, dict) else p._asdict()
+    return Proposal(
+        model=_ref(fields["model"]),
+        state=_ref(fields["state"]),
+        report=_ref(fields["report"]),
+        stop=bool(fields["stop"]),
+        verdict_words=tuple(int(word) for word in arguments["verdictWords"]),
+        share_words=tuple(int(word) for word in arguments["shareWords"]),
+    )
+
+
+def explain_revert(data: bytes, doing: str) -> ChainError:
+    """Turn revert data into a typed error by the contract's ABI."""
+    for entry in _artifact().abi:
+        if entry["type"] != "error":
+            continue
+        types = [_abi_type(item) for item in entry["inputs"]]
+        if keccak(text=f"{entry['name']}({','.join(types)})")[:4] == data[:4]:
+            from eth_abi.abi import decode
+
+            return RevertedError(entry["name"], tuple(decode(types, data[4:])), doing)
+    return ChainError(f"The ledger refused {doing}: 0x{data.hex()}.")
+
+
+def _embedded() -> tuple[Web3, Any]:
+    from eth_tester import EthereumTester, PyEVMBackend
+    from web3 import EthereumTesterProvider
+
+    mnemonic = "test test test test test test test test test test test junk"
+    backend = PyEVMBackend.from_mnemonic(
+        mnemonic, num_accounts=1, genesis_state_overrides={"balance": 10**24}
+    )
+    tester = EthereumTester(backend)
+    return Web3(EthereumTesterProvider(tester)), tester
+
+
+def _remote(url: str) -> Web3:
+    if not url.startswith(("http://", "https://")):
+        raise ChainError(
+            f"{url!r} is no chain.", "Give embedded, anvil, ganache, or a URL such as http://127.0.0.1:8545."
+        )
+    return Web3(Web3.HTTPProvider(url, request_kwargs={"timeout": 30}, exception_retry_configuration=None))
+
+
+def _artifact() -> Artifact:
+    return load_artifact("FedLedger")
+
+
+_EVENTS: dict[str, _Event] = {}
+
+
+def _events() -> dict[str, _Event]:
+    if not _EVENTS:
+        for entry in _artifact().abi:
+            if entry["type"] == "event":
+                types = ",".join(_abi_type(item) for item in entry["inputs"])
+                topic = "0x" + keccak(text=f"{entry['name']}({types})").hex()
+                _EVENTS[entry["name"]] = _Event(entry["name"], topic, entry)
+    return _EVENTS
+
+
+def _codec_contract() -> Any:
+    return Web3().eth.contract(abi=_artifact().abi)
+
+
+def _abi_type(item: dict[str, Any]) -> str:
+    kind = str(item["type"])
+    if not kind.startswith("tuple"):
+        return kind
+    return f"({','.join(_abi_type(part) for part in item['components'])}){kind[5:]}"
+
+
+def _ref(value: Any) -> ContentRef:
+    fields = value if isinstance(value, dict) else value._asdict()
+    return ContentRef(bytes(fields["digest"]), int(fields["length"]))
+
+
+def _revert_data(error: BaseException | None) -> bytes:
+    candidates: list[Any] = []
+    if isinstance(error, ContractLogicError):
+        candidates += [error.data]
+    candidates += list(getattr(error, "args", ()))
+    for candidate in candidates:
+        found = candidate.get("result", candidate.get("data")) if isinstance(candidate, dict) else candidate
+        if isinstance(found, str) and found.startswith("0x") and len(found) >= 10:
+            return bytes.fromhex(found[2:])
+        if isinstance(found, bytes) and len(found) >= 4:
+            return bytes(found)
+    return b""
+
+
+def _shown(argument: Any) -> str:
+    return "0x" + argument.hex() if isinstance(argument, bytes) else str(argument)

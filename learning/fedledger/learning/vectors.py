@@ -1,0 +1,242 @@
+"""A model's parameters as views of one flat vector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedledger.protocol.errors import ConfigError
+
+ALIGNMENT = 16
+"""Alignment of each tensor in the flat vector, in float32 elements (64 bytes)."""
+
+Float32Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a model's tensors lie, packed (without padding) and aligned (each on a 64-byte boundary).
+
+    The packed vector holds the tensors in the order of their names. The aligned vector holds the trainable
+    parameters first, so that one slice of it is everything that a solver may change.
+
+    Attributes
+    ----------
+    names
+        Sorted names of the parameters and persistent float buffers.
+    shapes
+        Their shapes.
+    offsets
+        Their first elements in the aligned vector.
+    trainable
+        Length of the aligned vector's prefix that holds the trainable parameters.
+    length
+        Length of the aligned vector.
+    """
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    offsets: tuple[int, ...]
+    trainable: int
+    length: int
+
+    @classmethod
+    def of(cls, module: torch.nn.Module) -> Layout:
+        """Return the layout of a module.
+
+        Raises
+        ------
+        ConfigError
+            If the module has no trainable parameter, or a parameter or float buffer that is not float32.
+        """
+        tensors = _travelling(module)
+        offsets: dict[str, int] = {}
+        end = trainable = 0
+        for name in sorted(tensors, key=lambda name: (not tensors[name].requires_grad, name)):
+            offsets[name] = end
+            end += -(-tensors[name].numel() // ALIGNMENT) * ALIGNMENT
+            trainable = end if tensors[name].requires_grad else trainable
+        if not trainable:
+            raise ConfigError("The model has no trainable parameter.", "Add one, or set requires_grad.")
+        names = tuple(sorted(tensors))
+        shapes = tuple(tuple(tensors[name].shape) for name in names)
+        return cls(names, shapes, tuple(offsets[name] for name in names), trainable, end)
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of elements of each tensor."""
+        return tuple(prod(shape) for shape in self.shapes)
+
+    @cached_property
+    def places(self) -> list[tuple[slice, slice]]:
+        """Slice of each tensor in the packed vector, and in the aligned one."""
+        starts = accumulate(self.sizes[:-1], initial=0)
+        parts = zip(starts, self.offsets, self.sizes, strict=True)
+        return [(slice(start, start + n), slice(offset, offset + n)) for start, offset, n in parts]
+
+    @cached_property
+    def dimension(self) -> int:
+        """Number of coordinates d of the packed vector."""
+        return sum(self.sizes)
+
+    def named(self, vector: Float32Array) -> dict[str, Float32Array]:
+        """Return the tensors of a packed vector as views of it.
+
+        Raises
+        ------
+        ConfigError
+            If the vector is not float32 of length ``dimension``.
+        """
+        self.check(vector)
+        parts = zip(self.names, self.shapes, self.places, strict=True)
+        return {name: vector[packed].reshape(shape) for name, shape, (packed, _) in parts}
+
+    def from_named(self, tensors: Mapping[str, NDArray[Any]]) -> Float32Array:
+        """Return the packed vector of named float32 tensors.
+
+        Raises
+        ------
+        ConfigError
+            If a name, shape or dtype is not the layout's.
+        """
+        if set(tensors) != set(self.names):
+            odd = ", ".join(sorted(set(tensors) ^ set(self.names)))
+            raise ConfigError(
+                f"The model and the tensors differ in {odd}.", "Use the model of the task's spec."
+            )
+        for name, shape in zip(self.names, self.shapes, strict=True):
+            given = tensors[name]
+            if given.shape != shape or given.dtype != np.float32:
+                found = f"{given.dtype}{list(given.shape)}, not float32{list(shape)}"
+                raise ConfigError(f"The tensor {name} is {found}.", "Use the model of the task's spec.")
+        return np.concatenate([tensors[name].ravel() for name in self.names]).astype(np.float32, copy=False)
+
+    def check(self, vector: NDArray[Any]) -> None:
+        """Raise ConfigError unless ``vector`` is float32 of length ``dimension``."""
+        if vector.shape != (self.dimension,) or vector.dtype != np.float32:
+            found = f"{vector.dtype}{list(vector.shape)}"
+            raise ConfigError(
+                f"The vector is {found}, the model's is float32[{self.dimension}].",
+                "Use the model of the task's spec.",
+            )
+
+
+class FlatModel:
+    """A module whose parameters, float buffers and gradients are views of two flat tensors.
+
+    The module is moved to the CPU and changed in place. Tied parameters stay tied. Integer buffers and
+    non-persistent ones do not travel: `load` sets them back to what they were here, so that a model is a
+    function of its vector alone.
+
+    Parameters
+    ----------
+    module
+        The module; keep using it through this object.
+
+    Attributes
+    ----------
+    module
+        The module.
+    layout
+        Where its tensors lie.
+    trainable
+        float32[layout.trainable]: the trainable parameters and their padding, which stays zero.
+    gradient
+        Of the same shape: what ``backward`` adds to.
+
+    Raises
+    ------
+    ConfigError
+        If the module's tensors are not float32, or none is trainable.
+    """
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self.module = module.cpu()
+        self.layout = Layout.of(module)
+        self._flat = torch.zeros(self.layout.length)
+        self._values: Float32Array = self._flat.numpy()
+        self.trainable = self._flat[: self.layout.trainable]
+        self.gradient = torch.zeros(self.layout.trainable)
+        self._places = self.layout.places
+        self._buffers: list[tuple[torch.nn.Module, str, torch.Tensor]] = []
+        tensors = _travelling(module)
+        for name, shape, (_, place) in zip(self.layout.names, self.layout.shapes, self._places, strict=True):
+            tensor, view = tensors[name], self._flat[place].view(shape)
+            view.copy_(tensor.detach())
+            if isinstance(tensor, torch.nn.Parameter):
+                tensor.data = view
+                tensor.grad = self.gradient[place].view(shape) if tensor.requires_grad else None
+            else:
+                owner, key = _owner(module, name)
+                owner._buffers[key] = view
+                self._buffers.append((owner, key, view))
+        self._kept = [
+            (*_owner(module, name), buffer.detach().clone())
+            for name, buffer in module.named_buffers()
+            if name not in tensors
+        ]
+
+    def vector(self) -> Float32Array:
+        """Return a copy of the model as a packed float32[d]."""
+        self._rejoin()
+        packed = np.empty(self.layout.dimension, np.float32)
+        for packed_at, aligned_at in self._places:
+            packed[packed_at] = self._values[aligned_at]
+        return packed
+
+    def load(self, vector: Float32Array) -> None:
+        """Set the model to a packed float32[d]; raises ConfigError if it is anything else."""
+        self.layout.check(vector)
+        self._rejoin()
+        for packed_at, aligned_at in self._places:
+            self._values[aligned_at] = vector[packed_at]
+        for owner, key, buffer in self._kept:
+            owner._buffers[key] = buffer.clone()
+
+    def named(self, vector: Float32Array) -> dict[str, Float32Array]:
+        """Return the tensors of a packed vector; see `Layout.named`."""
+        return self.layout.named(vector)
+
+    def from_named(self, tensors: Mapping[str, NDArray[Any]]) -> Float32Array:
+        """Return the packed vector of named tensors; see `Layout.from_named`."""
+        return self.layout.from_named(tensors)
+
+    def _rejoin(self) -> None:
+        # A forward pass may assign a buffer instead of writing into it; the new value must not get lost.
+        for owner, key, view in self._buffers:
+            current = owner._buffers[key]
+            if current is not view:
+                if current is None or current.shape != view.shape:
+                    raise ConfigError(
+                        f"The buffer {key} changed its shape.", "Keep float buffers' shapes fixed."
+                    )
+                view.copy_(current.detach())
+                owner._buffers[key] = view
+
+
+def _owner(module: torch.nn.Module, name: str) -> tuple[torch.nn.Module, str]:
+    path, _, key = name.rpartition(".")
+    return module.get_submodule(path), key
+
+
+def _travelling(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    persistent = module.state_dict(keep_vars=True).keys()
+    tensors: dict[str, torch.Tensor] = dict(module.named_parameters())
+    for name, buffer in module.named_buffers():
+        if name in persistent and (buffer.is_floating_point() or buffer.is_complex()):
+            tensors[name] = buffer
+    for name, tensor in tensors.items():
+        if tensor.dtype != torch.float32 or isinstance(tensor, torch.nn.UninitializedParameter):
+            kind = "uninitialised" if isinstance(tensor, torch.nn.UninitializedParameter) else tensor.dtype
+            raise ConfigError(
+                f"The tensor {name} is {kind}.", "Build the model with float32 tensors of fixed shape."
+            )
+    return tensors

@@ -1,0 +1,50 @@
+"""Canonical JSON (RFC 8785): equal documents have equal bytes, so they have equal content ids."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import rfc8785
+
+from fedledger.protocol.errors import ConfigError
+
+MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
+
+
+def encode(document: Any) -> bytes:
+    """Return the canonical bytes of a JSON document.
+
+    Raises
+    ------
+    ConfigError
+        If the document holds something JSON cannot: NaN, an infinity, or an integer beyond 2^53.
+    """
+    try:
+        return rfc8785.dumps(document)
+    except rfc8785.CanonicalizationError as error:
+        raise ConfigError(f"The document has no canonical form: {error}.") from error
+
+
+def decode(data: bytes, limit: int = MAX_DOCUMENT_BYTES) -> Any:
+    """Return the document of canonical bytes.
+
+    Raises
+    ------
+    ValueError
+        If the bytes are longer than ``limit``, are not JSON, or are not in canonical form.
+    """
+    if len(data) > limit:
+        raise ValueError(f"the document has {len(data)} bytes, the limit is {limit}")
+    try:
+        document = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+        canonical = rfc8785.dumps(document)
+    except (UnicodeDecodeError, RecursionError, rfc8785.CanonicalizationError) as error:
+        raise ValueError(f"not canonical JSON: {error}") from error
+    if canonical != data:
+        raise ValueError("not canonical JSON: the same document has other canonical bytes")
+    return document
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")

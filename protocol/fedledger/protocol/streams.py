@@ -1,0 +1,77 @@
+"""Random streams that depend on the spec, a purpose, the round and an address, and on nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+
+
+class Stream:
+    """Uniform integers from SHA-256 in counter mode, the same in every version of every library.
+
+    Parameters
+    ----------
+    seed
+        32 bytes; see :func:`derive_seed`.
+    """
+
+    def __init__(self, seed: bytes) -> None:
+        self._seed = seed
+        self._counter = 0
+        self._buffer = b""
+
+    def bytes(self, count: int) -> bytes:
+        """Return the next ``count`` bytes."""
+        while len(self._buffer) < count:
+            self._buffer += hashlib.sha256(self._seed + self._counter.to_bytes(8, "big")).digest()
+            self._counter += 1
+        taken, self._buffer = self._buffer[:count], self._buffer[count:]
+        return taken
+
+    def below(self, bound: int) -> int:
+        """Return an integer uniform over ``0 … bound − 1`` (rejection sampling, so without bias)."""
+        size = (bound.bit_length() + 7) // 8 + 1
+        limit = 256**size - 256**size % bound
+        while True:
+            draw = int.from_bytes(self.bytes(size), "big")
+            if draw < limit:
+                return draw % bound
+
+    def sample(self, items: Sequence[T], count: int) -> list[T]:
+        """Return ``count`` distinct items, uniform over subsets (partial Fisher-Yates shuffle)."""
+        pool = list(items)
+        for position in range(count):
+            other = position + self.below(len(pool) - position)
+            pool[position], pool[other] = pool[other], pool[position]
+        return pool[:count]
+
+
+def derive_seed(spec_digest: bytes, purpose: str, round_index: int = 0, address: str = "") -> bytes:
+    """Return the seed of the stream for a purpose, a round and an address of the task with this spec."""
+    parts = (
+        b"fedledger/1",
+        spec_digest,
+        purpose.encode(),
+        round_index.to_bytes(8, "big"),
+        address.lower().encode(),
+    )
+    return hashlib.sha256(b"".join(len(part).to_bytes(4, "big") + part for part in parts)).digest()
+
+
+def stream(spec_digest: bytes, purpose: str, round_index: int = 0, address: str = "") -> Stream:
+    """Return the exact-layer stream: what it draws is replayed by audits."""
+    return Stream(derive_seed(spec_digest, purpose, round_index, address))
+
+
+def generator(
+    spec_digest: bytes, purpose: str, round_index: int = 0, address: str = ""
+) -> np.random.Generator:
+    """Return a NumPy generator for what nobody replays: shuffling and noise in local training."""
+    return np.random.Generator(
+        np.random.PCG64(int.from_bytes(derive_seed(spec_digest, purpose, round_index, address)))
+    )

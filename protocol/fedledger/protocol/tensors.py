@@ -1,0 +1,114 @@
+"""The one encoding of tensors: the safetensors format, restricted so that equal tensors have equal bytes.
+
+Names are sorted, offsets are contiguous in that order, numbers are little endian, the JSON header has no
+white space and is padded with spaces to a multiple of eight bytes. Any safetensors reader opens the files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+DTYPES = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8"), "U8": np.dtype("<u1")}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+MAX_HEADER_BYTES = 1024 * 1024
+MAX_RANK = 8
+
+
+class TensorFormatError(ValueError):
+    """The bytes are not a canonical tensor file."""
+
+
+def encode(tensors: Mapping[str, NDArray[np.generic]]) -> bytes:
+    """Return the canonical bytes of named tensors.
+
+    Parameters
+    ----------
+    tensors
+        Arrays of dtype float32, int64 or uint8, by name.
+
+    Raises
+    ------
+    TypeError
+        If a tensor has another dtype.
+    """
+    header: dict[str, object] = {}
+    parts: list[bytes] = []
+    offset = 0
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        dtype = array.dtype.newbyteorder("<")
+        if dtype not in NAMES:
+            raise TypeError(f"tensor {name!r} has dtype {array.dtype}; allowed are float32, int64, uint8")
+        data = array.astype(dtype, copy=False).tobytes()
+        header[name] = _entry(NAMES[dtype], np.shape(tensors[name]), offset, len(data))
+        parts.append(data)
+        offset += len(data)
+    return b"".join((_header_bytes(header), *parts))
+
+
+def decode(data: bytes | memoryview) -> dict[str, NDArray[np.generic]]:
+    """Return the tensors of a canonical file as read-only views of its bytes, in name order.
+
+    Raises
+    ------
+    TensorFormatError
+        If the bytes are anything but the canonical encoding of some tensors. Nothing is allocated from sizes
+        that the header claims.
+    """
+    view = memoryview(data)
+    if len(view) < 8:
+        raise TensorFormatError("shorter than the header's length field")
+    length = int.from_bytes(view[:8], "little")
+    if length > MAX_HEADER_BYTES or 8 + length > len(view):
+        raise TensorFormatError(f"the header claims {length} bytes")
+    raw = bytes(view[8 : 8 + length])
+    try:
+        header = json.loads(raw.decode("ascii"))
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise TensorFormatError(f"the header is not JSON: {error}") from error
+    if not isinstance(header, dict):
+        raise TensorFormatError("the header is not an object")
+    tensors: dict[str, NDArray[np.generic]] = {}
+    canonical: dict[str, object] = {}
+    offset = 8 + length
+    for name, entry in header.items():
+        dtype, shape = _dtype_and_shape(name, entry)
+        size = prod(shape) * dtype.itemsize
+        if offset + size > len(view):
+            raise TensorFormatError(f"tensor {name!r} ends after the file")
+        canonical[name] = _entry(NAMES[dtype], shape, offset - 8 - length, size)
+        array = np.frombuffer(view[offset : offset + size], dtype=dtype).reshape(shape)
+        array.flags.writeable = False
+        tensors[name] = array
+        offset += size
+    if offset != len(view):
+        raise TensorFormatError(f"{len(view) - offset} bytes follow the last tensor")
+    if list(header) != sorted(header) or _header_bytes(canonical) != bytes(view[: 8 + length]):
+        raise TensorFormatError("the header is not in canonical form")
+    return tensors
+
+
+def _entry(dtype: str, shape: tuple[int, ...], offset: int, size: int) -> dict[str, object]:
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, offset + size]}
+
+
+def _header_bytes(header: Mapping[str, object]) -> bytes:
+    raw = json.dumps(header, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+    raw += b" " * (-len(raw) % 8)
+    return len(raw).to_bytes(8, "little") + raw
+
+
+def _dtype_and_shape(name: str, entry: object) -> tuple[np.dtype[np.generic], tuple[int, ...]]:
+    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str) or entry["dtype"] not in DTYPES:
+        raise TensorFormatError(f"tensor {name!r} has no dtype that is allowed")
+    shape = entry.get("shape")
+    if not isinstance(shape, list) or len(shape) > MAX_RANK:
+        raise TensorFormatError(f"tensor {name!r} has no shape")
+    if not all(type(extent) is int and 0 <= extent < 2**40 for extent in shape):
+        raise TensorFormatError(f"tensor {name!r} has an impossible shape")
+    return DTYPES[entry["dtype"]], tuple(shape)

@@ -1,0 +1,45 @@
+"""How an update is judged: accepted, absent, or refused for a reason that the ledger records as one byte."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+FIRST_REFUSAL = 16
+
+
+class Verdict(IntEnum):
+    """Codes of a verdict; 16 and above refuse an update that was revealed."""
+
+    NONE = 0
+    ACCEPTED = 1
+    MISSED = 2
+    LATE = 3
+    MALFORMED = 16
+    WRONG_SHAPE = 17
+    NOT_FINITE = 18
+    OUT_OF_RANGE = 19
+    OVERSIZE = 20
+    WRONG_BASE = 21
+    BAD_DIGEST = 22
+    BAD_SIGNATURE = 23
+    REPLAYED = 24
+    UNAVAILABLE = 25
+    HELD_OUT = 32
+    COSINE = 33
+    NORM = 34
+    DUPLICATE = 35
+
+    @property
+    def refused(self) -> bool:
+        """Whether an update was revealed and refused."""
+        return self >= FIRST_REFUSAL
+
+    @property
+    def absent(self) -> bool:
+        """Whether no update was revealed."""
+        return self in (Verdict.MISSED, Verdict.LATE)
+
+    @property
+    def label(self) -> str:
+        """The verdict in words, as tables and reports show it."""
+        return self.name.lower()

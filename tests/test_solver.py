@@ -1,0 +1,185 @@
+"""Local SGD against torch.optim, and its determinism."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fedledger.learning.data import Dataset
+from fedledger.learning.metrics import evaluate
+from fedledger.learning.models import build_model, initial_vector
+from fedledger.learning.vectors import FlatModel
+from fedledger.node.solver import SGD, build_solver, single_thread
+from fedledger.protocol.errors import ConfigError
+
+
+def examples(n=45):
+    rng = np.random.default_rng(2)
+    return Dataset(rng.normal(size=(n, 6)).astype(np.float32), rng.integers(0, 3, n), 3)
+
+
+def module():
+    torch.manual_seed(9)
+    return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 3))
+
+
+def trained_by_torch(solver, dataset, seed):
+    """Return the state dict after training with torch.optim.SGD on the same batches."""
+    model = module().train()
+    optimiser = torch.optim.SGD(
+        model.parameters(), solver.learning_rate, solver.momentum, weight_decay=solver.weight_decay
+    )
+    rng = np.random.default_rng(seed)
+    rng.integers(2**63)
+    for batch in solver._batches(len(dataset), rng):
+        optimiser.zero_grad()
+        loss = nn.functional.cross_entropy(
+            model(torch.from_numpy(dataset.inputs[batch])), torch.from_numpy(dataset.labels[batch])
+        )
+        loss.backward()
+        if solver.max_gradient_norm is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), solver.max_gradient_norm)
+        optimiser.step()
+    return {name: value.detach().numpy() for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"momentum": 0.9},
+        {"momentum": 0.5, "weight_decay": 0.05},
+        {"max_gradient_norm": 0.2},
+        {"momentum": 0.9, "weight_decay": 0.01, "max_gradient_norm": 0.5},
+    ],
+)
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 9])
+def test_each_step_equals_torch_optim(options, steps):
+    solver = SGD(learning_rate=0.1, batch_size=16, local_steps=steps, **options)
+    dataset, flat = examples(), FlatModel(module())
+    base = flat.vector()
+    update = solver(flat, base, dataset, np.random.default_rng(4))
+    assert update.delta.dtype == np.float32
+    assert (update.steps, update.examples) == (steps, 45)
+    expected = trained_by_torch(solver, dataset, 4)
+    for name, value in flat.named(base + update.delta).items():
+        np.testing.assert_allclose(value, expected[name], atol=1e-6, err_msg=name)
+
+
+def test_an_epoch_visits_every_example_once_and_epochs_differ():
+    solver = SGD(learning_rate=0.1, batch_size=16, local_epochs=2)
+    batches = list(solver._batches(45, np.random.default_rng(0)))
+    assert [len(batch) for batch in batches] == [16, 16, 13] * 2
+    epochs = np.concatenate(batches).reshape(2, 45)
+    np.testing.assert_array_equal(np.sort(epochs), np.tile(np.arange(45), (2, 1)))
+    assert (epochs[0] != epochs[1]).any()
+
+
+def test_one_step_of_logistic_regression_by_hand():
+    flat = FlatModel(build_model("logistic_regression@1", {"inputs": 2, "classes": 2}))
+    dataset = Dataset(np.array([[1, 2]], np.float32), np.array([0]), 2)
+    zero = np.zeros(flat.layout.dimension, np.float32)
+    update = SGD(learning_rate=0.5, local_steps=1)(flat, zero, dataset, np.random.default_rng(0))
+    step = {"bias": [0.25, -0.25], "weight": [[0.25, 0.5], [-0.25, -0.5]]}
+    for name, value in flat.named(update.delta).items():
+        np.testing.assert_allclose(value, step[name.split(".")[1]], atol=1e-7)
+    assert update.loss == pytest.approx(np.log(2))
+
+
+def test_training_learns():
+    dataset = examples(200)
+    dataset = Dataset(dataset.inputs, dataset.inputs[:, :3].argmax(axis=1), 3)
+    flat = FlatModel(module())
+    solver = SGD(learning_rate=0.2, momentum=0.9, local_epochs=10)
+    base = flat.vector()
+    before = evaluate(flat, base, dataset.inputs, dataset.labels)
+    update = solver(flat, base, dataset, np.random.default_rng(0))
+    after = evaluate(flat, base + update.delta, dataset.inputs, dataset.labels)
+    assert after.loss < update.loss < before.loss
+    assert after.accuracy > 0.9 > before.accuracy
+
+
+def test_frozen_parameters_stay_and_their_decay_too():
+    network = module()
+    network[0].weight.requires_grad_(False)
+    flat = FlatModel(network)
+    solver = SGD(learning_rate=0.1, weight_decay=0.1, local_steps=3)
+    delta = flat.named(solver(flat, flat.vector(), examples(), np.random.default_rng(0)).delta)
+    assert not delta["0.weight"].any()
+    assert delta["0.bias"].any()
+    assert delta["1.running_mean"].any()
+
+
+def test_calls_repeat_to_the_byte_whatever_happened_before():
+    flat = FlatModel(
+        nn.Sequential(nn.Linear(6, 64), nn.BatchNorm1d(64, momentum=None), nn.Dropout(0.5), nn.Linear(64, 3))
+    )
+    base, dataset = flat.vector(), examples()
+    solver = SGD(learning_rate=0.1, momentum=0.9, batch_size=16, local_epochs=3)
+    deltas = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        state = torch.get_rng_state()
+        deltas.append(solver(flat, base, dataset, np.random.default_rng(3)).delta.tobytes())
+        assert torch.equal(torch.get_rng_state(), state)
+    assert len(set(deltas)) == 1
+    assert solver(flat, base, dataset, np.random.default_rng(4)).delta.tobytes() != deltas[0]
+
+
+def mlp_digest():
+    params = {"inputs": 6, "hidden": [32], "classes": 3}
+    base = initial_vector(lambda: build_model("mlp@1", params), 1)
+    solver = build_solver("sgd@1", {"learning_rate": 0.1, "momentum": 0.9, "local_epochs": 1})
+    update = solver(FlatModel(build_model("mlp@1", params)), base, examples(500), np.random.default_rng(6))
+    return hashlib.sha256(update.delta.tobytes()).hexdigest()
+
+
+def test_a_new_process_repeats_to_the_byte():
+    code = "import test_solver; print(test_solver.mlp_digest())"
+    here = Path(__file__).parent
+    output = subprocess.run(
+        [sys.executable, "-c", code], cwd=here, capture_output=True, text=True, check=True
+    ).stdout
+    assert output.strip() == mlp_digest()
+
+
+def test_single_thread_is_restored_even_after_an_error():
+    before = torch.get_num_threads()
+    with pytest.raises(KeyError), single_thread():
+        assert torch.get_num_threads() == 1
+        raise KeyError
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"learning_rate": 0, "local_steps": 1},
+        {"learning_rate": float("inf"), "local_steps": 1},
+        {"learning_rate": 0.1},
+        {"learning_rate": 0.1, "local_steps": 1, "local_epochs": 1},
+        {"learning_rate": 0.1, "local_epochs": 0},
+        {"learning_rate": 0.1, "local_steps": 0},
+        {"learning_rate": 0.1, "local_steps": 1, "momentum": 1.0},
+        {"learning_rate": 0.1, "local_steps": 1, "batch_size": 0},
+        {"learning_rate": 0.1, "local_steps": 1, "weight_decay": -1},
+        {"learning_rate": 0.1, "local_steps": 1, "max_gradient_norm": 0},
+        {"learning_rate": 0.1, "local_steps": 1, "nesterov": True},
+    ],
+)
+def test_wrong_parameters_are_refused(params):
+    with pytest.raises(ConfigError):
+        build_solver("sgd@1", params)
+
+
+def test_an_empty_data_set_or_a_wrong_base_is_refused():
+    flat, solver = FlatModel(module()), SGD(learning_rate=0.1, local_steps=1)
+    with pytest.raises(ConfigError, match="no example"):
+        solver(flat, flat.vector(), examples().take(np.array([], np.int64)), np.random.default_rng(0))
+    with pytest.raises(ConfigError, match="float32"):
+        solver(flat, flat.vector()[:-1], examples(), np.random.default_rng(0))
