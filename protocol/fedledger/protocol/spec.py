@@ -111,7 +111,7 @@ class TaskSpec(Document):
     mixing: Method | None = None
     aggregation: Method = Method(method="mean@1")
     optimiser: Method = Method(method="fedavg@1")
-    contribution: Method = Method(method="marginal_loss@1")
+    contribution: Method = Method(method="alignment@1")
     reputation: ReputationSpec = ReputationSpec()
     stopping: Stopping = Stopping()
     tolerance: Tolerance = Tolerance()

@@ -1,0 +1,222 @@
+"""Detectors: which updates to refuse, from posted measurements and exact inner products.
+
+A detector sees neither who sent an update nor what anybody intends: only how the update changes the held-out
+loss, and where it points. Its thresholds compare an update with the others of its round, so one setting serves
+early rounds, in which losses are large, and late ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Protocol
+
+from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.parameters import build, real
+from fedledger.protocol.registry import Registry
+from fedledger.protocol.spec import Method
+from fedledger.protocol.verdicts import Verdict
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A measurement on the task's validation set.
+
+    Parameters
+    ----------
+    loss
+        Mean cross-entropy in micro-nats.
+    correct
+        Number of examples that are classified correctly.
+    """
+
+    loss: int
+    correct: int
+
+
+@dataclass(frozen=True)
+class Evidences:
+    """What detectors look at; all lists are in the order of the participants' addresses.
+
+    Parameters
+    ----------
+    base
+        Measurement of the round's base model.
+    measured
+        Measurement of base + update, one an update.
+    gram
+        Exact inner products of the n updates, followed by the robust centre (their coordinate-wise median) and the
+        step of the last round: (n + 2) × (n + 2) integers.
+    """
+
+    base: Measurement
+    measured: Sequence[Measurement]
+    gram: Sequence[Sequence[int]]
+
+    @property
+    def count(self) -> int:
+        """Number of updates n."""
+        return len(self.measured)
+
+    @property
+    def centre(self) -> int:
+        """Row of the robust centre."""
+        return self.count
+
+    @property
+    def previous(self) -> int:
+        """Row of the last round's step."""
+        return self.count + 1
+
+    def cosine(self, i: int, j: int) -> float:
+        """Cosine of the angle between two rows; 0 if one of them is zero."""
+        norms = sqrt(self.gram[i][i]) * sqrt(self.gram[j][j])
+        return self.gram[i][j] / norms if norms > 0 else 0.0
+
+    def harm(self, i: int) -> int:
+        """Rise of the held-out loss by update i, in micro-nats."""
+        return self.measured[i].loss - self.base.loss
+
+    def typical_change(self) -> float:
+        """Median over the updates of the absolute change of the held-out loss, in micro-nats."""
+        return median([abs(self.harm(i)) for i in range(self.count)])
+
+
+class Detector(Protocol):
+    """Flags updates; a frozen dataclass of its parameters."""
+
+    verdict: Verdict
+
+    def __call__(self, seen: Evidences) -> list[bool]:
+        """Return one flag an update."""
+        ...
+
+
+DETECTORS: Registry[Callable[..., Detector]] = Registry("detector", "fedledger.detectors")
+
+
+@DETECTORS.register("held_out@1")
+@dataclass(frozen=True)
+class HeldOut:
+    """Flag an update that raises the held-out loss far more than others change it, and loses accuracy.
+
+    Parameters
+    ----------
+    factor
+        How many times the typical change of the round's updates.
+    """
+
+    factor: float = 8.0
+    verdict = Verdict.HELD_OUT
+
+    def __post_init__(self) -> None:
+        real("factor", self.factor, 0.0, above=True)
+
+    def __call__(self, seen: Evidences) -> list[bool]:
+        limit = self.factor * seen.typical_change()
+        return [
+            seen.harm(i) > limit and seen.measured[i].correct < seen.base.correct for i in range(seen.count)
+        ]
+
+
+@DETECTORS.register("cosine@1")
+@dataclass(frozen=True)
+class Opposed:
+    """Flag an update that points away from the robust centre and does harm.
+
+    An honest participant with unusual data may point away from the others too; it is flagged only if its update
+    also raises the held-out loss by more than ``factor`` times what updates of the round typically change.
+
+    Parameters
+    ----------
+    threshold
+        Cosine to the coordinate-wise median below which an update points away.
+    factor
+        Harm, as a multiple of the typical change.
+    """
+
+    threshold: float = -0.1
+    factor: float = 2.0
+    verdict = Verdict.COSINE
+
+    def __post_init__(self) -> None:
+        real("factor", self.factor)
+        if not -1 <= self.threshold <= 1:
+            raise ConfigError(f"threshold is {self.threshold}, not a cosine.", "Give a number from -1 to 1.")
+
+    def __call__(self, seen: Evidences) -> list[bool]:
+        limit = self.factor * seen.typical_change()
+        return [
+            seen.harm(i) > limit and seen.cosine(i, seen.centre) < self.threshold for i in range(seen.count)
+        ]
+
+
+@DETECTORS.register("norm@1")
+@dataclass(frozen=True)
+class Norm:
+    """Flag an update whose Euclidean norm is far from the median norm: no work, or an attempt to drown the others.
+
+    Parameters
+    ----------
+    least, most
+        Limits as multiples of the median norm of the round.
+    """
+
+    least: float = 0.05
+    most: float = 10.0
+    verdict = Verdict.NORM
+
+    def __post_init__(self) -> None:
+        real("least", self.least)
+        real("most", self.most, 1.0)
+
+    def __call__(self, seen: Evidences) -> list[bool]:
+        norms = [sqrt(seen.gram[i][i]) for i in range(seen.count)]
+        typical = median(norms)
+        return [norm == 0 or not self.least * typical <= norm <= self.most * typical for norm in norms]
+
+
+@DETECTORS.register("near_duplicate@1")
+@dataclass(frozen=True)
+class NearDuplicate:
+    """Flag an update that repeats the last round's step or another update; of copies the first address stands.
+
+    Nobody sees an update before it is committed, so two equal ones come from one hand, and paying one is enough.
+
+    Parameters
+    ----------
+    threshold
+        Cosine above which two vectors count as the same.
+    """
+
+    threshold: float = 0.98
+    verdict = Verdict.DUPLICATE
+
+    def __post_init__(self) -> None:
+        real("threshold", self.threshold)
+
+    def __call__(self, seen: Evidences) -> list[bool]:
+        flags: list[bool] = []
+        for i in range(seen.count):
+            others = [j for j in range(i) if not flags[j]]
+            flags.append(any(seen.cosine(i, j) > self.threshold for j in (*others, seen.previous)))
+        return flags
+
+
+def detect(methods: Sequence[Method], seen: Evidences) -> list[Verdict]:
+    """Return one verdict an update: accepted, or the reason of the first detector that flags it."""
+    verdicts = [Verdict.ACCEPTED] * seen.count
+    for method in methods:
+        detector = build(DETECTORS, method.method, method.params)
+        for i, flagged in enumerate(detector(seen) if seen.count else []):
+            if flagged and verdicts[i] is Verdict.ACCEPTED:
+                verdicts[i] = detector.verdict
+    return verdicts
+
+
+def median(values: Sequence[float]) -> float:
+    """Return the median; the mean of the middle two for an even number."""
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return float(ordered[middle]) if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2

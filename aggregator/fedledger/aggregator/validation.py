@@ -1,0 +1,110 @@
+"""Validation of what a stranger sent: every check has a reason code, and none trusts a size that was claimed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedledger.protocol import update as wire
+from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.errors import ContentUnavailableError, StoreError
+from fedledger.protocol.exact import FixedPoint
+from fedledger.protocol.spec import TaskSpec
+from fedledger.protocol.store import ContentStore
+from fedledger.protocol.update import UpdateRefusedError
+from fedledger.protocol.verdicts import Verdict
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What an update must be to count in a round.
+
+    Parameters
+    ----------
+    spec
+        The task's spec.
+    round
+        The round's index.
+    base
+        Digest of the round's base model.
+    dimension
+        Number of coordinates d of the model.
+    """
+
+    spec: TaskSpec
+    round: int
+    base: bytes
+    dimension: int
+
+    @property
+    def fixed_point(self) -> FixedPoint:
+        """The spec's fixed-point format."""
+        return FixedPoint(self.spec.fixed_point.fraction_bits, self.spec.fixed_point.bound)
+
+
+@dataclass(frozen=True)
+class ValidUpdate:
+    """An update that passed validation: its delta as int64[d] in fixed point, and the examples that count."""
+
+    delta: NDArray[np.int64]
+    examples: int
+
+
+def fetch(store: ContentStore, ref: ContentRef, limit: int) -> bytes:
+    """Fetch a stranger's update.
+
+    Raises
+    ------
+    UpdateRefusedError
+        ``oversize`` before anything is fetched, or ``unavailable`` if no true copy can be had.
+    """
+    if ref.length > limit:
+        raise UpdateRefusedError(Verdict.OVERSIZE, f"{ref.length} bytes, the limit is {limit}")
+    try:
+        return store.get(ref, limit)
+    except ContentUnavailableError as error:
+        raise UpdateRefusedError(Verdict.UNAVAILABLE, error.message) from error
+    except StoreError as error:
+        raise UpdateRefusedError(Verdict.UNAVAILABLE, f"the store returned something else: {error.message}") from error
+
+
+def validate(data: bytes, expected: Expected, owner: str, signer: str) -> ValidUpdate:
+    """Check the bytes of an update against the round, its sender and the model.
+
+    Parameters
+    ----------
+    data
+        Bytes whose content id was revealed on the ledger.
+    expected
+        What the round asks for.
+    owner, signer
+        Checksummed addresses of the participant.
+
+    Raises
+    ------
+    UpdateRefusedError
+        With the reason; the first that applies, in the order of this function.
+    """
+    update = wire.decode(data)
+    header = update.header
+    if header.participant != owner or header.spec != expected.spec.digest.hex() or header.round != expected.round:
+        raise UpdateRefusedError(Verdict.REPLAYED, "the header is of another participant, task or round")
+    if header.base != expected.base.hex():
+        raise UpdateRefusedError(Verdict.WRONG_BASE, "the update is not relative to the round's base model")
+    if update.signed_by != signer:
+        raise UpdateRefusedError(Verdict.BAD_SIGNATURE, "the header is not signed by the participant's signer")
+    delta = update.vectors.get(wire.DELTA)
+    if len(update.vectors) != 1 or delta is None:
+        raise UpdateRefusedError(Verdict.WRONG_SHAPE, f"the update must hold the one vector {wire.DELTA!r}")
+    if delta.dtype != np.float32 or delta.shape != (expected.dimension,):
+        found = f"{delta.dtype}{list(delta.shape)}"
+        raise UpdateRefusedError(Verdict.WRONG_SHAPE, f"{found}, not float32[{expected.dimension}]")
+    vector = delta.astype(np.float32, copy=False)
+    if not np.isfinite(vector).all():
+        raise UpdateRefusedError(Verdict.NOT_FINITE, "a coordinate is not a finite number")
+    if np.abs(vector).max(initial=0.0) > expected.spec.fixed_point.bound:
+        raise UpdateRefusedError(Verdict.OUT_OF_RANGE, f"a coordinate is beyond ±{expected.spec.fixed_point.bound}")
+    examples = min(header.examples, expected.spec.limits.max_examples)
+    return ValidUpdate(expected.fixed_point.quantise(vector), examples)

@@ -1,0 +1,122 @@
+"""Compile the contracts and keep their artifacts: ``python -m fedledger.contracts.compile [--check]``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fedledger.protocol.errors import ConfigError
+
+SOLC_VERSION = "0.8.37"
+CONTRACTS = ("FedLedger",)
+ARTIFACTS = Path(__file__).with_name("artifacts")
+SETTINGS: dict[str, Any] = {
+    "optimizer": {"enabled": True, "runs": 200},
+    "viaIR": True,
+    "evmVersion": "shanghai",
+    "metadata": {"bytecodeHash": "none", "appendCBOR": False},
+    "outputSelection": {"*": {"*": ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"]}},
+}
+_ROOT = Path(__file__).resolve().parents[3]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A compiled contract: its ABI, the code that deploys it and the code that is deployed (0x…)."""
+
+    name: str
+    abi: list[dict[str, Any]]
+    bytecode: str
+    deployed_bytecode: str
+    compiler: str
+
+
+@cache
+def load_artifact(name: str) -> Artifact:
+    """Return the committed artifact of a contract."""
+    document = json.loads((ARTIFACTS / f"{name}.json").read_text())
+    return Artifact(
+        name, document["abi"], document["bytecode"], document["deployedBytecode"], document["compiler"]
+    )
+
+
+def compile_contracts() -> dict[str, dict[str, Any]]:
+    """Compile the sources through py-solc-x and return the artifacts by contract name.
+
+    Raises
+    ------
+    ConfigError
+        If no compiler of the right version is found, or OpenZeppelin's sources are missing.
+    """
+    import solcx
+
+    sources = {
+        f"contracts/src/{file.name}": {"content": file.read_text()}
+        for file in sorted((_ROOT / "contracts" / "src").glob("*.sol"))
+    }
+    library = _ROOT / "node_modules" / "@openzeppelin" / "contracts"
+    for file in (library / "utils" / "ReentrancyGuard.sol",):
+        if not file.exists():
+            raise ConfigError(f"{file} is missing.", "Run `npm ci` first.")
+        sources[f"@openzeppelin/contracts/{file.relative_to(library)}"] = {"content": file.read_text()}
+    document = {"language": "Solidity", "sources": sources, "settings": SETTINGS}
+    output = solcx.compile_standard(document, solc_binary=_compiler())
+    digests = {name: hashlib.sha256(source["content"].encode()).hexdigest() for name, source in sources.items()}
+    return {name: _artifact(name, output, digests) for name in CONTRACTS}
+
+
+def main(arguments: list[str]) -> int:
+    """Write the artifacts, or with ``--check`` compare them with the sources."""
+    compiled = compile_contracts()
+    stale = []
+    for name, artifact in compiled.items():
+        path = ARTIFACTS / f"{name}.json"
+        text = json.dumps(artifact, indent=1, sort_keys=True) + "\n"
+        if "--check" in arguments:
+            stale += [] if path.exists() and path.read_text() == text else [name]
+        else:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        size = len(artifact["deployedBytecode"]) // 2 - 1
+        print(f"{name}: {size:,} bytes deployed")
+    if stale:
+        print(f"Artifacts differ from the sources: {', '.join(stale)}. Run `python -m fedledger.contracts.compile`.")
+    return 1 if stale else 0
+
+
+def _artifact(name: str, output: dict[str, Any], digests: dict[str, str]) -> dict[str, Any]:
+    contract = output["contracts"][f"contracts/src/{name}.sol"][name]
+    settings = {key: value for key, value in SETTINGS.items() if key != "outputSelection"}
+    return {
+        "contractName": name,
+        "abi": contract["abi"],
+        "bytecode": "0x" + contract["evm"]["bytecode"]["object"],
+        "deployedBytecode": "0x" + contract["evm"]["deployedBytecode"]["object"],
+        "compiler": SOLC_VERSION,
+        "settings": settings,
+        "sources": digests,
+    }
+
+
+def _compiler() -> str:
+    import solcx
+    from solcx.exceptions import SolcNotInstalled
+
+    try:
+        return str(solcx.install.get_executable(SOLC_VERSION))
+    except SolcNotInstalled:
+        pass
+    shim = _ROOT / "contracts" / "tools" / "solc"
+    if shutil.which("node") is None or not (_ROOT / "node_modules" / "solc").exists():
+        raise ConfigError(f"No Solidity compiler {SOLC_VERSION} was found.", "Run `npm ci` (needs Node 20 or later).")
+    return str(shim)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

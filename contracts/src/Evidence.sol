@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+/// @title Verdict codes
+/// @notice 1 accepted, 2 never committed, 3 committed but not revealed, 16 and above refused for a reason.
+library Verdicts {
+    uint256 internal constant ACCEPTED = 1;
+    uint256 internal constant MISSED = 2;
+    uint256 internal constant LATE = 3;
+    uint256 internal constant FIRST_REFUSAL = 16;
+}
+
+/// @title Evidence and the opinion that follows from it
+/// @notice Thirty-two bits a participant: positive (12), negative (12), missed (8), from the low end, decayed by 1/16 a
+/// round. The opinion is multi-weight subjective logic (Kang et al. 2019). Credit rounds down, punishment up.
+library Evidence {
+    uint256 internal constant PPM = 1_000_000;
+    uint256 internal constant UNIT = 240;
+    uint256 internal constant MISSED_UNIT = 15;
+    uint256 internal constant PRIOR = 480;
+    uint256 internal constant POSITIVE_WEIGHT = 4;
+    uint256 internal constant NEGATIVE_WEIGHT = 6;
+    uint256 internal constant MAX_COUNT = 4095;
+    uint256 internal constant MAX_MISSED = 255;
+
+    /// @notice Splits a lane into its three counts.
+    function unpack(uint256 lane) internal pure returns (uint256 positive, uint256 negative, uint256 missed) {
+        positive = lane & 0xfff;
+        negative = (lane >> 12) & 0xfff;
+        missed = (lane >> 24) & 0xff;
+    }
+
+    /// @notice Returns a lane after one more round with a verdict; the verdict is not zero.
+    function afterVerdict(uint256 lane, uint256 verdict) internal pure returns (uint256) {
+        (uint256 positive, uint256 negative, uint256 missed) = unpack(lane);
+        // Counts have at most 12 bits, so none of this can overflow or go below zero.
+        unchecked {
+            positive -= (positive + 15) / 16;
+            if (verdict == Verdicts.MISSED || verdict == Verdicts.LATE) {
+                // Negative evidence stays: staying away must not launder it.
+                missed = _min(MAX_MISSED, missed - missed / 16 + MISSED_UNIT);
+            } else {
+                negative -= negative / 16;
+                missed -= missed / 16;
+                if (verdict == Verdicts.ACCEPTED) positive = _min(MAX_COUNT, positive + UNIT);
+                else negative = _min(MAX_COUNT, negative + UNIT);
+            }
+        }
+        return positive | (negative << 12) | (missed << 24);
+    }
+
+    /// @notice Returns the opinion in parts per million; the first three sum to one million.
+    function opinion(uint256 lane)
+        internal
+        pure
+        returns (uint256 belief, uint256 disbelief, uint256 uncertainty, uint256 reputation)
+    {
+        (uint256 positive, uint256 negative, uint256 missed) = unpack(lane);
+        uint256 unknown = PRIOR + 16 * missed;
+        uint256 total = positive + negative + unknown;
+        uncertainty = (unknown * PPM + total - 1) / total;
+        uint256 good = POSITIVE_WEIGHT * positive;
+        uint256 bad = NEGATIVE_WEIGHT * negative;
+        if (good + bad != 0) belief = ((PPM - uncertainty) * good) / (good + bad);
+        disbelief = PPM - belief - uncertainty;
+        reputation = belief + uncertainty / 2;
+    }
+
+    function _min(uint256 a, uint256 b) private pure returns (uint256) {
+        return a < b ? a : b;
+    }
+}
