@@ -6,6 +6,8 @@ seen through frozen dataclasses. Both work alike on an embedded chain and over H
 
 from __future__ import annotations
 
+import ast
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +18,7 @@ from typing import Any, TypeVar
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
+from eth_tester.exceptions import TransactionFailed
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
@@ -49,6 +52,7 @@ RECEIPT_TIMEOUT = 120.0
 # Both fork probes are answered by eth_call on init code: PUSH0, and a zero-length MCOPY.
 PUSH0_PROBE = "0x5f"
 WORD_BITS = 256
+REFUSALS = (Web3Exception, ValueError, TransactionFailed)
 
 
 class Phase(IntEnum):
@@ -369,7 +373,7 @@ class Chain:
             digest = bytes(signed.hash)
             try:
                 self._submit(bytes(signed.raw_transaction), digest)
-            except (Web3Exception, ValueError, ChainError) as error:
+            except (*REFUSALS, ChainError) as error:
                 self._nonces.pop(account.address, None)
                 raise self._failure(account, to, data, value, doing, explain, error) from error
             self._nonces[account.address] = nonce + 1
@@ -514,7 +518,7 @@ class Chain:
                 return question()
             except (RequestsConnectionError, Timeout):
                 time.sleep(0.1 * 2**attempt)
-            except (Web3Exception, ValueError) as error:
+            except REFUSALS as error:
                 raise ChainError(f"The chain at {self.where} answered with an error: {error}.") from error
         raise ChainError(
             f"No chain answers at {self.where}.",
@@ -980,6 +984,10 @@ def _revert_data(error: BaseException | None) -> bytes:
             return bytes.fromhex(found[2:])
         if isinstance(found, bytes) and len(found) >= 4:
             return bytes(found)
+        # eth-tester hands the bytes over as their Python literal.
+        literal = re.fullmatch(r"execution reverted: (b'.*'|b\".*\")", str(found), re.DOTALL)
+        if literal is not None:
+            return bytes(ast.literal_eval(literal[1]))
     return b""
 
 

@@ -8,7 +8,6 @@ What counts for a participant rounds down, what counts against it rounds up.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedledger.protocol.verdicts import Verdict
@@ -89,11 +88,6 @@ class Evidence:
     def unpack(cls, lane: int) -> Evidence:
         """Return the evidence in 32 bits of the ledger."""
         return cls(lane & 0xFFF, lane >> 12 & 0xFFF, lane >> 24 & 0xFF)
-
-
-def lane_of(words: Sequence[int] | dict[int, int], participant_id: int) -> int:
-    """Return the 32-bit lane of a participant in 256-bit words of eight lanes."""
-    return words[participant_id // LANES] >> LANE_BITS * (participant_id % LANES) & 0xFFFFFFFF
 
 
 def _ceil_div(numerator: int, denominator: int) -> int:

@@ -1,0 +1,206 @@
+"""The round driver: an aggregator that asks the ledger where its task is, and does what comes next."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from enum import Enum
+
+from eth_account.signers.local import LocalAccount
+
+from fedledger.aggregator.judge import Measurer, RoundInput, RoundOutcome, judge
+from fedledger.aggregator.selection import SELECTIONS
+from fedledger.aggregator.validation import fetch
+from fedledger.contracts.client import Ledger, Phase, Proposal, RevertedError
+from fedledger.contracts.history import History, RoundHistory, TaskHistory
+from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.errors import RoundError
+from fedledger.protocol.model import ModelFile
+from fedledger.protocol.parameters import build
+from fedledger.protocol.settlement import pack_words
+from fedledger.protocol.spec import TaskSpec
+from fedledger.protocol.store import ContentStore
+from fedledger.protocol.streams import Stream, derive_seed, stream
+from fedledger.protocol.update import UpdateRefusedError
+from fedledger.protocol.verdicts import Verdict
+
+log = logging.getLogger(__name__)
+
+
+class Act(Enum):
+    """What an aggregator did in one step."""
+
+    WAITED = "waited"
+    OPENED = "opened"
+    PROPOSED = "proposed"
+    SETTLED = "settled"
+    VOIDED = "voided"
+    FINISHED = "finished"
+    DONE = "done"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of an aggregator: what it did, in which round, with the round's outcome if it proposed."""
+
+    act: Act
+    round: int = 0
+    outcome: RoundOutcome | None = None
+
+
+class Aggregator:
+    """The active aggregator of a task. It keeps nothing that the ledger and the store do not hold.
+
+    Parameters
+    ----------
+    ledger, history
+        The ledger, and its state from logs (may be shared).
+    account
+        The aggregator's account.
+    task
+        The task's id.
+    store
+        Where updates are fetched and results stored.
+    measure
+        The measurer of the task's validation set.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        history: History,
+        account: LocalAccount,
+        task: int,
+        store: ContentStore,
+        spec: TaskSpec,
+        measure: Measurer,
+    ) -> None:
+        self.ledger = ledger
+        self.history = history
+        self.account = account
+        self.task = task
+        self.store = store
+        self.spec = spec
+        self.measure = measure
+
+    def step(self) -> Step:
+        """Do what comes next, if anything."""
+        phase = self.ledger.phase(self.task)
+        task = self.history.update().task(self.task)
+        current = max(task.rounds, default=0)
+        if phase is Phase.FINISHED:
+            return Step(Act.DONE, current)
+        if phase in (Phase.ENROLLING, Phase.IDLE):
+            return self._open_or_finish(task)
+        if phase is Phase.PROPOSING:
+            return self._propose(task, task.rounds[current])
+        if phase is Phase.SETTLEABLE:
+            return self._settle(task)
+        if phase is Phase.OVERDUE:
+            self.ledger.void_round(self.account, self.task, current)
+            log.warning("round %d voided: below quorum, or not proposed in time", current)
+            return Step(Act.VOIDED, current)
+        return Step(Act.WAITED, current)
+
+    def _open_or_finish(self, task: TaskHistory) -> Step:
+        settled, index = task.settled, max(task.rounds, default=0) + 1
+        stopped = bool(settled) and settled[-1].proposal is not None and settled[-1].proposal.stop
+        if stopped or len(settled) >= self.spec.rounds:
+            self.ledger.finish_task(self.account, self.task)
+            return Step(Act.FINISHED, index - 1)
+        if index == 1 and self.ledger.phase(self.task) is Phase.ENROLLING:
+            record = self.ledger.task(self.task)
+            if record.enrolled < record.params.max_participants:
+                return Step(Act.WAITED)
+        try:
+            self.ledger.open_round(self.account, self.task, select(self.history, task, self.spec, index))
+        except RevertedError as error:
+            if error.name == "TooFewParticipants":
+                raise RoundError(
+                    f"Round {index} has {error.arguments[0]} participants and needs {error.arguments[1]}.",
+                    "Start more nodes, or end the task.",
+                ) from error
+            raise
+        return Step(Act.OPENED, index)
+
+    def _propose(self, task: TaskHistory, current: RoundHistory) -> Step:
+        outcome = judge(round_input(self.store, self.spec, task, current), self.measure)
+        for content in (outcome.model, outcome.state, outcome.report):
+            self.store.put(content)
+        proposal = proposal_of(outcome)
+        bond = int(task.params["bond"])
+        missing = max(0, bond - self.ledger.free_balance(self.account.address))
+        self.ledger.propose_round(self.account, self.task, current.index, proposal, missing)
+        return Step(Act.PROPOSED, current.index, outcome)
+
+    def _settle(self, task: TaskHistory) -> Step:
+        index = min(i for i, r in task.rounds.items() if not r.settled and not r.voided)
+        proposal = task.rounds[index].proposal
+        if proposal is None:
+            return Step(Act.WAITED, index)
+        self.ledger.settle_round(self.account, self.task, index, proposal)
+        return Step(Act.SETTLED, index)
+
+
+def select(history: History, task: TaskHistory, spec: TaskSpec, index: int) -> list[int]:
+    """Return the ids that the spec's selection chooses for a round."""
+    by_owner = {history.owners[participant]: participant for participant in task.enrolled}
+    owners = sorted(by_owner, key=str.lower)
+    method = build(SELECTIONS, spec.selection.method, spec.selection.params)
+    if spec.randomness == "spec":
+        draws = stream(spec.digest, "selection", index)
+    else:
+        beacon = task.beacons[max(task.beacons)] if task.beacons else bytes(32)
+        draws = Stream(derive_seed(spec.digest, "selection " + beacon.hex(), index))
+    return [by_owner[owner] for owner in method(owners, draws)]
+
+
+def round_input(
+    store: ContentStore,
+    spec: TaskSpec,
+    task: TaskHistory,
+    current: RoundHistory,
+    unavailable: frozenset[str] = frozenset(),
+) -> RoundInput:
+    """Gather what a round's outcome follows from; updates named ``unavailable`` are not looked for."""
+    updates: dict[str, bytes | UpdateRefusedError] = {}
+    for seat in current.seats:
+        if seat.update is None:
+            continue
+        try:
+            if seat.owner in unavailable:
+                raise UpdateRefusedError(Verdict.UNAVAILABLE, "the report says so")
+            updates[seat.owner] = fetch(store, seat.update, spec.limits.max_update_bytes)
+        except UpdateRefusedError as error:
+            updates[seat.owner] = error
+    return RoundInput(
+        spec=spec,
+        index=current.index,
+        base=ModelFile.decode(store.get(current.base)),
+        base_ref=current.base,
+        state=previous_state(store, task, current.index),
+        seats=current.seats,
+        updates=updates,
+        units=int(task.params["unitsPerRound"]),
+    )
+
+
+def previous_state(store: ContentStore, task: TaskHistory, index: int) -> bytes:
+    """Return the aggregator's state that the last proposed, not voided, round before ``index`` left."""
+    before = [r for i, r in sorted(task.rounds.items()) if i < index and r.proposal is not None and not r.voided]
+    if not before or before[-1].proposal is None:
+        return b""
+    return store.get(before[-1].proposal.state)
+
+
+def proposal_of(outcome: RoundOutcome) -> Proposal:
+    """Return the proposal that an honest aggregator posts for an outcome."""
+    verdict_words, share_words = pack_words(outcome.verdicts, outcome.shares)
+    return Proposal(
+        model=ContentRef.of(outcome.model),
+        state=ContentRef.of(outcome.state),
+        report=ContentRef.of(outcome.report),
+        stop=outcome.stop,
+        verdict_words=tuple(verdict_words),
+        share_words=tuple(share_words),
+    )

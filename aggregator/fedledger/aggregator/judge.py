@@ -1,0 +1,271 @@
+"""A round judged: a pure function of the ledger's record, the updates' bytes and the posted measurements.
+
+The aggregator calls :func:`judge` with a live measurer to make a proposal; an audit calls it with the measurements
+that were posted and must get the same bytes. Everything after the measurements is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedledger.aggregator.aggregate import aggregate
+from fedledger.aggregator.contribution import CONTRIBUTIONS
+from fedledger.aggregator.detection import Evidences, Measurement, detect
+from fedledger.aggregator.optimisers.base import OPTIMISERS
+from fedledger.aggregator.validation import Expected, ValidUpdate, validate
+from fedledger.contracts.history import Seat
+from fedledger.protocol import canonical, tensors
+from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.exact import gram
+from fedledger.protocol.model import ModelFile
+from fedledger.protocol.parameters import build
+from fedledger.protocol.settlement import apportion
+from fedledger.protocol.spec import Ref, TaskSpec
+from fedledger.protocol.update import UpdateRefusedError
+from fedledger.protocol.verdicts import Verdict
+
+REPORT_VERSION = 1
+MAX_WEIGHT = 1 << 20
+BASE, MODEL = "base", "model"
+_PREVIOUS = "previous"
+_BEST_LOSS, _STALE = "best_loss", "stale_rounds"
+
+Int64 = NDArray[np.int64]
+
+
+class Measurer(Protocol):
+    """Measures a model on the task's validation set."""
+
+    def __call__(self, what: str, vector: NDArray[np.float32]) -> Measurement:
+        """Measure ``vector``; ``what`` is ``"base"``, ``"model"`` or the owner of the update that it includes."""
+        ...
+
+
+@dataclass(frozen=True)
+class RoundInput:
+    """What a round's outcome follows from.
+
+    Parameters
+    ----------
+    spec
+        The task's spec.
+    index
+        The round.
+    base, base_ref
+        The round's base model and its reference.
+    state
+        The aggregator's state after the round before, encoded; empty before the first.
+    seats
+        The selected participants, by owner address.
+    updates
+        What was fetched for each revealed update, by owner: bytes, or why there are none.
+    units
+        Credit units that the round may pay.
+    """
+
+    spec: TaskSpec
+    index: int
+    base: ModelFile
+    base_ref: ContentRef
+    state: bytes
+    seats: Sequence[Seat]
+    updates: Mapping[str, bytes | UpdateRefusedError]
+    units: int
+
+
+@dataclass(frozen=True)
+class RoundOutcome:
+    """What a round proposes: encoded model, state and report, verdicts and pay by participant id."""
+
+    model: bytes
+    state: bytes
+    report: bytes
+    verdicts: dict[int, Verdict]
+    shares: dict[int, int]
+    stop: bool
+    document: dict[str, Any]
+
+
+def judge(given: RoundInput, measure: Measurer) -> RoundOutcome:
+    """Judge, weigh, aggregate and pay one round."""
+    expected = Expected(given.spec, given.index, given.base_ref.digest, len(given.base.vector))
+    fixed = expected.fixed_point
+    rows = {seat.owner: _Row(seat) for seat in given.seats}
+    for row in rows.values():
+        row.judge_bytes(given.updates, expected)
+    valid = [row for row in rows.values() if row.valid is not None]
+    deltas = _stack([row.valid.delta for row in valid if row.valid is not None], expected.dimension)
+    state = _State.decode(given.state, expected.dimension)
+
+    base_measurement = measure(BASE, given.base.vector)
+    for row, delta in zip(valid, deltas, strict=True):
+        row.measurement = measure(row.seat.owner, given.base.vector + fixed.to_float32(delta))
+    seen = _look(base_measurement, valid, deltas, state.previous)
+    for row, verdict in zip(valid, detect(given.spec.detection, seen), strict=True):
+        row.verdict = verdict
+
+    weights = _weights(valid, given.spec.reputation.gate)
+    delta, diagnostics = _aggregate(given.spec, deltas, weights, state.previous)
+    optimiser = build(OPTIMISERS, given.spec.optimiser.method, given.spec.optimiser.params)
+    step, moments = optimiser(delta, state.moments)
+    bound = int(fixed.bound * (1 << fixed.fraction_bits))
+    base = np.rint(given.base.vector.astype(np.float64) * (1 << fixed.fraction_bits)).astype(np.int64)
+    model = fixed.to_float32(np.clip(base + step, -bound, bound))
+    model_measurement = measure(MODEL, model)
+    state, stop = state.after(step, moments, model_measurement, given.spec)
+
+    contribution = build(CONTRIBUTIONS, given.spec.contribution.method, given.spec.contribution.params)
+    scores = contribution(seen, weights) if valid else []
+    for row, weight, score, share in zip(valid, weights, scores, apportion(given.units, scores), strict=True):
+        row.weight, row.score, row.share = weight, score, share
+
+    model_bytes, state_bytes = given.base.encode(model), state.encode()
+    document = {
+        "version": REPORT_VERSION,
+        "spec": given.spec.digest.hex(),
+        "round": given.index,
+        "base": Ref.of(given.base_ref).model_dump(),
+        "model": Ref.of(ContentRef.of(model_bytes)).model_dump(),
+        "state": Ref.of(ContentRef.of(state_bytes)).model_dump(),
+        "measurements": {BASE: _shown(base_measurement), MODEL: _shown(model_measurement)},
+        "updates": [row.document() for row in rows.values()],
+        "aggregation": diagnostics,
+        "stop": stop,
+    }
+    return RoundOutcome(
+        model=model_bytes,
+        state=state_bytes,
+        report=canonical.encode(document),
+        verdicts={row.seat.id: row.verdict for row in rows.values()},
+        shares={row.seat.id: row.share for row in rows.values() if row.share},
+        stop=stop,
+        document=document,
+    )
+
+
+class _Row:
+    """One participant's line of the report while it is being filled in."""
+
+    def __init__(self, seat: Seat) -> None:
+        self.seat = seat
+        self.verdict = Verdict.NONE
+        self.detail = ""
+        self.valid: ValidUpdate | None = None
+        self.measurement: Measurement | None = None
+        self.weight = self.score = self.share = 0
+
+    def judge_bytes(self, updates: Mapping[str, bytes | UpdateRefusedError], expected: Expected) -> None:
+        seat = self.seat
+        if seat.update is None or seat.sender is None:
+            self.verdict = Verdict.MISSED if seat.sender is None else Verdict.LATE
+            return
+        try:
+            data = updates[seat.owner]
+            if isinstance(data, UpdateRefusedError):
+                raise data
+            self.valid = validate(data, expected, seat.owner, seat.sender)
+        except UpdateRefusedError as error:
+            self.verdict = error.verdict
+            # What a store says of missing content is an accident of the place, so it stays out of the report.
+            self.detail = "" if error.verdict is Verdict.UNAVAILABLE else error.detail
+
+    def document(self) -> dict[str, Any]:
+        update = self.seat.update
+        return {
+            "participant": self.seat.owner,
+            "update": None if update is None else Ref.of(update).model_dump(),
+            "verdict": self.verdict.label,
+            "detail": self.detail,
+            "reputation": self.seat.evidence.reputation,
+            "examples": 0 if self.valid is None else self.valid.examples,
+            "measurement": None if self.measurement is None else _shown(self.measurement),
+            "weight": self.weight,
+            "score": self.score if self.score < 2**53 else str(self.score),
+            "share": self.share,
+        }
+
+
+@dataclass(frozen=True)
+class _State:
+    """What the aggregator carries from round to round."""
+
+    previous: Int64
+    moments: dict[str, Int64]
+    best_loss: int
+    stale: int
+
+    @classmethod
+    def decode(cls, data: bytes, dimension: int) -> _State:
+        if not data:
+            return cls(np.zeros(dimension, np.int64), {}, -1, 0)
+        named = {name: tensor.astype(np.int64) for name, tensor in tensors.decode(data).items()}
+        counts = named.pop("counts")
+        return cls(named.pop(_PREVIOUS), named, int(counts[0]), int(counts[1]))
+
+    def encode(self) -> bytes:
+        counts = np.array([self.best_loss, self.stale], np.int64)
+        return tensors.encode({**self.moments, _PREVIOUS: self.previous, "counts": counts})
+
+    def after(
+        self, step: Int64, moments: dict[str, Int64], measured: Measurement, spec: TaskSpec
+    ) -> tuple[_State, bool]:
+        better = self.best_loss < 0 or measured.loss < self.best_loss
+        best, stale = (measured.loss, 0) if better else (self.best_loss, self.stale + 1)
+        rule = spec.stopping
+        stop = rule.target_correct is not None and measured.correct >= rule.target_correct
+        stop = stop or (rule.patience is not None and stale >= rule.patience)
+        return _State(step, dict(moments), best, stale), stop
+
+
+def _look(base: Measurement, valid: Sequence[_Row], deltas: Int64, previous: Int64) -> Evidences:
+    measured = [row.measurement for row in valid if row.measurement is not None]
+    if not valid:
+        return Evidences(base, measured, [])
+    centre, _ = _aggregate_rule("median@1", {}, deltas, [1] * len(deltas), previous)
+    return Evidences(base, measured, gram(np.vstack([deltas, centre, previous])))
+
+
+def _weights(rows: Sequence[_Row], gate: int) -> list[int]:
+    """Reputation times examples, scaled so that the largest is 2^20; 0 below the gate or if refused."""
+    raw = [
+        row.seat.evidence.reputation * row.valid.examples
+        if row.verdict is Verdict.ACCEPTED and row.valid is not None and row.seat.evidence.reputation >= gate
+        else 0
+        for row in rows
+    ]
+    largest = max(raw, default=0)
+    return [max(1, weight * MAX_WEIGHT // largest) if weight else 0 for weight in raw]
+
+
+def _aggregate(
+    spec: TaskSpec, deltas: Int64, weights: Sequence[int], previous: Int64
+) -> tuple[Int64, dict[str, Any]]:
+    if not any(weights):
+        return np.zeros(len(previous), np.int64), {}
+    return _aggregate_rule(spec.aggregation.method, spec.aggregation.params, deltas, weights, previous, spec)
+
+
+def _aggregate_rule(
+    method: str,
+    params: dict[str, Any],
+    deltas: Int64,
+    weights: Sequence[int],
+    previous: Int64,
+    spec: TaskSpec | None = None,
+) -> tuple[Int64, dict[str, Any]]:
+    mixing = None if spec is None else spec.mixing
+    outcome = aggregate(method, params, deltas, weights, previous, mixing)
+    return outcome.delta, dict(outcome.diagnostics)
+
+
+def _stack(deltas: Sequence[Int64], dimension: int) -> Int64:
+    return np.vstack(deltas) if deltas else np.zeros((0, dimension), np.int64)
+
+
+def _shown(measurement: Measurement) -> dict[str, int]:
+    return {"loss": measurement.loss, "correct": measurement.correct}

@@ -1,0 +1,247 @@
+"""The ledger's state, rebuilt from its logs: what nodes, aggregators, audits and tables all read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedledger.contracts.client import Ledger, Log, Proposal, Reveal, decode_proposal
+from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.errors import ChainError
+from fedledger.protocol.reputation import LANE_BITS, LANES, Evidence
+from fedledger.protocol.verdicts import Verdict
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A participant's place in a round, as the ledger saw it.
+
+    Parameters
+    ----------
+    id, owner
+        The participant.
+    sender
+        Signer that committed, or None.
+    evidence
+        What the ledger knew of the participant when the round was opened.
+    update
+        The update that was revealed, or None.
+    """
+
+    id: int
+    owner: str
+    sender: str | None
+    evidence: Evidence
+    update: ContentRef | None
+
+
+@dataclass
+class RoundHistory:
+    """A round, as its logs tell it."""
+
+    index: int
+    base: ContentRef
+    opened_at: Log
+    selected: tuple[int, ...]
+    evidence: dict[int, Evidence]
+    owners: dict[int, str]
+    commits: dict[int, str] = field(default_factory=dict)
+    commitments: dict[int, bytes] = field(default_factory=dict)
+    reveals: dict[int, Reveal] = field(default_factory=dict)
+    proposal: Proposal | None = None
+    proposer: str | None = None
+    settled: bool = False
+    voided: bool = False
+
+    @property
+    def seats(self) -> tuple[Seat, ...]:
+        """The selected participants, by owner address."""
+        seats = (
+            Seat(
+                id=participant,
+                owner=self.owners[participant],
+                sender=self.commits.get(participant),
+                evidence=self.evidence[participant],
+                update=self.reveals[participant].update if participant in self.reveals else None,
+            )
+            for participant in self.selected
+        )
+        return tuple(sorted(seats, key=lambda seat: seat.owner.lower()))
+
+    @property
+    def verdicts(self) -> dict[int, Verdict]:
+        """Verdicts as posted, by participant id; empty before a proposal."""
+        return {} if self.proposal is None else self.proposal.verdicts
+
+
+@dataclass
+class TaskHistory:
+    """A task, as its logs tell it."""
+
+    id: int
+    publisher: str
+    params: dict[str, Any]
+    model: ContentRef
+    enrolled: list[int] = field(default_factory=list)
+    rounds: dict[int, RoundHistory] = field(default_factory=dict)
+    credits: dict[int, int] = field(default_factory=dict)
+    withdrawn: dict[int, int] = field(default_factory=dict)
+    beacons: dict[int, bytes] = field(default_factory=dict)
+    refund: int | None = None
+
+    @property
+    def spec(self) -> ContentRef:
+        """The task's spec."""
+        return _ref(self.params["spec"])
+
+    @property
+    def finished(self) -> bool:
+        """Whether the task has ended."""
+        return self.refund is not None
+
+    @property
+    def settled(self) -> list[RoundHistory]:
+        """The settled rounds, in order."""
+        return [self.rounds[index] for index in sorted(self.rounds) if self.rounds[index].settled]
+
+    def credit(self, participant: int) -> int:
+        """Units that a participant may still withdraw."""
+        return lane(self.credits, participant)
+
+    def earned(self, participant: int) -> int:
+        """Units that a participant was ever credited with."""
+        shares = (r.proposal.shares.get(participant, 0) for r in self.settled if r.proposal is not None)
+        return sum(shares)
+
+
+class History:
+    """The ledger's state, folded from logs in order.
+
+    Parameters
+    ----------
+    ledger
+        Where :meth:`update` reads new logs; None if logs are only given to :meth:`extend`.
+    """
+
+    def __init__(self, ledger: Ledger | None = None) -> None:
+        self._ledger = ledger
+        self._next_block = 0 if ledger is None else ledger.first_block
+        self.owners: dict[int, str] = {}
+        self.signers: dict[int, str] = {}
+        self.evidence_words: dict[str, dict[int, int]] = {}
+        self.tasks: dict[int, TaskHistory] = {}
+
+    def update(self) -> History:
+        """Read the logs of the blocks that have come since, and return this history."""
+        if self._ledger is None:
+            raise ValueError("this history was made without a ledger")
+        last = self._ledger.chain.block_number() - self._ledger.chain.confirmations
+        if last >= self._next_block:
+            self.extend(self._ledger.events(first=self._next_block, last=last))
+            self._next_block = last + 1
+        return self
+
+    def extend(self, logs: Iterable[Log]) -> History:
+        """Fold further logs into the state and return this history."""
+        for log in logs:
+            handler = getattr(self, f"_on_{log.event}", None)
+            if handler is not None:
+                handler(log, log.arguments)
+        return self
+
+    def task(self, task: int) -> TaskHistory:
+        """Return a task's history.
+
+        Raises
+        ------
+        ChainError
+            If the ledger has no such task.
+        """
+        if task not in self.tasks:
+            known = ", ".join(map(str, sorted(self.tasks))) or "none"
+            raise ChainError(f"The ledger has no task {task}.", f"It has: {known}.")
+        return self.tasks[task]
+
+    def evidence(self, publisher: str, participant: int) -> Evidence:
+        """Return a participant's evidence with a publisher."""
+        return Evidence.unpack(lane(self.evidence_words.get(publisher, {}), participant))
+
+    def _on_ParticipantRegistered(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        self.owners[a["participant"]] = a["owner"]
+        self.signers[a["participant"]] = a["signer"]
+
+    def _on_SignerRotated(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        self.signers[a["participant"]] = a["signer"]
+
+    def _on_TaskPosted(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        params = _fields(a["params"])
+        self.tasks[a["task"]] = TaskHistory(a["task"], a["publisher"], params, _ref(params["model"]))
+
+    def _on_Enrolled(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        self.tasks[a["task"]].enrolled.append(a["participant"])
+
+    def _on_RoundOpened(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        task = self.tasks[a["task"]]
+        selected = tuple(
+            256 * index + bit
+            for index, word in zip(a["wordIndices"], a["words"], strict=True)
+            for bit in range(256)
+            if word >> bit & 1
+        )
+        evidence = {participant: self.evidence(task.publisher, participant) for participant in selected}
+        owners = {participant: self.owners[participant] for participant in selected}
+        task.rounds[a["round"]] = RoundHistory(a["round"], task.model, log, selected, evidence, owners)
+
+    def _on_UpdateCommitted(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        round_history = self.tasks[a["task"]].rounds[a["round"]]
+        round_history.commits[a["participant"]] = a["sender"]
+        round_history.commitments[a["participant"]] = bytes(a["commitment"])
+
+    def _on_UpdateRevealed(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        update = ContentRef(bytes(a["digest"]), a["length"])
+        reveal = Reveal(a["participant"], update, bytes(a["salt"]))
+        self.tasks[a["task"]].rounds[a["round"]].reveals[a["participant"]] = reveal
+
+    def _on_RoundProposed(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        task = self.tasks[a["task"]]
+        round_history = task.rounds[a["round"]]
+        round_history.proposal = decode_proposal(a)
+        round_history.proposer = a["aggregator"]
+        task.model = round_history.proposal.model
+
+    def _on_EvidenceUpdated(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        self.evidence_words.setdefault(a["publisher"], {})[a["slot"]] = a["word"]
+
+    def _on_CreditsUpdated(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        self.tasks[a["task"]].credits[a["slot"]] = a["word"]
+
+    def _on_CreditWithdrawn(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        withdrawn = self.tasks[a["task"]].withdrawn
+        withdrawn[a["participant"]] = withdrawn.get(a["participant"], 0) + a["amount"]
+
+    def _on_RoundSettled(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        self.tasks[a["task"]].rounds[a["round"]].settled = True
+
+    def _on_RoundVoided(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        self.tasks[a["task"]].rounds[a["round"]].voided = True
+
+    def _on_BeaconAdvanced(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        self.tasks[a["task"]].beacons[a["round"]] = bytes(a["beacon"])
+
+    def _on_TaskFinished(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        self.tasks[a["task"]].refund = a["refund"]
+
+
+def lane(words: dict[int, int], participant: int) -> int:
+    """Return a participant's 32 bits in words of eight lanes; 0 where no word was written."""
+    return words.get(participant // LANES, 0) >> LANE_BITS * (participant % LANES) & 0xFFFFFFFF
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, dict) or hasattr(value, "keys") else dict(value._asdict())
+
+
+def _ref(value: Any) -> ContentRef:
+    fields = _fields(value)
+    return ContentRef(bytes(fields["digest"]), int(fields["length"]))

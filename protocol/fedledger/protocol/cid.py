@@ -1,0 +1,178 @@
+"""Content ids: the CIDs that IPFS gives the same bytes under the profile ``unixfs-v1-2025``.
+
+A CID is a function of the bytes and of the import parameters, so those are fixed: CIDv1, raw leaves, chunks of
+1 MiB, at most 1024 links a node, balanced. On the ledger a CID is its 32-byte SHA-256 digest and the content's
+length: up to 1 MiB the codec is ``raw``, above it ``dag-pb``.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fedledger.protocol.errors import StoreError
+
+MIB = 1024 * 1024
+MAX_OBJECT_BYTES = 174 * MIB
+RAW, DAG_PB = 0x55, 0x70
+SHA2_256 = b"\x12\x20"
+_BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Import parameters of UnixFS: CID version, chunk size in bytes, links a node, whether leaves are raw."""
+
+    version: int
+    chunk: int
+    width: int
+    raw_leaves: bool
+
+
+UNIXFS_V1_2025 = Profile(version=1, chunk=MIB, width=1024, raw_leaves=True)
+UNIXFS_V0_2015 = Profile(version=0, chunk=256 * 1024, width=174, raw_leaves=False)
+
+
+@dataclass(frozen=True)
+class ContentRef:
+    """Content by digest and length, as the ledger names it.
+
+    Parameters
+    ----------
+    digest
+        32 bytes: SHA-256 of the root block, which up to 1 MiB is the content itself.
+    length
+        Length of the content in bytes.
+    """
+
+    digest: bytes
+    length: int
+
+    def __post_init__(self) -> None:
+        if len(self.digest) != 32 or self.length < 0:
+            raise StoreError(f"{self.digest.hex()} of {self.length} bytes names no content.")
+
+    @classmethod
+    def of(cls, data: bytes) -> ContentRef:
+        """Return the reference of some bytes."""
+        return cls(unixfs_root(data)[-32:], len(data))
+
+    @classmethod
+    def parse(cls, cid: str, length: int) -> ContentRef:
+        """Return the reference of a CID and a length.
+
+        Raises
+        ------
+        StoreError
+            If it is no CID of content of that length under the profile.
+        """
+        ref = cls(cid_bytes(cid)[-32:], length)
+        if cid_bytes(cid) != cid_bytes(ref.cid):
+            raise StoreError(f"{cid} is no CID of {length} bytes.", "Import content with the profile unixfs-v1-2025.")
+        return ref
+
+    @property
+    def cid(self) -> str:
+        """The CIDv1 in base32."""
+        codec = RAW if self.length <= MIB else DAG_PB
+        return "b" + base64.b32encode(bytes([1, codec]) + SHA2_256 + self.digest).decode().lower().rstrip("=")
+
+
+def cid_bytes(cid: str) -> bytes:
+    """Decode a CID in base32 (``b…``), base58 (``z…``) or version 0 (``Qm…``) to its bytes.
+
+    Raises
+    ------
+    StoreError
+        If it is not a CID with a SHA-256 digest.
+    """
+    try:
+        if cid.startswith("Qm") and len(cid) == 46:
+            decoded = _base58(cid)
+        elif cid.startswith("z"):
+            decoded = _base58(cid[1:])
+        elif cid.startswith("b"):
+            decoded = base64.b32decode(cid[1:].upper() + "=" * (-len(cid[1:]) % 8))
+        else:
+            raise ValueError("unknown base")
+    except ValueError as error:
+        raise StoreError(f"{cid!r} is no CID.", "A CID looks like bafkrei….") from error
+    if decoded[-34:-32] != SHA2_256 or decoded[:-34] not in (b"", bytes([1, RAW]), bytes([1, DAG_PB])):
+        raise StoreError(f"{cid!r} is no CID of a file with a SHA-256 digest.", "A CID looks like bafkrei….")
+    return decoded
+
+
+def unixfs_root(data: bytes, profile: Profile = UNIXFS_V1_2025) -> bytes:
+    """Return the root CID, as bytes, that IPFS gives ``data`` under an import profile.
+
+    Raises
+    ------
+    StoreError
+        If the data is longer than 174 MiB, beyond which old daemons build another tree.
+    """
+    if len(data) > MAX_OBJECT_BYTES:
+        raise StoreError(f"{len(data)} bytes are too many for one object.", f"The limit is {MAX_OBJECT_BYTES}.")
+    view = memoryview(data)
+    level = [
+        _leaf(view[start : start + profile.chunk], profile) for start in range(0, len(data) or 1, profile.chunk)
+    ]
+    while len(level) > 1:
+        level = [_parent(level[i : i + profile.width], profile) for i in range(0, len(level), profile.width)]
+    return level[0].cid
+
+
+@dataclass(frozen=True)
+class _Node:
+    cid: bytes
+    size: int
+    cumulative: int
+
+
+def _leaf(chunk: memoryview, profile: Profile) -> _Node:
+    if profile.raw_leaves:
+        return _Node(bytes([1, RAW]) + SHA2_256 + hashlib.sha256(chunk).digest(), len(chunk), len(chunk))
+    body = _field(1, 2) + (_bytes_field(2, bytes(chunk)) if len(chunk) else b"") + _field(3, len(chunk))
+    return _block([], body, len(chunk), profile)
+
+
+def _parent(children: Sequence[_Node], profile: Profile) -> _Node:
+    size = sum(child.size for child in children)
+    body = _field(1, 2) + _field(3, size) + b"".join(_field(4, child.size) for child in children)
+    return _block(children, body, size, profile)
+
+
+def _block(children: Sequence[_Node], unixfs: bytes, size: int, profile: Profile) -> _Node:
+    links = (
+        _bytes_field(2, _bytes_field(1, child.cid) + _bytes_field(2, b"") + _field(3, child.cumulative))
+        for child in children
+    )
+    block = b"".join(links) + _bytes_field(1, unixfs)
+    prefix = bytes([1, DAG_PB]) if profile.version == 1 else b""
+    digest = hashlib.sha256(block).digest()
+    return _Node(prefix + SHA2_256 + digest, size, len(block) + sum(child.cumulative for child in children))
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def _field(number: int, value: int) -> bytes:
+    return _varint(number << 3) + _varint(value)
+
+
+def _bytes_field(number: int, value: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(value)) + value
+
+
+def _base58(text: str) -> bytes:
+    value = 0
+    for character in text:
+        value = value * 58 + _BASE58.index(character)
+    zeros = len(text) - len(text.lstrip("1"))
+    return b"\0" * zeros + value.to_bytes((value.bit_length() + 7) // 8, "big")

@@ -1,0 +1,271 @@
+"""Exact arithmetic on fixed-point vectors: the same integers on every machine, whatever the data.
+
+Values are int64 of at most ``LIMIT`` in magnitude. They are split into balanced limbs of 21 bits, so that a
+float64 matrix product over 4096 of them keeps every partial sum below 2^53: it is exact in whatever order, and with
+whatever fused operations, a BLAS adds it up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import gcd
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedledger.protocol.errors import ConfigError, FedledgerError
+from fedledger.protocol.parameters import real, whole
+
+IntArray = NDArray[np.int64]
+Float32Array = NDArray[np.float32]
+Float64Array = NDArray[np.float64]
+Gram = list[list[int]]
+
+LIMIT = 1 << 40
+"""Largest magnitude of a fixed-point value."""
+MAX_ROWS = 4096
+"""Largest number of rows that are summed."""
+
+_BITS = 21
+_MASK = (1 << _BITS) - 1
+_HALF = 1 << (_BITS - 1)
+_COLUMNS = 4096
+_FLUSH = 1 << 21
+
+
+class OutOfRangeError(FedledgerError):
+    """A number is too large for the exact layer."""
+
+
+class NotFiniteError(FedledgerError):
+    """A coordinate is NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """A fixed-point format: a real x is the integer nearest to x · 2^fraction_bits.
+
+    Parameters
+    ----------
+    fraction_bits
+        Number of bits F after the binary point, 1 to 40.
+    bound
+        Largest magnitude of a coordinate; bound · 2^F is at most 2^40.
+
+    Raises
+    ------
+    ConfigError
+        If the format does not fit.
+    """
+
+    fraction_bits: int
+    bound: float
+
+    def __post_init__(self) -> None:
+        whole("fraction_bits", self.fraction_bits)
+        real("bound", self.bound, above=True)
+        if self.fraction_bits > 40 or self.bound * self.unit > LIMIT:
+            raise ConfigError(
+                f"{self.fraction_bits} fraction bits and a bound of {self.bound:g} need more than 40 bits.",
+                "Lower fraction_bits or the bound.",
+            )
+
+    @property
+    def unit(self) -> int:
+        """The integer that stands for 1."""
+        return 1 << self.fraction_bits
+
+    def quantise(self, x: Float32Array) -> IntArray:
+        """Return the int64[d] nearest to float32[d], halves to even.
+
+        Raises
+        ------
+        NotFiniteError
+            If a coordinate is NaN or infinite.
+        OutOfRangeError
+            If a coordinate is beyond ±bound.
+        """
+        wide = np.asarray(x, np.float64)
+        largest = float(np.abs(wide).max(initial=0.0))
+        if not np.isfinite(largest):
+            raise NotFiniteError("A coordinate is not a finite number.", "Leave this vector out.")
+        if largest > self.bound:
+            raise OutOfRangeError(
+                f"A coordinate is {largest:g}, beyond ±{self.bound:g}.",
+                "Leave this vector out, or raise the fixed-point bound of the task.",
+            )
+        return np.rint(wide * self.unit).astype(np.int64)
+
+    def to_float32(self, q: IntArray) -> Float32Array:
+        """Return the float32[d] nearest to int64[d] of at most 53 bits."""
+        return (q / np.float64(self.unit)).astype(np.float32)
+
+
+def weighted_mean(rows: IntArray, coefficients: Sequence[int], denominator: int) -> IntArray:
+    """Return Σ coefficients[i] · rows[i] / denominator, exact and rounded once, halves to even.
+
+    Parameters
+    ----------
+    rows
+        int64[n, d], n ≤ 4096, of magnitude at most 2^40.
+    coefficients
+        n integers of any size and sign.
+    denominator
+        A positive integer; together with the coefficients it is first reduced to lowest terms.
+
+    Returns
+    -------
+    int64[d]
+
+    Raises
+    ------
+    OutOfRangeError
+        If a value is beyond 2^40, if the result might not fit in 62 bits, or if the reduced denominator is beyond
+        2^61.
+    """
+    shared = gcd(denominator, *coefficients)
+    reduced = [c // shared for c in coefficients]
+    denominator //= shared
+    if sum(map(abs, reduced)) * LIMIT >= denominator << 62 or denominator.bit_length() > 61:
+        raise OutOfRangeError("The weights of a sum are too large.", "Scale the weights down.")
+    return _divide(_weighted_sum(rows, reduced), denominator)
+
+
+def divide_round(total: IntArray, denominator: int) -> IntArray:
+    """Return int64[d] / denominator (at most 2^61), rounded half to even."""
+    return _divide([total], denominator)
+
+
+def small_product(matrix: IntArray, rows: IntArray) -> IntArray:
+    """Return the exact product of int64[m, n], whose rows' magnitudes sum to at most 4096, and int64[n, d].
+
+    Raises
+    ------
+    OutOfRangeError
+        If the matrix or a value of ``rows`` (at most 2^40) is too large.
+    """
+    if np.abs(matrix).sum(axis=1).max(initial=0) > MAX_ROWS:
+        raise OutOfRangeError("The coefficients of a sum are too large.", f"Sum at most {MAX_ROWS} rows.")
+    low, high = _limbs(rows)
+    wide = matrix.astype(np.float64)
+    return ((wide @ high).astype(np.int64) << _BITS) + (wide @ low).astype(np.int64)
+
+
+class GramAccumulator:
+    """Exact inner products of n rows that come in blocks of columns; the result does not depend on the blocks.
+
+    Parameters
+    ----------
+    n
+        Number of rows.
+    """
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+        self._total: NDArray[Any] = np.full((n, n), 0, object)
+        self._pending = np.zeros((2 * n, 2 * n), np.int64)
+        self._columns = 0
+
+    def add(self, block: IntArray) -> None:
+        """Add columns int64[n, d'] of magnitude at most 2^40; raises OutOfRangeError for larger ones."""
+        for start in range(0, block.shape[1], _COLUMNS):
+            limbs = np.concatenate(_limbs(block[:, start : start + _COLUMNS]))
+            self._pending += (limbs @ limbs.T).astype(np.int64)
+            self._columns += limbs.shape[1]
+            if self._columns >= _FLUSH:
+                self._flush()
+
+    def result(self) -> Gram:
+        """Return the n × n inner products as Python integers."""
+        self._flush()
+        return [list(row) for row in self._total]
+
+    def _flush(self) -> None:
+        # 2^40 a column at most, so the pending sums stay below 2^62.
+        n, pending = self._n, self._pending
+        low, high = pending[:n, :n], pending[n:, n:]
+        cross = pending[:n, n:] + pending[n:, :n]
+        self._total += (
+            low.astype(object) + (cross.astype(object) << _BITS) + (high.astype(object) << (2 * _BITS))
+        )
+        pending[:] = 0
+        self._columns = 0
+
+
+def gram(rows: IntArray | Iterable[IntArray]) -> Gram:
+    """Return the exact inner products of int64[n, d], or of an iterable of its column blocks int64[n, d'].
+
+    Raises
+    ------
+    OutOfRangeError
+        If a value is beyond 2^40.
+    """
+    accumulator: GramAccumulator | None = None
+    for block in [rows] if isinstance(rows, np.ndarray) else rows:
+        accumulator = accumulator or GramAccumulator(block.shape[0])
+        accumulator.add(block)
+    return accumulator.result() if accumulator else []
+
+
+def saturate(x: IntArray | Float64Array) -> IntArray:
+    """Return integers (or doubles, rounded half to even) limited to ±2^40."""
+    return np.clip(np.rint(x), -LIMIT, LIMIT).astype(np.int64)
+
+
+def _limbs(rows: IntArray) -> tuple[Float64Array, Float64Array]:
+    if rows.size and (rows.max() > LIMIT or rows.min() < -LIMIT):
+        raise OutOfRangeError(
+            "A fixed-point value is beyond 2^40.", "Refuse vectors beyond the task's bound."
+        )
+    low = ((rows + _HALF) & _MASK) - _HALF
+    return low.astype(np.float64), ((rows - low) >> _BITS).astype(np.float64)
+
+
+def _digits(coefficients: Sequence[int]) -> list[list[int]]:
+    """Split integers into balanced digits of 21 bits, least significant first: digits[k][i]."""
+    digits: list[list[int]] = []
+    rest = list(coefficients)
+    while any(rest) or not digits:
+        digits.append([((c + _HALF) & _MASK) - _HALF for c in rest])
+        rest = [(c - digit) >> _BITS for c, digit in zip(rest, digits[-1], strict=True)]
+    return digits
+
+
+def _weighted_sum(rows: IntArray, coefficients: Sequence[int]) -> list[IntArray]:
+    """Return limbs L with Σ coefficients[i] · rows[i] = Σ L[k] · 2^(21k), each below 2^54."""
+    if not rows.shape[0] == len(coefficients) <= MAX_ROWS:
+        raise OutOfRangeError(f"{rows.shape[0]} rows cannot be summed.", f"Sum at most {MAX_ROWS}.")
+    digits = np.array(_digits(coefficients), np.float64)
+    low, high = _limbs(rows)
+    sums = np.zeros((len(digits) + 1, rows.shape[1]), np.int64)
+    sums[:-1] += (digits @ low).astype(np.int64)
+    sums[1:] += (digits @ high).astype(np.int64)
+    return list(sums)
+
+
+def _divide(limbs: Sequence[IntArray], denominator: int) -> IntArray:
+    """Divide Σ limbs[k] · 2^(21k) by long division and round half to even."""
+    if denominator < 1 or denominator.bit_length() > 61:
+        raise OutOfRangeError(f"Cannot divide by {denominator}.", "Use a denominator from 1 to 2^61 - 1.")
+    carried = np.zeros_like(limbs[0])
+    low: list[IntArray] = []
+    for limb in limbs[:-1]:
+        carried = limb + carried
+        low.append(carried & _MASK)
+        carried = carried >> _BITS
+    top = limbs[-1] + carried
+    quotient = top // denominator
+    remainder = top - quotient * denominator
+    # The remainder is below the denominator, and so many bits may join it within 62.
+    step = next(s for s in (21, 7, 3, 1) if denominator.bit_length() + s <= 62)
+    for limb in reversed(low):
+        for shift in range(_BITS - step, -1, -step):
+            part = (remainder << step) + ((limb >> shift) & ((1 << step) - 1))
+            digit = part // denominator
+            remainder = part - digit * denominator
+            quotient = (quotient << step) + digit
+    twice = 2 * remainder
+    up = (twice > denominator) | ((twice == denominator) & (quotient & 1 == 1))
+    return quotient + up

@@ -1,0 +1,146 @@
+"""The content store: bytes by content id, re-hashed whenever they are read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Protocol
+
+from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.errors import ContentCorruptError, ContentUnavailableError, StoreError
+
+STALE_SECONDS = 3600.0
+_TEMPORARY = ".tmp-"
+
+
+class ContentStore(Protocol):
+    """Where updates, models, states and reports lie."""
+
+    def put(self, data: bytes) -> ContentRef:
+        """Store bytes, pinned, and return their reference; storing them again changes nothing."""
+        ...
+
+    def get(self, ref: ContentRef, limit: int | None = None) -> bytes:
+        """Return the bytes of a reference.
+
+        Raises
+        ------
+        ContentUnavailableError
+            If no copy can be had in time, or the content is longer than ``limit`` bytes.
+        ContentCorruptError
+            If what the store returns does not hash to the reference.
+        """
+        ...
+
+    def has(self, ref: ContentRef) -> bool:
+        """Return whether the content can be read now."""
+        ...
+
+
+class LocalStore:
+    """A content store in a folder, which several programs may share.
+
+    A file appears under its name only when all of it is on disk, so a program killed in the middle of a write
+    leaves nothing but a temporary file, which a later one removes.
+
+    Parameters
+    ----------
+    folder
+        Made if it is not there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"The store's folder {folder} cannot be made: {error.strerror}.") from error
+        self._remove_stale()
+
+    def put(self, data: bytes) -> ContentRef:
+        """Store bytes and return their reference; a damaged copy is replaced."""
+        ref = ContentRef.of(data)
+        path = self._path(ref)
+        with contextlib.suppress(StoreError):
+            self.get(ref)
+            return ref
+        try:
+            path.parent.mkdir(exist_ok=True)
+            self._write(path, data)
+        except OSError as error:
+            raise StoreError(
+                f"{len(data)} bytes could not be stored in {self.folder}: {error.strerror}.",
+                "Free some space or choose another folder, then resume.",
+            ) from error
+        return ref
+
+    def get(self, ref: ContentRef, limit: int | None = None) -> bytes:
+        """Return the bytes of a reference; see :meth:`ContentStore.get`."""
+        check_limit(ref, limit)
+        try:
+            with self._path(ref).open("rb") as file:
+                data = file.read(ref.length + 1)
+        except OSError as error:
+            raise ContentUnavailableError(
+                f"{ref.cid} is not in the store {self.folder}.", "Fetch it from whoever pins it."
+            ) from error
+        return checked(ref, data, str(self.folder))
+
+    def has(self, ref: ContentRef) -> bool:
+        """Return whether an undamaged copy is there."""
+        try:
+            self.get(ref)
+        except StoreError:
+            return False
+        return True
+
+    def _path(self, ref: ContentRef) -> Path:
+        return self.folder / ref.cid[-2:] / ref.cid
+
+    def _write(self, path: Path, data: bytes) -> None:
+        handle, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _remove_stale(self) -> None:
+        for file in self.folder.glob(f"*/{_TEMPORARY}*"):
+            with contextlib.suppress(OSError):
+                if time.time() - file.stat().st_mtime > STALE_SECONDS:
+                    file.unlink()
+
+
+def open_store(where: str, folder: Path) -> ContentStore:
+    """Open a store: ``local`` (in ``folder``), or an IPFS daemon by multiaddr or URL."""
+    if where == "local":
+        return LocalStore(folder)
+    from fedledger.protocol.ipfs import IpfsStore
+
+    return IpfsStore(where)
+
+
+def check_limit(ref: ContentRef, limit: int | None) -> None:
+    """Raise ContentUnavailableError if the content is longer than the limit, before anything is read."""
+    if limit is not None and ref.length > limit:
+        raise ContentUnavailableError(f"{ref.cid} has {ref.length} bytes, the limit is {limit}.")
+
+
+def checked(ref: ContentRef, data: bytes, where: str) -> bytes:
+    """Return the data if it hashes to the reference, else raise ContentCorruptError."""
+    if len(data) != ref.length or ContentRef.of(data) != ref:
+        raise ContentCorruptError(f"What {where} returns for {ref.cid} is something else.", "Fetch it from elsewhere.")
+    return data

@@ -1,0 +1,163 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.exact import (
+    LIMIT,
+    FixedPoint,
+    GramAccumulator,
+    NotFiniteError,
+    OutOfRangeError,
+    divide_round,
+    gram,
+    saturate,
+    small_product,
+    weighted_mean,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+VALUES = st.one_of(
+    st.integers(-LIMIT, LIMIT),
+    st.sampled_from([LIMIT, -LIMIT, LIMIT - 1, 1 << 20, -(1 << 20), (1 << 20) - 1, 1 << 21, 0, 1, -1]),
+)
+
+
+@st.composite
+def matrices(draw: st.DrawFn, rows: int = 5, columns: int = 6) -> np.ndarray:
+    n, d = draw(st.integers(1, rows)), draw(st.integers(1, columns))
+    return np.array(draw(st.lists(VALUES, min_size=n * d, max_size=n * d)), np.int64).reshape(n, d)
+
+
+def half_even(numerator: int, denominator: int) -> int:
+    """Rounding by Python integers alone: the oracle."""
+    quotient, remainder = divmod(numerator, denominator)
+    return quotient + (2 * remainder > denominator or (2 * remainder == denominator and quotient % 2 == 1))
+
+
+@given(
+    matrices(),
+    st.data(),
+    st.one_of(
+        st.integers(1, 1 << 61), st.sampled_from([1, 2, 3, 1 << 30, (1 << 41) - 1, 1 << 41, (1 << 61) - 1])
+    ),
+)
+def test_weighted_mean_is_that_of_python_integers(
+    rows: np.ndarray, data: st.DataObject, denominator: int
+) -> None:
+    size = min(denominator << 19, 1 << 62)
+    coefficients = data.draw(
+        st.lists(st.integers(-size, size), min_size=len(rows), max_size=len(rows)), label="coefficients"
+    )
+    if denominator == 1 << 61 and all(c % 2 for c in coefficients):
+        return
+    expected = [
+        half_even(sum(c * int(q) for c, q in zip(coefficients, column, strict=True)), denominator)
+        for column in rows.T
+    ]
+    try:
+        assert weighted_mean(rows, coefficients, denominator).tolist() == expected
+    except OutOfRangeError:
+        assert denominator >= 1 << 61
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_weighted_mean_of_the_largest_values_of_the_most_rows(sign: int) -> None:
+    rows = np.full((4096, 2), sign * LIMIT, np.int64)
+    weights = [(1 << 40) - i for i in range(4096)]
+    assert weighted_mean(rows, weights, sum(weights)).tolist() == [sign * LIMIT] * 2
+
+
+def test_a_sum_that_might_not_fit_is_refused() -> None:
+    row = np.array([[1]], np.int64)
+    with pytest.raises(OutOfRangeError, match="too large"):
+        weighted_mean(row, [1 << 22], 1)
+    with pytest.raises(OutOfRangeError, match="beyond 2\\^40"):
+        weighted_mean(row * (LIMIT + 1), [1], 1)
+    with pytest.raises(OutOfRangeError, match="beyond 2\\^40"):
+        gram(row * -(LIMIT + 1))
+
+
+@given(st.lists(st.integers(-(2**62), 2**62), min_size=1, max_size=5), st.integers(1, (1 << 61) - 1))
+def test_division_rounds_half_to_even(values: list[int], denominator: int) -> None:
+    expected = [half_even(v, denominator) for v in values]
+    assert divide_round(np.array(values, np.int64), denominator).tolist() == expected
+
+
+def test_halves_go_to_even_on_both_sides_of_zero() -> None:
+    halves = np.array([-5, -3, -1, 1, 3, 5], np.int64)
+    assert divide_round(halves, 2).tolist() == [-2, -2, 0, 0, 2, 2]
+    assert weighted_mean(halves[None], [1], 2).tolist() == [-2, -2, 0, 0, 2, 2]
+
+
+@given(matrices(), st.lists(st.integers(0, 6), max_size=3), st.data())
+def test_gram_is_that_of_python_integers_for_any_blocks_and_orders(
+    rows: np.ndarray, cuts: list[int], data: st.DataObject
+) -> None:
+    expected = [[sum(int(a) * int(b) for a, b in zip(x, y, strict=True)) for y in rows] for x in rows]
+    assert gram(rows) == expected
+    edges = [0, *sorted(min(cut, rows.shape[1]) for cut in cuts), rows.shape[1]]
+    assert gram(rows[:, a:b] for a, b in pairwise(edges)) == expected
+    columns = data.draw(st.permutations(range(rows.shape[1])))
+    assert gram(rows[:, columns]) == expected
+    order = data.draw(st.permutations(range(len(rows))))
+    assert gram(rows[order]) == [[expected[i][j] for j in order] for i in order]
+
+
+def test_gram_of_extreme_values_over_many_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedledger.protocol.exact._FLUSH", 10_000)
+    d = 30_011
+    worst = (1 << 40) - (1 << 20)  # both limbs at their largest
+    rows = np.array([[LIMIT], [-LIMIT], [worst], [1]], np.int64) * np.ones(d, np.int64)
+    entries = [LIMIT, -LIMIT, worst, 1]
+    accumulator = GramAccumulator(4)
+    for start in range(0, d, 7_777):
+        accumulator.add(rows[:, start : start + 7_777])
+    assert accumulator.result() == [[d * a * b for b in entries] for a in entries]
+
+
+@given(matrices(), st.data())
+def test_small_product_is_that_of_python_integers(rows: np.ndarray, data: st.DataObject) -> None:
+    n = len(rows)
+    matrix = np.array(
+        [data.draw(st.lists(st.integers(-800, 800), min_size=n, max_size=n)) for _ in range(2)], np.int64
+    )
+    expected = matrix.astype(object) @ rows.astype(object)
+    assert (small_product(matrix, rows) == expected).all()
+
+
+@given(st.lists(st.floats(-64, 64, width=32), max_size=6), st.integers(1, 34))
+def test_quantise_is_the_nearest_integer(values: list[float], bits: int) -> None:
+    point = FixedPoint(bits, 64.0)
+    x = np.array(values, np.float32)
+    quantised = point.quantise(x)
+    assert quantised.tolist() == [round(float(v) * 2**bits) for v in x]
+    assert np.abs(point.to_float32(quantised) - x).max(initial=0) <= 2.0 ** -(bits + 1)
+
+
+@settings(max_examples=30)
+@given(st.integers(-LIMIT, LIMIT))
+def test_float32_and_back_keeps_24_bits(q: int) -> None:
+    point = FixedPoint(24, 65536.0)
+    assert point.quantise(point.to_float32(np.array([q >> 17], np.int64))).tolist() == [q >> 17]
+
+
+def test_quantise_refuses_what_is_out_of_range_or_not_finite() -> None:
+    point = FixedPoint(24, 64.0)
+    assert point.quantise(np.array([64, -64], np.float32)).tolist() == [64 << 24, -64 << 24]
+    with pytest.raises(OutOfRangeError):
+        point.quantise(np.array([0, np.nextafter(np.float32(64), np.float32(65))], np.float32))
+    for odd in (np.nan, np.inf, -np.inf):
+        with pytest.raises(NotFiniteError):
+            point.quantise(np.array([0, odd, 1], np.float32))
+
+
+@pytest.mark.parametrize(("bits", "bound"), [(0, 1.0), (41, 0.1), (40, 1.5), (24, 0.0), (24, float("nan"))])
+def test_formats_that_do_not_fit_are_refused(bits: int, bound: float) -> None:
+    with pytest.raises(ConfigError):
+        FixedPoint(bits, bound)
+
+
+def test_saturate_limits_and_rounds() -> None:
+    assert saturate(np.array([2.5, -3.5, 1e300, -1e300])).tolist() == [2, -4, LIMIT, -LIMIT]
