@@ -41,8 +41,6 @@ contract FedLedger is Registry {
     /// @param delay Seconds between the request to leave and the return of the stake.
     constructor(uint96 minStake, uint40 delay) Registry(minStake, delay) {}
 
-    // ------------------------------------------------------------------ tasks
-
     /// @notice Posts a task with its whole budget in escrow.
     function postTask(TaskParams calldata p) external payable returns (uint256 id) {
         _checkParams(p);
@@ -62,11 +60,9 @@ contract FedLedger is Registry {
     function enrol(uint256 task_) external {
         Task storage t = _open(task_);
         uint32 id = _idOfSender();
-        _requireActive(id);
         if (t.currentRound != 0 || block.timestamp >= t.enrolDeadline) revert EnrolmentClosed(task_);
         if (t.enrolled == t.params.maxParticipants) revert TaskFull(task_);
-        uint96 stake = _participant(id).stake;
-        if (stake < t.params.minStake) revert StakeTooSmall(stake, t.params.minStake);
+        _requireStaked(t, id);
         _requireReputation(t, id);
         (uint256 word, uint256 bit) = _place(id);
         if (_enrolled[task_][word] & bit != 0) revert AlreadyEnrolled(task_, id);
@@ -88,8 +84,6 @@ contract FedLedger is Registry {
         emit TaskFinished(task_, refund);
         _credit(t.publisher, refund);
     }
-
-    // ----------------------------------------------------------------- rounds
 
     /// @notice Opens the next round.
     /// @param wordIndices Ascending indices of 256-participant words.
@@ -127,7 +121,7 @@ contract FedLedger is Registry {
         if (!_commitsOpen(t, r)) revert CommitsAreClosed();
         if (commitment == bytes32(0)) revert EmptyCommitment();
         uint32 id = idOfSigner(msg.sender);
-        _requireActive(id);
+        _requireStaked(t, id);
         (uint256 word, uint256 bit) = _place(id);
         if (_selected[task_][round_][word] & bit == 0) revert NotSelected(id);
         uint256 committed = _committed[task_][round_][word];
@@ -242,8 +236,6 @@ contract FedLedger is Registry {
         t.params.token.transfer(payout, amount);
     }
 
-    // ------------------------------------------------------------------ views
-
     /// @notice What binds a sender to one update before anybody else can see it.
     function commitmentOf(
         uint256 task_,
@@ -353,8 +345,6 @@ contract FedLedger is Registry {
     function reputation(address publisher, uint32 id) public view returns (uint256 result) {
         (,,, result) = Evidence.opinion(_lane(publisher, id));
     }
-
-    // ---------------------------------------------------------------- private
 
     function _checkParams(TaskParams calldata p) private pure {
         p.token.requireSupported();
@@ -541,17 +531,16 @@ contract FedLedger is Registry {
         if (r.status != RoundStatus.Open) revert RoundNotOpen(task_, round_);
     }
 
+    /// @dev Asked again at every commitment, or one stake could enrol many participants in turn.
+    function _requireStaked(Task storage t, uint32 id) private view {
+        _requireActive(id);
+        uint96 stake = _participant(id).stake;
+        if (stake < t.params.minStake) revert StakeTooSmall(stake, t.params.minStake);
+    }
+
     function _requireReputation(Task storage t, uint32 id) private view {
         uint256 held = reputation(t.publisher, id);
         if (held < t.params.minReputation) revert ReputationTooLow(held, t.params.minReputation);
-    }
-
-    function _idOfSender() private view returns (uint32) {
-        try this.idOfSigner(msg.sender) returns (uint32 id) {
-            return id;
-        } catch {
-            return idOfOwner(msg.sender);
-        }
     }
 
     function _lane(address publisher, uint32 id) private view returns (uint256) {

@@ -33,6 +33,7 @@ abstract contract Registry is IFedLedger, ReentrancyGuard {
 
     /// @notice Sends the sender's whole free balance to `to`.
     function withdraw(address to) external nonReentrant {
+        if (to == address(0)) revert ZeroAddress();
         uint256 amount = _balances[msg.sender];
         if (amount == 0) revert NothingToWithdraw(msg.sender);
         _balances[msg.sender] = 0;
@@ -172,6 +173,12 @@ abstract contract Registry is IFedLedger, ReentrancyGuard {
 
     function _requireActive(uint32 id) internal view {
         if (!isActive(id)) revert NotActive(id);
+    }
+
+    /// @dev The owner comes first: anybody may name a signer, but only an owner registers itself.
+    function _idOfSender() internal view returns (uint32) {
+        uint256 owned = _byOwner[msg.sender];
+        return owned == 0 ? idOfSigner(msg.sender) : uint32(owned - 1);
     }
 
     function _own() private view returns (uint32 id, Participant storage p) {

@@ -20,7 +20,9 @@ class Contribution(Protocol):
         ...
 
 
-CONTRIBUTIONS: Registry[Callable[..., Contribution]] = Registry("contribution score", "fedledger.contributions")
+CONTRIBUTIONS: Registry[Callable[..., Contribution]] = Registry(
+    "contribution score", "fedledger.contributions"
+)
 
 
 @CONTRIBUTIONS.register("equal@1")

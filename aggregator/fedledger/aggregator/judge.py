@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fedledger.aggregator.aggregate import aggregate
 from fedledger.aggregator.contribution import CONTRIBUTIONS
 from fedledger.aggregator.detection import Evidences, Measurement, detect
+from fedledger.aggregator.optimisers import fedadam, fedavg, fedavgm  # noqa: F401  (each registers itself)
 from fedledger.aggregator.optimisers.base import OPTIMISERS
 from fedledger.aggregator.validation import Expected, ValidUpdate, validate
 from fedledger.contracts.history import Seat
@@ -25,13 +26,14 @@ from fedledger.protocol.exact import gram
 from fedledger.protocol.model import ModelFile
 from fedledger.protocol.parameters import build
 from fedledger.protocol.settlement import apportion
-from fedledger.protocol.spec import Ref, TaskSpec
+from fedledger.protocol.spec import Method, Ref, TaskSpec
 from fedledger.protocol.update import UpdateRefusedError
 from fedledger.protocol.verdicts import Verdict
 
 REPORT_VERSION = 1
 MAX_WEIGHT = 1 << 20
 BASE, MODEL = "base", "model"
+CENTRE = Method(method="median@1")
 _PREVIOUS = "previous"
 _BEST_LOSS, _STALE = "best_loss", "stale_rounds"
 
@@ -112,7 +114,7 @@ def judge(given: RoundInput, measure: Measurer) -> RoundOutcome:
     weights = _weights(valid, given.spec.reputation.gate)
     delta, diagnostics = _aggregate(given.spec, deltas, weights, state.previous)
     optimiser = build(OPTIMISERS, given.spec.optimiser.method, given.spec.optimiser.params)
-    step, moments = optimiser(delta, state.moments)
+    step, moments = optimiser(delta, state.moments, 1 << fixed.fraction_bits)
     bound = int(fixed.bound * (1 << fixed.fraction_bits))
     base = np.rint(given.base.vector.astype(np.float64) * (1 << fixed.fraction_bits)).astype(np.int64)
     model = fixed.to_float32(np.clip(base + step, -bound, bound))
@@ -226,7 +228,7 @@ def _look(base: Measurement, valid: Sequence[_Row], deltas: Int64, previous: Int
     measured = [row.measurement for row in valid if row.measurement is not None]
     if not valid:
         return Evidences(base, measured, [])
-    centre, _ = _aggregate_rule("median@1", {}, deltas, [1] * len(deltas), previous)
+    centre = aggregate(CENTRE, deltas, [1] * len(deltas), unit=1).delta
     return Evidences(base, measured, gram(np.vstack([deltas, centre, previous])))
 
 
@@ -247,19 +249,8 @@ def _aggregate(
 ) -> tuple[Int64, dict[str, Any]]:
     if not any(weights):
         return np.zeros(len(previous), np.int64), {}
-    return _aggregate_rule(spec.aggregation.method, spec.aggregation.params, deltas, weights, previous, spec)
-
-
-def _aggregate_rule(
-    method: str,
-    params: dict[str, Any],
-    deltas: Int64,
-    weights: Sequence[int],
-    previous: Int64,
-    spec: TaskSpec | None = None,
-) -> tuple[Int64, dict[str, Any]]:
-    mixing = None if spec is None else spec.mixing
-    outcome = aggregate(method, params, deltas, weights, previous, mixing)
+    unit = 1 << spec.fixed_point.fraction_bits
+    outcome = aggregate(spec.aggregation, deltas, weights, previous, unit=unit, mixing=spec.mixing)
     return outcome.delta, dict(outcome.diagnostics)
 
 

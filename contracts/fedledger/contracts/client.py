@@ -548,14 +548,14 @@ class Ledger:
         )
 
     @classmethod
-    def deploy(cls, chain: Chain, account: LocalAccount, min_stake: int, exit_delay: int) -> Ledger:
+    def deploy(cls, chain: Chain, account: LocalAccount, min_stake: int, exit_delay: int) -> tuple[Ledger, Receipt]:
         """Deploy the contract; ``min_stake`` in wei, ``exit_delay`` in seconds."""
         artifact = _artifact()
         contract = chain.web3.eth.contract(abi=artifact.abi, bytecode=artifact.bytecode)
         data = HexBytes(contract.constructor(min_stake, exit_delay).data_in_transaction)
         receipt = chain.send(account, None, bytes(data), gas=12_000_000, doing="the deployment")
         created = chain.receipt(receipt.hash)["contractAddress"]
-        return cls(chain, created, receipt.block)
+        return cls(chain, created, receipt.block), receipt
 
     # -- participants ------------------------------------------------------------------------------------------
 
@@ -582,6 +582,10 @@ class Ledger:
         return ParticipantRecord(
             participant_id, p.owner, p.signer, p.payout, p.stake, p.registeredAt, p.exitAt
         )
+
+    def min_registration_stake(self) -> int:
+        """Return the least stake of an active participant, in wei."""
+        return int(self._view("minRegistrationStake"))
 
     def participant_count(self) -> int:
         """Return how many participants were ever registered."""

@@ -1,8 +1,8 @@
 """Exact arithmetic on fixed-point vectors: the same integers on every machine, whatever the data.
 
 Values are int64 of at most ``LIMIT`` in magnitude. They are split into balanced limbs of 21 bits, so that a
-float64 matrix product over 4096 of them keeps every partial sum below 2^53: it is exact in whatever order, and with
-whatever fused operations, a BLAS adds it up.
+float64 matrix product over 4096 of them keeps every partial sum below 2^53: it is exact in whatever order,
+and with whatever fused operations, a BLAS adds it up.
 """
 
 from __future__ import annotations
@@ -122,8 +122,8 @@ def weighted_mean(rows: IntArray, coefficients: Sequence[int], denominator: int)
     Raises
     ------
     OutOfRangeError
-        If a value is beyond 2^40, if the result might not fit in 62 bits, or if the reduced denominator is beyond
-        2^61.
+        If a value is beyond 2^40, if the result might not fit in 62 bits, or if the reduced denominator has
+        more than 61 bits.
     """
     shared = gcd(denominator, *coefficients)
     reduced = [c // shared for c in coefficients]
@@ -134,7 +134,7 @@ def weighted_mean(rows: IntArray, coefficients: Sequence[int], denominator: int)
 
 
 def divide_round(total: IntArray, denominator: int) -> IntArray:
-    """Return int64[d] / denominator (at most 2^61), rounded half to even."""
+    """Return int64[d] / denominator (of at most 61 bits), rounded half to even."""
     return _divide([total], denominator)
 
 
@@ -154,7 +154,7 @@ def small_product(matrix: IntArray, rows: IntArray) -> IntArray:
 
 
 class GramAccumulator:
-    """Exact inner products of n rows that come in blocks of columns; the result does not depend on the blocks.
+    """Exact inner products of n rows that come in blocks of columns, whatever the blocks.
 
     Parameters
     ----------
@@ -268,4 +268,5 @@ def _divide(limbs: Sequence[IntArray], denominator: int) -> IntArray:
             quotient = (quotient << step) + digit
     twice = 2 * remainder
     up = (twice > denominator) | ((twice == denominator) & (quotient & 1 == 1))
-    return quotient + up
+    result: IntArray = quotient + up
+    return result

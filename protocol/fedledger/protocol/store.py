@@ -69,7 +69,7 @@ class LocalStore:
             return ref
         try:
             path.parent.mkdir(exist_ok=True)
-            self._write(path, data)
+            write_atomically(path, data)
         except OSError as error:
             raise StoreError(
                 f"{len(data)} bytes could not be stored in {self.folder}: {error.strerror}.",
@@ -100,28 +100,30 @@ class LocalStore:
     def _path(self, ref: ContentRef) -> Path:
         return self.folder / ref.cid[-2:] / ref.cid
 
-    def _write(self, path: Path, data: bytes) -> None:
-        handle, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
     def _remove_stale(self) -> None:
         for file in self.folder.glob(f"*/{_TEMPORARY}*"):
             with contextlib.suppress(OSError):
                 if time.time() - file.stat().st_mtime > STALE_SECONDS:
                     file.unlink()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that it is there whole or not at all, also if the program is killed or the power fails."""
+    handle, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def open_store(where: str, folder: Path) -> ContentStore:
@@ -142,5 +144,7 @@ def check_limit(ref: ContentRef, limit: int | None) -> None:
 def checked(ref: ContentRef, data: bytes, where: str) -> bytes:
     """Return the data if it hashes to the reference, else raise ContentCorruptError."""
     if len(data) != ref.length or ContentRef.of(data) != ref:
-        raise ContentCorruptError(f"What {where} returns for {ref.cid} is something else.", "Fetch it from elsewhere.")
+        raise ContentCorruptError(
+            f"What {where} returns for {ref.cid} is something else.", "Fetch it from elsewhere."
+        )
     return data

@@ -1,0 +1,29 @@
+"""Federated averaging (McMahan et al. 2017, https://arxiv.org/abs/1602.05629)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedledger.aggregator.optimisers.base import ONE, OPTIMISERS, State, moments, rate
+from fedledger.protocol.exact import IntArray, saturate, weighted_mean
+
+
+@OPTIMISERS.register("fedavg@1")
+@dataclass(frozen=True)
+class FedAvg:
+    """step = server_learning_rate · Δ, saturating at ±2^40.
+
+    Parameters
+    ----------
+    server_learning_rate
+        Factor on the aggregate, rounded to a multiple of 2^-30.
+    """
+
+    server_learning_rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        rate("server_learning_rate", self.server_learning_rate)
+
+    def __call__(self, delta: IntArray, state: State, unit: int) -> tuple[IntArray, State]:
+        moments(state, {}, len(delta))
+        return saturate(weighted_mean(delta[None], [round(self.server_learning_rate * ONE)], ONE)), {}

@@ -1,0 +1,36 @@
+"""Federated averaging with server momentum (Hsu et al. 2019, https://arxiv.org/abs/1909.06335)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedledger.aggregator.optimisers.base import ONE, OPTIMISERS, State, decay, moments, rate
+from fedledger.protocol.exact import IntArray, saturate, weighted_mean
+
+
+@OPTIMISERS.register("fedavgm@1")
+@dataclass(frozen=True)
+class FedAvgM:
+    """v ← momentum · v + Δ; step = server_learning_rate · v; both saturate at ±2^40.
+
+    Parameters
+    ----------
+    server_learning_rate, momentum
+        Rounded to multiples of 2^-30.
+    """
+
+    server_learning_rate: float = 1.0
+    momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        rate("server_learning_rate", self.server_learning_rate)
+        decay("momentum", self.momentum)
+
+    def __call__(self, delta: IntArray, state: State, unit: int) -> tuple[IntArray, State]:
+        (velocity,) = moments(state, {"velocity": 0}, len(delta))
+        both = np.stack([velocity, delta])
+        velocity = saturate(weighted_mean(both, [round(self.momentum * ONE), ONE], ONE))
+        step = saturate(weighted_mean(velocity[None], [round(self.server_learning_rate * ONE)], ONE))
+        return step, {"velocity": velocity}

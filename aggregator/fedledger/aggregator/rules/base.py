@@ -1,0 +1,138 @@
+"""What an aggregation rule is: coordinate-wise (columns in, columns out) or linear (Gram matrix in, weights out).
+
+The rows are the updates of the round in the order of their participants' addresses, all with a weight above 0.
+Integers pass exactly. Doubles appear as scalars or element by element with + − × ÷ √ alone, in index order, and
+end as integers.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedledger.protocol.exact import Float64Array, Gram, IntArray
+from fedledger.protocol.registry import Registry
+
+Diagnostics = dict[str, int | list[int]]
+
+ONE = 1 << 30
+"""The integer that stands for a coefficient of 1; 2^-30 times the bound is below a model's precision."""
+
+
+@dataclass(frozen=True)
+class Combination:
+    """The linear combination of rows that a linear rule returns.
+
+    Parameters
+    ----------
+    coefficients
+        One integer a row of the Gram matrix.
+    denominator
+        What their sum of products is divided by.
+    diagnostics
+        What is worth knowing about how it was found.
+    """
+
+    coefficients: Sequence[int]
+    denominator: int
+    diagnostics: Mapping[str, int | list[int]] = field(default_factory=dict)
+
+
+class LinearRule(ABC):
+    """A rule whose result is a combination of the rows that their inner products determine."""
+
+    needs_gram: ClassVar[bool] = True
+    """Whether the rule looks at the Gram matrix; it is empty otherwise."""
+    needs_previous: ClassVar[bool] = False
+    """Whether the Gram matrix has a last row and column for the previous round's aggregate."""
+
+    @abstractmethod
+    def __call__(self, gram: Gram, weights: Sequence[int], unit: int) -> Combination:
+        """Return the combination.
+
+        Parameters
+        ----------
+        gram
+            Exact inner products of the rows.
+        weights
+            Positive weights of the updates.
+        unit
+            The integer that stands for a coordinate of 1.
+        """
+
+
+class CoordinateRule(ABC):
+    """A rule that works on each coordinate by itself."""
+
+    @abstractmethod
+    def __call__(self, block: IntArray, weights: Sequence[int]) -> tuple[IntArray, int]:
+        """Return numerators int64[d'] and their common denominator for columns int64[n, d'].
+
+        The values of a block stay below 2^62 / n in magnitude, so the sum of a column fits.
+        """
+
+    def diagnostics(self, n: int) -> Diagnostics:
+        """Return what is worth knowing about the rule on n rows."""
+        return {}
+
+
+class Mixing(ABC):
+    """A step before the rule that replaces each row by the mean of some rows."""
+
+    @abstractmethod
+    def __call__(self, gram: Gram) -> list[list[int]]:
+        """Return the members of each row's mean, the same number for every row."""
+
+
+Rule = LinearRule | CoordinateRule
+RULES: Registry[Callable[..., Rule]] = Registry("aggregation rule", "fedledger.rules")
+MIXINGS: Registry[Callable[..., Mixing]] = Registry("mixing", "fedledger.mixings")
+
+
+def tolerated(f: int, n: int, spare: int = 1) -> int:
+    """Return the largest f' ≤ f with n ≥ 2f' + spare (0 if there is none).
+
+    A round may bring fewer updates than the task foresaw; the rule then tolerates as many hostile ones as it can.
+    """
+    return max(0, min(f, (n - spare) // 2))
+
+
+def sum_of_ranks(block: IntArray, low: int, high: int) -> IntArray:
+    """Return, a column, the sum of the values of rank low to high − 1 (from 0) of int64[n, d']."""
+    columns = np.ascontiguousarray(block.T)
+    columns.partition(sorted({low, high - 1}), axis=1)
+    total: IntArray = columns[:, low:high].sum(axis=1)
+    return total
+
+
+def squared_distances(gram: Gram) -> NDArray[Any]:
+    """Return the exact squared distances of all pairs of rows as Python integers."""
+    products = np.array(gram, object)
+    squares = products.diagonal()
+    distances: NDArray[Any] = squares[:, None] + squares[None, :] - 2 * products
+    return distances
+
+
+def distances_to(squared: Float64Array, affine: Sequence[float]) -> list[float]:
+    """Return the distances of all rows to Σ affine[j] · row[j], where the coefficients sum to 1.
+
+    ‖x_i − v‖² = Σ_j a_j D_ij − ½ Σ_jk a_j a_k D_jk: translation cannot spoil it, unlike inner products.
+    """
+    toward = np.zeros(len(affine))
+    for coefficient, column in zip(affine, squared, strict=True):
+        toward = toward + coefficient * column
+    spread = 0.0
+    for coefficient, value in zip(affine, toward.tolist(), strict=True):
+        spread += coefficient * value
+    return [float(d) for d in np.sqrt(np.maximum(toward - spread / 2, 0.0))]
+
+
+def rounded(affine: Sequence[float], **diagnostics: int | list[int]) -> Combination:
+    """Return doubles that sum to 1 as integers that sum exactly to their denominator."""
+    coefficients = [round(a * ONE) for a in affine]
+    return Combination(coefficients, sum(coefficients), diagnostics)

@@ -1,0 +1,59 @@
+"""Centred clipping (Karimireddy et al. 2021, https://arxiv.org/abs/2012.10333)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from fedledger.aggregator.rules.base import (
+    RULES,
+    Combination,
+    LinearRule,
+    distances_to,
+    rounded,
+    squared_distances,
+)
+from fedledger.protocol.exact import Gram
+from fedledger.protocol.parameters import real, whole
+
+
+@RULES.register("centred_clipping@1")
+@dataclass(frozen=True)
+class CentredClipping(LinearRule):
+    """v ← v + Σ w_i (x_i − v) min(1, τ / ‖x_i − v‖) / Σ w_i, from the previous round's aggregate.
+
+    Parameters
+    ----------
+    tau
+        Clipping radius τ, in units of the model's parameters.
+    iterations
+        Number of steps.
+    """
+
+    tau: float
+    iterations: int = 5
+    needs_previous: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        real("tau", self.tau, above=True)
+        whole("iterations", self.iterations)
+
+    def __call__(self, gram: Gram, weights: Sequence[int], unit: int) -> Combination:
+        squared = squared_distances(gram).astype(np.float64)
+        radius, total = self.tau * unit, sum(weights)
+        v = [0.0] * len(weights) + [1.0]
+        clipped: list[int] = []
+        for _ in range(self.iterations):
+            distances = distances_to(squared, v)[:-1]
+            clipped = [i for i, distance in enumerate(distances) if distance > radius]
+            pulls = [w / total for w in weights]
+            for i in clipped:
+                pulls[i] *= radius / distances[i]
+            kept = 1.0
+            for pull in pulls:
+                kept -= pull
+            v = [kept * a + pull for a, pull in zip(v, [*pulls, 0.0], strict=True)]
+        return rounded(v, clipped=clipped)

@@ -1,0 +1,65 @@
+"""Geometric median by the smoothed Weiszfeld algorithm (RFA: Pillutla et al. 2022, https://arxiv.org/abs/1912.13445)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedledger.aggregator.rules.base import (
+    RULES,
+    Combination,
+    LinearRule,
+    distances_to,
+    rounded,
+    squared_distances,
+)
+from fedledger.protocol.exact import Gram
+from fedledger.protocol.parameters import real, whole
+
+
+@RULES.register("geometric_median@1")
+@dataclass(frozen=True)
+class GeometricMedian(LinearRule):
+    """The point of least weighted sum of distances: v ← Σ β_i x_i / Σ β_i with β_i = w_i / max(ν, ‖x_i − v‖).
+
+    It starts at the weighted mean.
+
+    Parameters
+    ----------
+    iterations
+        Largest number of steps.
+    tolerance
+        Stop once no coefficient of a row changes by more.
+    smoothing
+        ν, in units of the model's parameters.
+    """
+
+    iterations: int = 1000
+    tolerance: float = 1e-10
+    smoothing: float = 1e-6
+
+    def __post_init__(self) -> None:
+        whole("iterations", self.iterations)
+        real("tolerance", self.tolerance)
+        real("smoothing", self.smoothing, above=True)
+
+    def __call__(self, gram: Gram, weights: Sequence[int], unit: int) -> Combination:
+        squared = squared_distances(gram).astype(np.float64)
+        least = self.smoothing * unit
+        current = _normalised([float(w) for w in weights])
+        steps, change = 0, float("inf")
+        while steps < self.iterations and change > self.tolerance:
+            distances = distances_to(squared, current)
+            following = _normalised([w / max(least, d) for w, d in zip(weights, distances, strict=True)])
+            change = max(abs(a - b) for a, b in zip(following, current, strict=True))
+            current, steps = following, steps + 1
+        return rounded(current, iterations=steps)
+
+
+def _normalised(values: Sequence[float]) -> list[float]:
+    total = 0.0  # not sum(), which compensates in some versions of Python and not in others
+    for value in values:
+        total += value
+    return [value / total for value in values]

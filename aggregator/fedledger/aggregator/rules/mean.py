@@ -1,0 +1,21 @@
+"""Weighted mean (federated averaging: McMahan et al. 2017, https://arxiv.org/abs/1602.05629)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fedledger.aggregator.rules.base import RULES, Combination, LinearRule
+from fedledger.protocol.exact import Gram
+
+
+@RULES.register("mean@1")
+@dataclass(frozen=True)
+class Mean(LinearRule):
+    """The mean by weight; one hostile update moves it anywhere."""
+
+    needs_gram: ClassVar[bool] = False
+
+    def __call__(self, gram: Gram, weights: Sequence[int], unit: int) -> Combination:
+        return Combination(weights, sum(weights))

@@ -1,0 +1,19 @@
+"""Coordinate-wise median (Yin et al. 2018, https://arxiv.org/abs/1803.01498)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fedledger.aggregator.rules.base import RULES, CoordinateRule, sum_of_ranks
+from fedledger.protocol.exact import IntArray
+
+
+@RULES.register("median@1")
+@dataclass(frozen=True)
+class Median(CoordinateRule):
+    """The median of each coordinate, all rows alike; the mean of the middle two for an even number."""
+
+    def __call__(self, block: IntArray, weights: Sequence[int]) -> tuple[IntArray, int]:
+        low, high = (len(block) - 1) // 2, len(block) // 2 + 1
+        return sum_of_ranks(block, low, high), high - low

@@ -1,0 +1,43 @@
+"""Krum and Multi-Krum (Blanchard et al. 2017, https://arxiv.org/abs/1703.02757)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fedledger.aggregator.rules.base import RULES, Combination, LinearRule, squared_distances, tolerated
+from fedledger.protocol.exact import Gram
+from fedledger.protocol.parameters import whole
+
+
+@RULES.register("multi_krum@1")
+@dataclass(frozen=True)
+class MultiKrum(LinearRule):
+    """The plain mean of the m rows with the lowest sum of squared distances to their n − f − 2 nearest others.
+
+    Parameters
+    ----------
+    f
+        Number of hostile updates to tolerate; lowered to what n ≥ 2f + 3 allows.
+    m
+        Number of rows that are averaged (1 is Krum), at most n; n − f unless given.
+    """
+
+    f: int
+    m: int | None = None
+
+    def __post_init__(self) -> None:
+        whole("f", self.f, 0)
+        if self.m is not None:
+            whole("m", self.m)
+
+    def __call__(self, gram: Gram, weights: Sequence[int], unit: int) -> Combination:
+        n = len(gram)
+        f = tolerated(self.f, n, spare=3)
+        near = max(n - f - 2, 0)
+        # The first of each sorted row is the row's own distance, 0.
+        scores = [sum(sorted(distances)[1 : near + 1]) for distances in squared_distances(gram)]
+        order = sorted(range(n), key=lambda i: (scores[i], i))
+        chosen = set(order[: min(n, n - f if self.m is None else self.m)])
+        selected = [i for i in range(n) if i in chosen]
+        return Combination([int(i in chosen) for i in range(n)], len(chosen), {"f": f, "selected": selected})

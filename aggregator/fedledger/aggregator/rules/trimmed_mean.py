@@ -1,0 +1,36 @@
+"""Coordinate-wise trimmed mean (Yin et al. 2018, https://arxiv.org/abs/1803.01498)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fedledger.aggregator.rules.base import RULES, CoordinateRule, Diagnostics, sum_of_ranks, tolerated
+from fedledger.protocol.exact import IntArray
+from fedledger.protocol.parameters import whole
+
+
+@RULES.register("trimmed_mean@1")
+@dataclass(frozen=True)
+class TrimmedMean(CoordinateRule):
+    """The mean of each coordinate without its f lowest and f highest values, all rows alike.
+
+    Parameters
+    ----------
+    f
+        Number of hostile updates to tolerate; lowered to what n > 2f allows.
+    """
+
+    f: int
+
+    def __post_init__(self) -> None:
+        whole("f", self.f, 0)
+
+    def __call__(self, block: IntArray, weights: Sequence[int]) -> tuple[IntArray, int]:
+        n = len(block)
+        f = tolerated(self.f, n)
+        return sum_of_ranks(block, f, n - f), n - 2 * f
+
+    def diagnostics(self, n: int) -> Diagnostics:
+        """Return the f that was used."""
+        return {"f": tolerated(self.f, n)}

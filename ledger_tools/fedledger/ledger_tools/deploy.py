@@ -1,0 +1,93 @@
+"""Deploy the ledger, and write a record by which anyone can check later what was deployed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from eth_account.signers.local import LocalAccount
+from eth_utils.crypto import keccak
+
+from fedledger.contracts.client import Chain, Ledger
+from fedledger.protocol.errors import ChainError, ConfigError
+
+RECORD_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A deployment's record; it is written as JSON."""
+
+    version: int
+    chain_id: int
+    chain: str
+    address: str
+    block: int
+    transaction: str
+    code_hash: str
+    min_stake: int
+    exit_delay: int
+    compiler: str
+
+    def write(self, path: Path) -> None:
+        """Write the record."""
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Deployment:
+        """Read a record.
+
+        Raises
+        ------
+        ConfigError
+            If the file is no record of this version.
+        """
+        try:
+            record = cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise ConfigError(f"{path} is no deployment record: {error}.", "Write one with `fedledger deploy`.") from error
+        if record.version != RECORD_VERSION:
+            raise ConfigError(f"{path} has version {record.version}; this release reads {RECORD_VERSION}.")
+        return record
+
+    def open(self, chain: Chain) -> Ledger:
+        """Return the ledger of this record.
+
+        Raises
+        ------
+        ChainError
+            If the chain is another one, or the code there is not what was deployed.
+        """
+        if chain.chain_id != self.chain_id:
+            raise ChainError(
+                f"The chain at {chain.where} has id {chain.chain_id}, the deployment is on {self.chain_id}.",
+                "Give the URL of the right chain, or deploy on this one.",
+            )
+        found = "0x" + keccak(chain.code(self.address)).hex()
+        if found != self.code_hash:
+            raise ChainError(
+                f"The code at {self.address} has hash {found}, the record says {self.code_hash}.",
+                "Was the chain started anew? Deploy again.",
+            )
+        return Ledger(chain, self.address, self.block)
+
+
+def deploy(chain: Chain, account: LocalAccount, min_stake: int, exit_delay: int) -> tuple[Ledger, Deployment]:
+    """Deploy the ledger; ``min_stake`` in wei, ``exit_delay`` in seconds."""
+    from fedledger.contracts.compile import load_artifact
+
+    ledger, receipt = Ledger.deploy(chain, account, min_stake, exit_delay)
+    record = Deployment(
+        version=RECORD_VERSION,
+        chain_id=chain.chain_id,
+        chain=chain.capabilities.client,
+        address=ledger.address,
+        block=receipt.block,
+        transaction="0x" + receipt.hash.hex(),
+        code_hash="0x" + keccak(chain.code(ledger.address)).hex(),
+        min_stake=min_stake,
+        exit_delay=exit_delay,
+        compiler=load_artifact("FedLedger").compiler,
+    )
+    return ledger, record

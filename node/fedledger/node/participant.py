@@ -1,0 +1,233 @@
+"""A participant: asks the ledger where its task is, trains, commits, then stores and reveals.
+
+Nothing is kept in memory that matters: the update is in the journal before it is committed to, the salt follows
+from the key, and the ledger says what was done. A participant that was killed starts again and goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from eth_account.signers.local import LocalAccount
+from numpy.typing import NDArray
+
+from fedledger.contracts.client import Ledger, Phase, RevertedError
+from fedledger.contracts.history import History, RoundHistory, TaskHistory
+from fedledger.learning.data import Dataset
+from fedledger.learning.vectors import FlatModel
+from fedledger.node.solver import Solver, single_thread
+from fedledger.protocol import update as wire
+from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.errors import ChainError
+from fedledger.protocol.messages import commitment, salt
+from fedledger.protocol.model import ModelFile
+from fedledger.protocol.spec import TaskSpec
+from fedledger.protocol.store import ContentStore, write_atomically
+from fedledger.protocol.streams import generator
+from fedledger.protocol.update import UpdateHeader
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RoundContext:
+    """What a trainer may know of a round: its index, the base model, and the base of the round before, if any."""
+
+    spec: TaskSpec
+    index: int
+    owner: str
+    base: ModelFile
+    before: ModelFile | None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a trainer sends: float32[d] delta to the base, number of examples, number of local steps."""
+
+    delta: NDArray[np.float32]
+    examples: int
+    steps: int
+
+
+class Trainer(Protocol):
+    """Makes a participant's update."""
+
+    def __call__(self, context: RoundContext) -> Trained:
+        """Return the update for a round; the same for the same context."""
+        ...
+
+
+@dataclass(frozen=True)
+class LocalTrainer:
+    """Trains on a participant's own data.
+
+    Parameters
+    ----------
+    model
+        The task's model; its parameters are overwritten.
+    solver
+        The local solver.
+    dataset
+        The participant's examples.
+    """
+
+    model: FlatModel
+    solver: Solver
+    dataset: Dataset
+
+    def __call__(self, context: RoundContext) -> Trained:
+        """Train for one round, on one thread so that the bytes repeat."""
+        rng = generator(context.spec.digest, "train", context.index, context.owner)
+        with single_thread():
+            update = self.solver(self.model, context.base.vector, self.dataset, rng)
+        return Trained(update.delta, update.examples, update.steps)
+
+
+class Deed(Enum):
+    """What a participant did in one step."""
+
+    WAITED = "waited"
+    REGISTERED = "registered"
+    ENROLLED = "enrolled"
+    COMMITTED = "committed"
+    REVEALED = "revealed"
+    DONE = "done"
+
+
+class Participant:
+    """A participant of one task.
+
+    Parameters
+    ----------
+    ledger, history
+        The ledger, and its state from logs (may be shared).
+    account
+        The owner's account, which also signs.
+    task
+        The task's id.
+    store
+        Where models are fetched and updates stored.
+    journal
+        Folder in which updates wait until they may be seen.
+    spec
+        The task's spec.
+    trainer
+        Makes the updates.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        history: History,
+        account: LocalAccount,
+        task: int,
+        store: ContentStore,
+        journal: Path,
+        spec: TaskSpec,
+        trainer: Trainer,
+    ) -> None:
+        self.ledger = ledger
+        self.history = history
+        self.account = account
+        self.task = task
+        self.store = store
+        self.spec = spec
+        self.trainer = trainer
+        self._journal = journal
+        journal.mkdir(parents=True, exist_ok=True)
+
+    def step(self) -> Deed:
+        """Do what comes next, if anything."""
+        task = self.history.update().task(self.task)
+        if task.finished:
+            return Deed.DONE
+        participant = self._id()
+        if participant is None:
+            return self._register(task)
+        if participant not in task.enrolled:
+            return self._enrol(task)
+        current = task.rounds.get(max(task.rounds, default=0))
+        if current is None or participant not in current.selected or participant in current.reveals:
+            return Deed.WAITED
+        phase = self.ledger.phase(self.task)
+        try:
+            if phase is Phase.COMMITTING and participant not in current.commits:
+                return self._commit(task, current)
+            if phase is Phase.REVEALING and participant in current.commits:
+                return self._reveal(task, current)
+        except RevertedError as error:
+            # The phase may have closed between the question and the transaction: that is a missed round, no more.
+            if error.name not in ("CommitsAreClosed", "RevealsAreClosed", "AlreadyCommitted", "RoundNotOpen"):
+                raise
+            log.warning("round %d: %s", current.index, error)
+        return Deed.WAITED
+
+    def _id(self) -> int | None:
+        owned = [i for i, owner in self.history.owners.items() if owner == self.account.address]
+        return owned[0] if owned else None
+
+    def _register(self, task: TaskHistory) -> Deed:
+        stake = max(int(task.params["minStake"]), self.ledger.min_registration_stake())
+        self.ledger.register(self.account, self.account.address, self.account.address, stake)
+        return Deed.REGISTERED
+
+    def _enrol(self, task: TaskHistory) -> Deed:
+        if self.ledger.phase(self.task) is not Phase.ENROLLING:
+            raise ChainError(
+                f"Task {self.task} does not enrol any more.",
+                "Join another task, or ask its publisher to post it again.",
+            )
+        self.ledger.enrol(self.account, self.task)
+        return Deed.ENROLLED
+
+    def _commit(self, task: TaskHistory, current: RoundHistory) -> Deed:
+        update = ContentRef.of(self._update(task, current))
+        ledger = self.ledger
+        place = (ledger.chain.chain_id, ledger.address, self.task, current.index)
+        digest = commitment(*place, self.account.address, current.base.digest, update, self._salt(current))
+        ledger.commit_update(self.account, self.task, current.index, digest)
+        return Deed.COMMITTED
+
+    def _reveal(self, task: TaskHistory, current: RoundHistory) -> Deed:
+        update = self.store.put(self._update(task, current))
+        self.ledger.reveal_update(self.account, self.task, current.index, update, self._salt(current))
+        return Deed.REVEALED
+
+    def _salt(self, current: RoundHistory) -> bytes:
+        ledger = self.ledger
+        return salt(bytes(self.account.key), ledger.chain.chain_id, ledger.address, self.task, current.index)
+
+    def _update(self, task: TaskHistory, current: RoundHistory) -> bytes:
+        """Return the round's update, from the journal if it was made before."""
+        name = f"{self.ledger.chain.chain_id}-{self.ledger.address}-{self.task}-{current.index}.update"
+        path = self._journal / name
+        if path.exists():
+            return path.read_bytes()
+        base = ModelFile.decode(self.store.get(current.base))
+        before = task.rounds.get(current.index - 1)
+        context = RoundContext(
+            spec=self.spec,
+            index=current.index,
+            owner=self.account.address,
+            base=base,
+            before=None if before is None else ModelFile.decode(self.store.get(before.base)),
+        )
+        trained = self.trainer(context)
+        header = UpdateHeader(
+            spec=self.spec.digest.hex(),
+            round=current.index,
+            participant=self.account.address,
+            base=current.base.digest.hex(),
+            examples=trained.examples,
+            steps=trained.steps,
+            vectors=[wire.DELTA],
+            payload="0" * 64,
+        )
+        data = wire.encode(header, {wire.DELTA: trained.delta}, bytes(self.account.key))
+        write_atomically(path, data)
+        return data

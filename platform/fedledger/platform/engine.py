@@ -1,0 +1,237 @@
+"""The serial engine: one process plays all parts of an experiment on one chain, with the code of real deployments."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fedledger.aggregator.driver import Act, Aggregator
+from fedledger.contracts.client import Chain, Ledger, Phase
+from fedledger.contracts.history import History, TaskHistory
+from fedledger.ledger_tools.deploy import Deployment, deploy
+from fedledger.node.participant import Deed, Participant
+from fedledger.platform.accounts import (
+    AGGREGATOR,
+    DEPLOYER,
+    PUBLISHER,
+    experiment_account,
+    participant_role,
+)
+from fedledger.platform.config import GWEI
+from fedledger.platform.setting import Setting
+from fedledger.protocol.errors import RoundError
+from fedledger.protocol.model import ModelFile
+from fedledger.protocol.store import ContentStore
+
+ETHER = 10**18
+MAX_VOIDS = 3
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What one may watch of a run: the last round that was settled or voided."""
+
+    round: int
+    rounds: int
+    accuracy: float
+    accepted: int
+    refused: int
+    reputations: tuple[int, ...]
+    gas: int
+    voided: bool = False
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has come to its end."""
+
+    ledger: Ledger
+    history: History
+    task: TaskHistory
+    deployment: Deployment
+    metrics: tuple[dict[str, Any], ...]
+    final: ModelFile
+    accuracy: float
+    seconds: float
+    gas: int
+
+
+def run(
+    setting: Setting,
+    chain: Chain,
+    store: ContentStore,
+    folder: Path,
+    watch: Callable[[Progress], None] = lambda progress: None,
+    found: Deployment | None = None,
+) -> Run:
+    """Run an experiment from where the ledger says it is to its end.
+
+    Parameters
+    ----------
+    setting
+        The experiment.
+    chain
+        A development chain.
+    store
+        The content store.
+    folder
+        Where journals are kept, and the deployment's record.
+    watch
+        Called after every round.
+    found
+        The deployment of a run that is resumed.
+    """
+    started = time.monotonic()
+    seed = setting.config.seed
+    publisher, aggregator_account, deployer = (
+        experiment_account(seed, role, chain) for role in (PUBLISHER, AGGREGATOR, DEPLOYER)
+    )
+    if found is None:
+        chain.fund(deployer.address, ETHER)
+        ledger_config = setting.config.ledger
+        ledger, deployment = deploy(chain, deployer, ledger_config.stake_gwei * GWEI, ledger_config.exit_delay)
+        deployment.write(folder / "deployment.json")
+    else:
+        deployment, ledger = found, found.open(chain)
+    history = History(ledger)
+    params = setting.task_params(setting.publish(store), chain)
+    if not history.update().tasks:
+        chain.fund(publisher.address, params.budget + ETHER)
+        ledger.post_task(publisher, params)
+    task_id = 1
+    chain.fund(aggregator_account.address, params.bond + 10 * ETHER)
+    participants = []
+    for number in range(setting.config.participants):
+        account = experiment_account(seed, participant_role(number), chain)
+        chain.fund(account.address, params.min_stake + 2 * ETHER)
+        journal = folder / "journal" / account.address
+        trainer = setting.trainer(number, chain)
+        participants.append(
+            Participant(ledger, history, account, task_id, store, journal, setting.spec, trainer)
+        )
+    aggregator = Aggregator(
+        ledger, history, aggregator_account, task_id, store, setting.spec, setting.measurer()
+    )
+    metrics = _Metrics(setting, history, task_id, chain, watch)
+    for settled in history.update().task(task_id).settled:
+        metrics.add(settled.index, ModelFile.decode(store.get(_model_of(history, task_id, settled.index))))
+    voids = 0
+    while True:
+        step = aggregator.step()
+        if step.act is Act.SETTLED:
+            voids = 0
+            metrics.add(step.round, ModelFile.decode(store.get(_model_of(history, task_id, step.round))))
+        elif step.act is Act.VOIDED:
+            voids += 1
+            if voids >= MAX_VOIDS:
+                raise RoundError(
+                    f"{voids} rounds in a row were below the quorum of {params.quorum}.",
+                    "Lower the quorum, or find out why the nodes do not deliver.",
+                )
+        elif step.act is Act.DONE:
+            break
+        elif step.act is Act.WAITED:
+            deeds = [participant.step() for participant in participants]
+            if not any(deed not in (Deed.WAITED, Deed.DONE) for deed in deeds):
+                _pass_time(chain, ledger, task_id)
+    task = history.update().task(task_id)
+    final = ModelFile.decode(store.get(task.model))
+    return Run(
+        ledger=ledger,
+        history=history,
+        task=task,
+        deployment=deployment,
+        metrics=tuple(metrics.rows),
+        final=final,
+        accuracy=setting.accuracy(final),
+        seconds=time.monotonic() - started,
+        gas=metrics.gas(),
+    )
+
+
+def mean_accuracies(setting: Setting, chain: Chain) -> list[float]:
+    """Return the test accuracy after each round of the same training with a plain mean and no ledger."""
+    import numpy as np
+
+    from fedledger.node.participant import RoundContext
+
+    trainers = [setting.trainer(number, chain) for number in range(setting.config.participants)]
+    addresses = [
+        experiment_account(setting.config.seed, participant_role(number), chain).address
+        for number in range(setting.config.participants)
+    ]
+    base, before = ModelFile.decode(setting.contents[0]), None
+    accuracies = []
+    for index in range(1, setting.spec.rounds + 1):
+        total = np.zeros(len(base.vector), np.float64)
+        examples = 0
+        for trainer, address in zip(trainers, addresses, strict=True):
+            trained = trainer(RoundContext(setting.spec, index, address, base, before))
+            total += trained.delta.astype(np.float64) * trained.examples
+            examples += trained.examples
+        vector = (base.vector + total / examples).astype(np.float32)
+        base, before = replace(base, vector=vector), base
+        accuracies.append(setting.accuracy(base))
+    return accuracies
+
+
+class _Metrics:
+    def __init__(
+        self, setting: Setting, history: History, task: int, chain: Chain, watch: Callable[[Progress], None]
+    ) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self._setting, self._history, self._task, self._watch = setting, history, task, watch
+        self._chain = chain
+        self._gas = 0
+        self._next_block = 0
+
+    def add(self, index: int, model: ModelFile) -> None:
+        task = self._history.update().task(self._task)
+        settled = task.rounds[index]
+        accepted = sum(verdict.name == "ACCEPTED" for verdict in settled.verdicts.values())
+        reputations = tuple(
+            self._history.evidence(task.publisher, i).reputation for i in sorted(task.enrolled)
+        )
+        row = {
+            "round": index,
+            "accuracy": self._setting.accuracy(model),
+            "accepted": accepted,
+            "refused": len(settled.verdicts) - accepted,
+            "gas": self.gas(),
+        }
+        self.rows.append(row)
+        self._watch(
+            Progress(
+                index,
+                self._setting.spec.rounds,
+                row["accuracy"],
+                accepted,
+                row["refused"],
+                reputations,
+                row["gas"],
+            )
+        )
+
+    def gas(self) -> int:
+        last = self._chain.block_number()
+        for number in range(self._next_block, last + 1):
+            self._gas += int(self._chain.block(number)["gasUsed"])
+        self._next_block = last + 1
+        return self._gas
+
+
+def _model_of(history: History, task: int, index: int) -> Any:
+    proposal = history.update().task(task).rounds[index].proposal
+    if proposal is None:
+        raise RoundError(f"Round {index} was settled without a proposal.")
+    return proposal.model
+
+
+def _pass_time(chain: Chain, ledger: Ledger, task: int) -> None:
+    """Let a development chain's time pass when everybody waits for a deadline."""
+    if ledger.phase(task) not in (Phase.FINISHED, Phase.SETTLEABLE, Phase.PROPOSING, Phase.OVERDUE):
+        chain.advance(60)
+

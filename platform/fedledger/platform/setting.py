@@ -1,0 +1,189 @@
+"""From a configuration to what everybody shares: the spec with its contents, and each participant's data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fedledger.aggregator.measure import INPUTS, LABELS, LiveMeasurer
+from fedledger.contracts.client import Chain, TaskParams
+from fedledger.learning.data import Dataset, load_dataset, split
+from fedledger.learning.metrics import evaluate
+from fedledger.learning.models import build_model, initial_vector
+from fedledger.learning.partition import partition as divide
+from fedledger.learning.task_code import load_task_code
+from fedledger.learning.vectors import FlatModel
+from fedledger.node.participant import LocalTrainer, Trainer
+from fedledger.node.solver import build_solver
+from fedledger.platform.accounts import AGGREGATOR, experiment_account, participant_role
+from fedledger.platform.attackers import attacker
+from fedledger.platform.config import GWEI, ExperimentConfig
+from fedledger.protocol import tensors
+from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.model import ModelFile
+from fedledger.protocol.spec import Ref, TaskSpec
+from fedledger.protocol.store import ContentStore
+
+HONEST = "honest"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An experiment before it starts.
+
+    Parameters
+    ----------
+    config, spec
+        The configuration and the spec that follows from it.
+    contents
+        What the spec names by CID: initial model, validation set, code.
+    parts
+        Each participant's examples.
+    test
+        Examples behind the reported accuracy; nobody trains or measures on them.
+    behaviours
+        Each participant's behaviour: ``honest`` or the attack's name.
+    make_model
+        Makes a fresh module of the task's model.
+    """
+
+    config: ExperimentConfig
+    spec: TaskSpec
+    contents: tuple[bytes, ...]
+    parts: tuple[Dataset, ...]
+    test: Dataset
+    behaviours: tuple[str, ...]
+    make_model: Callable[[], torch.nn.Module]
+
+    def publish(self, store: ContentStore) -> ContentRef:
+        """Store the spec and all it names; return the spec's reference."""
+        for content in self.contents:
+            store.put(content)
+        return store.put(self.spec.encode())
+
+    def trainer(self, number: int, chain: Chain) -> Trainer:
+        """Return what makes the updates of a participant, honest or not."""
+        honest = self._local(number)
+        behaviour = self.behaviours[number]
+        if behaviour == HONEST:
+            return honest
+        method = next(g.attack for g in self.config.attackers if g.attack.method.split("@")[0] == behaviour)
+        params = dict(method.params)
+        if behaviour == "duplicate":
+            accomplice = next(i for i, b in enumerate(self.behaviours) if b == HONEST)
+            address = experiment_account(self.config.seed, participant_role(accomplice), chain).address
+            return attacker(method.method, {**params, "accomplice_address": address}, self._local(accomplice))
+        return attacker(method.method, params, honest)
+
+    def measurer(self) -> LiveMeasurer:
+        """Return a measurer on the task's validation set."""
+        return LiveMeasurer(FlatModel(self.make_model()), self.contents[1])
+
+    def accuracy(self, model: ModelFile) -> float:
+        """Return a model's accuracy on the test set."""
+        flat = FlatModel(self.make_model())
+        return evaluate(flat, model.vector, self.test.inputs, self.test.labels).accuracy
+
+    def task_params(self, spec: ContentRef, chain: Chain) -> TaskParams:
+        """Return what the publisher posts."""
+        ledger, config = self.config.ledger, self.config
+        return TaskParams(
+            spec=spec,
+            model=self.spec.initial_model.ref,
+            aggregator=experiment_account(config.seed, AGGREGATOR, chain).address,
+            rounds=self.spec.rounds,
+            quorum=config.quorum,
+            min_participants=config.participants,
+            max_participants=config.participants,
+            enrol_period=ledger.enrol_period,
+            commit_period=ledger.commit_period,
+            reveal_period=ledger.reveal_period,
+            propose_period=ledger.propose_period,
+            challenge_window=ledger.challenge_window,
+            max_unfinal=1,
+            randomness=int(self.spec.randomness == "beacon"),
+            min_stake=ledger.stake_gwei * GWEI,
+            min_reputation=ledger.min_reputation,
+            bond=ledger.bond_gwei * GWEI,
+            credit_unit=ledger.credit_unit_gwei * GWEI,
+            units_per_round=ledger.units_per_round,
+        )
+
+    def _local(self, number: int) -> LocalTrainer:
+        solver = build_solver(self.spec.solver.method, self.spec.solver.params)
+        return LocalTrainer(FlatModel(self.make_model()), solver, self.parts[number])
+
+
+def make_setting(config: ExperimentConfig, folder: Path) -> Setting:
+    """Load the data, divide it, draw the attackers and write the spec; all of it follows from the configuration.
+
+    Parameters
+    ----------
+    config
+        The configuration.
+    folder
+        Paths in the configuration are relative to it.
+    """
+    rng = np.random.Generator(np.random.PCG64(config.seed))
+    code = None if config.code is None else _read(folder / config.code)
+    if code is not None:
+        cid = ContentRef.of(code).cid
+        task_code = load_task_code(code, cid, {cid})
+        make_model = task_code.model
+        dataset = task_code.data() if task_code.has_data else _dataset(config, folder)
+    elif config.model is not None:
+        make_model = partial(build_model, config.model.method, config.model.params)
+        dataset = _dataset(config, folder)
+    else:
+        raise ConfigError("The configuration has neither model nor code.", "Give one of them.")
+    divided = split(dataset, config.data.test_fraction, config.data.validation_fraction, rng)
+    division = config.data.partition
+    indices = divide(division.method, division.params, divided.train, config.participants, rng)
+    behaviours = [HONEST] * config.participants
+    drawn = iter(rng.permutation(config.participants).tolist())
+    for group in config.attackers:
+        for _ in range(group.count):
+            behaviours[next(drawn)] = group.attack.method.split("@")[0]
+    vector = initial_vector(make_model, config.seed)
+    initial = ModelFile.of(FlatModel(make_model()).named(vector)).encode()
+    validation = tensors.encode({INPUTS: divided.validation.inputs, LABELS: divided.validation.labels})
+    contents = [initial, validation] + ([] if code is None else [code])
+    spec = TaskSpec(
+        name=config.name,
+        seed=config.seed,
+        model=config.model,
+        code=None if code is None else Ref.of(ContentRef.of(code)),
+        initial_model=Ref.of(ContentRef.of(initial)),
+        validation=Ref.of(ContentRef.of(validation)),
+        **{name: getattr(config.training, name) for name in type(config.training).model_fields},
+    )
+    return Setting(
+        config=config,
+        spec=spec,
+        contents=tuple(contents),
+        parts=tuple(divided.train.take(part) for part in indices),
+        test=divided.test,
+        behaviours=tuple(behaviours),
+        make_model=make_model,
+    )
+
+
+def _dataset(config: ExperimentConfig, folder: Path) -> Dataset:
+    params = dict(config.data.source.params)
+    for key in ("path", "folder"):
+        if key in params:
+            params[key] = str(folder / params[key])
+    return load_dataset(config.data.source.method, params)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Check `code` in the configuration.") from error
