@@ -274,9 +274,13 @@ class Chain:
         """Return the number of the newest block."""
         return self._ask(lambda: int(self.web3.eth.block_number))
 
-    def block(self, number: int | str = "latest", full: bool = False) -> dict[str, Any]:
+    def block(self, number: int | str = "latest") -> dict[str, Any]:
         """Return a block's fields as the node gives them."""
-        return dict(self._ask(lambda: self.web3.eth.get_block(number, full_transactions=full)))  # type: ignore[arg-type]
+        return dict(self._ask(lambda: self.web3.eth.get_block(number)))  # type: ignore[arg-type]
+
+    def transaction(self, digest: bytes) -> dict[str, Any]:
+        """Return a transaction's fields as the node gives them."""
+        return dict(self._ask(lambda: self.web3.eth.get_transaction(HexBytes(digest))))
 
     def receipt(self, transaction: bytes) -> dict[str, Any]:
         """Return a transaction's receipt as the node gives it."""
@@ -801,6 +805,14 @@ class Ledger:
     def credit(self, task: int, participant_id: int) -> int:
         """Return the credit, in units, that a participant may withdraw from a task."""
         return int(self._view("creditOf", task, participant_id))
+
+    def evidence_word(self, publisher: str, slot: int) -> int:
+        """Return eight participants' evidence with a publisher, 32 bits each."""
+        return int(self._view("evidenceWord", publisher, slot))
+
+    def credit_word(self, task: int, slot: int) -> int:
+        """Return eight participants' credits in a task, 32 bits each."""
+        return int(self._view("creditWord", task, slot))
 
     def withdraw_credit(self, account: LocalAccount, task: int, participant_id: int) -> Receipt:
         """Pay a participant's credit out to its payout address."""

@@ -1,0 +1,133 @@
+"""Execute an exported ledger again, on the embedded EVM (py-evm), and compare everything with the export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from eth.chains.base import MiningChain
+from eth.db.atomic import AtomicDB
+from eth.vm.execution_context import ExecutionContext
+from eth.vm.forks import PragueVM
+from eth_keys.exceptions import BadSignature, ValidationError as KeyValidationError
+from eth_utils.address import to_canonical_address, to_checksum_address
+from eth_utils.crypto import keccak
+from eth_utils.exceptions import ValidationError
+from hexbytes import HexBytes
+
+from fedledger.contracts.client import Log, decode_log
+from fedledger.ledger_tools.divergence import Divergence, DivergenceError
+from fedledger.ledger_tools.export import ExportedBlock, ExportedTransaction, LedgerExport
+from fedledger.protocol.errors import ChainError
+
+
+def execute(export: LedgerExport, watch: Callable[[int, int], None] = lambda done, of: None) -> list[Log]:
+    """Execute every transaction again and return the ledger's logs.
+
+    Headers must link, transactions must have their hashes and valid signatures, and each must end with the status
+    and the logs that its exported receipt has.
+
+    Raises
+    ------
+    DivergenceError
+        At the first thing that differs.
+    """
+    machine = _Machine(export)
+    logs: list[Log] = []
+    parent: str | None = None
+    for done, block in enumerate(export.blocks):
+        header = block.header
+        if parent is not None and header["parentHash"] != parent:
+            _differ(f"block {header['number']} parentHash", parent, header["parentHash"])
+        parent = header["hash"]
+        index = 0
+        for transaction in block.transactions:
+            for address, topics, data in machine.run(block, transaction):
+                if address == export.address:
+                    logs.append(_decoded(header["number"], transaction, index, address, topics, data))
+                index += 1
+        watch(done + 1, len(export.blocks))
+    return logs
+
+
+class _Machine:
+    """The EVM's state between transactions; rules of a fork that all supported chains agree with on our contracts."""
+
+    def __init__(self, export: LedgerExport) -> None:
+        kind = MiningChain.configure("Replay", vm_configuration=((0, PragueVM),), chain_id=export.chain_id)
+        genesis = {
+            to_canonical_address(address): {"balance": int(wei), "nonce": 0, "code": b"", "storage": {}}
+            for address, wei in export.genesis.items()
+        }
+        header = {"difficulty": 0, "gas_limit": 30_000_000, "timestamp": 0, "base_fee_per_gas": 1}
+        self._chain = kind.from_genesis(AtomicDB(), header, genesis)
+        self._vm: Any = self._chain.get_vm()
+        self._chain_id = export.chain_id
+        self._root = self._vm.state.state_root
+        self._db = self._vm.chaindb.db
+
+    def run(self, block: ExportedBlock, transaction: ExportedTransaction) -> list[tuple[str, list[str], str]]:
+        raw = bytes(HexBytes(transaction.raw))
+        found = "0x" + keccak(raw).hex()
+        where = f"block {block.header['number']} transaction {transaction.hash}"
+        if found != transaction.hash:
+            _differ(f"{where} hash", transaction.hash, found)
+        state = self._vm.get_state_class()(self._db, self._context(block), self._root)
+        try:
+            decoded = self._vm.get_transaction_builder().decode(raw)
+            computation = state.apply_transaction(decoded)
+        except (ValidationError, BadSignature, KeyValidationError, ValueError) as error:
+            raise DivergenceError(Divergence(0, f"{where} validity", "valid", str(error))) from error
+        state.lock_changes()
+        self._root = state.make_state_root()
+        state.persist()
+        status = int(computation.is_success)
+        if status != transaction.status:
+            _differ(f"{where} status", transaction.status, status)
+        logs = [
+            (to_checksum_address(address), ["0x" + t.to_bytes(32, "big").hex() for t in topics], "0x" + data.hex())
+            for address, topics, data in computation.get_log_entries()
+        ]
+        exported = [(address, topics, data) for address, topics, data in transaction.logs]
+        if logs != exported:
+            _differ(f"{where} logs", logs, exported)
+        return logs
+
+    def _context(self, block: ExportedBlock) -> ExecutionContext:
+        header = block.header
+        return ExecutionContext(
+            coinbase=to_canonical_address(header["miner"]),
+            timestamp=int(header["timestamp"]),
+            block_number=int(header["number"]),
+            difficulty=0,
+            mix_hash=bytes(HexBytes(header["mixHash"] or bytes(32))),
+            gas_limit=int(header["gasLimit"]),
+            prev_hashes=(),
+            chain_id=self._chain_id,
+            base_fee_per_gas=int(header["baseFeePerGas"] or 0),
+            excess_blob_gas=0,
+        )
+
+
+def _decoded(
+    number: int, transaction: ExportedTransaction, index: int, address: str, topics: list[str], data: str
+) -> Log:
+    try:
+        return decode_log(
+            {
+                "address": address,
+                "topics": [HexBytes(topic) for topic in topics],
+                "data": HexBytes(data),
+                "blockNumber": number,
+                "transactionHash": HexBytes(transaction.hash),
+                "logIndex": index,
+                "transactionIndex": 0,
+                "blockHash": HexBytes(bytes(32)),
+            }
+        )
+    except ChainError as error:
+        raise DivergenceError(Divergence(0, f"block {number} log {index}", "a known event", str(error))) from error
+
+
+def _differ(field: str, expected: Any, found: Any) -> None:
+    raise DivergenceError(Divergence(0, field, expected, found))
