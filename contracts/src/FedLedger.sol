@@ -123,6 +123,7 @@ contract FedLedger is Registry {
         uint32 id = idOfSigner(msg.sender);
         _requireStaked(t, id);
         (uint256 word, uint256 bit) = _place(id);
+        // slither-disable-next-line incorrect-equality -- one bit, not an amount
         if (_selected[task_][round_][word] & bit == 0) revert NotSelected(id);
         uint256 committed = _committed[task_][round_][word];
         if (committed & bit != 0) revert AlreadyCommitted(id);
@@ -329,6 +330,7 @@ contract FedLedger is Registry {
         view
         returns (uint256 positive, uint256 negative, uint256 missed)
     {
+        // slither-disable-next-line unused-return -- false finding: all of it is returned
         return Evidence.unpack(_lane(publisher, id));
     }
 
@@ -338,11 +340,13 @@ contract FedLedger is Registry {
         view
         returns (uint256 belief, uint256 disbelief, uint256 uncertainty, uint256 reputation_)
     {
+        // slither-disable-next-line unused-return -- false finding: all of it is returned
         return Evidence.opinion(_lane(publisher, id));
     }
 
     /// @notice A participant's reputation with a publisher, in parts per million.
     function reputation(address publisher, uint32 id) public view returns (uint256 result) {
+        // slither-disable-next-line unused-return -- the reputation alone is asked for
         (,,, result) = Evidence.opinion(_lane(publisher, id));
     }
 
@@ -423,8 +427,8 @@ contract FedLedger is Registry {
         uint256 limit
     ) private view {
         if (verdictWords.length != shareWords.length) revert LengthMismatch();
-        uint256 judged;
-        uint256 units;
+        uint256 judged = 0;
+        uint256 units = 0;
         for (uint256 i = 0; i < verdictWords.length; ++i) {
             uint256 slot = verdictWords[i] >> 64;
             if (i > 0 && slot <= verdictWords[i - 1] >> 64) revert SlotsNotAscending();
@@ -489,6 +493,7 @@ contract FedLedger is Registry {
     function _finalize(uint256 task_, uint32 round_, Task storage t) private {
         t.finalizedRound = round_;
         t.lastFinalAt = uint40(block.timestamp);
+        // slither-disable-next-line incorrect-equality -- a mode, not an amount
         if (t.params.randomness == RANDOMNESS_BEACON) {
             bytes32 next = keccak256(abi.encode(_beacons[task_], _salts[task_][round_]));
             _beacons[task_] = next;
@@ -544,10 +549,12 @@ contract FedLedger is Registry {
     }
 
     function _lane(address publisher, uint32 id) private view returns (uint256) {
+        // slither-disable-next-line weak-prng -- a lane's place, not chance
         return (_evidence[publisher][id / LANES] >> (LANE_BITS * (id % LANES))) & type(uint32).max;
     }
 
     function _place(uint32 id) private pure returns (uint256 word, uint256 bit) {
+        // slither-disable-next-line weak-prng -- a bit's place, not chance
         return (id / 256, 1 << (id % 256));
     }
 

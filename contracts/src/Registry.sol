@@ -48,6 +48,7 @@ abstract contract Registry is IFedLedger, ReentrancyGuard {
     function register(address signer, address payout) external payable returns (uint32 id) {
         if (signer == address(0) || payout == address(0)) revert ZeroAddress();
         uint256 known = _byOwner[msg.sender];
+        // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
         if (known == 0) {
             id = uint32(_participants.length);
             _participants.push();
@@ -178,6 +179,7 @@ abstract contract Registry is IFedLedger, ReentrancyGuard {
     /// @dev The owner comes first: anybody may name a signer, but only an owner registers itself.
     function _idOfSender() internal view returns (uint32) {
         uint256 owned = _byOwner[msg.sender];
+        // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
         return owned == 0 ? idOfSigner(msg.sender) : uint32(owned - 1);
     }
 
@@ -195,6 +197,7 @@ abstract contract Registry is IFedLedger, ReentrancyGuard {
     }
 
     function _idOf(uint256 idPlusOne, address account) private pure returns (uint32) {
+        // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
         if (idPlusOne == 0) revert NotRegistered(account);
         return uint32(idPlusOne - 1);
     }

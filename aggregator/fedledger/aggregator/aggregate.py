@@ -37,8 +37,9 @@ Finish = Callable[[IntArray], IntArray]
 class Outcome:
     """An aggregate int64[d] and how it came about.
 
-    The diagnostics name the ``rows`` that took part by their number among the updates, and in how many each was
-    ``mixed``; the rule's own entries (and ``coefficients``, the previous aggregate's last) count those rows from 0.
+    The diagnostics name the ``rows`` that took part by their number among the updates, and how many of them
+    were ``mixed`` into each; the rule's own entries (and ``coefficients``, the previous aggregate's last)
+    count those rows from 0.
     """
 
     delta: IntArray
@@ -63,8 +64,8 @@ def aggregate(
     method
         The rule, e.g. ``Method(method="trimmed_mean@1", params={"f": 2})``.
     updates
-        n vectors int64[d] (or int64[n, d]) in the order of their participants' addresses; memory maps are read
-        a block of columns at a time and never changed.
+        n vectors int64[d] (or int64[n, d]) in the order of their participants' addresses; they may be memory
+        maps, are read a block of columns at a time, and are never changed.
     weights
         n integers ≥ 0. A row of weight 0 takes no part.
     previous
@@ -113,14 +114,14 @@ def aggregate(
 
 @dataclass(frozen=True)
 class _Mixture:
-    """Mixed rows times ``share`` = ``matrix`` · rows; the last row may be the previous aggregate, kept as it is."""
+    """Mixed rows times ``share`` = ``matrix`` · rows; the previous aggregate, if it is the last, stays."""
 
     matrix: IntArray
     share: int
 
     def gram(self, products: Gram) -> Gram:
         """Return the inner products of the mixed rows times ``share``, exactly."""
-        # Rows of the matrix sum to at most 2^11, so a product with 30-bit limbs on both sides stays below 2^52.
+        # Rows of the matrix sum to at most 2^11, so the products with a 30-bit limb stay below 2^52.
         rest: NDArray[Any] = np.array(products, object)
         wide = self.matrix.astype(np.float64)
         total: NDArray[Any] = np.zeros_like(rest)

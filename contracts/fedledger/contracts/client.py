@@ -7,6 +7,8 @@ seen through frozen dataclasses. Both work alike on an embedded chain and over H
 from __future__ import annotations
 
 import ast
+import contextlib
+import json
 import re
 import threading
 import time
@@ -14,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeVar
 
 from eth_account import Account
@@ -52,6 +55,7 @@ RECEIPT_TIMEOUT = 120.0
 # Both fork probes are answered by eth_call on init code: PUSH0, and a zero-length MCOPY.
 PUSH0_PROBE = "0x5f"
 WORD_BITS = 256
+JOURNAL_LAG = 30
 REFUSALS = (Web3Exception, ValueError, TransactionFailed)
 
 
@@ -259,6 +263,7 @@ class Chain:
         self.capabilities = self._probe()
         self._nonces: dict[str, int] = {}
         self._lock = threading.RLock()
+        self._journal: Path | None = None
 
     @property
     def chain_id(self) -> int:
@@ -269,6 +274,38 @@ class Chain:
     def development(self) -> bool:
         """Whether this is a development chain, whose accounts and time are free to use."""
         return self.capabilities.development
+
+    def keep_journal(self, path: Path) -> None:
+        """Repeat on this chain what a journal says, and write down what is done from now on.
+
+        A development chain ends with the program that started it. Its journal holds every payment, transaction and
+        step in time, so that a chain of the same kind can be brought to the same state.
+        """
+        if path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                # The last line may be cut off: what it was about never counted.
+                with contextlib.suppress(json.JSONDecodeError):
+                    self._repeat(**json.loads(line))
+        self._journal = path
+
+    def _repeat(self, kind: str, value: Any, time: int) -> None:
+        if kind == "advance":
+            self.advance(int(value))
+        elif kind == "payment":
+            self._pay(str(value[0]), int(value[1]))
+        else:
+            late = time - self.now()
+            if late > JOURNAL_LAG:
+                self.advance(late)
+            raw = bytes.fromhex(value)
+            self._submit(raw, keccak(raw))
+            self._await(keccak(raw), "a transaction of the journal")
+
+    def _write_down(self, kind: str, value: Any) -> None:
+        if self._journal is not None:
+            with self._journal.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"kind": kind, "value": value, "time": self.now()}) + "\n")
+                file.flush()
 
     def block_number(self) -> int:
         """Return the number of the newest block."""
@@ -320,6 +357,7 @@ class Chain:
         else:
             self._rpc("evm_increaseTime", [seconds])
             self._rpc("evm_mine", [])
+        self._write_down("advance", seconds)
 
     def fund(self, address: str, wei: int) -> None:
         """Bring an address to a balance of at least ``wei`` from a development chain's own accounts."""
@@ -330,11 +368,15 @@ class Chain:
         missing = wei - self.balance(address)
         if missing <= 0:
             return
+        self._pay(address, missing)
+        self._write_down("payment", [address, missing])
+
+    def _pay(self, address: str, wei: int) -> None:
         faucet = self._ask(lambda: self.web3.eth.accounts[0])
         payment: TxParams = {
             "from": faucet,
             "to": to_checksum_address(address),
-            "value": missing,
+            "value": wei,
             "gas": 21_000,
         }  # type: ignore[typeddict-item]
         self._await(bytes(self._ask(lambda: self.web3.eth.send_transaction(payment))), "a payment")
@@ -382,6 +424,7 @@ class Chain:
                 raise self._failure(account, to, data, value, doing, explain, error) from error
             self._nonces[account.address] = nonce + 1
         receipt = self._await(digest, doing)
+        self._write_down("transaction", bytes(signed.raw_transaction).hex())
         if receipt["status"] != 1:
             raise self._failure(account, to, data, value, doing, explain, None)
         return Receipt(digest, int(receipt["blockNumber"]), int(receipt["gasUsed"]))
@@ -552,7 +595,9 @@ class Ledger:
         )
 
     @classmethod
-    def deploy(cls, chain: Chain, account: LocalAccount, min_stake: int, exit_delay: int) -> tuple[Ledger, Receipt]:
+    def deploy(
+        cls, chain: Chain, account: LocalAccount, min_stake: int, exit_delay: int
+    ) -> tuple[Ledger, Receipt]:
         """Deploy the contract; ``min_stake`` in wei, ``exit_delay`` in seconds."""
         artifact = _artifact()
         contract = chain.web3.eth.contract(abi=artifact.abi, bytecode=artifact.bytecode)

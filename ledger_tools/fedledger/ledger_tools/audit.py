@@ -64,7 +64,9 @@ class AuditResult:
     def document(self) -> dict[str, Any]:
         """Return this as JSON."""
         document = asdict(self)
-        document["first_divergence"] = None if self.first_divergence is None else self.first_divergence.document()
+        document["first_divergence"] = (
+            None if self.first_divergence is None else self.first_divergence.document()
+        )
         return document
 
 
@@ -154,7 +156,9 @@ def _replay(
         )
     if not int(task.params["challengeWindow"]):
         result.notes.append("The task has no challenge window: an experiment.")
-    proposed = [task.rounds[index] for index in sorted(task.rounds) if task.rounds[index].proposal is not None]
+    proposed = [
+        task.rounds[index] for index in sorted(task.rounds) if task.rounds[index].proposal is not None
+    ]
     evidence: dict[int, Evidence] = {}
     for done, current in enumerate(proposed):
         _replay_round(result, history, task, spec, store, current, measure)
@@ -186,11 +190,17 @@ def _replay_round(
     except (ValueError, KeyError, TypeError) as error:
         raise DivergenceError(Divergence(index, "report", "a canonical report", str(error))) from error
     if absent:
-        result.notes.append(f"Round {index}: {len(absent)} updates were unavailable, which nobody can check later.")
+        result.notes.append(
+            f"Round {index}: {len(absent)} updates were unavailable, which nobody can check later."
+        )
     given = _content(index, "content", lambda: round_input(store, spec, task, current, absent))
     for seat in given.seats:
         refused = given.updates.get(seat.owner)
-        if isinstance(refused, Exception) and seat.owner not in absent and refused.verdict is Verdict.UNAVAILABLE:
+        if (
+            isinstance(refused, Exception)
+            and seat.owner not in absent
+            and refused.verdict is Verdict.UNAVAILABLE
+        ):
             raise DivergenceError(
                 Divergence(index, f"update of {seat.owner}", seat.update and seat.update.cid, refused.detail)
             )
@@ -220,7 +230,10 @@ class _Posted:
                 if deviation > self._largest[f"tolerance_{name}"]:
                     raise DivergenceError(
                         Divergence(
-                            self._index, f"measurement of {what}: {name}", getattr(again, name), getattr(found, name)
+                            self._index,
+                            f"measurement of {what}: {name}",
+                            getattr(again, name),
+                            getattr(found, name),
                         )
                     )
                 self._largest[f"largest_{name}"] = max(self._largest[f"largest_{name}"], deviation)
@@ -233,7 +246,12 @@ def _compare(index: int, outcome: RoundOutcome, report: dict[str, Any], current:
         raise ValueError("only proposed rounds are replayed")
     owners = {seat.id: seat.owner for seat in current.seats}
     for participant, verdict in sorted(expected.verdicts.items()):
-        _expect(index, f"verdict of {owners[participant]}", verdict.label, _label(posted.verdicts.get(participant)))
+        _expect(
+            index,
+            f"verdict of {owners[participant]}",
+            verdict.label,
+            _label(posted.verdicts.get(participant)),
+        )
     for participant, share in sorted(expected.shares.items()):
         _expect(index, f"pay share of {owners[participant]}", share, posted.shares.get(participant, 0))
     _expect(index, "model", expected.model.cid, posted.model.cid)
@@ -243,7 +261,12 @@ def _compare(index: int, outcome: RoundOutcome, report: dict[str, Any], current:
     _expect(index, "report", expected.report.cid, posted.report.cid)
     _expect(index, "stop", expected.stop, posted.stop)
     words = pack_words(outcome.verdicts, outcome.shares)
-    _expect(index, "packed words", [list(w) for w in words], [list(posted.verdict_words), list(posted.share_words)])
+    _expect(
+        index,
+        "packed words",
+        [list(w) for w in words],
+        [list(posted.verdict_words), list(posted.share_words)],
+    )
 
 
 def _selection(history: History, task: TaskHistory, spec: TaskSpec, index: int) -> list[int]:
@@ -303,7 +326,9 @@ def _content(index: int, what: str, read: Callable[[], Any]) -> Any:
     try:
         return read()
     except StoreError as error:
-        raise DivergenceError(Divergence(index, what, "the content that the ledger names", error.message)) from error
+        raise DivergenceError(
+            Divergence(index, what, "the content that the ledger names", error.message)
+        ) from error
 
 
 def _label(verdict: Verdict | None) -> str | None:

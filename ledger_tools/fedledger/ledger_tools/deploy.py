@@ -46,7 +46,9 @@ class Deployment:
         try:
             record = cls(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
-            raise ConfigError(f"{path} is no deployment record: {error}.", "Write one with `fedledger deploy`.") from error
+            raise ConfigError(
+                f"{path} is no deployment record: {error}.", "Write one with `fedledger deploy`."
+            ) from error
         if record.version != RECORD_VERSION:
             raise ConfigError(f"{path} has version {record.version}; this release reads {RECORD_VERSION}.")
         return record

@@ -85,7 +85,11 @@ class _Machine:
         if status != transaction.status:
             _differ(f"{where} status", transaction.status, status)
         logs = [
-            (to_checksum_address(address), ["0x" + t.to_bytes(32, "big").hex() for t in topics], "0x" + data.hex())
+            (
+                to_checksum_address(address),
+                ["0x" + t.to_bytes(32, "big").hex() for t in topics],
+                "0x" + data.hex(),
+            )
             for address, topics, data in computation.get_log_entries()
         ]
         exported = [(address, topics, data) for address, topics, data in transaction.logs]
@@ -126,7 +130,9 @@ def _decoded(
             }
         )
     except ChainError as error:
-        raise DivergenceError(Divergence(0, f"block {number} log {index}", "a known event", str(error))) from error
+        raise DivergenceError(
+            Divergence(0, f"block {number} log {index}", "a known event", str(error))
+        ) from error
 
 
 def _differ(field: str, expected: Any, found: Any) -> None:

@@ -21,7 +21,17 @@ from fedledger.protocol.errors import ConfigError
 
 EXPORT_VERSION = 1
 LEDGER_FILE, DEPLOYMENT_FILE = "ledger.jsonl", "deployment.json"
-_HEADER = ("number", "hash", "parentHash", "timestamp", "miner", "gasLimit", "baseFeePerGas", "mixHash", "difficulty")
+_HEADER = (
+    "number",
+    "hash",
+    "parentHash",
+    "timestamp",
+    "miner",
+    "gasLimit",
+    "baseFeePerGas",
+    "mixHash",
+    "difficulty",
+)
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,9 @@ class LedgerExport:
             ]
             export = cls(blocks=found, **head)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ConfigError(f"The exported ledger {path} cannot be read: {error}.", "Get an unchanged copy.") from error
+            raise ConfigError(
+                f"The exported ledger {path} cannot be read: {error}.", "Get an unchanged copy."
+            ) from error
         if export.version != EXPORT_VERSION:
             raise ConfigError(f"{path} has version {export.version}; this release reads {EXPORT_VERSION}.")
         return export
@@ -147,9 +159,20 @@ def raw_transaction(transaction: dict[str, Any]) -> bytes:
     r, s = (int.from_bytes(HexBytes(transaction[key]), "big") for key in ("r", "s"))
     to = b"" if transaction.get("to") is None else bytes(HexBytes(transaction["to"]))
     data = bytes(HexBytes(transaction["input"]))
-    kind = int(str(transaction.get("type", 0)), 0) if isinstance(transaction.get("type"), str) else transaction.get("type", 0)
+    kind = (
+        int(str(transaction.get("type", 0)), 0)
+        if isinstance(transaction.get("type"), str)
+        else transaction.get("type", 0)
+    )
     if kind == 0:
-        fields = [transaction["nonce"], transaction["gasPrice"], transaction["gas"], to, transaction["value"], data]
+        fields = [
+            transaction["nonce"],
+            transaction["gasPrice"],
+            transaction["gas"],
+            to,
+            transaction["value"],
+            data,
+        ]
         raw = bytes(rlp.encode([*fields, int(transaction["v"]), r, s]))
     else:
         parity = int(transaction["v"]) if int(transaction["v"]) < 27 else int(transaction["v"]) - 27

@@ -92,7 +92,9 @@ def run(
     if found is None:
         chain.fund(deployer.address, ETHER)
         ledger_config = setting.config.ledger
-        ledger, deployment = deploy(chain, deployer, ledger_config.stake_gwei * GWEI, ledger_config.exit_delay)
+        ledger, deployment = deploy(
+            chain, deployer, ledger_config.stake_gwei * GWEI, ledger_config.exit_delay
+        )
         deployment.write(folder / "deployment.json")
     else:
         deployment, ledger = found, found.open(chain)
@@ -234,4 +236,3 @@ def _pass_time(chain: Chain, ledger: Ledger, task: int) -> None:
     """Let a development chain's time pass when everybody waits for a deadline."""
     if ledger.phase(task) not in (Phase.FINISHED, Phase.SETTLEABLE, Phase.PROPOSING, Phase.OVERDUE):
         chain.advance(60)
-

@@ -1,4 +1,4 @@
-"""What a server optimiser is: the aggregate in, the step of the global model out; its state travels as integers."""
+"""What a server optimiser is: the aggregate in, the step of the model out, and a state of integers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fedledger.protocol.registry import Registry
 ONE = 1 << 30
 """The integer that stands for 1 in learning rates and momenta."""
 
-State = Mapping[str, IntArray]
+State = dict[str, IntArray]
 
 
 class Optimiser(Protocol):

@@ -16,10 +16,11 @@ _FINER = 1 << 10
 @OPTIMISERS.register("fedadam@1")
 @dataclass(frozen=True)
 class FedAdam:
-    """m ← β₁m + (1−β₁)Δ; v ← β₂v + (1−β₂)Δ²; step = server_learning_rate · m / (√v + τ), from m = 0 and v = τ².
+    """m ← β₁m + (1−β₁)Δ; v ← β₂v + (1−β₂)Δ²; step = server_learning_rate · m / (√v + τ).
 
-    There is no bias correction. The state holds m and √v (whose square would not fit) with ten bits more than Δ,
-    so at most 2^50, where doubles are exact; in between stand only + − × ÷ √ on doubles, element by element.
+    It starts from m = 0 and v = τ², without bias correction. The state holds m and √v (whose square would not
+    fit) with ten bits more than Δ, so at most 2^50, where doubles are exact; in between stand only + − × ÷ √
+    on doubles, element by element.
 
     Parameters
     ----------

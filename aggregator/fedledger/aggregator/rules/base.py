@@ -1,8 +1,8 @@
-"""What an aggregation rule is: coordinate-wise (columns in, columns out) or linear (Gram matrix in, weights out).
+"""What an aggregation rule is: coordinate-wise (columns to columns) or linear (Gram matrix to weights).
 
-The rows are the updates of the round in the order of their participants' addresses, all with a weight above 0.
-Integers pass exactly. Doubles appear as scalars or element by element with + − × ÷ √ alone, in index order, and
-end as integers.
+The rows are the updates of the round in the order of their participants' addresses, all with a weight above
+0. Integers pass exactly. Doubles appear as scalars or element by element with + − × ÷ √ alone, in index
+order, and end as integers.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ MIXINGS: Registry[Callable[..., Mixing]] = Registry("mixing", "fedledger.mixings
 def tolerated(f: int, n: int, spare: int = 1) -> int:
     """Return the largest f' ≤ f with n ≥ 2f' + spare (0 if there is none).
 
-    A round may bring fewer updates than the task foresaw; the rule then tolerates as many hostile ones as it can.
+    A round may bring fewer updates than the task foresaw; the rule then tolerates as many hostile ones as it
+    can.
     """
     return max(0, min(f, (n - spare) // 2))
 

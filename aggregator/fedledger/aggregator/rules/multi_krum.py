@@ -13,7 +13,7 @@ from fedledger.protocol.parameters import whole
 @RULES.register("multi_krum@1")
 @dataclass(frozen=True)
 class MultiKrum(LinearRule):
-    """The plain mean of the m rows with the lowest sum of squared distances to their n − f − 2 nearest others.
+    """The plain mean of the m rows of least summed squared distance to their n − f − 2 nearest others.
 
     Parameters
     ----------

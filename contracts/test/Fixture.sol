@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+import {Currency} from "../src/Currency.sol";
+import {FedLedger} from "../src/FedLedger.sol";
+import {IFedLedger} from "../src/IFedLedger.sol";
+import {vm} from "./Vm.sol";
+
+/// @notice A payout address that takes no money.
+contract Refuser {
+    receive() external payable {
+        revert("no");
+    }
+}
+
+/// @notice A payout address that asks for its credit and its balance again while it is paid.
+contract Greedy {
+    FedLedger private immutable _ledger;
+    uint256 public attempts;
+    uint256 public successes;
+
+    constructor(FedLedger ledger) {
+        _ledger = ledger;
+    }
+
+    function deposit() external payable {
+        _ledger.deposit{value: msg.value}();
+    }
+
+    function withdraw() external {
+        _ledger.withdraw(address(this));
+    }
+
+    receive() external payable {
+        for (uint256 task = 1; task <= _ledger.taskCount(); ++task) {
+            for (uint32 id = 0; id < 4; ++id) {
+                _try(abi.encodeCall(FedLedger.withdrawCredit, (task, id)));
+            }
+        }
+        _try(abi.encodeCall(_ledger.withdraw, (address(this))));
+    }
+
+    function _try(bytes memory data) private {
+        ++attempts;
+        (bool done,) = address(_ledger).call(data);
+        if (done) ++successes;
+    }
+}
+
+/// @notice A ledger with accounts, and a round's steps as one call each. Participant i has owner, signer and payout
+/// addresses of its own.
+abstract contract Fixture {
+    struct Outcome {
+        IFedLedger.Proposal proposal;
+        uint256[] verdictWords;
+        uint256[] shareWords;
+    }
+
+    uint96 internal constant STAKE = 1 ether;
+    uint40 internal constant EXIT_DELAY = 50;
+    address internal constant PUBLISHER = address(0xA11CE);
+    address internal constant AGGREGATOR = address(0xA99);
+    address internal constant OUTSIDER = address(0xBAD);
+    bytes32 internal constant SALT = keccak256("salt");
+    bytes32 internal constant MODEL = keccak256("model");
+    uint256 internal constant START = 1_000_000;
+
+    FedLedger internal ledger;
+
+    function owner(uint256 i) internal pure returns (address) {
+        return address(uint160(0x10000 + i));
+    }
+
+    function signer(uint256 i) internal pure returns (address) {
+        return address(uint160(0x20000 + i));
+    }
+
+    function payout(uint256 i) internal pure returns (address) {
+        return address(uint160(0x30000 + i));
+    }
+
+    function setUpLedger() internal {
+        vm.warp(START);
+        ledger = new FedLedger(STAKE, EXIT_DELAY);
+        vm.deal(PUBLISHER, 1000 ether);
+        vm.deal(AGGREGATOR, 1000 ether);
+        vm.deal(OUTSIDER, 1000 ether);
+    }
+
+    function register(uint256 count) internal {
+        for (uint256 i = 0; i < count; ++i) {
+            vm.deal(owner(i), 10 ether);
+            vm.prank(owner(i));
+            ledger.register{value: STAKE}(signer(i), payout(i));
+        }
+    }
+
+    function defaults(uint16 participants) internal pure returns (IFedLedger.TaskParams memory p) {
+        p.spec = IFedLedger.ContentRef(keccak256("spec"), 100);
+        p.model = IFedLedger.ContentRef(MODEL, 1000);
+        p.aggregator = AGGREGATOR;
+        p.token = Currency.wrap(address(0));
+        p.rounds = 3;
+        p.quorum = 2;
+        p.minParticipants = 2;
+        p.maxParticipants = participants;
+        p.enrolPeriod = 100;
+        p.commitPeriod = 10;
+        p.revealPeriod = 10;
+        p.proposePeriod = 10;
+        p.challengeWindow = 5;
+        p.maxUnfinal = 1;
+        p.bond = 1 ether;
+        p.creditUnit = 1 gwei;
+        p.unitsPerRound = 1000;
+    }
+
+    function budget(IFedLedger.TaskParams memory p) internal pure returns (uint256) {
+        return uint256(p.rounds) * p.unitsPerRound * p.creditUnit;
+    }
+
+    function post(IFedLedger.TaskParams memory p) internal returns (uint256) {
+        uint256 value = budget(p);
+        vm.deal(PUBLISHER, PUBLISHER.balance + value);
+        vm.prank(PUBLISHER);
+        return ledger.postTask{value: value}(p);
+    }
+
+    function enrol(uint256 task, uint256 count) internal {
+        for (uint256 i = 0; i < count; ++i) {
+            vm.prank(signer(i));
+            ledger.enrol(task);
+        }
+    }
+
+    function open(uint256 task, uint256 mask) internal {
+        (uint32[] memory indices, uint256[] memory words) = selection(0, mask);
+        vm.prank(AGGREGATOR);
+        ledger.openRound(task, indices, words);
+    }
+
+    function selection(uint32 index, uint256 mask)
+        internal
+        pure
+        returns (uint32[] memory indices, uint256[] memory words)
+    {
+        indices = new uint32[](1);
+        words = new uint256[](1);
+        indices[0] = index;
+        words[0] = mask;
+    }
+
+    function update(uint256 i) internal pure returns (IFedLedger.ContentRef memory) {
+        return IFedLedger.ContentRef(keccak256(abi.encode("update", i)), uint64(100 + i));
+    }
+
+    function commitment(uint256 task, uint32 round, uint256 i) internal view returns (bytes32) {
+        bytes32 base = ledger.round(task, round).baseModel;
+        return ledger.commitmentOf(task, round, signer(i), base, update(i), SALT);
+    }
+
+    function commit(uint256 task, uint32 round, uint256 i) internal {
+        bytes32 value = commitment(task, round, i);
+        vm.prank(signer(i));
+        ledger.commitUpdate(task, round, value);
+    }
+
+    function reveal(uint256 task, uint32 round, uint256 i) internal {
+        vm.prank(signer(i));
+        ledger.revealUpdate(task, round, update(i), SALT);
+    }
+
+    function commitAndReveal(uint256 task, uint32 round, uint256 count) internal {
+        for (uint256 i = 0; i < count; ++i) commit(task, round, i);
+        for (uint256 i = 0; i < count; ++i) reveal(task, round, i);
+    }
+
+    /// @notice One slot: verdicts and shares of participants 0 to 7.
+    function outcome(uint256[] memory verdicts, uint256[] memory shares) internal pure returns (Outcome memory o) {
+        o.verdictWords = new uint256[](1);
+        o.shareWords = new uint256[](1);
+        for (uint256 i = 0; i < verdicts.length; ++i) {
+            o.verdictWords[0] |= verdicts[i] << (8 * i);
+            o.shareWords[0] |= shares[i] << (32 * i);
+        }
+        o.proposal.model = IFedLedger.ContentRef(keccak256(abi.encode(verdicts, shares)), 1000);
+    }
+
+    /// @notice The first `count` participants accepted, `share` units each.
+    function accepted(uint256 count, uint256 share) internal pure returns (Outcome memory) {
+        uint256[] memory verdicts = new uint256[](count);
+        uint256[] memory shares = new uint256[](count);
+        for (uint256 i = 0; i < count; ++i) (verdicts[i], shares[i]) = (1, share);
+        return outcome(verdicts, shares);
+    }
+
+    function propose(uint256 task, uint32 round, Outcome memory o) internal {
+        uint256 bond = ledger.task(task).params.bond;
+        vm.prank(AGGREGATOR);
+        ledger.proposeRound{value: bond}(task, round, o.proposal, o.verdictWords, o.shareWords);
+    }
+
+    function settle(uint256 task, uint32 round, Outcome memory o) internal {
+        vm.prank(OUTSIDER);
+        ledger.settleRound(task, round, o.proposal, o.verdictWords, o.shareWords);
+    }
+
+    function pass(uint256 duration) internal {
+        vm.warp(vm.getBlockTimestamp() + duration);
+    }
+
+    /// @notice Expects the next call to revert with exactly this error; the sender makes it.
+    function refused(address sender, bytes memory reason) internal {
+        vm.expectRevert(reason);
+        vm.prank(sender);
+    }
+
+    function eq(uint256 found, uint256 expected, string memory what) internal pure {
+        if (found != expected) revert Differs(what, found, expected);
+    }
+
+    function eq(bytes32 found, bytes32 expected, string memory what) internal pure {
+        eq(uint256(found), uint256(expected), what);
+    }
+
+    function bound(uint256 value, uint256 low, uint256 high) internal pure returns (uint256) {
+        return low + value % (high - low + 1);
+    }
+
+    error Differs(string what, uint256 found, uint256 expected);
+}

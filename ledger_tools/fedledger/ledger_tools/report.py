@@ -1,0 +1,143 @@
+"""A run's report as one HTML file that opens without a network."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2rem auto; padding: 0 1rem; color: #1f2430 }
+h1 { margin-bottom: 0 } .sub { color: #667 } table { border-collapse: collapse; width: 100%; margin: 1rem 0 }
+th, td { text-align: left; padding: .35rem .6rem; border-bottom: 1px solid #dde } td.n { text-align: right }
+code { font-size: 12px; overflow-wrap: anywhere } .attack { color: #b3261e } .honest { color: #1b6e3c }
+"""
+
+
+def write_report(
+    path: Path,
+    title: str,
+    facts: Mapping[str, Any],
+    metrics: Sequence[Mapping[str, Any]],
+    plain_mean: Sequence[float],
+    reputations: pd.DataFrame,
+    pay: pd.DataFrame,
+    participants: Sequence[Mapping[str, Any]],
+    refusals: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write the report.
+
+    Parameters
+    ----------
+    path
+        The file.
+    title, facts
+        Heading, and the facts under it.
+    metrics
+        One row a round with ``round``, ``accuracy``, ``accepted``, ``refused`` and ``gas`` (total so far).
+    plain_mean
+        Accuracy after each round of the same training with a plain mean; may be empty.
+    reputations, pay
+        One row a round, one column an address.
+    participants
+        Rows with ``address``, ``behaviour``, ``accepted``, ``refused``, ``reputation``, ``credit``.
+    refusals
+        Rows with ``round``, ``address``, ``reason``, ``detail``.
+    """
+    from plotly.offline import get_plotlyjs
+
+    names = {p["address"]: f"{p['address'][:8]}… {p['behaviour']}" for p in participants}
+    figures = [
+        _accuracy(metrics, plain_mean),
+        _lines("Reputation after each round", "reputation", reputations / 1_000_000, names, participants),
+        _lines("Pay, cumulative", "credit units", pay.cumsum(), names, participants),
+        _gas(metrics),
+    ]
+    plots = "".join(f.to_html(full_html=False, include_plotlyjs=False) for f in figures)
+    facts_rows = "".join(f"<tr><th>{_e(k)}</th><td><code>{_e(v)}</code></td></tr>" for k, v in facts.items())
+    people = "".join(
+        f"<tr><td><code>{_e(p['address'])}</code></td>"
+        f"<td class='{'honest' if p['behaviour'] == 'honest' else 'attack'}'>{_e(p['behaviour'])}</td>"
+        f"<td class=n>{p['accepted']}</td><td>{_e(reasons(p['refused']))}</td>"
+        f"<td class=n>{p['reputation'] / 1e6:.3f}</td><td class=n>{p['credit']:,}</td></tr>"
+        for p in participants
+    )
+    refused = "".join(
+        f"<tr><td class=n>{r['round']}</td><td><code>{_e(r['address'])}</code></td><td>{_e(r['reason'])}</td>"
+        f"<td>{_e(r['detail'])}</td></tr>"
+        for r in refusals
+    )
+    path.write_text(
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{_e(title)}</title><style>{_STYLE}</style>"
+        f"<script>{get_plotlyjs()}</script><h1>{_e(title)}</h1><p class=sub>fedledger run report</p>"
+        f"<table>{facts_rows}</table>{plots}<h2>Participants</h2><table><tr><th>address<th>behaviour<th>accepted"
+        f"<th>refused<th>reputation<th>credit</tr>{people}</table><h2>What was refused, and why</h2>"
+        f"<table><tr><th>round<th>participant<th>reason<th>detail</tr>{refused}</table></html>",
+        encoding="utf-8",
+    )
+
+
+def reasons(refused: Mapping[str, int]) -> str:
+    """Return refusals by reason in words."""
+    return ", ".join(f"{count} {reason}" for reason, count in refused.items()) or "none"
+
+
+def _accuracy(metrics: Sequence[Mapping[str, Any]], plain_mean: Sequence[float]) -> Any:
+    from plotly import graph_objects as go
+
+    rounds = [row["round"] for row in metrics]
+    figure = go.Figure(layout={"title": "Test accuracy", "xaxis_title": "round", "yaxis_title": "accuracy"})
+    figure.add_scatter(
+        x=rounds, y=[row["accuracy"] for row in metrics], name="fedledger", mode="lines+markers"
+    )
+    if plain_mean:
+        figure.add_scatter(
+            x=list(range(1, len(plain_mean) + 1)),
+            y=list(plain_mean),
+            name="plain mean, no defence",
+            mode="lines",
+        )
+    return figure
+
+
+def _gas(metrics: Sequence[Mapping[str, Any]]) -> Any:
+    from plotly import graph_objects as go
+
+    totals = [row["gas"] for row in metrics]
+    each = (
+        [after - before for before, after in zip([totals[0], *totals], totals, strict=False)]
+        if totals
+        else []
+    )
+    figure = go.Figure(layout={"title": "Gas of each round", "xaxis_title": "round", "yaxis_title": "gas"})
+    figure.add_bar(x=[row["round"] for row in metrics][1:], y=each[1:], name="gas")
+    return figure
+
+
+def _lines(
+    title: str,
+    unit: str,
+    frame: pd.DataFrame,
+    names: Mapping[str, str],
+    participants: Sequence[Mapping[str, Any]],
+) -> Any:
+    from plotly import graph_objects as go
+
+    figure = go.Figure(layout={"title": title, "xaxis_title": "round", "yaxis_title": unit})
+    honest = {p["address"]: p["behaviour"] == "honest" for p in participants}
+    for address in frame.columns:
+        dash = "solid" if honest.get(address, True) else "dash"
+        figure.add_scatter(
+            x=list(frame.index),
+            y=frame[address].tolist(),
+            name=names.get(address, address),
+            line={"dash": dash},
+        )
+    return figure
+
+
+def _e(value: Any) -> str:
+    return html.escape(str(value))

@@ -1,0 +1,638 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.logging import RichHandler
+from rich.table import Table
+
+from fedledger.protocol.errors import ConfigError, ExitCode, FedledgerError
+
+app = typer.Typer(
+    name="fedledger",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Federated learning that anyone can check.\n\nExit codes: 0 done · 1 failure · 2 usage · 3 configuration · "
+    "4 chain · 5 store · 6 not reproduced · 7 round · 8 code that is not trusted · 9 keys.",
+)
+chain_app = typer.Typer(no_args_is_help=True, help="Development chains.")
+keys_app = typer.Typer(no_args_is_help=True, help="Keys of accounts.")
+task_app = typer.Typer(no_args_is_help=True, help="Tasks.")
+node_app = typer.Typer(no_args_is_help=True, help="A participant's program.")
+aggregator_app = typer.Typer(no_args_is_help=True, help="An aggregator's program.")
+config_app = typer.Typer(no_args_is_help=True, help="Configurations of experiments.")
+for name, group in (
+    ("chain", chain_app),
+    ("keys", keys_app),
+    ("task", task_app),
+    ("node", node_app),
+    ("aggregator", aggregator_app),
+    ("config", config_app),
+):
+    app.add_typer(group, name=name)
+
+out, err = Console(), Console(stderr=True)
+
+
+class Format(StrEnum):
+    """How results are printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class TableFormat(StrEnum):
+    """How tables are printed or written."""
+
+    TEXT = "text"
+    JSON = "json"
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+FormatOption = Annotated[Format, typer.Option("--format", help="text, or one JSON document on stdout")]
+ChainOption = Annotated[
+    str, typer.Option(help="auto, embedded, anvil, ganache, or the URL of a development chain")
+]
+StoreOption = Annotated[str, typer.Option(help="local, or the multiaddr or URL of an IPFS daemon")]
+RpcOption = Annotated[str, typer.Option(help="URL of the chain")]
+DeploymentOption = Annotated[Path, typer.Option(help="deployment record, written by `fedledger deploy`")]
+TaskOption = Annotated[int, typer.Option("--task", help="the task's id")]
+SeedOption = Annotated[int | None, typer.Option(help="replaces the configuration's seed")]
+KeystoreOption = Annotated[Path | None, typer.Option(help="encrypted key, made by `fedledger keys new`")]
+PasswordOption = Annotated[
+    Path | None, typer.Option(help="file with the key's password; else FEDLEDGER_PASSWORD, else a prompt")
+]
+TrustOption = Annotated[
+    list[str] | None, typer.Option("--trust-code", help="CID of a task.py that may be run")
+]
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(help="TOML file; see `fedledger config schema`")],
+    chain: ChainOption = "auto",
+    store: StoreOption = "local",
+    seed: SeedOption = None,
+    out_dir: Annotated[Path, typer.Option("--out", help="folder in which the run's folder is made")] = Path(
+        "runs"
+    ),
+    resume: Annotated[Path | None, typer.Option(help="folder of a run that was interrupted")] = None,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Run an experiment: participants train, commit, reveal; the aggregator judges, pays and remembers.
+
+    The run's folder gets the final model, metrics, the content store, the exported ledger and report.html.
+    """
+    document, _ = _experiment(config, chain, store, seed, out_dir, resume, format_)
+    if format_ is Format.JSON:
+        print(json.dumps(document))
+
+
+@app.command()
+def demo(
+    chain: ChainOption = "auto",
+    store: StoreOption = "local",
+    seed: SeedOption = None,
+    out_dir: Annotated[Path, typer.Option("--out", help="folder in which the run's folder is made")] = Path(
+        "runs"
+    ),
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Run the built-in demonstration, then audit it: ten nodes, three of which attack, learn to read digits."""
+    from fedledger.platform.config import DEMO
+
+    document, folder = _experiment(DEMO, chain, store, seed, out_dir, None, format_)
+    result = _audit_folder(folder, store, frozenset(), 1, format_)
+    if format_ is Format.JSON:
+        print(json.dumps({**document, "audit": result.document()}))
+    else:
+        out.print(f"Report: [bold]{folder / 'report.html'}[/bold]   Audit again: fedledger audit {folder}")
+    if not result.reproduced:
+        raise typer.Exit(ExitCode.NOT_REPRODUCED)
+
+
+@app.command()
+def audit(
+    run_dir: Annotated[
+        Path | None, typer.Argument(help="folder of a run; its exported ledger is executed again")
+    ] = None,
+    rpc: Annotated[str | None, typer.Option(help="URL of the chain, to audit a live ledger instead")] = None,
+    deployment: Annotated[Path | None, typer.Option(help="deployment record of the live ledger")] = None,
+    task: TaskOption = 1,
+    store: StoreOption = "local",
+    trust_code: TrustOption = None,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Replay a whole training history and name the first thing that does not follow.
+
+    Exit code 0 only if everything is reproduced, 6 if not. A task's own code is run only with --trust-code CID;
+    without it the exact layer alone is checked, and the output says so.
+    """
+    from fedledger.ledger_tools.audit import audit_chain
+
+    trusted = frozenset(trust_code or ())
+    if rpc is not None:
+        if deployment is None:
+            raise ConfigError("An audit over --rpc needs --deployment.", "Give the deployment record.")
+        ledger = _open_ledger(rpc, deployment)
+        with _status("auditing") as watch:
+            result = audit_chain(ledger, _open_store(store, Path("store")), task, trusted, watch)
+        _show_audit(result, format_)
+    elif run_dir is not None:
+        result = _audit_folder(run_dir, store, trusted, task, format_)
+    else:
+        raise ConfigError("Nothing to audit.", "Give a run's folder, or --rpc and --deployment.")
+    if format_ is Format.JSON:
+        print(json.dumps(result.document()))
+    if not result.reproduced:
+        raise typer.Exit(ExitCode.NOT_REPRODUCED)
+
+
+@app.command()
+def deploy(
+    rpc: RpcOption,
+    keystore: KeystoreOption = None,
+    password_file: PasswordOption = None,
+    experiment_seed: Annotated[
+        int | None, typer.Option(help="use the experiment's account (development chains)")
+    ] = None,
+    min_stake_gwei: Annotated[int, typer.Option(help="least stake of a participant")] = 1_000_000,
+    exit_delay: Annotated[int, typer.Option(help="seconds between leaving and the stake's return")] = 86_400,
+    output: Annotated[Path, typer.Option(help="where the record is written")] = Path("deployment.json"),
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Deploy the ledger and write a record of it: address, block, code hash, settings."""
+    from fedledger.contracts.client import Chain
+    from fedledger.ledger_tools.deploy import deploy as deploy_ledger
+    from fedledger.platform.config import GWEI
+
+    chain = Chain(rpc)
+    account = _account(chain, keystore, password_file, experiment_seed, "deployer")
+    if chain.development:
+        chain.fund(account.address, 10**18)
+    _, record = deploy_ledger(chain, account, min_stake_gwei * GWEI, exit_delay)
+    record.write(output)
+    if format_ is Format.JSON:
+        print(output.read_text())
+    else:
+        out.print(f"Deployed at {record.address} in block {record.block}; record: {output}")
+
+
+@task_app.command("post")
+def task_post(
+    config: Annotated[Path, typer.Argument(help="TOML file; see `fedledger config schema`")],
+    rpc: RpcOption,
+    deployment: DeploymentOption = Path("deployment.json"),
+    store: StoreOption = "local",
+    seed: SeedOption = None,
+    keystore: KeystoreOption = None,
+    password_file: PasswordOption = None,
+    aggregator: Annotated[
+        str | None, typer.Option(help="address of the aggregator; else the experiment's")
+    ] = None,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Post a task: store its spec, initial model and validation set, and put its budget in escrow."""
+    from dataclasses import replace
+
+    from fedledger.platform.accounts import PUBLISHER
+
+    ledger = _open_ledger(rpc, deployment)
+    setting = _setting(config, seed)
+    account = _account(ledger.chain, keystore, password_file, setting.config.seed, PUBLISHER)
+    params = setting.task_params(setting.publish(_open_store(store, Path("store"))), ledger.chain)
+    if aggregator is not None:
+        params = replace(params, aggregator=aggregator)
+    if ledger.chain.development:
+        ledger.chain.fund(account.address, params.budget + 10**18)
+    task = ledger.post_task(account, params)
+    if format_ is Format.JSON:
+        print(json.dumps({"task": task, "spec": params.spec.cid, "budget": str(params.budget)}))
+    else:
+        out.print(f"Task {task} posted; spec {params.spec.cid}")
+
+
+@node_app.command("start")
+def node_start(
+    config: Annotated[Path, typer.Argument(help="TOML file that says where this node's data is")],
+    rpc: RpcOption,
+    participant: Annotated[
+        int, typer.Option(help="number of the part of the data that is this node's, from 0")
+    ],
+    deployment: DeploymentOption = Path("deployment.json"),
+    task: TaskOption = 1,
+    store: StoreOption = "local",
+    store_dir: Annotated[Path, typer.Option(help="folder of a local store")] = Path("store"),
+    journal: Annotated[Path, typer.Option(help="folder in which updates wait to be revealed")] = Path(
+        "journal"
+    ),
+    seed: SeedOption = None,
+    keystore: KeystoreOption = None,
+    password_file: PasswordOption = None,
+    trust_code: TrustOption = None,
+    poll: Annotated[float, typer.Option(help="seconds between two looks at the ledger")] = 0.5,
+) -> None:
+    """Take part in a task until it ends. Started again after a crash, a node goes on where it was."""
+    from fedledger.contracts.history import History
+    from fedledger.node.participant import Deed, Participant
+    from fedledger.platform.accounts import participant_role
+
+    ledger = _open_ledger(rpc, deployment)
+    content = _open_store(store, store_dir)
+    setting = _setting(config, seed)
+    spec = _checked_spec(ledger, content, task, setting)
+    account = _account(
+        ledger.chain, keystore, password_file, setting.config.seed, participant_role(participant)
+    )
+    if ledger.chain.development:
+        ledger.chain.fund(account.address, setting.config.ledger.stake_gwei * 10**9 + 2 * 10**18)
+    trainer = setting.trainer(participant, ledger.chain)
+    node = Participant(
+        ledger, History(ledger), account, task, content, journal / account.address, spec, trainer
+    )
+    log = logging.getLogger("fedledger.node")
+    while (deed := node.step()) is not Deed.DONE:
+        if deed is Deed.WAITED:
+            time.sleep(poll)
+        else:
+            log.info("%s %s", account.address, deed.value)
+
+
+@aggregator_app.command("start")
+def aggregator_start(
+    config: Annotated[Path, typer.Argument(help="TOML file of the task")],
+    rpc: RpcOption,
+    deployment: DeploymentOption = Path("deployment.json"),
+    task: TaskOption = 1,
+    store: StoreOption = "local",
+    store_dir: Annotated[Path, typer.Option(help="folder of a local store")] = Path("store"),
+    seed: SeedOption = None,
+    keystore: KeystoreOption = None,
+    password_file: PasswordOption = None,
+    poll: Annotated[float, typer.Option(help="seconds between two looks at the ledger")] = 0.2,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Aggregate a task until it ends. Started again after a crash, an aggregator goes on where it was."""
+    from fedledger.aggregator.driver import Act, Aggregator
+    from fedledger.contracts.history import History
+    from fedledger.platform.accounts import AGGREGATOR
+
+    ledger = _open_ledger(rpc, deployment)
+    content = _open_store(store, store_dir)
+    setting = _setting(config, seed)
+    spec = _checked_spec(ledger, content, task, setting)
+    account = _account(ledger.chain, keystore, password_file, setting.config.seed, AGGREGATOR)
+    if ledger.chain.development:
+        ledger.chain.fund(account.address, setting.config.ledger.bond_gwei * 10**9 + 10 * 10**18)
+    history = History(ledger)
+    aggregator = Aggregator(ledger, history, account, task, content, spec, setting.measurer())
+    log = logging.getLogger("fedledger.aggregator")
+    while (step := aggregator.step()).act is not Act.DONE:
+        if step.act is Act.WAITED:
+            time.sleep(poll)
+        else:
+            log.info("round %d %s", step.round, step.act.value)
+    record = history.update().task(task)
+    if format_ is Format.JSON:
+        print(json.dumps({"task": task, "rounds": len(record.settled), "final_model": record.model.cid}))
+    else:
+        out.print(f"Task {task} ended after {len(record.settled)} rounds; final model {record.model.cid}")
+
+
+@app.command()
+def status(
+    rpc: RpcOption,
+    deployment: DeploymentOption = Path("deployment.json"),
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Say what the chain is, and where each task on the ledger stands."""
+    ledger = _open_ledger(rpc, deployment)
+    tasks = []
+    for task in range(1, ledger.task_count() + 1):
+        record = ledger.task(task)
+        tasks.append(
+            {
+                "task": task,
+                "phase": ledger.phase(task).name.lower(),
+                "round": record.current_round,
+                "settled": record.settled_rounds,
+                "rounds": record.params.rounds,
+                "enrolled": record.enrolled,
+                "spent_units": record.spent_units,
+            }
+        )
+    chain = ledger.chain
+    document = {
+        "chain": chain.capabilities.client,
+        "chain_id": chain.chain_id,
+        "block": chain.block_number(),
+        "ledger": ledger.address,
+        "participants": ledger.participant_count(),
+        "tasks": tasks,
+    }
+    if format_ is Format.JSON:
+        print(json.dumps(document))
+        return
+    out.print(
+        f"{document['chain']}, chain {chain.chain_id}, block {document['block']}, ledger {ledger.address}"
+    )
+    _print_rows(tasks, "Tasks")
+
+
+@app.command()
+def history(
+    rpc: RpcOption,
+    deployment: DeploymentOption = Path("deployment.json"),
+    task: TaskOption = 1,
+    participants: Annotated[bool, typer.Option(help="one row a participant instead of one a round")] = False,
+    output: Annotated[Path | None, typer.Option(help="file; needed for parquet")] = None,
+    format_: Annotated[TableFormat, typer.Option("--format")] = TableFormat.TEXT,
+) -> None:
+    """Show a task's rounds or participants as a table, CSV, Parquet or JSON."""
+    from fedledger.contracts.history import History
+    from fedledger.ledger_tools.history import participants_frame, rounds_frame
+
+    read = History(_open_ledger(rpc, deployment)).update()
+    frame = (participants_frame if participants else rounds_frame)(read, task)
+    if format_ is TableFormat.PARQUET:
+        if output is None:
+            raise ConfigError("Parquet cannot be printed.", "Give --output FILE.")
+        frame.to_parquet(output)
+    elif format_ is TableFormat.TEXT:
+        _print_rows(frame.to_dict("records"), f"Task {task}")
+    else:
+        text = frame.to_csv(index=False) if format_ is TableFormat.CSV else frame.to_json(orient="records")
+        if output is None:
+            print(text)
+        else:
+            output.write_text(str(text), encoding="utf-8")
+
+
+@chain_app.command("up")
+def chain_up(
+    kind: Annotated[str, typer.Argument(help="anvil or ganache")] = "anvil",
+    port: Annotated[int, typer.Option(help="TCP port on the loopback address")] = 8545,
+    state: Annotated[Path | None, typer.Option(help="where the chain keeps its state between starts")] = None,
+) -> None:
+    """Start a development chain and keep it running until it is interrupted."""
+    from fedledger.contracts.chains import start_chain
+
+    if kind not in ("anvil", "ganache"):
+        raise ConfigError(f"There is no chain {kind!r}.", "Give anvil or ganache.")
+    process = start_chain(kind, port, state)  # type: ignore[arg-type]
+    out.print(f"{kind} answers at {process.url}; Ctrl-C stops it")
+    try:
+        process.process.wait()
+    except KeyboardInterrupt:
+        process.stop()
+
+
+@keys_app.command("new")
+def keys_new(
+    path: Annotated[Path, typer.Argument(help="file for the encrypted key")],
+    password_file: PasswordOption = None,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Make a key and write it encrypted; the password comes from a file, FEDLEDGER_PASSWORD, or a prompt."""
+    from fedledger.platform.keys import new_key
+
+    address = new_key(path, password_file)
+    if format_ is Format.JSON:
+        print(json.dumps({"address": address, "keystore": str(path)}))
+    else:
+        out.print(f"{address} in {path}")
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print the JSON schema of configurations."""
+    from fedledger.platform.config import ExperimentConfig
+
+    print(json.dumps(ExperimentConfig.model_json_schema(), indent=1))
+
+
+@app.command()
+def new(name: Annotated[str, typer.Argument(help="folder to make")]) -> None:
+    """Write a small project (configuration, task.py with model and data) that runs as it is."""
+    from fedledger.platform.project import new_project
+
+    folder = new_project(Path(name))
+    out.print(f"Made {folder}. Run it: fedledger run {folder / 'config.toml'}")
+
+
+def main() -> None:
+    """Run the command line; errors that a user can mend end it with one sentence and their exit code."""
+    logging.basicConfig(
+        level="INFO", format="%(message)s", handlers=[RichHandler(console=err, show_path=False)]
+    )
+    logging.getLogger("web3").setLevel(logging.WARNING)
+    logging.getLogger("eth").setLevel(logging.WARNING)
+    try:
+        app()
+    except FedledgerError as error:
+        err.print(f"[bold red]Error:[/bold red] {error}", highlight=False)
+        sys.exit(int(error.exit_code))
+
+
+def _experiment(
+    path: Path, chain: str, store: str, seed: int | None, out_dir: Path, resume: Path | None, format_: Format
+) -> tuple[dict[str, Any], Path]:
+    from fedledger.ledger_tools.deploy import Deployment
+    from fedledger.ledger_tools.export import DEPLOYMENT_FILE
+    from fedledger.platform.engine import mean_accuracies
+    from fedledger.platform.engine import run as run_engine
+    from fedledger.platform.results import write_results
+
+    setting = _setting(path, seed)
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    folder = resume or out_dir / f"{setting.config.name}-{setting.config.seed}-{stamp}"
+    if resume is not None and not resume.is_dir():
+        raise ConfigError(f"{resume} is no run's folder.", "Give a folder that `fedledger run` made.")
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        opened = stack.enter_context(_chain(chain, folder))
+        content = _open_store(store, folder / "store")
+        found = folder / DEPLOYMENT_FILE
+        deployment = Deployment.read(found) if resume is not None and found.exists() else None
+        err.print(
+            f"[bold]{setting.config.name}[/bold] on {opened.capabilities.client} (chain {opened.chain_id})"
+        )
+        watch = stack.enter_context(_live())
+        finished = run_engine(setting, opened, content, folder, watch, deployment)
+        means = mean_accuracies(setting, opened) if setting.config.compare_with_mean else []
+        document = write_results(finished, setting, content, folder, means)
+    if format_ is Format.TEXT:
+        _print_rows(
+            [
+                {
+                    "participant": p["address"],
+                    "behaviour": p["behaviour"],
+                    "accepted": p["accepted"],
+                    "refused": ", ".join(f"{n} {reason}" for reason, n in p["refused"].items()),
+                    "reputation": f"{p['reputation'] / 1e6:.3f}",
+                    "credit": f"{p['credit']:,}",
+                }
+                for p in document["participants"]
+            ],
+            f"{document['rounds']} rounds, test accuracy {document['accuracy']:.1%}",
+        )
+        if not document["challenge_window"]:
+            out.print("No challenge window: this record is of an experiment.")
+        out.print(
+            f"Final model {document['final_model']}   gas {document['gas']:,}   {document['seconds']:.1f} s"
+        )
+        out.print(f"Folder: {folder}")
+    return document, folder
+
+
+def _setting(path: Path, seed: int | None) -> Any:
+    from fedledger.platform.config import load_config
+    from fedledger.platform.setting import make_setting
+
+    return make_setting(load_config(path, seed=seed), path.parent)
+
+
+def _checked_spec(ledger: Any, store: Any, task: int, setting: Any) -> Any:
+    from fedledger.protocol.spec import MAX_SPEC_BYTES, TaskSpec
+
+    spec = TaskSpec.decode(store.get(ledger.task(task).params.spec, MAX_SPEC_BYTES))
+    if spec != setting.spec:
+        raise ConfigError(
+            f"Task {task} has another spec than this configuration makes.",
+            "Use the configuration and seed that the task was posted with.",
+        )
+    return spec
+
+
+def _audit_folder(folder: Path, store: str, trusted: frozenset[str], task: int, format_: Format) -> Any:
+    from fedledger.ledger_tools.audit import audit_run
+
+    with _status("auditing") as watch:
+        result = audit_run(folder, _open_store(store, folder / "store"), trusted, task, watch)
+    _show_audit(result, format_)
+    return result
+
+
+def _show_audit(result: Any, format_: Format) -> None:
+    if format_ is Format.JSON:
+        return
+    verdict = (
+        "[bold green]reproduced[/bold green]" if result.reproduced else "[bold red]NOT reproduced[/bold red]"
+    )
+    out.print(f"Audit of task {result.task} ({result.source}): {result.rounds} rounds, {verdict}")
+    if result.measured and result.measurements:
+        m = result.measurements
+        out.print(
+            f"Measurements: largest deviation {m['largest_loss']} micro-nats and {m['largest_correct']} examples "
+            f"(tolerance {m['tolerance_loss']} and {m['tolerance_correct']})"
+        )
+    for note in result.notes:
+        out.print(note)
+    if result.first_divergence is not None:
+        out.print(f"First divergence: {result.first_divergence}", highlight=False)
+
+
+@contextmanager
+def _chain(where: str, folder: Path) -> Iterator[Any]:
+    from fedledger.contracts.chains import find_program, running_chain
+    from fedledger.contracts.client import EMBEDDED, Chain
+
+    remembered = folder / "chain.txt"
+    if where == "auto":
+        where = (
+            remembered.read_text() if remembered.exists() else "anvil" if find_program("anvil") else EMBEDDED
+        )
+    remembered.write_text(where)
+    if where in ("anvil", "ganache"):
+        with running_chain(where) as process:  # type: ignore[arg-type]
+            chain = Chain(process.url)
+            chain.keep_journal(folder / "chain.jsonl")
+            yield chain
+        return
+    chain = Chain(where)
+    if where == EMBEDDED:
+        chain.keep_journal(folder / "chain.jsonl")
+    yield chain
+
+
+def _open_ledger(rpc: str, deployment: Path) -> Any:
+    from fedledger.contracts.client import Chain
+    from fedledger.ledger_tools.deploy import Deployment
+
+    return Deployment.read(deployment).open(Chain(rpc))
+
+
+def _open_store(where: str, folder: Path) -> Any:
+    from fedledger.protocol.store import open_store
+
+    return open_store(where, folder)
+
+
+def _account(
+    chain: Any, keystore: Path | None, password_file: Path | None, seed: int | None, role: str
+) -> Any:
+    from fedledger.platform.accounts import experiment_account
+    from fedledger.platform.keys import read_key
+
+    if keystore is not None:
+        return read_key(keystore, password_file)
+    if seed is None:
+        raise ConfigError(
+            "No account was given.", "Give --keystore, or --experiment-seed on a development chain."
+        )
+    return experiment_account(seed, role, chain)
+
+
+@contextmanager
+def _live() -> Iterator[Any]:
+    """Show the rounds as they come: live on a terminal, a line each otherwise."""
+    table = Table("round", "accuracy", "accepted", "refused", "least to greatest reputation", "gas", box=None)
+
+    def row(p: Any) -> list[str]:
+        reputations = " ".join(f"{reputation / 1e6:.2f}" for reputation in sorted(p.reputations))
+        return [
+            f"{p.round}/{p.rounds}",
+            f"{p.accuracy:.3f}",
+            str(p.accepted),
+            str(p.refused),
+            reputations,
+            f"{p.gas:,}",
+        ]
+
+    if not err.is_terminal:
+        yield lambda p: err.print("  ".join(row(p)), highlight=False, soft_wrap=True)
+        return
+    with Live(table, console=err, refresh_per_second=8):
+        yield lambda p: table.add_row(*row(p))
+
+
+@contextmanager
+def _status(what: str) -> Iterator[Any]:
+    with err.status(what) as shown:
+        yield lambda doing, done, of: shown.update(f"{what}: {doing} {done}/{of}")
+
+
+def _print_rows(rows: list[dict[str, Any]], title: str) -> None:
+    table = Table(*(rows[0] if rows else ["nothing"]), title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    out.print(table)
+
+
+if __name__ == "__main__":
+    main()

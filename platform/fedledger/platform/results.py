@@ -1,0 +1,114 @@
+"""What a run leaves behind: summary, metrics, model, exported ledger and report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fedledger.ledger_tools.export import LEDGER_FILE, export_ledger
+from fedledger.ledger_tools.history import participants_frame, pay_frame, reputations_frame
+from fedledger.ledger_tools.report import write_report
+from fedledger.platform.engine import Run
+from fedledger.platform.setting import Setting
+from fedledger.protocol import canonical
+from fedledger.protocol.store import ContentStore
+from fedledger.protocol.verdicts import Verdict
+
+SUMMARY_FILE = "run.json"
+
+
+def summary(run: Run, setting: Setting) -> dict[str, Any]:
+    """Return what a run came to, as JSON."""
+    participants = participants_frame(run.history, run.task.id).to_dict("records")
+    behaviours = behaviours_by_address(run, setting)
+    return {
+        "task": run.task.id,
+        "name": setting.config.name,
+        "seed": setting.config.seed,
+        "rounds": len(run.task.settled),
+        "accuracy": run.accuracy,
+        "final_model": run.task.model.cid,
+        "spec": run.task.spec.cid,
+        "seconds": round(run.seconds, 3),
+        "chain": run.ledger.chain.capabilities.client,
+        "gas": run.gas,
+        "challenge_window": int(run.task.params["challengeWindow"]),
+        "participants": [
+            {
+                "address": row["address"],
+                "behaviour": behaviours[row["address"]],
+                "accepted": row["accepted"],
+                "refused": row["refused"],
+                "reputation": row["reputation"],
+                "credit": row["credit"],
+            }
+            for row in participants
+        ],
+    }
+
+
+def behaviours_by_address(run: Run, setting: Setting) -> dict[str, str]:
+    """Return each participant's behaviour; known here because the experiment made them."""
+    from fedledger.platform.accounts import experiment_account, participant_role
+
+    chain, seed = run.ledger.chain, setting.config.seed
+    return {
+        experiment_account(seed, participant_role(number), chain).address: behaviour
+        for number, behaviour in enumerate(setting.behaviours)
+    }
+
+
+def refusals(run: Run, store: ContentStore) -> list[dict[str, Any]]:
+    """Return every update that was not accepted, with the reason and detail of its report."""
+    rows = []
+    for r in run.task.settled:
+        if r.proposal is None:
+            continue
+        for update in canonical.decode(store.get(r.proposal.report))["updates"]:
+            if update["verdict"] != Verdict.ACCEPTED.label:
+                rows.append(
+                    {
+                        "round": r.index,
+                        "address": update["participant"],
+                        "reason": update["verdict"],
+                        "detail": update["detail"],
+                    }
+                )
+    return rows
+
+
+def write_results(
+    run: Run, setting: Setting, store: ContentStore, folder: Path, plain_mean: Sequence[float]
+) -> dict[str, Any]:
+    """Write everything into the run's folder and return the summary."""
+    document = summary(run, setting)
+    export_ledger(run.ledger, run.deployment, run.history).write(folder / LEDGER_FILE)
+    (folder / "model.safetensors").write_bytes(store.get(run.task.model))
+    metrics = pd.DataFrame(run.metrics)
+    if plain_mean:
+        metrics["plain_mean_accuracy"] = pd.Series(plain_mean).head(len(metrics))
+    metrics.to_csv(folder / "metrics.csv", index=False)
+    metrics.to_json(folder / "metrics.json", orient="records", indent=1)
+    (folder / SUMMARY_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    facts = {
+        key: document[key] for key in ("final_model", "spec", "accuracy", "rounds", "chain", "gas", "seconds")
+    }
+    facts["challenge window"] = f"{document['challenge_window']} s" + (
+        " (an experiment)" if not document["challenge_window"] else ""
+    )
+    write_report(
+        folder / "report.html",
+        setting.config.name,
+        facts,
+        run.metrics,
+        plain_mean,
+        reputations_frame(run.history, run.task.id),
+        pay_frame(run.history, run.task.id),
+        document["participants"],
+        refusals(run, store),
+    )
+    return document
