@@ -3,6 +3,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from fedledger.contracts.compile import ARTIFACTS, CONTRACTS, compile_contracts, load_artifact
 
 SIZE_LIMIT = 24_576  # EIP-170
@@ -28,9 +29,7 @@ def test_opcodes_skip_pushed_data() -> None:
 
 
 @pytest.mark.parametrize("name", CONTRACTS)
-def test_committed_artifact_is_what_the_sources_compile_to(
-    name: str, compiled: dict[str, dict[str, Any]]
-) -> None:
+def test_committed_artifact_is_what_the_sources_compile_to(name: str, compiled: dict[str, dict[str, Any]]) -> None:
     assert json.loads((ARTIFACTS / f"{name}.json").read_text()) == compiled[name]
 
 

@@ -45,16 +45,13 @@ def half_even(numerator: int, denominator: int) -> int:
         st.sampled_from([1, 2, 3, 1 << 30, (1 << 41) - 1, 1 << 41, (1 << 61) - 1]),
     ),
 )
-def test_weighted_mean_is_that_of_python_integers(
-    rows: np.ndarray, data: st.DataObject, denominator: int
-) -> None:
+def test_weighted_mean_is_that_of_python_integers(rows: np.ndarray, data: st.DataObject, denominator: int) -> None:
     size = min(denominator << 19, 1 << 62)
     coefficients = data.draw(
         st.lists(st.integers(-size, size), min_size=len(rows), max_size=len(rows)), label="coefficients"
     )
     expected = [
-        half_even(sum(c * int(q) for c, q in zip(coefficients, column, strict=True)), denominator)
-        for column in rows.T
+        half_even(sum(c * int(q) for c, q in zip(coefficients, column, strict=True)), denominator) for column in rows.T
     ]
     assert weighted_mean(rows, coefficients, denominator).tolist() == expected
 
@@ -117,9 +114,7 @@ def test_gram_of_extreme_values_over_many_columns(monkeypatch: pytest.MonkeyPatc
 @given(matrices(), st.data())
 def test_small_product_is_that_of_python_integers(rows: np.ndarray, data: st.DataObject) -> None:
     n = len(rows)
-    matrix = np.array(
-        [data.draw(st.lists(st.integers(-800, 800), min_size=n, max_size=n)) for _ in range(2)], np.int64
-    )
+    matrix = np.array([data.draw(st.lists(st.integers(-800, 800), min_size=n, max_size=n)) for _ in range(2)], np.int64)
     expected = matrix.astype(object) @ rows.astype(object)
     assert (small_product(matrix, rows) == expected).all()
 

@@ -232,9 +232,7 @@ class TestMetrics:
 
     def test_confusion_by_hand(self):
         predictions, labels = np.array([0, 1, 1, -1, 0]), np.array([0, 0, 1, 1, 0])
-        np.testing.assert_array_equal(
-            confusion_matrix(predictions, labels, 3), [[2, 1, 0], [0, 1, 0], [0, 0, 0]]
-        )
+        np.testing.assert_array_equal(confusion_matrix(predictions, labels, 3), [[2, 1, 0], [0, 1, 0], [0, 0, 0]])
         np.testing.assert_array_equal(per_class_accuracy(predictions, labels, 3), [2 / 3, 1 / 2, np.nan])
 
     def test_what_cannot_be_evaluated_is_refused(self):
@@ -289,9 +287,7 @@ class TestDataset:
         again = split(dataset, 0.2, 0.1, np.random.default_rng(7))
         assert [part.groups.tobytes() for part in parts] == [part.groups.tobytes() for part in again]
 
-    @pytest.mark.parametrize(
-        "fractions", [(1.0, 0.0), (0.5, 0.5), (-0.1, 0.1), (0.01, 0.1), (float("nan"), 0.1)]
-    )
+    @pytest.mark.parametrize("fractions", [(1.0, 0.0), (0.5, 0.5), (-0.1, 0.1), (0.01, 0.1), (float("nan"), 0.1)])
     def test_split_refuses_fractions_that_leave_a_part_empty(self, fractions):
         dataset = Dataset(np.zeros((10, 1), np.float32), np.zeros(10, np.int64), 2)
         with pytest.raises(ConfigError):

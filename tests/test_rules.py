@@ -25,9 +25,7 @@ DEFAULTS = {
 ROBUST = [name for name in DEFAULTS if name not in ("mean@1", "centred_clipping@1")]
 
 
-def run(
-    name: str, rows: np.ndarray, f: int | None = None, mix: int | None = None, **options: object
-) -> Outcome:
+def run(name: str, rows: np.ndarray, f: int | None = None, mix: int | None = None, **options: object) -> Outcome:
     params = dict(DEFAULTS[name])
     if f is not None and "f" in params:
         params["f"] = f
@@ -107,9 +105,7 @@ def test_centred_clipping_starts_at_the_previous_aggregate() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    st.integers(0, 2**32), st.sampled_from([(5, 1), (8, 2), (9, 3)]), st.sampled_from(ROBUST), st.booleans()
-)
+@given(st.integers(0, 2**32), st.sampled_from([(5, 1), (8, 2), (9, 3)]), st.sampled_from(ROBUST), st.booleans())
 def test_rules_are_robust(seed: int, size: tuple[int, int], name: str, mixed: bool) -> None:
     """(f, κ)-robustness with the published κ, for every choice of n − f rows."""
     n, f = size
@@ -204,9 +200,7 @@ def test_mixing_is_the_mean_of_the_nearest_rows() -> None:
     chosen = np.sort(np.argsort(distances[:, 1:6].sum(axis=1), kind="stable")[:7])
     assert krum.diagnostics["selected"] == chosen.tolist()
     geometric = run("geometric_median@1", rows, mix=2).delta
-    np.testing.assert_allclose(
-        geometric, run("geometric_median@1", np.rint(averaged).astype(np.int64)).delta, atol=4
-    )
+    np.testing.assert_allclose(geometric, run("geometric_median@1", np.rint(averaged).astype(np.int64)).delta, atol=4)
     clipping = run("centred_clipping@1", rows, mix=2, previous=rows[0]).delta
     plain = run("centred_clipping@1", np.rint(averaged).astype(np.int64), previous=rows[0]).delta
     np.testing.assert_allclose(clipping, plain, atol=4)

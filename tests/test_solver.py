@@ -142,9 +142,7 @@ def mlp_digest():
 def test_a_new_process_repeats_to_the_byte():
     code = "import test_solver; print(test_solver.mlp_digest())"
     here = Path(__file__).parent
-    output = subprocess.run(
-        [sys.executable, "-c", code], cwd=here, capture_output=True, text=True, check=True
-    ).stdout
+    output = subprocess.run([sys.executable, "-c", code], cwd=here, capture_output=True, text=True, check=True).stdout
     assert output.strip() == mlp_digest()
 
 

@@ -99,9 +99,7 @@ def aggregate(
     products: Gram = []
     if mixer or (isinstance(rule, LinearRule) and rule.needs_gram):
         chosen = [*kept, len(weights)] if from_previous else kept
-        products = (
-            [[gram[i][j] for j in chosen] for i in chosen] if gram else exact.gram(_blocks(rows, columns))
-        )
+        products = [[gram[i][j] for j in chosen] for i in chosen] if gram else exact.gram(_blocks(rows, columns))
     mixture = _mixture(mixer, products, len(kept), len(rows)) if mixer else None
     used = [weights[i] for i in kept]
     if isinstance(rule, LinearRule):
@@ -145,9 +143,7 @@ def _mixture(mixer: Mixing, products: Gram, n: int, rows: int) -> _Mixture:
     return _Mixture(matrix, share)
 
 
-def _coordinate(
-    rule: CoordinateRule, weights: Sequence[int], mixture: _Mixture | None
-) -> tuple[Finish, Diagnostics]:
+def _coordinate(rule: CoordinateRule, weights: Sequence[int], mixture: _Mixture | None) -> tuple[Finish, Diagnostics]:
     def finish(block: IntArray) -> IntArray:
         mixed = exact.small_product(mixture.matrix, block) if mixture else block
         numerators, denominator = rule(mixed, weights)

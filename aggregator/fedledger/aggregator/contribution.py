@@ -20,9 +20,7 @@ class Contribution(Protocol):
         ...
 
 
-CONTRIBUTIONS: Registry[Callable[..., Contribution]] = Registry(
-    "contribution score", "fedledger.contributions"
-)
+CONTRIBUTIONS: Registry[Callable[..., Contribution]] = Registry("contribution score", "fedledger.contributions")
 
 
 @CONTRIBUTIONS.register("equal@1")
@@ -53,6 +51,4 @@ class Alignment:
     """
 
     def __call__(self, seen: Evidences, weights: Sequence[int]) -> list[int]:
-        return [
-            weight * round(max(0.0, seen.cosine(i, seen.centre)) * SCALE) for i, weight in enumerate(weights)
-        ]
+        return [weight * round(max(0.0, seen.cosine(i, seen.centre)) * SCALE) for i, weight in enumerate(weights)]

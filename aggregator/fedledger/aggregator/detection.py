@@ -115,9 +115,7 @@ class HeldOut:
 
     def __call__(self, seen: Evidences) -> list[bool]:
         limit = self.factor * seen.typical_change()
-        return [
-            seen.harm(i) > limit and seen.measured[i].correct < seen.base.correct for i in range(seen.count)
-        ]
+        return [seen.harm(i) > limit and seen.measured[i].correct < seen.base.correct for i in range(seen.count)]
 
 
 @DETECTORS.register("cosine@1")
@@ -147,9 +145,7 @@ class Opposed:
 
     def __call__(self, seen: Evidences) -> list[bool]:
         limit = self.factor * seen.typical_change()
-        return [
-            seen.harm(i) > limit and seen.cosine(i, seen.centre) < self.threshold for i in range(seen.count)
-        ]
+        return [seen.harm(i) > limit and seen.cosine(i, seen.centre) < self.threshold for i in range(seen.count)]
 
 
 @DETECTORS.register("norm@1")

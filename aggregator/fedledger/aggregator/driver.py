@@ -187,9 +187,7 @@ def round_input(
 
 def previous_state(store: ContentStore, task: TaskHistory, index: int) -> bytes:
     """Return the aggregator's state that the last proposed, not voided, round before ``index`` left."""
-    before = [
-        r for i, r in sorted(task.rounds.items()) if i < index and r.proposal is not None and not r.voided
-    ]
+    before = [r for i, r in sorted(task.rounds.items()) if i < index and r.proposal is not None and not r.voided]
     if not before or before[-1].proposal is None:
         return b""
     return store.get(before[-1].proposal.state)

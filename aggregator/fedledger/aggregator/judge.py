@@ -244,9 +244,7 @@ def _weights(rows: Sequence[_Row], gate: int) -> list[int]:
     return [max(1, weight * MAX_WEIGHT // largest) if weight else 0 for weight in raw]
 
 
-def _aggregate(
-    spec: TaskSpec, deltas: Int64, weights: Sequence[int], previous: Int64
-) -> tuple[Int64, dict[str, Any]]:
+def _aggregate(spec: TaskSpec, deltas: Int64, weights: Sequence[int], previous: Int64) -> tuple[Int64, dict[str, Any]]:
     if not any(weights):
         return np.zeros(len(previous), np.int64), {}
     unit = 1 << spec.fixed_point.fraction_bits

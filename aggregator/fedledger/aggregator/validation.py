@@ -67,9 +67,7 @@ def fetch(store: ContentStore, ref: ContentRef, limit: int) -> bytes:
     except ContentUnavailableError as error:
         raise UpdateRefusedError(Verdict.UNAVAILABLE, error.message) from error
     except StoreError as error:
-        raise UpdateRefusedError(
-            Verdict.UNAVAILABLE, f"the store returned something else: {error.message}"
-        ) from error
+        raise UpdateRefusedError(Verdict.UNAVAILABLE, f"the store returned something else: {error.message}") from error
 
 
 def validate(data: bytes, expected: Expected, owner: str, signer: str) -> ValidUpdate:
@@ -91,18 +89,12 @@ def validate(data: bytes, expected: Expected, owner: str, signer: str) -> ValidU
     """
     update = wire.decode(data)
     header = update.header
-    if (
-        header.participant != owner
-        or header.spec != expected.spec.digest.hex()
-        or header.round != expected.round
-    ):
+    if header.participant != owner or header.spec != expected.spec.digest.hex() or header.round != expected.round:
         raise UpdateRefusedError(Verdict.REPLAYED, "the header is of another participant, task or round")
     if header.base != expected.base.hex():
         raise UpdateRefusedError(Verdict.WRONG_BASE, "the update is not relative to the round's base model")
     if update.signed_by != signer:
-        raise UpdateRefusedError(
-            Verdict.BAD_SIGNATURE, "the header is not signed by the participant's signer"
-        )
+        raise UpdateRefusedError(Verdict.BAD_SIGNATURE, "the header is not signed by the participant's signer")
     delta = update.vectors.get(wire.DELTA)
     if len(update.vectors) != 1 or delta is None:
         raise UpdateRefusedError(Verdict.WRONG_SHAPE, f"the update must hold the one vector {wire.DELTA!r}")
@@ -113,8 +105,6 @@ def validate(data: bytes, expected: Expected, owner: str, signer: str) -> ValidU
     if not np.isfinite(vector).all():
         raise UpdateRefusedError(Verdict.NOT_FINITE, "a coordinate is not a finite number")
     if np.abs(vector).max(initial=0.0) > expected.spec.fixed_point.bound:
-        raise UpdateRefusedError(
-            Verdict.OUT_OF_RANGE, f"a coordinate is beyond ±{expected.spec.fixed_point.bound}"
-        )
+        raise UpdateRefusedError(Verdict.OUT_OF_RANGE, f"a coordinate is beyond ±{expected.spec.fixed_point.bound}")
     examples = min(header.examples, expected.spec.limits.max_examples)
     return ValidUpdate(expected.fixed_point.quantise(vector), examples)

@@ -52,9 +52,7 @@ def find_program(kind: ChainKind) -> str | None:
     return None
 
 
-def start_chain(
-    kind: ChainKind, port: int = 0, state: Path | None = None, detach: bool = False
-) -> ChainProcess:
+def start_chain(kind: ChainKind, port: int = 0, state: Path | None = None, detach: bool = False) -> ChainProcess:
     """Start a development chain on the loopback address and wait until it answers.
 
     Parameters
@@ -102,9 +100,7 @@ def start_chain(
     while not _answers(url):
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
-            raise ChainError(
-                f"{kind} did not start on port {port}.", "Is the port taken? Try another with --port."
-            )
+            raise ChainError(f"{kind} did not start on port {port}.", "Is the port taken? Try another with --port.")
         time.sleep(0.05)
     return ChainProcess(kind, url, process)
 

@@ -35,7 +35,7 @@ from web3.exceptions import (
     Web3Exception,
 )
 from web3.middleware import ExtraDataToPOAMiddleware
-from web3.types import TxParams
+from web3.types import TxParams, Wei
 
 from fedledger.contracts.compile import Artifact, load_artifact
 from fedledger.protocol.cid import ContentRef
@@ -259,7 +259,11 @@ class Chain:
         self.where = where
         self.confirmations = confirmations
         self.poll = poll
-        self.web3, self._tester = _embedded() if where == EMBEDDED else (_remote(where), None)
+        self._tester: Any = None
+        if where == EMBEDDED:
+            self.web3, self._tester = _embedded()
+        else:
+            self.web3 = _remote(where)
         self.capabilities = self._probe()
         self._nonces: dict[str, int] = {}
         self._lock = threading.RLock()
@@ -348,9 +352,7 @@ class Chain:
             If the chain is not a development chain.
         """
         if not self.development:
-            raise ChainError(
-                "Only a development chain's time can be moved.", "Wait for the deadline instead."
-            )
+            raise ChainError("Only a development chain's time can be moved.", "Wait for the deadline instead.")
         if self._tester is not None:
             self._tester.time_travel(self.now() + max(1, seconds))
             self._tester.mine_block()
@@ -362,9 +364,7 @@ class Chain:
     def fund(self, address: str, wei: int) -> None:
         """Bring an address to a balance of at least ``wei`` from a development chain's own accounts."""
         if not self.development:
-            raise ChainError(
-                f"{address} has too little money.", "Send it some; only development chains hand it out."
-            )
+            raise ChainError(f"{address} has too little money.", "Send it some; only development chains hand it out.")
         missing = wei - self.balance(address)
         if missing <= 0:
             return
@@ -376,9 +376,9 @@ class Chain:
         payment: TxParams = {
             "from": faucet,
             "to": to_checksum_address(address),
-            "value": wei,
+            "value": Wei(wei),
             "gas": 21_000,
-        }  # type: ignore[typeddict-item]
+        }
         self._await(bytes(self._ask(lambda: self.web3.eth.send_transaction(payment))), "a payment")
 
     def send(
@@ -431,9 +431,7 @@ class Chain:
 
     def call(self, to: str, data: bytes, block: int | str = "latest") -> bytes:
         """Return what a call answers."""
-        return self._ask(
-            lambda: bytes(self.web3.eth.call({"to": to_checksum_address(to), "data": data}, block))
-        )  # type: ignore[typeddict-item, arg-type]
+        return self._ask(lambda: bytes(self.web3.eth.call({"to": to_checksum_address(to), "data": data}, block)))
 
     def logs(
         self, address: str, topics: Sequence[Any], first: int, last: int | None = None
@@ -540,9 +538,7 @@ class Chain:
             proof_of_authority=authority,
         )
         if not capabilities.shanghai:
-            raise ChainError(
-                f"The chain ({client}) lacks PUSH0.", "Use one with the Shanghai upgrade or a later one."
-            )
+            raise ChainError(f"The chain ({client}) lacks PUSH0.", "Use one with the Shanghai upgrade or a later one.")
         return capabilities
 
     def _executes(self, init_code: str) -> bool:
@@ -554,7 +550,7 @@ class Chain:
         return True
 
     def _rpc(self, method: str, params: list[Any]) -> Any:
-        answer = self._ask(lambda: self.web3.provider.make_request(method, params))  # type: ignore[arg-type, attr-defined]
+        answer = self._ask(lambda: self.web3.provider.make_request(method, params))
         if "error" in answer:
             raise ChainError(f"{method} failed: {answer['error']}.")
         return answer.get("result")
@@ -590,14 +586,10 @@ class Ledger:
         self.chain = chain
         self.address = to_checksum_address(address)
         self.first_block = first_block
-        self._contract = chain.web3.eth.contract(
-            address=self.address, abi=_artifact().abi, decode_tuples=True
-        )
+        self._contract = chain.web3.eth.contract(address=self.address, abi=_artifact().abi, decode_tuples=True)
 
     @classmethod
-    def deploy(
-        cls, chain: Chain, account: LocalAccount, min_stake: int, exit_delay: int
-    ) -> tuple[Ledger, Receipt]:
+    def deploy(cls, chain: Chain, account: LocalAccount, min_stake: int, exit_delay: int) -> tuple[Ledger, Receipt]:
         """Deploy the contract; ``min_stake`` in wei, ``exit_delay`` in seconds."""
         artifact = _artifact()
         contract = chain.web3.eth.contract(abi=artifact.abi, bytecode=artifact.bytecode)
@@ -628,9 +620,7 @@ class Ledger:
     def participant(self, participant_id: int) -> ParticipantRecord:
         """Return a participant's record."""
         p = self._view("participant", participant_id)
-        return ParticipantRecord(
-            participant_id, p.owner, p.signer, p.payout, p.stake, p.registeredAt, p.exitAt
-        )
+        return ParticipantRecord(participant_id, p.owner, p.signer, p.payout, p.stake, p.registeredAt, p.exitAt)
 
     def min_registration_stake(self) -> int:
         """Return the least stake of an active participant, in wei."""
@@ -787,17 +777,11 @@ class Ledger:
         """Commit to an update."""
         return self._send(account, "commitUpdate", task, index, commitment, gas=250_000)
 
-    def reveal_update(
-        self, account: LocalAccount, task: int, index: int, update: ContentRef, salt: bytes
-    ) -> Receipt:
+    def reveal_update(self, account: LocalAccount, task: int, index: int, update: ContentRef, salt: bytes) -> Receipt:
         """Reveal an update that was committed to."""
-        return self._send(
-            account, "revealUpdate", task, index, (update.digest, update.length), salt, gas=250_000
-        )
+        return self._send(account, "revealUpdate", task, index, (update.digest, update.length), salt, gas=250_000)
 
-    def propose_round(
-        self, account: LocalAccount, task: int, index: int, proposal: Proposal, bond: int
-    ) -> Receipt:
+    def propose_round(self, account: LocalAccount, task: int, index: int, proposal: Proposal, bond: int) -> Receipt:
         """Propose a round's outcome; ``bond`` wei are added to the aggregator's free balance first."""
         gas = DEFAULT_GAS + 30_000 * LANES * len(proposal.verdict_words)
         return self._send(account, "proposeRound", task, index, *proposal.as_arguments(), value=bond, gas=gas)
@@ -813,9 +797,7 @@ class Ledger:
 
     def reveals(self, task: int, index: int) -> list[Reveal]:
         """Return a round's reveals, from its logs."""
-        logs = self.events(
-            ["UpdateRevealed"], self.round(task, index).opened_block, task=task, round_index=index
-        )
+        logs = self.events(["UpdateRevealed"], self.round(task, index).opened_block, task=task, round_index=index)
         return [
             Reveal(int(a["participant"]), ContentRef(bytes(a["digest"]), int(a["length"])), bytes(a["salt"]))
             for a in (log.arguments for log in logs)
@@ -829,9 +811,7 @@ class Ledger:
         ChainError
             If the round was not proposed.
         """
-        logs = list(
-            self.events(["RoundProposed"], self.round(task, index).opened_block, task=task, round_index=index)
-        )
+        logs = list(self.events(["RoundProposed"], self.round(task, index).opened_block, task=task, round_index=index))
         if not logs:
             raise ChainError(f"Round {index} of task {task} has not been proposed.")
         return decode_proposal(logs[-1].arguments)
@@ -986,9 +966,7 @@ def _embedded() -> tuple[Web3, Any]:
     from web3 import EthereumTesterProvider
 
     mnemonic = "test test test test test test test test test test test junk"
-    backend = PyEVMBackend.from_mnemonic(
-        mnemonic, num_accounts=1, genesis_state_overrides={"balance": 10**24}
-    )
+    backend = PyEVMBackend.from_mnemonic(mnemonic, num_accounts=1, genesis_state_overrides={"balance": 10**24})
     tester = EthereumTester(backend)
     return Web3(EthereumTesterProvider(tester)), tester
 

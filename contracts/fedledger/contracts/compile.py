@@ -41,9 +41,7 @@ class Artifact:
 def load_artifact(name: str) -> Artifact:
     """Return the committed artifact of a contract."""
     document = json.loads((ARTIFACTS / f"{name}.json").read_text())
-    return Artifact(
-        name, document["abi"], document["bytecode"], document["deployedBytecode"], document["compiler"]
-    )
+    return Artifact(name, document["abi"], document["bytecode"], document["deployedBytecode"], document["compiler"])
 
 
 def compile_contracts() -> dict[str, dict[str, Any]]:
@@ -67,9 +65,7 @@ def compile_contracts() -> dict[str, dict[str, Any]]:
         sources[f"@openzeppelin/contracts/{file.relative_to(library)}"] = {"content": file.read_text()}
     document = {"language": "Solidity", "sources": sources, "settings": SETTINGS}
     output = solcx.compile_standard(document, solc_binary=_compiler())
-    digests = {
-        name: hashlib.sha256(source["content"].encode()).hexdigest() for name, source in sources.items()
-    }
+    digests = {name: hashlib.sha256(source["content"].encode()).hexdigest() for name, source in sources.items()}
     return {name: _artifact(name, output, digests) for name in CONTRACTS}
 
 
@@ -88,9 +84,7 @@ def main(arguments: list[str]) -> int:
         size = len(artifact["deployedBytecode"]) // 2 - 1
         print(f"{name}: {size:,} bytes deployed")
     if stale:
-        print(
-            f"Artifacts differ from the sources: {', '.join(stale)}. Run `python -m fedledger.contracts.compile`."
-        )
+        print(f"Artifacts differ from the sources: {', '.join(stale)}. Run `python -m fedledger.contracts.compile`.")
     return 1 if stale else 0
 
 
@@ -118,9 +112,7 @@ def _compiler() -> str:
         pass
     shim = _ROOT / "contracts" / "tools" / "solc"
     if shutil.which("node") is None or not (_ROOT / "node_modules" / "solc").exists():
-        raise ConfigError(
-            f"No Solidity compiler {SOLC_VERSION} was found.", "Run `npm ci` (needs Node 20 or later)."
-        )
+        raise ConfigError(f"No Solidity compiler {SOLC_VERSION} was found.", "Run `npm ci` (needs Node 20 or later).")
     return str(shim)
 
 

@@ -108,9 +108,7 @@ def load_dataset(key: str, params: Mapping[str, Any]) -> Dataset:
     return build(DATASETS, key, params)
 
 
-def split(
-    dataset: Dataset, test_fraction: float, validation_fraction: float, rng: np.random.Generator
-) -> Split:
+def split(dataset: Dataset, test_fraction: float, validation_fraction: float, rng: np.random.Generator) -> Split:
     """Split a data set at random, keeping every class's share nearly the same in each part.
 
     Parameters
@@ -133,8 +131,7 @@ def split(
     empty = any(fraction > 0 and size == 0 for fraction, size in zip(fractions, sizes, strict=True))
     if empty or sum(sizes) >= n:
         raise ConfigError(
-            f"{n} examples cannot be split by the fractions {fractions[0]:g} (test) and {fractions[1]:g} "
-            "(validation).",
+            f"{n} examples cannot be split by the fractions {fractions[0]:g} (test) and {fractions[1]:g} (validation).",
             "Choose fractions that leave at least one example in each part.",
         )
     # Spreading each class evenly over [0, 1) makes every stretch of the order a stratified sample.
@@ -166,9 +163,7 @@ def breast_cancer() -> Dataset:
 
 
 @DATASETS.register("mnist_idx@1")
-def mnist_idx(
-    folder: str, images: str | None = None, labels: str | None = None, classes: int = 10
-) -> Dataset:
+def mnist_idx(folder: str, images: str | None = None, labels: str | None = None, classes: int = 10) -> Dataset:
     """Load images and labels in MNIST's IDX format, gzipped or not: float32[n, 1, rows, columns] in [0, 1].
 
     Parameters
@@ -235,14 +230,10 @@ def csv_tables(
     header = tables[0].header
     for table in tables:
         if table.header != header:
-            raise ConfigError(
-                f"{table.file} and {tables[0].file} have different headers.", "Make them equal."
-            )
+            raise ConfigError(f"{table.file} and {tables[0].file} have different headers.", "Make them equal.")
     for column in filter(None, (label, group)):
         if column not in header:
-            raise ConfigError(
-                f"{tables[0].file} has no column {column!r}.", f"There are: {', '.join(header)}."
-            )
+            raise ConfigError(f"{tables[0].file} has no column {column!r}.", f"There are: {', '.join(header)}.")
     features = [column for column in header if column not in {label, group}]
     if not features:
         raise ConfigError(f"{tables[0].file} has no column but label and group.", "Add inputs.")
@@ -295,9 +286,7 @@ def _parse_idx(stream: BinaryIO, max_bytes: int) -> NDArray[np.uint8]:
     while len(content) <= size and (chunk := stream.read(min(2**20, size + 1 - len(content)))):
         content += chunk
     if len(content) != size:
-        raise ValueError(
-            f"its header announces {size} bytes, there are {'more' if len(content) > size else 'fewer'}"
-        )
+        raise ValueError(f"its header announces {size} bytes, there are {'more' if len(content) > size else 'fewer'}")
     return np.frombuffer(bytes(content), np.uint8).reshape(shape)
 
 
@@ -307,9 +296,7 @@ def _idx_file(folder: Path, name: str | None, kind: str) -> Path:
     found = sorted(folder.glob(f"*{kind}*idx*"))
     chosen = [path for path in found if path.name.startswith("train")] or found
     if len(chosen) != 1:
-        raise ConfigError(
-            f"{folder} has {len(chosen)} files of {kind} in IDX format.", f"Name one as {kind}."
-        )
+        raise ConfigError(f"{folder} has {len(chosen)} files of {kind} in IDX format.", f"Name one as {kind}.")
     return chosen[0]
 
 
@@ -351,9 +338,7 @@ def _table_files(path: Path) -> list[Path]:
         return [path]
     found = sorted(file for file in path.glob("*") if file.suffix in {".csv", ".data"} and file.is_file())
     if not found:
-        raise ConfigError(
-            f"There is no table at {path}.", "Give a CSV file, or a folder of .csv or .data files."
-        )
+        raise ConfigError(f"There is no table at {path}.", "Give a CSV file, or a folder of .csv or .data files.")
     return found
 
 
@@ -363,9 +348,7 @@ def _read_table(file: Path, delimiter: str) -> _Table:
             reader = csv.reader(text, delimiter=delimiter, skipinitialspace=True)
             lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if cells]
     except (OSError, UnicodeDecodeError, csv.Error, TypeError, ValueError) as error:
-        raise ConfigError(
-            f"{file} cannot be read as CSV: {error}.", "Give UTF-8 text with a header."
-        ) from error
+        raise ConfigError(f"{file} cannot be read as CSV: {error}.", "Give UTF-8 text with a header.") from error
     if len(lines) < 2:
         raise ConfigError(f"{file} holds no row.", "Give a header and at least one row.")
     header = tuple(lines[0][1])

@@ -105,26 +105,20 @@ def loss_in_micro_nats(loss: float) -> int:
     return min(max(round(loss * 1e6), 0), LOSS_CAP)
 
 
-def predict(
-    model: FlatModel, vector: Float32Array, inputs: Float32Array, batch: int = 1024
-) -> NDArray[np.int64]:
+def predict(model: FlatModel, vector: Float32Array, inputs: Float32Array, batch: int = 1024) -> NDArray[np.int64]:
     """Return int64[n] predicted classes; −1 where the model's output is NaN. See `evaluate`."""
     parts = [_classes(logits).numpy() for logits in _logits(model, vector, inputs, batch)]
     return np.concatenate(parts)
 
 
-def confusion_matrix(
-    predictions: NDArray[np.int64], labels: NDArray[np.int64], classes: int
-) -> NDArray[np.int64]:
+def confusion_matrix(predictions: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
     """Return int64[classes, classes]: examples of class i predicted as j; predictions of −1 are left out."""
     known = predictions >= 0
     cells = labels[known] * classes + predictions[known]
     return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
 
 
-def per_class_accuracy(
-    predictions: NDArray[np.int64], labels: NDArray[np.int64], classes: int
-) -> NDArray[np.float64]:
+def per_class_accuracy(predictions: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
     """Return float64[classes]: the fraction of each class predicted correctly; NaN for an absent class."""
     hits = np.bincount(labels[predictions == labels], minlength=classes)
     totals = np.bincount(labels, minlength=classes).astype(np.float64)
@@ -138,9 +132,7 @@ def _classes(logits: torch.Tensor) -> torch.Tensor:
     return logits.argmax(1).masked_fill(logits.isnan().any(1), -1)
 
 
-def _logits(
-    model: FlatModel, vector: Float32Array, inputs: NDArray[Any], batch: int
-) -> Iterator[torch.Tensor]:
+def _logits(model: FlatModel, vector: Float32Array, inputs: NDArray[Any], batch: int) -> Iterator[torch.Tensor]:
     """Yield float64[batch, classes]; the module's training mode is restored afterwards."""
     if not len(inputs):
         raise ConfigError("There is no example to evaluate on.", "Give a larger held-out set.")
@@ -153,9 +145,7 @@ def _logits(
             with torch.inference_mode():
                 logits = model.module(examples[start : start + batch])
             if logits.ndim != 2:
-                raise ConfigError(
-                    f"The model's output has shape {list(logits.shape)}.", "Make it [examples, classes]."
-                )
+                raise ConfigError(f"The model's output has shape {list(logits.shape)}.", "Make it [examples, classes].")
             yield logits.double()
     finally:
         model.module.train(training)

@@ -112,9 +112,7 @@ def load_task_code(source: bytes, cid: str, trusted: Set[str]) -> TaskCode:
     linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
     _guarded(lambda: exec(compile(source, filename, "exec"), module.__dict__), f"task.py {cid}")
     if not callable(getattr(module, "model", None)):
-        raise ConfigError(
-            f"task.py {cid} defines no model().", "Define model() so that it returns a torch.nn.Module."
-        )
+        raise ConfigError(f"task.py {cid} defines no model().", "Define model() so that it returns a torch.nn.Module.")
     return TaskCode(cid, module)
 
 
@@ -122,6 +120,4 @@ def _guarded(call: Callable[[], Any], what: str) -> Any:
     try:
         return call()
     except (Exception, SystemExit) as error:
-        raise ConfigError(
-            f"{what} raised {type(error).__name__}: {error}.", "Correct the task's code."
-        ) from error
+        raise ConfigError(f"{what} raised {type(error).__name__}: {error}.", "Correct the task's code.") from error

@@ -109,9 +109,7 @@ class Layout:
         """
         if set(tensors) != set(self.names):
             odd = ", ".join(sorted(set(tensors) ^ set(self.names)))
-            raise ConfigError(
-                f"The model and the tensors differ in {odd}.", "Use the model of the task's spec."
-            )
+            raise ConfigError(f"The model and the tensors differ in {odd}.", "Use the model of the task's spec.")
         for name, shape in zip(self.names, self.shapes, strict=True):
             given = tensors[name]
             if given.shape != shape or given.dtype != np.float32:
@@ -215,9 +213,7 @@ class FlatModel:
             current = owner._buffers[key]
             if current is not view:
                 if current is None or current.shape != view.shape:
-                    raise ConfigError(
-                        f"The buffer {key} changed its shape.", "Keep float buffers' shapes fixed."
-                    )
+                    raise ConfigError(f"The buffer {key} changed its shape.", "Keep float buffers' shapes fixed.")
                 view.copy_(current.detach())
                 owner._buffers[key] = view
 
@@ -236,7 +232,5 @@ def _travelling(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     for name, tensor in tensors.items():
         if tensor.dtype != torch.float32 or isinstance(tensor, torch.nn.UninitializedParameter):
             kind = "uninitialised" if isinstance(tensor, torch.nn.UninitializedParameter) else tensor.dtype
-            raise ConfigError(
-                f"The tensor {name} is {kind}.", "Build the model with float32 tensors of fixed shape."
-            )
+            raise ConfigError(f"The tensor {name} is {kind}.", "Build the model with float32 tensors of fixed shape.")
     return tensors

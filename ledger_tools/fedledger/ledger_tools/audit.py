@@ -24,6 +24,7 @@ from fedledger.protocol.reputation import Evidence
 from fedledger.protocol.settlement import pack_words
 from fedledger.protocol.spec import MAX_SPEC_BYTES, TaskSpec
 from fedledger.protocol.store import ContentStore, LocalStore
+from fedledger.protocol.update import UpdateRefusedError
 from fedledger.protocol.verdicts import Verdict
 
 Measure = Callable[[str, NDArray[np.float32]], Measurement]
@@ -64,9 +65,7 @@ class AuditResult:
     def document(self) -> dict[str, Any]:
         """Return this as JSON."""
         document = asdict(self)
-        document["first_divergence"] = (
-            None if self.first_divergence is None else self.first_divergence.document()
-        )
+        document["first_divergence"] = None if self.first_divergence is None else self.first_divergence.document()
         return document
 
 
@@ -156,9 +155,7 @@ def _replay(
         )
     if not int(task.params["challengeWindow"]):
         result.notes.append("The task has no challenge window: an experiment.")
-    proposed = [
-        task.rounds[index] for index in sorted(task.rounds) if task.rounds[index].proposal is not None
-    ]
+    proposed = [task.rounds[index] for index in sorted(task.rounds) if task.rounds[index].proposal is not None]
     evidence: dict[int, Evidence] = {}
     for done, current in enumerate(proposed):
         _replay_round(result, history, task, spec, store, current, measure)
@@ -190,14 +187,12 @@ def _replay_round(
     except (ValueError, KeyError, TypeError) as error:
         raise DivergenceError(Divergence(index, "report", "a canonical report", str(error))) from error
     if absent:
-        result.notes.append(
-            f"Round {index}: {len(absent)} updates were unavailable, which nobody can check later."
-        )
+        result.notes.append(f"Round {index}: {len(absent)} updates were unavailable, which nobody can check later.")
     given = _content(index, "content", lambda: round_input(store, spec, task, current, absent))
     for seat in given.seats:
         refused = given.updates.get(seat.owner)
         if (
-            isinstance(refused, Exception)
+            isinstance(refused, UpdateRefusedError)
             and seat.owner not in absent
             and refused.verdict is Verdict.UNAVAILABLE
         ):
@@ -211,9 +206,7 @@ def _replay_round(
 class _Posted:
     """Answers with the posted measurements, and checks each against its reproduction."""
 
-    def __init__(
-        self, report: dict[str, Any], measure: Measure | None, index: int, largest: dict[str, int]
-    ) -> None:
+    def __init__(self, report: dict[str, Any], measure: Measure | None, index: int, largest: dict[str, int]) -> None:
         self._by_name = {BASE: report["measurements"][BASE], MODEL: report["measurements"][MODEL]}
         self._by_name |= {u["participant"]: u["measurement"] for u in report["updates"]}
         self._measure, self._index, self._largest = measure, index, largest
@@ -275,9 +268,7 @@ def _selection(history: History, task: TaskHistory, spec: TaskSpec, index: int) 
     return select(history, view, spec, index)
 
 
-def _settle(
-    history: History, task: TaskHistory, current: RoundHistory, evidence: dict[int, Evidence]
-) -> None:
+def _settle(history: History, task: TaskHistory, current: RoundHistory, evidence: dict[int, Evidence]) -> None:
     for participant, verdict in current.verdicts.items():
         before = evidence.get(participant, current.evidence[participant])
         _expect(
@@ -326,9 +317,7 @@ def _content(index: int, what: str, read: Callable[[], Any]) -> Any:
     try:
         return read()
     except StoreError as error:
-        raise DivergenceError(
-            Divergence(index, what, "the content that the ledger names", error.message)
-        ) from error
+        raise DivergenceError(Divergence(index, what, "the content that the ledger names", error.message)) from error
 
 
 def _label(verdict: Verdict | None) -> str | None:

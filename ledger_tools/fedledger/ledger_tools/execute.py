@@ -8,8 +8,9 @@ from typing import Any
 from eth.chains.base import MiningChain
 from eth.db.atomic import AtomicDB
 from eth.vm.execution_context import ExecutionContext
-from eth.vm.forks import PragueVM
-from eth_keys.exceptions import BadSignature, ValidationError as KeyValidationError
+from eth.vm.forks.prague import PragueVM
+from eth_keys.exceptions import BadSignature
+from eth_typing import BlockNumber, Hash32
 from eth_utils.address import to_canonical_address, to_checksum_address
 from eth_utils.crypto import keccak
 from eth_utils.exceptions import ValidationError
@@ -55,11 +56,11 @@ class _Machine:
 
     def __init__(self, export: LedgerExport) -> None:
         kind = MiningChain.configure("Replay", vm_configuration=((0, PragueVM),), chain_id=export.chain_id)
-        genesis = {
+        genesis: Any = {
             to_canonical_address(address): {"balance": int(wei), "nonce": 0, "code": b"", "storage": {}}
             for address, wei in export.genesis.items()
         }
-        header = {"difficulty": 0, "gas_limit": 30_000_000, "timestamp": 0, "base_fee_per_gas": 1}
+        header: Any = {"difficulty": 0, "gas_limit": 30_000_000, "timestamp": 0, "base_fee_per_gas": 1}
         self._chain = kind.from_genesis(AtomicDB(), header, genesis)
         self._vm: Any = self._chain.get_vm()
         self._chain_id = export.chain_id
@@ -76,7 +77,7 @@ class _Machine:
         try:
             decoded = self._vm.get_transaction_builder().decode(raw)
             computation = state.apply_transaction(decoded)
-        except (ValidationError, BadSignature, KeyValidationError, ValueError) as error:
+        except (ValidationError, BadSignature, ValueError) as error:
             raise DivergenceError(Divergence(0, f"{where} validity", "valid", str(error))) from error
         state.lock_changes()
         self._root = state.make_state_root()
@@ -84,7 +85,7 @@ class _Machine:
         status = int(computation.is_success)
         if status != transaction.status:
             _differ(f"{where} status", transaction.status, status)
-        logs = [
+        logs: list[tuple[str, list[str], str]] = [
             (
                 to_checksum_address(address),
                 ["0x" + t.to_bytes(32, "big").hex() for t in topics],
@@ -102,9 +103,9 @@ class _Machine:
         return ExecutionContext(
             coinbase=to_canonical_address(header["miner"]),
             timestamp=int(header["timestamp"]),
-            block_number=int(header["number"]),
+            block_number=BlockNumber(int(header["number"])),
             difficulty=0,
-            mix_hash=bytes(HexBytes(header["mixHash"] or bytes(32))),
+            mix_hash=Hash32(bytes(HexBytes(header["mixHash"] or bytes(32)))),
             gas_limit=int(header["gasLimit"]),
             prev_hashes=(),
             chain_id=self._chain_id,
@@ -130,9 +131,7 @@ def _decoded(
             }
         )
     except ChainError as error:
-        raise DivergenceError(
-            Divergence(0, f"block {number} log {index}", "a known event", str(error))
-        ) from error
+        raise DivergenceError(Divergence(0, f"block {number} log {index}", "a known event", str(error))) from error
 
 
 def _differ(field: str, expected: Any, found: Any) -> None:

@@ -1,4 +1,4 @@
-"""Export a ledger: genesis, headers, raw transactions and receipts, enough to execute it again when the chain is gone."""
+"""Export a ledger: genesis, headers, raw transactions and receipts, enough to execute it again without the chain."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import rlp
-from eth_account.typed_transactions import TypedTransaction
+from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
@@ -136,9 +136,7 @@ def export_ledger(ledger: Ledger, deployment: Deployment, history: History) -> L
             )
         blocks.append(ExportedBlock(header, transactions))
     genesis = {sender: str(chain.balance(sender, first - 1)) for sender in sorted(senders)}
-    return LedgerExport(
-        EXPORT_VERSION, chain.chain_id, ledger.address, genesis, blocks, chain_state(ledger, history)
-    )
+    return LedgerExport(EXPORT_VERSION, chain.chain_id, ledger.address, genesis, blocks, chain_state(ledger, history))
 
 
 def chain_state(ledger: Ledger, history: History) -> dict[str, dict[str, dict[str, str]]]:
@@ -165,7 +163,7 @@ def raw_transaction(transaction: dict[str, Any]) -> bytes:
         else transaction.get("type", 0)
     )
     if kind == 0:
-        fields = [
+        legacy = [
             transaction["nonce"],
             transaction["gasPrice"],
             transaction["gas"],
@@ -173,10 +171,10 @@ def raw_transaction(transaction: dict[str, Any]) -> bytes:
             transaction["value"],
             data,
         ]
-        raw = bytes(rlp.encode([*fields, int(transaction["v"]), r, s]))
+        raw = bytes(rlp.encode([*legacy, int(transaction["v"]), r, s]))
     else:
         parity = int(transaction["v"]) if int(transaction["v"]) < 27 else int(transaction["v"]) - 27
-        fields = {
+        fields: dict[str, Any] = {
             "type": kind,
             "chainId": transaction["chainId"],
             "nonce": transaction["nonce"],

@@ -16,13 +16,7 @@ def rounds_frame(history: History, task: int) -> pd.DataFrame:
         rows.append(
             {
                 "round": index,
-                "status": "settled"
-                if r.settled
-                else "voided"
-                if r.voided
-                else "proposed"
-                if r.proposal
-                else "open",
+                "status": "settled" if r.settled else "voided" if r.voided else "proposed" if r.proposal else "open",
                 "selected": len(r.selected),
                 "committed": len(r.commits),
                 "revealed": len(r.reveals),

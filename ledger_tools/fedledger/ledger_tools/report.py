@@ -90,9 +90,7 @@ def _accuracy(metrics: Sequence[Mapping[str, Any]], plain_mean: Sequence[float])
 
     rounds = [row["round"] for row in metrics]
     figure = go.Figure(layout={"title": "Test accuracy", "xaxis_title": "round", "yaxis_title": "accuracy"})
-    figure.add_scatter(
-        x=rounds, y=[row["accuracy"] for row in metrics], name="fedledger", mode="lines+markers"
-    )
+    figure.add_scatter(x=rounds, y=[row["accuracy"] for row in metrics], name="fedledger", mode="lines+markers")
     if plain_mean:
         figure.add_scatter(
             x=list(range(1, len(plain_mean) + 1)),
@@ -107,11 +105,7 @@ def _gas(metrics: Sequence[Mapping[str, Any]]) -> Any:
     from plotly import graph_objects as go
 
     totals = [row["gas"] for row in metrics]
-    each = (
-        [after - before for before, after in zip([totals[0], *totals], totals, strict=False)]
-        if totals
-        else []
-    )
+    each = [after - before for before, after in zip([totals[0], *totals], totals, strict=False)] if totals else []
     figure = go.Figure(layout={"title": "Gas of each round", "xaxis_title": "round", "yaxis_title": "gas"})
     figure.add_bar(x=[row["round"] for row in metrics][1:], y=each[1:], name="gas")
     return figure

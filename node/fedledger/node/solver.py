@@ -121,9 +121,7 @@ class SGD:
         if self.max_gradient_norm is not None:
             real("max_gradient_norm", self.max_gradient_norm, above=True)
 
-    def __call__(
-        self, model: FlatModel, base: Float32Array, dataset: Dataset, rng: np.random.Generator
-    ) -> LocalUpdate:
+    def __call__(self, model: FlatModel, base: Float32Array, dataset: Dataset, rng: np.random.Generator) -> LocalUpdate:
         """Train ``model`` from ``base`` on ``dataset``.
 
         The result is a function of the arguments and of the machine: torch runs with one thread, and the

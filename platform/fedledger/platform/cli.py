@@ -65,9 +65,7 @@ class TableFormat(StrEnum):
 
 
 FormatOption = Annotated[Format, typer.Option("--format", help="text, or one JSON document on stdout")]
-ChainOption = Annotated[
-    str, typer.Option(help="auto, embedded, anvil, ganache, or the URL of a development chain")
-]
+ChainOption = Annotated[str, typer.Option(help="auto, embedded, anvil, ganache, or the URL of a development chain")]
 StoreOption = Annotated[str, typer.Option(help="local, or the multiaddr or URL of an IPFS daemon")]
 RpcOption = Annotated[str, typer.Option(help="URL of the chain")]
 DeploymentOption = Annotated[Path, typer.Option(help="deployment record, written by `fedledger deploy`")]
@@ -77,9 +75,7 @@ KeystoreOption = Annotated[Path | None, typer.Option(help="encrypted key, made b
 PasswordOption = Annotated[
     Path | None, typer.Option(help="file with the key's password; else FEDLEDGER_PASSWORD, else a prompt")
 ]
-TrustOption = Annotated[
-    list[str] | None, typer.Option("--trust-code", help="CID of a task.py that may be run")
-]
+TrustOption = Annotated[list[str] | None, typer.Option("--trust-code", help="CID of a task.py that may be run")]
 
 
 @app.command()
@@ -88,9 +84,7 @@ def run(
     chain: ChainOption = "auto",
     store: StoreOption = "local",
     seed: SeedOption = None,
-    out_dir: Annotated[Path, typer.Option("--out", help="folder in which the run's folder is made")] = Path(
-        "runs"
-    ),
+    out_dir: Annotated[Path, typer.Option("--out", help="folder in which the run's folder is made")] = Path("runs"),
     resume: Annotated[Path | None, typer.Option(help="folder of a run that was interrupted")] = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
@@ -108,9 +102,7 @@ def demo(
     chain: ChainOption = "auto",
     store: StoreOption = "local",
     seed: SeedOption = None,
-    out_dir: Annotated[Path, typer.Option("--out", help="folder in which the run's folder is made")] = Path(
-        "runs"
-    ),
+    out_dir: Annotated[Path, typer.Option("--out", help="folder in which the run's folder is made")] = Path("runs"),
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Run the built-in demonstration, then audit it: ten nodes, three of which attack, learn to read digits."""
@@ -202,9 +194,7 @@ def task_post(
     seed: SeedOption = None,
     keystore: KeystoreOption = None,
     password_file: PasswordOption = None,
-    aggregator: Annotated[
-        str | None, typer.Option(help="address of the aggregator; else the experiment's")
-    ] = None,
+    aggregator: Annotated[str | None, typer.Option(help="address of the aggregator; else the experiment's")] = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Post a task: store its spec, initial model and validation set, and put its budget in escrow."""
@@ -231,16 +221,12 @@ def task_post(
 def node_start(
     config: Annotated[Path, typer.Argument(help="TOML file that says where this node's data is")],
     rpc: RpcOption,
-    participant: Annotated[
-        int, typer.Option(help="number of the part of the data that is this node's, from 0")
-    ],
+    participant: Annotated[int, typer.Option(help="number of the part of the data that is this node's, from 0")],
     deployment: DeploymentOption = Path("deployment.json"),
     task: TaskOption = 1,
     store: StoreOption = "local",
     store_dir: Annotated[Path, typer.Option(help="folder of a local store")] = Path("store"),
-    journal: Annotated[Path, typer.Option(help="folder in which updates wait to be revealed")] = Path(
-        "journal"
-    ),
+    journal: Annotated[Path, typer.Option(help="folder in which updates wait to be revealed")] = Path("journal"),
     seed: SeedOption = None,
     keystore: KeystoreOption = None,
     password_file: PasswordOption = None,
@@ -256,15 +242,11 @@ def node_start(
     content = _open_store(store, store_dir)
     setting = _setting(config, seed)
     spec = _checked_spec(ledger, content, task, setting)
-    account = _account(
-        ledger.chain, keystore, password_file, setting.config.seed, participant_role(participant)
-    )
+    account = _account(ledger.chain, keystore, password_file, setting.config.seed, participant_role(participant))
     if ledger.chain.development:
         ledger.chain.fund(account.address, setting.config.ledger.stake_gwei * 10**9 + 2 * 10**18)
     trainer = setting.trainer(participant, ledger.chain)
-    node = Participant(
-        ledger, History(ledger), account, task, content, journal / account.address, spec, trainer
-    )
+    node = Participant(ledger, History(ledger), account, task, content, journal / account.address, spec, trainer)
     log = logging.getLogger("fedledger.node")
     while (deed := node.step()) is not Deed.DONE:
         if deed is Deed.WAITED:
@@ -348,9 +330,7 @@ def status(
     if format_ is Format.JSON:
         print(json.dumps(document))
         return
-    out.print(
-        f"{document['chain']}, chain {chain.chain_id}, block {document['block']}, ledger {ledger.address}"
-    )
+    out.print(f"{document['chain']}, chain {chain.chain_id}, block {document['block']}, ledger {ledger.address}")
     _print_rows(tasks, "Tasks")
 
 
@@ -374,7 +354,9 @@ def history(
             raise ConfigError("Parquet cannot be printed.", "Give --output FILE.")
         frame.to_parquet(output)
     elif format_ is TableFormat.TEXT:
-        _print_rows(frame.to_dict("records"), f"Task {task}")
+        _print_rows(
+            [dict(zip(frame.columns, row, strict=True)) for row in frame.itertuples(index=False)], f"Task {task}"
+        )
     else:
         text = frame.to_csv(index=False) if format_ is TableFormat.CSV else frame.to_json(orient="records")
         if output is None:
@@ -437,9 +419,7 @@ def new(name: Annotated[str, typer.Argument(help="folder to make")]) -> None:
 
 def main() -> None:
     """Run the command line; errors that a user can mend end it with one sentence and their exit code."""
-    logging.basicConfig(
-        level="INFO", format="%(message)s", handlers=[RichHandler(console=err, show_path=False)]
-    )
+    logging.basicConfig(level="INFO", format="%(message)s", handlers=[RichHandler(console=err, show_path=False)])
     logging.getLogger("web3").setLevel(logging.WARNING)
     logging.getLogger("eth").setLevel(logging.WARNING)
     try:
@@ -469,9 +449,7 @@ def _experiment(
         content = _open_store(store, folder / "store")
         found = folder / DEPLOYMENT_FILE
         deployment = Deployment.read(found) if resume is not None and found.exists() else None
-        err.print(
-            f"[bold]{setting.config.name}[/bold] on {opened.capabilities.client} (chain {opened.chain_id})"
-        )
+        err.print(f"[bold]{setting.config.name}[/bold] on {opened.capabilities.client} (chain {opened.chain_id})")
         watch = stack.enter_context(_live())
         finished = run_engine(setting, opened, content, folder, watch, deployment)
         means = mean_accuracies(setting, opened) if setting.config.compare_with_mean else []
@@ -493,9 +471,7 @@ def _experiment(
         )
         if not document["challenge_window"]:
             out.print("No challenge window: this record is of an experiment.")
-        out.print(
-            f"Final model {document['final_model']}   gas {document['gas']:,}   {document['seconds']:.1f} s"
-        )
+        out.print(f"Final model {document['final_model']}   gas {document['gas']:,}   {document['seconds']:.1f} s")
         out.print(f"Folder: {folder}")
     return document, folder
 
@@ -531,9 +507,7 @@ def _audit_folder(folder: Path, store: str, trusted: frozenset[str], task: int, 
 def _show_audit(result: Any, format_: Format) -> None:
     if format_ is Format.JSON:
         return
-    verdict = (
-        "[bold green]reproduced[/bold green]" if result.reproduced else "[bold red]NOT reproduced[/bold red]"
-    )
+    verdict = "[bold green]reproduced[/bold green]" if result.reproduced else "[bold red]NOT reproduced[/bold red]"
     out.print(f"Audit of task {result.task} ({result.source}): {result.rounds} rounds, {verdict}")
     if result.measured and result.measurements:
         m = result.measurements
@@ -554,9 +528,7 @@ def _chain(where: str, folder: Path) -> Iterator[Any]:
 
     remembered = folder / "chain.txt"
     if where == "auto":
-        where = (
-            remembered.read_text() if remembered.exists() else "anvil" if find_program("anvil") else EMBEDDED
-        )
+        where = remembered.read_text() if remembered.exists() else "anvil" if find_program("anvil") else EMBEDDED
     remembered.write_text(where)
     if where in ("anvil", "ganache"):
         with running_chain(where) as process:  # type: ignore[arg-type]
@@ -583,18 +555,14 @@ def _open_store(where: str, folder: Path) -> Any:
     return open_store(where, folder)
 
 
-def _account(
-    chain: Any, keystore: Path | None, password_file: Path | None, seed: int | None, role: str
-) -> Any:
+def _account(chain: Any, keystore: Path | None, password_file: Path | None, seed: int | None, role: str) -> Any:
     from fedledger.platform.accounts import experiment_account
     from fedledger.platform.keys import read_key
 
     if keystore is not None:
         return read_key(keystore, password_file)
     if seed is None:
-        raise ConfigError(
-            "No account was given.", "Give --keystore, or --experiment-seed on a development chain."
-        )
+        raise ConfigError("No account was given.", "Give --keystore, or --experiment-seed on a development chain.")
     return experiment_account(seed, role, chain)
 
 

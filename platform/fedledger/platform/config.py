@@ -27,9 +27,7 @@ DEMO = Path(__file__).with_name("demo.toml")
 class DataConfig(Document):
     """Where the examples come from and how they are divided."""
 
-    source: Method = Field(
-        default=Method(method="digits@1"), description="data set; paths are relative to the file"
-    )
+    source: Method = Field(default=Method(method="digits@1"), description="data set; paths are relative to the file")
     partition: Method = Method(method="dirichlet@1", params={"alpha": 0.5, "min_examples": 20})
     test_fraction: float = Field(default=0.2, gt=0, lt=1, description="for the reported accuracy only")
     validation_fraction: float = Field(default=0.1, gt=0, lt=1, description="for measuring updates")
@@ -58,9 +56,7 @@ class LedgerConfig(Document):
     credit_unit_gwei: int = Field(default=10, ge=1)
     units_per_round: int = Field(default=100_000, ge=1)
     min_reputation: int = Field(default=0, ge=0, le=1_000_000, description="ppm, to enrol")
-    exit_delay: int = Field(
-        default=86_400, ge=0, description="seconds between leaving and the stake's return"
-    )
+    exit_delay: int = Field(default=86_400, ge=0, description="seconds between leaving and the stake's return")
 
 
 class TrainingConfig(Document):
@@ -115,19 +111,13 @@ def load_config(path: Path, **overrides: Any) -> ExperimentConfig:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be read: {error.strerror}.", "Make one with `fedledger new NAME`."
-        ) from error
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Make one with `fedledger new NAME`.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}.") from error
     document |= {key: value for key, value in overrides.items() if value is not None}
     config = validated(ExperimentConfig, document, str(path))
     if (config.model is None) == (config.code is None):
-        raise ConfigError(
-            f"{path} must give either model or code.", 'For example: model = {method = "mlp@1", …}.'
-        )
+        raise ConfigError(f"{path} must give either model or code.", 'For example: model = {method = "mlp@1", …}.')
     if sum(group.count for group in config.attackers) > config.participants:
-        raise ConfigError(
-            f"{path} names more attackers than participants.", "Lower a count under [[attackers]]."
-        )
+        raise ConfigError(f"{path} names more attackers than participants.", "Lower a count under [[attackers]].")
     return config

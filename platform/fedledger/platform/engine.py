@@ -92,9 +92,7 @@ def run(
     if found is None:
         chain.fund(deployer.address, ETHER)
         ledger_config = setting.config.ledger
-        ledger, deployment = deploy(
-            chain, deployer, ledger_config.stake_gwei * GWEI, ledger_config.exit_delay
-        )
+        ledger, deployment = deploy(chain, deployer, ledger_config.stake_gwei * GWEI, ledger_config.exit_delay)
         deployment.write(folder / "deployment.json")
     else:
         deployment, ledger = found, found.open(chain)
@@ -111,12 +109,8 @@ def run(
         chain.fund(account.address, params.min_stake + 2 * ETHER)
         journal = folder / "journal" / account.address
         trainer = setting.trainer(number, chain)
-        participants.append(
-            Participant(ledger, history, account, task_id, store, journal, setting.spec, trainer)
-        )
-    aggregator = Aggregator(
-        ledger, history, aggregator_account, task_id, store, setting.spec, setting.measurer()
-    )
+        participants.append(Participant(ledger, history, account, task_id, store, journal, setting.spec, trainer))
+    aggregator = Aggregator(ledger, history, aggregator_account, task_id, store, setting.spec, setting.measurer())
     metrics = _Metrics(setting, history, task_id, chain, watch)
     for settled in history.update().task(task_id).settled:
         metrics.add(settled.index, ModelFile.decode(store.get(_model_of(history, task_id, settled.index))))
@@ -194,10 +188,8 @@ class _Metrics:
         task = self._history.update().task(self._task)
         settled = task.rounds[index]
         accepted = sum(verdict.name == "ACCEPTED" for verdict in settled.verdicts.values())
-        reputations = tuple(
-            self._history.evidence(task.publisher, i).reputation for i in sorted(task.enrolled)
-        )
-        row = {
+        reputations = tuple(self._history.evidence(task.publisher, i).reputation for i in sorted(task.enrolled))
+        row: dict[str, Any] = {
             "round": index,
             "accuracy": self._setting.accuracy(model),
             "accepted": accepted,

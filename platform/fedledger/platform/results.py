@@ -94,9 +94,7 @@ def write_results(
     metrics.to_csv(folder / "metrics.csv", index=False)
     metrics.to_json(folder / "metrics.json", orient="records", indent=1)
     (folder / SUMMARY_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    facts = {
-        key: document[key] for key in ("final_model", "spec", "accuracy", "rounds", "chain", "gas", "seconds")
-    }
+    facts = {key: document[key] for key in ("final_model", "spec", "accuracy", "rounds", "chain", "gas", "seconds")}
     facts["challenge window"] = f"{document['challenge_window']} s" + (
         " (an experiment)" if not document["challenge_window"] else ""
     )

@@ -186,6 +186,4 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be read: {error.strerror}.", "Check `code` in the configuration."
-        ) from error
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Check `code` in the configuration.") from error

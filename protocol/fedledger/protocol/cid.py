@@ -70,9 +70,7 @@ class ContentRef:
         """
         ref = cls(cid_bytes(cid)[-32:], length)
         if cid_bytes(cid) != cid_bytes(ref.cid):
-            raise StoreError(
-                f"{cid} is no CID of {length} bytes.", "Import content with the profile unixfs-v1-2025."
-            )
+            raise StoreError(f"{cid} is no CID of {length} bytes.", "Import content with the profile unixfs-v1-2025.")
         return ref
 
     @property
@@ -115,14 +113,9 @@ def unixfs_root(data: bytes, profile: Profile = UNIXFS_V1_2025) -> bytes:
         If the data is longer than 174 MiB, beyond which old daemons build another tree.
     """
     if len(data) > MAX_OBJECT_BYTES:
-        raise StoreError(
-            f"{len(data)} bytes are too many for one object.", f"The limit is {MAX_OBJECT_BYTES}."
-        )
+        raise StoreError(f"{len(data)} bytes are too many for one object.", f"The limit is {MAX_OBJECT_BYTES}.")
     view = memoryview(data)
-    level = [
-        _leaf(view[start : start + profile.chunk], profile)
-        for start in range(0, len(data) or 1, profile.chunk)
-    ]
+    level = [_leaf(view[start : start + profile.chunk], profile) for start in range(0, len(data) or 1, profile.chunk)]
     while len(level) > 1:
         level = [_parent(level[i : i + profile.width], profile) for i in range(0, len(level), profile.width)]
     return level[0].cid

@@ -187,9 +187,7 @@ class GramAccumulator:
         n, pending = self._n, self._pending
         low, high = pending[:n, :n], pending[n:, n:]
         cross = pending[:n, n:] + pending[n:, :n]
-        self._total += (
-            low.astype(object) + (cross.astype(object) << _BITS) + (high.astype(object) << (2 * _BITS))
-        )
+        self._total += low.astype(object) + (cross.astype(object) << _BITS) + (high.astype(object) << (2 * _BITS))
         pending[:] = 0
         self._columns = 0
 
@@ -216,9 +214,7 @@ def saturate(x: IntArray | Float64Array) -> IntArray:
 
 def _limbs(rows: IntArray) -> tuple[Float64Array, Float64Array]:
     if rows.size and (rows.max() > LIMIT or rows.min() < -LIMIT):
-        raise OutOfRangeError(
-            "A fixed-point value is beyond 2^40.", "Refuse vectors beyond the task's bound."
-        )
+        raise OutOfRangeError("A fixed-point value is beyond 2^40.", "Refuse vectors beyond the task's bound.")
     low = ((rows + _HALF) & _MASK) - _HALF
     return low.astype(np.float64), ((rows - low) >> _BITS).astype(np.float64)
 

@@ -68,13 +68,9 @@ class IpfsStore:
         try:
             data = self._client.cat(ref.cid, length=ref.length + 1)
         except self._errors.ErrorResponse as error:
-            raise ContentUnavailableError(
-                f"{ref.cid} could not be fetched: {error}.", "Who pins it?"
-            ) from error
+            raise ContentUnavailableError(f"{ref.cid} could not be fetched: {error}.", "Who pins it?") from error
         except self._errors.TimeoutError as error:
-            raise ContentUnavailableError(
-                f"{ref.cid} could not be fetched in time.", "Who pins it?"
-            ) from error
+            raise ContentUnavailableError(f"{ref.cid} could not be fetched in time.", "Who pins it?") from error
         except self._errors.Error as error:
             raise self._absent(error) from error
         return checked(ref, data, f"the daemon at {self.where}")
@@ -88,9 +84,7 @@ class IpfsStore:
         return True
 
     def _absent(self, error: Exception) -> StoreError:
-        return StoreError(
-            f"The IPFS daemon at {self.where} does not answer: {error}.", "Start it, then resume."
-        )
+        return StoreError(f"The IPFS daemon at {self.where} does not answer: {error}.", "Start it, then resume.")
 
 
 def _multiaddr(where: str) -> str:

@@ -56,9 +56,7 @@ class Registry(Generic[T]):
                 self._methods[key] = point.load()
         if key not in self._methods:
             close = get_close_matches(key, self._methods, n=1)
-            hint = (
-                f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(sorted(self._methods))}."
-            )
+            hint = f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(sorted(self._methods))}."
             raise ConfigError(f"There is no {self.kind} {key!r}.", hint)
         return self._methods[key]
 

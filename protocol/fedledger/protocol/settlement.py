@@ -55,9 +55,7 @@ def pack_words(verdicts: Mapping[int, Verdict], shares: Mapping[int, int]) -> tu
     return verdict_words, share_words
 
 
-def unpack_words(
-    verdict_words: Sequence[int], share_words: Sequence[int]
-) -> tuple[dict[int, Verdict], dict[int, int]]:
+def unpack_words(verdict_words: Sequence[int], share_words: Sequence[int]) -> tuple[dict[int, Verdict], dict[int, int]]:
     """Return the verdicts and pay shares by participant id; the inverse of :func:`pack_words`.
 
     Raises

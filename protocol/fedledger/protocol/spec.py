@@ -13,8 +13,8 @@ from fedledger.protocol import canonical
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
 
-SCHEMA_VERSION = 1
-PROTOCOL = "fedledger/1"
+SCHEMA_VERSION: Literal[1] = 1
+PROTOCOL: Literal["fedledger/1"] = "fedledger/1"
 MAX_SPEC_BYTES = 256 * 1024
 
 M = TypeVar("M", bound=BaseModel)
@@ -54,9 +54,7 @@ class Limits(Document):
     """What an update may be at most."""
 
     max_update_bytes: int = Field(64 * 1024 * 1024, ge=1, le=174 * 1024 * 1024)
-    max_examples: int = Field(
-        1_000_000, ge=1, lt=2**20, description="cap on the number of examples that count"
-    )
+    max_examples: int = Field(1_000_000, ge=1, lt=2**20, description="cap on the number of examples that count")
 
 
 class FixedPointSpec(Document):
@@ -76,18 +74,14 @@ class Tolerance(Document):
 class ReputationSpec(Document):
     """How the ledger's reputation enters a round."""
 
-    gate: int = Field(
-        400_000, ge=0, le=1_000_000, description="below it (ppm) an update weighs and earns nothing"
-    )
+    gate: int = Field(400_000, ge=0, le=1_000_000, description="below it (ppm) an update weighs and earns nothing")
 
 
 class Stopping(Document):
     """When a task ends before its last round, judged on the posted measurements of the new model."""
 
     target_correct: int | None = Field(None, ge=1, description="end once so many held-out examples are right")
-    patience: int | None = Field(
-        None, ge=1, description="end after so many rounds without a lower held-out loss"
-    )
+    patience: int | None = Field(None, ge=1, description="end after so many rounds without a lower held-out loss")
 
 
 class TaskSpec(Document):

@@ -144,7 +144,5 @@ def check_limit(ref: ContentRef, limit: int | None) -> None:
 def checked(ref: ContentRef, data: bytes, where: str) -> bytes:
     """Return the data if it hashes to the reference, else raise ContentCorruptError."""
     if len(data) != ref.length or ContentRef.of(data) != ref:
-        raise ContentCorruptError(
-            f"What {where} returns for {ref.cid} is something else.", "Fetch it from elsewhere."
-        )
+        raise ContentCorruptError(f"What {where} returns for {ref.cid} is something else.", "Fetch it from elsewhere.")
     return data

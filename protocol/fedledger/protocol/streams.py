@@ -68,10 +68,6 @@ def stream(spec_digest: bytes, purpose: str, round_index: int = 0, address: str 
     return Stream(derive_seed(spec_digest, purpose, round_index, address))
 
 
-def generator(
-    spec_digest: bytes, purpose: str, round_index: int = 0, address: str = ""
-) -> np.random.Generator:
+def generator(spec_digest: bytes, purpose: str, round_index: int = 0, address: str = "") -> np.random.Generator:
     """Return a NumPy generator for what nobody replays: shuffling and noise in local training."""
-    return np.random.Generator(
-        np.random.PCG64(int.from_bytes(derive_seed(spec_digest, purpose, round_index, address)))
-    )
+    return np.random.Generator(np.random.PCG64(int.from_bytes(derive_seed(spec_digest, purpose, round_index, address))))

@@ -109,9 +109,7 @@ def decode(data: bytes) -> Update:
     try:
         header = UpdateHeader.model_validate(canonical.decode(bytes(view[start : start + length])))
     except (ValueError, ValidationError) as error:
-        raise UpdateRefusedError(
-            Verdict.MALFORMED, f"the header is not valid: {_first_line(error)}"
-        ) from error
+        raise UpdateRefusedError(Verdict.MALFORMED, f"the header is not valid: {_first_line(error)}") from error
     payload = view[body:]
     if hashlib.sha256(payload).hexdigest() != header.payload:
         raise UpdateRefusedError(Verdict.BAD_DIGEST, "the payload is not the one that the header names")

@@ -1,0 +1,100 @@
+"""The demonstration over many seeds, without a chain: python benchmarks/demonstration.py [--seeds 10] [--honest].
+
+Rounds are judged by the aggregator's own code and evidence follows the ledger's arithmetic; only transactions are
+left out, so a seed takes seconds. Prints, per seed: test accuracy, whether every attacker's reputation is below
+every honest participant's after round 10, the attackers' largest pay after round 10 over the honest median, and the
+share of honest updates that were refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from statistics import median
+
+from fedledger.aggregator.judge import RoundInput, judge
+from fedledger.contracts.client import Chain
+from fedledger.contracts.history import Seat
+from fedledger.node.participant import RoundContext
+from fedledger.platform.accounts import experiment_account, participant_role
+from fedledger.platform.config import DEMO, load_config
+from fedledger.platform.setting import HONEST, Setting, make_setting
+from fedledger.protocol import update as wire
+from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.model import ModelFile
+from fedledger.protocol.reputation import Evidence
+from fedledger.protocol.update import UpdateHeader
+from fedledger.protocol.verdicts import Verdict
+
+SETTLED = 10
+
+
+def play(setting: Setting, chain: Chain) -> tuple[float, bool, float, float]:
+    """Play one experiment and return the four figures."""
+    seed, count = setting.config.seed, setting.config.participants
+    accounts = [experiment_account(seed, participant_role(i), chain) for i in range(count)]
+    trainers = [setting.trainer(i, chain) for i in range(count)]
+    evidence = [Evidence() for _ in range(count)]
+    paid = [0] * count
+    measure = setting.measurer()
+    data, before, state = setting.contents[0], None, b""
+    refused = total = 0
+    ordered = True
+    for index in range(1, setting.spec.rounds + 1):
+        base, ref = ModelFile.decode(data), ContentRef.of(data)
+        updates: dict[str, bytes] = {}
+        for account, trainer in zip(accounts, trainers, strict=True):
+            trained = trainer(RoundContext(setting.spec, index, account.address, base, before))
+            header = UpdateHeader(
+                spec=setting.spec.digest.hex(),
+                round=index,
+                participant=account.address,
+                base=ref.digest.hex(),
+                examples=trained.examples,
+                steps=trained.steps,
+                vectors=[wire.DELTA],
+                payload="0" * 64,
+            )
+            updates[account.address] = wire.encode(header, {wire.DELTA: trained.delta}, bytes(account.key))
+        seats = [
+            Seat(i, a.address, a.address, evidence[i], ContentRef.of(updates[a.address]))
+            for i, a in enumerate(accounts)
+        ]
+        seats.sort(key=lambda seat: seat.owner.lower())
+        units = setting.config.ledger.units_per_round
+        outcome = judge(RoundInput(setting.spec, index, base, ref, state, seats, updates, units), measure)
+        for i, behaviour in enumerate(setting.behaviours):
+            evidence[i] = evidence[i].after(outcome.verdicts[i])
+            if behaviour == HONEST:
+                total += 1
+                refused += outcome.verdicts[i] is not Verdict.ACCEPTED
+            if index > SETTLED:
+                paid[i] += outcome.shares.get(i, 0)
+        data, before, state = outcome.model, base, outcome.state
+        honest = [e.reputation for e, b in zip(evidence, setting.behaviours, strict=True) if b == HONEST]
+        others = [e.reputation for e, b in zip(evidence, setting.behaviours, strict=True) if b != HONEST]
+        if index == SETTLED:
+            ordered = not others or max(others) < min(honest)
+    by = list(zip(paid, setting.behaviours, strict=True))
+    typical = median(p for p, b in by if b == HONEST)
+    largest = max((p for p, b in by if b != HONEST), default=0)
+    return setting.accuracy(ModelFile.decode(data)), ordered, largest / max(1, typical), refused / total
+
+
+def main() -> None:
+    """Print one line a seed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--honest", action="store_true", help="nobody attacks")
+    arguments = parser.parse_args()
+    chain = Chain()
+    for seed in range(arguments.seeds):
+        config = load_config(DEMO, seed=seed, **({"attackers": []} if arguments.honest else {}))
+        accuracy, ordered, pay, refused = play(make_setting(config, Path()), chain)
+        print(
+            f"seed {seed}: accuracy {accuracy:.3f}  ordered {ordered}  pay {pay:.3f}  refused {refused:.3f}", flush=True
+        )
+
+
+if __name__ == "__main__":
+    main()
