@@ -133,7 +133,7 @@ contract TaskTest is Fixture {
     }
 
     function test_postTask_badParameter_isRefusedByName() public {
-        for (uint256 i = 0; i < 19; ++i) {
+        for (uint256 i = 0; i < 20; ++i) {
             IFedLedger.TaskParams memory p = defaults(4);
             string memory name = _spoil(p, i);
             refused(PUBLISHER, abi.encodeWithSelector(IFedLedger.InvalidParameter.selector, name));
@@ -261,7 +261,670 @@ contract TaskTest is Fixture {
     }
 
     function _spoil(IFedLedger.TaskParams memory p, uint256 which) private pure returns (string memory) {
-        if (which == 0) return (p.spec.digest = 0, "spec").1;
-        return "";
+        if (which < 2) {
+            (which == 0 ? p.spec : p.model).digest = 0;
+            return which == 0 ? "spec" : "model";
+        }
+        if (which < 4) {
+            p.rounds = which == 2 ? 0 : 65_536;
+            return "rounds";
+        }
+        if (which < 6) {
+            p.quorum = which == 4 ? 0 : 1025;
+            return "quorum";
+        }
+        if (which == 6) {
+            p.minParticipants = 1;
+            return "minParticipants";
+        }
+        if (which < 9) {
+            p.maxParticipants = which == 7 ? 1 : 4097;
+            return "maxParticipants";
+        }
+        if (which < 11) {
+            p.maxUnfinal = which == 9 ? 0 : 9;
+            return "maxUnfinal";
+        }
+        if (which < 13) {
+            p.unitsPerRound = which == 11 ? 0 : type(uint32).max / 3 + 1;
+            return "unitsPerRound";
+        }
+        if (which == 13) {
+            p.randomness = 2;
+            return "randomness";
+        }
+        if (which == 14) {
+            p.minReputation = 1_000_001;
+            return "minReputation";
+        }
+        if (which == 15) {
+            p.creditUnit = 0;
+            return "creditUnit";
+        }
+        if (which == 16) {
+            p.enrolPeriod = 0;
+            return "enrolPeriod";
+        }
+        if (which == 17) {
+            p.commitPeriod = 0;
+            return "commitPeriod";
+        }
+        if (which == 18) {
+            p.revealPeriod = 0;
+            return "revealPeriod";
+        }
+        p.proposePeriod = 0;
+        return "proposePeriod";
+    }
+}
+
+contract RoundTest is Fixture {
+    uint256 private _task;
+
+    function setUp() public {
+        setUpLedger();
+        register(4);
+        _task = post(defaults(4));
+        enrol(_task, 4);
+    }
+
+    function test_round_everybodyActs_paysAndRemembers() public {
+        _untilProposed(1, 4, accepted(4, 250));
+        eq(ledger.balanceOf(AGGREGATOR), 0, "bond held");
+        pass(5);
+        settle(_task, 1, accepted(4, 250));
+        eq(ledger.balanceOf(AGGREGATOR), 1 ether, "bond back");
+        (uint256 positive, uint256 negative, uint256 missed) = ledger.evidence(PUBLISHER, 3);
+        eq(positive, 240, "positive");
+        eq(negative + missed, 0, "other evidence");
+        // 480 of 720 parts unknown, rounded up; the rest is belief.
+        (uint256 belief, uint256 disbelief, uint256 uncertainty, uint256 held) = ledger.opinion(PUBLISHER, 3);
+        eq(uncertainty, 666_667, "uncertainty");
+        eq(belief, 333_333, "belief");
+        eq(disbelief, 0, "disbelief");
+        eq(held, 666_666, "reputation");
+        eq(ledger.reputation(OUTSIDER, 3), 500_000, "reputation with another publisher");
+        eq(ledger.creditOf(_task, 3), 250, "credit");
+        ledger.withdrawCredit(_task, 3);
+        eq(payout(3).balance, 250 gwei, "paid");
+        vm.expectRevert(abi.encodeWithSelector(IFedLedger.NoCredit.selector, _task, 3));
+        ledger.withdrawCredit(_task, 3);
+        eq(ledger.creditOf(_task, 2), 250, "neighbour's credit");
+    }
+
+    function test_phase_overARound_followsTimeAndDeeds() public {
+        _inPhase(IFedLedger.Phase.Enrolling);
+        open(_task, 15);
+        _inPhase(IFedLedger.Phase.Committing);
+        for (uint256 i = 0; i < 4; ++i) {
+            commit(_task, 1, i);
+        }
+        _inPhase(IFedLedger.Phase.Revealing);
+        for (uint256 i = 0; i < 4; ++i) {
+            reveal(_task, 1, i);
+        }
+        _inPhase(IFedLedger.Phase.Proposing);
+        propose(_task, 1, accepted(4, 0));
+        _inPhase(IFedLedger.Phase.Challenging);
+        pass(5);
+        _inPhase(IFedLedger.Phase.Settleable);
+        settle(_task, 1, accepted(4, 0));
+        _inPhase(IFedLedger.Phase.Idle);
+        open(_task, 15);
+        pass(9);
+        _inPhase(IFedLedger.Phase.Committing);
+        pass(1);
+        _inPhase(IFedLedger.Phase.Overdue);
+        pass(1000);
+        vm.prank(OUTSIDER);
+        ledger.voidRound(_task, 2);
+        vm.prank(PUBLISHER);
+        pass(101);
+        ledger.finishTask(_task);
+        _inPhase(IFedLedger.Phase.Finished);
+    }
+
+    function test_commitUpdate_notEntitled_isRefused() public {
+        open(_task, 7);
+        bytes32 some = keccak256("some");
+        refused(signer(3), abi.encodeWithSelector(IFedLedger.NotSelected.selector, 3));
+        ledger.commitUpdate(_task, 1, some);
+        refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NotRegistered.selector, OUTSIDER));
+        ledger.commitUpdate(_task, 1, some);
+        refused(owner(0), abi.encodeWithSelector(IFedLedger.NotRegistered.selector, owner(0)));
+        ledger.commitUpdate(_task, 1, some);
+        refused(signer(0), abi.encodeWithSelector(IFedLedger.EmptyCommitment.selector));
+        ledger.commitUpdate(_task, 1, 0);
+        commit(_task, 1, 0);
+        refused(signer(0), abi.encodeWithSelector(IFedLedger.AlreadyCommitted.selector, 0));
+        ledger.commitUpdate(_task, 1, some);
+        refused(signer(0), abi.encodeWithSelector(IFedLedger.RoundNotOpen.selector, _task, 2));
+        ledger.commitUpdate(_task, 2, some);
+        vm.prank(owner(1));
+        ledger.requestExit();
+        refused(signer(1), abi.encodeWithSelector(IFedLedger.NotActive.selector, 1));
+        ledger.commitUpdate(_task, 1, some);
+        pass(10);
+        refused(signer(2), abi.encodeWithSelector(IFedLedger.CommitsAreClosed.selector));
+        ledger.commitUpdate(_task, 1, some);
+    }
+
+    function test_revealUpdate_outOfItsPhase_isRefused() public {
+        open(_task, 7);
+        commit(_task, 1, 0);
+        refused(signer(0), abi.encodeWithSelector(IFedLedger.CommitsAreOpen.selector));
+        ledger.revealUpdate(_task, 1, update(0), SALT);
+        commit(_task, 1, 1);
+        commit(_task, 1, 2);
+        refused(signer(3), abi.encodeWithSelector(IFedLedger.NotCommitted.selector, 3));
+        ledger.revealUpdate(_task, 1, update(3), SALT);
+        reveal(_task, 1, 0);
+        refused(signer(0), abi.encodeWithSelector(IFedLedger.NotCommitted.selector, 0));
+        ledger.revealUpdate(_task, 1, update(0), SALT);
+        pass(10);
+        refused(signer(1), abi.encodeWithSelector(IFedLedger.RevealsAreClosed.selector));
+        ledger.revealUpdate(_task, 1, update(1), SALT);
+    }
+
+    function test_revealUpdate_copiedCommitment_cannotBeOpened() public {
+        open(_task, 7);
+        bytes32 honest = commitment(_task, 1, 0);
+        commit(_task, 1, 0);
+        vm.prank(signer(1));
+        ledger.commitUpdate(_task, 1, honest);
+        commit(_task, 1, 2);
+        reveal(_task, 1, 0);
+        bytes32 found = ledger.commitmentOf(_task, 1, signer(1), MODEL, update(0), SALT);
+        refused(signer(1), abi.encodeWithSelector(IFedLedger.WrongReveal.selector, honest, found));
+        ledger.revealUpdate(_task, 1, update(0), SALT);
+        reveal(_task, 1, 2);
+        // The copier goes unpaid and the victim unharmed.
+        pass(10);
+        propose(_task, 1, _outcome([uint256(1), 3, 1, 0], 300));
+    }
+
+    function test_revealUpdate_commitmentOfAnEarlierRound_cannotBeOpened() public {
+        open(_task, 3);
+        bytes32 first = commitment(_task, 1, 0);
+        commitAndReveal(_task, 1, 2);
+        propose(_task, 1, accepted(2, 1));
+        pass(5);
+        settle(_task, 1, accepted(2, 1));
+        open(_task, 3);
+        bytes32 base = ledger.round(_task, 2).baseModel;
+        eq(base, accepted(2, 1).proposal.model.digest, "base model");
+        vm.prank(signer(0));
+        ledger.commitUpdate(_task, 2, first);
+        pass(10);
+        bytes32 found = ledger.commitmentOf(_task, 2, signer(0), base, update(0), SALT);
+        refused(signer(0), abi.encodeWithSelector(IFedLedger.WrongReveal.selector, first, found));
+        ledger.revealUpdate(_task, 2, update(0), SALT);
+    }
+
+    function test_rotateSigner_betweenCommitAndReveal_costsOnlyThatReveal() public {
+        open(_task, 7);
+        for (uint256 i = 0; i < 3; ++i) {
+            commit(_task, 1, i);
+        }
+        vm.prank(owner(2));
+        ledger.rotateSigner(signer(9));
+        refused(signer(2), abi.encodeWithSelector(IFedLedger.NotRegistered.selector, signer(2)));
+        ledger.revealUpdate(_task, 1, update(2), SALT);
+        bytes32 expected = ledger.commitmentOf(_task, 1, signer(2), MODEL, update(2), SALT);
+        bytes32 found = ledger.commitmentOf(_task, 1, signer(9), MODEL, update(2), SALT);
+        refused(signer(9), abi.encodeWithSelector(IFedLedger.WrongReveal.selector, expected, found));
+        ledger.revealUpdate(_task, 1, update(2), SALT);
+        reveal(_task, 1, 0);
+        reveal(_task, 1, 1);
+        pass(10);
+        propose(_task, 1, _outcome([uint256(1), 1, 3, 0], 300));
+    }
+
+    function test_proposeRound_outOfItsPhaseOrByAStranger_isRefused() public {
+        Outcome memory o = accepted(2, 1);
+        open(_task, 3);
+        refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.CommitsAreOpen.selector));
+        _send(o);
+        commit(_task, 1, 0);
+        commit(_task, 1, 1);
+        refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.RevealsAreOpen.selector));
+        _send(o);
+        reveal(_task, 1, 0);
+        reveal(_task, 1, 1);
+        refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NotAggregator.selector, OUTSIDER));
+        _send(o);
+        pass(10);
+        refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.ProposalOverdue.selector));
+        _send(o);
+    }
+
+    function test_proposeRound_belowQuorum_isRefusedAndVoidable() public {
+        open(_task, 3);
+        commit(_task, 1, 0);
+        pass(10);
+        reveal(_task, 1, 0);
+        refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.BelowQuorum.selector, 1, 2));
+        _send(accepted(2, 1));
+        vm.prank(OUTSIDER);
+        ledger.voidRound(_task, 1);
+        (uint256 positive, uint256 negative, uint256 missed) = ledger.evidence(PUBLISHER, 1);
+        eq(positive + negative + missed, 0, "evidence");
+        open(_task, 15);
+        eq(ledger.round(_task, 2).baseModel, MODEL, "base model");
+    }
+
+    function test_proposeRound_bond_comesFromFreeBalanceAndValue() public {
+        open(_task, 3);
+        commitAndReveal(_task, 1, 2);
+        Outcome memory o = accepted(2, 1);
+        vm.prank(AGGREGATOR);
+        ledger.deposit{value: 0.4 ether}();
+        refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.InsufficientBond.selector, 1 ether - 1, 1 ether));
+        ledger.proposeRound{value: 0.6 ether - 1}(_task, 1, o.proposal, o.verdictWords, o.shareWords);
+        vm.prank(AGGREGATOR);
+        ledger.proposeRound{value: 0.7 ether}(_task, 1, o.proposal, o.verdictWords, o.shareWords);
+        eq(ledger.balanceOf(AGGREGATOR), 0.1 ether, "rest");
+        refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.RoundNotOpen.selector, _task, 1));
+        _send(o);
+    }
+
+    function test_proposeRound_badWords_areRefused() public {
+        open(_task, 15);
+        commit(_task, 1, 0);
+        commit(_task, 1, 1);
+        commit(_task, 1, 2);
+        pass(10);
+        reveal(_task, 1, 0);
+        reveal(_task, 1, 1);
+        pass(10);
+        // Participant 2 was late, 3 missed. Each line: verdicts of 0 to 4, and who is wrong.
+        _wrongVerdict([uint256(0), 1, 3, 2, 0], 0);
+        _wrongVerdict([uint256(2), 1, 3, 2, 0], 0);
+        _wrongVerdict([uint256(3), 1, 3, 2, 0], 0);
+        _wrongVerdict([uint256(1), 4, 3, 2, 0], 1);
+        _wrongVerdict([uint256(1), 15, 3, 2, 0], 1);
+        _wrongVerdict([uint256(1), 1, 1, 2, 0], 2);
+        _wrongVerdict([uint256(1), 1, 2, 2, 0], 2);
+        _wrongVerdict([uint256(1), 1, 16, 2, 0], 2);
+        _wrongVerdict([uint256(1), 1, 3, 0, 0], 3);
+        _wrongVerdict([uint256(1), 1, 3, 1, 0], 3);
+        _wrongVerdict([uint256(1), 1, 3, 3, 0], 3);
+        _wrongVerdict([uint256(1), 1, 3, 2, 2], 4);
+        _badWords(_outcome([uint256(1), 16, 3, 2], 501), abi.encode(IFedLedger.PayWithoutAcceptance.selector, 1));
+        Outcome memory o = _outcome([uint256(1), 1, 3, 2], 500);
+        o.shareWords[0] += 1;
+        _badWords(o, abi.encode(IFedLedger.PayOverBudget.selector, 1001, 1000));
+        o = _outcome([uint256(1), 1, 3, 2], 1);
+        o.shareWords[0] |= uint256(1) << 224;
+        _badWords(o, abi.encode(IFedLedger.PayWithoutAcceptance.selector, 7));
+        o.shareWords = new uint256[](2);
+        _badWords(o, abi.encode(IFedLedger.LengthMismatch.selector));
+        o.verdictWords = new uint256[](2);
+        _badWords(o, abi.encode(IFedLedger.WrongVerdict.selector, 0, 0));
+        o.verdictWords[0] = o.verdictWords[1] = 0x02030101;
+        _badWords(o, abi.encode(IFedLedger.SlotsNotAscending.selector));
+        o.verdictWords = o.shareWords = new uint256[](0);
+        _badWords(o, abi.encode(IFedLedger.NotEverybodyJudged.selector, 0, 4));
+        o.verdictWords = o.shareWords = new uint256[](1);
+        o.verdictWords[0] = uint256(1) << 93;
+        _badWords(o, abi.encode(IFedLedger.SlotsNotAscending.selector));
+        propose(_task, 1, _outcome([uint256(1), 255, 3, 2], 0));
+    }
+
+    function test_settleRound_earlyTwiceOrAltered_isRefused() public {
+        Outcome memory o = accepted(2, 500);
+        refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NotProposed.selector, _task, 1));
+        ledger.settleRound(_task, 1, o.proposal, o.verdictWords, o.shareWords);
+        _untilProposed(1, 2, o);
+        refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.WindowOpen.selector, START + 5));
+        ledger.settleRound(_task, 1, o.proposal, o.verdictWords, o.shareWords);
+        pass(5);
+        bytes32 expected = ledger.round(_task, 1).proposalHash;
+        o.shareWords[0] += 1;
+        bytes32 found = keccak256(abi.encode(o.proposal, o.verdictWords, o.shareWords));
+        refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.WrongProposal.selector, expected, found));
+        ledger.settleRound(_task, 1, o.proposal, o.verdictWords, o.shareWords);
+        o.shareWords[0] -= 1;
+        settle(_task, 1, o);
+        refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NotProposed.selector, _task, 1));
+        ledger.settleRound(_task, 1, o.proposal, o.verdictWords, o.shareWords);
+        eq(ledger.creditOf(_task, 0), 500, "credit");
+        eq(ledger.task(_task).spentUnits, 1000, "spent");
+    }
+
+    function test_voidRound_beforeItsTime_isRefused() public {
+        open(_task, 3);
+        refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NotOverdue.selector, _task, 1));
+        ledger.voidRound(_task, 1);
+        commitAndReveal(_task, 1, 2);
+        pass(9);
+        refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NotOverdue.selector, _task, 1));
+        ledger.voidRound(_task, 1);
+        propose(_task, 1, accepted(2, 1));
+        pass(1000);
+        refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.RoundNotOpen.selector, _task, 1));
+        ledger.voidRound(_task, 1);
+    }
+
+    function test_finishTask_afterThreeVoids_isThePublishersRight() public {
+        for (uint32 round = 1; round <= 3; ++round) {
+            refused(PUBLISHER, abi.encodeWithSelector(IFedLedger.TaskNotFinishable.selector, _task));
+            ledger.finishTask(_task);
+            open(_task, 15);
+            pass(10);
+            ledger.voidRound(_task, round);
+        }
+        refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.TaskNotFinishable.selector, _task));
+        ledger.finishTask(_task);
+        vm.prank(PUBLISHER);
+        ledger.finishTask(_task);
+        eq(ledger.balanceOf(PUBLISHER), budget(defaults(4)), "refund");
+    }
+
+    function test_finishTask_withEarnedPay_refundsOnlyTheRest() public {
+        _untilProposed(1, 2, accepted(2, 500));
+        refused(PUBLISHER, abi.encodeWithSelector(IFedLedger.TaskNotFinishable.selector, _task));
+        ledger.finishTask(_task);
+        pass(1000);
+        // Even an aggregator and a publisher that say nothing for ever cannot hold the pay back.
+        refused(PUBLISHER, abi.encodeWithSelector(IFedLedger.TaskNotFinishable.selector, _task));
+        ledger.finishTask(_task);
+        settle(_task, 1, accepted(2, 500));
+        pass(101);
+        vm.prank(OUTSIDER);
+        ledger.finishTask(_task);
+        eq(ledger.balanceOf(PUBLISHER), 2000 gwei, "refund");
+        ledger.withdrawCredit(_task, 0);
+        ledger.withdrawCredit(_task, 1);
+        eq(payout(0).balance + payout(1).balance, 1000 gwei, "pay");
+    }
+
+    function test_settleRound_stop_endsTheTask() public {
+        Outcome memory o = accepted(2, 500);
+        o.proposal.stop = true;
+        _untilProposed(1, 2, o);
+        pass(5);
+        settle(_task, 1, o);
+        (uint32[] memory indices, uint256[] memory words) = selection(0, 3);
+        refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.RoundsExhausted.selector, _task));
+        ledger.openRound(_task, indices, words);
+        vm.prank(OUTSIDER);
+        ledger.finishTask(_task);
+        eq(ledger.balanceOf(PUBLISHER), 2000 gwei, "refund");
+    }
+
+    function test_openRound_unfinalRounds_areBoundedAndSettleInOrder() public {
+        IFedLedger.TaskParams memory p = defaults(4);
+        (p.maxUnfinal, p.rounds) = (2, 2);
+        _task = post(p);
+        enrol(_task, 4);
+        (uint32[] memory indices, uint256[] memory words) = selection(0, 3);
+        open(_task, 3);
+        refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.PreviousRoundOpen.selector, _task, 1));
+        ledger.openRound(_task, indices, words);
+        commitAndReveal(_task, 1, 2);
+        propose(_task, 1, accepted(2, 1));
+        _untilProposed(2, 2, accepted(2, 2));
+        eq(ledger.round(_task, 2).baseModel, accepted(2, 1).proposal.model.digest, "base model");
+        refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.TooManyUnfinal.selector, _task));
+        ledger.openRound(_task, indices, words);
+        pass(5);
+        Outcome memory o = accepted(2, 2);
+        refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.WrongRound.selector, 2, 1));
+        ledger.settleRound(_task, 2, o.proposal, o.verdictWords, o.shareWords);
+        settle(_task, 1, accepted(2, 1));
+        refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.RoundsExhausted.selector, _task));
+        ledger.openRound(_task, indices, words);
+        settle(_task, 2, o);
+        vm.prank(OUTSIDER);
+        ledger.finishTask(_task);
+    }
+
+    function test_withdrawCredit_refusingPayout_canBeReplaced() public {
+        address refuser = address(new Refuser());
+        vm.prank(owner(0));
+        ledger.setPayout(refuser);
+        _untilSettled(accepted(2, 500));
+        vm.expectRevert(abi.encodeWithSelector(CurrencyLibrary.TransferFailed.selector, refuser, 500 gwei));
+        ledger.withdrawCredit(_task, 0);
+        ledger.withdrawCredit(_task, 1);
+        eq(payout(1).balance, 500 gwei, "the other's pay");
+        vm.prank(owner(0));
+        ledger.setPayout(payout(0));
+        ledger.withdrawCredit(_task, 0);
+        eq(payout(0).balance, 500 gwei, "pay");
+    }
+
+    function test_withdrawCredit_reentered_paysOnce() public {
+        Greedy greedy = new Greedy(ledger);
+        greedy.deposit{value: 1 ether}();
+        vm.prank(owner(0));
+        ledger.setPayout(address(greedy));
+        _untilSettled(accepted(2, 500));
+        ledger.withdrawCredit(_task, 0);
+        eq(address(greedy).balance, 500 gwei, "pay");
+        eq(greedy.successes(), 0, "successes");
+        eq(greedy.attempts(), 5, "attempts");
+        eq(ledger.creditOf(_task, 1), 500, "the other's credit");
+    }
+
+    function test_beacon_afterEachRound_chainsTheRevealedSalts() public {
+        eq(ledger.beacon(_task), 0, "no beacon by default");
+        IFedLedger.TaskParams memory p = defaults(4);
+        p.randomness = 1;
+        _task = post(p);
+        enrol(_task, 4);
+        _untilSettled(accepted(2, 1));
+        bytes32 salts = keccak256(abi.encode(uint32(0), SALT)) ^ keccak256(abi.encode(uint32(1), SALT));
+        bytes32 expected = keccak256(abi.encode(bytes32(0), salts));
+        eq(ledger.beacon(_task), expected, "beacon");
+        open(_task, 15);
+        pass(10);
+        ledger.voidRound(_task, 2);
+        eq(ledger.beacon(_task), keccak256(abi.encode(expected, bytes32(0))), "beacon after a void");
+    }
+
+    function testFuzz_commitmentOf_anyChange_changesIt(bytes32 other, uint64 length, uint32 round) public view {
+        bytes32 base = ledger.commitmentOf(1, 1, signer(0), MODEL, update(0), SALT);
+        IFedLedger.ContentRef memory changed = update(0);
+        _differ(
+            base, ledger.commitmentOf(2 + uint256(other), 1, signer(0), MODEL, update(0), SALT), other != ~bytes32(0)
+        );
+        _differ(base, ledger.commitmentOf(1, round, signer(0), MODEL, update(0), SALT), round != 1);
+        _differ(base, ledger.commitmentOf(1, 1, address(bytes20(other)), MODEL, update(0), SALT), true);
+        _differ(base, ledger.commitmentOf(1, 1, signer(0), other, update(0), SALT), true);
+        _differ(base, ledger.commitmentOf(1, 1, signer(0), MODEL, update(0), other), true);
+        changed.length = length;
+        _differ(base, ledger.commitmentOf(1, 1, signer(0), MODEL, changed, SALT), length != 100);
+        changed = update(0);
+        changed.digest = other;
+        _differ(base, ledger.commitmentOf(1, 1, signer(0), MODEL, changed, SALT), true);
+    }
+
+    /// @dev Anybody may be absent, late, refused or accepted with any pay: what comes in goes out again, to the wei.
+    function testFuzz_round_anyOutcome_conservesMoney(uint256 seed) public {
+        open(_task, 15);
+        uint256[] memory verdicts = new uint256[](4);
+        uint256[] memory shares = new uint256[](4);
+        uint256 spent;
+        for (uint256 i = 0; i < 4; ++i) {
+            uint256 draw = (seed >> (64 * i)) & type(uint64).max;
+            // Two always deliver, so that the round reaches its quorum.
+            uint256 deed = i < 2 ? 2 + draw % 2 : draw % 4;
+            verdicts[i] = deed == 0 ? 2 : deed == 1 ? 3 : deed == 2 ? 1 : bound(draw >> 8, 16, 255);
+            if (deed == 2) shares[i] = (draw >> 16) % 251;
+            spent += shares[i];
+            if (deed > 0) commit(_task, 1, i);
+        }
+        pass(10);
+        for (uint256 i = 0; i < 4; ++i) {
+            if (verdicts[i] == 1 || verdicts[i] > 3) reveal(_task, 1, i);
+        }
+        if (ledger.phase(_task) == IFedLedger.Phase.Revealing) pass(10);
+        Outcome memory o = outcome(verdicts, shares);
+        propose(_task, 1, o);
+        pass(5);
+        settle(_task, 1, o);
+        pass(101);
+        ledger.finishTask(_task);
+        for (uint32 i = 0; i < 4; ++i) {
+            if (shares[i] != 0) ledger.withdrawCredit(_task, i);
+            eq(payout(i).balance, shares[i] * 1 gwei, "pay");
+            eq(uint256(ledger.evidenceWord(PUBLISHER, 0) >> (32 * i)) & type(uint32).max, _first(verdicts[i]), "lane");
+        }
+        eq(ledger.balanceOf(PUBLISHER), (3000 - spent) * 1 gwei, "refund");
+        eq(ledger.balanceOf(AGGREGATOR), 1 ether, "bond");
+        vm.prank(PUBLISHER);
+        ledger.withdraw(PUBLISHER);
+        vm.prank(AGGREGATOR);
+        ledger.withdraw(AGGREGATOR);
+        eq(address(ledger).balance, 4 * uint256(STAKE), "only stakes are left");
+    }
+
+    function _first(uint256 verdict) private pure returns (uint256) {
+        if (verdict == 1) return 240;
+        return verdict < 4 ? 15 << 24 : 240 << 12;
+    }
+
+    function _differ(bytes32 a, bytes32 b, bool expected) private pure {
+        eq(a != b ? 1 : 0, expected ? 1 : 0, "differ");
+    }
+
+    function _inPhase(IFedLedger.Phase expected) private view {
+        eq(uint256(ledger.phase(_task)), uint256(expected), "phase");
+    }
+
+    function _untilProposed(uint32 round, uint256 count, Outcome memory o) private {
+        open(_task, (1 << count) - 1);
+        commitAndReveal(_task, round, count);
+        propose(_task, round, o);
+    }
+
+    function _untilSettled(Outcome memory o) private {
+        _untilProposed(1, 2, o);
+        pass(5);
+        settle(_task, 1, o);
+    }
+
+    function _send(Outcome memory o) private {
+        ledger.proposeRound{value: 1 ether}(_task, 1, o.proposal, o.verdictWords, o.shareWords);
+    }
+
+    /// @dev The same share for each of the first two.
+    function _outcome(uint256[4] memory four, uint256 share) private pure returns (Outcome memory) {
+        uint256[] memory verdicts = new uint256[](4);
+        uint256[] memory shares = new uint256[](4);
+        for (uint256 i = 0; i < 4; ++i) {
+            verdicts[i] = four[i];
+        }
+        shares[0] = share;
+        if (four[1] != 3) shares[1] = share;
+        return outcome(verdicts, shares);
+    }
+
+    function _wrongVerdict(uint256[5] memory five, uint256 culprit) private {
+        uint256[] memory verdicts = new uint256[](5);
+        for (uint256 i = 0; i < 5; ++i) {
+            verdicts[i] = five[i];
+        }
+        Outcome memory o = outcome(verdicts, new uint256[](5));
+        _badWords(o, abi.encode(IFedLedger.WrongVerdict.selector, culprit, five[culprit]));
+    }
+
+    /// @param encoded The error's selector and arguments as `abi.encode` gives them: the selector fills a word.
+    function _badWords(Outcome memory o, bytes memory encoded) private {
+        bytes memory reason = new bytes(encoded.length - 28);
+        for (uint256 i = 0; i < reason.length; ++i) {
+            reason[i] = encoded[i < 4 ? i : i + 28];
+        }
+        refused(AGGREGATOR, reason);
+        _send(o);
+    }
+}
+
+contract ManyTest is Fixture {
+    function test_round_manyParticipants_crossesWordsAndBounds() public {
+        setUpLedger();
+        register(1025);
+        IFedLedger.TaskParams memory p = defaults(1025);
+        p.unitsPerRound = type(uint32).max / 3;
+        uint256 task = post(p);
+        enrol(task, 1025);
+        uint32[] memory indices = new uint32[](5);
+        uint256[] memory words = new uint256[](5);
+        for (uint32 i = 0; i < 5; ++i) {
+            (indices[i], words[i]) = (i, i < 4 ? type(uint256).max : 1);
+        }
+        refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.TooManySelected.selector, 1025));
+        ledger.openRound(task, indices, words);
+        // Twenty on both sides of a word's end: 246 to 265, in slots 30 to 33.
+        indices = new uint32[](2);
+        words = new uint256[](2);
+        (words[0], indices[1], words[1]) = (uint256(0x3ff) << 246, 1, 0x3ff);
+        vm.prank(AGGREGATOR);
+        ledger.openRound(task, indices, words);
+        for (uint256 i = 246; i < 266; ++i) {
+            commit(task, 1, i);
+        }
+        for (uint256 i = 246; i < 266; ++i) {
+            reveal(task, 1, i);
+        }
+        Outcome memory o;
+        o.proposal.model = p.model;
+        o.verdictWords = new uint256[](4);
+        o.shareWords = new uint256[](4);
+        for (uint256 i = 246; i < 266; ++i) {
+            o.verdictWords[i / 8 - 30] |= ((i / 8) << 64) | (1 << (8 * (i % 8)));
+        }
+        o.shareWords[1] = p.unitsPerRound;
+        propose(task, 1, o);
+        pass(5);
+        settle(task, 1, o);
+        eq(ledger.task(task).spentUnits, p.unitsPerRound, "spent");
+        eq(ledger.creditOf(task, 248), p.unitsPerRound, "credit");
+        eq(ledger.creditOf(task, 249), 0, "neighbour's credit");
+        for (uint32 i = 245; i < 267; ++i) {
+            (uint256 positive,,) = ledger.evidence(PUBLISHER, i);
+            eq(positive, i > 245 && i < 266 ? 240 : 0, "positive");
+        }
+    }
+}
+
+contract EvidenceTest is Fixture {
+    function test_afterVerdict_handCheckedCases() public pure {
+        // 160 = 10 · 16 loses 10, 161 loses 11.
+        eq(Evidence.afterVerdict(160, 1), 390, "accepted");
+        eq(Evidence.afterVerdict(161, 1), 390, "accepted, decay rounded up");
+        eq(Evidence.afterVerdict(161 | (161 << 12) | (17 << 24), 16), 150 | (391 << 12) | (16 << 24), "refused");
+        eq(Evidence.afterVerdict(161 | (161 << 12) | (17 << 24), 2), 150 | (161 << 12) | (31 << 24), "missed");
+        eq(Evidence.afterVerdict(161 | (161 << 12) | (17 << 24), 3), 150 | (161 << 12) | (31 << 24), "late");
+        eq(Evidence.afterVerdict(4095, 1), 4079, "saturated");
+        eq(Evidence.afterVerdict(255 << 24, 2), 255 << 24, "missed saturated");
+    }
+
+    /// @dev The decay is one sixteenth, and neither count leaves its bits, whatever the lane and the verdict.
+    function testFuzz_afterVerdict_staysInItsLane(uint32 lane, uint8 verdict) public pure {
+        uint256 code = verdict < 4 ? 1 + verdict % 3 : bound(verdict, 16, 255);
+        (uint256 p, uint256 n, uint256 m) = Evidence.unpack(lane);
+        uint256 next = Evidence.afterVerdict(lane, code);
+        eq(next >> 32, 0, "overflow");
+        (uint256 p2, uint256 n2, uint256 m2) = Evidence.unpack(next);
+        uint256 kept = (p * 15) / 16;
+        eq(p2, code == 1 ? (kept + 240 > 4095 ? 4095 : kept + 240) : kept, "positive");
+        uint256 left = n - n / 16;
+        eq(n2, code == 1 ? left : code < 4 ? n : (left + 240 > 4095 ? 4095 : left + 240), "negative");
+        left = m - m / 16;
+        eq(m2, code == 2 || code == 3 ? (left + 15 > 255 ? 255 : left + 15) : left, "missed");
+    }
+
+    function testFuzz_opinion_sumsToOneAndRewardsOnlyAcceptance(uint32 lane) public pure {
+        (uint256 belief, uint256 disbelief, uint256 uncertainty, uint256 held) = Evidence.opinion(lane);
+        eq(belief + disbelief + uncertainty, 1_000_000, "sum");
+        (,,, uint256 refusedNext) = Evidence.opinion(Evidence.afterVerdict(lane, 16));
+        (,,, uint256 acceptedNext) = Evidence.opinion(Evidence.afterVerdict(lane, 1));
+        (,,, uint256 missedNext) = Evidence.opinion(Evidence.afterVerdict(lane, 2));
+        eq(held <= 1_000_000 ? 1 : 0, 1, "range");
+        eq(refusedNext < acceptedNext ? 1 : 0, 1, "refused below accepted");
+        eq(missedNext < acceptedNext ? 1 : 0, 1, "missed below accepted");
     }
 }

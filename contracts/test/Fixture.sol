@@ -171,8 +171,12 @@ abstract contract Fixture {
     }
 
     function commitAndReveal(uint256 task, uint32 round, uint256 count) internal {
-        for (uint256 i = 0; i < count; ++i) commit(task, round, i);
-        for (uint256 i = 0; i < count; ++i) reveal(task, round, i);
+        for (uint256 i = 0; i < count; ++i) {
+            commit(task, round, i);
+        }
+        for (uint256 i = 0; i < count; ++i) {
+            reveal(task, round, i);
+        }
     }
 
     /// @notice One slot: verdicts and shares of participants 0 to 7.
@@ -190,7 +194,9 @@ abstract contract Fixture {
     function accepted(uint256 count, uint256 share) internal pure returns (Outcome memory) {
         uint256[] memory verdicts = new uint256[](count);
         uint256[] memory shares = new uint256[](count);
-        for (uint256 i = 0; i < count; ++i) (verdicts[i], shares[i]) = (1, share);
+        for (uint256 i = 0; i < count; ++i) {
+            (verdicts[i], shares[i]) = (1, share);
+        }
         return outcome(verdicts, shares);
     }
 

@@ -35,7 +35,7 @@ from web3.exceptions import (
     Web3Exception,
 )
 from web3.middleware import ExtraDataToPOAMiddleware
-from web3.types import TxParams, Wei
+from web3.types import RPCEndpoint, TxParams, Wei
 
 from fedledger.contracts.compile import Artifact, load_artifact
 from fedledger.protocol.cid import ContentRef
@@ -429,9 +429,9 @@ class Chain:
             raise self._failure(account, to, data, value, doing, explain, None)
         return Receipt(digest, int(receipt["blockNumber"]), int(receipt["gasUsed"]))
 
-    def call(self, to: str, data: bytes, block: int | str = "latest") -> bytes:
+    def call(self, to: str, data: bytes) -> bytes:
         """Return what a call answers."""
-        return self._ask(lambda: bytes(self.web3.eth.call({"to": to_checksum_address(to), "data": data}, block)))
+        return self._ask(lambda: bytes(self.web3.eth.call({"to": to_checksum_address(to), "data": HexBytes(data)})))
 
     def logs(
         self, address: str, topics: Sequence[Any], first: int, last: int | None = None
@@ -479,7 +479,7 @@ class Chain:
         deadline = time.monotonic() + RECEIPT_TIMEOUT
         while True:
             try:
-                receipt = dict(self.web3.eth.get_transaction_receipt(HexBytes(digest)))
+                receipt: dict[str, Any] = dict(self.web3.eth.get_transaction_receipt(HexBytes(digest)))
                 if self.block_number() >= receipt["blockNumber"] + self.confirmations:
                     return receipt
             except (TransactionNotFound, RequestsConnectionError, Timeout):
@@ -550,7 +550,7 @@ class Chain:
         return True
 
     def _rpc(self, method: str, params: list[Any]) -> Any:
-        answer = self._ask(lambda: self.web3.provider.make_request(method, params))
+        answer = self._ask(lambda: self.web3.provider.make_request(RPCEndpoint(method), params))
         if "error" in answer:
             raise ChainError(f"{method} failed: {answer['error']}.")
         return answer.get("result")

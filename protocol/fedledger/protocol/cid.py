@@ -52,7 +52,10 @@ class ContentRef:
 
     def __post_init__(self) -> None:
         if len(self.digest) != 32 or self.length < 0:
-            raise StoreError(f"{self.digest.hex()} of {self.length} bytes names no content.")
+            raise StoreError(
+                f"{self.digest.hex()} of {self.length} bytes names no content.",
+                "Give a SHA-256 digest of 32 bytes and a length that is not negative.",
+            )
 
     @classmethod
     def of(cls, data: bytes) -> ContentRef:
@@ -68,16 +71,20 @@ class ContentRef:
         StoreError
             If it is no CID of content of that length under the profile.
         """
-        ref = cls(cid_bytes(cid)[-32:], length)
-        if cid_bytes(cid) != cid_bytes(ref.cid):
+        decoded = cid_bytes(cid)
+        ref = cls(decoded[-32:], length)
+        if decoded != ref._bytes:
             raise StoreError(f"{cid} is no CID of {length} bytes.", "Import content with the profile unixfs-v1-2025.")
         return ref
 
     @property
     def cid(self) -> str:
         """The CIDv1 in base32."""
-        codec = RAW if self.length <= MIB else DAG_PB
-        return "b" + base64.b32encode(bytes([1, codec]) + SHA2_256 + self.digest).decode().lower().rstrip("=")
+        return _base32(self._bytes)
+
+    @property
+    def _bytes(self) -> bytes:
+        return bytes([1, RAW if self.length <= MIB else DAG_PB]) + SHA2_256 + self.digest
 
 
 def cid_bytes(cid: str) -> bytes:
@@ -86,21 +93,28 @@ def cid_bytes(cid: str) -> bytes:
     Raises
     ------
     StoreError
-        If it is not a CID with a SHA-256 digest.
+        If it is not the canonical spelling of a file's CID with a SHA-256 digest.
     """
+    remedy = "Give a CIDv1 such as bafkreifjjcie6lypi6ny7amxnfftagclbuxndqonfipmb64f2km2devei4."
+    version_0 = cid.startswith("Qm")
     try:
-        if cid.startswith("Qm") and len(cid) == 46:
+        if len(cid) > 64:
+            raise ValueError("too long")
+        if version_0:
             decoded = _base58(cid)
         elif cid.startswith("z"):
             decoded = _base58(cid[1:])
         elif cid.startswith("b"):
             decoded = base64.b32decode(cid[1:].upper() + "=" * (-len(cid[1:]) % 8))
+            if _base32(decoded) != cid:
+                raise ValueError("not canonical")
         else:
             raise ValueError("unknown base")
     except ValueError as error:
-        raise StoreError(f"{cid!r} is no CID.", "A CID looks like bafkrei….") from error
-    if decoded[-34:-32] != SHA2_256 or decoded[:-34] not in (b"", bytes([1, RAW]), bytes([1, DAG_PB])):
-        raise StoreError(f"{cid!r} is no CID of a file with a SHA-256 digest.", "A CID looks like bafkrei….")
+        raise StoreError(f"{cid[:64]!r} is no CID.", remedy) from error
+    prefixes = [b""] if version_0 else [bytes([1, RAW]), bytes([1, DAG_PB])]
+    if decoded[-34:-32] != SHA2_256 or decoded[:-34] not in prefixes:
+        raise StoreError(f"{cid!r} is no CID of a file with a SHA-256 digest.", remedy)
     return decoded
 
 
@@ -113,7 +127,9 @@ def unixfs_root(data: bytes, profile: Profile = UNIXFS_V1_2025) -> bytes:
         If the data is longer than 174 MiB, beyond which old daemons build another tree.
     """
     if len(data) > MAX_OBJECT_BYTES:
-        raise StoreError(f"{len(data)} bytes are too many for one object.", f"The limit is {MAX_OBJECT_BYTES}.")
+        raise StoreError(
+            f"{len(data)} bytes are too many for one object.", f"Split it: the limit is {MAX_OBJECT_BYTES}."
+        )
     view = memoryview(data)
     level = [_leaf(view[start : start + profile.chunk], profile) for start in range(0, len(data) or 1, profile.chunk)]
     while len(level) > 1:
@@ -166,6 +182,10 @@ def _field(number: int, value: int) -> bytes:
 
 def _bytes_field(number: int, value: bytes) -> bytes:
     return _varint(number << 3 | 2) + _varint(len(value)) + value
+
+
+def _base32(data: bytes) -> str:
+    return "b" + base64.b32encode(data).decode().lower().rstrip("=")
 
 
 def _base58(text: str) -> bytes:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Protocol
 
-from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.cid import MAX_OBJECT_BYTES, ContentRef
 from fedledger.protocol.errors import ContentCorruptError, ContentUnavailableError, StoreError
 
 STALE_SECONDS = 3600.0
@@ -39,6 +39,20 @@ class ContentStore(Protocol):
         """Return whether the content can be read now."""
         ...
 
+    def pin(self, ref: ContentRef) -> None:
+        """Keep content, fetching it first where the store is part of a network.
+
+        Raises
+        ------
+        ContentUnavailableError
+            If no copy can be had in time.
+        """
+        ...
+
+    def unpin(self, ref: ContentRef) -> None:
+        """Let go of content, so that the store may forget it; nothing happens if it is not pinned."""
+        ...
+
 
 class LocalStore:
     """A content store in a folder, which several programs may share.
@@ -57,7 +71,9 @@ class LocalStore:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"The store's folder {folder} cannot be made: {error.strerror}.") from error
+            raise StoreError(
+                f"The store's folder {folder} cannot be made: {error.strerror}.", "Choose another folder."
+            ) from error
         self._remove_stale()
 
     def put(self, data: bytes) -> ContentRef:
@@ -68,7 +84,9 @@ class LocalStore:
             self.get(ref)
             return ref
         try:
-            path.parent.mkdir(exist_ok=True)
+            if not path.parent.is_dir():
+                path.parent.mkdir(exist_ok=True)
+                _sync(self.folder)
             write_atomically(path, data)
         except OSError as error:
             raise StoreError(
@@ -83,9 +101,14 @@ class LocalStore:
         try:
             with self._path(ref).open("rb") as file:
                 data = file.read(ref.length + 1)
-        except OSError as error:
+        except FileNotFoundError as error:
             raise ContentUnavailableError(
                 f"{ref.cid} is not in the store {self.folder}.", "Fetch it from whoever pins it."
+            ) from error
+        except OSError as error:
+            raise StoreError(
+                f"{ref.cid} cannot be read from {self.folder}: {error.strerror}.",
+                "Make the folder readable, then resume.",
             ) from error
         return checked(ref, data, str(self.folder))
 
@@ -93,9 +116,17 @@ class LocalStore:
         """Return whether an undamaged copy is there."""
         try:
             self.get(ref)
-        except StoreError:
+        except (ContentUnavailableError, ContentCorruptError):
             return False
         return True
+
+    def pin(self, ref: ContentRef) -> None:
+        """Check that an undamaged copy is there; it stays until it is unpinned."""
+        self.get(ref)
+
+    def unpin(self, ref: ContentRef) -> None:
+        """Remove the copy, for all who share the folder."""
+        self._path(ref).unlink(missing_ok=True)
 
     def _path(self, ref: ContentRef) -> Path:
         return self.folder / ref.cid[-2:] / ref.cid
@@ -119,11 +150,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    _sync(path.parent)
 
 
 def open_store(where: str, folder: Path) -> ContentStore:
@@ -137,8 +164,11 @@ def open_store(where: str, folder: Path) -> ContentStore:
 
 def check_limit(ref: ContentRef, limit: int | None) -> None:
     """Raise ContentUnavailableError if the content is longer than the limit, before anything is read."""
-    if limit is not None and ref.length > limit:
-        raise ContentUnavailableError(f"{ref.cid} has {ref.length} bytes, the limit is {limit}.")
+    limit = MAX_OBJECT_BYTES if limit is None else min(limit, MAX_OBJECT_BYTES)
+    if ref.length > limit:
+        raise ContentUnavailableError(
+            f"{ref.cid} has {ref.length} bytes, the limit is {limit}.", "Ask its author for a smaller one."
+        )
 
 
 def checked(ref: ContentRef, data: bytes, where: str) -> bytes:
@@ -146,3 +176,11 @@ def checked(ref: ContentRef, data: bytes, where: str) -> bytes:
     if len(data) != ref.length or ContentRef.of(data) != ref:
         raise ContentCorruptError(f"What {where} returns for {ref.cid} is something else.", "Fetch it from elsewhere.")
     return data
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

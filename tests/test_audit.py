@@ -1,0 +1,191 @@
+"""An audit reproduces an honest history and names the first lie of a dishonest one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fedledger.aggregator import driver
+from fedledger.aggregator.judge import RoundOutcome
+from fedledger.contracts.chains import running_chain
+from fedledger.contracts.client import Chain
+from fedledger.contracts.history import History
+from fedledger.ledger_tools.audit import audit_chain, audit_run
+from fedledger.ledger_tools.export import LEDGER_FILE, LedgerExport
+from fedledger.protocol import canonical
+from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.store import LocalStore
+from fedledger.protocol.verdicts import Verdict
+from support.small import Small, run_small
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> Small:
+    return run_small(tmp_path_factory.mktemp("honest"), Chain())
+
+
+@pytest.fixture
+def copy(honest: Small, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(honest.folder, tmp_path / "run"))
+
+
+def test_an_honest_history_is_reproduced(honest: Small) -> None:
+    result = audit_run(honest.folder)
+    assert result.reproduced and result.measured and result.rounds == 3 and result.first_divergence is None
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"OMP_NUM_THREADS": "2"},
+        {"MKL_CBWR": "COMPATIBLE", "OPENBLAS_CORETYPE": "Nehalem", "OMP_NUM_THREADS": "1"},
+        {"NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX2 FMA3"},
+    ],
+    ids=["threads", "blas", "numpy"],
+)
+def test_audit_passes_in_another_process_under_other_arithmetic(honest: Small, environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "fedledger.platform.cli", "audit", str(honest.folder), "--format", "json"]
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["reproduced"] is True
+
+
+def test_one_byte_of_a_stored_update_is_found(honest: Small, copy: Path) -> None:
+    update = honest.run.task.rounds[2].seats[0].update
+    assert update is not None
+    path = next((copy / "store").rglob(update.cid))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    divergence = audit_run(copy).first_divergence
+    assert divergence is not None and divergence.round == 2 and divergence.field.startswith("update of 0x")
+
+
+def test_one_byte_of_the_exported_ledger_is_found(copy: Path) -> None:
+    path = copy / LEDGER_FILE
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    divergence = audit_run(copy).first_divergence
+    assert divergence is not None and divergence.field == LEDGER_FILE
+
+
+@pytest.mark.parametrize("part", ["raw", "status", "logs", "parentHash"])
+def test_a_forged_export_with_a_right_digest_is_found(copy: Path, part: str) -> None:
+    export = LedgerExport.read(copy / LEDGER_FILE)
+    block = next(b for b in reversed(export.blocks) if b.transactions and b.transactions[0].logs)
+    transaction = block.transactions[0]
+    if part == "raw":
+        raw = bytearray.fromhex(transaction.raw[2:])
+        raw[len(raw) // 2] ^= 1
+        forged = replace(transaction, raw="0x" + raw.hex())
+    elif part == "status":
+        forged = replace(transaction, status=0)
+    elif part == "logs":
+        forged = replace(
+            transaction, logs=[[a, t, d[:-1] + ("0" if d[-1] != "0" else "1")] for a, t, d in transaction.logs]
+        )
+    else:
+        forged = transaction
+        block.header["parentHash"] = "0x" + "00" * 32
+    block.transactions[0] = forged
+    export.write(copy / LEDGER_FILE)
+    result = audit_run(copy)
+    assert not result.reproduced and result.first_divergence is not None
+    expected = {"raw": "hash", "status": "status", "logs": "logs", "parentHash": "parentHash"}[part]
+    assert expected in result.first_divergence.field
+
+
+def _lie(outcome: RoundOutcome, kind: str) -> RoundOutcome:
+    """Return what a lying aggregator makes of a round's outcome."""
+    document = dict(outcome.document)
+    if kind == "verdict":
+        victim = min(i for i, verdict in outcome.verdicts.items() if verdict is Verdict.ACCEPTED)
+        verdicts = {**outcome.verdicts, victim: Verdict.HELD_OUT}
+        return replace(outcome, verdicts=verdicts, shares={i: s for i, s in outcome.shares.items() if i != victim})
+    if kind == "pay":
+        first, second = sorted(outcome.shares)[:2]
+        shares = {**outcome.shares, first: outcome.shares[first] + 1, second: outcome.shares[second] - 1}
+        return replace(outcome, shares=shares)
+    if kind == "model":
+        data = bytearray(outcome.model)
+        data[-1] ^= 1
+        return replace(outcome, model=bytes(data))
+    measurements = json.loads(json.dumps(document["measurements"]))
+    measurements["model"]["loss"] += 2_001
+    document["measurements"] = measurements
+    return replace(outcome, document=document, report=canonical.encode(document))
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [
+        ("verdict", "verdict of 0x"),
+        ("pay", "pay share of 0x"),
+        ("model", "model"),
+        ("measurement", "measurement of model"),
+    ],
+)
+def test_a_lying_aggregator_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, field: str) -> None:
+    real = driver.judge
+    rounds = iter(range(1, 100))
+    monkeypatch.setattr(driver, "judge", lambda *a: _lie(real(*a), kind) if next(rounds) == 2 else real(*a))
+    small = run_small(tmp_path, Chain(), rounds=2)
+    divergence = audit_run(small.folder).first_divergence
+    assert divergence is not None and divergence.round == 2 and divergence.field.startswith(field)
+    assert divergence.expected != divergence.found
+
+
+def test_a_planted_reputation_is_found(tmp_path: Path) -> None:
+    with running_chain("anvil") as process:
+        chain = Chain(process.url)
+        small = run_small(tmp_path, chain, rounds=2)
+        store = LocalStore(small.folder / "store")
+        assert audit_chain(small.run.ledger, store, 1).reproduced
+        ledger, publisher = small.run.ledger, small.run.task.publisher
+        word = ledger.evidence_word(publisher, 0)
+        slot = _slot_of(chain, ledger.address, word)
+        planted = word ^ 0xFFF
+        chain._rpc("anvil_setStorageAt", [ledger.address, hex(slot), "0x" + planted.to_bytes(32, "big").hex()])
+        divergence = audit_chain(ledger, store, 1).first_divergence
+        assert divergence is not None and divergence.field.startswith("reputation of 0x")
+
+
+def _slot_of(chain: Chain, address: str, word: int) -> int:
+    """Find the storage slot that holds a word, by what the settling transaction wrote."""
+    for number in range(chain.block_number(), 0, -1):
+        for digest in chain.block(number)["transactions"]:
+            traced = chain._rpc(
+                "debug_traceTransaction",
+                ["0x" + bytes(digest).hex(), {"tracer": "prestateTracer", "tracerConfig": {"diffMode": True}}],
+            )
+            storage = traced["post"].get(address.lower(), {}).get("storage", {})
+            for slot, value in storage.items():
+                if int(value, 16) == word:
+                    return int(slot, 16)
+    raise AssertionError("the word was never written")
+
+
+def test_a_report_that_is_missing_is_named(honest: Small, copy: Path) -> None:
+    proposal = honest.run.task.rounds[1].proposal
+    assert proposal is not None
+    next((copy / "store").rglob(proposal.report.cid)).unlink()
+    divergence = audit_run(copy).first_divergence
+    assert divergence is not None and (divergence.round, divergence.field) == (1, "report")
+
+
+def test_history_from_logs_equals_the_chains_own_state(honest: Small) -> None:
+    ledger, task = honest.run.ledger, honest.run.task
+    history = History(ledger).update()
+    for participant in task.enrolled:
+        assert history.evidence(task.publisher, participant) == ledger.evidence(task.publisher, participant)
+        assert history.task(1).credit(participant) == ledger.credit(1, participant)
+    record = ledger.task(1)
+    assert record.spent_units == sum(task.earned(i) for i in task.enrolled) and record.finished
+    assert task.model == ContentRef.of((honest.folder / "model.safetensors").read_bytes())
