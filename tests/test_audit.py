@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from fedledger.aggregator import driver
 from fedledger.aggregator.judge import RoundOutcome
 from fedledger.contracts.chains import running_chain

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from fedledger.contracts.chains import running_chain
 from fedledger.contracts.client import Chain
 from support.ipfs_daemon import ipfs_daemon
@@ -38,7 +39,7 @@ def test_every_chain_gives_the_same_model(reference: Small, tmp_path: Path, kind
 
 def test_separate_processes_over_ipfs_give_the_same_model(reference: Small, tmp_path: Path) -> None:
     config = write_config(tmp_path)
-    with running_chain("anvil") as chain, ipfs_daemon(tmp_path / "ipfs") as store:
+    with running_chain("anvil") as chain, ipfs_daemon(tmp_path) as store:
         at = ["--rpc", chain.url, "--deployment", str(tmp_path / "deployment.json")]
         _cli(["deploy", "--rpc", chain.url, "--experiment-seed", "0", "--output", str(tmp_path / "deployment.json")])
         _cli(["task", "post", str(config), *at, "--store", store])

@@ -726,19 +726,17 @@ contract RoundTest is Fixture {
 
     function testFuzz_commitmentOf_anyChange_changesIt(bytes32 other, uint64 length, uint32 round) public view {
         bytes32 base = ledger.commitmentOf(1, 1, signer(0), MODEL, update(0), SALT);
-        IFedLedger.ContentRef memory changed = update(0);
-        _differ(
-            base, ledger.commitmentOf(2 + uint256(other), 1, signer(0), MODEL, update(0), SALT), other != ~bytes32(0)
-        );
+        address sender = address(bytes20(other));
+        uint256 task = uint256(other);
+        _differ(base, ledger.commitmentOf(task, 1, signer(0), MODEL, update(0), SALT), task != 1);
         _differ(base, ledger.commitmentOf(1, round, signer(0), MODEL, update(0), SALT), round != 1);
-        _differ(base, ledger.commitmentOf(1, 1, address(bytes20(other)), MODEL, update(0), SALT), true);
-        _differ(base, ledger.commitmentOf(1, 1, signer(0), other, update(0), SALT), true);
-        _differ(base, ledger.commitmentOf(1, 1, signer(0), MODEL, update(0), other), true);
-        changed.length = length;
+        _differ(base, ledger.commitmentOf(1, 1, sender, MODEL, update(0), SALT), sender != signer(0));
+        _differ(base, ledger.commitmentOf(1, 1, signer(0), other, update(0), SALT), other != MODEL);
+        _differ(base, ledger.commitmentOf(1, 1, signer(0), MODEL, update(0), other), other != SALT);
+        IFedLedger.ContentRef memory changed = IFedLedger.ContentRef(update(0).digest, length);
         _differ(base, ledger.commitmentOf(1, 1, signer(0), MODEL, changed, SALT), length != 100);
-        changed = update(0);
-        changed.digest = other;
-        _differ(base, ledger.commitmentOf(1, 1, signer(0), MODEL, changed, SALT), true);
+        changed = IFedLedger.ContentRef(other, 100);
+        _differ(base, ledger.commitmentOf(1, 1, signer(0), MODEL, changed, SALT), other != update(0).digest);
     }
 
     /// @dev Anybody may be absent, late, refused or accepted with any pay: what comes in goes out again, to the wei.
@@ -756,7 +754,7 @@ contract RoundTest is Fixture {
             spent += shares[i];
             if (deed > 0) commit(_task, 1, i);
         }
-        pass(10);
+        if (ledger.phase(_task) == IFedLedger.Phase.Committing) pass(10);
         for (uint256 i = 0; i < 4; ++i) {
             if (verdicts[i] == 1 || verdicts[i] > 3) reveal(_task, 1, i);
         }

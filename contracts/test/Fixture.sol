@@ -81,7 +81,7 @@ abstract contract Fixture {
 
     function setUpLedger() internal {
         vm.warp(START);
-        ledger = new FedLedger(STAKE, EXIT_DELAY);
+        ledger = FedLedger(vm.deployCode("FedLedger.sol:FedLedger", abi.encode(STAKE, EXIT_DELAY)));
         vm.deal(PUBLISHER, 1000 ether);
         vm.deal(AGGREGATOR, 1000 ether);
         vm.deal(OUTSIDER, 1000 ether);

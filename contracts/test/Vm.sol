@@ -8,6 +8,8 @@ interface Vm {
     function getBlockTimestamp() external view returns (uint256);
     function prank(address sender) external;
     function deal(address account, uint256 balance) external;
+    /// @dev Unlike `new`, does not compile the contract once more into each test.
+    function deployCode(string calldata artifact, bytes calldata arguments) external returns (address);
     function expectRevert(bytes calldata data) external;
 }
 

@@ -61,6 +61,6 @@ def _address(process: subprocess.Popen[bytes], log: Path, patience: float) -> st
         text = log.read_text()
         found = re.search(r"HTTP API listening on (\S+)", text)
         if found and "Daemon is ready" in text:
-            return found[1].removesuffix("/http") + "/http"
+            return found[1]
         time.sleep(0.1)
     raise RuntimeError(f"The IPFS daemon did not start:\n{log.read_text()}")

@@ -1,7 +1,7 @@
 """Detectors: which updates to refuse, from posted measurements and exact inner products.
 
-A detector sees neither who sent an update nor what anybody intends: only how the update changes the held-out
-loss, and where it points. Its thresholds compare an update with the others of its round, so one setting serves
+A detector sees how an update changes the held-out loss, where it points, and what the ledger remembers of its
+sender; never who intends what. Its thresholds compare an update with the others of its round, so one setting serves
 early rounds, in which losses are large, and late ones.
 """
 
@@ -15,8 +15,12 @@ from typing import Protocol
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.parameters import build, real
 from fedledger.protocol.registry import Registry
+from fedledger.protocol.reputation import PPM
 from fedledger.protocol.spec import Method
 from fedledger.protocol.verdicts import Verdict
+
+MAX_TRUST = 2.5
+"""A good name is worth this much, not more: an attacker may earn one first."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class Evidences:
         Measurement of the round's base model.
     measured
         Measurement of base + update, one an update.
+    reputations
+        What the ledger held of each sender when the round was opened, in parts per million.
     gram
         Exact inner products of the n updates, followed by the robust centre (their coordinate-wise median) and the
         step of the last round: (n + 2) × (n + 2) integers.
@@ -52,6 +58,7 @@ class Evidences:
 
     base: Measurement
     measured: Sequence[Measurement]
+    reputations: Sequence[int]
     gram: Sequence[Sequence[int]]
 
     @property
@@ -77,6 +84,14 @@ class Evidences:
     def harm(self, i: int) -> int:
         """Rise of the held-out loss by update i, in micro-nats."""
         return self.measured[i].loss - self.base.loss
+
+    def trust(self, i: int) -> float:
+        """Odds of reputation to its lack, at most ``MAX_TRUST``; 1 for a newcomer."""
+        return min(MAX_TRUST, self.reputations[i] / max(1, PPM - self.reputations[i]))
+
+    def harmless(self, i: int, factor: float) -> float:
+        """Harm that update i may do: ``factor`` times the typical change, times the trust in its sender."""
+        return factor * self.trust(i) * self.typical_change()
 
     def typical_change(self) -> float:
         """Median over the updates of the absolute change of the held-out loss, in micro-nats."""
@@ -104,18 +119,20 @@ class HeldOut:
     Parameters
     ----------
     factor
-        How many times the typical change of the round's updates.
+        How many times the typical change of the round's updates, for a newcomer; reputation scales it.
     """
 
-    factor: float = 8.0
+    factor: float = 4.0
     verdict = Verdict.HELD_OUT
 
     def __post_init__(self) -> None:
         real("factor", self.factor, 0.0, above=True)
 
     def __call__(self, seen: Evidences) -> list[bool]:
-        limit = self.factor * seen.typical_change()
-        return [seen.harm(i) > limit and seen.measured[i].correct < seen.base.correct for i in range(seen.count)]
+        return [
+            seen.harm(i) > seen.harmless(i, self.factor) and seen.measured[i].correct < seen.base.correct
+            for i in range(seen.count)
+        ]
 
 
 @DETECTORS.register("cosine@1")
@@ -134,8 +151,8 @@ class Opposed:
         Harm, as a multiple of the typical change.
     """
 
-    threshold: float = -0.1
-    factor: float = 2.0
+    threshold: float = 0.0
+    factor: float = 1.0
     verdict = Verdict.COSINE
 
     def __post_init__(self) -> None:
@@ -144,8 +161,10 @@ class Opposed:
             raise ConfigError(f"threshold is {self.threshold}, not a cosine.", "Give a number from -1 to 1.")
 
     def __call__(self, seen: Evidences) -> list[bool]:
-        limit = self.factor * seen.typical_change()
-        return [seen.harm(i) > limit and seen.cosine(i, seen.centre) < self.threshold for i in range(seen.count)]
+        return [
+            seen.harm(i) > seen.harmless(i, self.factor) and seen.cosine(i, seen.centre) < self.threshold
+            for i in range(seen.count)
+        ]
 
 
 @DETECTORS.register("norm@1")

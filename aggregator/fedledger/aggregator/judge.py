@@ -226,10 +226,11 @@ class _State:
 
 def _look(base: Measurement, valid: Sequence[_Row], deltas: Int64, previous: Int64) -> Evidences:
     measured = [row.measurement for row in valid if row.measurement is not None]
+    reputations = [row.seat.evidence.reputation for row in valid]
     if not valid:
-        return Evidences(base, measured, [])
+        return Evidences(base, measured, reputations, [])
     centre = aggregate(CENTRE, deltas, [1] * len(deltas), unit=1).delta
-    return Evidences(base, measured, gram(np.vstack([deltas, centre, previous])))
+    return Evidences(base, measured, reputations, gram(np.vstack([deltas, centre, previous])))
 
 
 def _weights(rows: Sequence[_Row], gate: int) -> list[int]:

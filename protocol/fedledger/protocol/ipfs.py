@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Any
@@ -51,6 +52,8 @@ class IpfsStore:
         import ipfshttpclient
         import requests
 
+        # ipfshttpclient hands urllib3 an argument that it no longer needs; nothing a user could mend.
+        warnings.filterwarnings("ignore", "The 'strict' parameter", FutureWarning)
         self.where = where
         self._errors: Any = ipfshttpclient.exceptions
         # ipfshttpclient maps the errors of a request, but not those in the middle of its answer.
@@ -143,7 +146,8 @@ class IpfsStore:
                 f"{ref.cid} could not be fetched through {self.where}: {error}.",
                 "Ask whoever pins it to go online, then resume.",
             ) from error
-        except self._errors.Error as error:
+        except (self._errors.Error, AssertionError, LookupError, TypeError) as error:
+            # The last three are what ipfshttpclient makes of JSON from something that is no daemon.
             raise self._fault(error) from error
 
     def _fault(self, error: Exception) -> StoreError:
