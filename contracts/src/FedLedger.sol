@@ -433,26 +433,38 @@ contract FedLedger is Registry {
             uint256 slot = verdictWords[i] >> 64;
             if (i > 0 && slot <= verdictWords[i - 1] >> 64) revert SlotsNotAscending();
             if (slot > type(uint32).max / LANES) revert SlotsNotAscending();
-            uint256 word = slot / SLOTS_PER_WORD;
-            uint256 shift = (slot % SLOTS_PER_WORD) * LANES;
-            uint256 selected = (_selected[task_][round_][word] >> shift) & 0xff;
-            uint256 committed = (_committed[task_][round_][word] >> shift) & 0xff;
-            uint256 revealed = (_revealed[task_][round_][word] >> shift) & 0xff;
-            for (uint256 lane = 0; lane < LANES; ++lane) {
-                uint256 verdict = (verdictWords[i] >> (LANES * lane)) & 0xff;
-                uint256 share = (shareWords[i] >> (LANE_BITS * lane)) & type(uint32).max;
-                uint256 bit = 1 << lane;
-                uint32 id = uint32(slot * LANES + lane);
-                if (!_follows(verdict, selected & bit != 0, committed & bit != 0, revealed & bit != 0)) {
-                    revert WrongVerdict(id, verdict);
-                }
-                if (share != 0 && verdict != Verdicts.ACCEPTED) revert PayWithoutAcceptance(id);
-                if (verdict != 0) ++judged;
-                units += share;
-            }
+            (uint256 present, uint256 paid) = _checkSlot(task_, round_, slot, verdictWords[i], shareWords[i]);
+            judged += present;
+            units += paid;
         }
         if (judged != r.selected) revert NotEverybodyJudged(judged, r.selected);
         if (units > limit) revert PayOverBudget(units, limit);
+    }
+
+    function _checkSlot(uint256 task_, uint32 round_, uint256 slot, uint256 verdicts, uint256 shares)
+        private
+        view
+        returns (uint256 judged, uint256 units)
+    {
+        uint256 selected = _eight(_selected[task_][round_], slot);
+        uint256 committed = _eight(_committed[task_][round_], slot);
+        uint256 revealed = _eight(_revealed[task_][round_], slot);
+        for (uint256 lane = 0; lane < LANES; ++lane) {
+            uint256 verdict = (verdicts >> (LANES * lane)) & 0xff;
+            uint256 share = (shares >> (LANE_BITS * lane)) & type(uint32).max;
+            uint256 bit = 1 << lane;
+            if (!_follows(verdict, selected & bit != 0, committed & bit != 0, revealed & bit != 0)) {
+                revert WrongVerdict(uint32(slot * LANES + lane), verdict);
+            }
+            if (share != 0 && verdict != Verdicts.ACCEPTED) revert PayWithoutAcceptance(uint32(slot * LANES + lane));
+            if (verdict != 0) ++judged;
+            units += share;
+        }
+    }
+
+    /// @dev The eight bits of a slot's participants.
+    function _eight(mapping(uint256 word => uint256) storage bits, uint256 slot) private view returns (uint256) {
+        return (bits[slot / SLOTS_PER_WORD] >> ((slot % SLOTS_PER_WORD) * LANES)) & 0xff;
     }
 
     function _follows(uint256 verdict, bool selected, bool committed, bool revealed) private pure returns (bool) {

@@ -180,14 +180,14 @@ class _Row:
         update = self.seat.update
         return {
             "participant": self.seat.owner,
-            "update": None if update is None else Ref.of(update).model_dump(),
+            "update": None if update is None else {"cid": update.cid, "length": _number(update.length)},
             "verdict": self.verdict.label,
             "detail": self.detail,
             "reputation": self.seat.evidence.reputation,
             "examples": 0 if self.valid is None else self.valid.examples,
             "measurement": None if self.measurement is None else _shown(self.measurement),
             "weight": self.weight,
-            "score": self.score if self.score < 2**53 else str(self.score),
+            "score": _number(self.score),
             "share": self.share,
         }
 
@@ -255,6 +255,11 @@ def _aggregate(spec: TaskSpec, deltas: Int64, weights: Sequence[int], previous: 
 
 def _stack(deltas: Sequence[Int64], dimension: int) -> Int64:
     return np.vstack(deltas) if deltas else np.zeros((0, dimension), np.int64)
+
+
+def _number(value: int) -> int | str:
+    """Return a whole number as canonical JSON holds it: as text where a double could not."""
+    return value if value < 2**53 else str(value)
 
 
 def _shown(measurement: Measurement) -> dict[str, int]:

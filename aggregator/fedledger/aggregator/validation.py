@@ -104,7 +104,8 @@ def validate(data: bytes, expected: Expected, owner: str, signer: str) -> ValidU
     vector = delta.astype(np.float32, copy=False)
     if not np.isfinite(vector).all():
         raise UpdateRefusedError(Verdict.NOT_FINITE, "a coordinate is not a finite number")
-    if np.abs(vector).max(initial=0.0) > expected.spec.fixed_point.bound:
+    # As a double: NumPy would round the bound to the vector's float32.
+    if float(np.abs(vector).max(initial=0.0)) > expected.spec.fixed_point.bound:
         raise UpdateRefusedError(Verdict.OUT_OF_RANGE, f"a coordinate is beyond ±{expected.spec.fixed_point.bound}")
     examples = min(header.examples, expected.spec.limits.max_examples)
     return ValidUpdate(expected.fixed_point.quantise(vector), examples)

@@ -18,11 +18,11 @@ def encode(document: Any) -> bytes:
     Raises
     ------
     ConfigError
-        If the document holds something JSON cannot: NaN, an infinity, or an integer beyond 2^53.
+        If the document holds something JSON cannot: NaN, an infinity, an integer beyond 2^53, a lone surrogate.
     """
     try:
         return rfc8785.dumps(document)
-    except rfc8785.CanonicalizationError as error:
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
         raise ConfigError(f"The document has no canonical form: {error}.") from error
 
 

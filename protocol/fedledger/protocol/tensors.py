@@ -17,6 +17,7 @@ DTYPES: dict[str, np.dtype[np.generic]] = {"F32": np.dtype("<f4"), "I64": np.dty
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 MAX_HEADER_BYTES = 1024 * 1024
 MAX_RANK = 8
+_RESERVED = "__metadata__"
 
 
 class TensorFormatError(ValueError):
@@ -35,11 +36,15 @@ def encode(tensors: Mapping[str, NDArray[np.generic]]) -> bytes:
     ------
     TypeError
         If a tensor has another dtype.
+    ValueError
+        If a tensor has more than 8 axes or the name that the format reserves.
     """
     header: dict[str, object] = {}
     parts: list[bytes] = []
     offset = 0
     for name in sorted(tensors):
+        if np.ndim(tensors[name]) > MAX_RANK or name == _RESERVED:
+            raise ValueError(f"tensor {name!r} has more than {MAX_RANK} axes or a reserved name")
         array = np.ascontiguousarray(tensors[name])
         dtype = array.dtype.newbyteorder("<")
         if dtype not in NAMES:
@@ -104,11 +109,16 @@ def _header_bytes(header: Mapping[str, object]) -> bytes:
 
 
 def _dtype_and_shape(name: str, entry: object) -> tuple[np.dtype[np.generic], tuple[int, ...]]:
+    if name == _RESERVED:
+        raise TensorFormatError("metadata are not allowed")
     if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str) or entry["dtype"] not in DTYPES:
         raise TensorFormatError(f"tensor {name!r} has no dtype that is allowed")
     shape = entry.get("shape")
     if not isinstance(shape, list) or len(shape) > MAX_RANK:
         raise TensorFormatError(f"tensor {name!r} has no shape")
     if not all(type(extent) is int and 0 <= extent < 2**40 for extent in shape):
+        raise TensorFormatError(f"tensor {name!r} has an impossible shape")
+    # NumPy refuses such shapes even where another axis is empty.
+    if prod(extent or 1 for extent in shape) >= 2**48:
         raise TensorFormatError(f"tensor {name!r} has an impossible shape")
     return DTYPES[entry["dtype"]], tuple(shape)

@@ -28,7 +28,10 @@ _Digest = Field(pattern="^[0-9a-f]{64}$")
 
 
 class UpdateRefusedError(ValueError):
-    """An update that must be refused; carries the verdict."""
+    """An update that must be refused; carries the verdict.
+
+    The detail enters the report, so it may not depend on a library's wording, nor be as long as a stranger likes.
+    """
 
     def __init__(self, verdict: Verdict, detail: str) -> None:
         super().__init__(f"{verdict.label}: {detail}")
@@ -109,14 +112,14 @@ def decode(data: bytes) -> Update:
     try:
         header = UpdateHeader.model_validate(canonical.decode(bytes(view[start : start + length])))
     except (ValueError, ValidationError) as error:
-        raise UpdateRefusedError(Verdict.MALFORMED, f"the header is not valid: {_first_line(error)}") from error
+        raise UpdateRefusedError(Verdict.MALFORMED, "the header is not valid") from error
     payload = view[body:]
     if hashlib.sha256(payload).hexdigest() != header.payload:
         raise UpdateRefusedError(Verdict.BAD_DIGEST, "the payload is not the one that the header names")
     try:
         vectors = tensors.decode(payload)
     except tensors.TensorFormatError as error:
-        raise UpdateRefusedError(Verdict.MALFORMED, str(error)) from error
+        raise UpdateRefusedError(Verdict.MALFORMED, "the payload is no canonical tensor file") from error
     if sorted(vectors) != header.vectors:
         raise UpdateRefusedError(Verdict.MALFORMED, "the vectors are not those that the header names")
     return Update(header, bytes(view[start + length : body]), vectors)
@@ -131,10 +134,3 @@ def _message(header: UpdateHeader) -> SignableMessage:
         bytes.fromhex(header.payload),
         hashlib.sha256(canonical.encode(header.model_dump())).digest(),
     )
-
-
-def _first_line(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_context=False)[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return str(error).splitlines()[0]
