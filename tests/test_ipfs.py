@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import ipfshttpclient
 import pytest
 
-from fedledger.protocol.cid import MIB, ContentRef
+from fedledger.protocol.cid import MIB, ContentRef, Profile, cid_bytes, unixfs_root
 from fedledger.protocol.errors import ContentCorruptError, ContentUnavailableError, StoreError
 from fedledger.protocol.ipfs import IpfsStore
 from fedledger.protocol.store import ContentStore, LocalStore, open_store
@@ -66,6 +67,20 @@ def test_the_daemon_gives_the_same_cid_and_bytes(store: ContentStore, length: in
     assert ref == store.put(data) == ContentRef.of(data)
     assert store.get(ref, limit=length) == data
     assert store.has(ref)
+
+
+@pytest.mark.parametrize("profile", [Profile(1, 64, 174, raw_leaves=True), Profile(0, 64, 174, raw_leaves=False)])
+@pytest.mark.parametrize("chunks", [174, 175, 2 * 174 + 1])
+def test_the_daemon_builds_the_same_deep_tree(daemon: str, profile: Profile, chunks: int) -> None:
+    # js-ipfs has 174 links a node; chunks of 64 bytes reach the second level cheaply.
+    data = b"".join(i.to_bytes(64, "big") for i in range(chunks))
+    options = {
+        "cid-version": str(profile.version),
+        "raw-leaves": str(profile.raw_leaves).lower(),
+        "chunker": f"size-{profile.chunk}",
+    }
+    added = ipfshttpclient.Client(daemon, timeout=60.0).add_bytes(data, opts=options)
+    assert unixfs_root(data, profile) == cid_bytes(added)
 
 
 def test_pins_come_and_go(store: ContentStore) -> None:

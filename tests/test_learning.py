@@ -305,7 +305,7 @@ class TestIdx:
 
     def test_plain_and_gzipped_files_load_alike(self, tmp_path):
         images, labels = self.images()
-        (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images)))
+        (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images), mtime=0))
         (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx(labels))
         found = load_dataset("mnist_idx@1", {"folder": str(tmp_path)})
         assert found.inputs.shape == (6, 1, 4, 5)
@@ -330,8 +330,8 @@ class TestIdx:
             struct.pack(">HBBI", 0, 8, 1, 3) + b"abcd",
             struct.pack(">HBBI", 0, 0x0D, 1, 1) + b"abcd",
             b"\0\0\x08\xff" + b"\0" * 64,
-            gzip.compress(idx(np.zeros(1000, np.uint8)))[:-9],
-            gzip.compress(idx(np.zeros(5, np.uint8)) + b"\0" * 10**6),
+            gzip.compress(idx(np.zeros(1000, np.uint8)), mtime=0)[:-9],
+            gzip.compress(idx(np.zeros(5, np.uint8)) + b"\0" * 10**6, mtime=0),
             b"\x1f\x8b" + b"\xff" * 30,
         ],
     )

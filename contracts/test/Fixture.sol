@@ -81,10 +81,20 @@ abstract contract Fixture {
 
     function setUpLedger() internal {
         vm.warp(START);
-        ledger = FedLedger(vm.deployCode("FedLedger.sol:FedLedger", abi.encode(STAKE, EXIT_DELAY)));
+        ledger = FedLedger(_deploy());
         vm.deal(PUBLISHER, 1000 ether);
         vm.deal(AGGREGATOR, 1000 ether);
         vm.deal(OUTSIDER, 1000 ether);
+    }
+
+    /// @dev The code that is shipped, not what this run compiled; another test compares it with the sources.
+    function _deploy() private returns (address deployed) {
+        string memory artifact = vm.readFile("contracts/fedledger/contracts/artifacts/FedLedger.json");
+        bytes memory code = vm.parseJsonBytes(artifact, ".bytecode");
+        code = bytes.concat(code, abi.encode(STAKE, EXIT_DELAY));
+        assembly ("memory-safe") {
+            deployed := create(0, add(code, 32), mload(code))
+        }
     }
 
     function register(uint256 count) internal {

@@ -238,13 +238,20 @@ contract InvariantTest is Fixture {
         targets[0] = address(_handler);
     }
 
+    /// @dev One invariant, so that one campaign checks it all.
+    function invariant_ledger_isSolventFairAndOrdered() public view {
+        _checkMoney();
+        _checkPay();
+        _checkRounds();
+    }
+
     /// @dev Every wei has one owner: a stake, a free balance, a bond, a task's escrow or an unpaid credit.
-    function invariant_money_isAccountedForToTheWei() public view {
+    function _checkMoney() private view {
         eq(address(ledger).balance, _stakes() + _free() + _handler.bonds() + _escrows() + _credits(), "balance");
     }
 
     /// @dev What a participant was paid and is owed is what its settled rounds gave it, once.
-    function invariant_pay_isCreditedOnceAndPaidOnce() public view {
+    function _checkPay() private view {
         for (uint256 i = 0; i < _participants; ++i) {
             uint256 units;
             uint256 owed;
@@ -256,7 +263,7 @@ contract InvariantTest is Fixture {
         }
     }
 
-    function invariant_rounds_stayWithinBudgetAndOrder() public view {
+    function _checkRounds() private view {
         for (uint256 task = 1; task <= ledger.taskCount(); ++task) {
             IFedLedger.Task memory t = ledger.task(task);
             _atMost(t.settledRounds, t.params.rounds, "settled rounds");

@@ -8,8 +8,14 @@ interface Vm {
     function getBlockTimestamp() external view returns (uint256);
     function prank(address sender) external;
     function deal(address account, uint256 balance) external;
-    /// @dev Unlike `new`, does not compile the contract once more into each test.
-    function deployCode(string calldata artifact, bytes calldata arguments) external returns (address);
+    function readFile(string calldata path) external view returns (string memory);
+    function parseJsonBytes(string calldata json, string calldata key) external pure returns (bytes memory);
+    function chainId(uint256 id) external;
+    function snapshotState() external returns (uint256);
+    function revertToState(uint256 state) external returns (bool);
+    /// @dev Forgets which slots are warm, as between transactions.
+    function cool(address target) external;
+    function snapshotGasLastCall(string calldata group, string calldata name) external returns (uint256);
     function expectRevert(bytes calldata data) external;
 }
 

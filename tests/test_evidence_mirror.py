@@ -1,0 +1,95 @@
+"""The Python mirror of the reputation arithmetic against the ledger's own library, run in an EVM."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from eth_abi.abi import decode, encode
+from eth_utils.crypto import keccak
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyrevm import EVM
+
+from fedledger.protocol.reputation import Evidence
+from fedledger.protocol.verdicts import Verdict
+
+ROOT = Path(__file__).resolve().parents[1]
+HARNESS = """
+pragma solidity ^0.8.28;
+import {Evidence} from "contracts/src/Evidence.sol";
+contract Harness {
+    function afterVerdict(uint256 lane, uint256 verdict) external pure returns (uint256) {
+        return Evidence.afterVerdict(lane, verdict);
+    }
+    function opinion(uint256 lane) external pure returns (uint256, uint256, uint256, uint256) {
+        return Evidence.opinion(lane);
+    }
+}
+"""
+SENDER = "0x" + "11" * 20
+Call = Callable[..., tuple[int, ...]]
+
+lanes = st.integers(0, 2**32 - 1)
+verdicts = st.sampled_from([verdict for verdict in Verdict if verdict is not Verdict.NONE])
+
+
+@pytest.fixture(scope="module")
+def call() -> Call:
+    library = (ROOT / "contracts" / "src" / "Evidence.sol").read_text()
+    document = {
+        "language": "Solidity",
+        "sources": {"Harness.sol": {"content": HARNESS}, "contracts/src/Evidence.sol": {"content": library}},
+        "settings": {
+            "evmVersion": "shanghai",
+            "outputSelection": {"Harness.sol": {"Harness": ["evm.bytecode.object"]}},
+        },
+    }
+    compiler = [str(ROOT / "contracts" / "tools" / "solc"), "--standard-json"]
+    done = subprocess.run(compiler, input=json.dumps(document), capture_output=True, text=True, check=True)
+    bytecode = json.loads(done.stdout)["contracts"]["Harness.sol"]["Harness"]["evm"]["bytecode"]["object"]
+    evm = EVM()
+    harness = evm.deploy(SENDER, bytes.fromhex(bytecode))
+
+    def run(name: str, *arguments: int) -> tuple[int, ...]:
+        types = ["uint256"] * len(arguments)
+        data = keccak(text=f"{name}({','.join(types)})")[:4] + encode(types, arguments)
+        found = evm.message_call(SENDER, harness, calldata=data)
+        return decode(["uint256"] * (len(found) // 32), found)
+
+    return run
+
+
+@settings(max_examples=60, deadline=None)
+@given(history=st.lists(verdicts, max_size=80))
+def test_histories_leave_the_same_bits(call: Call, history: list[Verdict]) -> None:
+    evidence = Evidence()
+    for verdict in history:
+        (lane,) = call("afterVerdict", evidence.pack(), int(verdict))
+        evidence = evidence.after(verdict)
+        assert evidence.pack() == lane
+
+
+@settings(max_examples=400, deadline=None)
+@given(lane=lanes, verdict=verdicts)
+def test_any_lane_moves_alike(call: Call, lane: int, verdict: Verdict) -> None:
+    assert call("afterVerdict", lane, int(verdict)) == (Evidence.unpack(lane).after(verdict).pack(),)
+
+
+@settings(max_examples=400, deadline=None)
+@given(lane=lanes)
+def test_any_lane_gives_the_same_opinion(call: Call, lane: int) -> None:
+    opinion = Evidence.unpack(lane).opinion
+    expected = (opinion.belief, opinion.disbelief, opinion.uncertainty, opinion.reputation)
+    assert call("opinion", lane) == expected
+
+
+@pytest.mark.parametrize("verdict", [verdict for verdict in Verdict if verdict is not Verdict.NONE])
+def test_repeated_verdicts_saturate_alike(call: Call, verdict: Verdict) -> None:
+    evidence, lane = Evidence(), 0
+    for _ in range(200):
+        evidence = evidence.after(verdict)
+        (lane,) = call("afterVerdict", lane, int(verdict))
+    assert evidence.pack() == lane
+    assert evidence == evidence.after(verdict)
