@@ -111,6 +111,18 @@ def test_gram_of_extreme_values_over_many_columns(monkeypatch: pytest.MonkeyPatc
     assert accumulator.result() == [[d * a * b for b in entries] for a in entries]
 
 
+def test_gram_of_odd_limbs_over_more_columns_than_a_double_can_add() -> None:
+    d, odd = 30_011, (((1 << 19) - 1) << 21) + (1 << 20) - 1  # both limbs odd and at their largest
+    rows = np.array([[odd], [-odd]], np.int64) * np.ones(d, np.int64)
+    assert gram(rows) == [[d * odd * odd, -d * odd * odd], [-d * odd * odd, d * odd * odd]]
+
+
+def test_gram_of_more_columns_than_int64_can_add() -> None:
+    d, worst = 1 << 23, (1 << 40) - (1 << 20)
+    block = np.full((1, 1 << 16), worst, np.int64)
+    assert gram(block for _ in range(d >> 16)) == [[d * worst * worst]]
+
+
 @given(matrices(), st.data())
 def test_small_product_is_that_of_python_integers(rows: np.ndarray, data: st.DataObject) -> None:
     n = len(rows)

@@ -88,6 +88,24 @@ def test_median_of_an_even_number_is_the_mean_of_the_middle_two() -> None:
     assert run("median@1", rows).delta.tolist() == [2]  # 2.5 goes to the even 2
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 8))
+def test_krum_scores_are_over_n_minus_f_minus_2_others(seed: int, m: int) -> None:
+    """Against the definition in Python integers, on a small grid where scores often tie."""
+    n, f = 9, 2
+    rows = np.random.default_rng(seed).integers(-3, 4, (n, 2))
+    scores = []
+    for i in range(n):
+        others = [
+            sum((int(a) - int(b)) ** 2 for a, b in zip(rows[i], rows[j], strict=True)) for j in range(n) if j != i
+        ]
+        scores.append(sum(sorted(others)[: n - f - 2]))
+    selected = sorted(sorted(range(n), key=lambda i: (scores[i], i))[:m])
+    outcome = run("multi_krum@1", rows, f=f, params={"m": m})
+    assert outcome.diagnostics["selected"] == selected
+    assert (outcome.delta == np.rint(rows[selected].sum(axis=0) / m)).all()
+
+
 def test_geometric_median_honours_weights() -> None:
     rows = fixed([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [2.0, 2.0]])
     repeated = np.concatenate([rows[:1], rows[:1], rows[:1], rows[1:]])
@@ -158,10 +176,13 @@ def test_order_blocks_and_known_products_do_not_matter(name: str, mix: int | Non
 def test_a_row_without_weight_takes_no_part(name: str, mix: int | None) -> None:
     rows = hostile(3, 8, 2)
     spoilt = np.insert(rows, 4, LIMIT, axis=0)
-    without = run(name, rows, mix=mix)
-    outcome = run(name, spoilt, mix=mix, weights=[1, 1, 1, 1, 0, 1, 1, 1, 1])
-    assert (outcome.delta == without.delta).all()
-    assert outcome.diagnostics["rows"] == [0, 1, 2, 3, 5, 6, 7, 8]
+    previous = rows[0] // 2
+    without = run(name, rows, mix=mix, previous=previous)
+    for known in (None, gram(np.vstack([spoilt, previous]))):
+        weights = [1, 1, 1, 1, 0, 1, 1, 1, 1]
+        outcome = run(name, spoilt, mix=mix, weights=weights, previous=previous, gram=known)
+        assert (outcome.delta == without.delta).all()
+        assert outcome.diagnostics["rows"] == [0, 1, 2, 3, 5, 6, 7, 8]
 
 
 @pytest.mark.parametrize("name", ["mean@1", "median@1", "trimmed_mean@1", "multi_krum@1"])

@@ -17,6 +17,7 @@ from hexbytes import HexBytes
 from fedledger.contracts.client import Ledger
 from fedledger.contracts.history import History
 from fedledger.ledger_tools.deploy import Deployment
+from fedledger.protocol import canonical
 from fedledger.protocol.errors import ConfigError
 
 EXPORT_VERSION = 1
@@ -92,7 +93,7 @@ class LedgerExport:
         """
         try:
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            head, *blocks, end = (json.loads(line) for line in lines)
+            head, *blocks, end = (canonical.parse(line) for line in lines)
             digest = hashlib.sha256("".join(lines[:-1]).encode()).hexdigest()
             if end != {"sha256": digest}:
                 raise ValueError(f"its lines have digest {digest}, it says {end.get('sha256')}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import rfc8785
@@ -10,6 +11,7 @@ import rfc8785
 from fedledger.protocol.errors import ConfigError
 
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
+MAX_DEPTH = 64
 
 
 def encode(document: Any) -> bytes:
@@ -37,13 +39,31 @@ def decode(data: bytes, limit: int = MAX_DOCUMENT_BYTES) -> Any:
     if len(data) > limit:
         raise ValueError(f"the document has {len(data)} bytes, the limit is {limit}")
     try:
-        document = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+        document = parse(data.decode("utf-8"))
         canonical = rfc8785.dumps(document)
-    except (UnicodeDecodeError, RecursionError, rfc8785.CanonicalizationError) as error:
+    except (UnicodeDecodeError, rfc8785.CanonicalizationError) as error:
         raise ValueError(f"not canonical JSON: {error}") from error
     if canonical != data:
         raise ValueError("not canonical JSON: the same document has other canonical bytes")
     return document
+
+
+def parse(text: str) -> Any:
+    """Return the value of a stranger's JSON text.
+
+    Raises
+    ------
+    ValueError
+        If it is not JSON, or is nested deeper than ``MAX_DEPTH``.
+    """
+    # Python's parser recurses, and where a library has raised the recursion limit a deep text overflows the stack.
+    outside = "".join(text.replace("\\\\", "").replace('\\"', "").split('"')[::2])
+    depth = 0
+    for bracket in re.finditer(r"[][{}]", outside):
+        depth += 1 if bracket[0] in "[{" else -1
+        if depth > MAX_DEPTH:
+            raise ValueError(f"nested deeper than {MAX_DEPTH}")
+    return json.loads(text, parse_constant=_refuse_constant)
 
 
 def _refuse_constant(name: str) -> float:

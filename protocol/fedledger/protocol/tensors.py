@@ -13,6 +13,8 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from fedledger.protocol import canonical
+
 DTYPES: dict[str, np.dtype[np.generic]] = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8"), "U8": np.dtype("<u1")}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 MAX_HEADER_BYTES = 1024 * 1024
@@ -73,27 +75,27 @@ def decode(data: bytes | memoryview) -> dict[str, NDArray[np.generic]]:
         raise TensorFormatError(f"the header claims {length} bytes")
     raw = bytes(view[8 : 8 + length])
     try:
-        header = json.loads(raw.decode("ascii"))
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        header = canonical.parse(raw.decode("ascii"))
+    except ValueError as error:
         raise TensorFormatError(f"the header is not JSON: {error}") from error
     if not isinstance(header, dict):
         raise TensorFormatError("the header is not an object")
     tensors: dict[str, NDArray[np.generic]] = {}
-    canonical: dict[str, object] = {}
+    rewritten: dict[str, object] = {}
     offset = 8 + length
     for name, entry in header.items():
         dtype, shape = _dtype_and_shape(name, entry)
         size = prod(shape) * dtype.itemsize
         if offset + size > len(view):
             raise TensorFormatError(f"tensor {name!r} ends after the file")
-        canonical[name] = _entry(NAMES[dtype], shape, offset - 8 - length, size)
+        rewritten[name] = _entry(NAMES[dtype], shape, offset - 8 - length, size)
         array = np.frombuffer(view[offset : offset + size], dtype=dtype).reshape(shape)
         array.flags.writeable = False
         tensors[name] = array
         offset += size
     if offset != len(view):
         raise TensorFormatError(f"{len(view) - offset} bytes follow the last tensor")
-    if list(header) != sorted(header) or _header_bytes(canonical) != bytes(view[: 8 + length]):
+    if list(header) != sorted(header) or _header_bytes(rewritten) != bytes(view[: 8 + length]):
         raise TensorFormatError("the header is not in canonical form")
     return tensors
 
