@@ -122,7 +122,7 @@ class HeldOut:
         How many times the typical change of the round's updates, for a newcomer; reputation scales it.
     """
 
-    factor: float = 4.0
+    factor: float = 6.0
     verdict = Verdict.HELD_OUT
 
     def __post_init__(self) -> None:
@@ -152,7 +152,7 @@ class Opposed:
     """
 
     threshold: float = 0.0
-    factor: float = 1.0
+    factor: float = 2.0
     verdict = Verdict.COSINE
 
     def __post_init__(self) -> None:

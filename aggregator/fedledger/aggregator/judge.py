@@ -25,8 +25,9 @@ from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.exact import gram
 from fedledger.protocol.model import ModelFile
 from fedledger.protocol.parameters import build
+from fedledger.protocol.reputation import PPM
 from fedledger.protocol.settlement import apportion
-from fedledger.protocol.spec import Method, Ref, TaskSpec
+from fedledger.protocol.spec import Method, Ref, ReputationSpec, TaskSpec
 from fedledger.protocol.update import UpdateRefusedError
 from fedledger.protocol.verdicts import Verdict
 
@@ -111,7 +112,7 @@ def judge(given: RoundInput, measure: Measurer) -> RoundOutcome:
     for row, verdict in zip(valid, detect(given.spec.detection, seen), strict=True):
         row.verdict = verdict
 
-    weights = _weights(valid, given.spec.reputation.gate)
+    weights = _weights(valid, given.seats, given.spec.reputation)
     delta, diagnostics = _aggregate(given.spec, deltas, weights, state.previous)
     optimiser = build(OPTIMISERS, given.spec.optimiser.method, given.spec.optimiser.params)
     step, moments = optimiser(delta, state.moments, 1 << fixed.fraction_bits)
@@ -233,8 +234,12 @@ def _look(base: Measurement, valid: Sequence[_Row], deltas: Int64, previous: Int
     return Evidences(base, measured, reputations, gram(np.vstack([deltas, centre, previous])))
 
 
-def _weights(rows: Sequence[_Row], gate: int) -> list[int]:
-    """Reputation times examples, scaled so that the largest is 2^20; 0 below the gate or if refused."""
+def _weights(rows: Sequence[_Row], seats: Sequence[Seat], rule: ReputationSpec) -> list[int]:
+    """Reputation times examples, scaled so that the largest is 2^20; 0 below a gate or if refused."""
+    ordered = sorted(seat.evidence.reputation for seat in seats)
+    # The upper median: integers need no rounding rule then.
+    typical = ordered[len(ordered) // 2] if ordered else 0
+    gate = max(rule.gate, typical * rule.relative_gate // PPM)
     raw = [
         row.seat.evidence.reputation * row.valid.examples
         if row.verdict is Verdict.ACCEPTED and row.valid is not None and row.seat.evidence.reputation >= gate

@@ -72,9 +72,12 @@ class Tolerance(Document):
 
 
 class ReputationSpec(Document):
-    """How the ledger's reputation enters a round."""
+    """How the ledger's reputation enters a round: below either gate an update weighs and earns nothing."""
 
-    gate: int = Field(400_000, ge=0, le=1_000_000, description="below it (ppm) an update weighs and earns nothing")
+    gate: int = Field(default=400_000, ge=0, le=1_000_000, description="reputation, ppm")
+    relative_gate: int = Field(
+        default=800_000, ge=0, le=1_000_000, description="ppm of the median reputation of the round's participants"
+    )
 
 
 class Stopping(Document):

@@ -1,0 +1,354 @@
+"""Whatever a participant sends, it is judged with a reason code and the round goes on without it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from eth_account import Account
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from fedledger.aggregator.detection import Measurement
+from fedledger.aggregator.judge import RoundInput, RoundOutcome, judge
+from fedledger.aggregator.rules.base import RULES
+from fedledger.aggregator.validation import Expected, fetch, validate
+from fedledger.contracts.history import Seat
+from fedledger.protocol import canonical, tensors
+from fedledger.protocol import update as wire
+from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.messages import sign
+from fedledger.protocol.model import ModelFile
+from fedledger.protocol.reputation import Evidence
+from fedledger.protocol.spec import FixedPointSpec, Limits, Method, Ref, TaskSpec
+from fedledger.protocol.store import LocalStore
+from fedledger.protocol.update import UpdateHeader, UpdateRefusedError
+from fedledger.protocol.verdicts import Verdict
+
+D = 5
+LIMIT = 2**21
+BOUND = 0.1  # not a float32
+SPEC = TaskSpec(
+    name="judged",
+    rounds=3,
+    initial_model=Ref.of(ContentRef.of(b"model")),
+    validation=Ref.of(ContentRef.of(b"validation")),
+    limits=Limits(max_update_bytes=LIMIT, max_examples=100),
+    fixed_point=FixedPointSpec(bound=BOUND),
+    contribution=Method(method="weight@1"),
+)
+BASE = ModelFile.of({"weight": np.linspace(-0.05, 0.05, D, dtype=np.float32)})
+BASE_REF = ContentRef.of(BASE.encode())
+KEYS = [hashlib.sha256(bytes([i])).digest() for i in range(4)]
+SIGNERS = [str(Account.from_key(key).address) for key in KEYS]
+OWNERS = [str(Account.from_key(hashlib.sha256(key).digest()).address) for key in KEYS]
+EXPECTED = Expected(SPEC, 2, BASE_REF.digest, D)
+UNITS = 1000
+
+
+def header(i: int = 0, **changes: object) -> UpdateHeader:
+    fields: dict[str, object] = {
+        "version": 1,
+        "codec": "dense",
+        "spec": SPEC.digest.hex(),
+        "round": EXPECTED.round,
+        "participant": OWNERS[i],
+        "base": BASE_REF.digest.hex(),
+        "examples": 10,
+        "steps": 1,
+        "vectors": ["delta"],
+        "payload": "0" * 64,
+    }
+    return UpdateHeader.model_construct(**{**fields, **changes})
+
+
+def delta(i: int = 0) -> np.ndarray:
+    return np.linspace(0.01, 0.02 + 0.01 * i, D, dtype=np.float32)
+
+
+def update(i: int = 0, vector: object = None, key: bytes | None = None, **changes: object) -> bytes:
+    vectors = {"delta": delta(i) if vector is None else np.asarray(vector)}
+    return wire.encode(header(i, **changes), vectors, key or KEYS[i])
+
+
+def framed(head: bytes, payload: bytes, signature: bytes = bytes(65)) -> bytes:
+    return b"FLU1" + len(head).to_bytes(4, "little") + head + signature + payload
+
+
+def payload_of(head: dict[str, object]) -> bytes:
+    raw = canonical.encode(head)
+    raw += b" " * (-len(raw) % 8)
+    return len(raw).to_bytes(8, "little") + raw
+
+
+def signed(payload: bytes, i: int = 0, **changes: object) -> bytes:
+    """An update with any payload, signed over its true digest."""
+    head = header(i, payload=hashlib.sha256(payload).hexdigest(), **changes)
+    return framed(canonical.encode(head.model_dump()), payload, sign(wire._message(head), KEYS[i]))
+
+
+def resigned(data: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    start = 8 + int.from_bytes(data[4:8], "little")
+    return data[:start] + change(data[start : start + 65]) + data[start + 65 :]
+
+
+def mirrored(signature: bytes) -> bytes:
+    """The other signature by the same key that the curve allows."""
+    order = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+    s = order - int.from_bytes(signature[32:64], "big")
+    return signature[:32] + s.to_bytes(32, "big") + bytes([55 - signature[64]])
+
+
+def with_one(value: float) -> np.ndarray:
+    return np.array([0.01, value, 0, 0, 0], np.float32)
+
+
+huge = {"a": {"dtype": "F32", "shape": [0, 2**39, 2**39], "data_offsets": [0, 0]}}
+bomb = {"delta": {"dtype": "F32", "shape": [2**39, 2**39], "data_offsets": [0, 2**40]}}
+deep = b"[" * 1_000_000
+CASES = {
+    "empty": (Verdict.MALFORMED, b""),
+    "magic alone": (Verdict.MALFORMED, b"FLU1"),
+    "another format": (Verdict.MALFORMED, b"\x80\x04\x95" + bytes(90)),
+    "truncated": (Verdict.MALFORMED, update()[:80]),
+    "header too long": (Verdict.MALFORMED, framed(b" " * 5000, b"")),
+    "header length lies": (Verdict.MALFORMED, b"FLU1" + b"\xff" * 4 + bytes(200)),
+    "header not JSON": (Verdict.MALFORMED, framed(b"{", b"")),
+    "header not canonical": (Verdict.MALFORMED, framed(b'{ "version":1}', b"")),
+    "header lacks fields": (Verdict.MALFORMED, framed(b"{}", b"")),
+    "header of another version": (Verdict.MALFORMED, update(version=2)),
+    "unknown codec": (Verdict.MALFORMED, update(codec="sparse")),
+    "unknown field": (Verdict.MALFORMED, framed(canonical.encode({**header().model_dump(), "more": 1}), b"")),
+    "examples as text": (Verdict.MALFORMED, update(examples="10")),
+    "negative examples": (Verdict.MALFORMED, update(examples=-1)),
+    "payload no tensors": (Verdict.MALFORMED, signed(b"not tensors")),
+    "payload claims memory": (Verdict.MALFORMED, signed(payload_of(bomb))),
+    "payload claims axes": (Verdict.MALFORMED, signed(payload_of(huge), vectors=["a"])),
+    "payload nests": (Verdict.MALFORMED, signed(len(deep).to_bytes(8, "little") + deep)),
+    "vectors unlike the header": (Verdict.MALFORMED, signed(tensors.encode({"other": delta()}))),
+    "payload of another update": (Verdict.BAD_DIGEST, update()[:-1] + b"\x00"),
+    "payload cut off": (Verdict.BAD_DIGEST, update()[:-4]),
+    "bytes appended": (Verdict.BAD_DIGEST, update() + b"\x00"),
+    "another participant": (Verdict.REPLAYED, update(1)),
+    "another round": (Verdict.REPLAYED, update(round=1)),
+    "another task": (Verdict.REPLAYED, update(spec="00" * 32)),
+    "owner not checksummed": (Verdict.REPLAYED, update(participant=OWNERS[0].lower())),
+    "another base": (Verdict.WRONG_BASE, update(base="00" * 32)),
+    "signed by another": (Verdict.BAD_SIGNATURE, update(key=KEYS[1])),
+    "signature zero": (Verdict.BAD_SIGNATURE, resigned(update(), lambda _: bytes(65))),
+    "signature malleable": (Verdict.BAD_SIGNATURE, resigned(update(), mirrored)),
+    "too few coordinates": (Verdict.WRONG_SHAPE, update(vector=delta()[:-1])),
+    "a matrix": (Verdict.WRONG_SHAPE, update(vector=delta()[None])),
+    "a scalar": (Verdict.WRONG_SHAPE, update(vector=np.float32(1))),
+    "integers": (Verdict.WRONG_SHAPE, update(vector=np.zeros(D, np.int64))),
+    "bytes": (Verdict.WRONG_SHAPE, update(vector=np.zeros(D, np.uint8))),
+    "another name": (Verdict.WRONG_SHAPE, signed(tensors.encode({"other": delta()}), vectors=["other"])),
+    "two vectors": (
+        Verdict.WRONG_SHAPE,
+        signed(tensors.encode({"control": delta(), "delta": delta()}), vectors=["control", "delta"]),
+    ),
+    "NaN": (Verdict.NOT_FINITE, update(vector=with_one(np.nan))),
+    "infinity": (Verdict.NOT_FINITE, update(vector=with_one(-np.inf))),
+    "beyond the bound": (Verdict.OUT_OF_RANGE, update(vector=with_one(0.11))),
+    "one ulp beyond the bound": (Verdict.OUT_OF_RANGE, update(vector=with_one(BOUND))),
+    "largest float": (Verdict.OUT_OF_RANGE, update(vector=with_one(-np.finfo(np.float32).max))),
+}
+
+
+def refusal(data: bytes) -> UpdateRefusedError:
+    with pytest.raises(UpdateRefusedError) as caught:
+        validate(data, EXPECTED, OWNERS[0], SIGNERS[0])
+    return caught.value
+
+
+def test_an_honest_update_is_valid() -> None:
+    valid = validate(update(), EXPECTED, OWNERS[0], SIGNERS[0])
+    assert valid.delta.tolist() == [round(float(x) * 2**24) for x in delta()]
+    assert valid.examples == 10
+    assert validate(update(examples=10**9), EXPECTED, OWNERS[0], SIGNERS[0]).examples == 100
+
+
+def test_the_bound_itself_is_allowed() -> None:
+    expected = replace(EXPECTED, spec=SPEC.model_copy(update={"fixed_point": FixedPointSpec(bound=0.5)}))
+    data = update(vector=with_one(-0.5), spec=expected.spec.digest.hex())
+    assert validate(data, expected, OWNERS[0], SIGNERS[0]).delta[1] == -(2**23)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_fault_has_its_reason(name: str) -> None:
+    verdict, data = CASES[name]
+    error = refusal(data)
+    assert error.verdict is verdict
+    assert len(error.detail) < 120
+
+
+def test_the_first_reason_in_order_counts() -> None:
+    everything = update(1, vector=with_one(np.nan), base="00" * 32, key=KEYS[2])
+    assert refusal(everything).verdict is Verdict.REPLAYED
+    assert refusal(update(vector=with_one(np.nan), base="00" * 32)).verdict is Verdict.WRONG_BASE
+    assert refusal(update(vector=with_one(np.nan), key=KEYS[2])).verdict is Verdict.BAD_SIGNATURE
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_a_damaged_update_is_refused(data: st.DataObject) -> None:
+    good = update()
+    start = data.draw(st.integers(0, len(good) - 1))
+    end = data.draw(st.integers(start, min(len(good), start + 8)))
+    bad = good[:start] + data.draw(st.binary(max_size=8)) + good[end:]
+    if bad != good:
+        refusal(bad)
+
+
+@given(st.binary(max_size=300))
+@example(b"FLU1" + bytes(4))
+def test_noise_is_malformed(noise: bytes) -> None:
+    for data in (noise, b"FLU1" + noise):
+        assert refusal(data).verdict is Verdict.MALFORMED
+
+
+class TestFetch:
+    def test_what_is_stored_is_fetched(self, tmp_path) -> None:
+        store = LocalStore(tmp_path)
+        assert fetch(store, store.put(b"bytes"), 5) == b"bytes"
+
+    @pytest.mark.parametrize("length", [6, 2**53, 2**64 - 1])
+    def test_what_is_too_long_is_not_asked_for(self, tmp_path, length: int) -> None:
+        with pytest.raises(UpdateRefusedError) as caught:
+            fetch(LocalStore(tmp_path), ContentRef(bytes(32), length), 5)
+        assert caught.value.verdict is Verdict.OVERSIZE
+
+    def test_what_is_gone_damaged_or_of_another_length_is_unavailable(self, tmp_path) -> None:
+        store = LocalStore(tmp_path)
+        there, damaged = store.put(b"there"), store.put(b"damaged")
+        store._path(damaged).write_bytes(b"changed")
+        for ref in (ContentRef.of(b"gone"), damaged, ContentRef(there.digest, there.length - 1)):
+            with pytest.raises(UpdateRefusedError) as caught:
+                fetch(store, ref, LIMIT)
+            assert caught.value.verdict is Verdict.UNAVAILABLE
+
+
+def seats(refs: dict[int, ContentRef | None]) -> list[Seat]:
+    """Participants in address order; a reference of None is a commitment that was not revealed."""
+    made = [Seat(i, OWNERS[i], SIGNERS[i] if i in refs else None, Evidence(), refs.get(i)) for i in range(len(OWNERS))]
+    return sorted(made, key=lambda seat: seat.owner.lower())
+
+
+def measure(what: str, vector: np.ndarray) -> Measurement:
+    return Measurement(int(1e6 + 1e6 * float(vector.sum())), 7)
+
+
+def run_round(store: LocalStore, refs: dict[int, ContentRef | None], spec: TaskSpec = SPEC) -> RoundOutcome:
+    updates: dict[str, bytes | UpdateRefusedError] = {}
+    for i, ref in refs.items():
+        if ref is not None:
+            try:
+                updates[OWNERS[i]] = fetch(store, ref, spec.limits.max_update_bytes)
+            except UpdateRefusedError as error:
+                updates[OWNERS[i]] = error
+    given_ = RoundInput(spec, EXPECTED.round, BASE, BASE_REF, b"", seats(refs), updates, UNITS)
+    outcome = judge(given_, measure)
+    assert judge(given_, measure) == outcome
+    return outcome
+
+
+def rows(outcome: RoundOutcome) -> dict[str, dict]:
+    document = canonical.decode(outcome.report)
+    assert document == outcome.document
+    return {row["participant"]: row for row in document["updates"]}
+
+
+def goes_on_without_0(outcome: RoundOutcome, verdict: Verdict) -> None:
+    assert outcome.verdicts == {0: verdict, **dict.fromkeys((1, 2, 3), Verdict.ACCEPTED)}
+    assert sorted(outcome.shares) == [1, 2, 3]
+    assert sum(outcome.shares.values()) == UNITS
+    found = rows(outcome)
+    assert (found[OWNERS[0]]["verdict"], found[OWNERS[0]]["weight"]) == (verdict.label, 0)
+    # The mean of the others, and of nobody else.
+    expected = BASE.vector + np.mean([delta(i).astype(np.float64) for i in (1, 2, 3)], axis=0)
+    np.testing.assert_allclose(ModelFile.decode(outcome.model).vector, expected, atol=2**-23)
+
+
+@pytest.fixture
+def store(tmp_path) -> LocalStore:
+    return LocalStore(tmp_path)
+
+
+@pytest.fixture
+def honest(store: LocalStore) -> dict[int, ContentRef | None]:
+    return {i: store.put(update(i)) for i in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_round_goes_on_without_a_faulty_update(store: LocalStore, honest: dict, name: str) -> None:
+    verdict, data = CASES[name]
+    goes_on_without_0(run_round(store, {**honest, 0: store.put(data)}), verdict)
+
+
+@pytest.mark.parametrize(
+    ("ref", "verdict"),
+    [
+        (ContentRef.of(b"never stored"), Verdict.UNAVAILABLE),
+        (ContentRef(bytes(32), LIMIT + 1), Verdict.OVERSIZE),
+        (ContentRef(bytes(32), 2**64 - 1), Verdict.OVERSIZE),
+        (None, Verdict.LATE),
+    ],
+)
+def test_a_round_goes_on_without_what_cannot_be_had(
+    store: LocalStore, honest: dict, ref: ContentRef | None, verdict: Verdict
+) -> None:
+    goes_on_without_0(run_round(store, {**honest, 0: ref}), verdict)
+
+
+def test_a_round_goes_on_without_who_stays_away(store: LocalStore, honest: dict) -> None:
+    goes_on_without_0(run_round(store, honest), Verdict.MISSED)
+
+
+def test_a_copy_of_another_update_is_replayed(store: LocalStore, honest: dict) -> None:
+    goes_on_without_0(run_round(store, {**honest, 0: honest[1]}), Verdict.REPLAYED)
+
+
+def test_what_a_store_says_of_missing_content_stays_out_of_the_report(tmp_path) -> None:
+    reports = []
+    for place in ("here", "elsewhere"):
+        store = LocalStore(tmp_path / place)
+        refs = {i: store.put(update(i)) for i in (1, 2, 3)}
+        reports.append(run_round(store, {**refs, 0: ContentRef.of(b"gone")}).report)
+    assert reports[0] == reports[1]
+
+
+def test_a_round_of_refused_updates_keeps_the_model_and_pays_nobody(store: LocalStore) -> None:
+    refs = {i: store.put(update(i, vector=with_one(np.nan))) for i in range(4)}
+    outcome = run_round(store, refs)
+    assert set(outcome.verdicts.values()) == {Verdict.NOT_FINITE}
+    assert outcome.shares == {}
+    np.testing.assert_allclose(ModelFile.decode(outcome.model).vector, BASE.vector, atol=2**-24)
+
+
+def test_every_reason_of_validation_is_tested_here() -> None:
+    reasons = {verdict for verdict in Verdict if Verdict.MALFORMED <= verdict <= Verdict.UNAVAILABLE}
+    assert {verdict for verdict, _ in CASES.values()} | {Verdict.OVERSIZE, Verdict.UNAVAILABLE} == reasons
+
+
+PARAMS = {"trimmed_mean@1": {"f": 2}, "multi_krum@1": {"f": 2}, "centred_clipping@1": {"tau": 1.0}}
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+@pytest.mark.parametrize("survivors", [0, 1, 2, 3])
+@pytest.mark.parametrize("mixing", [None, Method(method="nearest_neighbour_mixing@1", params={"f": 1})])
+def test_every_rule_copes_with_whatever_is_left(
+    store: LocalStore, rule: str, survivors: int, mixing: Method | None
+) -> None:
+    aggregation = Method(method=rule, params=PARAMS.get(rule, {}))
+    spec = SPEC.model_copy(update={"aggregation": aggregation, "mixing": mixing})
+    refs = {i: store.put(update(i, spec=spec.digest.hex())) for i in range(survivors)}
+    outcome = run_round(store, {**refs, 3: store.put(b"junk")}, spec)
+    assert [v for v in outcome.verdicts.values() if v is Verdict.ACCEPTED] == [Verdict.ACCEPTED] * survivors
+    moved = ModelFile.decode(outcome.model).vector - BASE.vector
+    columns = [delta(i) for i in range(survivors)] or [np.zeros(D)]
+    assert (moved <= np.max(columns, axis=0) + 1e-6).all()
+    assert (moved >= min(0, *np.min(columns, axis=0)) - 1e-6).all()
+    assert sum(outcome.shares.values()) == (UNITS if survivors else 0)
