@@ -122,7 +122,7 @@ CASES = {
     "header of another version": (Verdict.MALFORMED, update(version=2)),
     "unknown codec": (Verdict.MALFORMED, update(codec="sparse")),
     "unknown field": (Verdict.MALFORMED, framed(canonical.encode({**header().model_dump(), "more": 1}), b"")),
-    "examples as text": (Verdict.MALFORMED, update(examples="10")),
+    "examples as text": (Verdict.MALFORMED, framed(canonical.encode({**header().model_dump(), "examples": "10"}), b"")),
     "negative examples": (Verdict.MALFORMED, update(examples=-1)),
     "payload no tensors": (Verdict.MALFORMED, signed(b"not tensors")),
     "payload claims memory": (Verdict.MALFORMED, signed(payload_of(bomb))),
