@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -903,7 +903,7 @@ class Ledger:
 class _Event:
     name: str
     topic: str
-    abi: dict[str, Any]
+    decoder: Any
 
 
 def load_account(key: bytes) -> LocalAccount:
@@ -921,10 +921,10 @@ def decode_log(log: dict[str, Any]) -> Log:
         If the log is of no event of the ledger.
     """
     topic = HexBytes(log["topics"][0]).to_0x_hex() if log["topics"] else ""
-    event = next((event for event in _events().values() if event.topic == topic), None)
+    event = _events_by_topic().get(topic)
     if event is None:
         raise ChainError(f"The log {topic} is of no event that this release knows.")
-    decoded = _codec_contract().events[event.name]().process_log(log)
+    decoded = event.decoder.process_log(log)
     return Log(
         event.name,
         dict(decoded["args"]),
@@ -962,12 +962,11 @@ def explain_revert(data: bytes, doing: str) -> ChainError:
 
 
 def _embedded() -> tuple[Web3, Any]:
-    from eth_tester import EthereumTester, PyEVMBackend
     from web3 import EthereumTesterProvider
 
-    mnemonic = "test test test test test test test test test test test junk"
-    backend = PyEVMBackend.from_mnemonic(mnemonic, num_accounts=1, genesis_state_overrides={"balance": 10**24})
-    tester = EthereumTester(backend)
+    from fedledger.contracts.embedded import embedded_tester
+
+    tester = embedded_tester()
     return Web3(EthereumTesterProvider(tester)), tester
 
 
@@ -983,21 +982,21 @@ def _artifact() -> Artifact:
     return load_artifact("FedLedger")
 
 
-_EVENTS: dict[str, _Event] = {}
-
-
+@cache
 def _events() -> dict[str, _Event]:
-    if not _EVENTS:
-        for entry in _artifact().abi:
-            if entry["type"] == "event":
-                types = ",".join(_abi_type(item) for item in entry["inputs"])
-                topic = "0x" + keccak(text=f"{entry['name']}({types})").hex()
-                _EVENTS[entry["name"]] = _Event(entry["name"], topic, entry)
-    return _EVENTS
+    decoders = Web3().eth.contract(abi=_artifact().abi).events
+    found = {}
+    for entry in _artifact().abi:
+        if entry["type"] == "event":
+            types = ",".join(_abi_type(item) for item in entry["inputs"])
+            topic = "0x" + keccak(text=f"{entry['name']}({types})").hex()
+            found[entry["name"]] = _Event(entry["name"], topic, decoders[entry["name"]]())
+    return found
 
 
-def _codec_contract() -> Any:
-    return Web3().eth.contract(abi=_artifact().abi)
+@cache
+def _events_by_topic() -> dict[str, _Event]:
+    return {event.topic: event for event in _events().values()}
 
 
 def _abi_type(item: dict[str, Any]) -> str:
