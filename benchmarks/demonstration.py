@@ -33,7 +33,7 @@ def play(setting: Setting, chain: Chain) -> tuple[float, bool, float, float]:
     """Play one experiment and return the four figures."""
     seed, count = setting.config.seed, setting.config.participants
     accounts = [experiment_account(seed, participant_role(i), chain) for i in range(count)]
-    trainers = [setting.trainer(i, chain) for i in range(count)]
+    trainers = [setting.trainer(i) for i in range(count)]
     evidence = [Evidence() for _ in range(count)]
     paid = [0] * count
     measure = setting.measurer()

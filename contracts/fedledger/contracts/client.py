@@ -272,6 +272,7 @@ class Chain:
         self._nonces: dict[str, int] = {}
         self._lock = threading.RLock()
         self._fees_known: tuple[float, dict[str, int]] = (-FEES_LAST, {})
+        self._gas: dict[int, int] = {}
         self._journal: Path | None = None
         self._journal_began = 0.0
 
@@ -339,6 +340,12 @@ class Chain:
     def receipt(self, transaction: bytes) -> dict[str, Any]:
         """Return a transaction's receipt as the node gives it."""
         return dict(self._ask(lambda: self.web3.eth.get_transaction_receipt(HexBytes(transaction))))
+
+    def gas_used(self, number: int) -> int:
+        """Return the gas that a block used: as far as known from receipts that were waited for, else by asking."""
+        if number not in self._gas:
+            self._gas[number] = int(self.block(number)["gasUsed"])
+        return self._gas[number]
 
     def now(self) -> int:
         """Return the time of the newest block, in seconds."""
@@ -505,6 +512,8 @@ class Chain:
             try:
                 receipt: dict[str, Any] = dict(self.web3.eth.get_transaction_receipt(HexBytes(digest)))
                 if not self.confirmations or self.block_number() >= receipt["blockNumber"] + self.confirmations:
+                    number, gas = int(receipt["blockNumber"]), int(receipt["cumulativeGasUsed"])
+                    self._gas[number] = max(gas, self._gas.get(number, 0))
                     return receipt
             except (TransactionNotFound, RequestsConnectionError, Timeout):
                 pass

@@ -51,8 +51,13 @@ class RoundHistory:
     reveals: dict[int, Reveal] = field(default_factory=dict)
     proposal: Proposal | None = None
     proposer: str | None = None
-    settled: bool = False
+    settled_in: int | None = None
     voided: bool = False
+
+    @property
+    def settled(self) -> bool:
+        """Whether the round was settled, which it was in block ``settled_in``."""
+        return self.settled_in is not None
 
     @property
     def seats(self) -> tuple[Seat, ...]:
@@ -221,7 +226,7 @@ class History:
         withdrawn[a["participant"]] = withdrawn.get(a["participant"], 0) + a["amount"]
 
     def _on_RoundSettled(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
-        self.tasks[a["task"]].rounds[a["round"]].settled = True
+        self.tasks[a["task"]].rounds[a["round"]].settled_in = log.block
 
     def _on_RoundVoided(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.tasks[a["task"]].rounds[a["round"]].voided = True

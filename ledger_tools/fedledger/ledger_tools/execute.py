@@ -61,11 +61,10 @@ class _Machine:
             for address, wei in export.genesis.items()
         }
         header: Any = {"difficulty": 0, "gas_limit": 30_000_000, "timestamp": 0, "base_fee_per_gas": 1}
-        self._chain = kind.from_genesis(AtomicDB(), header, genesis)
-        self._vm: Any = self._chain.get_vm()
+        self._vm: Any = kind.from_genesis(AtomicDB(), header, genesis).get_vm()
         self._chain_id = export.chain_id
-        self._root = self._vm.state.state_root
-        self._db = self._vm.chaindb.db
+        # One state serves all transactions and lives in memory: nobody asks for the roots in between.
+        self._state: Any = self._vm.state
 
     def run(self, block: ExportedBlock, transaction: ExportedTransaction) -> list[tuple[str, list[str], str]]:
         raw = bytes(HexBytes(transaction.raw))
@@ -73,15 +72,13 @@ class _Machine:
         where = f"block {block.header['number']} transaction {transaction.hash}"
         if found != transaction.hash:
             _differ(f"{where} hash", transaction.hash, found)
-        state = self._vm.get_state_class()(self._db, self._context(block), self._root)
+        self._state.execution_context = self._context(block)
         try:
             decoded = self._vm.get_transaction_builder().decode(raw)
-            computation = state.apply_transaction(decoded)
+            computation = self._state.apply_transaction(decoded)
         except (ValidationError, BadSignature, ValueError) as error:
             raise DivergenceError(Divergence(0, f"{where} validity", "valid", str(error))) from error
-        state.lock_changes()
-        self._root = state.make_state_root()
-        state.persist()
+        self._state.lock_changes()
         status = int(computation.is_success)
         if status != transaction.status:
             _differ(f"{where} status", transaction.status, status)

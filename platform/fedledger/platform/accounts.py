@@ -25,9 +25,18 @@ def experiment_account(seed: int, role: str, chain: Chain) -> LocalAccount:
             f"Experiment accounts are refused on this chain ({chain.capabilities.client}): anybody knows their keys.",
             "Make real ones with `fedledger keys new`.",
         )
-    return load_account(hashlib.sha256(f"fedledger experiment|{seed}|{role}".encode()).digest())
+    return _account(seed, role)
+
+
+def experiment_address(seed: int, role: str) -> str:
+    """Return the address of a role; its key is :func:`experiment_account`'s to give."""
+    return str(_account(seed, role).address)
 
 
 def participant_role(number: int) -> str:
     """Return the role of the participant with a number, counted from 0."""
     return f"participant {number}"
+
+
+def _account(seed: int, role: str) -> LocalAccount:
+    return load_account(hashlib.sha256(f"fedledger experiment|{seed}|{role}".encode()).digest())

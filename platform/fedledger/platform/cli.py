@@ -7,9 +7,11 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -205,7 +207,7 @@ def task_post(
     ledger = _open_ledger(rpc, deployment)
     setting = _setting(config, seed)
     account = _account(ledger.chain, keystore, password_file, setting.config.seed, PUBLISHER)
-    params = setting.task_params(setting.publish(_open_store(store, Path("store"))), ledger.chain)
+    params = setting.task_params(setting.publish(_open_store(store, Path("store"))))
     if aggregator is not None:
         params = replace(params, aggregator=aggregator)
     if ledger.chain.development:
@@ -245,7 +247,7 @@ def node_start(
     account = _account(ledger.chain, keystore, password_file, setting.config.seed, participant_role(participant))
     if ledger.chain.development:
         ledger.chain.fund(account.address, setting.config.ledger.stake_gwei * 10**9 + 2 * 10**18)
-    trainer = setting.trainer(participant, ledger.chain)
+    trainer = setting.trainer(participant)
     node = Participant(ledger, History(ledger), account, task, content, journal / account.address, spec, trainer)
     log = logging.getLogger("fedledger.node")
     while (deed := node.step()) is not Deed.DONE:
@@ -451,9 +453,11 @@ def _experiment(
         deployment = Deployment.read(found) if resume is not None and found.exists() else None
         err.print(f"[bold]{setting.config.name}[/bold] on {opened.capabilities.client} (chain {opened.chain_id})")
         watch = stack.enter_context(_live())
+        aside = stack.enter_context(ProcessPoolExecutor(1, get_context("spawn")))
+        compared = setting.config.compare_with_mean
+        means = aside.submit(mean_accuracies, setting.config, path.parent) if compared else None
         finished = run_engine(setting, opened, content, folder, watch, deployment)
-        means = mean_accuracies(setting, opened) if setting.config.compare_with_mean else []
-        document = write_results(finished, setting, content, folder, means)
+        document = write_results(finished, setting, content, folder, means.result() if means else [])
     if format_ is Format.TEXT:
         _print_rows(
             [

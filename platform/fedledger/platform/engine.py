@@ -8,20 +8,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fedledger.aggregator.driver import Act, Aggregator
 from fedledger.contracts.client import Chain, Ledger, Phase
 from fedledger.contracts.history import History, TaskHistory
 from fedledger.ledger_tools.deploy import Deployment, deploy
-from fedledger.node.participant import Deed, Participant
+from fedledger.node.participant import Deed, Participant, RoundContext
 from fedledger.platform.accounts import (
     AGGREGATOR,
     DEPLOYER,
     PUBLISHER,
     experiment_account,
+    experiment_address,
     participant_role,
 )
-from fedledger.platform.config import GWEI
-from fedledger.platform.setting import Setting
+from fedledger.platform.config import GWEI, ExperimentConfig
+from fedledger.platform.setting import Setting, make_setting
 from fedledger.protocol.errors import RoundError
 from fedledger.protocol.model import ModelFile
 from fedledger.protocol.store import ContentStore
@@ -97,7 +100,7 @@ def run(
     else:
         deployment, ledger = found, found.open(chain)
     history = History(ledger)
-    params = setting.task_params(setting.publish(store), chain)
+    params = setting.task_params(setting.publish(store))
     if not history.update().tasks:
         chain.fund(publisher.address, params.budget + ETHER)
         ledger.post_task(publisher, params)
@@ -108,7 +111,7 @@ def run(
         account = experiment_account(seed, participant_role(number), chain)
         chain.fund(account.address, params.min_stake + 2 * ETHER)
         journal = folder / "journal" / account.address
-        trainer = setting.trainer(number, chain)
+        trainer = setting.trainer(number)
         participants.append(Participant(ledger, history, account, task_id, store, journal, setting.spec, trainer))
     aggregator = Aggregator(ledger, history, aggregator_account, task_id, store, setting.spec, setting.measurer())
     metrics = _Metrics(setting, history, task_id, chain, watch)
@@ -148,17 +151,16 @@ def run(
     )
 
 
-def mean_accuracies(setting: Setting, chain: Chain) -> list[float]:
-    """Return the test accuracy after each round of the same training with a plain mean and no ledger."""
-    import numpy as np
+def mean_accuracies(config: ExperimentConfig, folder: Path) -> list[float]:
+    """Return the test accuracy after each round of the same training with a plain mean and no ledger.
 
-    from fedledger.node.participant import RoundContext
-
-    trainers = [setting.trainer(number, chain) for number in range(setting.config.participants)]
-    addresses = [
-        experiment_account(setting.config.seed, participant_role(number), chain).address
-        for number in range(setting.config.participants)
-    ]
+    Both arguments are those of :func:`fedledger.platform.setting.make_setting`, so that another process can do this
+    beside the run.
+    """
+    setting = make_setting(config, folder)
+    numbers = range(config.participants)
+    trainers = [setting.trainer(number) for number in numbers]
+    addresses = [experiment_address(config.seed, participant_role(number)) for number in numbers]
     base, before = ModelFile.decode(setting.contents[0]), None
     accuracies = []
     for index in range(1, setting.spec.rounds + 1):
@@ -194,7 +196,7 @@ class _Metrics:
             "accuracy": self._setting.accuracy(model),
             "accepted": accepted,
             "refused": len(settled.verdicts) - accepted,
-            "gas": self.gas(),
+            "gas": self.gas(settled.settled_in),
         }
         self.rows.append(row)
         self._watch(
@@ -209,10 +211,10 @@ class _Metrics:
             )
         )
 
-    def gas(self) -> int:
-        last = self._chain.block_number()
-        for number in range(self._next_block, last + 1):
-            self._gas += int(self._chain.block(number)["gasUsed"])
+    def gas(self, last: int | None = None) -> int:
+        """Return the gas used up to a block, the newest unless it is given."""
+        last = self._chain.block_number() if last is None else last
+        self._gas += sum(self._chain.gas_used(number) for number in range(self._next_block, last + 1))
         self._next_block = last + 1
         return self._gas
 

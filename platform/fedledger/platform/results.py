@@ -12,6 +12,7 @@ import pandas as pd
 from fedledger.ledger_tools.export import LEDGER_FILE, export_ledger
 from fedledger.ledger_tools.history import participants_frame, pay_frame, reputations_frame
 from fedledger.ledger_tools.report import write_report
+from fedledger.platform.accounts import experiment_address, participant_role
 from fedledger.platform.engine import Run
 from fedledger.platform.setting import Setting
 from fedledger.protocol import canonical
@@ -24,7 +25,7 @@ SUMMARY_FILE = "run.json"
 def summary(run: Run, setting: Setting) -> dict[str, Any]:
     """Return what a run came to, as JSON."""
     participants = participants_frame(run.history, run.task.id).to_dict("records")
-    behaviours = behaviours_by_address(run, setting)
+    behaviours = behaviours_by_address(setting)
     return {
         "task": run.task.id,
         "name": setting.config.name,
@@ -51,13 +52,11 @@ def summary(run: Run, setting: Setting) -> dict[str, Any]:
     }
 
 
-def behaviours_by_address(run: Run, setting: Setting) -> dict[str, str]:
+def behaviours_by_address(setting: Setting) -> dict[str, str]:
     """Return each participant's behaviour; known here because the experiment made them."""
-    from fedledger.platform.accounts import experiment_account, participant_role
-
-    chain, seed = run.ledger.chain, setting.config.seed
+    seed = setting.config.seed
     return {
-        experiment_account(seed, participant_role(number), chain).address: behaviour
+        experiment_address(seed, participant_role(number)): behaviour
         for number, behaviour in enumerate(setting.behaviours)
     }
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from fedledger.aggregator.measure import INPUTS, LABELS, LiveMeasurer
-from fedledger.contracts.client import Chain, TaskParams
+from fedledger.contracts.client import TaskParams
 from fedledger.learning.data import Dataset, load_dataset, split
 from fedledger.learning.metrics import evaluate
 from fedledger.learning.models import build_model, initial_vector
@@ -20,7 +20,7 @@ from fedledger.learning.task_code import load_task_code
 from fedledger.learning.vectors import FlatModel
 from fedledger.node.participant import LocalTrainer, Trainer
 from fedledger.node.solver import build_solver
-from fedledger.platform.accounts import AGGREGATOR, experiment_account, participant_role
+from fedledger.platform.accounts import AGGREGATOR, experiment_address, participant_role
 from fedledger.platform.attackers import attacker
 from fedledger.platform.config import GWEI, ExperimentConfig
 from fedledger.protocol import tensors
@@ -67,7 +67,7 @@ class Setting:
             store.put(content)
         return store.put(self.spec.encode())
 
-    def trainer(self, number: int, chain: Chain) -> Trainer:
+    def trainer(self, number: int) -> Trainer:
         """Return what makes the updates of a participant, honest or not."""
         honest = self._local(number)
         behaviour = self.behaviours[number]
@@ -77,7 +77,7 @@ class Setting:
         params = dict(method.params)
         if behaviour == "duplicate":
             accomplice = next(i for i, b in enumerate(self.behaviours) if b == HONEST)
-            address = experiment_account(self.config.seed, participant_role(accomplice), chain).address
+            address = experiment_address(self.config.seed, participant_role(accomplice))
             return attacker(method.method, {**params, "accomplice_address": address}, self._local(accomplice))
         return attacker(method.method, params, honest)
 
@@ -90,13 +90,13 @@ class Setting:
         flat = FlatModel(self.make_model())
         return evaluate(flat, model.vector, self.test.inputs, self.test.labels).accuracy
 
-    def task_params(self, spec: ContentRef, chain: Chain) -> TaskParams:
+    def task_params(self, spec: ContentRef) -> TaskParams:
         """Return what the publisher posts."""
         ledger, config = self.config.ledger, self.config
         return TaskParams(
             spec=spec,
             model=self.spec.initial_model.ref,
-            aggregator=experiment_account(config.seed, AGGREGATOR, chain).address,
+            aggregator=experiment_address(config.seed, AGGREGATOR),
             rounds=self.spec.rounds,
             quorum=config.quorum,
             min_participants=config.participants,
