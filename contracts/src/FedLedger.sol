@@ -15,6 +15,8 @@ contract FedLedger is Registry {
     /// @notice Most participants of a task, and most that a round selects.
     uint256 public constant MAX_PARTICIPANTS = 4096;
     uint256 public constant MAX_SELECTED = 1024;
+    /// @notice Most slots of eight participants that a round selects from, so that settling it fits 16M gas.
+    uint256 public constant MAX_SLOTS = 256;
     uint256 public constant MAX_UNFINAL = 8;
     uint256 public constant MAX_ROUNDS = 65_535;
     /// @notice Rounds in a row below quorum after which publisher or aggregator may end a task.
@@ -394,14 +396,18 @@ contract FedLedger is Registry {
     ) private returns (uint16) {
         if (wordIndices.length != words.length) revert LengthMismatch();
         uint256 count;
+        uint256 slots;
         for (uint256 i = 0; i < words.length; ++i) {
             if (words[i] == 0 || (i > 0 && wordIndices[i] <= wordIndices[i - 1])) revert WordsNotAscending();
             if (words[i] & ~_enrolled[task_][wordIndices[i]] != 0) revert NotEnrolled(wordIndices[i]);
             _selected[task_][round_][wordIndices[i]] = words[i];
             count += _popcount(words[i]);
+            slots += _slotCount(words[i]);
         }
         if (count < quorum) revert TooFewParticipants(count, quorum);
         if (count > MAX_SELECTED) revert TooManySelected(count);
+        // INVARIANT: a round that was opened can be settled in one transaction.
+        if (slots > MAX_SLOTS) revert TooManySlots(slots);
         return uint16(count);
     }
 
@@ -568,6 +574,14 @@ contract FedLedger is Registry {
     function _place(uint32 id) private pure returns (uint256 word, uint256 bit) {
         // slither-disable-next-line weak-prng -- a bit's place, not chance
         return (id / 256, 1 << (id % 256));
+    }
+
+    /// @dev How many bytes of `bits` are not zero: each byte is folded into its lowest bit.
+    function _slotCount(uint256 bits) private pure returns (uint256) {
+        bits |= bits >> 4;
+        bits |= bits >> 2;
+        bits |= bits >> 1;
+        return _popcount(bits & (type(uint256).max / type(uint8).max));
     }
 
     function _popcount(uint256 bits) private pure returns (uint256 count) {

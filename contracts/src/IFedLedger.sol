@@ -186,6 +186,7 @@ interface IFedLedger {
     error NotAggregator(address sender);
     error TooFewParticipants(uint256 participants, uint256 least);
     error TooManySelected(uint256 selected);
+    error TooManySlots(uint256 slots);
     error NotEnrolled(uint256 word);
     error WordsNotAscending();
     error RoundsExhausted(uint256 task);

@@ -79,7 +79,7 @@ contract GasTest is Fixture {
             ledger.openRound(task, indices, words);
             _small(string.concat("openRound", which));
             commitAndReveal(task, r, LARGEST);
-            Outcome memory o = _everybody();
+            Outcome memory o = _everybody(LARGEST / 8, 8);
             _cold();
             vm.prank(AGGREGATOR);
             ledger.proposeRound{value: 1 ether}(task, r, o.proposal, o.verdictWords, o.shareWords);
@@ -92,6 +92,49 @@ contract GasTest is Fixture {
         }
     }
 
+    /// @dev The most scattered round fits too: four participants in each of as many slots as may be, and no more.
+    function test_gas_mostSlots() public {
+        uint256 slots = ledger.MAX_SLOTS();
+        register(8 * slots + 8);
+        IFedLedger.TaskParams memory p = defaults(uint16(8 * slots + 8));
+        p.unitsPerRound = uint32(LARGEST);
+        uint256 task = post(p);
+        enrol(task, 8 * slots + 8);
+        uint32[] memory indices = new uint32[](slots / 32 + 1);
+        uint256[] memory words = new uint256[](slots / 32 + 1);
+        for (uint32 i = 0; i < words.length; ++i) {
+            (indices[i], words[i]) = (i, type(uint256).max / 255 * 0x0f);
+        }
+        words[slots / 32] = 0x80;
+        refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.TooManySelected.selector, 4 * slots + 1));
+        ledger.openRound(task, indices, words);
+        words[0] ^= 1;
+        refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.TooManySlots.selector, slots + 1));
+        ledger.openRound(task, indices, words);
+        words[0] ^= 1;
+        assembly {
+            mstore(indices, sub(mload(indices), 1))
+            mstore(words, sub(mload(words), 1))
+        }
+        vm.prank(AGGREGATOR);
+        ledger.openRound(task, indices, words);
+        for (uint256 i = 0; i < 8 * slots; ++i) {
+            if (i % 8 < 4) commit(task, 1, i);
+        }
+        for (uint256 i = 0; i < 8 * slots; ++i) {
+            if (i % 8 < 4) reveal(task, 1, i);
+        }
+        Outcome memory o = _everybody(slots, 4);
+        _cold();
+        vm.prank(AGGREGATOR);
+        ledger.proposeRound{value: 1 ether}(task, 1, o.proposal, o.verdictWords, o.shareWords);
+        _small("proposeRound of 1024 in 256 slots");
+        pass(5);
+        _cold();
+        ledger.settleRound(task, 1, o.proposal, o.verdictWords, o.shareWords);
+        _small("settleRound of 1024 in 256 slots, first");
+    }
+
     function _cold() private {
         vm.cool(address(ledger));
     }
@@ -101,12 +144,12 @@ contract GasTest is Fixture {
         p.unitsPerRound = uint32(LARGEST);
     }
 
-    function _everybody() private pure returns (Outcome memory o) {
-        uint256 slots = LARGEST / 8;
+    function _everybody(uint256 slots, uint256 lanes) private pure returns (Outcome memory o) {
         (o.verdictWords, o.shareWords) = (new uint256[](slots), new uint256[](slots));
         for (uint256 s = 0; s < slots; ++s) {
-            o.verdictWords[s] = (s << 64) | 0x0101010101010101;
-            for (uint256 lane = 0; lane < 8; ++lane) {
+            o.verdictWords[s] = s << 64;
+            for (uint256 lane = 0; lane < lanes; ++lane) {
+                o.verdictWords[s] |= 1 << (8 * lane);
                 o.shareWords[s] |= 1 << (32 * lane);
             }
         }

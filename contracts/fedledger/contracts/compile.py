@@ -21,27 +21,40 @@ SETTINGS: dict[str, Any] = {
     "viaIR": True,
     "evmVersion": "shanghai",
     "metadata": {"bytecodeHash": "none", "appendCBOR": False},
-    "outputSelection": {"*": {"*": ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"]}},
+    "outputSelection": {"*": {"*": ["abi", "evm.bytecode.object", "evm.deployedBytecode"]}},
 }
 _ROOT = Path(__file__).resolve().parents[3]
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A compiled contract: its ABI, the code that deploys it and the code that is deployed (0x…)."""
+    """A compiled contract: its ABI, the code that deploys it, the code that is deployed (0x…), and where (start, length)
+    that code holds what its constructor was given.
+    """
 
     name: str
     abi: list[dict[str, Any]]
     bytecode: str
     deployed_bytecode: str
+    immutables: tuple[tuple[int, int], ...]
     compiler: str
+
+    def deploys(self, code: bytes) -> bool:
+        """Whether deployed code is this contract's, whatever its constructor wrote into its immutables."""
+        found = bytearray(code)
+        for start, length in self.immutables:
+            found[start : start + length] = bytes(length)
+        return bytes(found) == bytes.fromhex(self.deployed_bytecode[2:])
 
 
 @cache
 def load_artifact(name: str) -> Artifact:
     """Return the committed artifact of a contract."""
     document = json.loads((ARTIFACTS / f"{name}.json").read_text())
-    return Artifact(name, document["abi"], document["bytecode"], document["deployedBytecode"], document["compiler"])
+    places = tuple((place["start"], place["length"]) for place in document["immutables"])
+    return Artifact(
+        name, document["abi"], document["bytecode"], document["deployedBytecode"], places, document["compiler"]
+    )
 
 
 def compile_contracts() -> dict[str, dict[str, Any]]:
@@ -90,12 +103,15 @@ def main(arguments: list[str]) -> int:
 
 def _artifact(name: str, output: dict[str, Any], digests: dict[str, str]) -> dict[str, Any]:
     contract = output["contracts"][f"contracts/src/{name}.sol"][name]
+    references = contract["evm"]["deployedBytecode"]["immutableReferences"]
+    places = [place for found in references.values() for place in found]
     settings = {key: value for key, value in SETTINGS.items() if key != "outputSelection"}
     return {
         "contractName": name,
         "abi": contract["abi"],
         "bytecode": "0x" + contract["evm"]["bytecode"]["object"],
         "deployedBytecode": "0x" + contract["evm"]["deployedBytecode"]["object"],
+        "immutables": sorted(places, key=lambda place: int(place["start"])),
         "compiler": SOLC_VERSION,
         "settings": settings,
         "sources": digests,
