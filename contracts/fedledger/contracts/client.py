@@ -647,6 +647,14 @@ class Ledger:
         """Replace the signer of the owner's participant."""
         return self._send(owner, "rotateSigner", signer)
 
+    def request_exit(self, owner: LocalAccount) -> Receipt:
+        """Announce that the owner's participant leaves."""
+        return self._send(owner, "requestExit")
+
+    def complete_exit(self, owner: LocalAccount) -> Receipt:
+        """Return the stake to the owner's free balance, once the exit delay is over."""
+        return self._send(owner, "completeExit")
+
     def participant_id(self, address: str) -> int | None:
         """Return the id of the participant that an address owns or signs for, or None."""
         for view in ("idOfOwner", "idOfSigner"):

@@ -28,8 +28,16 @@ _ROOT = Path(__file__).resolve().parents[3]
 
 @dataclass(frozen=True)
 class Artifact:
-    """A compiled contract: its ABI, the code that deploys it, the code that is deployed (0x…), and where (start, length)
-    that code holds what its constructor was given.
+    """A compiled contract.
+
+    Parameters
+    ----------
+    name, abi, compiler
+        What it is, how it is called, and the version of the compiler.
+    bytecode, deployed_bytecode
+        The code that deploys it and the code that is deployed (0x…).
+    immutables
+        Where (start, length) the deployed code holds what its constructor was given.
     """
 
     name: str

@@ -38,7 +38,7 @@ class Seat:
 
 @dataclass
 class RoundHistory:
-    """A round, as its logs tell it."""
+    """A round, as its logs tell it: ``evidence`` when it was opened, ``left`` what its settlement made of that."""
 
     index: int
     base: ContentRef
@@ -52,6 +52,7 @@ class RoundHistory:
     proposal: Proposal | None = None
     proposer: str | None = None
     settled_in: int | None = None
+    left: dict[int, Evidence] = field(default_factory=dict)
     voided: bool = False
 
     @property
@@ -136,6 +137,7 @@ class History:
         self.signers: dict[int, str] = {}
         self.evidence_words: dict[str, dict[int, int]] = {}
         self.tasks: dict[int, TaskHistory] = {}
+        self.settlements: list[tuple[TaskHistory, RoundHistory]] = []
 
     def update(self) -> History:
         """Read the logs of the blocks that have come since, and return this history."""
@@ -226,7 +228,11 @@ class History:
         withdrawn[a["participant"]] = withdrawn.get(a["participant"], 0) + a["amount"]
 
     def _on_RoundSettled(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
-        self.tasks[a["task"]].rounds[a["round"]].settled_in = log.block
+        task = self.tasks[a["task"]]
+        settled = task.rounds[a["round"]]
+        settled.settled_in = log.block
+        settled.left = {participant: self.evidence(task.publisher, participant) for participant in settled.selected}
+        self.settlements.append((task, settled))
 
     def _on_RoundVoided(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.tasks[a["task"]].rounds[a["round"]].voided = True

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from eth_utils.crypto import keccak
 from numpy.typing import NDArray
 
 from fedledger.aggregator.detection import Measurement
 from fedledger.aggregator.driver import proposal_of, round_input, select
 from fedledger.aggregator.judge import BASE, MODEL, RoundOutcome, judge
 from fedledger.contracts.client import Ledger
+from fedledger.contracts.compile import load_artifact
 from fedledger.contracts.history import History, RoundHistory, TaskHistory, lane
 from fedledger.ledger_tools.divergence import Divergence, DivergenceError
 from fedledger.ledger_tools.execute import execute
@@ -104,6 +106,10 @@ def audit_chain(
     result = AuditResult(f"logs of {ledger.address} at {ledger.chain.where}", task)
     history = History(ledger).update()
     try:
+        code = ledger.chain.code(ledger.address)
+        if not load_artifact("FedLedger").deploys(code):
+            found = f"code with hash 0x{keccak(code).hex()}"
+            raise DivergenceError(Divergence(0, "contract", "this release's contract", found))
         _check_state(history, chain_state(ledger, history))
         _replay(result, history, store, trusted, watch)
     except DivergenceError as error:
@@ -140,6 +146,8 @@ def _replay(
     task = history.task(result.task)
     spec = TaskSpec.decode(_content(0, "spec", lambda: store.get(task.spec, MAX_SPEC_BYTES)))
     _expect(0, "spec.initial_model", spec.initial_model.ref, _first_base(task, spec))
+    _expect(0, "spec.rounds", spec.rounds, int(task.params["rounds"]))
+    _expect(0, "spec.randomness", int(spec.randomness == "beacon"), int(task.params["randomness"]))
     measure = _content(0, "validation set", lambda: live_measure(spec, store, trusted))
     result.measured = measure is not None
     result.measurements = {
@@ -156,14 +164,11 @@ def _replay(
     if not int(task.params["challengeWindow"]):
         result.notes.append("The task has no challenge window: an experiment.")
     proposed = [task.rounds[index] for index in sorted(task.rounds) if task.rounds[index].proposal is not None]
-    evidence: dict[int, Evidence] = {}
     for done, current in enumerate(proposed):
         _replay_round(result, history, task, spec, store, current, measure)
-        if current.settled:
-            _settle(history, task, current, evidence)
         result.rounds += 1
         watch("replaying rounds", done + 1, len(proposed))
-    _check_settlement(history, task, evidence)
+    _check_settlements(history, task)
 
 
 def _replay_round(
@@ -268,27 +273,22 @@ def _selection(history: History, task: TaskHistory, spec: TaskSpec, index: int) 
     return select(history, view, spec, index)
 
 
-def _settle(history: History, task: TaskHistory, current: RoundHistory, evidence: dict[int, Evidence]) -> None:
-    for participant, verdict in current.verdicts.items():
-        before = evidence.get(participant, current.evidence[participant])
-        _expect(
-            current.index,
-            f"reputation of {current.owners[participant]} at the round's opening",
-            before.reputation,
-            current.evidence[participant].reputation,
-        )
-        evidence[participant] = before.after(verdict)
-
-
-def _check_settlement(history: History, task: TaskHistory, evidence: dict[int, Evidence]) -> None:
-    shared = any(other.publisher == task.publisher for other in history.tasks.values() if other is not task)
-    for participant, expected in sorted(evidence.items()):
-        owner = history.owners[participant]
-        if not shared:
-            found = history.evidence(task.publisher, participant)
-            _expect(0, f"evidence of {owner}", expected.pack(), found.pack())
+def _check_settlements(history: History, task: TaskHistory) -> None:
+    """Follow the evidence of a publisher through all its settlements, in the ledger's order, and the task's credits."""
+    evidence: dict[int, Evidence] = {}
+    for other, settled in history.settlements:
+        if other.publisher != task.publisher:
+            continue
+        where = "" if other is task else f" in round {settled.index} of task {other.id}"
+        for participant, verdict in settled.verdicts.items():
+            expected = evidence.get(participant, Evidence()).after(verdict)
+            name = f"evidence of {settled.owners[participant]}{where}"
+            _expect(settled.index if other is task else 0, name, expected.pack(), settled.left[participant].pack())
+            evidence[participant] = expected
+    for participant in task.enrolled:
         withdrawn = task.withdrawn.get(participant, 0) // int(task.params["creditUnit"])
-        _expect(0, f"credit of {owner}", task.earned(participant) - withdrawn, task.credit(participant))
+        expected_credit = task.earned(participant) - withdrawn
+        _expect(0, f"credit of {history.owners[participant]}", expected_credit, task.credit(participant))
 
 
 def _check_state(history: History, state: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from eth_utils.exceptions import ValidationError
 from hexbytes import HexBytes
 
 from fedledger.contracts.client import Log, decode_log
+from fedledger.contracts.compile import load_artifact
 from fedledger.ledger_tools.divergence import Divergence, DivergenceError
 from fedledger.ledger_tools.export import ExportedBlock, ExportedTransaction, LedgerExport
 from fedledger.protocol.errors import ChainError
@@ -26,7 +27,8 @@ def execute(export: LedgerExport, watch: Callable[[int, int], None] = lambda don
     """Execute every transaction again and return the ledger's logs.
 
     Headers must link, transactions must have their hashes and valid signatures, and each must end with the status
-    and the logs that its exported receipt has.
+    and the logs that its exported receipt has. One of them must deploy this release's contract at the ledger's
+    address.
 
     Raises
     ------
@@ -48,6 +50,8 @@ def execute(export: LedgerExport, watch: Callable[[int, int], None] = lambda don
                     logs.append(_decoded(header["number"], transaction, index, address, topics, data))
                 index += 1
         watch(done + 1, len(export.blocks))
+    if not machine.deployed:
+        _differ("contract", f"a transaction that deploys {export.address}", None)
     return logs
 
 
@@ -62,7 +66,8 @@ class _Machine:
         }
         header: Any = {"difficulty": 0, "gas_limit": 30_000_000, "timestamp": 0, "base_fee_per_gas": 1}
         self._vm: Any = kind.from_genesis(AtomicDB(), header, genesis).get_vm()
-        self._chain_id = export.chain_id
+        self._chain_id, self._address = export.chain_id, export.address
+        self.deployed = False
         # One state serves all transactions and lives in memory: nobody asks for the roots in between.
         self._state: Any = self._vm.state
 
@@ -79,6 +84,8 @@ class _Machine:
         except (ValidationError, BadSignature, ValueError) as error:
             raise DivergenceError(Divergence(0, f"{where} validity", "valid", str(error))) from error
         self._state.lock_changes()
+        if computation.msg.is_create and to_checksum_address(computation.msg.storage_address) == self._address:
+            self._check_contract(bytes(decoded.data), where)
         status = int(computation.is_success)
         if status != transaction.status:
             _differ(f"{where} status", transaction.status, status)
@@ -94,6 +101,13 @@ class _Machine:
         if logs != exported:
             _differ(f"{where} logs", logs, exported)
         return logs
+
+    def _check_contract(self, init_code: bytes, where: str) -> None:
+        known = bytes.fromhex(load_artifact("FedLedger").bytecode[2:])
+        if init_code[: len(known)] != known:
+            digests = ("0x" + keccak(code).hex() for code in (known, init_code[: len(known)]))
+            _differ(f"{where} contract", *digests)
+        self.deployed = True
 
     def _context(self, block: ExportedBlock) -> ExecutionContext:
         header = block.header

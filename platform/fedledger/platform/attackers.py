@@ -10,6 +10,7 @@ import numpy as np
 
 from fedledger.learning.data import Dataset
 from fedledger.node.participant import LocalTrainer, RoundContext, Trained, Trainer
+from fedledger.protocol.parameters import build, real
 from fedledger.protocol.registry import Registry
 from fedledger.protocol.streams import generator
 
@@ -25,6 +26,9 @@ class SignFlip:
 
     honest: LocalTrainer
     factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        real("factor", self.factor)
 
     def __call__(self, context: RoundContext) -> Trained:
         trained = self.honest(context)
@@ -52,6 +56,9 @@ class Gaussian:
     honest: LocalTrainer
     deviation: float = 0.1
 
+    def __post_init__(self) -> None:
+        real("deviation", self.deviation)
+
     def __call__(self, context: RoundContext) -> Trained:
         rng = generator(context.spec.digest, "attack", context.index, context.owner)
         noise = rng.standard_normal(len(context.base.vector)) * self.deviation
@@ -65,6 +72,9 @@ class FreeRider:
 
     honest: LocalTrainer
     deviation: float = 1e-3
+
+    def __post_init__(self) -> None:
+        real("deviation", self.deviation)
 
     def __call__(self, context: RoundContext) -> Trained:
         rng = generator(context.spec.digest, "attack", context.index, context.owner)
@@ -85,6 +95,9 @@ class Duplicate:
     accomplice_address: str
     deviation: float = 1e-4
 
+    def __post_init__(self) -> None:
+        real("deviation", self.deviation)
+
     def __call__(self, context: RoundContext) -> Trained:
         rng = generator(context.spec.digest, "attack", context.index, context.owner)
         trained = self.honest(replace(context, owner=self.accomplice_address))
@@ -94,4 +107,4 @@ class Duplicate:
 
 def attacker(method: str, params: dict[str, Any], honest: LocalTrainer) -> Trainer:
     """Return an attacker that could have been honest."""
-    return ATTACKS.get(method)(honest=honest, **params)
+    return build(ATTACKS, method, {**params, "honest": honest})

@@ -73,6 +73,9 @@ RpcOption = Annotated[str, typer.Option(help="URL of the chain")]
 DeploymentOption = Annotated[Path, typer.Option(help="deployment record, written by `fedledger deploy`")]
 TaskOption = Annotated[int, typer.Option("--task", help="the task's id")]
 SeedOption = Annotated[int | None, typer.Option(help="replaces the configuration's seed")]
+ExperimentSeedOption = Annotated[
+    int | None, typer.Option(help="use the experiment's account of this seed (development chains)")
+]
 KeystoreOption = Annotated[Path | None, typer.Option(help="encrypted key, made by `fedledger keys new`")]
 PasswordOption = Annotated[
     Path | None, typer.Option(help="file with the key's password; else FEDLEDGER_PASSWORD, else a prompt")
@@ -162,9 +165,7 @@ def deploy(
     rpc: RpcOption,
     keystore: KeystoreOption = None,
     password_file: PasswordOption = None,
-    experiment_seed: Annotated[
-        int | None, typer.Option(help="use the experiment's account (development chains)")
-    ] = None,
+    experiment_seed: ExperimentSeedOption = None,
     min_stake_gwei: Annotated[int, typer.Option(help="least stake of a participant")] = 1_000_000,
     exit_delay: Annotated[int, typer.Option(help="seconds between leaving and the stake's return")] = 86_400,
     output: Annotated[Path, typer.Option(help="where the record is written")] = Path("deployment.json"),
@@ -232,7 +233,6 @@ def node_start(
     seed: SeedOption = None,
     keystore: KeystoreOption = None,
     password_file: PasswordOption = None,
-    trust_code: TrustOption = None,
     poll: Annotated[float, typer.Option(help="seconds between two looks at the ledger")] = 0.5,
 ) -> None:
     """Take part in a task until it ends. Started again after a crash, a node goes on where it was."""
@@ -255,6 +255,38 @@ def node_start(
             time.sleep(poll)
         else:
             log.info("%s %s", account.address, deed.value)
+
+
+@node_app.command("exit")
+def node_exit(
+    rpc: RpcOption,
+    deployment: DeploymentOption = Path("deployment.json"),
+    keystore: KeystoreOption = None,
+    password_file: PasswordOption = None,
+    experiment_seed: ExperimentSeedOption = None,
+    participant: Annotated[int, typer.Option(help="number of the experiment's participant")] = 0,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Leave the ledger: the first call announces it, a later one returns the stake to the account's free balance."""
+    from fedledger.platform.accounts import participant_role
+
+    ledger = _open_ledger(rpc, deployment)
+    account = _account(ledger.chain, keystore, password_file, experiment_seed, participant_role(participant))
+    record = _own_record(ledger, account)
+    if not record.exit_at:
+        ledger.request_exit(account)
+        record = ledger.participant(record.id)
+        done = False
+    else:
+        ledger.complete_exit(account)
+        done = True
+    due = datetime.fromtimestamp(record.exit_at, UTC).isoformat()
+    if format_ is Format.JSON:
+        print(json.dumps({"participant": record.id, "left": done, "due": due, "stake": str(record.stake)}))
+    elif done:
+        out.print(f"{record.owner} has left; {record.stake} wei wait for `fedledger withdraw`")
+    else:
+        out.print(f"{record.owner} leaves; call this again from {due} on to get {record.stake} wei back")
 
 
 @aggregator_app.command("start")
@@ -296,6 +328,64 @@ def aggregator_start(
         print(json.dumps({"task": task, "rounds": len(record.settled), "final_model": record.model.cid}))
     else:
         out.print(f"Task {task} ended after {len(record.settled)} rounds; final model {record.model.cid}")
+
+
+@task_app.command("finish")
+def task_finish(
+    rpc: RpcOption,
+    deployment: DeploymentOption = Path("deployment.json"),
+    task: TaskOption = 1,
+    keystore: KeystoreOption = None,
+    password_file: PasswordOption = None,
+    experiment_seed: ExperimentSeedOption = None,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """End a task that is complete, was stopped or lies idle; what it did not spend goes back to its publisher."""
+    from fedledger.contracts.history import History
+    from fedledger.platform.accounts import PUBLISHER
+
+    ledger = _open_ledger(rpc, deployment)
+    ledger.finish_task(_account(ledger.chain, keystore, password_file, experiment_seed, PUBLISHER), task)
+    refund = History(ledger).update().task(task).refund
+    if format_ is Format.JSON:
+        print(json.dumps({"task": task, "refund": str(refund)}))
+    else:
+        out.print(f"Task {task} ended; {refund} wei wait for its publisher's `fedledger withdraw`")
+
+
+@app.command()
+def withdraw(
+    rpc: RpcOption,
+    deployment: DeploymentOption = Path("deployment.json"),
+    keystore: KeystoreOption = None,
+    password_file: PasswordOption = None,
+    experiment_seed: ExperimentSeedOption = None,
+    role: Annotated[
+        str, typer.Option(help="the experiment's account: publisher, aggregator or 'participant N'")
+    ] = "participant 0",
+    to: Annotated[str | None, typer.Option(help="address for the free balance; else the account itself")] = None,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Withdraw all that an account is owed: its credits go to its payout address, its free balance where --to says."""
+    ledger = _open_ledger(rpc, deployment)
+    account = _account(ledger.chain, keystore, password_file, experiment_seed, role)
+    participant = ledger.participant_id(account.address)
+    credits = {}
+    for task in range(1, ledger.task_count() + 1) if participant is not None else ():
+        units = ledger.credit(task, participant)
+        if units:
+            credits[task] = units * ledger.task(task).params.credit_unit
+            ledger.withdraw_credit(account, task, participant)
+    balance = ledger.free_balance(account.address)
+    if balance:
+        ledger.withdraw(account, to or account.address)
+    if format_ is Format.JSON:
+        paid = [{"task": task, "wei": str(wei)} for task, wei in credits.items()]
+        print(json.dumps({"account": account.address, "credits": paid, "balance": str(balance)}))
+    else:
+        for task, wei in credits.items():
+            out.print(f"Task {task}: {wei} wei of credit paid to {ledger.participant(participant).payout}")
+        out.print(f"{balance} wei of free balance paid to {to or account.address}")
 
 
 @app.command()
@@ -551,6 +641,13 @@ def _open_ledger(rpc: str, deployment: Path) -> Any:
     from fedledger.ledger_tools.deploy import Deployment
 
     return Deployment.read(deployment).open(Chain(rpc))
+
+
+def _own_record(ledger: Any, account: Any) -> Any:
+    participant = ledger.participant_id(account.address)
+    if participant is None:
+        raise ConfigError(f"{account.address} is no participant of this ledger.", "Give the key of its owner.")
+    return ledger.participant(participant)
 
 
 def _open_store(where: str, folder: Path) -> Any:
