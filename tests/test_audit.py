@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -16,14 +17,21 @@ from fedledger.aggregator import driver
 from fedledger.aggregator.judge import RoundOutcome
 from fedledger.contracts.chains import running_chain
 from fedledger.contracts.client import Chain
+from fedledger.contracts.compile import load_artifact
 from fedledger.contracts.history import History
+from fedledger.ledger_tools import audit, execute
 from fedledger.ledger_tools.audit import audit_chain, audit_run
-from fedledger.ledger_tools.export import LEDGER_FILE, LedgerExport
+from fedledger.ledger_tools.deploy import deploy
+from fedledger.ledger_tools.export import LEDGER_FILE, LedgerExport, export_ledger
+from fedledger.node.participant import Participant
+from fedledger.platform.accounts import AGGREGATOR, DEPLOYER, PUBLISHER, experiment_account, participant_role
+from fedledger.platform.config import GWEI, load_config
+from fedledger.platform.setting import make_setting
 from fedledger.protocol import canonical
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.store import LocalStore
 from fedledger.protocol.verdicts import Verdict
-from support.small import Small, run_small
+from support.small import Small, run_small, write_config
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +179,83 @@ def _slot_of(chain: Chain, address: str, word: int) -> int:
                 if int(value, 16) == word:
                     return int(slot, 16)
     raise AssertionError("the word was never written")
+
+
+def test_another_contract_is_found(honest: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = load_artifact("FedLedger")
+    # The last byte of the code that deploys it stands for any other.
+    other = replace(known, bytecode=known.bytecode[:-2] + "ff", deployed_bytecode=known.deployed_bytecode[:-2] + "ff")
+    monkeypatch.setattr(execute, "load_artifact", lambda name: other)
+    divergence = audit_run(honest.folder).first_divergence
+    assert divergence is not None and divergence.field.endswith("contract")
+    store = LocalStore(honest.folder / "store")
+    assert audit_chain(honest.run.ledger, store, 1).reproduced
+    monkeypatch.setattr(audit, "load_artifact", lambda name: other)
+    divergence = audit_chain(honest.run.ledger, store, 1).first_divergence
+    assert divergence is not None and divergence.field == "contract"
+
+
+def test_a_ledger_that_never_was_deployed_is_found(copy: Path) -> None:
+    export = LedgerExport.read(copy / LEDGER_FILE)
+    replace(export, address="0x" + "11" * 20).write(copy / LEDGER_FILE)
+    divergence = audit_run(copy).first_divergence
+    assert divergence is not None and divergence.field == "contract" and divergence.found is None
+
+
+def test_two_tasks_of_one_publisher_are_reproduced_though_their_settlements_alternate(tmp_path: Path) -> None:
+    setting = make_setting(load_config(write_config(tmp_path, rounds=2)), tmp_path)
+    chain, store = Chain(), LocalStore(tmp_path / "store")
+    publisher, aggregator, deployer = (experiment_account(0, r, chain) for r in (PUBLISHER, AGGREGATOR, DEPLOYER))
+    for account in (publisher, aggregator, deployer):
+        chain.fund(account.address, 10**20)
+    ledger, deployment = deploy(chain, deployer, setting.config.ledger.stake_gwei * GWEI, 0)
+    history = History(ledger)
+    tasks = [ledger.post_task(publisher, setting.task_params(setting.publish(store))) for _ in range(2)]
+    people = []
+    for number, task in itertools.product(range(4), tasks):
+        account = experiment_account(0, participant_role(number), chain)
+        chain.fund(account.address, 10**20)
+        place = (store, tmp_path / "journal" / account.address, setting.spec, setting.trainer(number))
+        people.append(Participant(ledger, history, account, task, *place))
+    aggregators = [
+        driver.Aggregator(ledger, history, aggregator, task, store, setting.spec, setting.measurer()) for task in tasks
+    ]
+    while not all(history.update().task(task).finished for task in tasks):
+        for program in (*aggregators, *people):
+            program.step()
+    first, second, *rest = (task.id for task, _ in history.settlements)
+    assert first != second and rest == [first, second]
+    export_ledger(ledger, deployment, history).write(tmp_path / LEDGER_FILE)
+    for task in tasks:
+        result = audit_run(tmp_path, task=task)
+        assert result.reproduced, result.first_divergence
+    # Each settlement began with what the one before had left, whichever task's it was.
+    assert history.task(second).rounds[1].left[0].positive > history.task(first).rounds[1].left[0].positive
+
+
+@pytest.mark.parametrize(("change", "field"), [({"rounds": 4}, "spec.rounds"), ({"randomness": 1}, "spec.randomness")])
+def test_a_task_that_is_posted_unlike_its_spec_is_found(tmp_path: Path, change: dict[str, int], field: str) -> None:
+    setting = make_setting(load_config(write_config(tmp_path)), tmp_path)
+    chain, store = Chain(), LocalStore(tmp_path / "store")
+    publisher = experiment_account(0, PUBLISHER, chain)
+    chain.fund(publisher.address, 10**20)
+    ledger, _ = deploy(chain, publisher, 1, 0)
+    params = setting.task_params(setting.publish(store))
+    ledger.post_task(publisher, params)
+    ledger.post_task(publisher, replace(params, **change))
+    assert audit_chain(ledger, store, 1).reproduced
+    divergence = audit_chain(ledger, store, 2).first_divergence
+    assert divergence is not None and divergence.field == field
+
+
+HISTORIES = sorted(path for path in (Path(__file__).parent / "histories").iterdir() if path.is_dir())
+
+
+@pytest.mark.parametrize("folder", HISTORIES, ids=lambda folder: folder.name)
+def test_a_recorded_history_audits_for_ever(folder: Path) -> None:
+    result = audit_run(folder)
+    assert result.reproduced, result.first_divergence
+    assert result.measured and result.rounds == json.loads((folder / "run.json").read_text())["rounds"]
 
 
 def test_a_report_that_is_missing_is_named(honest: Small, copy: Path) -> None:

@@ -47,7 +47,9 @@ for name, group in (
 ):
     app.add_typer(group, name=name)
 
-out, err = Console(), Console(stderr=True)
+# Where nobody looks at a screen, lines are as long as they need to be.
+out = Console(width=None if sys.stdout.isatty() else 200)
+err = Console(stderr=True)
 
 
 class Format(StrEnum):
@@ -433,7 +435,7 @@ def history(
     task: TaskOption = 1,
     participants: Annotated[bool, typer.Option(help="one row a participant instead of one a round")] = False,
     output: Annotated[Path | None, typer.Option(help="file; needed for parquet")] = None,
-    format_: Annotated[TableFormat, typer.Option("--format")] = TableFormat.TEXT,
+    format_: Annotated[TableFormat, typer.Option("--format", help="how the table is written")] = TableFormat.TEXT,
 ) -> None:
     """Show a task's rounds or participants as a table, CSV, Parquet or JSON."""
     from fedledger.contracts.history import History
@@ -446,9 +448,8 @@ def history(
             raise ConfigError("Parquet cannot be printed.", "Give --output FILE.")
         frame.to_parquet(output)
     elif format_ is TableFormat.TEXT:
-        _print_rows(
-            [dict(zip(frame.columns, row, strict=True)) for row in frame.itertuples(index=False)], f"Task {task}"
-        )
+        rows = frame.drop(columns="base", errors="ignore").to_dict("records")
+        _print_rows([{str(key): _short(value) for key, value in row.items()} for row in rows], f"Task {task}")
     else:
         text = frame.to_csv(index=False) if format_ is TableFormat.CSV else frame.to_json(orient="records")
         if output is None:
@@ -580,7 +581,13 @@ def _setting(path: Path, seed: int | None) -> Any:
 def _checked_spec(ledger: Any, store: Any, task: int, setting: Any) -> Any:
     from fedledger.protocol.spec import MAX_SPEC_BYTES, TaskSpec
 
-    spec = TaskSpec.decode(store.get(ledger.task(task).params.spec, MAX_SPEC_BYTES))
+    params = ledger.task(task).params
+    spec = TaskSpec.decode(store.get(params.spec, MAX_SPEC_BYTES))
+    if (params.rounds, params.randomness) != (spec.rounds, int(spec.randomness == "beacon")):
+        raise ConfigError(
+            f"Task {task} was posted with other rounds or another randomness than its spec has.",
+            "Do not take part: no history of it can pass an audit.",
+        )
     if spec != setting.spec:
         raise ConfigError(
             f"Task {task} has another spec than this configuration makes.",
@@ -694,6 +701,11 @@ def _live() -> Iterator[Any]:
 def _status(what: str) -> Iterator[Any]:
     with err.status(what) as shown:
         yield lambda doing, done, of: shown.update(f"{what}: {doing} {done}/{of}")
+
+
+def _short(value: Any) -> Any:
+    """Shorten a CID so that a table fits a screen."""
+    return f"{value[:8]}…{value[-6:]}" if isinstance(value, str) and len(value) > 50 else value
 
 
 def _print_rows(rows: list[dict[str, Any]], title: str) -> None:

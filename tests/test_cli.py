@@ -1,0 +1,261 @@
+"""The command line: one JSON document on stdout, an exit code for each kind of failure, and help worth reading."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import typer
+
+from fedledger.contracts.chains import running_chain
+from fedledger.contracts.client import Chain
+from fedledger.ledger_tools.deploy import Deployment
+from fedledger.platform import cli
+from fedledger.platform.accounts import experiment_address, participant_role
+from fedledger.platform.config import load_config
+from fedledger.platform.engine import run
+from fedledger.platform.setting import make_setting
+from fedledger.protocol.errors import ExitCode
+from fedledger.protocol.store import LocalStore
+from support.small import write_config
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["fedledger", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+            raise SystemExit(0)
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+def leaves(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from leaves(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+COMMANDS = dict(leaves(typer.main.get_command(cli.app)))
+PROGRAMS = {("chain", "up"), ("node", "start"), ("config", "schema"), ("new",)}  # they print no result to be read
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_command_explains_itself_and_each_of_its_options(path: tuple[str, ...]) -> None:
+    command = COMMANDS[path]
+    assert len(command.help) > 30
+    for parameter in command.params:
+        if parameter.name != "help":
+            assert parameter.help, parameter.name
+
+
+@pytest.mark.parametrize("path", sorted(COMMANDS.keys() - PROGRAMS), ids=" ".join)
+def test_every_result_can_be_had_as_json(path: tuple[str, ...]) -> None:
+    assert any("--format" in parameter.opts for parameter in COMMANDS[path].params)
+
+
+def test_the_readme_lists_every_command(root: Path) -> None:
+    readme = (root / "README.md").read_text()
+    assert [path for path in COMMANDS if f"`{' '.join(path)}" not in readme] == []
+
+
+def test_exit_codes_are_documented(root: Path) -> None:
+    assert len(set(ExitCode)) == len(ExitCode)
+    for code in ExitCode:
+        assert f"\n| {int(code)} | " in (root / "README.md").read_text()
+        assert f"{int(code)} " in str(cli.app.info.help)
+
+
+@pytest.fixture
+def project(call: Call, tmp_path: Path) -> Path:
+    code, _, _ = call("new", tmp_path / "mine")
+    assert code == 0
+    config = tmp_path / "mine" / "config.toml"
+    config.write_text(config.read_text().replace("rounds = 5", "rounds = 2"))
+    return config
+
+
+class TestFailures:
+    @pytest.mark.parametrize(
+        ("arguments", "expected"),
+        [
+            (["run"], ExitCode.USAGE),
+            (["run", "there-is-none.toml"], ExitCode.CONFIG),
+            (["audit"], ExitCode.CONFIG),
+            (["audit", "there-is-none"], ExitCode.CONFIG),
+            (["audit", "--rpc", "http://127.0.0.1:1"], ExitCode.CONFIG),
+            (["chain", "up", "bitcoin"], ExitCode.CONFIG),
+            (["deploy", "--rpc", "http://127.0.0.1:1"], ExitCode.CHAIN),
+            (["deploy", "--rpc", "nonsense"], ExitCode.CHAIN),
+        ],
+    )
+    def test_each_has_its_exit_code_and_one_sentence(
+        self, call: Call, arguments: list[str], expected: ExitCode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        code, out, err = call(*arguments)
+        assert code == expected
+        assert out == ""
+        assert "Traceback" not in err
+        if expected is not ExitCode.USAGE:
+            assert "Error: " in err
+
+    @pytest.mark.parametrize(
+        ("old", "new", "told"),
+        [
+            ("participants = 4", "partcipants = 4", "participants"),
+            ('method = "norm@1"', 'method = "nrom@1"', "norm@1"),
+            ("learning_rate = 0.1", "learning_rate = -1", "learning_rate"),
+            ("participants = 4", "participants = 4000", "participants"),
+            ('name = "small"', "name = ", "TOML"),
+            ("rounds = 3", 'rounds = 3\naggregation = { method = "trimmed_mean@1" }', "f"),
+        ],
+    )
+    def test_a_wrong_configuration_is_told_before_anything_is_done(
+        self, call: Call, tmp_path: Path, old: str, new: str, told: str
+    ) -> None:
+        config = write_config(tmp_path)
+        assert old in config.read_text()
+        config.write_text(config.read_text().replace(old, new))
+        code, _, err = call("run", config, "--chain", "embedded", "--out", tmp_path / "runs")
+        assert code == ExitCode.CONFIG
+        assert told in err
+
+    def test_a_daemon_that_is_not_there(self, call: Call, tmp_path: Path) -> None:
+        config = write_config(tmp_path)
+        store = "/ip4/127.0.0.1/tcp/1"
+        code, _, err = call("run", config, "--chain", "embedded", "--store", store, "--out", tmp_path / "runs")
+        assert code == ExitCode.STORE
+        assert "127.0.0.1" in err
+
+    def test_a_chain_that_is_not_there_for_a_record_that_is(self, call: Call, tmp_path: Path) -> None:
+        record = tmp_path / "deployment.json"
+        record.write_text("{}")
+        assert call("status", "--rpc", "http://127.0.0.1:1", "--deployment", record)[0] == ExitCode.CONFIG
+
+
+class TestKeys:
+    def test_a_key_opens_with_its_password_only(
+        self, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path, password = tmp_path / "key.json", tmp_path / "password"
+        password.write_text("correct horse\n")
+        code, out, _ = call("keys", "new", path, "--password-file", password, "--format", "json")
+        assert code == 0
+        assert json.loads(out)["keystore"] == str(path)
+        assert path.stat().st_mode & 0o077 == 0
+        assert json.loads(path.read_text())["address"].lower() in json.loads(out)["address"].lower()
+        assert call("keys", "new", path, "--password-file", password)[0] == ExitCode.KEYS
+        monkeypatch.setenv("FEDLEDGER_PASSWORD", "wrong")
+        with running_chain("anvil") as chain:
+            code, _, err = call("deploy", "--rpc", chain.url, "--keystore", path, "--output", tmp_path / "record.json")
+            assert code == ExitCode.KEYS
+            assert "password" in err
+            monkeypatch.setenv("FEDLEDGER_PASSWORD", "correct horse")
+            code, _, _ = call("deploy", "--rpc", chain.url, "--keystore", path, "--output", tmp_path / "record.json")
+        assert code == 0
+
+
+def test_a_project_runs_as_it_is_and_its_code_is_run_only_where_it_is_trusted(
+    call: Call, project: Path, tmp_path: Path
+) -> None:
+    code, out, _ = call("run", project, "--chain", "embedded", "--out", tmp_path / "runs", "--format", "json")
+    assert code == 0
+    summary = json.loads(out)
+    keys = {"task", "rounds", "accuracy", "final_model", "seconds", "chain", "gas", "participants"}
+    assert keys <= summary.keys()
+    assert all(
+        {"address", "accepted", "refused", "reputation", "credit"} <= row.keys() for row in summary["participants"]
+    )
+    assert summary["rounds"] == 2 and len(summary["participants"]) == 4
+    (folder,) = (tmp_path / "runs").iterdir()
+    wanted = {"report.html", "run.json", "metrics.csv", "metrics.json", "model.safetensors", "ledger.jsonl", "store"}
+    assert wanted <= {path.name for path in folder.iterdir()}
+    page = (folder / "report.html").read_text()
+    assert "<script src" not in page and "<link" not in page
+
+    code, out, _ = call("audit", folder, "--format", "json")
+    untrusted = json.loads(out)
+    assert (code, untrusted["reproduced"], untrusted["measured"]) == (0, True, False)
+    (cid,) = (word.rstrip(".") for note in untrusted["notes"] for word in note.split() if word.startswith("bafk"))
+    code, out, _ = call("audit", folder, "--format", "json", "--trust-code", cid)
+    trusted = json.loads(out)
+    assert (code, trusted["reproduced"], trusted["measured"]) == (0, True, True)
+    assert {"rounds", "measurements", "first_divergence"} <= trusted.keys()
+
+    shutil.rmtree(folder / "store")
+    code, out, _ = call("audit", folder, "--format", "json")
+    lost = json.loads(out)
+    assert (code, lost["reproduced"]) == (ExitCode.NOT_REPRODUCED, False)
+    assert lost["first_divergence"].keys() == {"round", "field", "expected", "found"}
+
+
+def test_what_a_task_leaves_can_be_read_and_withdrawn(call: Call, tmp_path: Path) -> None:
+    setting = make_setting(load_config(write_config(tmp_path, participants=2, rounds=1)), tmp_path)
+    with running_chain("anvil") as process:
+        chain = Chain(process.url)
+        run(setting, chain, LocalStore(tmp_path / "store"), tmp_path)
+        at = ["--rpc", process.url, "--deployment", tmp_path / "deployment.json"]
+
+        code, out, _ = call("status", *at, "--format", "json")
+        (task,) = json.loads(out)["tasks"]
+        assert (code, task["phase"], task["settled"]) == (0, "finished", 1)
+
+        code, out, _ = call("history", *at, "--participants", "--format", "json")
+        people = json.loads(out)
+        assert code == 0 and sum(row["credit"] for row in people) == 100_000
+        assert call("history", *at, "--format", "csv")[1].startswith("round,status,selected")
+        assert "settled" in call("history", *at)[1]
+        assert call("history", *at, "--format", "parquet")[0] == ExitCode.CONFIG
+        path = tmp_path / "rounds.parquet"
+        assert call("history", *at, "--format", "parquet", "--output", path)[0] == 0
+        assert pd.read_parquet(path)["round"].tolist() == [1]
+        assert call("history", *at, "--task", 2)[0] == ExitCode.CHAIN
+
+        account = experiment_address(0, participant_role(0))
+        owed = {row["address"]: row["credit"] for row in people}[account]
+        before = chain.balance(account)
+        code, out, _ = call("withdraw", *at, "--experiment-seed", 0, "--format", "json")
+        assert code == 0
+        wei = owed * setting.config.ledger.credit_unit_gwei * 10**9
+        assert json.loads(out)["credits"] == ([{"task": 1, "wei": str(wei)}] if wei else [])
+        assert wei - (chain.balance(account) - before) < wei / 2, "gas takes the rest"
+
+        code, out, _ = call("node", "exit", *at, "--experiment-seed", 0, "--format", "json")
+        leaving = json.loads(out)
+        assert (code, leaving["left"]) == (0, False)
+        code, _, err = call("node", "exit", *at, "--experiment-seed", 0)
+        assert code == ExitCode.CHAIN and "ExitNotDue" in err
+        chain.advance(setting.config.ledger.exit_delay)
+        code, out, _ = call("node", "exit", *at, "--experiment-seed", 0, "--format", "json")
+        assert (code, json.loads(out)["left"]) == (0, True)
+        code, out, _ = call("withdraw", *at, "--experiment-seed", 0, "--format", "json")
+        assert json.loads(out)["balance"] == leaving["stake"]
+        assert call("task", "finish", *at, "--experiment-seed", 0)[0] == ExitCode.CHAIN
+
+        record = Deployment.read(tmp_path / "deployment.json")
+        (tmp_path / "deployment.json").write_text(
+            json.dumps({**vars(record), "chain_id": record.chain_id + 1}), encoding="utf-8"
+        )
+        code, _, err = call("status", *at)
+        assert code == ExitCode.CHAIN and str(record.chain_id) in err
+
+
+def test_the_schema_of_configurations_is_json(call: Call) -> None:
+    code, out, _ = call("config", "schema")
+    assert code == 0
+    assert "participants" in json.loads(out)["properties"]
