@@ -10,6 +10,7 @@ from pathlib import Path
 import ipfshttpclient
 import pytest
 
+from fedledger.protocol import ipfs
 from fedledger.protocol.cid import MIB, ContentRef, Profile, cid_bytes, unixfs_root
 from fedledger.protocol.errors import ContentCorruptError, ContentUnavailableError, StoreError
 from fedledger.protocol.ipfs import IpfsStore
@@ -157,6 +158,25 @@ def test_an_answer_that_stalls_is_unavailable() -> None:
         with pytest.raises(ContentUnavailableError):
             store.get(REF)
         done.set()
+
+
+def test_content_that_comes_too_slowly_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ipfs, "LEAST_RATE", 2**20)
+    stop = threading.Event()
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.end_headers()
+        for _ in range(16):
+            request.wfile.write(bytes(2**16))
+            if stop.wait(0.5):
+                return
+
+    ref = ContentRef(REF.digest, 2**20)
+    with server(answer) as store:
+        with pytest.raises(ContentUnavailableError, match="too slowly"):
+            store.get(ref)
+        stop.set()
 
 
 def test_a_daemon_that_imports_otherwise_is_refused() -> None:

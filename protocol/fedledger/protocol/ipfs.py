@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import warnings
 from collections.abc import Iterator
 from ipaddress import ip_address
@@ -30,6 +31,8 @@ IMPORT = {
     "pin": "true",
 }
 _BLOCK = 64 * 1024
+LEAST_RATE = 64 * 1024
+"""Bytes a second that content must arrive with; slower peers could hold a round up for hours."""
 
 
 class IpfsStore:
@@ -40,7 +43,8 @@ class IpfsStore:
     where
         Multiaddr of the RPC (``/ip4/127.0.0.1/tcp/5001``), or its URL (``http://127.0.0.1:5001``).
     timeout
-        Seconds without an answer after which content counts as unavailable.
+        Seconds without an answer after which content counts as unavailable; so does content that takes longer
+        than this and a second for each ``LEAST_RATE`` bytes.
 
     Raises
     ------
@@ -54,7 +58,7 @@ class IpfsStore:
 
         # ipfshttpclient hands urllib3 an argument that it no longer needs; nothing a user could mend.
         warnings.filterwarnings("ignore", "The 'strict' parameter", FutureWarning)
-        self.where = where
+        self.where, self._timeout = where, timeout
         self._errors: Any = ipfshttpclient.exceptions
         # ipfshttpclient maps the errors of a request, but not those in the middle of its answer.
         self._broken_off = requests.RequestException
@@ -112,6 +116,7 @@ class IpfsStore:
                     raise
 
     def _read(self, cid: str, most: int) -> bytes:
+        deadline = time.monotonic() + self._timeout + most / LEAST_RATE
         # Client.cat() reads all that it is sent, however long; only the request below it takes a block size.
         closables, blocks = self._client._client._request(
             "POST",
@@ -129,6 +134,11 @@ class IpfsStore:
                 data += block
                 if len(data) >= most:
                     break
+                if time.monotonic() > deadline:
+                    raise ContentUnavailableError(
+                        f"{cid} comes too slowly through {self.where}: {len(data):,} bytes so far.",
+                        "Ask whoever pins it for a better connection, then resume.",
+                    )
         finally:
             for closable in closables:
                 closable.close()

@@ -1,0 +1,52 @@
+"""The demonstration on a real chain keeps its promises; benchmarks/demonstration.py plays all ten seeds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import median
+
+from fedledger.contracts.chains import running_chain
+from fedledger.contracts.client import Chain
+from fedledger.ledger_tools.audit import audit_run
+from fedledger.ledger_tools.history import pay_frame, reputations_frame
+from fedledger.platform.config import DEMO, load_config
+from fedledger.platform.engine import mean_accuracies, run
+from fedledger.platform.results import refusals, write_results
+from fedledger.platform.setting import HONEST, make_setting
+from fedledger.protocol.store import LocalStore
+
+
+def test_attackers_are_found_remembered_and_not_paid(tmp_path: Path) -> None:
+    config = load_config(DEMO)
+    setting, store = make_setting(config, DEMO.parent), LocalStore(tmp_path / "store")
+    with running_chain("anvil") as process:
+        finished = run(setting, Chain(process.url), store, tmp_path)
+        plain_mean = mean_accuracies(config, DEMO.parent)
+        summary = write_results(finished, setting, store, tmp_path, plain_mean)
+        reputations, pay = (frame(finished.history, 1) for frame in (reputations_frame, pay_frame))
+        reasons = refusals(finished, store)
+    assert summary["rounds"] == 20
+    assert summary["accuracy"] >= 0.92
+    assert summary["accuracy"] > plain_mean[-1]
+    honest = [row["address"] for row in summary["participants"] if row["behaviour"] == HONEST]
+    attackers = [row["address"] for row in summary["participants"] if row["behaviour"] != HONEST]
+    assert len(attackers) == 3
+    assert reputations.loc[10, attackers].max() < reputations.loc[10, honest].min()
+    late = pay.loc[11:].reindex(columns=honest + attackers, fill_value=0).sum()
+    assert late[attackers].max() < 0.05 * median(late[honest])
+    assert {row["address"] for row in reasons} >= set(attackers)
+
+    result = audit_run(tmp_path)
+    assert result.reproduced and result.rounds == 20
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert [row["round"] for row in metrics] == list(range(1, 21))
+    assert metrics[-1]["gas"] <= summary["gas"]
+
+
+def test_nobody_honest_is_refused_where_nobody_attacks(tmp_path: Path) -> None:
+    config = load_config(DEMO, attackers=[], seed=4)
+    setting, store = make_setting(config, DEMO.parent), LocalStore(tmp_path / "store")
+    with running_chain("anvil") as process:
+        finished = run(setting, Chain(process.url), store, tmp_path)
+        assert len(refusals(finished, store)) <= 0.02 * 10 * 20
