@@ -188,6 +188,12 @@ def test_a_project_runs_as_it_is_and_its_code_is_run_only_where_it_is_trusted(
     page = (folder / "report.html").read_text()
     assert "<script src" not in page and "<link" not in page
 
+    code, out, _ = call("history", folder, "--format", "json")
+    rounds = json.loads(out)
+    assert (code, [row["status"] for row in rounds]) == (0, ["settled", "settled"])
+    assert rounds[-1]["model"] == summary["final_model"]
+    assert call("history")[0] == ExitCode.CONFIG
+
     code, out, _ = call("audit", folder, "--format", "json")
     untrusted = json.loads(out)
     assert (code, untrusted["reproduced"], untrusted["measured"]) == (0, True, False)

@@ -15,6 +15,8 @@ import pytest
 
 from fedledger.contracts.chains import running_chain
 from fedledger.contracts.client import Chain
+from fedledger.ledger_tools.deploy import Deployment
+from fedledger.platform.config import GWEI
 from support.ipfs_daemon import ipfs_daemon
 from support.small import Small, run_small, write_config
 
@@ -94,7 +96,10 @@ def test_killing_nodes_and_the_aggregator_loses_nothing(reference: Small, tmp_pa
             assert process.wait(timeout=60) == 0
         history = json.loads(_cli(["history", *at, "--format", "json"]))
         people = json.loads(_cli(["history", *at, "--participants", "--format", "json"]))
-    assert kills >= 5
+        ledger = Deployment.read(tmp_path / "deployment.json").open(Chain(chain.url))
+        stakes = {ledger.participant(number).stake for number in range(4)}
+    assert kills == 10
+    assert stakes == {reference.setting.config.ledger.stake_gwei * GWEI}
     assert history[-1]["model"] == reference.summary["final_model"]
     assert [p["credit"] for p in people] == [p["credit"] for p in reference.summary["participants"]]
 

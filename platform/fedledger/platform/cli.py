@@ -430,7 +430,10 @@ def status(
 
 @app.command()
 def history(
-    rpc: RpcOption,
+    run_dir: Annotated[
+        Path | None, typer.Argument(help="folder of a run; its exported ledger is executed again")
+    ] = None,
+    rpc: Annotated[str | None, typer.Option(help="URL of the chain, to read a live ledger instead")] = None,
     deployment: DeploymentOption = Path("deployment.json"),
     task: TaskOption = 1,
     participants: Annotated[bool, typer.Option(help="one row a participant instead of one a round")] = False,
@@ -439,9 +442,18 @@ def history(
 ) -> None:
     """Show a task's rounds or participants as a table, CSV, Parquet or JSON."""
     from fedledger.contracts.history import History
+    from fedledger.ledger_tools.execute import execute
+    from fedledger.ledger_tools.export import LEDGER_FILE, LedgerExport
     from fedledger.ledger_tools.history import participants_frame, rounds_frame
 
-    read = History(_open_ledger(rpc, deployment)).update()
+    if rpc is not None:
+        read = History(_open_ledger(rpc, deployment)).update()
+    elif run_dir is not None:
+        with _status("reading") as watch:
+            export = LedgerExport.read(run_dir / LEDGER_FILE)
+            read = History().extend(execute(export, lambda done, of: watch("executing blocks", done, of)))
+    else:
+        raise ConfigError("No ledger was given.", "Give a run's folder, or --rpc and --deployment.")
     frame = (participants_frame if participants else rounds_frame)(read, task)
     if format_ is TableFormat.PARQUET:
         if output is None:
