@@ -100,7 +100,7 @@ def test_killing_nodes_and_the_aggregator_loses_nothing(reference: Small, tmp_pa
         stakes = {ledger.participant(number).stake for number in range(4)}
     assert kills == 10
     assert stakes == {reference.setting.config.ledger.stake_gwei * GWEI}
-    assert history[-1]["model"] == reference.summary["final_model"]
+    assert history[-1]["model"] == reference.summary["final_model"], history
     assert [p["credit"] for p in people] == [p["credit"] for p in reference.summary["participants"]]
 
 

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import requests
+import rlp
 from eth_abi import abi
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
@@ -57,6 +58,12 @@ LOG_PAGE = 2_000
 RECEIPT_TIMEOUT = 120.0
 # Both fork probes are answered by eth_call on init code: PUSH0, and a zero-length MCOPY.
 PUSH0_PROBE = "0x5f"
+HEADER_FIELDS = (
+    *("parentHash", "sha3Uncles", "miner", "stateRoot", "transactionsRoot", "receiptsRoot", "logsBloom", "difficulty"),
+    *("number", "gasLimit", "gasUsed", "timestamp", "extraData", "mixHash", "nonce", "baseFeePerGas"),
+    *("withdrawalsRoot", "blobGasUsed", "excessBlobGas", "parentBeaconBlockRoot", "requestsHash"),
+)
+"""Fields of a block's header up to Prague, in the order of its RLP; older forks have fewer at the end."""
 FEES_LAST = 2.0
 WORD_BITS = 256
 JOURNAL_LAG = 30
@@ -332,6 +339,27 @@ class Chain:
     def block(self, number: int | str = "latest") -> dict[str, Any]:
         """Return a block's fields as the node gives them."""
         return dict(self._ask(lambda: self.web3.eth.get_block(number)))  # type: ignore[arg-type]
+
+    def header(self, block: dict[str, Any]) -> bytes:
+        """Return the RLP of a block's header, whose hash is the block's.
+
+        Raises
+        ------
+        ChainError
+            If the header has fields that this release does not know.
+        """
+        if self._tester is not None:
+            # eth-tester shows neither the bloom filter nor the extra data as they are.
+            mined = self._tester.backend.chain.get_canonical_block_by_number(int(block["number"]))
+            return bytes(rlp.encode(mined.header))
+        values = (block[name] for name in HEADER_FIELDS if block.get(name) is not None)
+        raw = bytes(rlp.encode([value if isinstance(value, int) else bytes(HexBytes(value)) for value in values]))
+        if keccak(raw) != bytes(HexBytes(block["hash"])):
+            raise ChainError(
+                f"The header of block {block['number']} does not hash to the block's hash.",
+                "This chain has headers that cannot be exported: use Anvil, Ganache or the embedded chain.",
+            )
+        return raw
 
     def transaction(self, digest: bytes) -> dict[str, Any]:
         """Return a transaction's fields as the node gives them."""

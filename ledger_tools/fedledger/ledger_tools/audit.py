@@ -18,7 +18,7 @@ from fedledger.contracts.client import Ledger
 from fedledger.contracts.compile import load_artifact
 from fedledger.contracts.history import History, RoundHistory, TaskHistory, lane
 from fedledger.ledger_tools.divergence import Divergence, DivergenceError
-from fedledger.ledger_tools.execute import execute
+from fedledger.ledger_tools.execute import execute, head
 from fedledger.ledger_tools.export import LEDGER_FILE, LedgerExport, chain_state
 from fedledger.protocol import canonical
 from fedledger.protocol.errors import ConfigError, StoreError
@@ -41,6 +41,8 @@ class AuditResult:
     ----------
     source
         Where the ledger came from: executed again from an export, or read from a chain.
+    head
+        Hash of the newest block of an export. It stands for the whole history: compare it with the chain's.
     rounds
         Rounds that were replayed.
     reproduced
@@ -57,6 +59,7 @@ class AuditResult:
 
     source: str
     task: int
+    head: str | None = None
     rounds: int = 0
     reproduced: bool = True
     measured: bool = False
@@ -87,6 +90,7 @@ def audit_run(
             if not (folder / LEDGER_FILE).exists():
                 raise
             raise DivergenceError(Divergence(0, LEDGER_FILE, "an unchanged export", error.message)) from error
+        result.head = head(export)
         history = History().extend(execute(export, lambda done, of: watch("executing blocks", done, of)))
         _check_state(history, export.state)
         _replay(result, history, store or LocalStore(folder / "store"), trusted, watch)

@@ -5,30 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import rlp
 from eth.chains.base import MiningChain
 from eth.db.atomic import AtomicDB
 from eth.vm.execution_context import ExecutionContext
 from eth.vm.forks.prague import PragueVM
 from eth_keys.exceptions import BadSignature
-from eth_typing import BlockNumber, Hash32
+from eth_typing import Address, BlockNumber, Hash32
 from eth_utils.address import to_canonical_address, to_checksum_address
 from eth_utils.crypto import keccak
 from eth_utils.exceptions import ValidationError
 from hexbytes import HexBytes
+from trie.hexary import HexaryTrie
 
 from fedledger.contracts.client import Log, decode_log
 from fedledger.contracts.compile import load_artifact
 from fedledger.ledger_tools.divergence import Divergence, DivergenceError
-from fedledger.ledger_tools.export import ExportedBlock, ExportedTransaction, LedgerExport
+from fedledger.ledger_tools.export import ExportedBlock, ExportedTransaction, Header, LedgerExport
 from fedledger.protocol.errors import ChainError
 
 
 def execute(export: LedgerExport, watch: Callable[[int, int], None] = lambda done, of: None) -> list[Log]:
     """Execute every transaction again and return the ledger's logs.
 
-    Headers must link, transactions must have their hashes and valid signatures, and each must end with the status
-    and the logs that its exported receipt has. One of them must deploy this release's contract at the ledger's
-    address.
+    Headers must link and name their transactions, transactions must have their hashes and valid signatures, and each
+    must end with the status and the logs that its exported receipt has. One of them must deploy this release's
+    contract at the ledger's address.
 
     Raises
     ------
@@ -37,22 +39,28 @@ def execute(export: LedgerExport, watch: Callable[[int, int], None] = lambda don
     """
     machine = _Machine(export)
     logs: list[Log] = []
-    parent: str | None = None
+    parent: Header | None = None
     for done, block in enumerate(export.blocks):
-        header = block.header
-        if parent is not None and header["parentHash"] != parent:
-            _differ(f"block {header['number']} parentHash", parent, header["parentHash"])
-        parent = header["hash"]
+        header = _header(block, done)
+        if parent is not None and (header.parent, header.number) != (parent.hash, parent.number + 1):
+            _differ(f"block {header.number} parentHash", parent.hash, header.parent)
+        parent = header
+        _check_transactions(header, block)
         index = 0
         for transaction in block.transactions:
-            for address, topics, data in machine.run(block, transaction):
+            for address, topics, data in machine.run(header, transaction):
                 if address == export.address:
-                    logs.append(_decoded(header["number"], transaction, index, address, topics, data))
+                    logs.append(_decoded(header.number, transaction, index, address, topics, data))
                 index += 1
         watch(done + 1, len(export.blocks))
     if not machine.deployed:
         _differ("contract", f"a transaction that deploys {export.address}", None)
     return logs
+
+
+def head(export: LedgerExport) -> str | None:
+    """Return the hash of the newest exported block, which stands for all of them."""
+    return _header(export.blocks[-1], len(export.blocks) - 1).hash if export.blocks else None
 
 
 class _Machine:
@@ -71,13 +79,13 @@ class _Machine:
         # One state serves all transactions and lives in memory: nobody asks for the roots in between.
         self._state: Any = self._vm.state
 
-    def run(self, block: ExportedBlock, transaction: ExportedTransaction) -> list[tuple[str, list[str], str]]:
+    def run(self, header: Header, transaction: ExportedTransaction) -> list[tuple[str, list[str], str]]:
         raw = bytes(HexBytes(transaction.raw))
         found = "0x" + keccak(raw).hex()
-        where = f"block {block.header['number']} transaction {transaction.hash}"
+        where = f"block {header.number} transaction {transaction.hash}"
         if found != transaction.hash:
             _differ(f"{where} hash", transaction.hash, found)
-        self._state.execution_context = self._context(block)
+        self._state.execution_context = self._context(header)
         try:
             decoded = self._vm.get_transaction_builder().decode(raw)
             computation = self._state.apply_transaction(decoded)
@@ -109,20 +117,35 @@ class _Machine:
             _differ(f"{where} contract", *digests)
         self.deployed = True
 
-    def _context(self, block: ExportedBlock) -> ExecutionContext:
-        header = block.header
+    def _context(self, header: Header) -> ExecutionContext:
         return ExecutionContext(
-            coinbase=to_canonical_address(header["miner"]),
-            timestamp=int(header["timestamp"]),
-            block_number=BlockNumber(int(header["number"])),
+            coinbase=Address(header.miner),
+            timestamp=header.timestamp,
+            block_number=BlockNumber(header.number),
             difficulty=0,
-            mix_hash=Hash32(bytes(HexBytes(header["mixHash"] or bytes(32)))),
-            gas_limit=int(header["gasLimit"]),
+            mix_hash=Hash32(header.mix_hash),
+            gas_limit=header.gas_limit,
             prev_hashes=(),
             chain_id=self._chain_id,
-            base_fee_per_gas=int(header["baseFeePerGas"] or 0),
+            base_fee_per_gas=header.base_fee,
             excess_blob_gas=0,
         )
+
+
+def _header(block: ExportedBlock, place: int) -> Header:
+    try:
+        return Header.decode(bytes(HexBytes(block.header)))
+    except ValueError as error:
+        raise DivergenceError(Divergence(0, f"header of exported block {place}", "a header", str(error))) from error
+
+
+def _check_transactions(header: Header, block: ExportedBlock) -> None:
+    trie = HexaryTrie({})
+    for index, transaction in enumerate(block.transactions):
+        trie[rlp.encode(index)] = bytes(HexBytes(transaction.raw))
+    if trie.root_hash != header.transactions_root:
+        names = ("0x" + root.hex() for root in (header.transactions_root, trie.root_hash))
+        _differ(f"block {header.number} transactionsRoot", *names)
 
 
 def _decoded(

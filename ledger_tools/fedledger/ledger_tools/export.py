@@ -14,7 +14,7 @@ from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 
-from fedledger.contracts.client import Ledger
+from fedledger.contracts.client import HEADER_FIELDS, Ledger
 from fedledger.contracts.history import History
 from fedledger.ledger_tools.deploy import Deployment
 from fedledger.protocol import canonical
@@ -22,17 +22,6 @@ from fedledger.protocol.errors import ConfigError
 
 EXPORT_VERSION = 1
 LEDGER_FILE, DEPLOYMENT_FILE = "ledger.jsonl", "deployment.json"
-_HEADER = (
-    "number",
-    "hash",
-    "parentHash",
-    "timestamp",
-    "miner",
-    "gasLimit",
-    "baseFeePerGas",
-    "mixHash",
-    "difficulty",
-)
 
 
 @dataclass(frozen=True)
@@ -47,10 +36,53 @@ class ExportedTransaction:
 
 
 @dataclass(frozen=True)
-class ExportedBlock:
-    """A block's header fields that execution depends on, and its transactions."""
+class Header:
+    """What execution needs of a block's header, and what binds the header to its chain."""
 
-    header: dict[str, Any]
+    hash: str
+    parent: str
+    miner: bytes
+    transactions_root: bytes
+    number: int
+    gas_limit: int
+    timestamp: int
+    mix_hash: bytes
+    base_fee: int
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Header:
+        """Decode a header's RLP.
+
+        Raises
+        ------
+        ValueError
+            If the bytes are no header.
+        """
+        try:
+            fields = dict(zip(HEADER_FIELDS, rlp.decode(raw), strict=False))
+            number, gas_limit, timestamp, base_fee = (
+                int.from_bytes(fields[name], "big") for name in ("number", "gasLimit", "timestamp", "baseFeePerGas")
+            )
+            return cls(
+                hash="0x" + keccak(raw).hex(),
+                parent="0x" + fields["parentHash"].hex(),
+                miner=fields["miner"],
+                transactions_root=fields["transactionsRoot"],
+                number=number,
+                gas_limit=gas_limit,
+                timestamp=timestamp,
+                mix_hash=fields["mixHash"],
+                base_fee=base_fee,
+            )
+        except (rlp.exceptions.DecodingError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no block header: {error}") from error
+
+
+@dataclass(frozen=True)
+class ExportedBlock:
+    """A block: its header's RLP (0x…), and its transactions."""
+
+    header: str
     transactions: list[ExportedTransaction]
 
 
@@ -119,7 +151,6 @@ def export_ledger(ledger: Ledger, deployment: Deployment, history: History) -> L
     first = deployment.block if not chain.development else 1
     for number in range(first, chain.block_number() + 1):
         block = chain.block(number)
-        header = {key: _plain(block.get(key, 0)) for key in _HEADER}
         transactions = []
         for digest in block["transactions"]:
             transaction = chain.transaction(digest)
@@ -135,7 +166,7 @@ def export_ledger(ledger: Ledger, deployment: Deployment, history: History) -> L
                     _plain(transaction["hash"]), "0x" + raw.hex(), receipt["status"], receipt["gasUsed"], logs
                 )
             )
-        blocks.append(ExportedBlock(header, transactions))
+        blocks.append(ExportedBlock("0x" + chain.header(block).hex(), transactions))
     genesis = {sender: str(chain.balance(sender, first - 1)) for sender in sorted(senders)}
     return LedgerExport(EXPORT_VERSION, chain.chain_id, ledger.address, genesis, blocks, chain_state(ledger, history))
 

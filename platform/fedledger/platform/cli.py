@@ -622,6 +622,8 @@ def _show_audit(result: Any, format_: Format) -> None:
         return
     verdict = "[bold green]reproduced[/bold green]" if result.reproduced else "[bold red]NOT reproduced[/bold red]"
     out.print(f"Audit of task {result.task} ({result.source}): {result.rounds} rounds, {verdict}")
+    if result.head is not None:
+        out.print(f"Newest block: {result.head}; compare it with the chain's own, or with what others were given")
     if result.measured and result.measurements:
         m = result.measurements
         out.print(
