@@ -91,7 +91,7 @@ class Aggregator:
         if phase is Phase.FINISHED:
             return Step(Act.DONE, current)
         if phase in (Phase.ENROLLING, Phase.IDLE):
-            return self._open_or_finish(task)
+            return self._open_or_finish(task, phase)
         if phase is Phase.PROPOSING:
             return self._propose(task, task.rounds[current])
         if phase is Phase.SETTLEABLE:
@@ -102,15 +102,17 @@ class Aggregator:
             return Step(Act.VOIDED, current)
         return Step(Act.WAITED, current)
 
-    def _open_or_finish(self, task: TaskHistory) -> Step:
+    def _open_or_finish(self, task: TaskHistory, phase: Phase) -> Step:
         settled, index = task.settled, max(task.rounds, default=0) + 1
         stopped = bool(settled) and settled[-1].proposal is not None and settled[-1].proposal.stop
         if stopped or len(settled) >= self.spec.rounds:
             self.ledger.finish_task(self.account, self.task)
             return Step(Act.FINISHED, index - 1)
-        if index == 1 and self.ledger.phase(self.task) is Phase.ENROLLING:
+        if index == 1:
             record = self.ledger.task(self.task)
-            if record.enrolled < record.params.max_participants:
+            full = record.enrolled == record.params.max_participants
+            # Somebody may have enrolled since the history was read: a selection among fewer would be a lie.
+            if len(task.enrolled) != record.enrolled or (phase is Phase.ENROLLING and not full):
                 return Step(Act.WAITED)
         try:
             self.ledger.open_round(self.account, self.task, select(self.history, task, self.spec, index))
