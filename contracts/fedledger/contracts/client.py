@@ -336,9 +336,15 @@ class Chain:
         """Return the number of the newest block."""
         return self._ask(lambda: int(self.web3.eth.block_number))
 
-    def block(self, number: int | str = "latest") -> dict[str, Any]:
-        """Return a block's fields as the node gives them."""
-        return dict(self._ask(lambda: self.web3.eth.get_block(number)))  # type: ignore[arg-type]
+    def block(self, number: int | str = "latest", full: bool = False) -> dict[str, Any]:
+        """Return a block's fields as the node gives them; ``full`` gives its transactions instead of their hashes."""
+        asked = full and self._tester is None
+        block = dict(self._ask(lambda: self.web3.eth.get_block(number, asked)))  # type: ignore[arg-type]
+        if full and not asked:
+            # eth-tester names the fields of nested transactions otherwise.
+            digests: list[HexBytes] = block["transactions"]  # type: ignore[assignment]
+            block["transactions"] = [self.transaction(bytes(digest)) for digest in digests]
+        return block
 
     def header(self, block: dict[str, Any]) -> bytes:
         """Return the RLP of a block's header, whose hash is the block's.

@@ -150,10 +150,9 @@ def export_ledger(ledger: Ledger, deployment: Deployment, history: History) -> L
     senders: set[str] = set()
     first = deployment.block if not chain.development else 1
     for number in range(first, chain.block_number() + 1):
-        block = chain.block(number)
+        block = chain.block(number, full=True)
         transactions = []
-        for digest in block["transactions"]:
-            transaction = chain.transaction(digest)
+        for transaction in block["transactions"]:
             receipt = chain.receipt(transaction["hash"])
             senders.add(to_checksum_address(transaction["from"]))
             logs = [

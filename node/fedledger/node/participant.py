@@ -142,19 +142,22 @@ class Participant:
         journal.mkdir(parents=True, exist_ok=True)
 
     def step(self) -> Deed:
-        """Do what comes next, if anything."""
+        """Ask the ledger where the task is, and do what comes next, if anything."""
         task = self.history.update().task(self.task)
+        return self.act(task, self.ledger.phase(self.task))
+
+    def act(self, task: TaskHistory, phase: Phase) -> Deed:
+        """Do what comes next for a task in a phase; whoever plays several participants asks once for all of them."""
         if task.finished:
             return Deed.DONE
         participant = self._id()
         if participant is None:
             return self._register(task)
         if participant not in task.enrolled:
-            return self._enrol(task)
+            return self._enrol(phase)
         current = task.rounds.get(max(task.rounds, default=0))
         if current is None or participant not in current.selected or participant in current.reveals:
             return Deed.WAITED
-        phase = self.ledger.phase(self.task)
         try:
             if phase is Phase.COMMITTING and participant not in current.commits:
                 return self._commit(task, current)
@@ -176,8 +179,8 @@ class Participant:
         self.ledger.register(self.account, self.account.address, self.account.address, stake)
         return Deed.REGISTERED
 
-    def _enrol(self, task: TaskHistory) -> Deed:
-        if self.ledger.phase(self.task) is not Phase.ENROLLING:
+    def _enrol(self, phase: Phase) -> Deed:
+        if phase is not Phase.ENROLLING:
             raise ChainError(
                 f"Task {self.task} does not enrol any more.",
                 "Join another task, or ask its publisher to post it again.",

@@ -133,7 +133,8 @@ def run(
         elif step.act is Act.DONE:
             break
         elif step.act is Act.WAITED:
-            deeds = [participant.step() for participant in participants]
+            known, phase = history.update().task(task_id), ledger.phase(task_id)
+            deeds = [participant.act(known, phase) for participant in participants]
             if not any(deed not in (Deed.WAITED, Deed.DONE) for deed in deeds):
                 _pass_time(chain, ledger, task_id)
     task = history.update().task(task_id)
