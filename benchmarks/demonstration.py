@@ -1,4 +1,6 @@
-"""The demonstration over many seeds, without a chain: python benchmarks/demonstration.py [--seeds 10] [--honest].
+"""The demonstration over many seeds, without a chain.
+
+Run python benchmarks/demonstration.py [--first 0] [--seeds 10] [--honest].
 
 Rounds are judged by the aggregator's own code and evidence follows the ledger's arithmetic; only transactions are
 left out, so a seed takes seconds. Prints, per seed: test accuracy, whether every attacker's reputation is below
@@ -84,11 +86,12 @@ def play(setting: Setting, chain: Chain) -> tuple[float, bool, float, float]:
 def main() -> None:
     """Print one line a seed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--seeds", type=int, default=10, help="how many")
     parser.add_argument("--honest", action="store_true", help="nobody attacks")
     arguments = parser.parse_args()
     chain = Chain()
-    for seed in range(arguments.seeds):
+    for seed in range(arguments.first, arguments.first + arguments.seeds):
         config = load_config(DEMO, seed=seed, **({"attackers": []} if arguments.honest else {}))
         accuracy, ordered, pay, refused = play(make_setting(config, Path()), chain)
         print(

@@ -90,12 +90,15 @@ class Evidences:
         return min(MAX_TRUST, self.reputations[i] / max(1, PPM - self.reputations[i]))
 
     def harmless(self, i: int, factor: float) -> float:
-        """Harm that update i may do: ``factor`` times the typical change, times the trust in its sender."""
-        return factor * self.trust(i) * self.typical_change()
+        """Harm above which update i stands out, in micro-nats, never below 0.
 
-    def typical_change(self) -> float:
-        """Median over the updates of the absolute change of the held-out loss, in micro-nats."""
-        return median([abs(self.harm(i)) for i in range(self.count)])
+        It is the round's median harm plus ``factor`` times the trust in the sender times the median absolute
+        deviation, so that neither a minority of attackers nor the stage of training moves it far.
+        """
+        harms = [self.harm(j) for j in range(self.count)]
+        middle = median(harms)
+        spread = median([abs(harm - middle) for harm in harms])
+        return max(0.0, middle + factor * self.trust(i) * spread)
 
 
 class Detector(Protocol):
@@ -114,15 +117,15 @@ DETECTORS: Registry[Callable[..., Detector]] = Registry("detector", "fedledger.d
 @DETECTORS.register("held_out@1")
 @dataclass(frozen=True)
 class HeldOut:
-    """Flag an update that raises the held-out loss far more than others change it, and loses accuracy.
+    """Flag an update that raises the held-out loss far more than the others do, and gains no accuracy.
 
     Parameters
     ----------
     factor
-        How many times the typical change of the round's updates, for a newcomer; reputation scales it.
+        How far, in median absolute deviations, for a newcomer; reputation scales it.
     """
 
-    factor: float = 6.0
+    factor: float = 4.0
     verdict = Verdict.HELD_OUT
 
     def __post_init__(self) -> None:
@@ -130,7 +133,7 @@ class HeldOut:
 
     def __call__(self, seen: Evidences) -> list[bool]:
         return [
-            seen.harm(i) > seen.harmless(i, self.factor) and seen.measured[i].correct < seen.base.correct
+            seen.harm(i) > seen.harmless(i, self.factor) and seen.measured[i].correct <= seen.base.correct
             for i in range(seen.count)
         ]
 
@@ -141,14 +144,14 @@ class Opposed:
     """Flag an update that points away from the robust centre and does harm.
 
     An honest participant with unusual data may point away from the others too; it is flagged only if its update
-    also raises the held-out loss by more than ``factor`` times what updates of the round typically change.
+    also raises the held-out loss more than updates of the round do, by ``factor`` median absolute deviations.
 
     Parameters
     ----------
     threshold
         Cosine to the coordinate-wise median below which an update points away.
     factor
-        Harm, as a multiple of the typical change.
+        How far, in median absolute deviations, for a newcomer; reputation scales it.
     """
 
     threshold: float = 0.0
@@ -198,25 +201,41 @@ class NearDuplicate:
     """Flag an update that repeats the last round's step or another update; of copies the first address stands.
 
     Nobody sees an update before it is committed, so two equal ones come from one hand, and paying one is enough.
+    What counts as equal follows from how far apart the round's updates are (1 − cosine), since honest ones are
+    close to each other where data are alike, and to the last step where training goes straight on.
 
     Parameters
     ----------
-    threshold
-        Cosine above which two vectors count as the same.
+    closeness
+        Share of the median distance, to the last step or between two updates, below which two count as one.
     """
 
-    threshold: float = 0.98
+    closeness: float = 0.25
     verdict = Verdict.DUPLICATE
 
     def __post_init__(self) -> None:
-        real("threshold", self.threshold)
+        if real("closeness", self.closeness) >= 1:
+            raise ConfigError(f"closeness is {self.closeness}.", "Give a share below 1.")
 
     def __call__(self, seen: Evidences) -> list[bool]:
+        n = seen.count
+        apart = [[1 - seen.cosine(i, j) for j in range(n)] for i in range(n)]
+        back = [1 - seen.cosine(i, seen.previous) for i in range(n)]
+        pair = self.closeness * median([apart[i][j] for i in range(n) for j in range(i)] or [0.0])
+        repeat = self.closeness * median(back)
         flags: list[bool] = []
-        for i in range(seen.count):
-            others = [j for j in range(i) if not flags[j]]
-            flags.append(any(seen.cosine(i, j) > self.threshold for j in (*others, seen.previous)))
+        for i in range(n):
+            copied = any(apart[i][j] < pair for j in range(i) if not flags[j])
+            flags.append(copied or back[i] < repeat or _identical(seen, i, flags))
         return flags
+
+
+def _identical(seen: Evidences, i: int, flags: Sequence[bool]) -> bool:
+    """Whether update i equals an earlier one that stands, or the last step, in every coordinate."""
+    others = [j for j in range(i) if not flags[j]] + [seen.previous]
+    gram = seen.gram
+    # The squared distance of two rows, exactly; two zeros are no copies but no work, which is norm's business.
+    return gram[i][i] > 0 and any(gram[i][i] + gram[j][j] == 2 * gram[i][j] for j in others)
 
 
 def detect(methods: Sequence[Method], seen: Evidences) -> list[Verdict]:

@@ -33,6 +33,9 @@ from fedledger.protocol.verdicts import Verdict
 
 REPORT_VERSION = 1
 MAX_WEIGHT = 1 << 20
+PROBE = np.float32(0.125)
+"""Share of an update that is measured: about its share in the aggregate. All of it, trained on one participant's data
+alone, raises the held-out loss whether or not it is honest. A power of two, so that the product is exact."""
 BASE, MODEL = "base", "model"
 CENTRE = Method(method="median@1")
 _PREVIOUS = "previous"
@@ -107,7 +110,7 @@ def judge(given: RoundInput, measure: Measurer) -> RoundOutcome:
 
     base_measurement = measure(BASE, given.base.vector)
     for row, delta in zip(valid, deltas, strict=True):
-        row.measurement = measure(row.seat.owner, given.base.vector + fixed.to_float32(delta))
+        row.measurement = measure(row.seat.owner, given.base.vector + PROBE * fixed.to_float32(delta))
     seen = _look(base_measurement, valid, deltas, state.previous)
     for row, verdict in zip(valid, detect(given.spec.detection, seen), strict=True):
         row.verdict = verdict

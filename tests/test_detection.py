@@ -1,0 +1,140 @@
+"""Detectors on hand-checkable rounds: who stands out, and who does not although a plain threshold would say so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fedledger.aggregator.detection import Evidences, HeldOut, Measurement, NearDuplicate, Norm, Opposed, detect
+from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.exact import gram
+from fedledger.protocol.spec import Method
+from fedledger.protocol.verdicts import Verdict
+
+BASE = Measurement(1_000_000, 50)
+ORTHOGONAL = np.eye(8, dtype=np.int64)[:6] * 1000
+
+
+def seen(
+    harms: list[int],
+    rows: np.ndarray = ORTHOGONAL,
+    correct: list[int] | None = None,
+    reputations: list[int] | None = None,
+    previous: np.ndarray | None = None,
+    centre: np.ndarray | None = None,
+) -> Evidences:
+    n, d = len(harms), rows.shape[1]
+    extra = [np.zeros(d, np.int64) if row is None else row for row in (centre, previous)]
+    measured = [Measurement(BASE.loss + harm, c) for harm, c in zip(harms, correct or [BASE.correct] * n, strict=True)]
+    return Evidences(BASE, measured, reputations or [500_000] * n, gram(np.vstack([*rows[:n], *extra])))
+
+
+HARMS = [-30, -20, -10, 0, 10, 500]  # median −5, deviations 5 5 15 15 25 505: their median is 15
+
+
+class TestHarm:
+    def test_the_limit_is_median_and_spread(self) -> None:
+        assert seen(HARMS).harmless(5, 4.0) == -5 + 4 * 15
+        assert seen(HARMS).harmless(5, 0.1) == 0
+
+    @pytest.mark.parametrize(("reputation", "trust"), [(500_000, 1.0), (0, 0.0), (900_000, 2.5), (200_000, 0.25)])
+    def test_reputation_scales_it_up_to_a_limit(self, reputation: int, trust: float) -> None:
+        given = seen(HARMS, reputations=[reputation] * 6)
+        assert given.trust(0) == trust
+        assert given.harmless(0, 4.0) == max(0.0, -5 + 4 * trust * 15)
+
+    @pytest.mark.parametrize(("harm", "flagged"), [(55, False), (56, True), (10**9, True)])
+    def test_only_what_stands_out_is_flagged(self, harm: int, flagged: bool) -> None:
+        assert HeldOut(4.0)(seen([*HARMS[:5], harm])) == [False] * 5 + [flagged]
+
+    def test_an_update_that_gains_accuracy_is_not(self) -> None:
+        assert not any(HeldOut()(seen(HARMS, correct=[50] * 5 + [51])))
+
+    def test_an_update_that_lowers_the_loss_is_not_though_others_lower_it_more(self) -> None:
+        assert not any(HeldOut()(seen([-1000, -1001, -999, -1000, -1000, -1])))
+
+    def test_scale_changes_nothing(self) -> None:
+        for factor in (1, 1000):
+            assert HeldOut()(seen([factor * harm for harm in HARMS])) == [False] * 5 + [True]
+
+    def test_a_lone_update_is_not_compared_with_itself(self) -> None:
+        assert not any(HeldOut()(seen([500])))
+
+
+class TestOpposed:
+    centre = np.ones(8, np.int64) * 1000
+
+    def test_away_and_harmful_is_flagged(self) -> None:
+        rows = ORTHOGONAL.copy()
+        rows[5] = -rows[5]
+        assert Opposed()(seen(HARMS, rows, centre=self.centre)) == [False] * 5 + [True]
+
+    def test_away_alone_or_harmful_alone_is_not(self) -> None:
+        rows = ORTHOGONAL.copy()
+        rows[0] = -rows[0]
+        assert not any(Opposed()(seen(HARMS, rows, centre=self.centre)))
+
+
+class TestNearDuplicate:
+    noise = np.array([0, 0, 0, 0, 0, 0, 10, 0])
+
+    def test_of_copies_the_first_stands(self) -> None:
+        rows = ORTHOGONAL.copy()
+        rows[2] = rows[0] + self.noise
+        rows[4] = rows[0] - self.noise
+        assert NearDuplicate()(seen([0] * 6, rows)) == [False, False, True, False, True, False]
+
+    def test_a_repeated_step_is_flagged(self) -> None:
+        assert NearDuplicate()(seen([0] * 6, previous=ORTHOGONAL[3] + self.noise)) == [i == 3 for i in range(6)]
+
+    def test_updates_that_are_all_alike_are_not_copies(self) -> None:
+        rng = np.random.default_rng(0)
+        rows = 100_000 + rng.integers(-500, 500, (6, 64))
+        given = seen([0] * 6, rows, previous=100_000 + rng.integers(-500, 500, 64))
+        assert given.cosine(0, 1) > 0.9999 and given.cosine(0, given.previous) > 0.9999
+        assert not any(NearDuplicate()(given))
+
+    def test_two_identical_updates_are_copies_even_if_nobody_else_is_there(self) -> None:
+        assert NearDuplicate()(seen([0, 0], np.stack([ORTHOGONAL[0]] * 2))) == [False, True]
+
+    def test_no_work_is_no_copy(self) -> None:
+        assert not any(NearDuplicate()(seen([0, 0], np.zeros((2, 8), np.int64))))
+
+
+class TestNorm:
+    def test_too_little_and_too_much(self) -> None:
+        rows = ORTHOGONAL.copy()
+        rows[0], rows[1], rows[2] = rows[0] * 0, rows[1] // 25, rows[2] * 11
+        assert Norm()(seen([0] * 6, rows)) == [True, True, True, False, False, False]
+
+
+def test_the_first_detector_that_flags_gives_the_verdict() -> None:
+    rows = ORTHOGONAL.copy()
+    rows[5] *= 100
+    methods = [Method(method="norm@1"), Method(method="held_out@1")]
+    given = seen(HARMS, rows)
+    assert detect(methods, given) == [Verdict.ACCEPTED] * 5 + [Verdict.NORM]
+    assert detect(methods[::-1], given) == [Verdict.ACCEPTED] * 5 + [Verdict.HELD_OUT]
+    assert detect([], given) == [Verdict.ACCEPTED] * 6
+
+
+@pytest.mark.parametrize("methods", ["held_out@1", "cosine@1", "norm@1", "near_duplicate@1"])
+def test_a_round_without_updates_is_no_problem(methods: str) -> None:
+    assert detect([Method(method=methods)], replace(seen([0]), measured=[], reputations=[])) == []
+
+
+@pytest.mark.parametrize(
+    ("make", "params"),
+    [
+        (HeldOut, {"factor": 0}),
+        (Opposed, {"threshold": 2}),
+        (Opposed, {"factor": -1}),
+        (Norm, {"most": 0.5}),
+        (NearDuplicate, {"closeness": 1}),
+    ],
+)
+def test_wrong_parameters_are_refused(make: type, params: dict[str, float]) -> None:
+    with pytest.raises(ConfigError):
+        make(**params)
