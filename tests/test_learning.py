@@ -7,6 +7,7 @@ import traceback
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch import nn
 
 from fedledger.learning.data import Dataset, load_dataset, read_idx, split
@@ -265,6 +266,9 @@ class TestDataset:
     def test_built_in_sets(self):
         digits, tumours = load_dataset("digits@1", {}), load_dataset("breast_cancer@1", {})
         assert (digits.inputs.shape, digits.classes) == ((1797, 64), 10)
+        inputs, labels = load_digits(return_X_y=True)
+        assert np.array_equal(digits.inputs, (inputs / 16).astype(np.float32))
+        assert np.array_equal(digits.labels, labels)
         assert digits.inputs.min() == 0
         assert digits.inputs.max() == 1
         assert (tumours.inputs.shape, tumours.classes) == ((569, 30), 2)
@@ -409,6 +413,7 @@ TASK = b"""
 from __future__ import annotations
 from dataclasses import dataclass
 import torch
+from sklearn.datasets import load_digits
 
 @dataclass
 class Width:

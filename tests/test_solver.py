@@ -13,8 +13,8 @@ from torch import nn
 from fedledger.learning.data import Dataset
 from fedledger.learning.metrics import evaluate
 from fedledger.learning.models import build_model, initial_vector
-from fedledger.learning.vectors import FlatModel
-from fedledger.node.solver import SGD, build_solver, single_thread
+from fedledger.learning.vectors import FlatModel, single_thread
+from fedledger.node.solver import SGD, build_solver
 from fedledger.protocol.errors import ConfigError
 
 

@@ -11,7 +11,8 @@ from eth_account.signers.local import LocalAccount
 from fedledger.aggregator.judge import Measurer, RoundInput, RoundOutcome, judge
 from fedledger.aggregator.selection import SELECTIONS
 from fedledger.aggregator.validation import fetch
-from fedledger.contracts.client import Ledger, Phase, Proposal, RevertedError
+from fedledger.contracts.abi import RevertedError
+from fedledger.contracts.client import Ledger, Phase, Proposal
 from fedledger.contracts.history import History, RoundHistory, TaskHistory
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import RoundError

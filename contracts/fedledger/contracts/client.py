@@ -14,19 +14,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cache, cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import requests
 import rlp
-from eth_abi import abi
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_tester.exceptions import TransactionFailed
-from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 from requests.exceptions import ConnectionError as RequestsConnectionError
@@ -41,7 +38,16 @@ from web3.exceptions import (
 from web3.middleware import ExtraDataToPOAMiddleware
 from web3.types import RPCEndpoint, TxParams, Wei
 
-from fedledger.contracts.compile import Artifact, load_artifact
+from fedledger.contracts.abi import (
+    Log,
+    RevertedError,
+    checksum_address,
+    creation_code,
+    decode_log,
+    events,
+    explain_revert,
+    functions,
+)
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import ChainError
 from fedledger.protocol.reputation import LANES, Evidence, Opinion
@@ -64,6 +70,15 @@ HEADER_FIELDS = (
     *("withdrawalsRoot", "blobGasUsed", "excessBlobGas", "parentBeaconBlockRoot", "requestsHash"),
 )
 """Fields of a block's header up to Prague, in the order of its RLP; older forks have fewer at the end."""
+HEADER_NONCE_BYTES = 8
+QUANTITIES = frozenset(
+    {
+        *("number", "gasLimit", "gasUsed", "timestamp", "difficulty", "baseFeePerGas", "blobGasUsed", "excessBlobGas"),
+        *("blockNumber", "logIndex", "transactionIndex", "status", "cumulativeGasUsed", "type", "chainId", "nonce"),
+        *("gas", "gasPrice", "maxFeePerGas", "maxPriorityFeePerGas", "value", "v"),
+    }
+)
+ADDRESSES = frozenset({"address", "contractAddress", "from", "to", "miner"})
 FEES_LAST = 2.0
 WORD_BITS = 256
 JOURNAL_LAG = 30
@@ -92,16 +107,6 @@ class RoundStatus(IntEnum):
     PROPOSED = 2
     SETTLED = 3
     VOIDED = 4
-
-
-class RevertedError(ChainError):
-    """A transaction that the ledger refused; ``name`` and ``arguments`` are its custom error."""
-
-    def __init__(self, name: str, arguments: tuple[Any, ...], doing: str) -> None:
-        listed = ", ".join(_shown(argument) for argument in arguments)
-        super().__init__(f"The ledger refused {doing}: {name}({listed}).")
-        self.name = name
-        self.arguments = arguments
 
 
 @dataclass(frozen=True)
@@ -237,17 +242,6 @@ class Proposal:
         return (*refs, self.stop), list(self.verdict_words), list(self.share_words)
 
 
-@dataclass(frozen=True)
-class Log:
-    """A decoded event of the ledger."""
-
-    event: str
-    arguments: dict[str, Any]
-    block: int
-    transaction: bytes
-    index: int
-
-
 class Chain:
     """A chain that one can read and send transactions to.
 
@@ -334,13 +328,17 @@ class Chain:
 
     def block_number(self) -> int:
         """Return the number of the newest block."""
-        return self._ask(lambda: int(self.web3.eth.block_number))
+        if self._tester is not None:
+            return self._ask(lambda: int(self.web3.eth.block_number))
+        return int(self._rpc("eth_blockNumber", []), 16)
 
     def block(self, number: int | str = "latest", full: bool = False) -> dict[str, Any]:
         """Return a block's fields as the node gives them; ``full`` gives its transactions instead of their hashes."""
-        asked = full and self._tester is None
-        block = dict(self._ask(lambda: self.web3.eth.get_block(number, asked)))  # type: ignore[arg-type]
-        if full and not asked:
+        if self._tester is None:
+            shown = number if isinstance(number, str) else hex(number)
+            return self._found("eth_getBlockByNumber", [shown, full], f"block {number}")
+        block = dict(self._ask(lambda: self.web3.eth.get_block(number)))  # type: ignore[arg-type]
+        if full:
             # eth-tester names the fields of nested transactions otherwise.
             digests: list[HexBytes] = block["transactions"]  # type: ignore[assignment]
             block["transactions"] = [self.transaction(bytes(digest)) for digest in digests]
@@ -358,7 +356,8 @@ class Chain:
             # eth-tester shows neither the bloom filter nor the extra data as they are.
             mined = self._tester.backend.chain.get_canonical_block_by_number(int(block["number"]))
             return bytes(rlp.encode(mined.header))
-        values = (block[name] for name in HEADER_FIELDS if block.get(name) is not None)
+        fields = {**block, "nonce": int(block["nonce"]).to_bytes(HEADER_NONCE_BYTES, "big")}
+        values = (fields[name] for name in HEADER_FIELDS if fields.get(name) is not None)
         raw = bytes(rlp.encode([value if isinstance(value, int) else bytes(HexBytes(value)) for value in values]))
         if keccak(raw) != bytes(HexBytes(block["hash"])):
             raise ChainError(
@@ -369,10 +368,14 @@ class Chain:
 
     def transaction(self, digest: bytes) -> dict[str, Any]:
         """Return a transaction's fields as the node gives them."""
+        if self._tester is None:
+            return self._found("eth_getTransactionByHash", ["0x" + digest.hex()], "the transaction")
         return dict(self._ask(lambda: self.web3.eth.get_transaction(HexBytes(digest))))
 
     def receipt(self, transaction: bytes) -> dict[str, Any]:
         """Return a transaction's receipt as the node gives it."""
+        if self._tester is None:
+            return self._found("eth_getTransactionReceipt", ["0x" + transaction.hex()], "the receipt")
         return dict(self._ask(lambda: self.web3.eth.get_transaction_receipt(HexBytes(transaction))))
 
     def gas_used(self, number: int) -> int:
@@ -387,15 +390,15 @@ class Chain:
 
     def balance(self, address: str, block: int | str = "latest") -> int:
         """Return the balance of an address in wei."""
-        return self._ask(lambda: int(self.web3.eth.get_balance(to_checksum_address(address), block)))  # type: ignore[arg-type]
+        return self._ask(lambda: int(self.web3.eth.get_balance(checksum_address(address), block)))  # type: ignore[arg-type]
 
     def code(self, address: str) -> bytes:
         """Return the code at an address."""
-        return self._ask(lambda: bytes(self.web3.eth.get_code(to_checksum_address(address))))
+        return self._ask(lambda: bytes(self.web3.eth.get_code(checksum_address(address))))
 
     def storage(self, address: str, slot: int) -> bytes:
         """Return the 32 bytes of a storage slot."""
-        return self._ask(lambda: bytes(self.web3.eth.get_storage_at(to_checksum_address(address), slot)))
+        return self._ask(lambda: bytes(self.web3.eth.get_storage_at(checksum_address(address), slot)))
 
     def advance(self, seconds: int) -> None:
         """Move a development chain's time forward and mine a block.
@@ -429,7 +432,7 @@ class Chain:
         faucet = self._ask(lambda: self.web3.eth.accounts[0])
         payment: TxParams = {
             "from": faucet,
-            "to": to_checksum_address(address),
+            "to": checksum_address(address),
             "value": Wei(wei),
             "gas": 21_000,
         }
@@ -468,7 +471,7 @@ class Chain:
                 **self._fees(),
             }
             if to is not None:
-                transaction["to"] = to_checksum_address(to)
+                transaction["to"] = checksum_address(to)
             signed = account.sign_transaction(transaction)
             digest = bytes(signed.hash)
             try:
@@ -487,16 +490,9 @@ class Chain:
     def call(self, to: str, data: bytes) -> bytes:
         """Return what a call answers."""
         if self._tester is not None:
-            return self._ask(lambda: bytes(self.web3.eth.call({"to": to_checksum_address(to), "data": HexBytes(data)})))
-        return self._ask(lambda: self._remote_call(to, data))
-
-    def _remote_call(self, to: str, data: bytes) -> bytes:
-        # Past web3's middleware, which takes several times as long as the node: this is the hot path of waiting.
-        params = [{"to": to_checksum_address(to), "data": "0x" + data.hex()}, "latest"]
-        answer: dict[str, Any] = dict(self.web3.provider.make_request(RPCEndpoint("eth_call"), params))
-        if "error" in answer:
-            raise ContractLogicError(str(answer["error"].get("message")), data=answer["error"].get("data"))
-        return bytes.fromhex(answer["result"][2:])
+            return self._ask(lambda: bytes(self.web3.eth.call({"to": checksum_address(to), "data": HexBytes(data)})))
+        call = {"to": checksum_address(to), "data": "0x" + data.hex()}
+        return bytes.fromhex(self._rpc("eth_call", [call, "latest"])[2:])
 
     def logs(
         self, address: str, topics: Sequence[Any], first: int, last: int | None = None
@@ -506,14 +502,17 @@ class Chain:
         page = LOG_PAGE
         while first <= last:
             until = min(last, first + page - 1)
-            query = {
-                "address": to_checksum_address(address),
-                "fromBlock": first,
-                "toBlock": until,
+            query: Any = {
+                "address": checksum_address(address),
+                "fromBlock": hex(first),
+                "toBlock": hex(until),
                 "topics": list(topics),
             }
             try:
-                found = self._ask(lambda query=query: self.web3.eth.get_logs(query))  # type: ignore[misc]
+                if self._tester is None:
+                    found = _typed(self._rpc("eth_getLogs", [query]))
+                else:
+                    found = self._ask(partial(self.web3.eth.get_logs, query))
             except ChainError:
                 if page == 1:
                     raise
@@ -525,7 +524,10 @@ class Chain:
     def _submit(self, raw: bytes, digest: bytes) -> None:
         for attempt in range(5):
             try:
-                self.web3.eth.send_raw_transaction(raw)
+                if self._tester is None:
+                    self._request("eth_sendRawTransaction", ["0x" + raw.hex()])
+                else:
+                    self.web3.eth.send_raw_transaction(raw)
                 return
             except (RequestsConnectionError, Timeout):
                 time.sleep(0.2 * 2**attempt)
@@ -540,17 +542,25 @@ class Chain:
             return False
         return True
 
+    def _mined(self, digest: bytes) -> dict[str, Any] | None:
+        """Return the receipt of a transaction that is in a block, else None; a broken connection is asked again."""
+        try:
+            if self._tester is None:
+                found = self._request("eth_getTransactionReceipt", ["0x" + digest.hex()])
+                return None if found is None else dict(_typed(found))
+            return dict(self.web3.eth.get_transaction_receipt(HexBytes(digest)))
+        except (TransactionNotFound, RequestsConnectionError, Timeout):
+            return None
+
     def _await(self, digest: bytes, doing: str) -> dict[str, Any]:
         deadline = time.monotonic() + RECEIPT_TIMEOUT
         while True:
-            try:
-                receipt: dict[str, Any] = dict(self.web3.eth.get_transaction_receipt(HexBytes(digest)))
-                if not self.confirmations or self.block_number() >= receipt["blockNumber"] + self.confirmations:
-                    number, gas = int(receipt["blockNumber"]), int(receipt["cumulativeGasUsed"])
+            receipt = self._mined(digest)
+            if receipt is not None:
+                number, gas = int(receipt["blockNumber"]), int(receipt["cumulativeGasUsed"])
+                if not self.confirmations or self.block_number() >= number + self.confirmations:
                     self._gas[number] = max(gas, self._gas.get(number, 0))
                     return receipt
-            except (TransactionNotFound, RequestsConnectionError, Timeout):
-                pass
             if time.monotonic() > deadline:
                 raise ChainError(
                     f"{doing} was not mined within {RECEIPT_TIMEOUT:.0f} s.", "Is the chain producing blocks?"
@@ -569,7 +579,7 @@ class Chain:
     ) -> ChainError:
         call: dict[str, Any] = {"from": account.address, "data": data, "value": value}
         if to is not None:
-            call["to"] = to_checksum_address(to)
+            call["to"] = checksum_address(to)
         try:
             self.web3.eth.call(call)  # type: ignore[arg-type]
         except Exception as error:
@@ -623,11 +633,22 @@ class Chain:
             return False
         return True
 
-    def _rpc(self, method: str, params: list[Any]) -> Any:
-        answer = self._ask(lambda: self.web3.provider.make_request(RPCEndpoint(method), params))
+    def _request(self, method: str, params: list[Any]) -> Any:
+        # Past web3's middleware and formatters, which take several times as long as a node's answer.
+        answer: dict[str, Any] = dict(self.web3.provider.make_request(RPCEndpoint(method), params))
         if "error" in answer:
-            raise ChainError(f"{method} failed: {answer['error']}.")
+            error = answer["error"] if isinstance(answer["error"], dict) else {"message": answer["error"]}
+            raise ContractLogicError(f"{method}: {error.get('message')}", data=error.get("data"))
         return answer.get("result")
+
+    def _rpc(self, method: str, params: list[Any]) -> Any:
+        return self._ask(lambda: self._request(method, params))
+
+    def _found(self, method: str, params: list[Any], what: str) -> dict[str, Any]:
+        answer = self._rpc(method, params)
+        if answer is None:
+            raise ChainError(f"The chain at {self.where} does not know {what}.")
+        return dict(_typed(answer))
 
     def _ask(self, question: Callable[[], T]) -> T:
         for attempt in range(5):
@@ -658,16 +679,14 @@ class Ledger:
 
     def __init__(self, chain: Chain, address: str, first_block: int = 0) -> None:
         self.chain = chain
-        self.address = to_checksum_address(address)
+        self.address = checksum_address(address)
         self.first_block = first_block
 
     @classmethod
     def deploy(cls, chain: Chain, account: LocalAccount, min_stake: int, exit_delay: int) -> tuple[Ledger, Receipt]:
         """Deploy the contract; ``min_stake`` in wei, ``exit_delay`` in seconds."""
-        artifact = _artifact()
-        contract = chain.web3.eth.contract(abi=artifact.abi, bytecode=artifact.bytecode)
-        data = HexBytes(contract.constructor(min_stake, exit_delay).data_in_transaction)
-        receipt = chain.send(account, None, bytes(data), gas=12_000_000, doing="the deployment")
+        data = creation_code(min_stake, exit_delay)
+        receipt = chain.send(account, None, data, gas=12_000_000, doing="the deployment")
         created = chain.receipt(receipt.hash)["contractAddress"]
         return cls(chain, created, receipt.block), receipt
 
@@ -693,7 +712,7 @@ class Ledger:
         """Return the id of the participant that an address owns or signs for, or None."""
         for view in ("idOfOwner", "idOfSigner"):
             try:
-                return int(self._view(view, to_checksum_address(address)))
+                return int(self._view(view, checksum_address(address)))
             except RevertedError:
                 continue
         return None
@@ -761,8 +780,8 @@ class Ledger:
         t = self._view("task", task)
         p = t.params
         params = TaskParams(
-            spec=_ref(p.spec),
-            model=_ref(p.model),
+            spec=content_ref(p.spec),
+            model=content_ref(p.model),
             aggregator=p.aggregator,
             rounds=p.rounds,
             quorum=p.quorum,
@@ -926,7 +945,7 @@ class Ledger:
 
     def free_balance(self, address: str) -> int:
         """Return the wei that an address may withdraw."""
-        return int(self._view("balanceOf", to_checksum_address(address)))
+        return int(self._view("balanceOf", checksum_address(address)))
 
     def withdraw(self, account: LocalAccount, to: str) -> Receipt:
         """Withdraw the account's free balance."""
@@ -943,8 +962,8 @@ class Ledger:
         round_index: int | None = None,
     ) -> Iterator[Log]:
         """Yield decoded events in order; all of them unless names, a task or a round are given."""
-        chosen = [_events()[name] for name in names] or list(_events().values())
-        topics: list[Any] = [[event.topic for event in chosen]]
+        chosen = [events()[name] for name in names] or list(events().values())
+        topics: list[Any] = [["0x" + event.topic.hex() for event in chosen]]
         if task is not None:
             topics.append("0x" + task.to_bytes(32, "big").hex())
             if round_index is not None:
@@ -963,7 +982,7 @@ class Ledger:
         return members
 
     def _view(self, name: str, *arguments: Any) -> Any:
-        function = _functions()[name]
+        function = functions()[name]
         try:
             return function.decode(self.chain.call(self.address, function.encode(arguments)))
         except ChainError as error:
@@ -975,32 +994,21 @@ class Ledger:
     def _send(
         self, account: LocalAccount, name: str, *arguments: Any, value: int = 0, gas: int = DEFAULT_GAS
     ) -> Receipt:
-        data = _functions()[name].encode(arguments)
+        data = functions()[name].encode(arguments)
         return self.chain.send(account, self.address, data, value=value, gas=gas, doing=name, explain=explain_revert)
 
 
-@dataclass(frozen=True)
-class _Function:
-    selector: bytes
-    inputs: tuple[str, ...]
-    outputs: tuple[dict[str, Any], ...]
-
-    def encode(self, arguments: Sequence[Any]) -> bytes:
-        """Return the call's data."""
-        return self.selector + abi.encode(self.inputs, arguments)
-
-    def decode(self, data: bytes) -> Any:
-        """Return the answer: one value, or a list; structs become namespaces."""
-        values = abi.decode([_abi_type(item) for item in self.outputs], data)
-        shaped = [_shaped(item, value) for item, value in zip(self.outputs, values, strict=True)]
-        return shaped[0] if len(shaped) == 1 else shaped
-
-
-@dataclass(frozen=True)
-class _Event:
-    name: str
-    topic: str
-    decoder: Any
+def _typed(answer: Any, name: str = "") -> Any:
+    """Return a node's answer with quantities as integers, addresses with checksums and all else as bytes."""
+    if isinstance(answer, dict):
+        return {key: _typed(value, key) for key, value in answer.items()}
+    if isinstance(answer, list):
+        return [_typed(value, name) for value in answer]
+    if not isinstance(answer, str):
+        return answer
+    if name in QUANTITIES:
+        return int(answer, 16)
+    return checksum_address(answer) if name in ADDRESSES else HexBytes(answer)
 
 
 def load_account(key: bytes) -> LocalAccount:
@@ -1009,51 +1017,22 @@ def load_account(key: bytes) -> LocalAccount:
     return account
 
 
-def decode_log(log: dict[str, Any]) -> Log:
-    """Decode a raw log of the ledger.
-
-    Raises
-    ------
-    ChainError
-        If the log is of no event of the ledger.
-    """
-    topic = HexBytes(log["topics"][0]).to_0x_hex() if log["topics"] else ""
-    event = _events_by_topic().get(topic)
-    if event is None:
-        raise ChainError(f"The log {topic} is of no event that this release knows.")
-    decoded = event.decoder.process_log(log)
-    return Log(
-        event.name,
-        dict(decoded["args"]),
-        int(log["blockNumber"]),
-        bytes(HexBytes(log["transactionHash"])),
-        int(log["logIndex"]),
-    )
+def content_ref(value: Any) -> ContentRef:
+    """Return the reference that a struct of the contract stands for."""
+    return ContentRef(bytes(value.digest), int(value.length))
 
 
 def decode_proposal(arguments: dict[str, Any]) -> Proposal:
     """Return the proposal of a ``RoundProposed`` event."""
-    p = arguments["proposal"]
-    fields = p if isinstance(p, dict) else p._asdict()
+    proposal = arguments["proposal"]
     return Proposal(
-        model=_ref(fields["model"]),
-        state=_ref(fields["state"]),
-        report=_ref(fields["report"]),
-        stop=bool(fields["stop"]),
+        model=content_ref(proposal.model),
+        state=content_ref(proposal.state),
+        report=content_ref(proposal.report),
+        stop=bool(proposal.stop),
         verdict_words=tuple(int(word) for word in arguments["verdictWords"]),
         share_words=tuple(int(word) for word in arguments["shareWords"]),
     )
-
-
-def explain_revert(data: bytes, doing: str) -> ChainError:
-    """Turn revert data into a typed error by the contract's ABI."""
-    for entry in _artifact().abi:
-        if entry["type"] != "error":
-            continue
-        types = [_abi_type(item) for item in entry["inputs"]]
-        if keccak(text=f"{entry['name']}({','.join(types)})")[:4] == data[:4]:
-            return RevertedError(entry["name"], tuple(abi.decode(types, data[4:])), doing)
-    return ChainError(f"The ledger refused {doing}: 0x{data.hex()}.")
 
 
 def _embedded() -> tuple[Web3, Any]:
@@ -1079,57 +1058,6 @@ def _remote(url: str) -> Web3:
     return Web3(provider)
 
 
-def _artifact() -> Artifact:
-    return load_artifact("FedLedger")
-
-
-@cache
-def _functions() -> dict[str, _Function]:
-    found = {}
-    for entry in _artifact().abi:
-        if entry["type"] == "function":
-            types = tuple(_abi_type(item) for item in entry["inputs"])
-            selector = keccak(text=f"{entry['name']}({','.join(types)})")[:4]
-            found[entry["name"]] = _Function(selector, types, tuple(entry["outputs"]))
-    return found
-
-
-@cache
-def _events() -> dict[str, _Event]:
-    decoders = Web3().eth.contract(abi=_artifact().abi).events
-    found = {}
-    for entry in _artifact().abi:
-        if entry["type"] == "event":
-            types = ",".join(_abi_type(item) for item in entry["inputs"])
-            topic = "0x" + keccak(text=f"{entry['name']}({types})").hex()
-            found[entry["name"]] = _Event(entry["name"], topic, decoders[entry["name"]]())
-    return found
-
-
-@cache
-def _events_by_topic() -> dict[str, _Event]:
-    return {event.topic: event for event in _events().values()}
-
-
-def _abi_type(item: dict[str, Any]) -> str:
-    kind = str(item["type"])
-    if not kind.startswith("tuple"):
-        return kind
-    return f"({','.join(_abi_type(part) for part in item['components'])}){kind[5:]}"
-
-
-def _shaped(item: dict[str, Any], value: Any) -> Any:
-    if item["type"] == "tuple":
-        parts = zip(item["components"], value, strict=True)
-        return SimpleNamespace(**{part["name"]: _shaped(part, inner) for part, inner in parts})
-    return to_checksum_address(value) if item["type"] == "address" else value
-
-
-def _ref(value: Any) -> ContentRef:
-    fields = value if isinstance(value, dict) else vars(value)
-    return ContentRef(bytes(fields["digest"]), int(fields["length"]))
-
-
 def _revert_data(error: BaseException | None) -> bytes:
     candidates: list[Any] = []
     if isinstance(error, ContractLogicError):
@@ -1146,7 +1074,3 @@ def _revert_data(error: BaseException | None) -> bytes:
         if literal is not None:
             return bytes(ast.literal_eval(literal[1]))
     return b""
-
-
-def _shown(argument: Any) -> str:
-    return "0x" + argument.hex() if isinstance(argument, bytes) else str(argument)

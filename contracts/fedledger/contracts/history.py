@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedledger.contracts.client import Ledger, Log, Proposal, Reveal, decode_proposal
+from fedledger.contracts.abi import Log
+from fedledger.contracts.client import Ledger, Proposal, Reveal, content_ref, decode_proposal
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import ChainError
 from fedledger.protocol.reputation import LANE_BITS, LANES, Evidence
@@ -99,7 +100,7 @@ class TaskHistory:
     @property
     def spec(self) -> ContentRef:
         """The task's spec."""
-        return _ref(self.params["spec"])
+        return content_ref(self.params["spec"])
 
     @property
     def finished(self) -> bool:
@@ -134,6 +135,7 @@ class History:
         self._ledger = ledger
         self._next_block = 0 if ledger is None else ledger.first_block
         self.owners: dict[int, str] = {}
+        self.ids: dict[str, int] = {}
         self.signers: dict[int, str] = {}
         self.evidence_words: dict[str, dict[int, int]] = {}
         self.tasks: dict[int, TaskHistory] = {}
@@ -176,14 +178,15 @@ class History:
 
     def _on_ParticipantRegistered(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.owners[a["participant"]] = a["owner"]
+        self.ids[a["owner"]] = a["participant"]
         self.signers[a["participant"]] = a["signer"]
 
     def _on_SignerRotated(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.signers[a["participant"]] = a["signer"]
 
     def _on_TaskPosted(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
-        params = _fields(a["params"])
-        self.tasks[a["task"]] = TaskHistory(a["task"], a["publisher"], params, _ref(params["model"]))
+        params = vars(a["params"])
+        self.tasks[a["task"]] = TaskHistory(a["task"], a["publisher"], params, content_ref(params["model"]))
 
     def _on_Enrolled(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.tasks[a["task"]].enrolled.append(a["participant"])
@@ -247,12 +250,3 @@ class History:
 def lane(words: dict[int, int], participant: int) -> int:
     """Return a participant's 32 bits in words of eight lanes; 0 where no word was written."""
     return words.get(participant // LANES, 0) >> LANE_BITS * (participant % LANES) & 0xFFFFFFFF
-
-
-def _fields(value: Any) -> dict[str, Any]:
-    return dict(value) if isinstance(value, dict) or hasattr(value, "keys") else dict(value._asdict())
-
-
-def _ref(value: Any) -> ContentRef:
-    fields = _fields(value)
-    return ContentRef(bytes(fields["digest"]), int(fields["length"]))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -234,3 +235,14 @@ def _travelling(module: torch.nn.Module) -> dict[str, torch.Tensor]:
             kind = "uninitialised" if isinstance(tensor, torch.nn.UninitializedParameter) else tensor.dtype
             raise ConfigError(f"The tensor {name} is {kind}.", "Build the model with float32 tensors of fixed shape.")
     return tensors
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """Let torch compute with one thread, so that sums are taken in one order; restored on leaving."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

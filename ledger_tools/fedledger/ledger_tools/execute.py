@@ -12,13 +12,13 @@ from eth.vm.execution_context import ExecutionContext
 from eth.vm.forks.prague import PragueVM
 from eth_keys.exceptions import BadSignature
 from eth_typing import Address, BlockNumber, Hash32
-from eth_utils.address import to_canonical_address, to_checksum_address
+from eth_utils.address import to_canonical_address
 from eth_utils.crypto import keccak
 from eth_utils.exceptions import ValidationError
 from hexbytes import HexBytes
 from trie.hexary import HexaryTrie
 
-from fedledger.contracts.client import Log, decode_log
+from fedledger.contracts.abi import Log, checksum_address, decode_log
 from fedledger.contracts.compile import load_artifact
 from fedledger.ledger_tools.divergence import Divergence, DivergenceError
 from fedledger.ledger_tools.export import ExportedBlock, ExportedTransaction, Header, LedgerExport
@@ -92,14 +92,14 @@ class _Machine:
         except (ValidationError, BadSignature, ValueError) as error:
             raise DivergenceError(Divergence(0, f"{where} validity", "valid", str(error))) from error
         self._state.lock_changes()
-        if computation.msg.is_create and to_checksum_address(computation.msg.storage_address) == self._address:
+        if computation.msg.is_create and checksum_address(computation.msg.storage_address) == self._address:
             self._check_contract(bytes(decoded.data), where)
         status = int(computation.is_success)
         if status != transaction.status:
             _differ(f"{where} status", transaction.status, status)
         logs: list[tuple[str, list[str], str]] = [
             (
-                to_checksum_address(address),
+                checksum_address(address),
                 ["0x" + t.to_bytes(32, "big").hex() for t in topics],
                 "0x" + data.hex(),
             )
@@ -154,14 +154,11 @@ def _decoded(
     try:
         return decode_log(
             {
-                "address": address,
                 "topics": [HexBytes(topic) for topic in topics],
                 "data": HexBytes(data),
                 "blockNumber": number,
                 "transactionHash": HexBytes(transaction.hash),
                 "logIndex": index,
-                "transactionIndex": 0,
-                "blockHash": HexBytes(bytes(32)),
             }
         )
     except ChainError as error:

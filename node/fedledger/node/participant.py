@@ -16,11 +16,12 @@ import numpy as np
 from eth_account.signers.local import LocalAccount
 from numpy.typing import NDArray
 
-from fedledger.contracts.client import Ledger, Phase, RevertedError
+from fedledger.contracts.abi import RevertedError
+from fedledger.contracts.client import Ledger, Phase
 from fedledger.contracts.history import History, RoundHistory, TaskHistory
 from fedledger.learning.data import Dataset
-from fedledger.learning.vectors import FlatModel
-from fedledger.node.solver import Solver, single_thread
+from fedledger.learning.vectors import FlatModel, single_thread
+from fedledger.node.solver import Solver
 from fedledger.protocol import update as wire
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import ChainError
@@ -150,7 +151,7 @@ class Participant:
         """Do what comes next for a task in a phase; whoever plays several participants asks once for all of them."""
         if task.finished:
             return Deed.DONE
-        participant = self._id()
+        participant = self.history.ids.get(self.account.address)
         if participant is None:
             return self._register(task)
         if participant not in task.enrolled:
@@ -169,10 +170,6 @@ class Participant:
                 raise
             log.warning("round %d: %s", current.index, error)
         return Deed.WAITED
-
-    def _id(self) -> int | None:
-        owned = [i for i, owner in self.history.owners.items() if owner == self.account.address]
-        return owned[0] if owned else None
 
     def _register(self, task: TaskHistory) -> Deed:
         stake = max(int(task.params["minStake"]), self.ledger.min_registration_stake())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from fedledger.learning.data import Dataset
-from fedledger.learning.vectors import FlatModel, Float32Array
+from fedledger.learning.vectors import FlatModel, Float32Array, single_thread
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.parameters import build, real, whole
 from fedledger.protocol.registry import Registry
@@ -55,17 +54,6 @@ def build_solver(key: str, params: Mapping[str, Any]) -> Solver:
         If there is no such solver, or if the parameters do not suit it.
     """
     return build(SOLVERS, key, params)
-
-
-@contextmanager
-def single_thread() -> Iterator[None]:
-    """Let torch compute with one thread, so that sums are taken in one order; restored on leaving."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @SOLVERS.register("sgd@1")

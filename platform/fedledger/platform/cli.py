@@ -556,7 +556,9 @@ def _experiment(
         deployment = Deployment.read(found) if resume is not None and found.exists() else None
         err.print(f"[bold]{setting.config.name}[/bold] on {opened.capabilities.client} (chain {opened.chain_id})")
         watch = stack.enter_context(_live())
-        aside = stack.enter_context(ProcessPoolExecutor(1, get_context("spawn")))
+        aside = ProcessPoolExecutor(1, get_context("spawn"))
+        # Nobody waits for the process to end once it has answered.
+        stack.callback(aside.shutdown, wait=False, cancel_futures=True)
         compared = setting.config.compare_with_mean
         means = aside.submit(mean_accuracies, setting.config, path.parent) if compared else None
         finished = run_engine(setting, opened, content, folder, watch, deployment)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -117,7 +118,7 @@ class TaskSpec(Document):
         """Return the canonical bytes."""
         return canonical.encode(self.model_dump())
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         """SHA-256 of the canonical bytes: the root of every random stream."""
         return hashlib.sha256(self.encode()).digest()

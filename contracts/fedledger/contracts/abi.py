@@ -1,0 +1,183 @@
+"""The ledger's ABI: calls, answers, events and errors between bytes and Python values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from types import SimpleNamespace
+from typing import Any
+
+from eth_abi import abi
+from eth_abi.exceptions import DecodingError
+from eth_typing import ChecksumAddress
+from eth_utils.address import to_checksum_address
+from eth_utils.crypto import keccak
+
+from fedledger.contracts.compile import load_artifact
+from fedledger.protocol.errors import ChainError
+
+CONTRACT = "FedLedger"
+
+
+class RevertedError(ChainError):
+    """A transaction that the ledger refused; ``name`` and ``arguments`` are its custom error."""
+
+    def __init__(self, name: str, arguments: tuple[Any, ...], doing: str) -> None:
+        listed = ", ".join(_shown(argument) for argument in arguments)
+        super().__init__(f"The ledger refused {doing}: {name}({listed}).")
+        self.name = name
+        self.arguments = arguments
+
+
+@dataclass(frozen=True)
+class Log:
+    """A decoded event of the ledger; structs among the arguments are namespaces."""
+
+    event: str
+    arguments: dict[str, Any]
+    block: int
+    transaction: bytes
+    index: int
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function of the contract."""
+
+    selector: bytes
+    inputs: tuple[str, ...]
+    outputs: tuple[dict[str, Any], ...]
+
+    def encode(self, arguments: Sequence[Any]) -> bytes:
+        """Return the call's data."""
+        return self.selector + abi.encode(self.inputs, arguments)
+
+    def decode(self, data: bytes) -> Any:
+        """Return the answer: one value, or a list; structs become namespaces."""
+        shaped = list(_values(self.outputs, data).values())
+        return shaped[0] if len(shaped) == 1 else shaped
+
+
+@dataclass(frozen=True)
+class Event:
+    """An event of the contract; none has an indexed argument of a dynamic type, so topics hold the values."""
+
+    name: str
+    topic: bytes
+    indexed: tuple[dict[str, Any], ...]
+    plain: tuple[dict[str, Any], ...]
+
+    def decode(self, topics: Sequence[bytes], data: bytes) -> dict[str, Any]:
+        """Return the arguments by name."""
+        if len(topics) != len(self.indexed):
+            raise ChainError(
+                f"A log of {self.name} has {len(topics)} indexed arguments instead of {len(self.indexed)}."
+            )
+        return _values(self.indexed, b"".join(topics)) | _values(self.plain, data)
+
+
+@lru_cache(maxsize=65_536)
+def checksum_address(address: str | bytes) -> ChecksumAddress:
+    """Return an address in its mixed-case form; remembered, as each costs a hash."""
+    return to_checksum_address(address)
+
+
+def creation_code(*arguments: Any) -> bytes:
+    """Return the data of the transaction that deploys the contract."""
+    artifact = load_artifact(CONTRACT)
+    (constructor,) = _entries("constructor")
+    return bytes.fromhex(artifact.bytecode[2:]) + abi.encode([_type(item) for item in constructor["inputs"]], arguments)
+
+
+@cache
+def functions() -> dict[str, Function]:
+    """Return the contract's functions by name."""
+    return {
+        entry["name"]: Function(
+            keccak(text=_signature(entry))[:4],
+            tuple(_type(item) for item in entry["inputs"]),
+            tuple(_named(entry["outputs"])),
+        )
+        for entry in _entries("function")
+    }
+
+
+@cache
+def events() -> dict[str, Event]:
+    """Return the contract's events by name."""
+    found = {}
+    for entry in _entries("event"):
+        indexed, plain = (tuple(i for i in entry["inputs"] if i["indexed"] is kind) for kind in (True, False))
+        found[entry["name"]] = Event(entry["name"], keccak(text=_signature(entry)), indexed, plain)
+    return found
+
+
+def decode_log(log: dict[str, Any]) -> Log:
+    """Decode a raw log of the ledger, whose topics and data are bytes.
+
+    Raises
+    ------
+    ChainError
+        If the log is of no event of the ledger.
+    """
+    topics = [bytes(topic) for topic in log["topics"]]
+    event = _events_by_topic().get(topics[0] if topics else b"")
+    if event is None:
+        raise ChainError(f"The log {topics[0].hex() if topics else ''} is of no event that this release knows.")
+    try:
+        arguments = event.decode(topics[1:], bytes(log["data"]))
+    except DecodingError as error:
+        raise ChainError(f"A log of {event.name} cannot be decoded: {error}.") from error
+    place = int(log["blockNumber"]), bytes(log["transactionHash"]), int(log["logIndex"])
+    return Log(event.name, arguments, *place)
+
+
+def explain_revert(data: bytes, doing: str) -> ChainError:
+    """Turn revert data into a typed error."""
+    for entry in _entries("error"):
+        if keccak(text=_signature(entry))[:4] == data[:4]:
+            types = [_type(item) for item in entry["inputs"]]
+            return RevertedError(entry["name"], tuple(abi.decode(types, data[4:])), doing)
+    return ChainError(f"The ledger refused {doing}: 0x{data.hex()}.")
+
+
+@cache
+def _events_by_topic() -> dict[bytes, Event]:
+    return {event.topic: event for event in events().values()}
+
+
+def _entries(kind: str) -> list[dict[str, Any]]:
+    return [entry for entry in load_artifact(CONTRACT).abi if entry["type"] == kind]
+
+
+def _signature(entry: dict[str, Any]) -> str:
+    return f"{entry['name']}({','.join(_type(item) for item in entry['inputs'])})"
+
+
+def _type(item: dict[str, Any]) -> str:
+    kind = str(item["type"])
+    if not kind.startswith("tuple"):
+        return kind
+    return f"({','.join(_type(part) for part in item['components'])}){kind[5:]}"
+
+
+def _named(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give names to a function's outputs, which need none."""
+    return [{**item, "name": item["name"] or str(place)} for place, item in enumerate(items)]
+
+
+def _values(items: Sequence[dict[str, Any]], data: bytes) -> dict[str, Any]:
+    values = abi.decode([_type(item) for item in items], data)
+    return {item["name"]: _shaped(item, value) for item, value in zip(items, values, strict=True)}
+
+
+def _shaped(item: dict[str, Any], value: Any) -> Any:
+    if item["type"] == "tuple":
+        parts = zip(item["components"], value, strict=True)
+        return SimpleNamespace(**{part["name"]: _shaped(part, inner) for part, inner in parts})
+    return checksum_address(value) if item["type"] == "address" else value
+
+
+def _shown(argument: Any) -> str:
+    return "0x" + argument.hex() if isinstance(argument, bytes) else str(argument)
