@@ -15,7 +15,7 @@ import pytest
 
 from fedledger.aggregator import driver
 from fedledger.aggregator.judge import RoundOutcome
-from fedledger.contracts.chains import running_chain
+from fedledger.contracts.chains import KEPT_STATES, running_chain
 from fedledger.contracts.client import Chain
 from fedledger.contracts.compile import load_artifact
 from fedledger.contracts.history import History
@@ -29,6 +29,7 @@ from fedledger.platform.config import GWEI, load_config
 from fedledger.platform.setting import make_setting
 from fedledger.protocol import canonical
 from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.errors import ChainError, ConfigError
 from fedledger.protocol.store import LocalStore
 from fedledger.protocol.verdicts import Verdict
 from support.small import Small, run_small, write_config
@@ -170,6 +171,19 @@ def test_a_planted_reputation_is_found(tmp_path: Path) -> None:
         chain._rpc("anvil_setStorageAt", [ledger.address, hex(slot), "0x" + planted.to_bytes(32, "big").hex()])
         divergence = audit_chain(ledger, store, 1).first_divergence
         assert divergence is not None and divergence.field.startswith("reputation of 0x")
+
+
+def test_a_chain_that_has_forgotten_its_beginning_is_exported(tmp_path: Path) -> None:
+    with running_chain("anvil") as process:
+        chain = Chain(process.url)
+        run = run_small(tmp_path, chain, rounds=1).run
+        chain._rpc("anvil_mine", [hex(2 * KEPT_STATES)])
+        with pytest.raises(ChainError):
+            chain.balance(chain.web3.eth.accounts[0], 0)
+        export_ledger(run.ledger, run.deployment, run.history).write(tmp_path / LEDGER_FILE)
+        with pytest.raises(ConfigError, match="does not know any more"):
+            export_ledger(run.ledger, replace(run.deployment, genesis={}), run.history)
+    assert audit_run(tmp_path).reproduced
 
 
 def _slot_of(chain: Chain, address: str, word: int) -> int:

@@ -19,6 +19,7 @@ from fedledger.protocol.errors import ChainError
 
 ChainKind = Literal["anvil", "ganache"]
 START_TIMEOUT = 30.0
+KEPT_STATES = 64
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def start_chain(kind: ChainKind, port: int = 0, state: Path | None = None, detac
     port = port or free_port()
     arguments = [program, "--port", str(port), "--host", "127.0.0.1"]
     if kind == "anvil":
-        arguments += ["--silent", "--balance", "1000000"]
+        # Left alone, Anvil writes the whole state of every block to the home folder: gigabytes for 1,000 participants.
+        arguments += ["--silent", "--balance", "1000000", "--prune-history", str(KEPT_STATES)]
         arguments += ["--state", str(state)] if state is not None else []
     else:
         arguments += ["--logging.quiet", "--wallet.defaultBalance", "1000000", "--chain.hardfork", "shanghai"]

@@ -392,6 +392,15 @@ class Chain:
         """Return the balance of an address in wei."""
         return self._ask(lambda: int(self.web3.eth.get_balance(checksum_address(address), block)))  # type: ignore[arg-type]
 
+    def genesis(self) -> dict[str, int]:
+        """Return the balances that a development chain's own accounts began with; none if it has forgotten them."""
+        if not self.development:
+            return {}
+        try:
+            return {str(a): self.balance(a, 0) for a in self._ask(lambda: self.web3.eth.accounts)}
+        except ChainError:
+            return {}
+
     def code(self, address: str) -> bytes:
         """Return the code at an address."""
         return self._ask(lambda: bytes(self.web3.eth.get_code(checksum_address(address))))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
@@ -17,7 +17,11 @@ RECORD_VERSION = 1
 
 @dataclass(frozen=True)
 class Deployment:
-    """A deployment's record; it is written as JSON."""
+    """A deployment's record; it is written as JSON.
+
+    ``genesis`` has the balances, in wei and before the first block, of a development chain's own accounts: such a
+    chain forgets old states, and an export needs these.
+    """
 
     version: int
     chain_id: int
@@ -29,6 +33,7 @@ class Deployment:
     min_stake: int
     exit_delay: int
     compiler: str
+    genesis: dict[str, str] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Write the record."""
@@ -91,5 +96,6 @@ def deploy(chain: Chain, account: LocalAccount, min_stake: int, exit_delay: int)
         min_stake=min_stake,
         exit_delay=exit_delay,
         compiler=load_artifact("FedLedger").compiler,
+        genesis={address: str(wei) for address, wei in chain.genesis().items()},
     )
     return ledger, record

@@ -14,11 +14,11 @@ from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 
-from fedledger.contracts.client import HEADER_FIELDS, Ledger
+from fedledger.contracts.client import HEADER_FIELDS, Chain, Ledger
 from fedledger.contracts.history import History
 from fedledger.ledger_tools.deploy import Deployment
 from fedledger.protocol import canonical
-from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.errors import ChainError, ConfigError
 
 EXPORT_VERSION = 1
 LEDGER_FILE, DEPLOYMENT_FILE = "ledger.jsonl", "deployment.json"
@@ -144,7 +144,13 @@ class LedgerExport:
 
 
 def export_ledger(ledger: Ledger, deployment: Deployment, history: History) -> LedgerExport:
-    """Read everything from the deployment to the newest block."""
+    """Read everything from the deployment, or a development chain's first block, to the newest block.
+
+    Raises
+    ------
+    ConfigError
+        If the chain has forgotten the balances before that, or shows what cannot be rebuilt.
+    """
     chain = ledger.chain
     blocks: list[ExportedBlock] = []
     senders: set[str] = set()
@@ -166,8 +172,21 @@ def export_ledger(ledger: Ledger, deployment: Deployment, history: History) -> L
                 )
             )
         blocks.append(ExportedBlock("0x" + chain.header(block).hex(), transactions))
-    genesis = {sender: str(chain.balance(sender, first - 1)) for sender in sorted(senders)}
+    genesis = {sender: _first_balance(chain, deployment, sender, first - 1) for sender in sorted(senders)}
     return LedgerExport(EXPORT_VERSION, chain.chain_id, ledger.address, genesis, blocks, chain_state(ledger, history))
+
+
+def _first_balance(chain: Chain, deployment: Deployment, address: str, block: int) -> str:
+    if chain.development and deployment.genesis:
+        # All money of such a chain comes from its own accounts.
+        return deployment.genesis.get(address, "0")
+    try:
+        return str(chain.balance(address, block))
+    except ChainError as error:
+        raise ConfigError(
+            f"The chain does not know any more what {address} had in block {block}: {error.message}",
+            "Deploy the ledger when the chain is young, or keep its old states.",
+        ) from error
 
 
 def chain_state(ledger: Ledger, history: History) -> dict[str, dict[str, dict[str, str]]]:

@@ -47,6 +47,8 @@ for name, group in (
 ):
     app.add_typer(group, name=name)
 
+MAX_SHOWN = 12
+
 # Where nobody looks at a screen, lines are as long as they need to be.
 out = Console(width=None if sys.stdout.isatty() else 200)
 err = Console(stderr=True)
@@ -696,7 +698,11 @@ def _live() -> Iterator[Any]:
     table = Table("round", "accuracy", "accepted", "refused", "least to greatest reputation", "gas", box=None)
 
     def row(p: Any) -> list[str]:
-        reputations = " ".join(f"{reputation / 1e6:.2f}" for reputation in sorted(p.reputations))
+        shown = sorted(p.reputations)
+        if len(shown) > MAX_SHOWN:
+            # The deciles say as much as a line can.
+            shown = [shown[round(tenth * (len(shown) - 1) / 10)] for tenth in range(11)]
+        reputations = " ".join(f"{reputation / 1e6:.2f}" for reputation in shown)
         return [
             f"{p.round}/{p.rounds}",
             f"{p.accuracy:.3f}",
