@@ -184,6 +184,7 @@ def test_a_project_runs_as_it_is_and_its_code_is_run_only_where_it_is_trusted(
     assert summary["rounds"] == 2 and len(summary["participants"]) == 4
     (folder,) = (tmp_path / "runs").iterdir()
     wanted = {"report.html", "run.json", "metrics.csv", "metrics.json", "model.safetensors", "ledger.jsonl", "store"}
+    wanted |= {"refusals.csv"}
     assert wanted <= {path.name for path in folder.iterdir()}
     page = (folder / "report.html").read_text()
     assert "<script src" not in page and "<link" not in page

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import pandas as pd
 
-from fedledger.contracts.history import History
+from fedledger.contracts.history import History, RoundHistory
 from fedledger.protocol.verdicts import Verdict
 
 
@@ -54,22 +56,22 @@ def participants_frame(history: History, task: int) -> pd.DataFrame:
 
 def reputations_frame(history: History, task: int) -> pd.DataFrame:
     """Return reputations (ppm) after each settled round: one row a round, one column an address."""
-    record = history.task(task)
-    rows = []
-    for r in record.settled:
-        row: dict[str, object] = {"round": r.index}
-        for participant, verdict in r.verdicts.items():
-            after = r.evidence[participant].after(verdict)
-            row[history.owners[participant]] = after.reputation
-        rows.append(row)
-    return pd.DataFrame(rows).set_index("round") if rows else pd.DataFrame()
+    return _by_round(history, task, lambda r: {i: evidence.reputation for i, evidence in r.left.items()})
+
+
+def verdicts_frame(history: History, task: int) -> pd.DataFrame:
+    """Return the verdicts of each settled round, in words: one row a round, one column an address."""
+    return _by_round(history, task, lambda r: {i: verdict.label for i, verdict in r.verdicts.items()})
 
 
 def pay_frame(history: History, task: int) -> pd.DataFrame:
     """Return the units that each settled round paid: one row a round, one column an address."""
+    return _by_round(history, task, lambda r: r.proposal.shares if r.proposal else {}).fillna(0).astype(int)
+
+
+def _by_round(history: History, task: int, values: Callable[[RoundHistory], Mapping[int, object]]) -> pd.DataFrame:
     record = history.task(task)
-    rows = []
-    for r in record.settled:
-        shares = r.proposal.shares if r.proposal else {}
-        rows.append({"round": r.index, **{history.owners[i]: share for i, share in shares.items()}})
-    return pd.DataFrame(rows).set_index("round").fillna(0).astype(int) if rows else pd.DataFrame()
+    ids = sorted(record.enrolled, key=lambda i: history.owners[i].lower())
+    rows = [[found.get(participant) for participant in ids] for found in map(values, record.settled)]
+    rounds = pd.Index([r.index for r in record.settled], name="round")
+    return pd.DataFrame(rows, rounds, [history.owners[participant] for participant in ids])

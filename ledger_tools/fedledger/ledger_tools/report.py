@@ -9,6 +9,18 @@ from typing import Any
 
 import pandas as pd
 
+MAX_REFUSALS = 500
+MAX_LINES = 20
+_COLOURS = {
+    "accepted": "#7cc08f",
+    "missed": "#d5d8e0",
+    "late": "#a9adba",
+    "held_out": "#b3261e",
+    "cosine": "#e8762d",
+    "norm": "#f2b134",
+    "duplicate": "#7b4fa3",
+}
+_MALFORMED = "#3b3f4a"
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2rem auto; padding: 0 1rem; color: #1f2430 }
 h1 { margin-bottom: 0 } .sub { color: #667 } table { border-collapse: collapse; width: 100%; margin: 1rem 0 }
@@ -25,6 +37,7 @@ def write_report(
     plain_mean: Sequence[float],
     reputations: pd.DataFrame,
     pay: pd.DataFrame,
+    verdicts: pd.DataFrame,
     participants: Sequence[Mapping[str, Any]],
     refusals: Sequence[Mapping[str, Any]],
 ) -> None:
@@ -40,20 +53,22 @@ def write_report(
         One row a round with ``round``, ``accuracy``, ``accepted``, ``refused`` and ``gas`` (total so far).
     plain_mean
         Accuracy after each round of the same training with a plain mean; may be empty.
-    reputations, pay
-        One row a round, one column an address.
+    reputations, pay, verdicts
+        One row a round, one column an address; verdicts in words.
     participants
         Rows with ``address``, ``behaviour``, ``accepted``, ``refused``, ``reputation``, ``credit``.
     refusals
-        Rows with ``round``, ``address``, ``reason``, ``detail``.
+        Rows with ``round``, ``address``, ``reason``, ``detail``; the page shows the first ``MAX_REFUSALS``.
     """
     from plotly.offline import get_plotlyjs
 
     names = {p["address"]: f"{p['address'][:8]}… {p['behaviour']}" for p in participants}
+    behaviours = {p["address"]: str(p["behaviour"]) for p in participants}
     figures = [
         _accuracy(metrics, plain_mean),
-        _lines("Reputation after each round", "reputation", reputations / 1_000_000, names, participants),
-        _lines("Pay, cumulative", "credit units", pay.cumsum(), names, participants),
+        _lines("Reputation after each round", "reputation", reputations / 1_000_000, names, behaviours),
+        _verdicts(verdicts, names, behaviours),
+        _lines("Pay, cumulative", "credit units", pay.cumsum(), names, behaviours),
         _gas(metrics),
     ]
     plots = "".join(f.to_html(full_html=False, include_plotlyjs=False) for f in figures)
@@ -68,14 +83,16 @@ def write_report(
     refused = "".join(
         f"<tr><td class=n>{r['round']}</td><td><code>{_e(r['address'])}</code></td><td>{_e(r['reason'])}</td>"
         f"<td>{_e(r['detail'])}</td></tr>"
-        for r in refusals
+        for r in refusals[:MAX_REFUSALS]
     )
+    more = len(refusals) - MAX_REFUSALS
+    rest = f"<p class=sub>and {more:,} more, which refusals.csv lists</p>" if more > 0 else ""
     path.write_text(
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{_e(title)}</title><style>{_STYLE}</style>"
         f"<script>{get_plotlyjs()}</script><h1>{_e(title)}</h1><p class=sub>fedledger run report</p>"
         f"<table>{facts_rows}</table>{plots}<h2>Participants</h2><table><tr><th>address<th>behaviour<th>accepted"
         f"<th>refused<th>reputation<th>credit</tr>{people}</table><h2>What was refused, and why</h2>"
-        f"<table><tr><th>round<th>participant<th>reason<th>detail</tr>{refused}</table></html>",
+        f"<table><tr><th>round<th>participant<th>reason<th>detail</tr>{refused}</table>{rest}</html>",
         encoding="utf-8",
     )
 
@@ -111,25 +128,55 @@ def _gas(metrics: Sequence[Mapping[str, Any]]) -> Any:
     return figure
 
 
-def _lines(
-    title: str,
-    unit: str,
-    frame: pd.DataFrame,
-    names: Mapping[str, str],
-    participants: Sequence[Mapping[str, Any]],
-) -> Any:
+def _lines(title: str, unit: str, frame: pd.DataFrame, names: Mapping[str, str], behaviours: Mapping[str, str]) -> Any:
+    """Draw a line a participant; of many, the median of each behaviour and the middle four fifths."""
     from plotly import graph_objects as go
 
     figure = go.Figure(layout={"title": title, "xaxis_title": "round", "yaxis_title": unit})
-    honest = {p["address"]: p["behaviour"] == "honest" for p in participants}
-    for address in frame.columns:
-        dash = "solid" if honest.get(address, True) else "dash"
+    rounds = list(frame.index)
+    if len(frame.columns) <= MAX_LINES:
+        for address in frame.columns:
+            dash = "solid" if behaviours[address] == "honest" else "dash"
+            figure.add_scatter(x=rounds, y=frame[address].tolist(), name=names[address], line={"dash": dash})
+        return figure
+    palette = figure.layout.template.layout.colorway
+    groups = [(str(behaviour), group) for behaviour, group in frame.T.groupby(lambda address: behaviours[address])]
+    for (behaviour, group), colour in zip(groups, palette * len(groups), strict=False):
+        low, median, high = (group.quantile(q).tolist() for q in (0.1, 0.5, 0.9))
+        band = {"line": {"width": 0, "color": colour}, "mode": "lines", "legendgroup": behaviour}
+        figure.add_scatter(x=rounds, y=low, showlegend=False, **band)
+        figure.add_scatter(x=rounds, y=high, fill="tonexty", name=f"{behaviour}, middle 80 %", opacity=0.3, **band)
+        line = {"color": colour, "dash": "solid" if behaviour == "honest" else "dash"}
         figure.add_scatter(
-            x=list(frame.index),
-            y=frame[address].tolist(),
-            name=names.get(address, address),
-            line={"dash": dash},
+            x=rounds, y=median, name=f"{behaviour}, median", line=line, mode="lines", legendgroup=behaviour
         )
+    return figure
+
+
+def _verdicts(frame: pd.DataFrame, names: Mapping[str, str], behaviours: Mapping[str, str]) -> Any:
+    """Draw a map of verdicts, participants by behaviour."""
+    from plotly import graph_objects as go
+
+    addresses = sorted(frame.columns, key=lambda address: (behaviours[address] != "honest", behaviours[address]))
+    words = frame[addresses].T.astype(object).where(frame[addresses].T.notna(), "not selected")
+    labels = sorted(set(words.to_numpy().ravel()), key=lambda word: [*_COLOURS, word].index(word))
+    colours = [_COLOURS.get(label, "#ffffff" if label == "not selected" else _MALFORMED) for label in labels]
+    many = len(addresses) > MAX_LINES
+    figure = go.Figure(layout={"title": "Verdicts", "xaxis_title": "round"})
+    figure.add_heatmap(
+        x=list(frame.index),
+        y=[names[address] for address in addresses],
+        z=[[labels.index(word) for word in row] for row in words.to_numpy()],
+        text=words.to_numpy().tolist(),
+        hovertemplate="round %{x}, %{y}: %{text}<extra></extra>",
+        xgap=0 if many else 2,
+        ygap=0 if many else 2,
+        zmin=-0.5,
+        zmax=len(labels) - 0.5,
+        colorscale=[[(place + end) / len(labels), colour] for place, colour in enumerate(colours) for end in (0, 1)],
+        colorbar={"tickvals": list(range(len(labels))), "ticktext": labels},
+    )
+    figure.update_yaxes(showticklabels=not many, autorange="reversed", automargin=True)
     return figure
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from fedledger.aggregator.judge import BASE
 from fedledger.ledger_tools.export import LEDGER_FILE, export_ledger
-from fedledger.ledger_tools.history import participants_frame, pay_frame, reputations_frame
+from fedledger.ledger_tools.history import participants_frame, pay_frame, reputations_frame, verdicts_frame
 from fedledger.ledger_tools.report import write_report
 from fedledger.platform.accounts import experiment_address, participant_role
 from fedledger.platform.engine import Run
@@ -67,17 +68,26 @@ def refusals(run: Run, store: ContentStore) -> list[dict[str, Any]]:
     for r in run.task.settled:
         if r.proposal is None:
             continue
-        for update in canonical.decode(store.get(r.proposal.report))["updates"]:
+        report = canonical.decode(store.get(r.proposal.report))
+        for update in report["updates"]:
             if update["verdict"] != Verdict.ACCEPTED.label:
                 rows.append(
                     {
                         "round": r.index,
                         "address": update["participant"],
                         "reason": update["verdict"],
-                        "detail": update["detail"],
+                        "detail": update["detail"] or _measured(report["measurements"][BASE], update["measurement"]),
                     }
                 )
     return rows
+
+
+def _measured(base: dict[str, int], update: dict[str, int] | None) -> str:
+    """Say what a step along an update did to the held-out examples."""
+    if update is None:
+        return ""
+    losses = f"{base['loss'] / 1e6:.4f} to {update['loss'] / 1e6:.4f}"
+    return f"held-out loss {losses}, right answers {base['correct']} to {update['correct']}"
 
 
 def write_results(
@@ -93,10 +103,19 @@ def write_results(
     metrics.to_csv(folder / "metrics.csv", index=False)
     metrics.to_json(folder / "metrics.json", orient="records", indent=1)
     (folder / SUMMARY_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    facts = {key: document[key] for key in ("final_model", "spec", "accuracy", "rounds", "chain", "gas", "seconds")}
-    facts["challenge window"] = f"{document['challenge_window']} s" + (
-        " (an experiment)" if not document["challenge_window"] else ""
-    )
+    refused = refusals(run, store)
+    pd.DataFrame(refused, columns=["round", "address", "reason", "detail"]).to_csv(folder / "refusals.csv", index=False)
+    window = document["challenge_window"]
+    facts = {
+        "final model": document["final_model"],
+        "spec": document["spec"],
+        "test accuracy": f"{document['accuracy']:.2%}",
+        "rounds": document["rounds"],
+        "chain": document["chain"],
+        "gas": f"{document['gas']:,}",
+        "seconds": document["seconds"],
+        "challenge window": f"{window} s" if window else "0 s (an experiment)",
+    }
     write_report(
         folder / "report.html",
         setting.config.name,
@@ -105,7 +124,8 @@ def write_results(
         plain_mean,
         reputations_frame(run.history, run.task.id),
         pay_frame(run.history, run.task.id),
+        verdicts_frame(run.history, run.task.id),
         document["participants"],
-        refusals(run, store),
+        refused,
     )
     return document
