@@ -51,7 +51,7 @@ MAX_SHOWN = 12
 
 # Where nobody looks at a screen, lines are as long as they need to be.
 out = Console(width=None if sys.stdout.isatty() else 200)
-err = Console(stderr=True)
+err = Console(stderr=True, width=None if sys.stderr.isatty() else 200)
 
 
 class Format(StrEnum):
