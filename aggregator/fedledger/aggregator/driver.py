@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from enum import Enum
 
@@ -26,6 +27,16 @@ from fedledger.protocol.update import UpdateRefusedError
 from fedledger.protocol.verdicts import Verdict
 
 log = logging.getLogger(__name__)
+
+RACES = frozenset(
+    {
+        *("PreviousRoundOpen", "RoundNotOpen", "NotProposed", "WrongRound", "NotOverdue", "ProposalOverdue"),
+        *("CommitsAreOpen", "RevealsAreOpen", "BelowQuorum", "WindowOpen", "InsufficientBond", "EnrolmentOpen"),
+        *("TooManyUnfinal", "RoundsExhausted", "TaskNotFinishable", "TaskAlreadyFinished", "NotEnrolled"),
+    }
+)
+"""Refusals that mean that the ledger has moved, or was reorganised, between the question and the transaction."""
+FIRST_LOOK = 0.25
 
 
 class Act(Enum):
@@ -64,6 +75,9 @@ class Aggregator:
         Where updates are fetched and results stored.
     measure
         The measurer of the task's validation set.
+    patience
+        Seconds for which a revealed update that cannot be had is waited for; after them, or after a quarter of the
+        propose period, it is judged unavailable.
     """
 
     def __init__(
@@ -75,6 +89,7 @@ class Aggregator:
         store: ContentStore,
         spec: TaskSpec,
         measure: Measurer,
+        patience: float = 0.0,
     ) -> None:
         self.ledger = ledger
         self.history = history
@@ -83,17 +98,30 @@ class Aggregator:
         self.store = store
         self.spec = spec
         self.measure = measure
+        self.patience = patience
+        self._waits: _Waits | None = None
 
     def step(self) -> Step:
         """Do what comes next, if anything."""
         phase = self.ledger.phase(self.task)
         task = self.history.update().task(self.task)
         current = max(task.rounds, default=0)
+        held = task.rounds.get(current)
+        try:
+            return self._next(task, current, phase)
+        except RevertedError as error:
+            # What was judged wrongly is judged again only if the round is not the one that was read.
+            if error.name not in RACES and self.history.update().task(self.task).rounds.get(current) is held:
+                raise
+            log.warning("round %d: %s", current, error)
+        return Step(Act.WAITED, current)
+
+    def _next(self, task: TaskHistory, current: int, phase: Phase) -> Step:
         if phase is Phase.FINISHED:
             return Step(Act.DONE, current)
         if phase in (Phase.ENROLLING, Phase.IDLE):
             return self._open_or_finish(task, phase)
-        if phase is Phase.PROPOSING:
+        if phase is Phase.PROPOSING and current in task.rounds:
             return self._propose(task, task.rounds[current])
         if phase is Phase.SETTLEABLE:
             return self._settle(task)
@@ -127,7 +155,17 @@ class Aggregator:
         return Step(Act.OPENED, index)
 
     def _propose(self, task: TaskHistory, current: RoundHistory) -> Step:
-        outcome = judge(round_input(self.store, self.spec, task, current), self.measure)
+        if self._waits is None or self._waits.round is not current:
+            self._waits = _Waits(current)
+        if not self._waits.over():
+            return Step(Act.WAITED, current.index)
+        given = round_input(self.store, self.spec, task, current)
+        absent = [owner for owner, update in given.updates.items() if _is_unavailable(update)]
+        patience = min(self.patience, int(task.params["proposePeriod"]) / 4)
+        if absent and self._waits.on(patience):
+            log.warning("round %d: waiting for the updates of %s", current.index, ", ".join(absent))
+            return Step(Act.WAITED, current.index)
+        outcome = judge(given, self.measure)
         for content in (outcome.model, outcome.state, outcome.report):
             self.store.put(content)
         proposal = proposal_of(outcome)
@@ -137,12 +175,35 @@ class Aggregator:
         return Step(Act.PROPOSED, current.index, outcome)
 
     def _settle(self, task: TaskHistory) -> Step:
-        index = min(i for i, r in task.rounds.items() if not r.settled and not r.voided)
-        proposal = task.rounds[index].proposal
+        index = min((i for i, r in task.rounds.items() if not r.settled and not r.voided), default=0)
+        proposal = task.rounds[index].proposal if index else None
         if proposal is None:
             return Step(Act.WAITED, index)
         self.ledger.settle_round(self.account, self.task, index, proposal)
         return Step(Act.SETTLED, index)
+
+
+class _Waits:
+    """Waits for one round's updates: longer each time, until patience ends."""
+
+    def __init__(self, round_history: RoundHistory) -> None:
+        self.round = round_history
+        self._began = self._until = time.monotonic()
+        self._pause = FIRST_LOOK
+
+    def over(self) -> bool:
+        """Return whether it is time to look at the updates."""
+        return time.monotonic() >= self._until
+
+    def on(self, patience: float) -> bool:
+        """Return whether to wait on."""
+        now = time.monotonic()
+        self._until, self._pause = min(now + self._pause, self._began + patience), 2 * self._pause
+        return now < self._began + patience
+
+
+def _is_unavailable(update: bytes | UpdateRefusedError) -> bool:
+    return isinstance(update, UpdateRefusedError) and update.verdict is Verdict.UNAVAILABLE
 
 
 def select(history: History, task: TaskHistory, spec: TaskSpec, index: int) -> list[int]:

@@ -1,7 +1,8 @@
 """A participant: asks the ledger where its task is, trains, commits, then stores and reveals.
 
 Nothing is kept in memory that matters: the update is in the journal before it is committed to, the salt follows
-from the key, and the ledger says what was done. A participant that was killed starts again and goes on.
+from the key, and the ledger says what was done. A participant that was killed starts again and goes on; what a
+reorganisation took back is sent again, in the same bytes unless the round has another base model now.
 """
 
 from __future__ import annotations
@@ -33,6 +34,14 @@ from fedledger.protocol.streams import generator
 from fedledger.protocol.update import UpdateHeader
 
 log = logging.getLogger(__name__)
+
+RACES = frozenset(
+    {
+        *("AlreadyRegistered", "AlreadyEnrolled", "AlreadyCommitted", "NotCommitted", "NotSelected", "WrongReveal"),
+        *("CommitsAreClosed", "CommitsAreOpen", "RevealsAreClosed", "RoundNotOpen"),
+    }
+)
+"""Refusals that mean that the ledger has moved, or was reorganised, between the question and the transaction."""
 
 
 @dataclass(frozen=True)
@@ -151,24 +160,28 @@ class Participant:
         """Do what comes next for a task in a phase; whoever plays several participants asks once for all of them."""
         if task.finished:
             return Deed.DONE
+        try:
+            return self._next(task, phase)
+        except RevertedError as error:
+            # At worst the phase has closed, which is a missed round, no more.
+            if error.name not in RACES:
+                raise
+            log.warning("%s", error)
+        return Deed.WAITED
+
+    def _next(self, task: TaskHistory, phase: Phase) -> Deed:
         participant = self.history.ids.get(self.account.address)
         if participant is None:
             return self._register(task)
         if participant not in task.enrolled:
-            return self._enrol(phase)
+            return self._enrol(participant, phase)
         current = task.rounds.get(max(task.rounds, default=0))
         if current is None or participant not in current.selected or participant in current.reveals:
             return Deed.WAITED
-        try:
-            if phase is Phase.COMMITTING and participant not in current.commits:
-                return self._commit(task, current)
-            if phase is Phase.REVEALING and participant in current.commits:
-                return self._reveal(task, current)
-        except RevertedError as error:
-            # The phase may have closed between the question and the transaction: that is a missed round, no more.
-            if error.name not in ("CommitsAreClosed", "RevealsAreClosed", "AlreadyCommitted", "RoundNotOpen"):
-                raise
-            log.warning("round %d: %s", current.index, error)
+        if phase is Phase.COMMITTING and participant not in current.commits:
+            return self._commit(task, current)
+        if phase is Phase.REVEALING and participant in current.commits:
+            return self._reveal(task, current)
         return Deed.WAITED
 
     def _register(self, task: TaskHistory) -> Deed:
@@ -176,8 +189,11 @@ class Participant:
         self.ledger.register(self.account, self.account.address, self.account.address, stake)
         return Deed.REGISTERED
 
-    def _enrol(self, phase: Phase) -> Deed:
+    def _enrol(self, participant: int, phase: Phase) -> Deed:
         if phase is not Phase.ENROLLING:
+            # The phase may be newer than the history.
+            if participant in self.history.update().task(self.task).enrolled:
+                return Deed.WAITED
             raise ChainError(
                 f"Task {self.task} does not enrol any more.",
                 "Join another task, or ask its publisher to post it again.",
@@ -203,11 +219,14 @@ class Participant:
         return salt(bytes(self.account.key), ledger.chain.chain_id, ledger.address, self.task, current.index)
 
     def _update(self, task: TaskHistory, current: RoundHistory) -> bytes:
-        """Return the round's update, from the journal if it was made before."""
+        """Return the round's update, from the journal if it was made before, to the same base model."""
         name = f"{self.ledger.chain.chain_id}-{self.ledger.address}-{self.task}-{current.index}.update"
         path = self._journal / name
         if path.exists():
-            return path.read_bytes()
+            made = path.read_bytes()
+            # A reorganisation may have given the round another base model.
+            if wire.decode(made).header.base == current.base.digest.hex():
+                return made
         base = ModelFile.decode(self.store.get(current.base))
         before = task.rounds.get(current.index - 1)
         context = RoundContext(

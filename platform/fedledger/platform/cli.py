@@ -243,6 +243,7 @@ def node_start(
     from fedledger.contracts.history import History
     from fedledger.node.participant import Deed, Participant
     from fedledger.platform.accounts import participant_role
+    from fedledger.protocol.store import outlast
 
     ledger = _open_ledger(rpc, deployment)
     content = _open_store(store, store_dir)
@@ -254,7 +255,7 @@ def node_start(
     trainer = setting.trainer(participant)
     node = Participant(ledger, History(ledger), account, task, content, journal / account.address, spec, trainer)
     log = logging.getLogger("fedledger.node")
-    while (deed := node.step()) is not Deed.DONE:
+    while (deed := outlast(node.step)) is not Deed.DONE:
         if deed is Deed.WAITED:
             time.sleep(poll)
         else:
@@ -305,12 +306,14 @@ def aggregator_start(
     keystore: KeystoreOption = None,
     password_file: PasswordOption = None,
     poll: Annotated[float, typer.Option(help="seconds between two looks at the ledger")] = 0.2,
+    patience: Annotated[float, typer.Option(help="seconds to wait for a revealed update that cannot be had")] = 60.0,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Aggregate a task until it ends. Started again after a crash, an aggregator goes on where it was."""
     from fedledger.aggregator.driver import Act, Aggregator
     from fedledger.contracts.history import History
     from fedledger.platform.accounts import AGGREGATOR
+    from fedledger.protocol.store import outlast
 
     ledger = _open_ledger(rpc, deployment)
     content = _open_store(store, store_dir)
@@ -320,9 +323,9 @@ def aggregator_start(
     if ledger.chain.development:
         ledger.chain.fund(account.address, setting.config.ledger.bond_gwei * 10**9 + 10 * 10**18)
     history = History(ledger)
-    aggregator = Aggregator(ledger, history, account, task, content, spec, setting.measurer())
+    aggregator = Aggregator(ledger, history, account, task, content, spec, setting.measurer(), patience)
     log = logging.getLogger("fedledger.aggregator")
-    while (step := aggregator.step()).act is not Act.DONE:
+    while (step := outlast(aggregator.step)).act is not Act.DONE:
         if step.act is Act.WAITED:
             time.sleep(poll)
         else:
