@@ -343,6 +343,8 @@ class Stage:
 
     def _harm_content(self, kind: str) -> bool:
         files = sorted(path for path in (self.folder / "store").glob("*/*") if not path.name.startswith(".tmp-"))
+        if not files:
+            return False
         path = self.rng.choice(files)
         data = path.read_bytes()
         aside = path.with_name(".tmp-harm")
@@ -411,6 +413,7 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="keep the folders of runs that failed")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory() as folder:
         config = write_config(Path(folder), participants=NODES, rounds=ROUNDS)
         setting = make_setting(load_config(config), Path(folder))

@@ -32,10 +32,10 @@ RACES = frozenset(
     {
         *("PreviousRoundOpen", "RoundNotOpen", "NotProposed", "WrongRound", "NotOverdue", "ProposalOverdue"),
         *("CommitsAreOpen", "RevealsAreOpen", "BelowQuorum", "WindowOpen", "InsufficientBond", "EnrolmentOpen"),
-        *("TooManyUnfinal", "RoundsExhausted", "TaskNotFinishable", "TaskAlreadyFinished", "NotEnrolled"),
+        *("TooManyUnfinal", "TaskAlreadyFinished", "NotEnrolled", "TooFewParticipants"),
     }
 )
-"""Refusals that mean that the ledger has moved, or was reorganised, between the question and the transaction."""
+"""Refusals that mean that the ledger has moved between the question and the transaction."""
 FIRST_LOOK = 0.25
 
 
@@ -103,15 +103,15 @@ class Aggregator:
 
     def step(self) -> Step:
         """Do what comes next, if anything."""
+        folds = self.history.folds
         phase = self.ledger.phase(self.task)
         task = self.history.update().task(self.task)
         current = max(task.rounds, default=0)
-        held = task.rounds.get(current)
         try:
             return self._next(task, current, phase)
         except RevertedError as error:
-            # What was judged wrongly is judged again only if the round is not the one that was read.
-            if error.name not in RACES and self.history.update().task(self.task).rounds.get(current) is held:
+            # Any other refusal stands, unless what was read was reorganised.
+            if error.name not in RACES and self.history.update().folds == folds:
                 raise
             log.warning("round %d: %s", current, error)
         return Step(Act.WAITED, current)
@@ -146,7 +146,8 @@ class Aggregator:
         try:
             self.ledger.open_round(self.account, self.task, select(self.history, task, self.spec, index))
         except RevertedError as error:
-            if error.name == "TooFewParticipants":
+            # While a task enrols, who was enrolled and is not any more may still come back.
+            if error.name == "TooFewParticipants" and self.ledger.phase(self.task) is not Phase.ENROLLING:
                 raise RoundError(
                     f"Round {index} has {error.arguments[0]} participants and needs {error.arguments[1]}.",
                     "Start more nodes, or end the task.",

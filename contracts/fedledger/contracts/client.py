@@ -68,6 +68,8 @@ CONNECT_PATIENCE, OUTAGE_PATIENCE = 3.0, 30.0
 """Seconds in which a chain must answer: when a program starts, and when it answered before."""
 LOOK_AFTER, LOOK_AT_MOST = 0.5, 16.0
 """Seconds without a receipt after which a transaction is looked up and sent again; doubled each time."""
+UNSETTLED = (0.02, 0.1, 0.3)
+"""Pauses before a question that was answered with an error is asked again."""
 ATTEMPTS = 5
 SENT_KEPT = 64
 # Both fork probes are answered by eth_call on init code: PUSH0, and a zero-length MCOPY.
@@ -586,10 +588,11 @@ class Chain:
     def _post(self, account: LocalAccount, transaction: dict[str, Any]) -> Sent:
         """Sign a transaction with the account's next nonce and send it.
 
-        Whatever reason a node gives, it refuses a nonce if the chain's is another one by now; else it means it.
+        Whatever reason a node gives, it refuses a nonce if the chain's is another one by now. Else it means it, if it
+        says so again: a reorganisation may just have made the nonce right.
         """
         with self._lock:
-            for _ in range(ATTEMPTS):
+            for pause in (*UNSETTLED, 0.0):
                 nonce = self._nonces.get(account.address)
                 if nonce is None:
                     nonce = self._count(account.address)
@@ -600,9 +603,11 @@ class Chain:
                     self._nonces.pop(account.address, None)
                     self._fees_known = (-FEES_LAST, {})
                     if not self._known(sent.hash):
-                        if self._count(account.address) != nonce:
-                            continue
-                        raise
+                        if self._count(account.address) == nonce:
+                            if self._tester is not None or not pause:
+                                raise
+                            time.sleep(pause)
+                        continue
                 self._nonces[account.address] = nonce + 1
                 kept = self._sent.setdefault(account.address, {})
                 kept[nonce] = sent.raw
@@ -756,11 +761,13 @@ class Chain:
         client = str(self._ask(lambda: self.web3.client_version))
         authority = False
         try:
-            block = self.web3.eth.get_block("latest")
-        except ExtraDataLengthError:
+            block = self._ask(lambda: self.web3.eth.get_block("latest"))
+        except ChainError as error:
+            if not isinstance(error.__cause__, ExtraDataLengthError):
+                raise
             self.web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)
             authority = True
-            block = self.web3.eth.get_block("latest")
+            block = self._ask(lambda: self.web3.eth.get_block("latest"))
         capabilities = Capabilities(
             client=client,
             chain_id=self._ask(lambda: int(self.web3.eth.chain_id)),
@@ -775,8 +782,10 @@ class Chain:
 
     def _executes(self, init_code: str) -> bool:
         try:
-            self.web3.eth.call({"data": init_code})  # type: ignore[typeddict-item]
-        except Exception:
+            self._ask(lambda: self.web3.eth.call({"data": init_code}))  # type: ignore[typeddict-item]
+        except Exception as error:
+            if isinstance(error.__cause__, RequestException):
+                raise
             # Nodes report an invalid opcode in as many ways as there are nodes; each means "no".
             return False
         return True
@@ -790,6 +799,14 @@ class Chain:
         return answer.get("result")
 
     def _rpc(self, method: str, params: list[Any]) -> Any:
+        for pause in UNSETTLED:
+            try:
+                return self._ask(lambda: self._request(method, params))
+            except ChainError as error:
+                if isinstance(error.__cause__, RequestException) or _revert_data(error.__cause__):
+                    raise
+                # In the middle of a reorganisation a node contradicts itself.
+                time.sleep(pause)
         return self._ask(lambda: self._request(method, params))
 
     def _found(self, method: str, params: list[Any], what: str) -> dict[str, Any]:

@@ -131,8 +131,8 @@ class History:
     """The ledger's state, folded from logs in order.
 
     A history notices when the last block it read is not on the chain any more, and is then folded again from the first
-    block. A task's history is a view: whoever holds one sees the task as the last update found it. Rounds are made
-    anew, so a round that one holds is still the task's only if nothing was folded again.
+    block; ``folds`` counts how often. A task's history is a view: whoever holds one sees the task as the last update
+    found it. Rounds are made anew.
 
     Parameters
     ----------
@@ -144,6 +144,7 @@ class History:
         self._ledger = ledger
         self._read: Head | None = None
         self._held: dict[int, TaskHistory] = {}
+        self.folds = 0
         self._reset()
 
     def _reset(self) -> None:
@@ -164,28 +165,30 @@ class History:
         """
         if self._ledger is None:
             raise ValueError("this history was made without a ledger")
-        chain, first = self._ledger.chain, self._ledger.first_block
+        chain = self._ledger.chain
         for _ in range(MAX_FOLDS):
             head, read = chain.head(), self._read
             if head == read:
                 return self
-            if read is not None and head.number > read.number:
-                first = read.number + 1
-            logs = list(self._ledger.events(first=first, last=head.number)) if head.number >= first else []
+            first = self._ledger.first_block if read is None else read.number + 1
+            try:
+                logs = list(self._ledger.events(first=first, last=head.number))
+            except ChainError:
+                if chain.has(read or head):
+                    raise
             # Asked after the logs were read: only then do they continue what is known, or belong together.
-            if chain.has(head if read is None else read):
-                if read is None or head.number > read.number:
-                    self.extend(logs)
-                    self._read = head
+            if chain.has(read or head):
+                self.extend(logs)
+                self._read = head if read is None or head.number > read.number else read
                 return self
-            log.warning("the chain was reorganised below block %d: reading the ledger again", head.number + 1)
+            log.warning("the chain was reorganised near block %d: its logs are read again", head.number)
             self._fold_again()
             chain.forget()
-            first = self._ledger.first_block
         raise ChainError("The chain changes while it is read.", "Ask for confirmations, or wait until it is stable.")
 
     def _fold_again(self) -> None:
         self._read = None
+        self.folds += 1
         self._held |= self.tasks
         for task in self._held.values():
             # Whoever holds a task that is gone must not see it go on.

@@ -37,11 +37,11 @@ log = logging.getLogger(__name__)
 
 RACES = frozenset(
     {
-        *("AlreadyRegistered", "AlreadyEnrolled", "AlreadyCommitted", "NotCommitted", "NotSelected", "WrongReveal"),
+        *("AlreadyRegistered", "AlreadyEnrolled", "AlreadyCommitted", "NotCommitted"),
         *("CommitsAreClosed", "CommitsAreOpen", "RevealsAreClosed", "RoundNotOpen"),
     }
 )
-"""Refusals that mean that the ledger has moved, or was reorganised, between the question and the transaction."""
+"""Refusals that mean that the ledger has moved between the question and the transaction."""
 
 
 @dataclass(frozen=True)
@@ -160,11 +160,13 @@ class Participant:
         """Do what comes next for a task in a phase; whoever plays several participants asks once for all of them."""
         if task.finished:
             return Deed.DONE
+        folds = self.history.folds
         try:
             return self._next(task, phase)
         except RevertedError as error:
-            # At worst the phase has closed, which is a missed round, no more.
-            if error.name not in RACES:
+            # At worst the phase has closed, which is a missed round, no more. Any other refusal stands, unless what
+            # was read was reorganised.
+            if error.name not in RACES and self.history.update().folds == folds:
                 raise
             log.warning("%s", error)
         return Deed.WAITED
