@@ -233,6 +233,7 @@ class Stage:
         self.programs: dict[str, BaseProcess] = {}
         self.jobs: dict[str, tuple[Callable[..., None], tuple[Any, ...]]] = {}
         self.due: list[tuple[float, Callable[[], None]]] = []
+        self.harmed: set[Path] = set()
 
     def play(self) -> Outcome:
         """Play the run to its end, good or bad."""
@@ -343,9 +344,11 @@ class Stage:
 
     def _harm_content(self, kind: str) -> bool:
         files = sorted(path for path in (self.folder / "store").glob("*/*") if not path.name.startswith(".tmp-"))
+        files = [path for path in files if path not in self.harmed]
         if not files:
             return False
         path = self.rng.choice(files)
+        self.harmed.add(path)
         data = path.read_bytes()
         aside = path.with_name(".tmp-harm")
         if kind == "lost":
@@ -358,6 +361,7 @@ class Stage:
         def restore() -> None:
             aside.write_bytes(data)
             aside.replace(path)
+            self.harmed.remove(path)
 
         self.due.append((time.monotonic() + self.rng.uniform(0.1, 1.5), restore))
         return True

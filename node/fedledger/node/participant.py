@@ -176,7 +176,7 @@ class Participant:
         if participant is None:
             return self._register(task)
         if participant not in task.enrolled:
-            return self._enrol(participant, phase)
+            return self._enrol(phase)
         current = task.rounds.get(max(task.rounds, default=0))
         if current is None or participant not in current.selected or participant in current.reveals:
             return Deed.WAITED
@@ -191,17 +191,26 @@ class Participant:
         self.ledger.register(self.account, self.account.address, self.account.address, stake)
         return Deed.REGISTERED
 
-    def _enrol(self, participant: int, phase: Phase) -> Deed:
-        if phase is not Phase.ENROLLING:
-            # The phase may be newer than the history.
-            if participant in self.history.update().task(self.task).enrolled:
-                return Deed.WAITED
+    def _enrol(self, phase: Phase) -> Deed:
+        if phase is Phase.ENROLLING:
+            try:
+                self.ledger.enrol(self.account, self.task)
+                return Deed.ENROLLED
+            except RevertedError as error:
+                # An earlier enrolment may have come back, and with it have filled the task.
+                if error.name not in ("TaskFull", "EnrolmentClosed") or not self._is_enrolled():
+                    raise
+        elif not self._is_enrolled():
             raise ChainError(
                 f"Task {self.task} does not enrol any more.",
                 "Join another task, or ask its publisher to post it again.",
             )
-        self.ledger.enrol(self.account, self.task)
-        return Deed.ENROLLED
+        return Deed.WAITED
+
+    def _is_enrolled(self) -> bool:
+        """Return whether the participant is enrolled by now; the phase may be newer than the history."""
+        history = self.history.update()
+        return history.ids.get(self.account.address) in history.task(self.task).enrolled
 
     def _commit(self, task: TaskHistory, current: RoundHistory) -> Deed:
         update = ContentRef.of(self._update(task, current))
