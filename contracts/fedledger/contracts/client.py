@@ -51,7 +51,7 @@ from fedledger.contracts.abi import (
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import ChainError
 from fedledger.protocol.reputation import LANES, Evidence, Opinion
-from fedledger.protocol.settlement import unpack_words
+from fedledger.protocol.settlement import pack_lengths, unpack_words
 from fedledger.protocol.verdicts import Verdict
 
 T = TypeVar("T")
@@ -97,6 +97,8 @@ class Phase(IntEnum):
     SETTLEABLE = 6
     OVERDUE = 7
     FINISHED = 8
+    CLOSING = 9
+    ADMITTING = 10
 
 
 class RoundStatus(IntEnum):
@@ -166,6 +168,8 @@ class TaskParams:
     bond: int
     credit_unit: int
     units_per_round: int
+    batched: bool = False
+    grace_period: int = 0
 
     @property
     def budget(self) -> int:
@@ -188,7 +192,6 @@ class TaskRecord:
     spent_units: int
     finished: bool
     stop_settled: bool
-    latest_model: bytes
 
 
 @dataclass(frozen=True)
@@ -217,7 +220,11 @@ class Reveal:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A proposed round outcome, as posted."""
+    """A proposed round outcome, as posted.
+
+    ``updates`` are a batched round's, of all participants that are judged by one, by ascending id, and
+    ``updates_hash`` binds them; in a direct round there are none.
+    """
 
     model: ContentRef
     state: ContentRef
@@ -225,6 +232,8 @@ class Proposal:
     stop: bool
     verdict_words: tuple[int, ...]
     share_words: tuple[int, ...]
+    updates_hash: bytes = bytes(32)
+    updates: tuple[ContentRef, ...] = ()
 
     @cached_property
     def verdicts(self) -> dict[int, Verdict]:
@@ -239,7 +248,7 @@ class Proposal:
     def as_arguments(self) -> tuple[Any, ...]:
         """Return the arguments of the ledger's ``proposeRound`` and ``settleRound`` after the round."""
         refs = tuple((ref.digest, ref.length) for ref in (self.model, self.state, self.report))
-        return (*refs, self.stop), list(self.verdict_words), list(self.share_words)
+        return (*refs, self.updates_hash, self.stop), list(self.verdict_words), list(self.share_words)
 
 
 class Chain:
@@ -764,6 +773,8 @@ class Ledger:
             params.max_unfinal,
             0,
             params.randomness,
+            params.batched,
+            params.grace_period,
             params.min_stake,
             params.min_reputation,
             params.bond,
@@ -808,6 +819,8 @@ class Ledger:
             bond=p.bond,
             credit_unit=p.creditUnit,
             units_per_round=p.unitsPerRound,
+            batched=p.batched,
+            grace_period=p.gracePeriod,
         )
         return TaskRecord(
             id=task,
@@ -821,7 +834,6 @@ class Ledger:
             spent_units=t.spentUnits,
             finished=t.finished,
             stop_settled=t.stopSettled,
-            latest_model=bytes(t.latestModel),
         )
 
     def task_count(self) -> int:
@@ -857,7 +869,7 @@ class Ledger:
             selected=r.selected,
             committed=r.committed,
             revealed=r.revealed,
-            base_model=bytes(r.baseModel),
+            base_model=bytes(self._view("baseModel", task, index)),
             model=bytes(r.modelDigest),
         )
 
@@ -886,14 +898,29 @@ class Ledger:
         """Commit to an update."""
         return self._send(account, "commitUpdate", task, index, commitment, gas=250_000)
 
-    def reveal_update(self, account: LocalAccount, task: int, index: int, update: ContentRef, salt: bytes) -> Receipt:
-        """Reveal an update that was committed to."""
-        return self._send(account, "revealUpdate", task, index, (update.digest, update.length), salt, gas=250_000)
+    def reveal_update(
+        self,
+        account: LocalAccount,
+        task: int,
+        index: int,
+        update: ContentRef,
+        salt: bytes,
+        proof: Sequence[bytes] = (),
+    ) -> Receipt:
+        """Reveal an update that was committed to, on chain or, by proof, in a batched round's root."""
+        content = (update.digest, update.length)
+        return self._send(account, "revealUpdate", task, index, content, salt, list(proof), gas=250_000)
+
+    def close_commits(self, account: LocalAccount, task: int, index: int, root: bytes, count: int) -> Receipt:
+        """Close a batched round's commit phase with the root of ``count`` commitments."""
+        return self._send(account, "closeCommits", task, index, root, count, gas=250_000)
 
     def propose_round(self, account: LocalAccount, task: int, index: int, proposal: Proposal, bond: int) -> Receipt:
         """Propose a round's outcome; ``bond`` wei are added to the aggregator's free balance first."""
-        gas = DEFAULT_GAS + 30_000 * LANES * len(proposal.verdict_words)
-        return self._send(account, "proposeRound", task, index, *proposal.as_arguments(), value=bond, gas=gas)
+        updates = proposal.updates
+        gas = DEFAULT_GAS + 30_000 * LANES * len(proposal.verdict_words) + 2_000 * len(updates)
+        sent = ([update.digest for update in updates], pack_lengths(updates))
+        return self._send(account, "proposeRound", task, index, *proposal.as_arguments(), sent, value=bond, gas=gas)
 
     def settle_round(self, account: LocalAccount, task: int, index: int, proposal: Proposal) -> Receipt:
         """Apply a proposed round after its challenge window."""
@@ -1041,6 +1068,8 @@ def decode_proposal(arguments: dict[str, Any]) -> Proposal:
         stop=bool(proposal.stop),
         verdict_words=tuple(int(word) for word in arguments["verdictWords"]),
         share_words=tuple(int(word) for word in arguments["shareWords"]),
+        # Version 1 of the ledger knows no batched rounds.
+        updates_hash=getattr(proposal, "updates", bytes(32)),
     )
 
 

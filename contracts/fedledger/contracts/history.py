@@ -8,6 +8,7 @@ from typing import Any
 
 from fedledger.contracts.abi import Log
 from fedledger.contracts.client import Ledger, Proposal, Reveal, content_ref, decode_proposal
+from fedledger.contracts.compile import VERSION
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import ChainError
 from fedledger.protocol.reputation import LANE_BITS, LANES, Evidence
@@ -92,6 +93,7 @@ class TaskHistory:
     model: ContentRef
     enrolled: list[int] = field(default_factory=list)
     rounds: dict[int, RoundHistory] = field(default_factory=dict)
+    version: int = VERSION
     credits: dict[int, int] = field(default_factory=dict)
     withdrawn: dict[int, int] = field(default_factory=dict)
     beacons: dict[int, bytes] = field(default_factory=dict)
@@ -186,7 +188,8 @@ class History:
 
     def _on_TaskPosted(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         params = vars(a["params"])
-        self.tasks[a["task"]] = TaskHistory(a["task"], a["publisher"], params, content_ref(params["model"]))
+        model = content_ref(params["model"])
+        self.tasks[a["task"]] = TaskHistory(a["task"], a["publisher"], params, model, version=log.version)
 
     def _on_Enrolled(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.tasks[a["task"]].enrolled.append(a["participant"])
@@ -199,6 +202,8 @@ class History:
             for bit in range(256)
             if word >> bit & 1
         )
+        if not a["words"]:
+            selected = tuple(sorted(task.enrolled))
         evidence = {participant: self.evidence(task.publisher, participant) for participant in selected}
         owners = {participant: self.owners[participant] for participant in selected}
         task.rounds[a["round"]] = RoundHistory(a["round"], task.model, log, selected, evidence, owners)
@@ -220,6 +225,7 @@ class History:
         round_history.proposer = a["aggregator"]
         task.model = round_history.proposal.model
 
+    # Version 1 of the ledger told every word; since then they follow from the settled proposals.
     def _on_EvidenceUpdated(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.evidence_words.setdefault(a["publisher"], {})[a["slot"]] = a["word"]
 
@@ -229,13 +235,24 @@ class History:
     def _on_CreditWithdrawn(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         withdrawn = self.tasks[a["task"]].withdrawn
         withdrawn[a["participant"]] = withdrawn.get(a["participant"], 0) + a["amount"]
+        put_lane(self.tasks[a["task"]].credits, a["participant"], 0)
 
     def _on_RoundSettled(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         task = self.tasks[a["task"]]
         settled = task.rounds[a["round"]]
         settled.settled_in = log.block
+        if task.version > 1 and settled.proposal is not None:
+            self._apply(task, settled.proposal)
         settled.left = {participant: self.evidence(task.publisher, participant) for participant in settled.selected}
         self.settlements.append((task, settled))
+
+    def _apply(self, task: TaskHistory, proposal: Proposal) -> None:
+        words = self.evidence_words.setdefault(task.publisher, {})
+        for participant, verdict in proposal.verdicts.items():
+            put_lane(words, participant, Evidence.unpack(lane(words, participant)).after(verdict).pack())
+        for participant, share in proposal.shares.items():
+            if share:
+                put_lane(task.credits, participant, lane(task.credits, participant) + share)
 
     def _on_RoundVoided(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.tasks[a["task"]].rounds[a["round"]].voided = True
@@ -250,3 +267,9 @@ class History:
 def lane(words: dict[int, int], participant: int) -> int:
     """Return a participant's 32 bits in words of eight lanes; 0 where no word was written."""
     return words.get(participant // LANES, 0) >> LANE_BITS * (participant % LANES) & 0xFFFFFFFF
+
+
+def put_lane(words: dict[int, int], participant: int, value: int) -> None:
+    """Write a participant's 32 bits into words of eight lanes."""
+    slot, shift = participant // LANES, LANE_BITS * (participant % LANES)
+    words[slot] = words.get(slot, 0) & ~(0xFFFFFFFF << shift) | value << shift

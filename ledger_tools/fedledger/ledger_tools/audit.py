@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fedledger.aggregator.detection import Measurement
 from fedledger.aggregator.driver import proposal_of, round_input, select
 from fedledger.aggregator.judge import BASE, MODEL, RoundOutcome, judge
+from fedledger.contracts.abi import CONTRACT, VERSIONS
 from fedledger.contracts.client import Ledger
 from fedledger.contracts.compile import load_artifact
 from fedledger.contracts.history import History, RoundHistory, TaskHistory, lane
@@ -111,9 +112,9 @@ def audit_chain(
     history = History(ledger).update()
     try:
         code = ledger.chain.code(ledger.address)
-        if not load_artifact("FedLedger").deploys(code):
+        if not any(load_artifact(CONTRACT, version).deploys(code) for version in VERSIONS):
             found = f"code with hash 0x{keccak(code).hex()}"
-            raise DivergenceError(Divergence(0, "contract", "this release's contract", found))
+            raise DivergenceError(Divergence(0, "contract", "a contract that this release knows", found))
         _check_state(history, chain_state(ledger, history))
         _replay(result, history, store, trusted, watch)
     except DivergenceError as error:

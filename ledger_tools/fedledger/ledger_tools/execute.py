@@ -18,7 +18,7 @@ from eth_utils.exceptions import ValidationError
 from hexbytes import HexBytes
 from trie.hexary import HexaryTrie
 
-from fedledger.contracts.abi import Log, checksum_address, decode_log
+from fedledger.contracts.abi import CONTRACT, VERSIONS, Log, checksum_address, decode_log
 from fedledger.contracts.compile import load_artifact
 from fedledger.ledger_tools.divergence import Divergence, DivergenceError
 from fedledger.ledger_tools.export import ExportedBlock, ExportedTransaction, Header, LedgerExport
@@ -111,9 +111,10 @@ class _Machine:
         return logs
 
     def _check_contract(self, init_code: bytes, where: str) -> None:
-        known = bytes.fromhex(load_artifact("FedLedger").bytecode[2:])
-        if init_code[: len(known)] != known:
-            digests = ("0x" + keccak(code).hex() for code in (known, init_code[: len(known)]))
+        known = [bytes.fromhex(load_artifact(CONTRACT, version).bytecode[2:]) for version in VERSIONS]
+        if not any(init_code.startswith(code) for code in known):
+            newest = known[-1]
+            digests = ("0x" + keccak(code).hex() for code in (newest, init_code[: len(newest)]))
             _differ(f"{where} contract", *digests)
         self.deployed = True
 
