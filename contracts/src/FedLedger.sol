@@ -304,6 +304,11 @@ contract FedLedger is Registry {
         return known ? _roots[task_][round_ % RING] : bytes32(0);
     }
 
+    /// @notice Says where the sender can be reached off the chain: an aggregator's mailbox. The last word counts.
+    function announce(string calldata url) external {
+        emit EndpointAnnounced(msg.sender, url);
+    }
+
     /// @notice Makes several calls of the sender in one transaction; all of them, or none.
     /// @dev It takes no value, and none of the calls sees any.
     function multicall(bytes[] calldata calls) external {

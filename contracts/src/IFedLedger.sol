@@ -142,6 +142,7 @@ interface IFedLedger {
     event ExitCompleted(uint32 indexed participant, uint256 stake);
 
     event TaskPosted(uint256 indexed task, address indexed publisher, TaskParams params, uint40 enrolDeadline);
+    event EndpointAnnounced(address indexed account, string url);
     event Enrolled(uint256 indexed task, uint32 indexed participant);
     event TaskFinished(uint256 indexed task, uint256 refund);
 

@@ -35,7 +35,8 @@ class RevertedError(ChainError):
 class Log:
     """A decoded event of the ledger; structs among the arguments are namespaces.
 
-    ``version`` is the newest ledger version that has exactly this event.
+    ``version`` is the newest ledger version that has exactly this event. ``input`` is the data of its transaction,
+    where that is needed to understand it.
     """
 
     event: str
@@ -44,6 +45,7 @@ class Log:
     transaction: bytes
     index: int
     version: int = VERSION
+    input: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,21 @@ class Function:
     def encode(self, arguments: Sequence[Any]) -> bytes:
         """Return the call's data."""
         return self.selector + abi.encode(self.inputs, arguments)
+
+    def decode_input(self, data: bytes) -> tuple[Any, ...]:
+        """Return the arguments of a call.
+
+        Raises
+        ------
+        ChainError
+            If the data is of no such call.
+        """
+        if data[:4] != self.selector:
+            raise ChainError("A transaction does not call the function that its logs are of.")
+        try:
+            return tuple(abi.decode(self.inputs, data[4:]))
+        except DecodingError as error:
+            raise ChainError(f"The data of a transaction cannot be decoded: {error}.") from error
 
     def decode(self, data: bytes) -> Any:
         """Return the answer: one value, or a list; structs become namespaces."""

@@ -12,7 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cached_property, partial
 from pathlib import Path
@@ -51,7 +51,7 @@ from fedledger.contracts.abi import (
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import ChainError
 from fedledger.protocol.reputation import LANES, Evidence, Opinion
-from fedledger.protocol.settlement import pack_lengths, unpack_words
+from fedledger.protocol.settlement import pack_lengths, unpack_lengths, unpack_words
 from fedledger.protocol.verdicts import Verdict
 
 T = TypeVar("T")
@@ -856,6 +856,10 @@ class Ledger:
         """End a task and release what is left of its budget."""
         return self._send(account, "finishTask", task)
 
+    def announce(self, account: LocalAccount, url: str) -> Receipt:
+        """Say where an account can be reached off the chain."""
+        return self._send(account, "announce", url)
+
     # -- rounds ------------------------------------------------------------------------------------------------
 
     def round(self, task: int, index: int) -> RoundRecord:
@@ -947,10 +951,11 @@ class Ledger:
         ChainError
             If the round was not proposed.
         """
-        logs = list(self.events(["RoundProposed"], self.round(task, index).opened_block, task=task, round_index=index))
+        names = ["RoundProposed", "BatchProposed"]
+        logs = list(self.events(names, self.round(task, index).opened_block, task=task, round_index=index))
         if not logs:
             raise ChainError(f"Round {index} of task {task} has not been proposed.")
-        return decode_proposal(logs[-1].arguments)
+        return proposal_in(logs[-1])
 
     # -- evidence and money ------------------------------------------------------------------------------------
 
@@ -1005,8 +1010,11 @@ class Ledger:
             if round_index is not None:
                 topics.append("0x" + round_index.to_bytes(32, "big").hex())
         start = self.first_block if first is None else first
-        for log in self.chain.logs(self.address, topics, start, last):
-            yield decode_log(log)
+        for raw in self.chain.logs(self.address, topics, start, last):
+            log = decode_log(raw)
+            if log.event == "BatchProposed":
+                log = replace(log, input=bytes(self.chain.transaction(log.transaction)["input"]))
+            yield log
 
     # -- plumbing ----------------------------------------------------------------------------------------------
 
@@ -1056,6 +1064,26 @@ def load_account(key: bytes) -> LocalAccount:
 def content_ref(value: Any) -> ContentRef:
     """Return the reference that a struct of the contract stands for."""
     return ContentRef(bytes(value.digest), int(value.length))
+
+
+def proposal_in(log: Log) -> Proposal:
+    """Return the proposal that a ``RoundProposed`` or ``BatchProposed`` event tells of."""
+    return decode_batch_proposal(log) if log.event == "BatchProposed" else decode_proposal(log.arguments)
+
+
+def decode_batch_proposal(log: Log) -> Proposal:
+    """Return the proposal of a ``BatchProposed`` event, whose words and updates are in its transaction.
+
+    Raises
+    ------
+    ChainError
+        If the transaction's data is no such proposal.
+    """
+    _, _, _, verdict_words, share_words, (digests, length_words) = functions()["proposeRound"].decode_input(log.input)
+    lengths = unpack_lengths(length_words, len(digests))
+    updates = tuple(ContentRef(digest, length) for digest, length in zip(digests, lengths, strict=True))
+    words = {"verdictWords": verdict_words, "shareWords": share_words}
+    return replace(decode_proposal(log.arguments | words), updates=updates)
 
 
 def decode_proposal(arguments: dict[str, Any]) -> Proposal:

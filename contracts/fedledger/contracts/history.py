@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedledger.contracts.abi import Log
-from fedledger.contracts.client import Ledger, Proposal, Reveal, content_ref, decode_proposal
+from fedledger.contracts.client import Ledger, Proposal, Reveal, content_ref, proposal_in
 from fedledger.contracts.compile import VERSION
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import ChainError
@@ -40,7 +40,12 @@ class Seat:
 
 @dataclass
 class RoundHistory:
-    """A round, as its logs tell it: ``evidence`` when it was opened, ``left`` what its settlement made of that."""
+    """A round, as its logs tell it: ``evidence`` when it was opened, ``left`` what its settlement made of that.
+
+    A batched round has the ``root`` and ``count`` of its commitments and who the ``signers`` were when it was posted;
+    its commits and reveals are those on chain alone, and its ``excuses`` what was revealed after the proposal, by who
+    was called late in it.
+    """
 
     index: int
     base: ContentRef
@@ -51,11 +56,23 @@ class RoundHistory:
     commits: dict[int, str] = field(default_factory=dict)
     commitments: dict[int, bytes] = field(default_factory=dict)
     reveals: dict[int, Reveal] = field(default_factory=dict)
+    excuses: dict[int, Reveal] = field(default_factory=dict)
+    root: bytes | None = None
+    count: int = 0
+    signers: dict[int, str] = field(default_factory=dict)
     proposal: Proposal | None = None
     proposer: str | None = None
     settled_in: int | None = None
     left: dict[int, Evidence] = field(default_factory=dict)
     voided: bool = False
+
+    @property
+    def delivered(self) -> dict[int, ContentRef]:
+        """The updates that a batched round's proposal names, by participant id."""
+        if self.proposal is None:
+            return {}
+        ids = sorted(i for i, verdict in self.proposal.verdicts.items() if not verdict.absent)
+        return dict(zip(ids, self.proposal.updates, strict=True))
 
     @property
     def settled(self) -> bool:
@@ -105,6 +122,11 @@ class TaskHistory:
         return content_ref(self.params["spec"])
 
     @property
+    def batched(self) -> bool:
+        """Whether commitments are signed, collected and posted as one root."""
+        return bool(self.params.get("batched", False))
+
+    @property
     def finished(self) -> bool:
         """Whether the task has ended."""
         return self.refund is not None
@@ -139,6 +161,7 @@ class History:
         self.owners: dict[int, str] = {}
         self.ids: dict[str, int] = {}
         self.signers: dict[int, str] = {}
+        self.endpoints: dict[str, str] = {}
         self.evidence_words: dict[str, dict[int, int]] = {}
         self.tasks: dict[int, TaskHistory] = {}
         self.settlements: list[tuple[TaskHistory, RoundHistory]] = []
@@ -186,6 +209,9 @@ class History:
     def _on_SignerRotated(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.signers[a["participant"]] = a["signer"]
 
+    def _on_EndpointAnnounced(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        self.endpoints[a["account"]] = a["url"]
+
     def _on_TaskPosted(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         params = vars(a["params"])
         model = content_ref(params["model"])
@@ -216,14 +242,23 @@ class History:
     def _on_UpdateRevealed(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         update = ContentRef(bytes(a["digest"]), a["length"])
         reveal = Reveal(a["participant"], update, bytes(a["salt"]))
-        self.tasks[a["task"]].rounds[a["round"]].reveals[a["participant"]] = reveal
+        round_history = self.tasks[a["task"]].rounds[a["round"]]
+        late = round_history.proposal is not None
+        (round_history.excuses if late else round_history.reveals)[a["participant"]] = reveal
 
     def _on_RoundProposed(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         task = self.tasks[a["task"]]
         round_history = task.rounds[a["round"]]
-        round_history.proposal = decode_proposal(a)
+        round_history.proposal = proposal_in(log)
         round_history.proposer = a["aggregator"]
         task.model = round_history.proposal.model
+
+    _on_BatchProposed = _on_RoundProposed  # noqa: N815
+
+    def _on_CommitsRooted(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        round_history = self.tasks[a["task"]].rounds[a["round"]]
+        round_history.root, round_history.count = bytes(a["root"]), a["count"]
+        round_history.signers = {i: self.signers[i] for i in round_history.selected}
 
     # Version 1 of the ledger told every word; since then they follow from the settled proposals.
     def _on_EvidenceUpdated(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import rlp
@@ -50,7 +51,8 @@ def execute(export: LedgerExport, watch: Callable[[int, int], None] = lambda don
         for transaction in block.transactions:
             for address, topics, data in machine.run(header, transaction):
                 if address == export.address:
-                    logs.append(_decoded(header.number, transaction, index, address, topics, data))
+                    log = _decoded(header.number, transaction, index, address, topics, data)
+                    logs.append(replace(log, input=machine.input))
                 index += 1
         watch(done + 1, len(export.blocks))
     if not machine.deployed:
@@ -76,6 +78,7 @@ class _Machine:
         self._vm: Any = kind.from_genesis(AtomicDB(), header, genesis).get_vm()
         self._chain_id, self._address = export.chain_id, export.address
         self.deployed = False
+        self.input = b""
         # One state serves all transactions and lives in memory: nobody asks for the roots in between.
         self._state: Any = self._vm.state
 
@@ -88,6 +91,7 @@ class _Machine:
         self._state.execution_context = self._context(header)
         try:
             decoded = self._vm.get_transaction_builder().decode(raw)
+            self.input = bytes(decoded.data)
             computation = self._state.apply_transaction(decoded)
         except (ValidationError, BadSignature, ValueError) as error:
             raise DivergenceError(Divergence(0, f"{where} validity", "valid", str(error))) from error
