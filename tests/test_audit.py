@@ -205,12 +205,12 @@ def test_another_contract_is_found(honest: Small, monkeypatch: pytest.MonkeyPatc
     known = load_artifact("FedLedger")
     # The last byte of the code that deploys it stands for any other.
     other = replace(known, bytecode=known.bytecode[:-2] + "ff", deployed_bytecode=known.deployed_bytecode[:-2] + "ff")
-    monkeypatch.setattr(execute, "load_artifact", lambda name: other)
+    monkeypatch.setattr(execute, "load_artifact", lambda name, version: other)
     divergence = audit_run(honest.folder).first_divergence
     assert divergence is not None and divergence.field.endswith("contract")
     store = LocalStore(honest.folder / "store")
     assert audit_chain(honest.run.ledger, store, 1).reproduced
-    monkeypatch.setattr(audit, "load_artifact", lambda name: other)
+    monkeypatch.setattr(audit, "load_artifact", lambda name, version: other)
     divergence = audit_chain(honest.run.ledger, store, 1).first_divergence
     assert divergence is not None and divergence.field == "contract"
 

@@ -137,7 +137,7 @@ class Task:
         ref = (MODEL, 1)
         sizes = (ROUNDS, 1, 1, PARTICIPANTS)
         periods = (100, 10, 10, 10, 5)
-        params = (ref, ref, AGGREGATOR, "0x" + "00" * 20, *sizes, *periods, 1, 0, 0, 0, 0, 0, 1, UNITS)
+        params = (ref, ref, AGGREGATOR, "0x" + "00" * 20, *sizes, *periods, 1, 0, 0, False, 0, 0, 0, 0, 1, UNITS)
         self.ledger("postTask", params, value=ROUNDS * UNITS)
         for i in range(PARTICIPANTS):
             self.ledger("enrol", 1, sender=signer(i))
@@ -170,13 +170,13 @@ class Task:
             ledger.wait(10)
         for i in selected:
             if not verdicts[i].absent:
-                ledger("revealUpdate", 1, self.index, self.update(i), self.salt(i), sender=signer(i))
+                ledger("revealUpdate", 1, self.index, self.update(i), self.salt(i), [], sender=signer(i))
         if Verdict.LATE in verdicts.values():
             ledger.wait(10)
         self.base = draw.randbytes(32)
-        content = ((self.base, 1), (bytes(32), 0), (bytes(32), 0), False)
+        content = ((self.base, 1), (bytes(32), 0), (bytes(32), 0), bytes(32), False)
         outcome = (1, self.index, content, *pack_words(verdicts, shares))
-        ledger("proposeRound", *outcome, sender=AGGREGATOR)
+        ledger("proposeRound", *outcome, ([], []), sender=AGGREGATOR)
         ledger.wait(5)
         ledger("settleRound", *outcome)
 

@@ -22,6 +22,9 @@ library Evidence {
     uint256 internal constant NEGATIVE_WEIGHT = 6;
     uint256 internal constant MAX_COUNT = 4095;
     uint256 internal constant MAX_MISSED = 255;
+    /// @dev A one in each of the eight lanes, and their low twelve bits.
+    uint256 private constant ALL = 0x0000000100000001000000010000000100000001000000010000000100000001;
+    uint256 private constant POSITIVES = ALL * 0xfff;
 
     /// @notice Splits a lane into its three counts.
     function unpack(uint256 lane) internal pure returns (uint256 positive, uint256 negative, uint256 missed) {
@@ -47,6 +50,20 @@ library Evidence {
             }
         }
         return positive | (negative << 12) | (missed << 24);
+    }
+
+    /// @notice Returns eight lanes after one more round in which all of them were accepted.
+    /// @dev The same as `afterVerdict` in every lane: positive evidence settles at 16 units and cannot exceed its bits.
+    function afterAcceptance(uint256 lanes) internal pure returns (uint256) {
+        unchecked {
+            uint256 positive = lanes & POSITIVES;
+            positive = positive + ALL * UNIT - (((positive + ALL * 15) >> 4) & (ALL * 0x1ff));
+            uint256 negative = (lanes >> 12) & POSITIVES;
+            negative -= (negative >> 4) & (ALL * 0xff);
+            uint256 missed = (lanes >> 24) & (ALL * 0xff);
+            missed -= (missed >> 4) & (ALL * 0xf);
+            return positive | (negative << 12) | (missed << 24);
+        }
     }
 
     /// @notice Returns the opinion in parts per million; the first three sum to one million.

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {MerkleProof} from "@openzeppelin/contracts/utils/cryptography/MerkleProof.sol";
 import {Currency} from "./Currency.sol";
 import {Evidence, Verdicts} from "./Evidence.sol";
+import {Lanes} from "./Lanes.sol";
 import {Registry} from "./Registry.sol";
 
 /// @title The ledger of federated training
@@ -11,13 +13,14 @@ import {Registry} from "./Registry.sol";
 /// on, and nobody's refusal or silence stops a task.
 contract FedLedger is Registry {
     /// @notice Version of the records.
-    uint256 public constant protocolVersion = 1;
+    uint256 public constant protocolVersion = 2;
     /// @notice Most participants of a task, and most that a round selects.
     uint256 public constant MAX_PARTICIPANTS = 4096;
     uint256 public constant MAX_SELECTED = 1024;
     /// @notice Most slots of eight participants that a round selects from, so that settling it fits 16M gas.
     uint256 public constant MAX_SLOTS = 256;
     uint256 public constant MAX_UNFINAL = 8;
+    uint256 private constant RING = 16;
     uint256 public constant MAX_ROUNDS = 65_535;
     /// @notice Rounds in a row below quorum after which publisher or aggregator may end a task.
     uint256 public constant VOIDS_TO_FINISH = 3;
@@ -25,6 +28,18 @@ contract FedLedger is Registry {
     uint256 private constant LANES = 8;
     uint256 private constant LANE_BITS = 32;
     uint256 private constant SLOTS_PER_WORD = 32;
+
+    /// @dev What the check of a proposal's words has seen: 256 participants as the ledger knows them, and sums so far.
+    struct Seen {
+        uint256 word;
+        uint256 selected;
+        uint256 committed;
+        uint256 revealed;
+        bool batched;
+        uint256 judged;
+        uint256 delivered;
+        uint256 units;
+    }
 
     uint256 private _taskCount;
     mapping(uint256 task => Task) private _tasks;
@@ -36,6 +51,9 @@ contract FedLedger is Registry {
     mapping(uint256 task => mapping(uint32 round => mapping(uint256 word => uint256))) private _revealed;
     mapping(uint256 task => mapping(uint32 round => mapping(uint32 participant => bytes32))) private _commitments;
     mapping(uint256 task => mapping(uint32 round => bytes32)) private _salts;
+    /// @dev Hashes that a round needs until it settles, at its number modulo `RING`: an old slot costs a quarter of a new.
+    mapping(uint256 task => mapping(uint256 place => bytes32)) private _roots;
+    mapping(uint256 task => mapping(uint256 place => bytes32)) private _proposals;
     mapping(address publisher => mapping(uint256 slot => uint256)) private _evidence;
     mapping(uint256 task => mapping(uint256 slot => uint256)) private _credits;
 
@@ -52,9 +70,8 @@ contract FedLedger is Registry {
         Task storage t = _tasks[id];
         t.publisher = msg.sender;
         t.params = p;
-        t.enrolDeadline = uint40(block.timestamp) + p.enrolPeriod;
-        t.lastFinalAt = uint40(block.timestamp);
-        t.latestModel = p.model.digest;
+        t.enrolDeadline = uint32(block.timestamp) + p.enrolPeriod;
+        t.lastFinalAt = uint32(block.timestamp);
         emit TaskPosted(id, msg.sender, p, t.enrolDeadline);
     }
 
@@ -87,7 +104,7 @@ contract FedLedger is Registry {
         _credit(t.publisher, refund);
     }
 
-    /// @notice Opens the next round.
+    /// @notice Opens the next round. Without words it is for everybody who is enrolled.
     /// @param wordIndices Ascending indices of 256-participant words.
     /// @param words Bits of the selected participants in each word.
     function openRound(uint256 task_, uint32[] calldata wordIndices, uint256[] calldata words) external {
@@ -109,78 +126,115 @@ contract FedLedger is Registry {
         uint32 number = ++t.currentRound;
         Round storage r = _rounds[task_][number];
         r.status = RoundStatus.Open;
-        r.openedAt = uint40(block.timestamp);
-        r.openedBlock = uint40(block.number);
-        r.baseModel = t.latestModel;
-        r.selected = _select(task_, number, wordIndices, words, t.params.quorum);
-        emit RoundOpened(task_, number, t.latestModel, wordIndices, words);
+        r.openedAt = uint32(block.timestamp);
+        r.openedBlock = uint32(block.number);
+        r.baseRound = t.latestRound;
+        if (wordIndices.length != words.length) revert LengthMismatch();
+        r.everybody = words.length == 0;
+        r.selected = r.everybody ? _all(task_) : _select(task_, number, wordIndices, words);
+        if (r.selected < t.params.quorum) revert TooFewParticipants(r.selected, t.params.quorum);
+        emit RoundOpened(task_, number, _baseModel(t, task_, r), wordIndices, words);
     }
 
-    /// @notice Commits the sender's participant to an update; see `commitmentOf`.
+    /// @notice Commits the sender's participant to an update; see `commitmentOf`. In a batched task this is for who was
+    /// left out of the root.
     function commitUpdate(uint256 task_, uint32 round_, bytes32 commitment) external {
         Task storage t = _tasks[task_];
         Round storage r = _openRound(task_, round_);
-        if (!_commitsOpen(t, r)) revert CommitsAreClosed();
+        if (t.params.batched) {
+            if (!_admitting(t, r)) revert NotAdmitting();
+        } else if (!_commitsOpen(t, r)) {
+            revert CommitsAreClosed();
+        }
         if (commitment == bytes32(0)) revert EmptyCommitment();
         uint32 id = idOfSigner(msg.sender);
         _requireStaked(t, id);
         (uint256 word, uint256 bit) = _place(id);
         // slither-disable-next-line incorrect-equality -- one bit, not an amount
-        if (_selected[task_][round_][word] & bit == 0) revert NotSelected(id);
+        if (selectedWord(task_, round_, word) & bit == 0) revert NotSelected(id);
         uint256 committed = _committed[task_][round_][word];
         if (committed & bit != 0) revert AlreadyCommitted(id);
         _committed[task_][round_][word] = committed | bit;
         _commitments[task_][round_][id] = commitment;
         emit UpdateCommitted(task_, round_, id, msg.sender, commitment);
-        if (++r.committed == r.selected) _closeCommits(task_, round_, r);
+        // Of a batched round somebody may be in the root and here, so this cannot tell that nobody is missing.
+        if (++r.committed == r.selected && !t.params.batched) _closeCommits(task_, round_, r);
     }
 
-    /// @notice Reveals the update that the sender committed to.
-    function revealUpdate(uint256 task_, uint32 round_, ContentRef calldata update, bytes32 salt) external {
+    /// @notice Closes the commit phase of a batched round with the root of all commitments that were signed.
+    /// @param root Root of a tree laid out like OpenZeppelin's StandardMerkleTree over `(uint32 participant, bytes32
+    /// commitment)`.
+    /// @param count How many commitments it has.
+    function closeCommits(uint256 task_, uint32 round_, bytes32 root, uint16 count) external {
         Task storage t = _tasks[task_];
         Round storage r = _openRound(task_, round_);
-        if (_commitsOpen(t, r)) revert CommitsAreOpen();
-        if (!_revealsOpen(t, r)) revert RevealsAreClosed();
+        if (msg.sender != t.params.aggregator) revert NotAggregator(msg.sender);
+        if (!t.params.batched) revert NotBatched(task_);
+        if (count > r.selected) revert WrongCount(count, r.selected);
+        if (_commitsOpen(t, r) && count != r.selected) revert CommitsAreOpen();
+        if (r.commitsClosedAt != 0 || block.timestamp >= _closingUntil(t, r)) revert NotClosing();
+        r.commitsClosedAt = uint32(block.timestamp) + (count == r.selected ? 0 : t.params.gracePeriod);
+        r.committed = count;
+        _roots[task_][round_ % RING] = root;
+        emit CommitsRooted(task_, round_, root, count);
+    }
+
+    /// @notice Reveals the update that the sender committed to. In a batched task only who cannot get through to the
+    /// aggregator needs this, or who was reported as late: then it says so, and stays unpunished.
+    /// @param proof Way from the commitment to the batched round's root; empty for one that was committed on chain.
+    function revealUpdate(
+        uint256 task_,
+        uint32 round_,
+        ContentRef calldata update,
+        bytes32 salt,
+        bytes32[] calldata proof
+    ) external {
+        _requireRevealable(task_, round_);
         uint32 id = idOfSigner(msg.sender);
-        bytes32 commitment = _commitments[task_][round_][id];
-        if (commitment == bytes32(0)) revert NotCommitted(id);
         // INVARIANT: the commitment names its sender, so a copied one cannot be opened.
-        bytes32 found = commitmentOf(task_, round_, msg.sender, r.baseModel, update, salt);
-        if (found != commitment) revert WrongReveal(commitment, found);
-        delete _commitments[task_][round_][id];
+        _requireCommitted(
+            task_, round_, id, commitmentOf(task_, round_, msg.sender, baseModel(task_, round_), update, salt), proof
+        );
         (uint256 word, uint256 bit) = _place(id);
+        if (_revealed[task_][round_][word] & bit != 0) revert AlreadyRevealed(id);
         _revealed[task_][round_][word] |= bit;
-        if (t.params.randomness == RANDOMNESS_BEACON) _salts[task_][round_] ^= keccak256(abi.encode(id, salt));
-        emit UpdateRevealed(task_, round_, id, update.digest, update.length, salt);
-        if (++r.revealed == r.committed) {
-            r.revealsClosedAt = uint40(block.timestamp);
-            emit RevealsClosed(task_, round_);
+        // slither-disable-next-line incorrect-equality -- a mode, not an amount
+        if (_tasks[task_].params.randomness == RANDOMNESS_BEACON) {
+            _salts[task_][round_] ^= keccak256(abi.encode(id, salt));
         }
+        emit UpdateRevealed(task_, round_, id, update.digest, update.length, salt);
+        _countReveal(task_, round_);
     }
 
     /// @notice Proposes a round's outcome under a bond, taken from the aggregator's free balance and the value sent.
+    /// @dev A batched round's updates are read from this call's data, so no contract may stand between sender and ledger.
     /// @param verdictWords `slot << 64 | eight verdict bytes`, slots ascending; slot s covers participants 8s to 8s+7.
     /// @param shareWords Eight 32-bit pay shares for each verdict word.
+    /// @param updates What was revealed to the aggregator of a batched round; empty in a direct one.
     function proposeRound(
         uint256 task_,
         uint32 round_,
         Proposal calldata proposal,
         uint256[] calldata verdictWords,
-        uint256[] calldata shareWords
+        uint256[] calldata shareWords,
+        Updates calldata updates
     ) external payable {
-        Task storage t = _tasks[task_];
         Round storage r = _openRound(task_, round_);
-        if (msg.sender != t.params.aggregator) revert NotAggregator(msg.sender);
-        _requireProposable(t, r);
+        bool batched = _tasks[task_].params.batched;
+        if (msg.sender != _tasks[task_].params.aggregator) revert NotAggregator(msg.sender);
+        // slither-disable-next-line tx-origin -- no authorisation: it keeps the data where everybody can read it
+        if (batched && msg.sender != tx.origin) revert ThroughContract(msg.sender);
+        _requireUpdates(batched, proposal.updates, updates);
+        _requireProposable(_tasks[task_], r, batched ? updates.digests.length : r.revealed);
+        uint256 delivered = _checkWords(task_, round_, verdictWords, shareWords, batched);
+        if (batched && delivered != updates.digests.length) revert WrongCount(updates.digests.length, delivered);
         _credit(msg.sender, msg.value);
-        _debit(msg.sender, t.params.bond);
-        _checkWords(task_, round_, r, verdictWords, shareWords, t.params.unitsPerRound);
+        _debit(msg.sender, _tasks[task_].params.bond);
         r.status = RoundStatus.Proposed;
-        r.proposedAt = uint40(block.timestamp);
+        r.proposedAt = uint32(block.timestamp);
         r.modelDigest = proposal.model.digest;
-        r.proposalHash = keccak256(abi.encode(proposal, verdictWords, shareWords));
-        t.latestModel = proposal.model.digest;
-        emit RoundProposed(task_, round_, msg.sender, proposal, verdictWords, shareWords, r.baseModel);
+        _tasks[task_].latestRound = round_;
+        _record(task_, round_, proposal, verdictWords, shareWords);
     }
 
     /// @notice Applies a proposed round after its challenge window; rounds settle in order.
@@ -198,7 +252,8 @@ contract FedLedger is Registry {
         uint256 until = uint256(r.proposedAt) + t.params.challengeWindow;
         if (block.timestamp < until) revert WindowOpen(until);
         bytes32 found = keccak256(abi.encode(proposal, verdictWords, shareWords));
-        if (found != r.proposalHash) revert WrongProposal(r.proposalHash, found);
+        bytes32 expected = _proposals[task_][round_ % RING];
+        if (found != expected) revert WrongProposal(expected, found);
         r.status = RoundStatus.Settled;
         uint256 units = _apply(task_, t.publisher, verdictWords, shareWords);
         t.spentUnits += uint32(units);
@@ -234,9 +289,37 @@ contract FedLedger is Registry {
         _credits[task_][slot] = word;
         uint256 amount = units * t.params.creditUnit;
         address payout = _participant(id).payout;
-        emit CreditsUpdated(task_, slot, word);
         emit CreditWithdrawn(task_, id, payout, amount);
         t.params.token.transfer(payout, amount);
+    }
+
+    /// @notice The model that a round starts from.
+    function baseModel(uint256 task_, uint32 round_) public view returns (bytes32) {
+        return _baseModel(_existing(task_), task_, _rounds[task_][round_]);
+    }
+
+    /// @notice The root of a batched round's commitments; zero before it is posted and some rounds later.
+    function commitsRoot(uint256 task_, uint32 round_) external view returns (bytes32) {
+        bool known = _rounds[task_][round_].commitsClosedAt != 0 && _tasks[task_].currentRound < round_ + RING;
+        return known ? _roots[task_][round_ % RING] : bytes32(0);
+    }
+
+    /// @notice Says where the sender can be reached off the chain: an aggregator's mailbox. The last word counts.
+    function announce(string calldata url) external {
+        emit EndpointAnnounced(msg.sender, url);
+    }
+
+    /// @notice Makes several calls of the sender in one transaction; all of them, or none.
+    /// @dev It takes no value, and none of the calls sees any.
+    function multicall(bytes[] calldata calls) external {
+        for (uint256 i = 0; i < calls.length; ++i) {
+            // slither-disable-next-line delegatecall-loop,controlled-delegatecall,calls-loop -- into this very contract
+            (bool done, bytes memory reason) = address(this).delegatecall(calls[i]);
+            if (done) continue;
+            assembly ("memory-safe") {
+                revert(add(reason, 32), mload(reason))
+            }
+        }
     }
 
     /// @notice What binds a sender to one update before anybody else can see it.
@@ -244,14 +327,12 @@ contract FedLedger is Registry {
         uint256 task_,
         uint32 round_,
         address sender,
-        bytes32 baseModel,
+        bytes32 base,
         ContentRef calldata update,
         bytes32 salt
     ) public view returns (bytes32) {
         return keccak256(
-            abi.encode(
-                block.chainid, address(this), task_, round_, sender, baseModel, update.digest, update.length, salt
-            )
+            abi.encode(block.chainid, address(this), task_, round_, sender, base, update.digest, update.length, salt)
         );
     }
 
@@ -282,6 +363,8 @@ contract FedLedger is Registry {
         }
         if (r.status != RoundStatus.Open) return Phase.Idle;
         if (_commitsOpen(t, r)) return Phase.Committing;
+        if (t.params.batched && r.commitsClosedAt == 0 && block.timestamp < _closingUntil(t, r)) return Phase.Closing;
+        if (_admitting(t, r)) return Phase.Admitting;
         if (_revealsOpen(t, r)) return Phase.Revealing;
         return _overdue(t, r) ? Phase.Overdue : Phase.Proposing;
     }
@@ -297,8 +380,8 @@ contract FedLedger is Registry {
     }
 
     /// @notice Bits of the participants selected for a round.
-    function selectedWord(uint256 task_, uint32 round_, uint256 word) external view returns (uint256) {
-        return _selected[task_][round_][word];
+    function selectedWord(uint256 task_, uint32 round_, uint256 word) public view returns (uint256) {
+        return _rounds[task_][round_].everybody ? _enrolled[task_][word] : _selected[task_][round_][word];
     }
 
     /// @notice Bits of the participants that committed in a round.
@@ -369,7 +452,8 @@ contract FedLedger is Registry {
         if (p.revealPeriod == 0) revert InvalidParameter("revealPeriod");
         if (p.proposePeriod == 0) revert InvalidParameter("proposePeriod");
         if (p.maxUnfinal == 0 || p.maxUnfinal > MAX_UNFINAL) revert InvalidParameter("maxUnfinal");
-        if (p.randomness > RANDOMNESS_BEACON) revert InvalidParameter("randomness");
+        // A beacon is made of salts that are revealed on chain, which a batched task leaves out.
+        if (p.randomness > (p.batched ? 0 : RANDOMNESS_BEACON)) revert InvalidParameter("randomness");
         if (p.minReputation > Evidence.PPM) revert InvalidParameter("minReputation");
         if (p.creditUnit == 0) revert InvalidParameter("creditUnit");
         // INVARIANT: a task's units fit 32 bits, so no credit lane can overflow into its neighbour.
@@ -387,24 +471,36 @@ contract FedLedger is Registry {
         return t.currentRound == 0 && block.timestamp >= t.enrolDeadline && t.enrolled < t.params.minParticipants;
     }
 
-    function _select(
-        uint256 task_,
-        uint32 round_,
-        uint32[] calldata wordIndices,
-        uint256[] calldata words,
-        uint256 quorum
-    ) private returns (uint16) {
-        if (wordIndices.length != words.length) revert LengthMismatch();
+    function _select(uint256 task_, uint32 round_, uint32[] calldata wordIndices, uint256[] calldata words)
+        private
+        returns (uint16)
+    {
         uint256 count;
         uint256 slots;
         for (uint256 i = 0; i < words.length; ++i) {
             if (words[i] == 0 || (i > 0 && wordIndices[i] <= wordIndices[i - 1])) revert WordsNotAscending();
             if (words[i] & ~_enrolled[task_][wordIndices[i]] != 0) revert NotEnrolled(wordIndices[i]);
             _selected[task_][round_][wordIndices[i]] = words[i];
-            count += _popcount(words[i]);
-            slots += _slotCount(words[i]);
+            count += Lanes.popcount(words[i]);
+            slots += Lanes.occupiedBytes(words[i]);
         }
-        if (count < quorum) revert TooFewParticipants(count, quorum);
+        return _selectable(count, slots);
+    }
+
+    /// @dev Nothing is written: who is enrolled cannot change any more.
+    function _all(uint256 task_) private view returns (uint16) {
+        uint256 count;
+        uint256 slots;
+        uint256 words = (participantCount() + 255) / 256;
+        for (uint256 i = 0; i < words; ++i) {
+            uint256 word = _enrolled[task_][i];
+            count += Lanes.popcount(word);
+            slots += Lanes.occupiedBytes(word);
+        }
+        return _selectable(count, slots);
+    }
+
+    function _selectable(uint256 count, uint256 slots) private pure returns (uint16) {
         if (count > MAX_SELECTED) revert TooManySelected(count);
         // INVARIANT: a round that was opened can be settled in one transaction.
         if (slots > MAX_SLOTS) revert TooManySlots(slots);
@@ -412,72 +508,161 @@ contract FedLedger is Registry {
     }
 
     function _closeCommits(uint256 task_, uint32 round_, Round storage r) private {
-        r.commitsClosedAt = uint40(block.timestamp);
+        r.commitsClosedAt = uint32(block.timestamp);
         emit CommitsClosed(task_, round_);
     }
 
-    function _requireProposable(Task storage t, Round storage r) private view {
+    function _requireCommitted(uint256 task_, uint32 round_, uint32 id, bytes32 commitment, bytes32[] calldata proof)
+        private
+        view
+    {
+        bytes32 stored = _commitments[task_][round_][id];
+        // slither-disable-next-line incorrect-equality -- a hash, not an amount
+        if (stored == commitment) return;
+        // Hashed twice, so that an inner node cannot pass for a leaf.
+        bytes32 leaf = keccak256(bytes.concat(keccak256(abi.encode(id, commitment))));
+        bytes32 root = _roots[task_][round_ % RING];
+        if (root != bytes32(0) && MerkleProof.verifyCalldata(proof, root, leaf)) return;
+        if (stored != bytes32(0)) revert WrongReveal(stored, commitment);
+        revert NotCommitted(id);
+    }
+
+    function _countReveal(uint256 task_, uint32 round_) private {
+        Round storage r = _rounds[task_][round_];
+        if (++r.revealed != r.committed || r.status != RoundStatus.Open) return;
+        r.revealsClosedAt = uint32(block.timestamp);
+        emit RevealsClosed(task_, round_);
+    }
+
+    function _requireRevealable(uint256 task_, uint32 round_) private view {
+        Task storage t = _tasks[task_];
+        Round storage r = _rounds[task_][round_];
+        if (r.status == RoundStatus.Proposed && t.params.batched) {
+            uint256 until = uint256(r.proposedAt) + t.params.challengeWindow;
+            if (block.timestamp >= until) revert RevealsAreClosed();
+            return;
+        }
+        if (r.status != RoundStatus.Open) revert RoundNotOpen(task_, round_);
         if (_commitsOpen(t, r)) revert CommitsAreOpen();
-        if (_revealsOpen(t, r)) revert RevealsAreOpen();
-        if (r.revealed < t.params.quorum) revert BelowQuorum(r.revealed, t.params.quorum);
+        if (_admitting(t, r)) revert StillAdmitting(r.commitsClosedAt);
+        if (!_revealsOpen(t, r)) revert RevealsAreClosed();
+    }
+
+    function _requireProposable(Task storage t, Round storage r, uint256 delivered) private view {
+        if (_commitsOpen(t, r) || (t.params.batched && r.commitsClosedAt == 0)) revert CommitsAreOpen();
+        if (_admitting(t, r)) revert StillAdmitting(r.commitsClosedAt);
+        if (delivered > r.committed) revert WrongCount(delivered, r.committed);
+        // All that was committed is there, or the time to reveal it is over.
+        if (delivered != r.committed && _revealsOpen(t, r)) revert RevealsAreOpen();
+        if (delivered < t.params.quorum) revert BelowQuorum(delivered, t.params.quorum);
         if (_overdue(t, r)) revert ProposalOverdue();
     }
 
-    /// @dev Everybody selected is judged, absence is what the ledger saw, and only accepted updates are paid.
+    function _record(
+        uint256 task_,
+        uint32 round_,
+        Proposal calldata proposal,
+        uint256[] calldata verdictWords,
+        uint256[] calldata shareWords
+    ) private {
+        _proposals[task_][round_ % RING] = keccak256(abi.encode(proposal, verdictWords, shareWords));
+        bytes32 base = baseModel(task_, round_);
+        if (_tasks[task_].params.batched) emit BatchProposed(task_, round_, msg.sender, proposal, base);
+        else emit RoundProposed(task_, round_, msg.sender, proposal, verdictWords, shareWords, base);
+    }
+
+    function _requireUpdates(bool batched, bytes32 expected, Updates calldata updates) private pure {
+        uint256 count = updates.digests.length;
+        if (updates.lengthWords.length != (count + LANES - 1) / LANES) revert LengthMismatch();
+        // The number of lengths follows from that of digests, so no two pairs have the same bytes.
+        // slither-disable-next-line encode-packed-collision
+        bytes32 found = batched ? keccak256(abi.encodePacked(updates.digests, updates.lengthWords)) : bytes32(0);
+        if (found != expected || (!batched && count != 0)) revert WrongUpdates(expected, found);
+    }
+
+    /// @dev Everybody selected is judged, absence is what the ledger saw, and only accepted updates are paid. Returns how
+    /// many are judged by an update.
     function _checkWords(
         uint256 task_,
         uint32 round_,
-        Round storage r,
         uint256[] calldata verdictWords,
         uint256[] calldata shareWords,
-        uint256 limit
-    ) private view {
+        bool batched
+    ) private view returns (uint256) {
         if (verdictWords.length != shareWords.length) revert LengthMismatch();
-        uint256 judged = 0;
-        uint256 units = 0;
+        // slither-disable-next-line uninitialized-local -- memory is zeroed
+        Seen memory seen;
+        seen.word = type(uint256).max;
+        seen.batched = batched;
+        uint256 least = 0;
         for (uint256 i = 0; i < verdictWords.length; ++i) {
             uint256 slot = verdictWords[i] >> 64;
-            if (i > 0 && slot <= verdictWords[i - 1] >> 64) revert SlotsNotAscending();
-            if (slot > type(uint32).max / LANES) revert SlotsNotAscending();
-            (uint256 present, uint256 paid) = _checkSlot(task_, round_, slot, verdictWords[i], shareWords[i]);
-            judged += present;
-            units += paid;
+            if (slot < least || slot > type(uint32).max / LANES) revert SlotsNotAscending();
+            least = slot + 1;
+            if (slot / SLOTS_PER_WORD != seen.word) _look(seen, task_, round_, slot / SLOTS_PER_WORD);
+            _checkSlot(seen, slot, verdictWords[i] & type(uint64).max, shareWords[i]);
         }
-        if (judged != r.selected) revert NotEverybodyJudged(judged, r.selected);
-        if (units > limit) revert PayOverBudget(units, limit);
+        uint256 selected = _rounds[task_][round_].selected;
+        if (seen.judged != selected) revert NotEverybodyJudged(seen.judged, selected);
+        uint256 limit = _tasks[task_].params.unitsPerRound;
+        if (seen.units > limit) revert PayOverBudget(seen.units, limit);
+        return seen.delivered;
     }
 
-    function _checkSlot(uint256 task_, uint32 round_, uint256 slot, uint256 verdicts, uint256 shares)
+    function _look(Seen memory seen, uint256 task_, uint32 round_, uint256 word) private view {
+        seen.word = word;
+        seen.selected = selectedWord(task_, round_, word);
+        seen.committed = _committed[task_][round_][word];
+        seen.revealed = _revealed[task_][round_][word];
+    }
+
+    function _checkSlot(Seen memory seen, uint256 slot, uint256 verdicts, uint256 shares) private pure {
+        uint256 shift = (slot % SLOTS_PER_WORD) * LANES;
+        uint256 selected = Lanes.spread((seen.selected >> shift) & 0xff);
+        // The usual case, and the reason that a thousand participants are cheap: all eight were accepted.
+        if (verdicts == Lanes.ALL && selected == Lanes.ALL && (seen.batched || (seen.revealed >> shift) & 0xff == 0xff))
+        {
+            _add(seen, LANES, LANES, shares);
+            return;
+        }
+        uint256 accepted = Lanes.equal(verdicts, Verdicts.ACCEPTED);
+        uint256 present = accepted | Lanes.atLeastSixteen(verdicts);
+        uint256 wrong = _contradiction(seen, shift, verdicts, selected, present);
+        if (wrong != 0) {
+            uint256 lane = Lanes.first(wrong);
+            revert WrongVerdict(uint32(slot * LANES + lane), (verdicts >> (LANES * lane)) & 0xff);
+        }
+        if (shares & ~Lanes.widen(accepted) != 0) {
+            uint256 unpaid = Lanes.occupied(shares) & ~accepted;
+            revert PayWithoutAcceptance(uint32(slot * LANES + Lanes.first(unpaid)));
+        }
+        _add(seen, Lanes.count(selected), Lanes.count(present), shares);
+    }
+
+    function _add(Seen memory seen, uint256 judged, uint256 delivered, uint256 shares) private pure {
+        // Counts and 32-bit sums of at most 2^29 slots: nothing wraps.
+        unchecked {
+            seen.judged += judged;
+            seen.delivered += delivered;
+            seen.units += Lanes.sum(shares);
+        }
+    }
+
+    /// @dev Flags of the lanes whose verdict is not what the ledger saw. Of a batched round it saw only what was done on
+    /// chain, so there more may be present than it knows, and less may not.
+    function _contradiction(Seen memory seen, uint256 shift, uint256 verdicts, uint256 selected, uint256 present)
         private
-        view
-        returns (uint256 judged, uint256 units)
+        pure
+        returns (uint256 wrong)
     {
-        uint256 selected = _eight(_selected[task_][round_], slot);
-        uint256 committed = _eight(_committed[task_][round_], slot);
-        uint256 revealed = _eight(_revealed[task_][round_], slot);
-        for (uint256 lane = 0; lane < LANES; ++lane) {
-            uint256 verdict = (verdicts >> (LANES * lane)) & 0xff;
-            uint256 share = (shares >> (LANE_BITS * lane)) & type(uint32).max;
-            uint256 bit = 1 << lane;
-            if (!_follows(verdict, selected & bit != 0, committed & bit != 0, revealed & bit != 0)) {
-                revert WrongVerdict(uint32(slot * LANES + lane), verdict);
-            }
-            if (share != 0 && verdict != Verdicts.ACCEPTED) revert PayWithoutAcceptance(uint32(slot * LANES + lane));
-            if (verdict != 0) ++judged;
-            units += share;
-        }
-    }
-
-    /// @dev The eight bits of a slot's participants.
-    function _eight(mapping(uint256 word => uint256) storage bits, uint256 slot) private view returns (uint256) {
-        return (bits[slot / SLOTS_PER_WORD] >> ((slot % SLOTS_PER_WORD) * LANES)) & 0xff;
-    }
-
-    function _follows(uint256 verdict, bool selected, bool committed, bool revealed) private pure returns (bool) {
-        if (!selected) return verdict == 0;
-        if (!committed) return verdict == Verdicts.MISSED;
-        if (!revealed) return verdict == Verdicts.LATE;
-        return verdict == Verdicts.ACCEPTED || verdict >= Verdicts.FIRST_REFUSAL;
+        uint256 committed = Lanes.spread((seen.committed >> shift) & 0xff);
+        uint256 revealed = Lanes.spread((seen.revealed >> shift) & 0xff);
+        uint256 missed = Lanes.equal(verdicts, Verdicts.MISSED);
+        uint256 late = Lanes.equal(verdicts, Verdicts.LATE);
+        // Exactly who was selected has a verdict, and a known one.
+        wrong = (Lanes.equal(verdicts, 0) ^ Lanes.ALL ^ selected) | ((present | missed | late) ^ selected);
+        wrong |= missed & committed;
+        wrong |= seen.batched ? revealed & ~present : (revealed ^ present) | (late & ~committed);
     }
 
     /// @dev The words were checked when they were proposed, and their hash since.
@@ -485,32 +670,38 @@ contract FedLedger is Registry {
         private
         returns (uint256 units)
     {
+        mapping(uint256 slot => uint256) storage evidences = _evidence[publisher];
+        mapping(uint256 slot => uint256) storage credits = _credits[task_];
         for (uint256 i = 0; i < verdictWords.length; ++i) {
-            uint256 slot = verdictWords[i] >> 64;
-            uint256 before = _evidence[publisher][slot];
-            uint256 word = before;
-            for (uint256 lane = 0; lane < LANES; ++lane) {
-                uint256 verdict = (verdictWords[i] >> (LANES * lane)) & 0xff;
-                if (verdict == 0) continue;
-                uint256 shift = LANE_BITS * lane;
-                uint256 next = Evidence.afterVerdict((before >> shift) & type(uint32).max, verdict);
-                word = (word & ~(uint256(type(uint32).max) << shift)) | (next << shift);
-                units += (shareWords[i] >> shift) & type(uint32).max;
+            uint256 word = verdictWords[i];
+            uint256 shares = shareWords[i];
+            uint256 slot = word >> 64;
+            word &= type(uint64).max;
+            uint256 before = evidences[slot];
+            evidences[slot] = word == Lanes.ALL ? Evidence.afterAcceptance(before) : _judged(before, word);
+            if (shares == 0) continue;
+            // INVARIANT: all units of a task together fit 32 bits, so no lane of its credits overflows.
+            unchecked {
+                credits[slot] += shares;
+                units += Lanes.sum(shares);
             }
-            _evidence[publisher][slot] = word;
-            emit EvidenceUpdated(publisher, slot, word);
-            if (shareWords[i] != 0) {
-                // Lanes cannot overflow: all units of a task together fit 32 bits.
-                uint256 credits = _credits[task_][slot] + shareWords[i];
-                _credits[task_][slot] = credits;
-                emit CreditsUpdated(task_, slot, credits);
-            }
+        }
+    }
+
+    function _judged(uint256 before, uint256 verdicts) private pure returns (uint256 word) {
+        word = before;
+        for (uint256 lane = 0; lane < LANES; ++lane) {
+            uint256 verdict = (verdicts >> (LANES * lane)) & 0xff;
+            if (verdict == 0) continue;
+            uint256 shift = LANE_BITS * lane;
+            uint256 next = Evidence.afterVerdict((before >> shift) & type(uint32).max, verdict);
+            word = (word & ~(uint256(type(uint32).max) << shift)) | (next << shift);
         }
     }
 
     function _finalize(uint256 task_, uint32 round_, Task storage t) private {
         t.finalizedRound = round_;
-        t.lastFinalAt = uint40(block.timestamp);
+        t.lastFinalAt = uint32(block.timestamp);
         // slither-disable-next-line incorrect-equality -- a mode, not an amount
         if (t.params.randomness == RANDOMNESS_BEACON) {
             bytes32 next = keccak256(abi.encode(_beacons[task_], _salts[task_][round_]));
@@ -519,23 +710,47 @@ contract FedLedger is Registry {
         }
     }
 
-    function _commitsOpen(Task storage t, Round storage r) private view returns (bool) {
-        return r.commitsClosedAt == 0 && block.timestamp < uint256(r.openedAt) + t.params.commitPeriod;
+    function _baseModel(Task storage t, uint256 task_, Round storage r) private view returns (bytes32) {
+        return r.baseRound == 0 ? t.params.model.digest : _rounds[task_][r.baseRound].modelDigest;
     }
 
+    function _commitsOpen(Task storage t, Round storage r) private view returns (bool) {
+        return r.commitsClosedAt == 0 && block.timestamp < _commitDeadline(t, r);
+    }
+
+    function _commitDeadline(Task storage t, Round storage r) private view returns (uint256) {
+        return uint256(r.openedAt) + t.params.commitPeriod;
+    }
+
+    /// @dev Until when the root of a batched round may be posted.
+    function _closingUntil(Task storage t, Round storage r) private view returns (uint256) {
+        return _commitDeadline(t, r) + t.params.proposePeriod;
+    }
+
+    /// @dev Whether who was left out of the root may still commit.
+    function _admitting(Task storage t, Round storage r) private view returns (bool) {
+        return t.params.batched && block.timestamp < r.commitsClosedAt;
+    }
+
+    /// @dev When reveals begin. A batched round without a root has none.
     function _commitsEnd(Task storage t, Round storage r) private view returns (uint256) {
-        return r.commitsClosedAt != 0 ? r.commitsClosedAt : uint256(r.openedAt) + t.params.commitPeriod;
+        if (r.commitsClosedAt != 0) return r.commitsClosedAt;
+        return t.params.batched ? _closingUntil(t, r) : _commitDeadline(t, r);
     }
 
     function _revealsOpen(Task storage t, Round storage r) private view returns (bool) {
         if (r.revealsClosedAt != 0 || r.committed == 0) return false;
-        return block.timestamp < _commitsEnd(t, r) + t.params.revealPeriod;
+        uint256 began = _commitsEnd(t, r);
+        return block.timestamp >= began && block.timestamp < began + t.params.revealPeriod;
     }
 
     function _overdue(Task storage t, Round storage r) private view returns (bool) {
         if (_commitsOpen(t, r) || _revealsOpen(t, r)) return false;
-        if (r.revealed < t.params.quorum) return true;
-        uint256 closed = r.revealsClosedAt != 0 ? r.revealsClosedAt : _commitsEnd(t, r) + t.params.revealPeriod;
+        uint256 began = _commitsEnd(t, r);
+        if (block.timestamp < began) return false;
+        // Of a batched round nobody but the aggregator knows yet what was revealed.
+        if ((t.params.batched ? r.committed : r.revealed) < t.params.quorum) return true;
+        uint256 closed = r.revealsClosedAt != 0 ? r.revealsClosedAt : began + t.params.revealPeriod;
         return block.timestamp >= closed + t.params.proposePeriod;
     }
 
@@ -574,24 +789,5 @@ contract FedLedger is Registry {
     function _place(uint32 id) private pure returns (uint256 word, uint256 bit) {
         // slither-disable-next-line weak-prng -- a bit's place, not chance
         return (id / 256, 1 << (id % 256));
-    }
-
-    /// @dev How many bytes of `bits` are not zero: each byte is folded into its lowest bit.
-    function _slotCount(uint256 bits) private pure returns (uint256) {
-        bits |= bits >> 4;
-        bits |= bits >> 2;
-        bits |= bits >> 1;
-        return _popcount(bits & (type(uint256).max / type(uint8).max));
-    }
-
-    function _popcount(uint256 bits) private pure returns (uint256 count) {
-        // Kernighan: one step a set bit.
-        while (bits != 0) {
-            // `bits` is not zero, so nothing wraps.
-            unchecked {
-                bits &= bits - 1;
-                ++count;
-            }
-        }
     }
 }

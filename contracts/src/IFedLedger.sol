@@ -22,7 +22,9 @@ interface IFedLedger {
         uint40 exitAt;
     }
 
-    /// @notice What a publisher posts. Periods in seconds, money in wei, reputation in parts per million.
+    /// @notice What a publisher posts. Periods in seconds, money in wei, reputation in parts per million. In a
+    /// `batched` task the aggregator posts one root of all commitments, and who was left out may commit on chain for
+    /// `gracePeriod` seconds more.
     struct TaskParams {
         ContentRef spec;
         ContentRef model;
@@ -40,6 +42,8 @@ interface IFedLedger {
         uint8 maxUnfinal;
         uint8 maxStaleness;
         uint8 randomness;
+        bool batched;
+        uint32 gracePeriod;
         uint96 minStake;
         uint32 minReputation;
         uint96 bond;
@@ -47,21 +51,21 @@ interface IFedLedger {
         uint32 unitsPerRound;
     }
 
-    /// @notice A task as the ledger holds it.
+    /// @notice A task as the ledger holds it. `latestRound` made the model that the next round starts from; 0: none yet.
     struct Task {
         address publisher;
         TaskParams params;
-        uint40 enrolDeadline;
+        uint32 enrolDeadline;
         uint16 enrolled;
         uint32 currentRound;
         uint32 finalizedRound;
-        uint32 settledRounds;
+        uint16 settledRounds;
         uint32 spentUnits;
         uint16 consecutiveVoids;
         bool finished;
         bool stopSettled;
-        uint40 lastFinalAt;
-        bytes32 latestModel;
+        uint32 lastFinalAt;
+        uint32 latestRound;
     }
 
     /// @notice What has become of a round.
@@ -73,20 +77,23 @@ interface IFedLedger {
         Voided
     }
 
-    /// @notice A round as the ledger holds it; all but the digests share one storage slot.
+    /// @notice A round as the ledger holds it; all but the digests share one storage slot. `baseRound` made the model that
+    /// the round starts from; 0: the task's first model. `commitsClosedAt` is when
+    /// reveals begin; `revealed` counts what was revealed on chain; `everybody` who is
+    /// enrolled is selected.
     struct Round {
-        uint40 openedAt;
-        uint40 openedBlock;
-        uint40 commitsClosedAt;
-        uint40 revealsClosedAt;
-        uint40 proposedAt;
+        uint32 openedAt;
+        uint32 openedBlock;
+        uint32 commitsClosedAt;
+        uint32 revealsClosedAt;
+        uint32 proposedAt;
         uint16 selected;
         uint16 committed;
         uint16 revealed;
         RoundStatus status;
-        bytes32 baseModel;
+        uint32 baseRound;
+        bool everybody;
         bytes32 modelDigest;
-        bytes32 proposalHash;
     }
 
     /// @notice Phase of a task; it follows from block time and from what was posted.
@@ -99,15 +106,26 @@ interface IFedLedger {
         Challenging,
         Settleable,
         Overdue,
-        Finished
+        Finished,
+        Closing,
+        Admitting
     }
 
-    /// @notice A round's outcome. `stop`: by the spec's stopping rule the task ends with this round.
+    /// @notice A round's outcome. `updates`: in a batched task the hash of the `Updates` that were sent with it, else
+    /// zero. `stop`: by the spec's stopping rule the task ends with this round.
     struct Proposal {
         ContentRef model;
         ContentRef state;
         ContentRef report;
+        bytes32 updates;
         bool stop;
+    }
+
+    /// @notice The updates of a batched round, of all participants that are judged by one, by ascending id: digests, and
+    /// lengths in bytes, eight 32-bit lanes a word.
+    struct Updates {
+        bytes32[] digests;
+        uint256[] lengthWords;
     }
 
     event Deposited(address indexed account, uint256 amount);
@@ -124,6 +142,7 @@ interface IFedLedger {
     event ExitCompleted(uint32 indexed participant, uint256 stake);
 
     event TaskPosted(uint256 indexed task, address indexed publisher, TaskParams params, uint40 enrolDeadline);
+    event EndpointAnnounced(address indexed account, string url);
     event Enrolled(uint256 indexed task, uint32 indexed participant);
     event TaskFinished(uint256 indexed task, uint256 refund);
 
@@ -134,6 +153,7 @@ interface IFedLedger {
         uint256 indexed task, uint32 indexed round, uint32 indexed participant, address sender, bytes32 commitment
     );
     event CommitsClosed(uint256 indexed task, uint32 indexed round);
+    event CommitsRooted(uint256 indexed task, uint32 indexed round, bytes32 root, uint16 count);
     event UpdateRevealed(
         uint256 indexed task,
         uint32 indexed round,
@@ -153,8 +173,10 @@ interface IFedLedger {
         uint256[] shareWords,
         bytes32 baseModel
     );
-    event EvidenceUpdated(address indexed publisher, uint256 indexed slot, uint256 word);
-    event CreditsUpdated(uint256 indexed task, uint256 indexed slot, uint256 word);
+    /// @dev Words and updates are in the data of the transaction, which nobody but the aggregator itself may send.
+    event BatchProposed(
+        uint256 indexed task, uint32 indexed round, address indexed aggregator, Proposal proposal, bytes32 baseModel
+    );
     event RoundSettled(uint256 indexed task, uint32 indexed round, uint256 spentUnits);
     event RoundVoided(uint256 indexed task, uint32 indexed round);
     event CreditWithdrawn(uint256 indexed task, uint32 indexed participant, address payout, uint256 amount);
@@ -172,7 +194,7 @@ interface IFedLedger {
     error NotActive(uint32 participant);
 
     error UnknownTask(uint256 task);
-    error InvalidParameter(string name);
+    error InvalidParameter(bytes32 name);
     error UnsupportedStaleness(uint8 maxStaleness);
     error WrongBudget(uint256 expected, uint256 sent);
     error EnrolmentClosed(uint256 task);
@@ -199,6 +221,14 @@ interface IFedLedger {
     error AlreadyCommitted(uint32 participant);
     error CommitsAreClosed();
     error CommitsAreOpen();
+    error NotBatched(uint256 task);
+    error NotAdmitting();
+    error StillAdmitting(uint256 until);
+    error NotClosing();
+    error WrongCount(uint256 count, uint256 limit);
+    error WrongUpdates(bytes32 expected, bytes32 found);
+    error ThroughContract(address sender);
+    error AlreadyRevealed(uint32 participant);
     error NotCommitted(uint32 participant);
     error WrongReveal(bytes32 expected, bytes32 found);
     error RevealsAreClosed();

@@ -128,7 +128,7 @@ abstract contract Registry is IFedLedger, ReentrancyGuard {
     }
 
     /// @notice How many participants were ever registered.
-    function participantCount() external view returns (uint256) {
+    function participantCount() public view returns (uint256) {
         return _participants.length;
     }
 

@@ -140,7 +140,7 @@ contract AttacksTest is Fixture {
         vm.prank(OUTSIDER);
         ledger.voidRound(task, 1);
         open(task, 15);
-        eq(ledger.round(task, 2).baseModel, MODEL, "base");
+        eq(ledger.baseModel(task, 2), MODEL, "base");
         eq(ledger.evidenceWord(PUBLISHER, 0), 0, "evidence");
         eq(address(ledger).balance, held, "money");
     }
@@ -208,7 +208,7 @@ contract AttacksTest is Fixture {
         uint256 state = vm.snapshotState();
         if (!valid) vm.expectRevert(abi.encodeWithSelector(IFedLedger.WrongVerdict.selector, id, code));
         vm.prank(AGGREGATOR);
-        ledger.proposeRound{value: 1 ether}(task, 1, o.proposal, o.verdictWords, o.shareWords);
+        ledger.proposeRound{value: 1 ether}(task, 1, o.proposal, o.verdictWords, o.shareWords, NO_UPDATES);
         vm.revertToState(state);
     }
 

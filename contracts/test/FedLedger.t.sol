@@ -136,7 +136,7 @@ contract TaskTest is Fixture {
         for (uint256 i = 0; i < 20; ++i) {
             IFedLedger.TaskParams memory p = defaults(4);
             string memory name = _spoil(p, i);
-            refused(PUBLISHER, abi.encodeWithSelector(IFedLedger.InvalidParameter.selector, name));
+            refused(PUBLISHER, abi.encodeWithSelector(IFedLedger.InvalidParameter.selector, bytes32(bytes(name))));
             ledger.postTask(p);
         }
     }
@@ -413,17 +413,17 @@ contract RoundTest is Fixture {
         open(_task, 7);
         commit(_task, 1, 0);
         refused(signer(0), abi.encodeWithSelector(IFedLedger.CommitsAreOpen.selector));
-        ledger.revealUpdate(_task, 1, update(0), SALT);
+        ledger.revealUpdate(_task, 1, update(0), SALT, NO_PROOF);
         commit(_task, 1, 1);
         commit(_task, 1, 2);
         refused(signer(3), abi.encodeWithSelector(IFedLedger.NotCommitted.selector, 3));
-        ledger.revealUpdate(_task, 1, update(3), SALT);
+        ledger.revealUpdate(_task, 1, update(3), SALT, NO_PROOF);
         reveal(_task, 1, 0);
-        refused(signer(0), abi.encodeWithSelector(IFedLedger.NotCommitted.selector, 0));
-        ledger.revealUpdate(_task, 1, update(0), SALT);
+        refused(signer(0), abi.encodeWithSelector(IFedLedger.AlreadyRevealed.selector, 0));
+        ledger.revealUpdate(_task, 1, update(0), SALT, NO_PROOF);
         pass(10);
         refused(signer(1), abi.encodeWithSelector(IFedLedger.RevealsAreClosed.selector));
-        ledger.revealUpdate(_task, 1, update(1), SALT);
+        ledger.revealUpdate(_task, 1, update(1), SALT, NO_PROOF);
     }
 
     function test_revealUpdate_copiedCommitment_cannotBeOpened() public {
@@ -436,7 +436,7 @@ contract RoundTest is Fixture {
         reveal(_task, 1, 0);
         bytes32 found = ledger.commitmentOf(_task, 1, signer(1), MODEL, update(0), SALT);
         refused(signer(1), abi.encodeWithSelector(IFedLedger.WrongReveal.selector, honest, found));
-        ledger.revealUpdate(_task, 1, update(0), SALT);
+        ledger.revealUpdate(_task, 1, update(0), SALT, NO_PROOF);
         reveal(_task, 1, 2);
         // The copier goes unpaid and the victim unharmed.
         pass(10);
@@ -451,14 +451,14 @@ contract RoundTest is Fixture {
         pass(5);
         settle(_task, 1, accepted(2, 1));
         open(_task, 3);
-        bytes32 base = ledger.round(_task, 2).baseModel;
+        bytes32 base = ledger.baseModel(_task, 2);
         eq(base, accepted(2, 1).proposal.model.digest, "base model");
         vm.prank(signer(0));
         ledger.commitUpdate(_task, 2, first);
         pass(10);
         bytes32 found = ledger.commitmentOf(_task, 2, signer(0), base, update(0), SALT);
         refused(signer(0), abi.encodeWithSelector(IFedLedger.WrongReveal.selector, first, found));
-        ledger.revealUpdate(_task, 2, update(0), SALT);
+        ledger.revealUpdate(_task, 2, update(0), SALT, NO_PROOF);
     }
 
     function test_rotateSigner_betweenCommitAndReveal_costsOnlyThatReveal() public {
@@ -469,11 +469,11 @@ contract RoundTest is Fixture {
         vm.prank(owner(2));
         ledger.rotateSigner(signer(9));
         refused(signer(2), abi.encodeWithSelector(IFedLedger.NotRegistered.selector, signer(2)));
-        ledger.revealUpdate(_task, 1, update(2), SALT);
+        ledger.revealUpdate(_task, 1, update(2), SALT, NO_PROOF);
         bytes32 expected = ledger.commitmentOf(_task, 1, signer(2), MODEL, update(2), SALT);
         bytes32 found = ledger.commitmentOf(_task, 1, signer(9), MODEL, update(2), SALT);
         refused(signer(9), abi.encodeWithSelector(IFedLedger.WrongReveal.selector, expected, found));
-        ledger.revealUpdate(_task, 1, update(2), SALT);
+        ledger.revealUpdate(_task, 1, update(2), SALT, NO_PROOF);
         reveal(_task, 1, 0);
         reveal(_task, 1, 1);
         pass(10);
@@ -510,7 +510,7 @@ contract RoundTest is Fixture {
         (uint256 positive, uint256 negative, uint256 missed) = ledger.evidence(PUBLISHER, 1);
         eq(positive + negative + missed, 0, "evidence");
         open(_task, 15);
-        eq(ledger.round(_task, 2).baseModel, MODEL, "base model");
+        eq(ledger.baseModel(_task, 2), MODEL, "base model");
     }
 
     function test_proposeRound_bond_comesFromFreeBalanceAndValue() public {
@@ -520,9 +520,9 @@ contract RoundTest is Fixture {
         vm.prank(AGGREGATOR);
         ledger.deposit{value: 0.4 ether}();
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.InsufficientBond.selector, 1 ether - 1, 1 ether));
-        ledger.proposeRound{value: 0.6 ether - 1}(_task, 1, o.proposal, o.verdictWords, o.shareWords);
+        ledger.proposeRound{value: 0.6 ether - 1}(_task, 1, o.proposal, o.verdictWords, o.shareWords, NO_UPDATES);
         vm.prank(AGGREGATOR);
-        ledger.proposeRound{value: 0.7 ether}(_task, 1, o.proposal, o.verdictWords, o.shareWords);
+        ledger.proposeRound{value: 0.7 ether}(_task, 1, o.proposal, o.verdictWords, o.shareWords, NO_UPDATES);
         eq(ledger.balanceOf(AGGREGATOR), 0.1 ether, "rest");
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.RoundNotOpen.selector, _task, 1));
         _send(o);
@@ -579,7 +579,7 @@ contract RoundTest is Fixture {
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.WindowOpen.selector, START + 5));
         ledger.settleRound(_task, 1, o.proposal, o.verdictWords, o.shareWords);
         pass(5);
-        bytes32 expected = ledger.round(_task, 1).proposalHash;
+        bytes32 expected = keccak256(abi.encode(o.proposal, o.verdictWords, o.shareWords));
         o.shareWords[0] += 1;
         bytes32 found = keccak256(abi.encode(o.proposal, o.verdictWords, o.shareWords));
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.WrongProposal.selector, expected, found));
@@ -665,7 +665,7 @@ contract RoundTest is Fixture {
         commitAndReveal(_task, 1, 2);
         propose(_task, 1, accepted(2, 1));
         _untilProposed(2, 2, accepted(2, 2));
-        eq(ledger.round(_task, 2).baseModel, accepted(2, 1).proposal.model.digest, "base model");
+        eq(ledger.baseModel(_task, 2), accepted(2, 1).proposal.model.digest, "base model");
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.TooManyUnfinal.selector, _task));
         ledger.openRound(_task, indices, words);
         pass(5);
@@ -805,7 +805,7 @@ contract RoundTest is Fixture {
     }
 
     function _send(Outcome memory o) private {
-        ledger.proposeRound{value: 1 ether}(_task, 1, o.proposal, o.verdictWords, o.shareWords);
+        ledger.proposeRound{value: 1 ether}(_task, 1, o.proposal, o.verdictWords, o.shareWords, NO_UPDATES);
     }
 
     /// @dev The same share for each of the first two.

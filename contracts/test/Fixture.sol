@@ -65,6 +65,9 @@ abstract contract Fixture {
     bytes32 internal constant MODEL = keccak256("model");
     uint256 internal constant START = 1_000_000;
 
+    bytes32[] internal NO_PROOF;
+    IFedLedger.Updates internal NO_UPDATES;
+
     FedLedger internal ledger;
 
     function owner(uint256 i) internal pure returns (address) {
@@ -165,7 +168,7 @@ abstract contract Fixture {
     }
 
     function commitment(uint256 task, uint32 round, uint256 i) internal view returns (bytes32) {
-        bytes32 base = ledger.round(task, round).baseModel;
+        bytes32 base = ledger.baseModel(task, round);
         return ledger.commitmentOf(task, round, signer(i), base, update(i), SALT);
     }
 
@@ -177,7 +180,7 @@ abstract contract Fixture {
 
     function reveal(uint256 task, uint32 round, uint256 i) internal {
         vm.prank(signer(i));
-        ledger.revealUpdate(task, round, update(i), SALT);
+        ledger.revealUpdate(task, round, update(i), SALT, NO_PROOF);
     }
 
     function commitAndReveal(uint256 task, uint32 round, uint256 count) internal {
@@ -213,7 +216,7 @@ abstract contract Fixture {
     function propose(uint256 task, uint32 round, Outcome memory o) internal {
         uint256 bond = ledger.task(task).params.bond;
         vm.prank(AGGREGATOR);
-        ledger.proposeRound{value: bond}(task, round, o.proposal, o.verdictWords, o.shareWords);
+        ledger.proposeRound{value: bond}(task, round, o.proposal, o.verdictWords, o.shareWords, NO_UPDATES);
     }
 
     function settle(uint256 task, uint32 round, Outcome memory o) internal {

@@ -49,7 +49,7 @@ contract GasTest is Fixture {
         Outcome memory o = accepted(8, 125);
         _cold();
         vm.prank(AGGREGATOR);
-        ledger.proposeRound{value: 1 ether}(task, 1, o.proposal, o.verdictWords, o.shareWords);
+        ledger.proposeRound{value: 1 ether}(task, 1, o.proposal, o.verdictWords, o.shareWords, NO_UPDATES);
         _note("proposeRound of 8");
         pass(5);
         _cold();
@@ -82,7 +82,7 @@ contract GasTest is Fixture {
             Outcome memory o = _everybody(LARGEST / 8, 8);
             _cold();
             vm.prank(AGGREGATOR);
-            ledger.proposeRound{value: 1 ether}(task, r, o.proposal, o.verdictWords, o.shareWords);
+            ledger.proposeRound{value: 1 ether}(task, r, o.proposal, o.verdictWords, o.shareWords, NO_UPDATES);
             _small(string.concat("proposeRound", which));
             pass(5);
             _cold();
@@ -127,7 +127,7 @@ contract GasTest is Fixture {
         Outcome memory o = _everybody(slots, 4);
         _cold();
         vm.prank(AGGREGATOR);
-        ledger.proposeRound{value: 1 ether}(task, 1, o.proposal, o.verdictWords, o.shareWords);
+        ledger.proposeRound{value: 1 ether}(task, 1, o.proposal, o.verdictWords, o.shareWords, NO_UPDATES);
         _small("proposeRound of 1024 in 256 slots");
         pass(5);
         _cold();

@@ -88,7 +88,7 @@ contract Handler is Fixture {
         task = _task(task);
         uint32 round = ledger.task(task).currentRound;
         for (uint32 i = 0; i < PARTICIPANTS; ++i) {
-            bytes memory data = abi.encodeCall(ledger.revealUpdate, (task, round, update(i), SALT));
+            bytes memory data = abi.encodeCall(ledger.revealUpdate, (task, round, update(i), SALT, NO_PROOF));
             if ((mask >> (2 * i)) % 4 != 0) _as(ledger.participant(i).signer, data);
         }
     }
@@ -112,7 +112,8 @@ contract Handler is Fixture {
         }
         Outcome memory o = outcome(verdicts, shares);
         o.proposal.stop = seed % 32 == 1;
-        bytes memory data = abi.encodeCall(ledger.proposeRound, (task, round, o.proposal, o.verdictWords, o.shareWords));
+        bytes memory data =
+            abi.encodeCall(ledger.proposeRound, (task, round, o.proposal, o.verdictWords, o.shareWords, NO_UPDATES));
         vm.prank(AGGREGATOR);
         (bool done,) = address(ledger).call{value: seed % 3 == 0 ? t.params.bond : 0}(data);
         if (!done) return;
@@ -203,7 +204,7 @@ contract Handler is Fixture {
     }
 
     function _commit(uint256 task, uint32 round, uint32 who, uint32 original) private {
-        bytes32 base = ledger.round(task, round).baseModel;
+        bytes32 base = ledger.baseModel(task, round);
         address author = ledger.participant(original).signer;
         bytes32 value = ledger.commitmentOf(task, round, author, base, update(original), SALT);
         _as(ledger.participant(who).signer, abi.encodeCall(ledger.commitUpdate, (task, round, value)));

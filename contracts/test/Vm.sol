@@ -3,10 +3,19 @@ pragma solidity ^0.8.28;
 
 /// @notice The cheat codes of Foundry's virtual machine that the tests use.
 interface Vm {
+    struct Gas {
+        uint64 gasLimit;
+        uint64 gasTotalUsed;
+        uint64 gasMemoryUsed;
+        int64 gasRefunded;
+        uint64 gasRemaining;
+    }
+
     function warp(uint256 timestamp) external;
     /// @dev The optimiser takes `block.timestamp` for constant within a call, so tests that warp must ask.
     function getBlockTimestamp() external view returns (uint256);
     function prank(address sender) external;
+    function prank(address sender, address origin) external;
     function deal(address account, uint256 balance) external;
     function readFile(string calldata path) external view returns (string memory);
     function parseJsonBytes(string calldata json, string calldata key) external pure returns (bytes memory);
@@ -16,6 +25,9 @@ interface Vm {
     /// @dev Forgets which slots are warm, as between transactions.
     function cool(address target) external;
     function snapshotGasLastCall(string calldata group, string calldata name) external returns (uint256);
+    /// @notice What the last call used, without what a transaction costs besides.
+    function lastCallGas() external view returns (Gas memory);
+    function snapshotValue(string calldata group, string calldata name, uint256 value) external;
     function expectRevert(bytes calldata data) external;
 }
 

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fedledger.contracts.compile import SETTINGS, SOLC_VERSION
+from fedledger.contracts.compile import SETTINGS, SOLC_VERSION, source_files
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "contracts" / "slither"
@@ -34,7 +34,7 @@ def prepare() -> None:
     """Lay out what Slither takes for a compiled Hardhat project, so that it needs no native compiler."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     sources = {}
-    for name, file in _files().items():
+    for name, file in source_files().items():
         sources[name] = {"content": file.read_text()}
         copy = FOLDER / ("node_modules" if name.startswith("@") else "") / name
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -70,13 +70,6 @@ def analyse() -> list[dict[str, Any]]:
         raise RuntimeError(f"Slither failed: {report['error']}")
     findings: list[dict[str, Any]] = report["results"].get("detectors", [])
     return findings
-
-
-def _files() -> dict[str, Path]:
-    sources = sorted((ROOT / "contracts" / "src").glob("*.sol"))
-    files = {str(file.relative_to(ROOT)): file for file in sources}
-    guard = "@openzeppelin/contracts/utils/ReentrancyGuard.sol"
-    return files | {guard: ROOT / "node_modules" / guard}
 
 
 def _compile(document: dict[str, Any]) -> dict[str, Any]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from eth_account.signers.local import LocalAccount
 
+from fedledger.aggregator.batches import complete, place_of
 from fedledger.aggregator.judge import Measurer, RoundInput, RoundOutcome, judge
+from fedledger.aggregator.mailbox import Mailbox
 from fedledger.aggregator.selection import SELECTIONS
 from fedledger.aggregator.validation import fetch
 from fedledger.contracts.abi import RevertedError
@@ -19,7 +21,7 @@ from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import RoundError
 from fedledger.protocol.model import ModelFile
 from fedledger.protocol.parameters import build
-from fedledger.protocol.settlement import pack_words
+from fedledger.protocol.settlement import pack_words, updates_hash
 from fedledger.protocol.spec import TaskSpec
 from fedledger.protocol.store import ContentStore
 from fedledger.protocol.streams import Stream, derive_seed, stream
@@ -44,6 +46,7 @@ class Act(Enum):
 
     WAITED = "waited"
     OPENED = "opened"
+    CLOSED = "closed"
     PROPOSED = "proposed"
     SETTLED = "settled"
     VOIDED = "voided"
@@ -75,6 +78,8 @@ class Aggregator:
         Where updates are fetched and results stored.
     measure
         The measurer of the task's validation set.
+    mailbox
+        Where participants of a batched task leave their commitments; a direct task needs none.
     patience
         Seconds for which a revealed update that cannot be had is waited for; after them, or after a quarter of the
         propose period, it is judged unavailable.
@@ -89,6 +94,7 @@ class Aggregator:
         store: ContentStore,
         spec: TaskSpec,
         measure: Measurer,
+        mailbox: Mailbox | None = None,
         patience: float = 0.0,
     ) -> None:
         self.ledger = ledger
@@ -98,6 +104,7 @@ class Aggregator:
         self.store = store
         self.spec = spec
         self.measure = measure
+        self.mailbox = mailbox
         self.patience = patience
         self._waits: _Waits | None = None
 
@@ -121,8 +128,11 @@ class Aggregator:
             return Step(Act.DONE, current)
         if phase in (Phase.ENROLLING, Phase.IDLE):
             return self._open_or_finish(task, phase)
-        if phase is Phase.PROPOSING and current in task.rounds:
-            return self._propose(task, task.rounds[current])
+        if current in task.rounds:
+            if task.batched and phase in (Phase.COMMITTING, Phase.CLOSING):
+                return self._close(task.rounds[current], phase)
+            if phase is Phase.PROPOSING or (task.batched and phase is Phase.REVEALING):
+                return self._propose(task, task.rounds[current], phase)
         if phase is Phase.SETTLEABLE:
             return self._settle(task)
         if phase is Phase.OVERDUE:
@@ -155,12 +165,33 @@ class Aggregator:
             raise
         return Step(Act.OPENED, index)
 
-    def _propose(self, task: TaskHistory, current: RoundHistory) -> Step:
+    def _close(self, current: RoundHistory, phase: Phase) -> Step:
+        """Post the root once all commitments are in, or the time for them is over."""
+        mailbox = self._mailbox()
+        if phase is Phase.COMMITTING and not mailbox.committed(current.index).issuperset(current.selected):
+            return Step(Act.WAITED, current.index)
+        batch = mailbox.seal(current.index)
+        self.ledger.close_commits(self.account, self.task, current.index, batch.root, len(batch.commitments))
+        return Step(Act.CLOSED, current.index)
+
+    def _propose(self, task: TaskHistory, current: RoundHistory, phase: Phase) -> Step:
         if self._waits is None or self._waits.round is not current:
             self._waits = _Waits(current)
         if not self._waits.over():
             return Step(Act.WAITED, current.index)
-        given = round_input(self.store, self.spec, task, current)
+        commitments = None
+        if task.batched:
+            openings = self._mailbox().openings(current.index)
+            openings |= {i: (reveal.update, reveal.salt) for i, reveal in current.reveals.items()}
+            sealed = self._mailbox().seal(current.index)
+            committed = set(sealed.by_participant) | set(current.commits)
+            if (phase is Phase.REVEALING and committed - set(openings)) or len(openings) < int(task.params["quorum"]):
+                return Step(Act.WAITED, current.index)
+            batch = replace(sealed, salts={i: salt for i, (_, salt) in openings.items()})
+            updates = {i: update for i, (update, _) in openings.items()}
+            current = complete(current, batch, updates, place_of(self.ledger, self.task))
+            commitments = self.store.put(batch.encode())
+        given = round_input(self.store, self.spec, task, current, commitments=commitments)
         absent = [owner for owner, update in given.updates.items() if _is_unavailable(update)]
         patience = min(self.patience, int(task.params["proposePeriod"]) / 4)
         if absent and self._waits.on(patience):
@@ -169,11 +200,16 @@ class Aggregator:
         outcome = judge(given, self.measure)
         for content in (outcome.model, outcome.state, outcome.report):
             self.store.put(content)
-        proposal = proposal_of(outcome)
+        proposal = proposal_of(outcome, current if task.batched else None)
         bond = int(task.params["bond"])
         missing = max(0, bond - self.ledger.free_balance(self.account.address))
         self.ledger.propose_round(self.account, self.task, current.index, proposal, missing)
         return Step(Act.PROPOSED, current.index, outcome)
+
+    def _mailbox(self) -> Mailbox:
+        if self.mailbox is None:
+            raise RoundError("A batched task needs a mailbox.", "Start the aggregator with --listen HOST:PORT.")
+        return self.mailbox
 
     def _settle(self, task: TaskHistory) -> Step:
         index = min((i for i, r in task.rounds.items() if not r.settled and not r.voided), default=0)
@@ -226,8 +262,12 @@ def round_input(
     task: TaskHistory,
     current: RoundHistory,
     unavailable: frozenset[str] = frozenset(),
+    commitments: ContentRef | None = None,
 ) -> RoundInput:
-    """Gather what a round's outcome follows from; updates named ``unavailable`` are not looked for."""
+    """Gather what a round's outcome follows from; updates named ``unavailable`` are not looked for.
+
+    A batched round is given as its batch completes it, with the reference of that batch.
+    """
     updates: dict[str, bytes | UpdateRefusedError] = {}
     for seat in current.seats:
         if seat.update is None:
@@ -247,6 +287,7 @@ def round_input(
         seats=current.seats,
         updates=updates,
         units=int(task.params["unitsPerRound"]),
+        commitments=commitments,
     )
 
 
@@ -258,9 +299,10 @@ def previous_state(store: ContentStore, task: TaskHistory, index: int) -> bytes:
     return store.get(before[-1].proposal.state)
 
 
-def proposal_of(outcome: RoundOutcome) -> Proposal:
-    """Return the proposal that an honest aggregator posts for an outcome."""
+def proposal_of(outcome: RoundOutcome, batched: RoundHistory | None = None) -> Proposal:
+    """Return the proposal that an honest aggregator posts for an outcome; that of a batched round names its updates."""
     verdict_words, share_words = pack_words(outcome.verdicts, outcome.shares)
+    updates = () if batched is None else tuple(batched.reveals[i].update for i in sorted(batched.reveals))
     return Proposal(
         model=ContentRef.of(outcome.model),
         state=ContentRef.of(outcome.state),
@@ -268,4 +310,6 @@ def proposal_of(outcome: RoundOutcome) -> Proposal:
         stop=outcome.stop,
         verdict_words=tuple(verdict_words),
         share_words=tuple(share_words),
+        updates_hash=bytes(32) if batched is None else updates_hash(updates),
+        updates=updates,
     )

@@ -72,6 +72,8 @@ class RoundInput:
         What was fetched for each revealed update, by owner: bytes, or why there are none.
     units
         Credit units that the round may pay.
+    commitments
+        The batch of commitments of a batched round, stored as content.
     """
 
     spec: TaskSpec
@@ -82,6 +84,7 @@ class RoundInput:
     seats: Sequence[Seat]
     updates: Mapping[str, bytes | UpdateRefusedError]
     units: int
+    commitments: ContentRef | None = None
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,8 @@ def judge(given: RoundInput, measure: Measurer) -> RoundOutcome:
         "aggregation": diagnostics,
         "stop": stop,
     }
+    if given.commitments is not None:
+        document["commitments"] = Ref.of(given.commitments).model_dump()
     return RoundOutcome(
         model=model_bytes,
         state=state_bytes,

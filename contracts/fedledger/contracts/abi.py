@@ -14,10 +14,11 @@ from eth_typing import ChecksumAddress
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
-from fedledger.contracts.compile import load_artifact
+from fedledger.contracts.compile import VERSION, load_artifact
 from fedledger.protocol.errors import ChainError
 
 CONTRACT = "FedLedger"
+VERSIONS = range(1, VERSION + 1)
 
 
 class RevertedError(ChainError):
@@ -32,13 +33,19 @@ class RevertedError(ChainError):
 
 @dataclass(frozen=True)
 class Log:
-    """A decoded event of the ledger; structs among the arguments are namespaces."""
+    """A decoded event of the ledger; structs among the arguments are namespaces.
+
+    ``version`` is the newest ledger version that has exactly this event. ``input`` is the data of its transaction,
+    where that is needed to understand it.
+    """
 
     event: str
     arguments: dict[str, Any]
     block: int
     transaction: bytes
     index: int
+    version: int = VERSION
+    input: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,21 @@ class Function:
         """Return the call's data."""
         return self.selector + abi.encode(self.inputs, arguments)
 
+    def decode_input(self, data: bytes) -> tuple[Any, ...]:
+        """Return the arguments of a call.
+
+        Raises
+        ------
+        ChainError
+            If the data is of no such call.
+        """
+        if data[:4] != self.selector:
+            raise ChainError("A transaction does not call the function that its logs are of.")
+        try:
+            return tuple(abi.decode(self.inputs, data[4:]))
+        except DecodingError as error:
+            raise ChainError(f"The data of a transaction cannot be decoded: {error}.") from error
+
     def decode(self, data: bytes) -> Any:
         """Return the answer: one value, or a list; structs become namespaces."""
         shaped = list(_values(self.outputs, data).values())
@@ -64,6 +86,7 @@ class Event:
     """An event of the contract; none has an indexed argument of a dynamic type, so topics hold the values."""
 
     name: str
+    version: int
     topic: bytes
     indexed: tuple[dict[str, Any], ...]
     plain: tuple[dict[str, Any], ...]
@@ -104,12 +127,12 @@ def functions() -> dict[str, Function]:
 
 
 @cache
-def events() -> dict[str, Event]:
+def events(version: int = VERSION) -> dict[str, Event]:
     """Return the contract's events by name."""
     found = {}
-    for entry in _entries("event"):
+    for entry in _entries("event", version):
         indexed, plain = (tuple(i for i in entry["inputs"] if i["indexed"] is kind) for kind in (True, False))
-        found[entry["name"]] = Event(entry["name"], keccak(text=_signature(entry)), indexed, plain)
+        found[entry["name"]] = Event(entry["name"], version, keccak(text=_signature(entry)), indexed, plain)
     return found
 
 
@@ -130,7 +153,7 @@ def decode_log(log: dict[str, Any]) -> Log:
     except DecodingError as error:
         raise ChainError(f"A log of {event.name} cannot be decoded: {error}.") from error
     place = int(log["blockNumber"]), bytes(log["transactionHash"]), int(log["logIndex"])
-    return Log(event.name, arguments, *place)
+    return Log(event.name, arguments, *place, event.version)
 
 
 def explain_revert(data: bytes, doing: str) -> ChainError:
@@ -144,11 +167,11 @@ def explain_revert(data: bytes, doing: str) -> ChainError:
 
 @cache
 def _events_by_topic() -> dict[bytes, Event]:
-    return {event.topic: event for event in events().values()}
+    return {event.topic: event for version in VERSIONS for event in events(version).values()}
 
 
-def _entries(kind: str) -> list[dict[str, Any]]:
-    return [entry for entry in load_artifact(CONTRACT).abi if entry["type"] == kind]
+def _entries(kind: str, version: int = VERSION) -> list[dict[str, Any]]:
+    return [entry for entry in load_artifact(CONTRACT, version).abi if entry["type"] == kind]
 
 
 def _signature(entry: dict[str, Any]) -> str:
@@ -180,4 +203,8 @@ def _shaped(item: dict[str, Any], value: Any) -> Any:
 
 
 def _shown(argument: Any) -> str:
-    return "0x" + argument.hex() if isinstance(argument, bytes) else str(argument)
+    if not isinstance(argument, bytes):
+        return str(argument)
+    # Names come as text in 32 bytes, digests do not look like that.
+    text = argument.rstrip(b"\0")
+    return text.decode() if text.isalpha() else "0x" + argument.hex()

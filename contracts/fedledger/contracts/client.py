@@ -13,7 +13,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cached_property, partial
 from pathlib import Path
@@ -51,7 +51,7 @@ from fedledger.contracts.abi import (
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import ChainError
 from fedledger.protocol.reputation import LANES, Evidence, Opinion
-from fedledger.protocol.settlement import unpack_words
+from fedledger.protocol.settlement import pack_lengths, unpack_lengths, unpack_words
 from fedledger.protocol.verdicts import Verdict
 
 T = TypeVar("T")
@@ -107,6 +107,8 @@ class Phase(IntEnum):
     SETTLEABLE = 6
     OVERDUE = 7
     FINISHED = 8
+    CLOSING = 9
+    ADMITTING = 10
 
 
 class RoundStatus(IntEnum):
@@ -194,6 +196,8 @@ class TaskParams:
     bond: int
     credit_unit: int
     units_per_round: int
+    batched: bool = False
+    grace_period: int = 0
 
     @property
     def budget(self) -> int:
@@ -216,7 +220,6 @@ class TaskRecord:
     spent_units: int
     finished: bool
     stop_settled: bool
-    latest_model: bytes
 
 
 @dataclass(frozen=True)
@@ -245,7 +248,11 @@ class Reveal:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A proposed round outcome, as posted."""
+    """A proposed round outcome, as posted.
+
+    ``updates`` are a batched round's, of all participants that are judged by one, by ascending id, and
+    ``updates_hash`` binds them; in a direct round there are none.
+    """
 
     model: ContentRef
     state: ContentRef
@@ -253,6 +260,8 @@ class Proposal:
     stop: bool
     verdict_words: tuple[int, ...]
     share_words: tuple[int, ...]
+    updates_hash: bytes = bytes(32)
+    updates: tuple[ContentRef, ...] = ()
 
     @cached_property
     def verdicts(self) -> dict[int, Verdict]:
@@ -267,7 +276,7 @@ class Proposal:
     def as_arguments(self) -> tuple[Any, ...]:
         """Return the arguments of the ledger's ``proposeRound`` and ``settleRound`` after the round."""
         refs = tuple((ref.digest, ref.length) for ref in (self.model, self.state, self.report))
-        return (*refs, self.stop), list(self.verdict_words), list(self.share_words)
+        return (*refs, self.updates_hash, self.stop), list(self.verdict_words), list(self.share_words)
 
 
 class Chain:
@@ -923,6 +932,8 @@ class Ledger:
             params.max_unfinal,
             0,
             params.randomness,
+            params.batched,
+            params.grace_period,
             params.min_stake,
             params.min_reputation,
             params.bond,
@@ -967,6 +978,8 @@ class Ledger:
             bond=p.bond,
             credit_unit=p.creditUnit,
             units_per_round=p.unitsPerRound,
+            batched=p.batched,
+            grace_period=p.gracePeriod,
         )
         return TaskRecord(
             id=task,
@@ -980,7 +993,6 @@ class Ledger:
             spent_units=t.spentUnits,
             finished=t.finished,
             stop_settled=t.stopSettled,
-            latest_model=bytes(t.latestModel),
         )
 
     def task_count(self) -> int:
@@ -1003,6 +1015,10 @@ class Ledger:
         """End a task and release what is left of its budget."""
         return self._send(account, "finishTask", task)
 
+    def announce(self, account: LocalAccount, url: str) -> Receipt:
+        """Say where an account can be reached off the chain."""
+        return self._send(account, "announce", url)
+
     # -- rounds ------------------------------------------------------------------------------------------------
 
     def round(self, task: int, index: int) -> RoundRecord:
@@ -1016,7 +1032,7 @@ class Ledger:
             selected=r.selected,
             committed=r.committed,
             revealed=r.revealed,
-            base_model=bytes(r.baseModel),
+            base_model=bytes(self._view("baseModel", task, index)),
             model=bytes(r.modelDigest),
         )
 
@@ -1045,14 +1061,29 @@ class Ledger:
         """Commit to an update."""
         return self._send(account, "commitUpdate", task, index, commitment, gas=250_000)
 
-    def reveal_update(self, account: LocalAccount, task: int, index: int, update: ContentRef, salt: bytes) -> Receipt:
-        """Reveal an update that was committed to."""
-        return self._send(account, "revealUpdate", task, index, (update.digest, update.length), salt, gas=250_000)
+    def reveal_update(
+        self,
+        account: LocalAccount,
+        task: int,
+        index: int,
+        update: ContentRef,
+        salt: bytes,
+        proof: Sequence[bytes] = (),
+    ) -> Receipt:
+        """Reveal an update that was committed to, on chain or, by proof, in a batched round's root."""
+        content = (update.digest, update.length)
+        return self._send(account, "revealUpdate", task, index, content, salt, list(proof), gas=250_000)
+
+    def close_commits(self, account: LocalAccount, task: int, index: int, root: bytes, count: int) -> Receipt:
+        """Close a batched round's commit phase with the root of ``count`` commitments."""
+        return self._send(account, "closeCommits", task, index, root, count, gas=250_000)
 
     def propose_round(self, account: LocalAccount, task: int, index: int, proposal: Proposal, bond: int) -> Receipt:
         """Propose a round's outcome; ``bond`` wei are added to the aggregator's free balance first."""
-        gas = DEFAULT_GAS + 30_000 * LANES * len(proposal.verdict_words)
-        return self._send(account, "proposeRound", task, index, *proposal.as_arguments(), value=bond, gas=gas)
+        updates = proposal.updates
+        gas = DEFAULT_GAS + 30_000 * LANES * len(proposal.verdict_words) + 2_000 * len(updates)
+        sent = ([update.digest for update in updates], pack_lengths(updates))
+        return self._send(account, "proposeRound", task, index, *proposal.as_arguments(), sent, value=bond, gas=gas)
 
     def settle_round(self, account: LocalAccount, task: int, index: int, proposal: Proposal) -> Receipt:
         """Apply a proposed round after its challenge window."""
@@ -1079,10 +1110,11 @@ class Ledger:
         ChainError
             If the round was not proposed.
         """
-        logs = list(self.events(["RoundProposed"], self.round(task, index).opened_block, task=task, round_index=index))
+        names = ["RoundProposed", "BatchProposed"]
+        logs = list(self.events(names, self.round(task, index).opened_block, task=task, round_index=index))
         if not logs:
             raise ChainError(f"Round {index} of task {task} has not been proposed.")
-        return decode_proposal(logs[-1].arguments)
+        return proposal_in(logs[-1])
 
     # -- evidence and money ------------------------------------------------------------------------------------
 
@@ -1137,7 +1169,11 @@ class Ledger:
             if round_index is not None:
                 topics.append("0x" + round_index.to_bytes(32, "big").hex())
         start = self.first_block if first is None else first
-        yield from map(decode_log, self.chain.logs(self.address, topics, start, last))
+        for raw in self.chain.logs(self.address, topics, start, last):
+            log = decode_log(raw)
+            if log.event == "BatchProposed":
+                log = replace(log, input=bytes(self.chain.transaction(log.transaction)["input"]))
+            yield log
 
     # -- plumbing ----------------------------------------------------------------------------------------------
 
@@ -1189,6 +1225,26 @@ def content_ref(value: Any) -> ContentRef:
     return ContentRef(bytes(value.digest), int(value.length))
 
 
+def proposal_in(log: Log) -> Proposal:
+    """Return the proposal that a ``RoundProposed`` or ``BatchProposed`` event tells of."""
+    return decode_batch_proposal(log) if log.event == "BatchProposed" else decode_proposal(log.arguments)
+
+
+def decode_batch_proposal(log: Log) -> Proposal:
+    """Return the proposal of a ``BatchProposed`` event, whose words and updates are in its transaction.
+
+    Raises
+    ------
+    ChainError
+        If the transaction's data is no such proposal.
+    """
+    _, _, _, verdict_words, share_words, (digests, length_words) = functions()["proposeRound"].decode_input(log.input)
+    lengths = unpack_lengths(length_words, len(digests))
+    updates = tuple(ContentRef(digest, length) for digest, length in zip(digests, lengths, strict=True))
+    words = {"verdictWords": verdict_words, "shareWords": share_words}
+    return replace(decode_proposal(log.arguments | words), updates=updates)
+
+
 def decode_proposal(arguments: dict[str, Any]) -> Proposal:
     """Return the proposal of a ``RoundProposed`` event."""
     proposal = arguments["proposal"]
@@ -1199,6 +1255,8 @@ def decode_proposal(arguments: dict[str, Any]) -> Proposal:
         stop=bool(proposal.stop),
         verdict_words=tuple(int(word) for word in arguments["verdictWords"]),
         share_words=tuple(int(word) for word in arguments["shareWords"]),
+        # Version 1 of the ledger knows no batched rounds.
+        updates_hash=getattr(proposal, "updates", bytes(32)),
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import posixpath
+import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -15,6 +17,8 @@ from fedledger.protocol.errors import ConfigError
 
 SOLC_VERSION = "0.8.37"
 CONTRACTS = ("FedLedger",)
+VERSION = 2
+"""The ledger's version (``protocolVersion`` of the contract) that this release deploys; it reads earlier ones, too."""
 ARTIFACTS = Path(__file__).with_name("artifacts")
 SETTINGS: dict[str, Any] = {
     "optimizer": {"enabled": True, "runs": 200},
@@ -56,9 +60,10 @@ class Artifact:
 
 
 @cache
-def load_artifact(name: str) -> Artifact:
-    """Return the committed artifact of a contract."""
-    document = json.loads((ARTIFACTS / f"{name}.json").read_text())
+def load_artifact(name: str, version: int = VERSION) -> Artifact:
+    """Return the committed artifact of a contract; those of earlier ledger versions are kept for ever."""
+    folder = ARTIFACTS if version == VERSION else ARTIFACTS / f"v{version}"
+    document = json.loads((folder / f"{name}.json").read_text())
     places = tuple((place["start"], place["length"]) for place in document["immutables"])
     return Artifact(
         name, document["abi"], document["bytecode"], document["deployedBytecode"], places, document["compiler"]
@@ -75,19 +80,34 @@ def compile_contracts() -> dict[str, dict[str, Any]]:
     """
     import solcx
 
-    sources = {
-        f"contracts/src/{file.name}": {"content": file.read_text()}
-        for file in sorted((_ROOT / "contracts" / "src").glob("*.sol"))
-    }
-    library = _ROOT / "node_modules" / "@openzeppelin" / "contracts"
-    for file in (library / "utils" / "ReentrancyGuard.sol",):
-        if not file.exists():
-            raise ConfigError(f"{file} is missing.", "Run `npm ci` first.")
-        sources[f"@openzeppelin/contracts/{file.relative_to(library)}"] = {"content": file.read_text()}
+    sources = {name: {"content": file.read_text()} for name, file in source_files().items()}
     document = {"language": "Solidity", "sources": sources, "settings": SETTINGS}
     output = solcx.compile_standard(document, solc_binary=_compiler())
     digests = {name: hashlib.sha256(source["content"].encode()).hexdigest() for name, source in sources.items()}
     return {name: _artifact(name, output, digests) for name in CONTRACTS}
+
+
+def source_files() -> dict[str, Path]:
+    """Return the contracts and all that they import, by the name under which the compiler knows it.
+
+    Raises
+    ------
+    ConfigError
+        If OpenZeppelin's sources are missing.
+    """
+    files = {f"contracts/src/{file.name}": file for file in sorted((_ROOT / "contracts" / "src").glob("*.sol"))}
+    waiting = list(files)
+    while waiting:
+        name = waiting.pop()
+        for path in re.findall(r'^import .*"(.+)";', files[name].read_text(), re.MULTILINE):
+            found = path if path.startswith("@") else posixpath.normpath(posixpath.join(posixpath.dirname(name), path))
+            if found in files:
+                continue
+            files[found] = _ROOT / "node_modules" / found if found.startswith("@") else _ROOT / found
+            if not files[found].exists():
+                raise ConfigError(f"{files[found]} is missing.", "Run `npm ci` first.")
+            waiting.append(found)
+    return files
 
 
 def main(arguments: list[str]) -> int:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedledger.contracts.abi import Log
-from fedledger.contracts.client import Head, Ledger, Proposal, Reveal, content_ref, decode_proposal
+from fedledger.contracts.client import Head, Ledger, Proposal, Reveal, content_ref, proposal_in
+from fedledger.contracts.compile import VERSION
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import ChainError
 from fedledger.protocol.reputation import LANE_BITS, LANES, Evidence
@@ -44,7 +45,12 @@ class Seat:
 
 @dataclass
 class RoundHistory:
-    """A round, as its logs tell it: ``evidence`` when it was opened, ``left`` what its settlement made of that."""
+    """A round, as its logs tell it: ``evidence`` when it was opened, ``left`` what its settlement made of that.
+
+    A batched round has the ``root`` and ``count`` of its commitments and who the ``signers`` were when it was posted;
+    its commits and reveals are those on chain alone, and its ``excuses`` what was revealed after the proposal, by who
+    was called late in it.
+    """
 
     index: int
     base: ContentRef
@@ -55,11 +61,23 @@ class RoundHistory:
     commits: dict[int, str] = field(default_factory=dict)
     commitments: dict[int, bytes] = field(default_factory=dict)
     reveals: dict[int, Reveal] = field(default_factory=dict)
+    excuses: dict[int, Reveal] = field(default_factory=dict)
+    root: bytes | None = None
+    count: int = 0
+    signers: dict[int, str] = field(default_factory=dict)
     proposal: Proposal | None = None
     proposer: str | None = None
     settled_in: int | None = None
     left: dict[int, Evidence] = field(default_factory=dict)
     voided: bool = False
+
+    @property
+    def delivered(self) -> dict[int, ContentRef]:
+        """The updates that a batched round's proposal names, by participant id."""
+        if self.proposal is None:
+            return {}
+        ids = sorted(i for i, verdict in self.proposal.verdicts.items() if not verdict.absent)
+        return dict(zip(ids, self.proposal.updates, strict=True))
 
     @property
     def settled(self) -> bool:
@@ -97,6 +115,7 @@ class TaskHistory:
     model: ContentRef
     enrolled: list[int] = field(default_factory=list)
     rounds: dict[int, RoundHistory] = field(default_factory=dict)
+    version: int = VERSION
     credits: dict[int, int] = field(default_factory=dict)
     withdrawn: dict[int, int] = field(default_factory=dict)
     beacons: dict[int, bytes] = field(default_factory=dict)
@@ -106,6 +125,11 @@ class TaskHistory:
     def spec(self) -> ContentRef:
         """The task's spec."""
         return content_ref(self.params["spec"])
+
+    @property
+    def batched(self) -> bool:
+        """Whether commitments are signed, collected and posted as one root."""
+        return bool(self.params.get("batched", False))
 
     @property
     def finished(self) -> bool:
@@ -151,6 +175,7 @@ class History:
         self.owners: dict[int, str] = {}
         self.ids: dict[str, int] = {}
         self.signers: dict[int, str] = {}
+        self.endpoints: dict[str, str] = {}
         self.evidence_words: dict[str, dict[int, int]] = {}
         self.tasks: dict[int, TaskHistory] = {}
         self.settlements: list[tuple[TaskHistory, RoundHistory]] = []
@@ -230,9 +255,12 @@ class History:
     def _on_SignerRotated(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.signers[a["participant"]] = a["signer"]
 
+    def _on_EndpointAnnounced(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        self.endpoints[a["account"]] = a["url"]
+
     def _on_TaskPosted(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         params = vars(a["params"])
-        task = TaskHistory(a["task"], a["publisher"], params, content_ref(params["model"]))
+        task = TaskHistory(a["task"], a["publisher"], params, content_ref(params["model"]), version=log.version)
         held = self._held.get(task.id, task)
         vars(held).update(vars(task))
         self.tasks[task.id] = held
@@ -248,6 +276,8 @@ class History:
             for bit in range(256)
             if word >> bit & 1
         )
+        if not a["words"]:
+            selected = tuple(sorted(task.enrolled))
         evidence = {participant: self.evidence(task.publisher, participant) for participant in selected}
         owners = {participant: self.owners[participant] for participant in selected}
         task.rounds[a["round"]] = RoundHistory(a["round"], task.model, log, selected, evidence, owners)
@@ -260,15 +290,25 @@ class History:
     def _on_UpdateRevealed(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         update = ContentRef(bytes(a["digest"]), a["length"])
         reveal = Reveal(a["participant"], update, bytes(a["salt"]))
-        self.tasks[a["task"]].rounds[a["round"]].reveals[a["participant"]] = reveal
+        round_history = self.tasks[a["task"]].rounds[a["round"]]
+        late = round_history.proposal is not None
+        (round_history.excuses if late else round_history.reveals)[a["participant"]] = reveal
 
     def _on_RoundProposed(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         task = self.tasks[a["task"]]
         round_history = task.rounds[a["round"]]
-        round_history.proposal = decode_proposal(a)
+        round_history.proposal = proposal_in(log)
         round_history.proposer = a["aggregator"]
         task.model = round_history.proposal.model
 
+    _on_BatchProposed = _on_RoundProposed  # noqa: N815
+
+    def _on_CommitsRooted(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        round_history = self.tasks[a["task"]].rounds[a["round"]]
+        round_history.root, round_history.count = bytes(a["root"]), a["count"]
+        round_history.signers = {i: self.signers[i] for i in round_history.selected}
+
+    # Version 1 of the ledger told every word; since then they follow from the settled proposals.
     def _on_EvidenceUpdated(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.evidence_words.setdefault(a["publisher"], {})[a["slot"]] = a["word"]
 
@@ -278,13 +318,24 @@ class History:
     def _on_CreditWithdrawn(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         withdrawn = self.tasks[a["task"]].withdrawn
         withdrawn[a["participant"]] = withdrawn.get(a["participant"], 0) + a["amount"]
+        put_lane(self.tasks[a["task"]].credits, a["participant"], 0)
 
     def _on_RoundSettled(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         task = self.tasks[a["task"]]
         settled = task.rounds[a["round"]]
         settled.settled_in = log.block
+        if task.version > 1 and settled.proposal is not None:
+            self._apply(task, settled.proposal)
         settled.left = {participant: self.evidence(task.publisher, participant) for participant in settled.selected}
         self.settlements.append((task, settled))
+
+    def _apply(self, task: TaskHistory, proposal: Proposal) -> None:
+        words = self.evidence_words.setdefault(task.publisher, {})
+        for participant, verdict in proposal.verdicts.items():
+            put_lane(words, participant, Evidence.unpack(lane(words, participant)).after(verdict).pack())
+        for participant, share in proposal.shares.items():
+            if share:
+                put_lane(task.credits, participant, lane(task.credits, participant) + share)
 
     def _on_RoundVoided(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.tasks[a["task"]].rounds[a["round"]].voided = True
@@ -299,3 +350,9 @@ class History:
 def lane(words: dict[int, int], participant: int) -> int:
     """Return a participant's 32 bits in words of eight lanes; 0 where no word was written."""
     return words.get(participant // LANES, 0) >> LANE_BITS * (participant % LANES) & 0xFFFFFFFF
+
+
+def put_lane(words: dict[int, int], participant: int, value: int) -> None:
+    """Write a participant's 32 bits into words of eight lanes."""
+    slot, shift = participant // LANES, LANE_BITS * (participant % LANES)
+    words[slot] = words.get(slot, 0) & ~(0xFFFFFFFF << shift) | value << shift

@@ -11,9 +11,11 @@ import numpy as np
 from eth_utils.crypto import keccak
 from numpy.typing import NDArray
 
+from fedledger.aggregator.batches import BatchError, complete
 from fedledger.aggregator.detection import Measurement
 from fedledger.aggregator.driver import proposal_of, round_input, select
 from fedledger.aggregator.judge import BASE, MODEL, RoundOutcome, judge
+from fedledger.contracts.abi import CONTRACT, VERSIONS
 from fedledger.contracts.client import Ledger
 from fedledger.contracts.compile import load_artifact
 from fedledger.contracts.history import History, RoundHistory, TaskHistory, lane
@@ -21,10 +23,12 @@ from fedledger.ledger_tools.divergence import Divergence, DivergenceError
 from fedledger.ledger_tools.execute import execute, head
 from fedledger.ledger_tools.export import LEDGER_FILE, LedgerExport, chain_state
 from fedledger.protocol import canonical
+from fedledger.protocol.batch import Batch
+from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import ConfigError, StoreError
 from fedledger.protocol.reputation import Evidence
 from fedledger.protocol.settlement import pack_words
-from fedledger.protocol.spec import MAX_SPEC_BYTES, TaskSpec
+from fedledger.protocol.spec import MAX_SPEC_BYTES, Ref, TaskSpec
 from fedledger.protocol.store import ContentStore, LocalStore
 from fedledger.protocol.update import UpdateRefusedError
 from fedledger.protocol.verdicts import Verdict
@@ -41,6 +45,8 @@ class AuditResult:
     ----------
     source
         Where the ledger came from: executed again from an export, or read from a chain.
+    ledger
+        Chain id and address of the ledger.
     head
         Hash of the newest block of an export. It stands for the whole history: compare it with the chain's.
     rounds
@@ -59,6 +65,7 @@ class AuditResult:
 
     source: str
     task: int
+    ledger: tuple[int, str]
     head: str | None = None
     rounds: int = 0
     reproduced: bool = True
@@ -82,7 +89,7 @@ def audit_run(
     watch: Callable[[str, int, int], None] = lambda what, done, of: None,
 ) -> AuditResult:
     """Audit a run from its folder: execute the exported ledger again on the embedded EVM, then replay each round."""
-    result = AuditResult("exported ledger, executed again on the embedded EVM", task)
+    result = AuditResult("exported ledger, executed again on the embedded EVM", task, (0, ""))
     try:
         try:
             export = LedgerExport.read(folder / LEDGER_FILE)
@@ -90,7 +97,7 @@ def audit_run(
             if not (folder / LEDGER_FILE).exists():
                 raise
             raise DivergenceError(Divergence(0, LEDGER_FILE, "an unchanged export", error.message)) from error
-        result.head = head(export)
+        result.ledger, result.head = (export.chain_id, export.address), head(export)
         history = History().extend(execute(export, lambda done, of: watch("executing blocks", done, of)))
         _check_state(history, export.state)
         _replay(result, history, store or LocalStore(folder / "store"), trusted, watch)
@@ -107,13 +114,14 @@ def audit_chain(
     watch: Callable[[str, int, int], None] = lambda what, done, of: None,
 ) -> AuditResult:
     """Audit a task on a live chain, from its logs, and compare the chain's own state with what follows from them."""
-    result = AuditResult(f"logs of {ledger.address} at {ledger.chain.where}", task)
+    place = (ledger.chain.chain_id, ledger.address)
+    result = AuditResult(f"logs of {ledger.address} at {ledger.chain.where}", task, place)
     history = History(ledger).update()
     try:
         code = ledger.chain.code(ledger.address)
-        if not load_artifact("FedLedger").deploys(code):
+        if not any(load_artifact(CONTRACT, version).deploys(code) for version in VERSIONS):
             found = f"code with hash 0x{keccak(code).hex()}"
-            raise DivergenceError(Divergence(0, "contract", "this release's contract", found))
+            raise DivergenceError(Divergence(0, "contract", "a contract that this release knows", found))
         _check_state(history, chain_state(ledger, history))
         _replay(result, history, store, trusted, watch)
     except DivergenceError as error:
@@ -197,7 +205,10 @@ def _replay_round(
         raise DivergenceError(Divergence(index, "report", "a canonical report", str(error))) from error
     if absent:
         result.notes.append(f"Round {index}: {len(absent)} updates were unavailable, which nobody can check later.")
-    given = _content(index, "content", lambda: round_input(store, spec, task, current, absent))
+    batch = None
+    if task.batched:
+        batch, current = _completed(result, index, store, report, current)
+    given = _content(index, "content", lambda: round_input(store, spec, task, current, absent, batch))
     for seat in given.seats:
         refused = given.updates.get(seat.owner)
         if (
@@ -210,6 +221,24 @@ def _replay_round(
             )
     outcome = judge(given, lookup)
     _compare(index, outcome, report, current)
+
+
+def _completed(
+    result: AuditResult,
+    index: int,
+    store: ContentStore,
+    report: dict[str, Any],
+    current: RoundHistory,
+) -> tuple[ContentRef, RoundHistory]:
+    """Complete a batched round from the batch that its report names."""
+    try:
+        batch = Ref.model_validate(report.get("commitments")).ref
+        content = _content(index, "commitments", lambda: store.get(batch, canonical.MAX_DOCUMENT_BYTES))
+        return batch, complete(current, Batch.decode(content), current.delivered, (*result.ledger, result.task))
+    except ValueError as error:
+        raise DivergenceError(Divergence(index, "commitments", "a batch of commitments", str(error))) from error
+    except BatchError as error:
+        raise DivergenceError(Divergence(index, error.field, error.expected, error.found)) from error
 
 
 class _Posted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import rlp
@@ -18,7 +19,7 @@ from eth_utils.exceptions import ValidationError
 from hexbytes import HexBytes
 from trie.hexary import HexaryTrie
 
-from fedledger.contracts.abi import Log, checksum_address, decode_log
+from fedledger.contracts.abi import CONTRACT, VERSIONS, Log, checksum_address, decode_log
 from fedledger.contracts.compile import load_artifact
 from fedledger.ledger_tools.divergence import Divergence, DivergenceError
 from fedledger.ledger_tools.export import ExportedBlock, ExportedTransaction, Header, LedgerExport
@@ -50,7 +51,8 @@ def execute(export: LedgerExport, watch: Callable[[int, int], None] = lambda don
         for transaction in block.transactions:
             for address, topics, data in machine.run(header, transaction):
                 if address == export.address:
-                    logs.append(_decoded(header.number, transaction, index, address, topics, data))
+                    log = _decoded(header.number, transaction, index, address, topics, data)
+                    logs.append(replace(log, input=machine.input))
                 index += 1
         watch(done + 1, len(export.blocks))
     if not machine.deployed:
@@ -76,6 +78,7 @@ class _Machine:
         self._vm: Any = kind.from_genesis(AtomicDB(), header, genesis).get_vm()
         self._chain_id, self._address = export.chain_id, export.address
         self.deployed = False
+        self.input = b""
         # One state serves all transactions and lives in memory: nobody asks for the roots in between.
         self._state: Any = self._vm.state
 
@@ -88,6 +91,7 @@ class _Machine:
         self._state.execution_context = self._context(header)
         try:
             decoded = self._vm.get_transaction_builder().decode(raw)
+            self.input = bytes(decoded.data)
             computation = self._state.apply_transaction(decoded)
         except (ValidationError, BadSignature, ValueError) as error:
             raise DivergenceError(Divergence(0, f"{where} validity", "valid", str(error))) from error
@@ -111,9 +115,10 @@ class _Machine:
         return logs
 
     def _check_contract(self, init_code: bytes, where: str) -> None:
-        known = bytes.fromhex(load_artifact("FedLedger").bytecode[2:])
-        if init_code[: len(known)] != known:
-            digests = ("0x" + keccak(code).hex() for code in (known, init_code[: len(known)]))
+        known = [bytes.fromhex(load_artifact(CONTRACT, version).bytecode[2:]) for version in VERSIONS]
+        if not any(init_code.startswith(code) for code in known):
+            newest = known[-1]
+            digests = ("0x" + keccak(code).hex() for code in (newest, init_code[: len(newest)]))
             _differ(f"{where} contract", *digests)
         self.deployed = True
 

@@ -8,6 +8,7 @@ reorganisation took back is sent again, in the same bytes unless the round has a
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -24,14 +25,18 @@ from fedledger.learning.data import Dataset
 from fedledger.learning.vectors import FlatModel, single_thread
 from fedledger.node.solver import Solver
 from fedledger.protocol import update as wire
+from fedledger.protocol.batch import SignedCommitment, leaf
 from fedledger.protocol.cid import ContentRef
-from fedledger.protocol.errors import ChainError
-from fedledger.protocol.messages import commitment, salt
+from fedledger.protocol.errors import ChainError, RoundError
+from fedledger.protocol.merkle import verify
+from fedledger.protocol.messages import commitment, commitment_message, salt, sign
 from fedledger.protocol.model import ModelFile
+from fedledger.protocol.post import Post, PostRefusedError
 from fedledger.protocol.spec import TaskSpec
 from fedledger.protocol.store import ContentStore, write_atomically
 from fedledger.protocol.streams import generator
 from fedledger.protocol.update import UpdateHeader
+from fedledger.protocol.verdicts import Verdict
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +44,7 @@ RACES = frozenset(
     {
         *("AlreadyRegistered", "AlreadyEnrolled", "AlreadyCommitted", "NotCommitted"),
         *("CommitsAreClosed", "CommitsAreOpen", "RevealsAreClosed", "RoundNotOpen"),
+        *("AlreadyRevealed", "NotAdmitting", "StillAdmitting"),
     }
 )
 """Refusals that mean that the ledger has moved between the question and the transaction."""
@@ -128,6 +134,8 @@ class Participant:
         The task's spec.
     trainer
         Makes the updates.
+    post
+        The aggregator's mailbox, which a batched task needs.
     """
 
     def __init__(
@@ -140,6 +148,7 @@ class Participant:
         journal: Path,
         spec: TaskSpec,
         trainer: Trainer,
+        post: Post | None = None,
     ) -> None:
         self.ledger = ledger
         self.history = history
@@ -148,6 +157,8 @@ class Participant:
         self.store = store
         self.spec = spec
         self.trainer = trainer
+        self.post = post
+        self._left: set[tuple[int, Deed]] = set()
         self._journal = journal
         journal.mkdir(parents=True, exist_ok=True)
 
@@ -180,11 +191,74 @@ class Participant:
         current = task.rounds.get(max(task.rounds, default=0))
         if current is None or participant not in current.selected or participant in current.reveals:
             return Deed.WAITED
+        if task.batched:
+            return self._act_batched(task, current, participant, phase)
         if phase is Phase.COMMITTING and participant not in current.commits:
             return self._commit(task, current)
         if phase is Phase.REVEALING and participant in current.commits:
             return self._reveal(task, current)
         return Deed.WAITED
+
+    def _act_batched(self, task: TaskHistory, current: RoundHistory, participant: int, phase: Phase) -> Deed:
+        """Do what comes next off the chain, and on it only where the aggregator does not do its part."""
+        signed = (current.index, Deed.COMMITTED) in self._left
+        if phase is Phase.COMMITTING and not signed:
+            return self._sign(task, current, participant)
+        if (
+            phase is Phase.ADMITTING
+            and participant not in current.commits
+            and self._proof(current, participant) is None
+        ):
+            log.warning("round %d: left out of the root, so committing on chain", current.index)
+            return self._commit(task, current)
+        if phase is Phase.REVEALING and (current.index, Deed.REVEALED) not in self._left:
+            return self._open(task, current, participant)
+        late = current.verdicts.get(participant) is Verdict.LATE and participant not in current.excuses
+        if phase is Phase.CHALLENGING and late:
+            log.warning("round %d: called late, so revealing on chain", current.index)
+            return self._reveal_on_chain(task, current, participant)
+        return Deed.WAITED
+
+    def _reveal_on_chain(self, task: TaskHistory, current: RoundHistory, participant: int) -> Deed:
+        proof = self._proof(current, participant)
+        if proof is None and participant not in current.commits:
+            return Deed.WAITED
+        return self._reveal(task, current, proof or ())
+
+    def _sign(self, task: TaskHistory, current: RoundHistory, participant: int) -> Deed:
+        digest = self._commitment(task, current)
+        message = commitment_message(*self._place, current.index, participant, digest)
+        signed = SignedCommitment(participant, digest, sign(message, bytes(self.account.key)))
+        try:
+            self._mailbox().commit(current.index, signed)
+        except PostRefusedError as error:
+            # Tried again while there is time; after that the ledger itself takes the commitment.
+            log.warning("round %d: %s", current.index, error)
+            return Deed.WAITED
+        self._left.add((current.index, Deed.COMMITTED))
+        return Deed.COMMITTED
+
+    def _open(self, task: TaskHistory, current: RoundHistory, participant: int) -> Deed:
+        update = self.store.put(self._update(task, current))
+        self._left.add((current.index, Deed.REVEALED))
+        try:
+            self._mailbox().reveal(current.index, participant, update, self._salt(current))
+            return Deed.REVEALED
+        except PostRefusedError as error:
+            log.warning("round %d: %s", current.index, error)
+        return self._reveal_on_chain(task, current, participant)
+
+    def _proof(self, current: RoundHistory, participant: int) -> list[bytes] | None:
+        """Return a way to the round's root that holds, or None."""
+        task = self.history.task(self.task)
+        proof = self._mailbox().proof(current.index, participant)
+        content = leaf(participant, self._commitment(task, current))
+        return proof if proof is not None and verify(current.root or b"", content, proof) else None
+
+    def _mailbox(self) -> Post:
+        if self.post is None:
+            raise RoundError("A batched task needs its aggregator's address.", "Give --aggregator-url URL.")
+        return self.post
 
     def _register(self, task: TaskHistory) -> Deed:
         stake = max(int(task.params["minStake"]), self.ledger.min_registration_stake())
@@ -213,17 +287,22 @@ class Participant:
         return history.ids.get(self.account.address) in history.task(self.task).enrolled
 
     def _commit(self, task: TaskHistory, current: RoundHistory) -> Deed:
-        update = ContentRef.of(self._update(task, current))
-        ledger = self.ledger
-        place = (ledger.chain.chain_id, ledger.address, self.task, current.index)
-        digest = commitment(*place, self.account.address, current.base.digest, update, self._salt(current))
-        ledger.commit_update(self.account, self.task, current.index, digest)
+        self.ledger.commit_update(self.account, self.task, current.index, self._commitment(task, current))
         return Deed.COMMITTED
 
-    def _reveal(self, task: TaskHistory, current: RoundHistory) -> Deed:
+    def _reveal(self, task: TaskHistory, current: RoundHistory, proof: Sequence[bytes] = ()) -> Deed:
         update = self.store.put(self._update(task, current))
-        self.ledger.reveal_update(self.account, self.task, current.index, update, self._salt(current))
+        self.ledger.reveal_update(self.account, self.task, current.index, update, self._salt(current), proof)
         return Deed.REVEALED
+
+    @property
+    def _place(self) -> tuple[int, str, int]:
+        return self.ledger.chain.chain_id, self.ledger.address, self.task
+
+    def _commitment(self, task: TaskHistory, current: RoundHistory) -> bytes:
+        update = ContentRef.of(self._update(task, current))
+        owner, salt_ = self.account.address, self._salt(current)
+        return commitment(*self._place, current.index, owner, current.base.digest, update, salt_)
 
     def _salt(self, current: RoundHistory) -> bytes:
         ledger = self.ledger

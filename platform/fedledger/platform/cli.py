@@ -242,6 +242,7 @@ def node_start(
     """Take part in a task until it ends. Started again after a crash, a node goes on where it was."""
     from fedledger.contracts.history import History
     from fedledger.node.participant import Deed, Participant
+    from fedledger.node.post import HttpPost
     from fedledger.platform.accounts import participant_role
     from fedledger.protocol.store import outlast
 
@@ -253,7 +254,9 @@ def node_start(
     if ledger.chain.development:
         ledger.chain.fund(account.address, setting.config.ledger.stake_gwei * 10**9 + 2 * 10**18)
     trainer = setting.trainer(participant)
-    node = Participant(ledger, History(ledger), account, task, content, journal / account.address, spec, trainer)
+    history = History(ledger)
+    post = HttpPost(history, task)
+    node = Participant(ledger, history, account, task, content, journal / account.address, spec, trainer, post)
     log = logging.getLogger("fedledger.node")
     while (deed := outlast(node.step)) is not Deed.DONE:
         if deed is Deed.WAITED:
@@ -307,10 +310,18 @@ def aggregator_start(
     password_file: PasswordOption = None,
     poll: Annotated[float, typer.Option(help="seconds between two looks at the ledger")] = 0.2,
     patience: Annotated[float, typer.Option(help="seconds to wait for a revealed update that cannot be had")] = 60.0,
+    listen: Annotated[
+        str, typer.Option(help="HOST:PORT of a batched task's mailbox, for nodes; port 0 picks a free one")
+    ] = "127.0.0.1:0",
+    public_url: Annotated[
+        str | None, typer.Option(help="URL of the mailbox as nodes see it; else from --listen")
+    ] = None,
+    mailbox_dir: Annotated[Path, typer.Option("--mailbox", help="folder of what nodes left")] = Path("mailbox"),
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Aggregate a task until it ends. Started again after a crash, an aggregator goes on where it was."""
     from fedledger.aggregator.driver import Act, Aggregator
+    from fedledger.aggregator.mailbox import Mailbox
     from fedledger.contracts.history import History
     from fedledger.platform.accounts import AGGREGATOR
     from fedledger.protocol.store import outlast
@@ -323,13 +334,22 @@ def aggregator_start(
     if ledger.chain.development:
         ledger.chain.fund(account.address, setting.config.ledger.bond_gwei * 10**9 + 10 * 10**18)
     history = History(ledger)
-    aggregator = Aggregator(ledger, history, account, task, content, spec, setting.measurer(), patience)
     log = logging.getLogger("fedledger.aggregator")
-    while (step := outlast(aggregator.step)).act is not Act.DONE:
-        if step.act is Act.WAITED:
-            time.sleep(poll)
-        else:
-            log.info("round %d %s", step.round, step.act.value)
+    with ExitStack() as stack:
+        mailbox = None
+        if history.update().task(task).batched:
+            mailbox = Mailbox(ledger, history, task, mailbox_dir)
+            url = stack.enter_context(_listening(mailbox, listen))
+            if history.endpoints.get(account.address) != (public_url or url):
+                ledger.announce(account, public_url or url)
+            log.info("the mailbox is at %s", public_url or url)
+        measurer = setting.measurer()
+        aggregator = Aggregator(ledger, history, account, task, content, spec, measurer, mailbox, patience)
+        while (step := outlast(aggregator.step)).act is not Act.DONE:
+            if step.act is Act.WAITED:
+                time.sleep(poll)
+            else:
+                log.info("round %d %s", step.round, step.act.value)
     record = history.update().task(task)
     if format_ is Format.JSON:
         print(json.dumps({"task": task, "rounds": len(record.settled), "final_model": record.model.cid}))
@@ -662,6 +682,19 @@ def _chain(where: str, folder: Path) -> Iterator[Any]:
     if where == EMBEDDED:
         chain.keep_journal(folder / "chain.jsonl")
     yield chain
+
+
+@contextmanager
+def _listening(mailbox: Any, where: str) -> Iterator[str]:
+    from fedledger.aggregator.service import serving
+    from fedledger.contracts.chains import free_port
+
+    host, _, port = where.rpartition(":")
+    if not host or not port.isdigit():
+        raise ConfigError(f"{where!r} is no address to listen on.", "Give HOST:PORT, for example 0.0.0.0:8700.")
+    number = int(port) or free_port()
+    with serving(mailbox, host, number):
+        yield f"http://{host}:{number}"
 
 
 def _open_ledger(rpc: str, deployment: Path) -> Any:

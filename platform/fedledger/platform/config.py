@@ -50,6 +50,12 @@ class LedgerConfig(Document):
     commit_period: int = Field(default=600, ge=1)
     reveal_period: int = Field(default=600, ge=1)
     propose_period: int = Field(default=600, ge=1)
+    batched: bool = Field(
+        default=False, description="commitments are signed, collected by the aggregator and posted as one root"
+    )
+    grace_period: int = Field(
+        default=600, ge=0, description="seconds in which who was left out of the root may commit on chain"
+    )
     challenge_window: int = Field(default=0, ge=0, description="0 is for experiments; the record shows it")
     stake_gwei: int = Field(default=1_000_000, ge=1)
     bond_gwei: int = Field(default=10_000_000, ge=0)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fedledger.aggregator.driver import Act, Aggregator
+from fedledger.aggregator.mailbox import Mailbox
 from fedledger.contracts.client import Chain, Ledger, Phase
 from fedledger.contracts.history import History, TaskHistory
 from fedledger.ledger_tools.deploy import Deployment, deploy
@@ -106,18 +107,22 @@ def run(
         ledger.post_task(publisher, params)
     task_id = 1
     chain.fund(aggregator_account.address, params.bond + 10 * ETHER)
+    mailbox = Mailbox(ledger, history, task_id, folder / "mailbox") if params.batched else None
     participants = []
     for number in range(setting.config.participants):
         account = experiment_account(seed, participant_role(number), chain)
         chain.fund(account.address, params.min_stake + 2 * ETHER)
         journal = folder / "journal" / account.address
         trainer = setting.trainer(number)
-        participants.append(Participant(ledger, history, account, task_id, store, journal, setting.spec, trainer))
-    aggregator = Aggregator(ledger, history, aggregator_account, task_id, store, setting.spec, setting.measurer())
+        participants.append(
+            Participant(ledger, history, account, task_id, store, journal, setting.spec, trainer, mailbox)
+        )
+    measurer = setting.measurer()
+    aggregator = Aggregator(ledger, history, aggregator_account, task_id, store, setting.spec, measurer, mailbox)
     metrics = _Metrics(setting, history, task_id, chain, watch)
     for settled in history.update().task(task_id).settled:
         metrics.add(settled.index, ModelFile.decode(store.get(_model_of(history, task_id, settled.index))))
-    voids = 0
+    voids, idle = 0, False
     while True:
         step = aggregator.step()
         if step.act is Act.SETTLED:
@@ -135,8 +140,11 @@ def run(
         elif step.act is Act.WAITED:
             known, phase = history.update().task(task_id), ledger.phase(task_id)
             deeds = [participant.act(known, phase) for participant in participants]
-            if not any(deed not in (Deed.WAITED, Deed.DONE) for deed in deeds):
-                _pass_time(chain, ledger, task_id)
+            if all(deed in (Deed.WAITED, Deed.DONE) for deed in deeds):
+                _pass_time(chain, ledger, task_id, waited=idle)
+                idle = True
+                continue
+        idle = False
     task = history.update().task(task_id)
     final = ModelFile.decode(store.get(task.model))
     return Run(
@@ -227,7 +235,13 @@ def _model_of(history: History, task: int, index: int) -> Any:
     return proposal.model
 
 
-def _pass_time(chain: Chain, ledger: Ledger, task: int) -> None:
-    """Let a development chain's time pass when everybody waits for a deadline."""
-    if ledger.phase(task) not in (Phase.FINISHED, Phase.SETTLEABLE, Phase.PROPOSING, Phase.OVERDUE):
+def _pass_time(chain: Chain, ledger: Ledger, task: int, waited: bool) -> None:
+    """Let a development chain's time pass when everybody waits for a deadline.
+
+    In some phases it is the aggregator's turn, which it takes at its next step; if it waits then, too (``waited``), it
+    waits for the end of the phase.
+    """
+    its_turn = (Phase.SETTLEABLE, Phase.CLOSING, Phase.PROPOSING, Phase.OVERDUE)
+    phase = ledger.phase(task)
+    if phase is not Phase.FINISHED and (waited or phase not in its_turn):
         chain.advance(60)

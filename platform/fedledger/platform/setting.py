@@ -108,6 +108,8 @@ class Setting:
             challenge_window=ledger.challenge_window,
             max_unfinal=1,
             randomness=int(self.spec.randomness == "beacon"),
+            batched=ledger.batched,
+            grace_period=ledger.grace_period,
             min_stake=ledger.stake_gwei * GWEI,
             min_reputation=ledger.min_reputation,
             bond=ledger.bond_gwei * GWEI,

@@ -27,6 +27,14 @@ UPDATE_TYPES = {
         {"name": "header", "type": "bytes32"},
     ]
 }
+COMMITMENT_TYPES = {
+    "Commitment": [
+        {"name": "task", "type": "uint256"},
+        {"name": "round", "type": "uint32"},
+        {"name": "participant", "type": "uint32"},
+        {"name": "commitment", "type": "bytes32"},
+    ]
+}
 
 
 def update_message(
@@ -58,6 +66,25 @@ def update_message(
         "header": header,
     }
     return encode_typed_data(UPDATE_DOMAIN, UPDATE_TYPES, message)
+
+
+def commitment_message(
+    chain_id: int, contract: str, task: int, round_index: int, participant: int, digest: bytes
+) -> SignableMessage:
+    """Return the EIP-712 message by which a participant's signer commits in a batched round.
+
+    Raises
+    ------
+    ValueError
+        If the commitment is not 32 bytes or the contract's address is not checksummed.
+    """
+    if len(digest) != 32:
+        raise ValueError(f"the commitment has {len(digest)} bytes, not 32")
+    if not is_checksum_address(contract):
+        raise ValueError(f"{contract!r} is not a checksummed address")
+    domain = {"name": "fedledger", "version": "2", "chainId": chain_id, "verifyingContract": contract}
+    message = {"task": task, "round": round_index, "participant": participant, "commitment": digest}
+    return encode_typed_data(domain, COMMITMENT_TYPES, message)
 
 
 def sign(message: SignableMessage, key: bytes) -> bytes:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from eth_utils.crypto import keccak
+
+from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.reputation import LANE_BITS, LANES
 from fedledger.protocol.verdicts import Verdict
 
@@ -53,6 +56,25 @@ def pack_words(verdicts: Mapping[int, Verdict], shares: Mapping[int, int]) -> tu
         verdict_words.append(verdict_word)
         share_words.append(share_word)
     return verdict_words, share_words
+
+
+def pack_lengths(updates: Sequence[ContentRef]) -> list[int]:
+    """Pack the lengths of a batched round's updates, eight 32-bit lanes a word."""
+    words = [0] * -(-len(updates) // LANES)
+    for i, update in enumerate(updates):
+        words[i // LANES] |= update.length << LANE_BITS * (i % LANES)
+    return words
+
+
+def unpack_lengths(words: Sequence[int], count: int) -> list[int]:
+    """Return the ``count`` lengths that words hold; the inverse of :func:`pack_lengths`."""
+    return [words[i // LANES] >> LANE_BITS * (i % LANES) & 0xFFFFFFFF for i in range(count)]
+
+
+def updates_hash(updates: Sequence[ContentRef]) -> bytes:
+    """Return the hash that binds a proposal to a batched round's updates, as the ledger computes it."""
+    words = b"".join(word.to_bytes(32, "big") for word in pack_lengths(updates))
+    return keccak(b"".join(update.digest for update in updates) + words)
 
 
 def unpack_words(verdict_words: Sequence[int], share_words: Sequence[int]) -> tuple[dict[int, Verdict], dict[int, int]]:

@@ -1,0 +1,184 @@
+"""Where participants of a batched task leave their signed commitments, and later what opens them."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fedledger.aggregator.batches import place_of
+from fedledger.contracts.client import Ledger
+from fedledger.contracts.history import History, RoundHistory
+from fedledger.protocol.batch import Batch, SignedCommitment
+from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.messages import commitment, commitment_message, recover
+from fedledger.protocol.post import PostRefusedError
+from fedledger.protocol.store import write_atomically
+
+MAX_LENGTH = 2**32 - 1
+
+
+@dataclass
+class _Round:
+    commitments: dict[int, SignedCommitment] = field(default_factory=dict)
+    openings: dict[int, tuple[ContentRef, bytes]] = field(default_factory=dict)
+    sealed: Batch | None = None
+
+
+class Mailbox:
+    """Keeps what was left for each round, on disk, so that a crash of the aggregator loses none of it.
+
+    Parameters
+    ----------
+    ledger, history
+        The ledger, and its state from logs (may be shared).
+    task
+        The task's id.
+    folder
+        Where messages are kept.
+    """
+
+    def __init__(self, ledger: Ledger, history: History, task: int, folder: Path) -> None:
+        self._history, self._task, self._folder = history, task, folder
+        self._place = place_of(ledger, task)
+        self._rounds: dict[int, _Round] = {}
+        self._lock = threading.RLock()
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def commit(self, index: int, signed: SignedCommitment) -> None:
+        """Take a signed commitment; the same one may come again.
+
+        Raises
+        ------
+        PostRefusedError
+            If the round's commit phase is over, the participant is not selected, its signer did not sign this, or it
+            signed something else before.
+        """
+        with self._lock:
+            current, kept = self._open(index, signed.participant)
+            known = kept.commitments.get(signed.participant)
+            if known is not None and known.commitment == signed.commitment:
+                return
+            message = commitment_message(*self._place, index, signed.participant, signed.commitment)
+            if recover(message, signed.signature) != self._history.signers[signed.participant]:
+                raise PostRefusedError(
+                    f"The commitment for round {index} is not signed by participant {signed.participant}'s signer.",
+                    "Sign with the key of the registered signer, for this chain, ledger and task.",
+                )
+            if known is not None:
+                self._write(index, "equivocation", signed)
+                raise PostRefusedError(f"Participant {signed.participant} signed two commitments for round {index}.")
+            if kept.sealed is not None or current.root is not None:
+                raise PostRefusedError(f"The commitments of round {index} are closed.", "Commit on chain.")
+            self._write(index, "commitment", signed)
+            kept.commitments[signed.participant] = signed
+
+    def reveal(self, index: int, participant: int, update: ContentRef, salt: bytes) -> None:
+        """Take what opens a participant's commitment; the same may come again.
+
+        Raises
+        ------
+        PostRefusedError
+            If it opens nothing that the participant committed to.
+        """
+        with self._lock:
+            current, kept = self._open(index, participant)
+            signed, signer = kept.commitments.get(participant), self._history.signers[participant]
+            known = {signed.commitment if signed else None, current.commitments.get(participant)}
+            opened = commitment(*self._place, index, signer, current.base.digest, update, salt)
+            if opened not in known:
+                raise PostRefusedError(f"This opens no commitment of participant {participant} in round {index}.")
+            if update.length > MAX_LENGTH:
+                raise PostRefusedError(f"The update has {update.length} bytes, more than a proposal can name.")
+            if participant not in kept.openings:
+                self._write(index, "opening", participant, update, salt)
+                kept.openings[participant] = (update, salt)
+
+    def proof(self, index: int, participant: int) -> list[bytes] | None:
+        """Return the way from a participant's commitment to the round's root, or None if it is not in it."""
+        with self._lock:
+            sealed = self._kept(index).sealed
+            return None if sealed is None else sealed.proof(participant)
+
+    def seal(self, index: int) -> Batch:
+        """Take no more commitments for a round and return those that came; always the same for a round."""
+        with self._lock:
+            kept = self._kept(index)
+            if kept.sealed is None:
+                batch = Batch(tuple(kept.commitments[i] for i in sorted(kept.commitments)))
+                # Before the root is posted, so that a program that starts again cannot mean another one.
+                write_atomically(self._path(index, "sealed"), batch.encode())
+                kept.sealed = batch
+            return kept.sealed
+
+    def committed(self, index: int) -> set[int]:
+        """Return the participants whose commitments came."""
+        with self._lock:
+            return set(self._kept(index).commitments)
+
+    def openings(self, index: int) -> dict[int, tuple[ContentRef, bytes]]:
+        """Return what was revealed, by participant id: update and salt."""
+        with self._lock:
+            return dict(self._kept(index).openings)
+
+    def _open(self, index: int, participant: int) -> tuple[RoundHistory, _Round]:
+        task = self._history.tasks.get(self._task)
+        if task is None or index > max(task.rounds, default=0):
+            task = self._history.update().task(self._task)
+        current = task.rounds.get(index)
+        if current is None or index != max(task.rounds) or current.proposal is not None or current.voided:
+            raise PostRefusedError(f"Round {index} of task {self._task} is not open.")
+        if participant not in current.selected:
+            raise PostRefusedError(f"Participant {participant} is not selected for round {index}.")
+        return current, self._kept(index)
+
+    def _kept(self, index: int) -> _Round:
+        if index not in self._rounds:
+            kept = self._rounds[index] = _Round()
+            for entry in self._read(index):
+                participant = int(entry["participant"])
+                if entry["kind"] == "commitment":
+                    kept.commitments[participant] = SignedCommitment(
+                        participant, bytes.fromhex(entry["commitment"]), bytes.fromhex(entry["signature"])
+                    )
+                elif entry["kind"] == "opening":
+                    update = ContentRef(bytes.fromhex(entry["digest"]), int(entry["length"]))
+                    kept.openings[participant] = (update, bytes.fromhex(entry["salt"]))
+            sealed = self._path(index, "sealed")
+            kept.sealed = Batch.decode(sealed.read_bytes()) if sealed.exists() else None
+        return self._rounds[index]
+
+    def _path(self, index: int, kind: str) -> Path:
+        chain, address, task = self._place
+        return self._folder / f"{chain}-{address}-{task}-{index}.{kind}"
+
+    def _read(self, index: int) -> Iterator[dict[str, str]]:
+        path = self._path(index, "jsonl")
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                # The last line may be cut off; its sender was never told that it was taken.
+                continue
+
+    def _write(self, index: int, kind: str, *content: object) -> None:
+        match content:
+            case (SignedCommitment() as signed,):
+                entry: dict[str, object] = {
+                    "participant": signed.participant,
+                    "commitment": signed.commitment.hex(),
+                    "signature": signed.signature.hex(),
+                }
+            case (int() as participant, ContentRef() as update, bytes() as salt):
+                entry = {
+                    "participant": participant,
+                    "digest": update.digest.hex(),
+                    "length": update.length,
+                    "salt": salt.hex(),
+                }
+            case _:
+                raise TypeError(f"{kind} cannot be written down")
+        with self._path(index, "jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"kind": kind, **entry}) + "\n")

@@ -1,0 +1,144 @@
+"""The mailbox of a batched task over HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Annotated, Any
+
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from fedledger.protocol.batch import SignedCommitment
+from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.errors import RoundError
+from fedledger.protocol.post import Post, PostRefusedError
+
+MAX_BODY_BYTES = 2048
+REQUESTS_A_SECOND = 200.0
+BURST = 2_000
+MAX_CLIENTS = 10_000
+START_TIMEOUT = 20.0
+
+_Index = Annotated[int, Field(ge=0, lt=2**32)]
+_Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class CommitmentMessage(BaseModel):
+    """A signed commitment, in lower-case hexadecimal."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    participant: _Index
+    commitment: _Hash
+    signature: Annotated[str, Field(pattern=r"^[0-9a-f]{130}$")]
+
+
+class RevealMessage(BaseModel):
+    """What opens a commitment."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    participant: _Index
+    digest: _Hash
+    length: Annotated[int, Field(ge=0, lt=2**53)]
+    salt: _Hash
+
+
+class RateLimit:
+    """A bucket of tokens for each client; one that asks too often is told when to come again.
+
+    Parameters
+    ----------
+    rate
+        Requests a second, sustained.
+    burst
+        Requests at once.
+    clock
+        Returns seconds.
+    """
+
+    def __init__(
+        self, rate: float = REQUESTS_A_SECOND, burst: int = BURST, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._rate, self._burst, self._clock = rate, burst, clock
+        self._buckets: dict[str, tuple[float, float]] = {}
+
+    def wait(self, client: str) -> float:
+        """Take a token and return 0, or return the seconds until there is one."""
+        now = self._clock()
+        tokens, seen = self._buckets.pop(client, (float(self._burst), now))
+        tokens = min(float(self._burst), tokens + (now - seen) * self._rate)
+        if len(self._buckets) >= MAX_CLIENTS:
+            # The one that was silent longest comes first.
+            self._buckets.pop(next(iter(self._buckets)))
+        left = tokens - 1 if tokens >= 1 else tokens
+        self._buckets[client] = (left, now)
+        return 0.0 if tokens >= 1 else (1 - tokens) / self._rate
+
+
+def mailbox_app(mailbox: Post, limit: RateLimit | None = None) -> FastAPI:
+    """Return the web application of a mailbox."""
+    app = FastAPI(title="fedledger mailbox", docs_url=None, redoc_url=None)
+    limits = limit or RateLimit()
+
+    @app.middleware("http")
+    async def bounded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        wait = limits.wait(request.client.host if request.client else "")
+        if wait:
+            headers = {"Retry-After": str(max(1, round(wait)))}
+            return JSONResponse({"error": "Too many requests."}, status_code=429, headers=headers)
+        length = request.headers.get("content-length", "0" if request.method == "GET" else "")
+        if not length.isdigit() or int(length) > MAX_BODY_BYTES:
+            error = f"A message has at most {MAX_BODY_BYTES} bytes, and says how many."
+            return JSONResponse({"error": error}, status_code=413)
+        return await call_next(request)
+
+    @app.exception_handler(RoundError)
+    async def refused(request: Request, error: RoundError) -> Response:
+        return JSONResponse({"error": error.message, "remedy": error.remedy}, status_code=409)
+
+    @app.post("/v1/rounds/{index}/commitments")
+    def commit(index: _Index, message: CommitmentMessage) -> dict[str, Any]:
+        raw = bytes.fromhex(message.commitment), bytes.fromhex(message.signature)
+        mailbox.commit(index, SignedCommitment(message.participant, *raw))
+        return {"taken": True}
+
+    @app.post("/v1/rounds/{index}/reveals")
+    def reveal(index: _Index, message: RevealMessage) -> dict[str, Any]:
+        update = ContentRef(bytes.fromhex(message.digest), message.length)
+        mailbox.reveal(index, message.participant, update, bytes.fromhex(message.salt))
+        return {"taken": True}
+
+    @app.get("/v1/rounds/{index}/proofs/{participant}")
+    def proof(index: _Index, participant: _Index) -> dict[str, Any]:
+        found = mailbox.proof(index, participant)
+        return {"proof": None if found is None else [sibling.hex() for sibling in found]}
+
+    return app
+
+
+@contextlib.contextmanager
+def serving(mailbox: Post, host: str, port: int) -> Iterator[None]:
+    """Serve a mailbox for the length of a ``with`` block.
+
+    Raises
+    ------
+    PostRefusedError
+        If the address cannot be listened on.
+    """
+    server = uvicorn.Server(uvicorn.Config(mailbox_app(mailbox), host=host, port=port, log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + START_TIMEOUT
+    while not server.started:
+        if not thread.is_alive() or time.monotonic() > deadline:
+            raise PostRefusedError(f"The mailbox cannot listen on {host}:{port}.", "Is the port taken? Give another.")
+        time.sleep(0.01)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join()

@@ -1,0 +1,116 @@
+"""A batched round's commitments: each one signed, all of them posted as one Merkle root."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from eth_abi.abi import encode as abi_encode
+
+from fedledger.protocol import canonical
+from fedledger.protocol.merkle import MerkleTree
+
+BATCH_VERSION = 1
+EMPTY_ROOT = bytes(32)
+
+
+@dataclass(frozen=True)
+class SignedCommitment:
+    """A commitment (32 bytes) with the EIP-712 signature (65 bytes) of the participant's signer."""
+
+    participant: int
+    commitment: bytes
+    signature: bytes
+
+    @property
+    def leaf(self) -> bytes:
+        """ABI encoding of the leaf in the round's tree: the participant's id and the commitment."""
+        return leaf(self.participant, self.commitment)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The commitments of a round by ascending participant id, and the salts (32 bytes) that open them.
+
+    Salts are there of all who revealed to the aggregator, also of those who committed on chain.
+    """
+
+    commitments: tuple[SignedCommitment, ...]
+    salts: Mapping[int, bytes] = field(default_factory=dict)
+
+    @cached_property
+    def by_participant(self) -> dict[int, SignedCommitment]:
+        """The commitments by participant id."""
+        return {signed.participant: signed for signed in self.commitments}
+
+    @property
+    def root(self) -> bytes:
+        """The root that the ledger holds; zero for no commitment."""
+        return self._tree.root if self.commitments else EMPTY_ROOT
+
+    def proof(self, participant: int) -> list[bytes] | None:
+        """Return the way from a participant's commitment to the root, or None if it is not there."""
+        if participant not in self.by_participant:
+            return None
+        return self._tree.proof(self.commitments.index(self.by_participant[participant]))
+
+    def encode(self) -> bytes:
+        """Return the canonical bytes."""
+        rows = [
+            {
+                "participant": signed.participant,
+                "commitment": signed.commitment.hex(),
+                "signature": signed.signature.hex(),
+            }
+            for signed in self.commitments
+        ]
+        salts = {str(participant): salt.hex() for participant, salt in self.salts.items()}
+        return canonical.encode({"version": BATCH_VERSION, "commitments": rows, "salts": salts})
+
+    @classmethod
+    def decode(cls, data: bytes) -> Batch:
+        """Read a batch from its canonical bytes.
+
+        Raises
+        ------
+        ValueError
+            If the bytes are no batch, or its participants do not ascend.
+        """
+        document = canonical.decode(data)
+        try:
+            if set(document) != {"version", "commitments", "salts"} or document["version"] != BATCH_VERSION:
+                raise ValueError("this release does not know its fields or its version")
+            rows = [
+                SignedCommitment(_id(row["participant"]), _bytes(row["commitment"], 32), _bytes(row["signature"], 65))
+                for row in document["commitments"]
+            ]
+            salts = {_id(int(participant)): _bytes(salt, 32) for participant, salt in document["salts"].items()}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no batch of commitments: {error}") from error
+        ids = [row.participant for row in rows]
+        if ids != sorted(set(ids)):
+            raise ValueError("the participants of a batch must ascend")
+        return cls(tuple(rows), salts)
+
+    @cached_property
+    def _tree(self) -> MerkleTree:
+        return MerkleTree([signed.leaf for signed in self.commitments])
+
+
+def leaf(participant: int, commitment: bytes) -> bytes:
+    """Return the ABI encoding of a leaf in a round's tree."""
+    return abi_encode(["uint32", "bytes32"], [participant, commitment])
+
+
+def _id(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**32:
+        raise ValueError(f"{value!r} is no participant's id")
+    return value
+
+
+def _bytes(value: Any, length: int) -> bytes:
+    if not isinstance(value, str) or len(value) != 2 * length:
+        raise ValueError(f"{value!r} is not {length} bytes in hexadecimal")
+    return bytes.fromhex(value)

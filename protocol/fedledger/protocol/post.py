@@ -1,0 +1,29 @@
+"""What a participant of a batched task and its aggregator tell each other off the chain."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from fedledger.protocol.batch import SignedCommitment
+from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.errors import RoundError
+
+
+class Post(Protocol):
+    """What a participant needs of an aggregator off the chain."""
+
+    def commit(self, index: int, signed: SignedCommitment) -> None:
+        """Leave a signed commitment for a round."""
+        ...
+
+    def proof(self, index: int, participant: int) -> list[bytes] | None:
+        """Return the way from a participant's commitment to the round's root, or None if it is not in it."""
+        ...
+
+    def reveal(self, index: int, participant: int, update: ContentRef, salt: bytes) -> None:
+        """Leave what opens a commitment."""
+        ...
+
+
+class PostRefusedError(RoundError):
+    """A message that the aggregator does not take, and why."""
