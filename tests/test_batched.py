@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -15,14 +16,16 @@ from hypothesis import strategies as st
 from fedledger.aggregator import batches, driver
 from fedledger.aggregator.mailbox import Mailbox
 from fedledger.aggregator.service import MAX_BODY_BYTES, RateLimit, serving
+from fedledger.contracts.abi import Log, functions
 from fedledger.contracts.chains import free_port
-from fedledger.contracts.client import Chain, Phase
+from fedledger.contracts.client import Chain, Phase, decode_batch_proposal
 from fedledger.ledger_tools.audit import audit_run
 from fedledger.node.participant import Participant
 from fedledger.node.post import HttpPost
 from fedledger.platform import engine
 from fedledger.protocol.batch import Batch, SignedCommitment, leaf
 from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.errors import ChainError
 from fedledger.protocol.merkle import verify
 from fedledger.protocol.messages import commitment_message, recover, sign
 from fedledger.protocol.post import PostRefusedError
@@ -344,6 +347,27 @@ def test_a_commitments_signature_is_bound_to_all_it_names() -> None:
         commitment_message(*place, 1, 0, b"short")
     with pytest.raises(ValueError, match="checksummed"):
         commitment_message(place[0], "0xab", 1, 1, 0, b"c" * 32)
+
+
+def test_a_proposal_among_several_calls_is_read() -> None:
+    propose, several = functions()["proposeRound"], functions()["multicall"]
+    ref = (b"m" * 32, 5)
+
+    def proposing(index: int) -> bytes:
+        return propose.encode((1, index, (ref, ref, ref, bytes(32), False), [1 << 64], [index], ([b"u" * 32], [7])))
+
+    inner = several.encode([[proposing(2), functions()["deposit"].encode(())]])
+    data = several.encode([[proposing(1), inner, proposing(3)]])
+    proposal = SimpleNamespace(
+        **{name: SimpleNamespace(digest=b"m" * 32, length=5) for name in ("model", "state", "report")}
+    )
+    proposal.stop, proposal.updates = False, bytes(32)
+    for index in (1, 2, 3):
+        log = Log("BatchProposed", {"task": 1, "round": index, "proposal": proposal}, 1, bytes(32), 0, input=data)
+        read = decode_batch_proposal(log)
+        assert (read.share_words, read.updates) == ((index,), (ContentRef(b"u" * 32, 7),))
+    with pytest.raises(ChainError, match="does not call"):
+        decode_batch_proposal(replace(log, input=b"else"))
 
 
 def test_a_store_keeps_the_batch(batched: Small) -> None:

@@ -1238,11 +1238,25 @@ def decode_batch_proposal(log: Log) -> Proposal:
     ChainError
         If the transaction's data is no such proposal.
     """
-    _, _, _, verdict_words, share_words, (digests, length_words) = functions()["proposeRound"].decode_input(log.input)
+    data = _proposing(log.input, log.arguments["task"], log.arguments["round"])
+    _, _, _, verdict_words, share_words, (digests, length_words) = functions()["proposeRound"].decode_input(data)
     lengths = unpack_lengths(length_words, len(digests))
     updates = tuple(ContentRef(digest, length) for digest, length in zip(digests, lengths, strict=True))
     words = {"verdictWords": verdict_words, "shareWords": share_words}
     return replace(decode_proposal(log.arguments | words), updates=updates)
+
+
+def _proposing(data: bytes, task: int, index: int) -> bytes:
+    """Return the call that proposes a round, which may be one of several in one transaction."""
+    propose, several = functions()["proposeRound"], functions()["multicall"]
+    waiting = [data]
+    while waiting:
+        call = waiting.pop()
+        if call[:4] == several.selector:
+            waiting += several.decode_input(call)[0]
+        elif call[:4] == propose.selector and propose.decode_input(call)[:2] == (task, index):
+            return call
+    return data
 
 
 def decode_proposal(arguments: dict[str, Any]) -> Proposal:
