@@ -257,7 +257,9 @@ class Participant:
 
     def _mailbox(self) -> Post:
         if self.post is None:
-            raise RoundError("A batched task needs its aggregator's address.", "Give --aggregator-url URL.")
+            raise RoundError(
+                "A batched task needs a way to its aggregator.", "Give the participant a post, such as HttpPost."
+            )
         return self.post
 
     def _register(self, task: TaskHistory) -> Deed:

@@ -338,7 +338,8 @@ def aggregator_start(
     with ExitStack() as stack:
         mailbox = None
         if history.update().task(task).batched:
-            mailbox = Mailbox(ledger, history, task, mailbox_dir)
+            # Nodes are answered in other threads, so the mailbox has a history of its own.
+            mailbox = Mailbox(ledger, History(ledger), task, mailbox_dir)
             url = stack.enter_context(_listening(mailbox, listen))
             if history.endpoints.get(account.address) != (public_url or url):
                 ledger.announce(account, public_url or url)
