@@ -46,7 +46,7 @@ class Act(Enum):
 
     WAITED = "waited"
     OPENED = "opened"
-    CLOSED = "closed"
+    CLOSED = "commitments closed"
     PROPOSED = "proposed"
     SETTLED = "settled"
     VOIDED = "voided"

@@ -732,7 +732,8 @@ def _account(chain: Any, keystore: Path | None, password_file: Path | None, seed
 @contextmanager
 def _live() -> Iterator[Any]:
     """Show the rounds as they come: live on a terminal, a line each otherwise."""
-    table = Table("round", "accuracy", "accepted", "refused", "least to greatest reputation", "gas", box=None)
+    columns = ("round", "accuracy", "accepted", "refused", "least to greatest reputation", "gas")
+    table = Table(*columns, box=None)
 
     def row(p: Any) -> list[str]:
         shown = sorted(p.reputations)
@@ -750,6 +751,7 @@ def _live() -> Iterator[Any]:
         ]
 
     if not err.is_terminal:
+        err.print(", ".join(columns), highlight=False)
         yield lambda p: err.print("  ".join(row(p)), highlight=False, soft_wrap=True)
         return
     with Live(table, console=err, refresh_per_second=8):
