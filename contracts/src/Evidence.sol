@@ -8,6 +8,12 @@ library Verdicts {
     uint256 internal constant MISSED = 2;
     uint256 internal constant LATE = 3;
     uint256 internal constant FIRST_REFUSAL = 16;
+    uint256 internal constant LAST_GARBAGE = 24;
+
+    /// @notice Whether an update was refused for its form, which its sender can check before it sends it.
+    function isGarbage(uint256 verdict) internal pure returns (bool) {
+        return verdict >= FIRST_REFUSAL && verdict <= LAST_GARBAGE;
+    }
 }
 
 /// @title Evidence and the opinion that follows from it

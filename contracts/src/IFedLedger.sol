@@ -12,60 +12,89 @@ interface IFedLedger {
         uint64 length;
     }
 
-    /// @notice A registered account. `exitAt` is zero unless it is about to leave.
-    struct Participant {
-        address owner;
-        address signer;
-        address payout;
-        uint96 stake;
-        uint40 registeredAt;
-        uint40 exitAt;
+    /// @notice What a deployment is made with, the same in all its parts. Stakes, bonds and penalties are in
+    /// `stakeCurrency`. `guardian` may pause new tasks and nothing else; zero: nobody may. `predecessor` is the ledger
+    /// from which publishers may take over reputations; zero: none.
+    struct Settings {
+        Currency stakeCurrency;
+        uint96 minStake;
+        uint96 minVerifierStake;
+        uint96 jurorPenalty;
+        uint40 exitDelay;
+        uint32 disputePeriod;
+        address guardian;
+        address predecessor;
     }
 
-    /// @notice What a publisher posts. Periods in seconds, money in wei, reputation in parts per million. In a
-    /// `batched` task the aggregator posts one root of all commitments, and who was left out may commit on chain for
-    /// `gracePeriod` seconds more.
+    /// @notice A registered account. While it is about to leave, `exitAt` is set and its stake is `unbonding`: it backs
+    /// nothing new, and pays for offences all the same.
+    struct Participant {
+        address signer;
+        uint96 stake;
+        address owner;
+        uint96 unbonding;
+        address payout;
+        uint40 registeredAt;
+        uint40 exitAt;
+        uint16 locks;
+    }
+
+    /// @notice What a publisher posts. Periods in seconds, money in the smallest unit of its currency, reputation in
+    /// parts per million. `bond` is what every seat of an aggregator holds and a challenger risks, `penalty` what a
+    /// participant pays for an offence. In a `batched` task the aggregator posts one root of all commitments, and who was
+    /// left out may commit on chain for `gracePeriod` seconds more.
     struct TaskParams {
         ContentRef spec;
         ContentRef model;
         address aggregator;
+        uint96 minStake;
         Currency token;
+        uint96 creditUnit;
+        uint96 bond;
+        uint96 penalty;
+        uint32 minReputation;
         uint32 rounds;
-        uint16 quorum;
-        uint16 minParticipants;
-        uint16 maxParticipants;
-        uint32 enrolPeriod;
         uint32 commitPeriod;
         uint32 revealPeriod;
+        uint32 gracePeriod;
         uint32 proposePeriod;
         uint32 challengeWindow;
+        uint32 unitsPerRound;
+        uint16 quorum;
+        uint16 maxParticipants;
         uint8 maxUnfinal;
         uint8 maxStaleness;
         uint8 randomness;
         bool batched;
-        uint32 gracePeriod;
-        uint96 minStake;
-        uint32 minReputation;
-        uint96 bond;
-        uint96 creditUnit;
-        uint32 unitsPerRound;
+        uint32 enrolPeriod;
+        uint16 minParticipants;
     }
 
     /// @notice A task as the ledger holds it. `latestRound` made the model that the next round starts from; 0: none yet.
+    /// `seats` aggregators are named, and `active` is the one whose turn it is.
     struct Task {
         address publisher;
-        TaskParams params;
         uint32 enrolDeadline;
         uint16 enrolled;
+        uint8 seats;
+        uint8 active;
+        TaskParams params;
         uint32 currentRound;
         uint32 finalizedRound;
-        uint16 settledRounds;
+        uint32 latestRound;
+        uint32 lastFinalAt;
         uint32 spentUnits;
+        uint16 settledRounds;
         uint16 consecutiveVoids;
         bool finished;
         bool stopSettled;
-        uint32 lastFinalAt;
-        uint32 latestRound;
+    }
+
+    /// @notice One of a task's aggregators: the first is active at the start, the others stand by. `deposit` is what it can
+    /// lose: the task's bond once it has acted or declared itself ready, nothing before.
+    struct Seat {
+        address holder;
+        uint96 deposit;
     }
 
     /// @notice What has become of a round.
@@ -77,22 +106,23 @@ interface IFedLedger {
         Voided
     }
 
-    /// @notice A round as the ledger holds it; all but the digests share one storage slot. `baseRound` made the model that
-    /// the round starts from; 0: the task's first model. `commitsClosedAt` is when
-    /// reveals begin; `revealed` counts what was revealed on chain; `everybody` who is
-    /// enrolled is selected.
+    /// @notice A round as the ledger holds it; all but the digest share one storage slot. `baseRound` made the model that
+    /// the round starts from; 0: the task's first model. `commitsClosedAt` is when reveals begin, zero as long as nobody
+    /// closed the commitments early. `seat` proposed it, `disputes` about it are open, and `settledWords` of its verdict
+    /// words have been applied. `flags`: see `Flags`.
     struct Round {
-        uint32 openedAt;
-        uint32 openedBlock;
+        uint32 revealPeriod;
+        uint32 commitDeadline;
         uint32 commitsClosedAt;
-        uint32 revealsClosedAt;
         uint32 proposedAt;
+        uint32 baseRound;
         uint16 selected;
         uint16 committed;
-        uint16 revealed;
+        uint16 settledWords;
         RoundStatus status;
-        uint32 baseRound;
-        bool everybody;
+        uint8 seat;
+        uint8 disputes;
+        uint8 flags;
         bytes32 modelDigest;
     }
 
@@ -108,7 +138,80 @@ interface IFedLedger {
         Overdue,
         Finished,
         Closing,
-        Admitting
+        Admitting,
+        Disputed
+    }
+
+    /// @notice What a participant can be punished for.
+    enum Offence {
+        Equivocation,
+        Garbage,
+        NeverRevealed,
+        Silence,
+        Minority
+    }
+
+    /// @notice What a dispute is about: a whole proposal, which a jury replays; or one participant's commitment in a
+    /// batched round, which the aggregator must show.
+    enum DisputeKind {
+        Replay,
+        Commitment
+    }
+
+    /// @notice How a dispute stands or ended. `Moot`: the round was voided for another reason. `Undecided`: no jury agreed.
+    enum DisputeStatus {
+        Open,
+        Upheld,
+        Overturned,
+        Undecided,
+        Moot
+    }
+
+    /// @notice A dispute about a proposed round. `subject` is the participant whose commitment is demanded. `bond` is what
+    /// the challenger risks, `accused` the seat that proposed. `level` counts appeals, of which `appeals` says who made them.
+    struct Dispute {
+        uint256 task;
+        uint32 round;
+        uint32 subject;
+        DisputeKind kind;
+        DisputeStatus status;
+        uint8 level;
+        uint8 accused;
+        uint40 deadline;
+        address challenger;
+        uint96 bond;
+    }
+
+    /// @notice A jury. It is drawn after block `drawBlock` from the first `pool` verifiers. It commits until `commitsUntil`
+    /// and reveals until `revealsUntil`; sooner if all have. `outcome` is what more than half of it found: the hash of
+    /// `valid` and the transcript; zero: there is none. An appellant who holds the opposite made the next level.
+    struct Jury {
+        uint64 drawBlock;
+        uint40 drawUntil;
+        uint40 commitsUntil;
+        uint40 revealsUntil;
+        uint32 pool;
+        uint8 committed;
+        uint8 revealed;
+        bool decided;
+        bool valid;
+        bytes32 outcome;
+        address appellant;
+        uint96 appealBond;
+        uint32[] members;
+    }
+
+    /// @notice A juror's vote: first its commitment, then what it found.
+    struct Vote {
+        bytes32 commitment;
+        bytes32 outcome;
+        bool valid;
+    }
+
+    /// @notice Whether a participant serves as a verifier, and its place in the list from which juries are drawn.
+    struct Verifier {
+        uint32 placePlusOne;
+        bool serving;
     }
 
     /// @notice A round's outcome. `updates`: in a batched task the hash of the `Updates` that were sent with it, else
@@ -128,10 +231,13 @@ interface IFedLedger {
         uint256[] lengthWords;
     }
 
-    event Deposited(address indexed account, uint256 amount);
-    event Withdrawn(address indexed account, address to, uint256 amount);
-    event BalanceCredited(address indexed account, uint256 amount);
-    event BalanceDebited(address indexed account, uint256 amount);
+    event Deposited(address indexed account, Currency indexed currency, uint256 amount);
+    event Withdrawn(address indexed account, Currency indexed currency, address to, uint256 amount);
+    event BalanceCredited(address indexed account, Currency indexed currency, uint256 amount);
+    event BalanceDebited(address indexed account, Currency indexed currency, uint256 amount);
+    /// @dev In the currency of stakes.
+    event Burned(uint256 amount);
+    event Slashed(uint32 indexed participant, uint256 indexed task, uint32 round, Offence offence, uint256 amount);
 
     event ParticipantRegistered(uint32 indexed participant, address indexed owner, address signer, address payout);
     event StakeAdded(uint32 indexed participant, uint256 amount, uint256 stake);
@@ -141,7 +247,14 @@ interface IFedLedger {
     event ExitCancelled(uint32 indexed participant);
     event ExitCompleted(uint32 indexed participant, uint256 stake);
 
-    event TaskPosted(uint256 indexed task, address indexed publisher, TaskParams params, uint40 enrolDeadline);
+    event TaskPosted(
+        uint256 indexed task, address indexed publisher, TaskParams params, address[] standbys, uint40 enrolDeadline
+    );
+    event SeatTaken(uint256 indexed task, uint256 seat, address holder, uint256 deposit);
+    event SeatCharged(uint256 indexed task, uint256 seat, address holder, uint256 amount);
+    event TurnTaken(uint256 indexed task, uint256 seat, address holder);
+    event Paused(bool paused);
+    event EvidenceAdopted(address indexed publisher, uint32 indexed participant, uint32 from, uint32 lane);
     event EndpointAnnounced(address indexed account, string url);
     event Enrolled(uint256 indexed task, uint32 indexed participant);
     event TaskFinished(uint256 indexed task, uint256 refund);
@@ -162,7 +275,6 @@ interface IFedLedger {
         uint64 length,
         bytes32 salt
     );
-    event RevealsClosed(uint256 indexed task, uint32 indexed round);
     event BeaconAdvanced(uint256 indexed task, uint32 indexed round, bytes32 beacon);
     event RoundProposed(
         uint256 indexed task,
@@ -177,9 +289,35 @@ interface IFedLedger {
     event BatchProposed(
         uint256 indexed task, uint32 indexed round, address indexed aggregator, Proposal proposal, bytes32 baseModel
     );
+    /// @dev The first `words` verdict words have been applied.
+    event SettlementAdvanced(uint256 indexed task, uint32 indexed round, uint256 words);
     event RoundSettled(uint256 indexed task, uint32 indexed round, uint256 spentUnits);
     event RoundVoided(uint256 indexed task, uint32 indexed round);
     event CreditWithdrawn(uint256 indexed task, uint32 indexed participant, address payout, uint256 amount);
+
+    event VerifierEnlisted(uint32 indexed participant);
+    event VerifierRetired(uint32 indexed participant);
+    event Equivocated(uint256 indexed task, uint32 indexed round, uint32 indexed participant, address reporter);
+    event ProposalRefuted(uint256 indexed task, uint32 indexed round, uint32 participant, address reporter);
+    event Challenged(
+        uint256 indexed task,
+        uint32 indexed round,
+        uint256 indexed dispute,
+        DisputeKind kind,
+        uint32 subject,
+        address challenger,
+        uint256 bond
+    );
+    event JuryCalled(uint256 indexed dispute, uint8 level, uint64 drawBlock);
+    event JuryDrawn(uint256 indexed dispute, uint8 level, uint32[] members);
+    event VoteCommitted(uint256 indexed dispute, uint8 level, uint32 indexed juror, bytes32 commitment);
+    event VoteRevealed(
+        uint256 indexed dispute, uint8 level, uint32 indexed juror, bool valid, bytes32 transcript, bytes32 salt
+    );
+    event JuryDecided(uint256 indexed dispute, uint8 level, bool valid, bytes32 outcome);
+    event Appealed(uint256 indexed dispute, uint8 level, address appellant, uint256 bond);
+    event CommitmentShown(uint256 indexed dispute, bytes32 commitment, bytes signature);
+    event DisputeClosed(uint256 indexed dispute, DisputeStatus status);
 
     error NothingToWithdraw(address account);
     error NotRegistered(address account);
@@ -192,11 +330,16 @@ interface IFedLedger {
     error AlreadyExiting(uint32 participant);
     error ExitNotDue(uint40 exitAt);
     error NotActive(uint32 participant);
+    error StakeLocked(uint32 participant, uint256 locks);
+    error NotGuardian(address sender);
+    error NewTasksPaused();
+    error NoPredecessor();
+    error EvidenceKnown(address publisher, uint32 participant);
 
     error UnknownTask(uint256 task);
     error InvalidParameter(bytes32 name);
     error UnsupportedStaleness(uint8 maxStaleness);
-    error WrongBudget(uint256 expected, uint256 sent);
+    error ExitDelayTooShort(uint256 exitDelay, uint256 least);
     error EnrolmentClosed(uint256 task);
     error EnrolmentOpen(uint256 task);
     error AlreadyEnrolled(uint256 task, uint32 participant);
@@ -206,9 +349,9 @@ interface IFedLedger {
     error TaskNotFinishable(uint256 task);
 
     error NotAggregator(address sender);
+    error NotYourTurn(uint256 from);
     error TooFewParticipants(uint256 participants, uint256 least);
     error TooManySelected(uint256 selected);
-    error TooManySlots(uint256 slots);
     error NotEnrolled(uint256 word);
     error WordsNotAscending();
     error RoundsExhausted(uint256 task);
@@ -235,7 +378,7 @@ interface IFedLedger {
     error RevealsAreOpen();
     error ProposalOverdue();
     error BelowQuorum(uint256 revealed, uint256 quorum);
-    error InsufficientBond(uint256 balance, uint256 bond);
+    error InsufficientBalance(address account, uint256 balance, uint256 amount);
     error LengthMismatch();
     error SlotsNotAscending();
     error WrongVerdict(uint32 participant, uint256 verdict);
@@ -247,4 +390,23 @@ interface IFedLedger {
     error WrongProposal(bytes32 expected, bytes32 found);
     error NotOverdue(uint256 task, uint32 round);
     error NoCredit(uint256 task, uint32 participant);
+
+    error NotChallengeable(uint256 task, uint32 round);
+    error AlreadyChallenged(uint256 task, uint32 round);
+    error TooFewVerifiers(uint256 verifiers, uint256 least);
+    error DisputesOpen(uint256 disputes);
+    error TooManyDisputes();
+    error UnknownDispute(uint256 dispute);
+    error DisputeIsClosed(uint256 dispute);
+    error WrongKind(uint256 dispute);
+    error AlreadyServing(uint32 participant);
+    error NotServing(uint32 participant);
+    error NotJuror(uint256 dispute, uint32 participant);
+    error AlreadyVoted(uint32 participant);
+    error NotInTime(uint256 from, uint256 until);
+    error WrongVote(bytes32 expected, bytes32 found);
+    error NotRefuted();
+    error AlreadyPunished(bytes32 offence);
+    error WrongSignature(address recovered);
+    error NoHigherJury();
 }

@@ -16,7 +16,7 @@ from typing import Any
 from fedledger.protocol.errors import ConfigError
 
 SOLC_VERSION = "0.8.37"
-CONTRACTS = ("FedLedger",)
+CONTRACTS = ("FedLedger", "LedgerAccounts", "LedgerCourt")
 VERSION = 2
 """The ledger's version (``protocolVersion`` of the contract) that this release deploys; it reads earlier ones, too."""
 ARTIFACTS = Path(__file__).with_name("artifacts")

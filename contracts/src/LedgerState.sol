@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+import {MerkleProof} from "@openzeppelin/contracts/utils/cryptography/MerkleProof.sol";
+import {ReentrancyGuard} from "@openzeppelin/contracts/utils/ReentrancyGuard.sol";
+import {Currency, CurrencyLibrary} from "./Currency.sol";
+import {IFedLedger} from "./IFedLedger.sol";
+
+/// @title The ledger's storage, and what all of its parts do with it
+/// @notice The ledger has one address, one storage and three parts of code, as one contract cannot hold all of it:
+/// `FedLedger` runs rounds, `LedgerAccounts` keeps money, participants and tasks, `LedgerCourt` settles disputes. Each
+/// part hands on what it does not know to the next. No part can be exchanged.
+abstract contract LedgerState is IFedLedger, ReentrancyGuard {
+    /// @notice Version of the records.
+    uint256 public constant protocolVersion = 3;
+
+    uint256 internal constant LANES = 8;
+    uint256 internal constant LANE_BITS = 32;
+    uint256 internal constant SLOTS_PER_WORD = 32;
+    uint8 internal constant RANDOMNESS_BEACON = 1;
+    /// @dev Flags of a round: everybody enrolled is selected; commitments are signed and posted as one root; randomness
+    /// comes from revealed salts; the root's count says that nobody is missing.
+    uint8 internal constant EVERYBODY = 1;
+    uint8 internal constant BATCHED = 2;
+    uint8 internal constant BEACON = 4;
+    uint8 internal constant COMPLETE = 8;
+    /// @dev Below quorum: the model stays, nobody is paid, and the round does not count.
+    uint8 internal constant EMPTY = 16;
+
+    Currency private immutable _stakeCurrency;
+    uint96 internal immutable _minStake;
+    uint96 internal immutable _minVerifierStake;
+    uint96 internal immutable _jurorPenalty;
+    uint40 internal immutable _exitDelay;
+    uint32 internal immutable _disputePeriod;
+    address internal immutable _guardian;
+    address internal immutable _predecessor;
+
+    mapping(Currency currency => mapping(address account => uint256)) internal _balances;
+    Participant[] internal _participants;
+    mapping(address owner => uint256 idPlusOne) internal _byOwner;
+    /// @dev For ever: whose key signed cannot change afterwards.
+    mapping(address signer => uint256 idPlusOne) internal _bySigner;
+
+    uint256 internal _taskCount;
+    bool internal _paused;
+    mapping(uint256 task => Task) internal _tasks;
+    mapping(uint256 task => mapping(uint256 place => Seat)) internal _seats;
+    mapping(uint256 task => mapping(uint256 word => uint256)) internal _enrolled;
+    mapping(uint256 task => bytes32) internal _beacons;
+    mapping(uint256 task => mapping(uint32 round => Round)) internal _rounds;
+    mapping(uint256 task => mapping(uint32 round => mapping(uint256 word => uint256))) internal _selected;
+    mapping(uint256 task => mapping(uint32 round => mapping(uint256 word => uint256))) internal _revealed;
+    mapping(uint256 task => mapping(uint32 round => bytes32)) internal _salts;
+    /// @dev A signer's latest commitment on chain: hash (192 bits), round (32), participant plus one (32).
+    mapping(uint256 task => mapping(address signer => uint256)) internal _pledges;
+    /// @dev The only signer of a participant that has a pledge.
+    mapping(uint256 task => mapping(uint32 participant => address)) internal _pledgers;
+    /// @dev Hashes that a round needs until it is final, at its number modulo `maxUnfinal`: an old slot costs a quarter of
+    /// a new one.
+    mapping(uint256 task => mapping(uint256 place => bytes32)) internal _roots;
+    mapping(uint256 task => mapping(uint256 place => bytes32)) internal _proposals;
+    mapping(address publisher => mapping(uint256 slot => uint256)) internal _evidence;
+    mapping(uint256 task => mapping(uint256 slot => uint256)) internal _credits;
+
+    uint32[] internal _verifiers;
+    mapping(uint32 participant => Verifier) internal _verifierOf;
+    mapping(bytes32 offence => bool) internal _punished;
+    Dispute[] internal _disputes;
+    mapping(uint256 task => mapping(uint32 round => bool)) internal _challenged;
+    mapping(uint256 dispute => mapping(uint256 level => Jury)) internal _juries;
+    mapping(uint256 dispute => mapping(uint256 level => mapping(uint32 participant => Vote))) internal _votes;
+
+    constructor(Settings memory s) {
+        _stakeCurrency = s.stakeCurrency;
+        _minStake = s.minStake;
+        _minVerifierStake = s.minVerifierStake;
+        _jurorPenalty = s.jurorPenalty;
+        _exitDelay = s.exitDelay;
+        _disputePeriod = s.disputePeriod;
+        _guardian = s.guardian;
+        _predecessor = s.predecessor;
+    }
+
+    /// @notice What this part was made with.
+    function settings() external view returns (Settings memory) {
+        return Settings(
+            _stakeCurrency,
+            _minStake,
+            _minVerifierStake,
+            _jurorPenalty,
+            _exitDelay,
+            _disputePeriod,
+            _guardian,
+            _predecessor
+        );
+    }
+
+    /// @dev Hands a call on to the next part, which works on this storage for the same sender.
+    function _handOn(address part) internal {
+        assembly ("memory-safe") {
+            let data := mload(0x40)
+            calldatacopy(data, 0, calldatasize())
+            let done := delegatecall(gas(), part, data, calldatasize(), 0, 0)
+            returndatacopy(data, 0, returndatasize())
+            if done { return(data, returndatasize()) }
+            revert(data, returndatasize())
+        }
+    }
+
+    function _credit(Currency currency, address account, uint256 amount) internal {
+        if (amount == 0) return;
+        _balances[currency][account] += amount;
+        emit BalanceCredited(account, currency, amount);
+    }
+
+    /// @dev Takes `amount` of the free balance of `account`, which must hold it.
+    function _debit(Currency currency, address account, uint256 amount) internal {
+        if (amount == 0) return;
+        uint256 balance = _balances[currency][account];
+        if (balance < amount) revert InsufficientBalance(account, balance, amount);
+        _balances[currency][account] = balance - amount;
+        emit BalanceDebited(account, currency, amount);
+    }
+
+    /// @dev The value of the call becomes the sender's, to be spent by it or withdrawn.
+    function _takeValue() internal {
+        _credit(CurrencyLibrary.COIN, msg.sender, msg.value);
+    }
+
+    /// @dev Money that nobody gets: it stays here for ever.
+    function _burn(uint256 amount) internal {
+        if (amount != 0) emit Burned(amount);
+    }
+
+    function _stakes() internal view returns (Currency) {
+        return _stakeCurrency;
+    }
+
+    /// @dev Takes up to `amount` of a seat's deposit.
+    function _takeDeposit(uint256 task_, uint256 place, uint256 amount) internal returns (uint256 taken) {
+        Seat storage seat = _seats[task_][place];
+        taken = amount < seat.deposit ? amount : seat.deposit;
+        if (taken == 0) return 0;
+        seat.deposit -= uint96(taken);
+        emit SeatCharged(task_, place, seat.holder, taken);
+    }
+
+    /// @dev Takes what there is of a stake, also of one that leaves, and never reverts.
+    function _slash(uint32 id, uint256 amount, uint256 task_, uint32 round_, Offence offence)
+        internal
+        returns (uint256 taken)
+    {
+        Participant storage p = _participants[id];
+        uint256 stake = p.stake;
+        uint256 fromStake = amount < stake ? amount : stake;
+        uint256 unbonding = p.unbonding;
+        uint256 rest = amount - fromStake < unbonding ? amount - fromStake : unbonding;
+        p.stake = uint96(stake - fromStake);
+        p.unbonding = uint96(unbonding - rest);
+        taken = fromStake + rest;
+        emit Slashed(id, task_, round_, offence, taken);
+    }
+
+    function _existing(uint256 task_) internal view returns (Task storage t) {
+        t = _tasks[task_];
+        if (t.publisher == address(0)) revert UnknownTask(task_);
+    }
+
+    function _open(uint256 task_) internal view returns (Task storage t) {
+        t = _existing(task_);
+        if (t.finished) revert TaskAlreadyFinished(task_);
+    }
+
+    function _participant(uint32 id) internal view returns (Participant storage) {
+        if (id >= _participants.length) revert UnknownParticipant(id);
+        return _participants[id];
+    }
+
+    /// @dev The owner comes first: anybody may name a signer, but only an owner registers itself.
+    function _idOfSender() internal view returns (uint32) {
+        uint256 owned = _byOwner[msg.sender];
+        // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
+        return owned == 0 ? _idOfSigner(msg.sender) : uint32(owned - 1);
+    }
+
+    function _idOfSigner(address signer) internal view returns (uint32) {
+        uint256 known = _bySigner[signer];
+        if (known == 0 || _participants[known - 1].signer != signer) revert NotRegistered(signer);
+        return uint32(known - 1);
+    }
+
+    function _lane(address publisher, uint32 id) internal view returns (uint256) {
+        // slither-disable-next-line weak-prng -- a lane's place, not chance
+        return (_evidence[publisher][id / LANES] >> (LANE_BITS * (id % LANES))) & type(uint32).max;
+    }
+
+    function _isSelected(uint256 task_, uint32 round_, uint32 id) internal view returns (bool) {
+        return (_selectedWord(task_, round_, id / 256) >> (id % 256)) & 1 != 0;
+    }
+
+    function _selectedWord(uint256 task_, uint32 round_, uint256 word) internal view returns (uint256) {
+        return _rounds[task_][round_].flags & EVERYBODY != 0 ? _enrolled[task_][word] : _selected[task_][round_][word];
+    }
+
+    /// @dev Whether a participant committed on chain in this round.
+    function _pledged(uint256 task_, uint32 round_, uint32 id) internal view returns (bool) {
+        return uint32(_pledges[task_][_pledgers[task_][id]] >> 32) == round_;
+    }
+
+    function _baseModel(Task storage t, uint256 task_, Round storage r) internal view returns (bytes32) {
+        return r.baseRound == 0 ? t.params.model.digest : _rounds[task_][r.baseRound].modelDigest;
+    }
+
+    /// @dev Voids a round, and with `descendants` all that came after it; nobody's stake or reputation suffers by it.
+    function _void(Task storage t, uint256 task_, uint32 round_, bool descendants) internal {
+        uint32 last = descendants ? t.currentRound : round_;
+        for (uint32 number = round_; number <= last; ++number) {
+            Round storage r = _rounds[task_][number];
+            if (r.status == RoundStatus.Voided) continue;
+            r.status = RoundStatus.Voided;
+            emit RoundVoided(task_, number);
+        }
+        if (descendants) t.latestRound = _rounds[task_][round_].baseRound;
+        t.lastFinalAt = uint32(block.timestamp);
+        _advance(t, task_);
+    }
+
+    /// @dev Counts voided rounds as final as soon as all before them are; at most `maxUnfinal` of them.
+    function _advance(Task storage t, uint256 task_) internal {
+        uint32 number = t.finalizedRound;
+        while (number < t.currentRound && _rounds[task_][number + 1].status == RoundStatus.Voided) {
+            ++number;
+            _finalize(t, task_, number);
+        }
+    }
+
+    function _finalize(Task storage t, uint256 task_, uint32 round_) internal {
+        t.finalizedRound = round_;
+        t.lastFinalAt = uint32(block.timestamp);
+        if (_rounds[task_][round_].flags & BEACON != 0) {
+            bytes32 next = keccak256(abi.encode(_beacons[task_], _salts[task_][round_]));
+            _beacons[task_] = next;
+            emit BeaconAdvanced(task_, round_, next);
+        }
+    }
+
+    /// @dev Leaves are hashed twice, so that an inner node cannot pass for one.
+    function _inRoot(bytes32 root, uint32 id, bytes32 commitment, bytes32[] calldata proof)
+        internal
+        pure
+        returns (bool)
+    {
+        bytes32 leaf = keccak256(bytes.concat(keccak256(abi.encode(id, commitment))));
+        return root != bytes32(0) && MerkleProof.verifyCalldata(proof, root, leaf);
+    }
+
+    function _requireProposal(
+        Task storage t,
+        uint256 task_,
+        uint32 round_,
+        Proposal calldata proposal,
+        uint256[] calldata verdictWords,
+        uint256[] calldata shareWords
+    ) internal view {
+        bytes32 found = keccak256(abi.encode(proposal, verdictWords, shareWords));
+        bytes32 expected = _proposals[task_][round_ % t.params.maxUnfinal];
+        if (found != expected) revert WrongProposal(expected, found);
+    }
+}
