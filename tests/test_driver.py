@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from fedledger.aggregator.driver import Act, Aggregator
-from fedledger.contracts.client import Chain, TaskRecord
+from fedledger.contracts.chain import Chain
+from fedledger.contracts.client import TaskRecord
 from fedledger.contracts.history import History
 from fedledger.ledger_tools.deploy import deploy
 from fedledger.platform.accounts import AGGREGATOR, PUBLISHER, experiment_account, participant_role
