@@ -406,6 +406,20 @@ class Chain:
         call = {"to": checksum_address(to), "data": "0x" + data.hex()}
         return bytes.fromhex(self._rpc("eth_call", [call, "latest"])[2:])
 
+    def would_succeed(self, account: LocalAccount, to: str, data: bytes) -> bool:
+        """Return whether a transaction would succeed now, with at most the gas that :meth:`send` allows."""
+        call = {"from": account.address, "to": checksum_address(to), "data": "0x" + data.hex(), "gas": hex(MAX_GAS)}
+        try:
+            if self._tester is None:
+                self._ask(lambda: self._request("eth_call", [call, "latest"]))
+            else:
+                self._ask(lambda: self.web3.eth.call(call))  # type: ignore[arg-type]
+        except ChainError as error:
+            if isinstance(error.__cause__, RequestException):
+                raise
+            return False
+        return True
+
     def logs(
         self, address: str, topics: Sequence[Any], first: int, last: int | None = None
     ) -> Iterator[dict[str, Any]]:

@@ -382,14 +382,9 @@ class Ledger:
         """Return the ids of the participants that revealed in a round."""
         return self._members("revealedWord", task, index)
 
-    def open_round(self, account: LocalAccount, task: int, selected: Sequence[int]) -> Receipt:
-        """Open the next round for the selected participants."""
-        words: dict[int, int] = {}
-        for participant in selected:
-            word, bit = divmod(participant, WORD_BITS)
-            words[word] = words.get(word, 0) | 1 << bit
-        indices = sorted(words)
-        return self._send(account, "openRound", task, indices, [words[i] for i in indices])
+    def open_round(self, account: LocalAccount, task: int, selected: Sequence[int] | None = None) -> Receipt:
+        """Open the next round for the selected participants; without a selection for everybody who is enrolled."""
+        return self._transact(account, "openRound", _open_call(task, selected))
 
     def commit_update(self, account: LocalAccount, task: int, index: int, commitment: bytes) -> Receipt:
         """Commit to an update."""
@@ -421,8 +416,22 @@ class Ledger:
 
     def settle_round(self, account: LocalAccount, task: int, index: int, proposal: Proposal) -> Receipt:
         """Apply a proposed round after its challenge window."""
-        gas = DEFAULT_GAS + 30_000 * LANES * len(proposal.verdict_words)
-        return self._send(account, "settleRound", task, index, *proposal.as_arguments(), gas=gas)
+        return self._transact(
+            account, "settleRound", _settle_call(task, index, proposal), gas=DEFAULT_GAS + _settle_gas(proposal)
+        )
+
+    def settle_and_open(
+        self, account: LocalAccount, task: int, index: int, proposal: Proposal, selected: Sequence[int] | None = None
+    ) -> Receipt | None:
+        """Settle a round and open the next in one transaction; if that cannot be, send none and return None.
+
+        The arguments are those of :meth:`settle_round` and :meth:`open_round`.
+        """
+        calls = [_settle_call(task, index, proposal), _open_call(task, selected)]
+        data = functions()["multicall"].encode([calls])
+        if not self.chain.would_succeed(account, self.address, data):
+            return None
+        return self._transact(account, "multicall", data, gas=2 * DEFAULT_GAS + _settle_gas(proposal))
 
     def void_round(self, account: LocalAccount, task: int, index: int) -> Receipt:
         """Void an overdue round."""
@@ -531,8 +540,31 @@ class Ledger:
     def _send(
         self, account: LocalAccount, name: str, *arguments: Any, value: int = 0, gas: int = DEFAULT_GAS
     ) -> Receipt:
-        data = functions()[name].encode(arguments)
+        return self._transact(account, name, functions()[name].encode(arguments), value, gas)
+
+    def _transact(
+        self, account: LocalAccount, name: str, data: bytes, value: int = 0, gas: int = DEFAULT_GAS
+    ) -> Receipt:
         return self.chain.send(account, self.address, data, value=value, gas=gas, doing=name, explain=explain_revert)
+
+
+def _open_call(task: int, selected: Sequence[int] | None) -> bytes:
+    words: dict[int, int] = {}
+    for participant in selected or ():
+        word, bit = divmod(participant, WORD_BITS)
+        words[word] = words.get(word, 0) | 1 << bit
+    if selected is not None and not words:
+        raise ValueError("a round selects somebody")
+    indices = sorted(words)
+    return functions()["openRound"].encode((task, indices, [words[i] for i in indices]))
+
+
+def _settle_call(task: int, index: int, proposal: Proposal) -> bytes:
+    return functions()["settleRound"].encode((task, index, *proposal.as_arguments()))
+
+
+def _settle_gas(proposal: Proposal) -> int:
+    return 30_000 * LANES * len(proposal.verdict_words)
 
 
 def content_ref(value: Any) -> ContentRef:

@@ -350,7 +350,7 @@ def aggregator_start(
             if step.act is Act.WAITED:
                 time.sleep(poll)
             else:
-                log.info("round %d %s", step.round, step.act.value)
+                log.info("%s", step)
     record = history.update().task(task)
     if format_ is Format.JSON:
         print(json.dumps({"task": task, "rounds": len(record.settled), "final_model": record.model.cid}))
