@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 
 from fedledger.aggregator.judge import RoundInput, judge
-from fedledger.contracts.client import Chain
+from fedledger.contracts.chain import Chain
 from fedledger.contracts.history import Seat
 from fedledger.node.participant import RoundContext
 from fedledger.platform.accounts import experiment_account, participant_role

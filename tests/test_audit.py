@@ -15,8 +15,8 @@ import pytest
 
 from fedledger.aggregator import driver
 from fedledger.aggregator.judge import RoundOutcome
+from fedledger.contracts.chain import Chain
 from fedledger.contracts.chains import KEPT_STATES, running_chain
-from fedledger.contracts.client import Chain
 from fedledger.contracts.compile import load_artifact
 from fedledger.contracts.history import History
 from fedledger.ledger_tools import audit, execute

@@ -17,8 +17,9 @@ from fedledger.aggregator import batches, driver
 from fedledger.aggregator.mailbox import Mailbox
 from fedledger.aggregator.service import MAX_BODY_BYTES, RateLimit, serving
 from fedledger.contracts.abi import Log, functions
+from fedledger.contracts.chain import Chain
 from fedledger.contracts.chains import free_port
-from fedledger.contracts.client import Chain, Phase, decode_batch_proposal
+from fedledger.contracts.client import Phase, decode_batch_proposal
 from fedledger.ledger_tools.audit import audit_run
 from fedledger.node.participant import Participant
 from fedledger.node.post import HttpPost

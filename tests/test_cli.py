@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 import typer
 
+from fedledger.contracts.chain import Chain
 from fedledger.contracts.chains import running_chain
-from fedledger.contracts.client import Chain
 from fedledger.ledger_tools.deploy import Deployment
 from fedledger.platform import cli
 from fedledger.platform.accounts import experiment_address, participant_role

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from statistics import median
 
+from fedledger.contracts.chain import Chain
 from fedledger.contracts.chains import running_chain
-from fedledger.contracts.client import Chain
 from fedledger.ledger_tools.audit import audit_run
 from fedledger.ledger_tools.history import pay_frame, reputations_frame
 from fedledger.platform.config import DEMO, load_config

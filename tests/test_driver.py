@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from fedledger.aggregator.driver import Act, Aggregator
-from fedledger.contracts.client import Chain, TaskRecord
+from fedledger.contracts.abi import functions
+from fedledger.contracts.chain import Chain
+from fedledger.contracts.chains import running_chain
+from fedledger.contracts.client import TaskRecord
 from fedledger.contracts.history import History
+from fedledger.ledger_tools.audit import audit_run
 from fedledger.ledger_tools.deploy import deploy
 from fedledger.platform.accounts import AGGREGATOR, PUBLISHER, experiment_account, participant_role
 from fedledger.platform.config import load_config
 from fedledger.platform.setting import make_setting
 from fedledger.protocol.store import LocalStore
-from support.small import write_config
+from support.small import Small, run_small, write_config
 
 
 def test_who_enrols_while_the_aggregator_looks_is_selected_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,3 +50,70 @@ def test_who_enrols_while_the_aggregator_looks_is_selected_too(tmp_path: Path, m
     acts = [aggregator.step().act, aggregator.step().act]
     assert acts == [Act.WAITED, Act.OPENED]
     assert sorted(history.update().task(task).rounds[1].selected) == [0, 1, 2, 3]
+
+
+def _transactions(small: Small, event: str) -> dict[int, bytes]:
+    return {log.arguments["round"]: log.transaction for log in small.run.ledger.events([event])}
+
+
+@pytest.fixture(scope="module")
+def everybody(tmp_path_factory: pytest.TempPathFactory) -> Small:
+    return run_small(tmp_path_factory.mktemp("everybody"), Chain())
+
+
+def test_a_round_for_everybody_names_nobody(everybody: Small) -> None:
+    opened = [log.arguments for log in everybody.run.ledger.events(["RoundOpened"])]
+    assert [(a["wordIndices"], a["words"]) for a in opened] == [((), ())] * 3
+    assert [r.selected for r in everybody.run.task.settled] == [(0, 1, 2, 3)] * 3
+
+
+def test_a_sample_is_named(tmp_path: Path) -> None:
+    extra = 'selection = { method = "uniform@1", params = { count = 2 } }'
+    small = run_small(tmp_path, Chain(), rounds=2, extra=extra)
+    opened = [log.arguments["words"] for log in small.run.ledger.events(["RoundOpened"])]
+    assert [word.bit_count() for (word,) in opened] == [2, 2]
+    assert audit_run(small.folder).reproduced
+
+
+def test_a_settlement_shares_a_transaction_with_the_next_opening(everybody: Small) -> None:
+    settled, opened = (_transactions(everybody, event) for event in ("RoundSettled", "RoundOpened"))
+    assert [settled[1], settled[2]] == [opened[2], opened[3]]
+    assert settled[3] not in opened.values(), "there is no fourth round"
+
+
+def test_without_room_for_both_a_settlement_has_its_own(
+    tmp_path: Path, everybody: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Chain, "would_succeed", lambda *_: False)
+    small = run_small(tmp_path, Chain())
+    settled, opened = (_transactions(small, event) for event in ("RoundSettled", "RoundOpened"))
+    assert len({*settled.values(), *opened.values()}) == 6
+    assert small.summary["final_model"] == everybody.summary["final_model"]
+    assert small.summary["participants"] == everybody.summary["participants"]
+
+
+def test_a_round_that_stops_opens_no_other(tmp_path: Path) -> None:
+    small = run_small(tmp_path, Chain(), extra="stopping = { target_correct = 1 }")
+    assert sorted(small.run.task.rounds) == [1] and small.run.task.settled[0].settled
+
+
+def test_a_beacon_is_read_after_the_settlement_that_advances_it(tmp_path: Path) -> None:
+    extra = 'randomness = "beacon"\nselection = { method = "uniform@1", params = { count = 2 } }'
+    small = run_small(tmp_path, Chain(), rounds=2, extra=extra)
+    settled, opened = (_transactions(small, event) for event in ("RoundSettled", "RoundOpened"))
+    assert settled[1] != opened[2]
+    assert audit_run(small.folder).reproduced
+
+
+@pytest.mark.parametrize("kind", ["embedded", "anvil", "ganache"])
+def test_a_chain_says_whether_a_transaction_would_succeed(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with nullcontext() if kind == "embedded" else running_chain(kind) as process:  # type: ignore[arg-type]
+        chain = Chain(process.url if process else kind)
+        publisher = experiment_account(0, PUBLISHER, chain)
+        chain.fund(publisher.address, 10**19)
+        ledger, _ = deploy(chain, publisher, 1, 0)
+        announce, finish = functions()["announce"].encode(["x"]), functions()["finishTask"].encode([1])
+        assert chain.would_succeed(publisher, ledger.address, announce)
+        assert not chain.would_succeed(publisher, ledger.address, finish), "there is no task"
+        monkeypatch.setattr("fedledger.contracts.chain.MAX_GAS", 22_000)
+        assert not chain.would_succeed(publisher, ledger.address, announce), "too little gas"

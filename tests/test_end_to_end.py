@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from fedledger.contracts.chain import Chain
 from fedledger.contracts.chains import running_chain
-from fedledger.contracts.client import Chain
 from fedledger.ledger_tools.deploy import Deployment
 from fedledger.platform.config import GWEI
 from support.ipfs_daemon import ipfs_daemon

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from eth_account.signers.local import LocalAccount
 
+from fedledger.contracts.chain import Chain, load_account
 from fedledger.contracts.chains import running_chain
-from fedledger.contracts.client import Chain, Ledger, load_account
+from fedledger.contracts.client import Ledger
 from fedledger.contracts.history import History, RoundHistory, TaskHistory
 from fedledger.node.participant import Participant, RoundContext, Trained
 from fedledger.platform.accounts import PUBLISHER, experiment_account, participant_role
@@ -93,7 +94,7 @@ def test_a_transaction_that_is_swallowed_or_sent_twice_runs_once(
 def test_a_transaction_that_is_never_mined_ends_in_a_clear_error(
     chain: Chain, account: LocalAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fedledger.contracts.client.RECEIPT_TIMEOUT", 1.5)
+    monkeypatch.setattr("fedledger.contracts.chain.RECEIPT_TIMEOUT", 1.5)
     chain._rpc("evm_setAutomine", [False])
     with pytest.raises(ChainError, match="was not mined within 2 s"):
         chain.send(account, ELSEWHERE, b"", value=1)

@@ -43,8 +43,9 @@ import torch
 from eth_utils.crypto import keccak
 
 from fedledger.aggregator.driver import Act, Aggregator
+from fedledger.contracts.chain import Chain
 from fedledger.contracts.chains import ChainProcess, free_port, start_chain
-from fedledger.contracts.client import Chain, Ledger, Phase
+from fedledger.contracts.client import Ledger, Phase
 from fedledger.contracts.history import History
 from fedledger.ledger_tools.deploy import deploy
 from fedledger.node.participant import Deed, Participant

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedledger.contracts.client import Chain
+from fedledger.contracts.chain import Chain
 from fedledger.platform.config import load_config
 from fedledger.platform.engine import Run, run
 from fedledger.platform.results import write_results

@@ -56,11 +56,19 @@ class Act(Enum):
 
 @dataclass(frozen=True)
 class Step:
-    """One step of an aggregator: what it did, in which round, with the round's outcome if it proposed."""
+    """One step of an aggregator: what it did, in which round, with the round's outcome if it proposed.
+
+    ``opened`` is the round that was opened in the transaction that settled this one, 0 if none was.
+    """
 
     act: Act
     round: int = 0
     outcome: RoundOutcome | None = None
+    opened: int = 0
+
+    def __str__(self) -> str:
+        settled = f"round {self.round} {self.act.value}"
+        return f"{settled}, round {self.opened} {Act.OPENED.value}" if self.opened else settled
 
 
 class Aggregator:
@@ -154,7 +162,7 @@ class Aggregator:
             if len(task.enrolled) != record.enrolled or (phase is Phase.ENROLLING and not full):
                 return Step(Act.WAITED)
         try:
-            self.ledger.open_round(self.account, self.task, select(self.history, task, self.spec, index))
+            self.ledger.open_round(self.account, self.task, self._selection(task, index))
         except RevertedError as error:
             # While a task enrols, who was enrolled and is not any more may still come back.
             if error.name == "TooFewParticipants" and self.ledger.phase(self.task) is not Phase.ENROLLING:
@@ -216,8 +224,19 @@ class Aggregator:
         proposal = task.rounds[index].proposal if index else None
         if proposal is None:
             return Step(Act.WAITED, index)
+        last = proposal.stop or len(task.settled) + 1 >= self.spec.rounds
+        # A beacon's selection follows from what the settlement makes of the beacon.
+        if index == max(task.rounds) and not last and self.spec.randomness == "spec":
+            selection = self._selection(task, index + 1)
+            if self.ledger.settle_and_open(self.account, self.task, index, proposal, selection) is not None:
+                return Step(Act.SETTLED, index, opened=index + 1)
         self.ledger.settle_round(self.account, self.task, index, proposal)
         return Step(Act.SETTLED, index)
+
+    def _selection(self, task: TaskHistory, index: int) -> list[int] | None:
+        """Return the ids that a round is for, or None for everybody who is enrolled: the ledger need not write them."""
+        chosen = select(self.history, task, self.spec, index)
+        return None if set(chosen) == set(task.enrolled) else chosen
 
 
 class _Waits:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedledger.contracts.abi import Log
-from fedledger.contracts.client import Head, Ledger, Proposal, Reveal, content_ref, proposal_in
+from fedledger.contracts.chain import Head
+from fedledger.contracts.client import Ledger, Proposal, Reveal, content_ref, proposal_in
 from fedledger.contracts.compile import VERSION
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import ChainError

@@ -9,7 +9,8 @@ from pathlib import Path
 from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 
-from fedledger.contracts.client import Chain, Ledger
+from fedledger.contracts.chain import Chain
+from fedledger.contracts.client import Ledger
 from fedledger.protocol.errors import ChainError, ConfigError
 
 RECORD_VERSION = 1

@@ -14,7 +14,8 @@ from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 
-from fedledger.contracts.client import HEADER_FIELDS, Chain, Ledger
+from fedledger.contracts.chain import HEADER_FIELDS, Chain
+from fedledger.contracts.client import Ledger
 from fedledger.contracts.history import History
 from fedledger.ledger_tools.deploy import Deployment
 from fedledger.protocol import canonical

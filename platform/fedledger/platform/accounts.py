@@ -6,7 +6,7 @@ import hashlib
 
 from eth_account.signers.local import LocalAccount
 
-from fedledger.contracts.client import Chain, load_account
+from fedledger.contracts.chain import Chain, load_account
 from fedledger.protocol.errors import KeyStoreError
 
 PUBLISHER, AGGREGATOR, DEPLOYER = "publisher", "aggregator", "deployer"

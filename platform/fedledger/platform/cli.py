@@ -176,7 +176,7 @@ def deploy(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Deploy the ledger and write a record of it: address, block, code hash, settings."""
-    from fedledger.contracts.client import Chain
+    from fedledger.contracts.chain import Chain
     from fedledger.ledger_tools.deploy import deploy as deploy_ledger
     from fedledger.platform.config import GWEI
 
@@ -350,7 +350,7 @@ def aggregator_start(
             if step.act is Act.WAITED:
                 time.sleep(poll)
             else:
-                log.info("round %d %s", step.round, step.act.value)
+                log.info("%s", step)
     record = history.update().task(task)
     if format_ is Format.JSON:
         print(json.dumps({"task": task, "rounds": len(record.settled), "final_model": record.model.cid}))
@@ -666,8 +666,8 @@ def _show_audit(result: Any, format_: Format) -> None:
 
 @contextmanager
 def _chain(where: str, folder: Path) -> Iterator[Any]:
+    from fedledger.contracts.chain import EMBEDDED, Chain
     from fedledger.contracts.chains import find_program, running_chain
-    from fedledger.contracts.client import EMBEDDED, Chain
 
     remembered = folder / "chain.txt"
     if where == "auto":
@@ -699,7 +699,7 @@ def _listening(mailbox: Any, where: str) -> Iterator[str]:
 
 
 def _open_ledger(rpc: str, deployment: Path) -> Any:
-    from fedledger.contracts.client import Chain
+    from fedledger.contracts.chain import Chain
     from fedledger.ledger_tools.deploy import Deployment
 
     return Deployment.read(deployment).open(Chain(rpc))

@@ -12,7 +12,8 @@ import numpy as np
 
 from fedledger.aggregator.driver import Act, Aggregator
 from fedledger.aggregator.mailbox import Mailbox
-from fedledger.contracts.client import Chain, Ledger, Phase
+from fedledger.contracts.chain import Chain
+from fedledger.contracts.client import Ledger, Phase
 from fedledger.contracts.history import History, TaskHistory
 from fedledger.ledger_tools.deploy import Deployment, deploy
 from fedledger.node.participant import Deed, Participant, RoundContext
