@@ -19,6 +19,9 @@ interface Vm {
     function deal(address account, uint256 balance) external;
     function readFile(string calldata path) external view returns (string memory);
     function parseJsonBytes(string calldata json, string calldata key) external pure returns (bytes memory);
+    function getCode(string calldata artifact) external view returns (bytes memory);
+    /// @dev 2 is `forge coverage`.
+    function isContext(uint8 context) external view returns (bool);
     function chainId(uint256 id) external;
     function snapshotState() external returns (uint256);
     function revertToState(uint256 state) external returns (bool);
