@@ -344,6 +344,15 @@ class LedgerMachine(RuleBasedStateMachine):
         if (t := self.task(task)) is not None:
             self.skip(t, Phase.ENROLLING, Phase.COMMITTING, Phase.REVEALING, Phase.PROPOSING, Phase.CHALLENGING)
 
+    @rule(task=tasks, late=seldom)
+    def lie_idle(self, task: int, late: bool) -> None:
+        """Try to end a task in the last second in which it is not idle for too long, or in the next."""
+        if (t := self.task(task)) is None:
+            return
+        since = t.last_final if t.rounds else t.enrol_deadline
+        self.wait(max(0, since + t.params.enrol_period + late - self.model.now))
+        self.do("finishTask", OWNERS[-1], task)
+
     # What always holds.
 
     @invariant()

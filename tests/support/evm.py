@@ -62,10 +62,6 @@ class Evm:
     def put_code(self, account: str, code: bytes) -> None:
         self._evm.insert_account_info(account, pyrevm.AccountInfo(code=code))
 
-    def put_word(self, place: int, word: int) -> None:
-        """Write a word of the ledger's storage."""
-        self._evm.insert_account_storage(self.address, place, word)
-
     def _call(self, name: str, data: bytes, sender: str, value: int) -> bytes:
         try:
             return bytes(self._evm.message_call(sender, self.address, calldata=data, value=value))
