@@ -507,7 +507,7 @@ def round_record(r: Round) -> tuple[Any, ...]:
 
 
 # A fifth or less of what a run of this length usually reaches.
-OFTEN = {"settleRound": 20, "voidRound": 20, "finishTask": 40, "withdrawCredit": 50, "withdraw": 40, "completeExit": 5}
+OFTEN = {"settleRound": 15, "voidRound": 20, "finishTask": 40, "withdrawCredit": 50, "withdraw": 40, "completeExit": 5}
 
 
 def test_random_histories_agree_with_the_model() -> None:
