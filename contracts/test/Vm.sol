@@ -31,6 +31,8 @@ interface Vm {
     /// @notice What the last call used, without what a transaction costs besides.
     function lastCallGas() external view returns (Gas memory);
     function snapshotValue(string calldata group, string calldata name, uint256 value) external;
+    /// @dev Of all that is emitted until the next call ends, this address's next event must be the one given.
+    function expectEmit(address emitter) external;
     function expectRevert(bytes calldata data) external;
 }
 
