@@ -158,11 +158,15 @@ def decode_log(log: dict[str, Any]) -> Log:
 
 def explain_revert(data: bytes, doing: str) -> ChainError:
     """Turn revert data into a typed error."""
-    for entry in _entries("error"):
-        if keccak(text=_signature(entry))[:4] == data[:4]:
-            types = [_type(item) for item in entry["inputs"]]
-            return RevertedError(entry["name"], tuple(abi.decode(types, data[4:])), doing)
-    return ChainError(f"The ledger refused {doing}: 0x{data.hex()}.")
+    if (entry := _errors_by_selector().get(data[:4])) is None:
+        return ChainError(f"The ledger refused {doing}: 0x{data.hex()}.")
+    types = [_type(item) for item in entry["inputs"]]
+    return RevertedError(entry["name"], tuple(abi.decode(types, data[4:])), doing)
+
+
+@cache
+def _errors_by_selector() -> dict[bytes, dict[str, Any]]:
+    return {keccak(text=_signature(entry))[:4]: entry for entry in _entries("error")}
 
 
 @cache
