@@ -1,4 +1,4 @@
-"""What the ledger has to do, as plain Python: the semantics of docs/round.md and docs/records.md.
+"""What the ledger has to do, as plain Python: the semantics of docs/round.md, docs/records.md and IFedLedger.sol.
 
 A method of :class:`Model` is one transaction. It changes the model, or raises :class:`Refused` with every error that
 the transaction deserves: no document says which of several the ledger names.
@@ -6,8 +6,10 @@ the transaction deserves: no document says which of several the ledger names.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import astuple, dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -16,11 +18,14 @@ from typing import Any
 from eth_abi import encode
 from eth_utils.crypto import keccak
 
+from fedledger.contracts.abi import functions
 from fedledger.contracts.client import Phase, RoundStatus
+from fedledger.protocol.batch import EMPTY_ROOT, leaf
 from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.merkle import verify
 from fedledger.protocol.messages import commitment
 from fedledger.protocol.reputation import LANE_BITS, LANES, Evidence
-from fedledger.protocol.settlement import pack_words
+from fedledger.protocol.settlement import pack_lengths, pack_words, updates_hash
 from fedledger.protocol.verdicts import Verdict
 
 NOBODY = "0x" + "00" * 20
@@ -28,8 +33,37 @@ ZERO = bytes(32)
 WORD = 256
 BEACON = 1
 VOIDS_TO_FINISH = 3
+RING = 16  # for so many rounds a root is kept
+FLAWS = {"shares": "LengthMismatch", "slots": "SlotsNotAscending"}
 Ref = tuple[bytes, int]
 Error = tuple[str, tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One of the ledger's functions with its arguments, which may be those of this module."""
+
+    name: str
+    arguments: tuple[Any, ...]
+
+    @property
+    def encoded(self) -> tuple[Any, ...]:
+        """The arguments as the ABI takes them."""
+        return tuple(part for a in self.arguments for part in (a.abi() if hasattr(a, "abi") else (a,)))
+
+    def on(self, model: Model, sender: str, value: int = 0) -> None:
+        """Do it to a model."""
+        getattr(model, re.sub("[A-Z]", lambda m: "_" + m[0].lower(), self.name))(sender, value, *self.arguments)
+
+
+@dataclass(frozen=True)
+class Calls:
+    """What one transaction does in turn."""
+
+    calls: tuple[Call, ...]
+
+    def abi(self) -> tuple[Any, ...]:
+        return ([functions()[call.name].encode(call.encoded) for call in self.calls],)
 
 
 class Refused(Exception):  # noqa: N818 -- an answer, not a fault
@@ -67,6 +101,8 @@ class Params:
     max_unfinal: int = 1
     max_staleness: int = 0
     randomness: int = 0
+    batched: bool = False
+    grace_period: int = 0
     min_stake: int = 0
     min_reputation: int = 0
     bond: int = 0
@@ -77,8 +113,12 @@ class Params:
     def budget(self) -> int:
         return self.rounds * self.units_per_round * self.credit_unit
 
+    @cached_property
+    def record(self) -> tuple[Any, ...]:
+        return astuple(self)
+
     def abi(self) -> tuple[Any, ...]:
-        return (astuple(self),)
+        return (self.record,)
 
     def faults(self) -> Iterator[tuple[Any, ...]]:
         """Return what the ledger refuses to take in."""
@@ -97,12 +137,31 @@ class Params:
             "revealPeriod": self.reveal_period > 0,
             "proposePeriod": self.propose_period > 0,
             "maxUnfinal": 1 <= self.max_unfinal <= 8,
-            "randomness": self.randomness in (0, BEACON),
+            "randomness": self.randomness in ((0,) if self.batched else (0, BEACON)),
             "minReputation": self.min_reputation <= 1_000_000,
             "creditUnit": self.credit_unit > 0,
             "unitsPerRound": 0 < self.rounds * self.units_per_round < 2**LANE_BITS,
         }
-        yield from ((not fine, "InvalidParameter", name) for name, fine in allowed.items())
+        yield from ((not fine, *invalid(name)) for name, fine in allowed.items())
+
+
+@dataclass(frozen=True)
+class Updates:
+    """What an aggregator says was revealed in a batched round: digest and length of each update.
+
+    With ``more`` there is one word of lengths too many.
+    """
+
+    refs: tuple[Ref, ...] = ()
+    more: bool = False
+
+    @cached_property
+    def hash(self) -> bytes:
+        return updates_hash([ContentRef(*ref) for ref in self.refs])
+
+    def abi(self) -> tuple[Any, ...]:
+        lengths = pack_lengths([ContentRef(*ref) for ref in self.refs])
+        return (([digest for digest, _ in self.refs], lengths + [0] * self.more),)
 
 
 @dataclass(frozen=True)
@@ -113,12 +172,14 @@ class Outcome:
     ----------
     model, state, report
         Digest and length of each.
+    updates
+        The hash of the updates of a batched round, else zero.
     stop
         Whether the task ends with this round.
     verdicts, shares
         By participant's id.
     flaw
-        An error of the words themselves, which encode the rest correctly without it.
+        What is wrong with the words themselves, of `FLAWS`; they encode the rest correctly without it.
     """
 
     model: Ref
@@ -127,14 +188,15 @@ class Outcome:
     stop: bool = False
     state: Ref = (ZERO, 0)
     report: Ref = (ZERO, 0)
+    updates: bytes = ZERO
     flaw: str | None = None
 
     @cached_property
     def words(self) -> tuple[list[int], list[int]]:
         verdicts, shares = pack_words(self.verdicts, self.shares)
-        if self.flaw == "LengthMismatch":
+        if self.flaw == "shares":
             return verdicts, [*shares, 0]
-        if self.flaw == "SlotsNotAscending":
+        if self.flaw == "slots":
             return [*verdicts, verdicts[-1]], [*shares, 0]
         return verdicts, shares
 
@@ -143,13 +205,18 @@ class Outcome:
         """The participants in whose slots something was said."""
         return {LANES * (i // LANES) + lane for i in self.verdicts for lane in range(LANES)}
 
+    @property
+    def delivered(self) -> list[int]:
+        """The participants that are judged by an update, by id."""
+        return sorted(i for i, verdict in self.verdicts.items() if has_update(verdict))
+
     def abi(self) -> tuple[Any, ...]:
-        return (self.model, self.state, self.report, self.stop), *self.words
+        return (self.model, self.state, self.report, self.updates, self.stop), *self.words
 
     @cached_property
     def hash(self) -> bytes:
         ref = "(bytes32,uint64)"
-        return keccak(encode([f"({ref},{ref},{ref},bool)", "uint256[]", "uint256[]"], self.abi()))
+        return keccak(encode([f"({ref},{ref},{ref},bytes32,bool)", "uint256[]", "uint256[]"], self.abi()))
 
 
 @dataclass
@@ -163,14 +230,25 @@ class Participant:
     since: int
     leaves: int = 0
 
+    @property
+    def record(self) -> tuple[Any, ...]:
+        return self.owner, self.signer, self.payout, self.stake, self.since, self.leaves
+
 
 @dataclass
 class Round:
-    """A round; times are 0 for what has not happened."""
+    """A round; times are 0 for what has not happened.
 
-    base: bytes
+    It starts from the model of round ``base``, 0: the task's first model. Of a batched round there is the ``root`` of
+    as many commitments as ``rooted`` says, and ``commitments`` are those that were made on chain.
+    """
+
+    base: int
     opened: int
     selected: set[int]
+    everybody: bool = False
+    root: bytes = EMPTY_ROOT
+    rooted: int = 0
     commitments: dict[int, bytes] = field(default_factory=dict)
     salts: dict[int, bytes] = field(default_factory=dict)
     commits_closed: int = 0
@@ -178,6 +256,10 @@ class Round:
     proposed: int = 0
     outcome: Outcome | None = None
     status: RoundStatus = RoundStatus.OPEN
+
+    @property
+    def committed(self) -> int:
+        return self.rooted + len(self.commitments)
 
 
 @dataclass
@@ -220,9 +302,19 @@ class Task:
         return count
 
     @property
-    def latest_model(self) -> bytes:
-        proposed = [r.outcome.model[0] for r in self.rounds if r.outcome]
-        return proposed[-1] if proposed else self.params.model[0]
+    def latest(self) -> int:
+        """The last round that was proposed; 0: none yet."""
+        return max((number for number, r in enumerate(self.rounds, 1) if r.outcome), default=0)
+
+    def base_model(self, number: int) -> bytes:
+        """Return the model that a round starts from; of a round that there is not, the first one."""
+        base = self.rounds[number - 1].base if 1 <= number <= len(self.rounds) else 0
+        made = self.rounds[base - 1].outcome if base else None
+        return made.model[0] if made else self.params.model[0]
+
+    def root(self, number: int) -> bytes:
+        """Return a round's root as long as it is kept."""
+        return self.rounds[number - 1].root if len(self.rounds) < number + RING else EMPTY_ROOT
 
     @property
     def stopped(self) -> bool:
@@ -301,11 +393,14 @@ class Model:
             return Phase.IDLE
         commits_end = r.commits_closed or r.opened + p.commit_period
         if self.now < commits_end:
-            return Phase.COMMITTING
-        reveals_end = r.reveals_closed or commits_end + (p.reveal_period if r.commitments else 0)
+            return Phase.ADMITTING if p.batched and r.commits_closed else Phase.COMMITTING
+        if p.batched and not r.commits_closed:
+            return Phase.CLOSING if self.now < commits_end + p.propose_period else Phase.OVERDUE
+        reveals_end = r.reveals_closed or commits_end + (p.reveal_period if r.committed else 0)
         if self.now < reveals_end:
             return Phase.REVEALING
-        quorate = len(r.salts) >= p.quorum
+        # Of a batched round only the aggregator knows what was revealed.
+        quorate = (r.committed if p.batched else len(r.salts)) >= p.quorum
         return Phase.PROPOSING if quorate and self.now < reveals_end + p.propose_period else Phase.OVERDUE
 
     # Balances and participants.
@@ -330,7 +425,7 @@ class Model:
             (NOBODY in (signer, payout), "ZeroAddress"),
             (known is not None and known.since, "AlreadyRegistered", sender),
             (value < self.least_stake, "StakeTooSmall", value, self.least_stake),
-            (value >= 2**96, "InvalidParameter", "stake"),
+            (value >= 2**96, *invalid("stake")),
             (self.of_signer(signer) is not None, "SignerTaken", signer),
         )
         self._take(sender, value)
@@ -342,7 +437,7 @@ class Model:
 
     def add_stake(self, sender: str, value: int) -> None:
         p = self._present(sender)
-        refuse((p.stake + value >= 2**96, "InvalidParameter", "stake"))
+        refuse((p.stake + value >= 2**96, *invalid("stake")))
         self._take(sender, value)
         p.stake += value
 
@@ -420,7 +515,8 @@ class Model:
     def open_round(self, sender: str, value: int, task: int, indices: tuple[int, ...], words: tuple[int, ...]) -> None:
         t = self._running(task)
         p = t.params
-        selected = {WORD * k + bit for k, word in zip(indices, words, strict=False) for bit in bits(word)}
+        named = {WORD * k + bit for k, word in zip(indices, words, strict=False) for bit in bits(word)}
+        selected = named if words else set(t.enrolled)
         strangers = {i // WORD for i in selected - t.enrolled}
         unfinal = len(t.rounds) - t.final
         enrolled = len(t.enrolled)
@@ -437,13 +533,14 @@ class Model:
             *((True, "NotEnrolled", k) for k in strangers),
             (len(selected) < p.quorum, "TooFewParticipants", len(selected), p.quorum),
         )
-        t.rounds.append(Round(t.latest_model, self.now, selected))
+        t.rounds.append(Round(t.latest, self.now, selected, everybody=not words))
 
     def commit_update(self, sender: str, value: int, task: int, number: int, digest: bytes) -> None:
         t, r = self._open(task, number)
-        i = self.of_signer(sender)
+        i, phase = self.of_signer(sender), self.round_phase(t, r)
         refuse(
-            (self.round_phase(t, r) is not Phase.COMMITTING, "CommitsAreClosed"),
+            (not t.params.batched and phase is not Phase.COMMITTING, "CommitsAreClosed"),
+            (t.params.batched and phase is not Phase.ADMITTING, "NotAdmitting"),
             (digest == ZERO, "EmptyCommitment"),
             (i is None, "NotRegistered", sender),
         )
@@ -454,43 +551,75 @@ class Model:
             (i in r.commitments, "AlreadyCommitted", i),
         )
         r.commitments[i] = digest
-        if len(r.commitments) == len(r.selected):
+        if len(r.commitments) == len(r.selected) and not t.params.batched:
             r.commits_closed = self.now
 
-    def reveal_update(self, sender: str, value: int, task: int, number: int, update: Ref, salt: bytes) -> None:
+    def close_commits(self, sender: str, value: int, task: int, number: int, root: bytes, count: int) -> None:
         t, r = self._open(task, number)
-        phase = self.round_phase(t, r)
+        phase, everybody = self.round_phase(t, r), count == len(r.selected)
         refuse(
+            (sender != t.params.aggregator, "NotAggregator", sender),
+            (not t.params.batched, "NotBatched", task),
+            (count > len(r.selected), "WrongCount", count, len(r.selected)),
+            (phase is Phase.COMMITTING and not everybody, "CommitsAreOpen"),
+            (phase not in (Phase.COMMITTING, Phase.CLOSING), "NotClosing"),
+        )
+        r.commits_closed = self.now + (0 if everybody else t.params.grace_period)
+        r.root, r.rooted = root, count
+
+    def reveal_update(
+        self, sender: str, value: int, task: int, number: int, update: Ref, salt: bytes, proof: tuple[bytes, ...]
+    ) -> None:
+        t, r = self._in_flight(task, number)
+        phase = self.round_phase(t, r)
+        early = Phase.COMMITTING, Phase.ADMITTING
+        refuse(
+            (r.status is RoundStatus.PROPOSED and not t.params.batched, "RoundNotOpen", task, number),
             (phase is Phase.COMMITTING, "CommitsAreOpen"),
-            (phase not in (Phase.COMMITTING, Phase.REVEALING), "RevealsAreClosed"),
+            (phase is Phase.ADMITTING, "StillAdmitting", r.commits_closed),
+            (phase not in (*early, Phase.REVEALING, Phase.CHALLENGING), "RevealsAreClosed"),
         )
         i = self.of_signer(sender)
         refuse((i is None, "NotRegistered", sender))
         assert i is not None
-        refuse((i not in r.commitments or i in r.salts, "NotCommitted", i))
-        found = self.commitment(task, number, sender, update, salt)
-        refuse((found != r.commitments[i], "WrongReveal", r.commitments[i], found))
+        known, found = r.commitments.get(i), self.commitment(task, number, sender, update, salt)
+        rooted = r.root != EMPTY_ROOT and verify(r.root, leaf(i, found), proof)
+        unknown = not rooted and found != known
+        refuse(
+            (unknown and known is None, "NotCommitted", i),
+            (unknown and known is not None, "WrongReveal", known, found),
+            (i in r.salts, "AlreadyRevealed", i),
+        )
         r.salts[i] = salt
-        if len(r.salts) == len(r.commitments):
+        if r.status is RoundStatus.OPEN and len(r.salts) == r.committed:
             r.reveals_closed = self.now
 
-    def propose_round(self, sender: str, value: int, task: int, number: int, outcome: Outcome) -> None:
+    def propose_round(
+        self, sender: str, value: int, task: int, number: int, outcome: Outcome, updates: Updates
+    ) -> None:
         t, r = self._open(task, number)
         p = t.params
-        phase, revealed, funds = self.round_phase(t, r), len(r.salts), self.balances[sender] + value
+        phase, funds = self.round_phase(t, r), self.balances[sender] + value
+        count = len(updates.refs)
+        revealed, found = (count, updates.hash) if p.batched else (len(r.salts), ZERO)
         judged = sum(verdict is not Verdict.NONE for verdict in outcome.verdicts.values())
-        units = sum(outcome.shares.values())
+        units, present = sum(outcome.shares.values()), len(outcome.delivered)
         unearned = [i for i, n in outcome.shares.items() if n and outcome.verdicts.get(i) is not Verdict.ACCEPTED]
         refuse(
             (sender != p.aggregator, "NotAggregator", sender),
-            (phase is Phase.COMMITTING, "CommitsAreOpen"),
-            (phase is Phase.REVEALING, "RevealsAreOpen"),
-            (phase is Phase.OVERDUE and revealed < p.quorum, "BelowQuorum", revealed, p.quorum),
-            (phase is Phase.OVERDUE and revealed >= p.quorum, "ProposalOverdue"),
+            (updates.more, "LengthMismatch"),
+            (outcome.updates != found or (count and not p.batched), "WrongUpdates", outcome.updates, found),
+            (phase is Phase.COMMITTING or (p.batched and not r.commits_closed), "CommitsAreOpen"),
+            (phase is Phase.ADMITTING, "StillAdmitting", r.commits_closed),
+            (phase is Phase.REVEALING and revealed != r.committed, "RevealsAreOpen"),
+            (revealed > r.committed, "WrongCount", revealed, r.committed),
+            (revealed < p.quorum, "BelowQuorum", revealed, p.quorum),
+            (phase is Phase.OVERDUE, "ProposalOverdue"),
             (funds < p.bond, "InsufficientBond", funds, p.bond),
-            (outcome.flaw, outcome.flaw),
-            *_misjudged(r, outcome),
+            (outcome.flaw, FLAWS.get(outcome.flaw or "")),
+            *_misjudged(r, outcome, p.batched),
             *((True, "PayWithoutAcceptance", i) for i in unearned),
+            (p.batched and count != present, "WrongCount", count, present),
             (judged != len(r.selected), "NotEverybodyJudged", judged, len(r.selected)),
             (units > p.units_per_round, "PayOverBudget", units, p.units_per_round),
         )
@@ -525,9 +654,21 @@ class Model:
         )
         self._finalise(t, r, RoundStatus.VOIDED)
 
+    def announce(self, sender: str, value: int, url: str) -> None:
+        """Only an event."""
+
+    def multicall(self, sender: str, value: int, calls: Calls) -> None:
+        before = deepcopy(vars(self))
+        try:
+            for call in calls.calls:
+                call.on(self, sender)
+        except Refused:
+            vars(self).update(before)
+            raise
+
     def commitment(self, task: int, number: int, sender: str, update: Ref, salt: bytes) -> bytes:
         """Return the commitment to an update of an existing round."""
-        base = self.tasks[task - 1].rounds[number - 1].base
+        base = self.tasks[task - 1].base_model(number)
         return commitment(self.chain_id, self.address, task, number, sender, base, ContentRef(*update), salt)
 
     def of_signer(self, signer: str) -> int | None:
@@ -573,10 +714,16 @@ class Model:
         return t
 
     def _open(self, task: int, number: int) -> tuple[Task, Round]:
+        t, r = self._in_flight(task, number)
+        refuse((r.status is not RoundStatus.OPEN, "RoundNotOpen", task, number))
+        return t, r
+
+    def _in_flight(self, task: int, number: int) -> tuple[Task, Round]:
         t = self.tasks[task - 1] if 1 <= task <= len(self.tasks) else None
-        if t is None or not 1 <= number <= len(t.rounds) or t.rounds[number - 1].status is not RoundStatus.OPEN:
+        r = t.rounds[number - 1] if t and 1 <= number <= len(t.rounds) else None
+        if t is None or r is None or r.status not in (RoundStatus.OPEN, RoundStatus.PROPOSED):
             raise Refused({("RoundNotOpen", (task, number))})
-        return t, t.rounds[number - 1]
+        return t, r
 
     def _finalise(self, t: Task, r: Round, status: RoundStatus) -> None:
         r.status, t.last_final = status, self.now
@@ -592,15 +739,26 @@ def bits(word: int) -> Iterator[int]:
     return (place for place in range(word.bit_length()) if word >> place & 1)
 
 
-def _misjudged(r: Round, outcome: Outcome) -> Iterator[tuple[Any, ...]]:
+def has_update(verdict: Verdict) -> bool:
+    """Whether an update was there to judge."""
+    return verdict is Verdict.ACCEPTED or verdict.refused
+
+
+def invalid(name: str) -> tuple[str, bytes]:
+    """Return name and argument of the error for a parameter that the ledger does not take."""
+    return "InvalidParameter", name.encode().ljust(32, b"\0")
+
+
+def _misjudged(r: Round, outcome: Outcome, batched: bool) -> Iterator[tuple[Any, ...]]:
     for i in outcome.covered:
         verdict = outcome.verdicts.get(i, Verdict.NONE)
+        committed, revealed = i in r.commitments, i in r.salts
         if i not in r.selected:
             follows = verdict is Verdict.NONE
-        elif i not in r.commitments:
-            follows = verdict is Verdict.MISSED
-        elif i not in r.salts:
-            follows = verdict is Verdict.LATE
+        elif has_update(verdict):
+            follows = batched or revealed
+        elif verdict is Verdict.LATE:
+            follows = not revealed and (batched or committed)
         else:
-            follows = verdict is Verdict.ACCEPTED or verdict.refused
+            follows = verdict is Verdict.MISSED and not revealed and not committed
         yield not follows, "WrongVerdict", i, int(verdict)
