@@ -8,7 +8,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 import pyrevm
-from eth_abi import decode
+from eth_abi.abi import decode
 from eth_utils.abi import get_abi_output_types
 
 from fedledger.contracts.abi import creation_code, explain_revert, functions
