@@ -156,6 +156,7 @@ whole_rounds = st.fixed_dictionaries(
         "given": scores,
         "stack": st.booleans(),
         "fewer": st.sampled_from([0, 0, 0, 0, -1]),
+        "slandered": st.none() | participants,
         "wrong": st.none() | st.fixed_dictionaries(PROPOSE_WRONGLY),
         "meanwhile": st.lists(attempts, max_size=2),
     }
@@ -491,6 +492,9 @@ class LedgerMachine(RuleBasedStateMachine):
         self.meanwhile(task, story)
         self.skip(t, Phase.REVEALING)
         self.meanwhile(task, story)
+        if story["slandered"] is not None:
+            self.propose_wrongly(task, story["slandered"], "revealed", Verdict.LATE, 0, None, False, True)
+            self.propose_wrongly(task, story["slandered"], "committed", Verdict.MISSED, 0, None, False, True)
         if story["wrong"]:
             self.propose_wrongly(task, **story["wrong"])
         self.propose(task, story["given"], [None] * PARTICIPANTS, telling, t.params.bond, False, False)
