@@ -4,14 +4,18 @@ TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 RUNS ?= runs
+SEEDS ?= 200
 
-.PHONY: run test install install-test lint contracts coverage clean
+.PHONY: run test chaos install install-test lint contracts coverage clean
 
 run: install
 	$(BIN)/fedledger demo --out $(RUNS)
 
 test: install-test lint contracts
 	$(BIN)/pytest -n 2 --dist worksteal
+
+chaos: install-test
+	PYTHONPATH=tests $(BIN)/python -m support.chaos --seeds $(SEEDS)
 
 lint: install-test
 	$(BIN)/ruff check .

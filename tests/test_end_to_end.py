@@ -21,6 +21,7 @@ from support.ipfs_daemon import ipfs_daemon
 from support.small import Small, run_small, write_config
 
 CLI = [sys.executable, "-m", "fedledger.platform.cli"]
+BATCHED = "[ledger]\nbatched = true\n"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
@@ -57,8 +58,9 @@ def test_separate_processes_over_ipfs_give_the_same_model(reference: Small, tmp_
         assert audited["reproduced"] is True
 
 
-def test_killing_nodes_and_the_aggregator_loses_nothing(reference: Small, tmp_path: Path) -> None:
-    config = write_config(tmp_path)
+@pytest.mark.parametrize("extra", ["", BATCHED], ids=["direct", "batched"])
+def test_killing_nodes_and_the_aggregator_loses_nothing(reference: Small, tmp_path: Path, extra: str) -> None:
+    config = write_config(tmp_path, extra=extra)
     draw = random.Random(7)
     with running_chain("anvil") as chain:
         at = ["--rpc", chain.url, "--deployment", str(tmp_path / "deployment.json")]
@@ -79,7 +81,8 @@ def test_killing_nodes_and_the_aggregator_loses_nothing(reference: Small, tmp_pa
             ]
             for i in range(4)
         }
-        commands["aggregator"] = ["aggregator", "start", str(config), *at, *local]
+        mailbox = ["--mailbox", str(tmp_path / "mailbox")]
+        commands["aggregator"] = ["aggregator", "start", str(config), *at, *local, *mailbox]
         running = {name: _start(command, tmp_path, name) for name, command in commands.items()}
         kills = 0
         while running["aggregator"].poll() is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -29,13 +30,23 @@ from fedledger.protocol.verdicts import Verdict
 
 log = logging.getLogger(__name__)
 
+RACES = frozenset(
+    {
+        *("PreviousRoundOpen", "RoundNotOpen", "NotProposed", "WrongRound", "NotOverdue", "ProposalOverdue"),
+        *("CommitsAreOpen", "RevealsAreOpen", "BelowQuorum", "WindowOpen", "InsufficientBond", "EnrolmentOpen"),
+        *("TooManyUnfinal", "TaskAlreadyFinished", "NotEnrolled", "TooFewParticipants"),
+    }
+)
+"""Refusals that mean that the ledger has moved between the question and the transaction."""
+FIRST_LOOK = 0.25
+
 
 class Act(Enum):
     """What an aggregator did in one step."""
 
     WAITED = "waited"
     OPENED = "opened"
-    CLOSED = "closed"
+    CLOSED = "commitments closed"
     PROPOSED = "proposed"
     SETTLED = "settled"
     VOIDED = "voided"
@@ -69,6 +80,9 @@ class Aggregator:
         The measurer of the task's validation set.
     mailbox
         Where participants of a batched task leave their commitments; a direct task needs none.
+    patience
+        Seconds for which a revealed update that cannot be had is waited for; after them, or after a quarter of the
+        propose period, it is judged unavailable.
     """
 
     def __init__(
@@ -81,6 +95,7 @@ class Aggregator:
         spec: TaskSpec,
         measure: Measurer,
         mailbox: Mailbox | None = None,
+        patience: float = 0.0,
     ) -> None:
         self.ledger = ledger
         self.history = history
@@ -90,20 +105,34 @@ class Aggregator:
         self.spec = spec
         self.measure = measure
         self.mailbox = mailbox
+        self.patience = patience
+        self._waits: _Waits | None = None
 
     def step(self) -> Step:
         """Do what comes next, if anything."""
+        folds = self.history.folds
         phase = self.ledger.phase(self.task)
         task = self.history.update().task(self.task)
         current = max(task.rounds, default=0)
+        try:
+            return self._next(task, current, phase)
+        except RevertedError as error:
+            # Any other refusal stands, unless what was read was reorganised.
+            if error.name not in RACES and self.history.update().folds == folds:
+                raise
+            log.warning("round %d: %s", current, error)
+        return Step(Act.WAITED, current)
+
+    def _next(self, task: TaskHistory, current: int, phase: Phase) -> Step:
         if phase is Phase.FINISHED:
             return Step(Act.DONE, current)
         if phase in (Phase.ENROLLING, Phase.IDLE):
             return self._open_or_finish(task, phase)
-        if task.batched and phase in (Phase.COMMITTING, Phase.CLOSING):
-            return self._close(task.rounds[current], phase)
-        if phase is Phase.PROPOSING or (task.batched and phase is Phase.REVEALING):
-            return self._propose(task, task.rounds[current], phase)
+        if current in task.rounds:
+            if task.batched and phase in (Phase.COMMITTING, Phase.CLOSING):
+                return self._close(task.rounds[current], phase)
+            if phase is Phase.PROPOSING or (task.batched and phase is Phase.REVEALING):
+                return self._propose(task, task.rounds[current], phase)
         if phase is Phase.SETTLEABLE:
             return self._settle(task)
         if phase is Phase.OVERDUE:
@@ -127,7 +156,8 @@ class Aggregator:
         try:
             self.ledger.open_round(self.account, self.task, select(self.history, task, self.spec, index))
         except RevertedError as error:
-            if error.name == "TooFewParticipants":
+            # While a task enrols, who was enrolled and is not any more may still come back.
+            if error.name == "TooFewParticipants" and self.ledger.phase(self.task) is not Phase.ENROLLING:
                 raise RoundError(
                     f"Round {index} has {error.arguments[0]} participants and needs {error.arguments[1]}.",
                     "Start more nodes, or end the task.",
@@ -145,6 +175,10 @@ class Aggregator:
         return Step(Act.CLOSED, current.index)
 
     def _propose(self, task: TaskHistory, current: RoundHistory, phase: Phase) -> Step:
+        if self._waits is None or self._waits.round is not current:
+            self._waits = _Waits(current)
+        if not self._waits.over():
+            return Step(Act.WAITED, current.index)
         commitments = None
         if task.batched:
             openings = self._mailbox().openings(current.index)
@@ -157,7 +191,13 @@ class Aggregator:
             updates = {i: update for i, (update, _) in openings.items()}
             current = complete(current, batch, updates, place_of(self.ledger, self.task))
             commitments = self.store.put(batch.encode())
-        outcome = judge(round_input(self.store, self.spec, task, current, commitments=commitments), self.measure)
+        given = round_input(self.store, self.spec, task, current, commitments=commitments)
+        absent = [owner for owner, update in given.updates.items() if _is_unavailable(update)]
+        patience = min(self.patience, int(task.params["proposePeriod"]) / 4)
+        if absent and self._waits.on(patience):
+            log.warning("round %d: waiting for the updates of %s", current.index, ", ".join(absent))
+            return Step(Act.WAITED, current.index)
+        outcome = judge(given, self.measure)
         for content in (outcome.model, outcome.state, outcome.report):
             self.store.put(content)
         proposal = proposal_of(outcome, current if task.batched else None)
@@ -172,12 +212,35 @@ class Aggregator:
         return self.mailbox
 
     def _settle(self, task: TaskHistory) -> Step:
-        index = min(i for i, r in task.rounds.items() if not r.settled and not r.voided)
-        proposal = task.rounds[index].proposal
+        index = min((i for i, r in task.rounds.items() if not r.settled and not r.voided), default=0)
+        proposal = task.rounds[index].proposal if index else None
         if proposal is None:
             return Step(Act.WAITED, index)
         self.ledger.settle_round(self.account, self.task, index, proposal)
         return Step(Act.SETTLED, index)
+
+
+class _Waits:
+    """Waits for one round's updates: longer each time, until patience ends."""
+
+    def __init__(self, round_history: RoundHistory) -> None:
+        self.round = round_history
+        self._began = self._until = time.monotonic()
+        self._pause = FIRST_LOOK
+
+    def over(self) -> bool:
+        """Return whether it is time to look at the updates."""
+        return time.monotonic() >= self._until
+
+    def on(self, patience: float) -> bool:
+        """Return whether to wait on."""
+        now = time.monotonic()
+        self._until, self._pause = min(now + self._pause, self._began + patience), 2 * self._pause
+        return now < self._began + patience
+
+
+def _is_unavailable(update: bytes | UpdateRefusedError) -> bool:
+    return isinstance(update, UpdateRefusedError) and update.verdict is Verdict.UNAVAILABLE
 
 
 def select(history: History, task: TaskHistory, spec: TaskSpec, index: int) -> list[int]:

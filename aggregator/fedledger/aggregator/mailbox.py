@@ -24,6 +24,7 @@ MAX_LENGTH = 2**32 - 1
 class _Round:
     commitments: dict[int, SignedCommitment] = field(default_factory=dict)
     openings: dict[int, tuple[ContentRef, bytes]] = field(default_factory=dict)
+    equivocated: set[int] = field(default_factory=set)
     sealed: Batch | None = None
 
 
@@ -33,7 +34,7 @@ class Mailbox:
     Parameters
     ----------
     ledger, history
-        The ledger, and its state from logs (may be shared).
+        The ledger, and its state from logs; shared at most with who runs in the same thread.
     task
         The task's id.
     folder
@@ -68,7 +69,10 @@ class Mailbox:
                     "Sign with the key of the registered signer, for this chain, ledger and task.",
                 )
             if known is not None:
-                self._write(index, "equivocation", signed)
+                # One is proof enough, and no more may fill the disk.
+                if signed.participant not in kept.equivocated:
+                    self._write(index, "equivocation", signed)
+                    kept.equivocated.add(signed.participant)
                 raise PostRefusedError(f"Participant {signed.participant} signed two commitments for round {index}.")
             if kept.sealed is not None or current.root is not None:
                 raise PostRefusedError(f"The commitments of round {index} are closed.", "Commit on chain.")
@@ -86,9 +90,12 @@ class Mailbox:
         with self._lock:
             current, kept = self._open(index, participant)
             signed, signer = kept.commitments.get(participant), self._history.signers[participant]
-            known = {signed.commitment if signed else None, current.commitments.get(participant)}
             opened = commitment(*self._place, index, signer, current.base.digest, update, salt)
-            if opened not in known:
+            if signed is None or signed.commitment != opened:
+                # It may have been committed on chain.
+                current = self._history.update().task(self._task).rounds[index]
+                signed = None
+            if signed is None and current.commitments.get(participant) != opened:
                 raise PostRefusedError(f"This opens no commitment of participant {participant} in round {index}.")
             if update.length > MAX_LENGTH:
                 raise PostRefusedError(f"The update has {update.length} bytes, more than a proposal can name.")
@@ -146,6 +153,8 @@ class Mailbox:
                 elif entry["kind"] == "opening":
                     update = ContentRef(bytes.fromhex(entry["digest"]), int(entry["length"]))
                     kept.openings[participant] = (update, bytes.fromhex(entry["salt"]))
+                else:
+                    kept.equivocated.add(participant)
             sealed = self._path(index, "sealed")
             kept.sealed = Batch.decode(sealed.read_bytes()) if sealed.exists() else None
         return self._rounds[index]

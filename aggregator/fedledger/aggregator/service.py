@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fedledger.protocol.batch import SignedCommitment
 from fedledger.protocol.cid import ContentRef
-from fedledger.protocol.errors import RoundError
-from fedledger.protocol.post import Post, PostRefusedError
+from fedledger.protocol.errors import ConfigError, RoundError
+from fedledger.protocol.post import Post
 
 MAX_BODY_BYTES = 2048
 REQUESTS_A_SECOND = 200.0
@@ -126,7 +126,7 @@ def serving(mailbox: Post, host: str, port: int) -> Iterator[None]:
 
     Raises
     ------
-    PostRefusedError
+    ConfigError
         If the address cannot be listened on.
     """
     server = uvicorn.Server(uvicorn.Config(mailbox_app(mailbox), host=host, port=port, log_level="warning"))
@@ -135,7 +135,7 @@ def serving(mailbox: Post, host: str, port: int) -> Iterator[None]:
     deadline = time.monotonic() + START_TIMEOUT
     while not server.started:
         if not thread.is_alive() or time.monotonic() > deadline:
-            raise PostRefusedError(f"The mailbox cannot listen on {host}:{port}.", "Is the port taken? Give another.")
+            raise ConfigError(f"The mailbox cannot listen on {host}:{port}.", "Is the port taken? Give another.")
         time.sleep(0.01)
     try:
         yield

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import logging
 import re
 import threading
 import time
@@ -26,8 +27,7 @@ from eth_account.signers.local import LocalAccount
 from eth_tester.exceptions import TransactionFailed
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
-from requests.exceptions import ConnectionError as RequestsConnectionError
-from requests.exceptions import RequestException, Timeout
+from requests.exceptions import RequestException
 from web3 import Web3
 from web3.exceptions import (
     ContractLogicError,
@@ -56,12 +56,22 @@ from fedledger.protocol.verdicts import Verdict
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
 EMBEDDED = "embedded"
 DEVELOPMENT_CLIENTS = ("anvil", "ganache", "ethereumjs", "eth-tester", "ethereumtester", "hardhat")
 DEFAULT_GAS = 1_500_000
 MAX_GAS = 16_000_000
 LOG_PAGE = 2_000
 RECEIPT_TIMEOUT = 120.0
+CONNECT_PATIENCE, OUTAGE_PATIENCE = 3.0, 30.0
+"""Seconds in which a chain must answer: when a program starts, and when it answered before."""
+LOOK_AFTER, LOOK_AT_MOST = 0.5, 16.0
+"""Seconds without a receipt after which a transaction is looked up and sent again; doubled each time."""
+UNSETTLED = (0.02, 0.1, 0.3)
+"""Pauses before a question that was answered with an error is asked again."""
+ATTEMPTS = 5
+SENT_KEPT = 64
 # Both fork probes are answered by eth_call on init code: PUSH0, and a zero-length MCOPY.
 PUSH0_PROBE = "0x5f"
 HEADER_FIELDS = (
@@ -118,6 +128,24 @@ class Receipt:
     hash: bytes
     block: int
     gas: int
+
+
+@dataclass(frozen=True)
+class Head:
+    """The newest block that counts; the hash is empty on an embedded chain, which has no reorganisations."""
+
+    number: int
+    hash: bytes
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A signed transaction that was sent."""
+
+    account: LocalAccount
+    nonce: int
+    raw: bytes
+    hash: bytes
 
 
 @dataclass(frozen=True)
@@ -274,12 +302,15 @@ class Chain:
         self.confirmations = confirmations
         self.poll = poll
         self._tester: Any = None
+        self._patience = CONNECT_PATIENCE
         if where == EMBEDDED:
             self.web3, self._tester = _embedded()
         else:
             self.web3 = _remote(where)
         self.capabilities = self._probe()
+        self._patience = OUTAGE_PATIENCE
         self._nonces: dict[str, int] = {}
+        self._sent: dict[str, dict[int, bytes]] = {}
         self._lock = threading.RLock()
         self._fees_known: tuple[float, dict[str, int]] = (-FEES_LAST, {})
         self._gas: dict[int, int] = {}
@@ -327,7 +358,7 @@ class Chain:
         else:
             raw = bytes.fromhex(value)
             self._submit(raw, keccak(raw))
-            self._await(keccak(raw), "a transaction of the journal")
+            self._await(keccak(raw), None, "a transaction of the journal")
 
     def _write_down(self, kind: str, value: Any) -> None:
         if self._journal is not None:
@@ -340,6 +371,31 @@ class Chain:
         if self._tester is not None:
             return self._ask(lambda: int(self.web3.eth.block_number))
         return int(self._rpc("eth_blockNumber", []), 16)
+
+    def head(self) -> Head:
+        """Return the newest block that has enough blocks on top of it."""
+        if self._tester is not None or self.confirmations:
+            number = self.block_number() - self.confirmations
+            return Head(number, self._hash(max(0, number)) or b"")
+        newest = self._rpc("eth_getBlockByNumber", ["latest", False])
+        return Head(int(newest["number"], 16), bytes.fromhex(newest["hash"][2:]))
+
+    def has(self, block: Head) -> bool:
+        """Return whether a block is still part of the chain."""
+        return self._hash(max(0, block.number)) == block.hash
+
+    def forget(self) -> None:
+        """Forget what was learnt of blocks that may be gone: who noticed a reorganisation says so."""
+        with self._lock:
+            self._nonces.clear()
+            self._gas.clear()
+            self._fees_known = (-FEES_LAST, {})
+
+    def _hash(self, number: int) -> bytes | None:
+        if self._tester is not None:
+            return b""
+        found = self._rpc("eth_getBlockByNumber", [hex(number), False])
+        return None if found is None else bytes.fromhex(found["hash"][2:])
 
     def block(self, number: int | str = "latest", full: bool = False) -> dict[str, Any]:
         """Return a block's fields as the node gives them; ``full`` gives its transactions instead of their hashes."""
@@ -440,13 +496,17 @@ class Chain:
         """Bring an address to a balance of at least ``wei`` from a development chain's own accounts."""
         if not self.development:
             raise ChainError(f"{address} has too little money.", "Send it some; only development chains hand it out.")
-        missing = wei - self.balance(address)
-        if missing <= 0:
-            return
-        self._pay(address, missing)
-        self._write_down("payment", [address, missing])
+        for _ in range(ATTEMPTS):
+            missing = wei - self.balance(address)
+            if missing <= 0:
+                return
+            if self._pay(address, missing):
+                self._write_down("payment", [address, missing])
+                return
+        raise ChainError(f"The chain at {self.where} loses every payment to {address}.", "Is it still being restarted?")
 
-    def _pay(self, address: str, wei: int) -> None:
+    def _pay(self, address: str, wei: int) -> bool:
+        """Pay from the development chain's first account; False if the payment vanished."""
         faucet = self._ask(lambda: self.web3.eth.accounts[0])
         payment: TxParams = {
             "from": faucet,
@@ -454,7 +514,8 @@ class Chain:
             "value": Wei(wei),
             "gas": 21_000,
         }
-        self._await(bytes(self._ask(lambda: self.web3.eth.send_transaction(payment))), "a payment")
+        digest = bytes(self._ask(lambda: self.web3.eth.send_transaction(payment)))
+        return self._await(digest, None, "a payment") is not None
 
     def send(
         self,
@@ -469,41 +530,35 @@ class Chain:
         """Sign and send one transaction and wait until it is mined.
 
         The transaction's hash is known before it is sent: when the connection breaks, the hash is looked up before
-        anything is sent again, so nothing runs twice.
+        anything is sent again. A transaction that is lost, by its node or by a reorganisation, is sent again in the
+        same bytes; it is signed anew only when it failed, or can never run because another has its nonce. So nothing
+        runs twice.
 
         Raises
         ------
         ChainError
-            If the chain refuses the transaction, or it fails; ``explain`` turns revert data into the error.
+            If the chain refuses the transaction, or it fails, or is not mined in time; ``explain`` turns revert data
+            into the error.
         """
-        with self._lock:
-            nonce = self._nonces.get(account.address)
-            if nonce is None:
-                nonce = self._ask(lambda: self.web3.eth.get_transaction_count(account.address, "pending"))
-            transaction: dict[str, Any] = {
-                "chainId": self.chain_id,
-                "nonce": nonce,
-                "gas": min(gas, MAX_GAS),
-                "value": value,
-                "data": data,
-                **self._fees(),
-            }
-            if to is not None:
-                transaction["to"] = checksum_address(to)
-            signed = account.sign_transaction(transaction)
-            digest = bytes(signed.hash)
+        transaction: dict[str, Any] = {"gas": min(gas, MAX_GAS), "value": value, "data": data}
+        if to is not None:
+            transaction["to"] = checksum_address(to)
+        for _ in range(ATTEMPTS):
             try:
-                self._submit(bytes(signed.raw_transaction), digest)
-            except (*REFUSALS, ChainError) as error:
-                self._nonces.pop(account.address, None)
-                self._fees_known = (-FEES_LAST, {})
-                raise self._failure(account, to, data, value, doing, explain, error) from error
-            self._nonces[account.address] = nonce + 1
-        receipt = self._await(digest, doing)
-        self._write_down("transaction", bytes(signed.raw_transaction).hex())
-        if receipt["status"] != 1:
-            raise self._failure(account, to, data, value, doing, explain, None)
-        return Receipt(digest, int(receipt["blockNumber"]), int(receipt["gasUsed"]))
+                sent = self._post(account, transaction)
+            except REFUSALS as error:
+                reason = self._reason(account, transaction, doing, explain)
+                raise reason or ChainError(f"The chain refused {doing}: {error}.") from error
+            receipt = self._await(sent.hash, sent, doing)
+            if receipt is None:
+                continue
+            self._write_down("transaction", sent.raw.hex())
+            if receipt["status"] == 1:
+                return Receipt(sent.hash, int(receipt["blockNumber"]), int(receipt["gasUsed"]))
+            reason = self._reason(account, transaction, doing, explain)
+            if reason is not None:
+                raise reason
+        raise ChainError(f"The chain refused {doing} {ATTEMPTS} times, for reasons that no longer hold.")
 
     def call(self, to: str, data: bytes) -> bytes:
         """Return what a call answers."""
@@ -539,39 +594,98 @@ class Chain:
             yield from (dict(log) for log in found)
             first = until + 1
 
+    def _post(self, account: LocalAccount, transaction: dict[str, Any]) -> Sent:
+        """Sign a transaction with the account's next nonce and send it.
+
+        Whatever reason a node gives, it refuses a nonce if the chain's is another one by now. Else it means it, if it
+        says so again: a reorganisation may just have made the nonce right.
+        """
+        with self._lock:
+            for pause in (*UNSETTLED, 0.0):
+                nonce = self._nonces.get(account.address)
+                if nonce is None:
+                    nonce = self._count(account.address)
+                sent = self._sign(account, {**transaction, "nonce": nonce})
+                try:
+                    self._submit(sent.raw, sent.hash)
+                except REFUSALS:
+                    self._nonces.pop(account.address, None)
+                    self._fees_known = (-FEES_LAST, {})
+                    if not self._known(sent.hash):
+                        if self._count(account.address) == nonce:
+                            if self._tester is not None or not pause:
+                                raise
+                            time.sleep(pause)
+                        continue
+                self._nonces[account.address] = nonce + 1
+                kept = self._sent.setdefault(account.address, {})
+                kept[nonce] = sent.raw
+                kept.pop(nonce - SENT_KEPT, None)
+                return sent
+        raise ChainError(
+            f"The chain refuses the nonces of {account.address}, which it gives itself.",
+            "Does another program send with this account?",
+        )
+
+    def _sign(self, account: LocalAccount, transaction: dict[str, Any]) -> Sent:
+        signed = account.sign_transaction({"chainId": self.chain_id, **transaction, **self._fees()})
+        return Sent(account, int(transaction["nonce"]), bytes(signed.raw_transaction), bytes(signed.hash))
+
     def _submit(self, raw: bytes, digest: bytes) -> None:
-        for attempt in range(5):
+        deadline, pause = time.monotonic() + self._patience, 0.1
+        while True:
             try:
                 if self._tester is None:
                     self._request("eth_sendRawTransaction", ["0x" + raw.hex()])
                 else:
                     self.web3.eth.send_raw_transaction(raw)
                 return
-            except (RequestsConnectionError, Timeout):
-                time.sleep(0.2 * 2**attempt)
+            except RequestException as error:
+                if time.monotonic() > deadline:
+                    raise ChainError(
+                        f"The chain at {self.where} does not answer.", "Start it again, then resume."
+                    ) from error
+                time.sleep(pause)
+                pause *= 2
                 if self._known(digest):
                     return
-        raise ChainError(f"The chain at {self.where} does not answer.", "Start it again, then resume.")
+
+    def _count(self, address: str, block: str = "pending") -> int:
+        """Return how many transactions of an account the chain counts, which is the next nonce."""
+        if self._tester is not None:
+            return self._ask(lambda: int(self.web3.eth.get_transaction_count(checksum_address(address), block)))  # type: ignore[arg-type]
+        return int(self._rpc("eth_getTransactionCount", [address, block]), 16)
 
     def _known(self, digest: bytes) -> bool:
+        """Return whether the node has a transaction, in a block or waiting."""
+        if self._tester is None:
+            return self._rpc("eth_getTransactionByHash", ["0x" + digest.hex()]) is not None
         try:
             self.web3.eth.get_transaction(HexBytes(digest))
-        except (TransactionNotFound, RequestException):
+        except TransactionNotFound:
             return False
         return True
 
     def _mined(self, digest: bytes) -> dict[str, Any] | None:
-        """Return the receipt of a transaction that is in a block, else None; a broken connection is asked again."""
+        """Return the receipt of a transaction that is in a block, else None."""
+        if self._tester is None:
+            found = self._rpc("eth_getTransactionReceipt", ["0x" + digest.hex()])
+            return None if found is None else dict(_typed(found))
         try:
-            if self._tester is None:
-                found = self._request("eth_getTransactionReceipt", ["0x" + digest.hex()])
-                return None if found is None else dict(_typed(found))
             return dict(self.web3.eth.get_transaction_receipt(HexBytes(digest)))
-        except (TransactionNotFound, RequestsConnectionError, Timeout):
+        except TransactionNotFound:
             return None
 
-    def _await(self, digest: bytes, doing: str) -> dict[str, Any]:
-        deadline = time.monotonic() + RECEIPT_TIMEOUT
+    def _await(self, digest: bytes, sent: Sent | None, doing: str) -> dict[str, Any] | None:
+        """Return a transaction's receipt, sending it again if it is lost; None if it can never be mined.
+
+        Raises
+        ------
+        ChainError
+            If it is not mined within ``RECEIPT_TIMEOUT``.
+        """
+        began = time.monotonic()
+        look, pause = began + LOOK_AFTER, LOOK_AFTER
         while True:
             receipt = self._mined(digest)
             if receipt is not None:
@@ -579,34 +693,64 @@ class Chain:
                 if not self.confirmations or self.block_number() >= number + self.confirmations:
                     self._gas[number] = max(gas, self._gas.get(number, 0))
                     return receipt
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if now > began + RECEIPT_TIMEOUT:
                 raise ChainError(
                     f"{doing} was not mined within {RECEIPT_TIMEOUT:.0f} s.", "Is the chain producing blocks?"
                 )
+            if receipt is None and now > look:
+                if not (self._known(digest) if sent is None else self._rescue(sent)):
+                    return None
+                pause = min(2 * pause, LOOK_AT_MOST)
+                look = time.monotonic() + pause
             time.sleep(self.poll)
 
-    def _failure(
+    def _rescue(self, sent: Sent) -> bool:
+        """Send a transaction that has no receipt again, after those before it; False if another has its nonce."""
+        address = sent.account.address
+        with self._lock:
+            if self._count(address, "latest") > sent.nonce:
+                if self._mined(sent.hash) is not None or self._count(address, "latest") <= sent.nonce:
+                    return True
+                self._nonces.pop(address, None)
+                self._sent.get(address, {}).pop(sent.nonce, None)
+                return False
+            # A node keeps what comes after a gap and says nothing. What another program sent cannot be sent again:
+            # an empty payment to oneself takes its place, and its author finds it missing.
+            for nonce in range(self._count(address), sent.nonce):
+                raw = self._sent.get(address, {}).get(nonce)
+                if raw is None:
+                    empty = {"nonce": nonce, "to": address, "gas": 21_000, "value": 0, "data": b""}
+                    raw = self._sign(sent.account, empty).raw
+                self._send_again(raw)
+            if not self._known(sent.hash):
+                self._send_again(sent.raw)
+        return True
+
+    def _send_again(self, raw: bytes) -> None:
+        try:
+            self._submit(raw, keccak(raw))
+        except REFUSALS as error:
+            # Its nonce may have been taken meanwhile; the next look finds out.
+            log.debug("sent again and refused: %s", error)
+
+    def _reason(
         self,
         account: LocalAccount,
-        to: str | None,
-        data: bytes,
-        value: int,
+        transaction: dict[str, Any],
         doing: str,
         explain: Callable[[bytes, str], ChainError] | None,
-        cause: Exception | None,
-    ) -> ChainError:
-        call: dict[str, Any] = {"from": account.address, "data": data, "value": value}
-        if to is not None:
-            call["to"] = checksum_address(to)
+    ) -> ChainError | None:
+        """Return why a transaction fails, by trying it out; None if it would not fail now."""
+        call: Any = {"from": account.address} | {k: v for k, v in transaction.items() if k != "gas"}
         try:
-            self.web3.eth.call(call)  # type: ignore[arg-type]
+            self._ask(lambda: self.web3.eth.call(call))
         except Exception as error:
-            reverted = _revert_data(error)
+            reverted = _revert_data(error.__cause__ or error)
             if reverted and explain is not None:
                 return explain(reverted, doing)
-            cause = cause or error
-        reason = f": {cause}" if cause is not None else " for a reason that no longer holds"
-        return ChainError(f"The chain refused {doing}{reason}.")
+            return ChainError(f"The chain refused {doing}: {error.__cause__ or error}.")
+        return None
 
     def _fees(self) -> dict[str, int]:
         asked, fees = self._fees_known
@@ -626,11 +770,13 @@ class Chain:
         client = str(self._ask(lambda: self.web3.client_version))
         authority = False
         try:
-            block = self.web3.eth.get_block("latest")
-        except ExtraDataLengthError:
+            block = self._ask(lambda: self.web3.eth.get_block("latest"))
+        except ChainError as error:
+            if not isinstance(error.__cause__, ExtraDataLengthError):
+                raise
             self.web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)
             authority = True
-            block = self.web3.eth.get_block("latest")
+            block = self._ask(lambda: self.web3.eth.get_block("latest"))
         capabilities = Capabilities(
             client=client,
             chain_id=self._ask(lambda: int(self.web3.eth.chain_id)),
@@ -645,8 +791,10 @@ class Chain:
 
     def _executes(self, init_code: str) -> bool:
         try:
-            self.web3.eth.call({"data": init_code})  # type: ignore[typeddict-item]
-        except Exception:
+            self._ask(lambda: self.web3.eth.call({"data": init_code}))  # type: ignore[typeddict-item]
+        except Exception as error:
+            if isinstance(error.__cause__, RequestException):
+                raise
             # Nodes report an invalid opcode in as many ways as there are nodes; each means "no".
             return False
         return True
@@ -660,6 +808,14 @@ class Chain:
         return answer.get("result")
 
     def _rpc(self, method: str, params: list[Any]) -> Any:
+        for pause in UNSETTLED:
+            try:
+                return self._ask(lambda: self._request(method, params))
+            except ChainError as error:
+                if isinstance(error.__cause__, RequestException) or _revert_data(error.__cause__):
+                    raise
+                # In the middle of a reorganisation a node contradicts itself.
+                time.sleep(pause)
         return self._ask(lambda: self._request(method, params))
 
     def _found(self, method: str, params: list[Any], what: str) -> dict[str, Any]:
@@ -669,17 +825,20 @@ class Chain:
         return dict(_typed(answer))
 
     def _ask(self, question: Callable[[], T]) -> T:
-        for attempt in range(5):
+        deadline, pause = time.monotonic() + self._patience, 0.1
+        while True:
             try:
                 return question()
-            except (RequestsConnectionError, Timeout):
-                time.sleep(0.1 * 2**attempt)
+            except RequestException as error:
+                if time.monotonic() > deadline:
+                    raise ChainError(
+                        f"No chain answers at {self.where}.",
+                        "Start one with `fedledger chain up anvil`, or check the URL.",
+                    ) from error
+                time.sleep(pause)
+                pause = min(2 * pause, 1.0)
             except REFUSALS as error:
                 raise ChainError(f"The chain at {self.where} answered with an error: {error}.") from error
-        raise ChainError(
-            f"No chain answers at {self.where}.",
-            "Start one with `fedledger chain up anvil`, or check the URL.",
-        )
 
 
 class Ledger:
@@ -782,8 +941,8 @@ class Ledger:
             params.units_per_round,
         )
         receipt = self._send(publisher, "postTask", encoded, value=params.budget)
-        (log,) = self.events(["TaskPosted"], first=receipt.block, last=receipt.block)
-        return int(log.arguments["task"])
+        posted = self.events(["TaskPosted"], first=receipt.block, last=receipt.block)
+        return next(int(event.arguments["task"]) for event in posted if event.transaction == receipt.hash)
 
     def enrol(self, account: LocalAccount, task: int) -> Receipt:
         """Enrol the account's participant in a task."""
@@ -1079,11 +1238,25 @@ def decode_batch_proposal(log: Log) -> Proposal:
     ChainError
         If the transaction's data is no such proposal.
     """
-    _, _, _, verdict_words, share_words, (digests, length_words) = functions()["proposeRound"].decode_input(log.input)
+    data = _proposing(log.input, log.arguments["task"], log.arguments["round"])
+    _, _, _, verdict_words, share_words, (digests, length_words) = functions()["proposeRound"].decode_input(data)
     lengths = unpack_lengths(length_words, len(digests))
     updates = tuple(ContentRef(digest, length) for digest, length in zip(digests, lengths, strict=True))
     words = {"verdictWords": verdict_words, "shareWords": share_words}
     return replace(decode_proposal(log.arguments | words), updates=updates)
+
+
+def _proposing(data: bytes, task: int, index: int) -> bytes:
+    """Return the call that proposes a round, which may be one of several in one transaction."""
+    propose, several = functions()["proposeRound"], functions()["multicall"]
+    waiting = [data]
+    while waiting:
+        call = waiting.pop()
+        if call[:4] == several.selector:
+            waiting += several.decode_input(call)[0]
+        elif call[:4] == propose.selector and propose.decode_input(call)[:2] == (task, index):
+            return call
+    return data
 
 
 def decode_proposal(arguments: dict[str, Any]) -> Proposal:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from fedledger.contracts.abi import Log
-from fedledger.contracts.client import Ledger, Proposal, Reveal, content_ref, proposal_in
+from fedledger.contracts.client import Head, Ledger, Proposal, Reveal, content_ref, proposal_in
 from fedledger.contracts.compile import VERSION
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import ChainError
 from fedledger.protocol.reputation import LANE_BITS, LANES, Evidence
 from fedledger.protocol.verdicts import Verdict
+
+log = logging.getLogger(__name__)
+
+MAX_FOLDS = 10
 
 
 @dataclass(frozen=True)
@@ -149,6 +154,10 @@ class TaskHistory:
 class History:
     """The ledger's state, folded from logs in order.
 
+    A history notices when the last block it read is not on the chain any more, and is then folded again from the first
+    block; ``folds`` counts how often. A task's history is a view: whoever holds one sees the task as the last update
+    found it. Rounds are made anew.
+
     Parameters
     ----------
     ledger
@@ -157,7 +166,12 @@ class History:
 
     def __init__(self, ledger: Ledger | None = None) -> None:
         self._ledger = ledger
-        self._next_block = 0 if ledger is None else ledger.first_block
+        self._read: Head | None = None
+        self._held: dict[int, TaskHistory] = {}
+        self.folds = 0
+        self._reset()
+
+    def _reset(self) -> None:
         self.owners: dict[int, str] = {}
         self.ids: dict[str, int] = {}
         self.signers: dict[int, str] = {}
@@ -167,14 +181,46 @@ class History:
         self.settlements: list[tuple[TaskHistory, RoundHistory]] = []
 
     def update(self) -> History:
-        """Read the logs of the blocks that have come since, and return this history."""
+        """Read the logs of the blocks that have come since, or all of them after a reorganisation.
+
+        Raises
+        ------
+        ChainError
+            If the chain does not keep its blocks long enough for their logs to be read.
+        """
         if self._ledger is None:
             raise ValueError("this history was made without a ledger")
-        last = self._ledger.chain.block_number() - self._ledger.chain.confirmations
-        if last >= self._next_block:
-            self.extend(self._ledger.events(first=self._next_block, last=last))
-            self._next_block = last + 1
-        return self
+        chain = self._ledger.chain
+        for _ in range(MAX_FOLDS):
+            head, read = chain.head(), self._read
+            if head == read:
+                return self
+            first = self._ledger.first_block if read is None else read.number + 1
+            try:
+                logs = list(self._ledger.events(first=first, last=head.number))
+            except ChainError:
+                if chain.has(read or head):
+                    raise
+            # Asked after the logs were read: only then do they continue what is known, or belong together.
+            if chain.has(read or head):
+                self.extend(logs)
+                self._read = head if read is None or head.number > read.number else read
+                return self
+            log.warning("the chain was reorganised near block %d: its logs are read again", head.number)
+            self._fold_again()
+            chain.forget()
+        raise ChainError("The chain changes while it is read.", "Ask for confirmations, or wait until it is stable.")
+
+    def _fold_again(self) -> None:
+        self._read = None
+        self.folds += 1
+        self._held |= self.tasks
+        for task in self._held.values():
+            # Whoever holds a task that is gone must not see it go on.
+            vars(task).update(
+                vars(TaskHistory(task.id, task.publisher, task.params, content_ref(task.params["model"])))
+            )
+        self._reset()
 
     def extend(self, logs: Iterable[Log]) -> History:
         """Fold further logs into the state and return this history."""
@@ -214,8 +260,10 @@ class History:
 
     def _on_TaskPosted(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         params = vars(a["params"])
-        model = content_ref(params["model"])
-        self.tasks[a["task"]] = TaskHistory(a["task"], a["publisher"], params, model, version=log.version)
+        task = TaskHistory(a["task"], a["publisher"], params, content_ref(params["model"]), version=log.version)
+        held = self._held.get(task.id, task)
+        vars(held).update(vars(task))
+        self.tasks[task.id] = held
 
     def _on_Enrolled(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.tasks[a["task"]].enrolled.append(a["participant"])

@@ -1,7 +1,8 @@
 """A participant: asks the ledger where its task is, trains, commits, then stores and reveals.
 
 Nothing is kept in memory that matters: the update is in the journal before it is committed to, the salt follows
-from the key, and the ledger says what was done. A participant that was killed starts again and goes on.
+from the key, and the ledger says what was done. A participant that was killed starts again and goes on; what a
+reorganisation took back is sent again, in the same bytes unless the round has another base model now.
 """
 
 from __future__ import annotations
@@ -38,6 +39,15 @@ from fedledger.protocol.update import UpdateHeader
 from fedledger.protocol.verdicts import Verdict
 
 log = logging.getLogger(__name__)
+
+RACES = frozenset(
+    {
+        *("AlreadyRegistered", "AlreadyEnrolled", "AlreadyCommitted", "NotCommitted"),
+        *("CommitsAreClosed", "CommitsAreOpen", "RevealsAreClosed", "RoundNotOpen"),
+        *("AlreadyRevealed", "NotAdmitting", "StillAdmitting"),
+    }
+)
+"""Refusals that mean that the ledger has moved between the question and the transaction."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +171,18 @@ class Participant:
         """Do what comes next for a task in a phase; whoever plays several participants asks once for all of them."""
         if task.finished:
             return Deed.DONE
+        folds = self.history.folds
+        try:
+            return self._next(task, phase)
+        except RevertedError as error:
+            # At worst the phase has closed, which is a missed round, no more. Any other refusal stands, unless what
+            # was read was reorganised.
+            if error.name not in RACES and self.history.update().folds == folds:
+                raise
+            log.warning("%s", error)
+        return Deed.WAITED
+
+    def _next(self, task: TaskHistory, phase: Phase) -> Deed:
         participant = self.history.ids.get(self.account.address)
         if participant is None:
             return self._register(task)
@@ -169,18 +191,12 @@ class Participant:
         current = task.rounds.get(max(task.rounds, default=0))
         if current is None or participant not in current.selected or participant in current.reveals:
             return Deed.WAITED
-        try:
-            if task.batched:
-                return self._act_batched(task, current, participant, phase)
-            if phase is Phase.COMMITTING and participant not in current.commits:
-                return self._commit(task, current)
-            if phase is Phase.REVEALING and participant in current.commits:
-                return self._reveal(task, current)
-        except RevertedError as error:
-            # The phase may have closed between the question and the transaction: that is a missed round, no more.
-            if error.name not in ("CommitsAreClosed", "RevealsAreClosed", "AlreadyCommitted", "RoundNotOpen"):
-                raise
-            log.warning("round %d: %s", current.index, error)
+        if task.batched:
+            return self._act_batched(task, current, participant, phase)
+        if phase is Phase.COMMITTING and participant not in current.commits:
+            return self._commit(task, current)
+        if phase is Phase.REVEALING and participant in current.commits:
+            return self._reveal(task, current)
         return Deed.WAITED
 
     def _act_batched(self, task: TaskHistory, current: RoundHistory, participant: int, phase: Phase) -> Deed:
@@ -241,7 +257,9 @@ class Participant:
 
     def _mailbox(self) -> Post:
         if self.post is None:
-            raise RoundError("A batched task needs its aggregator's address.", "Give --aggregator-url URL.")
+            raise RoundError(
+                "A batched task needs a way to its aggregator.", "Give the participant a post, such as HttpPost."
+            )
         return self.post
 
     def _register(self, task: TaskHistory) -> Deed:
@@ -250,13 +268,25 @@ class Participant:
         return Deed.REGISTERED
 
     def _enrol(self, phase: Phase) -> Deed:
-        if phase is not Phase.ENROLLING:
+        if phase is Phase.ENROLLING:
+            try:
+                self.ledger.enrol(self.account, self.task)
+                return Deed.ENROLLED
+            except RevertedError as error:
+                # An earlier enrolment may have come back, and with it have filled the task.
+                if error.name not in ("TaskFull", "EnrolmentClosed") or not self._is_enrolled():
+                    raise
+        elif not self._is_enrolled():
             raise ChainError(
                 f"Task {self.task} does not enrol any more.",
                 "Join another task, or ask its publisher to post it again.",
             )
-        self.ledger.enrol(self.account, self.task)
-        return Deed.ENROLLED
+        return Deed.WAITED
+
+    def _is_enrolled(self) -> bool:
+        """Return whether the participant is enrolled by now; the phase may be newer than the history."""
+        history = self.history.update()
+        return history.ids.get(self.account.address) in history.task(self.task).enrolled
 
     def _commit(self, task: TaskHistory, current: RoundHistory) -> Deed:
         self.ledger.commit_update(self.account, self.task, current.index, self._commitment(task, current))
@@ -281,11 +311,14 @@ class Participant:
         return salt(bytes(self.account.key), ledger.chain.chain_id, ledger.address, self.task, current.index)
 
     def _update(self, task: TaskHistory, current: RoundHistory) -> bytes:
-        """Return the round's update, from the journal if it was made before."""
+        """Return the round's update, from the journal if it was made before, to the same base model."""
         name = f"{self.ledger.chain.chain_id}-{self.ledger.address}-{self.task}-{current.index}.update"
         path = self._journal / name
         if path.exists():
-            return path.read_bytes()
+            made = path.read_bytes()
+            # A reorganisation may have given the round another base model.
+            if wire.decode(made).header.base == current.base.digest.hex():
+                return made
         base = ModelFile.decode(self.store.get(current.base))
         before = task.rounds.get(current.index - 1)
         context = RoundContext(

@@ -244,6 +244,7 @@ def node_start(
     from fedledger.node.participant import Deed, Participant
     from fedledger.node.post import HttpPost
     from fedledger.platform.accounts import participant_role
+    from fedledger.protocol.store import outlast
 
     ledger = _open_ledger(rpc, deployment)
     content = _open_store(store, store_dir)
@@ -257,7 +258,7 @@ def node_start(
     post = HttpPost(history, task)
     node = Participant(ledger, history, account, task, content, journal / account.address, spec, trainer, post)
     log = logging.getLogger("fedledger.node")
-    while (deed := node.step()) is not Deed.DONE:
+    while (deed := outlast(node.step)) is not Deed.DONE:
         if deed is Deed.WAITED:
             time.sleep(poll)
         else:
@@ -308,6 +309,7 @@ def aggregator_start(
     keystore: KeystoreOption = None,
     password_file: PasswordOption = None,
     poll: Annotated[float, typer.Option(help="seconds between two looks at the ledger")] = 0.2,
+    patience: Annotated[float, typer.Option(help="seconds to wait for a revealed update that cannot be had")] = 60.0,
     listen: Annotated[
         str, typer.Option(help="HOST:PORT of a batched task's mailbox, for nodes; port 0 picks a free one")
     ] = "127.0.0.1:0",
@@ -322,6 +324,7 @@ def aggregator_start(
     from fedledger.aggregator.mailbox import Mailbox
     from fedledger.contracts.history import History
     from fedledger.platform.accounts import AGGREGATOR
+    from fedledger.protocol.store import outlast
 
     ledger = _open_ledger(rpc, deployment)
     content = _open_store(store, store_dir)
@@ -335,13 +338,15 @@ def aggregator_start(
     with ExitStack() as stack:
         mailbox = None
         if history.update().task(task).batched:
-            mailbox = Mailbox(ledger, history, task, mailbox_dir)
+            # Nodes are answered in other threads, so the mailbox has a history of its own.
+            mailbox = Mailbox(ledger, History(ledger), task, mailbox_dir)
             url = stack.enter_context(_listening(mailbox, listen))
             if history.endpoints.get(account.address) != (public_url or url):
                 ledger.announce(account, public_url or url)
             log.info("the mailbox is at %s", public_url or url)
-        aggregator = Aggregator(ledger, history, account, task, content, spec, setting.measurer(), mailbox)
-        while (step := aggregator.step()).act is not Act.DONE:
+        measurer = setting.measurer()
+        aggregator = Aggregator(ledger, history, account, task, content, spec, measurer, mailbox, patience)
+        while (step := outlast(aggregator.step)).act is not Act.DONE:
             if step.act is Act.WAITED:
                 time.sleep(poll)
             else:
@@ -727,7 +732,8 @@ def _account(chain: Any, keystore: Path | None, password_file: Path | None, seed
 @contextmanager
 def _live() -> Iterator[Any]:
     """Show the rounds as they come: live on a terminal, a line each otherwise."""
-    table = Table("round", "accuracy", "accepted", "refused", "least to greatest reputation", "gas", box=None)
+    columns = ("round", "accuracy", "accepted", "refused", "least to greatest reputation", "gas")
+    table = Table(*columns, box=None)
 
     def row(p: Any) -> list[str]:
         shown = sorted(p.reputations)
@@ -745,6 +751,7 @@ def _live() -> Iterator[Any]:
         ]
 
     if not err.is_terminal:
+        err.print(", ".join(columns), highlight=False)
         yield lambda p: err.print("  ".join(row(p)), highlight=False, soft_wrap=True)
         return
     with Live(table, console=err, refresh_per_second=8):

@@ -54,7 +54,7 @@ class Batch:
         """Return the way from a participant's commitment to the root, or None if it is not there."""
         if participant not in self.by_participant:
             return None
-        return self._tree.proof(self.commitments.index(self.by_participant[participant]))
+        return self._tree.proof(self._places[participant])
 
     def encode(self) -> bytes:
         """Return the canonical bytes."""
@@ -93,6 +93,10 @@ class Batch:
         if ids != sorted(set(ids)):
             raise ValueError("the participants of a batch must ascend")
         return cls(tuple(rows), salts)
+
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        return {signed.participant: place for place, signed in enumerate(self.commitments)}
 
     @cached_property
     def _tree(self) -> MerkleTree:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from fedledger.protocol.cid import MAX_OBJECT_BYTES, ContentRef
 from fedledger.protocol.errors import ContentCorruptError, ContentUnavailableError, StoreError
 
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
 STALE_SECONDS = 3600.0
+STORE_PATIENCE, STORE_PAUSE = 300.0, 0.5
 _TEMPORARY = ".tmp-"
 
 
@@ -151,6 +158,19 @@ def write_atomically(path: Path, data: bytes) -> None:
         Path(name).unlink(missing_ok=True)
         raise
     _sync(path.parent)
+
+
+def outlast(step: Callable[[], T], patience: float = STORE_PATIENCE) -> T:
+    """Return what a step gives; it is taken again, for ``patience`` seconds, while the store lacks what it needs."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return step()
+        except StoreError as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("%s", error)
+            time.sleep(STORE_PAUSE)
 
 
 def open_store(where: str, folder: Path) -> ContentStore:

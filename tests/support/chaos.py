@@ -1,0 +1,474 @@
+"""Runs under chaos: one task, four nodes and an aggregator as processes on Anvil, and faults drawn from a seed.
+
+Run PYTHONPATH=tests python -m support.chaos [--first 0] [--seeds 200] [--format text|json] [--keep].
+
+Faults: reorganisations of one to five blocks; transactions that are swallowed, sent twice, or forwarded without an
+answer; the chain stopped and started with its state; content that is lost or damaged for some time; nodes and the
+aggregator killed with SIGKILL, the aggregator once in a phase that follows from the seed, in the middle of a step.
+
+A run must end, in time, as the undisturbed run does: the same final model, three settled rounds and none voided, the
+same credit for every owner, every stake in its place, and all money that the contract holds accounted for.
+
+What no protocol can promise is kept out: deadlines are long (ten minutes; a reorganisation must not change who was in
+time), content that is gone comes back before the aggregator's patience ends, and no reorganisation reaches below the
+posting of the task, or below a restart, whose older states Anvil does not have. A program that has left because the
+task had ended is started again if a reorganisation takes the end back; confirmations make it wait instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import json
+import logging
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from http.client import HTTPConnection, HTTPException
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+from eth_utils.crypto import keccak
+
+from fedledger.aggregator.driver import Act, Aggregator
+from fedledger.contracts.chains import ChainProcess, free_port, start_chain
+from fedledger.contracts.client import Chain, Ledger, Phase
+from fedledger.contracts.history import History
+from fedledger.ledger_tools.deploy import deploy
+from fedledger.node.participant import Deed, Participant
+from fedledger.platform.accounts import AGGREGATOR, DEPLOYER, PUBLISHER, experiment_account, participant_role
+from fedledger.platform.config import GWEI, load_config
+from fedledger.platform.setting import Setting, make_setting
+from fedledger.protocol.errors import ChainError
+from fedledger.protocol.store import LocalStore, outlast
+from support.small import write_config
+
+NODES, ROUNDS, TASK = 4, 3, 1
+DEADLINE = 60.0
+POLL = 0.02
+PATIENCE = 30.0
+ETHER = 10**18
+PHASES = (
+    *(Phase.ENROLLING, Phase.COMMITTING, Phase.REVEALING, Phase.PROPOSING),
+    *(Phase.CHALLENGING, Phase.SETTLEABLE, Phase.IDLE),
+)
+"""Phases in which the aggregator is killed, in turn by seed."""
+FAULTS = {"reorganised": 5, "killed a node": 3, "killed the aggregator": 2, "restarted": 1, "lost": 2, "damaged": 2}
+"""Faults and how often they are drawn."""
+WIRE_FAULTS = ("swallowed", "sent twice", "not answered")
+FORK = multiprocessing.get_context("fork")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to happen in a run; gaps in seconds since the fault before."""
+
+    seed: int
+    faults: tuple[tuple[float, str], ...]
+    phase: Phase | None
+    round: int
+    wire: float
+    wire_faults: int
+
+    @classmethod
+    def undisturbed(cls) -> Plan:
+        return cls(-1, (), None, 0, 0.0, 0)
+
+    @classmethod
+    def draw(cls, seed: int) -> Plan:
+        rng = random.Random(seed)
+        kinds = rng.choices(list(FAULTS), list(FAULTS.values()), k=rng.randint(4, 9))
+        faults = tuple((rng.uniform(0.02, 0.35), kind) for kind in kinds)
+        return cls(seed, faults, PHASES[seed % len(PHASES)], rng.randint(1, ROUNDS), rng.choice((0.0, 0.1, 0.3)), 8)
+
+
+@dataclass
+class Outcome:
+    """How a run ended."""
+
+    seed: int
+    seconds: float = 0.0
+    model: str = ""
+    credits: dict[str, int] = field(default_factory=dict)
+    faults: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class World:
+    """Where a run takes place, as its programs see it."""
+
+    folder: Path
+    setting: Setting
+    plan: Plan
+    url: str
+    address: str
+    first_block: int
+
+    def ledger(self) -> Ledger:
+        return Ledger(Chain(self.url), self.address, self.first_block)
+
+    @property
+    def store(self) -> LocalStore:
+        return LocalStore(self.folder / "store")
+
+
+def node(world: World, number: int) -> None:
+    """Be a node until the task ends."""
+    ledger = world.ledger()
+    account = experiment_account(0, participant_role(number), ledger.chain)
+    journal, trainer = world.folder / f"journal{number}", world.setting.trainer(number)
+    spec = world.setting.spec
+    participant = Participant(ledger, History(ledger), account, TASK, world.store, journal, spec, trainer)
+    while outlast(participant.step, PATIENCE) is not Deed.DONE:
+        time.sleep(POLL)
+
+
+def aggregator(world: World) -> None:
+    """Be the aggregator until the task ends, or until the plan's phase."""
+    ledger = world.ledger()
+    account = experiment_account(0, AGGREGATOR, ledger.chain)
+    history, setting = History(ledger), world.setting
+    program = Aggregator(
+        ledger, history, account, TASK, world.store, setting.spec, setting.measurer(), patience=PATIENCE
+    )
+    mark = world.folder / "killed"
+    delay = random.Random(world.plan.seed).uniform(0.0, 0.03)
+    while True:
+        if world.plan.phase is not None and not mark.exists() and ledger.phase(TASK) is world.plan.phase:
+            rounds = max(history.update().task(TASK).rounds, default=0)
+            if world.plan.phase is Phase.ENROLLING or rounds >= world.plan.round:
+                mark.write_text(world.plan.phase.name)
+                threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        act = outlast(program.step, PATIENCE).act
+        if act is Act.DONE:
+            return
+        if act is Act.WAITED:
+            time.sleep(POLL)
+
+
+def proxy(port: int, to: int, plan: Plan, folder: Path) -> None:
+    """Stand between programs and chain, and mistreat transactions as the plan says."""
+    rng, lock, counts = random.Random(plan.seed), threading.Lock(), Counter[str]()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            fault = draw() if b"eth_sendRawTransaction" in body else None
+            try:
+                if fault == "swallowed":
+                    question = json.loads(body)
+                    digest = keccak(bytes.fromhex(question["params"][0][2:])).hex()
+                    answer = json.dumps({"jsonrpc": "2.0", "id": question["id"], "result": "0x" + digest}).encode()
+                else:
+                    answer = forward(body)
+                if fault == "sent twice":
+                    answer = forward(body)
+            except (OSError, HTTPException):
+                fault = "not answered"
+            if fault == "not answered":
+                self.close_connection = True
+                return
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    def draw() -> str | None:
+        with lock:
+            if rng.random() >= plan.wire or counts.total() >= plan.wire_faults:
+                return None
+            fault = rng.choice(WIRE_FAULTS)
+            counts[fault] += 1
+            (folder / "wire.json").write_text(json.dumps(counts))
+            return fault
+
+    kept = threading.local()
+
+    def forward(body: bytes) -> bytes:
+        if not hasattr(kept, "connection"):
+            kept.connection = HTTPConnection("127.0.0.1", to, timeout=30)
+        try:
+            kept.connection.request("POST", "/", body, {"Content-Type": "application/json"})
+            return bytes(kept.connection.getresponse().read())
+        except (OSError, HTTPException):
+            kept.connection.close()
+            raise
+
+    ThreadingHTTPServer.request_queue_size = 64
+    ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+
+
+class Stage:
+    """One run: its chain, its programs, and what happens to them."""
+
+    def __init__(self, setting: Setting, plan: Plan, folder: Path) -> None:
+        self.setting, self.plan, self.folder = setting, plan, folder
+        self.outcome = Outcome(plan.seed)
+        self.rng = random.Random(plan.seed)
+        self.state = folder / "chain.json"
+        self.anvil: ChainProcess = start_chain("anvil", state=self.state)
+        self.direct = Chain(self.anvil.url)
+        self.programs: dict[str, BaseProcess] = {}
+        self.jobs: dict[str, tuple[Callable[..., None], tuple[Any, ...]]] = {}
+        self.due: list[tuple[float, Callable[[], None]]] = []
+        self.harmed: set[Path] = set()
+
+    def play(self) -> Outcome:
+        """Play the run to its end, good or bad."""
+        began = time.monotonic()
+        try:
+            self._set_up()
+            problem = self._watch(began + DEADLINE)
+            self.outcome.problems += [problem] if problem else self._check()
+        except Exception as error:
+            self.outcome.problems.append(f"{type(error).__name__}: {error}")
+        finally:
+            for program in self.programs.values():
+                program.kill()
+                program.join()
+            self.anvil.stop()
+        wire = self.folder / "wire.json"
+        self.outcome.faults.update(json.loads(wire.read_text()) if wire.exists() else {})
+        mark = self.folder / "killed"
+        if mark.exists():
+            self.outcome.faults[f"killed the aggregator while {mark.read_text().lower()}"] += 1
+        self.outcome.seconds = round(time.monotonic() - began, 1)
+        return self.outcome
+
+    def _set_up(self) -> None:
+        chain, store = self.direct, LocalStore(self.folder / "store")
+        publisher, deployer = (experiment_account(0, role, chain) for role in (PUBLISHER, DEPLOYER))
+        params = self.setting.task_params(self.setting.publish(store))
+        if self.plan.phase is Phase.CHALLENGING:
+            params = replace(params, challenge_window=1)
+        self.people = [experiment_account(0, participant_role(number), chain) for number in range(NODES)]
+        self.others = [publisher, deployer, experiment_account(0, AGGREGATOR, chain)]
+        for account in (*self.people, *self.others):
+            chain.fund(account.address, params.budget + 100 * ETHER)
+        config = self.setting.config.ledger
+        self.ledger, _ = deploy(chain, deployer, config.stake_gwei * GWEI, config.exit_delay)
+        self.ledger.post_task(publisher, params)
+        self.floor = chain.block_number()
+        to, port = int(self.anvil.url.rsplit(":", 1)[1]), free_port()
+        world = World(
+            self.folder, self.setting, self.plan, f"http://127.0.0.1:{port}", self.ledger.address, self.floor - 1
+        )
+        self.jobs = {"proxy": (proxy, (port, to, self.plan, self.folder)), "aggregator": (aggregator, (world,))}
+        self.jobs |= {f"node {number}": (node, (world, number)) for number in range(NODES)}
+        for name in self.jobs:
+            self._start(name)
+
+    def _start(self, name: str) -> None:
+        self.programs[name] = FORK.Process(target=_program, args=(self.folder / f"{name}.log", *self.jobs[name]))
+        self.programs[name].start()
+
+    def _watch(self, deadline: float) -> str | None:
+        """Let faults happen until all programs have left; return what went wrong, if anything did."""
+        faults = list(self.plan.faults)
+        next_fault = time.monotonic() + (faults[0][0] if faults else 0.0)
+        while True:
+            now = time.monotonic()
+            phase = self.ledger.phase(TASK)
+            waiting = [due for due in self.due if due[0] > now]
+            ready, self.due = [act for at, act in self.due if at <= now], waiting
+            for act in ready:
+                act()
+            running = [name for name, program in self.programs.items() if name != "proxy" and program.is_alive()]
+            for name, program in self.programs.items():
+                if program.exitcode not in (None, 0, -signal.SIGKILL):
+                    return f"{name} ended with {program.exitcode}: {self._said(name)}"
+                if program.exitcode == 0 and phase is not Phase.FINISHED:
+                    self.outcome.faults["ended too early for a reorganisation"] += 1
+                    self._start(name)
+                if program.exitcode == -signal.SIGKILL:
+                    self._start(name)
+            if phase is Phase.FINISHED and not running and all(p.exitcode == 0 for p in self._players()):
+                return None
+            if phase is Phase.CHALLENGING:
+                # Time passes on Anvil only with blocks.
+                self.direct._rpc("evm_mine", [])
+            if faults and now >= next_fault and phase is not Phase.FINISHED:
+                kind = faults.pop(0)[1]
+                if self._harm(kind):
+                    self.outcome.faults[kind] += 1
+                next_fault = time.monotonic() + (faults[0][0] if faults else 0.0)
+            if now > deadline:
+                return self._hung(running, phase)
+            time.sleep(0.01)
+
+    def _players(self) -> list[BaseProcess]:
+        return [program for name, program in self.programs.items() if name != "proxy"]
+
+    def _harm(self, kind: str) -> bool:
+        """Do one harm; False if there was nothing to do it to."""
+        if kind == "reorganised":
+            depth = min(self.rng.randint(1, 5), self.direct.block_number() - self.floor)
+            if depth > 0:
+                # A transaction that Anvil mines in the middle of a reorganisation leaves a hole in its blocks.
+                self.direct._rpc("evm_setAutomine", [False])
+                self.direct._rpc("anvil_reorg", [depth, []])
+                self.direct._rpc("evm_setAutomine", [True])
+                self.direct._rpc("evm_mine", [])
+            return depth > 0
+        if kind == "restarted":
+            self.anvil.stop()
+            self.anvil = start_chain("anvil", port=int(self.anvil.url.rsplit(":", 1)[1]), state=self.state)
+            self.floor = self.direct.block_number()
+            return True
+        if kind in ("lost", "damaged"):
+            return self._harm_content(kind)
+        name = "aggregator" if kind == "killed the aggregator" else f"node {self.rng.randrange(NODES)}"
+        if not self.programs[name].is_alive():
+            return False
+        self.programs[name].kill()
+        self.programs[name].join()
+        return True
+
+    def _harm_content(self, kind: str) -> bool:
+        files = sorted(path for path in (self.folder / "store").glob("*/*") if not path.name.startswith(".tmp-"))
+        files = [path for path in files if path not in self.harmed]
+        if not files:
+            return False
+        path = self.rng.choice(files)
+        self.harmed.add(path)
+        data = path.read_bytes()
+        aside = path.with_name(".tmp-harm")
+        if kind == "lost":
+            path.unlink(missing_ok=True)
+        else:
+            place = self.rng.randrange(len(data))
+            aside.write_bytes(data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
+            aside.replace(path)
+
+        def restore() -> None:
+            aside.write_bytes(data)
+            aside.replace(path)
+            self.harmed.remove(path)
+
+        self.due.append((time.monotonic() + self.rng.uniform(0.1, 1.5), restore))
+        return True
+
+    def _check(self) -> list[str]:
+        """Return what is not as it must be at the end."""
+        ledger, outcome, config = self.ledger, self.outcome, self.setting.config.ledger
+        history = History(ledger).update()
+        task = history.task(TASK)
+        outcome.model = task.model.cid
+        outcome.credits = {history.owners[i]: ledger.credit(TASK, i) for i in sorted(task.enrolled)}
+        problems = []
+        if [r.index for r in task.settled] != list(range(1, ROUNDS + 1)) or len(task.rounds) != ROUNDS:
+            problems.append(f"rounds {sorted(task.rounds)}, of them settled {[r.index for r in task.settled]}")
+        stakes = [ledger.participant(number).stake for number in range(ledger.participant_count())]
+        if stakes != [config.stake_gwei * GWEI] * NODES:
+            problems.append(f"stakes {stakes}")
+        free = sum(ledger.free_balance(account.address) for account in (*self.people, *self.others))
+        credit = sum(outcome.credits.values()) * config.credit_unit_gwei * GWEI
+        held = self.direct.balance(ledger.address)
+        if held != sum(stakes) + free + credit:
+            problems.append(f"the contract holds {held} wei and owes {sum(stakes) + free + credit}")
+        return problems
+
+    def _hung(self, running: list[str], phase: Phase) -> str:
+        for name in running:
+            os.kill(self.programs[name].pid or 0, signal.SIGUSR1)
+        time.sleep(0.5)
+        told = "\n".join(f"-- {name}: {self._said(name)}" for name in running)
+        return f"not ended after {DEADLINE:.0f} s, {phase.name.lower()}; still running: {', '.join(running)}\n{told}"
+
+    def _said(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text()[-3000:]
+
+
+def play(setting: Setting, plan: Plan, keep: bool = False) -> Outcome:
+    """Play a plan in a folder of its own, kept on request if something went wrong."""
+    folder = Path(tempfile.mkdtemp(prefix=f"chaos-{plan.seed}-"))
+    outcome = Stage(setting, plan, folder).play()
+    if keep and outcome.problems:
+        outcome.problems.append(f"see {folder}")
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+    return outcome
+
+
+def main() -> int:
+    """Play the undisturbed run and the seeds; the exit code says whether all ended alike."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--first", type=int, default=0, help="first seed")
+    parser.add_argument("--seeds", type=int, default=200, help="how many")
+    parser.add_argument("--format", choices=("text", "json"), default="text")
+    parser.add_argument("--keep", action="store_true", help="keep the folders of runs that failed")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    with tempfile.TemporaryDirectory() as folder:
+        config = write_config(Path(folder), participants=NODES, rounds=ROUNDS)
+        setting = make_setting(load_config(config), Path(folder))
+    expected = play(setting, Plan.undisturbed(), options.keep)
+    outcomes = []
+    for seed in range(options.first, options.first + options.seeds):
+        outcome = play(setting, Plan.draw(seed), options.keep)
+        if not outcome.problems and (outcome.model, outcome.credits) != (expected.model, expected.credits):
+            outcome.problems.append(f"model {outcome.model}, credits {outcome.credits}")
+        outcomes.append(outcome)
+        faults = ", ".join(f"{count} {kind}" for kind, count in sorted(outcome.faults.items()))
+        state = "ok" if not outcome.problems else "FAILED"
+        print(f"seed {seed:4d} {state} {outcome.seconds:5.1f} s  {faults}", file=sys.stderr, flush=True)
+        for problem in outcome.problems:
+            print(problem, file=sys.stderr, flush=True)
+    if options.format == "json":
+        print(json.dumps({"undisturbed": vars(expected), "runs": [vars(outcome) for outcome in outcomes]}))
+    else:
+        print(_summary(expected, outcomes))
+    return 1 if expected.problems or any(outcome.problems for outcome in outcomes) else 0
+
+
+def _summary(expected: Outcome, outcomes: list[Outcome]) -> str:
+    failed = [outcome.seed for outcome in outcomes if outcome.problems]
+    seconds = sorted(outcome.seconds for outcome in outcomes)
+    total: Counter[str] = sum((outcome.faults for outcome in outcomes), Counter())
+    lines = [
+        f"undisturbed  {expected.seconds} s, {expected.model}{' '.join(expected.problems)}",
+        f"runs         {len(outcomes)}, {len(failed)} failed {failed or ''}",
+        f"seconds      median {seconds[len(seconds) // 2]}, most {seconds[-1]}, together {sum(seconds):.0f}",
+    ]
+    return "\n".join(lines + [f"{count:11d}  {kind}" for kind, count in sorted(total.items())])
+
+
+def _program(path: Path, job: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    with path.open("ab") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+    faulthandler.register(signal.SIGUSR1)
+    logging.basicConfig(level=logging.WARNING, format="%(relativeCreated)d %(name)s %(message)s", force=True)
+    logging.getLogger("fedledger").setLevel(logging.DEBUG)
+    try:
+        job(*arguments)
+    except ChainError as error:
+        log.exception("%s", error)
+        raise SystemExit(int(error.exit_code)) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""The chain takes back what was read and sent: the client notices, and nothing is lost or runs twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from eth_account.signers.local import LocalAccount
+
+from fedledger.contracts.chains import running_chain
+from fedledger.contracts.client import Chain, Ledger, load_account
+from fedledger.contracts.history import History, RoundHistory, TaskHistory
+from fedledger.node.participant import Participant, RoundContext, Trained
+from fedledger.platform.accounts import PUBLISHER, experiment_account, participant_role
+from fedledger.platform.config import load_config
+from fedledger.platform.setting import Setting, make_setting
+from fedledger.protocol import update as wire
+from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.errors import ChainError
+from fedledger.protocol.model import ModelFile
+from fedledger.protocol.store import LocalStore
+from support.small import write_config
+
+ELSEWHERE = "0x" + "11" * 20
+
+
+@pytest.fixture
+def chain() -> Iterator[Chain]:
+    with running_chain("anvil") as process:
+        yield Chain(process.url)
+
+
+@pytest.fixture
+def account(chain: Chain) -> LocalAccount:
+    account = load_account(b"\x07" * 32)
+    chain.fund(account.address, 10**20)
+    return account
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
+    folder = tmp_path_factory.mktemp("setting")
+    return make_setting(load_config(write_config(folder, rounds=1)), folder)
+
+
+def test_what_was_sent_before_comes_first_again(chain: Chain, account: LocalAccount) -> None:
+    for value in (1, 2):
+        chain.send(account, ELSEWHERE, b"", value=value)
+    _reorganise(chain, 2)
+    assert chain.balance(ELSEWHERE) == 0
+    chain.send(account, ELSEWHERE, b"", value=4)
+    assert chain.balance(ELSEWHERE) == 7
+    assert chain._count(account.address) == 3
+
+
+def test_what_another_program_sent_leaves_an_empty_place(chain: Chain, account: LocalAccount) -> None:
+    Chain(chain.where).send(account, ELSEWHERE, b"", value=1)
+    chain.send(account, ELSEWHERE, b"", value=2)
+    _reorganise(chain, 2)
+    chain.send(account, ELSEWHERE, b"", value=4)
+    assert chain.balance(ELSEWHERE) == 6
+    assert chain._count(account.address) == 3
+
+
+def test_a_nonce_that_another_program_used_is_not_used_again(chain: Chain, account: LocalAccount) -> None:
+    other = Chain(chain.where)
+    for value, sender in ((1, chain), (2, other), (4, chain), (8, other)):
+        sender.send(account, ELSEWHERE, b"", value=value)
+    assert chain.balance(ELSEWHERE) == 15
+
+
+@pytest.mark.parametrize("forwarded", [0, 2])
+def test_a_transaction_that_is_swallowed_or_sent_twice_runs_once(
+    chain: Chain, account: LocalAccount, monkeypatch: pytest.MonkeyPatch, forwarded: int
+) -> None:
+    submit = chain._submit
+
+    def submit_badly(raw: bytes, digest: bytes) -> None:
+        monkeypatch.setattr(chain, "_submit", submit)
+        for _ in range(forwarded):
+            submit(raw, digest)
+
+    monkeypatch.setattr(chain, "_submit", submit_badly)
+    chain.send(account, ELSEWHERE, b"", value=1)
+    assert chain.balance(ELSEWHERE) == 1
+
+
+def test_a_transaction_that_is_never_mined_ends_in_a_clear_error(
+    chain: Chain, account: LocalAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedledger.contracts.client.RECEIPT_TIMEOUT", 1.5)
+    chain._rpc("evm_setAutomine", [False])
+    with pytest.raises(ChainError, match="was not mined within 2 s"):
+        chain.send(account, ELSEWHERE, b"", value=1)
+
+
+def test_a_history_follows_the_chain_that_is(chain: Chain, setting: Setting, tmp_path: Path) -> None:
+    publisher, *people = (experiment_account(0, r, chain) for r in (PUBLISHER, *map(participant_role, range(2))))
+    for each in (publisher, *people):
+        chain.fund(each.address, 10**20)
+    ledger, _ = Ledger.deploy(chain, publisher, 1, 0)
+    params = setting.task_params(setting.publish(LocalStore(tmp_path)))
+    first = ledger.post_task(publisher, params)
+    history = History(ledger).update()
+    held = history.task(first)
+    for person in people:
+        ledger.register(person, person.address, person.address, params.min_stake)
+        ledger.enrol(person, first)
+    second = ledger.post_task(publisher, params)
+    gone = history.update().task(second)
+    assert held.enrolled == [0, 1] and set(history.tasks) == {first, second} and history.folds == 0
+    _reorganise(chain, 3)
+    assert history.update().task(first) is held and history.folds == 1
+    assert held.enrolled == [0] and set(history.owners) == {0} and set(history.tasks) == {first}
+    assert vars(held) == vars(History(ledger).update().task(first))
+    assert history.update().folds == 1, "a history is not folded again without need"
+    again = ledger.post_task(publisher, params)
+    assert again == second and history.update().task(second) is gone
+
+
+def test_a_round_with_another_base_model_gets_another_update(setting: Setting, tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    base = ModelFile.decode(setting.contents[0])
+    other = replace(base, vector=base.vector + 1)
+    trained = []
+
+    def train(context: RoundContext) -> Trained:
+        trained.append(context.base)
+        return Trained(np.zeros(len(base.vector), np.float32), 1, 1)
+
+    place: Any = SimpleNamespace(address=ELSEWHERE, chain=SimpleNamespace(chain_id=1))
+    account = load_account(b"\x07" * 32)
+    node = Participant(place, History(), account, 1, store, tmp_path / "journal", setting.spec, train)
+    task = TaskHistory(1, ELSEWHERE, {}, ContentRef.of(b""))
+    refs = [store.put(model.encode()) for model in (base, base, other)]
+    rounds: list[Any] = [RoundHistory(1, ref, None, (), {}, {}) for ref in refs]  # type: ignore[arg-type]
+    bases = [wire.decode(node._update(task, each)).header.base for each in rounds]
+    assert bases == [ref.digest.hex() for ref in refs]
+    assert len(trained) == 2, "the same update is not made twice"
+
+
+def _reorganise(chain: Chain, depth: int) -> None:
+    chain._rpc("anvil_reorg", [depth, []])
