@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from fedledger.contracts.compile import CONTRACTS, load_artifact, render
+from fedledger.contracts.abi import VERSIONS
+from fedledger.contracts.compile import ARTIFACTS, CONTRACTS, VERSION, load_artifact, render
+from support.evm import Evm
 
 SIZE_LIMIT = 24_576  # EIP-170
 PUSH1, PUSH32 = 0x60, 0x7F
@@ -31,6 +33,17 @@ def test_committed_artifacts_and_snapshots_are_what_the_sources_compile_to() -> 
     assert {path.suffix for path in rendered} == {".json", ".txt"}
     stale = {path.name: differences(path, text) for path, text in rendered.items()}
     assert {name: lines for name, lines in stale.items() if lines} == {}, "run `python -m fedledger.contracts.compile`"
+
+
+def test_the_contract_says_the_version_that_is_deployed() -> None:
+    assert Evm(1, 1, ["0x" + "aa" * 20]).view("protocolVersion") == VERSION
+
+
+def test_a_version_that_is_kept_does_not_change() -> None:
+    kept = {int(folder.name[1:]): folder for folder in ARTIFACTS.glob("v*")}
+    assert kept.keys() | {VERSION} == set(VERSIONS)
+    for file in kept[VERSION].iterdir() if VERSION in kept else ():
+        assert file.read_bytes() == (ARTIFACTS / file.name).read_bytes(), "make it another VERSION"
 
 
 @pytest.mark.parametrize("name", CONTRACTS)
