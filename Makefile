@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RUNS ?= runs
 SEEDS ?= 200
 
-.PHONY: run test chaos install install-test lint contracts clean
+.PHONY: run test chaos install install-test lint contracts coverage clean
 
 run: install
 	$(BIN)/fedledger demo --out $(RUNS)
@@ -26,6 +26,12 @@ contracts: install-test
 	node_modules/.bin/forge fmt --check contracts
 	node_modules/.bin/forge test
 	@if [ -e contracts/tools/slither_check.py ]; then $(BIN)/python contracts/tools/slither_check.py; fi
+
+coverage: install-test
+	@mkdir -p contracts/cache
+	FORGE_SNAPSHOT_EMIT=false node_modules/.bin/forge coverage --exclude-tests --no-match-contract BatchedGas \
+		--report summary --report lcov --report-file contracts/cache/lcov.info
+	$(BIN)/python contracts/tools/coverage_check.py contracts/cache/lcov.info
 
 install: $(VENV)/.installed
 install-test: $(VENV)/.installed-test node_modules/.installed

@@ -1,19 +1,15 @@
-import json
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
 import pytest
 
-from fedledger.contracts.compile import ARTIFACTS, CONTRACTS, compile_contracts, load_artifact
+from fedledger.contracts.abi import VERSIONS
+from fedledger.contracts.compile import ARTIFACTS, CONTRACTS, VERSION, load_artifact, render
+from support.evm import Evm
 
 SIZE_LIMIT = 24_576  # EIP-170
 PUSH1, PUSH32 = 0x60, 0x7F
 CANCUN = {0x49: "BLOBHASH", 0x4A: "BLOBBASEFEE", 0x5C: "TLOAD", 0x5D: "TSTORE", 0x5E: "MCOPY"}
-
-
-@pytest.fixture(scope="module")
-def compiled() -> dict[str, dict[str, Any]]:
-    return compile_contracts()
 
 
 def opcodes(code: bytes) -> Iterator[int]:
@@ -28,9 +24,26 @@ def test_opcodes_skip_pushed_data() -> None:
     assert list(opcodes(bytes.fromhex("605e 5f 7f" + "5e" * 32 + "5e"))) == [0x60, 0x5F, 0x7F, 0x5E]
 
 
-@pytest.mark.parametrize("name", CONTRACTS)
-def test_committed_artifact_is_what_the_sources_compile_to(name: str, compiled: dict[str, dict[str, Any]]) -> None:
-    assert json.loads((ARTIFACTS / f"{name}.json").read_text()) == compiled[name]
+def test_committed_artifacts_and_snapshots_are_what_the_sources_compile_to() -> None:
+    def differences(path: Path, text: str) -> set[str]:
+        found = path.read_text() if path.exists() else ""
+        return set(found.splitlines()) ^ set(text.splitlines()) or ({"order"} if found != text else set())
+
+    rendered = render()
+    assert {path.suffix for path in rendered} == {".json", ".txt"}
+    stale = {path.name: differences(path, text) for path, text in rendered.items()}
+    assert {name: lines for name, lines in stale.items() if lines} == {}, "run `python -m fedledger.contracts.compile`"
+
+
+def test_the_contract_says_the_version_that_is_deployed() -> None:
+    assert Evm(1, 1, ["0x" + "aa" * 20]).view("protocolVersion") == VERSION
+
+
+def test_a_version_that_is_kept_does_not_change() -> None:
+    kept = {int(folder.name[1:]): folder for folder in ARTIFACTS.glob("v*")}
+    assert kept.keys() | {VERSION} == set(VERSIONS)
+    for file in kept[VERSION].iterdir() if VERSION in kept else ():
+        assert file.read_bytes() == (ARTIFACTS / file.name).read_bytes(), "make it another VERSION"
 
 
 @pytest.mark.parametrize("name", CONTRACTS)

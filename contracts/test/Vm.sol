@@ -19,6 +19,9 @@ interface Vm {
     function deal(address account, uint256 balance) external;
     function readFile(string calldata path) external view returns (string memory);
     function parseJsonBytes(string calldata json, string calldata key) external pure returns (bytes memory);
+    function getCode(string calldata artifact) external view returns (bytes memory);
+    /// @dev 2 is `forge coverage`.
+    function isContext(uint8 context) external view returns (bool);
     function chainId(uint256 id) external;
     function snapshotState() external returns (uint256);
     function revertToState(uint256 state) external returns (bool);
@@ -28,6 +31,8 @@ interface Vm {
     /// @notice What the last call used, without what a transaction costs besides.
     function lastCallGas() external view returns (Gas memory);
     function snapshotValue(string calldata group, string calldata name, uint256 value) external;
+    /// @dev Of all that is emitted until the next call ends, this address's next event must be the one given.
+    function expectEmit(address emitter) external;
     function expectRevert(bytes calldata data) external;
 }
 

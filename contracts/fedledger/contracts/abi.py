@@ -52,6 +52,7 @@ class Log:
 class Function:
     """A function of the contract."""
 
+    name: str
     selector: bytes
     inputs: tuple[str, ...]
     outputs: tuple[dict[str, Any], ...]
@@ -61,15 +62,13 @@ class Function:
         return self.selector + abi.encode(self.inputs, arguments)
 
     def decode_input(self, data: bytes) -> tuple[Any, ...]:
-        """Return the arguments of a call.
+        """Return the arguments of a call of this function.
 
         Raises
         ------
         ChainError
-            If the data is of no such call.
+            If the data does not encode them.
         """
-        if data[:4] != self.selector:
-            raise ChainError("A transaction does not call the function that its logs are of.")
         try:
             return tuple(abi.decode(self.inputs, data[4:]))
         except DecodingError as error:
@@ -114,15 +113,16 @@ def creation_code(*arguments: Any) -> bytes:
 
 
 @cache
-def functions() -> dict[str, Function]:
+def functions(version: int = VERSION) -> dict[str, Function]:
     """Return the contract's functions by name."""
     return {
         entry["name"]: Function(
+            entry["name"],
             keccak(text=_signature(entry))[:4],
             tuple(_type(item) for item in entry["inputs"]),
             tuple(_named(entry["outputs"])),
         )
-        for entry in _entries("function")
+        for entry in _entries("function", version)
     }
 
 
@@ -158,11 +158,15 @@ def decode_log(log: dict[str, Any]) -> Log:
 
 def explain_revert(data: bytes, doing: str) -> ChainError:
     """Turn revert data into a typed error."""
-    for entry in _entries("error"):
-        if keccak(text=_signature(entry))[:4] == data[:4]:
-            types = [_type(item) for item in entry["inputs"]]
-            return RevertedError(entry["name"], tuple(abi.decode(types, data[4:])), doing)
-    return ChainError(f"The ledger refused {doing}: 0x{data.hex()}.")
+    if (entry := _errors_by_selector().get(data[:4])) is None:
+        return ChainError(f"The ledger refused {doing}: 0x{data.hex()}.")
+    types = [_type(item) for item in entry["inputs"]]
+    return RevertedError(entry["name"], tuple(abi.decode(types, data[4:])), doing)
+
+
+@cache
+def _errors_by_selector() -> dict[bytes, dict[str, Any]]:
+    return {keccak(text=_signature(entry))[:4]: entry for entry in _entries("error")}
 
 
 @cache

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
 
 from fedledger.contracts.abi import (
+    VERSIONS,
+    Function,
     Log,
     RevertedError,
     checksum_address,
@@ -585,25 +587,34 @@ def decode_batch_proposal(log: Log) -> Proposal:
     ChainError
         If the transaction's data is no such proposal.
     """
-    data = _proposing(log.input, log.arguments["task"], log.arguments["round"])
-    _, _, _, verdict_words, share_words, (digests, length_words) = functions()["proposeRound"].decode_input(data)
+    given = _proposed(log.input, log.arguments["task"], log.arguments["round"])
+    _, _, _, verdict_words, share_words, (digests, length_words) = given
     lengths = unpack_lengths(length_words, len(digests))
     updates = tuple(ContentRef(digest, length) for digest, length in zip(digests, lengths, strict=True))
     words = {"verdictWords": verdict_words, "shareWords": share_words}
     return replace(decode_proposal(log.arguments | words), updates=updates)
 
 
-def _proposing(data: bytes, task: int, index: int) -> bytes:
-    """Return the call that proposes a round, which may be one of several in one transaction."""
-    propose, several = functions()["proposeRound"], functions()["multicall"]
+def _proposed(data: bytes, task: int, index: int) -> tuple[Any, ...]:
+    """Return the arguments of the call that proposes a round, which may be one of several in one transaction."""
     waiting = [data]
     while waiting:
         call = waiting.pop()
-        if call[:4] == several.selector:
-            waiting += several.decode_input(call)[0]
-        elif call[:4] == propose.selector and propose.decode_input(call)[:2] == (task, index):
-            return call
-    return data
+        if (function := _batching().get(call[:4])) is None:
+            continue
+        given = function.decode_input(call)
+        if function.name == "multicall":
+            waiting += given[0]
+        elif given[:2] == (task, index):
+            return given
+    raise ChainError(f"A transaction does not call what proposes round {index} of task {task}.")
+
+
+@cache
+def _batching() -> dict[bytes, Function]:
+    """Return by selector what a batched proposal is called by, in every version of the ledger that has them."""
+    known = [functions(version) for version in VERSIONS if "BatchProposed" in events(version)]
+    return {found[name].selector: found[name] for found in known for name in ("proposeRound", "multicall")}
 
 
 def decode_proposal(arguments: dict[str, Any]) -> Proposal:

@@ -1,4 +1,7 @@
-"""Compile the contracts and keep their artifacts: ``python -m fedledger.contracts.compile [--check]``."""
+"""Compile the contracts and keep what came of it: ``python -m fedledger.contracts.compile [--check]``.
+
+The artifacts are what is deployed; the snapshots of ABI, storage layout and size are for readers of a diff.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import posixpath
 import re
 import shutil
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,9 +29,10 @@ SETTINGS: dict[str, Any] = {
     "viaIR": True,
     "evmVersion": "shanghai",
     "metadata": {"bytecodeHash": "none", "appendCBOR": False},
-    "outputSelection": {"*": {"*": ["abi", "evm.bytecode.object", "evm.deployedBytecode"]}},
+    "outputSelection": {"*": {"*": ["abi", "evm.bytecode.object", "evm.deployedBytecode", "storageLayout"]}},
 }
 _ROOT = Path(__file__).resolve().parents[3]
+SNAPSHOTS = _ROOT / "contracts" / "test" / "snapshots"
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,8 @@ def load_artifact(name: str, version: int = VERSION) -> Artifact:
     )
 
 
-def compile_contracts() -> dict[str, dict[str, Any]]:
-    """Compile the sources through py-solc-x and return the artifacts by contract name.
+def compile_sources() -> tuple[dict[str, Any], dict[str, str]]:
+    """Compile the sources through py-solc-x and return the compiler's answer and the sources' SHA-256 digests.
 
     Raises
     ------
@@ -84,7 +89,23 @@ def compile_contracts() -> dict[str, dict[str, Any]]:
     document = {"language": "Solidity", "sources": sources, "settings": SETTINGS}
     output = solcx.compile_standard(document, solc_binary=_compiler())
     digests = {name: hashlib.sha256(source["content"].encode()).hexdigest() for name, source in sources.items()}
-    return {name: _artifact(name, output, digests) for name in CONTRACTS}
+    return output, digests
+
+
+def render() -> dict[Path, str]:
+    """Compile the sources and return the text of every file that is kept: artifacts and snapshots."""
+    output, digests = compile_sources()
+    files = {}
+    for name in CONTRACTS:
+        artifact = _artifact(name, output, digests)
+        layout = output["contracts"][f"contracts/src/{name}.sol"][name]["storageLayout"]
+        files[ARTIFACTS / f"{name}.json"] = json.dumps(artifact, indent=1, sort_keys=True) + "\n"
+        files[SNAPSHOTS / f"{name}.abi.txt"] = _lines(sorted(_signature(entry) for entry in artifact["abi"]))
+        files[SNAPSHOTS / f"{name}.storage.txt"] = _lines(_storage(layout))
+        files[SNAPSHOTS / f"{name}.size.txt"] = _lines(
+            f"{key} {len(artifact[key]) // 2 - 1}" for key in ("bytecode", "deployedBytecode")
+        )
+    return files
 
 
 def source_files() -> dict[str, Path]:
@@ -111,22 +132,54 @@ def source_files() -> dict[str, Path]:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the artifacts, or with ``--check`` compare them with the sources."""
-    compiled = compile_contracts()
+    """Write artifacts and snapshots, or with ``--check`` compare them with the sources."""
     stale = []
-    for name, artifact in compiled.items():
-        path = ARTIFACTS / f"{name}.json"
-        text = json.dumps(artifact, indent=1, sort_keys=True) + "\n"
+    for path, text in render().items():
         if "--check" in arguments:
-            stale += [] if path.exists() and path.read_text() == text else [name]
+            stale += [] if path.exists() and path.read_text() == text else [path.name]
         else:
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
-        size = len(artifact["deployedBytecode"]) // 2 - 1
-        print(f"{name}: {size:,} bytes deployed")
+            print(path.relative_to(_ROOT))
     if stale:
-        print(f"Artifacts differ from the sources: {', '.join(stale)}. Run `python -m fedledger.contracts.compile`.")
+        print(f"Differ from the sources: {', '.join(stale)}. Run `python -m fedledger.contracts.compile`.")
     return 1 if stale else 0
+
+
+def _lines(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _signature(entry: dict[str, Any]) -> str:
+    """Return one line that changes with whatever a caller could notice."""
+    inputs = ", ".join(_parameter(item) for item in entry.get("inputs", ()))
+    words = [f"{entry['type']} {entry.get('name', '')}".rstrip() + f"({inputs})"]
+    words += [entry["stateMutability"]] if "stateMutability" in entry else []
+    if entry.get("outputs"):
+        words.append(f"returns ({', '.join(_parameter(item) for item in entry['outputs'])})")
+    return " ".join(words)
+
+
+def _parameter(item: dict[str, Any]) -> str:
+    kind = str(item["type"])
+    if kind.startswith("tuple"):
+        kind = f"({', '.join(_parameter(part) for part in item['components'])}){kind[5:]}"
+    return " ".join([kind, *(["indexed"] if item.get("indexed") else []), *filter(None, [item["name"]])])
+
+
+def _storage(layout: dict[str, Any]) -> list[str]:
+    """Return ``slot offset type label`` of every variable, and of every member of the structs among them."""
+    types = layout["types"] or {}
+    lines = [_place(variable, types) for variable in layout["storage"]]
+    for kind in sorted(
+        (found for found in types.values() if "members" in found), key=lambda found: str(found["label"])
+    ):
+        lines += ["", str(kind["label"]), *(_place(member, types) for member in kind["members"])]
+    return lines
+
+
+def _place(variable: dict[str, Any], types: dict[str, Any]) -> str:
+    return f"{variable['slot']} {variable['offset']} {types[variable['type']]['label']} {variable['label']}"
 
 
 def _artifact(name: str, output: dict[str, Any], digests: dict[str, str]) -> dict[str, Any]:
