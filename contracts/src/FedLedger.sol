@@ -582,19 +582,28 @@ contract FedLedger is LedgerState {
     }
 
     function _checkSlot(Seen memory seen, uint256 slot, uint256 verdicts, uint256 shares) private view {
-        uint256 selected = Lanes.spread((seen.selected >> ((slot % SLOTS_PER_WORD) * LANES)) & 0xff);
-        uint256 accepted = Lanes.equal(verdicts, Verdicts.ACCEPTED);
-        uint256 present = accepted | Lanes.atLeastSixteen(verdicts);
-        uint256 wrong = _contradiction(seen, slot, verdicts, selected, present);
-        if (wrong != 0) {
-            uint256 lane = Lanes.first(wrong);
-            revert WrongVerdict(uint32(slot * LANES + lane), (verdicts >> (LANES * lane)) & 0xff);
+        if (verdicts == 0) revert WrongVerdict(uint32(slot * LANES), 0);
+        uint256 shift = (slot % SLOTS_PER_WORD) * LANES;
+        uint256 selected = Lanes.spread((seen.selected >> shift) & 0xff);
+        (uint256 accepted, uint256 present) = (verdicts, verdicts);
+        // Else, as nearly always, all that were selected were accepted.
+        if (verdicts != selected || verdicts != Lanes.spread((seen.present >> shift) & 0xff)) {
+            accepted = Lanes.equal(verdicts, Verdicts.ACCEPTED);
+            present = accepted | Lanes.atLeastSixteen(verdicts);
+            _requireTrue(_contradiction(seen, slot, verdicts, selected, present), slot, verdicts);
         }
         if (shares & ~Lanes.widen(accepted) != 0) {
             uint256 unpaid = Lanes.occupied(shares) & ~accepted;
             revert PayWithoutAcceptance(uint32(slot * LANES + Lanes.first(unpaid)));
         }
         _add(seen, Lanes.count(selected), Lanes.count(present), shares);
+    }
+
+    /// @dev Names the first wrong lane, if there is one.
+    function _requireTrue(uint256 wrong, uint256 slot, uint256 verdicts) private pure {
+        if (wrong == 0) return;
+        uint256 lane = Lanes.first(wrong);
+        revert WrongVerdict(uint32(slot * LANES + lane), (verdicts >> (LANES * lane)) & 0xff);
     }
 
     function _add(Seen memory seen, uint256 judged, uint256 delivered, uint256 shares) private pure {
@@ -651,12 +660,16 @@ contract FedLedger is LedgerState {
     }
 
     function _judged(Settling memory s, uint256 before, uint256 slot, uint256 verdicts) private returns (uint256 word) {
-        word = before;
-        for (uint256 lane = 0; lane < LANES; ++lane) {
-            uint256 verdict = (verdicts >> (LANES * lane)) & 0xff;
-            uint32 id = uint32(slot * LANES + lane);
+        uint256 accepted = Lanes.equal(verdicts, Verdicts.ACCEPTED);
+        uint256 lanes = Lanes.widen(accepted);
+        word = (before & ~lanes) | (Evidence.afterAcceptance(before) & lanes);
+        // An accepted byte is its own flag, so this leaves the others.
+        uint256 others = verdicts ^ accepted;
+        for (uint32 id = uint32(slot * LANES); others != 0; ++id) {
+            uint256 verdict = others & 0xff;
+            others >>= LANES;
             if (verdict == 0 || (verdict == Verdicts.LATE && _excused(s, id))) continue;
-            uint256 shift = LANE_BITS * lane;
+            uint256 shift = LANE_BITS * (id % LANES);
             uint256 next = Evidence.afterVerdict((before >> shift) & type(uint32).max, verdict);
             word = (word & ~(uint256(type(uint32).max) << shift)) | (next << shift);
             if (s.penalty == 0) continue;

@@ -5,18 +5,39 @@ import {IFedLedger} from "../src/IFedLedger.sol";
 import {Fixture} from "./Fixture.sol";
 import {vm} from "./Vm.sol";
 
-/// @notice Gas of a participant in a whole direct round: its commitment, its reveal, and its part of the transaction
-/// that proposes, settles and opens the next.
+/// @notice What a participant of direct rounds pays. In a whole round: its commitment, its reveal, and its part of the
+/// transaction that proposes, settles and opens the next.
 /// @dev Counted as a chain does: 21,000 a transaction, 16 a calldata byte or 4 if it is zero, and execution from cold
 /// storage.
 contract DirectGasTest is Fixture {
     uint256 private constant COUNT = 100;
     uint256 private constant ROUNDS = 4;
     uint256 private constant LIMIT = 80_000;
+    uint256 private constant WITHDRAWAL_LIMIT = 60_000;
 
-    function test_gas_directRound_100() public {
+    function setUp() public {
         setUpLedger();
         register(COUNT);
+    }
+
+    /// @dev To an account that there is already.
+    function test_gas_withdrawCredit() public {
+        vm.deal(payout(0), 1);
+        uint256 task = post(defaults(2));
+        enrol(task, 2);
+        open(task, 3);
+        commitAndReveal(task, 1, 2);
+        propose(task, 1, accepted(2, 400));
+        pass(5);
+        settle(task, 1, accepted(2, 400));
+        vm.cool(payout(0));
+        uint256 gas = _send(OUTSIDER, abi.encodeCall(accounts.withdrawCredit, (task, 0)));
+        eq(payout(0).balance, 400 gwei + 1, "paid");
+        vm.snapshotValue("FedLedger", "withdrawCredit, whole transaction", gas);
+        if (gas > WITHDRAWAL_LIMIT) revert Differs("gas of a withdrawal", gas, WITHDRAWAL_LIMIT);
+    }
+
+    function test_gas_directRound_100() public {
         IFedLedger.TaskParams memory p = defaults(uint16(COUNT));
         (p.unitsPerRound, p.challengeWindow, p.rounds) = (1_000_000, 0, uint32(ROUNDS));
         uint256 task = post(p);
