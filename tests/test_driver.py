@@ -63,7 +63,7 @@ def everybody(tmp_path_factory: pytest.TempPathFactory) -> Small:
 
 def test_a_round_for_everybody_names_nobody(everybody: Small) -> None:
     opened = [log.arguments for log in everybody.run.ledger.events(["RoundOpened"])]
-    assert [(a["wordIndices"], a["words"]) for a in opened] == [((), ())] * 3
+    assert [(a["wordIndices"], a["words"]) for a in opened] == [([], [])] * 3
     assert [r.selected for r in everybody.run.task.settled] == [(0, 1, 2, 3)] * 3
 
 

@@ -6,7 +6,7 @@ that were posted and must get the same bytes. Everything after the measurements 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -74,6 +74,8 @@ class RoundInput:
         Credit units that the round may pay.
     commitments
         The batch of commitments of a batched round, stored as content.
+    quorum
+        With fewer updates the model stays as it is and nobody is paid.
     """
 
     spec: TaskSpec
@@ -85,6 +87,7 @@ class RoundInput:
     updates: Mapping[str, bytes | UpdateRefusedError]
     units: int
     commitments: ContentRef | None = None
+    quorum: int = 0
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,8 @@ def judge(given: RoundInput, measure: Measurer) -> RoundOutcome:
     for row, verdict in zip(valid, detect(given.spec.detection, seen), strict=True):
         row.verdict = verdict
 
+    if sum(seat.update is not None for seat in given.seats) < given.quorum:
+        return _empty(given, rows.values(), base_measurement, state)
     weights = _weights(valid, given.seats, given.spec.reputation)
     delta, diagnostics = _aggregate(given.spec, deltas, weights, state.previous)
     optimiser = build(OPTIMISERS, given.spec.optimiser.method, given.spec.optimiser.params)
@@ -133,27 +138,46 @@ def judge(given: RoundInput, measure: Measurer) -> RoundOutcome:
     for row, weight, score, share in zip(valid, weights, scores, apportion(given.units, scores), strict=True):
         row.weight, row.score, row.share = weight, score, share
 
-    model_bytes, state_bytes = given.base.encode(model), state.encode()
+    measured = {BASE: _shown(base_measurement), MODEL: _shown(model_measurement)}
+    return _outcome(given, rows.values(), given.base.encode(model), state, measured, diagnostics, stop)
+
+
+def _empty(given: RoundInput, rows: Collection[_Row], base_measurement: Measurement, state: _State) -> RoundOutcome:
+    """Return the outcome of a round below quorum: who did what, and nothing else."""
+    measured = {BASE: _shown(base_measurement), MODEL: _shown(base_measurement)}
+    return _outcome(given, rows, given.base.encode(given.base.vector), state, measured, {}, stop=False)
+
+
+def _outcome(
+    given: RoundInput,
+    rows: Collection[_Row],
+    model: bytes,
+    state: _State,
+    measured: dict[str, Any],
+    diagnostics: Mapping[str, Any],
+    stop: bool,
+) -> RoundOutcome:
+    state_bytes = state.encode()
     document = {
         "version": REPORT_VERSION,
         "spec": given.spec.digest.hex(),
         "round": given.index,
         "base": Ref.of(given.base_ref).model_dump(),
-        "model": Ref.of(ContentRef.of(model_bytes)).model_dump(),
+        "model": Ref.of(ContentRef.of(model)).model_dump(),
         "state": Ref.of(ContentRef.of(state_bytes)).model_dump(),
-        "measurements": {BASE: _shown(base_measurement), MODEL: _shown(model_measurement)},
-        "updates": [row.document() for row in rows.values()],
+        "measurements": measured,
+        "updates": [row.document() for row in rows],
         "aggregation": diagnostics,
         "stop": stop,
     }
     if given.commitments is not None:
         document["commitments"] = Ref.of(given.commitments).model_dump()
     return RoundOutcome(
-        model=model_bytes,
+        model=model,
         state=state_bytes,
         report=canonical.encode(document),
-        verdicts={row.seat.id: row.verdict for row in rows.values()},
-        shares={row.seat.id: row.share for row in rows.values() if row.share},
+        verdicts={row.seat.id: row.verdict for row in rows},
+        shares={row.seat.id: row.share for row in rows if row.share},
         stop=stop,
         document=document,
     )

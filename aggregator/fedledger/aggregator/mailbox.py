@@ -120,6 +120,11 @@ class Mailbox:
                 kept.sealed = batch
             return kept.sealed
 
+    def sealed(self, index: int) -> Batch | None:
+        """Return what :meth:`seal` returned for a round, or None if it was not called."""
+        with self._lock:
+            return self._kept(index).sealed
+
     def committed(self, index: int) -> set[int]:
         """Return the participants whose commitments came."""
         with self._lock:

@@ -15,9 +15,7 @@ from fedledger.aggregator.batches import BatchError, complete
 from fedledger.aggregator.detection import Measurement
 from fedledger.aggregator.driver import proposal_of, round_input, select
 from fedledger.aggregator.judge import BASE, MODEL, RoundOutcome, judge
-from fedledger.contracts.abi import CONTRACT, VERSIONS
 from fedledger.contracts.client import Ledger
-from fedledger.contracts.compile import load_artifact
 from fedledger.contracts.history import History, RoundHistory, TaskHistory, lane
 from fedledger.ledger_tools.divergence import Divergence, DivergenceError
 from fedledger.ledger_tools.execute import execute, head
@@ -118,9 +116,8 @@ def audit_chain(
     result = AuditResult(f"logs of {ledger.address} at {ledger.chain.where}", task, place)
     history = History(ledger).update()
     try:
-        code = ledger.chain.code(ledger.address)
-        if not any(load_artifact(CONTRACT, version).deploys(code) for version in VERSIONS):
-            found = f"code with hash 0x{keccak(code).hex()}"
+        if ledger.version() is None:
+            found = f"code with hash 0x{keccak(ledger.chain.code(ledger.address)).hex()}"
             raise DivergenceError(Divergence(0, "contract", "a contract that this release knows", found))
         _check_state(history, chain_state(ledger, history))
         _replay(result, history, store, trusted, watch)
@@ -175,12 +172,15 @@ def _replay(
         )
     if not int(task.params["challengeWindow"]):
         result.notes.append("The task has no challenge window: an experiment.")
-    proposed = [task.rounds[index] for index in sorted(task.rounds) if task.rounds[index].proposal is not None]
+    overturned = [index for index, r in sorted(task.rounds.items()) if r.proposal is not None and r.voided]
+    if overturned:
+        result.notes.append(f"Rounds {overturned} were overturned, or built on one that was: they had no effect.")
+    proposed = task.proposed
     for done, current in enumerate(proposed):
         _replay_round(result, history, task, spec, store, current, measure)
         result.rounds += 1
         watch("replaying rounds", done + 1, len(proposed))
-    _check_settlements(history, task)
+    _check_evidence(history, task)
 
 
 def _replay_round(
@@ -195,7 +195,7 @@ def _replay_round(
     index, posted = current.index, current.proposal
     if posted is None:
         raise ValueError("only proposed rounds are replayed")
-    _expect(index, "selection", sorted(_selection(history, task, spec, index)), sorted(current.selected))
+    _expect(index, "selection", sorted(_selection(history, task, spec, current)), sorted(current.selected))
     raw = _content(index, "report", lambda: store.get(posted.report, canonical.MAX_DOCUMENT_BYTES))
     try:
         report = canonical.decode(raw)
@@ -207,7 +207,7 @@ def _replay_round(
         result.notes.append(f"Round {index}: {len(absent)} updates were unavailable, which nobody can check later.")
     batch = None
     if task.batched:
-        batch, current = _completed(result, index, store, report, current)
+        batch, current = _completed(result, index, store, report, current, task.version)
     given = _content(index, "content", lambda: round_input(store, spec, task, current, absent, batch))
     for seat in given.seats:
         refused = given.updates.get(seat.owner)
@@ -229,12 +229,14 @@ def _completed(
     store: ContentStore,
     report: dict[str, Any],
     current: RoundHistory,
+    version: int,
 ) -> tuple[ContentRef, RoundHistory]:
     """Complete a batched round from the batch that its report names."""
     try:
         batch = Ref.model_validate(report.get("commitments")).ref
         content = _content(index, "commitments", lambda: store.get(batch, canonical.MAX_DOCUMENT_BYTES))
-        return batch, complete(current, Batch.decode(content), current.delivered, (*result.ledger, result.task))
+        place = (*result.ledger, result.task)
+        return batch, complete(current, Batch.decode(content), current.delivered, place, version)
     except ValueError as error:
         raise DivergenceError(Divergence(index, "commitments", "a batch of commitments", str(error))) from error
     except BatchError as error:
@@ -300,23 +302,25 @@ def _compare(index: int, outcome: RoundOutcome, report: dict[str, Any], current:
     )
 
 
-def _selection(history: History, task: TaskHistory, spec: TaskSpec, index: int) -> list[int]:
-    earlier = {r: beacon for r, beacon in task.beacons.items() if r < index}
-    view = TaskHistory(task.id, task.publisher, task.params, task.model, task.enrolled, beacons=earlier)
-    return select(history, view, spec, index)
+def _selection(history: History, task: TaskHistory, spec: TaskSpec, current: RoundHistory) -> list[int]:
+    return select(history, task, spec, current.index, current.beacon)
 
 
-def _check_settlements(history: History, task: TaskHistory) -> None:
-    """Follow the evidence of a publisher through all its settlements, in the ledger's order, and the task's credits."""
+def _check_evidence(history: History, task: TaskHistory) -> None:
+    """Follow the evidence of a publisher through all that changed it, in the ledger's order, and the task's credits."""
     evidence: dict[int, Evidence] = {}
-    for other, settled in history.settlements:
-        if other.publisher != task.publisher:
+    for applied in history.applied:
+        if applied.publisher != task.publisher:
             continue
-        where = "" if other is task else f" in round {settled.index} of task {other.id}"
-        for participant, verdict in settled.verdicts.items():
+        evidence |= applied.adopted
+        if applied.round is None or applied.task is None:
+            continue
+        index, own = applied.round.index, applied.task is task
+        where = "" if own else f" in round {index} of task {applied.task.id}"
+        for participant, verdict in applied.verdicts.items():
             expected = evidence.get(participant, Evidence()).after(verdict)
-            name = f"evidence of {settled.owners[participant]}{where}"
-            _expect(settled.index if other is task else 0, name, expected.pack(), settled.left[participant].pack())
+            name = f"evidence of {applied.round.owners[participant]}{where}"
+            _expect(index if own else 0, name, expected.pack(), applied.round.left[participant].pack())
             evidence[participant] = expected
     for participant in task.enrolled:
         withdrawn = task.withdrawn.get(participant, 0) // int(task.params["creditUnit"])

@@ -48,6 +48,7 @@ for name, group in (
     app.add_typer(group, name=name)
 
 MAX_SHOWN = 12
+NOBODY = "0x" + "00" * 20
 
 # Where nobody looks at a screen, lines are as long as they need to be.
 out = Console(width=None if sys.stdout.isatty() else 200)
@@ -150,7 +151,7 @@ def audit(
     if rpc is not None:
         if deployment is None:
             raise ConfigError("An audit over --rpc needs --deployment.", "Give the deployment record.")
-        ledger = _open_ledger(rpc, deployment)
+        ledger = _open_ledger(rpc, deployment, reading=True)
         with _status("auditing") as watch:
             result = audit_chain(ledger, _open_store(store, Path("store")), task, trusted, watch)
         _show_audit(result, format_)
@@ -172,11 +173,20 @@ def deploy(
     experiment_seed: ExperimentSeedOption = None,
     min_stake_gwei: Annotated[int, typer.Option(help="least stake of a participant")] = 1_000_000,
     exit_delay: Annotated[int, typer.Option(help="seconds between leaving and the stake's return")] = 86_400,
+    min_verifier_stake_gwei: Annotated[int, typer.Option(help="least stake of a verifier")] = 1_000_000,
+    juror_penalty_gwei: Annotated[
+        int, typer.Option(help="what a juror loses that is silent, or finds what the last jury does not")
+    ] = 100_000,
+    dispute_period: Annotated[int, typer.Option(help="seconds for each step of a dispute")] = 3600,
+    stake_token: Annotated[str, typer.Option(help="ERC-20 token of stakes and bonds; else the chain's coin")] = NOBODY,
+    guardian: Annotated[str, typer.Option(help="account that may pause new tasks; else nobody")] = NOBODY,
+    predecessor: Annotated[str, typer.Option(help="ledger from which reputations may be taken over")] = NOBODY,
     output: Annotated[Path, typer.Option(help="where the record is written")] = Path("deployment.json"),
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Deploy the ledger and write a record of it: address, block, code hash, settings."""
     from fedledger.contracts.chain import Chain
+    from fedledger.contracts.client import Settings
     from fedledger.ledger_tools.deploy import deploy as deploy_ledger
     from fedledger.platform.config import GWEI
 
@@ -184,7 +194,17 @@ def deploy(
     account = _account(chain, keystore, password_file, experiment_seed, "deployer")
     if chain.development:
         chain.fund(account.address, 10**18)
-    _, record = deploy_ledger(chain, account, min_stake_gwei * GWEI, exit_delay)
+    settings = Settings(
+        min_stake=min_stake_gwei * GWEI,
+        exit_delay=exit_delay,
+        min_verifier_stake=min_verifier_stake_gwei * GWEI,
+        juror_penalty=juror_penalty_gwei * GWEI,
+        dispute_period=dispute_period,
+        stake_currency=stake_token,
+        guardian=guardian,
+        predecessor=predecessor,
+    )
+    _, record = deploy_ledger(chain, account, settings)
     record.write(output)
     if format_ is Format.JSON:
         print(output.read_text())
@@ -473,7 +493,7 @@ def history(
     from fedledger.ledger_tools.history import participants_frame, rounds_frame
 
     if rpc is not None:
-        read = History(_open_ledger(rpc, deployment)).update()
+        read = History(_open_ledger(rpc, deployment, reading=True)).update()
     elif run_dir is not None:
         with _status("reading") as watch:
             export = LedgerExport.read(run_dir / LEDGER_FILE)
@@ -698,11 +718,11 @@ def _listening(mailbox: Any, where: str) -> Iterator[str]:
         yield f"http://{host}:{number}"
 
 
-def _open_ledger(rpc: str, deployment: Path) -> Any:
+def _open_ledger(rpc: str, deployment: Path, reading: bool = False) -> Any:
     from fedledger.contracts.chain import Chain
     from fedledger.ledger_tools.deploy import Deployment
 
-    return Deployment.read(deployment).open(Chain(rpc))
+    return Deployment.read(deployment).open(Chain(rpc), reading)
 
 
 def _own_record(ledger: Any, account: Any) -> Any:
