@@ -14,7 +14,7 @@ from eth_account.signers.local import LocalAccount
 
 from fedledger.contracts.chain import Chain, load_account
 from fedledger.contracts.chains import running_chain
-from fedledger.contracts.client import Ledger
+from fedledger.contracts.client import Ledger, Settings
 from fedledger.contracts.history import History, RoundHistory, TaskHistory
 from fedledger.node.participant import Participant, RoundContext, Trained
 from fedledger.platform.accounts import PUBLISHER, experiment_account, participant_role
@@ -104,7 +104,7 @@ def test_a_history_follows_the_chain_that_is(chain: Chain, setting: Setting, tmp
     publisher, *people = (experiment_account(0, r, chain) for r in (PUBLISHER, *map(participant_role, range(2))))
     for each in (publisher, *people):
         chain.fund(each.address, 10**20)
-    ledger, _ = Ledger.deploy(chain, publisher, 1, 0)
+    ledger, _ = Ledger.deploy(chain, publisher, Settings(1, 0))
     params = setting.task_params(setting.publish(LocalStore(tmp_path)))
     first = ledger.post_task(publisher, params)
     history = History(ledger).update()

@@ -45,7 +45,7 @@ from eth_utils.crypto import keccak
 from fedledger.aggregator.driver import Act, Aggregator
 from fedledger.contracts.chain import Chain
 from fedledger.contracts.chains import ChainProcess, free_port, start_chain
-from fedledger.contracts.client import Ledger, Phase
+from fedledger.contracts.client import Ledger, Phase, Settings
 from fedledger.contracts.history import History
 from fedledger.ledger_tools.deploy import deploy
 from fedledger.node.participant import Deed, Participant
@@ -269,7 +269,7 @@ class Stage:
         for account in (*self.people, *self.others):
             chain.fund(account.address, params.budget + 100 * ETHER)
         config = self.setting.config.ledger
-        self.ledger, _ = deploy(chain, deployer, config.stake_gwei * GWEI, config.exit_delay)
+        self.ledger, _ = deploy(chain, deployer, Settings(config.stake_gwei * GWEI, config.exit_delay))
         self.ledger.post_task(publisher, params)
         self.floor = chain.block_number()
         to, port = int(self.anvil.url.rsplit(":", 1)[1]), free_port()

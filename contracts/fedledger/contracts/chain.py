@@ -57,8 +57,8 @@ UNSETTLED = (0.02, 0.1, 0.3)
 """Pauses before a question that was answered with an error is asked again."""
 ATTEMPTS = 5
 SENT_KEPT = 64
-# Both fork probes are answered by eth_call on init code: PUSH0, and a zero-length MCOPY.
-PUSH0_PROBE = "0x5f"
+# Answered by eth_call on init code.
+PUSH0_PROBE, STOP = "0x5f", "0x00"
 HEADER_FIELDS = (
     *("parentHash", "sha3Uncles", "miner", "stateRoot", "transactionsRoot", "receiptsRoot", "logsBloom", "difficulty"),
     *("number", "gasLimit", "gasUsed", "timestamp", "extraData", "mixHash", "nonce", "baseFeePerGas"),
@@ -643,12 +643,22 @@ class Chain:
         return capabilities
 
     def _executes(self, init_code: str) -> bool:
+        """Return whether the chain knows the code's instructions; nodes report that they do not in many ways."""
+        for pause in (*UNSETTLED, 0):
+            if self._runs(init_code):
+                return True
+            if self._runs(STOP):
+                return False
+            # It executes nothing at all just now.
+            time.sleep(pause)
+        raise ChainError(f"The chain at {self.where} does not execute calls.", "Is it in order? Try again later.")
+
+    def _runs(self, init_code: str) -> bool:
         try:
             self._ask(lambda: self.web3.eth.call({"data": init_code}))  # type: ignore[typeddict-item]
         except Exception as error:
             if isinstance(error.__cause__, RequestException):
                 raise
-            # Nodes report an invalid opcode in as many ways as there are nodes; each means "no".
             return False
         return True
 

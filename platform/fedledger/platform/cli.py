@@ -308,13 +308,14 @@ def node_exit(
     else:
         ledger.complete_exit(account)
         done = True
+    stake = record.stake + record.unbonding
     due = datetime.fromtimestamp(record.exit_at, UTC).isoformat()
     if format_ is Format.JSON:
-        print(json.dumps({"participant": record.id, "left": done, "due": due, "stake": str(record.stake)}))
+        print(json.dumps({"participant": record.id, "left": done, "due": due, "stake": str(stake)}))
     elif done:
-        out.print(f"{record.owner} has left; {record.stake} wei wait for `fedledger withdraw`")
+        out.print(f"{record.owner} has left; {stake} wei wait for `fedledger withdraw`")
     else:
-        out.print(f"{record.owner} leaves; call this again from {due} on to get {record.stake} wei back")
+        out.print(f"{record.owner} leaves; call this again from {due} on to get {stake} wei back")
 
 
 @aggregator_app.command("start")
