@@ -81,6 +81,10 @@ SeedOption = Annotated[int | None, typer.Option(help="replaces the configuration
 ExperimentSeedOption = Annotated[
     int | None, typer.Option(help="use the experiment's account of this seed (development chains)")
 ]
+RoleOption = Annotated[
+    str,
+    typer.Option(help="the experiment's account: publisher, aggregator, 'standby N', 'participant N', …"),
+]
 KeystoreOption = Annotated[Path | None, typer.Option(help="encrypted key, made by `fedledger keys new`")]
 PasswordOption = Annotated[
     Path | None, typer.Option(help="file with the key's password; else FEDLEDGER_PASSWORD, else a prompt")
@@ -222,6 +226,10 @@ def task_post(
     keystore: KeystoreOption = None,
     password_file: PasswordOption = None,
     aggregator: Annotated[str | None, typer.Option(help="address of the aggregator; else the experiment's")] = None,
+    standby: Annotated[
+        list[str] | None, typer.Option(help="address of an aggregator that stands by; else the experiment's")
+    ] = None,
+    token: Annotated[str, typer.Option(help="ERC-20 token of the budget; else the chain's coin")] = NOBODY,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Post a task: store its spec, initial model and validation set, and put its budget in escrow."""
@@ -235,9 +243,10 @@ def task_post(
     params = setting.task_params(setting.publish(_open_store(store, Path("store"))))
     if aggregator is not None:
         params = replace(params, aggregator=aggregator)
+    params = replace(params, token=token)
     if ledger.chain.development:
         ledger.chain.fund(account.address, params.budget + 10**18)
-    task = ledger.post_task(account, params)
+    task = ledger.post_task(account, params, setting.standbys() if standby is None else standby)
     if format_ is Format.JSON:
         print(json.dumps({"task": task, "spec": params.spec.cid, "budget": str(params.budget)}))
     else:
@@ -338,20 +347,27 @@ def aggregator_start(
         str | None, typer.Option(help="URL of the mailbox as nodes see it; else from --listen")
     ] = None,
     mailbox_dir: Annotated[Path, typer.Option("--mailbox", help="folder of what nodes left")] = Path("mailbox"),
+    standby: Annotated[
+        int | None, typer.Option(help="number of the experiment's standby aggregator to be, from 0")
+    ] = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Aggregate a task until it ends. Started again after a crash, an aggregator goes on where it was."""
+    """Aggregate a task until it ends. Started again after a crash, an aggregator goes on where it was.
+
+    A standby runs the same program: it deposits its bond, collects what nodes send, and acts when it is its turn.
+    """
     from fedledger.aggregator.driver import Act, Aggregator
     from fedledger.aggregator.mailbox import Mailbox
     from fedledger.contracts.history import History
-    from fedledger.platform.accounts import AGGREGATOR
+    from fedledger.platform.accounts import AGGREGATOR, standby_role
     from fedledger.protocol.store import outlast
 
     ledger = _open_ledger(rpc, deployment)
     content = _open_store(store, store_dir)
     setting = _setting(config, seed)
     spec = _checked_spec(ledger, content, task, setting)
-    account = _account(ledger.chain, keystore, password_file, setting.config.seed, AGGREGATOR)
+    role = AGGREGATOR if standby is None else standby_role(standby)
+    account = _account(ledger.chain, keystore, password_file, setting.config.seed, role)
     if ledger.chain.development:
         ledger.chain.fund(account.address, setting.config.ledger.bond_gwei * 10**9 + 10 * 10**18)
     history = History(ledger)
@@ -402,6 +418,46 @@ def task_finish(
         out.print(f"Task {task} ended; {refund} wei wait for its publisher's `fedledger withdraw`")
 
 
+@task_app.command("push")
+def task_push(
+    rpc: RpcOption,
+    deployment: DeploymentOption = Path("deployment.json"),
+    task: TaskOption = 1,
+    keystore: KeystoreOption = None,
+    password_file: PasswordOption = None,
+    experiment_seed: ExperimentSeedOption = None,
+    role: RoleOption = "participant 0",
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Push on a task whose aggregators let it lie: settle what is final, or void a round that is overdue.
+
+    Anyone may. Who does an aggregator's work a propose period after it was due earns a small part of its bond.
+    """
+    from fedledger.contracts.client import Phase
+    from fedledger.contracts.history import History
+
+    ledger = _open_ledger(rpc, deployment)
+    account = _account(ledger.chain, keystore, password_file, experiment_seed, role)
+    known = History(ledger).update().task(task)
+    before, done, index = ledger.free_balance(account.address, ledger.stake_currency()), "nothing", 0
+    due = ledger.settleable(task)
+    proposal = known.rounds[due].proposal if due else None
+    if proposal is not None:
+        done, index, words = "settled", due, known.rounds[due].applied
+        while words < len(proposal.verdict_words):
+            words = ledger.settle_round(account, task, due, proposal, words)
+    elif ledger.phase(task) is Phase.OVERDUE:
+        done, index = "voided", max(known.rounds)
+        ledger.void_round(account, task, index)
+    earned = ledger.free_balance(account.address, ledger.stake_currency()) - before
+    if format_ is Format.JSON:
+        print(json.dumps({"task": task, "done": done, "round": index, "earned": str(earned)}))
+    elif index:
+        out.print(f"Round {index} of task {task} {done}; {earned} wei earned")
+    else:
+        out.print(f"Task {task} is {ledger.phase(task).name.lower()}: there is nothing to push on")
+
+
 @app.command()
 def withdraw(
     rpc: RpcOption,
@@ -409,9 +465,7 @@ def withdraw(
     keystore: KeystoreOption = None,
     password_file: PasswordOption = None,
     experiment_seed: ExperimentSeedOption = None,
-    role: Annotated[
-        str, typer.Option(help="the experiment's account: publisher, aggregator or 'participant N'")
-    ] = "participant 0",
+    role: RoleOption = "participant 0",
     to: Annotated[str | None, typer.Option(help="address for the free balance; else the account itself")] = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:

@@ -104,7 +104,7 @@ def run(
     params = setting.task_params(setting.publish(store))
     if not history.update().tasks:
         chain.fund(publisher.address, params.budget + ETHER)
-        ledger.post_task(publisher, params)
+        ledger.post_task(publisher, params, setting.standbys())
     task_id = 1
     chain.fund(aggregator_account.address, params.bond + 10 * ETHER)
     mailbox = Mailbox(ledger, history, task_id, folder / "mailbox") if params.batched else None
