@@ -167,17 +167,13 @@ def aggregator(world: World, place: int) -> None:
     account = experiment_account(0, AGGREGATORS[place], ledger.chain)
     history, setting = History(ledger), world.setting
     with ExitStack() as stack:
-        mailbox = None
+        mailbox, url = None, None
         if world.plan.batched:
             mailbox = Mailbox(ledger, History(ledger), TASK, world.folder / f"mailbox{place}")
             stack.enter_context(serving(mailbox, "127.0.0.1", world.ports[place]))
             url = f"http://127.0.0.1:{world.ports[place]}"
-            if history.update().endpoints.get(account.address) != url:
-                ledger.announce(account, url)
-        measurer = setting.measurer()
-        program = Aggregator(
-            ledger, history, account, TASK, world.store, setting.spec, measurer, mailbox, patience=PATIENCE
-        )
+        measurer, spec = setting.measurer(), setting.spec
+        program = Aggregator(ledger, history, account, TASK, world.store, spec, measurer, mailbox, PATIENCE, url)
         mark = world.folder / "killed"
         delay = random.Random(world.plan.seed).uniform(0.0, 0.03)
         while True:

@@ -100,6 +100,8 @@ class Aggregator:
     patience
         Seconds for which a revealed update that cannot be had is waited for; after them, or after a quarter of the
         propose period, it is judged unavailable.
+    url
+        Where participants reach the mailbox; it is announced on the ledger.
     """
 
     def __init__(
@@ -113,6 +115,7 @@ class Aggregator:
         measure: Measurer,
         mailbox: Mailbox | None = None,
         patience: float = 0.0,
+        url: str | None = None,
     ) -> None:
         self.ledger = ledger
         self.history = history
@@ -123,6 +126,7 @@ class Aggregator:
         self.measure = measure
         self.mailbox = mailbox
         self.patience = patience
+        self.url = url
         self._seated = False
         self._waits: _Waits | None = None
 
@@ -147,6 +151,8 @@ class Aggregator:
         if phase is Phase.FINISHED:
             return Step(Act.DONE, current)
         self._take_seat(task)
+        if self.url is not None and self.history.endpoints.get(self.account.address) != self.url:
+            self.ledger.announce(self.account, self.url)
         if task.seats[task.active] != self.account.address and not self.ledger.may_act(self.task, self.account.address):
             return Step(Act.WAITED, current)
         step = Step(Act.WAITED, current)

@@ -373,16 +373,15 @@ def aggregator_start(
     history = History(ledger)
     log = logging.getLogger("fedledger.aggregator")
     with ExitStack() as stack:
-        mailbox = None
+        mailbox, url = None, None
         if history.update().task(task).batched:
             # Nodes are answered in other threads, so the mailbox has a history of its own.
             mailbox = Mailbox(ledger, History(ledger), task, mailbox_dir)
-            url = stack.enter_context(_listening(mailbox, listen))
-            if history.endpoints.get(account.address) != (public_url or url):
-                ledger.announce(account, public_url or url)
-            log.info("the mailbox is at %s", public_url or url)
+            listening = stack.enter_context(_listening(mailbox, listen))
+            url = public_url or listening
+            log.info("the mailbox is at %s", url)
         measurer = setting.measurer()
-        aggregator = Aggregator(ledger, history, account, task, content, spec, measurer, mailbox, patience)
+        aggregator = Aggregator(ledger, history, account, task, content, spec, measurer, mailbox, patience, url)
         while (step := outlast(aggregator.step)).act is not Act.DONE:
             if step.act is Act.WAITED:
                 time.sleep(poll)
