@@ -15,12 +15,13 @@ from fedledger.aggregator.mailbox import Mailbox
 from fedledger.aggregator.selection import SELECTIONS
 from fedledger.aggregator.validation import fetch
 from fedledger.contracts.abi import RevertedError
-from fedledger.contracts.client import Ledger, Phase, Proposal
+from fedledger.contracts.client import DisputeKind, DisputeStatus, Ledger, Phase, Proposal
 from fedledger.contracts.history import History, RoundHistory, TaskHistory
-from fedledger.protocol.batch import Batch
+from fedledger.protocol.batch import Batch, SignedCommitment
 from fedledger.protocol.canonical import MAX_DOCUMENT_BYTES
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import RoundError
+from fedledger.protocol.messages import commitment_message, recover
 from fedledger.protocol.model import ModelFile
 from fedledger.protocol.parameters import build
 from fedledger.protocol.settlement import pack_words, updates_hash
@@ -37,7 +38,7 @@ RACES = frozenset(
         *("PreviousRoundOpen", "RoundNotOpen", "NotProposed", "WrongRound", "NotOverdue", "ProposalOverdue"),
         *("CommitsAreOpen", "RevealsAreOpen", "BelowQuorum", "WindowOpen", "InsufficientBalance", "EnrolmentOpen"),
         *("TooManyUnfinal", "TaskAlreadyFinished", "NotEnrolled", "TooFewParticipants", "NotYourTurn", "NotClosing"),
-        *("DisputesOpen", "RoundsExhausted", "TaskNotFinishable"),
+        *("DisputesOpen", "RoundsExhausted", "TaskNotFinishable", "DisputeIsClosed", "AlreadyPunished"),
     }
 )
 """Refusals that mean that the ledger has moved between the question and the transaction."""
@@ -56,6 +57,8 @@ class Act(Enum):
     ADVANCED = "settled in part"
     SETTLED = "settled"
     VOIDED = "voided"
+    ANSWERED = "commitment shown"
+    REPORTED = "equivocation reported"
     FINISHED = "finished"
     DONE = "done"
 
@@ -128,7 +131,8 @@ class Aggregator:
         self.patience = patience
         self.url = url
         self._seated = False
-        self._waits: _Waits | None = None
+        self._unanswered: set[int] = set()
+        self._waits: Waits | None = None
 
     def step(self) -> Step:
         """Do what comes next, if anything."""
@@ -150,6 +154,9 @@ class Aggregator:
     def _next(self, task: TaskHistory, current: int, phase: Phase) -> Step:
         if phase is Phase.FINISHED:
             return Step(Act.DONE, current)
+        answered = self._answer(task) or self._report(task)
+        if answered is not None:
+            return answered
         self._take_seat(task)
         if self.url is not None and self.history.endpoints.get(self.account.address) != self.url:
             self.ledger.announce(self.account, self.url)
@@ -159,6 +166,40 @@ class Aggregator:
         if current in task.rounds:
             step = self._work(task, task.rounds[current], phase)
         return step if step.act is not Act.WAITED else self._finalise(task, step, phase)
+
+    def _answer(self, task: TaskHistory) -> Step | None:
+        """Show a commitment that somebody demands to see, and that was claimed by this aggregator."""
+        for dispute in self.history.disputes:
+            demanded = dispute.kind is DisputeKind.COMMITMENT and dispute.status is DisputeStatus.OPEN
+            if not demanded or dispute.task != self.task or dispute.id in self._unanswered:
+                continue
+            current = task.rounds[dispute.round]
+            if current.voided or current.proposer != self.account.address:
+                continue
+            batch = self._batch(current)
+            signed, proof = batch.by_participant.get(dispute.subject), batch.proof(dispute.subject)
+            if signed is not None and proof is not None and self._is_signed(current, signed):
+                self.ledger.show_commitment(self.account, dispute.id, signed, proof)
+                return Step(Act.ANSWERED, current.index)
+            log.error("round %d: there is no commitment of participant %d to show", current.index, dispute.subject)
+            self._unanswered.add(dispute.id)
+        return None
+
+    def _is_signed(self, current: RoundHistory, signed: SignedCommitment) -> bool:
+        place = place_of(self.ledger, self.task)
+        message = commitment_message(*place, current.index, signed.participant, signed.commitment)
+        return recover(message, signed.signature) in self.history.all_signers[signed.participant]
+
+    def _report(self, task: TaskHistory) -> Step | None:
+        """Have a participant punished that left two commitments for one round."""
+        if self.mailbox is None or not int(task.params["penalty"]):
+            return None
+        for current in task.unfinal:
+            for first, second in self.mailbox.equivocations(current.index):
+                if (self.task, current.index, first.participant) not in self.history.equivocated:
+                    self.ledger.report_equivocation(self.account, self.task, current.index, first, second)
+                    return Step(Act.REPORTED, current.index)
+        return None
 
     def _take_seat(self, task: TaskHistory) -> None:
         """Deposit the bond, without which nothing is this aggregator's turn."""
@@ -239,7 +280,7 @@ class Aggregator:
 
     def _propose(self, task: TaskHistory, current: RoundHistory, phase: Phase) -> Step:
         if self._waits is None or self._waits.round is not current:
-            self._waits = _Waits(current)
+            self._waits = Waits(current)
         if not self._waits.over():
             return Step(Act.WAITED, current.index)
         commitments, missing = None, set(current.commits) - set(current.reveals)
@@ -263,7 +304,7 @@ class Aggregator:
         if absent and self._waits.on(patience):
             log.warning("round %d: waiting for the updates of %s", current.index, ", ".join(absent))
             return Step(Act.WAITED, current.index)
-        outcome = judge(given, self.measure)
+        outcome = self._judge(given)
         for content in (outcome.model, outcome.state, outcome.report):
             self.store.put(content)
         if int(task.params["challengeWindow"]):
@@ -274,6 +315,9 @@ class Aggregator:
         proposal = proposal_of(outcome, current if task.batched else None)
         self.ledger.propose_round(self.account, self.task, current.index, proposal)
         return Step(Act.PROPOSED, current.index, outcome)
+
+    def _judge(self, given: RoundInput) -> RoundOutcome:
+        return judge(given, self.measure)
 
     def _batch(self, current: RoundHistory) -> Batch:
         """Return the batch of the root that was posted: this aggregator's own, or the one that another one stored."""
@@ -316,7 +360,7 @@ class Aggregator:
         return None if set(chosen) == set(task.enrolled) else chosen
 
 
-class _Waits:
+class Waits:
     """Waits for one round's updates: longer each time, until patience ends."""
 
     def __init__(self, round_history: RoundHistory) -> None:

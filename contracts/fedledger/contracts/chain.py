@@ -605,6 +605,11 @@ class Chain:
             return ChainError(f"The chain refused {doing}: {error.__cause__ or error}.")
         return None
 
+    def price(self) -> int:
+        """Return what a unit of gas costs now at most, in wei."""
+        fees = self._fees()
+        return fees["maxFeePerGas"] if "maxFeePerGas" in fees else fees["gasPrice"]
+
     def _fees(self) -> dict[str, int]:
         asked, fees = self._fees_known
         if time.monotonic() - asked < FEES_LAST:

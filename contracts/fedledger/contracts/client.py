@@ -34,6 +34,10 @@ from fedledger.protocol.verdicts import Verdict
 WORD_BITS = 256
 COIN = "0x" + "00" * 20
 """The chain's own coin, where a currency is asked for; nobody, where an account is."""
+MAX_LEVEL = 2
+"""Appeals after a dispute's first jury."""
+LEAST_POOL = 3
+"""Verifiers without which nobody can challenge a proposal."""
 SMALL_SETTLEMENT = 64
 """Verdict words that fit one transaction whatever happens to the participants."""
 
@@ -206,15 +210,52 @@ class TaskRecord:
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """A round as the ledger holds it."""
+    """A round as the ledger holds it; ``proposed_at`` is a block's time, 0 before a proposal."""
 
     index: int
     status: RoundStatus
     selected: int
     committed: int
+    proposed_at: int
     disputes: int
     base_model: bytes
     model: bytes
+
+
+@dataclass(frozen=True)
+class DisputeRecord:
+    """A dispute as the ledger holds it; ``deadline`` is a block's time, 0 before there is one."""
+
+    id: int
+    task: int
+    round: int
+    kind: DisputeKind
+    status: DisputeStatus
+    subject: int
+    level: int
+    deadline: int
+    challenger: str
+    bond: int
+
+
+@dataclass(frozen=True)
+class JuryRecord:
+    """A jury as the ledger holds it; deadlines are times of blocks, and all but ``draw_until`` are 0 until it is drawn.
+
+    ``pool`` is the number of verifiers that it is drawn from, and ``outcome`` is zero if more than half agreed on none.
+    """
+
+    draw_block: int
+    draw_until: int
+    commits_until: int
+    reveals_until: int
+    pool: int
+    committed: int
+    revealed: int
+    decided: bool
+    valid: bool
+    outcome: bytes
+    members: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -521,6 +562,7 @@ class Ledger:
             status=RoundStatus(r.status),
             selected=r.selected,
             committed=r.committed,
+            proposed_at=r.proposedAt,
             disputes=r.disputes,
             base_model=bytes(self._view("baseModel", task, index)),
             model=bytes(r.modelDigest),
@@ -624,6 +666,43 @@ class Ledger:
     def is_serving(self, participant_id: int) -> bool:
         """Return whether a participant may be drawn for a jury."""
         return bool(self._view("isServing", participant_id))
+
+    def verifier_count(self) -> int:
+        """Return how many verifiers ever enlisted."""
+        return int(self._view("verifierCount"))
+
+    def dispute(self, dispute: int) -> DisputeRecord:
+        """Return a dispute's record."""
+        d = self._view("disputeRecord", dispute)
+        return DisputeRecord(
+            id=dispute,
+            task=d.task,
+            round=d.round,
+            kind=DisputeKind(d.kind),
+            status=DisputeStatus(d.status),
+            subject=d.subject,
+            level=d.level,
+            deadline=d.deadline,
+            challenger=d.challenger,
+            bond=d.bond,
+        )
+
+    def jury(self, dispute: int, level: int) -> JuryRecord:
+        """Return the jury of a dispute's level."""
+        j = self._view("juryOf", dispute, level)
+        return JuryRecord(
+            draw_block=j.drawBlock,
+            draw_until=j.drawUntil,
+            commits_until=j.commitsUntil,
+            reveals_until=j.revealsUntil,
+            pool=j.pool,
+            committed=j.committed,
+            revealed=j.revealed,
+            decided=j.decided,
+            valid=j.valid,
+            outcome=bytes(j.outcome),
+            members=tuple(int(member) for member in j.members),
+        )
 
     def challenge_round(self, account: LocalAccount, task: int, index: int) -> Receipt:
         """Challenge a proposal, under the task's bond; juries will replay the round."""

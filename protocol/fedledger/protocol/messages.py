@@ -140,3 +140,9 @@ def salt(key: bytes, chain_id: int, contract: str, task: int, round_index: int) 
     """Return a participant's salt for a round: a function of its key, so that no crash can lose it."""
     place = f"fedledger salt|{chain_id}|{contract.lower()}|{task}|{round_index}"
     return hmac.new(key, place.encode(), hashlib.sha256).digest()
+
+
+def vote_salt(key: bytes, chain_id: int, contract: str, dispute: int, level: int) -> bytes:
+    """Return a juror's salt for its vote on a level of a dispute: a function of its key, as no crash can lose it."""
+    place = f"fedledger vote|{chain_id}|{contract.lower()}|{dispute}|{level}"
+    return hmac.new(key, place.encode(), hashlib.sha256).digest()
