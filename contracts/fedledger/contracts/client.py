@@ -22,7 +22,7 @@ from fedledger.contracts.abi import (
     explain_revert,
     functions,
 )
-from fedledger.contracts.chain import DEFAULT_GAS, Chain, Receipt, revert_data
+from fedledger.contracts.chain import DEFAULT_GAS, Chain, Receipt, Transaction, revert_data
 from fedledger.contracts.compile import Artifact, parts
 from fedledger.protocol.batch import SignedCommitment
 from fedledger.protocol.cid import ContentRef
@@ -374,6 +374,11 @@ class Ledger:
         """Add to the stake of the owner's participant."""
         return self._send(owner, "addStake", amount, value=self._lacking(owner, amount))
 
+    def register_all(self, owners: Sequence[LocalAccount], stake: int) -> list[Receipt]:
+        """Register many participants that sign for themselves and are paid themselves, without waiting in between."""
+        calls = [functions()["register"].encode((owner.address, owner.address, stake)) for owner in owners]
+        return self._send_all(owners, "register", calls, value=stake)
+
     def rotate_signer(self, owner: LocalAccount, signer: str) -> Receipt:
         """Replace the signer of the owner's participant."""
         return self._send(owner, "rotateSigner", signer)
@@ -456,6 +461,10 @@ class Ledger:
     def enrol(self, account: LocalAccount, task: int) -> Receipt:
         """Enrol the account's participant in a task."""
         return self._send(account, "enrol", task)
+
+    def enrol_all(self, accounts: Sequence[LocalAccount], task: int) -> list[Receipt]:
+        """Enrol the participants of many accounts in a task, without waiting in between."""
+        return self._send_all(accounts, "enrol", [functions()["enrol"].encode((task,))] * len(accounts))
 
     def task(self, task: int) -> TaskRecord:
         """Return a task's record.
@@ -882,6 +891,14 @@ class Ledger:
         self, account: LocalAccount, name: str, *arguments: Any, value: int = 0, gas: int = DEFAULT_GAS
     ) -> Receipt:
         return self._transact(account, name, functions()[name].encode(arguments), value, gas)
+
+    def _send_all(
+        self, accounts: Sequence[LocalAccount], name: str, calls: Sequence[bytes], value: int = 0
+    ) -> list[Receipt]:
+        transactions = [
+            Transaction(account, self.address, data, value) for account, data in zip(accounts, calls, strict=True)
+        ]
+        return self.chain.send_all(transactions, doing=name, explain=explain_revert)
 
     def _transact(
         self, account: LocalAccount, name: str, data: bytes, value: int = 0, gas: int = DEFAULT_GAS

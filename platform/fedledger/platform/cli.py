@@ -37,6 +37,7 @@ task_app = typer.Typer(no_args_is_help=True, help="Tasks.")
 node_app = typer.Typer(no_args_is_help=True, help="A participant's program.")
 aggregator_app = typer.Typer(no_args_is_help=True, help="An aggregator's program.")
 config_app = typer.Typer(no_args_is_help=True, help="Configurations of experiments.")
+bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks of the ledger and its rounds.")
 for name, group in (
     ("chain", chain_app),
     ("keys", keys_app),
@@ -44,6 +45,7 @@ for name, group in (
     ("node", node_app),
     ("aggregator", aggregator_app),
     ("config", config_app),
+    ("bench", bench_app),
 ):
     app.add_typer(group, name=name)
 
@@ -62,6 +64,13 @@ class Format(StrEnum):
     JSON = "json"
 
 
+class BenchFormat(StrEnum):
+    """How figures are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
 class TableFormat(StrEnum):
     """How tables are printed or written."""
 
@@ -71,6 +80,7 @@ class TableFormat(StrEnum):
     PARQUET = "parquet"
 
 
+BenchFormatOption = Annotated[BenchFormat, typer.Option("--format", help="table, or one JSON document on stdout")]
 FormatOption = Annotated[Format, typer.Option("--format", help="text, or one JSON document on stdout")]
 ChainOption = Annotated[str, typer.Option(help="auto, embedded, anvil, ganache, or the URL of a development chain")]
 StoreOption = Annotated[str, typer.Option(help="local, or the multiaddr or URL of an IPFS daemon")]
@@ -589,6 +599,74 @@ def chain_up(
         process.stop()
 
 
+@bench_app.command("gas")
+def bench_gas(
+    chains: Annotated[
+        list[str] | None, typer.Option("--chain", help="anvil, ganache or embedded; may be given several times")
+    ] = None,
+    participants: Annotated[str, typer.Option(help="sizes of batched rounds, with commas between")] = "100,1000",
+    sparse: Annotated[
+        bool, typer.Option(help="also a round of 1,000 of 4,096 registered participants; slow but on Anvil")
+    ] = True,
+    output: Annotated[Path | None, typer.Option("--out", help="file for the figures, as JSON")] = None,
+    format_: BenchFormatOption = BenchFormat.TABLE,
+) -> None:
+    """Measure what a round costs a participant in gas, all included, beside what others have published."""
+    from fedledger.contracts.compile import VERSION
+    from fedledger.ledger_tools.gas import PEERS, calldata_gas, measure
+
+    try:
+        counts = [int(count) for count in participants.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"{participants!r} are no numbers.", "Give for example --participants 100,1000.") from error
+    measured, rows = {}, []
+    for kind in chains or ["anvil"]:
+        with _fresh_chain(kind) as chain, err.status("measuring") as shown:
+            measured[kind] = {"client": chain.capabilities.client, "calldata_byte": calldata_gas(chain)}
+            rows += list(measure(chain, kind, counts, sparse, lambda doing: shown.update(f"measuring {doing}")))
+    document = {
+        "ledger": VERSION,
+        "chains": measured,
+        "rows": [vars(row) for row in rows],
+        "peers": [vars(peer) for peer in PEERS],
+    }
+    if output is not None:
+        output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    if format_ is BenchFormat.JSON:
+        print(json.dumps(document))
+        return
+    _print_rows(
+        [
+            {
+                "mode": row.mode,
+                "case": row.case,
+                "chain": row.chain,
+                "participants": row.participants,
+                "gas a participant": _number(row.gas_per_participant),
+                "largest transaction of its own": _number(row.own_transaction),
+                "withdrawal": _number(row.withdrawal),
+                "": row.error,
+            }
+            for row in rows
+        ],
+        "A round, all included",
+    )
+    _print_rows(
+        [
+            {
+                "published": peer.name,
+                "participants": _number(peer.participants),
+                "gas a participant": " to ".join(f"{gas:,}" for gas in sorted({peer.gas, peer.gas_most})),
+                "": peer.note,
+            }
+            for peer in PEERS
+        ],
+        "Others",
+    )
+    for kind, about in measured.items():
+        out.print(f"{kind}: {about['client']}, {about['calldata_byte']} gas for a byte of bare calldata")
+
+
 @keys_app.command("new")
 def keys_new(
     path: Annotated[Path, typer.Argument(help="file for the encrypted key")],
@@ -760,6 +838,20 @@ def _chain(where: str, folder: Path) -> Iterator[Any]:
 
 
 @contextmanager
+def _fresh_chain(kind: str) -> Iterator[Any]:
+    from fedledger.contracts.chain import EMBEDDED, Chain
+    from fedledger.contracts.chains import running_chain
+
+    if kind == EMBEDDED:
+        yield Chain()
+    elif kind in ("anvil", "ganache"):
+        with running_chain(kind) as process:  # type: ignore[arg-type]
+            yield Chain(process.url)
+    else:
+        raise ConfigError(f"There is no chain {kind!r}.", "Give anvil, ganache or embedded.")
+
+
+@contextmanager
 def _listening(mailbox: Any, where: str) -> Iterator[str]:
     from fedledger.aggregator.service import serving
     from fedledger.contracts.chains import free_port
@@ -836,6 +928,10 @@ def _live() -> Iterator[Any]:
 def _status(what: str) -> Iterator[Any]:
     with err.status(what) as shown:
         yield lambda doing, done, of: shown.update(f"{what}: {doing} {done}/{of}")
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
 
 
 def _short(value: Any) -> Any:
