@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from fedledger.contracts.chain import Chain, load_account
+from fedledger.contracts.client import open_call, propose_call, settle_call
 from fedledger.ledger_tools.rehearsal import ETHER, Rehearsal
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import ChainError
@@ -46,7 +47,7 @@ class GasRow:
     withdrawal
         Gas of a participant's withdrawal of its credit to an address that exists.
     parts
-        Gas by what was done; ``settle`` contains the opening of the next round.
+        Gas by what was done; a round settles, and the next is opened, in the transaction of the proposal.
     error
         Why there are no figures.
     """
@@ -184,15 +185,17 @@ class _Play:
         else:
             own = self._send_own(index, ids, base)
         proposal = r.proposal(index, ids, self.batched)
-        with self._counted("propose"):
-            ledger.propose_round(r.aggregator, task, index, proposal)
-        with self._counted("settle"):
-            following = self._selection(index + 1)
-            if ledger.settle_and_open(r.aggregator, task, index, proposal, following) is None:
+        # In one transaction, as an aggregator does: the proposal pays for its data, and less if it does more.
+        opening = open_call(task, self._selection(index + 1))
+        settling = settle_call(task, index, proposal, len(proposal.verdict_words))
+        calls = [propose_call(task, index, proposal), settling, opening]
+        with self._counted("propose, settle, open"):
+            if ledger.together(r.aggregator, calls) is None:
+                ledger.propose_round(r.aggregator, task, index, proposal)
                 words = 0
                 while words < len(proposal.verdict_words):
                     words = ledger.settle_round(r.aggregator, task, index, proposal, words)
-                ledger.open_round(r.aggregator, task, following)
+                ledger.open_round(r.aggregator, task, self._selection(index + 1))
         return own, self.parts
 
     def withdrawal(self) -> int:
