@@ -163,6 +163,7 @@ class Verifier:
         self._waits: dict[_Key, Waits] = {}
         self._until: dict[_Key, int] = {}
         self._told: set[object] = set()
+        self._joined: int | None = None
         if journal is not None:
             journal.mkdir(parents=True, exist_ok=True)
 
@@ -220,19 +221,22 @@ class Verifier:
     # -- joining -----------------------------------------------------------------------------------------------
 
     def _join(self) -> Step | None:
-        """Register, stake and enlist, as far as that is not done."""
+        """Register, stake and enlist, as far as that is not done when the program starts."""
         participant = self.history.ids.get(self.account.address)
-        if participant is not None and participant in self.history.verifiers:
-            if not self.ledger.is_serving(participant) and self._once("serving"):
+        enlisted = participant is not None and participant in self.history.verifiers
+        serving = participant is not None and enlisted and self.ledger.is_serving(participant)
+        if serving:
+            self._joined = self.history.folds
+        if self._joined == self.history.folds:
+            # Who was retired since votes where it was drawn before.
+            if enlisted and not serving and self._once("serving"):
                 log.warning("%s is not drawn any more: its stake is below the least", self.account.address)
             return None
         settings = self.ledger.settings()
         least = max(settings.min_stake, settings.min_verifier_stake)
         stake = least + settings.juror_penalty if self.stake is None else self.stake
         if stake < least:
-            raise ConfigError(
-                f"A verifier's stake is at least {least} wei, not {stake}.", "Give a higher --stake-gwei."
-            )
+            raise ConfigError(f"A verifier's stake of {stake} is below the least, {least}.", "Give a higher one.")
         record = None if participant is None else self.ledger.participant(participant)
         if record is None or not record.registered_at:
             self._require(stake, "its stake")
