@@ -28,11 +28,12 @@ from fedledger.contracts.client import DisputeKind, DisputeStatus, Ledger, Phase
 from fedledger.contracts.history import DisputeHistory, RoundHistory, TaskHistory
 from fedledger.ledger_tools.divergence import Divergence
 from fedledger.ledger_tools.replay import Replay
-from fedledger.ledger_tools.verifier import Duty, Step, Unable, Verifier
+from fedledger.ledger_tools.verifier import Duty, Step, Unable, Verifier, _WorkingStore
 from fedledger.node.participant import Deed, Participant
 from fedledger.platform.accounts import AGGREGATOR, PUBLISHER, participant_role, verifier_role
 from fedledger.protocol.batch import Batch, SignedCommitment
 from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.errors import ContentUnavailableError, StoreError
 from fedledger.protocol.messages import commitment_message, sign
 from fedledger.protocol.post import PostRefusedError
 from fedledger.protocol.verdicts import Verdict
@@ -388,6 +389,22 @@ def test_who_does_not_trust_the_tasks_code_abstains_and_says_why(tmp_path: Path)
         nobody_but(w, {verifier_role(0): -BOND, AGGREGATOR: BOND // 2, **jurors, **fined})
 
 
+@pytest.mark.parametrize("fault", [StoreError, ContentUnavailableError])
+def test_a_store_that_does_not_work_is_no_reason_to_object(tmp_path: Path, fault: type[StoreError]) -> None:
+    """A daemon that is down, and a store that is another one, tell nothing about a proposal."""
+
+    class Down:
+        def get(self, ref: ContentRef, limit: int | None = None) -> bytes:
+            raise fault("not here")
+
+    with world(tmp_path, rounds=1) as w:
+        for number in range(3):
+            w.verifiers[number].store = _WorkingStore(Down())  # type: ignore[arg-type]
+        w.join().play()
+        assert not w.statuses() and settled(w.task) == [1]
+        nobody_but(w, {})
+
+
 # -- crashes -----------------------------------------------------------------------------------------------------
 
 
@@ -717,7 +734,12 @@ def test_a_program_that_lacks_money_or_a_task_says_so(tmp_path: Path) -> None:
     with world(tmp_path, verifiers=0) as w:
         programs = Programs(w)
         command = programs.call("start", *programs.place, "--experiment-seed", "0")
-        for more, told in (("--task 7", "UnknownTask(7)"), ("--stake-gwei 1", "is below the least")):
+        here, elsewhere = (f"--store-dir {tmp_path / name}" for name in ("store", "elsewhere"))
+        for more, told in (
+            (f"{here} --task 7", "UnknownTask(7)"),
+            (f"{here} --stake-gwei 1", "is below the least"),
+            (elsewhere, "has the spec of no task"),
+        ):
             done = subprocess.run([*command, *more.split()], capture_output=True, text=True, check=False)
             assert done.returncode in (3, 4) and told in " ".join(done.stderr.split()), done.stderr
             assert "Traceback" not in done.stderr

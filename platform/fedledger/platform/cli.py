@@ -424,15 +424,21 @@ def verifier_start(
         ledger.task(number)
     account = _account(ledger.chain, keystore, password_file, experiment_seed, verifier_role(verifier))
     stake = None if stake_gwei is None else stake_gwei * GWEI
+    history, content = History(ledger), _open_store(store, store_dir)
+    specs = [known.spec for number, known in history.update().tasks.items() if not task or number in task]
+    if specs and not any(map(content.has, specs)):
+        raise ConfigError(
+            "The store has the spec of no task that is watched.", "Give the --store or --store-dir of its aggregator."
+        )
     if ledger.chain.development:
         settings = ledger.settings()
         least = max(settings.min_stake, settings.min_verifier_stake) + settings.juror_penalty
         ledger.chain.fund(account.address, (least if stake is None else stake) + 10 * 10**18)
     program = Verifier(
         ledger=ledger,
-        history=History(ledger),
+        history=history,
         account=account,
-        store=_open_store(store, store_dir),
+        store=content,
         journal=journal,
         tasks=None if not task else frozenset(task),
         trusted=frozenset(trust_code or ()),
