@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pytest
 
 from fedledger.contracts.chain import Chain
 from fedledger.ledger_tools.replay import Replay, Transcript, live_measure, read_terms, replay_round
+from fedledger.protocol import canonical, tensors
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.spec import Method
@@ -163,3 +165,57 @@ def test_names_and_contents_cannot_run_into_each_other() -> None:
     rows.observe("g", [[1, 23], [4, 5]])
     other.observe("g", [[12, 3], [4, 5]])
     assert rows.digest() != other.digest()
+
+
+NONSENSE = [[], "report", {}, {"measurements": None}, {"measurements": {"base": 1, "model": 2}, "updates": [[]]}]
+NO_BATCHES = [None, {"cid": "nonsense", "length": 1}, {"cid": ContentRef.of(b"{}").cid, "length": 2}, [1], {"cid": 3}]
+
+
+@pytest.mark.parametrize("document", NONSENSE, ids=str)
+def test_a_report_of_nonsense_does_not_follow(honest: Small, tmp_path: Path, document: object) -> None:
+    """Whatever an aggregator posts, a replay ends: who could be stopped by it could not vote against it."""
+    divergence = _reported(honest, tmp_path, document).divergence
+    assert divergence is not None and divergence.field == "report"
+
+
+@pytest.mark.parametrize("named", NO_BATCHES, ids=str)
+def test_commitments_that_are_none_do_not_follow(batched: Small, tmp_path: Path, named: object) -> None:
+    proposal = batched.run.task.rounds[2].proposal
+    assert proposal is not None
+    report = canonical.decode(LocalStore(batched.folder / "store").get(proposal.report))
+    divergence = _reported(batched, tmp_path, {**report, "commitments": named}).divergence
+    assert divergence is not None and divergence.field == "commitments"
+
+
+def test_a_state_of_nonsense_does_not_follow(honest: Small, tmp_path: Path) -> None:
+    first = honest.run.task.rounds[1]
+    assert first.proposal is not None
+    store, kept = _copied(honest, tmp_path), first.proposal
+    try:
+        first.proposal = replace(kept, state=store.put(tensors.encode({"counts": np.zeros(0, np.int64)})))
+        divergence = replayed(honest, store=store).divergence
+    finally:
+        first.proposal = kept
+    assert divergence is not None and divergence.field == "outcome"
+
+
+@pytest.fixture(scope="module")
+def batched(tmp_path_factory: pytest.TempPathFactory) -> Small:
+    extra = "[ledger]\nbatched = true\nchallenge_window = 100\n"
+    return run_small(tmp_path_factory.mktemp("batched"), Chain(), rounds=2, extra=extra)
+
+
+def _copied(small: Small, folder: Path) -> LocalStore:
+    return LocalStore(Path(shutil.copytree(small.folder / "store", folder / "store")))
+
+
+def _reported(small: Small, folder: Path, document: object) -> Replay:
+    store, current = _copied(small, folder), small.run.task.rounds[2]
+    kept = current.proposal
+    assert kept is not None
+    try:
+        current.proposal = replace(kept, report=store.put(canonical.encode(document)))
+        store.put(b"{}")
+        return replayed(small, store=store)
+    finally:
+        current.proposal = kept

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,11 +28,12 @@ from fedledger.contracts.client import DisputeKind, DisputeStatus, Ledger, Phase
 from fedledger.contracts.history import DisputeHistory, RoundHistory, TaskHistory
 from fedledger.ledger_tools.divergence import Divergence
 from fedledger.ledger_tools.replay import Replay
-from fedledger.ledger_tools.verifier import Duty, Step, Unable, Verifier
+from fedledger.ledger_tools.verifier import Duty, Step, Unable, Verifier, _WorkingStore
 from fedledger.node.participant import Deed, Participant
 from fedledger.platform.accounts import AGGREGATOR, PUBLISHER, participant_role, verifier_role
 from fedledger.protocol.batch import Batch, SignedCommitment
 from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.errors import ContentUnavailableError, StoreError
 from fedledger.protocol.messages import commitment_message, sign
 from fedledger.protocol.post import PostRefusedError
 from fedledger.protocol.verdicts import Verdict
@@ -34,6 +41,7 @@ from support.world import (
     BOND,
     GWEI,
     JUROR_PENALTY,
+    PERIOD,
     TASK,
     World,
     liar,
@@ -340,6 +348,22 @@ def test_who_copies_a_vote_cannot_reveal_it_and_pays_for_silence(
         assert Parroting.refusal == "WrongVote"
 
 
+def test_a_stake_that_was_cut_is_filled_up_by_the_next_start_and_not_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with world(tmp_path, rounds=1, verifiers=4) as w:
+        w.verifiers[0] = w.verifier(0, Troll, appeal=False)
+        w.verifiers[3] = w.verifier(3, Copying, appeal=False, stake=w.setting.settings().min_verifier_stake)
+        w.join().play(lambda: w.statuses() == [DisputeStatus.UPHELD])
+        assert not w.ledger.is_serving(w.history.ids[w.verifiers[3].account.address])
+        w.play()
+        assert caplog.text.count("is not drawn any more") == 1 and not w.did(Duty.STAKED)
+        again = w.verifier(3, tasks=frozenset({TASK + 1}))
+        assert [again.step().duty, again.step().duty] == [Duty.STAKED, Duty.WAITED]
+        assert w.ledger.is_serving(w.history.ids[w.verifiers[3].account.address])
+        w.check_money()
+
+
 CODE = """
 import torch
 
@@ -363,6 +387,22 @@ def test_who_does_not_trust_the_tasks_code_abstains_and_says_why(tmp_path: Path)
         jurors = {verifier_role(n): BOND // 8 for n in (1, 2)}
         fined = {verifier_role(3): -JUROR_PENALTY}
         nobody_but(w, {verifier_role(0): -BOND, AGGREGATOR: BOND // 2, **jurors, **fined})
+
+
+@pytest.mark.parametrize("fault", [StoreError, ContentUnavailableError])
+def test_a_store_that_does_not_work_is_no_reason_to_object(tmp_path: Path, fault: type[StoreError]) -> None:
+    """A daemon that is down, and a store that is another one, tell nothing about a proposal."""
+
+    class Down:
+        def get(self, ref: ContentRef, limit: int | None = None) -> bytes:
+            raise fault("not here")
+
+    with world(tmp_path, rounds=1) as w:
+        for number in range(3):
+            w.verifiers[number].store = _WorkingStore(Down())  # type: ignore[arg-type]
+        w.join().play()
+        assert not w.statuses() and settled(w.task) == [1]
+        nobody_but(w, {})
 
 
 # -- crashes -----------------------------------------------------------------------------------------------------
@@ -605,3 +645,101 @@ def test_who_rotates_its_signer_after_it_committed_stops_nobody(tmp_path: Path) 
         assert set(w.task.rounds[1].verdicts.values()) == {Verdict.ACCEPTED}
         nobody_but(w, {})
         assert w.audit().reproduced
+
+
+# -- programs ----------------------------------------------------------------------------------------------------
+
+
+class Programs:
+    """Verifiers as programs of their own, which can be killed."""
+
+    def __init__(self, w: World) -> None:
+        self.w, self.running = w, {}  # type: ignore[var-annotated]
+        w.deployment.write(w.folder / "deployment.json")
+        self.place = ["--rpc", w.chain.where, "--deployment", str(w.folder / "deployment.json")]
+
+    def call(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "fedledger.platform.cli", "verifier", *arguments]
+
+    def start(self, number: int) -> None:
+        folders = ["--store-dir", str(self.w.folder / "store"), "--journal", str(self.w.folder / "votes")]
+        who = ["--experiment-seed", "0", "--verifier", str(number), "--poll", "0.05", "--format", "json"]
+        command = self.call("start", *self.place, *folders, *who)
+        with (self.w.folder / f"verifier{number}.log").open("ab") as log:
+            self.running[number] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+
+    def kill(self, number: int) -> None:
+        self.running[number].send_signal(signal.SIGKILL)
+        assert self.running.pop(number).wait() == -signal.SIGKILL
+
+    def say(self, *arguments: str) -> Any:
+        done = subprocess.run(self.call(*arguments, *self.place, "--format", "json"), capture_output=True, check=True)
+        return json.loads(done.stdout)
+
+    def wait(self, until: Callable[[], bool], patience: float = 90.0) -> None:
+        deadline = time.monotonic() + patience
+        while not until():
+            assert time.monotonic() < deadline, "it takes too long"
+            assert all(program.poll() is None for program in self.running.values()), "one has ended"
+            self.w.turn()
+            time.sleep(0.05)
+
+
+def test_verifiers_are_programs_that_can_be_killed(tmp_path: Path) -> None:
+    with world(tmp_path, rounds=1, verifiers=0) as w:
+        for number in range(3):
+            w.purse(verifier_role(number))
+        w.aggregators = [w.aggregator(kind=liar(wrong_model))]
+        programs = Programs(w)
+        for number in range(3):
+            programs.start(number)
+        try:
+            programs.wait(lambda: len(w.history.update().verifiers) == 3)
+            w.before = w.wealth()
+            programs.wait(lambda: bool(w.history.update().disputes and w.history.disputes[0].juries[0].members))
+            (dispute,), roles = w.history.disputes, {w.accounts[verifier_role(n)].address: n for n in range(3)}
+            jurors = [roles[w.history.owners[i]] for i in dispute.juries[0].members or ()]
+            for number in jurors:
+                programs.kill(number)
+                programs.start(number)
+            programs.wait(lambda: len(w.history.update().disputes[0].juries[0].committed) > 0)
+            for number in jurors:
+                programs.kill(number)
+                programs.start(number)
+            programs.wait(lambda: w.history.update().disputes[0].juries[0].decided)
+            (told,) = programs.say("status")["disputes"]
+            assert (told["status"], told["next"]["step"], told["juries"][0]["found"]) == ("open", "appeal", "invalid")
+            assert len({vote["transcript"] for vote in told["juries"][0]["revealed"]}) == 1
+            w.chain.advance(PERIOD)
+            programs.wait(lambda: w.statuses() == [DisputeStatus.OVERTURNED])
+            retired = programs.say("retire", "--experiment-seed", "0", "--verifier", "2")
+            assert retired["juries"] == 0
+            assert [v["serving"] for v in programs.say("status")["verifiers"]] == [True, True]
+            programs.kill(2)
+            programs.wait(lambda: len(w.task.proposed) == 1)
+            w.chain.advance(PERIOD)
+            while not w.task.finished:
+                w.turn()
+            done = {number: program.communicate(timeout=60)[0] for number, program in programs.running.items()}
+            assert all(json.loads(output)["done"] for output in done.values())
+        finally:
+            for program in programs.running.values():
+                program.kill()
+        (challenger,) = {0, 1, 2} - set(jurors)
+        shares = {verifier_role(number): BOND // 8 for number in jurors}
+        nobody_but(w, {AGGREGATOR: -BOND, verifier_role(challenger): BOND // 2, **shares})
+
+
+def test_a_program_that_lacks_money_or_a_task_says_so(tmp_path: Path) -> None:
+    with world(tmp_path, verifiers=0) as w:
+        programs = Programs(w)
+        command = programs.call("start", *programs.place, "--experiment-seed", "0")
+        here, elsewhere = (f"--store-dir {tmp_path / name}" for name in ("store", "elsewhere"))
+        for more, told in (
+            (f"{here} --task 7", "UnknownTask(7)"),
+            (f"{here} --stake-gwei 1", "is below the least"),
+            (elsewhere, "has the spec of no task"),
+        ):
+            done = subprocess.run([*command, *more.split()], capture_output=True, text=True, check=False)
+            assert done.returncode in (3, 4) and told in " ".join(done.stderr.split()), done.stderr
+            assert "Traceback" not in done.stderr

@@ -190,12 +190,15 @@ class Aggregator:
             current = task.rounds[dispute.round]
             if current.voided or current.proposer != self.account.address:
                 continue
-            batch = self._batch(current)
-            signed, proof = batch.by_participant.get(dispute.subject), batch.proof(dispute.subject)
-            if signed is not None and proof is not None and self._is_signed(current, signed):
-                self.ledger.show_commitment(self.account, dispute.id, signed, proof)
-                return Step(Act.ANSWERED, current.index)
-            log.error("round %d: there is no commitment of participant %d to show", current.index, dispute.subject)
+            try:
+                batch = self._batch(current)
+                signed, proof = batch.by_participant.get(dispute.subject), batch.proof(dispute.subject)
+                if signed is not None and proof is not None and self._is_signed(current, signed):
+                    self.ledger.show_commitment(self.account, dispute.id, signed, proof)
+                    return Step(Act.ANSWERED, current.index)
+                log.error("round %d: participant %d has no commitment to show", current.index, dispute.subject)
+            except RoundError as error:
+                log.error("round %d: %s", current.index, error)
             self._unanswered.add(dispute.id)
         return None
 

@@ -14,7 +14,8 @@ posted measurement that is just about as wrong as the tolerance allows, and cont
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +36,7 @@ from fedledger.ledger_tools.divergence import Divergence, DivergenceError
 from fedledger.protocol import canonical
 from fedledger.protocol.batch import Batch
 from fedledger.protocol.cid import ContentRef
-from fedledger.protocol.errors import ConfigError, FedledgerError, StoreError
+from fedledger.protocol.errors import ConfigError, ExitCode, FedledgerError, StoreError
 from fedledger.protocol.registry import Registry
 from fedledger.protocol.settlement import pack_words
 from fedledger.protocol.spec import MAX_SPEC_BYTES, Ref, TaskSpec
@@ -50,6 +51,12 @@ _LITTLE_ENDIAN = np.dtype("<i8")
 
 class MissingContentError(DivergenceError):
     """A replay that lacks content which the ledger names. Later, or elsewhere, it may be there."""
+
+
+class OutageError(FedledgerError):
+    """A store that does not work, which says nothing of what it should hold."""
+
+    exit_code = ExitCode.STORE
 
 
 @dataclass(frozen=True)
@@ -263,12 +270,10 @@ class _Replaying:
         self.transcript.add("state", before[-1].state.digest if before else b"")
         expect(index, "selection", self._selection(), sorted(current.selected))
         raw = content(index, "report", lambda: self.store.get(self.posted.report, canonical.MAX_DOCUMENT_BYTES))
-        try:
+        with self._reading("report"):
             report = canonical.decode(raw)
             lookup = _Posted(self, report)
             absent = frozenset(u["participant"] for u in report["updates"] if u["verdict"] == _UNAVAILABLE)
-        except (ValueError, KeyError, TypeError) as error:
-            raise DivergenceError(Divergence(index, "report", "a canonical report", str(error))) from error
         if absent:
             self.notes.append(f"Round {index}: {len(absent)} updates were unavailable, which nobody can check later.")
         batch = None
@@ -276,7 +281,20 @@ class _Replaying:
             batch, current = self._completed(report)
         given = content(index, "content", lambda: round_input(self.store, self.spec, self.task, current, absent, batch))
         self._require_updates(given, absent)
-        _compare(index, self._judged(given, lookup), report, self.posted, current)
+        # If it fails, the state or the base that the round started from is none, and nothing follows from it.
+        with self._reading("outcome"):
+            outcome = judge(given, lookup, self.transcript.observe)
+        _compare(index, outcome, report, self.posted, current)
+
+    @contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        """Take whatever goes wrong with a stranger's bytes for a divergence of what they should be."""
+        try:
+            yield
+        except (DivergenceError, OutageError):
+            raise
+        except (FedledgerError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+            raise DivergenceError(Divergence(self.index, what, "one that can be read", str(error))) from error
 
     def result(self, error: DivergenceError | None) -> Replay:
         """Return what was found, given what ended the replay."""
@@ -302,15 +320,15 @@ class _Replaying:
     def _completed(self, report: dict[str, Any]) -> tuple[ContentRef, RoundHistory]:
         """Complete a batched round from the batch that its report names."""
         index, current = self.index, self.current
-        try:
+        with self._reading("commitments"):
             batch = Ref.model_validate(report.get("commitments")).ref
-            raw = content(index, "commitments", lambda: self.store.get(batch, canonical.MAX_DOCUMENT_BYTES))
-            found = complete(current, Batch.decode(raw), current.delivered, self.place, self.task.version)
-            return batch, found
-        except ValueError as error:
-            raise DivergenceError(Divergence(index, "commitments", "a batch of commitments", str(error))) from error
-        except BatchError as error:
-            raise DivergenceError(Divergence(index, error.field, error.expected, error.found)) from error
+        raw = content(index, "commitments", lambda: self.store.get(batch, canonical.MAX_DOCUMENT_BYTES))
+        with self._reading("commitments"):
+            try:
+                found = complete(current, Batch.decode(raw), current.delivered, self.place, self.task.version)
+            except BatchError as error:
+                raise DivergenceError(Divergence(index, error.field, error.expected, error.found)) from error
+        return batch, found
 
     def _require_updates(self, given: RoundInput, absent: frozenset[str]) -> None:
         for seat in given.seats:
@@ -320,15 +338,6 @@ class _Replaying:
             if found.verdict is Verdict.UNAVAILABLE:
                 cid = seat.update and seat.update.cid
                 raise MissingContentError(Divergence(self.index, f"update of {seat.owner}", cid, found.detail))
-
-    def _judged(self, given: RoundInput, lookup: _Posted) -> RoundOutcome:
-        try:
-            return judge(given, lookup, self.transcript.observe)
-        except DivergenceError:
-            raise
-        except (FedledgerError, ValueError, LookupError, TypeError, ArithmeticError) as error:
-            # The state or the base that the round started from is none, so that nothing follows from it.
-            raise DivergenceError(Divergence(self.index, "outcome", "one that follows", str(error))) from error
 
 
 class _Posted:

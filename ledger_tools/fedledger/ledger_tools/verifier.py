@@ -32,11 +32,28 @@ from fedledger.contracts.client import (
 )
 from fedledger.contracts.history import DisputeHistory, History, JuryHistory, RoundHistory, TaskHistory
 from fedledger.ledger_tools.divergence import DivergenceError
-from fedledger.ledger_tools.replay import Measure, Replay, content, live_measure, read_terms, refused, replay_round
+from fedledger.ledger_tools.replay import (
+    Measure,
+    MissingContentError,
+    OutageError,
+    Replay,
+    content,
+    live_measure,
+    read_terms,
+    refused,
+    replay_round,
+)
 from fedledger.protocol import canonical
 from fedledger.protocol.batch import Batch, SignedCommitment
 from fedledger.protocol.cid import ContentRef
-from fedledger.protocol.errors import ChainError, ConfigError, FedledgerError, StoreError
+from fedledger.protocol.errors import (
+    ChainError,
+    ConfigError,
+    ContentCorruptError,
+    ContentUnavailableError,
+    FedledgerError,
+    StoreError,
+)
 from fedledger.protocol.messages import commitment_message, recover, vote_salt
 from fedledger.protocol.spec import Ref, TaskSpec
 from fedledger.protocol.store import ContentStore, write_atomically
@@ -97,9 +114,37 @@ class Step:
 
 @dataclass(frozen=True)
 class Unable:
-    """Why a round cannot be replayed here."""
+    """Why a round cannot be replayed here; ``missing``: the task's spec or validation set cannot be had."""
 
     reason: str
+    missing: bool = False
+
+
+class _WorkingStore:
+    """A store whose own faults stop a replay, so that they are not taken for faults of a proposal."""
+
+    def __init__(self, store: ContentStore) -> None:
+        self._store = store
+
+    def get(self, ref: ContentRef, limit: int | None = None) -> bytes:
+        try:
+            return self._store.get(ref, limit)
+        except (ContentUnavailableError, ContentCorruptError):
+            raise
+        except StoreError as error:
+            raise OutageError(error.message, error.remedy) from error
+
+    def put(self, data: bytes) -> ContentRef:
+        return self._store.put(data)
+
+    def has(self, ref: ContentRef) -> bool:
+        return self._store.has(ref)
+
+    def pin(self, ref: ContentRef) -> None:
+        self._store.pin(ref)
+
+    def unpin(self, ref: ContentRef) -> None:
+        self._store.unpin(ref)
 
 
 class Verifier:
@@ -150,7 +195,7 @@ class Verifier:
         self.ledger = ledger
         self.history = history
         self.account = account
-        self.store = store
+        self.store: ContentStore = _WorkingStore(store)
         self.tasks = tasks
         self.trusted = trusted
         self.stake = stake
@@ -163,6 +208,7 @@ class Verifier:
         self._waits: dict[_Key, Waits] = {}
         self._until: dict[_Key, int] = {}
         self._told: set[object] = set()
+        self._joined: int | None = None
         if journal is not None:
             journal.mkdir(parents=True, exist_ok=True)
 
@@ -183,9 +229,12 @@ class Verifier:
         try:
             spec, measure = self._read(task, current.index)
             return replay_round(self.history, task, spec, self.store, current, measure, self._place(task))
+        except MissingContentError as error:
+            # It is the publisher's, and every program of the task has it: rather is this the wrong store.
+            return Unable(f"{error.divergence}", missing=True)
         except DivergenceError as error:
             return refused(error)
-        except ChainError:
+        except (ChainError, OutageError):
             raise
         except FedledgerError as error:
             return Unable(str(error))
@@ -196,7 +245,7 @@ class Verifier:
         current = task.rounds[dispute.round]
         key = self._key(task, current)
         known = self._replays.get(key)
-        if isinstance(known, Replay) and known.missing and self._once(dispute.id, level, "looked again"):
+        if known is not None and known.missing and self._once(dispute.id, level, "looked again"):
             # It may have come since.
             del self._replays[key]
         found = self._replayed(task, current, self.ledger.settings().dispute_period)
@@ -220,19 +269,22 @@ class Verifier:
     # -- joining -----------------------------------------------------------------------------------------------
 
     def _join(self) -> Step | None:
-        """Register, stake and enlist, as far as that is not done."""
+        """Register, stake and enlist, as far as that is not done when the program starts."""
         participant = self.history.ids.get(self.account.address)
-        if participant is not None and participant in self.history.verifiers:
-            if not self.ledger.is_serving(participant) and self._once("serving"):
+        enlisted = participant is not None and participant in self.history.verifiers
+        serving = participant is not None and enlisted and self.ledger.is_serving(participant)
+        if serving:
+            self._joined = self.history.folds
+        if self._joined == self.history.folds:
+            # Who was retired since votes where it was drawn before.
+            if enlisted and not serving and self._once("serving"):
                 log.warning("%s is not drawn any more: its stake is below the least", self.account.address)
             return None
         settings = self.ledger.settings()
         least = max(settings.min_stake, settings.min_verifier_stake)
         stake = least + settings.juror_penalty if self.stake is None else self.stake
         if stake < least:
-            raise ConfigError(
-                f"A verifier's stake is at least {least} wei, not {stake}.", "Give a higher --stake-gwei."
-            )
+            raise ConfigError(f"A verifier's stake of {stake} is below the least, {least}.", "Give a higher one.")
         record = None if participant is None else self.ledger.participant(participant)
         if record is None or not record.registered_at:
             self._require(stake, "its stake")
@@ -397,7 +449,7 @@ class Verifier:
                 if ref is None:
                     continue
                 batch = Batch.read(self.store.get(ref, canonical.MAX_DOCUMENT_BYTES))
-            except (StoreError, ValueError, TypeError, AttributeError) as error:
+            except (StoreError, OutageError, ValueError, TypeError, AttributeError) as error:
                 log.debug("round %d: no commitments: %s", current.index, error)
                 continue
             if batch.root == current.root:
@@ -533,9 +585,17 @@ class Verifier:
             waits = self._waits.setdefault(key, Waits(current))
             if not waits.over():
                 return None
-            found = self.replay(task, current)
-            if isinstance(found, Replay) and found.missing and waits.on(min(self.patience, period / 4)):
-                log.warning("task %d, round %d: waiting for content: %s", task.id, current.index, found.divergence)
+            try:
+                found = self.replay(task, current)
+            except OutageError as error:
+                # Patience with content begins when the store works.
+                self._waits[key] = Waits(current)
+                self._waits[key].on(period)
+                log.warning("task %d, round %d: %s", task.id, current.index, error)
+                return None
+            if found.missing and waits.on(min(self.patience, period / 4)):
+                told = found.divergence if isinstance(found, Replay) else found.reason
+                log.warning("task %d, round %d: waiting for content: %s", task.id, current.index, told)
                 return None
             self._replays[key] = found
             del self._waits[key]

@@ -36,6 +36,7 @@ keys_app = typer.Typer(no_args_is_help=True, help="Keys of accounts.")
 task_app = typer.Typer(no_args_is_help=True, help="Tasks.")
 node_app = typer.Typer(no_args_is_help=True, help="A participant's program.")
 aggregator_app = typer.Typer(no_args_is_help=True, help="An aggregator's program.")
+verifier_app = typer.Typer(no_args_is_help=True, help="A verifier's program, and disputes.")
 config_app = typer.Typer(no_args_is_help=True, help="Configurations of experiments.")
 bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks of the ledger and its rounds.")
 for name, group in (
@@ -44,6 +45,7 @@ for name, group in (
     ("task", task_app),
     ("node", node_app),
     ("aggregator", aggregator_app),
+    ("verifier", verifier_app),
     ("config", config_app),
     ("bench", bench_app),
 ):
@@ -402,6 +404,141 @@ def aggregator_start(
         print(json.dumps({"task": task, "rounds": len(record.settled), "final_model": record.model.cid}))
     else:
         out.print(f"Task {task} ended after {len(record.settled)} rounds; final model {record.model.cid}")
+
+
+@verifier_app.command("start")
+def verifier_start(
+    rpc: RpcOption,
+    deployment: DeploymentOption = Path("deployment.json"),
+    task: Annotated[
+        list[int] | None, typer.Option("--task", help="a task to watch, may be given several times; else all of them")
+    ] = None,
+    store: StoreOption = "local",
+    store_dir: Annotated[Path, typer.Option(help="folder of a local store")] = Path("store"),
+    journal: Annotated[Path, typer.Option(help="folder in which votes wait to be revealed")] = Path("votes"),
+    keystore: KeystoreOption = None,
+    password_file: PasswordOption = None,
+    experiment_seed: ExperimentSeedOption = None,
+    verifier: Annotated[int, typer.Option(help="number of the experiment's verifier")] = 0,
+    trust_code: TrustOption = None,
+    stake_gwei: Annotated[
+        int | None, typer.Option(help="stake to register with; else the least and one juror's penalty")
+    ] = None,
+    challenge: Annotated[
+        bool, typer.Option("--challenge/--no-challenge", help="object to proposals that do not follow, under a bond")
+    ] = True,
+    appeal: Annotated[
+        bool, typer.Option("--appeal/--no-appeal", help="appeal against juries that are wrong, under a bond")
+    ] = True,
+    patience: Annotated[float, typer.Option(help="seconds to wait for content that cannot be had")] = 60.0,
+    poll: Annotated[float, typer.Option(help="seconds between two looks at the ledger")] = 0.5,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Replay proposals, object to those that do not follow, and serve on juries, until all watched tasks have ended.
+
+    It registers and enlists if need be. Started again after a crash, it goes on where it was. On juries it serves for
+    every task of the ledger; where it cannot measure it abstains, says why, and pays the juror's penalty.
+    """
+    from fedledger.contracts.history import History
+    from fedledger.ledger_tools.verifier import Duty, Verifier
+    from fedledger.platform.accounts import verifier_role
+    from fedledger.platform.config import GWEI
+    from fedledger.protocol.store import outlast
+
+    ledger = _open_ledger(rpc, deployment)
+    for number in task or ():
+        ledger.task(number)
+    account = _account(ledger.chain, keystore, password_file, experiment_seed, verifier_role(verifier))
+    stake = None if stake_gwei is None else stake_gwei * GWEI
+    history, content = History(ledger), _open_store(store, store_dir)
+    specs = [known.spec for number, known in history.update().tasks.items() if not task or number in task]
+    if specs and not any(map(content.has, specs)):
+        raise ConfigError(
+            "The store has the spec of no task that is watched.", "Give the --store or --store-dir of its aggregator."
+        )
+    if ledger.chain.development:
+        settings = ledger.settings()
+        least = max(settings.min_stake, settings.min_verifier_stake) + settings.juror_penalty
+        ledger.chain.fund(account.address, (least if stake is None else stake) + 10 * 10**18)
+    program = Verifier(
+        ledger=ledger,
+        history=history,
+        account=account,
+        store=content,
+        journal=journal,
+        tasks=None if not task else frozenset(task),
+        trusted=frozenset(trust_code or ()),
+        stake=stake,
+        challenge=challenge,
+        appeal=appeal,
+        patience=patience,
+    )
+    log = logging.getLogger("fedledger.verifier")
+    log.info("%s watches %s", account.address, ", ".join(f"task {number}" for number in task or ()) or "all tasks")
+    done = dict.fromkeys(Duty, 0)
+    while (step := outlast(program.step)).duty is not Duty.DONE:
+        done[step.duty] += 1
+        if step.duty is Duty.WAITED:
+            time.sleep(poll)
+        else:
+            log.info("%s", step)
+    counts = {duty.value: count for duty, count in done.items() if count and duty is not Duty.WAITED}
+    if format_ is Format.JSON:
+        print(json.dumps({"account": account.address, "done": counts}))
+    else:
+        out.print(
+            f"All watched tasks have ended. {', '.join(f'{k} {n}' for k, n in counts.items()) or 'Nothing to do.'}"
+        )
+
+
+@verifier_app.command("status")
+def verifier_status(
+    rpc: RpcOption,
+    deployment: DeploymentOption = Path("deployment.json"),
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Show who serves as a verifier, and every dispute: its state, level, juries, votes and bonds."""
+    from fedledger.contracts.history import History
+    from fedledger.ledger_tools.history import dispute_rows, verifier_rows
+
+    ledger = _open_ledger(rpc, deployment)
+    known = History(ledger).update()
+    verifiers, disputes = verifier_rows(ledger, known), dispute_rows(ledger, known)
+    if format_ is Format.JSON:
+        print(json.dumps({"verifiers": verifiers, "disputes": disputes}))
+        return
+    _print_rows(verifiers, "Verifiers")
+    _print_rows([{k: v for k, v in row.items() if k != "juries"} for row in disputes], "Disputes")
+    juries = [{"dispute": row["dispute"], **jury} for row in disputes for jury in row["juries"]]
+    for jury in juries:
+        for name in ("members", "committed"):
+            jury[name] = len(jury[name])
+        jury["revealed"] = ", ".join("valid" if vote["valid"] else "invalid" for vote in jury["revealed"])
+    _print_rows(juries, "Juries")
+
+
+@verifier_app.command("retire")
+def verifier_retire(
+    rpc: RpcOption,
+    deployment: DeploymentOption = Path("deployment.json"),
+    keystore: KeystoreOption = None,
+    password_file: PasswordOption = None,
+    experiment_seed: ExperimentSeedOption = None,
+    verifier: Annotated[int, typer.Option(help="number of the experiment's verifier")] = 0,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Serve on no more juries; on those that were drawn a verifier still has to vote, so let it run until they end."""
+    from fedledger.platform.accounts import verifier_role
+
+    ledger = _open_ledger(rpc, deployment)
+    account = _account(ledger.chain, keystore, password_file, experiment_seed, verifier_role(verifier))
+    record = _own_record(ledger, account)
+    ledger.retire(account)
+    if format_ is Format.JSON:
+        print(json.dumps({"participant": record.id, "juries": record.locks}))
+    else:
+        left = f"It still has to vote on {record.locks} juries." if record.locks else "It was on no jury."
+        out.print(f"{record.owner} has retired. {left}")
 
 
 @task_app.command("finish")
