@@ -138,7 +138,10 @@ contract FedLedger is LedgerState {
     /// commitment)`.
     /// @param count How many commitments it has. All who were selected: then nobody is admitted later, and who was left
     /// out all the same may demand to see its commitment.
-    function closeCommits(uint256 task_, uint32 round_, bytes32 root, uint16 count) external {
+    /// @param batch The content that holds them all, so that everybody finds its own, and a standby what it needs.
+    function closeCommits(uint256 task_, uint32 round_, bytes32 root, uint16 count, ContentRef calldata batch)
+        external
+    {
         Task storage t = _tasks[task_];
         Round storage r = _openRound(task_, round_);
         if (r.flags & BATCHED == 0) revert NotBatched(task_);
@@ -154,7 +157,7 @@ contract FedLedger is LedgerState {
         }
         r.committed = count;
         _roots[task_][round_ % t.params.maxUnfinal] = root;
-        emit CommitsRooted(task_, round_, root, count);
+        emit CommitsRooted(task_, round_, root, count, batch);
     }
 
     /// @notice Reveals the update that the sender committed to. In a batched task only who cannot get through to the
@@ -303,6 +306,30 @@ contract FedLedger is LedgerState {
         if (_admitting(r.head())) return Phase.Admitting;
         if (_overdue(t, r.head())) return Phase.Overdue;
         return _revealsOpen(t, r.head()) ? Phase.Revealing : Phase.Proposing;
+    }
+
+    /// @notice The round that can be settled now; 0: none.
+    function settleable(uint256 task_) external view returns (uint32 number) {
+        Task storage t = _existing(task_);
+        number = t.finalizedRound + 1;
+        Round storage r = _rounds[task_][number];
+        uint256 until = uint256(r.proposedAt) + t.params.challengeWindow;
+        if (r.status != RoundStatus.Proposed || r.disputes != 0 || block.timestamp < until) return 0;
+    }
+
+    /// @notice Whether it is an aggregator's turn to do what the task needs next.
+    function mayAct(uint256 task_, address holder) external view returns (bool) {
+        Task storage t = _existing(task_);
+        Round storage r = _rounds[task_][t.currentRound];
+        uint256 due = _openingDue(t, task_);
+        if (r.status == RoundStatus.Open) {
+            due = r.flags & BATCHED != 0 && r.commitsClosedAt == 0 ? r.commitDeadline : _revealsEnd(t, r.head());
+        }
+        for (uint256 turn = 0; turn < t.seats; ++turn) {
+            if (_seats[task_][(t.active + turn) % t.seats].holder != holder) continue;
+            return turn == 0 || block.timestamp >= due + turn * t.params.proposePeriod;
+        }
+        return false;
     }
 
     /// @dev The sender's seat, if it may act on what is due since then: the active one always, each of the others one

@@ -266,7 +266,7 @@ interface IFedLedger {
         uint256 indexed task, uint32 indexed round, uint32 indexed participant, address sender, bytes32 commitment
     );
     event CommitsClosed(uint256 indexed task, uint32 indexed round);
-    event CommitsRooted(uint256 indexed task, uint32 indexed round, bytes32 root, uint16 count);
+    event CommitsRooted(uint256 indexed task, uint32 indexed round, bytes32 root, uint16 count, ContentRef batch);
     event UpdateRevealed(
         uint256 indexed task,
         uint32 indexed round,

@@ -52,7 +52,7 @@ abstract contract BatchedFixture is Fixture {
 
     function close(uint256 task, uint32 round, bytes32 root, uint16 count) internal {
         vm.prank(AGGREGATOR);
-        ledger.closeCommits(task, round, root, count);
+        ledger.closeCommits(task, round, root, count, BATCH);
     }
 
     function updatesOf(uint256 count) internal pure returns (IFedLedger.Updates memory u) {
@@ -118,16 +118,16 @@ contract BatchedTest is BatchedFixture {
 
     function test_closeCommits_onlyByTheAggregatorAndInTime() public {
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NotAggregator.selector, OUTSIDER));
-        ledger.closeCommits(_task, 1, keccak256("root"), 4);
+        ledger.closeCommits(_task, 1, keccak256("root"), 4, BATCH);
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.CommitsAreOpen.selector));
-        ledger.closeCommits(_task, 1, keccak256("root"), 3);
+        ledger.closeCommits(_task, 1, keccak256("root"), 3, BATCH);
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.WrongCount.selector, 5, 4));
-        ledger.closeCommits(_task, 1, keccak256("root"), 5);
+        ledger.closeCommits(_task, 1, keccak256("root"), 5, BATCH);
         pass(10);
         phaseIs(_task, IFedLedger.Phase.Closing, "deadline over");
         close(_task, 1, keccak256("root"), 3);
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.NotClosing.selector));
-        ledger.closeCommits(_task, 1, keccak256("other root"), 4);
+        ledger.closeCommits(_task, 1, keccak256("other root"), 4, BATCH);
         eq(accounts.commitsRoot(_task, 1), keccak256("root"), "root");
     }
 
@@ -137,14 +137,14 @@ contract BatchedTest is BatchedFixture {
         openAll(task);
         pass(10);
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.NotBatched.selector, task));
-        ledger.closeCommits(task, 1, keccak256("root"), 4);
+        ledger.closeCommits(task, 1, keccak256("root"), 4, BATCH);
     }
 
     function test_round_neverClosed_isVoidedAndCostsTheAggregatorAlone() public {
         pass(20);
         phaseIs(_task, IFedLedger.Phase.Overdue, "no root came");
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.NotClosing.selector));
-        ledger.closeCommits(_task, 1, keccak256("root"), 4);
+        ledger.closeCommits(_task, 1, keccak256("root"), 4, BATCH);
         vm.prank(OUTSIDER);
         ledger.voidRound(_task, 1);
         (uint256 positive, uint256 negative, uint256 missed) = accounts.evidence(PUBLISHER, 0);
@@ -274,8 +274,8 @@ contract BatchedTest is BatchedFixture {
 
     function test_multicall_isAllOrNothing_andBearsNoValue() public {
         bytes[] memory calls = new bytes[](2);
-        calls[0] = abi.encodeCall(ledger.closeCommits, (_task, 1, keccak256("root"), 4));
-        calls[1] = abi.encodeCall(ledger.closeCommits, (_task, 1, keccak256("root"), 4));
+        calls[0] = abi.encodeCall(ledger.closeCommits, (_task, 1, keccak256("root"), 4, BATCH));
+        calls[1] = abi.encodeCall(ledger.closeCommits, (_task, 1, keccak256("root"), 4, BATCH));
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.NotClosing.selector));
         ledger.multicall(calls);
         calls[1] = abi.encodeCall(accounts.deposit, (COIN, 1));

@@ -55,7 +55,7 @@ contract BatchedGasTest is BatchedFixture {
         for (uint32 round = 1; round < SPARSE_ROUNDS; ++round) {
             (uint32[] memory indices, uint256[] memory words) = _some(round, count, among);
             warm = _send(abi.encodeCall(ledger.openRound, (task, indices, words)));
-            warm += _send(abi.encodeCall(ledger.closeCommits, (task, round, keccak256("root"), uint16(count))));
+            warm += _send(abi.encodeCall(ledger.closeCommits, (task, round, keccak256("root"), uint16(count), BATCH)));
             warm += _proposeAndSettle(task, round, count, words);
             if (round == 1) first = warm;
         }
@@ -126,7 +126,7 @@ contract BatchedGasTest is BatchedFixture {
         both[1] = open_;
         _send(open_);
         for (uint32 round = 1; round < ROUNDS; ++round) {
-            warm = _send(abi.encodeCall(ledger.closeCommits, (task, round, keccak256("root"), uint16(count))));
+            warm = _send(abi.encodeCall(ledger.closeCommits, (task, round, keccak256("root"), uint16(count), BATCH)));
             (warm, both[0]) = _propose(task, round, count, warm);
             // A round settles in the transaction that opens the next.
             warm += _send(abi.encodeCall(ledger.multicall, (both)));

@@ -79,6 +79,7 @@ abstract contract Fixture {
     bytes32[] internal NO_PROOF;
     address[] internal NO_STANDBYS;
     IFedLedger.Updates internal NO_UPDATES;
+    IFedLedger.ContentRef internal BATCH = IFedLedger.ContentRef(keccak256("batch"), 50_000);
 
     FedLedger internal ledger;
     LedgerAccounts internal accounts;

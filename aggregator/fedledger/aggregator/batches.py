@@ -11,7 +11,7 @@ from fedledger.contracts.history import RoundHistory
 from fedledger.protocol.batch import Batch
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import RoundError
-from fedledger.protocol.messages import commitment, commitment_message, recover
+from fedledger.protocol.messages import LEDGER_VERSION, commitment, commitment_message, recover
 
 Place = tuple[int, str, int]
 """Chain id, ledger address and task: what all commitments of a task are bound to besides the round."""
@@ -30,7 +30,13 @@ def place_of(ledger: Ledger, task: int) -> Place:
     return ledger.chain.chain_id, ledger.address, task
 
 
-def complete(current: RoundHistory, batch: Batch, updates: Mapping[int, ContentRef], place: Place) -> RoundHistory:
+def complete(
+    current: RoundHistory,
+    batch: Batch,
+    updates: Mapping[int, ContentRef],
+    place: Place,
+    version: int = LEDGER_VERSION,
+) -> RoundHistory:
     """Return a batched round as if every commitment and reveal had been a transaction.
 
     Parameters
@@ -43,6 +49,8 @@ def complete(current: RoundHistory, batch: Batch, updates: Mapping[int, ContentR
         The revealed updates by participant id.
     place
         What the commitments are bound to.
+    version
+        Version of the ledger.
 
     Raises
     ------
@@ -58,12 +66,12 @@ def complete(current: RoundHistory, batch: Batch, updates: Mapping[int, ContentR
         owner = current.owners.get(signed.participant)
         if owner is None:
             raise BatchError(f"commitment of participant {signed.participant}", "a selected participant", None)
-        message = commitment_message(*place, current.index, signed.participant, signed.commitment)
-        signer, found = current.signers[signed.participant], recover(message, signed.signature)
-        if found != signer:
-            raise BatchError(f"signature of {owner}", signer, found)
+        message = commitment_message(*place, current.index, signed.participant, signed.commitment, version)
+        signers, found = current.signers[signed.participant], recover(message, signed.signature)
+        if found is None or found not in signers:
+            raise BatchError(f"signature of {owner}", signers[0], found)
         # Who is in the root and on chain, too, has both: any one of them can be opened.
-        commits[signed.participant] = signer
+        commits[signed.participant] = found
         commitments.setdefault(signed.participant, signed.commitment)
     reveals = dict(current.reveals)
     for participant, update in updates.items():

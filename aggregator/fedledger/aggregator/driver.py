@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -15,10 +16,22 @@ from fedledger.aggregator.mailbox import Mailbox
 from fedledger.aggregator.selection import SELECTIONS
 from fedledger.aggregator.validation import fetch
 from fedledger.contracts.abi import RevertedError
-from fedledger.contracts.client import Ledger, Phase, Proposal
+from fedledger.contracts.client import (
+    DisputeKind,
+    DisputeStatus,
+    Ledger,
+    Phase,
+    Proposal,
+    open_call,
+    propose_call,
+    settle_call,
+)
 from fedledger.contracts.history import History, RoundHistory, TaskHistory
+from fedledger.protocol.batch import Batch, SignedCommitment
+from fedledger.protocol.canonical import MAX_DOCUMENT_BYTES
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import RoundError
+from fedledger.protocol.messages import commitment_message, recover
 from fedledger.protocol.model import ModelFile
 from fedledger.protocol.parameters import build
 from fedledger.protocol.settlement import pack_words, updates_hash
@@ -33,12 +46,15 @@ log = logging.getLogger(__name__)
 RACES = frozenset(
     {
         *("PreviousRoundOpen", "RoundNotOpen", "NotProposed", "WrongRound", "NotOverdue", "ProposalOverdue"),
-        *("CommitsAreOpen", "RevealsAreOpen", "BelowQuorum", "WindowOpen", "InsufficientBond", "EnrolmentOpen"),
-        *("TooManyUnfinal", "TaskAlreadyFinished", "NotEnrolled", "TooFewParticipants"),
+        *("CommitsAreOpen", "RevealsAreOpen", "BelowQuorum", "WindowOpen", "InsufficientBalance", "EnrolmentOpen"),
+        *("TooManyUnfinal", "TaskAlreadyFinished", "NotEnrolled", "TooFewParticipants", "NotYourTurn", "NotClosing"),
+        *("DisputesOpen", "RoundsExhausted", "TaskNotFinishable", "DisputeIsClosed", "AlreadyPunished"),
     }
 )
 """Refusals that mean that the ledger has moved between the question and the transaction."""
 FIRST_LOOK = 0.25
+EMPTYING = 3
+"""From this version of the ledger on, a round below quorum is proposed, with its model as it was."""
 
 
 class Act(Enum):
@@ -48,8 +64,11 @@ class Act(Enum):
     OPENED = "opened"
     CLOSED = "commitments closed"
     PROPOSED = "proposed"
+    ADVANCED = "settled in part"
     SETTLED = "settled"
     VOIDED = "voided"
+    ANSWERED = "commitment shown"
+    REPORTED = "equivocation reported"
     FINISHED = "finished"
     DONE = "done"
 
@@ -58,21 +77,28 @@ class Act(Enum):
 class Step:
     """One step of an aggregator: what it did, in which round, with the round's outcome if it proposed.
 
-    ``opened`` is the round that was opened in the transaction that settled this one, 0 if none was.
+    ``also`` is what the same transaction did besides, in order.
     """
 
     act: Act
     round: int = 0
     outcome: RoundOutcome | None = None
-    opened: int = 0
+    also: tuple[tuple[Act, int], ...] = ()
+
+    @property
+    def acts(self) -> tuple[tuple[Act, int], ...]:
+        """All that was done, and in which rounds."""
+        return ((self.act, self.round), *self.also)
 
     def __str__(self) -> str:
-        settled = f"round {self.round} {self.act.value}"
-        return f"{settled}, round {self.opened} {Act.OPENED.value}" if self.opened else settled
+        return ", ".join(f"round {index} {act.value}" for act, index in self.acts)
 
 
 class Aggregator:
-    """The active aggregator of a task. It keeps nothing that the ledger and the store do not hold.
+    """One of a task's aggregators. It keeps nothing that the ledger and the store do not hold.
+
+    The active one does what its task needs next. A standby does the same as soon as it is its turn: one propose period
+    after the one before it should have acted.
 
     Parameters
     ----------
@@ -91,6 +117,8 @@ class Aggregator:
     patience
         Seconds for which a revealed update that cannot be had is waited for; after them, or after a quarter of the
         propose period, it is judged unavailable.
+    url
+        Where participants reach the mailbox; it is announced on the ledger.
     """
 
     def __init__(
@@ -104,6 +132,7 @@ class Aggregator:
         measure: Measurer,
         mailbox: Mailbox | None = None,
         patience: float = 0.0,
+        url: str | None = None,
     ) -> None:
         self.ledger = ledger
         self.history = history
@@ -114,7 +143,10 @@ class Aggregator:
         self.measure = measure
         self.mailbox = mailbox
         self.patience = patience
-        self._waits: _Waits | None = None
+        self.url = url
+        self._seated = False
+        self._unanswered: set[int] = set()
+        self._waits: Waits | None = None
 
     def step(self) -> Step:
         """Do what comes next, if anything."""
@@ -125,6 +157,8 @@ class Aggregator:
         try:
             return self._next(task, current, phase)
         except RevertedError as error:
+            # What the seat held was forfeited, or a reorganisation took it back.
+            self._seated = self._seated and error.name != "InsufficientBalance"
             # Any other refusal stands, unless what was read was reorganised.
             if error.name not in RACES and self.history.update().folds == folds:
                 raise
@@ -134,25 +168,98 @@ class Aggregator:
     def _next(self, task: TaskHistory, current: int, phase: Phase) -> Step:
         if phase is Phase.FINISHED:
             return Step(Act.DONE, current)
-        if phase in (Phase.ENROLLING, Phase.IDLE):
-            return self._open_or_finish(task, phase)
+        answered = self._answer(task) or self._report(task)
+        if answered is not None:
+            return answered
+        self._take_seat(task)
+        if self.url is not None and self.history.endpoints.get(self.account.address) != self.url:
+            self.ledger.announce(self.account, self.url)
+        if task.seats[task.active] != self.account.address and not self.ledger.may_act(self.task, self.account.address):
+            return Step(Act.WAITED, current)
+        step = Step(Act.WAITED, current)
         if current in task.rounds:
-            if task.batched and phase in (Phase.COMMITTING, Phase.CLOSING):
-                return self._close(task.rounds[current], phase)
-            if phase is Phase.PROPOSING or (task.batched and phase is Phase.REVEALING):
-                return self._propose(task, task.rounds[current], phase)
-        if phase is Phase.SETTLEABLE:
-            return self._settle(task)
+            step = self._work(task, task.rounds[current], phase)
+        return step if step.act is not Act.WAITED else self._finalise(task, step, phase)
+
+    def _answer(self, task: TaskHistory) -> Step | None:
+        """Show a commitment that somebody demands to see, and that was claimed by this aggregator."""
+        for dispute in self.history.disputes:
+            demanded = dispute.kind is DisputeKind.COMMITMENT and dispute.status is DisputeStatus.OPEN
+            if not demanded or dispute.task != self.task or dispute.id in self._unanswered:
+                continue
+            current = task.rounds[dispute.round]
+            if current.voided or current.proposer != self.account.address:
+                continue
+            try:
+                batch = self._batch(current)
+                signed, proof = batch.by_participant.get(dispute.subject), batch.proof(dispute.subject)
+                if signed is not None and proof is not None and self._is_signed(current, signed):
+                    self.ledger.show_commitment(self.account, dispute.id, signed, proof)
+                    return Step(Act.ANSWERED, current.index)
+                log.error("round %d: participant %d has no commitment to show", current.index, dispute.subject)
+            except RoundError as error:
+                log.error("round %d: %s", current.index, error)
+            self._unanswered.add(dispute.id)
+        return None
+
+    def _is_signed(self, current: RoundHistory, signed: SignedCommitment) -> bool:
+        place = place_of(self.ledger, self.task)
+        message = commitment_message(*place, current.index, signed.participant, signed.commitment)
+        return recover(message, signed.signature) in self.history.all_signers[signed.participant]
+
+    def _report(self, task: TaskHistory) -> Step | None:
+        """Have a participant punished that left two commitments for one round."""
+        if self.mailbox is None or not int(task.params["penalty"]):
+            return None
+        for current in task.unfinal:
+            for first, second in self.mailbox.equivocations(current.index):
+                if (self.task, current.index, first.participant) not in self.history.equivocated:
+                    self.ledger.report_equivocation(self.account, self.task, current.index, first, second)
+                    return Step(Act.REPORTED, current.index)
+        return None
+
+    def _take_seat(self, task: TaskHistory) -> None:
+        """Deposit the bond, without which nothing is this aggregator's turn."""
+        if self._seated:
+            return
+        bond = int(task.params["bond"])
+        own = next((s for s in self.ledger.seats(self.task) if s.holder == self.account.address), None)
+        if own is None:
+            raise RoundError(
+                f"{self.account.address} is no aggregator of task {self.task}.",
+                f"Use the account of one of: {', '.join(task.seats)}.",
+            )
+        if own.deposit < bond:
+            self.ledger.take_seat(self.account, self.task)
+        self._seated = True
+
+    def _work(self, task: TaskHistory, current: RoundHistory, phase: Phase) -> Step:
+        """Do what the current round needs to go on, before its deadline."""
+        if task.batched and phase in (Phase.COMMITTING, Phase.CLOSING):
+            return self._close(current, phase)
+        if phase in (Phase.REVEALING, Phase.PROPOSING):
+            return self._propose(task, current, phase)
         if phase is Phase.OVERDUE:
-            self.ledger.void_round(self.account, self.task, current)
-            log.warning("round %d voided: below quorum, or not proposed in time", current)
-            return Step(Act.VOIDED, current)
-        return Step(Act.WAITED, current)
+            self.ledger.void_round(self.account, self.task, current.index)
+            log.warning("round %d voided: too few committed, or not proposed in time", current.index)
+            return Step(Act.VOIDED, current.index)
+        return Step(Act.WAITED, current.index)
+
+    def _finalise(self, task: TaskHistory, waited: Step, phase: Phase) -> Step:
+        """Settle what can be settled, and open a round or end the task where the current one is out of hand."""
+        proposed = [r for r in task.unfinal if r.proposal is not None]
+        due = self.ledger.settleable(self.task) if proposed else 0
+        if due in task.rounds:
+            return self._settle(task, task.rounds[due])
+        idle = phase in (Phase.ENROLLING, Phase.IDLE)
+        if proposed:
+            idle = len(proposed) == len(task.unfinal) and self._may_open(task, [], proposed)
+        return self._open_or_finish(task, phase) if idle else waited
 
     def _open_or_finish(self, task: TaskHistory, phase: Phase) -> Step:
-        settled, index = task.settled, max(task.rounds, default=0) + 1
-        stopped = bool(settled) and settled[-1].proposal is not None and settled[-1].proposal.stop
-        if stopped or len(settled) >= self.spec.rounds:
+        index = max(task.rounds, default=0) + 1
+        proposals = [r.proposal for r in task.settled if r.proposal is not None]
+        if any(proposal.stop for proposal in proposals) or len(task.counted) >= self.spec.rounds:
             self.ledger.finish_task(self.account, self.task)
             return Step(Act.FINISHED, index - 1)
         if index == 1:
@@ -179,22 +286,27 @@ class Aggregator:
         if phase is Phase.COMMITTING and not mailbox.committed(current.index).issuperset(current.selected):
             return Step(Act.WAITED, current.index)
         batch = mailbox.seal(current.index)
-        self.ledger.close_commits(self.account, self.task, current.index, batch.root, len(batch.commitments))
+        content = self.store.put(batch.encode())
+        count = len(batch.commitments)
+        self.ledger.close_commits(self.account, self.task, current.index, batch.root, count, content)
         return Step(Act.CLOSED, current.index)
 
     def _propose(self, task: TaskHistory, current: RoundHistory, phase: Phase) -> Step:
         if self._waits is None or self._waits.round is not current:
-            self._waits = _Waits(current)
+            self._waits = Waits(current)
         if not self._waits.over():
             return Step(Act.WAITED, current.index)
-        commitments = None
+        commitments, missing = None, set(current.commits) - set(current.reveals)
         if task.batched:
             openings = self._mailbox().openings(current.index)
             openings |= {i: (reveal.update, reveal.salt) for i, reveal in current.reveals.items()}
-            sealed = self._mailbox().seal(current.index)
+            sealed = self._batch(current)
             committed = set(sealed.by_participant) | set(current.commits)
-            if (phase is Phase.REVEALING and committed - set(openings)) or len(openings) < int(task.params["quorum"]):
-                return Step(Act.WAITED, current.index)
+            openings = {i: opening for i, opening in openings.items() if i in committed}
+            missing = committed - set(openings)
+        if phase is Phase.REVEALING and missing:
+            return Step(Act.WAITED, current.index)
+        if task.batched:
             batch = replace(sealed, salts={i: salt for i, (_, salt) in openings.items()})
             updates = {i: update for i, (update, _) in openings.items()}
             current = complete(current, batch, updates, place_of(self.ledger, self.task))
@@ -205,41 +317,95 @@ class Aggregator:
         if absent and self._waits.on(patience):
             log.warning("round %d: waiting for the updates of %s", current.index, ", ".join(absent))
             return Step(Act.WAITED, current.index)
-        outcome = judge(given, self.measure)
+        outcome = self._judge(given)
         for content in (outcome.model, outcome.state, outcome.report):
             self.store.put(content)
+        if int(task.params["challengeWindow"]):
+            # A dispute is lost by who cannot show what was judged, even if its sender does not serve it any more.
+            for update in given.updates.values():
+                if isinstance(update, bytes):
+                    self.store.put(update)
         proposal = proposal_of(outcome, current if task.batched else None)
-        bond = int(task.params["bond"])
-        missing = max(0, bond - self.ledger.free_balance(self.account.address))
-        self.ledger.propose_round(self.account, self.task, current.index, proposal, missing)
-        return Step(Act.PROPOSED, current.index, outcome)
+        return self._post(task, current.index, proposal, outcome)
+
+    def _post(self, task: TaskHistory, index: int, proposal: Proposal, outcome: RoundOutcome) -> Step:
+        """Propose; settle and open in the same transaction what can be, as one of its own costs more for each."""
+        proposed = replace(task.rounds[index], proposal=proposal)
+        pending = [r for r in task.unfinal if r.proposal is not None]
+        due = self.ledger.settleable(self.task) if pending else 0
+        settled = [r for r in pending if r.index == due]
+        calls = [*map(self._settling, settled), propose_call(self.task, index, proposal)]
+        pending = [*(r for r in pending if r.index != due), proposed]
+        if len(pending) == 1 and not int(task.params["challengeWindow"]):
+            calls.append(self._settling(proposed))
+            settled, pending = [*settled, proposed], []
+        also = [(Act.SETTLED, r.index) for r in settled]
+        if self.spec.randomness == "spec" and self._may_open(task, settled, pending):
+            calls.append(open_call(self.task, self._selection(task, index + 1)))
+            also.append((Act.OPENED, index + 1))
+        if also and self.ledger.together(self.account, calls) is not None:
+            return Step(Act.PROPOSED, index, outcome, tuple(also))
+        self.ledger.propose_round(self.account, self.task, index, proposal)
+        return Step(Act.PROPOSED, index, outcome)
+
+    def _may_open(self, task: TaskHistory, settled: Sequence[RoundHistory], pending: Sequence[RoundHistory]) -> bool:
+        """Return whether the next round may be opened after some have been settled and while others are pending."""
+        counted = len(task.counted) + sum(not task.is_empty(r) for r in settled)
+        stops = any(r.proposal is not None and r.proposal.stop for r in (*settled, *pending))
+        room = len(pending) < int(task.params["maxUnfinal"])
+        return room and not stops and counted + len(pending) < self.spec.rounds
+
+    def _settling(self, due: RoundHistory) -> bytes:
+        if due.proposal is None:
+            raise ValueError("only proposed rounds are settled")
+        return settle_call(self.task, due.index, due.proposal, len(due.proposal.verdict_words) - due.applied)
+
+    def _judge(self, given: RoundInput) -> RoundOutcome:
+        return judge(given, self.measure)
+
+    def _batch(self, current: RoundHistory) -> Batch:
+        """Return the batch of the root that was posted: this aggregator's own, or the one that another one stored."""
+        sealed = self._mailbox().sealed(current.index)
+        if sealed is not None and sealed.root == current.root:
+            return sealed
+        if current.batch is None:
+            raise RoundError(f"The commitments of round {current.index} are not stored.", "Let the round be voided.")
+        try:
+            found = Batch.decode(self.store.get(current.batch, MAX_DOCUMENT_BYTES))
+        except ValueError as error:
+            raise RoundError(f"The commitments of round {current.index} cannot be read: {error}.") from error
+        if found.root != current.root:
+            raise RoundError(f"The commitments of round {current.index} are not those of its root.")
+        return found
 
     def _mailbox(self) -> Mailbox:
         if self.mailbox is None:
             raise RoundError("A batched task needs a mailbox.", "Start the aggregator with --listen HOST:PORT.")
         return self.mailbox
 
-    def _settle(self, task: TaskHistory) -> Step:
-        index = min((i for i, r in task.rounds.items() if not r.settled and not r.voided), default=0)
-        proposal = task.rounds[index].proposal if index else None
+    def _settle(self, task: TaskHistory, due: RoundHistory) -> Step:
+        index, proposal = due.index, due.proposal
         if proposal is None:
             return Step(Act.WAITED, index)
-        last = proposal.stop or len(task.settled) + 1 >= self.spec.rounds
+        pending = [r for r in task.unfinal if r.index != index]
+        free = all(r.proposal is not None for r in pending)
         # A beacon's selection follows from what the settlement makes of the beacon.
-        if index == max(task.rounds) and not last and self.spec.randomness == "spec":
-            selection = self._selection(task, index + 1)
-            if self.ledger.settle_and_open(self.account, self.task, index, proposal, selection) is not None:
-                return Step(Act.SETTLED, index, opened=index + 1)
-        self.ledger.settle_round(self.account, self.task, index, proposal)
-        return Step(Act.SETTLED, index)
+        if free and self.spec.randomness == "spec" and self._may_open(task, [due], pending):
+            following = max(task.rounds) + 1
+            opening = open_call(self.task, self._selection(task, following))
+            if self.ledger.together(self.account, [self._settling(due), opening]) is not None:
+                return Step(Act.SETTLED, index, also=((Act.OPENED, following),))
+        done = self.ledger.settle_round(self.account, self.task, index, proposal, due.applied)
+        return Step(Act.SETTLED if done == len(proposal.verdict_words) else Act.ADVANCED, index)
 
     def _selection(self, task: TaskHistory, index: int) -> list[int] | None:
         """Return the ids that a round is for, or None for everybody who is enrolled: the ledger need not write them."""
-        chosen = select(self.history, task, self.spec, index)
+        beacon = task.beacons[max(task.beacons)] if task.beacons else bytes(32)
+        chosen = select(self.history, task, self.spec, index, beacon)
         return None if set(chosen) == set(task.enrolled) else chosen
 
 
-class _Waits:
+class Waits:
     """Waits for one round's updates: longer each time, until patience ends."""
 
     def __init__(self, round_history: RoundHistory) -> None:
@@ -262,15 +428,14 @@ def _is_unavailable(update: bytes | UpdateRefusedError) -> bool:
     return isinstance(update, UpdateRefusedError) and update.verdict is Verdict.UNAVAILABLE
 
 
-def select(history: History, task: TaskHistory, spec: TaskSpec, index: int) -> list[int]:
-    """Return the ids that the spec's selection chooses for a round."""
+def select(history: History, task: TaskHistory, spec: TaskSpec, index: int, beacon: bytes) -> list[int]:
+    """Return the ids that the spec's selection chooses for a round, given the task's beacon when it is opened."""
     by_owner = {history.owners[participant]: participant for participant in task.enrolled}
     owners = sorted(by_owner, key=str.lower)
     method = build(SELECTIONS, spec.selection.method, spec.selection.params)
     if spec.randomness == "spec":
         draws = stream(spec.digest, "selection", index)
     else:
-        beacon = task.beacons[max(task.beacons)] if task.beacons else bytes(32)
         draws = Stream(derive_seed(spec.digest, "selection " + beacon.hex(), index))
     return [by_owner[owner] for owner in method(owners, draws)]
 
@@ -307,15 +472,14 @@ def round_input(
         updates=updates,
         units=int(task.params["unitsPerRound"]),
         commitments=commitments,
+        quorum=int(task.params["quorum"]) if task.version >= EMPTYING else 0,
     )
 
 
 def previous_state(store: ContentStore, task: TaskHistory, index: int) -> bytes:
     """Return the aggregator's state that the last proposed, not voided, round before ``index`` left."""
-    before = [r for i, r in sorted(task.rounds.items()) if i < index and r.proposal is not None and not r.voided]
-    if not before or before[-1].proposal is None:
-        return b""
-    return store.get(before[-1].proposal.state)
+    before = [r.proposal for r in task.proposed if r.index < index and r.proposal is not None]
+    return store.get(before[-1].state) if before else b""
 
 
 def proposal_of(outcome: RoundOutcome, batched: RoundHistory | None = None) -> Proposal:

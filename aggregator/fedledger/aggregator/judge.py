@@ -1,12 +1,13 @@
 """A round judged: a pure function of the ledger's record, the updates' bytes and the posted measurements.
 
 The aggregator calls :func:`judge` with a live measurer to make a proposal; an audit calls it with the measurements
-that were posted and must get the same bytes. Everything after the measurements is exact.
+that were posted and must get the same bytes. Everything after the measurements is exact. Who has to prove that it
+judged a round, a juror, observes the values on the way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -52,6 +53,18 @@ class Measurer(Protocol):
         ...
 
 
+class Observer(Protocol):
+    """Sees integers of the exact layer that neither the proposal nor the report tells."""
+
+    def __call__(self, what: str, values: Int64 | Sequence[Sequence[int]]) -> None:
+        """Look at the vector or matrix that is called ``what``; it must not be changed."""
+        ...
+
+
+def _unobserved(what: str, values: Int64 | Sequence[Sequence[int]]) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class RoundInput:
     """What a round's outcome follows from.
@@ -74,6 +87,8 @@ class RoundInput:
         Credit units that the round may pay.
     commitments
         The batch of commitments of a batched round, stored as content.
+    quorum
+        With fewer updates the model stays as it is and nobody is paid.
     """
 
     spec: TaskSpec
@@ -85,6 +100,7 @@ class RoundInput:
     updates: Mapping[str, bytes | UpdateRefusedError]
     units: int
     commitments: ContentRef | None = None
+    quorum: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,8 +116,12 @@ class RoundOutcome:
     document: dict[str, Any]
 
 
-def judge(given: RoundInput, measure: Measurer) -> RoundOutcome:
-    """Judge, weigh, aggregate and pay one round."""
+def judge(given: RoundInput, measure: Measurer, observe: Observer = _unobserved) -> RoundOutcome:
+    """Judge, weigh, aggregate and pay one round.
+
+    ``observe`` is shown each valid update in fixed point, before anything is measured; then, as far as the round gets,
+    the inner products, the aggregate, the optimiser's step, and the new model before it is cut and rounded.
+    """
     expected = Expected(given.spec, given.index, given.base_ref.digest, len(given.base.vector))
     fixed = expected.fixed_point
     rows = {seat.owner: _Row(seat) for seat in given.seats}
@@ -109,21 +129,28 @@ def judge(given: RoundInput, measure: Measurer) -> RoundOutcome:
         row.judge_bytes(given.updates, expected)
     valid = [row for row in rows.values() if row.valid is not None]
     deltas = _stack([row.valid.delta for row in valid if row.valid is not None], expected.dimension)
+    for row, delta in zip(valid, deltas, strict=True):
+        observe(f"update of {row.seat.owner}", delta)
     state = _State.decode(given.state, expected.dimension)
 
     base_measurement = measure(BASE, given.base.vector)
     for row, delta in zip(valid, deltas, strict=True):
         row.measurement = measure(row.seat.owner, given.base.vector + PROBE * fixed.to_float32(delta))
     seen = _look(base_measurement, valid, deltas, state.previous)
+    observe("inner products", seen.gram)
     for row, verdict in zip(valid, detect(given.spec.detection, seen), strict=True):
         row.verdict = verdict
 
+    if sum(seat.update is not None for seat in given.seats) < given.quorum:
+        return _empty(given, rows.values(), base_measurement, state)
     weights = _weights(valid, given.seats, given.spec.reputation)
     delta, diagnostics = _aggregate(given.spec, deltas, weights, state.previous)
     optimiser = build(OPTIMISERS, given.spec.optimiser.method, given.spec.optimiser.params)
     step, moments = optimiser(delta, state.moments, 1 << fixed.fraction_bits)
     bound = int(fixed.bound * (1 << fixed.fraction_bits))
     base = np.rint(given.base.vector.astype(np.float64) * (1 << fixed.fraction_bits)).astype(np.int64)
+    for what, values in (("aggregate", delta), ("step", step), ("model", base + step)):
+        observe(what, values)
     model = fixed.to_float32(np.clip(base + step, -bound, bound))
     model_measurement = measure(MODEL, model)
     state, stop = state.after(step, moments, model_measurement, given.spec)
@@ -133,27 +160,46 @@ def judge(given: RoundInput, measure: Measurer) -> RoundOutcome:
     for row, weight, score, share in zip(valid, weights, scores, apportion(given.units, scores), strict=True):
         row.weight, row.score, row.share = weight, score, share
 
-    model_bytes, state_bytes = given.base.encode(model), state.encode()
+    measured = {BASE: _shown(base_measurement), MODEL: _shown(model_measurement)}
+    return _outcome(given, rows.values(), given.base.encode(model), state, measured, diagnostics, stop)
+
+
+def _empty(given: RoundInput, rows: Collection[_Row], base_measurement: Measurement, state: _State) -> RoundOutcome:
+    """Return the outcome of a round below quorum: who did what, and nothing else."""
+    measured = {BASE: _shown(base_measurement), MODEL: _shown(base_measurement)}
+    return _outcome(given, rows, given.base.encode(given.base.vector), state, measured, {}, stop=False)
+
+
+def _outcome(
+    given: RoundInput,
+    rows: Collection[_Row],
+    model: bytes,
+    state: _State,
+    measured: dict[str, Any],
+    diagnostics: Mapping[str, Any],
+    stop: bool,
+) -> RoundOutcome:
+    state_bytes = state.encode()
     document = {
         "version": REPORT_VERSION,
         "spec": given.spec.digest.hex(),
         "round": given.index,
         "base": Ref.of(given.base_ref).model_dump(),
-        "model": Ref.of(ContentRef.of(model_bytes)).model_dump(),
+        "model": Ref.of(ContentRef.of(model)).model_dump(),
         "state": Ref.of(ContentRef.of(state_bytes)).model_dump(),
-        "measurements": {BASE: _shown(base_measurement), MODEL: _shown(model_measurement)},
-        "updates": [row.document() for row in rows.values()],
+        "measurements": measured,
+        "updates": [row.document() for row in rows],
         "aggregation": diagnostics,
         "stop": stop,
     }
     if given.commitments is not None:
         document["commitments"] = Ref.of(given.commitments).model_dump()
     return RoundOutcome(
-        model=model_bytes,
+        model=model,
         state=state_bytes,
         report=canonical.encode(document),
-        verdicts={row.seat.id: row.verdict for row in rows.values()},
-        shares={row.seat.id: row.share for row in rows.values() if row.share},
+        verdicts={row.seat.id: row.verdict for row in rows},
+        shares={row.seat.id: row.share for row in rows if row.share},
         stop=stop,
         document=document,
     )

@@ -14,10 +14,9 @@ from eth_typing import ChecksumAddress
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
-from fedledger.contracts.compile import VERSION, load_artifact
+from fedledger.contracts.compile import VERSION, Artifact, parts
 from fedledger.protocol.errors import ChainError
 
-CONTRACT = "FedLedger"
 VERSIONS = range(1, VERSION + 1)
 
 
@@ -105,11 +104,10 @@ def checksum_address(address: str | bytes) -> ChecksumAddress:
     return to_checksum_address(address)
 
 
-def creation_code(*arguments: Any) -> bytes:
-    """Return the data of the transaction that deploys the contract."""
-    artifact = load_artifact(CONTRACT)
-    (constructor,) = _entries("constructor")
-    return bytes.fromhex(artifact.bytecode[2:]) + abi.encode([_type(item) for item in constructor["inputs"]], arguments)
+def creation_code(part: Artifact, *arguments: Any) -> bytes:
+    """Return the data of the transaction that deploys a part of the ledger."""
+    (constructor,) = (entry for entry in part.abi if entry["type"] == "constructor")
+    return bytes.fromhex(part.bytecode[2:]) + abi.encode([_type(item) for item in constructor["inputs"]], arguments)
 
 
 @cache
@@ -175,7 +173,7 @@ def _events_by_topic() -> dict[bytes, Event]:
 
 
 def _entries(kind: str, version: int = VERSION) -> list[dict[str, Any]]:
-    return [entry for entry in load_artifact(CONTRACT, version).abi if entry["type"] == kind]
+    return [entry for part in parts(version) for entry in part.abi if entry["type"] == kind]
 
 
 def _signature(entry: dict[str, Any]) -> str:
@@ -200,6 +198,8 @@ def _values(items: Sequence[dict[str, Any]], data: bytes) -> dict[str, Any]:
 
 
 def _shaped(item: dict[str, Any], value: Any) -> Any:
+    if item["type"].endswith("[]"):
+        return [_shaped({**item, "type": item["type"][:-2]}, inner) for inner in value]
     if item["type"] == "tuple":
         parts = zip(item["components"], value, strict=True)
         return SimpleNamespace(**{part["name"]: _shaped(part, inner) for part, inner in parts})

@@ -22,7 +22,9 @@ from fedledger.contracts.abi import (
     explain_revert,
     functions,
 )
-from fedledger.contracts.chain import DEFAULT_GAS, Chain, Receipt, revert_data
+from fedledger.contracts.chain import DEFAULT_GAS, MAX_GAS, Chain, Receipt, Transaction, revert_data
+from fedledger.contracts.compile import Artifact, parts
+from fedledger.protocol.batch import SignedCommitment
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import ChainError
 from fedledger.protocol.reputation import LANES, Evidence, Opinion
@@ -30,6 +32,14 @@ from fedledger.protocol.settlement import pack_lengths, unpack_lengths, unpack_w
 from fedledger.protocol.verdicts import Verdict
 
 WORD_BITS = 256
+COIN = "0x" + "00" * 20
+"""The chain's own coin, where a currency is asked for; nobody, where an account is."""
+MAX_LEVEL = 2
+"""Appeals after a dispute's first jury."""
+LEAST_POOL = 3
+"""Verifiers without which nobody can challenge a proposal."""
+SMALL_SETTLEMENT = 64
+"""Verdict words that fit one transaction whatever happens to the participants."""
 
 
 class Phase(IntEnum):
@@ -46,6 +56,7 @@ class Phase(IntEnum):
     FINISHED = 8
     CLOSING = 9
     ADMITTING = 10
+    DISPUTED = 11
 
 
 class RoundStatus(IntEnum):
@@ -58,22 +69,97 @@ class RoundStatus(IntEnum):
     VOIDED = 4
 
 
+class DisputeKind(IntEnum):
+    """What a dispute is about: a whole proposal, which juries replay, or one commitment, which must be shown."""
+
+    REPLAY = 0
+    COMMITMENT = 1
+
+
+class DisputeStatus(IntEnum):
+    """How a dispute stands or ended."""
+
+    OPEN = 0
+    UPHELD = 1
+    OVERTURNED = 2
+    UNDECIDED = 3
+    MOOT = 4
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a ledger is deployed with; money in the smallest unit of the stakes' currency, periods in seconds.
+
+    Parameters
+    ----------
+    min_stake
+        Least stake of a participant.
+    exit_delay
+        From the request to leave to the stake's return. A task with a challenge window is refused unless a round, all
+        windows in flight and the longest dispute fit into it.
+    min_verifier_stake
+        Least stake of a verifier, from which juries are drawn.
+    juror_penalty
+        What a juror loses that is silent, or finds what the last jury does not.
+    dispute_period
+        For each step of a dispute; a dispute has at most twelve.
+    stake_currency
+        Address of the token of stakes and bonds; zero: the chain's coin.
+    guardian
+        Who may pause new tasks; zero: nobody.
+    predecessor
+        Ledger from which publishers may take reputations over; zero: none.
+    """
+
+    min_stake: int
+    exit_delay: int
+    min_verifier_stake: int = 0
+    juror_penalty: int = 0
+    dispute_period: int = 3600
+    stake_currency: str = COIN
+    guardian: str = COIN
+    predecessor: str = COIN
+
+    def as_argument(self) -> tuple[Any, ...]:
+        """Return the argument of the constructors."""
+        return (
+            self.stake_currency,
+            self.min_stake,
+            self.min_verifier_stake,
+            self.juror_penalty,
+            self.exit_delay,
+            self.dispute_period,
+            self.guardian,
+            self.predecessor,
+        )
+
+
 @dataclass(frozen=True)
 class ParticipantRecord:
-    """A registered participant."""
+    """A registered participant; ``locks`` open disputes hold its stake."""
 
     id: int
     owner: str
     signer: str
     payout: str
     stake: int
+    unbonding: int
     registered_at: int
     exit_at: int
+    locks: int
+
+
+@dataclass(frozen=True)
+class SeatRecord:
+    """A seat of a task's aggregators, and what its holder has deposited."""
+
+    holder: str
+    deposit: int
 
 
 @dataclass(frozen=True)
 class TaskParams:
-    """What a publisher posts; periods in seconds, money in wei, reputation in parts per million."""
+    """What a publisher posts; periods in seconds, money in the currency's unit, reputation in parts per million."""
 
     spec: ContentRef
     model: ContentRef
@@ -96,10 +182,12 @@ class TaskParams:
     units_per_round: int
     batched: bool = False
     grace_period: int = 0
+    penalty: int = 0
+    token: str = COIN
 
     @property
     def budget(self) -> int:
-        """Escrow that the task needs, in wei."""
+        """Escrow that the task needs, in the smallest unit of its token."""
         return self.rounds * self.units_per_round * self.credit_unit
 
 
@@ -122,17 +210,52 @@ class TaskRecord:
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """A round as the ledger holds it."""
+    """A round as the ledger holds it; ``proposed_at`` is a block's time, 0 before a proposal."""
 
     index: int
     status: RoundStatus
-    opened_at: int
-    opened_block: int
     selected: int
     committed: int
-    revealed: int
+    proposed_at: int
+    disputes: int
     base_model: bytes
     model: bytes
+
+
+@dataclass(frozen=True)
+class DisputeRecord:
+    """A dispute as the ledger holds it; ``deadline`` is a block's time, 0 before there is one."""
+
+    id: int
+    task: int
+    round: int
+    kind: DisputeKind
+    status: DisputeStatus
+    subject: int
+    level: int
+    deadline: int
+    challenger: str
+    bond: int
+
+
+@dataclass(frozen=True)
+class JuryRecord:
+    """A jury as the ledger holds it; deadlines are times of blocks, and all but ``draw_until`` are 0 until it is drawn.
+
+    ``pool`` is the number of verifiers that it is drawn from, and ``outcome`` is zero if more than half agreed on none.
+    """
+
+    draw_block: int
+    draw_until: int
+    commits_until: int
+    reveals_until: int
+    pool: int
+    committed: int
+    revealed: int
+    decided: bool
+    valid: bool
+    outcome: bytes
+    members: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -196,18 +319,65 @@ class Ledger:
         self.first_block = first_block
 
     @classmethod
-    def deploy(cls, chain: Chain, account: LocalAccount, min_stake: int, exit_delay: int) -> tuple[Ledger, Receipt]:
-        """Deploy the contract; ``min_stake`` in wei, ``exit_delay`` in seconds."""
-        data = creation_code(min_stake, exit_delay)
-        receipt = chain.send(account, None, data, gas=12_000_000, doing="the deployment")
-        created = chain.receipt(receipt.hash)["contractAddress"]
-        return cls(chain, created, receipt.block), receipt
+    def deploy(cls, chain: Chain, account: LocalAccount, settings: Settings) -> tuple[Ledger, Receipt]:
+        """Deploy the ledger's parts, the last one first, and return it with the receipt of the first part."""
+        address, first = "", 0
+        for part in reversed(parts()):
+            data = creation_code(part, settings.as_argument(), *([address] if address else []))
+            receipt = chain.send(account, None, data, gas=12_000_000, doing=f"the deployment of {part.name}")
+            address = checksum_address(chain.receipt(receipt.hash)["contractAddress"])
+            first = first or receipt.block
+        return cls(chain, address, first), receipt
+
+    def version(self) -> int | None:
+        """Return which version's code, in all its parts, is at the ledger's address; None if it is no known one's."""
+        known = (version for version in reversed(VERSIONS) if self._is_deployed(self.address, parts(version)))
+        return next(known, None)
+
+    def _is_deployed(self, address: str, expected: Sequence[Artifact]) -> bool:
+        code = self.chain.code(address)
+        if not expected[0].deploys(code):
+            return False
+        if len(expected) == 1:
+            return True
+        settings = self._settings_of(address)
+        return any(
+            self._is_deployed(following, expected[1:]) and self._settings_of(following) == settings
+            for following in expected[0].addresses_in(code)
+        )
+
+    def _settings_of(self, address: str) -> Any:
+        function = functions()["settings"]
+        return function.decode(self.chain.call(address, function.encode(())))
+
+    def settings(self) -> Settings:
+        """Return what the ledger was deployed with."""
+        s = self._view("settings")
+        return Settings(
+            min_stake=s.minStake,
+            exit_delay=s.exitDelay,
+            min_verifier_stake=s.minVerifierStake,
+            juror_penalty=s.jurorPenalty,
+            dispute_period=s.disputePeriod,
+            stake_currency=s.stakeCurrency,
+            guardian=s.guardian,
+            predecessor=s.predecessor,
+        )
 
     # -- participants ------------------------------------------------------------------------------------------
 
     def register(self, owner: LocalAccount, signer: str, payout: str, stake: int) -> Receipt:
-        """Register (or bring back) a participant with ``stake`` wei."""
-        return self._send(owner, "register", signer, payout, value=stake)
+        """Register (or bring back) a participant with a stake, from the free balance or, if it is coin, sent along."""
+        return self._send(owner, "register", signer, payout, stake, value=self._lacking(owner, stake))
+
+    def add_stake(self, owner: LocalAccount, amount: int) -> Receipt:
+        """Add to the stake of the owner's participant."""
+        return self._send(owner, "addStake", amount, value=self._lacking(owner, amount))
+
+    def register_all(self, owners: Sequence[LocalAccount], stake: int) -> list[Receipt]:
+        """Register many participants that sign for themselves and are paid themselves, without waiting in between."""
+        calls = [functions()["register"].encode((owner.address, owner.address, stake)) for owner in owners]
+        return self._send_all(owners, "register", calls, value=stake)
 
     def rotate_signer(self, owner: LocalAccount, signer: str) -> Receipt:
         """Replace the signer of the owner's participant."""
@@ -233,56 +403,68 @@ class Ledger:
     def participant(self, participant_id: int) -> ParticipantRecord:
         """Return a participant's record."""
         p = self._view("participant", participant_id)
-        return ParticipantRecord(participant_id, p.owner, p.signer, p.payout, p.stake, p.registeredAt, p.exitAt)
-
-    def min_registration_stake(self) -> int:
-        """Return the least stake of an active participant, in wei."""
-        return int(self._view("minRegistrationStake"))
+        return ParticipantRecord(
+            id=participant_id,
+            owner=p.owner,
+            signer=p.signer,
+            payout=p.payout,
+            stake=p.stake,
+            unbonding=p.unbonding,
+            registered_at=p.registeredAt,
+            exit_at=p.exitAt,
+            locks=p.locks,
+        )
 
     def participant_count(self) -> int:
         """Return how many participants were ever registered."""
         return int(self._view("participantCount"))
 
-    def is_active(self, participant_id: int) -> bool:
-        """Return whether a participant is staked and not about to leave."""
-        return bool(self._view("isActive", participant_id))
+    def adopt_evidence(self, publisher: LocalAccount, participants: Sequence[int]) -> Receipt:
+        """Take over what the predecessor knows of participants with a publisher."""
+        return self._send(publisher, "adoptEvidence", list(participants), gas=DEFAULT_GAS + 80_000 * len(participants))
 
     # -- tasks -------------------------------------------------------------------------------------------------
 
-    def post_task(self, publisher: LocalAccount, params: TaskParams) -> int:
-        """Post a task with its whole budget in escrow and return its id."""
+    def post_task(self, publisher: LocalAccount, params: TaskParams, standbys: Sequence[str] = ()) -> int:
+        """Post a task with its whole budget in escrow and return its id; ``standbys`` take over in their order."""
         encoded = (
             (params.spec.digest, params.spec.length),
             (params.model.digest, params.model.length),
             params.aggregator,
-            "0x" + "00" * 20,
+            params.min_stake,
+            params.token,
+            params.credit_unit,
+            params.bond,
+            params.penalty,
+            params.min_reputation,
             params.rounds,
-            params.quorum,
-            params.min_participants,
-            params.max_participants,
-            params.enrol_period,
             params.commit_period,
             params.reveal_period,
+            params.grace_period,
             params.propose_period,
             params.challenge_window,
+            params.units_per_round,
+            params.quorum,
+            params.max_participants,
             params.max_unfinal,
             0,
             params.randomness,
             params.batched,
-            params.grace_period,
-            params.min_stake,
-            params.min_reputation,
-            params.bond,
-            params.credit_unit,
-            params.units_per_round,
+            params.enrol_period,
+            params.min_participants,
         )
-        receipt = self._send(publisher, "postTask", encoded, value=params.budget)
+        value = self._lacking(publisher, params.budget, params.token)
+        receipt = self._send(publisher, "postTask", encoded, list(standbys), value=value)
         posted = self.events(["TaskPosted"], first=receipt.block, last=receipt.block)
         return next(int(event.arguments["task"]) for event in posted if event.transaction == receipt.hash)
 
     def enrol(self, account: LocalAccount, task: int) -> Receipt:
         """Enrol the account's participant in a task."""
         return self._send(account, "enrol", task)
+
+    def enrol_all(self, accounts: Sequence[LocalAccount], task: int) -> list[Receipt]:
+        """Enrol the participants of many accounts in a task, without waiting in between."""
+        return self._send_all(accounts, "enrol", [functions()["enrol"].encode((task,))] * len(accounts))
 
     def task(self, task: int) -> TaskRecord:
         """Return a task's record.
@@ -316,6 +498,8 @@ class Ledger:
             units_per_round=p.unitsPerRound,
             batched=p.batched,
             grace_period=p.gracePeriod,
+            penalty=p.penalty,
+            token=p.token,
         )
         return TaskRecord(
             id=task,
@@ -338,6 +522,28 @@ class Ledger:
     def phase(self, task: int) -> Phase:
         """Return the phase of a task's current round."""
         return Phase(self._view("phase", task))
+
+    def settleable(self, task: int) -> int:
+        """Return the round that can be settled now, or 0."""
+        return int(self._view("settleable", task))
+
+    def may_act(self, task: int, address: str) -> bool:
+        """Return whether it is an aggregator's turn to do what a task needs next."""
+        return bool(self._view("mayAct", task, checksum_address(address)))
+
+    def seats(self, task: int) -> list[SeatRecord]:
+        """Return a task's aggregator and its standbys."""
+        return [SeatRecord(seat.holder, seat.deposit) for seat in self._view("seats", task)]
+
+    def take_seat(self, account: LocalAccount, task: int) -> Receipt:
+        """Deposit the bond of the account's seat among a task's aggregators, as far as it is missing."""
+        deposit = next((s.deposit for s in self.seats(task) if s.holder == account.address), 0)
+        missing = max(0, self.task(task).params.bond - deposit)
+        return self._send(account, "takeSeat", task, value=self._lacking(account, missing))
+
+    def set_paused(self, guardian: LocalAccount, paused: bool) -> Receipt:
+        """Stop new tasks, or admit them again."""
+        return self._send(guardian, "setPaused", paused)
 
     def beacon(self, task: int) -> bytes:
         """Return the task's randomness beacon."""
@@ -363,11 +569,10 @@ class Ledger:
         return RoundRecord(
             index=index,
             status=RoundStatus(r.status),
-            opened_at=r.openedAt,
-            opened_block=r.openedBlock,
             selected=r.selected,
             committed=r.committed,
-            revealed=r.revealed,
+            proposed_at=r.proposedAt,
+            disputes=r.disputes,
             base_model=bytes(self._view("baseModel", task, index)),
             model=bytes(r.modelDigest),
         )
@@ -376,17 +581,13 @@ class Ledger:
         """Return the ids of the participants selected for a round."""
         return self._members("selectedWord", task, index)
 
-    def committed(self, task: int, index: int) -> list[int]:
-        """Return the ids of the participants that committed in a round."""
-        return self._members("committedWord", task, index)
-
     def revealed(self, task: int, index: int) -> list[int]:
         """Return the ids of the participants that revealed in a round."""
         return self._members("revealedWord", task, index)
 
     def open_round(self, account: LocalAccount, task: int, selected: Sequence[int] | None = None) -> Receipt:
         """Open the next round for the selected participants; without a selection for everybody who is enrolled."""
-        return self._transact(account, "openRound", _open_call(task, selected))
+        return self._transact(account, "openRound", open_call(task, selected))
 
     def commit_update(self, account: LocalAccount, task: int, index: int, commitment: bytes) -> Receipt:
         """Commit to an update."""
@@ -405,61 +606,190 @@ class Ledger:
         content = (update.digest, update.length)
         return self._send(account, "revealUpdate", task, index, content, salt, list(proof), gas=250_000)
 
-    def close_commits(self, account: LocalAccount, task: int, index: int, root: bytes, count: int) -> Receipt:
-        """Close a batched round's commit phase with the root of ``count`` commitments."""
-        return self._send(account, "closeCommits", task, index, root, count, gas=250_000)
+    def close_commits(
+        self, account: LocalAccount, task: int, index: int, root: bytes, count: int, batch: ContentRef
+    ) -> Receipt:
+        """Close a batched round's commit phase with the root of ``count`` commitments, which the content holds."""
+        content = (batch.digest, batch.length)
+        return self._send(account, "closeCommits", task, index, root, count, content, gas=250_000)
 
-    def propose_round(self, account: LocalAccount, task: int, index: int, proposal: Proposal, bond: int) -> Receipt:
-        """Propose a round's outcome; ``bond`` wei are added to the aggregator's free balance first."""
-        updates = proposal.updates
-        gas = DEFAULT_GAS + 30_000 * LANES * len(proposal.verdict_words) + 2_000 * len(updates)
-        sent = ([update.digest for update in updates], pack_lengths(updates))
-        return self._send(account, "proposeRound", task, index, *proposal.as_arguments(), sent, value=bond, gas=gas)
+    def propose_round(self, account: LocalAccount, task: int, index: int, proposal: Proposal) -> Receipt:
+        """Propose a round's outcome."""
+        gas = DEFAULT_GAS + _settle_gas(len(proposal.verdict_words)) + 2_000 * len(proposal.updates)
+        return self._transact(account, "proposeRound", propose_call(task, index, proposal), gas=gas)
 
-    def settle_round(self, account: LocalAccount, task: int, index: int, proposal: Proposal) -> Receipt:
-        """Apply a proposed round after its challenge window."""
-        return self._transact(
-            account, "settleRound", _settle_call(task, index, proposal), gas=DEFAULT_GAS + _settle_gas(proposal)
-        )
+    def together(self, account: LocalAccount, calls: Sequence[bytes]) -> Receipt | None:
+        """Make several calls in one transaction; if they cannot all be made, send none and return None.
 
-    def settle_and_open(
-        self, account: LocalAccount, task: int, index: int, proposal: Proposal, selected: Sequence[int] | None = None
-    ) -> Receipt | None:
-        """Settle a round and open the next in one transaction; if that cannot be, send none and return None.
-
-        The arguments are those of :meth:`settle_round` and :meth:`open_round`.
+        Parameters
+        ----------
+        account
+            The sender.
+        calls
+            What :func:`open_call`, :func:`propose_call` and :func:`settle_call` return.
         """
-        calls = [_settle_call(task, index, proposal), _open_call(task, selected)]
-        data = functions()["multicall"].encode([calls])
+        data = functions()["multicall"].encode([list(calls)])
         if not self.chain.would_succeed(account, self.address, data):
             return None
-        return self._transact(account, "multicall", data, gas=2 * DEFAULT_GAS + _settle_gas(proposal))
+        return self._transact(account, "multicall", data, gas=MAX_GAS)
+
+    def settle_round(self, account: LocalAccount, task: int, index: int, proposal: Proposal, done: int = 0) -> int:
+        """Apply a proposed round after its challenge window, or as much of it as fits one transaction.
+
+        Parameters
+        ----------
+        account, task, index, proposal
+            Who settles which round, and what was proposed.
+        done
+            Verdict words that were applied before.
+
+        Returns
+        -------
+        int
+            Verdict words that are applied now; all of them: the round is settled.
+        """
+        total = len(proposal.verdict_words)
+        limit = total - done
+        data = settle_call(task, index, proposal, limit)
+        while limit > SMALL_SETTLEMENT and not self.chain.would_succeed(account, self.address, data):
+            limit = (limit + 1) // 2
+            data = settle_call(task, index, proposal, limit)
+        self._transact(account, "settleRound", data, gas=DEFAULT_GAS + _settle_gas(limit))
+        return done + limit
 
     def void_round(self, account: LocalAccount, task: int, index: int) -> Receipt:
         """Void an overdue round."""
         return self._send(account, "voidRound", task, index)
 
-    def reveals(self, task: int, index: int) -> list[Reveal]:
-        """Return a round's reveals, from its logs."""
-        logs = self.events(["UpdateRevealed"], self.round(task, index).opened_block, task=task, round_index=index)
-        return [
-            Reveal(int(a["participant"]), ContentRef(bytes(a["digest"]), int(a["length"])), bytes(a["salt"]))
-            for a in (log.arguments for log in logs)
-        ]
+    # -- disputes ----------------------------------------------------------------------------------------------
 
-    def proposal(self, task: int, index: int) -> Proposal:
-        """Return the proposal that stands for a round, from its logs.
+    def enlist(self, account: LocalAccount) -> Receipt:
+        """Put the account's participant among the verifiers from which juries are drawn."""
+        return self._send(account, "enlist")
 
-        Raises
-        ------
-        ChainError
-            If the round was not proposed.
-        """
-        names = ["RoundProposed", "BatchProposed"]
-        logs = list(self.events(names, self.round(task, index).opened_block, task=task, round_index=index))
-        if not logs:
-            raise ChainError(f"Round {index} of task {task} has not been proposed.")
-        return proposal_in(logs[-1])
+    def retire(self, account: LocalAccount) -> Receipt:
+        """Take the account's participant out of them."""
+        return self._send(account, "retire")
+
+    def is_serving(self, participant_id: int) -> bool:
+        """Return whether a participant may be drawn for a jury."""
+        return bool(self._view("isServing", participant_id))
+
+    def verifier_count(self) -> int:
+        """Return how many verifiers ever enlisted."""
+        return int(self._view("verifierCount"))
+
+    def dispute(self, dispute: int) -> DisputeRecord:
+        """Return a dispute's record."""
+        d = self._view("disputeRecord", dispute)
+        return DisputeRecord(
+            id=dispute,
+            task=d.task,
+            round=d.round,
+            kind=DisputeKind(d.kind),
+            status=DisputeStatus(d.status),
+            subject=d.subject,
+            level=d.level,
+            deadline=d.deadline,
+            challenger=d.challenger,
+            bond=d.bond,
+        )
+
+    def jury(self, dispute: int, level: int) -> JuryRecord:
+        """Return the jury of a dispute's level."""
+        j = self._view("juryOf", dispute, level)
+        return JuryRecord(
+            draw_block=j.drawBlock,
+            draw_until=j.drawUntil,
+            commits_until=j.commitsUntil,
+            reveals_until=j.revealsUntil,
+            pool=j.pool,
+            committed=j.committed,
+            revealed=j.revealed,
+            decided=j.decided,
+            valid=j.valid,
+            outcome=bytes(j.outcome),
+            members=tuple(int(member) for member in j.members),
+        )
+
+    def challenge_round(self, account: LocalAccount, task: int, index: int) -> Receipt:
+        """Challenge a proposal, under the task's bond; juries will replay the round."""
+        value = self._lacking(account, self.task(task).params.bond)
+        return self._send(account, "challengeRound", task, index, value=value)
+
+    def demand_commitment(
+        self, account: LocalAccount, task: int, index: int, participant_id: int, proposal: Proposal
+    ) -> Receipt:
+        """Demand, under the task's bond, that the commitment of a participant in a batched round is shown."""
+        value = self._lacking(account, self.task(task).params.bond)
+        posted = proposal.as_arguments()
+        return self._send(account, "demandCommitment", task, index, participant_id, posted, value=value)
+
+    def show_commitment(
+        self, account: LocalAccount, dispute: int, signed: SignedCommitment, proof: Sequence[bytes]
+    ) -> Receipt:
+        """Answer such a demand."""
+        return self._send(account, "showCommitment", dispute, _claim(signed, proof))
+
+    def refute_missed(
+        self,
+        account: LocalAccount,
+        task: int,
+        index: int,
+        signed: SignedCommitment,
+        proof: Sequence[bytes],
+        proposal: Proposal,
+    ) -> Receipt:
+        """Refute a proposal that says a participant never committed, by the way from its commitment to the root."""
+        claim, posted = _claim(signed, proof), proposal.as_arguments()
+        return self._send(account, "refuteMissed", task, index, signed.participant, claim, posted)
+
+    def refute_duplicate(
+        self,
+        account: LocalAccount,
+        task: int,
+        index: int,
+        first: tuple[SignedCommitment, Sequence[bytes]],
+        second: tuple[SignedCommitment, Sequence[bytes]],
+    ) -> Receipt:
+        """Refute a round whose root has two commitments of one participant."""
+        participant_id = first[0].participant
+        return self._send(account, "refuteDuplicate", task, index, participant_id, _claim(*first), _claim(*second))
+
+    def report_equivocation(
+        self, account: LocalAccount, task: int, index: int, first: SignedCommitment, second: SignedCommitment
+    ) -> Receipt:
+        """Punish a participant that signed two commitments for one round."""
+        claims = _claim(first, ()), _claim(second, ())
+        return self._send(account, "reportEquivocation", task, index, first.participant, *claims)
+
+    def draw_jury(self, account: LocalAccount, dispute: int) -> Receipt:
+        """Draw the jury that was called."""
+        return self._send(account, "drawJury", dispute, gas=3_000_000)
+
+    def vote_of(self, dispute: int, level: int, juror: int, valid: bool, transcript: bytes, salt: bytes) -> bytes:
+        """Return what a juror commits to."""
+        return bytes(self._view("voteOf", dispute, level, juror, valid, transcript, salt))
+
+    def commit_vote(self, account: LocalAccount, dispute: int, commitment: bytes) -> Receipt:
+        """Commit the account's participant, a juror, to what it found."""
+        return self._send(account, "commitVote", dispute, commitment)
+
+    def reveal_vote(self, account: LocalAccount, dispute: int, valid: bool, transcript: bytes, salt: bytes) -> Receipt:
+        """Reveal what the account's participant committed to."""
+        return self._send(account, "revealVote", dispute, valid, transcript, salt)
+
+    def decide(self, account: LocalAccount, dispute: int) -> Receipt:
+        """Count the votes of a jury that is done."""
+        return self._send(account, "decide", dispute)
+
+    def appeal(self, account: LocalAccount, dispute: int, bond: int) -> Receipt:
+        """Appeal against what a jury found; ``bond`` is twice that of the level before."""
+        return self._send(account, "appeal", dispute, value=self._lacking(account, bond))
+
+    def close_dispute(self, account: LocalAccount, dispute: int) -> Receipt:
+        """Close a dispute whose last deadline is over."""
+        return self._send(account, "closeDispute", dispute, gas=6_000_000)
 
     # -- evidence and money ------------------------------------------------------------------------------------
 
@@ -488,13 +818,30 @@ class Ledger:
         """Pay a participant's credit out to its payout address."""
         return self._send(account, "withdrawCredit", task, participant_id)
 
-    def free_balance(self, address: str) -> int:
-        """Return the wei that an address may withdraw."""
-        return int(self._view("balanceOf", checksum_address(address)))
+    def free_balance(self, address: str, currency: str = COIN) -> int:
+        """Return what an address may withdraw of a currency."""
+        return int(self._view("balanceOf", currency, checksum_address(address)))
 
-    def withdraw(self, account: LocalAccount, to: str) -> Receipt:
-        """Withdraw the account's free balance."""
-        return self._send(account, "withdraw", to)
+    def deposit(self, account: LocalAccount, amount: int, currency: str = COIN) -> Receipt:
+        """Add to the account's free balance; of a token, the ledger must have been approved for the amount."""
+        return self._send(account, "deposit", currency, amount, value=amount if currency == COIN else 0)
+
+    def withdraw(self, account: LocalAccount, to: str, currency: str = COIN) -> Receipt:
+        """Withdraw the account's free balance of a currency."""
+        return self._send(account, "withdraw", currency, to)
+
+    def stake_currency(self) -> str:
+        """Return the currency of stakes, bonds and penalties."""
+        return self._settings.stake_currency
+
+    @cached_property
+    def _settings(self) -> Settings:
+        return self.settings()
+
+    def _lacking(self, account: LocalAccount, amount: int, currency: str | None = None) -> int:
+        """Return the coin that must be sent along so that the free balance suffices; tokens are deposited first."""
+        currency = self.stake_currency() if currency is None else currency
+        return max(0, amount - self.free_balance(account.address)) if currency == COIN and amount else 0
 
     # -- logs --------------------------------------------------------------------------------------------------
 
@@ -544,13 +891,22 @@ class Ledger:
     ) -> Receipt:
         return self._transact(account, name, functions()[name].encode(arguments), value, gas)
 
+    def _send_all(
+        self, accounts: Sequence[LocalAccount], name: str, calls: Sequence[bytes], value: int = 0
+    ) -> list[Receipt]:
+        transactions = [
+            Transaction(account, self.address, data, value) for account, data in zip(accounts, calls, strict=True)
+        ]
+        return self.chain.send_all(transactions, doing=name, explain=explain_revert)
+
     def _transact(
         self, account: LocalAccount, name: str, data: bytes, value: int = 0, gas: int = DEFAULT_GAS
     ) -> Receipt:
         return self.chain.send(account, self.address, data, value=value, gas=gas, doing=name, explain=explain_revert)
 
 
-def _open_call(task: int, selected: Sequence[int] | None) -> bytes:
+def open_call(task: int, selected: Sequence[int] | None) -> bytes:
+    """Return the data by which a round is opened; see :meth:`Ledger.open_round`."""
     words: dict[int, int] = {}
     for participant in selected or ():
         word, bit = divmod(participant, WORD_BITS)
@@ -561,12 +917,23 @@ def _open_call(task: int, selected: Sequence[int] | None) -> bytes:
     return functions()["openRound"].encode((task, indices, [words[i] for i in indices]))
 
 
-def _settle_call(task: int, index: int, proposal: Proposal) -> bytes:
-    return functions()["settleRound"].encode((task, index, *proposal.as_arguments()))
+def propose_call(task: int, index: int, proposal: Proposal) -> bytes:
+    """Return the data by which a round's outcome is proposed."""
+    updates = [update.digest for update in proposal.updates], pack_lengths(proposal.updates)
+    return functions()["proposeRound"].encode((task, index, *proposal.as_arguments(), updates))
 
 
-def _settle_gas(proposal: Proposal) -> int:
-    return 30_000 * LANES * len(proposal.verdict_words)
+def settle_call(task: int, index: int, proposal: Proposal, limit: int) -> bytes:
+    """Return the data by which ``limit`` more verdict words of a proposal are applied."""
+    return functions()["settleRound"].encode((task, index, *proposal.as_arguments(), limit))
+
+
+def _settle_gas(words: int) -> int:
+    return 30_000 * LANES * words
+
+
+def _claim(signed: SignedCommitment, proof: Sequence[bytes]) -> tuple[Any, ...]:
+    return signed.commitment, signed.signature, list(proof)
 
 
 def content_ref(value: Any) -> ContentRef:

@@ -21,7 +21,8 @@ from fedledger.protocol.errors import ConfigError
 
 SOLC_VERSION = "0.8.37"
 CONTRACTS = ("FedLedger", "LedgerAccounts", "LedgerCourt")
-VERSION = 2
+"""The parts of the ledger; each but the last hands on to the next what it does not know."""
+VERSION = 3
 """The ledger's version (``protocolVersion`` of the contract) that this release deploys; it reads earlier ones, too."""
 ARTIFACTS = Path(__file__).with_name("artifacts")
 SETTINGS: dict[str, Any] = {
@@ -63,6 +64,11 @@ class Artifact:
             found[start : start + length] = bytes(length)
         return bytes(found) == bytes.fromhex(self.deployed_bytecode[2:])
 
+    def addresses_in(self, code: bytes) -> list[str]:
+        """Return what its constructor may have written into its immutables of addresses, in lower case."""
+        values = {code[start : start + length] for start, length in self.immutables}
+        return sorted("0x" + value[12:].hex() for value in values if len(value) == 32 and not any(value[:12]))
+
 
 @cache
 def load_artifact(name: str, version: int = VERSION) -> Artifact:
@@ -73,6 +79,11 @@ def load_artifact(name: str, version: int = VERSION) -> Artifact:
     return Artifact(
         name, document["abi"], document["bytecode"], document["deployedBytecode"], places, document["compiler"]
     )
+
+
+def parts(version: int = VERSION) -> tuple[Artifact, ...]:
+    """Return the artifacts of a ledger version's parts; the first one's address is the ledger's."""
+    return tuple(load_artifact(name, version) for name in (CONTRACTS if version == VERSION else CONTRACTS[:1]))
 
 
 def compile_sources() -> tuple[dict[str, Any], dict[str, str]]:

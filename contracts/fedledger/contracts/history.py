@@ -9,16 +9,27 @@ from typing import Any
 
 from fedledger.contracts.abi import Log
 from fedledger.contracts.chain import Head
-from fedledger.contracts.client import Ledger, Proposal, Reveal, content_ref, proposal_in
+from fedledger.contracts.client import (
+    DisputeKind,
+    DisputeStatus,
+    Ledger,
+    Proposal,
+    Reveal,
+    content_ref,
+    proposal_in,
+)
 from fedledger.contracts.compile import VERSION
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import ChainError
 from fedledger.protocol.reputation import LANE_BITS, LANES, Evidence
+from fedledger.protocol.settlement import unpack_words
 from fedledger.protocol.verdicts import Verdict
 
 log = logging.getLogger(__name__)
 
 MAX_FOLDS = 10
+EXCUSING = 3
+"""From this version of the ledger on, who is called late and reveals on chain is not counted as late."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +59,11 @@ class Seat:
 class RoundHistory:
     """A round, as its logs tell it: ``evidence`` when it was opened, ``left`` what its settlement made of that.
 
-    A batched round has the ``root`` and ``count`` of its commitments and who the ``signers`` were when it was posted;
-    its commits and reveals are those on chain alone, and its ``excuses`` what was revealed after the proposal, by who
-    was called late in it.
+    ``applied`` of the proposal's verdict words are in the evidence; ``beacon`` is what the task's was at the opening.
+
+    A batched round has the ``root`` and ``count`` of its commitments, the content ``batch`` that holds them, and all
+    ``signers`` that its participants had had when it was posted, the present ones first; its commits and reveals are
+    those on chain alone, and its ``excuses`` what was revealed after the proposal, by who was called late in it.
     """
 
     index: int
@@ -59,15 +72,19 @@ class RoundHistory:
     selected: tuple[int, ...]
     evidence: dict[int, Evidence]
     owners: dict[int, str]
+    beacon: bytes = bytes(32)
     commits: dict[int, str] = field(default_factory=dict)
     commitments: dict[int, bytes] = field(default_factory=dict)
     reveals: dict[int, Reveal] = field(default_factory=dict)
     excuses: dict[int, Reveal] = field(default_factory=dict)
     root: bytes | None = None
     count: int = 0
-    signers: dict[int, str] = field(default_factory=dict)
+    batch: ContentRef | None = None
+    signers: dict[int, tuple[str, ...]] = field(default_factory=dict)
     proposal: Proposal | None = None
     proposer: str | None = None
+    proposed_at: Log | None = None
+    applied: int = 0
     settled_in: int | None = None
     left: dict[int, Evidence] = field(default_factory=dict)
     voided: bool = False
@@ -107,8 +124,54 @@ class RoundHistory:
 
 
 @dataclass
+class JuryHistory:
+    """A jury, as its logs tell it: who was drawn, and what they committed to and revealed, by participant id."""
+
+    draw_block: int
+    members: tuple[int, ...] | None = None
+    committed: dict[int, bytes] = field(default_factory=dict)
+    revealed: dict[int, tuple[bool, bytes]] = field(default_factory=dict)
+    decided: bool = False
+    valid: bool = False
+    outcome: bytes = bytes(32)
+    appellant: str | None = None
+    appeal_bond: int = 0
+
+
+@dataclass
+class DisputeHistory:
+    """A dispute about a proposed round, as its logs tell it; ``juries`` by level."""
+
+    id: int
+    task: int
+    round: int
+    kind: DisputeKind
+    subject: int
+    challenger: str
+    bond: int
+    opened_in: int
+    juries: list[JuryHistory] = field(default_factory=list)
+    status: DisputeStatus = DisputeStatus.OPEN
+
+
+@dataclass(frozen=True)
+class Applied:
+    """Evidence that the ledger changed, in its order: by a settlement's verdicts, or taken over from a predecessor."""
+
+    publisher: str
+    task: TaskHistory | None
+    round: RoundHistory | None
+    verdicts: dict[int, Verdict]
+    adopted: dict[int, Evidence]
+
+
+@dataclass
 class TaskHistory:
-    """A task, as its logs tell it."""
+    """A task, as its logs tell it.
+
+    ``seats`` are the addresses of its aggregators, the first of which was active at the start; ``active`` is the place
+    of the one whose turn it is.
+    """
 
     id: int
     publisher: str
@@ -121,6 +184,28 @@ class TaskHistory:
     withdrawn: dict[int, int] = field(default_factory=dict)
     beacons: dict[int, bytes] = field(default_factory=dict)
     refund: int | None = None
+    seats: tuple[str, ...] = ()
+    active: int = 0
+
+    @property
+    def unfinal(self) -> list[RoundHistory]:
+        """The rounds that were opened and are neither settled nor voided, in order."""
+        return [r for _, r in sorted(self.rounds.items()) if not r.settled and not r.voided]
+
+    @property
+    def proposed(self) -> list[RoundHistory]:
+        """The rounds whose proposal stands or has been settled, in order."""
+        return [r for _, r in sorted(self.rounds.items()) if r.proposal is not None and not r.voided]
+
+    def is_empty(self, current: RoundHistory) -> bool:
+        """Whether a proposed round is below quorum: it left the model as it was, and does not count as a round."""
+        present = sum(not verdict.absent for verdict in current.verdicts.values())
+        return self.version >= EXCUSING and present < int(self.params["quorum"])
+
+    @property
+    def counted(self) -> list[RoundHistory]:
+        """The settled rounds that are not empty, in order."""
+        return [r for r in self.settled if not self.is_empty(r)]
 
     @property
     def spec(self) -> ContentRef:
@@ -176,10 +261,14 @@ class History:
         self.owners: dict[int, str] = {}
         self.ids: dict[str, int] = {}
         self.signers: dict[int, str] = {}
+        self.all_signers: dict[int, tuple[str, ...]] = {}
         self.endpoints: dict[str, str] = {}
         self.evidence_words: dict[str, dict[int, int]] = {}
         self.tasks: dict[int, TaskHistory] = {}
-        self.settlements: list[tuple[TaskHistory, RoundHistory]] = []
+        self.applied: list[Applied] = []
+        self.disputes: list[DisputeHistory] = []
+        self.verifiers: set[int] = set()
+        self.equivocated: set[tuple[int, int, int]] = set()
 
     def update(self) -> History:
         """Read the logs of the blocks that have come since, or all of them after a reorganisation.
@@ -251,17 +340,23 @@ class History:
     def _on_ParticipantRegistered(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.owners[a["participant"]] = a["owner"]
         self.ids[a["owner"]] = a["participant"]
-        self.signers[a["participant"]] = a["signer"]
+        self._on_SignerRotated(log, a)
 
     def _on_SignerRotated(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
-        self.signers[a["participant"]] = a["signer"]
+        participant, signer = a["participant"], a["signer"]
+        self.signers[participant] = signer
+        # A signer serves one participant for ever, so what it signed stays signed.
+        before = (known for known in self.all_signers.get(participant, ()) if known != signer)
+        self.all_signers[participant] = (signer, *before)
 
     def _on_EndpointAnnounced(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.endpoints[a["account"]] = a["url"]
 
     def _on_TaskPosted(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         params = vars(a["params"])
-        task = TaskHistory(a["task"], a["publisher"], params, content_ref(params["model"]), version=log.version)
+        seats = (params["aggregator"], *a.get("standbys", ()))
+        model = content_ref(params["model"])
+        task = TaskHistory(a["task"], a["publisher"], params, model, version=log.version, seats=seats)
         held = self._held.get(task.id, task)
         vars(held).update(vars(task))
         self.tasks[task.id] = held
@@ -281,7 +376,8 @@ class History:
             selected = tuple(sorted(task.enrolled))
         evidence = {participant: self.evidence(task.publisher, participant) for participant in selected}
         owners = {participant: self.owners[participant] for participant in selected}
-        task.rounds[a["round"]] = RoundHistory(a["round"], task.model, log, selected, evidence, owners)
+        beacon = task.beacons[max(task.beacons)] if task.beacons else bytes(32)
+        task.rounds[a["round"]] = RoundHistory(a["round"], task.model, log, selected, evidence, owners, beacon)
 
     def _on_UpdateCommitted(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         round_history = self.tasks[a["task"]].rounds[a["round"]]
@@ -300,6 +396,7 @@ class History:
         round_history = task.rounds[a["round"]]
         round_history.proposal = proposal_in(log)
         round_history.proposer = a["aggregator"]
+        round_history.proposed_at = log
         task.model = round_history.proposal.model
 
     _on_BatchProposed = _on_RoundProposed  # noqa: N815
@@ -307,7 +404,8 @@ class History:
     def _on_CommitsRooted(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         round_history = self.tasks[a["task"]].rounds[a["round"]]
         round_history.root, round_history.count = bytes(a["root"]), a["count"]
-        round_history.signers = {i: self.signers[i] for i in round_history.selected}
+        round_history.batch = content_ref(a["batch"]) if "batch" in a else None
+        round_history.signers = {i: self.all_signers[i] for i in round_history.selected}
 
     # Version 1 of the ledger told every word; since then they follow from the settled proposals.
     def _on_EvidenceUpdated(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
@@ -321,25 +419,95 @@ class History:
         withdrawn[a["participant"]] = withdrawn.get(a["participant"], 0) + a["amount"]
         put_lane(self.tasks[a["task"]].credits, a["participant"], 0)
 
+    def _on_SettlementAdvanced(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        task = self.tasks[a["task"]]
+        self._apply(task, task.rounds[a["round"]], a["words"])
+
     def _on_RoundSettled(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         task = self.tasks[a["task"]]
         settled = task.rounds[a["round"]]
         settled.settled_in = log.block
-        if task.version > 1 and settled.proposal is not None:
-            self._apply(task, settled.proposal)
-        settled.left = {participant: self.evidence(task.publisher, participant) for participant in settled.selected}
-        self.settlements.append((task, settled))
+        if settled.proposal is not None:
+            self._apply(task, settled, len(settled.proposal.verdict_words))
 
-    def _apply(self, task: TaskHistory, proposal: Proposal) -> None:
-        words = self.evidence_words.setdefault(task.publisher, {})
-        for participant, verdict in proposal.verdicts.items():
-            put_lane(words, participant, Evidence.unpack(lane(words, participant)).after(verdict).pack())
-        for participant, share in proposal.shares.items():
-            if share:
-                put_lane(task.credits, participant, lane(task.credits, participant) + share)
+    def _apply(self, task: TaskHistory, settling: RoundHistory, until: int) -> None:
+        """Apply a proposal's verdict words up to ``until``, as the ledger did."""
+        if settling.proposal is None:
+            return
+        chosen = slice(settling.applied, until)
+        words = settling.proposal.verdict_words[chosen], settling.proposal.share_words[chosen]
+        settling.applied = until
+        verdicts, shares = unpack_words(*words)
+        if task.version >= EXCUSING:
+            # Called late, but revealed on chain since.
+            verdicts = {i: v for i, v in verdicts.items() if v is not Verdict.LATE or i not in settling.excuses}
+        if task.version > 1:
+            evidence = self.evidence_words.setdefault(task.publisher, {})
+            for participant, verdict in verdicts.items():
+                put_lane(evidence, participant, Evidence.unpack(lane(evidence, participant)).after(verdict).pack())
+            for participant, share in shares.items():
+                if share:
+                    put_lane(task.credits, participant, lane(task.credits, participant) + share)
+        settling.left |= {participant: self.evidence(task.publisher, participant) for participant in verdicts}
+        self.applied.append(Applied(task.publisher, task, settling, verdicts, {}))
+
+    def _on_EvidenceAdopted(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        publisher, participant = a["publisher"], a["participant"]
+        put_lane(self.evidence_words.setdefault(publisher, {}), participant, a["lane"])
+        self.applied.append(Applied(publisher, None, None, {}, {participant: Evidence.unpack(a["lane"])}))
 
     def _on_RoundVoided(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
-        self.tasks[a["task"]].rounds[a["round"]].voided = True
+        task = self.tasks[a["task"]]
+        task.rounds[a["round"]].voided = True
+        standing = task.proposed
+        last = standing[-1].proposal if standing else None
+        task.model = content_ref(task.params["model"]) if last is None else last.model
+
+    def _on_TurnTaken(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        self.tasks[a["task"]].active = a["seat"]
+
+    def _on_VerifierEnlisted(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        self.verifiers.add(a["participant"])
+
+    def _on_VerifierRetired(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        self.verifiers.discard(a["participant"])
+
+    def _on_Equivocated(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        self.equivocated.add((a["task"], a["round"], a["participant"]))
+
+    def _on_Challenged(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        kind = DisputeKind(a["kind"])
+        place = a["dispute"], a["task"], a["round"]
+        self.disputes.append(DisputeHistory(*place, kind, a["subject"], a["challenger"], a["bond"], log.block))
+
+    def _on_JuryCalled(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        juries = self.disputes[a["dispute"]].juries
+        if a["level"] == len(juries):
+            juries.append(JuryHistory(a["drawBlock"]))
+        else:
+            # The chain had forgotten the block from which it was to be drawn.
+            juries[a["level"]].draw_block = a["drawBlock"]
+
+    def _on_JuryDrawn(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        self.disputes[a["dispute"]].juries[a["level"]].members = tuple(a["members"])
+
+    def _on_VoteCommitted(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        self.disputes[a["dispute"]].juries[a["level"]].committed[a["juror"]] = bytes(a["commitment"])
+
+    def _on_VoteRevealed(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        jury = self.disputes[a["dispute"]].juries[a["level"]]
+        jury.revealed[a["juror"]] = a["valid"], bytes(a["transcript"])
+
+    def _on_JuryDecided(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        jury = self.disputes[a["dispute"]].juries[a["level"]]
+        jury.decided, jury.valid, jury.outcome = True, a["valid"], bytes(a["outcome"])
+
+    def _on_Appealed(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        jury = self.disputes[a["dispute"]].juries[a["level"]]
+        jury.appellant, jury.appeal_bond = a["appellant"], a["bond"]
+
+    def _on_DisputeClosed(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        self.disputes[a["dispute"]].status = DisputeStatus(a["status"])
 
     def _on_BeaconAdvanced(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.tasks[a["task"]].beacons[a["round"]] = bytes(a["beacon"])

@@ -10,18 +10,20 @@ from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 
 from fedledger.contracts.chain import Chain
-from fedledger.contracts.client import Ledger
+from fedledger.contracts.client import COIN, Ledger, Settings
+from fedledger.contracts.compile import VERSION, parts
 from fedledger.protocol.errors import ChainError, ConfigError
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Deployment:
     """A deployment's record; it is written as JSON.
 
-    ``genesis`` has the balances, in wei and before the first block, of a development chain's own accounts: such a
-    chain forgets old states, and an export needs these.
+    ``ledger_version`` is that of the ledger's code, 0 in records of earlier releases. ``genesis`` has the balances, in
+    wei and before the first block, of a development chain's own accounts: such a chain forgets old states, and an
+    export needs these.
     """
 
     version: int
@@ -35,6 +37,13 @@ class Deployment:
     exit_delay: int
     compiler: str
     genesis: dict[str, str] = field(default_factory=dict)
+    ledger_version: int = 0
+    min_verifier_stake: int = 0
+    juror_penalty: int = 0
+    dispute_period: int = 0
+    stake_currency: str = COIN
+    guardian: str = COIN
+    predecessor: str = COIN
 
     def write(self, path: Path) -> None:
         """Write the record."""
@@ -55,17 +64,19 @@ class Deployment:
             raise ConfigError(
                 f"{path} is no deployment record: {error}.", "Write one with `fedledger deploy`."
             ) from error
-        if record.version != RECORD_VERSION:
-            raise ConfigError(f"{path} has version {record.version}; this release reads {RECORD_VERSION}.")
+        if not 1 <= record.version <= RECORD_VERSION:
+            raise ConfigError(f"{path} has version {record.version}; this release reads {RECORD_VERSION} and earlier.")
         return record
 
-    def open(self, chain: Chain) -> Ledger:
-        """Return the ledger of this record.
+    def open(self, chain: Chain, reading: bool = False) -> Ledger:
+        """Return the ledger of this record; one of an earlier release may only be read.
 
         Raises
         ------
         ChainError
             If the chain is another one, or the code there is not what was deployed.
+        ConfigError
+            If the ledger is of an earlier version and not only to be read.
         """
         if chain.chain_id != self.chain_id:
             raise ChainError(
@@ -78,25 +89,28 @@ class Deployment:
                 f"The code at {self.address} has hash {found}, the record says {self.code_hash}.",
                 "Was the chain started anew? Deploy again.",
             )
+        if self.ledger_version != VERSION and not reading:
+            raise ConfigError(
+                f"The ledger at {self.address} is of an earlier version; this release works with version {VERSION}.",
+                "Deploy again; what is there can still be audited and shown with `fedledger history`.",
+            )
         return Ledger(chain, self.address, self.block)
 
 
-def deploy(chain: Chain, account: LocalAccount, min_stake: int, exit_delay: int) -> tuple[Ledger, Deployment]:
-    """Deploy the ledger; ``min_stake`` in wei, ``exit_delay`` in seconds."""
-    from fedledger.contracts.compile import load_artifact
-
-    ledger, receipt = Ledger.deploy(chain, account, min_stake, exit_delay)
+def deploy(chain: Chain, account: LocalAccount, settings: Settings) -> tuple[Ledger, Deployment]:
+    """Deploy the ledger."""
+    ledger, receipt = Ledger.deploy(chain, account, settings)
     record = Deployment(
         version=RECORD_VERSION,
         chain_id=chain.chain_id,
         chain=chain.capabilities.client,
         address=ledger.address,
-        block=receipt.block,
+        block=ledger.first_block,
         transaction="0x" + receipt.hash.hex(),
         code_hash="0x" + keccak(chain.code(ledger.address)).hex(),
-        min_stake=min_stake,
-        exit_delay=exit_delay,
-        compiler=load_artifact("FedLedger").compiler,
+        compiler=parts()[0].compiler,
         genesis={address: str(wei) for address, wei in chain.genesis().items()},
+        ledger_version=VERSION,
+        **asdict(settings),
     )
     return ledger, record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -19,11 +20,15 @@ from eth_utils.exceptions import ValidationError
 from hexbytes import HexBytes
 from trie.hexary import HexaryTrie
 
-from fedledger.contracts.abi import CONTRACT, VERSIONS, Log, checksum_address, decode_log
-from fedledger.contracts.compile import load_artifact
+from fedledger.contracts.abi import VERSIONS, Log, checksum_address, decode_log
+from fedledger.contracts.compile import parts
 from fedledger.ledger_tools.divergence import Divergence, DivergenceError
 from fedledger.ledger_tools.export import ExportedBlock, ExportedTransaction, Header, LedgerExport
 from fedledger.protocol.errors import ChainError
+
+SETTINGS_BYTES = 8 * 32
+ADDRESS_BYTES = 20
+KNOWN_HASHES = 256
 
 
 def execute(export: LedgerExport, watch: Callable[[int, int], None] = lambda done, of: None) -> list[Log]:
@@ -46,6 +51,7 @@ def execute(export: LedgerExport, watch: Callable[[int, int], None] = lambda don
         if parent is not None and (header.parent, header.number) != (parent.hash, parent.number + 1):
             _differ(f"block {header.number} parentHash", parent.hash, header.parent)
         parent = header
+        machine.hashes.append(Hash32(bytes(HexBytes(header.parent))))
         _check_transactions(header, block)
         index = 0
         for transaction in block.transactions:
@@ -55,8 +61,7 @@ def execute(export: LedgerExport, watch: Callable[[int, int], None] = lambda don
                     logs.append(replace(log, input=machine.input))
                 index += 1
         watch(done + 1, len(export.blocks))
-    if not machine.deployed:
-        _differ("contract", f"a transaction that deploys {export.address}", None)
+    _check_contract(machine.created, export.address)
     return logs
 
 
@@ -76,8 +81,9 @@ class _Machine:
         }
         header: Any = {"difficulty": 0, "gas_limit": 30_000_000, "timestamp": 0, "base_fee_per_gas": 1}
         self._vm: Any = kind.from_genesis(AtomicDB(), header, genesis).get_vm()
-        self._chain_id, self._address = export.chain_id, export.address
-        self.deployed = False
+        self._chain_id = export.chain_id
+        self.created: dict[str, bytes] = {}
+        self.hashes: deque[Hash32] = deque(maxlen=KNOWN_HASHES)
         self.input = b""
         # One state serves all transactions and lives in memory: nobody asks for the roots in between.
         self._state: Any = self._vm.state
@@ -96,8 +102,8 @@ class _Machine:
         except (ValidationError, BadSignature, ValueError) as error:
             raise DivergenceError(Divergence(0, f"{where} validity", "valid", str(error))) from error
         self._state.lock_changes()
-        if computation.msg.is_create and checksum_address(computation.msg.storage_address) == self._address:
-            self._check_contract(bytes(decoded.data), where)
+        if computation.msg.is_create and computation.is_success:
+            self.created[checksum_address(computation.msg.storage_address)] = bytes(decoded.data)
         status = int(computation.is_success)
         if status != transaction.status:
             _differ(f"{where} status", transaction.status, status)
@@ -114,14 +120,6 @@ class _Machine:
             _differ(f"{where} logs", logs, exported)
         return logs
 
-    def _check_contract(self, init_code: bytes, where: str) -> None:
-        known = [bytes.fromhex(load_artifact(CONTRACT, version).bytecode[2:]) for version in VERSIONS]
-        if not any(init_code.startswith(code) for code in known):
-            newest = known[-1]
-            digests = ("0x" + keccak(code).hex() for code in (newest, init_code[: len(newest)]))
-            _differ(f"{where} contract", *digests)
-        self.deployed = True
-
     def _context(self, header: Header) -> ExecutionContext:
         return ExecutionContext(
             coinbase=Address(header.miner),
@@ -130,11 +128,36 @@ class _Machine:
             difficulty=0,
             mix_hash=Hash32(header.mix_hash),
             gas_limit=header.gas_limit,
-            prev_hashes=(),
+            prev_hashes=tuple(reversed(self.hashes)),
             chain_id=self._chain_id,
             base_fee_per_gas=header.base_fee,
             excess_blob_gas=0,
         )
+
+
+def _check_contract(created: dict[str, bytes], address: str) -> None:
+    """Check that a known version's parts were deployed at the ledger's address, each made with the same settings."""
+    code = created.get(address)
+    if code is None:
+        _differ("contract", f"a transaction that deploys {address}", None)
+        return
+    known = [parts(version) for version in VERSIONS]
+    expected = next((p for p in known if code.startswith(bytes.fromhex(p[0].bytecode[2:]))), known[-1])
+    settings: bytes | None = None
+    for part in expected:
+        creation = bytes.fromhex(part.bytecode[2:])
+        found = created.get(address, b"")
+        if not found.startswith(creation):
+            digests = ("0x" + keccak(code).hex() for code in (creation, found[: len(creation)]))
+            _differ(f"contract {part.name}", *digests)
+        arguments = found[len(creation) :]
+        if len(expected) == 1:
+            return
+        own, following = arguments[:SETTINGS_BYTES], arguments[SETTINGS_BYTES:]
+        settings = settings or own
+        if own != settings:
+            _differ(f"settings of {part.name}", settings.hex(), own.hex())
+        address = checksum_address(following[-ADDRESS_BYTES:]) if following else ""
 
 
 def _header(block: ExportedBlock, place: int) -> Header:

@@ -25,9 +25,10 @@ from fedledger.learning.data import Dataset
 from fedledger.learning.vectors import FlatModel, single_thread
 from fedledger.node.solver import Solver
 from fedledger.protocol import update as wire
-from fedledger.protocol.batch import SignedCommitment, leaf
+from fedledger.protocol.batch import Batch, SignedCommitment, leaf
+from fedledger.protocol.canonical import MAX_DOCUMENT_BYTES
 from fedledger.protocol.cid import ContentRef
-from fedledger.protocol.errors import ChainError, RoundError
+from fedledger.protocol.errors import ChainError, RoundError, StoreError
 from fedledger.protocol.merkle import verify
 from fedledger.protocol.messages import commitment, commitment_message, salt, sign
 from fedledger.protocol.model import ModelFile
@@ -44,7 +45,7 @@ RACES = frozenset(
     {
         *("AlreadyRegistered", "AlreadyEnrolled", "AlreadyCommitted", "NotCommitted"),
         *("CommitsAreClosed", "CommitsAreOpen", "RevealsAreClosed", "RoundNotOpen"),
-        *("AlreadyRevealed", "NotAdmitting", "StillAdmitting"),
+        *("AlreadyRevealed", "NotAdmitting", "StillAdmitting", "NotChallengeable", "NotRefuted"),
     }
 )
 """Refusals that mean that the ledger has moved between the question and the transaction."""
@@ -112,6 +113,7 @@ class Deed(Enum):
     ENROLLED = "enrolled"
     COMMITTED = "committed"
     REVEALED = "revealed"
+    OBJECTED = "objected"
     DONE = "done"
 
 
@@ -188,7 +190,10 @@ class Participant:
             return self._register(task)
         if participant not in task.enrolled:
             return self._enrol(phase)
+        deed = self._object(task, participant) if task.batched else Deed.WAITED
         current = task.rounds.get(max(task.rounds, default=0))
+        if deed is not Deed.WAITED:
+            return deed
         if current is None or participant not in current.selected or participant in current.reveals:
             return Deed.WAITED
         if task.batched:
@@ -213,10 +218,36 @@ class Participant:
             return self._commit(task, current)
         if phase is Phase.REVEALING and (current.index, Deed.REVEALED) not in self._left:
             return self._open(task, current, participant)
-        late = current.verdicts.get(participant) is Verdict.LATE and participant not in current.excuses
-        if phase is Phase.CHALLENGING and late:
-            log.warning("round %d: called late, so revealing on chain", current.index)
-            return self._reveal_on_chain(task, current, participant)
+        return Deed.WAITED
+
+    def _object(self, task: TaskHistory, participant: int) -> Deed:
+        """Object to what proposals that wait for their finality say of this participant, once for each."""
+        for current in task.unfinal:
+            verdict = current.verdicts.get(participant)
+            if verdict is None or (current.index, Deed.OBJECTED) in self._left:
+                continue
+            self._left.add((current.index, Deed.OBJECTED))
+            if verdict is Verdict.LATE and participant not in current.excuses:
+                log.warning("round %d: called late, so revealing on chain", current.index)
+                return self._reveal_on_chain(task, current, participant)
+            if verdict is Verdict.MISSED and (current.index, Deed.COMMITTED) in self._left:
+                return self._refute(task, current, participant)
+        return Deed.WAITED
+
+    def _refute(self, task: TaskHistory, current: RoundHistory, participant: int) -> Deed:
+        """Refute a proposal that says this participant never committed, if it cannot be what the root says."""
+        proof, proposal = self._proof(current, participant), current.proposal
+        if proposal is None or not int(task.params["challengeWindow"]):
+            return Deed.WAITED
+        if proof is not None:
+            log.warning("round %d: called missing, so showing that the commitment is in the root", current.index)
+            signed = self._signed(task, current, participant)
+            self.ledger.refute_missed(self.account, self.task, current.index, signed, proof, proposal)
+            return Deed.OBJECTED
+        if current.count == len(current.selected):
+            log.warning("round %d: left out of a root that is said to be complete, so demanding to see", current.index)
+            self.ledger.demand_commitment(self.account, self.task, current.index, participant, proposal)
+            return Deed.OBJECTED
         return Deed.WAITED
 
     def _reveal_on_chain(self, task: TaskHistory, current: RoundHistory, participant: int) -> Deed:
@@ -226,11 +257,8 @@ class Participant:
         return self._reveal(task, current, proof or ())
 
     def _sign(self, task: TaskHistory, current: RoundHistory, participant: int) -> Deed:
-        digest = self._commitment(task, current)
-        message = commitment_message(*self._place, current.index, participant, digest)
-        signed = SignedCommitment(participant, digest, sign(message, bytes(self.account.key)))
         try:
-            self._mailbox().commit(current.index, signed)
+            self._mailbox().commit(current.index, self._signed(task, current, participant))
         except PostRefusedError as error:
             # Tried again while there is time; after that the ledger itself takes the commitment.
             log.warning("round %d: %s", current.index, error)
@@ -238,11 +266,19 @@ class Participant:
         self._left.add((current.index, Deed.COMMITTED))
         return Deed.COMMITTED
 
+    def _signed(self, task: TaskHistory, current: RoundHistory, participant: int) -> SignedCommitment:
+        digest = self._commitment(task, current)
+        message = commitment_message(*self._place, current.index, participant, digest)
+        return SignedCommitment(participant, digest, sign(message, bytes(self.account.key)))
+
     def _open(self, task: TaskHistory, current: RoundHistory, participant: int) -> Deed:
         update = self.store.put(self._update(task, current))
-        self._left.add((current.index, Deed.REVEALED))
+        if participant in current.commits:
+            # An aggregator that forgot the commitment may forget this as well.
+            return self._reveal_on_chain(task, current, participant)
         try:
             self._mailbox().reveal(current.index, participant, update, self._salt(current))
+            self._left.add((current.index, Deed.REVEALED))
             return Deed.REVEALED
         except PostRefusedError as error:
             log.warning("round %d: %s", current.index, error)
@@ -251,9 +287,21 @@ class Participant:
     def _proof(self, current: RoundHistory, participant: int) -> list[bytes] | None:
         """Return a way to the round's root that holds, or None."""
         task = self.history.task(self.task)
-        proof = self._mailbox().proof(current.index, participant)
         content = leaf(participant, self._commitment(task, current))
+        proof = self._mailbox().proof(current.index, participant)
+        if proof is None or not verify(current.root or b"", content, proof):
+            proof = self._stored_proof(current, participant)
         return proof if proof is not None and verify(current.root or b"", content, proof) else None
+
+    def _stored_proof(self, current: RoundHistory, participant: int) -> list[bytes] | None:
+        """Return the way to the root from the batch of commitments that the aggregator stored, if it did."""
+        if current.batch is None or not self.store.has(current.batch):
+            return None
+        try:
+            return Batch.decode(self.store.get(current.batch, MAX_DOCUMENT_BYTES)).proof(participant)
+        except (ValueError, StoreError) as error:
+            log.warning("round %d: the stored commitments cannot be read: %s", current.index, error)
+            return None
 
     def _mailbox(self) -> Post:
         if self.post is None:
@@ -263,7 +311,8 @@ class Participant:
         return self.post
 
     def _register(self, task: TaskHistory) -> Deed:
-        stake = max(int(task.params["minStake"]), self.ledger.min_registration_stake())
+        # One penalty more than the least, so that one mishap does not end the participation.
+        stake = max(int(task.params["minStake"]), self.ledger.settings().min_stake) + int(task.params["penalty"])
         self.ledger.register(self.account, self.account.address, self.account.address, stake)
         return Deed.REGISTERED
 

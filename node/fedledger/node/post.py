@@ -18,7 +18,9 @@ MAX_ANSWER_BYTES = 16_384
 
 
 class HttpPost:
-    """The mailbox of a task's aggregator; its URL is the one that the aggregator announced last.
+    """The mailboxes of a task's aggregators, at the URLs that each of them announced last.
+
+    Messages go to all of them, so that a standby has what it needs.
 
     Parameters
     ----------
@@ -35,41 +37,57 @@ class HttpPost:
         self._session = requests.Session()
 
     def commit(self, index: int, signed: SignedCommitment) -> None:
-        """Leave a signed commitment for a round."""
+        """Leave a signed commitment for a round; the active aggregator must take it."""
         document = {
             "participant": signed.participant,
             "commitment": signed.commitment.hex(),
             "signature": signed.signature.hex(),
         }
-        self._ask("POST", f"rounds/{index}/commitments", document)
+        self._tell(f"rounds/{index}/commitments", document, active_must=True)
 
     def reveal(self, index: int, participant: int, update: ContentRef, salt: bytes) -> None:
-        """Leave what opens a commitment."""
+        """Leave what opens a commitment; one of the aggregators must take it."""
         document = {
             "participant": participant,
             "digest": update.digest.hex(),
             "length": update.length,
             "salt": salt.hex(),
         }
-        self._ask("POST", f"rounds/{index}/reveals", document)
+        self._tell(f"rounds/{index}/reveals", document, active_must=False)
 
     def proof(self, index: int, participant: int) -> list[bytes] | None:
         """Return the way from a participant's commitment to the round's root, or None if none is to be had."""
-        try:
-            found = self._ask("GET", f"rounds/{index}/proofs/{participant}").get("proof")
-            if not isinstance(found, list) or len(found) > MAX_PROOF:
-                return None
-            return [bytes.fromhex(sibling) for sibling in found]
-        except (PostRefusedError, ValueError, TypeError):
-            # Without a proof the ledger still takes a commitment.
-            return None
+        for seat in self._seats():
+            try:
+                found = self._ask(seat, "GET", f"rounds/{index}/proofs/{participant}").get("proof")
+                if isinstance(found, list) and len(found) <= MAX_PROOF:
+                    return [bytes.fromhex(sibling) for sibling in found]
+            except (PostRefusedError, ValueError, TypeError):
+                # Without a proof the ledger still takes a commitment.
+                continue
+        return None
 
-    def _ask(self, method: str, path: str, document: dict[str, Any] | None = None) -> dict[str, Any]:
-        aggregator = self._history.task(self._task).params["aggregator"]
-        base = self._history.endpoints.get(aggregator)
+    def _seats(self) -> list[str]:
+        """Return the task's aggregators, the active one first."""
+        task = self._history.task(self._task)
+        return [task.seats[(task.active + turn) % len(task.seats)] for turn in range(len(task.seats))]
+
+    def _tell(self, path: str, document: dict[str, Any], active_must: bool) -> None:
+        refused: dict[int, PostRefusedError] = {}
+        seats = self._seats()
+        for turn, seat in enumerate(seats):
+            try:
+                self._ask(seat, "POST", path, document)
+            except PostRefusedError as error:
+                refused[turn] = error
+        if len(refused) == len(seats) or (active_must and 0 in refused):
+            raise refused[0]
+
+    def _ask(self, seat: str, method: str, path: str, document: dict[str, Any] | None = None) -> dict[str, Any]:
+        base = self._history.endpoints.get(seat)
         if base is None:
             raise PostRefusedError(
-                f"The aggregator {aggregator} has not announced an address.", "Wait until it is started with --listen."
+                f"The aggregator {seat} has not announced an address.", "Wait until it is started with --listen."
             )
         url = f"{base.rstrip('/')}/v1/{path}"
         try:

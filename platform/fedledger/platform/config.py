@@ -63,6 +63,18 @@ class LedgerConfig(Document):
     units_per_round: int = Field(default=100_000, ge=1)
     min_reputation: int = Field(default=0, ge=0, le=1_000_000, description="ppm, to enrol")
     exit_delay: int = Field(default=86_400, ge=0, description="seconds between leaving and the stake's return")
+    penalty_gwei: int = Field(
+        default=0, ge=0, description="what equivocation costs; garbage half of it, never revealing a quarter"
+    )
+    standbys: int = Field(
+        default=0, ge=0, le=3, description="aggregators that take over when the one before misses a deadline"
+    )
+    max_unfinal: int = Field(default=1, ge=1, le=8, description="rounds that may be proposed and not yet final")
+    dispute_period: int = Field(default=3600, ge=1, description="seconds for each step of a dispute")
+    verifier_stake_gwei: int = Field(default=1_000_000, ge=0, description="least stake of a verifier")
+    juror_penalty_gwei: int = Field(
+        default=100_000, ge=0, description="what a juror loses that is silent, or finds what the last jury does not"
+    )
 
 
 class TrainingConfig(Document):

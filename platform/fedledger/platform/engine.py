@@ -25,7 +25,7 @@ from fedledger.platform.accounts import (
     experiment_address,
     participant_role,
 )
-from fedledger.platform.config import GWEI, ExperimentConfig
+from fedledger.platform.config import ExperimentConfig
 from fedledger.platform.setting import Setting, make_setting
 from fedledger.protocol.errors import RoundError
 from fedledger.protocol.model import ModelFile
@@ -96,8 +96,7 @@ def run(
     )
     if found is None:
         chain.fund(deployer.address, ETHER)
-        ledger_config = setting.config.ledger
-        ledger, deployment = deploy(chain, deployer, ledger_config.stake_gwei * GWEI, ledger_config.exit_delay)
+        ledger, deployment = deploy(chain, deployer, setting.settings())
         deployment.write(folder / "deployment.json")
     else:
         deployment, ledger = found, found.open(chain)
@@ -105,14 +104,14 @@ def run(
     params = setting.task_params(setting.publish(store))
     if not history.update().tasks:
         chain.fund(publisher.address, params.budget + ETHER)
-        ledger.post_task(publisher, params)
+        ledger.post_task(publisher, params, setting.standbys())
     task_id = 1
     chain.fund(aggregator_account.address, params.bond + 10 * ETHER)
     mailbox = Mailbox(ledger, history, task_id, folder / "mailbox") if params.batched else None
     participants = []
     for number in range(setting.config.participants):
         account = experiment_account(seed, participant_role(number), chain)
-        chain.fund(account.address, params.min_stake + 2 * ETHER)
+        chain.fund(account.address, params.min_stake + params.penalty + 2 * ETHER)
         journal = folder / "journal" / account.address
         trainer = setting.trainer(number)
         participants.append(
@@ -121,24 +120,27 @@ def run(
     measurer = setting.measurer()
     aggregator = Aggregator(ledger, history, aggregator_account, task_id, store, setting.spec, measurer, mailbox)
     metrics = _Metrics(setting, history, task_id, chain, watch)
-    for settled in history.update().task(task_id).settled:
+    for settled in history.update().task(task_id).counted:
         metrics.add(settled.index, ModelFile.decode(store.get(_model_of(history, task_id, settled.index))))
     voids, idle = 0, False
     while True:
         step = aggregator.step()
-        if step.act is Act.SETTLED:
-            voids = 0
-            metrics.add(step.round, ModelFile.decode(store.get(_model_of(history, task_id, step.round))))
-        elif step.act is Act.VOIDED:
-            voids += 1
+        for act, index in step.acts:
+            if act not in (Act.SETTLED, Act.VOIDED):
+                continue
+            known = history.update().task(task_id)
+            failed = act is Act.VOIDED or known.is_empty(known.rounds[index])
+            voids = voids + 1 if failed else 0
             if voids >= MAX_VOIDS:
                 raise RoundError(
                     f"{voids} rounds in a row were below the quorum of {params.quorum}.",
                     "Lower the quorum, or find out why the nodes do not deliver.",
                 )
-        elif step.act is Act.DONE:
+            if not failed:
+                metrics.add(index, ModelFile.decode(store.get(_model_of(history, task_id, index))))
+        if step.act is Act.DONE:
             break
-        elif step.act is Act.WAITED:
+        if step.act is Act.WAITED:
             known, phase = history.update().task(task_id), ledger.phase(task_id)
             deeds = [participant.act(known, phase) for participant in participants]
             if all(deed in (Deed.WAITED, Deed.DONE) for deed in deeds):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from fedledger.aggregator.measure import INPUTS, LABELS, LiveMeasurer
-from fedledger.contracts.client import TaskParams
+from fedledger.contracts.client import Settings, TaskParams
 from fedledger.learning.data import Dataset, load_dataset, split
 from fedledger.learning.metrics import evaluate
 from fedledger.learning.models import build_model, initial_vector
@@ -20,7 +20,7 @@ from fedledger.learning.task_code import load_task_code
 from fedledger.learning.vectors import FlatModel
 from fedledger.node.participant import LocalTrainer, Trainer
 from fedledger.node.solver import build_solver
-from fedledger.platform.accounts import AGGREGATOR, experiment_address, participant_role
+from fedledger.platform.accounts import AGGREGATOR, experiment_address, participant_role, standby_role
 from fedledger.platform.attackers import attacker
 from fedledger.platform.config import GWEI, ExperimentConfig
 from fedledger.protocol import tensors
@@ -106,7 +106,7 @@ class Setting:
             reveal_period=ledger.reveal_period,
             propose_period=ledger.propose_period,
             challenge_window=ledger.challenge_window,
-            max_unfinal=1,
+            max_unfinal=ledger.max_unfinal,
             randomness=int(self.spec.randomness == "beacon"),
             batched=ledger.batched,
             grace_period=ledger.grace_period,
@@ -115,6 +115,23 @@ class Setting:
             bond=ledger.bond_gwei * GWEI,
             credit_unit=ledger.credit_unit_gwei * GWEI,
             units_per_round=ledger.units_per_round,
+            penalty=ledger.penalty_gwei * GWEI,
+        )
+
+    def standbys(self) -> list[str]:
+        """Return the addresses of the experiment's standby aggregators, in their order."""
+        numbers = range(self.config.ledger.standbys)
+        return [experiment_address(self.config.seed, standby_role(number)) for number in numbers]
+
+    def settings(self) -> Settings:
+        """Return what the ledger is deployed with."""
+        ledger = self.config.ledger
+        return Settings(
+            min_stake=ledger.stake_gwei * GWEI,
+            exit_delay=ledger.exit_delay,
+            min_verifier_stake=ledger.verifier_stake_gwei * GWEI,
+            juror_penalty=ledger.juror_penalty_gwei * GWEI,
+            dispute_period=ledger.dispute_period,
         )
 
     def _local(self, number: int) -> LocalTrainer:

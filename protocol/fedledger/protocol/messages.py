@@ -17,6 +17,7 @@ from fedledger.protocol.cid import ContentRef
 # The update's domain names no chain and no contract, so an update has the same bytes wherever it is sent. The
 # commitment binds it to a chain, a contract, a task, a round and a sender.
 UPDATE_DOMAIN = {"name": "fedledger", "version": "1"}
+LEDGER_VERSION = 3
 UPDATE_TYPES = {
     "Update": [
         {"name": "spec", "type": "bytes32"},
@@ -69,9 +70,17 @@ def update_message(
 
 
 def commitment_message(
-    chain_id: int, contract: str, task: int, round_index: int, participant: int, digest: bytes
+    chain_id: int,
+    contract: str,
+    task: int,
+    round_index: int,
+    participant: int,
+    digest: bytes,
+    version: int = LEDGER_VERSION,
 ) -> SignableMessage:
     """Return the EIP-712 message by which a participant's signer commits in a batched round.
+
+    ``version`` is that of the ledger, which checks such signatures in disputes.
 
     Raises
     ------
@@ -82,7 +91,7 @@ def commitment_message(
         raise ValueError(f"the commitment has {len(digest)} bytes, not 32")
     if not is_checksum_address(contract):
         raise ValueError(f"{contract!r} is not a checksummed address")
-    domain = {"name": "fedledger", "version": "2", "chainId": chain_id, "verifyingContract": contract}
+    domain = {"name": "fedledger", "version": str(version), "chainId": chain_id, "verifyingContract": contract}
     message = {"task": task, "round": round_index, "participant": participant, "commitment": digest}
     return encode_typed_data(domain, COMMITMENT_TYPES, message)
 
@@ -130,4 +139,10 @@ def commitment(
 def salt(key: bytes, chain_id: int, contract: str, task: int, round_index: int) -> bytes:
     """Return a participant's salt for a round: a function of its key, so that no crash can lose it."""
     place = f"fedledger salt|{chain_id}|{contract.lower()}|{task}|{round_index}"
+    return hmac.new(key, place.encode(), hashlib.sha256).digest()
+
+
+def vote_salt(key: bytes, chain_id: int, contract: str, dispute: int, level: int) -> bytes:
+    """Return a juror's salt for its vote on a level of a dispute: a function of its key, as no crash can lose it."""
+    place = f"fedledger vote|{chain_id}|{contract.lower()}|{dispute}|{level}"
     return hmac.new(key, place.encode(), hashlib.sha256).digest()

@@ -8,7 +8,7 @@ FIRST_REFUSAL = 16
 
 
 class Verdict(IntEnum):
-    """Codes of a verdict; 16 and above refuse an update that was revealed."""
+    """Codes of a verdict; 16 and above refuse an update that was revealed. ``UNKNOWN`` is any that has no name."""
 
     NONE = 0
     ACCEPTED = 1
@@ -28,6 +28,12 @@ class Verdict(IntEnum):
     COSINE = 33
     NORM = 34
     DUPLICATE = 35
+    UNKNOWN = 255
+
+    @classmethod
+    def _missing_(cls, value: object) -> Verdict | None:
+        """Read a code that this release does not know, and that the ledger takes for a refusal, as such."""
+        return cls.UNKNOWN if isinstance(value, int) and FIRST_REFUSAL <= value < cls.UNKNOWN else None
 
     @property
     def refused(self) -> bool:
