@@ -119,6 +119,7 @@ contract FedLedger is LedgerState {
         bool plain = head.hasOf(EVERYBODY | STAKED | BATCHED, EVERYBODY);
         if (!plain) _requireEntitled(head, task_, round_, id, p.stake);
         if (uint32(pledge >> 32) == round_) revert AlreadyCommitted(id);
+        if (!plain && head.has(BATCHED)) _forced[task_][round_][id] = commitment;
         // An id is below 2^32 - 1, and fewer than 2^16 are selected: nothing wraps.
         unchecked {
             place.value =
@@ -257,15 +258,17 @@ contract FedLedger is LedgerState {
     }
 
     /// @notice Voids a round that has too few commitments or was not proposed in time. In the latter case its aggregators
-    /// lose their deposits; nobody else loses anything by it.
+    /// lose their deposits, or in a batched round the one that posted the root; nobody else loses anything by it.
     function voidRound(uint256 task_, uint32 round_) external {
         Task storage t = _tasks[task_];
         Round storage r = _openRound(task_, round_);
         if (!_overdue(t, r.head())) revert NotOverdue(task_, round_);
         _countVoid(t);
-        bool silent = r.flags & BATCHED != 0 ? r.commitsClosedAt == 0 : false;
+        bool batched = r.flags & BATCHED != 0;
+        bool silent = batched && r.commitsClosedAt == 0;
         if (silent || r.committed >= t.params.quorum) {
-            uint256 lost = _forfeit(task_, 0, t.seats, t.seats);
+            // Nobody but who posted a root can be asked to stand for it.
+            uint256 lost = _forfeit(task_, t.active, batched && !silent ? 1 : t.seats, t.seats);
             _credit(_stakes(), msg.sender, lost / VOID_REWARD);
             _burn(lost - lost / VOID_REWARD);
         } else {
@@ -471,6 +474,8 @@ contract FedLedger is LedgerState {
         if (known == 0) revert NotRegistered(msg.sender);
         id = uint32(known - 1);
         if (head.has(BATCHED)) {
+            if (_forced[task_][round_][id] == commitment) return id;
+            if (!_isSelected(task_, round_, id)) revert NotSelected(id);
             bytes32 root = _roots[task_][round_ % _tasks[task_].params.maxUnfinal];
             if (_inRoot(root, id, commitment, proof)) return id;
         }

@@ -66,6 +66,8 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     mapping(uint256 task => mapping(address signer => Word)) internal _pledges;
     /// @dev The only signer of a participant that has a pledge.
     mapping(uint256 task => mapping(uint32 participant => address)) internal _pledgers;
+    /// @dev Commitments on chain in batched rounds, where few are and all count until the round is final.
+    mapping(uint256 task => mapping(uint32 round => mapping(uint32 participant => bytes32))) internal _forced;
     /// @dev Hashes that a round needs until it is final, at its number modulo `maxUnfinal`: an old slot costs a quarter of
     /// a new one.
     mapping(uint256 task => mapping(uint256 place => bytes32)) internal _roots;
@@ -221,9 +223,23 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
         return (word << 32) | round_;
     }
 
-    /// @dev Whether a participant committed on chain in this round.
+    /// @dev Whether a participant's latest commitment on chain is of this round.
     function _pledged(uint256 task_, uint32 round_, uint32 id) internal view returns (bool) {
-        return uint32(_pledges[task_][_pledgers[task_][id]].value >> 32) == round_;
+        uint256 pledge = _pledges[task_][_pledgers[task_][id]].value;
+        return pledge != 0 && uint32(pledge >> 32) == round_;
+    }
+
+    /// @dev Takes a participant off the list of verifiers, if it is on it. The last one takes its place, where no jury finds
+    /// it that was called before.
+    function _strike(uint32 id) internal {
+        uint32 place = _verifierOf[id].placePlusOne;
+        if (place == 0) return;
+        uint32 last = _verifiers[_verifiers.length - 1];
+        _verifiers[place - 1] = last;
+        _verifierOf[last] = Verifier(place, uint64(block.number));
+        _verifiers.pop();
+        delete _verifierOf[id];
+        emit VerifierRetired(id);
     }
 
     function _baseModel(Task storage t, uint256 task_, Round storage r) internal view returns (bytes32) {

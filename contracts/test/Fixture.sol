@@ -90,7 +90,7 @@ abstract contract Fixture {
         return address(uint160(0x10000 + i));
     }
 
-    function signer(uint256 i) internal pure returns (address) {
+    function signer(uint256 i) internal pure virtual returns (address) {
         return address(uint160(0x20000 + i));
     }
 
