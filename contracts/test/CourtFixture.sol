@@ -87,9 +87,9 @@ abstract contract CourtFixture is BatchedFixture {
     }
 
     function commitVote(uint256 dispute, uint32 juror, bool valid, bytes32 transcript) internal {
-        bytes32 vote = court.voteOf(dispute, level(dispute), juror, valid, transcript, SALT);
+        bytes32 value = court.voteOf(dispute, level(dispute), juror, valid, transcript, SALT);
         vm.prank(signer(juror));
-        court.commitVote(dispute, vote);
+        court.commitVote(dispute, value);
     }
 
     function revealVote(uint256 dispute, uint32 juror, bool valid, bytes32 transcript) internal {
@@ -160,11 +160,16 @@ abstract contract CourtFixture is BatchedFixture {
         view
         returns (bytes memory)
     {
+        (uint8 v, bytes32 r, bytes32 s) = vm.sign(by, digest(task, round, i, value));
+        return abi.encodePacked(r, s, v);
+    }
+
+    /// @notice What is signed.
+    function digest(uint256 task, uint32 round, uint256 i, bytes32 value) internal view returns (bytes32) {
         bytes32 domain =
             keccak256(abi.encode(DOMAIN, keccak256("fedledger"), keccak256("3"), block.chainid, address(ledger)));
         bytes32 message = keccak256(abi.encode(COMMITMENT, task, round, uint32(i), value));
-        (uint8 v, bytes32 r, bytes32 s) = vm.sign(by, keccak256(bytes.concat("\x19\x01", domain, message)));
-        return abi.encodePacked(r, s, v);
+        return keccak256(bytes.concat("\x19\x01", domain, message));
     }
 
     /// @notice What nobody gets, by the events.

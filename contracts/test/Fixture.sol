@@ -153,7 +153,11 @@ abstract contract Fixture {
     }
 
     function register(uint256 count) internal {
-        for (uint256 i = 0; i < count; ++i) {
+        registerFrom(0, count);
+    }
+
+    function registerFrom(uint256 first, uint256 count) internal {
+        for (uint256 i = first; i < first + count; ++i) {
             vm.deal(owner(i), 10 ether);
             vm.prank(owner(i));
             accounts.register{value: STAKE}(signer(i), payout(i), STAKE);
