@@ -487,6 +487,7 @@ contract FedLedger is LedgerState {
         if (head.stands(RoundStatus.Open)) {
             uint256 from = head.commitsClosedAt();
             if (block.timestamp < from) revert StillAdmitting(from);
+            // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
             if (from == 0) {
                 from = head.commitDeadline();
                 if (head.has(BATCHED) || block.timestamp < from) revert CommitsAreOpen();
@@ -504,6 +505,7 @@ contract FedLedger is LedgerState {
 
     function _base(Head head, uint256 task_) private view returns (bytes32) {
         uint32 base = head.baseRound();
+        // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
         return base == 0 ? _tasks[task_].params.model.digest : _rounds[task_][base].modelDigest;
     }
 

@@ -472,6 +472,7 @@ contract LedgerAccounts is LedgerState {
 
     function _own() private view returns (uint32 id, Participant storage p) {
         uint256 known = _byOwner[msg.sender];
+        // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
         if (known == 0 || _participants[uint32(known - 1)].registeredAt == 0) revert NotRegistered(msg.sender);
         (id, p) = (uint32(known - 1), _participants[uint32(known - 1)]);
     }

@@ -399,15 +399,17 @@ contract LedgerCourt is LedgerState {
                 else if (last.outcome != bytes32(0)) _fine(d, members[i], Offence.Minority);
             }
         }
-        if (agreeing == 0 || reward < agreeing) return 0;
+        if (agreeing == 0) return 0;
+        uint256 share = reward / agreeing;
         for (uint256 level = 0; level <= d.level; ++level) {
             uint32[] storage members = _juries[dispute][level].members;
             for (uint256 i = 0; i < members.length; ++i) {
                 if (_votes[dispute][level][members[i]].outcome != last.outcome) continue;
-                _credit(_stakes(), _participants[members[i]].owner, reward / agreeing);
+                _credit(_stakes(), _participants[members[i]].owner, share);
             }
         }
-        return reward / agreeing * agreeing;
+        // slither-disable-next-line divide-before-multiply -- what does not divide is not paid
+        return share * agreeing;
     }
 
     function _fine(Dispute storage d, uint32 juror, Offence offence) private {
@@ -450,6 +452,7 @@ contract LedgerCourt is LedgerState {
         uint32[] memory poor = new uint32[](looks);
         uint256 found = 0;
         for (uint256 k = 0; k < looks && jury.members.length < size; ++k) {
+            // slither-disable-next-line weak-prng -- of a block that nobody knew when the jury was called
             uint256 place = k + uint256(keccak256(abi.encode(seed, k))) % (pool - k);
             uint256 value = _at(places, values, k, place);
             (places[k], values[k]) = (place, _at(places, values, k, k));

@@ -44,6 +44,7 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     address internal immutable _guardian;
     address internal immutable _predecessor;
 
+    // slither-disable-start uninitialized-state -- what one part only reads another one writes
     mapping(Currency currency => mapping(address account => uint256)) internal _balances;
     mapping(uint32 id => Participant) internal _participants;
     uint32 internal _participantCount;
@@ -82,6 +83,7 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     mapping(uint256 task => mapping(uint32 round => bool)) internal _challenged;
     mapping(uint256 dispute => mapping(uint256 level => Jury)) internal _juries;
     mapping(uint256 dispute => mapping(uint256 level => mapping(uint32 participant => Vote))) internal _votes;
+    // slither-disable-end uninitialized-state
 
     constructor(Settings memory s) {
         _stakeCurrency = s.stakeCurrency;
@@ -233,6 +235,7 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     /// it that was called before.
     function _strike(uint32 id) internal {
         uint32 place = _verifierOf[id].placePlusOne;
+        // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
         if (place == 0) return;
         uint32 last = _verifiers[_verifiers.length - 1];
         _verifiers[place - 1] = last;
@@ -263,6 +266,7 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     /// @dev Counts voided rounds as final as soon as all before them are; at most `maxUnfinal` of them.
     function _advance(Task storage t, uint256 task_) internal {
         uint32 number = t.finalizedRound;
+        // slither-disable-next-line incorrect-equality -- a status, no amount
         while (number < t.currentRound && _rounds[task_][number + 1].status == RoundStatus.Voided) {
             ++number;
             _finalize(t, task_, number);
