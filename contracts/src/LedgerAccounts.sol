@@ -20,6 +20,8 @@ interface IPredecessor {
 contract LedgerAccounts is LedgerState {
     /// @notice Most participants of a task, and the highest id that may enrol.
     uint256 public constant MAX_PARTICIPANTS = 4096;
+    /// @notice Most participants that a round selects.
+    uint256 public constant MAX_SELECTED = MOST_SELECTED;
     uint256 public constant MAX_SEATS = 4;
     uint256 public constant MAX_UNFINAL = 8;
     uint256 public constant MAX_ROUNDS = 65_535;
@@ -70,8 +72,7 @@ contract LedgerAccounts is LedgerState {
         uint256 known = _byOwner[msg.sender];
         // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
         if (known == 0) {
-            id = uint32(_participants.length);
-            _participants.push();
+            id = _participantCount++;
             _byOwner[msg.sender] = uint256(id) + 1;
         } else {
             id = uint32(known - 1);
@@ -239,11 +240,11 @@ contract LedgerAccounts is LedgerState {
     function withdrawCredit(uint256 task_, uint32 id) external nonReentrant {
         uint256 slot = id / LANES;
         uint256 shift = LANE_BITS * (id % LANES);
-        uint256 word = _credits[task_][slot];
+        uint256 word = _credits[task_][slot].value;
         uint256 units = (word >> shift) & type(uint32).max;
         if (units == 0) revert NoCredit(task_, id);
         word &= ~(uint256(type(uint32).max) << shift);
-        _credits[task_][slot] = word;
+        _credits[task_][slot].value = word;
         TaskParams storage p = _tasks[task_].params;
         uint256 amount = units * p.creditUnit;
         address payout = _participant(id).payout;
@@ -263,7 +264,7 @@ contract LedgerAccounts is LedgerState {
             // slither-disable-next-line calls-loop
             (uint256 positive, uint256 negative, uint256 missed) = IPredecessor(_predecessor).evidence(msg.sender, from);
             uint256 lane = positive | (negative << 12) | (missed << 24);
-            _evidence[msg.sender][id / LANES] |= (lane & type(uint32).max) << (LANE_BITS * (id % LANES));
+            _evidence[msg.sender][id / LANES].value |= (lane & type(uint32).max) << (LANE_BITS * (id % LANES));
             emit EvidenceAdopted(msg.sender, id, from, uint32(lane));
         }
     }
@@ -275,7 +276,7 @@ contract LedgerAccounts is LedgerState {
 
     /// @notice How many participants were ever registered.
     function participantCount() external view returns (uint256) {
-        return _participants.length;
+        return _participantCount;
     }
 
     /// @notice The id of the participant that `owner` owns.
@@ -354,7 +355,7 @@ contract LedgerAccounts is LedgerState {
 
     /// @notice Bits of the participants that revealed on chain in a round.
     function revealedWord(uint256 task_, uint32 round_, uint256 word) external view returns (uint256) {
-        return _revealed[task_][round_][word];
+        return _revealed[task_][_place(round_, word)].value;
     }
 
     /// @notice Whether a participant committed on chain in a round; known until its next commitment in the task.
@@ -364,17 +365,17 @@ contract LedgerAccounts is LedgerState {
 
     /// @notice Evidence of the participants `8 · slot` and up with a publisher, 32 bits each.
     function evidenceWord(address publisher, uint256 slot) external view returns (uint256) {
-        return _evidence[publisher][slot];
+        return _evidence[publisher][slot].value;
     }
 
     /// @notice Credits of the participants `8 · slot` and up in a task, 32 bits each.
     function creditWord(uint256 task_, uint256 slot) external view returns (uint256) {
-        return _credits[task_][slot];
+        return _credits[task_][slot].value;
     }
 
     /// @notice A participant's credit in a task, in units.
     function creditOf(uint256 task_, uint32 id) external view returns (uint256) {
-        return (_credits[task_][id / LANES] >> (LANE_BITS * (id % LANES))) & type(uint32).max;
+        return (_credits[task_][id / LANES].value >> (LANE_BITS * (id % LANES))) & type(uint32).max;
     }
 
     /// @notice A participant's evidence with a publisher.
@@ -471,8 +472,8 @@ contract LedgerAccounts is LedgerState {
 
     function _own() private view returns (uint32 id, Participant storage p) {
         uint256 known = _byOwner[msg.sender];
-        if (known == 0 || _participants[known - 1].registeredAt == 0) revert NotRegistered(msg.sender);
-        (id, p) = (uint32(known - 1), _participants[known - 1]);
+        if (known == 0 || _participants[uint32(known - 1)].registeredAt == 0) revert NotRegistered(msg.sender);
+        (id, p) = (uint32(known - 1), _participants[uint32(known - 1)]);
     }
 
     function _setSigner(uint32 id, Participant storage p, address signer) private {

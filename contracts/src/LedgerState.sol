@@ -17,6 +17,7 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     uint256 internal constant LANES = 8;
     uint256 internal constant LANE_BITS = 32;
     uint256 internal constant SLOTS_PER_WORD = 32;
+    uint256 internal constant MOST_SELECTED = 1024;
     uint8 internal constant RANDOMNESS_BEACON = 1;
     /// @dev Flags of a round: everybody enrolled is selected; commitments are signed and posted as one root; randomness
     /// comes from revealed salts; the root's count says that nobody is missing.
@@ -29,6 +30,11 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     /// @dev The task asks for more stake than the ledger does.
     uint8 internal constant STAKED = 32;
 
+    /// @dev A slot that is read and written: a pointer to it need not be found twice.
+    struct Word {
+        uint256 value;
+    }
+
     Currency private immutable _stakeCurrency;
     uint96 internal immutable _minStake;
     uint96 internal immutable _minVerifierStake;
@@ -39,7 +45,8 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     address internal immutable _predecessor;
 
     mapping(Currency currency => mapping(address account => uint256)) internal _balances;
-    Participant[] internal _participants;
+    mapping(uint32 id => Participant) internal _participants;
+    uint32 internal _participantCount;
     mapping(address owner => uint256 idPlusOne) internal _byOwner;
     /// @dev For ever: whose key signed cannot change afterwards.
     mapping(address signer => uint256 idPlusOne) internal _bySigner;
@@ -51,19 +58,20 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     mapping(uint256 task => mapping(uint256 word => uint256)) internal _enrolled;
     mapping(uint256 task => bytes32) internal _beacons;
     mapping(uint256 task => mapping(uint32 round => Round)) internal _rounds;
-    mapping(uint256 task => mapping(uint32 round => mapping(uint256 word => uint256))) internal _selected;
-    mapping(uint256 task => mapping(uint32 round => mapping(uint256 word => uint256))) internal _revealed;
+    /// @dev At `_place(round, word)`.
+    mapping(uint256 task => mapping(uint256 place => uint256)) internal _selected;
+    mapping(uint256 task => mapping(uint256 place => Word)) internal _revealed;
     mapping(uint256 task => mapping(uint32 round => bytes32)) internal _salts;
     /// @dev A signer's latest commitment on chain: hash (192 bits), round (32), participant plus one (32).
-    mapping(uint256 task => mapping(address signer => uint256)) internal _pledges;
+    mapping(uint256 task => mapping(address signer => Word)) internal _pledges;
     /// @dev The only signer of a participant that has a pledge.
     mapping(uint256 task => mapping(uint32 participant => address)) internal _pledgers;
     /// @dev Hashes that a round needs until it is final, at its number modulo `maxUnfinal`: an old slot costs a quarter of
     /// a new one.
     mapping(uint256 task => mapping(uint256 place => bytes32)) internal _roots;
     mapping(uint256 task => mapping(uint256 place => bytes32)) internal _proposals;
-    mapping(address publisher => mapping(uint256 slot => uint256)) internal _evidence;
-    mapping(uint256 task => mapping(uint256 slot => uint256)) internal _credits;
+    mapping(address publisher => mapping(uint256 slot => Word)) internal _evidence;
+    mapping(uint256 task => mapping(uint256 slot => Word)) internal _credits;
 
     uint32[] internal _verifiers;
     mapping(uint32 participant => Verifier) internal _verifierOf;
@@ -175,7 +183,7 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     }
 
     function _participant(uint32 id) internal view returns (Participant storage) {
-        if (id >= _participants.length) revert UnknownParticipant(id);
+        if (id >= _participantCount) revert UnknownParticipant(id);
         return _participants[id];
     }
 
@@ -188,13 +196,13 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
 
     function _idOfSigner(address signer) internal view returns (uint32) {
         uint256 known = _bySigner[signer];
-        if (known == 0 || _participants[known - 1].signer != signer) revert NotRegistered(signer);
+        if (known == 0 || _participants[uint32(known - 1)].signer != signer) revert NotRegistered(signer);
         return uint32(known - 1);
     }
 
     function _lane(address publisher, uint32 id) internal view returns (uint256) {
         // slither-disable-next-line weak-prng -- a lane's place, not chance
-        return (_evidence[publisher][id / LANES] >> (LANE_BITS * (id % LANES))) & type(uint32).max;
+        return (_evidence[publisher][id / LANES].value >> (LANE_BITS * (id % LANES))) & type(uint32).max;
     }
 
     function _isSelected(uint256 task_, uint32 round_, uint32 id) internal view returns (bool) {
@@ -202,12 +210,20 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     }
 
     function _selectedWord(uint256 task_, uint32 round_, uint256 word) internal view returns (uint256) {
-        return _rounds[task_][round_].flags & EVERYBODY != 0 ? _enrolled[task_][word] : _selected[task_][round_][word];
+        return
+            _rounds[task_][round_].flags & EVERYBODY != 0
+                ? _enrolled[task_][word]
+                : _selected[task_][_place(round_, word)];
+    }
+
+    /// @dev A round's word of 256 participants among all of its task; only small words have participants.
+    function _place(uint32 round_, uint256 word) internal pure returns (uint256) {
+        return (word << 32) | round_;
     }
 
     /// @dev Whether a participant committed on chain in this round.
     function _pledged(uint256 task_, uint32 round_, uint32 id) internal view returns (bool) {
-        return uint32(_pledges[task_][_pledgers[task_][id]] >> 32) == round_;
+        return uint32(_pledges[task_][_pledgers[task_][id]].value >> 32) == round_;
     }
 
     function _baseModel(Task storage t, uint256 task_, Round storage r) internal view returns (bytes32) {
