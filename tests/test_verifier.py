@@ -300,6 +300,27 @@ def test_an_appeal_mends_what_a_corrupt_jury_found(tmp_path: Path, remade: str) 
         nobody_but(w, {AGGREGATOR: -BOND, **changes})
 
 
+def test_verifiers_let_each_other_go_first_but_wait_for_nobody_for_long(tmp_path: Path, remade: str) -> None:
+    """Each does what is due in a turn of its own. One of three has left, and what is its turn is done all the same."""
+    with world(tmp_path, verifiers=4) as w:
+        w.aggregators = [w.aggregator(kind=liar(wrong_model))]
+        w.verifiers = [w.verifier(n, courtesy=0.3) for n in range(4)]
+        w.join()
+        # Round 1 is the second verifier's to challenge, and dispute 0 the first one's to bring on.
+        w.verifiers, gone = [w.verifiers[n] for n in (2, 1, 3)], w.verifiers[0]
+        w.steps.clear()
+        began = time.monotonic()
+        w.play(lambda: bool(w.history.update().disputes))
+        assert w.did(Duty.CHALLENGED) == [1] and time.monotonic() - began < 30
+        w.chain.advance = lambda seconds: time.sleep(0.1)  # type: ignore[method-assign]
+        w.play(lambda: bool(w.history.update().disputes[0].juries[0].members))
+        assert set(w.did(Duty.DREW)) == {1}, "the next in turn"
+        del w.chain.advance
+        w.verifiers.append(gone)
+        w.play()
+        assert w.statuses() == [DisputeStatus.OVERTURNED] and w.task.model.cid == remade
+
+
 class Copying(Verifier):
     """Commits to what another juror committed to."""
 
