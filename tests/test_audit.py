@@ -15,11 +15,13 @@ import pytest
 
 from fedledger.aggregator import driver
 from fedledger.aggregator.judge import RoundOutcome
+from fedledger.contracts import client
 from fedledger.contracts.chain import Chain
 from fedledger.contracts.chains import KEPT_STATES, running_chain
-from fedledger.contracts.compile import load_artifact
+from fedledger.contracts.client import Settings
+from fedledger.contracts.compile import parts
 from fedledger.contracts.history import History
-from fedledger.ledger_tools import audit, execute
+from fedledger.ledger_tools import execute
 from fedledger.ledger_tools.audit import audit_chain, audit_run
 from fedledger.ledger_tools.deploy import deploy
 from fedledger.ledger_tools.export import LEDGER_FILE, LedgerExport, export_ledger
@@ -201,16 +203,18 @@ def _slot_of(chain: Chain, address: str, word: int) -> int:
     raise AssertionError("the word was never written")
 
 
-def test_another_contract_is_found(honest: Small, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = load_artifact("FedLedger")
+@pytest.mark.parametrize("part", range(3))
+def test_another_contract_is_found(honest: Small, monkeypatch: pytest.MonkeyPatch, part: int) -> None:
+    known = parts()[part]
     # The last byte of the code that deploys it stands for any other.
     other = replace(known, bytecode=known.bytecode[:-2] + "ff", deployed_bytecode=known.deployed_bytecode[:-2] + "ff")
-    monkeypatch.setattr(execute, "load_artifact", lambda name, version: other)
+    replaced = (*parts()[:part], other, *parts()[part + 1 :])
+    monkeypatch.setattr(execute, "parts", lambda version: replaced)
     divergence = audit_run(honest.folder).first_divergence
-    assert divergence is not None and divergence.field.endswith("contract")
+    assert divergence is not None and divergence.field == f"contract {known.name}"
     store = LocalStore(honest.folder / "store")
     assert audit_chain(honest.run.ledger, store, 1).reproduced
-    monkeypatch.setattr(audit, "load_artifact", lambda name, version: other)
+    monkeypatch.setattr(client, "parts", lambda version: replaced)
     divergence = audit_chain(honest.run.ledger, store, 1).first_divergence
     assert divergence is not None and divergence.field == "contract"
 
@@ -228,7 +232,7 @@ def test_two_tasks_of_one_publisher_are_reproduced_though_their_settlements_alte
     publisher, aggregator, deployer = (experiment_account(0, r, chain) for r in (PUBLISHER, AGGREGATOR, DEPLOYER))
     for account in (publisher, aggregator, deployer):
         chain.fund(account.address, 10**20)
-    ledger, deployment = deploy(chain, deployer, setting.config.ledger.stake_gwei * GWEI, 0)
+    ledger, deployment = deploy(chain, deployer, Settings(setting.config.ledger.stake_gwei * GWEI, 0))
     history = History(ledger)
     tasks = [ledger.post_task(publisher, setting.task_params(setting.publish(store))) for _ in range(2)]
     people = []
@@ -243,7 +247,7 @@ def test_two_tasks_of_one_publisher_are_reproduced_though_their_settlements_alte
     while not all(history.update().task(task).finished for task in tasks):
         for program in (*aggregators, *people):
             program.step()
-    first, second, *rest = (task.id for task, _ in history.settlements)
+    first, second, *rest = (applied.task.id for applied in history.applied if applied.task is not None)
     assert first != second and rest == [first, second]
     export_ledger(ledger, deployment, history).write(tmp_path / LEDGER_FILE)
     for task in tasks:
@@ -259,7 +263,7 @@ def test_a_task_that_is_posted_unlike_its_spec_is_found(tmp_path: Path, change: 
     chain, store = Chain(), LocalStore(tmp_path / "store")
     publisher = experiment_account(0, PUBLISHER, chain)
     chain.fund(publisher.address, 10**20)
-    ledger, _ = deploy(chain, publisher, 1, 0)
+    ledger, _ = deploy(chain, publisher, Settings(1, 0))
     params = setting.task_params(setting.publish(store))
     ledger.post_task(publisher, params)
     ledger.post_task(publisher, replace(params, **change))

@@ -11,14 +11,13 @@ from types import SimpleNamespace
 import pytest
 import requests
 from eth_account.signers.local import LocalAccount
-from eth_utils.crypto import keccak
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedledger.aggregator import batches, driver
 from fedledger.aggregator.mailbox import Mailbox
 from fedledger.aggregator.service import MAX_BODY_BYTES, RateLimit, serving
-from fedledger.contracts.abi import Log, RevertedError, functions
+from fedledger.contracts.abi import Log, functions
 from fedledger.contracts.chain import Chain, Receipt
 from fedledger.contracts.chains import free_port
 from fedledger.contracts.client import Ledger, Phase, Proposal, decode_batch_proposal
@@ -35,8 +34,6 @@ from fedledger.protocol.post import PostRefusedError
 from fedledger.protocol.settlement import pack_lengths, unpack_lengths
 from fedledger.protocol.store import LocalStore
 from fedledger.protocol.verdicts import Verdict
-from support.evm import Evm
-from support.ledger_model import Params
 from support.small import Small, run_small
 
 BATCHED = "[ledger]\nbatched = true\nchallenge_window = 100\n"
@@ -364,7 +361,7 @@ def test_a_proposal_among_several_calls_is_read() -> None:
     def proposing(index: int) -> bytes:
         return propose.encode((1, index, (ref, ref, ref, bytes(32), False), [1 << 64], [index], ([b"u" * 32], [7])))
 
-    inner = several.encode([[proposing(2), functions()["deposit"].encode(())]])
+    inner = several.encode([[proposing(2), functions()["announce"].encode(("x",))]])
     data = several.encode([[proposing(1), inner, proposing(3)]])
     proposal = SimpleNamespace(
         **{name: SimpleNamespace(digest=b"m" * 32, length=5) for name in ("model", "state", "report")}
@@ -388,33 +385,10 @@ def test_a_store_keeps_the_batch(batched: Small) -> None:
 def test_a_proposal_within_a_multicall_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Words and updates are read from the transaction of `BatchProposed`, which may be of several calls."""
 
-    def wrapped(self: Ledger, account: LocalAccount, task: int, index: int, proposal: Proposal, bond: int) -> Receipt:
+    def wrapped(self: Ledger, account: LocalAccount, task: int, index: int, proposal: Proposal) -> Receipt:
         sent = [update.digest for update in proposal.updates], pack_lengths(proposal.updates)
         call = functions()["proposeRound"].encode((task, index, *proposal.as_arguments(), sent))
-        self._send(account, "deposit", value=bond)
-        try:
-            return self._send(account, "multicall", [call])
-        except RevertedError:
-            return plain(self, account, task, index, proposal, bond)
+        return self._send(account, "multicall", [call])
 
-    plain = Ledger.propose_round
     monkeypatch.setattr(Ledger, "propose_round", wrapped)
     assert audit_run(run_small(tmp_path, Chain(), rounds=1, extra=BATCHED).folder).reproduced
-
-
-@pytest.mark.xfail(
-    strict=True, raises=RevertedError, reason="the ledger takes the aggregator's word for the root's size"
-)
-def test_who_was_left_out_may_commit_whatever_the_root_is_said_to_hold() -> None:
-    """An aggregator that says that all have signed skips the grace period of those who have not."""
-    aggregator, *accounts = (f"0x{i:040x}" for i in range(0x1000, 0x1004))
-    ledger = Evm(1, 1, [aggregator, *accounts])
-    model = keccak(b"model"), 1
-    terms = Params(model, model, aggregator, max_participants=3, batched=True, grace_period=10)
-    ledger("postTask", *terms.abi(), sender=aggregator, value=terms.budget)
-    for account in accounts:
-        ledger("register", account, account, sender=account, value=1)
-        ledger("enrol", 1, sender=account)
-    ledger("openRound", 1, [], [], sender=aggregator)
-    ledger("closeCommits", 1, 1, keccak(b"a root without them"), len(accounts), sender=aggregator)
-    ledger("commitUpdate", 1, 1, keccak(b"commitment"), sender=accounts[0])

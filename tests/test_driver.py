@@ -11,7 +11,7 @@ from fedledger.aggregator.driver import Act, Aggregator
 from fedledger.contracts.abi import functions
 from fedledger.contracts.chain import Chain
 from fedledger.contracts.chains import running_chain
-from fedledger.contracts.client import TaskRecord
+from fedledger.contracts.client import Settings, TaskRecord
 from fedledger.contracts.history import History
 from fedledger.ledger_tools.audit import audit_run
 from fedledger.ledger_tools.deploy import deploy
@@ -30,7 +30,7 @@ def test_who_enrols_while_the_aggregator_looks_is_selected_too(tmp_path: Path, m
     people = [experiment_account(0, participant_role(number), chain) for number in range(4)]
     for each in (publisher, account, *people):
         chain.fund(each.address, 10**20)
-    ledger, _ = deploy(chain, publisher, 1, 0)
+    ledger, _ = deploy(chain, publisher, Settings(1, 0))
     task = ledger.post_task(publisher, setting.task_params(setting.publish(store)))
     for person in people:
         ledger.register(person, person.address, person.address, 10**15)
@@ -111,7 +111,7 @@ def test_a_chain_says_whether_a_transaction_would_succeed(kind: str, monkeypatch
         chain = Chain(process.url if process else kind)
         publisher = experiment_account(0, PUBLISHER, chain)
         chain.fund(publisher.address, 10**19)
-        ledger, _ = deploy(chain, publisher, 1, 0)
+        ledger, _ = deploy(chain, publisher, Settings(1, 0))
         announce, finish = functions()["announce"].encode(["x"]), functions()["finishTask"].encode([1])
         assert chain.would_succeed(publisher, ledger.address, announce)
         assert not chain.would_succeed(publisher, ledger.address, finish), "there is no task"

@@ -87,7 +87,7 @@ contract FedLedger is LedgerState {
         r.revealPeriod = t.params.revealPeriod;
         r.baseRound = t.latestRound;
         r.flags = (words.length == 0 ? EVERYBODY : 0) | (t.params.batched ? BATCHED : 0)
-            | (t.params.randomness == RANDOMNESS_BEACON ? BEACON : 0);
+            | (t.params.randomness == RANDOMNESS_BEACON ? BEACON : 0) | (t.params.minStake > _minStake ? STAKED : 0);
         if (wordIndices.length != words.length) revert LengthMismatch();
         uint256 selected = words.length == 0 ? t.enrolled : _select(task_, number, wordIndices, words);
         if (selected > MAX_SELECTED) revert TooManySelected(selected);
@@ -113,6 +113,10 @@ contract FedLedger is LedgerState {
         if (p.signer != msg.sender) revert NotRegistered(msg.sender);
         // Asked again at every commitment, or one stake could serve many participants in turn.
         if (p.stake < _minStake) revert NotActive(id);
+        if (r.flags & STAKED != 0) {
+            uint96 least = _tasks[task_].params.minStake;
+            if (p.stake < least) revert StakeTooSmall(p.stake, least);
+        }
         if (r.flags & EVERYBODY == 0 && !_isSelected(task_, round_, id)) revert NotSelected(id);
         if (uint32(pledge >> 32) == round_) revert AlreadyCommitted(id);
         _pledges[task_][msg.sender] =
@@ -203,20 +207,12 @@ contract FedLedger is LedgerState {
             revert WrongCount(updates.digests.length, seen.delivered);
         }
         _requireProposable(t, r, seen.delivered);
-        bytes32 base = _baseModel(t, task_, r);
-        uint256 limit = t.params.unitsPerRound;
-        if (seen.delivered < t.params.quorum) {
-            if (proposal.model.digest != base) revert BelowQuorum(seen.delivered, t.params.quorum);
-            (limit, r.flags) = (0, r.flags | EMPTY);
-        }
-        if (seen.units > limit) revert PayOverBudget(seen.units, limit);
+        _requirePayable(t, task_, r, seen, proposal);
         r.status = RoundStatus.Proposed;
         r.proposedAt = uint32(block.timestamp);
         r.modelDigest = proposal.model.digest;
         t.latestRound = round_;
-        _proposals[task_][round_ % t.params.maxUnfinal] = keccak256(abi.encode(proposal, verdictWords, shareWords));
-        if (batched) emit BatchProposed(task_, round_, msg.sender, proposal, base);
-        else emit RoundProposed(task_, round_, msg.sender, proposal, verdictWords, shareWords, base);
+        _record(task_, round_, proposal, verdictWords, shareWords);
     }
 
     /// @notice Applies a proposed round after its challenge window, or the next part of it; rounds settle in order.
@@ -456,6 +452,37 @@ contract FedLedger is LedgerState {
         // All that was committed is there, or the time to reveal it is over.
         if (delivered != r.committed && _revealsOpen(t, r)) revert RevealsAreOpen();
         if (_overdue(t, r)) revert ProposalOverdue();
+    }
+
+    /// @dev Below quorum the model must stay and nobody is paid.
+    function _requirePayable(
+        Task storage t,
+        uint256 task_,
+        Round storage r,
+        Seen memory seen,
+        Proposal calldata proposal
+    ) private {
+        uint256 limit = t.params.unitsPerRound;
+        if (seen.delivered < t.params.quorum) {
+            if (proposal.model.digest != _baseModel(t, task_, r)) revert BelowQuorum(seen.delivered, t.params.quorum);
+            (limit, r.flags) = (0, r.flags | EMPTY);
+        }
+        if (seen.units > limit) revert PayOverBudget(seen.units, limit);
+    }
+
+    function _record(
+        uint256 task_,
+        uint32 round_,
+        Proposal calldata proposal,
+        uint256[] calldata verdictWords,
+        uint256[] calldata shareWords
+    ) private {
+        Task storage t = _tasks[task_];
+        Round storage r = _rounds[task_][round_];
+        _proposals[task_][round_ % t.params.maxUnfinal] = keccak256(abi.encode(proposal, verdictWords, shareWords));
+        bytes32 base = _baseModel(t, task_, r);
+        if (r.flags & BATCHED != 0) emit BatchProposed(task_, round_, msg.sender, proposal, base);
+        else emit RoundProposed(task_, round_, msg.sender, proposal, verdictWords, shareWords, base);
     }
 
     function _requireSettleable(Task storage t, Round storage r, uint256 task_, uint32 round_)

@@ -26,6 +26,8 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     uint8 internal constant COMPLETE = 8;
     /// @dev Below quorum: the model stays, nobody is paid, and the round does not count.
     uint8 internal constant EMPTY = 16;
+    /// @dev The task asks for more stake than the ledger does.
+    uint8 internal constant STAKED = 32;
 
     Currency private immutable _stakeCurrency;
     uint96 internal immutable _minStake;

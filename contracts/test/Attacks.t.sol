@@ -21,15 +21,15 @@ contract AttacksTest is Fixture {
     /// @dev One stake that is passed on from hand to hand must not carry many participants through a task's gate.
     function test_commitUpdate_stakeTakenOutSinceEnrolment_isRefused() public {
         IFedLedger.TaskParams memory p = defaults(4);
-        p.minStake = 2 * STAKE;
+        (p.minStake, p.enrolPeriod) = (2 * STAKE, uint32(EXIT_DELAY) + 50);
         uint256 task = post(p);
         for (uint256 i = 0; i < 3; ++i) {
             vm.prank(owner(i));
-            ledger.addStake{value: STAKE}();
+            accounts.addStake{value: STAKE}(STAKE);
         }
         enrol(task, 3);
         _leaveAndReturn(0);
-        pass(100 - EXIT_DELAY);
+        pass(50);
         open(task, 7);
         bytes32 value = commitment(task, 1, 0);
         refused(signer(0), abi.encodeWithSelector(IFedLedger.StakeTooSmall.selector, STAKE, 2 * STAKE));
@@ -43,7 +43,7 @@ contract AttacksTest is Fixture {
         open(task, 15);
         commit(task, 1, 0);
         vm.prank(owner(0));
-        ledger.rotateSigner(signer(9));
+        accounts.rotateSigner(signer(9));
         refused(signer(9), abi.encodeWithSelector(IFedLedger.AlreadyCommitted.selector, 0));
         ledger.commitUpdate(task, 1, keccak256("another"));
     }
@@ -66,10 +66,10 @@ contract AttacksTest is Fixture {
         uint256[] memory verdicts = new uint256[](2);
         (verdicts[0], verdicts[1]) = (REFUSED, ACCEPTED);
         _settleNow(task, 1, outcome(verdicts, new uint256[](2)));
-        uint256 before = ledger.reputation(PUBLISHER, 0);
+        uint256 before = accounts.reputation(PUBLISHER, 0);
         _leaveAndReturn(0);
-        eq(ledger.idOfOwner(owner(0)), 0, "id");
-        eq(ledger.reputation(PUBLISHER, 0), before, "reputation");
+        eq(accounts.idOfOwner(owner(0)), 0, "id");
+        eq(accounts.reputation(PUBLISHER, 0), before, "reputation");
     }
 
     /// @dev A requester cannot take back what was earned, and who has left is paid all the same.
@@ -79,13 +79,13 @@ contract AttacksTest is Fixture {
         commitAndReveal(task, 1, 2);
         _settleNow(task, 1, accepted(2, 400));
         vm.prank(owner(0));
-        ledger.requestExit();
+        accounts.requestExit();
         pass(EXIT_DELAY + 101);
         vm.prank(owner(0));
-        ledger.completeExit();
+        accounts.completeExit();
         vm.prank(PUBLISHER);
-        ledger.finishTask(task);
-        ledger.withdrawCredit(task, 0);
+        accounts.finishTask(task);
+        accounts.withdrawCredit(task, 0);
         eq(payout(0).balance, 400 gwei, "paid");
     }
 
@@ -102,12 +102,12 @@ contract AttacksTest is Fixture {
             commitAndReveal(task, r, 4);
             _settleNow(task, r, o);
         }
-        eq(ledger.creditWord(task, 0), uint256(type(uint32).max) << 32, "credits");
+        eq(accounts.creditWord(task, 0), uint256(type(uint32).max) << 32, "credits");
         vm.prank(OUTSIDER);
-        ledger.finishTask(task);
-        ledger.withdrawCredit(task, 1);
+        accounts.finishTask(task);
+        accounts.withdrawCredit(task, 1);
         eq(payout(1).balance, uint256(type(uint32).max) * 1 gwei, "paid");
-        eq(ledger.balanceOf(PUBLISHER), 0, "nothing to refund");
+        eq(free(PUBLISHER), 0, "nothing to refund");
     }
 
     /// @dev Of all 256 codes exactly those are taken that follow from what the ledger saw.
@@ -130,19 +130,21 @@ contract AttacksTest is Fixture {
         }
     }
 
-    /// @dev A voided round leaves no trace in the model, the evidence or the money.
-    function test_voidRound_silentAggregator_leavesNoTrace() public {
+    /// @dev Who is silent loses its deposit; the voided round leaves no other trace.
+    function test_voidRound_silentAggregator_costsItsDepositOnly() public {
         uint256 task = _started(4);
         open(task, 15);
         commitAndReveal(task, 1, 4);
         uint256 held = address(ledger).balance;
-        pass(10);
+        pass(20);
         vm.prank(OUTSIDER);
         ledger.voidRound(task, 1);
+        eq(accounts.seats(task)[0].deposit, 0, "deposit");
+        takeSeat(task, AGGREGATOR);
         open(task, 15);
-        eq(ledger.baseModel(task, 2), MODEL, "base");
-        eq(ledger.evidenceWord(PUBLISHER, 0), 0, "evidence");
-        eq(address(ledger).balance, held, "money");
+        eq(accounts.baseModel(task, 2), MODEL, "base");
+        eq(accounts.evidenceWord(PUBLISHER, 0), 0, "evidence");
+        eq(address(ledger).balance, held + 1 ether, "money and a new deposit");
     }
 
     /// @dev Staying away never launders: belief never rises by it and bad evidence stays to the last unit.
@@ -190,12 +192,12 @@ contract AttacksTest is Fixture {
 
     function _leaveAndReturn(uint256 i) private {
         vm.prank(owner(i));
-        ledger.requestExit();
+        accounts.requestExit();
         pass(EXIT_DELAY);
         vm.prank(owner(i));
-        ledger.completeExit();
+        accounts.completeExit();
         vm.prank(owner(i));
-        ledger.register{value: STAKE}(signer(i), payout(i));
+        accounts.register{value: STAKE}(signer(i), payout(i), STAKE);
     }
 
     /// @dev Proposes `fitting` with `code` for `id`, and undoes it.
@@ -208,7 +210,7 @@ contract AttacksTest is Fixture {
         uint256 state = vm.snapshotState();
         if (!valid) vm.expectRevert(abi.encodeWithSelector(IFedLedger.WrongVerdict.selector, id, code));
         vm.prank(AGGREGATOR);
-        ledger.proposeRound{value: 1 ether}(task, 1, o.proposal, o.verdictWords, o.shareWords, NO_UPDATES);
+        ledger.proposeRound(task, 1, o.proposal, o.verdictWords, o.shareWords, NO_UPDATES);
         vm.revertToState(state);
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-import {FedLedger} from "../src/FedLedger.sol";
+import {CurrencyLibrary} from "../src/Currency.sol";
 import {IFedLedger} from "../src/IFedLedger.sol";
 import {Lanes} from "../src/Lanes.sol";
 import {Evidence} from "../src/Evidence.sol";
@@ -52,7 +52,7 @@ abstract contract BatchedFixture is Fixture {
 
     function close(uint256 task, uint32 round, bytes32 root, uint16 count) internal {
         vm.prank(AGGREGATOR);
-        ledger.closeCommits(task, round, root, count);
+        ledger.closeCommits(task, round, root, count, BATCH);
     }
 
     function updatesOf(uint256 count) internal pure returns (IFedLedger.Updates memory u) {
@@ -70,9 +70,8 @@ abstract contract BatchedFixture is Fixture {
 
     function proposeBatch(uint256 task, uint32 round, Outcome memory o, IFedLedger.Updates memory u) internal {
         bind(o, u);
-        uint256 bond = ledger.task(task).params.bond;
         vm.prank(AGGREGATOR, AGGREGATOR);
-        ledger.proposeRound{value: bond}(task, round, o.proposal, o.verdictWords, o.shareWords, u);
+        ledger.proposeRound(task, round, o.proposal, o.verdictWords, o.shareWords, u);
     }
 
     function verdicts(uint256 a, uint256 b, uint256 c, uint256 d) internal pure returns (uint256[] memory all) {
@@ -106,30 +105,30 @@ contract BatchedTest is BatchedFixture {
         pass(5);
         settle(_task, 1, o);
         for (uint32 i = 0; i < 4; ++i) {
-            eq(ledger.creditOf(_task, i), 250, "credit");
-            (uint256 positive,,) = ledger.evidence(PUBLISHER, i);
+            eq(accounts.creditOf(_task, i), 250, "credit");
+            (uint256 positive,,) = accounts.evidence(PUBLISHER, i);
             eq(positive, 240, "evidence");
         }
     }
 
     function test_round_withoutWords_isForEverybodyEnrolled() public view {
-        eq(ledger.selectedWord(_task, 1, 0), 15, "the enrolled, not all who are registered");
-        eq(ledger.round(_task, 1).selected, 4, "count");
+        eq(accounts.selectedWord(_task, 1, 0), 15, "the enrolled, not all who are registered");
+        eq(accounts.round(_task, 1).selected, 4, "count");
     }
 
     function test_closeCommits_onlyByTheAggregatorAndInTime() public {
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NotAggregator.selector, OUTSIDER));
-        ledger.closeCommits(_task, 1, keccak256("root"), 4);
+        ledger.closeCommits(_task, 1, keccak256("root"), 4, BATCH);
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.CommitsAreOpen.selector));
-        ledger.closeCommits(_task, 1, keccak256("root"), 3);
+        ledger.closeCommits(_task, 1, keccak256("root"), 3, BATCH);
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.WrongCount.selector, 5, 4));
-        ledger.closeCommits(_task, 1, keccak256("root"), 5);
+        ledger.closeCommits(_task, 1, keccak256("root"), 5, BATCH);
         pass(10);
         phaseIs(_task, IFedLedger.Phase.Closing, "deadline over");
         close(_task, 1, keccak256("root"), 3);
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.NotClosing.selector));
-        ledger.closeCommits(_task, 1, keccak256("other root"), 4);
-        eq(ledger.commitsRoot(_task, 1), keccak256("root"), "root");
+        ledger.closeCommits(_task, 1, keccak256("other root"), 4, BATCH);
+        eq(accounts.commitsRoot(_task, 1), keccak256("root"), "root");
     }
 
     function test_closeCommits_directTask_isRefused() public {
@@ -138,18 +137,20 @@ contract BatchedTest is BatchedFixture {
         openAll(task);
         pass(10);
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.NotBatched.selector, task));
-        ledger.closeCommits(task, 1, keccak256("root"), 4);
+        ledger.closeCommits(task, 1, keccak256("root"), 4, BATCH);
     }
 
-    function test_round_neverClosed_isVoidedAndCostsNobody() public {
+    function test_round_neverClosed_isVoidedAndCostsTheAggregatorAlone() public {
         pass(20);
         phaseIs(_task, IFedLedger.Phase.Overdue, "no root came");
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.NotClosing.selector));
-        ledger.closeCommits(_task, 1, keccak256("root"), 4);
+        ledger.closeCommits(_task, 1, keccak256("root"), 4, BATCH);
         vm.prank(OUTSIDER);
         ledger.voidRound(_task, 1);
-        (uint256 positive, uint256 negative, uint256 missed) = ledger.evidence(PUBLISHER, 0);
+        (uint256 positive, uint256 negative, uint256 missed) = accounts.evidence(PUBLISHER, 0);
         eq(positive + negative + missed, 0, "evidence");
+        eq(accounts.seats(_task)[0].deposit, 0, "deposit");
+        eq(free(OUTSIDER), 0.125 ether, "reward");
     }
 
     /// @dev Commitments are signed, not sent, until the root is there; then only for the grace period.
@@ -195,7 +196,8 @@ contract BatchedTest is BatchedFixture {
         ledger.revealUpdate(_task, 1, update(1), SALT, of1);
         vm.prank(signer(0));
         ledger.revealUpdate(_task, 1, update(0), SALT, of0);
-        phaseIs(_task, IFedLedger.Phase.Proposing, "all is revealed on chain");
+        phaseIs(_task, IFedLedger.Phase.Revealing, "the proposal may come all the same");
+        proposeBatch(_task, 1, outcome(verdicts(1, 1, 2, 2), new uint256[](4)), updatesOf(2));
     }
 
     /// @dev Who is reported as late shows in the window that it had something to reveal.
@@ -212,7 +214,7 @@ contract BatchedTest is BatchedFixture {
         proposeBatch(_task, 1, o, updatesOf(2));
         vm.prank(signer(1));
         ledger.revealUpdate(_task, 1, update(1), SALT, of1);
-        eq(ledger.revealedWord(_task, 1, 0), 2, "recorded");
+        eq(accounts.revealedWord(_task, 1, 0), 2, "recorded");
         pass(5);
         refused(signer(0), abi.encodeWithSelector(IFedLedger.RevealsAreClosed.selector));
         ledger.revealUpdate(_task, 1, update(0), SALT, of1);
@@ -242,12 +244,11 @@ contract BatchedTest is BatchedFixture {
         _refusedProposal(o, u, abi.encodeWithSelector(IFedLedger.WrongCount.selector, 5, 4));
         u = updatesOf(3);
         bind(o, u);
-        _refusedProposal(o, u, abi.encodeWithSelector(IFedLedger.RevealsAreOpen.selector));
-        pass(10);
         _refusedProposal(o, u, abi.encodeWithSelector(IFedLedger.WrongCount.selector, 3, 4));
-        pass(10);
         o = outcome(verdicts(1, 1, 1, 3), new uint256[](4));
         bind(o, u);
+        _refusedProposal(o, u, abi.encodeWithSelector(IFedLedger.RevealsAreOpen.selector));
+        pass(20);
         _refusedProposal(o, u, abi.encodeWithSelector(IFedLedger.ProposalOverdue.selector));
     }
 
@@ -268,20 +269,25 @@ contract BatchedTest is BatchedFixture {
         IFedLedger.TaskParams memory p = batched(4);
         p.randomness = 1;
         refused(PUBLISHER, abi.encodeWithSelector(IFedLedger.InvalidParameter.selector, bytes32("randomness")));
-        ledger.postTask(p);
+        accounts.postTask(p, NO_STANDBYS);
     }
 
     function test_multicall_isAllOrNothing_andBearsNoValue() public {
         bytes[] memory calls = new bytes[](2);
-        calls[0] = abi.encodeCall(ledger.closeCommits, (_task, 1, keccak256("root"), 4));
-        calls[1] = abi.encodeCall(ledger.closeCommits, (_task, 1, keccak256("root"), 4));
+        calls[0] = abi.encodeCall(ledger.closeCommits, (_task, 1, keccak256("root"), 4, BATCH));
+        calls[1] = abi.encodeCall(ledger.closeCommits, (_task, 1, keccak256("root"), 4, BATCH));
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.NotClosing.selector));
         ledger.multicall(calls);
-        calls[1] = abi.encodeCall(ledger.deposit, ());
+        calls[1] = abi.encodeCall(accounts.deposit, (COIN, 1));
+        refused(AGGREGATOR, abi.encodeWithSelector(CurrencyLibrary.WrongValue.selector, 1, 0));
+        ledger.multicall(calls);
+        calls[1] = abi.encodeCall(court.closeDispute, (0));
+        refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.UnknownDispute.selector, 0));
+        ledger.multicall(calls);
+        calls[1] = abi.encodeCall(accounts.announce, ("https://example.org"));
         vm.prank(AGGREGATOR);
         ledger.multicall(calls);
-        eq(ledger.balanceOf(AGGREGATOR), 0, "balance");
-        eq(ledger.commitsRoot(_task, 1), keccak256("root"), "root");
+        eq(accounts.commitsRoot(_task, 1), keccak256("root"), "root");
     }
 
     function _refusedWords(uint256[] memory judged, uint32 participant, uint256 verdict) private {
@@ -298,7 +304,7 @@ contract BatchedTest is BatchedFixture {
     function _refusedProposal(Outcome memory o, IFedLedger.Updates memory u, bytes memory reason) private {
         vm.expectRevert(reason);
         vm.prank(AGGREGATOR, AGGREGATOR);
-        ledger.proposeRound{value: 1 ether}(_task, 1, o.proposal, o.verdictWords, o.shareWords, u);
+        ledger.proposeRound(_task, 1, o.proposal, o.verdictWords, o.shareWords, u);
     }
 }
 

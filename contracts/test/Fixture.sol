@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-import {Currency} from "../src/Currency.sol";
+import {Currency, CurrencyLibrary} from "../src/Currency.sol";
 import {FedLedger} from "../src/FedLedger.sol";
 import {IFedLedger} from "../src/IFedLedger.sol";
+import {LedgerAccounts} from "../src/LedgerAccounts.sol";
+import {LedgerCourt} from "../src/LedgerCourt.sol";
 import {vm} from "./Vm.sol";
 
 /// @notice A payout address that takes no money.
@@ -15,29 +17,30 @@ contract Refuser {
 
 /// @notice A payout address that asks for its credit and its balance again while it is paid.
 contract Greedy {
-    FedLedger private immutable _ledger;
+    LedgerAccounts private immutable _ledger;
     uint256 public attempts;
     uint256 public successes;
 
-    constructor(FedLedger ledger) {
+    constructor(LedgerAccounts ledger) {
         _ledger = ledger;
     }
 
     function deposit() external payable {
-        _ledger.deposit{value: msg.value}();
+        _ledger.deposit{value: msg.value}(CurrencyLibrary.COIN, msg.value);
     }
 
     function withdraw() external {
-        _ledger.withdraw(address(this));
+        _ledger.withdraw(CurrencyLibrary.COIN, address(this));
     }
 
     receive() external payable {
         for (uint256 task = 1; task <= _ledger.taskCount(); ++task) {
             for (uint32 id = 0; id < 4; ++id) {
-                _try(abi.encodeCall(FedLedger.withdrawCredit, (task, id)));
+                _try(abi.encodeCall(LedgerAccounts.withdrawCredit, (task, id)));
             }
         }
-        _try(abi.encodeCall(_ledger.withdraw, (address(this))));
+        _try(abi.encodeCall(LedgerAccounts.withdraw, (CurrencyLibrary.COIN, address(this))));
+        _try(abi.encodeCall(LedgerAccounts.deposit, (CurrencyLibrary.COIN, 0)));
     }
 
     function _try(bytes memory data) private {
@@ -48,7 +51,7 @@ contract Greedy {
 }
 
 /// @notice A ledger with accounts, and a round's steps as one call each. Participant i has owner, signer and payout
-/// addresses of its own.
+/// addresses of its own. `ledger`, `accounts` and `court` are three sides of one address.
 abstract contract Fixture {
     struct Outcome {
         IFedLedger.Proposal proposal;
@@ -57,19 +60,31 @@ abstract contract Fixture {
     }
 
     uint96 internal constant STAKE = 1 ether;
-    uint40 internal constant EXIT_DELAY = 50;
+    uint96 internal constant VERIFIER_STAKE = 2 ether;
+    uint96 internal constant JUROR_PENALTY = 0.1 ether;
+    uint40 internal constant EXIT_DELAY = 300;
+    uint32 internal constant DISPUTE = 10;
+    Currency internal constant COIN = CurrencyLibrary.COIN;
     address internal constant PUBLISHER = address(0xA11CE);
     address internal constant AGGREGATOR = address(0xA99);
     address internal constant OUTSIDER = address(0xBAD);
+    address internal constant GUARDIAN = address(0x60A);
     bytes32 internal constant SALT = keccak256("salt");
     bytes32 internal constant MODEL = keccak256("model");
     uint256 internal constant START = 1_000_000;
+    /// @dev As many verdict words as there are.
+    uint256 internal constant ALL = type(uint256).max;
     uint8 private constant COVERAGE = 2;
 
     bytes32[] internal NO_PROOF;
+    address[] internal NO_STANDBYS;
     IFedLedger.Updates internal NO_UPDATES;
+    IFedLedger.ContentRef internal BATCH = IFedLedger.ContentRef(keccak256("batch"), 50_000);
 
     FedLedger internal ledger;
+    LedgerAccounts internal accounts;
+    LedgerCourt internal court;
+    address[2] private _parts;
 
     function owner(uint256 i) internal pure returns (address) {
         return address(uint160(0x10000 + i));
@@ -85,21 +100,55 @@ abstract contract Fixture {
 
     function setUpLedger() internal {
         vm.warp(START);
-        ledger = FedLedger(_deploy());
+        use(deploy(settings()));
         vm.deal(PUBLISHER, 1000 ether);
         vm.deal(AGGREGATOR, 1000 ether);
         vm.deal(OUTSIDER, 1000 ether);
     }
 
+    function settings() internal pure returns (IFedLedger.Settings memory s) {
+        s.stakeCurrency = COIN;
+        s.minStake = STAKE;
+        s.minVerifierStake = VERIFIER_STAKE;
+        s.jurorPenalty = JUROR_PENALTY;
+        s.exitDelay = EXIT_DELAY;
+        s.disputePeriod = DISPUTE;
+        s.guardian = GUARDIAN;
+    }
+
+    function deploy(IFedLedger.Settings memory s) internal returns (address) {
+        address last = create(code("LedgerCourt"), abi.encode(s));
+        address middle = create(code("LedgerAccounts"), abi.encode(s, last));
+        _parts = [middle, last];
+        return create(code("FedLedger"), abi.encode(s, middle));
+    }
+
+    /// @notice Forgets which of the ledger's slots and parts are warm, as between transactions.
+    function cool() internal {
+        vm.cool(address(ledger));
+        for (uint256 i = 0; i < _parts.length; ++i) {
+            vm.cool(_parts[i]);
+        }
+    }
+
+    function use(address deployed) internal {
+        ledger = FedLedger(payable(deployed));
+        accounts = LedgerAccounts(payable(deployed));
+        court = LedgerCourt(deployed);
+    }
+
     /// @dev The code that is shipped, not what this run compiled; another test compares it with the sources. Coverage is
     /// measured on code that was compiled for it.
-    function _deploy() private returns (address deployed) {
-        string memory artifact = vm.readFile("contracts/fedledger/contracts/artifacts/FedLedger.json");
-        bytes memory code =
-            vm.isContext(COVERAGE) ? vm.getCode("FedLedger.sol:FedLedger") : vm.parseJsonBytes(artifact, ".bytecode");
-        code = bytes.concat(code, abi.encode(STAKE, EXIT_DELAY));
+    function code(string memory name) internal view returns (bytes memory) {
+        if (vm.isContext(COVERAGE)) return vm.getCode(string.concat(name, ".sol:", name));
+        string memory path = string.concat("contracts/fedledger/contracts/artifacts/", name, ".json");
+        return vm.parseJsonBytes(vm.readFile(path), ".bytecode");
+    }
+
+    function create(bytes memory bytecode, bytes memory arguments) internal returns (address deployed) {
+        bytecode = bytes.concat(bytecode, arguments);
         assembly ("memory-safe") {
-            deployed := create(0, add(code, 32), mload(code))
+            deployed := create(0, add(bytecode, 32), mload(bytecode))
         }
     }
 
@@ -107,7 +156,7 @@ abstract contract Fixture {
         for (uint256 i = 0; i < count; ++i) {
             vm.deal(owner(i), 10 ether);
             vm.prank(owner(i));
-            ledger.register{value: STAKE}(signer(i), payout(i));
+            accounts.register{value: STAKE}(signer(i), payout(i), STAKE);
         }
     }
 
@@ -135,23 +184,40 @@ abstract contract Fixture {
         return uint256(p.rounds) * p.unitsPerRound * p.creditUnit;
     }
 
-    function post(IFedLedger.TaskParams memory p) internal returns (uint256) {
+    /// @notice Posts a task whose aggregator has taken its seat.
+    function post(IFedLedger.TaskParams memory p) internal returns (uint256 task) {
+        return post(p, NO_STANDBYS);
+    }
+
+    function post(IFedLedger.TaskParams memory p, address[] memory standbys) internal returns (uint256 task) {
         uint256 value = budget(p);
         vm.deal(PUBLISHER, PUBLISHER.balance + value);
         vm.prank(PUBLISHER);
-        return ledger.postTask{value: value}(p);
+        task = accounts.postTask{value: value}(p, standbys);
+        takeSeat(task, AGGREGATOR);
+    }
+
+    function takeSeat(uint256 task, address holder) internal {
+        uint256 bond = accounts.task(task).params.bond;
+        vm.deal(holder, holder.balance + bond);
+        vm.prank(holder);
+        accounts.takeSeat{value: bond}(task);
     }
 
     function enrol(uint256 task, uint256 count) internal {
         for (uint256 i = 0; i < count; ++i) {
             vm.prank(signer(i));
-            ledger.enrol(task);
+            accounts.enrol(task);
         }
     }
 
     function open(uint256 task, uint256 mask) internal {
+        openBy(AGGREGATOR, task, mask);
+    }
+
+    function openBy(address aggregator, uint256 task, uint256 mask) internal {
         (uint32[] memory indices, uint256[] memory words) = selection(0, mask);
-        vm.prank(AGGREGATOR);
+        vm.prank(aggregator);
         ledger.openRound(task, indices, words);
     }
 
@@ -171,8 +237,13 @@ abstract contract Fixture {
     }
 
     function commitment(uint256 task, uint32 round, uint256 i) internal view returns (bytes32) {
-        bytes32 base = ledger.baseModel(task, round);
+        bytes32 base = accounts.baseModel(task, round);
         return ledger.commitmentOf(task, round, signer(i), base, update(i), SALT);
+    }
+
+    /// @notice What the ledger keeps of a commitment.
+    function kept(bytes32 value) internal pure returns (bytes32) {
+        return value >> 64 << 64;
     }
 
     function commit(uint256 task, uint32 round, uint256 i) internal {
@@ -217,14 +288,26 @@ abstract contract Fixture {
     }
 
     function propose(uint256 task, uint32 round, Outcome memory o) internal {
-        uint256 bond = ledger.task(task).params.bond;
-        vm.prank(AGGREGATOR);
-        ledger.proposeRound{value: bond}(task, round, o.proposal, o.verdictWords, o.shareWords, NO_UPDATES);
+        proposeBy(AGGREGATOR, task, round, o);
+    }
+
+    function proposeBy(address aggregator, uint256 task, uint32 round, Outcome memory o) internal {
+        vm.prank(aggregator);
+        ledger.proposeRound(task, round, o.proposal, o.verdictWords, o.shareWords, NO_UPDATES);
     }
 
     function settle(uint256 task, uint32 round, Outcome memory o) internal {
+        settle(task, round, o, ALL);
+    }
+
+    function settle(uint256 task, uint32 round, Outcome memory o, uint256 limit) internal {
         vm.prank(OUTSIDER);
-        ledger.settleRound(task, round, o.proposal, o.verdictWords, o.shareWords);
+        ledger.settleRound(task, round, o.proposal, o.verdictWords, o.shareWords, limit);
+    }
+
+    /// @notice An account's free balance in the chain's own coin.
+    function free(address account) internal view returns (uint256) {
+        return accounts.balanceOf(COIN, account);
     }
 
     function pass(uint256 duration) internal {

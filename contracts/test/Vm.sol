@@ -11,6 +11,12 @@ interface Vm {
         uint64 gasRemaining;
     }
 
+    struct Log {
+        bytes32[] topics;
+        bytes data;
+        address emitter;
+    }
+
     function warp(uint256 timestamp) external;
     /// @dev The optimiser takes `block.timestamp` for constant within a call, so tests that warp must ask.
     function getBlockTimestamp() external view returns (uint256);
@@ -22,6 +28,8 @@ interface Vm {
     function getCode(string calldata artifact) external view returns (bytes memory);
     /// @dev 2 is `forge coverage`.
     function isContext(uint8 context) external view returns (bool);
+    function recordLogs() external;
+    function getRecordedLogs() external returns (Log[] memory);
     function chainId(uint256 id) external;
     function snapshotState() external returns (uint256);
     function revertToState(uint256 state) external returns (bool);

@@ -13,7 +13,8 @@ from eth_utils.abi import get_abi_output_types
 from eth_utils.crypto import keccak
 
 from fedledger.contracts.abi import creation_code, explain_revert, functions
-from fedledger.contracts.compile import load_artifact
+from fedledger.contracts.client import Settings
+from fedledger.contracts.compile import parts
 
 FUNDS = 10**32
 ANYBODY = "0x" + "ff" * 20
@@ -29,15 +30,24 @@ class Evm:
         What the ledger is deployed with.
     accounts
         Who gets `FUNDS` wei; the first of them deploys.
+    settings
+        Replaces the first two.
     """
 
-    def __init__(self, least_stake: int, exit_delay: int, accounts: Sequence[str]) -> None:
+    def __init__(
+        self, least_stake: int, exit_delay: int, accounts: Sequence[str], settings: Settings | None = None
+    ) -> None:
         self._evm = pyrevm.EVM(spec_id="SHANGHAI")
         self.now = 1_000_000
         self.wait(0)
         for account in accounts:
             self._evm.set_balance(account, FUNDS)
-        self.address = self._evm.deploy(accounts[0], creation_code(least_stake, exit_delay))
+        settings = Settings(least_stake, exit_delay) if settings is None else settings
+        following: list[str] = []
+        for part in reversed(parts()):
+            code = creation_code(part, settings.as_argument(), *following)
+            following = [self._evm.deploy(accounts[0], code)]
+        (self.address,) = following
 
     def wait(self, seconds: int) -> None:
         self.now += seconds
@@ -94,7 +104,8 @@ class Evm:
 
 @cache
 def _output_types(name: str) -> list[str]:
-    (entry,) = (e for e in load_artifact("FedLedger").abi if e["type"] == "function" and e["name"] == name)
+    entries = (e for part in parts() for e in part.abi)
+    entry = next(e for e in entries if e["type"] == "function" and e["name"] == name)
     return get_abi_output_types(entry)  # type: ignore[arg-type]
 
 

@@ -22,7 +22,7 @@ from fedledger.contracts.abi import (
     explain_revert,
     functions,
 )
-from fedledger.contracts.chain import DEFAULT_GAS, Chain, Receipt, revert_data
+from fedledger.contracts.chain import DEFAULT_GAS, MAX_GAS, Chain, Receipt, Transaction, revert_data
 from fedledger.contracts.compile import Artifact, parts
 from fedledger.protocol.batch import SignedCommitment
 from fedledger.protocol.cid import ContentRef
@@ -374,6 +374,11 @@ class Ledger:
         """Add to the stake of the owner's participant."""
         return self._send(owner, "addStake", amount, value=self._lacking(owner, amount))
 
+    def register_all(self, owners: Sequence[LocalAccount], stake: int) -> list[Receipt]:
+        """Register many participants that sign for themselves and are paid themselves, without waiting in between."""
+        calls = [functions()["register"].encode((owner.address, owner.address, stake)) for owner in owners]
+        return self._send_all(owners, "register", calls, value=stake)
+
     def rotate_signer(self, owner: LocalAccount, signer: str) -> Receipt:
         """Replace the signer of the owner's participant."""
         return self._send(owner, "rotateSigner", signer)
@@ -456,6 +461,10 @@ class Ledger:
     def enrol(self, account: LocalAccount, task: int) -> Receipt:
         """Enrol the account's participant in a task."""
         return self._send(account, "enrol", task)
+
+    def enrol_all(self, accounts: Sequence[LocalAccount], task: int) -> list[Receipt]:
+        """Enrol the participants of many accounts in a task, without waiting in between."""
+        return self._send_all(accounts, "enrol", [functions()["enrol"].encode((task,))] * len(accounts))
 
     def task(self, task: int) -> TaskRecord:
         """Return a task's record.
@@ -578,7 +587,7 @@ class Ledger:
 
     def open_round(self, account: LocalAccount, task: int, selected: Sequence[int] | None = None) -> Receipt:
         """Open the next round for the selected participants; without a selection for everybody who is enrolled."""
-        return self._transact(account, "openRound", _open_call(task, selected))
+        return self._transact(account, "openRound", open_call(task, selected))
 
     def commit_update(self, account: LocalAccount, task: int, index: int, commitment: bytes) -> Receipt:
         """Commit to an update."""
@@ -606,10 +615,23 @@ class Ledger:
 
     def propose_round(self, account: LocalAccount, task: int, index: int, proposal: Proposal) -> Receipt:
         """Propose a round's outcome."""
-        updates = proposal.updates
-        gas = DEFAULT_GAS + 30_000 * LANES * len(proposal.verdict_words) + 2_000 * len(updates)
-        sent = ([update.digest for update in updates], pack_lengths(updates))
-        return self._send(account, "proposeRound", task, index, *proposal.as_arguments(), sent, gas=gas)
+        gas = DEFAULT_GAS + _settle_gas(len(proposal.verdict_words)) + 2_000 * len(proposal.updates)
+        return self._transact(account, "proposeRound", propose_call(task, index, proposal), gas=gas)
+
+    def together(self, account: LocalAccount, calls: Sequence[bytes]) -> Receipt | None:
+        """Make several calls in one transaction; if they cannot all be made, send none and return None.
+
+        Parameters
+        ----------
+        account
+            The sender.
+        calls
+            What :func:`open_call`, :func:`propose_call` and :func:`settle_call` return.
+        """
+        data = functions()["multicall"].encode([list(calls)])
+        if not self.chain.would_succeed(account, self.address, data):
+            return None
+        return self._transact(account, "multicall", data, gas=MAX_GAS)
 
     def settle_round(self, account: LocalAccount, task: int, index: int, proposal: Proposal, done: int = 0) -> int:
         """Apply a proposed round after its challenge window, or as much of it as fits one transaction.
@@ -628,26 +650,12 @@ class Ledger:
         """
         total = len(proposal.verdict_words)
         limit = total - done
-        data = _settle_call(task, index, proposal, limit)
+        data = settle_call(task, index, proposal, limit)
         while limit > SMALL_SETTLEMENT and not self.chain.would_succeed(account, self.address, data):
             limit = (limit + 1) // 2
-            data = _settle_call(task, index, proposal, limit)
+            data = settle_call(task, index, proposal, limit)
         self._transact(account, "settleRound", data, gas=DEFAULT_GAS + _settle_gas(limit))
         return done + limit
-
-    def settle_and_open(
-        self, account: LocalAccount, task: int, index: int, proposal: Proposal, selected: Sequence[int] | None = None
-    ) -> Receipt | None:
-        """Settle a round and open the next in one transaction; if that cannot be, send none and return None.
-
-        The arguments are those of :meth:`settle_round` and :meth:`open_round`.
-        """
-        words = len(proposal.verdict_words)
-        calls = [_settle_call(task, index, proposal, words), _open_call(task, selected)]
-        data = functions()["multicall"].encode([calls])
-        if not self.chain.would_succeed(account, self.address, data):
-            return None
-        return self._transact(account, "multicall", data, gas=2 * DEFAULT_GAS + _settle_gas(words))
 
     def void_round(self, account: LocalAccount, task: int, index: int) -> Receipt:
         """Void an overdue round."""
@@ -883,13 +891,22 @@ class Ledger:
     ) -> Receipt:
         return self._transact(account, name, functions()[name].encode(arguments), value, gas)
 
+    def _send_all(
+        self, accounts: Sequence[LocalAccount], name: str, calls: Sequence[bytes], value: int = 0
+    ) -> list[Receipt]:
+        transactions = [
+            Transaction(account, self.address, data, value) for account, data in zip(accounts, calls, strict=True)
+        ]
+        return self.chain.send_all(transactions, doing=name, explain=explain_revert)
+
     def _transact(
         self, account: LocalAccount, name: str, data: bytes, value: int = 0, gas: int = DEFAULT_GAS
     ) -> Receipt:
         return self.chain.send(account, self.address, data, value=value, gas=gas, doing=name, explain=explain_revert)
 
 
-def _open_call(task: int, selected: Sequence[int] | None) -> bytes:
+def open_call(task: int, selected: Sequence[int] | None) -> bytes:
+    """Return the data by which a round is opened; see :meth:`Ledger.open_round`."""
     words: dict[int, int] = {}
     for participant in selected or ():
         word, bit = divmod(participant, WORD_BITS)
@@ -900,7 +917,14 @@ def _open_call(task: int, selected: Sequence[int] | None) -> bytes:
     return functions()["openRound"].encode((task, indices, [words[i] for i in indices]))
 
 
-def _settle_call(task: int, index: int, proposal: Proposal, limit: int) -> bytes:
+def propose_call(task: int, index: int, proposal: Proposal) -> bytes:
+    """Return the data by which a round's outcome is proposed."""
+    updates = [update.digest for update in proposal.updates], pack_lengths(proposal.updates)
+    return functions()["proposeRound"].encode((task, index, *proposal.as_arguments(), updates))
+
+
+def settle_call(task: int, index: int, proposal: Proposal, limit: int) -> bytes:
+    """Return the data by which ``limit`` more verdict words of a proposal are applied."""
     return functions()["settleRound"].encode((task, index, *proposal.as_arguments(), limit))
 
 

@@ -38,6 +38,11 @@ def participant_role(number: int) -> str:
     return f"participant {number}"
 
 
+def standby_role(number: int) -> str:
+    """Return the role of the standby aggregator with a number, counted from 0."""
+    return f"standby {number}"
+
+
 def verifier_role(number: int) -> str:
     """Return the role of the verifier with a number, counted from 0."""
     return f"verifier {number}"

@@ -38,6 +38,7 @@ node_app = typer.Typer(no_args_is_help=True, help="A participant's program.")
 aggregator_app = typer.Typer(no_args_is_help=True, help="An aggregator's program.")
 verifier_app = typer.Typer(no_args_is_help=True, help="A verifier's program, and disputes.")
 config_app = typer.Typer(no_args_is_help=True, help="Configurations of experiments.")
+bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks of the ledger and its rounds.")
 for name, group in (
     ("chain", chain_app),
     ("keys", keys_app),
@@ -46,6 +47,7 @@ for name, group in (
     ("aggregator", aggregator_app),
     ("verifier", verifier_app),
     ("config", config_app),
+    ("bench", bench_app),
 ):
     app.add_typer(group, name=name)
 
@@ -64,6 +66,13 @@ class Format(StrEnum):
     JSON = "json"
 
 
+class BenchFormat(StrEnum):
+    """How figures are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
 class TableFormat(StrEnum):
     """How tables are printed or written."""
 
@@ -73,6 +82,7 @@ class TableFormat(StrEnum):
     PARQUET = "parquet"
 
 
+BenchFormatOption = Annotated[BenchFormat, typer.Option("--format", help="table, or one JSON document on stdout")]
 FormatOption = Annotated[Format, typer.Option("--format", help="text, or one JSON document on stdout")]
 ChainOption = Annotated[str, typer.Option(help="auto, embedded, anvil, ganache, or the URL of a development chain")]
 StoreOption = Annotated[str, typer.Option(help="local, or the multiaddr or URL of an IPFS daemon")]
@@ -82,6 +92,10 @@ TaskOption = Annotated[int, typer.Option("--task", help="the task's id")]
 SeedOption = Annotated[int | None, typer.Option(help="replaces the configuration's seed")]
 ExperimentSeedOption = Annotated[
     int | None, typer.Option(help="use the experiment's account of this seed (development chains)")
+]
+RoleOption = Annotated[
+    str,
+    typer.Option(help="the experiment's account: publisher, aggregator, 'standby N', 'participant N', …"),
 ]
 KeystoreOption = Annotated[Path | None, typer.Option(help="encrypted key, made by `fedledger keys new`")]
 PasswordOption = Annotated[
@@ -224,6 +238,10 @@ def task_post(
     keystore: KeystoreOption = None,
     password_file: PasswordOption = None,
     aggregator: Annotated[str | None, typer.Option(help="address of the aggregator; else the experiment's")] = None,
+    standby: Annotated[
+        list[str] | None, typer.Option(help="address of an aggregator that stands by; else the experiment's")
+    ] = None,
+    token: Annotated[str, typer.Option(help="ERC-20 token of the budget; else the chain's coin")] = NOBODY,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Post a task: store its spec, initial model and validation set, and put its budget in escrow."""
@@ -237,9 +255,10 @@ def task_post(
     params = setting.task_params(setting.publish(_open_store(store, Path("store"))))
     if aggregator is not None:
         params = replace(params, aggregator=aggregator)
+    params = replace(params, token=token)
     if ledger.chain.development:
         ledger.chain.fund(account.address, params.budget + 10**18)
-    task = ledger.post_task(account, params)
+    task = ledger.post_task(account, params, setting.standbys() if standby is None else standby)
     if format_ is Format.JSON:
         print(json.dumps({"task": task, "spec": params.spec.cid, "budget": str(params.budget)}))
     else:
@@ -310,13 +329,14 @@ def node_exit(
     else:
         ledger.complete_exit(account)
         done = True
+    stake = record.stake + record.unbonding
     due = datetime.fromtimestamp(record.exit_at, UTC).isoformat()
     if format_ is Format.JSON:
-        print(json.dumps({"participant": record.id, "left": done, "due": due, "stake": str(record.stake)}))
+        print(json.dumps({"participant": record.id, "left": done, "due": due, "stake": str(stake)}))
     elif done:
-        out.print(f"{record.owner} has left; {record.stake} wei wait for `fedledger withdraw`")
+        out.print(f"{record.owner} has left; {stake} wei wait for `fedledger withdraw`")
     else:
-        out.print(f"{record.owner} leaves; call this again from {due} on to get {record.stake} wei back")
+        out.print(f"{record.owner} leaves; call this again from {due} on to get {stake} wei back")
 
 
 @aggregator_app.command("start")
@@ -339,35 +359,41 @@ def aggregator_start(
         str | None, typer.Option(help="URL of the mailbox as nodes see it; else from --listen")
     ] = None,
     mailbox_dir: Annotated[Path, typer.Option("--mailbox", help="folder of what nodes left")] = Path("mailbox"),
+    standby: Annotated[
+        int | None, typer.Option(help="number of the experiment's standby aggregator to be, from 0")
+    ] = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Aggregate a task until it ends. Started again after a crash, an aggregator goes on where it was."""
+    """Aggregate a task until it ends. Started again after a crash, an aggregator goes on where it was.
+
+    A standby runs the same program: it deposits its bond, collects what nodes send, and acts when it is its turn.
+    """
     from fedledger.aggregator.driver import Act, Aggregator
     from fedledger.aggregator.mailbox import Mailbox
     from fedledger.contracts.history import History
-    from fedledger.platform.accounts import AGGREGATOR
+    from fedledger.platform.accounts import AGGREGATOR, standby_role
     from fedledger.protocol.store import outlast
 
     ledger = _open_ledger(rpc, deployment)
     content = _open_store(store, store_dir)
     setting = _setting(config, seed)
     spec = _checked_spec(ledger, content, task, setting)
-    account = _account(ledger.chain, keystore, password_file, setting.config.seed, AGGREGATOR)
+    role = AGGREGATOR if standby is None else standby_role(standby)
+    account = _account(ledger.chain, keystore, password_file, setting.config.seed, role)
     if ledger.chain.development:
         ledger.chain.fund(account.address, setting.config.ledger.bond_gwei * 10**9 + 10 * 10**18)
     history = History(ledger)
     log = logging.getLogger("fedledger.aggregator")
     with ExitStack() as stack:
-        mailbox = None
+        mailbox, url = None, None
         if history.update().task(task).batched:
             # Nodes are answered in other threads, so the mailbox has a history of its own.
             mailbox = Mailbox(ledger, History(ledger), task, mailbox_dir)
-            url = stack.enter_context(_listening(mailbox, listen))
-            if history.endpoints.get(account.address) != (public_url or url):
-                ledger.announce(account, public_url or url)
-            log.info("the mailbox is at %s", public_url or url)
+            listening = stack.enter_context(_listening(mailbox, listen))
+            url = public_url or listening
+            log.info("the mailbox is at %s", url)
         measurer = setting.measurer()
-        aggregator = Aggregator(ledger, history, account, task, content, spec, measurer, mailbox, patience)
+        aggregator = Aggregator(ledger, history, account, task, content, spec, measurer, mailbox, patience, url)
         while (step := outlast(aggregator.step)).act is not Act.DONE:
             if step.act is Act.WAITED:
                 time.sleep(poll)
@@ -538,6 +564,46 @@ def task_finish(
         out.print(f"Task {task} ended; {refund} wei wait for its publisher's `fedledger withdraw`")
 
 
+@task_app.command("push")
+def task_push(
+    rpc: RpcOption,
+    deployment: DeploymentOption = Path("deployment.json"),
+    task: TaskOption = 1,
+    keystore: KeystoreOption = None,
+    password_file: PasswordOption = None,
+    experiment_seed: ExperimentSeedOption = None,
+    role: RoleOption = "participant 0",
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Push on a task whose aggregators let it lie: settle what is final, or void a round that is overdue.
+
+    Anyone may. Who does an aggregator's work a propose period after it was due earns a small part of its bond.
+    """
+    from fedledger.contracts.client import Phase
+    from fedledger.contracts.history import History
+
+    ledger = _open_ledger(rpc, deployment)
+    account = _account(ledger.chain, keystore, password_file, experiment_seed, role)
+    known = History(ledger).update().task(task)
+    before, done, index = ledger.free_balance(account.address, ledger.stake_currency()), "nothing", 0
+    due = ledger.settleable(task)
+    proposal = known.rounds[due].proposal if due else None
+    if proposal is not None:
+        done, index, words = "settled", due, known.rounds[due].applied
+        while words < len(proposal.verdict_words):
+            words = ledger.settle_round(account, task, due, proposal, words)
+    elif ledger.phase(task) is Phase.OVERDUE:
+        done, index = "voided", max(known.rounds)
+        ledger.void_round(account, task, index)
+    earned = ledger.free_balance(account.address, ledger.stake_currency()) - before
+    if format_ is Format.JSON:
+        print(json.dumps({"task": task, "done": done, "round": index, "earned": str(earned)}))
+    elif index:
+        out.print(f"Round {index} of task {task} {done}; {earned} wei earned")
+    else:
+        out.print(f"Task {task} is {ledger.phase(task).name.lower()}: there is nothing to push on")
+
+
 @app.command()
 def withdraw(
     rpc: RpcOption,
@@ -545,9 +611,7 @@ def withdraw(
     keystore: KeystoreOption = None,
     password_file: PasswordOption = None,
     experiment_seed: ExperimentSeedOption = None,
-    role: Annotated[
-        str, typer.Option(help="the experiment's account: publisher, aggregator, 'participant N' or 'verifier N'")
-    ] = "participant 0",
+    role: RoleOption = "participant 0",
     to: Annotated[str | None, typer.Option(help="address for the free balance; else the account itself")] = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
@@ -670,6 +734,74 @@ def chain_up(
         process.process.wait()
     except KeyboardInterrupt:
         process.stop()
+
+
+@bench_app.command("gas")
+def bench_gas(
+    chains: Annotated[
+        list[str] | None, typer.Option("--chain", help="anvil, ganache or embedded; may be given several times")
+    ] = None,
+    participants: Annotated[str, typer.Option(help="sizes of batched rounds, with commas between")] = "100,1000",
+    sparse: Annotated[
+        bool, typer.Option(help="also a round of 1,000 of 4,096 registered participants; slow but on Anvil")
+    ] = True,
+    output: Annotated[Path | None, typer.Option("--out", help="file for the figures, as JSON")] = None,
+    format_: BenchFormatOption = BenchFormat.TABLE,
+) -> None:
+    """Measure what a round costs a participant in gas, all included, beside what others have published."""
+    from fedledger.contracts.compile import VERSION
+    from fedledger.ledger_tools.gas import PEERS, calldata_gas, measure
+
+    try:
+        counts = [int(count) for count in participants.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"{participants!r} are no numbers.", "Give for example --participants 100,1000.") from error
+    measured, rows = {}, []
+    for kind in chains or ["anvil"]:
+        with _fresh_chain(kind) as chain, err.status("measuring") as shown:
+            measured[kind] = {"client": chain.capabilities.client, "calldata_byte": calldata_gas(chain)}
+            rows += list(measure(chain, kind, counts, sparse, lambda doing: shown.update(f"measuring {doing}")))
+    document = {
+        "ledger": VERSION,
+        "chains": measured,
+        "rows": [vars(row) for row in rows],
+        "peers": [vars(peer) for peer in PEERS],
+    }
+    if output is not None:
+        output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    if format_ is BenchFormat.JSON:
+        print(json.dumps(document))
+        return
+    _print_rows(
+        [
+            {
+                "mode": row.mode,
+                "case": row.case,
+                "chain": row.chain,
+                "participants": row.participants,
+                "gas a participant": _number(row.gas_per_participant),
+                "largest transaction of its own": _number(row.own_transaction),
+                "withdrawal": _number(row.withdrawal),
+                "": row.error,
+            }
+            for row in rows
+        ],
+        "A round, all included",
+    )
+    _print_rows(
+        [
+            {
+                "published": peer.name,
+                "participants": _number(peer.participants),
+                "gas a participant": " to ".join(f"{gas:,}" for gas in sorted({peer.gas, peer.gas_most})),
+                "": peer.note,
+            }
+            for peer in PEERS
+        ],
+        "Others",
+    )
+    for kind, about in measured.items():
+        out.print(f"{kind}: {about['client']}, {about['calldata_byte']} gas for a byte of bare calldata")
 
 
 @keys_app.command("new")
@@ -843,6 +975,20 @@ def _chain(where: str, folder: Path) -> Iterator[Any]:
 
 
 @contextmanager
+def _fresh_chain(kind: str) -> Iterator[Any]:
+    from fedledger.contracts.chain import EMBEDDED, Chain
+    from fedledger.contracts.chains import running_chain
+
+    if kind == EMBEDDED:
+        yield Chain()
+    elif kind in ("anvil", "ganache"):
+        with running_chain(kind) as process:  # type: ignore[arg-type]
+            yield Chain(process.url)
+    else:
+        raise ConfigError(f"There is no chain {kind!r}.", "Give anvil, ganache or embedded.")
+
+
+@contextmanager
 def _listening(mailbox: Any, where: str) -> Iterator[str]:
     from fedledger.aggregator.service import serving
     from fedledger.contracts.chains import free_port
@@ -919,6 +1065,10 @@ def _live() -> Iterator[Any]:
 def _status(what: str) -> Iterator[Any]:
     with err.status(what) as shown:
         yield lambda doing, done, of: shown.update(f"{what}: {doing} {done}/{of}")
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
 
 
 def _short(value: Any) -> Any:
