@@ -629,6 +629,29 @@ def test_an_aggregator_shows_the_commitment_that_is_demanded_of_it(tmp_path: Pat
         assert w.burned == BOND // 2
 
 
+def test_demands_cannot_keep_a_challenge_out(tmp_path: Path) -> None:
+    """A round takes 200 demands, each of which its aggregator may pay for and answer, and one challenge besides."""
+    with world(tmp_path, batched=True) as w:
+        w.aggregators = [w.aggregator(kind=liar(wrong_share))]
+        for person in w.people:
+            person.post = w.aggregators[0].mailbox
+        accomplice, watching = w.purse("accomplice"), w.verifiers
+        w.join()
+        w.verifiers = []
+        w.play(lambda: 1 in w.task.rounds and w.task.rounds[1].proposal is not None)
+        proposal, victim = w.task.rounds[1].proposal, w.task.enrolled[0]
+        assert proposal is not None
+        for _ in range(200):
+            w.ledger.demand_commitment(accomplice, TASK, 1, victim, proposal)
+        with pytest.raises(RevertedError, match="TooManyDisputes"):
+            w.ledger.demand_commitment(accomplice, TASK, 1, victim, proposal)
+        w.verifiers = watching
+        w.play(lambda: w.task.rounds[1].voided)
+        replays = [d.status for d in w.history.disputes if d.kind is DisputeKind.REPLAY]
+        assert replays == [DisputeStatus.OVERTURNED]
+        w.check_money()
+
+
 def test_who_signs_two_commitments_is_reported_by_its_aggregator(tmp_path: Path) -> None:
     penalty = 200_000 * GWEI
 

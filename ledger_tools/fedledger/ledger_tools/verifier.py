@@ -216,6 +216,7 @@ class Verifier:
         self._replays: dict[_Key, Replay | Unable] = {}
         self._waits: dict[_Key, Waits] = {}
         self._until: dict[_Key, int] = {}
+        self._deadlines: dict[tuple[int, int], int] = {}
         self._noticed: dict[object, float] = {}
         self._told: set[object] = set()
         self._joined: int | None = None
@@ -539,21 +540,26 @@ class Verifier:
 
     def _push(self) -> Step | None:
         """Bring disputes on: draw, count, appeal and close."""
-        for dispute in self._disputes():
-            if not self._concerns(dispute):
-                continue
-            now = self.ledger.chain.now()
+        concerning = [dispute for dispute in self._disputes() if self._concerns(dispute)]
+        now = self.ledger.chain.now() if concerning else 0
+        for dispute in concerning:
             step: Step | None
             if self._round(dispute).voided:
                 step = self._close(dispute)
             elif dispute.kind is DisputeKind.COMMITMENT:
-                due = now >= self.ledger.dispute(dispute.id).deadline
-                step = self._close(dispute) if due else None
+                step = self._close(dispute) if now >= self._shown_until(dispute) else None
             else:
                 step = self._bring_on(dispute, now)
             if step is not None:
                 return step
         return None
+
+    def _shown_until(self, dispute: DisputeHistory) -> int:
+        """Return when a demand that was not answered is won; asked once, as there may be many."""
+        key = dispute.id, self.history.folds
+        if key not in self._deadlines:
+            self._deadlines[key] = self.ledger.dispute(dispute.id).deadline
+        return self._deadlines[key]
 
     def _bring_on(self, dispute: DisputeHistory, now: int) -> Step | None:
         level, jury = len(dispute.juries) - 1, dispute.juries[-1]
