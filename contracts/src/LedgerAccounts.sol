@@ -18,7 +18,7 @@ interface IPredecessor {
 /// @notice Money is pulled, never pushed: whatever the ledger returns to anybody lands in a free balance.
 /// @dev The second of the ledger's parts.
 contract LedgerAccounts is LedgerState {
-    /// @notice Most participants of a task, and the highest id that may enrol.
+    /// @notice Most participants of a task.
     uint256 public constant MAX_PARTICIPANTS = 4096;
     /// @notice Most participants that a round selects.
     uint256 public constant MAX_SELECTED = MOST_SELECTED;

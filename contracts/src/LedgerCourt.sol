@@ -310,7 +310,8 @@ contract LedgerCourt is LedgerState {
         uint32 subject,
         DisputeKind kind
     ) private returns (uint256 dispute) {
-        if (r.disputes == MAX_DISPUTES) revert TooManyDisputes();
+        // INVARIANT: demands, of which anyone may make many, cannot keep out the one challenge of the whole round.
+        if (r.disputes >= MAX_DISPUTES && kind != DisputeKind.Replay) revert TooManyDisputes();
         ++r.disputes;
         uint96 bond = t.params.bond;
         _takeValue();
