@@ -106,9 +106,10 @@ contract FedLedger is LedgerState {
             revert CommitsAreClosed();
         }
         if (commitment == bytes32(0)) revert EmptyCommitment();
-        uint256 pledge = _pledges[task_][msg.sender];
+        uint256 book = _book(task_, round_);
+        uint256 pledge = _pledges[book][msg.sender];
         // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
-        uint32 id = pledge == 0 ? _newPledger(task_, round_) : uint32(pledge) - 1;
+        uint32 id = pledge == 0 ? _newPledger(book, task_, round_) : uint32(pledge) - 1;
         Participant storage p = _participants[id];
         if (p.signer != msg.sender) revert NotRegistered(msg.sender);
         // Asked again at every commitment, or one stake could serve many participants in turn.
@@ -119,7 +120,7 @@ contract FedLedger is LedgerState {
         }
         if (r.flags & EVERYBODY == 0 && !_isSelected(task_, round_, id)) revert NotSelected(id);
         if (uint32(pledge >> 32) == round_) revert AlreadyCommitted(id);
-        _pledges[task_][msg.sender] =
+        _pledges[book][msg.sender] =
             (uint256(commitment) & ~uint256(type(uint64).max)) | (uint256(round_) << 32) | (uint256(id) + 1);
         emit UpdateCommitted(task_, round_, id, msg.sender, commitment);
         // Of a batched round somebody may be in the root and here, so this cannot tell that nobody is missing.
@@ -406,13 +407,13 @@ contract FedLedger is LedgerState {
         }
     }
 
-    /// @dev A signer's first commitment in a task; another signer of the same participant loses its place.
-    function _newPledger(uint256 task_, uint32 round_) private returns (uint32 id) {
+    /// @dev A signer's first commitment in a book; another signer of the same participant loses its place.
+    function _newPledger(uint256 book, uint256 task_, uint32 round_) private returns (uint32 id) {
         id = _idOfSigner(msg.sender);
         if ((_enrolled[task_][id / 256] >> (id % 256)) & 1 == 0) revert NotSelected(id);
         if (_pledged(task_, round_, id)) revert AlreadyCommitted(id);
-        delete _pledges[task_][_pledgers[task_][id]];
-        _pledgers[task_][id] = msg.sender;
+        delete _pledges[book][_pledgers[book][id]];
+        _pledgers[book][id] = msg.sender;
     }
 
     /// @dev The participant that committed by this commitment: on chain, or in the root.
@@ -421,7 +422,7 @@ contract FedLedger is LedgerState {
         view
         returns (uint32 id)
     {
-        uint256 pledge = _pledges[task_][msg.sender];
+        uint256 pledge = _pledges[_book(task_, round_)][msg.sender];
         bool here = uint32(pledge >> 32) == round_;
         if (here && pledge >> 64 == uint256(commitment) >> 64) return uint32(pledge) - 1;
         uint256 known = _bySigner[msg.sender];
