@@ -104,13 +104,14 @@ contract FedLedger is LedgerState {
             revert CommitsAreClosed();
         }
         if (commitment == bytes32(0)) revert EmptyCommitment();
-        Word storage place = _pledges[task_][msg.sender];
+        uint256 book = _book(head, task_, round_);
+        Word storage place = _pledges[book][msg.sender];
         uint256 pledge = place.value;
         uint32 id;
         // A pledge that is not zero ends in an id plus one, which is not zero.
         unchecked {
             // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
-            id = pledge == 0 ? _newPledger(task_, round_) : uint32(pledge) - 1;
+            id = pledge == 0 ? _newPledger(book, task_, round_) : uint32(pledge) - 1;
         }
         Participant storage p = _participants[id];
         if (p.signer != msg.sender) revert NotRegistered(msg.sender);
@@ -413,13 +414,13 @@ contract FedLedger is LedgerState {
         }
     }
 
-    /// @dev A signer's first commitment in a task; another signer of the same participant loses its place.
-    function _newPledger(uint256 task_, uint32 round_) private returns (uint32 id) {
+    /// @dev A signer's first commitment in a book; another signer of the same participant loses its place.
+    function _newPledger(uint256 book, uint256 task_, uint32 round_) private returns (uint32 id) {
         id = _idOfSigner(msg.sender);
         if ((_enrolled[task_][id / 256] >> (id % 256)) & 1 == 0) revert NotSelected(id);
         if (_pledged(task_, round_, id)) revert AlreadyCommitted(id);
-        delete _pledges[task_][_pledgers[task_][id]];
-        _pledgers[task_][id] = msg.sender;
+        delete _pledges[book][_pledgers[book][id]];
+        _pledgers[book][id] = msg.sender;
     }
 
     /// @dev The hash of `abi.encode(block.chainid, address(this), task_, round_, sender, base, update, salt)`.
@@ -462,7 +463,7 @@ contract FedLedger is LedgerState {
         view
         returns (uint32 id)
     {
-        uint256 pledge = _pledges[task_][msg.sender].value;
+        uint256 pledge = _pledges[_book(head, task_, round_)][msg.sender].value;
         // A pledge of this round ends in an id plus one, which is not zero.
         unchecked {
             if (pledge >> 32 == (uint256(commitment) >> 64 << 32) | round_) return uint32(pledge) - 1;

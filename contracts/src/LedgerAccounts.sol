@@ -358,7 +358,8 @@ contract LedgerAccounts is LedgerState {
         return _revealed[task_][_place(round_, word)].value;
     }
 
-    /// @notice Whether a participant committed on chain in a round; known until its next commitment in the task.
+    /// @notice Whether a participant committed on chain in a round; known until its next commitment in the task, and of a
+    /// batched round at least until it is final.
     function hasCommitted(uint256 task_, uint32 round_, uint32 id) external view returns (bool) {
         return _pledged(task_, round_, id);
     }
