@@ -104,14 +104,13 @@ contract FedLedger is LedgerState {
             revert CommitsAreClosed();
         }
         if (commitment == bytes32(0)) revert EmptyCommitment();
-        uint256 book = _book(head, task_, round_);
-        Word storage place = _pledges[book][msg.sender];
+        Word storage place = _pledges[task_][msg.sender];
         uint256 pledge = place.value;
         uint32 id;
         // A pledge that is not zero ends in an id plus one, which is not zero.
         unchecked {
             // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
-            id = pledge == 0 ? _newPledger(book, task_, round_) : uint32(pledge) - 1;
+            id = pledge == 0 ? _newPledger(task_, round_) : uint32(pledge) - 1;
         }
         Participant storage p = _participants[id];
         if (p.signer != msg.sender) revert NotRegistered(msg.sender);
@@ -120,6 +119,7 @@ contract FedLedger is LedgerState {
         bool plain = head.hasOf(EVERYBODY | STAKED | BATCHED, EVERYBODY);
         if (!plain) _requireEntitled(head, task_, round_, id, p.stake);
         if (uint32(pledge >> 32) == round_) revert AlreadyCommitted(id);
+        if (!plain && head.has(BATCHED)) _forced[task_][round_][id] = commitment;
         // An id is below 2^32 - 1, and fewer than 2^16 are selected: nothing wraps.
         unchecked {
             place.value =
@@ -258,15 +258,17 @@ contract FedLedger is LedgerState {
     }
 
     /// @notice Voids a round that has too few commitments or was not proposed in time. In the latter case its aggregators
-    /// lose their deposits; nobody else loses anything by it.
+    /// lose their deposits, or in a batched round the one that posted the root; nobody else loses anything by it.
     function voidRound(uint256 task_, uint32 round_) external {
         Task storage t = _tasks[task_];
         Round storage r = _openRound(task_, round_);
         if (!_overdue(t, r.head())) revert NotOverdue(task_, round_);
         _countVoid(t);
-        bool silent = r.flags & BATCHED != 0 ? r.commitsClosedAt == 0 : false;
+        bool batched = r.flags & BATCHED != 0;
+        bool silent = batched && r.commitsClosedAt == 0;
         if (silent || r.committed >= t.params.quorum) {
-            uint256 lost = _forfeit(task_, 0, t.seats, t.seats);
+            // Nobody but who posted a root can be asked to stand for it.
+            uint256 lost = _forfeit(task_, t.active, batched && !silent ? 1 : t.seats, t.seats);
             _credit(_stakes(), msg.sender, lost / VOID_REWARD);
             _burn(lost - lost / VOID_REWARD);
         } else {
@@ -414,13 +416,13 @@ contract FedLedger is LedgerState {
         }
     }
 
-    /// @dev A signer's first commitment in a book; another signer of the same participant loses its place.
-    function _newPledger(uint256 book, uint256 task_, uint32 round_) private returns (uint32 id) {
+    /// @dev A signer's first commitment in a task; another signer of the same participant loses its place.
+    function _newPledger(uint256 task_, uint32 round_) private returns (uint32 id) {
         id = _idOfSigner(msg.sender);
         if ((_enrolled[task_][id / 256] >> (id % 256)) & 1 == 0) revert NotSelected(id);
         if (_pledged(task_, round_, id)) revert AlreadyCommitted(id);
-        delete _pledges[book][_pledgers[book][id]];
-        _pledgers[book][id] = msg.sender;
+        delete _pledges[task_][_pledgers[task_][id]];
+        _pledgers[task_][id] = msg.sender;
     }
 
     /// @dev The hash of `abi.encode(block.chainid, address(this), task_, round_, sender, base, update, salt)`.
@@ -463,7 +465,7 @@ contract FedLedger is LedgerState {
         view
         returns (uint32 id)
     {
-        uint256 pledge = _pledges[_book(head, task_, round_)][msg.sender].value;
+        uint256 pledge = _pledges[task_][msg.sender].value;
         // A pledge of this round ends in an id plus one, which is not zero.
         unchecked {
             if (pledge >> 32 == (uint256(commitment) >> 64 << 32) | round_) return uint32(pledge) - 1;
@@ -472,6 +474,8 @@ contract FedLedger is LedgerState {
         if (known == 0) revert NotRegistered(msg.sender);
         id = uint32(known - 1);
         if (head.has(BATCHED)) {
+            if (_forced[task_][round_][id] == commitment) return id;
+            if (!_isSelected(task_, round_, id)) revert NotSelected(id);
             bytes32 root = _roots[task_][round_ % _tasks[task_].params.maxUnfinal];
             if (_inRoot(root, id, commitment, proof)) return id;
         }

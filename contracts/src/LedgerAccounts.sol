@@ -111,13 +111,14 @@ contract LedgerAccounts is LedgerState {
     }
 
     /// @notice Announces that the sender's participant leaves. Its stake backs nothing new from now on, and pays for what
-    /// comes to light within the exit delay.
+    /// comes to light within the exit delay. It is no verifier any more; on juries that were drawn it still serves.
     function requestExit() external {
         (uint32 id, Participant storage p) = _own();
         if (p.exitAt != 0) revert AlreadyExiting(id);
         p.exitAt = uint40(block.timestamp) + _exitDelay;
         (p.unbonding, p.stake) = (p.stake, 0);
         emit ExitRequested(id, p.exitAt);
+        _strike(id);
     }
 
     /// @notice Takes the announcement back.
@@ -358,10 +359,10 @@ contract LedgerAccounts is LedgerState {
         return _revealed[task_][_place(round_, word)].value;
     }
 
-    /// @notice Whether a participant committed on chain in a round; known until its next commitment in the task, and of a
-    /// batched round at least until it is final.
+    /// @notice Whether a participant committed on chain in a round; of a direct one known until its next commitment in the
+    /// task.
     function hasCommitted(uint256 task_, uint32 round_, uint32 id) external view returns (bool) {
-        return _pledged(task_, round_, id);
+        return _pledged(task_, round_, id) || _forced[task_][round_][id] != bytes32(0);
     }
 
     /// @notice Evidence of the participants `8 · slot` and up with a publisher, 32 bits each.
@@ -425,10 +426,8 @@ contract LedgerAccounts is LedgerState {
             revert InvalidParameter("unitsPerRound");
         }
         // Without a window nobody could object to a false verdict, and where there is one, objecting must cost something.
-        if (p.challengeWindow == 0 ? p.penalty != 0 : p.bond == 0) {
-            revert InvalidParameter(p.bond == 0 ? bytes32("bond") : bytes32("penalty"));
-        }
-        if (p.penalty > p.minStake) revert InvalidParameter("penalty");
+        if (p.penalty > (p.challengeWindow == 0 ? 0 : p.minStake)) revert InvalidParameter("penalty");
+        if (p.challengeWindow != 0 && p.bond == 0) revert InvalidParameter("bond");
         if (p.bond > type(uint96).max / 8) revert InvalidParameter("bond");
     }
 

@@ -4,7 +4,6 @@ pragma solidity ^0.8.28;
 import {MerkleProof} from "@openzeppelin/contracts/utils/cryptography/MerkleProof.sol";
 import {ReentrancyGuard} from "@openzeppelin/contracts/utils/ReentrancyGuard.sol";
 import {Currency, CurrencyLibrary} from "./Currency.sol";
-import {Head, Heads} from "./Heads.sol";
 import {IFedLedger} from "./IFedLedger.sol";
 
 /// @title The ledger's storage, and what all of its parts do with it
@@ -12,8 +11,6 @@ import {IFedLedger} from "./IFedLedger.sol";
 /// `FedLedger` runs rounds, `LedgerAccounts` keeps money, participants and tasks, `LedgerCourt` settles disputes. Each
 /// part hands on what it does not know to the next. No part can be exchanged.
 abstract contract LedgerState is IFedLedger, ReentrancyGuard {
-    using Heads for Round;
-
     /// @notice Version of the records.
     uint256 public constant protocolVersion = 3;
 
@@ -65,11 +62,12 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     mapping(uint256 task => mapping(uint256 place => uint256)) internal _selected;
     mapping(uint256 task => mapping(uint256 place => Word)) internal _revealed;
     mapping(uint256 task => mapping(uint32 round => bytes32)) internal _salts;
-    /// @dev A signer's latest commitment on chain in a book, see `_book`: hash (192 bits), round (32), participant plus
-    /// one (32).
-    mapping(uint256 book => mapping(address signer => Word)) internal _pledges;
-    /// @dev The only signer of a participant that has a pledge in a book.
-    mapping(uint256 book => mapping(uint32 participant => address)) internal _pledgers;
+    /// @dev A signer's latest commitment on chain: hash (192 bits), round (32), participant plus one (32).
+    mapping(uint256 task => mapping(address signer => Word)) internal _pledges;
+    /// @dev The only signer of a participant that has a pledge.
+    mapping(uint256 task => mapping(uint32 participant => address)) internal _pledgers;
+    /// @dev Commitments on chain in batched rounds, where few are and all count until the round is final.
+    mapping(uint256 task => mapping(uint32 round => mapping(uint32 participant => bytes32))) internal _forced;
     /// @dev Hashes that a round needs until it is final, at its number modulo `maxUnfinal`: an old slot costs a quarter of
     /// a new one.
     mapping(uint256 task => mapping(uint256 place => bytes32)) internal _roots;
@@ -225,17 +223,23 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
         return (word << 32) | round_;
     }
 
-    /// @dev Whether a participant committed on chain in this round.
+    /// @dev Whether a participant's latest commitment on chain is of this round.
     function _pledged(uint256 task_, uint32 round_, uint32 id) internal view returns (bool) {
-        uint256 book = _book(_rounds[task_][round_].head(), task_, round_);
-        return uint32(_pledges[book][_pledgers[book][id]].value >> 32) == round_;
+        uint256 pledge = _pledges[task_][_pledgers[task_][id]].value;
+        return pledge != 0 && uint32(pledge >> 32) == round_;
     }
 
-    /// @dev Where a round's pledges are kept: with the task, as only the open round asks for them. A batched round needs
-    /// its own until it is final: they answer demands, and excuse who is called late.
-    function _book(Head head, uint256 task_, uint32 round_) internal view returns (uint256) {
-        if (!head.has(BATCHED)) return task_;
-        return task_ | (uint256(round_ % _tasks[task_].params.maxUnfinal) << 128);
+    /// @dev Takes a participant off the list of verifiers, if it is on it. The last one takes its place, where no jury finds
+    /// it that was called before.
+    function _strike(uint32 id) internal {
+        uint32 place = _verifierOf[id].placePlusOne;
+        if (place == 0) return;
+        uint32 last = _verifiers[_verifiers.length - 1];
+        _verifiers[place - 1] = last;
+        _verifierOf[last] = Verifier(place, uint64(block.number));
+        _verifiers.pop();
+        delete _verifierOf[id];
+        emit VerifierRetired(id);
     }
 
     function _baseModel(Task storage t, uint256 task_, Round storage r) internal view returns (bytes32) {
