@@ -425,7 +425,7 @@ contract LedgerAccounts is LedgerState {
         }
         // Without a window nobody could object to a false verdict, and where there is one, objecting must cost something.
         if (p.challengeWindow == 0 ? p.penalty != 0 : p.bond == 0) {
-            revert InvalidParameter(p.bond == 0 ? bytes32("bond") : bytes32("penalty"));
+            revert InvalidParameter(p.challengeWindow == 0 ? bytes32("penalty") : bytes32("bond"));
         }
         if (p.penalty > p.minStake) revert InvalidParameter("penalty");
         if (p.bond > type(uint96).max / 8) revert InvalidParameter("bond");
