@@ -1,381 +1,139 @@
-"""What the ledger has to do, as plain Python: the semantics of docs/round.md, docs/records.md and IFedLedger.sol.
+"""What the ledger has to do, as plain Python: money, participants, tasks and rounds; `ledger_court` adds disputes.
 
-A method of :class:`Model` is one transaction. It changes the model, or raises :class:`Refused` with every error that
-the transaction deserves: no document says which of several the ledger names.
+A method is one transaction. It changes the model, or raises :class:`Refused` with every error that the transaction
+deserves: no document says which of several the ledger names.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import astuple, dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
-from fedledger.contracts.abi import functions
 from fedledger.contracts.client import Phase, RoundStatus
+from fedledger.contracts.client import Settings as Deployment
 from fedledger.protocol.batch import EMPTY_ROOT, leaf
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.merkle import verify
 from fedledger.protocol.messages import commitment
-from fedledger.protocol.reputation import LANE_BITS, LANES, Evidence
-from fedledger.protocol.settlement import pack_lengths, pack_words, updates_hash
+from fedledger.protocol.reputation import Evidence
 from fedledger.protocol.verdicts import Verdict
+from support.ledger_records import (
+    BEACON,
+    COIN,
+    NOBODY,
+    ZERO,
+    Calls,
+    Dispute,
+    Fault,
+    Outcome,
+    Params,
+    Participant,
+    Ref,
+    Refused,
+    Round,
+    Seat,
+    Task,
+    Updates,
+    has_update,
+    invalid,
+    refuse,
+)
 
-NOBODY = "0x" + "00" * 20
-ZERO = bytes(32)
+_commitment = lru_cache(maxsize=65_536)(commitment)
 WORD = 256
-BEACON = 1
 VOIDS_TO_FINISH = 3
-RING = 16  # for so many rounds a root is kept
+MOST_SEATS = 4
+DISPUTE_PERIODS = 12
+VOID_REWARD = 8
+BOUNTY = 64
+GARBAGE = range(Verdict.MALFORMED, Verdict.UNAVAILABLE)
+EQUIVOCATION, GARBAGE_SENT, NEVER_REVEALED, SILENCE, MINORITY = range(5)
 FLAWS = {"shares": "LengthMismatch", "slots": "SlotsNotAscending"}
-Ref = tuple[bytes, int]
-Error = tuple[str, tuple[Any, ...]]
-
-
-@dataclass(frozen=True)
-class Call:
-    """One of the ledger's functions with its arguments, which may be those of this module."""
-
-    name: str
-    arguments: tuple[Any, ...]
-
-    @property
-    def encoded(self) -> tuple[Any, ...]:
-        """The arguments as the ABI takes them."""
-        return tuple(part for a in self.arguments for part in (a.abi() if hasattr(a, "abi") else (a,)))
-
-    def on(self, model: Model, sender: str, value: int = 0) -> None:
-        """Do it to a model."""
-        getattr(model, re.sub("[A-Z]", lambda m: "_" + m[0].lower(), self.name))(sender, value, *self.arguments)
-
-
-@dataclass(frozen=True)
-class Calls:
-    """What one transaction does in turn."""
-
-    calls: tuple[Call, ...]
-
-    def abi(self) -> tuple[Any, ...]:
-        return ([functions()[call.name].encode(call.encoded) for call in self.calls],)
-
-
-class Refused(Exception):  # noqa: N818 -- an answer, not a fault
-    """The transaction changes nothing; the ledger names one of these errors."""
-
-    def __init__(self, errors: set[Error]) -> None:
-        super().__init__(errors)
-        self.errors = errors
-
-
-def refuse(*faults: tuple[Any, ...]) -> None:
-    """Raise all errors, given as (condition, name, argument...), whose condition holds."""
-    errors = {(name, tuple(arguments)) for wrong, name, *arguments in faults if wrong}
-    if errors:
-        raise Refused(errors)
-
-
-@dataclass(frozen=True)
-class Params:
-    """What a publisher posts, in the order of the ABI."""
-
-    spec: Ref
-    model: Ref
-    aggregator: str
-    token: str = NOBODY
-    rounds: int = 3
-    quorum: int = 2
-    min_participants: int = 2
-    max_participants: int = 9
-    enrol_period: int = 100
-    commit_period: int = 10
-    reveal_period: int = 10
-    propose_period: int = 10
-    challenge_window: int = 5
-    max_unfinal: int = 1
-    max_staleness: int = 0
-    randomness: int = 0
-    batched: bool = False
-    grace_period: int = 0
-    min_stake: int = 0
-    min_reputation: int = 0
-    bond: int = 0
-    credit_unit: int = 1
-    units_per_round: int = 1000
-
-    @property
-    def budget(self) -> int:
-        return self.rounds * self.units_per_round * self.credit_unit
-
-    @cached_property
-    def record(self) -> tuple[Any, ...]:
-        return astuple(self)
-
-    def abi(self) -> tuple[Any, ...]:
-        return (self.record,)
-
-    def faults(self) -> Iterator[tuple[Any, ...]]:
-        """Return what the ledger refuses to take in."""
-        yield self.token != NOBODY, "UnsupportedCurrency", self.token
-        yield self.aggregator == NOBODY, "ZeroAddress"
-        yield self.max_staleness != 0, "UnsupportedStaleness", self.max_staleness
-        allowed = {
-            "spec": self.spec[0] != ZERO,
-            "model": self.model[0] != ZERO,
-            "rounds": 1 <= self.rounds <= 65_535,
-            "quorum": 1 <= self.quorum <= 1024,
-            "minParticipants": self.min_participants >= self.quorum,
-            "maxParticipants": self.min_participants <= self.max_participants <= 4096,
-            "enrolPeriod": self.enrol_period > 0,
-            "commitPeriod": self.commit_period > 0,
-            "revealPeriod": self.reveal_period > 0,
-            "proposePeriod": self.propose_period > 0,
-            "maxUnfinal": 1 <= self.max_unfinal <= 8,
-            "randomness": self.randomness in ((0,) if self.batched else (0, BEACON)),
-            "minReputation": self.min_reputation <= 1_000_000,
-            "creditUnit": self.credit_unit > 0,
-            "unitsPerRound": 0 < self.rounds * self.units_per_round < 2**LANE_BITS,
-        }
-        yield from ((not fine, *invalid(name)) for name, fine in allowed.items())
-
-
-@dataclass(frozen=True)
-class Updates:
-    """What an aggregator says was revealed in a batched round: digest and length of each update.
-
-    With ``more`` there is one word of lengths too many.
-    """
-
-    refs: tuple[Ref, ...] = ()
-    more: bool = False
-
-    @cached_property
-    def hash(self) -> bytes:
-        return updates_hash([ContentRef(*ref) for ref in self.refs])
-
-    def abi(self) -> tuple[Any, ...]:
-        lengths = pack_lengths([ContentRef(*ref) for ref in self.refs])
-        return (([digest for digest, _ in self.refs], lengths + [0] * self.more),)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A proposal: what an aggregator says has come of a round.
-
-    Parameters
-    ----------
-    model, state, report
-        Digest and length of each.
-    updates
-        The hash of the updates of a batched round, else zero.
-    stop
-        Whether the task ends with this round.
-    verdicts, shares
-        By participant's id.
-    flaw
-        What is wrong with the words themselves, of `FLAWS`; they encode the rest correctly without it.
-    """
-
-    model: Ref
-    verdicts: dict[int, Verdict]
-    shares: dict[int, int]
-    stop: bool = False
-    state: Ref = (ZERO, 0)
-    report: Ref = (ZERO, 0)
-    updates: bytes = ZERO
-    flaw: str | None = None
-
-    @cached_property
-    def words(self) -> tuple[list[int], list[int]]:
-        verdicts, shares = pack_words(self.verdicts, self.shares)
-        if self.flaw == "shares":
-            return verdicts, [*shares, 0]
-        if self.flaw == "slots":
-            return [*verdicts, verdicts[-1]], [*shares, 0]
-        return verdicts, shares
-
-    @property
-    def covered(self) -> set[int]:
-        """The participants in whose slots something was said."""
-        return {LANES * (i // LANES) + lane for i in self.verdicts for lane in range(LANES)}
-
-    @property
-    def delivered(self) -> list[int]:
-        """The participants that are judged by an update, by id."""
-        return sorted(i for i, verdict in self.verdicts.items() if has_update(verdict))
-
-    def abi(self) -> tuple[Any, ...]:
-        return (self.model, self.state, self.report, self.updates, self.stop), *self.words
-
-    @cached_property
-    def hash(self) -> bytes:
-        ref = "(bytes32,uint64)"
-        return keccak(encode([f"({ref},{ref},{ref},bytes32,bool)", "uint256[]", "uint256[]"], self.abi()))
 
 
 @dataclass
-class Participant:
-    """A registered account; ``since`` is 0 after it has left, ``leaves`` is 0 unless it is about to."""
-
-    owner: str
-    signer: str
-    payout: str
-    stake: int
-    since: int
-    leaves: int = 0
-
-    @property
-    def record(self) -> tuple[Any, ...]:
-        return self.owner, self.signer, self.payout, self.stake, self.since, self.leaves
-
-
-@dataclass
-class Round:
-    """A round; times are 0 for what has not happened.
-
-    It starts from the model of round ``base``, 0: the task's first model. Of a batched round there is the ``root`` of
-    as many commitments as ``rooted`` says, and ``commitments`` are those that were made on chain.
-    """
-
-    base: int
-    opened: int
-    selected: set[int]
-    everybody: bool = False
-    root: bytes = EMPTY_ROOT
-    rooted: int = 0
-    commitments: dict[int, bytes] = field(default_factory=dict)
-    salts: dict[int, bytes] = field(default_factory=dict)
-    commits_closed: int = 0
-    reveals_closed: int = 0
-    proposed: int = 0
-    outcome: Outcome | None = None
-    status: RoundStatus = RoundStatus.OPEN
-
-    @property
-    def committed(self) -> int:
-        return self.rooted + len(self.commitments)
-
-
-@dataclass
-class Task:
-    """A task; its rounds are numbered from 1."""
-
-    publisher: str
-    params: Params
-    posted: int
-    enrolled: set[int] = field(default_factory=set)
-    rounds: list[Round] = field(default_factory=list)
-    beacon: bytes = ZERO
-    last_final: int = 0
-    finished: bool = False
-    credits: Counter[int] = field(default_factory=Counter)
-    paid: Counter[int] = field(default_factory=Counter)
-
-    @property
-    def enrol_deadline(self) -> int:
-        return self.posted + self.params.enrol_period
-
-    def of(self, *states: RoundStatus) -> list[Round]:
-        """Return the rounds in one of these states."""
-        return [r for r in self.rounds if r.status in states]
-
-    @property
-    def settled(self) -> list[Round]:
-        return self.of(RoundStatus.SETTLED)
-
-    @property
-    def final(self) -> int:
-        """How many rounds are settled or voided; they are the first ones."""
-        return len(self.of(RoundStatus.SETTLED, RoundStatus.VOIDED))
-
-    @property
-    def voids_in_a_row(self) -> int:
-        count = 0
-        for r in self.rounds[: self.final]:
-            count = count + 1 if r.status is RoundStatus.VOIDED else 0
-        return count
-
-    @property
-    def latest(self) -> int:
-        """The last round that was proposed; 0: none yet."""
-        return max((number for number, r in enumerate(self.rounds, 1) if r.outcome), default=0)
-
-    def base_model(self, number: int) -> bytes:
-        """Return the model that a round starts from; of a round that there is not, the first one."""
-        base = self.rounds[number - 1].base if 1 <= number <= len(self.rounds) else 0
-        made = self.rounds[base - 1].outcome if base else None
-        return made.model[0] if made else self.params.model[0]
-
-    def root(self, number: int) -> bytes:
-        """Return a round's root as long as it is kept."""
-        return self.rounds[number - 1].root if len(self.rounds) < number + RING else EMPTY_ROOT
-
-    @property
-    def stopped(self) -> bool:
-        return any(r.outcome is not None and r.outcome.stop for r in self.settled)
-
-    def earned(self, participant: int) -> int:
-        """Return the units that the settled rounds gave a participant."""
-        return sum(r.outcome.shares.get(participant, 0) for r in self.settled if r.outcome)
-
-    @property
-    def spent(self) -> int:
-        return sum(sum(r.outcome.shares.values()) for r in self.settled if r.outcome)
-
-    @property
-    def bonds(self) -> int:
-        """What is locked for rounds that are proposed and not settled, in wei."""
-        return self.params.bond * len(self.of(RoundStatus.PROPOSED))
-
-    @property
-    def escrow(self) -> int:
-        """What of the budget was neither spent nor returned, in wei."""
-        return 0 if self.finished else self.params.budget - self.spent * self.params.credit_unit
-
-
-@dataclass
-class Model:
+class Rounds:
     """The ledger at ``address``, with the money of every account outside it.
 
     Parameters
     ----------
     address, chain_id
         They enter the commitments.
-    least_stake, exit_delay
-        What it was deployed with, in wei and seconds.
+    terms
+        What it was deployed with.
     refusing
         Addresses that take no money.
+    past
+        What the predecessor knows: id and lane of evidence by publisher and owner.
+    log
+        The events so far, as name and arguments.
     """
 
     address: str
-    least_stake: int
-    exit_delay: int
+    terms: Deployment
     refusing: set[str]
     now: int
+    block: int = 0
     chain_id: int = 1
+    past: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     wallets: Counter[str] = field(default_factory=Counter)
     balances: Counter[str] = field(default_factory=Counter)
+    burned: int = 0
+    paused: bool = False
     participants: list[Participant] = field(default_factory=list)
+    signers: dict[str, int] = field(default_factory=dict)
     tasks: list[Task] = field(default_factory=list)
     evidence: dict[tuple[str, int], Evidence] = field(default_factory=dict)
+    verifiers: list[int] = field(default_factory=list)
+    serving: set[int] = field(default_factory=set)
+    disputes: list[Dispute] = field(default_factory=list)
+    punished: set[tuple[int, int, int]] = field(default_factory=set)
+    log: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
 
     # What is held for whom.
 
     @property
     def owed(self) -> int:
-        """The sum of all claims on the ledger, in wei."""
-        stakes = sum(p.stake for p in self.participants)
+        """All that the ledger holds, in wei: whose it is, in escrow, or burned."""
+        stakes = sum(p.stake + p.unbonding for p in self.participants)
         credited = sum(t.credits.total() * t.params.credit_unit for t in self.tasks)
-        return stakes + self.balances.total() + credited + sum(t.escrow + t.bonds for t in self.tasks)
+        deposits = sum(seat.deposit for t in self.tasks for seat in t.seats)
+        bonds = sum(d.held for d in self.disputes)
+        escrows = sum(t.escrow for t in self.tasks)
+        return self.balances.total() + stakes + credited + deposits + bonds + escrows + self.burned
 
     def reputation(self, publisher: str, participant: int) -> int:
         return self.evidence.get((publisher, participant), Evidence()).reputation
+
+    def locks(self, participant: int) -> int:
+        """Return on how many juries of open disputes a participant sits."""
+        return sum(jury.members.count(participant) for d in self.disputes if d.is_open for jury in d.juries)
+
+    def of_signer(self, signer: str) -> int | None:
+        """Return the participant whose present signer this is."""
+        i = self.signers.get(signer)
+        return i if i is not None and self.participants[i].signer == signer else None
+
+    def of_owner(self, owner: str) -> int | None:
+        return next((i for i, p in enumerate(self.participants) if p.owner == owner), None)
+
+    def of_sender(self, sender: str) -> int:
+        """Return the participant that an account owns or else signs for."""
+        owned = self.of_owner(sender)
+        i = self.of_signer(sender) if owned is None else owned
+        refuse((i is None, "NotRegistered", sender))
+        assert i is not None
+        return i
+
+    # When.
 
     def phase(self, task: Task) -> Phase:
         if task.finished:
@@ -388,29 +146,65 @@ class Model:
         """Return where a round is: a phase ends at its deadline or as soon as all have acted."""
         p = task.params
         if r.status is RoundStatus.PROPOSED:
+            if r.disputes:
+                return Phase.DISPUTED
             return Phase.CHALLENGING if self.now < r.proposed + p.challenge_window else Phase.SETTLEABLE
         if r.status is not RoundStatus.OPEN:
             return Phase.IDLE
-        commits_end = r.commits_closed or r.opened + p.commit_period
-        if self.now < commits_end:
-            return Phase.ADMITTING if p.batched and r.commits_closed else Phase.COMMITTING
+        if not r.commits_closed and self.now < r.opened + p.commit_period:
+            return Phase.COMMITTING
+        if self.now < r.commits_closed:
+            return Phase.ADMITTING
         if p.batched and not r.commits_closed:
-            return Phase.CLOSING if self.now < commits_end + p.propose_period else Phase.OVERDUE
-        reveals_end = r.reveals_closed or commits_end + (p.reveal_period if r.committed else 0)
+            return Phase.CLOSING if self.now < self.commits_end(task, r) else Phase.OVERDUE
+        if r.committed < p.quorum:
+            return Phase.OVERDUE
+        reveals_end = self.reveals_end(task, r)
         if self.now < reveals_end:
             return Phase.REVEALING
-        # Of a batched round only the aggregator knows what was revealed.
-        quorate = (r.committed if p.batched else len(r.salts)) >= p.quorum
-        return Phase.PROPOSING if quorate and self.now < reveals_end + p.propose_period else Phase.OVERDUE
+        return Phase.PROPOSING if self.now < reveals_end + self.all_turns(task) else Phase.OVERDUE
 
-    # Balances and participants.
+    def all_turns(self, task: Task) -> int:
+        """Return for how long a task's aggregators have their turns."""
+        return len(task.seats) * task.params.propose_period
 
-    def deposit(self, sender: str, value: int) -> None:
-        self._take(sender, value)
+    def commits_end(self, task: Task, r: Round) -> int:
+        """Return when reveals begin, as far as is known; each aggregator has its turn to post a root."""
+        deadline = r.opened + task.params.commit_period
+        return r.commits_closed or deadline + (self.all_turns(task) if task.params.batched else 0)
+
+    def reveals_end(self, task: Task, r: Round) -> int:
+        return self.commits_end(task, r) + (task.params.reveal_period if r.committed else 0)
+
+    def opening_due(self, task: Task) -> int:
+        """Return since when the next round could have been opened."""
+        return max(task.last_final, task.rounds[-1].proposed) if task.rounds else task.enrol_deadline
+
+    def due(self, task: Task) -> int:
+        """Return since when an aggregator has something to do."""
+        if not task.of(RoundStatus.OPEN):
+            return self.opening_due(task)
+        r = task.rounds[-1]
+        unrooted = task.params.batched and not r.commits_closed
+        return r.opened + task.params.commit_period if unrooted else self.reveals_end(task, r)
+
+    def settleable(self, task: Task) -> int:
+        """Return the round that can be settled now; 0: none."""
+        number = task.final + 1
+        ready = number <= len(task.rounds) and self.settlement_faults(task, number) == []
+        return number if ready else 0
+
+    # Balances.
+
+    def deposit(self, sender: str, value: int, currency: str, amount: int) -> None:
+        expected = amount if currency == COIN else 0
+        refuse((value != expected, "WrongValue", expected, value))
+        self.wallets[sender] -= value
         self.balances[sender] += value
+        self.emit("Deposited", sender, currency, amount)
 
-    def withdraw(self, sender: str, value: int, to: str) -> None:
-        amount = self.balances[sender]
+    def withdraw(self, sender: str, value: int, currency: str, to: str) -> None:
+        amount = self.balances[sender] if currency == COIN else 0
         refuse(
             (to == NOBODY, "ZeroAddress"),
             (amount == 0, "NothingToWithdraw", sender),
@@ -418,103 +212,181 @@ class Model:
         )
         self.balances[sender] = 0
         self.wallets[to] += amount
+        self.emit("Withdrawn", sender, currency, to, amount)
 
-    def register(self, sender: str, value: int, signer: str, payout: str) -> None:
-        known = self._owned(sender)
+    # Participants.
+
+    def register(self, sender: str, value: int, signer: str, payout: str, stake: int) -> None:
+        known = self.of_owner(sender)
+        taken = signer in self.signers and self.signers[signer] != known
         refuse(
             (NOBODY in (signer, payout), "ZeroAddress"),
-            (known is not None and known.since, "AlreadyRegistered", sender),
-            (value < self.least_stake, "StakeTooSmall", value, self.least_stake),
-            (value >= 2**96, *invalid("stake")),
-            (self.of_signer(signer) is not None, "SignerTaken", signer),
+            (stake < self.terms.min_stake, "StakeTooSmall", stake, self.terms.min_stake),
+            (known is not None and self.participants[known].since, "AlreadyRegistered", sender),
+            (taken, "SignerTaken", signer),
+            self.lacks(sender, value, stake),
         )
-        self._take(sender, value)
-        found = Participant(sender, signer, payout, value, self.now)
+        found = Participant(sender, signer, payout, stake, self.now)
         if known is None:
+            known = len(self.participants)
             self.participants.append(found)
-        else:
-            self.participants[self.participants.index(known)] = found
+        self.participants[known] = found
+        self.signers[signer] = known
+        self.emit("ParticipantRegistered", known, sender, signer, payout)
+        self.take(sender, value, stake)
+        self.emit("StakeAdded", known, stake, stake)
 
-    def add_stake(self, sender: str, value: int) -> None:
-        p = self._present(sender)
-        refuse((p.stake + value >= 2**96, *invalid("stake")))
-        self._take(sender, value)
-        p.stake += value
+    def add_stake(self, sender: str, value: int, amount: int) -> None:
+        i, p = self.present(sender)
+        refuse((p.leaves, "AlreadyExiting", i), self.lacks(sender, value, amount))
+        self.take(sender, value, amount)
+        p.stake += amount
+        self.emit("StakeAdded", i, amount, p.stake)
 
     def rotate_signer(self, sender: str, value: int, signer: str) -> None:
         refuse((signer == NOBODY, "ZeroAddress"))
-        p = self._present(sender)
-        refuse((signer != p.signer and self.of_signer(signer) is not None, "SignerTaken", signer))
+        i, p = self.present(sender)
+        refuse((self.signers.get(signer, i) != i, "SignerTaken", signer))
         p.signer = signer
+        self.signers[signer] = i
+        self.emit("SignerRotated", i, signer)
 
     def set_payout(self, sender: str, value: int, payout: str) -> None:
         refuse((payout == NOBODY, "ZeroAddress"))
-        self._present(sender).payout = payout
+        i, p = self.present(sender)
+        p.payout = payout
+        self.emit("PayoutSet", i, payout)
 
     def request_exit(self, sender: str, value: int) -> None:
-        p = self._present(sender)
-        refuse((p.leaves, "AlreadyExiting", self.participants.index(p)))
-        p.leaves = self.now + self.exit_delay
+        i, p = self.present(sender)
+        refuse((p.leaves, "AlreadyExiting", i))
+        p.leaves = self.now + self.terms.exit_delay
+        p.stake, p.unbonding = 0, p.stake
+        self.emit("ExitRequested", i, p.leaves)
 
     def cancel_exit(self, sender: str, value: int) -> None:
-        self._leaving(sender).leaves = 0
+        i, p = self.leaving(sender)
+        p.leaves = 0
+        p.stake, p.unbonding = p.unbonding, 0
+        self.emit("ExitCancelled", i)
 
     def complete_exit(self, sender: str, value: int) -> None:
-        p = self._leaving(sender)
-        refuse((self.now < p.leaves, "ExitNotDue", p.leaves))
-        self.balances[sender] += p.stake
-        p.stake = p.since = p.leaves = 0
+        i, p = self.leaving(sender)
+        locks = self.locks(i)
+        refuse((self.now < p.leaves, "ExitNotDue", p.leaves), (locks, "StakeLocked", i, locks))
+        self.emit("ExitCompleted", i, p.unbonding)
+        self.credit(sender, p.unbonding)
+        p.unbonding = p.since = p.leaves = 0
+
+    def announce(self, sender: str, value: int, url: str) -> None:
+        self.emit("EndpointAnnounced", sender, url)
+
+    def adopt_evidence(self, sender: str, value: int, ids: tuple[int, ...]) -> None:
+        refuse((self.terms.predecessor == NOBODY, "NoPredecessor"))
+        adopted: list[tuple[int, int, int]] = []
+        for i in ids:
+            refuse((i >= len(self.participants), "UnknownParticipant", i))
+            again = any(i == other and lane for other, _, lane in adopted)
+            known = again or self.evidence.get((sender, i), Evidence()) != Evidence()
+            refuse((known, "EvidenceKnown", sender, i))
+            owner = self.participants[i].owner
+            refuse(((sender, owner) not in self.past, "NotRegistered", owner))
+            adopted.append((i, *self.past[sender, owner]))
+        for i, known_as, lane in adopted:
+            self.evidence[sender, i] = Evidence.unpack(lane)
+            self.emit("EvidenceAdopted", sender, i, known_as, lane)
 
     # Tasks.
 
-    def post_task(self, sender: str, value: int, params: Params) -> None:
-        refuse(*params.faults(), (value != params.budget, "WrongBudget", params.budget, value))
-        self._take(sender, value)
-        self.tasks.append(Task(sender, params, self.now))
+    def set_paused(self, sender: str, value: int, paused: bool) -> None:
+        refuse((sender != self.terms.guardian, "NotGuardian", sender))
+        self.paused = paused
+        self.emit("Paused", paused)
+
+    def post_task(self, sender: str, value: int, params: Params, standbys: tuple[str, ...]) -> None:
+        holders = params.aggregator, *standbys
+        in_coin = params.token == COIN
+        funds = self.balances[sender] + value if in_coin else 0
+        refuse(
+            (self.paused, "NewTasksPaused"),
+            *params.faults(),
+            *self.late(params, len(holders)),
+            (len(holders) > MOST_SEATS or len(set(holders)) < len(holders), *invalid("standbys")),
+            (NOBODY in holders, "ZeroAddress"),
+            (funds < params.budget, "InsufficientBalance", sender, funds, params.budget),
+        )
+        self.take(sender, value, params.budget)
+        self.tasks.append(Task(sender, params, self.now, [Seat(holder) for holder in holders], last_final=self.now))
+        deadline = self.tasks[-1].enrol_deadline
+        self.emit("TaskPosted", len(self.tasks), sender, params.record, standbys, deadline)
+
+    def late(self, params: Params, seats: int) -> Iterator[Fault]:
+        """Whoever does wrong in a round must not have its stake back before it is found out."""
+        if not params.challenge_window:
+            return
+        lasts = params.commit_period + params.grace_period + params.reveal_period + 2 * seats * params.propose_period
+        windows = params.max_unfinal * params.challenge_window
+        least = lasts + windows + DISPUTE_PERIODS * self.terms.dispute_period
+        yield least > self.terms.exit_delay, "ExitDelayTooShort", self.terms.exit_delay, least
+
+    def take_seat(self, sender: str, value: int, task: int) -> None:
+        t = self.running(task)
+        place = seat_of(t, sender)
+        refuse((place is None, "NotAggregator", sender))
+        assert place is not None
+        seat, bond = t.seats[place], t.params.bond
+        refuse(self.lacks(sender, value, bond - seat.deposit))
+        self.take(sender, value, bond - seat.deposit)
+        seat.deposit = bond
+        self.emit("SeatTaken", task, place, sender, bond)
 
     def enrol(self, sender: str, value: int, task: int) -> None:
-        t = self._running(task)
-        owned = self._owned(sender)
-        i = self.of_signer(sender) if owned is None else self.participants.index(owned)
-        closed = bool(t.rounds) or self.now >= t.enrol_deadline
-        refuse((i is None, "NotRegistered", sender), (closed, "EnrolmentClosed", task))
-        assert i is not None
+        t = self.running(task)
+        i = self.of_sender(sender)
         reputation = self.reputation(t.publisher, i)
         refuse(
+            (t.rounds or self.now >= t.enrol_deadline, "EnrolmentClosed", task),
             (len(t.enrolled) == t.params.max_participants, "TaskFull", task),
-            *self._unstaked(t, i),
+            *self.unstaked(t, i),
             (reputation < t.params.min_reputation, "ReputationTooLow", reputation, t.params.min_reputation),
             (i in t.enrolled, "AlreadyEnrolled", task, i),
         )
         t.enrolled.add(i)
+        self.emit("Enrolled", task, i)
 
     def finish_task(self, sender: str, value: int, task: int) -> None:
-        t = self._running(task)
+        t = self.running(task)
         p = t.params
         idle_since = t.last_final if t.rounds else t.enrol_deadline
-        done = t.stopped or len(t.settled) == p.rounds or self.now > idle_since + p.enrol_period
+        done = t.stopped or t.counted == p.rounds or self.now > idle_since + p.enrol_period
         too_few = not t.rounds and self.now >= t.enrol_deadline and len(t.enrolled) < p.min_participants
         hopeless = too_few or t.voids_in_a_row >= VOIDS_TO_FINISH
         allowed = done or (hopeless and sender in (t.publisher, p.aggregator))
         refuse((t.final < len(t.rounds) or not allowed, "TaskNotFinishable", task))
-        self.balances[t.publisher] += t.escrow
+        refund = t.escrow
         t.finished = True
+        self.emit("TaskFinished", task, refund)
+        self.credit(t.publisher, refund)
+        for seat in t.seats:
+            self.credit(seat.holder, seat.deposit)
+            seat.deposit = 0
 
     def withdraw_credit(self, sender: str, value: int, task: int, participant: int) -> None:
-        t = self._posted(task)
-        units = t.credits[participant]
+        units = self.tasks[task - 1].credits[participant] if 1 <= task <= len(self.tasks) else 0
         refuse((units == 0, "NoCredit", task, participant))
+        t = self.tasks[task - 1]
         payout, amount = self.participants[participant].payout, units * t.params.credit_unit
         refuse((payout in self.refusing, "TransferFailed", payout, amount))
         t.credits[participant] = 0
         t.paid[participant] += units
         self.wallets[payout] += amount
+        self.emit("CreditWithdrawn", task, participant, payout, amount)
 
     # Rounds.
 
     def open_round(self, sender: str, value: int, task: int, indices: tuple[int, ...], words: tuple[int, ...]) -> None:
-        t = self._running(task)
-        p = t.params
+        t = self.running(task)
+        p, due = t.params, self.opening_due(t)
         named = {WORD * k + bit for k, word in zip(indices, words, strict=False) for bit in bits(word)}
         selected = named if words else set(t.enrolled)
         strangers = {i // WORD for i in selected - t.enrolled}
@@ -522,21 +394,23 @@ class Model:
         enrolled = len(t.enrolled)
         early = not t.rounds and enrolled < p.max_participants and self.now < t.enrol_deadline
         refuse(
-            (sender != p.aggregator, "NotAggregator", sender),
             (not t.rounds and enrolled < p.min_participants, "TooFewParticipants", enrolled, p.min_participants),
             (early, "EnrolmentOpen", task),
             (t.of(RoundStatus.OPEN), "PreviousRoundOpen", task, len(t.rounds)),
+            *self.turn_faults(t, sender, due, forfeits=False),
             (unfinal >= p.max_unfinal, "TooManyUnfinal", task),
-            (t.stopped or len(t.settled) + unfinal >= p.rounds, "RoundsExhausted", task),
+            (t.stopped or t.counted + unfinal >= p.rounds, "RoundsExhausted", task),
             (len(indices) != len(words), "LengthMismatch"),
             (0 in words or any(a >= b for a, b in pairwise(indices)), "WordsNotAscending"),
             *((True, "NotEnrolled", k) for k in strangers),
             (len(selected) < p.quorum, "TooFewParticipants", len(selected), p.quorum),
         )
+        self.act(t, sender, due, forfeits=False)
         t.rounds.append(Round(t.latest, self.now, selected, everybody=not words))
+        self.emit("RoundOpened", task, len(t.rounds), t.base_model(len(t.rounds)), indices, words)
 
     def commit_update(self, sender: str, value: int, task: int, number: int, digest: bytes) -> None:
-        t, r = self._open(task, number)
+        t, r = self.open(task, number)
         i, phase = self.of_signer(sender), self.round_phase(t, r)
         refuse(
             (not t.params.batched and phase is not Phase.COMMITTING, "CommitsAreClosed"),
@@ -546,116 +420,134 @@ class Model:
         )
         assert i is not None
         refuse(
-            *self._unstaked(t, i),
+            *self.unstaked(t, i),
             (i not in r.selected, "NotSelected", i),
             (i in r.commitments, "AlreadyCommitted", i),
         )
-        r.commitments[i] = digest
+        r.commitments[i] = sender, digest
+        self.emit("UpdateCommitted", task, number, i, sender, digest)
         if len(r.commitments) == len(r.selected) and not t.params.batched:
             r.commits_closed = self.now
+            self.emit("CommitsClosed", task, number)
 
-    def close_commits(self, sender: str, value: int, task: int, number: int, root: bytes, count: int) -> None:
-        t, r = self._open(task, number)
+    def close_commits(
+        self, sender: str, value: int, task: int, number: int, root: bytes, count: int, batch: Ref
+    ) -> None:
+        t, r = self.open(task, number)
+        p, due = t.params, r.opened + t.params.commit_period
         phase, everybody = self.round_phase(t, r), count == len(r.selected)
         refuse(
-            (sender != t.params.aggregator, "NotAggregator", sender),
-            (not t.params.batched, "NotBatched", task),
+            (not p.batched, "NotBatched", task),
+            *self.turn_faults(t, sender, due),
             (count > len(r.selected), "WrongCount", count, len(r.selected)),
             (phase is Phase.COMMITTING and not everybody, "CommitsAreOpen"),
             (phase not in (Phase.COMMITTING, Phase.CLOSING), "NotClosing"),
         )
-        r.commits_closed = self.now + (0 if everybody else t.params.grace_period)
-        r.root, r.rooted = root, count
+        self.act(t, sender, due)
+        r.commits_closed = self.now + (0 if everybody else p.grace_period)
+        r.root, r.rooted, r.complete = root, count, everybody
+        self.emit("CommitsRooted", task, number, root, count, batch)
 
     def reveal_update(
         self, sender: str, value: int, task: int, number: int, update: Ref, salt: bytes, proof: tuple[bytes, ...]
     ) -> None:
-        t, r = self._in_flight(task, number)
-        phase = self.round_phase(t, r)
-        early = Phase.COMMITTING, Phase.ADMITTING
+        t, r = self.in_flight(task, number)
+        proposed = r.status is RoundStatus.PROPOSED
+        phase, after = self.round_phase(t, r), proposed and self.now >= r.proposed + t.params.challenge_window
+        over = not proposed and self.now >= self.reveals_end(t, r)
         refuse(
-            (r.status is RoundStatus.PROPOSED and not t.params.batched, "RoundNotOpen", task, number),
-            (phase is Phase.COMMITTING, "CommitsAreOpen"),
+            (proposed and not t.params.batched, "RoundNotOpen", task, number),
+            (phase in (Phase.COMMITTING, Phase.CLOSING), "CommitsAreOpen"),
+            (t.params.batched and not r.commits_closed, "CommitsAreOpen"),
             (phase is Phase.ADMITTING, "StillAdmitting", r.commits_closed),
-            (phase not in (*early, Phase.REVEALING, Phase.CHALLENGING), "RevealsAreClosed"),
+            (after or over or phase is Phase.CLOSING, "RevealsAreClosed"),
         )
-        i = self.of_signer(sender)
+        i, found = self.signers.get(sender), self.commitment(task, number, sender, update, salt)
         refuse((i is None, "NotRegistered", sender))
         assert i is not None
-        known, found = r.commitments.get(i), self.commitment(task, number, sender, update, salt)
-        rooted = r.root != EMPTY_ROOT and verify(r.root, leaf(i, found), proof)
-        unknown = not rooted and found != known
+        author, kept = r.commitments.get(i, (NOBODY, ZERO))
+        here = author == sender
+        rooted = t.params.batched and r.root != EMPTY_ROOT and verify(r.root, leaf(i, found), proof)
+        unknown = not rooted and not (here and kept[:24] == found[:24])
         refuse(
-            (unknown and known is None, "NotCommitted", i),
-            (unknown and known is not None, "WrongReveal", known, found),
+            (unknown and not here, "NotCommitted", i),
+            (unknown and here, "WrongReveal", kept[:24] + bytes(8), found),
             (i in r.salts, "AlreadyRevealed", i),
         )
         r.salts[i] = salt
-        if r.status is RoundStatus.OPEN and len(r.salts) == r.committed:
-            r.reveals_closed = self.now
+        self.emit("UpdateRevealed", task, number, i, *update, salt)
 
     def propose_round(
         self, sender: str, value: int, task: int, number: int, outcome: Outcome, updates: Updates
     ) -> None:
-        t, r = self._open(task, number)
-        p = t.params
-        phase, funds = self.round_phase(t, r), self.balances[sender] + value
-        count = len(updates.refs)
-        revealed, found = (count, updates.hash) if p.batched else (len(r.salts), ZERO)
+        t, r = self.open(task, number)
+        p, due, phase = t.params, self.reveals_end(t, r), self.round_phase(t, r)
+        count, present = len(updates.refs), len(outcome.delivered)
+        found = updates.hash if p.batched else ZERO
         judged = sum(verdict is not Verdict.NONE for verdict in outcome.verdicts.values())
-        units, present = sum(outcome.shares.values()), len(outcome.delivered)
-        unearned = [i for i, n in outcome.shares.items() if n and outcome.verdicts.get(i) is not Verdict.ACCEPTED]
+        units, empty = sum(outcome.shares.values()), present < p.quorum
+        limit = 0 if empty else p.units_per_round
+        unearned = [i for i, n in outcome.shares.items() if n and outcome.verdict(i) is not Verdict.ACCEPTED]
         refuse(
-            (sender != p.aggregator, "NotAggregator", sender),
+            *self.turn_faults(t, sender, due),
             (updates.more, "LengthMismatch"),
             (outcome.updates != found or (count and not p.batched), "WrongUpdates", outcome.updates, found),
-            (phase is Phase.COMMITTING or (p.batched and not r.commits_closed), "CommitsAreOpen"),
+            (phase in (Phase.COMMITTING, Phase.CLOSING), "CommitsAreOpen"),
+            (p.batched and not r.commits_closed, "CommitsAreOpen"),
             (phase is Phase.ADMITTING, "StillAdmitting", r.commits_closed),
-            (phase is Phase.REVEALING and revealed != r.committed, "RevealsAreOpen"),
-            (revealed > r.committed, "WrongCount", revealed, r.committed),
-            (revealed < p.quorum, "BelowQuorum", revealed, p.quorum),
+            (present > r.committed, "WrongCount", present, r.committed),
+            (self.reveals_run(t, r) and present != r.committed, "RevealsAreOpen"),
             (phase is Phase.OVERDUE, "ProposalOverdue"),
-            (funds < p.bond, "InsufficientBond", funds, p.bond),
+            (empty and outcome.model[0] != t.base_model(number), "BelowQuorum", present, p.quorum),
             (outcome.flaw, FLAWS.get(outcome.flaw or "")),
-            *_misjudged(r, outcome, p.batched),
+            *misjudged(r, outcome, p.batched),
             *((True, "PayWithoutAcceptance", i) for i in unearned),
             (p.batched and count != present, "WrongCount", count, present),
             (judged != len(r.selected), "NotEverybodyJudged", judged, len(r.selected)),
-            (units > p.units_per_round, "PayOverBudget", units, p.units_per_round),
+            (units > limit, "PayOverBudget", units, limit),
         )
-        self._take(sender, value)
-        self.balances[sender] += value - p.bond
-        r.outcome, r.proposed, r.status = outcome, self.now, RoundStatus.PROPOSED
+        r.seat = self.act(t, sender, due)
+        r.outcome, r.proposed, r.status, r.empty = outcome, self.now, RoundStatus.PROPOSED, empty
+        base = t.base_model(number)
+        if p.batched:
+            self.emit("BatchProposed", task, number, sender, outcome.proposal, base)
+        else:
+            self.emit("RoundProposed", task, number, sender, outcome.proposal, *map(tuple, outcome.words), base)
 
-    def settle_round(self, sender: str, value: int, task: int, number: int, outcome: Outcome) -> None:
-        t = self._running(task)
-        r = t.rounds[number - 1] if 1 <= number <= len(t.rounds) else None
-        refuse((r is None or r.status is not RoundStatus.PROPOSED, "NotProposed", task, number))
-        assert r is not None
+    def settle_round(self, sender: str, value: int, task: int, number: int, outcome: Outcome, limit: int) -> None:
+        t = self.running(task)
+        refuse(*self.settlement_faults(t, number))
+        r = t.rounds[number - 1]
         assert r.outcome is not None
-        until = r.proposed + t.params.challenge_window
-        refuse(
-            (number != t.final + 1, "WrongRound", number, t.final + 1),
-            (self.now < until, "WindowOpen", until),
-            (outcome.hash != r.outcome.hash, "WrongProposal", r.outcome.hash, outcome.hash),
-        )
-        for i, verdict in outcome.verdicts.items():
-            key = t.publisher, i
-            self.evidence[key] = self.evidence.get(key, Evidence()).after(verdict)
-        t.credits.update(outcome.shares)
-        self.balances[t.params.aggregator] += t.params.bond
-        self._finalise(t, r, RoundStatus.SETTLED)
+        refuse((outcome.hash != r.outcome.hash, "WrongProposal", r.outcome.hash, outcome.hash))
+        burned = 0
+        for slot in r.outcome.slots[r.applied : r.applied + limit]:
+            burned += sum(self.apply(t, task, number, r, i) for i in slot)
+            t.credits.update({i: r.outcome.shares.get(i, 0) for i in slot})
+        self.burn(burned)
+        r.applied = min(r.applied + limit, len(r.outcome.slots))
+        if r.applied < len(r.outcome.slots):
+            self.emit("SettlementAdvanced", task, number, r.applied)
+            return
+        before = t.final
+        r.status = RoundStatus.SETTLED
+        t.endings.append(not r.empty)
+        self.emit("RoundSettled", task, number, t.spent)
+        self.finalise(t, before)
+        self.pay_bounty(t, sender, r.proposed + t.params.challenge_window)
 
     def void_round(self, sender: str, value: int, task: int, number: int) -> None:
-        t, r = self._open(task, number)
-        refuse(
-            (self.round_phase(t, r) is not Phase.OVERDUE, "NotOverdue", task, number),
-            (number != t.final + 1, "WrongRound", number, t.final + 1),
-        )
-        self._finalise(t, r, RoundStatus.VOIDED)
-
-    def announce(self, sender: str, value: int, url: str) -> None:
-        """Only an event."""
+        t, r = self.open(task, number)
+        refuse((self.round_phase(t, r) is not Phase.OVERDUE, "NotOverdue", task, number))
+        unrooted = t.params.batched and not r.commits_closed
+        if unrooted or r.committed >= t.params.quorum:
+            lost = sum(self.charge(t, place) for place in range(len(t.seats)))
+            self.credit(sender, lost // VOID_REWARD)
+            self.burn(lost - lost // VOID_REWARD)
+        else:
+            self.pay_bounty(t, sender, self.reveals_end(t, r))
+        t.endings.append(False)
+        self.void(t, number, number)
 
     def multicall(self, sender: str, value: int, calls: Calls) -> None:
         before = deepcopy(vars(self))
@@ -669,69 +561,199 @@ class Model:
     def commitment(self, task: int, number: int, sender: str, update: Ref, salt: bytes) -> bytes:
         """Return the commitment to an update of an existing round."""
         base = self.tasks[task - 1].base_model(number)
-        return commitment(self.chain_id, self.address, task, number, sender, base, ContentRef(*update), salt)
+        return _commitment(self.chain_id, self.address, task, number, sender, base, ContentRef(*update), salt)
 
-    def of_signer(self, signer: str) -> int | None:
-        """Return the participant that an address signs for."""
-        return next((i for i, p in enumerate(self.participants) if p.signer == signer and p.since), None)
+    # Money that moves.
 
-    # What the transactions share.
+    def emit(self, name: str, *arguments: Any) -> None:
+        self.log.append((name, arguments))
 
-    def _take(self, sender: str, value: int) -> None:
+    def lacks(self, sender: str, value: int, amount: int) -> Fault:
+        """Return the fault of a sender that cannot pay from its balance and what it sends along."""
+        funds = self.balances[sender] + value
+        return funds < amount, "InsufficientBalance", sender, funds, amount
+
+    def take(self, sender: str, value: int, amount: int) -> None:
+        """Take an amount from a sender's balance, to which what it sends along is added first."""
         self.wallets[sender] -= value
+        self.credit(sender, value)
+        self.debit(sender, amount)
 
-    def _owned(self, owner: str) -> Participant | None:
-        return next((p for p in self.participants if p.owner == owner), None)
+    def credit(self, account: str, amount: int) -> None:
+        if amount:
+            self.balances[account] += amount
+            self.emit("BalanceCredited", account, COIN, amount)
 
-    def _present(self, owner: str) -> Participant:
-        p = self._owned(owner)
-        if p is None or not p.since:
-            raise Refused({("NotRegistered", (owner,))})
-        return p
+    def debit(self, account: str, amount: int) -> None:
+        if amount:
+            self.balances[account] -= amount
+            self.emit("BalanceDebited", account, COIN, amount)
 
-    def _leaving(self, owner: str) -> Participant:
-        p = self._present(owner)
-        refuse((not p.leaves, "NotExiting", self.participants.index(p)))
-        return p
+    def burn(self, amount: int) -> None:
+        if amount:
+            self.burned += amount
+            self.emit("Burned", amount)
 
-    def is_active(self, participant: int) -> bool:
-        """Whether a participant is staked and not about to leave."""
+    def slash(self, participant: int, amount: int, task: int, number: int, offence: int) -> int:
+        """Take up to an amount of a stake, then of what of it is about to leave; return what was taken."""
         p = self.participants[participant]
-        return bool(p.since) and not p.leaves
+        staked = min(amount, p.stake)
+        unbonding = min(amount - staked, p.unbonding)
+        p.stake -= staked
+        p.unbonding -= unbonding
+        self.emit("Slashed", participant, task, number, offence, staked + unbonding)
+        return staked + unbonding
 
-    def _unstaked(self, t: Task, i: int) -> Iterator[tuple[Any, ...]]:
+    def charge(self, t: Task, place: int, most: int | None = None) -> int:
+        """Take up to an amount of a seat's deposit, or all of it; return what was taken."""
+        seat = t.seats[place]
+        taken = seat.deposit if most is None else min(most, seat.deposit)
+        seat.deposit -= taken
+        if taken:
+            self.emit("SeatCharged", self.number_of(t), place, seat.holder, taken)
+        return taken
+
+    def pay_bounty(self, t: Task, sender: str, due: int) -> None:
+        """Pay for what the active aggregator should have done a propose period ago."""
+        if self.now >= due + t.params.propose_period and sender != t.seats[t.active].holder:
+            self.credit(sender, self.charge(t, t.active, t.params.bond // BOUNTY))
+
+    # Turns.
+
+    def turn(self, t: Task, sender: str) -> int | None:
+        """Return how many seats come before a sender's own, counted from the active one."""
+        place = seat_of(t, sender)
+        return None if place is None else (place - t.active) % len(t.seats)
+
+    def missed(self, t: Task, turn: int) -> list[int]:
+        """Return the seats that come before a turn."""
+        return [(t.active + k) % len(t.seats) for k in range(turn)]
+
+    def turn_faults(self, t: Task, sender: str, due: int, forfeits: bool = True) -> Iterator[Fault]:
+        """Yield why a sender may not act on what is due since then."""
+        turn = self.turn(t, sender)
+        yield turn is None, "NotAggregator", sender
+        if turn is None:
+            return
+        since = due + turn * t.params.propose_period
+        yield turn > 0 and self.now < since, "NotYourTurn", since
+        won = sum(t.seats[place].deposit for place in self.missed(t, turn)) // 2 if forfeits else 0
+        seat = t.seats[(t.active + turn) % len(t.seats)]
+        yield self.lacks(sender, won, t.params.bond - seat.deposit)
+
+    def act(self, t: Task, sender: str, due: int, forfeits: bool = True) -> int:
+        """Let a sender have its turn, with its whole bond deposited; return its seat."""
+        turn, task = self.turn(t, sender), self.number_of(t)
+        assert turn is not None
+        missed, place = self.missed(t, turn), (t.active + turn) % len(t.seats)
+        if turn:
+            t.active = place
+            self.emit("TurnTaken", task, place, sender)
+            if forfeits:
+                lost = sum(self.charge(t, other) for other in missed)
+                self.credit(sender, lost // 2)
+                self.burn(lost - lost // 2)
+        seat, bond = t.seats[place], t.params.bond
+        if seat.deposit < bond:
+            self.debit(sender, bond - seat.deposit)
+            seat.deposit = bond
+            self.emit("SeatTaken", task, place, sender, bond)
+        return place
+
+    # How rounds end.
+
+    def settlement_faults(self, t: Task, number: int) -> list[Fault]:
+        """Return why a round cannot be settled now."""
+        task = self.number_of(t)
+        r = t.rounds[number - 1] if 1 <= number <= len(t.rounds) else None
+        if r is None or r.status is not RoundStatus.PROPOSED:
+            return [(True, "NotProposed", task, number)]
+        until = r.proposed + t.params.challenge_window
+        faults: list[Fault] = [
+            (number != t.final + 1, "WrongRound", number, t.final + 1),
+            (self.now < until, "WindowOpen", until),
+            (r.disputes, "DisputesOpen", r.disputes),
+        ]
+        return [fault for fault in faults if fault[0]]
+
+    def apply(self, t: Task, task: int, number: int, r: Round, i: int) -> int:
+        """Let a verdict change a participant's evidence and cost it what it must; return what was taken."""
+        assert r.outcome is not None
+        verdict, penalty = r.outcome.verdict(i), t.params.penalty
+        if verdict is Verdict.LATE and i in r.salts:
+            return 0
+        self.evidence[t.publisher, i] = self.evidence.get((t.publisher, i), Evidence()).after(verdict)
+        if penalty and verdict is Verdict.LATE:
+            return self.slash(i, -(-penalty // 4), task, number, NEVER_REVEALED)
+        if penalty and verdict in GARBAGE:
+            return self.slash(i, -(-penalty // 2), task, number, GARBAGE_SENT)
+        return 0
+
+    def void(self, t: Task, first: int, last: int) -> None:
+        """Void rounds; who worked on them loses nothing by it."""
+        before = t.final
+        for number in range(first, last + 1):
+            if t.rounds[number - 1].status is not RoundStatus.VOIDED:
+                t.rounds[number - 1].status = RoundStatus.VOIDED
+                self.emit("RoundVoided", self.number_of(t), number)
+        self.finalise(t, before)
+
+    def finalise(self, t: Task, before: int) -> None:
+        """Count the rounds that have become final; each moves the beacon."""
+        t.last_final = self.now
+        for number in range(before + 1, t.final + 1):
+            if t.params.randomness != BEACON:
+                continue
+            mixed = 0
+            for i, salt in t.rounds[number - 1].salts.items():
+                mixed ^= int.from_bytes(keccak(encode(["uint32", "bytes32"], [i, salt])), "big")
+            t.beacon = keccak(t.beacon + mixed.to_bytes(32, "big"))
+            self.emit("BeaconAdvanced", self.number_of(t), number, t.beacon)
+
+    def reveals_run(self, t: Task, r: Round) -> bool:
+        return self.commits_end(t, r) <= self.now < self.reveals_end(t, r)
+
+    # Who and what.
+
+    def present(self, owner: str) -> tuple[int, Participant]:
+        i = self.of_owner(owner)
+        if i is None or not self.participants[i].since:
+            raise Refused({("NotRegistered", (owner,))})
+        return i, self.participants[i]
+
+    def leaving(self, owner: str) -> tuple[int, Participant]:
+        i, p = self.present(owner)
+        refuse((not p.leaves, "NotExiting", i))
+        return i, p
+
+    def unstaked(self, t: Task, i: int) -> Iterator[Fault]:
         stake = self.participants[i].stake
-        yield not self.is_active(i), "NotActive", i
+        yield stake < self.terms.min_stake, "NotActive", i
         yield stake < t.params.min_stake, "StakeTooSmall", stake, t.params.min_stake
 
-    def _posted(self, task: int) -> Task:
+    def number_of(self, t: Task) -> int:
+        return next(number for number, other in enumerate(self.tasks, 1) if other is t)
+
+    def posted(self, task: int) -> Task:
         refuse((not 1 <= task <= len(self.tasks), "UnknownTask", task))
         return self.tasks[task - 1]
 
-    def _running(self, task: int) -> Task:
-        t = self._posted(task)
+    def running(self, task: int) -> Task:
+        t = self.posted(task)
         refuse((t.finished, "TaskAlreadyFinished", task))
         return t
 
-    def _open(self, task: int, number: int) -> tuple[Task, Round]:
-        t, r = self._in_flight(task, number)
+    def open(self, task: int, number: int) -> tuple[Task, Round]:
+        t, r = self.in_flight(task, number)
         refuse((r.status is not RoundStatus.OPEN, "RoundNotOpen", task, number))
         return t, r
 
-    def _in_flight(self, task: int, number: int) -> tuple[Task, Round]:
+    def in_flight(self, task: int, number: int) -> tuple[Task, Round]:
         t = self.tasks[task - 1] if 1 <= task <= len(self.tasks) else None
         r = t.rounds[number - 1] if t and 1 <= number <= len(t.rounds) else None
         if t is None or r is None or r.status not in (RoundStatus.OPEN, RoundStatus.PROPOSED):
             raise Refused({("RoundNotOpen", (task, number))})
         return t, r
-
-    def _finalise(self, t: Task, r: Round, status: RoundStatus) -> None:
-        r.status, t.last_final = status, self.now
-        if t.params.randomness == BEACON:
-            mixed = 0
-            for i, salt in r.salts.items():
-                mixed ^= int.from_bytes(keccak(encode(["uint32", "bytes32"], [i, salt])), "big")
-            t.beacon = keccak(t.beacon + mixed.to_bytes(32, "big"))
 
 
 def bits(word: int) -> Iterator[int]:
@@ -739,19 +761,14 @@ def bits(word: int) -> Iterator[int]:
     return (place for place in range(word.bit_length()) if word >> place & 1)
 
 
-def has_update(verdict: Verdict) -> bool:
-    """Whether an update was there to judge."""
-    return verdict is Verdict.ACCEPTED or verdict.refused
+def seat_of(t: Task, sender: str) -> int | None:
+    return next((place for place, seat in enumerate(t.seats) if seat.holder == sender), None)
 
 
-def invalid(name: str) -> tuple[str, bytes]:
-    """Return name and argument of the error for a parameter that the ledger does not take."""
-    return "InvalidParameter", name.encode().ljust(32, b"\0")
-
-
-def _misjudged(r: Round, outcome: Outcome, batched: bool) -> Iterator[tuple[Any, ...]]:
+def misjudged(r: Round, outcome: Outcome, batched: bool) -> Iterator[Fault]:
+    """Yield what contradicts the ledger; of a batched round it knows only what was done on chain."""
     for i in outcome.covered:
-        verdict = outcome.verdicts.get(i, Verdict.NONE)
+        verdict = outcome.verdict(i)
         committed, revealed = i in r.commitments, i in r.salts
         if i not in r.selected:
             follows = verdict is Verdict.NONE
