@@ -278,6 +278,16 @@ def test_gas_is_measured_and_written_down(call: Call, tmp_path: Path, monkeypatc
     assert call("bench", "gas", "--chain", "bitcoin")[0] == ExitCode.CONFIG
 
 
+def test_a_round_is_timed(call: Call) -> None:
+    code, out, _ = call("bench", "round", "--participants", "5", "--format", "json")
+    document = json.loads(out)
+    names = ["sign", "collect", "tree", "post", "reveal", "check", "propose", "settle"]
+    assert code == 0 and [part["name"] for part in document["parts"]] == names
+    assert all(part["seconds"] > 0 for part in document["parts"])
+    assert document["seconds"] == pytest.approx(sum(part["seconds"] for part in document["parts"]))
+    assert call("bench", "round", "--chain", "embedded")[0] == ExitCode.CONFIG
+
+
 def test_the_schema_of_configurations_is_json(call: Call) -> None:
     code, out, _ = call("config", "schema")
     assert code == 0

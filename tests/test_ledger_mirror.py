@@ -15,11 +15,12 @@ from fedledger.protocol.reputation import LANE_BITS, Evidence
 from fedledger.protocol.settlement import apportion, pack_words
 from fedledger.protocol.verdicts import Verdict
 from support.evm import Evm
-from support.ledger_model import Params
+from support.ledger_records import Params
 
 PUBLISHER, AGGREGATOR = "0x" + "aa" * 20, "0x" + "bb" * 20
 PARTICIPANTS = 19  # three slots, the last of them not full
 UNITS, ROUNDS = 1000, 40
+ALL_WORDS = 2**256 - 1
 MODEL = keccak(b"model")
 REFUSALS = [verdict for verdict in Verdict if verdict.refused]
 
@@ -86,11 +87,11 @@ class Task:
     def __init__(self, draw: random.Random) -> None:
         self.ledger, self.draw, self.index, self.base = deployed(), draw, 0, MODEL
         for i in range(PARTICIPANTS):
-            self.ledger("register", signer(i), signer(i), sender=signer(i), value=1)
+            self.ledger("register", signer(i), signer(i), 1, sender=signer(i), value=1)
         ref = (MODEL, 1)
         sizes = {"quorum": 1, "min_participants": 1, "max_participants": PARTICIPANTS}
         terms = Params(ref, ref, AGGREGATOR, rounds=ROUNDS, units_per_round=UNITS, **sizes)
-        self.ledger("postTask", *terms.abi(), sender=PUBLISHER, value=terms.budget)
+        self.ledger("postTask", *terms.abi(), [], sender=PUBLISHER, value=terms.budget)
         for i in range(PARTICIPANTS):
             self.ledger("enrol", 1, sender=signer(i))
         self.evidence = [Evidence() for _ in range(PARTICIPANTS)]
@@ -129,8 +130,7 @@ class Task:
         content = ((self.base, 1), (bytes(32), 0), (bytes(32), 0), bytes(32), False)
         outcome = (1, self.index, content, *pack_words(verdicts, shares))
         ledger("proposeRound", *outcome, ([], []), sender=AGGREGATOR)
-        ledger.wait(5)
-        ledger("settleRound", *outcome, sender=PUBLISHER)
+        ledger("settleRound", *outcome, ALL_WORDS, sender=PUBLISHER)
 
         for i, verdict in verdicts.items():
             self.evidence[i] = self.evidence[i].after(verdict)

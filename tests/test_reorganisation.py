@@ -119,7 +119,7 @@ def test_of_many_transactions_those_that_are_swallowed_are_sent_again(
 
 
 def test_one_of_many_transactions_that_fails_says_why(chain: Chain, account: LocalAccount) -> None:
-    ledger, _ = Ledger.deploy(chain, account, 1, 0)
+    ledger, _ = Ledger.deploy(chain, account, Settings(1, 0))
     with pytest.raises(ChainError, match="enrol: UnknownTask"):
         ledger.enrol_all([account], 5)
 

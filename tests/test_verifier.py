@@ -300,6 +300,27 @@ def test_an_appeal_mends_what_a_corrupt_jury_found(tmp_path: Path, remade: str) 
         nobody_but(w, {AGGREGATOR: -BOND, **changes})
 
 
+def test_verifiers_let_each_other_go_first_but_wait_for_nobody_for_long(tmp_path: Path, remade: str) -> None:
+    """Each does what is due in a turn of its own. One of three has left, and what is its turn is done all the same."""
+    with world(tmp_path, verifiers=4) as w:
+        w.aggregators = [w.aggregator(kind=liar(wrong_model))]
+        w.verifiers = [w.verifier(n, courtesy=0.3) for n in range(4)]
+        w.join()
+        # Round 1 is the second verifier's to challenge, and dispute 0 the first one's to bring on.
+        w.verifiers, gone = [w.verifiers[n] for n in (2, 1, 3)], w.verifiers[0]
+        w.steps.clear()
+        began = time.monotonic()
+        w.play(lambda: bool(w.history.update().disputes))
+        assert w.did(Duty.CHALLENGED) == [1] and time.monotonic() - began < 30
+        w.chain.advance = lambda seconds: time.sleep(0.1)  # type: ignore[method-assign]
+        w.play(lambda: bool(w.history.update().disputes[0].juries[0].members))
+        assert set(w.did(Duty.DREW)) == {1}, "the next in turn"
+        del w.chain.advance
+        w.verifiers.append(gone)
+        w.play()
+        assert w.statuses() == [DisputeStatus.OVERTURNED] and w.task.model.cid == remade
+
+
 class Copying(Verifier):
     """Commits to what another juror committed to."""
 
@@ -606,6 +627,29 @@ def test_an_aggregator_shows_the_commitment_that_is_demanded_of_it(tmp_path: Pat
         assert w.statuses() == [DisputeStatus.UPHELD] and settled(w.task) == [1]
         nobody_but(w, {"troll": -BOND, AGGREGATOR: BOND // 2})
         assert w.burned == BOND // 2
+
+
+def test_demands_cannot_keep_a_challenge_out(tmp_path: Path) -> None:
+    """A round takes 200 demands, each of which its aggregator may pay for and answer, and one challenge besides."""
+    with world(tmp_path, batched=True) as w:
+        w.aggregators = [w.aggregator(kind=liar(wrong_share))]
+        for person in w.people:
+            person.post = w.aggregators[0].mailbox
+        accomplice, watching = w.purse("accomplice"), w.verifiers
+        w.join()
+        w.verifiers = []
+        w.play(lambda: 1 in w.task.rounds and w.task.rounds[1].proposal is not None)
+        proposal, victim = w.task.rounds[1].proposal, w.task.enrolled[0]
+        assert proposal is not None
+        for _ in range(200):
+            w.ledger.demand_commitment(accomplice, TASK, 1, victim, proposal)
+        with pytest.raises(RevertedError, match="TooManyDisputes"):
+            w.ledger.demand_commitment(accomplice, TASK, 1, victim, proposal)
+        w.verifiers = watching
+        w.play(lambda: w.task.rounds[1].voided)
+        replays = [d.status for d in w.history.disputes if d.kind is DisputeKind.REPLAY]
+        assert replays == [DisputeStatus.OVERTURNED]
+        w.check_money()
 
 
 def test_who_signs_two_commitments_is_reported_by_its_aggregator(tmp_path: Path) -> None:

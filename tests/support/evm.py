@@ -12,12 +12,13 @@ from eth_abi.abi import decode, encode
 from eth_utils.abi import get_abi_output_types
 from eth_utils.crypto import keccak
 
-from fedledger.contracts.abi import creation_code, explain_revert, functions
+from fedledger.contracts.abi import creation_code, events, explain_revert, functions
 from fedledger.contracts.client import Settings
 from fedledger.contracts.compile import parts
 
 FUNDS = 10**32
 ANYBODY = "0x" + "ff" * 20
+KNOWN_BLOCKS = 256
 _REVERT = re.compile(r"Revert \{ gas_used: \d+, output: 0x([0-9a-f]*) \}")
 
 
@@ -32,13 +33,20 @@ class Evm:
         Who gets `FUNDS` wei; the first of them deploys.
     settings
         Replaces the first two.
+    beside
+        Another ledger, on whose chain to deploy this one.
     """
 
     def __init__(
-        self, least_stake: int, exit_delay: int, accounts: Sequence[str], settings: Settings | None = None
+        self,
+        least_stake: int,
+        exit_delay: int,
+        accounts: Sequence[str],
+        settings: Settings | None = None,
+        beside: Evm | None = None,
     ) -> None:
-        self._evm = pyrevm.EVM(spec_id="SHANGHAI")
-        self.now = 1_000_000
+        self._evm = beside._evm if beside else pyrevm.EVM(spec_id="SHANGHAI")
+        self.now, self.block = 1_000_000, 1000
         self.wait(0)
         for account in accounts:
             self._evm.set_balance(account, FUNDS)
@@ -49,9 +57,10 @@ class Evm:
             following = [self._evm.deploy(accounts[0], code)]
         (self.address,) = following
 
-    def wait(self, seconds: int) -> None:
+    def wait(self, seconds: int, blocks: int = 1) -> None:
         self.now += seconds
-        self._evm.set_block_env(pyrevm.BlockEnv(number=1, timestamp=self.now))
+        self.block += blocks
+        self._evm.set_block_env(pyrevm.BlockEnv(number=self.block, timestamp=self.now))
 
     def __call__(self, name: str, *arguments: Any, sender: str, value: int = 0) -> Any:
         """Send a transaction and return what it returns.
@@ -66,6 +75,14 @@ class Evm:
     def view(self, name: str, *arguments: Any) -> Any:
         """Return a view's answer; arguments are hashable."""
         return _decode(name, self._call(name, _calldata(name, arguments), ANYBODY, 0))
+
+    def logs(self) -> list[bytes]:
+        """Return what the last transaction logged: topics and data of each event; see :func:`log`."""
+        found = []
+        for entry in self._evm.result.logs:
+            topics, data = entry.data
+            found.append(b"".join(bytes(topic) for topic in topics) + bytes(data))
+        return found
 
     def balance(self, account: str) -> int:
         return int(self._evm.get_balance(account))
@@ -102,11 +119,57 @@ class Evm:
             raise explain_revert(bytes.fromhex(found[1]), name) from None
 
 
+def block_hash(number: int, now: int) -> bytes:
+    """Return what this chain says in block `now` of the hash of an earlier one; zero if it has forgotten it."""
+    return keccak(text=str(number)) if 0 < now - number <= KNOWN_BLOCKS else bytes(32)
+
+
+def log(name: str, arguments: tuple[Any, ...]) -> bytes:
+    """Return topics and data of an event, as :meth:`Evm.logs` does."""
+    topic, indexed, plain, plain_types = _layout(name)
+    data = [arguments[place] for place in plain]
+    # Values of one word are nearly all there are, and the library takes a hundred times as long for them.
+    encoded = encode(plain_types, data) if plain_types else b"".join(map(_word, data))
+    return topic + b"".join(_word(arguments[place]) for place in indexed) + encoded
+
+
+@cache
+def _layout(event: str) -> tuple[bytes, list[int], list[int], list[str]]:
+    """Return an event's topic, the places of its arguments, and the types of its data if not all are single words."""
+    inputs = _entry("event", event)["inputs"]
+    indexed, plain = ([k for k, item in enumerate(inputs) if item["indexed"] is kind] for kind in (True, False))
+    types = [_type(inputs[k]) for k in plain]
+    simple = all("(" not in kind and "[" not in kind and kind not in ("bytes", "string") for kind in types)
+    return events()[event].topic, indexed, plain, [] if simple else types
+
+
+def _word(value: int | str | bytes) -> bytes:
+    if isinstance(value, bytes):
+        return value.ljust(32, b"\0")
+    return (int(value, 16) if isinstance(value, str) else int(value)).to_bytes(32, "big")
+
+
+@cache
+def components(function: str) -> tuple[str, ...]:
+    """Return the names of the members of the struct that a function takes or returns, as Python spells them."""
+    entry = _entry("function", function)
+    item = entry["outputs"][0] if entry["stateMutability"] == "view" else entry["inputs"][0]
+    return tuple(re.sub("[A-Z]", lambda m: "_" + m[0].lower(), part["name"]) for part in item["components"])
+
+
+def _entry(kind: str, name: str) -> dict[str, Any]:
+    entries = (e for part in parts() for e in part.abi)
+    return next(e for e in entries if e["type"] == kind and e["name"] == name)
+
+
+def _type(item: dict[str, Any]) -> str:
+    kind = str(item["type"])
+    return f"({','.join(_type(part) for part in item['components'])}){kind[5:]}" if kind.startswith("tuple") else kind
+
+
 @cache
 def _output_types(name: str) -> list[str]:
-    entries = (e for part in parts() for e in part.abi)
-    entry = next(e for e in entries if e["type"] == "function" and e["name"] == name)
-    return get_abi_output_types(entry)  # type: ignore[arg-type]
+    return get_abi_output_types(_entry("function", name))  # type: ignore[arg-type]
 
 
 # Most answers repeat from step to step, and decoding costs ten times as much as the call.

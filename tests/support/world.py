@@ -145,7 +145,7 @@ class World:
         role = verifier_role(number)
         account = self.accounts[role] if role in self.accounts else self.purse(role)
         history = History(self.ledger) if fresh else self.history
-        given = {"journal": self.folder / "votes", "patience": 0.0} | more
+        given = {"journal": self.folder / "votes", "patience": 0.0, "courtesy": 0.0} | more
         return kind(self.ledger, history, account, self.store, **given)
 
     # -- the play ----------------------------------------------------------------------------------------------

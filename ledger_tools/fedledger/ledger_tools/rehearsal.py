@@ -61,7 +61,7 @@ class Rehearsal:
         if not chain.development:
             raise KeyStoreError("Rehearsals are for development chains: anybody can derive their accounts.")
         publisher, aggregator = _account("publisher"), _account("aggregator")
-        people = [_account(f"participant {number}") for number in range(participants)]
+        people = _people(participants)
         chain.fund(publisher.address, (participants + 100) * ETHER)
         money = [Transaction(publisher, one.address, value=ETHER, gas=21_000) for one in people]
         chain.send_all([*money, Transaction(publisher, aggregator.address, value=10 * ETHER, gas=21_000)])
@@ -94,8 +94,14 @@ class Rehearsal:
         task = ledger.post_task(publisher, params)
         ledger.enrol_all(people, task)
         ledger.take_seat(aggregator, task)
+        return cls.join(ledger, task, participants)
+
+    @classmethod
+    def join(cls, ledger: Ledger, task: int, participants: int) -> Rehearsal:
+        """Return a rehearsal that was prepared before, by another program perhaps."""
         ids = History(ledger).update().ids
-        return cls(ledger, task, aggregator, {ids[one.address]: one for one in people})
+        accounts = {ids[one.address]: one for one in _people(participants)}
+        return cls(ledger, task, _account("aggregator"), accounts)
 
     @property
     def place(self) -> tuple[int, str, int]:
@@ -141,6 +147,10 @@ class Rehearsal:
             updates_hash=updates_hash(updates) if batched else bytes(32),
             updates=updates,
         )
+
+
+def _people(count: int) -> list[LocalAccount]:
+    return [_account(f"participant {number}") for number in range(count)]
 
 
 def _account(role: str) -> LocalAccount:

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
@@ -29,6 +31,7 @@ from fedledger.contracts.client import (
     DisputeStatus,
     JuryRecord,
     Ledger,
+    Settings,
 )
 from fedledger.contracts.history import DisputeHistory, History, JuryHistory, RoundHistory, TaskHistory
 from fedledger.ledger_tools.divergence import DivergenceError
@@ -70,6 +73,7 @@ RACES = frozenset(
 )
 """Refusals that mean that the ledger has moved between the question and the transaction."""
 PATIENCE = 60.0
+COURTESY = 15.0
 SPARE_GAS = 5_000_000
 """Gas whose price an account keeps when it lays down a bond: the dispute must be brought to its end."""
 
@@ -176,6 +180,9 @@ class Verifier:
     patience
         Seconds for which content that cannot be had is waited for, and at most a quarter of the time that there is;
         after them it counts as missing, and the proposal as one that does not follow.
+    courtesy
+        Seconds by which verifiers let each other go first, in turn by dispute, where one transaction is enough: each
+        that comes too late pays for nothing. Altogether it is at most a quarter of the time that there is.
     """
 
     def __init__(
@@ -191,6 +198,7 @@ class Verifier:
         challenge: bool = True,
         appeal: bool = True,
         patience: float = PATIENCE,
+        courtesy: float = COURTESY,
     ) -> None:
         self.ledger = ledger
         self.history = history
@@ -202,11 +210,14 @@ class Verifier:
         self.challenge = challenge
         self.appeal = appeal
         self.patience = patience
+        self.courtesy = courtesy
         self._journal = journal
         self._terms: dict[tuple[int, int], tuple[TaskSpec, Measure | None]] = {}
         self._replays: dict[_Key, Replay | Unable] = {}
         self._waits: dict[_Key, Waits] = {}
         self._until: dict[_Key, int] = {}
+        self._deadlines: dict[tuple[int, int], int] = {}
+        self._noticed: dict[object, float] = {}
         self._told: set[object] = set()
         self._joined: int | None = None
         if journal is not None:
@@ -248,7 +259,7 @@ class Verifier:
         if known is not None and known.missing and self._once(dispute.id, level, "looked again"):
             # It may have come since.
             del self._replays[key]
-        found = self._replayed(task, current, self.ledger.settings().dispute_period)
+        found = self._replayed(task, current, self._settings.dispute_period)
         if found is None:
             return None
         if isinstance(found, Unable) or not found.checked:
@@ -266,6 +277,10 @@ class Verifier:
                 return step
         return Step(Duty.WAITED)
 
+    @cached_property
+    def _settings(self) -> Settings:
+        return self.ledger.settings()
+
     # -- joining -----------------------------------------------------------------------------------------------
 
     def _join(self) -> Step | None:
@@ -280,7 +295,7 @@ class Verifier:
             if enlisted and not serving and self._once("serving"):
                 log.warning("%s is not drawn any more: its stake is below the least", self.account.address)
             return None
-        settings = self.ledger.settings()
+        settings = self._settings
         least = max(settings.min_stake, settings.min_verifier_stake)
         stake = least + settings.juror_penalty if self.stake is None else self.stake
         if stake < least:
@@ -410,6 +425,8 @@ class Verifier:
 
     def _object(self, task: TaskHistory, current: RoundHistory) -> Step | None:
         """Object to a proposal in the way that the ledger decides soonest."""
+        if not self._is_turn(current.index, int(task.params["challengeWindow"]), self._key(task, current)):
+            return None
         disputes = [d for d in self.history.disputes if (d.task, d.round) == (task.id, current.index)]
         batch = self._claimed(current) if task.batched else None
         if batch is not None:
@@ -523,20 +540,26 @@ class Verifier:
 
     def _push(self) -> Step | None:
         """Bring disputes on: draw, count, appeal and close."""
-        for dispute in self._disputes():
-            if not self._concerns(dispute):
-                continue
-            now = self.ledger.chain.now()
+        concerning = [dispute for dispute in self._disputes() if self._concerns(dispute)]
+        now = self.ledger.chain.now() if concerning else 0
+        for dispute in concerning:
             step: Step | None
             if self._round(dispute).voided:
                 step = self._close(dispute)
             elif dispute.kind is DisputeKind.COMMITMENT:
-                step = self._close(dispute) if now >= self.ledger.dispute(dispute.id).deadline else None
+                step = self._close(dispute) if now >= self._shown_until(dispute) else None
             else:
                 step = self._bring_on(dispute, now)
             if step is not None:
                 return step
         return None
+
+    def _shown_until(self, dispute: DisputeHistory) -> int:
+        """Return when a demand that was not answered is won; asked once, as there may be many."""
+        key = dispute.id, self.history.folds
+        if key not in self._deadlines:
+            self._deadlines[key] = self.ledger.dispute(dispute.id).deadline
+        return self._deadlines[key]
 
     def _bring_on(self, dispute: DisputeHistory, now: int) -> Step | None:
         level, jury = len(dispute.juries) - 1, dispute.juries[-1]
@@ -544,12 +567,14 @@ class Verifier:
         if not jury.decided:
             drawn = jury.members is not None
             if not drawn and now < record.draw_until:
-                if self.ledger.chain.block_number() < jury.draw_block:
+                known = self.ledger.chain.block_number() >= jury.draw_block
+                if not known or not self._may_push(dispute, level, "draw", jury.draw_block):
                     return None
                 self.ledger.draw_jury(self.account, dispute.id)
                 return Step(Duty.DREW, dispute.task, dispute.round, dispute.id)
             revealed = bool(jury.members) and len(jury.revealed) == len(jury.members or ())
-            if not revealed and now < (record.reveals_until if drawn else record.draw_until):
+            due = revealed or now >= (record.reveals_until if drawn else record.draw_until)
+            if not due or not self._may_push(dispute, level, "decide"):
                 return None
             self.ledger.decide(self.account, dispute.id)
             return Step(Duty.DECIDED, dispute.task, dispute.round, dispute.id)
@@ -563,18 +588,32 @@ class Verifier:
         if not (self.appeal and higher and any(jury.outcome)):
             return None
         task, current = self.history.task(dispute.task), self._round(dispute)
-        found = self._replayed(task, current, self.ledger.settings().dispute_period)
+        found = self._replayed(task, current, self._settings.dispute_period)
         # What is missing here may be there elsewhere, so that it is no reason to call a jury wrong.
         sure = isinstance(found, Replay) and found.checked and not found.missing and found.valid != jury.valid
         bond = dispute.bond << (level + 1)
-        if not sure or not self._can_bond(task, current, bond):
+        if not sure or not self._can_bond(task, current, bond) or not self._may_push(dispute, level, "appeal"):
             return None
         self.ledger.appeal(self.account, dispute.id, bond)
         return Step(Duty.APPEALED, dispute.task, dispute.round, dispute.id)
 
-    def _close(self, dispute: DisputeHistory) -> Step:
+    def _close(self, dispute: DisputeHistory) -> Step | None:
+        if not self._may_push(dispute, len(dispute.juries), "close"):
+            return None
         self.ledger.close_dispute(self.account, dispute.id)
         return Step(Duty.CLOSED, dispute.task, dispute.round, dispute.id)
+
+    def _may_push(self, dispute: DisputeHistory, *what: object) -> bool:
+        return self._is_turn(dispute.id, self._settings.dispute_period, dispute.id, *what)
+
+    def _is_turn(self, number: int, period: int, *what: object) -> bool:
+        """Whether this verifier need not wait for others to do what has been due since it asked this first."""
+        enlisted = sorted(self.history.verifiers)
+        own = self.history.ids[self.account.address]
+        rank = (enlisted.index(own) - number) % len(enlisted) if own in enlisted else len(enlisted)
+        pause = min(self.courtesy, period / (4 * max(1, len(enlisted))))
+        noticed = self._noticed.setdefault((*what, self.history.folds), time.monotonic())
+        return time.monotonic() >= noticed + rank * pause
 
     # -- replays -----------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -387,7 +388,7 @@ def aggregator_start(
     with ExitStack() as stack:
         mailbox, url = None, None
         if history.update().task(task).batched:
-            # Nodes are answered in other threads, so the mailbox has a history of its own.
+            # Nodes are answered in another thread, so the mailbox has a history of its own.
             mailbox = Mailbox(ledger, History(ledger), task, mailbox_dir)
             listening = stack.enter_context(_listening(mailbox, listen))
             url = public_url or listening
@@ -802,6 +803,41 @@ def bench_gas(
     )
     for kind, about in measured.items():
         out.print(f"{kind}: {about['client']}, {about['calldata_byte']} gas for a byte of bare calldata")
+
+
+@bench_app.command("round")
+def bench_round(
+    participants: Annotated[int, typer.Option(help="how many sign, and are judged", min=1, max=1024)] = 1000,
+    kind: Annotated[str, typer.Option("--chain", help="anvil or ganache")] = "anvil",
+    format_: BenchFormatOption = BenchFormat.TABLE,
+) -> None:
+    """Time a round of signed commitments, apart from training and judging: mailbox over HTTP, ledger and chain."""
+    from fedledger.contracts.chain import EMBEDDED
+    from fedledger.platform.bench import Part, time_round
+
+    if kind == EMBEDDED:
+        raise ConfigError("The embedded chain is in one process, and participants are in another.", "Give anvil.")
+    with _fresh_chain(kind) as chain, TemporaryDirectory() as folder, err.status("registering, then timing"):
+        client = chain.capabilities.client
+        parts = time_round(chain, participants, Path(folder))
+    total = sum(part.seconds for part in parts)
+    if format_ is BenchFormat.JSON:
+        document = {"participants": participants, "chain": client, "seconds": total}
+        print(json.dumps({**document, "parts": [vars(part) for part in parts]}))
+        return
+    together = Part("together", total, sum(part.aggregator for part in parts), sum(part.participants for part in parts))
+    _print_rows(
+        [
+            {
+                "part": part.name,
+                "seconds": f"{part.seconds:.2f}",
+                "of the aggregator's processor": f"{part.aggregator:.2f}",
+                "of all participants' processor": f"{part.participants:.2f}",
+            }
+            for part in [*parts, together]
+        ],
+        f"A round of {participants:,} on {client}",
+    )
 
 
 @keys_app.command("new")

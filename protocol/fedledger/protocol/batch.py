@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from eth_abi.abi import encode as abi_encode
-
 from fedledger.protocol import canonical
 from fedledger.protocol.merkle import MerkleTree
 
@@ -121,7 +119,9 @@ class Batch:
 
 def leaf(participant: int, commitment: bytes) -> bytes:
     """Return the ABI encoding of a leaf in a round's tree."""
-    return abi_encode(["uint32", "bytes32"], [participant, commitment])
+    if participant >> 32 or len(commitment) != 32:
+        raise ValueError(f"{participant} and {commitment.hex()} are no leaf")
+    return participant.to_bytes(32, "big") + commitment
 
 
 def _id(value: Any) -> int:

@@ -1,0 +1,502 @@
+"""What is sent to the ledger and what it keeps, as plain data: calls, terms, outcomes, rounds, disputes."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any
+
+from eth_abi.abi import encode
+from eth_utils.address import to_checksum_address
+from eth_utils.crypto import keccak
+
+from fedledger.contracts.abi import functions
+from fedledger.contracts.client import DisputeKind, DisputeStatus, RoundStatus
+from fedledger.protocol.batch import EMPTY_ROOT
+from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.messages import commitment_message, recover
+from fedledger.protocol.reputation import LANE_BITS, LANES
+from fedledger.protocol.settlement import pack_lengths, pack_words, updates_hash
+from fedledger.protocol.verdicts import Verdict
+from support.evm import components
+
+COIN = NOBODY = "0x" + "00" * 20
+ZERO = bytes(32)
+BEACON = 1
+YEAR = 365 * 24 * 3600
+Ref = tuple[bytes, int]
+Fault = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One of the ledger's functions with its arguments, which may be those of this module."""
+
+    name: str
+    arguments: tuple[Any, ...]
+
+    @property
+    def encoded(self) -> tuple[Any, ...]:
+        """The arguments as the ABI takes them."""
+        return tuple(part for a in self.arguments for part in (a.abi() if hasattr(a, "abi") else (a,)))
+
+    def on(self, model: Any, sender: str, value: int = 0) -> None:
+        """Do it to a model."""
+        getattr(model, re.sub("[A-Z]", lambda m: "_" + m[0].lower(), self.name))(sender, value, *self.arguments)
+
+
+@dataclass(frozen=True)
+class Calls:
+    """What one transaction does in turn."""
+
+    calls: tuple[Call, ...]
+
+    def abi(self) -> tuple[Any, ...]:
+        return ([functions()[call.name].encode(call.encoded) for call in self.calls],)
+
+
+class Refused(Exception):  # noqa: N818 -- an answer, not a fault
+    """The transaction changes nothing; the ledger names one of these errors."""
+
+    def __init__(self, errors: set[tuple[str, tuple[Any, ...]]]) -> None:
+        super().__init__(errors)
+        self.errors = errors
+
+
+def refuse(*faults: Fault) -> None:
+    """Raise all errors, given as (condition, name, argument...), whose condition holds."""
+    errors = {(name, tuple(arguments)) for wrong, name, *arguments in faults if wrong}
+    if errors:
+        raise Refused(errors)
+
+
+def invalid(name: str) -> tuple[str, bytes]:
+    """Return name and argument of the error for a parameter that the ledger does not take."""
+    return "InvalidParameter", name.encode().ljust(32, b"\0")
+
+
+# What is sent.
+
+
+@dataclass(frozen=True)
+class Params:
+    """What a publisher posts."""
+
+    spec: Ref
+    model: Ref
+    aggregator: str
+    token: str = COIN
+    rounds: int = 3
+    quorum: int = 2
+    min_participants: int = 2
+    max_participants: int = 9
+    enrol_period: int = 100
+    commit_period: int = 10
+    reveal_period: int = 10
+    grace_period: int = 0
+    propose_period: int = 10
+    challenge_window: int = 0
+    max_unfinal: int = 1
+    max_staleness: int = 0
+    randomness: int = 0
+    batched: bool = False
+    min_stake: int = 0
+    min_reputation: int = 0
+    bond: int = 0
+    penalty: int = 0
+    credit_unit: int = 1
+    units_per_round: int = 1000
+
+    @property
+    def budget(self) -> int:
+        return self.rounds * self.units_per_round * self.credit_unit
+
+    @cached_property
+    def record(self) -> tuple[Any, ...]:
+        """The parameters in the order of the ABI."""
+        return ordered("postTask", vars(self))
+
+    def abi(self) -> tuple[Any, ...]:
+        return (self.record,)
+
+    def faults(self) -> Iterator[Fault]:
+        """Return why the ledger refuses these terms, whatever it was deployed with."""
+        yield self.aggregator == NOBODY, "ZeroAddress"
+        yield self.max_staleness != 0, "UnsupportedStaleness", self.max_staleness
+        allowed = {
+            "spec": self.spec[0] != ZERO,
+            "model": self.model[0] != ZERO,
+            "rounds": 1 <= self.rounds <= 65_535,
+            "quorum": 1 <= self.quorum <= 1024,
+            "minParticipants": self.min_participants >= self.quorum,
+            "maxParticipants": self.min_participants <= self.max_participants <= 4096,
+            "enrolPeriod": 0 < self.enrol_period <= YEAR,
+            "commitPeriod": 0 < self.commit_period <= YEAR,
+            "revealPeriod": 0 < self.reveal_period <= YEAR,
+            "proposePeriod": 0 < self.propose_period <= YEAR,
+            "gracePeriod": self.grace_period <= YEAR,
+            "challengeWindow": self.challenge_window <= YEAR,
+            "maxUnfinal": 1 <= self.max_unfinal <= 8,
+            "randomness": self.randomness in ((0,) if self.batched else (0, BEACON)),
+            "minReputation": self.min_reputation <= 1_000_000,
+            "creditUnit": self.credit_unit > 0,
+            "unitsPerRound": 0 < self.rounds * self.units_per_round < 2**LANE_BITS,
+            # Whoever is punished must be able to object, and whoever objects must risk something.
+            "penalty": self.penalty <= (self.min_stake if self.challenge_window else 0),
+            "bond": self.bond < 2**93 and (self.bond > 0 or not self.challenge_window),
+        }
+        yield from ((not fine, *invalid(name)) for name, fine in allowed.items())
+
+
+@dataclass(frozen=True)
+class Updates:
+    """What an aggregator says was revealed in a batched round: digest and length of each update.
+
+    With ``more`` there is one word of lengths too many.
+    """
+
+    refs: tuple[Ref, ...] = ()
+    more: bool = False
+
+    @cached_property
+    def hash(self) -> bytes:
+        return updates_hash([ContentRef(*ref) for ref in self.refs])
+
+    def abi(self) -> tuple[Any, ...]:
+        lengths = pack_lengths([ContentRef(*ref) for ref in self.refs])
+        return (([digest for digest, _ in self.refs], lengths + [0] * self.more),)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A proposal: what an aggregator says has come of a round.
+
+    Parameters
+    ----------
+    model, state, report
+        Digest and length of each.
+    updates
+        The hash of the updates of a batched round, else zero.
+    stop
+        Whether the task ends with this round.
+    verdicts, shares
+        By participant's id.
+    flaw
+        What is wrong with the words themselves, `shares` or `slots`; they encode the rest correctly without it.
+    """
+
+    model: Ref
+    verdicts: dict[int, Verdict]
+    shares: dict[int, int]
+    stop: bool = False
+    state: Ref = (ZERO, 0)
+    report: Ref = (ZERO, 0)
+    updates: bytes = ZERO
+    flaw: str | None = None
+
+    @cached_property
+    def words(self) -> tuple[list[int], list[int]]:
+        verdicts, shares = pack_words(self.verdicts, self.shares)
+        if self.flaw == "shares":
+            return verdicts, [*shares, 0]
+        if self.flaw == "slots":
+            return [*verdicts, verdicts[-1]], [*shares, 0]
+        return verdicts, shares
+
+    @cached_property
+    def slots(self) -> list[list[int]]:
+        """The participants that are judged, slot by slot."""
+        numbers = sorted({i // LANES for i in self.verdicts})
+        return [sorted(i for i in self.verdicts if i // LANES == number) for number in numbers]
+
+    @property
+    def covered(self) -> set[int]:
+        """The participants in whose slots something was said."""
+        return {LANES * (i // LANES) + lane for i in self.verdicts for lane in range(LANES)}
+
+    @property
+    def delivered(self) -> list[int]:
+        """The participants that are judged by an update, by id."""
+        return sorted(i for i, verdict in self.verdicts.items() if has_update(verdict))
+
+    @property
+    def proposal(self) -> tuple[Any, ...]:
+        return self.model, self.state, self.report, self.updates, self.stop
+
+    def abi(self) -> tuple[Any, ...]:
+        return self.proposal, *self.words
+
+    @cached_property
+    def hash(self) -> bytes:
+        ref = "(bytes32,uint64)"
+        return keccak(encode([f"({ref},{ref},{ref},bytes32,bool)", "uint256[]", "uint256[]"], self.abi()))
+
+    def verdict(self, participant: int) -> Verdict:
+        return self.verdicts.get(participant, Verdict.NONE)
+
+
+@dataclass(frozen=True)
+class Posted:
+    """An outcome as the court takes it."""
+
+    outcome: Outcome
+
+    def abi(self) -> tuple[Any, ...]:
+        return (self.outcome.abi(),)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A commitment with its signature and its way to the root, either of which may be missing."""
+
+    commitment: bytes
+    signature: bytes = b""
+    proof: tuple[bytes, ...] = ()
+
+    def abi(self) -> tuple[Any, ...]:
+        return ((self.commitment, self.signature, list(self.proof)),)
+
+    def signer(self, chain_id: int, contract: str, task: int, number: int, participant: int) -> str | None:
+        """Return who signed it for this participant and round."""
+        return _signer(chain_id, contract, task, number, participant, self.commitment, self.signature)
+
+
+@lru_cache(maxsize=65_536)
+def _signer(
+    chain_id: int, contract: str, task: int, number: int, i: int, digest: bytes, signature: bytes
+) -> str | None:
+    message = commitment_message(chain_id, to_checksum_address(contract), task, number, i, digest)
+    found = recover(message, signature)
+    return found.lower() if found else None
+
+
+# What is kept.
+
+
+@dataclass
+class Participant:
+    """A registered account; ``since`` is 0 after it has left, ``leaves`` is 0 unless it is about to."""
+
+    owner: str
+    signer: str
+    payout: str
+    stake: int
+    since: int
+    unbonding: int = 0
+    leaves: int = 0
+
+
+@dataclass
+class Seat:
+    """A seat of a task's aggregators."""
+
+    holder: str
+    deposit: int = 0
+
+
+@dataclass
+class Round:
+    """A round; times are 0 for what has not happened.
+
+    It starts from the model of round ``base``, 0: the task's first model. ``commitments`` are those on chain, with who
+    sent them; of a batched round there is the ``root`` of as many more as ``rooted`` says, and ``complete`` if these
+    are all. Of its outcome the first ``applied`` slots are settled.
+    """
+
+    base: int
+    opened: int
+    selected: set[int]
+    everybody: bool = False
+    root: bytes = EMPTY_ROOT
+    rooted: int = 0
+    complete: bool = False
+    commitments: dict[int, tuple[str, bytes]] = field(default_factory=dict)
+    salts: dict[int, bytes] = field(default_factory=dict)
+    commits_closed: int = 0
+    proposed: int = 0
+    seat: int = 0
+    outcome: Outcome | None = None
+    empty: bool = False
+    applied: int = 0
+    challenged: bool = False
+    disputes: int = 0
+    status: RoundStatus = RoundStatus.OPEN
+
+    @property
+    def committed(self) -> int:
+        return self.rooted + len(self.commitments)
+
+    @property
+    def settled_shares(self) -> dict[int, int]:
+        """What participants have been credited for this round."""
+        if self.outcome is None:
+            return {}
+        return {i: self.outcome.shares.get(i, 0) for slot in self.outcome.slots[: self.applied] for i in slot}
+
+
+@dataclass
+class Task:
+    """A task; its rounds are numbered from 1.
+
+    ``endings`` says for each round that ended by itself, in the order of time, whether it counts: it was settled, with
+    a quorum.
+    """
+
+    publisher: str
+    params: Params
+    posted: int
+    seats: list[Seat]
+    active: int = 0
+    enrolled: set[int] = field(default_factory=set)
+    rounds: list[Round] = field(default_factory=list)
+    endings: list[bool] = field(default_factory=list)
+    beacon: bytes = ZERO
+    last_final: int = 0
+    finished: bool = False
+    credits: Counter[int] = field(default_factory=Counter)
+    paid: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def enrol_deadline(self) -> int:
+        return self.posted + self.params.enrol_period
+
+    def of(self, *states: RoundStatus) -> list[Round]:
+        """Return the rounds in one of these states."""
+        return [r for r in self.rounds if r.status in states]
+
+    @property
+    def counted(self) -> int:
+        """How many of the paid rounds are over."""
+        return sum(not r.empty for r in self.of(RoundStatus.SETTLED))
+
+    @property
+    def final(self) -> int:
+        """How many rounds from the first on are settled or voided."""
+        unfinal = (k for k, r in enumerate(self.rounds) if r.status in (RoundStatus.OPEN, RoundStatus.PROPOSED))
+        return next(unfinal, len(self.rounds))
+
+    @property
+    def voids_in_a_row(self) -> int:
+        return next((k for k, counts in enumerate(reversed(self.endings)) if counts), len(self.endings))
+
+    @property
+    def latest(self) -> int:
+        """The last round whose proposal stands; 0: none."""
+        standing = RoundStatus.PROPOSED, RoundStatus.SETTLED
+        return max((number for number, r in enumerate(self.rounds, 1) if r.status in standing), default=0)
+
+    def base_model(self, number: int) -> bytes:
+        """Return the model that a round starts from; of a round that there is not, the first one."""
+        base = self.rounds[number - 1].base if 1 <= number <= len(self.rounds) else 0
+        made = self.rounds[base - 1].outcome if base else None
+        return made.model[0] if made else self.params.model[0]
+
+    def root(self, number: int) -> bytes:
+        """Return a round's root as long as it is kept."""
+        return self.rounds[number - 1].root if len(self.rounds) < number + self.params.max_unfinal else EMPTY_ROOT
+
+    def has_committed(self, number: int, participant: int) -> bool:
+        """Whether it is known that a participant committed on chain; of a batched round until another has its place."""
+        apart = self.params.max_unfinal if self.params.batched else 1
+        later = self.rounds[number - 1 + apart :: apart]
+        return participant in self.rounds[number - 1].commitments and not any(
+            participant in r.commitments for r in later
+        )
+
+    @property
+    def stopped(self) -> bool:
+        return any(r.outcome is not None and r.outcome.stop for r in self.of(RoundStatus.SETTLED))
+
+    def earned(self, participant: int) -> int:
+        """Return the units that the settled rounds gave a participant."""
+        return sum(r.settled_shares.get(participant, 0) for r in self.rounds)
+
+    @property
+    def spent(self) -> int:
+        return sum(sum(r.settled_shares.values()) for r in self.rounds)
+
+    @property
+    def escrow(self) -> int:
+        """What of the budget was neither spent nor returned, in wei."""
+        return 0 if self.finished else self.params.budget - self.spent * self.params.credit_unit
+
+
+@dataclass
+class Vote:
+    """What a juror committed to, and what it revealed: whether the proposal is valid, and the transcript."""
+
+    commitment: bytes
+    finding: tuple[bool, bytes] | None = None
+
+
+@dataclass
+class Jury:
+    """A jury; times and members are empty before it is drawn, from the first ``pool`` verifiers."""
+
+    draw_block: int
+    draw_until: int
+    pool: int
+    commits_until: int = 0
+    reveals_until: int = 0
+    members: list[int] = field(default_factory=list)
+    votes: dict[int, Vote] = field(default_factory=dict)
+    decided: bool = False
+    finding: tuple[bool, bytes] | None = None
+    appellant: str = NOBODY
+    appeal_bond: int = 0
+
+    @property
+    def found(self) -> dict[int, tuple[bool, bytes]]:
+        """What its members revealed."""
+        return {i: vote.finding for i, vote in self.votes.items() if vote.finding is not None}
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is nobody to wait for."""
+        return len(self.members) > 0 and len(self.found) == len(self.members)
+
+
+@dataclass
+class Dispute:
+    """A dispute about a round; ``juries`` are those of a replay, the last one at work."""
+
+    task: int
+    number: int
+    subject: int
+    kind: DisputeKind
+    accused: int
+    challenger: str
+    bond: int
+    deadline: int = 0
+    status: DisputeStatus = DisputeStatus.OPEN
+    juries: list[Jury] = field(default_factory=list)
+
+    @property
+    def level(self) -> int:
+        return max(0, len(self.juries) - 1)
+
+    @property
+    def jury(self) -> Jury:
+        return self.juries[-1]
+
+    @property
+    def is_open(self) -> bool:
+        return self.status is DisputeStatus.OPEN
+
+    @property
+    def held(self) -> int:
+        """The bonds that it holds, in wei."""
+        return self.bond + sum(jury.appeal_bond for jury in self.juries) if self.is_open else 0
+
+
+def has_update(verdict: Verdict) -> bool:
+    """Whether an update was there to judge."""
+    return verdict is Verdict.ACCEPTED or verdict.refused
+
+
+def ordered(function: str, values: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the values of a function's struct in the order of the ABI."""
+    return tuple(values[name] for name in components(function))
