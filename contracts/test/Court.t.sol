@@ -247,6 +247,9 @@ contract ChallengeTest is CourtFixture {
         refused(signer(members[0]), abi.encodeWithSelector(IFedLedger.WrongVote.selector, expected, found));
         court.revealVote(dispute, false, TRANSCRIPT, SALT);
         revealVote(dispute, members[0], true, TRANSCRIPT);
+        IFedLedger.Vote memory found_ = court.voteBy(dispute, 0, members[0]);
+        eq(found_.commitment, expected, "commitment");
+        eq(found_.outcome, keccak256(abi.encode(true, TRANSCRIPT)), "outcome");
         refused(signer(members[0]), abi.encodeWithSelector(IFedLedger.AlreadyVoted.selector, members[0]));
         court.revealVote(dispute, true, TRANSCRIPT, SALT);
     }
