@@ -32,16 +32,17 @@ contract LedgerAccounts is LedgerState {
     uint256 public constant VOIDS_TO_FINISH = 3;
     uint256 private constant MAX_QUORUM = 1024;
 
-    address private immutable _next;
+    /// @notice The part that knows the calls that this one does not. Whoever trusts a ledger looks at its code, too.
+    address public immutable nextPart;
 
-    /// @param next The part that knows the calls that this one does not.
+    /// @param next See `nextPart`.
     constructor(Settings memory s, address next) LedgerState(s) {
-        _next = next;
+        nextPart = next;
     }
 
     /// @dev All other functions of the ledger are those of the next part.
     fallback() external payable {
-        _handOn(_next);
+        _handOn(nextPart);
     }
 
     /// @notice Adds to the sender's free balance: the value sent, or tokens that it has approved.
