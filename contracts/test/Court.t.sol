@@ -435,6 +435,21 @@ contract JuryMoneyTest is CourtFixture {
         conserved();
     }
 
+    /// @dev Else whoever posts tasks with a bond of nothing could make verifiers work for nothing.
+    function test_firstJury_atTheLeastBond_earnsWhatSilenceWouldCost() public {
+        IFedLedger.TaskParams memory p = defaults(4);
+        p.bond = 12 * JUROR_PENALTY;
+        uint256 task = post(p);
+        enrol(task, WORKERS);
+        proposeNext(task, 1, 250);
+        vm.prank(CHALLENGER);
+        uint256 dispute = court.challengeRound{value: p.bond}(task, 1);
+        uint32[] memory members = decided(dispute, true);
+        court.closeDispute(dispute);
+        _paid(members, JUROR_PENALTY);
+        conserved();
+    }
+
     function test_overturned_proposerPaysChallengerAndJurors() public {
         uint256 dispute = challenge(_task, 1);
         uint32[] memory members = decided(dispute, false);
