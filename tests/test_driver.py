@@ -81,6 +81,23 @@ def test_a_settlement_shares_a_transaction_with_the_next_opening(everybody: Smal
     assert settled[3] not in opened.values(), "there is no fourth round"
 
 
+@pytest.mark.parametrize("window", [0, 1])
+def test_rounds_settle_together_as_late_as_they_may(tmp_path: Path, window: int) -> None:
+    extra = f"[ledger]\nmax_unfinal = 3\nchallenge_window = {window}\npropose_period = 10000"
+    small = run_small(tmp_path, Chain(), rounds=7, extra=extra)
+    settled, opened = (_transactions(small, event) for event in ("RoundSettled", "RoundOpened"))
+    shared = [{i for i in settled if settled[i] == transaction} for transaction in dict.fromkeys(settled.values())]
+    assert shared == ([{1, 2, 3}, {4, 5, 6}, {7}] if window == 0 else shared) and len(shared) <= 4
+    assert settled[1] == opened[4], "the fourth round has to wait for the first"
+    assert audit_run(small.folder).reproduced
+
+
+def test_a_settlement_does_not_wait_until_somebody_else_earns_by_it(tmp_path: Path) -> None:
+    extra = "[ledger]\nmax_unfinal = 3\npropose_period = 1"
+    small = run_small(tmp_path, Chain(), rounds=3, extra=extra)
+    assert len(set(_transactions(small, "RoundSettled").values())) > 1
+
+
 def test_without_room_for_both_a_settlement_has_its_own(
     tmp_path: Path, everybody: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,7 +29,8 @@ def rows() -> Rows:
 
 def test_each_way_to_commit_is_measured_in_its_cases(rows: Rows) -> None:
     direct = [("direct", case, count) for count in (10, 100) for case in ("first", "warm")]
-    assert list(rows) == [*direct, ("batched", "first", 100), ("batched", "warm", 100), ("batched", "sparse", 20)]
+    sparse = [("batched", case, 20) for case in ("sparse, alone", "sparse")]
+    assert list(rows) == [*direct, ("batched", "first", 100), ("batched", "warm", 100), *sparse]
     for (mode, case, count), row in rows.items():
         assert not row.error and row.gas_per_participant == round(sum(row.parts.values()) / count)
         assert ("open" in row.parts) == (case == "first")
@@ -47,6 +48,10 @@ def test_a_round_is_cheaper_the_second_time_and_in_a_batch(rows: Rows) -> None:
         return rows[key].gas_per_participant or 0
 
     assert cost("batched", "warm", 100) < cost("batched", "first", 100) < cost("direct", "warm", 100)
+    together, alone = rows["batched", "sparse", 20], rows["batched", "sparse, alone", 20]
+    assert (together.together, alone.together) == (gas.TOGETHER, 1)
+    assert together.parts["close"] == pytest.approx(alone.parts["close"], rel=0.01), "the mean of all rounds"
+    assert cost("batched", "sparse", 20) < cost("batched", "sparse, alone", 20)
     assert cost("batched", "warm", 100) < min(peer.gas for peer in gas.PEERS) / 10
 
 
@@ -55,7 +60,7 @@ def test_the_figures_in_the_repository_are_those_of_this_ledger(rows: Rows, root
     kept = json.loads((root / "benchmarks" / "gas.json").read_text())
     assert kept["ledger"] == VERSION and kept["chains"]["anvil"]["calldata_byte"] == 40
     figures = {(row["mode"], row["case"], row["participants"]): row for row in kept["rows"]}
-    assert {("batched", case, 1000) for case in ("first", "warm", "sparse")} <= figures.keys()
+    assert {("batched", case, 1000) for case in ("first", "warm", "sparse", "sparse, alone")} <= figures.keys()
     for key in rows.keys() & figures.keys():
         assert figures[key]["gas_per_participant"] == pytest.approx(rows[key].gas_per_participant, rel=0.001), key
 

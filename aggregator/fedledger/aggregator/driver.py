@@ -246,15 +246,39 @@ class Aggregator:
         return Step(Act.WAITED, current.index)
 
     def _finalise(self, task: TaskHistory, waited: Step, phase: Phase) -> Step:
-        """Settle what can be settled, and open a round or end the task where the current one is out of hand."""
+        """Settle what has to be, and open a round or end the task where the current one is out of hand."""
         proposed = [r for r in task.unfinal if r.proposal is not None]
-        due = self.ledger.settleable(self.task) if proposed else 0
-        if due in task.rounds:
-            return self._settle(task, task.rounds[due])
+        due = self._due(task, proposed)
+        if due:
+            return self._settle(task, due)
         idle = phase in (Phase.ENROLLING, Phase.IDLE)
         if proposed:
             idle = len(proposed) == len(task.unfinal) and self._may_open(task, [], proposed)
         return self._open_or_finish(task, phase) if idle else waited
+
+    def _due(self, task: TaskHistory, proposed: Sequence[RoundHistory]) -> list[RoundHistory]:
+        """Return the proposed rounds that are settled now, in order: all that can be, and none before one has to be.
+
+        Rounds that settle in one transaction share the cost of what they write. One has to be settled before another
+        one can be opened, before the task can end, and before somebody else earns a bounty for it.
+        """
+        must = not self._may_open(task, [], proposed)
+        ready: list[RoundHistory] = []
+        window, period = int(task.params["challengeWindow"]), int(task.params["proposePeriod"])
+        for current in proposed:
+            fresh = task.rounds[current.index].proposal is None
+            if not ready and not fresh and self.ledger.settleable(self.task) != current.index:
+                break
+            if not fresh and (ready or not must):
+                record, now = self.ledger.round(self.task, current.index), self.ledger.chain.now()
+                until = record.proposed_at + window
+                if ready and (record.disputes or now < until):
+                    break
+                must = must or now >= until + period // 2
+            if not must or (fresh and window):
+                break
+            ready.append(current)
+        return ready
 
     def _open_or_finish(self, task: TaskHistory, phase: Phase) -> Step:
         index = max(task.rounds, default=0) + 1
@@ -331,16 +355,12 @@ class Aggregator:
     def _post(self, task: TaskHistory, index: int, proposal: Proposal, outcome: RoundOutcome) -> Step:
         """Propose; settle and open in the same transaction what can be, as one of its own costs more for each."""
         proposed = replace(task.rounds[index], proposal=proposal)
-        pending = [r for r in task.unfinal if r.proposal is not None]
-        due = self.ledger.settleable(self.task) if pending else 0
-        settled = [r for r in pending if r.index == due]
-        calls = [*map(self._settling, settled), propose_call(self.task, index, proposal)]
-        pending = [*(r for r in pending if r.index != due), proposed]
-        if len(pending) == 1 and not int(task.params["challengeWindow"]):
-            calls.append(self._settling(proposed))
-            settled, pending = [*settled, proposed], []
-        also = [(Act.SETTLED, r.index) for r in settled]
-        if self.spec.randomness == "spec" and self._may_open(task, settled, pending):
+        pending = [*(r for r in task.unfinal if r.proposal is not None), proposed]
+        due = self._due(task, pending)
+        calls = [self._settling(r) for r in due]
+        calls.insert(len(due) - (proposed in due), propose_call(self.task, index, proposal))
+        also = [(Act.SETTLED, r.index) for r in due]
+        if self.spec.randomness == "spec" and self._may_open(task, due, pending[len(due) :]):
             calls.append(open_call(self.task, self._selection(task, index + 1)))
             also.append((Act.OPENED, index + 1))
         if also and self.ledger.together(self.account, calls) is not None:
@@ -383,20 +403,24 @@ class Aggregator:
             raise RoundError("A batched task needs a mailbox.", "Start the aggregator with --listen HOST:PORT.")
         return self.mailbox
 
-    def _settle(self, task: TaskHistory, due: RoundHistory) -> Step:
-        index, proposal = due.index, due.proposal
-        if proposal is None:
-            return Step(Act.WAITED, index)
-        pending = [r for r in task.unfinal if r.index != index]
-        free = all(r.proposal is not None for r in pending)
-        # A beacon's selection follows from what the settlement makes of the beacon.
-        if free and self.spec.randomness == "spec" and self._may_open(task, [due], pending):
-            following = max(task.rounds) + 1
-            opening = open_call(self.task, self._selection(task, following))
-            if self.ledger.together(self.account, [self._settling(due), opening]) is not None:
-                return Step(Act.SETTLED, index, also=((Act.OPENED, following),))
-        done = self.ledger.settle_round(self.account, self.task, index, proposal, due.applied)
-        return Step(Act.SETTLED if done == len(proposal.verdict_words) else Act.ADVANCED, index)
+    def _settle(self, task: TaskHistory, due: Sequence[RoundHistory]) -> Step:
+        """Settle rounds, as many as fit one transaction, and open the next one in it if that may be."""
+        for count in range(len(due), 0, -1):
+            settled, pending = due[:count], task.unfinal[count:]
+            calls, acts = [self._settling(r) for r in settled], [(Act.SETTLED, r.index) for r in settled]
+            free = all(r.proposal is not None for r in pending)
+            # A beacon's selection follows from what the settlement makes of the beacon.
+            if free and self.spec.randomness == "spec" and self._may_open(task, settled, pending):
+                following = max(task.rounds) + 1
+                calls.append(open_call(self.task, self._selection(task, following)))
+                acts.append((Act.OPENED, following))
+            if len(calls) > 1 and self.ledger.together(self.account, calls) is not None:
+                return Step(*acts[0], also=tuple(acts[1:]))
+        first = due[0]
+        if first.proposal is None:
+            raise ValueError("only proposed rounds are settled")
+        done = self.ledger.settle_round(self.account, self.task, first.index, first.proposal, first.applied)
+        return Step(Act.SETTLED if done == len(first.proposal.verdict_words) else Act.ADVANCED, first.index)
 
     def _selection(self, task: TaskHistory, index: int) -> list[int] | None:
         """Return the ids that a round is for, or None for everybody who is enrolled: the ledger need not write them."""

@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from fedledger.contracts.chain import Chain, load_account
-from fedledger.contracts.client import open_call, propose_call, settle_call
+from fedledger.contracts.client import Proposal, open_call, propose_call, settle_call
 from fedledger.ledger_tools.rehearsal import ETHER, Rehearsal
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import ChainError
 from fedledger.protocol.streams import stream
 
 WARM_ROUND = 3
+TOGETHER = 4
 DIRECT = (10, 100)
 SPARSE = (1_000, 4_096)
 PROBE_BYTES = 1_000
@@ -34,8 +35,9 @@ class GasRow:
     mode
         ``direct`` or ``batched``.
     case
-        ``first``: the first round, its own opening included. ``warm``: the third, with everybody. ``sparse``: the
-        third, with 1,000 of 4,096 registered participants, drawn anew each round.
+        ``first``: the first round, its own opening included. ``warm``: the third, with everybody. ``sparse``: with
+        1,000 of 4,096 registered participants, drawn anew each round, the mean of four rounds that settle together
+        (``max_unfinal = 4``). ``sparse, alone``: the same with each round settled by itself, the third one.
     chain
         The kind of chain.
     participants
@@ -46,8 +48,10 @@ class GasRow:
         Gas of the largest transaction that a participant sent itself; 0 if nobody needed one.
     withdrawal
         Gas of a participant's withdrawal of its credit to an address that exists.
+    together
+        Rounds that settle in one transaction, of which the figures are the mean.
     parts
-        Gas by what was done; a round settles, and the next is opened, in the transaction of the proposal.
+        Gas of a round by what was done; it settles, and the next is opened, in the transaction of the proposal.
     error
         Why there are no figures.
     """
@@ -59,7 +63,8 @@ class GasRow:
     gas_per_participant: int | None = None
     own_transaction: int | None = None
     withdrawal: int | None = None
-    parts: dict[str, int] = field(default_factory=dict)
+    together: int = 1
+    parts: dict[str, float] = field(default_factory=dict)
     error: str = ""
 
 
@@ -141,20 +146,20 @@ def calldata_gas(chain: Chain) -> int:
 
 
 def _rows(chain: Chain, row: GasRow, registered: int, batched: bool) -> Iterator[GasRow]:
-    """Play rounds and yield the row with its figures, after one for the first round if that is for everybody."""
+    """Play rounds and yield the row with its figures, after one for the first round or for rounds settled alone."""
+    sparse, last = row.case == "sparse", WARM_ROUND
     try:
-        rehearsal = Rehearsal.prepare(chain, registered, WARM_ROUND + 1, batched)
+        unfinal = TOGETHER if sparse else 1
+        rehearsal = Rehearsal.prepare(chain, registered, WARM_ROUND + 1 + TOGETHER, batched, max_unfinal=unfinal)
         play = _Play(rehearsal, batched, row.participants)
         for index in range(1, WARM_ROUND + 1):
-            own, parts = play.round(index)
-            done = replace(
-                row,
-                gas_per_participant=round(sum(parts.values()) / row.participants),
-                own_transaction=own,
-                parts=parts,
-            )
-            if index == 1 and row.case == "warm":
+            done = play.rounds(row, [index])
+            if index == 1 and not sparse:
                 yield replace(done, case="first")
+        if sparse:
+            yield replace(done, case="sparse, alone")
+            last += TOGETHER
+            done = play.rounds(row, range(WARM_ROUND + 1, last + 1))
         yield replace(done, withdrawal=play.withdrawal())
     except ChainError as error:
         yield replace(row, error=str(error))
@@ -166,37 +171,56 @@ class _Play:
     def __init__(self, rehearsal: Rehearsal, batched: bool, count: int) -> None:
         self.rehearsal, self.batched, self.count = rehearsal, batched, count
         self.chain, self.ledger = rehearsal.ledger.chain, rehearsal.ledger
-        self.parts: dict[str, int] = {}
+        self.parts: dict[str, float] = {}
 
-    def round(self, index: int) -> tuple[int, dict[str, int]]:
-        """Play a round; return the gas of the largest transaction of a participant's own, and gas by what was done."""
+    def rounds(self, row: GasRow, indices: Sequence[int]) -> GasRow:
+        """Play rounds that settle together; return the row with its figures."""
         r, ledger, task = self.rehearsal, self.ledger, self.rehearsal.task
-        self.parts, own = {}, 0
-        if index == 1:
-            with self._counted("open"):
-                ledger.open_round(r.aggregator, task, self._selection(index))
-        ids = self._selection(index) or sorted(r.accounts)
-        base = ledger.round(task, index).base_model
-        if self.batched:
-            batch = r.batch(index, ids, base)
-            with self._counted("close"):
-                content = ContentRef.of(batch.encode())
-                ledger.close_commits(r.aggregator, task, index, batch.root, len(ids), content)
-        else:
-            own = self._send_own(index, ids, base)
-        proposal = r.proposal(index, ids, self.batched)
-        # In one transaction, as an aggregator does: the proposal pays for its data, and less if it does more.
-        opening = open_call(task, self._selection(index + 1))
-        settling = settle_call(task, index, proposal, len(proposal.verdict_words))
-        calls = [propose_call(task, index, proposal), settling, opening]
-        with self._counted("propose, settle, open"):
-            if ledger.together(r.aggregator, calls) is None:
-                ledger.propose_round(r.aggregator, task, index, proposal)
-                words = 0
-                while words < len(proposal.verdict_words):
-                    words = ledger.settle_round(r.aggregator, task, index, proposal, words)
-                ledger.open_round(r.aggregator, task, self._selection(index + 1))
-        return own, self.parts
+        self.parts, own, pending = {}, 0, []
+        for index in indices:
+            if index == 1:
+                with self._counted("open"):
+                    ledger.open_round(r.aggregator, task, self._selection(index))
+            ids = self._selection(index) or sorted(r.accounts)
+            base = ledger.round(task, index).base_model
+            if self.batched:
+                batch = r.batch(index, ids, base)
+                with self._counted("close"):
+                    content = ContentRef.of(batch.encode())
+                    ledger.close_commits(r.aggregator, task, index, batch.root, len(ids), content)
+            else:
+                own = max(own, self._send_own(index, ids, base))
+            pending.append((index, r.proposal(index, ids, self.batched)))
+            with self._counted("propose, settle, open"):
+                self._post(pending, index == indices[-1])
+        parts = {part: gas / len(indices) for part, gas in self.parts.items()}
+        return replace(
+            row,
+            gas_per_participant=round(sum(parts.values()) / row.participants),
+            own_transaction=own,
+            together=len(indices),
+            parts=parts,
+        )
+
+    def _post(self, pending: Sequence[tuple[int, Proposal]], last: bool) -> None:
+        """Propose the last of some rounds, settle them all if it is the last, and open the next one.
+
+        In one transaction, as an aggregator does: the proposal pays for its data, and less if it does more.
+        """
+        r, ledger, task = self.rehearsal, self.ledger, self.rehearsal.task
+        index, proposal = pending[-1]
+        settled = pending if last else ()
+        calls = [settle_call(task, i, done, len(done.verdict_words)) for i, done in settled]
+        selection = self._selection(index + 1)
+        calls = [propose_call(task, index, proposal), *calls, open_call(task, selection)]
+        if ledger.together(r.aggregator, calls) is not None:
+            return
+        ledger.propose_round(r.aggregator, task, index, proposal)
+        for i, done in settled:
+            words = 0
+            while words < len(done.verdict_words):
+                words = ledger.settle_round(r.aggregator, task, i, done, words)
+        ledger.open_round(r.aggregator, task, selection)
 
     def withdrawal(self) -> int:
         """Return the gas of one participant's withdrawal of its credit."""
@@ -226,4 +250,4 @@ class _Play:
         before = self.chain.block_number()
         yield
         blocks = range(before + 1, self.chain.block_number() + 1)
-        self.parts[part] = sum(self.chain.gas_used(number) for number in blocks)
+        self.parts[part] = self.parts.get(part, 0) + sum(self.chain.gas_used(number) for number in blocks)

@@ -50,7 +50,9 @@ class Rehearsal:
     accounts: dict[int, LocalAccount]
 
     @classmethod
-    def prepare(cls, chain: Chain, participants: int, rounds: int, batched: bool, quorum: int = 1) -> Rehearsal:
+    def prepare(
+        cls, chain: Chain, participants: int, rounds: int, batched: bool, quorum: int = 1, max_unfinal: int = 1
+    ) -> Rehearsal:
         """Deploy a ledger, fund and register participants and enrol them in a task.
 
         Raises
@@ -81,7 +83,7 @@ class Rehearsal:
             reveal_period=PERIOD,
             propose_period=PERIOD,
             challenge_window=0,
-            max_unfinal=1,
+            max_unfinal=max_unfinal,
             randomness=0,
             min_stake=STAKE,
             min_reputation=0,
