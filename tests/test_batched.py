@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 from types import SimpleNamespace
 
 import pytest
@@ -277,6 +279,31 @@ def test_what_an_aggregator_that_was_away_lacks_is_sent_to_it_again(served: tupl
         assert post.reveal(1, 0, update, salt)
     assert standby.openings(1) == {0: (update, salt)}
     assert post.reveal(1, 0, update, salt), "all have it, so nobody is asked"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Encoding: gzip\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n[[[",
+        b"nonsense\r\n\r\n",
+        b"",
+    ],
+)
+def test_an_answer_that_makes_no_sense_is_a_refusal(open_round: Round, answer: bytes) -> None:
+    class Broken(BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65_536)
+            self.request.sendall(answer)
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Broken) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        seat = open_round.history.task(1).params["aggregator"]
+        open_round.history.endpoints[seat] = f"http://127.0.0.1:{server.server_address[1]}"
+        with pytest.raises(PostRefusedError, match="does not answer"):
+            HttpPost(open_round.history, 1).commit(1, open_round.signed(0, b"a" * 32))
+        server.shutdown()
 
 
 @pytest.mark.parametrize("closed", [1, 2])

@@ -45,6 +45,19 @@ contract BatchedGasTest is BatchedFixture {
         if (warm > 7_500) revert Differs("gas of 1000 of 4096", first, warm);
     }
 
+    /// @dev As many as there may be: 1,024 of 4,096, and not one more of either.
+    function test_gas_batchedRound_atTheLimits() public {
+        _sparseRounds(1024, 4096);
+        (uint32[] memory indices, uint256[] memory words) = _some(9, 1025, 4096);
+        vm.expectRevert(abi.encodeWithSelector(IFedLedger.TooManySelected.selector, 1025));
+        vm.prank(AGGREGATOR, AGGREGATOR);
+        ledger.openRound(1, indices, words);
+        IFedLedger.TaskParams memory p = batched(4097);
+        vm.expectRevert(abi.encodeWithSelector(IFedLedger.InvalidParameter.selector, bytes32("maxParticipants")));
+        vm.prank(PUBLISHER);
+        accounts.postTask(p, NO_STANDBYS);
+    }
+
     function _sparseRounds(uint256 count, uint256 among) private returns (uint256 first, uint256 warm) {
         register(among);
         IFedLedger.TaskParams memory p = batched(uint16(among));

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from fedledger.contracts.history import History
 from fedledger.protocol.batch import SignedCommitment
@@ -123,7 +124,7 @@ class HttpPost:
             except requests.ConnectionError:
                 # A connection that was kept may be closed at the other end by now; a message may come twice.
                 status, found = self._exchange(method, url, document)
-        except (requests.RequestException, ValueError, OSError) as error:
+        except (requests.RequestException, HTTPError, ValueError, OSError) as error:
             raise PostRefusedError(f"The aggregator at {base} does not answer: {error}.", "Try again later.") from error
         if not isinstance(found, dict) or status != requests.codes.ok:
             reason = found.get("error", found.get("detail")) if isinstance(found, dict) else found
