@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fedledger.aggregator.driver import Act, Aggregator
-from fedledger.contracts.abi import functions
+from fedledger.contracts.abi import RevertedError, functions
 from fedledger.contracts.chain import Chain
 from fedledger.contracts.chains import running_chain
 from fedledger.contracts.client import Settings, TaskRecord
@@ -96,6 +96,19 @@ def test_a_settlement_does_not_wait_until_somebody_else_earns_by_it(tmp_path: Pa
     extra = "[ledger]\nmax_unfinal = 3\npropose_period = 1"
     small = run_small(tmp_path, Chain(), rounds=3, extra=extra)
     assert len(set(_transactions(small, "RoundSettled").values())) > 1
+
+
+@pytest.mark.parametrize(
+    ("terms", "remedy"),
+    [
+        ("challenge_window = 100\nexit_delay = 5", "an exit_delay of 4[0-9]+ s or more"),
+        ("challenge_window = 100\nbond_gwei = 1", "12 times the ledger's juror_penalty"),
+        ("penalty_gwei = 1", "needs a challenge_window"),
+    ],
+)
+def test_a_task_that_the_ledger_refuses_is_told_what_to_change(tmp_path: Path, terms: str, remedy: str) -> None:
+    with pytest.raises(RevertedError, match=remedy):
+        run_small(tmp_path, Chain(), extra="[ledger]\n" + terms)
 
 
 def test_without_room_for_both_a_settlement_has_its_own(

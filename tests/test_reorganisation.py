@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from eth_account.signers.local import LocalAccount
 
+from fedledger.contracts.abi import RevertedError
 from fedledger.contracts.chain import Chain, Transaction, load_account
 from fedledger.contracts.chains import running_chain
-from fedledger.contracts.client import Ledger, Settings
+from fedledger.contracts.client import Ledger, Phase, Settings
 from fedledger.contracts.history import History, RoundHistory, TaskHistory
-from fedledger.node.participant import Participant, RoundContext, Trained
+from fedledger.node.participant import Deed, Participant, RoundContext, Trained
 from fedledger.platform.accounts import PUBLISHER, experiment_account, participant_role
 from fedledger.platform.config import load_config
 from fedledger.platform.setting import Setting, make_setting
@@ -146,6 +147,34 @@ def test_a_history_follows_the_chain_that_is(chain: Chain, setting: Setting, tmp
     assert history.update().folds == 1, "a history is not folded again without need"
     again = ledger.post_task(publisher, params)
     assert again == second and history.update().task(second) is gone
+
+
+def test_who_finds_a_task_full_that_is_not_full_any_more_enrols_later(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain, store = Chain(), LocalStore(tmp_path / "store")
+    publisher, *people = (experiment_account(0, r, chain) for r in (PUBLISHER, *map(participant_role, range(3))))
+    for each in (publisher, *people):
+        chain.fund(each.address, 10**20)
+    ledger, _ = Ledger.deploy(chain, publisher, Settings(1, 0))
+    terms = setting.task_params(setting.publish(store))
+    ledger.post_task(publisher, replace(terms, quorum=1, min_participants=1, max_participants=2))
+    trainer, history = setting.trainer(0), History(ledger)
+    nodes = [
+        Participant(ledger, history, one, 1, store, tmp_path / one.address, setting.spec, trainer) for one in people
+    ]
+    assert [node.step() for node in nodes] == [Deed.REGISTERED] * 3
+    assert nodes[0].step() is Deed.ENROLLED
+
+    def full(*arguments: object) -> None:
+        raise RevertedError("TaskFull", (1,), "enrol")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "enrol", full)
+        assert nodes[1].step() is Deed.WAITED, "it was full, and is not: it takes another try"
+    assert nodes[1].step() is Deed.ENROLLED
+    with pytest.raises(RevertedError, match="TaskFull"):
+        nodes[2].act(history.task(1), Phase.ENROLLING)
 
 
 def test_a_round_with_another_base_model_gets_another_update(setting: Setting, tmp_path: Path) -> None:

@@ -20,12 +20,26 @@ from fedledger.protocol.errors import ChainError
 VERSIONS = range(1, VERSION + 1)
 
 
+REMEDIES = {
+    "ExitDelayTooShort(": "Give the task shorter periods, or a ledger with an exit_delay of {1} s or more.",
+    "InvalidParameter(bond": "A task with a challenge_window needs a bond of 12 times the ledger's juror_penalty.",
+    "InvalidParameter(penalty": "It may be no more than the task's stake, and needs a challenge_window.",
+    "InvalidParameter(maxParticipants": "A task takes 4,096 participants at most.",
+    "InvalidParameter(unitsPerRound": "All rounds' units together must be below 2^32.",
+    "InsufficientBalance(": "Deposit {2} or more first.",
+    "StakeTooSmall(": "Give a stake of {1} or more.",
+}
+"""What to do about some refusals, by how they begin; ``{n}`` is their n-th argument."""
+
+
 class RevertedError(ChainError):
     """A transaction that the ledger refused; ``name`` and ``arguments`` are its custom error."""
 
     def __init__(self, name: str, arguments: tuple[Any, ...], doing: str) -> None:
-        listed = ", ".join(_shown(argument) for argument in arguments)
-        super().__init__(f"The ledger refused {doing}: {name}({listed}).")
+        shown = [_shown(argument) for argument in arguments]
+        refusal = f"{name}({', '.join(shown)})"
+        remedy = next((what for start, what in REMEDIES.items() if refusal.startswith(start)), "")
+        super().__init__(f"The ledger refused {doing}: {refusal}.", remedy.format(*shown))
         self.name = name
         self.arguments = arguments
 

@@ -339,8 +339,9 @@ class Participant:
                 self.ledger.enrol(self.account, self.task)
                 return Deed.ENROLLED
             except RevertedError as error:
-                # An earlier enrolment may have come back, and with it have filled the task.
-                if error.name not in ("TaskFull", "EnrolmentClosed") or not self._is_enrolled():
+                # An earlier enrolment may have come back, and with it have filled the task, and have gone again.
+                told = error.name in ("TaskFull", "EnrolmentClosed")
+                if not told or not (self._is_enrolled() or self._may_enrol()):
                     raise
         elif not self._is_enrolled():
             raise ChainError(
@@ -348,6 +349,10 @@ class Participant:
                 "Join another task, or ask its publisher to post it again.",
             )
         return Deed.WAITED
+
+    def _may_enrol(self) -> bool:
+        task = self.ledger.task(self.task)
+        return self.ledger.phase(self.task) is Phase.ENROLLING and task.enrolled < task.params.max_participants
 
     def _is_enrolled(self) -> bool:
         """Return whether the participant is enrolled by now; the phase may be newer than the history."""
