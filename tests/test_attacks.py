@@ -1,7 +1,6 @@
 """Attacks on a task with a challenge window, on a real chain, with everybody's money counted: none of them pays.
 
-Lies of aggregators, juries and challengers are in test_verifier.py; receivers that revert or re-enter in
-contracts/test/Attacks.t.sol; signatures replayed on another chain, ledger or task in test_batched.py.
+Lies of aggregators, juries and challengers, and equivocation, are in test_verifier.py.
 """
 
 from __future__ import annotations
@@ -13,15 +12,18 @@ from typing import Any
 import pytest
 
 from fedledger.aggregator.driver import Act, Aggregator, Step
-from fedledger.contracts.abi import RevertedError
+from fedledger.contracts.abi import RevertedError, functions
+from fedledger.contracts.chain import Chain
 from fedledger.contracts.client import Phase, Proposal
 from fedledger.contracts.history import RoundHistory, TaskHistory
+from fedledger.ledger_tools.deploy import deploy
 from fedledger.node.participant import Deed, Participant
 from fedledger.platform.accounts import AGGREGATOR, PUBLISHER, experiment_account, participant_role
 from fedledger.protocol.batch import Batch
 from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.post import PostRefusedError
 from fedledger.protocol.verdicts import Verdict
-from support.world import BOND, GWEI, TASK, World, settled, sleeper, world
+from support.world import BOND, GWEI, PURSE, TASK, World, settled, sleeper, world
 
 PENALTY_GWEI = 400_000
 PENALTY = PENALTY_GWEI * GWEI
@@ -153,6 +155,94 @@ def test_who_sends_the_update_of_another_round_pays_for_it(tmp_path: Path) -> No
         attacked(w, Replayer)
         assert verdict(w, ATTACKER, 1) is Verdict.ACCEPTED and Verdict.MALFORMED <= verdict(w, ATTACKER, 2) < 25
         assert (slashed(w, ATTACKER), share(w, ATTACKER, 2)) == (PENALTY // 2, 0)
+
+
+def test_a_signature_says_nothing_anywhere_else(tmp_path: Path) -> None:
+    """What somebody signed for two rounds is no equivocation in either, nor in another task, ledger or chain."""
+    with world(tmp_path, batched=True, penalty_gwei=PENALTY_GWEI, verifiers=0) as w:
+        thief, victim = w.purse("thief"), w.people[VICTIM].account.address
+        w.join().play()
+        number = w.history.ids[victim]
+        batches = [w.task.rounds[index].batch for index in (1, 2)]
+        stolen = [Batch.decode(w.store.get(batch)).by_participant[number] for batch in batches if batch is not None]
+        w.ledger.post_task(w.accounts[PUBLISHER], w.params)
+        places = [(w.ledger, TASK, 1), (w.ledger, TASK, 2), (w.ledger, TASK + 1, 1)]
+        for chain in (w.chain, Chain()):
+            publisher = experiment_account(1, PUBLISHER, chain)
+            people = [experiment_account(0, participant_role(i), chain) for i in range(len(w.people))]
+            for account in (publisher, thief, *people):
+                chain.fund(account.address, 10 * PURSE)
+            elsewhere, _ = deploy(chain, publisher, w.setting.settings())
+            elsewhere.post_task(publisher, w.params)
+            for owner in w.history.owners.values():
+                account = next(person for person in people if person.address == owner)
+                elsewhere.register(account, owner, owner, 2 * STAKE)
+            assert elsewhere.participant_id(victim) == number
+            places.append((elsewhere, TASK, 1))
+        for ledger, task, index in places:
+            stake = ledger.participant(number).stake
+            with pytest.raises(RevertedError, match="WrongSignature"):
+                ledger.report_equivocation(thief, task, index, *stolen)
+            assert ledger.participant(number).stake == stake and not ledger.free_balance(thief.address)
+        mailbox = w.aggregators[0].mailbox
+        assert mailbox is not None
+        for index, signed in ((1, stolen[1]), (2, stolen[0])):
+            with pytest.raises(PostRefusedError):
+                mailbox.commit(index, signed)
+
+
+# Contracts that are paid: one that takes nothing, and one that asks for more while it is paid, and notes both.
+REFUSER = bytes.fromhex("60006000fd")
+
+
+def greedy(ledger: str, call: bytes) -> bytes:
+    """Return the code of a receiver that makes a call to the ledger, and stores its outcome and that it was made."""
+    size = bytes([len(call)])
+    make = b"\x60\x00\x60\x00\x60" + size + b"\x60\x00\x60\x00\x73" + bytes.fromhex(ledger[2:]) + b"\x5a\xf1"
+    note = b"\x60\x00\x55\x60\x01\x60\x01\x55\x00"
+    place = bytes([7 + len(make) + len(note)])
+    return b"\x60" + size + b"\x60" + place + b"\x60\x00\x39" + make + note + call
+
+
+def test_a_receiver_that_reverts_or_reenters_harms_itself_alone(tmp_path: Path) -> None:
+    with world(tmp_path, verifiers=0) as w:
+        deployer = w.purse("deployer of receivers")
+
+        def receiver(runtime: bytes) -> str:
+            size = bytes([len(runtime)])
+            data = b"\x60" + size + b"\x60\x0c\x60\x00\x39\x60" + size + b"\x60\x00\xf3" + runtime
+            receipt = w.chain.receipt(w.chain.send(deployer, None, data).hash)
+            return str(receipt["contractAddress"])
+
+        w.join()
+        roles = [participant_role(i) for i in range(4)]
+        ids = [w.history.ids[w.accounts[role].address] for role in roles]
+        claim = functions()["withdrawCredit"].encode((TASK, ids[2]))
+        refuser, taker = receiver(REFUSER), receiver(greedy(w.ledger.address, claim))
+        for role, payout in zip(roles, (refuser, taker), strict=False):
+            w.ledger._send(w.accounts[role], "setPayout", payout)
+        w.play()
+        earned = [w.credits()[role] for role in roles]
+        held = w.chain.balance(w.ledger.address)
+        with pytest.raises(RevertedError, match="TransferFailed"):
+            w.ledger.withdraw_credit(deployer, TASK, ids[0])
+        w.ledger.withdraw_credit(deployer, TASK, ids[1])
+
+        def stored() -> list[int]:
+            return [int(w.chain._rpc("eth_getStorageAt", [taker, hex(slot), "latest"]), 16) for slot in (0, 1)]
+
+        assert stored() == [0, 1], "it asked for more, and was refused"
+        assert w.ledger.credit(TASK, ids[2]) * w.params.credit_unit == earned[2]
+        w.chain.send(deployer, taker, b"")
+        assert stored() == [1, 1], "when it is not being paid, it may ask like anybody"
+        assert not w.ledger.credit(TASK, ids[2])
+        w.ledger.withdraw_credit(deployer, TASK, ids[3])
+        assert [w.chain.balance(address) for address in (refuser, taker)] == [0, earned[1]]
+        assert w.chain.balance(w.ledger.address) == held - sum(earned[1:])
+        home = experiment_account(0, "home", w.chain)
+        w.ledger._send(w.accounts[roles[0]], "setPayout", home.address)
+        w.ledger.withdraw_credit(deployer, TASK, ids[0])
+        assert w.chain.balance(home.address) == earned[0] > 0, "nothing was lost"
 
 
 def test_who_reveals_what_it_does_not_serve_earns_nothing(tmp_path: Path) -> None:
