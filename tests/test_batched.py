@@ -281,6 +281,33 @@ def test_what_an_aggregator_that_was_away_lacks_is_sent_to_it_again(served: tupl
     assert post.reveal(1, 0, update, salt), "all have it, so nobody is asked"
 
 
+def test_a_standby_that_missed_the_commitments_takes_what_opens_those_of_the_root(open_round: Round) -> None:
+    """Else a takeover would find nobody's update, and the round would end empty."""
+    history, current, folder = open_round.history, open_round.current, open_round.folder.parent
+    update, salt = ContentRef(b"u" * 32, 5), b"s" * 32
+    opened = commitment(*open_round.place, 1, history.owners[0], current.base.digest, update, salt)
+    open_round.mailbox.commit(1, open_round.signed(0, opened))
+    batch, store = open_round.mailbox.seal(1), LocalStore(folder / "store")
+    current.root, current.count, current.batch = batch.root, 1, ContentRef.of(batch.encode())
+
+    def standby(name: str, content: LocalStore | None) -> Mailbox:
+        return Mailbox(open_round.ledger, history, 1, folder / name, content)
+
+    for lacking in (standby("without", None), standby("too early", store)):
+        with pytest.raises(PostRefusedError, match="opens no commitment"):
+            lacking.reveal(1, 0, update, salt)
+    store.put(batch.encode())
+    away = standby("away", store)
+    with pytest.raises(PostRefusedError, match="opens no commitment"):
+        away.reveal(1, 0, update, b"t" * 32)
+    away.reveal(1, 0, update, salt)
+    assert away.openings(1) == {0: (update, salt)}
+    other = Batch((open_round.signed(0, b"x" * 32),))
+    current.batch = store.put(other.encode())
+    with pytest.raises(PostRefusedError, match="opens no commitment"):
+        standby("lied to", store).reveal(1, 0, update, salt)
+
+
 @pytest.mark.parametrize(
     "answer",
     [

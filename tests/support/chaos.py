@@ -169,7 +169,7 @@ def aggregator(world: World, place: int) -> None:
     with ExitStack() as stack:
         mailbox, url = None, None
         if world.plan.batched:
-            mailbox = Mailbox(ledger, History(ledger), TASK, world.folder / f"mailbox{place}")
+            mailbox = Mailbox(ledger, History(ledger), TASK, world.folder / f"mailbox{place}", world.store)
             stack.enter_context(serving(mailbox, "127.0.0.1", world.ports[place]))
             url = f"http://127.0.0.1:{world.ports[place]}"
         measurer, spec = setting.measurer(), setting.spec

@@ -9,9 +9,11 @@ from typing import Any
 from fedledger.contracts.client import Ledger, Reveal
 from fedledger.contracts.history import RoundHistory
 from fedledger.protocol.batch import Batch
+from fedledger.protocol.canonical import MAX_DOCUMENT_BYTES
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import RoundError
 from fedledger.protocol.messages import LEDGER_VERSION, commitment, commitment_message, recover
+from fedledger.protocol.store import ContentStore
 
 Place = tuple[int, str, int]
 """Chain id, ledger address and task: what all commitments of a task are bound to besides the round."""
@@ -28,6 +30,27 @@ class BatchError(RoundError):
 def place_of(ledger: Ledger, task: int) -> Place:
     """Return what a task's commitments are bound to."""
     return ledger.chain.chain_id, ledger.address, task
+
+
+def posted_batch(store: ContentStore, current: RoundHistory) -> Batch:
+    """Return the commitments that a round's root is of, from the content that was posted with it.
+
+    Raises
+    ------
+    RoundError
+        If nothing was posted, or it cannot be read, or is of another root.
+    StoreError
+        If it cannot be had.
+    """
+    if current.batch is None:
+        raise RoundError(f"The commitments of round {current.index} are not stored.", "Let the round be voided.")
+    try:
+        found = Batch.decode(store.get(current.batch, MAX_DOCUMENT_BYTES))
+    except ValueError as error:
+        raise RoundError(f"The commitments of round {current.index} cannot be read: {error}.") from error
+    if found.root != current.root:
+        raise RoundError(f"The commitments of round {current.index} are not those of its root.")
+    return found
 
 
 def complete(

@@ -10,7 +10,7 @@ from enum import Enum
 
 from eth_account.signers.local import LocalAccount
 
-from fedledger.aggregator.batches import complete, place_of
+from fedledger.aggregator.batches import complete, place_of, posted_batch
 from fedledger.aggregator.judge import Measurer, RoundInput, RoundOutcome, judge
 from fedledger.aggregator.mailbox import Mailbox
 from fedledger.aggregator.selection import SELECTIONS
@@ -28,7 +28,6 @@ from fedledger.contracts.client import (
 )
 from fedledger.contracts.history import History, RoundHistory, TaskHistory
 from fedledger.protocol.batch import Batch, SignedCommitment
-from fedledger.protocol.canonical import MAX_DOCUMENT_BYTES
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import RoundError
 from fedledger.protocol.messages import commitment_message, recover
@@ -388,15 +387,7 @@ class Aggregator:
         sealed = self._mailbox().sealed(current.index)
         if sealed is not None and sealed.root == current.root:
             return sealed
-        if current.batch is None:
-            raise RoundError(f"The commitments of round {current.index} are not stored.", "Let the round be voided.")
-        try:
-            found = Batch.decode(self.store.get(current.batch, MAX_DOCUMENT_BYTES))
-        except ValueError as error:
-            raise RoundError(f"The commitments of round {current.index} cannot be read: {error}.") from error
-        if found.root != current.root:
-            raise RoundError(f"The commitments of round {current.index} are not those of its root.")
-        return found
+        return posted_batch(self.store, current)
 
     def _mailbox(self) -> Mailbox:
         if self.mailbox is None:

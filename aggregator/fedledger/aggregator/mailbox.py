@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fedledger.aggregator.batches import place_of
+from fedledger.aggregator.batches import place_of, posted_batch
 from fedledger.contracts.client import Ledger
 from fedledger.contracts.history import History, RoundHistory
 from fedledger.protocol.batch import Batch, SignedCommitment
 from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.errors import RoundError, StoreError
 from fedledger.protocol.messages import commitment, commitment_message, recover
 from fedledger.protocol.post import PostRefusedError
-from fedledger.protocol.store import write_atomically
+from fedledger.protocol.store import ContentStore, write_atomically
+
+log = logging.getLogger(__name__)
 
 MAX_LENGTH = 2**32 - 1
+LOOK_AGAIN = 1.0
+"""Seconds after which content that could not be had is looked for again."""
 
 
 @dataclass
@@ -26,6 +33,8 @@ class _Round:
     openings: dict[int, tuple[ContentRef, bytes]] = field(default_factory=dict)
     equivocated: dict[int, SignedCommitment] = field(default_factory=dict)
     sealed: Batch | None = None
+    posted: Batch | None = None
+    look_at: float = 0.0
 
 
 class Mailbox:
@@ -39,10 +48,15 @@ class Mailbox:
         The task's id.
     folder
         Where messages are kept.
+    store
+        Where the commitments of a posted root are looked for, of which some may never have come here: a standby's
+        mailbox may have been away. Without one nothing is looked for.
     """
 
-    def __init__(self, ledger: Ledger, history: History, task: int, folder: Path) -> None:
-        self._history, self._task, self._folder = history, task, folder
+    def __init__(
+        self, ledger: Ledger, history: History, task: int, folder: Path, store: ContentStore | None = None
+    ) -> None:
+        self._history, self._task, self._folder, self._store = history, task, folder, store
         self._place = place_of(ledger, task)
         self._rounds: dict[int, _Round] = {}
         self._lock = threading.RLock()
@@ -96,11 +110,7 @@ class Mailbox:
             current, kept = self._open(index, participant)
             signed, signer = kept.commitments.get(participant), self._history.signers[participant]
             opened = commitment(*self._place, index, signer, current.base.digest, update, salt)
-            if signed is None or signed.commitment != opened:
-                # It may have been committed on chain.
-                current = self._history.update().task(self._task).rounds[index]
-                signed = None
-            if signed is None and current.commitments.get(participant) != opened:
+            if (signed is None or signed.commitment != opened) and not self._is_known(index, participant, opened):
                 raise PostRefusedError(f"This opens no commitment of participant {participant} in round {index}.")
             if update.length > MAX_LENGTH:
                 raise PostRefusedError(f"The update has {update.length} bytes, more than a proposal can name.")
@@ -108,6 +118,22 @@ class Mailbox:
                 self._write(index, "opening", participant, update, salt)
                 kept.openings[participant] = (update, salt)
             return True
+
+    def _is_known(self, index: int, participant: int, opened: bytes) -> bool:
+        """Return whether a commitment is on chain, or in the root that was posted."""
+        current, kept = self._history.update().task(self._task).rounds[index], self._kept(index)
+        if current.commitments.get(participant) == opened:
+            return True
+        if self._store is None or current.root is None:
+            return False
+        if (kept.posted is None or kept.posted.root != current.root) and time.monotonic() >= kept.look_at:
+            kept.posted, kept.look_at = None, time.monotonic() + LOOK_AGAIN
+            try:
+                kept.posted = posted_batch(self._store, current)
+            except (RoundError, StoreError) as error:
+                log.warning("round %d: %s", index, error)
+        signed = kept.posted.by_participant.get(participant) if kept.posted else None
+        return signed is not None and signed.commitment == opened
 
     def proof(self, index: int, participant: int) -> list[bytes] | None:
         """Return the way from a participant's commitment to the round's root, or None if it is not in it."""

@@ -388,8 +388,8 @@ def aggregator_start(
     with ExitStack() as stack:
         mailbox, url = None, None
         if history.update().task(task).batched:
-            # Nodes are answered in another thread, so the mailbox has a history of its own.
-            mailbox = Mailbox(ledger, History(ledger), task, mailbox_dir)
+            # Nodes are answered in another thread, so the mailbox has a history and a store of its own.
+            mailbox = Mailbox(ledger, History(ledger), task, mailbox_dir, _open_store(store, store_dir))
             listening = stack.enter_context(_listening(mailbox, listen))
             url = public_url or listening
             log.info("the mailbox is at %s", url)
