@@ -300,6 +300,32 @@ def test_an_aggregator_that_falls_silent_loses_its_deposit_to_who_takes_over(tmp
     assert models[0] == models[1]
 
 
+@pytest.mark.parametrize("stored", [False, True], ids=["withheld", "of something else"])
+def test_a_root_that_nobody_can_open_costs_its_poster_the_deposit(tmp_path: Path, stored: bool) -> None:
+    class Sealing(Aggregator):
+        def _close(self, current: RoundHistory, phase: Phase) -> Step:
+            if current.index > 1:
+                return super()._close(current, phase)
+            content = ContentRef.of(b"nothing") if not stored else self.store.put(Batch(()).encode())
+            self.ledger.close_commits(self.account, TASK, 1, b"r" * 32, 4, content)
+            return Step(Act.CLOSED, 1)
+
+        def _propose(self, task: TaskHistory, current: RoundHistory, phase: Phase) -> Step:
+            return Step(Act.WAITED, current.index) if current.index == 1 else super()._propose(task, current, phase)
+
+    with world(tmp_path, batched=True, standbys=1, verifiers=0) as w:
+        w.aggregators[0] = w.aggregator(kind=Sealing)
+        for person in w.people:
+            person.post = w.aggregators[0].mailbox
+        w.join().play()
+        w.check_money()
+        assert w.task.rounds[1].voided and settled(w.task) == [2, 3] and w.audit().reproduced
+        paid = {*w.credits(), PUBLISHER}
+        changes = {role: gain for role, gain in w.gains().items() if role not in paid}
+        assert changes == {AGGREGATOR: BOND // 8 - BOND}, "it voids the round itself, for which there is an eighth"
+        assert w.burned == BOND - BOND // 8
+
+
 def test_a_stranger_moves_no_phase(tmp_path: Path) -> None:
     refused: list[str] = []
 

@@ -29,7 +29,7 @@ from fedledger.contracts.client import (
 from fedledger.contracts.history import History, RoundHistory, TaskHistory
 from fedledger.protocol.batch import Batch, SignedCommitment
 from fedledger.protocol.cid import ContentRef
-from fedledger.protocol.errors import RoundError
+from fedledger.protocol.errors import ContentUnavailableError, RoundError
 from fedledger.protocol.messages import commitment_message, recover
 from fedledger.protocol.model import ModelFile
 from fedledger.protocol.parameters import build
@@ -145,6 +145,7 @@ class Aggregator:
         self.url = url
         self._seated = False
         self._unanswered: set[int] = set()
+        self._unusable: set[int] = set()
         self._waits: Waits | None = None
 
     def step(self) -> Step:
@@ -319,21 +320,14 @@ class Aggregator:
             self._waits = Waits(current)
         if not self._waits.over():
             return Step(Act.WAITED, current.index)
-        commitments, missing = None, set(current.commits) - set(current.reveals)
+        commitments = None
         if task.batched:
-            openings = self._mailbox().openings(current.index)
-            openings |= {i: (reveal.update, reveal.salt) for i, reveal in current.reveals.items()}
-            sealed = self._batch(current)
-            committed = set(sealed.by_participant) | set(current.commits)
-            openings = {i: opening for i, opening in openings.items() if i in committed}
-            missing = committed - set(openings)
-        if phase is Phase.REVEALING and missing:
+            completed = self._completed(current, phase)
+            if completed is None:
+                return Step(Act.WAITED, current.index)
+            current, commitments = completed
+        elif phase is Phase.REVEALING and set(current.commits) - set(current.reveals):
             return Step(Act.WAITED, current.index)
-        if task.batched:
-            batch = replace(sealed, salts={i: salt for i, (_, salt) in openings.items()})
-            updates = {i: update for i, (update, _) in openings.items()}
-            current = complete(current, batch, updates, place_of(self.ledger, self.task))
-            commitments = self.store.put(batch.encode())
         given = round_input(self.store, self.spec, task, current, commitments=commitments)
         absent = [owner for owner, update in given.updates.items() if _is_unavailable(update)]
         patience = min(self.patience, int(task.params["proposePeriod"]) / 4)
@@ -381,6 +375,29 @@ class Aggregator:
 
     def _judge(self, given: RoundInput) -> RoundOutcome:
         return judge(given, self.measure)
+
+    def _completed(self, current: RoundHistory, phase: Phase) -> tuple[RoundHistory, ContentRef] | None:
+        """Return a batched round with all that was left in the mailbox, and its batch; None if that takes time."""
+        if current.root is None:
+            # The ledger was reorganised after it told the phase.
+            return None
+        openings = self._mailbox().openings(current.index)
+        openings |= {i: (reveal.update, reveal.salt) for i, reveal in current.reveals.items()}
+        try:
+            sealed = self._batch(current)
+            committed = set(sealed.by_participant) | set(current.commits)
+            openings = {i: opening for i, opening in openings.items() if i in committed}
+            if phase is Phase.REVEALING and committed - set(openings):
+                return None
+            batch = replace(sealed, salts={i: salt for i, (_, salt) in openings.items()})
+            updates = {i: update for i, (update, _) in openings.items()}
+            return complete(current, batch, updates, place_of(self.ledger, self.task)), self.store.put(batch.encode())
+        except (RoundError, ContentUnavailableError) as error:
+            # If another aggregator posted what nobody can propose anything for, the round will be voided.
+            if current.index not in self._unusable:
+                self._unusable.add(current.index)
+                log.error("round %d cannot be proposed: %s", current.index, error)
+            return None
 
     def _batch(self, current: RoundHistory) -> Batch:
         """Return the batch of the root that was posted: this aggregator's own, or the one that another one stored."""

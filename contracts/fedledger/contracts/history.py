@@ -286,11 +286,14 @@ class History:
             if head == read:
                 return self
             first = self._ledger.first_block if read is None else read.number + 1
+            logs: list[Log] = []
             try:
                 logs = list(self._ledger.events(first=first, last=head.number))
             except ChainError:
-                if chain.has(read or head):
+                if chain.has(head):
                     raise
+                if read is not None and chain.has(read):
+                    continue
             # Asked after the logs were read: only then do they continue what is known, or belong together.
             if chain.has(read or head):
                 self.extend(logs)
