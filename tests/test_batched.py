@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from socketserver import BaseRequestHandler, ThreadingTCPServer
@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import requests
+from eth_abi import abi
 from eth_account.signers.local import LocalAccount
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,7 +30,6 @@ from fedledger.node.post import HttpPost
 from fedledger.platform import engine
 from fedledger.protocol.batch import Batch, SignedCommitment, leaf
 from fedledger.protocol.cid import ContentRef
-from fedledger.protocol.errors import ChainError
 from fedledger.protocol.merkle import verify
 from fedledger.protocol.messages import commitment, commitment_message, recover, sign
 from fedledger.protocol.post import PostRefusedError
@@ -469,8 +469,49 @@ def test_a_proposal_among_several_calls_is_read() -> None:
         log = Log("BatchProposed", {"task": 1, "round": index, "proposal": proposal}, 1, bytes(32), 0, input=data)
         read = decode_batch_proposal(log)
         assert (read.share_words, read.updates) == ((index,), (ContentRef(b"u" * 32, 7),))
-    with pytest.raises(ChainError, match="does not call"):
-        decode_batch_proposal(replace(log, input=b"else"))
+    assert not decode_batch_proposal(replace(log, input=b"else")).is_readable
+
+
+def _cut(data: bytes) -> bytes:
+    return data[:-28]
+
+
+def _soiled(data: bytes) -> bytes:
+    return data[:-1] + b"\1"
+
+
+@pytest.mark.parametrize("change", [_cut, _soiled])
+def test_what_the_ledger_reads_programs_read_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[bytes], bytes]
+) -> None:
+    """Solidity asks for no padding of the calls in a `multicall`, and not for zeros in it."""
+
+    def odd(self: Ledger, account: LocalAccount, task: int, index: int, proposal: Proposal) -> Receipt:
+        sent = [update.digest for update in proposal.updates], pack_lengths(proposal.updates)
+        call = functions()["proposeRound"].encode((task, index, *proposal.as_arguments(), sent))
+        data = functions()["multicall"].encode([[call]])
+        assert data.endswith(bytes(28))
+        return self._transact(account, "multicall", change(data))
+
+    monkeypatch.setattr(Ledger, "propose_round", odd)
+    monkeypatch.setattr(Ledger, "together", lambda *_: None)
+    assert audit_run(run_small(tmp_path, Chain(), rounds=1, extra=BATCHED).folder).reproduced
+
+
+def test_text_that_is_none_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody may announce any bytes, and every program reads what was announced."""
+    commit, done = Ledger.commit_update, []
+
+    def after(self: Ledger, account: LocalAccount, *arguments: object) -> object:
+        if not done:
+            data = functions()["announce"].selector + abi.encode(["bytes"], [b"http://\xff"])
+            done.append(self._transact(account, "announce", data))
+        return commit(self, account, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Ledger, "commit_update", after)
+    small = run_small(tmp_path, Chain(), rounds=1)
+    assert done and audit_run(small.folder).reproduced
+    assert "http://\ufffd" in small.run.history.endpoints.values()
 
 
 def test_a_store_keeps_the_batch(batched: Small) -> None:

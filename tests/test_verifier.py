@@ -22,6 +22,7 @@ from fedledger.aggregator.driver import Act, Aggregator
 from fedledger.aggregator.driver import Step as AggregatorStep
 from fedledger.aggregator.judge import RoundInput, RoundOutcome, judge
 from fedledger.aggregator.mailbox import Mailbox
+from fedledger.contracts import client
 from fedledger.contracts.abi import RevertedError
 from fedledger.contracts.chain import Receipt
 from fedledger.contracts.client import DisputeKind, DisputeStatus, Ledger, Phase
@@ -30,10 +31,10 @@ from fedledger.ledger_tools.divergence import Divergence
 from fedledger.ledger_tools.replay import Replay
 from fedledger.ledger_tools.verifier import Duty, Step, Unable, Verifier, _WorkingStore
 from fedledger.node.participant import Deed, Participant
-from fedledger.platform.accounts import AGGREGATOR, PUBLISHER, participant_role, verifier_role
+from fedledger.platform.accounts import AGGREGATOR, PUBLISHER, experiment_account, participant_role, verifier_role
 from fedledger.protocol.batch import Batch, SignedCommitment
 from fedledger.protocol.cid import ContentRef
-from fedledger.protocol.errors import ContentUnavailableError, StoreError
+from fedledger.protocol.errors import ChainError, ContentUnavailableError, StoreError
 from fedledger.protocol.messages import commitment_message, sign
 from fedledger.protocol.post import PostRefusedError
 from fedledger.protocol.verdicts import Verdict
@@ -679,15 +680,36 @@ def test_who_rotates_its_signer_after_it_committed_stops_nobody(tmp_path: Path) 
     class Rotating(Participant):
         def _sign(self, task: TaskHistory, current: RoundHistory, participant: int) -> Deed:
             deed = super()._sign(task, current, participant)
-            self.ledger.rotate_signer(self.account, "0x" + "00" * 19 + "77")
+            self.ledger.agree_to_sign(other, self.account.address)
+            self.ledger.rotate_signer(self.account, other.address)
             return deed
 
     with world(tmp_path, batched=True, rounds=1) as w:
+        other = experiment_account(0, "the next signer", w.chain)
         w.people[3] = w.participant(3, Rotating)
         w.join().play()
         assert settled(w.task) == [1] and not w.statuses()
         assert set(w.task.rounds[1].verdicts.values()) == {Verdict.ACCEPTED}
         nobody_but(w, {})
+        assert w.audit().reproduced
+
+
+def test_a_proposal_that_cannot_be_read_is_overturned_and_stops_nobody(
+    tmp_path: Path, remade: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = client._proposed
+
+    def odd(data: bytes, task: int, index: int) -> tuple[Any, ...]:
+        if index == 1:
+            raise ChainError("it is made in a way that nobody knows")
+        return read(data, task, index)
+
+    monkeypatch.setattr(client, "_proposed", odd)
+    with world(tmp_path, batched=True) as w:
+        w.join().play()
+        assert w.statuses() == [DisputeStatus.OVERTURNED] and w.task.rounds[1].voided
+        assert settled(w.task) == [2, 3] and w.task.model.cid == remade
+        nobody_but(w, Caught().changes(w))
         assert w.audit().reproduced
 
 

@@ -34,6 +34,7 @@ contract FedLedger is LedgerState {
         bool batched;
         uint256 judged;
         uint256 delivered;
+        uint256 late;
         uint256 units;
     }
 
@@ -208,7 +209,7 @@ contract FedLedger is LedgerState {
         if (batched && seen.delivered != updates.digests.length) {
             revert WrongCount(updates.digests.length, seen.delivered);
         }
-        _requireProposable(t, r, seen.delivered);
+        _requireProposable(t, r, seen);
         _requirePayable(t, task_, r, seen, proposal);
         r.status = RoundStatus.Proposed;
         r.proposedAt = uint32(block.timestamp);
@@ -274,6 +275,8 @@ contract FedLedger is LedgerState {
             _burn(lost - lost / VOID_REWARD);
         } else {
             _payBounty(t, task_, _revealsEnd(t, r.head()));
+            // Too few committed, or the active seat says so: the next one may ask better, or count better.
+            _passTurn(t, task_);
         }
         _void(t, task_, round_, false);
     }
@@ -365,6 +368,13 @@ contract FedLedger is LedgerState {
             return uint8(place);
         }
         revert NotAggregator(msg.sender);
+    }
+
+    function _passTurn(Task storage t, uint256 task_) private {
+        if (t.seats == 1) return;
+        uint8 next = (t.active + 1) % t.seats;
+        t.active = next;
+        emit TurnTaken(task_, next, _seats[task_][next].holder);
     }
 
     function _forfeit(uint256 task_, uint256 first, uint256 turns, uint256 count) private returns (uint256 lost) {
@@ -518,12 +528,13 @@ contract FedLedger is LedgerState {
         place.value = revealed | bit;
     }
 
-    function _requireProposable(Task storage t, Round storage r, uint256 delivered) private view {
+    function _requireProposable(Task storage t, Round storage r, Seen memory seen) private view {
         if (_commitsOpen(r.head()) || (r.flags & BATCHED != 0 && r.commitsClosedAt == 0)) revert CommitsAreOpen();
         if (_admitting(r.head())) revert StillAdmitting(r.commitsClosedAt);
-        if (delivered > r.committed) revert WrongCount(delivered, r.committed);
-        // All that was committed is there, or the time to reveal it is over.
-        if (delivered != r.committed && _revealsOpen(t, r.head())) revert RevealsAreOpen();
+        if (seen.delivered > r.committed) revert WrongCount(seen.delivered, r.committed);
+        // All that was committed is there, or the time to reveal it is over. Who is in the root and on chain counts twice
+        // among the committed.
+        if (seen.late != 0 && _revealsOpen(t, r.head())) revert RevealsAreOpen();
         if (_overdue(t, r.head())) revert ProposalOverdue();
     }
 
@@ -568,6 +579,8 @@ contract FedLedger is LedgerState {
         until = uint256(r.proposedAt) + t.params.challengeWindow;
         if (block.timestamp < until) revert WindowOpen(until);
         if (r.disputes != 0) revert DisputesOpen(r.disputes);
+        // Nobody is late with what an earlier round or a dispute kept it from.
+        if (t.lastFinalAt > until) until = t.lastFinalAt;
     }
 
     function _requireUpdates(bool batched, bytes32 expected, Updates calldata updates) private pure {
@@ -660,6 +673,7 @@ contract FedLedger is LedgerState {
         uint256 revealed = Lanes.spread((seen.revealed >> ((slot % SLOTS_PER_WORD) * LANES)) & 0xff);
         uint256 missed = Lanes.equal(verdicts, Verdicts.MISSED);
         uint256 late = Lanes.equal(verdicts, Verdicts.LATE);
+        seen.late |= late;
         // Exactly who was selected has a verdict, and a known one.
         wrong = (Lanes.equal(verdicts, 0) ^ Lanes.ALL ^ selected) | ((present | missed | late) ^ selected);
         wrong |= seen.batched ? revealed & ~present : revealed ^ present;

@@ -243,6 +243,7 @@ interface IFedLedger {
     event ParticipantRegistered(uint32 indexed participant, address indexed owner, address signer, address payout);
     event StakeAdded(uint32 indexed participant, uint256 amount, uint256 stake);
     event SignerRotated(uint32 indexed participant, address signer);
+    event SigningAgreed(address indexed signer, address indexed owner);
     event PayoutSet(uint32 indexed participant, address payout);
     event ExitRequested(uint32 indexed participant, uint40 exitAt);
     event ExitCancelled(uint32 indexed participant);
@@ -352,6 +353,7 @@ interface IFedLedger {
     error NotAggregator(address sender);
     error NotYourTurn(uint256 from);
     error TooFewParticipants(uint256 participants, uint256 least);
+    error SignerUnwilling(address signer);
     error TooManySelected(uint256 selected);
     error NotEnrolled(uint256 word);
     error WordsNotAscending();

@@ -28,7 +28,7 @@ contract LedgerAccounts is LedgerState {
     uint256 public constant MAX_PERIOD = 365 days;
     /// @notice Deadlines of a dispute that follow each other: draw, commit, reveal and appeal on each of three levels.
     uint256 public constant DISPUTE_PERIODS = 12;
-    /// @notice Rounds in a row below quorum after which publisher or aggregator may end a task.
+    /// @notice Rounds in a row below quorum after which the publisher may end a task.
     uint256 public constant VOIDS_TO_FINISH = 3;
     /// @notice How many juror's penalties a bond is worth at least: a quarter of it pays three jurors no less for their work
     /// than silence would cost them.
@@ -66,7 +66,8 @@ contract LedgerAccounts is LedgerState {
     }
 
     /// @notice Registers the sender as a participant, or brings it back under its old id.
-    /// @param signer Address that commits and reveals; it serves one participant for ever.
+    /// @param signer Address that commits and reveals: the sender, or one that agreed to sign for it. It serves one
+    /// participant for ever.
     /// @param payout Address that credits are paid to.
     /// @param stake Taken from the free balance, to which any value sent is added first.
     /// @return id The participant's id, never reused.
@@ -98,7 +99,13 @@ contract LedgerAccounts is LedgerState {
         _addStake(id, p, amount);
     }
 
-    /// @notice Replaces the signer of the sender's participant.
+    /// @notice Agrees to sign for the participant of an owner, who may name the sender from now on; the last word counts.
+    function agreeToSign(address owner) external {
+        _agreed[msg.sender] = owner;
+        emit SigningAgreed(msg.sender, owner);
+    }
+
+    /// @notice Replaces the signer of the sender's participant by the sender, or one that agreed to sign for it.
     function rotateSigner(address signer) external {
         if (signer == address(0)) revert ZeroAddress();
         (uint32 id, Participant storage p) = _own();
@@ -467,8 +474,11 @@ contract LedgerAccounts is LedgerState {
     function _finishable(Task storage t) private view returns (bool) {
         if (t.stopSettled || t.settledRounds == t.params.rounds) return true;
         uint256 idleSince = t.currentRound == 0 ? t.enrolDeadline : t.lastFinalAt;
-        if (block.timestamp > idleSince + t.params.enrolPeriod) return true;
-        if (msg.sender != t.publisher && msg.sender != t.params.aggregator) return false;
+        // Not before each of the seats has had its turn.
+        if (block.timestamp > idleSince + t.params.enrolPeriod + uint256(t.seats) * t.params.proposePeriod) {
+            return true;
+        }
+        if (msg.sender != t.publisher) return false;
         if (t.consecutiveVoids >= VOIDS_TO_FINISH) return true;
         return t.currentRound == 0 && block.timestamp >= t.enrolDeadline && t.enrolled < t.params.minParticipants;
     }
@@ -491,6 +501,8 @@ contract LedgerAccounts is LedgerState {
         uint256 known = _bySigner[signer];
         // INVARIANT: a signer serves one participant for ever, so a message has one author also later.
         if (known != 0 && known != uint256(id) + 1) revert SignerTaken(signer);
+        bool agreed = known != 0 || signer == msg.sender || _agreed[signer] == msg.sender;
+        if (!agreed) revert SignerUnwilling(signer);
         _bySigner[signer] = uint256(id) + 1;
         p.signer = signer;
     }

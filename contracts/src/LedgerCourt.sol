@@ -43,18 +43,19 @@ contract LedgerCourt is LedgerState {
     /// @notice Puts the sender's participant among the verifiers from which juries are drawn.
     function enlist() external {
         uint32 id = _idOfSender();
-        if (_verifierOf[id].placePlusOne != 0) revert AlreadyServing(id);
+        uint32 place = _verifierOf[id].placePlusOne;
+        if (place != 0 && _verifierOf[id].since != LEFT) revert AlreadyServing(id);
         uint96 stake = _participants[id].stake;
         if (stake < _minVerifierStake) revert StakeTooSmall(stake, _minVerifierStake);
-        _verifiers.push(id);
-        _verifierOf[id] = Verifier(uint32(_verifiers.length), uint64(block.number));
+        if (place == 0) _verifiers.push(id);
+        _verifierOf[id] = Verifier(place == 0 ? uint32(_verifiers.length) : place, uint64(block.number));
         emit VerifierEnlisted(id);
     }
 
     /// @notice Takes the sender's participant out again; on juries that were drawn it still serves.
     function retire() external {
         uint32 id = _idOfSender();
-        if (_verifierOf[id].placePlusOne == 0) revert NotServing(id);
+        if (_verifierOf[id].placePlusOne == 0 || _verifierOf[id].since == LEFT) revert NotServing(id);
         _strike(id);
     }
 
@@ -155,6 +156,7 @@ contract LedgerCourt is LedgerState {
             emit JuryCalled(dispute, d.level, jury.drawBlock);
             return;
         }
+        --_undrawn;
         jury.commitsUntil = uint40(block.timestamp) + _disputePeriod;
         jury.revealsUntil = jury.commitsUntil + _disputePeriod;
         _draw(d, jury, keccak256(abi.encode(seed, dispute, d.level)));
@@ -203,6 +205,7 @@ contract LedgerCourt is LedgerState {
         bool done = jury.members.length != 0 && jury.revealed == jury.members.length;
         if (!done && block.timestamp < until) revert NotInTime(until, type(uint256).max);
         jury.decided = true;
+        if (jury.commitsUntil == 0) --_undrawn;
         (jury.outcome, jury.valid) = _majority(dispute, d.level, jury);
         emit JuryDecided(dispute, d.level, jury.valid, jury.outcome);
         if (jury.outcome == bytes32(0) && _higherJury(d, jury)) _call(dispute, ++d.level);
@@ -277,7 +280,8 @@ contract LedgerCourt is LedgerState {
 
     /// @notice Whether a participant may be drawn for a jury now.
     function isServing(uint32 id) public view returns (bool) {
-        return _verifierOf[id].placePlusOne != 0 && _participants[id].stake >= _minVerifierStake;
+        Verifier storage v = _verifierOf[id];
+        return v.placePlusOne != 0 && v.since != LEFT && _participants[id].stake >= _minVerifierStake;
     }
 
     function _challengeable(uint256 task_, uint32 round_) private view returns (Task storage t, Round storage r) {
@@ -325,6 +329,8 @@ contract LedgerCourt is LedgerState {
     function _close(Dispute storage d, uint256 dispute, DisputeStatus status) private {
         d.status = status;
         --_rounds[d.task][d.round].disputes;
+        // What waited for this can be done only now.
+        _tasks[d.task].lastFinalAt = uint32(block.timestamp);
         emit DisputeClosed(dispute, status);
     }
 
@@ -333,6 +339,8 @@ contract LedgerCourt is LedgerState {
         _close(d, dispute, DisputeStatus.Moot);
         _credit(_stakes(), d.challenger, d.bond);
         if (d.kind == DisputeKind.Commitment) return;
+        Jury storage called = _juries[dispute][d.level];
+        if (called.commitsUntil == 0 && !called.decided) --_undrawn;
         for (uint256 level = 0; level <= d.level; ++level) {
             Jury storage jury = _juries[dispute][level];
             _credit(_stakes(), jury.appellant, jury.appealBond);
@@ -434,6 +442,7 @@ contract LedgerCourt is LedgerState {
         jury.drawBlock = uint64(block.number);
         jury.drawUntil = uint40(block.timestamp) + _disputePeriod;
         jury.pool = uint32(_verifiers.length);
+        ++_undrawn;
         emit JuryCalled(dispute, level, jury.drawBlock);
     }
 

@@ -29,6 +29,8 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     uint8 internal constant EMPTY = 16;
     /// @dev The task asks for more stake than the ledger does.
     uint8 internal constant STAKED = 32;
+    /// @dev `since` of a verifier that has left and keeps its place until a draw takes it off the list.
+    uint64 internal constant LEFT = type(uint64).max;
 
     /// @dev A slot that is read and written: a pointer to it need not be found twice.
     struct Word {
@@ -51,6 +53,8 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     mapping(address owner => uint256 idPlusOne) internal _byOwner;
     /// @dev For ever: whose key signed cannot change afterwards.
     mapping(address signer => uint256 idPlusOne) internal _bySigner;
+    /// @dev For whom an address agreed to sign; without that nobody can name it, and so keep it from others.
+    mapping(address signer => address owner) internal _agreed;
 
     uint256 internal _taskCount;
     bool internal _paused;
@@ -78,6 +82,8 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
 
     uint32[] internal _verifiers;
     mapping(uint32 participant => Verifier) internal _verifierOf;
+    /// @dev Juries that were called and are not drawn: until they are, no verifier changes its place.
+    uint256 internal _undrawn;
     mapping(bytes32 offence => bool) internal _punished;
     Dispute[] internal _disputes;
     mapping(uint256 task => mapping(uint32 round => bool)) internal _challenged;
@@ -237,12 +243,19 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
         uint32 place = _verifierOf[id].placePlusOne;
         // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
         if (place == 0) return;
+        if (_undrawn != 0) {
+            // Whose draw is known must find all others where they were; a later draw takes this one off the list.
+            if (_verifierOf[id].since != LEFT) emit VerifierRetired(id);
+            _verifierOf[id].since = LEFT;
+            return;
+        }
+        bool left = _verifierOf[id].since == LEFT;
         uint32 last = _verifiers[_verifiers.length - 1];
         _verifiers[place - 1] = last;
-        _verifierOf[last] = Verifier(place, uint64(block.number));
+        _verifierOf[last].placePlusOne = place;
         _verifiers.pop();
         delete _verifierOf[id];
-        emit VerifierRetired(id);
+        if (!left) emit VerifierRetired(id);
     }
 
     function _baseModel(Task storage t, uint256 task_, Round storage r) internal view returns (bytes32) {

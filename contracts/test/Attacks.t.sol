@@ -42,6 +42,7 @@ contract AttacksTest is Fixture {
         uint256 task = _started(4);
         open(task, 15);
         commit(task, 1, 0);
+        agree(signer(9), owner(0));
         vm.prank(owner(0));
         accounts.rotateSigner(signer(9));
         refused(signer(9), abi.encodeWithSelector(IFedLedger.AlreadyCommitted.selector, 0));
@@ -196,6 +197,7 @@ contract AttacksTest is Fixture {
         pass(EXIT_DELAY);
         vm.prank(owner(i));
         accounts.completeExit();
+        agree(signer(i), owner(i));
         vm.prank(owner(i));
         accounts.register{value: STAKE}(signer(i), payout(i), STAKE);
     }

@@ -179,6 +179,21 @@ contract BatchedTest is BatchedFixture {
         proposeBatch(_task, 1, outcome(verdicts(1, 1, 1, 3), new uint256[](4)), updatesOf(3));
     }
 
+    /// @dev Who is in the root and commits on chain as well holds nobody up.
+    function test_propose_whoCommittedTwiceTheSame_isNotWaitedForTwice() public {
+        pass(10);
+        (bytes32 root,,) = pair(_task, 1);
+        close(_task, 1, root, 2);
+        commit(_task, 1, 0);
+        pass(GRACE);
+        phaseIs(_task, IFedLedger.Phase.Revealing, "revealing");
+        Outcome memory o = outcome(verdicts(1, 3, 2, 2), new uint256[](4));
+        vm.expectRevert(abi.encodeWithSelector(IFedLedger.RevealsAreOpen.selector));
+        proposeBatch(_task, 1, o, updatesOf(1));
+        proposeBatch(_task, 1, outcome(verdicts(1, 1, 2, 2), new uint256[](4)), updatesOf(2));
+        phaseIs(_task, IFedLedger.Phase.Challenging, "proposed");
+    }
+
     function test_reveal_byProof_bindsSenderAndUpdate() public {
         (bytes32 root, bytes32[] memory of0, bytes32[] memory of1) = pair(_task, 1);
         pass(10);

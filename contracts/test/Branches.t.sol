@@ -99,6 +99,7 @@ contract BranchesTest is BatchedFixture {
         pass(5);
         settle(task, 1, o);
         open(task, 7);
+        agree(signer(9), owner(0));
         vm.prank(owner(0));
         accounts.rotateSigner(signer(9));
         refused(signer(0), abi.encodeWithSelector(IFedLedger.NotRegistered.selector, signer(0)));
@@ -106,6 +107,7 @@ contract BranchesTest is BatchedFixture {
         vm.prank(signer(9));
         ledger.commitUpdate(task, 2, keccak256("some"));
         // The old place is gone, and so is the new one once the old signer is back.
+        agree(signer(0), owner(0));
         vm.prank(owner(0));
         accounts.rotateSigner(signer(0));
         refused(signer(0), abi.encodeWithSelector(IFedLedger.AlreadyCommitted.selector, 0));
@@ -159,6 +161,7 @@ contract BranchesTest is BatchedFixture {
     function _batchedRound() private returns (uint256 task) {
         for (uint256 i = 1; i < 4; ++i) {
             vm.deal(owner(i), 10 ether);
+            agree(signer(i), owner(i));
             vm.prank(owner(i));
             accounts.register{value: STAKE}(signer(i), payout(i), STAKE);
         }

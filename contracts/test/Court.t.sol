@@ -181,13 +181,35 @@ contract ChallengeTest is CourtFixture {
     }
 
     /// @dev A verifier that moves to the place of one that left is not found there by a jury that was called before.
-    function test_draw_whoMovedSince_isNotDrawnTwice() public {
+    /// @dev The seed is known before the draw: who leaves then takes nobody else off the list, so it cannot pack a jury.
+    function test_draw_whoLeftSince_movesNobody() public {
         uint256 dispute = challenge(_task, 1);
         vm.prank(owner(4));
         court.retire();
+        eq(court.isServing(4) ? 1 : 0, 0, "serving");
+        eq(court.verifierCount(), 3, "keeps its place");
+        refused(owner(4), abi.encodeWithSelector(IFedLedger.NotServing.selector, 4));
+        court.retire();
         uint32[] memory members = draw(dispute);
-        eq(members.length, 1, "members");
-        eq(members[0], 5, "the one that neither left nor moved");
+        eq(members.length, 2, "members");
+        eq(members[0] ^ members[1], 5 ^ 6, "who did not leave");
+        eq(court.verifierCount(), 2, "and is struck off by the draw");
+        vm.prank(owner(4));
+        court.enlist();
+        eq(court.verifierCount(), 3, "back");
+    }
+
+    function test_enlist_whoLeftSince_isBackInItsPlaceAndNotDrawn() public {
+        uint256 dispute = challenge(_task, 1);
+        vm.prank(owner(4));
+        court.retire();
+        vm.prank(owner(4));
+        court.enlist();
+        refused(owner(4), abi.encodeWithSelector(IFedLedger.AlreadyServing.selector, 4));
+        court.enlist();
+        eq(court.verifierCount(), 3, "once");
+        eq(draw(dispute).length, 2, "members");
+        eq(court.isServing(4) ? 1 : 0, 1, "for the next jury");
     }
 
     function test_draw_whoHasLostItsStake_isStruckOff() public {
@@ -378,8 +400,10 @@ contract ChallengeTest is CourtFixture {
 
     function _makeParties(uint256 verifiers) private {
         if (verifiers <= 4) return;
+        agree(CHALLENGER, owner(4));
         vm.prank(owner(4));
         accounts.rotateSigner(CHALLENGER);
+        agree(AGGREGATOR, owner(verifiers));
         vm.prank(owner(verifiers));
         accounts.rotateSigner(AGGREGATOR);
     }

@@ -70,6 +70,7 @@ contract DemandTest is CourtFixture {
 
     function test_demand_shownByAnOldSignature_isAnswered() public {
         uint256 dispute = _demand(_proposed(), 1);
+        agree(address(0x999), owner(1));
         vm.prank(owner(1));
         accounts.rotateSigner(address(0x999));
         court.showCommitment(dispute, signed(_task, 1, 1, _of1));

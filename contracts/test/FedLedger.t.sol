@@ -101,7 +101,25 @@ contract MoneyAndRegistryTest is Fixture {
         accounts.cancelExit();
     }
 
+    /// @dev A signer serves one participant for ever, so nobody may name one that did not agree to it.
+    function test_rotateSigner_toWhoDidNotAgree_isRefusedAndBarsNobody() public {
+        address other = address(0xF00D);
+        vm.deal(other, STAKE);
+        refused(owner(0), abi.encodeWithSelector(IFedLedger.SignerUnwilling.selector, other));
+        accounts.rotateSigner(other);
+        agree(other, owner(1));
+        refused(owner(0), abi.encodeWithSelector(IFedLedger.SignerUnwilling.selector, other));
+        accounts.rotateSigner(other);
+        vm.deal(OUTSIDER, STAKE);
+        refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.SignerUnwilling.selector, other));
+        accounts.register{value: STAKE}(other, payout(0), STAKE);
+        vm.prank(other);
+        uint32 id = accounts.register{value: STAKE}(other, other, STAKE);
+        eq(uint160(accounts.participant(id).signer), uint160(other), "its own signer");
+    }
+
     function test_rotateSigner_oldSigner_speaksNoMore() public {
+        agree(signer(5), owner(0));
         vm.prank(owner(0));
         accounts.rotateSigner(signer(5));
         eq(accounts.idOfSigner(signer(5)), 0, "id");
@@ -195,6 +213,7 @@ contract TaskTest is Fixture {
     }
 
     function test_enrol_ownerNamedAsSignerByAStranger_enrolsItsOwnParticipant() public {
+        agree(owner(0), OUTSIDER);
         vm.prank(OUTSIDER);
         accounts.register{value: STAKE}(owner(0), OUTSIDER, STAKE);
         uint256 task = post(defaults(4));
@@ -249,7 +268,7 @@ contract TaskTest is Fixture {
         vm.prank(PUBLISHER);
         accounts.finishTask(task);
         eq(free(PUBLISHER), budget(defaults(4)), "refund");
-        pass(100);
+        pass(110);
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.TaskNotFinishable.selector, other));
         accounts.finishTask(other);
         pass(1);
@@ -379,7 +398,7 @@ contract RoundTest is Fixture {
         pass(1000);
         vm.prank(OUTSIDER);
         ledger.voidRound(_task, 2);
-        pass(101);
+        pass(111);
         vm.prank(PUBLISHER);
         accounts.finishTask(_task);
         _inPhase(IFedLedger.Phase.Finished);
@@ -468,6 +487,7 @@ contract RoundTest is Fixture {
         for (uint256 i = 0; i < 3; ++i) {
             commit(_task, 1, i);
         }
+        agree(signer(9), owner(2));
         vm.prank(owner(2));
         accounts.rotateSigner(signer(9));
         refused(signer(9), abi.encodeWithSelector(IFedLedger.NotCommitted.selector, 2));
@@ -646,6 +666,8 @@ contract RoundTest is Fixture {
         }
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.TaskNotFinishable.selector, _task));
         accounts.finishTask(_task);
+        refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.TaskNotFinishable.selector, _task));
+        accounts.finishTask(_task);
         vm.prank(PUBLISHER);
         accounts.finishTask(_task);
         eq(free(PUBLISHER), budget(defaults(4)), "refund");
@@ -660,7 +682,7 @@ contract RoundTest is Fixture {
         refused(PUBLISHER, abi.encodeWithSelector(IFedLedger.TaskNotFinishable.selector, _task));
         accounts.finishTask(_task);
         settle(_task, 1, accepted(2, 500));
-        pass(101);
+        pass(111);
         vm.prank(OUTSIDER);
         accounts.finishTask(_task);
         eq(free(PUBLISHER), 2000 gwei, "refund");
@@ -793,7 +815,7 @@ contract RoundTest is Fixture {
         propose(_task, 1, o);
         pass(5);
         settle(_task, 1, o);
-        pass(101);
+        pass(111);
         accounts.finishTask(_task);
         for (uint32 i = 0; i < 4; ++i) {
             if (shares[i] != 0) accounts.withdrawCredit(_task, i);

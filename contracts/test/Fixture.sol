@@ -156,9 +156,15 @@ abstract contract Fixture {
         registerFrom(0, count);
     }
 
+    function agree(address signer_, address owner_) internal {
+        vm.prank(signer_);
+        accounts.agreeToSign(owner_);
+    }
+
     function registerFrom(uint256 first, uint256 count) internal {
         for (uint256 i = first; i < first + count; ++i) {
             vm.deal(owner(i), 10 ether);
+            agree(signer(i), owner(i));
             vm.prank(owner(i));
             accounts.register{value: STAKE}(signer(i), payout(i), STAKE);
         }

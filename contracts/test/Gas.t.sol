@@ -19,6 +19,7 @@ contract GasTest is Fixture {
         register(7);
         cool();
         vm.deal(owner(7), STAKE);
+        agree(signer(7), owner(7));
         vm.prank(owner(7));
         accounts.register{value: STAKE}(signer(7), payout(7), STAKE);
         _note("register");

@@ -183,7 +183,7 @@ contract Handler is Fixture {
         if (deed % 5 == 0) _as(account, abi.encodeCall(accounts.requestExit, ()));
         else if (deed % 5 == 1) _as(account, abi.encodeCall(accounts.completeExit, ()));
         else if (deed % 5 == 2) _as(account, abi.encodeCall(accounts.cancelExit, ()));
-        else if (deed % 5 == 3) _as(account, abi.encodeCall(accounts.rotateSigner, (signer(_signers++))));
+        else if (deed % 5 == 3) _as(account, abi.encodeCall(accounts.rotateSigner, (_fresh(account))));
         else _return(who % PARTICIPANTS);
     }
 
@@ -196,12 +196,18 @@ contract Handler is Fixture {
         return accounts.participant(uint32(i)).payout.balance;
     }
 
+    /// @dev A signer that nobody had before.
+    function _fresh(address account) private returns (address next) {
+        next = signer(_signers++);
+        agree(next, account);
+    }
+
     function _return(uint256 who) private {
         IFedLedger.Participant memory p = accounts.participant(uint32(who));
         vm.deal(owner(who), owner(who).balance + STAKE);
+        bytes memory data = abi.encodeCall(accounts.register, (_fresh(owner(who)), p.payout, STAKE));
         vm.prank(owner(who));
-        (bool done,) =
-            address(ledger).call{value: STAKE}(abi.encodeCall(accounts.register, (signer(_signers++), p.payout, STAKE)));
+        (bool done,) = address(ledger).call{value: STAKE}(data);
         done;
     }
 

@@ -88,6 +88,7 @@ contract MigrationTest is CourtFixture {
         // In another order than before: the owner is what counts.
         for (uint256 i = 4; i > 0; --i) {
             vm.deal(owner(i - 1), STAKE);
+            agree(signer(i - 1), owner(i - 1));
             vm.prank(owner(i - 1));
             accounts.register{value: STAKE}(signer(i - 1), payout(i - 1), STAKE);
         }
@@ -169,6 +170,7 @@ contract MigrationTest is CourtFixture {
         s.predecessor = address(ledger);
         use(deploy(s));
         vm.deal(owner(0), STAKE);
+        agree(signer(0), owner(0));
         vm.prank(owner(0));
         accounts.register{value: STAKE}(signer(0), payout(0), STAKE);
         _adopt(PUBLISHER, 0);
@@ -313,7 +315,7 @@ contract DeploymentTest is CourtFixture {
         address part = create(code("LedgerAccounts"), abi.encode(settings(), address(court)));
         vm.deal(OUTSIDER, STAKE);
         vm.prank(OUTSIDER);
-        (bool done,) = part.call{value: STAKE}(abi.encodeCall(accounts.register, (signer(7), payout(7), STAKE)));
+        (bool done,) = part.call{value: STAKE}(abi.encodeCall(accounts.register, (OUTSIDER, payout(7), STAKE)));
         eq(done ? 1 : 0, 1, "done");
         eq(accounts.participantCount(), WORKERS, "count");
         conserved();

@@ -324,11 +324,17 @@ contract MoneyHandler is CourtFixture {
         return (way > 2, way == 0 || way == 7 ? OTHER : TRANSCRIPT);
     }
 
+    /// @dev A signer that nobody had before.
+    function _fresh(uint256 i) private returns (address next) {
+        next = vm.addr(key(_signers++));
+        agree(next, owner(i));
+    }
+
     function _comeBack(uint256 i, uint256 deed) private {
         if (deed % 4 == 0) {
-            _as(owner(i), abi.encodeCall(accounts.rotateSigner, (vm.addr(key(_signers++)))));
+            _as(owner(i), abi.encodeCall(accounts.rotateSigner, (_fresh(i))));
         } else if (accounts.participant(uint32(i)).registeredAt == 0) {
-            bytes memory data = abi.encodeCall(accounts.register, (vm.addr(key(_signers++)), payout(i), STAKE));
+            bytes memory data = abi.encodeCall(accounts.register, (_fresh(i), payout(i), STAKE));
             _pay(owner(i), STAKE, data);
         } else {
             _pay(owner(i), 0.5 ether, abi.encodeCall(accounts.addStake, (0.5 ether)));

@@ -258,4 +258,21 @@ contract OptimisticTest is CourtFixture {
             _next(round);
         }
     }
+
+    /// @dev Nobody is late with what a dispute kept it from, so there is no bounty for it at once.
+    function test_settle_afterADispute_isNotLateAtOnce() public {
+        _stack();
+        uint256 dispute = challenge(_task, 1);
+        decided(dispute, true);
+        pass(WINDOW + 10);
+        court.closeDispute(dispute);
+        uint256 before = free(OUTSIDER);
+        settle(_task, 1, _outcome(1));
+        settle(_task, 2, _outcome(2));
+        eq(free(OUTSIDER) - before, 0, "bounty");
+        pass(10);
+        settle(_task, 3, _outcome(3));
+        eq(free(OUTSIDER) - before, BOND / 64, "bounty a propose period later");
+        conserved();
+    }
 }

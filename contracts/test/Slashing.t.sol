@@ -241,6 +241,7 @@ contract SlashingTest is CourtFixture {
     /// @dev Whose key it was when it signed, it stays.
     function test_equivocation_byARotatedSigner_isPunished() public {
         (LedgerCourt.Claim memory a, LedgerCourt.Claim memory b) = _two(0, 1);
+        agree(address(0x999), owner(0));
         vm.prank(owner(0));
         accounts.rotateSigner(address(0x999));
         b.signature = signature(key(0), _task, 1, 0, b.commitment);

@@ -58,7 +58,10 @@ contract StandbyTest is CourtFixture {
 
     function test_finishTask_returnsAllDeposits() public {
         takeSeat(_task, STANDBY);
-        pass(201);
+        pass(230);
+        refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.TaskNotFinishable.selector, _task));
+        accounts.finishTask(_task);
+        pass(1);
         accounts.finishTask(_task);
         eq(free(AGGREGATOR), BOND, "aggregator");
         eq(free(STANDBY), BOND, "standby");
@@ -361,5 +364,20 @@ contract StandbyTest is CourtFixture {
     function _list(address a, address b) private pure returns (address[] memory all) {
         all = new address[](2);
         (all[0], all[1]) = (a, b);
+    }
+
+    /// @dev An aggregator that lets no round reach its quorum, or says so, is not asked for the next one.
+    function test_void_belowQuorum_passesTheTurn() public {
+        takeSeat(_task, STANDBY);
+        open(_task, 15);
+        pass(10);
+        vm.expectEmit(address(ledger));
+        emit IFedLedger.TurnTaken(_task, 1, STANDBY);
+        vm.prank(AGGREGATOR);
+        ledger.voidRound(_task, 1);
+        eq(accounts.task(_task).active, 1, "active");
+        eq(ledger.mayAct(_task, STANDBY) ? 1 : 0, 1, "the standby's turn");
+        eq(ledger.mayAct(_task, AGGREGATOR) ? 1 : 0, 0, "not the aggregator's");
+        conserved();
     }
 }

@@ -156,7 +156,7 @@ contract TokensTest is CourtFixture {
             accounts.withdrawCredit(task, i);
             eq(_token.balanceOf(payout(i)), 100 gwei, "pay");
         }
-        pass(101);
+        pass(111);
         accounts.finishTask(task);
         eq(accounts.balanceOf(_currency, PUBLISHER), 2600 gwei, "refund");
         eq(free(AGGREGATOR), BOND, "bond");
@@ -261,8 +261,10 @@ contract TokensTest is CourtFixture {
     /// @dev A ledger whose stakes are tokens, with a task in the chain's coin.
     function test_stakesInTokens_bondsPenaltiesAndDisputesAreInThem() public {
         _useTokenStakes();
+        agree(signer(0), owner(0));
         vm.prank(owner(0));
         accounts.register(signer(0), payout(0), STAKE);
+        agree(signer(1), owner(1));
         refused(owner(1), abi.encodeWithSelector(IFedLedger.InsufficientBalance.selector, owner(1), 0, STAKE));
         accounts.register{value: STAKE}(signer(1), payout(1), STAKE);
         IFedLedger.TaskParams memory p = defaults(4);

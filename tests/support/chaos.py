@@ -383,6 +383,8 @@ class Stage:
                 self.direct._rpc("evm_mine", [])
             return depth > 0
         if kind == "restarted":
+            # What Anvil mines while it writes its state down is in the accounts and in no block.
+            self.direct._rpc("evm_setAutomine", [False])
             self.anvil.stop()
             self.anvil = start_chain("anvil", port=int(self.anvil.url.rsplit(":", 1)[1]), state=self.state)
             self.floor = self.direct.block_number()

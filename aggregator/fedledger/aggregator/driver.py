@@ -266,7 +266,10 @@ class Aggregator:
         ready: list[RoundHistory] = []
         window, period = int(task.params["challengeWindow"]), int(task.params["proposePeriod"])
         for current in proposed:
-            fresh = task.rounds[current.index].proposal is None
+            known = task.rounds[current.index].proposal
+            fresh = known is None
+            if known is not None and not known.is_readable:
+                break
             if not ready and not fresh and self.ledger.settleable(self.task) != current.index:
                 break
             if not fresh and (ready or not must):

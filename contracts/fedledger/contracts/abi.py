@@ -84,7 +84,7 @@ class Function:
         """
         try:
             return tuple(abi.decode(self.inputs, data[4:]))
-        except DecodingError as error:
+        except (DecodingError, ValueError, OverflowError) as error:
             raise ChainError(f"The data of a transaction cannot be decoded: {error}.") from error
 
     def decode(self, data: bytes) -> Any:
@@ -207,7 +207,8 @@ def _named(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _values(items: Sequence[dict[str, Any]], data: bytes) -> dict[str, Any]:
-    values = abi.decode([_type(item) for item in items], data)
+    # Anybody may write any bytes where the ledger takes text.
+    values = abi.decode(["bytes" if item["type"] == "string" else _type(item) for item in items], data)
     return {item["name"]: _shaped(item, value) for item, value in zip(items, values, strict=True)}
 
 
@@ -217,6 +218,8 @@ def _shaped(item: dict[str, Any], value: Any) -> Any:
     if item["type"] == "tuple":
         parts = zip(item["components"], value, strict=True)
         return SimpleNamespace(**{part["name"]: _shaped(part, inner) for part, inner in parts})
+    if item["type"] == "string":
+        return bytes(value).decode(errors="replace")
     return checksum_address(value) if item["type"] == "address" else value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -30,6 +31,8 @@ from fedledger.protocol.errors import ChainError
 from fedledger.protocol.reputation import LANES, Evidence, Opinion
 from fedledger.protocol.settlement import pack_lengths, unpack_lengths, unpack_words
 from fedledger.protocol.verdicts import Verdict
+
+LOGGER = logging.getLogger(__name__)
 
 WORD_BITS = 256
 COIN = "0x" + "00" * 20
@@ -284,6 +287,11 @@ class Proposal:
     updates_hash: bytes = bytes(32)
     updates: tuple[ContentRef, ...] = ()
 
+    @property
+    def is_readable(self) -> bool:
+        """Whether its verdicts are known: those of a batched round are in a transaction that may be strangely made."""
+        return bool(self.verdict_words)
+
     @cached_property
     def verdicts(self) -> dict[int, Verdict]:
         """Verdicts by participant id."""
@@ -378,6 +386,10 @@ class Ledger:
         """Register many participants that sign for themselves and are paid themselves, without waiting in between."""
         calls = [functions()["register"].encode((owner.address, owner.address, stake)) for owner in owners]
         return self._send_all(owners, "register", calls, value=stake)
+
+    def agree_to_sign(self, signer: LocalAccount, owner: str) -> Receipt:
+        """Agree to sign for the participant of an owner, which may name the signer from now on."""
+        return self._send(signer, "agreeToSign", checksum_address(owner))
 
     def rotate_signer(self, owner: LocalAccount, signer: str) -> Receipt:
         """Replace the signer of the owner's participant."""
@@ -949,12 +961,15 @@ def proposal_in(log: Log) -> Proposal:
 def decode_batch_proposal(log: Log) -> Proposal:
     """Return the proposal of a ``BatchProposed`` event, whose words and updates are in its transaction.
 
-    Raises
-    ------
-    ChainError
-        If the transaction's data is no such proposal.
+    A transaction that the ledger understood and this release does not gives a proposal that judges nobody: no round may
+    be proposed so, and nobody else's task may suffer by it.
     """
-    given = _proposed(log.input, log.arguments["task"], log.arguments["round"])
+    try:
+        given = _proposed(log.input, log.arguments["task"], log.arguments["round"])
+    except ChainError as error:
+        place = log.arguments["task"], log.arguments["round"]
+        LOGGER.error("task %d, round %d: the proposal cannot be read: %s", *place, error)
+        given = (None, None, None, (), (), ((), ()))
     _, _, _, verdict_words, share_words, (digests, length_words) = given
     lengths = unpack_lengths(length_words, len(digests))
     updates = tuple(ContentRef(digest, length) for digest, length in zip(digests, lengths, strict=True))
@@ -969,12 +984,22 @@ def _proposed(data: bytes, task: int, index: int) -> tuple[Any, ...]:
         call = waiting.pop()
         if (function := _batching().get(call[:4])) is None:
             continue
-        given = function.decode_input(call)
         if function.name == "multicall":
-            waiting += given[0]
-        elif given[:2] == (task, index):
+            waiting += _calls(call[4:])
+        elif (given := function.decode_input(call))[:2] == (task, index):
             return given
     raise ChainError(f"A transaction does not call what proposes round {index} of task {task}.")
+
+
+def _calls(arguments: bytes) -> list[bytes]:
+    """Return the calls of a multicall as the ledger reads them: it asks for no padding, and for no zeros in it."""
+
+    def word(place: int) -> int:
+        return int.from_bytes(arguments[place : place + 32], "big")
+
+    first = word(0) + 32
+    places = [first + word(first + 32 * i) for i in range(min(word(first - 32), len(arguments) // 32))]
+    return [arguments[place + 32 : place + 32 + word(place)] for place in places]
 
 
 @cache
