@@ -85,9 +85,12 @@ class LedgerMachine(RoundsMachine):
         who=st.integers(0, PARTICIPANTS - 1),
         author=st.none() | participants,
         same=seldom,
+        leaves=st.booleans(),
     )
-    def report(self, task: int, number: int, who: int, author: int | None, same: bool) -> None:
-        """Report two commitments as one participant's; another may have signed the second."""
+    def report(self, task: int, number: int, who: int, author: int | None, same: bool, leaves: bool) -> None:
+        """Report two commitments as one participant's, who may leave; another may have signed the second."""
+        if leaves:
+            self.do("requestExit", OWNERS[who])
         first, second = keccak(b"one"), keccak(b"one" if same else b"another")
         other = self.signer(who if author is None else author)
         a, b = self.claim(task, number, who, first, self.signer(who)), self.claim(task, number, who, second, other)
@@ -149,7 +152,7 @@ class LedgerMachine(RoundsMachine):
         back=backs,
         demanded=masks,
         shown=masks,
-        way=st.sampled_from(["refute", "demand"]),
+        way=st.sampled_from(["refute", "demand", "report"]),
     )
     def false_round(
         self,
@@ -162,12 +165,17 @@ class LedgerMachine(RoundsMachine):
         shown: int,
         way: str,
     ) -> None:
-        """Make a batched round that is false about somebody, or holds somebody's commitment twice, and show it."""
+        """Make a batched round that is false about somebody, or holds somebody's commitment twice, and show it.
+
+        Or report somebody who has signed twice.
+        """
         task = self.lively(task, replace(terms, batched=True))
         alone = story["alone"] & ~(1 << false)
         mask = story["mask"] | (1 << false if way == "refute" else 0)
         self.whole_round(task, smooth(story) | {"false": false, "kind": story["kind"], "mask": mask, "alone": alone})
-        if way == "refute":
+        if way == "report":
+            self.report(task, self.number(task), false % PARTICIPANTS, None, False, bool(demanded % 2))
+        elif way == "refute":
             self.refute_all(task, back)
         else:
             self.demand_all(task, back, demanded | 1 << false, shown)
@@ -452,6 +460,7 @@ OFTEN = {
     "Silence": 15,
     "Minority": 20,
     "Equivocation": 1,
+    "reportEquivocation of who leaves": 1,
     "ProposalRefuted": 1,
     "Appealed": 15,
     "drawJury too late": 3,

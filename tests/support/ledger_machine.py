@@ -194,6 +194,7 @@ whole_rounds = st.fixed_dictionaries(
         "fewer": st.sampled_from([0, 0, 0, 0, -1]),
         "slandered": st.none() | participants,
         "false": st.none() | participants,
+        "leavers": st.just(0) | masks,
         "wrong": st.none() | st.fixed_dictionaries(PROPOSE_WRONGLY),
         "turns": st.sampled_from([(0, 0, 0), (0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 2)]),
         "kind": st.sampled_from(["own", "own", "own", "own", "twice"]),
@@ -629,7 +630,7 @@ class RoundsMachine(RuleBasedStateMachine):
 
         Those in the mask commit, and the silent do not reveal. In a batched round those who are alone do on chain what
         else the aggregator does for them, and it may say that fewer have signed. `turns` says who opens, closes and
-        proposes. A stacked round is left to be settled by a later one.
+        proposes. A stacked round is left to be settled by a later one; if it is not, the leavers ask to leave before.
         """
         if (t := self.task(task)) is None or t.finished or t.stopped or t.counted == t.params.rounds:
             return
@@ -675,8 +676,12 @@ class RoundsMachine(RuleBasedStateMachine):
         if not story["stack"]:
             self.skip(t, Phase.CHALLENGING)
             self.wait(story["pause"])
+            for who in chosen(range(PARTICIPANTS), story["leavers"]):
+                self.exit(who, "requestExit")
             self.settle(task, len(t.rounds) - t.final - 1, False, story["limit"])
             self.push(task)
+            for who in chosen(range(PARTICIPANTS), story["leavers"]):
+                self.exit(who, "cancelExit")
 
     @rule(task=tasks, stories=st.lists(whole_rounds, min_size=2, max_size=3))
     def stacked_rounds(self, task: int, stories: list[dict[str, Any]]) -> None:
@@ -847,7 +852,8 @@ class RoundsMachine(RuleBasedStateMachine):
         return Call("settleRound", (task, number, outcome, ALL_WORDS))
 
     def enrol_many(self, task: int, mask: int) -> None:
-        for i in chosen(range(PARTICIPANTS), mask):
+        # From the last one on, so that most tasks have participants in both slots.
+        for i in reversed(chosen(range(PARTICIPANTS), mask)):
             self.do("enrol", (OWNERS if i % 2 else SIGNERS)[i], task)
 
     def skip(self, t: Task, *phases: Phase) -> None:
