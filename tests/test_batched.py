@@ -258,6 +258,29 @@ def test_a_node_speaks_to_the_mailbox_over_http(served: tuple[Round, str]) -> No
         post.reveal(1, 0, ContentRef(b"u" * 32, 5), b"s" * 32)
 
 
+@pytest.mark.parametrize("closed", [1, 2])
+def test_a_message_is_sent_again_over_a_new_connection(
+    served: tuple[Round, str], monkeypatch: pytest.MonkeyPatch, closed: int
+) -> None:
+    open_round, url = served
+    open_round.history.endpoints[open_round.history.task(1).params["aggregator"]] = url
+    request, failures = requests.Session.request, iter(range(closed))
+
+    def cut_off(*arguments: object, **options: object) -> object:
+        if next(failures, None) is not None:
+            raise requests.ConnectionError("reset by peer")
+        return request(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(requests.Session, "request", cut_off)
+    post = HttpPost(open_round.history, 1)
+    if closed == 1:
+        post.commit(1, open_round.signed(0, b"a" * 32))
+        assert open_round.mailbox.committed(1) == {0}
+    else:
+        with pytest.raises(PostRefusedError, match="does not answer"):
+            post.commit(1, open_round.signed(0, b"a" * 32))
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [

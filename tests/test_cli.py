@@ -262,6 +262,32 @@ def test_what_a_task_leaves_can_be_read_and_withdrawn(call: Call, tmp_path: Path
         assert code == ExitCode.CHAIN and str(record.chain_id) in err
 
 
+def test_gas_is_measured_and_written_down(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedledger.ledger_tools.gas.DIRECT", (2,))
+    path = tmp_path / "gas.json"
+    arguments = ["bench", "gas", "--participants", "3", "--no-sparse"]
+    code, out, _ = call(*arguments, "--chain", "anvil", "--chain", "embedded", "--out", path, "--format", "json")
+    document = json.loads(out)
+    assert code == 0 and document == json.loads(path.read_text())
+    measured = [(row["mode"], row["case"], row["participants"]) for row in document["rows"]]
+    one = [(mode, case, count) for mode, count in (("direct", 2), ("batched", 3)) for case in ("first", "warm")]
+    assert measured == one * 2 and {row["chain"] for row in document["rows"]} == {"anvil", "embedded"}
+    assert {"OpenFL", "BlockFLow"} <= {peer["name"] for peer in document["peers"]}
+    assert "SettleFL" in call(*arguments, "--chain", "anvil")[1]
+    assert call("bench", "gas", "--participants", "many")[0] == ExitCode.CONFIG
+    assert call("bench", "gas", "--chain", "bitcoin")[0] == ExitCode.CONFIG
+
+
+def test_a_round_is_timed(call: Call) -> None:
+    code, out, _ = call("bench", "round", "--participants", "5", "--format", "json")
+    document = json.loads(out)
+    names = ["sign", "collect", "tree", "post", "reveal", "check", "propose", "settle"]
+    assert code == 0 and [part["name"] for part in document["parts"]] == names
+    assert all(part["seconds"] > 0 for part in document["parts"])
+    assert document["seconds"] == pytest.approx(sum(part["seconds"] for part in document["parts"]))
+    assert call("bench", "round", "--chain", "embedded")[0] == ExitCode.CONFIG
+
+
 def test_the_schema_of_configurations_is_json(call: Call) -> None:
     code, out, _ = call("config", "schema")
     assert code == 0

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from eth_abi import encode as abi_encode
 from eth_account import Account
+from eth_account.messages import encode_typed_data
 from eth_utils.crypto import keccak
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -455,12 +456,38 @@ class TestMessages:
         signable = messages.update_message(spec, index, ADDRESS, base, payload, header)
         assert (signable.version, signable.header, signable.body) == (b"\x01", domain, body)
 
+    @quick
+    @given(st.integers(0, 2**256 - 1), st.integers(0, 2**256 - 1), st.integers(0, 2**32 - 1), st.data(), digests)
+    def test_a_commitments_message_is_as_the_signing_library_makes_it(
+        self, chain: int, task: int, index: int, data: st.DataObject, digest: bytes
+    ) -> None:
+        participant = data.draw(st.integers(0, 2**32 - 1))
+        domain = {"name": "fedledger", "version": "2", "chainId": chain, "verifyingContract": ADDRESS}
+        kinds = {"task": "uint256", "round": "uint32", "participant": "uint32", "commitment": "bytes32"}
+        types = {"Commitment": [{"name": name, "type": kind} for name, kind in kinds.items()]}
+        values = {"task": task, "round": index, "participant": participant, "commitment": digest}
+        signable = messages.commitment_message(chain, ADDRESS, task, index, participant, digest)
+        assert signable == encode_typed_data(domain, types, values)
+
+    @pytest.mark.parametrize(("index", "participant"), [(2**32, 0), (0, 2**32), (-1, 0), (0, -1)])
+    def test_numbers_that_are_too_large_are_refused(self, index: int, participant: int) -> None:
+        with pytest.raises(ValueError, match="is no uint32"):
+            messages.commitment_message(1, ADDRESS, 1, index, participant, bytes(32))
+
     def test_a_signature_names_its_signer_and_its_message(self) -> None:
         signature = messages.sign(message(), KEY)
         assert signature == messages.sign(message(), KEY)
         assert messages.recover(message(), signature) == ADDRESS
         assert messages.recover(message(round_index=2), signature) != ADDRESS
         assert messages.recover(message(header=b"\x01" * 32), signature) != ADDRESS
+
+    @quick
+    @given(st.integers(1, ORDER - 1), digests)
+    def test_signatures_are_those_of_the_account_library(self, secret: int, header: bytes) -> None:
+        key, signed = secret.to_bytes(32, "big"), message(header=header)
+        signature = messages.sign(signed, key)
+        assert signature == bytes(Account.sign_message(signed, key).signature)
+        assert messages.recover(signed, signature) == Account.from_key(key).address
 
     def test_malleable_signatures_are_refused(self) -> None:
         for index in range(8):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from eth_account.signers.local import LocalAccount
 
-from fedledger.contracts.chain import Chain, load_account
+from fedledger.contracts.chain import Chain, Transaction, load_account
 from fedledger.contracts.chains import running_chain
 from fedledger.contracts.client import Ledger, Settings
 from fedledger.contracts.history import History, RoundHistory, TaskHistory
@@ -98,6 +99,29 @@ def test_a_transaction_that_is_never_mined_ends_in_a_clear_error(
     chain._rpc("evm_setAutomine", [False])
     with pytest.raises(ChainError, match="was not mined within 2 s"):
         chain.send(account, ELSEWHERE, b"", value=1)
+
+
+def test_of_many_transactions_those_that_are_swallowed_are_sent_again(
+    chain: Chain, account: LocalAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit, count = chain._submit, itertools.count()
+
+    def submit_badly(raw: bytes, digest: bytes) -> None:
+        if next(count) not in (3, 70):
+            submit(raw, digest)
+
+    monkeypatch.setattr(chain, "_submit", submit_badly)
+    before = chain.block_number()
+    receipts = chain.send_all([Transaction(account, ELSEWHERE, value=1, gas=21_000) for _ in range(100)])
+    assert chain.balance(ELSEWHERE) == 100 == len({receipt.hash for receipt in receipts})
+    assert chain.gas_used(receipts[0].block) > 21_000, "one block has several"
+    assert sum(chain.gas_used(n) for n in range(before + 1, chain.block_number() + 1)) == 100 * 21_000
+
+
+def test_one_of_many_transactions_that_fails_says_why(chain: Chain, account: LocalAccount) -> None:
+    ledger, _ = Ledger.deploy(chain, account, Settings(1, 0))
+    with pytest.raises(ChainError, match="enrol: UnknownTask"):
+        ledger.enrol_all([account], 5)
 
 
 def test_a_history_follows_the_chain_that_is(chain: Chain, setting: Setting, tmp_path: Path) -> None:

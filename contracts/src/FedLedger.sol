@@ -2,6 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {Evidence, Verdicts} from "./Evidence.sol";
+import {Head, Heads} from "./Heads.sol";
 import {Lanes} from "./Lanes.sol";
 import {LedgerState} from "./LedgerState.sol";
 import {Offences} from "./Offences.sol";
@@ -12,12 +13,12 @@ import {Offences} from "./Offences.sol";
 /// on, and nobody's refusal or silence stops a task.
 /// @dev The first of the ledger's parts: rounds. Its address is the ledger's; see `LedgerState`.
 contract FedLedger is LedgerState {
-    /// @notice Most participants that a round selects.
-    uint256 public constant MAX_SELECTED = 1024;
-    /// @notice A round that is not proposed in time costs its aggregators their deposits; this part goes to who voids it.
-    uint256 public constant VOID_REWARD = 8;
-    /// @notice Part of the bond that goes from the active aggregator to who does its work for it.
-    uint256 public constant BOUNTY = 64;
+    using Heads for Round;
+
+    /// @dev A round that is not proposed in time costs its aggregators their deposits; this part goes to who voids it.
+    uint256 private constant VOID_REWARD = 8;
+    /// @dev Part of the bond that goes from the active aggregator to who does its work for it.
+    uint256 private constant BOUNTY = 64;
 
     address private immutable _next;
 
@@ -28,6 +29,7 @@ contract FedLedger is LedgerState {
         uint256 word;
         uint256 selected;
         uint256 revealed;
+        uint256 present;
         bool batched;
         uint256 judged;
         uint256 delivered;
@@ -82,52 +84,54 @@ contract FedLedger is LedgerState {
         if (t.stopSettled || t.settledRounds + unfinal >= t.params.rounds) revert RoundsExhausted(task_);
         t.currentRound = ++number;
         Round storage r = _rounds[task_][number];
-        r.status = RoundStatus.Open;
-        r.commitDeadline = uint32(block.timestamp) + t.params.commitPeriod;
-        r.revealPeriod = t.params.revealPeriod;
-        r.baseRound = t.latestRound;
-        r.flags = (words.length == 0 ? EVERYBODY : 0) | (t.params.batched ? BATCHED : 0)
-            | (t.params.randomness == RANDOMNESS_BEACON ? BEACON : 0) | (t.params.minStake > _minStake ? STAKED : 0);
         if (wordIndices.length != words.length) revert LengthMismatch();
         uint256 selected = words.length == 0 ? t.enrolled : _select(task_, number, wordIndices, words);
-        if (selected > MAX_SELECTED) revert TooManySelected(selected);
+        if (selected > MOST_SELECTED) revert TooManySelected(selected);
         if (selected < t.params.quorum) revert TooFewParticipants(selected, t.params.quorum);
-        r.selected = uint16(selected);
+        _begin(t, r, uint16(selected), words.length == 0 ? EVERYBODY : 0);
         emit RoundOpened(task_, number, _baseModel(t, task_, r), wordIndices, words);
     }
 
     /// @notice Commits the sender's participant to an update; see `commitmentOf`. In a batched task this is for who was
     /// left out of the root.
     function commitUpdate(uint256 task_, uint32 round_, bytes32 commitment) external {
-        Round storage r = _openRound(task_, round_);
-        if (r.flags & BATCHED != 0) {
-            if (!_admitting(r)) revert NotAdmitting();
-        } else if (!_commitsOpen(r)) {
+        Round storage r = _rounds[task_][round_];
+        Head head = r.head();
+        if (!head.stands(RoundStatus.Open)) revert RoundNotOpen(task_, round_);
+        if (head.has(BATCHED)) {
+            if (!_admitting(head)) revert NotAdmitting();
+        } else if (!_commitsOpen(head)) {
             revert CommitsAreClosed();
         }
         if (commitment == bytes32(0)) revert EmptyCommitment();
-        uint256 book = _book(task_, round_);
-        uint256 pledge = _pledges[book][msg.sender];
-        // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
-        uint32 id = pledge == 0 ? _newPledger(book, task_, round_) : uint32(pledge) - 1;
+        Word storage place = _pledges[task_][msg.sender];
+        uint256 pledge = place.value;
+        uint32 id;
+        // A pledge that is not zero ends in an id plus one, which is not zero.
+        unchecked {
+            // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
+            id = pledge == 0 ? _newPledger(task_, round_) : uint32(pledge) - 1;
+        }
         Participant storage p = _participants[id];
         if (p.signer != msg.sender) revert NotRegistered(msg.sender);
         // Asked again at every commitment, or one stake could serve many participants in turn.
         if (p.stake < _minStake) revert NotActive(id);
-        if (r.flags & STAKED != 0) {
-            uint96 least = _tasks[task_].params.minStake;
-            if (p.stake < least) revert StakeTooSmall(p.stake, least);
-        }
-        if (r.flags & EVERYBODY == 0 && !_isSelected(task_, round_, id)) revert NotSelected(id);
+        bool plain = head.hasOf(EVERYBODY | STAKED | BATCHED, EVERYBODY);
+        if (!plain) _requireEntitled(head, task_, round_, id, p.stake);
         if (uint32(pledge >> 32) == round_) revert AlreadyCommitted(id);
-        _pledges[book][msg.sender] =
-            (uint256(commitment) & ~uint256(type(uint64).max)) | (uint256(round_) << 32) | (uint256(id) + 1);
-        emit UpdateCommitted(task_, round_, id, msg.sender, commitment);
-        // Of a batched round somebody may be in the root and here, so this cannot tell that nobody is missing.
-        if (++r.committed == r.selected && r.flags & BATCHED == 0) {
-            r.commitsClosedAt = uint32(block.timestamp);
-            emit CommitsClosed(task_, round_);
+        if (!plain && head.has(BATCHED)) _forced[task_][round_][id] = commitment;
+        // An id is below 2^32 - 1, and fewer than 2^16 are selected: nothing wraps.
+        unchecked {
+            place.value =
+                (uint256(commitment) & ~uint256(type(uint64).max)) | (uint256(round_) << 32) | (uint256(id) + 1);
+            emit UpdateCommitted(task_, round_, id, msg.sender, commitment);
+            r.countCommitted(head);
+            if (head.committed() + 1 != head.selected()) return;
         }
+        // Of a batched round somebody may be in the root and here, so this cannot tell that nobody is missing.
+        if (head.has(BATCHED)) return;
+        r.commitsClosedAt = uint32(block.timestamp);
+        emit CommitsClosed(task_, round_);
     }
 
     /// @notice Closes the commit phase of a batched round with the root of all commitments that were signed.
@@ -144,8 +148,8 @@ contract FedLedger is LedgerState {
         if (r.flags & BATCHED == 0) revert NotBatched(task_);
         _actingSeat(t, task_, r.commitDeadline, true);
         if (count > r.selected) revert WrongCount(count, r.selected);
-        if (_commitsOpen(r) && count != r.selected) revert CommitsAreOpen();
-        if (r.commitsClosedAt != 0 || block.timestamp >= _closingUntil(t, r)) revert NotClosing();
+        if (_commitsOpen(r.head()) && count != r.selected) revert CommitsAreOpen();
+        if (r.commitsClosedAt != 0 || block.timestamp >= _closingUntil(t, r.head())) revert NotClosing();
         if (count == r.selected) {
             r.commitsClosedAt = uint32(block.timestamp);
             r.flags |= COMPLETE;
@@ -167,17 +171,13 @@ contract FedLedger is LedgerState {
         bytes32 salt,
         bytes32[] calldata proof
     ) external {
-        Task storage t = _tasks[task_];
-        Round storage r = _rounds[task_][round_];
-        _requireRevealable(t, r, task_, round_);
+        Head head = _rounds[task_][round_].head();
+        _requireRevealable(head, task_, round_);
         // INVARIANT: the commitment names its sender, so a copied one cannot be opened.
-        bytes32 commitment = commitmentOf(task_, round_, msg.sender, _baseModel(t, task_, r), update, salt);
-        uint32 id = _committer(t, task_, round_, commitment, proof);
-        uint256 revealed = _revealed[task_][round_][id / 256];
-        uint256 bit = 1 << (id % 256);
-        if (revealed & bit != 0) revert AlreadyRevealed(id);
-        _revealed[task_][round_][id / 256] = revealed | bit;
-        if (r.flags & BEACON != 0) _salts[task_][round_] ^= keccak256(abi.encode(id, salt));
+        bytes32 commitment = _commitment(task_, round_, msg.sender, _base(head, task_), update, salt);
+        uint32 id = _committer(head, task_, round_, commitment, proof);
+        _markRevealed(task_, round_, id);
+        if (head.has(BEACON)) _salts[task_][round_] ^= keccak256(abi.encode(id, salt));
         emit UpdateRevealed(task_, round_, id, update.digest, update.length, salt);
     }
 
@@ -198,7 +198,7 @@ contract FedLedger is LedgerState {
         Task storage t = _tasks[task_];
         Round storage r = _openRound(task_, round_);
         bool batched = r.flags & BATCHED != 0;
-        r.seat = _actingSeat(t, task_, _revealsEnd(t, r), true);
+        r.seat = _actingSeat(t, task_, _revealsEnd(t, r.head()), true);
         // slither-disable-next-line tx-origin -- no authorisation: it keeps the data where everybody can read it
         if (batched && (msg.sender != tx.origin || msg.sender.code.length != 0)) revert ThroughContract(msg.sender);
         _requireUpdates(batched, proposal.updates, updates);
@@ -235,9 +235,7 @@ contract FedLedger is LedgerState {
         // slither-disable-next-line uninitialized-local -- memory is zeroed
         Settling memory s;
         (s.task, s.round, s.publisher, s.penalty) = (task_, round_, t.publisher, t.params.penalty);
-        for (uint256 i = from; i < to; ++i) {
-            _applyWord(s, verdictWords[i], shareWords[i]);
-        }
+        _applyWords(s, verdictWords[from:to], shareWords[from:to]);
         _burn(s.burned);
         t.spentUnits += uint32(s.units);
         r.settledWords = uint16(to);
@@ -260,19 +258,21 @@ contract FedLedger is LedgerState {
     }
 
     /// @notice Voids a round that has too few commitments or was not proposed in time. In the latter case its aggregators
-    /// lose their deposits; nobody else loses anything by it.
+    /// lose their deposits, or in a batched round the one that posted the root; nobody else loses anything by it.
     function voidRound(uint256 task_, uint32 round_) external {
         Task storage t = _tasks[task_];
         Round storage r = _openRound(task_, round_);
-        if (!_overdue(t, r)) revert NotOverdue(task_, round_);
+        if (!_overdue(t, r.head())) revert NotOverdue(task_, round_);
         _countVoid(t);
-        bool silent = r.flags & BATCHED != 0 ? r.commitsClosedAt == 0 : false;
+        bool batched = r.flags & BATCHED != 0;
+        bool silent = batched && r.commitsClosedAt == 0;
         if (silent || r.committed >= t.params.quorum) {
-            uint256 lost = _forfeit(task_, 0, t.seats, t.seats);
+            // Nobody but who posted a root can be asked to stand for it.
+            uint256 lost = _forfeit(task_, t.active, batched && !silent ? 1 : t.seats, t.seats);
             _credit(_stakes(), msg.sender, lost / VOID_REWARD);
             _burn(lost - lost / VOID_REWARD);
         } else {
-            _payBounty(t, task_, _revealsEnd(t, r));
+            _payBounty(t, task_, _revealsEnd(t, r.head()));
         }
         _void(t, task_, round_, false);
     }
@@ -285,10 +285,8 @@ contract FedLedger is LedgerState {
         bytes32 base,
         ContentRef calldata update,
         bytes32 salt
-    ) public view returns (bytes32) {
-        return keccak256(
-            abi.encode(block.chainid, address(this), task_, round_, sender, base, update.digest, update.length, salt)
-        );
+    ) external view returns (bytes32) {
+        return _commitment(task_, round_, sender, base, update, salt);
     }
 
     /// @notice The phase of a task's current round. In `Revealing` a proposal may come already, if it has an update of
@@ -304,13 +302,13 @@ contract FedLedger is LedgerState {
             return over ? Phase.Settleable : Phase.Challenging;
         }
         if (r.status != RoundStatus.Open) return Phase.Idle;
-        if (_commitsOpen(r)) return Phase.Committing;
-        if (r.flags & BATCHED != 0 && r.commitsClosedAt == 0 && block.timestamp < _closingUntil(t, r)) {
+        if (_commitsOpen(r.head())) return Phase.Committing;
+        if (r.flags & BATCHED != 0 && r.commitsClosedAt == 0 && block.timestamp < _closingUntil(t, r.head())) {
             return Phase.Closing;
         }
-        if (_admitting(r)) return Phase.Admitting;
-        if (_overdue(t, r)) return Phase.Overdue;
-        return _revealsOpen(t, r) ? Phase.Revealing : Phase.Proposing;
+        if (_admitting(r.head())) return Phase.Admitting;
+        if (_overdue(t, r.head())) return Phase.Overdue;
+        return _revealsOpen(t, r.head()) ? Phase.Revealing : Phase.Proposing;
     }
 
     /// @notice The round that can be settled now; 0: none.
@@ -328,7 +326,7 @@ contract FedLedger is LedgerState {
         Round storage r = _rounds[task_][t.currentRound];
         uint256 due = _openingDue(t, task_);
         if (r.status == RoundStatus.Open) {
-            due = r.flags & BATCHED != 0 && r.commitsClosedAt == 0 ? r.commitDeadline : _revealsEnd(t, r);
+            due = r.flags & BATCHED != 0 && r.commitsClosedAt == 0 ? r.commitDeadline : _revealsEnd(t, r.head());
         }
         for (uint256 turn = 0; turn < t.seats; ++turn) {
             if (_seats[task_][(t.active + turn) % t.seats].holder != holder) continue;
@@ -395,6 +393,17 @@ contract FedLedger is LedgerState {
         return proposedAt > t.lastFinalAt ? proposedAt : t.lastFinalAt;
     }
 
+    /// @dev All is read before anything is written, so that the slot is written once.
+    function _begin(Task storage t, Round storage r, uint16 selected, uint8 flags) private {
+        uint32 deadline = uint32(block.timestamp) + t.params.commitPeriod;
+        uint32 revealPeriod = t.params.revealPeriod;
+        uint32 base = t.latestRound;
+        flags |= (t.params.batched ? BATCHED : 0) | (t.params.randomness == RANDOMNESS_BEACON ? BEACON : 0)
+            | (t.params.minStake > _minStake ? STAKED : 0);
+        (r.status, r.commitDeadline, r.revealPeriod) = (RoundStatus.Open, deadline, revealPeriod);
+        (r.baseRound, r.selected, r.flags) = (base, selected, flags);
+    }
+
     function _select(uint256 task_, uint32 round_, uint32[] calldata wordIndices, uint256[] calldata words)
         private
         returns (uint256 count)
@@ -402,57 +411,119 @@ contract FedLedger is LedgerState {
         for (uint256 i = 0; i < words.length; ++i) {
             if (words[i] == 0 || (i > 0 && wordIndices[i] <= wordIndices[i - 1])) revert WordsNotAscending();
             if (words[i] & ~_enrolled[task_][wordIndices[i]] != 0) revert NotEnrolled(wordIndices[i]);
-            _selected[task_][round_][wordIndices[i]] = words[i];
+            _selected[task_][_place(round_, wordIndices[i])] = words[i];
             count += Lanes.popcount(words[i]);
         }
     }
 
-    /// @dev A signer's first commitment in a book; another signer of the same participant loses its place.
-    function _newPledger(uint256 book, uint256 task_, uint32 round_) private returns (uint32 id) {
+    /// @dev A signer's first commitment in a task; another signer of the same participant loses its place.
+    function _newPledger(uint256 task_, uint32 round_) private returns (uint32 id) {
         id = _idOfSigner(msg.sender);
         if ((_enrolled[task_][id / 256] >> (id % 256)) & 1 == 0) revert NotSelected(id);
         if (_pledged(task_, round_, id)) revert AlreadyCommitted(id);
-        delete _pledges[book][_pledgers[book][id]];
-        _pledgers[book][id] = msg.sender;
+        delete _pledges[task_][_pledgers[task_][id]];
+        _pledgers[task_][id] = msg.sender;
+    }
+
+    /// @dev The hash of `abi.encode(block.chainid, address(this), task_, round_, sender, base, update, salt)`.
+    function _commitment(
+        uint256 task_,
+        uint32 round_,
+        address sender,
+        bytes32 base,
+        ContentRef calldata update,
+        bytes32 salt
+    ) private view returns (bytes32 found) {
+        (bytes32 digest, uint64 length) = (update.digest, update.length);
+        assembly ("memory-safe") {
+            let free := mload(0x40)
+            mstore(free, chainid())
+            mstore(add(free, 0x20), address())
+            mstore(add(free, 0x40), task_)
+            mstore(add(free, 0x60), round_)
+            mstore(add(free, 0x80), sender)
+            mstore(add(free, 0xa0), base)
+            mstore(add(free, 0xc0), digest)
+            mstore(add(free, 0xe0), length)
+            mstore(add(free, 0x100), salt)
+            found := keccak256(free, 0x120)
+        }
+    }
+
+    /// @dev What not every round asks.
+    function _requireEntitled(Head head, uint256 task_, uint32 round_, uint32 id, uint256 stake) private view {
+        if (head.has(STAKED)) {
+            uint256 least = _tasks[task_].params.minStake;
+            if (stake < least) revert StakeTooSmall(stake, least);
+        }
+        if (!head.has(EVERYBODY) && !_isSelected(task_, round_, id)) revert NotSelected(id);
     }
 
     /// @dev The participant that committed by this commitment: on chain, or in the root.
-    function _committer(Task storage t, uint256 task_, uint32 round_, bytes32 commitment, bytes32[] calldata proof)
+    function _committer(Head head, uint256 task_, uint32 round_, bytes32 commitment, bytes32[] calldata proof)
         private
         view
         returns (uint32 id)
     {
-        uint256 pledge = _pledges[_book(task_, round_)][msg.sender];
-        bool here = uint32(pledge >> 32) == round_;
-        if (here && pledge >> 64 == uint256(commitment) >> 64) return uint32(pledge) - 1;
+        uint256 pledge = _pledges[task_][msg.sender].value;
+        // A pledge of this round ends in an id plus one, which is not zero.
+        unchecked {
+            if (pledge >> 32 == (uint256(commitment) >> 64 << 32) | round_) return uint32(pledge) - 1;
+        }
         uint256 known = _bySigner[msg.sender];
         if (known == 0) revert NotRegistered(msg.sender);
         id = uint32(known - 1);
-        bytes32 root = _roots[task_][round_ % t.params.maxUnfinal];
-        if (_rounds[task_][round_].flags & BATCHED != 0 && _inRoot(root, id, commitment, proof)) return id;
-        if (here) revert WrongReveal(bytes32(pledge >> 64 << 64), commitment);
+        if (head.has(BATCHED)) {
+            if (_forced[task_][round_][id] == commitment) return id;
+            if (!_isSelected(task_, round_, id)) revert NotSelected(id);
+            bytes32 root = _roots[task_][round_ % _tasks[task_].params.maxUnfinal];
+            if (_inRoot(root, id, commitment, proof)) return id;
+        }
+        if (uint32(pledge >> 32) == round_) revert WrongReveal(bytes32(pledge >> 64 << 64), commitment);
         revert NotCommitted(id);
     }
 
-    function _requireRevealable(Task storage t, Round storage r, uint256 task_, uint32 round_) private view {
-        if (r.status == RoundStatus.Proposed && r.flags & BATCHED != 0) {
-            uint256 until = uint256(r.proposedAt) + t.params.challengeWindow;
+    function _requireRevealable(Head head, uint256 task_, uint32 round_) private view {
+        if (head.stands(RoundStatus.Open)) {
+            uint256 from = head.commitsClosedAt();
+            if (block.timestamp < from) revert StillAdmitting(from);
+            // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
+            if (from == 0) {
+                from = head.commitDeadline();
+                if (head.has(BATCHED) || block.timestamp < from) revert CommitsAreOpen();
+            }
+            // Two 32-bit numbers.
+            unchecked {
+                if (block.timestamp >= from + head.revealPeriod()) revert RevealsAreClosed();
+            }
+        } else {
+            if (!head.stands(RoundStatus.Proposed) || !head.has(BATCHED)) revert RoundNotOpen(task_, round_);
+            uint256 until = head.proposedAt() + _tasks[task_].params.challengeWindow;
             if (block.timestamp >= until) revert RevealsAreClosed();
-            return;
         }
-        if (r.status != RoundStatus.Open) revert RoundNotOpen(task_, round_);
-        if (_commitsOpen(r)) revert CommitsAreOpen();
-        if (_admitting(r)) revert StillAdmitting(r.commitsClosedAt);
-        if (!_revealsOpen(t, r)) revert RevealsAreClosed();
+    }
+
+    function _base(Head head, uint256 task_) private view returns (bytes32) {
+        uint32 base = head.baseRound();
+        // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
+        return base == 0 ? _tasks[task_].params.model.digest : _rounds[task_][base].modelDigest;
+    }
+
+    function _markRevealed(uint256 task_, uint32 round_, uint32 id) private {
+        Word storage place = _revealed[task_][_place(round_, id / 256)];
+        uint256 bit = 1 << (id % 256);
+        uint256 revealed = place.value;
+        if (revealed & bit != 0) revert AlreadyRevealed(id);
+        place.value = revealed | bit;
     }
 
     function _requireProposable(Task storage t, Round storage r, uint256 delivered) private view {
-        if (_commitsOpen(r) || (r.flags & BATCHED != 0 && r.commitsClosedAt == 0)) revert CommitsAreOpen();
-        if (_admitting(r)) revert StillAdmitting(r.commitsClosedAt);
+        if (_commitsOpen(r.head()) || (r.flags & BATCHED != 0 && r.commitsClosedAt == 0)) revert CommitsAreOpen();
+        if (_admitting(r.head())) revert StillAdmitting(r.commitsClosedAt);
         if (delivered > r.committed) revert WrongCount(delivered, r.committed);
         // All that was committed is there, or the time to reveal it is over.
-        if (delivered != r.committed && _revealsOpen(t, r)) revert RevealsAreOpen();
-        if (_overdue(t, r)) revert ProposalOverdue();
+        if (delivered != r.committed && _revealsOpen(t, r.head())) revert RevealsAreOpen();
+        if (_overdue(t, r.head())) revert ProposalOverdue();
     }
 
     /// @dev Below quorum the model must stay and nobody is paid.
@@ -521,39 +592,52 @@ contract FedLedger is LedgerState {
         for (uint256 i = 0; i < verdictWords.length; ++i) {
             uint256 slot = verdictWords[i] >> 64;
             if (slot < least || slot > type(uint32).max / LANES) revert SlotsNotAscending();
-            least = slot + 1;
+            uint256 verdicts = verdictWords[i] & type(uint64).max;
             if (slot / SLOTS_PER_WORD != seen.word) _look(seen, slot / SLOTS_PER_WORD);
-            _checkSlot(seen, slot, verdictWords[i] & type(uint64).max, shareWords[i]);
+            // Slots are below 2^29.
+            unchecked {
+                least = slot + 1;
+                // The usual case, and the reason that a thousand participants are cheap: all eight were accepted.
+                if (verdicts == Lanes.ALL && (seen.present >> ((slot % SLOTS_PER_WORD) * LANES)) & 0xff == 0xff) {
+                    _add(seen, LANES, LANES, shareWords[i]);
+                    continue;
+                }
+            }
+            _checkSlot(seen, slot, verdicts, shareWords[i]);
         }
     }
 
     function _look(Seen memory seen, uint256 word) private view {
         seen.word = word;
         seen.selected = _selectedWord(seen.task, seen.round, word);
-        seen.revealed = _revealed[seen.task][seen.round][word];
+        seen.revealed = _revealed[seen.task][_place(seen.round, word)].value;
+        // Who may have been accepted.
+        seen.present = seen.batched ? seen.selected : seen.selected & seen.revealed;
     }
 
     function _checkSlot(Seen memory seen, uint256 slot, uint256 verdicts, uint256 shares) private view {
+        if (verdicts == 0) revert WrongVerdict(uint32(slot * LANES), 0);
         uint256 shift = (slot % SLOTS_PER_WORD) * LANES;
         uint256 selected = Lanes.spread((seen.selected >> shift) & 0xff);
-        // The usual case, and the reason that a thousand participants are cheap: all eight were accepted.
-        if (verdicts == Lanes.ALL && selected == Lanes.ALL && (seen.batched || (seen.revealed >> shift) & 0xff == 0xff))
-        {
-            _add(seen, LANES, LANES, shares);
-            return;
-        }
-        uint256 accepted = Lanes.equal(verdicts, Verdicts.ACCEPTED);
-        uint256 present = accepted | Lanes.atLeastSixteen(verdicts);
-        uint256 wrong = _contradiction(seen, slot, verdicts, selected, present);
-        if (wrong != 0) {
-            uint256 lane = Lanes.first(wrong);
-            revert WrongVerdict(uint32(slot * LANES + lane), (verdicts >> (LANES * lane)) & 0xff);
+        (uint256 accepted, uint256 present) = (verdicts, verdicts);
+        // Else, as nearly always, all that were selected were accepted.
+        if (verdicts != selected || verdicts != Lanes.spread((seen.present >> shift) & 0xff)) {
+            accepted = Lanes.equal(verdicts, Verdicts.ACCEPTED);
+            present = accepted | Lanes.atLeastSixteen(verdicts);
+            _requireTrue(_contradiction(seen, slot, verdicts, selected, present), slot, verdicts);
         }
         if (shares & ~Lanes.widen(accepted) != 0) {
             uint256 unpaid = Lanes.occupied(shares) & ~accepted;
             revert PayWithoutAcceptance(uint32(slot * LANES + Lanes.first(unpaid)));
         }
         _add(seen, Lanes.count(selected), Lanes.count(present), shares);
+    }
+
+    /// @dev Names the first wrong lane, if there is one.
+    function _requireTrue(uint256 wrong, uint256 slot, uint256 verdicts) private pure {
+        if (wrong == 0) return;
+        uint256 lane = Lanes.first(wrong);
+        revert WrongVerdict(uint32(slot * LANES + lane), (verdicts >> (LANES * lane)) & 0xff);
     }
 
     function _add(Seen memory seen, uint256 judged, uint256 delivered, uint256 shares) private pure {
@@ -589,27 +673,37 @@ contract FedLedger is LedgerState {
     }
 
     /// @dev The words were checked when they were proposed, and their hash since.
-    function _applyWord(Settling memory s, uint256 word, uint256 shares) private {
-        uint256 slot = word >> 64;
-        word &= type(uint64).max;
-        mapping(uint256 slot => uint256) storage evidences = _evidence[s.publisher];
-        uint256 before = evidences[slot];
-        evidences[slot] = word == Lanes.ALL ? Evidence.afterAcceptance(before) : _judged(s, before, slot, word);
-        if (shares == 0) return;
-        // INVARIANT: all units of a task together fit 32 bits, so no lane of its credits overflows.
-        unchecked {
-            _credits[s.task][slot] += shares;
-            s.units += Lanes.sum(shares);
+    function _applyWords(Settling memory s, uint256[] calldata verdictWords, uint256[] calldata shareWords) private {
+        mapping(uint256 slot => Word) storage evidences = _evidence[s.publisher];
+        mapping(uint256 slot => Word) storage credits = _credits[s.task];
+        for (uint256 i = 0; i < verdictWords.length; ++i) {
+            uint256 word = verdictWords[i];
+            uint256 slot = word >> 64;
+            word &= type(uint64).max;
+            Word storage evidence = evidences[slot];
+            uint256 before = evidence.value;
+            evidence.value = word == Lanes.ALL ? Evidence.afterAcceptance(before) : _judged(s, before, slot, word);
+            uint256 shares = shareWords[i];
+            if (shares == 0) continue;
+            // INVARIANT: all units of a task together fit 32 bits, so no lane of its credits overflows.
+            unchecked {
+                credits[slot].value += shares;
+                s.units += Lanes.sum(shares);
+            }
         }
     }
 
     function _judged(Settling memory s, uint256 before, uint256 slot, uint256 verdicts) private returns (uint256 word) {
-        word = before;
-        for (uint256 lane = 0; lane < LANES; ++lane) {
-            uint256 verdict = (verdicts >> (LANES * lane)) & 0xff;
-            uint32 id = uint32(slot * LANES + lane);
+        uint256 accepted = Lanes.equal(verdicts, Verdicts.ACCEPTED);
+        uint256 lanes = Lanes.widen(accepted);
+        word = (before & ~lanes) | (Evidence.afterAcceptance(before) & lanes);
+        // An accepted byte is its own flag, so this leaves the others.
+        uint256 others = verdicts ^ accepted;
+        for (uint32 id = uint32(slot * LANES); others != 0; ++id) {
+            uint256 verdict = others & 0xff;
+            others >>= LANES;
             if (verdict == 0 || (verdict == Verdicts.LATE && _excused(s, id))) continue;
-            uint256 shift = LANE_BITS * lane;
+            uint256 shift = LANE_BITS * (id % LANES);
             uint256 next = Evidence.afterVerdict((before >> shift) & type(uint32).max, verdict);
             word = (word & ~(uint256(type(uint32).max) << shift)) | (next << shift);
             if (s.penalty == 0) continue;
@@ -623,45 +717,47 @@ contract FedLedger is LedgerState {
 
     /// @dev Called late, and revealed on chain since.
     function _excused(Settling memory s, uint32 id) private view returns (bool) {
-        return (_revealed[s.task][s.round][id / 256] >> (id % 256)) & 1 != 0;
+        return (_revealed[s.task][_place(s.round, id / 256)].value >> (id % 256)) & 1 != 0;
     }
 
     function _countVoid(Task storage t) private {
         if (t.consecutiveVoids < type(uint16).max) ++t.consecutiveVoids;
     }
 
-    function _commitsOpen(Round storage r) private view returns (bool) {
-        return r.commitsClosedAt == 0 && block.timestamp < r.commitDeadline;
+    function _commitsOpen(Head head) private view returns (bool) {
+        return head.commitsClosedAt() == 0 && block.timestamp < head.commitDeadline();
     }
 
     /// @dev Until when the root of a batched round may be posted: every seat has its turn.
-    function _closingUntil(Task storage t, Round storage r) private view returns (uint256) {
-        return uint256(r.commitDeadline) + uint256(t.seats) * t.params.proposePeriod;
+    function _closingUntil(Task storage t, Head head) private view returns (uint256) {
+        return head.commitDeadline() + uint256(t.seats) * t.params.proposePeriod;
     }
 
     /// @dev Whether who was left out of the root may still commit.
-    function _admitting(Round storage r) private view returns (bool) {
-        return block.timestamp < r.commitsClosedAt;
+    function _admitting(Head head) private view returns (bool) {
+        return block.timestamp < head.commitsClosedAt();
     }
 
     /// @dev When reveals begin. A batched round without a root has none.
-    function _commitsEnd(Task storage t, Round storage r) private view returns (uint256) {
-        if (r.commitsClosedAt != 0) return r.commitsClosedAt;
-        return r.flags & BATCHED != 0 ? _closingUntil(t, r) : r.commitDeadline;
+    function _commitsEnd(Task storage t, Head head) private view returns (uint256) {
+        uint256 closedAt = head.commitsClosedAt();
+        if (closedAt != 0) return closedAt;
+        return head.has(BATCHED) ? _closingUntil(t, head) : head.commitDeadline();
     }
 
-    function _revealsEnd(Task storage t, Round storage r) private view returns (uint256) {
-        return _commitsEnd(t, r) + (r.committed == 0 ? 0 : r.revealPeriod);
+    function _revealsEnd(Task storage t, Head head) private view returns (uint256) {
+        return _commitsEnd(t, head) + (head.committed() == 0 ? 0 : head.revealPeriod());
     }
 
-    function _revealsOpen(Task storage t, Round storage r) private view returns (bool) {
-        return block.timestamp >= _commitsEnd(t, r) && block.timestamp < _revealsEnd(t, r);
+    function _revealsOpen(Task storage t, Head head) private view returns (bool) {
+        uint256 from = _commitsEnd(t, head);
+        return block.timestamp >= from && block.timestamp < from + (head.committed() == 0 ? 0 : head.revealPeriod());
     }
 
-    function _overdue(Task storage t, Round storage r) private view returns (bool) {
-        if (block.timestamp < _commitsEnd(t, r)) return false;
-        if (r.committed < t.params.quorum) return true;
-        return block.timestamp >= _revealsEnd(t, r) + uint256(t.seats) * t.params.proposePeriod;
+    function _overdue(Task storage t, Head head) private view returns (bool) {
+        if (block.timestamp < _commitsEnd(t, head)) return false;
+        if (head.committed() < t.params.quorum) return true;
+        return block.timestamp >= _revealsEnd(t, head) + uint256(t.seats) * t.params.proposePeriod;
     }
 
     function _openRound(uint256 task_, uint32 round_) private view returns (Round storage r) {

@@ -208,10 +208,11 @@ interface IFedLedger {
         bool valid;
     }
 
-    /// @notice Whether a participant serves as a verifier, and its place in the list from which juries are drawn.
+    /// @notice A verifier's place in the list from which juries are drawn, and the block that gave it that place; zero:
+    /// it is not in the list.
     struct Verifier {
         uint32 placePlusOne;
-        bool serving;
+        uint64 since;
     }
 
     /// @notice A round's outcome. `updates`: in a batched task the hash of the `Updates` that were sent with it, else

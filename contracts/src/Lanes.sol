@@ -9,6 +9,10 @@ library Lanes {
     uint256 internal constant ALL = 0x0101010101010101;
     uint256 private constant LOW_BITS = 0x7f7f7f7f7f7f7f7f;
     uint256 private constant DIAGONAL = 0x8040201008040201;
+    /// @dev A one in each half, quarter and eighth of a word.
+    uint256 private constant HALVES = (1 << 128) | 1;
+    uint256 private constant QUARTERS = HALVES * ((1 << 64) | 1);
+    uint256 private constant EIGHTHS = QUARTERS * ((1 << 32) | 1);
     uint256 private constant EVEN = 0x00000000ffffffff00000000ffffffff00000000ffffffff00000000ffffffff;
 
     /// @notice Flags of the set bits of a byte: bit i becomes byte i.
@@ -45,9 +49,12 @@ library Lanes {
 
     /// @notice The 32-bit lanes of the set flags, all their bits set.
     function widen(uint256 flags) internal pure returns (uint256 lanes) {
-        if (flags == ALL) return type(uint256).max;
-        for (uint256 place = 0; place < 8; ++place) {
-            if ((flags >> (8 * place)) & 1 != 0) lanes |= uint256(type(uint32).max) << (32 * place);
+        // Four and four bytes, then two and two, then one and one move apart; each byte becomes its lane's lowest.
+        lanes = (flags | (flags << 96)) & (HALVES * type(uint32).max);
+        lanes = (lanes | (lanes << 48)) & (QUARTERS * type(uint16).max);
+        lanes = (lanes | (lanes << 24)) & (EIGHTHS * type(uint8).max);
+        unchecked {
+            lanes *= type(uint32).max;
         }
     }
 
@@ -78,14 +85,6 @@ library Lanes {
             // slither-disable-next-line divide-before-multiply -- constants, and they divide evenly
             return (word * (type(uint256).max / 65_535)) >> 240;
         }
-    }
-
-    /// @notice How many bytes of a word are not zero.
-    function occupiedBytes(uint256 word) internal pure returns (uint256) {
-        word |= word >> 4;
-        word |= word >> 2;
-        word |= word >> 1;
-        return popcount(word & (type(uint256).max / type(uint8).max));
     }
 
     /// @dev Flags of the bytes that are not zero; no byte may be above 0x80.

@@ -18,8 +18,10 @@ interface IPredecessor {
 /// @notice Money is pulled, never pushed: whatever the ledger returns to anybody lands in a free balance.
 /// @dev The second of the ledger's parts.
 contract LedgerAccounts is LedgerState {
-    /// @notice Most participants of a task, and the highest id that may enrol.
+    /// @notice Most participants of a task.
     uint256 public constant MAX_PARTICIPANTS = 4096;
+    /// @notice Most participants that a round selects.
+    uint256 public constant MAX_SELECTED = MOST_SELECTED;
     uint256 public constant MAX_SEATS = 4;
     uint256 public constant MAX_UNFINAL = 8;
     uint256 public constant MAX_ROUNDS = 65_535;
@@ -70,8 +72,7 @@ contract LedgerAccounts is LedgerState {
         uint256 known = _byOwner[msg.sender];
         // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
         if (known == 0) {
-            id = uint32(_participants.length);
-            _participants.push();
+            id = _participantCount++;
             _byOwner[msg.sender] = uint256(id) + 1;
         } else {
             id = uint32(known - 1);
@@ -110,13 +111,14 @@ contract LedgerAccounts is LedgerState {
     }
 
     /// @notice Announces that the sender's participant leaves. Its stake backs nothing new from now on, and pays for what
-    /// comes to light within the exit delay.
+    /// comes to light within the exit delay. It is no verifier any more; on juries that were drawn it still serves.
     function requestExit() external {
         (uint32 id, Participant storage p) = _own();
         if (p.exitAt != 0) revert AlreadyExiting(id);
         p.exitAt = uint40(block.timestamp) + _exitDelay;
         (p.unbonding, p.stake) = (p.stake, 0);
         emit ExitRequested(id, p.exitAt);
+        _strike(id);
     }
 
     /// @notice Takes the announcement back.
@@ -239,11 +241,11 @@ contract LedgerAccounts is LedgerState {
     function withdrawCredit(uint256 task_, uint32 id) external nonReentrant {
         uint256 slot = id / LANES;
         uint256 shift = LANE_BITS * (id % LANES);
-        uint256 word = _credits[task_][slot];
+        uint256 word = _credits[task_][slot].value;
         uint256 units = (word >> shift) & type(uint32).max;
         if (units == 0) revert NoCredit(task_, id);
         word &= ~(uint256(type(uint32).max) << shift);
-        _credits[task_][slot] = word;
+        _credits[task_][slot].value = word;
         TaskParams storage p = _tasks[task_].params;
         uint256 amount = units * p.creditUnit;
         address payout = _participant(id).payout;
@@ -263,7 +265,7 @@ contract LedgerAccounts is LedgerState {
             // slither-disable-next-line calls-loop
             (uint256 positive, uint256 negative, uint256 missed) = IPredecessor(_predecessor).evidence(msg.sender, from);
             uint256 lane = positive | (negative << 12) | (missed << 24);
-            _evidence[msg.sender][id / LANES] |= (lane & type(uint32).max) << (LANE_BITS * (id % LANES));
+            _evidence[msg.sender][id / LANES].value |= (lane & type(uint32).max) << (LANE_BITS * (id % LANES));
             emit EvidenceAdopted(msg.sender, id, from, uint32(lane));
         }
     }
@@ -275,7 +277,7 @@ contract LedgerAccounts is LedgerState {
 
     /// @notice How many participants were ever registered.
     function participantCount() external view returns (uint256) {
-        return _participants.length;
+        return _participantCount;
     }
 
     /// @notice The id of the participant that `owner` owns.
@@ -354,28 +356,28 @@ contract LedgerAccounts is LedgerState {
 
     /// @notice Bits of the participants that revealed on chain in a round.
     function revealedWord(uint256 task_, uint32 round_, uint256 word) external view returns (uint256) {
-        return _revealed[task_][round_][word];
+        return _revealed[task_][_place(round_, word)].value;
     }
 
-    /// @notice Whether a participant committed on chain in a round; known until its next commitment in the task, and of a
-    /// batched round at least until it is final.
+    /// @notice Whether a participant committed on chain in a round; of a direct one known until its next commitment in the
+    /// task.
     function hasCommitted(uint256 task_, uint32 round_, uint32 id) external view returns (bool) {
-        return _pledged(task_, round_, id);
+        return _pledged(task_, round_, id) || _forced[task_][round_][id] != bytes32(0);
     }
 
     /// @notice Evidence of the participants `8 · slot` and up with a publisher, 32 bits each.
     function evidenceWord(address publisher, uint256 slot) external view returns (uint256) {
-        return _evidence[publisher][slot];
+        return _evidence[publisher][slot].value;
     }
 
     /// @notice Credits of the participants `8 · slot` and up in a task, 32 bits each.
     function creditWord(uint256 task_, uint256 slot) external view returns (uint256) {
-        return _credits[task_][slot];
+        return _credits[task_][slot].value;
     }
 
     /// @notice A participant's credit in a task, in units.
     function creditOf(uint256 task_, uint32 id) external view returns (uint256) {
-        return (_credits[task_][id / LANES] >> (LANE_BITS * (id % LANES))) & type(uint32).max;
+        return (_credits[task_][id / LANES].value >> (LANE_BITS * (id % LANES))) & type(uint32).max;
     }
 
     /// @notice A participant's evidence with a publisher.
@@ -424,10 +426,8 @@ contract LedgerAccounts is LedgerState {
             revert InvalidParameter("unitsPerRound");
         }
         // Without a window nobody could object to a false verdict, and where there is one, objecting must cost something.
-        if (p.challengeWindow == 0 ? p.penalty != 0 : p.bond == 0) {
-            revert InvalidParameter(p.challengeWindow == 0 ? bytes32("penalty") : bytes32("bond"));
-        }
-        if (p.penalty > p.minStake) revert InvalidParameter("penalty");
+        if (p.penalty > (p.challengeWindow == 0 ? 0 : p.minStake)) revert InvalidParameter("penalty");
+        if (p.challengeWindow != 0 && p.bond == 0) revert InvalidParameter("bond");
         if (p.bond > type(uint96).max / 8) revert InvalidParameter("bond");
     }
 
@@ -472,8 +472,9 @@ contract LedgerAccounts is LedgerState {
 
     function _own() private view returns (uint32 id, Participant storage p) {
         uint256 known = _byOwner[msg.sender];
-        if (known == 0 || _participants[known - 1].registeredAt == 0) revert NotRegistered(msg.sender);
-        (id, p) = (uint32(known - 1), _participants[known - 1]);
+        // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
+        if (known == 0 || _participants[uint32(known - 1)].registeredAt == 0) revert NotRegistered(msg.sender);
+        (id, p) = (uint32(known - 1), _participants[uint32(known - 1)]);
     }
 
     function _setSigner(uint32 id, Participant storage p, address signer) private {

@@ -30,7 +30,8 @@ contract LedgerCourt is LedgerState {
         uint256[] shareWords;
     }
 
-    /// @notice A commitment that a participant signed (EIP-712), or that is in a root.
+    /// @notice A commitment that a participant signed (EIP-712) or, with no signature, sent to a batched round; or one that
+    /// is in a root.
     struct Claim {
         bytes32 commitment;
         bytes signature;
@@ -42,33 +43,28 @@ contract LedgerCourt is LedgerState {
     /// @notice Puts the sender's participant among the verifiers from which juries are drawn.
     function enlist() external {
         uint32 id = _idOfSender();
-        Verifier storage v = _verifierOf[id];
-        if (v.serving) revert AlreadyServing(id);
+        if (_verifierOf[id].placePlusOne != 0) revert AlreadyServing(id);
         uint96 stake = _participants[id].stake;
         if (stake < _minVerifierStake) revert StakeTooSmall(stake, _minVerifierStake);
-        v.serving = true;
-        if (v.placePlusOne == 0) {
-            _verifiers.push(id);
-            v.placePlusOne = uint32(_verifiers.length);
-        }
+        _verifiers.push(id);
+        _verifierOf[id] = Verifier(uint32(_verifiers.length), uint64(block.number));
         emit VerifierEnlisted(id);
     }
 
     /// @notice Takes the sender's participant out again; on juries that were drawn it still serves.
     function retire() external {
         uint32 id = _idOfSender();
-        Verifier storage v = _verifierOf[id];
-        if (!v.serving) revert NotServing(id);
-        v.serving = false;
-        emit VerifierRetired(id);
+        if (_verifierOf[id].placePlusOne == 0) revert NotServing(id);
+        _strike(id);
     }
 
-    /// @notice Punishes a participant that signed two commitments for one round. The reporter gets half of the penalty.
+    /// @notice Punishes a participant that signed two commitments for one round, or signed one and sent another. The
+    /// reporter gets half of the penalty.
     function reportEquivocation(uint256 task_, uint32 round_, uint32 id, Claim calldata a, Claim calldata b) external {
         Task storage t = _existing(task_);
         if (a.commitment == b.commitment) revert NotRefuted();
-        _requireSigned(task_, round_, id, a);
-        _requireSigned(task_, round_, id, b);
+        _requireMade(task_, round_, id, a);
+        _requireMade(task_, round_, id, b);
         _punishOnce(keccak256(abi.encode(Offence.Equivocation, task_, round_, id)));
         uint256 penalty = Offences.equivocation(t.params.penalty);
         uint256 taken = _slash(id, penalty, task_, round_, Offence.Equivocation);
@@ -112,8 +108,9 @@ contract LedgerCourt is LedgerState {
         if (!_isSelected(task_, round_, id)) revert NotSelected(id);
         if (r.flags & COMPLETE == 0) {
             _requireProposal(t, task_, round_, posted.proposal, posted.verdictWords, posted.shareWords);
-            bool claimed = _verdict(posted.verdictWords, id) != Verdicts.MISSED && !_pledged(task_, round_, id);
-            if (!claimed) revert NotRefuted();
+            // INVARIANT: nothing is demanded that the aggregator need not have.
+            if (_forced[task_][round_][id] != bytes32(0)) revert NotRefuted();
+            if (_verdict(posted.verdictWords, id) == Verdicts.MISSED) revert NotRefuted();
         }
         dispute = _openDispute(t, r, task_, round_, id, DisputeKind.Commitment);
         _disputes[dispute].deadline = uint40(block.timestamp) + _disputePeriod;
@@ -154,7 +151,7 @@ contract LedgerCourt is LedgerState {
         bytes32 seed = blockhash(jury.drawBlock);
         if (seed == bytes32(0)) {
             // The chain has forgotten that block, so another one decides.
-            jury.drawBlock = uint64(block.number) + 1;
+            (jury.drawBlock, jury.pool) = (uint64(block.number) + 1, uint32(_verifiers.length));
             emit JuryCalled(dispute, d.level, jury.drawBlock);
             return;
         }
@@ -216,8 +213,9 @@ contract LedgerCourt is LedgerState {
     function appeal(uint256 dispute) external payable {
         Dispute storage d = _ongoing(dispute, DisputeKind.Replay);
         Jury storage jury = _juries[dispute][d.level];
-        if (!jury.decided || block.timestamp >= d.deadline) revert NotInTime(0, d.deadline);
+        if (!jury.decided) revert NotInTime(0, 0);
         if (!_higherJury(d, jury)) revert NoHigherJury();
+        if (block.timestamp >= d.deadline) revert NotInTime(0, d.deadline);
         uint96 bond = uint96(uint256(d.bond) << (d.level + 1));
         _takeValue();
         _debit(_stakes(), msg.sender, bond);
@@ -272,14 +270,14 @@ contract LedgerCourt is LedgerState {
         return _votes[id][level][juror];
     }
 
-    /// @notice How many verifiers ever enlisted.
+    /// @notice How many verifiers there are.
     function verifierCount() external view returns (uint256) {
         return _verifiers.length;
     }
 
     /// @notice Whether a participant may be drawn for a jury now.
     function isServing(uint32 id) public view returns (bool) {
-        return _verifierOf[id].serving && _participants[id].stake >= _minVerifierStake;
+        return _verifierOf[id].placePlusOne != 0 && _participants[id].stake >= _minVerifierStake;
     }
 
     function _challengeable(uint256 task_, uint32 round_) private view returns (Task storage t, Round storage r) {
@@ -310,7 +308,8 @@ contract LedgerCourt is LedgerState {
         uint32 subject,
         DisputeKind kind
     ) private returns (uint256 dispute) {
-        if (r.disputes == MAX_DISPUTES) revert TooManyDisputes();
+        // INVARIANT: a round can be replayed however many commitments were demanded.
+        if (r.disputes >= MAX_DISPUTES && kind == DisputeKind.Commitment) revert TooManyDisputes();
         ++r.disputes;
         uint96 bond = t.params.bond;
         _takeValue();
@@ -400,15 +399,17 @@ contract LedgerCourt is LedgerState {
                 else if (last.outcome != bytes32(0)) _fine(d, members[i], Offence.Minority);
             }
         }
-        if (agreeing == 0 || reward < agreeing) return 0;
+        if (agreeing == 0) return 0;
+        uint256 share = reward / agreeing;
         for (uint256 level = 0; level <= d.level; ++level) {
             uint32[] storage members = _juries[dispute][level].members;
             for (uint256 i = 0; i < members.length; ++i) {
                 if (_votes[dispute][level][members[i]].outcome != last.outcome) continue;
-                _credit(_stakes(), _participants[members[i]].owner, reward / agreeing);
+                _credit(_stakes(), _participants[members[i]].owner, share);
             }
         }
-        return reward / agreeing * agreeing;
+        // slither-disable-next-line divide-before-multiply -- what does not divide is not paid
+        return share * agreeing;
     }
 
     function _fine(Dispute storage d, uint32 juror, Offence offence) private {
@@ -440,24 +441,40 @@ contract LedgerCourt is LedgerState {
         return d.level < MAX_LEVEL && jury.pool > jury.members.length;
     }
 
-    /// @dev Draws without replacement, looking at no more than `MAX_LOOKS` verifiers: the first steps of a shuffle of all
-    /// of them, of which only the exchanged places are kept.
+    /// @dev Draws without replacement, looking at no more than `MAX_LOOKS` places: the first steps of a shuffle of all of
+    /// them, of which only the exchanged ones are kept. Who has lost its stake is struck off.
     function _draw(Dispute storage d, Jury storage jury, bytes32 seed) private {
         uint256 pool = jury.pool;
         uint256 looks = pool < MAX_LOOKS ? pool : MAX_LOOKS;
         uint256 size = d.level == 0 ? 3 : (d.level == 1 ? 7 : 15);
         uint256[] memory places = new uint256[](looks);
         uint256[] memory values = new uint256[](looks);
+        uint32[] memory poor = new uint32[](looks);
+        uint256 found = 0;
         for (uint256 k = 0; k < looks && jury.members.length < size; ++k) {
+            // slither-disable-next-line weak-prng -- of a block that nobody knew when the jury was called
             uint256 place = k + uint256(keccak256(abi.encode(seed, k))) % (pool - k);
             uint256 value = _at(places, values, k, place);
             (places[k], values[k]) = (place, _at(places, values, k, k));
+            if (value >= _verifiers.length) continue;
             uint32 id = _verifiers[value];
-            if (!isServing(id) || _belongs(id, d.challenger)) continue;
-            if (_belongs(id, _seats[d.task][d.accused].holder)) continue;
-            jury.members.push(id);
-            ++_participants[id].locks;
+            if (!isServing(id)) poor[found++] = id;
+            else if (_mayJudge(d, jury, id)) _swear(jury, id);
         }
+        for (uint256 i = 0; i < found; ++i) {
+            _strike(poor[i]);
+        }
+    }
+
+    /// @dev Who came to its place when the block of the draw could be known is not drawn, and no party to the dispute.
+    function _mayJudge(Dispute storage d, Jury storage jury, uint32 id) private view returns (bool) {
+        if (_verifierOf[id].since >= jury.drawBlock) return false;
+        return !_belongs(id, d.challenger) && !_belongs(id, _seats[d.task][d.accused].holder);
+    }
+
+    function _swear(Jury storage jury, uint32 id) private {
+        jury.members.push(id);
+        ++_participants[id].locks;
     }
 
     /// @dev What lies at a place after `count` exchanges.
@@ -500,6 +517,12 @@ contract LedgerCourt is LedgerState {
             if (jury.members[i] == id) return id;
         }
         revert NotJuror(dispute, id);
+    }
+
+    function _requireMade(uint256 task_, uint32 round_, uint32 id, Claim calldata claim) private view {
+        if (claim.signature.length != 0) return _requireSigned(task_, round_, id, claim);
+        bytes32 sent = _forced[task_][round_][id];
+        if (sent == bytes32(0) || sent != claim.commitment) revert NotCommitted(id);
     }
 
     function _requireSigned(uint256 task_, uint32 round_, uint32 id, Claim calldata claim) private view {

@@ -17,6 +17,7 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     uint256 internal constant LANES = 8;
     uint256 internal constant LANE_BITS = 32;
     uint256 internal constant SLOTS_PER_WORD = 32;
+    uint256 internal constant MOST_SELECTED = 1024;
     uint8 internal constant RANDOMNESS_BEACON = 1;
     /// @dev Flags of a round: everybody enrolled is selected; commitments are signed and posted as one root; randomness
     /// comes from revealed salts; the root's count says that nobody is missing.
@@ -29,6 +30,11 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     /// @dev The task asks for more stake than the ledger does.
     uint8 internal constant STAKED = 32;
 
+    /// @dev A slot that is read and written: a pointer to it need not be found twice.
+    struct Word {
+        uint256 value;
+    }
+
     Currency private immutable _stakeCurrency;
     uint96 internal immutable _minStake;
     uint96 internal immutable _minVerifierStake;
@@ -38,8 +44,10 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     address internal immutable _guardian;
     address internal immutable _predecessor;
 
+    // slither-disable-start uninitialized-state -- what one part only reads another one writes
     mapping(Currency currency => mapping(address account => uint256)) internal _balances;
-    Participant[] internal _participants;
+    mapping(uint32 id => Participant) internal _participants;
+    uint32 internal _participantCount;
     mapping(address owner => uint256 idPlusOne) internal _byOwner;
     /// @dev For ever: whose key signed cannot change afterwards.
     mapping(address signer => uint256 idPlusOne) internal _bySigner;
@@ -51,20 +59,22 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     mapping(uint256 task => mapping(uint256 word => uint256)) internal _enrolled;
     mapping(uint256 task => bytes32) internal _beacons;
     mapping(uint256 task => mapping(uint32 round => Round)) internal _rounds;
-    mapping(uint256 task => mapping(uint32 round => mapping(uint256 word => uint256))) internal _selected;
-    mapping(uint256 task => mapping(uint32 round => mapping(uint256 word => uint256))) internal _revealed;
+    /// @dev At `_place(round, word)`.
+    mapping(uint256 task => mapping(uint256 place => uint256)) internal _selected;
+    mapping(uint256 task => mapping(uint256 place => Word)) internal _revealed;
     mapping(uint256 task => mapping(uint32 round => bytes32)) internal _salts;
-    /// @dev A signer's latest commitment on chain in a book, see `_book`: hash (192 bits), round (32), participant plus
-    /// one (32).
-    mapping(uint256 book => mapping(address signer => uint256)) internal _pledges;
-    /// @dev The only signer of a participant that has a pledge in a book.
-    mapping(uint256 book => mapping(uint32 participant => address)) internal _pledgers;
+    /// @dev A signer's latest commitment on chain: hash (192 bits), round (32), participant plus one (32).
+    mapping(uint256 task => mapping(address signer => Word)) internal _pledges;
+    /// @dev The only signer of a participant that has a pledge.
+    mapping(uint256 task => mapping(uint32 participant => address)) internal _pledgers;
+    /// @dev Commitments on chain in batched rounds, where few are and all count until the round is final.
+    mapping(uint256 task => mapping(uint32 round => mapping(uint32 participant => bytes32))) internal _forced;
     /// @dev Hashes that a round needs until it is final, at its number modulo `maxUnfinal`: an old slot costs a quarter of
     /// a new one.
     mapping(uint256 task => mapping(uint256 place => bytes32)) internal _roots;
     mapping(uint256 task => mapping(uint256 place => bytes32)) internal _proposals;
-    mapping(address publisher => mapping(uint256 slot => uint256)) internal _evidence;
-    mapping(uint256 task => mapping(uint256 slot => uint256)) internal _credits;
+    mapping(address publisher => mapping(uint256 slot => Word)) internal _evidence;
+    mapping(uint256 task => mapping(uint256 slot => Word)) internal _credits;
 
     uint32[] internal _verifiers;
     mapping(uint32 participant => Verifier) internal _verifierOf;
@@ -73,6 +83,7 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     mapping(uint256 task => mapping(uint32 round => bool)) internal _challenged;
     mapping(uint256 dispute => mapping(uint256 level => Jury)) internal _juries;
     mapping(uint256 dispute => mapping(uint256 level => mapping(uint32 participant => Vote))) internal _votes;
+    // slither-disable-end uninitialized-state
 
     constructor(Settings memory s) {
         _stakeCurrency = s.stakeCurrency;
@@ -176,7 +187,7 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     }
 
     function _participant(uint32 id) internal view returns (Participant storage) {
-        if (id >= _participants.length) revert UnknownParticipant(id);
+        if (id >= _participantCount) revert UnknownParticipant(id);
         return _participants[id];
     }
 
@@ -189,13 +200,13 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
 
     function _idOfSigner(address signer) internal view returns (uint32) {
         uint256 known = _bySigner[signer];
-        if (known == 0 || _participants[known - 1].signer != signer) revert NotRegistered(signer);
+        if (known == 0 || _participants[uint32(known - 1)].signer != signer) revert NotRegistered(signer);
         return uint32(known - 1);
     }
 
     function _lane(address publisher, uint32 id) internal view returns (uint256) {
         // slither-disable-next-line weak-prng -- a lane's place, not chance
-        return (_evidence[publisher][id / LANES] >> (LANE_BITS * (id % LANES))) & type(uint32).max;
+        return (_evidence[publisher][id / LANES].value >> (LANE_BITS * (id % LANES))) & type(uint32).max;
     }
 
     function _isSelected(uint256 task_, uint32 round_, uint32 id) internal view returns (bool) {
@@ -203,20 +214,35 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     }
 
     function _selectedWord(uint256 task_, uint32 round_, uint256 word) internal view returns (uint256) {
-        return _rounds[task_][round_].flags & EVERYBODY != 0 ? _enrolled[task_][word] : _selected[task_][round_][word];
+        return
+            _rounds[task_][round_].flags & EVERYBODY != 0
+                ? _enrolled[task_][word]
+                : _selected[task_][_place(round_, word)];
     }
 
-    /// @dev Whether a participant committed on chain in this round.
+    /// @dev A round's word of 256 participants among all of its task; only small words have participants.
+    function _place(uint32 round_, uint256 word) internal pure returns (uint256) {
+        return (word << 32) | round_;
+    }
+
+    /// @dev Whether a participant's latest commitment on chain is of this round.
     function _pledged(uint256 task_, uint32 round_, uint32 id) internal view returns (bool) {
-        uint256 book = _book(task_, round_);
-        return uint32(_pledges[book][_pledgers[book][id]] >> 32) == round_;
+        uint256 pledge = _pledges[task_][_pledgers[task_][id]].value;
+        return pledge != 0 && uint32(pledge >> 32) == round_;
     }
 
-    /// @dev Where a round's pledges are kept: with the task, as only the open round asks for them. A batched round needs
-    /// its own until it is final: they answer demands, and excuse who is called late.
-    function _book(uint256 task_, uint32 round_) internal view returns (uint256) {
-        if (_rounds[task_][round_].flags & BATCHED == 0) return task_;
-        return task_ | (uint256(round_ % _tasks[task_].params.maxUnfinal) << 128);
+    /// @dev Takes a participant off the list of verifiers, if it is on it. The last one takes its place, where no jury finds
+    /// it that was called before.
+    function _strike(uint32 id) internal {
+        uint32 place = _verifierOf[id].placePlusOne;
+        // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
+        if (place == 0) return;
+        uint32 last = _verifiers[_verifiers.length - 1];
+        _verifiers[place - 1] = last;
+        _verifierOf[last] = Verifier(place, uint64(block.number));
+        _verifiers.pop();
+        delete _verifierOf[id];
+        emit VerifierRetired(id);
     }
 
     function _baseModel(Task storage t, uint256 task_, Round storage r) internal view returns (bytes32) {
@@ -240,6 +266,7 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     /// @dev Counts voided rounds as final as soon as all before them are; at most `maxUnfinal` of them.
     function _advance(Task storage t, uint256 task_) internal {
         uint32 number = t.finalizedRound;
+        // slither-disable-next-line incorrect-equality -- a status, no amount
         while (number < t.currentRound && _rounds[task_][number + 1].status == RoundStatus.Voided) {
             ++number;
             _finalize(t, task_, number);

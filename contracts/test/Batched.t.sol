@@ -312,7 +312,6 @@ contract BatchedTest is BatchedFixture {
 contract LanesTest is Fixture {
     function testFuzz_flags(uint64 bytes_, uint8 bits, uint256 lanes) public pure {
         uint256 set;
-        uint256 occupied;
         uint256 total;
         for (uint256 i = 0; i < 8; ++i) {
             uint256 byte_ = (bytes_ >> (8 * i)) & 0xff;
@@ -328,12 +327,10 @@ contract LanesTest is Fixture {
                 "widen"
             );
             set += (bits >> i) & 1;
-            if (byte_ != 0) ++occupied;
             total += lane;
         }
         eq(Lanes.count(Lanes.spread(bits)), set, "count");
         eq(Lanes.sum(lanes), total, "sum");
-        eq(Lanes.occupiedBytes(bytes_), occupied, "occupied bytes");
         eq(Lanes.first(Lanes.spread(bits)), bits == 0 ? 8 : _lowest(bits), "first");
     }
 
@@ -347,7 +344,6 @@ contract LanesTest is Fixture {
 
     function test_popcount_extremes() public pure {
         eq(Lanes.popcount(type(uint256).max), 256, "all");
-        eq(Lanes.occupiedBytes(type(uint256).max), 32, "all bytes");
         eq(Lanes.popcount(0), 0, "none");
         eq(Lanes.sum(type(uint256).max), 8 * uint256(type(uint32).max), "greatest sum");
     }

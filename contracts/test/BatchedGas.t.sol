@@ -2,6 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {IFedLedger} from "../src/IFedLedger.sol";
+import {Lanes} from "../src/Lanes.sol";
 import {BatchedFixture} from "./Batched.t.sol";
 import {vm} from "./Vm.sol";
 
@@ -11,6 +12,11 @@ import {vm} from "./Vm.sol";
 contract BatchedGasTest is BatchedFixture {
     /// @dev The last one is warm in every way.
     uint256 private constant ROUNDS = 4;
+    /// @dev After so many rounds nearly all slots were written.
+    uint256 private constant SPARSE_ROUNDS = 7;
+    /// @dev Verdict words that one transaction settles where each writes new slots.
+    uint256 private constant PART = 256;
+    uint256 private constant TRANSACTION_LIMIT = 16_000_000;
 
     function setUp() public {
         setUpLedger();
@@ -28,6 +34,85 @@ contract BatchedGasTest is BatchedFixture {
         vm.snapshotValue("FedLedger", "batched round of 100, a participant, first", first);
         vm.snapshotValue("FedLedger", "batched round of 100, a participant", warm);
         if (warm > 5_000) revert Differs("gas of 100", first, warm);
+    }
+
+    /// @dev A thousand of 4,096 at random, others in every round; no transaction above what a block takes. Nine tenths of
+    /// all slots of eight have one, and each slot's evidence and credits cost 10,000.
+    function test_gas_batchedRound_sparse() public {
+        (uint256 first, uint256 warm) = _sparseRounds(1000, 4096);
+        vm.snapshotValue("FedLedger", "batched round of 1000 of 4096, a participant, first", first);
+        vm.snapshotValue("FedLedger", "batched round of 1000 of 4096, a participant", warm);
+        if (warm > 7_500) revert Differs("gas of 1000 of 4096", first, warm);
+    }
+
+    function _sparseRounds(uint256 count, uint256 among) private returns (uint256 first, uint256 warm) {
+        register(among);
+        IFedLedger.TaskParams memory p = batched(uint16(among));
+        (p.unitsPerRound, p.challengeWindow, p.rounds) = (1_000_000, 0, uint32(SPARSE_ROUNDS));
+        uint256 task = post(p);
+        enrol(task, among);
+        pass(100);
+        for (uint32 round = 1; round < SPARSE_ROUNDS; ++round) {
+            (uint32[] memory indices, uint256[] memory words) = _some(round, count, among);
+            warm = _send(abi.encodeCall(ledger.openRound, (task, indices, words)));
+            warm += _send(abi.encodeCall(ledger.closeCommits, (task, round, keccak256("root"), uint16(count), BATCH)));
+            warm += _proposeAndSettle(task, round, count, words);
+            if (round == 1) first = warm;
+        }
+        (first, warm) = (first / count, warm / count);
+    }
+
+    function _proposeAndSettle(uint256 task, uint32 round, uint256 count, uint256[] memory words)
+        private
+        returns (uint256 gas)
+    {
+        Outcome memory o = _selected(words);
+        IFedLedger.Updates memory u = updatesOf(count);
+        bind(o, u);
+        gas = _send(abi.encodeCall(ledger.proposeRound, (task, round, o.proposal, o.verdictWords, o.shareWords, u)));
+        // Where the first round writes new slots, later ones change them: those settle at once.
+        bytes memory settle_ = abi.encodeCall(
+            ledger.settleRound, (task, round, o.proposal, o.verdictWords, o.shareWords, round == 1 ? PART : ALL)
+        );
+        while (accounts.round(task, round).status == IFedLedger.RoundStatus.Proposed) {
+            gas += _send(settle_);
+        }
+    }
+
+    /// @dev `count` of the first `among`, drawn without replacement.
+    function _some(uint256 seed, uint256 count, uint256 among)
+        private
+        pure
+        returns (uint32[] memory indices, uint256[] memory words)
+    {
+        (indices, words) = (new uint32[](among / 256), new uint256[](among / 256));
+        for (uint32 i = 0; i < indices.length; ++i) {
+            indices[i] = i;
+        }
+        for (uint256 draw = 0; count > 0; ++draw) {
+            uint256 id = uint256(keccak256(abi.encode(seed, draw))) % among;
+            if ((words[id / 256] >> (id % 256)) & 1 != 0) continue;
+            words[id / 256] |= 1 << (id % 256);
+            --count;
+        }
+    }
+
+    /// @dev All who were selected accepted, with pay of three bytes or less.
+    function _selected(uint256[] memory words) private pure returns (Outcome memory o) {
+        o = _everybody(256 * words.length);
+        uint256 kept = 0;
+        for (uint256 slot = 0; slot < o.verdictWords.length; ++slot) {
+            uint256 bits = (words[slot / 32] >> (8 * (slot % 32))) & 0xff;
+            if (bits == 0) continue;
+            uint256 lanes = Lanes.spread(bits);
+            o.verdictWords[kept] = (slot << 64) | lanes;
+            o.shareWords[kept++] = o.shareWords[slot] & Lanes.widen(lanes);
+        }
+        (uint256[] memory verdictWords, uint256[] memory shareWords) = (o.verdictWords, o.shareWords);
+        assembly ("memory-safe") {
+            mstore(verdictWords, kept)
+            mstore(shareWords, kept)
+        }
     }
 
     function _rounds(uint256 count) private returns (uint256 first, uint256 warm) {
@@ -86,5 +171,6 @@ contract BatchedGasTest is BatchedFixture {
         for (uint256 i = 0; i < data.length; ++i) {
             gas += data[i] == 0 ? 4 : 16;
         }
+        if (gas > TRANSACTION_LIMIT) revert Differs("gas of a transaction", gas, TRANSACTION_LIMIT);
     }
 }

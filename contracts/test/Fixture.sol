@@ -90,7 +90,7 @@ abstract contract Fixture {
         return address(uint160(0x10000 + i));
     }
 
-    function signer(uint256 i) internal pure returns (address) {
+    function signer(uint256 i) internal pure virtual returns (address) {
         return address(uint160(0x20000 + i));
     }
 
@@ -153,7 +153,11 @@ abstract contract Fixture {
     }
 
     function register(uint256 count) internal {
-        for (uint256 i = 0; i < count; ++i) {
+        registerFrom(0, count);
+    }
+
+    function registerFrom(uint256 first, uint256 count) internal {
+        for (uint256 i = first; i < first + count; ++i) {
             vm.deal(owner(i), 10 ether);
             vm.prank(owner(i));
             accounts.register{value: STAKE}(signer(i), payout(i), STAKE);

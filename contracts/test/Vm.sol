@@ -20,6 +20,10 @@ interface Vm {
     function warp(uint256 timestamp) external;
     /// @dev The optimiser takes `block.timestamp` for constant within a call, so tests that warp must ask.
     function getBlockTimestamp() external view returns (uint256);
+    function roll(uint256 number) external;
+    function getBlockNumber() external view returns (uint256);
+    function addr(uint256 key) external pure returns (address);
+    function sign(uint256 key, bytes32 digest) external pure returns (uint8 v, bytes32 r, bytes32 s);
     function prank(address sender) external;
     function prank(address sender, address origin) external;
     function deal(address account, uint256 balance) external;

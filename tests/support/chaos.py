@@ -1,17 +1,20 @@
-"""Runs under chaos: one task, four nodes and an aggregator as processes on Anvil, and faults drawn from a seed.
+"""Runs under chaos: one task, four nodes and its aggregators as processes on Anvil, and faults drawn from a seed.
 
 Run PYTHONPATH=tests python -m support.chaos [--first 0] [--seeds 200] [--format text|json] [--keep].
 
-Faults: reorganisations of one to five blocks; transactions that are swallowed, sent twice, or forwarded without an
-answer; the chain stopped and started with its state; content that is lost or damaged for some time; nodes and the
-aggregator killed with SIGKILL, the aggregator once in a phase that follows from the seed, in the middle of a step.
+Every second seed commits in batches over HTTP. Faults: reorganisations of one to five blocks; transactions that are
+swallowed, sent twice, or forwarded without an answer; the chain stopped and started with its state; content that is
+lost or damaged for some time; nodes and the aggregator killed with SIGKILL, the aggregator once in a phase that follows
+from the seed, in the middle of a step. Of every four seeds two have a standby, and there the aggregator killed in that
+phase never comes back.
 
 A run must end, in time, as the undisturbed run does: the same final model, three settled rounds and none voided, the
 same credit for every owner, every stake in its place, and all money that the contract holds accounted for.
 
 What no protocol can promise is kept out: deadlines are long (ten minutes; a reorganisation must not change who was in
 time), content that is gone comes back before the aggregator's patience ends, and no reorganisation reaches below the
-posting of the task, or below a restart, whose older states Anvil does not have. A program that has left because the
+posting of the task, or below a restart, whose older states Anvil does not have. Time passes by itself only where an
+aggregator is gone and nobody has anything left to do. A program that has left because the
 task had ended is started again if a reorganisation takes the end back; confirmations make it wait instead.
 """
 
@@ -32,6 +35,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -43,13 +47,23 @@ import torch
 from eth_utils.crypto import keccak
 
 from fedledger.aggregator.driver import Act, Aggregator
+from fedledger.aggregator.mailbox import Mailbox
+from fedledger.aggregator.service import serving
 from fedledger.contracts.chain import Chain
 from fedledger.contracts.chains import ChainProcess, free_port, start_chain
 from fedledger.contracts.client import Ledger, Phase, Settings
 from fedledger.contracts.history import History
 from fedledger.ledger_tools.deploy import deploy
 from fedledger.node.participant import Deed, Participant
-from fedledger.platform.accounts import AGGREGATOR, DEPLOYER, PUBLISHER, experiment_account, participant_role
+from fedledger.node.post import HttpPost
+from fedledger.platform.accounts import (
+    AGGREGATOR,
+    DEPLOYER,
+    PUBLISHER,
+    experiment_account,
+    participant_role,
+    standby_role,
+)
 from fedledger.platform.config import GWEI, load_config
 from fedledger.platform.setting import Setting, make_setting
 from fedledger.protocol.errors import ChainError
@@ -57,6 +71,7 @@ from fedledger.protocol.store import LocalStore, outlast
 from support.small import write_config
 
 NODES, ROUNDS, TASK = 4, 3, 1
+AGGREGATORS = (AGGREGATOR, standby_role(0))
 DEADLINE = 60.0
 POLL = 0.02
 PATIENCE = 30.0
@@ -66,6 +81,8 @@ PHASES = (
     *(Phase.CHALLENGING, Phase.SETTLEABLE, Phase.IDLE),
 )
 """Phases in which the aggregator is killed, in turn by seed."""
+STALL, LEAP = 3.0, 300
+"""Seconds without a transaction after which time passes where an aggregator is gone, and how many pass."""
 FAULTS = {"reorganised": 5, "killed a node": 3, "killed the aggregator": 2, "restarted": 1, "lost": 2, "damaged": 2}
 """Faults and how often they are drawn."""
 WIRE_FAULTS = ("swallowed", "sent twice", "not answered")
@@ -84,6 +101,8 @@ class Plan:
     round: int
     wire: float
     wire_faults: int
+    batched: bool = False
+    standby: bool = False
 
     @classmethod
     def undisturbed(cls) -> Plan:
@@ -94,7 +113,8 @@ class Plan:
         rng = random.Random(seed)
         kinds = rng.choices(list(FAULTS), list(FAULTS.values()), k=rng.randint(4, 9))
         faults = tuple((rng.uniform(0.02, 0.35), kind) for kind in kinds)
-        return cls(seed, faults, PHASES[seed % len(PHASES)], rng.randint(1, ROUNDS), rng.choice((0.0, 0.1, 0.3)), 8)
+        phase, index, wire = PHASES[seed % len(PHASES)], rng.randint(1, ROUNDS), rng.choice((0.0, 0.1, 0.3))
+        return cls(seed, faults, phase, index, wire, 8, batched=seed % 2 == 1, standby=seed % 4 >= 2)
 
 
 @dataclass
@@ -119,6 +139,7 @@ class World:
     url: str
     address: str
     first_block: int
+    ports: tuple[int, ...]
 
     def ledger(self) -> Ledger:
         return Ledger(Chain(self.url), self.address, self.first_block)
@@ -133,33 +154,40 @@ def node(world: World, number: int) -> None:
     ledger = world.ledger()
     account = experiment_account(0, participant_role(number), ledger.chain)
     journal, trainer = world.folder / f"journal{number}", world.setting.trainer(number)
-    spec = world.setting.spec
-    participant = Participant(ledger, History(ledger), account, TASK, world.store, journal, spec, trainer)
+    spec, history = world.setting.spec, History(ledger)
+    post = HttpPost(history, TASK)
+    participant = Participant(ledger, history, account, TASK, world.store, journal, spec, trainer, post)
     while outlast(participant.step, PATIENCE) is not Deed.DONE:
         time.sleep(POLL)
 
 
-def aggregator(world: World) -> None:
-    """Be the aggregator until the task ends, or until the plan's phase."""
+def aggregator(world: World, place: int) -> None:
+    """Be one of the aggregators until the task ends, or until the plan's phase."""
     ledger = world.ledger()
-    account = experiment_account(0, AGGREGATOR, ledger.chain)
+    account = experiment_account(0, AGGREGATORS[place], ledger.chain)
     history, setting = History(ledger), world.setting
-    program = Aggregator(
-        ledger, history, account, TASK, world.store, setting.spec, setting.measurer(), patience=PATIENCE
-    )
-    mark = world.folder / "killed"
-    delay = random.Random(world.plan.seed).uniform(0.0, 0.03)
-    while True:
-        if world.plan.phase is not None and not mark.exists() and ledger.phase(TASK) is world.plan.phase:
-            rounds = max(history.update().task(TASK).rounds, default=0)
-            if world.plan.phase is Phase.ENROLLING or rounds >= world.plan.round:
-                mark.write_text(world.plan.phase.name)
-                threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
-        act = outlast(program.step, PATIENCE).act
-        if act is Act.DONE:
-            return
-        if act is Act.WAITED:
-            time.sleep(POLL)
+    with ExitStack() as stack:
+        mailbox, url = None, None
+        if world.plan.batched:
+            mailbox = Mailbox(ledger, History(ledger), TASK, world.folder / f"mailbox{place}")
+            stack.enter_context(serving(mailbox, "127.0.0.1", world.ports[place]))
+            url = f"http://127.0.0.1:{world.ports[place]}"
+        measurer, spec = setting.measurer(), setting.spec
+        program = Aggregator(ledger, history, account, TASK, world.store, spec, measurer, mailbox, PATIENCE, url)
+        mark = world.folder / "killed"
+        delay = random.Random(world.plan.seed).uniform(0.0, 0.03)
+        while True:
+            dying = place == 0 and world.plan.phase is not None and not mark.exists()
+            if dying and ledger.phase(TASK) is world.plan.phase:
+                rounds = max(history.update().task(TASK).rounds, default=0)
+                if world.plan.phase is Phase.ENROLLING or rounds >= world.plan.round:
+                    mark.write_text(world.plan.phase.name)
+                    threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+            act = outlast(program.step, PATIENCE).act
+            if act is Act.DONE:
+                return
+            if act is Act.WAITED:
+                time.sleep(POLL)
 
 
 def proxy(port: int, to: int, plan: Plan, folder: Path) -> None:
@@ -262,21 +290,32 @@ class Stage:
         chain, store = self.direct, LocalStore(self.folder / "store")
         publisher, deployer = (experiment_account(0, role, chain) for role in (PUBLISHER, DEPLOYER))
         params = self.setting.task_params(self.setting.publish(store))
+        periods = dict.fromkeys(("enrol_period", "commit_period", "reveal_period", "grace_period"), 2 * LEAP)
+        params = replace(params, batched=self.plan.batched, propose_period=LEAP, **periods)
         if self.plan.phase is Phase.CHALLENGING:
             params = replace(params, challenge_window=1)
         self.people = [experiment_account(0, participant_role(number), chain) for number in range(NODES)]
-        self.others = [publisher, deployer, experiment_account(0, AGGREGATOR, chain)]
+        aggregators = [experiment_account(0, role, chain) for role in AGGREGATORS[: 1 + self.plan.standby]]
+        self.others = [publisher, deployer, *aggregators]
         for account in (*self.people, *self.others):
             chain.fund(account.address, params.budget + 100 * ETHER)
         config = self.setting.config.ledger
         self.ledger, _ = deploy(chain, deployer, Settings(config.stake_gwei * GWEI, config.exit_delay))
-        self.ledger.post_task(publisher, params)
+        self.ledger.post_task(publisher, params, [account.address for account in aggregators[1:]])
         self.floor = chain.block_number()
         to, port = int(self.anvil.url.rsplit(":", 1)[1]), free_port()
         world = World(
-            self.folder, self.setting, self.plan, f"http://127.0.0.1:{port}", self.ledger.address, self.floor - 1
+            folder=self.folder,
+            setting=self.setting,
+            plan=self.plan,
+            url=f"http://127.0.0.1:{port}",
+            address=self.ledger.address,
+            first_block=self.ledger.first_block,
+            ports=tuple(free_port() for _ in aggregators),
         )
-        self.jobs = {"proxy": (proxy, (port, to, self.plan, self.folder)), "aggregator": (aggregator, (world,))}
+        self.jobs = {"proxy": (proxy, (port, to, self.plan, self.folder)), "aggregator": (aggregator, (world, 0))}
+        if self.plan.standby:
+            self.jobs["standby"] = (aggregator, (world, 1))
         self.jobs |= {f"node {number}": (node, (world, number)) for number in range(NODES)}
         for name in self.jobs:
             self._start(name)
@@ -289,6 +328,7 @@ class Stage:
         """Let faults happen until all programs have left; return what went wrong, if anything did."""
         faults = list(self.plan.faults)
         next_fault = time.monotonic() + (faults[0][0] if faults else 0.0)
+        block, moved = -1, time.monotonic()
         while True:
             now = time.monotonic()
             phase = self.ledger.phase(TASK)
@@ -303,10 +343,15 @@ class Stage:
                 if program.exitcode == 0 and phase is not Phase.FINISHED:
                     self.outcome.faults["ended too early for a reorganisation"] += 1
                     self._start(name)
-                if program.exitcode == -signal.SIGKILL:
+                if program.exitcode == -signal.SIGKILL and not self._is_gone(name):
                     self._start(name)
             if phase is Phase.FINISHED and not running and all(p.exitcode == 0 for p in self._players()):
                 return None
+            if (found := self.direct.block_number()) != block:
+                block, moved = found, now
+            elif self._is_gone("aggregator") and now > moved + STALL:
+                self.direct.advance(LEAP)
+                self.outcome.faults["time passed"] += 1
             if phase is Phase.CHALLENGING:
                 # Time passes on Anvil only with blocks.
                 self.direct._rpc("evm_mine", [])
@@ -320,7 +365,11 @@ class Stage:
             time.sleep(0.01)
 
     def _players(self) -> list[BaseProcess]:
-        return [program for name, program in self.programs.items() if name != "proxy"]
+        return [p for name, p in self.programs.items() if name != "proxy" and not self._is_gone(name)]
+
+    def _is_gone(self, name: str) -> bool:
+        """Whether a program was killed for ever."""
+        return name == "aggregator" and self.plan.standby and (self.folder / "killed").exists()
 
     def _harm(self, kind: str) -> bool:
         """Do one harm; False if there was nothing to do it to."""
@@ -340,7 +389,9 @@ class Stage:
             return True
         if kind in ("lost", "damaged"):
             return self._harm_content(kind)
-        name = "aggregator" if kind == "killed the aggregator" else f"node {self.rng.randrange(NODES)}"
+        name = f"node {self.rng.randrange(NODES)}"
+        if kind == "killed the aggregator":
+            name = "standby" if self._is_gone("aggregator") else "aggregator"
         if not self.programs[name].is_alive():
             return False
         self.programs[name].kill()
@@ -387,8 +438,9 @@ class Stage:
         free = sum(ledger.free_balance(account.address) for account in (*self.people, *self.others))
         credit = sum(outcome.credits.values()) * config.credit_unit_gwei * GWEI
         held = self.direct.balance(ledger.address)
-        if held != sum(stakes) + free + credit:
-            problems.append(f"the contract holds {held} wei and owes {sum(stakes) + free + credit}")
+        burned = sum(log.arguments["amount"] for log in ledger.events(["Burned"]))
+        if held != sum(stakes) + free + credit + burned:
+            problems.append(f"the contract holds {held} wei and owes {sum(stakes) + free + credit}, {burned} burned")
         return problems
 
     def _hung(self, running: list[str], phase: Phase) -> str:

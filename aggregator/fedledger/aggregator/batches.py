@@ -67,11 +67,11 @@ def complete(
         if owner is None:
             raise BatchError(f"commitment of participant {signed.participant}", "a selected participant", None)
         message = commitment_message(*place, current.index, signed.participant, signed.commitment, version)
-        signer, found = current.signers[signed.participant], recover(message, signed.signature)
-        if found != signer:
-            raise BatchError(f"signature of {owner}", signer, found)
+        signers, found = current.signers[signed.participant], recover(message, signed.signature)
+        if found is None or found not in signers:
+            raise BatchError(f"signature of {owner}", signers[0], found)
         # Who is in the root and on chain, too, has both: any one of them can be opened.
-        commits[signed.participant] = signer
+        commits[signed.participant] = found
         commitments.setdefault(signed.participant, signed.commitment)
     reveals = dict(current.reveals)
     for participant, update in updates.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -15,12 +16,22 @@ from fedledger.aggregator.mailbox import Mailbox
 from fedledger.aggregator.selection import SELECTIONS
 from fedledger.aggregator.validation import fetch
 from fedledger.contracts.abi import RevertedError
-from fedledger.contracts.client import Ledger, Phase, Proposal
+from fedledger.contracts.client import (
+    DisputeKind,
+    DisputeStatus,
+    Ledger,
+    Phase,
+    Proposal,
+    open_call,
+    propose_call,
+    settle_call,
+)
 from fedledger.contracts.history import History, RoundHistory, TaskHistory
-from fedledger.protocol.batch import Batch
+from fedledger.protocol.batch import Batch, SignedCommitment
 from fedledger.protocol.canonical import MAX_DOCUMENT_BYTES
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import RoundError
+from fedledger.protocol.messages import commitment_message, recover
 from fedledger.protocol.model import ModelFile
 from fedledger.protocol.parameters import build
 from fedledger.protocol.settlement import pack_words, updates_hash
@@ -37,7 +48,7 @@ RACES = frozenset(
         *("PreviousRoundOpen", "RoundNotOpen", "NotProposed", "WrongRound", "NotOverdue", "ProposalOverdue"),
         *("CommitsAreOpen", "RevealsAreOpen", "BelowQuorum", "WindowOpen", "InsufficientBalance", "EnrolmentOpen"),
         *("TooManyUnfinal", "TaskAlreadyFinished", "NotEnrolled", "TooFewParticipants", "NotYourTurn", "NotClosing"),
-        *("DisputesOpen", "RoundsExhausted", "TaskNotFinishable"),
+        *("DisputesOpen", "RoundsExhausted", "TaskNotFinishable", "DisputeIsClosed", "AlreadyPunished"),
     }
 )
 """Refusals that mean that the ledger has moved between the question and the transaction."""
@@ -56,6 +67,8 @@ class Act(Enum):
     ADVANCED = "settled in part"
     SETTLED = "settled"
     VOIDED = "voided"
+    ANSWERED = "commitment shown"
+    REPORTED = "equivocation reported"
     FINISHED = "finished"
     DONE = "done"
 
@@ -64,17 +77,21 @@ class Act(Enum):
 class Step:
     """One step of an aggregator: what it did, in which round, with the round's outcome if it proposed.
 
-    ``opened`` is the round that was opened in the transaction that settled this one, 0 if none was.
+    ``also`` is what the same transaction did besides, in order.
     """
 
     act: Act
     round: int = 0
     outcome: RoundOutcome | None = None
-    opened: int = 0
+    also: tuple[tuple[Act, int], ...] = ()
+
+    @property
+    def acts(self) -> tuple[tuple[Act, int], ...]:
+        """All that was done, and in which rounds."""
+        return ((self.act, self.round), *self.also)
 
     def __str__(self) -> str:
-        settled = f"round {self.round} {self.act.value}"
-        return f"{settled}, round {self.opened} {Act.OPENED.value}" if self.opened else settled
+        return ", ".join(f"round {index} {act.value}" for act, index in self.acts)
 
 
 class Aggregator:
@@ -100,6 +117,8 @@ class Aggregator:
     patience
         Seconds for which a revealed update that cannot be had is waited for; after them, or after a quarter of the
         propose period, it is judged unavailable.
+    url
+        Where participants reach the mailbox; it is announced on the ledger.
     """
 
     def __init__(
@@ -113,6 +132,7 @@ class Aggregator:
         measure: Measurer,
         mailbox: Mailbox | None = None,
         patience: float = 0.0,
+        url: str | None = None,
     ) -> None:
         self.ledger = ledger
         self.history = history
@@ -123,8 +143,10 @@ class Aggregator:
         self.measure = measure
         self.mailbox = mailbox
         self.patience = patience
+        self.url = url
         self._seated = False
-        self._waits: _Waits | None = None
+        self._unanswered: set[int] = set()
+        self._waits: Waits | None = None
 
     def step(self) -> Step:
         """Do what comes next, if anything."""
@@ -146,13 +168,55 @@ class Aggregator:
     def _next(self, task: TaskHistory, current: int, phase: Phase) -> Step:
         if phase is Phase.FINISHED:
             return Step(Act.DONE, current)
+        answered = self._answer(task) or self._report(task)
+        if answered is not None:
+            return answered
         self._take_seat(task)
+        if self.url is not None and self.history.endpoints.get(self.account.address) != self.url:
+            self.ledger.announce(self.account, self.url)
         if task.seats[task.active] != self.account.address and not self.ledger.may_act(self.task, self.account.address):
             return Step(Act.WAITED, current)
         step = Step(Act.WAITED, current)
         if current in task.rounds:
             step = self._work(task, task.rounds[current], phase)
         return step if step.act is not Act.WAITED else self._finalise(task, step, phase)
+
+    def _answer(self, task: TaskHistory) -> Step | None:
+        """Show a commitment that somebody demands to see, and that was claimed by this aggregator."""
+        for dispute in self.history.disputes:
+            demanded = dispute.kind is DisputeKind.COMMITMENT and dispute.status is DisputeStatus.OPEN
+            if not demanded or dispute.task != self.task or dispute.id in self._unanswered:
+                continue
+            current = task.rounds[dispute.round]
+            if current.voided or current.proposer != self.account.address:
+                continue
+            try:
+                batch = self._batch(current)
+                signed, proof = batch.by_participant.get(dispute.subject), batch.proof(dispute.subject)
+                if signed is not None and proof is not None and self._is_signed(current, signed):
+                    self.ledger.show_commitment(self.account, dispute.id, signed, proof)
+                    return Step(Act.ANSWERED, current.index)
+                log.error("round %d: participant %d has no commitment to show", current.index, dispute.subject)
+            except RoundError as error:
+                log.error("round %d: %s", current.index, error)
+            self._unanswered.add(dispute.id)
+        return None
+
+    def _is_signed(self, current: RoundHistory, signed: SignedCommitment) -> bool:
+        place = place_of(self.ledger, self.task)
+        message = commitment_message(*place, current.index, signed.participant, signed.commitment)
+        return recover(message, signed.signature) in self.history.all_signers[signed.participant]
+
+    def _report(self, task: TaskHistory) -> Step | None:
+        """Have a participant punished that left two commitments for one round."""
+        if self.mailbox is None or not int(task.params["penalty"]):
+            return None
+        for current in task.unfinal:
+            for first, second in self.mailbox.equivocations(current.index):
+                if (self.task, current.index, first.participant) not in self.history.equivocated:
+                    self.ledger.report_equivocation(self.account, self.task, current.index, first, second)
+                    return Step(Act.REPORTED, current.index)
+        return None
 
     def _take_seat(self, task: TaskHistory) -> None:
         """Deposit the bond, without which nothing is this aggregator's turn."""
@@ -183,17 +247,13 @@ class Aggregator:
 
     def _finalise(self, task: TaskHistory, waited: Step, phase: Phase) -> Step:
         """Settle what can be settled, and open a round or end the task where the current one is out of hand."""
-        proposals = [r.proposal for r in task.unfinal if r.proposal is not None]
-        due = self.ledger.settleable(self.task) if proposals else 0
+        proposed = [r for r in task.unfinal if r.proposal is not None]
+        due = self.ledger.settleable(self.task) if proposed else 0
         if due in task.rounds:
             return self._settle(task, task.rounds[due])
         idle = phase in (Phase.ENROLLING, Phase.IDLE)
-        if proposals and len(proposals) == len(task.unfinal):
-            room = len(proposals) < int(task.params["maxUnfinal"])
-            enough = len(task.counted) + len(proposals) >= self.spec.rounds
-            idle = room and not enough and not any(proposal.stop for proposal in proposals)
-        elif proposals:
-            idle = False
+        if proposed:
+            idle = len(proposed) == len(task.unfinal) and self._may_open(task, [], proposed)
         return self._open_or_finish(task, phase) if idle else waited
 
     def _open_or_finish(self, task: TaskHistory, phase: Phase) -> Step:
@@ -233,7 +293,7 @@ class Aggregator:
 
     def _propose(self, task: TaskHistory, current: RoundHistory, phase: Phase) -> Step:
         if self._waits is None or self._waits.round is not current:
-            self._waits = _Waits(current)
+            self._waits = Waits(current)
         if not self._waits.over():
             return Step(Act.WAITED, current.index)
         commitments, missing = None, set(current.commits) - set(current.reveals)
@@ -257,7 +317,7 @@ class Aggregator:
         if absent and self._waits.on(patience):
             log.warning("round %d: waiting for the updates of %s", current.index, ", ".join(absent))
             return Step(Act.WAITED, current.index)
-        outcome = judge(given, self.measure)
+        outcome = self._judge(given)
         for content in (outcome.model, outcome.state, outcome.report):
             self.store.put(content)
         if int(task.params["challengeWindow"]):
@@ -266,8 +326,42 @@ class Aggregator:
                 if isinstance(update, bytes):
                     self.store.put(update)
         proposal = proposal_of(outcome, current if task.batched else None)
-        self.ledger.propose_round(self.account, self.task, current.index, proposal)
-        return Step(Act.PROPOSED, current.index, outcome)
+        return self._post(task, current.index, proposal, outcome)
+
+    def _post(self, task: TaskHistory, index: int, proposal: Proposal, outcome: RoundOutcome) -> Step:
+        """Propose; settle and open in the same transaction what can be, as one of its own costs more for each."""
+        proposed = replace(task.rounds[index], proposal=proposal)
+        pending = [r for r in task.unfinal if r.proposal is not None]
+        due = self.ledger.settleable(self.task) if pending else 0
+        settled = [r for r in pending if r.index == due]
+        calls = [*map(self._settling, settled), propose_call(self.task, index, proposal)]
+        pending = [*(r for r in pending if r.index != due), proposed]
+        if len(pending) == 1 and not int(task.params["challengeWindow"]):
+            calls.append(self._settling(proposed))
+            settled, pending = [*settled, proposed], []
+        also = [(Act.SETTLED, r.index) for r in settled]
+        if self.spec.randomness == "spec" and self._may_open(task, settled, pending):
+            calls.append(open_call(self.task, self._selection(task, index + 1)))
+            also.append((Act.OPENED, index + 1))
+        if also and self.ledger.together(self.account, calls) is not None:
+            return Step(Act.PROPOSED, index, outcome, tuple(also))
+        self.ledger.propose_round(self.account, self.task, index, proposal)
+        return Step(Act.PROPOSED, index, outcome)
+
+    def _may_open(self, task: TaskHistory, settled: Sequence[RoundHistory], pending: Sequence[RoundHistory]) -> bool:
+        """Return whether the next round may be opened after some have been settled and while others are pending."""
+        counted = len(task.counted) + sum(not task.is_empty(r) for r in settled)
+        stops = any(r.proposal is not None and r.proposal.stop for r in (*settled, *pending))
+        room = len(pending) < int(task.params["maxUnfinal"])
+        return room and not stops and counted + len(pending) < self.spec.rounds
+
+    def _settling(self, due: RoundHistory) -> bytes:
+        if due.proposal is None:
+            raise ValueError("only proposed rounds are settled")
+        return settle_call(self.task, due.index, due.proposal, len(due.proposal.verdict_words) - due.applied)
+
+    def _judge(self, given: RoundInput) -> RoundOutcome:
+        return judge(given, self.measure)
 
     def _batch(self, current: RoundHistory) -> Batch:
         """Return the batch of the root that was posted: this aggregator's own, or the one that another one stored."""
@@ -293,13 +387,14 @@ class Aggregator:
         index, proposal = due.index, due.proposal
         if proposal is None:
             return Step(Act.WAITED, index)
-        counted = len(task.counted) + (not task.is_empty(due))
-        last = proposal.stop or counted >= self.spec.rounds
+        pending = [r for r in task.unfinal if r.index != index]
+        free = all(r.proposal is not None for r in pending)
         # A beacon's selection follows from what the settlement makes of the beacon.
-        if index == max(task.rounds) and not last and self.spec.randomness == "spec" and not due.applied:
-            selection = self._selection(task, index + 1)
-            if self.ledger.settle_and_open(self.account, self.task, index, proposal, selection) is not None:
-                return Step(Act.SETTLED, index, opened=index + 1)
+        if free and self.spec.randomness == "spec" and self._may_open(task, [due], pending):
+            following = max(task.rounds) + 1
+            opening = open_call(self.task, self._selection(task, following))
+            if self.ledger.together(self.account, [self._settling(due), opening]) is not None:
+                return Step(Act.SETTLED, index, also=((Act.OPENED, following),))
         done = self.ledger.settle_round(self.account, self.task, index, proposal, due.applied)
         return Step(Act.SETTLED if done == len(proposal.verdict_words) else Act.ADVANCED, index)
 
@@ -310,7 +405,7 @@ class Aggregator:
         return None if set(chosen) == set(task.enrolled) else chosen
 
 
-class _Waits:
+class Waits:
     """Waits for one round's updates: longer each time, until patience ends."""
 
     def __init__(self, round_history: RoundHistory) -> None:

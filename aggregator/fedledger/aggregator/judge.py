@@ -1,7 +1,8 @@
 """A round judged: a pure function of the ledger's record, the updates' bytes and the posted measurements.
 
 The aggregator calls :func:`judge` with a live measurer to make a proposal; an audit calls it with the measurements
-that were posted and must get the same bytes. Everything after the measurements is exact.
+that were posted and must get the same bytes. Everything after the measurements is exact. Who has to prove that it
+judged a round, a juror, observes the values on the way.
 """
 
 from __future__ import annotations
@@ -50,6 +51,18 @@ class Measurer(Protocol):
     def __call__(self, what: str, vector: NDArray[np.float32]) -> Measurement:
         """Measure ``vector``; ``what`` is ``"base"``, ``"model"`` or the owner of the update that it includes."""
         ...
+
+
+class Observer(Protocol):
+    """Sees integers of the exact layer that neither the proposal nor the report tells."""
+
+    def __call__(self, what: str, values: Int64 | Sequence[Sequence[int]]) -> None:
+        """Look at the vector or matrix that is called ``what``; it must not be changed."""
+        ...
+
+
+def _unobserved(what: str, values: Int64 | Sequence[Sequence[int]]) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -103,8 +116,12 @@ class RoundOutcome:
     document: dict[str, Any]
 
 
-def judge(given: RoundInput, measure: Measurer) -> RoundOutcome:
-    """Judge, weigh, aggregate and pay one round."""
+def judge(given: RoundInput, measure: Measurer, observe: Observer = _unobserved) -> RoundOutcome:
+    """Judge, weigh, aggregate and pay one round.
+
+    ``observe`` is shown each valid update in fixed point, before anything is measured; then, as far as the round gets,
+    the inner products, the aggregate, the optimiser's step, and the new model before it is cut and rounded.
+    """
     expected = Expected(given.spec, given.index, given.base_ref.digest, len(given.base.vector))
     fixed = expected.fixed_point
     rows = {seat.owner: _Row(seat) for seat in given.seats}
@@ -112,12 +129,15 @@ def judge(given: RoundInput, measure: Measurer) -> RoundOutcome:
         row.judge_bytes(given.updates, expected)
     valid = [row for row in rows.values() if row.valid is not None]
     deltas = _stack([row.valid.delta for row in valid if row.valid is not None], expected.dimension)
+    for row, delta in zip(valid, deltas, strict=True):
+        observe(f"update of {row.seat.owner}", delta)
     state = _State.decode(given.state, expected.dimension)
 
     base_measurement = measure(BASE, given.base.vector)
     for row, delta in zip(valid, deltas, strict=True):
         row.measurement = measure(row.seat.owner, given.base.vector + PROBE * fixed.to_float32(delta))
     seen = _look(base_measurement, valid, deltas, state.previous)
+    observe("inner products", seen.gram)
     for row, verdict in zip(valid, detect(given.spec.detection, seen), strict=True):
         row.verdict = verdict
 
@@ -129,6 +149,8 @@ def judge(given: RoundInput, measure: Measurer) -> RoundOutcome:
     step, moments = optimiser(delta, state.moments, 1 << fixed.fraction_bits)
     bound = int(fixed.bound * (1 << fixed.fraction_bits))
     base = np.rint(given.base.vector.astype(np.float64) * (1 << fixed.fraction_bits)).astype(np.int64)
+    for what, values in (("aggregate", delta), ("step", step), ("model", base + step)):
+        observe(what, values)
     model = fixed.to_float32(np.clip(base + step, -bound, bound))
     model_measurement = measure(MODEL, model)
     state, stop = state.after(step, moments, model_measurement, given.spec)

@@ -24,7 +24,7 @@ MAX_LENGTH = 2**32 - 1
 class _Round:
     commitments: dict[int, SignedCommitment] = field(default_factory=dict)
     openings: dict[int, tuple[ContentRef, bytes]] = field(default_factory=dict)
-    equivocated: set[int] = field(default_factory=set)
+    equivocated: dict[int, SignedCommitment] = field(default_factory=dict)
     sealed: Batch | None = None
 
 
@@ -72,7 +72,7 @@ class Mailbox:
                 # One is proof enough, and no more may fill the disk.
                 if signed.participant not in kept.equivocated:
                     self._write(index, "equivocation", signed)
-                    kept.equivocated.add(signed.participant)
+                    kept.equivocated[signed.participant] = signed
                 raise PostRefusedError(f"Participant {signed.participant} signed two commitments for round {index}.")
             if kept.sealed is not None or current.root is not None:
                 raise PostRefusedError(f"The commitments of round {index} are closed.", "Commit on chain.")
@@ -135,6 +135,12 @@ class Mailbox:
         with self._lock:
             return dict(self._kept(index).openings)
 
+    def equivocations(self, index: int) -> list[tuple[SignedCommitment, SignedCommitment]]:
+        """Return what was signed by who signed two commitments for a round."""
+        with self._lock:
+            kept = self._kept(index)
+            return [(kept.commitments[i], second) for i, second in sorted(kept.equivocated.items())]
+
     def _open(self, index: int, participant: int) -> tuple[RoundHistory, _Round]:
         task = self._history.tasks.get(self._task)
         if task is None or index > max(task.rounds, default=0):
@@ -151,15 +157,14 @@ class Mailbox:
             kept = self._rounds[index] = _Round()
             for entry in self._read(index):
                 participant = int(entry["participant"])
-                if entry["kind"] == "commitment":
-                    kept.commitments[participant] = SignedCommitment(
-                        participant, bytes.fromhex(entry["commitment"]), bytes.fromhex(entry["signature"])
-                    )
-                elif entry["kind"] == "opening":
+                if entry["kind"] == "opening":
                     update = ContentRef(bytes.fromhex(entry["digest"]), int(entry["length"]))
                     kept.openings[participant] = (update, bytes.fromhex(entry["salt"]))
-                else:
-                    kept.equivocated.add(participant)
+                    continue
+                known = kept.commitments if entry["kind"] == "commitment" else kept.equivocated
+                known[participant] = SignedCommitment(
+                    participant, bytes.fromhex(entry["commitment"]), bytes.fromhex(entry["signature"])
+                )
             sealed = self._path(index, "sealed")
             kept.sealed = Batch.decode(sealed.read_bytes()) if sealed.exists() else None
         return self._rounds[index]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fedledger.protocol.batch import SignedCommitment
 from fedledger.protocol.cid import ContentRef
@@ -79,41 +81,56 @@ class RateLimit:
         return 0.0 if tokens >= 1 else (1 - tokens) / self._rate
 
 
-def mailbox_app(mailbox: Post, limit: RateLimit | None = None) -> FastAPI:
-    """Return the web application of a mailbox."""
-    app = FastAPI(title="fedledger mailbox", docs_url=None, redoc_url=None)
-    limits = limit or RateLimit()
+class Bounded:
+    """Refuses, before anything is read, what comes too often, is too long, or does not say how long it is."""
 
-    @app.middleware("http")
-    async def bounded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        wait = limits.wait(request.client.host if request.client else "")
+    def __init__(self, app: ASGIApp, limit: RateLimit) -> None:
+        self._app, self._limit = app, limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._refusal(scope) if scope["type"] == "http" else None
+        await (refusal or self._app)(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        client = scope.get("client")
+        wait = self._limit.wait(client[0] if client else "")
         if wait:
             headers = {"Retry-After": str(max(1, round(wait)))}
             return JSONResponse({"error": "Too many requests."}, status_code=429, headers=headers)
-        length = request.headers.get("content-length", "0" if request.method == "GET" else "")
+        length = Headers(scope=scope).get("content-length", "0" if scope["method"] == "GET" else "")
         if not length.isdigit() or int(length) > MAX_BODY_BYTES:
             error = f"A message has at most {MAX_BODY_BYTES} bytes, and says how many."
             return JSONResponse({"error": error}, status_code=413)
-        return await call_next(request)
+        return None
+
+
+def mailbox_app(mailbox: Post, limit: RateLimit | None = None) -> FastAPI:
+    """Return the web application of a mailbox.
+
+    Messages are answered one after the other, in the thread that receives them: the mailbox has one lock, and threads
+    would spend more time on handing messages around than the mailbox does on taking them.
+    """
+    app = FastAPI(title="fedledger mailbox", docs_url=None, redoc_url=None)
+    app.add_middleware(Bounded, limit=limit or RateLimit())
 
     @app.exception_handler(RoundError)
     async def refused(request: Request, error: RoundError) -> Response:
         return JSONResponse({"error": error.message, "remedy": error.remedy}, status_code=409)
 
     @app.post("/v1/rounds/{index}/commitments")
-    def commit(index: _Index, message: CommitmentMessage) -> dict[str, Any]:
+    async def commit(index: _Index, message: CommitmentMessage) -> dict[str, Any]:
         raw = bytes.fromhex(message.commitment), bytes.fromhex(message.signature)
         mailbox.commit(index, SignedCommitment(message.participant, *raw))
         return {"taken": True}
 
     @app.post("/v1/rounds/{index}/reveals")
-    def reveal(index: _Index, message: RevealMessage) -> dict[str, Any]:
+    async def reveal(index: _Index, message: RevealMessage) -> dict[str, Any]:
         update = ContentRef(bytes.fromhex(message.digest), message.length)
         mailbox.reveal(index, message.participant, update, bytes.fromhex(message.salt))
         return {"taken": True}
 
     @app.get("/v1/rounds/{index}/proofs/{participant}")
-    def proof(index: _Index, participant: _Index) -> dict[str, Any]:
+    async def proof(index: _Index, participant: _Index) -> dict[str, Any]:
         found = mailbox.proof(index, participant)
         return {"proof": None if found is None else [sibling.hex() for sibling in found]}
 
@@ -129,7 +146,9 @@ def serving(mailbox: Post, host: str, port: int) -> Iterator[None]:
     ConfigError
         If the address cannot be listened on.
     """
-    server = uvicorn.Server(uvicorn.Config(mailbox_app(mailbox), host=host, port=port, log_level="warning"))
+    server = uvicorn.Server(
+        uvicorn.Config(mailbox_app(mailbox), host=host, port=port, log_level="warning", access_log=False)
+    )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + START_TIMEOUT

@@ -12,6 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,8 @@ from fedledger.contracts.abi import checksum_address
 from fedledger.protocol.errors import ChainError
 
 T = TypeVar("T")
+Explain = Callable[[bytes, str], ChainError]
+"""Turns revert data, and what was being done, into an error."""
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +59,8 @@ LOOK_AFTER, LOOK_AT_MOST = 0.5, 16.0
 UNSETTLED = (0.02, 0.1, 0.3)
 """Pauses before a question that was answered with an error is asked again."""
 ATTEMPTS = 5
-SENT_KEPT = 64
+SENT_KEPT = SENT_AT_ONCE = 64
+"""Transactions of an account whose bytes are kept, and most that are sent before their receipts are asked for."""
 # Answered by eth_call on init code.
 PUSH0_PROBE, STOP = "0x5f", "0x00"
 HEADER_FIELDS = (
@@ -104,6 +108,23 @@ class Sent:
     nonce: int
     raw: bytes
     hash: bytes
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """What an account wants to send; ``to`` is None for a new contract."""
+
+    account: LocalAccount
+    to: str | None
+    data: bytes = b""
+    value: int = 0
+    gas: int = DEFAULT_GAS
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What is signed, besides nonce, fees and chain id."""
+        fields: dict[str, Any] = {"gas": min(self.gas, MAX_GAS), "value": self.value, "data": self.data}
+        return fields if self.to is None else fields | {"to": checksum_address(self.to)}
 
 
 @dataclass(frozen=True)
@@ -364,7 +385,7 @@ class Chain:
         value: int = 0,
         gas: int = DEFAULT_GAS,
         doing: str = "a transaction",
-        explain: Callable[[bytes, str], ChainError] | None = None,
+        explain: Explain | None = None,
     ) -> Receipt:
         """Sign and send one transaction and wait until it is mined.
 
@@ -379,25 +400,41 @@ class Chain:
             If the chain refuses the transaction, or it fails, or is not mined in time; ``explain`` turns revert data
             into the error.
         """
-        transaction: dict[str, Any] = {"gas": min(gas, MAX_GAS), "value": value, "data": data}
-        if to is not None:
-            transaction["to"] = checksum_address(to)
+        transaction = Transaction(account, to, data, value, gas)
         for _ in range(ATTEMPTS):
-            try:
-                sent = self._post(account, transaction)
-            except REFUSALS as error:
-                reason = self._reason(account, transaction, doing, explain)
-                raise reason or ChainError(f"The chain refused {doing}: {error}.") from error
-            receipt = self._await(sent.hash, sent, doing)
-            if receipt is None:
-                continue
-            self._write_down("transaction", sent.raw.hex())
-            if receipt["status"] == 1:
-                return Receipt(sent.hash, int(receipt["blockNumber"]), int(receipt["gasUsed"]))
-            reason = self._reason(account, transaction, doing, explain)
-            if reason is not None:
-                raise reason
+            done = self._finish(transaction, self._begin(transaction, doing, explain), None, doing, explain)
+            if done is not None:
+                return done
         raise ChainError(f"The chain refused {doing} {ATTEMPTS} times, for reasons that no longer hold.")
+
+    def send_all(
+        self,
+        transactions: Sequence[Transaction],
+        doing: str = "one of many transactions",
+        explain: Explain | None = None,
+    ) -> list[Receipt]:
+        """Sign and send many transactions, none of which waits for the one before, and wait until all are mined.
+
+        Those of one account follow each other; those of several may be mined in any order. Each survives what one
+        that is sent alone survives. Anvil does not mine while it takes them: a block for each would be slow.
+
+        Raises
+        ------
+        ChainError
+            As :meth:`send`; other transactions may have been mined.
+        """
+        receipts: list[Receipt] = []
+        for start in range(0, len(transactions), SENT_AT_ONCE):
+            page = transactions[start : start + SENT_AT_ONCE]
+            with self._mining_together():
+                posted = [self._begin(t, doing, explain) for t in page]
+            mined = self._mined_all([sent.hash for sent in posted])
+            for t, sent in zip(page, posted, strict=True):
+                done = self._finish(t, sent, mined.get(sent.hash), doing, explain)
+                receipts.append(done or self.send(t.account, t.to, t.data, t.value, t.gas, doing, explain))
+                # Others may stand behind it in its block.
+                self._gas.pop(receipts[-1].block, None)
+        return receipts
 
     def call(self, to: str, data: bytes) -> bytes:
         """Return what a call answers."""
@@ -479,6 +516,50 @@ class Chain:
             f"The chain refuses the nonces of {account.address}, which it gives itself.",
             "Does another program send with this account?",
         )
+
+    @contextmanager
+    def _mining_together(self) -> Iterator[None]:
+        if not self.capabilities.client.lower().startswith("anvil"):
+            yield
+            return
+        self._rpc("evm_setAutomine", [False])
+        try:
+            yield
+        finally:
+            self._rpc("evm_setAutomine", [True])
+            self._rpc("evm_mine", [])
+
+    def _begin(self, transaction: Transaction, doing: str, explain: Explain | None) -> Sent:
+        """Send a transaction; a refusal becomes the error that tells why."""
+        try:
+            return self._post(transaction.account, transaction.fields)
+        except REFUSALS as error:
+            reason = self._reason(transaction, doing, explain)
+            raise reason or ChainError(f"The chain refused {doing}: {error}.") from error
+
+    def _finish(
+        self, transaction: Transaction, sent: Sent, receipt: dict[str, Any] | None, doing: str, explain: Explain | None
+    ) -> Receipt | None:
+        """Wait for a transaction unless its receipt is there; None if it never ran, or would not fail any more."""
+        receipt = receipt or self._await(sent.hash, sent, doing)
+        if receipt is None:
+            return None
+        self._write_down("transaction", sent.raw.hex())
+        if receipt["status"] == 1:
+            return Receipt(sent.hash, int(receipt["blockNumber"]), int(receipt["gasUsed"]))
+        reason = self._reason(transaction, doing, explain)
+        if reason is not None:
+            raise reason
+        return None
+
+    def _mined_all(self, digests: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
+        """Return the receipts of those transactions that need no more waiting for."""
+        if self._tester is not None or self.confirmations:
+            return {}
+        questions = [["0x" + digest.hex()] for digest in digests]
+        answers = self._ask(lambda: self._request_all("eth_getTransactionReceipt", questions))
+        found = ((digest, answer.get("result")) for digest, answer in zip(digests, answers, strict=True))
+        return {digest: dict(_typed(receipt)) for digest, receipt in found if receipt}
 
     def _sign(self, account: LocalAccount, transaction: dict[str, Any]) -> Sent:
         signed = account.sign_transaction({"chainId": self.chain_id, **transaction, **self._fees()})
@@ -587,15 +668,10 @@ class Chain:
             # Its nonce may have been taken meanwhile; the next look finds out.
             log.debug("sent again and refused: %s", error)
 
-    def _reason(
-        self,
-        account: LocalAccount,
-        transaction: dict[str, Any],
-        doing: str,
-        explain: Callable[[bytes, str], ChainError] | None,
-    ) -> ChainError | None:
+    def _reason(self, transaction: Transaction, doing: str, explain: Explain | None) -> ChainError | None:
         """Return why a transaction fails, by trying it out; None if it would not fail now."""
-        call: Any = {"from": account.address} | {k: v for k, v in transaction.items() if k != "gas"}
+        call: Any = {"from": transaction.account.address}
+        call |= {name: value for name, value in transaction.fields.items() if name != "gas"}
         try:
             self._ask(lambda: self.web3.eth.call(call))
         except Exception as error:
@@ -604,6 +680,11 @@ class Chain:
                 return explain(reverted, doing)
             return ChainError(f"The chain refused {doing}: {error.__cause__ or error}.")
         return None
+
+    def price(self) -> int:
+        """Return what a unit of gas costs now at most, in wei."""
+        fees = self._fees()
+        return fees["maxFeePerGas"] if "maxFeePerGas" in fees else fees["gasPrice"]
 
     def _fees(self) -> dict[str, int]:
         asked, fees = self._fees_known
@@ -669,6 +750,14 @@ class Chain:
             error = answer["error"] if isinstance(answer["error"], dict) else {"message": answer["error"]}
             raise ContractLogicError(f"{method}: {error.get('message')}", data=error.get("data"))
         return answer.get("result")
+
+    def _request_all(self, method: str, params: Sequence[list[Any]]) -> list[dict[str, Any]]:
+        """Ask one kind of question many times in one request."""
+        provider: Any = self.web3.provider
+        answers = provider.make_batch_request([(RPCEndpoint(method), each) for each in params])
+        if not isinstance(answers, list) or len(answers) != len(params):
+            raise ChainError(f"The chain at {self.where} does not answer {method} {len(params)} times at once.")
+        return [dict(answer) for answer in answers]
 
     def _rpc(self, method: str, params: list[Any]) -> Any:
         for pause in UNSETTLED:

@@ -22,7 +22,7 @@ from fedledger.contracts.abi import (
     explain_revert,
     functions,
 )
-from fedledger.contracts.chain import DEFAULT_GAS, Chain, Receipt, revert_data
+from fedledger.contracts.chain import DEFAULT_GAS, MAX_GAS, Chain, Receipt, Transaction, revert_data
 from fedledger.contracts.compile import Artifact, parts
 from fedledger.protocol.batch import SignedCommitment
 from fedledger.protocol.cid import ContentRef
@@ -34,6 +34,10 @@ from fedledger.protocol.verdicts import Verdict
 WORD_BITS = 256
 COIN = "0x" + "00" * 20
 """The chain's own coin, where a currency is asked for; nobody, where an account is."""
+MAX_LEVEL = 2
+"""Appeals after a dispute's first jury."""
+LEAST_POOL = 3
+"""Verifiers without which nobody can challenge a proposal."""
 SMALL_SETTLEMENT = 64
 """Verdict words that fit one transaction whatever happens to the participants."""
 
@@ -206,15 +210,52 @@ class TaskRecord:
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """A round as the ledger holds it."""
+    """A round as the ledger holds it; ``proposed_at`` is a block's time, 0 before a proposal."""
 
     index: int
     status: RoundStatus
     selected: int
     committed: int
+    proposed_at: int
     disputes: int
     base_model: bytes
     model: bytes
+
+
+@dataclass(frozen=True)
+class DisputeRecord:
+    """A dispute as the ledger holds it; ``deadline`` is a block's time, 0 before there is one."""
+
+    id: int
+    task: int
+    round: int
+    kind: DisputeKind
+    status: DisputeStatus
+    subject: int
+    level: int
+    deadline: int
+    challenger: str
+    bond: int
+
+
+@dataclass(frozen=True)
+class JuryRecord:
+    """A jury as the ledger holds it; deadlines are times of blocks, and all but ``draw_until`` are 0 until it is drawn.
+
+    ``pool`` is the number of verifiers that it is drawn from, and ``outcome`` is zero if more than half agreed on none.
+    """
+
+    draw_block: int
+    draw_until: int
+    commits_until: int
+    reveals_until: int
+    pool: int
+    committed: int
+    revealed: int
+    decided: bool
+    valid: bool
+    outcome: bytes
+    members: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -333,6 +374,11 @@ class Ledger:
         """Add to the stake of the owner's participant."""
         return self._send(owner, "addStake", amount, value=self._lacking(owner, amount))
 
+    def register_all(self, owners: Sequence[LocalAccount], stake: int) -> list[Receipt]:
+        """Register many participants that sign for themselves and are paid themselves, without waiting in between."""
+        calls = [functions()["register"].encode((owner.address, owner.address, stake)) for owner in owners]
+        return self._send_all(owners, "register", calls, value=stake)
+
     def rotate_signer(self, owner: LocalAccount, signer: str) -> Receipt:
         """Replace the signer of the owner's participant."""
         return self._send(owner, "rotateSigner", signer)
@@ -415,6 +461,10 @@ class Ledger:
     def enrol(self, account: LocalAccount, task: int) -> Receipt:
         """Enrol the account's participant in a task."""
         return self._send(account, "enrol", task)
+
+    def enrol_all(self, accounts: Sequence[LocalAccount], task: int) -> list[Receipt]:
+        """Enrol the participants of many accounts in a task, without waiting in between."""
+        return self._send_all(accounts, "enrol", [functions()["enrol"].encode((task,))] * len(accounts))
 
     def task(self, task: int) -> TaskRecord:
         """Return a task's record.
@@ -521,6 +571,7 @@ class Ledger:
             status=RoundStatus(r.status),
             selected=r.selected,
             committed=r.committed,
+            proposed_at=r.proposedAt,
             disputes=r.disputes,
             base_model=bytes(self._view("baseModel", task, index)),
             model=bytes(r.modelDigest),
@@ -536,7 +587,7 @@ class Ledger:
 
     def open_round(self, account: LocalAccount, task: int, selected: Sequence[int] | None = None) -> Receipt:
         """Open the next round for the selected participants; without a selection for everybody who is enrolled."""
-        return self._transact(account, "openRound", _open_call(task, selected))
+        return self._transact(account, "openRound", open_call(task, selected))
 
     def commit_update(self, account: LocalAccount, task: int, index: int, commitment: bytes) -> Receipt:
         """Commit to an update."""
@@ -564,10 +615,23 @@ class Ledger:
 
     def propose_round(self, account: LocalAccount, task: int, index: int, proposal: Proposal) -> Receipt:
         """Propose a round's outcome."""
-        updates = proposal.updates
-        gas = DEFAULT_GAS + 30_000 * LANES * len(proposal.verdict_words) + 2_000 * len(updates)
-        sent = ([update.digest for update in updates], pack_lengths(updates))
-        return self._send(account, "proposeRound", task, index, *proposal.as_arguments(), sent, gas=gas)
+        gas = DEFAULT_GAS + _settle_gas(len(proposal.verdict_words)) + 2_000 * len(proposal.updates)
+        return self._transact(account, "proposeRound", propose_call(task, index, proposal), gas=gas)
+
+    def together(self, account: LocalAccount, calls: Sequence[bytes]) -> Receipt | None:
+        """Make several calls in one transaction; if they cannot all be made, send none and return None.
+
+        Parameters
+        ----------
+        account
+            The sender.
+        calls
+            What :func:`open_call`, :func:`propose_call` and :func:`settle_call` return.
+        """
+        data = functions()["multicall"].encode([list(calls)])
+        if not self.chain.would_succeed(account, self.address, data):
+            return None
+        return self._transact(account, "multicall", data, gas=MAX_GAS)
 
     def settle_round(self, account: LocalAccount, task: int, index: int, proposal: Proposal, done: int = 0) -> int:
         """Apply a proposed round after its challenge window, or as much of it as fits one transaction.
@@ -586,26 +650,12 @@ class Ledger:
         """
         total = len(proposal.verdict_words)
         limit = total - done
-        data = _settle_call(task, index, proposal, limit)
+        data = settle_call(task, index, proposal, limit)
         while limit > SMALL_SETTLEMENT and not self.chain.would_succeed(account, self.address, data):
             limit = (limit + 1) // 2
-            data = _settle_call(task, index, proposal, limit)
+            data = settle_call(task, index, proposal, limit)
         self._transact(account, "settleRound", data, gas=DEFAULT_GAS + _settle_gas(limit))
         return done + limit
-
-    def settle_and_open(
-        self, account: LocalAccount, task: int, index: int, proposal: Proposal, selected: Sequence[int] | None = None
-    ) -> Receipt | None:
-        """Settle a round and open the next in one transaction; if that cannot be, send none and return None.
-
-        The arguments are those of :meth:`settle_round` and :meth:`open_round`.
-        """
-        words = len(proposal.verdict_words)
-        calls = [_settle_call(task, index, proposal, words), _open_call(task, selected)]
-        data = functions()["multicall"].encode([calls])
-        if not self.chain.would_succeed(account, self.address, data):
-            return None
-        return self._transact(account, "multicall", data, gas=2 * DEFAULT_GAS + _settle_gas(words))
 
     def void_round(self, account: LocalAccount, task: int, index: int) -> Receipt:
         """Void an overdue round."""
@@ -624,6 +674,43 @@ class Ledger:
     def is_serving(self, participant_id: int) -> bool:
         """Return whether a participant may be drawn for a jury."""
         return bool(self._view("isServing", participant_id))
+
+    def verifier_count(self) -> int:
+        """Return how many verifiers ever enlisted."""
+        return int(self._view("verifierCount"))
+
+    def dispute(self, dispute: int) -> DisputeRecord:
+        """Return a dispute's record."""
+        d = self._view("disputeRecord", dispute)
+        return DisputeRecord(
+            id=dispute,
+            task=d.task,
+            round=d.round,
+            kind=DisputeKind(d.kind),
+            status=DisputeStatus(d.status),
+            subject=d.subject,
+            level=d.level,
+            deadline=d.deadline,
+            challenger=d.challenger,
+            bond=d.bond,
+        )
+
+    def jury(self, dispute: int, level: int) -> JuryRecord:
+        """Return the jury of a dispute's level."""
+        j = self._view("juryOf", dispute, level)
+        return JuryRecord(
+            draw_block=j.drawBlock,
+            draw_until=j.drawUntil,
+            commits_until=j.commitsUntil,
+            reveals_until=j.revealsUntil,
+            pool=j.pool,
+            committed=j.committed,
+            revealed=j.revealed,
+            decided=j.decided,
+            valid=j.valid,
+            outcome=bytes(j.outcome),
+            members=tuple(int(member) for member in j.members),
+        )
 
     def challenge_round(self, account: LocalAccount, task: int, index: int) -> Receipt:
         """Challenge a proposal, under the task's bond; juries will replay the round."""
@@ -804,13 +891,22 @@ class Ledger:
     ) -> Receipt:
         return self._transact(account, name, functions()[name].encode(arguments), value, gas)
 
+    def _send_all(
+        self, accounts: Sequence[LocalAccount], name: str, calls: Sequence[bytes], value: int = 0
+    ) -> list[Receipt]:
+        transactions = [
+            Transaction(account, self.address, data, value) for account, data in zip(accounts, calls, strict=True)
+        ]
+        return self.chain.send_all(transactions, doing=name, explain=explain_revert)
+
     def _transact(
         self, account: LocalAccount, name: str, data: bytes, value: int = 0, gas: int = DEFAULT_GAS
     ) -> Receipt:
         return self.chain.send(account, self.address, data, value=value, gas=gas, doing=name, explain=explain_revert)
 
 
-def _open_call(task: int, selected: Sequence[int] | None) -> bytes:
+def open_call(task: int, selected: Sequence[int] | None) -> bytes:
+    """Return the data by which a round is opened; see :meth:`Ledger.open_round`."""
     words: dict[int, int] = {}
     for participant in selected or ():
         word, bit = divmod(participant, WORD_BITS)
@@ -821,7 +917,14 @@ def _open_call(task: int, selected: Sequence[int] | None) -> bytes:
     return functions()["openRound"].encode((task, indices, [words[i] for i in indices]))
 
 
-def _settle_call(task: int, index: int, proposal: Proposal, limit: int) -> bytes:
+def propose_call(task: int, index: int, proposal: Proposal) -> bytes:
+    """Return the data by which a round's outcome is proposed."""
+    updates = [update.digest for update in proposal.updates], pack_lengths(proposal.updates)
+    return functions()["proposeRound"].encode((task, index, *proposal.as_arguments(), updates))
+
+
+def settle_call(task: int, index: int, proposal: Proposal, limit: int) -> bytes:
+    """Return the data by which ``limit`` more verdict words of a proposal are applied."""
     return functions()["settleRound"].encode((task, index, *proposal.as_arguments(), limit))
 
 

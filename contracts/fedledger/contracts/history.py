@@ -61,9 +61,9 @@ class RoundHistory:
 
     ``applied`` of the proposal's verdict words are in the evidence; ``beacon`` is what the task's was at the opening.
 
-    A batched round has the ``root`` and ``count`` of its commitments, the content ``batch`` that holds them, and who
-    the ``signers`` were when it was posted; its commits and reveals are those on chain alone, and its ``excuses`` what
-    was revealed after the proposal, by who was called late in it.
+    A batched round has the ``root`` and ``count`` of its commitments, the content ``batch`` that holds them, and all
+    ``signers`` that its participants had had when it was posted, the present ones first; its commits and reveals are
+    those on chain alone, and its ``excuses`` what was revealed after the proposal, by who was called late in it.
     """
 
     index: int
@@ -80,7 +80,7 @@ class RoundHistory:
     root: bytes | None = None
     count: int = 0
     batch: ContentRef | None = None
-    signers: dict[int, str] = field(default_factory=dict)
+    signers: dict[int, tuple[str, ...]] = field(default_factory=dict)
     proposal: Proposal | None = None
     proposer: str | None = None
     proposed_at: Log | None = None
@@ -261,12 +261,14 @@ class History:
         self.owners: dict[int, str] = {}
         self.ids: dict[str, int] = {}
         self.signers: dict[int, str] = {}
+        self.all_signers: dict[int, tuple[str, ...]] = {}
         self.endpoints: dict[str, str] = {}
         self.evidence_words: dict[str, dict[int, int]] = {}
         self.tasks: dict[int, TaskHistory] = {}
         self.applied: list[Applied] = []
         self.disputes: list[DisputeHistory] = []
         self.verifiers: set[int] = set()
+        self.equivocated: set[tuple[int, int, int]] = set()
 
     def update(self) -> History:
         """Read the logs of the blocks that have come since, or all of them after a reorganisation.
@@ -338,10 +340,14 @@ class History:
     def _on_ParticipantRegistered(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.owners[a["participant"]] = a["owner"]
         self.ids[a["owner"]] = a["participant"]
-        self.signers[a["participant"]] = a["signer"]
+        self._on_SignerRotated(log, a)
 
     def _on_SignerRotated(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
-        self.signers[a["participant"]] = a["signer"]
+        participant, signer = a["participant"], a["signer"]
+        self.signers[participant] = signer
+        # A signer serves one participant for ever, so what it signed stays signed.
+        before = (known for known in self.all_signers.get(participant, ()) if known != signer)
+        self.all_signers[participant] = (signer, *before)
 
     def _on_EndpointAnnounced(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.endpoints[a["account"]] = a["url"]
@@ -399,7 +405,7 @@ class History:
         round_history = self.tasks[a["task"]].rounds[a["round"]]
         round_history.root, round_history.count = bytes(a["root"]), a["count"]
         round_history.batch = content_ref(a["batch"]) if "batch" in a else None
-        round_history.signers = {i: self.signers[i] for i in round_history.selected}
+        round_history.signers = {i: self.all_signers[i] for i in round_history.selected}
 
     # Version 1 of the ledger told every word; since then they follow from the settled proposals.
     def _on_EvidenceUpdated(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
@@ -465,6 +471,9 @@ class History:
 
     def _on_VerifierRetired(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.verifiers.discard(a["participant"])
+
+    def _on_Equivocated(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        self.equivocated.add((a["task"], a["round"], a["participant"]))
 
     def _on_Challenged(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         kind = DisputeKind(a["kind"])

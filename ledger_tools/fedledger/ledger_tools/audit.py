@@ -7,32 +7,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from eth_utils.crypto import keccak
-from numpy.typing import NDArray
 
-from fedledger.aggregator.batches import BatchError, complete
-from fedledger.aggregator.detection import Measurement
-from fedledger.aggregator.driver import proposal_of, round_input, select
-from fedledger.aggregator.judge import BASE, MODEL, RoundOutcome, judge
 from fedledger.contracts.client import Ledger
-from fedledger.contracts.history import History, RoundHistory, TaskHistory, lane
+from fedledger.contracts.history import History, TaskHistory, lane
 from fedledger.ledger_tools.divergence import Divergence, DivergenceError
 from fedledger.ledger_tools.execute import execute, head
 from fedledger.ledger_tools.export import LEDGER_FILE, LedgerExport, chain_state
-from fedledger.protocol import canonical
-from fedledger.protocol.batch import Batch
-from fedledger.protocol.cid import ContentRef
-from fedledger.protocol.errors import ConfigError, StoreError
+from fedledger.ledger_tools.replay import content, expect, live_measure, read_terms, replay_round
+from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.reputation import Evidence
-from fedledger.protocol.settlement import pack_words
-from fedledger.protocol.spec import MAX_SPEC_BYTES, Ref, TaskSpec
 from fedledger.protocol.store import ContentStore, LocalStore
-from fedledger.protocol.update import UpdateRefusedError
-from fedledger.protocol.verdicts import Verdict
-
-Measure = Callable[[str, NDArray[np.float32]], Measurement]
-_UNAVAILABLE = Verdict.UNAVAILABLE.label
 
 
 @dataclass
@@ -126,25 +111,6 @@ def audit_chain(
     return result
 
 
-def live_measure(spec: TaskSpec, store: ContentStore, trusted: frozenset[str]) -> Measure | None:
-    """Return a measurer for a spec, or None if that would run a stranger's code that is not trusted."""
-    from fedledger.aggregator.measure import LiveMeasurer
-    from fedledger.learning.models import build_model
-    from fedledger.learning.task_code import load_task_code
-    from fedledger.learning.vectors import FlatModel
-
-    if spec.code is not None:
-        if spec.code.cid not in trusted:
-            return None
-        code = load_task_code(store.get(spec.code.ref), spec.code.cid, set(trusted))
-        module = code.model()
-    elif spec.model is not None:
-        module = build_model(spec.model.method, spec.model.params)
-    else:
-        raise ConfigError("The task's spec has neither model nor code.")
-    return LiveMeasurer(FlatModel(module), store.get(spec.validation.ref))
-
-
 def _replay(
     result: AuditResult,
     history: History,
@@ -153,11 +119,8 @@ def _replay(
     watch: Callable[[str, int, int], None],
 ) -> None:
     task = history.task(result.task)
-    spec = TaskSpec.decode(_content(0, "spec", lambda: store.get(task.spec, MAX_SPEC_BYTES)))
-    _expect(0, "spec.initial_model", spec.initial_model.ref, _first_base(task, spec))
-    _expect(0, "spec.rounds", spec.rounds, int(task.params["rounds"]))
-    _expect(0, "spec.randomness", int(spec.randomness == "beacon"), int(task.params["randomness"]))
-    measure = _content(0, "validation set", lambda: live_measure(spec, store, trusted))
+    spec = read_terms(task, store)
+    measure = content(0, "validation set", lambda: live_measure(spec, store, trusted))
     result.measured = measure is not None
     result.measurements = {
         "largest_loss": 0,
@@ -177,133 +140,16 @@ def _replay(
         result.notes.append(f"Rounds {overturned} were overturned, or built on one that was: they had no effect.")
     proposed = task.proposed
     for done, current in enumerate(proposed):
-        _replay_round(result, history, task, spec, store, current, measure)
+        replay = replay_round(history, task, spec, store, current, measure, (*result.ledger, result.task))
+        result.notes += replay.notes
+        for name, deviation in replay.deviations.items():
+            largest = f"largest_{name}"
+            result.measurements[largest] = max(result.measurements[largest], deviation)
+        if replay.divergence is not None:
+            raise DivergenceError(replay.divergence)
         result.rounds += 1
         watch("replaying rounds", done + 1, len(proposed))
     _check_evidence(history, task)
-
-
-def _replay_round(
-    result: AuditResult,
-    history: History,
-    task: TaskHistory,
-    spec: TaskSpec,
-    store: ContentStore,
-    current: RoundHistory,
-    measure: Measure | None,
-) -> None:
-    index, posted = current.index, current.proposal
-    if posted is None:
-        raise ValueError("only proposed rounds are replayed")
-    _expect(index, "selection", sorted(_selection(history, task, spec, current)), sorted(current.selected))
-    raw = _content(index, "report", lambda: store.get(posted.report, canonical.MAX_DOCUMENT_BYTES))
-    try:
-        report = canonical.decode(raw)
-        lookup = _Posted(report, measure, index, result.measurements)
-        absent = frozenset(u["participant"] for u in report["updates"] if u["verdict"] == _UNAVAILABLE)
-    except (ValueError, KeyError, TypeError) as error:
-        raise DivergenceError(Divergence(index, "report", "a canonical report", str(error))) from error
-    if absent:
-        result.notes.append(f"Round {index}: {len(absent)} updates were unavailable, which nobody can check later.")
-    batch = None
-    if task.batched:
-        batch, current = _completed(result, index, store, report, current, task.version)
-    given = _content(index, "content", lambda: round_input(store, spec, task, current, absent, batch))
-    for seat in given.seats:
-        refused = given.updates.get(seat.owner)
-        if (
-            isinstance(refused, UpdateRefusedError)
-            and seat.owner not in absent
-            and refused.verdict is Verdict.UNAVAILABLE
-        ):
-            raise DivergenceError(
-                Divergence(index, f"update of {seat.owner}", seat.update and seat.update.cid, refused.detail)
-            )
-    outcome = judge(given, lookup)
-    _compare(index, outcome, report, current)
-
-
-def _completed(
-    result: AuditResult,
-    index: int,
-    store: ContentStore,
-    report: dict[str, Any],
-    current: RoundHistory,
-    version: int,
-) -> tuple[ContentRef, RoundHistory]:
-    """Complete a batched round from the batch that its report names."""
-    try:
-        batch = Ref.model_validate(report.get("commitments")).ref
-        content = _content(index, "commitments", lambda: store.get(batch, canonical.MAX_DOCUMENT_BYTES))
-        place = (*result.ledger, result.task)
-        return batch, complete(current, Batch.decode(content), current.delivered, place, version)
-    except ValueError as error:
-        raise DivergenceError(Divergence(index, "commitments", "a batch of commitments", str(error))) from error
-    except BatchError as error:
-        raise DivergenceError(Divergence(index, error.field, error.expected, error.found)) from error
-
-
-class _Posted:
-    """Answers with the posted measurements, and checks each against its reproduction."""
-
-    def __init__(self, report: dict[str, Any], measure: Measure | None, index: int, largest: dict[str, int]) -> None:
-        self._by_name = {BASE: report["measurements"][BASE], MODEL: report["measurements"][MODEL]}
-        self._by_name |= {u["participant"]: u["measurement"] for u in report["updates"]}
-        self._measure, self._index, self._largest = measure, index, largest
-
-    def __call__(self, what: str, vector: NDArray[np.float32]) -> Measurement:
-        posted = self._by_name.get(what)
-        if not isinstance(posted, dict) or not all(type(posted.get(k)) is int for k in ("loss", "correct")):
-            raise DivergenceError(Divergence(self._index, f"measurement of {what}", "a measurement", posted))
-        found = Measurement(posted["loss"], posted["correct"])
-        if self._measure is not None:
-            again = self._measure(what, vector)
-            for name in ("loss", "correct"):
-                deviation = abs(getattr(again, name) - getattr(found, name))
-                if deviation > self._largest[f"tolerance_{name}"]:
-                    raise DivergenceError(
-                        Divergence(
-                            self._index,
-                            f"measurement of {what}: {name}",
-                            getattr(again, name),
-                            getattr(found, name),
-                        )
-                    )
-                self._largest[f"largest_{name}"] = max(self._largest[f"largest_{name}"], deviation)
-        return found
-
-
-def _compare(index: int, outcome: RoundOutcome, report: dict[str, Any], current: RoundHistory) -> None:
-    posted, expected = current.proposal, proposal_of(outcome)
-    if posted is None:
-        raise ValueError("only proposed rounds are replayed")
-    owners = {seat.id: seat.owner for seat in current.seats}
-    for participant, verdict in sorted(expected.verdicts.items()):
-        _expect(
-            index,
-            f"verdict of {owners[participant]}",
-            verdict.label,
-            _label(posted.verdicts.get(participant)),
-        )
-    for participant, share in sorted(expected.shares.items()):
-        _expect(index, f"pay share of {owners[participant]}", share, posted.shares.get(participant, 0))
-    _expect(index, "model", expected.model.cid, posted.model.cid)
-    _expect(index, "state", expected.state.cid, posted.state.cid)
-    for key in outcome.document:
-        _expect(index, f"report.{key}", outcome.document[key], report.get(key))
-    _expect(index, "report", expected.report.cid, posted.report.cid)
-    _expect(index, "stop", expected.stop, posted.stop)
-    words = pack_words(outcome.verdicts, outcome.shares)
-    _expect(
-        index,
-        "packed words",
-        [list(w) for w in words],
-        [list(posted.verdict_words), list(posted.share_words)],
-    )
-
-
-def _selection(history: History, task: TaskHistory, spec: TaskSpec, current: RoundHistory) -> list[int]:
-    return select(history, task, spec, current.index, current.beacon)
 
 
 def _check_evidence(history: History, task: TaskHistory) -> None:
@@ -320,12 +166,12 @@ def _check_evidence(history: History, task: TaskHistory) -> None:
         for participant, verdict in applied.verdicts.items():
             expected = evidence.get(participant, Evidence()).after(verdict)
             name = f"evidence of {applied.round.owners[participant]}{where}"
-            _expect(index if own else 0, name, expected.pack(), applied.round.left[participant].pack())
+            expect(index if own else 0, name, expected.pack(), applied.round.left[participant].pack())
             evidence[participant] = expected
     for participant in task.enrolled:
         withdrawn = task.withdrawn.get(participant, 0) // int(task.params["creditUnit"])
         expected_credit = task.earned(participant) - withdrawn
-        _expect(0, f"credit of {history.owners[participant]}", expected_credit, task.credit(participant))
+        expect(0, f"credit of {history.owners[participant]}", expected_credit, task.credit(participant))
 
 
 def _check_state(history: History, state: dict[str, Any]) -> None:
@@ -337,30 +183,9 @@ def _check_state(history: History, state: dict[str, Any]) -> None:
                 claimed = {slot: int(state["evidence"].get(publisher, {}).get(str(slot), "0x0"), 16)}
                 expected, found = (Evidence.unpack(lane(w, participant)) for w in (words, claimed))
                 owner = history.owners[participant]
-                _expect(0, f"reputation of {owner} on the chain", expected.reputation, found.reputation)
-                _expect(0, f"evidence of {owner} on the chain", expected.pack(), found.pack())
+                expect(0, f"reputation of {owner} on the chain", expected.reputation, found.reputation)
+                expect(0, f"evidence of {owner} on the chain", expected.pack(), found.pack())
     for task in history.tasks.values():
         for slot, word in task.credits.items():
             claimed_word = int(state["credits"].get(str(task.id), {}).get(str(slot), "0x0"), 16)
-            _expect(0, f"credits of task {task.id}, slot {slot}, on the chain", hex(word), hex(claimed_word))
-
-
-def _first_base(task: TaskHistory, spec: TaskSpec) -> Any:
-    first = task.rounds.get(1)
-    return spec.initial_model.ref if first is None else first.base
-
-
-def _content(index: int, what: str, read: Callable[[], Any]) -> Any:
-    try:
-        return read()
-    except StoreError as error:
-        raise DivergenceError(Divergence(index, what, "the content that the ledger names", error.message)) from error
-
-
-def _label(verdict: Verdict | None) -> str | None:
-    return None if verdict is None else verdict.label
-
-
-def _expect(index: int, name: str, expected: Any, found: Any) -> None:
-    if expected != found:
-        raise DivergenceError(Divergence(index, name, expected, found))
+            expect(0, f"credits of task {task.id}, slot {slot}, on the chain", hex(word), hex(claimed_word))

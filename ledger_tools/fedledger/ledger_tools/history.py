@@ -1,12 +1,14 @@
-"""A task's history as tables."""
+"""A task's history, and disputes, as tables."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pandas as pd
 
-from fedledger.contracts.history import History, RoundHistory
+from fedledger.contracts.client import DisputeKind, DisputeStatus, Ledger
+from fedledger.contracts.history import DisputeHistory, History, JuryHistory, RoundHistory
 from fedledger.protocol.verdicts import Verdict
 
 
@@ -67,6 +69,81 @@ def verdicts_frame(history: History, task: int) -> pd.DataFrame:
 def pay_frame(history: History, task: int) -> pd.DataFrame:
     """Return the units that each settled round paid: one row a round, one column an address."""
     return _by_round(history, task, lambda r: r.proposal.shares if r.proposal else {}).fillna(0).astype(int)
+
+
+def verifier_rows(ledger: Ledger, history: History) -> list[dict[str, Any]]:
+    """Return one row for each verifier that has not retired; stakes are text, as JSON's numbers are too small."""
+    rows = []
+    for participant in sorted(history.verifiers):
+        record = ledger.participant(participant)
+        rows.append(
+            {
+                "id": participant,
+                "address": record.owner,
+                "stake": str(record.stake),
+                "serving": ledger.is_serving(participant),
+                "juries": record.locks,
+            }
+        )
+    return rows
+
+
+def dispute_rows(ledger: Ledger, history: History) -> list[dict[str, Any]]:
+    """Return one row for each dispute, with its juries and votes; money is text, deadlines are times of blocks."""
+    return [_dispute_row(ledger, history, dispute) for dispute in history.disputes]
+
+
+def _dispute_row(ledger: Ledger, history: History, dispute: DisputeHistory) -> dict[str, Any]:
+    about = history.owners[dispute.subject] if dispute.kind is DisputeKind.COMMITMENT else None
+    return {
+        "dispute": dispute.id,
+        "task": dispute.task,
+        "round": dispute.round,
+        "kind": dispute.kind.name.lower(),
+        "about": about,
+        "status": dispute.status.name.lower(),
+        "level": max(0, len(dispute.juries) - 1),
+        "challenger": dispute.challenger,
+        "bond": str(dispute.bond),
+        "next": _next_of(ledger, dispute),
+        "juries": [_jury_row(history, level, jury) for level, jury in enumerate(dispute.juries)],
+    }
+
+
+def _next_of(ledger: Ledger, dispute: DisputeHistory) -> dict[str, Any] | None:
+    """Return what an open dispute waits for, and until when."""
+    if dispute.status is not DisputeStatus.OPEN:
+        return None
+    record = ledger.dispute(dispute.id)
+    if dispute.kind is DisputeKind.COMMITMENT:
+        return {"step": "show", "until": record.deadline}
+    jury = ledger.jury(dispute.id, record.level)
+    if jury.decided:
+        return {"step": "appeal", "until": record.deadline}
+    if not jury.commits_until:
+        return {"step": "draw", "until": jury.draw_until}
+    if jury.committed < len(jury.members) and ledger.chain.now() < jury.commits_until:
+        return {"step": "commit", "until": jury.commits_until}
+    return {"step": "reveal", "until": jury.reveals_until}
+
+
+def _jury_row(history: History, level: int, jury: JuryHistory) -> dict[str, Any]:
+    return {
+        "level": level,
+        "members": [history.owners[juror] for juror in jury.members or ()],
+        "committed": [history.owners[juror] for juror in jury.committed],
+        "revealed": [
+            {"juror": history.owners[juror], "valid": valid, "transcript": transcript.hex()}
+            for juror, (valid, transcript) in jury.revealed.items()
+        ],
+        "found": None if not jury.decided else "nothing" if not any(jury.outcome) else _finding(jury.valid),
+        "appellant": jury.appellant,
+        "appeal_bond": str(jury.appeal_bond),
+    }
+
+
+def _finding(valid: bool) -> str:
+    return "valid" if valid else "invalid"
 
 
 def _by_round(history: History, task: int, values: Callable[[RoundHistory], Mapping[int, object]]) -> pd.DataFrame:

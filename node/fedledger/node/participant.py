@@ -273,12 +273,12 @@ class Participant:
 
     def _open(self, task: TaskHistory, current: RoundHistory, participant: int) -> Deed:
         update = self.store.put(self._update(task, current))
-        self._left.add((current.index, Deed.REVEALED))
         if participant in current.commits:
             # An aggregator that forgot the commitment may forget this as well.
             return self._reveal_on_chain(task, current, participant)
         try:
             self._mailbox().reveal(current.index, participant, update, self._salt(current))
+            self._left.add((current.index, Deed.REVEALED))
             return Deed.REVEALED
         except PostRefusedError as error:
             log.warning("round %d: %s", current.index, error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 
@@ -15,6 +16,7 @@ from fedledger.protocol.post import PostRefusedError
 TIMEOUT = 10.0
 MAX_PROOF = 64
 MAX_ANSWER_BYTES = 16_384
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class HttpPost:
@@ -90,16 +92,23 @@ class HttpPost:
                 f"The aggregator {seat} has not announced an address.", "Wait until it is started with --listen."
             )
         url = f"{base.rstrip('/')}/v1/{path}"
+        # Looking for a proxy in the environment takes as long as all the rest.
+        self._session.trust_env = urlsplit(url).hostname not in LOOPBACK
         try:
-            with self._session.request(
-                method, url, json=document, timeout=self._timeout, allow_redirects=False, stream=True
-            ) as answer:
-                body = answer.raw.read(MAX_ANSWER_BYTES, decode_content=True)
-                status = answer.status_code
-            found = json.loads(body)
+            try:
+                status, found = self._exchange(method, url, document)
+            except requests.ConnectionError:
+                # A connection that was kept may be closed at the other end by now; a message may come twice.
+                status, found = self._exchange(method, url, document)
         except (requests.RequestException, ValueError, OSError) as error:
             raise PostRefusedError(f"The aggregator at {base} does not answer: {error}.", "Try again later.") from error
         if not isinstance(found, dict) or status != requests.codes.ok:
             reason = found.get("error", found.get("detail")) if isinstance(found, dict) else found
             raise PostRefusedError(f"The aggregator at {base} refused a message ({status}): {reason}")
         return found
+
+    def _exchange(self, method: str, url: str, document: dict[str, Any] | None) -> tuple[int, Any]:
+        with self._session.request(
+            method, url, json=document, timeout=self._timeout, allow_redirects=False, stream=True
+        ) as answer:
+            return answer.status_code, json.loads(answer.raw.read(MAX_ANSWER_BYTES, decode_content=True))

@@ -38,5 +38,15 @@ def participant_role(number: int) -> str:
     return f"participant {number}"
 
 
+def standby_role(number: int) -> str:
+    """Return the role of the standby aggregator with a number, counted from 0."""
+    return f"standby {number}"
+
+
+def verifier_role(number: int) -> str:
+    """Return the role of the verifier with a number, counted from 0."""
+    return f"verifier {number}"
+
+
 def _account(seed: int, role: str) -> LocalAccount:
     return load_account(hashlib.sha256(f"fedledger experiment|{seed}|{role}".encode()).digest())

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -36,14 +37,18 @@ keys_app = typer.Typer(no_args_is_help=True, help="Keys of accounts.")
 task_app = typer.Typer(no_args_is_help=True, help="Tasks.")
 node_app = typer.Typer(no_args_is_help=True, help="A participant's program.")
 aggregator_app = typer.Typer(no_args_is_help=True, help="An aggregator's program.")
+verifier_app = typer.Typer(no_args_is_help=True, help="A verifier's program, and disputes.")
 config_app = typer.Typer(no_args_is_help=True, help="Configurations of experiments.")
+bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks of the ledger and its rounds.")
 for name, group in (
     ("chain", chain_app),
     ("keys", keys_app),
     ("task", task_app),
     ("node", node_app),
     ("aggregator", aggregator_app),
+    ("verifier", verifier_app),
     ("config", config_app),
+    ("bench", bench_app),
 ):
     app.add_typer(group, name=name)
 
@@ -62,6 +67,13 @@ class Format(StrEnum):
     JSON = "json"
 
 
+class BenchFormat(StrEnum):
+    """How figures are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
 class TableFormat(StrEnum):
     """How tables are printed or written."""
 
@@ -71,6 +83,7 @@ class TableFormat(StrEnum):
     PARQUET = "parquet"
 
 
+BenchFormatOption = Annotated[BenchFormat, typer.Option("--format", help="table, or one JSON document on stdout")]
 FormatOption = Annotated[Format, typer.Option("--format", help="text, or one JSON document on stdout")]
 ChainOption = Annotated[str, typer.Option(help="auto, embedded, anvil, ganache, or the URL of a development chain")]
 StoreOption = Annotated[str, typer.Option(help="local, or the multiaddr or URL of an IPFS daemon")]
@@ -80,6 +93,10 @@ TaskOption = Annotated[int, typer.Option("--task", help="the task's id")]
 SeedOption = Annotated[int | None, typer.Option(help="replaces the configuration's seed")]
 ExperimentSeedOption = Annotated[
     int | None, typer.Option(help="use the experiment's account of this seed (development chains)")
+]
+RoleOption = Annotated[
+    str,
+    typer.Option(help="the experiment's account: publisher, aggregator, 'standby N', 'participant N', …"),
 ]
 KeystoreOption = Annotated[Path | None, typer.Option(help="encrypted key, made by `fedledger keys new`")]
 PasswordOption = Annotated[
@@ -222,6 +239,10 @@ def task_post(
     keystore: KeystoreOption = None,
     password_file: PasswordOption = None,
     aggregator: Annotated[str | None, typer.Option(help="address of the aggregator; else the experiment's")] = None,
+    standby: Annotated[
+        list[str] | None, typer.Option(help="address of an aggregator that stands by; else the experiment's")
+    ] = None,
+    token: Annotated[str, typer.Option(help="ERC-20 token of the budget; else the chain's coin")] = NOBODY,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Post a task: store its spec, initial model and validation set, and put its budget in escrow."""
@@ -235,9 +256,10 @@ def task_post(
     params = setting.task_params(setting.publish(_open_store(store, Path("store"))))
     if aggregator is not None:
         params = replace(params, aggregator=aggregator)
+    params = replace(params, token=token)
     if ledger.chain.development:
         ledger.chain.fund(account.address, params.budget + 10**18)
-    task = ledger.post_task(account, params)
+    task = ledger.post_task(account, params, setting.standbys() if standby is None else standby)
     if format_ is Format.JSON:
         print(json.dumps({"task": task, "spec": params.spec.cid, "budget": str(params.budget)}))
     else:
@@ -338,35 +360,41 @@ def aggregator_start(
         str | None, typer.Option(help="URL of the mailbox as nodes see it; else from --listen")
     ] = None,
     mailbox_dir: Annotated[Path, typer.Option("--mailbox", help="folder of what nodes left")] = Path("mailbox"),
+    standby: Annotated[
+        int | None, typer.Option(help="number of the experiment's standby aggregator to be, from 0")
+    ] = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Aggregate a task until it ends. Started again after a crash, an aggregator goes on where it was."""
+    """Aggregate a task until it ends. Started again after a crash, an aggregator goes on where it was.
+
+    A standby runs the same program: it deposits its bond, collects what nodes send, and acts when it is its turn.
+    """
     from fedledger.aggregator.driver import Act, Aggregator
     from fedledger.aggregator.mailbox import Mailbox
     from fedledger.contracts.history import History
-    from fedledger.platform.accounts import AGGREGATOR
+    from fedledger.platform.accounts import AGGREGATOR, standby_role
     from fedledger.protocol.store import outlast
 
     ledger = _open_ledger(rpc, deployment)
     content = _open_store(store, store_dir)
     setting = _setting(config, seed)
     spec = _checked_spec(ledger, content, task, setting)
-    account = _account(ledger.chain, keystore, password_file, setting.config.seed, AGGREGATOR)
+    role = AGGREGATOR if standby is None else standby_role(standby)
+    account = _account(ledger.chain, keystore, password_file, setting.config.seed, role)
     if ledger.chain.development:
         ledger.chain.fund(account.address, setting.config.ledger.bond_gwei * 10**9 + 10 * 10**18)
     history = History(ledger)
     log = logging.getLogger("fedledger.aggregator")
     with ExitStack() as stack:
-        mailbox = None
+        mailbox, url = None, None
         if history.update().task(task).batched:
-            # Nodes are answered in other threads, so the mailbox has a history of its own.
+            # Nodes are answered in another thread, so the mailbox has a history of its own.
             mailbox = Mailbox(ledger, History(ledger), task, mailbox_dir)
-            url = stack.enter_context(_listening(mailbox, listen))
-            if history.endpoints.get(account.address) != (public_url or url):
-                ledger.announce(account, public_url or url)
-            log.info("the mailbox is at %s", public_url or url)
+            listening = stack.enter_context(_listening(mailbox, listen))
+            url = public_url or listening
+            log.info("the mailbox is at %s", url)
         measurer = setting.measurer()
-        aggregator = Aggregator(ledger, history, account, task, content, spec, measurer, mailbox, patience)
+        aggregator = Aggregator(ledger, history, account, task, content, spec, measurer, mailbox, patience, url)
         while (step := outlast(aggregator.step)).act is not Act.DONE:
             if step.act is Act.WAITED:
                 time.sleep(poll)
@@ -377,6 +405,141 @@ def aggregator_start(
         print(json.dumps({"task": task, "rounds": len(record.settled), "final_model": record.model.cid}))
     else:
         out.print(f"Task {task} ended after {len(record.settled)} rounds; final model {record.model.cid}")
+
+
+@verifier_app.command("start")
+def verifier_start(
+    rpc: RpcOption,
+    deployment: DeploymentOption = Path("deployment.json"),
+    task: Annotated[
+        list[int] | None, typer.Option("--task", help="a task to watch, may be given several times; else all of them")
+    ] = None,
+    store: StoreOption = "local",
+    store_dir: Annotated[Path, typer.Option(help="folder of a local store")] = Path("store"),
+    journal: Annotated[Path, typer.Option(help="folder in which votes wait to be revealed")] = Path("votes"),
+    keystore: KeystoreOption = None,
+    password_file: PasswordOption = None,
+    experiment_seed: ExperimentSeedOption = None,
+    verifier: Annotated[int, typer.Option(help="number of the experiment's verifier")] = 0,
+    trust_code: TrustOption = None,
+    stake_gwei: Annotated[
+        int | None, typer.Option(help="stake to register with; else the least and one juror's penalty")
+    ] = None,
+    challenge: Annotated[
+        bool, typer.Option("--challenge/--no-challenge", help="object to proposals that do not follow, under a bond")
+    ] = True,
+    appeal: Annotated[
+        bool, typer.Option("--appeal/--no-appeal", help="appeal against juries that are wrong, under a bond")
+    ] = True,
+    patience: Annotated[float, typer.Option(help="seconds to wait for content that cannot be had")] = 60.0,
+    poll: Annotated[float, typer.Option(help="seconds between two looks at the ledger")] = 0.5,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Replay proposals, object to those that do not follow, and serve on juries, until all watched tasks have ended.
+
+    It registers and enlists if need be. Started again after a crash, it goes on where it was. On juries it serves for
+    every task of the ledger; where it cannot measure it abstains, says why, and pays the juror's penalty.
+    """
+    from fedledger.contracts.history import History
+    from fedledger.ledger_tools.verifier import Duty, Verifier
+    from fedledger.platform.accounts import verifier_role
+    from fedledger.platform.config import GWEI
+    from fedledger.protocol.store import outlast
+
+    ledger = _open_ledger(rpc, deployment)
+    for number in task or ():
+        ledger.task(number)
+    account = _account(ledger.chain, keystore, password_file, experiment_seed, verifier_role(verifier))
+    stake = None if stake_gwei is None else stake_gwei * GWEI
+    history, content = History(ledger), _open_store(store, store_dir)
+    specs = [known.spec for number, known in history.update().tasks.items() if not task or number in task]
+    if specs and not any(map(content.has, specs)):
+        raise ConfigError(
+            "The store has the spec of no task that is watched.", "Give the --store or --store-dir of its aggregator."
+        )
+    if ledger.chain.development:
+        settings = ledger.settings()
+        least = max(settings.min_stake, settings.min_verifier_stake) + settings.juror_penalty
+        ledger.chain.fund(account.address, (least if stake is None else stake) + 10 * 10**18)
+    program = Verifier(
+        ledger=ledger,
+        history=history,
+        account=account,
+        store=content,
+        journal=journal,
+        tasks=None if not task else frozenset(task),
+        trusted=frozenset(trust_code or ()),
+        stake=stake,
+        challenge=challenge,
+        appeal=appeal,
+        patience=patience,
+    )
+    log = logging.getLogger("fedledger.verifier")
+    log.info("%s watches %s", account.address, ", ".join(f"task {number}" for number in task or ()) or "all tasks")
+    done = dict.fromkeys(Duty, 0)
+    while (step := outlast(program.step)).duty is not Duty.DONE:
+        done[step.duty] += 1
+        if step.duty is Duty.WAITED:
+            time.sleep(poll)
+        else:
+            log.info("%s", step)
+    counts = {duty.value: count for duty, count in done.items() if count and duty is not Duty.WAITED}
+    if format_ is Format.JSON:
+        print(json.dumps({"account": account.address, "done": counts}))
+    else:
+        out.print(
+            f"All watched tasks have ended. {', '.join(f'{k} {n}' for k, n in counts.items()) or 'Nothing to do.'}"
+        )
+
+
+@verifier_app.command("status")
+def verifier_status(
+    rpc: RpcOption,
+    deployment: DeploymentOption = Path("deployment.json"),
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Show who serves as a verifier, and every dispute: its state, level, juries, votes and bonds."""
+    from fedledger.contracts.history import History
+    from fedledger.ledger_tools.history import dispute_rows, verifier_rows
+
+    ledger = _open_ledger(rpc, deployment)
+    known = History(ledger).update()
+    verifiers, disputes = verifier_rows(ledger, known), dispute_rows(ledger, known)
+    if format_ is Format.JSON:
+        print(json.dumps({"verifiers": verifiers, "disputes": disputes}))
+        return
+    _print_rows(verifiers, "Verifiers")
+    _print_rows([{k: v for k, v in row.items() if k != "juries"} for row in disputes], "Disputes")
+    juries = [{"dispute": row["dispute"], **jury} for row in disputes for jury in row["juries"]]
+    for jury in juries:
+        for name in ("members", "committed"):
+            jury[name] = len(jury[name])
+        jury["revealed"] = ", ".join("valid" if vote["valid"] else "invalid" for vote in jury["revealed"])
+    _print_rows(juries, "Juries")
+
+
+@verifier_app.command("retire")
+def verifier_retire(
+    rpc: RpcOption,
+    deployment: DeploymentOption = Path("deployment.json"),
+    keystore: KeystoreOption = None,
+    password_file: PasswordOption = None,
+    experiment_seed: ExperimentSeedOption = None,
+    verifier: Annotated[int, typer.Option(help="number of the experiment's verifier")] = 0,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Serve on no more juries; on those that were drawn a verifier still has to vote, so let it run until they end."""
+    from fedledger.platform.accounts import verifier_role
+
+    ledger = _open_ledger(rpc, deployment)
+    account = _account(ledger.chain, keystore, password_file, experiment_seed, verifier_role(verifier))
+    record = _own_record(ledger, account)
+    ledger.retire(account)
+    if format_ is Format.JSON:
+        print(json.dumps({"participant": record.id, "juries": record.locks}))
+    else:
+        left = f"It still has to vote on {record.locks} juries." if record.locks else "It was on no jury."
+        out.print(f"{record.owner} has retired. {left}")
 
 
 @task_app.command("finish")
@@ -402,6 +565,46 @@ def task_finish(
         out.print(f"Task {task} ended; {refund} wei wait for its publisher's `fedledger withdraw`")
 
 
+@task_app.command("push")
+def task_push(
+    rpc: RpcOption,
+    deployment: DeploymentOption = Path("deployment.json"),
+    task: TaskOption = 1,
+    keystore: KeystoreOption = None,
+    password_file: PasswordOption = None,
+    experiment_seed: ExperimentSeedOption = None,
+    role: RoleOption = "participant 0",
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Push on a task whose aggregators let it lie: settle what is final, or void a round that is overdue.
+
+    Anyone may. Who does an aggregator's work a propose period after it was due earns a small part of its bond.
+    """
+    from fedledger.contracts.client import Phase
+    from fedledger.contracts.history import History
+
+    ledger = _open_ledger(rpc, deployment)
+    account = _account(ledger.chain, keystore, password_file, experiment_seed, role)
+    known = History(ledger).update().task(task)
+    before, done, index = ledger.free_balance(account.address, ledger.stake_currency()), "nothing", 0
+    due = ledger.settleable(task)
+    proposal = known.rounds[due].proposal if due else None
+    if proposal is not None:
+        done, index, words = "settled", due, known.rounds[due].applied
+        while words < len(proposal.verdict_words):
+            words = ledger.settle_round(account, task, due, proposal, words)
+    elif ledger.phase(task) is Phase.OVERDUE:
+        done, index = "voided", max(known.rounds)
+        ledger.void_round(account, task, index)
+    earned = ledger.free_balance(account.address, ledger.stake_currency()) - before
+    if format_ is Format.JSON:
+        print(json.dumps({"task": task, "done": done, "round": index, "earned": str(earned)}))
+    elif index:
+        out.print(f"Round {index} of task {task} {done}; {earned} wei earned")
+    else:
+        out.print(f"Task {task} is {ledger.phase(task).name.lower()}: there is nothing to push on")
+
+
 @app.command()
 def withdraw(
     rpc: RpcOption,
@@ -409,9 +612,7 @@ def withdraw(
     keystore: KeystoreOption = None,
     password_file: PasswordOption = None,
     experiment_seed: ExperimentSeedOption = None,
-    role: Annotated[
-        str, typer.Option(help="the experiment's account: publisher, aggregator or 'participant N'")
-    ] = "participant 0",
+    role: RoleOption = "participant 0",
     to: Annotated[str | None, typer.Option(help="address for the free balance; else the account itself")] = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
@@ -534,6 +735,109 @@ def chain_up(
         process.process.wait()
     except KeyboardInterrupt:
         process.stop()
+
+
+@bench_app.command("gas")
+def bench_gas(
+    chains: Annotated[
+        list[str] | None, typer.Option("--chain", help="anvil, ganache or embedded; may be given several times")
+    ] = None,
+    participants: Annotated[str, typer.Option(help="sizes of batched rounds, with commas between")] = "100,1000",
+    sparse: Annotated[
+        bool, typer.Option(help="also a round of 1,000 of 4,096 registered participants; slow but on Anvil")
+    ] = True,
+    output: Annotated[Path | None, typer.Option("--out", help="file for the figures, as JSON")] = None,
+    format_: BenchFormatOption = BenchFormat.TABLE,
+) -> None:
+    """Measure what a round costs a participant in gas, all included, beside what others have published."""
+    from fedledger.contracts.compile import VERSION
+    from fedledger.ledger_tools.gas import PEERS, calldata_gas, measure
+
+    try:
+        counts = [int(count) for count in participants.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"{participants!r} are no numbers.", "Give for example --participants 100,1000.") from error
+    measured, rows = {}, []
+    for kind in chains or ["anvil"]:
+        with _fresh_chain(kind) as chain, err.status("measuring") as shown:
+            measured[kind] = {"client": chain.capabilities.client, "calldata_byte": calldata_gas(chain)}
+            rows += list(measure(chain, kind, counts, sparse, lambda doing: shown.update(f"measuring {doing}")))
+    document = {
+        "ledger": VERSION,
+        "chains": measured,
+        "rows": [vars(row) for row in rows],
+        "peers": [vars(peer) for peer in PEERS],
+    }
+    if output is not None:
+        output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    if format_ is BenchFormat.JSON:
+        print(json.dumps(document))
+        return
+    _print_rows(
+        [
+            {
+                "mode": row.mode,
+                "case": row.case,
+                "chain": row.chain,
+                "participants": row.participants,
+                "gas a participant": _number(row.gas_per_participant),
+                "largest transaction of its own": _number(row.own_transaction),
+                "withdrawal": _number(row.withdrawal),
+                "": row.error,
+            }
+            for row in rows
+        ],
+        "A round, all included",
+    )
+    _print_rows(
+        [
+            {
+                "published": peer.name,
+                "participants": _number(peer.participants),
+                "gas a participant": " to ".join(f"{gas:,}" for gas in sorted({peer.gas, peer.gas_most})),
+                "": peer.note,
+            }
+            for peer in PEERS
+        ],
+        "Others",
+    )
+    for kind, about in measured.items():
+        out.print(f"{kind}: {about['client']}, {about['calldata_byte']} gas for a byte of bare calldata")
+
+
+@bench_app.command("round")
+def bench_round(
+    participants: Annotated[int, typer.Option(help="how many sign, and are judged", min=1, max=1024)] = 1000,
+    kind: Annotated[str, typer.Option("--chain", help="anvil or ganache")] = "anvil",
+    format_: BenchFormatOption = BenchFormat.TABLE,
+) -> None:
+    """Time a round of signed commitments, apart from training and judging: mailbox over HTTP, ledger and chain."""
+    from fedledger.contracts.chain import EMBEDDED
+    from fedledger.platform.bench import Part, time_round
+
+    if kind == EMBEDDED:
+        raise ConfigError("The embedded chain is in one process, and participants are in another.", "Give anvil.")
+    with _fresh_chain(kind) as chain, TemporaryDirectory() as folder, err.status("registering, then timing"):
+        client = chain.capabilities.client
+        parts = time_round(chain, participants, Path(folder))
+    total = sum(part.seconds for part in parts)
+    if format_ is BenchFormat.JSON:
+        document = {"participants": participants, "chain": client, "seconds": total}
+        print(json.dumps({**document, "parts": [vars(part) for part in parts]}))
+        return
+    together = Part("together", total, sum(part.aggregator for part in parts), sum(part.participants for part in parts))
+    _print_rows(
+        [
+            {
+                "part": part.name,
+                "seconds": f"{part.seconds:.2f}",
+                "of the aggregator's processor": f"{part.aggregator:.2f}",
+                "of all participants' processor": f"{part.participants:.2f}",
+            }
+            for part in [*parts, together]
+        ],
+        f"A round of {participants:,} on {client}",
+    )
 
 
 @keys_app.command("new")
@@ -707,6 +1011,20 @@ def _chain(where: str, folder: Path) -> Iterator[Any]:
 
 
 @contextmanager
+def _fresh_chain(kind: str) -> Iterator[Any]:
+    from fedledger.contracts.chain import EMBEDDED, Chain
+    from fedledger.contracts.chains import running_chain
+
+    if kind == EMBEDDED:
+        yield Chain()
+    elif kind in ("anvil", "ganache"):
+        with running_chain(kind) as process:  # type: ignore[arg-type]
+            yield Chain(process.url)
+    else:
+        raise ConfigError(f"There is no chain {kind!r}.", "Give anvil, ganache or embedded.")
+
+
+@contextmanager
 def _listening(mailbox: Any, where: str) -> Iterator[str]:
     from fedledger.aggregator.service import serving
     from fedledger.contracts.chains import free_port
@@ -783,6 +1101,10 @@ def _live() -> Iterator[Any]:
 def _status(what: str) -> Iterator[Any]:
     with err.status(what) as shown:
         yield lambda doing, done, of: shown.update(f"{what}: {doing} {done}/{of}")
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
 
 
 def _short(value: Any) -> Any:

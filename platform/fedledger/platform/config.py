@@ -66,6 +66,9 @@ class LedgerConfig(Document):
     penalty_gwei: int = Field(
         default=0, ge=0, description="what equivocation costs; garbage half of it, never revealing a quarter"
     )
+    standbys: int = Field(
+        default=0, ge=0, le=3, description="aggregators that take over when the one before misses a deadline"
+    )
     max_unfinal: int = Field(default=1, ge=1, le=8, description="rounds that may be proposed and not yet final")
     dispute_period: int = Field(default=3600, ge=1, description="seconds for each step of a dispute")
     verifier_stake_gwei: int = Field(default=1_000_000, ge=0, description="least stake of a verifier")

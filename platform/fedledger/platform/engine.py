@@ -104,7 +104,7 @@ def run(
     params = setting.task_params(setting.publish(store))
     if not history.update().tasks:
         chain.fund(publisher.address, params.budget + ETHER)
-        ledger.post_task(publisher, params)
+        ledger.post_task(publisher, params, setting.standbys())
     task_id = 1
     chain.fund(aggregator_account.address, params.bond + 10 * ETHER)
     mailbox = Mailbox(ledger, history, task_id, folder / "mailbox") if params.batched else None
@@ -125,9 +125,11 @@ def run(
     voids, idle = 0, False
     while True:
         step = aggregator.step()
-        if step.act in (Act.SETTLED, Act.VOIDED):
+        for act, index in step.acts:
+            if act not in (Act.SETTLED, Act.VOIDED):
+                continue
             known = history.update().task(task_id)
-            failed = step.act is Act.VOIDED or known.is_empty(known.rounds[step.round])
+            failed = act is Act.VOIDED or known.is_empty(known.rounds[index])
             voids = voids + 1 if failed else 0
             if voids >= MAX_VOIDS:
                 raise RoundError(
@@ -135,10 +137,10 @@ def run(
                     "Lower the quorum, or find out why the nodes do not deliver.",
                 )
             if not failed:
-                metrics.add(step.round, ModelFile.decode(store.get(_model_of(history, task_id, step.round))))
-        elif step.act is Act.DONE:
+                metrics.add(index, ModelFile.decode(store.get(_model_of(history, task_id, index))))
+        if step.act is Act.DONE:
             break
-        elif step.act is Act.WAITED:
+        if step.act is Act.WAITED:
             known, phase = history.update().task(task_id), ledger.phase(task_id)
             deeds = [participant.act(known, phase) for participant in participants]
             if all(deed in (Deed.WAITED, Deed.DONE) for deed in deeds):

@@ -20,7 +20,7 @@ from fedledger.learning.task_code import load_task_code
 from fedledger.learning.vectors import FlatModel
 from fedledger.node.participant import LocalTrainer, Trainer
 from fedledger.node.solver import build_solver
-from fedledger.platform.accounts import AGGREGATOR, experiment_address, participant_role
+from fedledger.platform.accounts import AGGREGATOR, experiment_address, participant_role, standby_role
 from fedledger.platform.attackers import attacker
 from fedledger.platform.config import GWEI, ExperimentConfig
 from fedledger.protocol import tensors
@@ -117,6 +117,11 @@ class Setting:
             units_per_round=ledger.units_per_round,
             penalty=ledger.penalty_gwei * GWEI,
         )
+
+    def standbys(self) -> list[str]:
+        """Return the addresses of the experiment's standby aggregators, in their order."""
+        numbers = range(self.config.ledger.standbys)
+        return [experiment_address(self.config.seed, standby_role(number)) for number in numbers]
 
     def settings(self) -> Settings:
         """Return what the ledger is deployed with."""

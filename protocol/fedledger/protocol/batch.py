@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from eth_abi.abi import encode as abi_encode
-
 from fedledger.protocol import canonical
 from fedledger.protocol.merkle import MerkleTree
 
@@ -54,7 +52,11 @@ class Batch:
         """Return the way from a participant's commitment to the root, or None if it is not there."""
         if participant not in self.by_participant:
             return None
-        return self._tree.proof(self._places[participant])
+        return self.proof_at(self._places[participant])
+
+    def proof_at(self, place: int) -> list[bytes]:
+        """Return the way from the commitment at a place of this batch to the root."""
+        return self._tree.proof(place)
 
     def encode(self) -> bytes:
         """Return the canonical bytes."""
@@ -78,6 +80,21 @@ class Batch:
         ValueError
             If the bytes are no batch, or its participants do not ascend.
         """
+        batch = cls.read(data)
+        ids = [row.participant for row in batch.commitments]
+        if ids != sorted(set(ids)):
+            raise ValueError("the participants of a batch must ascend")
+        return batch
+
+    @classmethod
+    def read(cls, data: bytes) -> Batch:
+        """Read what may be a dishonest batch: its participants come in any order, and perhaps twice.
+
+        Raises
+        ------
+        ValueError
+            If the bytes are no batch.
+        """
         document = canonical.decode(data)
         try:
             if set(document) != {"version", "commitments", "salts"} or document["version"] != BATCH_VERSION:
@@ -89,9 +106,6 @@ class Batch:
             salts = {_id(int(participant)): _bytes(salt, 32) for participant, salt in document["salts"].items()}
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"no batch of commitments: {error}") from error
-        ids = [row.participant for row in rows]
-        if ids != sorted(set(ids)):
-            raise ValueError("the participants of a batch must ascend")
         return cls(tuple(rows), salts)
 
     @cached_property
@@ -105,7 +119,9 @@ class Batch:
 
 def leaf(participant: int, commitment: bytes) -> bytes:
     """Return the ABI encoding of a leaf in a round's tree."""
-    return abi_encode(["uint32", "bytes32"], [participant, commitment])
+    if participant >> 32 or len(commitment) != 32:
+        raise ValueError(f"{participant} and {commitment.hex()} are no leaf")
+    return participant.to_bytes(32, "big") + commitment
 
 
 def _id(value: Any) -> int:

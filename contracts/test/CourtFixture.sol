@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+import {IFedLedger} from "../src/IFedLedger.sol";
+import {LedgerCourt} from "../src/LedgerCourt.sol";
+import {BatchedFixture} from "./Batched.t.sol";
+import {Vm, vm} from "./Vm.sol";
+
+/// @notice Disputes as one call each, signed commitments, and an account of all money. Participants 0 to 3 train, those
+/// after them verify.
+abstract contract CourtFixture is BatchedFixture {
+    uint256 internal constant WORKERS = 4;
+    uint96 internal constant BOND = 1 ether;
+    address internal constant CHALLENGER = address(0xC4A);
+    address internal constant APPELLANT = address(0xA44);
+    address internal constant STANDBY = address(0x57B);
+    address internal constant RESERVE = address(0x4E5);
+    bytes32 internal constant TRANSCRIPT = keccak256("transcript");
+    bytes32 internal constant OTHER = keccak256("other transcript");
+    bytes32 private constant DOMAIN =
+        keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
+    bytes32 private constant COMMITMENT =
+        keccak256("Commitment(uint256 task,uint32 round,uint32 participant,bytes32 commitment)");
+
+    uint256 private _burned;
+
+    function setUpCourt(uint256 verifiers) internal {
+        setUpLedger();
+        vm.recordLogs();
+        vm.roll(1000);
+        register(WORKERS + verifiers);
+        for (uint256 i = 0; i < verifiers; ++i) {
+            enlist(WORKERS + i);
+        }
+        vm.deal(CHALLENGER, 1000 ether);
+        vm.deal(APPELLANT, 1000 ether);
+        vm.deal(STANDBY, 1000 ether);
+        vm.deal(RESERVE, 1000 ether);
+        nextBlock();
+    }
+
+    function key(uint256 i) internal pure returns (uint256) {
+        return 0x5000 + i;
+    }
+
+    function signer(uint256 i) internal pure override returns (address) {
+        return vm.addr(key(i));
+    }
+
+    function enlist(uint256 i) internal {
+        vm.prank(owner(i));
+        accounts.addStake{value: VERIFIER_STAKE - STAKE}(VERIFIER_STAKE - STAKE);
+        vm.prank(signer(i));
+        court.enlist();
+    }
+
+    function nextBlock() internal {
+        vm.roll(vm.getBlockNumber() + 1);
+    }
+
+    /// @notice A direct task of all workers whose first round is proposed, everybody accepted.
+    function proposedRound() internal returns (uint256 task) {
+        task = post(defaults(uint16(WORKERS)));
+        enrol(task, WORKERS);
+        proposeNext(task, 1, 250);
+    }
+
+    function proposeNext(uint256 task, uint32 round, uint256 share) internal {
+        open(task, (1 << WORKERS) - 1);
+        commitAndReveal(task, round, WORKERS);
+        propose(task, round, accepted(WORKERS, share));
+    }
+
+    function challenge(uint256 task, uint32 round) internal returns (uint256 dispute) {
+        vm.prank(CHALLENGER);
+        return court.challengeRound{value: BOND}(task, round);
+    }
+
+    function draw(uint256 dispute) internal returns (uint32[] memory members) {
+        nextBlock();
+        court.drawJury(dispute);
+        return court.juryOf(dispute, level(dispute)).members;
+    }
+
+    function level(uint256 dispute) internal view returns (uint8) {
+        return court.disputeRecord(dispute).level;
+    }
+
+    function commitVote(uint256 dispute, uint32 juror, bool valid, bytes32 transcript) internal {
+        bytes32 value = court.voteOf(dispute, level(dispute), juror, valid, transcript, SALT);
+        vm.prank(signer(juror));
+        court.commitVote(dispute, value);
+    }
+
+    function revealVote(uint256 dispute, uint32 juror, bool valid, bytes32 transcript) internal {
+        vm.prank(signer(juror));
+        court.revealVote(dispute, valid, transcript, SALT);
+    }
+
+    /// @notice The first `yes` jurors find the proposal valid, the next `no` invalid, and the others say nothing.
+    function vote(uint256 dispute, uint32[] memory members, uint256 yes, uint256 no) internal {
+        for (uint256 i = 0; i < yes + no; ++i) {
+            commitVote(dispute, members[i], i < yes, TRANSCRIPT);
+        }
+        if (yes + no != members.length) pass(DISPUTE);
+        for (uint256 i = 0; i < yes + no; ++i) {
+            revealVote(dispute, members[i], i < yes, TRANSCRIPT);
+        }
+        if (yes + no != members.length) pass(DISPUTE);
+        court.decide(dispute);
+    }
+
+    /// @notice A jury that agrees.
+    function decided(uint256 dispute, bool valid) internal returns (uint32[] memory members) {
+        members = draw(dispute);
+        vote(dispute, members, valid ? members.length : 0, valid ? 0 : members.length);
+    }
+
+    function appeal(uint256 dispute, uint256 bond) internal {
+        vm.prank(APPELLANT);
+        court.appeal{value: bond}(dispute);
+    }
+
+    function closeLate(uint256 dispute) internal {
+        pass(DISPUTE);
+        court.closeDispute(dispute);
+    }
+
+    function statusIs(uint256 dispute, IFedLedger.DisputeStatus expected) internal view {
+        eq(uint8(court.disputeRecord(dispute).status), uint8(expected), "dispute");
+    }
+
+    function roundIs(uint256 task, uint32 round, IFedLedger.RoundStatus expected) internal view {
+        eq(uint8(accounts.round(task, round).status), uint8(expected), "round");
+    }
+
+    function posted(Outcome memory o) internal pure returns (LedgerCourt.Posted memory) {
+        return LedgerCourt.Posted(o.proposal, o.verdictWords, o.shareWords);
+    }
+
+    /// @notice The commitment of participant `i`, as it signed it and with its way to the root.
+    function signed(uint256 task, uint32 round, uint256 i, bytes32[] memory proof)
+        internal
+        view
+        returns (LedgerCourt.Claim memory)
+    {
+        return signedAs(task, round, i, commitment(task, round, i), proof);
+    }
+
+    function signedAs(uint256 task, uint32 round, uint256 i, bytes32 value, bytes32[] memory proof)
+        internal
+        view
+        returns (LedgerCourt.Claim memory)
+    {
+        return LedgerCourt.Claim(value, signature(key(i), task, round, i, value), proof);
+    }
+
+    function signature(uint256 by, uint256 task, uint32 round, uint256 i, bytes32 value)
+        internal
+        view
+        returns (bytes memory)
+    {
+        (uint8 v, bytes32 r, bytes32 s) = vm.sign(by, digest(task, round, i, value));
+        return abi.encodePacked(r, s, v);
+    }
+
+    /// @notice What is signed.
+    function digest(uint256 task, uint32 round, uint256 i, bytes32 value) internal view returns (bytes32) {
+        bytes32 domain =
+            keccak256(abi.encode(DOMAIN, keccak256("fedledger"), keccak256("3"), block.chainid, address(ledger)));
+        bytes32 message = keccak256(abi.encode(COMMITMENT, task, round, uint32(i), value));
+        return keccak256(bytes.concat("\x19\x01", domain, message));
+    }
+
+    /// @notice What nobody gets, by the events.
+    function burned() internal returns (uint256) {
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        for (uint256 i = 0; i < logs.length; ++i) {
+            if (logs[i].topics[0] == IFedLedger.Burned.selector) _burned += abi.decode(logs[i].data, (uint256));
+        }
+        return _burned;
+    }
+
+    /// @notice Every wei that was paid in has one owner, or none for ever.
+    function conserved() internal {
+        conservedBut(burned());
+    }
+
+    function conservedBut(uint256 burned_) internal view {
+        uint256 sum = burned_ + _participants() + _tasks() + _disputes();
+        address[7] memory all = [PUBLISHER, AGGREGATOR, OUTSIDER, CHALLENGER, APPELLANT, STANDBY, RESERVE];
+        for (uint256 i = 0; i < all.length; ++i) {
+            sum += free(all[i]);
+        }
+        eq(address(ledger).balance, sum, "money");
+    }
+
+    function stakeOf(uint256 i) internal view returns (uint256) {
+        return uint256(accounts.participant(uint32(i)).stake) + accounts.participant(uint32(i)).unbonding;
+    }
+
+    function _participants() private view returns (uint256 sum) {
+        for (uint256 i = 0; i < accounts.participantCount(); ++i) {
+            sum += stakeOf(i) + free(owner(i));
+        }
+    }
+
+    function _tasks() private view returns (uint256 sum) {
+        for (uint256 task = 1; task <= accounts.taskCount(); ++task) {
+            IFedLedger.Task memory t = accounts.task(task);
+            if (!t.finished) sum += budget(t.params) - uint256(t.spentUnits) * t.params.creditUnit;
+            for (uint32 i = 0; i < accounts.participantCount(); ++i) {
+                sum += accounts.creditOf(task, i) * t.params.creditUnit;
+            }
+            IFedLedger.Seat[] memory seats = accounts.seats(task);
+            for (uint256 place = 0; place < seats.length; ++place) {
+                sum += seats[place].deposit;
+            }
+        }
+    }
+
+    function _disputes() private view returns (uint256 sum) {
+        for (uint256 id = 0; id < court.disputeCount(); ++id) {
+            IFedLedger.Dispute memory d = court.disputeRecord(id);
+            if (d.status != IFedLedger.DisputeStatus.Open) continue;
+            sum += d.bond;
+            for (uint8 l = 0; l <= d.level; ++l) {
+                sum += court.juryOf(id, l).appealBond;
+            }
+        }
+    }
+}

@@ -1,0 +1,571 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+import {IFedLedger} from "../src/IFedLedger.sol";
+import {LedgerCourt} from "../src/LedgerCourt.sol";
+import {CourtFixture} from "./CourtFixture.sol";
+import {Vm, vm} from "./Vm.sol";
+
+/// @notice Acts for everybody, in any order, right or wrong: four that train, six that verify, three aggregators, a
+/// challenger, an appellant and an outsider. It keeps the books that the events tell.
+contract MoneyHandler is CourtFixture {
+    uint256 public constant VERIFIERS = 6;
+    uint256 public constant TASKS = 3;
+    uint96 private constant PENALTY = 0.1 ether + 1;
+
+    uint256 public burnt;
+    uint256 public settled;
+    uint256 public overturned;
+    uint256 public upheld;
+    uint256 public undecided;
+    uint256 public moot;
+    uint256 public slashed;
+    mapping(address account => uint256) public booked;
+    mapping(uint32 participant => uint256) public staked;
+    mapping(uint256 task => mapping(uint256 place => uint256)) public deposited;
+    mapping(uint256 task => mapping(uint32 round => Outcome)) private _outcomes;
+    uint256 private _signers;
+
+    constructor() {
+        setUpCourt(VERIFIERS);
+        for (uint256 task = 0; task < TASKS; ++task) {
+            _postTask(task);
+        }
+        _book(vm.getRecordedLogs());
+        _signers = WORKERS + VERIFIERS;
+    }
+
+    function theLedger() external view returns (address) {
+        return address(ledger);
+    }
+
+    /// @notice Somebody opens the next round, for all or for some.
+    function openRound(uint256 task, uint256 seat, uint256 mask) public {
+        task = _task(task);
+        (uint32[] memory indices, uint256[] memory words) = selection(0, mask & accounts.enrolledWord(task, 0));
+        if (mask % 2 == 0) (indices, words) = (new uint32[](0), new uint256[](0));
+        _as(_seat(seat), abi.encodeCall(ledger.openRound, (task, indices, words)));
+    }
+
+    function commitSome(uint256 task, uint256 mask) public {
+        task = _task(task);
+        uint32 round = accounts.task(task).currentRound;
+        for (uint32 i = 0; i < WORKERS; ++i) {
+            if ((mask >> (2 * i)) & 3 == 0) continue;
+            _as(_signer(i), abi.encodeCall(ledger.commitUpdate, (task, round, _commitment(task, round, i))));
+        }
+    }
+
+    /// @notice The root is of the first two participants, whatever the count says.
+    function closeCommits(uint256 task, uint256 seat, uint256 count) public {
+        task = _task(task);
+        uint32 round = accounts.task(task).currentRound;
+        (bytes32 root,,) = _pair(task, round);
+        bytes memory data = abi.encodeCall(ledger.closeCommits, (task, round, root, uint16(2 + count % 3), BATCH));
+        _as(_seat(seat), data);
+    }
+
+    function revealSome(uint256 task, uint256 mask) public {
+        task = _task(task);
+        uint32 round = accounts.task(task).currentRound;
+        (, bytes32[] memory of0, bytes32[] memory of1) = _pair(task, round);
+        for (uint32 i = 0; i < WORKERS; ++i) {
+            if ((mask >> (2 * i)) & 3 == 0) continue;
+            bytes32[] memory proof = i == 0 ? of0 : i == 1 ? of1 : NO_PROOF;
+            _as(_signer(i), abi.encodeCall(ledger.revealUpdate, (task, round, update(i), SALT, proof)));
+        }
+    }
+
+    function propose(uint256 task, uint256 seat, uint256 seed) public {
+        task = _task(task);
+        uint32 round = accounts.task(task).currentRound;
+        Outcome memory o = _judge(task, round, seed);
+        IFedLedger.Updates memory u;
+        if (accounts.task(task).params.batched) {
+            u = updatesOf(_present(o));
+            bind(o, u);
+        }
+        bytes memory data =
+            abi.encodeCall(ledger.proposeRound, (task, round, o.proposal, o.verdictWords, o.shareWords, u));
+        if (_as(_seat(seat), data)) _outcomes[task][round] = o;
+    }
+
+    function settle(uint256 task, uint256 limit) public returns (bool done) {
+        task = _task(task);
+        uint32 round = accounts.task(task).finalizedRound + 1;
+        Outcome memory o = _outcomes[task][round];
+        bytes memory data =
+            abi.encodeCall(ledger.settleRound, (task, round, o.proposal, o.verdictWords, o.shareWords, limit % 3));
+        done = _as(OUTSIDER, data);
+        if (accounts.round(task, round).status == IFedLedger.RoundStatus.Settled) ++settled;
+    }
+
+    function voidRound(uint256 task) public returns (bool) {
+        task = _task(task);
+        return _as(OUTSIDER, abi.encodeCall(ledger.voidRound, (task, accounts.task(task).currentRound)));
+    }
+
+    function finish(uint256 task, uint256 who) public returns (bool) {
+        address by = who % 3 == 0 ? PUBLISHER : who % 3 == 1 ? AGGREGATOR : OUTSIDER;
+        return _as(by, abi.encodeCall(accounts.finishTask, (_task(task))));
+    }
+
+    function takeSeat(uint256 task, uint256 seat) public {
+        _pay(_seat(seat), BOND, abi.encodeCall(accounts.takeSeat, (_task(task))));
+    }
+
+    function challengeRound(uint256 task, uint256 back) public {
+        task = _task(task);
+        _pay(CHALLENGER, BOND, abi.encodeCall(court.challengeRound, (task, _recent(task, back))));
+    }
+
+    function demand(uint256 task, uint256 back, uint256 who) public {
+        task = _task(task);
+        uint32 round = _recent(task, back);
+        bytes memory data = abi.encodeCall(
+            court.demandCommitment, (task, round, uint32(who % WORKERS), posted(_outcomes[task][round]))
+        );
+        _pay(CHALLENGER, BOND, data);
+    }
+
+    function show(uint256 dispute) public {
+        if (court.disputeCount() == 0) return;
+        dispute = dispute % court.disputeCount();
+        IFedLedger.Dispute memory d = court.disputeRecord(dispute);
+        if (d.kind != IFedLedger.DisputeKind.Commitment) return;
+        (, bytes32[] memory of0, bytes32[] memory of1) = _pair(d.task, d.round);
+        LedgerCourt.Claim memory claim =
+            signedAs(d.task, d.round, d.subject, _commitment(d.task, d.round, d.subject), d.subject == 0 ? of0 : of1);
+        _as(AGGREGATOR, abi.encodeCall(court.showCommitment, (dispute, claim)));
+    }
+
+    function refute(uint256 task, uint256 back, uint256 who) public {
+        task = _task(task);
+        uint32 round = _recent(task, back);
+        LedgerCourt.Claim memory claim;
+        claim.commitment = _commitment(task, round, uint32(who % 2));
+        (, bytes32[] memory of0, bytes32[] memory of1) = _pair(task, round);
+        claim.proof = who % 2 == 0 ? of0 : of1;
+        LedgerCourt.Posted memory said = posted(_outcomes[task][round]);
+        _as(CHALLENGER, abi.encodeCall(court.refuteMissed, (task, round, uint32(who % 2), claim, said)));
+    }
+
+    function equivocate(uint256 task, uint256 who, uint32 round) public {
+        uint32 id = uint32(who % (WORKERS + VERIFIERS));
+        LedgerCourt.Claim memory a = signedAs(_task(task), round % 4, id, keccak256("one"), NO_PROOF);
+        LedgerCourt.Claim memory b = signedAs(_task(task), round % 4, id, keccak256("other"), NO_PROOF);
+        _as(OUTSIDER, abi.encodeCall(court.reportEquivocation, (_task(task), round % 4, id, a, b)));
+    }
+
+    function drawJury(uint256 dispute) public {
+        if (court.disputeCount() == 0) return;
+        vm.roll(vm.getBlockNumber() + 1);
+        _as(OUTSIDER, abi.encodeCall(court.drawJury, (dispute % court.disputeCount())));
+    }
+
+    function commitVotes(uint256 dispute, uint256 seed) public {
+        if (court.disputeCount() == 0) return;
+        dispute = dispute % court.disputeCount();
+        uint8 l = level(dispute);
+        uint32[] memory members = court.juryOf(dispute, l).members;
+        for (uint256 i = 0; i < members.length; ++i) {
+            (bool valid, bytes32 transcript) = _finding(dispute, members[i], seed);
+            bytes32 sealed_ = court.voteOf(dispute, l, members[i], valid, transcript, SALT);
+            if ((seed >> (8 * i)) % 8 != 0) {
+                _as(owner(members[i]), abi.encodeCall(court.commitVote, (dispute, sealed_)));
+            }
+        }
+    }
+
+    function revealVotes(uint256 dispute, uint256 seed) public {
+        if (court.disputeCount() == 0) return;
+        dispute = dispute % court.disputeCount();
+        uint32[] memory members = court.juryOf(dispute, level(dispute)).members;
+        for (uint256 i = 0; i < members.length; ++i) {
+            (bool valid, bytes32 transcript) = _finding(dispute, members[i], seed);
+            _as(owner(members[i]), abi.encodeCall(court.revealVote, (dispute, valid, transcript, SALT)));
+        }
+    }
+
+    function decide(uint256 dispute) public returns (bool) {
+        if (court.disputeCount() == 0) return false;
+        return _as(OUTSIDER, abi.encodeCall(court.decide, (dispute % court.disputeCount())));
+    }
+
+    function appealTo(uint256 dispute) public {
+        if (court.disputeCount() == 0) return;
+        dispute = dispute % court.disputeCount();
+        _pay(APPELLANT, uint256(BOND) << (level(dispute) + 1), abi.encodeCall(court.appeal, (dispute)));
+    }
+
+    function closeDispute(uint256 dispute) public returns (bool done) {
+        if (court.disputeCount() == 0) return false;
+        dispute = dispute % court.disputeCount();
+        done = _as(OUTSIDER, abi.encodeCall(court.closeDispute, (dispute)));
+        if (!done) return false;
+        IFedLedger.DisputeStatus status = court.disputeRecord(dispute).status;
+        if (status == IFedLedger.DisputeStatus.Overturned) ++overturned;
+        else if (status == IFedLedger.DisputeStatus.Upheld) ++upheld;
+        else if (status == IFedLedger.DisputeStatus.Undecided) ++undecided;
+        else ++moot;
+    }
+
+    function comeOrGo(uint256 who, uint256 deed) public {
+        uint256 i = who % (WORKERS + VERIFIERS);
+        if (deed % 6 == 0) _as(owner(i), abi.encodeCall(accounts.requestExit, ()));
+        else if (deed % 6 == 1) _as(owner(i), abi.encodeCall(accounts.completeExit, ()));
+        else if (deed % 6 == 2) _as(owner(i), abi.encodeCall(accounts.cancelExit, ()));
+        else if (deed % 6 == 3) _as(owner(i), abi.encodeCall(court.retire, ()));
+        else if (deed % 6 == 4) _as(owner(i), abi.encodeCall(court.enlist, ()));
+        else _comeBack(i, deed);
+    }
+
+    function withdraw(uint256 who) public {
+        address[7] memory all = [PUBLISHER, AGGREGATOR, OUTSIDER, CHALLENGER, APPELLANT, STANDBY, RESERVE];
+        address account = who % 2 == 0 ? all[who / 2 % 7] : owner(who / 2 % (WORKERS + VERIFIERS));
+        _as(account, abi.encodeCall(accounts.withdraw, (COIN, account)));
+    }
+
+    function withdrawCredit(uint256 task, uint256 who) public {
+        _as(OUTSIDER, abi.encodeCall(accounts.withdrawCredit, (_task(task), uint32(who % WORKERS))));
+    }
+
+    function wait_(uint256 duration) public {
+        pass(bound(duration, 1, 25));
+    }
+
+    /// @notice Everybody does as the protocol asks, so that deep states are reached.
+    function wholeRound(uint256 task, uint256 seed) public {
+        if (ledger.phase(_task(task)) == IFedLedger.Phase.Enrolling) pass(100);
+        takeSeat(task, 0);
+        openRound(task, 0, 0);
+        if (accounts.task(_task(task)).params.batched) {
+            pass(10);
+            closeCommits(task, 0, 0);
+            commitSome(task, 0xf0);
+            pass(GRACE);
+            revealSome(task, seed);
+        } else {
+            commitSome(task, 0xff);
+            revealSome(task, seed | 0xf);
+        }
+        pass(10);
+        propose(task, 0, seed >> 8);
+    }
+
+    /// @notice A dispute from the challenge to the last word.
+    function wholeDispute(uint256 task, uint256 seed) public {
+        challengeRound(task, 0);
+        if (court.disputeCount() == 0) return;
+        uint256 dispute = court.disputeCount() - 1;
+        for (uint256 l = 0; l < 3; ++l) {
+            drawJury(dispute);
+            commitVotes(dispute, seed >> l);
+            pass(DISPUTE);
+            revealVotes(dispute, seed >> l);
+            pass(DISPUTE);
+            decide(dispute);
+            if ((seed >> l) & 1 != 0) appealTo(dispute);
+        }
+        pass(DISPUTE);
+        closeDispute(dispute);
+    }
+
+    /// @notice The outsider pushes on whatever is due, and says whether anything was.
+    function push(uint256 task) external returns (bool done) {
+        for (uint256 dispute = 0; dispute < court.disputeCount(); ++dispute) {
+            if (court.disputeRecord(dispute).status != IFedLedger.DisputeStatus.Open) continue;
+            if (closeDispute(dispute) || decide(dispute)) done = true;
+        }
+        if (settle(task, 2) || voidRound(task) || finish(task, 2)) done = true;
+    }
+
+    /// @notice Every wei has one owner, or none for ever.
+    function checkMoney() external view {
+        conservedBut(burnt);
+    }
+
+    function _postTask(uint256 seed) private {
+        IFedLedger.TaskParams memory p = seed % 2 == 0 ? defaults(uint16(WORKERS)) : batched(uint16(WORKERS));
+        (p.maxUnfinal, p.challengeWindow, p.penalty, p.minStake) = (uint8(1 + seed % 3), 20, PENALTY, STAKE);
+        address[] memory standbys = new address[](2);
+        (standbys[0], standbys[1]) = (STANDBY, RESERVE);
+        enrol(post(p, standbys), WORKERS);
+    }
+
+    /// @dev What the ledger saw, and by chance what it did not see.
+    function _judge(uint256 task, uint32 round, uint256 seed) private view returns (Outcome memory) {
+        (uint256[] memory judged, uint256[] memory shares) = (new uint256[](WORKERS), new uint256[](WORKERS));
+        for (uint32 i = 0; i < WORKERS; ++i) {
+            uint256 bit = 1 << i;
+            if (accounts.selectedWord(task, round, 0) & bit == 0) continue;
+            bool revealed = accounts.revealedWord(task, round, 0) & bit != 0;
+            uint256 way = (seed >> (8 * i)) % 8;
+            if (revealed || (accounts.task(task).params.batched && way > 2)) judged[i] = way == 3 ? 16 : 1;
+            else judged[i] = accounts.hasCommitted(task, round, i) || way == 1 ? 3 : 2;
+            if (judged[i] == 1) shares[i] = (seed >> 64) % 200;
+        }
+        Outcome memory o = outcome(judged, shares);
+        if (_present(o) >= accounts.task(task).params.quorum) return o;
+        o = outcome(judged, new uint256[](WORKERS));
+        o.proposal.model.digest = accounts.baseModel(task, round);
+        return o;
+    }
+
+    function _present(Outcome memory o) private pure returns (uint256 count) {
+        for (uint256 i = 0; i < WORKERS; ++i) {
+            uint256 verdict = (o.verdictWords[0] >> (8 * i)) & 0xff;
+            if (verdict == 1 || verdict >= 16) ++count;
+        }
+    }
+
+    function _finding(uint256 dispute, uint32 juror, uint256 seed) private pure returns (bool, bytes32) {
+        uint256 way = uint256(keccak256(abi.encode(dispute, juror, seed))) % 8;
+        return (way > 2, way == 0 || way == 7 ? OTHER : TRANSCRIPT);
+    }
+
+    function _comeBack(uint256 i, uint256 deed) private {
+        if (deed % 4 == 0) {
+            _as(owner(i), abi.encodeCall(accounts.rotateSigner, (vm.addr(key(_signers++)))));
+        } else if (accounts.participant(uint32(i)).registeredAt == 0) {
+            bytes memory data = abi.encodeCall(accounts.register, (vm.addr(key(_signers++)), payout(i), STAKE));
+            _pay(owner(i), STAKE, data);
+        } else {
+            _pay(owner(i), 0.5 ether, abi.encodeCall(accounts.addStake, (0.5 ether)));
+        }
+    }
+
+    function _commitment(uint256 task, uint32 round, uint32 i) private view returns (bytes32) {
+        return ledger.commitmentOf(task, round, _signer(i), accounts.baseModel(task, round), update(i), SALT);
+    }
+
+    function _pair(uint256 task, uint32 round)
+        private
+        view
+        returns (bytes32 root, bytes32[] memory of0, bytes32[] memory of1)
+    {
+        bytes32 a = keccak256(bytes.concat(keccak256(abi.encode(uint32(0), _commitment(task, round, 0)))));
+        bytes32 b = keccak256(bytes.concat(keccak256(abi.encode(uint32(1), _commitment(task, round, 1)))));
+        root = a < b ? keccak256(bytes.concat(a, b)) : keccak256(bytes.concat(b, a));
+        (of0, of1) = (new bytes32[](1), new bytes32[](1));
+        (of0[0], of1[0]) = (b, a);
+    }
+
+    function _signer(uint32 i) private view returns (address) {
+        return accounts.participant(i).signer;
+    }
+
+    function _recent(uint256 task, uint256 back) private view returns (uint32) {
+        uint32 current = accounts.task(task).currentRound;
+        return current - uint32(back % 3 < current ? back % 3 : 0);
+    }
+
+    function _seat(uint256 seat) private pure returns (address) {
+        return seat % 4 == 1 ? STANDBY : seat % 4 == 2 ? RESERVE : AGGREGATOR;
+    }
+
+    function _task(uint256 task) private pure returns (uint256) {
+        return 1 + task % TASKS;
+    }
+
+    function _pay(address sender, uint256 value, bytes memory data) private {
+        vm.deal(sender, sender.balance + value);
+        _call(sender, value, data);
+    }
+
+    function _as(address sender, bytes memory data) private returns (bool) {
+        return _call(sender, 0, data);
+    }
+
+    /// @dev A call that is refused leaves nothing in the books, whatever it emitted before.
+    function _call(address sender, uint256 value, bytes memory data) private returns (bool done) {
+        vm.recordLogs();
+        vm.prank(sender, sender);
+        (done,) = address(ledger).call{value: value}(data);
+        if (done) _book(vm.getRecordedLogs());
+    }
+
+    function _book(Vm.Log[] memory logs) private {
+        for (uint256 i = 0; i < logs.length; ++i) {
+            bytes32 kind = logs[i].topics[0];
+            if (kind == IFedLedger.Burned.selector) burnt += abi.decode(logs[i].data, (uint256));
+            else if (kind == IFedLedger.TaskFinished.selector) _bookFinish(uint256(logs[i].topics[1]));
+            else if (logs[i].topics.length > 1) _bookAccount(kind, logs[i]);
+        }
+    }
+
+    function _bookAccount(bytes32 kind, Vm.Log memory log) private {
+        address account = address(uint160(uint256(log.topics[1])));
+        uint32 id = uint32(uint256(log.topics[1]));
+        if (kind == IFedLedger.Deposited.selector || kind == IFedLedger.BalanceCredited.selector) {
+            booked[account] += abi.decode(log.data, (uint256));
+        } else if (kind == IFedLedger.BalanceDebited.selector) {
+            booked[account] -= abi.decode(log.data, (uint256));
+        } else if (kind == IFedLedger.Withdrawn.selector) {
+            (, uint256 amount) = abi.decode(log.data, (address, uint256));
+            booked[account] -= amount;
+        } else if (kind == IFedLedger.StakeAdded.selector) {
+            (uint256 amount,) = abi.decode(log.data, (uint256, uint256));
+            staked[id] += amount;
+        } else if (kind == IFedLedger.ExitCompleted.selector) {
+            staked[id] -= abi.decode(log.data, (uint256));
+        } else if (kind == IFedLedger.Slashed.selector) {
+            (,, uint256 amount) = abi.decode(log.data, (uint32, uint8, uint256));
+            staked[id] -= amount;
+            if (amount != 0) ++slashed;
+        } else {
+            _bookSeat(kind, uint256(log.topics[1]), log.data);
+        }
+    }
+
+    function _bookSeat(bytes32 kind, uint256 task, bytes memory data) private {
+        if (kind == IFedLedger.SeatTaken.selector) {
+            (uint256 place,, uint256 deposit) = abi.decode(data, (uint256, address, uint256));
+            deposited[task][place] = deposit;
+        } else if (kind == IFedLedger.SeatCharged.selector) {
+            (uint256 place,, uint256 amount) = abi.decode(data, (uint256, address, uint256));
+            deposited[task][place] -= amount;
+        }
+    }
+
+    function _bookFinish(uint256 task) private {
+        for (uint256 place = 0; place < 3; ++place) {
+            deposited[task][place] = 0;
+        }
+    }
+}
+
+contract MoneyTest is CourtFixture {
+    MoneyHandler private _handler;
+
+    function setUp() public {
+        _handler = new MoneyHandler();
+        use(_handler.theLedger());
+    }
+
+    function targetContracts() external view returns (address[] memory targets) {
+        targets = new address[](1);
+        targets[0] = address(_handler);
+    }
+
+    /// forge-config: default.invariant.fail-on-revert = true
+    /// @dev One invariant, so that one campaign checks it all.
+    function invariant_money_isConservedAndToldByTheEvents() public view {
+        _handler.checkMoney();
+        _checkBooks();
+        _checkSeats();
+        _checkDisputes();
+    }
+
+    /// @dev Whoever reads the events alone knows every balance and every stake.
+    function _checkBooks() private view {
+        address[7] memory all = [PUBLISHER, AGGREGATOR, OUTSIDER, CHALLENGER, APPELLANT, STANDBY, RESERVE];
+        for (uint256 i = 0; i < all.length; ++i) {
+            eq(free(all[i]), _handler.booked(all[i]), "balance");
+        }
+        for (uint32 i = 0; i < accounts.participantCount(); ++i) {
+            eq(free(owner(i)), _handler.booked(owner(i)), "owner's balance");
+            eq(stakeOf(i), _handler.staked(i), "stake");
+        }
+    }
+
+    function _checkSeats() private view {
+        for (uint256 task = 1; task <= accounts.taskCount(); ++task) {
+            IFedLedger.Seat[] memory seats = accounts.seats(task);
+            for (uint256 place = 0; place < seats.length; ++place) {
+                eq(seats[place].deposit, _handler.deposited(task, place), "deposit");
+                eq(seats[place].deposit > BOND ? 1 : 0, 0, "no more than the bond");
+            }
+            IFedLedger.Task memory t = accounts.task(task);
+            eq(t.currentRound - t.finalizedRound > t.params.maxUnfinal ? 1 : 0, 0, "unfinal rounds");
+            eq(t.spentUnits > uint256(t.settledRounds + 1) * t.params.unitsPerRound ? 1 : 0, 0, "spent units");
+        }
+    }
+
+    /// @dev A round counts the disputes that are open, and a juror is locked by those it sits on.
+    function _checkDisputes() private view {
+        uint256 count = court.disputeCount();
+        uint256[] memory locks = new uint256[](accounts.participantCount());
+        uint256 open_ = 0;
+        for (uint256 id = 0; id < count; ++id) {
+            IFedLedger.Dispute memory d = court.disputeRecord(id);
+            if (d.status != IFedLedger.DisputeStatus.Open) continue;
+            ++open_;
+            for (uint8 l = 0; l <= d.level; ++l) {
+                uint32[] memory members = court.juryOf(id, l).members;
+                for (uint256 i = 0; i < members.length; ++i) {
+                    ++locks[members[i]];
+                }
+            }
+        }
+        for (uint32 i = 0; i < locks.length; ++i) {
+            eq(accounts.participant(i).locks, locks[i], "locks");
+        }
+        eq(_openDisputes(), open_, "disputes");
+    }
+
+    function _openDisputes() private view returns (uint256 sum) {
+        for (uint256 task = 1; task <= accounts.taskCount(); ++task) {
+            uint32 rounds = accounts.task(task).currentRound;
+            for (uint32 round = 1; round <= rounds; ++round) {
+                sum += accounts.round(task, round).disputes;
+            }
+        }
+    }
+
+    /// @dev From wherever the run ended, an outsider and the clock alone end every dispute and every task, and everybody
+    /// leaves with what is its own.
+    function afterInvariant() public {
+        for (uint256 task = 0; task < _handler.TASKS(); ++task) {
+            for (uint256 step = 0; ledger.phase(task + 1) != IFedLedger.Phase.Finished; ++step) {
+                eq(step > 40 ? 1 : 0, 0, "steps to the end");
+                pass(61);
+                _handler.push(task);
+            }
+            for (uint256 i = 0; i < WORKERS; ++i) {
+                _handler.withdrawCredit(task, i);
+            }
+        }
+        for (uint256 step = 0; _openDisputes() != 0; ++step) {
+            eq(step > 12 ? 1 : 0, 0, "steps to the last dispute");
+            pass(61);
+            _handler.push(0);
+        }
+        for (uint256 i = 0; i < accounts.participantCount(); ++i) {
+            _handler.comeOrGo(i, 0);
+        }
+        pass(EXIT_DELAY);
+        for (uint256 i = 0; i < accounts.participantCount(); ++i) {
+            _handler.comeOrGo(i, 1);
+            _handler.withdraw(2 * i + 1);
+        }
+        for (uint256 i = 0; i < 7; ++i) {
+            _handler.withdraw(2 * i);
+        }
+        _handler.checkMoney();
+        eq(address(ledger).balance, _handler.burnt(), "only what was burned is left");
+    }
+
+    /// @dev The handler reaches all kinds of ends; without them the invariant would say little.
+    function test_handler_reachesEveryEnd() public {
+        for (uint256 i = 0; i < 40; ++i) {
+            uint256 seed = uint256(keccak256(abi.encode(i)));
+            _handler.wholeRound(i, seed | 0xff);
+            if (i % 3 == 1) _handler.demand(i, 0, seed % 2);
+            if (i % 2 == 0) _handler.wholeDispute(i, seed >> 100);
+            _handler.show(seed);
+            pass(25);
+            for (uint256 step = 0; step < 4; ++step) {
+                _handler.push(i);
+            }
+            _handler.comeOrGo(4 + i, 5 + 6 * (i % 2));
+            invariant_money_isConservedAndToldByTheEvents();
+        }
+        eq(_handler.settled() > 0 ? 1 : 0, 1, "settled");
+        eq(_handler.overturned() > 0 ? 1 : 0, 1, "overturned");
+        eq(_handler.upheld() > 0 ? 1 : 0, 1, "upheld");
+        eq(_handler.undecided() > 0 ? 1 : 0, 1, "undecided");
+        eq(_handler.slashed() > 0 ? 1 : 0, 1, "slashed");
+        afterInvariant();
+    }
+}

@@ -1,0 +1,326 @@
+"""A world for attacks: a task with a challenge window on Anvil, its programs, and everybody's money.
+
+All programs play in this process, one step each in turn, and time passes when nobody has anything to do. Nothing costs
+gas, so that who gains or loses does so by the ledger's rules alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from eth_account.signers.local import LocalAccount
+
+from fedledger.aggregator.driver import Act, Aggregator
+from fedledger.aggregator.driver import Step as AggregatorStep
+from fedledger.aggregator.judge import RoundInput, RoundOutcome
+from fedledger.aggregator.mailbox import Mailbox
+from fedledger.contracts.chain import Chain
+from fedledger.contracts.chains import running_chain
+from fedledger.contracts.client import DisputeStatus, Phase
+from fedledger.contracts.history import History, RoundHistory, TaskHistory
+from fedledger.ledger_tools.audit import AuditResult, audit_chain
+from fedledger.ledger_tools.deploy import deploy
+from fedledger.ledger_tools.verifier import Duty, Step, Verifier
+from fedledger.node.participant import Deed, Participant
+from fedledger.platform.accounts import (
+    AGGREGATOR,
+    DEPLOYER,
+    PUBLISHER,
+    experiment_account,
+    participant_role,
+    verifier_role,
+)
+from fedledger.platform.config import load_config
+from fedledger.platform.setting import make_setting
+from fedledger.protocol.store import LocalStore
+from fedledger.protocol.verdicts import Verdict
+from support.small import write_config
+
+ETHER = 10**18
+GWEI = 10**9
+PURSE = 100 * ETHER
+BOND = 10_000_000 * GWEI
+JUROR_PENALTY = 100_000 * GWEI
+PERIOD = 600
+PAUSE = 150
+TASK = 1
+LEDGER = """
+[ledger]
+quorum = {quorum}
+batched = {batched}
+challenge_window = {window}
+max_unfinal = {max_unfinal}
+penalty_gwei = {penalty_gwei}
+dispute_period = 600
+enrol_period = 600
+exit_delay = 86400
+"""
+MAX_TURNS = 2_000
+
+
+@dataclass
+class World:
+    """The chain, the ledger and whoever plays; ``steps`` are what verifiers did, in order, each with its number."""
+
+    folder: Path
+    chain: Chain
+    aggregators: list[Aggregator] = field(default_factory=list)
+    people: list[Participant] = field(default_factory=list)
+    verifiers: list[Verifier] = field(default_factory=list)
+    accounts: dict[str, LocalAccount] = field(default_factory=dict)
+    steps: list[tuple[int, Step]] = field(default_factory=list)
+    before: dict[str, int] = field(default_factory=dict)
+
+    def set_up(
+        self,
+        *,
+        participants: int = 4,
+        rounds: int = 2,
+        verifiers: int = 3,
+        standbys: int = 0,
+        batched: bool = False,
+        window: int = PERIOD,
+        max_unfinal: int = 1,
+        penalty_gwei: int = 0,
+        extra: str = "",
+        code: str | None = None,
+    ) -> World:
+        """Deploy the ledger, fill everybody's purse, and post the task."""
+        terms = LEDGER.format(
+            quorum=max(1, participants // 2),
+            batched=str(batched).lower(),
+            window=window,
+            max_unfinal=max_unfinal,
+            penalty_gwei=penalty_gwei,
+        )
+        config = write_config(self.folder, participants, rounds, extra + terms)
+        if code is not None:
+            model = next(line for line in config.read_text().splitlines() if line.startswith("model = "))
+            config.write_text(config.read_text().replace(model, f'code = "{code}"'))
+        self.setting = make_setting(load_config(config), self.folder)
+        self.chain._rpc("anvil_setNextBlockBaseFeePerGas", ["0x0"])
+        seats = [AGGREGATOR, *(f"standby {number}" for number in range(standbys))]
+        people = [participant_role(number) for number in range(participants)]
+        watchers = [verifier_role(number) for number in range(verifiers)]
+        for role in (DEPLOYER, PUBLISHER, *seats, *people, *watchers):
+            self.purse(role)
+        self.ledger, self.deployment = deploy(self.chain, self.accounts[DEPLOYER], self.setting.settings())
+        self.store = LocalStore(self.folder / "store")
+        params = self.setting.task_params(self.setting.publish(self.store))
+        self.params = params
+        self.history = History(self.ledger)
+        self.ledger.post_task(self.accounts[PUBLISHER], params, [self.accounts[s].address for s in seats[1:]])
+        self.aggregators = [self.aggregator(role) for role in seats]
+        self.people = [self.participant(number) for number in range(participants)]
+        self.verifiers = [self.verifier(number) for number in range(verifiers)]
+        return self
+
+    # -- who plays ---------------------------------------------------------------------------------------------
+
+    def purse(self, role: str) -> LocalAccount:
+        """Return the account of a role, with a full purse."""
+        account = self.accounts[role] = experiment_account(0, role, self.chain)
+        self.chain.fund(account.address, PURSE)
+        return account
+
+    def aggregator(self, role: str = AGGREGATOR, kind: type[Aggregator] = Aggregator, **more: Any) -> Aggregator:
+        """Return an aggregator of the task, honest unless ``kind`` or its arguments say otherwise."""
+        mailbox = Mailbox(self.ledger, self.history, TASK, self.folder / "mailbox") if self.params.batched else None
+        given = {"measure": self.setting.measurer(), "mailbox": mailbox} | more
+        return kind(self.ledger, self.history, self.accounts[role], TASK, self.store, self.setting.spec, **given)
+
+    def participant(self, number: int, kind: type[Participant] = Participant) -> Participant:
+        """Return a participant."""
+        account = self.accounts[participant_role(number)]
+        post = self.aggregators[0].mailbox
+        place = TASK, self.store, self.folder / f"journal{number}", self.setting.spec
+        return kind(self.ledger, self.history, account, *place, self.setting.trainer(number), post)
+
+    def verifier(self, number: int, kind: type[Verifier] = Verifier, fresh: bool = False, **more: Any) -> Verifier:
+        """Return a verifier; a ``fresh`` one has read no logs yet."""
+        role = verifier_role(number)
+        account = self.accounts[role] if role in self.accounts else self.purse(role)
+        history = History(self.ledger) if fresh else self.history
+        given = {"journal": self.folder / "votes", "patience": 0.0, "courtesy": 0.0} | more
+        return kind(self.ledger, history, account, self.store, **given)
+
+    # -- the play ----------------------------------------------------------------------------------------------
+
+    @property
+    def task(self) -> TaskHistory:
+        """The task, as it is now."""
+        return self.history.update().task(TASK)
+
+    def turn(self) -> bool:
+        """Let everybody do one thing; return whether anybody did."""
+        busy = False
+        for number, verifier in enumerate(self.verifiers):
+            step = verifier.step()
+            self.steps.append((number, step))
+            busy |= step.duty not in (Duty.WAITED, Duty.DONE)
+        for aggregator in self.aggregators:
+            busy |= aggregator.step().act not in (Act.WAITED, Act.DONE)
+        for person in self.people:
+            busy |= person.step() not in (Deed.WAITED, Deed.DONE)
+        return busy
+
+    def play(self, until: Callable[[], bool] | None = None) -> World:
+        """Let everybody play until something is so, else to the end: the task has ended, and no dispute is open."""
+        over = until or self.is_over
+        for _ in range(MAX_TURNS):
+            if over():
+                return self
+            if not self.turn() and not over():
+                self.chain.advance(PAUSE)
+        raise AssertionError(f"not over: {self.ledger.phase(TASK).name}, rounds {sorted(self.task.rounds)}")
+
+    def is_over(self) -> bool:
+        """Whether the task has ended and no dispute is open."""
+        disputes = self.history.update().disputes
+        return self.task.finished and all(d.status is not DisputeStatus.OPEN for d in disputes)
+
+    def join(self) -> World:
+        """Let everybody register, enlist and enrol, and remember what each owns."""
+        watchers = len(self.verifiers)
+        self.play(lambda: len(self.task.enrolled) == len(self.people) and len(self.history.verifiers) == watchers)
+        self.before = self.wealth()
+        return self
+
+    def did(self, *duties: Duty) -> list[int]:
+        """Return who did one of some duties, in order."""
+        return [number for number, step in self.steps if step.duty in duties]
+
+    # -- money -------------------------------------------------------------------------------------------------
+
+    def wealth(self) -> dict[str, int]:
+        """Return what each account owns, by role: its purse and what the ledger holds for it, credits included."""
+        seats = {}
+        for seat in self.ledger.seats(TASK):
+            seats[seat.holder] = seats.get(seat.holder, 0) + seat.deposit
+        owned = {}
+        for role, account in self.accounts.items():
+            total = self.chain.balance(account.address) + self.ledger.free_balance(account.address)
+            total += seats.get(account.address, 0) + self._open_bonds(account.address)
+            participant = self.ledger.participant_id(account.address)
+            if participant is not None:
+                record = self.ledger.participant(participant)
+                total += record.stake + record.unbonding
+                total += self.ledger.credit(TASK, participant) * self.params.credit_unit
+            owned[role] = total
+        return owned
+
+    def gains(self) -> dict[str, int]:
+        """Return what each account has gained or lost since everybody had joined, by role; who did neither is left out.
+
+        The publisher's budget is the publisher's as far as it has not been earned.
+        """
+        now = self.wealth()
+        now[PUBLISHER] += self._escrow() - self.params.budget
+        changes = {role: now[role] - self.before.get(role, PURSE) for role in now}
+        return {role: change for role, change in changes.items() if change}
+
+    @property
+    def burned(self) -> int:
+        """What nobody has any more."""
+        return sum(log.arguments["amount"] for log in self.ledger.events(["Burned"]))
+
+    def credits(self) -> dict[str, int]:
+        """Return what participants have earned, in wei, by role."""
+        ids = {participant_role(n): self.history.ids[p.account.address] for n, p in enumerate(self.people)}
+        return {role: self.task.earned(i) * self.params.credit_unit for role, i in ids.items()}
+
+    def check_money(self) -> None:
+        """Assert that the ledger holds exactly what it owes and what was burned, and that no money came or went."""
+        purses = sum(self.chain.balance(account.address) for account in self.accounts.values())
+        owed = sum(self.wealth().values()) - purses + self._escrow()
+        held = self.chain.balance(self.ledger.address)
+        assert held == owed + self.burned, f"the ledger holds {held}, owes {owed}, burned {self.burned}"
+        assert purses + held == PURSE * len(self.accounts)
+
+    def _escrow(self) -> int:
+        if self.task.finished:
+            return 0
+        spent = self.ledger.task(TASK).spent_units * self.params.credit_unit
+        return self.params.budget - spent
+
+    def _open_bonds(self, address: str) -> int:
+        total = 0
+        for dispute in self.history.update().disputes:
+            if dispute.status is not DisputeStatus.OPEN:
+                continue
+            total += dispute.bond if dispute.challenger == address else 0
+            total += sum(jury.appeal_bond for jury in dispute.juries if jury.appellant == address)
+        return total
+
+    # -- the end -----------------------------------------------------------------------------------------------
+
+    def audit(self) -> AuditResult:
+        """Audit the task from the chain."""
+        return audit_chain(self.ledger, self.store, TASK)
+
+    def statuses(self) -> list[DisputeStatus]:
+        """Return how each dispute stands."""
+        return [dispute.status for dispute in self.history.update().disputes]
+
+
+@contextmanager
+def world(folder: Path, **terms: Any) -> Iterator[World]:
+    """Make a world on a chain of its own; see :meth:`World.set_up` for its terms."""
+    with running_chain("anvil") as process:
+        yield World(folder, Chain(process.url)).set_up(**terms)
+
+
+def settled(task: TaskHistory) -> Sequence[int]:
+    """Return the numbers of the rounds that were settled."""
+    return [r.index for r in task.settled]
+
+
+Lie = Callable[[RoundOutcome], RoundOutcome]
+
+
+def liar(lie: Lie, rounds: Sequence[int] = (1,)) -> type[Aggregator]:
+    """Return an aggregator that makes something else of the outcome of some rounds."""
+
+    class Liar(Aggregator):
+        def _judge(self, given: RoundInput) -> RoundOutcome:
+            outcome = super()._judge(given)
+            return lie(outcome) if given.index in rounds else outcome
+
+    return Liar
+
+
+def sleeper(rounds: Sequence[int] = (1,)) -> type[Aggregator]:
+    """Return an aggregator that does not propose some rounds, which are voided then."""
+
+    class Sleeper(Aggregator):
+        def _propose(self, task: TaskHistory, current: RoundHistory, phase: Phase) -> AggregatorStep:
+            if current.index in rounds:
+                return AggregatorStep(Act.WAITED, current.index)
+            return super()._propose(task, current, phase)
+
+    return Sleeper
+
+
+def wrong_verdict(outcome: RoundOutcome) -> RoundOutcome:
+    """Refuse an update that should be accepted."""
+    victim = min(i for i, verdict in outcome.verdicts.items() if verdict is Verdict.ACCEPTED)
+    shares = {i: share for i, share in outcome.shares.items() if i != victim}
+    return replace(outcome, verdicts={**outcome.verdicts, victim: Verdict.HELD_OUT}, shares=shares)
+
+
+def wrong_share(outcome: RoundOutcome) -> RoundOutcome:
+    """Move one unit of pay from one participant to another."""
+    first, second = sorted(outcome.shares)[:2]
+    moved = {first: outcome.shares[first] + 1, second: outcome.shares[second] - 1}
+    return replace(outcome, shares=outcome.shares | moved)
+
+
+def wrong_model(outcome: RoundOutcome) -> RoundOutcome:
+    """Change the last bit of the new model."""
+    data = bytearray(outcome.model)
+    data[-1] ^= 1
+    return replace(outcome, model=bytes(data))

@@ -1,0 +1,268 @@
+"""Attacks on a task with a challenge window, on a real chain, with everybody's money counted: none of them pays.
+
+Lies of aggregators, juries and challengers are in test_verifier.py; receivers that revert or re-enter in
+contracts/test/Attacks.t.sol; signatures replayed on another chain, ledger or task in test_batched.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedledger.aggregator.driver import Act, Aggregator, Step
+from fedledger.contracts.abi import RevertedError
+from fedledger.contracts.client import Phase, Proposal
+from fedledger.contracts.history import RoundHistory, TaskHistory
+from fedledger.node.participant import Deed, Participant
+from fedledger.platform.accounts import AGGREGATOR, PUBLISHER, experiment_account, participant_role
+from fedledger.protocol.batch import Batch
+from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.verdicts import Verdict
+from support.world import BOND, GWEI, TASK, World, settled, sleeper, world
+
+PENALTY_GWEI = 400_000
+PENALTY = PENALTY_GWEI * GWEI
+STAKE = 1_000_000 * GWEI
+ATTACKER, VICTIM = 0, 1
+Kind = type[Participant]
+
+
+def attacked(w: World, kind: Kind, numbers: Sequence[int] = (ATTACKER,)) -> World:
+    """Let some participants be of another kind, and play to the end."""
+    for number in numbers:
+        w.people[number] = w.participant(number, kind)
+    w.join().play()
+    w.check_money()
+    return w
+
+
+def slashed(w: World, number: int) -> int:
+    """Return what a participant lost of its stake."""
+    who = w.history.ids[w.people[number].account.address]
+    return sum(log.arguments["amount"] for log in w.ledger.events(["Slashed"]) if log.arguments["participant"] == who)
+
+
+def verdict(w: World, number: int, index: int) -> Verdict:
+    return w.task.rounds[index].verdicts[w.history.ids[w.people[number].account.address]]
+
+
+def share(w: World, number: int, index: int) -> int:
+    proposal = w.task.rounds[index].proposal
+    assert proposal is not None
+    return proposal.shares[w.history.ids[w.people[number].account.address]]
+
+
+def silent_in(rounds: Sequence[int]) -> Kind:
+    """Return a participant that commits and does not reveal."""
+
+    class Silent(Participant):
+        def _reveal(self, task: TaskHistory, current: RoundHistory, proof: Sequence[bytes] = ()) -> Deed:
+            return Deed.WAITED if current.index in rounds else super()._reveal(task, current, proof)
+
+        def _open(self, task: TaskHistory, current: RoundHistory, participant: int) -> Deed:
+            return Deed.WAITED if current.index in rounds else super()._open(task, current, participant)
+
+        def _object(self, task: TaskHistory, participant: int) -> Deed:
+            return Deed.WAITED
+
+    return Silent
+
+
+@pytest.mark.parametrize("batched", [False, True], ids=["direct", "batched"])
+def test_who_never_reveals_pays_each_time_and_stops_nobody(tmp_path: Path, batched: bool) -> None:
+    with world(tmp_path, batched=batched, penalty_gwei=PENALTY_GWEI, verifiers=0) as w:
+        attacked(w, silent_in((1, 2)))
+        assert settled(w.task) == [1, 2] and verdict(w, ATTACKER, 1) is verdict(w, ATTACKER, 2) is Verdict.LATE
+        assert w.gains()[participant_role(ATTACKER)] == -2 * PENALTY // 4
+        assert w.burned == 2 * PENALTY // 4, "nobody gains by calling somebody late"
+        assert all(credit > 0 for role, credit in w.credits().items() if role != participant_role(ATTACKER))
+
+
+def test_who_brings_a_round_below_quorum_by_not_revealing_pays_all_the_same(tmp_path: Path) -> None:
+    with world(tmp_path, penalty_gwei=PENALTY_GWEI, verifiers=0) as w:
+        base = w.task.model
+        attacked(w, silent_in((1,)), numbers=(0, 2, 3))
+        first = w.task.rounds[1]
+        assert w.task.is_empty(first) and first.settled and first.proposal is not None
+        assert first.proposal.model == base and not any(first.proposal.shares.values())
+        assert [slashed(w, number) for number in range(4)] == [PENALTY // 4, 0, PENALTY // 4, PENALTY // 4]
+        assert [r.index for r in w.task.counted] == [2, 3], "it is made up for"
+        assert AGGREGATOR not in w.gains(), "the aggregator was not silent"
+        assert w.audit().reproduced
+
+
+def test_who_leaves_before_its_punishment_is_punished(tmp_path: Path) -> None:
+    class Quitter(silent_in((1, 2))):  # type: ignore[misc]
+        def _commit(self, task: TaskHistory, current: RoundHistory) -> Deed:
+            deed: Deed = super()._commit(task, current)
+            self.ledger.request_exit(self.account)
+            return deed
+
+        def act(self, task: TaskHistory, phase: Phase) -> Deed:
+            gone = 1 in task.rounds and self.history.ids[self.account.address] in task.rounds[1].commits
+            return Deed.DONE if gone else super().act(task, phase)
+
+    with world(tmp_path, penalty_gwei=PENALTY_GWEI, verifiers=0) as w:
+        attacked(w, Quitter)
+        account = w.people[ATTACKER].account
+        with pytest.raises(RevertedError, match="ExitNotDue"):
+            w.ledger.complete_exit(account)
+        w.chain.advance(w.setting.config.ledger.exit_delay)
+        w.ledger.complete_exit(account)
+        assert w.ledger.free_balance(account.address) == STAKE + PENALTY - PENALTY // 4
+        w.check_money()
+
+
+def test_who_copies_a_commitment_or_a_reveal_cannot_use_it(tmp_path: Path) -> None:
+    refusals: list[str] = []
+
+    class Copier(Participant):
+        def _commit(self, task: TaskHistory, current: RoundHistory) -> Deed:
+            victim = w.history.ids[w.people[VICTIM].account.address]
+            if victim not in current.commitments:
+                return Deed.WAITED
+            copied = current.commitments[victim]
+            self.ledger.commit_update(self.account, TASK, current.index, copied)
+            return Deed.COMMITTED
+
+        def _reveal(self, task: TaskHistory, current: RoundHistory, proof: Sequence[bytes] = ()) -> Deed:
+            victim = w.people[VICTIM]
+            # The victim's own transaction, seen before it is in a block.
+            update = ContentRef.of(victim._update(task, current))
+            with pytest.raises(RevertedError) as refused:
+                self.ledger.reveal_update(self.account, TASK, current.index, update, victim._salt(current))
+            refusals.append(refused.value.name)
+            return Deed.WAITED
+
+    with world(tmp_path, rounds=1, penalty_gwei=PENALTY_GWEI, verifiers=0) as w:
+        attacked(w, Copier)
+        assert set(refusals) == {"WrongReveal"}
+        assert verdict(w, ATTACKER, 1) is Verdict.LATE and w.gains()[participant_role(ATTACKER)] == -PENALTY // 4
+        assert verdict(w, VICTIM, 1) is Verdict.ACCEPTED and w.credits()[participant_role(VICTIM)] > 0
+
+
+def test_who_sends_the_update_of_another_round_pays_for_it(tmp_path: Path) -> None:
+    class Replayer(Participant):
+        def _update(self, task: TaskHistory, current: RoundHistory) -> bytes:
+            return super()._update(task, task.rounds[1])
+
+    with world(tmp_path, penalty_gwei=PENALTY_GWEI, verifiers=0) as w:
+        attacked(w, Replayer)
+        assert verdict(w, ATTACKER, 1) is Verdict.ACCEPTED and Verdict.MALFORMED <= verdict(w, ATTACKER, 2) < 25
+        assert (slashed(w, ATTACKER), share(w, ATTACKER, 2)) == (PENALTY // 2, 0)
+
+
+def test_who_reveals_what_it_does_not_serve_earns_nothing(tmp_path: Path) -> None:
+    class Hoarder(Participant):
+        def _reveal(self, task: TaskHistory, current: RoundHistory, proof: Sequence[bytes] = ()) -> Deed:
+            update = ContentRef.of(self._update(task, current))
+            self.ledger.reveal_update(self.account, TASK, current.index, update, self._salt(current), proof)
+            return Deed.REVEALED
+
+    with world(tmp_path, penalty_gwei=PENALTY_GWEI, verifiers=3) as w:
+        attacked(w, Hoarder)
+        assert verdict(w, ATTACKER, 1) is Verdict.UNAVAILABLE and participant_role(ATTACKER) not in w.gains()
+        assert not w.statuses(), "nobody mistakes it for a lie of the aggregator"
+
+
+def test_who_is_left_out_forces_itself_in_and_earns_the_same(tmp_path: Path) -> None:
+    class Omitting(Aggregator):
+        def _close(self, current: RoundHistory, phase: Phase) -> Step:
+            if phase is Phase.COMMITTING:
+                return Step(Act.WAITED, current.index)
+            batch = Batch(self._mailbox().seal(current.index).commitments[1:])
+            content, count = self.store.put(batch.encode()), len(batch.commitments)
+            self.ledger.close_commits(self.account, TASK, current.index, batch.root, count, content)
+            return Step(Act.CLOSED, current.index)
+
+    earned = []
+    for kind in (Aggregator, Omitting):
+        folder = tmp_path / kind.__name__
+        folder.mkdir()
+        with world(folder, batched=True, penalty_gwei=PENALTY_GWEI, verifiers=0) as w:
+            w.aggregators = [w.aggregator(kind=kind, mailbox=w.people[0].post)]
+            w.join().play()
+            w.check_money()
+            assert w.audit().reproduced and not w.burned
+            assert len(w.task.rounds[1].commits) == (kind is Omitting)
+            earned.append((w.task.model, w.credits()))
+    assert earned[0] == earned[1]
+
+
+def test_an_aggregator_that_falls_silent_loses_its_deposit_to_who_takes_over(tmp_path: Path) -> None:
+    models = []
+    for kind in (Aggregator, sleeper((1, 2))):
+        folder = tmp_path / kind.__name__
+        folder.mkdir()
+        with world(folder, standbys=1, verifiers=0) as w:
+            w.aggregators[0] = w.aggregator(kind=kind)
+            w.join().play()
+            w.check_money()
+            models.append(w.task.model)
+            assert settled(w.task) == [1, 2] and w.audit().reproduced
+            lost = {} if kind is Aggregator else {AGGREGATOR: -BOND, "standby 0": BOND // 2}
+            paid = {*w.credits(), PUBLISHER}
+            assert {role: gain for role, gain in w.gains().items() if role not in paid} == lost
+            assert w.burned == (0 if kind is Aggregator else BOND // 2)
+    assert models[0] == models[1]
+
+
+def test_a_stranger_moves_no_phase(tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    def push(w: World, stranger: Any) -> None:
+        index = max(w.task.rounds, default=0)
+        content = ContentRef(b"c" * 32, 1)
+        proposal = Proposal(content, content, content, False, (1,), (1000,))
+        given = w.task.rounds[index].proposal if index else None
+        tries: list[Callable[[], Any]] = [
+            lambda: w.ledger.open_round(stranger, TASK),
+            lambda: w.ledger.close_commits(stranger, TASK, max(1, index), b"r" * 32, 4, content),
+            lambda: w.ledger.propose_round(stranger, TASK, max(1, index), proposal),
+            lambda: w.ledger.void_round(stranger, TASK, max(1, index)),
+            lambda: w.ledger.finish_task(stranger, TASK),
+            lambda: w.ledger.commit_update(stranger, TASK, max(1, index), b"c" * 32),
+        ]
+        if given is not None and not w.task.rounds[index].settled and not w.ledger.settleable(TASK):
+            tries.append(lambda: w.ledger.settle_round(stranger, TASK, index, given))
+        for attempt in tries:
+            with pytest.raises(RevertedError) as error:
+                attempt()
+            refused.append(error.value.name)
+
+    with world(tmp_path, batched=True, rounds=1, verifiers=0) as w:
+        stranger = w.purse("stranger")
+        w.join()
+        seen = set()
+        while not w.is_over():
+            phase = w.ledger.phase(TASK)
+            if phase not in seen and phase is not Phase.IDLE:
+                seen.add(phase)
+                push(w, stranger)
+            w.play(lambda phase=phase: w.is_over() or w.ledger.phase(TASK) is not phase)  # type: ignore[misc]
+        assert {"NotAggregator", "WindowOpen", "NotOverdue"} <= set(refused)
+        assert seen >= {Phase.COMMITTING, Phase.REVEALING, Phase.CHALLENGING}
+        assert settled(w.task) == [1] and "stranger" not in w.gains()
+        w.check_money()
+
+
+def test_ten_sybils_of_one_stake_are_one_participant(tmp_path: Path) -> None:
+    with world(tmp_path, participants=4, verifiers=0) as w:
+        first, *others = (experiment_account(0, f"sybil {number}", w.chain) for number in range(10))
+        w.chain.fund(first.address, STAKE)
+        w.ledger.register(first, first.address, first.address, STAKE)
+        w.ledger.enrol(first, TASK)
+        w.ledger.request_exit(first)
+        with pytest.raises(RevertedError, match="ExitNotDue"):
+            w.ledger.complete_exit(first)
+        for other in others:
+            with pytest.raises(RevertedError, match="InsufficientBalance"):
+                w.ledger._send(other, "register", other.address, other.address, STAKE)
+        w.chain.fund(others[0].address, STAKE)
+        with pytest.raises(RevertedError, match="SignerTaken"):
+            w.ledger.register(others[0], first.address, others[0].address, STAKE)
+        assert w.ledger.participant_count() == 1
+        assert w.ledger.participant(0).stake == 0, "it backs nothing while it waits to leave"

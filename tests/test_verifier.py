@@ -1,0 +1,789 @@
+"""Verifiers, aggregators and their disputes on a real chain, with everybody's money counted."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fedledger.aggregator import batches, driver
+from fedledger.aggregator.detection import Measurement
+from fedledger.aggregator.driver import Act, Aggregator
+from fedledger.aggregator.driver import Step as AggregatorStep
+from fedledger.aggregator.judge import RoundInput, RoundOutcome, judge
+from fedledger.aggregator.mailbox import Mailbox
+from fedledger.contracts.abi import RevertedError
+from fedledger.contracts.chain import Receipt
+from fedledger.contracts.client import DisputeKind, DisputeStatus, Ledger, Phase
+from fedledger.contracts.history import DisputeHistory, RoundHistory, TaskHistory
+from fedledger.ledger_tools.divergence import Divergence
+from fedledger.ledger_tools.replay import Replay
+from fedledger.ledger_tools.verifier import Duty, Step, Unable, Verifier, _WorkingStore
+from fedledger.node.participant import Deed, Participant
+from fedledger.platform.accounts import AGGREGATOR, PUBLISHER, participant_role, verifier_role
+from fedledger.protocol.batch import Batch, SignedCommitment
+from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.errors import ContentUnavailableError, StoreError
+from fedledger.protocol.messages import commitment_message, sign
+from fedledger.protocol.post import PostRefusedError
+from fedledger.protocol.verdicts import Verdict
+from support.world import (
+    BOND,
+    GWEI,
+    JUROR_PENALTY,
+    PERIOD,
+    TASK,
+    World,
+    liar,
+    settled,
+    sleeper,
+    world,
+    wrong_model,
+    wrong_share,
+    wrong_verdict,
+)
+
+
+def model_without(folder: Path, voided: int, **terms: int) -> str:
+    """Return the final model of a history whose first rounds were voided because nobody proposed them."""
+    with world(folder, verifiers=0, **terms) as w:
+        w.aggregators = [w.aggregator(kind=sleeper(range(1, voided + 1)))]
+        return w.play().task.model.cid
+
+
+@pytest.fixture(scope="module")
+def remade(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The final model of two rounds after one that was voided."""
+    return model_without(tmp_path_factory.mktemp("remade"), 1)
+
+
+def nobody_but(w: World, changes: dict[str, int]) -> None:
+    """Assert that nobody gained or lost anything but this, and what the task pays its participants for their work."""
+    earned = w.credits()
+    expected = {role: units for role, units in earned.items() if units}
+    if sum(earned.values()):
+        expected[PUBLISHER] = -sum(earned.values())
+    assert w.gains() == expected | changes
+    w.check_money()
+
+
+# -- honesty -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("max_unfinal", [1, 3])
+def test_nobody_challenges_an_honest_history(tmp_path: Path, max_unfinal: int) -> None:
+    with world(tmp_path, rounds=3, max_unfinal=max_unfinal) as w:
+        w.join().play()
+        assert settled(w.task) == [1, 2, 3] and not w.statuses()
+        assert sorted(w.did(Duty.REPLAYED)) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+        assert {verifier.step().duty for verifier in w.verifiers} == {Duty.DONE}
+        nobody_but(w, {})
+        assert w.audit().reproduced
+
+
+# -- lies --------------------------------------------------------------------------------------------------------
+
+
+class Mismeasuring(Aggregator):
+    """Tells a loss of the first round's model that is beyond the tolerance, and is true to it in all else."""
+
+    def _judge(self, given: RoundInput) -> RoundOutcome:
+        def better(what: str, vector: NDArray[np.float32]) -> Measurement:
+            found = self.measure(what, vector)
+            lie = 3_000 if what == "model" and given.index == 1 else 0
+            return Measurement(found.loss - lie, found.correct)
+
+        return judge(given, better)
+
+
+class Choosy(Aggregator):
+    """Leaves somebody out of the first round's selection."""
+
+    def _selection(self, task: TaskHistory, index: int) -> list[int] | None:
+        return sorted(task.enrolled)[1:] if index == 1 else super()._selection(task, index)
+
+
+@dataclass(frozen=True)
+class Caught:
+    """Who gains by a lie that one verifier challenges and two jurors see."""
+
+    challenger: int = BOND // 2
+    juror: int = BOND // 8
+    burned: int = BOND // 4
+
+    def changes(self, w: World) -> dict[str, int]:
+        (challenger,) = w.did(Duty.CHALLENGED)
+        jurors = {verifier_role(n): self.juror for n in range(3) if n != challenger}
+        return {AGGREGATOR: -BOND, verifier_role(challenger): self.challenger, **jurors}
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [
+        (liar(wrong_verdict), "verdict of 0x"),
+        (liar(wrong_model), "model"),
+        (liar(wrong_share), "pay share of 0x"),
+        (Mismeasuring, "measurement of model: loss"),
+        (Choosy, "selection"),
+    ],
+    ids=["verdict", "model", "share", "measurement", "selection"],
+)
+def test_a_lie_is_overturned_paid_for_and_made_good(
+    tmp_path: Path, remade: str, kind: type[Aggregator], field: str
+) -> None:
+    with world(tmp_path) as w:
+        w.aggregators = [w.aggregator(kind=kind)]
+        w.join().play()
+        (dispute,) = w.history.disputes
+        assert dispute.status is DisputeStatus.OVERTURNED and dispute.round == 1
+        assert next(step.detail for _, step in w.steps if step.duty is Duty.REPLAYED).count(f"round 1, {field}") == 1
+        assert w.task.rounds[1].voided and settled(w.task) == [2, 3]
+        assert w.task.model.cid == remade
+        assert w.burned == Caught().burned
+        nobody_but(w, Caught().changes(w))
+        assert w.audit().reproduced
+
+
+def test_a_standby_makes_the_round_again(tmp_path: Path, remade: str) -> None:
+    class Fleeing(liar(wrong_model)):  # type: ignore[misc]
+        """Leaves when it is found out."""
+
+        def step(self) -> AggregatorStep:
+            gone = self.history.update().task(TASK).rounds.get(1)
+            return AggregatorStep(Act.WAITED) if gone is not None and gone.voided else super().step()
+
+    with world(tmp_path, standbys=1) as w:
+        w.aggregators[0] = w.aggregator(kind=Fleeing)
+        w.join().play()
+        assert {w.task.rounds[index].proposer for index in (2, 3)} == {w.accounts["standby 0"].address}
+        assert settled(w.task) == [2, 3] and w.task.model.cid == remade
+        nobody_but(w, Caught().changes(w))
+
+
+def test_a_lie_takes_with_it_what_was_built_on_it(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    with world(tmp_path, rounds=3, max_unfinal=3) as w:
+        w.aggregators = [w.aggregator(kind=liar(wrong_model))]
+        w.join().play()
+        assert [index for index, r in w.task.rounds.items() if r.voided] == [1, 2, 3]
+        assert all(w.task.rounds[index].proposal is not None for index in (1, 2, 3))
+        assert settled(w.task) == [4, 5, 6]
+        assert w.statuses() == [DisputeStatus.OVERTURNED], "the rounds that were built on it follow from it"
+        nobody_but(w, Caught().changes(w))
+        assert w.audit().reproduced
+        remade = model_without(tmp_path_factory.mktemp("remade"), 3, rounds=3)
+        assert w.task.model.cid == remade
+
+
+def test_content_that_nobody_can_fetch_is_a_lie(tmp_path: Path, remade: str) -> None:
+    """An aggregator that withholds the model it proposed loses, as nobody can say that it follows."""
+    with world(tmp_path) as w:
+        put = w.store.put
+
+        class Withholding(Aggregator):
+            def _judge(self, given: RoundInput) -> RoundOutcome:
+                outcome = super()._judge(given)
+                withheld = ContentRef.of(outcome.report) if given.index == 1 else None
+                self.store.put = lambda data: ref if (ref := ContentRef.of(data)) == withheld else put(data)  # type: ignore[method-assign]
+                return outcome
+
+        w.aggregators = [w.aggregator(kind=Withholding)]
+        w.join().play()
+        assert w.statuses() == [DisputeStatus.OVERTURNED] and w.task.model.cid == remade
+        nobody_but(w, Caught().changes(w))
+
+
+def test_a_verifier_that_does_not_challenge_only_tells(tmp_path: Path) -> None:
+    with world(tmp_path, rounds=1) as w:
+        w.aggregators = [w.aggregator(kind=liar(wrong_model))]
+        w.verifiers = [w.verifier(n, challenge=False) for n in range(3)]
+        w.join().play()
+        assert not w.statuses() and settled(w.task) == [1]
+        assert "does not follow: round 1, model" in str([str(step) for _, step in w.steps])
+
+
+def test_who_cannot_pay_the_bond_tells_so_and_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with world(tmp_path, rounds=1) as w:
+        w.aggregators = [w.aggregator(kind=liar(wrong_model))]
+        w.join()
+        for verifier in w.verifiers:
+            w.chain._rpc("anvil_setBalance", [verifier.account.address, hex(BOND - 1)])
+        w.play()
+        assert not w.statuses() and settled(w.task) == [1]
+        assert caplog.text.count("for the bond to object") == 3
+
+
+# -- juries ------------------------------------------------------------------------------------------------------
+
+
+class Troll(Verifier):
+    """Finds fault with everything."""
+
+    def replay(self, task: TaskHistory, current: RoundHistory) -> Replay | Unable:
+        return Replay(current.index, Divergence(current.index, "style", "mine", "yours"), bytes(31) + b"t")
+
+
+def test_a_challenge_without_cause_loses_its_bond(tmp_path: Path) -> None:
+    with world(tmp_path, rounds=1) as w:
+        w.verifiers[0] = w.verifier(0, Troll, appeal=False)
+        w.join().play()
+        assert w.statuses() == [DisputeStatus.UPHELD] and settled(w.task) == [1]
+        jurors = {verifier_role(n): BOND // 8 for n in (1, 2)}
+        nobody_but(w, {verifier_role(0): -BOND, AGGREGATOR: BOND // 2, **jurors})
+        assert w.burned == BOND // 4
+
+
+def test_an_appeal_without_cause_loses_its_bond_too(tmp_path: Path) -> None:
+    """Of three verifiers two are drawn each time, so the troll can appeal until the last level."""
+    with world(tmp_path, rounds=1) as w:
+        w.verifiers[0] = w.verifier(0, Troll)
+        w.join().play()
+        assert w.statuses() == [DisputeStatus.UPHELD] and settled(w.task) == [1]
+        lost = BOND * (1 + 2 + 4)
+        # A quarter for the six votes of two jurors, rounded down.
+        jurors = {verifier_role(n): 3 * (lost // 4 // 6) for n in (1, 2)}
+        nobody_but(w, {verifier_role(0): -lost, AGGREGATOR: lost // 2, **jurors})
+
+
+def test_a_juror_that_lies_pays(tmp_path: Path) -> None:
+    """Four verifiers, of whom one challenges: the other three are the jury."""
+
+    class Blind(Verifier):
+        def replay(self, task: TaskHistory, current: RoundHistory) -> Replay | Unable:
+            return Replay(current.index, None, bytes(31) + b"b")
+
+    with world(tmp_path, verifiers=4) as w:
+        w.aggregators = [w.aggregator(kind=liar(wrong_model))]
+        w.verifiers[3] = w.verifier(3, Blind, appeal=False)
+        w.join().play()
+        assert w.statuses() == [DisputeStatus.OVERTURNED] and settled(w.task) == [2, 3]
+        jurors = {verifier_role(n): BOND // 8 for n in (1, 2)}
+        fined = {verifier_role(3): -JUROR_PENALTY}
+        nobody_but(w, {AGGREGATOR: -BOND, verifier_role(0): BOND // 2, **jurors, **fined})
+        assert w.burned == BOND // 4 + JUROR_PENALTY
+
+
+def test_an_appeal_mends_what_a_corrupt_jury_found(tmp_path: Path, remade: str) -> None:
+    """Two of the first jury's three are bought; the second jury is everybody who did not challenge."""
+
+    class Corruptible(Verifier):
+        def vote(self, dispute: DisputeHistory, level: int) -> tuple[bool, bytes] | Step | None:
+            members = dispute.juries[level].members or ()
+            bought = level == 0 and self.history.ids[self.account.address] in members[:2]
+            return (True, bytes(31) + b"$") if bought else super().vote(dispute, level)
+
+    with world(tmp_path, verifiers=8) as w:
+        w.aggregators = [w.aggregator(kind=liar(wrong_model))]
+        w.verifiers = [w.verifier(n, Corruptible) for n in range(8)]
+        w.join().play()
+        (dispute,) = w.history.disputes
+        first, second = dispute.juries
+        assert first.valid and not second.valid and dispute.status is DisputeStatus.OVERTURNED
+        assert first.members is not None and second.members is not None and len(second.members) == 7
+        assert w.task.model.cid == remade
+        ids = {w.history.ids[v.account.address]: verifier_role(n) for n, v in enumerate(w.verifiers)}
+        share = BOND // 4 // 8
+        changes = dict.fromkeys((ids[i] for i in second.members), share)
+        changes[verifier_role(0)] = BOND // 2
+        changes[ids[first.members[2]]] += share
+        for bought in first.members[:2]:
+            changes[ids[bought]] -= JUROR_PENALTY
+        nobody_but(w, {AGGREGATOR: -BOND, **changes})
+
+
+def test_verifiers_let_each_other_go_first_but_wait_for_nobody_for_long(tmp_path: Path, remade: str) -> None:
+    """Each does what is due in a turn of its own. One of three has left, and what is its turn is done all the same."""
+    with world(tmp_path, verifiers=4) as w:
+        w.aggregators = [w.aggregator(kind=liar(wrong_model))]
+        w.verifiers = [w.verifier(n, courtesy=0.3) for n in range(4)]
+        w.join()
+        # Round 1 is the second verifier's to challenge, and dispute 0 the first one's to bring on.
+        w.verifiers, gone = [w.verifiers[n] for n in (2, 1, 3)], w.verifiers[0]
+        w.steps.clear()
+        began = time.monotonic()
+        w.play(lambda: bool(w.history.update().disputes))
+        assert w.did(Duty.CHALLENGED) == [1] and time.monotonic() - began < 30
+        w.chain.advance = lambda seconds: time.sleep(0.1)  # type: ignore[method-assign]
+        w.play(lambda: bool(w.history.update().disputes[0].juries[0].members))
+        assert set(w.did(Duty.DREW)) == {1}, "the next in turn"
+        del w.chain.advance
+        w.verifiers.append(gone)
+        w.play()
+        assert w.statuses() == [DisputeStatus.OVERTURNED] and w.task.model.cid == remade
+
+
+class Copying(Verifier):
+    """Commits to what another juror committed to."""
+
+    def _commit(self, dispute: DisputeHistory, level: int, juror: int) -> Step | None:
+        others = list(dispute.juries[level].committed.values())
+        if not others:
+            return None
+        self.ledger.commit_vote(self.account, dispute.id, others[0])
+        return Step(Duty.COMMITTED, dispute.task, dispute.round, dispute.id)
+
+
+class Parroting(Verifier):
+    """Commits to something, and tries to reveal what another juror has revealed."""
+
+    refusal = ""
+
+    def _commit(self, dispute: DisputeHistory, level: int, juror: int) -> Step | None:
+        self.ledger.commit_vote(self.account, dispute.id, self._sealed(dispute, level, juror, True, bytes(32)))
+        return Step(Duty.COMMITTED, dispute.task, dispute.round, dispute.id)
+
+    def _reveal(self, dispute: DisputeHistory, level: int, juror: int) -> Step | None:
+        for heard in dispute.juries[level].revealed.values():
+            try:
+                self.ledger.reveal_vote(self.account, dispute.id, *heard, self._salt(dispute, level))
+            except RevertedError as error:
+                type(self).refusal = error.name
+        return None
+
+
+@pytest.mark.parametrize("kind", [Copying, Parroting])
+def test_who_copies_a_vote_cannot_reveal_it_and_pays_for_silence(
+    tmp_path: Path, remade: str, kind: type[Verifier]
+) -> None:
+    with world(tmp_path, verifiers=4) as w:
+        w.aggregators = [w.aggregator(kind=liar(wrong_model))]
+        w.verifiers[3] = w.verifier(3, kind, appeal=False)
+        w.join().play()
+        (dispute,) = w.history.disputes
+        copier = w.history.ids[w.verifiers[3].account.address]
+        assert copier in dispute.juries[0].committed and copier not in dispute.juries[0].revealed
+        assert dispute.status is DisputeStatus.OVERTURNED and w.task.model.cid == remade
+        jurors = {verifier_role(n): BOND // 8 for n in (1, 2)}
+        fined = {verifier_role(3): -JUROR_PENALTY}
+        nobody_but(w, {AGGREGATOR: -BOND, verifier_role(0): BOND // 2, **jurors, **fined})
+    if kind is Parroting:
+        assert Parroting.refusal == "WrongVote"
+
+
+def test_a_stake_that_was_cut_is_filled_up_by_the_next_start_and_not_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with world(tmp_path, rounds=1, verifiers=4) as w:
+        w.verifiers[0] = w.verifier(0, Troll, appeal=False)
+        w.verifiers[3] = w.verifier(3, Copying, appeal=False, stake=w.setting.settings().min_verifier_stake)
+        w.join().play(lambda: w.statuses() == [DisputeStatus.UPHELD])
+        assert not w.ledger.is_serving(w.history.ids[w.verifiers[3].account.address])
+        w.play()
+        assert caplog.text.count("is not drawn any more") == 1 and not w.did(Duty.STAKED)
+        again = w.verifier(3, tasks=frozenset({TASK + 1}))
+        assert [again.step().duty, again.step().duty] == [Duty.STAKED, Duty.WAITED]
+        assert w.ledger.is_serving(w.history.ids[w.verifiers[3].account.address])
+        w.check_money()
+
+
+CODE = """
+import torch
+
+def model():
+    return torch.nn.Sequential(torch.nn.Linear(64, 10))
+"""
+
+
+def test_who_does_not_trust_the_tasks_code_abstains_and_says_why(tmp_path: Path) -> None:
+    """Three jurors trust the code and one does not: its silence costs the penalty, and nothing else depends on it."""
+    (tmp_path / "task.py").write_text(CODE)
+    with world(tmp_path, verifiers=4, rounds=1, code="task.py") as w:
+        cid = w.setting.spec.code.cid
+        trusting = {"trusted": frozenset({cid}), "appeal": False}
+        w.verifiers = [w.verifier(0, Troll, **trusting), w.verifier(1, **trusting), w.verifier(2, **trusting)]
+        w.verifiers.append(w.verifier(3, appeal=False))
+        w.join().play()
+        told = [str(step) for number, step in w.steps if number == 3 and step.detail]
+        assert [line.count(f"--trust-code {cid}") for line in told] == [0, 1, 1]
+        assert w.did(Duty.ABSTAINED) == [3] and w.statuses() == [DisputeStatus.UPHELD]
+        jurors = {verifier_role(n): BOND // 8 for n in (1, 2)}
+        fined = {verifier_role(3): -JUROR_PENALTY}
+        nobody_but(w, {verifier_role(0): -BOND, AGGREGATOR: BOND // 2, **jurors, **fined})
+
+
+@pytest.mark.parametrize("fault", [StoreError, ContentUnavailableError])
+def test_a_store_that_does_not_work_is_no_reason_to_object(tmp_path: Path, fault: type[StoreError]) -> None:
+    """A daemon that is down, and a store that is another one, tell nothing about a proposal."""
+
+    class Down:
+        def get(self, ref: ContentRef, limit: int | None = None) -> bytes:
+            raise fault("not here")
+
+    with world(tmp_path, rounds=1) as w:
+        for number in range(3):
+            w.verifiers[number].store = _WorkingStore(Down())  # type: ignore[arg-type]
+        w.join().play()
+        assert not w.statuses() and settled(w.task) == [1]
+        nobody_but(w, {})
+
+
+# -- crashes -----------------------------------------------------------------------------------------------------
+
+
+class KilledError(Exception):
+    """The program is gone."""
+
+
+class Mortal(Ledger):
+    """A ledger at whose transactions a program dies: just before it sends the first of a kind, or after each."""
+
+    moment = "after"
+    died: set[tuple[str, str]] = set()  # noqa: RUF012
+
+    def _transact(self, account, name, data, value=0, gas=0):  # type: ignore[no-untyped-def]
+        if self.moment == "before" and (account.address, name) not in self.died:
+            self.died.add((account.address, name))
+            raise KilledError(name)
+        receipt: Receipt = super()._transact(account, name, data, value, gas)
+        if self.moment == "after":
+            self.died.add((account.address, name))
+            raise KilledError(name)
+        return receipt
+
+
+class Phoenix:
+    """A verifier that starts anew whenever it was killed, and remembers nothing."""
+
+    def __init__(self, make: Callable[[], Verifier]) -> None:
+        self.make = make
+        self.verifier = make()
+
+    @property
+    def account(self):  # type: ignore[no-untyped-def]
+        return self.verifier.account
+
+    def step(self) -> Step:
+        try:
+            return self.verifier.step()
+        except KilledError:
+            self.verifier = self.make()
+            return Step(Duty.REPLAYED)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("journal", [True, False], ids=["with a journal", "without"])
+def test_a_verifier_may_be_killed_at_every_transaction(
+    tmp_path: Path, remade: str, monkeypatch: pytest.MonkeyPatch, moment: str, journal: bool
+) -> None:
+    monkeypatch.setattr(Mortal, "moment", moment)
+    monkeypatch.setattr(Mortal, "died", set())
+    with world(tmp_path) as w:
+        w.aggregators = [w.aggregator(kind=liar(wrong_model))]
+
+        def make(number: int) -> Verifier:
+            verifier = w.verifier(number, fresh=True, **({} if journal else {"journal": None}))
+            verifier.ledger = Mortal(w.chain, w.ledger.address, w.ledger.first_block)
+            return verifier
+
+        w.verifiers = [Phoenix(lambda number=number: make(number)) for number in range(3)]  # type: ignore[misc]
+        w.join().play()
+        calls = {name for _, name in Mortal.died}
+        assert calls == {
+            *("register", "enlist", "challengeRound", "drawJury"),
+            *("commitVote", "revealVote", "decide", "closeDispute"),
+        }
+        assert w.statuses() == [DisputeStatus.OVERTURNED] and w.task.model.cid == remade
+        jurors = {verifier_role(n): BOND // 8 for n in (1, 2)}
+        nobody_but(w, {AGGREGATOR: -BOND, verifier_role(0): BOND // 2, **jurors})
+
+
+# -- batched rounds ----------------------------------------------------------------------------------------------
+
+
+class Forging(Mailbox):
+    """Means another batch than what was left in it; ``true`` is what was left."""
+
+    forge: Callable[[Batch], Batch] = staticmethod(lambda batch: batch)
+
+    def seal(self, index: int) -> Batch:
+        batch = super().seal(index)
+        return type(self).forge(batch) if index == 1 else batch
+
+    def sealed(self, index: int) -> Batch | None:
+        return self.seal(index)
+
+    def true(self, index: int) -> Batch:
+        return super().seal(index)
+
+
+class Forger(Aggregator):
+    """Claims that all have committed, and judges what was left in its mailbox."""
+
+    def _close(self, current: RoundHistory, phase: Phase) -> AggregatorStep:
+        mailbox = self._mailbox()
+        if current.index != 1 or not mailbox.committed(1).issuperset(current.selected):
+            return super()._close(current, phase)
+        batch = mailbox.seal(1)
+        content = self.store.put(batch.encode())
+        self.ledger.close_commits(self.account, TASK, 1, batch.root, len(current.selected), content)
+        return AggregatorStep(Act.CLOSED, 1)
+
+
+def _twice(batch: Batch) -> Batch:
+    again = replace(batch.commitments[0], commitment=b"2" * 32)
+    return Batch((batch.commitments[0], again, *batch.commitments[1:-1]))
+
+
+def _unsigned(batch: Batch) -> Batch:
+    return Batch((replace(batch.commitments[0], signature=b"\1" * 65), *batch.commitments[1:]))
+
+
+def _omitted(batch: Batch) -> Batch:
+    return Batch(batch.commitments[1:])
+
+
+@pytest.fixture
+def forged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[World, Callable[[Batch], Batch]], None]]:
+    def forge(w: World, change: Callable[[Batch], Batch]) -> None:
+        monkeypatch.setattr(Forging, "forge", staticmethod(change))
+        mailbox = Forging(w.ledger, w.history, TASK, w.folder / "mailbox")
+
+        def complete(current: RoundHistory, batch: Batch, updates, place):  # type: ignore[no-untyped-def]
+            if current.index == 1:
+                true = mailbox.true(1)
+                current = replace(current, root=true.root, count=len(true.commitments))
+                batch = replace(true, salts=batch.salts)
+            return batches.complete(current, batch, updates, place)
+
+        monkeypatch.setattr(driver, "complete", complete)
+        w.aggregators = [w.aggregator(kind=Forger, mailbox=mailbox)]
+        for person in w.people:
+            person.post = mailbox
+
+    yield forge
+
+
+@pytest.mark.parametrize(
+    ("change", "duty"),
+    [(_twice, Duty.REFUTED), (_unsigned, Duty.DEMANDED), (_omitted, Duty.DEMANDED)],
+    ids=["twice", "unsigned", "omitted"],
+)
+def test_a_forged_batch_needs_no_jury(
+    tmp_path: Path, remade: str, forged, change: Callable[[Batch], Batch], duty: Duty
+) -> None:
+    with world(tmp_path, batched=True) as w:
+        forged(w, change)
+        w.join().play()
+        assert w.did(Duty.REFUTED, Duty.DEMANDED, Duty.CHALLENGED) == w.did(duty) == [0]
+        assert w.statuses() == ([] if duty is Duty.REFUTED else [DisputeStatus.OVERTURNED])
+        assert w.task.rounds[1].voided and settled(w.task) == [2, 3] and w.task.model.cid == remade
+        nobody_but(w, {AGGREGATOR: -BOND, verifier_role(0): BOND // 2})
+        assert w.audit().reproduced
+
+
+def test_who_is_called_missing_and_is_in_the_root_needs_no_jury(
+    tmp_path: Path, remade: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forgetful(current: RoundHistory, *rest):  # type: ignore[no-untyped-def]
+        done = batches.complete(current, *rest)
+        for known in (done.commits, done.reveals) if current.index == 1 else ():
+            known.pop(min(done.selected))
+        return done
+
+    class Meek(Participant):
+        def _object(self, task: TaskHistory, participant: int) -> Deed:
+            return Deed.WAITED
+
+    monkeypatch.setattr(driver, "complete", forgetful)
+    with world(tmp_path, batched=True) as w:
+        w.people = [w.participant(number, Meek) for number in range(4)]
+        w.join().play(lambda: 1 in w.task.rounds and w.task.rounds[1].proposal is not None)
+        assert list(w.task.rounds[1].verdicts.values()).count(Verdict.MISSED) == 1
+        w.play()
+        assert w.did(Duty.REFUTED) == [0] and not w.statuses()
+        assert settled(w.task) == [2, 3] and w.task.model.cid == remade
+        nobody_but(w, {AGGREGATOR: -BOND, verifier_role(0): BOND // 2})
+
+
+def test_other_lies_about_a_batched_round_go_to_a_jury(tmp_path: Path, remade: str) -> None:
+    with world(tmp_path, batched=True) as w:
+        w.aggregators = [w.aggregator(kind=liar(wrong_share))]
+        for person in w.people:
+            person.post = w.aggregators[0].mailbox
+        w.join().play()
+        assert [d.kind for d in w.history.disputes] == [DisputeKind.REPLAY]
+        assert w.statuses() == [DisputeStatus.OVERTURNED] and w.task.model.cid == remade
+        nobody_but(w, Caught().changes(w))
+
+
+def test_an_aggregator_shows_the_commitment_that_is_demanded_of_it(tmp_path: Path) -> None:
+    with world(tmp_path, batched=True, rounds=1) as w:
+        troll = w.purse("troll")
+        w.join().play(lambda: 1 in w.task.rounds and w.task.rounds[1].proposal is not None)
+        proposal = w.task.rounds[1].proposal
+        assert proposal is not None
+        w.ledger.demand_commitment(troll, TASK, 1, w.task.enrolled[2], proposal)
+        w.check_money()
+        w.play()
+        assert w.statuses() == [DisputeStatus.UPHELD] and settled(w.task) == [1]
+        nobody_but(w, {"troll": -BOND, AGGREGATOR: BOND // 2})
+        assert w.burned == BOND // 2
+
+
+def test_demands_cannot_keep_a_challenge_out(tmp_path: Path) -> None:
+    """A round takes 200 demands, each of which its aggregator may pay for and answer, and one challenge besides."""
+    with world(tmp_path, batched=True) as w:
+        w.aggregators = [w.aggregator(kind=liar(wrong_share))]
+        for person in w.people:
+            person.post = w.aggregators[0].mailbox
+        accomplice, watching = w.purse("accomplice"), w.verifiers
+        w.join()
+        w.verifiers = []
+        w.play(lambda: 1 in w.task.rounds and w.task.rounds[1].proposal is not None)
+        proposal, victim = w.task.rounds[1].proposal, w.task.enrolled[0]
+        assert proposal is not None
+        for _ in range(200):
+            w.ledger.demand_commitment(accomplice, TASK, 1, victim, proposal)
+        with pytest.raises(RevertedError, match="TooManyDisputes"):
+            w.ledger.demand_commitment(accomplice, TASK, 1, victim, proposal)
+        w.verifiers = watching
+        w.play(lambda: w.task.rounds[1].voided)
+        replays = [d.status for d in w.history.disputes if d.kind is DisputeKind.REPLAY]
+        assert replays == [DisputeStatus.OVERTURNED]
+        w.check_money()
+
+
+def test_who_signs_two_commitments_is_reported_by_its_aggregator(tmp_path: Path) -> None:
+    penalty = 200_000 * GWEI
+
+    class Equivocating(Participant):
+        def _sign(self, task: TaskHistory, current: RoundHistory, participant: int) -> Deed:
+            deed = super()._sign(task, current, participant)
+            place = self.ledger.chain.chain_id, self.ledger.address, TASK, current.index, participant
+            signature = sign(commitment_message(*place, b"2" * 32), bytes(self.account.key))
+            with pytest.raises(PostRefusedError, match="signed two commitments"):
+                self._mailbox().commit(current.index, SignedCommitment(participant, b"2" * 32, signature))
+            return deed
+
+    with world(tmp_path, batched=True, rounds=1, penalty_gwei=penalty // GWEI) as w:
+        w.people[3] = w.participant(3, Equivocating)
+        w.join().play()
+        assert settled(w.task) == [1]
+        earned = w.credits()[participant_role(3)]
+        nobody_but(w, {AGGREGATOR: penalty // 2, participant_role(3): earned - penalty})
+        assert w.burned == penalty // 2
+
+
+def test_who_rotates_its_signer_after_it_committed_stops_nobody(tmp_path: Path) -> None:
+    """A signer serves one participant for ever, so that what it signed stays signed."""
+
+    class Rotating(Participant):
+        def _sign(self, task: TaskHistory, current: RoundHistory, participant: int) -> Deed:
+            deed = super()._sign(task, current, participant)
+            self.ledger.rotate_signer(self.account, "0x" + "00" * 19 + "77")
+            return deed
+
+    with world(tmp_path, batched=True, rounds=1) as w:
+        w.people[3] = w.participant(3, Rotating)
+        w.join().play()
+        assert settled(w.task) == [1] and not w.statuses()
+        assert set(w.task.rounds[1].verdicts.values()) == {Verdict.ACCEPTED}
+        nobody_but(w, {})
+        assert w.audit().reproduced
+
+
+# -- programs ----------------------------------------------------------------------------------------------------
+
+
+class Programs:
+    """Verifiers as programs of their own, which can be killed."""
+
+    def __init__(self, w: World) -> None:
+        self.w, self.running = w, {}  # type: ignore[var-annotated]
+        w.deployment.write(w.folder / "deployment.json")
+        self.place = ["--rpc", w.chain.where, "--deployment", str(w.folder / "deployment.json")]
+
+    def call(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "fedledger.platform.cli", "verifier", *arguments]
+
+    def start(self, number: int) -> None:
+        folders = ["--store-dir", str(self.w.folder / "store"), "--journal", str(self.w.folder / "votes")]
+        who = ["--experiment-seed", "0", "--verifier", str(number), "--poll", "0.05", "--format", "json"]
+        command = self.call("start", *self.place, *folders, *who)
+        with (self.w.folder / f"verifier{number}.log").open("ab") as log:
+            self.running[number] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+
+    def kill(self, number: int) -> None:
+        self.running[number].send_signal(signal.SIGKILL)
+        assert self.running.pop(number).wait() == -signal.SIGKILL
+
+    def say(self, *arguments: str) -> Any:
+        done = subprocess.run(self.call(*arguments, *self.place, "--format", "json"), capture_output=True, check=True)
+        return json.loads(done.stdout)
+
+    def wait(self, until: Callable[[], bool], patience: float = 90.0) -> None:
+        deadline = time.monotonic() + patience
+        while not until():
+            assert time.monotonic() < deadline, "it takes too long"
+            assert all(program.poll() is None for program in self.running.values()), "one has ended"
+            self.w.turn()
+            time.sleep(0.05)
+
+
+def test_verifiers_are_programs_that_can_be_killed(tmp_path: Path) -> None:
+    with world(tmp_path, rounds=1, verifiers=0) as w:
+        for number in range(3):
+            w.purse(verifier_role(number))
+        w.aggregators = [w.aggregator(kind=liar(wrong_model))]
+        programs = Programs(w)
+        for number in range(3):
+            programs.start(number)
+        try:
+            programs.wait(lambda: len(w.history.update().verifiers) == 3)
+            w.before = w.wealth()
+            programs.wait(lambda: bool(w.history.update().disputes and w.history.disputes[0].juries[0].members))
+            (dispute,), roles = w.history.disputes, {w.accounts[verifier_role(n)].address: n for n in range(3)}
+            jurors = [roles[w.history.owners[i]] for i in dispute.juries[0].members or ()]
+            for number in jurors:
+                programs.kill(number)
+                programs.start(number)
+            programs.wait(lambda: len(w.history.update().disputes[0].juries[0].committed) > 0)
+            for number in jurors:
+                programs.kill(number)
+                programs.start(number)
+            programs.wait(lambda: w.history.update().disputes[0].juries[0].decided)
+            (told,) = programs.say("status")["disputes"]
+            assert (told["status"], told["next"]["step"], told["juries"][0]["found"]) == ("open", "appeal", "invalid")
+            assert len({vote["transcript"] for vote in told["juries"][0]["revealed"]}) == 1
+            w.chain.advance(PERIOD)
+            programs.wait(lambda: w.statuses() == [DisputeStatus.OVERTURNED])
+            retired = programs.say("retire", "--experiment-seed", "0", "--verifier", "2")
+            assert retired["juries"] == 0
+            assert [v["serving"] for v in programs.say("status")["verifiers"]] == [True, True]
+            programs.kill(2)
+            programs.wait(lambda: len(w.task.proposed) == 1)
+            w.chain.advance(PERIOD)
+            while not w.task.finished:
+                w.turn()
+            done = {number: program.communicate(timeout=60)[0] for number, program in programs.running.items()}
+            assert all(json.loads(output)["done"] for output in done.values())
+        finally:
+            for program in programs.running.values():
+                program.kill()
+        (challenger,) = {0, 1, 2} - set(jurors)
+        shares = {verifier_role(number): BOND // 8 for number in jurors}
+        nobody_but(w, {AGGREGATOR: -BOND, verifier_role(challenger): BOND // 2, **shares})
+
+
+def test_a_program_that_lacks_money_or_a_task_says_so(tmp_path: Path) -> None:
+    with world(tmp_path, verifiers=0) as w:
+        programs = Programs(w)
+        command = programs.call("start", *programs.place, "--experiment-seed", "0")
+        here, elsewhere = (f"--store-dir {tmp_path / name}" for name in ("store", "elsewhere"))
+        for more, told in (
+            (f"{here} --task 7", "UnknownTask(7)"),
+            (f"{here} --stake-gwei 1", "is below the least"),
+            (elsewhere, "has the spec of no task"),
+        ):
+            done = subprocess.run([*command, *more.split()], capture_output=True, text=True, check=False)
+            assert done.returncode in (3, 4) and told in " ".join(done.stderr.split()), done.stderr
+            assert "Traceback" not in done.stderr
