@@ -81,21 +81,31 @@ class LedgerMachine(RoundsMachine):
 
     @step(
         task=tasks,
-        number=st.integers(1, 2),
+        back=backs,
         who=st.integers(0, PARTICIPANTS - 1),
         author=st.none() | participants,
         same=seldom,
+        sent=st.booleans(),
         leaves=st.booleans(),
     )
-    def report(self, task: int, number: int, who: int, author: int | None, same: bool, leaves: bool) -> None:
-        """Report two commitments as one participant's, who may leave; another may have signed the second."""
+    def report(self, task: int, back: int, who: int, author: int | None, same: bool, sent: bool, leaves: bool) -> None:
+        """Report two commitments as one participant's, who may leave.
+
+        It may have sent the first to the ledger, and another may have signed the second.
+        """
         if leaves:
             self.do("requestExit", OWNERS[who])
-        first, second = keccak(b"one"), keccak(b"one" if same else b"another")
+        number = self.number(task, back)
+        r = self.round(task, number)
+        on_chain = r.commitments.get(who) if r and sent else None
+        first = on_chain[1] if on_chain else keccak(b"one")
+        second = first if same else keccak(b"another")
         other = self.signer(who if author is None else author)
-        a, b = self.claim(task, number, who, first, self.signer(who)), self.claim(task, number, who, second, other)
+        a = Claim(first) if sent else self.claim(task, number, who, first, self.signer(who))
+        b = self.claim(task, number, who, second, other)
         if self.do("reportEquivocation", STRANGER, task, number, who, a, b):
-            self.reach(f"reportEquivocation{' of who leaves' if self.model.participants[who].leaves else ''}")
+            how = " of who leaves" if self.model.participants[who].leaves else ""
+            self.reach(f"reportEquivocation{' of who sent one' if sent else ''}{how}")
 
     @step(task=tasks, back=backs, who=participants, other=seldom)
     def refute_missed(self, task: int, back: int, who: int, other: bool) -> None:
@@ -174,7 +184,9 @@ class LedgerMachine(RoundsMachine):
         mask = story["mask"] | (1 << false if way == "refute" else 0)
         self.whole_round(task, smooth(story) | {"false": false, "kind": story["kind"], "mask": mask, "alone": alone})
         if way == "report":
-            self.report(task, self.number(task), false % PARTICIPANTS, None, False, bool(demanded % 2))
+            sent = sorted(set(r.commitments) if (r := self.round(task, self.number(task))) else ())
+            who = sent[false % len(sent)] if sent else false % PARTICIPANTS
+            self.report(task, 0, who, None, False, bool(sent), bool(demanded % 2))
         elif way == "refute":
             self.refute_all(task, back)
         else:
@@ -461,6 +473,7 @@ OFTEN = {
     "Minority": 20,
     "Equivocation": 1,
     "reportEquivocation of who leaves": 1,
+    "reportEquivocation of who sent one": 1,
     "ProposalRefuted": 1,
     "Appealed": 15,
     "drawJury too late": 3,

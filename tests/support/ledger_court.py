@@ -31,20 +31,18 @@ class Model(Rounds):
     def enlist(self, sender: str, value: int) -> None:
         i = self.of_sender(sender)
         stake, least = self.participants[i].stake, self.terms.min_verifier_stake
-        refuse((i in self.serving, "AlreadyServing", i), (stake < least, "StakeTooSmall", stake, least))
-        self.serving.add(i)
-        if i not in self.verifiers:
-            self.verifiers.append(i)
+        refuse((i in self.verifiers, "AlreadyServing", i), (stake < least, "StakeTooSmall", stake, least))
+        self.verifiers.append(i)
+        self.placed[i] = self.block
         self.emit("VerifierEnlisted", i)
 
     def retire(self, sender: str, value: int) -> None:
         i = self.of_sender(sender)
-        refuse((i not in self.serving, "NotServing", i))
-        self.serving.remove(i)
-        self.emit("VerifierRetired", i)
+        refuse((i not in self.verifiers, "NotServing", i))
+        self.strike(i)
 
     def is_serving(self, i: int) -> bool:
-        return i in self.serving and self.participants[i].stake >= self.terms.min_verifier_stake
+        return i in self.verifiers and self.participants[i].stake >= self.terms.min_verifier_stake
 
     # What the ledger sees for itself.
 
@@ -53,8 +51,8 @@ class Model(Rounds):
         offence = keccak(encode(["uint8", "uint256", "uint32", "uint32"], [EQUIVOCATION, task, number, i]))
         refuse(
             (a.commitment == b.commitment, "NotRefuted"),
-            *self.unsigned(task, number, i, a),
-            *self.unsigned(task, number, i, b),
+            *self.unmade(task, number, i, a),
+            *self.unmade(task, number, i, b),
             ((task, number, i) in self.punished, "AlreadyPunished", offence),
         )
         self.punished.add((task, number, i))
@@ -132,7 +130,7 @@ class Model(Rounds):
         refuse((early, "NotInTime", jury.draw_block + 1, jury.draw_until))
         seed = block_hash(jury.draw_block, self.block)
         if seed == ZERO:
-            jury.draw_block = self.block + 1
+            jury.draw_block, jury.pool = self.block + 1, len(self.verifiers)
             self.emit("JuryCalled", dispute, d.level, jury.draw_block)
             return
         jury.commits_until = self.now + self.terms.dispute_period
@@ -141,19 +139,31 @@ class Model(Rounds):
         self.emit("JuryDrawn", dispute, d.level, tuple(jury.members))
 
     def drawn(self, d: Dispute, seed: bytes) -> list[int]:
-        """Shuffle the pool by the seed and take from its front who serves and has no part in the dispute."""
-        order = self.verifiers[: d.jury.pool]
+        """Shuffle the places of the pool by the seed, and take from the front who may judge.
+
+        Who has come to its place since the call may not, nor who has a part in the dispute. Who has too small a stake
+        is struck off the list.
+        """
+        places = list(range(d.jury.pool))
         parties = {d.challenger, self.tasks[d.task - 1].seats[d.accused].holder}
         members: list[int] = []
-        for k in range(min(LOOKS, len(order))):
+        poor = []
+        for k in range(min(LOOKS, len(places))):
             if len(members) == SIZES[d.level]:
                 break
             draw = int.from_bytes(keccak(encode(["bytes32", "uint256"], [seed, k])), "big")
-            other = k + draw % (len(order) - k)
-            order[k], order[other] = order[other], order[k]
-            p = self.participants[order[k]]
-            if self.is_serving(order[k]) and not parties & {p.owner, p.signer}:
-                members.append(order[k])
+            other = k + draw % (len(places) - k)
+            places[k], places[other] = places[other], places[k]
+            if places[k] >= len(self.verifiers):
+                continue
+            i = self.verifiers[places[k]]
+            p = self.participants[i]
+            if not self.is_serving(i):
+                poor.append(i)
+            elif self.placed[i] < d.jury.draw_block and not parties & {p.owner, p.signer}:
+                members.append(i)
+        for i in poor:
+            self.strike(i)
         return members
 
     def commit_vote(self, sender: str, value: int, dispute: int, digest: bytes) -> None:
@@ -199,8 +209,9 @@ class Model(Rounds):
     def appeal(self, sender: str, value: int, dispute: int) -> None:
         d = self.ongoing(dispute, DisputeKind.REPLAY)
         bond = d.bond * 2 ** (d.level + 1)
+        refuse((not d.jury.decided, "NotInTime", 0, 0))
         refuse(
-            (not d.jury.decided or self.now >= d.deadline, "NotInTime", 0, d.deadline),
+            (self.now >= d.deadline, "NotInTime", 0, d.deadline),
             (not self.can_go_higher(d), "NoHigherJury"),
             self.lacks(sender, value, bond),
         )
@@ -343,6 +354,16 @@ class Model(Rounds):
             (r.status is not RoundStatus.PROPOSED, "NotProposed", d.task, d.number),
         )
         return d
+
+    def unmade(self, task: int, number: int, i: int, claim: Claim) -> Iterator[Fault]:
+        """Yield the fault of a claim that the participant has neither signed nor sent to a batched round."""
+        if claim.signature:
+            yield from self.unsigned(task, number, i, claim)
+            return
+        t = self.posted(task)
+        r = t.rounds[number - 1] if 1 <= number <= len(t.rounds) else None
+        sent = r.commitments[i][1] if r and t.params.batched and i in r.commitments else None
+        yield sent != claim.commitment, "NotCommitted", i
 
     def unsigned(self, task: int, number: int, i: int, claim: Claim) -> Iterator[Fault]:
         """Yield the fault of a claim that no signer of the participant has signed."""

@@ -23,7 +23,7 @@ from fedledger.protocol.batch import EMPTY_ROOT, leaf
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.merkle import verify
 from fedledger.protocol.messages import commitment
-from fedledger.protocol.reputation import Evidence
+from fedledger.protocol.reputation import LANES, Evidence
 from fedledger.protocol.verdicts import Verdict
 from support.ledger_records import (
     BEACON,
@@ -44,6 +44,7 @@ from support.ledger_records import (
     Updates,
     has_update,
     invalid,
+    named,
     refuse,
 )
 
@@ -73,6 +74,8 @@ class Rounds:
         Addresses that take no money.
     past
         What the predecessor knows: id and lane of evidence by publisher and owner.
+    placed
+        The block in which each verifier came to its place in the list.
     log
         The events so far, as name and arguments.
     """
@@ -93,7 +96,7 @@ class Rounds:
     tasks: list[Task] = field(default_factory=list)
     evidence: dict[tuple[str, int], Evidence] = field(default_factory=dict)
     verifiers: list[int] = field(default_factory=list)
-    serving: set[int] = field(default_factory=set)
+    placed: dict[int, int] = field(default_factory=dict)
     disputes: list[Dispute] = field(default_factory=list)
     punished: set[tuple[int, int, int]] = field(default_factory=set)
     log: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
@@ -263,6 +266,7 @@ class Rounds:
         p.leaves = self.now + self.terms.exit_delay
         p.stake, p.unbonding = 0, p.stake
         self.emit("ExitRequested", i, p.leaves)
+        self.strike(i)
 
     def cancel_exit(self, sender: str, value: int) -> None:
         i, p = self.leaving(sender)
@@ -277,6 +281,17 @@ class Rounds:
         self.emit("ExitCompleted", i, p.unbonding)
         self.credit(sender, p.unbonding)
         p.unbonding = p.since = p.leaves = 0
+
+    def strike(self, i: int) -> None:
+        """Take a participant off the list of verifiers, if it is there; the last one takes its place."""
+        if i not in self.verifiers:
+            return
+        last = self.verifiers.pop()
+        if last != i:
+            self.verifiers[self.verifiers.index(i)] = last
+            self.placed[last] = self.block
+        del self.placed[i]
+        self.emit("VerifierRetired", i)
 
     def announce(self, sender: str, value: int, url: str) -> None:
         self.emit("EndpointAnnounced", sender, url)
@@ -452,25 +467,28 @@ class Rounds:
         self, sender: str, value: int, task: int, number: int, update: Ref, salt: bytes, proof: tuple[bytes, ...]
     ) -> None:
         t, r = self.in_flight(task, number)
-        proposed = r.status is RoundStatus.PROPOSED
-        phase, after = self.round_phase(t, r), proposed and self.now >= r.proposed + t.params.challenge_window
-        over = not proposed and self.now >= self.reveals_end(t, r)
-        refuse(
-            (proposed and not t.params.batched, "RoundNotOpen", task, number),
-            (phase in (Phase.COMMITTING, Phase.CLOSING), "CommitsAreOpen"),
-            (t.params.batched and not r.commits_closed, "CommitsAreOpen"),
-            (phase is Phase.ADMITTING, "StillAdmitting", r.commits_closed),
-            (after or over or phase is Phase.CLOSING, "RevealsAreClosed"),
-        )
+        batched, proposed = t.params.batched, r.status is RoundStatus.PROPOSED
         i, found = self.signers.get(sender), self.commitment(task, number, sender, update, salt)
-        refuse((i is None, "NotRegistered", sender))
-        assert i is not None
+        until = r.proposed + t.params.challenge_window if proposed else self.reveals_end(t, r)
+        untimely: list[Fault] = [
+            (proposed and not batched, "RoundNotOpen", task, number),
+            (not proposed and self.now < self.commits_end(t, r), "CommitsAreOpen"),
+            (not proposed and batched and not r.commits_closed, "CommitsAreOpen"),
+            (self.now < r.commits_closed, "StillAdmitting", r.commits_closed),
+            (self.now >= until, "RevealsAreClosed"),
+            (i is None, "NotRegistered", sender),
+        ]
+        if i is None:
+            raise Refused(named(untimely))
         author, kept = r.commitments.get(i, (NOBODY, ZERO))
         here = author == sender
-        rooted = t.params.batched and r.root != EMPTY_ROOT and verify(r.root, leaf(i, found), proof)
+        rooted = batched and i in r.selected and r.root != EMPTY_ROOT and verify(r.root, leaf(i, found), proof)
         unknown = not rooted and not (here and kept[:24] == found[:24])
         refuse(
-            (unknown and not here, "NotCommitted", i),
+            *untimely,
+            (unknown and batched and i not in r.selected, "NotSelected", i),
+            # Of a batched round the ledger may have forgotten who sent what.
+            (unknown and (batched or not here), "NotCommitted", i),
             (unknown and here, "WrongReveal", kept[:24] + bytes(8), found),
             (i in r.salts, "AlreadyRevealed", i),
         )
@@ -541,7 +559,9 @@ class Rounds:
         refuse((self.round_phase(t, r) is not Phase.OVERDUE, "NotOverdue", task, number))
         unrooted = t.params.batched and not r.commits_closed
         if unrooted or r.committed >= t.params.quorum:
-            lost = sum(self.charge(t, place) for place in range(len(t.seats)))
+            # Who did not post a root cannot be asked to stand for it.
+            silent = [t.active] if t.params.batched and not unrooted else range(len(t.seats))
+            lost = sum(self.charge(t, place) for place in silent)
             self.credit(sender, lost // VOID_REWARD)
             self.burn(lost - lost // VOID_REWARD)
         else:
@@ -767,6 +787,9 @@ def seat_of(t: Task, sender: str) -> int | None:
 
 def misjudged(r: Round, outcome: Outcome, batched: bool) -> Iterator[Fault]:
     """Yield what contradicts the ledger; of a batched round it knows only what was done on chain."""
+    for slot in outcome.slots:
+        nothing = all(outcome.verdict(i) is Verdict.NONE for i in slot)
+        yield nothing, "WrongVerdict", slot[0] // LANES * LANES, 0
     for i in outcome.covered:
         verdict = outcome.verdict(i)
         committed, revealed = i in r.commitments, i in r.salts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
@@ -68,9 +68,13 @@ class Refused(Exception):  # noqa: N818 -- an answer, not a fault
 
 def refuse(*faults: Fault) -> None:
     """Raise all errors, given as (condition, name, argument...), whose condition holds."""
-    errors = {(name, tuple(arguments)) for wrong, name, *arguments in faults if wrong}
-    if errors:
+    if errors := named(faults):
         raise Refused(errors)
+
+
+def named(faults: Iterable[Fault]) -> set[tuple[str, tuple[Any, ...]]]:
+    """Return name and arguments of the faults whose condition holds."""
+    return {(name, tuple(arguments)) for wrong, name, *arguments in faults if wrong}
 
 
 def invalid(name: str) -> tuple[str, bytes]:
@@ -250,7 +254,7 @@ class Posted:
 
 @dataclass(frozen=True)
 class Claim:
-    """A commitment with its signature and its way to the root, either of which may be missing."""
+    """A commitment with its signature, empty for one that was sent, and its way to the root, if it is there."""
 
     commitment: bytes
     signature: bytes = b""
@@ -399,12 +403,10 @@ class Task:
         return self.rounds[number - 1].root if len(self.rounds) < number + self.params.max_unfinal else EMPTY_ROOT
 
     def has_committed(self, number: int, participant: int) -> bool:
-        """Whether it is known that a participant committed on chain; of a batched round until another has its place."""
-        apart = self.params.max_unfinal if self.params.batched else 1
-        later = self.rounds[number - 1 + apart :: apart]
-        return participant in self.rounds[number - 1].commitments and not any(
-            participant in r.commitments for r in later
-        )
+        """Whether it is known that a participant committed on chain; of a direct round until it does so again."""
+        later = [] if self.params.batched else self.rounds[number:]
+        known = participant in self.rounds[number - 1].commitments
+        return known and not any(participant in r.commitments for r in later)
 
     @property
     def stopped(self) -> bool:
