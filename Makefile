@@ -37,7 +37,7 @@ prove: node_modules/.installed $(PROVER)/.installed
 
 coverage: install-test
 	@mkdir -p contracts/cache
-	FORGE_SNAPSHOT_EMIT=false node_modules/.bin/forge coverage --exclude-tests --no-match-contract BatchedGas \
+	FORGE_SNAPSHOT_EMIT=false node_modules/.bin/forge coverage --exclude-tests --no-match-contract "BatchedGas|DirectGas" \
 		--report summary --report lcov --report-file contracts/cache/lcov.info
 	$(BIN)/python contracts/tools/coverage_check.py contracts/cache/lcov.info
 

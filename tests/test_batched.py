@@ -29,13 +29,14 @@ from fedledger.protocol.batch import Batch, SignedCommitment, leaf
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import ChainError
 from fedledger.protocol.merkle import verify
-from fedledger.protocol.messages import commitment_message, recover, sign
+from fedledger.protocol.messages import commitment, commitment_message, recover, sign
 from fedledger.protocol.post import PostRefusedError
 from fedledger.protocol.settlement import pack_lengths, unpack_lengths
 from fedledger.protocol.store import LocalStore
 from fedledger.protocol.verdicts import Verdict
 from support.small import Small, run_small
 
+ELSEWHERE = "0x" + "ab" * 20
 BATCHED = "[ledger]\nbatched = true\nchallenge_window = 100\n"
 
 
@@ -256,6 +257,26 @@ def test_a_node_speaks_to_the_mailbox_over_http(served: tuple[Round, str]) -> No
     assert post.proof(1, 3) is None
     with pytest.raises(PostRefusedError, match="opens no commitment"):
         post.reveal(1, 0, ContentRef(b"u" * 32, 5), b"s" * 32)
+
+
+def test_what_an_aggregator_that_was_away_lacks_is_sent_to_it_again(served: tuple[Round, str]) -> None:
+    open_round, url = served
+    history, ledger = open_round.history, open_round.ledger
+    update, salt, base = ContentRef(b"u" * 32, 5), b"s" * 32, open_round.current.base.digest
+    opened = commitment(*open_round.place, 1, history.owners[0], base, update, salt)
+    open_round.mailbox.commit(1, open_round.signed(0, opened))
+    standby = Mailbox(ledger, history, 1, open_round.folder.parent / "standby")
+    standby.commit(1, open_round.signed(0, opened))
+    task, port = history.task(1), free_port()
+    task.seats = (*task.seats, ELSEWHERE)
+    history.endpoints |= {task.seats[0]: f"http://127.0.0.1:{port}", ELSEWHERE: url}
+    post = HttpPost(history, 1)
+    assert not post.reveal(1, 0, update, salt), "the active one is away"
+    assert open_round.mailbox.openings(1) == {0: (update, salt)}
+    with serving(standby, "127.0.0.1", port):
+        assert post.reveal(1, 0, update, salt)
+    assert standby.openings(1) == {0: (update, salt)}
+    assert post.reveal(1, 0, update, salt), "all have it, so nobody is asked"
 
 
 @pytest.mark.parametrize("closed", [1, 2])

@@ -462,11 +462,12 @@ class TestMessages:
         self, chain: int, task: int, index: int, data: st.DataObject, digest: bytes
     ) -> None:
         participant = data.draw(st.integers(0, 2**32 - 1))
-        domain = {"name": "fedledger", "version": "2", "chainId": chain, "verifyingContract": ADDRESS}
+        version = data.draw(st.sampled_from([2, messages.LEDGER_VERSION]))
+        domain = {"name": "fedledger", "version": str(version), "chainId": chain, "verifyingContract": ADDRESS}
         kinds = {"task": "uint256", "round": "uint32", "participant": "uint32", "commitment": "bytes32"}
         types = {"Commitment": [{"name": name, "type": kind} for name, kind in kinds.items()]}
         values = {"task": task, "round": index, "participant": participant, "commitment": digest}
-        signable = messages.commitment_message(chain, ADDRESS, task, index, participant, digest)
+        signable = messages.commitment_message(chain, ADDRESS, task, index, participant, digest, version)
         assert signable == encode_typed_data(domain, types, values)
 
     @pytest.mark.parametrize(("index", "participant"), [(2**32, 0), (0, 2**32), (-1, 0), (0, -1)])

@@ -167,6 +167,7 @@ def test_a_round_with_another_base_model_gets_another_update(setting: Setting, t
     bases = [wire.decode(node._update(task, each)).header.base for each in rounds]
     assert bases == [ref.digest.hex() for ref in refs]
     assert len(trained) == 2, "the same update is not made twice"
+    assert [node._stands_by(task, each) for each in (*rounds, rounds[0])] == [True, True, False, True]
 
 
 def _reorganise(chain: Chain, depth: int) -> None:

@@ -20,7 +20,8 @@ contract FedLedger is LedgerState {
     /// @dev Part of the bond that goes from the active aggregator to who does its work for it.
     uint256 private constant BOUNTY = 64;
 
-    address private immutable _next;
+    /// @notice The part that knows the calls that this one does not. Whoever trusts a ledger looks at its code, too.
+    address public immutable nextPart;
 
     /// @dev What the check of a proposal's words has seen: 256 participants as the ledger knows them, and sums so far.
     struct Seen {
@@ -46,14 +47,14 @@ contract FedLedger is LedgerState {
         uint256 burned;
     }
 
-    /// @param next The part that knows the calls that this one does not.
+    /// @param next See `nextPart`.
     constructor(Settings memory s, address next) LedgerState(s) {
-        _next = next;
+        nextPart = next;
     }
 
     /// @dev All other functions of the ledger are those of the next parts.
     fallback() external payable {
-        _handOn(_next);
+        _handOn(nextPart);
     }
 
     /// @notice Makes several calls of the sender in one transaction; all of them, or none.

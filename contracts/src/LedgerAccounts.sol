@@ -30,18 +30,22 @@ contract LedgerAccounts is LedgerState {
     uint256 public constant DISPUTE_PERIODS = 12;
     /// @notice Rounds in a row below quorum after which publisher or aggregator may end a task.
     uint256 public constant VOIDS_TO_FINISH = 3;
+    /// @notice How many juror's penalties a bond is worth at least: a quarter of it pays three jurors no less for their work
+    /// than silence would cost them.
+    uint256 public constant LEAST_BOND = 12;
     uint256 private constant MAX_QUORUM = 1024;
 
-    address private immutable _next;
+    /// @notice The part that knows the calls that this one does not. Whoever trusts a ledger looks at its code, too.
+    address public immutable nextPart;
 
-    /// @param next The part that knows the calls that this one does not.
+    /// @param next See `nextPart`.
     constructor(Settings memory s, address next) LedgerState(s) {
-        _next = next;
+        nextPart = next;
     }
 
     /// @dev All other functions of the ledger are those of the next part.
     fallback() external payable {
-        _handOn(_next);
+        _handOn(nextPart);
     }
 
     /// @notice Adds to the sender's free balance: the value sent, or tokens that it has approved.
@@ -406,7 +410,7 @@ contract LedgerAccounts is LedgerState {
         (,,, result) = Evidence.opinion(_lane(publisher, id));
     }
 
-    function _checkParams(TaskParams calldata p) private pure {
+    function _checkParams(TaskParams calldata p) private view {
         if (p.maxStaleness != 0) revert UnsupportedStaleness(p.maxStaleness);
         if (p.spec.digest == bytes32(0)) revert InvalidParameter("spec");
         if (p.model.digest == bytes32(0)) revert InvalidParameter("model");
@@ -425,10 +429,16 @@ contract LedgerAccounts is LedgerState {
         if (p.unitsPerRound == 0 || uint256(p.rounds) * p.unitsPerRound > type(uint32).max) {
             revert InvalidParameter("unitsPerRound");
         }
-        // Without a window nobody could object to a false verdict, and where there is one, objecting must cost something.
+        _checkStakes(p);
+    }
+
+    function _checkStakes(TaskParams calldata p) private view {
+        // Without a window nobody could object to a false verdict.
         if (p.penalty > (p.challengeWindow == 0 ? 0 : p.minStake)) revert InvalidParameter("penalty");
-        if (p.challengeWindow != 0 && p.bond == 0) revert InvalidParameter("bond");
         if (p.bond > type(uint96).max / 8) revert InvalidParameter("bond");
+        if (p.challengeWindow == 0) return;
+        // INVARIANT: objecting costs something, and nobody can make verifiers work for nothing.
+        if (p.bond == 0 || p.bond < LEAST_BOND * _jurorPenalty) revert InvalidParameter("bond");
     }
 
     function _checkDeadlines(TaskParams calldata p, uint256 seats_) private view {

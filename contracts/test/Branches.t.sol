@@ -74,6 +74,88 @@ contract BranchesTest is BatchedFixture {
         ledger.voidRound(task, 1);
     }
 
+    function test_addStake_whileLeaving_isRefused() public {
+        vm.prank(owner(0));
+        accounts.requestExit();
+        refused(owner(0), abi.encodeWithSelector(IFedLedger.AlreadyExiting.selector, 0));
+        accounts.addStake{value: 1}(1);
+    }
+
+    function test_idOfOwner_neverRegistered_isUnknown() public {
+        vm.expectRevert(abi.encodeWithSelector(IFedLedger.NotRegistered.selector, OUTSIDER));
+        accounts.idOfOwner(OUTSIDER);
+    }
+
+    function test_commitUpdate_byASignerThatWasReplaced_isRefused() public {
+        uint256 task = _directRound();
+        commit(task, 1, 0);
+        commit(task, 1, 1);
+        pass(10);
+        reveal(task, 1, 0);
+        reveal(task, 1, 1);
+        Outcome memory o = outcome(verdicts(1, 1, 2, 0), new uint256[](4));
+        vm.prank(AGGREGATOR);
+        ledger.proposeRound(task, 1, o.proposal, o.verdictWords, o.shareWords, NO_UPDATES);
+        pass(5);
+        settle(task, 1, o);
+        open(task, 7);
+        vm.prank(owner(0));
+        accounts.rotateSigner(signer(9));
+        refused(signer(0), abi.encodeWithSelector(IFedLedger.NotRegistered.selector, signer(0)));
+        ledger.commitUpdate(task, 2, keccak256("some"));
+        vm.prank(signer(9));
+        ledger.commitUpdate(task, 2, keccak256("some"));
+        // The old place is gone, and so is the new one once the old signer is back.
+        vm.prank(owner(0));
+        accounts.rotateSigner(signer(0));
+        refused(signer(0), abi.encodeWithSelector(IFedLedger.AlreadyCommitted.selector, 0));
+        ledger.commitUpdate(task, 2, keccak256("another"));
+    }
+
+    function test_commitAndReveal_byWhoIsNotEnrolledOrRegistered_isRefused() public {
+        uint256 task = _directRound();
+        refused(signer(3), abi.encodeWithSelector(IFedLedger.NotSelected.selector, 3));
+        ledger.commitUpdate(task, 1, keccak256("some"));
+        commit(task, 1, 0);
+        pass(10);
+        refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NotRegistered.selector, OUTSIDER));
+        ledger.revealUpdate(task, 1, update(0), SALT, NO_PROOF);
+    }
+
+    function test_propose_moreThanCommitted_isRefused() public {
+        uint256 task = _batchedRound();
+        pass(10);
+        close(task, 1, keccak256("root"), 3);
+        pass(GRACE);
+        Outcome memory o = accepted(4, 1);
+        bind(o, updatesOf(4));
+        vm.expectRevert(abi.encodeWithSelector(IFedLedger.WrongCount.selector, 4, 3));
+        vm.prank(AGGREGATOR, AGGREGATOR);
+        ledger.proposeRound(task, 1, o.proposal, o.verdictWords, o.shareWords, updatesOf(4));
+    }
+
+    function test_mayAct_byAStranger_isNever() public {
+        uint256 task = _batchedRound();
+        eq(ledger.mayAct(task, OUTSIDER) ? 1 : 0, 0, "a stranger");
+        eq(ledger.mayAct(task, AGGREGATOR) ? 1 : 0, 1, "the aggregator");
+    }
+
+    function test_hasCommitted_beforeAnyRound_isNever() public {
+        uint256 task = _directRound();
+        eq(accounts.hasCommitted(task, 0, 0) ? 1 : 0, 0, "round 0");
+        eq(accounts.hasCommitted(task, 1, 0) ? 1 : 0, 0, "round 1");
+        commit(task, 1, 0);
+        eq(accounts.hasCommitted(task, 1, 0) ? 1 : 0, 1, "committed");
+    }
+
+    /// @dev Three of four take part.
+    function _directRound() private returns (uint256 task) {
+        registerFrom(1, 3);
+        task = post(defaults(3));
+        enrol(task, 3);
+        openAll(task);
+    }
+
     function _batchedRound() private returns (uint256 task) {
         for (uint256 i = 1; i < 4; ++i) {
             vm.deal(owner(i), 10 ether);

@@ -247,6 +247,9 @@ contract ChallengeTest is CourtFixture {
         refused(signer(members[0]), abi.encodeWithSelector(IFedLedger.WrongVote.selector, expected, found));
         court.revealVote(dispute, false, TRANSCRIPT, SALT);
         revealVote(dispute, members[0], true, TRANSCRIPT);
+        IFedLedger.Vote memory found_ = court.voteBy(dispute, 0, members[0]);
+        eq(found_.commitment, expected, "commitment");
+        eq(found_.outcome, keccak256(abi.encode(true, TRANSCRIPT)), "outcome");
         refused(signer(members[0]), abi.encodeWithSelector(IFedLedger.AlreadyVoted.selector, members[0]));
         court.revealVote(dispute, true, TRANSCRIPT, SALT);
     }
@@ -429,6 +432,21 @@ contract JuryMoneyTest is CourtFixture {
         _paid(members, BOND / 4 / 3);
         eq(burned(), BOND - BOND / 2 - BOND / 4 / 3 * 3, "burned");
         eq(accounts.seats(_task)[0].deposit, BOND, "deposit");
+        conserved();
+    }
+
+    /// @dev Else whoever posts tasks with a bond of nothing could make verifiers work for nothing.
+    function test_firstJury_atTheLeastBond_earnsWhatSilenceWouldCost() public {
+        IFedLedger.TaskParams memory p = defaults(4);
+        p.bond = 12 * JUROR_PENALTY;
+        uint256 task = post(p);
+        enrol(task, WORKERS);
+        proposeNext(task, 1, 250);
+        vm.prank(CHALLENGER);
+        uint256 dispute = court.challengeRound{value: p.bond}(task, 1);
+        uint32[] memory members = decided(dispute, true);
+        court.closeDispute(dispute);
+        _paid(members, JUROR_PENALTY);
         conserved();
     }
 

@@ -233,6 +233,17 @@ contract DemandTest is CourtFixture {
         court.refuteMissed(direct, 1, 0, claim, posted(accepted(4, 250)));
     }
 
+    /// @dev Who was not selected has no verdict that could be wrong, whatever the root holds.
+    function test_refuteMissed_whoWasNotSelected_isRefused() public {
+        bytes32 value = keccak256("one");
+        close(_task, 1, keccak256(bytes.concat(keccak256(abi.encode(uint32(20), value)))), 4);
+        Outcome memory o = accepted(4, 1);
+        proposeBatch(_task, 1, o, updatesOf(4));
+        LedgerCourt.Claim memory claim = LedgerCourt.Claim(value, "", NO_PROOF);
+        refused(CHALLENGER, abi.encodeWithSelector(IFedLedger.NotRefuted.selector));
+        court.refuteMissed(_task, 1, 20, claim, posted(o));
+    }
+
     function test_refuteDuplicate_twoOfOneInTheRoot_overturnsAtOnce() public {
         (LedgerCourt.Claim memory a, LedgerCourt.Claim memory b) = _twice();
         proposeBatch(_task, 1, accepted(4, 1), updatesOf(4));

@@ -61,7 +61,7 @@ abstract contract Fixture {
 
     uint96 internal constant STAKE = 1 ether;
     uint96 internal constant VERIFIER_STAKE = 2 ether;
-    uint96 internal constant JUROR_PENALTY = 0.1 ether;
+    uint96 internal constant JUROR_PENALTY = 0.05 ether;
     uint40 internal constant EXIT_DELAY = 300;
     uint32 internal constant DISPUTE = 10;
     Currency internal constant COIN = CurrencyLibrary.COIN;

@@ -142,6 +142,39 @@ contract GasTest is Fixture {
         eq(accounts.task(task).spentUnits, LARGEST, "spent");
     }
 
+    /// @dev Nearly all were late, which is asked of each of them one by one; each pays, so a part settles fewer words.
+    function test_gas_mostLate() public {
+        register(LARGEST);
+        IFedLedger.TaskParams memory p = _large();
+        (p.penalty, p.minStake) = (1 gwei, 1 gwei);
+        uint256 task = post(p);
+        enrol(task, LARGEST);
+        vm.prank(AGGREGATOR);
+        ledger.openRound(task, new uint32[](0), new uint256[](0));
+        for (uint256 i = 0; i < LARGEST; ++i) {
+            commit(task, 1, i);
+        }
+        reveal(task, 1, 0);
+        reveal(task, 1, 1);
+        pass(10);
+        Outcome memory o = _everybody(LARGEST / 8, 8);
+        for (uint256 s = 0; s < o.verdictWords.length; ++s) {
+            (o.verdictWords[s], o.shareWords[s]) = ((s << 64) | (s == 0 ? 0x0303030303030101 : 0x0303030303030303), 0);
+        }
+        cool();
+        vm.prank(AGGREGATOR);
+        ledger.proposeRound(task, 1, o.proposal, o.verdictWords, o.shareWords, NO_UPDATES);
+        _small("proposeRound of 1024, nearly all late");
+        pass(5);
+        cool();
+        ledger.settleRound(task, 1, o.proposal, o.verdictWords, o.shareWords, LARGEST / 16);
+        _small("settleRound of 512, nearly all late and slashed");
+        cool();
+        ledger.settleRound(task, 1, o.proposal, o.verdictWords, o.shareWords, ALL);
+        eq(uint8(accounts.round(task, 1).status), uint8(IFedLedger.RoundStatus.Settled), "status");
+        eq(accounts.participant(uint32(LARGEST - 1)).stake, STAKE - 0.25 gwei, "stake");
+    }
+
     function _large() private pure returns (IFedLedger.TaskParams memory p) {
         p = defaults(uint16(LARGEST));
         p.unitsPerRound = uint32(LARGEST);

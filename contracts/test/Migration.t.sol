@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {FedLedger} from "../src/FedLedger.sol";
 import {IFedLedger} from "../src/IFedLedger.sol";
+import {LedgerAccounts} from "../src/LedgerAccounts.sol";
 import {CourtFixture} from "./CourtFixture.sol";
 import {vm} from "./Vm.sol";
 
@@ -242,6 +244,15 @@ contract DeploymentTest is CourtFixture {
         use(create(code("LedgerAccounts"), abi.encode(settings(), last)));
         eq(keccak256(abi.encode(accounts.settings())), expected, "accounts");
         eq(ledger.protocolVersion(), 3, "version");
+    }
+
+    /// @dev From the ledger's address on, each part names the next: so all code behind a ledger can be looked at.
+    function test_nextPart_leadsFromPartToPart() public {
+        address last = create(code("LedgerCourt"), abi.encode(settings()));
+        address middle = create(code("LedgerAccounts"), abi.encode(settings(), last));
+        address first = create(code("FedLedger"), abi.encode(settings(), middle));
+        eq(uint160(FedLedger(payable(first)).nextPart()), uint160(middle), "second");
+        eq(uint160(LedgerAccounts(payable(middle)).nextPart()), uint160(last), "third");
     }
 
     function test_pause_byTheGuardian_refusesNewTasksAndNothingElse() public {

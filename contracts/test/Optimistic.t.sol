@@ -3,7 +3,7 @@ pragma solidity ^0.8.28;
 
 import {IFedLedger} from "../src/IFedLedger.sol";
 import {CourtFixture} from "./CourtFixture.sol";
-import {vm} from "./Vm.sol";
+import {Vm, vm} from "./Vm.sol";
 
 /// @notice Three rounds may be under way at once; each builds on the proposal before it.
 contract OptimisticTest is CourtFixture {
@@ -150,6 +150,28 @@ contract OptimisticTest is CourtFixture {
         settle(_task, 3, _outcome(3));
         eq(accounts.task(_task).finalizedRound, 3, "final");
         conserved();
+    }
+
+    function test_overturned_aboveAVoidedRound_voidsEachOnce() public {
+        _next(1);
+        open(_task, 15);
+        pass(10);
+        vm.prank(OUTSIDER);
+        ledger.voidRound(_task, 2);
+        _next(3);
+        uint256 dispute = challenge(_task, 1);
+        decided(dispute, false);
+        vm.recordLogs();
+        court.closeDispute(dispute);
+        eq(_count(IFedLedger.RoundVoided.selector), 2, "the first and the third");
+        eq(accounts.task(_task).finalizedRound, 3, "final");
+    }
+
+    function _count(bytes32 kind) private returns (uint256 count) {
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        for (uint256 i = 0; i < logs.length; ++i) {
+            if (logs[i].topics[0] == kind) ++count;
+        }
     }
 
     /// @dev No more rounds are opened than the budget pays, however many are under way.

@@ -327,6 +327,11 @@ contract SlashingTest is CourtFixture {
         (p.penalty, p.minStake, p.challengeWindow) = (1, 1, 0);
         _refusedParameter(p, "penalty");
         p = defaults(4);
+        p.bond = 12 * JUROR_PENALTY - 1;
+        _refusedParameter(p, "bond");
+        IFedLedger.Settings memory s = settings();
+        s.jurorPenalty = 0;
+        use(deploy(s));
         p.bond = 0;
         _refusedParameter(p, "bond");
         p.bond = type(uint96).max / 8 + 1;

@@ -79,8 +79,13 @@ class Mailbox:
             self._write(index, "commitment", signed)
             kept.commitments[signed.participant] = signed
 
-    def reveal(self, index: int, participant: int, update: ContentRef, salt: bytes) -> None:
+    def reveal(self, index: int, participant: int, update: ContentRef, salt: bytes) -> bool:
         """Take what opens a participant's commitment; the same may come again.
+
+        Returns
+        -------
+        bool
+            True, as nobody else needs it.
 
         Raises
         ------
@@ -102,6 +107,7 @@ class Mailbox:
             if participant not in kept.openings:
                 self._write(index, "opening", participant, update, salt)
                 kept.openings[participant] = (update, salt)
+            return True
 
     def proof(self, index: int, participant: int) -> list[bytes] | None:
         """Return the way from a participant's commitment to the round's root, or None if it is not in it."""

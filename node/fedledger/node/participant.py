@@ -161,6 +161,7 @@ class Participant:
         self.trainer = trainer
         self.post = post
         self._left: set[tuple[int, Deed]] = set()
+        self._opened: set[int] = set()
         self._journal = journal
         journal.mkdir(parents=True, exist_ok=True)
 
@@ -206,17 +207,18 @@ class Participant:
 
     def _act_batched(self, task: TaskHistory, current: RoundHistory, participant: int, phase: Phase) -> Deed:
         """Do what comes next off the chain, and on it only where the aggregator does not do its part."""
-        signed = (current.index, Deed.COMMITTED) in self._left
-        if phase is Phase.COMMITTING and not signed:
+        left = (current.index, Deed.COMMITTED) in self._left
+        if phase is Phase.COMMITTING and not left and self._stands_by(task, current):
             return self._sign(task, current, participant)
         if (
             phase is Phase.ADMITTING
             and participant not in current.commits
             and self._proof(current, participant) is None
+            and self._stands_by(task, current)
         ):
             log.warning("round %d: left out of the root, so committing on chain", current.index)
             return self._commit(task, current)
-        if phase is Phase.REVEALING and (current.index, Deed.REVEALED) not in self._left:
+        if phase is Phase.REVEALING and current.index not in self._opened:
             return self._open(task, current, participant)
         return Deed.WAITED
 
@@ -266,6 +268,18 @@ class Participant:
         self._left.add((current.index, Deed.COMMITTED))
         return Deed.COMMITTED
 
+    def _stands_by(self, task: TaskHistory, current: RoundHistory) -> bool:
+        """Return whether the round's commitment is the only one ever made for it; two are equivocation."""
+        digest, path = self._commitment(task, current), self._path(current, "signed")
+        if path.exists():
+            same = path.read_bytes() == digest
+            if not same and (current.index, Deed.WAITED) not in self._left:
+                self._left.add((current.index, Deed.WAITED))
+                log.warning("round %d: missed, as a commitment to another base model was signed before", current.index)
+            return same
+        write_atomically(path, digest)
+        return True
+
     def _signed(self, task: TaskHistory, current: RoundHistory, participant: int) -> SignedCommitment:
         digest = self._commitment(task, current)
         message = commitment_message(*self._place, current.index, participant, digest)
@@ -277,12 +291,15 @@ class Participant:
             # An aggregator that forgot the commitment may forget this as well.
             return self._reveal_on_chain(task, current, participant)
         try:
-            self._mailbox().reveal(current.index, participant, update, self._salt(current))
-            self._left.add((current.index, Deed.REVEALED))
-            return Deed.REVEALED
+            # Whom an aggregator calls late that was away for a moment has not told it again.
+            if self._mailbox().reveal(current.index, participant, update, self._salt(current)):
+                self._opened.add(current.index)
         except PostRefusedError as error:
             log.warning("round %d: %s", current.index, error)
-        return self._reveal_on_chain(task, current, participant)
+            return self._reveal_on_chain(task, current, participant)
+        again = (current.index, Deed.REVEALED) in self._left
+        self._left.add((current.index, Deed.REVEALED))
+        return Deed.WAITED if again else Deed.REVEALED
 
     def _proof(self, current: RoundHistory, participant: int) -> list[bytes] | None:
         """Return a way to the round's root that holds, or None."""
@@ -359,10 +376,12 @@ class Participant:
         ledger = self.ledger
         return salt(bytes(self.account.key), ledger.chain.chain_id, ledger.address, self.task, current.index)
 
+    def _path(self, current: RoundHistory, kind: str) -> Path:
+        return self._journal / f"{self.ledger.chain.chain_id}-{self.ledger.address}-{self.task}-{current.index}.{kind}"
+
     def _update(self, task: TaskHistory, current: RoundHistory) -> bytes:
         """Return the round's update, from the journal if it was made before, to the same base model."""
-        name = f"{self.ledger.chain.chain_id}-{self.ledger.address}-{self.task}-{current.index}.update"
-        path = self._journal / name
+        path = self._path(current, "update")
         if path.exists():
             made = path.read_bytes()
             # A reorganisation may have given the round another base model.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -37,6 +38,7 @@ class HttpPost:
     def __init__(self, history: History, task: int, timeout: float = TIMEOUT) -> None:
         self._history, self._task, self._timeout = history, task, timeout
         self._session = requests.Session()
+        self._revealed: dict[tuple[int, int], set[str]] = {}
 
     def commit(self, index: int, signed: SignedCommitment) -> None:
         """Leave a signed commitment for a round; the active aggregator must take it."""
@@ -45,17 +47,39 @@ class HttpPost:
             "commitment": signed.commitment.hex(),
             "signature": signed.signature.hex(),
         }
-        self._tell(f"rounds/{index}/commitments", document, active_must=True)
+        seats = self._seats()
+        refused = self._tell(seats, f"rounds/{index}/commitments", document)
+        if seats[0] in refused:
+            raise refused[seats[0]]
 
-    def reveal(self, index: int, participant: int, update: ContentRef, salt: bytes) -> None:
-        """Leave what opens a commitment; one of the aggregators must take it."""
+    def reveal(self, index: int, participant: int, update: ContentRef, salt: bytes) -> bool:
+        """Leave what opens a commitment with each aggregator that has not taken it yet.
+
+        Returns
+        -------
+        bool
+            Whether all have it by now. The others may be away, and the active one of them may come back.
+
+        Raises
+        ------
+        PostRefusedError
+            If none has it.
+        """
         document = {
             "participant": participant,
             "digest": update.digest.hex(),
             "length": update.length,
             "salt": salt.hex(),
         }
-        self._tell(f"rounds/{index}/reveals", document, active_must=False)
+        for earlier in [place for place in self._revealed if place[0] != index]:
+            del self._revealed[earlier]
+        taken = self._revealed.setdefault((index, participant), set())
+        seats = self._seats()
+        refused = self._tell([s for s in seats if s not in taken], f"rounds/{index}/reveals", document)
+        taken.update(set(seats) - set(refused))
+        if not taken:
+            raise refused[seats[0]]
+        return not refused
 
     def proof(self, index: int, participant: int) -> list[bytes] | None:
         """Return the way from a participant's commitment to the round's root, or None if none is to be had."""
@@ -74,16 +98,15 @@ class HttpPost:
         task = self._history.task(self._task)
         return [task.seats[(task.active + turn) % len(task.seats)] for turn in range(len(task.seats))]
 
-    def _tell(self, path: str, document: dict[str, Any], active_must: bool) -> None:
-        refused: dict[int, PostRefusedError] = {}
-        seats = self._seats()
-        for turn, seat in enumerate(seats):
+    def _tell(self, seats: Sequence[str], path: str, document: dict[str, Any]) -> dict[str, PostRefusedError]:
+        """Send a document to aggregators, and return who did not take it."""
+        refused = {}
+        for seat in seats:
             try:
                 self._ask(seat, "POST", path, document)
             except PostRefusedError as error:
-                refused[turn] = error
-        if len(refused) == len(seats) or (active_must and 0 in refused):
-            raise refused[0]
+                refused[seat] = error
+        return refused
 
     def _ask(self, seat: str, method: str, path: str, document: dict[str, Any] | None = None) -> dict[str, Any]:
         base = self._history.endpoints.get(seat)

@@ -20,8 +20,8 @@ class Post(Protocol):
         """Return the way from a participant's commitment to the round's root, or None if it is not in it."""
         ...
 
-    def reveal(self, index: int, participant: int, update: ContentRef, salt: bytes) -> None:
-        """Leave what opens a commitment."""
+    def reveal(self, index: int, participant: int, update: ContentRef, salt: bytes) -> bool:
+        """Leave what opens a commitment; return whether all who may need it have it by now."""
         ...
 
 
