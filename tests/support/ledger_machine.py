@@ -25,6 +25,7 @@ from support.evm import FUNDS, Evm, log
 from support.ledger_court import Model
 from support.ledger_records import (
     COIN,
+    LEAST_BOND,
     NOBODY,
     YEAR,
     ZERO,
@@ -44,6 +45,7 @@ OFFENCES = "Equivocation", "Garbage", "NeverRevealed", "Silence", "Minority"
 
 STAKE, VERIFIER_STAKE, JUROR_PENALTY = 1000, 2000, 151
 EXIT_DELAY, DISPUTE_PERIOD = 240, 4
+SMALLEST_BOND = LEAST_BOND * JUROR_PENALTY
 PARTICIPANTS = 9  # two slots, the second with one participant
 EVERYBODY = 2**PARTICIPANTS - 1
 TASKS = 3
@@ -103,7 +105,7 @@ given_params = st.builds(
     grace_period=st.sampled_from([0, 6, 6]),
     min_stake=st.sampled_from([0, STAKE, STAKE, 2 * STAKE]),
     min_reputation=st.sampled_from([0, 0, 500_000, 500_001]),
-    bond=st.sampled_from([0, 777, 7 * STAKE]),
+    bond=st.sampled_from([0, SMALLEST_BOND + 3, 7 * STAKE]),
     penalty=st.sampled_from([0, STAKE - 1, STAKE]),
     credit_unit=st.sampled_from([1, 10**9]),
     units_per_round=st.sampled_from([1000, (2**32 - 1) // 9]),
@@ -118,12 +120,13 @@ def digits(number: int, alphabet: Sequence[Any], count: int) -> list[Any]:
 def consistent(p: Params) -> Params:
     """Return terms that the ledger takes, like the given ones."""
     penalty = min(p.penalty, p.min_stake) if p.challenge_window else 0
-    bond = max(p.bond, 1) if p.challenge_window else p.bond
+    bond = max(p.bond, SMALLEST_BOND) if p.challenge_window else p.bond
     return replace(p, randomness=0 if p.batched else p.randomness, penalty=penalty, bond=bond)
 
 
 params = given_params.map(consistent)
 standbys = st.sampled_from([(), (AGGREGATORS[2],), (AGGREGATORS[2], STRANGER)])
+BONDED = {"challenge_window": 20, "bond": SMALLEST_BOND, "penalty": 0}
 flaws = st.sampled_from(
     [
         *({"spec": (ZERO, 1)}, {"model": (ZERO, 1)}, {"aggregator": NOBODY}, {"token": OWNERS[0]}, {"rounds": 0}),
@@ -132,9 +135,9 @@ flaws = st.sampled_from(
         *({"propose_period": 0}, {"max_unfinal": 0}, {"max_unfinal": 9}, {"max_staleness": 1}, {"randomness": 2}),
         *({"batched": True, "randomness": 1}, {"enrol_period": YEAR + 1}, {"commit_period": YEAR + 1}),
         *({"reveal_period": YEAR + 1}, {"grace_period": YEAR + 1}, {"propose_period": YEAR + 1}),
-        *({"challenge_window": YEAR + 1, "bond": 1}, {"challenge_window": 200, "bond": 1}),
-        *({"challenge_window": 20, "bond": 0, "penalty": 0}, {"challenge_window": 20, "bond": 2**93, "penalty": 0}),
-        *({"challenge_window": 0, "penalty": 1, "min_stake": 1}, {"challenge_window": 20, "bond": 1, "penalty": 2001}),
+        *(BONDED | {"challenge_window": YEAR + 1}, BONDED | {"challenge_window": 200}),
+        *(BONDED | {"bond": SMALLEST_BOND - 1}, BONDED | {"bond": 0}, BONDED | {"bond": 2**93}),
+        *({"challenge_window": 0, "penalty": 1, "min_stake": 1}, BONDED | {"penalty": 2001}),
         *({"min_reputation": 1_000_001}, {"credit_unit": 0}, {"units_per_round": 0}, {"units_per_round": 2**32 - 1}),
     ]
 )
@@ -437,7 +440,7 @@ class RoundsMachine(RuleBasedStateMachine):
     def enrol(self, sender: str, task: int) -> None:
         self.do("enrol", sender, task)
 
-    @step(task=st.integers(0, TASKS), turn=turns, value=st.sampled_from([0, 777, 7 * STAKE]))
+    @step(task=st.integers(0, TASKS), turn=turns, value=st.sampled_from([0, SMALLEST_BOND, 7 * STAKE]))
     def take_seat(self, task: int, turn: int, value: int) -> None:
         t = self.task(task)
         self.do("takeSeat", self.aggregator(t, turn) if t else STRANGER, task, value=value)

@@ -324,7 +324,7 @@ class Rounds:
         funds = self.balances[sender] + value if in_coin else 0
         refuse(
             (self.paused, "NewTasksPaused"),
-            *params.faults(),
+            *params.faults(self.terms.juror_penalty),
             *self.late(params, len(holders)),
             (len(holders) > MOST_SEATS or len(set(holders)) < len(holders), *invalid("standbys")),
             (NOBODY in holders, "ZeroAddress"),
@@ -469,7 +469,8 @@ class Rounds:
         t, r = self.in_flight(task, number)
         batched, proposed = t.params.batched, r.status is RoundStatus.PROPOSED
         i, found = self.signers.get(sender), self.commitment(task, number, sender, update, salt)
-        until = r.proposed + t.params.challenge_window if proposed else self.reveals_end(t, r)
+        # Also of a root that is said to be of nobody.
+        until = r.proposed + t.params.challenge_window if proposed else self.commits_end(t, r) + t.params.reveal_period
         untimely: list[Fault] = [
             (proposed and not batched, "RoundNotOpen", task, number),
             (not proposed and self.now < self.commits_end(t, r), "CommitsAreOpen"),
@@ -481,15 +482,15 @@ class Rounds:
         if i is None:
             raise Refused(named(untimely))
         author, kept = r.commitments.get(i, (NOBODY, ZERO))
-        here = author == sender
+        # Of a batched round a commitment stays whoever sent it, but who did is known only until the next one.
+        sent = author == sender and not any(i in later.commitments for later in t.rounds[number:])
         rooted = batched and i in r.selected and r.root != EMPTY_ROOT and verify(r.root, leaf(i, found), proof)
-        unknown = not rooted and not (here and kept[:24] == found[:24])
+        unknown = not rooted and not ((batched or sent) and kept[:24] == found[:24])
         refuse(
             *untimely,
             (unknown and batched and i not in r.selected, "NotSelected", i),
-            # Of a batched round the ledger may have forgotten who sent what.
-            (unknown and (batched or not here), "NotCommitted", i),
-            (unknown and here, "WrongReveal", kept[:24] + bytes(8), found),
+            (unknown and not sent, "NotCommitted", i),
+            (unknown and sent, "WrongReveal", kept[:24] + bytes(8), found),
             (i in r.salts, "AlreadyRevealed", i),
         )
         r.salts[i] = salt

@@ -27,6 +27,7 @@ COIN = NOBODY = "0x" + "00" * 20
 ZERO = bytes(32)
 BEACON = 1
 YEAR = 365 * 24 * 3600
+LEAST_BOND = 12
 Ref = tuple[bytes, int]
 Fault = tuple[Any, ...]
 
@@ -126,8 +127,8 @@ class Params:
     def abi(self) -> tuple[Any, ...]:
         return (self.record,)
 
-    def faults(self) -> Iterator[Fault]:
-        """Return why the ledger refuses these terms, whatever it was deployed with."""
+    def faults(self, juror_penalty: int) -> Iterator[Fault]:
+        """Return why a ledger refuses these terms that fines jurors so much."""
         yield self.aggregator == NOBODY, "ZeroAddress"
         yield self.max_staleness != 0, "UnsupportedStaleness", self.max_staleness
         allowed = {
@@ -148,9 +149,9 @@ class Params:
             "minReputation": self.min_reputation <= 1_000_000,
             "creditUnit": self.credit_unit > 0,
             "unitsPerRound": 0 < self.rounds * self.units_per_round < 2**LANE_BITS,
-            # Whoever is punished must be able to object, and whoever objects must risk something.
+            # Whoever is punished must be able to object, and whoever objects must risk what pays a first jury.
             "penalty": self.penalty <= (self.min_stake if self.challenge_window else 0),
-            "bond": self.bond < 2**93 and (self.bond > 0 or not self.challenge_window),
+            "bond": (max(1, LEAST_BOND * juror_penalty) if self.challenge_window else 0) <= self.bond < 2**93,
         }
         yield from ((not fine, *invalid(name)) for name, fine in allowed.items())
 
