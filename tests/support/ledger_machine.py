@@ -345,15 +345,17 @@ class RoundsMachine(RuleBasedStateMachine):
     def rotate_signer(self, who: int, signer: str) -> None:
         self.do("rotateSigner", OWNERS[who], signer)
 
-    @step(task=tasks, who=participants, back=st.booleans(), late=st.booleans())
-    def commit_by_two_signers(self, task: int, who: int, back: bool, late: bool) -> None:
-        """Commit, rotate the signer, try to commit again, and reveal as who committed."""
+    @step(task=tasks, who=participants, back=st.booleans(), late=st.booleans(), ahead=st.booleans())
+    def commit_by_two_signers(self, task: int, who: int, back: bool, late: bool, ahead: bool) -> None:
+        """Commit, rotate the signer, try to commit again, and reveal as both; the next one's, or else one's own."""
         number, first = self.number(task), self.signer(who)
         if self.round(task, number) is None or who >= len(self.model.participants):
             return
-        self.do("commitUpdate", first, task, number, self.commitment(task, number, who))
-        digest = self.commitment(task, number, who)
-        self.do("rotateSigner", OWNERS[who], SIGNERS[PARTICIPANTS + who % 3])
+        following = SIGNERS[PARTICIPANTS + who % 3]
+        author = following if ahead else first
+        digest = self.model.commitment(task, number, author, update(who, number), salt(who))
+        self.do("commitUpdate", first, task, number, digest)
+        self.do("rotateSigner", OWNERS[who], following)
         self.do("commitUpdate", self.signer(who), task, number, self.commitment(task, number, who))
         if late:
             self.skip(self.model.tasks[task - 1], Phase.COMMITTING, Phase.ADMITTING)
