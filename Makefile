@@ -24,12 +24,12 @@ lint: install-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-contracts: install-test prove
+contracts: install-test
 	node_modules/.bin/forge fmt --check contracts
 	node_modules/.bin/forge test
 	@if [ -e contracts/tools/slither_check.py ]; then $(BIN)/python contracts/tools/slither_check.py; fi
 
-# What holds for every input; PROOFS picks some of it.
+# What holds for every input, by a prover with an environment of its own; PROOFS picks some of it.
 prove: node_modules/.installed $(PROVER)/.installed
 	PATH="$$PWD/node_modules/.bin:$$PATH" FOUNDRY_PROFILE=halmos $(PROVER)/bin/halmos \
 		--forge-build-out contracts/out/halmos --match-contract 'Proof$$' --match-test '$(PROOFS)' \

@@ -480,7 +480,6 @@ OFTEN = {
     "Minority": 20,
     "Equivocation": 1,
     "reportEquivocation of who leaves": 1,
-    "reportEquivocation of who sent one": 1,
     "ProposalRefuted": 1,
     "Appealed": 15,
     "drawJury too late": 3,

@@ -110,6 +110,7 @@ contract OffencesProof {
 contract MoneyProof is LedgerCourt {
     address private constant CHALLENGER = address(0xC);
     address private constant PROPOSER = address(0xA);
+    address private constant APPELLANT = address(0xD);
     uint256 private constant TASK = 1;
 
     constructor() LedgerCourt(_settings()) {}
@@ -163,6 +164,24 @@ contract MoneyProof is LedgerCourt {
         assert(_jurorsHave() == 0);
     }
 
+    /// @dev A demand that nobody answered costs the seat its deposit, and the challenger nothing.
+    function check_closeDispute_unanswered_dividesTheDeposit(uint96 bond, uint96 deposit) public {
+        _fill(bond, deposit, false, false);
+        this.demand(0);
+        this.closeDispute(0);
+        assert(this.depositOf(TASK) == 0 && this.free(PROPOSER) == 0 && _jurorsHave() == 0);
+        assert(this.free(CHALLENGER) == uint256(bond) + deposit / 2);
+    }
+
+    /// @dev Of a round that fell for another reason everybody has its bond back.
+    function check_closeDispute_moot_returnsBonds(uint96 bond, uint96 deposit, uint96 appealBond) public {
+        _fill(bond, deposit, true, false);
+        this.appealed(0, appealBond);
+        this.closeDispute(0);
+        assert(this.depositOf(TASK) == deposit && this.free(PROPOSER) == 0 && _jurorsHave() == 0);
+        assert(this.free(CHALLENGER) == bond && this.free(APPELLANT) == appealBond);
+    }
+
     function free(address account) public view returns (uint256) {
         return _balances[CurrencyLibrary.COIN][account];
     }
@@ -197,10 +216,26 @@ contract MoneyProof is LedgerCourt {
         }
     }
 
+    function demand(uint256 dispute) external {
+        _disputes[dispute].kind = DisputeKind.Commitment;
+    }
+
+    /// @dev The first jury's finding was appealed against, and then the round fell.
+    function appealed(uint256 dispute, uint96 bond) external {
+        Dispute storage d = _disputes[dispute];
+        (_juries[dispute][0].appellant, _juries[dispute][0].appealBond) = (APPELLANT, bond);
+        d.level = 1;
+        _rounds[d.task][d.round].status = RoundStatus.Voided;
+    }
+
     function _close(uint96 bond, uint96 deposit, bool agreed, bool valid) private {
+        _fill(bond, deposit, agreed, valid);
+        this.closeDispute(0);
+    }
+
+    function _fill(uint96 bond, uint96 deposit, bool agreed, bool valid) private {
         vm.assume(bond != 0 && bond <= type(uint96).max / 8);
         this.fill(0, TASK, 1, bond, deposit, agreed ? keccak256("outcome") : bytes32(0), valid);
-        this.closeDispute(0);
     }
 
     /// @dev Two equal parts of a quarter, so that with the winner's half no more than the pot is paid.
