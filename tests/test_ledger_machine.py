@@ -444,7 +444,15 @@ def signed(chain_id: int, contract: str, task: int, number: int, who: int, diges
 def smooth(story: dict[str, Any]) -> dict[str, Any]:
     """Return a round that is like another, and that nothing keeps from being proposed."""
     crowd = {"mask": story["mask"] | story["alone"], "silent": story["silent"] & story["alone"]}
-    calm = {"meanwhile": [], "wrong": None, "slandered": None, "turns": (0, 0, 0), "fewer": 0, "kind": "own"}
+    calm = {
+        "meanwhile": [],
+        "wrong": None,
+        "slandered": None,
+        "turns": (0, 0, 0),
+        "fewer": 0,
+        "kind": "own",
+        "lapse": False,
+    }
     return story | crowd | calm | {"stack": True}
 
 

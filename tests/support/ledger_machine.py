@@ -194,6 +194,8 @@ whole_rounds = st.fixed_dictionaries(
         "given": scores,
         "refusals": st.just([None] * PARTICIPANTS) | refusal_lists,
         "stack": st.booleans(),
+        "ready": st.booleans(),
+        "lapse": seldom,
         "fewer": st.sampled_from([0, 0, 0, 0, -1]),
         "slandered": st.none() | participants,
         "false": st.none() | participants,
@@ -635,7 +637,8 @@ class RoundsMachine(RuleBasedStateMachine):
 
         Those in the mask commit, and the silent do not reveal. In a batched round those who are alone do on chain what
         else the aggregator does for them, and it may say that fewer have signed. `turns` says who opens, closes and
-        proposes. A stacked round is left to be settled by a later one; if it is not, the leavers ask to leave before.
+        proposes; standbys may be ready, and a round may lapse for want of a proposal. A stacked round is left to be
+        settled by a later one; if it is not, the leavers ask to leave before.
         """
         if (t := self.task(task)) is None or t.finished or t.stopped or t.counted == t.params.rounds:
             return
@@ -650,6 +653,8 @@ class RoundsMachine(RuleBasedStateMachine):
         opens, closes, proposes = story["turns"]
         self.stand_in(t, opens)
         self.open(task, EVERYBODY, opens, False)
+        for turn in range(1, len(t.seats) if story["ready"] else 0):
+            self.take_seat(task, turn, 7 * STAKE)
         self.meanwhile(task, story)
         telling = mask & ~silent if silent != mask else mask
         if t.params.batched:
@@ -673,6 +678,10 @@ class RoundsMachine(RuleBasedStateMachine):
             self.propose_wrongly(task, story["slandered"], "committed", Verdict.MISSED, 0, None, False, True)
         if story["wrong"]:
             self.propose_wrongly(task, **story["wrong"])
+        if story["lapse"]:
+            self.skip(t, Phase.PROPOSING)
+            self.push(task)
+            return
         self.stand_in(t, proposes)
         self.propose(task, story["given"], story["refusals"], telling, False, proposes, story["false"])
         if t.params.batched:
