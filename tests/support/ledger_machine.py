@@ -195,6 +195,7 @@ whole_rounds = st.fixed_dictionaries(
         "refusals": st.just([None] * PARTICIPANTS) | refusal_lists,
         "stack": st.booleans(),
         "ready": st.booleans(),
+        "hasty": st.booleans(),
         "lapse": seldom,
         "fewer": st.sampled_from([0, 0, 0, 0, -1]),
         "slandered": st.none() | participants,
@@ -637,8 +638,8 @@ class RoundsMachine(RuleBasedStateMachine):
 
         Those in the mask commit, and the silent do not reveal. In a batched round those who are alone do on chain what
         else the aggregator does for them, and it may say that fewer have signed. `turns` says who opens, closes and
-        proposes; standbys may be ready, and a round may lapse for want of a proposal. A stacked round is left to be
-        settled by a later one; if it is not, the leavers ask to leave before.
+        proposes; standbys may be ready, some reveal too early, and a round may lapse for want of a proposal. A stacked
+        round is left to be settled by a later one; if it is not, the leavers ask to leave before.
         """
         if (t := self.task(task)) is None or t.finished or t.stopped or t.counted == t.params.rounds:
             return
@@ -657,17 +658,20 @@ class RoundsMachine(RuleBasedStateMachine):
             self.take_seat(task, turn, 7 * STAKE)
         self.meanwhile(task, story)
         telling = mask & ~silent if silent != mask else mask
+        hasty = alone if story["hasty"] else 0
         if t.params.batched:
             self.skip(t, Phase.COMMITTING)
             self.stand_in(t, closes)
             self.close(task, mask, story["fewer"], closes, story["kind"])
             self.commit_many(task, alone & ~mask)
             self.meanwhile(task, story)
+            self.reveal_many(task, hasty, 0)
             self.skip(t, Phase.ADMITTING)
             self.reveal_many(task, alone & ~silent, 0)
         else:
             self.commit_many(task, mask)
             self.meanwhile(task, story)
+            self.reveal_many(task, hasty, 0)
             self.skip(t, Phase.COMMITTING)
             self.reveal_many(task, telling, 0)
         self.meanwhile(task, story)
