@@ -17,6 +17,7 @@ from fedledger.contracts.client import DisputeKind, DisputeStatus, RoundStatus
 from fedledger.protocol.messages import commitment_message, sign
 from fedledger.protocol.verdicts import Verdict
 from support.ledger_machine import (
+    AGGREGATORS,
     DISPUTE_PERIOD,
     EVERYBODY,
     KEYS,
@@ -26,6 +27,7 @@ from support.ledger_machine import (
     STEPS,
     STRANGER,
     TASKS,
+    WRONG_TERMS,
     RoundsMachine,
     chosen,
     consistent,
@@ -496,6 +498,13 @@ OFTEN = {
     "closeDispute REPLAY OVERTURNED": 5,
     "closeDispute REPLAY UNDECIDED": 2,
 }
+
+
+def test_terms_that_the_model_refuses_are_refused() -> None:
+    machine, ref = LedgerMachine(), (keccak(b"any"), 1)
+    for wrong in WRONG_TERMS:
+        terms = replace(Params(ref, ref, AGGREGATORS[0], min_participants=5, min_stake=2000), **wrong)
+        assert not machine.do("postTask", PUBLISHERS[0], terms, (), value=terms.budget), wrong
 
 
 def test_random_histories_agree_with_the_model() -> None:
