@@ -43,8 +43,8 @@ from support.ledger_machine import (
 )
 from support.ledger_records import ZERO, Claim, Dispute, Outcome, Params, Posted, Task
 
-# A hundred histories take less than a minute; more are for who has changed the ledger.
-EXAMPLES = int(os.environ.get("LEDGER_EXAMPLES", "100"))
+# Ninety histories take less than a minute; more are for who has changed the ledger.
+EXAMPLES = int(os.environ.get("LEDGER_EXAMPLES", "90"))
 LONG = 300  # blocks after which the chain has forgotten one
 backs = st.integers(0, 2)
 disputes = st.integers(0, 3)
@@ -465,7 +465,7 @@ def vote_of(finding: str, who: int) -> tuple[bool, bytes, bytes]:
 
 STEP = st.one_of(*(st.tuples(st.just(name), st.fixed_dictionaries(arguments)) for name, arguments in STEPS))
 
-# An eighth or less of what a run of this length usually reaches.
+# An eighth or less of what a hundred histories usually reach.
 OFTEN = {
     "settleRound": 100,
     "SettlementAdvanced": 3,
