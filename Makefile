@@ -3,10 +3,12 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
+PROVER := .venv-halmos
 RUNS ?= runs
 SEEDS ?= 200
+PROOFS ?= ^check_
 
-.PHONY: run test chaos install install-test lint contracts coverage clean
+.PHONY: run test chaos install install-test lint contracts prove coverage clean
 
 run: install
 	$(BIN)/fedledger demo --out $(RUNS)
@@ -26,6 +28,12 @@ contracts: install-test
 	node_modules/.bin/forge fmt --check contracts
 	node_modules/.bin/forge test
 	@if [ -e contracts/tools/slither_check.py ]; then $(BIN)/python contracts/tools/slither_check.py; fi
+
+# What holds for every input, by a prover with an environment of its own; PROOFS picks some of it.
+prove: node_modules/.installed $(PROVER)/.installed
+	PATH="$$PWD/node_modules/.bin:$$PATH" FOUNDRY_PROFILE=halmos $(PROVER)/bin/halmos \
+		--forge-build-out contracts/out/halmos --match-contract 'Proof$$' --match-test '$(PROOFS)' \
+		--loop 9 --solver-timeout-assertion 300000
 
 coverage: install-test
 	@mkdir -p contracts/cache
@@ -49,9 +57,15 @@ $(VENV)/.installed-test: pyproject.toml requirements.lock $(VENV)/.installed
 	$(BIN)/pip install --quiet --constraint requirements.lock --editable ".[test]"
 	touch $@
 
+# The prover's pins of libraries are not those of the project.
+$(PROVER)/.installed:
+	$(PYTHON) -m venv $(PROVER)
+	$(PROVER)/bin/pip install --quiet halmos==0.3.3
+	touch $@
+
 node_modules/.installed: package.json package-lock.json
 	npm ci --no-audit --no-fund --loglevel=error
 	touch $@
 
 clean:
-	rm -rf $(VENV) node_modules contracts/out contracts/cache build dist
+	rm -rf $(VENV) $(PROVER) node_modules contracts/out contracts/cache build dist

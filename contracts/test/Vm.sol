@@ -46,6 +46,8 @@ interface Vm {
     /// @dev Of all that is emitted until the next call ends, this address's next event must be the one given.
     function expectEmit(address emitter) external;
     function expectRevert(bytes calldata data) external;
+    /// @dev What does not hold is not looked into.
+    function assume(bool condition) external pure;
 }
 
 Vm constant vm = Vm(address(uint160(uint256(keccak256("hevm cheat code")))));

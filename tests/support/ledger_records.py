@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
@@ -27,6 +27,7 @@ COIN = NOBODY = "0x" + "00" * 20
 ZERO = bytes(32)
 BEACON = 1
 YEAR = 365 * 24 * 3600
+LEAST_BOND = 12
 Ref = tuple[bytes, int]
 Fault = tuple[Any, ...]
 
@@ -68,9 +69,13 @@ class Refused(Exception):  # noqa: N818 -- an answer, not a fault
 
 def refuse(*faults: Fault) -> None:
     """Raise all errors, given as (condition, name, argument...), whose condition holds."""
-    errors = {(name, tuple(arguments)) for wrong, name, *arguments in faults if wrong}
-    if errors:
+    if errors := named(faults):
         raise Refused(errors)
+
+
+def named(faults: Iterable[Fault]) -> set[tuple[str, tuple[Any, ...]]]:
+    """Return name and arguments of the faults whose condition holds."""
+    return {(name, tuple(arguments)) for wrong, name, *arguments in faults if wrong}
 
 
 def invalid(name: str) -> tuple[str, bytes]:
@@ -122,8 +127,8 @@ class Params:
     def abi(self) -> tuple[Any, ...]:
         return (self.record,)
 
-    def faults(self) -> Iterator[Fault]:
-        """Return why the ledger refuses these terms, whatever it was deployed with."""
+    def faults(self, juror_penalty: int) -> Iterator[Fault]:
+        """Return why a ledger refuses these terms that fines jurors so much."""
         yield self.aggregator == NOBODY, "ZeroAddress"
         yield self.max_staleness != 0, "UnsupportedStaleness", self.max_staleness
         allowed = {
@@ -144,9 +149,9 @@ class Params:
             "minReputation": self.min_reputation <= 1_000_000,
             "creditUnit": self.credit_unit > 0,
             "unitsPerRound": 0 < self.rounds * self.units_per_round < 2**LANE_BITS,
-            # Whoever is punished must be able to object, and whoever objects must risk something.
+            # Whoever is punished must be able to object, and whoever objects must risk what pays a first jury.
             "penalty": self.penalty <= (self.min_stake if self.challenge_window else 0),
-            "bond": self.bond < 2**93 and (self.bond > 0 or not self.challenge_window),
+            "bond": (max(1, LEAST_BOND * juror_penalty) if self.challenge_window else 0) <= self.bond < 2**93,
         }
         yield from ((not fine, *invalid(name)) for name, fine in allowed.items())
 
@@ -250,7 +255,7 @@ class Posted:
 
 @dataclass(frozen=True)
 class Claim:
-    """A commitment with its signature and its way to the root, either of which may be missing."""
+    """A commitment with its signature, empty for one that was sent, and its way to the root, if it is there."""
 
     commitment: bytes
     signature: bytes = b""
@@ -399,12 +404,10 @@ class Task:
         return self.rounds[number - 1].root if len(self.rounds) < number + self.params.max_unfinal else EMPTY_ROOT
 
     def has_committed(self, number: int, participant: int) -> bool:
-        """Whether it is known that a participant committed on chain; of a batched round until another has its place."""
-        apart = self.params.max_unfinal if self.params.batched else 1
-        later = self.rounds[number - 1 + apart :: apart]
-        return participant in self.rounds[number - 1].commitments and not any(
-            participant in r.commitments for r in later
-        )
+        """Whether it is known that a participant committed on chain; of a direct round until it does so again."""
+        later = [] if self.params.batched else self.rounds[number:]
+        known = participant in self.rounds[number - 1].commitments
+        return known and not any(participant in r.commitments for r in later)
 
     @property
     def stopped(self) -> bool:

@@ -1,0 +1,805 @@
+"""What the ledger has to do, as plain Python: money, participants, tasks and rounds; `ledger_court` adds disputes.
+
+A method is one transaction. It changes the model, or raises :class:`Refused` with every error that the transaction
+deserves: no document says which of several the ledger names.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+from eth_abi.abi import encode
+from eth_utils.crypto import keccak
+
+from fedledger.contracts.client import Phase, RoundStatus
+from fedledger.contracts.client import Settings as Deployment
+from fedledger.protocol.batch import EMPTY_ROOT, leaf
+from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.merkle import verify
+from fedledger.protocol.messages import commitment
+from fedledger.protocol.reputation import LANES, Evidence
+from fedledger.protocol.verdicts import Verdict
+from support.ledger_records import (
+    BEACON,
+    COIN,
+    NOBODY,
+    ZERO,
+    Calls,
+    Dispute,
+    Fault,
+    Outcome,
+    Params,
+    Participant,
+    Ref,
+    Refused,
+    Round,
+    Seat,
+    Task,
+    Updates,
+    has_update,
+    invalid,
+    named,
+    refuse,
+)
+
+_commitment = lru_cache(maxsize=65_536)(commitment)
+WORD = 256
+VOIDS_TO_FINISH = 3
+MOST_SEATS = 4
+DISPUTE_PERIODS = 12
+VOID_REWARD = 8
+BOUNTY = 64
+GARBAGE = range(Verdict.MALFORMED, Verdict.UNAVAILABLE)
+EQUIVOCATION, GARBAGE_SENT, NEVER_REVEALED, SILENCE, MINORITY = range(5)
+FLAWS = {"shares": "LengthMismatch", "slots": "SlotsNotAscending"}
+
+
+@dataclass
+class Rounds:
+    """The ledger at ``address``, with the money of every account outside it.
+
+    Parameters
+    ----------
+    address, chain_id
+        They enter the commitments.
+    terms
+        What it was deployed with.
+    refusing
+        Addresses that take no money.
+    past
+        What the predecessor knows: id and lane of evidence by publisher and owner.
+    placed
+        The block in which each verifier came to its place in the list.
+    log
+        The events so far, as name and arguments.
+    """
+
+    address: str
+    terms: Deployment
+    refusing: set[str]
+    now: int
+    block: int = 0
+    chain_id: int = 1
+    past: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    wallets: Counter[str] = field(default_factory=Counter)
+    balances: Counter[str] = field(default_factory=Counter)
+    burned: int = 0
+    paused: bool = False
+    participants: list[Participant] = field(default_factory=list)
+    signers: dict[str, int] = field(default_factory=dict)
+    tasks: list[Task] = field(default_factory=list)
+    evidence: dict[tuple[str, int], Evidence] = field(default_factory=dict)
+    verifiers: list[int] = field(default_factory=list)
+    placed: dict[int, int] = field(default_factory=dict)
+    disputes: list[Dispute] = field(default_factory=list)
+    punished: set[tuple[int, int, int]] = field(default_factory=set)
+    log: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
+
+    # What is held for whom.
+
+    @property
+    def owed(self) -> int:
+        """All that the ledger holds, in wei: whose it is, in escrow, or burned."""
+        stakes = sum(p.stake + p.unbonding for p in self.participants)
+        credited = sum(t.credits.total() * t.params.credit_unit for t in self.tasks)
+        deposits = sum(seat.deposit for t in self.tasks for seat in t.seats)
+        bonds = sum(d.held for d in self.disputes)
+        escrows = sum(t.escrow for t in self.tasks)
+        return self.balances.total() + stakes + credited + deposits + bonds + escrows + self.burned
+
+    def reputation(self, publisher: str, participant: int) -> int:
+        return self.evidence.get((publisher, participant), Evidence()).reputation
+
+    def locks(self, participant: int) -> int:
+        """Return on how many juries of open disputes a participant sits."""
+        return sum(jury.members.count(participant) for d in self.disputes if d.is_open for jury in d.juries)
+
+    def of_signer(self, signer: str) -> int | None:
+        """Return the participant whose present signer this is."""
+        i = self.signers.get(signer)
+        return i if i is not None and self.participants[i].signer == signer else None
+
+    def of_owner(self, owner: str) -> int | None:
+        return next((i for i, p in enumerate(self.participants) if p.owner == owner), None)
+
+    def of_sender(self, sender: str) -> int:
+        """Return the participant that an account owns or else signs for."""
+        owned = self.of_owner(sender)
+        i = self.of_signer(sender) if owned is None else owned
+        refuse((i is None, "NotRegistered", sender))
+        assert i is not None
+        return i
+
+    # When.
+
+    def phase(self, task: Task) -> Phase:
+        if task.finished:
+            return Phase.FINISHED
+        if task.rounds:
+            return self.round_phase(task, task.rounds[-1])
+        return Phase.ENROLLING if self.now < task.enrol_deadline else Phase.IDLE
+
+    def round_phase(self, task: Task, r: Round) -> Phase:
+        """Return where a round is: a phase ends at its deadline or as soon as all have acted."""
+        p = task.params
+        if r.status is RoundStatus.PROPOSED:
+            if r.disputes:
+                return Phase.DISPUTED
+            return Phase.CHALLENGING if self.now < r.proposed + p.challenge_window else Phase.SETTLEABLE
+        if r.status is not RoundStatus.OPEN:
+            return Phase.IDLE
+        if not r.commits_closed and self.now < r.opened + p.commit_period:
+            return Phase.COMMITTING
+        if self.now < r.commits_closed:
+            return Phase.ADMITTING
+        if p.batched and not r.commits_closed:
+            return Phase.CLOSING if self.now < self.commits_end(task, r) else Phase.OVERDUE
+        if r.committed < p.quorum:
+            return Phase.OVERDUE
+        reveals_end = self.reveals_end(task, r)
+        if self.now < reveals_end:
+            return Phase.REVEALING
+        return Phase.PROPOSING if self.now < reveals_end + self.all_turns(task) else Phase.OVERDUE
+
+    def all_turns(self, task: Task) -> int:
+        """Return for how long a task's aggregators have their turns."""
+        return len(task.seats) * task.params.propose_period
+
+    def commits_end(self, task: Task, r: Round) -> int:
+        """Return when reveals begin, as far as is known; each aggregator has its turn to post a root."""
+        deadline = r.opened + task.params.commit_period
+        return r.commits_closed or deadline + (self.all_turns(task) if task.params.batched else 0)
+
+    def reveals_end(self, task: Task, r: Round) -> int:
+        return self.commits_end(task, r) + (task.params.reveal_period if r.committed else 0)
+
+    def opening_due(self, task: Task) -> int:
+        """Return since when the next round could have been opened."""
+        return max(task.last_final, task.rounds[-1].proposed) if task.rounds else task.enrol_deadline
+
+    def due(self, task: Task) -> int:
+        """Return since when an aggregator has something to do."""
+        if not task.of(RoundStatus.OPEN):
+            return self.opening_due(task)
+        r = task.rounds[-1]
+        unrooted = task.params.batched and not r.commits_closed
+        return r.opened + task.params.commit_period if unrooted else self.reveals_end(task, r)
+
+    def settleable(self, task: Task) -> int:
+        """Return the round that can be settled now; 0: none."""
+        number = task.final + 1
+        ready = number <= len(task.rounds) and self.settlement_faults(task, number) == []
+        return number if ready else 0
+
+    # Balances.
+
+    def deposit(self, sender: str, value: int, currency: str, amount: int) -> None:
+        expected = amount if currency == COIN else 0
+        refuse((value != expected, "WrongValue", expected, value))
+        self.wallets[sender] -= value
+        self.balances[sender] += value
+        self.emit("Deposited", sender, currency, amount)
+
+    def withdraw(self, sender: str, value: int, currency: str, to: str) -> None:
+        amount = self.balances[sender] if currency == COIN else 0
+        refuse(
+            (to == NOBODY, "ZeroAddress"),
+            (amount == 0, "NothingToWithdraw", sender),
+            (to in self.refusing, "TransferFailed", to, amount),
+        )
+        self.balances[sender] = 0
+        self.wallets[to] += amount
+        self.emit("Withdrawn", sender, currency, to, amount)
+
+    # Participants.
+
+    def register(self, sender: str, value: int, signer: str, payout: str, stake: int) -> None:
+        known = self.of_owner(sender)
+        taken = signer in self.signers and self.signers[signer] != known
+        refuse(
+            (NOBODY in (signer, payout), "ZeroAddress"),
+            (stake < self.terms.min_stake, "StakeTooSmall", stake, self.terms.min_stake),
+            (known is not None and self.participants[known].since, "AlreadyRegistered", sender),
+            (taken, "SignerTaken", signer),
+            self.lacks(sender, value, stake),
+        )
+        found = Participant(sender, signer, payout, stake, self.now)
+        if known is None:
+            known = len(self.participants)
+            self.participants.append(found)
+        self.participants[known] = found
+        self.signers[signer] = known
+        self.emit("ParticipantRegistered", known, sender, signer, payout)
+        self.take(sender, value, stake)
+        self.emit("StakeAdded", known, stake, stake)
+
+    def add_stake(self, sender: str, value: int, amount: int) -> None:
+        i, p = self.present(sender)
+        refuse((p.leaves, "AlreadyExiting", i), self.lacks(sender, value, amount))
+        self.take(sender, value, amount)
+        p.stake += amount
+        self.emit("StakeAdded", i, amount, p.stake)
+
+    def rotate_signer(self, sender: str, value: int, signer: str) -> None:
+        refuse((signer == NOBODY, "ZeroAddress"))
+        i, p = self.present(sender)
+        refuse((self.signers.get(signer, i) != i, "SignerTaken", signer))
+        p.signer = signer
+        self.signers[signer] = i
+        self.emit("SignerRotated", i, signer)
+
+    def set_payout(self, sender: str, value: int, payout: str) -> None:
+        refuse((payout == NOBODY, "ZeroAddress"))
+        i, p = self.present(sender)
+        p.payout = payout
+        self.emit("PayoutSet", i, payout)
+
+    def request_exit(self, sender: str, value: int) -> None:
+        i, p = self.present(sender)
+        refuse((p.leaves, "AlreadyExiting", i))
+        p.leaves = self.now + self.terms.exit_delay
+        p.stake, p.unbonding = 0, p.stake
+        self.emit("ExitRequested", i, p.leaves)
+        self.strike(i)
+
+    def cancel_exit(self, sender: str, value: int) -> None:
+        i, p = self.leaving(sender)
+        p.leaves = 0
+        p.stake, p.unbonding = p.unbonding, 0
+        self.emit("ExitCancelled", i)
+
+    def complete_exit(self, sender: str, value: int) -> None:
+        i, p = self.leaving(sender)
+        locks = self.locks(i)
+        refuse((self.now < p.leaves, "ExitNotDue", p.leaves), (locks, "StakeLocked", i, locks))
+        self.emit("ExitCompleted", i, p.unbonding)
+        self.credit(sender, p.unbonding)
+        p.unbonding = p.since = p.leaves = 0
+
+    def strike(self, i: int) -> None:
+        """Take a participant off the list of verifiers, if it is there; the last one takes its place."""
+        if i not in self.verifiers:
+            return
+        last = self.verifiers.pop()
+        if last != i:
+            self.verifiers[self.verifiers.index(i)] = last
+            self.placed[last] = self.block
+        del self.placed[i]
+        self.emit("VerifierRetired", i)
+
+    def announce(self, sender: str, value: int, url: str) -> None:
+        self.emit("EndpointAnnounced", sender, url)
+
+    def adopt_evidence(self, sender: str, value: int, ids: tuple[int, ...]) -> None:
+        refuse((self.terms.predecessor == NOBODY, "NoPredecessor"))
+        adopted: list[tuple[int, int, int]] = []
+        for i in ids:
+            refuse((i >= len(self.participants), "UnknownParticipant", i))
+            again = any(i == other and lane for other, _, lane in adopted)
+            known = again or self.evidence.get((sender, i), Evidence()) != Evidence()
+            refuse((known, "EvidenceKnown", sender, i))
+            owner = self.participants[i].owner
+            refuse(((sender, owner) not in self.past, "NotRegistered", owner))
+            adopted.append((i, *self.past[sender, owner]))
+        for i, known_as, lane in adopted:
+            self.evidence[sender, i] = Evidence.unpack(lane)
+            self.emit("EvidenceAdopted", sender, i, known_as, lane)
+
+    # Tasks.
+
+    def set_paused(self, sender: str, value: int, paused: bool) -> None:
+        refuse((sender != self.terms.guardian, "NotGuardian", sender))
+        self.paused = paused
+        self.emit("Paused", paused)
+
+    def post_task(self, sender: str, value: int, params: Params, standbys: tuple[str, ...]) -> None:
+        holders = params.aggregator, *standbys
+        in_coin = params.token == COIN
+        funds = self.balances[sender] + value if in_coin else 0
+        refuse(
+            (self.paused, "NewTasksPaused"),
+            *params.faults(self.terms.juror_penalty),
+            *self.late(params, len(holders)),
+            (len(holders) > MOST_SEATS or len(set(holders)) < len(holders), *invalid("standbys")),
+            (NOBODY in holders, "ZeroAddress"),
+            (funds < params.budget, "InsufficientBalance", sender, funds, params.budget),
+        )
+        self.take(sender, value, params.budget)
+        self.tasks.append(Task(sender, params, self.now, [Seat(holder) for holder in holders], last_final=self.now))
+        deadline = self.tasks[-1].enrol_deadline
+        self.emit("TaskPosted", len(self.tasks), sender, params.record, standbys, deadline)
+
+    def late(self, params: Params, seats: int) -> Iterator[Fault]:
+        """Whoever does wrong in a round must not have its stake back before it is found out."""
+        if not params.challenge_window:
+            return
+        lasts = params.commit_period + params.grace_period + params.reveal_period + 2 * seats * params.propose_period
+        windows = params.max_unfinal * params.challenge_window
+        least = lasts + windows + DISPUTE_PERIODS * self.terms.dispute_period
+        yield least > self.terms.exit_delay, "ExitDelayTooShort", self.terms.exit_delay, least
+
+    def take_seat(self, sender: str, value: int, task: int) -> None:
+        t = self.running(task)
+        place = seat_of(t, sender)
+        refuse((place is None, "NotAggregator", sender))
+        assert place is not None
+        seat, bond = t.seats[place], t.params.bond
+        refuse(self.lacks(sender, value, bond - seat.deposit))
+        self.take(sender, value, bond - seat.deposit)
+        seat.deposit = bond
+        self.emit("SeatTaken", task, place, sender, bond)
+
+    def enrol(self, sender: str, value: int, task: int) -> None:
+        t = self.running(task)
+        i = self.of_sender(sender)
+        reputation = self.reputation(t.publisher, i)
+        refuse(
+            (t.rounds or self.now >= t.enrol_deadline, "EnrolmentClosed", task),
+            (len(t.enrolled) == t.params.max_participants, "TaskFull", task),
+            *self.unstaked(t, i),
+            (reputation < t.params.min_reputation, "ReputationTooLow", reputation, t.params.min_reputation),
+            (i in t.enrolled, "AlreadyEnrolled", task, i),
+        )
+        t.enrolled.add(i)
+        self.emit("Enrolled", task, i)
+
+    def finish_task(self, sender: str, value: int, task: int) -> None:
+        t = self.running(task)
+        p = t.params
+        idle_since = t.last_final if t.rounds else t.enrol_deadline
+        done = t.stopped or t.counted == p.rounds or self.now > idle_since + p.enrol_period
+        too_few = not t.rounds and self.now >= t.enrol_deadline and len(t.enrolled) < p.min_participants
+        hopeless = too_few or t.voids_in_a_row >= VOIDS_TO_FINISH
+        allowed = done or (hopeless and sender in (t.publisher, p.aggregator))
+        refuse((t.final < len(t.rounds) or not allowed, "TaskNotFinishable", task))
+        refund = t.escrow
+        t.finished = True
+        self.emit("TaskFinished", task, refund)
+        self.credit(t.publisher, refund)
+        for seat in t.seats:
+            self.credit(seat.holder, seat.deposit)
+            seat.deposit = 0
+
+    def withdraw_credit(self, sender: str, value: int, task: int, participant: int) -> None:
+        units = self.tasks[task - 1].credits[participant] if 1 <= task <= len(self.tasks) else 0
+        refuse((units == 0, "NoCredit", task, participant))
+        t = self.tasks[task - 1]
+        payout, amount = self.participants[participant].payout, units * t.params.credit_unit
+        refuse((payout in self.refusing, "TransferFailed", payout, amount))
+        t.credits[participant] = 0
+        t.paid[participant] += units
+        self.wallets[payout] += amount
+        self.emit("CreditWithdrawn", task, participant, payout, amount)
+
+    # Rounds.
+
+    def open_round(self, sender: str, value: int, task: int, indices: tuple[int, ...], words: tuple[int, ...]) -> None:
+        t = self.running(task)
+        p, due = t.params, self.opening_due(t)
+        named = {WORD * k + bit for k, word in zip(indices, words, strict=False) for bit in bits(word)}
+        selected = named if words else set(t.enrolled)
+        strangers = {i // WORD for i in selected - t.enrolled}
+        unfinal = len(t.rounds) - t.final
+        enrolled = len(t.enrolled)
+        early = not t.rounds and enrolled < p.max_participants and self.now < t.enrol_deadline
+        refuse(
+            (not t.rounds and enrolled < p.min_participants, "TooFewParticipants", enrolled, p.min_participants),
+            (early, "EnrolmentOpen", task),
+            (t.of(RoundStatus.OPEN), "PreviousRoundOpen", task, len(t.rounds)),
+            *self.turn_faults(t, sender, due, forfeits=False),
+            (unfinal >= p.max_unfinal, "TooManyUnfinal", task),
+            (t.stopped or t.counted + unfinal >= p.rounds, "RoundsExhausted", task),
+            (len(indices) != len(words), "LengthMismatch"),
+            (0 in words or any(a >= b for a, b in pairwise(indices)), "WordsNotAscending"),
+            *((True, "NotEnrolled", k) for k in strangers),
+            (len(selected) < p.quorum, "TooFewParticipants", len(selected), p.quorum),
+        )
+        self.act(t, sender, due, forfeits=False)
+        t.rounds.append(Round(t.latest, self.now, selected, everybody=not words))
+        self.emit("RoundOpened", task, len(t.rounds), t.base_model(len(t.rounds)), indices, words)
+
+    def commit_update(self, sender: str, value: int, task: int, number: int, digest: bytes) -> None:
+        t, r = self.open(task, number)
+        i, phase = self.of_signer(sender), self.round_phase(t, r)
+        refuse(
+            (not t.params.batched and phase is not Phase.COMMITTING, "CommitsAreClosed"),
+            (t.params.batched and phase is not Phase.ADMITTING, "NotAdmitting"),
+            (digest == ZERO, "EmptyCommitment"),
+            (i is None, "NotRegistered", sender),
+        )
+        assert i is not None
+        refuse(
+            *self.unstaked(t, i),
+            (i not in r.selected, "NotSelected", i),
+            (i in r.commitments, "AlreadyCommitted", i),
+        )
+        r.commitments[i] = sender, digest
+        self.emit("UpdateCommitted", task, number, i, sender, digest)
+        if len(r.commitments) == len(r.selected) and not t.params.batched:
+            r.commits_closed = self.now
+            self.emit("CommitsClosed", task, number)
+
+    def close_commits(
+        self, sender: str, value: int, task: int, number: int, root: bytes, count: int, batch: Ref
+    ) -> None:
+        t, r = self.open(task, number)
+        p, due = t.params, r.opened + t.params.commit_period
+        phase, everybody = self.round_phase(t, r), count == len(r.selected)
+        refuse(
+            (not p.batched, "NotBatched", task),
+            *self.turn_faults(t, sender, due),
+            (count > len(r.selected), "WrongCount", count, len(r.selected)),
+            (phase is Phase.COMMITTING and not everybody, "CommitsAreOpen"),
+            (phase not in (Phase.COMMITTING, Phase.CLOSING), "NotClosing"),
+        )
+        self.act(t, sender, due)
+        r.commits_closed = self.now + (0 if everybody else p.grace_period)
+        r.root, r.rooted, r.complete = root, count, everybody
+        self.emit("CommitsRooted", task, number, root, count, batch)
+
+    def reveal_update(
+        self, sender: str, value: int, task: int, number: int, update: Ref, salt: bytes, proof: tuple[bytes, ...]
+    ) -> None:
+        t, r = self.in_flight(task, number)
+        batched, proposed = t.params.batched, r.status is RoundStatus.PROPOSED
+        i, found = self.signers.get(sender), self.commitment(task, number, sender, update, salt)
+        # Also of a root that is said to be of nobody.
+        until = r.proposed + t.params.challenge_window if proposed else self.commits_end(t, r) + t.params.reveal_period
+        untimely: list[Fault] = [
+            (proposed and not batched, "RoundNotOpen", task, number),
+            (not proposed and self.now < self.commits_end(t, r), "CommitsAreOpen"),
+            (not proposed and batched and not r.commits_closed, "CommitsAreOpen"),
+            (self.now < r.commits_closed, "StillAdmitting", r.commits_closed),
+            (self.now >= until, "RevealsAreClosed"),
+            (i is None, "NotRegistered", sender),
+        ]
+        if i is None:
+            raise Refused(named(untimely))
+        author, kept = r.commitments.get(i, (NOBODY, ZERO))
+        # Of a batched round a commitment stays whoever sent it, but who did is known only until the next one.
+        sent = author == sender and not any(i in later.commitments for later in t.rounds[number:])
+        rooted = batched and i in r.selected and r.root != EMPTY_ROOT and verify(r.root, leaf(i, found), proof)
+        unknown = not rooted and not ((batched or sent) and kept[:24] == found[:24])
+        refuse(
+            *untimely,
+            (unknown and batched and i not in r.selected, "NotSelected", i),
+            (unknown and not sent, "NotCommitted", i),
+            (unknown and sent, "WrongReveal", kept[:24] + bytes(8), found),
+            (i in r.salts, "AlreadyRevealed", i),
+        )
+        r.salts[i] = salt
+        self.emit("UpdateRevealed", task, number, i, *update, salt)
+
+    def propose_round(
+        self, sender: str, value: int, task: int, number: int, outcome: Outcome, updates: Updates
+    ) -> None:
+        t, r = self.open(task, number)
+        p, due, phase = t.params, self.reveals_end(t, r), self.round_phase(t, r)
+        count, present = len(updates.refs), len(outcome.delivered)
+        found = updates.hash if p.batched else ZERO
+        judged = sum(verdict is not Verdict.NONE for verdict in outcome.verdicts.values())
+        units, empty = sum(outcome.shares.values()), present < p.quorum
+        limit = 0 if empty else p.units_per_round
+        unearned = [i for i, n in outcome.shares.items() if n and outcome.verdict(i) is not Verdict.ACCEPTED]
+        refuse(
+            *self.turn_faults(t, sender, due),
+            (updates.more, "LengthMismatch"),
+            (outcome.updates != found or (count and not p.batched), "WrongUpdates", outcome.updates, found),
+            (phase in (Phase.COMMITTING, Phase.CLOSING), "CommitsAreOpen"),
+            (p.batched and not r.commits_closed, "CommitsAreOpen"),
+            (phase is Phase.ADMITTING, "StillAdmitting", r.commits_closed),
+            (present > r.committed, "WrongCount", present, r.committed),
+            (self.reveals_run(t, r) and present != r.committed, "RevealsAreOpen"),
+            (phase is Phase.OVERDUE, "ProposalOverdue"),
+            (empty and outcome.model[0] != t.base_model(number), "BelowQuorum", present, p.quorum),
+            (outcome.flaw, FLAWS.get(outcome.flaw or "")),
+            *misjudged(r, outcome, p.batched),
+            *((True, "PayWithoutAcceptance", i) for i in unearned),
+            (p.batched and count != present, "WrongCount", count, present),
+            (judged != len(r.selected), "NotEverybodyJudged", judged, len(r.selected)),
+            (units > limit, "PayOverBudget", units, limit),
+        )
+        r.seat = self.act(t, sender, due)
+        r.outcome, r.proposed, r.status, r.empty = outcome, self.now, RoundStatus.PROPOSED, empty
+        base = t.base_model(number)
+        if p.batched:
+            self.emit("BatchProposed", task, number, sender, outcome.proposal, base)
+        else:
+            self.emit("RoundProposed", task, number, sender, outcome.proposal, *map(tuple, outcome.words), base)
+
+    def settle_round(self, sender: str, value: int, task: int, number: int, outcome: Outcome, limit: int) -> None:
+        t = self.running(task)
+        refuse(*self.settlement_faults(t, number))
+        r = t.rounds[number - 1]
+        assert r.outcome is not None
+        refuse((outcome.hash != r.outcome.hash, "WrongProposal", r.outcome.hash, outcome.hash))
+        burned = 0
+        for slot in r.outcome.slots[r.applied : r.applied + limit]:
+            burned += sum(self.apply(t, task, number, r, i) for i in slot)
+            t.credits.update({i: r.outcome.shares.get(i, 0) for i in slot})
+        self.burn(burned)
+        r.applied = min(r.applied + limit, len(r.outcome.slots))
+        if r.applied < len(r.outcome.slots):
+            self.emit("SettlementAdvanced", task, number, r.applied)
+            return
+        before = t.final
+        r.status = RoundStatus.SETTLED
+        t.endings.append(not r.empty)
+        self.emit("RoundSettled", task, number, t.spent)
+        self.finalise(t, before)
+        self.pay_bounty(t, sender, r.proposed + t.params.challenge_window)
+
+    def void_round(self, sender: str, value: int, task: int, number: int) -> None:
+        t, r = self.open(task, number)
+        refuse((self.round_phase(t, r) is not Phase.OVERDUE, "NotOverdue", task, number))
+        unrooted = t.params.batched and not r.commits_closed
+        if unrooted or r.committed >= t.params.quorum:
+            # Who did not post a root cannot be asked to stand for it.
+            silent = [t.active] if t.params.batched and not unrooted else range(len(t.seats))
+            lost = sum(self.charge(t, place) for place in silent)
+            self.credit(sender, lost // VOID_REWARD)
+            self.burn(lost - lost // VOID_REWARD)
+        else:
+            self.pay_bounty(t, sender, self.reveals_end(t, r))
+        t.endings.append(False)
+        self.void(t, number, number)
+
+    def multicall(self, sender: str, value: int, calls: Calls) -> None:
+        before = deepcopy(vars(self))
+        try:
+            for call in calls.calls:
+                call.on(self, sender)
+        except Refused:
+            vars(self).update(before)
+            raise
+
+    def commitment(self, task: int, number: int, sender: str, update: Ref, salt: bytes) -> bytes:
+        """Return the commitment to an update of an existing round."""
+        base = self.tasks[task - 1].base_model(number)
+        return _commitment(self.chain_id, self.address, task, number, sender, base, ContentRef(*update), salt)
+
+    # Money that moves.
+
+    def emit(self, name: str, *arguments: Any) -> None:
+        self.log.append((name, arguments))
+
+    def lacks(self, sender: str, value: int, amount: int) -> Fault:
+        """Return the fault of a sender that cannot pay from its balance and what it sends along."""
+        funds = self.balances[sender] + value
+        return funds < amount, "InsufficientBalance", sender, funds, amount
+
+    def take(self, sender: str, value: int, amount: int) -> None:
+        """Take an amount from a sender's balance, to which what it sends along is added first."""
+        self.wallets[sender] -= value
+        self.credit(sender, value)
+        self.debit(sender, amount)
+
+    def credit(self, account: str, amount: int) -> None:
+        if amount:
+            self.balances[account] += amount
+            self.emit("BalanceCredited", account, COIN, amount)
+
+    def debit(self, account: str, amount: int) -> None:
+        if amount:
+            self.balances[account] -= amount
+            self.emit("BalanceDebited", account, COIN, amount)
+
+    def burn(self, amount: int) -> None:
+        if amount:
+            self.burned += amount
+            self.emit("Burned", amount)
+
+    def slash(self, participant: int, amount: int, task: int, number: int, offence: int) -> int:
+        """Take up to an amount of a stake, then of what of it is about to leave; return what was taken."""
+        p = self.participants[participant]
+        staked = min(amount, p.stake)
+        unbonding = min(amount - staked, p.unbonding)
+        p.stake -= staked
+        p.unbonding -= unbonding
+        self.emit("Slashed", participant, task, number, offence, staked + unbonding)
+        return staked + unbonding
+
+    def charge(self, t: Task, place: int, most: int | None = None) -> int:
+        """Take up to an amount of a seat's deposit, or all of it; return what was taken."""
+        seat = t.seats[place]
+        taken = seat.deposit if most is None else min(most, seat.deposit)
+        seat.deposit -= taken
+        if taken:
+            self.emit("SeatCharged", self.number_of(t), place, seat.holder, taken)
+        return taken
+
+    def pay_bounty(self, t: Task, sender: str, due: int) -> None:
+        """Pay for what the active aggregator should have done a propose period ago."""
+        if self.now >= due + t.params.propose_period and sender != t.seats[t.active].holder:
+            self.credit(sender, self.charge(t, t.active, t.params.bond // BOUNTY))
+
+    # Turns.
+
+    def turn(self, t: Task, sender: str) -> int | None:
+        """Return how many seats come before a sender's own, counted from the active one."""
+        place = seat_of(t, sender)
+        return None if place is None else (place - t.active) % len(t.seats)
+
+    def missed(self, t: Task, turn: int) -> list[int]:
+        """Return the seats that come before a turn."""
+        return [(t.active + k) % len(t.seats) for k in range(turn)]
+
+    def turn_faults(self, t: Task, sender: str, due: int, forfeits: bool = True) -> Iterator[Fault]:
+        """Yield why a sender may not act on what is due since then."""
+        turn = self.turn(t, sender)
+        yield turn is None, "NotAggregator", sender
+        if turn is None:
+            return
+        since = due + turn * t.params.propose_period
+        yield turn > 0 and self.now < since, "NotYourTurn", since
+        won = sum(t.seats[place].deposit for place in self.missed(t, turn)) // 2 if forfeits else 0
+        seat = t.seats[(t.active + turn) % len(t.seats)]
+        yield self.lacks(sender, won, t.params.bond - seat.deposit)
+
+    def act(self, t: Task, sender: str, due: int, forfeits: bool = True) -> int:
+        """Let a sender have its turn, with its whole bond deposited; return its seat."""
+        turn, task = self.turn(t, sender), self.number_of(t)
+        assert turn is not None
+        missed, place = self.missed(t, turn), (t.active + turn) % len(t.seats)
+        if turn:
+            t.active = place
+            self.emit("TurnTaken", task, place, sender)
+            if forfeits:
+                lost = sum(self.charge(t, other) for other in missed)
+                self.credit(sender, lost // 2)
+                self.burn(lost - lost // 2)
+        seat, bond = t.seats[place], t.params.bond
+        if seat.deposit < bond:
+            self.debit(sender, bond - seat.deposit)
+            seat.deposit = bond
+            self.emit("SeatTaken", task, place, sender, bond)
+        return place
+
+    # How rounds end.
+
+    def settlement_faults(self, t: Task, number: int) -> list[Fault]:
+        """Return why a round cannot be settled now."""
+        task = self.number_of(t)
+        r = t.rounds[number - 1] if 1 <= number <= len(t.rounds) else None
+        if r is None or r.status is not RoundStatus.PROPOSED:
+            return [(True, "NotProposed", task, number)]
+        until = r.proposed + t.params.challenge_window
+        faults: list[Fault] = [
+            (number != t.final + 1, "WrongRound", number, t.final + 1),
+            (self.now < until, "WindowOpen", until),
+            (r.disputes, "DisputesOpen", r.disputes),
+        ]
+        return [fault for fault in faults if fault[0]]
+
+    def apply(self, t: Task, task: int, number: int, r: Round, i: int) -> int:
+        """Let a verdict change a participant's evidence and cost it what it must; return what was taken."""
+        assert r.outcome is not None
+        verdict, penalty = r.outcome.verdict(i), t.params.penalty
+        if verdict is Verdict.LATE and i in r.salts:
+            return 0
+        self.evidence[t.publisher, i] = self.evidence.get((t.publisher, i), Evidence()).after(verdict)
+        if penalty and verdict is Verdict.LATE:
+            return self.slash(i, -(-penalty // 4), task, number, NEVER_REVEALED)
+        if penalty and verdict in GARBAGE:
+            return self.slash(i, -(-penalty // 2), task, number, GARBAGE_SENT)
+        return 0
+
+    def void(self, t: Task, first: int, last: int) -> None:
+        """Void rounds; who worked on them loses nothing by it."""
+        before = t.final
+        for number in range(first, last + 1):
+            if t.rounds[number - 1].status is not RoundStatus.VOIDED:
+                t.rounds[number - 1].status = RoundStatus.VOIDED
+                self.emit("RoundVoided", self.number_of(t), number)
+        self.finalise(t, before)
+
+    def finalise(self, t: Task, before: int) -> None:
+        """Count the rounds that have become final; each moves the beacon."""
+        t.last_final = self.now
+        for number in range(before + 1, t.final + 1):
+            if t.params.randomness != BEACON:
+                continue
+            mixed = 0
+            for i, salt in t.rounds[number - 1].salts.items():
+                mixed ^= int.from_bytes(keccak(encode(["uint32", "bytes32"], [i, salt])), "big")
+            t.beacon = keccak(t.beacon + mixed.to_bytes(32, "big"))
+            self.emit("BeaconAdvanced", self.number_of(t), number, t.beacon)
+
+    def reveals_run(self, t: Task, r: Round) -> bool:
+        return self.commits_end(t, r) <= self.now < self.reveals_end(t, r)
+
+    # Who and what.
+
+    def present(self, owner: str) -> tuple[int, Participant]:
+        i = self.of_owner(owner)
+        if i is None or not self.participants[i].since:
+            raise Refused({("NotRegistered", (owner,))})
+        return i, self.participants[i]
+
+    def leaving(self, owner: str) -> tuple[int, Participant]:
+        i, p = self.present(owner)
+        refuse((not p.leaves, "NotExiting", i))
+        return i, p
+
+    def unstaked(self, t: Task, i: int) -> Iterator[Fault]:
+        stake = self.participants[i].stake
+        yield stake < self.terms.min_stake, "NotActive", i
+        yield stake < t.params.min_stake, "StakeTooSmall", stake, t.params.min_stake
+
+    def number_of(self, t: Task) -> int:
+        return next(number for number, other in enumerate(self.tasks, 1) if other is t)
+
+    def posted(self, task: int) -> Task:
+        refuse((not 1 <= task <= len(self.tasks), "UnknownTask", task))
+        return self.tasks[task - 1]
+
+    def running(self, task: int) -> Task:
+        t = self.posted(task)
+        refuse((t.finished, "TaskAlreadyFinished", task))
+        return t
+
+    def open(self, task: int, number: int) -> tuple[Task, Round]:
+        t, r = self.in_flight(task, number)
+        refuse((r.status is not RoundStatus.OPEN, "RoundNotOpen", task, number))
+        return t, r
+
+    def in_flight(self, task: int, number: int) -> tuple[Task, Round]:
+        t = self.tasks[task - 1] if 1 <= task <= len(self.tasks) else None
+        r = t.rounds[number - 1] if t and 1 <= number <= len(t.rounds) else None
+        if t is None or r is None or r.status not in (RoundStatus.OPEN, RoundStatus.PROPOSED):
+            raise Refused({("RoundNotOpen", (task, number))})
+        return t, r
+
+
+def bits(word: int) -> Iterator[int]:
+    """Return the places of a word's set bits."""
+    return (place for place in range(word.bit_length()) if word >> place & 1)
+
+
+def seat_of(t: Task, sender: str) -> int | None:
+    return next((place for place, seat in enumerate(t.seats) if seat.holder == sender), None)
+
+
+def misjudged(r: Round, outcome: Outcome, batched: bool) -> Iterator[Fault]:
+    """Yield what contradicts the ledger; of a batched round it knows only what was done on chain."""
+    for slot in outcome.slots:
+        nothing = all(outcome.verdict(i) is Verdict.NONE for i in slot)
+        yield nothing, "WrongVerdict", slot[0] // LANES * LANES, 0
+    for i in outcome.covered:
+        verdict = outcome.verdict(i)
+        committed, revealed = i in r.commitments, i in r.salts
+        if i not in r.selected:
+            follows = verdict is Verdict.NONE
+        elif has_update(verdict):
+            follows = batched or revealed
+        elif verdict is Verdict.LATE:
+            follows = not revealed and (batched or committed)
+        else:
+            follows = verdict is Verdict.MISSED and not revealed and not committed
+        yield not follows, "WrongVerdict", i, int(verdict)

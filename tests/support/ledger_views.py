@@ -1,0 +1,166 @@
+"""Every view of the ledger, with what the model says it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from fedledger.contracts.client import RoundStatus
+from fedledger.protocol.reputation import LANE_BITS, LANES, Evidence
+from support.ledger_court import Model, outcome_hash
+from support.ledger_records import BEACON, COIN, ZERO, Dispute, Jury, Participant, Round, Task, Vote, ordered
+
+EVERYBODY, BATCHED, WITH_BEACON, COMPLETE, EMPTY, STAKED = (1 << k for k in range(6))
+View = tuple[str, tuple[Any, ...], Any]
+
+
+def views(model: Model, publishers: Iterable[str], final: Mapping[int, int], closed: Collection[int]) -> Iterator[View]:
+    """Return name, arguments and answer of every view.
+
+    Of a task the first rounds are left out, as many as ``final`` says, and so are the disputes that are ``closed``.
+    """
+    yield "taskCount", (), len(model.tasks)
+    yield "paused", (), model.paused
+    yield from accounts(model, publishers)
+    for number, t in enumerate(model.tasks, 1):
+        yield from of_task(model, number, t)
+        for index in range(final.get(number, 0) + 1, len(t.rounds) + 1):
+            yield from of_round(model, number, t, index, t.rounds[index - 1])
+    yield "disputeCount", (), len(model.disputes)
+    for dispute, d in enumerate(model.disputes):
+        if dispute not in closed:
+            yield from of_dispute(dispute, d)
+
+
+def accounts(model: Model, publishers: Iterable[str]) -> Iterator[View]:
+    yield "participantCount", (), len(model.participants)
+    yield "verifierCount", (), len(model.verifiers)
+    for account in model.wallets:
+        yield "balanceOf", (COIN, account), model.balances[account]
+    for i, p in enumerate(model.participants):
+        yield "participant", (i,), participant_record(p, model.locks(i))
+        yield "idOfOwner", (p.owner,), i
+        yield "idOfSigner", (p.signer,), i
+        yield "isServing", (i,), model.is_serving(i)
+    for publisher in publishers:
+        lanes = {i: model.evidence.get((publisher, i), Evidence()) for i in range(len(model.participants))}
+        yield from words("evidenceWord", publisher, {i: evidence.pack() for i, evidence in lanes.items()})
+
+
+def of_task(model: Model, number: int, t: Task) -> Iterator[View]:
+    yield "task", (number,), task_record(t)
+    yield "seats", (number,), tuple((seat.holder, seat.deposit) for seat in t.seats)
+    yield "phase", (number,), model.phase(t)
+    yield "settleable", (number,), model.settleable(t)
+    for seat in t.seats:
+        turn = model.turn(t, seat.holder)
+        assert turn is not None
+        may = turn == 0 or model.now >= model.due(t) + turn * t.params.propose_period
+        yield "mayAct", (number, seat.holder), may
+    yield "beacon", (number,), t.beacon
+    yield "enrolledWord", (number, 0), mask_of(t.enrolled)
+    yield from words("creditWord", number, t.credits)
+
+
+def of_round(model: Model, number: int, t: Task, index: int, r: Round) -> Iterator[View]:
+    yield "round", (number, index), round_record(model, t, r)
+    yield "selectedWord", (number, index, 0), mask_of(r.selected)
+    yield "revealedWord", (number, index, 0), mask_of(r.salts)
+    yield "baseModel", (number, index), t.base_model(index)
+    yield "commitsRoot", (number, index), t.root(index)
+    for i in r.selected:
+        yield "hasCommitted", (number, index, i), t.has_committed(index, i)
+
+
+def of_dispute(dispute: int, d: Dispute) -> Iterator[View]:
+    yield "disputeRecord", (dispute,), dispute_record(d)
+    for level, jury in enumerate(d.juries):
+        yield "juryOf", (dispute, level), jury_record(jury)
+        for i in jury.members:
+            yield "voteBy", (dispute, level, i), vote_record(jury.votes.get(i))
+
+
+def words(name: str, key: Any, lanes: Mapping[int, int]) -> Iterator[View]:
+    """Return the words of two slots, as 32-bit lanes fill them."""
+    for slot in range(2):
+        word = sum(lanes.get(LANES * slot + lane, 0) << LANE_BITS * lane for lane in range(LANES))
+        yield name, (key, slot), word
+
+
+def mask_of(ids: Iterable[int]) -> int:
+    return sum(1 << i for i in ids)
+
+
+def participant_record(p: Participant, locks: int) -> tuple[Any, ...]:
+    return ordered("participant", vars(p) | {"registered_at": p.since, "exit_at": p.leaves, "locks": locks})
+
+
+def task_record(t: Task) -> tuple[Any, ...]:
+    return ordered(
+        "task",
+        {
+            "publisher": t.publisher,
+            "enrol_deadline": t.enrol_deadline,
+            "enrolled": len(t.enrolled),
+            "seats": len(t.seats),
+            "active": t.active,
+            "params": t.params.record,
+            "current_round": len(t.rounds),
+            "finalized_round": t.final,
+            "latest_round": t.latest,
+            "last_final_at": t.last_final,
+            "spent_units": t.spent,
+            "settled_rounds": t.counted,
+            "consecutive_voids": t.voids_in_a_row,
+            "finished": t.finished,
+            "stop_settled": t.stopped,
+        },
+    )
+
+
+def round_record(model: Model, t: Task, r: Round) -> tuple[Any, ...]:
+    flags = {
+        EVERYBODY: r.everybody,
+        BATCHED: t.params.batched,
+        WITH_BEACON: t.params.randomness == BEACON,
+        COMPLETE: r.complete,
+        EMPTY: r.empty,
+        STAKED: t.params.min_stake > model.terms.min_stake,
+    }
+    return ordered(
+        "round",
+        {
+            "reveal_period": t.params.reveal_period,
+            "commit_deadline": r.opened + t.params.commit_period,
+            "commits_closed_at": r.commits_closed,
+            "proposed_at": r.proposed,
+            "base_round": r.base,
+            "selected": len(r.selected),
+            "committed": r.committed,
+            "settled_words": r.applied,
+            "status": RoundStatus(r.status),
+            "seat": r.seat,
+            "disputes": r.disputes,
+            "flags": sum(flag for flag, holds in flags.items() if holds),
+            "model_digest": r.outcome.model[0] if r.outcome else ZERO,
+        },
+    )
+
+
+def dispute_record(d: Dispute) -> tuple[Any, ...]:
+    return ordered("disputeRecord", vars(d) | {"round": d.number, "level": d.level})
+
+
+def jury_record(jury: Jury) -> tuple[Any, ...]:
+    counts = {"committed": len(jury.votes), "revealed": len(jury.found)}
+    finding = {"valid": jury.finding is not None and jury.finding[0], "outcome": outcome_hash(jury.finding)}
+    return ordered("juryOf", vars(jury) | counts | finding | {"members": tuple(jury.members)})
+
+
+def vote_record(vote: Vote | None) -> tuple[Any, ...]:
+    finding = vote.finding if vote else None
+    commitment = vote.commitment if vote else ZERO
+    return ordered(
+        "voteBy",
+        {"commitment": commitment, "outcome": outcome_hash(finding), "valid": finding is not None and finding[0]},
+    )
