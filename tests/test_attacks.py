@@ -326,6 +326,27 @@ def test_a_root_that_nobody_can_open_costs_its_poster_the_deposit(tmp_path: Path
         assert w.burned == BOND - BOND // 8
 
 
+def test_a_count_that_is_too_low_ends_no_round(tmp_path: Path) -> None:
+    """A root of all with a count of nobody: the nodes, which are all in it, commit on chain to be counted."""
+
+    class Belittling(Aggregator):
+        def _close(self, current: RoundHistory, phase: Phase) -> Step:
+            if current.index > 1 or not self._mailbox().committed(1).issuperset(current.selected):
+                return super()._close(current, phase)
+            batch = self._mailbox().seal(1)
+            self.ledger.close_commits(self.account, TASK, 1, batch.root, 0, self.store.put(batch.encode()))
+            return Step(Act.CLOSED, 1)
+
+    with world(tmp_path, batched=True, standbys=1, verifiers=0, penalty_gwei=PENALTY_GWEI) as w:
+        w.aggregators[0] = w.aggregator(kind=Belittling)
+        for person in w.people:
+            person.post = w.aggregators[0].mailbox
+        w.join().play()
+        w.check_money()
+        assert not any(slashed(w, number) for number in range(len(w.people)))
+        assert len(w.task.rounds[1].commits) >= w.params.quorum and len(w.task.settled) == 2
+
+
 def test_a_stranger_moves_no_phase(tmp_path: Path) -> None:
     refused: list[str] = []
 

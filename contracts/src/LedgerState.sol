@@ -249,6 +249,7 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
             _verifierOf[id].since = LEFT;
             return;
         }
+        // slither-disable-next-line incorrect-equality -- a mark, it is no amount
         bool left = _verifierOf[id].since == LEFT;
         uint32 last = _verifiers[_verifiers.length - 1];
         _verifiers[place - 1] = last;

@@ -213,14 +213,20 @@ class Participant:
         if (
             phase is Phase.ADMITTING
             and participant not in current.commits
-            and self._proof(current, participant) is None
+            and (self._proof(current, participant) is None or self._is_uncounted(task, current))
             and self._stands_by(task, current)
         ):
-            log.warning("round %d: left out of the root, so committing on chain", current.index)
+            log.warning("round %d: left out of the root or its count, so committing on chain", current.index)
             return self._commit(task, current)
         if phase is Phase.REVEALING and current.index not in self._opened:
             return self._open(task, current, participant)
         return Deed.WAITED
+
+    def _is_uncounted(self, task: TaskHistory, current: RoundHistory) -> bool:
+        """Return whether a round would end below quorum because its count is lower than its stored commitments are."""
+        lacking = int(task.params["quorum"]) - current.count
+        batch = self._stored(current) if lacking > 0 else None
+        return batch is not None and batch.root == current.root and len(batch.commitments) > current.count
 
     def _object(self, task: TaskHistory, participant: int) -> Deed:
         """Object to what proposals that wait for their finality say of this participant, once for each."""
@@ -312,10 +318,15 @@ class Participant:
 
     def _stored_proof(self, current: RoundHistory, participant: int) -> list[bytes] | None:
         """Return the way to the root from the batch of commitments that the aggregator stored, if it did."""
+        batch = self._stored(current)
+        return None if batch is None else batch.proof(participant)
+
+    def _stored(self, current: RoundHistory) -> Batch | None:
+        """Return the batch of commitments that the aggregator stored, if it did."""
         if current.batch is None or not self.store.has(current.batch):
             return None
         try:
-            return Batch.decode(self.store.get(current.batch, MAX_DOCUMENT_BYTES)).proof(participant)
+            return Batch.decode(self.store.get(current.batch, MAX_DOCUMENT_BYTES))
         except (ValueError, StoreError) as error:
             log.warning("round %d: the stored commitments cannot be read: %s", current.index, error)
             return None
