@@ -196,7 +196,7 @@ class LedgerMachine(RoundsMachine):
         # Who is called absent is in the root of a round with a quorum, who signs twice may send one to the ledger.
         mask = {"refute": calm["mask"] | one, "report": story["mask"] & ~one}.get(way, story["mask"])
         twisted = {"false": false, "kind": story["kind"], "mask": mask, "alone": alone, "silent": silent}
-        self.whole_round(task, calm | twisted)
+        self.whole_round(task, calm | twisted | {"early": way == "refute" and bool(shown % 2)})
         if way == "report":
             sent = sorted(set(r.commitments) if (r := self.round(task, self.number(task))) else ())
             who = sent[false % len(sent)] if sent else false % PARTICIPANTS
