@@ -41,6 +41,7 @@ from support.ledger_machine import (
     tasks,
     whole_rounds,
 )
+from support.ledger_model import LEFT
 from support.ledger_records import ZERO, Claim, Dispute, Outcome, Params, Posted, Task
 
 # Ninety histories take less than a minute; more are for who has changed the ledger.
@@ -58,6 +59,8 @@ levels = st.fixed_dictionaries(
         "appeal": st.sampled_from([True, True, True, False]),
         "undrawn": seldom,
         "forgotten": seldom,
+        "leaver": st.none() | participants,
+        "back": st.booleans(),
     }
 )
 
@@ -73,16 +76,19 @@ class LedgerMachine(RoundsMachine):
 
     @step(sender=senders)
     def enlist(self, sender: str) -> None:
-        self.do("enlist", sender)
+        places = len(self.model.verifiers)
+        if self.do("enlist", sender) and len(self.model.verifiers) == places:
+            self.reach("enlist in its old place")
 
     @step(mask=masks)
     def enlist_many(self, mask: int) -> None:
         for i in chosen(range(PARTICIPANTS), mask):
-            self.do("enlist", OWNERS[i])
+            self.enlist(OWNERS[i])
 
     @step(who=participants)
     def retire(self, who: int) -> None:
-        self.do("retire", OWNERS[who])
+        if self.do("retire", OWNERS[who]) and who in self.model.verifiers:
+            self.reach("retire and keep its place")
 
     @step(
         task=tasks,
@@ -190,7 +196,7 @@ class LedgerMachine(RoundsMachine):
         # Who is called absent is in the root of a round with a quorum, who signs twice may send one to the ledger.
         mask = {"refute": calm["mask"] | one, "report": story["mask"] & ~one}.get(way, story["mask"])
         twisted = {"false": false, "kind": story["kind"], "mask": mask, "alone": alone, "silent": silent}
-        self.whole_round(task, calm | twisted)
+        self.whole_round(task, calm | twisted | {"early": way == "refute" and bool(shown % 2)})
         if way == "report":
             sent = sorted(set(r.commitments) if (r := self.round(task, self.number(task))) else ())
             who = sent[false % len(sent)] if sent else false % PARTICIPANTS
@@ -236,9 +242,12 @@ class LedgerMachine(RoundsMachine):
     @step(which=disputes, blocks=st.sampled_from([0, 1, 1, LONG]))
     def draw(self, which: int, blocks: int) -> None:
         self.wait(0, blocks)
-        dispute = self.known(which)
-        if self.do("drawJury", STRANGER, dispute) and not self.model.disputes[dispute].jury.commits_until:
-            self.reach("drawJury too late")
+        dispute, placed = self.known(which), dict(self.model.placed)
+        if self.do("drawJury", STRANGER, dispute):
+            if not self.model.disputes[dispute].jury.commits_until:
+                self.reach("drawJury too late")
+            if any(since == LEFT and i not in self.model.placed for i, since in placed.items()):
+                self.reach("drawJury strikes who left")
 
     @step(which=disputes, who=participants, finding=st.sampled_from("ynx"), empty=seldom)
     def vote(self, which: int, who: int, finding: str, empty: bool) -> None:
@@ -311,7 +320,7 @@ class LedgerMachine(RoundsMachine):
 
         If both are challenged, there is an appeal about one before the other is decided.
         """
-        self.enlist_many(EVERYBODY if len(self.model.verifiers) < PARTICIPANTS - 2 else 0)
+        self.enlist_many(EVERYBODY if len(self.serving) < PARTICIPANTS - 2 else 0)
         task = self.lively(task, terms)
         for round_ in (story, more or (story if both else None)):
             if round_:
@@ -342,7 +351,11 @@ class LedgerMachine(RoundsMachine):
 
     def hear(self, dispute: int, d: Dispute, plan: dict[str, Any]) -> None:
         """Take the last jury of a dispute from its call to its decision."""
+        if plan["leaver"] is not None:
+            self.retire(plan["leaver"])
         self.wait(0, LONG if plan["forgotten"] else 1)
+        if plan["back"]:
+            self.enlist_many(1 << (plan["leaver"] or 0))
         if not plan["undrawn"]:
             self.draw(dispute, 1)
         if plan["forgotten"]:
@@ -414,6 +427,10 @@ class LedgerMachine(RoundsMachine):
         found = [k for k, d in enumerate(self.model.disputes) if d.kind is kind]
         return found[-1 - which % len(found)] if found else None
 
+    @property
+    def serving(self) -> list[int]:
+        return [i for i in range(len(self.model.participants)) if self.model.is_serving(i)]
+
     def task_of(self, d: Dispute) -> Task:
         return self.model.tasks[d.task - 1]
 
@@ -454,6 +471,7 @@ def smooth(story: dict[str, Any]) -> dict[str, Any]:
         "fewer": 0,
         "kind": "own",
         "lapse": False,
+        "early": False,
     }
     return story | crowd | calm | {"stack": True}
 
@@ -492,6 +510,13 @@ OFTEN = {
     "reportEquivocation of who leaves": 1,
     "ProposalRefuted": 1,
     "Appealed": 15,
+    "register: SignerUnwilling": 50,
+    "rotateSigner: SignerTaken": 2,
+    "TurnTaken": 10,
+    "proposeRound while others may reveal": 1,
+    "retire and keep its place": 3,
+    "enlist in its old place": 3,
+    "drawJury strikes who left": 2,
     "drawJury too late": 3,
     "closeDispute COMMITMENT OVERTURNED": 6,
     "closeDispute REPLAY UPHELD": 8,

@@ -14,7 +14,7 @@ from fedledger.protocol.batch import EMPTY_ROOT, leaf
 from fedledger.protocol.merkle import verify
 from fedledger.protocol.verdicts import Verdict
 from support.evm import block_hash
-from support.ledger_model import EQUIVOCATION, MINORITY, SILENCE, Rounds
+from support.ledger_model import EQUIVOCATION, LEFT, MINORITY, SILENCE, Rounds
 from support.ledger_records import ZERO, Claim, Dispute, Fault, Jury, Posted, Refused, Round, Task, Vote, refuse
 
 LEAST_POOL = 3
@@ -31,18 +31,22 @@ class Model(Rounds):
     def enlist(self, sender: str, value: int) -> None:
         i = self.of_sender(sender)
         stake, least = self.participants[i].stake, self.terms.min_verifier_stake
-        refuse((i in self.verifiers, "AlreadyServing", i), (stake < least, "StakeTooSmall", stake, least))
-        self.verifiers.append(i)
+        refuse((self.is_listed(i), "AlreadyServing", i), (stake < least, "StakeTooSmall", stake, least))
+        if i not in self.verifiers:
+            self.verifiers.append(i)
         self.placed[i] = self.block
         self.emit("VerifierEnlisted", i)
 
     def retire(self, sender: str, value: int) -> None:
         i = self.of_sender(sender)
-        refuse((i not in self.verifiers, "NotServing", i))
+        refuse((not self.is_listed(i), "NotServing", i))
         self.strike(i)
 
+    def is_listed(self, i: int) -> bool:
+        return i in self.verifiers and self.placed[i] != LEFT
+
     def is_serving(self, i: int) -> bool:
-        return i in self.verifiers and self.participants[i].stake >= self.terms.min_verifier_stake
+        return self.is_listed(i) and self.participants[i].stake >= self.terms.min_verifier_stake
 
     # What the ledger sees for itself.
 
@@ -141,8 +145,8 @@ class Model(Rounds):
     def drawn(self, d: Dispute, seed: bytes) -> list[int]:
         """Shuffle the places of the pool by the seed, and take from the front who may judge.
 
-        Who has come to its place since the call may not, nor who has a part in the dispute. Who has too small a stake
-        is struck off the list.
+        Who has come to its place since the call may not, nor who has a part in the dispute. Who has left or has too
+        small a stake is struck off the list.
         """
         places = list(range(d.jury.pool))
         parties = {d.challenger, self.tasks[d.task - 1].seats[d.accused].holder}
@@ -322,7 +326,9 @@ class Model(Rounds):
     def close(self, dispute: int, status: DisputeStatus) -> None:
         d = self.disputes[dispute]
         d.status = status
-        self.tasks[d.task - 1].rounds[d.number - 1].disputes -= 1
+        t = self.tasks[d.task - 1]
+        t.rounds[d.number - 1].disputes -= 1
+        t.last_final = self.now
         self.emit("DisputeClosed", dispute, status)
 
     def overturn(self, t: Task, number: int, place: int, winner: str) -> None:

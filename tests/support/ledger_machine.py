@@ -86,6 +86,7 @@ ALIKE = [None] * len(REFUSALS) + REFUSALS
 refusal_lists = st.integers(0, len(ALIKE) ** PARTICIPANTS - 1).map(lambda n: digits(n, ALIKE, PARTICIPANTS))
 masks = st.integers(0, EVERYBODY) | st.just(EVERYBODY)
 amounts = st.sampled_from([0, 1, STAKE - 1, STAKE, 2 * STAKE])
+agreements = st.sampled_from([0, 0, 0, 0, 0, 0, 1, None])
 turns = st.sampled_from([0, 0, 0, 0, 0, 0, 1, 1, 2, 9])
 limits = st.sampled_from([ALL_WORDS, ALL_WORDS, 2, 1, 1, 0])
 given_params = st.builds(
@@ -196,6 +197,7 @@ whole_rounds = st.fixed_dictionaries(
         "ready": st.booleans(),
         "hasty": st.booleans(),
         "lapse": seldom,
+        "early": st.sampled_from([False, False, False, True]),
         "fewer": st.sampled_from([0, 0, 0, 0, -1]),
         "slandered": st.none() | participants,
         "false": st.none() | participants,
@@ -256,6 +258,7 @@ class RoundsMachine(RuleBasedStateMachine):
         super().__init__()
         before = Evm(0, 0, SENDERS)
         for i in (2, 0, 1):
+            before("agreeToSign", OWNERS[i], sender=SIGNERS[i])
             before("register", SIGNERS[i], PAYOUTS[0], 0, sender=OWNERS[i])
         lanes = [Evidence(240, 0, 15), Evidence(0, 480, 0), Evidence()]
         before.put_evidence(PUBLISHERS[0], 0, sum(known.pack() << 32 * i for i, known in enumerate(lanes)))
@@ -318,6 +321,10 @@ class RoundsMachine(RuleBasedStateMachine):
     ) -> None:
         for i in range(PARTICIPANTS):
             stake = (2 + i % 2) * STAKE
+            if i == mask % PARTICIPANTS:
+                self.agree(SIGNERS[i], i, 1)
+                assert not self.do("register", OWNERS[i], SIGNERS[i], PAYOUTS[i % 3], stake, value=stake)
+            self.agree(SIGNERS[i], i)
             assert self.do("register", OWNERS[i], SIGNERS[i], PAYOUTS[i % 3], stake, value=stake)
         for account in (*AGGREGATORS, PUBLISHERS[0], STRANGER):
             assert self.do("deposit", account, COIN, 60 * STAKE, value=60 * STAKE)
@@ -336,21 +343,32 @@ class RoundsMachine(RuleBasedStateMachine):
         payout=receivers,
         stake=amounts,
         value=amounts,
+        agreed=agreements,
     )
-    def register(self, who: int, signer: str, payout: str, stake: int, value: int) -> None:
+    def register(self, who: int, signer: str, payout: str, stake: int, value: int, agreed: int | None) -> None:
+        self.agree(signer, who, agreed)
         self.do("register", OWNERS[who], signer, self.receiver(payout), stake, value=value)
 
     @step(who=participants, amount=amounts, value=amounts)
     def add_stake(self, who: int, amount: int, value: int) -> None:
         self.do("addStake", OWNERS[who], amount, value=value)
 
-    @step(who=participants, signer=st.sampled_from([*SIGNERS, OWNERS[2], NOBODY]))
-    def rotate_signer(self, who: int, signer: str) -> None:
+    @step(who=participants, signer=st.sampled_from([*SIGNERS, OWNERS[2], NOBODY]), agreed=agreements)
+    def rotate_signer(self, who: int, signer: str, agreed: int | None) -> None:
+        self.agree(signer, who, agreed)
         self.do("rotateSigner", OWNERS[who], signer)
+
+    def agree(self, signer: str, who: int, agreed: int | None = 0) -> None:
+        """Let a signer agree to sign for a participant, or so many after it; or not, nor when it is nobody."""
+        if agreed is not None and signer != NOBODY:
+            self.do("agreeToSign", signer, OWNERS[(who + agreed) % len(OWNERS)])
 
     @step(task=tasks, who=participants, back=st.booleans(), late=st.booleans(), ahead=st.booleans())
     def commit_by_two_signers(self, task: int, who: int, back: bool, late: bool, ahead: bool) -> None:
-        """Commit, rotate the signer, try to commit again, and reveal as both; the next one's, or else one's own."""
+        """Commit, rotate the signer, try to commit again, and reveal as both; the next one's, or else one's own.
+
+        The next one may agree only after it has been named.
+        """
         number, first = self.number(task), self.signer(who)
         if self.round(task, number) is None or who >= len(self.model.participants):
             return
@@ -358,7 +376,9 @@ class RoundsMachine(RuleBasedStateMachine):
         author = following if ahead else first
         digest = self.model.commitment(task, number, author, update(who, number), salt(who))
         self.do("commitUpdate", first, task, number, digest)
-        self.do("rotateSigner", OWNERS[who], following)
+        for agreed in (None, 1, 0) if ahead else (0,):
+            self.agree(following, who, agreed)
+            self.do("rotateSigner", OWNERS[who], following)
         self.do("commitUpdate", self.signer(who), task, number, self.commitment(task, number, who))
         if late:
             self.skip(self.model.tasks[task - 1], Phase.COMMITTING, Phase.ADMITTING)
@@ -382,6 +402,7 @@ class RoundsMachine(RuleBasedStateMachine):
         self.wait(EXIT_DELAY)
         self.do("completeExit", OWNERS[who])
         if back:
+            self.agree(SIGNERS[who], who)
             self.do("register", OWNERS[who], SIGNERS[who], PAYOUTS[0], 2 * STAKE, value=STAKE)
 
     @step(sender=senders, amount=amounts, value=amounts, exact=st.booleans())
@@ -547,6 +568,7 @@ class RoundsMachine(RuleBasedStateMachine):
         stop=seldom,
         turn=turns,
         false=st.none() | participants,
+        early=seldom,
     )
     def propose(
         self,
@@ -557,10 +579,12 @@ class RoundsMachine(RuleBasedStateMachine):
         stop: bool,
         turn: int,
         false: int | None = None,
+        early: bool = False,
     ) -> None:
         """Propose what the ledger has to take; in a batched round, some revealed to the aggregator alone.
 
-        It may be false about somebody in a way that only others can show.
+        It may be false about somebody in a way that only others can show. Who wants to be early says of all whose
+        updates are not there that they committed nothing.
         """
         number = self.number(task)
         if (r := self.round(task, number)) is None:
@@ -570,11 +594,15 @@ class RoundsMachine(RuleBasedStateMachine):
         if t.params.batched and false in r.selected - set(r.commitments) - set(r.salts):
             present ^= {false}
             known -= {false}
+        if early:
+            known = set(r.commitments)
         outcome = self.bound(t, number, judged(t, r, given, refusals, stop, present, known))
-        active = t.active
+        active, hasty = t.active, self.model.reveals_run(t, r)
         if self.do("proposeRound", self.aggregator(t, turn), task, number, outcome, self.updates(t, number, outcome)):
             kind = "batched" if t.params.batched else "direct"
             self.reach(f"proposeRound {kind}{' below quorum' if r.empty else ''}")
+            if hasty and len(outcome.delivered) < r.committed:
+                self.reach("proposeRound while others may reveal")
             if t.active != active:
                 self.reach("proposeRound by a standby")
 
@@ -675,6 +703,8 @@ class RoundsMachine(RuleBasedStateMachine):
             self.skip(t, Phase.COMMITTING)
             self.reveal_many(task, telling, 0)
         self.meanwhile(task, story)
+        if story["early"]:
+            self.propose(task, story["given"], story["refusals"], telling, False, 0, story["false"], True)
         self.skip(t, Phase.REVEALING)
         self.meanwhile(task, story)
         if story["slandered"] is not None:
@@ -748,8 +778,7 @@ class RoundsMachine(RuleBasedStateMachine):
         """Try to end a task in the last second in which it is not idle for too long, or in the next."""
         if (t := self.task(task)) is None:
             return
-        since = t.last_final if t.rounds else t.enrol_deadline
-        self.wait(max(0, since + t.params.enrol_period + late - self.model.now))
+        self.wait(max(0, self.model.idle_until(t) + late - self.model.now))
         self.do("finishTask", STRANGER, task)
 
     # What always holds.
@@ -786,7 +815,7 @@ class RoundsMachine(RuleBasedStateMachine):
                 self.let_disputes_run_out(number)
                 self.push(number)
             if not t.finished:
-                self.wait(t.params.enrol_period + 1)
+                self.wait(max(0, self.model.idle_until(t) + 1 - self.model.now))
                 assert self.do("finishTask", STRANGER, number)
             for i, units in list(t.credits.items()):
                 if units and self.model.participants[i].payout not in self.model.refusing:

@@ -55,6 +55,7 @@ MOST_SEATS = 4
 DISPUTE_PERIODS = 12
 VOID_REWARD = 8
 BOUNTY = 64
+LEFT = 2**64 - 1
 GARBAGE = range(Verdict.MALFORMED, Verdict.UNAVAILABLE)
 EQUIVOCATION, GARBAGE_SENT, NEVER_REVEALED, SILENCE, MINORITY = range(5)
 FLAWS = {"shares": "LengthMismatch", "slots": "SlotsNotAscending"}
@@ -74,8 +75,12 @@ class Rounds:
         Addresses that take no money.
     past
         What the predecessor knows: id and lane of evidence by publisher and owner.
+    agreed
+        For which owner each address last agreed to sign.
+    verifiers
+        In the order of their places, with those that have left while a jury was to be drawn.
     placed
-        The block in which each verifier came to its place in the list.
+        The block in which each verifier came to its place in the list, or `LEFT`.
     log
         The events so far, as name and arguments.
     """
@@ -93,6 +98,7 @@ class Rounds:
     paused: bool = False
     participants: list[Participant] = field(default_factory=list)
     signers: dict[str, int] = field(default_factory=dict)
+    agreed: dict[str, str] = field(default_factory=dict)
     tasks: list[Task] = field(default_factory=list)
     evidence: dict[tuple[str, int], Evidence] = field(default_factory=dict)
     verifiers: list[int] = field(default_factory=list)
@@ -119,6 +125,12 @@ class Rounds:
     def locks(self, participant: int) -> int:
         """Return on how many juries of open disputes a participant sits."""
         return sum(jury.members.count(participant) for d in self.disputes if d.is_open for jury in d.juries)
+
+    @property
+    def undrawn(self) -> int:
+        """How many juries are still to be drawn, or to be given up."""
+        last = [d.jury for d in self.disputes if d.is_open and d.juries]
+        return sum(not jury.commits_until and not jury.decided for jury in last)
 
     def of_signer(self, signer: str) -> int | None:
         """Return the participant whose present signer this is."""
@@ -191,6 +203,11 @@ class Rounds:
         unrooted = task.params.batched and not r.commits_closed
         return r.opened + task.params.commit_period if unrooted else self.reveals_end(task, r)
 
+    def idle_until(self, task: Task) -> int:
+        """Return when at the latest something must have happened, or anybody may end a task."""
+        since = task.last_final if task.rounds else task.enrol_deadline
+        return since + task.params.enrol_period + self.all_turns(task)
+
     def settleable(self, task: Task) -> int:
         """Return the round that can be settled now; 0: none."""
         number = task.final + 1
@@ -221,12 +238,11 @@ class Rounds:
 
     def register(self, sender: str, value: int, signer: str, payout: str, stake: int) -> None:
         known = self.of_owner(sender)
-        taken = signer in self.signers and self.signers[signer] != known
         refuse(
             (NOBODY in (signer, payout), "ZeroAddress"),
             (stake < self.terms.min_stake, "StakeTooSmall", stake, self.terms.min_stake),
             (known is not None and self.participants[known].since, "AlreadyRegistered", sender),
-            (taken, "SignerTaken", signer),
+            self.unsuitable(sender, known, signer),
             self.lacks(sender, value, stake),
         )
         found = Participant(sender, signer, payout, stake, self.now)
@@ -246,10 +262,14 @@ class Rounds:
         p.stake += amount
         self.emit("StakeAdded", i, amount, p.stake)
 
+    def agree_to_sign(self, sender: str, value: int, owner: str) -> None:
+        self.agreed[sender] = owner
+        self.emit("SigningAgreed", sender, owner)
+
     def rotate_signer(self, sender: str, value: int, signer: str) -> None:
         refuse((signer == NOBODY, "ZeroAddress"))
         i, p = self.present(sender)
-        refuse((self.signers.get(signer, i) != i, "SignerTaken", signer))
+        refuse(self.unsuitable(sender, i, signer))
         p.signer = signer
         self.signers[signer] = i
         self.emit("SignerRotated", i, signer)
@@ -283,15 +303,21 @@ class Rounds:
         p.unbonding = p.since = p.leaves = 0
 
     def strike(self, i: int) -> None:
-        """Take a participant off the list of verifiers, if it is there; the last one takes its place."""
+        """Take a participant off the list of verifiers, if it is there; the last one takes its place.
+
+        As long as a jury is to be drawn it has left, and keeps its place.
+        """
         if i not in self.verifiers:
+            return
+        if self.placed[i] != LEFT:
+            self.emit("VerifierRetired", i)
+        if self.undrawn:
+            self.placed[i] = LEFT
             return
         last = self.verifiers.pop()
         if last != i:
             self.verifiers[self.verifiers.index(i)] = last
-            self.placed[last] = self.block
         del self.placed[i]
-        self.emit("VerifierRetired", i)
 
     def announce(self, sender: str, value: int, url: str) -> None:
         self.emit("EndpointAnnounced", sender, url)
@@ -372,11 +398,10 @@ class Rounds:
     def finish_task(self, sender: str, value: int, task: int) -> None:
         t = self.running(task)
         p = t.params
-        idle_since = t.last_final if t.rounds else t.enrol_deadline
-        done = t.stopped or t.counted == p.rounds or self.now > idle_since + p.enrol_period
+        done = t.stopped or t.counted == p.rounds or self.now > self.idle_until(t)
         too_few = not t.rounds and self.now >= t.enrol_deadline and len(t.enrolled) < p.min_participants
         hopeless = too_few or t.voids_in_a_row >= VOIDS_TO_FINISH
-        allowed = done or (hopeless and sender in (t.publisher, p.aggregator))
+        allowed = done or (hopeless and sender == t.publisher)
         refuse((t.final < len(t.rounds) or not allowed, "TaskNotFinishable", task))
         refund = t.escrow
         t.finished = True
@@ -515,7 +540,7 @@ class Rounds:
             (p.batched and not r.commits_closed, "CommitsAreOpen"),
             (phase is Phase.ADMITTING, "StillAdmitting", r.commits_closed),
             (present > r.committed, "WrongCount", present, r.committed),
-            (self.reveals_run(t, r) and present != r.committed, "RevealsAreOpen"),
+            (self.reveals_run(t, r) and Verdict.LATE in outcome.verdicts.values(), "RevealsAreOpen"),
             (phase is Phase.OVERDUE, "ProposalOverdue"),
             (empty and outcome.model[0] != t.base_model(number), "BelowQuorum", present, p.quorum),
             (outcome.flaw, FLAWS.get(outcome.flaw or "")),
@@ -548,12 +573,12 @@ class Rounds:
         if r.applied < len(r.outcome.slots):
             self.emit("SettlementAdvanced", task, number, r.applied)
             return
-        before = t.final
+        before, due = t.final, max(r.proposed + t.params.challenge_window, t.last_final)
         r.status = RoundStatus.SETTLED
         t.endings.append(not r.empty)
         self.emit("RoundSettled", task, number, t.spent)
         self.finalise(t, before)
-        self.pay_bounty(t, sender, r.proposed + t.params.challenge_window)
+        self.pay_bounty(t, sender, due)
 
     def void_round(self, sender: str, value: int, task: int, number: int) -> None:
         t, r = self.open(task, number)
@@ -567,6 +592,7 @@ class Rounds:
             self.burn(lost - lost // VOID_REWARD)
         else:
             self.pay_bounty(t, sender, self.reveals_end(t, r))
+            self.pass_turn(t)
         t.endings.append(False)
         self.void(t, number, number)
 
@@ -681,6 +707,11 @@ class Rounds:
             self.emit("SeatTaken", task, place, sender, bond)
         return place
 
+    def pass_turn(self, t: Task) -> None:
+        if len(t.seats) > 1:
+            t.active = (t.active + 1) % len(t.seats)
+            self.emit("TurnTaken", self.number_of(t), t.active, t.seats[t.active].holder)
+
     # How rounds end.
 
     def settlement_faults(self, t: Task, number: int) -> list[Fault]:
@@ -746,6 +777,12 @@ class Rounds:
         i, p = self.present(owner)
         refuse((not p.leaves, "NotExiting", i))
         return i, p
+
+    def unsuitable(self, owner: str, i: int | None, signer: str) -> Fault:
+        """Return the fault of a signer that is another's, or new and did not agree."""
+        if signer in self.signers:
+            return self.signers[signer] != i, "SignerTaken", signer
+        return signer != owner and self.agreed.get(signer) != owner, "SignerUnwilling", signer
 
     def unstaked(self, t: Task, i: int) -> Iterator[Fault]:
         stake = self.participants[i].stake

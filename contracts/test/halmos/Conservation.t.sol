@@ -179,7 +179,7 @@ contract MoneyProof is LedgerCourt {
         this.appealed(0, appealBond);
         this.closeDispute(0);
         assert(this.depositOf(TASK) == deposit && this.free(PROPOSER) == 0 && _jurorsHave() == 0);
-        assert(this.free(CHALLENGER) == bond && this.free(APPELLANT) == appealBond);
+        assert(this.free(CHALLENGER) == bond && this.free(APPELLANT) == appealBond && _undrawn == 0);
     }
 
     function free(address account) public view returns (uint256) {
@@ -220,11 +220,11 @@ contract MoneyProof is LedgerCourt {
         _disputes[dispute].kind = DisputeKind.Commitment;
     }
 
-    /// @dev The first jury's finding was appealed against, and then the round fell.
+    /// @dev The first jury's finding was appealed against, a second one called, and then the round fell.
     function appealed(uint256 dispute, uint96 bond) external {
         Dispute storage d = _disputes[dispute];
         (_juries[dispute][0].appellant, _juries[dispute][0].appealBond) = (APPELLANT, bond);
-        d.level = 1;
+        (d.level, _undrawn) = (1, 1);
         _rounds[d.task][d.round].status = RoundStatus.Voided;
     }
 
