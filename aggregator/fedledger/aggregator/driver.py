@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Sequence
@@ -262,26 +263,30 @@ class Aggregator:
         Rounds that settle in one transaction share the cost of what they write. One has to be settled before another
         one can be opened, before the task can end, and before somebody else earns a bounty for it.
         """
-        must = not self._may_open(task, [], proposed)
-        ready: list[RoundHistory] = []
-        window, period = int(task.params["challengeWindow"]), int(task.params["proposePeriod"])
-        for current in proposed:
-            known = task.rounds[current.index].proposal
-            fresh = known is None
-            if known is not None and not known.is_readable:
-                break
-            if not ready and not fresh and self.ledger.settleable(self.task) != current.index:
-                break
-            if not fresh and (ready or not must):
-                record, now = self.ledger.round(self.task, current.index), self.ledger.chain.now()
-                until = record.proposed_at + window
-                if ready and (record.disputes or now < until):
-                    break
-                must = must or now >= until + period // 2
-            if not must or (fresh and window):
-                break
-            ready.append(current)
-        return ready
+        may_wait = self._may_open(task, [], proposed)
+        if not proposed or (may_wait and not self._is_late(task, proposed[0])):
+            return []
+        return list(itertools.takewhile(lambda r: self._can_settle(task, r), proposed))
+
+    def _is_late(self, task: TaskHistory, oldest: RoundHistory) -> bool:
+        """Return whether a round could have been settled half a propose period ago; after a whole one it costs."""
+        if self.ledger.settleable(self.task) != oldest.index:
+            return False
+        grace = int(task.params["challengeWindow"]) + int(task.params["proposePeriod"]) // 2
+        return self.ledger.chain.now() >= self.ledger.round(self.task, oldest.index).proposed_at + grace
+
+    def _can_settle(self, task: TaskHistory, current: RoundHistory) -> bool:
+        """Return whether a round can be settled now, if those before it are."""
+        window, known = int(task.params["challengeWindow"]), task.rounds[current.index].proposal
+        if known is None:
+            # It is being proposed in the same transaction.
+            return not window
+        if not known.is_readable:
+            return False
+        if self.ledger.settleable(self.task) == current.index:
+            return True
+        record = self.ledger.round(self.task, current.index)
+        return not record.disputes and self.ledger.chain.now() >= record.proposed_at + window
 
     def _open_or_finish(self, task: TaskHistory, phase: Phase) -> Step:
         index = max(task.rounds, default=0) + 1

@@ -292,18 +292,19 @@ class Participant:
         return SignedCommitment(participant, digest, sign(message, bytes(self.account.key)))
 
     def _open(self, task: TaskHistory, current: RoundHistory, participant: int) -> Deed:
-        update = self.store.put(self._update(task, current))
+        again = (current.index, Deed.REVEALED) in self._left
+        made = self._update(task, current)
+        update = ContentRef.of(made) if again else self.store.put(made)
         if participant in current.commits:
             # An aggregator that forgot the commitment may forget this as well.
             return self._reveal_on_chain(task, current, participant)
         try:
-            # Whom an aggregator calls late that was away for a moment has not told it again.
+            # An aggregator that was away is told when it is back: it would call late whom it has not heard of.
             if self._mailbox().reveal(current.index, participant, update, self._salt(current)):
                 self._opened.add(current.index)
         except PostRefusedError as error:
             log.warning("round %d: %s", current.index, error)
             return self._reveal_on_chain(task, current, participant)
-        again = (current.index, Deed.REVEALED) in self._left
         self._left.add((current.index, Deed.REVEALED))
         return Deed.WAITED if again else Deed.REVEALED
 
