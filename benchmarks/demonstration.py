@@ -17,7 +17,7 @@ from statistics import median
 from fedledger.aggregator.judge import RoundInput, judge
 from fedledger.contracts.chain import Chain
 from fedledger.contracts.history import Seat
-from fedledger.node.participant import RoundContext
+from fedledger.node.training import RoundContext
 from fedledger.platform.accounts import experiment_account, participant_role
 from fedledger.platform.config import DEMO, load_config
 from fedledger.platform.setting import HONEST, Setting, make_setting

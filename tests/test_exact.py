@@ -12,6 +12,7 @@ from fedledger.protocol.exact import (
     GramAccumulator,
     NotFiniteError,
     OutOfRangeError,
+    WeightedSum,
     divide_round,
     gram,
     saturate,
@@ -165,3 +166,49 @@ def test_formats_that_do_not_fit_are_refused(bits: int, bound: float) -> None:
 
 def test_saturate_limits_and_rounds() -> None:
     assert saturate(np.array([2.5, -3.5, 1e300, -1e300])).tolist() == [2, -4, LIMIT, -LIMIT]
+
+
+@given(
+    st.sampled_from([(24, 64.0), (8, 0.3), (36, 16.0), (40, 1.0), (10, 7.7)]),
+    st.integers(1, 6).flatmap(
+        lambda n: st.tuples(
+            st.lists(st.lists(st.floats(-1, 1, width=32), min_size=3, max_size=3), min_size=n, max_size=n),
+            st.lists(st.integers(1, 1 << 20), min_size=n, max_size=n),
+            st.integers(0, n),
+        )
+    ),
+)
+def test_a_sum_in_parts_has_the_weighted_mean_of_all_rows(
+    form: tuple[int, float], drawn: tuple[list[list[float]], list[int], int]
+) -> None:
+    fixed, (vectors, weights, cut) = FixedPoint(*form), drawn
+    rows = np.array(vectors, np.float32) * np.float32(min(1.0, fixed.bound * 0.999))
+    total, other = (WeightedSum(fixed, 3, sum(weights)) for _ in range(2))
+    for i, (row, weight) in enumerate(zip(rows, weights, strict=True)):
+        (total if i < cut else other).add(row, weight)
+    total.merge(other.limbs, other.weight)
+    expected = weighted_mean(np.stack([fixed.quantise(row) for row in rows]), weights, sum(weights))
+    assert np.array_equal(total.mean(), expected)
+
+
+def test_a_sum_of_many_bits_is_exact_at_its_limits() -> None:
+    fixed = FixedPoint(36, 16.0)
+    weights = 1 << 40
+    total = WeightedSum(fixed, 2, weights)
+    assert len(total.limbs) == 2
+    total.add(np.array([16.0, -16.0], np.float32), weights - 1)
+    total.add(np.array([-16.0, 16.0], np.float32), 1)
+    exact = half_even(LIMIT * (weights - 2), weights)
+    assert total.mean().tolist() == [exact, -exact]
+    with pytest.raises(OutOfRangeError):
+        WeightedSum(fixed, 2, 1 << 41)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 64.1, -1e30])
+def test_what_a_sum_refuses_leaves_it_as_it_was(bad: float) -> None:
+    total = WeightedSum(FixedPoint(24, 64.0), 2, 10)
+    total.add(np.array([1.0, 2.0], np.float32), 4)
+    with pytest.raises((NotFiniteError, OutOfRangeError)):
+        total.add(np.array([0.0, bad], np.float32), 6)
+    assert total.weight == 4
+    assert total.mean().tolist() == [1 << 24, 2 << 24]

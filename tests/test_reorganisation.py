@@ -18,7 +18,8 @@ from fedledger.contracts.chain import Chain, Transaction, load_account
 from fedledger.contracts.chains import running_chain
 from fedledger.contracts.client import Ledger, Phase, Settings
 from fedledger.contracts.history import History, RoundHistory, TaskHistory
-from fedledger.node.participant import Deed, Participant, RoundContext, Trained
+from fedledger.node.participant import Deed, Participant
+from fedledger.node.training import RoundContext, Trained
 from fedledger.platform.accounts import PUBLISHER, experiment_account, participant_role
 from fedledger.platform.config import load_config
 from fedledger.platform.setting import Setting, make_setting

@@ -7,11 +7,11 @@ import gzip
 import math
 import struct
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -85,6 +85,50 @@ class Dataset:
         """Return the examples at ``indices``, in that order."""
         groups = None if self.groups is None else self.groups[indices]
         return Dataset(self.inputs[indices], self.labels[indices], self.classes, groups)
+
+    def stretch(self, start: int, stop: int) -> Dataset:
+        """Return the examples from ``start`` to ``stop`` as a view."""
+        part = object.__new__(Dataset)
+        groups = None if self.groups is None else self.groups[start:stop]
+        fields = {"inputs": self.inputs[start:stop], "labels": self.labels[start:stop], "groups": groups}
+        # Nothing is checked again: what holds for all examples holds for some.
+        vars(part).update(fields, classes=self.classes)
+        return part
+
+
+class Parts(Sequence[Dataset]):
+    """A data set dealt out: each part is a view of one stretch of it, made when it is asked for.
+
+    Parameters
+    ----------
+    dataset
+        What is dealt; it is copied once, part after part.
+    indices
+        The examples of each part.
+    """
+
+    def __init__(self, dataset: Dataset, indices: Sequence[NDArray[np.int64]]) -> None:
+        self._whole = dataset.take(np.concatenate(indices))
+        self._ends = np.cumsum([0, *(len(part) for part in indices)]).tolist()
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> Dataset: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Dataset]: ...
+
+    def __getitem__(self, index: int | slice) -> Dataset | list[Dataset]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        place = range(len(self))[index]
+        return self._whole.stretch(self._ends[place], self._ends[place + 1])
+
+    def size(self, index: int) -> int:
+        """Return the number of examples of a part."""
+        return int(self._ends[index + 1] - self._ends[index])
 
 
 class Split(NamedTuple):

@@ -9,21 +9,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
 from eth_account.signers.local import LocalAccount
-from numpy.typing import NDArray
 
 from fedledger.contracts.abi import RevertedError
 from fedledger.contracts.client import Ledger, Phase
 from fedledger.contracts.history import History, RoundHistory, TaskHistory
-from fedledger.learning.data import Dataset
-from fedledger.learning.vectors import FlatModel, single_thread
-from fedledger.node.solver import Solver
+from fedledger.node.training import RoundContext, Trainer
 from fedledger.protocol import update as wire
 from fedledger.protocol.batch import Batch, SignedCommitment, leaf
 from fedledger.protocol.canonical import MAX_DOCUMENT_BYTES
@@ -35,7 +29,6 @@ from fedledger.protocol.model import ModelFile
 from fedledger.protocol.post import Post, PostRefusedError
 from fedledger.protocol.spec import TaskSpec
 from fedledger.protocol.store import ContentStore, write_atomically
-from fedledger.protocol.streams import generator
 from fedledger.protocol.update import UpdateHeader
 from fedledger.protocol.verdicts import Verdict
 
@@ -49,60 +42,6 @@ RACES = frozenset(
     }
 )
 """Refusals that mean that the ledger has moved between the question and the transaction."""
-
-
-@dataclass(frozen=True)
-class RoundContext:
-    """What a trainer may know of a round: its index, the base model, and the base of the round before, if any."""
-
-    spec: TaskSpec
-    index: int
-    owner: str
-    base: ModelFile
-    before: ModelFile | None
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a trainer sends: float32[d] delta to the base, number of examples, number of local steps."""
-
-    delta: NDArray[np.float32]
-    examples: int
-    steps: int
-
-
-class Trainer(Protocol):
-    """Makes a participant's update."""
-
-    def __call__(self, context: RoundContext) -> Trained:
-        """Return the update for a round; the same for the same context."""
-        ...
-
-
-@dataclass(frozen=True)
-class LocalTrainer:
-    """Trains on a participant's own data.
-
-    Parameters
-    ----------
-    model
-        The task's model; its parameters are overwritten.
-    solver
-        The local solver.
-    dataset
-        The participant's examples.
-    """
-
-    model: FlatModel
-    solver: Solver
-    dataset: Dataset
-
-    def __call__(self, context: RoundContext) -> Trained:
-        """Train for one round, on one thread so that the bytes repeat."""
-        rng = generator(context.spec.digest, "train", context.index, context.owner)
-        with single_thread():
-            update = self.solver(self.model, context.base.vector, self.dataset, rng)
-        return Trained(update.delta, update.examples, update.steps)
 
 
 class Deed(Enum):

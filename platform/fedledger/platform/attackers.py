@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fedledger.learning.data import Dataset
-from fedledger.node.participant import LocalTrainer, RoundContext, Trained, Trainer
+from fedledger.node.training import LocalTrainer, RoundContext, Trained, Trainer
 from fedledger.protocol.parameters import build, real
 from fedledger.protocol.registry import Registry
 from fedledger.protocol.streams import generator

@@ -16,7 +16,8 @@ from fedledger.contracts.chain import Chain
 from fedledger.contracts.client import Ledger, Phase
 from fedledger.contracts.history import History, TaskHistory
 from fedledger.ledger_tools.deploy import Deployment, deploy
-from fedledger.node.participant import Deed, Participant, RoundContext
+from fedledger.node.participant import Deed, Participant
+from fedledger.node.training import RoundContext
 from fedledger.platform.accounts import (
     AGGREGATOR,
     DEPLOYER,

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, fields
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from fedledger.aggregator.measure import INPUTS, LABELS, LiveMeasurer
 from fedledger.contracts.client import Settings, TaskParams
-from fedledger.learning.data import Dataset, load_dataset, split
+from fedledger.learning.data import Dataset, Parts, load_dataset, split
 from fedledger.learning.metrics import evaluate
 from fedledger.learning.models import build_model, initial_vector
 from fedledger.learning.partition import partition as divide
 from fedledger.learning.task_code import load_task_code
 from fedledger.learning.vectors import FlatModel
-from fedledger.node.participant import LocalTrainer, Trainer
-from fedledger.node.solver import build_solver
+from fedledger.node.solver import Solver, build_solver
+from fedledger.node.training import LocalTrainer, Trainer
 from fedledger.platform.accounts import AGGREGATOR, experiment_address, participant_role, standby_role
 from fedledger.platform.attackers import attacker
 from fedledger.platform.config import GWEI, ExperimentConfig
@@ -56,10 +57,27 @@ class Setting:
     config: ExperimentConfig
     spec: TaskSpec
     contents: tuple[bytes, ...]
-    parts: tuple[Dataset, ...]
+    parts: Parts
     test: Dataset
     behaviours: tuple[str, ...]
     make_model: Callable[[], torch.nn.Module]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The model of one process is not that of another: a copy's gradients would not be where its optimiser looks.
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @cached_property
+    def initial(self) -> ModelFile:
+        """The initial model."""
+        return ModelFile.decode(self.contents[0])
+
+    def address(self, number: int) -> str:
+        """Return a participant's address."""
+        return self._addresses[number]
+
+    def examples(self, number: int) -> int:
+        """Return how many examples a participant has."""
+        return self.parts.size(number)
 
     def publish(self, store: ContentStore) -> ContentRef:
         """Store the spec and all it names; return the spec's reference."""
@@ -68,7 +86,7 @@ class Setting:
         return store.put(self.spec.encode())
 
     def trainer(self, number: int) -> Trainer:
-        """Return what makes the updates of a participant, honest or not."""
+        """Return what makes the updates of a participant, honest or not; all of them use one model."""
         honest = self._local(number)
         behaviour = self.behaviours[number]
         if behaviour == HONEST:
@@ -87,8 +105,7 @@ class Setting:
 
     def accuracy(self, model: ModelFile) -> float:
         """Return a model's accuracy on the test set."""
-        flat = FlatModel(self.make_model())
-        return evaluate(flat, model.vector, self.test.inputs, self.test.labels).accuracy
+        return evaluate(self._model, model.vector, self.test.inputs, self.test.labels).accuracy
 
     def task_params(self, spec: ContentRef) -> TaskParams:
         """Return what the publisher posts."""
@@ -135,8 +152,20 @@ class Setting:
         )
 
     def _local(self, number: int) -> LocalTrainer:
-        solver = build_solver(self.spec.solver.method, self.spec.solver.params)
-        return LocalTrainer(FlatModel(self.make_model()), solver, self.parts[number])
+        return LocalTrainer(self._model, self._solver, self.parts[number])
+
+    @cached_property
+    def _solver(self) -> Solver:
+        return build_solver(self.spec.solver.method, self.spec.solver.params)
+
+    @cached_property
+    def _model(self) -> FlatModel:
+        return FlatModel(self.make_model())
+
+    @cached_property
+    def _addresses(self) -> list[str]:
+        numbers = range(self.config.participants)
+        return [experiment_address(self.config.seed, participant_role(number)) for number in numbers]
 
 
 def make_setting(config: ExperimentConfig, folder: Path) -> Setting:
@@ -186,7 +215,7 @@ def make_setting(config: ExperimentConfig, folder: Path) -> Setting:
         config=config,
         spec=spec,
         contents=tuple(contents),
-        parts=tuple(divided.train.take(part) for part in indices),
+        parts=Parts(divided.train, indices),
         test=divided.test,
         behaviours=tuple(behaviours),
         make_model=make_model,

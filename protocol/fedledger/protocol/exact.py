@@ -153,6 +153,76 @@ def small_product(matrix: IntArray, rows: IntArray) -> IntArray:
     return ((wide @ high).astype(np.int64) << _BITS) + (wide @ low).astype(np.int64)
 
 
+class WeightedSum:
+    """The exact sum of weighted vectors that come one after another, in any order and in any number of parts.
+
+    Parameters
+    ----------
+    fixed
+        The vectors' fixed-point format.
+    dimension
+        Number of coordinates d.
+    weights
+        Sum of all weights that will be added, to this sum and to those that are merged into it.
+    limbs
+        Where to sum, int64[k, d] of zeros with k = ``limbs_needed(fixed, weights)``; made if not given.
+
+    Raises
+    ------
+    OutOfRangeError
+        If the weights are too large for an exact sum.
+    """
+
+    def __init__(self, fixed: FixedPoint, dimension: int, weights: int, limbs: IntArray | None = None) -> None:
+        self.fixed = fixed
+        self.limbs = np.zeros((limbs_needed(fixed, weights), dimension), np.int64) if limbs is None else limbs
+        self.weight = 0
+        self._scaled = np.empty(dimension, np.float32)
+        self._whole = np.empty(dimension, np.int64)
+
+    def add(self, x: Float32Array, weight: int) -> None:
+        """Add float32[d], rounded as :meth:`FixedPoint.quantise` does, times an integer weight of at least 0.
+
+        Raises
+        ------
+        NotFiniteError, OutOfRangeError
+            As :meth:`FixedPoint.quantise`; the sum is as it was then.
+        """
+        scaled, whole = self._scaled, self._whole
+        limit = self.fixed.bound * self.fixed.unit
+        # A power of two, so the product is exact; and a float32 is rounded to the same integer as its double.
+        np.multiply(x, np.float32(self.fixed.unit), out=scaled)
+        if not -limit <= float(scaled.min(initial=0.0)) <= float(scaled.max(initial=0.0)) <= limit:
+            self.fixed.quantise(x)
+        np.copyto(whole, np.rint(scaled, out=scaled), casting="unsafe")
+        if len(self.limbs) == 1:
+            np.multiply(whole, weight, out=whole)
+            self.limbs[0] += whole
+        else:
+            low = ((whole + _HALF) & _MASK) - _HALF
+            self.limbs[0] += low * weight
+            self.limbs[1] += ((whole - low) >> _BITS) * weight
+        self.weight += weight
+
+    def merge(self, limbs: IntArray, weight: int) -> None:
+        """Add what another sum holds."""
+        self.limbs += limbs
+        self.weight += weight
+
+    def mean(self) -> IntArray:
+        """Return int64[d], the sum divided by the weights that were added, rounded half to even."""
+        return _divide(list(self.limbs), self.weight)
+
+
+def limbs_needed(fixed: FixedPoint, weights: int) -> int:
+    """Return how many limbs the sum of vectors needs whose weights have the sum ``weights``."""
+    if weights * int(fixed.bound * fixed.unit) < 1 << 62:
+        return 1
+    if weights.bit_length() > 62 - _BITS:
+        raise OutOfRangeError("The weights of a sum are too large.", "Scale the weights down.")
+    return 2
+
+
 class GramAccumulator:
     """Exact inner products of n rows that come in blocks of columns, whatever the blocks.
 

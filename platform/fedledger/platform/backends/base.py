@@ -1,0 +1,205 @@
+"""What a backend is: participants in, their updates or the exact sum of these out.
+
+A participant's update is a function of the task, the round, its base model, its data and its memory. So it does not
+matter where, when or beside whom it is trained; sums are of integers, so their order does not matter either. Every
+backend on the CPU gives the same bits, at any number of workers, and also after one of them was killed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedledger.node.training import Memory, RoundContext, Trained, Trainer
+from fedledger.protocol.errors import FedledgerError, RoundError
+from fedledger.protocol.exact import FixedPoint, NotFiniteError, OutOfRangeError, WeightedSum
+from fedledger.protocol.model import ModelFile
+from fedledger.protocol.registry import Registry
+from fedledger.protocol.spec import TaskSpec
+from fedledger.protocol.verdicts import Verdict
+
+Vector = NDArray[np.float32]
+
+
+class Population(Protocol):
+    """The participants of a task, as far as training is concerned; it is copied into worker processes."""
+
+    @property
+    def spec(self) -> TaskSpec:
+        """The task's spec."""
+        ...
+
+    @property
+    def initial(self) -> ModelFile:
+        """The initial model; its names and shapes are every model's."""
+        ...
+
+    def address(self, number: int) -> str:
+        """Return a participant's address, from which its random streams derive."""
+        ...
+
+    def examples(self, number: int) -> int:
+        """Return how many examples a participant says it has."""
+        ...
+
+    def trainer(self, number: int) -> Trainer:
+        """Return what makes the updates of a participant."""
+        ...
+
+
+class Job(NamedTuple):
+    """What one participant does in a round.
+
+    Parameters
+    ----------
+    number
+        The participant.
+    staleness
+        How many bases before the round's own the participant trains on.
+    weight
+        In a sum.
+    memory
+        What the participant kept from its last round, and what the aggregator publishes.
+    """
+
+    number: int
+    staleness: int = 0
+    weight: int = 0
+    memory: Memory = Memory()
+
+
+@dataclass(frozen=True)
+class Work:
+    """A round's training.
+
+    Parameters
+    ----------
+    index
+        The round.
+    bases
+        float32[d] each: the round's base model, then those of the rounds before it, as far back as a job or an attacker
+        asks.
+    jobs
+        Who trains.
+    """
+
+    index: int
+    bases: Sequence[Vector]
+    jobs: Sequence[Job]
+
+
+class Done(NamedTuple):
+    """What is known of a participant's training besides its update.
+
+    ``refused`` tells why the update takes no part in the sum: a coordinate that is no finite number, or out of range.
+    """
+
+    number: int
+    examples: int
+    steps: int
+    seconds: float
+    refused: Verdict | None = None
+
+
+@dataclass
+class Total:
+    """The exact weighted sum of a round's updates, and what is known of each, by participant number."""
+
+    sum: WeightedSum
+    done: dict[int, Done] = field(default_factory=dict)
+
+    @property
+    def refused(self) -> dict[int, Verdict]:
+        """The participants whose updates are not in the sum."""
+        return {number: done.refused for number, done in self.done.items() if done.refused is not None}
+
+
+class Backend(AbstractContextManager["Backend"], Protocol):
+    """Trains participants; to be closed."""
+
+    def train(self, work: Work) -> Iterator[tuple[Job, Trained]]:
+        """Yield each job's update as soon as it is there, in any order."""
+        ...
+
+    def total(self, work: Work) -> Total:
+        """Return the sum of the jobs' updates times their weights, without holding the updates."""
+        ...
+
+
+Factory = Callable[[Population, int | None], Backend]
+BACKENDS: Registry[Factory] = Registry("backend", "fedledger.backends")
+
+
+class TrainingError(RoundError):
+    """A participant's local training failed."""
+
+
+class Worker:
+    """Trains one participant after another in one process, on one thread.
+
+    Parameters
+    ----------
+    population
+        The participants.
+    """
+
+    def __init__(self, population: Population) -> None:
+        self.spec = population.spec
+        self.fixed = FixedPoint(self.spec.fixed_point.fraction_bits, self.spec.fixed_point.bound)
+        self._population = population
+        self._initial = population.initial
+
+    @property
+    def dimension(self) -> int:
+        """Number of coordinates d of the model."""
+        return len(self._initial.vector)
+
+    def models(self, bases: Sequence[Vector]) -> list[ModelFile]:
+        """Return the bases as models."""
+        return [ModelFile(self._initial.names, self._initial.shapes, base) for base in bases]
+
+    def train(self, index: int, bases: Sequence[ModelFile], job: Job) -> Trained:
+        """Return a participant's update; an error says in which round and whose training it was."""
+        before = job.staleness + 1
+        context = RoundContext(
+            self.spec,
+            index,
+            self._population.address(job.number),
+            bases[job.staleness],
+            bases[before] if before < len(bases) else None,
+            job.memory,
+        )
+        try:
+            return self._population.trainer(job.number)(context)
+        except Exception as error:
+            error.add_note(f"in round {index}, training of participant {job.number}")
+            raise
+
+    def add(self, index: int, bases: Sequence[ModelFile], job: Job, total: WeightedSum) -> Done:
+        """Train a participant and add its update to a sum."""
+        began = time.perf_counter()
+        trained = self.train(index, bases, job)
+        refused = None
+        try:
+            total.add(trained.delta, job.weight)
+        except NotFiniteError:
+            refused = Verdict.NOT_FINITE
+        except OutOfRangeError:
+            refused = Verdict.OUT_OF_RANGE
+        return Done(job.number, trained.examples, trained.steps, time.perf_counter() - began, refused)
+
+
+def failure(index: int, job: Job, error: BaseException) -> FedledgerError:
+    """Return the error that a backend raises for one in another process, from which not every error gets here."""
+    if isinstance(error, FedledgerError):
+        return error
+    return TrainingError(
+        f"Round {index}, participant {job.number}: {type(error).__name__}: {error}.",
+        "Run again with --backend serial for the whole traceback.",
+    )

@@ -1,0 +1,55 @@
+"""The backend to debug with: everything in this process, one participant after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+
+import torch
+
+from fedledger.learning.vectors import single_thread
+from fedledger.node.training import Trained
+from fedledger.platform.backends.base import BACKENDS, Job, Population, Total, Work, Worker
+from fedledger.protocol.exact import WeightedSum
+
+
+@BACKENDS.register("serial@1")
+class Serial:
+    """Trains in this process; an error keeps its traceback, which ends with round, participant and batch.
+
+    Parameters
+    ----------
+    population
+        The participants.
+    workers
+        Not more than one.
+    """
+
+    def __init__(self, population: Population, workers: int | None = None) -> None:
+        self._worker = Worker(population)
+
+    def __enter__(self) -> Serial:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def train(self, work: Work) -> Iterator[tuple[Job, Trained]]:
+        """Yield each job's update."""
+        bases = self._worker.models(work.bases)
+        for job in work.jobs:
+            with single_thread(), torch.random.fork_rng(devices=[]):
+                trained = self._worker.train(work.index, bases, job)
+            yield job, trained
+
+    def total(self, work: Work) -> Total:
+        """Return the exact sum of the jobs' updates."""
+        bases = self._worker.models(work.bases)
+        weights = sum(job.weight for job in work.jobs)
+        total = Total(WeightedSum(self._worker.fixed, self._worker.dimension, weights))
+        with single_thread(), torch.random.fork_rng(devices=[]):
+            for job in work.jobs:
+                total.done[job.number] = self._worker.add(work.index, bases, job, total.sum)
+        return total

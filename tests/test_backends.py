@@ -1,0 +1,150 @@
+"""Backends: the same bits from each of them, at any number of workers, and whoever is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedledger.platform.backends.base import BACKENDS, Backend, Job, TrainingError, Work
+from fedledger.platform.backends.pool import Pool
+from fedledger.platform.backends.serial import Serial
+from fedledger.platform.config import ExperimentConfig
+from fedledger.platform.setting import Setting, make_setting
+from fedledger.protocol.exact import FixedPoint, weighted_mean
+
+
+def setting(participants: int = 7, **training: object) -> Setting:
+    document = {
+        "name": "backends",
+        "participants": participants,
+        "model": {"method": "mlp@1", "params": {"inputs": 64, "hidden": [16], "classes": 10}},
+        "training": {"rounds": 2, **training},
+        "attackers": [{"attack": {"method": name}} for name in ("sign_flip@1", "duplicate@1", "free_rider@1")],
+    }
+    return make_setting(ExperimentConfig.model_validate(document), Path())
+
+
+def work(given: Setting) -> Work:
+    base = given.initial.vector
+    jobs = [Job(number, weight=100 + number) for number in range(given.config.participants)]
+    return Work(2, [base, base + np.float32(0.01)], jobs)
+
+
+def means(backend: Backend, given: Setting) -> tuple[np.ndarray, np.ndarray]:
+    """The round's weighted mean twice: by the backend's sum, and of the updates that it yields."""
+    todo = work(given)
+    total = backend.total(todo)
+    assert not total.refused
+    assert total.sum.weight == sum(job.weight for job in todo.jobs)
+    updates = {job.number: (job.weight, trained) for job, trained in backend.train(todo)}
+    fixed = FixedPoint(given.spec.fixed_point.fraction_bits, given.spec.fixed_point.bound)
+    rows = np.stack([fixed.quantise(trained.delta) for _, trained in updates.values()])
+    weights = [weight for weight, _ in updates.values()]
+    return total.sum.mean(), weighted_mean(rows, weights, sum(weights))
+
+
+@pytest.fixture(scope="module")
+def given() -> Setting:
+    return setting()
+
+
+@pytest.fixture(scope="module")
+def expected(given: Setting) -> np.ndarray:
+    with Serial(given) as serial:
+        summed, collected = means(serial, given)
+    assert np.array_equal(summed, collected)
+    assert summed.any()
+    return summed
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_a_pool_of_any_size_gives_the_bits_of_the_serial_backend(
+    given: Setting, expected: np.ndarray, workers: int
+) -> None:
+    with Pool(given, workers) as pool:
+        for _ in range(3):  # By guess, then by measured costs.
+            for found in means(pool, given):
+                assert np.array_equal(found, expected)
+
+
+def test_spawned_workers_give_the_same_bits(given: Setting, expected: np.ndarray) -> None:
+    with Pool(given, 2, method="spawn") as pool:
+        for found in means(pool, given):
+            assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.005, 0.02, 0.05])
+def test_a_worker_that_is_killed_changes_nothing(given: Setting, expected: np.ndarray, delay: float) -> None:
+    with Pool(given, 2) as pool:
+        pool.total(work(given))
+        victim = pool.processes[0]
+
+        def kill() -> None:
+            time.sleep(delay)
+            os.kill(victim, signal.SIGKILL)
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        found = [total for _ in range(4) for total in means(pool, given)]
+        killer.join()
+        found += means(pool, given)
+        assert victim not in pool.processes
+        assert all(np.array_equal(total, expected) for total in found)
+
+
+def is_alive(pid: str) -> bool:
+    try:
+        return "State:\tZ" not in Path("/proc", pid, "status").read_text()
+    except OSError:
+        return False
+
+
+def test_workers_end_with_the_process_that_started_them(given: Setting, tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        pool = Pool(given, 2)
+        (tmp_path / "workers").write_text(" ".join(map(str, pool.processes)))
+        time.sleep(60)
+    listing = tmp_path / "workers"
+    deadline = time.monotonic() + 30
+    while not listing.exists() or not listing.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    workers = listing.read_text().split()
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    while any(
+        Path("/proc", pid).exists() and "State:\tZ" not in Path("/proc", pid, "status").read_text() for pid in workers
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("name", ["serial@1", "pool@1"])
+def test_an_error_names_round_and_participant(name: str) -> None:
+    bad = setting(5, solver={"method": "sgd@1", "params": {"learning_rate": 0.1, "local_steps": 1}})
+    parts = bad.parts
+    broken = type(parts).__new__(type(parts))
+    vars(broken).update(vars(parts), _ends=[0, 0, *vars(parts)["_ends"][2:]])
+    bad = type(bad)(**{**{f: getattr(bad, f) for f in bad.__dataclass_fields__}, "parts": broken})
+    with BACKENDS.get(name)(bad, 2) as backend, pytest.raises(Exception, match="no example") as caught:
+        backend.total(Work(3, [bad.initial.vector], [Job(number, weight=1) for number in range(5)]))
+    assert "round 3" in str(caught.value).lower() + " ".join(getattr(caught.value, "__notes__", [])).lower()
+    assert not isinstance(caught.value, TrainingError) or "participant 0" in str(caught.value)
+
+
+def test_updates_that_cannot_be_summed_are_left_out(given: Setting) -> None:
+    wild = setting(4, solver={"method": "sgd@1", "params": {"learning_rate": 1e30, "local_steps": 2}})
+    todo = work(wild)
+    with Serial(wild) as serial, Pool(wild, 2) as pool:
+        one, other = serial.total(todo), pool.total(todo)
+    assert one.refused == other.refused
+    assert one.refused
+    assert one.sum.weight == other.sum.weight == sum(j.weight for j in todo.jobs if j.number not in one.refused)
+    assert np.array_equal(one.sum.limbs, other.sum.limbs)
