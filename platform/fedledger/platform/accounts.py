@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-from eth_account.signers.local import LocalAccount
+from coincurve import PublicKey
+from eth_utils.address import to_checksum_address
+from eth_utils.crypto import keccak
 
-from fedledger.contracts.chain import Chain, load_account
 from fedledger.protocol.errors import KeyStoreError
+
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
+
+    from fedledger.contracts.chain import Chain
 
 PUBLISHER, AGGREGATOR, DEPLOYER = "publisher", "aggregator", "deployer"
 
@@ -25,12 +32,15 @@ def experiment_account(seed: int, role: str, chain: Chain) -> LocalAccount:
             f"Experiment accounts are refused on this chain ({chain.capabilities.client}): anybody knows their keys.",
             "Make real ones with `fedledger keys new`.",
         )
-    return _account(seed, role)
+    from fedledger.contracts.chain import load_account
+
+    return load_account(_key(seed, role))
 
 
 def experiment_address(seed: int, role: str) -> str:
     """Return the address of a role; its key is :func:`experiment_account`'s to give."""
-    return str(_account(seed, role).address)
+    point = PublicKey.from_secret(_key(seed, role)).format(compressed=False)[1:]
+    return str(to_checksum_address(keccak(point)[-20:]))
 
 
 def participant_role(number: int) -> str:
@@ -48,5 +58,5 @@ def verifier_role(number: int) -> str:
     return f"verifier {number}"
 
 
-def _account(seed: int, role: str) -> LocalAccount:
-    return load_account(hashlib.sha256(f"fedledger experiment|{seed}|{role}".encode()).digest())
+def _key(seed: int, role: str) -> bytes:
+    return hashlib.sha256(f"fedledger experiment|{seed}|{role}".encode()).digest()

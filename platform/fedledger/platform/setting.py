@@ -6,13 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from fedledger.aggregator.measure import INPUTS, LABELS, LiveMeasurer
-from fedledger.contracts.client import Settings, TaskParams
 from fedledger.learning.data import Dataset, Parts, load_dataset, split
 from fedledger.learning.metrics import evaluate
 from fedledger.learning.models import build_model, initial_vector
@@ -30,6 +29,9 @@ from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.model import ModelFile
 from fedledger.protocol.spec import Ref, TaskSpec
 from fedledger.protocol.store import ContentStore
+
+if TYPE_CHECKING:
+    from fedledger.contracts.client import Settings, TaskParams
 
 HONEST = "honest"
 
@@ -109,6 +111,8 @@ class Setting:
 
     def task_params(self, spec: ContentRef) -> TaskParams:
         """Return what the publisher posts."""
+        from fedledger.contracts.client import TaskParams
+
         ledger, config = self.config.ledger, self.config
         return TaskParams(
             spec=spec,
@@ -142,6 +146,8 @@ class Setting:
 
     def settings(self) -> Settings:
         """Return what the ledger is deployed with."""
+        from fedledger.contracts.client import Settings
+
         ledger = self.config.ledger
         return Settings(
             min_stake=ledger.stake_gwei * GWEI,
