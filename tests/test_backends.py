@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from fedledger.platform.backends.base import BACKENDS, Backend, Job, TrainingError, Work
+from fedledger.platform.backends.cluster import Cluster
 from fedledger.platform.backends.pool import Pool
 from fedledger.platform.backends.serial import Serial
 from fedledger.platform.config import ExperimentConfig
@@ -96,6 +97,17 @@ def test_a_worker_that_is_killed_changes_nothing(given: Setting, expected: np.nd
         found += means(pool, given)
         assert victim not in pool.processes
         assert all(np.array_equal(total, expected) for total in found)
+
+
+def test_a_ray_cluster_gives_the_same_bits_also_when_one_of_its_processes_is_killed(
+    given: Setting, expected: np.ndarray
+) -> None:
+    with Cluster(given, 2) as cluster:
+        for round_ in range(2):
+            for found in means(cluster, given):
+                assert np.array_equal(found, expected)
+            if round_ == 0:
+                os.kill(cluster.processes[0], signal.SIGKILL)
 
 
 def is_alive(pid: str) -> bool:

@@ -1,0 +1,139 @@
+"""Training on a Ray cluster, an existing one or one that starts with the run: beyond one machine."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedledger.node.training import Trained
+from fedledger.platform.backends.base import BACKENDS, Done, Job, Population, Total, TrainingError, Vector, Work, Worker
+from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.exact import WeightedSum
+
+CHUNKS = 4
+"""Parts that a worker's share is cut into, so that the last one to end is not far behind."""
+
+
+class _Trainer:
+    """Lives in a process of the cluster. What it is asked has no effect on it, so it may be asked again elsewhere."""
+
+    def __init__(self, population: Population) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        self._worker = Worker(population)
+
+    def process(self) -> int:
+        return os.getpid()
+
+    def train(self, index: int, bases: Sequence[Vector], job: Job) -> Trained:
+        return self._worker.train(index, self._worker.models(bases), job)
+
+    def total(
+        self, index: int, bases: Sequence[Vector], jobs: Sequence[Job], weights: int
+    ) -> tuple[NDArray[np.int64], int, list[Done]]:
+        models = self._worker.models(bases)
+        total = WeightedSum(self._worker.fixed, self._worker.dimension, weights)
+        done = [self._worker.add(index, models, job, total) for job in jobs]
+        return total.limbs, total.weight, done
+
+
+@BACKENDS.register("ray@1")
+class Cluster:
+    """Trains in the processes of a Ray cluster: the one that ``RAY_ADDRESS`` names, or a local one.
+
+    A process or machine that dies is replaced by Ray, and what it had to do is done again.
+
+    Parameters
+    ----------
+    population
+        The participants; copied to each process once.
+    workers
+        Number of processes; one for each processor of the cluster unless given.
+
+    Raises
+    ------
+    ConfigError
+        If Ray is not installed.
+    """
+
+    def __init__(self, population: Population, workers: int | None = None) -> None:
+        try:
+            # By name: Ray is optional, and has no types where it is not installed.
+            self._ray: Any = importlib.import_module("ray")
+        except ImportError as error:
+            raise ConfigError("The backend ray@1 needs Ray.", "Install it: pip install 'fedledger[ray]'.") from error
+        self._own = not self._ray.is_initialized()
+        if self._own:
+            local = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers, "include_dashboard": False}
+            self._ray.init(log_to_driver=False, configure_logging=False, **local)
+        self._worker = Worker(population)
+        count = workers or int(self._ray.cluster_resources().get("CPU", 1))
+        # Held, as a process that is started again asks for it again.
+        self._given = self._ray.put(population)
+        remote = self._ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=3)(_Trainer)
+        self._trainers = [remote.remote(self._given) for _ in range(count)]
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for trainer in self._trainers:
+            self._ray.kill(trainer)
+        if self._own:
+            self._ray.shutdown()
+
+    @property
+    def processes(self) -> list[int]:
+        """Ids of the processes, each on its machine."""
+        return list(self._ray.get([trainer.process.remote() for trainer in self._trainers]))
+
+    def train(self, work: Work) -> Iterator[tuple[Job, Trained]]:
+        """Yield each job's update as soon as it is there, in any order."""
+        bases = self._ray.put(list(work.bases))
+        asked = [(job, lambda trainer, job=job: trainer.train.remote(work.index, bases, job)) for job in work.jobs]
+        yield from self._answers(work, asked)
+
+    def total(self, work: Work) -> Total:
+        """Return the exact sum of the jobs' updates."""
+        weights = sum(job.weight for job in work.jobs)
+        total = Total(WeightedSum(self._worker.fixed, self._worker.dimension, weights))
+        bases = self._ray.put(list(work.bases))
+        parts = min(len(work.jobs), CHUNKS * len(self._trainers))
+        shares = [work.jobs[part::parts] for part in range(parts)]
+        asked = [
+            (share, lambda trainer, share=share: trainer.total.remote(work.index, bases, share, weights))
+            for share in shares
+        ]
+        for _, (limbs, weight, done) in self._answers(work, asked):
+            total.sum.merge(limbs, weight)
+            total.done |= {one.number: one for one in done}
+        return total
+
+    def _answers(self, work: Work, asked: Sequence[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
+        """Ask each question of the next trainer that is free, and yield what was asked about with the answer."""
+        left, free = list(reversed(asked)), list(self._trainers)
+        waiting: dict[Any, tuple[Any, Any]] = {}
+        while left or waiting:
+            while left and free:
+                about, question = left.pop()
+                trainer = free.pop()
+                waiting[question(trainer)] = about, trainer
+            ready, _ = self._ray.wait(list(waiting))
+            for answer in ready:
+                about, trainer = waiting.pop(answer)
+                free.append(trainer)
+                try:
+                    yield about, self._ray.get(answer)
+                except self._ray.exceptions.RayTaskError as error:
+                    raise TrainingError(
+                        f"Round {work.index}: {error.cause}.", "Run again with --backend serial for the traceback."
+                    ) from error
