@@ -113,7 +113,7 @@ class Minibatches:
             if momentum:
                 velocity.mul_(momentum).add_(gradient)
             parameters.add_(velocity, alpha=rate)
-            examples = len(batch)
+            examples = batch.shape[0]
             total += value.item() * examples
             seen += examples
             steps += 1
