@@ -36,10 +36,29 @@ def fedadam(deltas: np.ndarray) -> list[np.ndarray]:
     return steps
 
 
+def fedyogi(deltas: np.ndarray) -> list[np.ndarray]:
+    m, v, steps = np.zeros_like(deltas[0]), np.full_like(deltas[0], 0.05**2), []
+    for delta in deltas:
+        m = 0.9 * m + 0.1 * delta
+        v = v - 0.01 * delta**2 * np.sign(v - delta**2)
+        steps.append(0.03 * m / (np.sqrt(v) + 0.01))
+    return steps
+
+
+def fedadagrad(deltas: np.ndarray) -> list[np.ndarray]:
+    v, steps = np.full_like(deltas[0], 0.01**2), []
+    for delta in deltas:
+        v = v + delta**2
+        steps.append(0.03 * delta / (np.sqrt(v) + 0.01))
+    return steps
+
+
 CASES = {
     "fedavg@1": ({"server_learning_rate": 0.7}, fedavg),
     "fedavgm@1": ({"server_learning_rate": 0.5, "momentum": 0.9}, fedavgm),
     "fedadam@1": ({"server_learning_rate": 0.03, "beta1": 0.9, "beta2": 0.99, "tau": 0.01}, fedadam),
+    "fedyogi@1": ({"server_learning_rate": 0.03, "tau": 0.01, "initial_root": 0.05}, fedyogi),
+    "fedadagrad@1": ({"server_learning_rate": 0.03, "tau": 0.01}, fedadagrad),
 }
 
 
@@ -90,6 +109,41 @@ def test_extreme_aggregates_stay_in_range(name: str, value: int) -> None:
     assert all(np.abs(vector).max() <= LIMIT << 10 for vector in state.values())
 
 
+@pytest.mark.parametrize(
+    ("name", "params", "expected"),
+    [
+        # m = .05, v = .01 · .25 = .0025: .1 · .05 / (.05 + .001)
+        ("fedadam@1", {"initial_root": 0.0}, 0.098039),
+        # v = .99 · 1e-6 + .0025 = .00250099: .1 · .05 / (.0500099 + .001)
+        ("fedadam@1", {}, 0.098020),
+        # v = 1e-6 + .01 · .25, as v < Δ²: .1 · .05 / (√.002501 + .001)
+        ("fedyogi@1", {}, 0.098020),
+        # v = 1 − .01 · .25, as v > Δ²: .1 · .05 / (√.9975 + .001)
+        ("fedyogi@1", {"initial_root": 1.0}, 0.005001253),
+        # v = 1e-6 + .25, m = Δ: .1 · .5 / (√.250001 + .001)
+        ("fedadagrad@1", {}, 0.0998002),
+        # m = .1 · .5: .1 · .05 / (√.250001 + .001)
+        ("fedadagrad@1", {"beta1": 0.9}, 0.00998002),
+    ],
+)
+def test_one_step_by_hand(name: str, params: dict, expected: float) -> None:
+    """On Δ = .5, with β .9/.99 where there are any, τ 1e-3, rate .1 and no bias correction."""
+    optimiser = build(OPTIMISERS, name, {"server_learning_rate": 0.1, "tau": 1e-3, **params})
+    step, _ = optimiser(np.array([UNIT // 2, -UNIT // 2]), {}, UNIT)
+    assert step / UNIT == pytest.approx([expected, -expected], abs=5e-7)
+
+
+def test_fedadagrad_shrinks_its_steps_and_yogi_remembers_a_large_update_longer_than_adam() -> None:
+    deltas = np.array([[UNIT], *[[UNIT // 100]] * 20])
+    made = {}
+    for name in ("fedadagrad@1", "fedadam@1", "fedyogi@1"):
+        optimiser, state = build(OPTIMISERS, name, {"tau": 1e-3}), {}
+        for delta in deltas:
+            _, state = optimiser(delta, state, UNIT)
+        made[name] = int(state["root"][0])
+    assert made["fedadam@1"] < made["fedyogi@1"] < made["fedadagrad@1"]
+
+
 def test_fedavg_with_rate_one_is_the_aggregate() -> None:
     delta = np.array([LIMIT, -1, 0, 12345], np.int64)
     step, state = build(OPTIMISERS, "fedavg@1", {})(delta, {}, UNIT)
@@ -97,7 +151,7 @@ def test_fedavg_with_rate_one_is_the_aggregate() -> None:
     assert state == {}
 
 
-@pytest.mark.parametrize("name", ["fedavgm@1", "fedadam@1"])
+@pytest.mark.parametrize("name", ["fedavgm@1", "fedadam@1", "fedyogi@1", "fedadagrad@1"])
 def test_a_state_of_another_model_or_optimiser_is_refused(name: str) -> None:
     _, state = steps(name, np.ones((1, 3), np.int64))
     optimiser = build(OPTIMISERS, name, CASES[name][0])
@@ -115,6 +169,9 @@ def test_a_state_of_another_model_or_optimiser_is_refused(name: str) -> None:
         ("fedavgm@1", {"momentum": 1.0}),
         ("fedadam@1", {"beta2": -0.1}),
         ("fedadam@1", {"tau": 0.0}),
+        ("fedadam@1", {"initial_root": -1.0}),
+        ("fedyogi@1", {"beta2": 1.0}),
+        ("fedadagrad@1", {"beta2": 0.9}),
     ],
 )
 def test_wrong_parameters_are_refused(name: str, params: dict) -> None:

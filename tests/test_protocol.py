@@ -624,6 +624,8 @@ class TestSpec:
             "validation": Ref.of(ContentRef.of(b"other")),
             "detection": [Method(method="norm@1")],
             "mixing": Method(method="mixing@1"),
+            "vectors": ["control"],
+            "normalisation": Method(method="fednova@1"),
             "limits": SPEC.limits.model_copy(update={"max_examples": 5}),
             "fixed_point": SPEC.fixed_point.model_copy(update={"bound": 5.0}),
             "reputation": SPEC.reputation.model_copy(update={"gate": 5}),
@@ -635,6 +637,25 @@ class TestSpec:
         assert set(changes) | {"schema_version", "protocol"} == set(TaskSpec.model_fields)
         digests = {SPEC.model_copy(update={field: value}).digest for field, value in changes.items()}
         assert len(digests | {SPEC.digest}) == len(changes) + 1
+
+    def test_fields_that_came_later_are_left_out_while_they_have_their_defaults(self) -> None:
+        later = {"vectors": ["control"], "normalisation": Method(method="fednova@1", params={"max_steps": 9})}
+        assert not set(later) & set(SPEC.model_dump())
+        assert not any(name.encode() in SPEC.encode() for name in later)
+        spec = SPEC.model_copy(update=later)
+        assert TaskSpec.decode(spec.encode()) == spec
+        assert later["vectors"] == spec.model_dump()["vectors"]
+
+    @pytest.mark.parametrize("field", ["vectors", "normalisation"])
+    def test_a_default_that_is_left_out_is_refused_where_it_is_named(self, field: str) -> None:
+        default = TaskSpec.model_fields[field].get_default(call_default_factory=True)
+        with pytest.raises(ConfigError, match="the other way round"):
+            TaskSpec.decode(canonical.encode({**SPEC.model_dump(), field: default}))
+
+    @pytest.mark.parametrize("names", [["delta"], ["b", "a"], ["a", "a"], ["Control"], [""], list("abcdefgh")])
+    def test_names_of_vectors_are_few_plain_and_in_order(self, names: list[str]) -> None:
+        with pytest.raises(ConfigError, match="vectors"):
+            validated(TaskSpec, {**SPEC.model_dump(), "vectors": names}, "the spec")
 
     @pytest.mark.parametrize("version", [0, 2, "1", None, True])
     def test_another_schema_version_is_refused(self, version: object) -> None:

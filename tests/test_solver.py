@@ -13,8 +13,12 @@ from torch import nn
 from fedledger.learning.data import Dataset
 from fedledger.learning.metrics import evaluate
 from fedledger.learning.models import build_model, initial_vector
-from fedledger.learning.vectors import FlatModel, single_thread
-from fedledger.node.solver import SGD, build_solver
+from fedledger.learning.vectors import FlatModel, repeatable, single_thread
+from fedledger.node.solver import build_solver
+from fedledger.node.solvers.base import SOLVERS, Memory, sent_by
+from fedledger.node.solvers.fedprox import FedProx
+from fedledger.node.solvers.scaffold import Scaffold
+from fedledger.node.solvers.sgd import SGD
 from fedledger.protocol.errors import ConfigError
 
 
@@ -28,19 +32,22 @@ def module():
     return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 3))
 
 
-def trained_by_torch(solver, dataset, seed):
-    """Return the state dict after training with torch.optim.SGD on the same batches."""
+def trained_by_torch(solver, dataset, seed, mu=0.0):
+    """Return the state dict after training with torch.optim.SGD on the same batches, the proximal term in the loss."""
     model = module().train()
+    start = [parameter.detach().clone() for parameter in model.parameters()]
     optimiser = torch.optim.SGD(
         model.parameters(), solver.learning_rate, solver.momentum, weight_decay=solver.weight_decay
     )
     rng = np.random.default_rng(seed)
     rng.integers(2**63)
-    for batch in solver._batches(len(dataset), rng):
+    for batch in solver.batches(len(dataset), rng):
         optimiser.zero_grad()
         loss = nn.functional.cross_entropy(
-            model(torch.from_numpy(dataset.inputs[batch])), torch.from_numpy(dataset.labels[batch])
+            model(torch.from_numpy(dataset.inputs)[batch]), torch.from_numpy(dataset.labels)[batch]
         )
+        for parameter, at in zip(model.parameters(), start, strict=True):
+            loss = loss + mu / 2 * (parameter - at).square().sum()
         loss.backward()
         if solver.max_gradient_norm is not None:
             nn.utils.clip_grad_norm_(model.parameters(), solver.max_gradient_norm)
@@ -71,10 +78,87 @@ def test_each_step_equals_torch_optim(options, steps):
         np.testing.assert_allclose(value, expected[name], atol=1e-6, err_msg=name)
 
 
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"momentum": 0.5, "weight_decay": 0.05}])
+@pytest.mark.parametrize("steps", [1, 4, 9])
+def test_fedprox_equals_torch_optim_with_the_penalty_in_the_loss(options, steps):
+    solver = FedProx(learning_rate=0.1, batch_size=16, local_steps=steps, mu=0.7, **options)
+    dataset, flat = examples(), FlatModel(module())
+    base = flat.vector()
+    update = solver(flat, base, dataset, np.random.default_rng(4))
+    expected = trained_by_torch(solver, dataset, 4, mu=0.7)
+    for name, value in flat.named(base + update.delta).items():
+        np.testing.assert_allclose(value, expected[name], atol=1e-6, err_msg=name)
+    plain = SGD(learning_rate=0.1, batch_size=16, local_steps=steps, **options)
+    far, near = plain(flat, base, dataset, np.random.default_rng(4)).delta, update.delta
+    assert (np.linalg.norm(near) < np.linalg.norm(far)) == (steps > 1), "it holds back from the second step on"
+
+
+def test_fedprox_without_a_penalty_is_sgd_to_the_byte():
+    dataset, flat = examples(), FlatModel(module())
+    base, common = flat.vector(), {"learning_rate": 0.1, "momentum": 0.9, "batch_size": 16, "local_epochs": 2}
+    deltas = [
+        made(flat, base, dataset, np.random.default_rng(4)).delta for made in (SGD(**common), FedProx(mu=0, **common))
+    ]
+    assert deltas[0].tobytes() == deltas[1].tobytes()
+
+
+def scaffold(flat, memory, steps=5, **options):
+    solver = Scaffold(learning_rate=0.1, batch_size=16, local_steps=steps, **options)
+    return solver(flat, flat.vector(), examples(), np.random.default_rng(4), memory)
+
+
+def test_scaffold_with_zero_controls_is_sgd_and_learns_its_mean_gradient():
+    flat = FlatModel(module())
+    base = flat.vector()
+    made = scaffold(flat, Memory())
+    plain = SGD(learning_rate=0.1, batch_size=16, local_steps=5)(flat, base, examples(), np.random.default_rng(4))
+    assert made.delta.tobytes() == plain.delta.tobytes()
+    assert set(made.vectors) == set(made.state) == {"control"}
+    assert made.vectors["control"].tobytes() == made.state["control"].tobytes()
+    for name, control in flat.named(made.state["control"]).items():
+        expected = 0 if "running" in name else -flat.named(plain.delta)[name] / (5 * 0.1)
+        np.testing.assert_allclose(control, expected, rtol=1e-4, atol=1e-7, err_msg=name)
+
+
+def test_scaffold_follows_option_two():
+    """One step by hand: y = x - lr(g + c - c_i), c_i+ = c_i - c + (x - y) / lr."""
+    flat = FlatModel(module())
+    base, trained = flat.vector(), flat.packed(torch.ones_like(flat.trainable))
+    rng = np.random.default_rng(1)
+    server, own = (rng.normal(size=len(base)).astype(np.float32) for _ in range(2))
+    plain = scaffold(flat, Memory(), steps=1).delta
+    flat.load(base)
+    made = scaffold(flat, Memory({"control": own}, {"control": server}), steps=1)
+    np.testing.assert_allclose(made.delta, plain - 0.1 * (server - own) * trained, atol=1e-6)
+    # After one step the new control is the gradient itself, whatever the controls were.
+    np.testing.assert_allclose(made.state["control"], -plain / 0.1 * trained, atol=1e-5)
+    np.testing.assert_allclose(made.vectors["control"], (made.state["control"] - own) * trained, atol=1e-6)
+
+
+def test_a_diverged_scaffold_round_leaves_the_control_as_it_was():
+    flat = FlatModel(module())
+    own = flat.packed(torch.ones_like(flat.trainable))
+    flat.load(np.full(flat.layout.dimension, 1e38, np.float32))
+    made = scaffold(flat, Memory({"control": own}))
+    assert not np.isfinite(made.vectors["control"]).all()
+    assert made.state["control"].tobytes() == own.tobytes()
+
+
+def test_what_a_solver_sends_is_what_it_says():
+    flat = FlatModel(module())
+    for key in SOLVERS:
+        solver = build_solver(key, {"learning_rate": 0.1, "local_steps": 1})
+        made = solver(flat, flat.vector(), examples(), np.random.default_rng(0), Memory())
+        assert tuple(sorted(made.vectors)) == sent_by(solver)
+    assert sent_by(lambda *arguments: made) == ()
+
+
 def test_an_epoch_visits_every_example_once_and_epochs_differ():
     solver = SGD(learning_rate=0.1, batch_size=16, local_epochs=2)
-    batches = list(solver._batches(45, np.random.default_rng(0)))
+    batches = [batch.numpy() for batch in solver.batches(45, np.random.default_rng(0))]
     assert [len(batch) for batch in batches] == [16, 16, 13] * 2
+    cut = SGD(learning_rate=0.1, batch_size=16, local_steps=4)
+    assert [len(batch) for batch in cut.batches(45, np.random.default_rng(0))] == [16, 16, 13, 16]
     epochs = np.concatenate(batches).reshape(2, 45)
     np.testing.assert_array_equal(np.sort(epochs), np.tile(np.arange(45), (2, 1)))
     assert (epochs[0] != epochs[1]).any()
@@ -125,7 +209,8 @@ def test_calls_repeat_to_the_byte_whatever_happened_before():
     for seed in range(3):
         torch.manual_seed(seed)
         state = torch.get_rng_state()
-        deltas.append(solver(flat, base, dataset, np.random.default_rng(3)).delta.tobytes())
+        with repeatable():
+            deltas.append(solver(flat, base, dataset, np.random.default_rng(3)).delta.tobytes())
         assert torch.equal(torch.get_rng_state(), state)
     assert len(set(deltas)) == 1
     assert solver(flat, base, dataset, np.random.default_rng(4)).delta.tobytes() != deltas[0]
@@ -173,6 +258,12 @@ def test_single_thread_is_restored_even_after_an_error():
 def test_wrong_parameters_are_refused(params):
     with pytest.raises(ConfigError):
         build_solver("sgd@1", params)
+
+
+@pytest.mark.parametrize(("key", "more"), [("fedprox@1", {"mu": -1}), ("scaffold@1", {"momentum": 0.9})])
+def test_wrong_parameters_of_other_solvers_are_refused(key, more):
+    with pytest.raises(ConfigError):
+        build_solver(key, {"learning_rate": 0.1, "local_steps": 1, **more})
 
 
 def test_an_empty_data_set_or_a_wrong_base_is_refused():

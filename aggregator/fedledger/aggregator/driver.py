@@ -513,13 +513,14 @@ def round_input(
         units=int(task.params["unitsPerRound"]),
         commitments=commitments,
         quorum=int(task.params["quorum"]) if task.version >= EMPTYING else 0,
+        enrolled=len(task.enrolled),
     )
 
 
 def previous_state(store: ContentStore, task: TaskHistory, index: int) -> bytes:
     """Return the aggregator's state that the last proposed, not voided, round before ``index`` left."""
-    before = [r.proposal for r in task.proposed if r.index < index and r.proposal is not None]
-    return store.get(before[-1].state) if before else b""
+    before = task.state_before(index)
+    return b"" if before is None else store.get(before)
 
 
 def proposal_of(outcome: RoundOutcome, batched: RoundHistory | None = None) -> Proposal:

@@ -17,15 +17,23 @@ from numpy.typing import NDArray
 from fedledger.aggregator.aggregate import aggregate
 from fedledger.aggregator.contribution import CONTRIBUTIONS
 from fedledger.aggregator.detection import Evidences, Measurement, detect
-from fedledger.aggregator.optimisers import fedadam, fedavg, fedavgm  # noqa: F401  (each registers itself)
+from fedledger.aggregator.normalisation import NORMALISATIONS
+from fedledger.aggregator.optimisers import (  # noqa: F401  (each registers itself)
+    fedadagrad,
+    fedadam,
+    fedavg,
+    fedavgm,
+    fedyogi,
+)
 from fedledger.aggregator.optimisers.base import OPTIMISERS
 from fedledger.aggregator.validation import Expected, ValidUpdate, validate
 from fedledger.contracts.history import Seat
 from fedledger.protocol import canonical, tensors
 from fedledger.protocol.cid import ContentRef
-from fedledger.protocol.exact import gram
+from fedledger.protocol.exact import gram, weighted_mean
 from fedledger.protocol.model import ModelFile
 from fedledger.protocol.parameters import build
+from fedledger.protocol.published import PREFIX
 from fedledger.protocol.reputation import PPM
 from fedledger.protocol.settlement import apportion
 from fedledger.protocol.spec import Method, Ref, ReputationSpec, TaskSpec
@@ -89,6 +97,8 @@ class RoundInput:
         The batch of commitments of a batched round, stored as content.
     quorum
         With fewer updates the model stays as it is and nobody is paid.
+    enrolled
+        Number of participants that are enrolled in the task.
     """
 
     spec: TaskSpec
@@ -101,6 +111,7 @@ class RoundInput:
     units: int
     commitments: ContentRef | None = None
     quorum: int = 0
+    enrolled: int = 0
 
 
 @dataclass(frozen=True)
@@ -119,8 +130,9 @@ class RoundOutcome:
 def judge(given: RoundInput, measure: Measurer, observe: Observer = _unobserved) -> RoundOutcome:
     """Judge, weigh, aggregate and pay one round.
 
-    ``observe`` is shown each valid update in fixed point, before anything is measured; then, as far as the round gets,
-    the inner products, the aggregate, the optimiser's step, and the new model before it is cut and rounded.
+    ``observe`` is shown each valid update in fixed point, normalised, before anything is measured, and its further
+    vectors; then, as far as the round gets, the inner products, the aggregate, the optimiser's step, the new model
+    before it is cut and rounded, and what is published.
     """
     expected = Expected(given.spec, given.index, given.base_ref.digest, len(given.base.vector))
     fixed = expected.fixed_point
@@ -128,9 +140,13 @@ def judge(given: RoundInput, measure: Measurer, observe: Observer = _unobserved)
     for row in rows.values():
         row.judge_bytes(given.updates, expected)
     valid = [row for row in rows.values() if row.valid is not None]
-    deltas = _stack([row.valid.delta for row in valid if row.valid is not None], expected.dimension)
+    accepted = [row.valid for row in valid if row.valid is not None]
+    bound = int(fixed.bound * (1 << fixed.fraction_bits))
+    deltas = _normalised(given.spec, accepted, expected.dimension, bound)
     for row, delta in zip(valid, deltas, strict=True):
         observe(f"update of {row.seat.owner}", delta)
+        for name, vector in row.vectors.items():
+            observe(f"{name} of {row.seat.owner}", vector)
     state = _State.decode(given.state, expected.dimension)
 
     base_measurement = measure(BASE, given.base.vector)
@@ -147,13 +163,15 @@ def judge(given: RoundInput, measure: Measurer, observe: Observer = _unobserved)
     delta, diagnostics = _aggregate(given.spec, deltas, weights, state.previous)
     optimiser = build(OPTIMISERS, given.spec.optimiser.method, given.spec.optimiser.params)
     step, moments = optimiser(delta, state.moments, 1 << fixed.fraction_bits)
-    bound = int(fixed.bound * (1 << fixed.fraction_bits))
     base = np.rint(given.base.vector.astype(np.float64) * (1 << fixed.fraction_bits)).astype(np.int64)
     for what, values in (("aggregate", delta), ("step", step), ("model", base + step)):
         observe(what, values)
     model = fixed.to_float32(np.clip(base + step, -bound, bound))
     model_measurement = measure(MODEL, model)
-    state, stop = state.after(step, moments, model_measurement, given.spec)
+    published, notes = _publish(given, accepted, weights, state.published, bound)
+    for name, vector in published.items():
+        observe(f"published {name}", vector)
+    state, stop = state.after(step, moments, published, model_measurement, given.spec)
 
     contribution = build(CONTRIBUTIONS, given.spec.contribution.method, given.spec.contribution.params)
     scores = contribution(seen, weights) if valid else []
@@ -161,7 +179,7 @@ def judge(given: RoundInput, measure: Measurer, observe: Observer = _unobserved)
         row.weight, row.score, row.share = weight, score, share
 
     measured = {BASE: _shown(base_measurement), MODEL: _shown(model_measurement)}
-    return _outcome(given, rows.values(), given.base.encode(model), state, measured, diagnostics, stop)
+    return _outcome(given, rows.values(), given.base.encode(model), state, measured, {**diagnostics, **notes}, stop)
 
 
 def _empty(given: RoundInput, rows: Collection[_Row], base_measurement: Measurement, state: _State) -> RoundOutcome:
@@ -231,6 +249,10 @@ class _Row:
             # What a store says of missing content is an accident of the place, so it stays out of the report.
             self.detail = "" if error.verdict is Verdict.UNAVAILABLE else error.detail
 
+    @property
+    def vectors(self) -> Mapping[str, Int64]:
+        return {} if self.valid is None else self.valid.vectors
+
     def document(self) -> dict[str, Any]:
         update = self.seat.update
         return {
@@ -255,28 +277,36 @@ class _State:
     moments: dict[str, Int64]
     best_loss: int
     stale: int
+    published: dict[str, Int64]
 
     @classmethod
     def decode(cls, data: bytes, dimension: int) -> _State:
         if not data:
-            return cls(np.zeros(dimension, np.int64), {}, -1, 0)
+            return cls(np.zeros(dimension, np.int64), {}, -1, 0, {})
         named = {name: tensor.astype(np.int64) for name, tensor in tensors.decode(data).items()}
-        counts = named.pop("counts")
-        return cls(named.pop(_PREVIOUS), named, int(counts[0]), int(counts[1]))
+        counts, previous = named.pop("counts"), named.pop(_PREVIOUS)
+        published = {name[len(PREFIX) :]: named.pop(name) for name in list(named) if name.startswith(PREFIX)}
+        return cls(previous, named, int(counts[0]), int(counts[1]), published)
 
     def encode(self) -> bytes:
         counts = np.array([self.best_loss, self.stale], np.int64)
-        return tensors.encode({**self.moments, _PREVIOUS: self.previous, "counts": counts})
+        published = {PREFIX + name: vector for name, vector in self.published.items()}
+        return tensors.encode({**self.moments, **published, _PREVIOUS: self.previous, "counts": counts})
 
     def after(
-        self, step: Int64, moments: dict[str, Int64], measured: Measurement, spec: TaskSpec
+        self,
+        step: Int64,
+        moments: dict[str, Int64],
+        published: dict[str, Int64],
+        measured: Measurement,
+        spec: TaskSpec,
     ) -> tuple[_State, bool]:
         better = self.best_loss < 0 or measured.loss < self.best_loss
         best, stale = (measured.loss, 0) if better else (self.best_loss, self.stale + 1)
         rule = spec.stopping
         stop = rule.target_correct is not None and measured.correct >= rule.target_correct
         stop = stop or (rule.patience is not None and stale >= rule.patience)
-        return _State(step, dict(moments), best, stale), stop
+        return _State(step, dict(moments), best, stale, published), stop
 
 
 def _look(base: Measurement, valid: Sequence[_Row], deltas: Int64, previous: Int64) -> Evidences:
@@ -310,6 +340,33 @@ def _aggregate(spec: TaskSpec, deltas: Int64, weights: Sequence[int], previous: 
     unit = 1 << spec.fixed_point.fraction_bits
     outcome = aggregate(spec.aggregation, deltas, weights, previous, unit=unit, mixing=spec.mixing)
     return outcome.delta, dict(outcome.diagnostics)
+
+
+def _normalised(spec: TaskSpec, valid: Sequence[ValidUpdate], dimension: int, bound: int) -> Int64:
+    deltas = _stack([update.delta for update in valid], dimension)
+    if spec.normalisation is None:
+        return deltas
+    normalise = build(NORMALISATIONS, spec.normalisation.method, spec.normalisation.params)
+    return normalise(deltas, [update.steps for update in valid], [update.examples for update in valid], bound)
+
+
+def _publish(
+    given: RoundInput, valid: Sequence[ValidUpdate], weights: Sequence[int], before: Mapping[str, Int64], bound: int
+) -> tuple[dict[str, Int64], dict[str, Any]]:
+    """Add to each published vector |S|/N times the aggregate of what the |S| updates that count sent for it.
+
+    N are all participants, so that with a plain mean a vector stays the mean of what each has sent so far
+    (Karimireddy et al. 2020, algorithm 1). An aggregate is what the task's rule makes of these vectors by themselves.
+    """
+    counting, everybody = sum(weight > 0 for weight in weights), max(given.enrolled, len(given.seats), 1)
+    zeros = np.zeros(len(given.base.vector), np.int64)
+    published, notes = {}, {}
+    for name in given.spec.vectors:
+        vectors = _stack([update.vectors[name] for update in valid], len(zeros))
+        aggregated, notes[name] = _aggregate(given.spec, vectors, weights, zeros)
+        step = weighted_mean(aggregated[None], [counting], everybody)
+        published[name] = np.clip(before.get(name, zeros) + step, -bound, bound)
+    return published, {"vectors": notes} if notes else {}
 
 
 def _stack(deltas: Sequence[Int64], dimension: int) -> Int64:

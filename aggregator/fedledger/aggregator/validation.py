@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,10 +47,16 @@ class Expected:
 
 @dataclass(frozen=True)
 class ValidUpdate:
-    """An update that passed validation: its delta as int64[d] in fixed point, and the examples that count."""
+    """An update that passed validation.
+
+    Its delta as int64[d] in fixed point, the examples that count, the local steps as they were stated, and the further
+    vectors int64[d] that the spec names.
+    """
 
     delta: NDArray[np.int64]
     examples: int
+    steps: int = 0
+    vectors: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
 
 def fetch(store: ContentStore, ref: ContentRef, limit: int) -> bytes:
@@ -95,17 +102,27 @@ def validate(data: bytes, expected: Expected, owner: str, signer: str) -> ValidU
         raise UpdateRefusedError(Verdict.WRONG_BASE, "the update is not relative to the round's base model")
     if update.signed_by != signer:
         raise UpdateRefusedError(Verdict.BAD_SIGNATURE, "the header is not signed by the participant's signer")
-    delta = update.vectors.get(wire.DELTA)
-    if len(update.vectors) != 1 or delta is None:
-        raise UpdateRefusedError(Verdict.WRONG_SHAPE, f"the update must hold the one vector {wire.DELTA!r}")
-    if delta.dtype != np.float32 or delta.shape != (expected.dimension,):
-        found = f"{delta.dtype}{list(delta.shape)}"
-        raise UpdateRefusedError(Verdict.WRONG_SHAPE, f"{found}, not float32[{expected.dimension}]")
-    vector = delta.astype(np.float32, copy=False)
-    if not np.isfinite(vector).all():
-        raise UpdateRefusedError(Verdict.NOT_FINITE, "a coordinate is not a finite number")
+    names = (wire.DELTA, *expected.spec.vectors)
+    if set(update.vectors) != set(names):
+        wanted = f"the vectors {', '.join(names)}" if expected.spec.vectors else f"the one vector {wire.DELTA!r}"
+        raise UpdateRefusedError(Verdict.WRONG_SHAPE, f"the update must hold {wanted}")
+    vectors = _floats({name: update.vectors[name] for name in names}, expected.dimension)
+    bound = expected.spec.fixed_point.bound
     # As a double: NumPy would round the bound to the vector's float32.
-    if float(np.abs(vector).max(initial=0.0)) > expected.spec.fixed_point.bound:
-        raise UpdateRefusedError(Verdict.OUT_OF_RANGE, f"a coordinate is beyond ±{expected.spec.fixed_point.bound}")
+    if any(float(np.abs(vector).max(initial=0.0)) > bound for vector in vectors.values()):
+        raise UpdateRefusedError(Verdict.OUT_OF_RANGE, f"a coordinate is beyond ±{bound}")
+    quantised = {name: expected.fixed_point.quantise(vector) for name, vector in vectors.items()}
     examples = min(header.examples, expected.spec.limits.max_examples)
-    return ValidUpdate(expected.fixed_point.quantise(vector), examples)
+    return ValidUpdate(quantised.pop(wire.DELTA), examples, header.steps, quantised)
+
+
+def _floats(vectors: Mapping[str, NDArray[np.generic]], dimension: int) -> dict[str, NDArray[np.float32]]:
+    """Return vectors that are float32[dimension] and finite; else raise UpdateRefusedError."""
+    for vector in vectors.values():
+        if vector.dtype != np.float32 or vector.shape != (dimension,):
+            found = f"{vector.dtype}{list(vector.shape)}"
+            raise UpdateRefusedError(Verdict.WRONG_SHAPE, f"{found}, not float32[{dimension}]")
+    floats = {name: vector.astype(np.float32, copy=False) for name, vector in vectors.items()}
+    if not all(np.isfinite(vector).all() for vector in floats.values()):
+        raise UpdateRefusedError(Verdict.NOT_FINITE, "a coordinate is not a finite number")
+    return floats

@@ -197,6 +197,11 @@ class TaskHistory:
         """The rounds whose proposal stands or has been settled, in order."""
         return [r for _, r in sorted(self.rounds.items()) if r.proposal is not None and not r.voided]
 
+    def state_before(self, index: int) -> ContentRef | None:
+        """Return the aggregator's state that the last standing proposal before a round left; None before the first."""
+        before = [r.proposal for r in self.proposed if r.index < index and r.proposal is not None]
+        return before[-1].state if before else None
+
     def is_empty(self, current: RoundHistory) -> bool:
         """Whether a proposed round is below quorum: it left the model as it was, and does not count as a round."""
         present = sum(not verdict.absent for verdict in current.verdicts.values())

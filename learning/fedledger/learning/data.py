@@ -9,9 +9,10 @@ import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import distribution
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +20,9 @@ from numpy.typing import ArrayLike, NDArray
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.parameters import build, real, whole
 from fedledger.protocol.registry import Registry
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +84,17 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Other processes make their own tensors.
+        return {name: value for name, value in vars(self).items() if name != "tensors"}
+
+    @cached_property
+    def tensors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs and labels as tensors that share their memory."""
+        import torch
+
+        return torch.from_numpy(self.inputs), torch.from_numpy(self.labels)
 
     def take(self, indices: NDArray[np.int64]) -> Dataset:
         """Return the examples at ``indices``, in that order."""

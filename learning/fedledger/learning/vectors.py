@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +20,8 @@ ALIGNMENT = 16
 """Alignment of each tensor in the flat vector, in float32 elements (64 bytes)."""
 
 Float32Array = NDArray[np.float32]
+
+_FLOAT32 = np.dtype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,16 @@ class Layout:
         return [(slice(start, start + n), slice(offset, offset + n)) for start, offset, n in parts]
 
     @cached_property
+    def runs(self) -> list[tuple[slice, slice]]:
+        """Slices of the packed vector, and of the aligned one, that hold the same tensors: as few as there can be."""
+        return _joined(self.places)
+
+    @cached_property
+    def trainable_runs(self) -> list[tuple[slice, slice]]:
+        """The runs of the trainable parameters alone."""
+        return _joined([place for place in self.places if place[1].start < self.trainable])
+
+    @cached_property
     def dimension(self) -> int:
         """Number of coordinates d of the packed vector."""
         return sum(self.sizes)
@@ -120,7 +132,7 @@ class Layout:
 
     def check(self, vector: NDArray[Any]) -> None:
         """Raise ConfigError unless ``vector`` is float32 of length ``dimension``."""
-        if vector.shape != (self.dimension,) or vector.dtype != np.float32:
+        if vector.dtype != _FLOAT32 or vector.shape != (self.dimension,):
             found = f"{vector.dtype}{list(vector.shape)}"
             raise ConfigError(
                 f"The vector is {found}, the model's is float32[{self.dimension}].",
@@ -158,16 +170,17 @@ class FlatModel:
     """
 
     def __init__(self, module: torch.nn.Module) -> None:
-        self.module = module.cpu()
+        # In one mode throughout, as evaluation puts back what it finds.
+        self.module = module.cpu().train()
         self.layout = Layout.of(module)
         self._flat = torch.zeros(self.layout.length)
         self._values: Float32Array = self._flat.numpy()
         self.trainable = self._flat[: self.layout.trainable]
         self.gradient = torch.zeros(self.layout.trainable)
-        self._places = self.layout.places
+        self._runs, self._trainable_runs = self.layout.runs, self.layout.trainable_runs
         self._buffers: list[tuple[torch.nn.Module, str, torch.Tensor]] = []
         tensors = _travelling(module)
-        for name, shape, (_, place) in zip(self.layout.names, self.layout.shapes, self._places, strict=True):
+        for name, shape, (_, place) in zip(self.layout.names, self.layout.shapes, self.layout.places, strict=True):
             tensor, view = tensors[name], self._flat[place].view(shape)
             view.copy_(tensor.detach())
             if isinstance(tensor, torch.nn.Parameter):
@@ -185,20 +198,38 @@ class FlatModel:
 
     def vector(self) -> Float32Array:
         """Return a copy of the model as a packed float32[d]."""
-        self._rejoin()
+        if self._buffers:
+            self._rejoin()
         packed = np.empty(self.layout.dimension, np.float32)
-        for packed_at, aligned_at in self._places:
+        for packed_at, aligned_at in self._runs:
             packed[packed_at] = self._values[aligned_at]
         return packed
 
     def load(self, vector: Float32Array) -> None:
         """Set the model to a packed float32[d]; raises ConfigError if it is anything else."""
         self.layout.check(vector)
-        self._rejoin()
-        for packed_at, aligned_at in self._places:
+        if self._buffers:
+            self._rejoin()
+        for packed_at, aligned_at in self._runs:
             self._values[aligned_at] = vector[packed_at]
         for owner, key, buffer in self._kept:
             owner._buffers[key] = buffer.clone()
+
+    def aligned(self, vector: Float32Array) -> torch.Tensor:
+        """Return the trainable part of a packed float32[d] as ``trainable`` is laid out; raises ConfigError."""
+        self.layout.check(vector)
+        values = np.zeros(self.layout.trainable, np.float32)
+        for packed_at, aligned_at in self._trainable_runs:
+            values[aligned_at] = vector[packed_at]
+        return torch.from_numpy(values)
+
+    def packed(self, trainable: torch.Tensor) -> Float32Array:
+        """Return what is laid out as ``trainable`` is as a packed float32[d], zero where nothing is trained."""
+        values: Float32Array = trainable.numpy()
+        packed = np.zeros(self.layout.dimension, np.float32)
+        for packed_at, aligned_at in self._trainable_runs:
+            packed[packed_at] = values[aligned_at]
+        return packed
 
     def named(self, vector: Float32Array) -> dict[str, Float32Array]:
         """Return the tensors of a packed vector; see `Layout.named`."""
@@ -237,12 +268,36 @@ def _travelling(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return tensors
 
 
+def _joined(places: Sequence[tuple[slice, slice]]) -> list[tuple[slice, slice]]:
+    joined: list[tuple[slice, slice]] = []
+    for packed, aligned in places:
+        if joined and joined[-1][0].stop == packed.start and joined[-1][1].stop == aligned.start:
+            first = joined.pop()
+            joined.append((slice(first[0].start, packed.stop), slice(first[1].start, aligned.stop)))
+        else:
+            joined.append((packed, aligned))
+    return joined
+
+
 @contextmanager
 def single_thread() -> Iterator[None]:
     """Let torch compute with one thread, so that sums are taken in one order; restored on leaving."""
     threads = torch.get_num_threads()
+    if threads == 1:
+        yield
+        return
     torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """Guard the process around local training: torch has one thread, and its global generator is put back on leaving.
+
+    A solver seeds that generator and leaves it so. Whoever calls many solvers does so within one guard.
+    """
+    with single_thread(), torch.random.fork_rng(devices=[]):
+        yield

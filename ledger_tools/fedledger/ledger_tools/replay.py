@@ -27,6 +27,7 @@ from fedledger.aggregator.contribution import CONTRIBUTIONS
 from fedledger.aggregator.detection import DETECTORS, Measurement
 from fedledger.aggregator.driver import proposal_of, round_input, select
 from fedledger.aggregator.judge import BASE, MODEL, RoundInput, RoundOutcome, judge
+from fedledger.aggregator.normalisation import NORMALISATIONS
 from fedledger.aggregator.optimisers.base import OPTIMISERS
 from fedledger.aggregator.rules.base import MIXINGS, RULES
 from fedledger.aggregator.selection import SELECTIONS
@@ -211,6 +212,8 @@ def require_methods(spec: TaskSpec) -> None:
     ]
     if spec.mixing is not None:
         registries.append((MIXINGS, spec.mixing.method))
+    if spec.normalisation is not None:
+        registries.append((NORMALISATIONS, spec.normalisation.method))
     for registry, method in registries:
         registry.get(method)
 
@@ -263,11 +266,11 @@ class _Replaying:
     def run(self) -> None:
         """Go through the round; raises DivergenceError at the first thing that does not follow."""
         index, current = self.index, self.current
-        before = [r.proposal for r in self.task.proposed if r.index < index and r.proposal is not None]
+        before = self.task.state_before(index)
         self.transcript.add("spec", self.spec.digest)
         self.transcript.add("round", str(index).encode())
         self.transcript.add("base", current.base.digest)
-        self.transcript.add("state", before[-1].state.digest if before else b"")
+        self.transcript.add("state", b"" if before is None else before.digest)
         expect(index, "selection", self._selection(), sorted(current.selected))
         raw = content(index, "report", lambda: self.store.get(self.posted.report, canonical.MAX_DOCUMENT_BYTES))
         with self._reading("report"):

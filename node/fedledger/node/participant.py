@@ -12,27 +12,38 @@ from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 
+import numpy as np
 from eth_account.signers.local import LocalAccount
+from numpy.typing import NDArray
 
 from fedledger.contracts.abi import RevertedError
 from fedledger.contracts.client import Ledger, Phase
 from fedledger.contracts.history import History, RoundHistory, TaskHistory
+from fedledger.node.solvers.base import Memory
 from fedledger.node.training import RoundContext, Trainer
+from fedledger.protocol import tensors
 from fedledger.protocol import update as wire
 from fedledger.protocol.batch import Batch, SignedCommitment, leaf
 from fedledger.protocol.canonical import MAX_DOCUMENT_BYTES
 from fedledger.protocol.cid import ContentRef
-from fedledger.protocol.errors import ChainError, RoundError, StoreError
+from fedledger.protocol.errors import ChainError, ConfigError, RoundError, StoreError
+from fedledger.protocol.exact import FixedPoint
 from fedledger.protocol.merkle import verify
 from fedledger.protocol.messages import commitment, commitment_message, salt, sign
 from fedledger.protocol.model import ModelFile
 from fedledger.protocol.post import Post, PostRefusedError
+from fedledger.protocol.published import published
 from fedledger.protocol.spec import TaskSpec
 from fedledger.protocol.store import ContentStore, write_atomically
 from fedledger.protocol.update import UpdateHeader
 from fedledger.protocol.verdicts import Verdict
 
 log = logging.getLogger(__name__)
+
+STATE = "state"
+KEPT_STATES = 16
+"""States that stay in a journal: those of rounds that may be voided together (8), and some for reorganisations."""
+_BASE = "base.digest"
 
 RACES = frozenset(
     {
@@ -333,7 +344,12 @@ class Participant:
         return salt(bytes(self.account.key), ledger.chain.chain_id, ledger.address, self.task, current.index)
 
     def _path(self, current: RoundHistory, kind: str) -> Path:
-        return self._journal / f"{self.ledger.chain.chain_id}-{self.ledger.address}-{self.task}-{current.index}.{kind}"
+        return self._journal / f"{self._name}-{current.index}.{kind}"
+
+    @property
+    def _name(self) -> str:
+        """What the names of this task's files begin with."""
+        return f"{self.ledger.chain.chain_id}-{self.ledger.address}-{self.task}"
 
     def _update(self, task: TaskHistory, current: RoundHistory) -> bytes:
         """Return the round's update, from the journal if it was made before, to the same base model."""
@@ -351,8 +367,15 @@ class Participant:
             owner=self.account.address,
             base=base,
             before=None if before is None else ModelFile.decode(self.store.get(before.base)),
+            memory=self._memory(task, current, len(base.vector)),
         )
         trained = self.trainer(context)
+        if sorted(trained.vectors) != self.spec.vectors:
+            sent, wanted = (", ".join(names) or "nothing" for names in (sorted(trained.vectors), self.spec.vectors))
+            raise ConfigError(
+                f"Besides its delta the update holds {sent}; the task's spec takes {wanted}.",
+                "Train with the solver that the spec names.",
+            )
         header = UpdateHeader(
             spec=self.spec.digest.hex(),
             round=current.index,
@@ -360,9 +383,44 @@ class Participant:
             base=current.base.digest.hex(),
             examples=trained.examples,
             steps=trained.steps,
-            vectors=[wire.DELTA],
+            vectors=[wire.DELTA, *self.spec.vectors],
             payload="0" * 64,
         )
-        data = wire.encode(header, {wire.DELTA: trained.delta}, bytes(self.account.key))
+        data = wire.encode(header, {**trained.vectors, wire.DELTA: trained.delta}, bytes(self.account.key))
+        # Whoever finds the update must find the state as well. Without the update both are made again, and the same.
+        if trained.state:
+            base_of = np.frombuffer(current.base.digest, np.uint8)
+            write_atomically(self._path(current, STATE), tensors.encode({**trained.state, _BASE: base_of}))
         write_atomically(path, data)
+        for _, old in sorted(self._states().items())[:-KEPT_STATES]:
+            old.unlink(missing_ok=True)
         return data
+
+    def _memory(self, task: TaskHistory, current: RoundHistory, dimension: int) -> Memory:
+        """Return what this participant kept of the newest round before that stands, and what the aggregator tells."""
+        reference = task.state_before(current.index) if self.spec.vectors else None
+        state = b"" if reference is None else self.store.get(reference)
+        fixed = FixedPoint(self.spec.fixed_point.fraction_bits, self.spec.fixed_point.bound)
+        server = published(state, self.spec.vectors, dimension, fixed)
+        for index, path in sorted(self._states().items(), reverse=True):
+            before = task.rounds.get(index)
+            if index >= current.index or before is None or before.voided:
+                continue
+            own = self._kept(path)
+            # A reorganisation may have given that round another base model, and this participant no part in it.
+            if own.pop(_BASE).tobytes() == before.base.digest:
+                return Memory({name: vector.astype(np.float32, copy=False) for name, vector in own.items()}, server)
+        return Memory(server=server)
+
+    def _states(self) -> dict[int, Path]:
+        """Return the files of kept states by round."""
+        found = self._journal.glob(f"{self._name}-*.{STATE}")
+        return {int(path.stem.rpartition("-")[2]): path for path in found}
+
+    def _kept(self, path: Path) -> dict[str, NDArray[np.generic]]:
+        try:
+            named = tensors.decode(path.read_bytes())
+            named[_BASE] = named[_BASE].astype(np.uint8, copy=False)
+        except (OSError, tensors.TensorFormatError, KeyError) as error:
+            raise StoreError(f"{path} cannot be read: {error}.", "Delete it: the one before it is used.") from error
+        return named

@@ -10,19 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedledger.learning.data import Dataset
-from fedledger.learning.vectors import FlatModel, single_thread
-from fedledger.node.solver import Solver
+from fedledger.learning.vectors import FlatModel, repeatable
+from fedledger.node.solvers.base import BLANK, Memory, Solver
 from fedledger.protocol.model import ModelFile
 from fedledger.protocol.spec import TaskSpec
 from fedledger.protocol.streams import generator
-
-
-@dataclass(frozen=True, eq=False)
-class Memory:
-    """What a solver may read besides base model and data: what the participant kept, what the aggregator publishes."""
-
-    own: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    server: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -34,16 +26,22 @@ class RoundContext:
     owner: str
     base: ModelFile
     before: ModelFile | None
-    memory: Memory = Memory()
+    memory: Memory = BLANK
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a trainer sends: float32[d] delta to the base, number of examples, number of local steps."""
+    """What a trainer sends: float32[d] delta to the base, number of examples, number of local steps.
+
+    Besides, float32[d] ``vectors`` by name, which are sent with the delta, and ``state``, which stays until the next
+    round.
+    """
 
     delta: NDArray[np.float32]
     examples: int
     steps: int
+    vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    state: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 class Trainer(Protocol):
@@ -73,8 +71,8 @@ class LocalTrainer:
     dataset: Dataset
 
     def __call__(self, context: RoundContext) -> Trained:
-        """Train for one round, on one thread so that the bytes repeat."""
+        """Train for one round, so that the bytes repeat."""
         rng = generator(context.spec.digest, "train", context.index, context.owner)
-        with single_thread():
-            update = self.solver(self.model, context.base.vector, self.dataset, rng)
-        return Trained(update.delta, update.examples, update.steps)
+        with repeatable():
+            made = self.solver(self.model, context.base.vector, self.dataset, rng, context.memory)
+        return Trained(made.delta, made.examples, made.steps, made.vectors, made.state)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedledger.learning.data import Dataset
 from fedledger.node.training import LocalTrainer, RoundContext, Trained, Trainer
@@ -22,7 +23,7 @@ ATTACKS: Registry[Attack] = Registry("attack", "fedledger.attacks")
 @ATTACKS.register("sign_flip@1")
 @dataclass(frozen=True)
 class SignFlip:
-    """Sends the opposite of an honest update, times ``factor``."""
+    """Sends the opposite of an honest update, times ``factor``; of its further vectors as well."""
 
     honest: LocalTrainer
     factor: float = 1.0
@@ -31,8 +32,9 @@ class SignFlip:
         real("factor", self.factor)
 
     def __call__(self, context: RoundContext) -> Trained:
-        trained = self.honest(context)
-        return replace(trained, delta=np.float32(-self.factor) * trained.delta)
+        trained, factor = self.honest(context), np.float32(-self.factor)
+        vectors = {name: factor * vector for name, vector in trained.vectors.items()}
+        return replace(trained, delta=factor * trained.delta, vectors=vectors)
 
 
 @ATTACKS.register("label_flip@1")
@@ -60,15 +62,17 @@ class Gaussian:
         real("deviation", self.deviation)
 
     def __call__(self, context: RoundContext) -> Trained:
-        rng = generator(context.spec.digest, "attack", context.index, context.owner)
-        noise = rng.standard_normal(len(context.base.vector)) * self.deviation
-        return Trained(noise.astype(np.float32), len(self.honest.dataset), 1)
+        noise = _noises(context, self.deviation)
+        return Trained(next(noise), len(self.honest.dataset), 1, dict(zip(context.spec.vectors, noise, strict=False)))
 
 
 @ATTACKS.register("free_rider@1")
 @dataclass(frozen=True)
 class FreeRider:
-    """Does not train: sends the last round's step, hidden under a little noise; in the first round noise alone."""
+    """Does not train: sends the last round's step, hidden under a little noise; in the first round noise alone.
+
+    As is everything that it sends besides.
+    """
 
     honest: LocalTrainer
     deviation: float = 1e-3
@@ -77,10 +81,10 @@ class FreeRider:
         real("deviation", self.deviation)
 
     def __call__(self, context: RoundContext) -> Trained:
-        rng = generator(context.spec.digest, "attack", context.index, context.owner)
-        noise = (rng.standard_normal(len(context.base.vector)) * self.deviation).astype(np.float32)
+        noise = _noises(context, self.deviation)
         last = 0 if context.before is None else context.base.vector - context.before.vector
-        return Trained(last + noise, len(self.honest.dataset), 1)
+        delta = last + next(noise)
+        return Trained(delta, len(self.honest.dataset), 1, dict(zip(context.spec.vectors, noise, strict=False)))
 
 
 @ATTACKS.register("duplicate@1")
@@ -99,10 +103,18 @@ class Duplicate:
         real("deviation", self.deviation)
 
     def __call__(self, context: RoundContext) -> Trained:
-        rng = generator(context.spec.digest, "attack", context.index, context.owner)
+        noise = _noises(context, self.deviation)
         trained = self.honest(replace(context, owner=self.accomplice_address))
-        noise = rng.standard_normal(len(trained.delta)) * self.deviation
-        return replace(trained, delta=trained.delta + noise.astype(np.float32))
+        delta = trained.delta + next(noise)
+        vectors = {name: trained.vectors[name] + next(noise) for name in sorted(trained.vectors)}
+        return replace(trained, delta=delta, vectors=vectors)
+
+
+def _noises(context: RoundContext, deviation: float) -> Iterator[NDArray[np.float32]]:
+    """Yield vectors of Gaussian noise, as many as are asked for."""
+    rng = generator(context.spec.digest, "attack", context.index, context.owner)
+    while True:
+        yield (rng.standard_normal(len(context.base.vector)) * deviation).astype(np.float32)
 
 
 def attacker(method: str, params: dict[str, Any], honest: LocalTrainer) -> Trainer:

@@ -84,6 +84,7 @@ class TrainingConfig(Document):
     randomness: Literal["spec", "beacon"] = "spec"
     solver: Method = Method(method="sgd@1", params={"learning_rate": 0.1, "local_epochs": 1})
     selection: Method = Method(method="all@1")
+    normalisation: Method | None = None
     detection: list[Method] = Field(default_factory=list)
     mixing: Method | None = None
     aggregation: Method = Method(method="mean@1")

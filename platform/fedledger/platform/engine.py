@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedledger.aggregator.driver import Act, Aggregator
 from fedledger.aggregator.mailbox import Mailbox
@@ -17,6 +18,7 @@ from fedledger.contracts.client import Ledger, Phase
 from fedledger.contracts.history import History, TaskHistory
 from fedledger.ledger_tools.deploy import Deployment, deploy
 from fedledger.node.participant import Deed, Participant
+from fedledger.node.solvers.base import Memory
 from fedledger.node.training import RoundContext
 from fedledger.platform.accounts import (
     AGGREGATOR,
@@ -31,6 +33,7 @@ from fedledger.platform.setting import Setting, make_setting
 from fedledger.protocol.errors import RoundError
 from fedledger.protocol.model import ModelFile
 from fedledger.protocol.store import ContentStore
+from fedledger.protocol.update import DELTA
 
 ETHER = 10**18
 MAX_VOIDS = 3
@@ -176,15 +179,21 @@ def mean_accuracies(config: ExperimentConfig, folder: Path) -> list[float]:
     addresses = [experiment_address(config.seed, participant_role(number)) for number in numbers]
     base, before = ModelFile.decode(setting.contents[0]), None
     accuracies = []
+    states: list[Mapping[str, NDArray[np.float32]]] = [{} for _ in numbers]
+    server = {name: np.zeros(len(base.vector), np.float32) for name in setting.spec.vectors}
     for index in range(1, setting.spec.rounds + 1):
-        total = np.zeros(len(base.vector), np.float64)
+        total = {name: np.zeros(len(base.vector), np.float64) for name in (DELTA, *setting.spec.vectors)}
         examples = 0
-        for trainer, address in zip(trainers, addresses, strict=True):
-            trained = trainer(RoundContext(setting.spec, index, address, base, before))
-            total += trained.delta.astype(np.float64) * trained.examples
+        for number, (trainer, address) in enumerate(zip(trainers, addresses, strict=True)):
+            memory = Memory(states[number], server)
+            trained = trainer(RoundContext(setting.spec, index, address, base, before, memory))
+            states[number] = trained.state
+            for name, vector in {**trained.vectors, DELTA: trained.delta}.items():
+                total[name] += vector.astype(np.float64) * trained.examples
             examples += trained.examples
-        vector = (base.vector + total / examples).astype(np.float32)
-        base, before = replace(base, vector=vector), base
+        means = {name: vector / examples for name, vector in total.items()}
+        server = {name: (vector + means[name]).astype(np.float32) for name, vector in server.items()}
+        base, before = replace(base, vector=(base.vector + means[DELTA]).astype(np.float32)), base
         accuracies.append(setting.accuracy(base))
     return accuracies
 

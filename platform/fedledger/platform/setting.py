@@ -18,7 +18,8 @@ from fedledger.learning.models import build_model, initial_vector
 from fedledger.learning.partition import partition as divide
 from fedledger.learning.task_code import load_task_code
 from fedledger.learning.vectors import FlatModel
-from fedledger.node.solver import Solver, build_solver
+from fedledger.node.solver import build_solver
+from fedledger.node.solvers.base import Solver, sent_by
 from fedledger.node.training import LocalTrainer, Trainer
 from fedledger.platform.accounts import AGGREGATOR, experiment_address, participant_role, standby_role
 from fedledger.platform.attackers import attacker
@@ -215,6 +216,7 @@ def make_setting(config: ExperimentConfig, folder: Path) -> Setting:
         code=None if code is None else Ref.of(ContentRef.of(code)),
         initial_model=Ref.of(ContentRef.of(initial)),
         validation=Ref.of(ContentRef.of(validation)),
+        vectors=list(sent_by(build_solver(config.training.solver.method, config.training.solver.params))),
         **{name: getattr(config.training, name) for name in type(config.training).model_fields},
     )
     return Setting(

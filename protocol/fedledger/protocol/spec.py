@@ -8,11 +8,20 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+)
 
 from fedledger.protocol import canonical
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.update import DELTA
 
 SCHEMA_VERSION: Literal[1] = 1
 PROTOCOL: Literal["fedledger/1"] = "fedledger/1"
@@ -21,10 +30,26 @@ MAX_SPEC_BYTES = 256 * 1024
 M = TypeVar("M", bound=BaseModel)
 
 
+class _Later:
+    """Marks a field that came after documents without it had been posted, whose bytes must stay what they were."""
+
+
+LATER = _Later()
+"""In a field's ``Annotated``: while it has its default, the field is left out of the document."""
+
+
 class Document(BaseModel):
     """Base of all configuration documents: immutable, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = serialise(self)
+        for name, field in type(self).model_fields.items():
+            if LATER in field.metadata and getattr(self, name) == field.get_default(call_default_factory=True):
+                document.pop(name, None)
+        return document
 
 
 class Method(Document):
@@ -88,6 +113,9 @@ class Stopping(Document):
     patience: int | None = Field(None, ge=1, description="end after so many rounds without a lower held-out loss")
 
 
+VectorName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+
+
 class TaskSpec(Document):
     """A task's spec; its canonical bytes are content-addressed and named on the ledger."""
 
@@ -105,6 +133,12 @@ class TaskSpec(Document):
     selection: Method = Method(method="all@1")
     limits: Limits = Limits()
     fixed_point: FixedPointSpec = FixedPointSpec()
+    vectors: Annotated[list[VectorName], LATER] = Field(
+        default_factory=list, max_length=7, description="sorted names of what an update holds besides its delta"
+    )
+    normalisation: Annotated[Method | None, LATER] = Field(
+        None, description="rescales the updates before anything looks at them"
+    )
     detection: list[Method] = Field(default_factory=list)
     mixing: Method | None = None
     aggregation: Method = Method(method="mean@1")
@@ -113,6 +147,13 @@ class TaskSpec(Document):
     reputation: ReputationSpec = ReputationSpec()
     stopping: Stopping = Stopping()
     tolerance: Tolerance = Tolerance()
+
+    @field_validator("vectors")
+    @classmethod
+    def _names_once(cls, names: list[str]) -> list[str]:
+        if names != sorted(set(names) - {DELTA}):
+            raise ValueError(f"give each name once, in order, and not {DELTA!r}")
+        return names
 
     def encode(self) -> bytes:
         """Return the canonical bytes."""
@@ -144,7 +185,7 @@ class TaskSpec(Document):
             )
         spec = validated(cls, document, "the task's spec")
         if spec.encode() != data:
-            raise ConfigError("The task's spec leaves out fields that its canonical form has.")
+            raise ConfigError("The task's spec leaves out fields that its canonical form has, or the other way round.")
         return spec
 
 

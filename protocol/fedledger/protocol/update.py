@@ -7,6 +7,7 @@ payload (:mod:`fedledger.protocol.tensors`). The signature covers the header, wh
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,7 +85,7 @@ class Update:
         return recover(_message(self.header), self.signature)
 
 
-def encode(header: UpdateHeader, vectors: dict[str, NDArray[np.generic]], key: bytes) -> bytes:
+def encode(header: UpdateHeader, vectors: Mapping[str, NDArray[np.generic]], key: bytes) -> bytes:
     """Return the bytes of an update; ``payload`` and ``vectors`` of the header are set from the vectors."""
     payload = tensors.encode(vectors)
     header = header.model_copy(

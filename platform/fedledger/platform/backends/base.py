@@ -16,7 +16,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.node.training import Memory, RoundContext, Trained, Trainer
+from fedledger.node.solvers.base import Memory
+from fedledger.node.training import RoundContext, Trained, Trainer
 from fedledger.protocol.errors import FedledgerError, RoundError
 from fedledger.protocol.exact import FixedPoint, NotFiniteError, OutOfRangeError, WeightedSum
 from fedledger.protocol.model import ModelFile

@@ -1,0 +1,61 @@
+"""What the adaptive server optimisers share (Reddi et al. 2021, https://arxiv.org/abs/2003.00295, algorithm 2)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedledger.aggregator.optimisers.base import State, decay, moments, rate
+from fedledger.protocol.exact import LIMIT, Float64Array, IntArray, saturate
+from fedledger.protocol.parameters import real
+
+_FINER = 1 << 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adaptive(ABC):
+    """m ← β₁m + (1−β₁)Δ; v ← what the optimiser makes of v and Δ²; step = server_learning_rate · m / (√v + τ).
+
+    It starts from m = 0 and v = τ², or the square of ``initial_root``, without bias correction. The state holds m and
+    √v (whose square would not fit) with ten bits more than Δ, so at most 2^50, where doubles are exact and √v
+    saturates; in between stand only + − × ÷ √ on doubles, element by element.
+
+    Parameters
+    ----------
+    server_learning_rate, beta1
+        As in the paper.
+    tau
+        Degree of adaptivity τ, in units of the model's parameters.
+    initial_root
+        √v before the first round, in the same units; τ if not given, as the paper asks for v ≥ τ². Some libraries start
+        from 0.
+    """
+
+    server_learning_rate: float = 0.01
+    beta1: float = 0.9
+    tau: float = 1e-3
+    initial_root: float | None = None
+
+    def __post_init__(self) -> None:
+        rate("server_learning_rate", self.server_learning_rate)
+        decay("beta1", self.beta1)
+        real("tau", self.tau, above=True)
+        if self.initial_root is not None:
+            real("initial_root", self.initial_root)
+
+    @abstractmethod
+    def second(self, v: Float64Array, square: Float64Array) -> Float64Array:
+        """Return the new v, from the last one and Δ²."""
+
+    def __call__(self, delta: IntArray, state: State, unit: int) -> tuple[IntArray, State]:
+        tau = min(max(1.0, self.tau * unit * _FINER), 2.0**50)
+        first = tau if self.initial_root is None else min(self.initial_root * unit * _FINER, 2.0**50)
+        m, root = moments(state, {"mean": 0, "root": round(first)}, len(delta))
+        fine: Float64Array = delta.astype(np.float64) * np.float64(_FINER)
+        last: Float64Array = root.astype(np.float64)
+        mean = np.rint(self.beta1 * m + (1 - self.beta1) * fine)
+        root_v = np.minimum(np.rint(np.sqrt(self.second(last * last, fine * fine))), LIMIT * _FINER)
+        step = saturate(self.server_learning_rate * unit * mean / (root_v + tau))
+        return step, {"mean": mean.astype(np.int64), "root": root_v.astype(np.int64)}

@@ -1,0 +1,20 @@
+"""FedAdagrad (Reddi et al. 2021, https://arxiv.org/abs/2003.00295, algorithm 2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedledger.aggregator.optimisers.adaptive import Adaptive
+from fedledger.aggregator.optimisers.base import OPTIMISERS
+from fedledger.protocol.exact import Float64Array
+
+
+@OPTIMISERS.register("fedadagrad@1")
+@dataclass(frozen=True, kw_only=True)
+class FedAdagrad(Adaptive):
+    """v ← v + Δ², so steps shrink for good where updates were large; no momentum unless given, as in `Adaptive`."""
+
+    beta1: float = 0.0
+
+    def second(self, v: Float64Array, square: Float64Array) -> Float64Array:
+        return v + square

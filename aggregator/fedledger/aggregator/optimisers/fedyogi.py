@@ -1,0 +1,32 @@
+"""FedYogi (Reddi et al. 2021, https://arxiv.org/abs/2003.00295, algorithm 2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedledger.aggregator.optimisers.adaptive import Adaptive
+from fedledger.aggregator.optimisers.base import OPTIMISERS, decay
+from fedledger.protocol.exact import Float64Array
+
+
+@OPTIMISERS.register("fedyogi@1")
+@dataclass(frozen=True, kw_only=True)
+class FedYogi(Adaptive):
+    """v ← v − (1−β₂)Δ² sign(v − Δ²), which forgets large v more slowly than Adam; the rest is as in `Adaptive`.
+
+    Parameters
+    ----------
+    beta2
+        As in the paper.
+    """
+
+    beta2: float = 0.99
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        decay("beta2", self.beta2)
+
+    def second(self, v: Float64Array, square: Float64Array) -> Float64Array:
+        return v - (1 - self.beta2) * square * np.sign(v - square)

@@ -1,0 +1,70 @@
+"""What a local solver is: the round's base model and a participant's data in, its update out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+
+from fedledger.learning.data import Dataset
+from fedledger.learning.vectors import FlatModel, Float32Array
+from fedledger.protocol.registry import Registry
+
+
+@dataclass(frozen=True, eq=False)
+class LocalUpdate:
+    """What local training gave.
+
+    Attributes
+    ----------
+    delta
+        float32[d]: the trained model minus the base; not finite if training diverged.
+    examples
+        Number of examples in the participant's data set.
+    steps
+        Number of optimiser steps taken.
+    loss
+        Mean loss over the examples of all steps, each before its step; cross-entropy in nats.
+    vectors
+        Further float32[d] vectors that are sent with the delta, by the names that the solver ``sends``.
+    state
+        float32[d] vectors that the participant keeps until its next round.
+    """
+
+    delta: Float32Array
+    examples: int
+    steps: int
+    loss: float
+    vectors: Mapping[str, Float32Array] = field(default_factory=dict)
+    state: Mapping[str, Float32Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """What a solver may read besides the base model and the data.
+
+    Attributes
+    ----------
+    own
+        ``LocalUpdate.state`` of the participant's last round; empty at first.
+    server
+        float32[d] vectors that the aggregator publishes; empty at first.
+    """
+
+    own: Mapping[str, Float32Array] = field(default_factory=dict)
+    server: Mapping[str, Float32Array] = field(default_factory=dict)
+
+
+BLANK = Memory()
+"""The memory of a first round."""
+
+Solver: TypeAlias = Callable[[FlatModel, Float32Array, Dataset, np.random.Generator, Memory], LocalUpdate]
+
+SOLVERS: Registry[Callable[..., Solver]] = Registry("local solver", "fedledger.solvers")
+
+
+def sent_by(solver: Solver) -> tuple[str, ...]:
+    """Return the sorted names of the vectors that a solver sends besides its delta: its ``sends``, if it has one."""
+    return tuple(sorted(getattr(solver, "sends", ())))

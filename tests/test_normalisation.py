@@ -1,0 +1,130 @@
+"""FedNova's rescaling: exact, and bounded whatever number of steps somebody claims."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_validation import BASE, BASE_REF, EXPECTED, OWNERS, SPEC, UNITS, measure, seats, update
+
+from fedledger.aggregator.judge import RoundInput, RoundOutcome, judge
+from fedledger.aggregator.normalisation import MOST_STEPS, NORMALISATIONS, FedNova
+from fedledger.ledger_tools.replay import require_methods
+from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.exact import LIMIT
+from fedledger.protocol.parameters import build
+from fedledger.protocol.spec import Method
+from fedledger.protocol.update import UpdateRefusedError
+from fedledger.protocol.verdicts import Verdict
+
+CLAIMS = st.one_of(st.integers(0, 5), st.integers(0, 2**32 - 1))
+
+
+def by_fractions(deltas: list[list[int]], steps: list[int], examples: list[int], most: int, bound: int) -> list:
+    tau = [min(max(1, claimed), most) for claimed in steps]
+    effective = Fraction(sum(n * t for n, t in zip(examples, tau, strict=True)), sum(examples))
+    # round() of a fraction is exact, halves to even.
+    return [
+        [max(-bound, min(bound, round(x * effective / t))) for x in row] for row, t in zip(deltas, tau, strict=True)
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), n=st.integers(1, 5), bound=st.sampled_from([7, 2**24, LIMIT]))
+def test_rows_are_those_of_exact_fractions(data: st.DataObject, n: int, bound: int) -> None:
+    values = st.integers(-bound, bound)
+    deltas = data.draw(st.lists(st.lists(values, min_size=3, max_size=3), min_size=n, max_size=n))
+    steps = data.draw(st.lists(CLAIMS, min_size=n, max_size=n))
+    examples = data.draw(st.lists(st.integers(0, 2**20 - 1), min_size=n, max_size=n).filter(any))
+    most = data.draw(st.one_of(st.integers(1, 50), st.just(MOST_STEPS)))
+    made = FedNova(most)(np.array(deltas), steps, examples, bound)
+    assert made.tolist() == by_fractions(deltas, steps, examples, most, bound)
+
+
+def test_equal_steps_change_nothing_and_nothing_is_changed_in_place() -> None:
+    deltas = np.array([[5, -3, LIMIT], [1, 2, -LIMIT]])
+    before = deltas.copy()
+    assert (FedNova(10)(deltas, [4, 4], [3, 9], LIMIT) == before).all()
+    FedNova(10)(deltas, [1, 4], [3, 9], LIMIT)
+    assert (deltas == before).all()
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (2, 3)])
+def test_without_any_example_updates_stay(shape: tuple[int, int]) -> None:
+    deltas = np.ones(shape, np.int64)
+    assert (FedNova(10)(deltas, [1, 9][: shape[0]], [0, 0][: shape[0]], LIMIT) == deltas).all()
+
+
+@pytest.mark.parametrize("claim", [0, 1, 10, 11, 2**32 - 1])
+@pytest.mark.parametrize("examples", [1, 2**20 - 1])
+def test_a_liar_moves_the_others_by_no_more_than_the_cap_allows(claim: int, examples: int) -> None:
+    """Honest participants take 5 steps; the task allows 10."""
+    unit = 1 << 24
+    deltas = np.full((4, 3), unit // 10)
+    made = FedNova(10)(deltas, [5, 5, 5, claim], [20, 20, 20, examples], unit)
+    honest = made[:3] / deltas[:3]
+    assert (honest == honest[0, 0]).all(), "all alike, and in the same direction"
+    assert 1 / 5 <= honest[0, 0] <= 10 / 5
+    assert np.abs(made).max() <= unit
+    fixed = FedNova(10, effective_steps=5)(deltas, [5, 5, 5, claim], [20, 20, 20, examples], unit)
+    assert (fixed[:3] == deltas[:3]).all(), "with fixed effective steps a claim is nobody else's business"
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"max_steps": 0},
+        {"max_steps": 2.5},
+        {"max_steps": MOST_STEPS + 1},
+        {"max_steps": 5, "effective_steps": 6},
+        {"max_steps": 5, "effective_steps": 0},
+    ],
+)
+def test_wrong_parameters_are_refused(params: dict) -> None:
+    with pytest.raises(ConfigError):
+        build(NORMALISATIONS, "fednova@1", params)
+
+
+NOVA = SPEC.model_copy(update={"normalisation": Method(method="fednova@1", params={"max_steps": 10})})
+
+
+def judged(spec, steps: list[int]) -> tuple[RoundOutcome, dict[str, np.ndarray]]:
+    """Return the outcome of a round whose participants claim these steps, and what an observer sees."""
+    data: dict[str, bytes | UpdateRefusedError] = {
+        owner: update(i, spec=spec.digest.hex(), steps=steps[i]) for i, owner in enumerate(OWNERS)
+    }
+    refs = {i: ContentRef.of(data[owner]) for i, owner in enumerate(OWNERS)}
+    seen = {}
+    given_ = RoundInput(spec, EXPECTED.round, BASE, BASE_REF, b"", seats(refs), data, UNITS)
+    return judge(given_, measure, lambda what, values: seen.setdefault(what, np.array(values, object))), seen
+
+
+def test_the_judge_looks_at_rescaled_updates_only() -> None:
+    plain, as_sent = judged(SPEC, [1, 2, 3, 2])
+    nova, seen = judged(NOVA, [1, 2, 3, 2])
+    for i, steps in enumerate([1, 2, 3, 2]):
+        sent = [int(x) for x in as_sent[f"update of {OWNERS[i]}"]]
+        assert list(seen[f"update of {OWNERS[i]}"]) == [round(Fraction(2 * x, steps)) for x in sent]
+    rows = [np.array(seen[f"update of {seat}"], np.int64) for seat in sorted(OWNERS, key=str.lower)]
+    assert seen["inner products"][0][0] == int(rows[0] @ rows[0])
+    # Equal weights, so the aggregate is the mean of the rescaled rows.
+    assert list(seen["aggregate"]) == [round(Fraction(int(x), 4)) for x in np.sum(rows, axis=0)]
+    assert plain.model != nova.model
+
+
+def test_a_magnified_update_ends_at_the_bound_and_the_round_goes_on() -> None:
+    outcome, seen = judged(NOVA, [0, 2**32 - 1, 2**32 - 1, 2**32 - 1])
+    bound = int(SPEC.fixed_point.bound * (1 << SPEC.fixed_point.fraction_bits))
+    assert max(seen[f"update of {OWNERS[0]}"]) == bound
+    assert set(outcome.verdicts.values()) == {Verdict.ACCEPTED}
+
+
+def test_an_audit_names_a_normalisation_that_it_lacks() -> None:
+    spec = SPEC.model_copy(update={"normalisation": Method(method="other@1")})
+    with pytest.raises(ConfigError, match=r"no normalisation 'other@1'"):
+        require_methods(spec)
