@@ -19,7 +19,8 @@ from fedledger.contracts.chains import running_chain
 from fedledger.contracts.client import Ledger, Phase, Settings
 from fedledger.contracts.history import History, RoundHistory, TaskHistory
 from fedledger.node.participant import Deed, Participant
-from fedledger.node.training import RoundContext, Trained
+from fedledger.node.solvers.base import LocalUpdate
+from fedledger.node.training import RoundContext
 from fedledger.platform.accounts import PUBLISHER, experiment_account, participant_role
 from fedledger.platform.config import load_config
 from fedledger.platform.setting import Setting, make_setting
@@ -184,9 +185,9 @@ def test_a_round_with_another_base_model_gets_another_update(setting: Setting, t
     other = replace(base, vector=base.vector + 1)
     trained = []
 
-    def train(context: RoundContext) -> Trained:
+    def train(context: RoundContext) -> LocalUpdate:
         trained.append(context.base)
-        return Trained(np.zeros(len(base.vector), np.float32), 1, 1)
+        return LocalUpdate(np.zeros(len(base.vector), np.float32), 1, 1)
 
     place: Any = SimpleNamespace(address=ELSEWHERE, chain=SimpleNamespace(chain_id=1))
     account = load_account(b"\x07" * 32)

@@ -35,7 +35,9 @@ from fedledger.contracts.history import History, RoundHistory, TaskHistory
 from fedledger.ledger_tools.audit import audit_run
 from fedledger.ledger_tools.deploy import Deployment
 from fedledger.node import participant as node
-from fedledger.node.participant import KEPT_STATES, Participant, RoundContext, Trained
+from fedledger.node.participant import KEPT_STATES, Participant
+from fedledger.node.solvers.base import LocalUpdate
+from fedledger.node.training import RoundContext
 from fedledger.platform.config import load_config
 from fedledger.platform.engine import Run, mean_accuracies, run
 from fedledger.platform.results import write_results
@@ -203,10 +205,10 @@ class Counting:
     def __init__(self) -> None:
         self.contexts: list[RoundContext] = []
 
-    def __call__(self, context: RoundContext) -> Trained:
+    def __call__(self, context: RoundContext) -> LocalUpdate:
         self.contexts.append(context)
         own = context.memory.own.get("sum", np.zeros(D, np.float32)) + context.base.vector
-        return Trained(np.zeros(D, np.float32), 1, 1, {"control": own}, {"sum": own})
+        return LocalUpdate(np.zeros(D, np.float32), 1, 1, vectors={"control": own}, state={"sum": own})
 
 
 class Journal:

@@ -105,6 +105,9 @@ def main() -> None:
         torch.add(totals[0], totals[1], out=base)
         clock.add(time.perf_counter() - started)
     clock.report()
+    for go in goes:
+        os.close(go)
+        os.wait()
 
 
 if __name__ == "__main__":

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from math import prod
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -293,11 +294,27 @@ def single_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-@contextmanager
-def repeatable() -> Iterator[None]:
-    """Guard the process around local training: torch has one thread, and its global generator is put back on leaving.
+class repeatable(AbstractContextManager[None]):  # noqa: N801  (it is used like a function)
+    """Guards the process around local training: torch has one thread, and its global generator is put back on leaving.
 
-    A solver seeds that generator and leaves it so. Whoever calls many solvers does so within one guard.
+    A solver seeds that generator and leaves it so. Whoever calls many solvers does so within one guard; one in another
+    costs nothing.
     """
-    with single_thread(), torch.random.fork_rng(devices=[]):
-        yield
+
+    _depth = 0
+
+    def __enter__(self) -> None:
+        if not repeatable._depth:
+            self._threads, self._state = torch.get_num_threads(), torch.get_rng_state()
+            if self._threads != 1:
+                torch.set_num_threads(1)
+        repeatable._depth += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        repeatable._depth -= 1
+        if not repeatable._depth:
+            torch.set_rng_state(self._state)
+            if self._threads != 1:
+                torch.set_num_threads(self._threads)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from fedledger.learning.data import Dataset
 from fedledger.learning.vectors import FlatModel, repeatable
-from fedledger.node.solvers.base import BLANK, Memory, Solver
+from fedledger.node.solvers.base import BLANK, LocalUpdate, Memory, Solver
 from fedledger.protocol.model import ModelFile
 from fedledger.protocol.spec import TaskSpec
-from fedledger.protocol.streams import generator
+from fedledger.protocol.streams import Restartable, derive_seed
 
 
 @dataclass(frozen=True)
@@ -29,25 +25,10 @@ class RoundContext:
     memory: Memory = BLANK
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What a trainer sends: float32[d] delta to the base, number of examples, number of local steps.
-
-    Besides, float32[d] ``vectors`` by name, which are sent with the delta, and ``state``, which stays until the next
-    round.
-    """
-
-    delta: NDArray[np.float32]
-    examples: int
-    steps: int
-    vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    state: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-
-
 class Trainer(Protocol):
     """Makes a participant's update."""
 
-    def __call__(self, context: RoundContext) -> Trained:
+    def __call__(self, context: RoundContext) -> LocalUpdate:
         """Return the update for a round; the same for the same context."""
         ...
 
@@ -70,9 +51,11 @@ class LocalTrainer:
     solver: Solver
     dataset: Dataset
 
-    def __call__(self, context: RoundContext) -> Trained:
+    def __call__(self, context: RoundContext) -> LocalUpdate:
         """Train for one round, so that the bytes repeat."""
-        rng = generator(context.spec.digest, "train", context.index, context.owner)
+        rng = _RANDOM.restart(derive_seed(context.spec.digest, "train", context.index, context.owner))
         with repeatable():
-            made = self.solver(self.model, context.base.vector, self.dataset, rng, context.memory)
-        return Trained(made.delta, made.examples, made.steps, made.vectors, made.state)
+            return self.solver(self.model, context.base.vector, self.dataset, rng, context.memory)
+
+
+_RANDOM = Restartable()

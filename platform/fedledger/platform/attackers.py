@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedledger.learning.data import Dataset
-from fedledger.node.training import LocalTrainer, RoundContext, Trained, Trainer
+from fedledger.node.solvers.base import LocalUpdate
+from fedledger.node.training import LocalTrainer, RoundContext, Trainer
 from fedledger.protocol.parameters import build, real
 from fedledger.protocol.registry import Registry
 from fedledger.protocol.streams import generator
@@ -31,7 +32,7 @@ class SignFlip:
     def __post_init__(self) -> None:
         real("factor", self.factor)
 
-    def __call__(self, context: RoundContext) -> Trained:
+    def __call__(self, context: RoundContext) -> LocalUpdate:
         trained, factor = self.honest(context), np.float32(-self.factor)
         vectors = {name: factor * vector for name, vector in trained.vectors.items()}
         return replace(trained, delta=factor * trained.delta, vectors=vectors)
@@ -44,7 +45,7 @@ class LabelFlip:
 
     honest: LocalTrainer
 
-    def __call__(self, context: RoundContext) -> Trained:
+    def __call__(self, context: RoundContext) -> LocalUpdate:
         data = self.honest.dataset
         flipped = Dataset.of(data.inputs, data.classes - 1 - data.labels, classes=data.classes)
         return replace(self.honest, dataset=flipped)(context)
@@ -61,9 +62,11 @@ class Gaussian:
     def __post_init__(self) -> None:
         real("deviation", self.deviation)
 
-    def __call__(self, context: RoundContext) -> Trained:
+    def __call__(self, context: RoundContext) -> LocalUpdate:
         noise = _noises(context, self.deviation)
-        return Trained(next(noise), len(self.honest.dataset), 1, dict(zip(context.spec.vectors, noise, strict=False)))
+        return LocalUpdate(
+            next(noise), len(self.honest.dataset), 1, vectors=dict(zip(context.spec.vectors, noise, strict=False))
+        )
 
 
 @ATTACKS.register("free_rider@1")
@@ -80,11 +83,13 @@ class FreeRider:
     def __post_init__(self) -> None:
         real("deviation", self.deviation)
 
-    def __call__(self, context: RoundContext) -> Trained:
+    def __call__(self, context: RoundContext) -> LocalUpdate:
         noise = _noises(context, self.deviation)
         last = 0 if context.before is None else context.base.vector - context.before.vector
         delta = last + next(noise)
-        return Trained(delta, len(self.honest.dataset), 1, dict(zip(context.spec.vectors, noise, strict=False)))
+        return LocalUpdate(
+            delta, len(self.honest.dataset), 1, vectors=dict(zip(context.spec.vectors, noise, strict=False))
+        )
 
 
 @ATTACKS.register("duplicate@1")
@@ -102,7 +107,7 @@ class Duplicate:
     def __post_init__(self) -> None:
         real("deviation", self.deviation)
 
-    def __call__(self, context: RoundContext) -> Trained:
+    def __call__(self, context: RoundContext) -> LocalUpdate:
         noise = _noises(context, self.deviation)
         trained = self.honest(replace(context, owner=self.accomplice_address))
         delta = trained.delta + next(noise)

@@ -177,6 +177,7 @@ class WeightedSum:
         self.fixed = fixed
         self.limbs = np.zeros((limbs_needed(fixed, weights), dimension), np.int64) if limbs is None else limbs
         self.weight = 0
+        self._unit, self._short = np.float32(fixed.unit), fixed.bound**2 / 4
         self._scaled = np.empty(dimension, np.float32)
         self._whole = np.empty(dimension, np.int64)
 
@@ -189,12 +190,14 @@ class WeightedSum:
             As :meth:`FixedPoint.quantise`; the sum is as it was then.
         """
         scaled, whole = self._scaled, self._whole
-        limit = self.fixed.bound * self.fixed.unit
-        # A power of two, so the product is exact; and a float32 is rounded to the same integer as its double.
-        np.multiply(x, np.float32(self.fixed.unit), out=scaled)
-        if not -limit <= float(scaled.min(initial=0.0)) <= float(scaled.max(initial=0.0)) <= limit:
+        # A vector of half that length has no coordinate beyond the bound, however inexact its length is.
+        with np.errstate(over="ignore", invalid="ignore"):
+            is_short = float(np.dot(x, x)) <= self._short
+        if not is_short:
             self.fixed.quantise(x)
-        np.copyto(whole, np.rint(scaled, out=scaled), casting="unsafe")
+        # A power of two, so the product is exact; and a float32 is rounded to the same integer as its double.
+        np.multiply(x, self._unit, out=scaled)
+        np.rint(scaled, out=whole, casting="unsafe")
         if len(self.limbs) == 1:
             np.multiply(whole, weight, out=whole)
             self.limbs[0] += whole

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -53,14 +54,19 @@ class Stream:
 
 def derive_seed(spec_digest: bytes, purpose: str, round_index: int = 0, address: str = "") -> bytes:
     """Return the seed of the stream for a purpose, a round and an address of the task with this spec."""
-    parts = (
-        b"fedledger/1",
-        spec_digest,
-        purpose.encode(),
-        round_index.to_bytes(8, "big"),
-        address.lower().encode(),
-    )
-    return hashlib.sha256(b"".join(len(part).to_bytes(4, "big") + part for part in parts)).digest()
+    seed = _begun(spec_digest, purpose, round_index).copy()
+    seed.update(_prefixed(address.lower().encode()))
+    return seed.digest()
+
+
+@lru_cache(maxsize=64)
+def _begun(spec_digest: bytes, purpose: str, round_index: int) -> hashlib._Hash:
+    parts = b"fedledger/1", spec_digest, purpose.encode(), round_index.to_bytes(8, "big")
+    return hashlib.sha256(b"".join(map(_prefixed, parts)))
+
+
+def _prefixed(part: bytes) -> bytes:
+    return len(part).to_bytes(4, "big") + part
 
 
 def stream(spec_digest: bytes, purpose: str, round_index: int = 0, address: str = "") -> Stream:
@@ -71,3 +77,22 @@ def stream(spec_digest: bytes, purpose: str, round_index: int = 0, address: str 
 def generator(spec_digest: bytes, purpose: str, round_index: int = 0, address: str = "") -> np.random.Generator:
     """Return a NumPy generator for what nobody replays: shuffling and noise in local training."""
     return np.random.Generator(np.random.PCG64(int.from_bytes(derive_seed(spec_digest, purpose, round_index, address))))
+
+
+class Restartable:
+    """A NumPy generator that goes to the start of any stream, in a tenth of the time that a new one takes."""
+
+    def __init__(self) -> None:
+        self._bits = np.random.PCG64(0)
+        self._generator = np.random.Generator(self._bits)
+
+    def restart(self, seed: bytes) -> np.random.Generator:
+        """Return the one generator, which is at the start of the stream of a seed of 32 bytes now."""
+        state, increment = int.from_bytes(seed[:16], "big"), int.from_bytes(seed[16:], "big") | 1
+        self._bits.state = {
+            "bit_generator": "PCG64",
+            "state": {"state": state, "inc": increment},
+            "has_uint32": 0,
+            "uinteger": 0,
+        }
+        return self._generator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -26,7 +27,7 @@ class LocalUpdate:
     steps
         Number of optimiser steps taken.
     loss
-        Mean loss over the examples of all steps, each before its step; cross-entropy in nats.
+        Mean loss over the examples of all steps, each before its step; cross-entropy in nats. NaN without training.
     vectors
         Further float32[d] vectors that are sent with the delta, by the names that the solver ``sends``.
     state
@@ -36,7 +37,7 @@ class LocalUpdate:
     delta: Float32Array
     examples: int
     steps: int
-    loss: float
+    loss: float = math.nan
     vectors: Mapping[str, Float32Array] = field(default_factory=dict)
     state: Mapping[str, Float32Array] = field(default_factory=dict)
 

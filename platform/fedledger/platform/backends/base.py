@@ -16,8 +16,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.node.solvers.base import Memory
-from fedledger.node.training import RoundContext, Trained, Trainer
+from fedledger.node.solvers.base import LocalUpdate, Memory
+from fedledger.node.training import RoundContext, Trainer
 from fedledger.protocol.errors import FedledgerError, RoundError
 from fedledger.protocol.exact import FixedPoint, NotFiniteError, OutOfRangeError, WeightedSum
 from fedledger.protocol.model import ModelFile
@@ -124,7 +124,7 @@ class Total:
 class Backend(AbstractContextManager["Backend"], Protocol):
     """Trains participants; to be closed."""
 
-    def train(self, work: Work) -> Iterator[tuple[Job, Trained]]:
+    def train(self, work: Work) -> Iterator[tuple[Job, LocalUpdate]]:
         """Yield each job's update as soon as it is there, in any order."""
         ...
 
@@ -165,7 +165,7 @@ class Worker:
         """Return the bases as models."""
         return [ModelFile(self._initial.names, self._initial.shapes, base) for base in bases]
 
-    def train(self, index: int, bases: Sequence[ModelFile], job: Job) -> Trained:
+    def train(self, index: int, bases: Sequence[ModelFile], job: Job) -> LocalUpdate:
         """Return a participant's update; an error says in which round and whose training it was."""
         before = job.staleness + 1
         context = RoundContext(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.node.training import Trained
+from fedledger.node.solvers.base import LocalUpdate
 from fedledger.platform.backends.base import BACKENDS, Done, Job, Population, Total, TrainingError, Vector, Work, Worker
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.exact import WeightedSum
@@ -32,7 +32,7 @@ class _Trainer:
     def process(self) -> int:
         return os.getpid()
 
-    def train(self, index: int, bases: Sequence[Vector], job: Job) -> Trained:
+    def train(self, index: int, bases: Sequence[Vector], job: Job) -> LocalUpdate:
         return self._worker.train(index, self._worker.models(bases), job)
 
     def total(
@@ -96,7 +96,7 @@ class Cluster:
         """Ids of the processes, each on its machine."""
         return list(self._ray.get([trainer.process.remote() for trainer in self._trainers]))
 
-    def train(self, work: Work) -> Iterator[tuple[Job, Trained]]:
+    def train(self, work: Work) -> Iterator[tuple[Job, LocalUpdate]]:
         """Yield each job's update as soon as it is there, in any order."""
         bases = self._ray.put(list(work.bases))
         asked = [(job, lambda trainer, job=job: trainer.train.remote(work.index, bases, job)) for job in work.jobs]

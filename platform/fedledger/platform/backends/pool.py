@@ -29,7 +29,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedledger.node.training import Trained
+from fedledger.learning.vectors import repeatable
+from fedledger.node.solvers.base import LocalUpdate
 from fedledger.platform.backends.base import (
     BACKENDS,
     Done,
@@ -221,7 +222,7 @@ class Pool:
         """Ids of the worker processes."""
         return [each.process.pid for each in self._processes if each.process.pid is not None]
 
-    def train(self, work: Work) -> Iterator[tuple[Job, Trained]]:
+    def train(self, work: Work) -> Iterator[tuple[Job, LocalUpdate]]:
         """Yield each job's update as soon as it is there, in any order."""
         jobs = {job.number: job for job in work.jobs}
         queue = self._begin(work, 0)
@@ -406,7 +407,7 @@ def _serve(
     worker = Worker(population)
     all_bases, limbs = vectors.bases, vectors.limbs(place)
     work, total = 0, None
-    with contextlib.suppress(EOFError, OSError):
+    with repeatable(), contextlib.suppress(EOFError, OSError):
         while True:
             message: _Message = pipe.recv()
             bases = worker.models(all_bases[: message.bases])

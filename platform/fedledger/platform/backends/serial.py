@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from types import TracebackType
 
-import torch
-
-from fedledger.learning.vectors import single_thread
-from fedledger.node.training import Trained
+from fedledger.learning.vectors import repeatable
+from fedledger.node.solvers.base import LocalUpdate
 from fedledger.platform.backends.base import BACKENDS, Job, Population, Total, Work, Worker
 from fedledger.protocol.exact import WeightedSum
 
@@ -36,11 +34,11 @@ class Serial:
     ) -> None:
         pass
 
-    def train(self, work: Work) -> Iterator[tuple[Job, Trained]]:
+    def train(self, work: Work) -> Iterator[tuple[Job, LocalUpdate]]:
         """Yield each job's update."""
         bases = self._worker.models(work.bases)
         for job in work.jobs:
-            with single_thread(), torch.random.fork_rng(devices=[]):
+            with repeatable():
                 trained = self._worker.train(work.index, bases, job)
             yield job, trained
 
@@ -49,7 +47,7 @@ class Serial:
         bases = self._worker.models(work.bases)
         weights = sum(job.weight for job in work.jobs)
         total = Total(WeightedSum(self._worker.fixed, self._worker.dimension, weights))
-        with single_thread(), torch.random.fork_rng(devices=[]):
+        with repeatable():
             for job in work.jobs:
                 total.done[job.number] = self._worker.add(work.index, bases, job, total.sum)
         return total
