@@ -171,8 +171,8 @@ class Trip:
             took = min(left, duration)
             parts.append((took, _ceil_div(energy * took, duration) if duration else energy))
             left -= took
-        times, energies = zip(*parts, strict=True)
-        return Trip(*times, *energies, failure)
+        (download, a), (compute, b), (upload, c) = parts
+        return Trip(download, compute, upload, a, b, c, failure)
 
 
 class Device(Document):
