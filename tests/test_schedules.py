@@ -222,7 +222,7 @@ frail = st.builds(
     device, st.integers(1, 9), link=links, battery=batteries, online=windows, online_period_us=st.just(300 * SECOND)
 )
 fleets = st.lists(hardy, min_size=2, max_size=6).map(lambda devices: table(*devices))
-frail_fleets = st.lists(frail, min_size=1, max_size=5).map(lambda devices: table(device(2), *devices))
+frail_fleets = st.lists(frail, min_size=1, max_size=5).map(lambda devices: table(device(2), device(3), *devices))
 plans = st.one_of(
     st.just(("synchronous@1", {})),
     st.builds(

@@ -30,8 +30,8 @@ from fedledger.protocol.streams import stream
 
 RETRY_US = 60_000_000
 """How long a participant that failed is left alone before an asynchronous server asks it again."""
-MAX_FAILURES = 1_000_000
-"""Failures without a server step in between, after which a schedule gives up."""
+MAX_FAILURES = 1000
+"""Failures for each participant without a server step in between, after which a schedule gives up."""
 DROP, JOIN = "drop", "join"
 
 
@@ -442,9 +442,8 @@ def _asynchronous(run: Simulation, buffer: int, concurrency: int, max_staleness:
                 run.dispatch(address)
             elif ready is not None:
                 heapq.heappush(resting, (ready, address.lower(), address))
-                failures += 1
         times = [time for time in (run.next_end, resting[0][0] if resting else None) if time is not None]
-        if not times or failures > MAX_FAILURES:
+        if not times or failures > MAX_FAILURES * len(run.addresses):
             raise _nobody()
         run.now = min(times)
         while run.next_end == run.now:
