@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedledger.aggregator.candidates import Candidates, _judged
+from fedledger.aggregator.driver import select
 from fedledger.aggregator.selection import (
     SELECTIONS,
     ByReputation,
@@ -31,8 +32,10 @@ from fedledger.platform.engine import run
 from fedledger.platform.setting import Setting, make_setting
 from fedledger.platform.simulation import Simulation
 from fedledger.protocol import canonical
+from fedledger.protocol.devices import Device, DeviceTable, Link
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.parameters import build
+from fedledger.protocol.spec import Method, Ref
 from fedledger.protocol.store import LocalStore
 from fedledger.protocol.streams import Stream, stream
 from support.small import run_small
@@ -228,6 +231,32 @@ def test_rounds_that_were_selected_by_the_record_are_audited(tmp_path: Path, met
             gain = report["measurements"]["base"]["loss"] - row["measurement"]["loss"]
             gains.append(max(0, gain) * row["examples"] if row["verdict"] == "accepted" else 0)
         assert candidate.utility == (gains[-1] if gains else 0)
+
+
+def test_times_come_from_the_table_that_the_spec_names(tmp_path: Path) -> None:
+    small = run_small(tmp_path, Chain(), rounds=1)
+    store, history, task = LocalStore(small.folder / "store"), small.run.history, small.run.task
+    owners = sorted((history.owners[i] for i in task.enrolled), key=str.lower)
+    # However an address is written; the last one is not in it.
+    devices = {
+        owner.lower(): Device(
+            examples=10 * place,
+            cycles_per_second=1000,
+            cycles_per_example=100,
+            link=Link(rates=((0, 1000, 500),)),
+        )
+        for place, owner in enumerate(owners[:-1], start=1)
+    }
+    table = DeviceTable(bytes_down=2000, bytes_up=1000, devices=devices)
+    spec = small.setting.spec.model_copy(update={"devices": Ref.of(store.put(table.encode()))})
+    known = Candidates(store)(history, task, spec, 2, FedCS(1))
+    # 2 s down, a second for ten examples, 2 s up.
+    assert [(c.duration, c.upload) for c in known[:-1]] == [(s * SECOND, 2 * SECOND) for s in (5, 6, 7)]
+    assert known[-1].duration is None and [c.address for c in known] == owners
+    by_deadline = spec.model_copy(update={"selection": Method(method="fedcs@1", params={"deadline_us": 7 * SECOND})})
+    chosen = select(history, task, by_deadline, 2, bytes(32), Candidates(store))
+    # The second one's upload follows the first one's, and is done at 7 s.
+    assert [history.owners[i] for i in chosen] == owners[:2]
 
 
 @pytest.mark.parametrize(
