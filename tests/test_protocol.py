@@ -620,6 +620,7 @@ class TestSpec:
             "randomness": "beacon",
             "model": Method(method="mlp@1"),
             "code": REF,
+            "devices": REF,
             "initial_model": Ref.of(ContentRef.of(b"other")),
             "validation": Ref.of(ContentRef.of(b"other")),
             "detection": [Method(method="norm@1")],
@@ -667,6 +668,13 @@ class TestSpec:
     def test_other_bytes_are_refused(self, data: bytes) -> None:
         with pytest.raises(ConfigError, match="spec"):
             TaskSpec.decode(data)
+
+    def test_devices_are_left_out_while_there_are_none(self) -> None:
+        assert b"devices" not in SPEC.encode()
+        with_devices = SPEC.model_copy(update={"devices": REF})
+        assert TaskSpec.decode(with_devices.encode()) == with_devices
+        with pytest.raises(ConfigError, match="other way round"):
+            TaskSpec.decode(canonical.encode({**SPEC.model_dump(), "devices": None}))
 
     def test_a_field_left_out_is_refused(self) -> None:
         document = SPEC.model_dump()

@@ -12,6 +12,7 @@ from enum import Enum
 from eth_account.signers.local import LocalAccount
 
 from fedledger.aggregator.batches import complete, place_of, posted_batch
+from fedledger.aggregator.candidates import Candidates
 from fedledger.aggregator.judge import Measurer, RoundInput, RoundOutcome, judge
 from fedledger.aggregator.mailbox import Mailbox
 from fedledger.aggregator.selection import SELECTIONS
@@ -148,6 +149,7 @@ class Aggregator:
         self._unanswered: set[int] = set()
         self._unusable: set[int] = set()
         self._waits: Waits | None = None
+        self._candidates = Candidates(store)
 
     def step(self) -> Step:
         """Do what comes next, if anything."""
@@ -362,7 +364,8 @@ class Aggregator:
         calls.insert(len(due) - (proposed in due), propose_call(self.task, index, proposal))
         also = [(Act.SETTLED, r.index) for r in due]
         if self.spec.randomness == "spec" and self._may_open(task, due, pending[len(due) :]):
-            calls.append(open_call(self.task, self._selection(task, index + 1)))
+            following = replace(task, rounds={**task.rounds, index: proposed})
+            calls.append(open_call(self.task, self._selection(following, index + 1)))
             also.append((Act.OPENED, index + 1))
         if also and self.ledger.together(self.account, calls) is not None:
             return Step(Act.PROPOSED, index, outcome, tuple(also))
@@ -441,7 +444,7 @@ class Aggregator:
     def _selection(self, task: TaskHistory, index: int) -> list[int] | None:
         """Return the ids that a round is for, or None for everybody who is enrolled: the ledger need not write them."""
         beacon = task.beacons[max(task.beacons)] if task.beacons else bytes(32)
-        chosen = select(self.history, task, self.spec, index, beacon)
+        chosen = select(self.history, task, self.spec, index, beacon, self._candidates)
         return None if set(chosen) == set(task.enrolled) else chosen
 
 
@@ -468,16 +471,17 @@ def _is_unavailable(update: bytes | UpdateRefusedError) -> bool:
     return isinstance(update, UpdateRefusedError) and update.verdict is Verdict.UNAVAILABLE
 
 
-def select(history: History, task: TaskHistory, spec: TaskSpec, index: int, beacon: bytes) -> list[int]:
+def select(
+    history: History, task: TaskHistory, spec: TaskSpec, index: int, beacon: bytes, candidates: Candidates
+) -> list[int]:
     """Return the ids that the spec's selection chooses for a round, given the task's beacon when it is opened."""
-    by_owner = {history.owners[participant]: participant for participant in task.enrolled}
-    owners = sorted(by_owner, key=str.lower)
     method = build(SELECTIONS, spec.selection.method, spec.selection.params)
     if spec.randomness == "spec":
         draws = stream(spec.digest, "selection", index)
     else:
         draws = Stream(derive_seed(spec.digest, "selection " + beacon.hex(), index))
-    return [by_owner[owner] for owner in method(owners, draws)]
+    by_owner = {history.owners[participant]: participant for participant in task.enrolled}
+    return [by_owner[owner] for owner in method(candidates(history, task, spec, index, method), index, draws)]
 
 
 def round_input(

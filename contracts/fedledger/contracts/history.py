@@ -170,7 +170,7 @@ class TaskHistory:
     """A task, as its logs tell it.
 
     ``seats`` are the addresses of its aggregators, the first of which was active at the start; ``active`` is the place
-    of the one whose turn it is.
+    of the one whose turn it is. ``joined`` is each participant's evidence when it enrolled.
     """
 
     id: int
@@ -186,6 +186,7 @@ class TaskHistory:
     refund: int | None = None
     seats: tuple[str, ...] = ()
     active: int = 0
+    joined: dict[int, Evidence] = field(default_factory=dict)
 
     @property
     def unfinal(self) -> list[RoundHistory]:
@@ -370,7 +371,9 @@ class History:
         self.tasks[task.id] = held
 
     def _on_Enrolled(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
-        self.tasks[a["task"]].enrolled.append(a["participant"])
+        task, participant = self.tasks[a["task"]], a["participant"]
+        task.enrolled.append(participant)
+        task.joined[participant] = self.evidence(task.publisher, participant)
 
     def _on_RoundOpened(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         task = self.tasks[a["task"]]

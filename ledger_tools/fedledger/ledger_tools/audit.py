@@ -9,6 +9,7 @@ from typing import Any
 
 from eth_utils.crypto import keccak
 
+from fedledger.aggregator.candidates import Candidates
 from fedledger.contracts.client import Ledger
 from fedledger.contracts.history import History, TaskHistory, lane
 from fedledger.ledger_tools.divergence import Divergence, DivergenceError
@@ -138,9 +139,10 @@ def _replay(
     overturned = [index for index, r in sorted(task.rounds.items()) if r.proposal is not None and r.voided]
     if overturned:
         result.notes.append(f"Rounds {overturned} were overturned, or built on one that was: they had no effect.")
-    proposed = task.proposed
+    proposed, candidates = task.proposed, Candidates(store)
     for done, current in enumerate(proposed):
-        replay = replay_round(history, task, spec, store, current, measure, (*result.ledger, result.task))
+        place = (*result.ledger, result.task)
+        replay = replay_round(history, task, spec, store, current, measure, place, candidates)
         result.notes += replay.notes
         for name, deviation in replay.deviations.items():
             largest = f"largest_{name}"

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedledger.aggregator.batches import BatchError, Place, complete
+from fedledger.aggregator.candidates import Candidates
 from fedledger.aggregator.contribution import CONTRIBUTIONS
 from fedledger.aggregator.detection import DETECTORS, Measurement
 from fedledger.aggregator.driver import proposal_of, round_input, select
@@ -127,6 +128,7 @@ def replay_round(
     current: RoundHistory,
     measure: Measure | None,
     place: Place,
+    candidates: Candidates | None = None,
 ) -> Replay:
     """Judge a proposed round again and compare.
 
@@ -142,6 +144,8 @@ def replay_round(
         Makes measurements again; None: those posted are taken as they are, and only the exact layer is checked.
     place
         What commitments of the task are bound to.
+    candidates
+        What selections look at. Give the same one for a task's rounds in turn, and each report is read once.
 
     Raises
     ------
@@ -149,7 +153,7 @@ def replay_round(
         If this release lacks a method that the spec names, so that nobody can tell by it what follows.
     """
     require_methods(spec)
-    replaying = _Replaying(history, task, spec, store, current, measure, place)
+    replaying = _Replaying(history, task, spec, store, current, measure, place, candidates or Candidates(store))
     try:
         replaying.run()
     except DivergenceError as error:
@@ -252,12 +256,13 @@ class _Replaying:
         current: RoundHistory,
         measure: Measure | None,
         place: Place,
+        candidates: Candidates,
     ) -> None:
         if current.proposal is None:
             raise ValueError("only proposed rounds are replayed")
         self.history, self.task, self.spec, self.store = history, task, spec, store
         self.current, self.posted, self.index = current, current.proposal, current.index
-        self.measure, self.place = measure, place
+        self.measure, self.place, self.candidates = measure, place, candidates
         self.transcript = Transcript()
         self.checked = True
         self.notes: list[str] = []
@@ -316,7 +321,8 @@ class _Replaying:
 
     def _selection(self) -> list[int] | str:
         try:
-            return sorted(select(self.history, self.task, self.spec, self.index, self.current.beacon))
+            known = self.history, self.task, self.spec, self.index, self.current.beacon, self.candidates
+            return sorted(content(self.index, "selection", lambda: select(*known)))
         except ConfigError as error:
             return error.message
 

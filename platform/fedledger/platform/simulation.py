@@ -15,11 +15,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.aggregator.selection import SELECTIONS
+from fedledger.aggregator.selection import EVERYTHING, RECORD, SELECTIONS, Candidate
 from fedledger.aggregator.step import take_step, weigh
 from fedledger.platform.backends.base import Backend, Done, Job, Total, Work
 from fedledger.platform.setting import Setting
-from fedledger.protocol.errors import RoundError
+from fedledger.protocol.errors import ConfigError, RoundError
 from fedledger.protocol.exact import MAX_ROWS, IntArray
 from fedledger.protocol.model import ModelFile
 from fedledger.protocol.parameters import build
@@ -101,6 +101,11 @@ class Simulation:
         Where participants are trained.
     progress
         Where to go on; the task's start unless given.
+
+    Raises
+    ------
+    ConfigError
+        If the task's selection looks at more than who took part in the rounds before.
     """
 
     def __init__(self, setting: Setting, backend: Backend, progress: Progress | None = None) -> None:
@@ -108,6 +113,12 @@ class Simulation:
         self.progress = progress or Progress(setting.initial.vector)
         self._backend = backend
         self._select = build(SELECTIONS, self.spec.selection.method, self.spec.selection.params)
+        if getattr(self._select, "looks_at", EVERYTHING) - {RECORD}:
+            raise ConfigError(
+                f"The selection {self.spec.selection.method} looks at reports or devices, which a run without a ledger "
+                "does not have.",
+                "Choose another selection, or run with a ledger.",
+            )
 
     @property
     def model(self) -> ModelFile:
@@ -159,7 +170,11 @@ class Simulation:
 
     def _selection(self, index: int) -> list[int]:
         """Return the numbers of those whom a round asks, by address."""
-        chosen = self._select(self._owners, stream(self.spec.digest, "selection", index))
+        evidence = self.progress.evidence
+        candidates = [
+            Candidate(owner, evidence.get(self._numbers[owner], _NEWCOMER).reputation) for owner in self._owners
+        ]
+        chosen = self._select(candidates, index, stream(self.spec.digest, "selection", index))
         return [self._numbers[owner] for owner in chosen]
 
     @cached_property

@@ -131,6 +131,7 @@ class TaskSpec(Document):
     validation: Ref = Field(description="held-out examples that updates are measured on")
     solver: Method = Method(method="sgd@1")
     selection: Method = Method(method="all@1")
+    devices: Annotated[Ref | None, LATER] = Field(None, description="the participants' devices, a DeviceTable")
     limits: Limits = Limits()
     fixed_point: FixedPointSpec = FixedPointSpec()
     vectors: Annotated[list[VectorName], LATER] = Field(
