@@ -4,6 +4,7 @@ pragma solidity ^0.8.28;
 import {Evidence, Verdicts} from "./Evidence.sol";
 import {Head, Heads} from "./Heads.sol";
 import {Lanes} from "./Lanes.sol";
+import {LedgerReveals} from "./LedgerReveals.sol";
 import {LedgerState} from "./LedgerState.sol";
 import {Offences} from "./Offences.sol";
 
@@ -12,7 +13,7 @@ import {Offences} from "./Offences.sol";
 /// what it earned. A round's phase follows from block time and from what was posted; anyone may push an overdue round
 /// on, and nobody's refusal or silence stops a task.
 /// @dev The first of the ledger's parts: rounds. Its address is the ledger's; see `LedgerState`.
-contract FedLedger is LedgerState {
+contract FedLedger is LedgerReveals {
     using Heads for Round;
 
     /// @dev A round that is not proposed in time costs its aggregators their deposits; this part goes to who voids it.
@@ -436,31 +437,6 @@ contract FedLedger is LedgerState {
         _pledgers[task_][id] = msg.sender;
     }
 
-    /// @dev The hash of `abi.encode(block.chainid, address(this), task_, round_, sender, base, update, salt)`.
-    function _commitment(
-        uint256 task_,
-        uint32 round_,
-        address sender,
-        bytes32 base,
-        ContentRef calldata update,
-        bytes32 salt
-    ) private view returns (bytes32 found) {
-        (bytes32 digest, uint64 length) = (update.digest, update.length);
-        assembly ("memory-safe") {
-            let free := mload(0x40)
-            mstore(free, chainid())
-            mstore(add(free, 0x20), address())
-            mstore(add(free, 0x40), task_)
-            mstore(add(free, 0x60), round_)
-            mstore(add(free, 0x80), sender)
-            mstore(add(free, 0xa0), base)
-            mstore(add(free, 0xc0), digest)
-            mstore(add(free, 0xe0), length)
-            mstore(add(free, 0x100), salt)
-            found := keccak256(free, 0x120)
-        }
-    }
-
     /// @dev What not every round asks.
     function _requireEntitled(Head head, uint256 task_, uint32 round_, uint32 id, uint256 stake) private view {
         if (head.has(STAKED)) {
@@ -468,64 +444,6 @@ contract FedLedger is LedgerState {
             if (stake < least) revert StakeTooSmall(stake, least);
         }
         if (!head.has(EVERYBODY) && !_isSelected(task_, round_, id)) revert NotSelected(id);
-    }
-
-    /// @dev The participant that committed by this commitment: on chain, or in the root.
-    function _committer(Head head, uint256 task_, uint32 round_, bytes32 commitment, bytes32[] calldata proof)
-        private
-        view
-        returns (uint32 id)
-    {
-        uint256 pledge = _pledges[task_][msg.sender].value;
-        // A pledge of this round ends in an id plus one, which is not zero.
-        unchecked {
-            if (pledge >> 32 == (uint256(commitment) >> 64 << 32) | round_) return uint32(pledge) - 1;
-        }
-        uint256 known = _bySigner[msg.sender];
-        if (known == 0) revert NotRegistered(msg.sender);
-        id = uint32(known - 1);
-        if (head.has(BATCHED)) {
-            if (_forced[task_][round_][id] == commitment) return id;
-            if (!_isSelected(task_, round_, id)) revert NotSelected(id);
-            bytes32 root = _roots[task_][round_ % _tasks[task_].params.maxUnfinal];
-            if (_inRoot(root, id, commitment, proof)) return id;
-        }
-        if (uint32(pledge >> 32) == round_) revert WrongReveal(bytes32(pledge >> 64 << 64), commitment);
-        revert NotCommitted(id);
-    }
-
-    function _requireRevealable(Head head, uint256 task_, uint32 round_) private view {
-        if (head.stands(RoundStatus.Open)) {
-            uint256 from = head.commitsClosedAt();
-            if (block.timestamp < from) revert StillAdmitting(from);
-            // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
-            if (from == 0) {
-                from = head.commitDeadline();
-                if (head.has(BATCHED) || block.timestamp < from) revert CommitsAreOpen();
-            }
-            // Two 32-bit numbers.
-            unchecked {
-                if (block.timestamp >= from + head.revealPeriod()) revert RevealsAreClosed();
-            }
-        } else {
-            if (!head.stands(RoundStatus.Proposed) || !head.has(BATCHED)) revert RoundNotOpen(task_, round_);
-            uint256 until = head.proposedAt() + _tasks[task_].params.challengeWindow;
-            if (block.timestamp >= until) revert RevealsAreClosed();
-        }
-    }
-
-    function _base(Head head, uint256 task_) private view returns (bytes32) {
-        uint32 base = head.baseRound();
-        // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
-        return base == 0 ? _tasks[task_].params.model.digest : _rounds[task_][base].modelDigest;
-    }
-
-    function _markRevealed(uint256 task_, uint32 round_, uint32 id) private {
-        Word storage place = _revealed[task_][_place(round_, id / 256)];
-        uint256 bit = 1 << (id % 256);
-        uint256 revealed = place.value;
-        if (revealed & bit != 0) revert AlreadyRevealed(id);
-        place.value = revealed | bit;
     }
 
     function _requireProposable(Task storage t, Round storage r, Seen memory seen) private view {

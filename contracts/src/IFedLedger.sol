@@ -42,7 +42,8 @@ interface IFedLedger {
     /// @notice What a publisher posts. Periods in seconds, money in the smallest unit of its currency, reputation in
     /// parts per million. `bond` is what every seat of an aggregator holds and a challenger risks, `penalty` what a
     /// participant pays for an offence. In a `batched` task the aggregator posts one root of all commitments, and who was
-    /// left out may commit on chain for `gracePeriod` seconds more.
+    /// left out may commit on chain for `gracePeriod` seconds more. An update may be relative to the model that its round
+    /// starts from, or to one of the `maxStaleness` models before it.
     struct TaskParams {
         ContentRef spec;
         ContentRef model;
@@ -249,8 +250,14 @@ interface IFedLedger {
     event ExitCancelled(uint32 indexed participant);
     event ExitCompleted(uint32 indexed participant, uint256 stake);
 
+    /// @dev With the ledger's version, as this event may look the same in the next one.
     event TaskPosted(
-        uint256 indexed task, address indexed publisher, TaskParams params, address[] standbys, uint40 enrolDeadline
+        uint256 indexed task,
+        address indexed publisher,
+        TaskParams params,
+        address[] standbys,
+        uint40 enrolDeadline,
+        uint8 version
     );
     event SeatTaken(uint256 indexed task, uint256 seat, address holder, uint256 deposit);
     event SeatCharged(uint256 indexed task, uint256 seat, address holder, uint256 amount);
@@ -276,6 +283,17 @@ interface IFedLedger {
         bytes32 digest,
         uint64 length,
         bytes32 salt
+    );
+    /// @dev Instead of `UpdateRevealed`, of an update that is relative to the model `base`, `staleness` steps back.
+    event StaleUpdateRevealed(
+        uint256 indexed task,
+        uint32 indexed round,
+        uint32 indexed participant,
+        bytes32 digest,
+        uint64 length,
+        bytes32 salt,
+        uint8 staleness,
+        bytes32 base
     );
     event BeaconAdvanced(uint256 indexed task, uint32 indexed round, bytes32 beacon);
     event RoundProposed(
@@ -340,7 +358,6 @@ interface IFedLedger {
 
     error UnknownTask(uint256 task);
     error InvalidParameter(bytes32 name);
-    error UnsupportedStaleness(uint8 maxStaleness);
     error ExitDelayTooShort(uint256 exitDelay, uint256 least);
     error EnrolmentClosed(uint256 task);
     error EnrolmentOpen(uint256 task);
@@ -377,6 +394,7 @@ interface IFedLedger {
     error AlreadyRevealed(uint32 participant);
     error NotCommitted(uint32 participant);
     error WrongReveal(bytes32 expected, bytes32 found);
+    error TooStale(uint256 staleness, uint256 most);
     error RevealsAreClosed();
     error RevealsAreOpen();
     error ProposalOverdue();

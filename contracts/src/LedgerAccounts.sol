@@ -3,6 +3,8 @@ pragma solidity ^0.8.28;
 
 import {Currency} from "./Currency.sol";
 import {Evidence} from "./Evidence.sol";
+import {Head, Heads} from "./Heads.sol";
+import {LedgerReveals} from "./LedgerReveals.sol";
 import {LedgerState} from "./LedgerState.sol";
 
 /// @notice What every version of the ledger answers, so that the next one can take reputations over.
@@ -14,10 +16,12 @@ interface IPredecessor {
         returns (uint256 positive, uint256 negative, uint256 missed);
 }
 
-/// @title Free balances, participants and tasks
+/// @title Free balances, participants and tasks, and reveals of stale updates
 /// @notice Money is pulled, never pushed: whatever the ledger returns to anybody lands in a free balance.
 /// @dev The second of the ledger's parts.
-contract LedgerAccounts is LedgerState {
+contract LedgerAccounts is LedgerReveals {
+    using Heads for Round;
+
     /// @notice Most participants of a task.
     uint256 public constant MAX_PARTICIPANTS = 4096;
     /// @notice Most participants that a round selects.
@@ -25,6 +29,9 @@ contract LedgerAccounts is LedgerState {
     uint256 public constant MAX_SEATS = 4;
     uint256 public constant MAX_UNFINAL = 8;
     uint256 public constant MAX_ROUNDS = 65_535;
+    /// @notice Most steps back to the model that an update may be relative to. To find the farthest costs its sender what
+    /// two direct rounds do, and an update so stale counts an eighth by 1 / sqrt(1 + staleness), so nobody needs more.
+    uint256 public constant MAX_STALENESS = 64;
     uint256 public constant MAX_PERIOD = 365 days;
     /// @notice Deadlines of a dispute that follow each other: draw, commit, reveal and appeal on each of three levels.
     uint256 public constant DISPUTE_PERIODS = 12;
@@ -187,7 +194,7 @@ contract LedgerAccounts is LedgerState {
         for (uint256 i = 0; i < standbys.length; ++i) {
             _name(id, i + 1, standbys[i]);
         }
-        emit TaskPosted(id, msg.sender, p, standbys, t.enrolDeadline);
+        emit TaskPosted(id, msg.sender, p, standbys, t.enrolDeadline, uint8(protocolVersion));
     }
 
     /// @notice Deposits the bond of the sender's seat in a task. A standby does so to be ready; what it has deposited is
@@ -226,6 +233,28 @@ contract LedgerAccounts is LedgerState {
         _enrolled[task_][word] |= bit;
         ++t.enrolled;
         emit Enrolled(task_, id);
+    }
+
+    /// @notice Reveals an update that is relative to an earlier model than the one that the round starts from; see
+    /// `revealUpdate`.
+    /// @param staleness How many steps back that model is, at most the task's `maxStaleness`. One step leads from the model
+    /// that a round starts from to the one that the round which made it had started from; the task's first model is the
+    /// last.
+    function revealStaleUpdate(
+        uint256 task_,
+        uint32 round_,
+        uint8 staleness,
+        ContentRef calldata update,
+        bytes32 salt,
+        bytes32[] calldata proof
+    ) external {
+        Round storage r = _rounds[task_][round_];
+        _requireRevealable(r.head(), task_, round_);
+        bytes32 base = _staleBase(_tasks[task_], task_, r, staleness);
+        // INVARIANT: the commitment names its sender and its base, so neither can be another one.
+        uint32 id =
+            _revealBy(_commitment(task_, round_, msg.sender, base, update, salt), r.head(), task_, round_, salt, proof);
+        emit StaleUpdateRevealed(task_, round_, id, update.digest, update.length, salt, staleness, base);
     }
 
     /// @notice Ends a task; what it did not spend and the deposits of its seats return to free balances.
@@ -342,6 +371,11 @@ contract LedgerAccounts is LedgerState {
         return _baseModel(_existing(task_), task_, _rounds[task_][round_]);
     }
 
+    /// @notice The model that an update of some staleness is relative to; see `revealStaleUpdate`.
+    function staleBase(uint256 task_, uint32 round_, uint8 staleness) external view returns (bytes32) {
+        return _staleBase(_existing(task_), task_, _rounds[task_][round_], staleness);
+    }
+
     /// @notice The root of a batched round's commitments; zero before it is posted and some rounds later.
     function commitsRoot(uint256 task_, uint32 round_) external view returns (bytes32) {
         Task storage t = _tasks[task_];
@@ -417,8 +451,21 @@ contract LedgerAccounts is LedgerState {
         (,,, result) = Evidence.opinion(_lane(publisher, id));
     }
 
+    /// @dev Marks who opens this commitment as revealed.
+    function _revealBy(
+        bytes32 commitment,
+        Head head,
+        uint256 task_,
+        uint32 round_,
+        bytes32 salt,
+        bytes32[] calldata proof
+    ) private returns (uint32 id) {
+        id = _committer(head, task_, round_, commitment, proof);
+        _markRevealed(task_, round_, id);
+        if (head.has(BEACON)) _salts[task_][round_] ^= keccak256(abi.encode(id, salt));
+    }
+
     function _checkParams(TaskParams calldata p) private view {
-        if (p.maxStaleness != 0) revert UnsupportedStaleness(p.maxStaleness);
         if (p.spec.digest == bytes32(0)) revert InvalidParameter("spec");
         if (p.model.digest == bytes32(0)) revert InvalidParameter("model");
         if (p.rounds == 0 || p.rounds > MAX_ROUNDS) revert InvalidParameter("rounds");
@@ -428,6 +475,7 @@ contract LedgerAccounts is LedgerState {
             revert InvalidParameter("maxParticipants");
         }
         if (p.maxUnfinal == 0 || p.maxUnfinal > MAX_UNFINAL) revert InvalidParameter("maxUnfinal");
+        if (p.maxStaleness > MAX_STALENESS) revert InvalidParameter("maxStaleness");
         // A beacon is made of salts that are revealed on chain, which a batched task leaves out.
         if (p.randomness > (p.batched ? 0 : RANDOMNESS_BEACON)) revert InvalidParameter("randomness");
         if (p.minReputation > Evidence.PPM) revert InvalidParameter("minReputation");

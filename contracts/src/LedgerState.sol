@@ -12,7 +12,7 @@ import {IFedLedger} from "./IFedLedger.sol";
 /// part hands on what it does not know to the next. No part can be exchanged.
 abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     /// @notice Version of the records.
-    uint256 public constant protocolVersion = 3;
+    uint256 public constant protocolVersion = 4;
 
     uint256 internal constant LANES = 8;
     uint256 internal constant LANE_BITS = 32;
@@ -261,6 +261,24 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
 
     function _baseModel(Task storage t, uint256 task_, Round storage r) internal view returns (bytes32) {
         return r.baseRound == 0 ? t.params.model.digest : _rounds[task_][r.baseRound].modelDigest;
+    }
+
+    /// @dev The model that a round's base was made from `staleness` steps back: of one that a round starts from, the one
+    /// before is what the round that made it had started from. The task's first model has none before it.
+    function _staleBase(Task storage t, uint256 task_, Round storage r, uint256 staleness)
+        internal
+        view
+        returns (bytes32)
+    {
+        uint256 most = t.params.maxStaleness;
+        if (staleness > most) revert TooStale(staleness, most);
+        uint32 base = r.baseRound;
+        // INVARIANT: a round falls with all that were built on it, so none of these was voided unless `r` was, too.
+        for (uint256 step = 0; step < staleness; ++step) {
+            if (base == 0) revert TooStale(staleness, step);
+            base = _rounds[task_][base].baseRound;
+        }
+        return base == 0 ? t.params.model.digest : _rounds[task_][base].modelDigest;
     }
 
     /// @dev Voids a round, and with `descendants` all that came after it; nobody's stake or reputation suffers by it.

@@ -155,7 +155,7 @@ contract TaskTest is Fixture {
     }
 
     function test_postTask_badParameter_isRefusedByName() public {
-        for (uint256 i = 0; i < 20; ++i) {
+        for (uint256 i = 0; i < 21; ++i) {
             IFedLedger.TaskParams memory p = defaults(4);
             string memory name = _spoil(p, i);
             refused(PUBLISHER, abi.encodeWithSelector(IFedLedger.InvalidParameter.selector, bytes32(bytes(name))));
@@ -163,12 +163,8 @@ contract TaskTest is Fixture {
         }
     }
 
-    function test_postTask_unsupportedStalenessOrNoAggregator_isRefused() public {
+    function test_postTask_noAggregator_isRefused() public {
         IFedLedger.TaskParams memory p = defaults(4);
-        p.maxStaleness = 1;
-        refused(PUBLISHER, abi.encodeWithSelector(IFedLedger.UnsupportedStaleness.selector, 1));
-        accounts.postTask(p, NO_STANDBYS);
-        p = defaults(4);
         p.aggregator = address(0);
         refused(PUBLISHER, abi.encodeWithSelector(IFedLedger.ZeroAddress.selector));
         accounts.postTask{value: budget(p)}(p, NO_STANDBYS);
@@ -332,8 +328,12 @@ contract TaskTest is Fixture {
             p.revealPeriod = 0;
             return "revealPeriod";
         }
-        p.proposePeriod = 0;
-        return "proposePeriod";
+        if (which == 19) {
+            p.proposePeriod = 0;
+            return "proposePeriod";
+        }
+        p.maxStaleness = 65;
+        return "maxStaleness";
     }
 }
 

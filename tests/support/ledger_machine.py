@@ -101,6 +101,7 @@ given_params = st.builds(
     enrol_period=st.integers(20, 40),
     challenge_window=st.sampled_from([0, 30, 30, 30, 30]),
     max_unfinal=st.sampled_from([1, 3, 3]),
+    max_staleness=st.sampled_from([0, 1, 2, 64]),
     randomness=st.integers(0, 1),
     batched=st.booleans(),
     grace_period=st.sampled_from([0, 6, 6]),
@@ -132,7 +133,7 @@ WRONG_TERMS: list[dict[str, Any]] = [
     *({"spec": (ZERO, 1)}, {"model": (ZERO, 1)}, {"aggregator": NOBODY}, {"token": OWNERS[0]}, {"rounds": 0}),
     *({"rounds": 65_536}, {"quorum": 0}, {"quorum": 1025}, {"min_participants": 0}, {"max_participants": 4}),
     *({"max_participants": 4097}, {"enrol_period": 0}, {"commit_period": 0}, {"reveal_period": 0}),
-    *({"propose_period": 0}, {"max_unfinal": 0}, {"max_unfinal": 9}, {"max_staleness": 1}, {"randomness": 2}),
+    *({"propose_period": 0}, {"max_unfinal": 0}, {"max_unfinal": 9}, {"max_staleness": 65}, {"randomness": 2}),
     *({"batched": True, "randomness": 1}, {"enrol_period": YEAR + 1}, {"commit_period": YEAR + 1}),
     *({"reveal_period": YEAR + 1}, {"grace_period": YEAR + 1}, {"propose_period": YEAR + 1}),
     *(BONDED | {"challenge_window": YEAR + 1}, BONDED | {"challenge_window": 200}),
@@ -160,6 +161,7 @@ REVEAL: dict[str, Any] = {
     "own": st.booleans(),
     "prover": participants,
     "proven": st.booleans(),
+    "older": st.sampled_from([None, None, 0, 0, 1, 2, 65, 255]),
 }
 PROPOSE_WRONGLY: dict[str, Any] = {
     "who": participants,
@@ -536,11 +538,16 @@ class RoundsMachine(RuleBasedStateMachine):
                 self.reach("closeCommits by a standby")
 
     @step(task=tasks, **REVEAL)
-    def reveal(self, task: int, who: int, back: int, author: int, own: bool, prover: int, proven: bool) -> None:
+    def reveal(
+        self, task: int, who: int, back: int, author: int, own: bool, prover: int, proven: bool, older: int | None
+    ) -> None:
+        """Reveal somebody's update as somebody; as one that is older than it is, or as one that is not stale."""
         number = self.number(task, back)
         proof = self.proof(task, number, who if proven else prover)
         content = update(who if own else author, number)
-        self.do("revealUpdate", self.signer(who), task, number, content, salt(author), proof)
+        steps = () if older is None else (min(255, self.steps(task, number, who) + older),)
+        name = "revealUpdate" if older is None else "revealStaleUpdate"
+        self.do(name, self.signer(who), task, number, *steps, content, salt(author), proof)
 
     @step(task=tasks, mask=masks)
     def commit_many(self, task: int, mask: int) -> None:
@@ -554,11 +561,18 @@ class RoundsMachine(RuleBasedStateMachine):
         number = self.number(task, back)
         if (r := self.round(task, number)) is None:
             return
-        for i in chosen(sorted(self.committed(task, number)), mask):
-            proof = self.proof(task, number, i)
-            if self.do("revealUpdate", self.signer(i), task, number, update(i, number), salt(i), proof):
+        telling = chosen(sorted(self.committed(task, number)), mask)
+        stale = next((i for i in telling if self.steps(task, number, i)), None)
+        for i in telling:
+            proof, steps = self.proof(task, number, i), self.steps(task, number, i)
+            if i == stale:
+                # Relative to a base that it is not relative to.
+                wrong = self.signer(i), task, number, steps - 1, update(i, number), salt(i), proof
+                self.do("revealStaleUpdate", *wrong)
+            name, place = ("revealStaleUpdate", (steps,)) if steps else ("revealUpdate", ())
+            if self.do(name, self.signer(i), task, number, *place, update(i, number), salt(i), proof):
                 how = "committed on chain" if i in r.commitments else "by proof" if proof else "the only leaf"
-                self.reach(f"revealUpdate {how}{' in the window' if r.outcome else ''}")
+                self.reach(f"{name} {how}{' in the window' if r.outcome else ''}")
 
     @step(
         task=tasks,
@@ -865,7 +879,13 @@ class RoundsMachine(RuleBasedStateMachine):
         return t.seats[(t.active + turn) % len(t.seats)].holder if turn < len(t.seats) else OWNERS[0]
 
     def commitment(self, task: int, number: int, who: int) -> bytes:
-        return self.model.commitment(task, number, self.signer(who), update(who, number), salt(who))
+        steps = self.steps(task, number, who)
+        return self.model.commitment(task, number, self.signer(who), update(who, number), salt(who), steps)
+
+    def steps(self, task: int, number: int, who: int) -> int:
+        """Return how stale a participant's update of a round is: a third of them are fresh wherever others may be."""
+        t = self.task(task)
+        return min(who % 3, t.params.max_staleness, len(t.way(number)) - 1) if t else 0
 
     def committed(self, task: int, number: int) -> set[int]:
         """Return who committed in a round, on chain or under its root."""

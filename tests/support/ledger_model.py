@@ -19,6 +19,7 @@ from eth_utils.crypto import keccak
 
 from fedledger.contracts.client import Phase, RoundStatus
 from fedledger.contracts.client import Settings as Deployment
+from fedledger.contracts.compile import VERSION
 from fedledger.protocol.batch import EMPTY_ROOT, leaf
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.merkle import verify
@@ -359,7 +360,7 @@ class Rounds:
         self.take(sender, value, params.budget)
         self.tasks.append(Task(sender, params, self.now, [Seat(holder) for holder in holders], last_final=self.now))
         deadline = self.tasks[-1].enrol_deadline
-        self.emit("TaskPosted", len(self.tasks), sender, params.record, standbys, deadline)
+        self.emit("TaskPosted", len(self.tasks), sender, params.record, standbys, deadline, VERSION)
 
     def late(self, params: Params, seats: int) -> Iterator[Fault]:
         """Whoever does wrong in a round must not have its stake back before it is found out."""
@@ -491,9 +492,31 @@ class Rounds:
     def reveal_update(
         self, sender: str, value: int, task: int, number: int, update: Ref, salt: bytes, proof: tuple[bytes, ...]
     ) -> None:
+        i = self.reveal(sender, task, number, 0, update, salt, proof)
+        self.emit("UpdateRevealed", task, number, i, *update, salt)
+
+    def reveal_stale_update(
+        self,
+        sender: str,
+        value: int,
+        task: int,
+        number: int,
+        staleness: int,
+        update: Ref,
+        salt: bytes,
+        proof: tuple[bytes, ...],
+    ) -> None:
+        i = self.reveal(sender, task, number, staleness, update, salt, proof)
+        base = self.tasks[task - 1].way(number)[staleness]
+        self.emit("StaleUpdateRevealed", task, number, i, *update, salt, staleness, base)
+
+    def reveal(
+        self, sender: str, task: int, number: int, staleness: int, update: Ref, salt: bytes, proof: tuple[bytes, ...]
+    ) -> int:
+        """Open a commitment to an update that is relative to the model so many steps back; return whose it was."""
         t, r = self.in_flight(task, number)
         batched, proposed = t.params.batched, r.status is RoundStatus.PROPOSED
-        i, found = self.signers.get(sender), self.commitment(task, number, sender, update, salt)
+        i, most, there = self.signers.get(sender), t.params.max_staleness, len(t.way(number)) - 1
         # Also of a root that is said to be of nobody.
         until = r.proposed + t.params.challenge_window if proposed else self.commits_end(t, r) + t.params.reveal_period
         untimely: list[Fault] = [
@@ -503,9 +526,12 @@ class Rounds:
             (self.now < r.commits_closed, "StillAdmitting", r.commits_closed),
             (self.now >= until, "RevealsAreClosed"),
             (i is None, "NotRegistered", sender),
+            (staleness > most, "TooStale", staleness, most),
+            (staleness > there, "TooStale", staleness, there),
         ]
-        if i is None:
+        if i is None or staleness > min(most, there):
             raise Refused(named(untimely))
+        found = self.commitment(task, number, sender, update, salt, staleness)
         author, kept = r.commitments.get(i, (NOBODY, ZERO))
         # Of a batched round a commitment stays whoever sent it, but who did is known only until the next one.
         sent = author == sender and not any(i in later.commitments for later in t.rounds[number:])
@@ -519,7 +545,7 @@ class Rounds:
             (i in r.salts, "AlreadyRevealed", i),
         )
         r.salts[i] = salt
-        self.emit("UpdateRevealed", task, number, i, *update, salt)
+        return i
 
     def propose_round(
         self, sender: str, value: int, task: int, number: int, outcome: Outcome, updates: Updates
@@ -605,9 +631,9 @@ class Rounds:
             vars(self).update(before)
             raise
 
-    def commitment(self, task: int, number: int, sender: str, update: Ref, salt: bytes) -> bytes:
-        """Return the commitment to an update of an existing round."""
-        base = self.tasks[task - 1].base_model(number)
+    def commitment(self, task: int, number: int, sender: str, update: Ref, salt: bytes, staleness: int = 0) -> bytes:
+        """Return the commitment to an update of an existing round, relative to the model so many steps back."""
+        base = self.tasks[task - 1].way(number)[staleness]
         return _commitment(self.chain_id, self.address, task, number, sender, base, ContentRef(*update), salt)
 
     # Money that moves.

@@ -130,7 +130,6 @@ class Params:
     def faults(self, juror_penalty: int) -> Iterator[Fault]:
         """Return why a ledger refuses these terms that fines jurors so much."""
         yield self.aggregator == NOBODY, "ZeroAddress"
-        yield self.max_staleness != 0, "UnsupportedStaleness", self.max_staleness
         allowed = {
             "spec": self.spec[0] != ZERO,
             "model": self.model[0] != ZERO,
@@ -145,6 +144,7 @@ class Params:
             "gracePeriod": self.grace_period <= YEAR,
             "challengeWindow": self.challenge_window <= YEAR,
             "maxUnfinal": 1 <= self.max_unfinal <= 8,
+            "maxStaleness": self.max_staleness <= 64,
             "randomness": self.randomness in ((0,) if self.batched else (0, BEACON)),
             "minReputation": self.min_reputation <= 1_000_000,
             "creditUnit": self.credit_unit > 0,
@@ -398,6 +398,13 @@ class Task:
         base = self.rounds[number - 1].base if 1 <= number <= len(self.rounds) else 0
         made = self.rounds[base - 1].outcome if base else None
         return made.model[0] if made else self.params.model[0]
+
+    def way(self, number: int) -> list[bytes]:
+        """Return the models from the one that a round starts from back to the first one."""
+        models, base = [self.base_model(number)], number
+        while base := self.rounds[base - 1].base if 1 <= base <= len(self.rounds) else 0:
+            models.append(self.base_model(base))
+        return models
 
     def root(self, number: int) -> bytes:
         """Return a round's root as long as it is kept."""

@@ -67,6 +67,8 @@ def of_round(model: Model, number: int, t: Task, index: int, r: Round) -> Iterat
     yield "selectedWord", (number, index, 0), mask_of(r.selected)
     yield "revealedWord", (number, index, 0), mask_of(r.salts)
     yield "baseModel", (number, index), t.base_model(index)
+    for staleness, base in enumerate(t.way(index)[: t.params.max_staleness + 1]):
+        yield "staleBase", (number, index, staleness), base
     yield "commitsRoot", (number, index), t.root(index)
     for i in r.selected:
         yield "hasCommitted", (number, index, i), t.has_committed(index, i)

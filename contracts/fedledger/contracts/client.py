@@ -41,6 +41,8 @@ MAX_LEVEL = 2
 """Appeals after a dispute's first jury."""
 LEAST_POOL = 3
 """Verifiers without which nobody can challenge a proposal."""
+STEP_GAS = 3_000
+"""What each step back to the base of a stale update may cost."""
 SMALL_SETTLEMENT = 64
 """Verdict words that fit one transaction whatever happens to the participants."""
 
@@ -187,6 +189,7 @@ class TaskParams:
     grace_period: int = 0
     penalty: int = 0
     token: str = COIN
+    max_staleness: int = 0
 
     @property
     def budget(self) -> int:
@@ -263,11 +266,12 @@ class JuryRecord:
 
 @dataclass(frozen=True)
 class Reveal:
-    """A revealed update: which participant, which content, under which salt."""
+    """A revealed update: which participant, which content, under which salt, relative to how old a base model."""
 
     participant: int
     update: ContentRef
     salt: bytes
+    staleness: int = 0
 
 
 @dataclass(frozen=True)
@@ -459,7 +463,7 @@ class Ledger:
             params.quorum,
             params.max_participants,
             params.max_unfinal,
-            0,
+            params.max_staleness,
             params.randomness,
             params.batched,
             params.enrol_period,
@@ -512,6 +516,7 @@ class Ledger:
             grace_period=p.gracePeriod,
             penalty=p.penalty,
             token=p.token,
+            max_staleness=p.maxStaleness,
         )
         return TaskRecord(
             id=task,
@@ -613,10 +618,16 @@ class Ledger:
         update: ContentRef,
         salt: bytes,
         proof: Sequence[bytes] = (),
+        staleness: int = 0,
     ) -> Receipt:
-        """Reveal an update that was committed to, on chain or, by proof, in a batched round's root."""
+        """Reveal an update that was committed to, on chain or, by proof, in a batched round's root.
+
+        It is relative to the model that the round starts from, or to the one so many steps before it.
+        """
         content = (update.digest, update.length)
-        return self._send(account, "revealUpdate", task, index, content, salt, list(proof), gas=250_000)
+        name, place = ("revealStaleUpdate", (task, index, staleness)) if staleness else ("revealUpdate", (task, index))
+        gas = 250_000 + STEP_GAS * staleness
+        return self._send(account, name, *place, content, salt, list(proof), gas=gas)
 
     def close_commits(
         self, account: LocalAccount, task: int, index: int, root: bytes, count: int, batch: ContentRef

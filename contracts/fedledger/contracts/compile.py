@@ -22,7 +22,9 @@ from fedledger.protocol.errors import ConfigError
 SOLC_VERSION = "0.8.37"
 CONTRACTS = ("FedLedger", "LedgerAccounts", "LedgerCourt")
 """The parts of the ledger; each but the last hands on to the next what it does not know."""
-VERSION = 3
+IN_PARTS = 3
+"""From this version of the ledger on, it has more than the first part."""
+VERSION = 4
 """The ledger's version (``protocolVersion`` of the contract) that this release deploys; it reads earlier ones, too."""
 ARTIFACTS = Path(__file__).with_name("artifacts")
 SETTINGS: dict[str, Any] = {
@@ -83,7 +85,7 @@ def load_artifact(name: str, version: int = VERSION) -> Artifact:
 
 def parts(version: int = VERSION) -> tuple[Artifact, ...]:
     """Return the artifacts of a ledger version's parts; the first one's address is the ledger's."""
-    return tuple(load_artifact(name, version) for name in (CONTRACTS if version == VERSION else CONTRACTS[:1]))
+    return tuple(load_artifact(name, version) for name in (CONTRACTS if version >= IN_PARTS else CONTRACTS[:1]))
 
 
 def compile_sources() -> tuple[dict[str, Any], dict[str, str]]:

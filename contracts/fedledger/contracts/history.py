@@ -46,6 +46,8 @@ class Seat:
         What the ledger knew of the participant when the round was opened.
     update
         The update that was revealed, or None.
+    staleness
+        How many models before the round's base it is relative to.
     """
 
     id: int
@@ -53,12 +55,14 @@ class Seat:
     sender: str | None
     evidence: Evidence
     update: ContentRef | None
+    staleness: int = 0
 
 
 @dataclass
 class RoundHistory:
     """A round, as its logs tell it: ``evidence`` when it was opened, ``left`` what its settlement made of that.
 
+    An update may be relative to ``base`` or to one of the ``earlier`` models that led to it, the nearest first.
     ``applied`` of the proposal's verdict words are in the evidence; ``beacon`` is what the task's was at the opening.
 
     A batched round has the ``root`` and ``count`` of its commitments, the content ``batch`` that holds them, and all
@@ -88,6 +92,19 @@ class RoundHistory:
     settled_in: int | None = None
     left: dict[int, Evidence] = field(default_factory=dict)
     voided: bool = False
+    earlier: tuple[ContentRef, ...] = ()
+
+    @property
+    def bases(self) -> tuple[ContentRef, ...]:
+        """The models that an update may be relative to, by its staleness."""
+        return (self.base, *self.earlier)
+
+    def staleness_of(self, base: bytes) -> int | None:
+        """Return the staleness of an update that is relative to a model, by its digest; None if it may not be.
+
+        Of two that are the same model the nearer one counts.
+        """
+        return next((steps for steps, ref in enumerate(self.bases) if ref.digest == base), None)
 
     @property
     def delivered(self) -> dict[int, ContentRef]:
@@ -111,9 +128,10 @@ class RoundHistory:
                 owner=self.owners[participant],
                 sender=self.commits.get(participant),
                 evidence=self.evidence[participant],
-                update=self.reveals[participant].update if participant in self.reveals else None,
+                update=None if reveal is None else reveal.update,
+                staleness=0 if reveal is None else reveal.staleness,
             )
-            for participant in self.selected
+            for participant, reveal in ((i, self.reveals.get(i)) for i in self.selected)
         )
         return tuple(sorted(seats, key=lambda seat: seat.owner.lower()))
 
@@ -217,6 +235,11 @@ class TaskHistory:
     def spec(self) -> ContentRef:
         """The task's spec."""
         return content_ref(self.params["spec"])
+
+    @property
+    def max_staleness(self) -> int:
+        """How many models before its round's base an update may be relative to."""
+        return int(self.params.get("maxStaleness", 0))
 
     @property
     def batched(self) -> bool:
@@ -365,7 +388,9 @@ class History:
         params = vars(a["params"])
         seats = (params["aggregator"], *a.get("standbys", ()))
         model = content_ref(params["model"])
-        task = TaskHistory(a["task"], a["publisher"], params, model, version=log.version, seats=seats)
+        # Since version 4 the event itself tells; before, each version's looks different.
+        version = a.get("version", log.version)
+        task = TaskHistory(a["task"], a["publisher"], params, model, version=version, seats=seats)
         held = self._held.get(task.id, task)
         vars(held).update(vars(task))
         self.tasks[task.id] = held
@@ -388,7 +413,11 @@ class History:
         evidence = {participant: self.evidence(task.publisher, participant) for participant in selected}
         owners = {participant: self.owners[participant] for participant in selected}
         beacon = task.beacons[max(task.beacons)] if task.beacons else bytes(32)
-        task.rounds[a["round"]] = RoundHistory(a["round"], task.model, log, selected, evidence, owners, beacon)
+        opened = RoundHistory(a["round"], task.model, log, selected, evidence, owners, beacon)
+        if task.max_staleness and (standing := task.proposed):
+            # The last round that stands made this one's base, so the way goes on with that round's own.
+            opened.earlier = standing[-1].bases[: task.max_staleness]
+        task.rounds[a["round"]] = opened
 
     def _on_UpdateCommitted(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         round_history = self.tasks[a["task"]].rounds[a["round"]]
@@ -397,10 +426,12 @@ class History:
 
     def _on_UpdateRevealed(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         update = ContentRef(bytes(a["digest"]), a["length"])
-        reveal = Reveal(a["participant"], update, bytes(a["salt"]))
+        reveal = Reveal(a["participant"], update, bytes(a["salt"]), a.get("staleness", 0))
         round_history = self.tasks[a["task"]].rounds[a["round"]]
         late = round_history.proposal is not None
         (round_history.excuses if late else round_history.reveals)[a["participant"]] = reveal
+
+    _on_StaleUpdateRevealed = _on_UpdateRevealed  # noqa: N815
 
     def _on_RoundProposed(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         task = self.tasks[a["task"]]
