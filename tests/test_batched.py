@@ -28,7 +28,7 @@ from fedledger.ledger_tools.audit import audit_run
 from fedledger.node.participant import Participant
 from fedledger.node.post import HttpPost
 from fedledger.platform import engine
-from fedledger.protocol.batch import Batch, SignedCommitment, leaf
+from fedledger.protocol.batch import Batch, Opening, SignedCommitment, leaf
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.merkle import verify
 from fedledger.protocol.messages import commitment, commitment_message, recover, sign
@@ -86,7 +86,7 @@ def test_an_omitted_signer_forces_itself_in(tmp_path: Path, direct: Small, monke
 def test_who_cannot_reach_the_aggregator_reveals_on_chain(
     tmp_path: Path, direct: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def deaf(self: Mailbox, index: int, participant: int, update: ContentRef, salt: bytes) -> None:
+    def deaf(self: Mailbox, index: int, participant: int, *opening: object) -> None:
         raise PostRefusedError("nobody is at home")
 
     monkeypatch.setattr(Mailbox, "reveal", deaf)
@@ -99,7 +99,7 @@ def test_who_cannot_reach_the_aggregator_reveals_on_chain(
 def test_who_is_called_late_shows_that_it_was_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     openings = Mailbox.openings
 
-    def forgetful(self: Mailbox, index: int) -> dict[int, tuple[ContentRef, bytes]]:
+    def forgetful(self: Mailbox, index: int) -> dict[int, Opening]:
         return {who: opening for who, opening in openings(self, index).items() if who != 2}
 
     monkeypatch.setattr(Mailbox, "openings", forgetful)
@@ -274,10 +274,10 @@ def test_what_an_aggregator_that_was_away_lacks_is_sent_to_it_again(served: tupl
     history.endpoints |= {task.seats[0]: f"http://127.0.0.1:{port}", ELSEWHERE: url}
     post = HttpPost(history, 1)
     assert not post.reveal(1, 0, update, salt), "the active one is away"
-    assert open_round.mailbox.openings(1) == {0: (update, salt)}
+    assert open_round.mailbox.openings(1) == {0: Opening(update, salt)}
     with serving(standby, "127.0.0.1", port):
         assert post.reveal(1, 0, update, salt)
-    assert standby.openings(1) == {0: (update, salt)}
+    assert standby.openings(1) == {0: Opening(update, salt)}
     assert post.reveal(1, 0, update, salt), "all have it, so nobody is asked"
 
 
@@ -301,7 +301,7 @@ def test_a_standby_that_missed_the_commitments_takes_what_opens_those_of_the_roo
     with pytest.raises(PostRefusedError, match="opens no commitment"):
         away.reveal(1, 0, update, b"t" * 32)
     away.reveal(1, 0, update, salt)
-    assert away.openings(1) == {0: (update, salt)}
+    assert away.openings(1) == {0: Opening(update, salt)}
     other = Batch((open_round.signed(0, b"x" * 32),))
     current.batch = store.put(other.encode())
     with pytest.raises(PostRefusedError, match="opens no commitment"):

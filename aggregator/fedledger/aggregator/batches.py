@@ -8,7 +8,7 @@ from typing import Any
 
 from fedledger.contracts.client import Ledger, Reveal
 from fedledger.contracts.history import RoundHistory
-from fedledger.protocol.batch import Batch
+from fedledger.protocol.batch import Batch, Opening
 from fedledger.protocol.canonical import MAX_DOCUMENT_BYTES
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import RoundError
@@ -53,6 +53,12 @@ def posted_batch(store: ContentStore, current: RoundHistory) -> Batch:
     return found
 
 
+def opened(sealed: Batch, openings: Mapping[int, Opening]) -> Batch:
+    """Return a round's commitments with all that opens them besides the updates."""
+    salts = {i: opening.salt for i, opening in openings.items()}
+    return replace(sealed, salts=salts, staleness={i: o.staleness for i, o in openings.items() if o.staleness})
+
+
 def complete(
     current: RoundHistory,
     batch: Batch,
@@ -78,7 +84,8 @@ def complete(
     Raises
     ------
     BatchError
-        If root, count or a signature is another one, or an update is not what its participant committed to.
+        If root, count or a signature is another one, or an update is not what its participant committed to, relative to
+        a base model of the staleness that the batch says.
     """
     if batch.root != current.root:
         raise BatchError("root of commitments", current.root and current.root.hex(), batch.root.hex())
@@ -101,12 +108,21 @@ def complete(
         owner = current.owners.get(participant, f"participant {participant}")
         if participant not in commits:
             raise BatchError(f"commitment of {owner}", "one, before its update", None)
-        salt = reveals[participant].salt if participant in reveals else batch.salts.get(participant, b"")
+        told = reveals.get(participant)
+        salt = batch.salts.get(participant, b"") if told is None else told.salt
+        staleness = batch.staleness.get(participant, 0) if told is None else told.staleness
         known = {commitments[participant]}
         if participant in batch.by_participant:
             known.add(batch.by_participant[participant].commitment)
-        opened = commitment(*place, current.index, commits[participant], current.base.digest, update, salt or bytes(32))
-        if opened not in known:
-            raise BatchError(f"commitment of {owner}", sorted(k.hex() for k in known)[0], opened.hex())
-        reveals[participant] = Reveal(participant, update, salt)
+        by = (*place, current.index, commits[participant])
+        fresh = commitment(*by, current.base.digest, update, salt or bytes(32))
+        if staleness or fresh not in known:
+            ways = (commitment(*by, base.digest, update, salt or bytes(32)) for base in current.bases)
+            fitting = [steps for steps, way in enumerate(ways) if way in known]
+            if not fitting:
+                raise BatchError(f"commitment of {owner}", sorted(k.hex() for k in known)[0], fresh.hex())
+            # Whose base is the same model as a nearer one is not staler for it; who says so on chain has its way.
+            if staleness not in (fitting if told else fitting[:1]):
+                raise BatchError(f"staleness of {owner}", fitting[0], staleness)
+        reveals[participant] = Reveal(participant, update, salt, staleness)
     return replace(current, commits=commits, commitments=commitments, reveals=reveals)

@@ -11,11 +11,12 @@ from enum import Enum
 
 from eth_account.signers.local import LocalAccount
 
-from fedledger.aggregator.batches import complete, place_of, posted_batch
+from fedledger.aggregator.batches import complete, opened, place_of, posted_batch
 from fedledger.aggregator.candidates import Candidates
 from fedledger.aggregator.judge import Measurer, RoundInput, RoundOutcome, judge
 from fedledger.aggregator.mailbox import Mailbox
 from fedledger.aggregator.selection import SELECTIONS
+from fedledger.aggregator.staleness import shifts
 from fedledger.aggregator.validation import fetch
 from fedledger.contracts.abi import RevertedError
 from fedledger.contracts.client import (
@@ -29,7 +30,7 @@ from fedledger.contracts.client import (
     settle_call,
 )
 from fedledger.contracts.history import History, RoundHistory, TaskHistory
-from fedledger.protocol.batch import Batch, SignedCommitment
+from fedledger.protocol.batch import Batch, Opening, SignedCommitment
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import ContentUnavailableError, RoundError
 from fedledger.protocol.messages import commitment_message, recover
@@ -393,15 +394,15 @@ class Aggregator:
             # The ledger was reorganised after it told the phase.
             return None
         openings = self._mailbox().openings(current.index)
-        openings |= {i: (reveal.update, reveal.salt) for i, reveal in current.reveals.items()}
+        openings |= {i: Opening(r.update, r.salt, r.staleness) for i, r in current.reveals.items()}
         try:
             sealed = self._batch(current)
             committed = set(sealed.by_participant) | set(current.commits)
             openings = {i: opening for i, opening in openings.items() if i in committed}
             if phase is Phase.REVEALING and committed - set(openings):
                 return None
-            batch = replace(sealed, salts={i: salt for i, (_, salt) in openings.items()})
-            updates = {i: update for i, (update, _) in openings.items()}
+            batch = opened(sealed, openings)
+            updates = {i: opening.update for i, opening in openings.items()}
             return complete(current, batch, updates, place_of(self.ledger, self.task)), self.store.put(batch.encode())
         except (RoundError, ContentUnavailableError) as error:
             # If another aggregator posted what nobody can propose anything for, the round will be voided.
@@ -506,6 +507,7 @@ def round_input(
             updates[seat.owner] = fetch(store, seat.update, spec.limits.max_update_bytes)
         except UpdateRefusedError as error:
             updates[seat.owner] = error
+    needed = sorted({seat.staleness for seat in current.seats if seat.staleness} if shifts(spec) else ())
     return RoundInput(
         spec=spec,
         index=current.index,
@@ -518,6 +520,9 @@ def round_input(
         commitments=commitments,
         quorum=int(task.params["quorum"]) if task.version >= EMPTYING else 0,
         enrolled=len(task.enrolled),
+        max_staleness=task.max_staleness,
+        earlier=current.earlier,
+        earlier_models={steps: ModelFile.decode(store.get(current.bases[steps])) for steps in needed},
     )
 
 

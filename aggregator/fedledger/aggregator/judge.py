@@ -8,7 +8,7 @@ judged a round, a juror, observes the values on the way.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,11 +26,12 @@ from fedledger.aggregator.optimisers import (  # noqa: F401  (each registers its
     fedyogi,
 )
 from fedledger.aggregator.optimisers.base import OPTIMISERS
+from fedledger.aggregator.staleness import damped, staleness_weight
 from fedledger.aggregator.validation import Expected, ValidUpdate, validate
 from fedledger.contracts.history import Seat
 from fedledger.protocol import canonical, tensors
 from fedledger.protocol.cid import ContentRef
-from fedledger.protocol.exact import gram, weighted_mean
+from fedledger.protocol.exact import FixedPoint, gram, weighted_mean
 from fedledger.protocol.model import ModelFile
 from fedledger.protocol.parameters import build
 from fedledger.protocol.published import PREFIX
@@ -99,6 +100,12 @@ class RoundInput:
         With fewer updates the model stays as it is and nobody is paid.
     enrolled
         Number of participants that are enrolled in the task.
+    max_staleness
+        How many models before its base an update may be relative to; the report speaks of it unless it is 0.
+    earlier
+        These models' references, the nearest first.
+    earlier_models
+        Those that stale updates are relative to, by staleness, if the spec's weight mixes models.
     """
 
     spec: TaskSpec
@@ -112,6 +119,9 @@ class RoundInput:
     commitments: ContentRef | None = None
     quorum: int = 0
     enrolled: int = 0
+    max_staleness: int = 0
+    earlier: Sequence[ContentRef] = ()
+    earlier_models: Mapping[int, ModelFile] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -130,19 +140,21 @@ class RoundOutcome:
 def judge(given: RoundInput, measure: Measurer, observe: Observer = _unobserved) -> RoundOutcome:
     """Judge, weigh, aggregate and pay one round.
 
-    ``observe`` is shown each valid update in fixed point, normalised, before anything is measured, and its further
-    vectors; then, as far as the round gets, the inner products, the aggregate, the optimiser's step, the new model
-    before it is cut and rounded, and what is published.
+    ``observe`` is shown each valid update in fixed point, normalised and as its staleness leaves it, before anything is
+    measured, and its further vectors; then, as far as the round gets, the inner products, the aggregate, the
+    optimiser's step, the new model before it is cut and rounded, and what is published.
     """
     expected = Expected(given.spec, given.index, given.base_ref.digest, len(given.base.vector))
     fixed = expected.fixed_point
     rows = {seat.owner: _Row(seat) for seat in given.seats}
+    bases = (given.base_ref, *given.earlier)
     for row in rows.values():
-        row.judge_bytes(given.updates, expected)
+        row.judge_bytes(given.updates, replace(expected, base=bases[row.seat.staleness].digest))
     valid = [row for row in rows.values() if row.valid is not None]
     accepted = [row.valid for row in valid if row.valid is not None]
     bound = int(fixed.bound * (1 << fixed.fraction_bits))
     deltas = _normalised(given.spec, accepted, expected.dimension, bound)
+    deltas = _damped(given, [row.seat.staleness for row in valid], deltas, fixed)
     for row, delta in zip(valid, deltas, strict=True):
         observe(f"update of {row.seat.owner}", delta)
         for name, vector in row.vectors.items():
@@ -163,7 +175,7 @@ def judge(given: RoundInput, measure: Measurer, observe: Observer = _unobserved)
     delta, diagnostics = _aggregate(given.spec, deltas, weights, state.previous)
     optimiser = build(OPTIMISERS, given.spec.optimiser.method, given.spec.optimiser.params)
     step, moments = optimiser(delta, state.moments, 1 << fixed.fraction_bits)
-    base = np.rint(given.base.vector.astype(np.float64) * (1 << fixed.fraction_bits)).astype(np.int64)
+    base = _fixed(given.base.vector, fixed)
     for what, values in (("aggregate", delta), ("step", step), ("model", base + step)):
         observe(what, values)
     model = fixed.to_float32(np.clip(base + step, -bound, bound))
@@ -206,7 +218,7 @@ def _outcome(
         "model": Ref.of(ContentRef.of(model)).model_dump(),
         "state": Ref.of(ContentRef.of(state_bytes)).model_dump(),
         "measurements": measured,
-        "updates": [row.document() for row in rows],
+        "updates": [row.document(given.max_staleness > 0) for row in rows],
         "aggregation": diagnostics,
         "stop": stop,
     }
@@ -253,8 +265,9 @@ class _Row:
     def vectors(self) -> Mapping[str, Int64]:
         return {} if self.valid is None else self.valid.vectors
 
-    def document(self) -> dict[str, Any]:
+    def document(self, with_staleness: bool) -> dict[str, Any]:
         update = self.seat.update
+        staleness = {"staleness": self.seat.staleness} if with_staleness else {}
         return {
             "participant": self.seat.owner,
             "update": None if update is None else {"cid": update.cid, "length": _number(update.length)},
@@ -266,6 +279,7 @@ class _Row:
             "weight": self.weight,
             "score": _number(self.score),
             "share": self.share,
+            **staleness,
         }
 
 
@@ -307,6 +321,26 @@ class _State:
         stop = rule.target_correct is not None and measured.correct >= rule.target_correct
         stop = stop or (rule.patience is not None and stale >= rule.patience)
         return _State(step, dict(moments), best, stale, published), stop
+
+
+def _damped(given: RoundInput, staleness: Sequence[int], deltas: Int64, fixed: FixedPoint) -> Int64:
+    """Return updates as their staleness leaves them; fresh ones are as they were."""
+    weight, bound = staleness_weight(given.spec), int(fixed.bound * fixed.unit)
+
+    def left(delta: Int64, steps: int) -> Int64:
+        shift = None
+        if weight.mix_models:
+            shift = _fixed(given.earlier_models[steps].vector, fixed) - _fixed(given.base.vector, fixed)
+        return damped(delta, weight(steps), shift, bound)
+
+    if not any(staleness):
+        return deltas
+    return np.vstack([left(delta, s) if s else delta for delta, s in zip(deltas, staleness, strict=True)])
+
+
+def _fixed(vector: NDArray[np.float32], fixed: FixedPoint) -> Int64:
+    """Return a model in fixed point; of what is beyond the bound, too."""
+    return np.rint(vector.astype(np.float64) * fixed.unit).astype(np.int64)
 
 
 def _look(base: Measurement, valid: Sequence[_Row], deltas: Int64, previous: Int64) -> Evidences:

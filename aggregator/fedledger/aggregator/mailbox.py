@@ -9,11 +9,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fedledger.aggregator.batches import place_of, posted_batch
 from fedledger.contracts.client import Ledger
 from fedledger.contracts.history import History, RoundHistory
-from fedledger.protocol.batch import Batch, SignedCommitment
+from fedledger.protocol.batch import Batch, Opening, SignedCommitment
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import RoundError, StoreError
 from fedledger.protocol.messages import commitment, commitment_message, recover
@@ -30,7 +31,7 @@ LOOK_AGAIN = 1.0
 @dataclass
 class _Round:
     commitments: dict[int, SignedCommitment] = field(default_factory=dict)
-    openings: dict[int, tuple[ContentRef, bytes]] = field(default_factory=dict)
+    openings: dict[int, Opening] = field(default_factory=dict)
     equivocated: dict[int, SignedCommitment] = field(default_factory=dict)
     sealed: Batch | None = None
     posted: Batch | None = None
@@ -93,7 +94,7 @@ class Mailbox:
             self._write(index, "commitment", signed)
             kept.commitments[signed.participant] = signed
 
-    def reveal(self, index: int, participant: int, update: ContentRef, salt: bytes) -> bool:
+    def reveal(self, index: int, participant: int, update: ContentRef, salt: bytes, staleness: int = 0) -> bool:
         """Take what opens a participant's commitment; the same may come again.
 
         Returns
@@ -109,14 +110,20 @@ class Mailbox:
         with self._lock:
             current, kept = self._open(index, participant)
             signed, signer = kept.commitments.get(participant), self._history.signers[participant]
-            opened = commitment(*self._place, index, signer, current.base.digest, update, salt)
+            if not 0 <= staleness < len(current.bases):
+                most = len(current.earlier)
+                raise PostRefusedError(f"Round {index} takes no staleness of {staleness}, but {most} at most.")
+            base = current.bases[staleness].digest
+            opened = commitment(*self._place, index, signer, base, update, salt)
             if (signed is None or signed.commitment != opened) and not self._is_known(index, participant, opened):
                 raise PostRefusedError(f"This opens no commitment of participant {participant} in round {index}.")
             if update.length > MAX_LENGTH:
                 raise PostRefusedError(f"The update has {update.length} bytes, more than a proposal can name.")
             if participant not in kept.openings:
-                self._write(index, "opening", participant, update, salt)
-                kept.openings[participant] = (update, salt)
+                # The nearest, where two bases are the same model: nobody may be called staler than it is.
+                opening = Opening(update, salt, current.staleness_of(base) or 0)
+                self._write(index, "opening", participant, opening)
+                kept.openings[participant] = opening
             return True
 
     def _is_known(self, index: int, participant: int, opened: bytes) -> bool:
@@ -162,8 +169,8 @@ class Mailbox:
         with self._lock:
             return set(self._kept(index).commitments)
 
-    def openings(self, index: int) -> dict[int, tuple[ContentRef, bytes]]:
-        """Return what was revealed, by participant id: update and salt."""
+    def openings(self, index: int) -> dict[int, Opening]:
+        """Return what was revealed, by participant id."""
         with self._lock:
             return dict(self._kept(index).openings)
 
@@ -191,7 +198,8 @@ class Mailbox:
                 participant = int(entry["participant"])
                 if entry["kind"] == "opening":
                     update = ContentRef(bytes.fromhex(entry["digest"]), int(entry["length"]))
-                    kept.openings[participant] = (update, bytes.fromhex(entry["salt"]))
+                    steps = int(entry.get("staleness", 0))
+                    kept.openings[participant] = Opening(update, bytes.fromhex(entry["salt"]), steps)
                     continue
                 known = kept.commitments if entry["kind"] == "commitment" else kept.equivocated
                 known[participant] = SignedCommitment(
@@ -205,7 +213,7 @@ class Mailbox:
         chain, address, task = self._place
         return self._folder / f"{chain}-{address}-{task}-{index}.{kind}"
 
-    def _read(self, index: int) -> Iterator[dict[str, str]]:
+    def _read(self, index: int) -> Iterator[dict[str, Any]]:
         path = self._path(index, "jsonl")
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
             try:
@@ -222,12 +230,13 @@ class Mailbox:
                     "commitment": signed.commitment.hex(),
                     "signature": signed.signature.hex(),
                 }
-            case (int() as participant, ContentRef() as update, bytes() as salt):
+            case (int() as participant, Opening() as opening):
                 entry = {
                     "participant": participant,
-                    "digest": update.digest.hex(),
-                    "length": update.length,
-                    "salt": salt.hex(),
+                    "digest": opening.update.digest.hex(),
+                    "length": opening.update.length,
+                    "salt": opening.salt.hex(),
+                    "staleness": opening.staleness,
                 }
             case _:
                 raise TypeError(f"{kind} cannot be written down")

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fedledger.protocol.batch import SignedCommitment
+from fedledger.protocol.batch import MAX_STALENESS, SignedCommitment
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import ConfigError, RoundError
 from fedledger.protocol.post import Post
@@ -47,6 +47,7 @@ class RevealMessage(BaseModel):
     digest: _Hash
     length: Annotated[int, Field(ge=0, lt=2**53)]
     salt: _Hash
+    staleness: Annotated[int, Field(ge=0, le=MAX_STALENESS)] = 0
 
 
 class RateLimit:
@@ -126,7 +127,7 @@ def mailbox_app(mailbox: Post, limit: RateLimit | None = None) -> FastAPI:
     @app.post("/v1/rounds/{index}/reveals")
     async def reveal(index: _Index, message: RevealMessage) -> dict[str, Any]:
         update = ContentRef(bytes.fromhex(message.digest), message.length)
-        mailbox.reveal(index, message.participant, update, bytes.fromhex(message.salt))
+        mailbox.reveal(index, message.participant, update, bytes.fromhex(message.salt), message.staleness)
         return {"taken": True}
 
     @app.get("/v1/rounds/{index}/proofs/{participant}")

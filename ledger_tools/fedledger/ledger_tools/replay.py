@@ -32,6 +32,7 @@ from fedledger.aggregator.normalisation import NORMALISATIONS
 from fedledger.aggregator.optimisers.base import OPTIMISERS
 from fedledger.aggregator.rules.base import MIXINGS, RULES
 from fedledger.aggregator.selection import SELECTIONS
+from fedledger.aggregator.staleness import STALENESS
 from fedledger.contracts.client import Proposal
 from fedledger.contracts.history import History, RoundHistory, TaskHistory
 from fedledger.ledger_tools.divergence import Divergence, DivergenceError
@@ -214,6 +215,8 @@ def require_methods(spec: TaskSpec) -> None:
         (CONTRIBUTIONS, spec.contribution.method),
         *((DETECTORS, detector.method) for detector in spec.detection),
     ]
+    if spec.staleness is not None:
+        registries.append((STALENESS, spec.staleness.method))
     if spec.mixing is not None:
         registries.append((MIXINGS, spec.mixing.method))
     if spec.normalisation is not None:
@@ -387,6 +390,7 @@ def _compare(
             verdict.label,
             _label(posted.verdicts.get(participant)),
         )
+    _compare_staleness(index, outcome, report)
     for participant, share in sorted(expected.shares.items()):
         expect(index, f"pay share of {owners[participant]}", share, posted.shares.get(participant, 0))
     expect(index, "model", expected.model.cid, posted.model.cid)
@@ -402,6 +406,13 @@ def _compare(
         [list(w) for w in words],
         [list(posted.verdict_words), list(posted.share_words)],
     )
+
+
+def _compare_staleness(index: int, outcome: RoundOutcome, report: dict[str, Any]) -> None:
+    """Name whose staleness a report tells wrongly; that of a task which takes none tells nobody's."""
+    posted = {row["participant"]: row.get("staleness") for row in report["updates"]}
+    for row in outcome.document["updates"]:
+        expect(index, f"staleness of {row['participant']}", row.get("staleness"), posted.get(row["participant"]))
 
 
 def _label(verdict: Verdict | None) -> str | None:

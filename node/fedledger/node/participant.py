@@ -8,7 +8,7 @@ reorganisation took back is sent again, in the same bytes unless the round has a
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
 
@@ -55,6 +55,15 @@ RACES = frozenset(
 """Refusals that mean that the ledger has moved between the question and the transaction."""
 
 
+BaseOf = Callable[[int], int]
+"""Tells how many models before a round's base, given its index, the one lies that a participant trains on."""
+
+
+def newest_base(index: int) -> int:
+    """Return 0: every round is trained for on its own base model."""
+    return 0
+
+
 class Deed(Enum):
     """What a participant did in one step."""
 
@@ -88,6 +97,9 @@ class Participant:
         Makes the updates.
     post
         The aggregator's mailbox, which a batched task needs.
+    base_of
+        How stale this participant's update of a round is. Where the round takes none so stale, it trains on the oldest
+        base that the round takes.
     """
 
     def __init__(
@@ -101,6 +113,7 @@ class Participant:
         spec: TaskSpec,
         trainer: Trainer,
         post: Post | None = None,
+        base_of: BaseOf = newest_base,
     ) -> None:
         self.ledger = ledger
         self.history = history
@@ -110,6 +123,7 @@ class Participant:
         self.spec = spec
         self.trainer = trainer
         self.post = post
+        self.base_of = base_of
         self._left: set[tuple[int, Deed]] = set()
         self._opened: set[int] = set()
         self._journal = journal
@@ -250,7 +264,8 @@ class Participant:
             return self._reveal_on_chain(task, current, participant)
         try:
             # An aggregator that was away is told when it is back: it would call late whom it has not heard of.
-            if self._mailbox().reveal(current.index, participant, update, self._salt(current)):
+            salt_, steps = self._salt(current), self._staleness(current, made)
+            if self._mailbox().reveal(current.index, participant, update, salt_, steps):
                 self._opened.add(current.index)
         except PostRefusedError as error:
             log.warning("round %d: %s", current.index, error)
@@ -326,8 +341,9 @@ class Participant:
         return Deed.COMMITTED
 
     def _reveal(self, task: TaskHistory, current: RoundHistory, proof: Sequence[bytes] = ()) -> Deed:
-        update = self.store.put(self._update(task, current))
-        self.ledger.reveal_update(self.account, self.task, current.index, update, self._salt(current), proof)
+        made = self._update(task, current)
+        update, steps = self.store.put(made), self._staleness(current, made)
+        self.ledger.reveal_update(self.account, self.task, current.index, update, self._salt(current), proof, steps)
         return Deed.REVEALED
 
     @property
@@ -335,9 +351,14 @@ class Participant:
         return self.ledger.chain.chain_id, self.ledger.address, self.task
 
     def _commitment(self, task: TaskHistory, current: RoundHistory) -> bytes:
-        update = ContentRef.of(self._update(task, current))
+        made = self._update(task, current)
+        base = current.bases[self._staleness(current, made)].digest
         owner, salt_ = self.account.address, self._salt(current)
-        return commitment(*self._place, current.index, owner, current.base.digest, update, salt_)
+        return commitment(*self._place, current.index, owner, base, ContentRef.of(made), salt_)
+
+    def _staleness(self, current: RoundHistory, made: bytes) -> int:
+        """Return how many models before the round's base the base of an update lies that was made for it."""
+        return current.staleness_of(_base(made)) or 0
 
     def _salt(self, current: RoundHistory) -> bytes:
         ledger = self.ledger
@@ -352,14 +373,15 @@ class Participant:
         return f"{self.ledger.chain.chain_id}-{self.ledger.address}-{self.task}"
 
     def _update(self, task: TaskHistory, current: RoundHistory) -> bytes:
-        """Return the round's update, from the journal if it was made before, to the same base model."""
+        """Return the round's update, from the journal if it was made before, to a base model that the round takes."""
         path = self._path(current, "update")
         if path.exists():
             made = path.read_bytes()
             # A reorganisation may have given the round another base model.
-            if wire.decode(made).header.base == current.base.digest.hex():
+            if current.staleness_of(_base(made)) is not None:
                 return made
-        base = ModelFile.decode(self.store.get(current.base))
+        ref = current.bases[min(self.base_of(current.index), len(current.earlier))]
+        base = ModelFile.decode(self.store.get(ref))
         before = task.rounds.get(current.index - 1)
         context = RoundContext(
             spec=self.spec,
@@ -380,7 +402,7 @@ class Participant:
             spec=self.spec.digest.hex(),
             round=current.index,
             participant=self.account.address,
-            base=current.base.digest.hex(),
+            base=ref.digest.hex(),
             examples=trained.examples,
             steps=trained.steps,
             vectors=[wire.DELTA, *self.spec.vectors],
@@ -389,7 +411,7 @@ class Participant:
         data = wire.encode(header, {**trained.vectors, wire.DELTA: trained.delta}, bytes(self.account.key))
         # Whoever finds the update must find the state as well. Without the update both are made again, and the same.
         if trained.state:
-            base_of = np.frombuffer(current.base.digest, np.uint8)
+            base_of = np.frombuffer(ref.digest, np.uint8)
             write_atomically(self._path(current, STATE), tensors.encode({**trained.state, _BASE: base_of}))
         write_atomically(path, data)
         for _, old in sorted(self._states().items())[:-KEPT_STATES]:
@@ -408,7 +430,7 @@ class Participant:
                 continue
             own = self._kept(path)
             # A reorganisation may have given that round another base model, and this participant no part in it.
-            if own.pop(_BASE).tobytes() == before.base.digest:
+            if before.staleness_of(own.pop(_BASE).tobytes()) is not None:
                 return Memory({name: vector.astype(np.float32, copy=False) for name, vector in own.items()}, server)
         return Memory(server=server)
 
@@ -424,3 +446,8 @@ class Participant:
         except (OSError, tensors.TensorFormatError, KeyError) as error:
             raise StoreError(f"{path} cannot be read: {error}.", "Delete it: the one before it is used.") from error
         return named
+
+
+def _base(made: bytes) -> bytes:
+    """Return the digest of the model that an update is relative to."""
+    return bytes.fromhex(wire.decode(made).header.base)

@@ -53,7 +53,7 @@ class HttpPost:
         if seats[0] in refused:
             raise refused[seats[0]]
 
-    def reveal(self, index: int, participant: int, update: ContentRef, salt: bytes) -> bool:
+    def reveal(self, index: int, participant: int, update: ContentRef, salt: bytes, staleness: int = 0) -> bool:
         """Leave what opens a commitment with each aggregator that has not taken it yet.
 
         Returns
@@ -71,6 +71,7 @@ class HttpPost:
             "digest": update.digest.hex(),
             "length": update.length,
             "salt": salt.hex(),
+            "staleness": staleness,
         }
         for earlier in [place for place in self._revealed if place[0] != index]:
             del self._revealed[earlier]

@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from fedledger.aggregator.batches import complete
+from fedledger.aggregator.batches import complete, opened
 from fedledger.aggregator.mailbox import Mailbox
 from fedledger.aggregator.service import serving
 from fedledger.contracts.chain import Chain
@@ -88,8 +88,8 @@ def time_round(chain: Chain, participants: int, folder: Path) -> list[Part]:
         with part("check"):
             current = history.update().task(task).rounds[1]
             openings = mailbox.openings(1)
-            batch = replace(batch, salts={i: salt for i, (_, salt) in openings.items()})
-            updates = {i: update for i, (update, _) in openings.items()}
+            batch = opened(batch, openings)
+            updates = {i: opening.update for i, opening in openings.items()}
             done = complete(current, batch, updates, rehearsal.place)
             store.put(batch.encode())
         with part("propose, settle, open"):

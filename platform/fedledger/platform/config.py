@@ -70,6 +70,9 @@ class LedgerConfig(Document):
         default=0, ge=0, le=3, description="aggregators that take over when the one before misses a deadline"
     )
     max_unfinal: int = Field(default=1, ge=1, le=8, description="rounds that may be proposed and not yet final")
+    max_staleness: int = Field(
+        default=0, ge=0, le=64, description="how many models before a round's base an update may be relative to"
+    )
     dispute_period: int = Field(default=3600, ge=1, description="seconds for each step of a dispute")
     verifier_stake_gwei: int = Field(default=1_000_000, ge=0, description="least stake of a verifier")
     juror_penalty_gwei: int = Field(
@@ -87,6 +90,7 @@ class TrainingConfig(Document):
     normalisation: Method | None = None
     detection: list[Method] = Field(default_factory=list)
     mixing: Method | None = None
+    staleness: Method | None = None
     aggregation: Method = Method(method="mean@1")
     optimiser: Method = Method(method="fedavg@1")
     contribution: Method = Method(method="alignment@1")

@@ -129,6 +129,7 @@ class Setting:
             propose_period=ledger.propose_period,
             challenge_window=ledger.challenge_window,
             max_unfinal=ledger.max_unfinal,
+            max_staleness=ledger.max_staleness,
             randomness=int(self.spec.randomness == "beacon"),
             batched=ledger.batched,
             grace_period=ledger.grace_period,

@@ -8,10 +8,13 @@ from functools import cached_property
 from typing import Any
 
 from fedledger.protocol import canonical
+from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.merkle import MerkleTree
 
 BATCH_VERSION = 1
 EMPTY_ROOT = bytes(32)
+MAX_STALENESS = 64
+"""Most models before a round's base that an update may be relative to; the ledger's own bound."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +32,25 @@ class SignedCommitment:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """The commitments of a round by ascending participant id, and the salts (32 bytes) that open them.
+class Opening:
+    """What opens a commitment: the update, the salt (32 bytes), and how many models back the update's base lies."""
 
-    Salts are there of all who revealed to the aggregator, also of those who committed on chain.
+    update: ContentRef
+    salt: bytes
+    staleness: int = 0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The commitments of a round by ascending participant id, and what opens them besides the updates.
+
+    Salts (32 bytes) are there of all who revealed to the aggregator, also of those who committed on chain; their
+    staleness, too, where it is not 0.
     """
 
     commitments: tuple[SignedCommitment, ...]
     salts: Mapping[int, bytes] = field(default_factory=dict)
+    staleness: Mapping[int, int] = field(default_factory=dict)
 
     @cached_property
     def by_participant(self) -> dict[int, SignedCommitment]:
@@ -69,7 +83,11 @@ class Batch:
             for signed in self.commitments
         ]
         salts = {str(participant): salt.hex() for participant, salt in self.salts.items()}
-        return canonical.encode({"version": BATCH_VERSION, "commitments": rows, "salts": salts})
+        document = {"version": BATCH_VERSION, "commitments": rows, "salts": salts}
+        # Left out where nothing is stale, so that such a batch has the bytes that it always had.
+        if stale := {str(participant): steps for participant, steps in self.staleness.items() if steps}:
+            document["staleness"] = stale
+        return canonical.encode(document)
 
     @classmethod
     def decode(cls, data: bytes) -> Batch:
@@ -97,16 +115,20 @@ class Batch:
         """
         document = canonical.decode(data)
         try:
-            if set(document) != {"version", "commitments", "salts"} or document["version"] != BATCH_VERSION:
+            known = set(document) - {"staleness"} == {"version", "commitments", "salts"}
+            if not known or document["version"] != BATCH_VERSION:
                 raise ValueError("this release does not know its fields or its version")
             rows = [
                 SignedCommitment(_id(row["participant"]), _bytes(row["commitment"], 32), _bytes(row["signature"], 65))
                 for row in document["commitments"]
             ]
             salts = {_id(int(participant)): _bytes(salt, 32) for participant, salt in document["salts"].items()}
+            stale = {_id(int(i)): _steps(steps) for i, steps in document.get("staleness", {}).items()}
+            if "staleness" in document and not stale:
+                raise ValueError("a batch in which nothing is stale does not say so")
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"no batch of commitments: {error}") from error
-        return cls(tuple(rows), salts)
+        return cls(tuple(rows), salts, stale)
 
     @cached_property
     def _places(self) -> dict[int, int]:
@@ -127,6 +149,12 @@ def leaf(participant: int, commitment: bytes) -> bytes:
 def _id(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 2**32:
         raise ValueError(f"{value!r} is no participant's id")
+    return value
+
+
+def _steps(value: Any) -> int:
+    if type(value) is not int or not 0 < value <= MAX_STALENESS:
+        raise ValueError(f"{value!r} is no staleness")
     return value
 
 

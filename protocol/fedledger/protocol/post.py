@@ -20,7 +20,7 @@ class Post(Protocol):
         """Return the way from a participant's commitment to the round's root, or None if it is not in it."""
         ...
 
-    def reveal(self, index: int, participant: int, update: ContentRef, salt: bytes) -> bool:
+    def reveal(self, index: int, participant: int, update: ContentRef, salt: bytes, staleness: int = 0) -> bool:
         """Leave what opens a commitment; return whether all who may need it have it by now."""
         ...
 

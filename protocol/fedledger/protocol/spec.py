@@ -142,6 +142,9 @@ class TaskSpec(Document):
     )
     detection: list[Method] = Field(default_factory=list)
     mixing: Method | None = None
+    staleness: Annotated[Method | None, LATER] = Field(
+        None, description="how much an update to an earlier base model counts; null: as much as any"
+    )
     aggregation: Method = Method(method="mean@1")
     optimiser: Method = Method(method="fedavg@1")
     contribution: Method = Method(method="alignment@1")
