@@ -26,6 +26,8 @@ from fedledger.contracts.chain import Chain
 from fedledger.contracts.client import Reveal
 from fedledger.contracts.history import History, RoundHistory, Seat
 from fedledger.ledger_tools.audit import audit_chain, audit_run
+from fedledger.ledger_tools.execute import execute
+from fedledger.ledger_tools.export import LEDGER_FILE, LedgerExport
 from fedledger.node.participant import Participant
 from fedledger.platform import engine
 from fedledger.protocol import canonical
@@ -466,3 +468,16 @@ def test_the_way_back_leaves_out_rounds_that_fell() -> None:
     assert [way(index) for index in (4, 5, 6)] == [[1, 0], [1, 0], [5, 1, 0]]
     tell("RoundOpened", round=7, wordIndices=[], words=[])
     assert way(7) == [6, 5, 1, 0] and history.task(1).version == 4
+
+
+def test_the_recorded_history_has_stale_updates_of_every_kind() -> None:
+    folder = Path(__file__).parent / "histories" / "v4-stale"
+    task = History().extend(execute(LedgerExport.read(folder / LEDGER_FILE))).task(1)
+    assert task.version == 4 and task.max_staleness == 3
+    assert [index for index, current in task.rounds.items() if current.voided] == [2, 3]
+    first, fourth = task.rounds[1], task.rounds[4]
+    assert first.proposal is not None and fourth.bases == (first.proposal.model, first.base)
+    # The sixth round was below quorum, so its model is that of the fifth.
+    assert task.is_empty(task.rounds[6]) and task.rounds[7].bases[0] == task.rounds[7].bases[1]
+    assert {i: r.staleness for i, r in task.rounds[8].reveals.items()} == {6: 3}, "on chain"
+    assert {i: r.staleness for i, r in task.rounds[8].excuses.items()} == {5: 1}, "in the challenge window"

@@ -263,8 +263,8 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
         return r.baseRound == 0 ? t.params.model.digest : _rounds[task_][r.baseRound].modelDigest;
     }
 
-    /// @dev The model that a round's base was made from `staleness` steps back: of one that a round starts from, the one
-    /// before is what the round that made it had started from. The task's first model has none before it.
+    /// @dev The model `staleness` steps before the one that a round starts from. One step leads from a model to the one that
+    /// the round which made it had started from; nothing is before the task's first model.
     function _staleBase(Task storage t, uint256 task_, Round storage r, uint256 staleness)
         internal
         view
@@ -275,9 +275,11 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
         uint32 base = r.baseRound;
         // INVARIANT: a round falls with all that were built on it, so none of these was voided unless `r` was, too.
         for (uint256 step = 0; step < staleness; ++step) {
+            // slither-disable-next-line incorrect-equality -- zero marks the first model, it is no amount
             if (base == 0) revert TooStale(staleness, step);
             base = _rounds[task_][base].baseRound;
         }
+        // slither-disable-next-line incorrect-equality -- as above
         return base == 0 ? t.params.model.digest : _rounds[task_][base].modelDigest;
     }
 
