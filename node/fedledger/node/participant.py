@@ -358,7 +358,7 @@ class Participant:
 
     def _staleness(self, current: RoundHistory, made: bytes) -> int:
         """Return how many models before the round's base the base of an update lies that was made for it."""
-        return current.staleness_of(_base(made)) or 0
+        return (current.staleness_of(_base(made)) or 0) if current.earlier else 0
 
     def _salt(self, current: RoundHistory) -> bytes:
         ledger = self.ledger
