@@ -562,13 +562,13 @@ class RoundsMachine(RuleBasedStateMachine):
         if (r := self.round(task, number)) is None:
             return
         telling = chosen(sorted(self.committed(task, number)), mask)
-        stale = next((i for i in telling if self.steps(task, number, i)), None)
+        t, stale = self.model.tasks[task - 1], next((i for i in telling if self.steps(task, number, i)), None)
+        beyond = min(t.params.max_staleness + 1, len(t.way(number)))
         for i in telling:
             proof, steps = self.proof(task, number, i), self.steps(task, number, i)
-            if i == stale:
-                # Relative to a base that it is not relative to.
-                wrong = self.signer(i), task, number, steps - 1, update(i, number), salt(i), proof
-                self.do("revealStaleUpdate", *wrong)
+            # Relative to a base that it is not relative to, and to one that there is not.
+            for wrong in (steps - 1, beyond) if i == stale else ():
+                self.do("revealStaleUpdate", self.signer(i), task, number, wrong, update(i, number), salt(i), proof)
             name, place = ("revealStaleUpdate", (steps,)) if steps else ("revealUpdate", ())
             if self.do(name, self.signer(i), task, number, *place, update(i, number), salt(i), proof):
                 how = "committed on chain" if i in r.commitments else "by proof" if proof else "the only leaf"
