@@ -4,11 +4,14 @@ TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PROVER := .venv-halmos
+PEERS := .venv-bench
 RUNS ?= runs
 SEEDS ?= 200
+# Options of the benchmark of engines: make bench BENCH=--quick
+BENCH ?=
 PROOFS ?= ^check_
 
-.PHONY: run test chaos install install-test lint contracts prove coverage clean
+.PHONY: run test chaos bench install install-test lint contracts prove coverage clean
 
 run: install
 	$(BIN)/fedledger demo --out $(RUNS)
@@ -18,6 +21,10 @@ test: install-test lint contracts
 
 chaos: install-test
 	PYTHONPATH=tests $(BIN)/python -m support.chaos --seeds $(SEEDS)
+
+# Training rounds beside bare torch and other frameworks, which have an environment of their own.
+bench: install $(PEERS)/.installed
+	$(BIN)/fedledger bench engine --peers flwr,pfl $(BENCH)
 
 lint: install-test
 	$(BIN)/ruff check .
@@ -63,9 +70,15 @@ $(PROVER)/.installed:
 	$(PROVER)/bin/pip install --quiet halmos==0.3.3
 	touch $@
 
+$(PEERS)/.installed: benchmarks/engine/requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(if $(TORCH_INDEX),$(PEERS)/bin/pip install --quiet --index-url $(TORCH_INDEX) "$$(grep ^torch== $<)")
+	$(PEERS)/bin/pip install --quiet --requirement $<
+	touch $@
+
 node_modules/.installed: package.json package-lock.json
 	npm ci --no-audit --no-fund --loglevel=error
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(PROVER) node_modules contracts/out contracts/cache build dist
+	rm -rf $(VENV) $(PROVER) $(PEERS) node_modules contracts/out contracts/cache build dist

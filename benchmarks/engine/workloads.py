@@ -20,8 +20,6 @@ CLIENTS = 100
 PER_ROUND = 10
 BATCH = 32
 LEARNING_RATE = 0.1
-WARM_UP = 5
-"""Rounds that are not counted in the seconds a round."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +86,10 @@ class Clock:
         if len(self._rounds) == 1:
             self._first = time.time() - self._began
 
-    def report(self) -> None:
-        """Print seconds of each round and of the start with the first round."""
-        print(json.dumps({"rounds": self._rounds, "first_round_seconds": self._first}), flush=True)
+    def report(self, about: str) -> None:
+        """Print seconds of each round and of the start with the first round, with versions and processes."""
+        document = {"rounds": self._rounds, "first_round_seconds": self._first, "about": about}
+        print(json.dumps(document), flush=True)
 
 
 def torch_alone() -> None:

@@ -126,6 +126,32 @@ class Parts(Sequence[Dataset]):
         self._whole = dataset.take(np.concatenate(indices))
         self._ends = np.cumsum([0, *(len(part) for part in indices)]).tolist()
 
+    @classmethod
+    def stretches(cls, dataset: Dataset, ends: Sequence[int]) -> Parts:
+        """Return the parts of a data set that lies in their order already, without a copy of it.
+
+        Parameters
+        ----------
+        dataset
+            What is dealt.
+        ends
+            Where each part ends; it starts where the one before it ended, the first at 0.
+
+        Raises
+        ------
+        ConfigError
+            If the ends decrease, or the last is not the data set's.
+        """
+        bounds = [0, *(int(end) for end in ends)]
+        if bounds != sorted(bounds) or bounds[-1] != len(dataset):
+            raise ConfigError(
+                f"Parts that end at {list(ends)} are not {len(dataset)} examples.",
+                "Give ends that do not decrease, the last of which is the data set's length.",
+            )
+        parts = object.__new__(cls)
+        parts._whole, parts._ends = dataset, bounds
+        return parts
+
     def __len__(self) -> int:
         return len(self._ends) - 1
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
 from multiprocessing import get_context
@@ -840,6 +841,68 @@ def bench_round(
     )
 
 
+@bench_app.command("engine")
+def bench_engine(
+    peers: Annotated[str, typer.Option(help="frameworks to compare with besides bare torch: flwr, pfl or both")] = "",
+    workloads: Annotated[str, typer.Option(help="what is trained, with commas between")] = "digits,mlp,cnn",
+    rounds: Annotated[int | None, typer.Option(help="rounds of every workload; each has its own unless given")] = None,
+    repetitions: Annotated[int | None, typer.Option(help="how often each engine has its turn; 5 unless given")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="few rounds, two repetitions: does everything run?")] = False,
+    peer_python: Annotated[
+        Path | None, typer.Option(help="interpreter that has the peers; else the one that `make bench` made")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--out", help="file for the figures, as JSON")] = None,
+    format_: BenchFormatOption = BenchFormat.TABLE,
+) -> None:
+    """Time rounds of training without a ledger beside bare torch and other frameworks, and weigh their memory."""
+    from fedledger.platform.bench_engine import QUICK_ROUNDS, ROUNDS, WARM_UP, Bench
+
+    usual = QUICK_ROUNDS if quick else ROUNDS
+    plan = {name: rounds or usual.get(name, WARM_UP + 1) for name in _names(workloads)}
+    times = repetitions if repetitions is not None else 2 if quick else 5
+    # A spinner would take time from what is timed.
+    with err.status("starting", refresh_per_second=1) as shown:
+        result = Bench.find(peer_python).compare(
+            _names(peers), plan, times, lambda doing: shown.update(f"measuring {doing}")
+        )
+    document = {"warm_up_rounds": WARM_UP, **asdict(result)}
+    if output is not None:
+        output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    if format_ is BenchFormat.JSON:
+        print(json.dumps(document))
+        return
+    _print_rows(
+        [
+            {
+                "workload": row.workload,
+                "engine": row.engine,
+                "s a round, median": f"{row.seconds_per_round:.5f}",
+                "mean": f"{row.mean_seconds_per_round:.5f}",
+                "s to first round's end": f"{row.first_round_seconds:.2f}",
+                "peak MB (PSS)": "–" if row.peak_pss_mb is None else f"{row.peak_pss_mb:,.0f}",
+                "rounds": f"{len(row.repetitions)} × {row.rounds}",
+                "": row.about,
+            }
+            for row in result.rows
+        ],
+        "Rounds of training without a ledger",
+    )
+    _print_rows(
+        [
+            {
+                "workload": ratio.workload,
+                "ratio": ratio.ratio,
+                "of": ratio.figure,
+                "is": f"{ratio.value:.2f}",
+                "wanted": ratio.target,
+                "met": {True: "yes", False: "no", None: ""}[ratio.met],
+            }
+            for ratio in result.ratios
+        ],
+        "Compared",
+    )
+
+
 @keys_app.command("new")
 def keys_new(
     path: Annotated[Path, typer.Argument(help="file for the encrypted key")],
@@ -1110,6 +1173,11 @@ def _number(value: int | None) -> str:
 def _short(value: Any) -> Any:
     """Shorten a CID so that a table fits a screen."""
     return f"{value[:8]}…{value[-6:]}" if isinstance(value, str) and len(value) > 50 else value
+
+
+def _names(text: str) -> list[str]:
+    """Return the names in a list with commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _print_rows(rows: list[dict[str, Any]], title: str) -> None:
