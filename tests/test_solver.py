@@ -239,6 +239,20 @@ def test_single_thread_is_restored_even_after_an_error():
     assert torch.get_num_threads() == before
 
 
+def test_the_outermost_guard_puts_back_what_it_found_even_after_an_error():
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    for _ in range(2):
+        with pytest.raises(KeyError), repeatable():
+            with repeatable():
+                torch.default_generator.manual_seed(1)
+            within = torch.get_rng_state()
+            assert torch.get_num_threads() == 1
+            assert not torch.equal(within, state)
+            raise KeyError
+        assert torch.equal(torch.get_rng_state(), state)
+        assert torch.get_num_threads() == threads
+
+
 @pytest.mark.parametrize(
     "params",
     [

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.aggregator.optimisers import fedadam, fedavg, fedavgm  # noqa: F401  (each registers itself)
+from fedledger.aggregator.optimisers import (  # noqa: F401  (each registers itself)
+    fedadagrad,
+    fedadam,
+    fedavg,
+    fedavgm,
+    fedyogi,
+)
 from fedledger.aggregator.optimisers.base import OPTIMISERS, State
 from fedledger.protocol.exact import FixedPoint, IntArray
 from fedledger.protocol.parameters import build
