@@ -24,6 +24,7 @@ from fedledger.protocol.exact import MAX_ROWS, IntArray
 from fedledger.protocol.model import ModelFile
 from fedledger.protocol.parameters import build
 from fedledger.protocol.reputation import Evidence
+from fedledger.protocol.spec import TaskSpec
 from fedledger.protocol.streams import stream
 from fedledger.protocol.verdicts import Verdict
 
@@ -105,11 +106,13 @@ class Simulation:
     Raises
     ------
     ConfigError
-        If the task's selection looks at more than who took part in the rounds before.
+        If the task asks for what only a run with a ledger does so far, or if its selection looks at more than who took
+        part in the rounds before.
     """
 
     def __init__(self, setting: Setting, backend: Backend, progress: Progress | None = None) -> None:
         self.setting, self.spec = setting, setting.spec
+        _require_plain(self.spec)
         self.progress = progress or Progress(setting.initial.vector)
         self._backend = backend
         self._select = build(SELECTIONS, self.spec.selection.method, self.spec.selection.params)
@@ -208,3 +211,23 @@ class Simulation:
 
 
 _NEWCOMER = Evidence()
+
+
+def _require_plain(spec: TaskSpec) -> None:
+    """Raise ConfigError if more than the mean of the updates enters a round: another model would be the result."""
+    beyond = {
+        "detection": spec.detection,
+        "mixing": spec.mixing,
+        "normalisation": spec.normalisation,
+        "staleness": spec.staleness,
+        "a solver that sends further vectors": spec.vectors,
+        "stopping": spec.stopping.target_correct or spec.stopping.patience,
+        "randomness from a beacon": spec.randomness != "spec",
+        f"the rule {spec.aggregation.method}": spec.aggregation.method != "mean@1",
+    }
+    found = [what for what, asked in beyond.items() if asked]
+    if found:
+        raise ConfigError(
+            f"Without a ledger a round is the mean of its updates; this task asks for {', '.join(found)}.",
+            "Leave it out, or run with a ledger.",
+        )
