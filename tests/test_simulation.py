@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +59,22 @@ def test_what_it_does_not_do_is_refused(training: dict[str, Any], named: str) ->
     given = setting(**training)
     with Serial(given) as backend, pytest.raises(ConfigError, match=named):
         Simulation(given, backend)
+
+
+def test_the_command_gives_the_same_model_as_the_one_with_a_ledger(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(
+        'name = "both"\nparticipants = 3\ncompare_with_mean = false\n'
+        'model = { method = "mlp@1", params = { inputs = 64, hidden = [8], classes = 10 } }\n'
+        "[training]\nrounds = 2\n"
+    )
+    command = [sys.executable, "-m", "fedledger.platform.cli", "run", str(config), "--out", str(tmp_path / "runs")]
+    documents = []
+    for options in (["--chain", "embedded"], ["--no-ledger", "--backend", "serial"], ["--no-ledger", "--workers", "2"]):
+        done = subprocess.run([*command, *options, "--format", "json"], capture_output=True, text=True, check=True)
+        documents.append(json.loads(done.stdout))
+    assert len({document["final_model"] for document in documents}) == 1
+    assert len({document["accuracy"] for document in documents}) == 1
+    refused = subprocess.run([*command, "--no-ledger", "--backend", "pol"], capture_output=True, text=True, check=False)
+    assert refused.returncode == 3
+    assert "pool@1" in refused.stderr

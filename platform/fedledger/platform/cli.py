@@ -114,12 +114,23 @@ def run(
     seed: SeedOption = None,
     out_dir: Annotated[Path, typer.Option("--out", help="folder in which the run's folder is made")] = Path("runs"),
     resume: Annotated[Path | None, typer.Option(help="folder of a run that was interrupted")] = None,
+    no_ledger: Annotated[
+        bool, typer.Option("--no-ledger", help="train only: the same final model, nothing that could be audited")
+    ] = False,
+    backend: Annotated[str, typer.Option(help="without a ledger: pool, serial or ray")] = "pool",
+    workers: Annotated[int | None, typer.Option(min=1, help="without a ledger: processes that train")] = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Run an experiment: participants train, commit, reveal; the aggregator judges, pays and remembers.
 
-    The run's folder gets the final model, metrics, the content store, the exported ledger and report.html.
+    The run's folder gets the final model, metrics, the content store, the exported ledger and report.html; without a
+    ledger the final model and metrics.
     """
+    if no_ledger:
+        if resume is not None:
+            raise ConfigError("A run without a ledger cannot be resumed yet.", "Start it anew.")
+        _unrecorded(config, seed, out_dir, backend, workers, format_)
+        return
     document, _ = _experiment(config, chain, store, seed, out_dir, resume, format_)
     if format_ is Format.JSON:
         print(json.dumps(document))
@@ -997,6 +1008,27 @@ def _experiment(
         out.print(f"Final model {document['final_model']}   gas {document['gas']:,}   {document['seconds']:.1f} s")
         out.print(f"Folder: {folder}")
     return document, folder
+
+
+def _unrecorded(
+    path: Path, seed: int | None, out_dir: Path, backend: str, workers: int | None, format_: Format
+) -> None:
+    from fedledger.platform.unrecorded import run_unrecorded
+
+    setting = _setting(path, seed)
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    folder = out_dir / f"{setting.config.name}-{setting.config.seed}-{stamp}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with _status("training") as watch:
+        rounds = setting.spec.rounds
+        document = run_unrecorded(
+            setting, folder, backend, workers, lambda row: watch(f"{row['accuracy']:.1%}", row["round"], rounds)
+        )
+    if format_ is Format.JSON:
+        print(json.dumps(document))
+    else:
+        out.print(f"{document['rounds']} rounds, test accuracy {document['accuracy']:.1%}, {document['seconds']:.1f} s")
+        out.print(f"Final model {document['final_model']}   folder {folder}")
 
 
 def _setting(path: Path, seed: int | None) -> Any:
