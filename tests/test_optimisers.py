@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import fedledger.aggregator.judge  # noqa: F401  (registers the optimisers)
+import fedledger.aggregator.step  # noqa: F401  (registers the optimisers)
 from fedledger.aggregator.optimisers.base import OPTIMISERS
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.exact import LIMIT

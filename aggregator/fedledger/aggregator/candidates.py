@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from fedledger.aggregator.judge import BASE
+from fedledger.aggregator.appraise import BASE
 from fedledger.aggregator.selection import DEVICES, EVERYTHING, RECORD, REPORTS, Candidate, Selection
 from fedledger.contracts.history import History, RoundHistory, TaskHistory
 from fedledger.protocol import canonical

@@ -11,9 +11,10 @@ from enum import Enum
 
 from eth_account.signers.local import LocalAccount
 
+from fedledger.aggregator.appraise import Measurer
 from fedledger.aggregator.batches import complete, opened, place_of, posted_batch
 from fedledger.aggregator.candidates import Candidates
-from fedledger.aggregator.judge import Measurer, RoundInput, RoundOutcome, judge
+from fedledger.aggregator.judge import RoundInput, RoundOutcome, judge
 from fedledger.aggregator.mailbox import Mailbox
 from fedledger.aggregator.selection import SELECTIONS
 from fedledger.aggregator.staleness import shifts

@@ -63,5 +63,10 @@ def take_step(spec: TaskSpec, base: NDArray[np.float32], delta: IntArray, moment
     optimiser = build(OPTIMISERS, spec.optimiser.method, spec.optimiser.params)
     step, moments = optimiser(delta, moments, fixed.unit)
     bound = int(fixed.bound * fixed.unit)
-    moved = np.rint(base.astype(np.float64) * fixed.unit).astype(np.int64) + step
+    moved = fixed_model(base, fixed) + step
     return Stepped(step, moments, moved, fixed.to_float32(np.clip(moved, -bound, bound)))
+
+
+def fixed_model(vector: NDArray[np.float32], fixed: FixedPoint) -> IntArray:
+    """Return a model float32[d] in fixed point, int64[d]; of what is beyond the bound, too."""
+    return np.rint(vector.astype(np.float64) * fixed.unit).astype(np.int64)

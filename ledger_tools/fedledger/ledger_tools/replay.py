@@ -22,12 +22,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedledger.aggregator.appraise import BASE, MODEL
 from fedledger.aggregator.batches import BatchError, Place, complete
 from fedledger.aggregator.candidates import Candidates
 from fedledger.aggregator.contribution import CONTRIBUTIONS
 from fedledger.aggregator.detection import DETECTORS, Measurement
 from fedledger.aggregator.driver import proposal_of, round_input, select
-from fedledger.aggregator.judge import BASE, MODEL, RoundInput, RoundOutcome, judge
+from fedledger.aggregator.judge import RoundInput, RoundOutcome, judge
 from fedledger.aggregator.normalisation import NORMALISATIONS
 from fedledger.aggregator.optimisers.base import OPTIMISERS
 from fedledger.aggregator.rules.base import MIXINGS, RULES

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from fedledger.aggregator.judge import BASE
+from fedledger.aggregator.appraise import BASE
 from fedledger.ledger_tools.export import LEDGER_FILE, export_ledger
 from fedledger.ledger_tools.history import participants_frame, pay_frame, reputations_frame, verdicts_frame
 from fedledger.ledger_tools.report import write_report
