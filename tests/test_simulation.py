@@ -34,30 +34,52 @@ def setting(**training: Any) -> Setting:
     return make_setting(ExperimentConfig.model_validate(document), Path())
 
 
-@pytest.mark.parametrize("optimiser", ["fedavg@1", "fedadam@1"])
-def test_a_run_without_a_ledger_ends_with_the_model_of_one_with_it(tmp_path: Path, optimiser: str) -> None:
-    given = setting(optimiser={"method": optimiser})
+TRIMMED = {"method": "trimmed_mean@1", "params": {"f": 1}}
+DETECTION = [{"method": "held_out@1"}, {"method": "near_duplicate@1"}, {"method": "norm@1"}]
+SCAFFOLD = {"method": "scaffold@1", "params": {"learning_rate": 0.1, "local_steps": 2}}
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        {},
+        {"optimiser": {"method": "fedadam@1"}},
+        {
+            "detection": DETECTION,
+            "mixing": {"method": "nearest_neighbour_mixing@1", "params": {"f": 1}},
+            "aggregation": TRIMMED,
+        },
+        {"solver": SCAFFOLD},
+        {
+            "normalisation": {"method": "fednova@1", "params": {"max_steps": 8}},
+            "selection": {"method": "reputation@1", "params": {"count": 3}},
+        },
+        {"selection": {"method": "oort@1", "params": {"count": 3}}},
+        {"stopping": {"target_correct": 30}, "rounds": 9},
+    ],
+    ids=["mean", "fedadam", "detection", "scaffold", "fednova", "oort", "stopping"],
+)
+def test_a_run_without_a_ledger_ends_with_the_model_of_one_with_it(tmp_path: Path, training: dict[str, Any]) -> None:
+    given = setting(**training)
     with_ledger = run(given, Chain(), LocalStore(tmp_path / "store"), tmp_path)
     for backend in (Serial(given), Pool(given, 2)):
         with backend:
             simulation = Simulation(given, backend)
-            assert [done.index for done in simulation.rounds()] == [1, 2, 3, 4]
+            verdicts = [sorted(done.verdicts.values()) for done in simulation.rounds()]
             assert np.array_equal(simulation.model.vector, with_ledger.final.vector)
+            assert verdicts == [sorted(r.verdicts.values()) for r in with_ledger.task.settled]
 
 
-@pytest.mark.parametrize(
-    ("training", "named"),
-    [
-        ({"detection": [{"method": "norm@1"}]}, "detection"),
-        ({"aggregation": {"method": "median@1"}}, "median@1"),
-        ({"stopping": {"patience": 3}}, "stopping"),
-        ({"randomness": "beacon"}, "beacon"),
-        ({"solver": {"method": "scaffold@1", "params": {"learning_rate": 0.1, "local_steps": 1}}}, "vectors"),
-    ],
-)
-def test_what_it_does_not_do_is_refused(training: dict[str, Any], named: str) -> None:
-    given = setting(**training)
-    with Serial(given) as backend, pytest.raises(ConfigError, match=named):
+def test_a_task_that_stops_early_does(tmp_path: Path) -> None:
+    given = setting(stopping={"target_correct": 30}, rounds=9)
+    with Serial(given) as backend:
+        played = len(list(Simulation(given, backend).rounds()))
+    assert 1 < played < 9
+
+
+def test_a_beacon_needs_a_ledger() -> None:
+    given = setting(randomness="beacon")
+    with Serial(given) as backend, pytest.raises(ConfigError, match="beacon"):
         Simulation(given, backend)
 
 

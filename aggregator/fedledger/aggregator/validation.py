@@ -39,11 +39,6 @@ class Expected:
     base: bytes
     dimension: int
 
-    @property
-    def fixed_point(self) -> FixedPoint:
-        """The spec's fixed-point format."""
-        return FixedPoint(self.spec.fixed_point.fraction_bits, self.spec.fixed_point.bound)
-
 
 @dataclass(frozen=True)
 class ValidUpdate:
@@ -102,18 +97,30 @@ def validate(data: bytes, expected: Expected, owner: str, signer: str) -> ValidU
         raise UpdateRefusedError(Verdict.WRONG_BASE, "the update is not relative to the round's base model")
     if update.signed_by != signer:
         raise UpdateRefusedError(Verdict.BAD_SIGNATURE, "the header is not signed by the participant's signer")
-    names = (wire.DELTA, *expected.spec.vectors)
-    if set(update.vectors) != set(names):
-        wanted = f"the vectors {', '.join(names)}" if expected.spec.vectors else f"the one vector {wire.DELTA!r}"
+    return validate_vectors(update.vectors, expected.spec, expected.dimension, header.examples, header.steps)
+
+
+def validate_vectors(
+    vectors: Mapping[str, NDArray[np.generic]], spec: TaskSpec, dimension: int, examples: int, steps: int
+) -> ValidUpdate:
+    """Check the values of an update, its delta among them, against the task.
+
+    Raises
+    ------
+    UpdateRefusedError
+        With the reason; the first that applies, in the order of this function.
+    """
+    names = (wire.DELTA, *spec.vectors)
+    if set(vectors) != set(names):
+        wanted = f"the vectors {', '.join(names)}" if spec.vectors else f"the one vector {wire.DELTA!r}"
         raise UpdateRefusedError(Verdict.WRONG_SHAPE, f"the update must hold {wanted}")
-    vectors = _floats({name: update.vectors[name] for name in names}, expected.dimension)
-    bound = expected.spec.fixed_point.bound
+    floats = _floats({name: vectors[name] for name in names}, dimension)
+    fixed = FixedPoint(spec.fixed_point.fraction_bits, spec.fixed_point.bound)
     # As a double: NumPy would round the bound to the vector's float32.
-    if any(float(np.abs(vector).max(initial=0.0)) > bound for vector in vectors.values()):
-        raise UpdateRefusedError(Verdict.OUT_OF_RANGE, f"a coordinate is beyond ±{bound}")
-    quantised = {name: expected.fixed_point.quantise(vector) for name, vector in vectors.items()}
-    examples = min(header.examples, expected.spec.limits.max_examples)
-    return ValidUpdate(quantised.pop(wire.DELTA), examples, header.steps, quantised)
+    if any(float(np.abs(vector).max(initial=0.0)) > fixed.bound for vector in floats.values()):
+        raise UpdateRefusedError(Verdict.OUT_OF_RANGE, f"a coordinate is beyond ±{fixed.bound}")
+    quantised = {name: fixed.quantise(vector) for name, vector in floats.items()}
+    return ValidUpdate(quantised.pop(wire.DELTA), min(examples, spec.limits.max_examples), steps, quantised)
 
 
 def _floats(vectors: Mapping[str, NDArray[np.generic]], dimension: int) -> dict[str, NDArray[np.float32]]:

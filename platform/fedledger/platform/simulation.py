@@ -8,60 +8,78 @@ out, and gets what a run of the same configuration with a ledger would get.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.aggregator.selection import EVERYTHING, RECORD, SELECTIONS, Candidate
+from fedledger.aggregator.appraise import Entry, Given, State, appraise
+from fedledger.aggregator.measure import LiveMeasurer
+from fedledger.aggregator.selection import DEVICES, EVERYTHING, REPORTS, SELECTIONS, Candidate
 from fedledger.aggregator.step import take_step, weigh
+from fedledger.aggregator.validation import validate_vectors
 from fedledger.platform.backends.base import Backend, Done, Job, Total, Work
 from fedledger.platform.setting import Setting
+from fedledger.platform.states import States
 from fedledger.protocol.errors import ConfigError, RoundError
-from fedledger.protocol.exact import MAX_ROWS, IntArray
+from fedledger.protocol.exact import MAX_ROWS, FixedPoint
 from fedledger.protocol.model import ModelFile
 from fedledger.protocol.parameters import build
 from fedledger.protocol.reputation import Evidence
 from fedledger.protocol.spec import TaskSpec
 from fedledger.protocol.streams import stream
+from fedledger.protocol.update import DELTA, UpdateRefusedError
 from fedledger.protocol.verdicts import Verdict
 
 MAX_VOIDS = 3
 """Rounds below quorum in a row after which a run ends with an error."""
 
 
+class Standing(NamedTuple):
+    """What earlier rounds tell of a participant: the ledger's evidence, and what a selection may look at."""
+
+    evidence: Evidence = Evidence()
+    last_round: int = 0
+    examples: int = 0
+    utility: int = 0
+
+
+NEWCOMER = Standing()
+
+
 @dataclass
 class Progress:
-    """Where a simulation is, and all that its next round follows from.
+    """Where a simulation is, and all that its next round follows from, besides the states that participants keep.
 
     Parameters
     ----------
+    base, before
+        float32[d]: the newest model, and the base model of the last round.
+    state
+        What the aggregator carries.
     index
         Last round that is done; 0 before the first.
     counted
         Rounds that were not below quorum.
-    base, before
-        float32[d]: the newest model and the one before it.
-    moments
-        The server optimiser's state.
-    step
-        The last step, int64[d].
-    evidence
-        What the ledger would hold of each participant that took part, by number.
     voids
         Rounds below quorum in a row.
+    stopped
+        Whether the task's stopping rule ended it.
+    standings
+        Of each participant that was selected, by number.
     """
 
     base: NDArray[np.float32]
+    state: State
+    before: NDArray[np.float32] | None = None
     index: int = 0
     counted: int = 0
-    before: NDArray[np.float32] | None = None
-    moments: dict[str, IntArray] = field(default_factory=dict)
-    step: IntArray | None = None
-    evidence: dict[int, Evidence] = field(default_factory=dict)
     voids: int = 0
+    stopped: bool = False
+    standings: dict[int, Standing] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,6 +112,8 @@ class Round:
 class Simulation:
     """The rounds of a task, one after another.
 
+    Where a round is the mean of its updates, these are summed as they come, and nobody holds them.
+
     Parameters
     ----------
     setting
@@ -102,32 +122,39 @@ class Simulation:
         Where participants are trained.
     progress
         Where to go on; the task's start unless given.
+    states
+        What participants keep between rounds; in a temporary folder unless given.
 
     Raises
     ------
     ConfigError
-        If the task asks for what only a run with a ledger does so far, or if its selection looks at more than who took
-        part in the rounds before.
+        If the task asks for what only a ledger gives.
     """
 
-    def __init__(self, setting: Setting, backend: Backend, progress: Progress | None = None) -> None:
+    def __init__(
+        self, setting: Setting, backend: Backend, progress: Progress | None = None, states: States | None = None
+    ) -> None:
         self.setting, self.spec = setting, setting.spec
-        _require_plain(self.spec)
-        self.progress = progress or Progress(setting.initial.vector)
-        self._backend = backend
         self._select = build(SELECTIONS, self.spec.selection.method, self.spec.selection.params)
-        if getattr(self._select, "looks_at", EVERYTHING) - {RECORD}:
-            raise ConfigError(
-                f"The selection {self.spec.selection.method} looks at reports or devices, which a run without a ledger "
-                "does not have.",
-                "Choose another selection, or run with a ledger.",
-            )
+        self._looks_at = getattr(self._select, "looks_at", EVERYTHING)
+        _require_no_ledger(self.spec, self._looks_at)
+        initial = setting.initial.vector
+        self.progress = progress or Progress(initial, State(np.zeros(len(initial), np.int64)))
+        self.states = states or States()
+        self._backend = backend
+        self._fixed = FixedPoint(self.spec.fixed_point.fraction_bits, self.spec.fixed_point.bound)
+        self._is_plain = _is_plain_mean(self.spec) and REPORTS not in self._looks_at
 
     @property
     def model(self) -> ModelFile:
         """The newest model."""
         initial = self.setting.initial
         return ModelFile(initial.names, initial.shapes, self.progress.base)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no round is left."""
+        return self.progress.stopped or self.progress.counted >= self.spec.rounds
 
     def rounds(self) -> Iterator[Round]:
         """Play the rounds that are left, and yield each when it is done.
@@ -137,7 +164,7 @@ class Simulation:
         RoundError
             If several rounds in a row have too few updates.
         """
-        while self.progress.counted < self.spec.rounds:
+        while not self.is_done:
             began = time.perf_counter()
             verdicts, empty = self._play(self.progress.index + 1)
             yield Round(self.progress.index, verdicts, time.perf_counter() - began, empty)
@@ -149,50 +176,40 @@ class Simulation:
             raise RoundError(
                 f"{len(selected)} updates cannot be summed exactly.", f"Select at most {MAX_ROWS} participants a round."
             )
-        total = self._sum(index, selected)
-        verdicts = {n: total.refused.get(n, Verdict.ACCEPTED) for n in selected}
-        empty = len(selected) < self.setting.config.quorum
-        now.before = now.base
-        if empty:
-            now.voids += 1
-            if now.voids >= MAX_VOIDS:
-                raise RoundError(
-                    f"{now.voids} rounds in a row were below the quorum of {self.setting.config.quorum}.",
-                    "Lower the quorum, or let the selection ask more participants.",
-                )
-        else:
-            delta = total.sum.mean() if total.sum.weight else np.zeros(len(now.base), np.int64)
-            stepped = take_step(self.spec, now.base, delta, now.moments)
-            now.base, now.moments, now.step = stepped.model, stepped.moments, stepped.step
-            now.counted += 1
-            now.voids = 0
+        enough = len(selected) >= self.setting.config.quorum
+        now.voids = 0 if enough else now.voids + 1
+        if now.voids >= MAX_VOIDS:
+            raise RoundError(
+                f"{now.voids} rounds in a row were below the quorum of {self.setting.config.quorum}.",
+                "Lower the quorum, or let the selection ask more participants.",
+            )
+        play = self._sum if self._is_plain else self._appraise
+        verdicts, now.base, now.before = *play(index, selected, enough), now.base
         for number, verdict in verdicts.items():
-            now.evidence[number] = now.evidence.get(number, Evidence()).after(verdict)
+            known = now.standings.get(number, NEWCOMER)
+            now.standings[number] = known._replace(evidence=known.evidence.after(verdict), last_round=index)
+        now.counted += enough
         now.index = index
-        return verdicts, empty
+        return verdicts, not enough
 
-    def _selection(self, index: int) -> list[int]:
-        """Return the numbers of those whom a round asks, by address."""
-        evidence = self.progress.evidence
-        candidates = [
-            Candidate(owner, evidence.get(self._numbers[owner], _NEWCOMER).reputation) for owner in self._owners
-        ]
-        chosen = self._select(candidates, index, stream(self.spec.digest, "selection", index))
-        return [self._numbers[owner] for owner in chosen]
-
-    @cached_property
-    def _numbers(self) -> dict[str, int]:
-        return {self.setting.address(number): number for number in range(self.setting.config.participants)}
-
-    @cached_property
-    def _owners(self) -> list[str]:
-        return sorted(self._numbers, key=str.lower)
-
-    def _sum(self, index: int, selected: list[int]) -> Total:
-        """Train those who were selected and sum their updates, by weights as a ledger's aggregator gives them."""
+    def _sum(self, index: int, selected: list[int], enough: bool) -> tuple[dict[int, Verdict], NDArray[np.float32]]:
+        """Play a round that is the mean of its updates; return verdicts and model."""
         now = self.progress
-        bases = [now.base] if now.before is None else [now.base, now.before]
-        reputations = {n: now.evidence.get(n, _NEWCOMER).reputation for n in selected}
+        total = self._total(index, selected)
+        for number, done in total.done.items():
+            if done.state:
+                self.states.put(number, index, done.state)
+        verdicts = {n: total.refused.get(n, Verdict.ACCEPTED) for n in selected}
+        if not enough:
+            return verdicts, now.base
+        delta = total.sum.mean() if total.sum.weight else np.zeros(len(now.base), np.int64)
+        stepped = take_step(self.spec, now.base, delta, now.state.moments)
+        now.state = State(stepped.step, stepped.moments)
+        return verdicts, stepped.model
+
+    def _total(self, index: int, selected: list[int]) -> Total:
+        """Train those who were selected and sum their updates, by weights as a ledger's aggregator gives them."""
+        reputations = {n: self._standing(n).evidence.reputation for n in selected}
         limit = self.spec.limits.max_examples
         refused: dict[int, Done] = {}
         while True:
@@ -200,8 +217,7 @@ class Simulation:
             examples = [min(self.setting.examples(n), limit) for n in left]
             known = [reputations[n] for n in left]
             weights = weigh(known, examples, list(reputations.values()), self.spec.reputation)
-            jobs = [Job(number, weight=weight) for number, weight in zip(left, weights, strict=True)]
-            total = self._backend.total(Work(index, bases, jobs))
+            total = self._backend.total(self._work(index, left, weights))
             bad = {n: done for n, done in total.done.items() if done.refused is not None}
             # Without them, the weights of the others are other ones.
             refused |= bad
@@ -209,25 +225,107 @@ class Simulation:
                 total.done |= refused
                 return total
 
+    def _appraise(
+        self, index: int, selected: list[int], enough: bool
+    ) -> tuple[dict[int, Verdict], NDArray[np.float32]]:
+        """Play a round as an aggregator judges one; return verdicts and model."""
+        now, dimension = self.progress, len(self.progress.base)
+        verdicts, entries = dict.fromkeys(selected, Verdict.NONE), dict[int, Entry]()
+        for job, trained in self._backend.train(self._work(index, selected)):
+            if trained.state:
+                self.states.put(job.number, index, trained.state)
+            try:
+                vectors = {**trained.vectors, DELTA: trained.delta}
+                update = validate_vectors(vectors, self.spec, dimension, trained.examples, trained.steps)
+            except UpdateRefusedError as error:
+                verdicts[job.number] = error.verdict
+                continue
+            reputation = self._standing(job.number).evidence.reputation
+            entries[job.number] = Entry(self.setting.address(job.number), reputation, update, job.staleness)
+        numbers = sorted(entries, key=lambda number: entries[number].owner.lower())
+        given = Given(
+            spec=self.spec,
+            base=now.base,
+            state=now.state,
+            reputations=[self._standing(number).evidence.reputation for number in selected],
+            everybody=self.setting.config.participants,
+            enough=enough,
+        )
+        appraisal = appraise(given, [entries[number] for number in numbers], self._measure)
+        for number, verdict, measured in zip(numbers, appraisal.verdicts, appraisal.measurements, strict=True):
+            verdicts[number] = verdict
+            examples = entries[number].update.examples
+            gain = max(0, appraisal.base_measurement.loss - measured.loss)
+            utility = examples * gain if verdict is Verdict.ACCEPTED else 0
+            now.standings[number] = self._standing(number)._replace(examples=examples, utility=utility)
+        now.state, now.stopped = appraisal.state, appraisal.stop
+        return verdicts, appraisal.model
 
-_NEWCOMER = Evidence()
+    def _work(self, index: int, numbers: list[int], weights: list[int] | None = None) -> Work:
+        now = self.progress
+        jobs = [
+            Job(number, weight=weight, own=self.states.get(number))
+            for number, weight in zip(numbers, weights or [0] * len(numbers), strict=True)
+        ]
+        bases = [now.base] if now.before is None else [now.base, now.before]
+        return Work(index, bases, jobs, None if now.before is None else 1, self._published())
+
+    def _published(self) -> Mapping[str, NDArray[np.float32]]:
+        if not self.spec.vectors:
+            return {}
+        zeros, published = np.zeros(len(self.progress.base), np.int64), self.progress.state.published
+        return {name: self._fixed.to_float32(published.get(name, zeros)) for name in self.spec.vectors}
+
+    def _standing(self, number: int) -> Standing:
+        return self.progress.standings.get(number, NEWCOMER)
+
+    def _selection(self, index: int) -> list[int]:
+        """Return the numbers of those whom a round asks."""
+        candidates = self._candidates
+        if self._looks_at:
+            for number, known in self.progress.standings.items():
+                told = (known.examples, known.utility) if REPORTS in self._looks_at else (0, 0)
+                candidates[self._places[number]] = Candidate(
+                    self.setting.address(number), known.evidence.reputation, *told, known.last_round
+                )
+        chosen = self._select(candidates, index, stream(self.spec.digest, "selection", index))
+        return [self._numbers[owner] for owner in chosen]
+
+    @cached_property
+    def _measure(self) -> LiveMeasurer:
+        return self.setting.measurer()
+
+    @cached_property
+    def _candidates(self) -> list[Candidate]:
+        """All participants by address, as they are before the first round."""
+        reputation = NEWCOMER.evidence.reputation if self._looks_at else 0
+        return [Candidate(owner, reputation) for owner in sorted(self._numbers, key=str.lower)]
+
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        return {self._numbers[candidate.address]: place for place, candidate in enumerate(self._candidates)}
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {self.setting.address(number): number for number in range(self.setting.config.participants)}
 
 
-def _require_plain(spec: TaskSpec) -> None:
-    """Raise ConfigError if more than the mean of the updates enters a round: another model would be the result."""
-    beyond = {
-        "detection": spec.detection,
-        "mixing": spec.mixing,
-        "normalisation": spec.normalisation,
-        "staleness": spec.staleness,
-        "a solver that sends further vectors": spec.vectors,
-        "stopping": spec.stopping.target_correct or spec.stopping.patience,
-        "randomness from a beacon": spec.randomness != "spec",
-        f"the rule {spec.aggregation.method}": spec.aggregation.method != "mean@1",
-    }
-    found = [what for what, asked in beyond.items() if asked]
-    if found:
+def _is_plain_mean(spec: TaskSpec) -> bool:
+    """Return whether nothing but the mean of the updates enters a round's model."""
+    beyond = spec.detection, spec.mixing, spec.normalisation, spec.staleness, spec.vectors
+    stops = spec.stopping.target_correct is not None or spec.stopping.patience is not None
+    return spec.aggregation.method == "mean@1" and not any(beyond) and not stops
+
+
+def _require_no_ledger(spec: TaskSpec, looks_at: frozenset[str]) -> None:
+    """Raise ConfigError if a task asks for what only a ledger gives."""
+    if spec.randomness != "spec":
         raise ConfigError(
-            f"Without a ledger a round is the mean of its updates; this task asks for {', '.join(found)}.",
-            "Leave it out, or run with a ledger.",
+            "The task draws its randomness from a beacon, which is the ledger's.",
+            'Give randomness = "spec", or run with a ledger.',
+        )
+    if DEVICES in looks_at and spec.devices is not None:
+        raise ConfigError(
+            f"The selection {spec.selection.method} looks at devices, which a run without a ledger does not yet.",
+            "Choose another selection, or run with a ledger.",
         )

@@ -8,7 +8,7 @@ backend on the CPU gives the same bits, at any number of workers, and also after
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.node.solvers.base import LocalUpdate, Memory
+from fedledger.node.solvers.base import BLANK, LocalUpdate, Memory
 from fedledger.node.training import RoundContext, Trainer
 from fedledger.protocol.errors import FedledgerError, RoundError
 from fedledger.protocol.exact import FixedPoint, NotFiniteError, OutOfRangeError, WeightedSum
@@ -54,6 +54,10 @@ class Population(Protocol):
         ...
 
 
+NOTHING: Mapping[str, Vector] = {}
+"""What a participant keeps that keeps nothing."""
+
+
 class Job(NamedTuple):
     """What one participant does in a round.
 
@@ -65,14 +69,14 @@ class Job(NamedTuple):
         How many bases before the round's own the participant trains on.
     weight
         In a sum.
-    memory
-        What the participant kept from its last round, and what the aggregator publishes.
+    own
+        float32[d] vectors that the participant kept from its last round.
     """
 
     number: int
     staleness: int = 0
     weight: int = 0
-    memory: Memory = Memory()
+    own: Mapping[str, Vector] = NOTHING
 
 
 @dataclass(frozen=True)
@@ -84,21 +88,28 @@ class Work:
     index
         The round.
     bases
-        float32[d] each: the round's base model, then those of the rounds before it, as far back as a job or an attacker
-        asks.
+        float32[d] each: the round's base model, then earlier ones, as far back as a job goes, and that of the round
+        before.
     jobs
         Who trains.
+    before
+        Which of the bases is that of the round before; None: there was none.
+    server
+        float32[d] vectors that the aggregator publishes, by the names that the spec gives; none before the first round.
     """
 
     index: int
     bases: Sequence[Vector]
     jobs: Sequence[Job]
+    before: int | None = None
+    server: Mapping[str, Vector] = field(default_factory=dict)
 
 
 class Done(NamedTuple):
     """What is known of a participant's training besides its update.
 
     ``refused`` tells why the update takes no part in the sum: a coordinate that is no finite number, or out of range.
+    ``state`` is what the participant keeps until its next round.
     """
 
     number: int
@@ -106,6 +117,7 @@ class Done(NamedTuple):
     steps: int
     seconds: float
     refused: Verdict | None = None
+    state: Mapping[str, Vector] = NOTHING
 
 
 @dataclass
@@ -161,31 +173,33 @@ class Worker:
         """Number of coordinates d of the model."""
         return len(self._initial.vector)
 
-    def models(self, bases: Sequence[Vector]) -> list[ModelFile]:
-        """Return the bases as models."""
-        return [ModelFile(self._initial.names, self._initial.shapes, base) for base in bases]
+    def begin(
+        self, index: int, bases: Sequence[Vector], before: int | None = None, server: Mapping[str, Vector] = NOTHING
+    ) -> None:
+        """Go on with a round: what follows is trained for it."""
+        initial = self._initial
+        self._round = index
+        self._bases = [ModelFile(initial.names, initial.shapes, base) for base in bases]
+        self._before = None if before is None else self._bases[before]
+        self._server = server
 
-    def train(self, index: int, bases: Sequence[ModelFile], job: Job) -> LocalUpdate:
+    def train(self, job: Job) -> LocalUpdate:
         """Return a participant's update; an error says in which round and whose training it was."""
-        before = job.staleness + 1
+        number, staleness, _, own = job
+        memory = Memory(own, self._server) if own or self._server else BLANK
         context = RoundContext(
-            self.spec,
-            index,
-            self._population.address(job.number),
-            bases[job.staleness],
-            bases[before] if before < len(bases) else None,
-            job.memory,
+            self.spec, self._round, self._population.address(number), self._bases[staleness], self._before, memory
         )
         try:
-            return self._population.trainer(job.number)(context)
+            return self._population.trainer(number)(context)
         except Exception as error:
-            error.add_note(f"in round {index}, training of participant {job.number}")
+            error.add_note(f"in round {self._round}, training of participant {number}")
             raise
 
-    def add(self, index: int, bases: Sequence[ModelFile], job: Job, total: WeightedSum) -> Done:
+    def add(self, job: Job, total: WeightedSum) -> Done:
         """Train a participant and add its update to a sum."""
         began = time.perf_counter()
-        trained = self.train(index, bases, job)
+        trained = self.train(job)
         refused = None
         try:
             total.add(trained.delta, job.weight)
@@ -193,7 +207,8 @@ class Worker:
             refused = Verdict.NOT_FINITE
         except OutOfRangeError:
             refused = Verdict.OUT_OF_RANGE
-        return Done(job.number, trained.examples, trained.steps, time.perf_counter() - began, refused)
+        seconds = time.perf_counter() - began
+        return Done(job.number, trained.examples, trained.steps, seconds, refused, trained.state or NOTHING)
 
 
 def failure(index: int, job: Job, error: BaseException) -> FedledgerError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedledger.node.solvers.base import LocalUpdate
-from fedledger.platform.backends.base import BACKENDS, Done, Job, Population, Total, TrainingError, Vector, Work, Worker
+from fedledger.platform.backends.base import BACKENDS, Done, Job, Population, Total, TrainingError, Work, Worker
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.exact import WeightedSum
 
@@ -32,16 +33,18 @@ class _Trainer:
     def process(self) -> int:
         return os.getpid()
 
-    def train(self, index: int, bases: Sequence[Vector], job: Job) -> LocalUpdate:
-        return self._worker.train(index, self._worker.models(bases), job)
+    def train(self, work: Work, job: Job) -> LocalUpdate:
+        self._begin(work)
+        return self._worker.train(job)
 
-    def total(
-        self, index: int, bases: Sequence[Vector], jobs: Sequence[Job], weights: int
-    ) -> tuple[NDArray[np.int64], int, list[Done]]:
-        models = self._worker.models(bases)
+    def total(self, work: Work, jobs: Sequence[Job], weights: int) -> tuple[NDArray[np.int64], int, list[Done]]:
+        self._begin(work)
         total = WeightedSum(self._worker.fixed, self._worker.dimension, weights)
-        done = [self._worker.add(index, models, job, total) for job in jobs]
+        done = [self._worker.add(job, total) for job in jobs]
         return total.limbs, total.weight, done
+
+    def _begin(self, work: Work) -> None:
+        self._worker.begin(work.index, work.bases, work.before, work.server)
 
 
 @BACKENDS.register("ray@1")
@@ -98,21 +101,18 @@ class Cluster:
 
     def train(self, work: Work) -> Iterator[tuple[Job, LocalUpdate]]:
         """Yield each job's update as soon as it is there, in any order."""
-        bases = self._ray.put(list(work.bases))
-        asked = [(job, lambda trainer, job=job: trainer.train.remote(work.index, bases, job)) for job in work.jobs]
+        given = self._ray.put(replace(work, jobs=()))
+        asked = [(job, lambda trainer, job=job: trainer.train.remote(given, job)) for job in work.jobs]
         yield from self._answers(work, asked)
 
     def total(self, work: Work) -> Total:
         """Return the exact sum of the jobs' updates."""
         weights = sum(job.weight for job in work.jobs)
         total = Total(WeightedSum(self._worker.fixed, self._worker.dimension, weights))
-        bases = self._ray.put(list(work.bases))
+        given = self._ray.put(replace(work, jobs=()))
         parts = min(len(work.jobs), CHUNKS * len(self._trainers))
         shares = [work.jobs[part::parts] for part in range(parts)]
-        asked = [
-            (share, lambda trainer, share=share: trainer.total.remote(work.index, bases, share, weights))
-            for share in shares
-        ]
+        asked = [(share, lambda trainer, share=share: trainer.total.remote(given, share, weights)) for share in shares]
         for _, (limbs, weight, done) in self._answers(work, asked):
             total.sum.merge(limbs, weight)
             total.done |= {one.number: one for one in done}

@@ -49,6 +49,8 @@ log = logging.getLogger(__name__)
 
 MAX_BASES = 66
 """Base models that a round may refer to: its own, those before it, and one more for who looks at the last step."""
+MAX_SERVER = 7
+"""Vectors that an aggregator may publish."""
 QUANTUM = 0.002
 """Seconds of work in one message: so much that messages cost little, so little that nobody waits for the last one."""
 AHEAD = 2
@@ -96,7 +98,10 @@ def _anonymous_file() -> int:
 
 @dataclass(frozen=True)
 class _Vectors:
-    """What all processes see: a round's base models float32[b, d], and the limbs int64[k, d] of each worker's sum."""
+    """What all processes see: a round's base models and published vectors, and the limbs of each worker's sum.
+
+    The former are float32[d] each, the latter int64[k, d].
+    """
 
     memory: SharedMemory
     workers: int
@@ -104,17 +109,24 @@ class _Vectors:
 
     @classmethod
     def make(cls, workers: int, dimension: int) -> _Vectors:
-        size = MAX_BASES * _stride(4 * dimension) + workers * MAX_LIMBS * _stride(8 * dimension)
+        size = (MAX_BASES + MAX_SERVER) * _stride(4 * dimension) + workers * MAX_LIMBS * _stride(8 * dimension)
         return cls(SharedMemory(size), workers, dimension)
 
     @property
     def bases(self) -> list[NDArray[np.float32]]:
-        stride = _stride(4 * self.dimension)
-        return [np.frombuffer(self.memory.buffer, np.float32, self.dimension, i * stride) for i in range(MAX_BASES)]
+        return self._floats(0, MAX_BASES)
+
+    @property
+    def server(self) -> list[NDArray[np.float32]]:
+        return self._floats(MAX_BASES, MAX_SERVER)
+
+    def _floats(self, first: int, count: int) -> list[NDArray[np.float32]]:
+        stride, places = _stride(4 * self.dimension), range(first, first + count)
+        return [np.frombuffer(self.memory.buffer, np.float32, self.dimension, place * stride) for place in places]
 
     def limbs(self, place: int) -> NDArray[np.int64]:
         stride = _stride(8 * self.dimension)
-        start = MAX_BASES * _stride(4 * self.dimension) + place * MAX_LIMBS * stride
+        start = (MAX_BASES + MAX_SERVER) * _stride(4 * self.dimension) + place * MAX_LIMBS * stride
         flat = np.frombuffer(self.memory.buffer, np.int64, MAX_LIMBS * stride // 8, start)
         return flat.reshape(MAX_LIMBS, stride // 8)[:, : self.dimension]
 
@@ -130,8 +142,10 @@ class _Message(NamedTuple):
     ----------
     work
         Number of the work that it belongs to; a new one begins a new sum.
-    round, bases
-        The round, and how many base models it has.
+    round, bases, before
+        The round, how many base models it has, and which of them is that of the round before.
+    server
+        Names of the vectors that the aggregator publishes.
     jobs
         Who is to be trained.
     limbs
@@ -145,6 +159,8 @@ class _Message(NamedTuple):
     work: int
     round: int
     bases: int
+    before: int | None
+    server: Sequence[str]
     jobs: Sequence[Job]
     limbs: int = 0
     weights: int = 0
@@ -193,7 +209,7 @@ class Pool:
         torch.set_num_threads(1)
         count = workers or _processors()
         self._vectors = _Vectors.make(count, self._worker.dimension)
-        self._bases = self._vectors.bases
+        self._bases, self._server = self._vectors.bases, self._vectors.server
         self._sums = [self._vectors.limbs(place) for place in range(count)]
         self._costs: dict[int, float] = {}
         self._rate = 0.0
@@ -263,10 +279,13 @@ class Pool:
             raise ValueError(f"a round has at most {MAX_BASES} base models")
         for place, base in zip(self._bases, work.bases, strict=False):
             np.copyto(place, base)
+        for place, vector in zip(self._server, work.server.values(), strict=False):
+            np.copyto(place, vector)
         self._works += 1
         self._deaths = 0
         weights = sum(job.weight for job in work.jobs)
-        self._asking = _Message(self._works, work.index, len(work.bases), (), limbs, weights, last=True)
+        shared = work.index, len(work.bases), work.before, tuple(work.server)
+        self._asking = _Message(self._works, *shared, (), limbs, weights, last=True)
         costs = sorted(((self._cost(job.number), job.number, job) for job in work.jobs), reverse=True)
         # What is short is dealt out at once: one message more would cost more than an evener load gains.
         if limbs and self._rate and sum(cost for cost, _, _ in costs) < AHEAD * QUANTUM * len(self._processes):
@@ -405,21 +424,24 @@ def _serve(
     torch.set_num_threads(1)
     gc.freeze()
     worker = Worker(population)
-    all_bases, limbs = vectors.bases, vectors.limbs(place)
+    bases, server, limbs = vectors.bases, vectors.server, vectors.limbs(place)
     work, total = 0, None
     with repeatable(), contextlib.suppress(EOFError, OSError):
         while True:
             message: _Message = pipe.recv()
-            bases = worker.models(all_bases[: message.bases])
+            if work != message.work:
+                work, total = message.work, None
+                named = dict(zip(message.server, server, strict=False))
+                worker.begin(message.round, bases[: message.bases], message.before, named)
             job = Job(-1)
             try:
                 answer: Any = None
                 if message.limbs:
-                    if total is None or work != message.work:
+                    if total is None:
                         mine = limbs[: message.limbs]
                         mine[:] = 0
-                        work, total = message.work, WeightedSum(worker.fixed, worker.dimension, message.weights, mine)
-                    done = [worker.add(message.round, bases, job := each, total) for each in message.jobs]
+                        total = WeightedSum(worker.fixed, worker.dimension, message.weights, mine)
+                    done = [worker.add(job := each, total) for each in message.jobs]
                     answer = total.weight if message.last else None, [tuple(one) for one in done]
                     if message.last:
                         total = None
@@ -427,7 +449,7 @@ def _serve(
                     answer = []
                     for job in message.jobs:
                         began = time.perf_counter()
-                        trained = worker.train(message.round, bases, job)
+                        trained = worker.train(job)
                         answer.append((job.number, trained, time.perf_counter() - began))
             except Exception as error:
                 answer = _Failure(job, failure(message.round, job, error), traceback.format_exc())

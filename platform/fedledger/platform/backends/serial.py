@@ -36,18 +36,18 @@ class Serial:
 
     def train(self, work: Work) -> Iterator[tuple[Job, LocalUpdate]]:
         """Yield each job's update."""
-        bases = self._worker.models(work.bases)
+        self._worker.begin(work.index, work.bases, work.before, work.server)
         for job in work.jobs:
             with repeatable():
-                trained = self._worker.train(work.index, bases, job)
+                trained = self._worker.train(job)
             yield job, trained
 
     def total(self, work: Work) -> Total:
         """Return the exact sum of the jobs' updates."""
-        bases = self._worker.models(work.bases)
+        self._worker.begin(work.index, work.bases, work.before, work.server)
         weights = sum(job.weight for job in work.jobs)
         total = Total(WeightedSum(self._worker.fixed, self._worker.dimension, weights))
         with repeatable():
             for job in work.jobs:
-                total.done[job.number] = self._worker.add(work.index, bases, job, total.sum)
+                total.done[job.number] = self._worker.add(job, total.sum)
         return total
