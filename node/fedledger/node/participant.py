@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from fedledger.contracts.abi import RevertedError
 from fedledger.contracts.client import Ledger, Phase
 from fedledger.contracts.history import History, RoundHistory, TaskHistory
-from fedledger.node.solvers.base import Memory
+from fedledger.node.solvers.base import LocalUpdate, Memory
 from fedledger.node.training import RoundContext, Trainer
 from fedledger.protocol import tensors
 from fedledger.protocol import update as wire
@@ -30,7 +30,7 @@ from fedledger.protocol.errors import ChainError, ConfigError, RoundError, Store
 from fedledger.protocol.exact import FixedPoint
 from fedledger.protocol.merkle import verify
 from fedledger.protocol.messages import commitment, commitment_message, salt, sign
-from fedledger.protocol.model import ModelFile
+from fedledger.protocol.model import Models
 from fedledger.protocol.post import Post, PostRefusedError
 from fedledger.protocol.published import published
 from fedledger.protocol.spec import TaskSpec
@@ -40,7 +40,7 @@ from fedledger.protocol.verdicts import Verdict
 
 log = logging.getLogger(__name__)
 
-STATE = "state"
+UPDATE, STATE = "update", "state"
 KEPT_STATES = 16
 """States that stay in a journal: those of rounds that may be voided together (8), and some for reorganisations."""
 _BASE = "base.digest"
@@ -100,6 +100,8 @@ class Participant:
     base_of
         How stale this participant's update of a round is. Where the round takes none so stale, it trains on the oldest
         base that the round takes.
+    models
+        Reads models from the store; who plays several participants gives them all the same.
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class Participant:
         trainer: Trainer,
         post: Post | None = None,
         base_of: BaseOf = newest_base,
+        models: Models | None = None,
     ) -> None:
         self.ledger = ledger
         self.history = history
@@ -124,6 +127,7 @@ class Participant:
         self.trainer = trainer
         self.post = post
         self.base_of = base_of
+        self._models = models or Models(store)
         self._left: set[tuple[int, Deed]] = set()
         self._opened: set[int] = set()
         self._journal = journal
@@ -372,37 +376,45 @@ class Participant:
         """What the names of this task's files begin with."""
         return f"{self.ledger.chain.chain_id}-{self.ledger.address}-{self.task}"
 
-    def _update(self, task: TaskHistory, current: RoundHistory) -> bytes:
-        """Return the round's update, from the journal if it was made before, to a base model that the round takes."""
-        path = self._path(current, "update")
-        if path.exists():
-            made = path.read_bytes()
-            # A reorganisation may have given the round another base model.
-            if current.staleness_of(_base(made)) is not None:
-                return made
-        ref = current.bases[min(self.base_of(current.index), len(current.earlier))]
-        base = ModelFile.decode(self.store.get(ref))
+    def context(self, task: TaskHistory, current: RoundHistory) -> RoundContext | None:
+        """Return what this participant's update of a round follows from; None if it was made before."""
+        if self._made(current) is not None:
+            return None
+        base = self._models(current.bases[self.staleness(current)])
         before = task.rounds.get(current.index - 1)
-        context = RoundContext(
+        return RoundContext(
             spec=self.spec,
             index=current.index,
             owner=self.account.address,
             base=base,
-            before=None if before is None else ModelFile.decode(self.store.get(before.base)),
+            before=None if before is None else self._models(before.base),
             memory=self._memory(task, current, len(base.vector)),
         )
-        trained = self.trainer(context)
+
+    def staleness(self, current: RoundHistory) -> int:
+        """Return how many models before a round's base the one lies that this participant trains on."""
+        return min(self.base_of(current.index), len(current.earlier))
+
+    def keep(self, current: RoundHistory, trained: LocalUpdate) -> bytes:
+        """Sign what was trained for a round, keep it in the journal until it may be seen, and return its bytes.
+
+        Raises
+        ------
+        ConfigError
+            If it does not hold the vectors that the spec names.
+        """
         if sorted(trained.vectors) != self.spec.vectors:
             sent, wanted = (", ".join(names) or "nothing" for names in (sorted(trained.vectors), self.spec.vectors))
             raise ConfigError(
                 f"Besides its delta the update holds {sent}; the task's spec takes {wanted}.",
                 "Train with the solver that the spec names.",
             )
+        base = current.bases[self.staleness(current)]
         header = UpdateHeader(
             spec=self.spec.digest.hex(),
             round=current.index,
             participant=self.account.address,
-            base=ref.digest.hex(),
+            base=base.digest.hex(),
             examples=trained.examples,
             steps=trained.steps,
             vectors=[wire.DELTA, *self.spec.vectors],
@@ -411,12 +423,26 @@ class Participant:
         data = wire.encode(header, {**trained.vectors, wire.DELTA: trained.delta}, bytes(self.account.key))
         # Whoever finds the update must find the state as well. Without the update both are made again, and the same.
         if trained.state:
-            base_of = np.frombuffer(ref.digest, np.uint8)
+            base_of = np.frombuffer(base.digest, np.uint8)
             write_atomically(self._path(current, STATE), tensors.encode({**trained.state, _BASE: base_of}))
-        write_atomically(path, data)
+        write_atomically(self._path(current, UPDATE), data)
         for _, old in sorted(self._states().items())[:-KEPT_STATES]:
             old.unlink(missing_ok=True)
         return data
+
+    def _made(self, current: RoundHistory) -> bytes | None:
+        """Return the round's update from the journal, if it is there and relative to a base that the round takes."""
+        path = self._path(current, UPDATE)
+        made = path.read_bytes() if path.exists() else None
+        # A reorganisation may have given the round another base model.
+        return made if made is not None and current.staleness_of(_base(made)) is not None else None
+
+    def _update(self, task: TaskHistory, current: RoundHistory) -> bytes:
+        """Return the round's update; it is made if it is not there."""
+        context = self.context(task, current)
+        if context is None:
+            return self._path(current, UPDATE).read_bytes()
+        return self.keep(current, self.trainer(context))
 
     def _memory(self, task: TaskHistory, current: RoundHistory, dimension: int) -> Memory:
         """Return what this participant kept of the newest round before that stands, and what the aggregator tells."""

@@ -117,8 +117,8 @@ def run(
     no_ledger: Annotated[
         bool, typer.Option("--no-ledger", help="train only: the same final model, nothing that could be audited")
     ] = False,
-    backend: Annotated[str, typer.Option(help="without a ledger: pool, serial or ray")] = "pool",
-    workers: Annotated[int | None, typer.Option(min=1, help="without a ledger: processes that train")] = None,
+    backend: Annotated[str, typer.Option(help="where participants train: pool, serial or ray")] = "pool",
+    workers: Annotated[int | None, typer.Option(min=1, help="processes that train; else one a processor")] = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Run an experiment: participants train, commit, reveal; the aggregator judges, pays and remembers.
@@ -127,11 +127,9 @@ def run(
     ledger the final model and metrics.
     """
     if no_ledger:
-        if resume is not None:
-            raise ConfigError("A run without a ledger cannot be resumed yet.", "Start it anew.")
-        _unrecorded(config, seed, out_dir, backend, workers, format_)
+        _unrecorded(config, seed, out_dir, resume, backend, workers, format_)
         return
-    document, _ = _experiment(config, chain, store, seed, out_dir, resume, format_)
+    document, _ = _experiment(config, chain, store, seed, out_dir, resume, format_, backend, workers)
     if format_ is Format.JSON:
         print(json.dumps(document))
 
@@ -960,21 +958,28 @@ def main() -> None:
 
 
 def _experiment(
-    path: Path, chain: str, store: str, seed: int | None, out_dir: Path, resume: Path | None, format_: Format
+    path: Path,
+    chain: str,
+    store: str,
+    seed: int | None,
+    out_dir: Path,
+    resume: Path | None,
+    format_: Format,
+    backend: str = "pool",
+    workers: int | None = None,
 ) -> tuple[dict[str, Any], Path]:
     from fedledger.ledger_tools.deploy import Deployment
     from fedledger.ledger_tools.export import DEPLOYMENT_FILE
+    from fedledger.platform.backends.choose import open_backend
     from fedledger.platform.engine import mean_accuracies
     from fedledger.platform.engine import run as run_engine
     from fedledger.platform.results import write_results
 
     setting = _setting(path, seed)
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    folder = resume or out_dir / f"{setting.config.name}-{setting.config.seed}-{stamp}"
-    if resume is not None and not resume.is_dir():
-        raise ConfigError(f"{resume} is no run's folder.", "Give a folder that `fedledger run` made.")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _run_folder(setting, out_dir, resume)
     with ExitStack() as stack:
+        # First: forked processes get none of the threads that come now.
+        trains = stack.enter_context(open_backend(backend, setting, workers))
         opened = stack.enter_context(_chain(chain, folder))
         content = _open_store(store, folder / "store")
         found = folder / DEPLOYMENT_FILE
@@ -986,7 +991,7 @@ def _experiment(
         stack.callback(aside.shutdown, wait=False, cancel_futures=True)
         compared = setting.config.compare_with_mean
         means = aside.submit(mean_accuracies, setting.config, path.parent) if compared else None
-        finished = run_engine(setting, opened, content, folder, watch, deployment)
+        finished = run_engine(setting, opened, content, folder, watch, deployment, trains)
         document = write_results(finished, setting, content, folder, means.result() if means else [])
     if format_ is Format.TEXT:
         _print_rows(
@@ -1011,14 +1016,18 @@ def _experiment(
 
 
 def _unrecorded(
-    path: Path, seed: int | None, out_dir: Path, backend: str, workers: int | None, format_: Format
+    path: Path,
+    seed: int | None,
+    out_dir: Path,
+    resume: Path | None,
+    backend: str,
+    workers: int | None,
+    format_: Format,
 ) -> None:
     from fedledger.platform.unrecorded import run_unrecorded
 
     setting = _setting(path, seed)
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    folder = out_dir / f"{setting.config.name}-{setting.config.seed}-{stamp}"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _run_folder(setting, out_dir, resume)
     with _status("training") as watch:
         rounds = setting.spec.rounds
         document = run_unrecorded(
@@ -1029,6 +1038,15 @@ def _unrecorded(
     else:
         out.print(f"{document['rounds']} rounds, test accuracy {document['accuracy']:.1%}, {document['seconds']:.1f} s")
         out.print(f"Final model {document['final_model']}   folder {folder}")
+
+
+def _run_folder(setting: Any, out_dir: Path, resume: Path | None) -> Path:
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    folder = resume or out_dir / f"{setting.config.name}-{setting.config.seed}-{stamp}"
+    if resume is not None and not resume.is_dir():
+        raise ConfigError(f"{resume} is no run's folder.", "Give a folder that `fedledger run` made.")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _setting(path: Path, seed: int | None) -> Any:

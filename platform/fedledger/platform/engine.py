@@ -1,9 +1,12 @@
-"""The serial engine: one process plays all parts of an experiment on one chain, with the code of real deployments."""
+"""The engine: one program plays all parts of an experiment on one chain, with the code of real deployments.
+
+Only the training of those whom a round asks is done elsewhere, in a backend's processes.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,10 +31,12 @@ from fedledger.platform.accounts import (
     experiment_address,
     participant_role,
 )
+from fedledger.platform.backends.base import Backend, Job, Work
+from fedledger.platform.backends.serial import Serial
 from fedledger.platform.config import ExperimentConfig
 from fedledger.platform.setting import Setting, make_setting
 from fedledger.protocol.errors import RoundError
-from fedledger.protocol.model import ModelFile
+from fedledger.protocol.model import ModelFile, Models
 from fedledger.protocol.store import ContentStore
 from fedledger.protocol.update import DELTA
 
@@ -75,6 +80,7 @@ def run(
     folder: Path,
     watch: Callable[[Progress], None] = lambda progress: None,
     found: Deployment | None = None,
+    backend: Backend | None = None,
 ) -> Run:
     """Run an experiment from where the ledger says it is to its end.
 
@@ -92,6 +98,8 @@ def run(
         Called after every round.
     found
         The deployment of a run that is resumed.
+    backend
+        Where participants are trained; in this process unless given.
     """
     started = time.monotonic()
     seed = setting.config.seed
@@ -112,20 +120,23 @@ def run(
     task_id = 1
     chain.fund(aggregator_account.address, params.bond + 10 * ETHER)
     mailbox = Mailbox(ledger, history, task_id, folder / "mailbox") if params.batched else None
-    participants = []
+    backend = backend or Serial(setting)
+    participants, models = [], Models(store)
     for number in range(setting.config.participants):
         account = experiment_account(seed, participant_role(number), chain)
         chain.fund(account.address, params.min_stake + params.penalty + 2 * ETHER)
         journal = folder / "journal" / account.address
         trainer = setting.trainer(number)
         participants.append(
-            Participant(ledger, history, account, task_id, store, journal, setting.spec, trainer, mailbox)
+            Participant(
+                ledger, history, account, task_id, store, journal, setting.spec, trainer, mailbox, models=models
+            )
         )
     measurer = setting.measurer()
     aggregator = Aggregator(ledger, history, aggregator_account, task_id, store, setting.spec, measurer, mailbox)
     metrics = _Metrics(setting, history, task_id, chain, watch)
     for settled in history.update().task(task_id).counted:
-        metrics.add(settled.index, ModelFile.decode(store.get(_model_of(history, task_id, settled.index))))
+        metrics.add(settled.index, models(_model_of(history, task_id, settled.index)))
     voids, idle = 0, False
     while True:
         step = aggregator.step()
@@ -141,11 +152,13 @@ def run(
                     "Lower the quorum, or find out why the nodes do not deliver.",
                 )
             if not failed:
-                metrics.add(index, ModelFile.decode(store.get(_model_of(history, task_id, index))))
+                metrics.add(index, models(_model_of(history, task_id, index)))
         if step.act is Act.DONE:
             break
         if step.act is Act.WAITED:
             known, phase = history.update().task(task_id), ledger.phase(task_id)
+            if phase is Phase.COMMITTING:
+                _train(backend, participants, known, models)
             deeds = [participant.act(known, phase) for participant in participants]
             if all(deed in (Deed.WAITED, Deed.DONE) for deed in deeds):
                 _pass_time(chain, ledger, task_id, waited=idle)
@@ -165,6 +178,28 @@ def run(
         seconds=time.monotonic() - started,
         gas=metrics.gas(),
     )
+
+
+def _train(backend: Backend, participants: Sequence[Participant], task: TaskHistory, models: Models) -> None:
+    """Make the updates of the current round that are not there yet."""
+    current = task.rounds[max(task.rounds)]
+    numbers: dict[str, int] = {participant.account.address: number for number, participant in enumerate(participants)}
+    asked = [numbers[owner] for owner in current.owners.values() if owner in numbers]
+    jobs, server = [], dict[str, NDArray[np.float32]]()
+    for number in asked:
+        context = participants[number].context(task, current)
+        if context is not None:
+            jobs.append(Job(number, participants[number].staleness(current), own=context.memory.own))
+            server = dict(context.memory.server)
+    if not jobs:
+        return
+    bases = [models(ref).vector for ref in current.bases[: max(job.staleness for job in jobs) + 1]]
+    before = task.rounds.get(current.index - 1)
+    if before is not None:
+        bases.append(models(before.base).vector)
+    work = Work(current.index, bases, jobs, None if before is None else len(bases) - 1, server)
+    for job, trained in backend.train(work):
+        participants[job.number].keep(current, trained)
 
 
 def mean_accuracies(config: ExperimentConfig, folder: Path) -> list[float]:

@@ -68,14 +68,17 @@ class States:
         self._unsaved.add(number)
         self._hold(number, index, vectors)
 
-    def save(self, index: int) -> None:
-        """Have all states of rounds up to ``index``, the newest, on disk, and forget those before them."""
+    def save(self) -> None:
+        """Have the newest states on disk; those of the last checkpoint stay."""
         for number in sorted(self._unsaved):
             self._write(number)
         if self._unsaved:
             # One wait for the whole disk instead of one for each file.
             os.sync()
         self._unsaved.clear()
+
+    def forget_before(self, index: int) -> None:
+        """Forget what a run that goes on from the checkpoint of round ``index`` does not ask for."""
         self._safe = index
         for number in self._files:
             self._prune(number)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fedledger.platform.backends import cluster, pool, serial  # noqa: F401  (each registers itself)
-from fedledger.platform.backends.base import BACKENDS
+from fedledger.platform.backends.choose import open_backend
+from fedledger.platform.checkpoint import STATES_FOLDER, Checkpoints, Reached
 from fedledger.platform.setting import Setting
 from fedledger.platform.simulation import Simulation
+from fedledger.platform.states import States
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.store import write_atomically
+
+CHECKPOINT_SECONDS = 10.0
 
 
 def run_unrecorded(
@@ -22,8 +27,11 @@ def run_unrecorded(
     backend: str,
     workers: int | None = None,
     watch: Callable[[dict[str, Any]], None] = lambda row: None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> dict[str, Any]:
-    """Run an experiment without a ledger and write ``run.json``, ``metrics.json`` and ``model.safetensors``.
+    """Run an experiment without a ledger; write ``run.json``, ``metrics.json``, ``metrics.csv``, ``model.safetensors``.
+
+    A run that was interrupted goes on from its last checkpoint in the folder, to the same final model.
 
     Parameters
     ----------
@@ -35,6 +43,8 @@ def run_unrecorded(
         Where participants are trained (``pool``, ``serial`` or ``ray``), and in how many processes.
     watch
         Shown each round's row of metrics.
+    checkpoint_seconds
+        Time between two checkpoints.
 
     Returns
     -------
@@ -44,24 +54,36 @@ def run_unrecorded(
     Raises
     ------
     ConfigError
-        If there is no such backend, or the task asks for what needs a ledger.
+        If there is no such backend, if the task asks for what needs a ledger, or if the folder is of another run.
+    StoreError
+        If a checkpoint cannot be read or written.
     """
     began = time.monotonic()
-    rows: list[dict[str, Any]] = []
-    with BACKENDS.get(f"{backend}@1")(setting, workers) as opened:
-        simulation = Simulation(setting, opened)
+    with open_backend(backend, setting, workers) as opened:
+        states, checkpoints = States(folder / STATES_FOLDER), Checkpoints(folder, setting.config)
+        reached = checkpoints.load(states)
+        earlier = 0.0 if reached is None else reached.seconds
+        rows = [] if reached is None else reached.rows
+        simulation = Simulation(setting, opened, None if reached is None else reached.progress, states)
+        saved = time.monotonic()
         for done in simulation.rounds():
-            if done.empty:
-                continue
-            row = {
-                "round": done.index,
-                "accuracy": setting.accuracy(simulation.model),
-                "accepted": done.accepted,
-                "refused": len(done.verdicts) - done.accepted,
-                "seconds": round(done.seconds, 6),
-            }
-            rows.append(row)
-            watch(row)
+            if not done.empty:
+                row = {
+                    "round": done.index,
+                    "accuracy": setting.accuracy(simulation.model),
+                    "accepted": done.accepted,
+                    "refused": len(done.verdicts) - done.accepted,
+                    "seconds": round(done.seconds, 6),
+                }
+                rows.append(row)
+                watch(row)
+            now = time.monotonic()
+            if now - saved >= checkpoint_seconds and not simulation.is_done:
+                checkpoints.save(Reached(simulation.progress, rows, earlier + now - began), states)
+                saved = time.monotonic()
+        seconds = earlier + time.monotonic() - began
+        # So that a folder that is resumed once more stays as it is.
+        checkpoints.save(Reached(simulation.progress, rows, seconds), states)
     model = simulation.model.encode()
     document = {
         "name": setting.config.name,
@@ -69,11 +91,20 @@ def run_unrecorded(
         "rounds": len(rows),
         "accuracy": rows[-1]["accuracy"],
         "final_model": ContentRef.of(model).cid,
-        "seconds": round(time.monotonic() - began, 3),
+        "seconds": round(seconds, 3),
         "ledger": False,
         "backend": backend,
     }
     write_atomically(folder / "model.safetensors", model)
     write_atomically(folder / "metrics.json", (json.dumps(rows, indent=1) + "\n").encode())
+    write_atomically(folder / "metrics.csv", _csv(rows))
     write_atomically(folder / "run.json", (json.dumps(document, indent=1) + "\n").encode())
     return document
+
+
+def _csv(rows: list[dict[str, Any]]) -> bytes:
+    text = io.StringIO()
+    table = csv.DictWriter(text, rows[0], lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue().encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,7 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedledger.protocol import tensors
+from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import StoreError
+from fedledger.protocol.store import ContentStore
+
+REMEMBERED = 4
 
 
 @dataclass(frozen=True)
@@ -61,3 +66,32 @@ class ModelFile:
         ends = np.cumsum([0, *(prod(shape) for shape in self.shapes)])
         parts = zip(self.names, self.shapes, pairwise(ends), strict=True)
         return tensors.encode({name: values[start:end].reshape(shape) for name, shape, (start, end) in parts})
+
+
+class Models:
+    """Models of a store by reference; the last few that were asked for are remembered.
+
+    Parameters
+    ----------
+    store
+        Where they are fetched.
+    """
+
+    def __init__(self, store: ContentStore) -> None:
+        self._store = store
+        self._known: OrderedDict[ContentRef, ModelFile] = OrderedDict()
+
+    def __call__(self, ref: ContentRef) -> ModelFile:
+        """Return a model.
+
+        Raises
+        ------
+        StoreError
+            If it cannot be had, or is none.
+        """
+        if ref not in self._known:
+            self._known[ref] = ModelFile.decode(self._store.get(ref))
+            if len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+        self._known.move_to_end(ref)
+        return self._known[ref]

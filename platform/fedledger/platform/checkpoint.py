@@ -1,0 +1,148 @@
+"""Where a run without a ledger was: one file, whole or not at all, from which it goes on to the same bits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedledger.aggregator.appraise import State
+from fedledger.platform.config import ExperimentConfig
+from fedledger.platform.simulation import Progress, Standing
+from fedledger.platform.states import States
+from fedledger.protocol import tensors
+from fedledger.protocol.errors import ConfigError, StoreError
+from fedledger.protocol.reputation import Evidence
+from fedledger.protocol.store import write_atomically
+
+CHECKPOINT_FILE = "checkpoint.safetensors"
+STATES_FOLDER = "states"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Reached:
+    """How far a run came: its progress, its rows of metrics, and the seconds that it took."""
+
+    progress: Progress
+    rows: list[dict[str, Any]]
+    seconds: float
+
+
+class Checkpoints:
+    """The newest checkpoint of a run.
+
+    Parameters
+    ----------
+    folder
+        The run's folder.
+    config
+        What is run; a checkpoint of anything else is refused.
+    """
+
+    def __init__(self, folder: Path, config: ExperimentConfig) -> None:
+        self.path = folder / CHECKPOINT_FILE
+        self._digest = hashlib.sha256(json.dumps(config.model_dump(), sort_keys=True).encode()).hexdigest()
+
+    def save(self, reached: Reached, states: States) -> None:
+        """Have on disk where the run is, and what its participants keep.
+
+        Raises
+        ------
+        StoreError
+            If there is no room; the checkpoint before this one is as it was.
+        """
+        progress = reached.progress
+        document = {
+            "config": self._digest,
+            "versions": _versions(),
+            "index": progress.index,
+            "counted": progress.counted,
+            "voids": progress.voids,
+            "stopped": progress.stopped,
+            "rows": reached.rows,
+            "seconds": reached.seconds,
+        }
+        standings = [
+            (number, known.evidence.pack(), known.last_round, known.examples, known.utility)
+            for number, known in progress.standings.items()
+        ]
+        named: dict[str, NDArray[Any]] = {
+            "document": _bytes(json.dumps(document).encode()),
+            "state": _bytes(progress.state.encode()),
+            "standings": np.array(standings, np.int64).reshape(-1, 5),
+            "base": progress.base,
+        }
+        if progress.before is not None:
+            named["before"] = progress.before
+        states.save()
+        try:
+            write_atomically(self.path, tensors.encode(named))
+        except OSError as error:
+            raise StoreError(
+                f"The checkpoint {self.path} could not be written: {error.strerror}.", "Free some space, then resume."
+            ) from error
+        states.forget_before(progress.index)
+
+    def load(self, states: States) -> Reached | None:
+        """Return where the run was, with the participants' states of then; None if there is no checkpoint.
+
+        Raises
+        ------
+        ConfigError
+            If it is a checkpoint of another configuration.
+        StoreError
+            If it cannot be read.
+        """
+        if not self.path.exists():
+            states.return_to(0)
+            return None
+        try:
+            named = tensors.decode(self.path.read_bytes())
+            document = json.loads(named["document"].tobytes())
+            base = np.array(named["base"], np.float32)
+            before = np.array(named["before"], np.float32) if "before" in named else None
+            state = State.decode(named["state"].tobytes(), len(base))
+            standings = {
+                number: Standing(Evidence.unpack(evidence), *told)
+                for number, evidence, *told in named["standings"].tolist()
+            }
+            found, versions = document["config"], document["versions"]
+            progress = Progress(
+                base=base,
+                state=state,
+                before=before,
+                index=document["index"],
+                counted=document["counted"],
+                voids=document["voids"],
+                stopped=document["stopped"],
+                standings=standings,
+            )
+            reached = Reached(progress, document["rows"], document["seconds"])
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise StoreError(f"The checkpoint {self.path} cannot be read: {error}.", "Start the run anew.") from error
+        if found != self._digest:
+            raise ConfigError(
+                f"{self.path} is of a run with another configuration.",
+                "Resume with the configuration and seed that it was started with.",
+            )
+        if versions != _versions():
+            log.warning("the run was begun with %s: its end may be another one with %s", versions, _versions())
+        states.return_to(progress.index)
+        return reached
+
+
+def _bytes(data: bytes) -> NDArray[np.uint8]:
+    return np.frombuffer(data, np.uint8)
+
+
+def _versions() -> dict[str, str]:
+    return {package: version(package) for package in ("fedledger", "numpy", "torch")}
