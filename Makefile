@@ -7,6 +7,7 @@ PROVER := .venv-halmos
 PEERS := .venv-bench
 RUNS ?= runs
 SEEDS ?= 200
+KILLS ?= 100
 # Options of the benchmark of engines: make bench BENCH=--quick
 BENCH ?=
 PROOFS ?= ^check_
@@ -20,6 +21,7 @@ test: install-test lint contracts
 	$(BIN)/pytest -n 2 --dist worksteal
 
 chaos: install-test
+	PYTHONPATH=tests $(BIN)/python -m support.killed --kills $(KILLS)
 	PYTHONPATH=tests $(BIN)/python -m support.chaos --seeds $(SEEDS)
 
 # Training rounds beside bare torch and other frameworks, which have an environment of their own.
