@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fedledger.learning.direct import DirectGradient
 from fedledger.protocol.errors import ConfigError
 
 ALIGNMENT = 16
@@ -196,6 +197,17 @@ class FlatModel:
             for name, buffer in module.named_buffers()
             if name not in tensors
         ]
+
+    @cached_property
+    def direct(self) -> DirectGradient | None:
+        """Computes mean cross-entropy and its gradient without autograd, with the same bits; None if there is no way.
+
+        There is none for a module that is no plain perceptron.
+        """
+        try:
+            return DirectGradient(self.module, self.gradient)
+        except ValueError:
+            return None
 
     def vector(self) -> Float32Array:
         """Return a copy of the model as a packed float32[d]."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch.nn import functional
 
 from fedledger.learning.data import Dataset
+from fedledger.learning.direct import by_autograd
 from fedledger.learning.vectors import FlatModel, Float32Array
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.parameters import real, whole
@@ -99,11 +101,11 @@ class Minibatches:
         parameters, gradient, rate = model.trainable, model.gradient, -self.learning_rate
         bound, weight_decay = self.max_gradient_norm, self.weight_decay
         velocity = torch.zeros_like(gradient) if momentum else gradient
+        direct = model.direct if loss is cross_entropy else None
+        backward = direct or partial(by_autograd, module, gradient, loss)
         total, seen, steps = 0.0, 0, 0
         for batch in self.batches(len(dataset), rng):
-            gradient.zero_()
-            value = loss(module(inputs.index_select(0, batch)), labels.index_select(0, batch))
-            value.backward()  # type: ignore[no-untyped-call]
+            value = backward(inputs.index_select(0, batch), labels.index_select(0, batch))
             if bound is not None:
                 gradient.mul_((bound / (gradient.norm() + 1e-6)).clamp_(max=1.0))
             if adjust is not None:

@@ -1,0 +1,103 @@
+"""Gradients without autograd: autograd's bits, or autograd."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional
+
+from fedledger.learning.direct import DirectGradient, by_autograd
+from fedledger.learning.vectors import FlatModel
+
+
+def bits(tensor: torch.Tensor) -> bytes:
+    return tensor.detach().numpy().tobytes()
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(1, 40), min_size=2, max_size=5),
+    st.sampled_from([nn.ReLU, nn.Tanh]),
+    st.integers(1, 40),
+    st.integers(0, 2**31),
+    st.sampled_from([1.0, 0.0, 1e20, float("nan")]),
+)
+def test_the_bits_are_those_of_autograd(
+    widths: list[int], activation: type[nn.Module], examples: int, seed: int, scale: float
+) -> None:
+    torch.manual_seed(seed)
+    layers: list[nn.Module] = [nn.Flatten()]
+    for inputs, outputs in pairwise(widths):
+        layers += [nn.Linear(inputs, outputs), activation()]
+    model = FlatModel(nn.Sequential(*layers[:-1]))
+    assert model.direct is not None
+    for _ in range(3):
+        x = torch.randn(examples, widths[0]).mul_(scale)
+        y = torch.randint(widths[-1], (examples,))
+        loss = by_autograd(model.module, model.gradient, functional.cross_entropy, x, y)
+        expected = bits(loss), bits(model.gradient)
+        model.gradient.fill_(7.0)
+        found = model.direct(x, y)
+        places = np.concatenate([np.arange(aligned.start, aligned.stop) for _, aligned in model.layout.places])
+        assert bits(found) == expected[0]
+        assert bits(model.gradient[places]) == np.frombuffer(expected[1], np.float32)[places].tobytes()
+        model.gradient.zero_()
+        model.trainable.add_(torch.randn_like(model.trainable), alpha=0.1)
+
+
+def test_after_a_difference_autograd_is_used() -> None:
+    model = FlatModel(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))
+    direct = model.direct
+    assert direct is not None
+    direct._one = torch.full((), 2.0)
+    x, y = torch.randn(5, 4), torch.randint(2, (5,))
+    for _ in range(3):
+        found = direct(x, y)
+        gradient = model.gradient.clone()
+        assert bits(found) == bits(by_autograd(model.module, model.gradient, functional.cross_entropy, x, y))
+        assert gradient.equal(model.gradient)
+    assert direct._is_proved == {5: False}
+
+
+def hooked() -> nn.Module:
+    layer = nn.Linear(4, 3)
+    layer.register_forward_hook(lambda *_: None)
+    return layer
+
+
+def tied() -> nn.Module:
+    layer = nn.Linear(4, 4)
+    return nn.Sequential(layer, nn.ReLU(), layer)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.Linear(4, 3),
+        nn.Sequential(nn.Linear(4, 3, bias=False)),
+        nn.Sequential(nn.Linear(4, 3), nn.Dropout(), nn.Linear(3, 2)),
+        nn.Sequential(nn.Linear(4, 3), nn.Flatten(), nn.Linear(3, 2)),
+        nn.Sequential(nn.ReLU(), nn.Linear(4, 3)),
+        nn.Sequential(hooked()),
+        tied(),
+        nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2).requires_grad_(False)),
+        nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 2)),
+    ],
+)
+def test_any_other_model_is_left_to_autograd(module: nn.Module) -> None:
+    assert FlatModel(module).direct is None
+
+
+def test_labels_that_the_model_does_not_have_are_refused() -> None:
+    model = FlatModel(nn.Sequential(nn.Linear(4, 3)))
+    direct = DirectGradient(model.module, model.gradient)
+    x = torch.randn(5, 4)
+    direct(x, torch.zeros(5, dtype=torch.int64))
+    with pytest.raises(IndexError):
+        direct(x, torch.full((5,), 3))
