@@ -1,3 +1,4 @@
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
@@ -212,3 +213,15 @@ def test_what_a_sum_refuses_leaves_it_as_it_was(bad: float) -> None:
         total.add(np.array([0.0, bad], np.float32), 6)
     assert total.weight == 4
     assert total.mean().tolist() == [1 << 24, 2 << 24]
+
+
+@given(
+    st.lists(st.integers(-(2**61), 2**61), min_size=1, max_size=20),
+    st.integers(1 << 12, 2**61 - 1),
+)
+def test_a_division_by_a_large_number_is_rounded_half_to_even(values: list[int], denominator: int) -> None:
+    # Of what is drawn, and of what lies just at and about the halves.
+    halves = [q * denominator + denominator // 2 + e for q in (-2, -1, 0, 1) for e in (-1, 0, 1)]
+    total = [value for value in values + halves if abs(value) < 2**62]
+    found = divide_round(np.array(total, np.int64), denominator)
+    assert found.tolist() == [round(Fraction(value, denominator)) for value in total]

@@ -33,6 +33,7 @@ _MASK = (1 << _BITS) - 1
 _HALF = 1 << (_BITS - 1)
 _COLUMNS = 4096
 _FLUSH = 1 << 21
+_LARGE = 1 << 12
 
 
 class OutOfRangeError(FedledgerError):
@@ -130,6 +131,9 @@ def weighted_mean(rows: IntArray, coefficients: Sequence[int], denominator: int)
     denominator //= shared
     if sum(map(abs, reduced)) * LIMIT >= denominator << 62 or denominator.bit_length() > 61:
         raise OutOfRangeError("The weights of a sum are too large.", "Scale the weights down.")
+    if reduced == [1] and denominator == 1:
+        whole: IntArray = _checked(rows)[0].copy()
+        return whole
     return _divide(_weighted_sum(rows, reduced), denominator)
 
 
@@ -192,7 +196,7 @@ class WeightedSum:
         scaled, whole = self._scaled, self._whole
         # A vector of half that length has no coordinate beyond the bound, however inexact its length is.
         with np.errstate(over="ignore", invalid="ignore"):
-            is_short = float(np.dot(x, x)) <= self._short
+            is_short = x.dot(x) <= self._short
         if not is_short:
             self.fixed.quantise(x)
         # A power of two, so the product is exact; and a float32 is rounded to the same integer as its double.
@@ -285,9 +289,14 @@ def saturate(x: IntArray | Float64Array) -> IntArray:
     return np.clip(np.rint(x), -LIMIT, LIMIT).astype(np.int64)
 
 
-def _limbs(rows: IntArray) -> tuple[Float64Array, Float64Array]:
+def _checked(rows: IntArray) -> IntArray:
     if rows.size and (rows.max() > LIMIT or rows.min() < -LIMIT):
         raise OutOfRangeError("A fixed-point value is beyond 2^40.", "Refuse vectors beyond the task's bound.")
+    return rows
+
+
+def _limbs(rows: IntArray) -> tuple[Float64Array, Float64Array]:
+    rows = _checked(rows)
     low = ((rows + _HALF) & _MASK) - _HALF
     return low.astype(np.float64), ((rows - low) >> _BITS).astype(np.float64)
 
@@ -318,6 +327,8 @@ def _divide(limbs: Sequence[IntArray], denominator: int) -> IntArray:
     """Divide Σ limbs[k] · 2^(21k) by long division and round half to even."""
     if denominator < 1 or denominator.bit_length() > 61:
         raise OutOfRangeError(f"Cannot divide by {denominator}.", "Use a denominator from 1 to 2^61 - 1.")
+    if len(limbs) == 1 and denominator >= _LARGE:
+        return _divide_by_large(limbs[0], denominator)
     carried = np.zeros_like(limbs[0])
     low: list[IntArray] = []
     for limb in limbs[:-1]:
@@ -339,3 +350,18 @@ def _divide(limbs: Sequence[IntArray], denominator: int) -> IntArray:
     up = (twice > denominator) | ((twice == denominator) & (quotient & 1 == 1))
     result: IntArray = quotient + up
     return result
+
+
+def _divide_by_large(total: IntArray, denominator: int) -> IntArray:
+    """Divide int64[d] by at least 2^12 and round half to even.
+
+    The quotient is below 2^51, so that the quotient of doubles is off by less than 1/2, and the rounded one by 1 at
+    most; its remainder, which is exact, tells where.
+    """
+    quotient: IntArray = np.rint(total / np.float64(denominator)).astype(np.int64)
+    twice = (total - quotient * denominator) << 1
+    (odd,) = np.nonzero((twice >= denominator) | (twice <= -denominator))
+    if len(odd):
+        over, sign = np.abs(twice[odd]) - denominator, np.sign(twice[odd])
+        quotient[odd] += np.where((over > 0) | (quotient[odd] & 1 == 1), sign, 0)
+    return quotient

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
@@ -11,6 +12,11 @@ from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.registry import Registry
 
 T = TypeVar("T")
+
+
+@lru_cache(maxsize=256)
+def _signature(factory: Callable[..., object]) -> inspect.Signature:
+    return inspect.signature(factory)
 
 
 def build(registry: Registry[Callable[..., T]], key: str, params: Mapping[str, Any]) -> T:
@@ -22,7 +28,7 @@ def build(registry: Registry[Callable[..., T]], key: str, params: Mapping[str, A
         If there is no such factory, if it does not take these parameters, or if it refuses their values.
     """
     factory = registry.get(key)
-    signature = inspect.signature(factory)
+    signature = _signature(factory)
     try:
         signature.bind(**params)
     except TypeError as error:

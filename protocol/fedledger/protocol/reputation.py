@@ -9,6 +9,7 @@ What counts for a participant rounds down, what counts against it rounds up.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 from fedledger.protocol.verdicts import Verdict
 
@@ -52,6 +53,7 @@ class Evidence:
     negative: int = 0
     missed: int = 0
 
+    @lru_cache(maxsize=1 << 16)  # noqa: B019  (the few evidences that there are stay)
     def after(self, verdict: Verdict) -> Evidence:
         """Return the evidence after one more round with this verdict."""
         if verdict is Verdict.NONE:
@@ -75,7 +77,7 @@ class Evidence:
         belief = (PPM - uncertainty) * good // (good + bad) if good + bad else 0
         return Opinion(belief, PPM - belief - uncertainty, uncertainty)
 
-    @property
+    @cached_property
     def reputation(self) -> int:
         """Reputation in parts per million."""
         return self.opinion.reputation

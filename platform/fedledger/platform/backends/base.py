@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -149,6 +150,10 @@ Factory = Callable[[Population, int | None], Backend]
 BACKENDS: Registry[Factory] = Registry("backend", "fedledger.backends")
 
 
+TRAINERS = 1024
+"""Participants whose trainers a worker remembers."""
+
+
 class TrainingError(RoundError):
     """A participant's local training failed."""
 
@@ -166,6 +171,7 @@ class Worker:
         self.spec = population.spec
         self.fixed = FixedPoint(self.spec.fixed_point.fraction_bits, self.spec.fixed_point.bound)
         self._population = population
+        self._trainer = lru_cache(maxsize=TRAINERS)(population.trainer)
         self._initial = population.initial
 
     @property
@@ -191,7 +197,7 @@ class Worker:
             self.spec, self._round, self._population.address(number), self._bases[staleness], self._before, memory
         )
         try:
-            return self._population.trainer(number)(context)
+            return self._trainer(number)(context)
         except Exception as error:
             error.add_note(f"in round {self._round}, training of participant {number}")
             raise
