@@ -106,7 +106,7 @@ class ExperimentConfig(Document):
 
     name: str = Field(min_length=1, max_length=100)
     seed: int = Field(default=0, ge=0, lt=2**53)
-    participants: int = Field(default=10, ge=1, le=1024)
+    participants: int = Field(default=10, ge=1, le=1_000_000, description="with a ledger at most 4,096")
     model: Method | None = None
     code: str | None = Field(default=None, description="path of a task.py with model() and data()")
     compare_with_mean: bool = Field(

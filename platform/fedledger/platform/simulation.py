@@ -199,7 +199,7 @@ class Simulation:
         for number, done in total.done.items():
             if done.state:
                 self.states.put(number, index, done.state)
-        verdicts = {n: total.refused.get(n, Verdict.ACCEPTED) for n in selected}
+        verdicts = dict.fromkeys(selected, Verdict.ACCEPTED) | total.refused
         if not enough:
             return verdicts, now.base
         delta = total.sum.mean() if total.sum.weight else np.zeros(len(now.base), np.int64)
