@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from fedledger.platform.backends.base import BACKENDS, Backend, Job, TrainingError, Work
 from fedledger.platform.backends.cluster import Cluster
 from fedledger.platform.backends.pool import Pool
-from fedledger.platform.backends.serial import Serial
+from fedledger.platform.backends.serial import Batched, Serial
 from fedledger.platform.config import ExperimentConfig
 from fedledger.platform.setting import Setting, make_setting
 from fedledger.protocol.exact import FixedPoint, weighted_mean
@@ -108,6 +109,60 @@ def test_a_ray_cluster_gives_the_same_bits_also_when_one_of_its_processes_is_kil
                 assert np.array_equal(found, expected)
             if round_ == 0:
                 os.kill(cluster.processes[0], signal.SIGKILL)
+
+
+def plain(examples: int = 4, **solver: object) -> Setting:
+    """Participants that all have as many examples, so that they can be trained together."""
+    method = {"method": "sgd@1", "params": {"learning_rate": 0.1, "local_epochs": 2, "batch_size": 3, **solver}}
+    document = {
+        "name": "together",
+        "participants": 40,
+        "model": {"method": "mlp@1", "params": {"inputs": 64, "hidden": [16, 12], "classes": 10, "activation": "tanh"}},
+        "data": {"partition": {"method": "iid@1"}, "test_fraction": 0.8},
+        "training": {"rounds": 2, "solver": method},
+        "attackers": [{"attack": {"method": "sign_flip@1"}}],
+    }
+    return make_setting(ExperimentConfig.model_validate(document), Path())
+
+
+@pytest.mark.parametrize("solver", [{}, {"momentum": 0.9, "weight_decay": 0.01}, {"max_gradient_norm": 1.0}])
+def test_participants_that_are_trained_together_have_the_bits_of_those_one_by_one(solver: dict[str, float]) -> None:
+    given = plain(**solver)
+    todo = work(given)
+    with Serial(given) as serial, Batched(given) as batched, Pool(given, 2) as pool:
+        assert np.array_equal(serial.total(todo).sum.limbs, batched.total(todo).sum.limbs)
+        expected = {job.number: trained.delta.tobytes() for job, trained in serial.train(todo)}
+        for backend in (batched, batched, pool):
+            assert {job.number: trained.delta.tobytes() for job, trained in backend.train(todo)} == expected
+        lockstep = batched._worker._lockstep
+        assert (lockstep is None) == ("max_gradient_norm" in solver)
+        assert lockstep is None or any(count > 1 for count, _ in lockstep._is_proved)
+
+
+def test_a_group_that_would_have_other_bits_is_trained_one_by_one() -> None:
+    given = plain()
+    todo = work(given)
+    with Serial(given) as serial, Batched(given) as batched:
+        expected = serial.total(todo).sum.limbs
+        batched.total(todo)
+        lockstep = batched._worker._lockstep
+        assert lockstep is not None
+        lockstep._is_proved.clear()
+        for stack in lockstep._stacks.values():
+            # No step of it will reach the values any more.
+            stack.gradient = torch.zeros_like(stack.gradient)
+        assert np.array_equal(batched.total(todo).sum.limbs, expected)
+        assert set(lockstep._is_proved.values()) == {False}
+
+
+def test_updates_of_a_group_that_cannot_be_summed_are_left_out() -> None:
+    wild = plain(learning_rate=1e30)
+    todo = work(wild)
+    with Serial(wild) as serial, Batched(wild) as batched:
+        one, other = serial.total(todo), batched.total(todo)
+    assert one.refused == other.refused
+    assert one.refused
+    assert np.array_equal(one.sum.limbs, other.sum.limbs)
 
 
 def is_alive(pid: str) -> bool:

@@ -66,7 +66,7 @@ class DirectGradient:
 
     def __init__(self, module: nn.Module, gradient: torch.Tensor) -> None:
         self._module, self._gradient = module, gradient
-        self._layers = _layers(module)
+        self.layers = _layers(module)
         self._one = torch.ones(())
         self._is_proved: dict[int, bool] = {}
 
@@ -93,7 +93,7 @@ class DirectGradient:
     def _compute(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         outputs = inputs.flatten(1)
         seen = []
-        for layer in self._layers:
+        for layer in self.layers:
             seen.append(outputs)
             outputs = torch.addmm(layer.bias, outputs, layer.transposed)
             if layer.activation is not None:
@@ -103,8 +103,8 @@ class DirectGradient:
         loss, weight = _nll_loss(logs, labels, None, 1, -100)
         gradient = _nll_loss_backward(self._one, logs, labels, None, 1, -100, weight)
         gradient = _log_softmax_backward(gradient, logs, 1, torch.float32)
-        for place in range(len(self._layers) - 1, -1, -1):
-            layer = self._layers[place]
+        for place in range(len(self.layers) - 1, -1, -1):
+            layer = self.layers[place]
             if layer.activation is not None:
                 gradient = layer.activation.backward(gradient, outputs)
             outputs = seen[place]
@@ -115,6 +115,66 @@ class DirectGradient:
         # Autograd adds to zeros, which makes -0 to 0.
         self._gradient.add_(0.0)
         return loss
+
+
+class Stack:
+    """Several copies of one perceptron, which take their steps together: one kernel for all instead of one for each.
+
+    Parameters
+    ----------
+    direct
+        The perceptron.
+    length
+        Length of its flat vector.
+    copies
+        Number of copies c.
+
+    Attributes
+    ----------
+    values, gradient
+        float32[c, length]: parameters and gradients, each row laid out as the perceptron's flat vector.
+    """
+
+    def __init__(self, direct: DirectGradient, length: int, copies: int) -> None:
+        self.values, self.gradient = torch.zeros(copies, length), torch.zeros(copies, length)
+        self._layers = [self._stacked(layer) for layer in direct.layers]
+
+    def __call__(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the losses [c] of float32[c, n, ...] and int64[c, n], and leave their gradients in ``gradient``."""
+        copies, examples = labels.shape
+        outputs = inputs.flatten(2)
+        seen = []
+        for layer in self._layers:
+            seen.append(outputs)
+            outputs = torch.baddbmm(layer.bias.unsqueeze(1), outputs, layer.transposed)
+            if layer.activation is not None:
+                layer.activation.forward(outputs)
+        flat, rows = labels.view(-1), outputs.view(copies * examples, -1)
+        logs = _log_softmax(rows, 1, False)
+        losses, weight = _nll_loss(logs, flat, None, 0, -100)
+        shares = torch.ones(len(flat)).div_(examples)
+        gradient = _nll_loss_backward(shares, logs, flat, None, 0, -100, weight)
+        gradient = _log_softmax_backward(gradient, logs, 1, torch.float32).view_as(outputs)
+        for place in range(len(self._layers) - 1, -1, -1):
+            layer = self._layers[place]
+            if layer.activation is not None:
+                gradient = layer.activation.backward(gradient, outputs)
+            outputs = seen[place]
+            layer.weight_gradient.copy_(torch.bmm(gradient.transpose(1, 2), outputs))
+            torch.sum(gradient, 1, out=layer.bias_gradient)
+            if place:
+                gradient = torch.bmm(gradient, layer.weight)
+        self.gradient.add_(0.0)
+        means: torch.Tensor = losses.view(copies, examples).mean(1)
+        return means
+
+    def _stacked(self, layer: _Layer) -> _Layer:
+        places = [(tensor.storage_offset(), tensor.shape) for tensor in (layer.weight, layer.bias)]
+        (weight, bias), (weight_gradient, bias_gradient) = (
+            [flat[:, offset : offset + shape.numel()].view(len(flat), *shape) for offset, shape in places]
+            for flat in (self.values, self.gradient)
+        )
+        return _Layer(weight, weight.transpose(1, 2), bias, weight_gradient, bias_gradient, layer.activation)
 
 
 def by_autograd(

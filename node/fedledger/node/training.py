@@ -53,9 +53,14 @@ class LocalTrainer:
 
     def __call__(self, context: RoundContext) -> LocalUpdate:
         """Train for one round, so that the bytes repeat."""
-        rng = _RANDOM.restart(derive_seed(context.spec.digest, "train", context.index, context.owner))
+        rng = _RANDOM.restart(training_seed(context.spec, context.index, context.owner))
         with repeatable():
             return self.solver(self.model, context.base.vector, self.dataset, rng, context.memory)
+
+
+def training_seed(spec: TaskSpec, index: int, owner: str) -> bytes:
+    """Return the seed of the randomness in a participant's training for a round."""
+    return derive_seed(spec.digest, "train", index, owner)
 
 
 _RANDOM = Restartable()

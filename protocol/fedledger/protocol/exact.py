@@ -211,6 +211,28 @@ class WeightedSum:
             self.limbs[1] += ((whole - low) >> _BITS) * weight
         self.weight += weight
 
+    def add_rows(self, rows: Float32Array, weights: Sequence[int]) -> None:
+        """Add float32[n, d] times n integer weights of at least 0, as :meth:`add` adds one after another.
+
+        Raises
+        ------
+        NotFiniteError, OutOfRangeError
+            As :meth:`add`; the sum is as it was then.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            are_short = np.einsum("nd,nd->n", rows, rows) <= self._short
+        for row in rows[~are_short]:
+            self.fixed.quantise(row)
+        whole = np.rint(rows * self._unit).astype(np.int64)
+        factors = np.array(weights, np.int64)
+        if len(self.limbs) == 1:
+            self.limbs[0] += factors @ whole
+        else:
+            low = ((whole + _HALF) & _MASK) - _HALF
+            self.limbs[0] += factors @ low
+            self.limbs[1] += factors @ ((whole - low) >> _BITS)
+        self.weight += sum(weights)
+
     def merge(self, limbs: IntArray, weight: int) -> None:
         """Add what another sum holds."""
         self.limbs += limbs

@@ -7,6 +7,7 @@ backend on the CPU gives the same bits, at any number of workers, and also after
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -17,14 +18,17 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fedledger.node.lockstep import MAX_COPIES, Lockstep
 from fedledger.node.solvers.base import BLANK, LocalUpdate, Memory
-from fedledger.node.training import RoundContext, Trainer
+from fedledger.node.training import RoundContext, Trainer, training_seed
 from fedledger.protocol.errors import FedledgerError, RoundError
 from fedledger.protocol.exact import FixedPoint, NotFiniteError, OutOfRangeError, WeightedSum
 from fedledger.protocol.model import ModelFile
 from fedledger.protocol.registry import Registry
 from fedledger.protocol.spec import TaskSpec
 from fedledger.protocol.verdicts import Verdict
+
+log = logging.getLogger(__name__)
 
 Vector = NDArray[np.float32]
 
@@ -165,14 +169,18 @@ class Worker:
     ----------
     population
         The participants.
+    together
+        Whether participants are trained together where that gives the same bits: see `fedledger.node.lockstep`.
     """
 
-    def __init__(self, population: Population) -> None:
+    def __init__(self, population: Population, together: bool = True) -> None:
         self.spec = population.spec
         self.fixed = FixedPoint(self.spec.fixed_point.fraction_bits, self.spec.fixed_point.bound)
         self._population = population
         self._trainer = lru_cache(maxsize=TRAINERS)(population.trainer)
         self._initial = population.initial
+        self._together, self._trains = together, -1
+        self._lockstep: Lockstep | None = None
 
     @property
     def dimension(self) -> int:
@@ -192,6 +200,7 @@ class Worker:
     def train(self, job: Job) -> LocalUpdate:
         """Return a participant's update; an error says in which round and whose training it was."""
         number, staleness, _, own = job
+        self._trains = number
         memory = Memory(own, self._server) if own or self._server else BLANK
         context = RoundContext(
             self.spec, self._round, self._population.address(number), self._bases[staleness], self._before, memory
@@ -202,8 +211,38 @@ class Worker:
             error.add_note(f"in round {self._round}, training of participant {number}")
             raise
 
-    def add(self, job: Job, total: WeightedSum) -> Done:
-        """Train a participant and add its update to a sum."""
+    def train_all(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, LocalUpdate]]:
+        """Yield the jobs' updates, in any order."""
+        for group in self._groups(jobs):
+            trained = self._train_together(group)
+            if trained is not None:
+                yield from zip(group, trained[1], strict=True)
+            else:
+                yield from ((job, self.train(job)) for job in group)
+
+    def add_all(self, jobs: Sequence[Job], total: WeightedSum) -> list[Done]:
+        """Train participants and add their updates to a sum."""
+        done = []
+        for group in self._groups(jobs):
+            began = time.perf_counter()
+            trained = self._train_together(group)
+            if trained is not None and self._add_rows(group, trained[0], total):
+                seconds = (time.perf_counter() - began) / len(group)
+                for job, update in zip(group, trained[1], strict=True):
+                    done.append(Done(job.number, update.examples, update.steps, seconds))
+            else:
+                done += [self._add(job, total) for job in group]
+        return done
+
+    def _add_rows(self, group: Sequence[Job], rows: Vector, total: WeightedSum) -> bool:
+        """Add updates to a sum and return whether that was possible: whose fault it was must be found one by one."""
+        try:
+            total.add_rows(rows, [job.weight for job in group])
+        except (NotFiniteError, OutOfRangeError):
+            return False
+        return True
+
+    def _add(self, job: Job, total: WeightedSum) -> Done:
         began = time.perf_counter()
         trained = self.train(job)
         refused = None
@@ -216,12 +255,43 @@ class Worker:
         seconds = time.perf_counter() - began
         return Done(job.number, trained.examples, trained.steps, seconds, refused, trained.state or NOTHING)
 
+    def _groups(self, jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
+        """Yield groups of jobs that may be trained together, or single ones."""
+        waiting: dict[tuple[int, int], list[Job]] = {}
+        for job in jobs:
+            trainer = self._trainer(job.number) if self._together and not job.own else None
+            if trainer is not None and self._lockstep is None:
+                self._lockstep = Lockstep.of(trainer)
+            if trainer is None or self._lockstep is None or not self._lockstep.trains(trainer):
+                yield (job,)
+                continue
+            key = len(trainer.dataset), job.staleness
+            group = waiting.setdefault(key, [])
+            group.append(job)
+            if len(group) == MAX_COPIES:
+                yield waiting.pop(key)
+        yield from waiting.values()
 
-def failure(index: int, job: Job, error: BaseException) -> FedledgerError:
-    """Return the error that a backend raises for one in another process, from which not every error gets here."""
-    if isinstance(error, FedledgerError):
-        return error
-    return TrainingError(
-        f"Round {index}, participant {job.number}: {type(error).__name__}: {error}.",
-        "Run again with --backend serial for the whole traceback.",
-    )
+    def _train_together(self, group: Sequence[Job]) -> tuple[Vector, list[LocalUpdate]] | None:
+        """Return the updates of a group as rows and one by one, or None if they are to be trained one by one."""
+        lockstep = self._lockstep
+        if len(group) == 1 or lockstep is None:
+            return None
+        trainers = (self._trainer(job.number) for job in group)
+        datasets = [trainer.dataset for trainer in trainers if lockstep.trains(trainer)]
+        seeds = [training_seed(self.spec, self._round, self._population.address(job.number)) for job in group]
+        try:
+            return lockstep(self._bases[group[0].staleness].vector, datasets, seeds)
+        except Exception:
+            # Whose fault it is will be seen when they are trained one by one.
+            log.debug("participants cannot be trained together", exc_info=True)
+            return None
+
+    def failure(self, error: Exception) -> FedledgerError:
+        """Return an error of the participant that is trained, as it reaches another process; not every error can."""
+        if isinstance(error, FedledgerError):
+            return error
+        return TrainingError(
+            f"Round {self._round}, participant {self._trains}: {type(error).__name__}: {error}.",
+            "Run again with --backend serial for the whole traceback.",
+        )

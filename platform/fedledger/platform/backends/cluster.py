@@ -40,7 +40,7 @@ class _Trainer:
     def total(self, work: Work, jobs: Sequence[Job], weights: int) -> tuple[NDArray[np.int64], int, list[Done]]:
         self._begin(work)
         total = WeightedSum(self._worker.fixed, self._worker.dimension, weights)
-        done = [self._worker.add(job, total) for job in jobs]
+        done = self._worker.add_all(jobs, total)
         return total.limbs, total.weight, done
 
     def _begin(self, work: Work) -> None:

@@ -41,7 +41,6 @@ from fedledger.platform.backends.base import (
     TrainingError,
     Work,
     Worker,
-    failure,
 )
 from fedledger.protocol.errors import FedledgerError
 from fedledger.protocol.exact import WeightedSum
@@ -184,7 +183,6 @@ _JOBS = _Message._fields.index("jobs")
 class _Failure(NamedTuple):
     """What a worker answers where training failed."""
 
-    job: Job
     error: FedledgerError
     trace: str
 
@@ -348,7 +346,7 @@ class Pool:
                 continue
             if isinstance(answer, _Failure):
                 log.debug("%s", answer.trace)
-                raise failure(work.index, answer.job, answer.error)
+                raise answer.error
             message = each.waiting.popleft()
             if message.last:
                 each.asked = False
@@ -447,7 +445,6 @@ def _serve(
                 work, total = message.work, None
                 named = dict(zip(message.server, server, strict=False))
                 worker.begin(message.round, bases[: message.bases], message.before, named)
-            job = Job(-1)
             try:
                 answer: Any = None
                 if message.limbs:
@@ -455,18 +452,17 @@ def _serve(
                         mine = limbs[: message.limbs]
                         mine[:] = 0
                         total = WeightedSum(worker.fixed, worker.dimension, message.weights, mine)
-                    done = [worker.add(job := each, total) for each in message.jobs]
+                    done = worker.add_all(message.jobs, total)
                     answer = total.weight if message.last else None, [tuple(one) for one in done]
                     if message.last:
                         total = None
                 else:
-                    answer = []
-                    for job in message.jobs:
-                        began = time.perf_counter()
-                        trained = worker.train(job)
-                        answer.append((job.number, trained, time.perf_counter() - began))
+                    began = time.perf_counter()
+                    updates = [(job.number, trained) for job, trained in worker.train_all(message.jobs)]
+                    seconds = (time.perf_counter() - began) / len(updates)
+                    answer = [(number, trained, seconds) for number, trained in updates]
             except Exception as error:
-                answer = _Failure(job, failure(message.round, job, error), traceback.format_exc())
+                answer = _Failure(worker.failure(error), traceback.format_exc())
                 total = None
             pipe.send_bytes(pickle.dumps(answer, PROTOCOL))
 

@@ -1,9 +1,10 @@
-"""The backend to debug with: everything in this process, one participant after another."""
+"""Training in this process: one participant after another, to debug with, or many together."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from types import TracebackType
+from typing import ClassVar
 
 from fedledger.learning.vectors import repeatable
 from fedledger.node.solvers.base import LocalUpdate
@@ -23,8 +24,10 @@ class Serial:
         Not more than one.
     """
 
+    together: ClassVar[bool] = False
+
     def __init__(self, population: Population, workers: int | None = None) -> None:
-        self._worker = Worker(population)
+        self._worker = Worker(population, self.together)
 
     def __enter__(self) -> Serial:
         return self
@@ -37,10 +40,13 @@ class Serial:
     def train(self, work: Work) -> Iterator[tuple[Job, LocalUpdate]]:
         """Yield each job's update."""
         self._worker.begin(work.index, work.bases, work.before, work.server)
-        for job in work.jobs:
+        updates = self._worker.train_all(work.jobs)
+        while True:
             with repeatable():
-                trained = self._worker.train(job)
-            yield job, trained
+                one = next(updates, None)
+            if one is None:
+                return
+            yield one
 
     def total(self, work: Work) -> Total:
         """Return the exact sum of the jobs' updates."""
@@ -48,6 +54,12 @@ class Serial:
         weights = sum(job.weight for job in work.jobs)
         total = Total(WeightedSum(self._worker.fixed, self._worker.dimension, weights))
         with repeatable():
-            for job in work.jobs:
-                total.done[job.number] = self._worker.add(job, total.sum)
+            total.done = {done.number: done for done in self._worker.add_all(work.jobs, total.sum)}
         return total
+
+
+@BACKENDS.register("batched@1")
+class Batched(Serial):
+    """Trains in this process, those together that can be with the same bits."""
+
+    together: ClassVar[bool] = True

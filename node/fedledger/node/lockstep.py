@@ -1,0 +1,132 @@
+"""Several participants trained together, with the bits of training one after another.
+
+A step of a tiny model costs its calls, not its arithmetic; participants with as many examples each can take their steps
+in the same calls. It is done for plain SGD on perceptrons whose parameters fit a processor's cache, where it is
+measured to pay. Whether it gives the same bits depends on the machine's matrix products, so for each number of
+participants and examples the first group is trained in both ways; after any difference it is one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeGuard
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedledger.learning.data import Dataset
+from fedledger.learning.direct import Stack
+from fedledger.learning.vectors import FlatModel, Float32Array
+from fedledger.node.solvers.base import LocalUpdate
+from fedledger.node.solvers.sgd import SGD
+from fedledger.node.training import LocalTrainer, Trainer
+from fedledger.protocol.streams import Restartable
+
+MAX_COPIES = 16
+MAX_PARAMETERS = 20_000
+"""Parameters of a model up to which it pays: above, the products take the time."""
+
+
+class Lockstep:
+    """Trains participants of one task together.
+
+    Parameters
+    ----------
+    model
+        The task's model, a perceptron; its parameters are overwritten.
+    solver
+        What each participant does.
+    """
+
+    def __init__(self, model: FlatModel, solver: SGD) -> None:
+        self.model, self.solver = model, solver
+        self._stacks: dict[int, Stack] = {}
+        self._is_proved: dict[tuple[int, int], bool] = {}
+        self._random = Restartable()
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> Lockstep | None:
+        """Return what trains participants such as this one together, or None if there is no way, or no use."""
+        if type(trainer) is not LocalTrainer or type(trainer.solver) is not SGD:
+            return None
+        fits = trainer.model.direct is not None and trainer.model.layout.dimension <= MAX_PARAMETERS
+        return cls(trainer.model, trainer.solver) if fits and trainer.solver.max_gradient_norm is None else None
+
+    def trains(self, trainer: Trainer) -> TypeGuard[LocalTrainer]:
+        """Return whether a participant's trainer is one that this stands for."""
+        if type(trainer) is not LocalTrainer:
+            return False
+        return trainer.model is self.model and trainer.solver is self.solver
+
+    def __call__(
+        self, base: Float32Array, datasets: Sequence[Dataset], seeds: Sequence[bytes]
+    ) -> tuple[NDArray[np.float32], list[LocalUpdate]] | None:
+        """Train from float32[d] on data sets of one size, whose random streams begin at the seeds.
+
+        Returns
+        -------
+        tuple or None
+            The deltas float32[c, d], and the updates that hold one of them each. None if these would not be the same as
+            one by one.
+        """
+        place = len(datasets), len(datasets[0])
+        if self._is_proved.get(place) is False:
+            return None
+        with torch.inference_mode():
+            trained = self._train(base, datasets, seeds)
+        if place not in self._is_proved:
+            single = [
+                self.solver(self.model, base, dataset, self._random.restart(seed))
+                for dataset, seed in zip(datasets, seeds, strict=True)
+            ]
+            same = (one.delta.tobytes() == row.tobytes() for one, row in zip(single, trained[0], strict=True))
+            self._is_proved[place] = all(same)
+            if not self._is_proved[place]:
+                return None
+        return trained
+
+    def _train(
+        self, base: Float32Array, datasets: Sequence[Dataset], seeds: Sequence[bytes]
+    ) -> tuple[NDArray[np.float32], list[LocalUpdate]]:
+        solver, copies, examples = self.solver, len(datasets), len(datasets[0])
+        stack = self._stack(copies)
+        self.model.load(base)
+        stack.values.copy_(self.model.trainable)
+        inputs, labels = (torch.stack(parts) for parts in zip(*(data.tensors for data in datasets), strict=True))
+        # As many draws as one participant takes by itself, which seeds its model's own randomness first.
+        orders = [list(solver.batches(examples, self._begun(seed))) for seed in seeds]
+        rows = torch.arange(copies).unsqueeze(1)
+        velocity = torch.zeros_like(stack.gradient) if solver.momentum else stack.gradient
+        total, seen = torch.zeros(copies, dtype=torch.float64), 0
+        for batches in zip(*orders, strict=True):
+            chosen = torch.stack(batches)
+            losses = stack(inputs[rows, chosen], labels[rows, chosen])
+            if solver.weight_decay:
+                stack.gradient.add_(stack.values, alpha=solver.weight_decay)
+            if solver.momentum:
+                velocity.mul_(solver.momentum).add_(stack.gradient)
+            stack.values.add_(velocity, alpha=-solver.learning_rate)
+            total.add_(losses, alpha=chosen.shape[1])
+            seen += chosen.shape[1]
+        trained = stack.values.numpy()
+        deltas = np.empty((copies, len(base)), np.float32)
+        for packed, aligned in self.model.layout.trainable_runs:
+            np.subtract(trained[:, aligned], base[packed], out=deltas[:, packed])
+        means = (total / seen).tolist()
+        return deltas, [
+            LocalUpdate(delta, examples, len(orders[0]), mean) for delta, mean in zip(deltas, means, strict=True)
+        ]
+
+    def _begun(self, seed: bytes) -> np.random.Generator:
+        rng = self._random.restart(seed)
+        rng.bit_generator.random_raw()
+        return rng
+
+    def _stack(self, copies: int) -> Stack:
+        direct = self.model.direct
+        if direct is None:
+            raise ValueError("the model is no perceptron")
+        if copies not in self._stacks:
+            self._stacks[copies] = Stack(direct, len(self.model.trainable), copies)
+        return self._stacks[copies]
