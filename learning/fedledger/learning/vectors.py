@@ -145,7 +145,7 @@ class Layout:
 class FlatModel:
     """A module whose parameters, float buffers and gradients are views of two flat tensors.
 
-    The module is moved to the CPU and changed in place. Tied parameters stay tied. Integer buffers and
+    The module is moved to the device and changed in place. Tied parameters stay tied. Integer buffers and
     non-persistent ones do not travel: `load` sets them back to what they were here, so that a model is a
     function of its vector alone.
 
@@ -153,6 +153,8 @@ class FlatModel:
     ----------
     module
         The module; keep using it through this object.
+    device
+        Where it computes. Packed vectors are always the host's.
 
     Attributes
     ----------
@@ -171,14 +173,16 @@ class FlatModel:
         If the module's tensors are not float32, or none is trainable.
     """
 
-    def __init__(self, module: torch.nn.Module) -> None:
+    def __init__(self, module: torch.nn.Module, device: str = "cpu") -> None:
+        self.device = torch.device(device)
+        self._is_away = self.device.type != "cpu"
         # In one mode throughout, as evaluation puts back what it finds.
-        self.module = module.cpu().train()
+        self.module = module.to(self.device).train()
         self.layout = Layout.of(module)
-        self._flat = torch.zeros(self.layout.length)
-        self._values: Float32Array = self._flat.numpy()
+        self._flat = torch.zeros(self.layout.length, device=self.device)
+        self._values: Float32Array = np.zeros(self.layout.length, np.float32) if self._is_away else self._flat.numpy()
         self.trainable = self._flat[: self.layout.trainable]
-        self.gradient = torch.zeros(self.layout.trainable)
+        self.gradient = torch.zeros(self.layout.trainable, device=self.device)
         self._runs, self._trainable_runs = self.layout.runs, self.layout.trainable_runs
         self._buffers: list[tuple[torch.nn.Module, str, torch.Tensor]] = []
         tensors = _travelling(module)
@@ -202,8 +206,10 @@ class FlatModel:
     def direct(self) -> DirectGradient | None:
         """Computes mean cross-entropy and its gradient without autograd, with the same bits; None if there is no way.
 
-        There is none for a module that is no plain perceptron.
+        There is none for a module that is no plain perceptron, or elsewhere than on the CPU.
         """
+        if self._is_away:
+            return None
         try:
             return DirectGradient(self.module, self.gradient)
         except ValueError:
@@ -213,6 +219,8 @@ class FlatModel:
         """Return a copy of the model as a packed float32[d]."""
         if self._buffers:
             self._rejoin()
+        if self._is_away:
+            torch.from_numpy(self._values).copy_(self._flat)
         packed = np.empty(self.layout.dimension, np.float32)
         for packed_at, aligned_at in self._runs:
             packed[packed_at] = self._values[aligned_at]
@@ -225,6 +233,8 @@ class FlatModel:
             self._rejoin()
         for packed_at, aligned_at in self._runs:
             self._values[aligned_at] = vector[packed_at]
+        if self._is_away:
+            self._flat.copy_(torch.from_numpy(self._values))
         for owner, key, buffer in self._kept:
             owner._buffers[key] = buffer.clone()
 
@@ -234,11 +244,11 @@ class FlatModel:
         values = np.zeros(self.layout.trainable, np.float32)
         for packed_at, aligned_at in self._trainable_runs:
             values[aligned_at] = vector[packed_at]
-        return torch.from_numpy(values)
+        return torch.from_numpy(values).to(self.device)
 
     def packed(self, trainable: torch.Tensor) -> Float32Array:
         """Return what is laid out as ``trainable`` is as a packed float32[d], zero where nothing is trained."""
-        values: Float32Array = trainable.numpy()
+        values: Float32Array = trainable.cpu().numpy()
         packed = np.zeros(self.layout.dimension, np.float32)
         for packed_at, aligned_at in self._trainable_runs:
             packed[packed_at] = values[aligned_at]

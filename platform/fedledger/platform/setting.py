@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +55,8 @@ class Setting:
         Each participant's behaviour: ``honest`` or the attack's name.
     make_model
         Makes a fresh module of the task's model.
+    device
+        Where participants train, as torch names it.
     """
 
     config: ExperimentConfig
@@ -64,6 +66,7 @@ class Setting:
     test: Dataset
     behaviours: tuple[str, ...]
     make_model: Callable[[], torch.nn.Module]
+    device: str = "cpu"
 
     def __getstate__(self) -> dict[str, Any]:
         # The model of one process is not that of another: a copy's gradients would not be where its optimiser looks.
@@ -81,6 +84,10 @@ class Setting:
     def examples(self, number: int) -> int:
         """Return how many examples a participant has."""
         return self.parts.size(number)
+
+    def on(self, device: str) -> Setting:
+        """Return the same experiment, with training on a torch device; its bits are the device's own."""
+        return replace(self, device=device)
 
     def publish(self, store: ContentStore) -> ContentRef:
         """Store the spec and all it names; return the spec's reference."""
@@ -108,7 +115,7 @@ class Setting:
 
     def accuracy(self, model: ModelFile) -> float:
         """Return a model's accuracy on the test set."""
-        return evaluate(self._model, model.vector, self.test.inputs, self.test.labels).accuracy
+        return evaluate(self._evaluated, model.vector, self.test.inputs, self.test.labels).accuracy
 
     def task_params(self, spec: ContentRef) -> TaskParams:
         """Return what the publisher posts."""
@@ -168,7 +175,11 @@ class Setting:
 
     @cached_property
     def _model(self) -> FlatModel:
-        return FlatModel(self.make_model())
+        return FlatModel(self.make_model(), self.device)
+
+    @cached_property
+    def _evaluated(self) -> FlatModel:
+        return self._model if self.device == "cpu" else FlatModel(self.make_model())
 
     @cached_property
     def _addresses(self) -> list[str]:

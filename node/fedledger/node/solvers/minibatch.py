@@ -98,13 +98,18 @@ class Minibatches:
         # The same as int(rng.integers(2**63)) with NumPy's usual bit generators, in a quarter of the time.
         torch.default_generator.manual_seed(rng.bit_generator.random_raw() >> 1)
         inputs, labels = dataset.tensors
+        is_away = model.device.type != "cpu"
+        if is_away:
+            torch.manual_seed(torch.default_generator.initial_seed())
+            inputs, labels = inputs.to(model.device), labels.to(model.device)
         parameters, gradient, rate = model.trainable, model.gradient, -self.learning_rate
         bound, weight_decay = self.max_gradient_norm, self.weight_decay
         velocity = torch.zeros_like(gradient) if momentum else gradient
         direct = model.direct if loss is cross_entropy else None
         backward = direct or partial(by_autograd, module, gradient, loss)
         total, seen, steps = 0.0, 0, 0
-        for batch in self.batches(len(dataset), rng):
+        for order in self.batches(len(dataset), rng):
+            batch = order.to(model.device) if is_away else order
             value = backward(inputs.index_select(0, batch), labels.index_select(0, batch))
             if bound is not None:
                 gradient.mul_((bound / (gradient.norm() + 1e-6)).clamp_(max=1.0))

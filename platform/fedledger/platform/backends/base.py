@@ -58,6 +58,10 @@ class Population(Protocol):
         """Return what makes the updates of a participant."""
         ...
 
+    def on(self, device: str) -> Population:
+        """Return the same participants, training on a torch device."""
+        ...
+
 
 NOTHING: Mapping[str, Vector] = {}
 """What a participant keeps that keeps nothing."""

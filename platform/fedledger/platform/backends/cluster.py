@@ -19,15 +19,24 @@ from fedledger.protocol.exact import WeightedSum
 
 CHUNKS = 4
 """Parts that a worker's share is cut into, so that the last one to end is not far behind."""
+CUBLAS = ":4096:8"
+"""The workspace with which matrix products on a GPU repeat."""
 
 
 class _Trainer:
-    """Lives in a process of the cluster. What it is asked has no effect on it, so it may be asked again elsewhere."""
+    """Lives in a process of the cluster. What it is asked has no effect on it, so it may be asked again elsewhere.
 
-    def __init__(self, population: Population) -> None:
+    Where Ray gives it a share of a GPU, its model lies there, and its kernels are those that repeat.
+    """
+
+    def __init__(self, population: Population, has_gpu: bool) -> None:
         import torch
 
         torch.set_num_threads(1)
+        if has_gpu:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS)
+            torch.use_deterministic_algorithms(True)
+            population = population.on("cuda")
         self._worker = Worker(population)
 
     def process(self) -> int:
@@ -51,6 +60,9 @@ class _Trainer:
 class Cluster:
     """Trains in the processes of a Ray cluster: the one that ``RAY_ADDRESS`` names, or a local one.
 
+    If the cluster has GPUs, its processes share them. A final model is then repeatable on the same kind of device, and
+    not that of a run on processors.
+
     A process or machine that dies is replaced by Ray, and what it had to do is done again.
 
     Parameters
@@ -58,7 +70,7 @@ class Cluster:
     population
         The participants; copied to each process once.
     workers
-        Number of processes; one for each processor of the cluster unless given.
+        Number of processes; one for each GPU of the cluster, or else for each processor, unless given.
 
     Raises
     ------
@@ -77,11 +89,14 @@ class Cluster:
             local = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers, "include_dashboard": False}
             self._ray.init(log_to_driver=False, configure_logging=False, **local)
         self._worker = Worker(population)
-        count = workers or int(self._ray.cluster_resources().get("CPU", 1))
+        resources = self._ray.cluster_resources()
+        gpus = int(resources.get("GPU", 0))
+        count = workers or gpus or int(resources.get("CPU", 1))
         # Held, as a process that is started again asks for it again.
         self._given = self._ray.put(population)
-        remote = self._ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=3)(_Trainer)
-        self._trainers = [remote.remote(self._given) for _ in range(count)]
+        share = min(1.0, gpus / count)
+        remote = self._ray.remote(num_cpus=1, num_gpus=share, max_restarts=-1, max_task_retries=3)(_Trainer)
+        self._trainers = [remote.remote(self._given, share > 0) for _ in range(count)]
 
     def __enter__(self) -> Cluster:
         return self
