@@ -14,11 +14,12 @@ import pytest
 from fedledger.contracts.chain import Chain
 from fedledger.platform.backends.pool import Pool
 from fedledger.platform.backends.serial import Serial
-from fedledger.platform.config import ExperimentConfig
+from fedledger.platform.config import AttackerConfig, ExperimentConfig
 from fedledger.platform.engine import run
 from fedledger.platform.setting import Setting, make_setting
 from fedledger.platform.simulation import Simulation
 from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.spec import Method
 from fedledger.protocol.store import LocalStore
 
 
@@ -75,6 +76,20 @@ def test_a_task_that_stops_early_does(tmp_path: Path) -> None:
     with Serial(given) as backend:
         played = len(list(Simulation(given, backend).rounds()))
     assert 1 < played < 9
+
+
+def test_a_duplicate_needs_somebody_to_copy() -> None:
+    config = setting().config
+    alone = config.model_copy(
+        update={
+            "participants": 1,
+            "attackers": [AttackerConfig(attack=Method(method="duplicate@1"))],
+            "training": config.training.model_copy(update={"selection": Method(method="all@1")}),
+        }
+    )
+    given = make_setting(alone, Path())
+    with Serial(given) as backend, pytest.raises(ConfigError, match="honest participant"):
+        list(Simulation(given, backend).rounds())
 
 
 def test_a_beacon_needs_a_ledger() -> None:

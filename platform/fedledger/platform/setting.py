@@ -104,7 +104,11 @@ class Setting:
         method = next(g.attack for g in self.config.attackers if g.attack.method.split("@")[0] == behaviour)
         params = dict(method.params)
         if behaviour == "duplicate":
-            accomplice = next(i for i, b in enumerate(self.behaviours) if b == HONEST)
+            accomplice = next((i for i, b in enumerate(self.behaviours) if b == HONEST), None)
+            if accomplice is None:
+                raise ConfigError(
+                    "A duplicate repeats the work of an honest participant, and there is none.", "Lower a count."
+                )
             address = experiment_address(self.config.seed, participant_role(accomplice))
             return attacker(method.method, {**params, "accomplice_address": address}, self._local(accomplice))
         return attacker(method.method, params, honest)
