@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from fedledger.learning.label_counts import LabelCounts
 from fedledger.ledger_tools.report import MAX_LINES, MAX_REFUSALS, write_report
 
 
@@ -46,6 +48,7 @@ def report(path: Path, participants: int, refusals: int = 1, title: str = "small
             for address in addresses
         ],
         [{"round": 1, "address": addresses[0], "reason": "norm", "detail": "<script>alert(1)</script>"}] * refusals,
+        LabelCounts(np.ones((participants, 2), np.int64)),
     )
     return (path / "report.html").read_text(encoding="utf-8")
 

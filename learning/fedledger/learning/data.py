@@ -171,6 +171,13 @@ class Parts(Sequence[Dataset]):
         """Return the number of examples of a part."""
         return int(self._ends[index + 1] - self._ends[index])
 
+    def label_counts(self) -> NDArray[np.int64]:
+        """Return how many examples of each class each part has, int64[parts, classes]."""
+        classes = self._whole.classes
+        owners = np.repeat(np.arange(len(self)), np.diff(self._ends))
+        counts = np.bincount(owners * classes + self._whole.labels, minlength=len(self) * classes)
+        return counts.reshape(len(self), classes)
+
 
 class Split(NamedTuple):
     """Three disjoint data sets."""

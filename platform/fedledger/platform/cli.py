@@ -7,12 +7,10 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -968,31 +966,18 @@ def _experiment(
     backend: str = "pool",
     workers: int | None = None,
 ) -> tuple[dict[str, Any], Path]:
-    from fedledger.ledger_tools.deploy import Deployment
-    from fedledger.ledger_tools.export import DEPLOYMENT_FILE
     from fedledger.platform.backends.choose import open_backend
-    from fedledger.platform.engine import mean_accuracies
-    from fedledger.platform.engine import run as run_engine
-    from fedledger.platform.results import write_results
+    from fedledger.platform.recorded import open_chain, run_recorded
 
     setting = _setting(path, seed)
     folder = _run_folder(setting, out_dir, resume)
-    with ExitStack() as stack:
-        # First: forked processes get none of the threads that come now.
-        trains = stack.enter_context(open_backend(backend, setting, workers))
-        opened = stack.enter_context(_chain(chain, folder))
+    # The backend first: forked processes get none of the threads that come then.
+    with open_backend(backend, setting, workers) as trains, open_chain(chain, folder) as opened:
         content = _open_store(store, folder / "store")
-        found = folder / DEPLOYMENT_FILE
-        deployment = Deployment.read(found) if resume is not None and found.exists() else None
         err.print(f"[bold]{setting.config.name}[/bold] on {opened.capabilities.client} (chain {opened.chain_id})")
-        watch = stack.enter_context(_live())
-        aside = ProcessPoolExecutor(1, get_context("spawn"))
-        # Nobody waits for the process to end once it has answered.
-        stack.callback(aside.shutdown, wait=False, cancel_futures=True)
-        compared = setting.config.compare_with_mean
-        means = aside.submit(mean_accuracies, setting.config, path.parent) if compared else None
-        finished = run_engine(setting, opened, content, folder, watch, deployment, trains)
-        document = write_results(finished, setting, content, folder, means.result() if means else [])
+        _show_partition(setting, format_)
+        with _live() as watch:
+            document = run_recorded(setting, path.parent, folder, opened, content, watch, trains)
     if format_ is Format.TEXT:
         _print_rows(
             [
@@ -1028,6 +1013,7 @@ def _unrecorded(
 
     setting = _setting(path, seed)
     folder = _run_folder(setting, out_dir, resume)
+    _show_partition(setting, format_)
     with _status("training") as watch:
         rounds = setting.spec.rounds
         document = run_unrecorded(
@@ -1054,6 +1040,14 @@ def _setting(path: Path, seed: int | None) -> Any:
     from fedledger.platform.setting import make_setting
 
     return make_setting(load_config(path, seed=seed), path.parent)
+
+
+def _show_partition(setting: Any, format_: Format) -> None:
+    from fedledger.platform.shown import heat_map
+
+    table = heat_map(setting.label_counts)
+    if format_ is Format.TEXT and table is not None:
+        err.print(table)
 
 
 def _checked_spec(ledger: Any, store: Any, task: int, setting: Any) -> Any:
@@ -1100,27 +1094,6 @@ def _show_audit(result: Any, format_: Format) -> None:
         out.print(note)
     if result.first_divergence is not None:
         out.print(f"First divergence: {result.first_divergence}", highlight=False)
-
-
-@contextmanager
-def _chain(where: str, folder: Path) -> Iterator[Any]:
-    from fedledger.contracts.chain import EMBEDDED, Chain
-    from fedledger.contracts.chains import find_program, running_chain
-
-    remembered = folder / "chain.txt"
-    if where == "auto":
-        where = remembered.read_text() if remembered.exists() else "anvil" if find_program("anvil") else EMBEDDED
-    remembered.write_text(where)
-    if where in ("anvil", "ganache"):
-        with running_chain(where) as process:  # type: ignore[arg-type]
-            chain = Chain(process.url)
-            chain.keep_journal(folder / "chain.jsonl")
-            yield chain
-        return
-    chain = Chain(where)
-    if where == EMBEDDED:
-        chain.keep_journal(folder / "chain.jsonl")
-    yield chain
 
 
 @contextmanager

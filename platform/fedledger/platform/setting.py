@@ -13,6 +13,7 @@ import torch
 
 from fedledger.aggregator.measure import INPUTS, LABELS, LiveMeasurer
 from fedledger.learning.data import Dataset, Parts, load_dataset, split
+from fedledger.learning.label_counts import LabelCounts
 from fedledger.learning.metrics import evaluate
 from fedledger.learning.models import build_model, initial_vector
 from fedledger.learning.partition import partition as divide
@@ -68,6 +69,11 @@ class Setting:
     def __getstate__(self) -> dict[str, Any]:
         # The model of one process is not that of another: a copy's gradients would not be where its optimiser looks.
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @cached_property
+    def label_counts(self) -> LabelCounts:
+        """How many examples of each class each participant has."""
+        return LabelCounts(self.parts.label_counts())
 
     @cached_property
     def initial(self) -> ModelFile:

@@ -1,0 +1,37 @@
+"""What the command line draws besides plain tables."""
+
+from __future__ import annotations
+
+from rich.table import Table
+from rich.text import Text
+
+from fedledger.learning.label_counts import LabelCounts
+
+FEW_PARTICIPANTS = 20
+FEW_CLASSES = 12
+
+
+def heat_map(labels: LabelCounts) -> Table | None:
+    """Return a map of examples by participant and class, or None where it would not fit a screen."""
+    if labels.participants > FEW_PARTICIPANTS or labels.classes > FEW_CLASSES:
+        return None
+    table = Table(title="Examples by participant and class", title_justify="left", box=None, padding=0)
+    table.add_column("participant ", justify="right")
+    for number in range(labels.classes):
+        table.add_column(f"{number} ", justify="right")
+    table.add_column("  examples", justify="right")
+    table.add_column("  effective classes", justify="right")
+    most = max(int(labels.counts.max(initial=0)), 1)
+    figures = zip(labels.counts.tolist(), labels.sizes, labels.effective_classes, strict=True)
+    for number, (row, size, effective) in enumerate(figures):
+        cells = [Text(f" {count:>4} ", style=_shade(count / most)) for count in row]
+        table.add_row(f"{number} ", *cells, f"{size:,}", f"{effective:.2f}")
+    return table
+
+
+def _shade(share: float) -> str:
+    """Return white ink on a blue that is the deeper, the larger the share is; plain where there is nothing."""
+    if not share:
+        return ""
+    red, green, blue = (round(dark + (deep - dark) * share) for dark, deep in ((40, 23), (44, 110), (60, 235)))
+    return f"white on rgb({red},{green},{blue})"
