@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,13 +10,7 @@ import pytest
 
 from fedledger.learning.label_counts import LabelCounts
 from fedledger.ledger_tools.report import MAX_LINES, MAX_REFUSALS, write_report
-
-
-def figures(page: str) -> list[list[dict[str, Any]]]:
-    """Return the traces of each figure."""
-    decoder = json.JSONDecoder()
-    calls = re.finditer(r"Plotly\.newPlot\(\s*\"[0-9a-f-]+\",\s*", page)
-    return [decoder.raw_decode(page, call.end())[0] for call in calls]
+from support.pages import figures
 
 
 def report(path: Path, participants: int, refusals: int = 1, title: str = "small") -> str:

@@ -100,7 +100,8 @@ def write_results(
     if plain_mean:
         metrics["plain_mean_accuracy"] = pd.Series(plain_mean).head(len(metrics))
     metrics.to_csv(folder / "metrics.csv", index=False)
-    metrics.to_json(folder / METRICS_FILE, orient="records", indent=1)
+    rows = metrics.astype(object).where(metrics.notna(), None).to_dict("records")
+    (folder / METRICS_FILE).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     (folder / SUMMARY_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     refused = refusals(run, store)
     pd.DataFrame(refused, columns=["round", "address", "reason", "detail"]).to_csv(folder / "refusals.csv", index=False)

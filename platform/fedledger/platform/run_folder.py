@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fedledger.learning.label_counts import LabelCounts
 from fedledger.platform.config import ExperimentConfig
-from fedledger.platform.setting import Setting
 from fedledger.protocol import canonical
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.store import write_atomically
+
+if TYPE_CHECKING:
+    from fedledger.learning.label_counts import LabelCounts
+    from fedledger.platform.setting import Setting
 
 CONFIG_FILE = "config.json"
 SUMMARY_FILE = "run.json"
