@@ -239,11 +239,11 @@ def test_killed_and_started_again_it_runs_what_is_missing_and_nothing_twice(conf
     after = {name: (folder / name / "run.json").stat().st_mtime_ns for name in ended()}
     assert {name: after[name] for name in before} == before and len(after) == 6
     assert sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name != UNFINISHED) == sorted(after)
-    fresh = json.loads(
-        subprocess.run(command(config, tmp_path / "fresh", *options), capture_output=True, check=True).stdout
-    )
-    models = [[run["final_model"] for run in each["runs"]] for each in (document, fresh)]
-    assert models[0] == models[1] and len(set(models[0])) == 6
+    for run, row in zip(runs, document["runs"], strict=True):
+        alone = tmp_path / "alone" / run.name
+        alone.mkdir(parents=True)
+        fresh = run_unrecorded(make_setting(run.config, tmp_path), alone, "serial")
+        assert (fresh["final_model"], fresh["accuracy"]) == (row["final_model"], row["accuracy"])
 
 
 def test_a_wider_sweep_runs_only_what_is_new(config: Path, tmp_path: Path) -> None:
@@ -295,6 +295,28 @@ def test_a_process_that_is_killed_fails_its_run_alone(config: Path, tmp_path: Pa
     document = json.loads(done.stdout)
     assert [run["seed"] for run in document["runs"]] == [1, 2]
     assert f"signal {int(signal.SIGKILL)}" in document["failed"][0]["reason"]
+
+
+def test_a_run_that_was_killed_goes_on_from_its_checkpoint(config: Path, tmp_path: Path) -> None:
+    (run,) = plan_runs(config, ["training.rounds=4"], "1", False)
+    folder, rounds = tmp_path / "sweep", []
+    place = folder / UNFINISHED / run.name
+    place.mkdir(parents=True)
+
+    def kill(row: dict[str, Any]) -> None:
+        rounds.append(row)
+        if row["round"] == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_unrecorded(make_setting(run.config, tmp_path), place, "serial", watch=kill, checkpoint_seconds=0)
+    sweep = run_sweep([run], tmp_path, folder, False)
+    (record,) = (record for _, record in sweep.done)
+    # What took part before the last checkpoint has the seconds of then.
+    assert list(record.metrics[:2]) == rounds[:2] and len(record.metrics) == 4
+    fresh = run_sweep([run], tmp_path, tmp_path / "fresh", False)
+    assert fresh.done[0][1].summary["final_model"] == record.summary["final_model"]
+    assert not list((folder / run.name).glob("checkpoint*")) and not list((folder / UNFINISHED).iterdir())
 
 
 def test_two_sweeps_do_not_share_a_folder(config: Path, tmp_path: Path) -> None:

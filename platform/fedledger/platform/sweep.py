@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedledger.platform.curves import Spread, accuracy_figure, rounds_to
 from fedledger.platform.grid import PlannedRun
@@ -28,7 +28,11 @@ from fedledger.platform.run_folder import RunRecord
 from fedledger.protocol.errors import ConfigError, FedledgerError
 from fedledger.protocol.store import write_atomically
 
+if TYPE_CHECKING:
+    from fedledger.platform.setting import Setting
+
 LOCK_FILE = ".lock"
+HANDS_LOCK = ".hands"
 UNFINISHED = ".unfinished"
 FAILED = "failed"
 _GRACE = 10.0
@@ -179,7 +183,8 @@ def run_sweep(
 ) -> Sweep:
     """Run what of a sweep is missing in its folder.
 
-    A run's folder appears there when the run has ended, by one renaming; what was killed on its way is begun again.
+    A run's folder appears there when the run has ended, by one renaming. What was killed on its way goes on from its
+    last checkpoint, or with a ledger is begun again.
 
     Parameters
     ----------
@@ -206,7 +211,6 @@ def run_sweep(
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
-        shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
         found = {run.name: RunRecord.read(folder / run.name) for run in runs if (folder / run.name).is_dir()}
         missing = [run for run in runs if run.name not in found]
         hands = max(1, min(jobs or processors(), len(missing)))
@@ -235,49 +239,58 @@ class _Task:
 
     def play(self) -> Failure | None:
         """Run it, and say why if it fails."""
-        place = self.folder / UNFINISHED / f"{self.run.name}-{os.getpid()}"
+        place = self.folder / UNFINISHED / self.run.name
         try:
-            place.mkdir(parents=True)
+            place.mkdir(parents=True, exist_ok=True)
             self._run(place)
         except Exception as error:
+            shutil.rmtree(place, ignore_errors=True)
             details = self.folder / FAILED / f"{self.run.name}.txt"
             details.parent.mkdir(exist_ok=True)
             details.write_text(traceback.format_exc(), encoding="utf-8")
             reason = str(error) if isinstance(error, FedledgerError) else f"{type(error).__name__}: {error}"
             return Failure(self.run, reason, details)
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
         return None
 
     def _run(self, place: Path) -> None:
         from fedledger.platform.setting import make_setting
 
         setting = make_setting(self.run.config, self.source)
+        # The model is the same to the bit in one process and in several.
+        backend = "serial" if self.workers == 1 else "pool"
         if self.ledger:
-            from fedledger.platform.recorded import open_chain, run_recorded
-            from fedledger.protocol.store import open_store
-
-            with open_chain("auto", place) as chain:
-                run_recorded(setting, self.source, place, chain, open_store("local", place / "store"))
+            self._run_recorded(setting, place, backend)
         else:
+            from fedledger.platform.checkpoint import CHECKPOINT_FILE, STATES_FOLDER
             from fedledger.platform.unrecorded import run_unrecorded
 
-            # The model is the same to the bit in one process and in several.
-            run_unrecorded(setting, place, "serial" if self.workers == 1 else "pool", self.workers)
+            run_unrecorded(setting, place, backend, self.workers)
+            # What only an interrupted run needs.
+            (place / CHECKPOINT_FILE).unlink(missing_ok=True)
+            shutil.rmtree(place / STATES_FOLDER, ignore_errors=True)
         (self.folder / FAILED / f"{self.run.name}.txt").unlink(missing_ok=True)
-        target = self.folder / self.run.name
-        if not target.is_dir():
-            place.rename(target)
+        place.rename(self.folder / self.run.name)
+
+    def _run_recorded(self, setting: Setting, place: Path, backend: str) -> None:
+        from fedledger.platform.backends.choose import open_backend
+        from fedledger.platform.recorded import open_chain, run_recorded
+        from fedledger.protocol.store import open_store
+
+        # Its chain ended with the process that was killed.
+        shutil.rmtree(place)
+        place.mkdir()
+        with open_backend(backend, setting, self.workers) as trains, open_chain("auto", place) as chain:
+            run_recorded(setting, self.source, place, chain, open_store("local", place / "store"), backend=trains)
 
 
 class _Hand:
     """A process that plays one task after another."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         context = get_context("spawn")
         self.pipe, there = context.Pipe()
         # Not a daemon: those may not have children, and a run may want some.
-        self._process = context.Process(target=_serve, args=(there,))
+        self._process = context.Process(target=_serve, args=(there, folder))
         self._process.start()
         there.close()
         self.task: _Task | None = None
@@ -315,7 +328,7 @@ def _outcomes(tasks: Sequence[_Task], hands: int) -> Iterator[tuple[PlannedRun, 
     try:
         while queue or any(hand.task for hand in crew):
             while queue and len(crew) < hands:
-                crew.append(_Hand())
+                crew.append(_Hand(tasks[0].folder))
             for hand in crew:
                 if queue and hand.task is None:
                     hand.begin(queue.popleft())
@@ -333,13 +346,13 @@ def _outcomes(tasks: Sequence[_Task], hands: int) -> Iterator[tuple[PlannedRun, 
             hand.stop()
 
 
-def _serve(pipe: Connection) -> None:
+def _serve(pipe: Connection, folder: Path) -> None:
     """Be such a process, until the main one closes the pipe or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # What has chains and processes of its own ends them on its way out.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with contextlib.suppress(EOFError, OSError):
+    with _locked(folder / HANDS_LOCK, shared=True), contextlib.suppress(EOFError, OSError):
         while True:
             task: _Task = pipe.recv()
             pipe.send(task.play())
@@ -357,14 +370,26 @@ def _end_with_parent() -> None:
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Hold the folder, until this process ends at the latest."""
-    with (folder / LOCK_FILE).open("w") as lock:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(_locked(folder / LOCK_FILE, wait=False))
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"Another sweep is at work in {folder}.", "Wait for it, or choose another folder with --out."
+            ) from error
+        # Processes of a sweep that was killed see it and end, but not at once.
+        with _locked(folder / HANDS_LOCK):
+            pass
+        yield
+
+
+@contextlib.contextmanager
+def _locked(path: Path, shared: bool = False, wait: bool = True) -> Iterator[None]:
+    """Hold a file's lock, where the system has such locks."""
+    with path.open("a") as file:
         if sys.platform != "win32":
             import fcntl
 
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise ConfigError(
-                    f"Another sweep is at work in {folder}.", "Wait for it, or choose another folder with --out."
-                ) from error
+            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
         yield

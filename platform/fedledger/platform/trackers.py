@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +22,10 @@ _MLFLOW_LENGTH = 500
 
 
 class Tracker(Protocol):
-    """A tool that is shown a run."""
+    """A tool that is shown a run. Making one starts no thread: a run's processes are forked after that."""
+
+    def open(self) -> None:
+        """Begin, right before the first round is shown."""
 
     def log(self, index: int, metrics: Mapping[str, float]) -> None:
         """Take the metrics after round ``index``; whoever watches sees them at once."""
@@ -44,7 +48,7 @@ class Tracked:
     """
 
     def __init__(self, trackers: Mapping[str, Tracker]) -> None:
-        self._trackers = dict(trackers)
+        self._trackers, self._opened = dict(trackers), False
         self.summary: Mapping[str, Any] | None = None
 
     def log(self, row: Mapping[str, Any]) -> None:
@@ -54,11 +58,15 @@ class Tracked:
             for name, value in row.items()
             if isinstance(value, int | float) and not isinstance(value, bool) and name not in ("round", "rounds")
         }
+        if not self._opened:
+            self._opened = True
+            self._tell(lambda tracker: tracker.open())
         self._tell(lambda tracker: tracker.log(int(row["round"]), numbers))
 
     def close(self) -> None:
         """Tell all of them that the run has ended."""
-        self._tell(lambda tracker: tracker.close(self.summary))
+        if self._opened:
+            self._tell(lambda tracker: tracker.close(self.summary))
 
     def _tell(self, what: Callable[[Tracker], None]) -> None:
         for name, tracker in list(self._trackers.items()):
@@ -87,16 +95,11 @@ def tracking(names: Sequence[str], config: ExperimentConfig, folder: Path) -> It
     ConfigError
         If there is no such tracker, or what it needs is not installed.
     """
-    factories = {name: TRACKERS.get(f"{name}@1") for name in names}
-    opened: dict[str, Tracker] = {}
-    tracked = None
+    tracked = Tracked({name: TRACKERS.get(f"{name}@1")(config, folder) for name in names})
     try:
-        for name, factory in factories.items():
-            opened[name] = factory(config, folder)
-        tracked = Tracked(opened)
         yield tracked
     finally:
-        (tracked or Tracked(opened)).close()
+        tracked.close()
 
 
 @TRACKERS.register("tensorboard@1")
@@ -116,10 +119,14 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise _not_installed("tensorboard") from error
-        self._writer: Any = SummaryWriter(str(folder / "tensorboard"))
+        self._writer: Any = None
+        self._make: Callable[[], Any] = partial(SummaryWriter, str(folder / "tensorboard"))
         rows = "".join(f"| {key} | {value} |\n" for key, value in _parameters(config).items())
-        self._writer.add_text("configuration", f"| key | value |\n|---|---|\n{rows}")
-        self._writer.flush()
+        self._text = f"| key | value |\n|---|---|\n{rows}"
+
+    def open(self) -> None:
+        self._writer = self._make()
+        self._writer.add_text("configuration", self._text)
 
     def log(self, index: int, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():
@@ -152,20 +159,22 @@ class MLflow:
         # Its notes on databases that it makes or changes are not about this run.
         for name in ("alembic", "mlflow"):
             logging.getLogger(name).setLevel(logging.WARNING)
-        self._metric = Metric
+        self._metric, self._folder = Metric, folder
+        self._name = config.name
+        self._parameters = [Param(key, str(value)[:_MLFLOW_LENGTH]) for key, value in _parameters(config).items()]
+        self._run = ""
         try:
             self._client = MlflowClient()
-            found = self._client.get_experiment_by_name(config.name)
-            experiment = found.experiment_id if found else self._client.create_experiment(config.name)
-            made = self._client.create_run(
-                experiment, run_name=folder.name, tags={"fedledger.folder": str(folder.resolve())}
-            )
-            self._run = made.info.run_id
-            items = [Param(key, str(value)[:_MLFLOW_LENGTH]) for key, value in _parameters(config).items()]
-            for start in range(0, len(items), _MLFLOW_PARAMETERS):
-                self._client.log_batch(self._run, params=items[start : start + _MLFLOW_PARAMETERS])
         except MlflowException as error:
             raise ConfigError(f"MLflow does not take the run: {error}.", "Check MLFLOW_TRACKING_URI.") from error
+
+    def open(self) -> None:
+        found = self._client.get_experiment_by_name(self._name)
+        experiment = found.experiment_id if found else self._client.create_experiment(self._name)
+        tags = {"fedledger.folder": str(self._folder.resolve())}
+        self._run = self._client.create_run(experiment, run_name=self._folder.name, tags=tags).info.run_id
+        for start in range(0, len(self._parameters), _MLFLOW_PARAMETERS):
+            self._client.log_batch(self._run, params=self._parameters[start : start + _MLFLOW_PARAMETERS])
 
     def log(self, index: int, metrics: Mapping[str, float]) -> None:
         now = time.time_ns() // 1_000_000
