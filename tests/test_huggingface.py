@@ -279,7 +279,7 @@ def test_flower_s_federated_data_set_keeps_its_partitions(tmp_path: Path) -> Non
     [
         ("IidPartitioner", {}),
         ("DirichletPartitioner", {"alpha": 0.5, "min_partition_size": 3}),
-        ("PathologicalPartitioner", {"num_classes_per_partition": 3, "class_assignment_mode": "first-deterministic"}),
+        ("PathologicalPartitioner", {"num_classes_per_partition": 3}),
         ("ShardPartitioner", {"num_shards_per_partition": 2}),
         ("LinearPartitioner", {}),
     ],
@@ -290,9 +290,13 @@ def test_flower_s_partitioners_deal(name: str, params: dict[str, Any]) -> None:
     method = {"partitioner": name, "params": params}
     first, second = (partition("flower@1", method, whole, 5, np.random.default_rng(3)) for _ in range(2))
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
-    assert sorted(np.concatenate(first).tolist()) == sorted(set(np.concatenate(first).tolist())) == list(range(300))
+    dealt = np.concatenate(first).tolist()
+    assert len(set(dealt)) == len(dealt)
     if name == "PathologicalPartitioner":
+        # It may leave a class out.
         assert [len(set(whole.labels[part].tolist())) for part in first] == [3] * 5
+    else:
+        assert sorted(dealt) == list(range(300))
 
 
 def test_flower_s_natural_partitioner_sees_the_groups_and_what_it_cannot_deal_is_told() -> None:
