@@ -432,7 +432,7 @@ class TestTaskCode:
         code = load_task_code(TASK, "bafkreigood", {"bafkreigood"})
         assert code.model().out_features == 3
         assert code.has_data
-        assert code.data().classes == 3
+        assert code.data().train.classes == 3
 
     def test_code_that_is_not_trusted_does_not_run(self, tmp_path):
         mark = tmp_path / "ran"

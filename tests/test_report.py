@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import re
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from fedledger.learning.label_counts import LabelCounts
 from fedledger.ledger_tools.report import MAX_LINES, MAX_REFUSALS, write_report
-
-
-def figures(page: str) -> list[list[dict[str, Any]]]:
-    """Return the traces of each figure."""
-    decoder = json.JSONDecoder()
-    calls = re.finditer(r"Plotly\.newPlot\(\s*\"[0-9a-f-]+\",\s*", page)
-    return [decoder.raw_decode(page, call.end())[0] for call in calls]
+from support.pages import figures
 
 
 def report(path: Path, participants: int, refusals: int = 1, title: str = "small") -> str:
@@ -46,6 +39,7 @@ def report(path: Path, participants: int, refusals: int = 1, title: str = "small
             for address in addresses
         ],
         [{"round": 1, "address": addresses[0], "reason": "norm", "detail": "<script>alert(1)</script>"}] * refusals,
+        LabelCounts(np.ones((participants, 2), np.int64)),
     )
     return (path / "report.html").read_text(encoding="utf-8")
 

@@ -171,6 +171,40 @@ class Parts(Sequence[Dataset]):
         """Return the number of examples of a part."""
         return int(self._ends[index + 1] - self._ends[index])
 
+    def split(
+        self, test_fraction: float, validation_fraction: float, rng: np.random.Generator
+    ) -> tuple[Parts, Dataset, Dataset]:
+        """Take validation and test sets from all parts together; see :func:`split`.
+
+        Returns
+        -------
+        tuple
+            The parts without them, the validation set and the test set.
+
+        Raises
+        ------
+        ConfigError
+            If a part would be left without an example, or the fractions do not suit.
+        """
+        whole = self._whole
+        numbered = Dataset(whole.inputs, whole.labels, whole.classes, np.arange(len(whole)))
+        divided = split(numbered, test_fraction, validation_fraction, rng)
+        left, validation, test = (np.asarray(part.groups, np.int64) for part in divided)
+        places = np.split(np.sort(left), np.searchsorted(np.sort(left), self._ends[1:-1]))
+        if not all(len(part) for part in places):
+            empty = next(number for number, part in enumerate(places) if not len(part))
+            raise ConfigError(
+                f"All examples of participant {empty} are held out.", "Choose smaller fractions, or give a test set."
+            )
+        return Parts(whole, places), whole.take(validation), whole.take(test)
+
+    def label_counts(self) -> NDArray[np.int64]:
+        """Return how many examples of each class each part has, int64[parts, classes]."""
+        classes = self._whole.classes
+        owners = np.repeat(np.arange(len(self)), np.diff(self._ends))
+        counts = np.bincount(owners * classes + self._whole.labels, minlength=len(self) * classes)
+        return counts.reshape(len(self), classes)
+
 
 class Split(NamedTuple):
     """Three disjoint data sets."""
@@ -178,6 +212,30 @@ class Split(NamedTuple):
     train: Dataset
     validation: Dataset
     test: Dataset
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Examples as a task brings them: perhaps divided already, perhaps with held-out ones.
+
+    Parameters
+    ----------
+    train
+        What participants learn from; with parts, each participant's.
+    test, validation
+        Held-out examples, or None where they are yet to be taken.
+    """
+
+    train: Dataset | Parts
+    test: Dataset | None = None
+    validation: Dataset | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.train, Parts):
+            for number in range(len(self.train)):
+                _require_examples(f"The part of participant {number}", self.train.size(number))
+        for name, dataset in (("test", self.test), ("validation", self.validation)):
+            _require_examples(f"The {name} set", 1 if dataset is None else len(dataset))
 
 
 DATASETS: Registry[Callable[..., Dataset]] = Registry("data set", "fedledger.datasets")
@@ -228,6 +286,41 @@ def split(dataset: Dataset, test_fraction: float, validation_fraction: float, rn
     order = np.argsort(position, kind="stable")
     test, validation, train = np.split(order, np.cumsum(sizes))
     return Split(*(dataset.take(rng.permutation(part)) for part in (train, validation, test)))
+
+
+def hold_out(
+    prepared: Prepared, test_fraction: float, validation_fraction: float, rng: np.random.Generator
+) -> tuple[Dataset | Parts, Dataset, Dataset]:
+    """Return what participants learn from, the validation set and the test set.
+
+    What is missing of the last two is taken from the first, at random as in :func:`split`; but a validation set that is
+    missing beside a test set is taken from that one. Parts keep their other examples, in their order.
+
+    Parameters
+    ----------
+    prepared
+        The examples.
+    test_fraction, validation_fraction
+        Shares of what they are taken from.
+    rng
+        Decides everything that is random.
+
+    Raises
+    ------
+    ConfigError
+        If the fractions do not suit, or a part would be left without an example.
+    """
+    train, test, validation = prepared.train, prepared.test, prepared.validation
+    if test is not None:
+        if validation is None:
+            test, validation, _ = split(test, 0.0, validation_fraction, rng)
+        return train, validation, test
+    fractions = test_fraction, 0.0 if validation is not None else validation_fraction
+    if isinstance(train, Dataset):
+        divided: tuple[Dataset | Parts, Dataset, Dataset] = split(train, *fractions, rng)
+    else:
+        divided = train.split(*fractions, rng)
+    return divided[0], divided[1] if validation is None else validation, divided[2]
 
 
 @DATASETS.register("digits@1")
@@ -339,6 +432,30 @@ def csv_tables(
     elif Path(path).is_dir():
         keys = np.array([table.file.name for table in tables for _ in table.rows])
     return Dataset.of(_standardised(_imputed(values)), targets, keys, classes)
+
+
+@DATASETS.register("huggingface@1")
+def huggingface(
+    path: str | None = None,
+    name: str | None = None,
+    split: str = "train",
+    subset: str | None = None,
+    inputs: str | Sequence[str] | None = None,
+    labels: str | None = None,
+    groups: str | None = None,
+) -> Dataset:
+    """Load a split of a Hugging Face data set; needs the package ``datasets``.
+
+    Parameters
+    ----------
+    path, name, split, subset
+        Where it is; see :func:`fedledger.learning.huggingface.load_huggingface`.
+    inputs, labels, groups
+        Its columns; see :func:`fedledger.learning.huggingface.dataset_from_huggingface`.
+    """
+    from fedledger.learning.huggingface import dataset_from_huggingface, load_huggingface
+
+    return dataset_from_huggingface(load_huggingface(path, name, split, subset), inputs, labels, groups)
 
 
 def read_idx(path: Path, max_bytes: int = 2**31) -> NDArray[np.uint8]:
@@ -473,6 +590,11 @@ def _standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
     with np.errstate(all="ignore"):
         spread = values.std(axis=0)
         return np.asarray((values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0))
+
+
+def _require_examples(what: str, examples: int) -> None:
+    if not examples:
+        raise ConfigError(f"{what} has no example.", "Give it some, or leave it out.")
 
 
 def _invalid(what: str) -> ConfigError:

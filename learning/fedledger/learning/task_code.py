@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import nn
 
-from fedledger.learning.data import Dataset
+from fedledger.learning.data import Dataset, Prepared
+from fedledger.learning.huggingface import prepared_from_huggingface
 from fedledger.protocol.errors import ConfigError, TrustError
 
 
@@ -51,10 +52,11 @@ class TaskCode:
             )
         return made
 
-    def data(self) -> Dataset:
-        """Return what the task's ``data()`` returns, as a data set.
+    def data(self) -> Prepared:
+        """Return what the task's ``data()`` returns.
 
-        It may return a `Dataset`, or a tuple (inputs, labels) or (inputs, labels, groups).
+        It may return a `Dataset`, a `Prepared`, a tuple (inputs, labels) or (inputs, labels, groups), or what
+        :func:`fedledger.learning.huggingface.prepared_from_huggingface` takes.
 
         Raises
         ------
@@ -64,13 +66,18 @@ class TaskCode:
         if not self.has_data:
             raise ConfigError(f"task.py {self.cid} defines no data().", "Define it, or name a data set.")
         made = self._call("data")
-        if isinstance(made, Dataset):
+        if isinstance(made, Prepared):
             return made
+        if isinstance(made, Dataset):
+            return Prepared(made)
         if isinstance(made, tuple) and len(made) in {2, 3}:
-            return Dataset.of(*made)
+            return Prepared(Dataset.of(*made))
+        found = prepared_from_huggingface(made)
+        if found is not None:
+            return found
         raise ConfigError(
             f"data() of task.py {self.cid} returned {type(made).__name__}.",
-            "Make it return a Dataset or a tuple (inputs, labels).",
+            "Make it return a Dataset, a tuple (inputs, labels), or one of Hugging Face's data sets.",
         )
 
     def _call(self, name: str) -> Any:

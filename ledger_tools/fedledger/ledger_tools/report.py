@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from fedledger.learning.label_counts import LabelCounts
+from fedledger.ledger_tools.page import escaped, heat_map, write_page
 
 MAX_REFUSALS = 500
 MAX_LINES = 20
@@ -21,12 +23,6 @@ _COLOURS = {
     "duplicate": "#7b4fa3",
 }
 _MALFORMED = "#3b3f4a"
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2rem auto; padding: 0 1rem; color: #1f2430 }
-h1 { margin-bottom: 0 } .sub { color: #667 } table { border-collapse: collapse; width: 100%; margin: 1rem 0 }
-th, td { text-align: left; padding: .35rem .6rem; border-bottom: 1px solid #dde } td.n { text-align: right }
-code { font-size: 12px; overflow-wrap: anywhere } .attack { color: #b3261e } .honest { color: #1b6e3c }
-"""
 
 
 def write_report(
@@ -40,6 +36,7 @@ def write_report(
     verdicts: pd.DataFrame,
     participants: Sequence[Mapping[str, Any]],
     refusals: Sequence[Mapping[str, Any]],
+    labels: LabelCounts,
 ) -> None:
     """Write the report.
 
@@ -59,9 +56,9 @@ def write_report(
         Rows with ``address``, ``behaviour``, ``accepted``, ``refused``, ``reputation``, ``credit``.
     refusals
         Rows with ``round``, ``address``, ``reason``, ``detail``; the page shows the first ``MAX_REFUSALS``.
+    labels
+        How the examples are divided.
     """
-    from plotly.offline import get_plotlyjs
-
     names = {p["address"]: f"{p['address'][:8]}… {p['behaviour']}" for p in participants}
     behaviours = {p["address"]: str(p["behaviour"]) for p in participants}
     figures = [
@@ -71,29 +68,33 @@ def write_report(
         _lines("Pay, cumulative", "credit units", pay.cumsum(), names, behaviours),
         _gas(metrics),
     ]
-    plots = "".join(f.to_html(full_html=False, include_plotlyjs=False) for f in figures)
-    facts_rows = "".join(f"<tr><th>{_e(k)}</th><td><code>{_e(v)}</code></td></tr>" for k, v in facts.items())
+    facts_rows = "".join(f"<tr><th>{escaped(k)}</th><td><code>{escaped(v)}</code></td></tr>" for k, v in facts.items())
     people = "".join(
-        f"<tr><td><code>{_e(p['address'])}</code></td>"
-        f"<td class='{'honest' if p['behaviour'] == 'honest' else 'attack'}'>{_e(p['behaviour'])}</td>"
-        f"<td class=n>{p['accepted']}</td><td>{_e(reasons(p['refused']))}</td>"
+        f"<tr><td><code>{escaped(p['address'])}</code></td>"
+        f"<td class='{'honest' if p['behaviour'] == 'honest' else 'attack'}'>{escaped(p['behaviour'])}</td>"
+        f"<td class=n>{p['accepted']}</td><td>{escaped(reasons(p['refused']))}</td>"
         f"<td class=n>{p['reputation'] / 1e6:.3f}</td><td class=n>{p['credit']:,}</td></tr>"
         for p in participants
     )
     refused = "".join(
-        f"<tr><td class=n>{r['round']}</td><td><code>{_e(r['address'])}</code></td><td>{_e(r['reason'])}</td>"
-        f"<td>{_e(r['detail'])}</td></tr>"
+        f"<tr><td class=n>{r['round']}</td><td><code>{escaped(r['address'])}</code></td><td>{escaped(r['reason'])}</td>"
+        f"<td>{escaped(r['detail'])}</td></tr>"
         for r in refusals[:MAX_REFUSALS]
     )
     more = len(refusals) - MAX_REFUSALS
     rest = f"<p class=sub>and {more:,} more, which refusals.csv lists</p>" if more > 0 else ""
-    path.write_text(
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{_e(title)}</title><style>{_STYLE}</style>"
-        f"<script>{get_plotlyjs()}</script><h1>{_e(title)}</h1><p class=sub>fedledger run report</p>"
-        f"<table>{facts_rows}</table>{plots}<h2>Participants</h2><table><tr><th>address<th>behaviour<th>accepted"
-        f"<th>refused<th>reputation<th>credit</tr>{people}</table><h2>What was refused, and why</h2>"
-        f"<table><tr><th>round<th>participant<th>reason<th>detail</tr>{refused}</table>{rest}</html>",
-        encoding="utf-8",
+    write_page(
+        path,
+        title,
+        "fedledger run report",
+        [
+            f"<table>{facts_rows}</table>",
+            *figures,
+            heat_map(labels),
+            "<h2>Participants</h2><table><tr><th>address<th>behaviour<th>accepted"
+            f"<th>refused<th>reputation<th>credit</tr>{people}</table><h2>What was refused, and why</h2>"
+            f"<table><tr><th>round<th>participant<th>reason<th>detail</tr>{refused}</table>{rest}",
+        ],
     )
 
 
@@ -178,7 +179,3 @@ def _verdicts(frame: pd.DataFrame, names: Mapping[str, str], behaviours: Mapping
     )
     figure.update_yaxes(showticklabels=not many, autorange="reversed", automargin=True)
     return figure
-
-
-def _e(value: Any) -> str:
-    return html.escape(str(value))

@@ -6,13 +6,11 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -103,6 +101,9 @@ KeystoreOption = Annotated[Path | None, typer.Option(help="encrypted key, made b
 PasswordOption = Annotated[
     Path | None, typer.Option(help="file with the key's password; else FEDLEDGER_PASSWORD, else a prompt")
 ]
+TrackOption = Annotated[
+    list[str] | None, typer.Option("--track", help="show the rounds to tensorboard or mlflow as well; repeatable")
+]
 TrustOption = Annotated[list[str] | None, typer.Option("--trust-code", help="CID of a task.py that may be run")]
 
 
@@ -119,6 +120,7 @@ def run(
     ] = False,
     backend: Annotated[str, typer.Option(help="where participants train: pool, serial or ray")] = "pool",
     workers: Annotated[int | None, typer.Option(min=1, help="processes that train; else one a processor")] = None,
+    track: TrackOption = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Run an experiment: participants train, commit, reveal; the aggregator judges, pays and remembers.
@@ -127,11 +129,74 @@ def run(
     ledger the final model and metrics.
     """
     if no_ledger:
-        _unrecorded(config, seed, out_dir, resume, backend, workers, format_)
+        _unrecorded(config, seed, out_dir, resume, backend, workers, format_, track or ())
         return
-    document, _ = _experiment(config, chain, store, seed, out_dir, resume, format_, backend, workers)
+    document, _ = _experiment(config, chain, store, seed, out_dir, resume, format_, backend, workers, track or ())
     if format_ is Format.JSON:
         print(json.dumps(document))
+
+
+@app.command()
+def sweep(
+    config: Annotated[Path, typer.Argument(help="TOML file; see `fedledger config schema`")],
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="path=value,value: every combination is run; training.rounds=10,20", metavar="SET"),
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="0..9 or 1,5,7: each combination is run with each of them")] = None,
+    ledger: Annotated[bool, typer.Option("--ledger/--no-ledger", help="each run with a ledger of its own")] = False,
+    jobs: Annotated[int | None, typer.Option(min=1, help="runs at once; as many as processors unless given")] = None,
+    target: Annotated[
+        float | None, typer.Option(min=0, max=1, help="also tell the first round with this accuracy")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="folder of the sweep; runs/NAME-sweep unless given")
+    ] = None,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Run a configuration over a grid and seeds, side by side; what its folder has already is not run again.
+
+    The folder gets each run's folder, a table (sweep.json, sweep.csv) and a plot with bands over seeds (sweep.html).
+    Killed and started again, it goes on with what is missing. Runs that fail end no other; the exit code is then 1.
+    """
+    from fedledger.platform.grid import plan_runs
+    from fedledger.platform.shown import sweeping
+    from fedledger.platform.sweep import run_sweep
+
+    runs = plan_runs(config, sets or [], seeds, ledger)
+    where = folder or Path("runs") / f"{runs[0].config.name}-sweep"
+    with sweeping(err, len(runs)) as watch:
+        result = run_sweep(runs, config.parent, where, ledger, jobs, target, watch)
+    if format_ is Format.JSON:
+        print(json.dumps(result.document()))
+    else:
+        _print_rows(result.table(), f"{len(result.done)} runs, {result.found} of them found in {where}")
+        out.print(f"Plot: {where / 'sweep.html'}")
+    for failure in result.failures:
+        text = f"Failed: {failure.run.name}: {failure.reason}"
+        err.print(text if failure.details is None else f"{text} ({failure.details})", highlight=False, markup=False)
+    if result.failures:
+        raise typer.Exit(ExitCode.FAILURE)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="folders of runs")],
+    page: Annotated[Path | None, typer.Option("--out", help="HTML file for table and plot")] = None,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Put runs beside each other: what differs between their configurations, and what they came to."""
+    from fedledger.platform.compare import Comparison
+
+    comparison = Comparison.read(runs)
+    if page is not None:
+        comparison.write_page(page)
+    if format_ is Format.JSON:
+        print(json.dumps(comparison.document()))
+        return
+    _print_rows(comparison.table(), f"{len(runs)} runs")
+    if page is not None:
+        out.print(f"Plot: {page}")
 
 
 @app.command()
@@ -967,32 +1032,26 @@ def _experiment(
     format_: Format,
     backend: str = "pool",
     workers: int | None = None,
+    track: Sequence[str] = (),
 ) -> tuple[dict[str, Any], Path]:
-    from fedledger.ledger_tools.deploy import Deployment
-    from fedledger.ledger_tools.export import DEPLOYMENT_FILE
     from fedledger.platform.backends.choose import open_backend
-    from fedledger.platform.engine import mean_accuracies
-    from fedledger.platform.engine import run as run_engine
-    from fedledger.platform.results import write_results
+    from fedledger.platform.recorded import open_chain, run_recorded
+    from fedledger.platform.trackers import tracking
 
     setting = _setting(path, seed)
     folder = _run_folder(setting, out_dir, resume)
     with ExitStack() as stack:
         # First: forked processes get none of the threads that come now.
         trains = stack.enter_context(open_backend(backend, setting, workers))
-        opened = stack.enter_context(_chain(chain, folder))
+        opened = stack.enter_context(open_chain(chain, folder))
+        tracked = stack.enter_context(tracking(track, setting.config, folder))
         content = _open_store(store, folder / "store")
-        found = folder / DEPLOYMENT_FILE
-        deployment = Deployment.read(found) if resume is not None and found.exists() else None
         err.print(f"[bold]{setting.config.name}[/bold] on {opened.capabilities.client} (chain {opened.chain_id})")
-        watch = stack.enter_context(_live())
-        aside = ProcessPoolExecutor(1, get_context("spawn"))
-        # Nobody waits for the process to end once it has answered.
-        stack.callback(aside.shutdown, wait=False, cancel_futures=True)
-        compared = setting.config.compare_with_mean
-        means = aside.submit(mean_accuracies, setting.config, path.parent) if compared else None
-        finished = run_engine(setting, opened, content, folder, watch, deployment, trains)
-        document = write_results(finished, setting, content, folder, means.result() if means else [])
+        _show_partition(setting, format_)
+        with _live() as watch:
+            shown = _both(watch, lambda progress: tracked.log(vars(progress)))
+            document = run_recorded(setting, path.parent, folder, opened, content, shown, trains)
+        tracked.summary = document
     if format_ is Format.TEXT:
         _print_rows(
             [
@@ -1023,16 +1082,19 @@ def _unrecorded(
     backend: str,
     workers: int | None,
     format_: Format,
+    track: Sequence[str],
 ) -> None:
+    from fedledger.platform.trackers import tracking
     from fedledger.platform.unrecorded import run_unrecorded
 
     setting = _setting(path, seed)
     folder = _run_folder(setting, out_dir, resume)
-    with _status("training") as watch:
-        rounds = setting.spec.rounds
-        document = run_unrecorded(
-            setting, folder, backend, workers, lambda row: watch(f"{row['accuracy']:.1%}", row["round"], rounds)
-        )
+    _show_partition(setting, format_)
+    rounds = setting.spec.rounds
+    with tracking(track, setting.config, folder) as tracked, _status("training") as watch:
+        shown = _both(lambda row: watch(f"{row['accuracy']:.1%}", row["round"], rounds), tracked.log)
+        document = run_unrecorded(setting, folder, backend, workers, shown)
+        tracked.summary = document
     if format_ is Format.JSON:
         print(json.dumps(document))
     else:
@@ -1054,6 +1116,24 @@ def _setting(path: Path, seed: int | None) -> Any:
     from fedledger.platform.setting import make_setting
 
     return make_setting(load_config(path, seed=seed), path.parent)
+
+
+def _both(first: Callable[[Any], None], second: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Return what shows the same to both."""
+
+    def show(what: Any) -> None:
+        first(what)
+        second(what)
+
+    return show
+
+
+def _show_partition(setting: Any, format_: Format) -> None:
+    from fedledger.platform.shown import heat_map
+
+    table = heat_map(setting.label_counts)
+    if format_ is Format.TEXT and table is not None:
+        err.print(table)
 
 
 def _checked_spec(ledger: Any, store: Any, task: int, setting: Any) -> Any:
@@ -1100,27 +1180,6 @@ def _show_audit(result: Any, format_: Format) -> None:
         out.print(note)
     if result.first_divergence is not None:
         out.print(f"First divergence: {result.first_divergence}", highlight=False)
-
-
-@contextmanager
-def _chain(where: str, folder: Path) -> Iterator[Any]:
-    from fedledger.contracts.chain import EMBEDDED, Chain
-    from fedledger.contracts.chains import find_program, running_chain
-
-    remembered = folder / "chain.txt"
-    if where == "auto":
-        where = remembered.read_text() if remembered.exists() else "anvil" if find_program("anvil") else EMBEDDED
-    remembered.write_text(where)
-    if where in ("anvil", "ganache"):
-        with running_chain(where) as process:  # type: ignore[arg-type]
-            chain = Chain(process.url)
-            chain.keep_journal(folder / "chain.jsonl")
-            yield chain
-        return
-    chain = Chain(where)
-    if where == EMBEDDED:
-        chain.keep_journal(folder / "chain.jsonl")
-    yield chain
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -131,16 +132,44 @@ def load_config(path: Path, **overrides: Any) -> ExperimentConfig:
     ConfigError
         If the file cannot be read, is not TOML, or says something that is not known.
     """
+    document = read_document(path)
+    return checked(document | {key: value for key, value in overrides.items() if value is not None}, str(path))
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read or is not TOML.
+    """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Make one with `fedledger new NAME`.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}.") from error
-    document |= {key: value for key, value in overrides.items() if value is not None}
-    config = validated(ExperimentConfig, document, str(path))
+
+
+def checked(document: Mapping[str, Any], where: str) -> ExperimentConfig:
+    """Return the configuration that a document is.
+
+    Parameters
+    ----------
+    document
+        Its keys and values.
+    where
+        Where they stand, for messages.
+
+    Raises
+    ------
+    ConfigError
+        If it says something that is not known, or that cannot be.
+    """
+    config = validated(ExperimentConfig, document, where)
     if (config.model is None) == (config.code is None):
-        raise ConfigError(f"{path} must give either model or code.", 'For example: model = {method = "mlp@1", …}.')
+        raise ConfigError(f"{where} must give either model or code.", 'For example: model = {method = "mlp@1", …}.')
     if sum(group.count for group in config.attackers) > config.participants:
-        raise ConfigError(f"{path} names more attackers than participants.", "Lower a count under [[attackers]].")
+        raise ConfigError(f"{where} names more attackers than participants.", "Lower a count under [[attackers]].")
     return config

@@ -15,12 +15,11 @@ from fedledger.ledger_tools.history import participants_frame, pay_frame, reputa
 from fedledger.ledger_tools.report import write_report
 from fedledger.platform.accounts import experiment_address, participant_role
 from fedledger.platform.engine import Run
+from fedledger.platform.run_folder import METRICS_FILE, MODEL_FILE, SUMMARY_FILE
 from fedledger.platform.setting import Setting
 from fedledger.protocol import canonical
 from fedledger.protocol.store import ContentStore
 from fedledger.protocol.verdicts import Verdict
-
-SUMMARY_FILE = "run.json"
 
 
 def summary(run: Run, setting: Setting) -> dict[str, Any]:
@@ -96,12 +95,13 @@ def write_results(
     """Write everything into the run's folder and return the summary."""
     document = summary(run, setting)
     export_ledger(run.ledger, run.deployment, run.history).write(folder / LEDGER_FILE)
-    (folder / "model.safetensors").write_bytes(store.get(run.task.model))
+    (folder / MODEL_FILE).write_bytes(store.get(run.task.model))
     metrics = pd.DataFrame(run.metrics)
     if plain_mean:
         metrics["plain_mean_accuracy"] = pd.Series(plain_mean).head(len(metrics))
     metrics.to_csv(folder / "metrics.csv", index=False)
-    metrics.to_json(folder / "metrics.json", orient="records", indent=1)
+    rows = metrics.astype(object).where(metrics.notna(), None).to_dict("records")
+    (folder / METRICS_FILE).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     (folder / SUMMARY_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     refused = refusals(run, store)
     pd.DataFrame(refused, columns=["round", "address", "reason", "detail"]).to_csv(folder / "refusals.csv", index=False)
@@ -127,5 +127,6 @@ def write_results(
         verdicts_frame(run.history, run.task.id),
         document["participants"],
         refused,
+        setting.label_counts,
     )
     return document

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from fedledger.aggregator.measure import INPUTS, LABELS, LiveMeasurer
-from fedledger.learning.data import Dataset, Parts, load_dataset, split
+from fedledger.learning.data import Dataset, Parts, Prepared, hold_out, load_dataset
+from fedledger.learning.label_counts import LabelCounts
 from fedledger.learning.metrics import evaluate
 from fedledger.learning.models import build_model, initial_vector
 from fedledger.learning.partition import partition as divide
@@ -71,6 +72,11 @@ class Setting:
     def __getstate__(self) -> dict[str, Any]:
         # The model of one process is not that of another: a copy's gradients would not be where its optimiser looks.
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @cached_property
+    def label_counts(self) -> LabelCounts:
+        """How many examples of each class each participant has."""
+        return LabelCounts(self.parts.label_counts())
 
     @cached_property
     def initial(self) -> ModelFile:
@@ -207,15 +213,19 @@ def make_setting(config: ExperimentConfig, folder: Path) -> Setting:
         cid = ContentRef.of(code).cid
         task_code = load_task_code(code, cid, {cid})
         make_model = task_code.model
-        dataset = task_code.data() if task_code.has_data else _dataset(config, folder)
+        prepared = task_code.data() if task_code.has_data else Prepared(_dataset(config, folder))
     elif config.model is not None:
         make_model = partial(build_model, config.model.method, config.model.params)
-        dataset = _dataset(config, folder)
+        prepared = Prepared(_dataset(config, folder))
     else:
         raise ConfigError("The configuration has neither model nor code.", "Give one of them.")
-    divided = split(dataset, config.data.test_fraction, config.data.validation_fraction, rng)
-    division = config.data.partition
-    indices = divide(division.method, division.params, divided.train, config.participants, rng)
+    train, validation, test = hold_out(prepared, config.data.test_fraction, config.data.validation_fraction, rng)
+    parts = train if isinstance(train, Parts) else _dealt(train, config, rng)
+    if len(parts) != config.participants:
+        raise ConfigError(
+            f"The data are divided among {len(parts)} participants, the configuration has {config.participants}.",
+            f"Set participants = {len(parts)}.",
+        )
     behaviours = [HONEST] * config.participants
     drawn = iter(rng.permutation(config.participants).tolist())
     for group in config.attackers:
@@ -223,15 +233,15 @@ def make_setting(config: ExperimentConfig, folder: Path) -> Setting:
             behaviours[next(drawn)] = group.attack.method.split("@")[0]
     vector = initial_vector(make_model, config.seed)
     initial = ModelFile.of(FlatModel(make_model()).named(vector)).encode()
-    validation = tensors.encode({INPUTS: divided.validation.inputs, LABELS: divided.validation.labels})
-    contents = [initial, validation] + ([] if code is None else [code])
+    measured = tensors.encode({INPUTS: validation.inputs, LABELS: validation.labels})
+    contents = [initial, measured] + ([] if code is None else [code])
     spec = TaskSpec(
         name=config.name,
         seed=config.seed,
         model=config.model,
         code=None if code is None else Ref.of(ContentRef.of(code)),
         initial_model=Ref.of(ContentRef.of(initial)),
-        validation=Ref.of(ContentRef.of(validation)),
+        validation=Ref.of(ContentRef.of(measured)),
         vectors=list(sent_by(build_solver(config.training.solver.method, config.training.solver.params))),
         **{name: getattr(config.training, name) for name in type(config.training).model_fields},
     )
@@ -239,11 +249,16 @@ def make_setting(config: ExperimentConfig, folder: Path) -> Setting:
         config=config,
         spec=spec,
         contents=tuple(contents),
-        parts=Parts(divided.train, indices),
-        test=divided.test,
+        parts=parts,
+        test=test,
         behaviours=tuple(behaviours),
         make_model=make_model,
     )
+
+
+def _dealt(dataset: Dataset, config: ExperimentConfig, rng: np.random.Generator) -> Parts:
+    division = config.data.partition
+    return Parts(dataset, divide(division.method, division.params, dataset, config.participants, rng))
 
 
 def _dataset(config: ExperimentConfig, folder: Path) -> Dataset:

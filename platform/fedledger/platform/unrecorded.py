@@ -12,6 +12,7 @@ from typing import Any
 
 from fedledger.platform.backends.choose import open_backend
 from fedledger.platform.checkpoint import STATES_FOLDER, Checkpoints, Reached
+from fedledger.platform.run_folder import METRICS_FILE, MODEL_FILE, SUMMARY_FILE, begin_run
 from fedledger.platform.setting import Setting
 from fedledger.platform.simulation import Simulation
 from fedledger.platform.states import States
@@ -62,6 +63,7 @@ def run_unrecorded(
     with open_backend(backend, setting, workers) as opened:
         states, checkpoints = States(folder / STATES_FOLDER), Checkpoints(folder, setting.config)
         reached = checkpoints.load(states)
+        begin_run(setting, folder)
         earlier = 0.0 if reached is None else reached.seconds
         rows = [] if reached is None else reached.rows
         simulation = Simulation(setting, opened, None if reached is None else reached.progress, states)
@@ -91,14 +93,15 @@ def run_unrecorded(
         "rounds": len(rows),
         "accuracy": rows[-1]["accuracy"],
         "final_model": ContentRef.of(model).cid,
+        "spec": ContentRef.of(setting.spec.encode()).cid,
         "seconds": round(seconds, 3),
         "ledger": False,
         "backend": backend,
     }
-    write_atomically(folder / "model.safetensors", model)
-    write_atomically(folder / "metrics.json", (json.dumps(rows, indent=1) + "\n").encode())
+    write_atomically(folder / MODEL_FILE, model)
+    write_atomically(folder / METRICS_FILE, (json.dumps(rows, indent=1) + "\n").encode())
     write_atomically(folder / "metrics.csv", _csv(rows))
-    write_atomically(folder / "run.json", (json.dumps(document, indent=1) + "\n").encode())
+    write_atomically(folder / SUMMARY_FILE, (json.dumps(document, indent=1) + "\n").encode())
     return document
 
 

@@ -42,6 +42,7 @@ from fedledger.platform.backends.base import (
     Work,
     Worker,
 )
+from fedledger.platform.machine import processors
 from fedledger.protocol.errors import FedledgerError
 from fedledger.protocol.exact import WeightedSum
 
@@ -219,7 +220,7 @@ class Pool:
         self._context: Any = get_context(method or ("fork" if sys.platform == "linux" else "spawn"))
         # Threads that torch has started do not live on in a forked process.
         torch.set_num_threads(1)
-        count = workers or _processors()
+        count = workers or processors()
         self._vectors = _Vectors.make(count, self._worker.dimension)
         self._bases, self._server = self._vectors.bases, self._vectors.server
         self._sums = [self._vectors.limbs(place) for place in range(count)]
@@ -413,11 +414,6 @@ def _deal(costs: Sequence[tuple[float, int, Job]], hands: int) -> list[list[Job]
         shares[place].append(job)
         heapq.heappush(loads, (load + cost, place))
     return [share for share in shares if share]
-
-
-def _processors() -> int:
-    """Return how many processors this program may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _serve(

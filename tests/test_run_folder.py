@@ -1,0 +1,129 @@
+"""A run's folder: its configuration, how its data are divided, and a record that others can read."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from rich.console import Console
+from scipy.stats import entropy
+
+from fedledger.contracts.chain import Chain
+from fedledger.learning.data import Dataset, Parts
+from fedledger.learning.label_counts import MAX_LISTED, LabelCounts
+from fedledger.ledger_tools import page
+from fedledger.platform import shown
+from fedledger.platform.config import ExperimentConfig, load_config
+from fedledger.platform.run_folder import CONFIG_FILE, PARTITION_FILE, PARTITION_PAGE, RunRecord, begin_run, flat
+from fedledger.platform.setting import make_setting
+from fedledger.platform.unrecorded import run_unrecorded
+from fedledger.protocol import canonical
+from fedledger.protocol.errors import ConfigError
+from support.small import run_small, write_config
+
+COUNTS = arrays(np.int64, st.tuples(st.integers(1, 8), st.integers(2, 6)), elements=st.integers(0, 50))
+
+
+@given(COUNTS)
+def test_figures_are_those_of_scipy_and_pandas(counts: np.ndarray) -> None:
+    labels = LabelCounts(counts)
+    filled = counts[counts.sum(axis=1) > 0]
+    assert labels.entropies[counts.sum(axis=1) > 0] == pytest.approx(entropy(filled, base=2, axis=1))
+    assert (labels.entropies[counts.sum(axis=1) == 0] == 0).all()
+    assert (labels.effective_classes <= labels.classes + 1e-9).all()
+    document = labels.document()
+    frame = pd.DataFrame(document["each"])
+    assert frame["examples"].tolist() == counts.sum(axis=1).tolist()
+    assert frame["counts"].tolist() == counts.tolist()
+    assert document["size_quantiles"] == pytest.approx(frame["examples"].quantile(document["quantiles"]).tolist())
+
+
+def test_parts_count_their_labels() -> None:
+    dataset = Dataset.of(np.zeros((6, 1)), [0, 1, 2, 0, 1, 0], classes=4)
+    parts = Parts(dataset, [np.array([0, 3, 5]), np.array([], np.int64), np.array([1, 2, 4])])
+    assert parts.label_counts().tolist() == [[3, 0, 0, 0], [0, 0, 0, 0], [0, 2, 1, 0]]
+
+
+def test_of_many_participants_the_largest_the_smallest_and_quantiles_are_shown() -> None:
+    sizes = np.random.default_rng(0).permutation(5_001)
+    labels = LabelCounts(np.stack([sizes, np.zeros_like(sizes)], axis=1))
+    assert labels.sizes[labels.sample(5)].tolist() == [5_000, 3_750, 2_500, 1_250, 0]
+    assert "each" not in labels.document() and labels.participants > MAX_LISTED
+    markup = page.heat_map(labels)
+    assert markup.count("<td style") == 2 * page.MAX_PARTICIPANTS
+    assert "40 of 5,001 participants" in markup
+    assert shown.heat_map(labels) is None
+
+
+def test_of_many_classes_the_most_frequent_are_shown() -> None:
+    counts = np.arange(150)[None]
+    markup = page.heat_map(LabelCounts(counts))
+    titles = re.findall(r"class (\d+): (\d+)", markup)
+    assert [(int(c), int(n)) for c, n in titles] == [(c, c) for c in range(50, 150)]
+
+
+def test_a_map_for_the_terminal_has_every_count() -> None:
+    labels = LabelCounts(np.array([[5, 0, 17], [0, 8, 0]]))
+    console = Console(width=120, record=True, file=None, quiet=False)
+    with console.capture() as captured:
+        console.print(shown.heat_map(labels))
+    rows = [[float(number) for number in re.findall(r"[\d.]+", line)] for line in captured.get().splitlines()[2:]]
+    assert rows == [[0, 5, 0, 17, 22, pytest.approx(1.71, abs=0.01)], [1, 0, 8, 0, 8, 1.0]]
+
+
+def test_both_kinds_of_run_leave_a_record_that_can_be_read(tmp_path: Path) -> None:
+    recorded, unrecorded = tmp_path / "with", tmp_path / "without"
+    for folder in (recorded, unrecorded):
+        folder.mkdir()
+    small = run_small(recorded, Chain(), rounds=1)
+    begin_run(small.setting, recorded)
+    config = load_config(write_config(unrecorded, rounds=1)).model_dump()
+    config["training"]["detection"] = []
+    setting = make_setting(ExperimentConfig.model_validate(config), unrecorded)
+    document = run_unrecorded(setting, unrecorded, "serial")
+    records = [RunRecord.read(folder) for folder in (recorded, unrecorded)]
+    assert records[1].summary == document
+    assert [record.summary["name"] for record in records] == ["small", "small"]
+    assert [len(record.accuracies) for record in records] == [1, 1]
+    first, second = (record.settings for record in records)
+    differing = {key for key in first.keys() | second.keys() if first.get(key) != second.get(key)}
+    assert {key.split(".")[1] for key in differing} == {"detection"}
+    for folder, made in ((recorded, small.setting), (unrecorded, setting)):
+        written = canonical.decode((folder / CONFIG_FILE).read_bytes())
+        assert ExperimentConfig.model_validate(written["config"]) == made.config
+        assert written["fedledger"]
+        listed = json.loads((folder / PARTITION_FILE).read_text())["each"]
+        assert [row["examples"] for row in listed] == [len(part) for part in made.parts]
+        assert (folder / PARTITION_PAGE).read_text().count("<td style") == 4 * 10
+    assert "Examples by participant and class" in (recorded / "report.html").read_text()
+
+
+def test_the_map_is_there_before_the_first_round_and_without_an_end_there_is_no_record(tmp_path: Path) -> None:
+    setting = make_setting(load_config(write_config(tmp_path, rounds=1)), tmp_path)
+
+    def interrupt(row: object) -> None:
+        assert (tmp_path / PARTITION_PAGE).exists()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_unrecorded(setting, tmp_path, "serial", watch=interrupt)
+    with pytest.raises(ConfigError, match="not the folder of a run that has ended"):
+        RunRecord.read(tmp_path)
+
+
+def test_leaves_of_nested_documents() -> None:
+    assert flat({"a": {"b": 1, "c": []}, "d": [{"e": None}, 2], "f": {}}) == {
+        "a.b": 1,
+        "a.c": [],
+        "d.0.e": None,
+        "d.1": 2,
+        "f": {},
+    }
+    assert flat({}) == {}

@@ -1,0 +1,137 @@
+"""Rounds shown to TensorBoard and MLflow, read back with their own readers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedledger.platform.config import load_config
+from fedledger.platform.trackers import TRACKERS, TensorBoard, tracking
+from fedledger.protocol.errors import ConfigError
+from support.small import write_config
+
+RUN = """
+name = "tracked"
+participants = 3
+compare_with_mean = false
+model = { method = "mlp@1", params = { inputs = 64, hidden = [8], classes = 10 } }
+[training]
+rounds = 3
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_telemetry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
+def events(folder: Path) -> Any:
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    accumulator = reader.EventAccumulator(str(folder / "tensorboard"))
+    accumulator.Reload()
+    return accumulator
+
+
+def mlflow_client(place: Path) -> Any:
+    return pytest.importorskip("mlflow.tracking").MlflowClient(f"sqlite:///{place}")
+
+
+@pytest.mark.parametrize("options", [["--no-ledger", "--backend", "serial"], ["--chain", "embedded"]], ids=str)
+def test_both_get_every_round_of_a_run(tmp_path: Path, options: list[str]) -> None:
+    pytest.importorskip("tensorboard")
+    pytest.importorskip("mlflow")
+    (tmp_path / "config.toml").write_text(RUN)
+    program = [sys.executable, "-m", "fedledger.platform.cli", "run", str(tmp_path / "config.toml")]
+    done = subprocess.run(
+        [*program, *options, "--out", str(tmp_path), "--track", "tensorboard", "--track", "mlflow", "--format", "json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"},
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    (folder,) = tmp_path.glob("tracked-0-*")
+    rows = json.loads((folder / "metrics.json").read_text())
+    accumulator = events(folder)
+    client = mlflow_client(tmp_path / "mlflow.db")
+    (run,) = client.search_runs([client.get_experiment_by_name("tracked").experiment_id])
+    assert len(rows) == 3
+    for name in ("accuracy", "accepted", "refused"):
+        expected = [(row["round"], pytest.approx(row[name], abs=1e-6)) for row in rows]
+        assert [(event.step, event.value) for event in accumulator.Scalars(name)] == expected
+        history = client.get_metric_history(run.info.run_id, name)
+        assert sorted((metric.step, metric.value) for metric in history) == expected
+    assert run.info.status == "FINISHED" and run.info.run_name == folder.name
+    assert run.data.tags["fedledger.final_model"] == document["final_model"]
+    assert run.data.params["training.rounds"] == "3" and run.data.params["model.params.hidden.0"] == "8"
+    text = accumulator.Tensors("configuration/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "| training.rounds | 3 |" in text
+
+
+def test_rounds_are_there_while_the_run_goes_on_and_a_failed_run_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorboard")
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    config = load_config(write_config(tmp_path))
+    with (
+        pytest.raises(RuntimeError, match="broken"),
+        tracking(["tensorboard", "mlflow"], config, tmp_path) as tracked,
+    ):
+        tracked.log({"round": 4, "accuracy": 0.5, "voided": False, "chain": "none"})
+        assert events(tmp_path).Tags()["scalars"] == ["accuracy"]
+        assert [event.step for event in events(tmp_path).Scalars("accuracy")] == [4]
+        client = mlflow_client(tmp_path / "mlflow.db")
+        (run,) = client.search_runs([client.get_experiment_by_name("small").experiment_id])
+        assert run.data.metrics == {"accuracy": 0.5} and run.info.status == "RUNNING"
+        raise RuntimeError("broken")
+    assert client.get_run(run.info.run_id).info.status == "FAILED"
+
+
+def test_a_tracker_that_fails_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Full(TensorBoard):
+        def log(self, index: int, metrics: Any) -> None:
+            if index == 2:
+                raise OSError("disk full")
+            super().log(index, metrics)
+
+    pytest.importorskip("tensorboard")
+    monkeypatch.setitem(TRACKERS._methods, "full@1", Full)
+    with tracking(["full"], load_config(write_config(tmp_path)), tmp_path) as tracked:
+        for index in (1, 2, 3):
+            tracked.log({"round": index, "accuracy": 0.5})
+    assert [event.step for event in events(tmp_path).Scalars("accuracy")] == [1]
+    assert caplog.text.count("full is not told any more: disk full") == 1
+
+
+@pytest.mark.parametrize(
+    ("tracker", "module"), [("tensorboard", "torch.utils.tensorboard"), ("mlflow", "mlflow.tracking")]
+)
+def test_one_that_is_not_installed_is_told_with_its_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: str, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    config = load_config(write_config(tmp_path))
+    told = rf"{tracker} is not installed\. pip install 'fedledger\[{tracker}\]'"
+    with pytest.raises(ConfigError, match=told), tracking([tracker], config, tmp_path):
+        pass
+
+
+def test_an_unknown_tracker_and_an_unreachable_server_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config(write_config(tmp_path))
+    with pytest.raises(ConfigError, match="Did you mean 'tensorboard@1'"), tracking(["tensorbord"], config, tmp_path):
+        pass
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "ftp://nowhere")
+    with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI"), tracking(["mlflow"], config, tmp_path):
+        pass
