@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedledger.aggregator.candidates import Candidates, _judged
-from fedledger.aggregator.driver import select
+from fedledger.aggregator.plans import Plans
 from fedledger.aggregator.selection import (
     SELECTIONS,
     ByReputation,
@@ -254,7 +254,7 @@ def test_times_come_from_the_table_that_the_spec_names(tmp_path: Path) -> None:
     assert [(c.duration, c.upload) for c in known[:-1]] == [(s * SECOND, 2 * SECOND) for s in (5, 6, 7)]
     assert known[-1].duration is None and [c.address for c in known] == owners
     by_deadline = spec.model_copy(update={"selection": Method(method="fedcs@1", params={"deadline_us": 7 * SECOND})})
-    chosen = select(history, task, by_deadline, 2, bytes(32), Candidates(store))
+    chosen = Plans(store).selected(history, task, by_deadline, 2, bytes(32))
     # The second one's upload follows the first one's, and is done at 7 s.
     assert [history.owners[i] for i in chosen] == owners[:2]
 

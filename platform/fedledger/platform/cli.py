@@ -357,6 +357,7 @@ def node_start(
     poll: Annotated[float, typer.Option(help="seconds between two looks at the ledger")] = 0.5,
 ) -> None:
     """Take part in a task until it ends. Started again after a crash, a node goes on where it was."""
+    from fedledger.aggregator.plans import Plans
     from fedledger.contracts.history import History
     from fedledger.node.participant import Deed, Participant
     from fedledger.node.post import HttpPost
@@ -373,7 +374,8 @@ def node_start(
     trainer = setting.trainer(participant)
     history = History(ledger)
     post = HttpPost(history, task)
-    node = Participant(ledger, history, account, task, content, journal / account.address, spec, trainer, post)
+    base_of = Plans(content).base_of(history, task, spec, account.address)
+    node = Participant(ledger, history, account, task, content, journal / account.address, spec, trainer, post, base_of)
     log = logging.getLogger("fedledger.node")
     while (deed := outlast(node.step)) is not Deed.DONE:
         if deed is Deed.WAITED:
