@@ -297,11 +297,3 @@ def test_without_a_ledger_reputation_selects_the_same(tmp_path: Path) -> None:
     recorded = [sorted(r.owners.values()) for r in finished.task.settled]
     assert rounds == recorded and len({tuple(asked) for asked in rounds}) > 1
     assert simulation.model.encode(simulation.model.vector) == finished.final.encode(finished.final.vector)
-
-
-@pytest.mark.parametrize("method", ["oort@1", "fedcs@1"])
-def test_without_a_ledger_there_are_no_reports_and_devices_to_look_at(method: str) -> None:
-    params = {"count": 3} if method == "oort@1" else {"deadline_us": 1}
-    given = _plain({"method": method, "params": params})
-    with Serial(given) as serial, pytest.raises(ConfigError, match="looks at reports or devices"):
-        Simulation(given, serial)

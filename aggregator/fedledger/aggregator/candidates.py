@@ -73,14 +73,7 @@ class Candidates:
                 last = known.last_round.get(participant, 0)
                 candidates[place] = Candidate(owner, evidence.reputation, examples, utility, last)
         if DEVICES in looks_at and spec.devices is not None:
-            table = device_table(self._store, spec.devices)
-            names = {address.lower(): address for address in table.devices}
-            for place, candidate in enumerate(candidates):
-                if candidate.address.lower() not in names:
-                    continue
-                trip = table.nominal(names[candidate.address.lower()])
-                if trip.failure is None:
-                    candidates[place] = replace(candidate, duration=trip.duration_us, upload=trip.upload_us)
+            return timed(candidates, device_table(self._store, spec.devices))
         return candidates
 
     def _known(self, task: TaskHistory, before: Sequence[RoundHistory], with_reports: bool) -> _Known:
@@ -103,6 +96,20 @@ class Candidates:
                 judged |= _judged(self._store.get(current.proposal.report, canonical.MAX_DOCUMENT_BYTES))
         self._last = _Known(names, evidence, last_round, judged)
         return self._last
+
+
+def timed(candidates: Sequence[Candidate], table: DeviceTable | None) -> list[Candidate]:
+    """Return candidates with what a round takes them, as far as a device table tells."""
+    names = {} if table is None else {address.lower(): address for address in table.devices}
+
+    def told(candidate: Candidate) -> Candidate:
+        name = names.get(candidate.address.lower())
+        trip = None if table is None or name is None else table.nominal(name)
+        if trip is None or trip.failure is not None:
+            return candidate
+        return replace(candidate, duration=trip.duration_us, upload=trip.upload_us)
+
+    return [told(candidate) for candidate in candidates]
 
 
 @lru_cache(maxsize=4)

@@ -50,7 +50,7 @@ from fedledger.protocol.update import UpdateRefusedError
 from fedledger.protocol.verdicts import Verdict
 
 Measure = Callable[[str, NDArray[np.float32]], Measurement]
-_UNAVAILABLE = Verdict.UNAVAILABLE.label
+_ACCEPTED, _UNAVAILABLE = Verdict.ACCEPTED.label, Verdict.UNAVAILABLE.label
 _LITTLE_ENDIAN = np.dtype("<i8")
 
 
@@ -288,13 +288,20 @@ class _Replaying:
         with self._reading("report"):
             report = canonical.decode(raw)
             lookup = _Posted(self, report)
-            absent = frozenset(u["participant"] for u in report["updates"] if u["verdict"] == _UNAVAILABLE)
+            verdicts = {u["participant"]: u["verdict"] for u in report["updates"]}
+            absent = frozenset(owner for owner, verdict in verdicts.items() if verdict == _UNAVAILABLE)
         if absent:
             self.notes.append(f"Round {index}: {len(absent)} updates were unavailable, which nobody can check later.")
         batch = None
         if self.task.batched:
             batch, current = self._completed(report)
         due = content(index, "schedule", lambda: self.plans.bases(self.history, self.task, self.spec, current))
+        for seat in current.seats:
+            if seat.owner in due and verdicts.get(seat.owner) == _ACCEPTED:
+                # A later check would only find that the model is another one.
+                is_due = current.bases[seat.staleness].digest == due[seat.owner]
+                expected = seat.staleness if is_due else current.staleness_of(due[seat.owner])
+                expect(index, f"staleness of {seat.owner}", expected, seat.staleness)
         place = self.store, self.spec, self.task, current
         given = content(index, "content", lambda: round_input(*place, absent, batch, due))
         self._require_updates(given, absent)

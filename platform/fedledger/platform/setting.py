@@ -90,6 +90,11 @@ class Setting:
         """The initial model."""
         return ModelFile.decode(self.contents[0])
 
+    @cached_property
+    def devices(self) -> DeviceTable | None:
+        """The participants' devices, if the task names them."""
+        return None if self.spec.devices is None else DeviceTable.decode(self.contents[-1])
+
     def address(self, number: int) -> str:
         """Return a participant's address."""
         return self._addresses[number]
