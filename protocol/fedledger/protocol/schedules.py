@@ -310,7 +310,10 @@ class Simulation:
             arrivals.clear()
             self._abandoned += 1
             if self._abandoned > MAX_ABANDONED:
-                raise _nobody()
+                raise ConfigError(
+                    f"{self._abandoned} steps in a row had fewer updates than the quorum of {self.quorum}.",
+                    "Lower the quorum, or have the selection ask more participants, or the schedule wait longer.",
+                )
             return None
         self._abandoned = 0
         self.step += 1
