@@ -22,10 +22,12 @@ from fedledger.node.participant import Participant
 from fedledger.platform import engine
 from fedledger.platform.backends.pool import Pool
 from fedledger.platform.backends.serial import Serial
-from fedledger.platform.config import ExperimentConfig
+from fedledger.platform.checkpoint import Checkpoints, Reached
+from fedledger.platform.config import ExperimentConfig, load_config
 from fedledger.platform.engine import run
 from fedledger.platform.setting import Setting, make_setting
 from fedledger.platform.simulation import Simulation
+from fedledger.platform.states import States
 from fedledger.protocol.devices import DeviceTable, Failure
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.schedules import everybody, simulate
@@ -33,7 +35,7 @@ from fedledger.protocol.spec import Method
 from fedledger.protocol.store import LocalStore
 from fedledger.protocol.timetable import Timetable, require_schedule
 from fedledger.protocol.verdicts import Verdict
-from support.small import Small, run_small
+from support.small import CONFIG, Small, run_small
 
 DIGEST = bytes(32)
 FLEET = """
@@ -111,12 +113,17 @@ def test_without_a_ledger_the_model_is_the_same(scheduled: Small) -> None:
         assert found == [set(r.owners.values()) for r in scheduled.run.task.settled]
 
 
-def test_a_simulation_that_goes_on_plays_the_same_timetable(scheduled: Small) -> None:
+def test_a_simulation_that_goes_on_plays_the_same_timetable(scheduled: Small, tmp_path: Path) -> None:
+    checkpoints, states = Checkpoints(tmp_path, scheduled.setting.config), States(tmp_path / "states")
     with Serial(scheduled.setting) as backend:
-        begun = Simulation(scheduled.setting, backend)
-        next(iter(begun.rounds()))
-        resumed = Simulation(scheduled.setting, backend, begun.progress, begun.states)
-        assert [done.index for done in resumed.rounds()] == [2, 3, 4, 5, 6]
+        begun = Simulation(scheduled.setting, backend, states=states)
+        for _ in islice(begun.rounds(), 3):
+            pass
+        checkpoints.save(Reached(begun.progress, [], 0.0), states)
+        reached = checkpoints.load(states)
+        assert reached is not None
+        resumed = Simulation(scheduled.setting, backend, reached.progress, states)
+        assert [done.index for done in resumed.rounds()] == [4, 5, 6]
         assert np.array_equal(resumed.model.vector, scheduled.run.final.vector)
 
 
@@ -238,13 +245,9 @@ optimiser = { method = "fedadam@1" }
 schedule = { method = "synchronous@1" }
 """
     path = tmp_path / "config.toml"
-    from support.small import CONFIG
-
     text = CONFIG.format(participants=4, rounds=2, extra=extra + FLEET)
     lines = [line for line in text.splitlines() if 'sgd@1"' not in line]
     path.write_text("\n".join(lines))
-    from fedledger.platform.config import load_config
-
     given_ = make_setting(load_config(path), tmp_path)
     finished = run(given_, Chain(), LocalStore(tmp_path / "store"), tmp_path)
     devices, last = given_.devices, finished.task.rounds[2]

@@ -75,7 +75,7 @@ class Progress:
     standings
         Of each participant that was selected, by number.
     asked
-        Whom a schedule asked each time, by address; a resumed run plays its timetable again.
+        The numbers of those whom a schedule asked each time; a resumed run plays its timetable again.
     """
 
     base: NDArray[np.float32]
@@ -86,7 +86,7 @@ class Progress:
     voids: int = 0
     stopped: bool = False
     standings: dict[int, Standing] = field(default_factory=dict)
-    asked: list[list[str]] = field(default_factory=list)
+    asked: list[list[int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -310,8 +310,8 @@ class Simulation:
         """Return whom a schedule asks, as it did before if it is played again."""
         asked = self.progress.asked
         if time > len(asked):
-            asked.append(self._selection(time))
-        return asked[time - 1]
+            asked.append([self._numbers[owner] for owner in self._selection(time)])
+        return [self.setting.address(number) for number in asked[time - 1]]
 
     def _jobs(self, index: int, flush: Flush | None) -> dict[int, int]:
         """Return the numbers of those whose updates a round is made of, by address, and how stale these are."""
