@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
@@ -9,25 +11,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_schedules import SECOND, address, device, fleets, plans, table
+from typer.testing import CliRunner
 
 from fedledger.aggregator.driver import Aggregator
 from fedledger.aggregator.plans import Plans
 from fedledger.contracts.chain import Chain
 from fedledger.ledger_tools.audit import audit_run
+from fedledger.ledger_tools.devices import by_participant, flush_rows, read_devices, totals
 from fedledger.node.participant import Participant
 from fedledger.platform import engine
 from fedledger.platform.backends.pool import Pool
 from fedledger.platform.backends.serial import Serial
 from fedledger.platform.checkpoint import Checkpoints, Reached
+from fedledger.platform.cli import app
 from fedledger.platform.config import ExperimentConfig, load_config
 from fedledger.platform.engine import run
 from fedledger.platform.setting import Setting, make_setting
 from fedledger.platform.simulation import Simulation
 from fedledger.platform.states import States
+from fedledger.platform.unrecorded import run_unrecorded
+from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.devices import DeviceTable, Failure
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.schedules import everybody, simulate
@@ -125,6 +133,56 @@ def test_a_simulation_that_goes_on_plays_the_same_timetable(scheduled: Small, tm
         resumed = Simulation(scheduled.setting, backend, reached.progress, states)
         assert [done.index for done in resumed.rounds()] == [4, 5, 6]
         assert np.array_equal(resumed.model.vector, scheduled.run.final.vector)
+
+
+# -- asynchronous and synchronous ------------------------------------------------------------------------------
+
+ONE_EACH = """
+import numpy as np
+import torch
+
+def model():
+    return torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+
+def data():
+    rng = np.random.Generator(np.random.PCG64(1))
+    labels = np.arange(12) % 2
+    return rng.normal(size=(12, 6)).astype(np.float32) + labels[:, None], labels.astype(np.int64)
+"""
+
+
+def test_fedbuff_of_all_with_equal_weights_is_fedavg_bit_for_bit(tmp_path: Path) -> None:
+    """Two ledgers, that differ in the schedule alone, and no schedule.
+
+    The spec's digest enters the streams that training draws from, so each participant has one example: there is
+    nothing to draw.
+    """
+    (tmp_path / "task.py").write_text(ONE_EACH)
+    found = set()
+    schedules = {
+        "fedavg": {"method": "synchronous@1"},
+        "fedbuff": {"method": "fedbuff@1", "params": {"buffer": 4, "concurrency": 4, "max_staleness": 0}},
+        "fedbuff, 9 at a time": {"method": "fedbuff@1", "params": {"buffer": 4, "concurrency": 9, "max_staleness": 8}},
+        "deadline": {"method": "deadline@1", "params": {"quota": 4, "deadline_us": 10**9}},
+        "none": None,
+    }
+    for name, schedule in schedules.items():
+        document = {
+            "name": "equal",
+            "participants": 4,
+            "code": "task.py",
+            "data": {"partition": {"method": "iid@1"}, "test_fraction": 0.25, "validation_fraction": 0.4},
+            "training": {"rounds": 5, "schedule": schedule, "staleness": {"method": "fedbuff@1"}},
+            "devices": {"kinds": [{"link": "wifi"}]},
+            "ledger": {"max_staleness": 8},
+        }
+        given_ = make_setting(ExperimentConfig.model_validate(document), tmp_path)
+        assert [given_.examples(number) for number in range(4)] == [1] * 4
+        (folder := tmp_path / name).mkdir()
+        finished = run(given_, Chain(), LocalStore(folder / "store"), folder)
+        assert finished.task.model != given_.spec.initial_model.ref
+        found.add((finished.task.model.cid, tuple(r.proposal.model.cid for r in finished.task.settled if r.proposal)))
+    assert len(found) == 1
 
 
 # -- lies ------------------------------------------------------------------------------------------------------
@@ -340,3 +398,79 @@ def test_a_voided_round_leaves_its_place_to_the_next(scheduled: Small) -> None:
         history, task, spec, 6, bytes(32)
     )
     assert [plans.round(history, fallen, spec, index, bytes(32)) for index in (1, 2)] == expected[:2]
+
+
+# -- what a run leaves behind ----------------------------------------------------------------------------------
+
+
+def test_a_run_tells_what_its_devices_did(scheduled: Small) -> None:
+    rows = read_devices(scheduled.folder)
+    with (scheduled.folder / "devices.csv").open(encoding="utf-8") as file:
+        assert [row["address"] for row in csv.DictReader(file)] == [row["address"] for row in rows]
+    task, devices = scheduled.run.task, scheduled.setting.devices
+    assert devices is not None
+    counted = [(row["round"], row["address"]) for row in rows if row["counted"]]
+    assert sorted(counted) == sorted((i, owner) for i, r in task.rounds.items() for owner in r.owners.values())
+    sent = {(i, r.owners[p]): ref.length for i, r in task.rounds.items() for p, ref in _delivered(scheduled, i).items()}
+    for row in rows:
+        if row["counted"]:
+            assert row["bytes_up"] == sent[row["round"], row["address"]] and row["bytes_down"] == devices.bytes_down
+            busy = row["download_us"] + row["compute_us"] + row["upload_us"]
+            assert row["communication_ppm"] == (busy - row["compute_us"]) * 1_000_000 // busy
+    told = scheduled.summary["devices"]
+    assert told["updates"] == len(counted) and told["joules"] == sum(row["energy_uj"] for row in rows) / 1e6
+    assert told["bytes_up"] == sum(sent.values())
+    times = pd.read_csv(scheduled.folder / "metrics.csv")["time_us"].tolist()
+    assert times == sorted(times) and told["simulated_seconds"] == times[-1] / 1e6
+    page = (scheduled.folder / "report.html").read_text(encoding="utf-8")
+    assert "Test accuracy over simulated time" in page and "Energy of each participant" in page
+
+
+def _delivered(scheduled: Small, index: int) -> dict[int, ContentRef]:
+    current = scheduled.run.task.rounds[index]
+    if scheduled.run.task.batched:
+        return current.delivered
+    return {i: reveal.update for i, reveal in current.reveals.items()}
+
+
+def test_without_a_ledger_the_devices_did_the_same(scheduled: Small, tmp_path: Path) -> None:
+    told = run_unrecorded(scheduled.setting, tmp_path, "serial")
+    assert told["final_model"] == scheduled.summary["final_model"]
+    recorded, free = read_devices(scheduled.folder), read_devices(tmp_path)
+    # What a header's numbers take is only known once there is one.
+    for row in (*recorded, *free):
+        del row["bytes_up"]
+    assert free == recorded
+    assert told["devices"]["simulated_seconds"] == scheduled.summary["devices"]["simulated_seconds"]
+
+
+def test_totals_by_participant_are_those_of_all() -> None:
+    flush = next(iter(simulate(table(device(1), device(7)), Method(method="synchronous@1"), DIGEST)))
+    lost = replace(flush, losses=tuple(a.lost(Failure.STALE) for a in flush.arrivals[:1]))
+    rows = flush_rows(lost, 3, lambda owner, staleness: (100, 50))
+    assert [(row["round"], row["counted"], row["reason"]) for row in rows] == [
+        (3, True, ""),
+        (3, True, ""),
+        (3, False, "stale"),
+    ]
+    everybody_, people = totals(rows), by_participant(rows)
+    assert everybody_["lost"] == {"stale": 1} and people[0]["lost"] == "1 stale" and people[1]["lost"] == ""
+    for name in ("updates", "joules", "joules_lost", "bytes_down", "bytes_up"):
+        assert everybody_[name] == sum(person[name] for person in people)
+    assert (everybody_["bytes_down"], everybody_["bytes_up"]) == (200, 100)
+
+
+def test_a_run_without_a_schedule_has_no_devices(tmp_path: Path) -> None:
+    small = run_small(tmp_path, Chain(), rounds=1)
+    assert "devices" not in small.summary and not (tmp_path / "devices.csv").exists()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_devices(tmp_path)
+
+
+def test_the_command_shows_them(scheduled: Small) -> None:
+    runner = CliRunner()
+    shown = runner.invoke(app, ["devices", str(scheduled.folder), "--format", "json"])
+    people = json.loads(shown.stdout)
+    assert {row["address"] for row in people} <= {scheduled.setting.address(n) for n in range(4)}
+    rows = runner.invoke(app, ["devices", str(scheduled.folder), "--rounds", "--format", "csv"]).stdout
+    assert len(list(csv.DictReader(rows.splitlines()))) == len(read_devices(scheduled.folder))

@@ -163,6 +163,13 @@ class Simulation:
         return ModelFile(initial.names, initial.shapes, self.progress.base)
 
     @property
+    def flushes(self) -> list[Flush]:
+        """All rounds so far as the task's schedule has them; none without one."""
+        if self._timetable is None:
+            return []
+        return [self._timetable.round(index) for index in range(1, self.progress.index + 1)]
+
+    @property
     def is_done(self) -> bool:
         """Whether no round is left."""
         return self.progress.stopped or self.progress.counted >= self.spec.rounds
