@@ -69,9 +69,10 @@ max_staleness = 8
 batched = true
 challenge_window = 60
 """
+JOINING = {"quota": 3, "deadline_us": 400000, "late": "join", "max_staleness": 1}
 JOIN = """
 selection = { method = "uniform@1", params = { count = 3 } }
-schedule = { method = "deadline@1", params = { quota = 3, deadline_us = 400000, late = "join", max_staleness = 3 } }
+schedule = { method = "deadline@1", params = { quota = 3, deadline_us = 400000, late = "join", max_staleness = 1 } }
 staleness = { method = "hinge@1", params = { a = 1.0, b = 1 } }
 [ledger]
 max_staleness = 3
@@ -418,6 +419,8 @@ def test_a_run_tells_what_its_devices_did(scheduled: Small) -> None:
             busy = row["download_us"] + row["compute_us"] + row["upload_us"]
             assert row["communication_ppm"] == (busy - row["compute_us"]) * 1_000_000 // busy
     told = scheduled.summary["devices"]
+    if scheduled.setting.spec.schedule == Method(method="deadline@1", params=JOINING):
+        assert told["lost"].keys() == {"stale"} and told["joules_lost"] > 0
     assert told["updates"] == len(counted) and told["joules"] == sum(row["energy_uj"] for row in rows) / 1e6
     assert told["bytes_up"] == sum(sent.values())
     times = pd.read_csv(scheduled.folder / "metrics.csv")["time_us"].tolist()

@@ -117,7 +117,8 @@ class ExperimentConfig(Document):
     model: Method | None = None
     code: str | None = Field(default=None, description="path of a task.py with model() and data()")
     compare_with_mean: bool = Field(
-        default=True, description="also train with a plain mean, off the ledger, for the report"
+        default=True,
+        description="also train with a plain mean, off the ledger, for the report; not where there is a schedule",
     )
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig()
