@@ -147,7 +147,7 @@ class Row:
     outcomes: tuple[Outcome, ...]
 
 
-def configuration(contender: Contender, workload: str, seed: int, rounds: int = MOST_ROUNDS) -> ExperimentConfig:
+def configuration(contender: Contender, workload: str, seed: int) -> ExperimentConfig:
     """Return the experiment of a contender."""
     rate, epochs = contender.tuned[workload]
     document: Some = {
@@ -157,7 +157,7 @@ def configuration(contender: Contender, workload: str, seed: int, rounds: int = 
         "model": _method("mlp@1", inputs=64, hidden=[32], classes=10),
         "data": {"partition": _method("iid@1")},
         "training": {
-            "rounds": rounds,
+            "rounds": MOST_ROUNDS,
             "solver": _method("sgd@1", learning_rate=rate, local_epochs=epochs),
             **contender.training,
         },
