@@ -14,7 +14,7 @@ and 101, from the rates 0.3, 0.6 and 1 and 1 to 40 epochs. Whoever reports takes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
@@ -25,7 +25,9 @@ from fedledger.platform.backends.serial import Serial
 from fedledger.platform.config import ExperimentConfig
 from fedledger.platform.setting import make_setting
 from fedledger.platform.simulation import Simulation
-from fedledger.protocol.devices import MICRO
+from fedledger.protocol.devices import MICRO, DeviceTable
+from fedledger.protocol.schedules import Arrival, Flush, Loss
+from fedledger.protocol.timetable import Timetable
 
 PARTICIPANTS = 100
 TARGET = 0.9
@@ -105,7 +107,7 @@ class Outcome:
     Parameters
     ----------
     seconds, joules
-        Simulated time, and the energy of all devices until then, with work that came to nothing.
+        Simulated time, and the energy of all work that devices had begun by then, whatever became of it.
     rounds, updates, lost
         Server steps, the updates in them, and work that came to nothing.
     mean_staleness
@@ -177,18 +179,31 @@ def play(config: ExperimentConfig, target: float = TARGET) -> Outcome:
             if reached:
                 break
         flushes = simulation.flushes
+        joules = _begun(simulation.timetable, setting.devices, flushes) / MICRO
     rows = [row for flush in flushes for row in flush_rows(flush, flush.index, lambda owner, staleness: (0, 0))]
     told = totals(rows)
     return Outcome(
         reached=reached,
         seconds=flushes[-1].time_us / MICRO,
-        joules=told["joules"],
+        joules=joules,
         rounds=len(flushes),
         updates=told["updates"],
         lost=sum(told["lost"].values()),
         mean_staleness=told["mean_staleness"],
         heard=len({row["address"] for row in rows if row["counted"]}),
     )
+
+
+def _begun(timetable: Timetable | None, table: DeviceTable | None, flushes: Sequence[Flush]) -> int:
+    """Return the energy, µJ, of all that was begun before the last of some rounds; it is played on until that is done."""
+    if timetable is None or table is None:
+        raise ValueError("contenders have schedules")
+    end, longest = flushes[-1].time_us, max(table.nominal(address).duration_us for address in table.devices)
+    later = list(flushes)
+    while later[-1].time_us <= end + longest:
+        later.append(timetable.round(len(later) + 1))
+    work: Iterator[Arrival | Loss] = (one for flush in later for one in (*flush.arrivals, *flush.losses))
+    return sum(one.energy_uj for one in work if one.dispatched_us < end)
 
 
 def compare(

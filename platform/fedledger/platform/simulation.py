@@ -135,6 +135,11 @@ class Simulation:
     states
         What participants keep between rounds; in a temporary folder unless given.
 
+    Attributes
+    ----------
+    timetable
+        The task's rounds as its schedule has them; None without one.
+
     Raises
     ------
     ConfigError
@@ -154,7 +159,7 @@ class Simulation:
         self._backend = backend
         self._fixed = FixedPoint(self.spec.fixed_point.fraction_bits, self.spec.fixed_point.bound)
         self._is_plain = _is_plain_mean(self.spec) and REPORTS not in self._looks_at
-        self._timetable, self._reach = self._scheduled()
+        self.timetable, self._reach = self._scheduled()
 
     @property
     def model(self) -> ModelFile:
@@ -165,9 +170,9 @@ class Simulation:
     @property
     def flushes(self) -> list[Flush]:
         """All rounds so far as the task's schedule has them; none without one."""
-        if self._timetable is None:
+        if self.timetable is None:
             return []
-        return [self._timetable.round(index) for index in range(1, self.progress.index + 1)]
+        return [self.timetable.round(index) for index in range(1, self.progress.index + 1)]
 
     @property
     def is_done(self) -> bool:
@@ -185,7 +190,7 @@ class Simulation:
         while not self.is_done:
             began = time.perf_counter()
             index = self.progress.index + 1
-            flush = None if self._timetable is None else self._timetable.round(index)
+            flush = None if self.timetable is None else self.timetable.round(index)
             verdicts, empty = self._play(index, self._jobs(index, flush))
             yield Round(index, verdicts, time.perf_counter() - began, empty, flush)
 
