@@ -14,7 +14,7 @@ and 101, from the rates 0.3, 0.6 and 1 and 1 to 40 epochs. Whoever reports takes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
@@ -195,14 +195,16 @@ def play(config: ExperimentConfig, target: float = TARGET) -> Outcome:
 
 
 def _begun(timetable: Timetable | None, table: DeviceTable | None, flushes: Sequence[Flush]) -> int:
-    """Return the energy, µJ, of all that was begun before the last of some rounds; it is played on until that is done."""
+    """Return the energy, µJ, of all that was begun before the last of some rounds; plays on until that is done."""
     if timetable is None or table is None:
         raise ValueError("contenders have schedules")
     end, longest = flushes[-1].time_us, max(table.nominal(address).duration_us for address in table.devices)
     later = list(flushes)
     while later[-1].time_us <= end + longest:
         later.append(timetable.round(len(later) + 1))
-    work: Iterator[Arrival | Loss] = (one for flush in later for one in (*flush.arrivals, *flush.losses))
+    work: list[Arrival | Loss] = []
+    for flush in later:
+        work += [*flush.arrivals, *flush.losses]
     return sum(one.energy_uj for one in work if one.dispatched_us < end)
 
 
