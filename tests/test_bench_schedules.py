@@ -31,7 +31,7 @@ def test_asynchronous_is_three_times_as_fast_as_synchronous() -> None:
 
 
 def test_the_mix_is_the_one_that_is_said() -> None:
-    table = make_setting(configuration(BY_NAME[BASELINE], "heavy", 0), Path()).devices
+    table = make_setting(configuration(BY_NAME[BASELINE], "heavy", 0), Path()).device_table
     assert table is not None
     devices = list(table.devices.values())
     by_latency = sorted(device.link.latency_us for device in devices)

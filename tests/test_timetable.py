@@ -95,7 +95,7 @@ def scheduled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 def test_rounds_are_the_steps_of_the_schedule(scheduled: Small) -> None:
     """Played here from the table alone, or with what the run's record says of whom the selection chose."""
-    spec, devices = scheduled.setting.spec, scheduled.setting.devices
+    spec, devices = scheduled.setting.spec, scheduled.setting.device_table
     assert spec.schedule is not None and devices is not None
     plans, history, task = Plans(LocalStore(scheduled.folder / "store")), scheduled.run.history, scheduled.run.task
     rounds = [plans.round(history, task, spec, index, r.beacon) for index, r in sorted(task.rounds.items())]
@@ -278,8 +278,8 @@ def test_a_schedule_needs_devices() -> None:
 
 def test_the_spec_names_the_devices() -> None:
     plain, with_devices = setting(None, devices=False), setting(None)
-    assert plain.devices is None and b"schedule" not in plain.spec.encode()
-    devices = with_devices.devices
+    assert plain.device_table is None and b"schedule" not in plain.spec.encode()
+    devices = with_devices.device_table
     assert devices is not None and sorted(devices.devices) == sorted(with_devices.address(n) for n in range(4))
     assert {a: d.examples for a, d in devices.devices.items()} == {
         with_devices.address(n): with_devices.examples(n) for n in range(4)
@@ -289,7 +289,7 @@ def test_the_spec_names_the_devices() -> None:
 
 def test_the_bytes_are_those_that_travel(tmp_path: Path) -> None:
     small = run_with(tmp_path, FEDASYNC, rounds=2)
-    devices = small.setting.devices
+    devices = small.setting.device_table
     assert devices is not None
     for current in small.run.task.rounds.values():
         assert current.base.length == devices.bytes_down
@@ -309,7 +309,7 @@ schedule = { method = "synchronous@1" }
     path.write_text("\n".join(lines))
     given_ = make_setting(load_config(path), tmp_path)
     finished = run(given_, Chain(), LocalStore(tmp_path / "store"), tmp_path)
-    devices, last = given_.devices, finished.task.rounds[2]
+    devices, last = given_.device_table, finished.task.rounds[2]
     state = finished.task.state_before(2)
     assert devices is not None and state is not None
     assert devices.bytes_down == last.base.length + state.length
@@ -408,7 +408,7 @@ def test_a_run_tells_what_its_devices_did(scheduled: Small) -> None:
     rows = read_devices(scheduled.folder)
     with (scheduled.folder / "devices.csv").open(encoding="utf-8") as file:
         assert [row["address"] for row in csv.DictReader(file)] == [row["address"] for row in rows]
-    task, devices = scheduled.run.task, scheduled.setting.devices
+    task, devices = scheduled.run.task, scheduled.setting.device_table
     assert devices is not None
     counted = [(row["round"], row["address"]) for row in rows if row["counted"]]
     assert sorted(counted) == sorted((i, owner) for i, r in task.rounds.items() for owner in r.owners.values())

@@ -8,12 +8,12 @@ another task of the publisher brings at the same moment cannot make an honest se
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from fedledger.aggregator.appraise import BASE
-from fedledger.aggregator.selection import DEVICES, EVERYTHING, RECORD, REPORTS, Candidate, Selection
+from fedledger.aggregator.selection import DEVICES, EVERYTHING, RECORD, REPORTS, Candidate, Selection, timed
 from fedledger.contracts.history import History, RoundHistory, TaskHistory
 from fedledger.protocol import canonical
 from fedledger.protocol.devices import DeviceTable
@@ -96,20 +96,6 @@ class Candidates:
                 judged |= _judged(self._store.get(current.proposal.report, canonical.MAX_DOCUMENT_BYTES))
         self._last = _Known(names, evidence, last_round, judged)
         return self._last
-
-
-def timed(candidates: Sequence[Candidate], table: DeviceTable | None) -> list[Candidate]:
-    """Return candidates with what a round takes them, as far as a device table tells."""
-    names = {} if table is None else {address.lower(): address for address in table.devices}
-
-    def told(candidate: Candidate) -> Candidate:
-        name = names.get(candidate.address.lower())
-        trip = None if table is None or name is None else table.nominal(name)
-        if trip is None or trip.failure is not None:
-            return candidate
-        return replace(candidate, duration=trip.duration_us, upload=trip.upload_us)
-
-    return [told(candidate) for candidate in candidates]
 
 
 @lru_cache(maxsize=4)

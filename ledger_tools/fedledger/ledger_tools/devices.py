@@ -12,16 +12,17 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fedledger.aggregator.plans import Plans
-from fedledger.contracts.history import History, RoundHistory, TaskHistory
 from fedledger.protocol.costs import Cost, costs
 from fedledger.protocol.devices import MICRO
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.schedules import Flush
 from fedledger.protocol.spec import TaskSpec
 from fedledger.protocol.store import ContentStore, write_atomically
+
+if TYPE_CHECKING:
+    from fedledger.contracts.history import History, RoundHistory, TaskHistory
 
 CSV_FILE, JSON_FILE = "devices.csv", "devices.json"
 COLUMNS = (
@@ -68,6 +69,8 @@ def task_flushes(history: History, task: TaskHistory, spec: TaskSpec, store: Con
     ConfigError
         If the task's terms do not suit its schedule.
     """
+    from fedledger.aggregator.plans import Plans
+
     if spec.schedule is None:
         return {}
     plans = Plans(store)

@@ -179,7 +179,7 @@ def play(config: ExperimentConfig, target: float = TARGET) -> Outcome:
             if reached:
                 break
         flushes = simulation.flushes
-        joules = _begun(simulation.timetable, setting.devices, flushes) / MICRO
+        joules = _begun(simulation.timetable, setting.device_table, flushes) / MICRO
     rows = [row for flush in flushes for row in flush_rows(flush, flush.index, lambda owner, staleness: (0, 0))]
     told = totals(rows)
     return Outcome(

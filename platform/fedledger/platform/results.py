@@ -98,13 +98,13 @@ def write_results(
     document = summary(run, setting)
     flushes = task_flushes(run.history, run.task, setting.spec, store)
     devices = task_rows(run.task, setting.spec, flushes)
-    rows = [{**row, "time_us": flushes[row["round"]].time_us} for row in run.metrics] if flushes else run.metrics
+    told = [{**row, "time_us": flushes[row["round"]].time_us} if flushes else row for row in run.metrics]
     if flushes:
         write_devices(folder, devices)
-        document["devices"] = {"simulated_seconds": rows[-1]["time_us"] / MICRO, **totals(devices)}
+        document["devices"] = {"simulated_seconds": told[-1]["time_us"] / MICRO, **totals(devices)}
     export_ledger(run.ledger, run.deployment, run.history).write(folder / LEDGER_FILE)
     (folder / MODEL_FILE).write_bytes(store.get(run.task.model))
-    metrics = pd.DataFrame(rows)
+    metrics = pd.DataFrame(told)
     if plain_mean:
         metrics["plain_mean_accuracy"] = pd.Series(plain_mean).head(len(metrics))
     metrics.to_csv(folder / "metrics.csv", index=False)
@@ -131,7 +131,7 @@ def write_results(
         folder / "report.html",
         setting.config.name,
         facts,
-        rows,
+        told,
         plain_mean,
         reputations_frame(run.history, run.task.id),
         pay_frame(run.history, run.task.id),

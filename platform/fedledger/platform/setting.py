@@ -91,7 +91,7 @@ class Setting:
         return ModelFile.decode(self.contents[0])
 
     @cached_property
-    def devices(self) -> DeviceTable | None:
+    def device_table(self) -> DeviceTable | None:
         """The participants' devices, if the task names them."""
         return None if self.spec.devices is None else DeviceTable.decode(self.contents[-1])
 

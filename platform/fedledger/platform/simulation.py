@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedledger.aggregator.appraise import Entry, Given, State, appraise
-from fedledger.aggregator.candidates import timed
 from fedledger.aggregator.measure import LiveMeasurer
-from fedledger.aggregator.selection import DEVICES, EVERYTHING, RECORD, REPORTS, SELECTIONS, Candidate
+from fedledger.aggregator.selection import DEVICES, EVERYTHING, RECORD, REPORTS, SELECTIONS, Candidate, timed
 from fedledger.aggregator.step import take_step, weigh
 from fedledger.aggregator.validation import validate_vectors
 from fedledger.platform.backends.base import Backend, Done, Job, Total, Work
@@ -310,7 +309,7 @@ class Simulation:
 
     def _scheduled(self) -> tuple[Timetable | None, int]:
         """Return the task's timetable, if it has one, and the largest staleness of an update."""
-        schedule, table = self.spec.schedule, self.setting.devices
+        schedule, table = self.spec.schedule, self.setting.device_table
         if schedule is None or table is None:
             return None, 0
         config = self.setting.config
@@ -357,7 +356,7 @@ class Simulation:
         """All participants by address, as they are before the first round."""
         reputation = NEWCOMER.evidence.reputation if self._looks_at & {RECORD, REPORTS} else 0
         candidates = [Candidate(owner, reputation) for owner in sorted(self._numbers, key=str.lower)]
-        return timed(candidates, self.setting.devices) if DEVICES in self._looks_at else candidates
+        return timed(candidates, self.setting.device_table) if DEVICES in self._looks_at else candidates
 
     @cached_property
     def _places(self) -> dict[int, int]:

@@ -102,7 +102,7 @@ def run_unrecorded(
         "ledger": False,
         "backend": backend,
     }
-    table = setting.devices
+    table = setting.device_table
     if simulation.flushes and table is not None:
         sizes = table.bytes_down, table.bytes_up
         devices = [row for f in simulation.flushes for row in flush_rows(f, f.index, lambda *of: sizes)]
