@@ -628,6 +628,7 @@ class TestSpec:
             "vectors": ["control"],
             "normalisation": Method(method="fednova@1"),
             "staleness": Method(method="fedbuff@1"),
+            "schedule": Method(method="synchronous@1"),
             "limits": SPEC.limits.model_copy(update={"max_examples": 5}),
             "fixed_point": SPEC.fixed_point.model_copy(update={"bound": 5.0}),
             "reputation": SPEC.reputation.model_copy(update={"gate": 5}),

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedledger.aggregator.candidates import Candidates, _judged
-from fedledger.aggregator.driver import select
+from fedledger.aggregator.plans import Plans
 from fedledger.aggregator.selection import (
     SELECTIONS,
     ByReputation,
@@ -254,7 +254,7 @@ def test_times_come_from_the_table_that_the_spec_names(tmp_path: Path) -> None:
     assert [(c.duration, c.upload) for c in known[:-1]] == [(s * SECOND, 2 * SECOND) for s in (5, 6, 7)]
     assert known[-1].duration is None and [c.address for c in known] == owners
     by_deadline = spec.model_copy(update={"selection": Method(method="fedcs@1", params={"deadline_us": 7 * SECOND})})
-    chosen = select(history, task, by_deadline, 2, bytes(32), Candidates(store))
+    chosen = Plans(store).selected(history, task, by_deadline, 2, bytes(32))
     # The second one's upload follows the first one's, and is done at 7 s.
     assert [history.owners[i] for i in chosen] == owners[:2]
 
@@ -297,11 +297,3 @@ def test_without_a_ledger_reputation_selects_the_same(tmp_path: Path) -> None:
     recorded = [sorted(r.owners.values()) for r in finished.task.settled]
     assert rounds == recorded and len({tuple(asked) for asked in rounds}) > 1
     assert simulation.model.encode(simulation.model.vector) == finished.final.encode(finished.final.vector)
-
-
-@pytest.mark.parametrize("method", ["oort@1", "fedcs@1"])
-def test_without_a_ledger_there_are_no_reports_and_devices_to_look_at(method: str) -> None:
-    params = {"count": 3} if method == "oort@1" else {"deadline_us": 1}
-    given = _plain({"method": method, "params": params})
-    with Serial(given) as serial, pytest.raises(ConfigError, match="looks at reports or devices"):
-        Simulation(given, serial)

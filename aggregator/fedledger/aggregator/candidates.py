@@ -8,12 +8,12 @@ another task of the publisher brings at the same moment cannot make an honest se
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from fedledger.aggregator.appraise import BASE
-from fedledger.aggregator.selection import DEVICES, EVERYTHING, RECORD, REPORTS, Candidate, Selection
+from fedledger.aggregator.selection import DEVICES, EVERYTHING, RECORD, REPORTS, Candidate, Selection, timed
 from fedledger.contracts.history import History, RoundHistory, TaskHistory
 from fedledger.protocol import canonical
 from fedledger.protocol.devices import DeviceTable
@@ -73,14 +73,7 @@ class Candidates:
                 last = known.last_round.get(participant, 0)
                 candidates[place] = Candidate(owner, evidence.reputation, examples, utility, last)
         if DEVICES in looks_at and spec.devices is not None:
-            table = device_table(self._store, spec.devices)
-            names = {address.lower(): address for address in table.devices}
-            for place, candidate in enumerate(candidates):
-                if candidate.address.lower() not in names:
-                    continue
-                trip = table.nominal(names[candidate.address.lower()])
-                if trip.failure is None:
-                    candidates[place] = replace(candidate, duration=trip.duration_us, upload=trip.upload_us)
+            return timed(candidates, device_table(self._store, spec.devices))
         return candidates
 
     def _known(self, task: TaskHistory, before: Sequence[RoundHistory], with_reports: bool) -> _Known:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -13,10 +13,9 @@ from eth_account.signers.local import LocalAccount
 
 from fedledger.aggregator.appraise import Measurer
 from fedledger.aggregator.batches import complete, opened, place_of, posted_batch
-from fedledger.aggregator.candidates import Candidates
 from fedledger.aggregator.judge import RoundInput, RoundOutcome, judge
 from fedledger.aggregator.mailbox import Mailbox
-from fedledger.aggregator.selection import SELECTIONS
+from fedledger.aggregator.plans import Plans
 from fedledger.aggregator.staleness import shifts
 from fedledger.aggregator.validation import fetch
 from fedledger.contracts.abi import RevertedError
@@ -36,11 +35,9 @@ from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import ContentUnavailableError, RoundError
 from fedledger.protocol.messages import commitment_message, recover
 from fedledger.protocol.model import ModelFile
-from fedledger.protocol.parameters import build
 from fedledger.protocol.settlement import pack_words, updates_hash
 from fedledger.protocol.spec import TaskSpec
 from fedledger.protocol.store import ContentStore
-from fedledger.protocol.streams import Stream, derive_seed, stream
 from fedledger.protocol.update import UpdateRefusedError
 from fedledger.protocol.verdicts import Verdict
 
@@ -151,7 +148,7 @@ class Aggregator:
         self._unanswered: set[int] = set()
         self._unusable: set[int] = set()
         self._waits: Waits | None = None
-        self._candidates = Candidates(store)
+        self._plans = Plans(store)
 
     def step(self) -> Step:
         """Do what comes next, if anything."""
@@ -340,7 +337,8 @@ class Aggregator:
             current, commitments = completed
         elif phase is Phase.REVEALING and set(current.commits) - set(current.reveals):
             return Step(Act.WAITED, current.index)
-        given = round_input(self.store, self.spec, task, current, commitments=commitments)
+        due = self._plans.bases(self.history, task, self.spec, current)
+        given = round_input(self.store, self.spec, task, current, commitments=commitments, due=due)
         absent = [owner for owner, update in given.updates.items() if _is_unavailable(update)]
         patience = min(self.patience, int(task.params["proposePeriod"]) / 4)
         if absent and self._waits.on(patience):
@@ -446,7 +444,7 @@ class Aggregator:
     def _selection(self, task: TaskHistory, index: int) -> list[int] | None:
         """Return the ids that a round is for, or None for everybody who is enrolled: the ledger need not write them."""
         beacon = task.beacons[max(task.beacons)] if task.beacons else bytes(32)
-        chosen = select(self.history, task, self.spec, index, beacon, self._candidates)
+        chosen = self._plans.selected(self.history, task, self.spec, index, beacon)
         return None if set(chosen) == set(task.enrolled) else chosen
 
 
@@ -473,19 +471,6 @@ def _is_unavailable(update: bytes | UpdateRefusedError) -> bool:
     return isinstance(update, UpdateRefusedError) and update.verdict is Verdict.UNAVAILABLE
 
 
-def select(
-    history: History, task: TaskHistory, spec: TaskSpec, index: int, beacon: bytes, candidates: Candidates
-) -> list[int]:
-    """Return the ids that the spec's selection chooses for a round, given the task's beacon when it is opened."""
-    method = build(SELECTIONS, spec.selection.method, spec.selection.params)
-    if spec.randomness == "spec":
-        draws = stream(spec.digest, "selection", index)
-    else:
-        draws = Stream(derive_seed(spec.digest, "selection " + beacon.hex(), index))
-    by_owner = {history.owners[participant]: participant for participant in task.enrolled}
-    return [by_owner[owner] for owner in method(candidates(history, task, spec, index, method), index, draws)]
-
-
 def round_input(
     store: ContentStore,
     spec: TaskSpec,
@@ -493,10 +478,12 @@ def round_input(
     current: RoundHistory,
     unavailable: frozenset[str] = frozenset(),
     commitments: ContentRef | None = None,
+    due: Mapping[str, bytes] | None = None,
 ) -> RoundInput:
     """Gather what a round's outcome follows from; updates named ``unavailable`` are not looked for.
 
-    A batched round is given as its batch completes it, with the reference of that batch.
+    A batched round is given as its batch completes it, with the reference of that batch. ``due`` are the digests of the
+    models that a schedule has updates relative to, by owner.
     """
     updates: dict[str, bytes | UpdateRefusedError] = {}
     for seat in current.seats:
@@ -523,6 +510,7 @@ def round_input(
         enrolled=len(task.enrolled),
         max_staleness=task.max_staleness,
         earlier=current.earlier,
+        due=due or {},
         earlier_models={steps: ModelFile.decode(store.get(current.bases[steps])) for steps in needed},
     )
 

@@ -68,6 +68,8 @@ class RoundInput:
         These models' references, the nearest first.
     earlier_models
         Those that stale updates are relative to, by staleness, if the spec's weight mixes models.
+    due
+        Digests of the models that the task's schedule has updates relative to, by owner; empty without one.
     """
 
     spec: TaskSpec
@@ -84,6 +86,7 @@ class RoundInput:
     max_staleness: int = 0
     earlier: Sequence[ContentRef] = ()
     earlier_models: Mapping[int, ModelFile] = field(default_factory=dict)
+    due: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,8 @@ def judge(given: RoundInput, measure: Measurer, observe: Observer = unobserved) 
     rows = [_Row(seat) for seat in given.seats]
     bases = (given.base_ref, *given.earlier)
     for row in rows:
-        row.judge_bytes(given.updates, replace(expected, base=bases[row.seat.staleness].digest))
+        base = bases[row.seat.staleness].digest
+        row.judge_bytes(given.updates, replace(expected, base=base), given.due.get(row.seat.owner, base))
     valid = [row for row in rows if row.valid is not None]
     state = State.decode(given.state, expected.dimension)
     appraisal = appraise(
@@ -177,7 +181,7 @@ class _Row:
         self.measurement: Measurement | None = None
         self.weight = self.score = self.share = 0
 
-    def judge_bytes(self, updates: Mapping[str, bytes | UpdateRefusedError], expected: Expected) -> None:
+    def judge_bytes(self, updates: Mapping[str, bytes | UpdateRefusedError], expected: Expected, due: bytes) -> None:
         seat = self.seat
         if seat.update is None or seat.sender is None:
             self.verdict = Verdict.MISSED if seat.sender is None else Verdict.LATE
@@ -186,7 +190,11 @@ class _Row:
             data = updates[seat.owner]
             if isinstance(data, UpdateRefusedError):
                 raise data
-            self.valid = validate(data, expected, seat.owner, seat.sender)
+            valid = validate(data, expected, seat.owner, seat.sender)
+            if expected.base != due:
+                detail = f"it is relative to the model {seat.staleness} before, which the task's schedule does not say"
+                raise UpdateRefusedError(Verdict.WRONG_BASE, detail)
+            self.valid = valid
         except UpdateRefusedError as error:
             self.verdict = error.verdict
             # What a store says of missing content is an accident of the place, so it stays out of the report.

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isqrt
 from typing import ClassVar, Protocol
 
+from fedledger.protocol.devices import DeviceTable
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.parameters import real, whole
 from fedledger.protocol.registry import Registry
@@ -293,6 +294,20 @@ class FedCS:
                 "Give a later deadline, or a device table that names the participants.",
             )
         return sorted(candidates[place].address for place in chosen)
+
+
+def timed(candidates: Sequence[Candidate], table: DeviceTable | None) -> list[Candidate]:
+    """Return candidates with what a round takes them, as far as a device table tells."""
+    names = {} if table is None else {address.lower(): address for address in table.devices}
+
+    def told(candidate: Candidate) -> Candidate:
+        name = names.get(candidate.address.lower())
+        trip = None if table is None or name is None else table.nominal(name)
+        if trip is None or trip.failure is not None:
+            return candidate
+        return replace(candidate, duration=trip.duration_us, upload=trip.upload_us)
+
+    return [told(candidate) for candidate in candidates]
 
 
 def weighted_sample(weights: Sequence[int], count: int, stream: Stream) -> list[int]:

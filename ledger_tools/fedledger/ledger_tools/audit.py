@@ -9,7 +9,7 @@ from typing import Any
 
 from eth_utils.crypto import keccak
 
-from fedledger.aggregator.candidates import Candidates
+from fedledger.aggregator.plans import Plans
 from fedledger.contracts.client import Ledger
 from fedledger.contracts.history import History, TaskHistory, lane
 from fedledger.ledger_tools.divergence import Divergence, DivergenceError
@@ -139,10 +139,10 @@ def _replay(
     overturned = [index for index, r in sorted(task.rounds.items()) if r.proposal is not None and r.voided]
     if overturned:
         result.notes.append(f"Rounds {overturned} were overturned, or built on one that was: they had no effect.")
-    proposed, candidates = task.proposed, Candidates(store)
+    proposed, plans = task.proposed, Plans(store)
     for done, current in enumerate(proposed):
         place = (*result.ledger, result.task)
-        replay = replay_round(history, task, spec, store, current, measure, place, candidates)
+        replay = replay_round(history, task, spec, store, current, measure, place, plans)
         result.notes += replay.notes
         for name, deviation in replay.deviations.items():
             largest = f"largest_{name}"

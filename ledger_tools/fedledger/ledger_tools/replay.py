@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 
 from fedledger.aggregator.appraise import BASE, MODEL
 from fedledger.aggregator.batches import BatchError, Place, complete
-from fedledger.aggregator.candidates import Candidates
 from fedledger.aggregator.contribution import CONTRIBUTIONS
 from fedledger.aggregator.detection import DETECTORS, Measurement
-from fedledger.aggregator.driver import proposal_of, round_input, select
+from fedledger.aggregator.driver import proposal_of, round_input
 from fedledger.aggregator.judge import RoundInput, RoundOutcome, judge
 from fedledger.aggregator.normalisation import NORMALISATIONS
 from fedledger.aggregator.optimisers.base import OPTIMISERS
+from fedledger.aggregator.plans import Plans
 from fedledger.aggregator.rules.base import MIXINGS, RULES
 from fedledger.aggregator.selection import SELECTIONS
 from fedledger.aggregator.staleness import STALENESS
@@ -42,6 +42,7 @@ from fedledger.protocol.batch import Batch
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import ConfigError, ExitCode, FedledgerError, StoreError
 from fedledger.protocol.registry import Registry
+from fedledger.protocol.schedules import SCHEDULES
 from fedledger.protocol.settlement import pack_words
 from fedledger.protocol.spec import MAX_SPEC_BYTES, Ref, TaskSpec
 from fedledger.protocol.store import ContentStore
@@ -49,7 +50,7 @@ from fedledger.protocol.update import UpdateRefusedError
 from fedledger.protocol.verdicts import Verdict
 
 Measure = Callable[[str, NDArray[np.float32]], Measurement]
-_UNAVAILABLE = Verdict.UNAVAILABLE.label
+_ACCEPTED, _UNAVAILABLE = Verdict.ACCEPTED.label, Verdict.UNAVAILABLE.label
 _LITTLE_ENDIAN = np.dtype("<i8")
 
 
@@ -130,7 +131,7 @@ def replay_round(
     current: RoundHistory,
     measure: Measure | None,
     place: Place,
-    candidates: Candidates | None = None,
+    plans: Plans | None = None,
 ) -> Replay:
     """Judge a proposed round again and compare.
 
@@ -146,8 +147,8 @@ def replay_round(
         Makes measurements again; None: those posted are taken as they are, and only the exact layer is checked.
     place
         What commitments of the task are bound to.
-    candidates
-        What selections look at. Give the same one for a task's rounds in turn, and each report is read once.
+    plans
+        Whom rounds ask. Give the same ones for a task's rounds in turn, and each report is read once.
 
     Raises
     ------
@@ -155,7 +156,7 @@ def replay_round(
         If this release lacks a method that the spec names, so that nobody can tell by it what follows.
     """
     require_methods(spec)
-    replaying = _Replaying(history, task, spec, store, current, measure, place, candidates or Candidates(store))
+    replaying = _Replaying(history, task, spec, store, current, measure, place, plans or Plans(store))
     try:
         replaying.run()
     except DivergenceError as error:
@@ -218,6 +219,8 @@ def require_methods(spec: TaskSpec) -> None:
     ]
     if spec.staleness is not None:
         registries.append((STALENESS, spec.staleness.method))
+    if spec.schedule is not None:
+        registries.append((SCHEDULES, spec.schedule.method))
     if spec.mixing is not None:
         registries.append((MIXINGS, spec.mixing.method))
     if spec.normalisation is not None:
@@ -260,13 +263,13 @@ class _Replaying:
         current: RoundHistory,
         measure: Measure | None,
         place: Place,
-        candidates: Candidates,
+        plans: Plans,
     ) -> None:
         if current.proposal is None:
             raise ValueError("only proposed rounds are replayed")
         self.history, self.task, self.spec, self.store = history, task, spec, store
         self.current, self.posted, self.index = current, current.proposal, current.index
-        self.measure, self.place, self.candidates = measure, place, candidates
+        self.measure, self.place, self.plans = measure, place, plans
         self.transcript = Transcript()
         self.checked = True
         self.notes: list[str] = []
@@ -285,13 +288,22 @@ class _Replaying:
         with self._reading("report"):
             report = canonical.decode(raw)
             lookup = _Posted(self, report)
-            absent = frozenset(u["participant"] for u in report["updates"] if u["verdict"] == _UNAVAILABLE)
+            verdicts = {u["participant"]: u["verdict"] for u in report["updates"]}
+            absent = frozenset(owner for owner, verdict in verdicts.items() if verdict == _UNAVAILABLE)
         if absent:
             self.notes.append(f"Round {index}: {len(absent)} updates were unavailable, which nobody can check later.")
         batch = None
         if self.task.batched:
             batch, current = self._completed(report)
-        given = content(index, "content", lambda: round_input(self.store, self.spec, self.task, current, absent, batch))
+        due = content(index, "schedule", lambda: self.plans.bases(self.history, self.task, self.spec, current))
+        for seat in current.seats:
+            if seat.owner in due and verdicts.get(seat.owner) == _ACCEPTED:
+                # A later check would only find that the model is another one.
+                is_due = current.bases[seat.staleness].digest == due[seat.owner]
+                expected = seat.staleness if is_due else current.staleness_of(due[seat.owner])
+                expect(index, f"staleness of {seat.owner}", expected, seat.staleness)
+        place = self.store, self.spec, self.task, current
+        given = content(index, "content", lambda: round_input(*place, absent, batch, due))
         self._require_updates(given, absent)
         # If it fails, the state or the base that the round started from is none, and nothing follows from it.
         with self._reading("outcome"):
@@ -325,8 +337,8 @@ class _Replaying:
 
     def _selection(self) -> list[int] | str:
         try:
-            known = self.history, self.task, self.spec, self.index, self.current.beacon, self.candidates
-            return sorted(content(self.index, "selection", lambda: select(*known)))
+            known = self.history, self.task, self.spec, self.index, self.current.beacon
+            return sorted(content(self.index, "selection", lambda: self.plans.selected(*known)))
         except ConfigError as error:
             return error.message
 

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from fedledger.learning.label_counts import LabelCounts
+from fedledger.ledger_tools.devices import device_figures
 from fedledger.ledger_tools.page import escaped, heat_map, write_page
 
 MAX_REFUSALS = 500
@@ -37,6 +38,7 @@ def write_report(
     participants: Sequence[Mapping[str, Any]],
     refusals: Sequence[Mapping[str, Any]],
     labels: LabelCounts,
+    devices: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Write the report.
 
@@ -47,7 +49,8 @@ def write_report(
     title, facts
         Heading, and the facts under it.
     metrics
-        One row a round with ``round``, ``accuracy``, ``accepted``, ``refused`` and ``gas`` (total so far).
+        One row a round with ``round``, ``accuracy``, ``accepted``, ``refused`` and ``gas`` (total so far), and with
+        ``time_us`` if there are ``devices``.
     plain_mean
         Accuracy after each round of the same training with a plain mean; may be empty.
     reputations, pay, verdicts
@@ -58,6 +61,9 @@ def write_report(
         Rows with ``round``, ``address``, ``reason``, ``detail``; the page shows the first ``MAX_REFUSALS``.
     labels
         How the examples are divided.
+    devices
+        What the participants' devices did, by :func:`~fedledger.ledger_tools.devices.task_rows`; empty without a
+        schedule.
     """
     names = {p["address"]: f"{p['address'][:8]}… {p['behaviour']}" for p in participants}
     behaviours = {p["address"]: str(p["behaviour"]) for p in participants}
@@ -67,6 +73,7 @@ def write_report(
         _verdicts(verdicts, names, behaviours),
         _lines("Pay, cumulative", "credit units", pay.cumsum(), names, behaviours),
         _gas(metrics),
+        *(device_figures(metrics, devices, names) if devices else ()),
     ]
     facts_rows = "".join(f"<tr><th>{escaped(k)}</th><td><code>{escaped(v)}</code></td></tr>" for k, v in facts.items())
     people = "".join(

@@ -68,6 +68,7 @@ class Checkpoints:
             "counted": progress.counted,
             "voids": progress.voids,
             "stopped": progress.stopped,
+            "asked": len(progress.asked),
             "rows": reached.rows,
             "seconds": reached.seconds,
         }
@@ -81,8 +82,11 @@ class Checkpoints:
             "standings": np.array(standings, np.int64).reshape(-1, 5),
             "base": progress.base,
         }
-        if progress.before is not None:
-            named["before"] = progress.before
+        if progress.earlier:
+            named["earlier"] = np.vstack(progress.earlier)
+        if progress.asked:
+            asked = [(time, number) for time, numbers in enumerate(progress.asked) for number in numbers]
+            named["asked"] = np.array(asked, np.int64).reshape(-1, 2)
         states.save()
         try:
             write_atomically(self.path, tensors.encode(named))
@@ -109,7 +113,10 @@ class Checkpoints:
             named = tensors.decode(self.path.read_bytes())
             document = json.loads(named["document"].tobytes())
             base = np.array(named["base"], np.float32)
-            before = np.array(named["before"], np.float32) if "before" in named else None
+            earlier = list(np.array(named["earlier"], np.float32)) if "earlier" in named else []
+            asked: list[list[int]] = [[] for _ in range(document["asked"])]
+            for time, number in named["asked"].tolist() if "asked" in named else ():
+                asked[time].append(number)
             state = State.decode(named["state"].tobytes(), len(base))
             standings = {
                 number: Standing(Evidence.unpack(evidence), *told)
@@ -119,12 +126,13 @@ class Checkpoints:
             progress = Progress(
                 base=base,
                 state=state,
-                before=before,
+                earlier=earlier,
                 index=document["index"],
                 counted=document["counted"],
                 voids=document["voids"],
                 stopped=document["stopped"],
                 standings=standings,
+                asked=asked,
             )
             reached = Reached(progress, document["rows"], document["seconds"])
         except (OSError, ValueError, LookupError, TypeError) as error:

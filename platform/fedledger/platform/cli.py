@@ -357,6 +357,7 @@ def node_start(
     poll: Annotated[float, typer.Option(help="seconds between two looks at the ledger")] = 0.5,
 ) -> None:
     """Take part in a task until it ends. Started again after a crash, a node goes on where it was."""
+    from fedledger.aggregator.plans import Plans
     from fedledger.contracts.history import History
     from fedledger.node.participant import Deed, Participant
     from fedledger.node.post import HttpPost
@@ -373,7 +374,8 @@ def node_start(
     trainer = setting.trainer(participant)
     history = History(ledger)
     post = HttpPost(history, task)
-    node = Participant(ledger, history, account, task, content, journal / account.address, spec, trainer, post)
+    base_of = Plans(content).base_of(history, task, spec, account.address)
+    node = Participant(ledger, history, account, task, content, journal / account.address, spec, trainer, post, base_of)
     log = logging.getLogger("fedledger.node")
     while (deed := outlast(node.step)) is not Deed.DONE:
         if deed is Deed.WAITED:
@@ -778,19 +780,23 @@ def history(
     else:
         raise ConfigError("No ledger was given.", "Give a run's folder, or --rpc and --deployment.")
     frame = (participants_frame if participants else rounds_frame)(read, task)
-    if format_ is TableFormat.PARQUET:
-        if output is None:
-            raise ConfigError("Parquet cannot be printed.", "Give --output FILE.")
-        frame.to_parquet(output)
-    elif format_ is TableFormat.TEXT:
-        rows = frame.drop(columns="base", errors="ignore").to_dict("records")
-        _print_rows([{str(key): _short(value) for key, value in row.items()} for row in rows], f"Task {task}")
-    else:
-        text = frame.to_csv(index=False) if format_ is TableFormat.CSV else frame.to_json(orient="records")
-        if output is None:
-            print(text)
-        else:
-            output.write_text(str(text), encoding="utf-8")
+    _show_frame(frame, format_, output, f"Task {task}")
+
+
+@app.command()
+def devices(
+    run_dir: Annotated[Path, typer.Argument(help="folder of a run whose task has a schedule")],
+    rounds: Annotated[bool, typer.Option(help="one row a participant and round instead of one a participant")] = False,
+    output: Annotated[Path | None, typer.Option(help="file; needed for parquet")] = None,
+    format_: Annotated[TableFormat, typer.Option("--format", help="how the table is written")] = TableFormat.TEXT,
+) -> None:
+    """Show what the participants' devices did in a run: time, energy and bytes, and what was lost."""
+    import pandas as pd
+
+    from fedledger.ledger_tools.devices import by_participant, read_devices
+
+    rows = read_devices(run_dir)
+    _show_frame(pd.DataFrame(rows if rounds else by_participant(rows)), format_, output, "Devices")
 
 
 @chain_app.command("up")
@@ -912,6 +918,49 @@ def bench_round(
             for part in [*parts, together]
         ],
         f"A round of {participants:,} on {client}",
+    )
+
+
+@bench_app.command("schedules")
+def bench_schedules(
+    workloads: Annotated[str, typer.Option(help="what is trained, with commas between")] = "digits,heavy",
+    seeds: Annotated[int, typer.Option(help="how many seeds", min=1)] = 5,
+    output: Annotated[Path | None, typer.Option("--out", help="file for the figures, as JSON")] = None,
+    format_: BenchFormatOption = BenchFormat.TABLE,
+) -> None:
+    """Simulate the time and energy that schedules take to 90 % test accuracy on a mix of devices."""
+    from fedledger.platform.bench_schedules import CYCLES, compare
+
+    names = _names(workloads)
+    unknown = [name for name in names if name not in CYCLES]
+    if unknown:
+        raise ConfigError(f"There is no workload {unknown[0]}.", f"There are: {', '.join(CYCLES)}.")
+    with err.status("starting", refresh_per_second=1) as shown:
+        rows = compare(names, range(seeds), lambda doing: shown.update(f"playing {doing}"))
+    document = {"seeds": seeds, "rows": [asdict(row) for row in rows]}
+    if output is not None:
+        output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    if format_ is BenchFormat.JSON:
+        print(json.dumps(document))
+        return
+    _print_rows(
+        [
+            {
+                "workload": row.workload,
+                "schedule": row.schedule,
+                "rate, epochs": f"{row.learning_rate}, {row.local_epochs}",
+                "s to 90 %": f"{row.seconds:.3f}",
+                "joules": f"{row.joules:.1f}",
+                "times as fast": "–" if row.speedup is None else f"{row.speedup:.2f}",
+                "energy": "–" if row.energy is None else f"{row.energy:.2f}",
+                "rounds": f"{row.rounds:g}",
+                "staleness": f"{row.mean_staleness:.1f}",
+                "heard": f"{row.heard:.0f}",
+                "reached": f"{row.reached} of {seeds}",
+            }
+            for row in rows
+        ],
+        "Medians over seeds",
     )
 
 
@@ -1287,6 +1336,22 @@ def _short(value: Any) -> Any:
 def _names(text: str) -> list[str]:
     """Return the names in a list with commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _show_frame(frame: Any, format_: TableFormat, output: Path | None, title: str) -> None:
+    if format_ is TableFormat.PARQUET:
+        if output is None:
+            raise ConfigError("Parquet cannot be printed.", "Give --output FILE.")
+        frame.to_parquet(output)
+    elif format_ is TableFormat.TEXT:
+        rows = frame.drop(columns="base", errors="ignore").to_dict("records")
+        _print_rows([{str(key): _short(value) for key, value in row.items()} for row in rows], title)
+    else:
+        text = frame.to_csv(index=False) if format_ is TableFormat.CSV else frame.to_json(orient="records")
+        if output is None:
+            print(text)
+        else:
+            output.write_text(str(text), encoding="utf-8")
 
 
 def _print_rows(rows: list[dict[str, Any]], title: str) -> None:

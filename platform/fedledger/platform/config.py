@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from fedledger.platform.fleet import FleetConfig
 from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.schedules import build_schedule
 from fedledger.protocol.spec import (
     Document,
     FixedPointSpec,
@@ -45,7 +47,10 @@ class LedgerConfig(Document):
     """What the task says to the ledger. Money in gwei, periods in seconds."""
 
     quorum: int | None = Field(
-        default=None, ge=1, description="a round with fewer updates is voided; half if not given"
+        default=None,
+        ge=1,
+        description="a round with fewer updates does not count; if not given, half of the participants, or of the "
+        "updates that the schedule waits for",
     )
     enrol_period: int = Field(default=3600, ge=1)
     commit_period: int = Field(default=600, ge=1)
@@ -88,6 +93,7 @@ class TrainingConfig(Document):
     randomness: Literal["spec", "beacon"] = "spec"
     solver: Method = Method(method="sgd@1", params={"learning_rate": 0.1, "local_epochs": 1})
     selection: Method = Method(method="all@1")
+    schedule: Method | None = None
     normalisation: Method | None = None
     detection: list[Method] = Field(default_factory=list)
     mixing: Method | None = None
@@ -111,17 +117,21 @@ class ExperimentConfig(Document):
     model: Method | None = None
     code: str | None = Field(default=None, description="path of a task.py with model() and data()")
     compare_with_mean: bool = Field(
-        default=True, description="also train with a plain mean, off the ledger, for the report"
+        default=True,
+        description="also train with a plain mean, off the ledger, for the report; not where there is a schedule",
     )
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig()
     attackers: list[AttackerConfig] = Field(default_factory=list)
+    devices: FleetConfig | None = None
     ledger: LedgerConfig = LedgerConfig()
 
     @property
     def quorum(self) -> int:
-        """Least number of updates of a round."""
-        return self.ledger.quorum or max(1, self.participants // 2)
+        """Least number of updates of a round: unless given, half of those that one has at most."""
+        schedule = self.training.schedule
+        most = None if schedule is None else build_schedule(schedule).most_updates
+        return self.ledger.quorum or max(1, (most or self.participants) // 2)
 
 
 def load_config(path: Path, **overrides: Any) -> ExperimentConfig:

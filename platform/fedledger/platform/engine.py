@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fedledger.aggregator.driver import Act, Aggregator
 from fedledger.aggregator.mailbox import Mailbox
+from fedledger.aggregator.plans import Plans
 from fedledger.contracts.chain import Chain
 from fedledger.contracts.client import Ledger, Phase
 from fedledger.contracts.history import History, TaskHistory
@@ -121,7 +122,7 @@ def run(
     chain.fund(aggregator_account.address, params.bond + 10 * ETHER)
     mailbox = Mailbox(ledger, history, task_id, folder / "mailbox") if params.batched else None
     backend = backend or Serial(setting)
-    participants, models = [], Models(store)
+    participants, models, plans = [], Models(store), Plans(store)
     for number in range(setting.config.participants):
         account = experiment_account(seed, participant_role(number), chain)
         chain.fund(account.address, params.min_stake + params.penalty + 2 * ETHER)
@@ -129,7 +130,17 @@ def run(
         trainer = setting.trainer(number)
         participants.append(
             Participant(
-                ledger, history, account, task_id, store, journal, setting.spec, trainer, mailbox, models=models
+                ledger,
+                history,
+                account,
+                task_id,
+                store,
+                journal,
+                setting.spec,
+                trainer,
+                mailbox,
+                plans.base_of(history, task_id, setting.spec, account.address),
+                models,
             )
         )
     measurer = setting.measurer()

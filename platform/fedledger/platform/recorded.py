@@ -86,7 +86,7 @@ def run_recorded(
     begin_run(setting, folder)
     aside = ProcessPoolExecutor(1, get_context("spawn"))
     try:
-        compared = setting.config.compare_with_mean
+        compared = setting.config.compare_with_mean and setting.spec.schedule is None
         means = aside.submit(mean_accuracies, setting.config, source) if compared else None
         finished = run_engine(setting, chain, store, folder, watch, deployment, backend)
         return write_results(finished, setting, store, folder, means.result() if means else [])

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from fedledger.aggregator.appraise import BASE
+from fedledger.ledger_tools.devices import task_flushes, task_rows, totals, write_devices
 from fedledger.ledger_tools.export import LEDGER_FILE, export_ledger
 from fedledger.ledger_tools.history import participants_frame, pay_frame, reputations_frame, verdicts_frame
 from fedledger.ledger_tools.report import write_report
@@ -18,6 +19,7 @@ from fedledger.platform.engine import Run
 from fedledger.platform.run_folder import METRICS_FILE, MODEL_FILE, SUMMARY_FILE
 from fedledger.platform.setting import Setting
 from fedledger.protocol import canonical
+from fedledger.protocol.devices import MICRO
 from fedledger.protocol.store import ContentStore
 from fedledger.protocol.verdicts import Verdict
 
@@ -94,9 +96,15 @@ def write_results(
 ) -> dict[str, Any]:
     """Write everything into the run's folder and return the summary."""
     document = summary(run, setting)
+    flushes = task_flushes(run.history, run.task, setting.spec, store)
+    devices = task_rows(run.task, setting.spec, flushes)
+    told = [{**row, "time_us": flushes[row["round"]].time_us} if flushes else row for row in run.metrics]
+    if flushes:
+        write_devices(folder, devices)
+        document["devices"] = {"simulated_seconds": told[-1]["time_us"] / MICRO, **totals(devices)}
     export_ledger(run.ledger, run.deployment, run.history).write(folder / LEDGER_FILE)
     (folder / MODEL_FILE).write_bytes(store.get(run.task.model))
-    metrics = pd.DataFrame(run.metrics)
+    metrics = pd.DataFrame(told)
     if plain_mean:
         metrics["plain_mean_accuracy"] = pd.Series(plain_mean).head(len(metrics))
     metrics.to_csv(folder / "metrics.csv", index=False)
@@ -116,11 +124,14 @@ def write_results(
         "seconds": document["seconds"],
         "challenge window": f"{window} s" if window else "0 s (an experiment)",
     }
+    if devices:
+        facts["simulated seconds"] = f"{document['devices']['simulated_seconds']:,.3f}"
+        facts["joules of all devices"] = f"{document['devices']['joules']:,.3f}"
     write_report(
         folder / "report.html",
         setting.config.name,
         facts,
-        run.metrics,
+        told,
         plain_mean,
         reputations_frame(run.history, run.task.id),
         pay_frame(run.history, run.task.id),
@@ -128,5 +139,6 @@ def write_results(
         document["participants"],
         refused,
         setting.label_counts,
+        devices,
     )
     return document

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from fedledger.aggregator.appraise import State
 from fedledger.aggregator.measure import INPUTS, LABELS, LiveMeasurer
+from fedledger.aggregator.optimisers.base import OPTIMISERS
 from fedledger.learning.data import Dataset, Parts, Prepared, hold_out, load_dataset
 from fedledger.learning.label_counts import LabelCounts
 from fedledger.learning.metrics import evaluate
@@ -20,17 +22,22 @@ from fedledger.learning.partition import partition as divide
 from fedledger.learning.task_code import load_task_code
 from fedledger.learning.vectors import FlatModel
 from fedledger.node.solver import build_solver
-from fedledger.node.solvers.base import Solver, sent_by
+from fedledger.node.solvers.base import Solver, computed_by, sent_by
 from fedledger.node.training import LocalTrainer, Trainer
 from fedledger.platform.accounts import AGGREGATOR, experiment_address, participant_role, standby_role
 from fedledger.platform.attackers import attacker
 from fedledger.platform.config import GWEI, ExperimentConfig
+from fedledger.platform.fleet import FleetConfig, draw_fleet, update_size
 from fedledger.protocol import tensors
 from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.devices import DeviceTable
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.model import ModelFile
+from fedledger.protocol.parameters import build
 from fedledger.protocol.spec import Ref, TaskSpec
 from fedledger.protocol.store import ContentStore
+from fedledger.protocol.timetable import require_schedule
+from fedledger.protocol.update import DELTA
 
 if TYPE_CHECKING:
     from fedledger.contracts.client import Settings, TaskParams
@@ -47,7 +54,7 @@ class Setting:
     config, spec
         The configuration and the spec that follows from it.
     contents
-        What the spec names by CID: initial model, validation set, code.
+        What the spec names by CID: initial model, validation set, then code and device table, if there are any.
     parts
         Each participant's examples.
     test
@@ -82,6 +89,11 @@ class Setting:
     def initial(self) -> ModelFile:
         """The initial model."""
         return ModelFile.decode(self.contents[0])
+
+    @cached_property
+    def device_table(self) -> DeviceTable | None:
+        """The participants' devices, if the task names them."""
+        return None if self.spec.devices is None else DeviceTable.decode(self.contents[-1])
 
     def address(self, number: int) -> str:
         """Return a participant's address."""
@@ -234,7 +246,13 @@ def make_setting(config: ExperimentConfig, folder: Path) -> Setting:
     vector = initial_vector(make_model, config.seed)
     initial = ModelFile.of(FlatModel(make_model()).named(vector)).encode()
     measured = tensors.encode({INPUTS: validation.inputs, LABELS: validation.labels})
-    contents = [initial, measured] + ([] if code is None else [code])
+    solver = build_solver(config.training.solver.method, config.training.solver.params)
+    devices = None
+    if config.devices is not None:
+        sizes = [parts.size(number) for number in range(config.participants)]
+        devices = _device_table(config, config.devices, solver, ModelFile.decode(initial), sizes, folder).encode()
+    _require_schedulable(config)
+    contents = [initial, measured, *(content for content in (code, devices) if content is not None)]
     spec = TaskSpec(
         name=config.name,
         seed=config.seed,
@@ -242,7 +260,8 @@ def make_setting(config: ExperimentConfig, folder: Path) -> Setting:
         code=None if code is None else Ref.of(ContentRef.of(code)),
         initial_model=Ref.of(ContentRef.of(initial)),
         validation=Ref.of(ContentRef.of(measured)),
-        vectors=list(sent_by(build_solver(config.training.solver.method, config.training.solver.params))),
+        vectors=list(sent_by(solver)),
+        devices=None if devices is None else Ref.of(ContentRef.of(devices)),
         **{name: getattr(config.training, name) for name in type(config.training).model_fields},
     )
     return Setting(
@@ -259,6 +278,49 @@ def make_setting(config: ExperimentConfig, folder: Path) -> Setting:
 def _dealt(dataset: Dataset, config: ExperimentConfig, rng: np.random.Generator) -> Parts:
     division = config.data.partition
     return Parts(dataset, divide(division.method, division.params, dataset, config.participants, rng))
+
+
+def _require_schedulable(config: ExperimentConfig) -> None:
+    schedule = config.training.schedule
+    if schedule is None:
+        return
+    if config.devices is None:
+        raise ConfigError(
+            f"The schedule {schedule.method} needs to know the participants' devices.",
+            'Describe them, for example: devices = { kinds = [{ link = "4g" }] }.',
+        )
+    require_schedule(schedule, config.quorum, config.ledger.max_staleness)
+
+
+def _device_table(
+    config: ExperimentConfig,
+    fleet: FleetConfig,
+    solver: Solver,
+    initial: ModelFile,
+    examples: Sequence[int],
+    folder: Path,
+) -> DeviceTable:
+    """Draw the participants' devices, and find out what a round sends each way.
+
+    A participant downloads the model and, if its solver is told more by the aggregator, the state that holds that. It
+    uploads its update.
+    """
+    sent, d = sent_by(solver), len(initial.vector)
+    down = len(initial.encode())
+    if sent:
+        nothing = np.zeros(d, np.int64)
+        optimiser = build(OPTIMISERS, config.training.optimiser.method, config.training.optimiser.params)
+        _, moments = optimiser(nothing, {}, 1 << config.training.fixed_point.fraction_bits)
+        down += len(State(nothing, moments, published=dict.fromkeys(sent, nothing)).encode())
+    return draw_fleet(
+        fleet,
+        [experiment_address(config.seed, participant_role(number)) for number in range(config.participants)],
+        [computed_by(solver, own) for own in examples],
+        bytes_down=down,
+        bytes_up=update_size(dict.fromkeys((DELTA, *sent), d), config.training.rounds),
+        seed=config.seed,
+        folder=folder,
+    )
 
 
 def _dataset(config: ExperimentConfig, folder: Path) -> Dataset:

@@ -8,8 +8,8 @@ out, and gets what a run of the same configuration with a ledger would get.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fedledger.aggregator.appraise import Entry, Given, State, appraise
 from fedledger.aggregator.measure import LiveMeasurer
-from fedledger.aggregator.selection import DEVICES, EVERYTHING, REPORTS, SELECTIONS, Candidate
+from fedledger.aggregator.selection import DEVICES, EVERYTHING, RECORD, REPORTS, SELECTIONS, Candidate, timed
 from fedledger.aggregator.step import take_step, weigh
 from fedledger.aggregator.validation import validate_vectors
 from fedledger.platform.backends.base import Backend, Done, Job, Total, Work
@@ -29,8 +29,10 @@ from fedledger.protocol.exact import MAX_ROWS, FixedPoint
 from fedledger.protocol.model import ModelFile
 from fedledger.protocol.parameters import build
 from fedledger.protocol.reputation import Evidence
+from fedledger.protocol.schedules import Flush, build_schedule
 from fedledger.protocol.spec import TaskSpec
 from fedledger.protocol.streams import stream
+from fedledger.protocol.timetable import Timetable, require_schedule
 from fedledger.protocol.update import DELTA, UpdateRefusedError
 from fedledger.protocol.verdicts import Verdict
 
@@ -56,8 +58,9 @@ class Progress:
 
     Parameters
     ----------
-    base, before
-        float32[d]: the newest model, and the base model of the last round.
+    base, earlier
+        float32[d] each: the newest model, and the bases of the rounds before, the nearest first, as far back as an
+        update may be stale or a participant looks.
     state
         What the aggregator carries.
     index
@@ -70,16 +73,19 @@ class Progress:
         Whether the task's stopping rule ended it.
     standings
         Of each participant that was selected, by number.
+    asked
+        The numbers of those whom a schedule asked each time; a resumed run plays its timetable again.
     """
 
     base: NDArray[np.float32]
     state: State
-    before: NDArray[np.float32] | None = None
+    earlier: list[NDArray[np.float32]] = field(default_factory=list)
     index: int = 0
     counted: int = 0
     voids: int = 0
     stopped: bool = False
     standings: dict[int, Standing] = field(default_factory=dict)
+    asked: list[list[int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -96,12 +102,15 @@ class Round:
         How long it took.
     empty
         Whether it was below quorum, and so left the model as it was.
+    flush
+        What the task's schedule says of it, if there is one.
     """
 
     index: int
     verdicts: dict[int, Verdict]
     seconds: float
     empty: bool = False
+    flush: Flush | None = None
 
     @property
     def accepted(self) -> int:
@@ -125,6 +134,11 @@ class Simulation:
     states
         What participants keep between rounds; in a temporary folder unless given.
 
+    Attributes
+    ----------
+    timetable
+        The task's rounds as its schedule has them; None without one.
+
     Raises
     ------
     ConfigError
@@ -137,19 +151,27 @@ class Simulation:
         self.setting, self.spec = setting, setting.spec
         self._select = build(SELECTIONS, self.spec.selection.method, self.spec.selection.params)
         self._looks_at = getattr(self._select, "looks_at", EVERYTHING)
-        _require_no_ledger(self.spec, self._looks_at)
+        _require_no_ledger(self.spec)
         initial = setting.initial.vector
         self.progress = progress or Progress(initial, State(np.zeros(len(initial), np.int64)))
         self.states = states or States()
         self._backend = backend
         self._fixed = FixedPoint(self.spec.fixed_point.fraction_bits, self.spec.fixed_point.bound)
         self._is_plain = _is_plain_mean(self.spec) and REPORTS not in self._looks_at
+        self.timetable, self._reach = self._scheduled()
 
     @property
     def model(self) -> ModelFile:
         """The newest model."""
         initial = self.setting.initial
         return ModelFile(initial.names, initial.shapes, self.progress.base)
+
+    @property
+    def flushes(self) -> list[Flush]:
+        """All rounds so far as the task's schedule has them; none without one."""
+        if self.timetable is None:
+            return []
+        return [self.timetable.round(index) for index in range(1, self.progress.index + 1)]
 
     @property
     def is_done(self) -> bool:
@@ -166,12 +188,13 @@ class Simulation:
         """
         while not self.is_done:
             began = time.perf_counter()
-            verdicts, empty = self._play(self.progress.index + 1)
-            yield Round(self.progress.index, verdicts, time.perf_counter() - began, empty)
+            index = self.progress.index + 1
+            flush = None if self.timetable is None else self.timetable.round(index)
+            verdicts, empty = self._play(index, self._jobs(index, flush))
+            yield Round(index, verdicts, time.perf_counter() - began, empty, flush)
 
-    def _play(self, index: int) -> tuple[dict[int, Verdict], bool]:
+    def _play(self, index: int, selected: dict[int, int]) -> tuple[dict[int, Verdict], bool]:
         now = self.progress
-        selected = self._selection(index)
         if len(selected) > MAX_ROWS:
             raise RoundError(
                 f"{len(selected)} updates cannot be summed exactly.", f"Select at most {MAX_ROWS} participants a round."
@@ -184,7 +207,9 @@ class Simulation:
                 "Lower the quorum, or let the selection ask more participants.",
             )
         play = self._sum if self._is_plain else self._appraise
-        verdicts, now.base, now.before = *play(index, selected, enough), now.base
+        verdicts, model = play(index, selected, enough)
+        now.earlier = [now.base, *now.earlier][: max(1, self._reach)]
+        now.base = model
         for number, verdict in verdicts.items():
             known = now.standings.get(number, NEWCOMER)
             now.standings[number] = known._replace(evidence=known.evidence.after(verdict), last_round=index)
@@ -192,7 +217,9 @@ class Simulation:
         now.index = index
         return verdicts, not enough
 
-    def _sum(self, index: int, selected: list[int], enough: bool) -> tuple[dict[int, Verdict], NDArray[np.float32]]:
+    def _sum(
+        self, index: int, selected: dict[int, int], enough: bool
+    ) -> tuple[dict[int, Verdict], NDArray[np.float32]]:
         """Play a round that is the mean of its updates; return verdicts and model."""
         now = self.progress
         total = self._total(index, selected)
@@ -207,13 +234,13 @@ class Simulation:
         now.state = State(stepped.step, stepped.moments)
         return verdicts, stepped.model
 
-    def _total(self, index: int, selected: list[int]) -> Total:
+    def _total(self, index: int, selected: dict[int, int]) -> Total:
         """Train those who were selected and sum their updates, by weights as a ledger's aggregator gives them."""
         reputations = {n: self._standing(n).evidence.reputation for n in selected}
         limit = self.spec.limits.max_examples
         refused: dict[int, Done] = {}
         while True:
-            left = [n for n in selected if n not in refused]
+            left = {n: staleness for n, staleness in selected.items() if n not in refused}
             examples = [min(self.setting.examples(n), limit) for n in left]
             known = [reputations[n] for n in left]
             weights = weigh(known, examples, list(reputations.values()), self.spec.reputation)
@@ -226,7 +253,7 @@ class Simulation:
                 return total
 
     def _appraise(
-        self, index: int, selected: list[int], enough: bool
+        self, index: int, selected: dict[int, int], enough: bool
     ) -> tuple[dict[int, Verdict], NDArray[np.float32]]:
         """Play a round as an aggregator judges one; return verdicts and model."""
         now, dimension = self.progress, len(self.progress.base)
@@ -250,6 +277,7 @@ class Simulation:
             reputations=[self._standing(number).evidence.reputation for number in selected],
             everybody=self.setting.config.participants,
             enough=enough,
+            earlier=dict(enumerate(now.earlier, start=1)),
         )
         appraisal = appraise(given, [entries[number] for number in numbers], self._measure)
         for number, verdict, measured in zip(numbers, appraisal.verdicts, appraisal.measurements, strict=True):
@@ -261,14 +289,14 @@ class Simulation:
         now.state, now.stopped = appraisal.state, appraisal.stop
         return verdicts, appraisal.model
 
-    def _work(self, index: int, numbers: list[int], weights: list[int] | None = None) -> Work:
+    def _work(self, index: int, selected: dict[int, int], weights: list[int] | None = None) -> Work:
         now = self.progress
         jobs = [
-            Job(number, weight=weight, own=self.states.get(number))
-            for number, weight in zip(numbers, weights or [0] * len(numbers), strict=True)
+            Job(number, staleness, weight, self.states.get(number))
+            for (number, staleness), weight in zip(selected.items(), weights or [0] * len(selected), strict=True)
         ]
-        bases = [now.base] if now.before is None else [now.base, now.before]
-        return Work(index, bases, jobs, None if now.before is None else 1, self._published())
+        bases = [now.base, *now.earlier[: max(1, *selected.values())]]
+        return Work(index, bases, jobs, 1 if now.earlier else None, self._published())
 
     def _published(self) -> Mapping[str, NDArray[np.float32]]:
         if not self.spec.vectors:
@@ -279,17 +307,45 @@ class Simulation:
     def _standing(self, number: int) -> Standing:
         return self.progress.standings.get(number, NEWCOMER)
 
-    def _selection(self, index: int) -> list[int]:
-        """Return the numbers of those whom a round asks."""
+    def _scheduled(self) -> tuple[Timetable | None, int]:
+        """Return the task's timetable, if it has one, and the largest staleness of an update."""
+        schedule, table = self.spec.schedule, self.setting.device_table
+        if schedule is None or table is None:
+            return None, 0
+        config = self.setting.config
+        require_schedule(schedule, config.quorum, config.ledger.max_staleness)
+        timetable = Timetable(table, schedule, self.spec.digest, self._asked, config.quorum)
+        return timetable, build_schedule(schedule).most_stale or 0
+
+    def _asked(self, time: int, addresses: Sequence[str]) -> list[str]:
+        """Return whom a schedule asks, as it did before if it is played again."""
+        asked = self.progress.asked
+        if time > len(asked):
+            asked.append([self._numbers[owner] for owner in self._selection(time)])
+        return [self.setting.address(number) for number in asked[time - 1]]
+
+    def _jobs(self, index: int, flush: Flush | None) -> dict[int, int]:
+        """Return the numbers of those whose updates a round is made of, by address, and how stale these are."""
+        if flush is None:
+            return {self._numbers[owner]: 0 for owner in self._selection(index)}
+        arrivals = sorted(flush.arrivals, key=lambda arrival: arrival.address.lower())
+        return {self._numbers[arrival.address]: flush.staleness(arrival) for arrival in arrivals}
+
+    def _selection(self, index: int) -> list[str]:
+        """Return whom the task's selection chooses."""
         candidates = self._candidates
-        if self._looks_at:
+        if self._looks_at & {RECORD, REPORTS}:
             for number, known in self.progress.standings.items():
                 told = (known.examples, known.utility) if REPORTS in self._looks_at else (0, 0)
-                candidates[self._places[number]] = Candidate(
-                    self.setting.address(number), known.evidence.reputation, *told, known.last_round
+                place = self._places[number]
+                candidates[place] = replace(
+                    candidates[place],
+                    reputation=known.evidence.reputation,
+                    examples=told[0],
+                    utility=told[1],
+                    last_round=known.last_round,
                 )
-        chosen = self._select(candidates, index, stream(self.spec.digest, "selection", index))
-        return [self._numbers[owner] for owner in chosen]
+        return self._select(candidates, index, stream(self.spec.digest, "selection", index))
 
     @cached_property
     def _measure(self) -> LiveMeasurer:
@@ -298,8 +354,9 @@ class Simulation:
     @cached_property
     def _candidates(self) -> list[Candidate]:
         """All participants by address, as they are before the first round."""
-        reputation = NEWCOMER.evidence.reputation if self._looks_at else 0
-        return [Candidate(owner, reputation) for owner in sorted(self._numbers, key=str.lower)]
+        reputation = NEWCOMER.evidence.reputation if self._looks_at & {RECORD, REPORTS} else 0
+        candidates = [Candidate(owner, reputation) for owner in sorted(self._numbers, key=str.lower)]
+        return timed(candidates, self.setting.device_table) if DEVICES in self._looks_at else candidates
 
     @cached_property
     def _places(self) -> dict[int, int]:
@@ -317,15 +374,10 @@ def _is_plain_mean(spec: TaskSpec) -> bool:
     return spec.aggregation.method == "mean@1" and not any(beyond) and not stops
 
 
-def _require_no_ledger(spec: TaskSpec, looks_at: frozenset[str]) -> None:
+def _require_no_ledger(spec: TaskSpec) -> None:
     """Raise ConfigError if a task asks for what only a ledger gives."""
     if spec.randomness != "spec":
         raise ConfigError(
             "The task draws its randomness from a beacon, which is the ledger's.",
             'Give randomness = "spec", or run with a ledger.',
-        )
-    if DEVICES in looks_at and spec.devices is not None:
-        raise ConfigError(
-            f"The selection {spec.selection.method} looks at devices, which a run without a ledger does not yet.",
-            "Choose another selection, or run with a ledger.",
         )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fedledger.ledger_tools.devices import as_csv, flush_rows, totals, write_devices
 from fedledger.platform.backends.choose import open_backend
 from fedledger.platform.checkpoint import STATES_FOLDER, Checkpoints, Reached
 from fedledger.platform.run_folder import METRICS_FILE, MODEL_FILE, SUMMARY_FILE, begin_run
@@ -17,6 +16,7 @@ from fedledger.platform.setting import Setting
 from fedledger.platform.simulation import Simulation
 from fedledger.platform.states import States
 from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.devices import MICRO
 from fedledger.protocol.store import write_atomically
 
 CHECKPOINT_SECONDS = 10.0
@@ -31,6 +31,8 @@ def run_unrecorded(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> dict[str, Any]:
     """Run an experiment without a ledger; write ``run.json``, ``metrics.json``, ``metrics.csv``, ``model.safetensors``.
+
+    With a schedule also ``devices.json`` and ``devices.csv``.
 
     A run that was interrupted goes on from its last checkpoint in the folder, to the same final model.
 
@@ -77,6 +79,8 @@ def run_unrecorded(
                     "refused": len(done.verdicts) - done.accepted,
                     "seconds": round(done.seconds, 6),
                 }
+                if done.flush is not None:
+                    row["time_us"] = done.flush.time_us
                 rows.append(row)
                 watch(row)
             now = time.monotonic()
@@ -98,16 +102,14 @@ def run_unrecorded(
         "ledger": False,
         "backend": backend,
     }
+    table = setting.device_table
+    if simulation.flushes and table is not None:
+        sizes = table.bytes_down, table.bytes_up
+        devices = [row for f in simulation.flushes for row in flush_rows(f, f.index, lambda *of: sizes)]
+        document["devices"] = {"simulated_seconds": simulation.flushes[-1].time_us / MICRO, **totals(devices)}
+        write_devices(folder, devices)
     write_atomically(folder / MODEL_FILE, model)
     write_atomically(folder / METRICS_FILE, (json.dumps(rows, indent=1) + "\n").encode())
-    write_atomically(folder / "metrics.csv", _csv(rows))
+    write_atomically(folder / "metrics.csv", as_csv(rows, list(rows[0])).encode())
     write_atomically(folder / SUMMARY_FILE, (json.dumps(document, indent=1) + "\n").encode())
     return document
-
-
-def _csv(rows: list[dict[str, Any]]) -> bytes:
-    text = io.StringIO()
-    table = csv.DictWriter(text, rows[0], lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    return text.getvalue().encode()

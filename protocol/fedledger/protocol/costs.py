@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from fedledger.protocol.devices import Failure
 from fedledger.protocol.reputation import PPM
 from fedledger.protocol.schedules import Arrival, Flush, Loss
 
@@ -52,13 +53,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class CostRow:
-    """A participant's cost in a round; ``counted`` if its update is one of the step's, else it was lost."""
+    """A participant's cost in a round; ``counted`` if its update is one of the step's, else why it was lost."""
 
     round: int
     address: str
     counted: bool
     staleness: int
     cost: Cost
+    reason: Failure | None = None
 
 
 def costs(flush: Flush) -> list[CostRow]:
@@ -69,7 +71,8 @@ def costs(flush: Flush) -> list[CostRow]:
         counted = isinstance(work, Arrival)
         idle = flush.time_us - work.arrived_us if isinstance(work, Arrival) else 0
         cost = Cost(work.download_us, work.compute_us, work.upload_us, idle, work.energy_uj)
-        rows.append(CostRow(flush.index, work.address, counted, flush.index - 1 - work.base_round, cost))
+        reason = work.reason if isinstance(work, Loss) else None
+        rows.append(CostRow(flush.index, work.address, counted, flush.index - 1 - work.base_round, cost, reason))
     return rows
 
 

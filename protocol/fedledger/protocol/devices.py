@@ -49,6 +49,7 @@ class Failure(Enum):
     LINK = "link"
     LATE = "late"
     STALE = "stale"
+    ABANDONED = "abandoned"
 
 
 class Link(Document):

@@ -11,6 +11,8 @@ What all schedules have in common:
 - A participant gives at most one update a step, as the ledger records it so. One whose update waits for its step is not
   asked again before it.
 - The server's own work takes no time.
+- A step with fewer updates than the quorum is *abandoned* (Bonawitz et al. 2019): its updates are lost, it has no
+  number, and the server asks anew.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from fedledger.protocol.devices import MICRO, DeviceTable, Failure, Trip
 from fedledger.protocol.errors import ConfigError
@@ -32,6 +34,8 @@ RETRY_US = 60_000_000
 """How long a participant that failed is left alone before an asynchronous server asks it again."""
 MAX_FAILURES = 1000
 """Failures for each participant without a server step in between, after which a schedule gives up."""
+MAX_ABANDONED = 1000
+"""Abandoned steps in a row after which a schedule gives up."""
 DROP, JOIN = "drop", "join"
 
 
@@ -61,6 +65,12 @@ class Arrival:
     upload_us: int
     arrived_us: int
     energy_uj: int
+
+    def lost(self, reason: Failure) -> Loss:
+        """Return the loss that this is if the update does not count."""
+        parts = self.download_us, self.compute_us, self.upload_us
+        when = self.dispatched_us, *parts, self.arrived_us
+        return Loss(self.address, self.base_round, *when, self.energy_uj, reason)
 
 
 @dataclass(frozen=True)
@@ -105,7 +115,8 @@ class Flush:
 
 
 Choose = Callable[[int, Sequence[str]], Sequence[str]]
-"""Chooses whom a step asks, of all addresses, given its number: the task's selection."""
+"""Chooses whom a step asks, of all addresses: the task's selection. It is told which time this is that the server asks,
+from 1: the number of the step, as long as none was abandoned."""
 
 
 def everybody(index: int, addresses: Sequence[str]) -> Sequence[str]:
@@ -116,6 +127,16 @@ def everybody(index: int, addresses: Sequence[str]) -> Sequence[str]:
 class Schedule(Protocol):
     """A frozen dataclass of its parameters that yields server steps without end."""
 
+    @property
+    def most_updates(self) -> int | None:
+        """The number of updates that a step is made of at most; None: whatever the selection makes it."""
+        ...
+
+    @property
+    def most_stale(self) -> int | None:
+        """The largest staleness of an update; None: there is no bound."""
+        ...
+
     def __call__(self, run: Simulation, choose: Choose) -> Iterator[Flush]:
         """Play on from the simulation's start."""
         ...
@@ -124,7 +145,9 @@ class Schedule(Protocol):
 SCHEDULES: Registry[Callable[..., Schedule]] = Registry("schedule", "fedledger.schedules")
 
 
-def simulate(table: DeviceTable, schedule: Method, digest: bytes, choose: Choose = everybody) -> Iterator[Flush]:
+def simulate(
+    table: DeviceTable, schedule: Method, digest: bytes, choose: Choose = everybody, quorum: int = 0
+) -> Iterator[Flush]:
     """Return the server steps of a task, one after the other, without end.
 
     Parameters
@@ -138,14 +161,26 @@ def simulate(table: DeviceTable, schedule: Method, digest: bytes, choose: Choose
     choose
         Whom a step asks, in schedules that ask anew in each step. It is called when the step is reached, so it may
         depend on the steps before.
+    quorum
+        Least number of updates of a step.
 
     Raises
     ------
     ConfigError
         If the schedule's parameters are wrong; while it is played, if no update can ever arrive any more.
     """
-    method = build(SCHEDULES, schedule.method, schedule.params)
-    return method(Simulation(table, digest), choose)
+    return build_schedule(schedule)(Simulation(table, digest, quorum), choose)
+
+
+def build_schedule(schedule: Method) -> Schedule:
+    """Return a registered schedule.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of that name, or its parameters are wrong.
+    """
+    return build(SCHEDULES, schedule.method, schedule.params)
 
 
 @dataclass(frozen=True, order=True)
@@ -183,14 +218,18 @@ class Simulation:
         The devices.
     digest
         Digest of the task's spec.
+    quorum
+        Least number of updates of a step.
     """
 
-    def __init__(self, table: DeviceTable, digest: bytes) -> None:
+    def __init__(self, table: DeviceTable, digest: bytes, quorum: int = 0) -> None:
         self.table = table
+        self.quorum = quorum
         self.addresses = table.addresses
         self.draws = stream(digest, "dispatch")
         self.now = 0
         self.step = 0
+        self._abandoned = 0
         self._flying: list[_Flight] = []
         self._busy: set[str] = set()
         # When each battery was last looked at, and its charge then.
@@ -258,6 +297,31 @@ class Simulation:
         self._flying.clear()
         return losses
 
+    def make(self, arrivals: list[Arrival], losses: list[Loss]) -> Flush | None:
+        """Make a step now of all that came since the last one, and empty the lists; abandon it if that is too little.
+
+        Raises
+        ------
+        ConfigError
+            If steps are abandoned for ever.
+        """
+        if len(arrivals) < self.quorum:
+            losses += [arrival.lost(Failure.ABANDONED) for arrival in arrivals]
+            arrivals.clear()
+            self._abandoned += 1
+            if self._abandoned > MAX_ABANDONED:
+                raise ConfigError(
+                    f"{self._abandoned} steps in a row had fewer updates than the quorum of {self.quorum}.",
+                    "Lower the quorum, or have the selection ask more participants, or the schedule wait longer.",
+                )
+            return None
+        self._abandoned = 0
+        self.step += 1
+        made = Flush(self.step, self.now, tuple(arrivals), tuple(losses))
+        arrivals.clear()
+        losses.clear()
+        return made
+
     def _end(self, flight: _Flight) -> None:
         self._busy.discard(flight.address)
         battery = self.table.devices[flight.address].battery
@@ -284,10 +348,13 @@ class Synchronous:
     A step for which nobody can be asked begins when the first one can be.
     """
 
+    most_updates: ClassVar[int | None] = None
+    most_stale: ClassVar[int | None] = 0
+
     def __call__(self, run: Simulation, choose: Choose) -> Iterator[Flush]:
-        for index in count(1):
-            arrivals: list[Arrival] = []
-            losses = _ask(run, choose(index, run.addresses))
+        arrivals, losses = list[Arrival](), list[Loss]()
+        for asked in count(1):
+            losses += _ask(run, choose(asked, run.addresses))
             while run.next_end is not None:
                 run.now = run.next_end
                 landed = run.land()
@@ -295,8 +362,8 @@ class Synchronous:
                     losses.append(landed)
                 else:
                     arrivals.append(landed)
-            run.step = index
-            yield Flush(index, run.now, tuple(arrivals), tuple(losses))
+            if made := run.make(arrivals, losses):
+                yield made
 
 
 @SCHEDULES.register("deadline@1")
@@ -329,10 +396,20 @@ class Deadline:
         if self.late not in (DROP, JOIN):
             raise ConfigError(f"late is {self.late!r}.", f"Give {DROP!r} or {JOIN!r}.")
 
+    @property
+    def most_updates(self) -> int:
+        """K."""
+        return self.quota
+
+    @property
+    def most_stale(self) -> int | None:
+        """0 if nobody joins later, else the bound."""
+        return 0 if self.late == DROP else self.max_staleness
+
     def __call__(self, run: Simulation, choose: Choose) -> Iterator[Flush]:
-        for index in count(1):
-            arrivals: list[Arrival] = []
-            losses = _ask(run, choose(index, run.addresses))
+        arrivals, losses = list[Arrival](), list[Loss]()
+        for asked in count(1):
+            losses += _ask(run, choose(asked, run.addresses))
             limit = run.now + self.deadline_us
             while len(arrivals) < self.quota and run.next_end is not None and run.next_end <= limit:
                 run.now = run.next_end
@@ -340,15 +417,15 @@ class Deadline:
                 if isinstance(landed, Loss):
                     losses.append(landed)
                 elif _too_stale(landed, run.step, self.max_staleness):
-                    losses.append(_discarded(landed))
+                    losses.append(landed.lost(Failure.STALE))
                 else:
                     arrivals.append(landed)
             if len(arrivals) < self.quota and run.flying:
                 run.now = limit
             if self.late == DROP:
                 losses += run.recall(Failure.LATE)
-            run.step = index
-            yield Flush(index, run.now, tuple(arrivals), tuple(losses))
+            if made := run.make(arrivals, losses):
+                yield made
 
 
 @SCHEDULES.register("fedbuff@1")
@@ -378,6 +455,16 @@ class FedBuff:
         whole("concurrency", self.concurrency)
         _bounded(self.max_staleness)
 
+    @property
+    def most_updates(self) -> int:
+        """K."""
+        return self.buffer
+
+    @property
+    def most_stale(self) -> int | None:
+        """The bound."""
+        return self.max_staleness
+
     def __call__(self, run: Simulation, choose: Choose) -> Iterator[Flush]:
         return _asynchronous(run, self.buffer, self.concurrency, self.max_staleness)
 
@@ -389,10 +476,16 @@ class FedAsync:
 
     concurrency: int
     max_staleness: int | None = None
+    most_updates: ClassVar[int | None] = 1
 
     def __post_init__(self) -> None:
         whole("concurrency", self.concurrency)
         _bounded(self.max_staleness)
+
+    @property
+    def most_stale(self) -> int | None:
+        """The bound."""
+        return self.max_staleness
 
     def __call__(self, run: Simulation, choose: Choose) -> Iterator[Flush]:
         return _asynchronous(run, 1, self.concurrency, self.max_staleness)
@@ -453,25 +546,18 @@ def _asynchronous(run: Simulation, buffer: int, concurrency: int, max_staleness:
                 failures += 1
                 heapq.heappush(resting, (run.now + RETRY_US, landed.address.lower(), landed.address))
             elif _too_stale(landed, run.step, max_staleness):
-                losses.append(_discarded(landed))
+                losses.append(landed.lost(Failure.STALE))
                 idle.append(landed.address)
             else:
                 arrivals.append(landed)
-            if len(arrivals) == buffer:
-                run.step += 1
-                yield Flush(run.step, run.now, tuple(arrivals), tuple(losses))
-                idle += [arrival.address for arrival in arrivals]
-                arrivals, losses, failures = [], [], 0
+            if len(arrivals) == buffer and (made := run.make(arrivals, losses)):
+                yield made
+                idle += [arrival.address for arrival in made.arrivals]
+                failures = 0
 
 
 def _too_stale(arrival: Arrival, step: int, bound: int | None) -> bool:
     return bound is not None and step - arrival.base_round > bound
-
-
-def _discarded(arrival: Arrival) -> Loss:
-    parts = arrival.download_us, arrival.compute_us, arrival.upload_us
-    when = arrival.dispatched_us, *parts, arrival.arrived_us
-    return Loss(arrival.address, arrival.base_round, *when, arrival.energy_uj, Failure.STALE)
 
 
 def _bounded(max_staleness: int | None) -> None:

@@ -132,6 +132,9 @@ class TaskSpec(Document):
     solver: Method = Method(method="sgd@1")
     selection: Method = Method(method="all@1")
     devices: Annotated[Ref | None, LATER] = Field(None, description="the participants' devices, a DeviceTable")
+    schedule: Annotated[Method | None, LATER] = Field(
+        None, description="when updates make a round, by the devices; null: when all who were selected have acted"
+    )
     limits: Limits = Limits()
     fixed_point: FixedPointSpec = FixedPointSpec()
     vectors: Annotated[list[VectorName], LATER] = Field(

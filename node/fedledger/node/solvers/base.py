@@ -66,6 +66,15 @@ Solver: TypeAlias = Callable[[FlatModel, Float32Array, Dataset, np.random.Genera
 SOLVERS: Registry[Callable[..., Solver]] = Registry("local solver", "fedledger.solvers")
 
 
+def computed_by(solver: Solver, examples: int) -> int:
+    """Return over how many examples a solver computes in a round, of so many that a participant has.
+
+    What its ``computed`` says; a solver without one is taken to see each example once.
+    """
+    computed: Callable[[int], int] | None = getattr(solver, "computed", None)
+    return examples if computed is None else computed(examples)
+
+
 def sent_by(solver: Solver) -> tuple[str, ...]:
     """Return the sorted names of the vectors that a solver sends besides its delta: its ``sends``, if it has one."""
     return tuple(sorted(getattr(solver, "sends", ())))

@@ -126,6 +126,13 @@ class Minibatches:
             steps += 1
         return steps, total / seen
 
+    def computed(self, n: int) -> int:
+        """Return over how many examples training computes, of ``n`` that a participant has: those of all steps."""
+        if self.local_steps is None:
+            return n * (self.local_epochs or 0)
+        epochs, rest = divmod(self.local_steps, max(1, -(-n // self.batch_size)))
+        return epochs * n + min(rest * self.batch_size, n)
+
     def batches(self, n: int, rng: np.random.Generator) -> Iterator[torch.Tensor]:
         """Yield the indices of each step's examples, int64."""
         left = self.local_steps or -(-n // self.batch_size) * (self.local_epochs or 0)
