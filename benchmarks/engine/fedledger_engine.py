@@ -6,22 +6,16 @@ Usage: python fedledger_engine.py WORKLOAD ROUNDS BEGAN
 from __future__ import annotations
 
 import sys
-from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 from workloads import BATCH, CLIENTS, LEARNING_RATE, PER_ROUND, Clock, Workload, load
 
 from fedledger.learning.data import Dataset, Parts
-from fedledger.learning.models import build_model, initial_vector
-from fedledger.learning.vectors import FlatModel
 from fedledger.platform.backends.pool import Pool
 from fedledger.platform.config import ExperimentConfig
-from fedledger.platform.setting import HONEST, Setting
+from fedledger.platform.setting import Setting, assemble
 from fedledger.platform.simulation import Simulation
-from fedledger.protocol.cid import ContentRef
-from fedledger.protocol.model import ModelFile
-from fedledger.protocol.spec import Ref, TaskSpec
 
 WORKERS = 2
 MODELS: dict[str, dict[str, Any]] = {
@@ -45,29 +39,10 @@ def setting(workload: Workload, rounds: int) -> Setting:
         },
         "ledger": {"quorum": PER_ROUND},
     }
-    config = ExperimentConfig.model_validate(document)
-    assert config.model is not None
-    make_model = partial(build_model, config.model.method, config.model.params)
-    vector = initial_vector(make_model, config.seed)
-    initial = ModelFile.of(FlatModel(make_model()).named(vector)).encode()
-    spec = TaskSpec(
-        name=config.name,
-        model=config.model,
-        initial_model=Ref.of(ContentRef.of(initial)),
-        # Nobody measures updates here.
-        validation=Ref.of(ContentRef.of(b"")),
-        **{name: getattr(config.training, name) for name in type(config.training).model_fields},
-    )
     dataset = Dataset.of(workload.inputs, workload.labels, classes=10)
-    return Setting(
-        config=config,
-        spec=spec,
-        contents=(initial,),
-        parts=Parts.stretches(dataset, [workload.part(client).stop for client in range(CLIENTS)]),
-        test=dataset,
-        behaviours=(HONEST,) * CLIENTS,
-        make_model=make_model,
-    )
+    parts = Parts.stretches(dataset, [workload.part(client).stop for client in range(CLIENTS)])
+    # Nobody measures updates here.
+    return assemble(ExperimentConfig.model_validate(document), parts, dataset.stretch(0, 1), dataset)
 
 
 def main() -> None:

@@ -243,6 +243,42 @@ def make_setting(config: ExperimentConfig, folder: Path) -> Setting:
     for group in config.attackers:
         for _ in range(group.count):
             behaviours[next(drawn)] = group.attack.method.split("@")[0]
+    return assemble(config, parts, validation, test, make_model, code, behaviours, folder)
+
+
+def assemble(
+    config: ExperimentConfig,
+    parts: Parts,
+    validation: Dataset,
+    test: Dataset,
+    make_model: Callable[[], torch.nn.Module] | None = None,
+    code: bytes | None = None,
+    behaviours: Sequence[str] = (),
+    folder: Path = Path(),
+) -> Setting:
+    """Write the spec of an experiment whose data are there.
+
+    Parameters
+    ----------
+    config
+        The configuration.
+    parts
+        Each participant's examples.
+    validation, test
+        Examples on which updates are measured, and those behind the reported accuracy.
+    make_model
+        Makes a fresh module; that of the configuration's model unless given.
+    code
+        The task's own code.
+    behaviours
+        Each participant's behaviour; honest unless given.
+    folder
+        Paths in the configuration are relative to it.
+    """
+    if make_model is None:
+        if config.model is None:
+            raise ConfigError("The configuration has no model.", "Give one.")
+        make_model = partial(build_model, config.model.method, config.model.params)
     vector = initial_vector(make_model, config.seed)
     initial = ModelFile.of(FlatModel(make_model()).named(vector)).encode()
     measured = tensors.encode({INPUTS: validation.inputs, LABELS: validation.labels})
@@ -270,7 +306,7 @@ def make_setting(config: ExperimentConfig, folder: Path) -> Setting:
         contents=tuple(contents),
         parts=parts,
         test=test,
-        behaviours=tuple(behaviours),
+        behaviours=tuple(behaviours) or (HONEST,) * config.participants,
         make_model=make_model,
     )
 
