@@ -8,7 +8,10 @@ import sys
 
 import pytest
 
+from fedledger.platform.bench_scale import make_setting
 from fedledger.platform.memory import measurable
+from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.errors import ConfigError
 
 _RUN = """
 import json, os, sys
@@ -26,6 +29,7 @@ with Pool(given, 2) as pool:
             sizes.append(tree.pss())
 print(json.dumps(sizes))
 """
+_SCALE = ["bench", "scale", "--selected", "5", "--rounds", "4", "--format", "json", "--participants"]
 MB = 2**20
 
 
@@ -45,3 +49,19 @@ def test_memory_does_not_grow_with_the_rounds() -> None:
     # A model has 10 kB and a round's updates 100 kB: what was kept of each round would be 30 MB by now.
     assert len(sizes) == 4
     assert max(sizes) - sizes[0] < 15 * MB
+
+
+@pytest.mark.parametrize("options", [["500"], ["6", "--ledger"]])
+def test_rounds_of_many_participants_can_be_measured(options: list[str]) -> None:
+    command = [sys.executable, "-m", "fedledger.platform.cli", *_SCALE, *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert [row["round"] for row in document["rows"]] == [1, 2, 3, 4]
+    assert document["most_memory_mb"] == max(row["memory_mb"] for row in document["rows"]) > 50
+
+
+def test_more_participants_than_a_ledger_takes_are_refused_before_anything_is_spent() -> None:
+    setting = make_setting(5000, 10, 1)
+    with pytest.raises(ConfigError, match="--no-ledger"):
+        setting.task_params(ContentRef.of(b""))

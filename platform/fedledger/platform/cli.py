@@ -1026,6 +1026,40 @@ def bench_engine(
     )
 
 
+@bench_app.command("scale")
+def bench_scale(
+    participants: Annotated[int, typer.Option(min=1, help="how many there are")] = 100_000,
+    selected: Annotated[int, typer.Option(min=1, help="how many each round asks")] = 1_000,
+    rounds: Annotated[int, typer.Option(min=1, help="how many rounds")] = 200,
+    ledger: Annotated[bool, typer.Option("--ledger", help="with a ledger, for up to 4,096 participants")] = False,
+    format_: BenchFormatOption = BenchFormat.TABLE,
+) -> None:
+    """Play rounds with very many participants, and show the curve of time and memory."""
+    from fedledger.platform.bench_scale import play, summary
+
+    with _status("playing") as watch:
+        rows = play(participants, selected, rounds, ledger, lambda row: watch("rounds", row.round, rounds))
+    document = {"participants": participants, "selected": selected, "ledger": ledger, **summary(rows)}
+    if format_ is BenchFormat.JSON:
+        print(json.dumps({**document, "rows": [asdict(row) for row in rows]}))
+        return
+    shown = rows[:: max(1, len(rows) // 20)]
+    most = max((row.memory_mb or 0.0 for row in rows), default=0.0) or 1.0
+    _print_rows(
+        [
+            {
+                "round": row.round,
+                "seconds": f"{row.seconds:.3f}",
+                "MB (PSS)": "–" if row.memory_mb is None else f"{row.memory_mb:,.0f}",
+                "": "█" * round(40 * (row.memory_mb or 0.0) / most),
+            }
+            for row in shown
+        ],
+        f"{participants:,} participants, {selected:,} a round{', with a ledger' if ledger else ''}",
+    )
+    out.print(", ".join(f"{name.replace('_', ' ')} {value:,.2f}" for name, value in summary(rows).items()))
+
+
 @keys_app.command("new")
 def keys_new(
     path: Annotated[Path, typer.Argument(help="file for the encrypted key")],

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from fedledger.contracts.client import Settings, TaskParams
 
 HONEST = "honest"
+MAX_PARTICIPANTS = 4096
+"""Of a task, as the contract has it."""
 
 
 @dataclass(frozen=True)
@@ -140,10 +142,21 @@ class Setting:
         return evaluate(self._evaluated, model.vector, self.test.inputs, self.test.labels).accuracy
 
     def task_params(self, spec: ContentRef) -> TaskParams:
-        """Return what the publisher posts."""
+        """Return what the publisher posts.
+
+        Raises
+        ------
+        ConfigError
+            If there are more participants than a ledger takes.
+        """
         from fedledger.contracts.client import TaskParams
 
         ledger, config = self.config.ledger, self.config
+        if config.participants > MAX_PARTICIPANTS:
+            raise ConfigError(
+                f"The task has {config.participants:,} participants, a ledger takes {MAX_PARTICIPANTS:,}.",
+                "Lower their number, or run with --no-ledger.",
+            )
         return TaskParams(
             spec=spec,
             model=self.spec.initial_model.ref,

@@ -229,6 +229,8 @@ class Pool:
         self._works = 0
         self._selector = selectors.DefaultSelector()
         self._processes: list[_Process] = []
+        # A collection here would write to pages that the workers share.
+        gc.freeze()
         for place in range(count):
             self._processes.append(self._start(place))
 
@@ -245,6 +247,7 @@ class Pool:
             each.process.kill()
             each.process.join()
         self._selector.close()
+        gc.unfreeze()
 
     @property
     def processes(self) -> list[int]:
