@@ -38,6 +38,7 @@ from web3.middleware import ExtraDataToPOAMiddleware
 from web3.types import RPCEndpoint, TxParams, Wei
 
 from fedledger.contracts.abi import checksum_address
+from fedledger.protocol import disk
 from fedledger.protocol.errors import ChainError
 
 T = TypeVar("T")
@@ -566,6 +567,8 @@ class Chain:
         return Sent(account, int(transaction["nonce"]), bytes(signed.raw_transaction), bytes(signed.hash))
 
     def _submit(self, raw: bytes, digest: bytes) -> None:
+        # It may name content, or tell what a journal must not forget.
+        disk.flush()
         deadline, pause = time.monotonic() + self._patience, 0.1
         while True:
             try:
