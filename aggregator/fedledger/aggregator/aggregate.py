@@ -99,7 +99,7 @@ def aggregate(
     products: Gram = []
     if mixer or (isinstance(rule, LinearRule) and rule.needs_gram):
         chosen = [*kept, len(weights)] if from_previous else kept
-        products = [[gram[i][j] for j in chosen] for i in chosen] if gram else exact.gram(_blocks(rows, columns))
+        products = _chosen(gram, chosen) if gram else exact.gram(_blocks(rows, columns))
     mixture = _mixture(mixer, products, len(kept), len(rows)) if mixer else None
     used = [weights[i] for i in kept]
     if isinstance(rule, LinearRule):
@@ -176,6 +176,14 @@ def _check(weights: Sequence[int], kept: Sequence[int], mixer: Mixing | None) ->
     most = MAX_MIXED if mixer else exact.MAX_ROWS
     if len(kept) > most:
         raise ConfigError(f"{len(kept)} updates cannot be summed exactly.", f"Select at most {most}.")
+
+
+def _chosen(gram: Gram, chosen: Sequence[int]) -> Gram:
+    """Return the inner products of some rows."""
+    n = len(chosen)
+    if chosen == list(range(n)):
+        return [row[:n] for row in gram[:n]]
+    return [[row[j] for j in chosen] for row in map(gram.__getitem__, chosen)]
 
 
 def _blocks(rows: Sequence[IntArray], columns: int) -> Iterator[IntArray]:

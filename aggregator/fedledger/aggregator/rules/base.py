@@ -112,8 +112,14 @@ def sum_of_ranks(block: IntArray, low: int, high: int) -> IntArray:
 
 
 def squared_distances(gram: Gram) -> NDArray[Any]:
-    """Return the exact squared distances of all pairs of rows as Python integers."""
-    products = np.array(gram, object)
+    """Return the exact squared distances of all pairs of rows, as int64 where all fit and else as Python integers."""
+    products: NDArray[Any] = np.array(gram, object)
+    try:
+        small = np.array(gram, np.int64)
+        # No product is larger than the largest square, and a distance is at most four of those.
+        products = small if small.max(initial=0) < 1 << 60 else products
+    except OverflowError:
+        pass
     squares = products.diagonal()
     distances: NDArray[Any] = squares[:, None] + squares[None, :] - 2 * products
     return distances
