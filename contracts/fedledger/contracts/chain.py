@@ -38,6 +38,7 @@ from web3.middleware import ExtraDataToPOAMiddleware
 from web3.types import RPCEndpoint, TxParams, Wei
 
 from fedledger.contracts.abi import checksum_address
+from fedledger.contracts.rpc import LOOPBACK, NearNode, is_near
 from fedledger.protocol import disk
 from fedledger.protocol.errors import ChainError
 
@@ -164,6 +165,7 @@ class Chain:
         self.poll = poll
         self._tester: Any = None
         self._patience = CONNECT_PATIENCE
+        self._near = NearNode(where) if is_near(where) else None
         if where == EMBEDDED:
             self.web3, self._tester = _embedded()
         else:
@@ -748,7 +750,10 @@ class Chain:
 
     def _request(self, method: str, params: list[Any]) -> Any:
         # Past web3's middleware and formatters, which take several times as long as a node's answer.
-        answer: dict[str, Any] = dict(self.web3.provider.make_request(RPCEndpoint(method), params))
+        if self._near is not None:
+            answer = self._near.ask(method, params)
+        else:
+            answer = dict(self.web3.provider.make_request(RPCEndpoint(method), params))
         if "error" in answer:
             error = answer["error"] if isinstance(answer["error"], dict) else {"message": answer["error"]}
             raise ContractLogicError(f"{method}: {error.get('message')}", data=error.get("data"))
@@ -756,6 +761,8 @@ class Chain:
 
     def _request_all(self, method: str, params: Sequence[list[Any]]) -> list[dict[str, Any]]:
         """Ask one kind of question many times in one request."""
+        if self._near is not None:
+            return self._near.ask_all([(method, each) for each in params])
         provider: Any = self.web3.provider
         answers = provider.make_batch_request([(RPCEndpoint(method), each) for each in params])
         if not isinstance(answers, list) or len(answers) != len(params):
@@ -831,7 +838,7 @@ def _remote(url: str) -> Web3:
         )
     session = requests.Session()
     # Looking for a proxy in the environment takes longer than a node on this machine takes to answer.
-    session.trust_env = urlsplit(url).hostname not in ("127.0.0.1", "localhost", "::1")
+    session.trust_env = urlsplit(url).hostname not in LOOPBACK
     provider = Web3.HTTPProvider(
         url, request_kwargs={"timeout": 30}, exception_retry_configuration=None, session=session
     )
