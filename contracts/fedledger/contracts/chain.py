@@ -24,7 +24,6 @@ import rlp
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_tester.exceptions import TransactionFailed
-from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 from requests.exceptions import RequestException
 from web3 import Web3
@@ -41,6 +40,7 @@ from fedledger.contracts.abi import checksum_address
 from fedledger.contracts.rpc import LOOPBACK, NearNode, is_near
 from fedledger.protocol import disk
 from fedledger.protocol.errors import ChainError
+from fedledger.protocol.keccak import keccak
 
 T = TypeVar("T")
 Explain = Callable[[bytes, str], ChainError]
@@ -54,6 +54,8 @@ DEFAULT_GAS = 1_500_000
 MAX_GAS = 16_000_000
 LOG_PAGE = 2_000
 RECEIPT_TIMEOUT = 120.0
+FIRST_POLL = 0.0005
+"""Seconds to the second look for a receipt; a development chain has it almost at once."""
 CONNECT_PATIENCE, OUTAGE_PATIENCE = 3.0, 30.0
 """Seconds in which a chain must answer: when a program starts, and when it answered before."""
 LOOK_AFTER, LOOK_AT_MOST = 0.5, 16.0
@@ -151,7 +153,7 @@ class Chain:
     confirmations
         Blocks on top of a transaction before it counts.
     poll
-        Seconds between two looks for a receipt.
+        Seconds between two looks for a receipt, at most: the first ones come sooner after each other.
 
     Raises
     ------
@@ -624,7 +626,7 @@ class Chain:
             If it is not mined within ``RECEIPT_TIMEOUT``.
         """
         began = time.monotonic()
-        look, pause = began + LOOK_AFTER, LOOK_AFTER
+        look, pause, poll = began + LOOK_AFTER, LOOK_AFTER, FIRST_POLL
         while True:
             receipt = self._mined(digest)
             if receipt is not None:
@@ -642,7 +644,8 @@ class Chain:
                     return None
                 pause = min(2 * pause, LOOK_AT_MOST)
                 look = time.monotonic() + pause
-            time.sleep(self.poll)
+            time.sleep(min(poll, self.poll))
+            poll *= 2
 
     def _rescue(self, sent: Sent) -> bool:
         """Send a transaction that has no receipt again, after those before it; False if another has its nonce."""

@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eth_utils.crypto import keccak
-
 from fedledger.aggregator.plans import Plans
 from fedledger.contracts.client import Ledger
 from fedledger.contracts.history import History, TaskHistory, lane
@@ -17,6 +15,7 @@ from fedledger.ledger_tools.execute import execute, head
 from fedledger.ledger_tools.export import LEDGER_FILE, LedgerExport, chain_state
 from fedledger.ledger_tools.replay import content, expect, live_measure, read_terms, replay_round
 from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.keccak import keccak
 from fedledger.protocol.reputation import Evidence
 from fedledger.protocol.store import ContentStore, LocalStore
 

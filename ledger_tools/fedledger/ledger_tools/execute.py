@@ -15,7 +15,6 @@ from eth.vm.forks.prague import PragueVM
 from eth_keys.exceptions import BadSignature
 from eth_typing import Address, BlockNumber, Hash32
 from eth_utils.address import to_canonical_address
-from eth_utils.crypto import keccak
 from eth_utils.exceptions import ValidationError
 from hexbytes import HexBytes
 from trie.hexary import HexaryTrie
@@ -25,6 +24,7 @@ from fedledger.contracts.compile import parts
 from fedledger.ledger_tools.divergence import Divergence, DivergenceError
 from fedledger.ledger_tools.export import ExportedBlock, ExportedTransaction, Header, LedgerExport
 from fedledger.protocol.errors import ChainError
+from fedledger.protocol.keccak import keccak
 
 SETTINGS_BYTES = 8 * 32
 ADDRESS_BYTES = 20

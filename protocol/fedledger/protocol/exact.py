@@ -328,10 +328,11 @@ class GramAccumulator:
 def _joined(low: IntArray, cross: IntArray, high: IntArray) -> NDArray[Any]:
     """Return low + cross · 2^21 + high · 2^42, as int64 where it fits."""
     largest = [max(int(part.max(initial=0)), -int(part.min(initial=0))) for part in (low, cross, high)]
-    if largest[0] + (largest[1] << _BITS) + (largest[2] << (2 * _BITS)) < _ROOM:
-        return low + (cross << _BITS) + (high << (2 * _BITS))
-    wide: NDArray[Any] = low.astype(object)
-    return wide + (cross.astype(object) << _BITS) + (high.astype(object) << (2 * _BITS))
+    parts: list[NDArray[Any]] = [low, cross, high]
+    if largest[0] + (largest[1] << _BITS) + (largest[2] << (2 * _BITS)) >= _ROOM:
+        parts = [part.astype(object) for part in parts]
+    total: NDArray[Any] = parts[0] + (parts[1] << _BITS) + (parts[2] << (2 * _BITS))
+    return total
 
 
 def gram(rows: IntArray | Iterable[IntArray]) -> Gram:

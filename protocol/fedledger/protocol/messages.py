@@ -11,9 +11,9 @@ from typing import Any
 from coincurve import PrivateKey, PublicKey
 from eth_account.messages import SignableMessage
 from eth_utils.address import is_checksum_address, to_checksum_address
-from eth_utils.crypto import keccak
 
 from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.keccak import keccak
 
 # The update's domain names no chain and no contract, so an update has the same bytes wherever it is sent. The
 # commitment binds it to a chain, a contract, a task, a round and a sender.
@@ -103,13 +103,13 @@ def _hash_struct(kind: str, values: Mapping[str, Any]) -> bytes:
 def _fields(kind: str) -> tuple[bytes, tuple[tuple[str, str], ...]]:
     """Return the hash of a struct's type, and type and name of its fields."""
     listed = kind[kind.index("(") + 1 : -1].split(",")
-    return keccak(text=kind), tuple((field.split()[0], field.split()[1]) for field in listed)
+    return keccak(kind.encode()), tuple((field.split()[0], field.split()[1]) for field in listed)
 
 
 def _word(kind: str, value: Any) -> bytes:
     """Return the 32 bytes that stand for a value, in EIP-712 and, but for texts, in the ledger's ABI."""
     if kind == "string":
-        return keccak(text=value)
+        return keccak(value.encode())
     if kind in ("address", "bytes32"):
         raw = bytes.fromhex(value[2:]) if kind == "address" else bytes(value)
         if len(raw) != (20 if kind == "address" else 32):
