@@ -478,4 +478,4 @@ class Participant:
 
 def _base(made: bytes) -> bytes:
     """Return the digest of the model that an update is relative to."""
-    return bytes.fromhex(wire.decode(made).header.base)
+    return bytes.fromhex(wire.read_header(made).base)

@@ -45,7 +45,7 @@ def update_message(
     for name, digest in (("spec", spec), ("base", base), ("payload", payload), ("header", header)):
         if len(digest) != 32:
             raise ValueError(f"the {name} digest has {len(digest)} bytes, not 32")
-    if not is_checksum_address(participant):
+    if not is_checksummed(participant):
         raise ValueError(f"{participant!r} is not a checksummed address")
     message = {
         "spec": spec,
@@ -55,8 +55,12 @@ def update_message(
         "payload": payload,
         "header": header,
     }
-    domain = _hash_struct(UPDATE_DOMAIN_TYPE, {"name": "fedledger", "version": "1"})
-    return SignableMessage(b"\x01", domain, _hash_struct(UPDATE_TYPE, message))
+    return SignableMessage(b"\x01", _update_domain(), _hash_struct(UPDATE_TYPE, message))
+
+
+@cache
+def _update_domain() -> bytes:
+    return _hash_struct(UPDATE_DOMAIN_TYPE, {"name": "fedledger", "version": "1"})
 
 
 def commitment_message(
@@ -138,7 +142,7 @@ def recover(message: SignableMessage, signature: bytes) -> str | None:
     except Exception:
         # The key library raises several unrelated types for points off the curve; all mean the same.
         return None
-    return _checksummed(keccak(point.format(compressed=False)[1:])[-20:])
+    return checksummed(keccak(point.format(compressed=False)[1:])[-20:])
 
 
 def _digest(message: SignableMessage) -> bytes:
@@ -146,8 +150,15 @@ def _digest(message: SignableMessage) -> bytes:
 
 
 @lru_cache(maxsize=ADDRESSES_KEPT)
-def _checksummed(address: bytes) -> str:
+def checksummed(address: str | bytes) -> str:
+    """Return an address in its mixed-case form; remembered, as each costs a hash."""
     return str(to_checksum_address(address))
+
+
+@lru_cache(maxsize=ADDRESSES_KEPT)
+def is_checksummed(address: str) -> bool:
+    """Return whether a text is an address in its mixed-case form; remembered like :func:`checksummed`."""
+    return bool(is_checksum_address(address))
 
 
 _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
