@@ -92,15 +92,15 @@ def remove(path: Path) -> None:
     """Remove a file, if it is there."""
     held = _held()
     if held is not None:
-        held.files.pop(path, None)
+        held.remove(path)
     path.unlink(missing_ok=True)
 
 
 def listed(folder: Path, pattern: str) -> set[Path]:
     """Return the files of a folder whose names match a pattern."""
     held = _held()
-    unwritten = () if held is None else (p for p in held.files if p.parent == folder and p.match(pattern))
-    return {*folder.glob(pattern), *unwritten}
+    unwritten = () if held is None else held.names.get(folder, ())
+    return {*folder.glob(pattern), *(path for path in unwritten if path.match(pattern))}
 
 
 def flush() -> None:
@@ -137,7 +137,7 @@ def together() -> Iterator[None]:
 
 
 class _Held:
-    """Files that wait, by path, and lines that follow them."""
+    """Files that wait, by path and by folder, and lines that follow them."""
 
     current: _Held | None = None
 
@@ -145,6 +145,7 @@ class _Held:
         self.process = os.getpid()
         self.files: dict[Path, bytes] = {}
         self.folders: set[Path] = set()
+        self.names: dict[Path, set[Path]] = {}
         self._lines: list[tuple[Path, str]] = []
         self._size = 0
         self._lock = threading.RLock()
@@ -153,9 +154,15 @@ class _Held:
     def write(self, path: Path, data: bytes) -> None:
         with self._lock:
             self.files[path] = data
+            self.names.setdefault(path.parent, set()).add(path)
             self._size += len(data)
             if self._size > MOST_HELD:
                 self.flush()
+
+    def remove(self, path: Path) -> None:
+        with self._lock:
+            if self.files.pop(path, None) is not None:
+                self.names[path.parent].discard(path)
 
     def append(self, path: Path, text: str) -> None:
         with self._lock:
@@ -171,7 +178,7 @@ class _Held:
                     f"{len(self.files)} files could not be written, such as {error.filename}: {error.strerror}.",
                     "Free some space or choose another folder, then resume.",
                 ) from error
-            self.files, self.folders, self._lines, self._size = {}, set(), [], 0
+            self.files, self.folders, self.names, self._lines, self._size = {}, set(), {}, [], 0
 
     def close(self) -> None:
         self._threads.shutdown()
