@@ -26,7 +26,8 @@ from fedledger.protocol.exact import Gram, IntArray
 from fedledger.protocol.parameters import build
 from fedledger.protocol.spec import Method
 
-COLUMNS = 65_536
+CELLS, LEAST_COLUMNS = 1 << 16, 512
+"""A block has so many integers, which fit in a processor's cache, but no fewer columns."""
 MAX_MIXED = 2048
 """Largest number of updates that are mixed: sums of so many sums of so many values fit in int64."""
 
@@ -55,7 +56,7 @@ def aggregate(
     unit: int,
     mixing: Method | None = None,
     gram: Gram | None = None,
-    columns: int = COLUMNS,
+    columns: int | None = None,
 ) -> Outcome:
     """Aggregate a round's updates exactly.
 
@@ -77,7 +78,7 @@ def aggregate(
     gram
         Inner products of the updates followed by ``previous``, if they are known already.
     columns
-        Length of a block; the outcome does not depend on it.
+        Length of a block; what suits the number of updates unless given. The outcome does not depend on it.
 
     Raises
     ------
@@ -96,6 +97,7 @@ def aggregate(
     from_previous = isinstance(rule, LinearRule) and rule.needs_previous
     if from_previous:
         rows.append(np.zeros_like(rows[0]) if previous is None else previous)
+    columns = columns or max(LEAST_COLUMNS, CELLS // len(rows))
     products: Gram = []
     if mixer or (isinstance(rule, LinearRule) and rule.needs_gram):
         chosen = [*kept, len(weights)] if from_previous else kept

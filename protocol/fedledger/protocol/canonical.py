@@ -80,7 +80,7 @@ def _is_plain(value: Any) -> bool:
     if kind is str or kind is bool or value is None:
         return True
     if kind is int:
-        return -_MAX_WHOLE <= value <= _MAX_WHOLE
+        return bool(-_MAX_WHOLE <= value <= _MAX_WHOLE)
     if kind is dict:
         # The standard orders keys by UTF-16 units.
         return all(type(key) is str and key.isascii() for key in value) and all(map(_is_plain, value.values()))

@@ -105,8 +105,9 @@ def tolerated(f: int, n: int, spare: int = 1) -> int:
 
 def sum_of_ranks(block: IntArray, low: int, high: int) -> IntArray:
     """Return, a column, the sum of the values of rank low to high − 1 (from 0) of int64[n, d']."""
+    # A whole sort has vector instructions, and takes a third of the time of a partition.
     columns = np.ascontiguousarray(block.T)
-    columns.partition(sorted({low, high - 1}), axis=1)
+    columns.sort(axis=1)
     total: IntArray = columns[:, low:high].sum(axis=1)
     return total
 
