@@ -52,7 +52,8 @@ class HalvingMaxPool2d(nn.MaxPool2d):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return [..., h // 2, w // 2] for [..., h, w]."""
         if torch.is_grad_enabled():
-            return super().forward(input)
+            pooled: torch.Tensor = super().forward(input)
+            return pooled
         # Maxima of whole slices are vectorised; windows, with the places of their maxima, are not.
         height, width = (size // 2 * 2 for size in input.shape[-2:])
         rows = torch.maximum(input[..., :height:2, :width], input[..., 1:height:2, :width])

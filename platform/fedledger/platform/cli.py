@@ -230,6 +230,9 @@ def audit(
     task: TaskOption = 1,
     store: StoreOption = "local",
     trust_code: TrustOption = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="processes that replay rounds; one for each processor unless given")
+    ] = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Replay a whole training history and name the first thing that does not follow.
@@ -237,6 +240,7 @@ def audit(
     Exit code 0 only if everything is reproduced, 6 if not. A task's own code is run only with --trust-code CID;
     without it the exact layer alone is checked, and the output says so.
     """
+    from fedledger.learning.worker import processors
     from fedledger.ledger_tools.audit import audit_chain
 
     trusted = frozenset(trust_code or ())
@@ -245,10 +249,10 @@ def audit(
             raise ConfigError("An audit over --rpc needs --deployment.", "Give the deployment record.")
         ledger = _open_ledger(rpc, deployment, reading=True)
         with _status("auditing") as watch:
-            result = audit_chain(ledger, _open_store(store, Path("store")), task, trusted, watch)
+            result = audit_chain(ledger, _open_store(store, Path("store")), task, trusted, watch, jobs or processors())
         _show_audit(result, format_)
     elif run_dir is not None:
-        result = _audit_folder(run_dir, store, trusted, task, format_)
+        result = _audit_folder(run_dir, store, trusted, task, format_, jobs)
     else:
         raise ConfigError("Nothing to audit.", "Give a run's folder, or --rpc and --deployment.")
     if format_ is Format.JSON:
@@ -1203,11 +1207,14 @@ def _checked_spec(ledger: Any, store: Any, task: int, setting: Any) -> Any:
     return spec
 
 
-def _audit_folder(folder: Path, store: str, trusted: frozenset[str], task: int, format_: Format) -> Any:
+def _audit_folder(
+    folder: Path, store: str, trusted: frozenset[str], task: int, format_: Format, jobs: int | None = None
+) -> Any:
+    from fedledger.learning.worker import processors
     from fedledger.ledger_tools.audit import audit_run
 
     with _status("auditing") as watch:
-        result = audit_run(folder, _open_store(store, folder / "store"), trusted, task, watch)
+        result = audit_run(folder, _open_store(store, folder / "store"), trusted, task, watch, jobs or processors())
     _show_audit(result, format_)
     return result
 

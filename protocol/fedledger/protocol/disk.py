@@ -25,7 +25,7 @@ TEMPORARY = ".tmp-"
 """What the name of a file begins with until all of it is on the disk."""
 MOST_HELD = 64 * 1024 * 1024
 """Bytes that are held at most; more are made durable at once."""
-AT_ONCE = 16
+AT_ONCE = 32
 """Files that are synced at the same time: a file system makes them durable in the same step."""
 MOST_OPEN = 256
 """Files that are open at the same time."""

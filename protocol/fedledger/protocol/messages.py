@@ -24,7 +24,7 @@ UPDATE_TYPE = "Update(bytes32 spec,uint32 round,address participant,bytes32 base
 COMMITMENT_DOMAIN_TYPE = "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
 COMMITMENT_TYPE = "Commitment(uint256 task,uint32 round,uint32 participant,bytes32 commitment)"
 COMMITTED = ("uint256", "address", "uint256", "uint32", "address", "bytes32", "bytes32", "uint64", "bytes32")
-DOMAINS_KEPT, ADDRESSES_KEPT = 64, 65_536
+DOMAINS_KEPT, KEYS_KEPT, ADDRESSES_KEPT = 64, 4_096, 65_536
 
 
 def update_message(
@@ -126,8 +126,14 @@ def _word(kind: str, value: Any) -> bytes:
 
 def sign(message: SignableMessage, key: bytes) -> bytes:
     """Return the 65-byte signature (r, s, v) of a message; deterministic, after RFC 6979."""
-    signature = PrivateKey(key).sign_recoverable(_digest(message), hasher=None)
+    signature = _private(key).sign_recoverable(_digest(message), hasher=None)
     return bytes(signature[:64]) + bytes([signature[64] + 27])
+
+
+@lru_cache(maxsize=KEYS_KEPT)
+def _private(key: bytes) -> PrivateKey:
+    # It computes its public key, which takes as long as a signature.
+    return PrivateKey(key)
 
 
 def recover(message: SignableMessage, signature: bytes) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ from fedledger.protocol.verdicts import Verdict
 MAGIC = b"FLU1"
 MAX_HEADER_BYTES = 4096
 SIGNATURE_BYTES = 65
+HEADERS_KEPT = 4096
 DELTA = "delta"
 _Digest = Field(pattern="^[0-9a-f]{64}$")
 
@@ -131,10 +133,16 @@ def _read_header(data: bytes) -> tuple[UpdateHeader, int]:
     if bytes(view[: len(MAGIC)]) != MAGIC or length > MAX_HEADER_BYTES or start + length + SIGNATURE_BYTES > len(view):
         raise UpdateRefusedError(Verdict.MALFORMED, "the bytes do not start with an update's header")
     try:
-        header = UpdateHeader.model_validate(canonical.decode(bytes(view[start : start + length])))
+        header = _parsed(bytes(view[start : start + length]))
     except (ValueError, ValidationError) as error:
         raise UpdateRefusedError(Verdict.MALFORMED, "the header is not valid") from error
     return header, start + length
+
+
+@lru_cache(maxsize=HEADERS_KEPT)
+def _parsed(raw: bytes) -> UpdateHeader:
+    # A node looks several times at the header of its update, and whoever judges it in the same process once more.
+    return UpdateHeader.model_validate(canonical.decode(raw))
 
 
 def _message(header: UpdateHeader, raw: bytes | None = None) -> SignableMessage:
