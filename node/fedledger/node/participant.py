@@ -129,6 +129,7 @@ class Participant:
         self.post = post
         self.base_of = base_of
         self._models = models or Models(store)
+        self._committed: tuple[tuple[int | bytes, ...], bytes] | None = None
         self._left: set[tuple[int, Deed]] = set()
         self._opened: set[int] = set()
         self._journal = journal
@@ -356,6 +357,13 @@ class Participant:
         return self.ledger.chain.chain_id, self.ledger.address, self.task
 
     def _commitment(self, task: TaskHistory, current: RoundHistory) -> bytes:
+        """Return the commitment to the round's update; it is computed once as long as the round has the same bases."""
+        key: tuple[int | bytes, ...] = (current.index, *(base.digest for base in current.bases))
+        if self._committed is None or self._committed[0] != key:
+            self._committed = key, self._new_commitment(task, current)
+        return self._committed[1]
+
+    def _new_commitment(self, task: TaskHistory, current: RoundHistory) -> bytes:
         made = self._update(task, current)
         base = current.bases[self._staleness(current, made)].digest
         owner, salt_ = self.account.address, self._salt(current)

@@ -82,6 +82,12 @@ def read(path: Path, limit: int = -1) -> bytes:
         return file.read(limit)
 
 
+def held(path: Path) -> bytes | None:
+    """Return a file's bytes if this process holds them, and has not written them yet."""
+    waiting = _held()
+    return None if waiting is None else waiting.files.get(path)
+
+
 def exists(path: Path) -> bool:
     """Return whether there is such a file."""
     held = _held()

@@ -101,6 +101,9 @@ class LocalStore:
     def get(self, ref: ContentRef, limit: int | None = None) -> bytes:
         """Return the bytes of a reference; see :meth:`ContentStore.get`."""
         check_limit(ref, limit)
+        # What is held under this name was put there by its reference, in this process.
+        if (held := disk.held(self._path(ref))) is not None:
+            return held
         try:
             data = disk.read(self._path(ref), ref.length + 1)
         except FileNotFoundError as error:
