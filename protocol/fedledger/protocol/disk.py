@@ -19,14 +19,14 @@ from typing import Any
 
 from fedledger.protocol.errors import StoreError
 
-_Map = Callable[[Callable[[Any], None], Iterable[Any]], Iterable[None]]
+_Each = Callable[[Callable[[Any], None], Iterable[Any]], None]
 
 TEMPORARY = ".tmp-"
 """What the name of a file begins with until all of it is on the disk."""
 MOST_HELD = 64 * 1024 * 1024
 """Bytes that are held at most; more are made durable at once."""
-AT_ONCE = 32
-"""Files that are synced at the same time: a file system makes them durable in the same step."""
+AT_ONCE = 8
+"""Threads that wait for the disk: what they wait for at the same time a file system makes durable in one step."""
 MOST_OPEN = 256
 """Files that are open at the same time."""
 
@@ -43,7 +43,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     """
     held = _held()
     if held is None:
-        _write({path: data}, (), map)
+        _write({path: data}, (), _in_turn)
     else:
         held.write(path, data)
 
@@ -177,7 +177,7 @@ class _Held:
     def flush(self) -> None:
         with self._lock:
             try:
-                _write(self.files, self.folders, self._threads.map)
+                _write(self.files, self.folders, self._sync_all)
                 _append(self._lines)
             except OSError as error:
                 raise StoreError(
@@ -185,6 +185,12 @@ class _Held:
                     "Free some space or choose another folder, then resume.",
                 ) from error
             self.files, self.folders, self.names, self._lines, self._size = {}, set(), {}, [], 0
+
+    def _sync_all(self, sync: Callable[[Any], None], things: Iterable[Any]) -> None:
+        rest = list(things)
+        hands = [rest[place::AT_ONCE] for place in range(min(AT_ONCE, len(rest)))]
+        for waiting in [self._threads.submit(_in_turn, sync, hand) for hand in hands]:
+            waiting.result()
 
     def close(self) -> None:
         self._threads.shutdown()
@@ -195,15 +201,15 @@ def _held() -> _Held | None:
     return held if held is not None and held.process == os.getpid() else None
 
 
-def _write(files: Mapping[Path, bytes], folders: Iterable[Path], each: _Map) -> None:
-    """Write files, and wait until they are on the disk under their names; ``each`` calls a function as ``map`` does."""
+def _write(files: Mapping[Path, bytes], folders: Iterable[Path], each: _Each) -> None:
+    """Write files, and wait until they are on the disk under their names; ``each`` calls a function on each of some."""
     paths = list(files)
     for start in range(0, len(paths), MOST_OPEN):
         _write_page({path: files[path] for path in paths[start : start + MOST_OPEN]}, each)
-    list(each(_sync_folder, {*folders, *(path.parent for path in paths)}))
+    each(_sync_folder, {*folders, *(path.parent for path in paths)})
 
 
-def _write_page(files: Mapping[Path, bytes], each: _Map) -> None:
+def _write_page(files: Mapping[Path, bytes], each: _Each) -> None:
     """Write files under other names, wait for the disk, and name them."""
     temporary: dict[Path, Path] = {}
     handles: list[int] = []
@@ -213,7 +219,7 @@ def _write_page(files: Mapping[Path, bytes], each: _Map) -> None:
             handles.append(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
             temporary[path] = new
             _write_all(handles[-1], data)
-        list(each(os.fsync, handles))
+        each(os.fsync, handles)
         for path in files:
             temporary[path].replace(path)
             del temporary[path]
@@ -222,6 +228,11 @@ def _write_page(files: Mapping[Path, bytes], each: _Map) -> None:
             os.close(handle)
         for new in temporary.values():
             new.unlink(missing_ok=True)
+
+
+def _in_turn(call: Callable[[Any], None], things: Iterable[Any]) -> None:
+    for thing in things:
+        call(thing)
 
 
 def _write_all(handle: int, data: bytes) -> None:
