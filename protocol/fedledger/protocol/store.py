@@ -85,9 +85,10 @@ class LocalStore:
         """Store bytes and return their reference; a damaged copy is replaced."""
         ref = ContentRef.of(data)
         path = self._path(ref)
-        with contextlib.suppress(StoreError):
-            self.get(ref)
-            return ref
+        if disk.exists(path):
+            with contextlib.suppress(StoreError):
+                self.get(ref)
+                return ref
         try:
             disk.make_folder(path.parent)
             disk.write_atomically(path, data)
