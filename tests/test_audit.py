@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -367,3 +368,13 @@ class TestInSeveralProcesses:
         export.write(copy / LEDGER_FILE)
         divergence = audited(copy).first_divergence
         assert divergence is not None and divergence.field.endswith("logs")
+
+    def test_nobody_waits_for_rounds_of_a_forged_ledger(self, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        export = LedgerExport.read(copy / LEDGER_FILE)
+        forged = next(b for b in reversed(export.blocks) if b.transactions)
+        forged.transactions[0] = replace(forged.transactions[0], status=0)
+        export.write(copy / LEDGER_FILE)
+        monkeypatch.setattr(audit, "replay_round", lambda *given: time.sleep(600))
+        began = time.monotonic()
+        divergence = audit_run(copy, jobs=2).first_divergence
+        assert divergence is not None and divergence.field.endswith("status") and time.monotonic() - began < 300

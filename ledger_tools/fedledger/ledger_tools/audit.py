@@ -244,6 +244,10 @@ class Ahead:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            # Nobody waits for the rounds of a ledger that turned out to be none.
+            for process in [*(self._pool._processes or {}).values()]:
+                process.kill()
         self._pool.shutdown(cancel_futures=True)
 
     def __call__(self, index: int) -> Replay | None:
