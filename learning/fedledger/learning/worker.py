@@ -24,8 +24,3 @@ def become_worker(parent: int) -> None:
     if hasattr(libc, "mallopt"):
         for option, value in MALLOC:
             libc.mallopt(option, value)
-
-
-def processors() -> int:
-    """Return how many processors this program may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -27,7 +27,6 @@ from fedledger.contracts.chains import running_chain
 from fedledger.learning.data import Dataset, Parts
 from fedledger.learning.models import build_model, initial_vector
 from fedledger.learning.vectors import FlatModel
-from fedledger.learning.worker import processors
 from fedledger.ledger_tools.audit import audit_run
 from fedledger.ledger_tools.export import LEDGER_FILE, export_ledger
 from fedledger.node.solvers.base import LocalUpdate
@@ -37,6 +36,7 @@ from fedledger.platform.backends.serial import Serial
 from fedledger.platform.bench_engine import Bench
 from fedledger.platform.config import ExperimentConfig
 from fedledger.platform.engine import Run, run
+from fedledger.platform.machine import processors
 from fedledger.platform.setting import HONEST, Setting
 from fedledger.protocol import tensors
 from fedledger.protocol.cid import ContentRef

@@ -240,8 +240,8 @@ def audit(
     Exit code 0 only if everything is reproduced, 6 if not. A task's own code is run only with --trust-code CID;
     without it the exact layer alone is checked, and the output says so.
     """
-    from fedledger.learning.worker import processors
     from fedledger.ledger_tools.audit import audit_chain
+    from fedledger.platform.machine import processors
 
     trusted = frozenset(trust_code or ())
     if rpc is not None:
@@ -1279,8 +1279,8 @@ def _checked_spec(ledger: Any, store: Any, task: int, setting: Any) -> Any:
 def _audit_folder(
     folder: Path, store: str, trusted: frozenset[str], task: int, format_: Format, jobs: int | None = None
 ) -> Any:
-    from fedledger.learning.worker import processors
     from fedledger.ledger_tools.audit import audit_run
+    from fedledger.platform.machine import processors
 
     with _status("auditing") as watch:
         result = audit_run(folder, _open_store(store, folder / "store"), trusted, task, watch, jobs or processors())

@@ -29,7 +29,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedledger.learning.vectors import repeatable
-from fedledger.learning.worker import become_worker, processors
+from fedledger.learning.worker import become_worker
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.platform.backends.base import (
     BACKENDS,
