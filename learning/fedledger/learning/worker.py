@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 
+import torch
+
 MALLOC = ((-1, 1 << 30), (-2, 64 << 20), (-3, 32 << 20))
 """glibc's trim threshold, top pad and mmap threshold: else large activations go back to the system at every step."""
 DEATH_SIGNAL = 1
@@ -14,7 +16,8 @@ DEATH_SIGNAL = 1
 
 
 def become_worker(parent: int) -> None:
-    """Have the system end this process with its parent, given by its id, and keep memory that was used once."""
+    """Compute on one thread, end with the parent, given by its process id, and keep memory that was used once."""
+    torch.set_num_threads(1)
     if sys.platform != "linux":
         return
     libc = ctypes.CDLL(None)

@@ -265,13 +265,10 @@ _own: tuple[_Rounds, Plans]
 
 def _begin(rounds: _Rounds, parent: int) -> None:
     global _own  # noqa: PLW0603
-    import torch
-
     from fedledger.learning.worker import become_worker
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     become_worker(parent)
-    torch.set_num_threads(1)
     _own = rounds, Plans(rounds.store)
 
 
