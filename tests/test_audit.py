@@ -6,10 +6,13 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,13 +21,14 @@ from fedledger.aggregator.judge import RoundOutcome
 from fedledger.contracts import client
 from fedledger.contracts.chain import Chain
 from fedledger.contracts.chains import KEPT_STATES, running_chain
-from fedledger.contracts.client import Settings
+from fedledger.contracts.client import Ledger, Settings
 from fedledger.contracts.compile import parts
 from fedledger.contracts.history import History
-from fedledger.ledger_tools import execute
-from fedledger.ledger_tools.audit import audit_chain, audit_run
+from fedledger.ledger_tools import audit, execute
+from fedledger.ledger_tools.audit import AuditResult, audit_chain, audit_run
 from fedledger.ledger_tools.deploy import deploy
 from fedledger.ledger_tools.export import LEDGER_FILE, LedgerExport, export_ledger
+from fedledger.ledger_tools.replay import Replay
 from fedledger.node.participant import Participant
 from fedledger.platform.accounts import AGGREGATOR, DEPLOYER, PUBLISHER, experiment_account, participant_role
 from fedledger.platform.config import GWEI, load_config
@@ -35,6 +39,20 @@ from fedledger.protocol.errors import ChainError, ConfigError
 from fedledger.protocol.store import LocalStore
 from fedledger.protocol.verdicts import Verdict
 from support.small import Small, run_small, write_config
+
+
+def audited(folder: Path, task: int = 1) -> AuditResult:
+    """Audit a run in one process, and in several, which must find the same."""
+    result = audit_run(folder, task=task)
+    assert audit_run(folder, task=task, jobs=3).document() == result.document()
+    return result
+
+
+def audited_chain(ledger: Ledger, store: LocalStore, task: int) -> AuditResult:
+    """Audit a task on its chain likewise."""
+    result = audit_chain(ledger, store, task)
+    assert audit_chain(ledger, store, task, jobs=3).document() == result.document()
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +66,7 @@ def copy(honest: Small, tmp_path: Path) -> Path:
 
 
 def test_an_honest_history_is_reproduced(honest: Small) -> None:
-    result = audit_run(honest.folder)
+    result = audited(honest.folder)
     assert result.reproduced and result.measured and result.rounds == 3 and result.first_divergence is None
 
 
@@ -75,7 +93,7 @@ def test_one_byte_of_a_stored_update_is_found(honest: Small, copy: Path) -> None
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    divergence = audit_run(copy).first_divergence
+    divergence = audited(copy).first_divergence
     assert divergence is not None and divergence.round == 2 and divergence.field.startswith("update of 0x")
 
 
@@ -84,7 +102,7 @@ def test_one_byte_of_the_exported_ledger_is_found(copy: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    divergence = audit_run(copy).first_divergence
+    divergence = audited(copy).first_divergence
     assert divergence is not None and divergence.field == LEDGER_FILE
 
 
@@ -114,7 +132,7 @@ def test_a_forged_export_with_a_right_digest_is_found(copy: Path, part: str) -> 
         header[100] ^= 1
         export.blocks[3] = replace(export.blocks[3], header="0x" + header.hex())
     export.write(copy / LEDGER_FILE)
-    result = audit_run(copy)
+    result = audited(copy)
     assert not result.reproduced and result.first_divergence is not None
     expected = {"raw": "transactionsRoot", "header": "parentHash", "dropped": "transactionsRoot"}
     assert expected.get(part, part) in result.first_divergence.field
@@ -155,7 +173,7 @@ def test_a_lying_aggregator_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyP
     rounds = iter(range(1, 100))
     monkeypatch.setattr(driver, "judge", lambda *a: _lie(real(*a), kind) if next(rounds) == 2 else real(*a))
     small = run_small(tmp_path, Chain(), rounds=2)
-    divergence = audit_run(small.folder).first_divergence
+    divergence = audited(small.folder).first_divergence
     assert divergence is not None and divergence.round == 2 and divergence.field.startswith(field)
     assert divergence.expected != divergence.found
 
@@ -165,13 +183,13 @@ def test_a_planted_reputation_is_found(tmp_path: Path) -> None:
         chain = Chain(process.url)
         small = run_small(tmp_path, chain, rounds=2)
         store = LocalStore(small.folder / "store")
-        assert audit_chain(small.run.ledger, store, 1).reproduced
+        assert audited_chain(small.run.ledger, store, 1).reproduced
         ledger, publisher = small.run.ledger, small.run.task.publisher
         word = ledger.evidence_word(publisher, 0)
         slot = _slot_of(chain, ledger.address, word)
         planted = word ^ 0xFFF
         chain._rpc("anvil_setStorageAt", [ledger.address, hex(slot), "0x" + planted.to_bytes(32, "big").hex()])
-        divergence = audit_chain(ledger, store, 1).first_divergence
+        divergence = audited_chain(ledger, store, 1).first_divergence
         assert divergence is not None and divergence.field.startswith("reputation of 0x")
 
 
@@ -185,7 +203,7 @@ def test_a_chain_that_has_forgotten_its_beginning_is_exported(tmp_path: Path) ->
         export_ledger(run.ledger, run.deployment, run.history).write(tmp_path / LEDGER_FILE)
         with pytest.raises(ConfigError, match="does not know any more"):
             export_ledger(run.ledger, replace(run.deployment, genesis={}), run.history)
-    assert audit_run(tmp_path).reproduced
+    assert audited(tmp_path).reproduced
 
 
 def _slot_of(chain: Chain, address: str, word: int) -> int:
@@ -210,19 +228,19 @@ def test_another_contract_is_found(honest: Small, monkeypatch: pytest.MonkeyPatc
     other = replace(known, bytecode=known.bytecode[:-2] + "ff", deployed_bytecode=known.deployed_bytecode[:-2] + "ff")
     replaced = (*parts()[:part], other, *parts()[part + 1 :])
     monkeypatch.setattr(execute, "parts", lambda version: replaced)
-    divergence = audit_run(honest.folder).first_divergence
+    divergence = audited(honest.folder).first_divergence
     assert divergence is not None and divergence.field == f"contract {known.name}"
     store = LocalStore(honest.folder / "store")
-    assert audit_chain(honest.run.ledger, store, 1).reproduced
+    assert audited_chain(honest.run.ledger, store, 1).reproduced
     monkeypatch.setattr(client, "parts", lambda version: replaced)
-    divergence = audit_chain(honest.run.ledger, store, 1).first_divergence
+    divergence = audited_chain(honest.run.ledger, store, 1).first_divergence
     assert divergence is not None and divergence.field == "contract"
 
 
 def test_a_ledger_that_never_was_deployed_is_found(copy: Path) -> None:
     export = LedgerExport.read(copy / LEDGER_FILE)
     replace(export, address="0x" + "11" * 20).write(copy / LEDGER_FILE)
-    divergence = audit_run(copy).first_divergence
+    divergence = audited(copy).first_divergence
     assert divergence is not None and divergence.field == "contract" and divergence.found is None
 
 
@@ -251,7 +269,7 @@ def test_two_tasks_of_one_publisher_are_reproduced_though_their_settlements_alte
     assert first != second and rest == [first, second]
     export_ledger(ledger, deployment, history).write(tmp_path / LEDGER_FILE)
     for task in tasks:
-        result = audit_run(tmp_path, task=task)
+        result = audited(tmp_path, task=task)
         assert result.reproduced, result.first_divergence
     # Each settlement began with what the one before had left, whichever task's it was.
     assert history.task(second).rounds[1].left[0].positive > history.task(first).rounds[1].left[0].positive
@@ -267,8 +285,8 @@ def test_a_task_that_is_posted_unlike_its_spec_is_found(tmp_path: Path, change: 
     params = setting.task_params(setting.publish(store))
     ledger.post_task(publisher, params)
     ledger.post_task(publisher, replace(params, **change))
-    assert audit_chain(ledger, store, 1).reproduced
-    divergence = audit_chain(ledger, store, 2).first_divergence
+    assert audited_chain(ledger, store, 1).reproduced
+    divergence = audited_chain(ledger, store, 2).first_divergence
     assert divergence is not None and divergence.field == field
 
 
@@ -277,7 +295,7 @@ HISTORIES = sorted(path for path in (Path(__file__).parent / "histories").iterdi
 
 @pytest.mark.parametrize("folder", HISTORIES, ids=lambda folder: folder.name)
 def test_a_recorded_history_audits_for_ever(folder: Path) -> None:
-    result = audit_run(folder)
+    result = audited(folder)
     assert result.reproduced, result.first_divergence
     assert result.measured and result.rounds == json.loads((folder / "run.json").read_text())["rounds"]
 
@@ -286,7 +304,7 @@ def test_a_report_that_is_missing_is_named(honest: Small, copy: Path) -> None:
     proposal = honest.run.task.rounds[1].proposal
     assert proposal is not None
     next((copy / "store").rglob(proposal.report.cid)).unlink()
-    divergence = audit_run(copy).first_divergence
+    divergence = audited(copy).first_divergence
     assert divergence is not None and (divergence.round, divergence.field) == (1, "report")
 
 
@@ -299,3 +317,64 @@ def test_history_from_logs_equals_the_chains_own_state(honest: Small) -> None:
     record = ledger.task(1)
     assert record.spent_units == sum(task.earned(i) for i in task.enrolled) and record.finished
     assert task.model == ContentRef.of((honest.folder / "model.safetensors").read_bytes())
+
+
+class TestInSeveralProcesses:
+    """What replays rounds ahead may fail in any way: the audit does then what it would have done alone."""
+
+    def test_a_process_that_is_killed_costs_nothing(self, honest: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+        here, replay = os.getpid(), audit.replay_round
+
+        def die(*given: Any) -> Replay:
+            if os.getpid() != here and given[4].index == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return replay(*given)
+
+        monkeypatch.setattr(audit, "replay_round", die)
+        assert audited(honest.folder).rounds == 3
+
+    def test_an_error_is_the_same_one(self, honest: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+        replay = audit.replay_round
+
+        def fail(*given: Any) -> Replay:
+            if given[4].index == 2:
+                raise ConfigError("Round 2 has a method that nobody knows.")
+            return replay(*given)
+
+        monkeypatch.setattr(audit, "replay_round", fail)
+        for jobs in (1, 3):
+            with pytest.raises(ConfigError, match="Round 2 has a method"):
+                audit_run(honest.folder, jobs=jobs)
+
+    def test_rounds_are_replayed_by_others(self, honest: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+        here, replay = os.getpid(), audit.replay_round
+
+        def elsewhere(*given: Any) -> Replay:
+            assert os.getpid() != here
+            return replay(*given)
+
+        monkeypatch.setattr(audit, "replay_round", elsewhere)
+        assert audit_run(honest.folder, jobs=2).rounds == 3
+        with pytest.raises(AssertionError):
+            audit_run(honest.folder)
+
+    def test_what_an_export_says_is_not_believed_though_its_rounds_are_replayed(
+        self, copy: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A forged export whose logs are all consistent: only their execution tells."""
+        export = LedgerExport.read(copy / LEDGER_FILE)
+        forged = next(b for b in reversed(export.blocks) if b.transactions and b.transactions[0].logs)
+        forged.transactions[0] = replace(forged.transactions[0], logs=forged.transactions[0].logs * 2)
+        export.write(copy / LEDGER_FILE)
+        divergence = audited(copy).first_divergence
+        assert divergence is not None and divergence.field.endswith("logs")
+
+    def test_nobody_waits_for_rounds_of_a_forged_ledger(self, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        export = LedgerExport.read(copy / LEDGER_FILE)
+        forged = next(b for b in reversed(export.blocks) if b.transactions)
+        forged.transactions[0] = replace(forged.transactions[0], status=0)
+        export.write(copy / LEDGER_FILE)
+        monkeypatch.setattr(audit, "replay_round", lambda *given: time.sleep(600))
+        began = time.monotonic()
+        divergence = audit_run(copy, jobs=2).first_divergence
+        assert divergence is not None and divergence.field.endswith("status") and time.monotonic() - began < 300

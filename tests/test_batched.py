@@ -122,8 +122,8 @@ def test_a_node_that_never_reveals_is_late_and_the_round_goes_on(
     griefers: list[object] = []
     init = Participant.__init__
 
-    def remember(self: Participant, *arguments: object) -> None:
-        init(self, *arguments)  # type: ignore[arg-type]
+    def remember(self: Participant, *arguments: object, **options: object) -> None:
+        init(self, *arguments, **options)  # type: ignore[arg-type]
         griefers.append(self.trainer)
 
     monkeypatch.setattr(Participant, "__init__", remember)

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import sqrt
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from fedledger.aggregator.detection import Evidences, HeldOut, Measurement, NearDuplicate, Norm, Opposed, detect
+from fedledger.aggregator.detection import (
+    Evidences,
+    HeldOut,
+    Measurement,
+    NearDuplicate,
+    Norm,
+    Opposed,
+    detect,
+    median,
+)
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.exact import gram
 from fedledger.protocol.spec import Method
@@ -138,3 +150,57 @@ def test_a_round_without_updates_is_no_problem(methods: str) -> None:
 def test_wrong_parameters_are_refused(make: type, params: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
         make(**params)
+
+
+class Plainly:
+    """The detectors' arithmetic in plain loops over Python's numbers: the oracle."""
+
+    def __init__(self, given: Evidences) -> None:
+        self.gram, self.n = given.gram, given.count
+
+    def cosine(self, i: int, j: int) -> float:
+        norms = sqrt(self.gram[i][i]) * sqrt(self.gram[j][j])
+        return self.gram[i][j] / norms if norms > 0 else 0.0
+
+    def near_duplicates(self, closeness: float) -> list[bool]:
+        n, gram, previous = self.n, self.gram, self.n + 1
+        apart = [[1 - self.cosine(i, j) for j in range(n)] for i in range(n)]
+        back = [1 - self.cosine(i, previous) for i in range(n)]
+        pair = closeness * median([apart[i][j] for i in range(n) for j in range(i)] or [0.0])
+        repeat = closeness * median(back)
+        flags: list[bool] = []
+        for i in range(n):
+            standing = [j for j in range(i) if not flags[j]]
+            equal = any(gram[i][i] + gram[j][j] == 2 * gram[i][j] for j in [*standing, previous])
+            copied = any(apart[i][j] < pair for j in standing)
+            flags.append(copied or back[i] < repeat or (gram[i][i] > 0 and equal))
+        return flags
+
+
+@st.composite
+def rounds(draw: st.DrawFn) -> Evidences:
+    """Rounds with copies, near copies, opposites and zeros, of values small and large."""
+    n, d = draw(st.integers(1, 9)), draw(st.sampled_from([1, 2, 5, 40]))
+    bits = draw(st.sampled_from([0, 2, 20, 27, 33]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    rows = rng.integers(-(1 << bits), 1 << bits, (n + 2, d), np.int64, endpoint=True)
+    for i, j, what in draw(
+        st.lists(st.tuples(st.integers(0, n + 1), st.integers(0, n + 1), st.sampled_from("=~-0*")), max_size=6)
+    ):
+        copies = {"=": rows[j], "~": rows[j], "-": -rows[j], "0": 0 * rows[j], "*": 2 * rows[j]}
+        rows[i] = copies[what]
+        if what == "~":
+            rows[i, draw(st.integers(0, d - 1))] += draw(st.sampled_from([-1, 1]))
+    return seen([0] * n, rows, centre=rows[n], previous=rows[n + 1])
+
+
+@given(rounds(), st.sampled_from([0.0, 0.25, 0.9]))
+@settings(max_examples=300)
+def test_vectors_tell_the_same_as_plain_loops(given: Evidences, closeness: float) -> None:
+    plain = Plainly(given)
+    size = range(given.count + 2)
+    assert [[given.cosine(i, j) for j in size] for i in size] == [[plain.cosine(i, j) for j in size] for i in size]
+    assert given.norms.tolist() == [sqrt(given.gram[i][i]) for i in size]
+    assert NearDuplicate(closeness)(given) == plain.near_duplicates(closeness)
+    kept = [*range(given.count), given.previous]
+    assert given.without_centre == [[given.gram[i][j] for j in kept] for i in kept]

@@ -102,7 +102,7 @@ def test_gram_is_that_of_python_integers_for_any_blocks_and_orders(
 
 
 def test_gram_of_extreme_values_over_many_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fedledger.protocol.exact._FLUSH", 10_000)
+    monkeypatch.setattr("fedledger.protocol.exact._ROOM", 10_000 << 40)
     d = 30_011
     worst = (1 << 40) - (1 << 20)  # both limbs at their largest
     rows = np.array([[LIMIT], [-LIMIT], [worst], [1]], np.int64) * np.ones(d, np.int64)
@@ -111,6 +111,23 @@ def test_gram_of_extreme_values_over_many_columns(monkeypatch: pytest.MonkeyPatc
     for start in range(0, d, 7_777):
         accumulator.add(rows[:, start : start + 7_777])
     assert accumulator.result() == [[d * a * b for b in entries] for a in entries]
+
+
+@given(st.data())
+@settings(max_examples=50)
+def test_gram_is_the_same_whatever_the_columns_have_in_common(data: st.DataObject) -> None:
+    """Blocks of small values, of middling ones and of large ones are multiplied each in its own way."""
+    n = data.draw(st.integers(1, 4))
+    blocks = []
+    for bits in data.draw(st.lists(st.sampled_from([0, 3, 20, 22, 23, 24, 30, 40]), min_size=1, max_size=5)):
+        seed, d = data.draw(st.integers(0, 2**32 - 1)), data.draw(st.sampled_from([1, 511, 513, 4097]))
+        block = np.random.default_rng(seed).integers(-(1 << bits), 1 << bits, (n, d), np.int64, endpoint=True)
+        block[:, 0] = data.draw(st.sampled_from([1 << bits, -(1 << bits)]))
+        blocks.append(block)
+    whole = np.hstack(blocks).astype(object)
+    expected = (whole @ whole.T).tolist()
+    assert gram(blocks) == expected == gram(np.hstack(blocks))
+    assert all(type(product) is int for row in gram(blocks) for product in row)
 
 
 def test_gram_of_odd_limbs_over_more_columns_than_a_double_can_add() -> None:

@@ -20,7 +20,7 @@ from fedledger.learning.metrics import (
     per_class_accuracy,
     predict,
 )
-from fedledger.learning.models import build_model, initial_vector
+from fedledger.learning.models import HalvingMaxPool2d, build_model, initial_vector
 from fedledger.learning.task_code import load_task_code
 from fedledger.learning.vectors import ALIGNMENT, FlatModel
 from fedledger.protocol.errors import ConfigError, TrustError
@@ -162,6 +162,16 @@ class TestModels:
         first, again, other = (initial_vector(factory, seed) for seed in (2**70 + 5, 2**70 + 5, 6))
         assert torch.equal(torch.get_rng_state(), state)
         assert first.tobytes() == again.tobytes() != other.tobytes()
+
+    @pytest.mark.parametrize("shape", [(2, 3, 28, 28), (3, 5, 7, 9), (1, 1, 2, 3), (4, 6, 5)])
+    def test_pooling_gives_the_same_numbers_with_and_without_a_gradient(self, shape):
+        values = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        values[values.abs() < 0.3] = 0.0
+        values[..., 0, 0], values[..., 1, 1], values[..., 0, 1] = torch.nan, torch.inf, -torch.inf
+        wanted = nn.MaxPool2d(2)(values)
+        with torch.inference_mode():
+            found = HalvingMaxPool2d()(values)
+        assert np.array_equal(found.numpy(), wanted.numpy(), equal_nan=True) and found.shape == wanted.shape
 
     @pytest.mark.parametrize(
         ("key", "params"),

@@ -10,6 +10,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+import rfc8785
 from eth_abi import encode as abi_encode
 from eth_account import Account
 from eth_account.messages import encode_typed_data
@@ -55,6 +56,16 @@ class TestCanonical:
         data = canonical.encode(document)
         assert canonical.decode(data) == document == json.loads(data)
         assert canonical.encode(canonical.decode(data)) == data
+
+    @quick
+    @given(st.recursive(documents, lambda inner: st.tuples(inner, inner) | st.lists(inner, max_size=3), max_leaves=6))
+    def test_it_is_that_of_the_reference_implementation(self, document: object) -> None:
+        assert canonical.encode(document) == rfc8785.dumps(document)
+
+    @pytest.mark.parametrize("character", [*map(chr, range(0x100)), "\u2028", "\ufeff", "\U0001f600"])
+    def test_so_is_every_character(self, character: str) -> None:
+        for document in (character, {character: [character]}, {"\uffff": 1, character: 2}):
+            assert canonical.encode(document) == rfc8785.dumps(document)
 
     def test_the_example_of_the_rfc(self) -> None:
         # RFC 8785, section 3.2.2

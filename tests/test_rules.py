@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedledger.aggregator.aggregate import Outcome, aggregate
-from fedledger.aggregator.rules.base import MIXINGS, RULES
+from fedledger.aggregator.rules.base import MIXINGS, RULES, squared_distances
 from fedledger.protocol.errors import ConfigError, RoundError
 from fedledger.protocol.exact import LIMIT, FixedPoint, gram
 from fedledger.protocol.spec import Method
@@ -277,3 +277,19 @@ def test_wrong_parameters_are_refused(name: str, params: dict) -> None:
 def test_negative_weights_are_refused() -> None:
     with pytest.raises(ConfigError, match="negative"):
         run("mean@1", np.zeros((2, 1), np.int64), weights=[2, -1])
+
+
+@given(st.data())
+@settings(max_examples=150)
+def test_nearest_neighbours_are_those_of_python_integers(data: st.DataObject) -> None:
+    """Whether squared distances fit in 64 bits or not, and equal ones in the order of the rows."""
+    n, d = data.draw(st.integers(1, 9)), data.draw(st.sampled_from([1, 3, 70]))
+    bits = data.draw(st.sampled_from([0, 1, 20, 28, 40]))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    products = gram(rng.integers(-(1 << bits), 1 << bits, (n, d), np.int64, endpoint=True))
+    distances = [[products[i][i] + products[j][j] - 2 * products[i][j] for j in range(n)] for i in range(n)]
+    assert squared_distances(products).tolist() == distances
+    f = data.draw(st.integers(0, 4))
+    near = n - min(f, (n - 1) // 2)
+    nearest = [sorted(range(n), key=lambda j: (row[j], j))[:near] for row in distances]
+    assert MIXINGS.get(NNM)(f=f)(products) == nearest

@@ -26,7 +26,8 @@ from fedledger.protocol.exact import Gram, IntArray
 from fedledger.protocol.parameters import build
 from fedledger.protocol.spec import Method
 
-COLUMNS = 65_536
+CELLS, LEAST_COLUMNS = 1 << 16, 512
+"""A block has so many integers, which fit in a processor's cache, but no fewer columns."""
 MAX_MIXED = 2048
 """Largest number of updates that are mixed: sums of so many sums of so many values fit in int64."""
 
@@ -55,7 +56,7 @@ def aggregate(
     unit: int,
     mixing: Method | None = None,
     gram: Gram | None = None,
-    columns: int = COLUMNS,
+    columns: int | None = None,
 ) -> Outcome:
     """Aggregate a round's updates exactly.
 
@@ -77,7 +78,7 @@ def aggregate(
     gram
         Inner products of the updates followed by ``previous``, if they are known already.
     columns
-        Length of a block; the outcome does not depend on it.
+        Length of a block; what suits the number of updates unless given. The outcome does not depend on it.
 
     Raises
     ------
@@ -96,10 +97,11 @@ def aggregate(
     from_previous = isinstance(rule, LinearRule) and rule.needs_previous
     if from_previous:
         rows.append(np.zeros_like(rows[0]) if previous is None else previous)
+    columns = columns or max(LEAST_COLUMNS, CELLS // len(rows))
     products: Gram = []
     if mixer or (isinstance(rule, LinearRule) and rule.needs_gram):
         chosen = [*kept, len(weights)] if from_previous else kept
-        products = [[gram[i][j] for j in chosen] for i in chosen] if gram else exact.gram(_blocks(rows, columns))
+        products = _chosen(gram, chosen) if gram else exact.gram(_blocks(rows, columns))
     mixture = _mixture(mixer, products, len(kept), len(rows)) if mixer else None
     used = [weights[i] for i in kept]
     if isinstance(rule, LinearRule):
@@ -176,6 +178,14 @@ def _check(weights: Sequence[int], kept: Sequence[int], mixer: Mixing | None) ->
     most = MAX_MIXED if mixer else exact.MAX_ROWS
     if len(kept) > most:
         raise ConfigError(f"{len(kept)} updates cannot be summed exactly.", f"Select at most {most}.")
+
+
+def _chosen(gram: Gram, chosen: Sequence[int]) -> Gram:
+    """Return the inner products of some rows."""
+    n = len(chosen)
+    if chosen == list(range(n)):
+        return [row[:n] for row in gram[:n]]
+    return [[row[j] for j in chosen] for row in map(gram.__getitem__, chosen)]
 
 
 def _blocks(rows: Sequence[IntArray], columns: int) -> Iterator[IntArray]:

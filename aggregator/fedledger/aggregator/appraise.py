@@ -21,7 +21,7 @@ from fedledger.aggregator.staleness import damped, staleness_weight
 from fedledger.aggregator.step import fixed_model, take_step, weigh
 from fedledger.aggregator.validation import ValidUpdate
 from fedledger.protocol import tensors
-from fedledger.protocol.exact import FixedPoint, IntArray, gram, weighted_mean
+from fedledger.protocol.exact import FixedPoint, Gram, IntArray, gram, weighted_mean
 from fedledger.protocol.parameters import build
 from fedledger.protocol.published import PREFIX
 from fedledger.protocol.settlement import apportion
@@ -233,7 +233,7 @@ def appraise(given: Given, entries: Sequence[Entry], measure: Measurer, observe:
         for entry, verdict in zip(entries, verdicts, strict=True)
     ]
     weights = weigh(seen.reputations, counting, given.reputations, spec.reputation)
-    delta, diagnostics = _aggregate(spec, deltas, weights, state.previous)
+    delta, diagnostics = _aggregate(spec, deltas, weights, state.previous, seen.without_centre)
     stepped = take_step(spec, given.base, delta, state.moments)
     for what, values in (("aggregate", delta), ("step", stepped.step), ("model", stepped.moved)):
         observe(what, values)
@@ -297,12 +297,12 @@ def _look(
 
 
 def _aggregate(
-    spec: TaskSpec, deltas: IntArray, weights: Sequence[int], previous: IntArray
+    spec: TaskSpec, deltas: IntArray, weights: Sequence[int], previous: IntArray, gram: Gram | None = None
 ) -> tuple[IntArray, dict[str, Any]]:
     if not any(weights):
         return np.zeros(len(previous), np.int64), {}
     unit = 1 << spec.fixed_point.fraction_bits
-    outcome = aggregate(spec.aggregation, deltas, weights, previous, unit=unit, mixing=spec.mixing)
+    outcome = aggregate(spec.aggregation, deltas, weights, previous, unit=unit, mixing=spec.mixing, gram=gram)
     return outcome.delta, dict(outcome.diagnostics)
 
 

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from functools import cached_property
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.exact import Gram
 from fedledger.protocol.parameters import build, real
 from fedledger.protocol.registry import Registry
 from fedledger.protocol.reputation import PPM
@@ -21,6 +25,10 @@ from fedledger.protocol.verdicts import Verdict
 
 MAX_TRUST = 2.5
 """A good name is worth this much, not more: an attacker may earn one first."""
+_ALIKE = 2.0**-40
+"""Far more than what doubles lose of a squared distance, relative to the squares it is the difference of."""
+
+Float64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ class Evidences:
     base: Measurement
     measured: Sequence[Measurement]
     reputations: Sequence[int]
-    gram: Sequence[Sequence[int]]
+    gram: Gram
 
     @property
     def count(self) -> int:
@@ -76,10 +84,30 @@ class Evidences:
         """Row of the last round's step."""
         return self.count + 1
 
+    @property
+    def without_centre(self) -> Gram:
+        """The inner products of the updates, followed by the step of the last round."""
+        return [[*row[: self.count], *row[self.previous :]] for row in (*self.gram[: self.count], *self.gram[-1:])]
+
+    @cached_property
+    def products(self) -> Float64:
+        """The inner products as the nearest doubles, float64[n + 2, n + 2]."""
+        return np.array(self.gram, np.float64)
+
+    @cached_property
+    def norms(self) -> Float64:
+        """Euclidean norms of the rows, float64[n + 2]."""
+        return np.sqrt(self.products.diagonal())
+
+    @cached_property
+    def cosines(self) -> Float64:
+        """Cosines of the angles between all rows, float64[n + 2, n + 2]; 0 where one of two is zero."""
+        scales = self.norms[:, None] * self.norms[None, :]
+        return np.divide(self.products, scales, out=np.zeros_like(scales), where=scales > 0)
+
     def cosine(self, i: int, j: int) -> float:
         """Cosine of the angle between two rows; 0 if one of them is zero."""
-        norms = sqrt(self.gram[i][i]) * sqrt(self.gram[j][j])
-        return self.gram[i][j] / norms if norms > 0 else 0.0
+        return float(self.cosines[i, j])
 
     def harm(self, i: int) -> int:
         """Rise of the held-out loss by update i, in micro-nats."""
@@ -95,10 +123,15 @@ class Evidences:
         It is the round's median harm plus ``factor`` times the trust in the sender times the median absolute
         deviation, so that neither a minority of attackers nor the stage of training moves it far.
         """
+        middle, spread = self._harms
+        return max(0.0, middle + factor * self.trust(i) * spread)
+
+    @cached_property
+    def _harms(self) -> tuple[float, float]:
+        """The median harm, and the median absolute deviation from it."""
         harms = [self.harm(j) for j in range(self.count)]
         middle = median(harms)
-        spread = median([abs(harm - middle) for harm in harms])
-        return max(0.0, middle + factor * self.trust(i) * spread)
+        return middle, median([abs(harm - middle) for harm in harms])
 
 
 class Detector(Protocol):
@@ -190,7 +223,7 @@ class Norm:
         real("most", self.most, 1.0)
 
     def __call__(self, seen: Evidences) -> list[bool]:
-        norms = [sqrt(seen.gram[i][i]) for i in range(seen.count)]
+        norms = seen.norms[: seen.count].tolist()
         typical = median(norms)
         return [norm == 0 or not self.least * typical <= norm <= self.most * typical for norm in norms]
 
@@ -219,20 +252,29 @@ class NearDuplicate:
 
     def __call__(self, seen: Evidences) -> list[bool]:
         n = seen.count
-        apart = [[1 - seen.cosine(i, j) for j in range(n)] for i in range(n)]
-        back = [1 - seen.cosine(i, seen.previous) for i in range(n)]
-        pair = self.closeness * median([apart[i][j] for i in range(n) for j in range(i)] or [0.0])
-        repeat = self.closeness * median(back)
-        flags: list[bool] = []
-        for i in range(n):
-            copied = any(apart[i][j] < pair for j in range(i) if not flags[j])
-            flags.append(copied or back[i] < repeat or _identical(seen, i, flags))
-        return flags
+        apart = 1 - seen.cosines[:n, :n]
+        back = 1 - seen.cosines[:n, seen.previous]
+        pair = self.closeness * (_median(apart[np.tri(n, k=-1, dtype=bool)]) if n > 1 else 0.0)
+        flagged = back < self.closeness * _median(back)
+        close, alike = apart < pair, _perhaps_equal(seen)
+        for i in np.flatnonzero(~flagged):
+            stands = ~flagged[:i]
+            others = np.flatnonzero(alike[i, :i] & stands).tolist()
+            others += [seen.previous] if alike[i, seen.previous] else []
+            flagged[i] = (close[i, :i] & stands).any() or _is_equal(seen, int(i), others)
+        return [bool(flag) for flag in flagged]
 
 
-def _identical(seen: Evidences, i: int, flags: Sequence[bool]) -> bool:
-    """Whether update i equals an earlier one that stands, or the last step, in every coordinate."""
-    others = [j for j in range(i) if not flags[j]] + [seen.previous]
+def _perhaps_equal(seen: Evidences) -> NDArray[np.bool_]:
+    """Return for each two rows whether they may be equal; False only where they are not."""
+    squares = seen.products.diagonal()
+    sums: Float64 = squares[:, None] + squares[None, :]
+    alike: NDArray[np.bool_] = np.abs(sums - 2 * seen.products) <= _ALIKE * sums
+    return alike
+
+
+def _is_equal(seen: Evidences, i: int, others: Sequence[int]) -> bool:
+    """Whether update i equals one of others in every coordinate."""
     gram = seen.gram
     # The squared distance of two rows, exactly; two zeros are no copies but no work, which is norm's business.
     return gram[i][i] > 0 and any(gram[i][i] + gram[j][j] == 2 * gram[i][j] for j in others)
@@ -247,6 +289,13 @@ def detect(methods: Sequence[Method], seen: Evidences) -> list[Verdict]:
             if flagged and verdicts[i] is Verdict.ACCEPTED:
                 verdicts[i] = detector.verdict
     return verdicts
+
+
+def _median(values: Float64) -> float:
+    """Return what :func:`median` does, of float64[n]."""
+    low, high = (len(values) - 1) // 2, len(values) // 2
+    middle = np.partition(values, (low, high))[[low, high]].tolist()
+    return float(middle[1]) if low == high else (middle[0] + middle[1]) / 2
 
 
 def median(values: Sequence[float]) -> float:

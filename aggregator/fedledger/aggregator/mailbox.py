@@ -14,12 +14,13 @@ from typing import Any
 from fedledger.aggregator.batches import place_of, posted_batch
 from fedledger.contracts.client import Ledger
 from fedledger.contracts.history import History, RoundHistory
+from fedledger.protocol import disk
 from fedledger.protocol.batch import Batch, Opening, SignedCommitment
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import RoundError, StoreError
 from fedledger.protocol.messages import commitment, commitment_message, recover
 from fedledger.protocol.post import PostRefusedError
-from fedledger.protocol.store import ContentStore, write_atomically
+from fedledger.protocol.store import ContentStore
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +156,7 @@ class Mailbox:
             if kept.sealed is None:
                 batch = Batch(tuple(kept.commitments[i] for i in sorted(kept.commitments)))
                 # Before the root is posted, so that a program that starts again cannot mean another one.
-                write_atomically(self._path(index, "sealed"), batch.encode())
+                disk.write_atomically(self._path(index, "sealed"), batch.encode())
                 kept.sealed = batch
             return kept.sealed
 
@@ -206,7 +207,7 @@ class Mailbox:
                     participant, bytes.fromhex(entry["commitment"]), bytes.fromhex(entry["signature"])
                 )
             sealed = self._path(index, "sealed")
-            kept.sealed = Batch.decode(sealed.read_bytes()) if sealed.exists() else None
+            kept.sealed = Batch.decode(disk.read(sealed)) if disk.exists(sealed) else None
         return self._rounds[index]
 
     def _path(self, index: int, kind: str) -> Path:
@@ -240,5 +241,4 @@ class Mailbox:
                 }
             case _:
                 raise TypeError(f"{kind} cannot be written down")
-        with self._path(index, "jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"kind": kind, **entry}) + "\n")
+        disk.append(self._path(index, "jsonl"), json.dumps({"kind": kind, **entry}) + "\n")

@@ -12,10 +12,10 @@ from eth_abi import abi
 from eth_abi.exceptions import DecodingError
 from eth_typing import ChecksumAddress
 from eth_utils.address import to_checksum_address
-from eth_utils.crypto import keccak
 
 from fedledger.contracts.compile import VERSION, Artifact, parts
 from fedledger.protocol.errors import ChainError
+from fedledger.protocol.keccak import keccak
 
 VERSIONS = range(1, VERSION + 1)
 
@@ -130,7 +130,7 @@ def functions(version: int = VERSION) -> dict[str, Function]:
     return {
         entry["name"]: Function(
             entry["name"],
-            keccak(text=_signature(entry))[:4],
+            keccak(_signature(entry).encode())[:4],
             tuple(_type(item) for item in entry["inputs"]),
             tuple(_named(entry["outputs"])),
         )
@@ -144,7 +144,7 @@ def events(version: int = VERSION) -> dict[str, Event]:
     found = {}
     for entry in _entries("event", version):
         indexed, plain = (tuple(i for i in entry["inputs"] if i["indexed"] is kind) for kind in (True, False))
-        found[entry["name"]] = Event(entry["name"], version, keccak(text=_signature(entry)), indexed, plain)
+        found[entry["name"]] = Event(entry["name"], version, keccak(_signature(entry).encode()), indexed, plain)
     return found
 
 
@@ -178,7 +178,7 @@ def explain_revert(data: bytes, doing: str) -> ChainError:
 
 @cache
 def _errors_by_selector() -> dict[bytes, dict[str, Any]]:
-    return {keccak(text=_signature(entry))[:4]: entry for entry in _entries("error")}
+    return {keccak(_signature(entry).encode())[:4]: entry for entry in _entries("error")}
 
 
 @cache

@@ -15,6 +15,8 @@ from torch.nn import functional
 from fedledger.learning.vectors import FlatModel, Float32Array, single_thread
 from fedledger.protocol.errors import ConfigError
 
+BATCH = 128
+"""Examples a forward pass: what a network of moderate size makes of them stays in a processor's cache."""
 LOSS_CAP = 2**31 - 1
 """Largest measured loss, in micro-nats; stands for every larger or undefined one."""
 
@@ -48,7 +50,7 @@ def evaluate(
     vector: Float32Array,
     inputs: Float32Array,
     labels: NDArray[np.int64],
-    batch: int = 1024,
+    batch: int = BATCH,
 ) -> Evaluation:
     """Load ``vector`` into ``model`` and evaluate it on one thread; the loss is summed in float64.
 
@@ -90,7 +92,7 @@ def measure(
     vector: Float32Array,
     inputs: Float32Array,
     labels: NDArray[np.int64],
-    batch: int = 1024,
+    batch: int = BATCH,
 ) -> tuple[int, int]:
     """Return (mean loss in micro-nats, correct count) as the integers that a report holds.
 
@@ -107,7 +109,7 @@ def loss_in_micro_nats(loss: float) -> int:
     return min(max(round(loss * 1e6), 0), LOSS_CAP)
 
 
-def predict(model: FlatModel, vector: Float32Array, inputs: Float32Array, batch: int = 1024) -> NDArray[np.int64]:
+def predict(model: FlatModel, vector: Float32Array, inputs: Float32Array, batch: int = BATCH) -> NDArray[np.int64]:
     """Return int64[n] predicted classes; −1 where the model's output is NaN. See `evaluate`."""
     parts = [_classes(logits).numpy() for logits in _logits(model, vector, inputs, batch)]
     return np.concatenate(parts)

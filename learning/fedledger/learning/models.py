@@ -43,6 +43,23 @@ def initial_vector(factory: Callable[[], nn.Module], seed: int) -> Float32Array:
         return FlatModel(factory()).vector()
 
 
+class HalvingMaxPool2d(nn.MaxPool2d):
+    """``nn.MaxPool2d(2)``, which takes a tenth of the time where no gradient is wanted; the numbers are the same."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Return [..., h // 2, w // 2] for [..., h, w]."""
+        if torch.is_grad_enabled():
+            pooled: torch.Tensor = super().forward(input)
+            return pooled
+        # Maxima of whole slices are vectorised; windows, with the places of their maxima, are not.
+        height, width = (size // 2 * 2 for size in input.shape[-2:])
+        rows = torch.maximum(input[..., :height:2, :width], input[..., 1:height:2, :width])
+        return torch.maximum(rows[..., ::2], rows[..., 1::2])
+
+
 @MODELS.register("mlp@1")
 def mlp(inputs: int, hidden: Sequence[int], classes: int, activation: str = "relu") -> nn.Module:
     """Return a multi-layer perceptron on flattened inputs, with logits as its output.
@@ -87,10 +104,10 @@ def lenet(classes: int = 10, image_side: int = 28, channels: int = 1) -> nn.Modu
         nn.Unflatten(1, (whole("channels", channels), image_side, image_side)),
         nn.Conv2d(channels, 6, 5, padding=2),
         nn.ReLU(),
-        nn.MaxPool2d(2),
+        HalvingMaxPool2d(),
         nn.Conv2d(6, 16, 5),
         nn.ReLU(),
-        nn.MaxPool2d(2),
+        HalvingMaxPool2d(),
         nn.Flatten(),
         nn.Linear(16 * side * side, 120),
         nn.ReLU(),

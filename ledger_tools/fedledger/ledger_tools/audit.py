@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-from eth_utils.crypto import keccak
-
+from fedledger.aggregator.batches import Place
 from fedledger.aggregator.plans import Plans
 from fedledger.contracts.client import Ledger
 from fedledger.contracts.history import History, TaskHistory, lane
 from fedledger.ledger_tools.divergence import Divergence, DivergenceError
-from fedledger.ledger_tools.execute import execute, head
+from fedledger.ledger_tools.execute import claimed, execute, head
 from fedledger.ledger_tools.export import LEDGER_FILE, LedgerExport, chain_state
-from fedledger.ledger_tools.replay import content, expect, live_measure, read_terms, replay_round
+from fedledger.ledger_tools.replay import (
+    Measure,
+    Replay,
+    Untold,
+    content,
+    expect,
+    live_measure,
+    read_terms,
+    replay_round,
+)
 from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.keccak import keccak
 from fedledger.protocol.reputation import Evidence
+from fedledger.protocol.spec import TaskSpec
 from fedledger.protocol.store import ContentStore, LocalStore
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -71,8 +90,24 @@ def audit_run(
     trusted: frozenset[str] = frozenset(),
     task: int = 1,
     watch: Callable[[str, int, int], None] = lambda what, done, of: None,
+    jobs: int = 1,
 ) -> AuditResult:
-    """Audit a run from its folder: execute the exported ledger again on the embedded EVM, then replay each round."""
+    """Audit a run from its folder: execute the exported ledger again on the embedded EVM, then replay each round.
+
+    Parameters
+    ----------
+    folder, store
+        The run's, and its content; in the folder unless given.
+    trusted
+        CIDs of task code that may be run.
+    task
+        The task's id.
+    watch
+        Is told what is done, how much of it is done, and how much there is.
+    jobs
+        Processes that replay rounds, while this one executes the ledger; 1: this one does all of it, one after
+        another. The result is the same.
+    """
     result = AuditResult("exported ledger, executed again on the embedded EVM", task, (0, ""))
     try:
         try:
@@ -82,9 +117,12 @@ def audit_run(
                 raise
             raise DivergenceError(Divergence(0, LEDGER_FILE, "an unchanged export", error.message)) from error
         result.ledger, result.head = (export.chain_id, export.address), head(export)
-        history = History().extend(execute(export, lambda done, of: watch("executing blocks", done, of)))
-        _check_state(history, export.state)
-        _replay(result, history, store or LocalStore(folder / "store"), trusted, watch)
+        store = store or LocalStore(folder / "store")
+        with _ahead_of_execution(export, task, store, trusted, jobs) as ahead:
+            logs = execute(export, lambda done, of: watch("executing blocks", done, of))
+            history = History().extend(logs)
+            _check_state(history, export.state)
+            _replay(result, history, store, trusted, watch, ahead)
     except DivergenceError as error:
         result.reproduced, result.first_divergence = False, error.divergence
     return result
@@ -96,8 +134,12 @@ def audit_chain(
     task: int,
     trusted: frozenset[str] = frozenset(),
     watch: Callable[[str, int, int], None] = lambda what, done, of: None,
+    jobs: int = 1,
 ) -> AuditResult:
-    """Audit a task on a live chain, from its logs, and compare the chain's own state with what follows from them."""
+    """Audit a task on a live chain, from its logs, and compare the chain's own state with what follows from them.
+
+    See :func:`audit_run`.
+    """
     place = (ledger.chain.chain_id, ledger.address)
     result = AuditResult(f"logs of {ledger.address} at {ledger.chain.where}", task, place)
     history = History(ledger).update()
@@ -106,10 +148,133 @@ def audit_chain(
             found = f"code with hash 0x{keccak(ledger.chain.code(ledger.address)).hex()}"
             raise DivergenceError(Divergence(0, "contract", "a contract that this release knows", found))
         _check_state(history, chain_state(ledger, history))
-        _replay(result, history, store, trusted, watch)
+        with _ahead(history, place, task, store, trusted, jobs) as ahead:
+            _replay(result, history, store, trusted, watch, ahead)
     except DivergenceError as error:
         result.reproduced, result.first_divergence = False, error.divergence
     return result
+
+
+@contextmanager
+def _ahead_of_execution(
+    export: LedgerExport, task: int, store: ContentStore, trusted: frozenset[str], jobs: int
+) -> Iterator[Ahead | None]:
+    """Replay the rounds of an export's logs while nobody knows yet whether these follow from its transactions.
+
+    Executing them ends in the same logs, or in a divergence that comes before all others.
+    """
+    history = None
+    if jobs > 1:
+        # What cannot be read is the execution's to tell, which names the first thing that is wrong.
+        with suppress(Exception):
+            history = History().extend(claimed(export))
+    with _ahead(history, (export.chain_id, export.address), task, store, trusted, jobs) as ahead:
+        yield ahead
+
+
+@contextmanager
+def _ahead(
+    history: History | None,
+    ledger: tuple[int, str],
+    task: int,
+    store: ContentStore,
+    trusted: frozenset[str],
+    jobs: int,
+) -> Iterator[Ahead | None]:
+    """Replay rounds in other processes, where there are several of both."""
+    rounds = None
+    if history is not None and jobs > 1 and hasattr(os, "fork"):
+        with suppress(Exception):
+            rounds = _Rounds.read(history, ledger, task, store, trusted)
+    if rounds is None or len(rounds.task.proposed) < 2:
+        yield None
+        return
+    with Ahead(rounds, jobs) as ahead:
+        yield ahead
+
+
+@dataclass(frozen=True)
+class _Rounds:
+    """What the replays of a task's rounds have in common."""
+
+    history: History
+    task: TaskHistory
+    spec: TaskSpec
+    store: ContentStore
+    measure: Measure | None
+    place: Place
+
+    @classmethod
+    def read(
+        cls, history: History, ledger: tuple[int, str], task: int, store: ContentStore, trusted: frozenset[str]
+    ) -> _Rounds:
+        """Read a task's terms and what its measurements need; raises DivergenceError if something is not there."""
+        known = history.task(task)
+        spec = read_terms(known, store)
+        measure = content(0, "validation set", lambda: live_measure(spec, store, trusted))
+        return cls(history, known, spec, store, measure, (*ledger, task))
+
+    def replay(self, index: int, plans: Plans) -> Replay:
+        """Replay one of the rounds."""
+        common = self.history, self.task, self.spec, self.store, self.task.rounds[index], self.measure, self.place
+        return replay_round(*common, plans, Untold())
+
+
+class Ahead:
+    """Replays that other processes make before anybody asks for them.
+
+    Parameters
+    ----------
+    rounds
+        What they have in common; forked processes see it as it is.
+    jobs
+        How many processes.
+    """
+
+    def __init__(self, rounds: _Rounds, jobs: int) -> None:
+        proposed = [current.index for current in rounds.task.proposed]
+        self._pool = ProcessPoolExecutor(
+            min(jobs, len(proposed)), get_context("fork"), initializer=_begin, initargs=(rounds, os.getpid())
+        )
+        self._made = {index: self._pool.submit(_replay_one, index) for index in proposed}
+
+    def __enter__(self) -> Ahead:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            # Nobody waits for the rounds of a ledger that turned out to be none.
+            for process in [*(self._pool._processes or {}).values()]:
+                process.kill()
+        self._pool.shutdown(cancel_futures=True)
+
+    def __call__(self, index: int) -> Replay | None:
+        """Return the replay of a round; None if there is none, and whoever makes it here will learn why."""
+        try:
+            return self._made[index].result()
+        except Exception as error:
+            log.debug("round %d was not replayed ahead: %r", index, error)
+            return None
+
+
+_own: tuple[_Rounds, Plans]
+"""What a process that replays rounds has of its own."""
+
+
+def _begin(rounds: _Rounds, parent: int) -> None:
+    global _own  # noqa: PLW0603
+    from fedledger.learning.worker import become_worker
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    become_worker(parent)
+    _own = rounds, Plans(rounds.store)
+
+
+def _replay_one(index: int) -> Replay:
+    rounds, plans = _own
+    return rounds.replay(index, plans)
 
 
 def _replay(
@@ -118,10 +283,10 @@ def _replay(
     store: ContentStore,
     trusted: frozenset[str],
     watch: Callable[[str, int, int], None],
+    ahead: Ahead | None,
 ) -> None:
-    task = history.task(result.task)
-    spec = read_terms(task, store)
-    measure = content(0, "validation set", lambda: live_measure(spec, store, trusted))
+    rounds = _Rounds.read(history, result.ledger, result.task, store, trusted)
+    task, spec, measure = rounds.task, rounds.spec, rounds.measure
     result.measured = measure is not None
     result.measurements = {
         "largest_loss": 0,
@@ -141,8 +306,7 @@ def _replay(
         result.notes.append(f"Rounds {overturned} were overturned, or built on one that was: they had no effect.")
     proposed, plans = task.proposed, Plans(store)
     for done, current in enumerate(proposed):
-        place = (*result.ledger, result.task)
-        replay = replay_round(history, task, spec, store, current, measure, place, plans)
+        replay = (ahead and ahead(current.index)) or rounds.replay(current.index, plans)
         result.notes += replay.notes
         for name, deviation in replay.deviations.items():
             largest = f"largest_{name}"

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
-from eth_utils.crypto import keccak
 
 from fedledger.contracts.chain import Chain
 from fedledger.contracts.client import COIN, Ledger, Settings
 from fedledger.contracts.compile import VERSION, parts
 from fedledger.protocol.errors import ChainError, ConfigError
+from fedledger.protocol.keccak import keccak
 
 RECORD_VERSION = 2
 

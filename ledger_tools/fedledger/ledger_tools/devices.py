@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from fedledger.protocol.costs import Cost, costs
 from fedledger.protocol.devices import MICRO
+from fedledger.protocol.disk import write_atomically
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.schedules import Flush
 from fedledger.protocol.spec import TaskSpec
-from fedledger.protocol.store import ContentStore, write_atomically
+from fedledger.protocol.store import ContentStore
 
 if TYPE_CHECKING:
     from fedledger.contracts.history import History, RoundHistory, TaskHistory

@@ -11,7 +11,6 @@ from typing import Any
 import rlp
 from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from eth_utils.address import to_checksum_address
-from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 
 from fedledger.contracts.chain import HEADER_FIELDS, Chain
@@ -20,6 +19,7 @@ from fedledger.contracts.history import History
 from fedledger.ledger_tools.deploy import Deployment
 from fedledger.protocol import canonical
 from fedledger.protocol.errors import ChainError, ConfigError
+from fedledger.protocol.keccak import keccak
 
 EXPORT_VERSION = 1
 LEDGER_FILE, DEPLOYMENT_FILE = "ledger.jsonl", "deployment.json"

@@ -123,6 +123,18 @@ class Transcript:
         return self._hash.digest()
 
 
+class Untold(Transcript):
+    """A transcript that nobody will ask for."""
+
+    def add(self, name: str, content: bytes = b"") -> None: ...
+
+    def observe(self, what: str, values: NDArray[np.int64] | Sequence[Sequence[int]]) -> None: ...
+
+    def digest(self) -> bytes:
+        """Return nothing."""
+        return b""
+
+
 def replay_round(
     history: History,
     task: TaskHistory,
@@ -132,6 +144,7 @@ def replay_round(
     measure: Measure | None,
     place: Place,
     plans: Plans | None = None,
+    transcript: Transcript | None = None,
 ) -> Replay:
     """Judge a proposed round again and compare.
 
@@ -149,6 +162,8 @@ def replay_round(
         What commitments of the task are bound to.
     plans
         Whom rounds ask. Give the same ones for a task's rounds in turn, and each report is read once.
+    transcript
+        What to go on with; a new one unless given.
 
     Raises
     ------
@@ -156,7 +171,8 @@ def replay_round(
         If this release lacks a method that the spec names, so that nobody can tell by it what follows.
     """
     require_methods(spec)
-    replaying = _Replaying(history, task, spec, store, current, measure, place, plans or Plans(store))
+    known = plans or Plans(store)
+    replaying = _Replaying(history, task, spec, store, current, measure, place, known, transcript or Transcript())
     try:
         replaying.run()
     except DivergenceError as error:
@@ -264,13 +280,14 @@ class _Replaying:
         measure: Measure | None,
         place: Place,
         plans: Plans,
+        transcript: Transcript,
     ) -> None:
         if current.proposal is None:
             raise ValueError("only proposed rounds are replayed")
         self.history, self.task, self.spec, self.store = history, task, spec, store
         self.current, self.posted, self.index = current, current.proposal, current.index
         self.measure, self.place, self.plans = measure, place, plans
-        self.transcript = Transcript()
+        self.transcript = transcript
         self.checked = True
         self.notes: list[str] = []
         self.deviations = {"loss": 0, "correct": 0}

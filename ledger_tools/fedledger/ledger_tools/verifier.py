@@ -49,6 +49,7 @@ from fedledger.ledger_tools.replay import (
 from fedledger.protocol import canonical
 from fedledger.protocol.batch import Batch, SignedCommitment
 from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.disk import write_atomically
 from fedledger.protocol.errors import (
     ChainError,
     ConfigError,
@@ -59,7 +60,7 @@ from fedledger.protocol.errors import (
 )
 from fedledger.protocol.messages import commitment_message, recover, vote_salt
 from fedledger.protocol.spec import Ref, TaskSpec
-from fedledger.protocol.store import ContentStore, write_atomically
+from fedledger.protocol.store import ContentStore
 from fedledger.protocol.verdicts import Verdict
 
 log = logging.getLogger(__name__)

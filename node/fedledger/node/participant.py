@@ -21,11 +21,12 @@ from fedledger.contracts.client import Ledger, Phase
 from fedledger.contracts.history import History, RoundHistory, TaskHistory
 from fedledger.node.solvers.base import LocalUpdate, Memory
 from fedledger.node.training import RoundContext, Trainer
-from fedledger.protocol import tensors
+from fedledger.protocol import disk, tensors
 from fedledger.protocol import update as wire
 from fedledger.protocol.batch import Batch, SignedCommitment, leaf
 from fedledger.protocol.canonical import MAX_DOCUMENT_BYTES
 from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.disk import write_atomically
 from fedledger.protocol.errors import ChainError, ConfigError, RoundError, StoreError
 from fedledger.protocol.exact import FixedPoint
 from fedledger.protocol.merkle import verify
@@ -34,7 +35,7 @@ from fedledger.protocol.model import Models
 from fedledger.protocol.post import Post, PostRefusedError
 from fedledger.protocol.published import published
 from fedledger.protocol.spec import TaskSpec
-from fedledger.protocol.store import ContentStore, write_atomically
+from fedledger.protocol.store import ContentStore
 from fedledger.protocol.update import UpdateHeader
 from fedledger.protocol.verdicts import Verdict
 
@@ -128,6 +129,7 @@ class Participant:
         self.post = post
         self.base_of = base_of
         self._models = models or Models(store)
+        self._committed: tuple[tuple[int | bytes, ...], bytes] | None = None
         self._left: set[tuple[int, Deed]] = set()
         self._opened: set[int] = set()
         self._journal = journal
@@ -245,8 +247,8 @@ class Participant:
     def _stands_by(self, task: TaskHistory, current: RoundHistory) -> bool:
         """Return whether the round's commitment is the only one ever made for it; two are equivocation."""
         digest, path = self._commitment(task, current), self._path(current, "signed")
-        if path.exists():
-            same = path.read_bytes() == digest
+        if disk.exists(path):
+            same = disk.read(path) == digest
             if not same and (current.index, Deed.WAITED) not in self._left:
                 self._left.add((current.index, Deed.WAITED))
                 log.warning("round %d: missed, as a commitment to another base model was signed before", current.index)
@@ -355,6 +357,13 @@ class Participant:
         return self.ledger.chain.chain_id, self.ledger.address, self.task
 
     def _commitment(self, task: TaskHistory, current: RoundHistory) -> bytes:
+        """Return the commitment to the round's update; it is computed once as long as the round has the same bases."""
+        key: tuple[int | bytes, ...] = (current.index, *(base.digest for base in current.bases))
+        if self._committed is None or self._committed[0] != key:
+            self._committed = key, self._new_commitment(task, current)
+        return self._committed[1]
+
+    def _new_commitment(self, task: TaskHistory, current: RoundHistory) -> bytes:
         made = self._update(task, current)
         base = current.bases[self._staleness(current, made)].digest
         owner, salt_ = self.account.address, self._salt(current)
@@ -426,14 +435,15 @@ class Participant:
             base_of = np.frombuffer(base.digest, np.uint8)
             write_atomically(self._path(current, STATE), tensors.encode({**trained.state, _BASE: base_of}))
         write_atomically(self._path(current, UPDATE), data)
-        for _, old in sorted(self._states().items())[:-KEPT_STATES]:
-            old.unlink(missing_ok=True)
+        if trained.state:
+            for _, old in sorted(self._states().items())[:-KEPT_STATES]:
+                disk.remove(old)
         return data
 
     def _made(self, current: RoundHistory) -> bytes | None:
         """Return the round's update from the journal, if it is there and relative to a base that the round takes."""
         path = self._path(current, UPDATE)
-        made = path.read_bytes() if path.exists() else None
+        made = disk.read(path) if disk.exists(path) else None
         # A reorganisation may have given the round another base model.
         return made if made is not None and current.staleness_of(_base(made)) is not None else None
 
@@ -441,7 +451,7 @@ class Participant:
         """Return the round's update; it is made if it is not there."""
         context = self.context(task, current)
         if context is None:
-            return self._path(current, UPDATE).read_bytes()
+            return disk.read(self._path(current, UPDATE))
         return self.keep(current, self.trainer(context))
 
     def _memory(self, task: TaskHistory, current: RoundHistory, dimension: int) -> Memory:
@@ -462,12 +472,12 @@ class Participant:
 
     def _states(self) -> dict[int, Path]:
         """Return the files of kept states by round."""
-        found = self._journal.glob(f"{self._name}-*.{STATE}")
+        found = disk.listed(self._journal, f"{self._name}-*.{STATE}")
         return {int(path.stem.rpartition("-")[2]): path for path in found}
 
     def _kept(self, path: Path) -> dict[str, NDArray[np.generic]]:
         try:
-            named = tensors.decode(path.read_bytes())
+            named = tensors.decode(disk.read(path))
             named[_BASE] = named[_BASE].astype(np.uint8, copy=False)
         except (OSError, tensors.TensorFormatError, KeyError) as error:
             raise StoreError(f"{path} cannot be read: {error}.", "Delete it: the one before it is used.") from error
@@ -476,4 +486,4 @@ class Participant:
 
 def _base(made: bytes) -> bytes:
     """Return the digest of the model that an update is relative to."""
-    return bytes.fromhex(wire.decode(made).header.base)
+    return bytes.fromhex(wire.read_header(made).base)

@@ -11,6 +11,7 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from fedledger.contracts.history import History
+from fedledger.protocol import disk
 from fedledger.protocol.batch import SignedCommitment
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.post import PostRefusedError
@@ -133,6 +134,7 @@ class HttpPost:
         return found
 
     def _exchange(self, method: str, url: str, document: dict[str, Any] | None) -> tuple[int, Any]:
+        disk.flush()
         with self._session.request(
             method, url, json=document, timeout=self._timeout, allow_redirects=False, stream=True
         ) as answer:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from coincurve import PublicKey
 from eth_utils.address import to_checksum_address
-from eth_utils.crypto import keccak
 
 from fedledger.protocol.errors import KeyStoreError
+from fedledger.protocol.keccak import keccak
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount

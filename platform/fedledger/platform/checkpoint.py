@@ -18,9 +18,9 @@ from fedledger.platform.config import ExperimentConfig
 from fedledger.platform.simulation import Progress, Standing
 from fedledger.platform.states import States
 from fedledger.protocol import tensors
+from fedledger.protocol.disk import write_atomically
 from fedledger.protocol.errors import ConfigError, StoreError
 from fedledger.protocol.reputation import Evidence
-from fedledger.protocol.store import write_atomically
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 STATES_FOLDER = "states"

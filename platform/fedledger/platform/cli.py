@@ -230,6 +230,9 @@ def audit(
     task: TaskOption = 1,
     store: StoreOption = "local",
     trust_code: TrustOption = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="processes that replay rounds; one for each processor unless given")
+    ] = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Replay a whole training history and name the first thing that does not follow.
@@ -238,6 +241,7 @@ def audit(
     without it the exact layer alone is checked, and the output says so.
     """
     from fedledger.ledger_tools.audit import audit_chain
+    from fedledger.platform.machine import processors
 
     trusted = frozenset(trust_code or ())
     if rpc is not None:
@@ -245,10 +249,10 @@ def audit(
             raise ConfigError("An audit over --rpc needs --deployment.", "Give the deployment record.")
         ledger = _open_ledger(rpc, deployment, reading=True)
         with _status("auditing") as watch:
-            result = audit_chain(ledger, _open_store(store, Path("store")), task, trusted, watch)
+            result = audit_chain(ledger, _open_store(store, Path("store")), task, trusted, watch, jobs or processors())
         _show_audit(result, format_)
     elif run_dir is not None:
-        result = _audit_folder(run_dir, store, trusted, task, format_)
+        result = _audit_folder(run_dir, store, trusted, task, format_, jobs)
     else:
         raise ConfigError("Nothing to audit.", "Give a run's folder, or --rpc and --deployment.")
     if format_ is Format.JSON:
@@ -1060,6 +1064,75 @@ def bench_scale(
     out.print(", ".join(f"{name.replace('_', ' ')} {value:,.2f}" for name, value in summary(rows).items()))
 
 
+@bench_app.command("ledger")
+def bench_ledger(
+    cases: Annotated[
+        str, typer.Option(help="WORKLOAD:PARTICIPANTS:VALIDATION:ROUNDS, with commas between; all of them unless given")
+    ] = "",
+    audit: Annotated[bool, typer.Option(help="also an audit and the run that it replays")] = True,
+    quick: Annotated[bool, typer.Option("--quick", help="few rounds of few participants, and no audit")] = False,
+    output: Annotated[Path | None, typer.Option("--out", help="file for the figures, as JSON")] = None,
+    format_: BenchFormatOption = BenchFormat.TABLE,
+) -> None:
+    """Time rounds with the ledger on Anvil beside the training in them, and an audit beside its run."""
+    from fedledger.platform.bench_ledger import AUDITED, CASES, QUICK, WARM_UP, Case, time_all
+
+    chosen = QUICK if quick else CASES
+    if cases:
+        try:
+            parts = [case.split(":") for case in _names(cases)]
+            chosen = tuple(Case(name, int(people), int(shown), int(rounds)) for name, people, shown, rounds in parts)
+        except ValueError as error:
+            raise ConfigError(f"{cases!r} names no cases.", "Give for example --cases digits:10:64:40.") from error
+    if any(case.rounds <= WARM_UP for case in chosen):
+        raise ConfigError(f"{WARM_UP} rounds are not counted.", f"Give more than {WARM_UP}.")
+    # A spinner would take time from what is timed.
+    with err.status("starting", refresh_per_second=1) as shown:
+        rows, audits = time_all(
+            chosen, AUDITED if audit and not quick else None, lambda doing: shown.update(f"timing {doing}")
+        )
+    document = {"warm_up_rounds": WARM_UP, "rows": [asdict(r) for r in rows], "audits": [asdict(a) for a in audits]}
+    if output is not None:
+        output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    if format_ is BenchFormat.JSON:
+        print(json.dumps(document))
+        return
+    _print_rows(
+        [
+            {
+                "workload": row.workload,
+                "participants": _number(row.participants),
+                "validation": _number(row.validation),
+                "s a round, median": f"{row.seconds_per_round:.4f}",
+                "ninth decile": f"{row.most_seconds_per_round:.4f}",
+                "training alone": f"{row.training_seconds_per_round:.4f}",
+                "overhead": f"{row.overhead:.1%}",
+                "ms a participant": f"{row.overhead_ms_per_participant:.2f}",
+                "of the processor": f"{row.processor_ms_per_participant:.2f}",
+                "accepted": _number(row.accepted),
+                "rounds": _number(row.rounds),
+            }
+            for row in rows
+        ],
+        "Rounds with the ledger on Anvil, and the training in them",
+    )
+    if audits:
+        _print_rows(
+            [
+                {
+                    "workload": row.workload,
+                    "rounds": _number(row.rounds),
+                    "processes": _number(row.processes),
+                    "run, s": f"{row.run_seconds:.2f}",
+                    "audit, s": f"{row.audit_seconds:.2f}",
+                    "ratio": f"{row.ratio:.1f}",
+                }
+                for row in audits
+            ],
+            "An audit, and the run that it replays",
+        )
+
+
 @keys_app.command("new")
 def keys_new(
     path: Annotated[Path, typer.Argument(help="file for the encrypted key")],
@@ -1237,11 +1310,14 @@ def _checked_spec(ledger: Any, store: Any, task: int, setting: Any) -> Any:
     return spec
 
 
-def _audit_folder(folder: Path, store: str, trusted: frozenset[str], task: int, format_: Format) -> Any:
+def _audit_folder(
+    folder: Path, store: str, trusted: frozenset[str], task: int, format_: Format, jobs: int | None = None
+) -> Any:
     from fedledger.ledger_tools.audit import audit_run
+    from fedledger.platform.machine import processors
 
     with _status("auditing") as watch:
-        result = audit_run(folder, _open_store(store, folder / "store"), trusted, task, watch)
+        result = audit_run(folder, _open_store(store, folder / "store"), trusted, task, watch, jobs or processors())
     _show_audit(result, format_)
     return result
 

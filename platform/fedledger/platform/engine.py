@@ -36,6 +36,7 @@ from fedledger.platform.backends.base import Backend, Job, Work
 from fedledger.platform.backends.serial import Serial
 from fedledger.platform.config import ExperimentConfig
 from fedledger.platform.setting import Setting, make_setting
+from fedledger.protocol.disk import together
 from fedledger.protocol.errors import RoundError
 from fedledger.protocol.model import ModelFile, Models
 from fedledger.protocol.store import ContentStore
@@ -74,6 +75,7 @@ class Run:
     gas: int
 
 
+@together()
 def run(
     setting: Setting,
     chain: Chain,

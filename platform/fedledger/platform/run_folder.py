@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from fedledger.platform.config import ExperimentConfig
 from fedledger.protocol import canonical
+from fedledger.protocol.disk import write_atomically
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.store import write_atomically
 
 if TYPE_CHECKING:
     from fedledger.learning.label_counts import LabelCounts

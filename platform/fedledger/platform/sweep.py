@@ -25,8 +25,8 @@ from fedledger.platform.curves import Spread, accuracy_figure, rounds_to
 from fedledger.platform.grid import PlannedRun
 from fedledger.platform.machine import processors
 from fedledger.platform.run_folder import RunRecord
+from fedledger.protocol.disk import write_atomically
 from fedledger.protocol.errors import ConfigError, FedledgerError
-from fedledger.protocol.store import write_atomically
 
 if TYPE_CHECKING:
     from fedledger.platform.setting import Setting

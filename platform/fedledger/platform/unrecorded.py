@@ -17,7 +17,7 @@ from fedledger.platform.simulation import Simulation
 from fedledger.platform.states import States
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.devices import MICRO
-from fedledger.protocol.store import write_atomically
+from fedledger.protocol.disk import write_atomically
 
 CHECKPOINT_SECONDS = 10.0
 

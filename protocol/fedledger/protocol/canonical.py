@@ -12,6 +12,8 @@ from fedledger.protocol.errors import ConfigError
 
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 MAX_DEPTH = 64
+_MAX_WHOLE = 2**53 - 1
+_PLAINLY = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
 
 
 def encode(document: Any) -> bytes:
@@ -23,7 +25,7 @@ def encode(document: Any) -> bytes:
         If the document holds something JSON cannot: NaN, an infinity, an integer beyond 2^53, a lone surrogate.
     """
     try:
-        return rfc8785.dumps(document)
+        return _canonical(document)
     except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
         raise ConfigError(f"The document has no canonical form: {error}.") from error
 
@@ -40,7 +42,7 @@ def decode(data: bytes, limit: int = MAX_DOCUMENT_BYTES) -> Any:
         raise ValueError(f"the document has {len(data)} bytes, the limit is {limit}")
     try:
         document = parse(data.decode("utf-8"))
-        canonical = rfc8785.dumps(document)
+        canonical = _canonical(document)
     except (UnicodeDecodeError, rfc8785.CanonicalizationError) as error:
         raise ValueError(f"not canonical JSON: {error}") from error
     if canonical != data:
@@ -56,6 +58,8 @@ def parse(text: str) -> Any:
     ValueError
         If it is not JSON, or is nested deeper than ``MAX_DEPTH``.
     """
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return json.loads(text, parse_constant=_refuse_constant)
     # Python's parser recurses, and where a library has raised the recursion limit a deep text overflows the stack.
     outside = "".join(text.replace("\\\\", "").replace('\\"', "").split('"')[::2])
     depth = 0
@@ -64,6 +68,23 @@ def parse(text: str) -> Any:
         if depth > MAX_DEPTH:
             raise ValueError(f"nested deeper than {MAX_DEPTH}")
     return json.loads(text, parse_constant=_refuse_constant)
+
+
+def _canonical(document: Any) -> bytes:
+    return _PLAINLY(document).encode() if _is_plain(document) else rfc8785.dumps(document)
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether the standard library writes a value as RFC 8785 does: but for fractions, and odd keys, it does."""
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return True
+    if kind is int:
+        return bool(-_MAX_WHOLE <= value <= _MAX_WHOLE)
+    if kind is dict:
+        # The standard orders keys by UTF-16 units.
+        return all(type(key) is str and key.isascii() for key in value) and all(map(_is_plain, value.values()))
+    return (kind is list or kind is tuple) and all(map(_is_plain, value))
 
 
 def _refuse_constant(name: str) -> float:

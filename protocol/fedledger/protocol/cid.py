@@ -11,6 +11,7 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from fedledger.protocol.errors import StoreError
 
@@ -77,7 +78,7 @@ class ContentRef:
             raise StoreError(f"{cid} is no CID of {length} bytes.", "Import content with the profile unixfs-v1-2025.")
         return ref
 
-    @property
+    @cached_property
     def cid(self) -> str:
         """The CIDv1 in base32."""
         return _base32(self._bytes)

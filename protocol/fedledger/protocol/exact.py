@@ -32,8 +32,10 @@ _BITS = 21
 _MASK = (1 << _BITS) - 1
 _HALF = 1 << (_BITS - 1)
 _COLUMNS = 4096
-_FLUSH = 1 << 21
 _LARGE = 1 << 12
+_EXACT = 1 << 53
+_ROOM = 1 << 62
+_LEAST_COLUMNS = 256
 
 
 class OutOfRangeError(FedledgerError):
@@ -132,7 +134,8 @@ def weighted_mean(rows: IntArray, coefficients: Sequence[int], denominator: int)
     if sum(map(abs, reduced)) * LIMIT >= denominator << 62 or denominator.bit_length() > 61:
         raise OutOfRangeError("The weights of a sum are too large.", "Scale the weights down.")
     if reduced == [1] and denominator == 1:
-        whole: IntArray = _checked(rows)[0].copy()
+        _largest(rows)
+        whole: IntArray = rows[0].copy()
         return whole
     return _divide(_weighted_sum(rows, reduced), denominator)
 
@@ -152,9 +155,9 @@ def small_product(matrix: IntArray, rows: IntArray) -> IntArray:
     """
     if np.abs(matrix).sum(axis=1).max(initial=0) > MAX_ROWS:
         raise OutOfRangeError("The coefficients of a sum are too large.", f"Sum at most {MAX_ROWS} rows.")
-    low, high = _limbs(rows)
-    wide = matrix.astype(np.float64)
-    return ((wide @ high).astype(np.int64) << _BITS) + (wide @ low).astype(np.int64)
+    # No partial sum is beyond 2^12 times 2^40, so it is exact in whatever order.
+    _largest(rows)
+    return (matrix.astype(np.float64) @ rows.astype(np.float64)).astype(np.int64)
 
 
 class WeightedSum:
@@ -255,6 +258,9 @@ def limbs_needed(fixed: FixedPoint, weights: int) -> int:
 class GramAccumulator:
     """Exact inner products of n rows that come in blocks of columns, whatever the blocks.
 
+    Small values are multiplied as they are, by so many columns at a time that the sums stay below 2^53. Where that
+    would be few, values are split into limbs. Both give the same integers.
+
     Parameters
     ----------
     n
@@ -263,32 +269,70 @@ class GramAccumulator:
 
     def __init__(self, n: int) -> None:
         self._n = n
-        self._total: NDArray[Any] = np.full((n, n), 0, object)
-        self._pending = np.zeros((2 * n, 2 * n), np.int64)
-        self._columns = 0
+        self._total: NDArray[Any] | None = None
+        # Products of low limbs, of low with high ones and of high ones.
+        self._low, self._cross, self._high = (np.zeros((n, n), np.int64) for _ in range(3))
+        self._bound = 0
+        self._split = False
 
     def add(self, block: IntArray) -> None:
         """Add columns int64[n, d'] of magnitude at most 2^40; raises OutOfRangeError for larger ones."""
         for start in range(0, block.shape[1], _COLUMNS):
-            limbs = np.concatenate(_limbs(block[:, start : start + _COLUMNS]))
-            self._pending += (limbs @ limbs.T).astype(np.int64)
-            self._columns += limbs.shape[1]
-            if self._columns >= _FLUSH:
-                self._flush()
+            columns = block[:, start : start + _COLUMNS]
+            largest = _largest(columns)
+            together = _EXACT // max(1, largest * largest)
+            if together < _LEAST_COLUMNS:
+                self._add_limbs(columns)
+            else:
+                self._add_whole(columns.astype(np.float64), together, largest)
+
+    def _add_whole(self, columns: Float64Array, together: int, largest: int) -> None:
+        for start in range(0, columns.shape[1], together):
+            part = columns[:, start : start + together]
+            self._make_room(part.shape[1] * largest * largest)
+            self._low += (part @ part.T).astype(np.int64)
+
+    def _add_limbs(self, columns: IntArray) -> None:
+        n = self._n
+        limbs = np.concatenate(_limbs(columns))
+        products = (limbs @ limbs.T).astype(np.int64)
+        self._make_room(columns.shape[1] << (2 * _BITS - 2))
+        self._low += products[:n, :n]
+        self._cross += products[:n, n:] + products[n:, :n]
+        self._high += products[n:, n:]
+        self._split = True
 
     def result(self) -> Gram:
         """Return the n × n inner products as Python integers."""
         self._flush()
-        return [list(row) for row in self._total]
+        assert self._total is not None
+        products: Gram = self._total.tolist()
+        return products
+
+    def _make_room(self, more: int) -> None:
+        """Keep the sums in int64 below 2^62, given what is added at most to any of them."""
+        if self._bound + more >= _ROOM:
+            self._flush()
+        self._bound += more
 
     def _flush(self) -> None:
-        # 2^40 a column at most, so the pending sums stay below 2^62.
-        n, pending = self._n, self._pending
-        low, high = pending[:n, :n], pending[n:, n:]
-        cross = pending[:n, n:] + pending[n:, :n]
-        self._total += low.astype(object) + (cross.astype(object) << _BITS) + (high.astype(object) << (2 * _BITS))
-        pending[:] = 0
-        self._columns = 0
+        parts: NDArray[Any] = self._low.copy()
+        if self._split:
+            parts = _joined(self._low, self._cross, self._high)
+        self._total = parts if self._total is None else self._total.astype(object) + parts.astype(object)
+        for sums in (self._low, self._cross, self._high):
+            sums[:] = 0
+        self._bound, self._split = 0, False
+
+
+def _joined(low: IntArray, cross: IntArray, high: IntArray) -> NDArray[Any]:
+    """Return low + cross · 2^21 + high · 2^42, as int64 where it fits."""
+    largest = [max(int(part.max(initial=0)), -int(part.min(initial=0))) for part in (low, cross, high)]
+    parts: list[NDArray[Any]] = [low, cross, high]
+    if largest[0] + (largest[1] << _BITS) + (largest[2] << (2 * _BITS)) >= _ROOM:
+        parts = [part.astype(object) for part in parts]
+    total: NDArray[Any] = parts[0] + (parts[1] << _BITS) + (parts[2] << (2 * _BITS))
+    return total
 
 
 def gram(rows: IntArray | Iterable[IntArray]) -> Gram:
@@ -311,14 +355,16 @@ def saturate(x: IntArray | Float64Array) -> IntArray:
     return np.clip(np.rint(x), -LIMIT, LIMIT).astype(np.int64)
 
 
-def _checked(rows: IntArray) -> IntArray:
-    if rows.size and (rows.max() > LIMIT or rows.min() < -LIMIT):
+def _largest(rows: IntArray) -> int:
+    """Return the largest magnitude; raises OutOfRangeError if it is beyond 2^40."""
+    largest = max(int(rows.max(initial=0)), -int(rows.min(initial=0)))
+    if largest > LIMIT:
         raise OutOfRangeError("A fixed-point value is beyond 2^40.", "Refuse vectors beyond the task's bound.")
-    return rows
+    return largest
 
 
 def _limbs(rows: IntArray) -> tuple[Float64Array, Float64Array]:
-    rows = _checked(rows)
+    _largest(rows)
     low = ((rows + _HALF) & _MASK) - _HALF
     return low.astype(np.float64), ((rows - low) >> _BITS).astype(np.float64)
 

@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
+from fedledger.protocol import disk
 from fedledger.protocol.cid import ContentRef, cid_bytes
 from fedledger.protocol.errors import ContentCorruptError, ContentUnavailableError, StoreError
 from fedledger.protocol.store import check_limit, checked
@@ -77,6 +78,7 @@ class IpfsStore:
             If the daemon is not there, or gives another CID.
         """
         ref = ContentRef.of(data)
+        disk.flush()
         with self._daemon():
             added = str(self._client.add_bytes(data, opts=dict(IMPORT)))
         if cid_bytes(added) != cid_bytes(ref.cid):

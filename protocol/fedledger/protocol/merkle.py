@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eth_utils.crypto import keccak
+from fedledger.protocol.keccak import keccak
 
 
 class MerkleTree:

@@ -11,9 +11,9 @@ from typing import Any
 from coincurve import PrivateKey, PublicKey
 from eth_account.messages import SignableMessage
 from eth_utils.address import is_checksum_address, to_checksum_address
-from eth_utils.crypto import keccak
 
 from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.keccak import keccak
 
 # The update's domain names no chain and no contract, so an update has the same bytes wherever it is sent. The
 # commitment binds it to a chain, a contract, a task, a round and a sender.
@@ -24,7 +24,7 @@ UPDATE_TYPE = "Update(bytes32 spec,uint32 round,address participant,bytes32 base
 COMMITMENT_DOMAIN_TYPE = "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
 COMMITMENT_TYPE = "Commitment(uint256 task,uint32 round,uint32 participant,bytes32 commitment)"
 COMMITTED = ("uint256", "address", "uint256", "uint32", "address", "bytes32", "bytes32", "uint64", "bytes32")
-DOMAINS_KEPT, ADDRESSES_KEPT = 64, 65_536
+DOMAINS_KEPT, KEYS_KEPT, ADDRESSES_KEPT = 64, 4_096, 65_536
 
 
 def update_message(
@@ -45,7 +45,7 @@ def update_message(
     for name, digest in (("spec", spec), ("base", base), ("payload", payload), ("header", header)):
         if len(digest) != 32:
             raise ValueError(f"the {name} digest has {len(digest)} bytes, not 32")
-    if not is_checksum_address(participant):
+    if not is_checksummed(participant):
         raise ValueError(f"{participant!r} is not a checksummed address")
     message = {
         "spec": spec,
@@ -55,8 +55,12 @@ def update_message(
         "payload": payload,
         "header": header,
     }
-    domain = _hash_struct(UPDATE_DOMAIN_TYPE, {"name": "fedledger", "version": "1"})
-    return SignableMessage(b"\x01", domain, _hash_struct(UPDATE_TYPE, message))
+    return SignableMessage(b"\x01", _update_domain(), _hash_struct(UPDATE_TYPE, message))
+
+
+@cache
+def _update_domain() -> bytes:
+    return _hash_struct(UPDATE_DOMAIN_TYPE, {"name": "fedledger", "version": "1"})
 
 
 def commitment_message(
@@ -103,13 +107,13 @@ def _hash_struct(kind: str, values: Mapping[str, Any]) -> bytes:
 def _fields(kind: str) -> tuple[bytes, tuple[tuple[str, str], ...]]:
     """Return the hash of a struct's type, and type and name of its fields."""
     listed = kind[kind.index("(") + 1 : -1].split(",")
-    return keccak(text=kind), tuple((field.split()[0], field.split()[1]) for field in listed)
+    return keccak(kind.encode()), tuple((field.split()[0], field.split()[1]) for field in listed)
 
 
 def _word(kind: str, value: Any) -> bytes:
     """Return the 32 bytes that stand for a value, in EIP-712 and, but for texts, in the ledger's ABI."""
     if kind == "string":
-        return keccak(text=value)
+        return keccak(value.encode())
     if kind in ("address", "bytes32"):
         raw = bytes.fromhex(value[2:]) if kind == "address" else bytes(value)
         if len(raw) != (20 if kind == "address" else 32):
@@ -122,8 +126,14 @@ def _word(kind: str, value: Any) -> bytes:
 
 def sign(message: SignableMessage, key: bytes) -> bytes:
     """Return the 65-byte signature (r, s, v) of a message; deterministic, after RFC 6979."""
-    signature = PrivateKey(key).sign_recoverable(_digest(message), hasher=None)
+    signature = _private(key).sign_recoverable(_digest(message), hasher=None)
     return bytes(signature[:64]) + bytes([signature[64] + 27])
+
+
+@lru_cache(maxsize=KEYS_KEPT)
+def _private(key: bytes) -> PrivateKey:
+    # It computes its public key, which takes as long as a signature.
+    return PrivateKey(key)
 
 
 def recover(message: SignableMessage, signature: bytes) -> str | None:
@@ -138,7 +148,7 @@ def recover(message: SignableMessage, signature: bytes) -> str | None:
     except Exception:
         # The key library raises several unrelated types for points off the curve; all mean the same.
         return None
-    return _checksummed(keccak(point.format(compressed=False)[1:])[-20:])
+    return checksummed(keccak(point.format(compressed=False)[1:])[-20:])
 
 
 def _digest(message: SignableMessage) -> bytes:
@@ -146,8 +156,15 @@ def _digest(message: SignableMessage) -> bytes:
 
 
 @lru_cache(maxsize=ADDRESSES_KEPT)
-def _checksummed(address: bytes) -> str:
+def checksummed(address: str | bytes) -> str:
+    """Return an address in its mixed-case form; remembered, as each costs a hash."""
     return str(to_checksum_address(address))
+
+
+@lru_cache(maxsize=ADDRESSES_KEPT)
+def is_checksummed(address: str) -> bool:
+    """Return whether a text is an address in its mixed-case form; remembered like :func:`checksummed`."""
+    return bool(is_checksum_address(address))
 
 
 _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0

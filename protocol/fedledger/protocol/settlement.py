@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from eth_utils.crypto import keccak
-
 from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.keccak import keccak
 from fedledger.protocol.reputation import LANE_BITS, LANES
 from fedledger.protocol.verdicts import Verdict
 

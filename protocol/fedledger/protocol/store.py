@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from fedledger.protocol import disk
 from fedledger.protocol.cid import MAX_OBJECT_BYTES, ContentRef
 from fedledger.protocol.errors import ContentCorruptError, ContentUnavailableError, StoreError
 
@@ -20,7 +19,6 @@ log = logging.getLogger(__name__)
 
 STALE_SECONDS = 3600.0
 STORE_PATIENCE, STORE_PAUSE = 300.0, 0.5
-_TEMPORARY = ".tmp-"
 
 
 class ContentStore(Protocol):
@@ -87,14 +85,13 @@ class LocalStore:
         """Store bytes and return their reference; a damaged copy is replaced."""
         ref = ContentRef.of(data)
         path = self._path(ref)
-        with contextlib.suppress(StoreError):
-            self.get(ref)
-            return ref
+        if disk.exists(path):
+            with contextlib.suppress(StoreError):
+                self.get(ref)
+                return ref
         try:
-            if not path.parent.is_dir():
-                path.parent.mkdir(exist_ok=True)
-                _sync(self.folder)
-            write_atomically(path, data)
+            disk.make_folder(path.parent)
+            disk.write_atomically(path, data)
         except OSError as error:
             raise StoreError(
                 f"{len(data)} bytes could not be stored in {self.folder}: {error.strerror}.",
@@ -105,9 +102,11 @@ class LocalStore:
     def get(self, ref: ContentRef, limit: int | None = None) -> bytes:
         """Return the bytes of a reference; see :meth:`ContentStore.get`."""
         check_limit(ref, limit)
+        # What is held under this name was put there by its reference, in this process.
+        if (held := disk.held(self._path(ref))) is not None:
+            return held
         try:
-            with self._path(ref).open("rb") as file:
-                data = file.read(ref.length + 1)
+            data = disk.read(self._path(ref), ref.length + 1)
         except FileNotFoundError as error:
             raise ContentUnavailableError(
                 f"{ref.cid} is not in the store {self.folder}.", "Fetch it from whoever pins it."
@@ -133,31 +132,16 @@ class LocalStore:
 
     def unpin(self, ref: ContentRef) -> None:
         """Remove the copy, for all who share the folder."""
-        self._path(ref).unlink(missing_ok=True)
+        disk.remove(self._path(ref))
 
     def _path(self, ref: ContentRef) -> Path:
         return self.folder / ref.cid[-2:] / ref.cid
 
     def _remove_stale(self) -> None:
-        for file in self.folder.glob(f"*/{_TEMPORARY}*"):
+        for file in self.folder.glob(f"*/{disk.TEMPORARY}*"):
             with contextlib.suppress(OSError):
                 if time.time() - file.stat().st_mtime > STALE_SECONDS:
                     file.unlink()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all, also if the program is killed or the power fails."""
-    handle, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    _sync(path.parent)
 
 
 def outlast(step: Callable[[], T], patience: float = STORE_PATIENCE) -> T:
@@ -196,11 +180,3 @@ def checked(ref: ContentRef, data: bytes, where: str) -> bytes:
     if len(data) != ref.length or ContentRef.of(data) != ref:
         raise ContentCorruptError(f"What {where} returns for {ref.cid} is something else.", "Fetch it from elsewhere.")
     return data
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

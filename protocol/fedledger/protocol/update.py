@@ -9,21 +9,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 from eth_account.messages import SignableMessage
-from eth_utils.address import to_checksum_address
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedledger.protocol import canonical, tensors
-from fedledger.protocol.messages import recover, sign, update_message
+from fedledger.protocol.messages import checksummed, recover, sign, update_message
 from fedledger.protocol.verdicts import Verdict
 
 MAGIC = b"FLU1"
 MAX_HEADER_BYTES = 4096
 SIGNATURE_BYTES = 65
+HEADERS_KEPT = 4096
 DELTA = "delta"
 _Digest = Field(pattern="^[0-9a-f]{64}$")
 
@@ -92,7 +93,7 @@ def encode(header: UpdateHeader, vectors: Mapping[str, NDArray[np.generic]], key
         update={"vectors": sorted(vectors), "payload": hashlib.sha256(payload).hexdigest()},
     )
     raw = canonical.encode(header.model_dump())
-    signature = sign(_message(header), key)
+    signature = sign(_message(header, raw), key)
     return b"".join((MAGIC, len(raw).to_bytes(4, "little"), raw, signature, payload))
 
 
@@ -104,16 +105,9 @@ def decode(data: bytes) -> Update:
     UpdateRefusedError
         ``malformed`` if the bytes are no update, ``bad_digest`` if the payload is not the one the header names.
     """
+    header, end = _read_header(data)
     view = memoryview(data)
-    start = len(MAGIC) + 4
-    length = int.from_bytes(view[len(MAGIC) : start], "little")
-    body = start + length + SIGNATURE_BYTES
-    if bytes(view[: len(MAGIC)]) != MAGIC or length > MAX_HEADER_BYTES or body > len(view):
-        raise UpdateRefusedError(Verdict.MALFORMED, "the bytes do not start with an update's header")
-    try:
-        header = UpdateHeader.model_validate(canonical.decode(bytes(view[start : start + length])))
-    except (ValueError, ValidationError) as error:
-        raise UpdateRefusedError(Verdict.MALFORMED, "the header is not valid") from error
+    body = end + SIGNATURE_BYTES
     payload = view[body:]
     if hashlib.sha256(payload).hexdigest() != header.payload:
         raise UpdateRefusedError(Verdict.BAD_DIGEST, "the payload is not the one that the header names")
@@ -123,15 +117,41 @@ def decode(data: bytes) -> Update:
         raise UpdateRefusedError(Verdict.MALFORMED, "the payload is no canonical tensor file") from error
     if sorted(vectors) != header.vectors:
         raise UpdateRefusedError(Verdict.MALFORMED, "the vectors are not those that the header names")
-    return Update(header, bytes(view[start + length : body]), vectors)
+    return Update(header, bytes(view[end:body]), vectors)
 
 
-def _message(header: UpdateHeader) -> SignableMessage:
+def read_header(data: bytes) -> UpdateHeader:
+    """Return what an update says of itself, without a look at its payload; see :func:`decode`."""
+    return _read_header(data)[0]
+
+
+def _read_header(data: bytes) -> tuple[UpdateHeader, int]:
+    """Return the header and where it ends."""
+    view = memoryview(data)
+    start = len(MAGIC) + 4
+    length = int.from_bytes(view[len(MAGIC) : start], "little")
+    if bytes(view[: len(MAGIC)]) != MAGIC or length > MAX_HEADER_BYTES or start + length + SIGNATURE_BYTES > len(view):
+        raise UpdateRefusedError(Verdict.MALFORMED, "the bytes do not start with an update's header")
+    try:
+        header = _parsed(bytes(view[start : start + length]))
+    except (ValueError, ValidationError) as error:
+        raise UpdateRefusedError(Verdict.MALFORMED, "the header is not valid") from error
+    return header, start + length
+
+
+@lru_cache(maxsize=HEADERS_KEPT)
+def _parsed(raw: bytes) -> UpdateHeader:
+    # A node looks several times at the header of its update, and whoever judges it in the same process once more.
+    return UpdateHeader.model_validate(canonical.decode(raw))
+
+
+def _message(header: UpdateHeader, raw: bytes | None = None) -> SignableMessage:
+    raw = canonical.encode(header.model_dump()) if raw is None else raw
     return update_message(
         bytes.fromhex(header.spec),
         header.round,
-        to_checksum_address(header.participant),
+        checksummed(header.participant),
         bytes.fromhex(header.base),
         bytes.fromhex(header.payload),
-        hashlib.sha256(canonical.encode(header.model_dump())).digest(),
+        hashlib.sha256(raw).digest(),
     )

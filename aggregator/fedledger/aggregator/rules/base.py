@@ -105,15 +105,22 @@ def tolerated(f: int, n: int, spare: int = 1) -> int:
 
 def sum_of_ranks(block: IntArray, low: int, high: int) -> IntArray:
     """Return, a column, the sum of the values of rank low to high − 1 (from 0) of int64[n, d']."""
+    # A whole sort has vector instructions, and takes a third of the time of a partition.
     columns = np.ascontiguousarray(block.T)
-    columns.partition(sorted({low, high - 1}), axis=1)
+    columns.sort(axis=1)
     total: IntArray = columns[:, low:high].sum(axis=1)
     return total
 
 
 def squared_distances(gram: Gram) -> NDArray[Any]:
-    """Return the exact squared distances of all pairs of rows as Python integers."""
-    products = np.array(gram, object)
+    """Return the exact squared distances of all pairs of rows, as int64 where all fit and else as Python integers."""
+    products: NDArray[Any] = np.array(gram, object)
+    try:
+        small = np.array(gram, np.int64)
+        # No product is larger than the largest square, and a distance is at most four of those.
+        products = small if small.max(initial=0) < 1 << 60 else products
+    except OverflowError:
+        pass
     squares = products.diagonal()
     distances: NDArray[Any] = squares[:, None] + squares[None, :] - 2 * products
     return distances

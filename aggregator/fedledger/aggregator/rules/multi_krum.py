@@ -36,7 +36,7 @@ class MultiKrum(LinearRule):
         f = tolerated(self.f, n, spare=3)
         near = max(n - f - 2, 0)
         # The first of each sorted row is the row's own distance, 0.
-        scores = [sum(sorted(distances)[1 : near + 1]) for distances in squared_distances(gram)]
+        scores = [sum(sorted(distances)[1 : near + 1]) for distances in squared_distances(gram).tolist()]
         order = sorted(range(n), key=lambda i: (scores[i], i))
         chosen = set(order[: min(n, n - f if self.m is None else self.m)])
         selected = [i for i in range(n) if i in chosen]

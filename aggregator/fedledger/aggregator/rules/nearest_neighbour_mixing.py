@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from fedledger.aggregator.rules.base import MIXINGS, Mixing, squared_distances, tolerated
 from fedledger.protocol.exact import Gram
 from fedledger.protocol.parameters import whole
@@ -29,4 +31,5 @@ class NearestNeighbourMixing(Mixing):
         n = len(gram)
         near = n - tolerated(self.f, n)
         # The sort is stable, so equal distances stay in index order.
-        return [sorted(range(n), key=row.__getitem__)[:near] for row in squared_distances(gram).tolist()]
+        nearest: list[list[int]] = np.argsort(squared_distances(gram), axis=1, kind="stable")[:, :near].tolist()
+        return nearest

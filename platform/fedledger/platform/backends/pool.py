@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import heapq
 import logging
@@ -30,6 +29,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedledger.learning.vectors import repeatable
+from fedledger.learning.worker import become_worker
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.platform.backends.base import (
     BACKENDS,
@@ -58,10 +58,6 @@ AHEAD = 2
 MAX_LIMBS = 2
 MAX_DEATHS = 3
 ALIGNMENT = 64
-MALLOC = ((-1, 1 << 30), (-2, 64 << 20), (-3, 32 << 20))
-"""glibc's trim threshold, top pad and mmap threshold: else large activations go back to the system at every step."""
-DEATH_SIGNAL = 1
-"""Linux's PR_SET_PDEATHSIG."""
 
 
 class SharedMemory:
@@ -431,7 +427,7 @@ def _serve(
     for other in inherited:
         other.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _tune(parent)
+    become_worker(parent)
     torch.set_num_threads(1)
     gc.freeze()
     worker = Worker(population)
@@ -464,16 +460,3 @@ def _serve(
                 answer = _Failure(worker.failure(error), traceback.format_exc())
                 total = None
             pipe.send(answer)
-
-
-def _tune(parent: int) -> None:
-    """Have the system end this process with its parent, and keep memory that was used once."""
-    if sys.platform != "linux":
-        return
-    libc = ctypes.CDLL(None)
-    libc.prctl(DEATH_SIGNAL, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-    if hasattr(libc, "mallopt"):
-        for option, value in MALLOC:
-            libc.mallopt(option, value)

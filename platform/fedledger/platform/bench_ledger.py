@@ -1,0 +1,299 @@
+"""What a round costs with the ledger, and its audit, beside the training that both are about.
+
+Everything is timed within one run on a fresh Anvil: of each round, how long its participants were trained, and how long
+all the rest took. So a ratio is that of neighbours in time, whatever else the machine does.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+
+from fedledger.contracts.chain import Chain
+from fedledger.contracts.chains import running_chain
+from fedledger.learning.data import Dataset, Parts
+from fedledger.ledger_tools.audit import audit_run
+from fedledger.ledger_tools.export import LEDGER_FILE, export_ledger
+from fedledger.node.solvers.base import LocalUpdate
+from fedledger.platform.backends.base import Backend, Job, Total, Work
+from fedledger.platform.backends.pool import Pool
+from fedledger.platform.backends.serial import Serial
+from fedledger.platform.bench_engine import Bench
+from fedledger.platform.config import ExperimentConfig
+from fedledger.platform.engine import Run, run
+from fedledger.platform.machine import processors
+from fedledger.platform.setting import Setting, assemble
+from fedledger.protocol.errors import FedledgerError
+from fedledger.protocol.store import LocalStore
+
+WARM_UP = 2
+"""Rounds that are not counted."""
+DETECTORS = ("norm@1", "near_duplicate@1", "held_out@1", "cosine@1")
+TESTED = 16
+"""Examples on which the accuracy is measured, which is not what is timed."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A run to be timed: so many rounds, ``WARM_UP`` of them not counted, of so many participants of a workload."""
+
+    workload: str
+    participants: int
+    validation: int
+    rounds: int
+
+
+CASES: tuple[Case, ...] = (
+    Case("digits", 10, 64, 40),
+    Case("digits", 100, 64, 12),
+    Case("digits", 1000, 64, 6),
+    Case("cnn", 10, 64, 16),
+    Case("cnn", 10, 1000, 16),
+)
+QUICK: tuple[Case, ...] = (Case("digits", 10, 64, 8), Case("cnn", 10, 64, 5))
+AUDITED = Case("cnn", 10, 64, 40)
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """What the rounds of a run took.
+
+    Parameters
+    ----------
+    workload, participants, validation, rounds
+        Of the case; rounds are those that were counted.
+    seconds_per_round, most_seconds_per_round
+        Median over the rounds, and their ninth decile: with the ledger and all that is on.
+    training_seconds_per_round
+        Median of what training alone took of them, in the same process.
+    overhead
+        Median of what all the rest took, as a share of the training.
+    overhead_ms_per_participant
+        The same in milliseconds a participant.
+    processor_seconds_per_round, processor_ms_per_participant
+        Processor time of the process in a round, and besides the training, a participant; Anvil's is not in it.
+    accepted
+        Updates of the last round that were.
+    """
+
+    workload: str
+    participants: int
+    validation: int
+    rounds: int
+    seconds_per_round: float
+    most_seconds_per_round: float
+    training_seconds_per_round: float
+    overhead: float
+    overhead_ms_per_participant: float
+    processor_seconds_per_round: float
+    processor_ms_per_participant: float
+    accepted: int
+
+
+@dataclass(frozen=True)
+class AuditRow:
+    """What an audit took, and the run that it replays, which trained in as many processes.
+
+    Parameters
+    ----------
+    workload, participants, validation, rounds, processes
+        Of the run and of both.
+    run_seconds, audit_seconds
+        All rounds of the run, but not its set-up; the whole audit.
+    ratio
+        Between them.
+    """
+
+    workload: str
+    participants: int
+    validation: int
+    rounds: int
+    processes: int
+    run_seconds: float
+    audit_seconds: float
+    ratio: float
+
+
+@dataclass
+class Times:
+    """When rounds ended, and what training took until then: seconds and processor seconds each."""
+
+    ends: list[tuple[float, float]] = field(default_factory=list)
+    trained: list[tuple[float, float]] = field(default_factory=list)
+    training: tuple[float, float] = (0.0, 0.0)
+
+    def end_round(self, progress: object) -> None:
+        """Count a round."""
+        self.ends.append(_now())
+        self.trained.append(self.training)
+
+    def row(self, case: Case, finished: Run) -> LedgerRow:
+        """Return the figures of a run."""
+        whole, training = (np.diff(np.array(times), axis=0)[WARM_UP - 1 :] for times in (self.ends, self.trained))
+        rest = whole - training
+        return LedgerRow(
+            workload=case.workload,
+            participants=case.participants,
+            validation=case.validation,
+            rounds=len(whole),
+            seconds_per_round=median(whole[:, 0]),
+            most_seconds_per_round=float(np.quantile(whole[:, 0], 0.9)),
+            training_seconds_per_round=median(training[:, 0]),
+            overhead=median(rest[:, 0] / training[:, 0]),
+            overhead_ms_per_participant=median(rest[:, 0]) / case.participants * 1e3,
+            processor_seconds_per_round=median(whole[:, 1]),
+            processor_ms_per_participant=median(rest[:, 1]) / case.participants * 1e3,
+            accepted=int(finished.metrics[-1]["accepted"]),
+        )
+
+
+class TimedBackend:
+    """A backend that tells how long it trains."""
+
+    def __init__(self, backend: Backend, times: Times) -> None:
+        self._backend, self._times = backend, times
+
+    def __enter__(self) -> TimedBackend:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def train(self, work: Work) -> Iterator[tuple[Job, LocalUpdate]]:
+        """Yield each job's update; what is done with it meanwhile is not counted."""
+        updates = self._backend.train(work)
+        while True:
+            began, busy = _now()
+            done = next(updates, None)
+            ended, busy_until = _now()
+            seconds, processor = self._times.training
+            self._times.training = seconds + ended - began, processor + busy_until - busy
+            if done is None:
+                return
+            yield done
+
+    def total(self, work: Work) -> Total:
+        """Return the sum of the jobs' updates."""
+        return self._backend.total(work)
+
+
+def time_rounds(case: Case) -> LedgerRow:
+    """Play a case in this process and return what its rounds took."""
+    setting, times = make_setting(case), Times()
+    with running_chain("anvil") as chain, TemporaryDirectory(prefix="bench", ignore_cleanup_errors=True) as folder:
+        store, timed = LocalStore(Path(folder, "store")), TimedBackend(Serial(setting), times)
+        finished = run(setting, Chain(chain.url), store, Path(folder), times.end_round, None, timed)
+    return times.row(case, finished)
+
+
+def time_audit(case: Case, processes: int) -> AuditRow:
+    """Play a case with a pool, audit it, and return what both took."""
+    setting, times = make_setting(case), Times()
+    with (
+        Pool(setting, processes) as pool,
+        running_chain("anvil") as running,
+        TemporaryDirectory(prefix="bench", ignore_cleanup_errors=True) as name,
+    ):
+        folder, chain = Path(name), Chain(running.url)
+        finished = run(setting, chain, LocalStore(folder / "store"), folder, times.end_round, None, pool)
+        export_ledger(finished.ledger, finished.deployment, finished.history).write(folder / LEDGER_FILE)
+        began = time.perf_counter()
+        result = audit_run(folder, jobs=processes)
+        took = time.perf_counter() - began
+    if not result.reproduced:
+        raise FedledgerError(f"The benchmark's own run is not reproduced: {result.first_divergence}.")
+    seconds = [end for end, _ in times.ends]
+    # What the first round took is among what set-up took.
+    rounds = (seconds[-1] - seconds[0]) * case.rounds / (case.rounds - 1)
+    place = case.workload, case.participants, case.validation, case.rounds, processes
+    return AuditRow(*place, rounds, took, rounds / took)
+
+
+def time_all(
+    cases: Sequence[Case] = CASES,
+    audited: Case | None = AUDITED,
+    progress: Callable[[str], None] = lambda doing: None,
+) -> tuple[list[LedgerRow], list[AuditRow]]:
+    """Time cases one after another, and the audit of one.
+
+    Raises
+    ------
+    ConfigError
+        If the workloads are not there, as they come with a checkout alone.
+    ChainError
+        If there is no Anvil.
+    """
+    torch.set_num_threads(1)
+    rows = []
+    for case in cases:
+        progress(f"{case.workload}, {case.participants} participants, {case.validation} validation examples")
+        rows.append(time_rounds(case))
+    if audited is None:
+        return rows, []
+    progress(f"the audit of {audited.workload}")
+    return rows, [time_audit(audited, processors())]
+
+
+def make_setting(case: Case) -> Setting:
+    """Return the experiment of a case: a workload of the comparison of engines, with all that the ledger has.
+
+    Commitments are batched; updates are measured, tried by all detectors, mixed with their nearest neighbours, trimmed
+    and weighed by reputation. Where there are more participants than the workload has parts, each has a random part.
+    """
+    scripts = str(Bench.find().scripts)
+    sys.path.insert(0, scripts)
+    try:
+        workloads, models = importlib.import_module("workloads"), importlib.import_module("fedledger_engine").MODELS
+    finally:
+        sys.path.remove(scripts)
+    workload = workloads.load(case.workload)
+    f = max(1, case.participants // 5)
+    document: dict[str, Any] = {
+        "name": case.workload,
+        "participants": case.participants,
+        "model": models[case.workload],
+        "training": {
+            "rounds": case.rounds,
+            "solver": {
+                "method": "sgd@1",
+                "params": {
+                    "learning_rate": workloads.LEARNING_RATE,
+                    "batch_size": workloads.BATCH,
+                    "local_epochs": 1,
+                },
+            },
+            "detection": [{"method": method} for method in DETECTORS],
+            "mixing": {"method": "nearest_neighbour_mixing@1", "params": {"f": f}},
+            "aggregation": {"method": "trimmed_mean@1", "params": {"f": f}},
+        },
+        "ledger": {"batched": True},
+    }
+    dataset = Dataset.of(workload.inputs, workload.labels, classes=10)
+    rng, examples = np.random.default_rng(0), np.arange(len(dataset))
+    indices = [
+        examples[workload.part(number)]
+        if case.participants <= workloads.CLIENTS
+        else rng.choice(examples, workload.each, replace=False)
+        for number in range(case.participants)
+    ]
+    shown = np.arange(len(dataset) - case.validation, len(dataset))
+    config = ExperimentConfig.model_validate(document)
+    return assemble(config, Parts(dataset, indices), dataset.take(shown), dataset.take(examples[:TESTED]))
+
+
+def _now() -> tuple[float, float]:
+    """Return seconds of the clock, and processor seconds of this process."""
+    return time.perf_counter(), time.process_time()

@@ -1,0 +1,258 @@
+"""Files that are there whole or not at all, also if the program is killed or the power fails.
+
+Making a file durable costs a wait for the disk, which is longer than all else that a round of a small model costs.
+Where one process plays many parties, what they write is made durable together: within :func:`together` a file is held
+in memory until :func:`flush`, which who is about to tell somebody outside the process calls first. So content is on
+the disk before the ledger names it, and a commitment before it is posted. Everybody in the process sees what is held.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fedledger.protocol.errors import StoreError
+
+_Each = Callable[[Callable[[Any], None], Iterable[Any]], None]
+
+TEMPORARY = ".tmp-"
+"""What the name of a file begins with until all of it is on the disk."""
+MOST_HELD = 64 * 1024 * 1024
+"""Bytes that are held at most; more are made durable at once."""
+AT_ONCE = 8
+"""Threads that wait for the disk: what they wait for at the same time a file system makes durable in one step."""
+MOST_OPEN = 256
+"""Files that are open at the same time."""
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file; its folder must be there.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    StoreError
+        If what is held with it cannot be.
+    """
+    held = _held()
+    if held is None:
+        _write({path: data}, (), _in_turn)
+    else:
+        held.write(path, data)
+
+
+def append(path: Path, text: str) -> None:
+    """Append to a text file, after all that was written before; a line that is cut off may be left by a kill.
+
+    It is not waited for until it is on the disk.
+    """
+    held = _held()
+    if held is None:
+        _append([(path, text)])
+    else:
+        held.append(path, text)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder in one that is there, unless it is there."""
+    if path.is_dir():
+        return
+    path.mkdir(exist_ok=True)
+    held = _held()
+    if held is None:
+        _sync_folder(path.parent)
+    else:
+        held.folders.add(path.parent)
+
+
+def read(path: Path, limit: int = -1) -> bytes:
+    """Return a file's bytes, at most ``limit`` of them unless it is negative; raises OSError as reading does."""
+    held = _held()
+    found = None if held is None else held.files.get(path)
+    if found is not None:
+        return found if limit < 0 else found[:limit]
+    with path.open("rb") as file:
+        return file.read(limit)
+
+
+def held(path: Path) -> bytes | None:
+    """Return a file's bytes if this process holds them, and has not written them yet."""
+    waiting = _held()
+    return None if waiting is None else waiting.files.get(path)
+
+
+def exists(path: Path) -> bool:
+    """Return whether there is such a file."""
+    held = _held()
+    return (held is not None and path in held.files) or path.exists()
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there."""
+    held = _held()
+    if held is not None:
+        held.remove(path)
+    path.unlink(missing_ok=True)
+
+
+def listed(folder: Path, pattern: str) -> set[Path]:
+    """Return the files of a folder whose names match a pattern."""
+    held = _held()
+    unwritten = () if held is None else held.names.get(folder, ())
+    return {*folder.glob(pattern), *(path for path in unwritten if path.match(pattern))}
+
+
+def flush() -> None:
+    """Make durable what is held.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be written; it is still held then.
+    """
+    held = _held()
+    if held is not None:
+        held.flush()
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Hold what this process writes until somebody calls :func:`flush`, and at the latest until the end.
+
+    One in another changes nothing. Processes that are forked within do not take part.
+    """
+    if _held() is not None:
+        yield
+        return
+    _Held.current = held = _Held()
+    try:
+        yield
+    finally:
+        try:
+            held.flush()
+        finally:
+            _Held.current = None
+            held.close()
+
+
+class _Held:
+    """Files that wait, by path and by folder, and lines that follow them."""
+
+    current: _Held | None = None
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self.files: dict[Path, bytes] = {}
+        self.folders: set[Path] = set()
+        self.names: dict[Path, set[Path]] = {}
+        self._lines: list[tuple[Path, str]] = []
+        self._size = 0
+        self._lock = threading.RLock()
+        self._threads = ThreadPoolExecutor(AT_ONCE, "disk")
+
+    def write(self, path: Path, data: bytes) -> None:
+        with self._lock:
+            self.files[path] = data
+            self.names.setdefault(path.parent, set()).add(path)
+            self._size += len(data)
+            if self._size > MOST_HELD:
+                self.flush()
+
+    def remove(self, path: Path) -> None:
+        with self._lock:
+            if self.files.pop(path, None) is not None:
+                self.names[path.parent].discard(path)
+
+    def append(self, path: Path, text: str) -> None:
+        with self._lock:
+            self._lines.append((path, text))
+
+    def flush(self) -> None:
+        with self._lock:
+            try:
+                _write(self.files, self.folders, self._sync_all)
+                _append(self._lines)
+            except OSError as error:
+                raise StoreError(
+                    f"{len(self.files)} files could not be written, such as {error.filename}: {error.strerror}.",
+                    "Free some space or choose another folder, then resume.",
+                ) from error
+            self.files, self.folders, self.names, self._lines, self._size = {}, set(), {}, [], 0
+
+    def _sync_all(self, sync: Callable[[Any], None], things: Iterable[Any]) -> None:
+        rest = list(things)
+        hands = [rest[place::AT_ONCE] for place in range(min(AT_ONCE, len(rest)))]
+        for waiting in [self._threads.submit(_in_turn, sync, hand) for hand in hands]:
+            waiting.result()
+
+    def close(self) -> None:
+        self._threads.shutdown()
+
+
+def _held() -> _Held | None:
+    held = _Held.current
+    return held if held is not None and held.process == os.getpid() else None
+
+
+def _write(files: Mapping[Path, bytes], folders: Iterable[Path], each: _Each) -> None:
+    """Write files, and wait until they are on the disk under their names; ``each`` calls a function on each of some."""
+    paths = list(files)
+    for start in range(0, len(paths), MOST_OPEN):
+        _write_page({path: files[path] for path in paths[start : start + MOST_OPEN]}, each)
+    each(_sync_folder, {*folders, *(path.parent for path in paths)})
+
+
+def _write_page(files: Mapping[Path, bytes], each: _Each) -> None:
+    """Write files under other names, wait for the disk, and name them."""
+    temporary: dict[Path, Path] = {}
+    handles: list[int] = []
+    try:
+        for path, data in files.items():
+            new = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
+            handles.append(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            temporary[path] = new
+            _write_all(handles[-1], data)
+        each(os.fsync, handles)
+        for path in files:
+            temporary[path].replace(path)
+            del temporary[path]
+    finally:
+        for handle in handles:
+            os.close(handle)
+        for new in temporary.values():
+            new.unlink(missing_ok=True)
+
+
+def _in_turn(call: Callable[[Any], None], things: Iterable[Any]) -> None:
+    for thing in things:
+        call(thing)
+
+
+def _write_all(handle: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(handle, rest) :]
+
+
+def _append(lines: Iterable[tuple[Path, str]]) -> None:
+    by_path: dict[Path, list[str]] = {}
+    for path, text in lines:
+        by_path.setdefault(path, []).append(text)
+    for path, texts in by_path.items():
+        with path.open("a", encoding="utf-8") as file:
+            file.write("".join(texts))
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

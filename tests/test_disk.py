@@ -1,0 +1,182 @@
+"""Files that are made durable together."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fedledger.contracts.chain import Chain, load_account
+from fedledger.protocol import disk
+from fedledger.protocol.cid import ContentRef
+from fedledger.protocol.disk import together
+from fedledger.protocol.errors import StoreError
+from fedledger.protocol.store import LocalStore
+
+
+def child(play: Callable[[], None]) -> int:
+    """Run something in a forked process, and return its exit status as ``os.waitpid`` gives it."""
+    pid = os.fork()
+    if not pid:
+        try:
+            play()
+        finally:
+            os._exit(9)
+    return os.waitpid(pid, 0)[1]
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+class TestTogether:
+    def test_what_is_held_is_seen_by_the_process_and_not_yet_on_the_disk(self, tmp_path: Path) -> None:
+        path = tmp_path / "1.update"
+        with together():
+            disk.write_atomically(path, b"update")
+            assert not path.exists() and names(tmp_path) == set()
+            assert disk.exists(path) and disk.read(path) == b"update" and disk.read(path, 2) == b"up"
+            assert disk.listed(tmp_path, "*.update") == {path} and disk.listed(tmp_path, "*.state") == set()
+            disk.flush()
+            assert path.read_bytes() == b"update"
+            disk.write_atomically(path, b"another")
+            assert disk.read(path) == b"another" and path.read_bytes() == b"update"
+        assert path.read_bytes() == b"another" and names(tmp_path) == {"1.update"}
+
+    def test_files_are_on_the_disk_before_they_have_their_names_and_folders_after_that(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        happened: list[str] = []
+        fsync, replace = os.fsync, Path.replace
+
+        def synced(handle: int) -> None:
+            target = Path(f"/proc/self/fd/{handle}").readlink()
+            happened.append("folder" if target.is_dir() else f"sync {target.read_bytes().decode()}")
+            fsync(handle)
+
+        def named(path: Path, target: Path) -> Path:
+            happened.append(f"name {path.read_bytes().decode()}")
+            return replace(path, target)
+
+        monkeypatch.setattr(os, "fsync", synced)
+        monkeypatch.setattr(Path, "replace", named)
+        with together():
+            for name in "abc":
+                disk.write_atomically(tmp_path / name, name.encode())
+        assert sorted(happened[:3]) == ["sync a", "sync b", "sync c"]
+        assert sorted(happened[3:6]) == ["name a", "name b", "name c"]
+        assert happened[6:] == ["folder"], "once for all of them"
+
+    def test_more_files_than_may_be_open(self, tmp_path: Path) -> None:
+        many = 2 * disk.MOST_OPEN + 3
+        with together():
+            for number in range(many):
+                disk.write_atomically(tmp_path / str(number), str(number).encode())
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+            str(number): str(number).encode() for number in range(many)
+        }
+
+    def test_a_line_follows_what_was_written_before_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        lines = tmp_path / "lines"
+
+        def fail(handle: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        with together():
+            disk.write_atomically(tmp_path / "signed", b"digest")
+            disk.append(lines, "taken\n")
+            disk.append(lines, "and another\n")
+            with monkeypatch.context() as patched:
+                patched.setattr(os, "fsync", fail)
+                with pytest.raises(StoreError, match="No space left") as raised:
+                    disk.flush()
+            assert "Free some space" in raised.value.remedy
+            assert names(tmp_path) == set(), "neither the line, nor a file that may be cut off"
+            assert disk.read(tmp_path / "signed") == b"digest"
+        assert lines.read_text() == "taken\nand another\n"
+        disk.append(lines, "without waiting\n")
+        assert lines.read_text().endswith("without waiting\n")
+
+    def test_one_in_another_changes_nothing(self, tmp_path: Path) -> None:
+        with together():
+            with together():
+                disk.write_atomically(tmp_path / "a", b"a")
+            assert not (tmp_path / "a").exists()
+        assert (tmp_path / "a").exists()
+
+    def test_what_is_held_is_written_whatever_ends_it(self, tmp_path: Path) -> None:
+        with pytest.raises(KeyError), together():
+            disk.write_atomically(tmp_path / "a", b"a")
+            raise KeyError
+        assert (tmp_path / "a").read_bytes() == b"a"
+        disk.write_atomically(tmp_path / "b", b"b")
+        assert (tmp_path / "b").exists(), "nothing is held any more"
+
+    def test_not_too_much_is_held(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(disk, "MOST_HELD", 10)
+        with together():
+            disk.write_atomically(tmp_path / "a", b"123456")
+            assert not (tmp_path / "a").exists()
+            disk.write_atomically(tmp_path / "b", b"123456")
+            assert names(tmp_path) == {"a", "b"}
+
+    def test_a_forked_process_takes_no_part(self, tmp_path: Path) -> None:
+        def play() -> None:
+            disk.flush()
+            disk.write_atomically(tmp_path / "its own", b"at once")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        with together():
+            disk.write_atomically(tmp_path / "held", b"held")
+            assert os.WTERMSIG(child(play)) == signal.SIGKILL
+            assert names(tmp_path) == {"its own"}
+
+    def test_who_is_killed_leaves_files_whole_or_not_at_all(self, tmp_path: Path) -> None:
+        data = bytes(100_000)
+
+        def play() -> None:
+            with together():
+                for number in range(100_000):
+                    disk.write_atomically(tmp_path / str(number), data)
+                    if number == 3:
+                        disk.flush()
+                    if number == 6:
+                        os.kill(os.getpid(), signal.SIGKILL)
+
+        assert os.WTERMSIG(child(play)) == signal.SIGKILL
+        assert names(tmp_path) == {"0", "1", "2", "3"}
+        assert all(path.read_bytes() == data for path in tmp_path.iterdir())
+
+
+class TestStore:
+    def test_content_is_held_and_found(self, tmp_path: Path) -> None:
+        store = LocalStore(tmp_path)
+        with together():
+            ref = store.put(b"content")
+            assert store.has(ref) and store.get(ref) == b"content" and store.put(b"content") == ref
+            assert not LocalStore(tmp_path)._path(ref).exists()
+            store.unpin(ref)
+            assert not store.has(ref)
+            store.put(b"content")
+        assert LocalStore(tmp_path).get(ContentRef.of(b"content")) == b"content"
+
+    def test_content_is_on_the_disk_before_a_transaction_can_name_it(self, tmp_path: Path) -> None:
+        chain, account = Chain(), load_account(b"\1" * 32)
+        chain.fund(account.address, 10**18)
+        store = LocalStore(tmp_path)
+        there: list[bool] = []
+        send = chain.web3.eth.send_raw_transaction
+
+        def sent(raw: bytes) -> object:
+            there.append(store._path(ref).exists())
+            return send(raw)
+
+        chain.web3.eth.send_raw_transaction = sent  # type: ignore[method-assign,assignment]
+        with together():
+            ref = store.put(b"content")
+            assert not store._path(ref).exists()
+            chain.send(account, account.address, ref.digest)
+        assert there == [True]

@@ -1,0 +1,36 @@
+"""Measurements on a validation set."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fedledger.aggregator import measure
+from fedledger.aggregator.appraise import BASE, MODEL
+from fedledger.aggregator.measure import INPUTS, LABELS, LiveMeasurer
+from fedledger.learning.models import build_model
+from fedledger.learning.vectors import FlatModel
+from fedledger.protocol import tensors
+
+
+def test_the_model_of_a_round_is_not_measured_again_as_the_base_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    validation = tensors.encode({INPUTS: rng.random((20, 4), np.float32), LABELS: rng.integers(0, 3, 20)})
+    measurer = LiveMeasurer(FlatModel(build_model("mlp@1", {"inputs": 4, "hidden": [5], "classes": 3})), validation)
+    first, second = rng.random((2, 43), np.float32)
+    wanted = {vector.tobytes(): measurer("0xab", vector) for vector in (first, second)}
+    passes: list[bytes] = []
+    real = measure.measure
+
+    def counted(*given: object) -> tuple[int, int]:
+        passes.append(given[1].tobytes())  # type: ignore[attr-defined]
+        return real(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(measure, "measure", counted)
+    told = [(what, vector, measurer(what, vector)) for what, vector in [(BASE, first), (MODEL, second)]]
+    told.append((BASE, second.copy(), measurer(BASE, second.copy())))
+    assert passes == [first.tobytes(), second.tobytes()]
+    told.append((BASE, first, measurer(BASE, first)))
+    told.append(("0xab", second, measurer("0xab", second)))
+    assert passes[2:] == [first.tobytes(), second.tobytes()]
+    assert all(measured == wanted[vector.tobytes()] for _, vector, measured in told)

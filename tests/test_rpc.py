@@ -1,0 +1,150 @@
+"""Questions to a node over a connection that is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from requests.exceptions import ConnectionError as NoConnectionError
+from requests.exceptions import HTTPError
+
+from fedledger.contracts.rpc import NearNode, is_near
+
+
+class Node(BaseHTTPRequestHandler):
+    """A node that answers with its connection's number and what it is asked; ``behave`` may spoil that."""
+
+    protocol_version = "HTTP/1.1"
+    connections = 0
+    behave: Callable[[Node, Any], Any] = lambda node, answer: answer
+
+    def setup(self) -> None:
+        super().setup()
+        type(self).connections += 1
+        self.number = type(self).connections
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        many = asked if isinstance(asked, list) else [asked]
+        answers = [{"id": q["id"], "result": [self.number, q["method"], *q["params"]]} for q in many]
+        answer = type(self).behave(self, answers if isinstance(asked, list) else answers[0])
+        if answer is None:
+            return
+        body = json.dumps(answer).encode()
+        self.send_response(getattr(self, "status", 200))
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *about: object) -> None:
+        pass
+
+
+@contextmanager
+def node(behave: Callable[[Node, Any], Any] = lambda node, answer: answer) -> Iterator[str]:
+    kind = type("Behaving", (Node,), {"behave": behave, "connections": 0})
+    with ThreadingHTTPServer(("127.0.0.1", 0), kind) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_the_connection_is_kept() -> None:
+    with node() as url:
+        near = NearNode(url)
+        assert [near.ask("eth_a", [n])["result"] for n in range(3)] == [[1, "eth_a", n] for n in range(3)]
+
+
+def test_one_that_the_node_has_closed_is_opened_again() -> None:
+    def close(node: Node, answer: Any) -> Any:
+        node.close_connection = True
+        return answer
+
+    with node(close) as url:
+        near = NearNode(url)
+        for n in range(1, 4):
+            assert near.ask("eth_a", [])["result"] == [n, "eth_a"]
+            # Only when its end has arrived can one see that it was closed.
+            deadline = time.monotonic() + 10
+            while near._connection().sock is not None and time.monotonic() < deadline:
+                time.sleep(0.001)
+
+
+def test_answers_come_in_the_order_of_the_questions() -> None:
+    with node(lambda node, answer: answer[::-1]) as url:
+        answers = NearNode(url).ask_all([("eth_a", [n]) for n in range(4)])
+    assert [answer["result"][2] for answer in answers] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("spoil", [lambda answers: answers[1:], lambda answers: {"error": "no batches"}, lambda a: 3])
+def test_not_all_answers_are_none(spoil: Callable[[Any], Any]) -> None:
+    with node(lambda node, answer: spoil(answer)) as url, pytest.raises(ValueError, match="2 questions at once"):
+        NearNode(url).ask_all([("eth_a", []), ("eth_b", [])])
+
+
+def test_what_is_broken_off_is_an_outage_and_the_next_question_is_asked_anew() -> None:
+    def break_off(node: Node, answer: Any) -> Any:
+        node.close_connection = True
+        return None if node.number == 1 else answer
+
+    with node(break_off) as url:
+        near = NearNode(url)
+        with pytest.raises(NoConnectionError):
+            near.ask("eth_a", [])
+        assert near.ask("eth_a", [])["result"] == [2, "eth_a"]
+    with pytest.raises(NoConnectionError):
+        NearNode("http://127.0.0.1:1").ask("eth_a", [])
+
+
+def test_a_status_that_is_an_error_is_one() -> None:
+    def fail(node: Node, answer: Any) -> Any:
+        node.status = 503
+        return answer
+
+    with node(fail) as url, pytest.raises(HTTPError, match="503"):
+        NearNode(url).ask("eth_a", [])
+
+
+def test_an_answer_that_is_no_object_is_refused() -> None:
+    with node(lambda node, answer: [answer]) as url, pytest.raises(ValueError, match="answered with list"):
+        NearNode(url).ask("eth_a", [])
+
+
+def test_threads_and_forked_processes_have_connections_of_their_own() -> None:
+    with node() as url:
+        near = NearNode(url)
+        assert near.ask("eth_a", [])["result"][0] == 1
+        others: list[int] = []
+        thread = threading.Thread(target=lambda: others.append(near.ask("eth_a", [])["result"][0]))
+        thread.start()
+        thread.join()
+        assert others == [2]
+        pid = os.fork()
+        if not pid:
+            os._exit(near.ask("eth_a", [])["result"][0])
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+        assert near.ask("eth_a", [])["result"][0] == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "near"),
+    [
+        ("http://127.0.0.1:8545", True),
+        ("http://localhost:8545/rpc?key=1", True),
+        ("http://[::1]:8545", True),
+        ("https://127.0.0.1:8545", False),
+        ("http://user:password@127.0.0.1:8545", False),
+        ("http://chain.example:8545", False),
+        ("embedded", False),
+    ],
+)
+def test_which_nodes_are_near(url: str, near: bool) -> None:
+    assert is_near(url) is near
