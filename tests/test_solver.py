@@ -286,3 +286,23 @@ def test_an_empty_data_set_or_a_wrong_base_is_refused():
         solver(flat, flat.vector(), examples().take(np.array([], np.int64)), np.random.default_rng(0))
     with pytest.raises(ConfigError, match="float32"):
         solver(flat, flat.vector()[:-1], examples(), np.random.default_rng(0))
+
+
+def test_an_error_names_the_batch():
+    calls = []
+
+    class Fragile(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(6, 3)
+
+        def forward(self, inputs):
+            calls.append(len(inputs))
+            if len(calls) == 3:
+                raise ValueError("broken")
+            return self.layer(inputs)
+
+    solver = SGD(learning_rate=0.1, local_epochs=1, batch_size=10)
+    with pytest.raises(ValueError, match="broken") as caught:
+        solver(FlatModel(Fragile()), FlatModel(Fragile()).vector(), examples(), np.random.default_rng(0))
+    assert caught.value.__notes__ == ["in batch 3 of the 45 examples"]

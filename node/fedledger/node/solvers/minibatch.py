@@ -108,22 +108,26 @@ class Minibatches:
         direct = model.direct if loss is cross_entropy else None
         backward = direct or partial(by_autograd, module, gradient, loss)
         total, seen, steps = 0.0, 0, 0
-        for order in self.batches(len(dataset), rng):
-            batch = order.to(model.device) if is_away else order
-            value = backward(inputs.index_select(0, batch), labels.index_select(0, batch))
-            if bound is not None:
-                gradient.mul_((bound / (gradient.norm() + 1e-6)).clamp_(max=1.0))
-            if adjust is not None:
-                adjust(gradient, parameters)
-            if weight_decay:
-                gradient.add_(parameters, alpha=weight_decay)
-            if momentum:
-                velocity.mul_(momentum).add_(gradient)
-            parameters.add_(velocity, alpha=rate)
-            examples = batch.shape[0]
-            total += value.item() * examples
-            seen += examples
-            steps += 1
+        try:
+            for order in self.batches(len(dataset), rng):
+                batch = order.to(model.device) if is_away else order
+                value = backward(inputs.index_select(0, batch), labels.index_select(0, batch))
+                if bound is not None:
+                    gradient.mul_((bound / (gradient.norm() + 1e-6)).clamp_(max=1.0))
+                if adjust is not None:
+                    adjust(gradient, parameters)
+                if weight_decay:
+                    gradient.add_(parameters, alpha=weight_decay)
+                if momentum:
+                    velocity.mul_(momentum).add_(gradient)
+                parameters.add_(velocity, alpha=rate)
+                examples = batch.shape[0]
+                total += value.item() * examples
+                seen += examples
+                steps += 1
+        except Exception as error:
+            error.add_note(f"in batch {steps + 1} of the {len(dataset)} examples")
+            raise
         return steps, total / seen
 
     def computed(self, n: int) -> int:
