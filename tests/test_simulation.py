@@ -14,7 +14,7 @@ import pytest
 from fedledger.contracts.chain import Chain
 from fedledger.platform.backends.pool import Pool
 from fedledger.platform.backends.serial import Serial
-from fedledger.platform.config import AttackerConfig, ExperimentConfig
+from fedledger.platform.config import AttackerConfig, ExperimentConfig, LedgerConfig
 from fedledger.platform.engine import run
 from fedledger.platform.setting import Setting, make_setting
 from fedledger.platform.simulation import Simulation
@@ -90,6 +90,14 @@ def test_a_duplicate_needs_somebody_to_copy() -> None:
     given = make_setting(alone, Path())
     with Serial(given) as backend, pytest.raises(ConfigError, match="honest participant"):
         list(Simulation(given, backend).rounds())
+
+
+def test_rounds_that_wait_for_their_finality_need_a_ledger() -> None:
+    given = setting()
+    config = given.config.model_copy(update={"ledger": LedgerConfig(max_unfinal=2)})
+    given = make_setting(config, Path())
+    with Serial(given) as backend, pytest.raises(ConfigError, match="max_unfinal = 1"):
+        Simulation(given, backend)
 
 
 def test_a_beacon_needs_a_ledger() -> None:

@@ -151,7 +151,7 @@ class Simulation:
         self.setting, self.spec = setting, setting.spec
         self._select = build(SELECTIONS, self.spec.selection.method, self.spec.selection.params)
         self._looks_at = getattr(self._select, "looks_at", EVERYTHING)
-        _require_no_ledger(self.spec)
+        _require_no_ledger(setting)
         initial = setting.initial.vector
         self.progress = progress or Progress(initial, State(np.zeros(len(initial), np.int64)))
         self.states = states or States()
@@ -374,10 +374,16 @@ def _is_plain_mean(spec: TaskSpec) -> bool:
     return spec.aggregation.method == "mean@1" and not any(beyond) and not stops
 
 
-def _require_no_ledger(spec: TaskSpec) -> None:
+def _require_no_ledger(setting: Setting) -> None:
     """Raise ConfigError if a task asks for what only a ledger gives."""
-    if spec.randomness != "spec":
+    if setting.spec.randomness != "spec":
         raise ConfigError(
             "The task draws its randomness from a beacon, which is the ledger's.",
             'Give randomness = "spec", or run with a ledger.',
+        )
+    if setting.config.ledger.max_unfinal > 1:
+        raise ConfigError(
+            "Several rounds may wait for their finality, and what they tell of participants counts once they are "
+            "settled: when, is the ledger's.",
+            "Give max_unfinal = 1, or run with a ledger.",
         )
