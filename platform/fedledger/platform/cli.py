@@ -8,19 +8,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.live import Live
 from rich.logging import RichHandler
 from rich.table import Table
 
+from fedledger.platform.cli_bench import bench_app
+from fedledger.platform.console import Format, FormatOption, err, out, print_rows, progress
 from fedledger.protocol.errors import ConfigError, ExitCode, FedledgerError
 
 app = typer.Typer(
@@ -38,7 +37,6 @@ node_app = typer.Typer(no_args_is_help=True, help="A participant's program.")
 aggregator_app = typer.Typer(no_args_is_help=True, help="An aggregator's program.")
 verifier_app = typer.Typer(no_args_is_help=True, help="A verifier's program, and disputes.")
 config_app = typer.Typer(no_args_is_help=True, help="Configurations of experiments.")
-bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks of the ledger and its rounds.")
 for name, group in (
     ("chain", chain_app),
     ("keys", keys_app),
@@ -54,24 +52,6 @@ for name, group in (
 MAX_SHOWN = 12
 NOBODY = "0x" + "00" * 20
 
-# Where nobody looks at a screen, lines are as long as they need to be.
-out = Console(width=None if sys.stdout.isatty() else 200)
-err = Console(stderr=True, width=None if sys.stderr.isatty() else 200)
-
-
-class Format(StrEnum):
-    """How results are printed."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-class BenchFormat(StrEnum):
-    """How figures are printed."""
-
-    TABLE = "table"
-    JSON = "json"
-
 
 class TableFormat(StrEnum):
     """How tables are printed or written."""
@@ -82,8 +62,6 @@ class TableFormat(StrEnum):
     PARQUET = "parquet"
 
 
-BenchFormatOption = Annotated[BenchFormat, typer.Option("--format", help="table, or one JSON document on stdout")]
-FormatOption = Annotated[Format, typer.Option("--format", help="text, or one JSON document on stdout")]
 ChainOption = Annotated[str, typer.Option(help="auto, embedded, anvil, ganache, or the URL of a development chain")]
 StoreOption = Annotated[str, typer.Option(help="local, or the multiaddr or URL of an IPFS daemon")]
 RpcOption = Annotated[str, typer.Option(help="URL of the chain")]
@@ -170,7 +148,7 @@ def sweep(
     if format_ is Format.JSON:
         print(json.dumps(result.document()))
     else:
-        _print_rows(result.table(), f"{len(result.done)} runs, {result.found} of them found in {where}")
+        print_rows(result.table(), f"{len(result.done)} runs, {result.found} of them found in {where}")
         out.print(f"Plot: {where / 'sweep.html'}")
     for failure in result.failures:
         text = f"Failed: {failure.run.name}: {failure.reason}"
@@ -194,7 +172,7 @@ def compare(
     if format_ is Format.JSON:
         print(json.dumps(comparison.document()))
         return
-    _print_rows(comparison.table(), f"{len(runs)} runs")
+    print_rows(comparison.table(), f"{len(runs)} runs")
     if page is not None:
         out.print(f"Plot: {page}")
 
@@ -248,7 +226,7 @@ def audit(
         if deployment is None:
             raise ConfigError("An audit over --rpc needs --deployment.", "Give the deployment record.")
         ledger = _open_ledger(rpc, deployment, reading=True)
-        with _status("auditing") as watch:
+        with progress("auditing") as watch:
             result = audit_chain(ledger, _open_store(store, Path("store")), task, trusted, watch, jobs or processors())
         _show_audit(result, format_)
     elif run_dir is not None:
@@ -589,14 +567,14 @@ def verifier_status(
     if format_ is Format.JSON:
         print(json.dumps({"verifiers": verifiers, "disputes": disputes}))
         return
-    _print_rows(verifiers, "Verifiers")
-    _print_rows([{k: v for k, v in row.items() if k != "juries"} for row in disputes], "Disputes")
+    print_rows(verifiers, "Verifiers")
+    print_rows([{k: v for k, v in row.items() if k != "juries"} for row in disputes], "Disputes")
     juries = [{"dispute": row["dispute"], **jury} for row in disputes for jury in row["juries"]]
     for jury in juries:
         for name in ("members", "committed"):
             jury[name] = len(jury[name])
         jury["revealed"] = ", ".join("valid" if vote["valid"] else "invalid" for vote in jury["revealed"])
-    _print_rows(juries, "Juries")
+    print_rows(juries, "Juries")
 
 
 @verifier_app.command("retire")
@@ -754,7 +732,7 @@ def status(
         print(json.dumps(document))
         return
     out.print(f"{document['chain']}, chain {chain.chain_id}, block {document['block']}, ledger {ledger.address}")
-    _print_rows(tasks, "Tasks")
+    print_rows(tasks, "Tasks")
 
 
 @app.command()
@@ -778,7 +756,7 @@ def history(
     if rpc is not None:
         read = History(_open_ledger(rpc, deployment, reading=True)).update()
     elif run_dir is not None:
-        with _status("reading") as watch:
+        with progress("reading") as watch:
             export = LedgerExport.read(run_dir / LEDGER_FILE)
             read = History().extend(execute(export, lambda done, of: watch("executing blocks", done, of)))
     else:
@@ -820,317 +798,6 @@ def chain_up(
         process.process.wait()
     except KeyboardInterrupt:
         process.stop()
-
-
-@bench_app.command("gas")
-def bench_gas(
-    chains: Annotated[
-        list[str] | None, typer.Option("--chain", help="anvil, ganache or embedded; may be given several times")
-    ] = None,
-    participants: Annotated[str, typer.Option(help="sizes of batched rounds, with commas between")] = "100,1000",
-    sparse: Annotated[
-        bool, typer.Option(help="also a round of 1,000 of 4,096 registered participants; slow but on Anvil")
-    ] = True,
-    output: Annotated[Path | None, typer.Option("--out", help="file for the figures, as JSON")] = None,
-    format_: BenchFormatOption = BenchFormat.TABLE,
-) -> None:
-    """Measure what a round costs a participant in gas, all included, beside what others have published."""
-    from fedledger.contracts.compile import VERSION
-    from fedledger.ledger_tools.gas import PEERS, calldata_gas, measure
-
-    try:
-        counts = [int(count) for count in participants.split(",")]
-    except ValueError as error:
-        raise ConfigError(f"{participants!r} are no numbers.", "Give for example --participants 100,1000.") from error
-    measured, rows = {}, []
-    for kind in chains or ["anvil"]:
-        with _fresh_chain(kind) as chain, err.status("measuring") as shown:
-            measured[kind] = {"client": chain.capabilities.client, "calldata_byte": calldata_gas(chain)}
-            rows += list(measure(chain, kind, counts, sparse, lambda doing: shown.update(f"measuring {doing}")))
-    document = {
-        "ledger": VERSION,
-        "chains": measured,
-        "rows": [vars(row) for row in rows],
-        "peers": [vars(peer) for peer in PEERS],
-    }
-    if output is not None:
-        output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    if format_ is BenchFormat.JSON:
-        print(json.dumps(document))
-        return
-    _print_rows(
-        [
-            {
-                "mode": row.mode,
-                "case": row.case,
-                "chain": row.chain,
-                "participants": row.participants,
-                "gas a participant": _number(row.gas_per_participant),
-                "largest transaction of its own": _number(row.own_transaction),
-                "withdrawal": _number(row.withdrawal),
-                "": row.error,
-            }
-            for row in rows
-        ],
-        "A round, all included",
-    )
-    _print_rows(
-        [
-            {
-                "published": peer.name,
-                "participants": _number(peer.participants),
-                "gas a participant": " to ".join(f"{gas:,}" for gas in sorted({peer.gas, peer.gas_most})),
-                "": peer.note,
-            }
-            for peer in PEERS
-        ],
-        "Others",
-    )
-    for kind, about in measured.items():
-        out.print(f"{kind}: {about['client']}, {about['calldata_byte']} gas for a byte of bare calldata")
-
-
-@bench_app.command("round")
-def bench_round(
-    participants: Annotated[int, typer.Option(help="how many sign, and are judged", min=1, max=1024)] = 1000,
-    kind: Annotated[str, typer.Option("--chain", help="anvil or ganache")] = "anvil",
-    format_: BenchFormatOption = BenchFormat.TABLE,
-) -> None:
-    """Time a round of signed commitments, apart from training and judging: mailbox over HTTP, ledger and chain."""
-    from fedledger.contracts.chain import EMBEDDED
-    from fedledger.platform.bench import Part, time_round
-
-    if kind == EMBEDDED:
-        raise ConfigError("The embedded chain is in one process, and participants are in another.", "Give anvil.")
-    with _fresh_chain(kind) as chain, TemporaryDirectory() as folder, err.status("registering, then timing"):
-        client = chain.capabilities.client
-        parts = time_round(chain, participants, Path(folder))
-    total = sum(part.seconds for part in parts)
-    if format_ is BenchFormat.JSON:
-        document = {"participants": participants, "chain": client, "seconds": total}
-        print(json.dumps({**document, "parts": [vars(part) for part in parts]}))
-        return
-    together = Part("together", total, sum(part.aggregator for part in parts), sum(part.participants for part in parts))
-    _print_rows(
-        [
-            {
-                "part": part.name,
-                "seconds": f"{part.seconds:.2f}",
-                "of the aggregator's processor": f"{part.aggregator:.2f}",
-                "of all participants' processor": f"{part.participants:.2f}",
-            }
-            for part in [*parts, together]
-        ],
-        f"A round of {participants:,} on {client}",
-    )
-
-
-@bench_app.command("schedules")
-def bench_schedules(
-    workloads: Annotated[str, typer.Option(help="what is trained, with commas between")] = "digits,heavy",
-    seeds: Annotated[int, typer.Option(help="how many seeds", min=1)] = 5,
-    output: Annotated[Path | None, typer.Option("--out", help="file for the figures, as JSON")] = None,
-    format_: BenchFormatOption = BenchFormat.TABLE,
-) -> None:
-    """Simulate the time and energy that schedules take to 90 % test accuracy on a mix of devices."""
-    from fedledger.platform.bench_schedules import CYCLES, compare
-
-    names = _names(workloads)
-    unknown = [name for name in names if name not in CYCLES]
-    if unknown:
-        raise ConfigError(f"There is no workload {unknown[0]}.", f"There are: {', '.join(CYCLES)}.")
-    with err.status("starting", refresh_per_second=1) as shown:
-        rows = compare(names, range(seeds), lambda doing: shown.update(f"playing {doing}"))
-    document = {"seeds": seeds, "rows": [asdict(row) for row in rows]}
-    if output is not None:
-        output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    if format_ is BenchFormat.JSON:
-        print(json.dumps(document))
-        return
-    _print_rows(
-        [
-            {
-                "workload": row.workload,
-                "schedule": row.schedule,
-                "rate, epochs": f"{row.learning_rate}, {row.local_epochs}",
-                "s to 90 %": f"{row.seconds:.3f}",
-                "joules": f"{row.joules:.1f}",
-                "times as fast": "–" if row.speedup is None else f"{row.speedup:.2f}",
-                "energy": "–" if row.energy is None else f"{row.energy:.2f}",
-                "rounds": f"{row.rounds:g}",
-                "staleness": f"{row.mean_staleness:.1f}",
-                "heard": f"{row.heard:.0f}",
-                "reached": f"{row.reached} of {seeds}",
-            }
-            for row in rows
-        ],
-        "Medians over seeds",
-    )
-
-
-@bench_app.command("engine")
-def bench_engine(
-    peers: Annotated[str, typer.Option(help="frameworks to compare with besides bare torch: flwr, pfl or both")] = "",
-    workloads: Annotated[str, typer.Option(help="what is trained, with commas between")] = "digits,mlp,cnn",
-    rounds: Annotated[int | None, typer.Option(help="rounds of every workload; each has its own unless given")] = None,
-    repetitions: Annotated[int | None, typer.Option(help="how often each engine has its turn; 5 unless given")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="few rounds, two repetitions: does everything run?")] = False,
-    peer_python: Annotated[
-        Path | None, typer.Option(help="interpreter that has the peers; else the one that `make bench` made")
-    ] = None,
-    output: Annotated[Path | None, typer.Option("--out", help="file for the figures, as JSON")] = None,
-    format_: BenchFormatOption = BenchFormat.TABLE,
-) -> None:
-    """Time rounds of training without a ledger beside bare torch and other frameworks, and weigh their memory."""
-    from fedledger.platform.bench_engine import QUICK_ROUNDS, ROUNDS, WARM_UP, Bench
-
-    usual = QUICK_ROUNDS if quick else ROUNDS
-    plan = {name: rounds or usual.get(name, WARM_UP + 1) for name in _names(workloads)}
-    times = repetitions if repetitions is not None else 2 if quick else 5
-    # A spinner would take time from what is timed.
-    with err.status("starting", refresh_per_second=1) as shown:
-        result = Bench.find(peer_python).compare(
-            _names(peers), plan, times, lambda doing: shown.update(f"measuring {doing}")
-        )
-    document = {"warm_up_rounds": WARM_UP, **asdict(result)}
-    if output is not None:
-        output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    if format_ is BenchFormat.JSON:
-        print(json.dumps(document))
-        return
-    _print_rows(
-        [
-            {
-                "workload": row.workload,
-                "engine": row.engine,
-                "s a round, median": f"{row.seconds_per_round:.5f}",
-                "mean": f"{row.mean_seconds_per_round:.5f}",
-                "s to first round's end": f"{row.first_round_seconds:.2f}",
-                "peak MB (PSS)": "–" if row.peak_pss_mb is None else f"{row.peak_pss_mb:,.0f}",
-                "rounds": f"{len(row.repetitions)} × {row.rounds}",
-                "": row.about,
-            }
-            for row in result.rows
-        ],
-        "Rounds of training without a ledger",
-    )
-    _print_rows(
-        [
-            {
-                "workload": ratio.workload,
-                "ratio": ratio.ratio,
-                "of": ratio.figure,
-                "is": f"{ratio.value:.2f}",
-                "wanted": ratio.target,
-                "met": {True: "yes", False: "no", None: ""}[ratio.met],
-            }
-            for ratio in result.ratios
-        ],
-        "Compared",
-    )
-
-
-@bench_app.command("scale")
-def bench_scale(
-    participants: Annotated[int, typer.Option(min=1, help="how many there are")] = 100_000,
-    selected: Annotated[int, typer.Option(min=1, help="how many each round asks")] = 1_000,
-    rounds: Annotated[int, typer.Option(min=1, help="how many rounds")] = 200,
-    ledger: Annotated[bool, typer.Option("--ledger", help="with a ledger, for up to 4,096 participants")] = False,
-    format_: BenchFormatOption = BenchFormat.TABLE,
-) -> None:
-    """Play rounds with very many participants, and show the curve of time and memory."""
-    from fedledger.platform.bench_scale import play, summary
-
-    with _status("playing") as watch:
-        rows = play(participants, selected, rounds, ledger, lambda row: watch("rounds", row.round, rounds))
-    document = {"participants": participants, "selected": selected, "ledger": ledger, **summary(rows)}
-    if format_ is BenchFormat.JSON:
-        print(json.dumps({**document, "rows": [asdict(row) for row in rows]}))
-        return
-    shown = rows[:: max(1, len(rows) // 20)]
-    most = max((row.memory_mb or 0.0 for row in rows), default=0.0) or 1.0
-    _print_rows(
-        [
-            {
-                "round": row.round,
-                "seconds": f"{row.seconds:.3f}",
-                "MB (PSS)": "–" if row.memory_mb is None else f"{row.memory_mb:,.0f}",
-                "": "█" * round(40 * (row.memory_mb or 0.0) / most),
-            }
-            for row in shown
-        ],
-        f"{participants:,} participants, {selected:,} a round{', with a ledger' if ledger else ''}",
-    )
-    out.print(", ".join(f"{name.replace('_', ' ')} {value:,.2f}" for name, value in summary(rows).items()))
-
-
-@bench_app.command("ledger")
-def bench_ledger(
-    cases: Annotated[
-        str, typer.Option(help="WORKLOAD:PARTICIPANTS:VALIDATION:ROUNDS, with commas between; all of them unless given")
-    ] = "",
-    audit: Annotated[bool, typer.Option(help="also an audit and the run that it replays")] = True,
-    quick: Annotated[bool, typer.Option("--quick", help="few rounds of few participants, and no audit")] = False,
-    output: Annotated[Path | None, typer.Option("--out", help="file for the figures, as JSON")] = None,
-    format_: BenchFormatOption = BenchFormat.TABLE,
-) -> None:
-    """Time rounds with the ledger on Anvil beside the training in them, and an audit beside its run."""
-    from fedledger.platform.bench_ledger import AUDITED, CASES, QUICK, WARM_UP, Case, time_all
-
-    chosen = QUICK if quick else CASES
-    if cases:
-        try:
-            parts = [case.split(":") for case in _names(cases)]
-            chosen = tuple(Case(name, int(people), int(shown), int(rounds)) for name, people, shown, rounds in parts)
-        except ValueError as error:
-            raise ConfigError(f"{cases!r} names no cases.", "Give for example --cases digits:10:64:40.") from error
-    if any(case.rounds <= WARM_UP for case in chosen):
-        raise ConfigError(f"{WARM_UP} rounds are not counted.", f"Give more than {WARM_UP}.")
-    # A spinner would take time from what is timed.
-    with err.status("starting", refresh_per_second=1) as shown:
-        rows, audits = time_all(
-            chosen, AUDITED if audit and not quick else None, lambda doing: shown.update(f"timing {doing}")
-        )
-    document = {"warm_up_rounds": WARM_UP, "rows": [asdict(r) for r in rows], "audits": [asdict(a) for a in audits]}
-    if output is not None:
-        output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    if format_ is BenchFormat.JSON:
-        print(json.dumps(document))
-        return
-    _print_rows(
-        [
-            {
-                "workload": row.workload,
-                "participants": _number(row.participants),
-                "validation": _number(row.validation),
-                "s a round, median": f"{row.seconds_per_round:.4f}",
-                "ninth decile": f"{row.most_seconds_per_round:.4f}",
-                "training alone": f"{row.training_seconds_per_round:.4f}",
-                "overhead": f"{row.overhead:.1%}",
-                "ms a participant": f"{row.overhead_ms_per_participant:.2f}",
-                "of the processor": f"{row.processor_ms_per_participant:.2f}",
-                "accepted": _number(row.accepted),
-                "rounds": _number(row.rounds),
-            }
-            for row in rows
-        ],
-        "Rounds with the ledger on Anvil, and the training in them",
-    )
-    if audits:
-        _print_rows(
-            [
-                {
-                    "workload": row.workload,
-                    "rounds": _number(row.rounds),
-                    "processes": _number(row.processes),
-                    "run, s": f"{row.run_seconds:.2f}",
-                    "audit, s": f"{row.audit_seconds:.2f}",
-                    "ratio": f"{row.ratio:.1f}",
-                }
-                for row in audits
-            ],
-            "An audit, and the run that it replays",
-        )
 
 
 @keys_app.command("new")
@@ -1209,7 +876,7 @@ def _experiment(
             document = run_recorded(setting, path.parent, folder, opened, content, shown, trains)
         tracked.summary = document
     if format_ is Format.TEXT:
-        _print_rows(
+        print_rows(
             [
                 {
                     "participant": p["address"],
@@ -1247,7 +914,7 @@ def _unrecorded(
     folder = _run_folder(setting, out_dir, resume)
     _show_partition(setting, format_)
     rounds = setting.spec.rounds
-    with tracking(track, setting.config, folder) as tracked, _status("training") as watch:
+    with tracking(track, setting.config, folder) as tracked, progress("training") as watch:
         shown = _both(lambda row: watch(f"{row['accuracy']:.1%}", row["round"], rounds), tracked.log)
         document = run_unrecorded(setting, folder, backend, workers, shown)
         tracked.summary = document
@@ -1316,7 +983,7 @@ def _audit_folder(
     from fedledger.ledger_tools.audit import audit_run
     from fedledger.platform.machine import processors
 
-    with _status("auditing") as watch:
+    with progress("auditing") as watch:
         result = audit_run(folder, _open_store(store, folder / "store"), trusted, task, watch, jobs or processors())
     _show_audit(result, format_)
     return result
@@ -1339,20 +1006,6 @@ def _show_audit(result: Any, format_: Format) -> None:
         out.print(note)
     if result.first_divergence is not None:
         out.print(f"First divergence: {result.first_divergence}", highlight=False)
-
-
-@contextmanager
-def _fresh_chain(kind: str) -> Iterator[Any]:
-    from fedledger.contracts.chain import EMBEDDED, Chain
-    from fedledger.contracts.chains import running_chain
-
-    if kind == EMBEDDED:
-        yield Chain()
-    elif kind in ("anvil", "ganache"):
-        with running_chain(kind) as process:  # type: ignore[arg-type]
-            yield Chain(process.url)
-    else:
-        raise ConfigError(f"There is no chain {kind!r}.", "Give anvil, ganache or embedded.")
 
 
 @contextmanager
@@ -1428,24 +1081,9 @@ def _live() -> Iterator[Any]:
         yield lambda p: table.add_row(*row(p))
 
 
-@contextmanager
-def _status(what: str) -> Iterator[Any]:
-    with err.status(what) as shown:
-        yield lambda doing, done, of: shown.update(f"{what}: {doing} {done}/{of}")
-
-
-def _number(value: int | None) -> str:
-    return "" if value is None else f"{value:,}"
-
-
 def _short(value: Any) -> Any:
     """Shorten a CID so that a table fits a screen."""
     return f"{value[:8]}…{value[-6:]}" if isinstance(value, str) and len(value) > 50 else value
-
-
-def _names(text: str) -> list[str]:
-    """Return the names in a list with commas."""
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _show_frame(frame: Any, format_: TableFormat, output: Path | None, title: str) -> None:
@@ -1455,20 +1093,13 @@ def _show_frame(frame: Any, format_: TableFormat, output: Path | None, title: st
         frame.to_parquet(output)
     elif format_ is TableFormat.TEXT:
         rows = frame.drop(columns="base", errors="ignore").to_dict("records")
-        _print_rows([{str(key): _short(value) for key, value in row.items()} for row in rows], title)
+        print_rows([{str(key): _short(value) for key, value in row.items()} for row in rows], title)
     else:
         text = frame.to_csv(index=False) if format_ is TableFormat.CSV else frame.to_json(orient="records")
         if output is None:
             print(text)
         else:
             output.write_text(str(text), encoding="utf-8")
-
-
-def _print_rows(rows: list[dict[str, Any]], title: str) -> None:
-    table = Table(*(rows[0] if rows else ["nothing"]), title=title, title_justify="left")
-    for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
-    out.print(table)
 
 
 if __name__ == "__main__":
