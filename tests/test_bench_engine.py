@@ -43,7 +43,8 @@ def test_ours_trains_what_the_floor_trains(
     workload = workloads.load(name)
     setting = ours.setting(workload, 7)
     assert len(setting.initial.vector) == sum(p.numel() for p in workload.model().parameters()) == parameters
-    assert str(setting.make_model()) == str(workload.model())
+    # Our pooling is torch's in training.
+    assert str(setting.make_model()).replace("HalvingMaxPool2d", "MaxPool2d") == str(workload.model())
     assert len(setting.parts) == workloads.CLIENTS == 100
     for client in (0, 41, 99):
         part = workload.part(client)
