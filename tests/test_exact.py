@@ -242,3 +242,21 @@ def test_a_division_by_a_large_number_is_rounded_half_to_even(values: list[int],
     total = [value for value in values + halves if abs(value) < 2**62]
     found = divide_round(np.array(total, np.int64), denominator)
     assert found.tolist() == [round(Fraction(value, denominator)) for value in total]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 1 << 20), st.lists(st.floats(-64, 64, width=32), min_size=3, max_size=3)),
+        min_size=1,
+        max_size=9,
+    ),
+    st.sampled_from([1 << 24, 1 << 38]),
+)
+def test_rows_are_added_as_one_after_another(added: list[tuple[int, list[float]]], weights: int) -> None:
+    fixed = FixedPoint(24, 64.0)
+    together, alone = WeightedSum(fixed, 3, weights), WeightedSum(fixed, 3, weights)
+    together.add_rows(np.array([row for _, row in added], np.float32), [weight for weight, _ in added])
+    for weight, row in added:
+        alone.add(np.array(row, np.float32), weight)
+    assert together.weight == alone.weight
+    assert np.array_equal(together.limbs, alone.limbs)

@@ -34,6 +34,7 @@ _HALF = 1 << (_BITS - 1)
 _COLUMNS = 4096
 _LARGE = 1 << 12
 _EXACT = 1 << 53
+_EXACT = 1 << 53
 _ROOM = 1 << 62
 _LEAST_COLUMNS = 256
 
@@ -205,6 +206,10 @@ class WeightedSum:
         # A power of two, so the product is exact; and a float32 is rounded to the same integer as its double.
         np.multiply(x, self._unit, out=scaled)
         np.rint(scaled, out=whole, casting="unsafe")
+        self._add(whole, weight)
+        self.weight += weight
+
+    def _add(self, whole: IntArray, weight: int) -> None:
         if len(self.limbs) == 1:
             np.multiply(whole, weight, out=whole)
             self.limbs[0] += whole
@@ -212,7 +217,6 @@ class WeightedSum:
             low = ((whole + _HALF) & _MASK) - _HALF
             self.limbs[0] += low * weight
             self.limbs[1] += ((whole - low) >> _BITS) * weight
-        self.weight += weight
 
     def add_rows(self, rows: Float32Array, weights: Sequence[int]) -> None:
         """Add float32[n, d] times n integer weights of at least 0, as :meth:`add` adds one after another.
@@ -226,15 +230,16 @@ class WeightedSum:
             are_short = np.einsum("nd,nd->n", rows, rows) <= self._short
         for row in rows[~are_short]:
             self.fixed.quantise(row)
-        whole = np.rint(rows * self._unit).astype(np.int64)
-        factors = np.array(weights, np.int64)
-        if len(self.limbs) == 1:
-            self.limbs[0] += factors @ whole
+        # Powers of two and halves to even, so the doubles are whole and exact.
+        whole = np.rint(rows * np.float64(self._unit))
+        total = sum(weights)
+        if len(self.limbs) == 1 and total * int(np.abs(whole).max(initial=0.0)) < _EXACT:
+            # As every partial sum is, a product of doubles is exact in whatever order it adds up.
+            self.limbs[0] += (np.array(weights, np.float64) @ whole).astype(np.int64)
         else:
-            low = ((whole + _HALF) & _MASK) - _HALF
-            self.limbs[0] += factors @ low
-            self.limbs[1] += factors @ ((whole - low) >> _BITS)
-        self.weight += sum(weights)
+            for row, weight in zip(whole.astype(np.int64), weights, strict=True):
+                self._add(row, weight)
+        self.weight += total
 
     def merge(self, limbs: IntArray, weight: int) -> None:
         """Add what another sum holds."""
