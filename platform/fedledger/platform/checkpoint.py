@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fedledger.aggregator.appraise import State
 from fedledger.platform.config import ExperimentConfig
+from fedledger.platform.run_folder import CHECKPOINT_FILE
 from fedledger.platform.simulation import Progress, Standing
 from fedledger.platform.states import States
 from fedledger.protocol import tensors
@@ -22,7 +23,6 @@ from fedledger.protocol.disk import write_atomically
 from fedledger.protocol.errors import ConfigError, StoreError
 from fedledger.protocol.reputation import Evidence
 
-CHECKPOINT_FILE = "checkpoint.safetensors"
 STATES_FOLDER = "states"
 
 log = logging.getLogger(__name__)

@@ -862,7 +862,7 @@ def _experiment(
     from fedledger.platform.trackers import tracking
 
     setting = _setting(path, seed)
-    folder = _run_folder(setting, out_dir, resume)
+    folder = _run_folder(setting, out_dir, resume, ledger=True)
     with ExitStack() as stack:
         # First: forked processes get none of the threads that come now.
         trains = stack.enter_context(open_backend(backend, setting, workers))
@@ -911,7 +911,7 @@ def _unrecorded(
     from fedledger.platform.unrecorded import run_unrecorded
 
     setting = _setting(path, seed)
-    folder = _run_folder(setting, out_dir, resume)
+    folder = _run_folder(setting, out_dir, resume, ledger=False)
     _show_partition(setting, format_)
     rounds = setting.spec.rounds
     with tracking(track, setting.config, folder) as tracked, progress("training") as watch:
@@ -925,11 +925,16 @@ def _unrecorded(
         out.print(f"Final model {document['final_model']}   folder {folder}")
 
 
-def _run_folder(setting: Any, out_dir: Path, resume: Path | None) -> Path:
+def _run_folder(setting: Any, out_dir: Path, resume: Path | None, ledger: bool) -> Path:
+    from fedledger.platform.run_folder import CHAIN_FILE, CHECKPOINT_FILE
+
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     folder = resume or out_dir / f"{setting.config.name}-{setting.config.seed}-{stamp}"
     if resume is not None and not resume.is_dir():
         raise ConfigError(f"{resume} is no run's folder.", "Give a folder that `fedledger run` made.")
+    if resume is not None and (resume / (CHECKPOINT_FILE if ledger else CHAIN_FILE)).exists():
+        other, remedy = ("without", "Add") if ledger else ("with", "Leave out")
+        raise ConfigError(f"{resume} is of a run {other} a ledger.", f"{remedy} --no-ledger.")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -17,7 +17,7 @@ from fedledger.platform.backends.base import Backend
 from fedledger.platform.engine import Progress, mean_accuracies
 from fedledger.platform.engine import run as run_engine
 from fedledger.platform.results import write_results
-from fedledger.platform.run_folder import begin_run
+from fedledger.platform.run_folder import CHAIN_FILE, begin_run
 from fedledger.platform.setting import Setting
 from fedledger.protocol.store import ContentStore
 
@@ -34,7 +34,7 @@ def open_chain(where: str, folder: Path) -> Iterator[Chain]:
     folder
         The run's folder.
     """
-    remembered = folder / "chain.txt"
+    remembered = folder / CHAIN_FILE
     if where == "auto":
         where = remembered.read_text() if remembered.exists() else "anvil" if find_program("anvil") else EMBEDDED
     remembered.write_text(where)

@@ -24,6 +24,10 @@ METRICS_FILE = "metrics.json"
 MODEL_FILE = "model.safetensors"
 PARTITION_FILE = "partition.json"
 PARTITION_PAGE = "partition.html"
+CHAIN_FILE = "chain.txt"
+"""Which chain a run with a ledger is on."""
+CHECKPOINT_FILE = "checkpoint.safetensors"
+"""Where a run without one was."""
 
 
 def provenance(config: ExperimentConfig) -> dict[str, Any]:

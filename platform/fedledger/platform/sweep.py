@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from fedledger.platform.curves import Spread, accuracy_figure, rounds_to
 from fedledger.platform.grid import PlannedRun
 from fedledger.platform.machine import processors
-from fedledger.platform.run_folder import RunRecord
+from fedledger.platform.run_folder import CHECKPOINT_FILE, RunRecord
 from fedledger.protocol.disk import write_atomically
 from fedledger.protocol.errors import ConfigError, FedledgerError
 
@@ -261,7 +261,7 @@ class _Task:
         if self.ledger:
             self._run_recorded(setting, place, backend)
         else:
-            from fedledger.platform.checkpoint import CHECKPOINT_FILE, STATES_FOLDER
+            from fedledger.platform.checkpoint import STATES_FOLDER
             from fedledger.platform.unrecorded import run_unrecorded
 
             run_unrecorded(setting, place, backend, self.workers)
