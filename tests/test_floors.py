@@ -116,6 +116,10 @@ def test_the_exact_layer_calls_no_function_that_rounds_as_the_processor_likes(pa
         ([f"protocol.{file.stem}" for file, _ in modules("protocol")], {"torch", "web3"}),
         (["contracts.history"], {"torch"}),
         ([f"learning.{file.stem}" for file, _ in modules("learning")], {"web3", "eth_account"}),
+        (
+            ["platform.unrecorded", "platform.backends.choose"],
+            {"web3", "eth_account", "pandas", "plotly", "ray", "sklearn", "scipy"},
+        ),
         (["aggregator.aggregate", "aggregator.detection", "aggregator.contribution"], {"torch", "web3"}),
     ],
 )

@@ -257,7 +257,7 @@ class _Task:
 
         setting = make_setting(self.run.config, self.source)
         # The model is the same to the bit in one process and in several.
-        backend = "serial" if self.workers == 1 else "pool"
+        backend = "batched" if self.workers == 1 else "pool"
         if self.ledger:
             self._run_recorded(setting, place, backend)
         else:

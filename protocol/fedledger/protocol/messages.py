@@ -6,14 +6,16 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from functools import cache, lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coincurve import PrivateKey, PublicKey
-from eth_account.messages import SignableMessage
 from eth_utils.address import is_checksum_address, to_checksum_address
 
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.keccak import keccak
+
+if TYPE_CHECKING:
+    from eth_account.messages import SignableMessage
 
 # The update's domain names no chain and no contract, so an update has the same bytes wherever it is sent. The
 # commitment binds it to a chain, a contract, a task, a round and a sender.
@@ -55,7 +57,7 @@ def update_message(
         "payload": payload,
         "header": header,
     }
-    return SignableMessage(b"\x01", _update_domain(), _hash_struct(UPDATE_TYPE, message))
+    return _signable(b"\x01", _update_domain(), _hash_struct(UPDATE_TYPE, message))
 
 
 @cache
@@ -84,9 +86,7 @@ def commitment_message(
     if len(digest) != 32:
         raise ValueError(f"the commitment has {len(digest)} bytes, not 32")
     message = {"task": task, "round": round_index, "participant": participant, "commitment": digest}
-    return SignableMessage(
-        b"\x01", _commitment_domain(chain_id, contract, version), _hash_struct(COMMITMENT_TYPE, message)
-    )
+    return _signable(b"\x01", _commitment_domain(chain_id, contract, version), _hash_struct(COMMITMENT_TYPE, message))
 
 
 @lru_cache(maxsize=DOMAINS_KEPT)
@@ -195,3 +195,10 @@ def vote_salt(key: bytes, chain_id: int, contract: str, dispute: int, level: int
     """Return a juror's salt for its vote on a level of a dispute: a function of its key, as no crash can lose it."""
     place = f"fedledger vote|{chain_id}|{contract.lower()}|{dispute}|{level}"
     return hmac.new(key, place.encode(), hashlib.sha256).digest()
+
+
+def _signable(version: bytes, domain: bytes, body: bytes) -> SignableMessage:
+    # Who trains without a ledger signs nothing, and need not wait for what signing takes to load.
+    from eth_account.messages import SignableMessage
+
+    return SignableMessage(version, domain, body)

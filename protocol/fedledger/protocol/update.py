@@ -10,16 +10,18 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from eth_account.messages import SignableMessage
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedledger.protocol import canonical, tensors
 from fedledger.protocol.messages import checksummed, recover, sign, update_message
 from fedledger.protocol.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from eth_account.messages import SignableMessage
 
 MAGIC = b"FLU1"
 MAX_HEADER_BYTES = 4096
