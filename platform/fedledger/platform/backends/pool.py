@@ -1,4 +1,7 @@
-"""The fast backend on one machine: persistent worker processes of one thread each, and flat vectors that all share."""
+"""The fast backend on one machine: persistent worker processes of one thread each, and flat vectors that all share.
+
+Where a round is short, the main process trains a share of it, as it would wait no shorter for one worker than for two.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ import tempfile
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import get_context, reduction
 from multiprocessing.connection import Connection
@@ -222,6 +225,7 @@ class Pool:
         self._sums = [self._vectors.limbs(place) for place in range(count)]
         self._costs: dict[int, float] = {}
         self._rate = 0.0
+        self._own: Sequence[Job] = ()
         self._works = 0
         self._selector = selectors.DefaultSelector()
         self._processes: list[_Process] = []
@@ -271,19 +275,36 @@ class Pool:
         limbs = len(total.sum.limbs)
         queue = self._begin(work, limbs)
         try:
+            self._dispatch(queue)
+            self._add_own(work, total)
             while queue or any(each.waiting or each.summed for each in self._processes):
                 self._dispatch(queue)
                 for each, (weight, done) in self._answers(work, queue):
-                    for row in done:
-                        one = Done(*row)
-                        total.done[one.number] = one
-                        self._learn(one.number, one.examples, one.seconds)
+                    self._note(total, (Done(*row) for row in done))
                     if weight is not None:
                         total.sum.merge(self._sums[each.place][:limbs], weight)
                         each.summed = []
         finally:
             self._restart_busy()
         return total
+
+    def _add_own(self, work: Work, total: Total) -> None:
+        """Do this process's share of what is short, while a worker wakes up to do its own."""
+        if not self._own:
+            return
+        worker, jobs, self._own = self._worker, self._own, ()
+        worker.begin(work.index, work.bases, work.before, work.server)
+        try:
+            with repeatable():
+                done = worker.add_all(jobs, total.sum)
+        except Exception as error:
+            raise worker.failure(error) from error
+        self._note(total, done)
+
+    def _note(self, total: Total, done: Iterable[Done]) -> None:
+        for one in done:
+            total.done[one.number] = one
+            self._learn(one.number, one.examples, one.seconds)
 
     def _begin(self, work: Work, limbs: int) -> deque[_Message]:
         """Show the base models to the workers, and return the messages, longest work first."""
@@ -301,7 +322,8 @@ class Pool:
         costs = sorted(((self._cost(job.number), job.number, job) for job in work.jobs), reverse=True)
         # What is short is dealt out at once: one message more would cost more than an evener load gains.
         if limbs and self._rate and sum(cost for cost, _, _ in costs) < AHEAD * QUANTUM * len(self._processes):
-            return deque(self._asking._replace(jobs=share) for share in _deal(costs, len(self._processes)))
+            *shares, self._own = _deal(costs, len(self._processes))
+            return deque(self._asking._replace(jobs=share) for share in shares)
         messages: deque[_Message] = deque()
         gathered: list[Job] = []
         load = 0.0
