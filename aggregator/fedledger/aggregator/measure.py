@@ -34,6 +34,7 @@ class LiveMeasurer:
         except (tensors.TensorFormatError, KeyError) as error:
             raise StoreError(f"The validation set cannot be read: {error}.") from error
         self._model = model
+        model.module.eval()
         self._last: tuple[NDArray[np.float32], Measurement] | None = None
 
     def __call__(self, what: str, vector: NDArray[np.float32]) -> Measurement:
