@@ -47,12 +47,12 @@ class Measurer(Protocol):
 class Observer(Protocol):
     """Sees integers of the exact layer that neither the proposal nor the report tells."""
 
-    def __call__(self, what: str, values: IntArray | Sequence[Sequence[int]]) -> None:
+    def __call__(self, what: str, values: IntArray | Gram) -> None:
         """Look at the vector or matrix that is called ``what``; it must not be changed."""
         ...
 
 
-def unobserved(what: str, values: IntArray | Sequence[Sequence[int]]) -> None:
+def unobserved(what: str, values: IntArray | Gram) -> None:
     """Look away."""
 
 
@@ -291,7 +291,7 @@ def _look(
     previous: IntArray,
 ) -> Evidences:
     if not len(deltas):
-        return Evidences(base, measured, reputations, [])
+        return Evidences(base, measured, reputations, np.zeros((0, 0), np.int64))
     centre = aggregate(CENTRE, deltas, [1] * len(deltas), unit=1).delta
     return Evidences(base, measured, reputations, gram(np.vstack([deltas, centre, previous])))
 
