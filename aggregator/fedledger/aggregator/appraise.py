@@ -6,9 +6,9 @@ the state that the round before left. Everything after the measurements is exact
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,15 @@ class Measurer(Protocol):
 
     def __call__(self, what: str, vector: NDArray[np.float32]) -> Measurement:
         """Measure ``vector``; ``what`` is ``"base"``, ``"model"`` or the owner of the update that it includes."""
+        ...
+
+
+@runtime_checkable
+class ManyMeasurer(Protocol):
+    """A measurer that takes many models at once."""
+
+    def each(self, named: Iterable[tuple[str, NDArray[np.float32]]]) -> list[Measurement]:
+        """Return what calling this with each of them would."""
         ...
 
 
@@ -218,10 +227,13 @@ def appraise(given: Given, entries: Sequence[Entry], measure: Measurer, observe:
             observe(f"{name} of {entry.owner}", vector)
 
     base_measurement = measure(BASE, given.base)
-    measured = [
-        measure(entry.owner, given.base + PROBE * fixed.to_float32(delta))
-        for entry, delta in zip(entries, deltas, strict=True)
-    ]
+    measured = _measured(
+        measure,
+        (
+            (entry.owner, given.base + PROBE * fixed.to_float32(delta))
+            for entry, delta in zip(entries, deltas, strict=True)
+        ),
+    )
     seen = _look(base_measurement, measured, [entry.reputation for entry in entries], deltas, state.previous)
     observe("inner products", seen.gram)
     verdicts = detect(spec.detection, seen)
@@ -281,6 +293,12 @@ def _damped(given: Given, staleness: Sequence[int], deltas: IntArray, fixed: Fix
     if not any(staleness):
         return deltas
     return np.vstack([left(delta, s) if s else delta for delta, s in zip(deltas, staleness, strict=True)])
+
+
+def _measured(measure: Measurer, named: Iterable[tuple[str, NDArray[np.float32]]]) -> list[Measurement]:
+    if isinstance(measure, ManyMeasurer):
+        return measure.each(named)
+    return [measure(owner, vector) for owner, vector in named]
 
 
 def _look(
