@@ -156,7 +156,7 @@ class Plainly:
     """The detectors' arithmetic in plain loops over Python's numbers: the oracle."""
 
     def __init__(self, given: Evidences) -> None:
-        self.gram, self.n = given.gram, given.count
+        self.gram, self.n = given.gram.tolist(), given.count
 
     def cosine(self, i: int, j: int) -> float:
         norms = sqrt(self.gram[i][i]) * sqrt(self.gram[j][j])
@@ -203,4 +203,4 @@ def test_vectors_tell_the_same_as_plain_loops(given: Evidences, closeness: float
     assert given.norms.tolist() == [sqrt(given.gram[i][i]) for i in size]
     assert NearDuplicate(closeness)(given) == plain.near_duplicates(closeness)
     kept = [*range(given.count), given.previous]
-    assert given.without_centre == [[given.gram[i][j] for j in kept] for i in kept]
+    assert given.without_centre.tolist() == [[given.gram[i][j] for j in kept] for i in kept]

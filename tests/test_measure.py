@@ -34,3 +34,18 @@ def test_the_model_of_a_round_is_not_measured_again_as_the_base_of_the_next(monk
     told.append(("0xab", second, measurer("0xab", second)))
     assert passes[2:] == [first.tobytes(), second.tobytes()]
     assert all(measured == wanted[vector.tobytes()] for _, vector, measured in told)
+
+
+@pytest.mark.parametrize("long", [0.0, 1e9])
+def test_threads_measure_the_same_as_one_after_another(monkeypatch: pytest.MonkeyPatch, long: float) -> None:
+    monkeypatch.setattr(measure, "LONG", long)
+    rng = np.random.default_rng(1)
+    validation = tensors.encode({INPUTS: rng.random((150, 1, 28, 28), np.float32), LABELS: rng.integers(0, 10, 150)})
+    models = [FlatModel(build_model("lenet@1", {})) for _ in range(3)]
+    single, several = LiveMeasurer(models[0], validation), LiveMeasurer(models[0], validation, models[1:])
+    vectors = [(f"0x{i}", rng.normal(0, 0.1, models[0].layout.dimension).astype(np.float32)) for i in range(8)]
+    wanted = [single(*one) for one in vectors]
+    assert len(set(wanted)) == len(vectors)
+    assert several.each(iter(vectors)) == wanted == single.each(vectors)
+    assert several.each(vectors[:1]) == wanted[:1]
+    assert several.each([]) == []

@@ -162,8 +162,8 @@ def test_names_and_contents_cannot_run_into_each_other() -> None:
 
     assert digest(("a", b"b")) != digest(("ab", b"")) != digest(("a", b""), ("b", b""))
     rows, other = Transcript(), Transcript()
-    rows.observe("g", [[1, 23], [4, 5]])
-    other.observe("g", [[12, 3], [4, 5]])
+    rows.observe("g", np.array([[1, 23], [4, 5]]))
+    other.observe("g", np.array([[12, 3], [4, 5]]))
     assert rows.digest() != other.digest()
 
 

@@ -249,7 +249,7 @@ def test_largest_values_of_many_mixed_rows_do_not_overflow() -> None:
             [1 << 40] * 2048,
             unit=1,
             mixing=members,
-            gram=[[0] * 2048] * 2048,
+            gram=np.zeros((2048, 2048), np.int64),
         )
         assert outcome.delta.tolist() == [-LIMIT]
     with pytest.raises(ConfigError, match="2048"):
@@ -287,7 +287,8 @@ def test_nearest_neighbours_are_those_of_python_integers(data: st.DataObject) ->
     bits = data.draw(st.sampled_from([0, 1, 20, 28, 40]))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     products = gram(rng.integers(-(1 << bits), 1 << bits, (n, d), np.int64, endpoint=True))
-    distances = [[products[i][i] + products[j][j] - 2 * products[i][j] for j in range(n)] for i in range(n)]
+    exact = products.astype(object)
+    distances = [[exact[i][i] + exact[j][j] - 2 * exact[i][j] for j in range(n)] for i in range(n)]
     assert squared_distances(products).tolist() == distances
     f = data.draw(st.integers(0, 4))
     near = n - min(f, (n - 1) // 2)

@@ -98,10 +98,10 @@ def aggregate(
     if from_previous:
         rows.append(np.zeros_like(rows[0]) if previous is None else previous)
     columns = columns or max(LEAST_COLUMNS, CELLS // len(rows))
-    products: Gram = []
+    products: Gram = np.zeros((0, 0), np.int64)
     if mixer or (isinstance(rule, LinearRule) and rule.needs_gram):
         chosen = [*kept, len(weights)] if from_previous else kept
-        products = _chosen(gram, chosen) if gram else exact.gram(_blocks(rows, columns))
+        products = gram[np.ix_(chosen, chosen)] if gram is not None else exact.gram(_blocks(rows, columns))
     mixture = _mixture(mixer, products, len(kept), len(rows)) if mixer else None
     used = [weights[i] for i in kept]
     if isinstance(rule, LinearRule):
@@ -122,7 +122,7 @@ class _Mixture:
     def gram(self, products: Gram) -> Gram:
         """Return the inner products of the mixed rows times ``share``, exactly."""
         # Rows of the matrix sum to at most 2^11, so the products with a 30-bit limb stay below 2^52.
-        rest: NDArray[Any] = np.array(products, object)
+        rest: NDArray[Any] = products.astype(object)
         wide = self.matrix.astype(np.float64)
         total: NDArray[Any] = np.zeros_like(rest)
         shift = 0
@@ -131,15 +131,14 @@ class _Mixture:
             mixed = wide @ limb.astype(np.float64) @ wide.T
             total = total + (mixed.astype(np.int64).astype(object) << shift)
             rest, shift = (rest - limb) >> 30, shift + 30
-        return [list(row) for row in total]
+        return total
 
 
 def _mixture(mixer: Mixing, products: Gram, n: int, rows: int) -> _Mixture:
-    members = mixer([row[:n] for row in products[:n]])
+    members = mixer(products[:n, :n])
     share = len(members[0])
     matrix = np.zeros((rows, rows), np.int64)
-    for i, mean_of in enumerate(members):
-        matrix[i, mean_of] = 1
+    matrix[np.arange(n)[:, None], members] = 1
     for i in range(n, rows):
         matrix[i, i] = share
     return _Mixture(matrix, share)
@@ -158,7 +157,7 @@ def _linear(
     rule: LinearRule, products: Gram, weights: Sequence[int], unit: int, mixture: _Mixture | None
 ) -> tuple[Finish, Diagnostics]:
     if mixture:
-        products, unit = mixture.gram(products) if rule.needs_gram else [], unit * mixture.share
+        products, unit = mixture.gram(products) if rule.needs_gram else products, unit * mixture.share
     found = rule(products, weights, unit)
     coefficients, denominator = list(found.coefficients), found.denominator
     if mixture:
@@ -178,14 +177,6 @@ def _check(weights: Sequence[int], kept: Sequence[int], mixer: Mixing | None) ->
     most = MAX_MIXED if mixer else exact.MAX_ROWS
     if len(kept) > most:
         raise ConfigError(f"{len(kept)} updates cannot be summed exactly.", f"Select at most {most}.")
-
-
-def _chosen(gram: Gram, chosen: Sequence[int]) -> Gram:
-    """Return the inner products of some rows."""
-    n = len(chosen)
-    if chosen == list(range(n)):
-        return [row[:n] for row in gram[:n]]
-    return [[row[j] for j in chosen] for row in map(gram.__getitem__, chosen)]
 
 
 def _blocks(rows: Sequence[IntArray], columns: int) -> Iterator[IntArray]:

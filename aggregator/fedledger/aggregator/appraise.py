@@ -6,9 +6,9 @@ the state that the round before left. Everything after the measurements is exact
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,15 +44,24 @@ class Measurer(Protocol):
         ...
 
 
+@runtime_checkable
+class ManyMeasurer(Protocol):
+    """A measurer that takes many models at once."""
+
+    def each(self, named: Iterable[tuple[str, NDArray[np.float32]]]) -> list[Measurement]:
+        """Return what calling this with each of them would."""
+        ...
+
+
 class Observer(Protocol):
     """Sees integers of the exact layer that neither the proposal nor the report tells."""
 
-    def __call__(self, what: str, values: IntArray | Sequence[Sequence[int]]) -> None:
+    def __call__(self, what: str, values: IntArray | Gram) -> None:
         """Look at the vector or matrix that is called ``what``; it must not be changed."""
         ...
 
 
-def unobserved(what: str, values: IntArray | Sequence[Sequence[int]]) -> None:
+def unobserved(what: str, values: IntArray | Gram) -> None:
     """Look away."""
 
 
@@ -218,10 +227,13 @@ def appraise(given: Given, entries: Sequence[Entry], measure: Measurer, observe:
             observe(f"{name} of {entry.owner}", vector)
 
     base_measurement = measure(BASE, given.base)
-    measured = [
-        measure(entry.owner, given.base + PROBE * fixed.to_float32(delta))
-        for entry, delta in zip(entries, deltas, strict=True)
-    ]
+    measured = _measured(
+        measure,
+        (
+            (entry.owner, given.base + PROBE * fixed.to_float32(delta))
+            for entry, delta in zip(entries, deltas, strict=True)
+        ),
+    )
     seen = _look(base_measurement, measured, [entry.reputation for entry in entries], deltas, state.previous)
     observe("inner products", seen.gram)
     verdicts = detect(spec.detection, seen)
@@ -283,6 +295,12 @@ def _damped(given: Given, staleness: Sequence[int], deltas: IntArray, fixed: Fix
     return np.vstack([left(delta, s) if s else delta for delta, s in zip(deltas, staleness, strict=True)])
 
 
+def _measured(measure: Measurer, named: Iterable[tuple[str, NDArray[np.float32]]]) -> list[Measurement]:
+    if isinstance(measure, ManyMeasurer):
+        return measure.each(named)
+    return [measure(owner, vector) for owner, vector in named]
+
+
 def _look(
     base: Measurement,
     measured: Sequence[Measurement],
@@ -291,7 +309,7 @@ def _look(
     previous: IntArray,
 ) -> Evidences:
     if not len(deltas):
-        return Evidences(base, measured, reputations, [])
+        return Evidences(base, measured, reputations, np.zeros((0, 0), np.int64))
     centre = aggregate(CENTRE, deltas, [1] * len(deltas), unit=1).delta
     return Evidences(base, measured, reputations, gram(np.vstack([deltas, centre, previous])))
 

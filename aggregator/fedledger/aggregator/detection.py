@@ -87,12 +87,13 @@ class Evidences:
     @property
     def without_centre(self) -> Gram:
         """The inner products of the updates, followed by the step of the last round."""
-        return [[*row[: self.count], *row[self.previous :]] for row in (*self.gram[: self.count], *self.gram[-1:])]
+        rest = [*range(self.count), *range(self.previous, len(self.gram))]
+        return self.gram[np.ix_(rest, rest)]
 
     @cached_property
     def products(self) -> Float64:
         """The inner products as the nearest doubles, float64[n + 2, n + 2]."""
-        return np.array(self.gram, np.float64)
+        return self.gram.astype(np.float64)
 
     @cached_property
     def norms(self) -> Float64:
@@ -277,7 +278,7 @@ def _is_equal(seen: Evidences, i: int, others: Sequence[int]) -> bool:
     """Whether update i equals one of others in every coordinate."""
     gram = seen.gram
     # The squared distance of two rows, exactly; two zeros are no copies but no work, which is norm's business.
-    return gram[i][i] > 0 and any(gram[i][i] + gram[j][j] == 2 * gram[i][j] for j in others)
+    return bool(gram[i, i] > 0) and any(gram[i, i] + gram[j, j] == 2 * gram[i, j] for j in others)
 
 
 def detect(methods: Sequence[Method], seen: Evidences) -> list[Verdict]:

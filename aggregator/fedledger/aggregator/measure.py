@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +18,10 @@ from fedledger.protocol import tensors
 from fedledger.protocol.errors import StoreError
 
 INPUTS, LABELS = "inputs", "labels"
+LONG = 1e-3
+"""Seconds from which on a measurement is worth another thread: a shorter one is mostly Python, which runs in one."""
+
+Named = tuple[str, NDArray[np.float32]]
 
 
 class LiveMeasurer:
@@ -24,23 +33,51 @@ class LiveMeasurer:
         The task's model; its parameters are overwritten.
     validation
         The validation set as it is stored: tensors ``inputs`` float32[n, …] and ``labels`` int64[n].
+    others
+        More of the same model, each for one more thread; every forward pass is one thread's, so the bits are the same.
     """
 
-    def __init__(self, model: FlatModel, validation: bytes) -> None:
+    def __init__(self, model: FlatModel, validation: bytes, others: Iterable[FlatModel] = ()) -> None:
         try:
             named = tensors.decode(validation)
             self._inputs = np.array(named[INPUTS], np.float32)
             self._labels = np.array(named[LABELS], np.int64)
         except (tensors.TensorFormatError, KeyError) as error:
             raise StoreError(f"The validation set cannot be read: {error}.") from error
-        self._model = model
+        self._models = [model, *others]
+        for each in self._models:
+            each.module.eval()
+        self._threads: ThreadPoolExecutor | None = None
         self._last: tuple[NDArray[np.float32], Measurement] | None = None
 
     def __call__(self, what: str, vector: NDArray[np.float32]) -> Measurement:
         """Measure a packed vector; a round's base model has been measured already where it is the last one's."""
         if what == BASE and self._last is not None and np.array_equal(self._last[0], vector):
             return self._last[1]
-        measured = Measurement(*measure(self._model, vector, self._inputs, self._labels))
+        measured = self._measure(self._models[0], vector)
         if what == MODEL:
             self._last = vector.copy(), measured
         return measured
+
+    def each(self, named: Iterable[Named]) -> list[Measurement]:
+        """Measure many vectors, several at the same time where that is faster."""
+        rest = iter(named)
+        measured: list[Measurement] = []
+        for what, vector in itertools.islice(rest, 1):
+            began = time.perf_counter()
+            measured.append(self(what, vector))
+            if len(self._models) > 1 and time.perf_counter() - began > LONG:
+                measured += self._beside(rest)
+        return measured + [self(what, vector) for what, vector in rest]
+
+    def _beside(self, named: Iterator[Named]) -> Iterator[Measurement]:
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(len(self._models) - 1, "measure")
+        while group := list(itertools.islice(named, len(self._models))):
+            others = zip(self._models[1:], group[1:], strict=False)
+            beside = [self._threads.submit(self._measure, model, vector) for model, (_, vector) in others]
+            yield self._measure(self._models[0], group[0][1])
+            yield from (one.result() for one in beside)
+
+    def _measure(self, model: FlatModel, vector: NDArray[np.float32]) -> Measurement:
+        return Measurement(*measure(model, vector, self._inputs, self._labels))

@@ -14,7 +14,7 @@ posted measurement that is just about as wrong as the tolerance allows, and cont
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,6 +41,7 @@ from fedledger.protocol import canonical
 from fedledger.protocol.batch import Batch
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import ConfigError, ExitCode, FedledgerError, StoreError
+from fedledger.protocol.exact import Gram, IntArray
 from fedledger.protocol.registry import Registry
 from fedledger.protocol.schedules import SCHEDULES
 from fedledger.protocol.settlement import pack_words
@@ -111,12 +112,12 @@ class Transcript:
         raw = name.encode()
         self._hash.update(len(raw).to_bytes(4, "big") + raw + hashlib.sha256(content).digest())
 
-    def observe(self, what: str, values: NDArray[np.int64] | Sequence[Sequence[int]]) -> None:
-        """Go on with a vector of the exact layer, or with rows of integers of any size."""
-        if isinstance(values, np.ndarray):
+    def observe(self, what: str, values: IntArray | Gram) -> None:
+        """Go on with a vector of the exact layer, or with a matrix of integers of any size."""
+        if values.ndim == 1:
             self.add(what, np.ascontiguousarray(values, _LITTLE_ENDIAN).tobytes())
         else:
-            self.add(what, "\n".join(" ".join(map(str, row)) for row in values).encode())
+            self.add(what, "\n".join(" ".join(map(str, row)) for row in values.tolist()).encode())
 
     def digest(self) -> bytes:
         """Return the digest of what came so far."""
@@ -128,7 +129,7 @@ class Untold(Transcript):
 
     def add(self, name: str, content: bytes = b"") -> None: ...
 
-    def observe(self, what: str, values: NDArray[np.int64] | Sequence[Sequence[int]]) -> None: ...
+    def observe(self, what: str, values: IntArray | Gram) -> None: ...
 
     def digest(self) -> bytes:
         """Return nothing."""

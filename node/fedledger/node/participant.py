@@ -130,6 +130,8 @@ class Participant:
         self.base_of = base_of
         self._models = models or Models(store)
         self._committed: tuple[tuple[int | bytes, ...], bytes] | None = None
+        self._base_made: tuple[int, bytes] | None = None
+        self._paths: tuple[int, dict[str, Path]] = (0, {})
         self._left: set[tuple[int, Deed]] = set()
         self._opened: set[int] = set()
         self._journal = journal
@@ -378,7 +380,12 @@ class Participant:
         return salt(bytes(self.account.key), ledger.chain.chain_id, ledger.address, self.task, current.index)
 
     def _path(self, current: RoundHistory, kind: str) -> Path:
-        return self._journal / f"{self._name}-{current.index}.{kind}"
+        index, paths = self._paths
+        if index != current.index:
+            self._paths = _, paths = current.index, {}
+        if kind not in paths:
+            paths[kind] = self._journal / f"{self._name}-{current.index}.{kind}"
+        return paths[kind]
 
     @property
     def _name(self) -> str:
@@ -387,7 +394,7 @@ class Participant:
 
     def context(self, task: TaskHistory, current: RoundHistory) -> RoundContext | None:
         """Return what this participant's update of a round follows from; None if it was made before."""
-        if self._made(current) is not None:
+        if self._is_made(current):
             return None
         base = self._models(current.bases[self.staleness(current)])
         before = task.rounds.get(current.index - 1)
@@ -435,17 +442,28 @@ class Participant:
             base_of = np.frombuffer(base.digest, np.uint8)
             write_atomically(self._path(current, STATE), tensors.encode({**trained.state, _BASE: base_of}))
         write_atomically(self._path(current, UPDATE), data)
+        self._base_made = current.index, base.digest
         if trained.state:
             for _, old in sorted(self._states().items())[:-KEPT_STATES]:
                 disk.remove(old)
         return data
 
-    def _made(self, current: RoundHistory) -> bytes | None:
-        """Return the round's update from the journal, if it is there and relative to a base that the round takes."""
-        path = self._path(current, UPDATE)
-        made = disk.read(path) if disk.exists(path) else None
+    def _is_made(self, current: RoundHistory) -> bool:
+        """Return whether the round's update is in the journal, and relative to a base that the round takes."""
+        base = self._base_in_journal(current)
         # A reorganisation may have given the round another base model.
-        return made if made is not None and current.staleness_of(_base(made)) is not None else None
+        return base is not None and current.staleness_of(base) is not None
+
+    def _base_in_journal(self, current: RoundHistory) -> bytes | None:
+        """Return the digest of the model that the round's update in the journal is relative to; None if it has none."""
+        if self._base_made is not None and self._base_made[0] == current.index:
+            return self._base_made[1]
+        path = self._path(current, UPDATE)
+        if not disk.exists(path):
+            return None
+        base = _base(disk.read(path))
+        self._base_made = current.index, base
+        return base
 
     def _update(self, task: TaskHistory, current: RoundHistory) -> bytes:
         """Return the round's update; it is made if it is not there."""

@@ -169,7 +169,8 @@ def run(
         if step.act is Act.DONE:
             break
         if step.act is Act.WAITED:
-            known, phase = history.update().task(task_id), ledger.phase(task_id)
+            # The aggregator has just read the ledger, and told it nothing since.
+            known, phase = history.task(task_id), ledger.phase(task_id)
             if phase is Phase.COMMITTING:
                 _train(backend, participants, known, models)
             deeds = [participant.act(known, phase) for participant in participants]
@@ -257,7 +258,7 @@ class _Metrics:
         self._next_block = 0
 
     def add(self, index: int, model: ModelFile) -> None:
-        task = self._history.update().task(self._task)
+        task = self._history.task(self._task)
         settled = task.rounds[index]
         accepted = sum(verdict.name == "ACCEPTED" for verdict in settled.verdicts.values())
         reputations = tuple(self._history.evidence(task.publisher, i).reputation for i in sorted(task.enrolled))
@@ -290,7 +291,7 @@ class _Metrics:
 
 
 def _model_of(history: History, task: int, index: int) -> Any:
-    proposal = history.update().task(task).rounds[index].proposal
+    proposal = history.task(task).rounds[index].proposal
     if proposal is None:
         raise RoundError(f"Round {index} was settled without a proposal.")
     return proposal.model

@@ -28,6 +28,7 @@ from fedledger.platform.accounts import AGGREGATOR, experiment_address, particip
 from fedledger.platform.attackers import attacker
 from fedledger.platform.config import GWEI, ExperimentConfig
 from fedledger.platform.fleet import FleetConfig, draw_fleet, update_size
+from fedledger.platform.machine import processors
 from fedledger.protocol import tensors
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.devices import DeviceTable
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
 HONEST = "honest"
 MAX_PARTICIPANTS = 4096
 """Of a task, as the contract has it."""
+
+MEASURERS = 8
+"""Threads that measure at most, each with a model of its own."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,10 @@ class Setting:
 
     def measurer(self) -> LiveMeasurer:
         """Return a measurer on the task's validation set."""
-        return LiveMeasurer(FlatModel(self.make_model()), self.contents[1])
+        # A task's own code may hold what threads must not share.
+        others = 0 if self.config.code is not None else min(processors(), MEASURERS) - 1
+        models = [FlatModel(self.make_model()) for _ in range(1 + others)]
+        return LiveMeasurer(models[0], self.contents[1], models[1:])
 
     def accuracy(self, model: ModelFile) -> float:
         """Return a model's accuracy on the test set."""

@@ -4,6 +4,7 @@ Making a file durable costs a wait for the disk, which is longer than all else t
 Where one process plays many parties, what they write is made durable together: within :func:`together` a file is held
 in memory until :func:`flush`, which who is about to tell somebody outside the process calls first. So content is on
 the disk before the ledger names it, and a commitment before it is posted. Everybody in the process sees what is held.
+Threads write it meanwhile, under other names: so most of the disk's time passes beside other work.
 """
 
 from __future__ import annotations
@@ -11,15 +12,13 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from fedledger.protocol.errors import StoreError
-
-_Each = Callable[[Callable[[Any], None], Iterable[Any]], None]
 
 TEMPORARY = ".tmp-"
 """What the name of a file begins with until all of it is on the disk."""
@@ -27,8 +26,10 @@ MOST_HELD = 64 * 1024 * 1024
 """Bytes that are held at most; more are made durable at once."""
 AT_ONCE = 8
 """Threads that wait for the disk: what they wait for at the same time a file system makes durable in one step."""
-MOST_OPEN = 256
-"""Files that are open at the same time."""
+MOST_OPEN = 32
+"""Files that a thread has open at the same time."""
+BEGUN_AT = 1024 * 1024
+"""Bytes, or ``MOST_OPEN`` files, that are written before anybody waits for them."""
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -43,7 +44,8 @@ def write_atomically(path: Path, data: bytes) -> None:
     """
     held = _held()
     if held is None:
-        _write({path: data}, (), _in_turn)
+        _rename(_written([(path, data)]))
+        _sync_folder(path.parent)
     else:
         held.write(path, data)
 
@@ -91,7 +93,8 @@ def held(path: Path) -> bytes | None:
 def exists(path: Path) -> bool:
     """Return whether there is such a file."""
     held = _held()
-    return (held is not None and path in held.files) or path.exists()
+    # pathlib takes several times as long over a file that is not there.
+    return (held is not None and path in held.files) or os.path.exists(path)  # noqa: PTH110
 
 
 def remove(path: Path) -> None:
@@ -154,6 +157,9 @@ class _Held:
         self.names: dict[Path, set[Path]] = {}
         self._lines: list[tuple[Path, str]] = []
         self._size = 0
+        self._next: list[tuple[Path, bytes]] = []
+        self._next_size = 0
+        self._begun: list[Future[list[_Written]]] = []
         self._lock = threading.RLock()
         self._threads = ThreadPoolExecutor(AT_ONCE, "disk")
 
@@ -162,6 +168,11 @@ class _Held:
             self.files[path] = data
             self.names.setdefault(path.parent, set()).add(path)
             self._size += len(data)
+            self._next.append((path, data))
+            self._next_size += len(data)
+            if len(self._next) == MOST_OPEN or self._next_size > BEGUN_AT:
+                self._begin(self._next)
+                self._next, self._next_size = [], 0
             if self._size > MOST_HELD:
                 self.flush()
 
@@ -177,7 +188,7 @@ class _Held:
     def flush(self) -> None:
         with self._lock:
             try:
-                _write(self.files, self.folders, self._sync_all)
+                self._write()
                 _append(self._lines)
             except OSError as error:
                 raise StoreError(
@@ -186,14 +197,30 @@ class _Held:
                 ) from error
             self.files, self.folders, self.names, self._lines, self._size = {}, set(), {}, [], 0
 
-    def _sync_all(self, sync: Callable[[Any], None], things: Iterable[Any]) -> None:
-        rest = list(things)
-        hands = [rest[place::AT_ONCE] for place in range(min(AT_ONCE, len(rest)))]
-        for waiting in [self._threads.submit(_in_turn, sync, hand) for hand in hands]:
-            waiting.result()
-
     def close(self) -> None:
         self._threads.shutdown()
+
+    def _begin(self, files: Sequence[tuple[Path, bytes]]) -> None:
+        self._begun.append(self._threads.submit(_written, files))
+
+    def _write(self) -> None:
+        """Wait until all files are on the disk, and name them."""
+        for place in range(min(AT_ONCE, len(self._next))):
+            self._begin(self._next[place::AT_ONCE])
+        begun, self._begun, self._next, self._next_size = self._begun, [], [], 0
+        try:
+            for future in begun:
+                _rename(one for one in future.result() if self.files.get(one.path) is one.data)
+            folders = {*self.folders, *(path.parent for path in self.files)}
+            for waiting in [self._threads.submit(_sync_folder, folder) for folder in folders]:
+                waiting.result()
+        except OSError:
+            self._next = list(self.files.items())
+            raise
+        finally:
+            wait(begun)
+            for written in (one for future in begun if future.exception() is None for one in future.result()):
+                written.temporary.unlink(missing_ok=True)
 
 
 def _held() -> _Held | None:
@@ -201,38 +228,39 @@ def _held() -> _Held | None:
     return held if held is not None and held.process == os.getpid() else None
 
 
-def _write(files: Mapping[Path, bytes], folders: Iterable[Path], each: _Each) -> None:
-    """Write files, and wait until they are on the disk under their names; ``each`` calls a function on each of some."""
-    paths = list(files)
-    for start in range(0, len(paths), MOST_OPEN):
-        _write_page({path: files[path] for path in paths[start : start + MOST_OPEN]}, each)
-    each(_sync_folder, {*folders, *(path.parent for path in paths)})
+class _Written(NamedTuple):
+    """A file that is on the disk under another name."""
+
+    path: Path
+    data: bytes
+    temporary: Path
 
 
-def _write_page(files: Mapping[Path, bytes], each: _Each) -> None:
-    """Write files under other names, wait for the disk, and name them."""
-    temporary: dict[Path, Path] = {}
+def _written(files: Sequence[tuple[Path, bytes]]) -> list[_Written]:
+    """Write files under other names, and wait until they are on the disk; none is left if one cannot be written."""
+    written: list[_Written] = []
     handles: list[int] = []
     try:
-        for path, data in files.items():
-            new = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
-            handles.append(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-            temporary[path] = new
+        for path, data in files:
+            temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
+            handles.append(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            written.append(_Written(path, data, temporary))
             _write_all(handles[-1], data)
-        each(os.fsync, handles)
-        for path in files:
-            temporary[path].replace(path)
-            del temporary[path]
+        for handle in handles:
+            os.fsync(handle)
+    except BaseException:
+        for one in written:
+            one.temporary.unlink(missing_ok=True)
+        raise
     finally:
         for handle in handles:
             os.close(handle)
-        for new in temporary.values():
-            new.unlink(missing_ok=True)
+    return written
 
 
-def _in_turn(call: Callable[[Any], None], things: Iterable[Any]) -> None:
-    for thing in things:
-        call(thing)
+def _rename(written: Iterable[_Written]) -> None:
+    for one in written:
+        one.temporary.replace(one.path)
 
 
 def _write_all(handle: int, data: bytes) -> None:

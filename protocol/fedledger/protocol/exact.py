@@ -21,7 +21,8 @@ from fedledger.protocol.parameters import real, whole
 IntArray = NDArray[np.int64]
 Float32Array = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
-Gram = list[list[int]]
+Gram = NDArray[Any]
+"""Exact inner products of n rows, [n, n]: int64 below 2^62 in magnitude, or Python integers."""
 
 LIMIT = 1 << 40
 """Largest magnitude of a fixed-point value."""
@@ -308,11 +309,10 @@ class GramAccumulator:
         self._split = True
 
     def result(self) -> Gram:
-        """Return the n × n inner products as Python integers."""
+        """Return the n × n inner products."""
         self._flush()
         assert self._total is not None
-        products: Gram = self._total.tolist()
-        return products
+        return self._total
 
     def _make_room(self, more: int) -> None:
         """Keep the sums in int64 below 2^62, given what is added at most to any of them."""
@@ -352,7 +352,7 @@ def gram(rows: IntArray | Iterable[IntArray]) -> Gram:
     for block in [rows] if isinstance(rows, np.ndarray) else rows:
         accumulator = accumulator or GramAccumulator(block.shape[0])
         accumulator.add(block)
-    return accumulator.result() if accumulator else []
+    return accumulator.result() if accumulator else np.zeros((0, 0), np.int64)
 
 
 def saturate(x: IntArray | Float64Array) -> IntArray:

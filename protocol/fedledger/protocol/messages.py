@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ UPDATE_TYPE = "Update(bytes32 spec,uint32 round,address participant,bytes32 base
 COMMITMENT_DOMAIN_TYPE = "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
 COMMITMENT_TYPE = "Commitment(uint256 task,uint32 round,uint32 participant,bytes32 commitment)"
 COMMITTED = ("uint256", "address", "uint256", "uint32", "address", "bytes32", "bytes32", "uint64", "bytes32")
-DOMAINS_KEPT, KEYS_KEPT, ADDRESSES_KEPT = 64, 4_096, 65_536
+DOMAINS_KEPT, KEYS_KEPT, ADDRESSES_KEPT, SIGNERS_KEPT = 64, 4_096, 65_536, 16_384
 
 
 def update_message(
@@ -126,14 +127,20 @@ def _word(kind: str, value: Any) -> bytes:
 
 def sign(message: SignableMessage, key: bytes) -> bytes:
     """Return the 65-byte signature (r, s, v) of a message; deterministic, after RFC 6979."""
-    signature = _private(key).sign_recoverable(_digest(message), hasher=None)
-    return bytes(signature[:64]) + bytes([signature[64] + 27])
+    private, address = _private(key)
+    digest = _digest(message)
+    recoverable = private.sign_recoverable(digest, hasher=None)
+    signature = bytes(recoverable[:64]) + bytes([recoverable[64] + 27])
+    # Who plays a participant and its aggregator need not compute the address again.
+    _remember(digest + signature, address)
+    return signature
 
 
 @lru_cache(maxsize=KEYS_KEPT)
-def _private(key: bytes) -> PrivateKey:
+def _private(key: bytes) -> tuple[PrivateKey, str]:
     # It computes its public key, which takes as long as a signature.
-    return PrivateKey(key)
+    private = PrivateKey(key)
+    return private, _address(private.public_key)
 
 
 def recover(message: SignableMessage, signature: bytes) -> str | None:
@@ -142,13 +149,34 @@ def recover(message: SignableMessage, signature: bytes) -> str | None:
         return None
     if int.from_bytes(signature[32:64], "big") > _HALF_ORDER:
         return None
+    digest = _digest(message)
+    known = _signers.get(digest + signature)
+    if known is not None:
+        return known
     recoverable = signature[:64] + bytes([signature[64] - 27])
     try:
-        point = PublicKey.from_signature_and_message(recoverable, _digest(message), hasher=None)
+        address = _address(PublicKey.from_signature_and_message(recoverable, digest, hasher=None))
     except Exception:
         # The key library raises several unrelated types for points off the curve; all mean the same.
         return None
-    return checksummed(keccak(point.format(compressed=False)[1:])[-20:])
+    _remember(digest + signature, address)
+    return address
+
+
+_signers: dict[bytes, str] = {}
+"""Who signed what, by digest and signature: a commitment is looked at when it comes and when its round is judged."""
+
+
+def _remember(signed: bytes, address: str) -> None:
+    _signers[signed] = address
+    if len(_signers) > SIGNERS_KEPT:
+        # Several threads may do so at once.
+        with suppress(KeyError, RuntimeError, StopIteration):
+            del _signers[next(iter(_signers))]
+
+
+def _address(key: PublicKey) -> str:
+    return checksummed(keccak(key.format(compressed=False)[1:])[-20:])
 
 
 def _digest(message: SignableMessage) -> bytes:

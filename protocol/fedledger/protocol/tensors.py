@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -19,6 +20,7 @@ DTYPES: dict[str, np.dtype[np.generic]] = {"F32": np.dtype("<f4"), "I64": np.dty
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 MAX_HEADER_BYTES = 1024 * 1024
 MAX_RANK = 8
+HEADERS_KEPT = 16
 _RESERVED = "__metadata__"
 
 
@@ -41,7 +43,7 @@ def encode(tensors: Mapping[str, NDArray[np.generic]]) -> bytes:
     ValueError
         If a tensor has more than 8 axes or the name that the format reserves.
     """
-    header: dict[str, object] = {}
+    places: list[_Place] = []
     parts: list[bytes] = []
     offset = 0
     for name in sorted(tensors):
@@ -52,10 +54,10 @@ def encode(tensors: Mapping[str, NDArray[np.generic]]) -> bytes:
         if dtype not in NAMES:
             raise TypeError(f"tensor {name!r} has dtype {array.dtype}; allowed are float32, int64, uint8")
         data = array.astype(dtype, copy=False).tobytes()
-        header[name] = _entry(NAMES[dtype], np.shape(tensors[name]), offset, len(data))
+        places.append((name, dtype, np.shape(tensors[name]), offset, len(data)))
         parts.append(data)
         offset += len(data)
-    return b"".join((_header_bytes(header), *parts))
+    return b"".join((_header_bytes(tuple(places)), *parts))
 
 
 def decode(data: bytes | memoryview) -> dict[str, NDArray[np.generic]]:
@@ -73,38 +75,56 @@ def decode(data: bytes | memoryview) -> dict[str, NDArray[np.generic]]:
     length = int.from_bytes(view[:8], "little")
     if length > MAX_HEADER_BYTES or 8 + length > len(view):
         raise TensorFormatError(f"the header claims {length} bytes")
-    raw = bytes(view[8 : 8 + length])
+    tensors: dict[str, NDArray[np.generic]] = {}
+    for name, dtype, shape, offset, size in _places(bytes(view[: 8 + length]), len(view) - 8 - length):
+        start = 8 + length + offset
+        array = np.frombuffer(view[start : start + size], dtype=dtype).reshape(shape)
+        array.flags.writeable = False
+        tensors[name] = array
+    return tensors
+
+
+_Place = tuple[str, np.dtype[np.generic], tuple[int, ...], int, int]
+"""A tensor's name, type, shape, offset and size in bytes."""
+
+
+@lru_cache(maxsize=HEADERS_KEPT)
+def _places(start: bytes, size: int) -> tuple[_Place, ...]:
+    """Return where tensors are in so many bytes that follow a header; updates of one model have one in common.
+
+    Raises
+    ------
+    TensorFormatError
+        If the header is not the canonical one of tensors that take so many bytes.
+    """
     try:
-        header = canonical.parse(raw.decode("ascii"))
+        header = canonical.parse(start[8:].decode("ascii"))
     except ValueError as error:
         raise TensorFormatError(f"the header is not JSON: {error}") from error
     if not isinstance(header, dict):
         raise TensorFormatError("the header is not an object")
-    tensors: dict[str, NDArray[np.generic]] = {}
-    rewritten: dict[str, object] = {}
-    offset = 8 + length
+    places: list[_Place] = []
+    offset = 0
     for name, entry in header.items():
         dtype, shape = _dtype_and_shape(name, entry)
-        size = prod(shape) * dtype.itemsize
-        if offset + size > len(view):
+        length = prod(shape) * dtype.itemsize
+        if offset + length > size:
             raise TensorFormatError(f"tensor {name!r} ends after the file")
-        rewritten[name] = _entry(NAMES[dtype], shape, offset - 8 - length, size)
-        array = np.frombuffer(view[offset : offset + size], dtype=dtype).reshape(shape)
-        array.flags.writeable = False
-        tensors[name] = array
-        offset += size
-    if offset != len(view):
-        raise TensorFormatError(f"{len(view) - offset} bytes follow the last tensor")
-    if list(header) != sorted(header) or _header_bytes(rewritten) != bytes(view[: 8 + length]):
+        places.append((name, dtype, shape, offset, length))
+        offset += length
+    if offset != size:
+        raise TensorFormatError(f"{size - offset} bytes follow the last tensor")
+    if list(header) != sorted(header) or _header_bytes(tuple(places)) != start:
         raise TensorFormatError("the header is not in canonical form")
-    return tensors
+    return tuple(places)
 
 
-def _entry(dtype: str, shape: tuple[int, ...], offset: int, size: int) -> dict[str, object]:
-    return {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, offset + size]}
-
-
-def _header_bytes(header: Mapping[str, object]) -> bytes:
+@lru_cache(maxsize=HEADERS_KEPT)
+def _header_bytes(places: tuple[_Place, ...]) -> bytes:
+    header = {
+        name: {"dtype": NAMES[dtype], "shape": list(shape), "data_offsets": [offset, offset + size]}
+        for name, dtype, shape, offset, size in places
+    }
     raw = json.dumps(header, separators=(",", ":"), ensure_ascii=True).encode("ascii")
     raw += b" " * (-len(raw) % 8)
     return len(raw).to_bytes(8, "little") + raw

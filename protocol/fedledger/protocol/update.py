@@ -76,16 +76,22 @@ class Update:
         65 bytes by the participant's signer.
     vectors
         Read-only arrays by name.
+    raw
+        The header's bytes.
     """
 
     header: UpdateHeader
     signature: bytes
     vectors: dict[str, NDArray[np.generic]]
+    raw: bytes
 
     @property
     def signed_by(self) -> str | None:
         """The address that signed the header, or None if the signature is none."""
-        return recover(_message(self.header), self.signature)
+        header = self.header
+        # What was read in canonical form, and has every field, is what would be written again.
+        whole = len(header.model_fields_set) == len(UpdateHeader.model_fields)
+        return recover(_message(header, self.raw if whole else None), self.signature)
 
 
 def encode(header: UpdateHeader, vectors: Mapping[str, NDArray[np.generic]], key: bytes) -> bytes:
@@ -119,7 +125,7 @@ def decode(data: bytes) -> Update:
         raise UpdateRefusedError(Verdict.MALFORMED, "the payload is no canonical tensor file") from error
     if sorted(vectors) != header.vectors:
         raise UpdateRefusedError(Verdict.MALFORMED, "the vectors are not those that the header names")
-    return Update(header, bytes(view[end:body]), vectors)
+    return Update(header, bytes(view[end:body]), vectors, bytes(view[len(MAGIC) + 4 : end]))
 
 
 def read_header(data: bytes) -> UpdateHeader:

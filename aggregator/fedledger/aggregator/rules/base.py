@@ -114,13 +114,11 @@ def sum_of_ranks(block: IntArray, low: int, high: int) -> IntArray:
 
 def squared_distances(gram: Gram) -> NDArray[Any]:
     """Return the exact squared distances of all pairs of rows, as int64 where all fit and else as Python integers."""
-    products: NDArray[Any] = np.array(gram, object)
-    try:
-        small = np.array(gram, np.int64)
-        # No product is larger than the largest square, and a distance is at most four of those.
-        products = small if small.max(initial=0) < 1 << 60 else products
-    except OverflowError:
-        pass
+    products = gram
+    # No product is larger than the largest square, and a distance is at most four of those.
+    is_small = gram.max(initial=0) < 1 << 60
+    if is_small != (gram.dtype == np.int64):
+        products = gram.astype(np.int64 if is_small else object)
     squares = products.diagonal()
     distances: NDArray[Any] = squares[:, None] + squares[None, :] - 2 * products
     return distances
