@@ -1,6 +1,7 @@
 """The fast backend on one machine: persistent worker processes of one thread each, and flat vectors that all share.
 
-Where a round is short, the main process trains a share of it, as it would wait no shorter for one worker than for two.
+Where a round is short, the main process trains a share of it, as it would wait no shorter for one worker than for two;
+where it is very short, all of it.
 """
 
 from __future__ import annotations
@@ -320,9 +321,10 @@ class Pool:
         shared = work.index, len(work.bases), work.before, tuple(work.server)
         self._asking = _Message(self._works, *shared, (), limbs, weights, last=True)
         costs = sorted(((self._cost(job.number), job.number, job) for job in work.jobs), reverse=True)
-        # What is short is dealt out at once: one message more would cost more than an evener load gains.
-        if limbs and self._rate and sum(cost for cost, _, _ in costs) < AHEAD * QUANTUM * len(self._processes):
-            *shares, self._own = _deal(costs, len(self._processes))
+        load = sum(cost for cost, _, _ in costs)
+        if limbs and self._rate and load < AHEAD * QUANTUM * len(self._processes):
+            # One message more would cost more than an evener load gains; of what is very short, any message would.
+            *shares, self._own = _deal(costs, 1 if load < QUANTUM else len(self._processes))
             return deque(self._asking._replace(jobs=share) for share in shares)
         messages: deque[_Message] = deque()
         gathered: list[Job] = []
