@@ -297,13 +297,15 @@ class Bench:
             for repetition in range(1, repetitions + 1):
                 for engine in engines:
                     progress(f"{workload}, {repetition} of {repetitions}: {engine.name}")
-                    report, _ = self._run(engine, workload, count)
+                    report, _ = self._run_patiently(engine, workload, count)
                     figures[engine.name].append(_figures(report))
                     abouts[engine.name] = str(report["about"])
             peaks: dict[str, float | None] = {}
             for engine in engines:
                 progress(f"{workload}, memory: {engine.name}")
-                peaks[engine.name] = self._run(engine, workload, count, watch=True)[1] if measurable() else None
+                peaks[engine.name] = (
+                    self._run_patiently(engine, workload, count, watch=True)[1] if measurable() else None
+                )
             rows = [
                 _row(engine, workload, figures[engine.name], peaks[engine.name], count, abouts[engine.name])
                 for engine in engines
@@ -332,6 +334,17 @@ class Bench:
         if asked.returncode or asked.stdout.strip():
             lacks = ", ".join(asked.stdout.split()) or "what it needs to start"
             raise ConfigError(f"The interpreter of the peers, {self.peer_python}, lacks {lacks}.", remedy)
+
+    def _run_patiently(
+        self, engine: Engine, workload: str, rounds: int, watch: bool = False
+    ) -> tuple[dict[str, object], float | None]:
+        """Run an engine; a peer that fails, as one does now and then in its communication, is run once more."""
+        try:
+            return self._run(engine, workload, rounds, watch)
+        except FedledgerError:
+            if not engine.needs:
+                raise
+            return self._run(engine, workload, rounds, watch)
 
     def _run(
         self, engine: Engine, workload: str, rounds: int, watch: bool = False
