@@ -136,7 +136,7 @@ def test_participants_that_are_trained_together_have_the_bits_of_those_one_by_on
             assert {job.number: trained.delta.tobytes() for job, trained in backend.train(todo)} == expected
         lockstep = batched._worker._lockstep
         assert (lockstep is None) == ("max_gradient_norm" in solver)
-        assert lockstep is None or any(count > 1 for count, _ in lockstep._is_proved)
+        assert lockstep is None or any(count > 1 for count, _ in lockstep._unproved)
 
 
 def test_a_group_that_would_have_other_bits_is_trained_one_by_one() -> None:
@@ -147,12 +147,12 @@ def test_a_group_that_would_have_other_bits_is_trained_one_by_one() -> None:
         batched.total(todo)
         lockstep = batched._worker._lockstep
         assert lockstep is not None
-        lockstep._is_proved.clear()
+        lockstep._unproved.clear()
         for stack in lockstep._stacks.values():
             # No step of it will reach the values any more.
             stack.gradient = torch.zeros_like(stack.gradient)
         assert np.array_equal(batched.total(todo).sum.limbs, expected)
-        assert set(lockstep._is_proved.values()) == {False}
+        assert set(lockstep._unproved.values()) == {None}
 
 
 def test_updates_of_a_group_that_cannot_be_summed_are_left_out() -> None:

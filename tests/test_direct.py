@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from fedledger.learning.direct import DirectGradient, by_autograd
+from fedledger.learning.direct import PROOF, DirectGradient, by_autograd
 from fedledger.learning.vectors import FlatModel
 
 
@@ -22,9 +22,9 @@ def bits(tensor: torch.Tensor) -> bytes:
 
 @settings(deadline=None)
 @given(
-    st.lists(st.integers(1, 40), min_size=2, max_size=5),
+    st.lists(st.integers(2, 40), min_size=2, max_size=5),
     st.sampled_from([nn.ReLU, nn.Tanh]),
-    st.integers(1, 40),
+    st.integers(2, 40),
     st.integers(0, 2**31),
     st.sampled_from([1.0, 0.0, 1e20, float("nan")]),
 )
@@ -37,6 +37,7 @@ def test_the_bits_are_those_of_autograd(
         layers += [nn.Linear(inputs, outputs), activation()]
     model = FlatModel(nn.Sequential(*layers[:-1]))
     assert model.direct is not None
+    model.direct._unproved[examples] = 0
     for _ in range(3):
         x = torch.randn(examples, widths[0]).mul_(scale)
         y = torch.randint(widths[-1], (examples,))
@@ -62,7 +63,18 @@ def test_after_a_difference_autograd_is_used() -> None:
         gradient = model.gradient.clone()
         assert bits(found) == bits(by_autograd(model.module, model.gradient, functional.cross_entropy, x, y))
         assert gradient.equal(model.gradient)
-    assert direct._is_proved == {5: False}
+    assert direct._unproved[5] is None
+
+
+def test_a_batch_size_is_proved_by_thousands_of_numbers_and_a_single_example_never() -> None:
+    model = FlatModel(nn.Sequential(nn.Linear(40, 20)))
+    direct = model.direct
+    assert direct is not None
+    for examples in (4, 1):
+        for step in range(8):
+            left = direct._unproved.get(examples, PROOF)
+            assert (left is not None and left <= 0) == (examples > 1 and step >= 5)
+            direct(torch.randn(examples, 40), torch.randint(20, (examples,)))
 
 
 def hooked() -> nn.Module:
@@ -80,6 +92,7 @@ def tied() -> nn.Module:
     "module",
     [
         nn.Linear(4, 3),
+        nn.Sequential(nn.Linear(4, 1), nn.ReLU(), nn.Linear(1, 3)),
         nn.Sequential(nn.Linear(4, 3, bias=False)),
         nn.Sequential(nn.Linear(4, 3), nn.Dropout(), nn.Linear(3, 2)),
         nn.Sequential(nn.Linear(4, 3), nn.Flatten(), nn.Linear(3, 2)),
