@@ -96,7 +96,7 @@ def run(
     no_ledger: Annotated[
         bool, typer.Option("--no-ledger", help="train only: the same final model, nothing that could be audited")
     ] = False,
-    backend: Annotated[str, typer.Option(help="where participants train: pool, serial or ray")] = "pool",
+    backend: Annotated[str, typer.Option(help="where participants train: pool, serial, batched or ray")] = "pool",
     workers: Annotated[int | None, typer.Option(min=1, help="processes that train; else one a processor")] = None,
     track: TrackOption = None,
     format_: FormatOption = Format.TEXT,

@@ -58,10 +58,7 @@ def bench_gas(
         "rows": [vars(row) for row in rows],
         "peers": [vars(peer) for peer in PEERS],
     }
-    if output is not None:
-        output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    if format_ is BenchFormat.JSON:
-        print(json.dumps(document))
+    if _is_told(document, output, format_):
         return
     print_rows(
         [
@@ -147,10 +144,7 @@ def bench_schedules(
     with err.status("starting", refresh_per_second=1) as shown:
         rows = compare(chosen, range(seeds), lambda doing: shown.update(f"playing {doing}"))
     document = {"seeds": seeds, "rows": [asdict(row) for row in rows]}
-    if output is not None:
-        output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    if format_ is BenchFormat.JSON:
-        print(json.dumps(document))
+    if _is_told(document, output, format_):
         return
     print_rows(
         [
@@ -198,10 +192,7 @@ def bench_engine(
             names(peers), plan, times, lambda doing: shown.update(f"measuring {doing}")
         )
     document = {"warm_up_rounds": WARM_UP, **asdict(result)}
-    if output is not None:
-        output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    if format_ is BenchFormat.JSON:
-        print(json.dumps(document))
+    if _is_told(document, output, format_):
         return
     print_rows(
         [
@@ -297,10 +288,7 @@ def bench_ledger(
             chosen, AUDITED if audit and not quick else None, lambda doing: shown.update(f"timing {doing}")
         )
     document = {"warm_up_rounds": WARM_UP, "rows": [asdict(r) for r in rows], "audits": [asdict(a) for a in audits]}
-    if output is not None:
-        output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    if format_ is BenchFormat.JSON:
-        print(json.dumps(document))
+    if _is_told(document, output, format_):
         return
     print_rows(
         [
@@ -350,3 +338,12 @@ def _fresh_chain(kind: str) -> Iterator[Any]:
             yield Chain(process.url)
     else:
         raise ConfigError(f"There is no chain {kind!r}.", "Give anvil, ganache or embedded.")
+
+
+def _is_told(document: dict[str, Any], output: Path | None, format_: BenchFormat) -> bool:
+    """Write figures to a file, if there is one, and as JSON if that is wanted; return whether no table is."""
+    if output is not None:
+        output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    if format_ is BenchFormat.JSON:
+        print(json.dumps(document))
+    return format_ is BenchFormat.JSON
