@@ -93,22 +93,23 @@ def aggregate(
     rule = build(RULES, method.method, method.params)
     mixer = build(MIXINGS, mixing.method, mixing.params) if mixing else None
     _check(weights, kept, mixer)
-    rows = [updates[i] for i in kept]
     from_previous = isinstance(rule, LinearRule) and rule.needs_previous
-    if from_previous:
-        rows.append(np.zeros_like(rows[0]) if previous is None else previous)
-    columns = columns or max(LEAST_COLUMNS, CELLS // len(rows))
+    rows: Sequence[IntArray] | IntArray = updates
+    # A matrix of which all is wanted need not be copied.
+    if from_previous or len(kept) < len(weights) or not isinstance(updates, np.ndarray):
+        rows = [updates[i] for i in kept]
+        rows += [np.zeros_like(rows[0]) if previous is None else previous] if from_previous else []
     products: Gram = np.zeros((0, 0), np.int64)
     if mixer or (isinstance(rule, LinearRule) and rule.needs_gram):
         chosen = [*kept, len(weights)] if from_previous else kept
-        products = gram[np.ix_(chosen, chosen)] if gram is not None else exact.gram(_blocks(rows, columns))
+        products = gram[np.ix_(chosen, chosen)] if gram is not None else exact.gram(blocks(rows, columns))
     mixture = _mixture(mixer, products, len(kept), len(rows)) if mixer else None
     used = [weights[i] for i in kept]
     if isinstance(rule, LinearRule):
         finish, notes = _linear(rule, products, used, unit, mixture)
     else:
         finish, notes = _coordinate(rule, used, mixture)
-    delta = np.concatenate([finish(block) for block in _blocks(rows, columns)])
+    delta = np.concatenate([finish(block) for block in blocks(rows, columns)])
     return Outcome(delta, {"rows": kept, "mixed": mixture.share if mixture else 1, **notes})
 
 
@@ -179,6 +180,14 @@ def _check(weights: Sequence[int], kept: Sequence[int], mixer: Mixing | None) ->
         raise ConfigError(f"{len(kept)} updates cannot be summed exactly.", f"Select at most {most}.")
 
 
-def _blocks(rows: Sequence[IntArray], columns: int) -> Iterator[IntArray]:
+def blocks(rows: Sequence[IntArray] | IntArray, columns: int | None = None) -> Iterator[IntArray]:
+    """Yield int64[n, d] as int64[n, d'], by ``columns`` or by as many as suit the number of rows.
+
+    A block of a matrix is a part of it, which is not to be changed.
+    """
+    columns = columns or max(LEAST_COLUMNS, CELLS // len(rows))
     for start in range(0, len(rows[0]), columns):
-        yield np.stack([row[start : start + columns] for row in rows])
+        if isinstance(rows, np.ndarray):
+            yield rows[:, start : start + columns]
+        else:
+            yield np.stack([row[start : start + columns] for row in rows])

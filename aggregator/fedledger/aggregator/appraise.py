@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.aggregator.aggregate import aggregate
+from fedledger.aggregator.aggregate import aggregate, blocks
 from fedledger.aggregator.contribution import CONTRIBUTIONS
 from fedledger.aggregator.detection import Evidences, Measurement, detect
 from fedledger.aggregator.normalisation import NORMALISATIONS
@@ -21,7 +21,15 @@ from fedledger.aggregator.staleness import damped, staleness_weight
 from fedledger.aggregator.step import fixed_model, take_step, weigh
 from fedledger.aggregator.validation import ValidUpdate
 from fedledger.protocol import tensors
-from fedledger.protocol.exact import FixedPoint, Gram, IntArray, gram, weighted_mean
+from fedledger.protocol.exact import (
+    FixedPoint,
+    Gram,
+    IntArray,
+    NotFiniteError,
+    OutOfRangeError,
+    gram,
+    weighted_mean,
+)
 from fedledger.protocol.parameters import build
 from fedledger.protocol.published import PREFIX
 from fedledger.protocol.settlement import apportion
@@ -229,10 +237,7 @@ def appraise(given: Given, entries: Sequence[Entry], measure: Measurer, observe:
     base_measurement = measure(BASE, given.base)
     measured = _measured(
         measure,
-        (
-            (entry.owner, given.base + PROBE * fixed.to_float32(delta))
-            for entry, delta in zip(entries, deltas, strict=True)
-        ),
+        ((entry.owner, probe(given.base, delta, fixed)) for entry, delta in zip(entries, deltas, strict=True)),
     )
     seen = _look(base_measurement, measured, [entry.reputation for entry in entries], deltas, state.previous)
     observe("inner products", seen.gram)
@@ -270,6 +275,26 @@ def appraise(given: Given, entries: Sequence[Entry], measure: Measurer, observe:
         diagnostics={**diagnostics, **notes},
         stop=stop,
     )
+
+
+def probe(base: NDArray[np.float32], delta: IntArray, fixed: FixedPoint) -> NDArray[np.float32]:
+    """Return the model float32[d] that tells what an update int64[d] to the base model is worth."""
+    probed: NDArray[np.float32] = base + PROBE * fixed.to_float32(delta)
+    return probed
+
+
+def foreseen(
+    spec: TaskSpec, base: NDArray[np.float32], delta: NDArray[np.float32], staleness: int
+) -> NDArray[np.float32] | None:
+    """Return the model that will be measured for an update, where that can be told before its round is complete."""
+    if staleness or spec.normalisation is not None or delta.dtype != np.float32 or delta.shape != base.shape:
+        return None
+    fixed = FixedPoint(spec.fixed_point.fraction_bits, spec.fixed_point.bound)
+    try:
+        return probe(base, fixed.quantise(delta), fixed)
+    except (NotFiniteError, OutOfRangeError):
+        # It will be refused.
+        return None
 
 
 def _normalised(spec: TaskSpec, updates: Sequence[ValidUpdate], dimension: int, bound: int) -> IntArray:
@@ -311,7 +336,7 @@ def _look(
     if not len(deltas):
         return Evidences(base, measured, reputations, np.zeros((0, 0), np.int64))
     centre = aggregate(CENTRE, deltas, [1] * len(deltas), unit=1).delta
-    return Evidences(base, measured, reputations, gram(np.vstack([deltas, centre, previous])))
+    return Evidences(base, measured, reputations, gram(blocks([*deltas, centre, previous])))
 
 
 def _aggregate(

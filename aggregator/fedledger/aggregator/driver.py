@@ -30,6 +30,7 @@ from fedledger.contracts.client import (
     settle_call,
 )
 from fedledger.contracts.history import History, RoundHistory, TaskHistory
+from fedledger.protocol import disk
 from fedledger.protocol.batch import Batch, Opening, SignedCommitment
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import ContentUnavailableError, RoundError
@@ -352,6 +353,7 @@ class Aggregator:
             for update in given.updates.values():
                 if isinstance(update, bytes):
                     self.store.put(update)
+        disk.begin()
         proposal = proposal_of(outcome, current if task.batched else None)
         return self._post(task, current.index, proposal, outcome)
 

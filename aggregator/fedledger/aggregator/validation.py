@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -114,22 +115,21 @@ def validate_vectors(
     if set(vectors) != set(names):
         wanted = f"the vectors {', '.join(names)}" if spec.vectors else f"the one vector {wire.DELTA!r}"
         raise UpdateRefusedError(Verdict.WRONG_SHAPE, f"the update must hold {wanted}")
-    floats = _floats({name: vectors[name] for name in names}, dimension)
+    floats = {name: _float32(vectors[name], dimension) for name in names}
     fixed = FixedPoint(spec.fixed_point.fraction_bits, spec.fixed_point.bound)
-    # As a double: NumPy would round the bound to the vector's float32.
-    if any(float(np.abs(vector).max(initial=0.0)) > fixed.bound for vector in floats.values()):
+    # As doubles: NumPy would round the bound to the vectors' float32. A coordinate that is no number stays one.
+    largest = [float(np.abs(vector).max(initial=0.0)) for vector in floats.values()]
+    if not all(map(math.isfinite, largest)):
+        raise UpdateRefusedError(Verdict.NOT_FINITE, "a coordinate is not a finite number")
+    if max(largest) > fixed.bound:
         raise UpdateRefusedError(Verdict.OUT_OF_RANGE, f"a coordinate is beyond ±{fixed.bound}")
     quantised = {name: fixed.quantise(vector) for name, vector in floats.items()}
     return ValidUpdate(quantised.pop(wire.DELTA), min(examples, spec.limits.max_examples), steps, quantised)
 
 
-def _floats(vectors: Mapping[str, NDArray[np.generic]], dimension: int) -> dict[str, NDArray[np.float32]]:
-    """Return vectors that are float32[dimension] and finite; else raise UpdateRefusedError."""
-    for vector in vectors.values():
-        if vector.dtype != np.float32 or vector.shape != (dimension,):
-            found = f"{vector.dtype}{list(vector.shape)}"
-            raise UpdateRefusedError(Verdict.WRONG_SHAPE, f"{found}, not float32[{dimension}]")
-    floats = {name: vector.astype(np.float32, copy=False) for name, vector in vectors.items()}
-    if not all(np.isfinite(vector).all() for vector in floats.values()):
-        raise UpdateRefusedError(Verdict.NOT_FINITE, "a coordinate is not a finite number")
-    return floats
+def _float32(vector: NDArray[np.generic], dimension: int) -> NDArray[np.float32]:
+    """Return a vector that is float32[dimension]; else raise UpdateRefusedError."""
+    if vector.dtype != np.float32 or vector.shape != (dimension,):
+        found = f"{vector.dtype}{list(vector.shape)}"
+        raise UpdateRefusedError(Verdict.WRONG_SHAPE, f"{found}, not float32[{dimension}]")
+    return vector.astype(np.float32, copy=False)

@@ -9,8 +9,8 @@ import sys
 
 import torch
 
-MALLOC = ((-1, 1 << 30), (-2, 64 << 20), (-3, 32 << 20))
-"""glibc's trim threshold, top pad and mmap threshold: else large activations go back to the system at every step."""
+from fedledger.protocol.memory import keep_freed_memory
+
 DEATH_SIGNAL = 1
 """Linux's PR_SET_PDEATHSIG."""
 
@@ -18,12 +18,10 @@ DEATH_SIGNAL = 1
 def become_worker(parent: int) -> None:
     """Compute on one thread, end with the parent, given by its process id, and keep memory that was used once."""
     torch.set_num_threads(1)
+    keep_freed_memory()
     if sys.platform != "linux":
         return
     libc = ctypes.CDLL(None)
     libc.prctl(DEATH_SIGNAL, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
-    if hasattr(libc, "mallopt"):
-        for option, value in MALLOC:
-            libc.mallopt(option, value)

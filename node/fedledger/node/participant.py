@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
@@ -77,6 +78,19 @@ class Deed(Enum):
     DONE = "done"
 
 
+@dataclass(frozen=True)
+class Made:
+    """An update that is in a journal: its round, the digest of the model that it is relative to, and its content id."""
+
+    round: int
+    base: bytes
+    reference: ContentRef
+
+    def staleness(self, current: RoundHistory) -> int:
+        """Return how many models before the round's base its own lies."""
+        return (current.staleness_of(self.base) or 0) if current.earlier else 0
+
+
 class Participant:
     """A participant of one task.
 
@@ -130,7 +144,7 @@ class Participant:
         self.base_of = base_of
         self._models = models or Models(store)
         self._committed: tuple[tuple[int | bytes, ...], bytes] | None = None
-        self._base_made: tuple[int, bytes] | None = None
+        self._made: Made | None = None
         self._paths: tuple[int, dict[str, Path]] = (0, {})
         self._left: set[tuple[int, Deed]] = set()
         self._opened: set[int] = set()
@@ -266,13 +280,13 @@ class Participant:
     def _open(self, task: TaskHistory, current: RoundHistory, participant: int) -> Deed:
         again = (current.index, Deed.REVEALED) in self._left
         made = self._update(task, current)
-        update = ContentRef.of(made) if again else self.store.put(made)
+        update = made.reference if again else self.store.put(self._kept_update(current))
         if participant in current.commits:
             # An aggregator that forgot the commitment may forget this as well.
             return self._reveal_on_chain(task, current, participant)
         try:
             # An aggregator that was away is told when it is back: it would call late whom it has not heard of.
-            salt_, steps = self._salt(current), self._staleness(current, made)
+            salt_, steps = self._salt(current), made.staleness(current)
             if self._mailbox().reveal(current.index, participant, update, salt_, steps):
                 self._opened.add(current.index)
         except PostRefusedError as error:
@@ -350,7 +364,7 @@ class Participant:
 
     def _reveal(self, task: TaskHistory, current: RoundHistory, proof: Sequence[bytes] = ()) -> Deed:
         made = self._update(task, current)
-        update, steps = self.store.put(made), self._staleness(current, made)
+        update, steps = self.store.put(self._kept_update(current)), made.staleness(current)
         self.ledger.reveal_update(self.account, self.task, current.index, update, self._salt(current), proof, steps)
         return Deed.REVEALED
 
@@ -367,13 +381,9 @@ class Participant:
 
     def _new_commitment(self, task: TaskHistory, current: RoundHistory) -> bytes:
         made = self._update(task, current)
-        base = current.bases[self._staleness(current, made)].digest
+        base = current.bases[made.staleness(current)].digest
         owner, salt_ = self.account.address, self._salt(current)
-        return commitment(*self._place, current.index, owner, base, ContentRef.of(made), salt_)
-
-    def _staleness(self, current: RoundHistory, made: bytes) -> int:
-        """Return how many models before the round's base the base of an update lies that was made for it."""
-        return (current.staleness_of(_base(made)) or 0) if current.earlier else 0
+        return commitment(*self._place, current.index, owner, base, made.reference, salt_)
 
     def _salt(self, current: RoundHistory) -> bytes:
         ledger = self.ledger
@@ -394,8 +404,9 @@ class Participant:
 
     def context(self, task: TaskHistory, current: RoundHistory) -> RoundContext | None:
         """Return what this participant's update of a round follows from; None if it was made before."""
-        if self._is_made(current):
-            return None
+        return None if self._in_journal(current) is not None else self._context(task, current)
+
+    def _context(self, task: TaskHistory, current: RoundHistory) -> RoundContext:
         base = self._models(current.bases[self.staleness(current)])
         before = task.rounds.get(current.index - 1)
         return RoundContext(
@@ -411,8 +422,8 @@ class Participant:
         """Return how many models before a round's base the one lies that this participant trains on."""
         return min(self.base_of(current.index), len(current.earlier))
 
-    def keep(self, current: RoundHistory, trained: LocalUpdate) -> bytes:
-        """Sign what was trained for a round, keep it in the journal until it may be seen, and return its bytes.
+    def keep(self, current: RoundHistory, trained: LocalUpdate) -> Made:
+        """Sign what was trained for a round, and keep it in the journal until it may be seen.
 
         Raises
         ------
@@ -442,35 +453,30 @@ class Participant:
             base_of = np.frombuffer(base.digest, np.uint8)
             write_atomically(self._path(current, STATE), tensors.encode({**trained.state, _BASE: base_of}))
         write_atomically(self._path(current, UPDATE), data)
-        self._base_made = current.index, base.digest
+        self._made = made = Made(current.index, base.digest, ContentRef.of(data))
         if trained.state:
             for _, old in sorted(self._states().items())[:-KEPT_STATES]:
                 disk.remove(old)
-        return data
+        return made
 
-    def _is_made(self, current: RoundHistory) -> bool:
-        """Return whether the round's update is in the journal, and relative to a base that the round takes."""
-        base = self._base_in_journal(current)
+    def _in_journal(self, current: RoundHistory) -> Made | None:
+        """Return the round's update if it is in the journal, and relative to a base that the round takes."""
+        if self._made is None or self._made.round != current.index:
+            path = self._path(current, UPDATE)
+            if not disk.exists(path):
+                return None
+            data = disk.read(path)
+            base = bytes.fromhex(wire.read_header(data).base)
+            self._made = Made(current.index, base, ContentRef.of(data))
         # A reorganisation may have given the round another base model.
-        return base is not None and current.staleness_of(base) is not None
+        return None if current.staleness_of(self._made.base) is None else self._made
 
-    def _base_in_journal(self, current: RoundHistory) -> bytes | None:
-        """Return the digest of the model that the round's update in the journal is relative to; None if it has none."""
-        if self._base_made is not None and self._base_made[0] == current.index:
-            return self._base_made[1]
-        path = self._path(current, UPDATE)
-        if not disk.exists(path):
-            return None
-        base = _base(disk.read(path))
-        self._base_made = current.index, base
-        return base
+    def _update(self, task: TaskHistory, current: RoundHistory) -> Made:
+        """Return the round's update, which is in the journal; it is made if it is not there."""
+        return self._in_journal(current) or self.keep(current, self.trainer(self._context(task, current)))
 
-    def _update(self, task: TaskHistory, current: RoundHistory) -> bytes:
-        """Return the round's update; it is made if it is not there."""
-        context = self.context(task, current)
-        if context is None:
-            return disk.read(self._path(current, UPDATE))
-        return self.keep(current, self.trainer(context))
+    def _kept_update(self, current: RoundHistory) -> bytes:
+        return disk.read(self._path(current, UPDATE))
 
     def _memory(self, task: TaskHistory, current: RoundHistory, dimension: int) -> Memory:
         """Return what this participant kept of the newest round before that stands, and what the aggregator tells."""
@@ -500,8 +506,3 @@ class Participant:
         except (OSError, tensors.TensorFormatError, KeyError) as error:
             raise StoreError(f"{path} cannot be read: {error}.", "Delete it: the one before it is used.") from error
         return named
-
-
-def _base(made: bytes) -> bytes:
-    """Return the digest of the model that an update is relative to."""
-    return bytes.fromhex(wire.read_header(made).base)

@@ -127,11 +127,15 @@ class AuditRow:
 
 @dataclass
 class Times:
-    """When rounds ended, and what training took until then: seconds and processor seconds each."""
+    """When rounds ended, and what training alone took until then, once: seconds and processor seconds each."""
 
     ends: list[tuple[float, float]] = field(default_factory=list)
     trained: list[tuple[float, float]] = field(default_factory=list)
     training: tuple[float, float] = (0.0, 0.0)
+
+    def train(self, seconds: float, processor: float) -> None:
+        """Count a round's training that was done for its time alone."""
+        self.training = self.training[0] + seconds, self.training[1] + processor
 
     def end_round(self, progress: object) -> None:
         """Count a round."""
@@ -139,8 +143,9 @@ class Times:
         self.trained.append(self.training)
 
     def row(self, case: Case, finished: Run) -> LedgerRow:
-        """Return the figures of a run."""
-        whole, training = (np.diff(np.array(times), axis=0)[WARM_UP - 1 :] for times in (self.ends, self.trained))
+        """Return the figures of a run whose training was done twice."""
+        both, training = (np.diff(np.array(times), axis=0)[WARM_UP - 1 :] for times in (self.ends, self.trained))
+        whole = both - training
         rest = whole - training
         return LedgerRow(
             workload=case.workload,
@@ -159,7 +164,10 @@ class Times:
 
 
 class TimedBackend:
-    """A backend that tells how long it trains."""
+    """A backend that trains all of a round once before, with nothing beside, and tells how long that takes.
+
+    What a run does while others still train does not make training look longer then.
+    """
 
     def __init__(self, backend: Backend, times: Times) -> None:
         self._backend, self._times = backend, times
@@ -173,17 +181,13 @@ class TimedBackend:
         pass
 
     def train(self, work: Work) -> Iterator[tuple[Job, LocalUpdate]]:
-        """Yield each job's update; what is done with it meanwhile is not counted."""
-        updates = self._backend.train(work)
-        while True:
-            began, busy = _now()
-            done = next(updates, None)
-            ended, busy_until = _now()
-            seconds, processor = self._times.training
-            self._times.training = seconds + ended - began, processor + busy_until - busy
-            if done is None:
-                return
-            yield done
+        """Yield each job's update, the second time that it is made."""
+        began, busy = _now()
+        for _ in self._backend.train(work):
+            pass
+        ended, busy_until = _now()
+        self._times.train(ended - began, busy_until - busy)
+        return self._backend.train(work)
 
     def total(self, work: Work) -> Total:
         """Return the sum of the jobs' updates."""

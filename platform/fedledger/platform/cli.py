@@ -21,6 +21,7 @@ from rich.table import Table
 from fedledger.platform.cli_bench import bench_app
 from fedledger.platform.console import Format, FormatOption, err, out, print_rows, progress
 from fedledger.protocol.errors import ConfigError, ExitCode, FedledgerError
+from fedledger.protocol.memory import keep_freed_memory
 
 app = typer.Typer(
     name="fedledger",
@@ -838,6 +839,7 @@ def main() -> None:
     logging.basicConfig(level="INFO", format="%(message)s", handlers=[RichHandler(console=err, show_path=False)])
     logging.getLogger("web3").setLevel(logging.WARNING)
     logging.getLogger("eth").setLevel(logging.WARNING)
+    keep_freed_memory()
     try:
         app()
     except FedledgerError as error:

@@ -8,21 +8,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedledger.aggregator.appraise import foreseen
 from fedledger.aggregator.driver import Act, Aggregator
 from fedledger.aggregator.mailbox import Mailbox
+from fedledger.aggregator.measure import LiveMeasurer
 from fedledger.aggregator.plans import Plans
 from fedledger.contracts.chain import Chain
 from fedledger.contracts.client import Ledger, Phase
 from fedledger.contracts.history import History, TaskHistory
 from fedledger.ledger_tools.deploy import Deployment, deploy
 from fedledger.node.participant import Deed, Participant
-from fedledger.node.solvers.base import Memory
+from fedledger.node.solvers.base import LocalUpdate, Memory
 from fedledger.node.training import RoundContext
 from fedledger.platform.accounts import (
     AGGREGATOR,
@@ -35,7 +38,9 @@ from fedledger.platform.accounts import (
 from fedledger.platform.backends.base import Backend, Job, Work
 from fedledger.platform.backends.serial import Serial
 from fedledger.platform.config import ExperimentConfig
+from fedledger.platform.meanwhile import Meanwhile
 from fedledger.platform.setting import Setting, make_setting
+from fedledger.protocol import disk
 from fedledger.protocol.disk import together
 from fedledger.protocol.errors import RoundError
 from fedledger.protocol.model import ModelFile, Models
@@ -172,8 +177,9 @@ def run(
             # The aggregator has just read the ledger, and told it nothing since.
             known, phase = history.task(task_id), ledger.phase(task_id)
             if phase is Phase.COMMITTING:
-                _train(backend, participants, known, models)
+                _train(backend, participants, known, models, measurer)
             deeds = [participant.act(known, phase) for participant in participants]
+            disk.begin()
             if all(deed in (Deed.WAITED, Deed.DONE) for deed in deeds):
                 _pass_time(chain, ledger, task_id, waited=idle)
                 idle = True
@@ -194,8 +200,10 @@ def run(
     )
 
 
-def _train(backend: Backend, participants: Sequence[Participant], task: TaskHistory, models: Models) -> None:
-    """Make the updates of the current round that are not there yet."""
+def _train(
+    backend: Backend, participants: Sequence[Participant], task: TaskHistory, models: Models, measurer: LiveMeasurer
+) -> None:
+    """Make the updates of the current round that are not there yet, and look at them for the aggregator meanwhile."""
     current = task.rounds[max(task.rounds)]
     numbers: dict[str, int] = {participant.account.address: number for number, participant in enumerate(participants)}
     asked = [numbers[owner] for owner in current.owners.values() if owner in numbers]
@@ -212,8 +220,15 @@ def _train(backend: Backend, participants: Sequence[Participant], task: TaskHist
     if before is not None:
         bases.append(models(before.base).vector)
     work = Work(current.index, bases, jobs, None if before is None else len(bases) - 1, server)
-    for job, trained in backend.train(work):
-        participants[job.number].keep(current, trained)
+
+    def look(participant: Participant, job: Job, trained: LocalUpdate) -> None:
+        vector = foreseen(participant.spec, bases[0], trained.delta, job.staleness)
+        measurer.ahead(participant.account.address, vector)
+
+    with Meanwhile() as meanwhile:
+        for job, trained in backend.train(work):
+            participant = participants[job.number]
+            meanwhile(partial(participant.keep, current, trained), partial(look, participant, job, trained))
 
 
 def mean_accuracies(config: ExperimentConfig, folder: Path) -> list[float]:

@@ -10,18 +10,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.aggregator.appraise import Entry, Given, State, appraise
+from fedledger.aggregator.appraise import Entry, Given, State, appraise, foreseen
 from fedledger.aggregator.measure import LiveMeasurer
 from fedledger.aggregator.selection import DEVICES, EVERYTHING, RECORD, REPORTS, SELECTIONS, Candidate, timed
 from fedledger.aggregator.step import take_step, weigh
 from fedledger.aggregator.validation import validate_vectors
+from fedledger.node.solvers.base import LocalUpdate
 from fedledger.platform.backends.base import Backend, Done, Job, Total, Work
+from fedledger.platform.meanwhile import Meanwhile
 from fedledger.platform.setting import Setting
 from fedledger.platform.states import States
 from fedledger.protocol.errors import ConfigError, RoundError
@@ -258,7 +260,8 @@ class Simulation:
         """Play a round as an aggregator judges one; return verdicts and model."""
         now, dimension = self.progress, len(self.progress.base)
         verdicts, entries = dict.fromkeys(selected, Verdict.NONE), dict[int, Entry]()
-        for job, trained in self._backend.train(self._work(index, selected)):
+
+        def keep(job: Job, trained: LocalUpdate) -> None:
             if trained.state:
                 self.states.put(job.number, index, trained.state)
             try:
@@ -266,9 +269,17 @@ class Simulation:
                 update = validate_vectors(vectors, self.spec, dimension, trained.examples, trained.steps)
             except UpdateRefusedError as error:
                 verdicts[job.number] = error.verdict
-                continue
+                return
             reputation = self._standing(job.number).evidence.reputation
             entries[job.number] = Entry(self.setting.address(job.number), reputation, update, job.staleness)
+
+        def look(job: Job, trained: LocalUpdate) -> None:
+            vector = foreseen(self.spec, now.base, trained.delta, job.staleness)
+            self._measure.ahead(self.setting.address(job.number), vector)
+
+        with Meanwhile() as meanwhile:
+            for job, trained in self._backend.train(self._work(index, selected)):
+                meanwhile(partial(keep, job, trained), partial(look, job, trained))
         numbers = sorted(entries, key=lambda number: entries[number].owner.lower())
         given = Given(
             spec=self.spec,

@@ -112,6 +112,13 @@ def listed(folder: Path, pattern: str) -> set[Path]:
     return {*folder.glob(pattern), *(path for path in unwritten if path.match(pattern))}
 
 
+def begin() -> None:
+    """Begin to write what is held: somebody will call :func:`flush` soon."""
+    held = _held()
+    if held is not None:
+        held.begin()
+
+
 def flush() -> None:
     """Make durable what is held.
 
@@ -200,14 +207,19 @@ class _Held:
     def close(self) -> None:
         self._threads.shutdown()
 
+    def begin(self) -> None:
+        with self._lock:
+            for place in range(min(AT_ONCE, len(self._next))):
+                self._begin(self._next[place::AT_ONCE])
+            self._next, self._next_size = [], 0
+
     def _begin(self, files: Sequence[tuple[Path, bytes]]) -> None:
         self._begun.append(self._threads.submit(_written, files))
 
     def _write(self) -> None:
         """Wait until all files are on the disk, and name them."""
-        for place in range(min(AT_ONCE, len(self._next))):
-            self._begin(self._next[place::AT_ONCE])
-        begun, self._begun, self._next, self._next_size = self._begun, [], [], 0
+        self.begin()
+        begun, self._begun = self._begun, []
         try:
             for future in begun:
                 _rename(one for one in future.result() if self.files.get(one.path) is one.data)

@@ -35,7 +35,7 @@ _HALF = 1 << (_BITS - 1)
 _COLUMNS = 4096
 _LARGE = 1 << 12
 _EXACT = 1 << 53
-_EXACT = 1 << 53
+_QUOTIENTS = 1 << 50
 _ROOM = 1 << 62
 _LEAST_COLUMNS = 256
 
@@ -92,8 +92,9 @@ class FixedPoint:
         OutOfRangeError
             If a coordinate is beyond ±bound.
         """
-        wide = np.asarray(x, np.float64)
-        largest = float(np.abs(wide).max(initial=0.0))
+        single = np.asarray(x, np.float32)
+        # As a double: NumPy would round the bound to the vector's float32.
+        largest = float(np.abs(single).max(initial=0.0))
         if not np.isfinite(largest):
             raise NotFiniteError("A coordinate is not a finite number.", "Leave this vector out.")
         if largest > self.bound:
@@ -101,11 +102,17 @@ class FixedPoint:
                 f"A coordinate is {largest:g}, beyond ±{self.bound:g}.",
                 "Leave this vector out, or raise the fixed-point bound of the task.",
             )
-        return np.rint(wide * self.unit).astype(np.int64)
+        # A power of two, so the product is exact; and a float32 is rounded to the same integer as its double.
+        scaled: Float32Array = single * np.float32(self.unit)
+        np.rint(scaled, out=scaled)
+        return scaled.astype(np.int64)
 
     def to_float32(self, q: IntArray) -> Float32Array:
         """Return the float32[d] nearest to int64[d] of at most 53 bits."""
-        return (q / np.float64(self.unit)).astype(np.float32)
+        # It is rounded once, as an integer: a division by a power of two is exact.
+        single = q.astype(np.float32)
+        single *= np.float32(1 / self.unit)
+        return single
 
 
 def weighted_mean(rows: IntArray, coefficients: Sequence[int], denominator: int) -> IntArray:
@@ -402,6 +409,9 @@ def _divide(limbs: Sequence[IntArray], denominator: int) -> IntArray:
         raise OutOfRangeError(f"Cannot divide by {denominator}.", "Use a denominator from 1 to 2^61 - 1.")
     if len(limbs) == 1 and denominator >= _LARGE:
         return _divide_by_large(limbs[0], denominator)
+    if len(limbs) == 1 and np.abs(limbs[0]).max(initial=0) < _QUOTIENTS:
+        # A quotient that is no half is 1 / 2d or more from one, and a double is nearer than that to the quotient.
+        return np.rint(limbs[0] / np.float64(denominator)).astype(np.int64)
     carried = np.zeros_like(limbs[0])
     low: list[IntArray] = []
     for limb in limbs[:-1]:

@@ -7,6 +7,8 @@ order, and end as integers.
 
 from __future__ import annotations
 
+import functools
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +22,8 @@ from fedledger.protocol.registry import Registry
 
 Diagnostics = dict[str, int | list[int]]
 
+NETWORK_ROWS = 14
+"""Most rows that a sorting network puts in order in less time than sorting every column takes."""
 ONE = 1 << 30
 """The integer that stands for a coefficient of 1; 2^-30 times the bound is below a model's precision."""
 
@@ -105,11 +109,41 @@ def tolerated(f: int, n: int, spare: int = 1) -> int:
 
 def sum_of_ranks(block: IntArray, low: int, high: int) -> IntArray:
     """Return, a column, the sum of the values of rank low to high − 1 (from 0) of int64[n, d']."""
+    if len(block) <= NETWORK_ROWS:
+        chosen = _sorted(block)[low:high]
+        total = chosen[0]
+        for row in chosen[1:]:
+            total += row
+        return total
     # A whole sort has vector instructions, and takes a third of the time of a partition.
     columns = np.ascontiguousarray(block.T)
     columns.sort(axis=1)
-    total: IntArray = columns[:, low:high].sum(axis=1)
-    return total
+    summed: IntArray = columns[:, low:high].sum(axis=1)
+    return summed
+
+
+def _sorted(block: IntArray) -> list[IntArray]:
+    """Return the rows of int64[n, d'] with the values of every column in order: whole rows are compared at once."""
+    rows, spare = list(block.copy()), np.empty_like(block[0])
+    for above, below in _network(len(rows)):
+        first, second = rows[above], rows[below]
+        np.minimum(first, second, out=spare)
+        np.maximum(first, second, out=second)
+        rows[above], spare = spare, first
+    return rows
+
+
+@functools.cache
+def _network(n: int) -> tuple[tuple[int, int], ...]:
+    """Return which of n values to compare and swap in turn (Batcher 1968, https://doi.org/10.1145/1468075.1468121)."""
+    pairs = []
+    for merged in itertools.takewhile(lambda size: size < n, (1 << k for k in itertools.count())):
+        for apart in (merged >> k for k in range(merged.bit_length())):
+            for start in range(apart % merged, n - apart, 2 * apart):
+                for i in range(start, min(start + apart, n - apart)):
+                    if i // (2 * merged) == (i + apart) // (2 * merged):
+                        pairs.append((i, i + apart))
+    return tuple(pairs)
 
 
 def squared_distances(gram: Gram) -> NDArray[Any]:
