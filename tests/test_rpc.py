@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 from requests.exceptions import ConnectionError as NoConnectionError
 from requests.exceptions import HTTPError
+from urllib3.util import wait_for_read
 
 from fedledger.contracts.rpc import NearNode, is_near
 
@@ -37,8 +37,10 @@ class Node(BaseHTTPRequestHandler):
         answer = type(self).behave(self, answers if isinstance(asked, list) else answers[0])
         if answer is None:
             return
-        body = json.dumps(answer).encode()
         self.send_response(getattr(self, "status", 200))
+        self.frame(json.dumps(answer).encode())
+
+    def frame(self, body: bytes) -> None:
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -48,8 +50,8 @@ class Node(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def node(behave: Callable[[Node, Any], Any] = lambda node, answer: answer) -> Iterator[str]:
-    kind = type("Behaving", (Node,), {"behave": behave, "connections": 0})
+def node(behave: Callable[[Node, Any], Any] = lambda node, answer: answer, **members: Any) -> Iterator[str]:
+    kind = type("Behaving", (Node,), {"behave": behave, "connections": 0, **members})
     with ThreadingHTTPServer(("127.0.0.1", 0), kind) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -73,9 +75,51 @@ def test_one_that_the_node_has_closed_is_opened_again() -> None:
         for n in range(1, 4):
             assert near.ask("eth_a", [])["result"] == [n, "eth_a"]
             # Only when its end has arrived can one see that it was closed.
-            deadline = time.monotonic() + 10
-            while near._connection().sock is not None and time.monotonic() < deadline:
-                time.sleep(0.001)
+            assert wait_for_read(near._own.connection.socket, 10)
+
+
+def in_chunks(node: Node, body: bytes) -> None:
+    node.send_header("transfer-encoding", "Chunked")
+    node.end_headers()
+    for start in range(0, len(body), 7):
+        part = body[start : start + 7]
+        node.wfile.write(b"%x;a=b\r\n%s\r\n" % (len(part), part))
+    node.wfile.write(b"0\r\nTrailer: of no use\r\n\r\n")
+
+
+def until_the_end(node: Node, body: bytes) -> None:
+    node.send_header("Connection", "close")
+    node.end_headers()
+    node.wfile.write(body)
+
+
+def cut_off(node: Node, body: bytes) -> None:
+    node.send_header("Content-Length", str(len(body) + 1))
+    node.send_header("Connection", "close")
+    node.end_headers()
+    node.wfile.write(body)
+
+
+@pytest.mark.parametrize(("frame", "connections"), [(in_chunks, [1, 1, 1]), (until_the_end, [1, 2, 3])])
+def test_an_answer_may_come_in_chunks_or_end_with_its_connection(frame: Any, connections: list[int]) -> None:
+    with node(frame=frame) as url:
+        near = NearNode(url)
+        assert [near.ask("eth_a", ["x" * 50])["result"] for _ in range(3)] == [
+            [number, "eth_a", "x" * 50] for number in connections
+        ]
+
+
+def test_an_answer_that_is_cut_off_is_none() -> None:
+    with node(frame=cut_off) as url, pytest.raises(NoConnectionError, match="in the middle"):
+        NearNode(url).ask("eth_a", [])
+
+
+def test_what_is_no_http_is_none() -> None:
+    def greet(node: Node, answer: Any) -> None:
+        node.wfile.write(b"SSH-2.0-OpenSSH\r\n\r\n")
+
+    with node(greet) as url, pytest.raises(NoConnectionError, match="ValueError"):
+        NearNode(url).ask("eth_a", [])
 
 
 def test_answers_come_in_the_order_of_the_questions() -> None:
