@@ -26,6 +26,8 @@ MOST_HELD = 64 * 1024 * 1024
 """Bytes that are held at most; more are made durable at once."""
 AT_ONCE = 8
 """Threads that wait for the disk: what they wait for at the same time a file system makes durable in one step."""
+SYNCED_AT_ONCE = 4
+"""Threads that wait for folders: once one is on the disk, most file systems have all of them there."""
 MOST_OPEN = 32
 """Files that a thread has open at the same time."""
 BEGUN_AT = 1024 * 1024
@@ -223,8 +225,9 @@ class _Held:
         try:
             for future in begun:
                 _rename(one for one in future.result() if self.files.get(one.path) is one.data)
-            folders = {*self.folders, *(path.parent for path in self.files)}
-            for waiting in [self._threads.submit(_sync_folder, folder) for folder in folders]:
+            folders = [*{*self.folders, *(path.parent for path in self.files)}]
+            shares = (folders[place::SYNCED_AT_ONCE] for place in range(min(SYNCED_AT_ONCE, len(folders))))
+            for waiting in [self._threads.submit(_sync_folders, share) for share in shares]:
                 waiting.result()
         except OSError:
             self._next = list(self.files.items())
@@ -288,6 +291,11 @@ def _append(lines: Iterable[tuple[Path, str]]) -> None:
     for path, texts in by_path.items():
         with path.open("a", encoding="utf-8") as file:
             file.write("".join(texts))
+
+
+def _sync_folders(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        _sync_folder(folder)
 
 
 def _sync_folder(folder: Path) -> None:
