@@ -25,8 +25,6 @@ from fedledger.protocol.exact import (
     FixedPoint,
     Gram,
     IntArray,
-    NotFiniteError,
-    OutOfRangeError,
     gram,
     weighted_mean,
 )
@@ -39,6 +37,8 @@ from fedledger.protocol.verdicts import Verdict
 PROBE = np.float32(0.125)
 """Share of an update that is measured: about its share in the aggregate. All of it, trained on one participant's data
 alone, raises the held-out loss whether or not it is honest. A power of two, so that the product is exact."""
+MOST_AHEAD = 64 * 1024 * 1024
+"""Bytes of vectors, at most, that are looked at before their round is complete."""
 BASE, MODEL = "base", "model"
 CENTRE = Method(method="median@1")
 _PREVIOUS = "previous"
@@ -58,6 +58,15 @@ class ManyMeasurer(Protocol):
 
     def each(self, named: Iterable[tuple[str, NDArray[np.float32]]]) -> list[Measurement]:
         """Return what calling this with each of them would."""
+        ...
+
+
+@runtime_checkable
+class ForesightedMeasurer(Protocol):
+    """A measurer that may be told of models before it is asked."""
+
+    def ahead(self, what: str, vector: NDArray[np.float32] | None) -> None:
+        """Measure a vector, if there is one, for whoever asks for it before the round's model is measured."""
         ...
 
 
@@ -283,18 +292,11 @@ def probe(base: NDArray[np.float32], delta: IntArray, fixed: FixedPoint) -> NDAr
     return probed
 
 
-def foreseen(
-    spec: TaskSpec, base: NDArray[np.float32], delta: NDArray[np.float32], staleness: int
-) -> NDArray[np.float32] | None:
+def foreseen(spec: TaskSpec, base: NDArray[np.float32], delta: IntArray, staleness: int) -> NDArray[np.float32] | None:
     """Return the model that will be measured for an update, where that can be told before its round is complete."""
-    if staleness or spec.normalisation is not None or delta.dtype != np.float32 or delta.shape != base.shape:
+    if staleness or spec.normalisation is not None:
         return None
-    fixed = FixedPoint(spec.fixed_point.fraction_bits, spec.fixed_point.bound)
-    try:
-        return probe(base, fixed.quantise(delta), fixed)
-    except (NotFiniteError, OutOfRangeError):
-        # It will be refused.
-        return None
+    return probe(base, delta, FixedPoint(spec.fixed_point.fraction_bits, spec.fixed_point.bound))
 
 
 def _normalised(spec: TaskSpec, updates: Sequence[ValidUpdate], dimension: int, bound: int) -> IntArray:

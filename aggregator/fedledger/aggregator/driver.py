@@ -6,18 +6,19 @@ import itertools
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
 
 from eth_account.signers.local import LocalAccount
 
-from fedledger.aggregator.appraise import Measurer
+from fedledger.aggregator.appraise import MOST_AHEAD, ForesightedMeasurer, Measurer, foreseen
 from fedledger.aggregator.batches import complete, opened, place_of, posted_batch
 from fedledger.aggregator.judge import RoundInput, RoundOutcome, judge
 from fedledger.aggregator.mailbox import Mailbox
 from fedledger.aggregator.plans import Plans
 from fedledger.aggregator.staleness import shifts
-from fedledger.aggregator.validation import fetch
+from fedledger.aggregator.validation import Expected, Question, ValidUpdate, fetch, validate
 from fedledger.contracts.abi import RevertedError
 from fedledger.contracts.client import (
     DisputeKind,
@@ -78,13 +79,14 @@ class Act(Enum):
 class Step:
     """One step of an aggregator: what it did, in which round, with the round's outcome if it proposed.
 
-    ``also`` is what the same transaction did besides, in order.
+    ``also`` is what the same transaction did besides, in order; ``phase`` is where the task was before the step.
     """
 
     act: Act
     round: int = 0
     outcome: RoundOutcome | None = None
     also: tuple[tuple[Act, int], ...] = ()
+    phase: Phase | None = None
 
     @property
     def acts(self) -> tuple[tuple[Act, int], ...]:
@@ -150,6 +152,35 @@ class Aggregator:
         self._unusable: set[int] = set()
         self._waits: Waits | None = None
         self._plans = Plans(store)
+        self._valid: tuple[int, dict[Question, ValidUpdate]] = (0, {})
+
+    def look(self, index: int, base: ModelFile, base_ref: ContentRef, sender: str, data: bytes, staleness: int) -> None:
+        """Look at an update that will be revealed: who plays all parts has time for that while others still train.
+
+        Nothing follows from it but that less is left to be done when the round is judged.
+
+        Parameters
+        ----------
+        index
+            The round.
+        base, base_ref
+            The model that the update is relative to, ``staleness`` before the round's own, and its reference.
+        sender
+            Owner and signer of the update.
+        data
+            Its bytes.
+        staleness
+            How many models before the round's base its own lies.
+        """
+        if self._valid[0] != index:
+            self._valid = index, {}
+        valid, expected = self._valid[1], Expected(self.spec, index, base_ref.digest, len(base.vector))
+        with suppress(UpdateRefusedError):
+            update = validate(data, expected, sender, sender)
+            if (len(valid) + 1) * update.delta.nbytes < MOST_AHEAD:
+                valid[expected.about(ContentRef.of(data), sender, sender)] = update
+            if isinstance(self.measure, ForesightedMeasurer):
+                self.measure.ahead(sender, foreseen(self.spec, base.vector, update.delta, staleness))
 
     def step(self) -> Step:
         """Do what comes next, if anything."""
@@ -158,7 +189,7 @@ class Aggregator:
         task = self.history.update().task(self.task)
         current = max(task.rounds, default=0)
         try:
-            return self._next(task, current, phase)
+            return replace(self._next(task, current, phase), phase=phase)
         except RevertedError as error:
             # What the seat held was forfeited, or a reorganisation took it back.
             self._seated = self._seated and error.name != "InsufficientBalance"
@@ -166,7 +197,7 @@ class Aggregator:
             if error.name not in RACES and self.history.update().folds == folds:
                 raise
             log.warning("round %d: %s", current, error)
-        return Step(Act.WAITED, current)
+        return Step(Act.WAITED, current, phase=phase)
 
     def _next(self, task: TaskHistory, current: int, phase: Phase) -> Step:
         if phase is Phase.FINISHED:
@@ -340,6 +371,8 @@ class Aggregator:
             return Step(Act.WAITED, current.index)
         due = self._plans.bases(self.history, task, self.spec, current)
         given = round_input(self.store, self.spec, task, current, commitments=commitments, due=due)
+        if self._valid[0] == current.index:
+            given = replace(given, valid=self._valid[1])
         absent = [owner for owner, update in given.updates.items() if _is_unavailable(update)]
         patience = min(self.patience, int(task.params["proposePeriod"]) / 4)
         if absent and self._waits.on(patience):

@@ -24,7 +24,7 @@ from fedledger.aggregator.appraise import (
     unobserved,
 )
 from fedledger.aggregator.detection import Measurement
-from fedledger.aggregator.validation import Expected, ValidUpdate, validate
+from fedledger.aggregator.validation import Expected, Question, ValidUpdate, validate
 from fedledger.contracts.history import Seat
 from fedledger.protocol import canonical
 from fedledger.protocol.cid import ContentRef
@@ -70,6 +70,8 @@ class RoundInput:
         Those that stale updates are relative to, by staleness, if the spec's weight mixes models.
     due
         Digests of the models that the task's schedule has updates relative to, by owner; empty without one.
+    valid
+        What validating some of the updates has given already.
     """
 
     spec: TaskSpec
@@ -87,6 +89,7 @@ class RoundInput:
     earlier: Sequence[ContentRef] = ()
     earlier_models: Mapping[int, ModelFile] = field(default_factory=dict)
     due: Mapping[str, bytes] = field(default_factory=dict)
+    valid: Mapping[Question, ValidUpdate] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def judge(given: RoundInput, measure: Measurer, observe: Observer = unobserved) 
     bases = (given.base_ref, *given.earlier)
     for row in rows:
         base = bases[row.seat.staleness].digest
-        row.judge_bytes(given.updates, replace(expected, base=base), given.due.get(row.seat.owner, base))
+        row.judge_bytes(given, replace(expected, base=base), given.due.get(row.seat.owner, base))
     valid = [row for row in rows if row.valid is not None]
     state = State.decode(given.state, expected.dimension)
     appraisal = appraise(
@@ -181,16 +184,17 @@ class _Row:
         self.measurement: Measurement | None = None
         self.weight = self.score = self.share = 0
 
-    def judge_bytes(self, updates: Mapping[str, bytes | UpdateRefusedError], expected: Expected, due: bytes) -> None:
+    def judge_bytes(self, given: RoundInput, expected: Expected, due: bytes) -> None:
         seat = self.seat
         if seat.update is None or seat.sender is None:
             self.verdict = Verdict.MISSED if seat.sender is None else Verdict.LATE
             return
         try:
-            data = updates[seat.owner]
+            data = given.updates[seat.owner]
             if isinstance(data, UpdateRefusedError):
                 raise data
-            valid = validate(data, expected, seat.owner, seat.sender)
+            known = given.valid.get(expected.about(seat.update, seat.owner, seat.sender))
+            valid = known or validate(data, expected, seat.owner, seat.sender)
             if expected.base != due:
                 detail = f"it is relative to the model {seat.staleness} before, which the task's schedule does not say"
                 raise UpdateRefusedError(Verdict.WRONG_BASE, detail)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.aggregator.appraise import BASE, MODEL
+from fedledger.aggregator.appraise import BASE, MODEL, MOST_AHEAD
 from fedledger.aggregator.detection import Measurement
 from fedledger.learning.metrics import measure
 from fedledger.learning.vectors import FlatModel
@@ -20,8 +20,6 @@ from fedledger.protocol.errors import StoreError
 INPUTS, LABELS = "inputs", "labels"
 LONG = 1e-3
 """Seconds from which on a measurement is worth another thread: a shorter one is mostly Python, which runs in one."""
-MOST_AHEAD = 64 * 1024 * 1024
-"""Bytes of vectors that are measured before they are asked for."""
 
 Named = tuple[str, NDArray[np.float32]]
 
@@ -64,7 +62,7 @@ class LiveMeasurer:
         return measured
 
     def ahead(self, what: str, vector: NDArray[np.float32] | None) -> None:
-        """Measure a vector, if there is one, for whoever asks for it until the round has its model.
+        """Measure a vector, if there is one, for whoever asks for it before the round's model is measured.
 
         Nothing else may be measured at the same time. Nothing happens where threads may not share the model's code, or
         have one processor.

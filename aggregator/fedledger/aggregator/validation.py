@@ -18,6 +18,8 @@ from fedledger.protocol.store import ContentStore
 from fedledger.protocol.update import UpdateRefusedError
 from fedledger.protocol.verdicts import Verdict
 
+Question = tuple[bytes, bytes, int, bytes, str, str]
+
 
 @dataclass(frozen=True)
 class Expected:
@@ -39,6 +41,10 @@ class Expected:
     round: int
     base: bytes
     dimension: int
+
+    def about(self, update: ContentRef, owner: str, signer: str) -> Question:
+        """Return what :func:`validate` is asked of the content of a reference, by what it depends on."""
+        return update.digest, self.spec.digest, self.round, self.base, owner, signer
 
 
 @dataclass(frozen=True)

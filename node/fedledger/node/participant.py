@@ -280,7 +280,7 @@ class Participant:
     def _open(self, task: TaskHistory, current: RoundHistory, participant: int) -> Deed:
         again = (current.index, Deed.REVEALED) in self._left
         made = self._update(task, current)
-        update = made.reference if again else self.store.put(self._kept_update(current))
+        update = made.reference if again else self.store.put(self.made(current))
         if participant in current.commits:
             # An aggregator that forgot the commitment may forget this as well.
             return self._reveal_on_chain(task, current, participant)
@@ -364,7 +364,7 @@ class Participant:
 
     def _reveal(self, task: TaskHistory, current: RoundHistory, proof: Sequence[bytes] = ()) -> Deed:
         made = self._update(task, current)
-        update, steps = self.store.put(self._kept_update(current)), made.staleness(current)
+        update, steps = self.store.put(self.made(current)), made.staleness(current)
         self.ledger.reveal_update(self.account, self.task, current.index, update, self._salt(current), proof, steps)
         return Deed.REVEALED
 
@@ -475,7 +475,8 @@ class Participant:
         """Return the round's update, which is in the journal; it is made if it is not there."""
         return self._in_journal(current) or self.keep(current, self.trainer(self._context(task, current)))
 
-    def _kept_update(self, current: RoundHistory) -> bytes:
+    def made(self, current: RoundHistory) -> bytes:
+        """Return the bytes of the update that was made for a round, from the journal."""
         return disk.read(self._path(current, UPDATE))
 
     def _memory(self, task: TaskHistory, current: RoundHistory, dimension: int) -> Memory:

@@ -32,9 +32,9 @@ from fedledger.platform.backends.serial import Serial
 from fedledger.platform.bench_engine import Bench
 from fedledger.platform.config import ExperimentConfig
 from fedledger.platform.engine import Run, run
-from fedledger.platform.machine import processors
 from fedledger.platform.setting import Setting, assemble
 from fedledger.protocol.errors import FedledgerError
+from fedledger.protocol.machine import processors
 from fedledger.protocol.store import LocalStore
 
 WARM_UP = 2
@@ -58,8 +58,8 @@ CASES: tuple[Case, ...] = (
     Case("digits", 10, 64, 40),
     Case("digits", 100, 64, 12),
     Case("digits", 1000, 64, 6),
-    Case("cnn", 10, 64, 16),
-    Case("cnn", 10, 1000, 16),
+    Case("cnn", 10, 64, 42),
+    Case("cnn", 10, 1000, 22),
 )
 QUICK: tuple[Case, ...] = (Case("digits", 10, 64, 8), Case("cnn", 10, 64, 5))
 AUDITED = Case("cnn", 10, 64, 40)

@@ -21,7 +21,7 @@ from rich.table import Table
 from fedledger.platform.cli_bench import bench_app
 from fedledger.platform.console import Format, FormatOption, err, out, print_rows, progress
 from fedledger.protocol.errors import ConfigError, ExitCode, FedledgerError
-from fedledger.protocol.memory import keep_freed_memory
+from fedledger.protocol.machine import keep_freed_memory
 
 app = typer.Typer(
     name="fedledger",
@@ -220,7 +220,7 @@ def audit(
     without it the exact layer alone is checked, and the output says so.
     """
     from fedledger.ledger_tools.audit import audit_chain
-    from fedledger.platform.machine import processors
+    from fedledger.protocol.machine import processors
 
     trusted = frozenset(trust_code or ())
     if rpc is not None:
@@ -988,7 +988,7 @@ def _audit_folder(
     folder: Path, store: str, trusted: frozenset[str], task: int, format_: Format, jobs: int | None = None
 ) -> Any:
     from fedledger.ledger_tools.audit import audit_run
-    from fedledger.platform.machine import processors
+    from fedledger.protocol.machine import processors
 
     with progress("auditing") as watch:
         result = audit_run(folder, _open_store(store, folder / "store"), trusted, task, watch, jobs or processors())

@@ -15,17 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.aggregator.appraise import foreseen
 from fedledger.aggregator.driver import Act, Aggregator
 from fedledger.aggregator.mailbox import Mailbox
-from fedledger.aggregator.measure import LiveMeasurer
 from fedledger.aggregator.plans import Plans
 from fedledger.contracts.chain import Chain
 from fedledger.contracts.client import Ledger, Phase
 from fedledger.contracts.history import History, TaskHistory
 from fedledger.ledger_tools.deploy import Deployment, deploy
 from fedledger.node.participant import Deed, Participant
-from fedledger.node.solvers.base import LocalUpdate, Memory
+from fedledger.node.solvers.base import Memory
 from fedledger.node.training import RoundContext
 from fedledger.platform.accounts import (
     AGGREGATOR,
@@ -175,9 +173,9 @@ def run(
             break
         if step.act is Act.WAITED:
             # The aggregator has just read the ledger, and told it nothing since.
-            known, phase = history.task(task_id), ledger.phase(task_id)
+            known, phase = history.task(task_id), step.phase or ledger.phase(task_id)
             if phase is Phase.COMMITTING:
-                _train(backend, participants, known, models, measurer)
+                _train(backend, participants, known, models, aggregator)
             deeds = [participant.act(known, phase) for participant in participants]
             disk.begin()
             if all(deed in (Deed.WAITED, Deed.DONE) for deed in deeds):
@@ -201,9 +199,9 @@ def run(
 
 
 def _train(
-    backend: Backend, participants: Sequence[Participant], task: TaskHistory, models: Models, measurer: LiveMeasurer
+    backend: Backend, participants: Sequence[Participant], task: TaskHistory, models: Models, aggregator: Aggregator
 ) -> None:
-    """Make the updates of the current round that are not there yet, and look at them for the aggregator meanwhile."""
+    """Make the updates of the current round that are not there yet, and have the aggregator look at them meanwhile."""
     current = task.rounds[max(task.rounds)]
     numbers: dict[str, int] = {participant.account.address: number for number, participant in enumerate(participants)}
     asked = [numbers[owner] for owner in current.owners.values() if owner in numbers]
@@ -221,14 +219,15 @@ def _train(
         bases.append(models(before.base).vector)
     work = Work(current.index, bases, jobs, None if before is None else len(bases) - 1, server)
 
-    def look(participant: Participant, job: Job, trained: LocalUpdate) -> None:
-        vector = foreseen(participant.spec, bases[0], trained.delta, job.staleness)
-        measurer.ahead(participant.account.address, vector)
+    def look(participant: Participant, staleness: int) -> None:
+        ref = current.bases[staleness]
+        made = participant.made(current)
+        aggregator.look(current.index, models(ref), ref, participant.account.address, made, staleness)
 
     with Meanwhile() as meanwhile:
         for job, trained in backend.train(work):
             participant = participants[job.number]
-            meanwhile(partial(participant.keep, current, trained), partial(look, participant, job, trained))
+            meanwhile(partial(participant.keep, current, trained), partial(look, participant, job.staleness))
 
 
 def mean_accuracies(config: ExperimentConfig, folder: Path) -> list[float]:

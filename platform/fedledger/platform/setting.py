@@ -28,11 +28,11 @@ from fedledger.platform.accounts import AGGREGATOR, experiment_address, particip
 from fedledger.platform.attackers import attacker
 from fedledger.platform.config import GWEI, ExperimentConfig
 from fedledger.platform.fleet import FleetConfig, draw_fleet, update_size
-from fedledger.platform.machine import processors
 from fedledger.protocol import tensors
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.devices import DeviceTable
 from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.machine import processors
 from fedledger.protocol.model import ModelFile
 from fedledger.protocol.parameters import build
 from fedledger.protocol.spec import Ref, TaskSpec

@@ -273,13 +273,15 @@ class Simulation:
             reputation = self._standing(job.number).evidence.reputation
             entries[job.number] = Entry(self.setting.address(job.number), reputation, update, job.staleness)
 
-        def look(job: Job, trained: LocalUpdate) -> None:
-            vector = foreseen(self.spec, now.base, trained.delta, job.staleness)
-            self._measure.ahead(self.setting.address(job.number), vector)
+        def look(job: Job) -> None:
+            entry = entries.get(job.number)
+            if entry is not None:
+                vector = foreseen(self.spec, now.base, entry.update.delta, job.staleness)
+                self._measure.ahead(entry.owner, vector)
 
         with Meanwhile() as meanwhile:
             for job, trained in self._backend.train(self._work(index, selected)):
-                meanwhile(partial(keep, job, trained), partial(look, job, trained))
+                meanwhile(partial(keep, job, trained), partial(look, job))
         numbers = sorted(entries, key=lambda number: entries[number].owner.lower())
         given = Given(
             spec=self.spec,

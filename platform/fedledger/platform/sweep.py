@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 from fedledger.platform.curves import Spread, accuracy_figure, rounds_to
 from fedledger.platform.grid import PlannedRun
-from fedledger.platform.machine import processors
 from fedledger.platform.run_folder import CHECKPOINT_FILE, RunRecord
 from fedledger.protocol.disk import write_atomically
 from fedledger.protocol.errors import ConfigError, FedledgerError
+from fedledger.protocol.machine import processors
 
 if TYPE_CHECKING:
     from fedledger.platform.setting import Setting

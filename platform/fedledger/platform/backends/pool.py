@@ -45,9 +45,9 @@ from fedledger.platform.backends.base import (
     Work,
     Worker,
 )
-from fedledger.platform.machine import processors
 from fedledger.protocol.errors import FedledgerError
 from fedledger.protocol.exact import WeightedSum
+from fedledger.protocol.machine import processors
 
 log = logging.getLogger(__name__)
 

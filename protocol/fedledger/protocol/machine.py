@@ -1,12 +1,18 @@
-"""How a process that works on large vectors treats memory that it has used."""
+"""What this machine has, and how a process that works on large vectors makes use of it."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 
 MALLOC = ((-1, 1 << 30), (-2, 64 << 20), (-3, 32 << 20))
 """glibc's trim threshold, top pad and mmap threshold."""
+
+
+def processors() -> int:
+    """Return how many processors this program may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def keep_freed_memory() -> None:
