@@ -174,9 +174,11 @@ def run(
         if step.act is Act.WAITED:
             # The aggregator has just read the ledger, and told it nothing since.
             known, phase = history.task(task_id), step.phase or ledger.phase(task_id)
-            if phase is Phase.COMMITTING:
-                _train(backend, participants, known, models, aggregator)
-            deeds = [participant.act(known, phase) for participant in participants]
+            with Meanwhile() as meanwhile:
+                if phase is Phase.COMMITTING:
+                    _train(backend, participants, known, models, aggregator, meanwhile)
+                    meanwhile.wait()
+                deeds = [participant.act(known, phase) for participant in participants]
             disk.begin()
             if all(deed in (Deed.WAITED, Deed.DONE) for deed in deeds):
                 _pass_time(chain, ledger, task_id, waited=idle)
@@ -199,7 +201,12 @@ def run(
 
 
 def _train(
-    backend: Backend, participants: Sequence[Participant], task: TaskHistory, models: Models, aggregator: Aggregator
+    backend: Backend,
+    participants: Sequence[Participant],
+    task: TaskHistory,
+    models: Models,
+    aggregator: Aggregator,
+    meanwhile: Meanwhile,
 ) -> None:
     """Make the updates of the current round that are not there yet, and have the aggregator look at them meanwhile."""
     current = task.rounds[max(task.rounds)]
@@ -224,10 +231,9 @@ def _train(
         made = participant.made(current)
         aggregator.look(current.index, models(ref), ref, participant.account.address, made, staleness)
 
-    with Meanwhile() as meanwhile:
-        for job, trained in backend.train(work):
-            participant = participants[job.number]
-            meanwhile(partial(participant.keep, current, trained), partial(look, participant, job.staleness))
+    for job, trained in backend.train(work):
+        participant = participants[job.number]
+        meanwhile(partial(participant.keep, current, trained), partial(look, participant, job.staleness))
 
 
 def mean_accuracies(config: ExperimentConfig, folder: Path) -> list[float]:

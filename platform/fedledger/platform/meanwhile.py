@@ -29,7 +29,8 @@ class Meanwhile:
     def __init__(self) -> None:
         self._guard = repeatable()
         self._thread: ThreadPoolExecutor | None = None
-        self._waiting: deque[Future[None]] = deque()
+        self._needed: deque[Future[object]] = deque()
+        self._useful: deque[Future[object]] = deque()
 
     def __enter__(self) -> Meanwhile:
         # A thread that measures a model may not change how many threads train another one.
@@ -42,7 +43,8 @@ class Meanwhile:
     ) -> None:
         try:
             if error is None:
-                self._wait(0)
+                self.wait()
+                _wait(self._useful)
         finally:
             if self._thread is not None:
                 self._thread.shutdown(cancel_futures=True)
@@ -51,19 +53,21 @@ class Meanwhile:
     def __call__(self, needed: Deed, useful: Deed) -> None:
         """Do what is needed, now or meanwhile; and what is useful, if it can be done meanwhile."""
         if time.perf_counter() - self._since < LONG:
-            self._wait(0)
+            self.wait()
             needed()
         else:
             self._thread = self._thread or ThreadPoolExecutor(1, "meanwhile")
-            self._waiting.append(self._thread.submit(_do, needed, useful))
-            self._wait(MOST_WAITING)
+            self._needed.append(self._thread.submit(needed))
+            self._useful.append(self._thread.submit(useful))
+            _wait(self._useful, MOST_WAITING)
         self._since = time.perf_counter()
 
-    def _wait(self, left: int) -> None:
-        while len(self._waiting) > left:
-            self._waiting.popleft().result()
+    def wait(self) -> None:
+        """Wait for what is needed."""
+        _wait(self._needed)
 
 
-def _do(needed: Deed, useful: Deed) -> None:
-    needed()
-    useful()
+def _wait(waiting: deque[Future[object]], left: int = 0) -> None:
+    """Wait for all but so many, and raise the first error of them."""
+    while len(waiting) > left:
+        waiting.popleft().result()
