@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
@@ -16,6 +16,7 @@ from typing import Any
 
 from fedledger.aggregator.batches import Place
 from fedledger.aggregator.plans import Plans
+from fedledger.contracts.abi import Log
 from fedledger.contracts.client import Ledger
 from fedledger.contracts.history import History, TaskHistory, lane
 from fedledger.ledger_tools.divergence import Divergence, DivergenceError
@@ -38,6 +39,9 @@ from fedledger.protocol.spec import TaskSpec
 from fedledger.protocol.store import ContentStore, LocalStore
 
 log = logging.getLogger(__name__)
+
+MOST_AT_ONCE = 8
+"""Rounds that a process replays one after another."""
 
 
 @dataclass
@@ -118,8 +122,13 @@ def audit_run(
             raise DivergenceError(Divergence(0, LEDGER_FILE, "an unchanged export", error.message)) from error
         result.ledger, result.head = (export.chain_id, export.address), head(export)
         store = store or LocalStore(folder / "store")
-        with _ahead_of_execution(export, task, store, trusted, jobs) as ahead:
-            logs = execute(export, lambda done, of: watch("executing blocks", done, of))
+        told: list[Log] = []
+        if jobs > 1:
+            # What cannot be read is the execution's to tell, which names the first thing that is wrong.
+            with suppress(Exception):
+                told = claimed(export)
+        with _ahead_of_execution(export, told, task, store, trusted, jobs) as ahead:
+            logs = execute(export, lambda done, of: watch("executing blocks", done, of), told)
             history = History().extend(logs)
             _check_state(history, export.state)
             _replay(result, history, store, trusted, watch, ahead)
@@ -157,17 +166,16 @@ def audit_chain(
 
 @contextmanager
 def _ahead_of_execution(
-    export: LedgerExport, task: int, store: ContentStore, trusted: frozenset[str], jobs: int
+    export: LedgerExport, told: Sequence[Log], task: int, store: ContentStore, trusted: frozenset[str], jobs: int
 ) -> Iterator[Ahead | None]:
-    """Replay the rounds of an export's logs while nobody knows yet whether these follow from its transactions.
+    """Replay the rounds that an export's logs tell of, while nobody knows yet whether its transactions end in these.
 
     Executing them ends in the same logs, or in a divergence that comes before all others.
     """
     history = None
-    if jobs > 1:
-        # What cannot be read is the execution's to tell, which names the first thing that is wrong.
+    if told:
         with suppress(Exception):
-            history = History().extend(claimed(export))
+            history = History().extend(told)
     with _ahead(history, (export.chain_id, export.address), task, store, trusted, jobs) as ahead:
         yield ahead
 
@@ -236,7 +244,14 @@ class Ahead:
         self._pool = ProcessPoolExecutor(
             min(jobs, len(proposed)), get_context("fork"), initializer=_begin, initargs=(rounds, os.getpid())
         )
-        self._made = {index: self._pool.submit(_replay_one, index) for index in proposed}
+        # One process replays several rounds that follow each other: the next one's base is then measured already.
+        # Towards the end these are fewer, so that all processes end at about the same time.
+        self._made: dict[int, tuple[Future[list[Replay]], int]] = {}
+        while proposed:
+            size = max(1, min(MOST_AT_ONCE, len(proposed) // (3 * jobs)))
+            indices, proposed = proposed[:size], proposed[size:]
+            made = self._pool.submit(_replay_some, indices)
+            self._made |= {index: (made, place) for place, index in enumerate(indices)}
 
     def __enter__(self) -> Ahead:
         return self
@@ -253,7 +268,8 @@ class Ahead:
     def __call__(self, index: int) -> Replay | None:
         """Return the replay of a round; None if there is none, and whoever makes it here will learn why."""
         try:
-            return self._made[index].result()
+            made, place = self._made[index]
+            return made.result()[place]
         except Exception as error:
             log.debug("round %d was not replayed ahead: %r", index, error)
             return None
@@ -272,9 +288,9 @@ def _begin(rounds: _Rounds, parent: int) -> None:
     _own = rounds, Plans(rounds.store)
 
 
-def _replay_one(index: int) -> Replay:
+def _replay_some(indices: Sequence[int]) -> list[Replay]:
     rounds, plans = _own
-    return rounds.replay(index, plans)
+    return [rounds.replay(index, plans) for index in indices]
 
 
 def _replay(
