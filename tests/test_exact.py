@@ -81,6 +81,17 @@ def test_division_rounds_half_to_even(values: list[int], denominator: int) -> No
     assert divide_round(np.array(values, np.int64), denominator).tolist() == expected
 
 
+@given(st.integers(1, 5000), st.integers(1, 62), st.data())
+def test_a_division_by_a_small_number_is_rounded_half_to_even(denominator: int, bits: int, data: st.DataObject) -> None:
+    most = 2**bits // denominator
+    quotients = data.draw(st.lists(st.integers(-most, most), min_size=1, max_size=9))
+    # What lies just at and about the halves.
+    values = [q * denominator + denominator // 2 + e for q in quotients for e in (-1, 0, 1)]
+    total = [value for value in values if abs(value) < 2**bits]
+    found = divide_round(np.array(total, np.int64), denominator)
+    assert found.tolist() == [half_even(value, denominator) for value in total]
+
+
 def test_halves_go_to_even_on_both_sides_of_zero() -> None:
     halves = np.array([-5, -3, -1, 1, 3, 5], np.int64)
     assert divide_round(halves, 2).tolist() == [-2, -2, 0, 0, 2, 2]

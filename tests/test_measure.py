@@ -36,6 +36,53 @@ def test_the_model_of_a_round_is_not_measured_again_as_the_base_of_the_next(monk
     assert all(measured == wanted[vector.tobytes()] for _, vector, measured in told)
 
 
+def test_what_is_measured_ahead_is_not_measured_again_unless_it_is_another_vector(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(2)
+    validation = tensors.encode({INPUTS: rng.random((20, 4), np.float32), LABELS: rng.integers(0, 3, 20)})
+    models = [FlatModel(build_model("mlp@1", {"inputs": 4, "hidden": [5], "classes": 3})) for _ in range(2)]
+    plain, ahead = LiveMeasurer(models[0], validation), LiveMeasurer(models[0], validation, models[1:])
+    alone = LiveMeasurer(models[0], validation)
+    first, second, third = rng.random((3, 43), np.float32)
+    wanted = [plain("0xab", first), plain("0xcd", second), plain("0xcd", third)]
+    for measurer in (ahead, alone):
+        measurer.ahead("0xab", first)
+        measurer.ahead("0xcd", second)
+        measurer.ahead("0xef", None)
+    passes: list[bytes] = []
+    real = measure.measure
+
+    def counted(*given: object) -> tuple[int, int]:
+        passes.append(given[1].tobytes())  # type: ignore[attr-defined]
+        return real(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(measure, "measure", counted)
+    assert ahead.each([("0xab", first.copy()), ("0xcd", second)]) == wanted[:2]
+    assert not passes
+    # Another vector of the same name, and a known vector of another name.
+    assert [ahead("0xcd", third), ahead("0xef", first)] == [wanted[2], wanted[0]]
+    assert passes == [third.tobytes(), first.tobytes()]
+    # With the round's model all of it is forgotten.
+    ahead(MODEL, third)
+    assert ahead.each([("0xab", first)]) == wanted[:1]
+    assert passes[2:] == [third.tobytes(), first.tobytes()]
+    # One that has a single model measures nothing ahead.
+    assert alone.each([("0xab", first)]) == wanted[:1]
+    assert passes[4:] == [first.tobytes()]
+
+
+def test_no_more_is_measured_ahead_than_memory_is_meant_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "MOST_AHEAD", 2 * 43 * 4)
+    rng = np.random.default_rng(3)
+    validation = tensors.encode({INPUTS: rng.random((20, 4), np.float32), LABELS: rng.integers(0, 3, 20)})
+    models = [FlatModel(build_model("mlp@1", {"inputs": 4, "hidden": [5], "classes": 3})) for _ in range(2)]
+    measurer = LiveMeasurer(models[0], validation, models[1:])
+    for number, vector in enumerate(rng.random((5, 43), np.float32)):
+        measurer.ahead(f"0x{number}", vector)
+    assert len(measurer._ahead) == 2
+
+
 @pytest.mark.parametrize("long", [0.0, 1e9])
 def test_threads_measure_the_same_as_one_after_another(monkeypatch: pytest.MonkeyPatch, long: float) -> None:
     monkeypatch.setattr(measure, "LONG", long)

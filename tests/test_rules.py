@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedledger.aggregator.aggregate import Outcome, aggregate
-from fedledger.aggregator.rules.base import MIXINGS, RULES, squared_distances
+from fedledger.aggregator.rules.base import MIXINGS, NETWORK_ROWS, RULES, squared_distances, sum_of_ranks
 from fedledger.protocol.errors import ConfigError, RoundError
 from fedledger.protocol.exact import LIMIT, FixedPoint, gram
 from fedledger.protocol.spec import Method
@@ -294,3 +294,12 @@ def test_nearest_neighbours_are_those_of_python_integers(data: st.DataObject) ->
     near = n - min(f, (n - 1) // 2)
     nearest = [sorted(range(n), key=lambda j: (row[j], j))[:near] for row in distances]
     assert MIXINGS.get(NNM)(f=f)(products) == nearest
+
+
+@pytest.mark.parametrize("n", range(1, NETWORK_ROWS + 2))
+def test_ranks_of_all_columns_of_zeros_and_ones_are_those_of_a_sort(n: int) -> None:
+    # A network that sorts all of them sorts everything (Knuth 1998, section 5.3.4, theorem Z).
+    columns = np.arange(1 << n) >> np.arange(n)[:, None] & 1
+    for low in range(n):
+        assert (sum_of_ranks(columns, low, low + 1) == np.sort(columns, axis=0)[low]).all()
+    assert (sum_of_ranks(columns, 0, n) == columns.sum(axis=0)).all()

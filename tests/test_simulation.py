@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedledger.aggregator.measure import LiveMeasurer
 from fedledger.contracts.chain import Chain
+from fedledger.platform import meanwhile
 from fedledger.platform.backends.pool import Pool
 from fedledger.platform.backends.serial import Serial
 from fedledger.platform.config import AttackerConfig, ExperimentConfig, LedgerConfig
@@ -69,6 +71,35 @@ def test_a_run_without_a_ledger_ends_with_the_model_of_one_with_it(tmp_path: Pat
             verdicts = [sorted(done.verdicts.values()) for done in simulation.rounds()]
             assert np.array_equal(simulation.model.vector, with_ledger.final.vector)
             assert verdicts == [sorted(r.verdicts.values()) for r in with_ledger.task.settled]
+
+
+def test_looking_at_updates_while_others_train_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = setting(detection=DETECTION, aggregation=TRIMMED)
+    looked: list[str] = []
+    real = LiveMeasurer.ahead
+    models, reports = set(), set()
+
+    def ahead(measurer: LiveMeasurer, what: str, vector: Any) -> None:
+        looked.append(what)
+        real(measurer, what, vector)
+
+    monkeypatch.setattr(LiveMeasurer, "ahead", ahead)
+    for long in (0.0, 1e9):
+        monkeypatch.setattr(meanwhile, "LONG", long)
+        looked.clear()
+        folder = tmp_path / str(long)
+        folder.mkdir()
+        done = run(given, Chain(), LocalStore(folder / "store"), folder)
+        models.add(done.final.vector.tobytes())
+        reports.add(tuple(r.proposal.report.cid for r in done.task.settled if r.proposal))
+        for backend in (Serial(given), Pool(given, 2)):
+            with backend:
+                simulation = Simulation(given, backend)
+                list(simulation.rounds())
+                models.add(simulation.model.vector.tobytes())
+        # Three updates in each of four rounds, three times, but for those that are refused before they are measured.
+        assert 30 < len(looked) <= 36 if not long else not looked
+    assert len(models) == len(reports) == 1
 
 
 def test_a_task_that_stops_early_does(tmp_path: Path) -> None:

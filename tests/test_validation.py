@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fedledger.aggregator.detection import Measurement
 from fedledger.aggregator.judge import RoundInput, RoundOutcome, judge
 from fedledger.aggregator.rules.base import RULES
-from fedledger.aggregator.validation import Expected, fetch, validate
+from fedledger.aggregator.validation import Expected, ValidUpdate, fetch, validate
 from fedledger.contracts.history import Seat
 from fedledger.protocol import canonical, tensors
 from fedledger.protocol import update as wire
@@ -253,6 +253,34 @@ def run_round(store: LocalStore, refs: dict[int, ContentRef | None], spec: TaskS
     outcome = judge(given_, measure)
     assert judge(given_, measure) == outcome
     return outcome
+
+
+def test_what_was_validated_before_counts_only_for_the_same_content_sender_and_base(store: LocalStore) -> None:
+    refs: dict[int, ContentRef | None] = {i: store.put(update(i)) for i in range(4)}
+    plain = run_round(store, refs)
+    data = {OWNERS[i]: store.get(ref) for i, ref in refs.items() if ref is not None}
+    given_ = RoundInput(SPEC, EXPECTED.round, BASE, BASE_REF, b"", seats(refs), data, UNITS)
+    other = ValidUpdate(np.zeros(D, np.int64), 1)
+    longer = TaskSpec.model_validate({**SPEC.model_dump(), "rounds": 4})
+    same = {
+        EXPECTED.about(ref, OWNERS[i], SIGNERS[i]): validate(data[OWNERS[i]], EXPECTED, OWNERS[i], SIGNERS[i])
+        for i, ref in refs.items()
+        if ref is not None
+    }
+    assert judge(replace(given_, valid=same), measure) == plain
+    assert refs[0] is not None
+    assert refs[1] is not None
+    wrong = {
+        EXPECTED.about(refs[1], OWNERS[0], SIGNERS[0]): other,
+        EXPECTED.about(refs[0], OWNERS[1], SIGNERS[0]): other,
+        EXPECTED.about(refs[0], OWNERS[0], SIGNERS[1]): other,
+        replace(EXPECTED, round=1).about(refs[0], OWNERS[0], SIGNERS[0]): other,
+        replace(EXPECTED, base=bytes(32)).about(refs[0], OWNERS[0], SIGNERS[0]): other,
+        replace(EXPECTED, spec=longer).about(refs[0], OWNERS[0], SIGNERS[0]): other,
+    }
+    assert judge(replace(given_, valid=wrong), measure) == plain
+    used = {EXPECTED.about(refs[0], OWNERS[0], SIGNERS[0]): other}
+    assert judge(replace(given_, valid=used), measure) != plain
 
 
 def rows(outcome: RoundOutcome) -> dict[str, dict]:

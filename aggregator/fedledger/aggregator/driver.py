@@ -177,7 +177,7 @@ class Aggregator:
         valid, expected = self._valid[1], Expected(self.spec, index, base_ref.digest, len(base.vector))
         with suppress(UpdateRefusedError):
             update = validate(data, expected, sender, sender)
-            if (len(valid) + 1) * update.delta.nbytes < MOST_AHEAD:
+            if (len(valid) + 1) * update.delta.nbytes <= MOST_AHEAD:
                 valid[expected.about(ContentRef.of(data), sender, sender)] = update
             if isinstance(self.measure, ForesightedMeasurer):
                 self.measure.ahead(sender, foreseen(self.spec, base.vector, update.delta, staleness))

@@ -67,7 +67,7 @@ class LiveMeasurer:
         Nothing else may be measured at the same time. Nothing happens where threads may not share the model's code, or
         have one processor.
         """
-        if vector is None or len(self._models) < 2 or len(self._ahead) * vector.nbytes > MOST_AHEAD:
+        if vector is None or len(self._models) < 2 or (len(self._ahead) + 1) * vector.nbytes > MOST_AHEAD:
             return
         self._ahead[what] = vector, self._measure(self._models[0], what, vector)
 
