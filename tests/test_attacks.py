@@ -17,7 +17,7 @@ from fedledger.contracts.chain import Chain
 from fedledger.contracts.client import Phase, Proposal
 from fedledger.contracts.history import RoundHistory, TaskHistory
 from fedledger.ledger_tools.deploy import deploy
-from fedledger.node.participant import Deed, Participant
+from fedledger.node.participant import Deed, Made, Participant
 from fedledger.platform.accounts import AGGREGATOR, PUBLISHER, experiment_account, participant_role
 from fedledger.protocol.batch import Batch
 from fedledger.protocol.cid import ContentRef
@@ -133,7 +133,7 @@ def test_who_copies_a_commitment_or_a_reveal_cannot_use_it(tmp_path: Path) -> No
         def _reveal(self, task: TaskHistory, current: RoundHistory, proof: Sequence[bytes] = ()) -> Deed:
             victim = w.people[VICTIM]
             # The victim's own transaction, seen before it is in a block.
-            update = ContentRef.of(victim._update(task, current))
+            update = victim._update(task, current).reference
             with pytest.raises(RevertedError) as refused:
                 self.ledger.reveal_update(self.account, TASK, current.index, update, victim._salt(current))
             refusals.append(refused.value.name)
@@ -148,8 +148,12 @@ def test_who_copies_a_commitment_or_a_reveal_cannot_use_it(tmp_path: Path) -> No
 
 def test_who_sends_the_update_of_another_round_pays_for_it(tmp_path: Path) -> None:
     class Replayer(Participant):
-        def _update(self, task: TaskHistory, current: RoundHistory) -> bytes:
-            return super()._update(task, task.rounds[1])
+        def _update(self, task: TaskHistory, current: RoundHistory) -> Made:
+            self.first = task.rounds[1]
+            return super()._update(task, self.first)
+
+        def made(self, current: RoundHistory) -> bytes:
+            return super().made(self.first)
 
     with world(tmp_path, penalty_gwei=PENALTY_GWEI, verifiers=0) as w:
         attacked(w, Replayer)
@@ -248,7 +252,7 @@ def test_a_receiver_that_reverts_or_reenters_harms_itself_alone(tmp_path: Path) 
 def test_who_reveals_what_it_does_not_serve_earns_nothing(tmp_path: Path) -> None:
     class Hoarder(Participant):
         def _reveal(self, task: TaskHistory, current: RoundHistory, proof: Sequence[bytes] = ()) -> Deed:
-            update = ContentRef.of(self._update(task, current))
+            update = self._update(task, current).reference
             self.ledger.reveal_update(self.account, TASK, current.index, update, self._salt(current), proof)
             return Deed.REVEALED
 

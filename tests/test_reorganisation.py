@@ -195,8 +195,11 @@ def test_a_round_with_another_base_model_gets_another_update(setting: Setting, t
     task = TaskHistory(1, ELSEWHERE, {}, ContentRef.of(b""))
     refs = [store.put(model.encode()) for model in (base, base, other)]
     rounds: list[Any] = [RoundHistory(1, ref, None, (), {}, {}) for ref in refs]  # type: ignore[arg-type]
-    bases = [wire.decode(node._update(task, each)).header.base for each in rounds]
-    assert bases == [ref.digest.hex() for ref in refs]
+    for ref, each in zip(refs, rounds, strict=True):
+        made = node._update(task, each)
+        assert made.base == ref.digest
+        assert made.reference == ContentRef.of(node.made(each))
+        assert wire.decode(node.made(each)).header.base == ref.digest.hex()
     assert len(trained) == 2, "the same update is not made twice"
     assert [node._stands_by(task, each) for each in (*rounds, rounds[0])] == [True, True, False, True]
 

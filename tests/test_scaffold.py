@@ -234,8 +234,9 @@ class Journal:
 
     def update(self, index: int, number: float) -> float:
         """Make a round's update; return the first coordinate of what it sends."""
-        data = self.node._update(self.task, self.open(index, number))
-        return float(wire.decode(data).vectors["control"][0])
+        current = self.open(index, number)
+        self.node._update(self.task, current)
+        return float(wire.decode(self.node.made(current)).vectors["control"][0])
 
     def files(self) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in self.folder.iterdir()}

@@ -426,7 +426,7 @@ def test_a_participant_stays_with_the_base_that_it_trained_on(stale: Small) -> N
         node = Participant(
             run.ledger, run.history, account, *place, stale.setting.trainer(1), base_of=lambda index: steps
         )
-        return node._commitment(task, third), node._staleness(third, node._update(task, third))
+        return node._commitment(task, third), node._update(task, third).staleness(third)
 
     digest, steps = again(9)
     assert steps == 2, "the oldest that the round takes"

@@ -78,6 +78,11 @@ class Deed(Enum):
     DONE = "done"
 
 
+def usual_stake(ledger: Ledger, task: TaskHistory) -> int:
+    """Return what a participant stakes: one penalty more than the least, so that a mishap does not end it."""
+    return max(int(task.params["minStake"]), ledger.settings().min_stake) + int(task.params["penalty"])
+
+
 @dataclass(frozen=True)
 class Made:
     """An update that is in a journal: its round, the digest of the model that it is relative to, and its content id."""
@@ -327,8 +332,7 @@ class Participant:
         return self.post
 
     def _register(self, task: TaskHistory) -> Deed:
-        # One penalty more than the least, so that one mishap does not end the participation.
-        stake = max(int(task.params["minStake"]), self.ledger.settings().min_stake) + int(task.params["penalty"])
+        stake = usual_stake(self.ledger, task)
         self.ledger.register(self.account, self.account.address, self.account.address, stake)
         return Deed.REGISTERED
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from fedledger.contracts.chain import Chain
 
-PUBLISHER, AGGREGATOR, DEPLOYER = "publisher", "aggregator", "deployer"
+PUBLISHER, AGGREGATOR, DEPLOYER, PURSE = "publisher", "aggregator", "deployer", "purse"
 
 
 def experiment_account(seed: int, role: str, chain: Chain) -> LocalAccount:

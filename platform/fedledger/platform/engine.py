@@ -13,22 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from eth_account.signers.local import LocalAccount
 from numpy.typing import NDArray
 
 from fedledger.aggregator.driver import Act, Aggregator
 from fedledger.aggregator.mailbox import Mailbox
 from fedledger.aggregator.plans import Plans
-from fedledger.contracts.chain import Chain
+from fedledger.contracts.chain import PAYMENT_GAS, Chain, Transaction
 from fedledger.contracts.client import Ledger, Phase
 from fedledger.contracts.history import History, TaskHistory
 from fedledger.ledger_tools.deploy import Deployment, deploy
-from fedledger.node.participant import Deed, Participant
+from fedledger.node.participant import Deed, Participant, usual_stake
 from fedledger.node.solvers.base import Memory
 from fedledger.node.training import RoundContext
 from fedledger.platform.accounts import (
     AGGREGATOR,
     DEPLOYER,
     PUBLISHER,
+    PURSE,
     experiment_account,
     experiment_address,
     participant_role,
@@ -46,6 +48,8 @@ from fedledger.protocol.store import ContentStore
 from fedledger.protocol.update import DELTA
 
 ETHER = 10**18
+MANY = 64
+"""Participants from which on they are given money, registered and enrolled together, many in a block."""
 MAX_VOIDS = 3
 
 
@@ -128,9 +132,12 @@ def run(
     mailbox = Mailbox(ledger, history, task_id, folder / "mailbox") if params.batched else None
     backend = backend or Serial(setting)
     participants, models, plans = [], Models(store), Plans(store)
-    for number in range(setting.config.participants):
-        account = experiment_account(seed, participant_role(number), chain)
-        chain.fund(account.address, params.min_stake + params.penalty + 2 * ETHER)
+    roles = [participant_role(number) for number in range(setting.config.participants)]
+    accounts = [experiment_account(seed, role, chain) for role in roles]
+    _give(chain, seed, accounts, params.min_stake + params.penalty + 2 * ETHER)
+    if len(accounts) >= MANY:
+        _join(ledger, history, task_id, accounts)
+    for number, account in enumerate(accounts):
         journal = folder / "journal" / account.address
         trainer = setting.trainer(number)
         participants.append(
@@ -198,6 +205,32 @@ def run(
         seconds=time.monotonic() - started,
         gas=metrics.gas(),
     )
+
+
+def _give(chain: Chain, seed: int, accounts: Sequence[LocalAccount], wei: int) -> None:
+    """Bring every account to a balance."""
+    if len(accounts) < MANY:
+        for account in accounts:
+            chain.fund(account.address, wei)
+        return
+    missing = {account.address: wei - chain.balance(account.address) for account in accounts}
+    payments = {address: amount for address, amount in missing.items() if amount > 0}
+    if payments:
+        purse = experiment_account(seed, PURSE, chain)
+        chain.fund(purse.address, sum(payments.values()) + len(payments) * PAYMENT_GAS * chain.price() + ETHER)
+        chain.send_all([Transaction(purse, to, value=amount, gas=PAYMENT_GAS) for to, amount in payments.items()])
+
+
+def _join(ledger: Ledger, history: History, task_id: int, accounts: Sequence[LocalAccount]) -> None:
+    """Register and enrol those who are not; what is too late for that, each participant finds out by itself."""
+    task = history.update().task(task_id)
+    new = [account for account in accounts if account.address not in history.ids]
+    if new:
+        ledger.register_all(new, usual_stake(ledger, task))
+    enrolled = history.update().task(task_id).enrolled
+    left = [account for account in accounts if history.ids.get(account.address) not in enrolled]
+    if left and ledger.phase(task_id) is Phase.ENROLLING:
+        ledger.enrol_all(left, task_id)
 
 
 def _train(
