@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,7 +125,7 @@ def validate_vectors(
     fixed = FixedPoint(spec.fixed_point.fraction_bits, spec.fixed_point.bound)
     # As doubles: NumPy would round the bound to the vectors' float32. A coordinate that is no number stays one.
     largest = [float(np.abs(vector).max(initial=0.0)) for vector in floats.values()]
-    if not all(map(math.isfinite, largest)):
+    if not all(map(isfinite, largest)):
         raise UpdateRefusedError(Verdict.NOT_FINITE, "a coordinate is not a finite number")
     if max(largest) > fixed.bound:
         raise UpdateRefusedError(Verdict.OUT_OF_RANGE, f"a coordinate is beyond ±{fixed.bound}")
