@@ -150,6 +150,7 @@ class Participant:
         self._models = models or Models(store)
         self._committed: tuple[tuple[int | bytes, ...], bytes] | None = None
         self._made: Made | None = None
+        self._state_files: dict[int, Path] | None = None
         self._paths: tuple[int, dict[str, Path]] = (0, {})
         self._left: set[tuple[int, Deed]] = set()
         self._opened: set[int] = set()
@@ -456,11 +457,12 @@ class Participant:
         if trained.state:
             base_of = np.frombuffer(base.digest, np.uint8)
             write_atomically(self._path(current, STATE), tensors.encode({**trained.state, _BASE: base_of}))
+            self._states()[current.index] = self._path(current, STATE)
         write_atomically(self._path(current, UPDATE), data)
         self._made = made = Made(current.index, base.digest, ContentRef.of(data))
         if trained.state:
-            for _, old in sorted(self._states().items())[:-KEPT_STATES]:
-                disk.remove(old)
+            for index in sorted(self._states())[:-KEPT_STATES]:
+                disk.remove(self._states().pop(index))
         return made
 
     def _in_journal(self, current: RoundHistory) -> Made | None:
@@ -500,9 +502,11 @@ class Participant:
         return Memory(server=server)
 
     def _states(self) -> dict[int, Path]:
-        """Return the files of kept states by round."""
-        found = disk.listed(self._journal, f"{self._name}-*.{STATE}")
-        return {int(path.stem.rpartition("-")[2]): path for path in found}
+        """Return the files of kept states by round; looked for once, as nobody else writes any."""
+        if self._state_files is None:
+            found = disk.listed(self._journal, f"{self._name}-*.{STATE}")
+            self._state_files = {int(path.stem.rpartition("-")[2]): path for path in found}
+        return self._state_files
 
     def _kept(self, path: Path) -> dict[str, NDArray[np.generic]]:
         try:

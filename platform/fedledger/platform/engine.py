@@ -262,6 +262,7 @@ def _train(
     def look(participant: Participant, staleness: int) -> None:
         ref = current.bases[staleness]
         made = participant.made(current)
+        disk.begin()
         aggregator.look(current.index, models(ref), ref, participant.account.address, made, staleness)
 
     for job, trained in backend.train(work):
