@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,13 +74,13 @@ def make_folder(path: Path) -> None:
     if held is None:
         _sync_folder(path.parent)
     else:
-        held.folders.add(path.parent)
+        held.folders.add(str(path.parent))
 
 
 def read(path: Path, limit: int = -1) -> bytes:
     """Return a file's bytes, at most ``limit`` of them unless it is negative; raises OSError as reading does."""
     held = _held()
-    found = None if held is None else held.files.get(path)
+    found = None if held is None else held.files.get(str(path))
     if found is not None:
         return found if limit < 0 else found[:limit]
     with path.open("rb") as file:
@@ -89,14 +90,14 @@ def read(path: Path, limit: int = -1) -> bytes:
 def held(path: Path) -> bytes | None:
     """Return a file's bytes if this process holds them, and has not written them yet."""
     waiting = _held()
-    return None if waiting is None else waiting.files.get(path)
+    return None if waiting is None else waiting.files.get(str(path))
 
 
 def exists(path: Path) -> bool:
     """Return whether there is such a file."""
     held = _held()
     # pathlib takes several times as long over a file that is not there.
-    return (held is not None and path in held.files) or os.path.exists(path)  # noqa: PTH110
+    return (held is not None and str(path) in held.files) or os.path.exists(path)  # noqa: PTH110
 
 
 def remove(path: Path) -> None:
@@ -110,8 +111,8 @@ def remove(path: Path) -> None:
 def listed(folder: Path, pattern: str) -> set[Path]:
     """Return the files of a folder whose names match a pattern."""
     held = _held()
-    unwritten = () if held is None else held.names.get(folder, ())
-    return {*folder.glob(pattern), *(path for path in unwritten if path.match(pattern))}
+    unwritten = () if held is None else held.names.get(str(folder), ())
+    return {*folder.glob(pattern), *(folder / name for name in unwritten if fnmatchcase(name, pattern))}
 
 
 def begin() -> None:
@@ -155,15 +156,18 @@ def together() -> Iterator[None]:
 
 
 class _Held:
-    """Files that wait, by path and by folder, and lines that follow them."""
+    """Files that wait, by path, their names by folder, and lines that follow them.
+
+    Paths are texts here: those of pathlib take several times as long to be looked up.
+    """
 
     current: _Held | None = None
 
     def __init__(self) -> None:
         self.process = os.getpid()
-        self.files: dict[Path, bytes] = {}
-        self.folders: set[Path] = set()
-        self.names: dict[Path, set[Path]] = {}
+        self.files: dict[str, bytes] = {}
+        self.folders: set[str] = set()
+        self.names: dict[str, set[str]] = {}
         self._lines: list[tuple[Path, str]] = []
         self._size = 0
         self._next: list[tuple[Path, bytes]] = []
@@ -174,8 +178,10 @@ class _Held:
 
     def write(self, path: Path, data: bytes) -> None:
         with self._lock:
-            self.files[path] = data
-            self.names.setdefault(path.parent, set()).add(path)
+            key = str(path)
+            folder, name = os.path.split(key)
+            self.files[key] = data
+            self.names.setdefault(folder, set()).add(name)
             self._size += len(data)
             self._next.append((path, data))
             self._next_size += len(data)
@@ -187,8 +193,8 @@ class _Held:
 
     def remove(self, path: Path) -> None:
         with self._lock:
-            if self.files.pop(path, None) is not None:
-                self.names[path.parent].discard(path)
+            if self.files.pop(str(path), None) is not None:
+                self.names[str(path.parent)].discard(path.name)
 
     def append(self, path: Path, text: str) -> None:
         with self._lock:
@@ -224,13 +230,13 @@ class _Held:
         begun, self._begun = self._begun, []
         try:
             for future in begun:
-                _rename(one for one in future.result() if self.files.get(one.path) is one.data)
-            folders = [*{*self.folders, *(path.parent for path in self.files)}]
+                _rename(one for one in future.result() if self.files.get(str(one.path)) is one.data)
+            folders = [*{*self.folders, *(folder for folder, names in self.names.items() if names)}]
             shares = (folders[place::SYNCED_AT_ONCE] for place in range(min(SYNCED_AT_ONCE, len(folders))))
             for waiting in [self._threads.submit(_sync_folders, share) for share in shares]:
                 waiting.result()
         except OSError:
-            self._next = list(self.files.items())
+            self._next = [(Path(path), data) for path, data in self.files.items()]
             raise
         finally:
             wait(begun)
@@ -293,12 +299,12 @@ def _append(lines: Iterable[tuple[Path, str]]) -> None:
             file.write("".join(texts))
 
 
-def _sync_folders(folders: Iterable[Path]) -> None:
+def _sync_folders(folders: Iterable[str]) -> None:
     for folder in folders:
         _sync_folder(folder)
 
 
-def _sync_folder(folder: Path) -> None:
+def _sync_folder(folder: Path | str) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

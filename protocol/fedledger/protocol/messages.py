@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from coincurve import PrivateKey, PublicKey
@@ -17,6 +17,8 @@ from fedledger.protocol.keccak import keccak
 
 if TYPE_CHECKING:
     from eth_account.messages import SignableMessage
+
+Write = Callable[[Any], bytes]
 
 # The update's domain names no chain and no contract, so an update has the same bytes wherever it is sent. The
 # commitment binds it to a chain, a contract, a task, a round and a sender.
@@ -101,26 +103,35 @@ def _commitment_domain(chain_id: int, contract: str, version: int) -> bytes:
 def _hash_struct(kind: str, values: Mapping[str, Any]) -> bytes:
     """Return the EIP-712 hash of a struct; the signing library takes twenty times as long over it."""
     type_hash, fields = _fields(kind)
-    return keccak(type_hash + b"".join(_word(field, values[name]) for field, name in fields))
+    return keccak(type_hash + b"".join([write(values[name]) for write, name in fields]))
 
 
 @cache
-def _fields(kind: str) -> tuple[bytes, tuple[tuple[str, str], ...]]:
-    """Return the hash of a struct's type, and type and name of its fields."""
+def _fields(kind: str) -> tuple[bytes, tuple[tuple[Write, str], ...]]:
+    """Return the hash of a struct's type, and for each of its fields what writes it, and its name."""
     listed = kind[kind.index("(") + 1 : -1].split(",")
-    return keccak(kind.encode()), tuple((field.split()[0], field.split()[1]) for field in listed)
+    return keccak(kind.encode()), tuple((_writer(field.split()[0]), field.split()[1]) for field in listed)
 
 
-def _word(kind: str, value: Any) -> bytes:
-    """Return the 32 bytes that stand for a value, in EIP-712 and, but for texts, in the ledger's ABI."""
+@cache
+def _writer(kind: str) -> Write:
+    """Return what makes the 32 bytes that stand for a value, in EIP-712 and, but for texts, in the ledger's ABI."""
     if kind == "string":
-        return keccak(value.encode())
+        return lambda value: keccak(value.encode())
     if kind in ("address", "bytes32"):
-        raw = bytes.fromhex(value[2:]) if kind == "address" else bytes(value)
-        if len(raw) != (20 if kind == "address" else 32):
-            raise ValueError(f"{raw.hex()} has {len(raw)} bytes, which is no {kind}")
-        return raw.rjust(32, b"\0")
-    if value >> int(kind.removeprefix("uint")):
+        return partial(_bytes_word, kind)
+    return partial(_whole_word, kind, int(kind.removeprefix("uint")))
+
+
+def _bytes_word(kind: str, value: Any) -> bytes:
+    raw = bytes.fromhex(value[2:]) if kind == "address" else bytes(value)
+    if len(raw) != (20 if kind == "address" else 32):
+        raise ValueError(f"{raw.hex()} has {len(raw)} bytes, which is no {kind}")
+    return raw.rjust(32, b"\0")
+
+
+def _whole_word(kind: str, bits: int, value: Any) -> bytes:
+    if value >> bits:
         raise ValueError(f"{value} is no {kind}")
     return int(value).to_bytes(32, "big")
 
@@ -210,7 +221,7 @@ def commitment(
 ) -> bytes:
     """Return the commitment that binds a sender to one update; equal to the ledger's ``commitmentOf``."""
     values = (chain_id, contract, task, round_index, sender, base, update.digest, update.length, salt)
-    return keccak(b"".join(_word(kind, value) for kind, value in zip(COMMITTED, values, strict=True)))
+    return keccak(b"".join([_writer(kind)(value) for kind, value in zip(COMMITTED, values, strict=True)]))
 
 
 def salt(key: bytes, chain_id: int, contract: str, task: int, round_index: int) -> bytes:

@@ -73,6 +73,7 @@ class LocalStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._parts: set[str] = set()
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -90,7 +91,7 @@ class LocalStore:
                 self.get(ref)
                 return ref
         try:
-            disk.make_folder(path.parent)
+            self._make_part(path.parent)
             disk.write_atomically(path, data)
         except OSError as error:
             raise StoreError(
@@ -133,6 +134,11 @@ class LocalStore:
     def unpin(self, ref: ContentRef) -> None:
         """Remove the copy, for all who share the folder."""
         disk.remove(self._path(ref))
+
+    def _make_part(self, part: Path) -> None:
+        if part.name not in self._parts:
+            disk.make_folder(part)
+            self._parts.add(part.name)
 
     def _path(self, ref: ContentRef) -> Path:
         return self.folder / ref.cid[-2:] / ref.cid
