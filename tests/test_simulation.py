@@ -13,7 +13,7 @@ import pytest
 
 from fedledger.aggregator.measure import LiveMeasurer
 from fedledger.contracts.chain import Chain
-from fedledger.platform import meanwhile
+from fedledger.platform import engine, meanwhile
 from fedledger.platform.backends.pool import Pool
 from fedledger.platform.backends.serial import Serial
 from fedledger.platform.config import AttackerConfig, ExperimentConfig, LedgerConfig
@@ -100,6 +100,20 @@ def test_looking_at_updates_while_others_train_changes_nothing(tmp_path: Path, m
         # Three updates in each of four rounds, three times, but for those that are refused before they are measured.
         assert 30 < len(looked) <= 36 if not long else not looked
     assert len(models) == len(reports) == 1
+
+
+def test_many_who_join_together_train_as_few_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = setting(rounds=2)
+    models, people = set(), []
+    for many in (2, 99):
+        monkeypatch.setattr(engine, "MANY", many)
+        folder = tmp_path / str(many)
+        folder.mkdir()
+        done = run(given, Chain(), LocalStore(folder / "store"), folder)
+        models.add(done.final.vector.tobytes())
+        people.append({done.history.owners[participant] for participant in done.task.enrolled})
+    assert len(models) == 1
+    assert people[0] == people[1] == {given.address(number) for number in range(5)}
 
 
 def test_a_task_that_stops_early_does(tmp_path: Path) -> None:
