@@ -68,7 +68,7 @@ class Sweep:
     done
         Every run that has ended, with its record, in the plan's order.
     failures
-        The others.
+        The others, in the plan's order.
     found
         How many of ``done`` had ended before.
     target
@@ -224,6 +224,7 @@ def run_sweep(
                 failures.append(failure)
             watch(run, failure or records[run.name], len(records) + len(failures))
         done = [(run, records[run.name]) for run in runs if run.name in records]
+        failures.sort(key=lambda failure: runs.index(failure.run))
         sweep = Sweep(folder, done, failures, len(found), target)
         sweep.write()
         return sweep
