@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -9,24 +11,37 @@ from fedledger.aggregator import measure
 from fedledger.aggregator.appraise import BASE, MODEL
 from fedledger.aggregator.measure import INPUTS, LABELS, LiveMeasurer
 from fedledger.learning.models import build_model
-from fedledger.learning.vectors import FlatModel
+from fedledger.learning.vectors import FlatModel, Float32Array
 from fedledger.protocol import tensors
 
 
-def test_the_model_of_a_round_is_not_measured_again_as_the_base_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
+def small(seed: int, models: int) -> tuple[np.random.Generator, bytes, list[FlatModel]]:
+    """Return a generator, a validation set of 20 examples, and models with 43 parameters for it."""
+    rng = np.random.default_rng(seed)
     validation = tensors.encode({INPUTS: rng.random((20, 4), np.float32), LABELS: rng.integers(0, 3, 20)})
-    measurer = LiveMeasurer(FlatModel(build_model("mlp@1", {"inputs": 4, "hidden": [5], "classes": 3})), validation)
-    first, second = rng.random((2, 43), np.float32)
-    wanted = {vector.tobytes(): measurer("0xab", vector) for vector in (first, second)}
+    made = [FlatModel(build_model("mlp@1", {"inputs": 4, "hidden": [5], "classes": 3})) for _ in range(models)]
+    return rng, validation, made
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Return what is measured from now on."""
     passes: list[bytes] = []
     real = measure.measure
 
-    def counted(*given: object) -> tuple[int, int]:
-        passes.append(given[1].tobytes())  # type: ignore[attr-defined]
-        return real(*given)  # type: ignore[arg-type]
+    def count(model: FlatModel, vector: Float32Array, inputs: Float32Array, labels: Any) -> tuple[int, int]:
+        passes.append(vector.tobytes())
+        return real(model, vector, inputs, labels)
 
-    monkeypatch.setattr(measure, "measure", counted)
+    monkeypatch.setattr(measure, "measure", count)
+    return passes
+
+
+def test_the_model_of_a_round_is_not_measured_again_as_the_base_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, validation, models = small(0, 1)
+    measurer = LiveMeasurer(models[0], validation)
+    first, second = rng.random((2, 43), np.float32)
+    wanted = {vector.tobytes(): measurer("0xab", vector) for vector in (first, second)}
+    passes = counted(monkeypatch)
     told = [(what, vector, measurer(what, vector)) for what, vector in [(BASE, first), (MODEL, second)]]
     told.append((BASE, second.copy(), measurer(BASE, second.copy())))
     assert passes == [first.tobytes(), second.tobytes()]
@@ -39,9 +54,7 @@ def test_the_model_of_a_round_is_not_measured_again_as_the_base_of_the_next(monk
 def test_what_is_measured_ahead_is_not_measured_again_unless_it_is_another_vector(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    rng = np.random.default_rng(2)
-    validation = tensors.encode({INPUTS: rng.random((20, 4), np.float32), LABELS: rng.integers(0, 3, 20)})
-    models = [FlatModel(build_model("mlp@1", {"inputs": 4, "hidden": [5], "classes": 3})) for _ in range(2)]
+    rng, validation, models = small(2, 2)
     plain, ahead = LiveMeasurer(models[0], validation), LiveMeasurer(models[0], validation, models[1:])
     alone = LiveMeasurer(models[0], validation)
     first, second, third = rng.random((3, 43), np.float32)
@@ -50,14 +63,7 @@ def test_what_is_measured_ahead_is_not_measured_again_unless_it_is_another_vecto
         measurer.ahead("0xab", first)
         measurer.ahead("0xcd", second)
         measurer.ahead("0xef", None)
-    passes: list[bytes] = []
-    real = measure.measure
-
-    def counted(*given: object) -> tuple[int, int]:
-        passes.append(given[1].tobytes())  # type: ignore[attr-defined]
-        return real(*given)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(measure, "measure", counted)
+    passes = counted(monkeypatch)
     assert ahead.each([("0xab", first.copy()), ("0xcd", second)]) == wanted[:2]
     assert not passes
     # Another vector of the same name, and a known vector of another name.
@@ -74,9 +80,7 @@ def test_what_is_measured_ahead_is_not_measured_again_unless_it_is_another_vecto
 
 def test_no_more_is_measured_ahead_than_memory_is_meant_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "MOST_AHEAD", 2 * 43 * 4)
-    rng = np.random.default_rng(3)
-    validation = tensors.encode({INPUTS: rng.random((20, 4), np.float32), LABELS: rng.integers(0, 3, 20)})
-    models = [FlatModel(build_model("mlp@1", {"inputs": 4, "hidden": [5], "classes": 3})) for _ in range(2)]
+    rng, validation, models = small(3, 2)
     measurer = LiveMeasurer(models[0], validation, models[1:])
     for number, vector in enumerate(rng.random((5, 43), np.float32)):
         measurer.ahead(f"0x{number}", vector)

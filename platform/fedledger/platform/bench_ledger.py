@@ -1,7 +1,7 @@
 """What a round costs with the ledger, and its audit, beside the training that both are about.
 
-Everything is timed within one run on a fresh Anvil: of each round, how long its participants were trained, and how long
-all the rest took. So a ratio is that of neighbours in time, whatever else the machine does.
+Everything is timed within one run on a fresh Anvil: each round is trained once for the time of its training alone, and
+then played. So a ratio is that of neighbours in time, whatever else the machine does.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ class LedgerRow:
     seconds_per_round, most_seconds_per_round
         Median over the rounds, and their ninth decile: with the ledger and all that is on.
     training_seconds_per_round
-        Median of what training alone took of them, in the same process.
+        Median of what their training takes in the same process, with nothing beside it.
     overhead
-        Median of what all the rest took, as a share of the training.
+        Median of what rounds took beyond that, as a share of it.
     overhead_ms_per_participant
         The same in milliseconds a participant.
     processor_seconds_per_round, processor_ms_per_participant
