@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -50,19 +51,19 @@ class TestTogether:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         happened: list[str] = []
-        fsync, replace = os.fsync, Path.replace
+        fsync, replace = os.fsync, os.replace
 
         def synced(handle: int) -> None:
             target = Path(f"/proc/self/fd/{handle}").readlink()
             happened.append("folder" if target.is_dir() else f"sync {target.read_bytes().decode()}")
             fsync(handle)
 
-        def named(path: Path, target: Path) -> Path:
-            happened.append(f"name {path.read_bytes().decode()}")
-            return replace(path, target)
+        def named(path: str, target: str) -> None:
+            happened.append(f"name {Path(path).read_bytes().decode()}")
+            replace(path, target)
 
         monkeypatch.setattr(os, "fsync", synced)
-        monkeypatch.setattr(Path, "replace", named)
+        monkeypatch.setattr(os, "replace", named)
         with together():
             for name in "abc":
                 disk.write_atomically(tmp_path / name, name.encode())
@@ -99,6 +100,69 @@ class TestTogether:
         assert lines.read_text() == "taken\nand another\n"
         disk.append(lines, "without waiting\n")
         assert lines.read_text().endswith("without waiting\n")
+
+    @pytest.mark.parametrize("held", [True, False])
+    def test_another_name_of_a_file_is_not_another_file(self, tmp_path: Path, held: bool) -> None:
+        one, other = tmp_path / "1.update", tmp_path / "signed"
+        with together() if held else nullcontext():
+            disk.write_atomically(one, b"update")
+            disk.link(other, one, b"update")
+            assert disk.read(other) == b"update" and disk.exists(other)
+            assert disk.listed(tmp_path, "*") == {one, other}
+        assert other.samefile(one) and names(tmp_path) == {"1.update", "signed"}
+        # Again, with what was there before, and in the place of something else.
+        (tmp_path / "damaged").write_bytes(b"upd")
+        with together() if held else nullcontext():
+            for name in ("signed", "damaged"):
+                disk.link(tmp_path / name, one, b"update")
+        assert all((tmp_path / name).samefile(one) for name in ("signed", "damaged"))
+        assert names(tmp_path) == {"1.update", "signed", "damaged"}
+
+    @pytest.mark.parametrize("flushed", [True, False])
+    def test_another_name_stays_with_what_was_named(self, tmp_path: Path, flushed: bool) -> None:
+        one, other = tmp_path / "1.update", tmp_path / "signed"
+        with together():
+            disk.write_atomically(one, b"update")
+            if flushed:
+                disk.flush()
+            disk.link(other, one, b"update")
+            disk.write_atomically(one, b"made again")
+        assert one.read_bytes() == b"made again" and other.read_bytes() == b"update"
+        with together():
+            disk.link(other, one, b"made again")
+            disk.write_atomically(other, b"something else")
+        assert one.read_bytes() == b"made again" and other.read_bytes() == b"something else"
+
+    @pytest.mark.parametrize("held", [True, False])
+    def test_where_files_have_one_name_only_another_is_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: bool
+    ) -> None:
+        def refuse(source: str, path: str) -> None:
+            raise OSError(18, "Invalid cross-device link")
+
+        monkeypatch.setattr(os, "link", refuse)
+        one, other = tmp_path / "1.update", tmp_path / "signed"
+        with together() if held else nullcontext():
+            disk.write_atomically(one, b"update")
+            disk.link(other, one, b"update")
+        assert other.read_bytes() == b"update" and not other.samefile(one)
+        assert names(tmp_path) == {"1.update", "signed"}
+
+    def test_a_name_that_could_not_be_given_is_given_later(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(handle: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        one, other = tmp_path / "1.update", tmp_path / "signed"
+        with together():
+            disk.write_atomically(one, b"update")
+            disk.link(other, one, b"update")
+            with monkeypatch.context() as patched, pytest.raises(StoreError, match="No space left"):
+                patched.setattr(os, "fsync", fail)
+                disk.flush()
+            assert names(tmp_path) == set() and disk.read(other) == b"update"
+        assert one.read_bytes() == other.read_bytes() == b"update" and names(tmp_path) == {"1.update", "signed"}
 
     def test_one_in_another_changes_nothing(self, tmp_path: Path) -> None:
         with together():

@@ -191,7 +191,11 @@ def test_a_round_with_another_base_model_gets_another_update(setting: Setting, t
 
     place: Any = SimpleNamespace(address=ELSEWHERE, chain=SimpleNamespace(chain_id=1))
     account = load_account(b"\x07" * 32)
-    node = Participant(place, History(), account, 1, store, tmp_path / "journal", setting.spec, train)
+
+    def start() -> Participant:
+        return Participant(place, History(), account, 1, store, tmp_path / "journal", setting.spec, train)
+
+    node = start()
     task = TaskHistory(1, ELSEWHERE, {}, ContentRef.of(b""))
     refs = [store.put(model.encode()) for model in (base, base, other)]
     rounds: list[Any] = [RoundHistory(1, ref, None, (), {}, {}) for ref in refs]  # type: ignore[arg-type]
@@ -202,6 +206,9 @@ def test_a_round_with_another_base_model_gets_another_update(setting: Setting, t
         assert wire.decode(node.made(each)).header.base == ref.digest.hex()
     assert len(trained) == 2, "the same update is not made twice"
     assert [node._stands_by(task, each) for each in (*rounds, rounds[0])] == [True, True, False, True]
+    assert [start()._stands_by(task, each) for each in (rounds[2], rounds[0])] == [False, True], "nor after a restart"
+    stored = next((tmp_path / "store").rglob(node._put(rounds[0]).cid))
+    assert stored.samefile(node._path("update", 1)), "the store shares the journal's file"
 
 
 def _reorganise(chain: Chain, depth: int) -> None:

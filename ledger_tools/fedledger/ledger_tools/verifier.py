@@ -139,8 +139,8 @@ class _WorkingStore:
         except StoreError as error:
             raise OutageError(error.message, error.remedy) from error
 
-    def put(self, data: bytes) -> ContentRef:
-        return self._store.put(data)
+    def put(self, data: bytes, file: Path | None = None) -> ContentRef:
+        return self._store.put(data, file)
 
     def has(self, ref: ContentRef) -> bool:
         return self._store.has(ref)

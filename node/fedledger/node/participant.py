@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,8 @@ from fedledger.protocol.verdicts import Verdict
 
 log = logging.getLogger(__name__)
 
-UPDATE, STATE = "update", "state"
+UPDATE, SIGNED, STATE = "update", "signed", "state"
+"""Kinds of files in a journal: an update, the one of a round that was signed, and the state that came with it."""
 KEPT_STATES = 16
 """States that stay in a journal: those of rounds that may be voided together (8), and some for reorganisations."""
 _BASE = "base.digest"
@@ -150,8 +152,7 @@ class Participant:
         self._models = models or Models(store)
         self._committed: tuple[tuple[int | bytes, ...], bytes] | None = None
         self._made: Made | None = None
-        self._state_files: dict[int, Path] | None = None
-        self._paths: tuple[int, dict[str, Path]] = (0, {})
+        self._found: dict[str, set[int]] | None = None
         self._left: set[tuple[int, Deed]] = set()
         self._opened: set[int] = set()
         self._journal = journal
@@ -268,15 +269,17 @@ class Participant:
 
     def _stands_by(self, task: TaskHistory, current: RoundHistory) -> bool:
         """Return whether the round's commitment is the only one ever made for it; two are equivocation."""
-        digest, path = self._commitment(task, current), self._path(current, "signed")
-        if disk.exists(path):
-            same = disk.read(path) == digest
-            if not same and (current.index, Deed.WAITED) not in self._left:
-                self._left.add((current.index, Deed.WAITED))
-                log.warning("round %d: missed, as a commitment to another base model was signed before", current.index)
-            return same
-        write_atomically(path, digest)
-        return True
+        made, signed = self._update(task, current), self._path(SIGNED, current.index)
+        if current.index not in self._journaled(SIGNED):
+            # Another name of the update, which may be made again relative to another model.
+            disk.link(signed, self._path(UPDATE, current.index), self.made(current))
+            self._journaled(SIGNED).add(current.index)
+            return True
+        same = ContentRef.of(disk.read(signed)) == made.reference
+        if not same and (current.index, Deed.WAITED) not in self._left:
+            self._left.add((current.index, Deed.WAITED))
+            log.warning("round %d: missed, as an update of another base model was signed before", current.index)
+        return same
 
     def _signed(self, task: TaskHistory, current: RoundHistory, participant: int) -> SignedCommitment:
         digest = self._commitment(task, current)
@@ -286,7 +289,7 @@ class Participant:
     def _open(self, task: TaskHistory, current: RoundHistory, participant: int) -> Deed:
         again = (current.index, Deed.REVEALED) in self._left
         made = self._update(task, current)
-        update = made.reference if again else self.store.put(self.made(current))
+        update = made.reference if again else self._put(current)
         if participant in current.commits:
             # An aggregator that forgot the commitment may forget this as well.
             return self._reveal_on_chain(task, current, participant)
@@ -369,7 +372,7 @@ class Participant:
 
     def _reveal(self, task: TaskHistory, current: RoundHistory, proof: Sequence[bytes] = ()) -> Deed:
         made = self._update(task, current)
-        update, steps = self.store.put(self.made(current)), made.staleness(current)
+        update, steps = self._put(current), made.staleness(current)
         self.ledger.reveal_update(self.account, self.task, current.index, update, self._salt(current), proof, steps)
         return Deed.REVEALED
 
@@ -394,15 +397,19 @@ class Participant:
         ledger = self.ledger
         return salt(bytes(self.account.key), ledger.chain.chain_id, ledger.address, self.task, current.index)
 
-    def _path(self, current: RoundHistory, kind: str) -> Path:
-        index, paths = self._paths
-        if index != current.index:
-            self._paths = _, paths = current.index, {}
-        if kind not in paths:
-            paths[kind] = self._journal / f"{self._name}-{current.index}.{kind}"
-        return paths[kind]
+    def _path(self, kind: str, index: int) -> Path:
+        return Path(f"{self._journal}/{self._name}-{index}.{kind}")
 
-    @property
+    def _journaled(self, kind: str) -> set[int]:
+        """Return the rounds that have a file of a kind; looked for once, as nobody else writes any."""
+        if self._found is None:
+            self._found = {UPDATE: set(), SIGNED: set(), STATE: set()}
+            for path in disk.listed(self._journal, f"{self._name}-*.*"):
+                if (rounds := self._found.get(path.suffix[1:])) is not None:
+                    rounds.add(int(path.stem.rpartition("-")[2]))
+        return self._found[kind]
+
+    @cached_property
     def _name(self) -> str:
         """What the names of this task's files begin with."""
         return f"{self.ledger.chain.chain_id}-{self.ledger.address}-{self.task}"
@@ -456,22 +463,23 @@ class Participant:
         # Whoever finds the update must find the state as well. Without the update both are made again, and the same.
         if trained.state:
             base_of = np.frombuffer(base.digest, np.uint8)
-            write_atomically(self._path(current, STATE), tensors.encode({**trained.state, _BASE: base_of}))
-            self._states()[current.index] = self._path(current, STATE)
-        write_atomically(self._path(current, UPDATE), data)
+            write_atomically(self._path(STATE, current.index), tensors.encode({**trained.state, _BASE: base_of}))
+            self._journaled(STATE).add(current.index)
+        write_atomically(self._path(UPDATE, current.index), data)
+        self._journaled(UPDATE).add(current.index)
         self._made = made = Made(current.index, base.digest, ContentRef.of(data))
         if trained.state:
-            for index in sorted(self._states())[:-KEPT_STATES]:
-                disk.remove(self._states().pop(index))
+            for index in sorted(self._journaled(STATE))[:-KEPT_STATES]:
+                disk.remove(self._path(STATE, index))
+                self._journaled(STATE).remove(index)
         return made
 
     def _in_journal(self, current: RoundHistory) -> Made | None:
         """Return the round's update if it is in the journal, and relative to a base that the round takes."""
         if self._made is None or self._made.round != current.index:
-            path = self._path(current, UPDATE)
-            if not disk.exists(path):
+            if current.index not in self._journaled(UPDATE):
                 return None
-            data = disk.read(path)
+            data = self.made(current)
             base = bytes.fromhex(wire.read_header(data).base)
             self._made = Made(current.index, base, ContentRef.of(data))
         # A reorganisation may have given the round another base model.
@@ -481,9 +489,13 @@ class Participant:
         """Return the round's update, which is in the journal; it is made if it is not there."""
         return self._in_journal(current) or self.keep(current, self.trainer(self._context(task, current)))
 
+    def _put(self, current: RoundHistory) -> ContentRef:
+        """Put the round's update into the store, where everybody may see it from now on."""
+        return self.store.put(self.made(current), self._path(UPDATE, current.index))
+
     def made(self, current: RoundHistory) -> bytes:
         """Return the bytes of the update that was made for a round, from the journal."""
-        return disk.read(self._path(current, UPDATE))
+        return disk.read(self._path(UPDATE, current.index))
 
     def _memory(self, task: TaskHistory, current: RoundHistory, dimension: int) -> Memory:
         """Return what this participant kept of the newest round before that stands, and what the aggregator tells."""
@@ -491,24 +503,17 @@ class Participant:
         state = b"" if reference is None else self.store.get(reference)
         fixed = FixedPoint(self.spec.fixed_point.fraction_bits, self.spec.fixed_point.bound)
         server = published(state, self.spec.vectors, dimension, fixed)
-        for index, path in sorted(self._states().items(), reverse=True):
+        for index in sorted(self._journaled(STATE), reverse=True):
             before = task.rounds.get(index)
             if index >= current.index or before is None or before.voided:
                 continue
-            own = self._kept(path)
+            own = self._state(self._path(STATE, index))
             # A reorganisation may have given that round another base model, and this participant no part in it.
             if before.staleness_of(own.pop(_BASE).tobytes()) is not None:
                 return Memory({name: vector.astype(np.float32, copy=False) for name, vector in own.items()}, server)
         return Memory(server=server)
 
-    def _states(self) -> dict[int, Path]:
-        """Return the files of kept states by round; looked for once, as nobody else writes any."""
-        if self._state_files is None:
-            found = disk.listed(self._journal, f"{self._name}-*.{STATE}")
-            self._state_files = {int(path.stem.rpartition("-")[2]): path for path in found}
-        return self._state_files
-
-    def _kept(self, path: Path) -> dict[str, NDArray[np.generic]]:
+    def _state(self, path: Path) -> dict[str, NDArray[np.generic]]:
         try:
             named = tensors.decode(disk.read(path))
             named[_BASE] = named[_BASE].astype(np.uint8, copy=False)

@@ -24,8 +24,11 @@ STORE_PATIENCE, STORE_PAUSE = 300.0, 0.5
 class ContentStore(Protocol):
     """Where updates, models, states and reports lie."""
 
-    def put(self, data: bytes) -> ContentRef:
-        """Store bytes, pinned, and return their reference; storing them again changes nothing."""
+    def put(self, data: bytes, file: Path | None = None) -> ContentRef:
+        """Store bytes, pinned, and return their reference; storing them again changes nothing.
+
+        ``file`` is where they lie for good, if they do: a store on the same disk need not write them again.
+        """
         ...
 
     def get(self, ref: ContentRef, limit: int | None = None) -> bytes:
@@ -82,7 +85,7 @@ class LocalStore:
             ) from error
         self._remove_stale()
 
-    def put(self, data: bytes) -> ContentRef:
+    def put(self, data: bytes, file: Path | None = None) -> ContentRef:
         """Store bytes and return their reference; a damaged copy is replaced."""
         ref = ContentRef.of(data)
         path = self._path(ref)
@@ -92,7 +95,10 @@ class LocalStore:
                 return ref
         try:
             self._make_part(path.parent)
-            disk.write_atomically(path, data)
+            if file is None:
+                disk.write_atomically(path, data)
+            else:
+                disk.link(path, file, data)
         except OSError as error:
             raise StoreError(
                 f"{len(data)} bytes could not be stored in {self.folder}: {error.strerror}.",
@@ -141,7 +147,7 @@ class LocalStore:
             self._parts.add(part.name)
 
     def _path(self, ref: ContentRef) -> Path:
-        return self.folder / ref.cid[-2:] / ref.cid
+        return Path(f"{self.folder}/{ref.cid[-2:]}/{ref.cid}")
 
     def _remove_stale(self) -> None:
         for file in self.folder.glob(f"*/{disk.TEMPORARY}*"):
