@@ -221,7 +221,7 @@ class TestStore:
         with together():
             ref = store.put(b"content")
             assert store.has(ref) and store.get(ref) == b"content" and store.put(b"content") == ref
-            assert not LocalStore(tmp_path)._path(ref).exists()
+            assert not Path(LocalStore(tmp_path)._path(ref)).exists()
             store.unpin(ref)
             assert not store.has(ref)
             store.put(b"content")
@@ -235,12 +235,12 @@ class TestStore:
         send = chain.web3.eth.send_raw_transaction
 
         def sent(raw: bytes) -> object:
-            there.append(store._path(ref).exists())
+            there.append(Path(store._path(ref)).exists())
             return send(raw)
 
         chain.web3.eth.send_raw_transaction = sent  # type: ignore[method-assign,assignment]
         with together():
             ref = store.put(b"content")
-            assert not store._path(ref).exists()
+            assert not Path(store._path(ref)).exists()
             chain.send(account, account.address, ref.digest)
         assert there == [True]

@@ -13,6 +13,7 @@ from torch import nn
 from fedledger.learning.data import Dataset, load_dataset, read_idx, split
 from fedledger.learning.metrics import (
     LOSS_CAP,
+    HeldOut,
     confusion_matrix,
     evaluate,
     loss_in_micro_nats,
@@ -199,10 +200,21 @@ class TestMetrics:
         rng = np.random.default_rng(1)
         return rng.normal(size=(n, 4)).astype(np.float32), rng.integers(0, 3, n)
 
+    def test_what_a_model_is_worth_does_not_depend_on_those_measured_with_it(self):
+        flat, rng = self.model(), np.random.default_rng(2)
+        for n in (1, 2, 7, 64, 129):
+            held_out = HeldOut(*self.examples(n))
+            vectors = list(rng.normal(size=(9, flat.layout.dimension)).astype(np.float32))
+            alone = [evaluate(flat, [vector], held_out)[0] for vector in vectors]
+            assert len({result.loss for result in alone}) == 9
+            for m in (9, 8, 3, 2):
+                assert evaluate(flat, vectors[:m], held_out) == alone[:m], "in all bits"
+        assert evaluate(flat, [], held_out) == []
+
     def test_loss_and_accuracy_equal_numpy(self):
         flat, (inputs, labels) = self.model(), self.examples()
         vector = initial_vector(lambda: self.model().module, 1)
-        result = evaluate(flat, vector, inputs, labels, batch=7)
+        result = evaluate(flat, [vector], HeldOut(inputs, labels), batch=7)[0]
         flat.load(vector)
         logits = flat.module(torch.from_numpy(inputs)).detach().double().numpy()
         log_sums = np.log(np.exp(logits).sum(axis=1))
@@ -210,19 +222,19 @@ class TestMetrics:
         assert result.loss == pytest.approx(expected, abs=1e-6)
         assert result.correct == (logits.argmax(axis=1) == labels).sum()
         assert (result.n, result.accuracy) == (50, result.correct / 50)
-        assert measure(flat, vector, inputs, labels) == (round(result.loss * 1e6), result.correct)
+        assert measure(flat, [vector], HeldOut(inputs, labels))[0] == (round(result.loss * 1e6), result.correct)
 
     def test_zero_model_gives_log_of_classes(self):
         flat, (inputs, labels) = self.model(), self.examples()
         zero = np.zeros(flat.layout.dimension, np.float32)
-        assert measure(flat, zero, inputs, labels)[0] == round(np.log(3) * 1e6)
+        assert measure(flat, [zero], HeldOut(inputs, labels))[0][0] == round(np.log(3) * 1e6)
 
     @pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
     def test_a_broken_model_measures_the_cap_and_is_right_about_nothing_it_cannot_say(self, value):
         flat, (inputs, labels) = self.model(), self.examples()
         vector = np.full(flat.layout.dimension, value, np.float32)
         vector[::3] *= -1
-        loss, correct = measure(flat, vector, inputs, labels)
+        [(loss, correct)] = measure(flat, [vector], HeldOut(inputs, labels))
         assert loss == LOSS_CAP
         if np.isnan(value):
             assert correct == 0
@@ -237,9 +249,9 @@ class TestMetrics:
         flat = FlatModel(nn.Sequential(nn.Dropout(0.9), nn.Linear(4, 3)))
         inputs, labels = self.examples()
         flat.module.train()
-        first = evaluate(flat, flat.vector(), inputs, labels)
+        first = evaluate(flat, [flat.vector()], HeldOut(inputs, labels))
         assert flat.module.training
-        assert evaluate(flat, flat.vector(), inputs, labels) == first
+        assert evaluate(flat, [flat.vector()], HeldOut(inputs, labels)) == first
 
     def test_confusion_by_hand(self):
         predictions, labels = np.array([0, 1, 1, -1, 0]), np.array([0, 0, 1, 1, 0])
@@ -249,9 +261,9 @@ class TestMetrics:
     def test_what_cannot_be_evaluated_is_refused(self):
         flat, (inputs, labels) = self.model(), self.examples()
         with pytest.raises(ConfigError, match="no example"):
-            evaluate(flat, flat.vector(), inputs[:0], labels[:0])
+            HeldOut(inputs[:0], labels[:0])
         with pytest.raises(ConfigError, match="3 classes"):
-            evaluate(flat, flat.vector(), inputs, labels + 1)
+            evaluate(flat, [flat.vector()], HeldOut(inputs, labels + 1))
 
 
 class TestDataset:

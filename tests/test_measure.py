@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from fedledger.aggregator import measure
 from fedledger.aggregator.appraise import BASE, MODEL
 from fedledger.aggregator.measure import INPUTS, LABELS, LiveMeasurer
+from fedledger.learning.metrics import HeldOut
 from fedledger.learning.models import build_model
 from fedledger.learning.vectors import FlatModel, Float32Array
 from fedledger.protocol import tensors
@@ -28,9 +29,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     passes: list[bytes] = []
     real = measure.measure
 
-    def count(model: FlatModel, vector: Float32Array, inputs: Float32Array, labels: Any) -> tuple[int, int]:
-        passes.append(vector.tobytes())
-        return real(model, vector, inputs, labels)
+    def count(model: FlatModel, vectors: Sequence[Float32Array], held_out: HeldOut) -> list[tuple[int, int]]:
+        passes.extend(vector.tobytes() for vector in vectors)
+        return real(model, vectors, held_out)
 
     monkeypatch.setattr(measure, "measure", count)
     return passes
@@ -87,9 +88,12 @@ def test_no_more_is_measured_ahead_than_memory_is_meant_for_it(monkeypatch: pyte
     assert len(measurer._ahead) == 2
 
 
-@pytest.mark.parametrize("long", [0.0, 1e9])
-def test_threads_measure_the_same_as_one_after_another(monkeypatch: pytest.MonkeyPatch, long: float) -> None:
+@pytest.mark.parametrize(("long", "together"), [(0.0, 0), (1e9, 0), (1e9, 3 * 150)])
+def test_threads_and_groups_measure_the_same_as_one_after_another(
+    monkeypatch: pytest.MonkeyPatch, long: float, together: int
+) -> None:
     monkeypatch.setattr(measure, "LONG", long)
+    monkeypatch.setattr(measure, "TOGETHER", together)
     rng = np.random.default_rng(1)
     validation = tensors.encode({INPUTS: rng.random((150, 1, 28, 28), np.float32), LABELS: rng.integers(0, 10, 150)})
     models = [FlatModel(build_model("lenet@1", {})) for _ in range(3)]
@@ -99,4 +103,6 @@ def test_threads_measure_the_same_as_one_after_another(monkeypatch: pytest.Monke
     assert len(set(wanted)) == len(vectors)
     assert several.each(iter(vectors)) == wanted == single.each(vectors)
     assert several.each(vectors[:1]) == wanted[:1]
+    several.ahead(*vectors[3])
+    assert several.each(vectors) == wanted
     assert several.each([]) == []

@@ -253,8 +253,8 @@ def killing(monkeypatch: pytest.MonkeyPatch, dies: Callable[[Path], bool]) -> No
     """Let the next node die as it is about to write a file."""
     write = node.write_atomically
 
-    def write_or_die(path: Path, data: bytes) -> None:
-        if dies(path):
+    def write_or_die(path: str, data: bytes) -> None:
+        if dies(Path(path)):
             monkeypatch.setattr(node, "write_atomically", write)
             raise Killed
         write(path, data)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from fedledger.learning.data import Dataset
-from fedledger.learning.metrics import evaluate
+from fedledger.learning.metrics import HeldOut, evaluate
 from fedledger.learning.models import build_model, initial_vector
 from fedledger.learning.vectors import FlatModel, repeatable, single_thread
 from fedledger.node.solver import build_solver
@@ -181,9 +181,9 @@ def test_training_learns():
     flat = FlatModel(module())
     solver = SGD(learning_rate=0.2, momentum=0.9, local_epochs=10)
     base = flat.vector()
-    before = evaluate(flat, base, dataset.inputs, dataset.labels)
+    before = evaluate(flat, [base], HeldOut(dataset.inputs, dataset.labels))[0]
     update = solver(flat, base, dataset, np.random.default_rng(0))
-    after = evaluate(flat, base + update.delta, dataset.inputs, dataset.labels)
+    after = evaluate(flat, [base + update.delta], HeldOut(dataset.inputs, dataset.labels))[0]
     assert after.loss < update.loss < before.loss
     assert after.accuracy > 0.9 > before.accuracy
 

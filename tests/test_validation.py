@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,7 +72,11 @@ def delta(i: int = 0) -> np.ndarray:
 
 def update(i: int = 0, vector: object = None, key: bytes | None = None, **changes: object) -> bytes:
     vectors = {"delta": delta(i) if vector is None else np.asarray(vector)}
-    return wire.encode(header(i, **changes), vectors, key or KEYS[i])
+    payload = tensors.encode(vectors)
+    named = {"vectors": sorted(vectors), "payload": hashlib.sha256(payload).hexdigest()}
+    head = header(i, **{**named, **changes})
+    raw = canonical.encode(head.model_dump())
+    return framed(raw, payload, sign(wire._message(head, raw), key or KEYS[i]))
 
 
 def framed(head: bytes, payload: bytes, signature: bytes = bytes(65)) -> bytes:
@@ -224,7 +229,7 @@ class TestFetch:
     def test_what_is_gone_damaged_or_of_another_length_is_unavailable(self, tmp_path) -> None:
         store = LocalStore(tmp_path)
         there, damaged = store.put(b"there"), store.put(b"damaged")
-        store._path(damaged).write_bytes(b"changed")
+        Path(store._path(damaged)).write_bytes(b"changed")
         for ref in (ContentRef.of(b"gone"), damaged, ContentRef(there.digest, there.length - 1)):
             with pytest.raises(UpdateRefusedError) as caught:
                 fetch(store, ref, LIMIT)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fedledger.aggregator.appraise import BASE, MODEL, MOST_AHEAD
 from fedledger.aggregator.detection import Measurement
-from fedledger.learning.metrics import measure
+from fedledger.learning.metrics import HeldOut, measure
 from fedledger.learning.vectors import FlatModel
 from fedledger.protocol import tensors
 from fedledger.protocol.errors import StoreError
@@ -20,6 +20,8 @@ from fedledger.protocol.errors import StoreError
 INPUTS, LABELS = "inputs", "labels"
 LONG = 1e-3
 """Seconds from which on a measurement is worth another thread: a shorter one is mostly Python, which runs in one."""
+TOGETHER = 2048
+"""Examples on which shorter ones are judged together: what they have in common takes as long as a tiny model."""
 
 Named = tuple[str, NDArray[np.float32]]
 
@@ -40,8 +42,7 @@ class LiveMeasurer:
     def __init__(self, model: FlatModel, validation: bytes, others: Iterable[FlatModel] = ()) -> None:
         try:
             named = tensors.decode(validation)
-            self._inputs = np.array(named[INPUTS], np.float32)
-            self._labels = np.array(named[LABELS], np.int64)
+            self._held_out = HeldOut(np.array(named[INPUTS], np.float32), np.array(named[LABELS], np.int64))
         except (tensors.TensorFormatError, KeyError) as error:
             raise StoreError(f"The validation set cannot be read: {error}.") from error
         self._models = [model, *others]
@@ -81,9 +82,20 @@ class LiveMeasurer:
             began = time.perf_counter()
             measured.append(self(what, vector))
             took = time.perf_counter() - began
-        if len(self._models) > 1 and took > LONG:
+        if took < LONG:
+            measured += self._together(rest)
+        elif len(self._models) > 1:
             measured += self._beside(rest)
-        return measured + [self(what, vector) for what, vector in rest]
+        else:
+            measured += itertools.starmap(self, rest)
+        return measured
+
+    def _together(self, named: Iterator[Named]) -> Iterator[Measurement]:
+        while group := list(itertools.islice(named, max(1, TOGETHER // len(self._held_out)))):
+            known = [self._known(*one) for one in group]
+            new = [vector for (_, vector), found in zip(group, known, strict=True) if found is None]
+            measured = itertools.starmap(Measurement, measure(self._models[0], new, self._held_out))
+            yield from (next(measured) if found is None else found for found in known)
 
     def _beside(self, named: Iterator[Named]) -> Iterator[Measurement]:
         if self._threads is None:
@@ -95,7 +107,8 @@ class LiveMeasurer:
             yield from (one.result() for one in beside)
 
     def _measure(self, model: FlatModel, what: str, vector: NDArray[np.float32]) -> Measurement:
+        return self._known(what, vector) or Measurement(*measure(model, [vector], self._held_out)[0])
+
+    def _known(self, what: str, vector: NDArray[np.float32]) -> Measurement | None:
         known = self._ahead.get(what)
-        if known is not None and np.array_equal(known[0], vector):
-            return known[1]
-        return Measurement(*measure(model, vector, self._inputs, self._labels))
+        return known[1] if known is not None and np.array_equal(known[0], vector) else None

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from fedledger.learning.vectors import FlatModel, Float32Array, single_thread
 from fedledger.protocol.errors import ConfigError
@@ -45,62 +44,77 @@ class Evaluation:
         return self.correct / self.n
 
 
+class HeldOut:
+    """Examples on which models are evaluated.
+
+    Parameters
+    ----------
+    inputs, labels
+        float32[n, ...] and int64[n], n ≥ 1.
+
+    Raises
+    ------
+    ConfigError
+        If there is no example.
+    """
+
+    def __init__(self, inputs: Float32Array, labels: NDArray[np.int64]) -> None:
+        if not len(inputs):
+            raise ConfigError("There is no example to evaluate on.", "Give a larger held-out set.")
+        self.inputs = torch.from_numpy(np.ascontiguousarray(inputs))
+        self.labels = torch.from_numpy(np.ascontiguousarray(labels))
+        self.largest = int(labels.max())
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
 def evaluate(
-    model: FlatModel,
-    vector: Float32Array,
-    inputs: Float32Array,
-    labels: NDArray[np.int64],
-    batch: int = BATCH,
-) -> Evaluation:
-    """Load ``vector`` into ``model`` and evaluate it on one thread; the loss is summed in float64.
+    model: FlatModel, vectors: Sequence[Float32Array], held_out: HeldOut, batch: int = BATCH
+) -> list[Evaluation]:
+    """Load each vector into ``model`` and evaluate it on one thread; losses are summed in float64.
+
+    What a vector gives does not depend on those beside it: only the forward passes differ, and they are each one's own.
 
     Parameters
     ----------
     model
-        Holds ``vector`` afterwards.
-    vector
-        float32[d].
-    inputs, labels
-        float32[n, ...] and int64[n], n ≥ 1.
+        Holds the last one of ``vectors`` afterwards.
+    vectors
+        float32[d] each.
+    held_out
+        The n examples.
     batch
         Examples a forward pass.
 
     Raises
     ------
     ConfigError
-        If there is no example, or if the model's output does not suit the labels.
+        If the model's output does not suit the labels.
     """
-    targets = torch.from_numpy(np.ascontiguousarray(labels))
-    largest = int(labels.max(initial=0))
-    loss, correct, start = 0.0, 0, 0
+    if not vectors:
+        return []
     # Several threads wait for each other longer than such models take: six times as long beside a busy process.
-    with single_thread():
-        for logits in _logits(model, vector, inputs, batch):
-            wanted = targets[start : start + len(logits)]
-            start += len(logits)
-            if largest >= logits.shape[1]:
-                raise ConfigError(
-                    f"The model has {logits.shape[1]} classes, a label is {largest}.",
-                    "Give the model as many classes as the data set.",
-                )
-            loss += float(functional.cross_entropy(logits, wanted, reduction="sum"))
-            correct += int((_classes(logits) == wanted).sum())
-    return Evaluation(loss / start, correct, start)
+    with single_thread(), _evaluating(model.module):
+        logits = torch.stack([_outputs(model, vector, held_out.inputs, batch) for vector in vectors]).double()
+        if held_out.largest >= logits.shape[2]:
+            raise ConfigError(
+                f"The model has {logits.shape[2]} classes, a label is {held_out.largest}.",
+                "Give the model as many classes as the data set.",
+            )
+        wanted = held_out.labels.expand(len(vectors), -1)
+        losses = torch.log_softmax(logits, 2).gather(2, wanted.unsqueeze(2)).squeeze(2).neg().numpy().sum(1)
+        correct = (_classes(logits) == wanted).sum(1)
+    n = len(held_out)
+    return [Evaluation(loss / n, right, n) for loss, right in zip(losses.tolist(), correct.tolist(), strict=True)]
 
 
-def measure(
-    model: FlatModel,
-    vector: Float32Array,
-    inputs: Float32Array,
-    labels: NDArray[np.int64],
-    batch: int = BATCH,
-) -> tuple[int, int]:
-    """Return (mean loss in micro-nats, correct count) as the integers that a report holds.
+def measure(model: FlatModel, vectors: Sequence[Float32Array], held_out: HeldOut) -> list[tuple[int, int]]:
+    """Return (mean loss in micro-nats, correct count) of each vector as the integers that a report holds.
 
     The loss is rounded and capped to [0, 2**31 − 1]; NaN and infinity count as the cap. See `evaluate`.
     """
-    result = evaluate(model, vector, inputs, labels, batch)
-    return loss_in_micro_nats(result.loss), result.correct
+    return [(loss_in_micro_nats(result.loss), result.correct) for result in evaluate(model, vectors, held_out)]
 
 
 def loss_in_micro_nats(loss: float) -> int:
@@ -112,8 +126,9 @@ def loss_in_micro_nats(loss: float) -> int:
 
 def predict(model: FlatModel, vector: Float32Array, inputs: Float32Array, batch: int = BATCH) -> NDArray[np.int64]:
     """Return int64[n] predicted classes; −1 where the model's output is NaN. See `evaluate`."""
-    parts = [_classes(logits).numpy() for logits in _logits(model, vector, inputs, batch)]
-    return np.concatenate(parts)
+    with _evaluating(model.module):
+        classes: NDArray[np.int64] = _classes(_outputs(model, vector, torch.from_numpy(inputs), batch)).numpy()
+    return classes
 
 
 def confusion_matrix(predictions: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
@@ -134,27 +149,29 @@ def per_class_accuracy(predictions: NDArray[np.int64], labels: NDArray[np.int64]
 
 def _classes(logits: torch.Tensor) -> torch.Tensor:
     # argmax takes NaN for the largest, which would make a broken model right about some class.
-    return logits.argmax(1).masked_fill(logits.isnan().any(1), -1)
+    return logits.argmax(-1).masked_fill(logits.isnan().any(-1), -1)
 
 
-def _logits(model: FlatModel, vector: Float32Array, inputs: NDArray[Any], batch: int) -> Iterator[torch.Tensor]:
-    """Yield float64[batch, classes]; the module's training mode is restored afterwards."""
-    if not len(inputs):
-        raise ConfigError("There is no example to evaluate on.", "Give a larger held-out set.")
+def _outputs(model: FlatModel, vector: Float32Array, inputs: torch.Tensor, batch: int) -> torch.Tensor:
+    """Return float32[n, classes]."""
     model.load(vector)
-    training = model.module.training
+    outputs = [model.module(inputs[start : start + batch]) for start in range(0, len(inputs), batch)]
+    if outputs[0].ndim != 2:
+        raise ConfigError(f"The model's output has shape {list(outputs[0].shape)}.", "Make it [examples, classes].")
+    return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
+
+
+@contextmanager
+def _evaluating(module: torch.nn.Module) -> Iterator[None]:
+    """Let a module evaluate, without gradients; its mode is as it was afterwards."""
+    training = module.training
     # Setting a module's mode takes longer than asking for it, and as long as a tiny model's outputs.
-    switches = any(part.training for part in model.module.modules())
+    switches = any(part.training for part in module.modules())
     if switches:
-        model.module.eval()
-    examples = torch.from_numpy(np.ascontiguousarray(inputs))
+        module.eval()
     try:
-        for start in range(0, len(examples), batch):
-            with torch.inference_mode():
-                logits = model.module(examples[start : start + batch])
-            if logits.ndim != 2:
-                raise ConfigError(f"The model's output has shape {list(logits.shape)}.", "Make it [examples, classes].")
-            yield logits.double()
+        with torch.inference_mode():
+            yield
     finally:
         if switches:
-            model.module.train(training)
+            module.train(training)

@@ -49,7 +49,7 @@ from fedledger.ledger_tools.replay import (
 from fedledger.protocol import canonical
 from fedledger.protocol.batch import Batch, SignedCommitment
 from fedledger.protocol.cid import ContentRef
-from fedledger.protocol.disk import write_atomically
+from fedledger.protocol.disk import Name, write_atomically
 from fedledger.protocol.errors import (
     ChainError,
     ConfigError,
@@ -139,7 +139,7 @@ class _WorkingStore:
         except StoreError as error:
             raise OutageError(error.message, error.remedy) from error
 
-    def put(self, data: bytes, file: Path | None = None) -> ContentRef:
+    def put(self, data: bytes, file: Name | None = None) -> ContentRef:
         return self._store.put(data, file)
 
     def has(self, ref: ContentRef) -> bool:

@@ -397,8 +397,8 @@ class Participant:
         ledger = self.ledger
         return salt(bytes(self.account.key), ledger.chain.chain_id, ledger.address, self.task, current.index)
 
-    def _path(self, kind: str, index: int) -> Path:
-        return Path(f"{self._journal}/{self._name}-{index}.{kind}")
+    def _path(self, kind: str, index: int) -> str:
+        return f"{self._journal}/{self._name}-{index}.{kind}"
 
     def _journaled(self, kind: str) -> set[int]:
         """Return the rounds that have a file of a kind; looked for once, as nobody else writes any."""
@@ -513,7 +513,7 @@ class Participant:
                 return Memory({name: vector.astype(np.float32, copy=False) for name, vector in own.items()}, server)
         return Memory(server=server)
 
-    def _state(self, path: Path) -> dict[str, NDArray[np.generic]]:
+    def _state(self, path: str) -> dict[str, NDArray[np.generic]]:
         try:
             named = tensors.decode(disk.read(path))
             named[_BASE] = named[_BASE].astype(np.uint8, copy=False)

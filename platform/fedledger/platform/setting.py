@@ -16,7 +16,7 @@ from fedledger.aggregator.measure import INPUTS, LABELS, LiveMeasurer
 from fedledger.aggregator.optimisers.base import OPTIMISERS
 from fedledger.learning.data import Dataset, Parts, Prepared, hold_out, load_dataset
 from fedledger.learning.label_counts import LabelCounts
-from fedledger.learning.metrics import evaluate
+from fedledger.learning.metrics import HeldOut, evaluate
 from fedledger.learning.models import build_model, initial_vector
 from fedledger.learning.partition import partition as divide
 from fedledger.learning.task_code import load_task_code
@@ -146,7 +146,7 @@ class Setting:
 
     def accuracy(self, model: ModelFile) -> float:
         """Return a model's accuracy on the test set."""
-        return evaluate(self._evaluated, model.vector, self.test.inputs, self.test.labels).accuracy
+        return evaluate(self._evaluated, [model.vector], self._tested)[0].accuracy
 
     def task_params(self, spec: ContentRef) -> TaskParams:
         """Return what the publisher posts.
@@ -222,6 +222,10 @@ class Setting:
     @cached_property
     def _evaluated(self) -> FlatModel:
         return self._model if self.device == "cpu" else FlatModel(self.make_model())
+
+    @cached_property
+    def _tested(self) -> HeldOut:
+        return HeldOut(self.test.inputs, self.test.labels)
 
     @cached_property
     def _addresses(self) -> list[str]:

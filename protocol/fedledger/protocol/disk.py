@@ -22,6 +22,8 @@ from pathlib import Path
 
 from fedledger.protocol.errors import StoreError
 
+Name = Path | str
+"""A file's path; where there are many, a text, as pathlib takes several times as long over it as the system."""
 TEMPORARY = ".tmp-"
 """What the name of a file begins with until all of it is on the disk."""
 _numbers, _own = itertools.count(), secrets.token_hex(8)
@@ -37,7 +39,7 @@ BEGUN_AT = 1024 * 1024
 """Bytes, or ``MOST_OPEN`` files, that are written before anybody waits for them."""
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Name, data: bytes) -> None:
     """Write a file; its folder must be there.
 
     Raises
@@ -50,12 +52,12 @@ def write_atomically(path: Path, data: bytes) -> None:
     held = _held()
     if held is None:
         _rename(_written([(str(path), data)]))
-        _sync_folder(path.parent)
+        _sync_folder(os.path.dirname(path))
     else:
         held.write(path, data)
 
 
-def link(path: Path, source: Path, data: bytes) -> None:
+def link(path: Name, source: Name, data: bytes) -> None:
     """Give a file of this module another name, or replace what has that name; ``data`` is what the file holds.
 
     It costs a tenth of another file, and no space. Where the file system has no such links, it is written again.
@@ -71,19 +73,19 @@ def link(path: Path, source: Path, data: bytes) -> None:
     if held is not None:
         held.link(path, source, data)
     elif _link(str(source), str(path)):
-        _sync_folder(path.parent)
+        _sync_folder(os.path.dirname(path))
     else:
         write_atomically(path, data)
 
 
-def append(path: Path, text: str) -> None:
+def append(path: Name, text: str) -> None:
     """Append to a text file, after all that was written before; a line that is cut off may be left by a kill.
 
     It is not waited for until it is on the disk.
     """
     held = _held()
     if held is None:
-        _append([(path, text)])
+        _append([(str(path), text)])
     else:
         held.append(path, text)
 
@@ -100,34 +102,34 @@ def make_folder(path: Path) -> None:
         held.folders.add(str(path.parent))
 
 
-def read(path: Path, limit: int = -1) -> bytes:
+def read(path: Name, limit: int = -1) -> bytes:
     """Return a file's bytes, at most ``limit`` of them unless it is negative; raises OSError as reading does."""
     held = _held()
     found = None if held is None else held.files.get(str(path))
     if found is not None:
         return found if limit < 0 else found[:limit]
-    with path.open("rb", buffering=0) as file:
+    with open(path, "rb", buffering=0) as file:
         return file.read(limit)
 
 
-def held(path: Path) -> bytes | None:
+def held(path: Name) -> bytes | None:
     """Return a file's bytes if this process holds them, and has not written them yet."""
     waiting = _held()
     return None if waiting is None else waiting.files.get(str(path))
 
 
-def exists(path: Path) -> bool:
+def exists(path: Name) -> bool:
     """Return whether there is such a file."""
     held = _held()
     return (held is not None and str(path) in held.files) or os.path.exists(path)
 
 
-def remove(path: Path) -> None:
+def remove(path: Name) -> None:
     """Remove a file, if it is there."""
     held = _held()
     if held is not None:
         held.remove(path)
-    path.unlink(missing_ok=True)
+    _unlink(str(path))
 
 
 def listed(folder: Path, pattern: str) -> set[Path]:
@@ -191,7 +193,7 @@ class _Held:
         self.folders: set[str] = set()
         self.names: dict[str, set[str]] = {}
         self._links: dict[str, str] = {}
-        self._lines: list[tuple[Path, str]] = []
+        self._lines: list[tuple[str, str]] = []
         self._size = 0
         self._next: list[tuple[str, bytes]] = []
         self._next_size = 0
@@ -199,7 +201,7 @@ class _Held:
         self._lock = threading.RLock()
         self._threads = ThreadPoolExecutor(AT_ONCE, "disk")
 
-    def write(self, path: Path, data: bytes) -> None:
+    def write(self, path: Name, data: bytes) -> None:
         with self._lock:
             key = self._hold(path, data)
             self._links.pop(key, None)
@@ -210,12 +212,12 @@ class _Held:
                 self._next, self._next_size = [], 0
             self._bound()
 
-    def link(self, path: Path, source: Path, data: bytes) -> None:
+    def link(self, path: Name, source: Name, data: bytes) -> None:
         with self._lock:
             self._links[self._hold(path, data)] = str(source)
             self._bound()
 
-    def _hold(self, path: Path, data: bytes) -> str:
+    def _hold(self, path: Name, data: bytes) -> str:
         key = str(path)
         folder, name = os.path.split(key)
         self.files[key] = data
@@ -227,15 +229,17 @@ class _Held:
         if self._size > MOST_HELD:
             self.flush()
 
-    def remove(self, path: Path) -> None:
+    def remove(self, path: Name) -> None:
         with self._lock:
-            if self.files.pop(str(path), None) is not None:
-                self.names[str(path.parent)].discard(path.name)
-                self._links.pop(str(path), None)
+            key = str(path)
+            if self.files.pop(key, None) is not None:
+                folder, name = os.path.split(key)
+                self.names[folder].discard(name)
+                self._links.pop(key, None)
 
-    def append(self, path: Path, text: str) -> None:
+    def append(self, path: Name, text: str) -> None:
         with self._lock:
-            self._lines.append((path, text))
+            self._lines.append((str(path), text))
 
     def flush(self) -> None:
         with self._lock:
@@ -371,12 +375,12 @@ def _write_all(handle: int, data: bytes) -> None:
         rest = rest[os.write(handle, rest) :]
 
 
-def _append(lines: Iterable[tuple[Path, str]]) -> None:
-    by_path: dict[Path, list[str]] = {}
+def _append(lines: Iterable[tuple[str, str]]) -> None:
+    by_path: dict[str, list[str]] = {}
     for path, text in lines:
         by_path.setdefault(path, []).append(text)
     for path, texts in by_path.items():
-        with path.open("a", encoding="utf-8") as file:
+        with open(path, "a", encoding="utf-8") as file:
             file.write("".join(texts))
 
 
@@ -385,7 +389,7 @@ def _sync_folders(folders: Iterable[str]) -> None:
         _sync_folder(folder)
 
 
-def _sync_folder(folder: Path | str) -> None:
+def _sync_folder(folder: Name) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -7,7 +7,6 @@ import time
 import warnings
 from collections.abc import Iterator
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -70,7 +69,7 @@ class IpfsStore:
         except self._errors.AddressError as error:
             raise _no_address(where) from error
 
-    def put(self, data: bytes, file: Path | None = None) -> ContentRef:
+    def put(self, data: bytes, file: disk.Name | None = None) -> ContentRef:
         """Add and pin bytes and return their reference.
 
         Raises

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from eth_utils.address import is_checksum_address, to_checksum_address
 
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.keccak import keccak
+from fedledger.protocol.kept import Kept
 
 if TYPE_CHECKING:
     from eth_account.messages import SignableMessage
@@ -30,6 +30,8 @@ COMMITMENT_DOMAIN_TYPE = "EIP712Domain(string name,string version,uint256 chainI
 COMMITMENT_TYPE = "Commitment(uint256 task,uint32 round,uint32 participant,bytes32 commitment)"
 COMMITTED = ("uint256", "address", "uint256", "uint32", "address", "bytes32", "bytes32", "uint64", "bytes32")
 DOMAINS_KEPT, KEYS_KEPT, ADDRESSES_KEPT, SIGNERS_KEPT = 64, 4_096, 65_536, 16_384
+COMMITMENTS_KEPT = 4_096
+"""Commitments that are kept: each is looked at when it is made, when it is opened and when its round is judged."""
 
 
 def update_message(
@@ -68,6 +70,7 @@ def _update_domain() -> bytes:
     return _hash_struct(UPDATE_DOMAIN_TYPE, {"name": "fedledger", "version": "1"})
 
 
+@lru_cache(maxsize=COMMITMENTS_KEPT)
 def commitment_message(
     chain_id: int,
     contract: str,
@@ -143,7 +146,7 @@ def sign(message: SignableMessage, key: bytes) -> bytes:
     recoverable = private.sign_recoverable(digest, hasher=None)
     signature = bytes(recoverable[:64]) + bytes([recoverable[64] + 27])
     # Who plays a participant and its aggregator need not compute the address again.
-    _remember(digest + signature, address)
+    _signers.keep(digest + signature, address)
     return signature
 
 
@@ -170,20 +173,11 @@ def recover(message: SignableMessage, signature: bytes) -> str | None:
     except Exception:
         # The key library raises several unrelated types for points off the curve; all mean the same.
         return None
-    _remember(digest + signature, address)
-    return address
+    return _signers.keep(digest + signature, address)
 
 
-_signers: dict[bytes, str] = {}
+_signers: Kept[bytes, str] = Kept(SIGNERS_KEPT)
 """Who signed what, by digest and signature: a commitment is looked at when it comes and when its round is judged."""
-
-
-def _remember(signed: bytes, address: str) -> None:
-    _signers[signed] = address
-    if len(_signers) > SIGNERS_KEPT:
-        # Several threads may do so at once.
-        with suppress(KeyError, RuntimeError, StopIteration):
-            del _signers[next(iter(_signers))]
 
 
 def _address(key: PublicKey) -> str:
@@ -209,6 +203,7 @@ def is_checksummed(address: str) -> bool:
 _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 
 
+@lru_cache(maxsize=COMMITMENTS_KEPT)
 def commitment(
     chain_id: int,
     contract: str,

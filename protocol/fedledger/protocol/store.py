@@ -24,7 +24,7 @@ STORE_PATIENCE, STORE_PAUSE = 300.0, 0.5
 class ContentStore(Protocol):
     """Where updates, models, states and reports lie."""
 
-    def put(self, data: bytes, file: Path | None = None) -> ContentRef:
+    def put(self, data: bytes, file: disk.Name | None = None) -> ContentRef:
         """Store bytes, pinned, and return their reference; storing them again changes nothing.
 
         ``file`` is where they lie for good, if they do: a store on the same disk need not write them again.
@@ -85,7 +85,7 @@ class LocalStore:
             ) from error
         self._remove_stale()
 
-    def put(self, data: bytes, file: Path | None = None) -> ContentRef:
+    def put(self, data: bytes, file: disk.Name | None = None) -> ContentRef:
         """Store bytes and return their reference; a damaged copy is replaced."""
         ref = ContentRef.of(data)
         path = self._path(ref)
@@ -94,7 +94,7 @@ class LocalStore:
                 self.get(ref)
                 return ref
         try:
-            self._make_part(path.parent)
+            self._make_part(ref.cid[-2:])
             if file is None:
                 disk.write_atomically(path, data)
             else:
@@ -141,13 +141,13 @@ class LocalStore:
         """Remove the copy, for all who share the folder."""
         disk.remove(self._path(ref))
 
-    def _make_part(self, part: Path) -> None:
-        if part.name not in self._parts:
-            disk.make_folder(part)
-            self._parts.add(part.name)
+    def _make_part(self, name: str) -> None:
+        if name not in self._parts:
+            disk.make_folder(self.folder / name)
+            self._parts.add(name)
 
-    def _path(self, ref: ContentRef) -> Path:
-        return Path(f"{self.folder}/{ref.cid[-2:]}/{ref.cid}")
+    def _path(self, ref: ContentRef) -> str:
+        return f"{self.folder}/{ref.cid[-2:]}/{ref.cid}"
 
     def _remove_stale(self) -> None:
         for file in self.folder.glob(f"*/{disk.TEMPORARY}*"):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedledger.protocol import canonical, tensors
+from fedledger.protocol.kept import Kept
 from fedledger.protocol.messages import checksummed, recover, sign, update_message
 from fedledger.protocol.verdicts import Verdict
 
@@ -95,12 +95,18 @@ class Update:
 
 
 def encode(header: UpdateHeader, vectors: Mapping[str, NDArray[np.generic]], key: bytes) -> bytes:
-    """Return the bytes of an update; ``payload`` and ``vectors`` of the header are set from the vectors."""
+    """Return the bytes of an update; ``payload`` and ``vectors`` of the header are set from the vectors.
+
+    Raises
+    ------
+    ValueError
+        If the header is none with them.
+    """
     payload = tensors.encode(vectors)
-    header = header.model_copy(
-        update={"vectors": sorted(vectors), "payload": hashlib.sha256(payload).hexdigest()},
-    )
+    named = {"vectors": sorted(vectors), "payload": hashlib.sha256(payload).hexdigest()}
+    header = UpdateHeader.model_validate({**header.model_dump(), **named})
     raw = canonical.encode(header.model_dump())
+    _headers.keep(raw, header)
     signature = sign(_message(header, raw), key)
     return b"".join((MAGIC, len(raw).to_bytes(4, "little"), raw, signature, payload))
 
@@ -147,10 +153,12 @@ def _read_header(data: bytes) -> tuple[UpdateHeader, int]:
     return header, start + length
 
 
-@lru_cache(maxsize=HEADERS_KEPT)
 def _parsed(raw: bytes) -> UpdateHeader:
-    # A node looks several times at the header of its update, and whoever judges it in the same process once more.
-    return UpdateHeader.model_validate(canonical.decode(raw))
+    return _headers.get(raw) or _headers.keep(raw, UpdateHeader.model_validate(canonical.decode(raw)))
+
+
+_headers: Kept[bytes, UpdateHeader] = Kept(HEADERS_KEPT)
+"""A node looks several times at the header of its update, and whoever judges it in the same process once more."""
 
 
 def _message(header: UpdateHeader, raw: bytes | None = None) -> SignableMessage:
