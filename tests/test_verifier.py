@@ -194,7 +194,7 @@ def test_content_that_nobody_can_fetch_is_a_lie(tmp_path: Path, remade: str) -> 
             def _judge(self, given: RoundInput) -> RoundOutcome:
                 outcome = super()._judge(given)
                 withheld = ContentRef.of(outcome.report) if given.index == 1 else None
-                self.store.put = lambda data: ref if (ref := ContentRef.of(data)) == withheld else put(data)  # type: ignore[method-assign]
+                self.store.put = lambda data, file=None: ref if (ref := ContentRef.of(data)) == withheld else put(data)  # type: ignore[method-assign]
                 return outcome
 
         w.aggregators = [w.aggregator(kind=Withholding)]

@@ -449,8 +449,16 @@ class Stage:
         for name in running:
             os.kill(self.programs[name].pid or 0, signal.SIGUSR1)
         time.sleep(0.5)
-        told = "\n".join(f"-- {name}: {self._said(name)}" for name in running)
+        told = "\n".join([*(f"-- {name}: {self._said(name)}" for name in running), f"-- ledger: {self._recorded()}"])
         return f"not ended after {DEADLINE:.0f} s, {phase.name.lower()}; still running: {', '.join(running)}\n{told}"
+
+    def _recorded(self) -> str:
+        """Return what the ledger's state and its logs say of the newest round: who is waited for, and who thinks so."""
+        task = History(self.ledger).update().task(TASK)
+        index = max(task.rounds, default=0)
+        record = self.ledger.round(TASK, index) if index else None
+        logs = task.rounds[index] if index else None
+        return f"{record}; by its logs selected {logs and logs.selected}, committed {logs and sorted(logs.commits)}"
 
     def _said(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()[-3000:]
