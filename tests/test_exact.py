@@ -81,8 +81,10 @@ def test_division_rounds_half_to_even(values: list[int], denominator: int) -> No
     assert divide_round(np.array(values, np.int64), denominator).tolist() == expected
 
 
-@given(st.integers(1, 5000), st.integers(1, 62), st.data())
-def test_a_division_by_a_small_number_is_rounded_half_to_even(denominator: int, bits: int, data: st.DataObject) -> None:
+@given(st.one_of(st.integers(1, 5000), st.integers(1, 2**50)), st.integers(1, 62), st.data())
+def test_a_division_of_a_small_number_or_by_one_is_rounded_half_to_even(
+    denominator: int, bits: int, data: st.DataObject
+) -> None:
     most = 2**bits // denominator
     quotients = data.draw(st.lists(st.integers(-most, most), min_size=1, max_size=9))
     # What lies just at and about the halves.

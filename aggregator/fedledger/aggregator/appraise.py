@@ -234,7 +234,7 @@ def appraise(given: Given, entries: Sequence[Entry], measure: Measurer, observe:
         Sees values on the way.
     """
     spec, state = given.spec, given.state
-    fixed = FixedPoint(spec.fixed_point.fraction_bits, spec.fixed_point.bound)
+    fixed = spec.fixed
     bound = int(fixed.bound * fixed.unit)
     deltas = _normalised(spec, [entry.update for entry in entries], len(given.base), bound)
     deltas = _damped(given, [entry.staleness for entry in entries], deltas, fixed)
@@ -296,7 +296,7 @@ def foreseen(spec: TaskSpec, base: NDArray[np.float32], delta: IntArray, stalene
     """Return the model that will be measured for an update, where that can be told before its round is complete."""
     if staleness or spec.normalisation is not None:
         return None
-    return probe(base, delta, FixedPoint(spec.fixed_point.fraction_bits, spec.fixed_point.bound))
+    return probe(base, delta, spec.fixed)
 
 
 def _normalised(spec: TaskSpec, updates: Sequence[ValidUpdate], dimension: int, bound: int) -> IntArray:

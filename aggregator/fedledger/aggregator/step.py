@@ -59,14 +59,16 @@ def weigh(
 
 def take_step(spec: TaskSpec, base: NDArray[np.float32], delta: IntArray, moments: State) -> Stepped:
     """Return where the server optimiser goes from float32[d] with the aggregate int64[d]; the model stays in bounds."""
-    fixed = FixedPoint(spec.fixed_point.fraction_bits, spec.fixed_point.bound)
+    fixed = spec.fixed
     optimiser = build(OPTIMISERS, spec.optimiser.method, spec.optimiser.params)
     step, moments = optimiser(delta, moments, fixed.unit)
     bound = int(fixed.bound * fixed.unit)
     moved = fixed_model(base, fixed) + step
-    return Stepped(step, moments, moved, fixed.to_float32(np.clip(moved, -bound, bound)))
+    return Stepped(step, moments, moved, fixed.to_float32(np.minimum(np.maximum(moved, -bound), bound)))
 
 
 def fixed_model(vector: NDArray[np.float32], fixed: FixedPoint) -> IntArray:
     """Return a model float32[d] in fixed point, int64[d]; of what is beyond the bound, too."""
-    return np.rint(vector.astype(np.float64) * fixed.unit).astype(np.int64)
+    # A power of two, so the product is exact; and a float32 is rounded to the same integer as its double.
+    whole: IntArray = np.rint(vector * np.float32(fixed.unit)).astype(np.int64)
+    return whole

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from fedledger.protocol import update as wire
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import ContentUnavailableError, StoreError
-from fedledger.protocol.exact import FixedPoint
 from fedledger.protocol.spec import TaskSpec
 from fedledger.protocol.store import ContentStore
 from fedledger.protocol.update import UpdateRefusedError
@@ -122,7 +121,7 @@ def validate_vectors(
         wanted = f"the vectors {', '.join(names)}" if spec.vectors else f"the one vector {wire.DELTA!r}"
         raise UpdateRefusedError(Verdict.WRONG_SHAPE, f"the update must hold {wanted}")
     floats = {name: _float32(vectors[name], dimension) for name in names}
-    fixed = FixedPoint(spec.fixed_point.fraction_bits, spec.fixed_point.bound)
+    fixed = spec.fixed
     # As doubles: NumPy would round the bound to the vectors' float32. A coordinate that is no number stays one.
     largest = [float(np.abs(vector).max(initial=0.0)) for vector in floats.values()]
     if not all(map(isfinite, largest)):

@@ -86,8 +86,8 @@ class Dataset:
         return len(self.inputs)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Other processes make their own tensors.
-        return {name: value for name, value in vars(self).items() if name != "tensors"}
+        # Other processes make their own tensors, and need not see the rest of a whole.
+        return {name: value for name, value in vars(self).items() if name not in ("tensors", "place")}
 
     @cached_property
     def tensors(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -95,6 +95,11 @@ class Dataset:
         import torch
 
         return torch.from_numpy(self.inputs), torch.from_numpy(self.labels)
+
+    @cached_property
+    def place(self) -> tuple[Dataset, int]:
+        """The data set of which this is a stretch, and where that starts; itself and 0 if it is none."""
+        return self, 0
 
     def take(self, indices: NDArray[np.int64]) -> Dataset:
         """Return the examples at ``indices``, in that order."""
@@ -107,7 +112,8 @@ class Dataset:
         groups = None if self.groups is None else self.groups[start:stop]
         fields = {"inputs": self.inputs[start:stop], "labels": self.labels[start:stop], "groups": groups}
         # Nothing is checked again: what holds for all examples holds for some.
-        vars(part).update(fields, classes=self.classes)
+        whole, before = self.place
+        vars(part).update(fields, classes=self.classes, place=(whole, before + start))
         return part
 
 

@@ -9,7 +9,7 @@ participants and examples the first group is trained in both ways; after any dif
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeGuard
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 import torch
@@ -26,6 +26,31 @@ from fedledger.protocol.streams import Restartable
 MAX_COPIES = 16
 MAX_PARAMETERS = 20_000
 """Parameters of a model up to which it pays: above, the products take the time."""
+
+
+class Together(NamedTuple):
+    """What participants learned together.
+
+    Parameters
+    ----------
+    deltas
+        float32[c, d].
+    examples, steps
+        Of each of them.
+    losses
+        float64[c]: the sums of their examples' losses, over all steps; ``seen`` examples each.
+    """
+
+    deltas: NDArray[np.float32]
+    examples: int
+    steps: int
+    losses: NDArray[np.float64]
+    seen: int
+
+    def updates(self) -> list[LocalUpdate]:
+        """Return the updates, one by one."""
+        means = zip(self.deltas, (self.losses / self.seen).tolist(), strict=True)
+        return [LocalUpdate(delta, self.examples, self.steps, mean) for delta, mean in means]
 
 
 class Lockstep:
@@ -60,16 +85,10 @@ class Lockstep:
             return False
         return trainer.model is self.model and trainer.solver is self.solver
 
-    def __call__(
-        self, base: Float32Array, datasets: Sequence[Dataset], seeds: Sequence[bytes]
-    ) -> tuple[NDArray[np.float32], list[LocalUpdate]] | None:
+    def __call__(self, base: Float32Array, datasets: Sequence[Dataset], seeds: Sequence[bytes]) -> Together | None:
         """Train from float32[d] on data sets of one size, whose random streams begin at the seeds.
 
-        Returns
-        -------
-        tuple or None
-            The deltas float32[c, d], and the updates that hold one of them each. None if these would not be the same as
-            one by one.
+        None is returned if the updates would not be the same as one by one.
         """
         examples = len(datasets[0])
         place = len(datasets), examples
@@ -81,7 +100,7 @@ class Lockstep:
         with torch.inference_mode():
             trained = self._train(base, datasets, seeds)
         if left > 0:
-            same = self._count_same(trained[0], base, datasets, seeds)
+            same = self._count_same(trained.deltas, base, datasets, seeds)
             self._unproved[place] = None if same is None else left - same
             return None if same is None else trained
         return trained
@@ -95,37 +114,33 @@ class Lockstep:
                 return None
         return int(np.count_nonzero(deltas))
 
-    def _train(
-        self, base: Float32Array, datasets: Sequence[Dataset], seeds: Sequence[bytes]
-    ) -> tuple[NDArray[np.float32], list[LocalUpdate]]:
+    def _train(self, base: Float32Array, datasets: Sequence[Dataset], seeds: Sequence[bytes]) -> Together:
         solver, copies, examples = self.solver, len(datasets), len(datasets[0])
         stack = self._stack(copies)
-        self.model.load(base)
-        stack.values.copy_(self.model.trainable)
-        inputs, labels = (torch.stack(parts) for parts in zip(*(data.tensors for data in datasets), strict=True))
+        trained, runs = stack.values.numpy(), self.model.layout.trainable_runs
+        for packed, aligned in runs:
+            trained[:, aligned] = base[packed]
+        inputs, labels, starts = _joined(datasets)
         # As many draws as one participant takes by itself, which seeds its model's own randomness first.
-        orders = [list(solver.batches(examples, self._begun(seed))) for seed in seeds]
-        rows = torch.arange(copies).unsqueeze(1)
+        orders = [list(solver.orders(examples, self._begun(seed))) for seed in seeds]
         velocity = torch.zeros_like(stack.gradient) if solver.momentum else stack.gradient
-        total, seen = torch.zeros(copies, dtype=torch.float64), 0
+        total, seen = np.zeros(copies), 0
         for batches in zip(*orders, strict=True):
-            chosen = torch.stack(batches)
-            losses = stack(inputs[rows, chosen], labels[rows, chosen])
+            chosen = torch.from_numpy(np.array(batches) + starts).view(-1)
+            shape = copies, len(batches[0])
+            batch = inputs.index_select(0, chosen).view(*shape, *inputs.shape[1:])
+            losses = stack(batch, labels.index_select(0, chosen).view(shape))
             if solver.weight_decay:
                 stack.gradient.add_(stack.values, alpha=solver.weight_decay)
             if solver.momentum:
                 velocity.mul_(solver.momentum).add_(stack.gradient)
             stack.values.add_(velocity, alpha=-solver.learning_rate)
-            total.add_(losses, alpha=chosen.shape[1])
-            seen += chosen.shape[1]
-        trained = stack.values.numpy()
+            total += losses.numpy().astype(np.float64) * shape[1]
+            seen += shape[1]
         deltas = np.empty((copies, len(base)), np.float32)
-        for packed, aligned in self.model.layout.trainable_runs:
+        for packed, aligned in runs:
             np.subtract(trained[:, aligned], base[packed], out=deltas[:, packed])
-        means = (total / seen).tolist()
-        return deltas, [
-            LocalUpdate(delta, examples, len(orders[0]), mean) for delta, mean in zip(deltas, means, strict=True)
-        ]
+        return Together(deltas, examples, len(orders[0]), total, seen)
 
     def _begun(self, seed: bytes) -> np.random.Generator:
         rng = self._random.restart(seed)
@@ -139,3 +154,12 @@ class Lockstep:
         if copies not in self._stacks:
             self._stacks[copies] = Stack(direct, len(self.model.trainable), copies)
         return self._stacks[copies]
+
+
+def _joined(datasets: Sequence[Dataset]) -> tuple[torch.Tensor, torch.Tensor, NDArray[np.int64]]:
+    """Return inputs and labels that all are stretches of, and int64[c, 1] where each starts."""
+    wholes, starts = zip(*(data.place for data in datasets), strict=True)
+    if any(whole is not wholes[0] for whole in wholes):
+        inputs, labels = (torch.cat(parts) for parts in zip(*(data.tensors for data in datasets), strict=True))
+        return inputs, labels, np.arange(0, len(labels), len(datasets[0]))[:, None]
+    return *wholes[0].tensors, np.array(starts)[:, None]

@@ -30,7 +30,6 @@ from fedledger.protocol.canonical import MAX_DOCUMENT_BYTES
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.disk import write_atomically
 from fedledger.protocol.errors import ChainError, ConfigError, RoundError, StoreError
-from fedledger.protocol.exact import FixedPoint
 from fedledger.protocol.merkle import verify
 from fedledger.protocol.messages import commitment, commitment_message, salt, sign
 from fedledger.protocol.model import Models
@@ -501,7 +500,7 @@ class Participant:
         """Return what this participant kept of the newest round before that stands, and what the aggregator tells."""
         reference = task.state_before(current.index) if self.spec.vectors else None
         state = b"" if reference is None else self.store.get(reference)
-        fixed = FixedPoint(self.spec.fixed_point.fraction_bits, self.spec.fixed_point.bound)
+        fixed = self.spec.fixed
         server = published(state, self.spec.vectors, dimension, fixed)
         for index in sorted(self._journaled(STATE), reverse=True):
             before = task.rounds.get(index)

@@ -27,7 +27,7 @@ from fedledger.platform.meanwhile import Meanwhile
 from fedledger.platform.setting import Setting
 from fedledger.platform.states import States
 from fedledger.protocol.errors import ConfigError, RoundError
-from fedledger.protocol.exact import MAX_ROWS, FixedPoint
+from fedledger.protocol.exact import MAX_ROWS
 from fedledger.protocol.model import ModelFile
 from fedledger.protocol.parameters import build
 from fedledger.protocol.reputation import Evidence
@@ -158,7 +158,7 @@ class Simulation:
         self.progress = progress or Progress(initial, State(np.zeros(len(initial), np.int64)))
         self.states = states or States()
         self._backend = backend
-        self._fixed = FixedPoint(self.spec.fixed_point.fraction_bits, self.spec.fixed_point.bound)
+        self._fixed = self.spec.fixed
         self._is_plain = _is_plain_mean(self.spec) and REPORTS not in self._looks_at
         self.timetable, self._reach = self._scheduled()
 

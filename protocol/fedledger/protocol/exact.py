@@ -194,6 +194,7 @@ class WeightedSum:
         self.limbs = np.zeros((limbs_needed(fixed, weights), dimension), np.int64) if limbs is None else limbs
         self.weight = 0
         self._unit, self._short = np.float32(fixed.unit), fixed.bound**2 / 4
+        self._bound = int(fixed.bound * fixed.unit) + 1
         self._scaled = np.empty(dimension, np.float32)
         self._whole = np.empty(dimension, np.int64)
 
@@ -235,15 +236,16 @@ class WeightedSum:
             As :meth:`add`; the sum is as it was then.
         """
         with np.errstate(over="ignore", invalid="ignore"):
-            are_short = np.einsum("nd,nd->n", rows, rows) <= self._short
-        for row in rows[~are_short]:
+            squares = np.einsum("nd,nd->n", rows, rows)
+        for row in rows[~(squares <= self._short)]:
             self.fixed.quantise(row)
-        # Powers of two and halves to even, so the doubles are whole and exact.
-        whole = np.rint(rows * np.float64(self._unit))
+        # As in add: a float32 holds the product, and the integer that it is rounded to.
+        whole = rows * self._unit
+        np.rint(whole, out=whole)
         total = sum(weights)
-        if len(self.limbs) == 1 and total * int(np.abs(whole).max(initial=0.0)) < _EXACT:
+        if len(self.limbs) == 1 and total * self._bound < _EXACT:
             # As every partial sum is, a product of doubles is exact in whatever order it adds up.
-            self.limbs[0] += (np.array(weights, np.float64) @ whole).astype(np.int64)
+            self.limbs[0] += (np.array(weights, np.float64) @ whole.astype(np.float64)).astype(np.int64)
         else:
             for row, weight in zip(whole.astype(np.int64), weights, strict=True):
                 self._add(row, weight)
@@ -364,7 +366,9 @@ def gram(rows: IntArray | Iterable[IntArray]) -> Gram:
 
 def saturate(x: IntArray | Float64Array) -> IntArray:
     """Return integers (or doubles, rounded half to even) limited to ±2^40."""
-    return np.clip(np.rint(x), -LIMIT, LIMIT).astype(np.int64)
+    # np.clip takes several times as long over a few thousand numbers.
+    whole = x if x.dtype == np.int64 else np.rint(x)
+    return np.minimum(np.maximum(whole, -LIMIT), LIMIT).astype(np.int64, copy=False)
 
 
 def _largest(rows: IntArray) -> int:
@@ -407,11 +411,11 @@ def _divide(limbs: Sequence[IntArray], denominator: int) -> IntArray:
     """Divide Σ limbs[k] · 2^(21k) by long division and round half to even."""
     if denominator < 1 or denominator.bit_length() > 61:
         raise OutOfRangeError(f"Cannot divide by {denominator}.", "Use a denominator from 1 to 2^61 - 1.")
-    if len(limbs) == 1 and denominator >= _LARGE:
-        return _divide_by_large(limbs[0], denominator)
-    if len(limbs) == 1 and np.abs(limbs[0]).max(initial=0) < _QUOTIENTS:
+    if len(limbs) == 1 and max(int(limbs[0].max(initial=0)), -int(limbs[0].min(initial=0))) < _QUOTIENTS:
         # A quotient that is no half is 1 / 2d or more from one, and a double is nearer than that to the quotient.
         return np.rint(limbs[0] / np.float64(denominator)).astype(np.int64)
+    if len(limbs) == 1 and denominator >= _LARGE:
+        return _divide_by_large(limbs[0], denominator)
     carried = np.zeros_like(limbs[0])
     low: list[IntArray] = []
     for limb in limbs[:-1]:

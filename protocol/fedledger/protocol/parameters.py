@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
@@ -12,11 +11,6 @@ from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.registry import Registry
 
 T = TypeVar("T")
-
-
-@lru_cache(maxsize=256)
-def _signature(factory: Callable[..., object]) -> inspect.Signature:
-    return inspect.signature(factory)
 
 
 def build(registry: Registry[Callable[..., T]], key: str, params: Mapping[str, Any]) -> T:
@@ -28,13 +22,16 @@ def build(registry: Registry[Callable[..., T]], key: str, params: Mapping[str, A
         If there is no such factory, if it does not take these parameters, or if it refuses their values.
     """
     factory = registry.get(key)
-    signature = _signature(factory)
     try:
-        signature.bind(**params)
-    except TypeError as error:
-        takes = ", ".join(signature.parameters) or "no parameters"
-        raise ConfigError(f"The {registry.kind} {key}: {error}.", f"It takes {takes}.") from error
-    return factory(**params)
+        return factory(**params)
+    except TypeError:
+        signature = inspect.signature(factory)
+        try:
+            signature.bind(**params)
+        except TypeError as error:
+            takes = ", ".join(signature.parameters) or "no parameters"
+            raise ConfigError(f"The {registry.kind} {key}: {error}.", f"It takes {takes}.") from error
+        raise
 
 
 def whole(name: str, value: object, minimum: int = 1) -> int:

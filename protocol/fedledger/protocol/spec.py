@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -21,6 +21,7 @@ from pydantic import (
 from fedledger.protocol import canonical
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.exact import FixedPoint
 from fedledger.protocol.update import DELTA
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -166,6 +167,11 @@ class TaskSpec(Document):
         """Return the canonical bytes."""
         return canonical.encode(self.model_dump())
 
+    @property
+    def fixed(self) -> FixedPoint:
+        """The format that all exact arithmetic of the task is in."""
+        return _fixed(self.fixed_point.fraction_bits, self.fixed_point.bound)
+
     @cached_property
     def digest(self) -> bytes:
         """SHA-256 of the canonical bytes: the root of every random stream."""
@@ -235,3 +241,8 @@ def _document_in(annotation: Any) -> type[BaseModel] | None:
         if found is not None:
             return found
     return None
+
+
+@lru_cache(maxsize=64)
+def _fixed(fraction_bits: int, bound: float) -> FixedPoint:
+    return FixedPoint(fraction_bits, bound)

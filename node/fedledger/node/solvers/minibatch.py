@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
 from fedledger.learning.data import Dataset
@@ -139,12 +140,16 @@ class Minibatches:
 
     def batches(self, n: int, rng: np.random.Generator) -> Iterator[torch.Tensor]:
         """Yield the indices of each step's examples, int64."""
+        return map(torch.from_numpy, self.orders(n, rng))
+
+    def orders(self, n: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+        """Yield what :meth:`batches` does, as arrays."""
         left = self.local_steps or -(-n // self.batch_size) * (self.local_epochs or 0)
         while left:
-            order = torch.from_numpy(rng.permutation(n))
-            epoch = torch.split(order, self.batch_size)[:left] if n > self.batch_size else (order,)
-            yield from epoch
-            left -= len(epoch)
+            order = rng.permutation(n)
+            for start in range(0, n, self.batch_size)[:left]:
+                yield order[start : start + self.batch_size]
+                left -= 1
 
 
 def difference(model: FlatModel, base: Float32Array) -> Float32Array:

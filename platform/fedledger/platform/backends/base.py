@@ -18,11 +18,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.node.lockstep import MAX_COPIES, Lockstep
+from fedledger.node.lockstep import MAX_COPIES, Lockstep, Together
 from fedledger.node.solvers.base import BLANK, LocalUpdate, Memory
 from fedledger.node.training import RoundContext, Trainer, training_seed
 from fedledger.protocol.errors import FedledgerError, RoundError
-from fedledger.protocol.exact import FixedPoint, NotFiniteError, OutOfRangeError, WeightedSum
+from fedledger.protocol.exact import NotFiniteError, OutOfRangeError, WeightedSum
 from fedledger.protocol.model import ModelFile
 from fedledger.protocol.registry import Registry
 from fedledger.protocol.spec import TaskSpec
@@ -179,7 +179,7 @@ class Worker:
 
     def __init__(self, population: Population, together: bool = True) -> None:
         self.spec = population.spec
-        self.fixed = FixedPoint(self.spec.fixed_point.fraction_bits, self.spec.fixed_point.bound)
+        self.fixed = self.spec.fixed
         self._population = population
         self._trainer = lru_cache(maxsize=TRAINERS)(population.trainer)
         self._initial = population.initial
@@ -220,7 +220,7 @@ class Worker:
         for group in self._groups(jobs):
             trained = self._train_together(group)
             if trained is not None:
-                yield from zip(group, trained[1], strict=True)
+                yield from zip(group, trained.updates(), strict=True)
             else:
                 yield from ((job, self.train(job)) for job in group)
 
@@ -230,10 +230,9 @@ class Worker:
         for group in self._groups(jobs):
             began = time.perf_counter()
             trained = self._train_together(group)
-            if trained is not None and self._add_rows(group, trained[0], total):
+            if trained is not None and self._add_rows(group, trained.deltas, total):
                 seconds = (time.perf_counter() - began) / len(group)
-                for job, update in zip(group, trained[1], strict=True):
-                    done.append(Done(job.number, update.examples, update.steps, seconds))
+                done += [Done(job.number, trained.examples, trained.steps, seconds) for job in group]
             else:
                 done += [self._add(job, total) for job in group]
         return done
@@ -276,8 +275,8 @@ class Worker:
                 yield waiting.pop(key)
         yield from waiting.values()
 
-    def _train_together(self, group: Sequence[Job]) -> tuple[Vector, list[LocalUpdate]] | None:
-        """Return the updates of a group as rows and one by one, or None if they are to be trained one by one."""
+    def _train_together(self, group: Sequence[Job]) -> Together | None:
+        """Return what a group learned, or None if they are to be trained one by one."""
         lockstep = self._lockstep
         if len(group) == 1 or lockstep is None:
             return None
