@@ -10,6 +10,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
+from fedledger.learning import patches
 from fedledger.learning.data import Dataset, load_dataset, read_idx, split
 from fedledger.learning.metrics import (
     LOSS_CAP,
@@ -239,6 +240,53 @@ class TestMetrics:
         if np.isnan(value):
             assert correct == 0
             assert (predict(flat, vector, inputs) == -1).all()
+
+    @pytest.mark.parametrize(
+        "first",
+        [
+            [nn.Conv2d(2, 5, (3, 2), stride=(2, 1), padding=(1, 0)), nn.Tanh()],
+            [nn.Flatten(), nn.Unflatten(1, (2, 9, 8)), nn.Conv2d(2, 5, 3)],
+        ],
+        ids=["strided", "reshaped"],
+    )
+    def test_patches_that_are_kept_give_what_the_convolution_gives(self, first):
+        rng = np.random.default_rng(3)
+        inputs, labels = rng.normal(size=(30, 2, 9, 8)).astype(np.float32), rng.integers(0, 3, 30)
+        module = nn.Sequential(*first, nn.Flatten(), nn.LazyLinear(3)).eval()
+        module(torch.from_numpy(inputs))
+        flat, held_out = FlatModel(module), HeldOut(inputs, labels)
+        assert held_out.patches(flat.module) is not None
+        for scale in (1.0, 0.3):
+            vector = (scale * flat.vector()).astype(np.float32)
+            for batch in (128, 7):
+                [found] = evaluate(flat, [vector], held_out, batch)
+                assert (predict(flat, vector, inputs) == labels).sum() == found.correct
+                with torch.inference_mode():
+                    logits = flat.module(torch.from_numpy(inputs)).double()
+                wanted = nn.functional.cross_entropy(logits, torch.from_numpy(labels))
+                assert found.loss == pytest.approx(float(wanted), rel=1e-5)
+
+    def test_patches_are_kept_only_where_they_stand_for_the_first_layer(self, monkeypatch):
+        inputs, labels = np.zeros((4, 1, 6, 6), np.float32), np.zeros(4, np.int64)
+        hooked, rest = nn.Conv2d(1, 2, 3), [nn.Flatten(), nn.Linear(32, 3)]
+        hooked.register_forward_hook(lambda *_: None)
+        plain = nn.Sequential(nn.Conv2d(1, 2, 3), *rest)
+        others = [
+            nn.Sequential(hooked, *rest),
+            nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), *rest),
+            nn.Sequential(nn.Conv2d(1, 2, 3, padding="same"), *rest),
+            nn.Sequential(nn.Conv2d(1, 2, 3, padding=1, padding_mode="reflect"), *rest),
+            nn.Sequential(nn.Conv2d(1, 2, 3, dilation=2), *rest),
+            nn.Sequential(nn.ReLU(), nn.Conv2d(1, 2, 3), *rest),
+            nn.Sequential(nn.Conv2d(4, 2, 3), *rest),
+            nn.Sequential(nn.Flatten()),
+            nn.Linear(6, 3),
+        ]
+        held_out = HeldOut(inputs, labels)
+        assert held_out.patches(plain) is not None
+        assert [held_out.patches(other) for other in others] == [None] * len(others)
+        monkeypatch.setattr(patches, "MOST_BYTES", 4 * 9 * 16 * 4 - 1)
+        assert HeldOut(inputs, labels).patches(plain) is None, "a byte too much"
 
     def test_rounding_to_micro_nats(self):
         values = [0.0, -1e-9, 1.25e-6, 2147.4836466, 3000.0, float("inf"), float("-inf"), float("nan")]

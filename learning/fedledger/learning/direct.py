@@ -205,13 +205,13 @@ def _bits(tensor: torch.Tensor) -> torch.Tensor:
 
 def _layers(module: nn.Module) -> list[_Layer]:
     """Return a perceptron's layers; raise ValueError if it is none."""
-    if type(module) is not nn.Sequential or _is_hooked(module):
+    if type(module) is not nn.Sequential or is_hooked(module):
         raise ValueError("not a plain sequence")
     layers: list[_Layer] = []
     parameters: list[torch.Tensor] = []
     for child in module:
         kind = type(child)
-        if _is_hooked(child):
+        if is_hooked(child):
             raise ValueError("a module with hooks")
         if isinstance(child, nn.Flatten) and not layers and (child.start_dim, child.end_dim) == (1, -1):
             continue
@@ -233,6 +233,7 @@ def _layers(module: nn.Module) -> list[_Layer]:
     return layers
 
 
-def _is_hooked(module: nn.Module) -> bool:
+def is_hooked(module: nn.Module) -> bool:
+    """Return whether calling a module does more than what its kind does."""
     hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
     return any(hooks)

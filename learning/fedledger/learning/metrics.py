@@ -6,11 +6,13 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fedledger.learning.patches import Patches, first_layers
 from fedledger.learning.vectors import FlatModel, Float32Array, single_thread
 from fedledger.protocol.errors import ConfigError
 
@@ -64,9 +66,21 @@ class HeldOut:
         self.inputs = torch.from_numpy(np.ascontiguousarray(inputs))
         self.labels = torch.from_numpy(np.ascontiguousarray(labels))
         self.largest = int(labels.max())
+        self._patches: WeakKeyDictionary[torch.nn.Module, Patches | None] = WeakKeyDictionary()
+        self._shared: dict[str, Patches | None] = {}
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def patches(self, module: torch.nn.Module) -> Patches | None:
+        """Return what a module sees first, where it pays to keep that; it is kept once for all that see the same."""
+        if module not in self._patches:
+            layers = first_layers(module)
+            kind = repr(layers)
+            if kind not in self._shared:
+                self._shared[kind] = Patches.of(layers, self.inputs)
+            self._patches[module] = self._shared[kind]
+        return self._patches[module]
 
 
 def evaluate(
@@ -96,7 +110,8 @@ def evaluate(
         return []
     # Several threads wait for each other longer than such models take: six times as long beside a busy process.
     with single_thread(), _evaluating(model.module):
-        logits = torch.stack([_outputs(model, vector, held_out.inputs, batch) for vector in vectors]).double()
+        patches = held_out.patches(model.module)
+        logits = torch.stack([_outputs(model, v, held_out.inputs, batch, patches) for v in vectors]).double()
         if held_out.largest >= logits.shape[2]:
             raise ConfigError(
                 f"The model has {logits.shape[2]} classes, a label is {held_out.largest}.",
@@ -152,10 +167,17 @@ def _classes(logits: torch.Tensor) -> torch.Tensor:
     return logits.argmax(-1).masked_fill(logits.isnan().any(-1), -1)
 
 
-def _outputs(model: FlatModel, vector: Float32Array, inputs: torch.Tensor, batch: int) -> torch.Tensor:
+def _outputs(
+    model: FlatModel, vector: Float32Array, inputs: torch.Tensor, batch: int, patches: Patches | None = None
+) -> torch.Tensor:
     """Return float32[n, classes]."""
     model.load(vector)
-    outputs = [model.module(inputs[start : start + batch]) for start in range(0, len(inputs), batch)]
+    n, module = len(inputs), model.module
+    parts = [(start, min(start + batch, n)) for start in range(0, n, batch)]
+    if patches is None:
+        outputs = [module(inputs[start:stop]) for start, stop in parts]
+    else:
+        outputs = [patches(module, start, stop) for start, stop in parts]
     if outputs[0].ndim != 2:
         raise ConfigError(f"The model's output has shape {list(outputs[0].shape)}.", "Make it [examples, classes].")
     return torch.cat(outputs) if len(outputs) > 1 else outputs[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -240,18 +241,18 @@ class Ahead:
     """
 
     def __init__(self, rounds: _Rounds, jobs: int) -> None:
+        self._rounds, self._plans = rounds, Plans(rounds.store)
+        # What is there is no garbage; to look for some takes time, and makes copies of pages that others share.
+        gc.freeze()
         proposed = [current.index for current in rounds.task.proposed]
         self._pool = ProcessPoolExecutor(
-            min(jobs, len(proposed)), get_context("fork"), initializer=_begin, initargs=(rounds, os.getpid())
+            min(jobs - 1, len(proposed)), get_context("fork"), initializer=_begin, initargs=(rounds, os.getpid())
         )
-        # One process replays several rounds that follow each other: the next one's base is then measured already.
-        # Towards the end these are fewer, so that all processes end at about the same time.
-        self._made: dict[int, tuple[Future[list[Replay]], int]] = {}
-        while proposed:
-            size = max(1, min(MOST_AT_ONCE, len(proposed) // (3 * jobs)))
-            indices, proposed = proposed[:size], proposed[size:]
-            made = self._pool.submit(_replay_some, indices)
-            self._made |= {index: (made, place) for place, index in enumerate(indices)}
+        # Others begin with the first rounds, this process with the last ones as soon as it would have to wait.
+        self._begun: list[tuple[Sequence[int], Future[list[Replay]]]] = [
+            (indices, self._pool.submit(_replay_some, indices)) for indices in _portions(proposed, jobs)
+        ]
+        self._made = {index: (made, place) for indices, made in self._begun for place, index in enumerate(indices)}
 
     def __enter__(self) -> Ahead:
         return self
@@ -264,15 +265,46 @@ class Ahead:
             for process in [*(self._pool._processes or {}).values()]:
                 process.kill()
         self._pool.shutdown(cancel_futures=True)
+        gc.unfreeze()
 
     def __call__(self, index: int) -> Replay | None:
         """Return the replay of a round; None if there is none, and whoever makes it here will learn why."""
         try:
             made, place = self._made[index]
+            while not made.done() and self._help():
+                made, place = self._made[index]
             return made.result()[place]
         except Exception as error:
             log.debug("round %d was not replayed ahead: %r", index, error)
             return None
+
+    def _help(self) -> bool:
+        """Make the last ones that nobody has begun; return whether there were any."""
+        while self._begun:
+            indices, made = self._begun.pop()
+            if made.cancel():
+                own: Future[list[Replay]] = Future()
+                own.set_result([self._rounds.replay(index, self._plans) for index in indices])
+                self._made |= {index: (own, place) for place, index in enumerate(indices)}
+                return True
+        return False
+
+
+def _portions(indices: Sequence[int], jobs: int) -> list[Sequence[int]]:
+    """Cut rounds into portions that one process replays: the next one's base is then measured already.
+
+    Those in the middle, which come last, are small, so that all processes end at about the same time.
+    """
+    first: list[Sequence[int]] = []
+    last: list[Sequence[int]] = []
+    while indices:
+        size = max(1, min(MOST_AT_ONCE, len(indices) // (3 * jobs)))
+        first.append(indices[:size])
+        indices = indices[size:]
+        if indices:
+            last.append(indices[-size:])
+            indices = indices[:-size]
+    return [*first, *reversed(last)]
 
 
 _own: tuple[_Rounds, Plans]

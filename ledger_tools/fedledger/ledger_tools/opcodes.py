@@ -136,6 +136,16 @@ def _known(code: bytes) -> _Code:
     return _Code(frozenset(found))
 
 
+def _code(computation: Any) -> _Code:
+    """Return what is known of the code that a computation executes."""
+    try:
+        return computation.known_code  # type: ignore[no-any-return]
+    except AttributeError:
+        # Every computation has a copy of the bytes, and to compare two takes as long as a run.
+        computation.known_code = known = _known(computation.code._raw_code_bytes)
+        return known
+
+
 def _run(code: bytes, start: int) -> _Run:
     """Return the longest run that begins at a place; code that ends within what is pushed ends it."""
     steps: list[Step] = []
@@ -162,14 +172,13 @@ def _run(code: bytes, start: int) -> _Run:
 def _pure(computation: Any) -> None:
     """Do a run of pure instructions, the first of which was just read."""
     meter, stack, code = computation._gas_meter, computation._stack.values, computation.code
-    raw, start = code._raw_code_bytes, code.program_counter - 1
-    runs = _known(raw).runs
+    start, runs = code.program_counter - 1, _code(computation).runs
     run = runs.get(start)
     if run is None:
-        run = runs[start] = _run(raw, start)
+        run = runs[start] = _run(code._raw_code_bytes, start)
     steps, gas, needs, grows, end = run
     if meter.gas_remaining < gas or not needs <= len(stack) <= MOST_ON_STACK - grows or end == start:
-        STOCK[raw[start]](computation=computation)
+        STOCK[code._raw_code_bytes[start]](computation=computation)
         return
     meter.gas_remaining -= gas
     code.program_counter = end
@@ -181,7 +190,7 @@ def _jump(computation: Any) -> None:
     meter, stack, code = computation._gas_meter, computation._stack.values, computation.code
     if meter.gas_remaining >= JUMP_GAS and stack:
         where = _number(stack[-1])
-        if where in _known(code._raw_code_bytes).destinations:
+        if where in _code(computation).destinations:
             meter.gas_remaining -= JUMP_GAS
             stack.pop()
             code.program_counter = where
@@ -193,7 +202,7 @@ def _jumpi(computation: Any) -> None:
     meter, stack, code = computation._gas_meter, computation._stack.values, computation.code
     if meter.gas_remaining >= JUMPI_GAS and len(stack) > 1:
         where, jumps = _number(stack[-1]), _number(stack[-2])
-        if not jumps or where in _known(code._raw_code_bytes).destinations:
+        if not jumps or where in _code(computation).destinations:
             meter.gas_remaining -= JUMPI_GAS
             del stack[-2:]
             if jumps:
