@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fedledger.aggregator import driver
 from fedledger.aggregator.judge import RoundOutcome
@@ -25,7 +27,7 @@ from fedledger.contracts.client import Ledger, Settings
 from fedledger.contracts.compile import parts
 from fedledger.contracts.history import History
 from fedledger.ledger_tools import audit, execute
-from fedledger.ledger_tools.audit import AuditResult, audit_chain, audit_run
+from fedledger.ledger_tools.audit import MOST_AT_ONCE, AuditResult, _portions, audit_chain, audit_run
 from fedledger.ledger_tools.deploy import deploy
 from fedledger.ledger_tools.export import LEDGER_FILE, LedgerExport, export_ledger
 from fedledger.ledger_tools.replay import Replay
@@ -378,3 +380,16 @@ class TestInSeveralProcesses:
         began = time.monotonic()
         divergence = audit_run(copy, jobs=2).first_divergence
         assert divergence is not None and divergence.field.endswith("status") and time.monotonic() - began < 300
+
+
+@given(st.integers(0, 300), st.integers(2, 9))
+def test_portions_are_all_rounds_in_order_and_the_last_ones_that_are_begun_are_single(rounds: int, jobs: int) -> None:
+    indices = list(range(1, rounds + 1))
+    portions = _portions(indices, jobs)
+    assert [index for portion in portions for index in portion] == indices
+    sizes = [len(portion) for portion in portions]
+    assert all(1 <= size <= MOST_AT_ONCE for size in sizes)
+    # They shrink from both ends to where the processes meet.
+    middle = len(sizes) // 2
+    assert sizes[:middle] == sorted(sizes[:middle], reverse=True) and sizes[middle + 1 :] == sorted(sizes[middle + 1 :])
+    assert not sizes or sizes[middle] == 1
