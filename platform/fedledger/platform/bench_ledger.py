@@ -7,22 +7,25 @@ then played. So a ratio is that of neighbours in time, whatever else the machine
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
-import torch
 
 from fedledger.contracts.chain import Chain
 from fedledger.contracts.chains import running_chain
 from fedledger.learning.data import Dataset, Parts
+from fedledger.learning.worker import become_worker
 from fedledger.ledger_tools.audit import audit_run
 from fedledger.ledger_tools.export import LEDGER_FILE, export_ledger
 from fedledger.node.solvers.base import LocalUpdate
@@ -36,6 +39,9 @@ from fedledger.platform.setting import Setting, assemble
 from fedledger.protocol.errors import FedledgerError
 from fedledger.protocol.machine import processors
 from fedledger.protocol.store import LocalStore
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 WARM_UP = 2
 """Rounds that are not counted."""
@@ -204,26 +210,40 @@ def time_rounds(case: Case) -> LedgerRow:
 
 
 def time_audit(case: Case, processes: int) -> AuditRow:
-    """Play a case with a pool, audit it, and return what both took."""
-    setting, times = make_setting(case), Times()
-    with (
-        Pool(setting, processes) as pool,
-        running_chain("anvil") as running,
-        TemporaryDirectory(prefix="bench", ignore_cleanup_errors=True) as name,
-    ):
-        folder, chain = Path(name), Chain(running.url)
-        finished = run(setting, chain, LocalStore(folder / "store"), folder, times.end_round, None, pool)
-        export_ledger(finished.ledger, finished.deployment, finished.history).write(folder / LEDGER_FILE)
-        began = time.perf_counter()
-        result = audit_run(folder, jobs=processes)
-        took = time.perf_counter() - began
-    if not result.reproduced:
-        raise FedledgerError(f"The benchmark's own run is not reproduced: {result.first_divergence}.")
-    seconds = [end for end, _ in times.ends]
-    # What the first round took is among what set-up took.
-    rounds = (seconds[-1] - seconds[0]) * case.rounds / (case.rounds - 1)
+    """Play a case with a pool, audit it as a program of its own, and return what both took."""
+    with TemporaryDirectory(prefix="bench", ignore_cleanup_errors=True) as name:
+        rounds = alone(time_run, case, processes, Path(name))
+        took = alone(time_audit_of, Path(name), processes)
     place = case.workload, case.participants, case.validation, case.rounds, processes
     return AuditRow(*place, rounds, took, rounds / took)
+
+
+def time_run(case: Case, processes: int, folder: Path) -> float:
+    """Play a case in a folder with a pool, export its ledger, and return the seconds of all its rounds."""
+    setting, times = make_setting(case), Times()
+    with Pool(setting, processes) as pool, running_chain("anvil") as running:
+        chain = Chain(running.url)
+        finished = run(setting, chain, LocalStore(folder / "store"), folder, times.end_round, None, pool)
+        export_ledger(finished.ledger, finished.deployment, finished.history).write(folder / LEDGER_FILE)
+    seconds = [end for end, _ in times.ends]
+    # What the first round took is among what set-up took.
+    return (seconds[-1] - seconds[0]) * case.rounds / (case.rounds - 1)
+
+
+def time_audit_of(folder: Path, processes: int) -> float:
+    """Return the seconds that the audit of a run takes."""
+    began = time.perf_counter()
+    result = audit_run(folder, jobs=processes)
+    took = time.perf_counter() - began
+    if not result.reproduced:
+        raise FedledgerError(f"The benchmark's own run is not reproduced: {result.first_divergence}.")
+    return took
+
+
+def alone(play: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """Return what a function returns in a process of its own, as one command of a user is one."""
+    with ProcessPoolExecutor(1, get_context("spawn"), become_worker, (os.getpid(),)) as pool:
+        return pool.submit(play, *arguments, **named).result()
 
 
 def time_all(
@@ -231,7 +251,7 @@ def time_all(
     audited: Case | None = AUDITED,
     progress: Callable[[str], None] = lambda doing: None,
 ) -> tuple[list[LedgerRow], list[AuditRow]]:
-    """Time cases one after another, and the audit of one.
+    """Time cases one after another, and the audit of one, each in a process of its own.
 
     Raises
     ------
@@ -240,11 +260,10 @@ def time_all(
     ChainError
         If there is no Anvil.
     """
-    torch.set_num_threads(1)
     rows = []
     for case in cases:
         progress(f"{case.workload}, {case.participants} participants, {case.validation} validation examples")
-        rows.append(time_rounds(case))
+        rows.append(alone(time_rounds, case))
     if audited is None:
         return rows, []
     progress(f"the audit of {audited.workload}")

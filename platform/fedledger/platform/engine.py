@@ -24,7 +24,7 @@ from fedledger.contracts.client import Ledger, Phase
 from fedledger.contracts.history import History, TaskHistory
 from fedledger.ledger_tools.deploy import Deployment, deploy
 from fedledger.node.participant import Deed, Participant, usual_stake
-from fedledger.node.solvers.base import Memory
+from fedledger.node.solvers.base import LocalUpdate, Memory
 from fedledger.node.training import RoundContext
 from fedledger.platform.accounts import (
     AGGREGATOR,
@@ -181,11 +181,12 @@ def run(
         if step.act is Act.WAITED:
             # The aggregator has just read the ledger, and told it nothing since.
             known, phase = history.task(task_id), step.phase or ledger.phase(task_id)
+            deeds: list[Deed] = []
             with Meanwhile() as meanwhile:
                 if phase is Phase.COMMITTING:
-                    _train(backend, participants, known, models, aggregator, meanwhile)
+                    _train(backend, participants, known, models, aggregator, meanwhile, deeds)
                     meanwhile.wait()
-                deeds = [participant.act(known, phase) for participant in participants]
+                deeds += [participant.act(known, phase) for participant in participants]
             disk.begin()
             if all(deed in (Deed.WAITED, Deed.DONE) for deed in deeds):
                 _pass_time(chain, ledger, task_id, waited=idle)
@@ -240,8 +241,12 @@ def _train(
     models: Models,
     aggregator: Aggregator,
     meanwhile: Meanwhile,
+    deeds: list[Deed],
 ) -> None:
-    """Make the updates of the current round that are not there yet, and have the aggregator look at them meanwhile."""
+    """Make the updates of the current round that are not there yet, and have the aggregator look at them meanwhile.
+
+    Who signs its commitment off the chain does so as soon as it has trained.
+    """
     current = task.rounds[max(task.rounds)]
     numbers: dict[str, int] = {participant.account.address: number for number, participant in enumerate(participants)}
     asked = [numbers[owner] for owner in current.owners.values() if owner in numbers]
@@ -259,6 +264,11 @@ def _train(
         bases.append(models(before.base).vector)
     work = Work(current.index, bases, jobs, None if before is None else len(bases) - 1, server)
 
+    def finish(participant: Participant, trained: LocalUpdate) -> None:
+        participant.keep(current, trained)
+        if task.batched:
+            deeds.append(participant.act(task, Phase.COMMITTING))
+
     def look(participant: Participant, staleness: int) -> None:
         ref = current.bases[staleness]
         made = participant.made(current)
@@ -267,7 +277,7 @@ def _train(
 
     for job, trained in backend.train(work):
         participant = participants[job.number]
-        meanwhile(partial(participant.keep, current, trained), partial(look, participant, job.staleness))
+        meanwhile(partial(finish, participant, trained), partial(look, participant, job.staleness))
 
 
 def mean_accuracies(config: ExperimentConfig, folder: Path) -> list[float]:
