@@ -118,6 +118,19 @@ class TestTogether:
         assert all((tmp_path / name).samefile(one) for name in ("signed", "damaged"))
         assert names(tmp_path) == {"1.update", "signed", "damaged"}
 
+    @pytest.mark.parametrize("held", [True, False])
+    def test_files_in_the_folder_where_one_is(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: bool
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        with together() if held else nullcontext():
+            disk.write_atomically(Path("one"), b"update")
+            disk.link("other", "one", b"update")
+            assert disk.listed(Path(), "o*") == {Path("one"), Path("other")}
+            disk.write_atomically("gone", b"")
+            disk.remove("gone")
+        assert names(tmp_path) == {"one", "other"} and Path("other").samefile("one")
+
     @pytest.mark.parametrize("flushed", [True, False])
     def test_another_name_stays_with_what_was_named(self, tmp_path: Path, flushed: bool) -> None:
         one, other = tmp_path / "1.update", tmp_path / "signed"

@@ -230,14 +230,14 @@ class _Rounds:
 
 
 class Ahead:
-    """Replays that other processes make before anybody asks for them.
+    """Replays that other processes make before anybody asks for them, and this one where it would have to wait.
 
     Parameters
     ----------
     rounds
         What they have in common; forked processes see it as it is.
     jobs
-        How many processes.
+        How many processes, this one among them.
     """
 
     def __init__(self, rounds: _Rounds, jobs: int) -> None:

@@ -52,7 +52,7 @@ def write_atomically(path: Name, data: bytes) -> None:
     held = _held()
     if held is None:
         _rename(_written([(str(path), data)]))
-        _sync_folder(os.path.dirname(path))
+        _sync_folder(_folder(path))
     else:
         held.write(path, data)
 
@@ -73,7 +73,7 @@ def link(path: Name, source: Name, data: bytes) -> None:
     if held is not None:
         held.link(path, source, data)
     elif _link(str(source), str(path)):
-        _sync_folder(os.path.dirname(path))
+        _sync_folder(_folder(path))
     else:
         write_atomically(path, data)
 
@@ -219,9 +219,8 @@ class _Held:
 
     def _hold(self, path: Name, data: bytes) -> str:
         key = str(path)
-        folder, name = os.path.split(key)
         self.files[key] = data
-        self.names.setdefault(folder, set()).add(name)
+        self.names.setdefault(_folder(key), set()).add(os.path.basename(key))
         self._size += len(data)
         return key
 
@@ -233,8 +232,7 @@ class _Held:
         with self._lock:
             key = str(path)
             if self.files.pop(key, None) is not None:
-                folder, name = os.path.split(key)
-                self.names[folder].discard(name)
+                self.names[_folder(key)].discard(os.path.basename(key))
                 self._links.pop(key, None)
 
     def append(self, path: Name, text: str) -> None:
@@ -322,7 +320,7 @@ def _written(files: Sequence[tuple[str, bytes]]) -> list[_Written]:
     handles: list[int] = []
     try:
         for path, data in files:
-            temporary = _temporary(os.path.dirname(path))
+            temporary = _temporary(_folder(path))
             handles.append(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
             written.append(_Written(path, data, temporary))
             _write_all(handles[-1], data)
@@ -336,6 +334,10 @@ def _written(files: Sequence[tuple[str, bytes]]) -> list[_Written]:
         for handle in handles:
             os.close(handle)
     return written
+
+
+def _folder(path: Name) -> str:
+    return os.path.dirname(path) or os.curdir
 
 
 def _temporary(folder: str) -> str:
@@ -353,7 +355,7 @@ def _link(source: str, path: str) -> bool:
     """Give a file another name; return whether that can be done, which some file systems cannot."""
     if path == source:
         return True
-    temporary = _temporary(os.path.dirname(path))
+    temporary = _temporary(_folder(path))
     try:
         os.link(source, temporary)
     except OSError:
