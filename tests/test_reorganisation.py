@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from eth_account.signers.local import LocalAccount
+from requests import ConnectionError
 
 from fedledger.contracts.abi import RevertedError
 from fedledger.contracts.chain import Chain, Transaction, load_account
@@ -125,6 +126,22 @@ def test_one_of_many_transactions_that_fails_says_why(chain: Chain, account: Loc
     ledger, _ = Ledger.deploy(chain, account, Settings(1, 0))
     with pytest.raises(ChainError, match="enrol: UnknownTask"):
         ledger.enrol_all([account], 5)
+
+
+@pytest.mark.parametrize(("cause", "asked"), [(ConnectionError("gone"), 1), (ValueError("too many logs"), 6)])
+def test_logs_are_asked_for_in_smaller_parts_only_of_a_chain_that_answers(
+    monkeypatch: pytest.MonkeyPatch, cause: Exception, asked: int
+) -> None:
+    chain, questions = Chain(), list[object]()
+
+    def refuse(question: object) -> None:
+        questions.append(question)
+        raise ChainError("no") from cause
+
+    monkeypatch.setattr(chain, "_ask", refuse)
+    with pytest.raises(ChainError):
+        list(chain.logs(ELSEWHERE, [], 0, 10))
+    assert len(questions) == asked
 
 
 def test_a_history_follows_the_chain_that_is(chain: Chain, setting: Setting, tmp_path: Path) -> None:

@@ -488,8 +488,9 @@ class Chain:
                     found = _typed(self._rpc("eth_getLogs", [query]))
                 else:
                     found = self._ask(partial(self.web3.eth.get_logs, query))
-            except ChainError:
-                if page == 1:
+            except ChainError as error:
+                # Who does not answer at all would not answer less either.
+                if page == 1 or isinstance(error.__cause__, RequestException):
                     raise
                 page = max(1, page // 4)
                 continue
