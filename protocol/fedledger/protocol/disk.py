@@ -60,7 +60,7 @@ def write_atomically(path: Name, data: bytes) -> None:
 def link(path: Name, source: Name, data: bytes) -> None:
     """Give a file of this module another name, or replace what has that name; ``data`` is what the file holds.
 
-    It costs a tenth of another file, and no space. Where the file system has no such links, it is written again.
+    It costs a fraction of another file, and no space. Where the file system has no such links, it is written again.
 
     Raises
     ------
