@@ -649,8 +649,9 @@ class TestSpec:
         methods = ("solver", "selection", "aggregation", "optimiser", "contribution")
         changes |= {field: Method(method="other@2") for field in methods}
         assert set(changes) | {"schema_version", "protocol"} == set(TaskSpec.model_fields)
-        digests = {SPEC.model_copy(update={field: value}).digest for field, value in changes.items()}
-        assert len(digests | {SPEC.digest}) == len(changes) + 1
+        # A copy does not take over what its original has worked out before.
+        digests = {SPEC.digest, *(SPEC.model_copy(update={field: value}).digest for field, value in changes.items())}
+        assert len(digests) == len(changes) + 1
 
     def test_fields_that_came_later_are_left_out_while_they_have_their_defaults(self) -> None:
         later = {"vectors": ["control"], "normalisation": Method(method="fednova@1", params={"max_steps": 9})}

@@ -26,7 +26,7 @@ from fedledger.protocol.exact import (
     Gram,
     IntArray,
     gram,
-    weighted_mean,
+    scaled,
 )
 from fedledger.protocol.parameters import build
 from fedledger.protocol.published import PREFIX
@@ -365,7 +365,7 @@ def _publish(
     for name in given.spec.vectors:
         vectors = _stack([entry.update.vectors[name] for entry in entries], len(zeros))
         aggregated, notes[name] = _aggregate(given.spec, vectors, weights, zeros)
-        step = weighted_mean(aggregated[None], [counting], everybody)
+        step = scaled(aggregated, counting, everybody)
         published[name] = np.clip(given.state.published.get(name, zeros) + step, -bound, bound)
     return published, {"vectors": notes} if notes else {}
 

@@ -103,7 +103,7 @@ class Uniform:
 
     def __call__(self, candidates: Sequence[Candidate], index: int, stream: Stream) -> list[str]:
         _require(self.count, candidates)
-        return sorted(stream.sample([candidate.address for candidate in candidates], self.count))
+        return sorted(candidate.address for candidate in stream.sample(candidates, self.count))
 
 
 @SELECTIONS.register("reputation@1")

@@ -20,7 +20,7 @@ from typing import Protocol
 import numpy as np
 
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.exact import IntArray, weighted_mean
+from fedledger.protocol.exact import IntArray, scaled
 from fedledger.protocol.parameters import build, real, whole
 from fedledger.protocol.registry import Registry
 from fedledger.protocol.spec import TaskSpec
@@ -170,4 +170,4 @@ def damped(delta: IntArray, weight: int, shift: IntArray | None = None, limit: i
     if shift is not None:
         moved = delta + shift
         delta = moved if limit is None else np.clip(moved, -limit, limit)
-    return delta if weight == ONE else weighted_mean(delta[None], [weight], ONE)
+    return scaled(delta, weight, ONE)

@@ -15,13 +15,16 @@ from fedledger.aggregator.optimisers import (  # noqa: F401  (each registers its
     fedavgm,
     fedyogi,
 )
-from fedledger.aggregator.optimisers.base import OPTIMISERS, State
+from fedledger.aggregator.optimisers.base import OPTIMISERS, Optimiser, State
 from fedledger.protocol.exact import FixedPoint, IntArray
+from fedledger.protocol.kept import Kept
 from fedledger.protocol.parameters import build
 from fedledger.protocol.reputation import PPM
 from fedledger.protocol.spec import ReputationSpec, TaskSpec
 
 MAX_WEIGHT = 1 << 20
+_OPTIMISERS: Kept[bytes, Optimiser] = Kept(16)
+"""By a spec's digest."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,9 @@ def weigh(
 def take_step(spec: TaskSpec, base: NDArray[np.float32], delta: IntArray, moments: State) -> Stepped:
     """Return where the server optimiser goes from float32[d] with the aggregate int64[d]; the model stays in bounds."""
     fixed = spec.fixed
-    optimiser = build(OPTIMISERS, spec.optimiser.method, spec.optimiser.params)
+    optimiser = _OPTIMISERS.get(spec.digest)
+    if optimiser is None:
+        optimiser = _OPTIMISERS.keep(spec.digest, build(OPTIMISERS, spec.optimiser.method, spec.optimiser.params))
     step, moments = optimiser(delta, moments, fixed.unit)
     bound = int(fixed.bound * fixed.unit)
     moved = fixed_model(base, fixed) + step

@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
@@ -36,8 +38,7 @@ _ACTIVATIONS: Mapping[type[nn.Module], _Activation] = {
     nn.ReLU: _Activation(torch.relu_, lambda gradient, output: _threshold_backward(gradient, output, 0)),
     nn.Tanh: _Activation(torch.tanh_, _aten.tanh_backward.default),
 }
-_log_softmax = _aten._log_softmax.default
-_log_softmax_backward = _aten._log_softmax_backward_data.default
+_log_softmax, _log_softmax_backward = torch._log_softmax, torch._log_softmax_backward_data
 _nll_loss, _nll_loss_backward = _aten.nll_loss_forward.default, _aten.nll_loss_backward.default
 
 
@@ -141,14 +142,21 @@ class Stack:
     ----------
     values, gradient
         float32[c, length]: parameters and gradients, each row laid out as the perceptron's flat vector.
+    array
+        The values again, in the same memory.
     """
 
     def __init__(self, direct: DirectGradient, length: int, copies: int) -> None:
         self.values, self.gradient = torch.zeros(copies, length), torch.zeros(copies, length)
+        self.array: NDArray[np.float32] = self.values.numpy()
         self._layers = [self._stacked(layer) for layer in direct.layers]
+        self._shares: dict[int, torch.Tensor] = {}
 
     def __call__(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the losses [c] of float32[c, n, ...] and int64[c, n], and leave their gradients in ``gradient``."""
+        """Return the examples' losses [c, n] of float32[c, n, ...] and int64[c, n].
+
+        The gradients of each copy's mean are left in ``gradient``.
+        """
         copies, examples = labels.shape
         outputs = inputs.flatten(2)
         seen = []
@@ -160,8 +168,7 @@ class Stack:
         flat, rows = labels.view(-1), outputs.view(copies * examples, -1)
         logs = _log_softmax(rows, 1, False)
         losses, weight = _nll_loss(logs, flat, None, 0, -100)
-        shares = torch.ones(len(flat)).div_(examples)
-        gradient = _nll_loss_backward(shares, logs, flat, None, 0, -100, weight)
+        gradient = _nll_loss_backward(self._share(examples), logs, flat, None, 0, -100, weight)
         gradient = _log_softmax_backward(gradient, logs, 1, torch.float32).view_as(outputs)
         for place in range(len(self._layers) - 1, -1, -1):
             layer = self._layers[place]
@@ -173,8 +180,14 @@ class Stack:
             if place:
                 gradient = torch.bmm(gradient, layer.weight)
         self.gradient.add_(0.0)
-        means: torch.Tensor = losses.view(copies, examples).mean(1)
-        return means
+        of_examples: torch.Tensor = losses.view(copies, examples)
+        return of_examples
+
+    def _share(self, examples: int) -> torch.Tensor:
+        """Return what each example counts of its copy's mean, for all copies."""
+        if examples not in self._shares:
+            self._shares[examples] = torch.ones(len(self.values) * examples).div_(examples)
+        return self._shares[examples]
 
     def _stacked(self, layer: _Layer) -> _Layer:
         places = [(tensor.storage_offset(), tensor.shape) for tensor in (layer.weight, layer.bias)]

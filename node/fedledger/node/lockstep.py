@@ -35,21 +35,28 @@ class Together(NamedTuple):
     ----------
     deltas
         float32[c, d].
-    examples, steps
+    examples
         Of each of them.
     losses
-        float64[c]: the sums of their examples' losses, over all steps; ``seen`` examples each.
+        Of each step float32[c, n]: the losses of its examples.
     """
 
     deltas: NDArray[np.float32]
     examples: int
-    steps: int
-    losses: NDArray[np.float64]
-    seen: int
+    losses: Sequence[torch.Tensor]
+
+    @property
+    def steps(self) -> int:
+        """How many steps each of them took."""
+        return len(self.losses)
 
     def updates(self) -> list[LocalUpdate]:
         """Return the updates, one by one."""
-        means = zip(self.deltas, (self.losses / self.seen).tolist(), strict=True)
+        total, seen = np.zeros(len(self.deltas)), 0
+        for losses in self.losses:
+            seen += losses.shape[1]
+            total += losses.mean(1).numpy().astype(np.float64) * losses.shape[1]
+        means = zip(self.deltas, (total / seen).tolist(), strict=True)
         return [LocalUpdate(delta, self.examples, self.steps, mean) for delta, mean in means]
 
 
@@ -117,30 +124,28 @@ class Lockstep:
     def _train(self, base: Float32Array, datasets: Sequence[Dataset], seeds: Sequence[bytes]) -> Together:
         solver, copies, examples = self.solver, len(datasets), len(datasets[0])
         stack = self._stack(copies)
-        trained, runs = stack.values.numpy(), self.model.layout.trainable_runs
+        trained, runs = stack.array, self.model.layout.trainable_runs
         for packed, aligned in runs:
             trained[:, aligned] = base[packed]
         inputs, labels, starts = _joined(datasets)
         # As many draws as one participant takes by itself, which seeds its model's own randomness first.
         orders = [list(solver.orders(examples, self._begun(seed))) for seed in seeds]
         velocity = torch.zeros_like(stack.gradient) if solver.momentum else stack.gradient
-        total, seen = np.zeros(copies), 0
+        losses = []
         for batches in zip(*orders, strict=True):
-            chosen = torch.from_numpy(np.array(batches) + starts).view(-1)
+            chosen = torch.from_numpy((np.concatenate(batches).reshape(copies, -1) + starts).reshape(-1))
             shape = copies, len(batches[0])
             batch = inputs.index_select(0, chosen).view(*shape, *inputs.shape[1:])
-            losses = stack(batch, labels.index_select(0, chosen).view(shape))
+            losses.append(stack(batch, labels.index_select(0, chosen).view(shape)))
             if solver.weight_decay:
                 stack.gradient.add_(stack.values, alpha=solver.weight_decay)
             if solver.momentum:
                 velocity.mul_(solver.momentum).add_(stack.gradient)
             stack.values.add_(velocity, alpha=-solver.learning_rate)
-            total += losses.numpy().astype(np.float64) * shape[1]
-            seen += shape[1]
         deltas = np.empty((copies, len(base)), np.float32)
         for packed, aligned in runs:
             np.subtract(trained[:, aligned], base[packed], out=deltas[:, packed])
-        return Together(deltas, examples, len(orders[0]), total, seen)
+        return Together(deltas, examples, losses)
 
     def _begun(self, seed: bytes) -> np.random.Generator:
         rng = self._random.restart(seed)
@@ -158,8 +163,9 @@ class Lockstep:
 
 def _joined(datasets: Sequence[Dataset]) -> tuple[torch.Tensor, torch.Tensor, NDArray[np.int64]]:
     """Return inputs and labels that all are stretches of, and int64[c, 1] where each starts."""
-    wholes, starts = zip(*(data.place for data in datasets), strict=True)
-    if any(whole is not wholes[0] for whole in wholes):
+    whole = datasets[0].place[0]
+    starts = [start for data in datasets for owner, start in [data.place] if owner is whole]
+    if len(starts) < len(datasets):
         inputs, labels = (torch.cat(parts) for parts in zip(*(data.tensors for data in datasets), strict=True))
         return inputs, labels, np.arange(0, len(labels), len(datasets[0]))[:, None]
-    return *wholes[0].tensors, np.array(starts)[:, None]
+    return *whole.tensors, np.array(starts)[:, None]

@@ -213,8 +213,8 @@ class Simulation:
         now.earlier = [now.base, *now.earlier][: max(1, self._reach)]
         now.base = model
         for number, verdict in verdicts.items():
-            known = now.standings.get(number, NEWCOMER)
-            now.standings[number] = known._replace(evidence=known.evidence.after(verdict), last_round=index)
+            evidence, _, examples, utility = self._standing(number)
+            now.standings[number] = Standing(evidence.after(verdict), index, examples, utility)
         now.counted += enough
         now.index = index
         return verdicts, not enough

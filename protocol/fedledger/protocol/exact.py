@@ -149,6 +149,11 @@ def weighted_mean(rows: IntArray, coefficients: Sequence[int], denominator: int)
     return _divide(_weighted_sum(rows, reduced), denominator)
 
 
+def scaled(row: IntArray, numerator: int, denominator: int) -> IntArray:
+    """Return numerator · int64[d] / denominator as :func:`weighted_mean`; the row itself where that is 1."""
+    return row if numerator == denominator else weighted_mean(row[None], [numerator], denominator)
+
+
 def divide_round(total: IntArray, denominator: int) -> IntArray:
     """Return int64[d] / denominator (of at most 61 bits), rounded half to even."""
     return _divide([total], denominator)
@@ -194,7 +199,6 @@ class WeightedSum:
         self.limbs = np.zeros((limbs_needed(fixed, weights), dimension), np.int64) if limbs is None else limbs
         self.weight = 0
         self._unit, self._short = np.float32(fixed.unit), fixed.bound**2 / 4
-        self._bound = int(fixed.bound * fixed.unit) + 1
         self._scaled = np.empty(dimension, np.float32)
         self._whole = np.empty(dimension, np.int64)
 
@@ -235,15 +239,15 @@ class WeightedSum:
         NotFiniteError, OutOfRangeError
             As :meth:`add`; the sum is as it was then.
         """
-        with np.errstate(over="ignore", invalid="ignore"):
-            squares = np.einsum("nd,nd->n", rows, rows)
-        for row in rows[~(squares <= self._short)]:
-            self.fixed.quantise(row)
+        largest = max(float(rows.max(initial=0.0)), -float(rows.min(initial=0.0)))
+        if not largest <= self.fixed.bound:
+            for row in rows:
+                self.fixed.quantise(row)
         # As in add: a float32 holds the product, and the integer that it is rounded to.
         whole = rows * self._unit
         np.rint(whole, out=whole)
         total = sum(weights)
-        if len(self.limbs) == 1 and total * self._bound < _EXACT:
+        if len(self.limbs) == 1 and total * (int(largest * self.fixed.unit) + 1) < _EXACT:
             # As every partial sum is, a product of doubles is exact in whatever order it adds up.
             self.limbs[0] += (np.array(weights, np.float64) @ whole.astype(np.float64)).astype(np.int64)
         else:

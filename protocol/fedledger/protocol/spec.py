@@ -177,6 +177,12 @@ class TaskSpec(Document):
         """SHA-256 of the canonical bytes: the root of every random stream."""
         return hashlib.sha256(self.encode()).digest()
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> TaskSpec:
+        """Return a copy with some fields changed, and so with a digest of its own."""
+        copy = super().model_copy(update=update, deep=deep)
+        vars(copy).pop("digest", None)
+        return copy
+
     @classmethod
     def decode(cls, data: bytes) -> TaskSpec:
         """Read a spec from its canonical bytes.

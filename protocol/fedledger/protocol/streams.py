@@ -37,10 +37,10 @@ class Stream:
     def below(self, bound: int) -> int:
         """Return an integer uniform over ``0 … bound − 1`` (rejection sampling, so without bias)."""
         size = (bound.bit_length() + 7) // 8 + 1
-        limit = 256**size - 256**size % bound
+        values = 1 << 8 * size
         while True:
-            draw = int.from_bytes(self.bytes(size), "big")
-            if draw < limit:
+            draw = int.from_bytes(self.bytes(size))
+            if draw < values - values % bound:
                 return draw % bound
 
     def sample(self, items: Sequence[T], count: int) -> list[T]:
@@ -55,7 +55,7 @@ class Stream:
 def derive_seed(spec_digest: bytes, purpose: str, round_index: int = 0, address: str = "") -> bytes:
     """Return the seed of the stream for a purpose, a round and an address of the task with this spec."""
     seed = _begun(spec_digest, purpose, round_index).copy()
-    seed.update(_prefixed(address.lower().encode()))
+    seed.update(_named(address))
     return seed.digest()
 
 
@@ -63,6 +63,11 @@ def derive_seed(spec_digest: bytes, purpose: str, round_index: int = 0, address:
 def _begun(spec_digest: bytes, purpose: str, round_index: int) -> hashlib._Hash:
     parts = b"fedledger/1", spec_digest, purpose.encode(), round_index.to_bytes(8, "big")
     return hashlib.sha256(b"".join(map(_prefixed, parts)))
+
+
+@lru_cache(maxsize=4096)
+def _named(address: str) -> bytes:
+    return _prefixed(address.lower().encode())
 
 
 def _prefixed(part: bytes) -> bytes:

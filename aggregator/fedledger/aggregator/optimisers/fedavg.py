@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fedledger.aggregator.optimisers.base import ONE, OPTIMISERS, State, moments, rate
-from fedledger.protocol.exact import IntArray, saturate, weighted_mean
+from fedledger.protocol.exact import IntArray, saturate, scaled
 
 
 @OPTIMISERS.register("fedavg@1")
@@ -26,4 +26,4 @@ class FedAvg:
 
     def __call__(self, delta: IntArray, state: State, unit: int) -> tuple[IntArray, State]:
         moments(state, {}, len(delta))
-        return saturate(weighted_mean(delta[None], [round(self.server_learning_rate * ONE)], ONE)), {}
+        return saturate(scaled(delta, round(self.server_learning_rate * ONE), ONE)), {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedledger.aggregator.optimisers.base import ONE, OPTIMISERS, State, decay, moments, rate
-from fedledger.protocol.exact import IntArray, saturate, weighted_mean
+from fedledger.protocol.exact import IntArray, saturate, scaled, weighted_mean
 
 
 @OPTIMISERS.register("fedavgm@1")
@@ -32,5 +32,5 @@ class FedAvgM:
         (velocity,) = moments(state, {"velocity": 0}, len(delta))
         both = np.stack([velocity, delta])
         velocity = saturate(weighted_mean(both, [round(self.momentum * ONE), ONE], ONE))
-        step = saturate(weighted_mean(velocity[None], [round(self.server_learning_rate * ONE)], ONE))
+        step = saturate(scaled(velocity, round(self.server_learning_rate * ONE), ONE))
         return step, {"velocity": velocity}

@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fedledger.learning.vectors import repeatable
 from fedledger.node.lockstep import MAX_COPIES, Lockstep, Together
 from fedledger.node.solvers.base import BLANK, LocalUpdate, Memory
 from fedledger.node.training import RoundContext, Trainer, training_seed
@@ -182,6 +183,7 @@ class Worker:
         self.fixed = self.spec.fixed
         self._population = population
         self._trainer = lru_cache(maxsize=TRAINERS)(population.trainer)
+        self._size = lru_cache(maxsize=TRAINERS)(self._size_together)
         self._initial = population.initial
         self._together, self._trains = together, -1
         self._lockstep: Lockstep | None = None
@@ -226,15 +228,19 @@ class Worker:
 
     def add_all(self, jobs: Sequence[Job], total: WeightedSum) -> list[Done]:
         """Train participants and add their updates to a sum."""
-        done = []
+        done, alone = list[Done](), list[Job]()
         for group in self._groups(jobs):
             began = time.perf_counter()
             trained = self._train_together(group)
             if trained is not None and self._add_rows(group, trained.deltas, total):
                 seconds = (time.perf_counter() - began) / len(group)
-                done += [Done(job.number, trained.examples, trained.steps, seconds) for job in group]
+                examples, steps = trained.examples, trained.steps
+                done += [Done(job.number, examples, steps, seconds) for job in group]
             else:
-                done += [self._add(job, total) for job in group]
+                alone += group
+        if alone:
+            with repeatable():
+                done += [self._add(job, total) for job in alone]
         return done
 
     def _add_rows(self, group: Sequence[Job], rows: Vector, total: WeightedSum) -> bool:
@@ -262,18 +268,25 @@ class Worker:
         """Yield groups of jobs that may be trained together, or single ones."""
         waiting: dict[tuple[int, int], list[Job]] = {}
         for job in jobs:
-            trainer = self._trainer(job.number) if self._together and not job.own else None
-            if trainer is not None and self._lockstep is None:
-                self._lockstep = Lockstep.of(trainer)
-            if trainer is None or self._lockstep is None or not self._lockstep.trains(trainer):
+            size = None if job.own else self._size(job.number)
+            if size is None:
                 yield (job,)
                 continue
-            key = len(trainer.dataset), job.staleness
+            key = size, job.staleness
             group = waiting.setdefault(key, [])
             group.append(job)
             if len(group) == MAX_COPIES:
                 yield waiting.pop(key)
         yield from waiting.values()
+
+    def _size_together(self, number: int) -> int | None:
+        """Return how many examples a participant has, if it may be trained together with others."""
+        if not self._together:
+            return None
+        trainer = self._trainer(number)
+        if self._lockstep is None:
+            self._lockstep = Lockstep.of(trainer)
+        return len(trainer.dataset) if self._lockstep is not None and self._lockstep.trains(trainer) else None
 
     def _train_together(self, group: Sequence[Job]) -> Together | None:
         """Return what a group learned, or None if they are to be trained one by one."""

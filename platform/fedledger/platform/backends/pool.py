@@ -296,8 +296,7 @@ class Pool:
         worker, jobs, self._own = self._worker, self._own, ()
         worker.begin(work.index, work.bases, work.before, work.server)
         try:
-            with repeatable():
-                done = worker.add_all(jobs, total.sum)
+            done = worker.add_all(jobs, total.sum)
         except Exception as error:
             raise worker.failure(error) from error
         self._note(total, done)
@@ -311,6 +310,11 @@ class Pool:
         """Show the base models to the workers, and return the messages, longest work first."""
         if len(work.bases) > MAX_BASES:
             raise ValueError(f"a round has at most {MAX_BASES} base models")
+        load = sum(self._cost(job.number) for job in work.jobs)
+        if limbs and self._rate and load < QUANTUM:
+            # Any message would cost more than it gains.
+            self._own = work.jobs
+            return deque()
         for place, base in zip(self._bases, work.bases, strict=False):
             np.copyto(place, base)
         for place, vector in zip(self._server, work.server.values(), strict=False):
@@ -321,10 +325,9 @@ class Pool:
         shared = work.index, len(work.bases), work.before, tuple(work.server)
         self._asking = _Message(self._works, *shared, (), limbs, weights, last=True)
         costs = sorted(((self._cost(job.number), job.number, job) for job in work.jobs), reverse=True)
-        load = sum(cost for cost, _, _ in costs)
         if limbs and self._rate and load < AHEAD * QUANTUM * len(self._processes):
-            # One message more would cost more than an evener load gains; of what is very short, any message would.
-            *shares, self._own = _deal(costs, 1 if load < QUANTUM else len(self._processes))
+            # One message more would cost more than an evener load gains.
+            *shares, self._own = _deal(costs, len(self._processes))
             return deque(self._asking._replace(jobs=share) for share in shares)
         messages: deque[_Message] = deque()
         gathered: list[Job] = []
