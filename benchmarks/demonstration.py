@@ -72,7 +72,7 @@ def play(setting: Setting, chain: Chain) -> tuple[float, bool, float, float]:
                 refused += outcome.verdicts[i] is not Verdict.ACCEPTED
             if index > SETTLED:
                 paid[i] += outcome.shares.get(i, 0)
-        data, before, state = outcome.model, base, outcome.state
+        data, before, state = outcome.model.data, base, outcome.state.data
         honest = [e.reputation for e, b in zip(evidence, setting.behaviours, strict=True) if b == HONEST]
         others = [e.reputation for e, b in zip(evidence, setting.behaviours, strict=True) if b != HONEST]
         if index == SETTLED:

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedledger.aggregator import driver
-from fedledger.aggregator.judge import RoundOutcome
+from fedledger.aggregator.judge import Content, RoundOutcome
 from fedledger.contracts import client
 from fedledger.contracts.chain import Chain
 from fedledger.contracts.chains import KEPT_STATES, running_chain
@@ -152,13 +152,13 @@ def _lie(outcome: RoundOutcome, kind: str) -> RoundOutcome:
         shares = {**outcome.shares, first: outcome.shares[first] + 1, second: outcome.shares[second] - 1}
         return replace(outcome, shares=shares)
     if kind == "model":
-        data = bytearray(outcome.model)
+        data = bytearray(outcome.model.data)
         data[-1] ^= 1
-        return replace(outcome, model=bytes(data))
+        return replace(outcome, model=Content.of(bytes(data)))
     measurements = json.loads(json.dumps(document["measurements"]))
     measurements["model"]["loss"] += 2_001
     document["measurements"] = measurements
-    return replace(outcome, document=document, report=canonical.encode(document))
+    return replace(outcome, document=document, report=Content.of(canonical.encode(document)))
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def settles_at(solver: str, rounds: int, normalisation: Method | None = None, **
         given = RoundInput(spec, index, base, ref, state, seats, updates, 100, enrolled=2)
         outcome = judge(given, measure)
         assert set(outcome.verdicts.values()) == {Verdict.ACCEPTED}
-        data, state = outcome.model, outcome.state
+        data, state = outcome.model.data, outcome.state.data
     return float(ModelFile.decode(data).vector[0])
 
 

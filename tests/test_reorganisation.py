@@ -224,7 +224,7 @@ def test_a_round_with_another_base_model_gets_another_update(setting: Setting, t
     assert len(trained) == 2, "the same update is not made twice"
     assert [node._stands_by(task, each) for each in (*rounds, rounds[0])] == [True, True, False, True]
     assert [start()._stands_by(task, each) for each in (rounds[2], rounds[0])] == [False, True], "nor after a restart"
-    stored = next((tmp_path / "store").rglob(node._put(rounds[0]).cid))
+    stored = next((tmp_path / "store").rglob(node._put(rounds[0], node._update(task, rounds[0])).cid))
     assert stored.samefile(node._path("update", 1)), "the store shares the journal's file"
 
 

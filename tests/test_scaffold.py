@@ -119,7 +119,7 @@ def judged(
 
 
 def control_of(outcome: RoundOutcome) -> np.ndarray:
-    return published(outcome.state, ["control"], D, FIXED)["control"]
+    return published(outcome.state.data, ["control"], D, FIXED)["control"]
 
 
 CONTROLS = {i: np.linspace(-0.01 * i, 0.02, D, dtype=np.float32) for i in range(4)}
@@ -135,7 +135,7 @@ class TestPublished:
         moved = np.mean(list(CONTROLS.values()), axis=0) * 4 / 8
         np.testing.assert_allclose(control_of(first), moved, atol=2**-23)
         # Who is refused does not count: three of eight now, with their own mean.
-        second = judged(CONTROLS, state=first.state, enrolled=8, broken=(0,))
+        second = judged(CONTROLS, state=first.state.data, enrolled=8, broken=(0,))
         moved += np.mean([CONTROLS[i] for i in (1, 2, 3)], axis=0) * 3 / 8
         np.testing.assert_allclose(control_of(second), moved, atol=2**-22)
 
@@ -153,19 +153,19 @@ class TestPublished:
         state = b""
         for _ in range(4):
             outcome = judged({i: np.full(D, BOUND / 2, np.float32) for i in range(4)}, state=state)
-            state = outcome.state
+            state = outcome.state.data
         largest = int(BOUND * FIXED.unit) / FIXED.unit
         assert control_of(outcome).tolist() == pytest.approx([largest] * D, rel=1e-6)
 
     def test_a_round_in_which_nobody_counts_or_below_quorum_leaves_it(self) -> None:
         before = judged(CONTROLS)
         for more in ({"broken": (0, 1, 2, 3)}, {"quorum": 5}):
-            after = judged(CONTROLS, state=before.state, **more)
+            after = judged(CONTROLS, state=before.state.data, **more)
             assert control_of(after).tolist() == control_of(before).tolist() != [0.0] * D
 
     def test_it_lies_beside_an_optimisers_vectors(self) -> None:
         spec = CONTROLLED.model_copy(update={"optimiser": Method(method="fedadam@1")})
-        state = judged(CONTROLS, spec).state
+        state = judged(CONTROLS, spec).state.data
         assert set(tensors.decode(state)) == {"counts", "previous", "mean", "root", PREFIX + "control"}
         judged(CONTROLS, spec, state)
 
@@ -175,7 +175,7 @@ class TestPublished:
         }
         refs: dict[int, ContentRef | None] = {i: ContentRef.of(b"") for i in range(4)}
         outcome = judge(RoundInput(SPEC, EXPECTED.round, BASE, BASE_REF, b"", seats(refs), data, UNITS), measure)
-        assert set(tensors.decode(outcome.state)) == {"counts", "previous"}
+        assert set(tensors.decode(outcome.state.data)) == {"counts", "previous"}
         assert "vectors" not in outcome.document["aggregation"]
 
     @pytest.mark.parametrize(

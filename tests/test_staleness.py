@@ -19,7 +19,7 @@ from test_batched import Round
 
 from fedledger.aggregator import driver
 from fedledger.aggregator.batches import BatchError, complete
-from fedledger.aggregator.judge import RoundInput, RoundOutcome, judge
+from fedledger.aggregator.judge import Content, RoundInput, RoundOutcome, judge
 from fedledger.aggregator.mailbox import Mailbox
 from fedledger.aggregator.staleness import ONE, STALENESS, damped, shifts, staleness_weight
 from fedledger.contracts.chain import Chain
@@ -166,7 +166,7 @@ def fixed(vector: np.ndarray) -> list[int]:
 
 
 def step_of(outcome: RoundOutcome) -> list[int]:
-    after = fixed(ModelFile.decode(outcome.model).vector)
+    after = fixed(ModelFile.decode(outcome.model.data).vector)
     return [a - b for a, b in zip(after, fixed(fresh.BASE.vector), strict=True)]
 
 
@@ -189,7 +189,7 @@ def test_an_update_that_stands_for_its_model_moves_towards_it() -> None:
     old = [Fraction(x) for x in fixed(fresh.BASE.vector)]
     trained = [x + d for x, d in zip(fixed(EARLIER[2].vector), fixed(fresh.delta(1)), strict=True)]
     mixed = [float((x + y) / 2) for x, y in zip(old, trained, strict=True)]
-    assert fixed(ModelFile.decode(outcome.model).vector) == pytest.approx(mixed, abs=2)
+    assert fixed(ModelFile.decode(outcome.model.data).vector) == pytest.approx(mixed, abs=2)
 
 
 @pytest.mark.parametrize(("steps", "base"), [(1, 0), (0, 1), (2, 1), (3, 2)])
@@ -389,7 +389,7 @@ def test_a_false_staleness_in_a_report_is_named(tmp_path: Path, monkeypatch: pyt
             return outcome
         rows = [{**row, "staleness": 0} for row in outcome.document["updates"]]
         document = outcome.document | {"updates": rows}
-        return replace(outcome, document=document, report=canonical.encode(document))
+        return replace(outcome, document=document, report=Content.of(canonical.encode(document)))
 
     monkeypatch.setattr(driver, "judge", lying)
     small = run_stale(tmp_path, monkeypatch, DIRECT)

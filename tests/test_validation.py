@@ -289,7 +289,7 @@ def test_what_was_validated_before_counts_only_for_the_same_content_sender_and_b
 
 
 def rows(outcome: RoundOutcome) -> dict[str, dict]:
-    document = canonical.decode(outcome.report)
+    document = canonical.decode(outcome.report.data)
     assert document == outcome.document
     return {row["participant"]: row for row in document["updates"]}
 
@@ -302,7 +302,7 @@ def goes_on_without_0(outcome: RoundOutcome, verdict: Verdict) -> None:
     assert (found[OWNERS[0]]["verdict"], found[OWNERS[0]]["weight"]) == (verdict.label, 0)
     # The mean of the others, and of nobody else.
     expected = BASE.vector + np.mean([delta(i).astype(np.float64) for i in (1, 2, 3)], axis=0)
-    np.testing.assert_allclose(ModelFile.decode(outcome.model).vector, expected, atol=2**-23)
+    np.testing.assert_allclose(ModelFile.decode(outcome.model.data).vector, expected, atol=2**-23)
 
 
 @pytest.fixture
@@ -358,7 +358,7 @@ def test_a_round_of_refused_updates_keeps_the_model_and_pays_nobody(store: Local
     outcome = run_round(store, refs)
     assert set(outcome.verdicts.values()) == {Verdict.NOT_FINITE}
     assert outcome.shares == {}
-    np.testing.assert_allclose(ModelFile.decode(outcome.model).vector, BASE.vector, atol=2**-24)
+    np.testing.assert_allclose(ModelFile.decode(outcome.model.data).vector, BASE.vector, atol=2**-24)
 
 
 def test_every_reason_of_validation_is_tested_here() -> None:
@@ -380,7 +380,7 @@ def test_every_rule_copes_with_whatever_is_left(
     refs = {i: store.put(update(i, spec=spec.digest.hex())) for i in range(survivors)}
     outcome = run_round(store, {**refs, 3: store.put(b"junk")}, spec)
     assert [v for v in outcome.verdicts.values() if v is Verdict.ACCEPTED] == [Verdict.ACCEPTED] * survivors
-    moved = ModelFile.decode(outcome.model).vector - BASE.vector
+    moved = ModelFile.decode(outcome.model.data).vector - BASE.vector
     columns = [delta(i) for i in range(survivors)] or [np.zeros(D)]
     assert (moved <= np.max(columns, axis=0) + 1e-6).all()
     assert (moved >= min(0, *np.min(columns, axis=0)) - 1e-6).all()

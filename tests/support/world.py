@@ -16,7 +16,7 @@ from eth_account.signers.local import LocalAccount
 
 from fedledger.aggregator.driver import Act, Aggregator
 from fedledger.aggregator.driver import Step as AggregatorStep
-from fedledger.aggregator.judge import RoundInput, RoundOutcome
+from fedledger.aggregator.judge import Content, RoundInput, RoundOutcome
 from fedledger.aggregator.mailbox import Mailbox
 from fedledger.contracts.chain import Chain
 from fedledger.contracts.chains import running_chain
@@ -321,6 +321,6 @@ def wrong_share(outcome: RoundOutcome) -> RoundOutcome:
 
 def wrong_model(outcome: RoundOutcome) -> RoundOutcome:
     """Change the last bit of the new model."""
-    data = bytearray(outcome.model)
+    data = bytearray(outcome.model.data)
     data[-1] ^= 1
-    return replace(outcome, model=bytes(data))
+    return replace(outcome, model=Content.of(bytes(data)))

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import NamedTuple
 
 from eth_account.signers.local import LocalAccount
 
@@ -97,6 +98,14 @@ class Step:
         return ", ".join(f"round {index} {act.value}" for act, index in self.acts)
 
 
+class Based(NamedTuple):
+    """A model that an update may be relative to, ``staleness`` before its round's own, and its reference."""
+
+    model: ModelFile
+    ref: ContentRef
+    staleness: int
+
+
 class Aggregator:
     """One of a task's aggregators. It keeps nothing that the ledger and the store do not hold.
 
@@ -154,7 +163,7 @@ class Aggregator:
         self._plans = Plans(store)
         self._valid: tuple[int, dict[Question, ValidUpdate]] = (0, {})
 
-    def look(self, index: int, base: ModelFile, base_ref: ContentRef, sender: str, data: bytes, staleness: int) -> None:
+    def look(self, index: int, base: Based, sender: str, data: bytes, ref: ContentRef) -> None:
         """Look at an update that will be revealed: who plays all parts has time for that while others still train.
 
         Nothing follows from it but that less is left to be done when the round is judged.
@@ -163,24 +172,22 @@ class Aggregator:
         ----------
         index
             The round.
-        base, base_ref
-            The model that the update is relative to, ``staleness`` before the round's own, and its reference.
+        base
+            The model that the update is relative to.
         sender
             Owner and signer of the update.
-        data
-            Its bytes.
-        staleness
-            How many models before the round's base its own lies.
+        data, ref
+            Its bytes and their reference.
         """
         if self._valid[0] != index:
             self._valid = index, {}
-        valid, expected = self._valid[1], Expected(self.spec, index, base_ref.digest, len(base.vector))
+        valid, expected = self._valid[1], Expected(self.spec, index, base.ref.digest, len(base.model.vector))
         with suppress(UpdateRefusedError):
             update = validate(data, expected, sender, sender)
             if (len(valid) + 1) * update.delta.nbytes <= MOST_AHEAD:
-                valid[expected.about(ContentRef.of(data), sender, sender)] = update
+                valid[expected.about(ref, sender, sender)] = update
             if isinstance(self.measure, ForesightedMeasurer):
-                self.measure.ahead(sender, foreseen(self.spec, base.vector, update.delta, staleness))
+                self.measure.ahead(sender, foreseen(self.spec, base.model.vector, update.delta, base.staleness))
 
     def step(self) -> Step:
         """Do what comes next, if anything."""
@@ -379,8 +386,8 @@ class Aggregator:
             log.warning("round %d: waiting for the updates of %s", current.index, ", ".join(absent))
             return Step(Act.WAITED, current.index)
         outcome = self._judge(given)
-        for content in (outcome.model, outcome.state, outcome.report):
-            self.store.put(content)
+        for data, ref in (outcome.model, outcome.state, outcome.report):
+            self.store.put(data, ref=ref)
         if int(task.params["challengeWindow"]):
             # A dispute is lost by who cannot show what was judged, even if its sender does not serve it any more.
             for update in given.updates.values():
@@ -561,9 +568,9 @@ def proposal_of(outcome: RoundOutcome, batched: RoundHistory | None = None) -> P
     verdict_words, share_words = pack_words(outcome.verdicts, outcome.shares)
     updates = () if batched is None else tuple(batched.reveals[i].update for i in sorted(batched.reveals))
     return Proposal(
-        model=ContentRef.of(outcome.model),
-        state=ContentRef.of(outcome.state),
-        report=ContentRef.of(outcome.report),
+        model=outcome.model.ref,
+        state=outcome.state.ref,
+        report=outcome.report.ref,
         stop=outcome.stop,
         verdict_words=tuple(verdict_words),
         share_words=tuple(share_words),

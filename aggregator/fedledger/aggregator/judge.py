@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from fedledger.aggregator.appraise import (
     BASE,
@@ -92,13 +92,25 @@ class RoundInput:
     valid: Mapping[Question, ValidUpdate] = field(default_factory=dict)
 
 
+class Content(NamedTuple):
+    """Encoded content and its reference."""
+
+    data: bytes
+    ref: ContentRef
+
+    @classmethod
+    def of(cls, data: bytes) -> Content:
+        """Return content with its reference, which is worked out."""
+        return cls(data, ContentRef.of(data))
+
+
 @dataclass(frozen=True)
 class RoundOutcome:
-    """What a round proposes: encoded model, state and report, verdicts and pay by participant id."""
+    """What a round proposes: model, state and report, verdicts and pay by participant id."""
 
-    model: bytes
-    state: bytes
-    report: bytes
+    model: Content
+    state: Content
+    report: Content
     verdicts: dict[int, Verdict]
     shares: dict[int, int]
     stop: bool
@@ -144,14 +156,14 @@ def judge(given: RoundInput, measure: Measurer, observe: Observer = unobserved) 
 
 
 def _outcome(given: RoundInput, rows: Sequence[_Row], appraisal: Appraisal) -> RoundOutcome:
-    model, state = given.base.encode(appraisal.model), appraisal.state.encode()
+    model, state = Content.of(given.base.encode(appraisal.model)), Content.of(appraisal.state.encode())
     document = {
         "version": REPORT_VERSION,
         "spec": given.spec.digest.hex(),
         "round": given.index,
         "base": Ref.of(given.base_ref).model_dump(),
-        "model": Ref.of(ContentRef.of(model)).model_dump(),
-        "state": Ref.of(ContentRef.of(state)).model_dump(),
+        "model": Ref.of(model.ref).model_dump(),
+        "state": Ref.of(state.ref).model_dump(),
         "measurements": {
             BASE: _shown(appraisal.base_measurement),
             MODEL: _shown(appraisal.model_measurement),
@@ -165,7 +177,7 @@ def _outcome(given: RoundInput, rows: Sequence[_Row], appraisal: Appraisal) -> R
     return RoundOutcome(
         model=model,
         state=state,
-        report=canonical.encode(document),
+        report=Content.of(canonical.encode(document)),
         verdicts={row.seat.id: row.verdict for row in rows},
         shares={row.seat.id: row.share for row in rows if row.share},
         stop=appraisal.stop,

@@ -139,8 +139,8 @@ class _WorkingStore:
         except StoreError as error:
             raise OutageError(error.message, error.remedy) from error
 
-    def put(self, data: bytes, file: Name | None = None) -> ContentRef:
-        return self._store.put(data, file)
+    def put(self, data: bytes, file: Name | None = None, ref: ContentRef | None = None) -> ContentRef:
+        return self._store.put(data, file, ref)
 
     def has(self, ref: ContentRef) -> bool:
         return self._store.has(ref)

@@ -288,7 +288,7 @@ class Participant:
     def _open(self, task: TaskHistory, current: RoundHistory, participant: int) -> Deed:
         again = (current.index, Deed.REVEALED) in self._left
         made = self._update(task, current)
-        update = made.reference if again else self._put(current)
+        update = made.reference if again else self._put(current, made)
         if participant in current.commits:
             # An aggregator that forgot the commitment may forget this as well.
             return self._reveal_on_chain(task, current, participant)
@@ -371,7 +371,7 @@ class Participant:
 
     def _reveal(self, task: TaskHistory, current: RoundHistory, proof: Sequence[bytes] = ()) -> Deed:
         made = self._update(task, current)
-        update, steps = self._put(current), made.staleness(current)
+        update, steps = self._put(current, made), made.staleness(current)
         self.ledger.reveal_update(self.account, self.task, current.index, update, self._salt(current), proof, steps)
         return Deed.REVEALED
 
@@ -415,7 +415,7 @@ class Participant:
 
     def context(self, task: TaskHistory, current: RoundHistory) -> RoundContext | None:
         """Return what this participant's update of a round follows from; None if it was made before."""
-        return None if self._in_journal(current) is not None else self._context(task, current)
+        return None if self.journaled(current) is not None else self._context(task, current)
 
     def _context(self, task: TaskHistory, current: RoundHistory) -> RoundContext:
         base = self._models(current.bases[self.staleness(current)])
@@ -473,7 +473,7 @@ class Participant:
                 self._journaled(STATE).remove(index)
         return made
 
-    def _in_journal(self, current: RoundHistory) -> Made | None:
+    def journaled(self, current: RoundHistory) -> Made | None:
         """Return the round's update if it is in the journal, and relative to a base that the round takes."""
         if self._made is None or self._made.round != current.index:
             if current.index not in self._journaled(UPDATE):
@@ -486,11 +486,11 @@ class Participant:
 
     def _update(self, task: TaskHistory, current: RoundHistory) -> Made:
         """Return the round's update, which is in the journal; it is made if it is not there."""
-        return self._in_journal(current) or self.keep(current, self.trainer(self._context(task, current)))
+        return self.journaled(current) or self.keep(current, self.trainer(self._context(task, current)))
 
-    def _put(self, current: RoundHistory) -> ContentRef:
+    def _put(self, current: RoundHistory, made: Made) -> ContentRef:
         """Put the round's update into the store, where everybody may see it from now on."""
-        return self.store.put(self.made(current), self._path(UPDATE, current.index))
+        return self.store.put(self.made(current), self._path(UPDATE, current.index), made.reference)
 
     def made(self, current: RoundHistory) -> bytes:
         """Return the bytes of the update that was made for a round, from the journal."""

@@ -16,7 +16,7 @@ import numpy as np
 from eth_account.signers.local import LocalAccount
 from numpy.typing import NDArray
 
-from fedledger.aggregator.driver import Act, Aggregator
+from fedledger.aggregator.driver import Act, Aggregator, Based
 from fedledger.aggregator.mailbox import Mailbox
 from fedledger.aggregator.plans import Plans
 from fedledger.contracts.chain import PAYMENT_GAS, Chain, Transaction
@@ -271,9 +271,11 @@ def _train(
 
     def look(participant: Participant, staleness: int) -> None:
         ref = current.bases[staleness]
-        made = participant.made(current)
-        disk.begin()
-        aggregator.look(current.index, models(ref), ref, participant.account.address, made, staleness)
+        made = participant.journaled(current)
+        if made is not None:
+            data, sender = participant.made(current), participant.account.address
+            disk.begin()
+            aggregator.look(current.index, Based(models(ref), ref, staleness), sender, data, made.reference)
 
     for job, trained in backend.train(work):
         participant = participants[job.number]

@@ -69,7 +69,7 @@ class IpfsStore:
         except self._errors.AddressError as error:
             raise _no_address(where) from error
 
-    def put(self, data: bytes, file: disk.Name | None = None) -> ContentRef:
+    def put(self, data: bytes, file: disk.Name | None = None, ref: ContentRef | None = None) -> ContentRef:
         """Add and pin bytes and return their reference.
 
         Raises
@@ -77,7 +77,7 @@ class IpfsStore:
         StoreError
             If the daemon is not there, or gives another CID.
         """
-        ref = ContentRef.of(data)
+        ref = ref or ContentRef.of(data)
         disk.flush()
         with self._daemon():
             added = str(self._client.add_bytes(data, opts=dict(IMPORT)))

@@ -24,10 +24,17 @@ STORE_PATIENCE, STORE_PAUSE = 300.0, 0.5
 class ContentStore(Protocol):
     """Where updates, models, states and reports lie."""
 
-    def put(self, data: bytes, file: disk.Name | None = None) -> ContentRef:
+    def put(self, data: bytes, file: disk.Name | None = None, ref: ContentRef | None = None) -> ContentRef:
         """Store bytes, pinned, and return their reference; storing them again changes nothing.
 
-        ``file`` is where they lie for good, if they do: a store on the same disk need not write them again.
+        Parameters
+        ----------
+        data
+            The bytes.
+        file
+            Where they lie for good, if they do: a store on the same disk need not write them again.
+        ref
+            Their reference, where it has been worked out before.
         """
         ...
 
@@ -85,9 +92,9 @@ class LocalStore:
             ) from error
         self._remove_stale()
 
-    def put(self, data: bytes, file: disk.Name | None = None) -> ContentRef:
+    def put(self, data: bytes, file: disk.Name | None = None, ref: ContentRef | None = None) -> ContentRef:
         """Store bytes and return their reference; a damaged copy is replaced."""
-        ref = ContentRef.of(data)
+        ref = ref or ContentRef.of(data)
         path = self._path(ref)
         if disk.exists(path):
             with contextlib.suppress(StoreError):
