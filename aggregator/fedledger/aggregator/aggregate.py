@@ -22,7 +22,7 @@ from fedledger.aggregator.rules import (  # noqa: F401  (each registers itself)
 from fedledger.aggregator.rules.base import MIXINGS, RULES, CoordinateRule, Diagnostics, LinearRule, Mixing
 from fedledger.protocol import exact
 from fedledger.protocol.errors import ConfigError, RoundError
-from fedledger.protocol.exact import Gram, IntArray
+from fedledger.protocol.exact import Float64Array, Gram, IntArray
 from fedledger.protocol.parameters import build
 from fedledger.protocol.spec import Method
 
@@ -185,9 +185,16 @@ def blocks(rows: Sequence[IntArray] | IntArray, columns: int | None = None) -> I
 
     A block of a matrix is a part of it, which is not to be changed.
     """
+    for part in _stretches(rows, columns):
+        yield rows[:, part] if isinstance(rows, np.ndarray) else np.stack([row[part] for row in rows])
+
+
+def doubles(rows: Sequence[IntArray], columns: int | None = None) -> Iterator[Float64Array]:
+    """Yield rows of integers below 2^53 as doubles, in blocks as :func:`blocks` does."""
+    for part in _stretches(rows, columns):
+        yield np.stack([row[part] for row in rows], dtype=np.float64, casting="unsafe")
+
+
+def _stretches(rows: Sequence[IntArray] | IntArray, columns: int | None) -> Iterator[slice]:
     columns = columns or max(LEAST_COLUMNS, CELLS // len(rows))
-    for start in range(0, len(rows[0]), columns):
-        if isinstance(rows, np.ndarray):
-            yield rows[:, start : start + columns]
-        else:
-            yield np.stack([row[start : start + columns] for row in rows])
+    return (slice(start, start + columns) for start in range(0, len(rows[0]), columns))

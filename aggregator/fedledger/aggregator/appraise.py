@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.aggregator.aggregate import aggregate, blocks
+from fedledger.aggregator.aggregate import aggregate, doubles
 from fedledger.aggregator.contribution import CONTRIBUTIONS
 from fedledger.aggregator.detection import Evidences, Measurement, detect
 from fedledger.aggregator.normalisation import NORMALISATIONS
@@ -338,7 +338,7 @@ def _look(
     if not len(deltas):
         return Evidences(base, measured, reputations, np.zeros((0, 0), np.int64))
     centre = aggregate(CENTRE, deltas, [1] * len(deltas), unit=1).delta
-    return Evidences(base, measured, reputations, gram(blocks([*deltas, centre, previous])))
+    return Evidences(base, measured, reputations, gram(doubles([*deltas, centre, previous])))
 
 
 def _aggregate(

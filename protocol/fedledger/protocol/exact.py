@@ -294,16 +294,16 @@ class GramAccumulator:
         self._bound = 0
         self._split = False
 
-    def add(self, block: IntArray) -> None:
-        """Add columns int64[n, d'] of magnitude at most 2^40; raises OutOfRangeError for larger ones."""
+    def add(self, block: IntArray | Float64Array) -> None:
+        """Add columns [n, d'], int64 or whole doubles, of at most 2^40; raises OutOfRangeError for larger ones."""
         for start in range(0, block.shape[1], _COLUMNS):
             columns = block[:, start : start + _COLUMNS]
             largest = _largest(columns)
             together = _EXACT // max(1, largest * largest)
             if together < _LEAST_COLUMNS:
-                self._add_limbs(columns)
+                self._add_limbs(columns.astype(np.int64, copy=False))
             else:
-                self._add_whole(columns.astype(np.float64), together, largest)
+                self._add_whole(columns.astype(np.float64, copy=False), together, largest)
 
     def _add_whole(self, columns: Float64Array, together: int, largest: int) -> None:
         for start in range(0, columns.shape[1], together):
@@ -353,8 +353,10 @@ def _joined(low: IntArray, cross: IntArray, high: IntArray) -> NDArray[Any]:
     return total
 
 
-def gram(rows: IntArray | Iterable[IntArray]) -> Gram:
-    """Return the exact inner products of int64[n, d], or of an iterable of its column blocks int64[n, d'].
+def gram(rows: IntArray | Iterable[IntArray | Float64Array]) -> Gram:
+    """Return the exact inner products of int64[n, d], or of an iterable of its column blocks [n, d'].
+
+    Blocks of doubles, which are whole, take the least time.
 
     Raises
     ------
@@ -375,7 +377,7 @@ def saturate(x: IntArray | Float64Array) -> IntArray:
     return np.minimum(np.maximum(whole, -LIMIT), LIMIT).astype(np.int64, copy=False)
 
 
-def _largest(rows: IntArray) -> int:
+def _largest(rows: IntArray | Float64Array) -> int:
     """Return the largest magnitude; raises OutOfRangeError if it is beyond 2^40."""
     largest = max(int(rows.max(initial=0)), -int(rows.min(initial=0)))
     if largest > LIMIT:
