@@ -246,8 +246,9 @@ class TestMetrics:
         [
             [nn.Conv2d(2, 5, (3, 2), stride=(2, 1), padding=(1, 0)), nn.Tanh()],
             [nn.Flatten(), nn.Unflatten(1, (2, 9, 8)), nn.Conv2d(2, 5, 3)],
+            [nn.Conv2d(2, 5, 3), nn.ReLU(), HalvingMaxPool2d()],
         ],
-        ids=["strided", "reshaped"],
+        ids=["strided", "reshaped", "pooled"],
     )
     def test_patches_that_are_kept_give_what_the_convolution_gives(self, first):
         rng = np.random.default_rng(3)
@@ -265,6 +266,16 @@ class TestMetrics:
                     logits = flat.module(torch.from_numpy(inputs)).double()
                 wanted = nn.functional.cross_entropy(logits, torch.from_numpy(labels))
                 assert found.loss == pytest.approx(float(wanted), rel=1e-5)
+
+    def test_pooling_before_what_rectifies_changes_nothing(self):
+        values = torch.randn(2, 3, 6, 6)
+        values[0, 0, 0], values[0, 1, 2], values[1] = torch.nan, torch.inf, -values[1].abs()
+        rectifier, pooling, last = nn.ReLU(), HalvingMaxPool2d(), nn.Flatten()
+        ordered = patches._ordered([rectifier, pooling, last])
+        assert ordered == [pooling, rectifier, last]
+        with torch.inference_mode():
+            found, wanted = rectifier(pooling(values)), pooling(rectifier(values))
+        np.testing.assert_array_equal(found, wanted)
 
     def test_patches_are_kept_only_where_they_stand_for_the_first_layer(self, monkeypatch):
         inputs, labels = np.zeros((4, 1, 6, 6), np.float32), np.zeros(4, np.int64)

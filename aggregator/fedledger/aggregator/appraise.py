@@ -43,6 +43,9 @@ BASE, MODEL = "base", "model"
 CENTRE = Method(method="median@1")
 _PREVIOUS = "previous"
 
+Named = tuple[str, NDArray[np.float32]]
+"""What is measured, as a measurer is told, and the vector."""
+
 
 class Measurer(Protocol):
     """Measures a model on the task's validation set."""
@@ -56,7 +59,7 @@ class Measurer(Protocol):
 class ManyMeasurer(Protocol):
     """A measurer that takes many models at once."""
 
-    def each(self, named: Iterable[tuple[str, NDArray[np.float32]]]) -> list[Measurement]:
+    def each(self, named: Iterable[Named]) -> list[Measurement]:
         """Return what calling this with each of them would."""
         ...
 
@@ -244,15 +247,15 @@ def appraise(given: Given, entries: Sequence[Entry], measure: Measurer, observe:
             observe(f"{name} of {entry.owner}", vector)
 
     base_measurement = measure(BASE, given.base)
-    measured = _measured(
+    measurements = measured(
         measure,
         ((entry.owner, probe(given.base, delta, fixed)) for entry, delta in zip(entries, deltas, strict=True)),
     )
-    seen = _look(base_measurement, measured, [entry.reputation for entry in entries], deltas, state.previous)
+    seen = _look(base_measurement, measurements, [entry.reputation for entry in entries], deltas, state.previous)
     observe("inner products", seen.gram)
     verdicts = detect(spec.detection, seen)
     if not given.enough:
-        return Appraisal(verdicts, measured, base_measurement, base_measurement, given.base, state)
+        return Appraisal(verdicts, measurements, base_measurement, base_measurement, given.base, state)
 
     counting = [
         entry.update.examples if verdict is Verdict.ACCEPTED else 0
@@ -273,7 +276,7 @@ def appraise(given: Given, entries: Sequence[Entry], measure: Measurer, observe:
     scores = contribution(seen, weights) if entries else []
     return Appraisal(
         verdicts=verdicts,
-        measurements=measured,
+        measurements=measurements,
         base_measurement=base_measurement,
         model_measurement=model_measurement,
         model=stepped.model,
@@ -322,10 +325,11 @@ def _damped(given: Given, staleness: Sequence[int], deltas: IntArray, fixed: Fix
     return np.vstack([left(delta, s) if s else delta for delta, s in zip(deltas, staleness, strict=True)])
 
 
-def _measured(measure: Measurer, named: Iterable[tuple[str, NDArray[np.float32]]]) -> list[Measurement]:
+def measured(measure: Measurer, named: Iterable[Named]) -> list[Measurement]:
+    """Measure many vectors, at once where the measurer takes them so."""
     if isinstance(measure, ManyMeasurer):
         return measure.each(named)
-    return [measure(owner, vector) for owner, vector in named]
+    return [measure(what, vector) for what, vector in named]
 
 
 def _look(

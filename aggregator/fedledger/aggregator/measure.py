@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.aggregator.appraise import BASE, MODEL, MOST_AHEAD
+from fedledger.aggregator.appraise import BASE, MODEL, MOST_AHEAD, Named
 from fedledger.aggregator.detection import Measurement
 from fedledger.learning.metrics import HeldOut, measure
 from fedledger.learning.vectors import FlatModel
@@ -21,9 +21,7 @@ INPUTS, LABELS = "inputs", "labels"
 LONG = 1e-3
 """Seconds from which on a measurement is worth another thread: a shorter one is mostly Python, which runs in one."""
 TOGETHER = 2048
-"""Examples on which shorter ones are judged together: what they have in common takes as long as a tiny model."""
-
-Named = tuple[str, NDArray[np.float32]]
+"""Examples on which those of one thread are judged together: what they have in common takes as long as a tiny model."""
 
 
 class LiveMeasurer:
@@ -82,12 +80,8 @@ class LiveMeasurer:
             began = time.perf_counter()
             measured.append(self(what, vector))
             took = time.perf_counter() - began
-        if took < LONG:
-            measured += self._together(rest)
-        elif len(self._models) > 1:
-            measured += self._beside(rest)
-        else:
-            measured += itertools.starmap(self, rest)
+        is_long = took >= LONG and len(self._models) > 1
+        measured += self._beside(rest) if is_long else self._together(rest)
         return measured
 
     def _together(self, named: Iterator[Named]) -> Iterator[Measurement]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fedledger.protocol import update as wire
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import ContentUnavailableError, StoreError
+from fedledger.protocol.exact import magnitude
 from fedledger.protocol.spec import TaskSpec
 from fedledger.protocol.store import ContentStore
 from fedledger.protocol.update import UpdateRefusedError
@@ -122,13 +123,12 @@ def validate_vectors(
         raise UpdateRefusedError(Verdict.WRONG_SHAPE, f"the update must hold {wanted}")
     floats = {name: _float32(vectors[name], dimension) for name in names}
     fixed = spec.fixed
-    # As doubles: NumPy would round the bound to the vectors' float32. A coordinate that is no number stays one.
-    largest = [float(np.abs(vector).max(initial=0.0)) for vector in floats.values()]
+    largest = [magnitude(vector) for vector in floats.values()]
     if not all(map(isfinite, largest)):
         raise UpdateRefusedError(Verdict.NOT_FINITE, "a coordinate is not a finite number")
     if max(largest) > fixed.bound:
         raise UpdateRefusedError(Verdict.OUT_OF_RANGE, f"a coordinate is beyond ±{fixed.bound}")
-    quantised = {name: fixed.quantise(vector) for name, vector in floats.items()}
+    quantised = {name: fixed.rounded(vector) for name, vector in floats.items()}
     return ValidUpdate(quantised.pop(wire.DELTA), min(examples, spec.limits.max_examples), steps, quantised)
 
 

@@ -8,7 +8,7 @@ left for each model is one product of matrices.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from fedledger.learning.direct import is_hooked
+from fedledger.learning.models import HalvingMaxPool2d
 
 MOST_CHANNELS = 3
 MOST_BYTES = 64 * 1024 * 1024
@@ -64,7 +65,7 @@ class Patches:
 
     def __call__(self, module: nn.Module, start: int, stop: int) -> torch.Tensor:
         """Return the outputs of a module of the same kind for the examples from ``start`` to ``stop``."""
-        convolution, *after = itertools.islice(module.children(), self.place, None)
+        convolution, *after = _ordered(itertools.islice(module.children(), self.place, None))
         assert isinstance(convolution, nn.Conv2d) and convolution.bias is not None
         positions = self.height * self.width
         columns = self.columns[:, start * positions : stop * positions]
@@ -73,6 +74,19 @@ class Patches:
         for part in after:
             outputs = part(outputs)
         return outputs
+
+
+def _ordered(parts: Iterable[nn.Module]) -> list[nn.Module]:
+    """Return parts with pooling before what rectifies: that keeps the order of values, so the result is the same.
+
+    Only a fourth of the values are left to be rectified then.
+    """
+    ordered = list(parts)
+    for place in range(len(ordered) - 1):
+        rectifier, pooling = ordered[place : place + 2]
+        if type(rectifier) is nn.ReLU and type(pooling) is HalvingMaxPool2d and not is_hooked(rectifier):
+            ordered[place : place + 2] = pooling, rectifier
+    return ordered
 
 
 def first_layers(module: nn.Module) -> Sequence[nn.Module]:

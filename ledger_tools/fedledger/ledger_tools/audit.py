@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from fedledger.aggregator.appraise import Measurer
 from fedledger.aggregator.batches import Place
 from fedledger.aggregator.plans import Plans
 from fedledger.contracts.abi import Log
@@ -24,7 +25,6 @@ from fedledger.ledger_tools.divergence import Divergence, DivergenceError
 from fedledger.ledger_tools.execute import claimed, execute, head
 from fedledger.ledger_tools.export import LEDGER_FILE, LedgerExport, chain_state
 from fedledger.ledger_tools.replay import (
-    Measure,
     Replay,
     Untold,
     content,
@@ -210,7 +210,7 @@ class _Rounds:
     task: TaskHistory
     spec: TaskSpec
     store: ContentStore
-    measure: Measure | None
+    measure: Measurer | None
     place: Place
 
     @classmethod

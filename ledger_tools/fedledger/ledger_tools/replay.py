@@ -14,7 +14,7 @@ posted measurement that is just about as wrong as the tolerance allows, and cont
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.aggregator.appraise import BASE, MODEL
+from fedledger.aggregator.appraise import BASE, MODEL, Measurer, Named, measured
 from fedledger.aggregator.batches import BatchError, Place, complete
 from fedledger.aggregator.contribution import CONTRIBUTIONS
 from fedledger.aggregator.detection import DETECTORS, Measurement
@@ -50,7 +50,6 @@ from fedledger.protocol.store import ContentStore
 from fedledger.protocol.update import UpdateRefusedError
 from fedledger.protocol.verdicts import Verdict
 
-Measure = Callable[[str, NDArray[np.float32]], Measurement]
 _ACCEPTED, _UNAVAILABLE = Verdict.ACCEPTED.label, Verdict.UNAVAILABLE.label
 _LITTLE_ENDIAN = np.dtype("<i8")
 
@@ -142,7 +141,7 @@ def replay_round(
     spec: TaskSpec,
     store: ContentStore,
     current: RoundHistory,
-    measure: Measure | None,
+    measure: Measurer | None,
     place: Place,
     plans: Plans | None = None,
     transcript: Transcript | None = None,
@@ -206,7 +205,7 @@ def refused(divergence: DivergenceError) -> Replay:
     return Replay(found.round, found, transcript.digest(), missing=isinstance(divergence, MissingContentError))
 
 
-def live_measure(spec: TaskSpec, store: ContentStore, trusted: frozenset[str]) -> Measure | None:
+def live_measure(spec: TaskSpec, store: ContentStore, trusted: frozenset[str]) -> Measurer | None:
     """Return a measurer for a spec, or None if that would run a stranger's code that is not trusted."""
     from fedledger.aggregator.measure import LiveMeasurer
     from fedledger.learning.models import build_model
@@ -278,7 +277,7 @@ class _Replaying:
         spec: TaskSpec,
         store: ContentStore,
         current: RoundHistory,
-        measure: Measure | None,
+        measure: Measurer | None,
         place: Place,
         plans: Plans,
         transcript: Transcript,
@@ -392,14 +391,33 @@ class _Posted:
         self._replaying = replaying
 
     def __call__(self, what: str, vector: NDArray[np.float32]) -> Measurement:
-        replaying, posted = self._replaying, self._by_name.get(what)
+        return self.each([(what, vector)])[0]
+
+    def each(self, named: Iterable[Named]) -> list[Measurement]:
+        """Answer for many vectors, which are measured as they would be live."""
+        measure, names = self._replaying.measure, list[str]()
+
+        def noted() -> Iterator[Named]:
+            for what, vector in named:
+                names.append(what)
+                yield what, vector
+
+        if measure is None:
+            self._replaying.checked = False
+            return [self._posted(what) for what, _ in named]
+        again = measured(measure, noted())
+        return [self._compared(what, found) for what, found in zip(names, again, strict=True)]
+
+    def _posted(self, what: str) -> Measurement:
+        posted = self._by_name.get(what)
         if not isinstance(posted, dict) or not all(type(posted.get(k)) is int for k in ("loss", "correct")):
-            raise DivergenceError(Divergence(replaying.index, f"measurement of {what}", "a measurement", posted))
-        found = Measurement(posted["loss"], posted["correct"])
-        if replaying.measure is None:
-            replaying.checked = False
-            return found
-        again, tolerance = replaying.measure(what, vector), replaying.spec.tolerance
+            raise DivergenceError(Divergence(self._replaying.index, f"measurement of {what}", "a measurement", posted))
+        return Measurement(posted["loss"], posted["correct"])
+
+    def _compared(self, what: str, again: Measurement) -> Measurement:
+        """Return what was posted, if it is near enough to what was measured again."""
+        replaying, found = self._replaying, self._posted(what)
+        tolerance = replaying.spec.tolerance
         for name in ("loss", "correct"):
             expected, told = getattr(again, name), getattr(found, name)
             deviation = abs(expected - told)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
 
+from fedledger.aggregator.appraise import Measurer
 from fedledger.aggregator.batches import Place, place_of
 from fedledger.aggregator.driver import Waits
 from fedledger.contracts.abi import RevertedError
@@ -36,7 +37,6 @@ from fedledger.contracts.client import (
 from fedledger.contracts.history import DisputeHistory, History, JuryHistory, RoundHistory, TaskHistory
 from fedledger.ledger_tools.divergence import DivergenceError
 from fedledger.ledger_tools.replay import (
-    Measure,
     MissingContentError,
     OutageError,
     Replay,
@@ -213,7 +213,7 @@ class Verifier:
         self.patience = patience
         self.courtesy = courtesy
         self._journal = journal
-        self._terms: dict[tuple[int, int], tuple[TaskSpec, Measure | None]] = {}
+        self._terms: dict[tuple[int, int], tuple[TaskSpec, Measurer | None]] = {}
         self._replays: dict[_Key, Replay | Unable] = {}
         self._waits: dict[_Key, Waits] = {}
         self._until: dict[_Key, int] = {}
@@ -641,7 +641,7 @@ class Verifier:
             del self._waits[key]
         return self._replays[key]
 
-    def _read(self, task: TaskHistory, index: int) -> tuple[TaskSpec, Measure | None]:
+    def _read(self, task: TaskHistory, index: int) -> tuple[TaskSpec, Measurer | None]:
         key = task.id, self.history.folds
         if key not in self._terms:
             spec = read_terms(task, self.store, index)

@@ -92,9 +92,7 @@ class FixedPoint:
         OutOfRangeError
             If a coordinate is beyond ±bound.
         """
-        single = np.asarray(x, np.float32)
-        # As a double: NumPy would round the bound to the vector's float32.
-        largest = float(np.abs(single).max(initial=0.0))
+        largest = magnitude(x)
         if not np.isfinite(largest):
             raise NotFiniteError("A coordinate is not a finite number.", "Leave this vector out.")
         if largest > self.bound:
@@ -102,8 +100,12 @@ class FixedPoint:
                 f"A coordinate is {largest:g}, beyond ±{self.bound:g}.",
                 "Leave this vector out, or raise the fixed-point bound of the task.",
             )
+        return self.rounded(x)
+
+    def rounded(self, x: Float32Array) -> IntArray:
+        """Return what :meth:`quantise` does of a vector whose :func:`magnitude` is known to be within the bound."""
         # A power of two, so the product is exact; and a float32 is rounded to the same integer as its double.
-        scaled: Float32Array = single * np.float32(self.unit)
+        scaled: Float32Array = np.asarray(x, np.float32) * np.float32(self.unit)
         np.rint(scaled, out=scaled)
         return scaled.astype(np.int64)
 
@@ -113,6 +115,12 @@ class FixedPoint:
         single = q.astype(np.float32)
         single *= np.float32(1 / self.unit)
         return single
+
+
+def magnitude(x: Float32Array) -> float:
+    """Return the largest magnitude of a coordinate; NaN or infinity where one is."""
+    # As a double: NumPy would round what it is compared with to float32.
+    return max(float(x.max(initial=0.0)), -float(x.min(initial=0.0)))
 
 
 def weighted_mean(rows: IntArray, coefficients: Sequence[int], denominator: int) -> IntArray:
@@ -239,7 +247,7 @@ class WeightedSum:
         NotFiniteError, OutOfRangeError
             As :meth:`add`; the sum is as it was then.
         """
-        largest = max(float(rows.max(initial=0.0)), -float(rows.min(initial=0.0)))
+        largest = magnitude(rows)
         if not largest <= self.fixed.bound:
             for row in rows:
                 self.fixed.quantise(row)
