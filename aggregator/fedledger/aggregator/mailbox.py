@@ -188,7 +188,7 @@ class Mailbox:
         current = task.rounds.get(index)
         if current is None or index != max(task.rounds) or current.proposal is not None or current.voided:
             raise PostRefusedError(f"Round {index} of task {self._task} is not open.")
-        if participant not in current.selected:
+        if participant not in current.owners:
             raise PostRefusedError(f"Participant {participant} is not selected for round {index}.")
         return current, self._kept(index)
 

@@ -181,13 +181,13 @@ class Participant:
         participant = self.history.ids.get(self.account.address)
         if participant is None:
             return self._register(task)
-        if participant not in task.enrolled:
+        if participant not in task.joined:
             return self._enrol(phase)
         deed = self._object(task, participant) if task.batched else Deed.WAITED
         current = task.rounds.get(max(task.rounds, default=0))
         if deed is not Deed.WAITED:
             return deed
-        if current is None or participant not in current.selected or participant in current.reveals:
+        if current is None or participant not in current.owners or participant in current.reveals:
             return Deed.WAITED
         if task.batched:
             return self._act_batched(task, current, participant, phase)
