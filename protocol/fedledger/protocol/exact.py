@@ -92,7 +92,8 @@ class FixedPoint:
         OutOfRangeError
             If a coordinate is beyond ±bound.
         """
-        largest = magnitude(x)
+        single = np.asarray(x, np.float32)
+        largest = magnitude(single)
         if not np.isfinite(largest):
             raise NotFiniteError("A coordinate is not a finite number.", "Leave this vector out.")
         if largest > self.bound:
@@ -100,14 +101,14 @@ class FixedPoint:
                 f"A coordinate is {largest:g}, beyond ±{self.bound:g}.",
                 "Leave this vector out, or raise the fixed-point bound of the task.",
             )
-        return self.rounded(x)
+        return self.rounded(single)
 
     def rounded(self, x: Float32Array) -> IntArray:
         """Return what :meth:`quantise` does of a vector whose :func:`magnitude` is known to be within the bound."""
         # A power of two, so the product is exact; and a float32 is rounded to the same integer as its double.
-        scaled: Float32Array = np.asarray(x, np.float32) * np.float32(self.unit)
-        np.rint(scaled, out=scaled)
-        return scaled.astype(np.int64)
+        whole: Float32Array = x * np.float32(self.unit)
+        np.rint(whole, out=whole)
+        return whole.astype(np.int64)
 
     def to_float32(self, q: IntArray) -> Float32Array:
         """Return the float32[d] nearest to int64[d] of at most 53 bits."""

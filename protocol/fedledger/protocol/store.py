@@ -34,7 +34,7 @@ class ContentStore(Protocol):
         file
             Where they lie for good, if they do: a store on the same disk need not write them again.
         ref
-            Their reference, where it has been worked out before.
+            Their reference, where it has been worked out before; a wrong one makes content that nobody can read.
         """
         ...
 
