@@ -34,12 +34,13 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Lock
 from pathlib import Path
 from typing import Any
 
@@ -190,8 +191,8 @@ def aggregator(world: World, place: int) -> None:
                 time.sleep(POLL)
 
 
-def proxy(port: int, to: int, plan: Plan, folder: Path) -> None:
-    """Stand between programs and chain, and mistreat transactions as the plan says."""
+def proxy(port: int, to: int, plan: Plan, folder: Path, gate: Lock) -> None:
+    """Stand between programs and chain, and mistreat transactions as the plan says; none passes a closed gate."""
     rng, lock, counts = random.Random(plan.seed), threading.Lock(), Counter[str]()
 
     class Handler(BaseHTTPRequestHandler):
@@ -200,16 +201,18 @@ def proxy(port: int, to: int, plan: Plan, folder: Path) -> None:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            fault = draw() if b"eth_sendRawTransaction" in body else None
+            is_transaction = b"eth_sendRawTransaction" in body
+            fault = draw() if is_transaction else None
             try:
                 if fault == "swallowed":
                     question = json.loads(body)
                     digest = keccak(bytes.fromhex(question["params"][0][2:])).hex()
                     answer = json.dumps({"jsonrpc": "2.0", "id": question["id"], "result": "0x" + digest}).encode()
                 else:
-                    answer = forward(body)
-                if fault == "sent twice":
-                    answer = forward(body)
+                    with gate if is_transaction else nullcontext():
+                        answer = forward(body)
+                        if fault == "sent twice":
+                            answer = forward(body)
             except (OSError, HTTPException):
                 fault = "not answered"
             if fault == "not answered":
@@ -263,6 +266,7 @@ class Stage:
         self.jobs: dict[str, tuple[Callable[..., None], tuple[Any, ...]]] = {}
         self.due: list[tuple[float, Callable[[], None]]] = []
         self.harmed: set[Path] = set()
+        self.gate = FORK.Lock()
 
     def play(self) -> Outcome:
         """Play the run to its end, good or bad."""
@@ -313,7 +317,10 @@ class Stage:
             first_block=self.ledger.first_block,
             ports=tuple(free_port() for _ in aggregators),
         )
-        self.jobs = {"proxy": (proxy, (port, to, self.plan, self.folder)), "aggregator": (aggregator, (world, 0))}
+        self.jobs = {
+            "proxy": (proxy, (port, to, self.plan, self.folder, self.gate)),
+            "aggregator": (aggregator, (world, 0)),
+        }
         if self.plan.standby:
             self.jobs["standby"] = (aggregator, (world, 1))
         self.jobs |= {f"node {number}": (node, (world, number)) for number in range(NODES)}
@@ -374,18 +381,15 @@ class Stage:
     def _harm(self, kind: str) -> bool:
         """Do one harm; False if there was nothing to do it to."""
         if kind == "reorganised":
-            depth = min(self.rng.randint(1, 5), self.direct.block_number() - self.floor)
-            if depth > 0:
-                # A transaction that Anvil mines in the middle of a reorganisation leaves a hole in its blocks.
-                self.direct._rpc("evm_setAutomine", [False])
-                self.direct._rpc("anvil_reorg", [depth, []])
-                self.direct._rpc("evm_setAutomine", [True])
-                self.direct._rpc("evm_mine", [])
+            with self._still():
+                depth = min(self.rng.randint(1, 5), self.direct.block_number() - self.floor)
+                if depth > 0:
+                    self.direct._rpc("anvil_reorg", [depth, []])
+                    self.direct._rpc("evm_mine", [])
             return depth > 0
         if kind == "restarted":
-            # What Anvil mines while it writes its state down is in the accounts and in no block.
-            self.direct._rpc("evm_setAutomine", [False])
-            self.anvil.stop()
+            with self._still():
+                self.anvil.stop()
             self.anvil = start_chain("anvil", port=int(self.anvil.url.rsplit(":", 1)[1]), state=self.state)
             self.floor = self.direct.block_number()
             return True
@@ -399,6 +403,18 @@ class Stage:
         self.programs[name].kill()
         self.programs[name].join()
         return True
+
+    @contextmanager
+    def _still(self) -> Iterator[None]:
+        """Have Anvil mine nothing of the programs': what it mines now is in its state or in its logs, not in both.
+
+        It mines after it has answered, and goes on with a block that it has begun when it is told to mine no more.
+        """
+        with self.gate:
+            deadline = time.monotonic() + STALL
+            while int(self.direct._rpc("txpool_status", [])["pending"], 16) and time.monotonic() < deadline:
+                time.sleep(0.005)
+            yield
 
     def _harm_content(self, kind: str) -> bool:
         files = sorted(path for path in (self.folder / "store").glob("*/*") if not path.name.startswith(".tmp-"))
