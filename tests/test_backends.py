@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from fedledger.platform.backends.base import BACKENDS, Backend, Job, TrainingError, Work
+from fedledger.platform.backends.base import BACKENDS, Backend, Job, TrainingError, Work, Worker
 from fedledger.platform.backends.cluster import Cluster
 from fedledger.platform.backends.pool import Pool
 from fedledger.platform.backends.serial import Batched, Serial
 from fedledger.platform.config import ExperimentConfig
 from fedledger.platform.setting import Setting, make_setting
-from fedledger.protocol.exact import FixedPoint, weighted_mean
+from fedledger.protocol.exact import FixedPoint, WeightedSum, weighted_mean
 
 
 def setting(participants: int = 7, **training: object) -> Setting:
@@ -153,6 +153,19 @@ def test_a_group_that_would_have_other_bits_is_trained_one_by_one() -> None:
             stack.gradient = torch.zeros_like(stack.gradient)
         assert np.array_equal(batched.total(todo).sum.limbs, expected)
         assert set(lockstep._unproved.values()) == {None}
+
+
+def test_who_trains_a_group_leaves_torchs_generator_as_it_was() -> None:
+    given = plain()
+    todo, worker = work(given), Worker(given)
+    worker.begin(todo.index, todo.bases, todo.before, todo.server)
+    # The first of them makes the model.
+    list(worker._groups(todo.jobs))
+    total = WeightedSum(worker.fixed, worker.dimension, sum(job.weight for job in todo.jobs))
+    state = torch.get_rng_state()
+    done = worker.add_all(todo.jobs, total)
+    assert len(done) == len(todo.jobs) and worker._lockstep is not None and worker._lockstep._unproved
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_updates_of_a_group_that_cannot_be_summed_are_left_out() -> None:

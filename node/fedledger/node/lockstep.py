@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fedledger.learning.data import Dataset
 from fedledger.learning.direct import PROOF, Stack
-from fedledger.learning.vectors import FlatModel, Float32Array
+from fedledger.learning.vectors import FlatModel, Float32Array, repeatable
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.node.solvers.sgd import SGD
 from fedledger.node.training import LocalTrainer, Trainer
@@ -116,9 +116,11 @@ class Lockstep:
         self, deltas: NDArray[np.float32], base: Float32Array, datasets: Sequence[Dataset], seeds: Sequence[bytes]
     ) -> int | None:
         """Return how many numbers are not zero, if all are the same one by one; else None."""
-        for row, dataset, seed in zip(deltas, datasets, seeds, strict=True):
-            if self.solver(self.model, base, dataset, self._random.restart(seed)).delta.tobytes() != row.tobytes():
-                return None
+        # One by one, a solver seeds torch's global generator.
+        with repeatable():
+            for row, dataset, seed in zip(deltas, datasets, seeds, strict=True):
+                if self.solver(self.model, base, dataset, self._random.restart(seed)).delta.tobytes() != row.tobytes():
+                    return None
         return int(np.count_nonzero(deltas))
 
     def _train(self, base: Float32Array, datasets: Sequence[Dataset], seeds: Sequence[bytes]) -> Together:
