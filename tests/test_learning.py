@@ -267,6 +267,27 @@ class TestMetrics:
                 wanted = nn.functional.cross_entropy(logits, torch.from_numpy(labels))
                 assert found.loss == pytest.approx(float(wanted), rel=1e-5)
 
+    @pytest.mark.parametrize("size", [1, 5 * 4 * 12 * 30 * 2, 1 << 30], ids=["alone", "in pairs", "together"])
+    @pytest.mark.parametrize("agrees", [True, False])
+    def test_many_models_get_the_bits_of_each_by_itself(self, monkeypatch, size, agrees):
+        rng = np.random.default_rng(4)
+        inputs, labels = rng.normal(size=(30, 2, 9, 8)).astype(np.float32), rng.integers(0, 3, 30)
+        module = nn.Sequential(nn.Conv2d(2, 5, 3), nn.ReLU(), HalvingMaxPool2d(), nn.Flatten(), nn.Linear(45, 3))
+        flat = FlatModel(module.eval())
+        vectors = [rng.normal(size=flat.layout.dimension).astype(np.float32) for _ in range(7)]
+        alone = [measure(flat, [vector], HeldOut(inputs, labels))[0] for vector in vectors]
+        held_out = HeldOut(inputs, labels)
+        monkeypatch.setattr(patches, "MOST_AT_ONCE", size)
+        if not agrees:
+            product, rows = torch.mm, len(flat.module[0].weight)
+            # As of a library that adds up in another order where a matrix has more rows.
+            monkeypatch.setattr(
+                torch, "mm", lambda a, b: product(a, b) * (1 + 1e-6) if len(a) > rows else product(a, b)
+            )
+        for _ in range(3):
+            assert measure(flat, vectors, held_out) == alone
+        assert set(held_out.patches(flat.module).proved.values()) == (set() if size == 1 else {agrees})
+
     def test_pooling_before_what_rectifies_changes_nothing(self):
         values = torch.randn(2, 3, 6, 6)
         values[0, 0, 0], values[0, 1, 2], values[1] = torch.nan, torch.inf, -values[1].abs()

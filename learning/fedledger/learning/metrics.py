@@ -111,7 +111,7 @@ def evaluate(
     # Several threads wait for each other longer than such models take: six times as long beside a busy process.
     with single_thread(), _evaluating(model.module):
         patches = held_out.patches(model.module)
-        logits = torch.stack([_outputs(model, v, held_out.inputs, batch, patches) for v in vectors]).double()
+        logits = torch.stack(_outputs(model, vectors, held_out.inputs, batch, patches)).double()
         if held_out.largest >= logits.shape[2]:
             raise ConfigError(
                 f"The model has {logits.shape[2]} classes, a label is {held_out.largest}.",
@@ -142,7 +142,7 @@ def loss_in_micro_nats(loss: float) -> int:
 def predict(model: FlatModel, vector: Float32Array, inputs: Float32Array, batch: int = BATCH) -> NDArray[np.int64]:
     """Return int64[n] predicted classes; −1 where the model's output is NaN. See `evaluate`."""
     with _evaluating(model.module):
-        classes: NDArray[np.int64] = _classes(_outputs(model, vector, torch.from_numpy(inputs), batch)).numpy()
+        classes: NDArray[np.int64] = _classes(_outputs(model, [vector], torch.from_numpy(inputs), batch)[0]).numpy()
     return classes
 
 
@@ -168,19 +168,29 @@ def _classes(logits: torch.Tensor) -> torch.Tensor:
 
 
 def _outputs(
-    model: FlatModel, vector: Float32Array, inputs: torch.Tensor, batch: int, patches: Patches | None = None
-) -> torch.Tensor:
-    """Return float32[n, classes]."""
-    model.load(vector)
+    model: FlatModel,
+    vectors: Sequence[Float32Array],
+    inputs: torch.Tensor,
+    batch: int,
+    patches: Patches | None = None,
+) -> list[torch.Tensor]:
+    """Return float32[n, classes] of each vector."""
     n, module = len(inputs), model.module
     parts = [(start, min(start + batch, n)) for start in range(0, n, batch)]
+    outputs: list[list[torch.Tensor]] = [[] for _ in vectors]
     if patches is None:
-        outputs = [module(inputs[start:stop]) for start, stop in parts]
+        for vector, own in zip(vectors, outputs, strict=True):
+            model.load(vector)
+            own += [module(inputs[start:stop]) for start, stop in parts]
     else:
-        outputs = [patches(module, start, stop) for start, stop in parts]
-    if outputs[0].ndim != 2:
-        raise ConfigError(f"The model's output has shape {list(outputs[0].shape)}.", "Make it [examples, classes].")
-    return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
+        kernels = [torch.from_numpy(model.named(vector)[patches.kernel]) for vector in vectors]
+        for part in parts:
+            for vector, own, convolved in zip(vectors, outputs, patches.convolve(kernels, *part), strict=True):
+                model.load(vector)
+                own.append(patches.finish(module, convolved))
+    if outputs[0][0].ndim != 2:
+        raise ConfigError(f"The model's output has shape {list(outputs[0][0].shape)}.", "Make it [examples, classes].")
+    return [torch.cat(own) if len(own) > 1 else own[0] for own in outputs]
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """What a round costs with the ledger, and its audit, beside the training that both are about.
 
 Everything is timed within one run on a fresh Anvil: each round is trained once for the time of its training alone, and
-then played. So a ratio is that of neighbours in time, whatever else the machine does.
+then played, by the same worker processes. So a ratio is that of neighbours in time, whatever else the machine does.
 """
 
 from __future__ import annotations
@@ -31,12 +31,11 @@ from fedledger.ledger_tools.export import LEDGER_FILE, export_ledger
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.platform.backends.base import Backend, Job, Total, Work
 from fedledger.platform.backends.pool import Pool
-from fedledger.platform.backends.serial import Serial
 from fedledger.platform.bench_engine import Bench
 from fedledger.platform.config import ExperimentConfig
 from fedledger.platform.engine import Run, run
 from fedledger.platform.setting import Setting, assemble
-from fedledger.protocol.errors import FedledgerError
+from fedledger.protocol.errors import ConfigError, FedledgerError
 from fedledger.protocol.machine import processors
 from fedledger.protocol.store import LocalStore
 
@@ -52,12 +51,33 @@ TESTED = 16
 
 @dataclass(frozen=True)
 class Case:
-    """A run to be timed: so many rounds, ``WARM_UP`` of them not counted, of so many participants of a workload."""
+    """A run to be timed: so many rounds, ``WARM_UP`` of them not counted, of so many participants of a workload.
+
+    With one worker process fewer than processors, what the ledger adds has a processor of its own.
+    """
 
     workload: str
     participants: int
     validation: int
     rounds: int
+    workers: int = 1
+
+    @classmethod
+    def read(cls, text: str) -> Case:
+        """Return the case that a user writes as WORKLOAD:PARTICIPANTS:VALIDATION:ROUNDS, or with :WORKERS after it."""
+        name, *numbers = text.split(":")
+        try:
+            case = cls(name, *map(int, numbers))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"{text!r} is no case.", "Give for example digits:10:64:40, or cnn:10:64:42:2."
+            ) from error
+        if case.rounds <= WARM_UP or min(case.participants, case.validation, case.workers) < 1:
+            raise ConfigError(
+                f"{text!r} times nothing.",
+                f"Give more than {WARM_UP} rounds, as so many are not counted, and numbers from 1.",
+            )
+        return case
 
 
 CASES: tuple[Case, ...] = (
@@ -65,6 +85,7 @@ CASES: tuple[Case, ...] = (
     Case("digits", 100, 64, 12),
     Case("digits", 1000, 64, 6),
     Case("cnn", 10, 64, 42),
+    Case("cnn", 10, 64, 42, workers=2),
     Case("cnn", 10, 1000, 22),
 )
 QUICK: tuple[Case, ...] = (Case("digits", 10, 64, 8), Case("cnn", 10, 64, 5))
@@ -77,18 +98,19 @@ class LedgerRow:
 
     Parameters
     ----------
-    workload, participants, validation, rounds
-        Of the case; rounds are those that were counted.
+    workload, participants, validation, rounds, workers
+        Of the case; rounds are those that were counted, workers the processes that trained.
     seconds_per_round, most_seconds_per_round
         Median over the rounds, and their ninth decile: with the ledger and all that is on.
     training_seconds_per_round
-        Median of what their training takes in the same process, with nothing beside it.
+        Median of what their training takes in the same processes, with nothing beside it.
     overhead
         Median of what rounds took beyond that, as a share of it.
     overhead_ms_per_participant
         The same in milliseconds a participant.
     processor_seconds_per_round, processor_ms_per_participant
-        Processor time of the process in a round, and besides the training, a participant; Anvil's is not in it.
+        Processor time in a round of the process that plays all parts but the training, and what of it is not spent on
+        training either, a participant; Anvil's is not in it.
     accepted
         Updates of the last round that were.
     """
@@ -97,6 +119,7 @@ class LedgerRow:
     participants: int
     validation: int
     rounds: int
+    workers: int
     seconds_per_round: float
     most_seconds_per_round: float
     training_seconds_per_round: float
@@ -158,6 +181,7 @@ class Times:
             participants=case.participants,
             validation=case.validation,
             rounds=len(whole),
+            workers=case.workers,
             seconds_per_round=median(whole[:, 0]),
             most_seconds_per_round=float(np.quantile(whole[:, 0], 0.9)),
             training_seconds_per_round=median(training[:, 0]),
@@ -201,10 +225,14 @@ class TimedBackend:
 
 
 def time_rounds(case: Case) -> LedgerRow:
-    """Play a case in this process and return what its rounds took."""
+    """Play a case and return what its rounds took."""
     setting, times = make_setting(case), Times()
-    with running_chain("anvil") as chain, TemporaryDirectory(prefix="bench", ignore_cleanup_errors=True) as folder:
-        store, timed = LocalStore(Path(folder, "store")), TimedBackend(Serial(setting), times)
+    with (
+        Pool(setting, case.workers) as pool,
+        running_chain("anvil") as chain,
+        TemporaryDirectory(prefix="bench", ignore_cleanup_errors=True) as folder,
+    ):
+        store, timed = LocalStore(Path(folder, "store")), TimedBackend(pool, times)
         finished = run(setting, Chain(chain.url), store, Path(folder), times.end_round, None, timed)
     return times.row(case, finished)
 
@@ -262,7 +290,10 @@ def time_all(
     """
     rows = []
     for case in cases:
-        progress(f"{case.workload}, {case.participants} participants, {case.validation} validation examples")
+        progress(
+            f"{case.workload}, {case.participants} participants, {case.validation} validation examples, "
+            f"{case.workers} workers"
+        )
         rows.append(alone(time_rounds, case))
     if audited is None:
         return rows, []

@@ -263,7 +263,8 @@ def bench_scale(
 @bench_app.command("ledger")
 def bench_ledger(
     cases: Annotated[
-        str, typer.Option(help="WORKLOAD:PARTICIPANTS:VALIDATION:ROUNDS, with commas between; all of them unless given")
+        str,
+        typer.Option(help="WORKLOAD:PARTICIPANTS:VALIDATION:ROUNDS[:WORKERS], with commas between; else all of them"),
     ] = "",
     audit: Annotated[bool, typer.Option(help="also an audit and the run that it replays")] = True,
     quick: Annotated[bool, typer.Option("--quick", help="few rounds of few participants, and no audit")] = False,
@@ -273,15 +274,7 @@ def bench_ledger(
     """Time rounds with the ledger on Anvil beside the training in them, and an audit beside its run."""
     from fedledger.platform.bench_ledger import AUDITED, CASES, QUICK, WARM_UP, Case, time_all
 
-    chosen = QUICK if quick else CASES
-    if cases:
-        try:
-            parts = [case.split(":") for case in names(cases)]
-            chosen = tuple(Case(name, int(people), int(shown), int(rounds)) for name, people, shown, rounds in parts)
-        except ValueError as error:
-            raise ConfigError(f"{cases!r} names no cases.", "Give for example --cases digits:10:64:40.") from error
-    if any(case.rounds <= WARM_UP for case in chosen):
-        raise ConfigError(f"{WARM_UP} rounds are not counted.", f"Give more than {WARM_UP}.")
+    chosen = tuple(map(Case.read, names(cases))) or (QUICK if quick else CASES)
     # A spinner would take time from what is timed.
     with err.status("starting", refresh_per_second=1) as shown:
         rows, audits = time_all(
@@ -296,6 +289,7 @@ def bench_ledger(
                 "workload": row.workload,
                 "participants": number(row.participants),
                 "validation": number(row.validation),
+                "workers": number(row.workers),
                 "s a round, median": f"{row.seconds_per_round:.4f}",
                 "ninth decile": f"{row.most_seconds_per_round:.4f}",
                 "training alone": f"{row.training_seconds_per_round:.4f}",

@@ -110,7 +110,7 @@ def tolerated(f: int, n: int, spare: int = 1) -> int:
 def sum_of_ranks(block: IntArray, low: int, high: int) -> IntArray:
     """Return, a column, the sum of the values of rank low to high − 1 (from 0) of int64[n, d']."""
     if len(block) <= NETWORK_ROWS:
-        chosen = _sorted(block)[low:high]
+        chosen = _ranked(block, low, high)
         total = chosen[0]
         for row in chosen[1:]:
             total += row
@@ -122,20 +122,29 @@ def sum_of_ranks(block: IntArray, low: int, high: int) -> IntArray:
     return summed
 
 
-def _sorted(block: IntArray) -> list[IntArray]:
-    """Return the rows of int64[n, d'] with the values of every column in order: whole rows are compared at once."""
+def _ranked(block: IntArray, low: int, high: int) -> list[IntArray]:
+    """Return the values of rank low to high − 1 of every column of int64[n, d']: whole rows are compared at once."""
     rows, spare = list(block.copy()), np.empty_like(block[0])
-    for above, below in _network(len(rows)):
+    for above, below, wants_smaller, wants_larger in _network(len(rows), low, high):
         first, second = rows[above], rows[below]
-        np.minimum(first, second, out=spare)
-        np.maximum(first, second, out=second)
-        rows[above], spare = spare, first
-    return rows
+        if not wants_larger:
+            np.minimum(first, second, out=first)
+        elif not wants_smaller:
+            np.maximum(first, second, out=second)
+        else:
+            np.minimum(first, second, out=spare)
+            np.maximum(first, second, out=second)
+            rows[above], spare = spare, first
+    return rows[low:high]
 
 
 @functools.cache
-def _network(n: int) -> tuple[tuple[int, int], ...]:
-    """Return which of n values to compare and swap in turn (Batcher 1968, https://doi.org/10.1145/1468075.1468121)."""
+def _network(n: int, low: int, high: int) -> tuple[tuple[int, int, bool, bool], ...]:
+    """Return which of n values to compare and swap in turn, and whether the smaller and the larger one are needed.
+
+    It is the network of Batcher (1968, https://doi.org/10.1145/1468075.1468121), without what the values of rank low to
+    high − 1 do not depend on.
+    """
     pairs = []
     for merged in itertools.takewhile(lambda size: size < n, (1 << k for k in itertools.count())):
         for apart in (merged >> k for k in range(merged.bit_length())):
@@ -143,7 +152,12 @@ def _network(n: int) -> tuple[tuple[int, int], ...]:
                 for i in range(start, min(start + apart, n - apart)):
                     if i // (2 * merged) == (i + apart) // (2 * merged):
                         pairs.append((i, i + apart))
-    return tuple(pairs)
+    needed, steps = set(range(low, high)), []
+    for above, below in reversed(pairs):
+        if needed & {above, below}:
+            steps.append((above, below, above in needed, below in needed))
+            needed |= {above, below}
+    return tuple(reversed(steps))
 
 
 def squared_distances(gram: Gram) -> NDArray[Any]:
