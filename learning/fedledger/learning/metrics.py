@@ -183,11 +183,12 @@ def _outputs(
             model.load(vector)
             own += [module(inputs[start:stop]) for start, stop in parts]
     else:
+        finish = patches.rest(module)
         kernels = [torch.from_numpy(model.named(vector)[patches.kernel]) for vector in vectors]
         for part in parts:
             for vector, own, convolved in zip(vectors, outputs, patches.convolve(kernels, *part), strict=True):
                 model.load(vector)
-                own.append(patches.finish(module, convolved))
+                own.append(finish(convolved))
     if outputs[0][0].ndim != 2:
         raise ConfigError(f"The model's output has shape {list(outputs[0][0].shape)}.", "Make it [examples, classes].")
     return [torch.cat(own) if len(own) > 1 else own[0] for own in outputs]

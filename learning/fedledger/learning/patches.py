@@ -9,7 +9,7 @@ half the time of theirs.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -111,15 +111,21 @@ class Patches:
             self.proved[place] = torch.equal(together.view(torch.int32), alone.view(torch.int32))
         return alone
 
-    def finish(self, module: nn.Module, convolved: torch.Tensor) -> torch.Tensor:
-        """Return the outputs of a module of the same kind, given what :meth:`convolve` yields for its kernel."""
+    def rest(self, module: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Return what makes the outputs of a module of the same kind of what :meth:`convolve` yields for its kernel."""
         convolution, *after = _ordered(itertools.islice(module.children(), self.place, None))
         assert isinstance(convolution, nn.Conv2d) and convolution.bias is not None
-        # The largest of several values stays the largest when the same is added to all of them.
-        outputs = convolved + convolution.bias[:, None, None]
-        for part in after[1:] if len(self.columns) > 1 else after:
-            outputs = part(outputs)
-        return outputs
+        bias = convolution.bias[:, None, None]
+        parts = after[1:] if len(self.columns) > 1 else after
+
+        def finish(convolved: torch.Tensor) -> torch.Tensor:
+            # The largest of several values stays the largest when the same is added to all of them.
+            outputs = convolved + bias
+            for part in parts:
+                outputs = part(outputs)
+            return outputs
+
+        return finish
 
 
 def _pools(part: nn.Module) -> bool:

@@ -89,7 +89,9 @@ CASES: tuple[Case, ...] = (
     Case("cnn", 10, 1000, 22),
 )
 QUICK: tuple[Case, ...] = (Case("digits", 10, 64, 8), Case("cnn", 10, 64, 5))
-AUDITED = Case("cnn", 10, 64, 40)
+AUDITED = Case("cnn", 10, 64, 120)
+AUDITS = 3
+"""An audit is over before the machine has had its average speed, which the run that it replays has had."""
 
 
 @dataclass(frozen=True)
@@ -132,16 +134,18 @@ class LedgerRow:
 
 @dataclass(frozen=True)
 class AuditRow:
-    """What an audit took, and the run that it replays, which trained in as many processes.
+    """What audits took, and the run that they replay, which trained in as many processes.
 
     Parameters
     ----------
     workload, participants, validation, rounds, processes
         Of the run and of both.
     run_seconds, audit_seconds
-        All rounds of the run, but not its set-up; the whole audit.
+        All rounds of the run, but not its set-up; the median of whole audits.
     ratio
         Between them.
+    audits
+        Seconds of each, which was a program of its own.
     """
 
     workload: str
@@ -152,6 +156,7 @@ class AuditRow:
     run_seconds: float
     audit_seconds: float
     ratio: float
+    audits: tuple[float, ...]
 
 
 @dataclass
@@ -238,12 +243,12 @@ def time_rounds(case: Case) -> LedgerRow:
 
 
 def time_audit(case: Case, processes: int) -> AuditRow:
-    """Play a case with a pool, audit it as a program of its own, and return what both took."""
+    """Play a case with a pool, audit it several times, each time as a program of its own, and return what that took."""
     with TemporaryDirectory(prefix="bench", ignore_cleanup_errors=True) as name:
         rounds = alone(time_run, case, processes, Path(name))
-        took = alone(time_audit_of, Path(name), processes)
+        audits = tuple(alone(time_audit_of, Path(name), processes) for _ in range(AUDITS))
     place = case.workload, case.participants, case.validation, case.rounds, processes
-    return AuditRow(*place, rounds, took, rounds / took)
+    return AuditRow(*place, rounds, median(audits), rounds / median(audits), audits)
 
 
 def time_run(case: Case, processes: int, folder: Path) -> float:

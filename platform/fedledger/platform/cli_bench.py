@@ -311,7 +311,7 @@ def bench_ledger(
                     "rounds": number(row.rounds),
                     "processes": number(row.processes),
                     "run, s": f"{row.run_seconds:.2f}",
-                    "audit, s": f"{row.audit_seconds:.2f}",
+                    "audit, s": f"{row.audit_seconds:.2f} ({min(row.audits):.2f} to {max(row.audits):.2f})",
                     "ratio": f"{row.ratio:.1f}",
                 }
                 for row in audits
