@@ -17,7 +17,7 @@ from fedledger.contracts.chain import Chain
 from fedledger.contracts.client import Phase, Proposal
 from fedledger.contracts.history import RoundHistory, TaskHistory
 from fedledger.ledger_tools.deploy import deploy
-from fedledger.node.participant import Deed, Made, Participant
+from fedledger.node.participant import Deed, JournalEntry, Participant
 from fedledger.platform.accounts import AGGREGATOR, PUBLISHER, experiment_account, participant_role
 from fedledger.protocol.batch import Batch
 from fedledger.protocol.cid import ContentRef
@@ -148,12 +148,12 @@ def test_who_copies_a_commitment_or_a_reveal_cannot_use_it(tmp_path: Path) -> No
 
 def test_who_sends_the_update_of_another_round_pays_for_it(tmp_path: Path) -> None:
     class Replayer(Participant):
-        def _update(self, task: TaskHistory, current: RoundHistory) -> Made:
+        def _update(self, task: TaskHistory, current: RoundHistory) -> JournalEntry:
             self.first = task.rounds[1]
             return super()._update(task, self.first)
 
-        def made(self, current: RoundHistory) -> bytes:
-            return super().made(self.first)
+        def content(self, current: RoundHistory) -> bytes:
+            return super().content(self.first)
 
     with world(tmp_path, penalty_gwei=PENALTY_GWEI, verifiers=0) as w:
         attacked(w, Replayer)

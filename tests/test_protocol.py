@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import pickle
 import sys
 from collections import Counter
 from fractions import Fraction
@@ -21,6 +22,10 @@ from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load as safetensors_load
 from safetensors.numpy import save as safetensors_save
 
+from fedledger.aggregator.batches import BatchError
+from fedledger.contracts.abi import RevertedError
+from fedledger.ledger_tools.divergence import Divergence
+from fedledger.ledger_tools.replay import MissingContentError
 from fedledger.protocol import canonical, messages, tensors
 from fedledger.protocol.cid import ContentRef
 from fedledger.protocol.errors import ConfigError, StoreError
@@ -759,3 +764,22 @@ class TestRegistry:
         assert registry.get("answer@1") == 42
         with pytest.raises(ConfigError):
             registry.get("answer@2")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConfigError("It is wrong.", "Mend it."),
+        StoreError("Nothing is there."),
+        BatchError("root", 1, 2),
+        RevertedError("StakeTooSmall", (3, 5), "a registration"),
+        MissingContentError(Divergence(3, "model", "a", "b")),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_are_the_same_in_another_process(error):
+    error.add_note("in round 3")
+    other = pickle.loads(pickle.dumps(error))
+    assert type(other) is type(error)
+    assert (str(other), other.args, vars(other)) == (str(error), error.args, vars(error))
+    assert (other.message, other.remedy, other.exit_code) == (error.message, error.remedy, error.exit_code)

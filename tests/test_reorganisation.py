@@ -219,8 +219,8 @@ def test_a_round_with_another_base_model_gets_another_update(setting: Setting, t
     for ref, each in zip(refs, rounds, strict=True):
         made = node._update(task, each)
         assert made.base == ref.digest
-        assert made.reference == ContentRef.of(node.made(each))
-        assert wire.decode(node.made(each)).header.base == ref.digest.hex()
+        assert made.reference == ContentRef.of(node.content(each))
+        assert wire.decode(node.content(each)).header.base == ref.digest.hex()
     assert len(trained) == 2, "the same update is not made twice"
     assert [node._stands_by(task, each) for each in (*rounds, rounds[0])] == [True, True, False, True]
     assert [start()._stands_by(task, each) for each in (rounds[2], rounds[0])] == [False, True], "nor after a restart"

@@ -236,7 +236,7 @@ class Journal:
         """Make a round's update; return the first coordinate of what it sends."""
         current = self.open(index, number)
         self.node._update(self.task, current)
-        return float(wire.decode(self.node.made(current)).vectors["control"][0])
+        return float(wire.decode(self.node.content(current)).vectors["control"][0])
 
     def files(self) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in self.folder.iterdir()}

@@ -165,9 +165,8 @@ class Lockstep:
 
 def _joined(datasets: Sequence[Dataset]) -> tuple[torch.Tensor, torch.Tensor, NDArray[np.int64]]:
     """Return inputs and labels that all are stretches of, and int64[c, 1] where each starts."""
-    whole = datasets[0].place[0]
-    starts = [start for data in datasets for owner, start in [data.place] if owner is whole]
-    if len(starts) < len(datasets):
-        inputs, labels = (torch.cat(parts) for parts in zip(*(data.tensors for data in datasets), strict=True))
-        return inputs, labels, np.arange(0, len(labels), len(datasets[0]))[:, None]
-    return *whole.tensors, np.array(starts)[:, None]
+    wholes, starts = zip(*(data.place for data in datasets), strict=True)
+    if all(whole is wholes[0] for whole in wholes):
+        return *wholes[0].tensors, np.array(starts)[:, None]
+    inputs, labels = (torch.cat(parts) for parts in zip(*(data.tensors for data in datasets), strict=True))
+    return inputs, labels, np.arange(0, len(labels), len(datasets[0]))[:, None]

@@ -85,7 +85,7 @@ def usual_stake(ledger: Ledger, task: TaskHistory) -> int:
 
 
 @dataclass(frozen=True)
-class Made:
+class JournalEntry:
     """An update that is in a journal: its round, the digest of the model that it is relative to, and its content id."""
 
     round: int
@@ -150,7 +150,7 @@ class Participant:
         self.base_of = base_of
         self._models = models or Models(store)
         self._committed: tuple[tuple[int | bytes, ...], bytes] | None = None
-        self._made: Made | None = None
+        self._entry: JournalEntry | None = None
         self._found: dict[str, set[int]] | None = None
         self._left: set[tuple[int, Deed]] = set()
         self._opened: set[int] = set()
@@ -268,13 +268,13 @@ class Participant:
 
     def _stands_by(self, task: TaskHistory, current: RoundHistory) -> bool:
         """Return whether the round's commitment is the only one ever made for it; two are equivocation."""
-        made, signed = self._update(task, current), self._path(SIGNED, current.index)
-        if current.index not in self._journaled(SIGNED):
+        entry, signed = self._update(task, current), self._path(SIGNED, current.index)
+        if current.index not in self._rounds_with(SIGNED):
             # Another name of the update, which may be made again relative to another model.
-            disk.link(signed, self._path(UPDATE, current.index), self.made(current))
-            self._journaled(SIGNED).add(current.index)
+            disk.link(signed, self._path(UPDATE, current.index), self.content(current))
+            self._rounds_with(SIGNED).add(current.index)
             return True
-        same = ContentRef.of(disk.read(signed)) == made.reference
+        same = ContentRef.of(disk.read(signed)) == entry.reference
         if not same and (current.index, Deed.WAITED) not in self._left:
             self._left.add((current.index, Deed.WAITED))
             log.warning("round %d: missed, as an update of another base model was signed before", current.index)
@@ -287,14 +287,14 @@ class Participant:
 
     def _open(self, task: TaskHistory, current: RoundHistory, participant: int) -> Deed:
         again = (current.index, Deed.REVEALED) in self._left
-        made = self._update(task, current)
-        update = made.reference if again else self._put(current, made)
+        entry = self._update(task, current)
+        update = entry.reference if again else self._put(current, entry)
         if participant in current.commits:
             # An aggregator that forgot the commitment may forget this as well.
             return self._reveal_on_chain(task, current, participant)
         try:
             # An aggregator that was away is told when it is back: it would call late whom it has not heard of.
-            salt_, steps = self._salt(current), made.staleness(current)
+            salt_, steps = self._salt(current), entry.staleness(current)
             if self._mailbox().reveal(current.index, participant, update, salt_, steps):
                 self._opened.add(current.index)
         except PostRefusedError as error:
@@ -370,8 +370,8 @@ class Participant:
         return Deed.COMMITTED
 
     def _reveal(self, task: TaskHistory, current: RoundHistory, proof: Sequence[bytes] = ()) -> Deed:
-        made = self._update(task, current)
-        update, steps = self._put(current, made), made.staleness(current)
+        entry = self._update(task, current)
+        update, steps = self._put(current, entry), entry.staleness(current)
         self.ledger.reveal_update(self.account, self.task, current.index, update, self._salt(current), proof, steps)
         return Deed.REVEALED
 
@@ -387,10 +387,10 @@ class Participant:
         return self._committed[1]
 
     def _new_commitment(self, task: TaskHistory, current: RoundHistory) -> bytes:
-        made = self._update(task, current)
-        base = current.bases[made.staleness(current)].digest
+        entry = self._update(task, current)
+        base = current.bases[entry.staleness(current)].digest
         owner, salt_ = self.account.address, self._salt(current)
-        return commitment(*self._place, current.index, owner, base, made.reference, salt_)
+        return commitment(*self._place, current.index, owner, base, entry.reference, salt_)
 
     def _salt(self, current: RoundHistory) -> bytes:
         ledger = self.ledger
@@ -399,7 +399,7 @@ class Participant:
     def _path(self, kind: str, index: int) -> str:
         return f"{self._journal}/{self._name}-{index}.{kind}"
 
-    def _journaled(self, kind: str) -> set[int]:
+    def _rounds_with(self, kind: str) -> set[int]:
         """Return the rounds that have a file of a kind; looked for once, as nobody else writes any."""
         if self._found is None:
             self._found = {UPDATE: set(), SIGNED: set(), STATE: set()}
@@ -415,7 +415,7 @@ class Participant:
 
     def context(self, task: TaskHistory, current: RoundHistory) -> RoundContext | None:
         """Return what this participant's update of a round follows from; None if it was made before."""
-        return None if self.journaled(current) is not None else self._context(task, current)
+        return None if self.entry(current) is not None else self._context(task, current)
 
     def _context(self, task: TaskHistory, current: RoundHistory) -> RoundContext:
         base = self._models(current.bases[self.staleness(current)])
@@ -433,7 +433,7 @@ class Participant:
         """Return how many models before a round's base the one lies that this participant trains on."""
         return min(self.base_of(current.index), len(current.earlier))
 
-    def keep(self, current: RoundHistory, trained: LocalUpdate) -> Made:
+    def keep(self, current: RoundHistory, trained: LocalUpdate) -> JournalEntry:
         """Sign what was trained for a round, and keep it in the journal until it may be seen.
 
         Raises
@@ -463,36 +463,36 @@ class Participant:
         if trained.state:
             base_of = np.frombuffer(base.digest, np.uint8)
             write_atomically(self._path(STATE, current.index), tensors.encode({**trained.state, _BASE: base_of}))
-            self._journaled(STATE).add(current.index)
+            self._rounds_with(STATE).add(current.index)
         write_atomically(self._path(UPDATE, current.index), data)
-        self._journaled(UPDATE).add(current.index)
-        self._made = made = Made(current.index, base.digest, ContentRef.of(data))
+        self._rounds_with(UPDATE).add(current.index)
+        self._entry = entry = JournalEntry(current.index, base.digest, ContentRef.of(data))
         if trained.state:
-            for index in sorted(self._journaled(STATE))[:-KEPT_STATES]:
+            for index in sorted(self._rounds_with(STATE))[:-KEPT_STATES]:
                 disk.remove(self._path(STATE, index))
-                self._journaled(STATE).remove(index)
-        return made
+                self._rounds_with(STATE).remove(index)
+        return entry
 
-    def journaled(self, current: RoundHistory) -> Made | None:
+    def entry(self, current: RoundHistory) -> JournalEntry | None:
         """Return the round's update if it is in the journal, and relative to a base that the round takes."""
-        if self._made is None or self._made.round != current.index:
-            if current.index not in self._journaled(UPDATE):
+        if self._entry is None or self._entry.round != current.index:
+            if current.index not in self._rounds_with(UPDATE):
                 return None
-            data = self.made(current)
+            data = self.content(current)
             base = bytes.fromhex(wire.read_header(data).base)
-            self._made = Made(current.index, base, ContentRef.of(data))
+            self._entry = JournalEntry(current.index, base, ContentRef.of(data))
         # A reorganisation may have given the round another base model.
-        return None if current.staleness_of(self._made.base) is None else self._made
+        return None if current.staleness_of(self._entry.base) is None else self._entry
 
-    def _update(self, task: TaskHistory, current: RoundHistory) -> Made:
+    def _update(self, task: TaskHistory, current: RoundHistory) -> JournalEntry:
         """Return the round's update, which is in the journal; it is made if it is not there."""
-        return self.journaled(current) or self.keep(current, self.trainer(self._context(task, current)))
+        return self.entry(current) or self.keep(current, self.trainer(self._context(task, current)))
 
-    def _put(self, current: RoundHistory, made: Made) -> ContentRef:
+    def _put(self, current: RoundHistory, entry: JournalEntry) -> ContentRef:
         """Put the round's update into the store, where everybody may see it from now on."""
-        return self.store.put(self.made(current), self._path(UPDATE, current.index), made.reference)
+        return self.store.put(self.content(current), self._path(UPDATE, current.index), entry.reference)
 
-    def made(self, current: RoundHistory) -> bytes:
+    def content(self, current: RoundHistory) -> bytes:
         """Return the bytes of the update that was made for a round, from the journal."""
         return disk.read(self._path(UPDATE, current.index))
 
@@ -502,7 +502,7 @@ class Participant:
         state = b"" if reference is None else self.store.get(reference)
         fixed = self.spec.fixed
         server = published(state, self.spec.vectors, dimension, fixed)
-        for index in sorted(self._journaled(STATE), reverse=True):
+        for index in sorted(self._rounds_with(STATE), reverse=True):
             before = task.rounds.get(index)
             if index >= current.index or before is None or before.voided:
                 continue

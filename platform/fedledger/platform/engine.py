@@ -271,11 +271,11 @@ def _train(
 
     def look(participant: Participant, staleness: int) -> None:
         ref = current.bases[staleness]
-        made = participant.journaled(current)
-        if made is not None:
-            data, sender = participant.made(current), participant.account.address
+        entry = participant.entry(current)
+        if entry is not None:
+            data, sender = participant.content(current), participant.account.address
             disk.begin()
-            aggregator.look(current.index, Based(models(ref), ref, staleness), sender, data, made.reference)
+            aggregator.look(current.index, Based(models(ref), ref, staleness), sender, data, entry.reference)
 
     for job, trained in backend.train(work):
         participant = participants[job.number]
