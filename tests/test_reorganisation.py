@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -226,6 +227,11 @@ def test_a_round_with_another_base_model_gets_another_update(setting: Setting, t
     assert [start()._stands_by(task, each) for each in (rounds[2], rounds[0])] == [False, True], "nor after a restart"
     stored = next((tmp_path / "store").rglob(node._put(rounds[0], node._update(task, rounds[0])).cid))
     assert stored.samefile(node._path("update", 1)), "the store shares the journal's file"
+    unfinished = tmp_path / "journal" / ".tmp-of-one-that-was-killed"
+    unfinished.write_bytes(b"half of an upd")
+    os.utime(unfinished, (0, 0))
+    assert start().entry(rounds[2]) is not None
+    assert not unfinished.exists()
 
 
 def _reorganise(chain: Chain, depth: int) -> None:

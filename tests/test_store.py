@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedledger.protocol.cid import MAX_OBJECT_BYTES, ContentRef
+from fedledger.protocol.disk import STALE_SECONDS
 from fedledger.protocol.errors import ContentCorruptError, ContentUnavailableError, StoreError
-from fedledger.protocol.store import STALE_SECONDS, LocalStore, open_store
+from fedledger.protocol.store import LocalStore, open_store
 
 WRITER = """
 import sys

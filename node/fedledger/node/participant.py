@@ -156,6 +156,7 @@ class Participant:
         self._opened: set[int] = set()
         self._journal = journal
         journal.mkdir(parents=True, exist_ok=True)
+        disk.remove_stale(journal)
 
     def step(self) -> Deed:
         """Ask the ledger where the task is, and do what comes next, if anything."""

@@ -13,6 +13,7 @@ import itertools
 import os
 import secrets
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
@@ -26,6 +27,8 @@ Name = Path | str
 """A file's path; where there are many, a text, as pathlib takes several times as long over it as the system."""
 TEMPORARY = ".tmp-"
 """What the name of a file begins with until all of it is on the disk."""
+STALE_SECONDS = 3600.0
+"""Age from which on such a file is nobody's: a program was killed before all of it was on the disk."""
 _numbers, _own = itertools.count(), secrets.token_hex(8)
 MOST_HELD = 64 * 1024 * 1024
 """Bytes that are held at most; more are made durable at once."""
@@ -137,6 +140,14 @@ def listed(folder: Path, pattern: str) -> set[Path]:
     held = _held()
     unwritten = () if held is None else held.names.get(str(folder), ())
     return {*folder.glob(pattern), *(folder / name for name in unwritten if fnmatchcase(name, pattern))}
+
+
+def remove_stale(folder: Path, part: str = "") -> None:
+    """Remove what killed programs have left unfinished in a folder, or in those of it whose names match ``part``."""
+    for file in folder.glob(f"{part}/{TEMPORARY}*" if part else f"{TEMPORARY}*"):
+        with suppress(OSError):
+            if time.time() - file.stat().st_mtime > STALE_SECONDS:
+                file.unlink()
 
 
 def begin() -> None:

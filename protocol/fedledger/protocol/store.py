@@ -17,7 +17,6 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-STALE_SECONDS = 3600.0
 STORE_PATIENCE, STORE_PAUSE = 300.0, 0.5
 
 
@@ -90,7 +89,7 @@ class LocalStore:
             raise StoreError(
                 f"The store's folder {folder} cannot be made: {error.strerror}.", "Choose another folder."
             ) from error
-        self._remove_stale()
+        disk.remove_stale(folder, "*")
 
     def put(self, data: bytes, file: disk.Name | None = None, ref: ContentRef | None = None) -> ContentRef:
         """Store bytes and return their reference; a damaged copy is replaced."""
@@ -155,12 +154,6 @@ class LocalStore:
 
     def _path(self, ref: ContentRef) -> str:
         return f"{self.folder}/{ref.cid[-2:]}/{ref.cid}"
-
-    def _remove_stale(self) -> None:
-        for file in self.folder.glob(f"*/{disk.TEMPORARY}*"):
-            with contextlib.suppress(OSError):
-                if time.time() - file.stat().st_mtime > STALE_SECONDS:
-                    file.unlink()
 
 
 def outlast(step: Callable[[], T], patience: float = STORE_PATIENCE) -> T:
