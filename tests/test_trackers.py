@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from fedledger.platform.config import load_config
+from fedledger.platform.grid import plan_runs
+from fedledger.platform.sweep import run_sweep
 from fedledger.platform.trackers import TRACKERS, TensorBoard, tracking
 from fedledger.protocol.errors import ConfigError
 from support.small import write_config
@@ -73,6 +75,36 @@ def test_both_get_every_round_of_a_run(tmp_path: Path, options: list[str]) -> No
     assert run.data.params["training.rounds"] == "3" and run.data.params["model.params.hidden.0"] == "8"
     text = accumulator.Tensors("configuration/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "| training.rounds | 3 |" in text
+
+
+@pytest.mark.parametrize("ledger", [False, True])
+def test_both_get_every_round_of_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ledger: bool) -> None:
+    pytest.importorskip("tensorboard")
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    config, folder = tmp_path / "config.toml", tmp_path / "sweep"
+    config.write_text(RUN)
+    runs = plan_runs(config, [], "1,2", ledger)
+    sweep = run_sweep(runs, tmp_path, folder, ledger, 1, track=["tensorboard", "mlflow"])
+    assert not sweep.failures
+    client = mlflow_client(tmp_path / "mlflow.db")
+    told = client.search_runs([client.get_experiment_by_name("tracked").experiment_id])
+    assert {run.info.run_name: run.info.status for run in told} == {run.name: "FINISHED" for run in runs}
+    for run, record in sweep.done:
+        expected = [(index, pytest.approx(value, abs=1e-6)) for index, value in record.accuracies]
+        assert [(event.step, event.value) for event in events(folder / run.name).Scalars("accuracy")] == expected
+        (other,) = [known for known in told if known.info.run_name == run.name]
+        assert other.data.tags["fedledger.final_model"] == record.summary["final_model"]
+        assert other.data.params["seed"] == str(run.config.seed)
+        assert other.data.tags["fedledger.folder"] == str((folder / run.name).resolve())
+
+
+def test_a_sweep_without_its_tracker_is_not_begun(tmp_path: Path) -> None:
+    config, folder = tmp_path / "config.toml", tmp_path / "sweep"
+    config.write_text(RUN)
+    with pytest.raises(ConfigError, match="Did you mean 'tensorboard@1'"):
+        run_sweep(plan_runs(config, [], "1,2", False), tmp_path, folder, False, track=["tensorbord"])
+    assert not folder.exists()
 
 
 def test_rounds_are_there_while_the_run_goes_on_and_a_failed_run_says_so(

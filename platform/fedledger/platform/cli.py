@@ -131,6 +131,7 @@ def sweep(
     folder: Annotated[
         Path | None, typer.Option("--out", help="folder of the sweep; runs/NAME-sweep unless given")
     ] = None,
+    track: TrackOption = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Run a configuration over a grid and seeds, side by side; what its folder has already is not run again.
@@ -145,7 +146,7 @@ def sweep(
     runs = plan_runs(config, sets or [], seeds, ledger)
     where = folder or Path("runs") / f"{runs[0].config.name}-sweep"
     with sweeping(err, len(runs)) as watch:
-        result = run_sweep(runs, config.parent, where, ledger, jobs, target, watch)
+        result = run_sweep(runs, config.parent, where, ledger, jobs, target, watch, track or ())
     if format_ is Format.JSON:
         print(json.dumps(result.document()))
     else:
@@ -874,7 +875,7 @@ def _experiment(
         err.print(f"[bold]{setting.config.name}[/bold] on {opened.capabilities.client} (chain {opened.chain_id})")
         _show_partition(setting, format_)
         with _live() as watch:
-            shown = _both(watch, lambda progress: tracked.log(vars(progress)))
+            shown = _both(watch, tracked.show)
             document = run_recorded(setting, path.parent, folder, opened, content, shown, trains)
         tracked.summary = document
     if format_ is Format.TEXT:

@@ -30,6 +30,7 @@ from fedledger.protocol.machine import processors
 
 if TYPE_CHECKING:
     from fedledger.platform.setting import Setting
+    from fedledger.platform.trackers import Tracked
 
 LOCK_FILE = ".lock"
 HANDS_LOCK = ".hands"
@@ -180,6 +181,7 @@ def run_sweep(
     jobs: int | None = None,
     target: float | None = None,
     watch: Callable[[PlannedRun, RunRecord | Failure, int], None] = lambda run, outcome, done: None,
+    track: Sequence[str] = (),
 ) -> Sweep:
     """Run what of a sweep is missing in its folder.
 
@@ -203,19 +205,27 @@ def run_sweep(
         See :class:`Sweep`.
     watch
         Shown each run that has ended, its record or failure, and how many of the plan have ended so far.
+    track
+        Trackers to which each run's rounds are shown as well.
 
     Raises
     ------
     ConfigError
-        If another sweep is at work in the folder.
+        If another sweep is at work in the folder, or a tracker is not there.
     """
+    if track:
+        from fedledger.platform.trackers import tracking
+
+        # What is not there is told before anything is run.
+        with tracking(track, runs[0].config, folder):
+            pass
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
         found = {run.name: RunRecord.read(folder / run.name) for run in runs if (folder / run.name).is_dir()}
         missing = [run for run in runs if run.name not in found]
         hands = max(1, min(jobs or processors(), len(missing)))
         share = max(1, processors() // hands)
-        tasks = [_Task(run, source.resolve(), folder.resolve(), ledger, share) for run in missing]
+        tasks = [_Task(run, source.resolve(), folder.resolve(), ledger, share, tuple(track)) for run in missing]
         records, failures = dict(found), []
         for run, failure in _outcomes(tasks, hands):
             if failure is None:
@@ -237,6 +247,7 @@ class _Task:
     folder: Path
     ledger: bool
     workers: int
+    track: tuple[str, ...]
 
     def play(self) -> Failure | None:
         """Run it, and say why if it fails."""
@@ -254,25 +265,27 @@ class _Task:
         return None
 
     def _run(self, place: Path) -> None:
+        from fedledger.platform.checkpoint import STATES_FOLDER
         from fedledger.platform.setting import make_setting
+        from fedledger.platform.trackers import tracking
+        from fedledger.platform.unrecorded import run_unrecorded
 
         setting = make_setting(self.run.config, self.source)
         # The model is the same to the bit in one process and in several.
         backend = "batched" if self.workers == 1 else "pool"
-        if self.ledger:
-            self._run_recorded(setting, place, backend)
-        else:
-            from fedledger.platform.checkpoint import STATES_FOLDER
-            from fedledger.platform.unrecorded import run_unrecorded
-
-            run_unrecorded(setting, place, backend, self.workers)
+        with tracking(self.track, self.run.config, place, self.folder / self.run.name) as tracked:
+            if self.ledger:
+                tracked.summary = self._run_recorded(setting, place, backend, tracked)
+            else:
+                tracked.summary = run_unrecorded(setting, place, backend, self.workers, tracked.log)
+        if not self.ledger:
             # What only an interrupted run needs.
             (place / CHECKPOINT_FILE).unlink(missing_ok=True)
             shutil.rmtree(place / STATES_FOLDER, ignore_errors=True)
         (self.folder / FAILED / f"{self.run.name}.txt").unlink(missing_ok=True)
         place.rename(self.folder / self.run.name)
 
-    def _run_recorded(self, setting: Setting, place: Path, backend: str) -> None:
+    def _run_recorded(self, setting: Setting, place: Path, backend: str, tracked: Tracked) -> dict[str, Any]:
         from fedledger.platform.backends.choose import open_backend
         from fedledger.platform.recorded import open_chain, run_recorded
         from fedledger.protocol.store import open_store
@@ -281,7 +294,8 @@ class _Task:
         shutil.rmtree(place)
         place.mkdir()
         with open_backend(backend, setting, self.workers) as trains, open_chain("auto", place) as chain:
-            run_recorded(setting, self.source, place, chain, open_store("local", place / "store"), backend=trains)
+            store = open_store("local", place / "store")
+            return run_recorded(setting, self.source, place, chain, store, tracked.show, trains)
 
 
 class _Hand:

@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fedledger.platform.config import ExperimentConfig
 from fedledger.platform.run_folder import flat, provenance
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.registry import Registry
+
+if TYPE_CHECKING:
+    from fedledger.platform.engine import Progress
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +33,8 @@ class Tracker(Protocol):
     def log(self, index: int, metrics: Mapping[str, float]) -> None:
         """Take the metrics after round ``index``; whoever watches sees them at once."""
 
-    def close(self, summary: Mapping[str, Any] | None) -> None:
-        """End, with what is in ``run.json``, or None if the run failed."""
+    def close(self, summary: Mapping[str, Any] | None, folder: Path) -> None:
+        """End, with what is in ``run.json``, or None if the run failed, and where the run's folder stays."""
 
 
 TRACKERS: Registry[Callable[[ExperimentConfig, Path], Tracker]] = Registry("tracker", "fedledger.trackers")
@@ -45,10 +48,17 @@ class Tracked:
     ----------
     trackers
         To whom they are passed on, by name.
+    folder
+        Where the run's folder stays.
+
+    Attributes
+    ----------
+    summary
+        What is in ``run.json``; to be set when the run has ended well.
     """
 
-    def __init__(self, trackers: Mapping[str, Tracker]) -> None:
-        self._trackers, self._opened = dict(trackers), False
+    def __init__(self, trackers: Mapping[str, Tracker], folder: Path) -> None:
+        self._trackers, self._opened, self._folder = dict(trackers), False, folder
         self.summary: Mapping[str, Any] | None = None
 
     def log(self, row: Mapping[str, Any]) -> None:
@@ -63,10 +73,14 @@ class Tracked:
             self._tell(lambda tracker: tracker.open())
         self._tell(lambda tracker: tracker.log(int(row["round"]), numbers))
 
+    def show(self, progress: Progress) -> None:
+        """Pass on the progress of a run with a ledger."""
+        self.log(vars(progress))
+
     def close(self) -> None:
         """Tell all of them that the run has ended."""
         if self._opened:
-            self._tell(lambda tracker: tracker.close(self.summary))
+            self._tell(lambda tracker: tracker.close(self.summary, self._folder))
 
     def _tell(self, what: Callable[[Tracker], None]) -> None:
         for name, tracker in list(self._trackers.items()):
@@ -78,7 +92,9 @@ class Tracked:
 
 
 @contextmanager
-def tracking(names: Sequence[str], config: ExperimentConfig, folder: Path) -> Iterator[Tracked]:
+def tracking(
+    names: Sequence[str], config: ExperimentConfig, folder: Path, stays: Path | None = None
+) -> Iterator[Tracked]:
     """Open the trackers of a run, and close them when it ends; set ``summary`` before.
 
     Parameters
@@ -89,13 +105,15 @@ def tracking(names: Sequence[str], config: ExperimentConfig, folder: Path) -> It
         The configuration.
     folder
         The run's folder.
+    stays
+        Where it will be once the run has ended; there unless given.
 
     Raises
     ------
     ConfigError
         If there is no such tracker, or what it needs is not installed.
     """
-    tracked = Tracked({name: TRACKERS.get(f"{name}@1")(config, folder) for name in names})
+    tracked = Tracked({name: TRACKERS.get(f"{name}@1")(config, folder) for name in names}, stays or folder)
     try:
         yield tracked
     finally:
@@ -133,7 +151,7 @@ class TensorBoard:
             self._writer.add_scalar(name, value, index)
         self._writer.flush()
 
-    def close(self, summary: Mapping[str, Any] | None) -> None:
+    def close(self, summary: Mapping[str, Any] | None, folder: Path) -> None:
         self._writer.close()
 
 
@@ -171,8 +189,8 @@ class MLflow:
     def open(self) -> None:
         found = self._client.get_experiment_by_name(self._name)
         experiment = found.experiment_id if found else self._client.create_experiment(self._name)
-        tags = {"fedledger.folder": str(self._folder.resolve())}
-        self._run = self._client.create_run(experiment, run_name=self._folder.name, tags=tags).info.run_id
+        self._run = self._client.create_run(experiment, run_name=self._folder.name).info.run_id
+        self._place(self._folder)
         for start in range(0, len(self._parameters), _MLFLOW_PARAMETERS):
             self._client.log_batch(self._run, params=self._parameters[start : start + _MLFLOW_PARAMETERS])
 
@@ -180,10 +198,14 @@ class MLflow:
         now = time.time_ns() // 1_000_000
         self._client.log_batch(self._run, [self._metric(name, value, now, index) for name, value in metrics.items()])
 
-    def close(self, summary: Mapping[str, Any] | None) -> None:
+    def close(self, summary: Mapping[str, Any] | None, folder: Path) -> None:
         if summary is not None:
             self._client.set_tag(self._run, "fedledger.final_model", summary["final_model"])
+            self._place(folder)
         self._client.set_terminated(self._run, "FAILED" if summary is None else "FINISHED")
+
+    def _place(self, folder: Path) -> None:
+        self._client.set_tag(self._run, "fedledger.folder", str(folder.resolve()))
 
 
 def _parameters(config: ExperimentConfig) -> dict[str, Any]:
