@@ -311,6 +311,7 @@ class TestMetrics:
             nn.Sequential(nn.Conv2d(1, 2, 3, dilation=2), *rest),
             nn.Sequential(nn.ReLU(), nn.Conv2d(1, 2, 3), *rest),
             nn.Sequential(nn.Conv2d(4, 2, 3), *rest),
+            nn.Sequential(nn.Conv2d(1, 2, 6), HalvingMaxPool2d(), *rest),
             nn.Sequential(nn.Flatten()),
             nn.Linear(6, 3),
         ]

@@ -114,6 +114,9 @@ def play() -> None:
         callbacks=[Ticks()],
         send_metrics_to_platform=False,
     )
+    # One that ends while the other still speaks to it makes that one abort.
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
     if pytorch_ops.distributed.global_rank == 0:
         clock.report(f"pfl-research {version('pfl')}, {pytorch_ops.distributed.world_size} processes over gloo")
 

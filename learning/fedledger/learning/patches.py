@@ -66,12 +66,13 @@ class Patches:
             if images.ndim != 4:
                 return None
             height, width = convolution(images[:1]).shape[2:]
-            if 4 * convolution.weight[0].numel() * height * width * len(images) > MOST_BYTES:
-                return None
-            size, padding, stride = convolution.kernel_size, convolution.padding, convolution.stride
-            unfolded = functional.unfold(images, size, padding=padding, stride=stride)  # type: ignore[arg-type]
             apart = 2 if pools else 1
             rows, columns = height // apart, width // apart
+            size = 4 * convolution.weight[0].numel() * height * width * len(images)
+            if not rows * columns or size > MOST_BYTES:
+                return None
+            kernel, padding, stride = convolution.kernel_size, convolution.padding, convolution.stride
+            unfolded = functional.unfold(images, kernel, padding=padding, stride=stride)  # type: ignore[arg-type]
             cells = unfolded.view(len(images), -1, height, width)[..., : rows * apart, : columns * apart]
             cells = cells.reshape(len(images), -1, rows, apart, columns, apart).permute(3, 5, 1, 0, 2, 4)
             return cls(cells.reshape(apart * apart, unfolded.shape[1], -1), len(before), rows, columns)
