@@ -89,9 +89,9 @@ CASES: tuple[Case, ...] = (
     Case("cnn", 10, 1000, 22),
 )
 QUICK: tuple[Case, ...] = (Case("digits", 10, 64, 8), Case("cnn", 10, 64, 5))
-AUDITED = Case("cnn", 10, 64, 120)
-AUDITS = 3
-"""An audit is over before the machine has had its average speed, which the run that it replays has had."""
+AUDITED = Case("cnn", 10, 64, 60)
+REPETITIONS, AUDITS = 3, 3
+"""Runs that are audited, and audits of each: one is over before a machine has had its average speed, as a run has."""
 
 
 @dataclass(frozen=True)
@@ -141,11 +141,11 @@ class AuditRow:
     workload, participants, validation, rounds, processes
         Of the run and of both.
     run_seconds, audit_seconds
-        All rounds of the run, but not its set-up; the median of whole audits.
+        Medians of all rounds of a run, but not its set-up, and of whole audits, each a program of its own.
     ratio
-        Between them.
-    audits
-        Seconds of each, which was a program of its own.
+        Median over the runs of each one's seconds over the median of its audits'.
+    ratios
+        Of each run.
     """
 
     workload: str
@@ -156,7 +156,7 @@ class AuditRow:
     run_seconds: float
     audit_seconds: float
     ratio: float
-    audits: tuple[float, ...]
+    ratios: tuple[float, ...]
 
 
 @dataclass
@@ -243,12 +243,16 @@ def time_rounds(case: Case) -> LedgerRow:
 
 
 def time_audit(case: Case, processes: int) -> AuditRow:
-    """Play a case with a pool, audit it several times, each time as a program of its own, and return what that took."""
-    with TemporaryDirectory(prefix="bench", ignore_cleanup_errors=True) as name:
-        rounds = alone(time_run, case, processes, Path(name))
-        audits = tuple(alone(time_audit_of, Path(name), processes) for _ in range(AUDITS))
+    """Play a case with a pool and audit it, several times, and return what that took."""
+    runs, audits, ratios = [], [], []
+    for _ in range(REPETITIONS):
+        with TemporaryDirectory(prefix="bench", ignore_cleanup_errors=True) as name:
+            runs.append(alone(time_run, case, processes, Path(name)))
+            own = [alone(time_audit_of, Path(name), processes) for _ in range(AUDITS)]
+        audits += own
+        ratios.append(runs[-1] / median(own))
     place = case.workload, case.participants, case.validation, case.rounds, processes
-    return AuditRow(*place, rounds, median(audits), rounds / median(audits), audits)
+    return AuditRow(*place, median(runs), median(audits), median(ratios), tuple(ratios))
 
 
 def time_run(case: Case, processes: int, folder: Path) -> float:
