@@ -15,7 +15,9 @@ import typer
 
 from fedledger.contracts.chain import Chain
 from fedledger.contracts.chains import running_chain
+from fedledger.ledger_tools.audit import AuditResult
 from fedledger.ledger_tools.deploy import Deployment
+from fedledger.ledger_tools.divergence import Divergence
 from fedledger.platform import cli
 from fedledger.platform.accounts import experiment_address, participant_role
 from fedledger.platform.config import load_config
@@ -113,6 +115,26 @@ class TestFailures:
         assert "Traceback" not in err
         if expected is not ExitCode.USAGE:
             assert "Error: " in err
+
+    @pytest.mark.parametrize("name", ["a[b]", "a[bold]b", "[/red]"])
+    def test_brackets_are_told_as_they_are(
+        self, call: Call, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        code, _, err = call("run", name)
+        assert code == ExitCode.CONFIG
+        assert f"Error: {name} cannot be read" in err
+
+    def test_what_strangers_wrote_is_shown_as_it_is(self, capsys: pytest.CaptureFixture[str]) -> None:
+        written = "float32[d], [/red], [bold]x"
+        divergence = Divergence(3, "update", "one that can be read", written)
+        cli._show_audit(
+            AuditResult("a chain at http://[::1]:1", 1, (1, ""), first_divergence=divergence, notes=[written]),
+            cli.Format.TEXT,
+        )
+        cli.print_rows([{"name[s]": written}], written)
+        out = capsys.readouterr().out
+        assert out.count(written) == 4 and "name[s]" in out and "http://[::1]:1" in out
 
     @pytest.mark.parametrize(
         ("old", "new", "told"),

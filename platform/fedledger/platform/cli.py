@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from rich.live import Live
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.table import Table
 
 from fedledger.platform.cli_bench import bench_app
@@ -844,7 +845,7 @@ def main() -> None:
     try:
         app()
     except FedledgerError as error:
-        err.print(f"[bold red]Error:[/bold red] {error}", highlight=False)
+        err.print(f"[bold red]Error:[/bold red] {escape(str(error))}", highlight=False)
         sys.exit(int(error.exit_code))
 
 
@@ -1001,7 +1002,7 @@ def _show_audit(result: Any, format_: Format) -> None:
     if format_ is Format.JSON:
         return
     verdict = "[bold green]reproduced[/bold green]" if result.reproduced else "[bold red]NOT reproduced[/bold red]"
-    out.print(f"Audit of task {result.task} ({result.source}): {result.rounds} rounds, {verdict}")
+    out.print(f"Audit of task {result.task} ({escape(result.source)}): {result.rounds} rounds, {verdict}")
     if result.head is not None:
         out.print(f"Newest block: {result.head}; compare it with the chain's own, or with what others were given")
     if result.measured and result.measurements:
@@ -1011,9 +1012,9 @@ def _show_audit(result: Any, format_: Format) -> None:
             f"(tolerance {m['tolerance_loss']} and {m['tolerance_correct']})"
         )
     for note in result.notes:
-        out.print(note)
+        out.print(note, markup=False)
     if result.first_divergence is not None:
-        out.print(f"First divergence: {result.first_divergence}", highlight=False)
+        out.print(f"First divergence: {result.first_divergence}", highlight=False, markup=False)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 # Where nobody looks at a screen, lines are as long as they need to be.
@@ -53,8 +54,8 @@ def names(text: str) -> list[str]:
 
 
 def print_rows(rows: list[dict[str, Any]], title: str) -> None:
-    """Print rows of the same columns as a table."""
-    table = Table(*(rows[0] if rows else ["nothing"]), title=title, title_justify="left")
+    """Print rows of the same columns as a table, every text as it is."""
+    table = Table(*map(escape, rows[0] if rows else ["nothing"]), title=escape(title), title_justify="left")
     for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
+        table.add_row(*(escape(str(value)) for value in row.values()))
     out.print(table)
