@@ -14,24 +14,24 @@ import argparse
 from pathlib import Path
 from statistics import median
 
-from fedledger.aggregator.judge import RoundInput, judge
-from fedledger.contracts.chain import Chain
-from fedledger.contracts.history import Seat
-from fedledger.node.training import RoundContext
-from fedledger.platform.accounts import experiment_account, participant_role
-from fedledger.platform.config import DEMO, load_config
-from fedledger.platform.setting import HONEST, Setting, make_setting
-from fedledger.protocol import update as wire
-from fedledger.protocol.cid import ContentRef
-from fedledger.protocol.model import ModelFile
-from fedledger.protocol.reputation import Evidence
-from fedledger.protocol.update import UpdateHeader
-from fedledger.protocol.verdicts import Verdict
+from fedledger.aggregator.round.outcome import RoundInput, round_outcome
+from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.ledger.round_history import Seat
+from fedledger.node.training import TrainingContext
+from fedledger.platform.experiment.accounts import experiment_account, participant_role
+from fedledger.platform.experiment.config import DEMO, load_config
+from fedledger.platform.experiment.experiment import HONEST, Experiment, make_experiment
+from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.records import update as wire
+from fedledger.protocol.records.model import ModelFile
+from fedledger.protocol.records.reputation import Evidence
+from fedledger.protocol.records.update import UpdateHeader
+from fedledger.protocol.records.verdicts import Verdict
 
 SETTLED = 10
 
 
-def play(setting: Setting, chain: Chain) -> tuple[float, bool, float, float]:
+def play(setting: Experiment, chain: Chain) -> tuple[float, bool, float, float]:
     """Play one experiment and return the four figures."""
     seed, count = setting.config.seed, setting.config.participants
     accounts = [experiment_account(seed, participant_role(i), chain) for i in range(count)]
@@ -46,7 +46,7 @@ def play(setting: Setting, chain: Chain) -> tuple[float, bool, float, float]:
         base, ref = ModelFile.decode(data), ContentRef.of(data)
         updates: dict[str, bytes] = {}
         for account, trainer in zip(accounts, trainers, strict=True):
-            trained = trainer(RoundContext(setting.spec, index, account.address, base, before))
+            trained = trainer(TrainingContext(setting.spec, index, account.address, base, before))
             header = UpdateHeader(
                 spec=setting.spec.digest.hex(),
                 round=index,
@@ -64,7 +64,7 @@ def play(setting: Setting, chain: Chain) -> tuple[float, bool, float, float]:
         ]
         seats.sort(key=lambda seat: seat.owner.lower())
         units = setting.config.ledger.units_per_round
-        outcome = judge(RoundInput(setting.spec, index, base, ref, state, seats, updates, units), measure)
+        outcome = round_outcome(RoundInput(setting.spec, index, base, ref, state, seats, updates, units), measure)
         for i, behaviour in enumerate(setting.behaviours):
             evidence[i] = evidence[i].after(outcome.verdicts[i])
             if behaviour == HONEST:
@@ -93,7 +93,7 @@ def main() -> None:
     chain = Chain()
     for seed in range(arguments.first, arguments.first + arguments.seeds):
         config = load_config(DEMO, seed=seed, **({"attackers": []} if arguments.honest else {}))
-        accuracy, ordered, pay, refused = play(make_setting(config, Path()), chain)
+        accuracy, ordered, pay, refused = play(make_experiment(config, Path()), chain)
         print(
             f"seed {seed}: accuracy {accuracy:.3f}  ordered {ordered}  pay {pay:.3f}  refused {refused:.3f}", flush=True
         )

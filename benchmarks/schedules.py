@@ -19,12 +19,13 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
-from fedledger.platform.fleet import FleetConfig, draw_fleet, update_size
-from fedledger.protocol.costs import costs, total
-from fedledger.protocol.devices import DeviceTable
-from fedledger.protocol.schedules import everybody, simulate
-from fedledger.protocol.spec import Method
-from fedledger.protocol.streams import stream
+from fedledger.platform.devices.fleet import FleetConfig, draw_fleet, update_size
+from fedledger.protocol.arithmetic.random_streams import stream
+from fedledger.protocol.records.spec import Method
+from fedledger.protocol.schedules.base import everybody
+from fedledger.protocol.schedules.costs import costs, total
+from fedledger.protocol.schedules.devices import DeviceTable
+from fedledger.protocol.schedules.play import simulate
 
 PARTICIPANTS, UPDATES = 100, 10
 MIX = [{"share": 0.4, "link": "4g"}, {"share": 0.4, "link": "5g"}, {"share": 0.2, "link": "6g"}]

@@ -13,16 +13,17 @@ import pytest
 
 from fedledger.aggregator.driver import Act, Aggregator, Step
 from fedledger.contracts.abi import RevertedError, functions
-from fedledger.contracts.chain import Chain
-from fedledger.contracts.client import Phase, Proposal
-from fedledger.contracts.history import RoundHistory, TaskHistory
+from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.ledger.records import Phase, Proposal
+from fedledger.contracts.ledger.round_history import RoundHistory
+from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.ledger_tools.deploy import deploy
 from fedledger.node.participant import Deed, JournalEntry, Participant
-from fedledger.platform.accounts import AGGREGATOR, PUBLISHER, experiment_account, participant_role
-from fedledger.protocol.batch import Batch
-from fedledger.protocol.cid import ContentRef
-from fedledger.protocol.post import PostRefusedError
-from fedledger.protocol.verdicts import Verdict
+from fedledger.platform.experiment.accounts import AGGREGATOR, PUBLISHER, experiment_account, participant_role
+from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.records.commitment_batch import Batch
+from fedledger.protocol.records.mailbox import MailboxRefusedError
+from fedledger.protocol.records.verdicts import Verdict
 from support.world import BOND, GWEI, PURSE, TASK, World, settled, sleeper, world
 
 PENALTY_GWEI = 400_000
@@ -191,7 +192,7 @@ def test_a_signature_says_nothing_anywhere_else(tmp_path: Path) -> None:
         mailbox = w.aggregators[0].mailbox
         assert mailbox is not None
         for index, signed in ((1, stolen[1]), (2, stolen[0])):
-            with pytest.raises(PostRefusedError):
+            with pytest.raises(MailboxRefusedError):
                 mailbox.commit(index, signed)
 
 

@@ -19,27 +19,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedledger.aggregator import driver
-from fedledger.aggregator.judge import Content, RoundOutcome
-from fedledger.contracts import client
-from fedledger.contracts.chain import Chain
-from fedledger.contracts.chains import KEPT_STATES, running_chain
-from fedledger.contracts.client import Ledger, Settings
+from fedledger.aggregator.round.outcome import Content, RoundOutcome
+from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.chain.development import KEPT_STATES, running_chain
 from fedledger.contracts.compile import parts
-from fedledger.contracts.history import History
-from fedledger.ledger_tools import audit, execute
-from fedledger.ledger_tools.audit import MOST_AT_ONCE, AuditResult, _portions, audit_chain, audit_run
+from fedledger.contracts.ledger import client
+from fedledger.contracts.ledger.client import Ledger
+from fedledger.contracts.ledger.history import History
+from fedledger.contracts.ledger.records import Settings
+from fedledger.ledger_tools.audit import audit, execute
+from fedledger.ledger_tools.audit.audit import MOST_AT_ONCE, AuditResult, _portions, audit_chain, audit_run
+from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport, export_ledger
+from fedledger.ledger_tools.audit.replay import Replay
 from fedledger.ledger_tools.deploy import deploy
-from fedledger.ledger_tools.export import LEDGER_FILE, LedgerExport, export_ledger
-from fedledger.ledger_tools.replay import Replay
 from fedledger.node.participant import Participant
-from fedledger.platform.accounts import AGGREGATOR, DEPLOYER, PUBLISHER, experiment_account, participant_role
-from fedledger.platform.config import GWEI, load_config
-from fedledger.platform.setting import make_setting
-from fedledger.protocol import canonical
-from fedledger.protocol.cid import ContentRef
+from fedledger.platform.experiment.accounts import AGGREGATOR, DEPLOYER, PUBLISHER, experiment_account, participant_role
+from fedledger.platform.experiment.config import GWEI, load_config
+from fedledger.platform.experiment.experiment import make_experiment
+from fedledger.protocol.encoding import canonical
+from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ChainError, ConfigError
-from fedledger.protocol.store import LocalStore
-from fedledger.protocol.verdicts import Verdict
+from fedledger.protocol.records.verdicts import Verdict
+from fedledger.storage.local import LocalStore
 from support.small import Small, run_small, write_config
 
 
@@ -82,7 +83,7 @@ def test_an_honest_history_is_reproduced(honest: Small) -> None:
     ids=["threads", "blas", "numpy"],
 )
 def test_audit_passes_in_another_process_under_other_arithmetic(honest: Small, environment: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "fedledger.platform.cli", "audit", str(honest.folder), "--format", "json"]
+    command = [sys.executable, "-m", "fedledger.platform.cli.app", "audit", str(honest.folder), "--format", "json"]
     done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["reproduced"] is True
@@ -171,9 +172,9 @@ def _lie(outcome: RoundOutcome, kind: str) -> RoundOutcome:
     ],
 )
 def test_a_lying_aggregator_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, field: str) -> None:
-    real = driver.judge
+    real = driver.round_outcome
     rounds = iter(range(1, 100))
-    monkeypatch.setattr(driver, "judge", lambda *a: _lie(real(*a), kind) if next(rounds) == 2 else real(*a))
+    monkeypatch.setattr(driver, "round_outcome", lambda *a: _lie(real(*a), kind) if next(rounds) == 2 else real(*a))
     small = run_small(tmp_path, Chain(), rounds=2)
     divergence = audited(small.folder).first_divergence
     assert divergence is not None and divergence.round == 2 and divergence.field.startswith(field)
@@ -247,7 +248,7 @@ def test_a_ledger_that_never_was_deployed_is_found(copy: Path) -> None:
 
 
 def test_two_tasks_of_one_publisher_are_reproduced_though_their_settlements_alternate(tmp_path: Path) -> None:
-    setting = make_setting(load_config(write_config(tmp_path, rounds=2)), tmp_path)
+    setting = make_experiment(load_config(write_config(tmp_path, rounds=2)), tmp_path)
     chain, store = Chain(), LocalStore(tmp_path / "store")
     publisher, aggregator, deployer = (experiment_account(0, r, chain) for r in (PUBLISHER, AGGREGATOR, DEPLOYER))
     for account in (publisher, aggregator, deployer):
@@ -279,7 +280,7 @@ def test_two_tasks_of_one_publisher_are_reproduced_though_their_settlements_alte
 
 @pytest.mark.parametrize(("change", "field"), [({"rounds": 4}, "spec.rounds"), ({"randomness": 1}, "spec.randomness")])
 def test_a_task_that_is_posted_unlike_its_spec_is_found(tmp_path: Path, change: dict[str, int], field: str) -> None:
-    setting = make_setting(load_config(write_config(tmp_path)), tmp_path)
+    setting = make_experiment(load_config(write_config(tmp_path)), tmp_path)
     chain, store = Chain(), LocalStore(tmp_path / "store")
     publisher = experiment_account(0, PUBLISHER, chain)
     chain.fund(publisher.address, 10**20)

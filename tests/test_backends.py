@@ -12,16 +12,17 @@ import numpy as np
 import pytest
 import torch
 
-from fedledger.platform.backends.base import BACKENDS, Backend, Job, TrainingError, Work, Worker
-from fedledger.platform.backends.cluster import Cluster
-from fedledger.platform.backends.pool import Pool
-from fedledger.platform.backends.serial import Batched, Serial
-from fedledger.platform.config import ExperimentConfig
-from fedledger.platform.setting import Setting, make_setting
-from fedledger.protocol.exact import FixedPoint, WeightedSum, weighted_mean
+from fedledger.platform.engine.backends.base import BACKENDS, Backend, Job, TrainingError, Work, Worker
+from fedledger.platform.engine.backends.batched import Batched
+from fedledger.platform.engine.backends.pool import Pool
+from fedledger.platform.engine.backends.ray import Cluster
+from fedledger.platform.engine.backends.serial import Serial
+from fedledger.platform.experiment.config import ExperimentConfig
+from fedledger.platform.experiment.experiment import Experiment, make_experiment
+from fedledger.protocol.arithmetic.exact import FixedPoint, WeightedSum, weighted_mean
 
 
-def setting(participants: int = 7, **training: object) -> Setting:
+def setting(participants: int = 7, **training: object) -> Experiment:
     document = {
         "name": "backends",
         "participants": participants,
@@ -29,16 +30,16 @@ def setting(participants: int = 7, **training: object) -> Setting:
         "training": {"rounds": 2, **training},
         "attackers": [{"attack": {"method": name}} for name in ("sign_flip@1", "duplicate@1", "free_rider@1")],
     }
-    return make_setting(ExperimentConfig.model_validate(document), Path())
+    return make_experiment(ExperimentConfig.model_validate(document), Path())
 
 
-def work(given: Setting) -> Work:
+def work(given: Experiment) -> Work:
     base = given.initial.vector
     jobs = [Job(number, weight=100 + number) for number in range(given.config.participants)]
     return Work(2, [base, base + np.float32(0.01)], jobs)
 
 
-def means(backend: Backend, given: Setting) -> tuple[np.ndarray, np.ndarray]:
+def means(backend: Backend, given: Experiment) -> tuple[np.ndarray, np.ndarray]:
     """The round's weighted mean twice: by the backend's sum, and of the updates that it yields."""
     todo = work(given)
     total = backend.total(todo)
@@ -52,12 +53,12 @@ def means(backend: Backend, given: Setting) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def given() -> Setting:
+def given() -> Experiment:
     return setting()
 
 
 @pytest.fixture(scope="module")
-def expected(given: Setting) -> np.ndarray:
+def expected(given: Experiment) -> np.ndarray:
     with Serial(given) as serial:
         summed, collected = means(serial, given)
     assert np.array_equal(summed, collected)
@@ -67,7 +68,7 @@ def expected(given: Setting) -> np.ndarray:
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_a_pool_of_any_size_gives_the_bits_of_the_serial_backend(
-    given: Setting, expected: np.ndarray, workers: int
+    given: Experiment, expected: np.ndarray, workers: int
 ) -> None:
     with Pool(given, workers) as pool:
         for _ in range(3):  # By guess, then by measured costs.
@@ -75,14 +76,14 @@ def test_a_pool_of_any_size_gives_the_bits_of_the_serial_backend(
                 assert np.array_equal(found, expected)
 
 
-def test_spawned_workers_give_the_same_bits(given: Setting, expected: np.ndarray) -> None:
+def test_spawned_workers_give_the_same_bits(given: Experiment, expected: np.ndarray) -> None:
     with Pool(given, 2, method="spawn") as pool:
         for found in means(pool, given):
             assert np.array_equal(found, expected)
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.005, 0.02, 0.05])
-def test_a_worker_that_is_killed_changes_nothing(given: Setting, expected: np.ndarray, delay: float) -> None:
+def test_a_worker_that_is_killed_changes_nothing(given: Experiment, expected: np.ndarray, delay: float) -> None:
     with Pool(given, 2) as pool:
         pool.total(work(given))
         victim = pool.processes[0]
@@ -101,7 +102,7 @@ def test_a_worker_that_is_killed_changes_nothing(given: Setting, expected: np.nd
 
 
 def test_a_ray_cluster_gives_the_same_bits_also_when_one_of_its_processes_is_killed(
-    given: Setting, expected: np.ndarray
+    given: Experiment, expected: np.ndarray
 ) -> None:
     with Cluster(given, 2) as cluster:
         for round_ in range(2):
@@ -111,7 +112,7 @@ def test_a_ray_cluster_gives_the_same_bits_also_when_one_of_its_processes_is_kil
                 os.kill(cluster.processes[0], signal.SIGKILL)
 
 
-def plain(examples: int = 4, **solver: object) -> Setting:
+def plain(examples: int = 4, **solver: object) -> Experiment:
     """Participants that all have as many examples, so that they can be trained together."""
     method = {"method": "sgd@1", "params": {"learning_rate": 0.1, "local_epochs": 2, "batch_size": 3, **solver}}
     document = {
@@ -122,7 +123,7 @@ def plain(examples: int = 4, **solver: object) -> Setting:
         "training": {"rounds": 2, "solver": method},
         "attackers": [{"attack": {"method": "sign_flip@1"}}],
     }
-    return make_setting(ExperimentConfig.model_validate(document), Path())
+    return make_experiment(ExperimentConfig.model_validate(document), Path())
 
 
 @pytest.mark.parametrize("solver", [{}, {"momentum": 0.9, "weight_decay": 0.01}, {"max_gradient_norm": 1.0}])
@@ -185,7 +186,7 @@ def is_alive(pid: str) -> bool:
         return False
 
 
-def test_workers_end_with_the_process_that_started_them(given: Setting, tmp_path: Path) -> None:
+def test_workers_end_with_the_process_that_started_them(given: Experiment, tmp_path: Path) -> None:
     child = os.fork()
     if child == 0:
         pool = Pool(given, 2)
@@ -219,7 +220,7 @@ def test_an_error_names_round_and_participant(name: str) -> None:
     assert not isinstance(caught.value, TrainingError) or "participant 0" in str(caught.value)
 
 
-def test_updates_that_cannot_be_summed_are_left_out(given: Setting) -> None:
+def test_updates_that_cannot_be_summed_are_left_out(given: Experiment) -> None:
     wild = setting(4, solver={"method": "sgd@1", "params": {"learning_rate": 1e30, "local_steps": 2}})
     todo = work(wild)
     with Serial(wild) as serial, Pool(wild, 2) as pool:

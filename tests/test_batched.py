@@ -17,25 +17,28 @@ from eth_account.signers.local import LocalAccount
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedledger.aggregator import batches, driver
-from fedledger.aggregator.mailbox import Mailbox
-from fedledger.aggregator.service import MAX_BODY_BYTES, RateLimit, serving
+from fedledger.aggregator import driver
+from fedledger.aggregator.mailbox.http_server import MAX_BODY_BYTES, RateLimit, serving
+from fedledger.aggregator.mailbox.mailbox import Mailbox
+from fedledger.aggregator.round import batches
 from fedledger.contracts.abi import Log, functions
-from fedledger.contracts.chain import Chain, Receipt
-from fedledger.contracts.chains import free_port
-from fedledger.contracts.client import Ledger, Phase, Proposal, decode_batch_proposal
-from fedledger.ledger_tools.audit import audit_run
+from fedledger.contracts.chain.chain import Chain, Receipt
+from fedledger.contracts.chain.development import free_port
+from fedledger.contracts.ledger.calls import decode_batch_proposal
+from fedledger.contracts.ledger.client import Ledger
+from fedledger.contracts.ledger.records import Phase, Proposal
+from fedledger.ledger_tools.audit.audit import audit_run
+from fedledger.node.mailbox_client import HttpMailboxClient
 from fedledger.node.participant import Participant
-from fedledger.node.post import HttpPost
-from fedledger.platform import engine
-from fedledger.protocol.batch import Batch, Opening, SignedCommitment, leaf
-from fedledger.protocol.cid import ContentRef
-from fedledger.protocol.merkle import verify
-from fedledger.protocol.messages import commitment, commitment_message, recover, sign
-from fedledger.protocol.post import PostRefusedError
-from fedledger.protocol.settlement import pack_lengths, unpack_lengths
-from fedledger.protocol.store import LocalStore
-from fedledger.protocol.verdicts import Verdict
+from fedledger.platform.engine import with_ledger
+from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.encoding.merkle import verify
+from fedledger.protocol.records.commitment_batch import Batch, Opening, SignedCommitment, leaf
+from fedledger.protocol.records.mailbox import MailboxRefusedError
+from fedledger.protocol.records.settlement import pack_lengths, unpack_lengths
+from fedledger.protocol.records.signatures import commitment, commitment_message, recover, sign
+from fedledger.protocol.records.verdicts import Verdict
+from fedledger.storage.local import LocalStore
 from support.small import Small, run_small
 
 ELSEWHERE = "0x" + "ab" * 20
@@ -87,7 +90,7 @@ def test_who_cannot_reach_the_aggregator_reveals_on_chain(
     tmp_path: Path, direct: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def deaf(self: Mailbox, index: int, participant: int, *opening: object) -> None:
-        raise PostRefusedError("nobody is at home")
+        raise MailboxRefusedError("nobody is at home")
 
     monkeypatch.setattr(Mailbox, "reveal", deaf)
     small = run_small(tmp_path, Chain(), rounds=2, extra=BATCHED)
@@ -117,7 +120,7 @@ def test_a_node_that_never_reveals_is_late_and_the_round_goes_on(
 
     def griefing(self: Participant, task: object, phase: Phase) -> object:
         silent = self.trainer is griefers[0] and phase in (Phase.REVEALING, Phase.CHALLENGING)
-        return engine.Deed.WAITED if silent else act(self, task, phase)  # type: ignore[arg-type]
+        return with_ledger.Deed.WAITED if silent else act(self, task, phase)  # type: ignore[arg-type]
 
     griefers: list[object] = []
     init = Participant.__init__
@@ -186,7 +189,7 @@ class Round:
         self.mailbox = self.again()
         self.place = batches.place_of(self.ledger, 1)
         seed, chain = small.setting.config.seed, self.ledger.chain
-        accounts = [engine.experiment_account(seed, engine.participant_role(i), chain) for i in range(4)]
+        accounts = [with_ledger.experiment_account(seed, with_ledger.participant_role(i), chain) for i in range(4)]
         self.keys = {self.history.ids[account.address]: bytes(account.key) for account in accounts}
 
     def again(self) -> Mailbox:
@@ -215,11 +218,11 @@ def test_the_mailbox_takes_what_is_signed_once_and_survives_a_restart(open_round
         (open_round.signed(0, b"b" * 32), "signed two commitments"),
         (open_round.signed(0, b"c" * 32), "signed two commitments"),
     ):
-        with pytest.raises(PostRefusedError, match=reason):
+        with pytest.raises(MailboxRefusedError, match=reason):
             mailbox.commit(1, wrong)
-    with pytest.raises(PostRefusedError, match="not selected"):
+    with pytest.raises(MailboxRefusedError, match="not selected"):
         mailbox.commit(1, replace(one, participant=9))
-    with pytest.raises(PostRefusedError, match="not open"):
+    with pytest.raises(MailboxRefusedError, match="not open"):
         mailbox.commit(2, one)
     (messages,) = open_round.folder.glob("*.jsonl")
     assert messages.read_text().count("equivocation") == 1, "one is proof enough"
@@ -228,10 +231,10 @@ def test_the_mailbox_takes_what_is_signed_once_and_survives_a_restart(open_round
     after = open_round.again()
     assert after.committed(1) == {0}
     sealed = after.seal(1)
-    with pytest.raises(PostRefusedError, match="are closed"):
+    with pytest.raises(MailboxRefusedError, match="are closed"):
         after.commit(1, open_round.signed(1, b"c" * 32))
     assert open_round.again().seal(1) == sealed == Batch((one,))
-    with pytest.raises(PostRefusedError, match="opens no commitment"):
+    with pytest.raises(MailboxRefusedError, match="opens no commitment"):
         after.reveal(1, 0, ContentRef(b"u" * 32, 5), b"s" * 32)
 
 
@@ -244,20 +247,20 @@ def served(open_round: Round) -> Iterator[tuple[Round, str]]:
 
 def test_a_node_speaks_to_the_mailbox_over_http(served: tuple[Round, str]) -> None:
     open_round, url = served
-    post = HttpPost(open_round.history, 1)
-    with pytest.raises(PostRefusedError, match="has not announced"):
+    post = HttpMailboxClient(open_round.history, 1)
+    with pytest.raises(MailboxRefusedError, match="has not announced"):
         post.commit(1, open_round.signed(0, b"a" * 32))
     open_round.history.endpoints[open_round.history.task(1).params["aggregator"]] = url
     for participant in (0, 1, 2):
         post.commit(1, open_round.signed(participant, b"a" * 32))
-    with pytest.raises(PostRefusedError, match="signed two commitments"):
+    with pytest.raises(MailboxRefusedError, match="signed two commitments"):
         post.commit(1, open_round.signed(0, b"b" * 32))
     assert post.proof(1, 0) is None
     root = open_round.mailbox.seal(1).root
     proof = post.proof(1, 2)
     assert proof is not None and verify(root, leaf(2, b"a" * 32), proof)
     assert post.proof(1, 3) is None
-    with pytest.raises(PostRefusedError, match="opens no commitment"):
+    with pytest.raises(MailboxRefusedError, match="opens no commitment"):
         post.reveal(1, 0, ContentRef(b"u" * 32, 5), b"s" * 32)
 
 
@@ -272,7 +275,7 @@ def test_what_an_aggregator_that_was_away_lacks_is_sent_to_it_again(served: tupl
     task, port = history.task(1), free_port()
     task.seats = (*task.seats, ELSEWHERE)
     history.endpoints |= {task.seats[0]: f"http://127.0.0.1:{port}", ELSEWHERE: url}
-    post = HttpPost(history, 1)
+    post = HttpMailboxClient(history, 1)
     assert not post.reveal(1, 0, update, salt), "the active one is away"
     assert open_round.mailbox.openings(1) == {0: Opening(update, salt)}
     with serving(standby, "127.0.0.1", port):
@@ -294,17 +297,17 @@ def test_a_standby_that_missed_the_commitments_takes_what_opens_those_of_the_roo
         return Mailbox(open_round.ledger, history, 1, folder / name, content)
 
     for lacking in (standby("without", None), standby("too early", store)):
-        with pytest.raises(PostRefusedError, match="opens no commitment"):
+        with pytest.raises(MailboxRefusedError, match="opens no commitment"):
             lacking.reveal(1, 0, update, salt)
     store.put(batch.encode())
     away = standby("away", store)
-    with pytest.raises(PostRefusedError, match="opens no commitment"):
+    with pytest.raises(MailboxRefusedError, match="opens no commitment"):
         away.reveal(1, 0, update, b"t" * 32)
     away.reveal(1, 0, update, salt)
     assert away.openings(1) == {0: Opening(update, salt)}
     other = Batch((open_round.signed(0, b"x" * 32),))
     current.batch = store.put(other.encode())
-    with pytest.raises(PostRefusedError, match="opens no commitment"):
+    with pytest.raises(MailboxRefusedError, match="opens no commitment"):
         standby("lied to", store).reveal(1, 0, update, salt)
 
 
@@ -328,8 +331,8 @@ def test_an_answer_that_makes_no_sense_is_a_refusal(open_round: Round, answer: b
         threading.Thread(target=server.serve_forever, daemon=True).start()
         seat = open_round.history.task(1).params["aggregator"]
         open_round.history.endpoints[seat] = f"http://127.0.0.1:{server.server_address[1]}"
-        with pytest.raises(PostRefusedError, match="does not answer"):
-            HttpPost(open_round.history, 1).commit(1, open_round.signed(0, b"a" * 32))
+        with pytest.raises(MailboxRefusedError, match="does not answer"):
+            HttpMailboxClient(open_round.history, 1).commit(1, open_round.signed(0, b"a" * 32))
         server.shutdown()
 
 
@@ -347,12 +350,12 @@ def test_a_message_is_sent_again_over_a_new_connection(
         return request(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(requests.Session, "request", cut_off)
-    post = HttpPost(open_round.history, 1)
+    post = HttpMailboxClient(open_round.history, 1)
     if closed == 1:
         post.commit(1, open_round.signed(0, b"a" * 32))
         assert open_round.mailbox.committed(1) == {0}
     else:
-        with pytest.raises(PostRefusedError, match="does not answer"):
+        with pytest.raises(MailboxRefusedError, match="does not answer"):
             post.commit(1, open_round.signed(0, b"a" * 32))
 
 
@@ -420,7 +423,7 @@ def test_a_batch_is_its_bytes_and_proves_each_commitment(participants: list[int]
     ],
 )
 def test_what_is_no_batch_is_refused(document: dict[str, object]) -> None:
-    from fedledger.protocol import canonical
+    from fedledger.protocol.encoding import canonical
 
     with pytest.raises(ValueError, match=r"."):
         Batch.decode(canonical.encode(document))

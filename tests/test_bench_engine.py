@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 from fedledger.learning.data import Dataset, Parts
-from fedledger.platform import bench_engine, cli
-from fedledger.platform.bench_engine import OURS, PEERS, Bench, Figures, Row
-from fedledger.platform.memory import ProcessTree, measurable
+from fedledger.platform.bench import engine
+from fedledger.platform.bench.engine import OURS, PEERS, Bench, Figures, Row
+from fedledger.platform.cli import app
 from fedledger.protocol.errors import ConfigError, ExitCode, FedledgerError
+from fedledger.storage.process_memory import ProcessTree, measurable
 
 SIZE = 40 * 2**20
 
@@ -102,7 +103,7 @@ def test_engines_are_compared(call_json: list[str], monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture
 def call_json() -> list[str]:
-    return [sys.executable, "-m", cli.__name__, "bench", "engine", "--format", "json"]
+    return [sys.executable, "-m", app.__name__, "bench", "engine", "--format", "json"]
 
 
 def row(engine: str, seconds: list[float], first: float = 1.0, peak: float | None = 100.0) -> Row:
@@ -118,7 +119,7 @@ def test_a_ratio_is_the_median_of_the_ratios_of_neighbours() -> None:
         "flwr": row("flwr", [0.2, 0.2, 0.2]),
         "pfl": row("pfl", [0.002, 0.022, 0.002]),
     }
-    got = {(r.ratio, r.figure): r for r in bench_engine._ratios("digits", rows)}
+    got = {(r.ratio, r.figure): r for r in engine._ratios("digits", rows)}
     assert got["fedledger/floor", "seconds_per_round"].value == pytest.approx(1.1)
     assert got["flwr/fedledger", "seconds_per_round"].value == pytest.approx(100)
     assert got["pfl/fedledger", "seconds_per_round"].value == pytest.approx(2)
@@ -127,9 +128,9 @@ def test_a_ratio_is_the_median_of_the_ratios_of_neighbours() -> None:
     assert got["fedledger/floor", "peak_pss_mb"].value == pytest.approx(1.26)
     assert got["fedledger/floor", "peak_pss_mb"].met is False
     unknown = {name: replace(each, peak_pss_mb=None) for name, each in rows.items()}
-    assert not [r for r in bench_engine._ratios("digits", unknown) if r.figure == "peak_pss_mb"]
+    assert not [r for r in engine._ratios("digits", unknown) if r.figure == "peak_pss_mb"]
     # Nothing is wanted of Flower on cnn, but it is told.
-    told = {(r.ratio, r.figure): r for r in bench_engine._ratios("cnn", rows)}["flwr/fedledger", "seconds_per_round"]
+    told = {(r.ratio, r.figure): r for r in engine._ratios("cnn", rows)}["flwr/fedledger", "seconds_per_round"]
     assert told.met is None and told.target == "" and told.value == pytest.approx(100)
 
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fedledger.platform.bench_ledger import WARM_UP, Case, Times
+from fedledger.platform.bench.ledger import WARM_UP, Case, Times
 from fedledger.protocol.errors import ConfigError
 
 

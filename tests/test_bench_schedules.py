@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fedledger.platform import bench_schedules
-from fedledger.platform.bench_schedules import BASELINE, CONTENDERS, CYCLES, compare, configuration, play
-from fedledger.platform.cli import app
-from fedledger.platform.setting import make_setting
-from fedledger.protocol.schedules import build_schedule
+from fedledger.platform.bench import schedules
+from fedledger.platform.bench.schedules import BASELINE, CONTENDERS, CYCLES, compare, configuration, play
+from fedledger.platform.cli.app import app
+from fedledger.platform.experiment.experiment import make_experiment
+from fedledger.protocol.schedules.base import build_schedule
 
 BY_NAME = {contender.name: contender for contender in CONTENDERS}
 ASYNCHRONOUS = "fedbuff, K 10, all 100"
@@ -31,7 +31,7 @@ def test_asynchronous_is_three_times_as_fast_as_synchronous() -> None:
 
 
 def test_the_mix_is_the_one_that_is_said() -> None:
-    table = make_setting(configuration(BY_NAME[BASELINE], "heavy", 0), Path()).device_table
+    table = make_experiment(configuration(BY_NAME[BASELINE], "heavy", 0), Path()).device_table
     assert table is not None
     devices = list(table.devices.values())
     by_latency = sorted(device.link.latency_us for device in devices)
@@ -45,12 +45,12 @@ def test_every_contender_is_a_schedule_on_every_workload() -> None:
     for contender in CONTENDERS:
         for workload in CYCLES:
             schedule = configuration(contender, workload, 0).training.schedule
-            assert schedule is not None and build_schedule(schedule).most_stale in (0, bench_schedules.MOST_STALE)
+            assert schedule is not None and build_schedule(schedule).most_stale in (0, schedules.MOST_STALE)
 
 
 def test_who_does_not_get_there_has_no_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_schedules, "CONTENDERS", (BY_NAME[BASELINE], BY_NAME[ASYNCHRONOUS]))
-    monkeypatch.setattr(bench_schedules, "MOST_ROUNDS", 1)
+    monkeypatch.setattr(schedules, "CONTENDERS", (BY_NAME[BASELINE], BY_NAME[ASYNCHRONOUS]))
+    monkeypatch.setattr(schedules, "MOST_ROUNDS", 1)
     rows = compare(["digits"], [0])
     assert [(row.speedup, row.energy, row.reached, row.rounds) for row in rows] == [(None, None, 0, 1)] * 2
     told = CliRunner().invoke(app, ["bench", "schedules", "--workloads", "digits", "--seeds", "1", "--format", "json"])

@@ -7,14 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedledger.protocol.cid import (
-    MAX_OBJECT_BYTES,
-    MIB,
-    UNIXFS_V0_2015,
-    ContentRef,
-    cid_bytes,
-    unixfs_root,
-)
+from fedledger.protocol.encoding.cid import MAX_OBJECT_BYTES, MIB, UNIXFS_V0_2015, ContentRef, cid_bytes, unixfs_root
 from fedledger.protocol.errors import StoreError
 
 HELLO = "bafkreifjjcie6lypi6ny7amxnfftagclbuxndqonfipmb64f2km2devei4"

@@ -13,18 +13,18 @@ import pandas as pd
 import pytest
 import typer
 
-from fedledger.contracts.chain import Chain
-from fedledger.contracts.chains import running_chain
-from fedledger.ledger_tools.audit import AuditResult
+from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.chain.development import running_chain
+from fedledger.ledger_tools.audit.audit import AuditResult
+from fedledger.ledger_tools.audit.divergence import Divergence
 from fedledger.ledger_tools.deploy import Deployment
-from fedledger.ledger_tools.divergence import Divergence
-from fedledger.platform import cli
-from fedledger.platform.accounts import experiment_address, participant_role
-from fedledger.platform.config import load_config
-from fedledger.platform.engine import run
-from fedledger.platform.setting import make_setting
+from fedledger.platform.cli import app
+from fedledger.platform.engine.with_ledger import run
+from fedledger.platform.experiment.accounts import experiment_address, participant_role
+from fedledger.platform.experiment.config import load_config
+from fedledger.platform.experiment.experiment import make_experiment
 from fedledger.protocol.errors import ExitCode
-from fedledger.protocol.store import LocalStore
+from fedledger.storage.local import LocalStore
 from support.small import write_config
 
 Call = Callable[..., tuple[int, str, str]]
@@ -36,7 +36,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         monkeypatch.setattr(sys, "argv", ["fedledger", *map(str, arguments)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            app.main()
             raise SystemExit(0)
         captured = capsys.readouterr()
         return int(ended.value.code or 0), captured.out, captured.err
@@ -52,7 +52,7 @@ def leaves(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
             yield (*path, name), command
 
 
-COMMANDS = dict(leaves(typer.main.get_command(cli.app)))
+COMMANDS = dict(leaves(typer.main.get_command(app.app)))
 PROGRAMS = {("chain", "up"), ("node", "start"), ("config", "schema"), ("new",)}  # they print no result to be read
 
 
@@ -79,7 +79,7 @@ def test_exit_codes_are_documented(root: Path) -> None:
     assert len(set(ExitCode)) == len(ExitCode)
     for code in ExitCode:
         assert f"\n| {int(code)} | " in (root / "README.md").read_text()
-        assert f"{int(code)} " in str(cli.app.info.help)
+        assert f"{int(code)} " in str(app.app.info.help)
 
 
 @pytest.fixture
@@ -128,11 +128,11 @@ class TestFailures:
     def test_what_strangers_wrote_is_shown_as_it_is(self, capsys: pytest.CaptureFixture[str]) -> None:
         written = "float32[d], [/red], [bold]x"
         divergence = Divergence(3, "update", "one that can be read", written)
-        cli._show_audit(
+        app._show_audit(
             AuditResult("a chain at http://[::1]:1", 1, (1, ""), first_divergence=divergence, notes=[written]),
-            cli.Format.TEXT,
+            app.Format.TEXT,
         )
-        cli.print_rows([{"name[s]": written}], written)
+        app.print_rows([{"name[s]": written}], written)
         out = capsys.readouterr().out
         assert out.count(written) == 4 and "name[s]" in out and "http://[::1]:1" in out
 
@@ -234,7 +234,7 @@ def test_a_project_runs_as_it_is_and_its_code_is_run_only_where_it_is_trusted(
 
 
 def test_what_a_task_leaves_can_be_read_and_withdrawn(call: Call, tmp_path: Path) -> None:
-    setting = make_setting(load_config(write_config(tmp_path, participants=2, rounds=1)), tmp_path)
+    setting = make_experiment(load_config(write_config(tmp_path, participants=2, rounds=1)), tmp_path)
     with running_chain("anvil") as process:
         chain = Chain(process.url)
         run(setting, chain, LocalStore(tmp_path / "store"), tmp_path)
@@ -285,7 +285,7 @@ def test_what_a_task_leaves_can_be_read_and_withdrawn(call: Call, tmp_path: Path
 
 
 def test_gas_is_measured_and_written_down(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fedledger.ledger_tools.gas.DIRECT", (2,))
+    monkeypatch.setattr("fedledger.platform.bench.gas.DIRECT", (2,))
     path = tmp_path / "gas.json"
     arguments = ["bench", "gas", "--participants", "3", "--no-sparse"]
     code, out, _ = call(*arguments, "--chain", "anvil", "--chain", "embedded", "--out", path, "--format", "json")

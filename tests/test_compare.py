@@ -11,14 +11,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from fedledger.contracts.chain import Chain
-from fedledger.platform.compare import Comparison
-from fedledger.platform.config import ExperimentConfig
-from fedledger.platform.recorded import run_recorded
-from fedledger.platform.setting import make_setting
-from fedledger.platform.unrecorded import run_unrecorded
+from fedledger.contracts.chain.chain import Chain
+from fedledger.platform.experiment.config import ExperimentConfig
+from fedledger.platform.experiment.experiment import make_experiment
+from fedledger.platform.runs.compare import Comparison
+from fedledger.platform.runs.ledger_run import run_recorded
+from fedledger.platform.runs.plain_run import run_unrecorded
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.store import LocalStore
+from fedledger.storage.local import LocalStore
 from support.pages import figures
 
 
@@ -32,7 +32,7 @@ def play(folder: Path, ledger: bool = False, **changes: Any) -> Path:
         "training": {"rounds": 2},
         **changes,
     }
-    setting = make_setting(ExperimentConfig.model_validate(document), folder)
+    setting = make_experiment(ExperimentConfig.model_validate(document), folder)
     if ledger:
         run_recorded(setting, folder, folder, Chain(), LocalStore(folder / "store"))
     else:
@@ -53,7 +53,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def test_the_command_says_what_differs_and_which_models_are_the_same(runs: list[Path], tmp_path: Path) -> None:
     page = tmp_path / "compare.html"
-    command = [sys.executable, "-m", "fedledger.platform.cli", "compare", *map(str, runs), "--out", str(page)]
+    command = [sys.executable, "-m", "fedledger.platform.cli.app", "compare", *map(str, runs), "--out", str(page)]
     done = subprocess.run([*command, "--format", "json"], capture_output=True, text=True, check=True)
     document = json.loads(done.stdout)
     assert set(document["differing"]) == {

@@ -6,20 +6,20 @@ import json
 from pathlib import Path
 from statistics import median
 
-from fedledger.contracts.chain import Chain
-from fedledger.contracts.chains import running_chain
-from fedledger.ledger_tools.audit import audit_run
-from fedledger.ledger_tools.history import pay_frame, reputations_frame
-from fedledger.platform.config import DEMO, load_config
-from fedledger.platform.engine import mean_accuracies, run
-from fedledger.platform.results import refusals, write_results
-from fedledger.platform.setting import HONEST, make_setting
-from fedledger.protocol.store import LocalStore
+from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.chain.development import running_chain
+from fedledger.ledger_tools.audit.audit import audit_run
+from fedledger.ledger_tools.report.tables import pay_frame, reputations_frame
+from fedledger.platform.engine.with_ledger import mean_accuracies, run
+from fedledger.platform.experiment.config import DEMO, load_config
+from fedledger.platform.experiment.experiment import HONEST, make_experiment
+from fedledger.platform.runs.results import refusals, write_results
+from fedledger.storage.local import LocalStore
 
 
 def test_attackers_are_found_remembered_and_not_paid(tmp_path: Path) -> None:
     config = load_config(DEMO)
-    setting, store = make_setting(config, DEMO.parent), LocalStore(tmp_path / "store")
+    setting, store = make_experiment(config, DEMO.parent), LocalStore(tmp_path / "store")
     with running_chain("anvil") as process:
         finished = run(setting, Chain(process.url), store, tmp_path)
         plain_mean = mean_accuracies(config, DEMO.parent)
@@ -46,7 +46,7 @@ def test_attackers_are_found_remembered_and_not_paid(tmp_path: Path) -> None:
 
 def test_nobody_honest_is_refused_where_nobody_attacks(tmp_path: Path) -> None:
     config = load_config(DEMO, attackers=[], seed=4)
-    setting, store = make_setting(config, DEMO.parent), LocalStore(tmp_path / "store")
+    setting, store = make_experiment(config, DEMO.parent), LocalStore(tmp_path / "store")
     with running_chain("anvil") as process:
         finished = run(setting, Chain(process.url), store, tmp_path)
         assert len(refusals(finished, store)) <= 0.02 * 10 * 20

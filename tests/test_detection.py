@@ -10,20 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedledger.aggregator.detection import (
-    Evidences,
-    HeldOut,
-    Measurement,
-    NearDuplicate,
-    Norm,
-    Opposed,
-    detect,
-    median,
-)
+from fedledger.aggregator.detectors.base import detect
+from fedledger.aggregator.detectors.cosine import Cosine
+from fedledger.aggregator.detectors.held_out import HeldOut
+from fedledger.aggregator.detectors.near_duplicate import NearDuplicate
+from fedledger.aggregator.detectors.norm import Norm
+from fedledger.aggregator.features.round_features import RoundFeatures, median
+from fedledger.protocol.arithmetic.exact import gram
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.exact import gram
-from fedledger.protocol.spec import Method
-from fedledger.protocol.verdicts import Verdict
+from fedledger.protocol.records.measurement import Measurement
+from fedledger.protocol.records.spec import Method
+from fedledger.protocol.records.verdicts import Verdict
 
 BASE = Measurement(1_000_000, 50)
 ORTHOGONAL = np.eye(8, dtype=np.int64)[:6] * 1000
@@ -36,11 +33,11 @@ def seen(
     reputations: list[int] | None = None,
     previous: np.ndarray | None = None,
     centre: np.ndarray | None = None,
-) -> Evidences:
+) -> RoundFeatures:
     n, d = len(harms), rows.shape[1]
     extra = [np.zeros(d, np.int64) if row is None else row for row in (centre, previous)]
     measured = [Measurement(BASE.loss + harm, c) for harm, c in zip(harms, correct or [BASE.correct] * n, strict=True)]
-    return Evidences(BASE, measured, reputations or [500_000] * n, gram(np.vstack([*rows[:n], *extra])))
+    return RoundFeatures(BASE, measured, reputations or [500_000] * n, gram(np.vstack([*rows[:n], *extra])))
 
 
 HARMS = [-30, -20, -10, 0, 10, 500]  # median −5, deviations 5 5 15 15 25 505: their median is 15
@@ -81,12 +78,12 @@ class TestOpposed:
     def test_away_and_harmful_is_flagged(self) -> None:
         rows = ORTHOGONAL.copy()
         rows[5] = -rows[5]
-        assert Opposed()(seen(HARMS, rows, centre=self.centre)) == [False] * 5 + [True]
+        assert Cosine()(seen(HARMS, rows, centre=self.centre)) == [False] * 5 + [True]
 
     def test_away_alone_or_harmful_alone_is_not(self) -> None:
         rows = ORTHOGONAL.copy()
         rows[0] = -rows[0]
-        assert not any(Opposed()(seen(HARMS, rows, centre=self.centre)))
+        assert not any(Cosine()(seen(HARMS, rows, centre=self.centre)))
 
 
 class TestNearDuplicate:
@@ -141,8 +138,8 @@ def test_a_round_without_updates_is_no_problem(methods: str) -> None:
     ("make", "params"),
     [
         (HeldOut, {"factor": 0}),
-        (Opposed, {"threshold": 2}),
-        (Opposed, {"factor": -1}),
+        (Cosine, {"threshold": 2}),
+        (Cosine, {"factor": -1}),
         (Norm, {"most": 0.5}),
         (NearDuplicate, {"closeness": 1}),
     ],
@@ -155,7 +152,7 @@ def test_wrong_parameters_are_refused(make: type, params: dict[str, float]) -> N
 class Plainly:
     """The detectors' arithmetic in plain loops over Python's numbers: the oracle."""
 
-    def __init__(self, given: Evidences) -> None:
+    def __init__(self, given: RoundFeatures) -> None:
         self.gram, self.n = given.gram.tolist(), given.count
 
     def cosine(self, i: int, j: int) -> float:
@@ -178,7 +175,7 @@ class Plainly:
 
 
 @st.composite
-def rounds(draw: st.DrawFn) -> Evidences:
+def rounds(draw: st.DrawFn) -> RoundFeatures:
     """Rounds with copies, near copies, opposites and zeros, of values small and large."""
     n, d = draw(st.integers(1, 9)), draw(st.sampled_from([1, 2, 5, 40]))
     bits = draw(st.sampled_from([0, 2, 20, 27, 33]))
@@ -196,7 +193,7 @@ def rounds(draw: st.DrawFn) -> Evidences:
 
 @given(rounds(), st.sampled_from([0.0, 0.25, 0.9]))
 @settings(max_examples=300)
-def test_vectors_tell_the_same_as_plain_loops(given: Evidences, closeness: float) -> None:
+def test_vectors_tell_the_same_as_plain_loops(given: RoundFeatures, closeness: float) -> None:
     plain = Plainly(given)
     size = range(given.count + 2)
     assert [[given.cosine(i, j) for j in size] for i in size] == [[plain.cosine(i, j) for j in size] for i in size]

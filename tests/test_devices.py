@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedledger.protocol import canonical
-from fedledger.protocol.devices import Battery, Device, DeviceTable, Failure, Link
+from fedledger.protocol.encoding import canonical
 from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.schedules.devices import Battery, Device, DeviceTable, Failure, Link
 
 A, B = "0x" + "aa" * 20, "0x" + "bb" * 20
 SECOND = 1_000_000

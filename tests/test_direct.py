@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from fedledger.learning.direct import PROOF, DirectGradient, by_autograd
+from fedledger.learning.fast.perceptron_gradients import PROOF, DirectGradient, by_autograd
 from fedledger.learning.vectors import FlatModel
 
 

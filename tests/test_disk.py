@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from fedledger.contracts.chain import Chain, load_account
-from fedledger.protocol import disk
-from fedledger.protocol.cid import ContentRef
-from fedledger.protocol.disk import together
+from fedledger.contracts.chain.chain import Chain, load_account
+from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import StoreError
-from fedledger.protocol.store import LocalStore
+from fedledger.storage import durable_files
+from fedledger.storage.durable_files import together
+from fedledger.storage.local import LocalStore
 
 
 def child(play: Callable[[], None]) -> int:
@@ -37,14 +37,21 @@ class TestTogether:
     def test_what_is_held_is_seen_by_the_process_and_not_yet_on_the_disk(self, tmp_path: Path) -> None:
         path = tmp_path / "1.update"
         with together():
-            disk.write_atomically(path, b"update")
+            durable_files.write_atomically(path, b"update")
             assert not path.exists() and names(tmp_path) == set()
-            assert disk.exists(path) and disk.read(path) == b"update" and disk.read(path, 2) == b"up"
-            assert disk.listed(tmp_path, "*.update") == {path} and disk.listed(tmp_path, "*.state") == set()
-            disk.flush()
+            assert (
+                durable_files.exists(path)
+                and durable_files.read(path) == b"update"
+                and durable_files.read(path, 2) == b"up"
+            )
+            assert (
+                durable_files.listed(tmp_path, "*.update") == {path}
+                and durable_files.listed(tmp_path, "*.state") == set()
+            )
+            durable_files.flush()
             assert path.read_bytes() == b"update"
-            disk.write_atomically(path, b"another")
-            assert disk.read(path) == b"another" and path.read_bytes() == b"update"
+            durable_files.write_atomically(path, b"another")
+            assert durable_files.read(path) == b"another" and path.read_bytes() == b"update"
         assert path.read_bytes() == b"another" and names(tmp_path) == {"1.update"}
 
     def test_files_are_on_the_disk_before_they_have_their_names_and_folders_after_that(
@@ -66,16 +73,16 @@ class TestTogether:
         monkeypatch.setattr(os, "replace", named)
         with together():
             for name in "abc":
-                disk.write_atomically(tmp_path / name, name.encode())
+                durable_files.write_atomically(tmp_path / name, name.encode())
         assert sorted(happened) == ["folder", *(f"{what} {name}" for what in ("name", "sync") for name in "abc")]
         assert all(happened.index(f"sync {name}") < happened.index(f"name {name}") for name in "abc")
         assert happened[-1] == "folder", "once for all of them"
 
     def test_more_files_than_may_be_open(self, tmp_path: Path) -> None:
-        many = 2 * disk.MOST_OPEN + 3
+        many = 2 * durable_files.MOST_OPEN + 3
         with together():
             for number in range(many):
-                disk.write_atomically(tmp_path / str(number), str(number).encode())
+                durable_files.write_atomically(tmp_path / str(number), str(number).encode())
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
             str(number): str(number).encode() for number in range(many)
         }
@@ -87,34 +94,34 @@ class TestTogether:
             raise OSError(28, "No space left on device")
 
         with together():
-            disk.write_atomically(tmp_path / "signed", b"digest")
-            disk.append(lines, "taken\n")
-            disk.append(lines, "and another\n")
+            durable_files.write_atomically(tmp_path / "signed", b"digest")
+            durable_files.append(lines, "taken\n")
+            durable_files.append(lines, "and another\n")
             with monkeypatch.context() as patched:
                 patched.setattr(os, "fsync", fail)
                 with pytest.raises(StoreError, match="No space left") as raised:
-                    disk.flush()
+                    durable_files.flush()
             assert "Free some space" in raised.value.remedy
             assert names(tmp_path) == set(), "neither the line, nor a file that may be cut off"
-            assert disk.read(tmp_path / "signed") == b"digest"
+            assert durable_files.read(tmp_path / "signed") == b"digest"
         assert lines.read_text() == "taken\nand another\n"
-        disk.append(lines, "without waiting\n")
+        durable_files.append(lines, "without waiting\n")
         assert lines.read_text().endswith("without waiting\n")
 
     @pytest.mark.parametrize("held", [True, False])
     def test_another_name_of_a_file_is_not_another_file(self, tmp_path: Path, held: bool) -> None:
         one, other = tmp_path / "1.update", tmp_path / "signed"
         with together() if held else nullcontext():
-            disk.write_atomically(one, b"update")
-            disk.link(other, one, b"update")
-            assert disk.read(other) == b"update" and disk.exists(other)
-            assert disk.listed(tmp_path, "*") == {one, other}
+            durable_files.write_atomically(one, b"update")
+            durable_files.link(other, one, b"update")
+            assert durable_files.read(other) == b"update" and durable_files.exists(other)
+            assert durable_files.listed(tmp_path, "*") == {one, other}
         assert other.samefile(one) and names(tmp_path) == {"1.update", "signed"}
         # Again, with what was there before, and in the place of something else.
         (tmp_path / "damaged").write_bytes(b"upd")
         with together() if held else nullcontext():
             for name in ("signed", "damaged"):
-                disk.link(tmp_path / name, one, b"update")
+                durable_files.link(tmp_path / name, one, b"update")
         assert all((tmp_path / name).samefile(one) for name in ("signed", "damaged"))
         assert names(tmp_path) == {"1.update", "signed", "damaged"}
 
@@ -124,26 +131,26 @@ class TestTogether:
     ) -> None:
         monkeypatch.chdir(tmp_path)
         with together() if held else nullcontext():
-            disk.write_atomically(Path("one"), b"update")
-            disk.link("other", "one", b"update")
-            assert disk.listed(Path(), "o*") == {Path("one"), Path("other")}
-            disk.write_atomically("gone", b"")
-            disk.remove("gone")
+            durable_files.write_atomically(Path("one"), b"update")
+            durable_files.link("other", "one", b"update")
+            assert durable_files.listed(Path(), "o*") == {Path("one"), Path("other")}
+            durable_files.write_atomically("gone", b"")
+            durable_files.remove("gone")
         assert names(tmp_path) == {"one", "other"} and Path("other").samefile("one")
 
     @pytest.mark.parametrize("flushed", [True, False])
     def test_another_name_stays_with_what_was_named(self, tmp_path: Path, flushed: bool) -> None:
         one, other = tmp_path / "1.update", tmp_path / "signed"
         with together():
-            disk.write_atomically(one, b"update")
+            durable_files.write_atomically(one, b"update")
             if flushed:
-                disk.flush()
-            disk.link(other, one, b"update")
-            disk.write_atomically(one, b"made again")
+                durable_files.flush()
+            durable_files.link(other, one, b"update")
+            durable_files.write_atomically(one, b"made again")
         assert one.read_bytes() == b"made again" and other.read_bytes() == b"update"
         with together():
-            disk.link(other, one, b"made again")
-            disk.write_atomically(other, b"something else")
+            durable_files.link(other, one, b"made again")
+            durable_files.write_atomically(other, b"something else")
         assert one.read_bytes() == b"made again" and other.read_bytes() == b"something else"
 
     @pytest.mark.parametrize("held", [True, False])
@@ -156,8 +163,8 @@ class TestTogether:
         monkeypatch.setattr(os, "link", refuse)
         one, other = tmp_path / "1.update", tmp_path / "signed"
         with together() if held else nullcontext():
-            disk.write_atomically(one, b"update")
-            disk.link(other, one, b"update")
+            durable_files.write_atomically(one, b"update")
+            durable_files.link(other, one, b"update")
         assert other.read_bytes() == b"update" and not other.samefile(one)
         assert names(tmp_path) == {"1.update", "signed"}
 
@@ -169,45 +176,45 @@ class TestTogether:
 
         one, other = tmp_path / "1.update", tmp_path / "signed"
         with together():
-            disk.write_atomically(one, b"update")
-            disk.link(other, one, b"update")
+            durable_files.write_atomically(one, b"update")
+            durable_files.link(other, one, b"update")
             with monkeypatch.context() as patched, pytest.raises(StoreError, match="No space left"):
                 patched.setattr(os, "fsync", fail)
-                disk.flush()
-            assert names(tmp_path) == set() and disk.read(other) == b"update"
+                durable_files.flush()
+            assert names(tmp_path) == set() and durable_files.read(other) == b"update"
         assert one.read_bytes() == other.read_bytes() == b"update" and names(tmp_path) == {"1.update", "signed"}
 
     def test_one_in_another_changes_nothing(self, tmp_path: Path) -> None:
         with together():
             with together():
-                disk.write_atomically(tmp_path / "a", b"a")
+                durable_files.write_atomically(tmp_path / "a", b"a")
             assert not (tmp_path / "a").exists()
         assert (tmp_path / "a").exists()
 
     def test_what_is_held_is_written_whatever_ends_it(self, tmp_path: Path) -> None:
         with pytest.raises(KeyError), together():
-            disk.write_atomically(tmp_path / "a", b"a")
+            durable_files.write_atomically(tmp_path / "a", b"a")
             raise KeyError
         assert (tmp_path / "a").read_bytes() == b"a"
-        disk.write_atomically(tmp_path / "b", b"b")
+        durable_files.write_atomically(tmp_path / "b", b"b")
         assert (tmp_path / "b").exists(), "nothing is held any more"
 
     def test_not_too_much_is_held(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(disk, "MOST_HELD", 10)
+        monkeypatch.setattr(durable_files, "MOST_HELD", 10)
         with together():
-            disk.write_atomically(tmp_path / "a", b"123456")
+            durable_files.write_atomically(tmp_path / "a", b"123456")
             assert not (tmp_path / "a").exists()
-            disk.write_atomically(tmp_path / "b", b"123456")
+            durable_files.write_atomically(tmp_path / "b", b"123456")
             assert names(tmp_path) == {"a", "b"}
 
     def test_a_forked_process_takes_no_part(self, tmp_path: Path) -> None:
         def play() -> None:
-            disk.flush()
-            disk.write_atomically(tmp_path / "its own", b"at once")
+            durable_files.flush()
+            durable_files.write_atomically(tmp_path / "its own", b"at once")
             os.kill(os.getpid(), signal.SIGKILL)
 
         with together():
-            disk.write_atomically(tmp_path / "held", b"held")
+            durable_files.write_atomically(tmp_path / "held", b"held")
             assert os.WTERMSIG(child(play)) == signal.SIGKILL
             assert names(tmp_path) == {"its own"}
 
@@ -217,9 +224,9 @@ class TestTogether:
         def play() -> None:
             with together():
                 for number in range(100_000):
-                    disk.write_atomically(tmp_path / str(number), data)
+                    durable_files.write_atomically(tmp_path / str(number), data)
                     if number == 3:
-                        disk.flush()
+                        durable_files.flush()
                     if number == 6:
                         os.kill(os.getpid(), signal.SIGKILL)
 

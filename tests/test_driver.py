@@ -9,22 +9,22 @@ import pytest
 
 from fedledger.aggregator.driver import Act, Aggregator
 from fedledger.contracts.abi import RevertedError, functions
-from fedledger.contracts.chain import Chain
-from fedledger.contracts.chains import running_chain
-from fedledger.contracts.client import Settings, TaskRecord
-from fedledger.contracts.history import History
-from fedledger.ledger_tools.audit import audit_run
+from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.chain.development import running_chain
+from fedledger.contracts.ledger.history import History
+from fedledger.contracts.ledger.records import Settings, TaskRecord
+from fedledger.ledger_tools.audit.audit import audit_run
 from fedledger.ledger_tools.deploy import deploy
-from fedledger.platform.accounts import AGGREGATOR, PUBLISHER, experiment_account, participant_role
-from fedledger.platform.config import load_config
-from fedledger.platform.setting import make_setting
-from fedledger.protocol.store import LocalStore
+from fedledger.platform.experiment.accounts import AGGREGATOR, PUBLISHER, experiment_account, participant_role
+from fedledger.platform.experiment.config import load_config
+from fedledger.platform.experiment.experiment import make_experiment
+from fedledger.storage.local import LocalStore
 from support.small import Small, run_small, write_config
 
 
 def test_who_enrols_while_the_aggregator_looks_is_selected_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last participant enrols between the aggregator's reading of logs and its question how many there are."""
-    setting = make_setting(load_config(write_config(tmp_path, rounds=1)), tmp_path)
+    setting = make_experiment(load_config(write_config(tmp_path, rounds=1)), tmp_path)
     chain, store = Chain(), LocalStore(tmp_path / "store")
     publisher, account = (experiment_account(0, role, chain) for role in (PUBLISHER, AGGREGATOR))
     people = [experiment_account(0, participant_role(number), chain) for number in range(4)]
@@ -148,5 +148,5 @@ def test_a_chain_says_whether_a_transaction_would_succeed(kind: str, monkeypatch
         announce, finish = functions()["announce"].encode(["x"]), functions()["finishTask"].encode([1])
         assert chain.would_succeed(publisher, ledger.address, announce)
         assert not chain.would_succeed(publisher, ledger.address, finish), "there is no task"
-        monkeypatch.setattr("fedledger.contracts.chain.MAX_GAS", 22_000)
+        monkeypatch.setattr("fedledger.contracts.chain.chain.MAX_GAS", 22_000)
         assert not chain.would_succeed(publisher, ledger.address, announce), "too little gas"

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from fedledger.contracts.chain import Chain
-from fedledger.contracts.chains import running_chain
+from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.chain.development import running_chain
 from fedledger.ledger_tools.deploy import Deployment
-from fedledger.platform.config import GWEI
+from fedledger.platform.experiment.config import GWEI
 from support.ipfs_daemon import ipfs_daemon
 from support.small import Small, run_small, write_config
 
-CLI = [sys.executable, "-m", "fedledger.platform.cli"]
+CLI = [sys.executable, "-m", "fedledger.platform.cli.app"]
 BATCHED = "[ledger]\nbatched = true\n"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyrevm import EVM
 
-from fedledger.protocol.reputation import Evidence
-from fedledger.protocol.verdicts import Verdict
+from fedledger.protocol.records.reputation import Evidence
+from fedledger.protocol.records.verdicts import Verdict
 
 ROOT = Path(__file__).resolve().parents[1]
 HARNESS = """

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.exact import (
+from fedledger.protocol.arithmetic.exact import (
     LIMIT,
     FixedPoint,
     GramAccumulator,
@@ -20,6 +19,7 @@ from fedledger.protocol.exact import (
     small_product,
     weighted_mean,
 )
+from fedledger.protocol.errors import ConfigError
 
 VALUES = st.one_of(
     st.integers(-LIMIT, LIMIT),
@@ -115,7 +115,7 @@ def test_gram_is_that_of_python_integers_for_any_blocks_and_orders(
 
 
 def test_gram_of_extreme_values_over_many_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fedledger.protocol.exact._ROOM", 10_000 << 40)
+    monkeypatch.setattr("fedledger.protocol.arithmetic.exact._ROOM", 10_000 << 40)
     d = 30_011
     worst = (1 << 40) - (1 << 20)  # both limbs at their largest
     rows = np.array([[LIMIT], [-LIMIT], [worst], [1]], np.int64) * np.ones(d, np.int64)

@@ -16,13 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedledger.platform.fleet import FleetConfig, _shifted, draw_fleet, update_size
-from fedledger.platform.links import MEGABIT, PRESETS, path_loss_db, preset, shannon_rate
-from fedledger.platform.traces import read_online, read_rates
-from fedledger.protocol.devices import DeviceTable, Link
+from fedledger.platform.devices.fleet import FleetConfig, _shifted, draw_fleet, update_size
+from fedledger.platform.devices.link_presets import MEGABIT, PRESETS, path_loss_db, preset, shannon_rate
+from fedledger.platform.devices.traces import read_online, read_rates
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.spec import validated
-from fedledger.protocol.update import UpdateHeader, encode
+from fedledger.protocol.records.spec import validated
+from fedledger.protocol.records.update import UpdateHeader, encode
+from fedledger.protocol.schedules.devices import DeviceTable, Link
 
 MIX = {"kinds": [{"share": 4, "link": "4g"}, {"share": 4, "link": "5g"}, {"share": 2, "link": "6g"}], "spread": 10}
 

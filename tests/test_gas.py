@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from fedledger.contracts.chain import Chain
-from fedledger.contracts.chains import running_chain
-from fedledger.contracts.client import Ledger
+from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.chain.development import running_chain
 from fedledger.contracts.compile import VERSION
-from fedledger.ledger_tools import gas
-from fedledger.ledger_tools.gas import GasRow, measure
+from fedledger.contracts.ledger.client import Ledger
+from fedledger.platform.bench import gas
+from fedledger.platform.bench.gas import GasRow, measure
 from fedledger.protocol.errors import ChainError
 
 Rows = dict[tuple[str, str, int], GasRow]

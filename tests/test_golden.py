@@ -14,23 +14,23 @@ import torch
 from eth_account import Account
 from torch import nn
 
-from fedledger.aggregator.detection import Measurement
-from fedledger.aggregator.judge import RoundInput, judge
-from fedledger.contracts.history import Seat
+from fedledger.aggregator.round.outcome import RoundInput, round_outcome
+from fedledger.contracts.ledger.round_history import Seat
 from fedledger.learning.data import Dataset
 from fedledger.learning.vectors import FlatModel, repeatable
-from fedledger.node.solver import build_solver
 from fedledger.node.solvers.base import Memory, sent_by
-from fedledger.protocol import update as wire
-from fedledger.protocol.cid import ContentRef
-from fedledger.protocol.exact import FixedPoint
-from fedledger.protocol.model import ModelFile
-from fedledger.protocol.published import published
-from fedledger.protocol.reputation import Evidence
-from fedledger.protocol.spec import FixedPointSpec, Method, Ref, TaskSpec
-from fedledger.protocol.streams import generator
-from fedledger.protocol.update import UpdateHeader
-from fedledger.protocol.verdicts import Verdict
+from fedledger.node.solvers.build import build_solver
+from fedledger.protocol.arithmetic.exact import FixedPoint
+from fedledger.protocol.arithmetic.random_streams import generator
+from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.records import update as wire
+from fedledger.protocol.records.measurement import Measurement
+from fedledger.protocol.records.model import ModelFile
+from fedledger.protocol.records.published_vectors import published
+from fedledger.protocol.records.reputation import Evidence
+from fedledger.protocol.records.spec import FixedPointSpec, Method, Ref, TaskSpec
+from fedledger.protocol.records.update import UpdateHeader
+from fedledger.protocol.records.verdicts import Verdict
 
 OPTIMA, STEPS, RATE = (0.0, 10.0), (1, 9), 0.1
 FIXED = FixedPoint(32, 64.0)
@@ -100,7 +100,7 @@ def settles_at(solver: str, rounds: int, normalisation: Method | None = None, **
             updates[owner] = wire.encode(header, {"delta": made.delta, **made.vectors}, KEYS[i])
             seats.append(Seat(i, owner, owner, Evidence(), ContentRef.of(updates[owner])))
         given = RoundInput(spec, index, base, ref, state, seats, updates, 100, enrolled=2)
-        outcome = judge(given, measure)
+        outcome = round_outcome(given, measure)
         assert set(outcome.verdicts.values()) == {Verdict.ACCEPTED}
         data, state = outcome.model.data, outcome.state.data
     return float(ModelFile.decode(data).vector[0])

@@ -10,16 +10,18 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from fedledger.learning.data import Dataset, Parts, Prepared, hold_out, load_dataset
+from fedledger.learning.data import Dataset, Parts, Prepared
+from fedledger.learning.hold_out import hold_out
 from fedledger.learning.huggingface import (
     dataset_from_huggingface,
     partitions_from_huggingface,
     prepared_from_huggingface,
 )
-from fedledger.learning.partition import partition
-from fedledger.platform.config import ExperimentConfig
-from fedledger.platform.setting import make_setting
-from fedledger.platform.unrecorded import run_unrecorded
+from fedledger.learning.partitions.base import partition
+from fedledger.learning.sources.base import load_dataset
+from fedledger.platform.experiment.config import ExperimentConfig
+from fedledger.platform.experiment.experiment import make_experiment
+from fedledger.platform.runs.plain_run import run_unrecorded
 from fedledger.protocol.errors import ConfigError
 
 datasets = pytest.importorskip("datasets", reason="datasets is not installed")
@@ -192,7 +194,7 @@ def task(tmp_path: Path) -> Callable[[str], Path]:
 
 def test_a_task_s_data_may_be_a_data_set_of_theirs(task: Callable[[str], Path]) -> None:
     folder = task("return whole")
-    setting = make_setting(config(3), folder)
+    setting = make_experiment(config(3), folder)
     assert sum(map(len, setting.parts)) + len(setting.test) + round(0.1 * 200) == 200
     assert run_unrecorded(setting, folder, "serial")["rounds"] == 1
 
@@ -204,7 +206,7 @@ def test_given_partitions_are_the_participants_parts_and_their_test_set_is_the_t
         "first, second, test = (whole.select(range(*ends)) for ends in ((0, 60), (60, 80), (80, 200)))\n"
         "    return {'train': [first, second], 'test': test}"
     )
-    setting = make_setting(config(2), folder)
+    setting = make_experiment(config(2), folder)
     whole = dataset_from_huggingface(digits())
     assert [part.inputs.tobytes() for part in setting.parts] == [
         whole.inputs[:60].tobytes(),
@@ -214,11 +216,11 @@ def test_given_partitions_are_the_participants_parts_and_their_test_set_is_the_t
     # The validation set is a tenth of the test set.
     assert len(setting.test) == 108 and sets(setting.test) < sets(whole.take(np.arange(80, 200)))
     with pytest.raises(ConfigError, match="participants = 2"):
-        make_setting(config(3), folder)
+        make_experiment(config(3), folder)
 
 
 def test_without_a_test_set_every_part_keeps_the_order_of_what_it_keeps(task: Callable[[str], Path]) -> None:
-    setting = make_setting(config(2), task("return [whole.select(range(50, 200)), whole.select(range(0, 50))]"))
+    setting = make_experiment(config(2), task("return [whole.select(range(50, 200)), whole.select(range(0, 50))]"))
     given = [dataset_from_huggingface(digits().select(range(*ends))) for ends in ((50, 200), (0, 50))]
     for part, before in zip(setting.parts, given, strict=True):
         places = [

@@ -10,11 +10,13 @@ from pathlib import Path
 import ipfshttpclient
 import pytest
 
-from fedledger.protocol import ipfs
-from fedledger.protocol.cid import MIB, ContentRef, Profile, cid_bytes, unixfs_root
+from fedledger.protocol.encoding.cid import MIB, ContentRef, Profile, cid_bytes, unixfs_root
 from fedledger.protocol.errors import ContentCorruptError, ContentUnavailableError, StoreError
-from fedledger.protocol.ipfs import IpfsStore
-from fedledger.protocol.store import ContentStore, LocalStore, open_store
+from fedledger.storage import ipfs
+from fedledger.storage.base import ContentStore
+from fedledger.storage.ipfs import IpfsStore
+from fedledger.storage.local import LocalStore
+from fedledger.storage.open import open_store
 from support.ipfs_daemon import ipfs_daemon
 
 Answer = Callable[[BaseHTTPRequestHandler], None]

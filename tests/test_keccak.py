@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedledger.protocol.keccak import keccak
+from fedledger.protocol.encoding.keccak import keccak
 
 
 def test_the_hash_of_nothing_is_the_one_that_ethereum_knows() -> None:

@@ -10,8 +10,9 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from fedledger.learning import patches
-from fedledger.learning.data import Dataset, load_dataset, read_idx, split
+from fedledger.learning.data import Dataset, split
+from fedledger.learning.fast import convolution_patches
+from fedledger.learning.fast.pooling import HalvingMaxPool2d
 from fedledger.learning.metrics import (
     LOSS_CAP,
     HeldOut,
@@ -22,7 +23,9 @@ from fedledger.learning.metrics import (
     per_class_accuracy,
     predict,
 )
-from fedledger.learning.models import HalvingMaxPool2d, build_model, initial_vector
+from fedledger.learning.models.base import build_model, initial_vector
+from fedledger.learning.sources.base import load_dataset
+from fedledger.learning.sources.mnist_idx import read_idx
 from fedledger.learning.task_code import load_task_code
 from fedledger.learning.vectors import ALIGNMENT, FlatModel
 from fedledger.protocol.errors import ConfigError, TrustError
@@ -277,7 +280,7 @@ class TestMetrics:
         vectors = [rng.normal(size=flat.layout.dimension).astype(np.float32) for _ in range(7)]
         alone = [measure(flat, [vector], HeldOut(inputs, labels))[0] for vector in vectors]
         held_out = HeldOut(inputs, labels)
-        monkeypatch.setattr(patches, "MOST_AT_ONCE", size)
+        monkeypatch.setattr(convolution_patches, "MOST_AT_ONCE", size)
         if not agrees:
             product, rows = torch.mm, len(flat.module[0].weight)
             # As of a library that adds up in another order where a matrix has more rows.
@@ -292,7 +295,7 @@ class TestMetrics:
         values = torch.randn(2, 3, 6, 6)
         values[0, 0, 0], values[0, 1, 2], values[1] = torch.nan, torch.inf, -values[1].abs()
         rectifier, pooling, last = nn.ReLU(), HalvingMaxPool2d(), nn.Flatten()
-        ordered = patches._ordered([rectifier, pooling, last])
+        ordered = convolution_patches._ordered([rectifier, pooling, last])
         assert ordered == [pooling, rectifier, last]
         with torch.inference_mode():
             found, wanted = rectifier(pooling(values)), pooling(rectifier(values))
@@ -318,7 +321,7 @@ class TestMetrics:
         held_out = HeldOut(inputs, labels)
         assert held_out.patches(plain) is not None
         assert [held_out.patches(other) for other in others] == [None] * len(others)
-        monkeypatch.setattr(patches, "MOST_BYTES", 4 * 9 * 16 * 4 - 1)
+        monkeypatch.setattr(convolution_patches, "MOST_BYTES", 4 * 9 * 16 * 4 - 1)
         assert HeldOut(inputs, labels).patches(plain) is None, "a byte too much"
 
     def test_rounding_to_micro_nats(self):

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
 
-from fedledger.contracts.client import DisputeKind, DisputeStatus, RoundStatus
-from fedledger.protocol.messages import commitment_message, sign
-from fedledger.protocol.verdicts import Verdict
+from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, RoundStatus
+from fedledger.protocol.records.signatures import commitment_message, sign
+from fedledger.protocol.records.verdicts import Verdict
 from support.ledger_machine import (
     AGGREGATORS,
     DISPUTE_PERIOD,

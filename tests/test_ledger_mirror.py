@@ -9,11 +9,11 @@ from eth_utils.crypto import keccak
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedledger.protocol.cid import ContentRef
-from fedledger.protocol.messages import commitment
-from fedledger.protocol.reputation import LANE_BITS, Evidence
-from fedledger.protocol.settlement import apportion, pack_words
-from fedledger.protocol.verdicts import Verdict
+from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.records.reputation import LANE_BITS, Evidence
+from fedledger.protocol.records.settlement import apportion, pack_words
+from fedledger.protocol.records.signatures import commitment
+from fedledger.protocol.records.verdicts import Verdict
 from support.evm import Evm
 from support.ledger_records import Params
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from fedledger.aggregator import measure
-from fedledger.aggregator.appraise import BASE, MODEL
-from fedledger.aggregator.measure import INPUTS, LABELS, LiveMeasurer
+from fedledger.aggregator.round import measurement
+from fedledger.aggregator.round.measurement import INPUTS, LABELS, LiveMeasurer
 from fedledger.learning.metrics import HeldOut
-from fedledger.learning.models import build_model
+from fedledger.learning.models.base import build_model
 from fedledger.learning.vectors import FlatModel, Float32Array
-from fedledger.protocol import tensors
+from fedledger.protocol.encoding import tensors
+from fedledger.protocol.records.report import BASE, MODEL
 
 
 def small(seed: int, models: int) -> tuple[np.random.Generator, bytes, list[FlatModel]]:
@@ -27,13 +27,13 @@ def small(seed: int, models: int) -> tuple[np.random.Generator, bytes, list[Flat
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Return what is measured from now on."""
     passes: list[bytes] = []
-    real = measure.measure
+    real = measurement.measure
 
     def count(model: FlatModel, vectors: Sequence[Float32Array], held_out: HeldOut) -> list[tuple[int, int]]:
         passes.extend(vector.tobytes() for vector in vectors)
         return real(model, vectors, held_out)
 
-    monkeypatch.setattr(measure, "measure", count)
+    monkeypatch.setattr(measurement, "measure", count)
     return passes
 
 
@@ -80,7 +80,7 @@ def test_what_is_measured_ahead_is_not_measured_again_unless_it_is_another_vecto
 
 
 def test_no_more_is_measured_ahead_than_memory_is_meant_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "MOST_AHEAD", 2 * 43 * 4)
+    monkeypatch.setattr(measurement, "MOST_AHEAD", 2 * 43 * 4)
     rng, validation, models = small(3, 2)
     measurer = LiveMeasurer(models[0], validation, models[1:])
     for number, vector in enumerate(rng.random((5, 43), np.float32)):
@@ -92,8 +92,8 @@ def test_no_more_is_measured_ahead_than_memory_is_meant_for_it(monkeypatch: pyte
 def test_threads_and_groups_measure_the_same_as_one_after_another(
     monkeypatch: pytest.MonkeyPatch, long: float, together: int
 ) -> None:
-    monkeypatch.setattr(measure, "LONG", long)
-    monkeypatch.setattr(measure, "TOGETHER", together)
+    monkeypatch.setattr(measurement, "LONG", long)
+    monkeypatch.setattr(measurement, "TOGETHER", together)
     rng = np.random.default_rng(1)
     validation = tensors.encode({INPUTS: rng.random((150, 1, 28, 28), np.float32), LABELS: rng.integers(0, 10, 150)})
     models = [FlatModel(build_model("lenet@1", {})) for _ in range(3)]

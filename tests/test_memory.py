@@ -8,20 +8,20 @@ import sys
 
 import pytest
 
-from fedledger.platform.bench_scale import make_setting
-from fedledger.platform.memory import measurable
-from fedledger.protocol.cid import ContentRef
+from fedledger.platform.bench.scale import make_experiment
+from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
+from fedledger.storage.process_memory import measurable
 
 _RUN = """
 import json, os, sys
 from pathlib import Path
-from fedledger.platform.backends.pool import Pool
-from fedledger.platform.config import ExperimentConfig
-from fedledger.platform.memory import ProcessTree
-from fedledger.platform.setting import make_setting
-from fedledger.platform.simulation import Simulation
-given = make_setting(ExperimentConfig.model_validate(json.loads(sys.argv[1])), Path())
+from fedledger.platform.engine.backends.pool import Pool
+from fedledger.platform.experiment.config import ExperimentConfig
+from fedledger.storage.process_memory import ProcessTree
+from fedledger.platform.experiment.experiment import make_experiment
+from fedledger.platform.engine.without_ledger import Simulation
+given = make_experiment(ExperimentConfig.model_validate(json.loads(sys.argv[1])), Path())
 tree, sizes = ProcessTree(os.getpid()), []
 with Pool(given, 2) as pool:
     for done in Simulation(given, pool).rounds():
@@ -53,7 +53,7 @@ def test_memory_does_not_grow_with_the_rounds() -> None:
 
 @pytest.mark.parametrize("options", [["500"], ["6", "--ledger"]])
 def test_rounds_of_many_participants_can_be_measured(options: list[str]) -> None:
-    command = [sys.executable, "-m", "fedledger.platform.cli", *_SCALE, *options]
+    command = [sys.executable, "-m", "fedledger.platform.cli.app", *_SCALE, *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
@@ -62,6 +62,6 @@ def test_rounds_of_many_participants_can_be_measured(options: list[str]) -> None
 
 
 def test_more_participants_than_a_ledger_takes_are_refused_before_anything_is_spent() -> None:
-    setting = make_setting(5000, 10, 1)
+    setting = make_experiment(5000, 10, 1)
     with pytest.raises(ConfigError, match="--no-ledger"):
         setting.task_params(ContentRef.of(b""))

@@ -10,7 +10,7 @@ from eth_utils.crypto import keccak
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedledger.protocol.merkle import MerkleTree, leaf_hash, verify
+from fedledger.protocol.encoding.merkle import MerkleTree, leaf_hash, verify
 
 CALLER = "0x" + "11" * 20
 SOURCE = """

@@ -10,16 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_validation import BASE, BASE_REF, EXPECTED, OWNERS, SPEC, UNITS, measure, seats, update
 
-from fedledger.aggregator.judge import RoundInput, RoundOutcome, judge
-from fedledger.aggregator.normalisation import MOST_STEPS, NORMALISATIONS, FedNova
-from fedledger.ledger_tools.replay import require_methods
-from fedledger.protocol.cid import ContentRef
+from fedledger.aggregator.normalisations.base import NORMALISATIONS
+from fedledger.aggregator.normalisations.fednova import MOST_STEPS, FedNova
+from fedledger.aggregator.round.outcome import RoundInput, RoundOutcome, round_outcome
+from fedledger.ledger_tools.audit.replay import require_methods
+from fedledger.protocol.arithmetic.exact import LIMIT
+from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.exact import LIMIT
-from fedledger.protocol.parameters import build
-from fedledger.protocol.spec import Method
-from fedledger.protocol.update import UpdateRefusedError
-from fedledger.protocol.verdicts import Verdict
+from fedledger.protocol.methods.parameters import build
+from fedledger.protocol.records.spec import Method
+from fedledger.protocol.records.update import UpdateRefusedError
+from fedledger.protocol.records.verdicts import Verdict
 
 CLAIMS = st.one_of(st.integers(0, 5), st.integers(0, 2**32 - 1))
 
@@ -101,7 +102,7 @@ def judged(spec, steps: list[int]) -> tuple[RoundOutcome, dict[str, np.ndarray]]
     refs = {i: ContentRef.of(data[owner]) for i, owner in enumerate(OWNERS)}
     seen = {}
     given_ = RoundInput(spec, EXPECTED.round, BASE, BASE_REF, b"", seats(refs), data, UNITS)
-    return judge(given_, measure, lambda what, values: seen.setdefault(what, np.array(values, object))), seen
+    return round_outcome(given_, measure, lambda what, values: seen.setdefault(what, np.array(values, object))), seen
 
 
 def test_the_judge_looks_at_rescaled_updates_only() -> None:

@@ -15,7 +15,7 @@ from eth.vm.transaction_context import BaseTransactionContext
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fedledger.ledger_tools.opcodes import FAST, ONE, STOCK, TWO, replaying_vm
+from fedledger.ledger_tools.audit.fast_opcodes import FAST, ONE, STOCK, TWO, replaying_vm
 
 OTHERS = (
     *(values.STOP, values.RETURN, values.REVERT, values.DIV, values.SHA3, values.CALLDATASIZE, values.CALLDATACOPY),

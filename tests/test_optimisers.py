@@ -5,11 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import fedledger.aggregator.step  # noqa: F401  (registers the optimisers)
 from fedledger.aggregator.optimisers.base import OPTIMISERS
+from fedledger.protocol.arithmetic.exact import LIMIT
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.exact import LIMIT
-from fedledger.protocol.parameters import build
+from fedledger.protocol.methods.parameters import build
 
 BITS = 26
 UNIT = 1 << BITS

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedledger.learning.data import Dataset
-from fedledger.learning.partition import partition
+from fedledger.learning.partitions.base import partition
 from fedledger.protocol.errors import ConfigError
 
 

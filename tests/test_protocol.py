@@ -22,21 +22,22 @@ from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load as safetensors_load
 from safetensors.numpy import save as safetensors_save
 
-from fedledger.aggregator.batches import BatchError
+from fedledger.aggregator.round.batches import BatchError
 from fedledger.contracts.abi import RevertedError
-from fedledger.ledger_tools.divergence import Divergence
-from fedledger.ledger_tools.replay import MissingContentError
-from fedledger.protocol import canonical, messages, tensors
-from fedledger.protocol.cid import ContentRef
+from fedledger.ledger_tools.audit.divergence import Divergence
+from fedledger.ledger_tools.audit.replay import MissingContentError
+from fedledger.protocol.arithmetic.random_streams import Stream, derive_seed, generator, stream
+from fedledger.protocol.encoding import canonical, tensors
+from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.encoding.tensors import TensorFormatError
 from fedledger.protocol.errors import ConfigError, StoreError
-from fedledger.protocol.model import ModelFile
-from fedledger.protocol.registry import Registry
-from fedledger.protocol.reputation import PPM, Evidence
-from fedledger.protocol.settlement import apportion, pack_words, unpack_words
-from fedledger.protocol.spec import Method, Ref, TaskSpec, validated
-from fedledger.protocol.streams import Stream, derive_seed, generator, stream
-from fedledger.protocol.tensors import TensorFormatError
-from fedledger.protocol.verdicts import Verdict
+from fedledger.protocol.methods.registry import Registry
+from fedledger.protocol.records import signatures
+from fedledger.protocol.records.model import ModelFile
+from fedledger.protocol.records.reputation import PPM, Evidence
+from fedledger.protocol.records.settlement import apportion, pack_words, unpack_words
+from fedledger.protocol.records.spec import Method, Ref, TaskSpec, validated
+from fedledger.protocol.records.verdicts import Verdict
 
 quick = settings(max_examples=60, deadline=None)
 text = st.text(st.characters(codec="utf-8"), max_size=8)
@@ -454,8 +455,8 @@ ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 digests = st.binary(min_size=32, max_size=32)
 
 
-def message(round_index: int = 1, header: bytes = bytes(32)) -> messages.SignableMessage:
-    return messages.update_message(bytes(32), round_index, ADDRESS, bytes(32), bytes(32), header)
+def message(round_index: int = 1, header: bytes = bytes(32)) -> signatures.SignableMessage:
+    return signatures.update_message(bytes(32), round_index, ADDRESS, bytes(32), bytes(32), header)
 
 
 class TestMessages:
@@ -469,7 +470,7 @@ class TestMessages:
         domain = keccak(
             abi_encode(["bytes32"] * 3, [domain_type, keccak(text="fedledger"), keccak(text="1")]),
         )
-        signable = messages.update_message(spec, index, ADDRESS, base, payload, header)
+        signable = signatures.update_message(spec, index, ADDRESS, base, payload, header)
         assert (signable.version, signable.header, signable.body) == (b"\x01", domain, body)
 
     @quick
@@ -478,62 +479,62 @@ class TestMessages:
         self, chain: int, task: int, index: int, data: st.DataObject, digest: bytes
     ) -> None:
         participant = data.draw(st.integers(0, 2**32 - 1))
-        version = data.draw(st.sampled_from([2, messages.LEDGER_VERSION]))
+        version = data.draw(st.sampled_from([2, signatures.LEDGER_VERSION]))
         domain = {"name": "fedledger", "version": str(version), "chainId": chain, "verifyingContract": ADDRESS}
         kinds = {"task": "uint256", "round": "uint32", "participant": "uint32", "commitment": "bytes32"}
         types = {"Commitment": [{"name": name, "type": kind} for name, kind in kinds.items()]}
         values = {"task": task, "round": index, "participant": participant, "commitment": digest}
-        signable = messages.commitment_message(chain, ADDRESS, task, index, participant, digest, version)
+        signable = signatures.commitment_message(chain, ADDRESS, task, index, participant, digest, version)
         assert signable == encode_typed_data(domain, types, values)
 
     @pytest.mark.parametrize(("index", "participant"), [(2**32, 0), (0, 2**32), (-1, 0), (0, -1)])
     def test_numbers_that_are_too_large_are_refused(self, index: int, participant: int) -> None:
         with pytest.raises(ValueError, match="is no uint32"):
-            messages.commitment_message(1, ADDRESS, 1, index, participant, bytes(32))
+            signatures.commitment_message(1, ADDRESS, 1, index, participant, bytes(32))
 
     def test_a_signature_names_its_signer_and_its_message(self) -> None:
-        signature = messages.sign(message(), KEY)
-        assert signature == messages.sign(message(), KEY)
-        assert messages.recover(message(), signature) == ADDRESS
-        assert messages.recover(message(round_index=2), signature) != ADDRESS
-        assert messages.recover(message(header=b"\x01" * 32), signature) != ADDRESS
+        signature = signatures.sign(message(), KEY)
+        assert signature == signatures.sign(message(), KEY)
+        assert signatures.recover(message(), signature) == ADDRESS
+        assert signatures.recover(message(round_index=2), signature) != ADDRESS
+        assert signatures.recover(message(header=b"\x01" * 32), signature) != ADDRESS
 
     @quick
     @given(st.integers(1, ORDER - 1), digests)
     def test_signatures_are_those_of_the_account_library(self, secret: int, header: bytes) -> None:
         key, signed = secret.to_bytes(32, "big"), message(header=header)
-        signature = messages.sign(signed, key)
+        signature = signatures.sign(signed, key)
         assert signature == bytes(Account.sign_message(signed, key).signature)
-        assert messages.recover(signed, signature) == Account.from_key(key).address
+        assert signatures.recover(signed, signature) == Account.from_key(key).address
 
     def test_malleable_signatures_are_refused(self) -> None:
         for index in range(8):
             signed = message(round_index=index)
-            signature = messages.sign(signed, KEY)
+            signature = signatures.sign(signed, KEY)
             s = int.from_bytes(signature[32:64], "big")
             mirrored = signature[:32] + (ORDER - s).to_bytes(32, "big") + bytes([55 - signature[64]])
             # The library takes the mirror image for a signature by the same key.
             assert Account.recover_message(signed, signature=mirrored) == ADDRESS
-            assert messages.recover(signed, mirrored) is None
-            assert messages.recover(signed, signature[:64] + bytes([signature[64] - 27])) is None
+            assert signatures.recover(signed, mirrored) is None
+            assert signatures.recover(signed, signature[:64] + bytes([signature[64] - 27])) is None
 
     @given(st.binary(max_size=70) | st.binary(min_size=64, max_size=64).map(lambda rs: rs + b"\x1b"))
     @example(bytes(65))
     @example(bytes(64) + b"\x1b")
     @example(b"\xff" * 64 + b"\x1c")
     def test_noise_is_nobodys_signature(self, noise: bytes) -> None:
-        assert messages.recover(message(), noise) != ADDRESS
+        assert signatures.recover(message(), noise) != ADDRESS
 
     @pytest.mark.parametrize("place", range(4))
     def test_digests_of_another_length_are_refused(self, place: int) -> None:
         spec, base, payload, header = [bytes(31 if i == place else 32) for i in range(4)]
         with pytest.raises(ValueError, match="31 bytes"):
-            messages.update_message(spec, 1, ADDRESS, base, payload, header)
+            signatures.update_message(spec, 1, ADDRESS, base, payload, header)
 
     @pytest.mark.parametrize("address", [ADDRESS.lower(), ADDRESS[:-1], "0x", ""])
     def test_addresses_are_checksummed(self, address: str) -> None:
         with pytest.raises(ValueError, match="checksum"):
-            messages.update_message(bytes(32), 1, address, bytes(32), bytes(32), bytes(32))
+            signatures.update_message(bytes(32), 1, address, bytes(32), bytes(32), bytes(32))
 
     @quick
     @given(digests, digests, digests, st.integers(0, 2**64 - 1), st.integers(0, 2**32 - 1))
@@ -545,7 +546,7 @@ class TestMessages:
 
         contract = "0x" + "c0" * 20
         words = [word(31337), word(contract), word(5), word(index), word(ADDRESS), base, digest, word(length), salt]
-        found = messages.commitment(31337, contract, 5, index, ADDRESS, base, ContentRef(digest, length), salt)
+        found = signatures.commitment(31337, contract, 5, index, ADDRESS, base, ContentRef(digest, length), salt)
         assert found == keccak(b"".join(words))
 
     def test_salts_repeat_but_only_in_their_place(self) -> None:
@@ -560,10 +561,10 @@ class TestMessages:
             (KEY, 1, contract, 11, 1),
             (KEY, 1, contract, 1, 11),
         ]
-        salts = [messages.salt(*place) for place in places]
+        salts = [signatures.salt(*place) for place in places]
         assert len(set(salts)) == len(places)
         assert all(len(salt) == 32 for salt in salts)
-        assert messages.salt(KEY, 1, contract.lower(), 1, 1) == salts[0]
+        assert signatures.salt(KEY, 1, contract.lower(), 1, 1) == salts[0]
 
 
 class TestModel:

@@ -16,21 +16,24 @@ from eth_account.signers.local import LocalAccount
 from requests import ConnectionError
 
 from fedledger.contracts.abi import RevertedError
-from fedledger.contracts.chain import Chain, Transaction, load_account
-from fedledger.contracts.chains import running_chain
-from fedledger.contracts.client import Ledger, Phase, Settings
-from fedledger.contracts.history import History, RoundHistory, TaskHistory
+from fedledger.contracts.chain.chain import Chain, Transaction, load_account
+from fedledger.contracts.chain.development import running_chain
+from fedledger.contracts.ledger.client import Ledger
+from fedledger.contracts.ledger.history import History
+from fedledger.contracts.ledger.records import Phase, Settings
+from fedledger.contracts.ledger.round_history import RoundHistory
+from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.node.participant import Deed, Participant
 from fedledger.node.solvers.base import LocalUpdate
-from fedledger.node.training import RoundContext
-from fedledger.platform.accounts import PUBLISHER, experiment_account, participant_role
-from fedledger.platform.config import load_config
-from fedledger.platform.setting import Setting, make_setting
-from fedledger.protocol import update as wire
-from fedledger.protocol.cid import ContentRef
+from fedledger.node.training import TrainingContext
+from fedledger.platform.experiment.accounts import PUBLISHER, experiment_account, participant_role
+from fedledger.platform.experiment.config import load_config
+from fedledger.platform.experiment.experiment import Experiment, make_experiment
+from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ChainError
-from fedledger.protocol.model import ModelFile
-from fedledger.protocol.store import LocalStore
+from fedledger.protocol.records import update as wire
+from fedledger.protocol.records.model import ModelFile
+from fedledger.storage.local import LocalStore
 from support.small import write_config
 
 ELSEWHERE = "0x" + "11" * 20
@@ -50,9 +53,9 @@ def account(chain: Chain) -> LocalAccount:
 
 
 @pytest.fixture(scope="module")
-def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
+def setting(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     folder = tmp_path_factory.mktemp("setting")
-    return make_setting(load_config(write_config(folder, rounds=1)), folder)
+    return make_experiment(load_config(write_config(folder, rounds=1)), folder)
 
 
 def test_what_was_sent_before_comes_first_again(chain: Chain, account: LocalAccount) -> None:
@@ -100,7 +103,7 @@ def test_a_transaction_that_is_swallowed_or_sent_twice_runs_once(
 def test_a_transaction_that_is_never_mined_ends_in_a_clear_error(
     chain: Chain, account: LocalAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fedledger.contracts.chain.RECEIPT_TIMEOUT", 1.5)
+    monkeypatch.setattr("fedledger.contracts.chain.chain.RECEIPT_TIMEOUT", 1.5)
     chain._rpc("evm_setAutomine", [False])
     with pytest.raises(ChainError, match="was not mined within 2 s"):
         chain.send(account, ELSEWHERE, b"", value=1)
@@ -145,7 +148,7 @@ def test_logs_are_asked_for_in_smaller_parts_only_of_a_chain_that_answers(
     assert len(questions) == asked
 
 
-def test_a_history_follows_the_chain_that_is(chain: Chain, setting: Setting, tmp_path: Path) -> None:
+def test_a_history_follows_the_chain_that_is(chain: Chain, setting: Experiment, tmp_path: Path) -> None:
     publisher, *people = (experiment_account(0, r, chain) for r in (PUBLISHER, *map(participant_role, range(2))))
     for each in (publisher, *people):
         chain.fund(each.address, 10**20)
@@ -170,7 +173,7 @@ def test_a_history_follows_the_chain_that_is(chain: Chain, setting: Setting, tmp
 
 
 def test_who_finds_a_task_full_that_is_not_full_any_more_enrols_later(
-    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    setting: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chain, store = Chain(), LocalStore(tmp_path / "store")
     publisher, *people = (experiment_account(0, r, chain) for r in (PUBLISHER, *map(participant_role, range(3))))
@@ -197,13 +200,13 @@ def test_who_finds_a_task_full_that_is_not_full_any_more_enrols_later(
         nodes[2].act(history.task(1), Phase.ENROLLING)
 
 
-def test_a_round_with_another_base_model_gets_another_update(setting: Setting, tmp_path: Path) -> None:
+def test_a_round_with_another_base_model_gets_another_update(setting: Experiment, tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
     base = ModelFile.decode(setting.contents[0])
     other = replace(base, vector=base.vector + 1)
     trained = []
 
-    def train(context: RoundContext) -> LocalUpdate:
+    def train(context: TrainingContext) -> LocalUpdate:
         trained.append(context.base)
         return LocalUpdate(np.zeros(len(base.vector), np.float32), 1, 1)
 

@@ -13,23 +13,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedledger.contracts.chain import Chain
-from fedledger.ledger_tools.replay import Replay, Transcript, live_measure, read_terms, replay_round
-from fedledger.protocol import canonical, tensors
-from fedledger.protocol.cid import ContentRef
+from fedledger.contracts.chain.chain import Chain
+from fedledger.ledger_tools.audit.replay import Replay, Transcript, live_measure, read_terms, replay_round
+from fedledger.protocol.encoding import canonical, tensors
+from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.spec import Method
-from fedledger.protocol.store import ContentStore, LocalStore
+from fedledger.protocol.records.spec import Method
+from fedledger.storage.base import ContentStore
+from fedledger.storage.local import LocalStore
 from support.small import Small, run_small
 
 TRANSCRIPT = """
 import sys
 from pathlib import Path
-from fedledger.contracts.history import History
-from fedledger.ledger_tools.execute import execute
-from fedledger.ledger_tools.export import LEDGER_FILE, LedgerExport
-from fedledger.ledger_tools.replay import live_measure, read_terms, replay_round
-from fedledger.protocol.store import LocalStore
+from fedledger.contracts.ledger.history import History
+from fedledger.ledger_tools.audit.execute import execute
+from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport
+from fedledger.ledger_tools.audit.replay import live_measure, read_terms, replay_round
+from fedledger.storage.local import LocalStore
 folder = Path(sys.argv[1])
 export = LedgerExport.read(folder / LEDGER_FILE)
 history, store = History().extend(execute(export)), LocalStore(folder / "store")

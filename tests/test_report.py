@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from fedledger.learning.label_counts import LabelCounts
-from fedledger.ledger_tools.report import MAX_LINES, MAX_REFUSALS, write_report
+from fedledger.ledger_tools.report.run_report import MAX_LINES, MAX_REFUSALS, write_report
 from support.pages import figures
 
 

@@ -15,7 +15,7 @@ from requests.exceptions import ConnectionError as NoConnectionError
 from requests.exceptions import HTTPError
 from urllib3.util import wait_for_read
 
-from fedledger.contracts.rpc import NearNode, is_near
+from fedledger.contracts.chain.loopback_rpc import NearNode, is_near
 
 
 class Node(BaseHTTPRequestHandler):

@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedledger.aggregator.aggregate import Outcome, aggregate
-from fedledger.aggregator.rules.base import MIXINGS, NETWORK_ROWS, RULES, squared_distances, sum_of_ranks
+from fedledger.aggregator.features.geometry import squared_distances
+from fedledger.aggregator.mixings.base import MIXINGS
+from fedledger.aggregator.rules.aggregate import Outcome, aggregate
+from fedledger.aggregator.rules.base import NETWORK_ROWS, RULES, sum_of_ranks
+from fedledger.protocol.arithmetic.exact import LIMIT, FixedPoint, gram
 from fedledger.protocol.errors import ConfigError, RoundError
-from fedledger.protocol.exact import LIMIT, FixedPoint, gram
-from fedledger.protocol.spec import Method
+from fedledger.protocol.records.spec import Method
 
 POINT = FixedPoint(28, 4096.0)
 NNM = "nearest_neighbour_mixing@1"

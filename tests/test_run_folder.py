@@ -15,16 +15,17 @@ from hypothesis.extra.numpy import arrays
 from rich.console import Console
 from scipy.stats import entropy
 
-from fedledger.contracts.chain import Chain
+from fedledger.contracts.chain.chain import Chain
 from fedledger.learning.data import Dataset, Parts
 from fedledger.learning.label_counts import MAX_LISTED, LabelCounts
-from fedledger.ledger_tools import page
-from fedledger.platform import shown
-from fedledger.platform.config import ExperimentConfig, load_config
-from fedledger.platform.run_folder import CONFIG_FILE, PARTITION_FILE, PARTITION_PAGE, RunRecord, begin_run, flat
-from fedledger.platform.setting import make_setting
-from fedledger.platform.unrecorded import run_unrecorded
-from fedledger.protocol import canonical
+from fedledger.ledger_tools.report import page
+from fedledger.platform.cli import progress
+from fedledger.platform.experiment.config import ExperimentConfig, load_config
+from fedledger.platform.experiment.experiment import make_experiment
+from fedledger.platform.experiment.provenance import flat
+from fedledger.platform.runs.plain_run import run_unrecorded
+from fedledger.platform.runs.run_folder import CONFIG_FILE, PARTITION_FILE, PARTITION_PAGE, RunRecord, begin_run
+from fedledger.protocol.encoding import canonical
 from fedledger.protocol.errors import ConfigError
 from support.small import run_small, write_config
 
@@ -59,7 +60,7 @@ def test_of_many_participants_the_largest_the_smallest_and_quantiles_are_shown()
     markup = page.heat_map(labels)
     assert markup.count("<td style") == 2 * page.MAX_PARTICIPANTS
     assert "40 of 5,001 participants" in markup
-    assert shown.heat_map(labels) is None
+    assert progress.heat_map(labels) is None
 
 
 def test_of_many_classes_the_most_frequent_are_shown() -> None:
@@ -73,7 +74,7 @@ def test_a_map_for_the_terminal_has_every_count() -> None:
     labels = LabelCounts(np.array([[5, 0, 17], [0, 8, 0]]))
     console = Console(width=120, record=True, file=None, quiet=False)
     with console.capture() as captured:
-        console.print(shown.heat_map(labels))
+        console.print(progress.heat_map(labels))
     rows = [[float(number) for number in re.findall(r"[\d.]+", line)] for line in captured.get().splitlines()[2:]]
     assert rows == [[0, 5, 0, 17, 22, pytest.approx(1.71, abs=0.01)], [1, 0, 8, 0, 8, 1.0]]
 
@@ -86,7 +87,7 @@ def test_both_kinds_of_run_leave_a_record_that_can_be_read(tmp_path: Path) -> No
     begin_run(small.setting, recorded)
     config = load_config(write_config(unrecorded, rounds=1)).model_dump()
     config["training"]["detection"] = []
-    setting = make_setting(ExperimentConfig.model_validate(config), unrecorded)
+    setting = make_experiment(ExperimentConfig.model_validate(config), unrecorded)
     document = run_unrecorded(setting, unrecorded, "serial")
     records = [RunRecord.read(folder) for folder in (recorded, unrecorded)]
     assert records[1].summary == document
@@ -106,7 +107,7 @@ def test_both_kinds_of_run_leave_a_record_that_can_be_read(tmp_path: Path) -> No
 
 
 def test_the_map_is_there_before_the_first_round_and_without_an_end_there_is_no_record(tmp_path: Path) -> None:
-    setting = make_setting(load_config(write_config(tmp_path, rounds=1)), tmp_path)
+    setting = make_experiment(load_config(write_config(tmp_path, rounds=1)), tmp_path)
 
     def interrupt(row: object) -> None:
         assert (tmp_path / PARTITION_PAGE).exists()

@@ -28,31 +28,33 @@ from test_validation import (
     with_one,
 )
 
-from fedledger.aggregator.judge import RoundInput, RoundOutcome, judge
-from fedledger.aggregator.validation import Expected, validate
-from fedledger.contracts.chain import Chain, load_account
-from fedledger.contracts.history import History, RoundHistory, TaskHistory
-from fedledger.ledger_tools.audit import audit_run
+from fedledger.aggregator.round.outcome import RoundInput, RoundOutcome, round_outcome
+from fedledger.aggregator.round.validation import Expected, validate
+from fedledger.contracts.chain.chain import Chain, load_account
+from fedledger.contracts.ledger.history import History
+from fedledger.contracts.ledger.round_history import RoundHistory
+from fedledger.contracts.ledger.task_history import TaskHistory
+from fedledger.ledger_tools.audit.audit import audit_run
 from fedledger.ledger_tools.deploy import Deployment
 from fedledger.node import participant as node
 from fedledger.node.participant import KEPT_STATES, Participant
 from fedledger.node.solvers.base import LocalUpdate
-from fedledger.node.training import RoundContext
-from fedledger.platform.config import load_config
-from fedledger.platform.engine import Run, mean_accuracies, run
-from fedledger.platform.results import write_results
-from fedledger.platform.setting import Setting, make_setting
-from fedledger.protocol import tensors
-from fedledger.protocol import update as wire
-from fedledger.protocol.cid import ContentRef
+from fedledger.node.training import TrainingContext
+from fedledger.platform.engine.with_ledger import Run, mean_accuracies, run
+from fedledger.platform.experiment.config import load_config
+from fedledger.platform.experiment.experiment import Experiment, make_experiment
+from fedledger.platform.runs.results import write_results
+from fedledger.protocol.arithmetic.exact import FixedPoint
+from fedledger.protocol.encoding import tensors
+from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError, StoreError
-from fedledger.protocol.exact import FixedPoint
-from fedledger.protocol.model import ModelFile
-from fedledger.protocol.published import PREFIX, published
-from fedledger.protocol.spec import Method, TaskSpec
-from fedledger.protocol.store import LocalStore
-from fedledger.protocol.update import UpdateRefusedError
-from fedledger.protocol.verdicts import Verdict
+from fedledger.protocol.records import update as wire
+from fedledger.protocol.records.model import ModelFile
+from fedledger.protocol.records.published_vectors import PREFIX, published
+from fedledger.protocol.records.spec import Method, TaskSpec
+from fedledger.protocol.records.update import UpdateRefusedError
+from fedledger.protocol.records.verdicts import Verdict
+from fedledger.storage.local import LocalStore
 from support.small import write_config
 
 ELSEWHERE = "0x" + "11" * 20
@@ -113,8 +115,8 @@ def judged(
     given = RoundInput(
         spec, EXPECTED.round, BASE, BASE_REF, state, seats(refs), data, UNITS, quorum=quorum, enrolled=enrolled
     )
-    outcome = judge(given, measure)
-    assert judge(given, measure) == outcome
+    outcome = round_outcome(given, measure)
+    assert round_outcome(given, measure) == outcome
     return outcome
 
 
@@ -174,7 +176,9 @@ class TestPublished:
             owner: sent(i, SPEC, delta=delta(i)) for i, owner in enumerate(OWNERS)
         }
         refs: dict[int, ContentRef | None] = {i: ContentRef.of(b"") for i in range(4)}
-        outcome = judge(RoundInput(SPEC, EXPECTED.round, BASE, BASE_REF, b"", seats(refs), data, UNITS), measure)
+        outcome = round_outcome(
+            RoundInput(SPEC, EXPECTED.round, BASE, BASE_REF, b"", seats(refs), data, UNITS), measure
+        )
         assert set(tensors.decode(outcome.state.data)) == {"counts", "previous"}
         assert "vectors" not in outcome.document["aggregation"]
 
@@ -203,9 +207,9 @@ class Counting:
     """Trains to what follows from base and memory alone: its state is the sum of the bases that it was trained from."""
 
     def __init__(self) -> None:
-        self.contexts: list[RoundContext] = []
+        self.contexts: list[TrainingContext] = []
 
-    def __call__(self, context: RoundContext) -> LocalUpdate:
+    def __call__(self, context: TrainingContext) -> LocalUpdate:
         self.contexts.append(context)
         own = context.memory.own.get("sum", np.zeros(D, np.float32)) + context.base.vector
         return LocalUpdate(np.zeros(D, np.float32), 1, 1, vectors={"control": own}, state={"sum": own})
@@ -354,15 +358,15 @@ attack = { method = "sign_flip@1" }
 """
 
 
-def setting_of(folder: Path, extra: str, participants: int = 4) -> Setting:
+def setting_of(folder: Path, extra: str, participants: int = 4) -> Experiment:
     path = write_config(folder, participants, 4, extra)
     solver = next(line for line in path.read_text().splitlines() if line.startswith("solver"))
     scaffold = 'solver = { method = "scaffold@1", params = { learning_rate = 0.1, batch_size = 16, local_epochs = 1 } }'
     path.write_text(path.read_text().replace(solver, scaffold))
-    return make_setting(load_config(path), folder)
+    return make_experiment(load_config(path), folder)
 
 
-def finished(folder: Path, chain: Chain, found: Deployment | None = None) -> tuple[Run, Setting, dict[str, Any]]:
+def finished(folder: Path, chain: Chain, found: Deployment | None = None) -> tuple[Run, Experiment, dict[str, Any]]:
     setting, store = setting_of(folder, EXTRA), LocalStore(folder / "store")
     done = run(setting, chain, store, folder, found=found)
     return done, setting, write_results(done, setting, store, folder, [])

@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedledger.protocol import schedules
-from fedledger.protocol.costs import Cost, costs, total, total_by_participant
-from fedledger.protocol.devices import Battery, Device, DeviceTable, Failure, Link
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.schedules import Arrival, Choose, Flush, everybody, simulate
-from fedledger.protocol.spec import Method
+from fedledger.protocol.records.spec import Method
+from fedledger.protocol.schedules import event_simulator
+from fedledger.protocol.schedules.base import Choose, everybody
+from fedledger.protocol.schedules.costs import Cost, costs, total, total_by_participant
+from fedledger.protocol.schedules.devices import Battery, Device, DeviceTable, Failure, Link
+from fedledger.protocol.schedules.events import Arrival, ServerStep
+from fedledger.protocol.schedules.play import simulate
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -50,11 +52,11 @@ def play(
     digest: bytes = DIGEST,
     choose: Choose = everybody,
     **params: Any,
-) -> list[Flush]:
+) -> list[ServerStep]:
     return list(islice(simulate(fleet, Method(method=method, params=params), digest, choose), steps))
 
 
-def seen(flushes: Sequence[Flush]) -> list[tuple[float, list[tuple[str, int]]]]:
+def seen(flushes: Sequence[ServerStep]) -> list[tuple[float, list[tuple[str, int]]]]:
     return [(f.time_us / SECOND, [(a.address, f.staleness(a)) for a in f.arrivals]) for f in flushes]
 
 
@@ -168,7 +170,7 @@ def test_who_harvests_begins_when_it_has_enough() -> None:
 
 @pytest.mark.parametrize("method", ["synchronous@1", "fedasync@1"])
 def test_a_schedule_in_which_nothing_can_arrive_ends(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schedules, "MAX_FAILURES", 100)
+    monkeypatch.setattr(event_simulator, "MAX_FAILURES", 100)
     params = {"concurrency": 1} if method == "fedasync@1" else {}
     empty = table(device(1, battery=Battery(capacity_uj=1, charge_uj=0)))
     with pytest.raises(ConfigError, match="No update can arrive"):
@@ -179,7 +181,7 @@ def test_a_schedule_in_which_nothing_can_arrive_ends(method: str, monkeypatch: p
 
 
 def test_a_link_that_is_dead_ends_an_asynchronous_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schedules, "MAX_FAILURES", 100)
+    monkeypatch.setattr(event_simulator, "MAX_FAILURES", 100)
     with pytest.raises(ConfigError, match="No update can arrive"):
         play(table(device(1, link=Link(rates=((0, 0, 0),)))), "fedbuff@1", 1, buffer=1, concurrency=1)
 

@@ -12,32 +12,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedledger.aggregator.candidates import Candidates, _judged
-from fedledger.aggregator.plans import Plans
-from fedledger.aggregator.selection import (
-    SELECTIONS,
-    ByReputation,
-    Candidate,
-    FedCS,
-    Oort,
-    ln_ppm,
-    weighted_sample,
-)
-from fedledger.contracts.chain import Chain
-from fedledger.ledger_tools.audit import audit_run
-from fedledger.ledger_tools.replay import replay_round
-from fedledger.platform.backends.serial import Serial
-from fedledger.platform.config import ExperimentConfig
-from fedledger.platform.engine import run
-from fedledger.platform.setting import Setting, make_setting
-from fedledger.platform.simulation import Simulation
-from fedledger.protocol import canonical
-from fedledger.protocol.devices import Device, DeviceTable, Link
+from fedledger.aggregator.selection.base import SELECTIONS, Candidate
+from fedledger.aggregator.selection.candidates import Candidates, _judged
+from fedledger.aggregator.selection.fedcs import FedCS
+from fedledger.aggregator.selection.oort import Oort, ln_ppm
+from fedledger.aggregator.selection.planner import RoundPlanner
+from fedledger.aggregator.selection.reputation import Reputation
+from fedledger.aggregator.selection.sampling import weighted_sample
+from fedledger.contracts.chain.chain import Chain
+from fedledger.ledger_tools.audit.audit import audit_run
+from fedledger.ledger_tools.audit.replay import replay_round
+from fedledger.platform.engine.backends.serial import Serial
+from fedledger.platform.engine.with_ledger import run
+from fedledger.platform.engine.without_ledger import Simulation
+from fedledger.platform.experiment.config import ExperimentConfig
+from fedledger.platform.experiment.experiment import Experiment, make_experiment
+from fedledger.protocol.arithmetic.random_streams import Stream, stream
+from fedledger.protocol.encoding import canonical
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.parameters import build
-from fedledger.protocol.spec import Method, Ref
-from fedledger.protocol.store import LocalStore
-from fedledger.protocol.streams import Stream, stream
+from fedledger.protocol.methods.parameters import build
+from fedledger.protocol.records.spec import Method, Ref
+from fedledger.protocol.schedules.devices import Device, DeviceTable, Link
+from fedledger.storage.local import LocalStore
 from support.small import run_small
 
 SECOND = 1_000_000
@@ -85,9 +81,9 @@ class TestWeightedSample:
 
 def test_reputation_decides_how_often_one_is_drawn() -> None:
     known = people(reputation=[900_000, 100_000, 500_000])
-    drawn = Counter(ByReputation(1)(known, i, draws(i))[0] for i in range(1500))
+    drawn = Counter(Reputation(1)(known, i, draws(i))[0] for i in range(1500))
     assert drawn["0x00"] > drawn["0x02"] > drawn["0x01"] > 0
-    assert ByReputation(3)(known, 1, draws(1)) == ["0x00", "0x01", "0x02"]
+    assert Reputation(3)(known, 1, draws(1)) == ["0x00", "0x01", "0x02"]
 
 
 @given(st.integers(1, 2**53))
@@ -254,7 +250,7 @@ def test_times_come_from_the_table_that_the_spec_names(tmp_path: Path) -> None:
     assert [(c.duration, c.upload) for c in known[:-1]] == [(s * SECOND, 2 * SECOND) for s in (5, 6, 7)]
     assert known[-1].duration is None and [c.address for c in known] == owners
     by_deadline = spec.model_copy(update={"selection": Method(method="fedcs@1", params={"deadline_us": 7 * SECOND})})
-    chosen = Plans(store).selected(history, task, by_deadline, 2, bytes(32))
+    chosen = RoundPlanner(store).selected(history, task, by_deadline, 2, bytes(32))
     # The second one's upload follows the first one's, and is done at 7 s.
     assert [history.owners[i] for i in chosen] == owners[:2]
 
@@ -278,14 +274,14 @@ def test_a_report_that_is_none_tells_nothing(report: bytes) -> None:
     assert _judged(report) == {}
 
 
-def _plain(selection: dict[str, Any]) -> Setting:
+def _plain(selection: dict[str, Any]) -> Experiment:
     document = {
         "name": "plain",
         "participants": 6,
         "model": {"method": "mlp@1", "params": {"inputs": 64, "hidden": [8], "classes": 10}},
         "training": {"rounds": 4, "selection": selection},
     }
-    return make_setting(ExperimentConfig.model_validate(document), Path())
+    return make_experiment(ExperimentConfig.model_validate(document), Path())
 
 
 def test_without_a_ledger_reputation_selects_the_same(tmp_path: Path) -> None:

@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedledger.aggregator.measure import LiveMeasurer
-from fedledger.contracts.chain import Chain
-from fedledger.platform import engine, meanwhile
-from fedledger.platform.backends.pool import Pool
-from fedledger.platform.backends.serial import Serial
-from fedledger.platform.config import AttackerConfig, ExperimentConfig, LedgerConfig
-from fedledger.platform.engine import run
-from fedledger.platform.setting import Setting, make_setting
-from fedledger.platform.simulation import Simulation
+from fedledger.aggregator.round.measurement import LiveMeasurer
+from fedledger.contracts.chain.chain import Chain
+from fedledger.platform.engine import background, with_ledger
+from fedledger.platform.engine.backends.pool import Pool
+from fedledger.platform.engine.backends.serial import Serial
+from fedledger.platform.engine.with_ledger import run
+from fedledger.platform.engine.without_ledger import Simulation
+from fedledger.platform.experiment.config import AttackerConfig, ExperimentConfig, LedgerConfig
+from fedledger.platform.experiment.experiment import Experiment, make_experiment
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.spec import Method
-from fedledger.protocol.store import LocalStore
+from fedledger.protocol.records.spec import Method
+from fedledger.storage.local import LocalStore
 
 
-def setting(**training: Any) -> Setting:
+def setting(**training: Any) -> Experiment:
     document = {
         "name": "simulation",
         "participants": 5,
@@ -34,7 +34,7 @@ def setting(**training: Any) -> Setting:
         "training": {"rounds": 4, "selection": {"method": "uniform@1", "params": {"count": 3}}, **training},
         "attackers": [{"attack": {"method": "free_rider@1"}}],
     }
-    return make_setting(ExperimentConfig.model_validate(document), Path())
+    return make_experiment(ExperimentConfig.model_validate(document), Path())
 
 
 TRIMMED = {"method": "trimmed_mean@1", "params": {"f": 1}}
@@ -85,7 +85,7 @@ def test_looking_at_updates_while_others_train_changes_nothing(tmp_path: Path, m
 
     monkeypatch.setattr(LiveMeasurer, "ahead", ahead)
     for long in (0.0, 1e9):
-        monkeypatch.setattr(meanwhile, "LONG", long)
+        monkeypatch.setattr(background, "LONG", long)
         looked.clear()
         folder = tmp_path / str(long)
         folder.mkdir()
@@ -106,7 +106,7 @@ def test_many_who_join_together_train_as_few_do(tmp_path: Path, monkeypatch: pyt
     given = setting(rounds=2)
     models, people = set(), []
     for many in (2, 99):
-        monkeypatch.setattr(engine, "MANY", many)
+        monkeypatch.setattr(with_ledger, "MANY", many)
         folder = tmp_path / str(many)
         folder.mkdir()
         done = run(given, Chain(), LocalStore(folder / "store"), folder)
@@ -132,7 +132,7 @@ def test_a_duplicate_needs_somebody_to_copy() -> None:
             "training": config.training.model_copy(update={"selection": Method(method="all@1")}),
         }
     )
-    given = make_setting(alone, Path())
+    given = make_experiment(alone, Path())
     with Serial(given) as backend, pytest.raises(ConfigError, match="honest participant"):
         list(Simulation(given, backend).rounds())
 
@@ -140,7 +140,7 @@ def test_a_duplicate_needs_somebody_to_copy() -> None:
 def test_rounds_that_wait_for_their_finality_need_a_ledger() -> None:
     given = setting()
     config = given.config.model_copy(update={"ledger": LedgerConfig(max_unfinal=2)})
-    given = make_setting(config, Path())
+    given = make_experiment(config, Path())
     with Serial(given) as backend, pytest.raises(ConfigError, match="max_unfinal = 1"):
         Simulation(given, backend)
 
@@ -158,7 +158,7 @@ def test_the_command_gives_the_same_model_as_the_one_with_a_ledger(tmp_path: Pat
         'model = { method = "mlp@1", params = { inputs = 64, hidden = [8], classes = 10 } }\n'
         "[training]\nrounds = 2\n"
     )
-    command = [sys.executable, "-m", "fedledger.platform.cli", "run", str(config), "--out", str(tmp_path / "runs")]
+    command = [sys.executable, "-m", "fedledger.platform.cli.app", "run", str(config), "--out", str(tmp_path / "runs")]
     documents = []
     for options in (["--chain", "embedded"], ["--no-ledger", "--backend", "serial"], ["--no-ledger", "--workers", "2"]):
         done = subprocess.run([*command, *options, "--format", "json"], capture_output=True, text=True, check=True)

@@ -12,10 +12,10 @@ from torch import nn
 
 from fedledger.learning.data import Dataset
 from fedledger.learning.metrics import HeldOut, evaluate
-from fedledger.learning.models import build_model, initial_vector
+from fedledger.learning.models.base import build_model, initial_vector
 from fedledger.learning.vectors import FlatModel, repeatable, single_thread
-from fedledger.node.solver import build_solver
 from fedledger.node.solvers.base import SOLVERS, Memory, sent_by
+from fedledger.node.solvers.build import build_solver
 from fedledger.node.solvers.fedprox import FedProx
 from fedledger.node.solvers.scaffold import Scaffold
 from fedledger.node.solvers.sgd import SGD

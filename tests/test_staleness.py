@@ -18,30 +18,32 @@ from hypothesis import strategies as st
 from test_batched import Round
 
 from fedledger.aggregator import driver
-from fedledger.aggregator.batches import BatchError, complete
-from fedledger.aggregator.judge import Content, RoundInput, RoundOutcome, judge
-from fedledger.aggregator.mailbox import Mailbox
-from fedledger.aggregator.staleness import ONE, STALENESS, damped, shifts, staleness_weight
-from fedledger.contracts.chain import Chain
-from fedledger.contracts.client import Reveal
-from fedledger.contracts.history import History, RoundHistory, Seat
-from fedledger.ledger_tools.audit import audit_chain, audit_run
-from fedledger.ledger_tools.execute import execute
-from fedledger.ledger_tools.export import LEDGER_FILE, LedgerExport
+from fedledger.aggregator.mailbox.mailbox import Mailbox
+from fedledger.aggregator.round.batches import BatchError, complete
+from fedledger.aggregator.round.outcome import Content, RoundInput, RoundOutcome, round_outcome
+from fedledger.aggregator.staleness.base import ONE, STALENESS
+from fedledger.aggregator.staleness.damping import damped, shifts, staleness_weight
+from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.ledger.history import History
+from fedledger.contracts.ledger.records import Reveal
+from fedledger.contracts.ledger.round_history import RoundHistory, Seat
+from fedledger.ledger_tools.audit.audit import audit_chain, audit_run
+from fedledger.ledger_tools.audit.execute import execute
+from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport
 from fedledger.node.participant import Participant
-from fedledger.platform import engine
-from fedledger.protocol import canonical
-from fedledger.protocol.batch import Batch, Opening, SignedCommitment
-from fedledger.protocol.cid import ContentRef
+from fedledger.platform.engine import with_ledger
+from fedledger.protocol.encoding import canonical
+from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.messages import commitment
-from fedledger.protocol.model import ModelFile
-from fedledger.protocol.parameters import build
-from fedledger.protocol.post import PostRefusedError
-from fedledger.protocol.reputation import Evidence
-from fedledger.protocol.spec import Method, TaskSpec
-from fedledger.protocol.store import LocalStore
-from fedledger.protocol.verdicts import Verdict
+from fedledger.protocol.methods.parameters import build
+from fedledger.protocol.records.commitment_batch import Batch, Opening, SignedCommitment
+from fedledger.protocol.records.mailbox import MailboxRefusedError
+from fedledger.protocol.records.model import ModelFile
+from fedledger.protocol.records.reputation import Evidence
+from fedledger.protocol.records.signatures import commitment
+from fedledger.protocol.records.spec import Method, TaskSpec
+from fedledger.protocol.records.verdicts import Verdict
+from fedledger.storage.local import LocalStore
 from support.small import Small, run_small
 
 MOST = 64
@@ -158,7 +160,7 @@ def judged(steps: Mapping[int, int], method: Method | None, bases: Mapping[int, 
         earlier=EARLIER_REFS,
         earlier_models={s: EARLIER[s - 1] for s in set(steps.values()) if s} if shifts(spec) else {},
     )
-    return judge(given_, fresh.measure)
+    return round_outcome(given_, fresh.measure)
 
 
 def fixed(vector: np.ndarray) -> list[int]:
@@ -283,7 +285,7 @@ def test_a_mailbox_takes_what_opens_a_stale_update(tmp_path: Path) -> None:
         opened = commitment(*place.place, 1, place.history.owners[who], base, update, salt)
         place.mailbox.commit(1, place.signed(who, opened))
     for wrong in (0, 1, 4, MOST, -1):
-        with pytest.raises(PostRefusedError):
+        with pytest.raises(MailboxRefusedError):
             place.mailbox.reveal(1, 0, update, salt, wrong)
     place.mailbox.reveal(1, 0, update, salt, 3)
     place.mailbox.reveal(1, 1, update, salt, 2)
@@ -313,7 +315,7 @@ class Dispatched(Participant):
 
 
 def run_stale(folder: Path, patch: pytest.MonkeyPatch, extra: str) -> Small:
-    patch.setattr(engine, "Participant", Dispatched)
+    patch.setattr(with_ledger, "Participant", Dispatched)
     return run_small(folder, Chain(), rounds=4, extra=extra)
 
 
@@ -346,7 +348,7 @@ def test_what_is_revealed_on_chain_tells_its_staleness(tmp_path: Path, monkeypat
     """Nobody gets through to the aggregator, so all reveal on chain; the outcome is the same."""
 
     def deaf(*given: object) -> None:
-        raise PostRefusedError("nobody is at home")
+        raise MailboxRefusedError("nobody is at home")
 
     expected = run_stale(tmp_path, monkeypatch, BATCHED).summary
     monkeypatch.setattr(Mailbox, "reveal", deaf)
@@ -381,7 +383,7 @@ def test_without_stale_updates_a_run_has_the_same_model(tmp_path: Path) -> None:
 
 
 def test_a_false_staleness_in_a_report_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = driver.judge
+    real = driver.round_outcome
 
     def lying(*given: Any) -> RoundOutcome:
         outcome = real(*given)
@@ -418,7 +420,7 @@ def test_a_false_staleness_in_a_batch_is_named(tmp_path: Path, monkeypatch: pyte
 def test_a_participant_stays_with_the_base_that_it_trained_on(stale: Small) -> None:
     """After a crash its schedule may say something else; two commitments would be equivocation."""
     run, seed = stale.run, stale.setting.config.seed
-    account = engine.experiment_account(seed, engine.participant_role(1), run.ledger.chain)
+    account = with_ledger.experiment_account(seed, with_ledger.participant_role(1), run.ledger.chain)
     place = (1, LocalStore(stale.folder / "store"), stale.folder / "elsewhere", stale.setting.spec)
     task, third = run.task, run.task.rounds[3]
 

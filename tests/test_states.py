@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedledger.platform.states import States
+from fedledger.platform.engine.participant_states import States
 from fedledger.protocol.errors import StoreError
 
 STEPS = st.lists(

@@ -12,15 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedledger.protocol.cid import MAX_OBJECT_BYTES, ContentRef
-from fedledger.protocol.disk import STALE_SECONDS
+from fedledger.protocol.encoding.cid import MAX_OBJECT_BYTES, ContentRef
 from fedledger.protocol.errors import ContentCorruptError, ContentUnavailableError, StoreError
-from fedledger.protocol.store import LocalStore, open_store
+from fedledger.storage.durable_files import STALE_SECONDS
+from fedledger.storage.local import LocalStore
+from fedledger.storage.open import open_store
 
 WRITER = """
 import sys
 from pathlib import Path
-from fedledger.protocol.store import LocalStore
+from fedledger.storage.local import LocalStore
 store = LocalStore(Path(sys.argv[1]))
 print("ready", flush=True)
 for i in range(10**9):
@@ -31,7 +32,7 @@ CRAMPED = """
 import resource, signal, sys
 from pathlib import Path
 from fedledger.protocol.errors import StoreError
-from fedledger.protocol.store import LocalStore
+from fedledger.storage.local import LocalStore
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 if sys.argv[2] == "killed":

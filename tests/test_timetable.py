@@ -19,30 +19,31 @@ from test_schedules import SECOND, address, device, fleets, plans, table
 from typer.testing import CliRunner
 
 from fedledger.aggregator.driver import Aggregator
-from fedledger.aggregator.plans import Plans
-from fedledger.contracts.chain import Chain
-from fedledger.ledger_tools.audit import audit_run
-from fedledger.ledger_tools.devices import by_participant, flush_rows, read_devices, totals
+from fedledger.aggregator.selection.planner import RoundPlanner
+from fedledger.contracts.chain.chain import Chain
+from fedledger.ledger_tools.audit.audit import audit_run
+from fedledger.ledger_tools.report.device_tables import by_participant, flush_rows, read_devices, totals
 from fedledger.node.participant import Participant
-from fedledger.platform import engine
-from fedledger.platform.backends.pool import Pool
-from fedledger.platform.backends.serial import Serial
-from fedledger.platform.checkpoint import Checkpoints, Reached
-from fedledger.platform.cli import app
-from fedledger.platform.config import ExperimentConfig, load_config
-from fedledger.platform.engine import run
-from fedledger.platform.setting import Setting, make_setting
-from fedledger.platform.simulation import Simulation
-from fedledger.platform.states import States
-from fedledger.platform.unrecorded import run_unrecorded
-from fedledger.protocol.cid import ContentRef
-from fedledger.protocol.devices import DeviceTable, Failure
+from fedledger.platform.cli.app import app
+from fedledger.platform.engine import with_ledger
+from fedledger.platform.engine.backends.pool import Pool
+from fedledger.platform.engine.backends.serial import Serial
+from fedledger.platform.engine.checkpoint import Checkpoints, Reached
+from fedledger.platform.engine.participant_states import States
+from fedledger.platform.engine.with_ledger import run
+from fedledger.platform.engine.without_ledger import Simulation
+from fedledger.platform.experiment.config import ExperimentConfig, load_config
+from fedledger.platform.experiment.experiment import Experiment, make_experiment
+from fedledger.platform.runs.plain_run import run_unrecorded
+from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.schedules import everybody, simulate
-from fedledger.protocol.spec import Method
-from fedledger.protocol.store import LocalStore
-from fedledger.protocol.timetable import Timetable, require_schedule
-from fedledger.protocol.verdicts import Verdict
+from fedledger.protocol.records.spec import Method
+from fedledger.protocol.records.verdicts import Verdict
+from fedledger.protocol.schedules.base import everybody
+from fedledger.protocol.schedules.devices import DeviceTable, Failure
+from fedledger.protocol.schedules.play import simulate
+from fedledger.protocol.schedules.timetable import Timetable, require_schedule
+from fedledger.storage.local import LocalStore
 from support.small import CONFIG, Small, run_small
 
 DIGEST = bytes(32)
@@ -97,7 +98,11 @@ def test_rounds_are_the_steps_of_the_schedule(scheduled: Small) -> None:
     """Played here from the table alone, or with what the run's record says of whom the selection chose."""
     spec, devices = scheduled.setting.spec, scheduled.setting.device_table
     assert spec.schedule is not None and devices is not None
-    plans, history, task = Plans(LocalStore(scheduled.folder / "store")), scheduled.run.history, scheduled.run.task
+    plans, history, task = (
+        RoundPlanner(LocalStore(scheduled.folder / "store")),
+        scheduled.run.history,
+        scheduled.run.task,
+    )
     rounds = [plans.round(history, task, spec, index, r.beacon) for index, r in sorted(task.rounds.items())]
     for flush, current in zip(rounds, task.rounds.values(), strict=True):
         assert {a.address for a in flush.arrivals} == set(current.owners.values())
@@ -177,7 +182,7 @@ def test_fedbuff_of_all_with_equal_weights_is_fedavg_bit_for_bit(tmp_path: Path)
             "devices": {"kinds": [{"link": "wifi"}]},
             "ledger": {"max_staleness": 8},
         }
-        given_ = make_setting(ExperimentConfig.model_validate(document), tmp_path)
+        given_ = make_experiment(ExperimentConfig.model_validate(document), tmp_path)
         assert [given_.examples(number) for number in range(4)] == [1] * 4
         (folder := tmp_path / name).mkdir()
         finished = run(given_, Chain(), LocalStore(folder / "store"), folder)
@@ -212,7 +217,7 @@ def stubborn(folder: Path, patch: pytest.MonkeyPatch, extra: str) -> Small:
             told = self.base_of
             self.base_of = lambda index: 0 if index == 4 else told(index)
 
-    patch.setattr(engine, "Participant", Newest)
+    patch.setattr(with_ledger, "Participant", Newest)
     return run_with(folder, extra)
 
 
@@ -228,7 +233,7 @@ def test_an_update_to_another_model_than_the_schedule_says_is_refused(
 
 def test_an_aggregator_that_takes_such_an_update_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(Plans, "bases", lambda *given: {})
+        patch.setattr(RoundPlanner, "bases", lambda *given: {})
         small = stubborn(tmp_path, patch, FEDASYNC)
     divergence = audit_run(small.folder).first_divergence
     assert divergence is not None and divergence.round == 4 and divergence.field.startswith("staleness of 0x")
@@ -238,7 +243,7 @@ def test_an_aggregator_that_takes_such_an_update_is_found(tmp_path: Path, monkey
 # -- terms -----------------------------------------------------------------------------------------------------
 
 
-def setting(schedule: dict[str, Any] | None, devices: bool = True, **ledger: Any) -> Setting:
+def setting(schedule: dict[str, Any] | None, devices: bool = True, **ledger: Any) -> Experiment:
     document: dict[str, Any] = {
         "name": "terms",
         "participants": 4,
@@ -248,7 +253,7 @@ def setting(schedule: dict[str, Any] | None, devices: bool = True, **ledger: Any
     }
     if devices:
         document["devices"] = {"kinds": [{"link": "wifi"}]}
-    return make_setting(ExperimentConfig.model_validate(document), Path())
+    return make_experiment(ExperimentConfig.model_validate(document), Path())
 
 
 def asynchronous(**params: Any) -> dict[str, Any]:
@@ -307,7 +312,7 @@ schedule = { method = "synchronous@1" }
     text = CONFIG.format(participants=4, rounds=2, extra=extra + FLEET)
     lines = [line for line in text.splitlines() if 'sgd@1"' not in line]
     path.write_text("\n".join(lines))
-    given_ = make_setting(load_config(path), tmp_path)
+    given_ = make_experiment(load_config(path), tmp_path)
     finished = run(given_, Chain(), LocalStore(tmp_path / "store"), tmp_path)
     devices, last = given_.device_table, finished.task.rounds[2]
     state = finished.task.state_before(2)
@@ -390,12 +395,12 @@ def test_terms_of_every_schedule() -> None:
 def test_a_voided_round_leaves_its_place_to_the_next(scheduled: Small) -> None:
     """As after a challenge: rounds 3 and 4 fell, and the fifth is made of what was the third's."""
     spec, history, task = scheduled.setting.spec, scheduled.run.history, scheduled.run.task
-    plans = Plans(LocalStore(scheduled.folder / "store"))
+    plans = RoundPlanner(LocalStore(scheduled.folder / "store"))
     rounds = {i: replace(r, voided=i in (3, 4)) for i, r in task.rounds.items()}
     fallen = replace(task, rounds=rounds)
     expected = [plans.round(history, task, spec, index, bytes(32)) for index in (1, 2, 3)]
     assert plans.round(history, fallen, spec, 5, bytes(32)) == expected[2]
-    assert plans.round(history, task, spec, 6, bytes(32)) == Plans(plans._store).round(
+    assert plans.round(history, task, spec, 6, bytes(32)) == RoundPlanner(plans._store).round(
         history, task, spec, 6, bytes(32)
     )
     assert [plans.round(history, fallen, spec, index, bytes(32)) for index in (1, 2)] == expected[:2]

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from fedledger.platform.config import load_config
-from fedledger.platform.grid import plan_runs
-from fedledger.platform.sweep import run_sweep
-from fedledger.platform.trackers import TRACKERS, TensorBoard, tracking
+from fedledger.platform.experiment.config import load_config
+from fedledger.platform.runs.grid import plan_runs
+from fedledger.platform.runs.sweep import run_sweep
+from fedledger.platform.runs.trackers.base import TRACKERS, tracking
+from fedledger.platform.runs.trackers.tensorboard import TensorBoard
 from fedledger.protocol.errors import ConfigError
 from support.small import write_config
 
@@ -49,7 +50,7 @@ def test_both_get_every_round_of_a_run(tmp_path: Path, options: list[str]) -> No
     pytest.importorskip("tensorboard")
     pytest.importorskip("mlflow")
     (tmp_path / "config.toml").write_text(RUN)
-    program = [sys.executable, "-m", "fedledger.platform.cli", "run", str(tmp_path / "config.toml")]
+    program = [sys.executable, "-m", "fedledger.platform.cli.app", "run", str(tmp_path / "config.toml")]
     done = subprocess.run(
         [*program, *options, "--out", str(tmp_path), "--track", "tensorboard", "--track", "mlflow", "--format", "json"],
         capture_output=True,

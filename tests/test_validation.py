@@ -13,21 +13,21 @@ from eth_account import Account
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fedledger.aggregator.detection import Measurement
-from fedledger.aggregator.judge import RoundInput, RoundOutcome, judge
+from fedledger.aggregator.round.outcome import RoundInput, RoundOutcome, round_outcome
+from fedledger.aggregator.round.validation import Expected, ValidUpdate, fetch, validate
 from fedledger.aggregator.rules.base import RULES
-from fedledger.aggregator.validation import Expected, ValidUpdate, fetch, validate
-from fedledger.contracts.history import Seat
-from fedledger.protocol import canonical, tensors
-from fedledger.protocol import update as wire
-from fedledger.protocol.cid import ContentRef
-from fedledger.protocol.messages import sign
-from fedledger.protocol.model import ModelFile
-from fedledger.protocol.reputation import Evidence
-from fedledger.protocol.spec import FixedPointSpec, Limits, Method, Ref, TaskSpec
-from fedledger.protocol.store import LocalStore
-from fedledger.protocol.update import UpdateHeader, UpdateRefusedError
-from fedledger.protocol.verdicts import Verdict
+from fedledger.contracts.ledger.round_history import Seat
+from fedledger.protocol.encoding import canonical, tensors
+from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.records import update as wire
+from fedledger.protocol.records.measurement import Measurement
+from fedledger.protocol.records.model import ModelFile
+from fedledger.protocol.records.reputation import Evidence
+from fedledger.protocol.records.signatures import sign
+from fedledger.protocol.records.spec import FixedPointSpec, Limits, Method, Ref, TaskSpec
+from fedledger.protocol.records.update import UpdateHeader, UpdateRefusedError
+from fedledger.protocol.records.verdicts import Verdict
+from fedledger.storage.local import LocalStore
 
 D = 5
 LIMIT = 2**21
@@ -255,8 +255,8 @@ def run_round(store: LocalStore, refs: dict[int, ContentRef | None], spec: TaskS
             except UpdateRefusedError as error:
                 updates[OWNERS[i]] = error
     given_ = RoundInput(spec, EXPECTED.round, BASE, BASE_REF, b"", seats(refs), updates, UNITS)
-    outcome = judge(given_, measure)
-    assert judge(given_, measure) == outcome
+    outcome = round_outcome(given_, measure)
+    assert round_outcome(given_, measure) == outcome
     return outcome
 
 
@@ -272,7 +272,7 @@ def test_what_was_validated_before_counts_only_for_the_same_content_sender_and_b
         for i, ref in refs.items()
         if ref is not None
     }
-    assert judge(replace(given_, valid=same), measure) == plain
+    assert round_outcome(replace(given_, valid=same), measure) == plain
     assert refs[0] is not None
     assert refs[1] is not None
     wrong = {
@@ -283,9 +283,9 @@ def test_what_was_validated_before_counts_only_for_the_same_content_sender_and_b
         replace(EXPECTED, base=bytes(32)).about(refs[0], OWNERS[0], SIGNERS[0]): other,
         replace(EXPECTED, spec=longer).about(refs[0], OWNERS[0], SIGNERS[0]): other,
     }
-    assert judge(replace(given_, valid=wrong), measure) == plain
+    assert round_outcome(replace(given_, valid=wrong), measure) == plain
     used = {EXPECTED.about(refs[0], OWNERS[0], SIGNERS[0]): other}
-    assert judge(replace(given_, valid=used), measure) != plain
+    assert round_outcome(replace(given_, valid=used), measure) != plain
 
 
 def rows(outcome: RoundOutcome) -> dict[str, dict]:

@@ -16,28 +16,38 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fedledger.aggregator import batches, driver
-from fedledger.aggregator.detection import Measurement
+from fedledger.aggregator import driver
 from fedledger.aggregator.driver import Act, Aggregator
 from fedledger.aggregator.driver import Step as AggregatorStep
-from fedledger.aggregator.judge import RoundInput, RoundOutcome, judge
-from fedledger.aggregator.mailbox import Mailbox
-from fedledger.contracts import client
+from fedledger.aggregator.mailbox.mailbox import Mailbox
+from fedledger.aggregator.round import batches
+from fedledger.aggregator.round.outcome import RoundInput, RoundOutcome, round_outcome
 from fedledger.contracts.abi import RevertedError
-from fedledger.contracts.chain import Receipt
-from fedledger.contracts.client import DisputeKind, DisputeStatus, Ledger, Phase
-from fedledger.contracts.history import DisputeHistory, RoundHistory, TaskHistory
-from fedledger.ledger_tools.divergence import Divergence
-from fedledger.ledger_tools.replay import Replay
-from fedledger.ledger_tools.verifier import Duty, Step, Unable, Verifier, _WorkingStore
+from fedledger.contracts.chain.chain import Receipt
+from fedledger.contracts.ledger import calls
+from fedledger.contracts.ledger.client import Ledger
+from fedledger.contracts.ledger.dispute_history import DisputeHistory
+from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, Phase
+from fedledger.contracts.ledger.round_history import RoundHistory
+from fedledger.contracts.ledger.task_history import TaskHistory
+from fedledger.ledger_tools.audit.divergence import Divergence
+from fedledger.ledger_tools.audit.replay import Replay
+from fedledger.ledger_tools.verifier.verifier import Duty, Step, Unable, Verifier, _WorkingStore
 from fedledger.node.participant import Deed, Participant
-from fedledger.platform.accounts import AGGREGATOR, PUBLISHER, experiment_account, participant_role, verifier_role
-from fedledger.protocol.batch import Batch, SignedCommitment
-from fedledger.protocol.cid import ContentRef
+from fedledger.platform.experiment.accounts import (
+    AGGREGATOR,
+    PUBLISHER,
+    experiment_account,
+    participant_role,
+    verifier_role,
+)
+from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ChainError, ContentUnavailableError, StoreError
-from fedledger.protocol.messages import commitment_message, sign
-from fedledger.protocol.post import PostRefusedError
-from fedledger.protocol.verdicts import Verdict
+from fedledger.protocol.records.commitment_batch import Batch, SignedCommitment
+from fedledger.protocol.records.mailbox import MailboxRefusedError
+from fedledger.protocol.records.measurement import Measurement
+from fedledger.protocol.records.signatures import commitment_message, sign
+from fedledger.protocol.records.verdicts import Verdict
 from support.world import (
     BOND,
     GWEI,
@@ -104,7 +114,7 @@ class Mismeasuring(Aggregator):
             lie = 3_000 if what == "model" and given.index == 1 else 0
             return Measurement(found.loss - lie, found.correct)
 
-        return judge(given, better)
+        return round_outcome(given, better)
 
 
 class Choosy(Aggregator):
@@ -661,7 +671,7 @@ def test_who_signs_two_commitments_is_reported_by_its_aggregator(tmp_path: Path)
             deed = super()._sign(task, current, participant)
             place = self.ledger.chain.chain_id, self.ledger.address, TASK, current.index, participant
             signature = sign(commitment_message(*place, b"2" * 32), bytes(self.account.key))
-            with pytest.raises(PostRefusedError, match="signed two commitments"):
+            with pytest.raises(MailboxRefusedError, match="signed two commitments"):
                 self._mailbox().commit(current.index, SignedCommitment(participant, b"2" * 32, signature))
             return deed
 
@@ -697,14 +707,14 @@ def test_who_rotates_its_signer_after_it_committed_stops_nobody(tmp_path: Path) 
 def test_a_proposal_that_cannot_be_read_is_overturned_and_stops_nobody(
     tmp_path: Path, remade: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = client._proposed
+    read = calls._proposed
 
     def odd(data: bytes, task: int, index: int) -> tuple[Any, ...]:
         if index == 1:
             raise ChainError("it is made in a way that nobody knows")
         return read(data, task, index)
 
-    monkeypatch.setattr(client, "_proposed", odd)
+    monkeypatch.setattr(calls, "_proposed", odd)
     with world(tmp_path, batched=True) as w:
         w.join().play()
         assert w.statuses() == [DisputeStatus.OVERTURNED] and w.task.rounds[1].voided
@@ -725,7 +735,7 @@ class Programs:
         self.place = ["--rpc", w.chain.where, "--deployment", str(w.folder / "deployment.json")]
 
     def call(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "fedledger.platform.cli", "verifier", *arguments]
+        return [sys.executable, "-m", "fedledger.platform.cli.app", "verifier", *arguments]
 
     def start(self, number: int) -> None:
         folders = ["--store-dir", str(self.w.folder / "store"), "--journal", str(self.w.folder / "votes")]

@@ -12,10 +12,10 @@ from typing import Any
 from workloads import BATCH, CLIENTS, LEARNING_RATE, PER_ROUND, Clock, Workload, load
 
 from fedledger.learning.data import Dataset, Parts
-from fedledger.platform.backends.pool import Pool
-from fedledger.platform.config import ExperimentConfig
-from fedledger.platform.setting import Setting, assemble
-from fedledger.platform.simulation import Simulation
+from fedledger.platform.engine.backends.pool import Pool
+from fedledger.platform.engine.without_ledger import Simulation
+from fedledger.platform.experiment.config import ExperimentConfig
+from fedledger.platform.experiment.experiment import Experiment, assemble
 
 WORKERS = 2
 MODELS: dict[str, dict[str, Any]] = {
@@ -25,7 +25,7 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 
 
-def setting(workload: Workload, rounds: int) -> Setting:
+def setting(workload: Workload, rounds: int) -> Experiment:
     """Return the experiment that trains a workload."""
     solver = {"learning_rate": LEARNING_RATE, "batch_size": BATCH, "local_epochs": 1}
     document = {

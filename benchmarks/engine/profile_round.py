@@ -18,14 +18,14 @@ from typing import Any
 from fedledger_engine import setting
 from workloads import load
 
-from fedledger.aggregator import step
-from fedledger.learning.direct import DirectGradient, Stack, by_autograd
+from fedledger.aggregator.round import server_step
+from fedledger.learning.fast.perceptron_gradients import DirectGradient, Stack, by_autograd
 from fedledger.node import training
-from fedledger.node.lockstep import Lockstep
+from fedledger.node.batched_clients import Lockstep
 from fedledger.node.solvers.minibatch import Minibatches
-from fedledger.platform.backends.choose import open_backend
-from fedledger.platform.simulation import Round, Simulation
-from fedledger.protocol.exact import WeightedSum
+from fedledger.platform.engine.backends.choose import open_backend
+from fedledger.platform.engine.without_ledger import Round, Simulation
+from fedledger.protocol.arithmetic.exact import WeightedSum
 
 WARM_UP = 5
 STAGES: tuple[tuple[str, Callable[..., Any]], ...] = (
@@ -42,7 +42,7 @@ STAGES: tuple[tuple[str, Callable[..., Any]], ...] = (
     ("    exact sums of many", WeightedSum.add_rows),
     ("    exact sums of one", WeightedSum.add),
     ("  mean, rounded once", WeightedSum.mean),
-    ("  server's step and new model", step.take_step),
+    ("  server's step and new model", server_step.take_step),
 )
 
 

@@ -48,16 +48,17 @@ import torch
 from eth_utils.crypto import keccak
 
 from fedledger.aggregator.driver import Act, Aggregator
-from fedledger.aggregator.mailbox import Mailbox
-from fedledger.aggregator.service import serving
-from fedledger.contracts.chain import Chain
-from fedledger.contracts.chains import ChainProcess, free_port, start_chain
-from fedledger.contracts.client import Ledger, Phase, Settings
-from fedledger.contracts.history import History
+from fedledger.aggregator.mailbox.http_server import serving
+from fedledger.aggregator.mailbox.mailbox import Mailbox
+from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.chain.development import ChainProcess, free_port, start_chain
+from fedledger.contracts.ledger.client import Ledger
+from fedledger.contracts.ledger.history import History
+from fedledger.contracts.ledger.records import Phase, Settings
 from fedledger.ledger_tools.deploy import deploy
+from fedledger.node.mailbox_client import HttpMailboxClient
 from fedledger.node.participant import Deed, Participant
-from fedledger.node.post import HttpPost
-from fedledger.platform.accounts import (
+from fedledger.platform.experiment.accounts import (
     AGGREGATOR,
     DEPLOYER,
     PUBLISHER,
@@ -65,10 +66,11 @@ from fedledger.platform.accounts import (
     participant_role,
     standby_role,
 )
-from fedledger.platform.config import GWEI, load_config
-from fedledger.platform.setting import Setting, make_setting
+from fedledger.platform.experiment.config import GWEI, load_config
+from fedledger.platform.experiment.experiment import Experiment, make_experiment
 from fedledger.protocol.errors import ChainError
-from fedledger.protocol.store import LocalStore, outlast
+from fedledger.storage.base import outlast
+from fedledger.storage.local import LocalStore
 from support.small import write_config
 
 NODES, ROUNDS, TASK = 4, 3, 1
@@ -135,7 +137,7 @@ class World:
     """Where a run takes place, as its programs see it."""
 
     folder: Path
-    setting: Setting
+    setting: Experiment
     plan: Plan
     url: str
     address: str
@@ -156,7 +158,7 @@ def node(world: World, number: int) -> None:
     account = experiment_account(0, participant_role(number), ledger.chain)
     journal, trainer = world.folder / f"journal{number}", world.setting.trainer(number)
     spec, history = world.setting.spec, History(ledger)
-    post = HttpPost(history, TASK)
+    post = HttpMailboxClient(history, TASK)
     participant = Participant(ledger, history, account, TASK, world.store, journal, spec, trainer, post)
     while outlast(participant.step, PATIENCE) is not Deed.DONE:
         time.sleep(POLL)
@@ -255,7 +257,7 @@ def proxy(port: int, to: int, plan: Plan, folder: Path, gate: Lock) -> None:
 class Stage:
     """One run: its chain, its programs, and what happens to them."""
 
-    def __init__(self, setting: Setting, plan: Plan, folder: Path) -> None:
+    def __init__(self, setting: Experiment, plan: Plan, folder: Path) -> None:
         self.setting, self.plan, self.folder = setting, plan, folder
         self.outcome = Outcome(plan.seed)
         self.rng = random.Random(plan.seed)
@@ -480,7 +482,7 @@ class Stage:
         return (self.folder / f"{name}.log").read_text()[-3000:]
 
 
-def play(setting: Setting, plan: Plan, keep: bool = False) -> Outcome:
+def play(setting: Experiment, plan: Plan, keep: bool = False) -> Outcome:
     """Play a plan in a folder of its own, kept on request if something went wrong."""
     folder = Path(tempfile.mkdtemp(prefix=f"chaos-{plan.seed}-"))
     outcome = Stage(setting, plan, folder).play()
@@ -503,7 +505,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory() as folder:
         config = write_config(Path(folder), participants=NODES, rounds=ROUNDS)
-        setting = make_setting(load_config(config), Path(folder))
+        setting = make_experiment(load_config(config), Path(folder))
     expected = play(setting, Plan.undisturbed(), options.keep)
     outcomes = []
     for seed in range(options.first, options.first + options.seeds):

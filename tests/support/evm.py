@@ -13,8 +13,8 @@ from eth_utils.abi import get_abi_output_types
 from eth_utils.crypto import keccak
 
 from fedledger.contracts.abi import creation_code, events, explain_revert, functions
-from fedledger.contracts.client import Settings
 from fedledger.contracts.compile import parts
+from fedledger.contracts.ledger.records import Settings
 
 FUNDS = 10**32
 ANYBODY = "0x" + "ff" * 20

@@ -45,11 +45,11 @@ selection = {{ method = "uniform@1", params = {{ count = 3 }} }}
 _CHILD = """
 import json, sys
 from pathlib import Path
-from fedledger.platform.config import load_config
-from fedledger.platform.setting import make_setting
-from fedledger.platform.unrecorded import run_unrecorded
+from fedledger.platform.experiment.config import load_config
+from fedledger.platform.experiment.experiment import make_experiment
+from fedledger.platform.runs.plain_run import run_unrecorded
 config, folder = Path(sys.argv[1]), Path(sys.argv[2])
-setting = make_setting(load_config(config), config.parent)
+setting = make_experiment(load_config(config), config.parent)
 print(json.dumps(run_unrecorded(setting, folder, "pool", 2, checkpoint_seconds=0.0)))
 """
 
@@ -74,7 +74,7 @@ def play(kind: str, seed: int, kills: int, folder: Path) -> Outcome:
     run.mkdir()
     if ledger:
         options = ["--chain", kind, "--workers", "2", "--resume", str(run), "--format", "json"]
-        command = [sys.executable, "-m", "fedledger.platform.cli", "run", str(config), *options]
+        command = [sys.executable, "-m", "fedledger.platform.cli.app", "run", str(config), *options]
     else:
         command = [sys.executable, "-c", _CHILD, str(config), str(run)]
     outcome = Outcome(kind, seed, [])

@@ -9,10 +9,10 @@ from functools import lru_cache
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
-from fedledger.contracts.client import DisputeKind, DisputeStatus, RoundStatus
-from fedledger.protocol.batch import EMPTY_ROOT, leaf
-from fedledger.protocol.merkle import verify
-from fedledger.protocol.verdicts import Verdict
+from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, RoundStatus
+from fedledger.protocol.encoding.merkle import verify
+from fedledger.protocol.records.commitment_batch import EMPTY_ROOT, leaf
+from fedledger.protocol.records.verdicts import Verdict
 from support.evm import block_hash
 from support.ledger_model import EQUIVOCATION, LEFT, MINORITY, SILENCE, Rounds
 from support.ledger_records import ZERO, Claim, Dispute, Fault, Jury, Posted, Refused, Round, Task, Vote, refuse

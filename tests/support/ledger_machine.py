@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from fedledger.contracts.abi import RevertedError
-from fedledger.contracts.client import Phase, RoundStatus, Settings
-from fedledger.protocol.batch import EMPTY_ROOT, leaf
-from fedledger.protocol.merkle import MerkleTree
-from fedledger.protocol.reputation import LANES, Evidence
-from fedledger.protocol.settlement import apportion
-from fedledger.protocol.verdicts import Verdict
+from fedledger.contracts.ledger.records import Phase, RoundStatus, Settings
+from fedledger.protocol.encoding.merkle import MerkleTree
+from fedledger.protocol.records.commitment_batch import EMPTY_ROOT, leaf
+from fedledger.protocol.records.reputation import LANES, Evidence
+from fedledger.protocol.records.settlement import apportion
+from fedledger.protocol.records.verdicts import Verdict
 from support.evm import FUNDS, Evm, log
 from support.ledger_court import Model
 from support.ledger_records import (

@@ -17,15 +17,15 @@ from typing import Any
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
-from fedledger.contracts.client import Phase, RoundStatus
-from fedledger.contracts.client import Settings as Deployment
 from fedledger.contracts.compile import VERSION
-from fedledger.protocol.batch import EMPTY_ROOT, leaf
-from fedledger.protocol.cid import ContentRef
-from fedledger.protocol.merkle import verify
-from fedledger.protocol.messages import commitment
-from fedledger.protocol.reputation import LANES, Evidence
-from fedledger.protocol.verdicts import Verdict
+from fedledger.contracts.ledger.records import Phase, RoundStatus
+from fedledger.contracts.ledger.records import Settings as Deployment
+from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.encoding.merkle import verify
+from fedledger.protocol.records.commitment_batch import EMPTY_ROOT, leaf
+from fedledger.protocol.records.reputation import LANES, Evidence
+from fedledger.protocol.records.signatures import commitment
+from fedledger.protocol.records.verdicts import Verdict
 from support.ledger_records import (
     BEACON,
     COIN,

@@ -14,13 +14,13 @@ from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
 from fedledger.contracts.abi import functions
-from fedledger.contracts.client import DisputeKind, DisputeStatus, RoundStatus
-from fedledger.protocol.batch import EMPTY_ROOT
-from fedledger.protocol.cid import ContentRef
-from fedledger.protocol.messages import commitment_message, recover
-from fedledger.protocol.reputation import LANE_BITS, LANES
-from fedledger.protocol.settlement import pack_lengths, pack_words, updates_hash
-from fedledger.protocol.verdicts import Verdict
+from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, RoundStatus
+from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.records.commitment_batch import EMPTY_ROOT
+from fedledger.protocol.records.reputation import LANE_BITS, LANES
+from fedledger.protocol.records.settlement import pack_lengths, pack_words, updates_hash
+from fedledger.protocol.records.signatures import commitment_message, recover
+from fedledger.protocol.records.verdicts import Verdict
 from support.evm import components
 
 COIN = NOBODY = "0x" + "00" * 20

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from fedledger.contracts.client import RoundStatus
-from fedledger.protocol.reputation import LANE_BITS, LANES, Evidence
+from fedledger.contracts.ledger.records import RoundStatus
+from fedledger.protocol.records.reputation import LANE_BITS, LANES, Evidence
 from support.ledger_court import Model, outcome_hash
 from support.ledger_records import BEACON, COIN, ZERO, Dispute, Jury, Participant, Round, Task, Vote, ordered
 

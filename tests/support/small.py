@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedledger.contracts.chain import Chain
-from fedledger.platform.config import load_config
-from fedledger.platform.engine import Run, run
-from fedledger.platform.results import write_results
-from fedledger.platform.setting import Setting, make_setting
-from fedledger.protocol.store import LocalStore
+from fedledger.contracts.chain.chain import Chain
+from fedledger.platform.engine.with_ledger import Run, run
+from fedledger.platform.experiment.config import load_config
+from fedledger.platform.experiment.experiment import Experiment, make_experiment
+from fedledger.platform.runs.results import write_results
+from fedledger.storage.local import LocalStore
 
 CONFIG = """
 name = "small"
@@ -31,7 +31,7 @@ detection = [{{ method = "norm@1" }}, {{ method = "near_duplicate@1" }}, {{ meth
 @dataclass(frozen=True)
 class Small:
     folder: Path
-    setting: Setting
+    setting: Experiment
     run: Run
     summary: dict[str, Any]
 
@@ -43,7 +43,7 @@ def write_config(folder: Path, participants: int = 4, rounds: int = 3, extra: st
 
 
 def run_small(folder: Path, chain: Chain, **config: Any) -> Small:
-    setting = make_setting(load_config(write_config(folder, **config)), folder)
+    setting = make_experiment(load_config(write_config(folder, **config)), folder)
     store = LocalStore(folder / "store")
     finished = run(setting, chain, store, folder)
     return Small(folder, setting, finished, write_results(finished, setting, store, folder, []))

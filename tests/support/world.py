@@ -16,17 +16,19 @@ from eth_account.signers.local import LocalAccount
 
 from fedledger.aggregator.driver import Act, Aggregator
 from fedledger.aggregator.driver import Step as AggregatorStep
-from fedledger.aggregator.judge import Content, RoundInput, RoundOutcome
-from fedledger.aggregator.mailbox import Mailbox
-from fedledger.contracts.chain import Chain
-from fedledger.contracts.chains import running_chain
-from fedledger.contracts.client import DisputeStatus, Phase
-from fedledger.contracts.history import History, RoundHistory, TaskHistory
-from fedledger.ledger_tools.audit import AuditResult, audit_chain
+from fedledger.aggregator.mailbox.mailbox import Mailbox
+from fedledger.aggregator.round.outcome import Content, RoundInput, RoundOutcome
+from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.chain.development import running_chain
+from fedledger.contracts.ledger.history import History
+from fedledger.contracts.ledger.records import DisputeStatus, Phase
+from fedledger.contracts.ledger.round_history import RoundHistory
+from fedledger.contracts.ledger.task_history import TaskHistory
+from fedledger.ledger_tools.audit.audit import AuditResult, audit_chain
 from fedledger.ledger_tools.deploy import deploy
-from fedledger.ledger_tools.verifier import Duty, Step, Verifier
+from fedledger.ledger_tools.verifier.verifier import Duty, Step, Verifier
 from fedledger.node.participant import Deed, Participant
-from fedledger.platform.accounts import (
+from fedledger.platform.experiment.accounts import (
     AGGREGATOR,
     DEPLOYER,
     PUBLISHER,
@@ -34,10 +36,10 @@ from fedledger.platform.accounts import (
     participant_role,
     verifier_role,
 )
-from fedledger.platform.config import load_config
-from fedledger.platform.setting import make_setting
-from fedledger.protocol.store import LocalStore
-from fedledger.protocol.verdicts import Verdict
+from fedledger.platform.experiment.config import load_config
+from fedledger.platform.experiment.experiment import make_experiment
+from fedledger.protocol.records.verdicts import Verdict
+from fedledger.storage.local import LocalStore
 from support.small import write_config
 
 ETHER = 10**18
@@ -101,7 +103,7 @@ class World:
         if code is not None:
             model = next(line for line in config.read_text().splitlines() if line.startswith("model = "))
             config.write_text(config.read_text().replace(model, f'code = "{code}"'))
-        self.setting = make_setting(load_config(config), self.folder)
+        self.setting = make_experiment(load_config(config), self.folder)
         self.chain._rpc("anvil_setNextBlockBaseFeePerGas", ["0x0"])
         seats = [AGGREGATOR, *(f"standby {number}" for number in range(standbys))]
         people = [participant_role(number) for number in range(participants)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -13,38 +13,34 @@ from typing import NamedTuple
 
 from eth_account.signers.local import LocalAccount
 
-from fedledger.aggregator.appraise import MOST_AHEAD, ForesightedMeasurer, Measurer, foreseen
-from fedledger.aggregator.batches import complete, opened, place_of, posted_batch
-from fedledger.aggregator.judge import RoundInput, RoundOutcome, judge
-from fedledger.aggregator.mailbox import Mailbox
-from fedledger.aggregator.plans import Plans
-from fedledger.aggregator.staleness import shifts
-from fedledger.aggregator.validation import Expected, Question, ValidUpdate, fetch, validate
+from fedledger.aggregator.mailbox.mailbox import Mailbox
+from fedledger.aggregator.round.batches import complete, opened, place_of, posted_batch
+from fedledger.aggregator.round.inputs import proposal_of, round_input
+from fedledger.aggregator.round.measurer import MOST_AHEAD, ForesightedMeasurer, Measurer
+from fedledger.aggregator.round.outcome import RoundInput, RoundOutcome, round_outcome
+from fedledger.aggregator.round.pipeline import foreseen
+from fedledger.aggregator.round.validation import Expected, Question, ValidUpdate, validate
+from fedledger.aggregator.selection.planner import RoundPlanner
 from fedledger.contracts.abi import RevertedError
-from fedledger.contracts.client import (
-    DisputeKind,
-    DisputeStatus,
-    Ledger,
-    Phase,
-    Proposal,
-    open_call,
-    propose_call,
-    settle_call,
-)
-from fedledger.contracts.history import History, RoundHistory, TaskHistory
-from fedledger.protocol import disk
-from fedledger.protocol.batch import Batch, Opening, SignedCommitment
-from fedledger.protocol.cid import ContentRef
+from fedledger.contracts.ledger.calls import open_call, propose_call, settle_call
+from fedledger.contracts.ledger.client import Ledger
+from fedledger.contracts.ledger.history import History
+from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, Phase, Proposal
+from fedledger.contracts.ledger.round_history import RoundHistory
+from fedledger.contracts.ledger.task_history import TaskHistory
+from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ContentUnavailableError, RoundError
-from fedledger.protocol.messages import commitment_message, recover
-from fedledger.protocol.model import ModelFile
-from fedledger.protocol.settlement import pack_words, updates_hash
-from fedledger.protocol.spec import TaskSpec
-from fedledger.protocol.store import ContentStore
-from fedledger.protocol.update import UpdateRefusedError
-from fedledger.protocol.verdicts import Verdict
+from fedledger.protocol.records.commitment_batch import Batch, Opening, SignedCommitment
+from fedledger.protocol.records.model import ModelFile
+from fedledger.protocol.records.signatures import commitment_message, recover
+from fedledger.protocol.records.spec import TaskSpec
+from fedledger.protocol.records.update import UpdateRefusedError
+from fedledger.protocol.records.verdicts import Verdict
+from fedledger.storage import durable_files
+from fedledger.storage.base import ContentStore
 
 log = logging.getLogger(__name__)
+
 
 RACES = frozenset(
     {
@@ -55,9 +51,9 @@ RACES = frozenset(
     }
 )
 """Refusals that mean that the ledger has moved between the question and the transaction."""
+
+
 FIRST_LOOK = 0.25
-EMPTYING = 3
-"""From this version of the ledger on, a round below quorum is proposed, with its model as it was."""
 
 
 class Act(Enum):
@@ -160,7 +156,7 @@ class Aggregator:
         self._unanswered: set[int] = set()
         self._unusable: set[int] = set()
         self._waits: Waits | None = None
-        self._plans = Plans(store)
+        self._plans = RoundPlanner(store)
         self._valid: tuple[int, dict[Question, ValidUpdate]] = (0, {})
 
     def look(self, index: int, base: Based, sender: str, data: bytes, ref: ContentRef) -> None:
@@ -393,7 +389,7 @@ class Aggregator:
             for update in given.updates.values():
                 if isinstance(update, bytes):
                     self.store.put(update)
-        disk.begin()
+        durable_files.begin()
         proposal = proposal_of(outcome, current if task.batched else None)
         return self._post(task, current.index, proposal, outcome)
 
@@ -427,7 +423,7 @@ class Aggregator:
         return settle_call(self.task, due.index, due.proposal, len(due.proposal.verdict_words) - due.applied)
 
     def _judge(self, given: RoundInput) -> RoundOutcome:
-        return judge(given, self.measure)
+        return round_outcome(given, self.measure)
 
     def _completed(self, current: RoundHistory, phase: Phase) -> tuple[RoundHistory, ContentRef] | None:
         """Return a batched round with all that was left in the mailbox, and its batch; None if that takes time."""
@@ -511,69 +507,3 @@ class Waits:
 
 def _is_unavailable(update: bytes | UpdateRefusedError) -> bool:
     return isinstance(update, UpdateRefusedError) and update.verdict is Verdict.UNAVAILABLE
-
-
-def round_input(
-    store: ContentStore,
-    spec: TaskSpec,
-    task: TaskHistory,
-    current: RoundHistory,
-    unavailable: frozenset[str] = frozenset(),
-    commitments: ContentRef | None = None,
-    due: Mapping[str, bytes] | None = None,
-) -> RoundInput:
-    """Gather what a round's outcome follows from; updates named ``unavailable`` are not looked for.
-
-    A batched round is given as its batch completes it, with the reference of that batch. ``due`` are the digests of the
-    models that a schedule has updates relative to, by owner.
-    """
-    updates: dict[str, bytes | UpdateRefusedError] = {}
-    for seat in current.seats:
-        if seat.update is None:
-            continue
-        try:
-            if seat.owner in unavailable:
-                raise UpdateRefusedError(Verdict.UNAVAILABLE, "the report says so")
-            updates[seat.owner] = fetch(store, seat.update, spec.limits.max_update_bytes)
-        except UpdateRefusedError as error:
-            updates[seat.owner] = error
-    needed = sorted({seat.staleness for seat in current.seats if seat.staleness} if shifts(spec) else ())
-    return RoundInput(
-        spec=spec,
-        index=current.index,
-        base=ModelFile.decode(store.get(current.base)),
-        base_ref=current.base,
-        state=previous_state(store, task, current.index),
-        seats=current.seats,
-        updates=updates,
-        units=int(task.params["unitsPerRound"]),
-        commitments=commitments,
-        quorum=int(task.params["quorum"]) if task.version >= EMPTYING else 0,
-        enrolled=len(task.enrolled),
-        max_staleness=task.max_staleness,
-        earlier=current.earlier,
-        due=due or {},
-        earlier_models={steps: ModelFile.decode(store.get(current.bases[steps])) for steps in needed},
-    )
-
-
-def previous_state(store: ContentStore, task: TaskHistory, index: int) -> bytes:
-    """Return the aggregator's state that the last proposed, not voided, round before ``index`` left."""
-    before = task.state_before(index)
-    return b"" if before is None else store.get(before)
-
-
-def proposal_of(outcome: RoundOutcome, batched: RoundHistory | None = None) -> Proposal:
-    """Return the proposal that an honest aggregator posts for an outcome; that of a batched round names its updates."""
-    verdict_words, share_words = pack_words(outcome.verdicts, outcome.shares)
-    updates = () if batched is None else tuple(batched.reveals[i].update for i in sorted(batched.reveals))
-    return Proposal(
-        model=outcome.model.ref,
-        state=outcome.state.ref,
-        report=outcome.report.ref,
-        stop=outcome.stop,
-        verdict_words=tuple(verdict_words),
-        share_words=tuple(share_words),
-        updates_hash=bytes(32) if batched is None else updates_hash(updates),
-        updates=updates,
-    )

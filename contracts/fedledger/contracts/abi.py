@@ -14,8 +14,8 @@ from eth_typing import ChecksumAddress
 from eth_utils.address import to_checksum_address
 
 from fedledger.contracts.compile import VERSION, Artifact, parts
+from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.errors import ChainError
-from fedledger.protocol.keccak import keccak
 
 VERSIONS = range(1, VERSION + 1)
 

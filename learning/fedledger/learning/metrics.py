@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedledger.learning.patches import Patches, first_layers
+from fedledger.learning.fast.convolution_patches import Patches, first_layers
 from fedledger.learning.vectors import FlatModel, Float32Array, single_thread
 from fedledger.protocol.errors import ConfigError
 

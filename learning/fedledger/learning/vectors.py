@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedledger.learning.direct import DirectGradient
+from fedledger.learning.fast.perceptron_gradients import DirectGradient
 from fedledger.protocol.errors import ConfigError
 
 ALIGNMENT = 16

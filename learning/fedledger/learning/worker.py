@@ -9,7 +9,7 @@ import sys
 
 import torch
 
-from fedledger.protocol.machine import keep_freed_memory
+from fedledger.storage.machine import keep_freed_memory
 
 DEATH_SIGNAL = 1
 """Linux's PR_SET_PDEATHSIG."""

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
 
-from fedledger.contracts.chain import Chain
-from fedledger.contracts.client import COIN, Ledger, Settings
+from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.compile import VERSION, parts
+from fedledger.contracts.ledger.client import Ledger
+from fedledger.contracts.ledger.records import COIN, Settings
+from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.errors import ChainError, ConfigError
-from fedledger.protocol.keccak import keccak
 
 RECORD_VERSION = 2
 

@@ -19,26 +19,30 @@ from eth_account.signers.local import LocalAccount
 from numpy.typing import NDArray
 
 from fedledger.contracts.abi import RevertedError
-from fedledger.contracts.client import Ledger, Phase
-from fedledger.contracts.history import History, RoundHistory, TaskHistory
+from fedledger.contracts.ledger.client import Ledger
+from fedledger.contracts.ledger.history import History
+from fedledger.contracts.ledger.records import Phase
+from fedledger.contracts.ledger.round_history import RoundHistory
+from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.node.solvers.base import LocalUpdate, Memory
-from fedledger.node.training import RoundContext, Trainer
-from fedledger.protocol import disk, tensors
-from fedledger.protocol import update as wire
-from fedledger.protocol.batch import Batch, SignedCommitment, leaf
-from fedledger.protocol.canonical import MAX_DOCUMENT_BYTES
-from fedledger.protocol.cid import ContentRef
-from fedledger.protocol.disk import write_atomically
+from fedledger.node.training import Trainer, TrainingContext
+from fedledger.protocol.encoding import tensors
+from fedledger.protocol.encoding.canonical import MAX_DOCUMENT_BYTES
+from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.encoding.merkle import verify
 from fedledger.protocol.errors import ChainError, ConfigError, RoundError, StoreError
-from fedledger.protocol.merkle import verify
-from fedledger.protocol.messages import commitment, commitment_message, salt, sign
-from fedledger.protocol.model import Models
-from fedledger.protocol.post import Post, PostRefusedError
-from fedledger.protocol.published import published
-from fedledger.protocol.spec import TaskSpec
-from fedledger.protocol.store import ContentStore
-from fedledger.protocol.update import UpdateHeader
-from fedledger.protocol.verdicts import Verdict
+from fedledger.protocol.records import update as wire
+from fedledger.protocol.records.commitment_batch import Batch, SignedCommitment, leaf
+from fedledger.protocol.records.mailbox import MailboxClient, MailboxRefusedError
+from fedledger.protocol.records.published_vectors import published
+from fedledger.protocol.records.signatures import commitment, commitment_message, salt, sign
+from fedledger.protocol.records.spec import TaskSpec
+from fedledger.protocol.records.update import UpdateHeader
+from fedledger.protocol.records.verdicts import Verdict
+from fedledger.storage import durable_files
+from fedledger.storage.base import ContentStore
+from fedledger.storage.durable_files import write_atomically
+from fedledger.storage.models import Models
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +139,7 @@ class Participant:
         journal: Path,
         spec: TaskSpec,
         trainer: Trainer,
-        post: Post | None = None,
+        post: MailboxClient | None = None,
         base_of: BaseOf = newest_base,
         models: Models | None = None,
     ) -> None:
@@ -156,7 +160,7 @@ class Participant:
         self._opened: set[int] = set()
         self._journal = journal
         journal.mkdir(parents=True, exist_ok=True)
-        disk.remove_stale(journal)
+        durable_files.remove_stale(journal)
 
     def step(self) -> Deed:
         """Ask the ledger where the task is, and do what comes next, if anything."""
@@ -260,7 +264,7 @@ class Participant:
     def _sign(self, task: TaskHistory, current: RoundHistory, participant: int) -> Deed:
         try:
             self._mailbox().commit(current.index, self._signed(task, current, participant))
-        except PostRefusedError as error:
+        except MailboxRefusedError as error:
             # Tried again while there is time; after that the ledger itself takes the commitment.
             log.warning("round %d: %s", current.index, error)
             return Deed.WAITED
@@ -272,10 +276,10 @@ class Participant:
         entry, signed = self._update(task, current), self._path(SIGNED, current.index)
         if current.index not in self._rounds_with(SIGNED):
             # Another name of the update, which may be made again relative to another model.
-            disk.link(signed, self._path(UPDATE, current.index), self.content(current))
+            durable_files.link(signed, self._path(UPDATE, current.index), self.content(current))
             self._rounds_with(SIGNED).add(current.index)
             return True
-        same = ContentRef.of(disk.read(signed)) == entry.reference
+        same = ContentRef.of(durable_files.read(signed)) == entry.reference
         if not same and (current.index, Deed.WAITED) not in self._left:
             self._left.add((current.index, Deed.WAITED))
             log.warning("round %d: missed, as an update of another base model was signed before", current.index)
@@ -298,7 +302,7 @@ class Participant:
             salt_, steps = self._salt(current), entry.staleness(current)
             if self._mailbox().reveal(current.index, participant, update, salt_, steps):
                 self._opened.add(current.index)
-        except PostRefusedError as error:
+        except MailboxRefusedError as error:
             log.warning("round %d: %s", current.index, error)
             return self._reveal_on_chain(task, current, participant)
         self._left.add((current.index, Deed.REVEALED))
@@ -328,7 +332,7 @@ class Participant:
             log.warning("round %d: the stored commitments cannot be read: %s", current.index, error)
             return None
 
-    def _mailbox(self) -> Post:
+    def _mailbox(self) -> MailboxClient:
         if self.post is None:
             raise RoundError(
                 "A batched task needs a way to its aggregator.", "Give the participant a post, such as HttpPost."
@@ -404,7 +408,7 @@ class Participant:
         """Return the rounds that have a file of a kind; looked for once, as nobody else writes any."""
         if self._found is None:
             self._found = {UPDATE: set(), SIGNED: set(), STATE: set()}
-            for path in disk.listed(self._journal, f"{self._name}-*.*"):
+            for path in durable_files.listed(self._journal, f"{self._name}-*.*"):
                 if (rounds := self._found.get(path.suffix[1:])) is not None:
                     rounds.add(int(path.stem.rpartition("-")[2]))
         return self._found[kind]
@@ -414,14 +418,14 @@ class Participant:
         """What the names of this task's files begin with."""
         return f"{self.ledger.chain.chain_id}-{self.ledger.address}-{self.task}"
 
-    def context(self, task: TaskHistory, current: RoundHistory) -> RoundContext | None:
+    def context(self, task: TaskHistory, current: RoundHistory) -> TrainingContext | None:
         """Return what this participant's update of a round follows from; None if it was made before."""
         return None if self.entry(current) is not None else self._context(task, current)
 
-    def _context(self, task: TaskHistory, current: RoundHistory) -> RoundContext:
+    def _context(self, task: TaskHistory, current: RoundHistory) -> TrainingContext:
         base = self._models(current.bases[self.staleness(current)])
         before = task.rounds.get(current.index - 1)
-        return RoundContext(
+        return TrainingContext(
             spec=self.spec,
             index=current.index,
             owner=self.account.address,
@@ -470,7 +474,7 @@ class Participant:
         self._entry = entry = JournalEntry(current.index, base.digest, ContentRef.of(data))
         if trained.state:
             for index in sorted(self._rounds_with(STATE))[:-KEPT_STATES]:
-                disk.remove(self._path(STATE, index))
+                durable_files.remove(self._path(STATE, index))
                 self._rounds_with(STATE).remove(index)
         return entry
 
@@ -495,7 +499,7 @@ class Participant:
 
     def content(self, current: RoundHistory) -> bytes:
         """Return the bytes of the update that was made for a round, from the journal."""
-        return disk.read(self._path(UPDATE, current.index))
+        return durable_files.read(self._path(UPDATE, current.index))
 
     def _memory(self, task: TaskHistory, current: RoundHistory, dimension: int) -> Memory:
         """Return what this participant kept of the newest round before that stands, and what the aggregator tells."""
@@ -515,7 +519,7 @@ class Participant:
 
     def _state(self, path: str) -> dict[str, NDArray[np.generic]]:
         try:
-            named = tensors.decode(disk.read(path))
+            named = tensors.decode(durable_files.read(path))
             named[_BASE] = named[_BASE].astype(np.uint8, copy=False)
         except (OSError, tensors.TensorFormatError, KeyError) as error:
             raise StoreError(f"{path} cannot be read: {error}.", "Delete it: the one before it is used.") from error

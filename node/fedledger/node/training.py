@@ -8,13 +8,13 @@ from typing import Protocol
 from fedledger.learning.data import Dataset
 from fedledger.learning.vectors import FlatModel, repeatable
 from fedledger.node.solvers.base import BLANK, LocalUpdate, Memory, Solver
-from fedledger.protocol.model import ModelFile
-from fedledger.protocol.spec import TaskSpec
-from fedledger.protocol.streams import Restartable, derive_seed
+from fedledger.protocol.arithmetic.random_streams import Restartable, derive_seed
+from fedledger.protocol.records.model import ModelFile
+from fedledger.protocol.records.spec import TaskSpec
 
 
 @dataclass(frozen=True)
-class RoundContext:
+class TrainingContext:
     """What a trainer may know of a round: index, owner, base model, base of the round before, if any, and memory."""
 
     spec: TaskSpec
@@ -28,7 +28,7 @@ class RoundContext:
 class Trainer(Protocol):
     """Makes a participant's update."""
 
-    def __call__(self, context: RoundContext) -> LocalUpdate:
+    def __call__(self, context: TrainingContext) -> LocalUpdate:
         """Return the update for a round; the same for the same context."""
         ...
 
@@ -51,7 +51,7 @@ class LocalTrainer:
     solver: Solver
     dataset: Dataset
 
-    def __call__(self, context: RoundContext) -> LocalUpdate:
+    def __call__(self, context: TrainingContext) -> LocalUpdate:
         """Train for one round, so that the bytes repeat."""
         rng = _RANDOM.restart(training_seed(context.spec, context.index, context.owner))
         with repeatable():

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedledger.aggregator.optimisers.base import State, decay, moments, rate
-from fedledger.protocol.exact import LIMIT, Float64Array, IntArray, saturate
-from fedledger.protocol.parameters import real
+from fedledger.protocol.arithmetic.exact import LIMIT, Float64Array, IntArray, saturate
+from fedledger.protocol.methods.parameters import real
 
 _FINER = 1 << 10
 

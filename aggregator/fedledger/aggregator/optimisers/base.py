@@ -7,10 +7,10 @@ from typing import Protocol
 
 import numpy as np
 
+from fedledger.protocol.arithmetic.exact import IntArray
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.exact import IntArray
-from fedledger.protocol.parameters import real
-from fedledger.protocol.registry import Registry
+from fedledger.protocol.methods.parameters import real
+from fedledger.protocol.methods.registry import Registry
 
 ONE = 1 << 30
 """The integer that stands for 1 in learning rates and momenta."""
@@ -41,7 +41,9 @@ class Optimiser(Protocol):
         ...
 
 
-OPTIMISERS: Registry[Callable[..., Optimiser]] = Registry("server optimiser", "fedledger.optimisers")
+OPTIMISERS: Registry[Callable[..., Optimiser]] = Registry(
+    "server optimiser", "fedledger.optimisers", "fedledger.aggregator.optimisers"
+)
 
 
 def moments(state: State, initial: Mapping[str, int], d: int) -> list[IntArray]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fedledger.aggregator.optimisers.adaptive import Adaptive
 from fedledger.aggregator.optimisers.base import OPTIMISERS
-from fedledger.protocol.exact import Float64Array
+from fedledger.protocol.arithmetic.exact import Float64Array
 
 
 @OPTIMISERS.register("fedadagrad@1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fedledger.aggregator.optimisers.base import ONE, OPTIMISERS, State, moments, rate
-from fedledger.protocol.exact import IntArray, saturate, scaled
+from fedledger.protocol.arithmetic.exact import IntArray, saturate, scaled
 
 
 @OPTIMISERS.register("fedavg@1")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedledger.aggregator.optimisers.base import ONE, OPTIMISERS, State, decay, moments, rate
-from fedledger.protocol.exact import IntArray, saturate, scaled, weighted_mean
+from fedledger.protocol.arithmetic.exact import IntArray, saturate, scaled, weighted_mean
 
 
 @OPTIMISERS.register("fedavgm@1")

@@ -8,7 +8,7 @@ import numpy as np
 
 from fedledger.aggregator.optimisers.adaptive import Adaptive
 from fedledger.aggregator.optimisers.base import OPTIMISERS, decay
-from fedledger.protocol.exact import Float64Array
+from fedledger.protocol.arithmetic.exact import Float64Array
 
 
 @OPTIMISERS.register("fedyogi@1")

@@ -12,18 +12,20 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fedledger.protocol.exact import Float64Array, Gram, IntArray
-from fedledger.protocol.registry import Registry
+from fedledger.protocol.arithmetic.exact import Float64Array, Gram, IntArray
+from fedledger.protocol.methods.registry import Registry
 
 Diagnostics = dict[str, int | list[int]]
 
+
 NETWORK_ROWS = 14
 """Most rows that a sorting network puts in order in less time than sorting every column takes."""
+
+
 ONE = 1 << 30
 """The integer that stands for a coefficient of 1; 2^-30 times the bound is below a model's precision."""
 
@@ -85,26 +87,10 @@ class CoordinateRule(ABC):
         return {}
 
 
-class Mixing(ABC):
-    """A step before the rule that replaces each row by the mean of some rows."""
-
-    @abstractmethod
-    def __call__(self, gram: Gram) -> list[list[int]]:
-        """Return the members of each row's mean, the same number for every row."""
-
-
 Rule = LinearRule | CoordinateRule
-RULES: Registry[Callable[..., Rule]] = Registry("aggregation rule", "fedledger.rules")
-MIXINGS: Registry[Callable[..., Mixing]] = Registry("mixing", "fedledger.mixings")
 
 
-def tolerated(f: int, n: int, spare: int = 1) -> int:
-    """Return the largest f' ≤ f with n ≥ 2f' + spare (0 if there is none).
-
-    A round may bring fewer updates than the task foresaw; the rule then tolerates as many hostile ones as it
-    can.
-    """
-    return max(0, min(f, (n - spare) // 2))
+RULES: Registry[Callable[..., Rule]] = Registry("aggregation rule", "fedledger.rules", "fedledger.aggregator.rules")
 
 
 def sum_of_ranks(block: IntArray, low: int, high: int) -> IntArray:
@@ -158,18 +144,6 @@ def _network(n: int, low: int, high: int) -> tuple[tuple[int, int, bool, bool], 
             steps.append((above, below, above in needed, below in needed))
             needed |= {above, below}
     return tuple(reversed(steps))
-
-
-def squared_distances(gram: Gram) -> NDArray[Any]:
-    """Return the exact squared distances of all pairs of rows, as int64 where all fit and else as Python integers."""
-    products = gram
-    # No product is larger than the largest square, and a distance is at most four of those.
-    is_small = gram.max(initial=0) < 1 << 60
-    if is_small != (gram.dtype == np.int64):
-        products = gram.astype(np.int64 if is_small else object)
-    squares = products.diagonal()
-    distances: NDArray[Any] = squares[:, None] + squares[None, :] - 2 * products
-    return distances
 
 
 def distances_to(squared: Float64Array, affine: Sequence[float]) -> list[float]:

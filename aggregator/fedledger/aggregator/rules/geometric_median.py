@@ -7,16 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedledger.aggregator.rules.base import (
-    RULES,
-    Combination,
-    LinearRule,
-    distances_to,
-    rounded,
-    squared_distances,
-)
-from fedledger.protocol.exact import Gram
-from fedledger.protocol.parameters import real, whole
+from fedledger.aggregator.features.geometry import squared_distances
+from fedledger.aggregator.rules.base import RULES, Combination, LinearRule, distances_to, rounded
+from fedledger.protocol.arithmetic.exact import Gram
+from fedledger.protocol.methods.parameters import real, whole
 
 
 @RULES.register("geometric_median@1")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fedledger.aggregator.rules.base import RULES, Combination, LinearRule
-from fedledger.protocol.exact import Gram
+from fedledger.protocol.arithmetic.exact import Gram
 
 
 @RULES.register("mean@1")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedledger.aggregator.rules.base import RULES, CoordinateRule, sum_of_ranks
-from fedledger.protocol.exact import IntArray
+from fedledger.protocol.arithmetic.exact import IntArray
 
 
 @RULES.register("median@1")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fedledger.aggregator.rules.base import RULES, Combination, LinearRule, squared_distances, tolerated
-from fedledger.protocol.exact import Gram
-from fedledger.protocol.parameters import whole
+from fedledger.aggregator.features.geometry import squared_distances, tolerated
+from fedledger.aggregator.rules.base import RULES, Combination, LinearRule
+from fedledger.protocol.arithmetic.exact import Gram
+from fedledger.protocol.methods.parameters import whole
 
 
 @RULES.register("multi_krum@1")

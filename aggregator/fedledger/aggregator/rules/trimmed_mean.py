@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fedledger.aggregator.rules.base import RULES, CoordinateRule, Diagnostics, sum_of_ranks, tolerated
-from fedledger.protocol.exact import IntArray
-from fedledger.protocol.parameters import whole
+from fedledger.aggregator.features.geometry import tolerated
+from fedledger.aggregator.rules.base import RULES, CoordinateRule, Diagnostics, sum_of_ranks
+from fedledger.protocol.arithmetic.exact import IntArray
+from fedledger.protocol.methods.parameters import whole
 
 
 @RULES.register("trimmed_mean@1")

@@ -11,7 +11,7 @@ import numpy as np
 
 from fedledger.learning.data import Dataset
 from fedledger.learning.vectors import FlatModel, Float32Array
-from fedledger.protocol.registry import Registry
+from fedledger.protocol.methods.registry import Registry
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ BLANK = Memory()
 
 Solver: TypeAlias = Callable[[FlatModel, Float32Array, Dataset, np.random.Generator, Memory], LocalUpdate]
 
-SOLVERS: Registry[Callable[..., Solver]] = Registry("local solver", "fedledger.solvers")
+SOLVERS: Registry[Callable[..., Solver]] = Registry("local solver", "fedledger.solvers", "fedledger.node.solvers")
 
 
 def computed_by(solver: Solver, examples: int) -> int:

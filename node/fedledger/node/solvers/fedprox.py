@@ -12,7 +12,7 @@ from fedledger.learning.vectors import FlatModel, Float32Array
 from fedledger.node.solvers.base import BLANK, SOLVERS, LocalUpdate, Memory
 from fedledger.node.solvers.minibatch import Loss, cross_entropy, difference
 from fedledger.node.solvers.sgd import SGD
-from fedledger.protocol.parameters import real
+from fedledger.protocol.methods.parameters import real
 
 
 @SOLVERS.register("fedprox@1")

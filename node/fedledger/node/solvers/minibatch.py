@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from fedledger.learning.data import Dataset
-from fedledger.learning.direct import by_autograd
+from fedledger.learning.fast.perceptron_gradients import by_autograd
 from fedledger.learning.vectors import FlatModel, Float32Array
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.parameters import real, whole
+from fedledger.protocol.methods.parameters import real, whole
 
 Loss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """From a model's outputs for a batch and the batch's labels to the mean loss."""

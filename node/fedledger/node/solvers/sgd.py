@@ -11,7 +11,7 @@ from fedledger.learning.vectors import FlatModel, Float32Array
 from fedledger.node.solvers.base import BLANK, SOLVERS, LocalUpdate, Memory
 from fedledger.node.solvers.minibatch import Loss, Minibatches, cross_entropy, difference
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.parameters import real
+from fedledger.protocol.methods.parameters import real
 
 
 @SOLVERS.register("sgd@1")

@@ -1,0 +1,24 @@
+"""Pay by weight and direction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fedledger.aggregator.contributions.base import CONTRIBUTIONS
+from fedledger.aggregator.features.round_features import RoundFeatures
+
+SCALE = 1 << 20
+
+
+@CONTRIBUTIONS.register("alignment@1")
+@dataclass(frozen=True)
+class Alignment:
+    """Pay by weight times the cosine to the robust centre, so that an update which points nowhere earns little.
+
+    The cosine to an aggregate as a contribution is after Xu et al. 2021 (CGSV); here the centre is the
+    coordinate-wise median, which a minority cannot move at will.
+    """
+
+    def __call__(self, seen: RoundFeatures, weights: Sequence[int]) -> list[int]:
+        return [weight * round(max(0.0, seen.cosine(i, seen.centre)) * SCALE) for i, weight in enumerate(weights)]

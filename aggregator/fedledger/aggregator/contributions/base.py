@@ -1,0 +1,22 @@
+"""Contribution scores: non-negative integers in proportion to which a round's pay is divided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from fedledger.aggregator.features.round_features import RoundFeatures
+from fedledger.protocol.methods.registry import Registry
+
+
+class Contribution(Protocol):
+    """Scores the updates of a round; a frozen dataclass of its parameters."""
+
+    def __call__(self, seen: RoundFeatures, weights: Sequence[int]) -> list[int]:
+        """Return one score an update, in address order; 0 where the weight is 0."""
+        ...
+
+
+CONTRIBUTIONS: Registry[Callable[..., Contribution]] = Registry(
+    "contribution score", "fedledger.contributions", "fedledger.aggregator.contributions"
+)

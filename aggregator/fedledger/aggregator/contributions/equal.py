@@ -1,0 +1,18 @@
+"""Equal pay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fedledger.aggregator.contributions.base import CONTRIBUTIONS
+from fedledger.aggregator.features.round_features import RoundFeatures
+
+
+@CONTRIBUTIONS.register("equal@1")
+@dataclass(frozen=True)
+class Equal:
+    """Pay every update that counts alike."""
+
+    def __call__(self, seen: RoundFeatures, weights: Sequence[int]) -> list[int]:
+        return [1 if weight else 0 for weight in weights]

@@ -1,0 +1,43 @@
+"""Updates that point away from the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedledger.aggregator.detectors.base import DETECTORS
+from fedledger.aggregator.features.round_features import RoundFeatures
+from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.methods.parameters import real
+from fedledger.protocol.records.verdicts import Verdict
+
+
+@DETECTORS.register("cosine@1")
+@dataclass(frozen=True)
+class Cosine:
+    """Flag an update that points away from the robust centre and does harm.
+
+    An honest participant with unusual data may point away from the others too; it is flagged only if its update
+    also raises the held-out loss more than updates of the round do, by ``factor`` median absolute deviations.
+
+    Parameters
+    ----------
+    threshold
+        Cosine to the coordinate-wise median below which an update points away.
+    factor
+        How far, in median absolute deviations, for a newcomer; reputation scales it.
+    """
+
+    threshold: float = 0.0
+    factor: float = 2.0
+    verdict = Verdict.COSINE
+
+    def __post_init__(self) -> None:
+        real("factor", self.factor)
+        if not -1 <= self.threshold <= 1:
+            raise ConfigError(f"threshold is {self.threshold}, not a cosine.", "Give a number from -1 to 1.")
+
+    def __call__(self, seen: RoundFeatures) -> list[bool]:
+        return [
+            seen.harm(i) > seen.harmless(i, self.factor) and seen.cosine(i, seen.centre) < self.threshold
+            for i in range(seen.count)
+        ]

@@ -1,0 +1,34 @@
+"""Updates that raise the held-out loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedledger.aggregator.detectors.base import DETECTORS
+from fedledger.aggregator.features.round_features import RoundFeatures
+from fedledger.protocol.methods.parameters import real
+from fedledger.protocol.records.verdicts import Verdict
+
+
+@DETECTORS.register("held_out@1")
+@dataclass(frozen=True)
+class HeldOut:
+    """Flag an update that raises the held-out loss far more than the others do, and gains no accuracy.
+
+    Parameters
+    ----------
+    factor
+        How far, in median absolute deviations, for a newcomer; reputation scales it.
+    """
+
+    factor: float = 4.0
+    verdict = Verdict.HELD_OUT
+
+    def __post_init__(self) -> None:
+        real("factor", self.factor, 0.0, above=True)
+
+    def __call__(self, seen: RoundFeatures) -> list[bool]:
+        return [
+            seen.harm(i) > seen.harmless(i, self.factor) and seen.measured[i].correct <= seen.base.correct
+            for i in range(seen.count)
+        ]

@@ -1,0 +1,70 @@
+"""Updates that repeat another one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedledger.aggregator.detectors.base import DETECTORS
+from fedledger.aggregator.features.round_features import Float64, RoundFeatures, median_of_array
+from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.methods.parameters import real
+from fedledger.protocol.records.verdicts import Verdict
+
+_ALIKE = 2.0**-40
+"""Far more than what doubles lose of a squared distance, relative to the squares it is the difference of."""
+
+
+@DETECTORS.register("near_duplicate@1")
+@dataclass(frozen=True)
+class NearDuplicate:
+    """Flag an update that repeats the last round's step or another update; of copies the first address stands.
+
+    Nobody sees an update before it is committed, so two equal ones come from one hand, and paying one is enough.
+    What counts as equal follows from how far apart the round's updates are (1 − cosine), since honest ones are
+    close to each other where data are alike, and to the last step where training goes straight on.
+
+    Parameters
+    ----------
+    closeness
+        Share of the median distance, to the last step or between two updates, below which two count as one.
+    """
+
+    closeness: float = 0.25
+    verdict = Verdict.DUPLICATE
+
+    def __post_init__(self) -> None:
+        if real("closeness", self.closeness) >= 1:
+            raise ConfigError(f"closeness is {self.closeness}.", "Give a share below 1.")
+
+    def __call__(self, seen: RoundFeatures) -> list[bool]:
+        n = seen.count
+        apart = 1 - seen.cosines[:n, :n]
+        back = 1 - seen.cosines[:n, seen.previous]
+        pair = self.closeness * (median_of_array(apart[np.tri(n, k=-1, dtype=bool)]) if n > 1 else 0.0)
+        flagged = back < self.closeness * median_of_array(back)
+        close, alike = apart < pair, _perhaps_equal(seen)
+        for i in np.flatnonzero(~flagged):
+            stands = ~flagged[:i]
+            others = np.flatnonzero(alike[i, :i] & stands).tolist()
+            others += [seen.previous] if alike[i, seen.previous] else []
+            flagged[i] = (close[i, :i] & stands).any() or _is_equal(seen, int(i), others)
+        return [bool(flag) for flag in flagged]
+
+
+def _perhaps_equal(seen: RoundFeatures) -> NDArray[np.bool_]:
+    """Return for each two rows whether they may be equal; False only where they are not."""
+    squares = seen.products.diagonal()
+    sums: Float64 = squares[:, None] + squares[None, :]
+    alike: NDArray[np.bool_] = np.abs(sums - 2 * seen.products) <= _ALIKE * sums
+    return alike
+
+
+def _is_equal(seen: RoundFeatures, i: int, others: Sequence[int]) -> bool:
+    """Whether update i equals one of others in every coordinate."""
+    gram = seen.gram
+    # The squared distance of two rows, exactly; two zeros are no copies but no work, which is norm's business.
+    return bool(gram[i, i] > 0) and any(gram[i, i] + gram[j, j] == 2 * gram[i, j] for j in others)

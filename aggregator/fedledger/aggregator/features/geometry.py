@@ -1,0 +1,31 @@
+"""Distances between updates, and how many hostile ones a round tolerates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedledger.protocol.arithmetic.exact import Gram
+
+
+def tolerated(f: int, n: int, spare: int = 1) -> int:
+    """Return the largest f' ≤ f with n ≥ 2f' + spare (0 if there is none).
+
+    A round may bring fewer updates than the task foresaw; the rule then tolerates as many hostile ones as it
+    can.
+    """
+    return max(0, min(f, (n - spare) // 2))
+
+
+def squared_distances(gram: Gram) -> NDArray[Any]:
+    """Return the exact squared distances of all pairs of rows, as int64 where all fit and else as Python integers."""
+    products = gram
+    # No product is larger than the largest square, and a distance is at most four of those.
+    is_small = gram.max(initial=0) < 1 << 60
+    if is_small != (gram.dtype == np.int64):
+        products = gram.astype(np.int64 if is_small else object)
+    squares = products.diagonal()
+    distances: NDArray[Any] = squares[:, None] + squares[None, :] - 2 * products
+    return distances

@@ -1,0 +1,164 @@
+"""The mailbox of a batched task over HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.errors import ConfigError, RoundError
+from fedledger.protocol.records.commitment_batch import MAX_STALENESS, SignedCommitment
+from fedledger.protocol.records.mailbox import MailboxClient
+
+MAX_BODY_BYTES = 2048
+REQUESTS_A_SECOND = 200.0
+BURST = 2_000
+MAX_CLIENTS = 10_000
+START_TIMEOUT = 20.0
+
+_Index = Annotated[int, Field(ge=0, lt=2**32)]
+_Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class CommitmentMessage(BaseModel):
+    """A signed commitment, in lower-case hexadecimal."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    participant: _Index
+    commitment: _Hash
+    signature: Annotated[str, Field(pattern=r"^[0-9a-f]{130}$")]
+
+
+class RevealMessage(BaseModel):
+    """What opens a commitment."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    participant: _Index
+    digest: _Hash
+    length: Annotated[int, Field(ge=0, lt=2**53)]
+    salt: _Hash
+    staleness: Annotated[int, Field(ge=0, le=MAX_STALENESS)] = 0
+
+
+class RateLimit:
+    """A bucket of tokens for each client; one that asks too often is told when to come again.
+
+    Parameters
+    ----------
+    rate
+        Requests a second, sustained.
+    burst
+        Requests at once.
+    clock
+        Returns seconds.
+    """
+
+    def __init__(
+        self, rate: float = REQUESTS_A_SECOND, burst: int = BURST, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._rate, self._burst, self._clock = rate, burst, clock
+        self._buckets: dict[str, tuple[float, float]] = {}
+
+    def wait(self, client: str) -> float:
+        """Take a token and return 0, or return the seconds until there is one."""
+        now = self._clock()
+        tokens, seen = self._buckets.pop(client, (float(self._burst), now))
+        tokens = min(float(self._burst), tokens + (now - seen) * self._rate)
+        if len(self._buckets) >= MAX_CLIENTS:
+            # The one that was silent longest comes first.
+            self._buckets.pop(next(iter(self._buckets)))
+        left = tokens - 1 if tokens >= 1 else tokens
+        self._buckets[client] = (left, now)
+        return 0.0 if tokens >= 1 else (1 - tokens) / self._rate
+
+
+class Bounded:
+    """Refuses, before anything is read, what comes too often, is too long, or does not say how long it is."""
+
+    def __init__(self, app: ASGIApp, limit: RateLimit) -> None:
+        self._app, self._limit = app, limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._refusal(scope) if scope["type"] == "http" else None
+        await (refusal or self._app)(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        client = scope.get("client")
+        wait = self._limit.wait(client[0] if client else "")
+        if wait:
+            headers = {"Retry-After": str(max(1, round(wait)))}
+            return JSONResponse({"error": "Too many requests."}, status_code=429, headers=headers)
+        length = Headers(scope=scope).get("content-length", "0" if scope["method"] == "GET" else "")
+        if not length.isdigit() or int(length) > MAX_BODY_BYTES:
+            error = f"A message has at most {MAX_BODY_BYTES} bytes, and says how many."
+            return JSONResponse({"error": error}, status_code=413)
+        return None
+
+
+def mailbox_app(mailbox: MailboxClient, limit: RateLimit | None = None) -> FastAPI:
+    """Return the web application of a mailbox.
+
+    Messages are answered one after the other, in the thread that receives them: the mailbox has one lock, and threads
+    would spend more time on handing messages around than the mailbox does on taking them.
+    """
+    app = FastAPI(title="fedledger mailbox", docs_url=None, redoc_url=None)
+    app.add_middleware(Bounded, limit=limit or RateLimit())
+
+    @app.exception_handler(RoundError)
+    async def refused(request: Request, error: RoundError) -> Response:
+        return JSONResponse({"error": error.message, "remedy": error.remedy}, status_code=409)
+
+    @app.post("/v1/rounds/{index}/commitments")
+    async def commit(index: _Index, message: CommitmentMessage) -> dict[str, Any]:
+        raw = bytes.fromhex(message.commitment), bytes.fromhex(message.signature)
+        mailbox.commit(index, SignedCommitment(message.participant, *raw))
+        return {"taken": True}
+
+    @app.post("/v1/rounds/{index}/reveals")
+    async def reveal(index: _Index, message: RevealMessage) -> dict[str, Any]:
+        update = ContentRef(bytes.fromhex(message.digest), message.length)
+        mailbox.reveal(index, message.participant, update, bytes.fromhex(message.salt), message.staleness)
+        return {"taken": True}
+
+    @app.get("/v1/rounds/{index}/proofs/{participant}")
+    async def proof(index: _Index, participant: _Index) -> dict[str, Any]:
+        found = mailbox.proof(index, participant)
+        return {"proof": None if found is None else [sibling.hex() for sibling in found]}
+
+    return app
+
+
+@contextlib.contextmanager
+def serving(mailbox: MailboxClient, host: str, port: int) -> Iterator[None]:
+    """Serve a mailbox for the length of a ``with`` block.
+
+    Raises
+    ------
+    ConfigError
+        If the address cannot be listened on.
+    """
+    server = uvicorn.Server(
+        uvicorn.Config(mailbox_app(mailbox), host=host, port=port, log_level="warning", access_log=False)
+    )
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + START_TIMEOUT
+    while not server.started:
+        if not thread.is_alive() or time.monotonic() > deadline:
+            raise ConfigError(f"The mailbox cannot listen on {host}:{port}.", "Is the port taken? Give another.")
+        time.sleep(0.01)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join()

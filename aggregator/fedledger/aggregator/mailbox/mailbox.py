@@ -1,0 +1,245 @@
+"""Where participants of a batched task leave their signed commitments, and later what opens them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedledger.aggregator.round.batches import place_of, posted_batch
+from fedledger.contracts.ledger.client import Ledger
+from fedledger.contracts.ledger.history import History
+from fedledger.contracts.ledger.round_history import RoundHistory
+from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.errors import RoundError, StoreError
+from fedledger.protocol.records.commitment_batch import Batch, Opening, SignedCommitment
+from fedledger.protocol.records.mailbox import MailboxRefusedError
+from fedledger.protocol.records.signatures import commitment, commitment_message, recover
+from fedledger.storage import durable_files
+from fedledger.storage.base import ContentStore
+
+log = logging.getLogger(__name__)
+
+MAX_LENGTH = 2**32 - 1
+LOOK_AGAIN = 1.0
+"""Seconds after which content that could not be had is looked for again."""
+
+
+@dataclass
+class _Round:
+    commitments: dict[int, SignedCommitment] = field(default_factory=dict)
+    openings: dict[int, Opening] = field(default_factory=dict)
+    equivocated: dict[int, SignedCommitment] = field(default_factory=dict)
+    sealed: Batch | None = None
+    posted: Batch | None = None
+    look_at: float = 0.0
+
+
+class Mailbox:
+    """Keeps what was left for each round, on disk, so that a crash of the aggregator loses none of it.
+
+    Parameters
+    ----------
+    ledger, history
+        The ledger, and its state from logs; shared at most with who runs in the same thread.
+    task
+        The task's id.
+    folder
+        Where messages are kept.
+    store
+        Where the commitments of a posted root are looked for, of which some may never have come here: a standby's
+        mailbox may have been away. Without one nothing is looked for.
+    """
+
+    def __init__(
+        self, ledger: Ledger, history: History, task: int, folder: Path, store: ContentStore | None = None
+    ) -> None:
+        self._history, self._task, self._folder, self._store = history, task, folder, store
+        self._place = place_of(ledger, task)
+        self._rounds: dict[int, _Round] = {}
+        self._lock = threading.RLock()
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def commit(self, index: int, signed: SignedCommitment) -> None:
+        """Take a signed commitment; the same one may come again.
+
+        Raises
+        ------
+        PostRefusedError
+            If the round's commit phase is over, the participant is not selected, its signer did not sign this, or it
+            signed something else before.
+        """
+        with self._lock:
+            current, kept = self._open(index, signed.participant)
+            known = kept.commitments.get(signed.participant)
+            if known is not None and known.commitment == signed.commitment:
+                return
+            message = commitment_message(*self._place, index, signed.participant, signed.commitment)
+            if recover(message, signed.signature) != self._history.signers[signed.participant]:
+                raise MailboxRefusedError(
+                    f"The commitment for round {index} is not signed by participant {signed.participant}'s signer.",
+                    "Sign with the key of the registered signer, for this chain, ledger and task.",
+                )
+            if known is not None:
+                # One is proof enough, and no more may fill the disk.
+                if signed.participant not in kept.equivocated:
+                    self._write(index, "equivocation", signed)
+                    kept.equivocated[signed.participant] = signed
+                raise MailboxRefusedError(f"Participant {signed.participant} signed two commitments for round {index}.")
+            if kept.sealed is not None or current.root is not None:
+                raise MailboxRefusedError(f"The commitments of round {index} are closed.", "Commit on chain.")
+            self._write(index, "commitment", signed)
+            kept.commitments[signed.participant] = signed
+
+    def reveal(self, index: int, participant: int, update: ContentRef, salt: bytes, staleness: int = 0) -> bool:
+        """Take what opens a participant's commitment; the same may come again.
+
+        Returns
+        -------
+        bool
+            True, as nobody else needs it.
+
+        Raises
+        ------
+        PostRefusedError
+            If it opens nothing that the participant committed to.
+        """
+        with self._lock:
+            current, kept = self._open(index, participant)
+            signed, signer = kept.commitments.get(participant), self._history.signers[participant]
+            if not 0 <= staleness < len(current.bases):
+                most = len(current.earlier)
+                raise MailboxRefusedError(f"Round {index} takes no staleness of {staleness}, but {most} at most.")
+            base = current.bases[staleness].digest
+            opened = commitment(*self._place, index, signer, base, update, salt)
+            if (signed is None or signed.commitment != opened) and not self._is_known(index, participant, opened):
+                raise MailboxRefusedError(f"This opens no commitment of participant {participant} in round {index}.")
+            if update.length > MAX_LENGTH:
+                raise MailboxRefusedError(f"The update has {update.length} bytes, more than a proposal can name.")
+            if participant not in kept.openings:
+                # The nearest, where two bases are the same model: nobody may be called staler than it is.
+                opening = Opening(update, salt, current.staleness_of(base) or 0)
+                self._write(index, "opening", participant, opening)
+                kept.openings[participant] = opening
+            return True
+
+    def _is_known(self, index: int, participant: int, opened: bytes) -> bool:
+        """Return whether a commitment is on chain, or in the root that was posted."""
+        current, kept = self._history.update().task(self._task).rounds[index], self._kept(index)
+        if current.commitments.get(participant) == opened:
+            return True
+        if self._store is None or current.root is None:
+            return False
+        if (kept.posted is None or kept.posted.root != current.root) and time.monotonic() >= kept.look_at:
+            kept.posted, kept.look_at = None, time.monotonic() + LOOK_AGAIN
+            try:
+                kept.posted = posted_batch(self._store, current)
+            except (RoundError, StoreError) as error:
+                log.warning("round %d: %s", index, error)
+        signed = kept.posted.by_participant.get(participant) if kept.posted else None
+        return signed is not None and signed.commitment == opened
+
+    def proof(self, index: int, participant: int) -> list[bytes] | None:
+        """Return the way from a participant's commitment to the round's root, or None if it is not in it."""
+        with self._lock:
+            sealed = self._kept(index).sealed
+            return None if sealed is None else sealed.proof(participant)
+
+    def seal(self, index: int) -> Batch:
+        """Take no more commitments for a round and return those that came; always the same for a round."""
+        with self._lock:
+            kept = self._kept(index)
+            if kept.sealed is None:
+                batch = Batch(tuple(kept.commitments[i] for i in sorted(kept.commitments)))
+                # Before the root is posted, so that a program that starts again cannot mean another one.
+                durable_files.write_atomically(self._path(index, "sealed"), batch.encode())
+                kept.sealed = batch
+            return kept.sealed
+
+    def sealed(self, index: int) -> Batch | None:
+        """Return what :meth:`seal` returned for a round, or None if it was not called."""
+        with self._lock:
+            return self._kept(index).sealed
+
+    def committed(self, index: int) -> set[int]:
+        """Return the participants whose commitments came."""
+        with self._lock:
+            return set(self._kept(index).commitments)
+
+    def openings(self, index: int) -> dict[int, Opening]:
+        """Return what was revealed, by participant id."""
+        with self._lock:
+            return dict(self._kept(index).openings)
+
+    def equivocations(self, index: int) -> list[tuple[SignedCommitment, SignedCommitment]]:
+        """Return what was signed by who signed two commitments for a round."""
+        with self._lock:
+            kept = self._kept(index)
+            return [(kept.commitments[i], second) for i, second in sorted(kept.equivocated.items())]
+
+    def _open(self, index: int, participant: int) -> tuple[RoundHistory, _Round]:
+        task = self._history.tasks.get(self._task)
+        if task is None or index > max(task.rounds, default=0):
+            task = self._history.update().task(self._task)
+        current = task.rounds.get(index)
+        if current is None or index != max(task.rounds) or current.proposal is not None or current.voided:
+            raise MailboxRefusedError(f"Round {index} of task {self._task} is not open.")
+        if participant not in current.owners:
+            raise MailboxRefusedError(f"Participant {participant} is not selected for round {index}.")
+        return current, self._kept(index)
+
+    def _kept(self, index: int) -> _Round:
+        if index not in self._rounds:
+            kept = self._rounds[index] = _Round()
+            for entry in self._read(index):
+                participant = int(entry["participant"])
+                if entry["kind"] == "opening":
+                    update = ContentRef(bytes.fromhex(entry["digest"]), int(entry["length"]))
+                    steps = int(entry.get("staleness", 0))
+                    kept.openings[participant] = Opening(update, bytes.fromhex(entry["salt"]), steps)
+                    continue
+                known = kept.commitments if entry["kind"] == "commitment" else kept.equivocated
+                known[participant] = SignedCommitment(
+                    participant, bytes.fromhex(entry["commitment"]), bytes.fromhex(entry["signature"])
+                )
+            sealed = self._path(index, "sealed")
+            kept.sealed = Batch.decode(durable_files.read(sealed)) if durable_files.exists(sealed) else None
+        return self._rounds[index]
+
+    def _path(self, index: int, kind: str) -> Path:
+        chain, address, task = self._place
+        return self._folder / f"{chain}-{address}-{task}-{index}.{kind}"
+
+    def _read(self, index: int) -> Iterator[dict[str, Any]]:
+        path = self._path(index, "jsonl")
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                # The last line may be cut off; its sender was never told that it was taken.
+                continue
+
+    def _write(self, index: int, kind: str, *content: object) -> None:
+        match content:
+            case (SignedCommitment() as signed,):
+                entry: dict[str, object] = {
+                    "participant": signed.participant,
+                    "commitment": signed.commitment.hex(),
+                    "signature": signed.signature.hex(),
+                }
+            case (int() as participant, Opening() as opening):
+                entry = {
+                    "participant": participant,
+                    "digest": opening.update.digest.hex(),
+                    "length": opening.update.length,
+                    "salt": opening.salt.hex(),
+                    "staleness": opening.staleness,
+                }
+            case _:
+                raise TypeError(f"{kind} cannot be written down")
+        durable_files.append(self._path(index, "jsonl"), json.dumps({"kind": kind, **entry}) + "\n")

@@ -1,0 +1,34 @@
+"""Normalisation: updates that are valid are rescaled, before anything looks at them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from fedledger.protocol.arithmetic.exact import IntArray
+from fedledger.protocol.methods.registry import Registry
+
+
+class Normalisation(Protocol):
+    """Rescales a round's updates; a frozen dataclass of its parameters."""
+
+    def __call__(self, deltas: IntArray, steps: Sequence[int], examples: Sequence[int], bound: int) -> IntArray:
+        """Return the rescaled updates int64[n, d].
+
+        Parameters
+        ----------
+        deltas
+            The updates int64[n, d] in address order, each of magnitude at most ``bound``; they are not changed.
+        steps
+            The local steps that each sender states: any whole numbers of at least 0.
+        examples
+            The examples that count of each.
+        bound
+            The magnitude at which the result saturates, at most 2^40.
+        """
+        ...
+
+
+NORMALISATIONS: Registry[Callable[..., Normalisation]] = Registry(
+    "normalisation", "fedledger.normalisations", "fedledger.aggregator.normalisations"
+)

@@ -1,0 +1,74 @@
+"""Normalisation by local steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedledger.aggregator.normalisations.base import NORMALISATIONS
+from fedledger.protocol.arithmetic.exact import MAX_ROWS, IntArray, weighted_mean
+from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.methods.parameters import whole
+
+MOST_STEPS = 1 << 20
+
+
+@NORMALISATIONS.register("fednova@1")
+@dataclass(frozen=True)
+class FedNova:
+    """FedNova (Wang et al. 2020, https://arxiv.org/abs/2007.07481) for local SGD: row ← round(row · τ_eff / τ).
+
+    τ is the number of local steps, so that who took many does not pull the model towards its own optimum, and
+    τ_eff = Σ nτ / Σ n over the round's valid updates with n examples that count, or as given. It is exact, rounded once
+    a coordinate, halves to even, and saturates at the spec's bound. It is meant for SGD without momentum: with momentum
+    the paper divides by another norm of the steps' weights.
+
+    A number of steps is only a claim, so each counts as at least 1 and at most ``max_steps``. What a false one can do:
+    too low a claim magnifies the liar's own update by up to τ_eff, which detectors and rules then see as it is and
+    which ends at the bound; too high a claim shrinks it. On others it acts through τ_eff alone, which is at most
+    ``max_steps``: an honest update of τ steps is never magnified by more than ``max_steps`` / τ, and all of them
+    alike, as by a larger server learning rate. With ``effective_steps`` nobody's claim acts on anybody else.
+
+    Parameters
+    ----------
+    max_steps
+        The most local steps that an honest participant takes, at most 2^20.
+    effective_steps
+        τ_eff, at most ``max_steps``; None for the mean of what is claimed.
+
+    Raises
+    ------
+    ConfigError
+        If a parameter is out of range.
+    """
+
+    max_steps: int
+    effective_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if whole("max_steps", self.max_steps) > MOST_STEPS:
+            raise ConfigError(f"max_steps is {self.max_steps}.", f"Give at most {MOST_STEPS}.")
+        if self.effective_steps is not None and whole("effective_steps", self.effective_steps) > self.max_steps:
+            raise ConfigError(
+                f"effective_steps is {self.effective_steps}.", f"Give at most max_steps, {self.max_steps}."
+            )
+
+    def __call__(self, deltas: IntArray, steps: Sequence[int], examples: Sequence[int], bound: int) -> IntArray:
+        # Examples and steps are below 2^20 and rows at most 2^12, so all products stay below 2^61.
+        if len(deltas) > MAX_ROWS:
+            raise ConfigError(f"{len(deltas)} updates cannot be normalised exactly.", f"Select at most {MAX_ROWS}.")
+        counted = [min(max(1, claimed), self.max_steps) for claimed in steps]
+        if self.effective_steps is not None:
+            effective, total = self.effective_steps, 1
+        else:
+            effective = sum(n * tau for n, tau in zip(examples, counted, strict=True))
+            total = sum(examples)
+        if not total:
+            return deltas
+        rows = [
+            np.clip(weighted_mean(row[None], [effective], total * tau), -bound, bound)
+            for row, tau in zip(deltas, counted, strict=True)
+        ]
+        return np.stack(rows) if rows else deltas

@@ -1,0 +1,88 @@
+"""What a round's outcome follows from, gathered from the ledger and the store; what an aggregator proposes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fedledger.aggregator.round.outcome import RoundInput, RoundOutcome
+from fedledger.aggregator.round.validation import fetch
+from fedledger.aggregator.staleness.damping import shifts
+from fedledger.contracts.ledger.records import Proposal
+from fedledger.contracts.ledger.round_history import RoundHistory
+from fedledger.contracts.ledger.task_history import TaskHistory
+from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.records.model import ModelFile
+from fedledger.protocol.records.settlement import pack_words, updates_hash
+from fedledger.protocol.records.spec import TaskSpec
+from fedledger.protocol.records.update import UpdateRefusedError
+from fedledger.protocol.records.verdicts import Verdict
+from fedledger.storage.base import ContentStore
+
+EMPTYING = 3
+"""From this version of the ledger on, a round below quorum is proposed, with its model as it was."""
+
+
+def round_input(
+    store: ContentStore,
+    spec: TaskSpec,
+    task: TaskHistory,
+    current: RoundHistory,
+    unavailable: frozenset[str] = frozenset(),
+    commitments: ContentRef | None = None,
+    due: Mapping[str, bytes] | None = None,
+) -> RoundInput:
+    """Gather what a round's outcome follows from; updates named ``unavailable`` are not looked for.
+
+    A batched round is given as its batch completes it, with the reference of that batch. ``due`` are the digests of the
+    models that a schedule has updates relative to, by owner.
+    """
+    updates: dict[str, bytes | UpdateRefusedError] = {}
+    for seat in current.seats:
+        if seat.update is None:
+            continue
+        try:
+            if seat.owner in unavailable:
+                raise UpdateRefusedError(Verdict.UNAVAILABLE, "the report says so")
+            updates[seat.owner] = fetch(store, seat.update, spec.limits.max_update_bytes)
+        except UpdateRefusedError as error:
+            updates[seat.owner] = error
+    needed = sorted({seat.staleness for seat in current.seats if seat.staleness} if shifts(spec) else ())
+    return RoundInput(
+        spec=spec,
+        index=current.index,
+        base=ModelFile.decode(store.get(current.base)),
+        base_ref=current.base,
+        state=previous_state(store, task, current.index),
+        seats=current.seats,
+        updates=updates,
+        units=int(task.params["unitsPerRound"]),
+        commitments=commitments,
+        quorum=int(task.params["quorum"]) if task.version >= EMPTYING else 0,
+        enrolled=len(task.enrolled),
+        max_staleness=task.max_staleness,
+        earlier=current.earlier,
+        due=due or {},
+        earlier_models={steps: ModelFile.decode(store.get(current.bases[steps])) for steps in needed},
+    )
+
+
+def previous_state(store: ContentStore, task: TaskHistory, index: int) -> bytes:
+    """Return the aggregator's state that the last proposed, not voided, round before ``index`` left."""
+    before = task.state_before(index)
+    return b"" if before is None else store.get(before)
+
+
+def proposal_of(outcome: RoundOutcome, batched: RoundHistory | None = None) -> Proposal:
+    """Return the proposal that an honest aggregator posts for an outcome; that of a batched round names its updates."""
+    verdict_words, share_words = pack_words(outcome.verdicts, outcome.shares)
+    updates = () if batched is None else tuple(batched.reveals[i].update for i in sorted(batched.reveals))
+    return Proposal(
+        model=outcome.model.ref,
+        state=outcome.state.ref,
+        report=outcome.report.ref,
+        stop=outcome.stop,
+        verdict_words=tuple(verdict_words),
+        share_words=tuple(share_words),
+        updates_hash=bytes(32) if batched is None else updates_hash(updates),
+        updates=updates,
+    )

@@ -1,0 +1,109 @@
+"""Live measurements on a task's validation set."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedledger.aggregator.round.measurer import MOST_AHEAD, Named
+from fedledger.learning.metrics import HeldOut, measure
+from fedledger.learning.vectors import FlatModel
+from fedledger.protocol.encoding import tensors
+from fedledger.protocol.errors import StoreError
+from fedledger.protocol.records.measurement import Measurement
+from fedledger.protocol.records.report import BASE, MODEL
+
+INPUTS, LABELS = "inputs", "labels"
+LONG = 1e-3
+"""Seconds from which on a measurement is worth another thread: a shorter one is mostly Python, which runs in one."""
+TOGETHER = 2048
+"""Examples on which those of one thread are judged together: what they have in common takes as long as a tiny model."""
+
+
+class LiveMeasurer:
+    """Measures models by forward passes over the validation set.
+
+    Parameters
+    ----------
+    model
+        The task's model; its parameters are overwritten.
+    validation
+        The validation set as it is stored: tensors ``inputs`` float32[n, …] and ``labels`` int64[n].
+    others
+        More of the same model, each for one more thread; every forward pass is one thread's, so the bits are the same.
+    """
+
+    def __init__(self, model: FlatModel, validation: bytes, others: Iterable[FlatModel] = ()) -> None:
+        try:
+            named = tensors.decode(validation)
+            self._held_out = HeldOut(np.array(named[INPUTS], np.float32), np.array(named[LABELS], np.int64))
+        except (tensors.TensorFormatError, KeyError) as error:
+            raise StoreError(f"The validation set cannot be read: {error}.") from error
+        self._models = [model, *others]
+        for each in self._models:
+            each.module.eval()
+        self._threads: ThreadPoolExecutor | None = None
+        self._last: tuple[NDArray[np.float32], Measurement] | None = None
+        self._ahead: dict[str, tuple[NDArray[np.float32], Measurement]] = {}
+
+    def __call__(self, what: str, vector: NDArray[np.float32]) -> Measurement:
+        """Measure a packed vector; a round's base model has been measured already where it is the last one's."""
+        if what == BASE and self._last is not None and np.array_equal(self._last[0], vector):
+            return self._last[1]
+        measured = self._measure(self._models[0], what, vector)
+        if what == MODEL:
+            self._last = vector.copy(), measured
+            self._ahead.clear()
+        return measured
+
+    def ahead(self, what: str, vector: NDArray[np.float32] | None) -> None:
+        """Measure a vector, if there is one, for whoever asks for it before the round's model is measured.
+
+        Nothing else may be measured at the same time. Nothing happens where threads may not share the model's code, or
+        have one processor.
+        """
+        if vector is None or len(self._models) < 2 or (len(self._ahead) + 1) * vector.nbytes > MOST_AHEAD:
+            return
+        self._ahead[what] = vector, self._measure(self._models[0], what, vector)
+
+    def each(self, named: Iterable[Named]) -> list[Measurement]:
+        """Measure many vectors, several at the same time where that is faster."""
+        rest = iter(named)
+        measured: list[Measurement] = []
+        took = 0.0
+        # The first one after other work takes longer than those that follow.
+        for what, vector in itertools.islice(rest, 2):
+            began = time.perf_counter()
+            measured.append(self(what, vector))
+            took = time.perf_counter() - began
+        is_long = took >= LONG and len(self._models) > 1
+        measured += self._beside(rest) if is_long else self._together(rest)
+        return measured
+
+    def _together(self, named: Iterator[Named]) -> Iterator[Measurement]:
+        while group := list(itertools.islice(named, max(1, TOGETHER // len(self._held_out)))):
+            known = [self._known(*one) for one in group]
+            new = [vector for (_, vector), found in zip(group, known, strict=True) if found is None]
+            measured = itertools.starmap(Measurement, measure(self._models[0], new, self._held_out))
+            yield from (next(measured) if found is None else found for found in known)
+
+    def _beside(self, named: Iterator[Named]) -> Iterator[Measurement]:
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(len(self._models) - 1, "measure")
+        while group := list(itertools.islice(named, len(self._models))):
+            others = zip(self._models[1:], group[1:], strict=False)
+            beside = [self._threads.submit(self._measure, model, *one) for model, one in others]
+            yield self._measure(self._models[0], *group[0])
+            yield from (one.result() for one in beside)
+
+    def _measure(self, model: FlatModel, what: str, vector: NDArray[np.float32]) -> Measurement:
+        return self._known(what, vector) or Measurement(*measure(model, [vector], self._held_out)[0])
+
+    def _known(self, what: str, vector: NDArray[np.float32]) -> Measurement | None:
+        known = self._ahead.get(what)
+        return known[1] if known is not None and np.array_equal(known[0], vector) else None

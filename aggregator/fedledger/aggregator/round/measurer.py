@@ -1,0 +1,51 @@
+"""What measures models for a round."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedledger.protocol.records.measurement import Measurement
+
+MOST_AHEAD = 64 * 1024 * 1024
+"""Bytes of vectors, at most, that are looked at before their round is complete."""
+
+
+Named = tuple[str, NDArray[np.float32]]
+"""What is measured, as a measurer is told, and the vector."""
+
+
+class Measurer(Protocol):
+    """Measures a model on the task's validation set."""
+
+    def __call__(self, what: str, vector: NDArray[np.float32]) -> Measurement:
+        """Measure ``vector``; ``what`` is ``"base"``, ``"model"`` or the owner of the update that it includes."""
+        ...
+
+
+@runtime_checkable
+class ManyMeasurer(Protocol):
+    """A measurer that takes many models at once."""
+
+    def each(self, named: Iterable[Named]) -> list[Measurement]:
+        """Return what calling this with each of them would."""
+        ...
+
+
+@runtime_checkable
+class ForesightedMeasurer(Protocol):
+    """A measurer that may be told of models before it is asked."""
+
+    def ahead(self, what: str, vector: NDArray[np.float32] | None) -> None:
+        """Measure a vector, if there is one, for whoever asks for it before the round's model is measured."""
+        ...
+
+
+def measured(measure: Measurer, named: Iterable[Named]) -> list[Measurement]:
+    """Measure many vectors, at once where the measurer takes them so."""
+    if isinstance(measure, ManyMeasurer):
+        return measure.each(named)
+    return [measure(what, vector) for what, vector in named]

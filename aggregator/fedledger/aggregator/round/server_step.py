@@ -1,0 +1,72 @@
+"""From judged updates to the next model: weights, and the server optimiser's step. All of it is exact."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedledger.aggregator.optimisers.base import OPTIMISERS, Optimiser, State
+from fedledger.protocol.arithmetic.exact import FixedPoint, IntArray
+from fedledger.protocol.bounded_cache import BoundedCache
+from fedledger.protocol.methods.parameters import build
+from fedledger.protocol.records.reputation import PPM
+from fedledger.protocol.records.spec import ReputationSpec, TaskSpec
+
+MAX_WEIGHT = 1 << 20
+_OPTIMISERS: BoundedCache[bytes, Optimiser] = BoundedCache(16)
+"""By a spec's digest."""
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """The optimiser's step int64[d], its new state, the sum of base and step int64[d], and the model float32[d]."""
+
+    step: IntArray
+    moments: State
+    moved: IntArray
+    model: NDArray[np.float32]
+
+
+def weigh(
+    reputations: Sequence[int], examples: Sequence[int], everybody: Sequence[int], rule: ReputationSpec
+) -> list[int]:
+    """Return weights: reputation times examples, scaled so that the largest is 2^20; 0 below a gate.
+
+    Parameters
+    ----------
+    reputations, examples
+        Of the updates that may count; no examples, no weight.
+    everybody
+        Reputations of all whom the round asked.
+    rule
+        The gates.
+    """
+    ordered = sorted(everybody)
+    # The upper median: integers need no rounding rule then.
+    typical = ordered[len(ordered) // 2] if ordered else 0
+    gate = max(rule.gate, typical * rule.relative_gate // PPM)
+    raw = [r * n if r >= gate else 0 for r, n in zip(reputations, examples, strict=True)]
+    largest = max(raw, default=0)
+    return [max(1, weight * MAX_WEIGHT // largest) if weight else 0 for weight in raw]
+
+
+def take_step(spec: TaskSpec, base: NDArray[np.float32], delta: IntArray, moments: State) -> Stepped:
+    """Return where the server optimiser goes from float32[d] with the aggregate int64[d]; the model stays in bounds."""
+    fixed = spec.fixed
+    optimiser = _OPTIMISERS.get(spec.digest)
+    if optimiser is None:
+        optimiser = _OPTIMISERS.keep(spec.digest, build(OPTIMISERS, spec.optimiser.method, spec.optimiser.params))
+    step, moments = optimiser(delta, moments, fixed.unit)
+    bound = int(fixed.bound * fixed.unit)
+    moved = fixed_model(base, fixed) + step
+    return Stepped(step, moments, moved, fixed.to_float32(np.minimum(np.maximum(moved, -bound), bound)))
+
+
+def fixed_model(vector: NDArray[np.float32], fixed: FixedPoint) -> IntArray:
+    """Return a model float32[d] in fixed point, int64[d]; of what is beyond the bound, too."""
+    # A power of two, so the product is exact; and a float32 is rounded to the same integer as its double.
+    whole: IntArray = np.rint(vector * np.float32(fixed.unit)).astype(np.int64)
+    return whole

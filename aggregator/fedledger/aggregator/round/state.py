@@ -1,0 +1,71 @@
+"""What the aggregator carries from round to round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fedledger.protocol.arithmetic.exact import IntArray
+from fedledger.protocol.encoding import tensors
+from fedledger.protocol.records.measurement import Measurement
+from fedledger.protocol.records.published_vectors import PREFIX
+from fedledger.protocol.records.spec import TaskSpec
+
+_PREVIOUS = "previous"
+
+
+@dataclass(frozen=True)
+class State:
+    """What the aggregator carries from round to round.
+
+    Parameters
+    ----------
+    previous
+        The last step, int64[d].
+    moments
+        The server optimiser's vectors.
+    best_loss, stale
+        The lowest held-out loss so far, -1 before the first, and the rounds since.
+    published
+        What solvers are told besides the model, int64[d] by name.
+    """
+
+    previous: IntArray
+    moments: dict[str, IntArray] = field(default_factory=dict)
+    best_loss: int = -1
+    stale: int = 0
+    published: dict[str, IntArray] = field(default_factory=dict)
+
+    @classmethod
+    def decode(cls, data: bytes, dimension: int) -> State:
+        """Read a state; no bytes are that before the first round."""
+        if not data:
+            return cls(np.zeros(dimension, np.int64))
+        named = {name: tensor.astype(np.int64) for name, tensor in tensors.decode(data).items()}
+        counts, previous = named.pop("counts"), named.pop(_PREVIOUS)
+        published = {name[len(PREFIX) :]: named.pop(name) for name in list(named) if name.startswith(PREFIX)}
+        return cls(previous, named, int(counts[0]), int(counts[1]), published)
+
+    def encode(self) -> bytes:
+        """Return the bytes that a proposal names."""
+        counts = np.array([self.best_loss, self.stale], np.int64)
+        published = {PREFIX + name: vector for name, vector in self.published.items()}
+        return tensors.encode({**self.moments, **published, _PREVIOUS: self.previous, "counts": counts})
+
+    def after(
+        self,
+        step: IntArray,
+        moments: Mapping[str, IntArray],
+        published: dict[str, IntArray],
+        measured: Measurement,
+        spec: TaskSpec,
+    ) -> tuple[State, bool]:
+        """Return the next round's state, and whether the task stops by its rule."""
+        better = self.best_loss < 0 or measured.loss < self.best_loss
+        best, stale = (measured.loss, 0) if better else (self.best_loss, self.stale + 1)
+        rule = spec.stopping
+        stop = rule.target_correct is not None and measured.correct >= rule.target_correct
+        stop = stop or (rule.patience is not None and stale >= rule.patience)
+        return State(step, dict(moments), best, stale, published), stop

@@ -1,0 +1,140 @@
+"""Validation of what a stranger sent: every check has a reason code, and none trusts a size that was claimed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedledger.protocol.arithmetic.exact import magnitude
+from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.errors import ContentUnavailableError, StoreError
+from fedledger.protocol.records import update as wire
+from fedledger.protocol.records.spec import TaskSpec
+from fedledger.protocol.records.update import UpdateRefusedError
+from fedledger.protocol.records.verdicts import Verdict
+from fedledger.storage.base import ContentStore
+
+Question = tuple[bytes, bytes, int, bytes, str, str]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What an update must be to count in a round.
+
+    Parameters
+    ----------
+    spec
+        The task's spec.
+    round
+        The round's index.
+    base
+        Digest of the round's base model.
+    dimension
+        Number of coordinates d of the model.
+    """
+
+    spec: TaskSpec
+    round: int
+    base: bytes
+    dimension: int
+
+    def about(self, update: ContentRef, owner: str, signer: str) -> Question:
+        """Return what :func:`validate` is asked of the content of a reference, by what it depends on."""
+        return update.digest, self.spec.digest, self.round, self.base, owner, signer
+
+
+@dataclass(frozen=True)
+class ValidUpdate:
+    """An update that passed validation.
+
+    Its delta as int64[d] in fixed point, the examples that count, the local steps as they were stated, and the further
+    vectors int64[d] that the spec names.
+    """
+
+    delta: NDArray[np.int64]
+    examples: int
+    steps: int = 0
+    vectors: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+
+
+def fetch(store: ContentStore, ref: ContentRef, limit: int) -> bytes:
+    """Fetch a stranger's update.
+
+    Raises
+    ------
+    UpdateRefusedError
+        ``oversize`` before anything is fetched, or ``unavailable`` if no true copy can be had.
+    """
+    if ref.length > limit:
+        raise UpdateRefusedError(Verdict.OVERSIZE, f"{ref.length} bytes, the limit is {limit}")
+    try:
+        return store.get(ref, limit)
+    except ContentUnavailableError as error:
+        raise UpdateRefusedError(Verdict.UNAVAILABLE, error.message) from error
+    except StoreError as error:
+        raise UpdateRefusedError(Verdict.UNAVAILABLE, f"the store returned something else: {error.message}") from error
+
+
+def validate(data: bytes, expected: Expected, owner: str, signer: str) -> ValidUpdate:
+    """Check the bytes of an update against the round, its sender and the model.
+
+    Parameters
+    ----------
+    data
+        Bytes whose content id was revealed on the ledger.
+    expected
+        What the round asks for.
+    owner, signer
+        Checksummed addresses of the participant.
+
+    Raises
+    ------
+    UpdateRefusedError
+        With the reason; the first that applies, in the order of this function.
+    """
+    update = wire.decode(data)
+    header = update.header
+    if header.participant != owner or header.spec != expected.spec.digest.hex() or header.round != expected.round:
+        raise UpdateRefusedError(Verdict.REPLAYED, "the header is of another participant, task or round")
+    if header.base != expected.base.hex():
+        raise UpdateRefusedError(Verdict.WRONG_BASE, "the update is not relative to the round's base model")
+    if update.signed_by != signer:
+        raise UpdateRefusedError(Verdict.BAD_SIGNATURE, "the header is not signed by the participant's signer")
+    return validate_vectors(update.vectors, expected.spec, expected.dimension, header.examples, header.steps)
+
+
+def validate_vectors(
+    vectors: Mapping[str, NDArray[np.generic]], spec: TaskSpec, dimension: int, examples: int, steps: int
+) -> ValidUpdate:
+    """Check the values of an update, its delta among them, against the task.
+
+    Raises
+    ------
+    UpdateRefusedError
+        With the reason; the first that applies, in the order of this function.
+    """
+    names = (wire.DELTA, *spec.vectors)
+    if set(vectors) != set(names):
+        wanted = f"the vectors {', '.join(names)}" if spec.vectors else f"the one vector {wire.DELTA!r}"
+        raise UpdateRefusedError(Verdict.WRONG_SHAPE, f"the update must hold {wanted}")
+    floats = {name: _float32(vectors[name], dimension) for name in names}
+    fixed = spec.fixed
+    largest = [magnitude(vector) for vector in floats.values()]
+    if not all(map(isfinite, largest)):
+        raise UpdateRefusedError(Verdict.NOT_FINITE, "a coordinate is not a finite number")
+    if max(largest) > fixed.bound:
+        raise UpdateRefusedError(Verdict.OUT_OF_RANGE, f"a coordinate is beyond ±{fixed.bound}")
+    quantised = {name: fixed.rounded(vector) for name, vector in floats.items()}
+    return ValidUpdate(quantised.pop(wire.DELTA), min(examples, spec.limits.max_examples), steps, quantised)
+
+
+def _float32(vector: NDArray[np.generic], dimension: int) -> NDArray[np.float32]:
+    """Return a vector that is float32[dimension]; else raise UpdateRefusedError."""
+    if vector.dtype != np.float32 or vector.shape != (dimension,):
+        found = f"{vector.dtype}{list(vector.shape)}"
+        raise UpdateRefusedError(Verdict.WRONG_SHAPE, f"{found}, not float32[{dimension}]")
+    return vector.astype(np.float32, copy=False)

@@ -1,0 +1,192 @@
+"""The one driver of all aggregation rules: it streams column blocks and keeps every integer exact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedledger.aggregator.mixings.base import MIXINGS, Mixing
+from fedledger.aggregator.rules.base import RULES, CoordinateRule, Diagnostics, LinearRule
+from fedledger.protocol.arithmetic import exact
+from fedledger.protocol.arithmetic.exact import Float64Array, Gram, IntArray
+from fedledger.protocol.errors import ConfigError, RoundError
+from fedledger.protocol.methods.parameters import build
+from fedledger.protocol.records.spec import Method
+
+CELLS, LEAST_COLUMNS = 1 << 16, 512
+"""A block has so many integers, which fit in a processor's cache, but no fewer columns."""
+MAX_MIXED = 2048
+"""Largest number of updates that are mixed: sums of so many sums of so many values fit in int64."""
+
+Finish = Callable[[IntArray], IntArray]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An aggregate int64[d] and how it came about.
+
+    The diagnostics name the ``rows`` that took part by their number among the updates, and how many of them
+    were ``mixed`` into each; the rule's own entries (and ``coefficients``, the previous aggregate's last)
+    count those rows from 0.
+    """
+
+    delta: IntArray
+    diagnostics: Diagnostics
+
+
+def aggregate(
+    method: Method,
+    updates: Sequence[IntArray] | IntArray,
+    weights: Sequence[int],
+    previous: IntArray | None = None,
+    *,
+    unit: int,
+    mixing: Method | None = None,
+    gram: Gram | None = None,
+    columns: int | None = None,
+) -> Outcome:
+    """Aggregate a round's updates exactly.
+
+    Parameters
+    ----------
+    method
+        The rule, e.g. ``Method(method="trimmed_mean@1", params={"f": 2})``.
+    updates
+        n vectors int64[d] (or int64[n, d]) in the order of their participants' addresses; they may be memory
+        maps, are read a block of columns at a time, and are never changed.
+    weights
+        n integers ≥ 0. A row of weight 0 takes no part.
+    previous
+        The previous round's aggregate int64[d], where centred clipping starts; zeros unless given.
+    unit
+        The integer that stands for a coordinate of 1: ``FixedPoint.unit``.
+    mixing
+        A step in front of the rule.
+    gram
+        Inner products of the updates followed by ``previous``, if they are known already.
+    columns
+        Length of a block; what suits the number of updates unless given. The outcome does not depend on it.
+
+    Raises
+    ------
+    ConfigError
+        If the methods or their parameters are wrong, or there are more updates than can be summed exactly.
+    RoundError
+        If no update has a weight.
+    OutOfRangeError
+        If a value is beyond 2^40, or the weights are too large for an exact sum.
+    """
+    kept = [i for i, (_, weight) in enumerate(zip(updates, weights, strict=True)) if weight]
+    rule = build(RULES, method.method, method.params)
+    mixer = build(MIXINGS, mixing.method, mixing.params) if mixing else None
+    _check(weights, kept, mixer)
+    from_previous = isinstance(rule, LinearRule) and rule.needs_previous
+    rows: Sequence[IntArray] | IntArray = updates
+    # A matrix of which all is wanted need not be copied.
+    if from_previous or len(kept) < len(weights) or not isinstance(updates, np.ndarray):
+        rows = [updates[i] for i in kept]
+        rows += [np.zeros_like(rows[0]) if previous is None else previous] if from_previous else []
+    products: Gram = np.zeros((0, 0), np.int64)
+    if mixer or (isinstance(rule, LinearRule) and rule.needs_gram):
+        chosen = [*kept, len(weights)] if from_previous else kept
+        products = gram[np.ix_(chosen, chosen)] if gram is not None else exact.gram(blocks(rows, columns))
+    mixture = _mixture(mixer, products, len(kept), len(rows)) if mixer else None
+    used = [weights[i] for i in kept]
+    if isinstance(rule, LinearRule):
+        finish, notes = _linear(rule, products, used, unit, mixture)
+    else:
+        finish, notes = _coordinate(rule, used, mixture)
+    delta = np.concatenate([finish(block) for block in blocks(rows, columns)])
+    return Outcome(delta, {"rows": kept, "mixed": mixture.share if mixture else 1, **notes})
+
+
+@dataclass(frozen=True)
+class _Mixture:
+    """Mixed rows times ``share`` = ``matrix`` · rows; the previous aggregate, if it is the last, stays."""
+
+    matrix: IntArray
+    share: int
+
+    def gram(self, products: Gram) -> Gram:
+        """Return the inner products of the mixed rows times ``share``, exactly."""
+        # Rows of the matrix sum to at most 2^11, so the products with a 30-bit limb stay below 2^52.
+        rest: NDArray[Any] = products.astype(object)
+        wide = self.matrix.astype(np.float64)
+        total: NDArray[Any] = np.zeros_like(rest)
+        shift = 0
+        while (rest != 0).any():
+            limb = ((rest + (1 << 29)) & ((1 << 30) - 1)) - (1 << 29)
+            mixed = wide @ limb.astype(np.float64) @ wide.T
+            total = total + (mixed.astype(np.int64).astype(object) << shift)
+            rest, shift = (rest - limb) >> 30, shift + 30
+        return total
+
+
+def _mixture(mixer: Mixing, products: Gram, n: int, rows: int) -> _Mixture:
+    members = mixer(products[:n, :n])
+    share = len(members[0])
+    matrix = np.zeros((rows, rows), np.int64)
+    matrix[np.arange(n)[:, None], members] = 1
+    for i in range(n, rows):
+        matrix[i, i] = share
+    return _Mixture(matrix, share)
+
+
+def _coordinate(rule: CoordinateRule, weights: Sequence[int], mixture: _Mixture | None) -> tuple[Finish, Diagnostics]:
+    def finish(block: IntArray) -> IntArray:
+        mixed = exact.small_product(mixture.matrix, block) if mixture else block
+        numerators, denominator = rule(mixed, weights)
+        return exact.divide_round(numerators, denominator * (mixture.share if mixture else 1))
+
+    return finish, rule.diagnostics(len(weights))
+
+
+def _linear(
+    rule: LinearRule, products: Gram, weights: Sequence[int], unit: int, mixture: _Mixture | None
+) -> tuple[Finish, Diagnostics]:
+    if mixture:
+        products, unit = mixture.gram(products) if rule.needs_gram else products, unit * mixture.share
+    found = rule(products, weights, unit)
+    coefficients, denominator = list(found.coefficients), found.denominator
+    if mixture:
+        mapped = np.array(coefficients, object) @ mixture.matrix.astype(object)
+        coefficients, denominator = list(mapped), denominator * mixture.share
+    finish = partial(exact.weighted_mean, coefficients=coefficients, denominator=denominator)
+    return finish, {**found.diagnostics, "coefficients": coefficients, "denominator": denominator}
+
+
+def _check(weights: Sequence[int], kept: Sequence[int], mixer: Mixing | None) -> None:
+    if min(weights, default=0) < 0:
+        raise ConfigError("A weight is negative.", "Give weights of at least 0.")
+    if not kept:
+        raise RoundError(
+            "No update of this round counts.", "Wait for participants, or lower the gate of the reputation."
+        )
+    most = MAX_MIXED if mixer else exact.MAX_ROWS
+    if len(kept) > most:
+        raise ConfigError(f"{len(kept)} updates cannot be summed exactly.", f"Select at most {most}.")
+
+
+def blocks(rows: Sequence[IntArray] | IntArray, columns: int | None = None) -> Iterator[IntArray]:
+    """Yield int64[n, d] as int64[n, d'], by ``columns`` or by as many as suit the number of rows.
+
+    A block of a matrix is a part of it, which is not to be changed.
+    """
+    for part in _stretches(rows, columns):
+        yield rows[:, part] if isinstance(rows, np.ndarray) else np.stack([row[part] for row in rows])
+
+
+def doubles(rows: Sequence[IntArray], columns: int | None = None) -> Iterator[Float64Array]:
+    """Yield rows of integers below 2^53 as doubles, in blocks as :func:`blocks` does."""
+    for part in _stretches(rows, columns):
+        yield np.stack([row[part] for row in rows], dtype=np.float64, casting="unsafe")
+
+
+def _stretches(rows: Sequence[IntArray] | IntArray, columns: int | None) -> Iterator[slice]:
+    columns = columns or max(LEAST_COLUMNS, CELLS // len(rows))
+    return (slice(start, start + columns) for start in range(0, len(rows[0]), columns))

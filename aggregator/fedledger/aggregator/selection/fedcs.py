@@ -1,0 +1,80 @@
+"""FedCS: ask as many as are done by a deadline."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fedledger.aggregator.selection.base import DEVICES, SELECTIONS, Candidate
+from fedledger.aggregator.selection.sampling import require_count
+from fedledger.protocol.arithmetic.random_streams import Stream
+from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.methods.parameters import whole
+
+
+@SELECTIONS.register("fedcs@1")
+@dataclass(frozen=True)
+class FedCS:
+    """Ask as many as can be done by a deadline, found greedily (Nishio and Yonetani 2019, algorithm 2).
+
+    Uploads are thought to follow each other on a shared channel: with Θ the time when those chosen so far are done, one
+    more, ready to upload after r and uploading for u, would be done at max(Θ, r) + u. The one that adds least is
+    chosen next, the earlier address if equal, as long as that is within the deadline. Times come from the task's
+    device table; who is not in it is not asked.
+
+    Parameters
+    ----------
+    deadline_us
+        The deadline.
+    asked
+        A uniform random sample of so many is considered; None: everybody.
+    most
+        At most so many are chosen; None: all that fit.
+    """
+
+    deadline_us: int
+    asked: int | None = None
+    most: int | None = None
+    looks_at: ClassVar[frozenset[str]] = frozenset({DEVICES})
+
+    def __post_init__(self) -> None:
+        whole("deadline_us", self.deadline_us)
+        for name in ("asked", "most"):
+            if getattr(self, name) is not None:
+                whole(name, getattr(self, name))
+
+    def __call__(self, candidates: Sequence[Candidate], index: int, stream: Stream) -> list[str]:
+        places = list(range(len(candidates)))
+        if self.asked is not None:
+            require_count(self.asked, candidates)
+            places = stream.sample(places, self.asked)
+        # Who is not ready yet would be done at its duration, whatever Θ is; who is, adds its upload.
+        timed = [(time, place) for place in places if (time := candidates[place].duration) is not None]
+        waiting, starting = timed, [(time - candidates[place].upload, place) for time, place in timed]
+        heapq.heapify(waiting)
+        heapq.heapify(starting)
+        ready: list[tuple[int, int]] = []
+        moved, chosen, done = set[int](), list[int](), 0
+        while self.most is None or len(chosen) < self.most:
+            while starting and starting[0][0] <= done:
+                place = heapq.heappop(starting)[1]
+                if place not in moved:
+                    moved.add(place)
+                    heapq.heappush(ready, (candidates[place].upload, place))
+            while waiting and waiting[0][1] in moved:
+                heapq.heappop(waiting)
+            options = [(done + upload, place) for upload, place in ready[:1]] + waiting[:1]
+            if not options or min(options)[0] > self.deadline_us:
+                break
+            done, place = min(options)
+            heapq.heappop(waiting if waiting[:1] == [(done, place)] else ready)
+            moved.add(place)
+            chosen.append(place)
+        if not chosen:
+            raise ConfigError(
+                f"No participant can be done within the selection's deadline of {self.deadline_us} µs.",
+                "Give a later deadline, or a device table that names the participants.",
+            )
+        return sorted(candidates[place].address for place in chosen)

@@ -1,0 +1,34 @@
+"""Ask a uniform random sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fedledger.aggregator.selection.base import SELECTIONS, Candidate
+from fedledger.aggregator.selection.sampling import require_count
+from fedledger.protocol.arithmetic.random_streams import Stream
+from fedledger.protocol.methods.parameters import whole
+
+
+@SELECTIONS.register("uniform@1")
+@dataclass(frozen=True)
+class Uniform:
+    """Ask a uniform random sample.
+
+    Parameters
+    ----------
+    count
+        Size of the sample.
+    """
+
+    count: int
+    looks_at: ClassVar[frozenset[str]] = frozenset()
+
+    def __post_init__(self) -> None:
+        whole("count", self.count)
+
+    def __call__(self, candidates: Sequence[Candidate], index: int, stream: Stream) -> list[str]:
+        require_count(self.count, candidates)
+        return sorted(candidate.address for candidate in stream.sample(candidates, self.count))

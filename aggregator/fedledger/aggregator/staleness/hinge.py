@@ -1,0 +1,35 @@
+"""A weight that falls beyond some staleness."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedledger.aggregator.staleness.base import ONE, STALENESS
+from fedledger.protocol.methods.parameters import real, whole
+
+
+@STALENESS.register("hinge@1")
+@dataclass(frozen=True)
+class Hinge:
+    """s(τ) = 1 up to τ = b, and 1 / (a (τ − b) + 1) beyond (Xie et al. 2019, section 5.2).
+
+    Parameters
+    ----------
+    a
+        How fast the weight falls, above 0.
+    b
+        Largest staleness that costs nothing.
+    mix_models
+        See the module.
+    """
+
+    a: float = 10.0
+    b: int = 4
+    mix_models: bool = False
+
+    def __post_init__(self) -> None:
+        real("a", self.a, above=True)
+        whole("b", self.b, 0)
+
+    def __call__(self, staleness: int) -> int:
+        return ONE if staleness <= self.b else round(ONE / (self.a * (staleness - self.b) + 1.0))

@@ -1,0 +1,123 @@
+"""Calls of the ledger as bytes, and what is read from them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from fedledger.contracts.abi import (
+    VERSIONS,
+    Function,
+    Log,
+    events,
+    functions,
+)
+from fedledger.contracts.ledger.records import Proposal
+from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.errors import ChainError
+from fedledger.protocol.records.settlement import pack_lengths, unpack_lengths
+
+LOGGER = logging.getLogger(__name__)
+WORD_BITS = 256
+
+
+def open_call(task: int, selected: Sequence[int] | None) -> bytes:
+    """Return the data by which a round is opened; see :meth:`Ledger.open_round`."""
+    words: dict[int, int] = {}
+    for participant in selected or ():
+        word, bit = divmod(participant, WORD_BITS)
+        words[word] = words.get(word, 0) | 1 << bit
+    if selected is not None and not words:
+        raise ValueError("a round selects somebody")
+    indices = sorted(words)
+    return functions()["openRound"].encode((task, indices, [words[i] for i in indices]))
+
+
+def propose_call(task: int, index: int, proposal: Proposal) -> bytes:
+    """Return the data by which a round's outcome is proposed."""
+    updates = [update.digest for update in proposal.updates], pack_lengths(proposal.updates)
+    return functions()["proposeRound"].encode((task, index, *proposal.as_arguments(), updates))
+
+
+def settle_call(task: int, index: int, proposal: Proposal, limit: int) -> bytes:
+    """Return the data by which ``limit`` more verdict words of a proposal are applied."""
+    return functions()["settleRound"].encode((task, index, *proposal.as_arguments(), limit))
+
+
+def content_ref(value: Any) -> ContentRef:
+    """Return the reference that a struct of the contract stands for."""
+    return ContentRef(bytes(value.digest), int(value.length))
+
+
+def proposal_in(log: Log) -> Proposal:
+    """Return the proposal that a ``RoundProposed`` or ``BatchProposed`` event tells of."""
+    return decode_batch_proposal(log) if log.event == "BatchProposed" else decode_proposal(log.arguments)
+
+
+def decode_batch_proposal(log: Log) -> Proposal:
+    """Return the proposal of a ``BatchProposed`` event, whose words and updates are in its transaction.
+
+    A transaction that the ledger understood and this release does not gives a proposal that judges nobody: no round may
+    be proposed so, and nobody else's task may suffer by it.
+    """
+    try:
+        given = _proposed(log.input, log.arguments["task"], log.arguments["round"])
+    except ChainError as error:
+        place = log.arguments["task"], log.arguments["round"]
+        LOGGER.error("task %d, round %d: the proposal cannot be read: %s", *place, error)
+        given = (None, None, None, (), (), ((), ()))
+    _, _, _, verdict_words, share_words, (digests, length_words) = given
+    lengths = unpack_lengths(length_words, len(digests))
+    updates = tuple(ContentRef(digest, length) for digest, length in zip(digests, lengths, strict=True))
+    words = {"verdictWords": verdict_words, "shareWords": share_words}
+    return replace(decode_proposal(log.arguments | words), updates=updates)
+
+
+def _proposed(data: bytes, task: int, index: int) -> tuple[Any, ...]:
+    """Return the arguments of the call that proposes a round, which may be one of several in one transaction."""
+    waiting = [data]
+    while waiting:
+        call = waiting.pop()
+        if (function := _batching().get(call[:4])) is None:
+            continue
+        if function.name == "multicall":
+            waiting += _calls(call[4:])
+        elif (given := function.decode_input(call))[:2] == (task, index):
+            return given
+    raise ChainError(f"A transaction does not call what proposes round {index} of task {task}.")
+
+
+def _calls(arguments: bytes) -> list[bytes]:
+    """Return the calls of a multicall as the ledger reads them: it asks for no padding, and for no zeros in it."""
+
+    def word(place: int) -> int:
+        return int.from_bytes(arguments[place : place + 32], "big")
+
+    first = word(0) + 32
+    places = [first + word(first + 32 * i) for i in range(min(word(first - 32), len(arguments) // 32))]
+    return [arguments[place + 32 : place + 32 + word(place)] for place in places]
+
+
+@cache
+def _batching() -> dict[bytes, Function]:
+    """Return by selector what a batched proposal is called by, in every version of the ledger that has them."""
+    known = [functions(version) for version in VERSIONS if "BatchProposed" in events(version)]
+    return {found[name].selector: found[name] for found in known for name in ("proposeRound", "multicall")}
+
+
+def decode_proposal(arguments: dict[str, Any]) -> Proposal:
+    """Return the proposal of a ``RoundProposed`` event."""
+    proposal = arguments["proposal"]
+    return Proposal(
+        model=content_ref(proposal.model),
+        state=content_ref(proposal.state),
+        report=content_ref(proposal.report),
+        stop=bool(proposal.stop),
+        verdict_words=tuple(int(word) for word in arguments["verdictWords"]),
+        share_words=tuple(int(word) for word in arguments["shareWords"]),
+        # Version 1 of the ledger knows no batched rounds.
+        updates_hash=getattr(proposal, "updates", bytes(32)),
+    )

@@ -1,0 +1,280 @@
+"""What the ledger's methods take and return."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cached_property
+from typing import Any
+
+from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.records.settlement import unpack_words
+from fedledger.protocol.records.verdicts import Verdict
+
+COIN = "0x" + "00" * 20
+"""The chain's own coin, where a currency is asked for; nobody, where an account is."""
+
+
+class Phase(IntEnum):
+    """Phase of a task, as the ledger computes it from block time and from what was posted."""
+
+    ENROLLING = 0
+    IDLE = 1
+    COMMITTING = 2
+    REVEALING = 3
+    PROPOSING = 4
+    CHALLENGING = 5
+    SETTLEABLE = 6
+    OVERDUE = 7
+    FINISHED = 8
+    CLOSING = 9
+    ADMITTING = 10
+    DISPUTED = 11
+
+
+class RoundStatus(IntEnum):
+    """What has become of a round."""
+
+    NONE = 0
+    OPEN = 1
+    PROPOSED = 2
+    SETTLED = 3
+    VOIDED = 4
+
+
+class DisputeKind(IntEnum):
+    """What a dispute is about: a whole proposal, which juries replay, or one commitment, which must be shown."""
+
+    REPLAY = 0
+    COMMITMENT = 1
+
+
+class DisputeStatus(IntEnum):
+    """How a dispute stands or ended."""
+
+    OPEN = 0
+    UPHELD = 1
+    OVERTURNED = 2
+    UNDECIDED = 3
+    MOOT = 4
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a ledger is deployed with; money in the smallest unit of the stakes' currency, periods in seconds.
+
+    Parameters
+    ----------
+    min_stake
+        Least stake of a participant.
+    exit_delay
+        From the request to leave to the stake's return. A task with a challenge window is refused unless a round, all
+        windows in flight and the longest dispute fit into it.
+    min_verifier_stake
+        Least stake of a verifier, from which juries are drawn.
+    juror_penalty
+        What a juror loses that is silent, or finds what the last jury does not.
+    dispute_period
+        For each step of a dispute; a dispute has at most twelve.
+    stake_currency
+        Address of the token of stakes and bonds; zero: the chain's coin.
+    guardian
+        Who may pause new tasks; zero: nobody.
+    predecessor
+        Ledger from which publishers may take reputations over; zero: none.
+    """
+
+    min_stake: int
+    exit_delay: int
+    min_verifier_stake: int = 0
+    juror_penalty: int = 0
+    dispute_period: int = 3600
+    stake_currency: str = COIN
+    guardian: str = COIN
+    predecessor: str = COIN
+
+    def as_argument(self) -> tuple[Any, ...]:
+        """Return the argument of the constructors."""
+        return (
+            self.stake_currency,
+            self.min_stake,
+            self.min_verifier_stake,
+            self.juror_penalty,
+            self.exit_delay,
+            self.dispute_period,
+            self.guardian,
+            self.predecessor,
+        )
+
+
+@dataclass(frozen=True)
+class ParticipantRecord:
+    """A registered participant; ``locks`` open disputes hold its stake."""
+
+    id: int
+    owner: str
+    signer: str
+    payout: str
+    stake: int
+    unbonding: int
+    registered_at: int
+    exit_at: int
+    locks: int
+
+
+@dataclass(frozen=True)
+class SeatRecord:
+    """A seat of a task's aggregators, and what its holder has deposited."""
+
+    holder: str
+    deposit: int
+
+
+@dataclass(frozen=True)
+class TaskParams:
+    """What a publisher posts; periods in seconds, money in the currency's unit, reputation in parts per million."""
+
+    spec: ContentRef
+    model: ContentRef
+    aggregator: str
+    rounds: int
+    quorum: int
+    min_participants: int
+    max_participants: int
+    enrol_period: int
+    commit_period: int
+    reveal_period: int
+    propose_period: int
+    challenge_window: int
+    max_unfinal: int
+    randomness: int
+    min_stake: int
+    min_reputation: int
+    bond: int
+    credit_unit: int
+    units_per_round: int
+    batched: bool = False
+    grace_period: int = 0
+    penalty: int = 0
+    token: str = COIN
+    max_staleness: int = 0
+
+    @property
+    def budget(self) -> int:
+        """Escrow that the task needs, in the smallest unit of its token."""
+        return self.rounds * self.units_per_round * self.credit_unit
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """A task as the ledger holds it."""
+
+    id: int
+    publisher: str
+    params: TaskParams
+    enrol_deadline: int
+    enrolled: int
+    current_round: int
+    finalized_round: int
+    settled_rounds: int
+    spent_units: int
+    finished: bool
+    stop_settled: bool
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """A round as the ledger holds it; ``proposed_at`` is a block's time, 0 before a proposal."""
+
+    index: int
+    status: RoundStatus
+    selected: int
+    committed: int
+    proposed_at: int
+    disputes: int
+    base_model: bytes
+    model: bytes
+
+
+@dataclass(frozen=True)
+class DisputeRecord:
+    """A dispute as the ledger holds it; ``deadline`` is a block's time, 0 before there is one."""
+
+    id: int
+    task: int
+    round: int
+    kind: DisputeKind
+    status: DisputeStatus
+    subject: int
+    level: int
+    deadline: int
+    challenger: str
+    bond: int
+
+
+@dataclass(frozen=True)
+class JuryRecord:
+    """A jury as the ledger holds it; deadlines are times of blocks, and all but ``draw_until`` are 0 until it is drawn.
+
+    ``pool`` is the number of verifiers that it is drawn from, and ``outcome`` is zero if more than half agreed on none.
+    """
+
+    draw_block: int
+    draw_until: int
+    commits_until: int
+    reveals_until: int
+    pool: int
+    committed: int
+    revealed: int
+    decided: bool
+    valid: bool
+    outcome: bytes
+    members: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Reveal:
+    """A revealed update: which participant, which content, under which salt, relative to how old a base model."""
+
+    participant: int
+    update: ContentRef
+    salt: bytes
+    staleness: int = 0
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A proposed round outcome, as posted.
+
+    ``updates`` are a batched round's, of all participants that are judged by one, by ascending id, and
+    ``updates_hash`` binds them; in a direct round there are none.
+    """
+
+    model: ContentRef
+    state: ContentRef
+    report: ContentRef
+    stop: bool
+    verdict_words: tuple[int, ...]
+    share_words: tuple[int, ...]
+    updates_hash: bytes = bytes(32)
+    updates: tuple[ContentRef, ...] = ()
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether its verdicts are known: those of a batched round are in a transaction that may be strangely made."""
+        return bool(self.verdict_words)
+
+    @cached_property
+    def verdicts(self) -> dict[int, Verdict]:
+        """Verdicts by participant id."""
+        return unpack_words(self.verdict_words, self.share_words)[0]
+
+    @cached_property
+    def shares(self) -> dict[int, int]:
+        """Pay shares in units, by participant id."""
+        return unpack_words(self.verdict_words, self.share_words)[1]
+
+    def as_arguments(self) -> tuple[Any, ...]:
+        """Return the arguments of the ledger's ``proposeRound`` and ``settleRound`` after the round."""
+        refs = tuple((ref.digest, ref.length) for ref in (self.model, self.state, self.report))
+        return (*refs, self.updates_hash, self.stop), list(self.verdict_words), list(self.share_words)

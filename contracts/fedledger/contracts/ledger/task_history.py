@@ -1,0 +1,111 @@
+"""A task as the ledger's logs tell it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedledger.contracts.compile import VERSION
+from fedledger.contracts.ledger.calls import content_ref
+from fedledger.contracts.ledger.lanes import lane
+from fedledger.contracts.ledger.round_history import RoundHistory
+from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.records.reputation import Evidence
+from fedledger.protocol.records.verdicts import Verdict
+
+EXCUSING = 3
+"""From this version of the ledger on, who is called late and reveals on chain is not counted as late."""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """Evidence that the ledger changed, in its order: by a settlement's verdicts, or taken over from a predecessor."""
+
+    publisher: str
+    task: TaskHistory | None
+    round: RoundHistory | None
+    verdicts: dict[int, Verdict]
+    adopted: dict[int, Evidence]
+
+
+@dataclass
+class TaskHistory:
+    """A task, as its logs tell it.
+
+    ``seats`` are the addresses of its aggregators, the first of which was active at the start; ``active`` is the place
+    of the one whose turn it is. ``joined`` is each participant's evidence when it enrolled.
+    """
+
+    id: int
+    publisher: str
+    params: dict[str, Any]
+    model: ContentRef
+    enrolled: list[int] = field(default_factory=list)
+    rounds: dict[int, RoundHistory] = field(default_factory=dict)
+    version: int = VERSION
+    credits: dict[int, int] = field(default_factory=dict)
+    withdrawn: dict[int, int] = field(default_factory=dict)
+    beacons: dict[int, bytes] = field(default_factory=dict)
+    refund: int | None = None
+    seats: tuple[str, ...] = ()
+    active: int = 0
+    joined: dict[int, Evidence] = field(default_factory=dict)
+
+    @property
+    def unfinal(self) -> list[RoundHistory]:
+        """The rounds that were opened and are neither settled nor voided, in order."""
+        return [r for _, r in sorted(self.rounds.items()) if not r.settled and not r.voided]
+
+    @property
+    def proposed(self) -> list[RoundHistory]:
+        """The rounds whose proposal stands or has been settled, in order."""
+        return [r for _, r in sorted(self.rounds.items()) if r.proposal is not None and not r.voided]
+
+    def state_before(self, index: int) -> ContentRef | None:
+        """Return the aggregator's state that the last standing proposal before a round left; None before the first."""
+        before = [r.proposal for r in self.proposed if r.index < index and r.proposal is not None]
+        return before[-1].state if before else None
+
+    def is_empty(self, current: RoundHistory) -> bool:
+        """Whether a proposed round is below quorum: it left the model as it was, and does not count as a round."""
+        present = sum(not verdict.absent for verdict in current.verdicts.values())
+        return self.version >= EXCUSING and present < int(self.params["quorum"])
+
+    @property
+    def counted(self) -> list[RoundHistory]:
+        """The settled rounds that are not empty, in order."""
+        return [r for r in self.settled if not self.is_empty(r)]
+
+    @property
+    def spec(self) -> ContentRef:
+        """The task's spec."""
+        return content_ref(self.params["spec"])
+
+    @property
+    def max_staleness(self) -> int:
+        """How many models before its round's base an update may be relative to."""
+        return int(self.params.get("maxStaleness", 0))
+
+    @property
+    def batched(self) -> bool:
+        """Whether commitments are signed, collected and posted as one root."""
+        return bool(self.params.get("batched", False))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the task has ended."""
+        return self.refund is not None
+
+    @property
+    def settled(self) -> list[RoundHistory]:
+        """The settled rounds, in order."""
+        return [self.rounds[index] for index in sorted(self.rounds) if self.rounds[index].settled]
+
+    def credit(self, participant: int) -> int:
+        """Units that a participant may still withdraw."""
+        return lane(self.credits, participant)
+
+    def earned(self, participant: int) -> int:
+        """Units that a participant was ever credited with."""
+        shares = (r.proposal.shares.get(participant, 0) for r in self.settled if r.proposal is not None)
+        return sum(shares)

@@ -1,0 +1,42 @@
+"""Built-in models; a task may bring its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from fedledger.learning.vectors import FlatModel, Float32Array
+from fedledger.protocol.methods.parameters import build
+from fedledger.protocol.methods.registry import Registry
+
+MODELS: Registry[Callable[..., nn.Module]] = Registry("model", "fedledger.models", "fedledger.learning.models")
+
+
+ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}
+
+
+def build_model(key: str, params: Mapping[str, Any]) -> nn.Module:
+    """Return a fresh model of a registered kind.
+
+    Its weights come from torch's global generator; see `initial_vector` for repeatable ones.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such model, or if the parameters do not suit it.
+    """
+    return build(MODELS, key, params)
+
+
+def initial_vector(factory: Callable[[], nn.Module], seed: int) -> Float32Array:
+    """Return the packed float32[d] of a fresh model whose random initialisation is seeded.
+
+    Torch's global generator is left as it was. The result repeats on one machine and torch version; what
+    parties share is the bytes, not the seed.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed % 2**63)
+        return FlatModel(factory()).vector()

@@ -1,0 +1,400 @@
+"""Audit: replay a task's whole history from the ledger and the store, and name the first thing that does not follow."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from fedledger.aggregator.round.batches import Place
+from fedledger.aggregator.round.measurer import Measurer
+from fedledger.aggregator.selection.planner import RoundPlanner
+from fedledger.contracts.abi import Log
+from fedledger.contracts.ledger.client import Ledger
+from fedledger.contracts.ledger.history import History
+from fedledger.contracts.ledger.lanes import lane
+from fedledger.contracts.ledger.task_history import TaskHistory
+from fedledger.ledger_tools.audit.divergence import Divergence, DivergenceError
+from fedledger.ledger_tools.audit.execute import claimed, execute, head
+from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport, chain_state
+from fedledger.ledger_tools.audit.replay import Replay, Untold, content, expect, live_measure, read_terms, replay_round
+from fedledger.protocol.encoding.keccak import keccak
+from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.records.reputation import Evidence
+from fedledger.protocol.records.spec import TaskSpec
+from fedledger.storage.base import ContentStore
+from fedledger.storage.local import LocalStore
+
+log = logging.getLogger(__name__)
+
+MOST_AT_ONCE = 8
+"""Rounds that a process replays one after another."""
+
+
+@dataclass
+class AuditResult:
+    """What an audit found.
+
+    Parameters
+    ----------
+    source
+        Where the ledger came from: executed again from an export, or read from a chain.
+    ledger
+        Chain id and address of the ledger.
+    head
+        Hash of the newest block of an export. It stands for the whole history: compare it with the chain's.
+    rounds
+        Rounds that were replayed.
+    reproduced
+        Whether everything followed.
+    measured
+        Whether measurements were made again; if not, only the exact layer was checked.
+    measurements
+        Largest deviations of loss (micro-nats) and correct (examples), and the spec's tolerances.
+    first_divergence
+        The first thing that did not follow, or None.
+    notes
+        What an auditor should know besides.
+    """
+
+    source: str
+    task: int
+    ledger: tuple[int, str]
+    head: str | None = None
+    rounds: int = 0
+    reproduced: bool = True
+    measured: bool = False
+    measurements: dict[str, int] = field(default_factory=dict)
+    first_divergence: Divergence | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def document(self) -> dict[str, Any]:
+        """Return this as JSON."""
+        document = asdict(self)
+        document["first_divergence"] = None if self.first_divergence is None else self.first_divergence.document()
+        return document
+
+
+def audit_run(
+    folder: Path,
+    store: ContentStore | None = None,
+    trusted: frozenset[str] = frozenset(),
+    task: int = 1,
+    watch: Callable[[str, int, int], None] = lambda what, done, of: None,
+    jobs: int = 1,
+) -> AuditResult:
+    """Audit a run from its folder: execute the exported ledger again on the embedded EVM, then replay each round.
+
+    Parameters
+    ----------
+    folder, store
+        The run's, and its content; in the folder unless given.
+    trusted
+        CIDs of task code that may be run.
+    task
+        The task's id.
+    watch
+        Is told what is done, how much of it is done, and how much there is.
+    jobs
+        Processes that replay rounds, while this one executes the ledger; 1: this one does all of it, one after
+        another. The result is the same.
+    """
+    result = AuditResult("exported ledger, executed again on the embedded EVM", task, (0, ""))
+    try:
+        try:
+            export = LedgerExport.read(folder / LEDGER_FILE)
+        except ConfigError as error:
+            if not (folder / LEDGER_FILE).exists():
+                raise
+            raise DivergenceError(Divergence(0, LEDGER_FILE, "an unchanged export", error.message)) from error
+        result.ledger, result.head = (export.chain_id, export.address), head(export)
+        store = store or LocalStore(folder / "store")
+        told: list[Log] = []
+        if jobs > 1:
+            # What cannot be read is the execution's to tell, which names the first thing that is wrong.
+            with suppress(Exception):
+                told = claimed(export)
+        with _ahead_of_execution(export, told, task, store, trusted, jobs) as ahead:
+            logs = execute(export, lambda done, of: watch("executing blocks", done, of), told)
+            history = History().extend(logs)
+            _check_state(history, export.state)
+            _replay(result, history, store, trusted, watch, ahead)
+    except DivergenceError as error:
+        result.reproduced, result.first_divergence = False, error.divergence
+    return result
+
+
+def audit_chain(
+    ledger: Ledger,
+    store: ContentStore,
+    task: int,
+    trusted: frozenset[str] = frozenset(),
+    watch: Callable[[str, int, int], None] = lambda what, done, of: None,
+    jobs: int = 1,
+) -> AuditResult:
+    """Audit a task on a live chain, from its logs, and compare the chain's own state with what follows from them.
+
+    See :func:`audit_run`.
+    """
+    place = (ledger.chain.chain_id, ledger.address)
+    result = AuditResult(f"logs of {ledger.address} at {ledger.chain.where}", task, place)
+    history = History(ledger).update()
+    try:
+        if ledger.version() is None:
+            found = f"code with hash 0x{keccak(ledger.chain.code(ledger.address)).hex()}"
+            raise DivergenceError(Divergence(0, "contract", "a contract that this release knows", found))
+        _check_state(history, chain_state(ledger, history))
+        with _ahead(history, place, task, store, trusted, jobs) as ahead:
+            _replay(result, history, store, trusted, watch, ahead)
+    except DivergenceError as error:
+        result.reproduced, result.first_divergence = False, error.divergence
+    return result
+
+
+@contextmanager
+def _ahead_of_execution(
+    export: LedgerExport, told: Sequence[Log], task: int, store: ContentStore, trusted: frozenset[str], jobs: int
+) -> Iterator[Ahead | None]:
+    """Replay the rounds that an export's logs tell of, while nobody knows yet whether its transactions end in these.
+
+    Executing them ends in the same logs, or in a divergence that comes before all others.
+    """
+    history = None
+    if told:
+        with suppress(Exception):
+            history = History().extend(told)
+    with _ahead(history, (export.chain_id, export.address), task, store, trusted, jobs) as ahead:
+        yield ahead
+
+
+@contextmanager
+def _ahead(
+    history: History | None,
+    ledger: tuple[int, str],
+    task: int,
+    store: ContentStore,
+    trusted: frozenset[str],
+    jobs: int,
+) -> Iterator[Ahead | None]:
+    """Replay rounds in other processes, where there are several of both."""
+    rounds = None
+    if history is not None and jobs > 1 and hasattr(os, "fork"):
+        with suppress(Exception):
+            rounds = _Rounds.read(history, ledger, task, store, trusted)
+    if rounds is None or len(rounds.task.proposed) < 2:
+        yield None
+        return
+    with Ahead(rounds, jobs) as ahead:
+        yield ahead
+
+
+@dataclass(frozen=True)
+class _Rounds:
+    """What the replays of a task's rounds have in common."""
+
+    history: History
+    task: TaskHistory
+    spec: TaskSpec
+    store: ContentStore
+    measure: Measurer | None
+    place: Place
+
+    @classmethod
+    def read(
+        cls, history: History, ledger: tuple[int, str], task: int, store: ContentStore, trusted: frozenset[str]
+    ) -> _Rounds:
+        """Read a task's terms and what its measurements need; raises DivergenceError if something is not there."""
+        known = history.task(task)
+        spec = read_terms(known, store)
+        measure = content(0, "validation set", lambda: live_measure(spec, store, trusted))
+        return cls(history, known, spec, store, measure, (*ledger, task))
+
+    def replay(self, index: int, plans: RoundPlanner) -> Replay:
+        """Replay one of the rounds."""
+        common = self.history, self.task, self.spec, self.store, self.task.rounds[index], self.measure, self.place
+        return replay_round(*common, plans, Untold())
+
+
+class Ahead:
+    """Replays that other processes make before anybody asks for them, and this one where it would have to wait.
+
+    Parameters
+    ----------
+    rounds
+        What they have in common; forked processes see it as it is.
+    jobs
+        How many processes, this one among them.
+    """
+
+    def __init__(self, rounds: _Rounds, jobs: int) -> None:
+        self._rounds, self._plans = rounds, RoundPlanner(rounds.store)
+        # What is there is no garbage; to look for some takes time, and makes copies of pages that others share.
+        gc.freeze()
+        proposed = [current.index for current in rounds.task.proposed]
+        self._pool = ProcessPoolExecutor(
+            min(jobs - 1, len(proposed)), get_context("fork"), initializer=_begin, initargs=(rounds, os.getpid())
+        )
+        # Others begin with the first rounds, this process with the last ones as soon as it would have to wait.
+        self._begun: list[tuple[Sequence[int], Future[list[Replay]]]] = [
+            (indices, self._pool.submit(_replay_some, indices)) for indices in _portions(proposed, jobs)
+        ]
+        self._made = {index: (made, place) for indices, made in self._begun for place, index in enumerate(indices)}
+
+    def __enter__(self) -> Ahead:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            # Nobody waits for the rounds of a ledger that turned out to be none.
+            for process in [*(self._pool._processes or {}).values()]:
+                process.kill()
+        self._pool.shutdown(cancel_futures=True)
+        gc.unfreeze()
+
+    def __call__(self, index: int) -> Replay | None:
+        """Return the replay of a round; None if there is none, and whoever makes it here will learn why."""
+        try:
+            made, place = self._made[index]
+            while not made.done() and self._help():
+                made, place = self._made[index]
+            return made.result()[place]
+        except Exception as error:
+            log.debug("round %d was not replayed ahead: %r", index, error)
+            return None
+
+    def _help(self) -> bool:
+        """Make the last ones that nobody has begun; return whether there were any."""
+        while self._begun:
+            indices, made = self._begun.pop()
+            if made.cancel():
+                own: Future[list[Replay]] = Future()
+                own.set_result([self._rounds.replay(index, self._plans) for index in indices])
+                self._made |= {index: (own, place) for place, index in enumerate(indices)}
+                return True
+        return False
+
+
+def _portions(indices: Sequence[int], jobs: int) -> list[Sequence[int]]:
+    """Cut rounds into portions that one process replays: the next one's base is then measured already.
+
+    Those in the middle, which come last, are small, so that all processes end at about the same time.
+    """
+    first: list[Sequence[int]] = []
+    last: list[Sequence[int]] = []
+    while indices:
+        size = max(1, min(MOST_AT_ONCE, len(indices) // (3 * jobs)))
+        first.append(indices[:size])
+        indices = indices[size:]
+        if indices:
+            last.append(indices[-size:])
+            indices = indices[:-size]
+    return [*first, *reversed(last)]
+
+
+_own: tuple[_Rounds, RoundPlanner]
+"""What a process that replays rounds has of its own."""
+
+
+def _begin(rounds: _Rounds, parent: int) -> None:
+    global _own  # noqa: PLW0603
+    from fedledger.learning.worker import become_worker
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    become_worker(parent)
+    _own = rounds, RoundPlanner(rounds.store)
+
+
+def _replay_some(indices: Sequence[int]) -> list[Replay]:
+    rounds, plans = _own
+    return [rounds.replay(index, plans) for index in indices]
+
+
+def _replay(
+    result: AuditResult,
+    history: History,
+    store: ContentStore,
+    trusted: frozenset[str],
+    watch: Callable[[str, int, int], None],
+    ahead: Ahead | None,
+) -> None:
+    rounds = _Rounds.read(history, result.ledger, result.task, store, trusted)
+    task, spec, measure = rounds.task, rounds.spec, rounds.measure
+    result.measured = measure is not None
+    result.measurements = {
+        "largest_loss": 0,
+        "largest_correct": 0,
+        "tolerance_loss": spec.tolerance.loss,
+        "tolerance_correct": spec.tolerance.correct,
+    }
+    if measure is None and spec.code is not None:
+        result.notes.append(
+            f"Only the exact layer was checked: measurements would run the publisher's code. "
+            f"Read it, then give --trust-code {spec.code.cid}."
+        )
+    if not int(task.params["challengeWindow"]):
+        result.notes.append("The task has no challenge window: an experiment.")
+    overturned = [index for index, r in sorted(task.rounds.items()) if r.proposal is not None and r.voided]
+    if overturned:
+        result.notes.append(f"Rounds {overturned} were overturned, or built on one that was: they had no effect.")
+    proposed, plans = task.proposed, RoundPlanner(store)
+    for done, current in enumerate(proposed):
+        replay = (ahead and ahead(current.index)) or rounds.replay(current.index, plans)
+        result.notes += replay.notes
+        for name, deviation in replay.deviations.items():
+            largest = f"largest_{name}"
+            result.measurements[largest] = max(result.measurements[largest], deviation)
+        if replay.divergence is not None:
+            raise DivergenceError(replay.divergence)
+        result.rounds += 1
+        watch("replaying rounds", done + 1, len(proposed))
+    _check_evidence(history, task)
+
+
+def _check_evidence(history: History, task: TaskHistory) -> None:
+    """Follow the evidence of a publisher through all that changed it, in the ledger's order, and the task's credits."""
+    evidence: dict[int, Evidence] = {}
+    for applied in history.applied:
+        if applied.publisher != task.publisher:
+            continue
+        evidence |= applied.adopted
+        if applied.round is None or applied.task is None:
+            continue
+        index, own = applied.round.index, applied.task is task
+        where = "" if own else f" in round {index} of task {applied.task.id}"
+        for participant, verdict in applied.verdicts.items():
+            expected = evidence.get(participant, Evidence()).after(verdict)
+            name = f"evidence of {applied.round.owners[participant]}{where}"
+            expect(index if own else 0, name, expected.pack(), applied.round.left[participant].pack())
+            evidence[participant] = expected
+    for participant in task.enrolled:
+        withdrawn = task.withdrawn.get(participant, 0) // int(task.params["creditUnit"])
+        expected_credit = task.earned(participant) - withdrawn
+        expect(0, f"credit of {history.owners[participant]}", expected_credit, task.credit(participant))
+
+
+def _check_state(history: History, state: dict[str, Any]) -> None:
+    """Compare the chain's own words with those that follow from the executed history."""
+    for publisher, words in history.evidence_words.items():
+        for participant in history.owners:
+            slot = participant // 8
+            if slot in words:
+                claimed = {slot: int(state["evidence"].get(publisher, {}).get(str(slot), "0x0"), 16)}
+                expected, found = (Evidence.unpack(lane(w, participant)) for w in (words, claimed))
+                owner = history.owners[participant]
+                expect(0, f"reputation of {owner} on the chain", expected.reputation, found.reputation)
+                expect(0, f"evidence of {owner} on the chain", expected.pack(), found.pack())
+    for task in history.tasks.values():
+        for slot, word in task.credits.items():
+            claimed_word = int(state["credits"].get(str(task.id), {}).get(str(slot), "0x0"), 16)
+            expect(0, f"credits of task {task.id}, slot {slot}, on the chain", hex(word), hex(claimed_word))

@@ -1,0 +1,257 @@
+"""Export a ledger: genesis, headers, raw transactions and receipts, enough to execute it again without the chain."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import rlp
+from eth_account.typed_transactions.typed_transaction import TypedTransaction
+from eth_utils.address import to_checksum_address
+from hexbytes import HexBytes
+
+from fedledger.contracts.chain.chain import HEADER_FIELDS, Chain
+from fedledger.contracts.ledger.client import Ledger
+from fedledger.contracts.ledger.history import History
+from fedledger.ledger_tools.deploy import Deployment
+from fedledger.protocol.encoding import canonical
+from fedledger.protocol.encoding.keccak import keccak
+from fedledger.protocol.errors import ChainError, ConfigError
+
+EXPORT_VERSION = 1
+LEDGER_FILE, DEPLOYMENT_FILE = "ledger.jsonl", "deployment.json"
+
+
+@dataclass(frozen=True)
+class ExportedTransaction:
+    """A transaction as it was signed, and what its receipt says: logs as [address, topics, data]."""
+
+    hash: str
+    raw: str
+    status: int
+    gas: int
+    logs: list[list[Any]]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What execution needs of a block's header, and what binds the header to its chain."""
+
+    hash: str
+    parent: str
+    miner: bytes
+    transactions_root: bytes
+    number: int
+    gas_limit: int
+    timestamp: int
+    mix_hash: bytes
+    base_fee: int
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Header:
+        """Decode a header's RLP.
+
+        Raises
+        ------
+        ValueError
+            If the bytes are no header.
+        """
+        try:
+            fields = dict(zip(HEADER_FIELDS, rlp.decode(raw), strict=False))
+            number, gas_limit, timestamp, base_fee = (
+                int.from_bytes(fields[name], "big") for name in ("number", "gasLimit", "timestamp", "baseFeePerGas")
+            )
+            return cls(
+                hash="0x" + keccak(raw).hex(),
+                parent="0x" + fields["parentHash"].hex(),
+                miner=fields["miner"],
+                transactions_root=fields["transactionsRoot"],
+                number=number,
+                gas_limit=gas_limit,
+                timestamp=timestamp,
+                mix_hash=fields["mixHash"],
+                base_fee=base_fee,
+            )
+        except (rlp.exceptions.DecodingError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no block header: {error}") from error
+
+
+@dataclass(frozen=True)
+class ExportedBlock:
+    """A block: its header's RLP (0x…), and its transactions."""
+
+    header: str
+    transactions: list[ExportedTransaction]
+
+
+@dataclass(frozen=True)
+class LedgerExport:
+    """A ledger's history.
+
+    Parameters
+    ----------
+    genesis
+        Balances in wei, at the first block's parent, of all accounts that send transactions.
+    blocks
+        Blocks from the first to the newest, in order.
+    state
+        What the chain itself says at the end: evidence words by publisher, credit words by task.
+    """
+
+    version: int
+    chain_id: int
+    address: str
+    genesis: dict[str, str]
+    blocks: list[ExportedBlock]
+    state: dict[str, dict[str, dict[str, str]]]
+
+    def write(self, path: Path) -> None:
+        """Write one JSON document a line: the head, the blocks, and the digest of all lines before it."""
+        head = {key: getattr(self, key) for key in ("version", "chain_id", "address", "genesis", "state")}
+        lines = [_line(head), *(_line(asdict(block)) for block in self.blocks)]
+        digest = hashlib.sha256("".join(lines).encode()).hexdigest()
+        path.write_text("".join([*lines, _line({"sha256": digest})]), encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> LedgerExport:
+        """Read an export.
+
+        Raises
+        ------
+        ConfigError
+            If the file is not an export, or was changed since it was written.
+        """
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            head, *blocks, end = (canonical.parse(line) for line in lines)
+            digest = hashlib.sha256("".join(lines[:-1]).encode()).hexdigest()
+            if end != {"sha256": digest}:
+                raise ValueError(f"its lines have digest {digest}, it says {end.get('sha256')}")
+            found = [
+                ExportedBlock(block["header"], [ExportedTransaction(**t) for t in block["transactions"]])
+                for block in blocks
+            ]
+            export = cls(blocks=found, **head)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ConfigError(
+                f"The exported ledger {path} cannot be read: {error}.", "Get an unchanged copy."
+            ) from error
+        if export.version != EXPORT_VERSION:
+            raise ConfigError(f"{path} has version {export.version}; this release reads {EXPORT_VERSION}.")
+        return export
+
+
+def export_ledger(ledger: Ledger, deployment: Deployment, history: History) -> LedgerExport:
+    """Read everything from the deployment, or a development chain's first block, to the newest block.
+
+    Raises
+    ------
+    ConfigError
+        If the chain has forgotten the balances before that, or shows what cannot be rebuilt.
+    """
+    chain = ledger.chain
+    blocks: list[ExportedBlock] = []
+    senders: set[str] = set()
+    first = deployment.block if not chain.development else 1
+    for number in range(first, chain.block_number() + 1):
+        block = chain.block(number, full=True)
+        transactions = []
+        for transaction in block["transactions"]:
+            receipt = chain.receipt(transaction["hash"])
+            senders.add(to_checksum_address(transaction["from"]))
+            logs = [
+                [to_checksum_address(log["address"]), [_plain(t) for t in log["topics"]], _plain(log["data"])]
+                for log in receipt["logs"]
+            ]
+            raw = raw_transaction(transaction)
+            transactions.append(
+                ExportedTransaction(
+                    _plain(transaction["hash"]), "0x" + raw.hex(), receipt["status"], receipt["gasUsed"], logs
+                )
+            )
+        blocks.append(ExportedBlock("0x" + chain.header(block).hex(), transactions))
+    genesis = {sender: _first_balance(chain, deployment, sender, first - 1) for sender in sorted(senders)}
+    return LedgerExport(EXPORT_VERSION, chain.chain_id, ledger.address, genesis, blocks, chain_state(ledger, history))
+
+
+def _first_balance(chain: Chain, deployment: Deployment, address: str, block: int) -> str:
+    if chain.development and deployment.genesis:
+        # All money of such a chain comes from its own accounts.
+        return deployment.genesis.get(address, "0")
+    try:
+        return str(chain.balance(address, block))
+    except ChainError as error:
+        raise ConfigError(
+            f"The chain does not know any more what {address} had in block {block}: {error.message}",
+            "Deploy the ledger when the chain is young, or keep its old states.",
+        ) from error
+
+
+def chain_state(ledger: Ledger, history: History) -> dict[str, dict[str, dict[str, str]]]:
+    """Ask the chain for every evidence and credit word that the history knows, whatever the logs said."""
+    evidence = {
+        publisher: {str(slot): hex(ledger.evidence_word(publisher, slot)) for slot in sorted(words)}
+        for publisher, words in history.evidence_words.items()
+    }
+    credits = {
+        str(task.id): {str(slot): hex(ledger.credit_word(task.id, slot)) for slot in sorted(task.credits)}
+        for task in history.tasks.values()
+    }
+    return {"evidence": evidence, "credits": credits}
+
+
+def raw_transaction(transaction: dict[str, Any]) -> bytes:
+    """Return the signed bytes of a transaction that a node shows by its fields."""
+    r, s = (int.from_bytes(HexBytes(transaction[key]), "big") for key in ("r", "s"))
+    to = b"" if transaction.get("to") is None else bytes(HexBytes(transaction["to"]))
+    data = bytes(HexBytes(transaction["input"]))
+    kind = (
+        int(str(transaction.get("type", 0)), 0)
+        if isinstance(transaction.get("type"), str)
+        else transaction.get("type", 0)
+    )
+    if kind == 0:
+        legacy = [
+            transaction["nonce"],
+            transaction["gasPrice"],
+            transaction["gas"],
+            to,
+            transaction["value"],
+            data,
+        ]
+        raw = bytes(rlp.encode([*legacy, int(transaction["v"]), r, s]))
+    else:
+        parity = int(transaction["v"]) if int(transaction["v"]) < 27 else int(transaction["v"]) - 27
+        fields: dict[str, Any] = {
+            "type": kind,
+            "chainId": transaction["chainId"],
+            "nonce": transaction["nonce"],
+            "gas": transaction["gas"],
+            "to": to,
+            "value": transaction["value"],
+            "data": data,
+            "accessList": [dict(entry) for entry in transaction.get("accessList", [])],
+            "v": parity,
+            "r": r,
+            "s": s,
+        }
+        if kind == 1:
+            fields["gasPrice"] = transaction["gasPrice"]
+        else:
+            fields["maxFeePerGas"] = transaction["maxFeePerGas"]
+            fields["maxPriorityFeePerGas"] = transaction["maxPriorityFeePerGas"]
+        raw = bytes(TypedTransaction.from_dict(fields).encode())
+    if keccak(raw) != bytes(HexBytes(transaction["hash"])):
+        raise ConfigError(f"The transaction {_plain(transaction['hash'])} of type {kind} cannot be rebuilt.")
+    return raw
+
+
+def _line(document: Any) -> str:
+    return json.dumps(document, sort_keys=True, separators=(",", ":")) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    return HexBytes(value).to_0x_hex() if isinstance(value, bytes) else value

@@ -1,0 +1,473 @@
+"""One round judged again from the ledger and the store: what audits and verifiers share.
+
+A replay ends in a :class:`Divergence` or in none, and in a *transcript*: 32 bytes that only who replayed the round can
+know, because they cover what neither the ledger nor the proposal nor the report tells. These are the spec, the round,
+its base and the state before it; each valid update in fixed point; the inner products, the aggregate, the optimiser's
+step and the new model before it is rounded. A proposal that does not follow gets the transcript of what precedes the
+divergence, and the divergence's field.
+
+Everybody who is honest finds the same transcript: it holds integers of the exact layer and names, and no measurement of
+one's own, path, error text or clock. Two things can still tell honest replays apart, and no transcript can help it: a
+posted measurement that is just about as wrong as the tolerance allows, and content that some can fetch and others not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedledger.aggregator.contributions.base import CONTRIBUTIONS
+from fedledger.aggregator.detectors.base import DETECTORS
+from fedledger.aggregator.mixings.base import MIXINGS
+from fedledger.aggregator.normalisations.base import NORMALISATIONS
+from fedledger.aggregator.optimisers.base import OPTIMISERS
+from fedledger.aggregator.round.batches import BatchError, Place, complete
+from fedledger.aggregator.round.inputs import proposal_of, round_input
+from fedledger.aggregator.round.measurer import Measurer, Named, measured
+from fedledger.aggregator.round.outcome import RoundInput, RoundOutcome, round_outcome
+from fedledger.aggregator.rules.base import RULES
+from fedledger.aggregator.selection.base import SELECTIONS
+from fedledger.aggregator.selection.planner import RoundPlanner
+from fedledger.aggregator.staleness.base import STALENESS
+from fedledger.contracts.ledger.history import History
+from fedledger.contracts.ledger.records import Proposal
+from fedledger.contracts.ledger.round_history import RoundHistory
+from fedledger.contracts.ledger.task_history import TaskHistory
+from fedledger.ledger_tools.audit.divergence import Divergence, DivergenceError
+from fedledger.protocol.arithmetic.exact import Gram, IntArray
+from fedledger.protocol.encoding import canonical
+from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.errors import ConfigError, ExitCode, FedledgerError, StoreError
+from fedledger.protocol.methods.registry import Registry
+from fedledger.protocol.records.commitment_batch import Batch
+from fedledger.protocol.records.measurement import Measurement
+from fedledger.protocol.records.report import BASE, MODEL
+from fedledger.protocol.records.settlement import pack_words
+from fedledger.protocol.records.spec import MAX_SPEC_BYTES, Ref, TaskSpec
+from fedledger.protocol.records.update import UpdateRefusedError
+from fedledger.protocol.records.verdicts import Verdict
+from fedledger.protocol.schedules.base import SCHEDULES
+from fedledger.storage.base import ContentStore
+
+_ACCEPTED, _UNAVAILABLE = Verdict.ACCEPTED.label, Verdict.UNAVAILABLE.label
+_LITTLE_ENDIAN = np.dtype("<i8")
+
+
+class MissingContentError(DivergenceError):
+    """A replay that lacks content which the ledger names. Later, or elsewhere, it may be there."""
+
+
+class OutageError(FedledgerError):
+    """A store that does not work, which says nothing of what it should hold."""
+
+    exit_code = ExitCode.STORE
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a replay of one round found.
+
+    Parameters
+    ----------
+    round
+        The round.
+    divergence
+        The first thing that does not follow, or None.
+    transcript
+        Digest (32 bytes) of what was computed on the way.
+    checked
+        Whether every measurement that the outcome rests on was made again.
+    missing
+        Whether the divergence is content that could not be had.
+    notes
+        What else there is to know.
+    deviations
+        Largest deviations of loss (micro-nats) and correct (examples) from the posted measurements.
+    """
+
+    round: int
+    divergence: Divergence | None
+    transcript: bytes
+    checked: bool = True
+    missing: bool = False
+    notes: tuple[str, ...] = ()
+    deviations: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def valid(self) -> bool:
+        """Whether the proposal follows from the round, with its measurements within the tolerance."""
+        return self.divergence is None
+
+
+class Transcript:
+    """A digest of named integers and bytes, in the order in which they come."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256(b"fedledger transcript 1")
+
+    def add(self, name: str, content: bytes = b"") -> None:
+        """Go on with a name and what it stands for."""
+        raw = name.encode()
+        self._hash.update(len(raw).to_bytes(4, "big") + raw + hashlib.sha256(content).digest())
+
+    def observe(self, what: str, values: IntArray | Gram) -> None:
+        """Go on with a vector of the exact layer, or with a matrix of integers of any size."""
+        if values.ndim == 1:
+            self.add(what, np.ascontiguousarray(values, _LITTLE_ENDIAN).tobytes())
+        else:
+            self.add(what, "\n".join(" ".join(map(str, row)) for row in values.tolist()).encode())
+
+    def digest(self) -> bytes:
+        """Return the digest of what came so far."""
+        return self._hash.digest()
+
+
+class Untold(Transcript):
+    """A transcript that nobody will ask for."""
+
+    def add(self, name: str, content: bytes = b"") -> None: ...
+
+    def observe(self, what: str, values: IntArray | Gram) -> None: ...
+
+    def digest(self) -> bytes:
+        """Return nothing."""
+        return b""
+
+
+def replay_round(
+    history: History,
+    task: TaskHistory,
+    spec: TaskSpec,
+    store: ContentStore,
+    current: RoundHistory,
+    measure: Measurer | None,
+    place: Place,
+    plans: RoundPlanner | None = None,
+    transcript: Transcript | None = None,
+) -> Replay:
+    """Judge a proposed round again and compare.
+
+    Parameters
+    ----------
+    history, task, current
+        The ledger's state from logs, the task and the round.
+    spec
+        The task's spec.
+    store
+        Where content is fetched.
+    measure
+        Makes measurements again; None: those posted are taken as they are, and only the exact layer is checked.
+    place
+        What commitments of the task are bound to.
+    plans
+        Whom rounds ask. Give the same ones for a task's rounds in turn, and each report is read once.
+    transcript
+        What to go on with; a new one unless given.
+
+    Raises
+    ------
+    ConfigError
+        If this release lacks a method that the spec names, so that nobody can tell by it what follows.
+    """
+    require_methods(spec)
+    known = plans or RoundPlanner(store)
+    replaying = _Replaying(history, task, spec, store, current, measure, place, known, transcript or Transcript())
+    try:
+        replaying.run()
+    except DivergenceError as error:
+        return replaying.result(error)
+    return replaying.result(None)
+
+
+def read_terms(task: TaskHistory, store: ContentStore, index: int = 0) -> TaskSpec:
+    """Return a task's spec, which the terms that were posted must be those of.
+
+    Raises
+    ------
+    DivergenceError
+        In round ``index``, if they are not, or the spec cannot be had.
+    """
+    spec = TaskSpec.decode(content(index, "spec", lambda: store.get(task.spec, MAX_SPEC_BYTES)))
+    first = task.rounds.get(1)
+    base = spec.initial_model.ref if first is None else first.base
+    expect(index, "spec.initial_model", spec.initial_model.ref, base)
+    expect(index, "spec.rounds", spec.rounds, int(task.params["rounds"]))
+    expect(index, "spec.randomness", int(spec.randomness == "beacon"), int(task.params["randomness"]))
+    return spec
+
+
+def refused(divergence: DivergenceError) -> Replay:
+    """Return the replay of a round that ended before it began, as its task's terms do not hold."""
+    found = divergence.divergence
+    transcript = Transcript()
+    transcript.add(found.field)
+    return Replay(found.round, found, transcript.digest(), missing=isinstance(divergence, MissingContentError))
+
+
+def live_measure(spec: TaskSpec, store: ContentStore, trusted: frozenset[str]) -> Measurer | None:
+    """Return a measurer for a spec, or None if that would run a stranger's code that is not trusted."""
+    from fedledger.aggregator.round.measurement import LiveMeasurer
+    from fedledger.learning.models.base import build_model
+    from fedledger.learning.task_code import load_task_code
+    from fedledger.learning.vectors import FlatModel
+
+    if spec.code is not None:
+        if spec.code.cid not in trusted:
+            return None
+        code = load_task_code(store.get(spec.code.ref), spec.code.cid, set(trusted))
+        module = code.model()
+    elif spec.model is not None:
+        module = build_model(spec.model.method, spec.model.params)
+    else:
+        raise ConfigError("The task's spec has neither model nor code.")
+    return LiveMeasurer(FlatModel(module), store.get(spec.validation.ref))
+
+
+def require_methods(spec: TaskSpec) -> None:
+    """Raise ConfigError if this release lacks a method by which a spec's rounds are judged."""
+    registries: list[tuple[Registry[Any], str]] = [
+        (SELECTIONS, spec.selection.method),
+        (RULES, spec.aggregation.method),
+        (OPTIMISERS, spec.optimiser.method),
+        (CONTRIBUTIONS, spec.contribution.method),
+        *((DETECTORS, detector.method) for detector in spec.detection),
+    ]
+    if spec.staleness is not None:
+        registries.append((STALENESS, spec.staleness.method))
+    if spec.schedule is not None:
+        registries.append((SCHEDULES, spec.schedule.method))
+    if spec.mixing is not None:
+        registries.append((MIXINGS, spec.mixing.method))
+    if spec.normalisation is not None:
+        registries.append((NORMALISATIONS, spec.normalisation.method))
+    for registry, method in registries:
+        registry.get(method)
+
+
+def content(index: int, what: str, read: Callable[[], Any]) -> Any:
+    """Return what ``read`` does.
+
+    Raises
+    ------
+    MissingContentError
+        If the store lacks it.
+    """
+    try:
+        return read()
+    except StoreError as error:
+        raise MissingContentError(
+            Divergence(index, what, "the content that the ledger names", error.message)
+        ) from error
+
+
+def expect(index: int, name: str, expected: Any, found: Any) -> None:
+    """Raise DivergenceError unless both are the same."""
+    if expected != found:
+        raise DivergenceError(Divergence(index, name, expected, found))
+
+
+class _Replaying:
+    """A replay on its way."""
+
+    def __init__(
+        self,
+        history: History,
+        task: TaskHistory,
+        spec: TaskSpec,
+        store: ContentStore,
+        current: RoundHistory,
+        measure: Measurer | None,
+        place: Place,
+        plans: RoundPlanner,
+        transcript: Transcript,
+    ) -> None:
+        if current.proposal is None:
+            raise ValueError("only proposed rounds are replayed")
+        self.history, self.task, self.spec, self.store = history, task, spec, store
+        self.current, self.posted, self.index = current, current.proposal, current.index
+        self.measure, self.place, self.plans = measure, place, plans
+        self.transcript = transcript
+        self.checked = True
+        self.notes: list[str] = []
+        self.deviations = {"loss": 0, "correct": 0}
+
+    def run(self) -> None:
+        """Go through the round; raises DivergenceError at the first thing that does not follow."""
+        index, current = self.index, self.current
+        before = self.task.state_before(index)
+        self.transcript.add("spec", self.spec.digest)
+        self.transcript.add("round", str(index).encode())
+        self.transcript.add("base", current.base.digest)
+        self.transcript.add("state", b"" if before is None else before.digest)
+        expect(index, "selection", self._selection(), sorted(current.selected))
+        raw = content(index, "report", lambda: self.store.get(self.posted.report, canonical.MAX_DOCUMENT_BYTES))
+        with self._reading("report"):
+            report = canonical.decode(raw)
+            lookup = _Posted(self, report)
+            verdicts = {u["participant"]: u["verdict"] for u in report["updates"]}
+            absent = frozenset(owner for owner, verdict in verdicts.items() if verdict == _UNAVAILABLE)
+        if absent:
+            self.notes.append(f"Round {index}: {len(absent)} updates were unavailable, which nobody can check later.")
+        batch = None
+        if self.task.batched:
+            batch, current = self._completed(report)
+        due = content(index, "schedule", lambda: self.plans.bases(self.history, self.task, self.spec, current))
+        for seat in current.seats:
+            if seat.owner in due and verdicts.get(seat.owner) == _ACCEPTED:
+                # A later check would only find that the model is another one.
+                is_due = current.bases[seat.staleness].digest == due[seat.owner]
+                expected = seat.staleness if is_due else current.staleness_of(due[seat.owner])
+                expect(index, f"staleness of {seat.owner}", expected, seat.staleness)
+        place = self.store, self.spec, self.task, current
+        given = content(index, "content", lambda: round_input(*place, absent, batch, due))
+        self._require_updates(given, absent)
+        # If it fails, the state or the base that the round started from is none, and nothing follows from it.
+        with self._reading("outcome"):
+            outcome = round_outcome(given, lookup, self.transcript.observe)
+        _compare(index, outcome, report, self.posted, current)
+
+    @contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        """Take whatever goes wrong with a stranger's bytes for a divergence of what they should be."""
+        try:
+            yield
+        except (DivergenceError, OutageError):
+            raise
+        except (FedledgerError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+            raise DivergenceError(Divergence(self.index, what, "one that can be read", str(error))) from error
+
+    def result(self, error: DivergenceError | None) -> Replay:
+        """Return what was found, given what ended the replay."""
+        if error is not None:
+            self.transcript.add("divergence")
+            self.transcript.add(error.divergence.field)
+        return Replay(
+            round=self.index,
+            divergence=None if error is None else error.divergence,
+            transcript=self.transcript.digest(),
+            checked=self.checked,
+            missing=isinstance(error, MissingContentError),
+            notes=tuple(self.notes),
+            deviations=self.deviations,
+        )
+
+    def _selection(self) -> list[int] | str:
+        try:
+            known = self.history, self.task, self.spec, self.index, self.current.beacon
+            return sorted(content(self.index, "selection", lambda: self.plans.selected(*known)))
+        except ConfigError as error:
+            return error.message
+
+    def _completed(self, report: dict[str, Any]) -> tuple[ContentRef, RoundHistory]:
+        """Complete a batched round from the batch that its report names."""
+        index, current = self.index, self.current
+        with self._reading("commitments"):
+            batch = Ref.model_validate(report.get("commitments")).ref
+        raw = content(index, "commitments", lambda: self.store.get(batch, canonical.MAX_DOCUMENT_BYTES))
+        with self._reading("commitments"):
+            try:
+                found = complete(current, Batch.decode(raw), current.delivered, self.place, self.task.version)
+            except BatchError as error:
+                raise DivergenceError(Divergence(index, error.field, error.expected, error.found)) from error
+        return batch, found
+
+    def _require_updates(self, given: RoundInput, absent: frozenset[str]) -> None:
+        for seat in given.seats:
+            found = given.updates.get(seat.owner)
+            if not isinstance(found, UpdateRefusedError) or seat.owner in absent:
+                continue
+            if found.verdict is Verdict.UNAVAILABLE:
+                cid = seat.update and seat.update.cid
+                raise MissingContentError(Divergence(self.index, f"update of {seat.owner}", cid, found.detail))
+
+
+class _Posted:
+    """Answers with the posted measurements, and checks each against its reproduction."""
+
+    def __init__(self, replaying: _Replaying, report: dict[str, Any]) -> None:
+        self._by_name = {BASE: report["measurements"][BASE], MODEL: report["measurements"][MODEL]}
+        self._by_name |= {u["participant"]: u["measurement"] for u in report["updates"]}
+        self._replaying = replaying
+
+    def __call__(self, what: str, vector: NDArray[np.float32]) -> Measurement:
+        return self.each([(what, vector)])[0]
+
+    def each(self, named: Iterable[Named]) -> list[Measurement]:
+        """Answer for many vectors, which are measured as they would be live."""
+        measure, names = self._replaying.measure, list[str]()
+
+        def noted() -> Iterator[Named]:
+            for what, vector in named:
+                names.append(what)
+                yield what, vector
+
+        if measure is None:
+            self._replaying.checked = False
+            return [self._posted(what) for what, _ in named]
+        again = measured(measure, noted())
+        return [self._compared(what, found) for what, found in zip(names, again, strict=True)]
+
+    def _posted(self, what: str) -> Measurement:
+        posted = self._by_name.get(what)
+        if not isinstance(posted, dict) or not all(type(posted.get(k)) is int for k in ("loss", "correct")):
+            raise DivergenceError(Divergence(self._replaying.index, f"measurement of {what}", "a measurement", posted))
+        return Measurement(posted["loss"], posted["correct"])
+
+    def _compared(self, what: str, again: Measurement) -> Measurement:
+        """Return what was posted, if it is near enough to what was measured again."""
+        replaying, found = self._replaying, self._posted(what)
+        tolerance = replaying.spec.tolerance
+        for name in ("loss", "correct"):
+            expected, told = getattr(again, name), getattr(found, name)
+            deviation = abs(expected - told)
+            if deviation > getattr(tolerance, name):
+                raise DivergenceError(Divergence(replaying.index, f"measurement of {what}: {name}", expected, told))
+            replaying.deviations[name] = max(replaying.deviations[name], deviation)
+        return found
+
+
+def _compare(
+    index: int, outcome: RoundOutcome, report: dict[str, Any], posted: Proposal, current: RoundHistory
+) -> None:
+    expected = proposal_of(outcome)
+    owners = {seat.id: seat.owner for seat in current.seats}
+    for participant, verdict in sorted(expected.verdicts.items()):
+        expect(
+            index,
+            f"verdict of {owners[participant]}",
+            verdict.label,
+            _label(posted.verdicts.get(participant)),
+        )
+    _compare_staleness(index, outcome, report)
+    for participant, share in sorted(expected.shares.items()):
+        expect(index, f"pay share of {owners[participant]}", share, posted.shares.get(participant, 0))
+    expect(index, "model", expected.model.cid, posted.model.cid)
+    expect(index, "state", expected.state.cid, posted.state.cid)
+    for key in outcome.document:
+        expect(index, f"report.{key}", outcome.document[key], report.get(key))
+    expect(index, "report", expected.report.cid, posted.report.cid)
+    expect(index, "stop", expected.stop, posted.stop)
+    words = pack_words(outcome.verdicts, outcome.shares)
+    expect(
+        index,
+        "packed words",
+        [list(w) for w in words],
+        [list(posted.verdict_words), list(posted.share_words)],
+    )
+
+
+def _compare_staleness(index: int, outcome: RoundOutcome, report: dict[str, Any]) -> None:
+    """Name whose staleness a report tells wrongly; that of a task which takes none tells nobody's."""
+    posted = {row["participant"]: row.get("staleness") for row in report["updates"]}
+    for row in outcome.document["updates"]:
+        expect(index, f"staleness of {row['participant']}", row.get("staleness"), posted.get(row["participant"]))
+
+
+def _label(verdict: Verdict | None) -> str | None:
+    return None if verdict is None else verdict.label

@@ -1,0 +1,188 @@
+"""A run's report as one HTML file that opens without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fedledger.learning.label_counts import LabelCounts
+from fedledger.ledger_tools.report.device_tables import device_figures
+from fedledger.ledger_tools.report.page import escaped, heat_map, write_page
+
+MAX_REFUSALS = 500
+MAX_LINES = 20
+_COLOURS = {
+    "accepted": "#7cc08f",
+    "missed": "#d5d8e0",
+    "late": "#a9adba",
+    "held_out": "#b3261e",
+    "cosine": "#e8762d",
+    "norm": "#f2b134",
+    "duplicate": "#7b4fa3",
+}
+_MALFORMED = "#3b3f4a"
+
+
+def write_report(
+    path: Path,
+    title: str,
+    facts: Mapping[str, Any],
+    metrics: Sequence[Mapping[str, Any]],
+    plain_mean: Sequence[float],
+    reputations: pd.DataFrame,
+    pay: pd.DataFrame,
+    verdicts: pd.DataFrame,
+    participants: Sequence[Mapping[str, Any]],
+    refusals: Sequence[Mapping[str, Any]],
+    labels: LabelCounts,
+    devices: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Write the report.
+
+    Parameters
+    ----------
+    path
+        The file.
+    title, facts
+        Heading, and the facts under it.
+    metrics
+        One row a round with ``round``, ``accuracy``, ``accepted``, ``refused`` and ``gas`` (total so far), and with
+        ``time_us`` if there are ``devices``.
+    plain_mean
+        Accuracy after each round of the same training with a plain mean; may be empty.
+    reputations, pay, verdicts
+        One row a round, one column an address; verdicts in words.
+    participants
+        Rows with ``address``, ``behaviour``, ``accepted``, ``refused``, ``reputation``, ``credit``.
+    refusals
+        Rows with ``round``, ``address``, ``reason``, ``detail``; the page shows the first ``MAX_REFUSALS``.
+    labels
+        How the examples are divided.
+    devices
+        What the participants' devices did, by :func:`~fedledger.ledger_tools.report.device_tables.task_rows`; empty
+        without a schedule.
+    """
+    names = {p["address"]: f"{p['address'][:8]}… {p['behaviour']}" for p in participants}
+    behaviours = {p["address"]: str(p["behaviour"]) for p in participants}
+    figures = [
+        _accuracy(metrics, plain_mean),
+        _lines("Reputation after each round", "reputation", reputations / 1_000_000, names, behaviours),
+        _verdicts(verdicts, names, behaviours),
+        _lines("Pay, cumulative", "credit units", pay.cumsum(), names, behaviours),
+        _gas(metrics),
+        *(device_figures(metrics, devices, names) if devices else ()),
+    ]
+    facts_rows = "".join(f"<tr><th>{escaped(k)}</th><td><code>{escaped(v)}</code></td></tr>" for k, v in facts.items())
+    people = "".join(
+        f"<tr><td><code>{escaped(p['address'])}</code></td>"
+        f"<td class='{'honest' if p['behaviour'] == 'honest' else 'attack'}'>{escaped(p['behaviour'])}</td>"
+        f"<td class=n>{p['accepted']}</td><td>{escaped(reasons(p['refused']))}</td>"
+        f"<td class=n>{p['reputation'] / 1e6:.3f}</td><td class=n>{p['credit']:,}</td></tr>"
+        for p in participants
+    )
+    refused = "".join(
+        f"<tr><td class=n>{r['round']}</td><td><code>{escaped(r['address'])}</code></td><td>{escaped(r['reason'])}</td>"
+        f"<td>{escaped(r['detail'])}</td></tr>"
+        for r in refusals[:MAX_REFUSALS]
+    )
+    more = len(refusals) - MAX_REFUSALS
+    rest = f"<p class=sub>and {more:,} more, which refusals.csv lists</p>" if more > 0 else ""
+    write_page(
+        path,
+        title,
+        "fedledger run report",
+        [
+            f"<table>{facts_rows}</table>",
+            *figures,
+            heat_map(labels),
+            "<h2>Participants</h2><table><tr><th>address<th>behaviour<th>accepted"
+            f"<th>refused<th>reputation<th>credit</tr>{people}</table><h2>What was refused, and why</h2>"
+            f"<table><tr><th>round<th>participant<th>reason<th>detail</tr>{refused}</table>{rest}",
+        ],
+    )
+
+
+def reasons(refused: Mapping[str, int]) -> str:
+    """Return refusals by reason in words."""
+    return ", ".join(f"{count} {reason}" for reason, count in refused.items()) or "none"
+
+
+def _accuracy(metrics: Sequence[Mapping[str, Any]], plain_mean: Sequence[float]) -> Any:
+    from plotly import graph_objects as go
+
+    rounds = [row["round"] for row in metrics]
+    figure = go.Figure(layout={"title": "Test accuracy", "xaxis_title": "round", "yaxis_title": "accuracy"})
+    figure.add_scatter(x=rounds, y=[row["accuracy"] for row in metrics], name="fedledger", mode="lines+markers")
+    if plain_mean:
+        figure.add_scatter(
+            x=list(range(1, len(plain_mean) + 1)),
+            y=list(plain_mean),
+            name="plain mean, no defence",
+            mode="lines",
+        )
+    return figure
+
+
+def _gas(metrics: Sequence[Mapping[str, Any]]) -> Any:
+    from plotly import graph_objects as go
+
+    totals = [row["gas"] for row in metrics]
+    each = [after - before for before, after in zip([totals[0], *totals], totals, strict=False)] if totals else []
+    figure = go.Figure(layout={"title": "Gas of each round", "xaxis_title": "round", "yaxis_title": "gas"})
+    figure.add_bar(x=[row["round"] for row in metrics][1:], y=each[1:], name="gas")
+    return figure
+
+
+def _lines(title: str, unit: str, frame: pd.DataFrame, names: Mapping[str, str], behaviours: Mapping[str, str]) -> Any:
+    """Draw a line a participant; of many, the median of each behaviour and the middle four fifths."""
+    from plotly import graph_objects as go
+
+    figure = go.Figure(layout={"title": title, "xaxis_title": "round", "yaxis_title": unit})
+    rounds = list(frame.index)
+    if len(frame.columns) <= MAX_LINES:
+        for address in frame.columns:
+            dash = "solid" if behaviours[address] == "honest" else "dash"
+            figure.add_scatter(x=rounds, y=frame[address].tolist(), name=names[address], line={"dash": dash})
+        return figure
+    palette = figure.layout.template.layout.colorway
+    groups = [(str(behaviour), group) for behaviour, group in frame.T.groupby(lambda address: behaviours[address])]
+    for (behaviour, group), colour in zip(groups, palette * len(groups), strict=False):
+        low, median, high = (group.quantile(q).tolist() for q in (0.1, 0.5, 0.9))
+        band = {"line": {"width": 0, "color": colour}, "mode": "lines", "legendgroup": behaviour}
+        figure.add_scatter(x=rounds, y=low, showlegend=False, **band)
+        figure.add_scatter(x=rounds, y=high, fill="tonexty", name=f"{behaviour}, middle 80 %", opacity=0.3, **band)
+        line = {"color": colour, "dash": "solid" if behaviour == "honest" else "dash"}
+        figure.add_scatter(
+            x=rounds, y=median, name=f"{behaviour}, median", line=line, mode="lines", legendgroup=behaviour
+        )
+    return figure
+
+
+def _verdicts(frame: pd.DataFrame, names: Mapping[str, str], behaviours: Mapping[str, str]) -> Any:
+    """Draw a map of verdicts, participants by behaviour."""
+    from plotly import graph_objects as go
+
+    addresses = sorted(frame.columns, key=lambda address: (behaviours[address] != "honest", behaviours[address]))
+    words = frame[addresses].T.astype(object).where(frame[addresses].T.notna(), "not selected")
+    labels = sorted(set(words.to_numpy().ravel()), key=lambda word: [*_COLOURS, word].index(word))
+    colours = [_COLOURS.get(label, "#ffffff" if label == "not selected" else _MALFORMED) for label in labels]
+    many = len(addresses) > MAX_LINES
+    figure = go.Figure(layout={"title": "Verdicts", "xaxis_title": "round"})
+    figure.add_heatmap(
+        x=list(frame.index),
+        y=[names[address] for address in addresses],
+        z=[[labels.index(word) for word in row] for row in words.to_numpy()],
+        text=words.to_numpy().tolist(),
+        hovertemplate="round %{x}, %{y}: %{text}<extra></extra>",
+        xgap=0 if many else 2,
+        ygap=0 if many else 2,
+        zmin=-0.5,
+        zmax=len(labels) - 0.5,
+        colorscale=[[(place + end) / len(labels), colour] for place, colour in enumerate(colours) for end in (0, 1)],
+        colorbar={"tickvals": list(range(len(labels))), "ticktext": labels},
+    )
+    figure.update_yaxes(showticklabels=not many, autorange="reversed", automargin=True)
+    return figure

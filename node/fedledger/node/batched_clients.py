@@ -1,0 +1,172 @@
+"""Several participants trained together, with the bits of training one after another.
+
+A step of a tiny model costs its calls, not its arithmetic; participants with as many examples each can take their steps
+in the same calls. It is done for plain SGD on perceptrons whose parameters fit a processor's cache, where it is
+measured to pay. Whether it gives the same bits depends on the machine's matrix products, so for each number of
+participants and examples the first group is trained in both ways; after any difference it is one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeGuard
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedledger.learning.data import Dataset
+from fedledger.learning.fast.perceptron_gradients import PROOF, Stack
+from fedledger.learning.vectors import FlatModel, Float32Array, repeatable
+from fedledger.node.solvers.base import LocalUpdate
+from fedledger.node.solvers.sgd import SGD
+from fedledger.node.training import LocalTrainer, Trainer
+from fedledger.protocol.arithmetic.random_streams import Restartable
+
+MAX_COPIES = 16
+MAX_PARAMETERS = 20_000
+"""Parameters of a model up to which it pays: above, the products take the time."""
+
+
+class Together(NamedTuple):
+    """What participants learned together.
+
+    Parameters
+    ----------
+    deltas
+        float32[c, d].
+    examples
+        Of each of them.
+    losses
+        Of each step float32[c, n]: the losses of its examples.
+    """
+
+    deltas: NDArray[np.float32]
+    examples: int
+    losses: Sequence[torch.Tensor]
+
+    @property
+    def steps(self) -> int:
+        """How many steps each of them took."""
+        return len(self.losses)
+
+    def updates(self) -> list[LocalUpdate]:
+        """Return the updates, one by one."""
+        total, seen = np.zeros(len(self.deltas)), 0
+        for losses in self.losses:
+            seen += losses.shape[1]
+            total += losses.mean(1).numpy().astype(np.float64) * losses.shape[1]
+        means = zip(self.deltas, (total / seen).tolist(), strict=True)
+        return [LocalUpdate(delta, self.examples, self.steps, mean) for delta, mean in means]
+
+
+class Lockstep:
+    """Trains participants of one task together.
+
+    Parameters
+    ----------
+    model
+        The task's model, a perceptron; its parameters are overwritten.
+    solver
+        What each participant does.
+    """
+
+    def __init__(self, model: FlatModel, solver: SGD) -> None:
+        self.model, self.solver = model, solver
+        self._stacks: dict[int, Stack] = {}
+        # By participants and examples, how many numbers are still to be compared; None after a difference.
+        self._unproved: dict[tuple[int, int], int | None] = {}
+        self._random = Restartable()
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> Lockstep | None:
+        """Return what trains participants such as this one together, or None if there is no way, or no use."""
+        if type(trainer) is not LocalTrainer or type(trainer.solver) is not SGD:
+            return None
+        fits = trainer.model.direct is not None and trainer.model.layout.dimension <= MAX_PARAMETERS
+        return cls(trainer.model, trainer.solver) if fits and trainer.solver.max_gradient_norm is None else None
+
+    def trains(self, trainer: Trainer) -> TypeGuard[LocalTrainer]:
+        """Return whether a participant's trainer is one that this stands for."""
+        if type(trainer) is not LocalTrainer:
+            return False
+        return trainer.model is self.model and trainer.solver is self.solver
+
+    def __call__(self, base: Float32Array, datasets: Sequence[Dataset], seeds: Sequence[bytes]) -> Together | None:
+        """Train from float32[d] on data sets of one size, whose random streams begin at the seeds.
+
+        None is returned if the updates would not be the same as one by one.
+        """
+        examples = len(datasets[0])
+        place = len(datasets), examples
+        left = self._unproved.get(place, PROOF)
+        # Whose strides do not tell how it lies, a single row, may be multiplied in another way.
+        batch = self.solver.batch_size
+        if left is None or 1 in (examples, batch, examples % batch):
+            return None
+        with torch.inference_mode():
+            trained = self._train(base, datasets, seeds)
+        if left > 0:
+            same = self._count_same(trained.deltas, base, datasets, seeds)
+            self._unproved[place] = None if same is None else left - same
+            return None if same is None else trained
+        return trained
+
+    def _count_same(
+        self, deltas: NDArray[np.float32], base: Float32Array, datasets: Sequence[Dataset], seeds: Sequence[bytes]
+    ) -> int | None:
+        """Return how many numbers are not zero, if all are the same one by one; else None."""
+        # One by one, a solver seeds torch's global generator.
+        with repeatable():
+            for row, dataset, seed in zip(deltas, datasets, seeds, strict=True):
+                if self.solver(self.model, base, dataset, self._random.restart(seed)).delta.tobytes() != row.tobytes():
+                    return None
+        return int(np.count_nonzero(deltas))
+
+    def _train(self, base: Float32Array, datasets: Sequence[Dataset], seeds: Sequence[bytes]) -> Together:
+        solver, copies, examples = self.solver, len(datasets), len(datasets[0])
+        stack = self._stack(copies)
+        trained, runs = stack.array, self.model.layout.trainable_runs
+        for packed, aligned in runs:
+            trained[:, aligned] = base[packed]
+        inputs, labels, starts = _joined(datasets)
+        # As many draws as one participant takes by itself, which seeds its model's own randomness first.
+        orders = [list(solver.orders(examples, self._begun(seed))) for seed in seeds]
+        velocity = torch.zeros_like(stack.gradient) if solver.momentum else stack.gradient
+        losses = []
+        for batches in zip(*orders, strict=True):
+            chosen = torch.from_numpy((np.concatenate(batches).reshape(copies, -1) + starts).reshape(-1))
+            shape = copies, len(batches[0])
+            batch = inputs.index_select(0, chosen).view(*shape, *inputs.shape[1:])
+            losses.append(stack(batch, labels.index_select(0, chosen).view(shape)))
+            if solver.weight_decay:
+                stack.gradient.add_(stack.values, alpha=solver.weight_decay)
+            if solver.momentum:
+                velocity.mul_(solver.momentum).add_(stack.gradient)
+            stack.values.add_(velocity, alpha=-solver.learning_rate)
+        deltas = np.empty((copies, len(base)), np.float32)
+        for packed, aligned in runs:
+            np.subtract(trained[:, aligned], base[packed], out=deltas[:, packed])
+        return Together(deltas, examples, losses)
+
+    def _begun(self, seed: bytes) -> np.random.Generator:
+        rng = self._random.restart(seed)
+        rng.bit_generator.random_raw()
+        return rng
+
+    def _stack(self, copies: int) -> Stack:
+        direct = self.model.direct
+        if direct is None:
+            raise ValueError("the model is no perceptron")
+        if copies not in self._stacks:
+            self._stacks[copies] = Stack(direct, len(self.model.trainable), copies)
+        return self._stacks[copies]
+
+
+def _joined(datasets: Sequence[Dataset]) -> tuple[torch.Tensor, torch.Tensor, NDArray[np.int64]]:
+    """Return inputs and labels that all are stretches of, and int64[c, 1] where each starts."""
+    wholes, starts = zip(*(data.place for data in datasets), strict=True)
+    if all(whole is wholes[0] for whole in wholes):
+        return *wholes[0].tensors, np.array(starts)[:, None]
+    inputs, labels = (torch.cat(parts) for parts in zip(*(data.tensors for data in datasets), strict=True))
+    return inputs, labels, np.arange(0, len(labels), len(datasets[0]))[:, None]

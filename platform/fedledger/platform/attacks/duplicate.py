@@ -1,0 +1,34 @@
+"""An accomplice's update."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from fedledger.node.solvers.base import LocalUpdate
+from fedledger.node.training import LocalTrainer, TrainingContext
+from fedledger.platform.attacks.base import ATTACKS
+from fedledger.platform.attacks.noise import noises
+from fedledger.protocol.methods.parameters import real
+
+
+@ATTACKS.register("duplicate@1")
+@dataclass(frozen=True)
+class Duplicate:
+    """Sends what an accomplice sends, hidden under a little noise: one piece of work, two pays.
+
+    The accomplice is ``honest`` of the participant that owns ``accomplice_address``.
+    """
+
+    honest: LocalTrainer
+    accomplice_address: str
+    deviation: float = 1e-4
+
+    def __post_init__(self) -> None:
+        real("deviation", self.deviation)
+
+    def __call__(self, context: TrainingContext) -> LocalUpdate:
+        noise = noises(context, self.deviation)
+        trained = self.honest(replace(context, owner=self.accomplice_address))
+        delta = trained.delta + next(noise)
+        vectors = {name: trained.vectors[name] + next(noise) for name in sorted(trained.vectors)}
+        return replace(trained, delta=delta, vectors=vectors)

@@ -1,0 +1,34 @@
+"""The last round's step instead of an update."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedledger.node.solvers.base import LocalUpdate
+from fedledger.node.training import LocalTrainer, TrainingContext
+from fedledger.platform.attacks.base import ATTACKS
+from fedledger.platform.attacks.noise import noises
+from fedledger.protocol.methods.parameters import real
+
+
+@ATTACKS.register("free_rider@1")
+@dataclass(frozen=True)
+class FreeRider:
+    """Does not train: sends the last round's step, hidden under a little noise; in the first round noise alone.
+
+    As is everything that it sends besides.
+    """
+
+    honest: LocalTrainer
+    deviation: float = 1e-3
+
+    def __post_init__(self) -> None:
+        real("deviation", self.deviation)
+
+    def __call__(self, context: TrainingContext) -> LocalUpdate:
+        noise = noises(context, self.deviation)
+        last = 0 if context.before is None else context.base.vector - context.before.vector
+        delta = last + next(noise)
+        return LocalUpdate(
+            delta, len(self.honest.dataset), 1, vectors=dict(zip(context.spec.vectors, noise, strict=False))
+        )

@@ -1,0 +1,29 @@
+"""Noise instead of an update."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedledger.node.solvers.base import LocalUpdate
+from fedledger.node.training import LocalTrainer, TrainingContext
+from fedledger.platform.attacks.base import ATTACKS
+from fedledger.platform.attacks.noise import noises
+from fedledger.protocol.methods.parameters import real
+
+
+@ATTACKS.register("gaussian@1")
+@dataclass(frozen=True)
+class Gaussian:
+    """Sends Gaussian noise of standard deviation ``deviation``."""
+
+    honest: LocalTrainer
+    deviation: float = 0.1
+
+    def __post_init__(self) -> None:
+        real("deviation", self.deviation)
+
+    def __call__(self, context: TrainingContext) -> LocalUpdate:
+        noise = noises(context, self.deviation)
+        return LocalUpdate(
+            next(noise), len(self.honest.dataset), 1, vectors=dict(zip(context.spec.vectors, noise, strict=False))
+        )

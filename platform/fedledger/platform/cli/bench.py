@@ -1,0 +1,335 @@
+"""The command line of benchmarks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import typer
+
+from fedledger.platform.cli.console import BenchFormat, BenchFormatOption, err, names, number, out, print_rows, progress
+from fedledger.protocol.errors import ConfigError
+
+bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks of training, of the ledger and of its rounds.")
+
+
+@bench_app.command("gas")
+def bench_gas(
+    chains: Annotated[
+        list[str] | None, typer.Option("--chain", help="anvil, ganache or embedded; may be given several times")
+    ] = None,
+    participants: Annotated[str, typer.Option(help="sizes of batched rounds, with commas between")] = "100,1000",
+    sparse: Annotated[
+        bool, typer.Option(help="also a round of 1,000 of 4,096 registered participants; slow but on Anvil")
+    ] = True,
+    output: Annotated[Path | None, typer.Option("--out", help="file for the figures, as JSON")] = None,
+    format_: BenchFormatOption = BenchFormat.TABLE,
+) -> None:
+    """Measure what a round costs a participant in gas, all included, beside what others have published."""
+    from fedledger.contracts.compile import VERSION
+    from fedledger.platform.bench.gas import PEERS, calldata_gas, measure
+
+    try:
+        counts = [int(count) for count in participants.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"{participants!r} are no numbers.", "Give for example --participants 100,1000.") from error
+    measured, rows = {}, []
+    for kind in chains or ["anvil"]:
+        with _fresh_chain(kind) as chain, err.status("measuring") as shown:
+            measured[kind] = {"client": chain.capabilities.client, "calldata_byte": calldata_gas(chain)}
+            rows += list(measure(chain, kind, counts, sparse, lambda doing: shown.update(f"measuring {doing}")))
+    document = {
+        "ledger": VERSION,
+        "chains": measured,
+        "rows": [vars(row) for row in rows],
+        "peers": [vars(peer) for peer in PEERS],
+    }
+    if _is_told(document, output, format_):
+        return
+    print_rows(
+        [
+            {
+                "mode": row.mode,
+                "case": row.case,
+                "chain": row.chain,
+                "participants": row.participants,
+                "gas a participant": number(row.gas_per_participant),
+                "largest transaction of its own": number(row.own_transaction),
+                "withdrawal": number(row.withdrawal),
+                "": row.error,
+            }
+            for row in rows
+        ],
+        "A round, all included",
+    )
+    print_rows(
+        [
+            {
+                "published": peer.name,
+                "participants": number(peer.participants),
+                "gas a participant": " to ".join(f"{gas:,}" for gas in sorted({peer.gas, peer.gas_most})),
+                "": peer.note,
+            }
+            for peer in PEERS
+        ],
+        "Others",
+    )
+    for kind, about in measured.items():
+        out.print(f"{kind}: {about['client']}, {about['calldata_byte']} gas for a byte of bare calldata")
+
+
+@bench_app.command("round")
+def bench_round(
+    participants: Annotated[int, typer.Option(help="how many sign, and are judged", min=1, max=1024)] = 1000,
+    kind: Annotated[str, typer.Option("--chain", help="anvil or ganache")] = "anvil",
+    format_: BenchFormatOption = BenchFormat.TABLE,
+) -> None:
+    """Time a round of signed commitments, apart from training and judging: mailbox over HTTP, ledger and chain."""
+    from fedledger.contracts.chain.chain import EMBEDDED
+    from fedledger.platform.bench.round import Part, time_round
+
+    if kind == EMBEDDED:
+        raise ConfigError("The embedded chain is in one process, and participants are in another.", "Give anvil.")
+    with _fresh_chain(kind) as chain, TemporaryDirectory() as folder, err.status("registering, then timing"):
+        client = chain.capabilities.client
+        parts = time_round(chain, participants, Path(folder))
+    total = sum(part.seconds for part in parts)
+    if format_ is BenchFormat.JSON:
+        document = {"participants": participants, "chain": client, "seconds": total}
+        print(json.dumps({**document, "parts": [vars(part) for part in parts]}))
+        return
+    together = Part("together", total, sum(part.aggregator for part in parts), sum(part.participants for part in parts))
+    print_rows(
+        [
+            {
+                "part": part.name,
+                "seconds": f"{part.seconds:.2f}",
+                "of the aggregator's processor": f"{part.aggregator:.2f}",
+                "of all participants' processor": f"{part.participants:.2f}",
+            }
+            for part in [*parts, together]
+        ],
+        f"A round of {participants:,} on {client}",
+    )
+
+
+@bench_app.command("schedules")
+def bench_schedules(
+    workloads: Annotated[str, typer.Option(help="what is trained, with commas between")] = "digits,heavy",
+    seeds: Annotated[int, typer.Option(help="how many seeds", min=1)] = 5,
+    output: Annotated[Path | None, typer.Option("--out", help="file for the figures, as JSON")] = None,
+    format_: BenchFormatOption = BenchFormat.TABLE,
+) -> None:
+    """Simulate the time and energy that schedules take to 90 % test accuracy on a mix of devices."""
+    from fedledger.platform.bench.schedules import CYCLES, compare
+
+    chosen = names(workloads)
+    unknown = [name for name in chosen if name not in CYCLES]
+    if unknown:
+        raise ConfigError(f"There is no workload {unknown[0]}.", f"There are: {', '.join(CYCLES)}.")
+    with err.status("starting", refresh_per_second=1) as shown:
+        rows = compare(chosen, range(seeds), lambda doing: shown.update(f"playing {doing}"))
+    document = {"seeds": seeds, "rows": [asdict(row) for row in rows]}
+    if _is_told(document, output, format_):
+        return
+    print_rows(
+        [
+            {
+                "workload": row.workload,
+                "schedule": row.schedule,
+                "rate, epochs": f"{row.learning_rate}, {row.local_epochs}",
+                "s to 90 %": f"{row.seconds:.3f}",
+                "joules": f"{row.joules:.1f}",
+                "times as fast": "–" if row.speedup is None else f"{row.speedup:.2f}",
+                "energy": "–" if row.energy is None else f"{row.energy:.2f}",
+                "rounds": f"{row.rounds:g}",
+                "staleness": f"{row.mean_staleness:.1f}",
+                "heard": f"{row.heard:.0f}",
+                "reached": f"{row.reached} of {seeds}",
+            }
+            for row in rows
+        ],
+        "Medians over seeds",
+    )
+
+
+@bench_app.command("engine")
+def bench_engine(
+    peers: Annotated[str, typer.Option(help="frameworks to compare with besides bare torch: flwr, pfl or both")] = "",
+    workloads: Annotated[str, typer.Option(help="what is trained, with commas between")] = "digits,mlp,cnn",
+    rounds: Annotated[int | None, typer.Option(help="rounds of every workload; each has its own unless given")] = None,
+    repetitions: Annotated[int | None, typer.Option(help="how often each engine has its turn; 5 unless given")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="few rounds, two repetitions: does everything run?")] = False,
+    peer_python: Annotated[
+        Path | None, typer.Option(help="interpreter that has the peers; else the one that `make bench` made")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--out", help="file for the figures, as JSON")] = None,
+    format_: BenchFormatOption = BenchFormat.TABLE,
+) -> None:
+    """Time rounds of training without a ledger beside bare torch and other frameworks, and weigh their memory."""
+    from fedledger.platform.bench.engine import QUICK_ROUNDS, ROUNDS, WARM_UP, Bench
+
+    usual = QUICK_ROUNDS if quick else ROUNDS
+    plan = {name: rounds or usual.get(name, WARM_UP + 1) for name in names(workloads)}
+    times = repetitions if repetitions is not None else 2 if quick else 5
+    # A spinner would take time from what is timed.
+    with err.status("starting", refresh_per_second=1) as shown:
+        result = Bench.find(peer_python).compare(
+            names(peers), plan, times, lambda doing: shown.update(f"measuring {doing}")
+        )
+    document = {"warm_up_rounds": WARM_UP, **asdict(result)}
+    if _is_told(document, output, format_):
+        return
+    print_rows(
+        [
+            {
+                "workload": row.workload,
+                "engine": row.engine,
+                "s a round, median": f"{row.seconds_per_round:.5f}",
+                "mean": f"{row.mean_seconds_per_round:.5f}",
+                "s to first round's end": f"{row.first_round_seconds:.2f}",
+                "peak MB (PSS)": "–" if row.peak_pss_mb is None else f"{row.peak_pss_mb:,.0f}",
+                "rounds": f"{len(row.repetitions)} × {row.rounds}",
+                "": row.about,
+            }
+            for row in result.rows
+        ],
+        "Rounds of training without a ledger",
+    )
+    print_rows(
+        [
+            {
+                "workload": ratio.workload,
+                "ratio": ratio.ratio,
+                "of": ratio.figure,
+                "is": f"{ratio.value:.2f}",
+                "wanted": ratio.target,
+                "met": {True: "yes", False: "no", None: ""}[ratio.met],
+            }
+            for ratio in result.ratios
+        ],
+        "Compared",
+    )
+
+
+@bench_app.command("scale")
+def bench_scale(
+    participants: Annotated[int, typer.Option(min=1, help="how many there are")] = 100_000,
+    selected: Annotated[int, typer.Option(min=1, help="how many each round asks")] = 1_000,
+    rounds: Annotated[int, typer.Option(min=1, help="how many rounds")] = 200,
+    ledger: Annotated[bool, typer.Option("--ledger", help="with a ledger, for up to 4,096 participants")] = False,
+    format_: BenchFormatOption = BenchFormat.TABLE,
+) -> None:
+    """Play rounds with very many participants, and show the curve of time and memory."""
+    from fedledger.platform.bench.scale import play, summary
+
+    with progress("playing") as watch:
+        rows = play(participants, selected, rounds, ledger, lambda row: watch("rounds", row.round, rounds))
+    document = {"participants": participants, "selected": selected, "ledger": ledger, **summary(rows)}
+    if format_ is BenchFormat.JSON:
+        print(json.dumps({**document, "rows": [asdict(row) for row in rows]}))
+        return
+    shown = rows[:: max(1, len(rows) // 20)]
+    most = max((row.memory_mb or 0.0 for row in rows), default=0.0) or 1.0
+    print_rows(
+        [
+            {
+                "round": row.round,
+                "seconds": f"{row.seconds:.3f}",
+                "MB (PSS)": "–" if row.memory_mb is None else f"{row.memory_mb:,.0f}",
+                "": "█" * round(40 * (row.memory_mb or 0.0) / most),
+            }
+            for row in shown
+        ],
+        f"{participants:,} participants, {selected:,} a round{', with a ledger' if ledger else ''}",
+    )
+    out.print(", ".join(f"{name.replace('_', ' ')} {value:,.2f}" for name, value in summary(rows).items()))
+
+
+@bench_app.command("ledger")
+def bench_ledger(
+    cases: Annotated[
+        str,
+        typer.Option(help="WORKLOAD:PARTICIPANTS:VALIDATION:ROUNDS[:WORKERS], with commas between; else all of them"),
+    ] = "",
+    audit: Annotated[bool, typer.Option(help="also an audit and the run that it replays")] = True,
+    quick: Annotated[bool, typer.Option("--quick", help="few rounds of few participants, and no audit")] = False,
+    output: Annotated[Path | None, typer.Option("--out", help="file for the figures, as JSON")] = None,
+    format_: BenchFormatOption = BenchFormat.TABLE,
+) -> None:
+    """Time rounds with the ledger on Anvil beside the training in them, and an audit beside its run."""
+    from fedledger.platform.bench.ledger import AUDITED, CASES, QUICK, WARM_UP, Case, time_all
+
+    chosen = tuple(map(Case.read, names(cases))) or (QUICK if quick else CASES)
+    # A spinner would take time from what is timed.
+    with err.status("starting", refresh_per_second=1) as shown:
+        rows, audits = time_all(
+            chosen, AUDITED if audit and not quick else None, lambda doing: shown.update(f"timing {doing}")
+        )
+    document = {"warm_up_rounds": WARM_UP, "rows": [asdict(r) for r in rows], "audits": [asdict(a) for a in audits]}
+    if _is_told(document, output, format_):
+        return
+    print_rows(
+        [
+            {
+                "workload": row.workload,
+                "participants": number(row.participants),
+                "validation": number(row.validation),
+                "workers": number(row.workers),
+                "s a round, median": f"{row.seconds_per_round:.4f}",
+                "ninth decile": f"{row.most_seconds_per_round:.4f}",
+                "training alone": f"{row.training_seconds_per_round:.4f}",
+                "overhead": f"{row.overhead:.1%}",
+                "ms a participant": f"{row.overhead_ms_per_participant:.2f}",
+                "of the processor": f"{row.processor_ms_per_participant:.2f}",
+                "accepted": number(row.accepted),
+                "rounds": number(row.rounds),
+            }
+            for row in rows
+        ],
+        "Rounds with the ledger on Anvil, and the training in them",
+    )
+    if audits:
+        print_rows(
+            [
+                {
+                    "workload": row.workload,
+                    "rounds": number(row.rounds),
+                    "processes": number(row.processes),
+                    "run, s": f"{row.run_seconds:.2f}",
+                    "audit, s": f"{row.audit_seconds:.2f}",
+                    "ratio": f"{row.ratio:.1f}",
+                    "of each run": ", ".join(f"{ratio:.1f}" for ratio in row.ratios),
+                }
+                for row in audits
+            ],
+            "An audit, and the run that it replays",
+        )
+
+
+@contextmanager
+def _fresh_chain(kind: str) -> Iterator[Any]:
+    from fedledger.contracts.chain.chain import EMBEDDED, Chain
+    from fedledger.contracts.chain.development import running_chain
+
+    if kind == EMBEDDED:
+        yield Chain()
+    elif kind in ("anvil", "ganache"):
+        with running_chain(kind) as process:  # type: ignore[arg-type]
+            yield Chain(process.url)
+    else:
+        raise ConfigError(f"There is no chain {kind!r}.", "Give anvil, ganache or embedded.")
+
+
+def _is_told(document: dict[str, Any], output: Path | None, format_: BenchFormat) -> bool:
+    """Write figures to a file, if there is one, and as JSON if that is wanted; return whether no table is."""
+    if output is not None:
+        output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    if format_ is BenchFormat.JSON:
+        print(json.dumps(document))
+    return format_ is BenchFormat.JSON

@@ -1,0 +1,66 @@
+"""What the command line draws besides plain tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from fedledger.learning.label_counts import LabelCounts
+    from fedledger.platform.runs.grid import PlannedRun
+    from fedledger.platform.runs.run_folder import RunRecord
+    from fedledger.platform.runs.sweep import Failure
+
+FEW_PARTICIPANTS = 20
+FEW_CLASSES = 12
+
+
+def heat_map(labels: LabelCounts) -> Table | None:
+    """Return a map of examples by participant and class, or None where it would not fit a screen."""
+    if labels.participants > FEW_PARTICIPANTS or labels.classes > FEW_CLASSES:
+        return None
+    table = Table(title="Examples by participant and class", title_justify="left", box=None, padding=0)
+    table.add_column("participant ", justify="right")
+    for number in range(labels.classes):
+        table.add_column(f"{number} ", justify="right")
+    table.add_column("  examples", justify="right")
+    table.add_column("  effective classes", justify="right")
+    most = max(int(labels.counts.max(initial=0)), 1)
+    figures = zip(labels.counts.tolist(), labels.sizes, labels.effective_classes, strict=True)
+    for number, (row, size, effective) in enumerate(figures):
+        cells = [Text(f" {count:>4} ", style=_shade(count / most)) for count in row]
+        table.add_row(f"{number} ", *cells, f"{size:,}", f"{effective:.2f}")
+    return table
+
+
+@contextmanager
+def sweeping(console: Console, total: int) -> Iterator[Callable[[PlannedRun, RunRecord | Failure, int], None]]:
+    """Show the runs of a sweep as they end, a line each, and on a terminal a bar of all."""
+    columns = (TextColumn("sweeping"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=total)
+
+        def watch(run: PlannedRun, outcome: Any, done: int) -> None:
+            what = f"{done}/{total}  {run.label or run.config.name}  seed {run.config.seed}"
+            if summary := getattr(outcome, "summary", None):
+                what += f"  accuracy {summary['accuracy']:.4f}  {summary['rounds']} rounds  {summary['seconds']:.1f} s"
+            else:
+                what += f"  failed: {outcome.reason}"
+            console.print(what, highlight=False, markup=False, soft_wrap=True)
+            bar.update(task, completed=done)
+
+        yield watch
+
+
+def _shade(share: float) -> str:
+    """Return white ink on a blue that is the deeper, the larger the share is; plain where there is nothing."""
+    if not share:
+        return ""
+    red, green, blue = (round(dark + (deep - dark) * share) for dark, deep in ((40, 23), (44, 110), (60, 235)))
+    return f"white on rgb({red},{green},{blue})"

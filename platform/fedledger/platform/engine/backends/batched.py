@@ -1,0 +1,15 @@
+"""Training in this process, many participants together."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from fedledger.platform.engine.backends.base import BACKENDS
+from fedledger.platform.engine.backends.serial import Serial
+
+
+@BACKENDS.register("batched@1")
+class Batched(Serial):
+    """Trains in this process, those together that can be with the same bits."""
+
+    together: ClassVar[bool] = True

@@ -1,0 +1,157 @@
+"""Where a run without a ledger was: one file, whole or not at all, from which it goes on to the same bits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedledger.aggregator.round.state import State
+from fedledger.platform.engine.participant_states import States
+from fedledger.platform.engine.without_ledger import Progress, Standing
+from fedledger.platform.experiment.config import ExperimentConfig
+from fedledger.protocol.encoding import tensors
+from fedledger.protocol.errors import ConfigError, StoreError
+from fedledger.protocol.records.reputation import Evidence
+from fedledger.storage.durable_files import write_atomically
+
+CHECKPOINT_FILE = "checkpoint.safetensors"
+"""Where a run without a ledger was."""
+STATES_FOLDER = "states"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Reached:
+    """How far a run came: its progress, its rows of metrics, and the seconds that it took."""
+
+    progress: Progress
+    rows: list[dict[str, Any]]
+    seconds: float
+
+
+class Checkpoints:
+    """The newest checkpoint of a run.
+
+    Parameters
+    ----------
+    folder
+        The run's folder.
+    config
+        What is run; a checkpoint of anything else is refused.
+    """
+
+    def __init__(self, folder: Path, config: ExperimentConfig) -> None:
+        self.path = folder / CHECKPOINT_FILE
+        self._digest = hashlib.sha256(json.dumps(config.model_dump(), sort_keys=True).encode()).hexdigest()
+
+    def save(self, reached: Reached, states: States) -> None:
+        """Have on disk where the run is, and what its participants keep.
+
+        Raises
+        ------
+        StoreError
+            If there is no room; the checkpoint before this one is as it was.
+        """
+        progress = reached.progress
+        document = {
+            "config": self._digest,
+            "versions": _versions(),
+            "index": progress.index,
+            "counted": progress.counted,
+            "voids": progress.voids,
+            "stopped": progress.stopped,
+            "asked": len(progress.asked),
+            "rows": reached.rows,
+            "seconds": reached.seconds,
+        }
+        standings = [
+            (number, known.evidence.pack(), known.last_round, known.examples, known.utility)
+            for number, known in progress.standings.items()
+        ]
+        named: dict[str, NDArray[Any]] = {
+            "document": _bytes(json.dumps(document).encode()),
+            "state": _bytes(progress.state.encode()),
+            "standings": np.array(standings, np.int64).reshape(-1, 5),
+            "base": progress.base,
+        }
+        if progress.earlier:
+            named["earlier"] = np.vstack(progress.earlier)
+        if progress.asked:
+            asked = [(time, number) for time, numbers in enumerate(progress.asked) for number in numbers]
+            named["asked"] = np.array(asked, np.int64).reshape(-1, 2)
+        states.save()
+        try:
+            write_atomically(self.path, tensors.encode(named))
+        except OSError as error:
+            raise StoreError(
+                f"The checkpoint {self.path} could not be written: {error.strerror}.", "Free some space, then resume."
+            ) from error
+        states.forget_before(progress.index)
+
+    def load(self, states: States) -> Reached | None:
+        """Return where the run was, with the participants' states of then; None if there is no checkpoint.
+
+        Raises
+        ------
+        ConfigError
+            If it is a checkpoint of another configuration.
+        StoreError
+            If it cannot be read.
+        """
+        if not self.path.exists():
+            states.return_to(0)
+            return None
+        try:
+            named = tensors.decode(self.path.read_bytes())
+            document = json.loads(named["document"].tobytes())
+            base = np.array(named["base"], np.float32)
+            earlier = list(np.array(named["earlier"], np.float32)) if "earlier" in named else []
+            asked: list[list[int]] = [[] for _ in range(document["asked"])]
+            for time, number in named["asked"].tolist() if "asked" in named else ():
+                asked[time].append(number)
+            state = State.decode(named["state"].tobytes(), len(base))
+            standings = {
+                number: Standing(Evidence.unpack(evidence), *told)
+                for number, evidence, *told in named["standings"].tolist()
+            }
+            found, versions = document["config"], document["versions"]
+            progress = Progress(
+                base=base,
+                state=state,
+                earlier=earlier,
+                index=document["index"],
+                counted=document["counted"],
+                voids=document["voids"],
+                stopped=document["stopped"],
+                standings=standings,
+                asked=asked,
+            )
+            reached = Reached(progress, document["rows"], document["seconds"])
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise StoreError(f"The checkpoint {self.path} cannot be read: {error}.", "Start the run anew.") from error
+        if found != self._digest:
+            raise ConfigError(
+                f"{self.path} is of a run with another configuration.",
+                "Resume with the configuration and seed that it was started with.",
+            )
+        if versions != _versions():
+            log.warning("the run was begun with %s: its end may be another one with %s", versions, _versions())
+        states.return_to(progress.index)
+        return reached
+
+
+def _bytes(data: bytes) -> NDArray[np.uint8]:
+    return np.frombuffer(data, np.uint8)
+
+
+def _versions() -> dict[str, str]:
+    return {package: version(package) for package in ("fedledger", "numpy", "torch")}

@@ -1,0 +1,185 @@
+"""The configuration of an experiment: what `fedledger run` reads."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from fedledger.platform.devices.fleet import FleetConfig
+from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.records.spec import (
+    Document,
+    FixedPointSpec,
+    Limits,
+    Method,
+    ReputationSpec,
+    Stopping,
+    Tolerance,
+    validated,
+)
+from fedledger.protocol.schedules.base import build_schedule
+
+GWEI = 10**9
+DEMO = Path(__file__).with_name("demo.toml")
+
+
+class DataConfig(Document):
+    """Where the examples come from and how they are divided."""
+
+    source: Method = Field(default=Method(method="digits@1"), description="data set; paths are relative to the file")
+    partition: Method = Method(method="dirichlet@1", params={"alpha": 0.5, "min_examples": 20})
+    test_fraction: float = Field(default=0.2, gt=0, lt=1, description="for the reported accuracy only")
+    validation_fraction: float = Field(default=0.1, gt=0, lt=1, description="for measuring updates")
+
+
+class AttackerConfig(Document):
+    """Participants that attack; which ones is drawn from the seed."""
+
+    attack: Method
+    count: int = Field(default=1, ge=0)
+
+
+class LedgerConfig(Document):
+    """What the task says to the ledger. Money in gwei, periods in seconds."""
+
+    quorum: int | None = Field(
+        default=None,
+        ge=1,
+        description="a round with fewer updates does not count; if not given, half of the participants, or of the "
+        "updates that the schedule waits for",
+    )
+    enrol_period: int = Field(default=3600, ge=1)
+    commit_period: int = Field(default=600, ge=1)
+    reveal_period: int = Field(default=600, ge=1)
+    propose_period: int = Field(default=600, ge=1)
+    batched: bool = Field(
+        default=False, description="commitments are signed, collected by the aggregator and posted as one root"
+    )
+    grace_period: int = Field(
+        default=600, ge=0, description="seconds in which who was left out of the root may commit on chain"
+    )
+    challenge_window: int = Field(default=0, ge=0, description="0 is for experiments; the record shows it")
+    stake_gwei: int = Field(default=1_000_000, ge=1)
+    bond_gwei: int = Field(default=10_000_000, ge=0)
+    credit_unit_gwei: int = Field(default=10, ge=1)
+    units_per_round: int = Field(default=100_000, ge=1)
+    min_reputation: int = Field(default=0, ge=0, le=1_000_000, description="ppm, to enrol")
+    exit_delay: int = Field(default=86_400, ge=0, description="seconds between leaving and the stake's return")
+    penalty_gwei: int = Field(
+        default=0, ge=0, description="what equivocation costs; garbage half of it, never revealing a quarter"
+    )
+    standbys: int = Field(
+        default=0, ge=0, le=3, description="aggregators that take over when the one before misses a deadline"
+    )
+    max_unfinal: int = Field(default=1, ge=1, le=8, description="rounds that may be proposed and not yet final")
+    max_staleness: int = Field(
+        default=0, ge=0, le=64, description="how many models before a round's base an update may be relative to"
+    )
+    dispute_period: int = Field(default=3600, ge=1, description="seconds for each step of a dispute")
+    verifier_stake_gwei: int = Field(default=1_000_000, ge=0, description="least stake of a verifier")
+    juror_penalty_gwei: int = Field(
+        default=100_000, ge=0, description="what a juror loses that is silent, or finds what the last jury does not"
+    )
+
+
+class TrainingConfig(Document):
+    """The task's spec, as far as it is chosen by hand."""
+
+    rounds: int = Field(default=20, ge=1, le=65_535)
+    randomness: Literal["spec", "beacon"] = "spec"
+    solver: Method = Method(method="sgd@1", params={"learning_rate": 0.1, "local_epochs": 1})
+    selection: Method = Method(method="all@1")
+    schedule: Method | None = None
+    normalisation: Method | None = None
+    detection: list[Method] = Field(default_factory=list)
+    mixing: Method | None = None
+    staleness: Method | None = None
+    aggregation: Method = Method(method="mean@1")
+    optimiser: Method = Method(method="fedavg@1")
+    contribution: Method = Method(method="alignment@1")
+    reputation: ReputationSpec = ReputationSpec()
+    stopping: Stopping = Stopping()
+    tolerance: Tolerance = Tolerance()
+    limits: Limits = Limits()
+    fixed_point: FixedPointSpec = FixedPointSpec()
+
+
+class ExperimentConfig(Document):
+    """An experiment: one task, its participants and their data."""
+
+    name: str = Field(min_length=1, max_length=100)
+    seed: int = Field(default=0, ge=0, lt=2**53)
+    participants: int = Field(default=10, ge=1, le=1_000_000, description="with a ledger at most 4,096")
+    model: Method | None = None
+    code: str | None = Field(default=None, description="path of a task.py with model() and data()")
+    compare_with_mean: bool = Field(
+        default=True,
+        description="also train with a plain mean, off the ledger, for the report; not where there is a schedule",
+    )
+    data: DataConfig = DataConfig()
+    training: TrainingConfig = TrainingConfig()
+    attackers: list[AttackerConfig] = Field(default_factory=list)
+    devices: FleetConfig | None = None
+    ledger: LedgerConfig = LedgerConfig()
+
+    @property
+    def quorum(self) -> int:
+        """Least number of updates of a round: unless given, half of those that one has at most."""
+        schedule = self.training.schedule
+        most = None if schedule is None else build_schedule(schedule).most_updates
+        return self.ledger.quorum or max(1, (most or self.participants) // 2)
+
+
+def load_config(path: Path, **overrides: Any) -> ExperimentConfig:
+    """Read a configuration from a TOML file; ``overrides`` replace top-level keys.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, is not TOML, or says something that is not known.
+    """
+    document = read_document(path)
+    return checked(document | {key: value for key, value in overrides.items() if value is not None}, str(path))
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Make one with `fedledger new NAME`.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}.") from error
+
+
+def checked(document: Mapping[str, Any], where: str) -> ExperimentConfig:
+    """Return the configuration that a document is.
+
+    Parameters
+    ----------
+    document
+        Its keys and values.
+    where
+        Where they stand, for messages.
+
+    Raises
+    ------
+    ConfigError
+        If it says something that is not known, or that cannot be.
+    """
+    config = validated(ExperimentConfig, document, where)
+    if (config.model is None) == (config.code is None):
+        raise ConfigError(f"{where} must give either model or code.", 'For example: model = {method = "mlp@1", …}.')
+    if sum(group.count for group in config.attackers) > config.participants:
+        raise ConfigError(f"{where} names more attackers than participants.", "Lower a count under [[attackers]].")
+    return config

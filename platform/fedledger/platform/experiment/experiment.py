@@ -1,0 +1,400 @@
+"""From a configuration to what everybody shares: the spec with its contents, and each participant's data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from fedledger.aggregator.optimisers.base import OPTIMISERS
+from fedledger.aggregator.round.measurement import INPUTS, LABELS, LiveMeasurer
+from fedledger.aggregator.round.state import State
+from fedledger.learning.data import Dataset, Parts, Prepared
+from fedledger.learning.hold_out import hold_out
+from fedledger.learning.label_counts import LabelCounts
+from fedledger.learning.metrics import HeldOut, evaluate
+from fedledger.learning.models.base import build_model, initial_vector
+from fedledger.learning.partitions.base import partition as divide
+from fedledger.learning.sources.base import load_dataset
+from fedledger.learning.task_code import load_task_code
+from fedledger.learning.vectors import FlatModel
+from fedledger.node.solvers.base import Solver, computed_by, sent_by
+from fedledger.node.solvers.build import build_solver
+from fedledger.node.training import LocalTrainer, Trainer
+from fedledger.platform.attacks.base import attacker
+from fedledger.platform.devices.fleet import FleetConfig, draw_fleet, update_size
+from fedledger.platform.experiment.accounts import AGGREGATOR, experiment_address, participant_role, standby_role
+from fedledger.platform.experiment.config import GWEI, ExperimentConfig
+from fedledger.protocol.encoding import tensors
+from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.methods.parameters import build
+from fedledger.protocol.records.model import ModelFile
+from fedledger.protocol.records.spec import Ref, TaskSpec
+from fedledger.protocol.records.update import DELTA
+from fedledger.protocol.schedules.devices import DeviceTable
+from fedledger.protocol.schedules.timetable import require_schedule
+from fedledger.storage.base import ContentStore
+from fedledger.storage.machine import processors
+
+if TYPE_CHECKING:
+    from fedledger.contracts.ledger.records import Settings, TaskParams
+
+HONEST = "honest"
+MAX_PARTICIPANTS = 4096
+"""Of a task, as the contract has it."""
+
+MEASURERS = 8
+"""Threads that measure at most, each with a model of its own."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment before it starts.
+
+    Parameters
+    ----------
+    config, spec
+        The configuration and the spec that follows from it.
+    contents
+        What the spec names by CID: initial model, validation set, then code and device table, if there are any.
+    parts
+        Each participant's examples.
+    test
+        Examples behind the reported accuracy; nobody trains or measures on them.
+    behaviours
+        Each participant's behaviour: ``honest`` or the attack's name.
+    make_model
+        Makes a fresh module of the task's model.
+    device
+        Where participants train, as torch names it.
+    """
+
+    config: ExperimentConfig
+    spec: TaskSpec
+    contents: tuple[bytes, ...]
+    parts: Parts
+    test: Dataset
+    behaviours: tuple[str, ...]
+    make_model: Callable[[], torch.nn.Module]
+    device: str = "cpu"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The model of one process is not that of another: a copy's gradients would not be where its optimiser looks.
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @cached_property
+    def label_counts(self) -> LabelCounts:
+        """How many examples of each class each participant has."""
+        return LabelCounts(self.parts.label_counts())
+
+    @cached_property
+    def initial(self) -> ModelFile:
+        """The initial model."""
+        return ModelFile.decode(self.contents[0])
+
+    @cached_property
+    def device_table(self) -> DeviceTable | None:
+        """The participants' devices, if the task names them."""
+        return None if self.spec.devices is None else DeviceTable.decode(self.contents[-1])
+
+    def address(self, number: int) -> str:
+        """Return a participant's address."""
+        return self._addresses[number]
+
+    def examples(self, number: int) -> int:
+        """Return how many examples a participant has."""
+        return self.parts.size(number)
+
+    def on(self, device: str) -> Experiment:
+        """Return the same experiment, with training on a torch device; its bits are the device's own."""
+        return replace(self, device=device)
+
+    def publish(self, store: ContentStore) -> ContentRef:
+        """Store the spec and all it names; return the spec's reference."""
+        for content in self.contents:
+            store.put(content)
+        return store.put(self.spec.encode())
+
+    def trainer(self, number: int) -> Trainer:
+        """Return what makes the updates of a participant, honest or not; all of them use one model."""
+        honest = self._local(number)
+        behaviour = self.behaviours[number]
+        if behaviour == HONEST:
+            return honest
+        method = next(g.attack for g in self.config.attackers if g.attack.method.split("@")[0] == behaviour)
+        params = dict(method.params)
+        if behaviour == "duplicate":
+            accomplice = next((i for i, b in enumerate(self.behaviours) if b == HONEST), None)
+            if accomplice is None:
+                raise ConfigError(
+                    "A duplicate repeats the work of an honest participant, and there is none.", "Lower a count."
+                )
+            address = experiment_address(self.config.seed, participant_role(accomplice))
+            return attacker(method.method, {**params, "accomplice_address": address}, self._local(accomplice))
+        return attacker(method.method, params, honest)
+
+    def measurer(self) -> LiveMeasurer:
+        """Return a measurer on the task's validation set."""
+        # A task's own code may hold what threads must not share.
+        others = 0 if self.config.code is not None else min(processors(), MEASURERS) - 1
+        models = [FlatModel(self.make_model()) for _ in range(1 + others)]
+        return LiveMeasurer(models[0], self.contents[1], models[1:])
+
+    def accuracy(self, model: ModelFile) -> float:
+        """Return a model's accuracy on the test set."""
+        return evaluate(self._evaluated, [model.vector], self._tested)[0].accuracy
+
+    def task_params(self, spec: ContentRef) -> TaskParams:
+        """Return what the publisher posts.
+
+        Raises
+        ------
+        ConfigError
+            If there are more participants than a ledger takes.
+        """
+        from fedledger.contracts.ledger.records import TaskParams
+
+        ledger, config = self.config.ledger, self.config
+        if config.participants > MAX_PARTICIPANTS:
+            raise ConfigError(
+                f"The task has {config.participants:,} participants, a ledger takes {MAX_PARTICIPANTS:,}.",
+                "Lower their number, or run with --no-ledger.",
+            )
+        return TaskParams(
+            spec=spec,
+            model=self.spec.initial_model.ref,
+            aggregator=experiment_address(config.seed, AGGREGATOR),
+            rounds=self.spec.rounds,
+            quorum=config.quorum,
+            min_participants=config.participants,
+            max_participants=config.participants,
+            enrol_period=ledger.enrol_period,
+            commit_period=ledger.commit_period,
+            reveal_period=ledger.reveal_period,
+            propose_period=ledger.propose_period,
+            challenge_window=ledger.challenge_window,
+            max_unfinal=ledger.max_unfinal,
+            max_staleness=ledger.max_staleness,
+            randomness=int(self.spec.randomness == "beacon"),
+            batched=ledger.batched,
+            grace_period=ledger.grace_period,
+            min_stake=ledger.stake_gwei * GWEI,
+            min_reputation=ledger.min_reputation,
+            bond=ledger.bond_gwei * GWEI,
+            credit_unit=ledger.credit_unit_gwei * GWEI,
+            units_per_round=ledger.units_per_round,
+            penalty=ledger.penalty_gwei * GWEI,
+        )
+
+    def standbys(self) -> list[str]:
+        """Return the addresses of the experiment's standby aggregators, in their order."""
+        numbers = range(self.config.ledger.standbys)
+        return [experiment_address(self.config.seed, standby_role(number)) for number in numbers]
+
+    def settings(self) -> Settings:
+        """Return what the ledger is deployed with."""
+        from fedledger.contracts.ledger.records import Settings
+
+        ledger = self.config.ledger
+        return Settings(
+            min_stake=ledger.stake_gwei * GWEI,
+            exit_delay=ledger.exit_delay,
+            min_verifier_stake=ledger.verifier_stake_gwei * GWEI,
+            juror_penalty=ledger.juror_penalty_gwei * GWEI,
+            dispute_period=ledger.dispute_period,
+        )
+
+    def _local(self, number: int) -> LocalTrainer:
+        return LocalTrainer(self._model, self._solver, self.parts[number])
+
+    @cached_property
+    def _solver(self) -> Solver:
+        return build_solver(self.spec.solver.method, self.spec.solver.params)
+
+    @cached_property
+    def _model(self) -> FlatModel:
+        return FlatModel(self.make_model(), self.device)
+
+    @cached_property
+    def _evaluated(self) -> FlatModel:
+        return self._model if self.device == "cpu" else FlatModel(self.make_model())
+
+    @cached_property
+    def _tested(self) -> HeldOut:
+        return HeldOut(self.test.inputs, self.test.labels)
+
+    @cached_property
+    def _addresses(self) -> list[str]:
+        numbers = range(self.config.participants)
+        return [experiment_address(self.config.seed, participant_role(number)) for number in numbers]
+
+
+def make_experiment(config: ExperimentConfig, folder: Path) -> Experiment:
+    """Load the data, divide it, draw the attackers and write the spec; all of it follows from the configuration.
+
+    Parameters
+    ----------
+    config
+        The configuration.
+    folder
+        Paths in the configuration are relative to it.
+    """
+    rng = np.random.Generator(np.random.PCG64(config.seed))
+    code = None if config.code is None else _read(folder / config.code)
+    if code is not None:
+        cid = ContentRef.of(code).cid
+        task_code = load_task_code(code, cid, {cid})
+        make_model = task_code.model
+        prepared = task_code.data() if task_code.has_data else Prepared(_dataset(config, folder))
+    elif config.model is not None:
+        make_model = partial(build_model, config.model.method, config.model.params)
+        prepared = Prepared(_dataset(config, folder))
+    else:
+        raise ConfigError("The configuration has neither model nor code.", "Give one of them.")
+    train, validation, test = hold_out(prepared, config.data.test_fraction, config.data.validation_fraction, rng)
+    parts = train if isinstance(train, Parts) else _dealt(train, config, rng)
+    if len(parts) != config.participants:
+        raise ConfigError(
+            f"The data are divided among {len(parts)} participants, the configuration has {config.participants}.",
+            f"Set participants = {len(parts)}.",
+        )
+    behaviours = [HONEST] * config.participants
+    drawn = iter(rng.permutation(config.participants).tolist())
+    for group in config.attackers:
+        for _ in range(group.count):
+            behaviours[next(drawn)] = group.attack.method.split("@")[0]
+    return assemble(config, parts, validation, test, make_model, code, behaviours, folder)
+
+
+def assemble(
+    config: ExperimentConfig,
+    parts: Parts,
+    validation: Dataset,
+    test: Dataset,
+    make_model: Callable[[], torch.nn.Module] | None = None,
+    code: bytes | None = None,
+    behaviours: Sequence[str] = (),
+    folder: Path = Path(),
+) -> Experiment:
+    """Write the spec of an experiment whose data are there.
+
+    Parameters
+    ----------
+    config
+        The configuration.
+    parts
+        Each participant's examples.
+    validation, test
+        Examples on which updates are measured, and those behind the reported accuracy.
+    make_model
+        Makes a fresh module; that of the configuration's model unless given.
+    code
+        The task's own code.
+    behaviours
+        Each participant's behaviour; honest unless given.
+    folder
+        Paths in the configuration are relative to it.
+    """
+    if make_model is None:
+        if config.model is None:
+            raise ConfigError("The configuration has no model.", "Give one.")
+        make_model = partial(build_model, config.model.method, config.model.params)
+    vector = initial_vector(make_model, config.seed)
+    initial = ModelFile.of(FlatModel(make_model()).named(vector)).encode()
+    measured = tensors.encode({INPUTS: validation.inputs, LABELS: validation.labels})
+    solver = build_solver(config.training.solver.method, config.training.solver.params)
+    devices = None
+    if config.devices is not None:
+        sizes = [parts.size(number) for number in range(config.participants)]
+        devices = _device_table(config, config.devices, solver, ModelFile.decode(initial), sizes, folder).encode()
+    _require_schedulable(config)
+    contents = [initial, measured, *(content for content in (code, devices) if content is not None)]
+    spec = TaskSpec(
+        name=config.name,
+        seed=config.seed,
+        model=config.model,
+        code=None if code is None else Ref.of(ContentRef.of(code)),
+        initial_model=Ref.of(ContentRef.of(initial)),
+        validation=Ref.of(ContentRef.of(measured)),
+        vectors=list(sent_by(solver)),
+        devices=None if devices is None else Ref.of(ContentRef.of(devices)),
+        **{name: getattr(config.training, name) for name in type(config.training).model_fields},
+    )
+    return Experiment(
+        config=config,
+        spec=spec,
+        contents=tuple(contents),
+        parts=parts,
+        test=test,
+        behaviours=tuple(behaviours) or (HONEST,) * config.participants,
+        make_model=make_model,
+    )
+
+
+def _dealt(dataset: Dataset, config: ExperimentConfig, rng: np.random.Generator) -> Parts:
+    division = config.data.partition
+    return Parts(dataset, divide(division.method, division.params, dataset, config.participants, rng))
+
+
+def _require_schedulable(config: ExperimentConfig) -> None:
+    schedule = config.training.schedule
+    if schedule is None:
+        return
+    if config.devices is None:
+        raise ConfigError(
+            f"The schedule {schedule.method} needs to know the participants' devices.",
+            'Describe them, for example: devices = { kinds = [{ link = "4g" }] }.',
+        )
+    require_schedule(schedule, config.quorum, config.ledger.max_staleness)
+
+
+def _device_table(
+    config: ExperimentConfig,
+    fleet: FleetConfig,
+    solver: Solver,
+    initial: ModelFile,
+    examples: Sequence[int],
+    folder: Path,
+) -> DeviceTable:
+    """Draw the participants' devices, and find out what a round sends each way.
+
+    A participant downloads the model and, if its solver is told more by the aggregator, the state that holds that. It
+    uploads its update.
+    """
+    sent, d = sent_by(solver), len(initial.vector)
+    down = len(initial.encode())
+    if sent:
+        nothing = np.zeros(d, np.int64)
+        optimiser = build(OPTIMISERS, config.training.optimiser.method, config.training.optimiser.params)
+        _, moments = optimiser(nothing, {}, 1 << config.training.fixed_point.fraction_bits)
+        down += len(State(nothing, moments, published=dict.fromkeys(sent, nothing)).encode())
+    return draw_fleet(
+        fleet,
+        [experiment_address(config.seed, participant_role(number)) for number in range(config.participants)],
+        [computed_by(solver, own) for own in examples],
+        bytes_down=down,
+        bytes_up=update_size(dict.fromkeys((DELTA, *sent), d), config.training.rounds),
+        seed=config.seed,
+        folder=folder,
+    )
+
+
+def _dataset(config: ExperimentConfig, folder: Path) -> Dataset:
+    params = dict(config.data.source.params)
+    for key in ("path", "folder"):
+        if key in params:
+            params[key] = str(folder / params[key])
+    return load_dataset(config.data.source.method, params)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Check `code` in the configuration.") from error

@@ -1,0 +1,125 @@
+"""Runs beside each other: what differs between their configurations, and what they came to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedledger.platform.runs.curves import accuracy_figure
+from fedledger.platform.runs.grid import short_names
+from fedledger.platform.runs.run_folder import RunRecord
+from fedledger.protocol.errors import ConfigError
+
+_NAMED = ("name", "seed")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several runs.
+
+    Parameters
+    ----------
+    records
+        What their folders tell, in the order given.
+    """
+
+    records: Sequence[RunRecord]
+
+    @classmethod
+    def read(cls, folders: Sequence[Path]) -> Comparison:
+        """Read the folders of at least one run.
+
+        Raises
+        ------
+        ConfigError
+            If one is not the folder of a run that has ended, or is given twice.
+        """
+        twice = [str(folder) for folder, count in Counter(folder.resolve() for folder in folders).items() if count > 1]
+        if twice:
+            raise ConfigError(f"{twice[0]} is given twice.", "Name each run once.")
+        return cls([RunRecord.read(folder) for folder in folders])
+
+    def differing(self) -> list[str]:
+        """Return the keys of the configuration whose values are not the same in all runs that wrote theirs down."""
+        known = [record.settings for record in self.records if record.settings]
+        keys = dict.fromkeys(key for settings in known for key in settings)
+        # A table that is empty in one run may have keys in another; these say it all.
+        outer = {key[:place] for key in keys for place, letter in enumerate(key) if letter == "."}
+        return [
+            key
+            for key in keys
+            if key not in _NAMED
+            and key not in outer
+            and any(settings.get(key) != known[0].get(key) for settings in known)
+        ]
+
+    def same_models(self) -> list[list[int]]:
+        """Return the places of runs that ended with the same model, for each model of several runs."""
+        places: dict[str, list[int]] = {}
+        for place, record in enumerate(self.records):
+            places.setdefault(record.summary["final_model"], []).append(place)
+        return [group for group in places.values() if len(group) > 1]
+
+    def document(self) -> dict[str, Any]:
+        """Return the comparison as JSON."""
+        differing = self.differing()
+        runs = []
+        for record in self.records:
+            summary, accuracies = record.summary, [accuracy for _, accuracy in record.accuracies]
+            row = {
+                "folder": str(record.folder),
+                "name": summary["name"],
+                "seed": summary["seed"],
+                "fedledger": record.made_from.get("fedledger"),
+                "ledger": summary.get("ledger", True),
+                "settings": {key: record.settings.get(key) for key in differing} if record.settings else None,
+                "rounds": summary["rounds"],
+                "accuracy": summary["accuracy"],
+                "best_accuracy": max(accuracies, default=summary["accuracy"]),
+                "final_model": summary["final_model"],
+                "seconds": summary["seconds"],
+                "gas": summary.get("gas"),
+            }
+            runs.append(row)
+        return {"differing": differing, "runs": runs, "same_final_models": self.same_models()}
+
+    def table(self) -> list[dict[str, str]]:
+        """Return the runs as a table to read; a run's number is its place, from 1."""
+        document = self.document()
+        names = short_names(document["differing"])
+        same = {place: group[0] for group in document["same_final_models"] for place in group[1:]}
+        rows = []
+        for place, run in enumerate(document["runs"]):
+            cid = run["final_model"]
+            settings = run["settings"] or {}
+            rows.append(
+                {
+                    "run": str(place + 1),
+                    "name": run["name"],
+                    "seed": str(run["seed"]),
+                    **{names[key]: _shown(settings.get(key)) for key in document["differing"]},
+                    "rounds": str(run["rounds"]),
+                    "accuracy": f"{run['accuracy']:.4f}",
+                    "best": f"{run['best_accuracy']:.4f}",
+                    "final model": f"the same as run {same[place] + 1}" if place in same else f"{cid[:8]}…{cid[-6:]}",
+                    "seconds": f"{run['seconds']:.1f}",
+                    "gas": "–" if run["gas"] is None else f"{run['gas']:,}",
+                }
+            )
+        return rows
+
+    def write_page(self, path: Path) -> None:
+        """Write the table and the runs' accuracies by round as a page."""
+        from fedledger.ledger_tools.report.page import table, write_page
+
+        curves = {
+            f"{place}: {record.folder.name}": [record.accuracies] for place, record in enumerate(self.records, start=1)
+        }
+        write_page(path, "Runs compared", "fedledger compare", [table(self.table()), accuracy_figure(curves)])
+
+
+def _shown(value: Any) -> str:
+    return "–" if value is None else str(value)

@@ -1,0 +1,95 @@
+"""A run with a ledger, from its chain to its results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from fedledger.contracts.chain.chain import EMBEDDED, Chain
+from fedledger.contracts.chain.development import find_program, running_chain
+from fedledger.ledger_tools.deploy import Deployment
+from fedledger.ledger_tools.audit.export import DEPLOYMENT_FILE
+from fedledger.platform.engine.backends.base import Backend
+from fedledger.platform.engine.with_ledger import Progress, mean_accuracies
+from fedledger.platform.engine.with_ledger import run as run_engine
+from fedledger.platform.runs.results import write_results
+from fedledger.platform.runs.run_folder import CHAIN_FILE, begin_run
+from fedledger.platform.experiment.experiment import Experiment
+from fedledger.storage.base import ContentStore
+
+
+@contextmanager
+def open_chain(where: str, folder: Path) -> Iterator[Chain]:
+    """Open the chain of a run, which its folder remembers.
+
+    Parameters
+    ----------
+    where
+        ``embedded``, ``anvil``, ``ganache``, a URL, or ``auto`` for the one that the folder remembers; else Anvil if it
+        is found, else the embedded one.
+    folder
+        The run's folder.
+    """
+    remembered = folder / CHAIN_FILE
+    if where == "auto":
+        where = remembered.read_text() if remembered.exists() else "anvil" if find_program("anvil") else EMBEDDED
+    remembered.write_text(where)
+    if where in ("anvil", "ganache"):
+        with running_chain(where) as process:  # type: ignore[arg-type]
+            chain = Chain(process.url)
+            chain.keep_journal(folder / "chain.jsonl")
+            yield chain
+        return
+    chain = Chain(where)
+    if where == EMBEDDED:
+        chain.keep_journal(folder / "chain.jsonl")
+    yield chain
+
+
+def run_recorded(
+    setting: Experiment,
+    source: Path,
+    folder: Path,
+    chain: Chain,
+    store: ContentStore,
+    watch: Callable[[Progress], None] = lambda progress: None,
+    backend: Backend | None = None,
+) -> dict[str, Any]:
+    """Run an experiment with a ledger, or go on with it, and write its results.
+
+    Parameters
+    ----------
+    setting
+        The experiment.
+    source
+        Paths in the configuration are relative to it.
+    folder
+        The run's folder. If it has a deployment's record, the run goes on where that ledger is.
+    chain, store
+        Where the ledger and the content are.
+    watch
+        Called after every round.
+    backend
+        Where participants are trained; in this process unless given.
+
+    Returns
+    -------
+    dict
+        What is in ``run.json``.
+    """
+    found = folder / DEPLOYMENT_FILE
+    deployment = Deployment.read(found) if found.exists() else None
+    begin_run(setting, folder)
+    aside = ProcessPoolExecutor(1, get_context("spawn"))
+    try:
+        compared = setting.config.compare_with_mean and setting.spec.schedule is None
+        means = aside.submit(mean_accuracies, setting.config, source) if compared else None
+        finished = run_engine(setting, chain, store, folder, watch, deployment, backend)
+        return write_results(finished, setting, store, folder, means.result() if means else [])
+    finally:
+        # Nobody waits for the process to end once it has answered.
+        aside.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,411 @@
+"""Many runs of one configuration: side by side, whole or not at all, and none of them twice."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedledger.platform.runs.curves import Spread, accuracy_figure, rounds_to
+from fedledger.platform.runs.grid import PlannedRun
+from fedledger.platform.engine.checkpoint import CHECKPOINT_FILE
+from fedledger.platform.runs.run_folder import RunRecord
+from fedledger.storage.durable_files import write_atomically
+from fedledger.protocol.errors import ConfigError, FedledgerError
+from fedledger.storage.machine import processors
+
+if TYPE_CHECKING:
+    from fedledger.platform.experiment.experiment import Experiment
+    from fedledger.platform.runs.trackers.base import Tracked
+
+LOCK_FILE = ".lock"
+HANDS_LOCK = ".hands"
+UNFINISHED = ".unfinished"
+FAILED = "failed"
+_GRACE = 10.0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that failed.
+
+    Parameters
+    ----------
+    run
+        Which.
+    reason
+        Why, in one sentence.
+    details
+        The file with the whole traceback; None where the process ended without a word.
+    """
+
+    run: PlannedRun
+    reason: str
+    details: Path | None = None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The outcome of a sweep.
+
+    Parameters
+    ----------
+    folder
+        Where the runs' folders are.
+    done
+        Every run that has ended, with its record, in the plan's order.
+    failures
+        The others, in the plan's order.
+    found
+        How many of ``done`` had ended before.
+    target
+        The accuracy whose first round is of interest, or None.
+    """
+
+    folder: Path
+    done: Sequence[tuple[PlannedRun, RunRecord]]
+    failures: Sequence[Failure]
+    found: int
+    target: float | None = None
+
+    def points(self) -> list[dict[str, Any]]:
+        """Return a row a point of the grid: its settings, and the spread over seeds of what its runs came to."""
+        rows = []
+        for label, group in self._by_point().items():
+            row: dict[str, Any] = {
+                "point": label,
+                "settings": dict(group[0][0].settings),
+                "n": len(group),
+                "accuracy": Spread.of(record.summary["accuracy"] for _, record in group).document(),
+                "seconds": Spread.of(record.summary["seconds"] for _, record in group).document(),
+            }
+            if self.target is not None:
+                firsts = [rounds_to(record.accuracies, self.target) for _, record in group]
+                row["rounds_to_target"] = Spread.of(first for first in firsts if first is not None).document()
+            rows.append(row)
+        return rows
+
+    def document(self) -> dict[str, Any]:
+        """Return the outcome as JSON."""
+        return {
+            "folder": str(self.folder),
+            "target": self.target,
+            "found": self.found,
+            "points": self.points(),
+            "runs": [
+                {
+                    "point": run.label,
+                    "seed": run.config.seed,
+                    "folder": run.name,
+                    "rounds": record.summary["rounds"],
+                    "accuracy": record.summary["accuracy"],
+                    "final_model": record.summary["final_model"],
+                    "seconds": record.summary["seconds"],
+                    **({} if self.target is None else {"rounds_to_target": rounds_to(record.accuracies, self.target)}),
+                }
+                for run, record in self.done
+            ],
+            "failed": [
+                {
+                    "point": failure.run.label,
+                    "seed": failure.run.config.seed,
+                    "reason": failure.reason,
+                    "details": None if failure.details is None else str(failure.details),
+                }
+                for failure in self.failures
+            ],
+        }
+
+    def table(self) -> list[dict[str, str]]:
+        """Return the points as a table to read."""
+        rows = []
+        for point in self.points():
+            row = {"point": point["point"] or "–", "n": str(point["n"])}
+            accuracy = point["accuracy"]
+            row["accuracy, mean ± sd"] = Spread(**accuracy).shown(".4f")
+            row["se"] = "–" if accuracy["se"] is None else f"{accuracy['se']:.4f}"
+            if self.target is not None:
+                first = point["rounds_to_target"]
+                row[f"rounds to {self.target:g}"] = f"{Spread(**first).shown('.1f')} ({first['n']} of {point['n']})"
+            row["seconds"] = Spread(**point["seconds"]).shown(".2f")
+            rows.append(row)
+        return rows
+
+    def write(self) -> None:
+        """Write ``sweep.json``, ``sweep.csv`` (a row a run) and ``sweep.html`` into the folder."""
+        from fedledger.ledger_tools.report.page import table, write_page
+
+        document = self.document()
+        write_atomically(self.folder / "sweep.json", (json.dumps(document, indent=1) + "\n").encode())
+        text = io.StringIO(newline="")
+        if document["runs"]:
+            writer = csv.DictWriter(text, [*self.done[0][0].settings, *document["runs"][0]])
+            writer.writeheader()
+            writer.writerows({**run.settings, **row} for (run, _), row in zip(self.done, document["runs"], strict=True))
+        write_atomically(self.folder / "sweep.csv", text.getvalue().encode())
+        if self.done:
+            name = self.done[0][0].config.name
+            groups = {
+                label or name: [record.accuracies for _, record in group] for label, group in self._by_point().items()
+            }
+            write_page(
+                self.folder / "sweep.html", name, "fedledger sweep", [table(self.table()), accuracy_figure(groups)]
+            )
+
+    def _by_point(self) -> dict[str, list[tuple[PlannedRun, RunRecord]]]:
+        groups: dict[str, list[tuple[PlannedRun, RunRecord]]] = {}
+        for run, record in self.done:
+            groups.setdefault(run.label, []).append((run, record))
+        return groups
+
+
+def run_sweep(
+    runs: Sequence[PlannedRun],
+    source: Path,
+    folder: Path,
+    ledger: bool,
+    jobs: int | None = None,
+    target: float | None = None,
+    watch: Callable[[PlannedRun, RunRecord | Failure, int], None] = lambda run, outcome, done: None,
+    track: Sequence[str] = (),
+) -> Sweep:
+    """Run what of a sweep is missing in its folder.
+
+    A run's folder appears there when the run has ended, by one renaming. What was killed on its way goes on from its
+    last checkpoint, or with a ledger is begun again.
+
+    Parameters
+    ----------
+    runs
+        The plan.
+    source
+        Paths in the configuration are relative to it.
+    folder
+        Where the runs' folders are.
+    ledger
+        Whether each run has a ledger, on a development chain of its own.
+    jobs
+        How many at once; as many as there are processors unless given. Where fewer runs are left than processors, each
+        trains in several processes.
+    target
+        See :class:`Sweep`.
+    watch
+        Shown each run that has ended, its record or failure, and how many of the plan have ended so far.
+    track
+        Trackers to which each run's rounds are shown as well.
+
+    Raises
+    ------
+    ConfigError
+        If another sweep is at work in the folder, or a tracker is not there.
+    """
+    if track:
+        from fedledger.platform.runs.trackers.base import tracking
+
+        # What is not there is told before anything is run.
+        with tracking(track, runs[0].config, folder):
+            pass
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        found = {run.name: RunRecord.read(folder / run.name) for run in runs if (folder / run.name).is_dir()}
+        missing = [run for run in runs if run.name not in found]
+        hands = max(1, min(jobs or processors(), len(missing)))
+        share = max(1, processors() // hands)
+        tasks = [_Task(run, source.resolve(), folder.resolve(), ledger, share, tuple(track)) for run in missing]
+        records, failures = dict(found), []
+        for run, failure in _outcomes(tasks, hands):
+            if failure is None:
+                records[run.name] = RunRecord.read(folder / run.name)
+            else:
+                failures.append(failure)
+            watch(run, failure or records[run.name], len(records) + len(failures))
+        done = [(run, records[run.name]) for run in runs if run.name in records]
+        failures.sort(key=lambda failure: runs.index(failure.run))
+        sweep = Sweep(folder, done, failures, len(found), target)
+        sweep.write()
+        return sweep
+
+
+@dataclass(frozen=True)
+class _Task:
+    run: PlannedRun
+    source: Path
+    folder: Path
+    ledger: bool
+    workers: int
+    track: tuple[str, ...]
+
+    def play(self) -> Failure | None:
+        """Run it, and say why if it fails."""
+        place = self.folder / UNFINISHED / self.run.name
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            self._run(place)
+        except Exception as error:
+            shutil.rmtree(place, ignore_errors=True)
+            details = self.folder / FAILED / f"{self.run.name}.txt"
+            details.parent.mkdir(exist_ok=True)
+            details.write_text(traceback.format_exc(), encoding="utf-8")
+            reason = str(error) if isinstance(error, FedledgerError) else f"{type(error).__name__}: {error}"
+            return Failure(self.run, reason, details)
+        return None
+
+    def _run(self, place: Path) -> None:
+        from fedledger.platform.engine.checkpoint import STATES_FOLDER
+        from fedledger.platform.experiment.experiment import make_experiment
+        from fedledger.platform.runs.trackers.base import tracking
+        from fedledger.platform.runs.plain_run import run_unrecorded
+
+        setting = make_experiment(self.run.config, self.source)
+        # The model is the same to the bit in one process and in several.
+        backend = "batched" if self.workers == 1 else "pool"
+        with tracking(self.track, self.run.config, place, self.folder / self.run.name) as tracked:
+            if self.ledger:
+                tracked.summary = self._run_recorded(setting, place, backend, tracked)
+            else:
+                tracked.summary = run_unrecorded(setting, place, backend, self.workers, tracked.log)
+        if not self.ledger:
+            # What only an interrupted run needs.
+            (place / CHECKPOINT_FILE).unlink(missing_ok=True)
+            shutil.rmtree(place / STATES_FOLDER, ignore_errors=True)
+        (self.folder / FAILED / f"{self.run.name}.txt").unlink(missing_ok=True)
+        place.rename(self.folder / self.run.name)
+
+    def _run_recorded(self, setting: Experiment, place: Path, backend: str, tracked: Tracked) -> dict[str, Any]:
+        from fedledger.platform.engine.backends.choose import open_backend
+        from fedledger.platform.runs.ledger_run import open_chain, run_recorded
+        from fedledger.storage.open import open_store
+
+        # Its chain ended with the process that was killed.
+        shutil.rmtree(place)
+        place.mkdir()
+        with open_backend(backend, setting, self.workers) as trains, open_chain("auto", place) as chain:
+            store = open_store("local", place / "store")
+            return run_recorded(setting, self.source, place, chain, store, tracked.show, trains)
+
+
+class _Hand:
+    """A process that plays one task after another."""
+
+    def __init__(self, folder: Path) -> None:
+        context = get_context("spawn")
+        self.pipe, there = context.Pipe()
+        # Not a daemon: those may not have children, and a run may want some.
+        self._process = context.Process(target=_serve, args=(there, folder))
+        self._process.start()
+        there.close()
+        self.task: _Task | None = None
+
+    def begin(self, task: _Task) -> None:
+        self.task = task
+        with contextlib.suppress(OSError):
+            self.pipe.send(task)
+
+    def outcome(self) -> tuple[_Task, Failure | None, bool]:
+        """Return the task that has ended, why if it failed, and whether the process is still there."""
+        task, self.task = self.task, None
+        assert task is not None
+        try:
+            return task, self.pipe.recv(), True
+        except (EOFError, OSError):
+            self._process.join(_GRACE)
+            code = self._process.exitcode
+            how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
+            return task, Failure(task.run, f"Its process {how}: perhaps memory ran out; try fewer --jobs."), False
+
+    def stop(self) -> None:
+        self.pipe.close()
+        if self.task is not None:
+            self._process.terminate()
+        self._process.join(_GRACE)
+        self._process.kill()
+        self._process.join()
+
+
+def _outcomes(tasks: Sequence[_Task], hands: int) -> Iterator[tuple[PlannedRun, Failure | None]]:
+    """Play tasks, at most ``hands`` at once, and yield each when it has ended."""
+    queue = deque(tasks)
+    crew: list[_Hand] = []
+    try:
+        while queue or any(hand.task for hand in crew):
+            while queue and len(crew) < hands:
+                crew.append(_Hand(tasks[0].folder))
+            for hand in crew:
+                if queue and hand.task is None:
+                    hand.begin(queue.popleft())
+            ready = wait([hand.pipe for hand in crew if hand.task])
+            for hand in [hand for hand in crew if hand.pipe in ready]:
+                task, failure, alive = hand.outcome()
+                if not alive:
+                    crew.remove(hand)
+                    hand.stop()
+                yield task.run, failure
+    finally:
+        for hand in crew:
+            hand.pipe.close()
+        for hand in crew:
+            hand.stop()
+
+
+def _serve(pipe: Connection, folder: Path) -> None:
+    """Be such a process, until the main one closes the pipe or dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What has chains and processes of its own ends them on its way out.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with _locked(folder / HANDS_LOCK, shared=True), contextlib.suppress(EOFError, OSError):
+        while True:
+            task: _Task = pipe.recv()
+            pipe.send(task.play())
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_GRACE)
+        os._exit(1)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder, until this process ends at the latest."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(_locked(folder / LOCK_FILE, wait=False))
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"Another sweep is at work in {folder}.", "Wait for it, or choose another folder with --out."
+            ) from error
+        # Processes of a sweep that was killed see it and end, but not at once.
+        with _locked(folder / HANDS_LOCK):
+            pass
+        yield
+
+
+@contextlib.contextmanager
+def _locked(path: Path, shared: bool = False, wait: bool = True) -> Iterator[None]:
+    """Hold a file's lock, where the system has such locks."""
+    with path.open("a") as file:
+        if sys.platform != "win32":
+            import fcntl
+
+            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
+        yield

@@ -1,0 +1,146 @@
+"""The one encoding of tensors: the safetensors format, restricted so that equal tensors have equal bytes.
+
+Names are sorted, offsets are contiguous in that order, numbers are little endian, the JSON header has no
+white space and is padded with spaces to a multiple of eight bytes. Any safetensors reader opens the files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedledger.protocol.encoding import canonical
+
+DTYPES: dict[str, np.dtype[np.generic]] = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8"), "U8": np.dtype("<u1")}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+MAX_HEADER_BYTES = 1024 * 1024
+MAX_RANK = 8
+HEADERS_KEPT = 16
+_RESERVED = "__metadata__"
+
+
+class TensorFormatError(ValueError):
+    """The bytes are not a canonical tensor file."""
+
+
+def encode(tensors: Mapping[str, NDArray[np.generic]]) -> bytes:
+    """Return the canonical bytes of named tensors.
+
+    Parameters
+    ----------
+    tensors
+        Arrays of dtype float32, int64 or uint8, by name.
+
+    Raises
+    ------
+    TypeError
+        If a tensor has another dtype.
+    ValueError
+        If a tensor has more than 8 axes or the name that the format reserves.
+    """
+    places: list[_Place] = []
+    parts: list[bytes] = []
+    offset = 0
+    for name in sorted(tensors):
+        if np.ndim(tensors[name]) > MAX_RANK or name == _RESERVED:
+            raise ValueError(f"tensor {name!r} has more than {MAX_RANK} axes or a reserved name")
+        array = np.ascontiguousarray(tensors[name])
+        dtype = array.dtype.newbyteorder("<")
+        if dtype not in NAMES:
+            raise TypeError(f"tensor {name!r} has dtype {array.dtype}; allowed are float32, int64, uint8")
+        data = array.astype(dtype, copy=False).tobytes()
+        places.append((name, dtype, np.shape(tensors[name]), offset, len(data)))
+        parts.append(data)
+        offset += len(data)
+    return b"".join((_header_bytes(tuple(places)), *parts))
+
+
+def decode(data: bytes | memoryview) -> dict[str, NDArray[np.generic]]:
+    """Return the tensors of a canonical file as read-only views of its bytes, in name order.
+
+    Raises
+    ------
+    TensorFormatError
+        If the bytes are anything but the canonical encoding of some tensors. Nothing is allocated from sizes
+        that the header claims.
+    """
+    view = memoryview(data)
+    if len(view) < 8:
+        raise TensorFormatError("shorter than the header's length field")
+    length = int.from_bytes(view[:8], "little")
+    if length > MAX_HEADER_BYTES or 8 + length > len(view):
+        raise TensorFormatError(f"the header claims {length} bytes")
+    tensors: dict[str, NDArray[np.generic]] = {}
+    for name, dtype, shape, offset, size in _places(bytes(view[: 8 + length]), len(view) - 8 - length):
+        start = 8 + length + offset
+        array = np.frombuffer(view[start : start + size], dtype=dtype).reshape(shape)
+        array.flags.writeable = False
+        tensors[name] = array
+    return tensors
+
+
+_Place = tuple[str, np.dtype[np.generic], tuple[int, ...], int, int]
+"""A tensor's name, type, shape, offset and size in bytes."""
+
+
+@lru_cache(maxsize=HEADERS_KEPT)
+def _places(start: bytes, size: int) -> tuple[_Place, ...]:
+    """Return where tensors are in so many bytes that follow a header; updates of one model have one in common.
+
+    Raises
+    ------
+    TensorFormatError
+        If the header is not the canonical one of tensors that take so many bytes.
+    """
+    try:
+        header = canonical.parse(start[8:].decode("ascii"))
+    except ValueError as error:
+        raise TensorFormatError(f"the header is not JSON: {error}") from error
+    if not isinstance(header, dict):
+        raise TensorFormatError("the header is not an object")
+    places: list[_Place] = []
+    offset = 0
+    for name, entry in header.items():
+        dtype, shape = _dtype_and_shape(name, entry)
+        length = prod(shape) * dtype.itemsize
+        if offset + length > size:
+            raise TensorFormatError(f"tensor {name!r} ends after the file")
+        places.append((name, dtype, shape, offset, length))
+        offset += length
+    if offset != size:
+        raise TensorFormatError(f"{size - offset} bytes follow the last tensor")
+    if list(header) != sorted(header) or _header_bytes(tuple(places)) != start:
+        raise TensorFormatError("the header is not in canonical form")
+    return tuple(places)
+
+
+@lru_cache(maxsize=HEADERS_KEPT)
+def _header_bytes(places: tuple[_Place, ...]) -> bytes:
+    header = {
+        name: {"dtype": NAMES[dtype], "shape": list(shape), "data_offsets": [offset, offset + size]}
+        for name, dtype, shape, offset, size in places
+    }
+    raw = json.dumps(header, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+    raw += b" " * (-len(raw) % 8)
+    return len(raw).to_bytes(8, "little") + raw
+
+
+def _dtype_and_shape(name: str, entry: object) -> tuple[np.dtype[np.generic], tuple[int, ...]]:
+    if name == _RESERVED:
+        raise TensorFormatError("metadata are not allowed")
+    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str) or entry["dtype"] not in DTYPES:
+        raise TensorFormatError(f"tensor {name!r} has no dtype that is allowed")
+    shape = entry.get("shape")
+    if not isinstance(shape, list) or len(shape) > MAX_RANK:
+        raise TensorFormatError(f"tensor {name!r} has no shape")
+    if not all(type(extent) is int and 0 <= extent < 2**40 for extent in shape):
+        raise TensorFormatError(f"tensor {name!r} has an impossible shape")
+    # NumPy refuses such shapes even where another axis is empty.
+    if prod(extent or 1 for extent in shape) >= 2**48:
+        raise TensorFormatError(f"tensor {name!r} has an impossible shape")
+    return DTYPES[entry["dtype"]], tuple(shape)

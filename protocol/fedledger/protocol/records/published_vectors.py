@@ -1,0 +1,49 @@
+"""Vectors that an aggregator publishes for local solvers: part of the state that each of its proposals names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedledger.protocol.arithmetic.exact import FixedPoint
+from fedledger.protocol.encoding import tensors
+from fedledger.protocol.errors import StoreError
+
+PREFIX = "published."
+
+
+def published(
+    state: bytes, names: Iterable[str], dimension: int, format_: FixedPoint
+) -> dict[str, NDArray[np.float32]]:
+    """Return the published vectors float32[d] of an encoded state, by name; zeros where there is none yet.
+
+    Parameters
+    ----------
+    state
+        The state that the round before left; empty before the first.
+    names
+        The vectors that the task's spec names.
+    dimension
+        Number of coordinates d.
+    format_
+        The task's fixed-point format.
+
+    Raises
+    ------
+    StoreError
+        If the bytes are no such state.
+    """
+    try:
+        named = tensors.decode(state) if state else {}
+    except tensors.TensorFormatError as error:
+        raise StoreError(f"The aggregator's state cannot be read: {error}.", "Challenge the proposal.") from error
+    vectors = {}
+    for name in names:
+        vector = named.get(PREFIX + name, np.zeros(dimension, np.int64))
+        if vector.dtype != np.int64 or vector.shape != (dimension,):
+            found = f"{vector.dtype}{list(vector.shape)}"
+            raise StoreError(f"The published {name} is {found}, not int64[{dimension}].", "Challenge the proposal.")
+        vectors[name] = format_.to_float32(vector.astype(np.int64, copy=False))
+    return vectors

@@ -1,0 +1,5 @@
+"""Names in a round's report."""
+
+from __future__ import annotations
+
+BASE, MODEL = "base", "model"

@@ -1,0 +1,254 @@
+"""The spec of a task: everything that a round's outcome depends on besides the ledger and the updates."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from functools import cached_property, lru_cache
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+)
+
+from fedledger.protocol.arithmetic.exact import FixedPoint
+from fedledger.protocol.encoding import canonical
+from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.records.update import DELTA
+
+SCHEMA_VERSION: Literal[1] = 1
+PROTOCOL: Literal["fedledger/1"] = "fedledger/1"
+MAX_SPEC_BYTES = 256 * 1024
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class _Later:
+    """Marks a field that came after documents without it had been posted, whose bytes must stay what they were."""
+
+
+LATER = _Later()
+"""In a field's ``Annotated``: while it has its default, the field is left out of the document."""
+
+
+class Document(BaseModel):
+    """Base of all configuration documents: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = serialise(self)
+        for name, field in type(self).model_fields.items():
+            if LATER in field.metadata and getattr(self, name) == field.get_default(call_default_factory=True):
+                document.pop(name, None)
+        return document
+
+
+class Method(Document):
+    """A registered method and its parameters."""
+
+    method: Annotated[str, Field(pattern=r"^[a-z0-9_]+@[0-9]+$", description="name@version of the method")]
+    params: dict[str, Any] = Field(default_factory=dict, description="parameters of the method")
+
+
+class Ref(Document):
+    """Content by CID and length."""
+
+    cid: str
+    length: int = Field(ge=0)
+
+    @classmethod
+    def of(cls, ref: ContentRef) -> Ref:
+        """Return the document of a content reference."""
+        return cls(cid=ref.cid, length=ref.length)
+
+    @property
+    def ref(self) -> ContentRef:
+        """The content reference itself."""
+        return ContentRef.parse(self.cid, self.length)
+
+
+class Limits(Document):
+    """What an update may be at most."""
+
+    max_update_bytes: int = Field(64 * 1024 * 1024, ge=1, le=174 * 1024 * 1024)
+    max_examples: int = Field(1_000_000, ge=1, lt=2**20, description="cap on the number of examples that count")
+
+
+class FixedPointSpec(Document):
+    """Fixed-point format of the exact layer."""
+
+    fraction_bits: int = Field(24, ge=8, le=36)
+    bound: float = Field(64.0, gt=0, description="a coordinate beyond ±bound is refused (out_of_range)")
+
+
+class Tolerance(Document):
+    """How far a measurement may be from its reproduction on another machine."""
+
+    loss: int = Field(2000, ge=0, description="micro-nats of mean held-out loss")
+    correct: int = Field(2, ge=0, description="held-out examples")
+
+
+class ReputationSpec(Document):
+    """How the ledger's reputation enters a round: below either gate an update weighs and earns nothing."""
+
+    gate: int = Field(default=400_000, ge=0, le=1_000_000, description="reputation, ppm")
+    relative_gate: int = Field(
+        default=800_000, ge=0, le=1_000_000, description="ppm of the median reputation of the round's participants"
+    )
+
+
+class Stopping(Document):
+    """When a task ends before its last round, judged on the posted measurements of the new model."""
+
+    target_correct: int | None = Field(None, ge=1, description="end once so many held-out examples are right")
+    patience: int | None = Field(None, ge=1, description="end after so many rounds without a lower held-out loss")
+
+
+VectorName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+
+
+class TaskSpec(Document):
+    """A task's spec; its canonical bytes are content-addressed and named on the ledger."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    protocol: Literal["fedledger/1"] = PROTOCOL
+    name: str = Field(min_length=1, max_length=100)
+    seed: int = Field(0, ge=0, lt=2**53, description="enters every random stream through the spec's digest")
+    rounds: int = Field(ge=1, le=65_535)
+    randomness: Literal["spec", "beacon"] = "spec"
+    model: Method | None = Field(None, description="a registered model; or null when the code makes it")
+    code: Ref | None = Field(None, description="task.py of the publisher, which defines model()")
+    initial_model: Ref
+    validation: Ref = Field(description="held-out examples that updates are measured on")
+    solver: Method = Method(method="sgd@1")
+    selection: Method = Method(method="all@1")
+    devices: Annotated[Ref | None, LATER] = Field(None, description="the participants' devices, a DeviceTable")
+    schedule: Annotated[Method | None, LATER] = Field(
+        None, description="when updates make a round, by the devices; null: when all who were selected have acted"
+    )
+    limits: Limits = Limits()
+    fixed_point: FixedPointSpec = FixedPointSpec()
+    vectors: Annotated[list[VectorName], LATER] = Field(
+        default_factory=list, max_length=7, description="sorted names of what an update holds besides its delta"
+    )
+    normalisation: Annotated[Method | None, LATER] = Field(
+        None, description="rescales the updates before anything looks at them"
+    )
+    detection: list[Method] = Field(default_factory=list)
+    mixing: Method | None = None
+    staleness: Annotated[Method | None, LATER] = Field(
+        None, description="how much an update to an earlier base model counts; null: as much as any"
+    )
+    aggregation: Method = Method(method="mean@1")
+    optimiser: Method = Method(method="fedavg@1")
+    contribution: Method = Method(method="alignment@1")
+    reputation: ReputationSpec = ReputationSpec()
+    stopping: Stopping = Stopping()
+    tolerance: Tolerance = Tolerance()
+
+    @field_validator("vectors")
+    @classmethod
+    def _names_once(cls, names: list[str]) -> list[str]:
+        if names != sorted(set(names) - {DELTA}):
+            raise ValueError(f"give each name once, in order, and not {DELTA!r}")
+        return names
+
+    def encode(self) -> bytes:
+        """Return the canonical bytes."""
+        return canonical.encode(self.model_dump())
+
+    @property
+    def fixed(self) -> FixedPoint:
+        """The format that all exact arithmetic of the task is in."""
+        return _fixed(self.fixed_point.fraction_bits, self.fixed_point.bound)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of the canonical bytes: the root of every random stream."""
+        return hashlib.sha256(self.encode()).digest()
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> TaskSpec:
+        """Return a copy with some fields changed, and so with a digest of its own."""
+        copy = super().model_copy(update=update, deep=deep)
+        vars(copy).pop("digest", None)
+        return copy
+
+    @classmethod
+    def decode(cls, data: bytes) -> TaskSpec:
+        """Read a spec from its canonical bytes.
+
+        Raises
+        ------
+        ConfigError
+            If the bytes are not a canonical spec of a schema that this version reads.
+        """
+        try:
+            document = canonical.decode(data, MAX_SPEC_BYTES)
+        except ValueError as error:
+            raise ConfigError(f"The task's spec cannot be read: {error}.") from error
+        version = document.get("schema_version") if isinstance(document, dict) else None
+        if version != SCHEMA_VERSION:
+            raise ConfigError(
+                f"The task's spec has schema version {version!r}; this release reads {SCHEMA_VERSION}.",
+                "Use the release that the task was posted with, or a newer one.",
+            )
+        spec = validated(cls, document, "the task's spec")
+        if spec.encode() != data:
+            raise ConfigError("The task's spec leaves out fields that its canonical form has, or the other way round.")
+        return spec
+
+
+def validated(kind: type[M], document: Mapping[str, Any], where: str) -> M:
+    """Validate a document and report what is wrong in one sentence, with a suggestion for unknown keys.
+
+    Raises
+    ------
+    ConfigError
+        Naming the first thing that is wrong.
+    """
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=True)[0]
+        path = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = _fields_at(kind, first["loc"][:-1])
+            close = get_close_matches(str(first["loc"][-1]), known, n=1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(sorted(known))}."
+            raise ConfigError(f"Unknown key {path!r} in {where}.", hint) from None
+        raise ConfigError(f"{path or where}: {first['msg']} (in {where}).") from None
+
+
+def _fields_at(kind: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    for part in path:
+        if isinstance(part, str) and part in kind.model_fields:
+            inner = _document_in(kind.model_fields[part].annotation)
+            if inner is None:
+                return []
+            kind = inner
+    return list(kind.model_fields)
+
+
+def _document_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _document_in(argument)
+        if found is not None:
+            return found
+    return None
+
+
+@lru_cache(maxsize=64)
+def _fixed(fraction_bits: int, bound: float) -> FixedPoint:
+    return FixedPoint(fraction_bits, bound)

@@ -1,0 +1,79 @@
+"""Synchronous rounds with a deadline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+
+from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.methods.parameters import whole
+from fedledger.protocol.schedules.base import SCHEDULES, Choose
+from fedledger.protocol.schedules.devices import Failure
+from fedledger.protocol.schedules.dispatch import ask, bounded, too_stale
+from fedledger.protocol.schedules.event_simulator import Simulation
+from fedledger.protocol.schedules.events import Arrival, Loss, ServerStep
+
+DROP, JOIN = "drop", "join"
+
+
+@SCHEDULES.register("deadline@1")
+@dataclass(frozen=True)
+class Deadline:
+    """Ask those chosen, and wait until so many are there, or for so long: K of N (Bonawitz et al. 2019).
+
+    Parameters
+    ----------
+    quota
+        K: a step is made as soon as so many updates have arrived.
+    deadline_us
+        A step is made after so long at the latest, with what has arrived, be it nothing.
+    late
+        ``"drop"``: those who are too slow give up when the step is made. ``"join"``: they go on and count in the step
+        in which they arrive, as stale (semi-synchronous); until then they are not asked again.
+    max_staleness
+        An update staler than that is discarded; None: none is.
+    """
+
+    quota: int
+    deadline_us: int
+    late: str = DROP
+    max_staleness: int | None = None
+
+    def __post_init__(self) -> None:
+        whole("quota", self.quota)
+        whole("deadline_us", self.deadline_us)
+        bounded(self.max_staleness)
+        if self.late not in (DROP, JOIN):
+            raise ConfigError(f"late is {self.late!r}.", f"Give {DROP!r} or {JOIN!r}.")
+
+    @property
+    def most_updates(self) -> int:
+        """K."""
+        return self.quota
+
+    @property
+    def most_stale(self) -> int | None:
+        """0 if nobody joins later, else the bound."""
+        return 0 if self.late == DROP else self.max_staleness
+
+    def __call__(self, run: Simulation, choose: Choose) -> Iterator[ServerStep]:
+        arrivals, losses = list[Arrival](), list[Loss]()
+        for asked in count(1):
+            losses += ask(run, choose(asked, run.addresses))
+            limit = run.now + self.deadline_us
+            while len(arrivals) < self.quota and run.next_end is not None and run.next_end <= limit:
+                run.now = run.next_end
+                landed = run.land()
+                if isinstance(landed, Loss):
+                    losses.append(landed)
+                elif too_stale(landed, run.step, self.max_staleness):
+                    losses.append(landed.lost(Failure.STALE))
+                else:
+                    arrivals.append(landed)
+            if len(arrivals) < self.quota and run.flying:
+                run.now = limit
+            if self.late == DROP:
+                losses += run.recall(Failure.LATE)
+            if made := run.make(arrivals, losses):
+                yield made

@@ -1,0 +1,193 @@
+"""The content store over an IPFS daemon's RPC, through ipfshttpclient."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import warnings
+from collections.abc import Iterator
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+from fedledger.protocol.encoding.cid import ContentRef, cid_bytes
+from fedledger.protocol.errors import ContentCorruptError, ContentUnavailableError, StoreError
+from fedledger.storage import durable_files
+from fedledger.storage.base import check_limit, checked
+
+# A CID is a function of the bytes and of these, so every one is passed on every add; a daemon skips what it
+# does not know.
+IMPORT = {
+    "cid-version": "1",
+    "raw-leaves": "true",
+    "chunker": "size-1048576",
+    "max-file-links": "1024",
+    "hash": "sha2-256",
+    "trickle": "false",
+    "inline": "false",
+    "nocopy": "false",
+    "only-hash": "false",
+    "wrap-with-directory": "false",
+    "progress": "false",
+    "pin": "true",
+}
+_BLOCK = 64 * 1024
+LEAST_RATE = 64 * 1024
+"""Bytes a second that content must arrive with; slower peers could hold a round up for hours."""
+
+
+class IpfsStore:
+    """A content store over a daemon.
+
+    Parameters
+    ----------
+    where
+        Multiaddr of the RPC (``/ip4/127.0.0.1/tcp/5001``), or its URL (``http://127.0.0.1:5001``).
+    timeout
+        Seconds without an answer after which content counts as unavailable; so does content that takes longer
+        than this and a second for each ``LEAST_RATE`` bytes.
+
+    Raises
+    ------
+    StoreError
+        If ``where`` is no address.
+    """
+
+    def __init__(self, where: str, timeout: float = 30.0) -> None:
+        import ipfshttpclient
+        import requests
+
+        # ipfshttpclient hands urllib3 an argument that it no longer needs; nothing a user could mend.
+        warnings.filterwarnings("ignore", "The 'strict' parameter", FutureWarning)
+        self.where, self._timeout = where, timeout
+        self._errors: Any = ipfshttpclient.exceptions
+        # ipfshttpclient maps the errors of a request, but not those in the middle of its answer.
+        self._broken_off = requests.RequestException
+        try:
+            # connect() refuses every daemon newer than 0.7; the client itself speaks to all of them.
+            self._client = ipfshttpclient.Client(_multiaddr(where), timeout=timeout)
+        except self._errors.AddressError as error:
+            raise _no_address(where) from error
+
+    def put(self, data: bytes, file: durable_files.Name | None = None, ref: ContentRef | None = None) -> ContentRef:
+        """Add and pin bytes and return their reference.
+
+        Raises
+        ------
+        StoreError
+            If the daemon is not there, or gives another CID.
+        """
+        ref = ref or ContentRef.of(data)
+        durable_files.flush()
+        with self._daemon():
+            added = str(self._client.add_bytes(data, opts=dict(IMPORT)))
+        if cid_bytes(added) != cid_bytes(ref.cid):
+            raise StoreError(
+                f"The daemon at {self.where} imports {ref.cid} as {added}.",
+                "It does not honour the import parameters; use another one.",
+            )
+        return ref
+
+    def get(self, ref: ContentRef, limit: int | None = None) -> bytes:
+        """Return the bytes of a reference, re-hashed; see :meth:`ContentStore.get`."""
+        check_limit(ref, limit)
+        with self._daemon(ref):
+            data = self._read(ref.cid, ref.length + 1)
+        return checked(ref, data, f"the daemon at {self.where}")
+
+    def has(self, ref: ContentRef) -> bool:
+        """Return whether the content can be fetched now."""
+        try:
+            self.get(ref)
+        except (ContentUnavailableError, ContentCorruptError):
+            return False
+        return True
+
+    def pin(self, ref: ContentRef) -> None:
+        """Fetch content and keep it; see :meth:`ContentStore.pin`."""
+        with self._daemon(ref):
+            self._client.pin.add(ref.cid)
+
+    def unpin(self, ref: ContentRef) -> None:
+        """Let the daemon's garbage collector have the content; it may stay for a long time."""
+        with self._daemon(ref):
+            try:
+                self._client.pin.rm(ref.cid)
+            except self._errors.ErrorResponse as error:
+                if "not pinned" not in str(error):
+                    raise
+
+    def _read(self, cid: str, most: int) -> bytes:
+        deadline = time.monotonic() + self._timeout + most / LEAST_RATE
+        # Client.cat() reads all that it is sent, however long; only the request below it takes a block size.
+        closables, blocks = self._client._client._request(
+            "POST",
+            "cat",
+            [("arg", cid), ("length", str(most))],
+            auth=None,
+            data=None,
+            headers=None,
+            timeout=None,
+            chunk_size=_BLOCK,
+        )
+        data = bytearray()
+        try:
+            for block in blocks:
+                data += block
+                if len(data) >= most:
+                    break
+                if time.monotonic() > deadline:
+                    raise ContentUnavailableError(
+                        f"{cid} comes too slowly through {self.where}: {len(data):,} bytes so far.",
+                        "Ask whoever pins it for a better connection, then resume.",
+                    )
+        finally:
+            for closable in closables:
+                closable.close()
+        return bytes(data)
+
+    @contextlib.contextmanager
+    def _daemon(self, ref: ContentRef | None = None) -> Iterator[None]:
+        """Turn the client's errors into ours; those of fetching ``ref`` are not the daemon's fault."""
+        try:
+            yield
+        except (self._errors.ErrorResponse, self._errors.TimeoutError, self._broken_off) as error:
+            if ref is None:
+                raise self._fault(error) from error
+            raise ContentUnavailableError(
+                f"{ref.cid} could not be fetched through {self.where}: {error}.",
+                "Ask whoever pins it to go online, then resume.",
+            ) from error
+        except (self._errors.Error, AssertionError, LookupError, TypeError) as error:
+            # The last three are what ipfshttpclient makes of JSON from something that is no daemon.
+            raise self._fault(error) from error
+
+    def _fault(self, error: Exception) -> StoreError:
+        return StoreError(
+            f"The IPFS daemon at {self.where} cannot be used: {error}.",
+            "Start it (ipfs daemon) or correct the address, then resume.",
+        )
+
+
+def _multiaddr(where: str) -> str:
+    if where.startswith("/"):
+        return where
+    try:
+        url = urlsplit(where)
+        port = url.port or {"http": 80, "https": 443}[url.scheme]
+    except (ValueError, KeyError) as error:
+        raise _no_address(where) from error
+    if not url.hostname or url.path.strip("/") or url.query or url.username:
+        raise _no_address(where)
+    try:
+        kind = f"ip{ip_address(url.hostname).version}"
+    except ValueError:
+        kind = "dns"
+    return f"/{kind}/{url.hostname}/tcp/{port}/{url.scheme}"
+
+
+def _no_address(where: str) -> StoreError:
+    return StoreError(
+        f"{where!r} is no store.",
+        "Give local, a multiaddr such as /ip4/127.0.0.1/tcp/5001, or http://host:port.",
+    )
