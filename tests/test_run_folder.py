@@ -23,8 +23,9 @@ from fedledger.platform.cli import progress
 from fedledger.platform.experiment.config import ExperimentConfig, load_config
 from fedledger.platform.experiment.experiment import make_experiment
 from fedledger.platform.experiment.provenance import flat
+from fedledger.platform.experiment.run_files import CONFIG_FILE, PARTITION_FILE, PARTITION_PAGE
 from fedledger.platform.runs.plain_run import run_unrecorded
-from fedledger.platform.runs.run_folder import CONFIG_FILE, PARTITION_FILE, PARTITION_PAGE, RunRecord, begin_run
+from fedledger.platform.runs.run_folder import RunRecord, begin_run
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.errors import ConfigError
 from support.small import run_small, write_config

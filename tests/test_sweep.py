@@ -349,7 +349,8 @@ def test_with_ledgers_each_run_has_one_that_can_be_audited_where_it_is(config: P
 
 def test_whoever_starts_a_sweep_does_not_wait_for_torch(config: Path, tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom pathlib import Path\nfrom fedledger.platform.runs import compare, grid, shown, sweep\n"
+        "import sys\nfrom pathlib import Path\nfrom fedledger.platform.cli import progress\n"
+        "from fedledger.platform.runs import compare, grid, sweep\n"
         f"grid.plan_runs(Path({str(config)!r}), [], '0..3', False)\n"
         "assert not {'torch', 'web3', 'plotly', 'pandas'} & set(sys.modules)"
     )

@@ -930,8 +930,7 @@ def _unrecorded(
 
 
 def _run_folder(setting: Any, out_dir: Path, resume: Path | None, ledger: bool) -> Path:
-    from fedledger.platform.engine.checkpoint import CHECKPOINT_FILE
-    from fedledger.platform.runs.run_folder import CHAIN_FILE
+    from fedledger.platform.experiment.run_files import CHAIN_FILE, CHECKPOINT_FILE
 
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     folder = resume or out_dir / f"{setting.config.name}-{setting.config.seed}-{stamp}"

@@ -17,13 +17,12 @@ from fedledger.aggregator.round.state import State
 from fedledger.platform.engine.participant_states import States
 from fedledger.platform.engine.without_ledger import Progress, Standing
 from fedledger.platform.experiment.config import ExperimentConfig
+from fedledger.platform.experiment.run_files import CHECKPOINT_FILE
 from fedledger.protocol.encoding import tensors
 from fedledger.protocol.errors import ConfigError, StoreError
 from fedledger.protocol.records.reputation import Evidence
 from fedledger.storage.durable_files import write_atomically
 
-CHECKPOINT_FILE = "checkpoint.safetensors"
-"""Where a run without a ledger was."""
 STATES_FOLDER = "states"
 
 log = logging.getLogger(__name__)

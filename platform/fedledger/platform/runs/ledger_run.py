@@ -11,14 +11,15 @@ from typing import Any
 
 from fedledger.contracts.chain.chain import EMBEDDED, Chain
 from fedledger.contracts.chain.development import find_program, running_chain
-from fedledger.ledger_tools.deploy import Deployment
 from fedledger.ledger_tools.audit.export import DEPLOYMENT_FILE
+from fedledger.ledger_tools.deploy import Deployment
 from fedledger.platform.engine.backends.base import Backend
 from fedledger.platform.engine.with_ledger import Progress, mean_accuracies
 from fedledger.platform.engine.with_ledger import run as run_engine
-from fedledger.platform.runs.results import write_results
-from fedledger.platform.runs.run_folder import CHAIN_FILE, begin_run
 from fedledger.platform.experiment.experiment import Experiment
+from fedledger.platform.experiment.run_files import CHAIN_FILE
+from fedledger.platform.runs.results import write_results
+from fedledger.platform.runs.run_folder import begin_run
 from fedledger.storage.base import ContentStore
 
 

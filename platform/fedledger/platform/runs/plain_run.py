@@ -11,10 +11,11 @@ from typing import Any
 from fedledger.ledger_tools.report.device_tables import as_csv, flush_rows, totals, write_devices
 from fedledger.platform.engine.backends.choose import open_backend
 from fedledger.platform.engine.checkpoint import STATES_FOLDER, Checkpoints, Reached
-from fedledger.platform.runs.run_folder import METRICS_FILE, MODEL_FILE, SUMMARY_FILE, begin_run
-from fedledger.platform.experiment.experiment import Experiment
-from fedledger.platform.engine.without_ledger import Simulation
 from fedledger.platform.engine.participant_states import States
+from fedledger.platform.engine.without_ledger import Simulation
+from fedledger.platform.experiment.experiment import Experiment
+from fedledger.platform.experiment.run_files import METRICS_FILE, MODEL_FILE, SUMMARY_FILE
+from fedledger.platform.runs.run_folder import begin_run
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.schedules.devices import MICRO
 from fedledger.storage.durable_files import write_atomically

@@ -9,19 +9,19 @@ from typing import Any
 
 import pandas as pd
 
-from fedledger.protocol.records.report import BASE
-from fedledger.ledger_tools.report.device_tables import task_flushes, task_rows, totals, write_devices
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, export_ledger
-from fedledger.ledger_tools.report.tables import participants_frame, pay_frame, reputations_frame, verdicts_frame
+from fedledger.ledger_tools.report.device_tables import task_flushes, task_rows, totals, write_devices
 from fedledger.ledger_tools.report.run_report import write_report
-from fedledger.platform.experiment.accounts import experiment_address, participant_role
+from fedledger.ledger_tools.report.tables import participants_frame, pay_frame, reputations_frame, verdicts_frame
 from fedledger.platform.engine.with_ledger import Run
-from fedledger.platform.runs.run_folder import METRICS_FILE, MODEL_FILE, SUMMARY_FILE
+from fedledger.platform.experiment.accounts import experiment_address, participant_role
 from fedledger.platform.experiment.experiment import Experiment
+from fedledger.platform.experiment.run_files import METRICS_FILE, MODEL_FILE, SUMMARY_FILE
 from fedledger.protocol.encoding import canonical
+from fedledger.protocol.records.report import BASE
+from fedledger.protocol.records.verdicts import Verdict
 from fedledger.protocol.schedules.devices import MICRO
 from fedledger.storage.base import ContentStore
-from fedledger.protocol.records.verdicts import Verdict
 
 
 def summary(run: Run, setting: Experiment) -> dict[str, Any]:

@@ -1,42 +1,28 @@
 """A run's folder: what is written into it before the first round, and what is read from it afterwards."""
 
 from __future__ import annotations
+
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from fedledger.platform.experiment.config import ExperimentConfig
+
 from fedledger.protocol.encoding import canonical
-from fedledger.storage.durable_files import write_atomically
 from fedledger.protocol.errors import ConfigError
+from fedledger.storage.durable_files import write_atomically
+
 if TYPE_CHECKING:
     from fedledger.learning.label_counts import LabelCounts
     from fedledger.platform.experiment.experiment import Experiment
 from fedledger.platform.experiment.provenance import flat, provenance
-
-
-CONFIG_FILE = "config.json"
-
-
-SUMMARY_FILE = "run.json"
-
-
-METRICS_FILE = "metrics.json"
-
-
-MODEL_FILE = "model.safetensors"
-
-
-PARTITION_FILE = "partition.json"
-
-
-PARTITION_PAGE = "partition.html"
-
-
-CHAIN_FILE = "chain.txt"
-"""Which chain a run with a ledger is on."""
+from fedledger.platform.experiment.run_files import (
+    CONFIG_FILE,
+    METRICS_FILE,
+    PARTITION_FILE,
+    PARTITION_PAGE,
+    SUMMARY_FILE,
+)
 
 
 def begin_run(setting: Experiment, folder: Path) -> LabelCounts:

@@ -21,12 +21,12 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedledger.platform.experiment.run_files import CHECKPOINT_FILE
 from fedledger.platform.runs.curves import Spread, accuracy_figure, rounds_to
 from fedledger.platform.runs.grid import PlannedRun
-from fedledger.platform.engine.checkpoint import CHECKPOINT_FILE
 from fedledger.platform.runs.run_folder import RunRecord
-from fedledger.storage.durable_files import write_atomically
 from fedledger.protocol.errors import ConfigError, FedledgerError
+from fedledger.storage.durable_files import write_atomically
 from fedledger.storage.machine import processors
 
 if TYPE_CHECKING:
@@ -268,8 +268,8 @@ class _Task:
     def _run(self, place: Path) -> None:
         from fedledger.platform.engine.checkpoint import STATES_FOLDER
         from fedledger.platform.experiment.experiment import make_experiment
-        from fedledger.platform.runs.trackers.base import tracking
         from fedledger.platform.runs.plain_run import run_unrecorded
+        from fedledger.platform.runs.trackers.base import tracking
 
         setting = make_experiment(self.run.config, self.source)
         # The model is the same to the bit in one process and in several.

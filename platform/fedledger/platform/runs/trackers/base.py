@@ -1,17 +1,16 @@
 """Metrics of a run, round by round, to the tools in which one watches experiments."""
 
 from __future__ import annotations
+
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
 from fedledger.platform.experiment.config import ExperimentConfig
-from fedledger.platform.experiment.provenance import flat, provenance
-from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.registry import Registry
+
 if TYPE_CHECKING:
     from fedledger.platform.engine.with_ledger import Progress
 

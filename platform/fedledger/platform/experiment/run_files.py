@@ -1,0 +1,18 @@
+"""Names of the files in a run's folder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+CONFIG_FILE = "config.json"
+SUMMARY_FILE = "run.json"
+METRICS_FILE = "metrics.json"
+MODEL_FILE = "model.safetensors"
+PARTITION_FILE = "partition.json"
+PARTITION_PAGE = "partition.html"
+CHAIN_FILE = "chain.txt"
+"""Which chain a run with a ledger is on."""
+CHECKPOINT_FILE = "checkpoint.safetensors"
+"""Where a run without a ledger was."""
