@@ -21,7 +21,7 @@ from typing import Any
 
 from fedledger.platform.devices.fleet import FleetConfig, draw_fleet, update_size
 from fedledger.protocol.arithmetic.random_streams import stream
-from fedledger.protocol.records.spec import Method
+from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.schedules.base import everybody
 from fedledger.protocol.schedules.costs import costs, total
 from fedledger.protocol.schedules.devices import DeviceTable

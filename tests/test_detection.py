@@ -18,8 +18,8 @@ from fedledger.aggregator.detectors.norm import Norm
 from fedledger.aggregator.features.round_features import RoundFeatures, median
 from fedledger.protocol.arithmetic.exact import gram
 from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.records.measurement import Measurement
-from fedledger.protocol.records.spec import Method
 from fedledger.protocol.records.verdicts import Verdict
 
 BASE = Measurement(1_000_000, 50)

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from fedledger.platform.devices.fleet import FleetConfig, _shifted, draw_fleet, update_size
 from fedledger.platform.devices.link_presets import MEGABIT, PRESETS, path_loss_db, preset, shannon_rate
 from fedledger.platform.devices.traces import read_online, read_rates
+from fedledger.protocol.documents import validated
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.records.spec import validated
 from fedledger.protocol.records.update import UpdateHeader, encode
 from fedledger.protocol.schedules.devices import DeviceTable, Link
 

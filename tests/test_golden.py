@@ -23,12 +23,13 @@ from fedledger.node.solvers.build import build_solver
 from fedledger.protocol.arithmetic.exact import FixedPoint
 from fedledger.protocol.arithmetic.random_streams import generator
 from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.records import update as wire
 from fedledger.protocol.records.measurement import Measurement
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.published_vectors import published
 from fedledger.protocol.records.reputation import Evidence
-from fedledger.protocol.records.spec import FixedPointSpec, Method, Ref, TaskSpec
+from fedledger.protocol.records.spec import FixedPointSpec, Ref, TaskSpec
 from fedledger.protocol.records.update import UpdateHeader
 from fedledger.protocol.records.verdicts import Verdict
 

@@ -17,8 +17,8 @@ from fedledger.ledger_tools.audit.replay import require_methods
 from fedledger.protocol.arithmetic.exact import LIMIT
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.methods.parameters import build
-from fedledger.protocol.records.spec import Method
 from fedledger.protocol.records.update import UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict
 

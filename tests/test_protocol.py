@@ -27,16 +27,18 @@ from fedledger.contracts.abi import RevertedError
 from fedledger.ledger_tools.audit.divergence import Divergence
 from fedledger.ledger_tools.audit.replay import MissingContentError
 from fedledger.protocol.arithmetic.random_streams import Stream, derive_seed, generator, stream
+from fedledger.protocol.documents import validated
 from fedledger.protocol.encoding import canonical, tensors
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.encoding.tensors import TensorFormatError
 from fedledger.protocol.errors import ConfigError, StoreError
+from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.methods.registry import Registry
 from fedledger.protocol.records import signatures
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.reputation import PPM, Evidence
 from fedledger.protocol.records.settlement import apportion, pack_words, unpack_words
-from fedledger.protocol.records.spec import Method, Ref, TaskSpec, validated
+from fedledger.protocol.records.spec import Ref, TaskSpec
 from fedledger.protocol.records.verdicts import Verdict
 
 quick = settings(max_examples=60, deadline=None)

@@ -18,7 +18,7 @@ from fedledger.ledger_tools.audit.replay import Replay, Transcript, live_measure
 from fedledger.protocol.encoding import canonical, tensors
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.records.spec import Method
+from fedledger.protocol.methods.catalogue import Method
 from fedledger.storage.base import ContentStore
 from fedledger.storage.local import LocalStore
 from support.small import Small, run_small

@@ -12,7 +12,7 @@ from fedledger.aggregator.rules.aggregate import Outcome, aggregate
 from fedledger.aggregator.rules.base import NETWORK_ROWS, RULES, sum_of_ranks
 from fedledger.protocol.arithmetic.exact import LIMIT, FixedPoint, gram
 from fedledger.protocol.errors import ConfigError, RoundError
-from fedledger.protocol.records.spec import Method
+from fedledger.protocol.methods.catalogue import Method
 
 POINT = FixedPoint(28, 4096.0)
 NNM = "nearest_neighbour_mixing@1"

@@ -48,10 +48,11 @@ from fedledger.protocol.arithmetic.exact import FixedPoint
 from fedledger.protocol.encoding import tensors
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError, StoreError
+from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.records import update as wire
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.published_vectors import PREFIX, published
-from fedledger.protocol.records.spec import Method, TaskSpec
+from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.records.update import UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.local import LocalStore

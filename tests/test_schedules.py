@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.records.spec import Method
+from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.schedules import event_simulator
 from fedledger.protocol.schedules.base import Choose, everybody
 from fedledger.protocol.schedules.costs import Cost, costs, total, total_by_participant

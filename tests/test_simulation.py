@@ -21,7 +21,7 @@ from fedledger.platform.engine.without_ledger import Simulation
 from fedledger.platform.experiment.config import AttackerConfig, ExperimentConfig, LedgerConfig
 from fedledger.platform.experiment.experiment import Experiment, make_experiment
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.records.spec import Method
+from fedledger.protocol.methods.catalogue import Method
 from fedledger.storage.local import LocalStore
 
 

@@ -35,13 +35,14 @@ from fedledger.platform.engine import with_ledger
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.records.commitment_batch import Batch, Opening, SignedCommitment
 from fedledger.protocol.records.mailbox import MailboxRefusedError
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.reputation import Evidence
 from fedledger.protocol.records.signatures import commitment
-from fedledger.protocol.records.spec import Method, TaskSpec
+from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.local import LocalStore
 from support.small import Small, run_small

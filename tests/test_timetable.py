@@ -37,7 +37,7 @@ from fedledger.platform.experiment.experiment import Experiment, make_experiment
 from fedledger.platform.runs.plain_run import run_unrecorded
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.records.spec import Method
+from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.protocol.schedules.base import everybody
 from fedledger.protocol.schedules.devices import DeviceTable, Failure

@@ -19,12 +19,13 @@ from fedledger.aggregator.rules.base import RULES
 from fedledger.contracts.ledger.round_history import Seat
 from fedledger.protocol.encoding import canonical, tensors
 from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.records import update as wire
 from fedledger.protocol.records.measurement import Measurement
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.reputation import Evidence
 from fedledger.protocol.records.signatures import sign
-from fedledger.protocol.records.spec import FixedPointSpec, Limits, Method, Ref, TaskSpec
+from fedledger.protocol.records.spec import FixedPointSpec, Limits, Ref, TaskSpec
 from fedledger.protocol.records.update import UpdateHeader, UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.local import LocalStore

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.methods.parameters import real, whole
+from fedledger.protocol.methods.parameters import Real, real, whole
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +50,7 @@ class Dataset:
             raise _invalid(f"labels are {self.labels.dtype}{list(self.labels.shape)}, not int64[{len(self)}]")
         if self.groups is not None and self.groups.shape != self.labels.shape:
             raise _invalid(f"groups have shape {list(self.groups.shape)}, not [{len(self)}]")
-        whole("classes", self.classes, 2)
+        whole("classes", self.classes, 2, 2**31)
         if len(self) and not 0 <= self.labels.min() <= self.labels.max() < self.classes:
             raise _invalid(f"a label is outside [0, {self.classes})")
         if not np.isfinite(self.inputs).all():
@@ -134,7 +134,10 @@ def split(dataset: Dataset, test_fraction: float, validation_fraction: float, rn
     ConfigError
         If the fractions are out of range, or would leave a part that was asked for without an example.
     """
-    fractions = (real("test_fraction", test_fraction), real("validation_fraction", validation_fraction))
+    fractions = [
+        real(name, value, Real(0, 1, below=True))
+        for name, value in (("test_fraction", test_fraction), ("validation_fraction", validation_fraction))
+    ]
     n = len(dataset)
     sizes = [round(fraction * n) for fraction in fractions]
     empty = any(fraction > 0 and size == 0 for fraction, size in zip(fractions, sizes, strict=True))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from fedledger.aggregator.features.round_features import RoundFeatures
+from fedledger.protocol.methods.catalogue import kind_of
 from fedledger.protocol.methods.registry import Registry
 
 
@@ -17,6 +18,4 @@ class Contribution(Protocol):
         ...
 
 
-CONTRIBUTIONS: Registry[Callable[..., Contribution]] = Registry(
-    "contribution score", "fedledger.contributions", "fedledger.aggregator.contributions"
-)
+CONTRIBUTIONS: Registry[Callable[..., Contribution]] = Registry(kind_of("contribution"))

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from fedledger.aggregator.features.round_features import RoundFeatures
+from fedledger.protocol.methods.catalogue import Method, kind_of
 from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.methods.registry import Registry
-from fedledger.protocol.records.spec import Method
 from fedledger.protocol.records.verdicts import Verdict
 
 
@@ -27,9 +27,7 @@ class Detector(Protocol):
         ...
 
 
-DETECTORS: Registry[Callable[..., Detector]] = Registry(
-    "detector", "fedledger.detectors", "fedledger.aggregator.detectors"
-)
+DETECTORS: Registry[Callable[..., Detector]] = Registry(kind_of("detection"))
 
 
 def detect(methods: Sequence[Method], seen: RoundFeatures) -> list[Verdict]:

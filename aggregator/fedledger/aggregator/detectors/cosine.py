@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from fedledger.aggregator.detectors.base import DETECTORS
 from fedledger.aggregator.features.round_features import RoundFeatures
-from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.methods.parameters import real
+from fedledger.protocol.methods.parameters import Checked, Real
 from fedledger.protocol.records.verdicts import Verdict
 
 
 @DETECTORS.register("cosine@1")
 @dataclass(frozen=True)
-class Cosine:
+class Cosine(Checked):
     """Flag an update that points away from the robust centre and does harm.
 
     An honest participant with unusual data may point away from the others too; it is flagged only if its update
@@ -27,14 +27,9 @@ class Cosine:
         How far, in median absolute deviations, for a newcomer; reputation scales it.
     """
 
-    threshold: float = 0.0
-    factor: float = 2.0
+    threshold: Annotated[float, Real(-1, 1)] = 0.0
+    factor: Annotated[float, Real(0, 1e12)] = 2.0
     verdict = Verdict.COSINE
-
-    def __post_init__(self) -> None:
-        real("factor", self.factor)
-        if not -1 <= self.threshold <= 1:
-            raise ConfigError(f"threshold is {self.threshold}, not a cosine.", "Give a number from -1 to 1.")
 
     def __call__(self, seen: RoundFeatures) -> list[bool]:
         return [

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from fedledger.aggregator.detectors.base import DETECTORS
 from fedledger.aggregator.features.round_features import RoundFeatures
-from fedledger.protocol.methods.parameters import real
+from fedledger.protocol.methods.parameters import Checked, Real
 from fedledger.protocol.records.verdicts import Verdict
 
 
 @DETECTORS.register("held_out@1")
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOut(Checked):
     """Flag an update that raises the held-out loss far more than the others do, and gains no accuracy.
 
     Parameters
@@ -21,11 +22,8 @@ class HeldOut:
         How far, in median absolute deviations, for a newcomer; reputation scales it.
     """
 
-    factor: float = 4.0
+    factor: Annotated[float, Real(0, 1e12, above=True)] = 4.0
     verdict = Verdict.HELD_OUT
-
-    def __post_init__(self) -> None:
-        real("factor", self.factor, 0.0, above=True)
 
     def __call__(self, seen: RoundFeatures) -> list[bool]:
         return [

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedledger.aggregator.detectors.base import DETECTORS
 from fedledger.aggregator.features.round_features import Float64, RoundFeatures, median_of_array
-from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.methods.parameters import real
+from fedledger.protocol.methods.parameters import Checked, Real
 from fedledger.protocol.records.verdicts import Verdict
 
 _ALIKE = 2.0**-40
@@ -20,7 +20,7 @@ _ALIKE = 2.0**-40
 
 @DETECTORS.register("near_duplicate@1")
 @dataclass(frozen=True)
-class NearDuplicate:
+class NearDuplicate(Checked):
     """Flag an update that repeats the last round's step or another update; of copies the first address stands.
 
     Nobody sees an update before it is committed, so two equal ones come from one hand, and paying one is enough.
@@ -33,12 +33,8 @@ class NearDuplicate:
         Share of the median distance, to the last step or between two updates, below which two count as one.
     """
 
-    closeness: float = 0.25
+    closeness: Annotated[float, Real(0, 1, below=True)] = 0.25
     verdict = Verdict.DUPLICATE
-
-    def __post_init__(self) -> None:
-        if real("closeness", self.closeness) >= 1:
-            raise ConfigError(f"closeness is {self.closeness}.", "Give a share below 1.")
 
     def __call__(self, seen: RoundFeatures) -> list[bool]:
         n = seen.count

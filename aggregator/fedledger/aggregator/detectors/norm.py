@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from fedledger.aggregator.detectors.base import DETECTORS
 from fedledger.aggregator.features.round_features import RoundFeatures, median
-from fedledger.protocol.methods.parameters import real
+from fedledger.protocol.methods.parameters import Checked, Real
 from fedledger.protocol.records.verdicts import Verdict
 
 
 @DETECTORS.register("norm@1")
 @dataclass(frozen=True)
-class Norm:
+class Norm(Checked):
     """Flag an update whose Euclidean norm is far from the median norm: no work, or an attempt to drown the others.
 
     Parameters
@@ -21,13 +22,9 @@ class Norm:
         Limits as multiples of the median norm of the round.
     """
 
-    least: float = 0.05
-    most: float = 10.0
+    least: Annotated[float, Real(0, 1)] = 0.05
+    most: Annotated[float, Real(1, 1e12)] = 10.0
     verdict = Verdict.NORM
-
-    def __post_init__(self) -> None:
-        real("least", self.least)
-        real("most", self.most, 1.0)
 
     def __call__(self, seen: RoundFeatures) -> list[bool]:
         norms = seen.norms[: seen.count].tolist()

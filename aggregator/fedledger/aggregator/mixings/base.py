@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from fedledger.protocol.arithmetic.exact import Gram
+from fedledger.protocol.methods.catalogue import kind_of
 from fedledger.protocol.methods.registry import Registry
 
 
@@ -17,4 +18,4 @@ class Mixing(ABC):
         """Return the members of each row's mean, the same number for every row."""
 
 
-MIXINGS: Registry[Callable[..., Mixing]] = Registry("mixing", "fedledger.mixings", "fedledger.aggregator.mixings")
+MIXINGS: Registry[Callable[..., Mixing]] = Registry(kind_of("mixing"))

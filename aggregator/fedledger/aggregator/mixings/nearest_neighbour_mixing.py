@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from fedledger.aggregator.features.geometry import squared_distances, tolerated
 from fedledger.aggregator.mixings.base import MIXINGS, Mixing
 from fedledger.protocol.arithmetic.exact import Gram
-from fedledger.protocol.methods.parameters import whole
+from fedledger.protocol.methods.parameters import Checked, Whole
 
 
 @MIXINGS.register("nearest_neighbour_mixing@1")
 @dataclass(frozen=True)
-class NearestNeighbourMixing(Mixing):
+class NearestNeighbourMixing(Mixing, Checked):
     """Each row becomes the plain mean of its n − f nearest rows, itself included.
 
     Parameters
@@ -23,10 +24,7 @@ class NearestNeighbourMixing(Mixing):
         Number of hostile updates to tolerate; lowered to what n > 2f allows.
     """
 
-    f: int
-
-    def __post_init__(self) -> None:
-        whole("f", self.f, 0)
+    f: Annotated[int, Whole(0, 4096)]
 
     def __call__(self, gram: Gram) -> list[list[int]]:
         n = len(gram)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from fedledger.protocol.arithmetic.exact import IntArray
+from fedledger.protocol.methods.catalogue import kind_of
 from fedledger.protocol.methods.registry import Registry
 
 
@@ -29,6 +30,4 @@ class Normalisation(Protocol):
         ...
 
 
-NORMALISATIONS: Registry[Callable[..., Normalisation]] = Registry(
-    "normalisation", "fedledger.normalisations", "fedledger.aggregator.normalisations"
-)
+NORMALISATIONS: Registry[Callable[..., Normalisation]] = Registry(kind_of("normalisation"))

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from fedledger.aggregator.normalisations.base import NORMALISATIONS
 from fedledger.protocol.arithmetic.exact import MAX_ROWS, IntArray, weighted_mean
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.methods.parameters import whole
+from fedledger.protocol.methods.parameters import Checked, Whole
 
 MOST_STEPS = 1 << 20
 
 
 @NORMALISATIONS.register("fednova@1")
 @dataclass(frozen=True)
-class FedNova:
+class FedNova(Checked):
     """FedNova (Wang et al. 2020, https://arxiv.org/abs/2007.07481) for local SGD: row ← round(row · τ_eff / τ).
 
     τ is the number of local steps, so that who took many does not pull the model towards its own optimum, and
@@ -44,13 +45,12 @@ class FedNova:
         If a parameter is out of range.
     """
 
-    max_steps: int
-    effective_steps: int | None = None
+    max_steps: Annotated[int, Whole(1, MOST_STEPS)]
+    effective_steps: Annotated[int | None, Whole(1, MOST_STEPS)] = None
 
     def __post_init__(self) -> None:
-        if whole("max_steps", self.max_steps) > MOST_STEPS:
-            raise ConfigError(f"max_steps is {self.max_steps}.", f"Give at most {MOST_STEPS}.")
-        if self.effective_steps is not None and whole("effective_steps", self.effective_steps) > self.max_steps:
+        super().__post_init__()
+        if self.effective_steps is not None and self.effective_steps > self.max_steps:
             raise ConfigError(
                 f"effective_steps is {self.effective_steps}.", f"Give at most max_steps, {self.max_steps}."
             )

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
-from fedledger.aggregator.optimisers.base import State, decay, moments, rate
+from fedledger.aggregator.optimisers.base import MOMENTUM, SERVER_LEARNING_RATE, State, moments
 from fedledger.protocol.arithmetic.exact import LIMIT, Float64Array, IntArray, saturate
-from fedledger.protocol.methods.parameters import real
+from fedledger.protocol.methods.parameters import Checked, Real
 
 _FINER = 1 << 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adaptive(ABC):
+class Adaptive(Checked, ABC):
     """m ← β₁m + (1−β₁)Δ; v ← what the optimiser makes of v and Δ²; step = server_learning_rate · m / (√v + τ).
 
     It starts from m = 0 and v = τ², or the square of ``initial_root``, without bias correction. The state holds m and
@@ -33,17 +34,10 @@ class Adaptive(ABC):
         from 0.
     """
 
-    server_learning_rate: float = 0.01
-    beta1: float = 0.9
-    tau: float = 1e-3
-    initial_root: float | None = None
-
-    def __post_init__(self) -> None:
-        rate("server_learning_rate", self.server_learning_rate)
-        decay("beta1", self.beta1)
-        real("tau", self.tau, above=True)
-        if self.initial_root is not None:
-            real("initial_root", self.initial_root)
+    server_learning_rate: Annotated[float, SERVER_LEARNING_RATE] = 0.01
+    beta1: Annotated[float, MOMENTUM] = 0.9
+    tau: Annotated[float, Real(0, 1e6, above=True)] = 1e-3
+    initial_root: Annotated[float | None, Real(0, 1e6)] = None
 
     @abstractmethod
     def second(self, v: Float64Array, square: Float64Array) -> Float64Array:

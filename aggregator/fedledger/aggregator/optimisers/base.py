@@ -9,11 +9,15 @@ import numpy as np
 
 from fedledger.protocol.arithmetic.exact import IntArray
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.methods.parameters import real
+from fedledger.protocol.methods.catalogue import kind_of
+from fedledger.protocol.methods.parameters import Real
 from fedledger.protocol.methods.registry import Registry
 
 ONE = 1 << 30
 """The integer that stands for 1 in learning rates and momenta."""
+SERVER_LEARNING_RATE = Real(1 / ONE, 1000)
+MOMENTUM = Real(0, 1, below=True)
+"""Bounds of server learning rates and of decays."""
 
 State = dict[str, IntArray]
 
@@ -41,9 +45,7 @@ class Optimiser(Protocol):
         ...
 
 
-OPTIMISERS: Registry[Callable[..., Optimiser]] = Registry(
-    "server optimiser", "fedledger.optimisers", "fedledger.aggregator.optimisers"
-)
+OPTIMISERS: Registry[Callable[..., Optimiser]] = Registry(kind_of("optimiser"))
 
 
 def moments(state: State, initial: Mapping[str, int], d: int) -> list[IntArray]:
@@ -55,17 +57,3 @@ def moments(state: State, initial: Mapping[str, int], d: int) -> list[IntArray]:
             "The optimiser's state belongs to another optimiser or model.", "Use the state of the last round."
         )
     return [state[name] for name in initial]
-
-
-def rate(name: str, value: float) -> float:
-    """Check a server learning rate (above 0, at most 1000) and return it; raises ConfigError."""
-    if real(name, value, above=True) > 1000 or value < 1 / ONE:
-        raise ConfigError(f"{name} is {value:g}.", "Give a number from 1e-9 to 1000.")
-    return value
-
-
-def decay(name: str, value: float) -> float:
-    """Check a momentum (at least 0, below 1) and return it; raises ConfigError."""
-    if real(name, value) >= 1:
-        raise ConfigError(f"{name} is {value:g}.", "Give a number of at least 0 and below 1.")
-    return value

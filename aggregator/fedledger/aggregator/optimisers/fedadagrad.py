@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from fedledger.aggregator.optimisers.adaptive import Adaptive
-from fedledger.aggregator.optimisers.base import OPTIMISERS
+from fedledger.aggregator.optimisers.base import MOMENTUM, OPTIMISERS
 from fedledger.protocol.arithmetic.exact import Float64Array
 
 
@@ -14,7 +15,7 @@ from fedledger.protocol.arithmetic.exact import Float64Array
 class FedAdagrad(Adaptive):
     """v ← v + Δ², so steps shrink for good where updates were large; no momentum unless given, as in `Adaptive`."""
 
-    beta1: float = 0.0
+    beta1: Annotated[float, MOMENTUM] = 0.0
 
     def second(self, v: Float64Array, square: Float64Array) -> Float64Array:
         return v + square

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from fedledger.aggregator.optimisers.base import ONE, OPTIMISERS, State, moments, rate
+from fedledger.aggregator.optimisers.base import ONE, OPTIMISERS, SERVER_LEARNING_RATE, State, moments
 from fedledger.protocol.arithmetic.exact import IntArray, saturate, scaled
+from fedledger.protocol.methods.parameters import Checked
 
 
 @OPTIMISERS.register("fedavg@1")
 @dataclass(frozen=True)
-class FedAvg:
+class FedAvg(Checked):
     """step = server_learning_rate · Δ, saturating at ±2^40.
 
     Parameters
@@ -19,10 +21,7 @@ class FedAvg:
         Factor on the aggregate, rounded to a multiple of 2^-30.
     """
 
-    server_learning_rate: float = 1.0
-
-    def __post_init__(self) -> None:
-        rate("server_learning_rate", self.server_learning_rate)
+    server_learning_rate: Annotated[float, SERVER_LEARNING_RATE] = 1.0
 
     def __call__(self, delta: IntArray, state: State, unit: int) -> tuple[IntArray, State]:
         moments(state, {}, len(delta))

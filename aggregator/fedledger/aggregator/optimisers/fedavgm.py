@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
-from fedledger.aggregator.optimisers.base import ONE, OPTIMISERS, State, decay, moments, rate
+from fedledger.aggregator.optimisers.base import MOMENTUM, ONE, OPTIMISERS, SERVER_LEARNING_RATE, State, moments
 from fedledger.protocol.arithmetic.exact import IntArray, saturate, scaled, weighted_mean
+from fedledger.protocol.methods.parameters import Checked
 
 
 @OPTIMISERS.register("fedavgm@1")
 @dataclass(frozen=True)
-class FedAvgM:
+class FedAvgM(Checked):
     """v ← momentum · v + Δ; step = server_learning_rate · v; both saturate at ±2^40.
 
     Parameters
@@ -21,12 +23,8 @@ class FedAvgM:
         Rounded to multiples of 2^-30.
     """
 
-    server_learning_rate: float = 1.0
-    momentum: float = 0.9
-
-    def __post_init__(self) -> None:
-        rate("server_learning_rate", self.server_learning_rate)
-        decay("momentum", self.momentum)
+    server_learning_rate: Annotated[float, SERVER_LEARNING_RATE] = 1.0
+    momentum: Annotated[float, MOMENTUM] = 0.9
 
     def __call__(self, delta: IntArray, state: State, unit: int) -> tuple[IntArray, State]:
         (velocity,) = moments(state, {"velocity": 0}, len(delta))

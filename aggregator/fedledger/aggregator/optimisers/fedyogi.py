@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from fedledger.aggregator.optimisers.adaptive import Adaptive
-from fedledger.aggregator.optimisers.base import OPTIMISERS, decay
+from fedledger.aggregator.optimisers.base import MOMENTUM, OPTIMISERS
 from fedledger.protocol.arithmetic.exact import Float64Array
 
 
@@ -22,11 +23,7 @@ class FedYogi(Adaptive):
         As in the paper.
     """
 
-    beta2: float = 0.99
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        decay("beta2", self.beta2)
+    beta2: Annotated[float, MOMENTUM] = 0.99
 
     def second(self, v: Float64Array, square: Float64Array) -> Float64Array:
         return v - (1 - self.beta2) * square * np.sign(v - square)

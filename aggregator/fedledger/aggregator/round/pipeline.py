@@ -24,11 +24,12 @@ from fedledger.aggregator.round.validation import ValidUpdate
 from fedledger.aggregator.rules.aggregate import aggregate, doubles
 from fedledger.aggregator.staleness.damping import damped, staleness_weight
 from fedledger.protocol.arithmetic.exact import FixedPoint, Gram, IntArray, gram, scaled
+from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.records.measurement import Measurement
 from fedledger.protocol.records.report import BASE, MODEL
 from fedledger.protocol.records.settlement import apportion
-from fedledger.protocol.records.spec import Method, TaskSpec
+from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.records.verdicts import Verdict
 
 PROBE = np.float32(0.125)

@@ -15,8 +15,8 @@ from fedledger.aggregator.rules.base import RULES, CoordinateRule, Diagnostics, 
 from fedledger.protocol.arithmetic import exact
 from fedledger.protocol.arithmetic.exact import Float64Array, Gram, IntArray
 from fedledger.protocol.errors import ConfigError, RoundError
+from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.methods.parameters import build
-from fedledger.protocol.records.spec import Method
 
 CELLS, LEAST_COLUMNS = 1 << 16, 512
 """A block has so many integers, which fit in a processor's cache, but no fewer columns."""

@@ -17,6 +17,7 @@ from typing import ClassVar
 import numpy as np
 
 from fedledger.protocol.arithmetic.exact import Float64Array, Gram, IntArray
+from fedledger.protocol.methods.catalogue import kind_of
 from fedledger.protocol.methods.registry import Registry
 
 Diagnostics = dict[str, int | list[int]]
@@ -90,7 +91,7 @@ class CoordinateRule(ABC):
 Rule = LinearRule | CoordinateRule
 
 
-RULES: Registry[Callable[..., Rule]] = Registry("aggregation rule", "fedledger.rules", "fedledger.aggregator.rules")
+RULES: Registry[Callable[..., Rule]] = Registry(kind_of("aggregation"))
 
 
 def sum_of_ranks(block: IntArray, low: int, high: int) -> IntArray:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
 from fedledger.aggregator.features.geometry import squared_distances
 from fedledger.aggregator.rules.base import RULES, Combination, LinearRule, distances_to, rounded
 from fedledger.protocol.arithmetic.exact import Gram
-from fedledger.protocol.methods.parameters import real, whole
+from fedledger.protocol.methods.parameters import Checked, Real, Whole
 
 
 @RULES.register("centred_clipping@1")
 @dataclass(frozen=True)
-class CentredClipping(LinearRule):
+class CentredClipping(LinearRule, Checked):
     """v ← v + Σ w_i (x_i − v) min(1, τ / ‖x_i − v‖) / Σ w_i, from the previous round's aggregate.
 
     Parameters
@@ -27,13 +27,9 @@ class CentredClipping(LinearRule):
         Number of steps.
     """
 
-    tau: float
-    iterations: int = 5
+    tau: Annotated[float, Real(0, 1e12, above=True)]
+    iterations: Annotated[int, Whole(1, 10_000)] = 5
     needs_previous: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        real("tau", self.tau, above=True)
-        whole("iterations", self.iterations)
 
     def __call__(self, gram: Gram, weights: Sequence[int], unit: int) -> Combination:
         squared = squared_distances(gram).astype(np.float64)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from fedledger.aggregator.features.geometry import squared_distances
 from fedledger.aggregator.rules.base import RULES, Combination, LinearRule, distances_to, rounded
 from fedledger.protocol.arithmetic.exact import Gram
-from fedledger.protocol.methods.parameters import real, whole
+from fedledger.protocol.methods.parameters import Checked, Real, Whole
 
 
 @RULES.register("geometric_median@1")
 @dataclass(frozen=True)
-class GeometricMedian(LinearRule):
+class GeometricMedian(LinearRule, Checked):
     """The point of least weighted sum of distances: v ← Σ β_i x_i / Σ β_i with β_i = w_i / max(ν, ‖x_i − v‖).
 
     It starts at the weighted mean.
@@ -30,14 +31,9 @@ class GeometricMedian(LinearRule):
         ν, in units of the model's parameters.
     """
 
-    iterations: int = 1000
-    tolerance: float = 1e-10
-    smoothing: float = 1e-6
-
-    def __post_init__(self) -> None:
-        whole("iterations", self.iterations)
-        real("tolerance", self.tolerance)
-        real("smoothing", self.smoothing, above=True)
+    iterations: Annotated[int, Whole(1, 10_000)] = 1000
+    tolerance: Annotated[float, Real(0, 1)] = 1e-10
+    smoothing: Annotated[float, Real(0, 1e12, above=True)] = 1e-6
 
     def __call__(self, gram: Gram, weights: Sequence[int], unit: int) -> Combination:
         squared = squared_distances(gram).astype(np.float64)

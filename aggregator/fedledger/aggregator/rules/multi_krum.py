@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from fedledger.aggregator.features.geometry import squared_distances, tolerated
 from fedledger.aggregator.rules.base import RULES, Combination, LinearRule
 from fedledger.protocol.arithmetic.exact import Gram
-from fedledger.protocol.methods.parameters import whole
+from fedledger.protocol.methods.parameters import Checked, Whole
 
 
 @RULES.register("multi_krum@1")
 @dataclass(frozen=True)
-class MultiKrum(LinearRule):
+class MultiKrum(LinearRule, Checked):
     """The plain mean of the m rows of least summed squared distance to their n − f − 2 nearest others.
 
     Parameters
@@ -24,13 +25,8 @@ class MultiKrum(LinearRule):
         Number of rows that are averaged (1 is Krum), at most n; n − f unless given.
     """
 
-    f: int
-    m: int | None = None
-
-    def __post_init__(self) -> None:
-        whole("f", self.f, 0)
-        if self.m is not None:
-            whole("m", self.m)
+    f: Annotated[int, Whole(0, 4096)]
+    m: Annotated[int | None, Whole(1, 4096)] = None
 
     def __call__(self, gram: Gram, weights: Sequence[int], unit: int) -> Combination:
         n = len(gram)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from fedledger.aggregator.features.geometry import tolerated
 from fedledger.aggregator.rules.base import RULES, CoordinateRule, Diagnostics, sum_of_ranks
 from fedledger.protocol.arithmetic.exact import IntArray
-from fedledger.protocol.methods.parameters import whole
+from fedledger.protocol.methods.parameters import Checked, Whole
 
 
 @RULES.register("trimmed_mean@1")
 @dataclass(frozen=True)
-class TrimmedMean(CoordinateRule):
+class TrimmedMean(CoordinateRule, Checked):
     """The mean of each coordinate without its f lowest and f highest values, all rows alike.
 
     Parameters
@@ -22,10 +23,7 @@ class TrimmedMean(CoordinateRule):
         Number of hostile updates to tolerate; lowered to what n > 2f allows.
     """
 
-    f: int
-
-    def __post_init__(self) -> None:
-        whole("f", self.f, 0)
+    f: Annotated[int, Whole(0, 4096)]
 
     def __call__(self, block: IntArray, weights: Sequence[int]) -> tuple[IntArray, int]:
         n = len(block)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from fedledger.protocol.arithmetic.random_streams import Stream
+from fedledger.protocol.methods.catalogue import kind_of
 from fedledger.protocol.methods.registry import Registry
 from fedledger.protocol.schedules.devices import DeviceTable
 
@@ -65,9 +66,7 @@ class Selection(Protocol):
         ...
 
 
-SELECTIONS: Registry[Callable[..., Selection]] = Registry(
-    "selection", "fedledger.selections", "fedledger.aggregator.selection"
-)
+SELECTIONS: Registry[Callable[..., Selection]] = Registry(kind_of("selection"))
 
 
 def timed(candidates: Sequence[Candidate], table: DeviceTable | None) -> list[Candidate]:

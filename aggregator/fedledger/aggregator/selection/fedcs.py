@@ -5,18 +5,18 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from fedledger.aggregator.selection.base import DEVICES, SELECTIONS, Candidate
 from fedledger.aggregator.selection.sampling import require_count
 from fedledger.protocol.arithmetic.random_streams import Stream
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.methods.parameters import whole
+from fedledger.protocol.methods.parameters import Checked, Whole
 
 
 @SELECTIONS.register("fedcs@1")
 @dataclass(frozen=True)
-class FedCS:
+class FedCS(Checked):
     """Ask as many as can be done by a deadline, found greedily (Nishio and Yonetani 2019, algorithm 2).
 
     Uploads are thought to follow each other on a shared channel: with Θ the time when those chosen so far are done, one
@@ -34,16 +34,10 @@ class FedCS:
         At most so many are chosen; None: all that fit.
     """
 
-    deadline_us: int
-    asked: int | None = None
-    most: int | None = None
+    deadline_us: Annotated[int, Whole(1, 2**53 - 1)]
+    asked: Annotated[int | None, Whole(1, 1_000_000)] = None
+    most: Annotated[int | None, Whole(1, 1_000_000)] = None
     looks_at: ClassVar[frozenset[str]] = frozenset({DEVICES})
-
-    def __post_init__(self) -> None:
-        whole("deadline_us", self.deadline_us)
-        for name in ("asked", "most"):
-            if getattr(self, name) is not None:
-                whole(name, getattr(self, name))
 
     def __call__(self, candidates: Sequence[Candidate], index: int, stream: Stream) -> list[str]:
         places = list(range(len(candidates)))

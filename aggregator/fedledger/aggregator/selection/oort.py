@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isqrt
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from fedledger.aggregator.selection.base import EVERYTHING, SELECTIONS, Candidate
 from fedledger.aggregator.selection.sampling import ppm, require_count, weighted_sample
 from fedledger.protocol.arithmetic.random_streams import Stream
-from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.methods.parameters import real, whole
+from fedledger.protocol.methods.parameters import Checked, Real, Whole
 from fedledger.protocol.records.reputation import PPM
 
 LN_2_PPM = 693_147
@@ -22,7 +21,7 @@ _LOG_BITS = 20
 
 @SELECTIONS.register("oort@1")
 @dataclass(frozen=True)
-class Oort:
+class Oort(Checked):
     """Ask those whose data and device promise most, and some that are not known yet (Lai et al. 2021, algorithm 1).
 
     Of the ``count``, a share ε is *explored*: drawn from those never selected, in proportion to their speed. The others
@@ -55,24 +54,15 @@ class Oort:
         Quantile of U above which it does not count.
     """
 
-    count: int
-    preferred_us: int | None = None
-    penalty: int = 2
-    exploration: float = 0.9
-    decay: float = 0.98
-    least_exploration: float = 0.2
-    cutoff: float = 0.95
-    clip: float = 0.95
+    count: Annotated[int, Whole(1, 1_000_000)]
+    preferred_us: Annotated[int | None, Whole(1, 2**53 - 1)] = None
+    penalty: Annotated[int, Whole(0, 64)] = 2
+    exploration: Annotated[float, Real(0, 1)] = 0.9
+    decay: Annotated[float, Real(0, 1)] = 0.98
+    least_exploration: Annotated[float, Real(0, 1)] = 0.2
+    cutoff: Annotated[float, Real(0, 1)] = 0.95
+    clip: Annotated[float, Real(0, 1)] = 0.95
     looks_at: ClassVar[frozenset[str]] = EVERYTHING
-
-    def __post_init__(self) -> None:
-        whole("count", self.count)
-        whole("penalty", self.penalty, 0)
-        if self.preferred_us is not None:
-            whole("preferred_us", self.preferred_us)
-        for name in ("exploration", "decay", "least_exploration", "cutoff", "clip"):
-            if real(name, getattr(self, name)) > 1:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}.", "Give a number from 0 to 1.")
 
     def __call__(self, candidates: Sequence[Candidate], index: int, stream: Stream) -> list[str]:
         require_count(self.count, candidates)

@@ -20,8 +20,9 @@ from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.protocol.arithmetic.random_streams import Stream, derive_seed, stream
 from fedledger.protocol.errors import ConfigError, RoundError
+from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.methods.parameters import build
-from fedledger.protocol.records.spec import Method, TaskSpec
+from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.schedules.devices import DeviceTable
 from fedledger.protocol.schedules.events import ServerStep
 from fedledger.protocol.schedules.timetable import Timetable, require_schedule

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from fedledger.aggregator.selection.base import RECORD, SELECTIONS, Candidate
 from fedledger.aggregator.selection.sampling import require_count, weighted_sample
 from fedledger.protocol.arithmetic.random_streams import Stream
-from fedledger.protocol.methods.parameters import whole
+from fedledger.protocol.methods.parameters import Checked, Whole
 
 
 @SELECTIONS.register("reputation@1")
 @dataclass(frozen=True)
-class Reputation:
+class Reputation(Checked):
     """Ask a random sample, drawn one by one with probability in proportion to reputation.
 
     Parameters
@@ -23,11 +23,8 @@ class Reputation:
         Size of the sample.
     """
 
-    count: int
+    count: Annotated[int, Whole(1, 1_000_000)]
     looks_at: ClassVar[frozenset[str]] = frozenset({RECORD})
-
-    def __post_init__(self) -> None:
-        whole("count", self.count)
 
     def __call__(self, candidates: Sequence[Candidate], index: int, stream: Stream) -> list[str]:
         require_count(self.count, candidates)

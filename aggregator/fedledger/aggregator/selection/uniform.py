@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from fedledger.aggregator.selection.base import SELECTIONS, Candidate
 from fedledger.aggregator.selection.sampling import require_count
 from fedledger.protocol.arithmetic.random_streams import Stream
-from fedledger.protocol.methods.parameters import whole
+from fedledger.protocol.methods.parameters import Checked, Whole
 
 
 @SELECTIONS.register("uniform@1")
 @dataclass(frozen=True)
-class Uniform:
+class Uniform(Checked):
     """Ask a uniform random sample.
 
     Parameters
@@ -23,11 +23,8 @@ class Uniform:
         Size of the sample.
     """
 
-    count: int
+    count: Annotated[int, Whole(1, 1_000_000)]
     looks_at: ClassVar[frozenset[str]] = frozenset()
-
-    def __post_init__(self) -> None:
-        whole("count", self.count)
 
     def __call__(self, candidates: Sequence[Candidate], index: int, stream: Stream) -> list[str]:
         require_count(self.count, candidates)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from fedledger.protocol.methods.catalogue import kind_of
 from fedledger.protocol.methods.registry import Registry
 
 ONE = 1 << 30
@@ -34,6 +35,4 @@ class StalenessWeight(Protocol):
         ...
 
 
-STALENESS: Registry[Callable[..., StalenessWeight]] = Registry(
-    "staleness weight", "fedledger.staleness", "fedledger.aggregator.staleness"
-)
+STALENESS: Registry[Callable[..., StalenessWeight]] = Registry(kind_of("staleness"))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from fedledger.aggregator.staleness.base import ONE, STALENESS
-from fedledger.protocol.methods.parameters import real, whole
+from fedledger.protocol.methods.parameters import Checked, Real, Whole
 
 
 @STALENESS.register("hinge@1")
 @dataclass(frozen=True)
-class Hinge:
+class Hinge(Checked):
     """s(τ) = 1 up to τ = b, and 1 / (a (τ − b) + 1) beyond (Xie et al. 2019, section 5.2).
 
     Parameters
@@ -23,13 +24,9 @@ class Hinge:
         See the module.
     """
 
-    a: float = 10.0
-    b: int = 4
+    a: Annotated[float, Real(0, 1e12, above=True)] = 10.0
+    b: Annotated[int, Whole(0, 65_535)] = 4
     mix_models: bool = False
-
-    def __post_init__(self) -> None:
-        real("a", self.a, above=True)
-        whole("b", self.b, 0)
 
     def __call__(self, staleness: int) -> int:
         return ONE if staleness <= self.b else round(ONE / (self.a * (staleness - self.b) + 1.0))

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import sqrt
+from typing import Annotated
 
 from fedledger.aggregator.staleness.base import ONE, STALENESS
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.methods.parameters import real
-
-MAX_HALVES = 64
+from fedledger.protocol.methods.parameters import Checked, Real
 
 
 @STALENESS.register("polynomial@1")
 @dataclass(frozen=True)
-class Polynomial:
+class Polynomial(Checked):
     """s(τ) = (1 + τ)^−a (Xie et al. 2019, section 5.2).
 
     Parameters
@@ -25,12 +24,12 @@ class Polynomial:
         See the module.
     """
 
-    exponent: float = 0.5
+    exponent: Annotated[float, Real(0, 32)] = 0.5
     mix_models: bool = False
 
     def __post_init__(self) -> None:
-        halves = 2 * real("exponent", self.exponent)
-        if halves != int(halves) or halves > MAX_HALVES:
+        super().__post_init__()
+        if 2 * self.exponent != int(2 * self.exponent):
             raise ConfigError(f"exponent is {self.exponent!r}.", "Give a multiple of 0.5, up to 32.")
 
     def __call__(self, staleness: int) -> int:

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from fedledger.learning.vectors import FlatModel, Float32Array
+from fedledger.protocol.methods.catalogue import MODEL
 from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.methods.registry import Registry
 
-MODELS: Registry[Callable[..., nn.Module]] = Registry("model", "fedledger.models", "fedledger.learning.models")
+MODELS: Registry[Callable[..., nn.Module]] = Registry(MODEL)
 
 
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}

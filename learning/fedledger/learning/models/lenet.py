@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from torch import nn
 
 from fedledger.learning.fast.pooling import HalvingMaxPool2d
 from fedledger.learning.models.base import MODELS
-from fedledger.protocol.methods.parameters import whole
+from fedledger.protocol.methods.parameters import Whole
 
 
 @MODELS.register("lenet@1")
-def lenet(classes: int = 10, image_side: int = 28, channels: int = 1) -> nn.Module:
+def lenet(
+    classes: Annotated[int, Whole(2, 1_000_000)] = 10,
+    image_side: Annotated[int, Whole(12, 4096)] = 28,
+    channels: Annotated[int, Whole(1, 4096)] = 1,
+) -> nn.Module:
     """Return LeNet-5 (LeCun et al., 1998) with ReLU and max pooling.
 
     Inputs are [n, channels, image_side, image_side], or anything that flattens to it.
     """
-    side = (whole("image_side", image_side, 12) // 2 - 4) // 2
+    side = (image_side // 2 - 4) // 2
     return nn.Sequential(
         nn.Flatten(),
-        nn.Unflatten(1, (whole("channels", channels), image_side, image_side)),
+        nn.Unflatten(1, (channels, image_side, image_side)),
         nn.Conv2d(channels, 6, 5, padding=2),
         nn.ReLU(),
         HalvingMaxPool2d(),
@@ -30,5 +36,5 @@ def lenet(classes: int = 10, image_side: int = 28, channels: int = 1) -> nn.Modu
         nn.ReLU(),
         nn.Linear(120, 84),
         nn.ReLU(),
-        nn.Linear(84, whole("classes", classes, 2)),
+        nn.Linear(84, classes),
     )

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedledger.learning.data import Dataset
+from fedledger.protocol.methods.catalogue import PARTITION
 from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.methods.registry import Registry
 
@@ -22,9 +23,7 @@ Indices: TypeAlias = NDArray[np.int64]
 Partitioner: TypeAlias = Callable[[Dataset, int, np.random.Generator], list[Indices]]
 
 
-PARTITIONS: Registry[Callable[..., Partitioner]] = Registry(
-    "partition", "fedledger.partitions", "fedledger.learning.partitions"
-)
+PARTITIONS: Registry[Callable[..., Partitioner]] = Registry(PARTITION)
 
 
 def partition(

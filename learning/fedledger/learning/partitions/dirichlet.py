@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +11,12 @@ from numpy.typing import NDArray
 from fedledger.learning.data import Dataset
 from fedledger.learning.partitions.base import PARTITIONS, Indices
 from fedledger.learning.partitions.sizes import require_enough, top_up
-from fedledger.protocol.methods.parameters import real, whole
+from fedledger.protocol.methods.parameters import Checked, Real, Whole
 
 
 @PARTITIONS.register("dirichlet@1")
 @dataclass(frozen=True)
-class Dirichlet:
+class Dirichlet(Checked):
     """Deals each class by its own draw of Dirichlet proportions (Hsu, Qi and Brown, 2019).
 
     Drawn once; participants left with fewer than ``min_examples`` then receive examples from whoever holds
@@ -29,12 +30,8 @@ class Dirichlet:
         The fewest examples that a participant ends up with.
     """
 
-    alpha: float
-    min_examples: int = 1
-
-    def __post_init__(self) -> None:
-        real("alpha", self.alpha, above=True)
-        whole("min_examples", self.min_examples)
+    alpha: Annotated[float, Real(0, 1e300, above=True)]
+    min_examples: Annotated[int, Whole(1, 2**31)] = 1
 
     def __call__(self, dataset: Dataset, participants: int, rng: np.random.Generator) -> list[Indices]:
         """Deal the data set; see the module's description."""

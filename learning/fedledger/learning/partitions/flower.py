@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -13,11 +13,12 @@ from fedledger.learning.data import Dataset
 from fedledger.learning.partitions.base import PARTITIONS, Indices
 from fedledger.learning.partitions.sizes import require_enough
 from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.methods.parameters import Checked, Entries, Text
 
 
 @PARTITIONS.register("flower@1")
 @dataclass(frozen=True)
-class Flower:
+class Flower(Checked):
     """Deals by a partitioner of Flower's ``flwr-datasets``, which must be installed.
 
     It sees the columns ``label`` and, where the data set has groups, ``group``. Some of them leave examples out, which
@@ -32,8 +33,8 @@ class Flower:
         and they are not here.
     """
 
-    partitioner: str
-    params: Mapping[str, Any] = field(default_factory=dict)
+    partitioner: Annotated[str, Text(100)]
+    params: Annotated[Mapping[str, Any], Entries(100)] = field(default_factory=dict)
 
     def __call__(self, dataset: Dataset, participants: int, rng: np.random.Generator) -> list[Indices]:
         """Deal the data set; see the module's description."""

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from fedledger.learning.data import Dataset
 from fedledger.learning.partitions.base import PARTITIONS, Indices
 from fedledger.learning.partitions.sizes import require_enough, top_up
-from fedledger.protocol.methods.parameters import whole
+from fedledger.protocol.methods.parameters import Checked, Whole
 
 
 @PARTITIONS.register("shards@1")
 @dataclass(frozen=True)
-class Shards:
+class Shards(Checked):
     """Sorts by label, cuts into equal shards and deals these at random (McMahan et al., 2017).
 
     Parameters
@@ -23,10 +24,7 @@ class Shards:
         How many shards each participant gets; about the number of classes it sees.
     """
 
-    shards_per_participant: int = 2
-
-    def __post_init__(self) -> None:
-        whole("shards_per_participant", self.shards_per_participant)
+    shards_per_participant: Annotated[int, Whole(1, 2**31)] = 2
 
     def __call__(self, dataset: Dataset, participants: int, rng: np.random.Generator) -> list[Indices]:
         """Deal the data set; see the module's description."""

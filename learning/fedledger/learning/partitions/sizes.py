@@ -14,7 +14,7 @@ from fedledger.protocol.methods.parameters import whole
 
 def require_enough(dataset: Dataset, participants: int, each: int = 1) -> None:
     """Raise ConfigError if the data cannot give every participant so many examples."""
-    whole("participants", participants)
+    whole("participants", participants, 1, 1_000_000)
     if len(dataset) < participants * each:
         raise ConfigError(
             f"{len(dataset)} examples cannot give {participants} participants {each} each.",

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fedledger.learning.data import Dataset
+from fedledger.protocol.methods.catalogue import DATA_SOURCE
 from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.methods.registry import Registry
 
-DATASETS: Registry[Callable[..., Dataset]] = Registry("data set", "fedledger.datasets", "fedledger.learning.sources")
+DATASETS: Registry[Callable[..., Dataset]] = Registry(DATA_SOURCE)
 
 
 def load_dataset(key: str, params: Mapping[str, Any]) -> Dataset:

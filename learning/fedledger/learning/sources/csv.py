@@ -6,7 +6,7 @@ import csv
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +15,17 @@ from fedledger.learning.data import Dataset
 from fedledger.learning.sources.base import DATASETS
 from fedledger.learning.sources.scaling import standardised
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.methods.parameters import real
+from fedledger.protocol.methods.parameters import Real, Text
 
 
 @DATASETS.register("csv@1")
 def csv_tables(
-    path: str,
-    label: str,
-    threshold: float | None = None,
-    group: str | None = None,
-    missing: str = "?",
-    delimiter: str = ",",
+    path: Annotated[str, Text()],
+    label: Annotated[str, Text()],
+    threshold: Annotated[float | None, Real(-1e300, 1e300)] = None,
+    group: Annotated[str | None, Text()] = None,
+    missing: Annotated[str, Text(100)] = "?",
+    delimiter: Annotated[str, Text(1)] = ",",
 ) -> Dataset:
     """Load numeric tables with a header: float32[n, columns], standardised over all tables together.
 
@@ -70,7 +70,7 @@ def csv_tables(
     if threshold is None:
         targets, classes = _classes(cells)
     else:
-        limit = real("threshold", threshold, -math.inf)
+        limit = float(threshold)
         marks = [table.numbers([label], missing) for table in tables]
         targets, classes = np.array([mark > limit for rows in marks for (mark,) in rows], np.int64), 2
     keys = None

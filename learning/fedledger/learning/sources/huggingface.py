@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 from fedledger.learning.data import Dataset
 from fedledger.learning.sources.base import DATASETS
+from fedledger.protocol.methods.parameters import AnyOf, ListOf, Text
 
 
 @DATASETS.register("huggingface@1")
 def huggingface(
-    path: str | None = None,
-    name: str | None = None,
-    split: str = "train",
-    subset: str | None = None,
-    inputs: str | Sequence[str] | None = None,
-    labels: str | None = None,
-    groups: str | None = None,
+    path: Annotated[str | None, Text()] = None,
+    name: Annotated[str | None, Text()] = None,
+    split: Annotated[str, Text()] = "train",
+    subset: Annotated[str | None, Text()] = None,
+    inputs: Annotated[str | Sequence[str] | None, AnyOf((Text(), ListOf(Text(), 10_000)))] = None,
+    labels: Annotated[str | None, Text()] = None,
+    groups: Annotated[str | None, Text()] = None,
 ) -> Dataset:
     """Load a split of a Hugging Face data set; needs the package ``datasets``.
 

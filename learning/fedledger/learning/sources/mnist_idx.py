@@ -7,7 +7,7 @@ import math
 import struct
 import zlib
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Annotated, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,16 @@ from numpy.typing import NDArray
 from fedledger.learning.data import Dataset
 from fedledger.learning.sources.base import DATASETS
 from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.methods.parameters import Text, Whole
 
 
 @DATASETS.register("mnist_idx@1")
-def mnist_idx(folder: str, images: str | None = None, labels: str | None = None, classes: int = 10) -> Dataset:
+def mnist_idx(
+    folder: Annotated[str, Text()],
+    images: Annotated[str | None, Text()] = None,
+    labels: Annotated[str | None, Text()] = None,
+    classes: Annotated[int, Whole(2, 2**31)] = 10,
+) -> Dataset:
     """Load images and labels in MNIST's IDX format, gzipped or not: float32[n, 1, rows, columns] in [0, 1].
 
     Parameters

@@ -22,19 +22,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.aggregator.contributions.base import CONTRIBUTIONS
-from fedledger.aggregator.detectors.base import DETECTORS
-from fedledger.aggregator.mixings.base import MIXINGS
-from fedledger.aggregator.normalisations.base import NORMALISATIONS
-from fedledger.aggregator.optimisers.base import OPTIMISERS
 from fedledger.aggregator.round.batches import BatchError, Place, complete
 from fedledger.aggregator.round.inputs import proposal_of, round_input
 from fedledger.aggregator.round.measurer import Measurer, Named, measured
 from fedledger.aggregator.round.outcome import RoundInput, RoundOutcome, round_outcome
-from fedledger.aggregator.rules.base import RULES
-from fedledger.aggregator.selection.base import SELECTIONS
 from fedledger.aggregator.selection.planner import RoundPlanner
-from fedledger.aggregator.staleness.base import STALENESS
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import Proposal
 from fedledger.contracts.ledger.round_history import RoundHistory
@@ -44,7 +36,7 @@ from fedledger.protocol.arithmetic.exact import Gram, IntArray
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError, ExitCode, FedledgerError, StoreError
-from fedledger.protocol.methods.registry import Registry
+from fedledger.protocol.methods.registry import registry_of
 from fedledger.protocol.records.commitment_batch import Batch
 from fedledger.protocol.records.measurement import Measurement
 from fedledger.protocol.records.report import BASE, MODEL
@@ -52,7 +44,6 @@ from fedledger.protocol.records.settlement import pack_words
 from fedledger.protocol.records.spec import MAX_SPEC_BYTES, Ref, TaskSpec
 from fedledger.protocol.records.update import UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict
-from fedledger.protocol.schedules.base import SCHEDULES
 from fedledger.storage.base import ContentStore
 
 _ACCEPTED, _UNAVAILABLE = Verdict.ACCEPTED.label, Verdict.UNAVAILABLE.label
@@ -231,23 +222,9 @@ def live_measure(spec: TaskSpec, store: ContentStore, trusted: frozenset[str]) -
 
 def require_methods(spec: TaskSpec) -> None:
     """Raise ConfigError if this release lacks a method by which a spec's rounds are judged."""
-    registries: list[tuple[Registry[Any], str]] = [
-        (SELECTIONS, spec.selection.method),
-        (RULES, spec.aggregation.method),
-        (OPTIMISERS, spec.optimiser.method),
-        (CONTRIBUTIONS, spec.contribution.method),
-        *((DETECTORS, detector.method) for detector in spec.detection),
-    ]
-    if spec.staleness is not None:
-        registries.append((STALENESS, spec.staleness.method))
-    if spec.schedule is not None:
-        registries.append((SCHEDULES, spec.schedule.method))
-    if spec.mixing is not None:
-        registries.append((MIXINGS, spec.mixing.method))
-    if spec.normalisation is not None:
-        registries.append((NORMALISATIONS, spec.normalisation.method))
-    for registry, method in registries:
-        registry.get(method)
+    for kind, method in spec.named():
+        if kind.replayed:
+            registry_of(kind).get(method.method)
 
 
 def content(index: int, what: str, read: Callable[[], Any]) -> Any:

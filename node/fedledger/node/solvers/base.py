@@ -11,6 +11,7 @@ import numpy as np
 
 from fedledger.learning.data import Dataset
 from fedledger.learning.vectors import FlatModel, Float32Array
+from fedledger.protocol.methods.catalogue import kind_of
 from fedledger.protocol.methods.registry import Registry
 
 
@@ -63,7 +64,7 @@ BLANK = Memory()
 
 Solver: TypeAlias = Callable[[FlatModel, Float32Array, Dataset, np.random.Generator, Memory], LocalUpdate]
 
-SOLVERS: Registry[Callable[..., Solver]] = Registry("local solver", "fedledger.solvers", "fedledger.node.solvers")
+SOLVERS: Registry[Callable[..., Solver]] = Registry(kind_of("solver"))
 
 
 def computed_by(solver: Solver, examples: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from fedledger.learning.vectors import FlatModel, Float32Array
 from fedledger.node.solvers.base import BLANK, SOLVERS, LocalUpdate, Memory
 from fedledger.node.solvers.minibatch import Loss, cross_entropy, difference
 from fedledger.node.solvers.sgd import SGD
-from fedledger.protocol.methods.parameters import real
+from fedledger.protocol.methods.parameters import Real
 
 
 @SOLVERS.register("fedprox@1")
@@ -33,11 +34,7 @@ class FedProx(SGD):
         If a parameter is out of range.
     """
 
-    mu: float = 0.01
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        real("mu", self.mu)
+    mu: Annotated[float, Real(0, 1e12)] = 0.01
 
     def __call__(
         self,

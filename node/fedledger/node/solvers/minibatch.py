@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from fedledger.learning.data import Dataset
 from fedledger.learning.fast.perceptron_gradients import by_autograd
 from fedledger.learning.vectors import FlatModel, Float32Array
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.methods.parameters import real, whole
+from fedledger.protocol.methods.parameters import Checked, Real, Whole
 
 Loss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """From a model's outputs for a batch and the batch's labels to the mean loss."""
@@ -27,7 +27,7 @@ cross_entropy: Loss = functional.cross_entropy
 
 
 @dataclass(frozen=True, kw_only=True)
-class Minibatches:
+class Minibatches(Checked):
     """Parameters of solvers that take minibatch steps; they are keywords.
 
     Batches are consecutive stretches of a fresh permutation each epoch; an epoch's last batch may be smaller.
@@ -51,25 +51,17 @@ class Minibatches:
         If a parameter is out of range.
     """
 
-    learning_rate: float
-    batch_size: int = 32
-    local_epochs: int | None = None
-    local_steps: int | None = None
-    weight_decay: float = 0.0
-    max_gradient_norm: float | None = None
+    learning_rate: Annotated[float, Real(0, 1e6, above=True)]
+    batch_size: Annotated[int, Whole(1, 2**31)] = 32
+    local_epochs: Annotated[int | None, Whole(1, 1_000_000)] = None
+    local_steps: Annotated[int | None, Whole(1, 1_000_000_000)] = None
+    weight_decay: Annotated[float, Real(0, 1e6)] = 0.0
+    max_gradient_norm: Annotated[float | None, Real(0, 1e12, above=True)] = None
 
     def __post_init__(self) -> None:
-        real("learning_rate", self.learning_rate, above=True)
-        real("weight_decay", self.weight_decay)
-        whole("batch_size", self.batch_size)
+        super().__post_init__()
         if (self.local_epochs is None) == (self.local_steps is None):
             raise ConfigError("local_epochs and local_steps exclude each other.", "Give exactly one of them.")
-        if self.local_steps is None:
-            whole("local_epochs", self.local_epochs)
-        else:
-            whole("local_steps", self.local_steps)
-        if self.max_gradient_norm is not None:
-            real("max_gradient_norm", self.max_gradient_norm, above=True)
 
     def train(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
@@ -10,8 +11,7 @@ from fedledger.learning.data import Dataset
 from fedledger.learning.vectors import FlatModel, Float32Array
 from fedledger.node.solvers.base import BLANK, SOLVERS, LocalUpdate, Memory
 from fedledger.node.solvers.minibatch import Loss, Minibatches, cross_entropy, difference
-from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.methods.parameters import real
+from fedledger.protocol.methods.parameters import Real
 
 
 @SOLVERS.register("sgd@1")
@@ -33,12 +33,7 @@ class SGD(Minibatches):
         If a parameter is out of range.
     """
 
-    momentum: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if real("momentum", self.momentum) >= 1:
-            raise ConfigError(f"momentum is {self.momentum!r}.", "Give a number below 1.")
+    momentum: Annotated[float, Real(0, 1, below=True)] = 0.0
 
     def __call__(
         self,

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from fedledger.node.training import LocalTrainer, Trainer
+from fedledger.protocol.methods.catalogue import ATTACK
 from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.methods.registry import Registry
 
 Attack = Callable[..., Trainer]
 
 
-ATTACKS: Registry[Attack] = Registry("attack", "fedledger.attacks", "fedledger.platform.attacks")
+ATTACKS: Registry[Attack] = Registry(ATTACK)
 
 
 def attacker(method: str, params: dict[str, Any], honest: LocalTrainer) -> Trainer:

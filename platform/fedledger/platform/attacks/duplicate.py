@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.node.training import LocalTrainer, TrainingContext
 from fedledger.platform.attacks.base import ATTACKS
 from fedledger.platform.attacks.noise import noises
-from fedledger.protocol.methods.parameters import real
+from fedledger.protocol.methods.parameters import Checked, Real
 
 
 @ATTACKS.register("duplicate@1")
 @dataclass(frozen=True)
-class Duplicate:
+class Duplicate(Checked):
     """Sends what an accomplice sends, hidden under a little noise: one piece of work, two pays.
 
     The accomplice is ``honest`` of the participant that owns ``accomplice_address``.
@@ -21,10 +22,7 @@ class Duplicate:
 
     honest: LocalTrainer
     accomplice_address: str
-    deviation: float = 1e-4
-
-    def __post_init__(self) -> None:
-        real("deviation", self.deviation)
+    deviation: Annotated[float, Real(0, 1e12)] = 1e-4
 
     def __call__(self, context: TrainingContext) -> LocalUpdate:
         noise = noises(context, self.deviation)

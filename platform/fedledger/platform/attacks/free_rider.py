@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.node.training import LocalTrainer, TrainingContext
 from fedledger.platform.attacks.base import ATTACKS
 from fedledger.platform.attacks.noise import noises
-from fedledger.protocol.methods.parameters import real
+from fedledger.protocol.methods.parameters import Checked, Real
 
 
 @ATTACKS.register("free_rider@1")
 @dataclass(frozen=True)
-class FreeRider:
+class FreeRider(Checked):
     """Does not train: sends the last round's step, hidden under a little noise; in the first round noise alone.
 
     As is everything that it sends besides.
     """
 
     honest: LocalTrainer
-    deviation: float = 1e-3
-
-    def __post_init__(self) -> None:
-        real("deviation", self.deviation)
+    deviation: Annotated[float, Real(0, 1e12)] = 1e-3
 
     def __call__(self, context: TrainingContext) -> LocalUpdate:
         noise = noises(context, self.deviation)

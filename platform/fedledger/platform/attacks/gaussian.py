@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.node.training import LocalTrainer, TrainingContext
 from fedledger.platform.attacks.base import ATTACKS
 from fedledger.platform.attacks.noise import noises
-from fedledger.protocol.methods.parameters import real
+from fedledger.protocol.methods.parameters import Checked, Real
 
 
 @ATTACKS.register("gaussian@1")
 @dataclass(frozen=True)
-class Gaussian:
+class Gaussian(Checked):
     """Sends Gaussian noise of standard deviation ``deviation``."""
 
     honest: LocalTrainer
-    deviation: float = 0.1
-
-    def __post_init__(self) -> None:
-        real("deviation", self.deviation)
+    deviation: Annotated[float, Real(0, 1e12)] = 0.1
 
     def __call__(self, context: TrainingContext) -> LocalUpdate:
         noise = noises(context, self.deviation)

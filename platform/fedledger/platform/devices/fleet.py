@@ -12,9 +12,9 @@ from pydantic import Field, model_validator
 
 from fedledger.platform.devices.link_presets import PRESETS, measured_link, path_loss_db, preset, shannon_rate
 from fedledger.platform.devices.traces import read_online, read_rates
+from fedledger.protocol.documents import Document
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.settlement import apportion
-from fedledger.protocol.records.spec import Document
 from fedledger.protocol.records.update import UpdateHeader, encode
 from fedledger.protocol.schedules.devices import MICRO, Battery, Device, DeviceTable, Link
 

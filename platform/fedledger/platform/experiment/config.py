@@ -10,17 +10,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from fedledger.platform.devices.fleet import FleetConfig
+from fedledger.protocol.documents import Document, validated
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.records.spec import (
-    Document,
-    FixedPointSpec,
-    Limits,
-    Method,
-    ReputationSpec,
-    Stopping,
-    Tolerance,
-    validated,
-)
+from fedledger.protocol.methods.catalogue import Method, Methods
+from fedledger.protocol.records.spec import FixedPointSpec, Limits, ReputationSpec, Stopping, Tolerance
 from fedledger.protocol.schedules.base import build_schedule
 
 GWEI = 10**9
@@ -86,21 +79,12 @@ class LedgerConfig(Document):
     )
 
 
-class TrainingConfig(Document):
+class TrainingConfig(Methods):
     """The task's spec, as far as it is chosen by hand."""
 
     rounds: int = Field(default=20, ge=1, le=65_535)
     randomness: Literal["spec", "beacon"] = "spec"
     solver: Method = Method(method="sgd@1", params={"learning_rate": 0.1, "local_epochs": 1})
-    selection: Method = Method(method="all@1")
-    schedule: Method | None = None
-    normalisation: Method | None = None
-    detection: list[Method] = Field(default_factory=list)
-    mixing: Method | None = None
-    staleness: Method | None = None
-    aggregation: Method = Method(method="mean@1")
-    optimiser: Method = Method(method="fedavg@1")
-    contribution: Method = Method(method="alignment@1")
     reputation: ReputationSpec = ReputationSpec()
     stopping: Stopping = Stopping()
     tolerance: Tolerance = Tolerance()

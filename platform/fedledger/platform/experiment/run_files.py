@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 CONFIG_FILE = "config.json"
 SUMMARY_FILE = "run.json"
 METRICS_FILE = "metrics.json"

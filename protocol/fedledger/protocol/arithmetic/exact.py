@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedledger.protocol.errors import ConfigError, FedledgerError
-from fedledger.protocol.methods.parameters import real, whole
+from fedledger.protocol.methods.parameters import Real, real, whole
 
 IntArray = NDArray[np.int64]
 Float32Array = NDArray[np.float32]
@@ -69,9 +69,9 @@ class FixedPoint:
     bound: float
 
     def __post_init__(self) -> None:
-        whole("fraction_bits", self.fraction_bits)
-        real("bound", self.bound, above=True)
-        if self.fraction_bits > 40 or self.bound * self.unit > LIMIT:
+        whole("fraction_bits", self.fraction_bits, 1, 40)
+        real("bound", self.bound, Real(0, LIMIT, above=True))
+        if self.bound * self.unit > LIMIT:
             raise ConfigError(
                 f"{self.fraction_bits} fraction bits and a bound of {self.bound:g} need more than 40 bits.",
                 "Lower fraction_bits or the bound.",

@@ -3,15 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
 from pkgutil import iter_modules
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from fedledger.protocol.errors import ConfigError
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of method.
+
+    Parameters
+    ----------
+    name
+        What one is called in messages, such as ``"aggregation rule"``.
+    plural
+        What several are called: for ``fedledger methods``, and for the entry-point group ``fedledger.<plural>`` under
+        which an installed plug-in offers more of them. An entry point's name is ``name@version``.
+    package
+        The folder below ``fedledger`` in which the methods lie, such as ``"aggregator.rules"``. A method called
+        ``name`` is in its module ``name``; the module ``base`` says what a method of this kind is and makes the
+        registry.
+    replayed
+        Whether a round's outcome depends on it, so that an audit cannot do without.
+    supplied
+        Names of arguments that the platform supplies; the others are the method's parameters.
+    """
+
+    name: str
+    plural: str
+    package: str
+    replayed: bool = False
+    supplied: tuple[str, ...] = ()
 
 
 class Registry(Generic[T]):
@@ -20,20 +49,13 @@ class Registry(Generic[T]):
     Parameters
     ----------
     kind
-        What is registered, e.g. ``"aggregation rule"``; used in error messages.
-    group
-        Entry-point group under which installed plug-ins offer further methods. Each entry point's name is
-        ``name@version`` and it loads to the method.
-    package
-        Where the methods that come with this project lie: a method called ``name`` in the module ``name``.
-        Empty if there are none.
+        What is registered.
     """
 
-    def __init__(self, kind: str, group: str, package: str = "") -> None:
+    def __init__(self, kind: Kind) -> None:
         self.kind = kind
-        self.group = group
-        self.package = package
         self._methods: dict[str, T] = {}
+        _REGISTRIES[kind] = self
 
     def register(self, key: str) -> Callable[[T], T]:
         """Return a decorator that registers a method under ``name@version``."""
@@ -43,7 +65,7 @@ class Registry(Generic[T]):
 
         def add(method: T) -> T:
             if key in self._methods:
-                raise ValueError(f"the {self.kind} {key} is registered twice")
+                raise ValueError(f"the {self.kind.name} {key} is registered twice")
             self._methods[key] = method
             return method
 
@@ -60,32 +82,42 @@ class Registry(Generic[T]):
         if key not in self._methods:
             self._load(key.partition("@")[0])
         if key not in self._methods:
-            for point in entry_points(group=self.group, name=key):
+            for point in entry_points(group=f"fedledger.{self.kind.plural}", name=key):
                 self._methods[key] = point.load()
         if key not in self._methods:
-            self._load_all()
-            close = get_close_matches(key, self._methods, n=1)
-            hint = f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(sorted(self._methods))}."
-            raise ConfigError(f"There is no {self.kind} {key!r}.", hint)
+            known = list(self)
+            close = get_close_matches(key, known, n=1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(known)}."
+            raise ConfigError(f"There is no {self.kind.name} {key!r}.", hint)
         return self._methods[key]
 
     def __contains__(self, key: str) -> bool:
         return key in self._methods
 
     def __iter__(self) -> Iterator[str]:
-        self._load_all()
+        """Iterate over all methods by name: those of the kind's folder and those of installed plug-ins."""
+        for name in self._modules():
+            self._load(name)
+        for point in entry_points(group=f"fedledger.{self.kind.plural}"):
+            if point.name not in self._methods:
+                self._methods[point.name] = point.load()
         return iter(sorted(self._methods))
 
     def _load(self, name: str) -> None:
-        """Import the module of a method, which registers it; nothing happens if there is none."""
-        if name in self._names():
-            import_module(f"{self.package}.{name}")
+        """Import a method's module, which registers the method; nothing happens if there is no such module."""
+        if name in self._modules():
+            import_module(f"fedledger.{self.kind.package}.{name}")
 
-    def _load_all(self) -> None:
-        for name in self._names():
-            import_module(f"{self.package}.{name}")
+    def _modules(self) -> list[str]:
+        package = import_module(f"fedledger.{self.kind.package}") if self.kind.package else None
+        return [] if package is None else sorted(module.name for module in iter_modules(package.__path__))
 
-    def _names(self) -> list[str]:
-        if not self.package:
-            return []
-        return sorted(module.name for module in iter_modules(import_module(self.package).__path__))
+
+_REGISTRIES: dict[Kind, Registry[Any]] = {}
+
+
+def registry_of(kind: Kind) -> Registry[Any]:
+    """Return the registry that the ``base`` module of a kind's folder makes."""
+    if kind not in _REGISTRIES:
+        import_module(f"fedledger.{kind.package}.base")
+    return _REGISTRIES[kind]

@@ -4,60 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from difflib import get_close_matches
 from functools import cached_property, lru_cache
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    field_validator,
-    model_serializer,
-)
+from pydantic import Field, field_validator
 
 from fedledger.protocol.arithmetic.exact import FixedPoint
+from fedledger.protocol.documents import LATER, Document, validated
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.methods.catalogue import Method, Methods
 from fedledger.protocol.records.update import DELTA
 
 SCHEMA_VERSION: Literal[1] = 1
 PROTOCOL: Literal["fedledger/1"] = "fedledger/1"
 MAX_SPEC_BYTES = 256 * 1024
-
-M = TypeVar("M", bound=BaseModel)
-
-
-class _Later:
-    """Marks a field that came after documents without it had been posted, whose bytes must stay what they were."""
-
-
-LATER = _Later()
-"""In a field's ``Annotated``: while it has its default, the field is left out of the document."""
-
-
-class Document(BaseModel):
-    """Base of all configuration documents: immutable, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_serializer(mode="wrap")
-    def _without_later_defaults(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        document: dict[str, Any] = serialise(self)
-        for name, field in type(self).model_fields.items():
-            if LATER in field.metadata and getattr(self, name) == field.get_default(call_default_factory=True):
-                document.pop(name, None)
-        return document
-
-
-class Method(Document):
-    """A registered method and its parameters."""
-
-    method: Annotated[str, Field(pattern=r"^[a-z0-9_]+@[0-9]+$", description="name@version of the method")]
-    params: dict[str, Any] = Field(default_factory=dict, description="parameters of the method")
 
 
 class Ref(Document):
@@ -117,8 +79,10 @@ class Stopping(Document):
 VectorName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 
 
-class TaskSpec(Document):
+class TaskSpec(Methods):
     """A task's spec; its canonical bytes are content-addressed and named on the ledger."""
+
+    pinned: ClassVar[bool] = True
 
     schema_version: Literal[1] = SCHEMA_VERSION
     protocol: Literal["fedledger/1"] = PROTOCOL
@@ -130,28 +94,12 @@ class TaskSpec(Document):
     code: Ref | None = Field(None, description="task.py of the publisher, which defines model()")
     initial_model: Ref
     validation: Ref = Field(description="held-out examples that updates are measured on")
-    solver: Method = Method(method="sgd@1")
-    selection: Method = Method(method="all@1")
     devices: Annotated[Ref | None, LATER] = Field(None, description="the participants' devices, a DeviceTable")
-    schedule: Annotated[Method | None, LATER] = Field(
-        None, description="when updates make a round, by the devices; null: when all who were selected have acted"
-    )
     limits: Limits = Limits()
     fixed_point: FixedPointSpec = FixedPointSpec()
     vectors: Annotated[list[VectorName], LATER] = Field(
         default_factory=list, max_length=7, description="sorted names of what an update holds besides its delta"
     )
-    normalisation: Annotated[Method | None, LATER] = Field(
-        None, description="rescales the updates before anything looks at them"
-    )
-    detection: list[Method] = Field(default_factory=list)
-    mixing: Method | None = None
-    staleness: Annotated[Method | None, LATER] = Field(
-        None, description="how much an update to an earlier base model counts; null: as much as any"
-    )
-    aggregation: Method = Method(method="mean@1")
-    optimiser: Method = Method(method="fedavg@1")
-    contribution: Method = Method(method="alignment@1")
     reputation: ReputationSpec = ReputationSpec()
     stopping: Stopping = Stopping()
     tolerance: Tolerance = Tolerance()
@@ -206,47 +154,6 @@ class TaskSpec(Document):
         if spec.encode() != data:
             raise ConfigError("The task's spec leaves out fields that its canonical form has, or the other way round.")
         return spec
-
-
-def validated(kind: type[M], document: Mapping[str, Any], where: str) -> M:
-    """Validate a document and report what is wrong in one sentence, with a suggestion for unknown keys.
-
-    Raises
-    ------
-    ConfigError
-        Naming the first thing that is wrong.
-    """
-    try:
-        return kind.model_validate(document)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=True)[0]
-        path = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            known = _fields_at(kind, first["loc"][:-1])
-            close = get_close_matches(str(first["loc"][-1]), known, n=1)
-            hint = f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(sorted(known))}."
-            raise ConfigError(f"Unknown key {path!r} in {where}.", hint) from None
-        raise ConfigError(f"{path or where}: {first['msg']} (in {where}).") from None
-
-
-def _fields_at(kind: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    for part in path:
-        if isinstance(part, str) and part in kind.model_fields:
-            inner = _document_in(kind.model_fields[part].annotation)
-            if inner is None:
-                return []
-            kind = inner
-    return list(kind.model_fields)
-
-
-def _document_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _document_in(argument)
-        if found is not None:
-            return found
-    return None
 
 
 @lru_cache(maxsize=64)

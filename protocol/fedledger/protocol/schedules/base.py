@@ -20,9 +20,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+from fedledger.protocol.methods.catalogue import Method, kind_of
 from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.methods.registry import Registry
-from fedledger.protocol.records.spec import Method
 from fedledger.protocol.schedules.event_simulator import Simulation
 from fedledger.protocol.schedules.events import ServerStep
 
@@ -54,9 +54,7 @@ class Schedule(Protocol):
         ...
 
 
-SCHEDULES: Registry[Callable[..., Schedule]] = Registry(
-    "schedule", "fedledger.schedules", "fedledger.protocol.schedules"
-)
+SCHEDULES: Registry[Callable[..., Schedule]] = Registry(kind_of("schedule"))
 
 
 def build_schedule(schedule: Method) -> Schedule:

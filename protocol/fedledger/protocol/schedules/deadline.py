@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
+from typing import Annotated
 
-from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.methods.parameters import whole
+from fedledger.protocol.methods.parameters import Checked, OneOf, Whole
 from fedledger.protocol.schedules.base import SCHEDULES, Choose
 from fedledger.protocol.schedules.devices import Failure
-from fedledger.protocol.schedules.dispatch import ask, bounded, too_stale
+from fedledger.protocol.schedules.dispatch import ask, too_stale
 from fedledger.protocol.schedules.event_simulator import Simulation
 from fedledger.protocol.schedules.events import Arrival, Loss, ServerStep
 
@@ -19,7 +19,7 @@ DROP, JOIN = "drop", "join"
 
 @SCHEDULES.register("deadline@1")
 @dataclass(frozen=True)
-class Deadline:
+class Deadline(Checked):
     """Ask those chosen, and wait until so many are there, or for so long: K of N (Bonawitz et al. 2019).
 
     Parameters
@@ -35,17 +35,10 @@ class Deadline:
         An update staler than that is discarded; None: none is.
     """
 
-    quota: int
-    deadline_us: int
-    late: str = DROP
-    max_staleness: int | None = None
-
-    def __post_init__(self) -> None:
-        whole("quota", self.quota)
-        whole("deadline_us", self.deadline_us)
-        bounded(self.max_staleness)
-        if self.late not in (DROP, JOIN):
-            raise ConfigError(f"late is {self.late!r}.", f"Give {DROP!r} or {JOIN!r}.")
+    quota: Annotated[int, Whole(1, 1_000_000)]
+    deadline_us: Annotated[int, Whole(1, 2**53 - 1)]
+    late: Annotated[str, OneOf((DROP, JOIN))] = DROP
+    max_staleness: Annotated[int | None, Whole(0, 65_535)] = None
 
     @property
     def most_updates(self) -> int:

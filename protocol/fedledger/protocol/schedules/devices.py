@@ -28,9 +28,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from fedledger.protocol.documents import Document, validated
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.records.spec import Document, validated
 
 MICRO = 1_000_000
 FEMTO_PER_MICRO = 1_000_000_000

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.methods.parameters import whole
 from fedledger.protocol.schedules.event_simulator import MAX_FAILURES, Simulation
 from fedledger.protocol.schedules.events import Arrival, Loss
 
@@ -34,12 +33,6 @@ def ask(run: Simulation, chosen: Sequence[str]) -> list[Loss]:
 def too_stale(arrival: Arrival, step: int, bound: int | None) -> bool:
     """Return whether an update that arrives in a step is staler than a schedule takes."""
     return bound is not None and step - arrival.base_round > bound
-
-
-def bounded(max_staleness: int | None) -> None:
-    """Raise ConfigError if a bound on staleness is given and is no whole number of at least 0."""
-    if max_staleness is not None:
-        whole("max_staleness", max_staleness, 0)
 
 
 def nobody() -> ConfigError:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
-from fedledger.protocol.methods.parameters import whole
+from fedledger.protocol.methods.parameters import Checked, Whole
 from fedledger.protocol.schedules.asynchronous import asynchronous
 from fedledger.protocol.schedules.base import SCHEDULES, Choose
-from fedledger.protocol.schedules.dispatch import bounded
 from fedledger.protocol.schedules.event_simulator import Simulation
 from fedledger.protocol.schedules.events import ServerStep
 
 
 @SCHEDULES.register("fedbuff@1")
 @dataclass(frozen=True)
-class FedBuff:
+class FedBuff(Checked):
     """Make a step of every K updates, whenever they come in (Nguyen et al. 2022).
 
     So many participants are on their way at any time; who comes next is drawn uniformly from those that are idle and
@@ -31,14 +31,9 @@ class FedBuff:
         An update staler than that is discarded, and its participant may be asked again; None: none is.
     """
 
-    buffer: int
-    concurrency: int
-    max_staleness: int | None = None
-
-    def __post_init__(self) -> None:
-        whole("buffer", self.buffer)
-        whole("concurrency", self.concurrency)
-        bounded(self.max_staleness)
+    buffer: Annotated[int, Whole(1, 1_000_000)]
+    concurrency: Annotated[int, Whole(1, 1_000_000)]
+    max_staleness: Annotated[int | None, Whole(0, 65_535)] = None
 
     @property
     def most_updates(self) -> int:

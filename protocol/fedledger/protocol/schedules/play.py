@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fedledger.protocol.records.spec import Method
+from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.schedules.base import Choose, build_schedule, everybody
 from fedledger.protocol.schedules.devices import DeviceTable
 from fedledger.protocol.schedules.event_simulator import Simulation

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.records.spec import Method
+from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.schedules.base import Choose, build_schedule, everybody
 from fedledger.protocol.schedules.devices import DeviceTable
 from fedledger.protocol.schedules.events import ServerStep

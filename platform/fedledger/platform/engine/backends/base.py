@@ -24,6 +24,7 @@ from fedledger.node.solvers.base import BLANK, LocalUpdate, Memory
 from fedledger.node.training import Trainer, TrainingContext, training_seed
 from fedledger.protocol.arithmetic.exact import NotFiniteError, OutOfRangeError, WeightedSum
 from fedledger.protocol.errors import FedledgerError, RoundError
+from fedledger.protocol.methods.catalogue import BACKEND
 from fedledger.protocol.methods.registry import Registry
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.spec import TaskSpec
@@ -156,7 +157,7 @@ class Backend(AbstractContextManager["Backend"], Protocol):
 
 
 Factory = Callable[[Population, int | None], Backend]
-BACKENDS: Registry[Factory] = Registry("backend", "fedledger.backends", "fedledger.platform.engine.backends")
+BACKENDS: Registry[Factory] = Registry(BACKEND)
 
 
 TRAINERS = 1024

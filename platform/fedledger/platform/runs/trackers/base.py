@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fedledger.platform.experiment.config import ExperimentConfig
+from fedledger.protocol.methods.catalogue import TRACKER
 from fedledger.protocol.methods.registry import Registry
 
 if TYPE_CHECKING:
@@ -31,9 +32,7 @@ class Tracker(Protocol):
         """End, with what is in ``run.json``, or None if the run failed, and where the run's folder stays."""
 
 
-TRACKERS: Registry[Callable[[ExperimentConfig, Path], Tracker]] = Registry(
-    "tracker", "fedledger.trackers", "fedledger.platform.runs.trackers"
-)
+TRACKERS: Registry[Callable[[ExperimentConfig, Path], Tracker]] = Registry(TRACKER)
 """A tracker is made from the configuration and the run's folder."""
 
 

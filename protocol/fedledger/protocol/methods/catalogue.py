@@ -1,0 +1,91 @@
+"""The catalogue: every kind of method, declared once.
+
+A kind that a task's spec names is a field of :class:`Methods`, which spec and configuration inherit: so one line here,
+and a folder with a ``base`` module, make a new kind. Finding its methods, the configuration and its JSON schema, the
+audit's check that this release has every method, ``fedledger methods`` and the tables in ``docs/methods.md`` follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from fedledger.protocol.documents import LATER, Document
+from fedledger.protocol.methods.registry import Kind
+
+
+class Method(Document):
+    """A registered method and its parameters."""
+
+    method: Annotated[str, Field(pattern=r"^[a-z0-9_]+@[0-9]+$", description="name@version of the method")]
+    params: dict[str, Any] = Field(default_factory=dict, description="parameters of the method")
+
+
+class Methods(Document):
+    """The methods that a task's spec names; a field that is a list takes several."""
+
+    solver: Annotated[Method, Kind("local solver", "solvers", "node.solvers")] = Method(method="sgd@1")
+    selection: Annotated[Method, Kind("selection", "selections", "aggregator.selection", replayed=True)] = Method(
+        method="all@1"
+    )
+    schedule: Annotated[Method | None, LATER, Kind("schedule", "schedules", "protocol.schedules", replayed=True)] = (
+        Field(
+            None, description="when updates make a round, by the devices; null: once all who were selected have acted"
+        )
+    )
+    normalisation: Annotated[
+        Method | None, LATER, Kind("normalisation", "normalisations", "aggregator.normalisations", replayed=True)
+    ] = Field(None, description="rescales the updates before anything looks at them")
+    detection: Annotated[list[Method], Kind("detector", "detectors", "aggregator.detectors", replayed=True)] = Field(
+        default_factory=list
+    )
+    mixing: Annotated[Method | None, Kind("mixing", "mixings", "aggregator.mixings", replayed=True)] = None
+    staleness: Annotated[
+        Method | None, LATER, Kind("staleness weight", "staleness", "aggregator.staleness", replayed=True)
+    ] = Field(None, description="how much an update to an earlier base model counts; null: as much as any")
+    aggregation: Annotated[Method, Kind("aggregation rule", "rules", "aggregator.rules", replayed=True)] = Method(
+        method="mean@1"
+    )
+    optimiser: Annotated[Method, Kind("server optimiser", "optimisers", "aggregator.optimisers", replayed=True)] = (
+        Method(method="fedavg@1")
+    )
+    contribution: Annotated[
+        Method, Kind("contribution score", "contributions", "aggregator.contributions", replayed=True)
+    ] = Method(method="alignment@1")
+
+    def named(self) -> Iterator[tuple[Kind, Method]]:
+        """Yield every method that is named, with its kind."""
+        for field, kind in _KINDS_BY_FIELD.items():
+            found = getattr(self, field)
+            for method in found if isinstance(found, list) else [found]:
+                if method is not None:
+                    yield kind, method
+
+
+MODEL = Kind("model", "models", "learning.models")
+DATA_SOURCE = Kind("data source", "datasets", "learning.sources")
+PARTITION = Kind("partition", "partitions", "learning.partitions")
+ATTACK = Kind("attack", "attacks", "platform.attacks", supplied=("honest", "accomplice_address"))
+BACKEND = Kind("backend", "backends", "platform.engine.backends", supplied=("population", "workers", "method"))
+TRACKER = Kind("tracker", "trackers", "platform.runs.trackers", supplied=("config", "folder"))
+"""Kinds of which a spec names no method, or which it names elsewhere."""
+
+
+def _kind_of(field: str) -> Kind:
+    return next(mark for mark in Methods.model_fields[field].metadata if isinstance(mark, Kind))
+
+
+_KINDS_BY_FIELD = {field: _kind_of(field) for field in Methods.model_fields}
+
+
+def kind_of(field: str) -> Kind:
+    """Return the kind of the methods that a field of the spec names."""
+    return _KINDS_BY_FIELD[field]
+
+
+def kinds() -> dict[str, Kind]:
+    """Return all kinds by their plural names, in the order of the catalogue."""
+    others = (MODEL, DATA_SOURCE, PARTITION, ATTACK, BACKEND, TRACKER)
+    return {kind.plural: kind for kind in (*_KINDS_BY_FIELD.values(), *others)}
