@@ -33,7 +33,7 @@ from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.encoding.tensors import TensorFormatError
 from fedledger.protocol.errors import ConfigError, StoreError
 from fedledger.protocol.methods.catalogue import Method
-from fedledger.protocol.methods.registry import Registry
+from fedledger.protocol.methods.registry import Kind, Registry
 from fedledger.protocol.records import signatures
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.reputation import PPM, Evidence
@@ -733,7 +733,7 @@ class TestSpec:
 
 class TestRegistry:
     def test_methods_are_found_by_name_and_version(self) -> None:
-        registry: Registry[int] = Registry("number", "fedledger.nothing")
+        registry: Registry[int] = Registry(Kind("number", "nothing", ""))
         registry.register("one@1")(1)
         registry.register("one@2")(2)
         assert (registry.get("one@1"), registry.get("one@2")) == (1, 2)
@@ -748,10 +748,10 @@ class TestRegistry:
     @pytest.mark.parametrize("key", ["one", "@1", "one@", "one@x", "one@1.0"])
     def test_a_method_needs_a_name_and_a_version(self, key: str) -> None:
         with pytest.raises(ValueError, match="name@version"):
-            Registry[int]("number", "fedledger.nothing").register(key)
+            Registry[int](Kind("number", "nothing", "")).register(key)
 
     def test_a_method_is_registered_once(self) -> None:
-        registry: Registry[int] = Registry("number", "fedledger.nothing")
+        registry: Registry[int] = Registry(Kind("number", "nothing", ""))
         registry.register("one@1")(1)
         with pytest.raises(ValueError, match="twice"):
             registry.register("one@1")(2)
@@ -763,7 +763,7 @@ class TestRegistry:
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plug-in\nVersion: 1\n")
         (info / "entry_points.txt").write_text("[fedledger.numbers]\nanswer@1 = plug_in:method\n")
         monkeypatch.syspath_prepend(str(tmp_path))
-        registry: Registry[int] = Registry("number", "fedledger.numbers")
+        registry: Registry[int] = Registry(Kind("number", "numbers", ""))
         assert registry.get("answer@1") == 42
         with pytest.raises(ConfigError):
             registry.get("answer@2")

@@ -394,7 +394,7 @@ def test_a_false_staleness_in_a_report_is_named(tmp_path: Path, monkeypatch: pyt
         document = outcome.document | {"updates": rows}
         return replace(outcome, document=document, report=Content.of(canonical.encode(document)))
 
-    monkeypatch.setattr(driver, "judge", lying)
+    monkeypatch.setattr(driver, "round_outcome", lying)
     small = run_stale(tmp_path, monkeypatch, DIRECT)
     divergence = audit_run(small.folder).first_divergence
     assert divergence is not None and divergence.round == 3 and divergence.field.startswith("staleness of 0x")

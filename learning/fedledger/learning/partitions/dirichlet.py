@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -30,7 +31,7 @@ class Dirichlet(Checked):
         The fewest examples that a participant ends up with.
     """
 
-    alpha: Annotated[float, Real(0, 1e300, above=True)]
+    alpha: Annotated[float, Real(0, sys.float_info.max, above=True)]
     min_examples: Annotated[int, Whole(1, 2**31)] = 1
 
     def __call__(self, dataset: Dataset, participants: int, rng: np.random.Generator) -> list[Indices]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +23,7 @@ from fedledger.protocol.methods.parameters import Real, Text
 def csv_tables(
     path: Annotated[str, Text()],
     label: Annotated[str, Text()],
-    threshold: Annotated[float | None, Real(-1e300, 1e300)] = None,
+    threshold: Annotated[float | None, Real(-sys.float_info.max, sys.float_info.max)] = None,
     group: Annotated[str | None, Text()] = None,
     missing: Annotated[str, Text(100)] = "?",
     delimiter: Annotated[str, Text(1)] = ",",
