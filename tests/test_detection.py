@@ -15,7 +15,7 @@ from fedledger.aggregator.detectors.cosine import Cosine
 from fedledger.aggregator.detectors.held_out import HeldOut
 from fedledger.aggregator.detectors.near_duplicate import NearDuplicate
 from fedledger.aggregator.detectors.norm import Norm
-from fedledger.aggregator.features.round_features import RoundFeatures, median
+from fedledger.aggregator.context.round_features import RoundFeatures, median
 from fedledger.protocol.arithmetic.exact import gram
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import Method

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedledger.aggregator.features.geometry import squared_distances
+from fedledger.aggregator.context.geometry import squared_distances
 from fedledger.aggregator.mixings.base import MIXINGS
 from fedledger.aggregator.rules.aggregate import Outcome, aggregate
 from fedledger.aggregator.rules.base import NETWORK_ROWS, RULES, sum_of_ranks

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from fedledger.aggregator.selection.base import SELECTIONS, Candidate
 from fedledger.aggregator.selection.candidates import Candidates, _judged
 from fedledger.aggregator.selection.fedcs import FedCS
-from fedledger.aggregator.selection.oort import Oort, ln_ppm
+from fedledger.aggregator.selection.oort import Oort
+from fedledger.protocol.arithmetic.logarithm import ln_ppm
 from fedledger.aggregator.selection.planner import RoundPlanner
 from fedledger.aggregator.selection.reputation import Reputation
 from fedledger.aggregator.selection.sampling import weighted_sample

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from fedledger.aggregator.features.round_features import RoundFeatures
+from fedledger.aggregator.context.round_features import RoundFeatures
 from fedledger.protocol.methods.catalogue import kind_of
 from fedledger.protocol.methods.registry import Registry
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedledger.aggregator.contributions.base import CONTRIBUTIONS
-from fedledger.aggregator.features.round_features import RoundFeatures
+from fedledger.aggregator.context.round_features import RoundFeatures
 
 
 @CONTRIBUTIONS.register("equal@1")

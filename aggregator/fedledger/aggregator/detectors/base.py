@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from fedledger.aggregator.features.round_features import RoundFeatures
+from fedledger.aggregator.context.round_features import RoundFeatures
 from fedledger.protocol.methods.catalogue import Method, kind_of
 from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.methods.registry import Registry

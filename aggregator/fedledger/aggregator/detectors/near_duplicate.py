@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedledger.aggregator.detectors.base import DETECTORS
-from fedledger.aggregator.features.round_features import Float64, RoundFeatures, median_of_array
+from fedledger.aggregator.context.round_features import Float64, RoundFeatures, median_of_array
 from fedledger.protocol.methods.parameters import Checked, Real
 from fedledger.protocol.records.verdicts import Verdict
 

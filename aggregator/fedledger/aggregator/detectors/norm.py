@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fedledger.aggregator.detectors.base import DETECTORS
-from fedledger.aggregator.features.round_features import RoundFeatures, median
+from fedledger.aggregator.context.round_features import RoundFeatures, median
 from fedledger.protocol.methods.parameters import Checked, Real
 from fedledger.protocol.records.verdicts import Verdict
 

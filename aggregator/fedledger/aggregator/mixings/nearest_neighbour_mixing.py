@@ -7,7 +7,7 @@ from typing import Annotated
 
 import numpy as np
 
-from fedledger.aggregator.features.geometry import squared_distances, tolerated
+from fedledger.aggregator.context.geometry import squared_distances, tolerated
 from fedledger.aggregator.mixings.base import MIXINGS, Mixing
 from fedledger.protocol.arithmetic.exact import Gram
 from fedledger.protocol.methods.parameters import Checked, Whole

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fedledger.aggregator.contributions.base import CONTRIBUTIONS
 from fedledger.aggregator.detectors.base import detect
-from fedledger.aggregator.features.round_features import RoundFeatures
+from fedledger.aggregator.context.round_features import RoundFeatures
 from fedledger.aggregator.normalisations.base import NORMALISATIONS
 from fedledger.aggregator.round.measurer import Measurer, measured
 from fedledger.aggregator.round.server_step import fixed_model, take_step, weigh

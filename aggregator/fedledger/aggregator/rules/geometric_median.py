@@ -8,7 +8,7 @@ from typing import Annotated
 
 import numpy as np
 
-from fedledger.aggregator.features.geometry import squared_distances
+from fedledger.aggregator.context.geometry import squared_distances
 from fedledger.aggregator.rules.base import RULES, Combination, LinearRule, distances_to, rounded
 from fedledger.protocol.arithmetic.exact import Gram
 from fedledger.protocol.methods.parameters import Checked, Real, Whole

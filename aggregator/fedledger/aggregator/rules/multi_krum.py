@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from fedledger.aggregator.features.geometry import squared_distances, tolerated
+from fedledger.aggregator.context.geometry import squared_distances, tolerated
 from fedledger.aggregator.rules.base import RULES, Combination, LinearRule
 from fedledger.protocol.arithmetic.exact import Gram
 from fedledger.protocol.methods.parameters import Checked, Whole

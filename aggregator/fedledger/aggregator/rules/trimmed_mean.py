@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from fedledger.aggregator.features.geometry import tolerated
+from fedledger.aggregator.context.geometry import tolerated
 from fedledger.aggregator.rules.base import RULES, CoordinateRule, Diagnostics, sum_of_ranks
 from fedledger.protocol.arithmetic.exact import IntArray
 from fedledger.protocol.methods.parameters import Checked, Whole

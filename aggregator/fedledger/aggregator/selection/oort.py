@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from math import isqrt
 from typing import Annotated, ClassVar
 
+from fedledger.protocol.arithmetic.logarithm import ln_ppm
 from fedledger.aggregator.selection.base import EVERYTHING, SELECTIONS, Candidate
 from fedledger.aggregator.selection.sampling import ppm, require_count, weighted_sample
 from fedledger.protocol.arithmetic.random_streams import Stream
 from fedledger.protocol.methods.parameters import Checked, Real, Whole
 from fedledger.protocol.records.reputation import PPM
 
-LN_2_PPM = 693_147
 
 
-_LOG_BITS = 20
 
 
 @SELECTIONS.register("oort@1")
@@ -109,16 +108,3 @@ class Oort(Checked):
         # Who tells no time counts as the slowest.
         speeds = [PPM * slowest // max(1, slowest if time is None else time) for time in times]
         return [unknown[place] for place in weighted_sample(speeds, count, stream)]
-
-
-def ln_ppm(value: int) -> int:
-    """Return the natural logarithm of a whole number of at least 1, in parts per million, by squaring alone."""
-    exponent = value.bit_length() - 1
-    mantissa = (value << 62) >> exponent
-    bits = exponent
-    for _ in range(_LOG_BITS):
-        mantissa = mantissa * mantissa >> 62
-        carry = mantissa >> 63
-        mantissa >>= carry
-        bits = bits << 1 | carry
-    return bits * LN_2_PPM >> _LOG_BITS
