@@ -10,15 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedledger.aggregator.detectors.base import detect
+from fedledger.aggregator.context.round_features import RoundFeatures, median
+from fedledger.aggregator.context.stage_context import StageContext
+from fedledger.aggregator.detectors.base import DETECTORS, detect
 from fedledger.aggregator.detectors.cosine import Cosine
 from fedledger.aggregator.detectors.held_out import HeldOut
 from fedledger.aggregator.detectors.near_duplicate import NearDuplicate
 from fedledger.aggregator.detectors.norm import Norm
-from fedledger.aggregator.context.round_features import RoundFeatures, median
 from fedledger.protocol.arithmetic.exact import gram
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.methods.catalogue import Method
+from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.records.measurement import Measurement
 from fedledger.protocol.records.verdicts import Verdict
 
@@ -40,6 +41,15 @@ def seen(
     return RoundFeatures(BASE, measured, reputations or [500_000] * n, gram(np.vstack([*rows[:n], *extra])))
 
 
+def a_round(*args: object, **kwargs: object) -> StageContext:
+    return StageContext(seen(*args, **kwargs))
+
+
+def judged(methods: list[str], features: RoundFeatures) -> list[Verdict]:
+    detectors = [build(DETECTORS, method, {}) for method in methods]
+    return detect(detectors, [StageContext(features)] * len(methods), features.count)
+
+
 HARMS = [-30, -20, -10, 0, 10, 500]  # median −5, deviations 5 5 15 15 25 505: their median is 15
 
 
@@ -56,20 +66,20 @@ class TestHarm:
 
     @pytest.mark.parametrize(("harm", "flagged"), [(55, False), (56, True), (10**9, True)])
     def test_only_what_stands_out_is_flagged(self, harm: int, flagged: bool) -> None:
-        assert HeldOut(4.0)(seen([*HARMS[:5], harm])) == [False] * 5 + [flagged]
+        assert HeldOut(4.0)(a_round([*HARMS[:5], harm])) == [False] * 5 + [flagged]
 
     def test_an_update_that_gains_accuracy_is_not(self) -> None:
-        assert not any(HeldOut()(seen(HARMS, correct=[50] * 5 + [51])))
+        assert not any(HeldOut()(a_round(HARMS, correct=[50] * 5 + [51])))
 
     def test_an_update_that_lowers_the_loss_is_not_though_others_lower_it_more(self) -> None:
-        assert not any(HeldOut()(seen([-1000, -1001, -999, -1000, -1000, -1])))
+        assert not any(HeldOut()(a_round([-1000, -1001, -999, -1000, -1000, -1])))
 
     def test_scale_changes_nothing(self) -> None:
         for factor in (1, 1000):
-            assert HeldOut()(seen([factor * harm for harm in HARMS])) == [False] * 5 + [True]
+            assert HeldOut()(a_round([factor * harm for harm in HARMS])) == [False] * 5 + [True]
 
     def test_a_lone_update_is_not_compared_with_itself(self) -> None:
-        assert not any(HeldOut()(seen([500])))
+        assert not any(HeldOut()(a_round([500])))
 
 
 class TestOpposed:
@@ -78,12 +88,12 @@ class TestOpposed:
     def test_away_and_harmful_is_flagged(self) -> None:
         rows = ORTHOGONAL.copy()
         rows[5] = -rows[5]
-        assert Cosine()(seen(HARMS, rows, centre=self.centre)) == [False] * 5 + [True]
+        assert Cosine()(a_round(HARMS, rows, centre=self.centre)) == [False] * 5 + [True]
 
     def test_away_alone_or_harmful_alone_is_not(self) -> None:
         rows = ORTHOGONAL.copy()
         rows[0] = -rows[0]
-        assert not any(Cosine()(seen(HARMS, rows, centre=self.centre)))
+        assert not any(Cosine()(a_round(HARMS, rows, centre=self.centre)))
 
 
 class TestNearDuplicate:
@@ -93,45 +103,45 @@ class TestNearDuplicate:
         rows = ORTHOGONAL.copy()
         rows[2] = rows[0] + self.noise
         rows[4] = rows[0] - self.noise
-        assert NearDuplicate()(seen([0] * 6, rows)) == [False, False, True, False, True, False]
+        assert NearDuplicate()(a_round([0] * 6, rows)) == [False, False, True, False, True, False]
 
     def test_a_repeated_step_is_flagged(self) -> None:
-        assert NearDuplicate()(seen([0] * 6, previous=ORTHOGONAL[3] + self.noise)) == [i == 3 for i in range(6)]
+        assert NearDuplicate()(a_round([0] * 6, previous=ORTHOGONAL[3] + self.noise)) == [i == 3 for i in range(6)]
 
     def test_updates_that_are_all_alike_are_not_copies(self) -> None:
         rng = np.random.default_rng(0)
         rows = 100_000 + rng.integers(-500, 500, (6, 64))
         given = seen([0] * 6, rows, previous=100_000 + rng.integers(-500, 500, 64))
         assert given.cosine(0, 1) > 0.9999 and given.cosine(0, given.previous) > 0.9999
-        assert not any(NearDuplicate()(given))
+        assert not any(NearDuplicate()(StageContext(given)))
 
     def test_two_identical_updates_are_copies_even_if_nobody_else_is_there(self) -> None:
-        assert NearDuplicate()(seen([0, 0], np.stack([ORTHOGONAL[0]] * 2))) == [False, True]
+        assert NearDuplicate()(a_round([0, 0], np.stack([ORTHOGONAL[0]] * 2))) == [False, True]
 
     def test_no_work_is_no_copy(self) -> None:
-        assert not any(NearDuplicate()(seen([0, 0], np.zeros((2, 8), np.int64))))
+        assert not any(NearDuplicate()(a_round([0, 0], np.zeros((2, 8), np.int64))))
 
 
 class TestNorm:
     def test_too_little_and_too_much(self) -> None:
         rows = ORTHOGONAL.copy()
         rows[0], rows[1], rows[2] = rows[0] * 0, rows[1] // 25, rows[2] * 11
-        assert Norm()(seen([0] * 6, rows)) == [True, True, True, False, False, False]
+        assert Norm()(a_round([0] * 6, rows)) == [True, True, True, False, False, False]
 
 
 def test_the_first_detector_that_flags_gives_the_verdict() -> None:
     rows = ORTHOGONAL.copy()
     rows[5] *= 100
-    methods = [Method(method="norm@1"), Method(method="held_out@1")]
+    methods = ["norm@1", "held_out@1"]
     given = seen(HARMS, rows)
-    assert detect(methods, given) == [Verdict.ACCEPTED] * 5 + [Verdict.NORM]
-    assert detect(methods[::-1], given) == [Verdict.ACCEPTED] * 5 + [Verdict.HELD_OUT]
-    assert detect([], given) == [Verdict.ACCEPTED] * 6
+    assert judged(methods, given) == [Verdict.ACCEPTED] * 5 + [Verdict.NORM]
+    assert judged(methods[::-1], given) == [Verdict.ACCEPTED] * 5 + [Verdict.HELD_OUT]
+    assert judged([], given) == [Verdict.ACCEPTED] * 6
 
 
 @pytest.mark.parametrize("methods", ["held_out@1", "cosine@1", "norm@1", "near_duplicate@1"])
 def test_a_round_without_updates_is_no_problem(methods: str) -> None:
-    assert detect([Method(method=methods)], replace(seen([0]), measured=[], reputations=[])) == []
+    assert judged([methods], replace(seen([0]), measured=[], reputations=[])) == []
 
 
 @pytest.mark.parametrize(
@@ -198,6 +208,6 @@ def test_vectors_tell_the_same_as_plain_loops(given: RoundFeatures, closeness: f
     size = range(given.count + 2)
     assert [[given.cosine(i, j) for j in size] for i in size] == [[plain.cosine(i, j) for j in size] for i in size]
     assert given.norms.tolist() == [sqrt(given.gram[i][i]) for i in size]
-    assert NearDuplicate(closeness)(given) == plain.near_duplicates(closeness)
+    assert NearDuplicate(closeness)(StageContext(given)) == plain.near_duplicates(closeness)
     kept = [*range(given.count), given.previous]
     assert given.without_centre.tolist() == [[given.gram[i][j] for j in kept] for i in kept]

@@ -12,11 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedledger.aggregator.selection.base import SELECTIONS, Candidate
+from fedledger.aggregator.selection.base import SELECTIONS, Candidate, SelectionContext
 from fedledger.aggregator.selection.candidates import Candidates, _judged
 from fedledger.aggregator.selection.fedcs import FedCS
 from fedledger.aggregator.selection.oort import Oort
-from fedledger.protocol.arithmetic.logarithm import ln_ppm
 from fedledger.aggregator.selection.planner import RoundPlanner
 from fedledger.aggregator.selection.reputation import Reputation
 from fedledger.aggregator.selection.sampling import weighted_sample
@@ -28,6 +27,7 @@ from fedledger.platform.engine.with_ledger import run
 from fedledger.platform.engine.without_ledger import Simulation
 from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.platform.experiment.experiment import Experiment, make_experiment
+from fedledger.protocol.arithmetic.logarithm import ln_ppm
 from fedledger.protocol.arithmetic.random_streams import Stream, stream
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.errors import ConfigError
@@ -56,8 +56,8 @@ def test_what_was_chosen_before_is_chosen_still() -> None:
     known = people(reputation=[0] * 6)
     addresses = [candidate.address for candidate in known]
     for index in range(1, 20):
-        assert build(SELECTIONS, "all@1", {})(known, index, draws(index)) == addresses
-        chosen = build(SELECTIONS, "uniform@1", {"count": 3})(known, index, draws(index))
+        assert build(SELECTIONS, "all@1", {})(SelectionContext(known, index, draws(index))) == addresses
+        chosen = build(SELECTIONS, "uniform@1", {"count": 3})(SelectionContext(known, index, draws(index)))
         assert chosen == sorted(draws(index).sample(addresses, 3))
 
 
@@ -83,9 +83,9 @@ class TestWeightedSample:
 
 def test_reputation_decides_how_often_one_is_drawn() -> None:
     known = people(reputation=[900_000, 100_000, 500_000])
-    drawn = Counter(Reputation(1)(known, i, draws(i))[0] for i in range(1500))
+    drawn = Counter(Reputation(1)(SelectionContext(known, i, draws(i)))[0] for i in range(1500))
     assert drawn["0x00"] > drawn["0x02"] > drawn["0x01"] > 0
-    assert Reputation(3)(known, 1, draws(1)) == ["0x00", "0x01", "0x02"]
+    assert Reputation(3)(SelectionContext(known, 1, draws(1))) == ["0x00", "0x01", "0x02"]
 
 
 @given(st.integers(1, 2**53))
@@ -96,18 +96,18 @@ def test_a_logarithm_without_logarithms(value: int) -> None:
 class TestOort:
     def test_at_first_the_fast_are_explored(self) -> None:
         known = people(duration=[SECOND, 10 * SECOND, None])
-        drawn = Counter(Oort(1)(known, 1, draws(i))[0] for i in range(1200))
+        drawn = Counter(Oort(1)(SelectionContext(known, 1, draws(i)))[0] for i in range(1200))
         assert drawn["0x00"] > 5 * drawn["0x01"] > 0 and drawn["0x02"] > 0
 
     def test_the_useful_are_exploited(self) -> None:
         known = people(utility=[900, 10, 1000, 0], last_round=[99] * 4)
         rule = Oort(2, exploration=0, least_exploration=0)
-        assert all(rule(known, 100, draws(i)) == ["0x00", "0x02"] for i in range(50))
+        assert all(rule(SelectionContext(known, 100, draws(i))) == ["0x00", "0x02"] for i in range(50))
 
     def test_the_slow_are_worth_less(self) -> None:
         known = people(utility=[1000, 600], last_round=[9, 9], duration=[2 * SECOND, SECOND])
         fast_first = Oort(1, SECOND, exploration=0, least_exploration=0)
-        assert all(fast_first(known, 10, draws(i)) == ["0x01"] for i in range(20))
+        assert all(fast_first(SelectionContext(known, 10, draws(i))) == ["0x01"] for i in range(20))
         assert fast_first._worth(known[0], 1000, 10) * 4 == pytest.approx(
             replace(fast_first, preferred_us=None)._worth(known[0], 1000, 10), abs=4
         )
@@ -115,7 +115,7 @@ class TestOort:
     def test_who_was_long_not_asked_is_worth_more(self) -> None:
         known = people(utility=[10, 10], last_round=[1, 400])
         rule = Oort(1, exploration=0, least_exploration=0)
-        assert rule(known, 401, draws(1)) == ["0x00"]
+        assert rule(SelectionContext(known, 401, draws(1))) == ["0x00"]
         worth = 1e6 * (1 + math.sqrt(0.1 * math.log(401) / 1))
         assert rule._worth(known[0], 10, 401) == pytest.approx(worth, abs=3)
 
@@ -124,13 +124,13 @@ class TestOort:
         shares = [rule._share(index) for index in (1, 2, 50, 1000)]
         assert shares[:2] == [900_000, 882_000] and shares[3] == 200_000 and shares[2] > 200_000
         known = people(last_round=[1] * 30 + [0] * 30)
-        asked = rule(known, 1000, draws(1))
+        asked = rule(SelectionContext(known, 1000, draws(1)))
         assert sum(int(address[2:]) >= 30 for address in asked) == 2
 
     def test_one_outlier_does_not_outweigh_all(self) -> None:
         known = people(utility=[100] * 40 + [10**12], last_round=[1] * 41)
         rule = Oort(1, exploration=0, least_exploration=0)
-        assert len({rule(known, 2, draws(i))[0] for i in range(100)}) > 20
+        assert len({rule(SelectionContext(known, 2, draws(i)))[0] for i in range(100)}) > 20
 
     @given(
         st.lists(st.tuples(st.integers(0, 10**12), st.integers(0, 5), st.none() | st.integers(1, 10**9)), min_size=1)
@@ -139,7 +139,7 @@ class TestOort:
         utility, last, duration = (list(column) for column in zip(*rows, strict=True))
         known = people(utility=utility, last_round=last, duration=duration)
         for count in {1, len(known) // 2 or 1, len(known)}:
-            chosen = Oort(count, 10**6)(known, 6, draws(count))
+            chosen = Oort(count, 10**6)(SelectionContext(known, 6, draws(count)))
             assert len(set(chosen)) == count and chosen == sorted(chosen)
 
 
@@ -160,12 +160,12 @@ class TestFedCS:
     def test_by_hand(self) -> None:
         known = people(duration=[3, 4, 10, 5, None], upload=[1, 2, 3, 4, 1])
         # 0 is done at 3; 1, ready at 2, at 5; 3, ready at 1, at 9; 2 would be done at 12.
-        assert FedCS(9)(known, 1, draws(1)) == ["0x00", "0x01", "0x03"]
-        assert FedCS(12)(known, 1, draws(1)) == ["0x00", "0x01", "0x02", "0x03"]
-        assert FedCS(12, most=2)(known, 1, draws(1)) == ["0x00", "0x01"]
-        assert len(FedCS(12, asked=2)(known[:4], 1, draws(1))) <= 2
+        assert FedCS(9)(SelectionContext(known, 1, draws(1))) == ["0x00", "0x01", "0x03"]
+        assert FedCS(12)(SelectionContext(known, 1, draws(1))) == ["0x00", "0x01", "0x02", "0x03"]
+        assert FedCS(12, most=2)(SelectionContext(known, 1, draws(1))) == ["0x00", "0x01"]
+        assert len(FedCS(12, asked=2)(SelectionContext(known[:4], 1, draws(1)))) <= 2
         with pytest.raises(ConfigError, match="deadline of 2"):
-            FedCS(2)(known, 1, draws(1))
+            FedCS(2)(SelectionContext(known, 1, draws(1)))
 
     @given(
         st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=20),
@@ -176,7 +176,7 @@ class TestFedCS:
         known = people(duration=[ready + upload for ready, upload in times], upload=[upload for _, upload in times])
         expected = greedy(known, deadline, most)
         if expected:
-            assert FedCS(deadline, most=most)(known, 1, draws(1)) == expected
+            assert FedCS(deadline, most=most)(SelectionContext(known, 1, draws(1))) == expected
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ class TestFedCS:
 def test_what_makes_no_sense_is_refused(method: str, params: dict[str, Any]) -> None:
     known = people(duration=[2, 2, 2])
     with pytest.raises(ConfigError):
-        build(SELECTIONS, method, params)(known, 1, draws(1))
+        build(SELECTIONS, method, params)(SelectionContext(known, 1, draws(1)))
 
 
 @pytest.mark.parametrize("method", ["reputation@1", "oort@1"])

@@ -13,7 +13,7 @@ import numpy as np
 
 from fedledger.aggregator.context.round_features import RoundFeatures
 from fedledger.protocol.arithmetic.exact import IntArray
-from fedledger.protocol.arithmetic.random_streams import Stream, stream
+from fedledger.protocol.arithmetic.random_streams import Stream
 from fedledger.protocol.errors import RoundError
 
 
@@ -75,22 +75,3 @@ class Remembering(Protocol):
     def remember(self, context: StageContext, weights: Sequence[int]) -> Mapping[str, IntArray]:
         """Return what it keeps, int64 arrays by name, after a round that counts; weights are those of the aggregate."""
         ...
-
-
-def method_draws(digest: bytes, randomness: str, beacon: bytes, purpose: str, round_index: int) -> Stream:
-    """Return a method's random stream of a round.
-
-    Parameters
-    ----------
-    digest
-        Of the task's spec.
-    randomness
-        ``"spec"`` or ``"beacon"``, as the spec has it.
-    beacon
-        The task's beacon when the round was opened; it counts only where the spec says so.
-    purpose
-        What the stream is for, such as ``"aggregation dnc@1"``.
-    round_index
-        The round.
-    """
-    return stream(digest, purpose if randomness == "spec" else f"{purpose} {beacon.hex()}", round_index)

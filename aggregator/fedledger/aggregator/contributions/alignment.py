@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.contributions.base import CONTRIBUTIONS
-from fedledger.aggregator.context.round_features import RoundFeatures
 
 SCALE = 1 << 20
 
@@ -20,5 +20,8 @@ class Alignment:
     coordinate-wise median, which a minority cannot move at will.
     """
 
-    def __call__(self, seen: RoundFeatures, weights: Sequence[int]) -> list[int]:
-        return [weight * round(max(0.0, seen.cosine(i, seen.centre)) * SCALE) for i, weight in enumerate(weights)]
+    def __call__(self, context: StageContext, weights: Sequence[int]) -> list[int]:
+        return [
+            weight * round(max(0.0, context.features.cosine(i, context.features.centre)) * SCALE)
+            for i, weight in enumerate(weights)
+        ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from fedledger.aggregator.context.round_features import RoundFeatures
+from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.protocol.methods.catalogue import kind_of
 from fedledger.protocol.methods.registry import Registry
 
@@ -13,8 +13,8 @@ from fedledger.protocol.methods.registry import Registry
 class Contribution(Protocol):
     """Scores the updates of a round; a frozen dataclass of its parameters."""
 
-    def __call__(self, seen: RoundFeatures, weights: Sequence[int]) -> list[int]:
-        """Return one score an update, in address order; 0 where the weight is 0."""
+    def __call__(self, context: StageContext, weights: Sequence[int]) -> list[int]:
+        """Return one score per update, in address order; 0 where the weight is 0."""
         ...
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.contributions.base import CONTRIBUTIONS
-from fedledger.aggregator.context.round_features import RoundFeatures
 
 
 @CONTRIBUTIONS.register("equal@1")
@@ -14,5 +14,5 @@ from fedledger.aggregator.context.round_features import RoundFeatures
 class Equal:
     """Pay every update that counts alike."""
 
-    def __call__(self, seen: RoundFeatures, weights: Sequence[int]) -> list[int]:
+    def __call__(self, context: StageContext, weights: Sequence[int]) -> list[int]:
         return [1 if weight else 0 for weight in weights]

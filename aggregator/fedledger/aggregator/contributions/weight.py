@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.contributions.base import CONTRIBUTIONS
-from fedledger.aggregator.context.round_features import RoundFeatures
 
 
 @CONTRIBUTIONS.register("weight@1")
@@ -14,5 +14,5 @@ from fedledger.aggregator.context.round_features import RoundFeatures
 class Weight:
     """Pay by the weight in the aggregate: reputation times examples."""
 
-    def __call__(self, seen: RoundFeatures, weights: Sequence[int]) -> list[int]:
+    def __call__(self, context: StageContext, weights: Sequence[int]) -> list[int]:
         return list(weights)

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from fedledger.aggregator.context.round_features import RoundFeatures
-from fedledger.protocol.methods.catalogue import Method, kind_of
-from fedledger.protocol.methods.parameters import build
+from fedledger.aggregator.context.stage_context import StageContext
+from fedledger.protocol.methods.catalogue import kind_of
 from fedledger.protocol.methods.registry import Registry
 from fedledger.protocol.records.verdicts import Verdict
 
@@ -22,20 +21,27 @@ class Detector(Protocol):
 
     verdict: Verdict
 
-    def __call__(self, seen: RoundFeatures) -> list[bool]:
-        """Return one flag an update."""
+    def __call__(self, context: StageContext) -> list[bool]:
+        """Return one flag per update."""
         ...
 
 
 DETECTORS: Registry[Callable[..., Detector]] = Registry(kind_of("detection"))
 
 
-def detect(methods: Sequence[Method], seen: RoundFeatures) -> list[Verdict]:
-    """Return one verdict an update: accepted, or the reason of the first detector that flags it."""
-    verdicts = [Verdict.ACCEPTED] * seen.count
-    for method in methods:
-        detector = build(DETECTORS, method.method, method.params)
-        for i, flagged in enumerate(detector(seen) if seen.count else []):
+def detect(detectors: Sequence[Detector], contexts: Sequence[StageContext], count: int) -> list[Verdict]:
+    """Return one verdict per update: accepted, or the reason of the first detector that flags it.
+
+    Parameters
+    ----------
+    detectors, contexts
+        The detectors in their order, and what each of them may know.
+    count
+        Number of updates.
+    """
+    verdicts = [Verdict.ACCEPTED] * count
+    for detector, context in zip(detectors, contexts, strict=True):
+        for i, flagged in enumerate(detector(context) if count else []):
             if flagged and verdicts[i] is Verdict.ACCEPTED:
                 verdicts[i] = detector.verdict
     return verdicts

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.detectors.base import DETECTORS
-from fedledger.aggregator.context.round_features import RoundFeatures
 from fedledger.protocol.methods.parameters import Checked, Real
 from fedledger.protocol.records.verdicts import Verdict
 
@@ -31,7 +31,8 @@ class Cosine(Checked):
     factor: Annotated[float, Real(0, 1e12)] = 2.0
     verdict = Verdict.COSINE
 
-    def __call__(self, seen: RoundFeatures) -> list[bool]:
+    def __call__(self, context: StageContext) -> list[bool]:
+        seen = context.features
         return [
             seen.harm(i) > seen.harmless(i, self.factor) and seen.cosine(i, seen.centre) < self.threshold
             for i in range(seen.count)

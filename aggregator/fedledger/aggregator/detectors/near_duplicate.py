@@ -9,8 +9,9 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.aggregator.detectors.base import DETECTORS
 from fedledger.aggregator.context.round_features import Float64, RoundFeatures, median_of_array
+from fedledger.aggregator.context.stage_context import StageContext
+from fedledger.aggregator.detectors.base import DETECTORS
 from fedledger.protocol.methods.parameters import Checked, Real
 from fedledger.protocol.records.verdicts import Verdict
 
@@ -36,7 +37,8 @@ class NearDuplicate(Checked):
     closeness: Annotated[float, Real(0, 1, below=True)] = 0.25
     verdict = Verdict.DUPLICATE
 
-    def __call__(self, seen: RoundFeatures) -> list[bool]:
+    def __call__(self, context: StageContext) -> list[bool]:
+        seen = context.features
         n = seen.count
         apart = 1 - seen.cosines[:n, :n]
         back = 1 - seen.cosines[:n, seen.previous]

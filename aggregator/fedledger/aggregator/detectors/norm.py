@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from fedledger.aggregator.context.round_features import median
+from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.detectors.base import DETECTORS
-from fedledger.aggregator.context.round_features import RoundFeatures, median
 from fedledger.protocol.methods.parameters import Checked, Real
 from fedledger.protocol.records.verdicts import Verdict
 
@@ -26,7 +27,8 @@ class Norm(Checked):
     most: Annotated[float, Real(1, 1e12)] = 10.0
     verdict = Verdict.NORM
 
-    def __call__(self, seen: RoundFeatures) -> list[bool]:
+    def __call__(self, context: StageContext) -> list[bool]:
+        seen = context.features
         norms = seen.norms[: seen.count].tolist()
         typical = median(norms)
         return [norm == 0 or not self.least * typical <= norm <= self.most * typical for norm in norms]

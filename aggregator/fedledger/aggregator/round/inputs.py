@@ -62,6 +62,7 @@ def round_input(
         max_staleness=task.max_staleness,
         earlier=current.earlier,
         due=due or {},
+        beacon=current.beacon,
         earlier_models={steps: ModelFile.decode(store.get(current.bases[steps])) for steps in needed},
     )
 

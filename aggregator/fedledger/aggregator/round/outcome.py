@@ -12,7 +12,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from fedledger.aggregator.round.measurer import Measurer
-from fedledger.aggregator.round.pipeline import Entry, Observer, RoundContext, RoundResult, evaluate_round, unobserved
+from fedledger.aggregator.round.pipeline import (
+    Entry,
+    Observer,
+    RoundContext,
+    RoundResult,
+    evaluate_round,
+    null_observer,
+)
 from fedledger.aggregator.round.state import State
 from fedledger.aggregator.round.validation import Expected, Question, ValidUpdate, validate
 from fedledger.contracts.ledger.round_history import Seat
@@ -22,10 +29,23 @@ from fedledger.protocol.records.measurement import Measurement
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.report import BASE, MODEL
 from fedledger.protocol.records.spec import Ref, TaskSpec
+from fedledger.protocol.records.trusted_update import read_trusted
 from fedledger.protocol.records.update import UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict
 
 REPORT_VERSION = 1
+
+
+class Content(NamedTuple):
+    """Encoded content and its reference."""
+
+    data: bytes
+    ref: ContentRef
+
+    @classmethod
+    def of(cls, data: bytes) -> Content:
+        """Return content with its reference, which is worked out."""
+        return cls(data, ContentRef.of(data))
 
 
 @dataclass(frozen=True)
@@ -64,6 +84,11 @@ class RoundInput:
         Digests of the models that the task's schedule has updates relative to, by owner; empty without one.
     valid
         What validating some of the updates has given already.
+    beacon
+        The task's beacon when the round was opened.
+    trusted
+        The update that the aggregator trusts, as content, if the rule asks for one: see
+        :mod:`fedledger.protocol.records.trusted_update`.
     """
 
     spec: TaskSpec
@@ -82,18 +107,8 @@ class RoundInput:
     earlier_models: Mapping[int, ModelFile] = field(default_factory=dict)
     due: Mapping[str, bytes] = field(default_factory=dict)
     valid: Mapping[Question, ValidUpdate] = field(default_factory=dict)
-
-
-class Content(NamedTuple):
-    """Encoded content and its reference."""
-
-    data: bytes
-    ref: ContentRef
-
-    @classmethod
-    def of(cls, data: bytes) -> Content:
-        """Return content with its reference, which is worked out."""
-        return cls(data, ContentRef.of(data))
+    beacon: bytes = b""
+    trusted: Content | None = None
 
 
 @dataclass(frozen=True)
@@ -109,8 +124,11 @@ class RoundOutcome:
     document: dict[str, Any]
 
 
-def round_outcome(given: RoundInput, measure: Measurer, observe: Observer = unobserved) -> RoundOutcome:
-    """Judge, weigh, aggregate and pay one round; what is observed is as :func:`~.evaluate_round.appraise` says."""
+def round_outcome(given: RoundInput, measure: Measurer, observe: Observer = null_observer) -> RoundOutcome:
+    """Judge, weigh, aggregate and pay one round.
+
+    What is observed is what :func:`~fedledger.aggregator.round.pipeline.evaluate_round` shows.
+    """
     expected = Expected(given.spec, given.index, given.base_ref.digest, len(given.base.vector))
     rows = [_Row(seat) for seat in given.seats]
     bases = (given.base_ref, *given.earlier)
@@ -119,16 +137,19 @@ def round_outcome(given: RoundInput, measure: Measurer, observe: Observer = unob
         row.judge_bytes(given, replace(expected, base=base), given.due.get(row.seat.owner, base))
     valid = [row for row in rows if row.valid is not None]
     state = State.decode(given.state, expected.dimension)
-    appraisal = evaluate_round(
+    result = evaluate_round(
         RoundContext(
             spec=given.spec,
             base=given.base.vector,
             state=state,
             reputations=[seat.evidence.reputation for seat in given.seats],
             everybody=max(given.enrolled, len(given.seats)),
+            index=given.index,
+            beacon=given.beacon,
             enough=sum(seat.update is not None for seat in given.seats) >= given.quorum,
             units=given.units,
             earlier={staleness: model.vector for staleness, model in given.earlier_models.items()},
+            trusted=None if given.trusted is None else read_trusted(given.trusted.data, given.spec, expected.dimension),
         ),
         [
             Entry(row.seat.owner, row.seat.evidence.reputation, row.valid, row.seat.staleness)
@@ -138,17 +159,17 @@ def round_outcome(given: RoundInput, measure: Measurer, observe: Observer = unob
         measure,
         observe,
     )
-    for row, verdict, measurement in zip(valid, appraisal.verdicts, appraisal.measurements, strict=True):
+    for row, verdict, measurement in zip(valid, result.verdicts, result.measurements, strict=True):
         row.verdict, row.measurement = verdict, measurement
-    paid = zip(appraisal.weights, appraisal.scores, appraisal.shares, strict=True)
+    paid = zip(result.weights, result.scores, result.shares, strict=True)
     # In a round that does not count nobody has a weight.
     for row, (weight, score, share) in zip(valid, paid, strict=False):
         row.weight, row.score, row.share = weight, score, share
-    return _outcome(given, rows, appraisal)
+    return _outcome(given, rows, result)
 
 
-def _outcome(given: RoundInput, rows: Sequence[_Row], appraisal: RoundResult) -> RoundOutcome:
-    model, state = Content.of(given.base.encode(appraisal.model)), Content.of(appraisal.state.encode())
+def _outcome(given: RoundInput, rows: Sequence[_Row], result: RoundResult) -> RoundOutcome:
+    model, state = Content.of(given.base.encode(result.model)), Content.of(result.state.encode())
     document = {
         "version": REPORT_VERSION,
         "spec": given.spec.digest.hex(),
@@ -157,22 +178,24 @@ def _outcome(given: RoundInput, rows: Sequence[_Row], appraisal: RoundResult) ->
         "model": Ref.of(model.ref).model_dump(),
         "state": Ref.of(state.ref).model_dump(),
         "measurements": {
-            BASE: _shown(appraisal.base_measurement),
-            MODEL: _shown(appraisal.model_measurement),
+            BASE: _shown(result.base_measurement),
+            MODEL: _shown(result.model_measurement),
         },
         "updates": [row.document(given.max_staleness > 0) for row in rows],
-        "aggregation": dict(appraisal.diagnostics),
-        "stop": appraisal.stop,
+        "aggregation": dict(result.diagnostics),
+        "stop": result.stop,
     }
     if given.commitments is not None:
         document["commitments"] = Ref.of(given.commitments).model_dump()
+    if given.trusted is not None:
+        document["trusted"] = Ref.of(given.trusted.ref).model_dump()
     return RoundOutcome(
         model=model,
         state=state,
         report=Content.of(canonical.encode(document)),
         verdicts={row.seat.id: row.verdict for row in rows},
         shares={row.seat.id: row.share for row in rows if row.share},
-        stop=appraisal.stop,
+        stop=result.stop,
         document=document,
     )
 

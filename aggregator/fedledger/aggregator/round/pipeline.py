@@ -1,4 +1,4 @@
-"""A round's updates appraised: from their values to verdicts, weights, the next model and pay.
+"""A round evaluated: from the values of its updates to verdicts, weights, the next model and pay.
 
 What this looks at is the same whether or not there is a ledger: updates in fixed point, reputations, measurements, and
 the state that the round before left. Everything after the measurements is exact.
@@ -13,19 +13,19 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.aggregator.contributions.base import CONTRIBUTIONS
-from fedledger.aggregator.detectors.base import detect
 from fedledger.aggregator.context.round_features import RoundFeatures
-from fedledger.aggregator.normalisations.base import NORMALISATIONS
+from fedledger.aggregator.context.stage_context import StageContext
+from fedledger.aggregator.detectors.base import detect
 from fedledger.aggregator.round.measurer import Measurer, measured
+from fedledger.aggregator.round.methods import RoundMethods
 from fedledger.aggregator.round.server_step import fixed_model, take_step, weigh
-from fedledger.aggregator.round.state import State
+from fedledger.aggregator.round.state import Moved, State
 from fedledger.aggregator.round.validation import ValidUpdate
-from fedledger.aggregator.rules.aggregate import aggregate, doubles
+from fedledger.aggregator.rules.aggregate import Rows, aggregate, doubles
+from fedledger.aggregator.rules.median import Median
 from fedledger.aggregator.staleness.damping import damped, staleness_weight
 from fedledger.protocol.arithmetic.exact import FixedPoint, Gram, IntArray, gram, scaled
-from fedledger.protocol.methods.catalogue import Method
-from fedledger.protocol.methods.parameters import build
+from fedledger.protocol.errors import RoundError
 from fedledger.protocol.records.measurement import Measurement
 from fedledger.protocol.records.report import BASE, MODEL
 from fedledger.protocol.records.settlement import apportion
@@ -37,7 +37,8 @@ PROBE = np.float32(0.125)
 alone, raises the held-out loss whether or not it is honest. A power of two, so that the product is exact."""
 
 
-CENTRE = Method(method="median@1")
+CENTRE = Median()
+"""The robust centre of a round's updates."""
 
 
 class Observer(Protocol):
@@ -48,8 +49,8 @@ class Observer(Protocol):
         ...
 
 
-def unobserved(what: str, values: IntArray | Gram) -> None:
-    """Look away."""
+def null_observer(what: str, values: IntArray | Gram) -> None:
+    """Look at nothing."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,16 @@ class RoundContext:
         In ppm, of all whom the round asked.
     everybody
         Number of participants of the task, or of the round if that is more.
+    index, beacon
+        The round, and the task's beacon when it was opened.
     enough
         Whether so many updates were revealed that the round counts; if not, the model stays as it is.
     units
         Credit units that the round may pay.
     earlier
         The base models of stale updates, float32[d] by staleness, if the spec's weight mixes models.
+    trusted
+        The update that the aggregator trusts, int64[d], if the rule asks for one.
     """
 
     spec: TaskSpec
@@ -91,9 +96,17 @@ class RoundContext:
     state: State
     reputations: Sequence[int]
     everybody: int
+    index: int = 1
+    beacon: bytes = b""
     enough: bool = True
     units: int = 0
     earlier: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
+    trusted: IntArray | None = None
+
+    @property
+    def bound(self) -> int:
+        """Largest magnitude of a coordinate in fixed point."""
+        return int(self.spec.fixed.bound * self.spec.fixed.unit)
 
 
 @dataclass(frozen=True)
@@ -131,9 +144,12 @@ class RoundResult:
 
 
 def evaluate_round(
-    given: RoundContext, entries: Sequence[Entry], measure: Measurer, observe: Observer = unobserved
+    given: RoundContext, entries: Sequence[Entry], measure: Measurer, observe: Observer = null_observer
 ) -> RoundResult:
-    """Judge, weigh, aggregate and pay the valid updates of one round.
+    """Evaluate the valid updates of one round, stage by stage.
+
+    normalise → damp → measure → detect → weigh → aggregate → take the server's step → publish → reward. A round that
+    does not count ends after the detectors.
 
     ``observe`` is shown each update in fixed point, normalised and as its staleness leaves it, before anything is
     measured, and its further vectors; then, as far as the round gets, the inner products, the aggregate, the
@@ -149,49 +165,53 @@ def evaluate_round(
         Measures models.
     observe
         Sees values on the way.
+
+    Raises
+    ------
+    ConfigError
+        If the spec's methods cannot be made.
+    RoundError
+        If the rule needs an update that the aggregator trusts, and there is none.
     """
-    spec, state = given.spec, given.state
-    fixed = spec.fixed
-    bound = int(fixed.bound * fixed.unit)
-    deltas = _normalised(spec, [entry.update for entry in entries], len(given.base), bound)
-    deltas = _damped(given, [entry.staleness for entry in entries], deltas, fixed)
-    for entry, delta in zip(entries, deltas, strict=True):
-        observe(f"update of {entry.owner}", delta)
-        for name, vector in entry.update.vectors.items():
-            observe(f"{name} of {entry.owner}", vector)
-
-    base_measurement = measure(BASE, given.base)
-    measurements = measured(
-        measure,
-        ((entry.owner, probe(given.base, delta, fixed)) for entry, delta in zip(entries, deltas, strict=True)),
+    methods = RoundMethods.of(given.spec)
+    rows = _damped(given, entries, _normalised(methods, entries, len(given.base), given.bound))
+    _show(entries, rows, observe)
+    base, measurements = measure(BASE, given.base), _measured(given, entries, rows, measure)
+    known = _known(given, entries, rows, base, measurements)
+    observe("inner products", known.features.gram)
+    contexts = {
+        staged.name: staged.context(known, given.spec, given.beacon, given.state.memories) for staged in methods
+    }
+    verdicts = detect(
+        [staged.method for staged in methods.detectors],
+        [contexts[staged.name] for staged in methods.detectors],
+        len(entries),
     )
-    seen = _look(base_measurement, measurements, [entry.reputation for entry in entries], deltas, state.previous)
-    observe("inner products", seen.gram)
-    verdicts = detect(spec.detection, seen)
     if not given.enough:
-        return RoundResult(verdicts, measurements, base_measurement, base_measurement, given.base, state)
+        return RoundResult(verdicts, measurements, base, base, given.base, given.state)
 
-    counting = [
-        entry.update.examples if verdict is Verdict.ACCEPTED else 0
-        for entry, verdict in zip(entries, verdicts, strict=True)
-    ]
-    weights = weigh(seen.reputations, counting, given.reputations, spec.reputation)
-    delta, diagnostics = _aggregate(spec, deltas, weights, state.previous, seen.without_centre)
-    stepped = take_step(spec, given.base, delta, state.moments)
+    weights = _weights(given, entries, verdicts)
+    context = contexts[methods.rule.name]
+    delta, diagnostics = _aggregate(
+        methods, context, rows, weights, given.state.previous, known.features.without_centre
+    )
+    stepped = take_step(given.spec, given.base, delta, given.state.moments)
     for what, values in (("aggregate", delta), ("step", stepped.step), ("model", stepped.moved)):
         observe(what, values)
     model_measurement = measure(MODEL, stepped.model)
-    published, notes = _publish(given, entries, weights, bound)
+    published, notes = _publish(given, methods, context, entries, weights)
     for name, vector in published.items():
         observe(f"published {name}", vector)
-    state, stop = state.after(stepped.step, stepped.moments, published, model_measurement, spec)
-
-    contribution = build(CONTRIBUTIONS, spec.contribution.method, spec.contribution.params)
-    scores = contribution(seen, weights) if entries else []
+    kept: dict[str, IntArray] = {}
+    for staged in methods:
+        kept |= staged.remembered(contexts[staged.name], weights)
+    moved = Moved(stepped.step, stepped.moments, published, kept)
+    state, stop = given.state.after(moved, model_measurement, given.spec)
+    scores = methods.contribution.method(contexts[methods.contribution.name], weights) if entries else []
     return RoundResult(
         verdicts=verdicts,
         measurements=measurements,
-        base_measurement=base_measurement,
+        base_measurement=base,
         model_measurement=model_measurement,
         model=stepped.model,
         state=state,
@@ -216,54 +236,101 @@ def foreseen(spec: TaskSpec, base: NDArray[np.float32], delta: IntArray, stalene
     return probe(base, delta, spec.fixed)
 
 
-def _normalised(spec: TaskSpec, updates: Sequence[ValidUpdate], dimension: int, bound: int) -> IntArray:
+def _normalised(methods: RoundMethods, entries: Sequence[Entry], dimension: int, bound: int) -> IntArray:
+    updates = [entry.update for entry in entries]
     deltas = _stack([update.delta for update in updates], dimension)
-    if spec.normalisation is None:
+    if methods.normalisation is None:
         return deltas
-    normalise = build(NORMALISATIONS, spec.normalisation.method, spec.normalisation.params)
-    return normalise(deltas, [update.steps for update in updates], [update.examples for update in updates], bound)
+    steps, examples = [update.steps for update in updates], [update.examples for update in updates]
+    return methods.normalisation(deltas, steps, examples, bound)
 
 
-def _damped(given: RoundContext, staleness: Sequence[int], deltas: IntArray, fixed: FixedPoint) -> IntArray:
+def _damped(given: RoundContext, entries: Sequence[Entry], deltas: IntArray) -> IntArray:
     """Return updates as their staleness leaves them; fresh ones are as they were."""
-    weight, bound = staleness_weight(given.spec), int(fixed.bound * fixed.unit)
+    weight, fixed = staleness_weight(given.spec), given.spec.fixed
 
     def left(delta: IntArray, steps: int) -> IntArray:
         shift = None
         if weight.mix_models:
             shift = fixed_model(given.earlier[steps], fixed) - fixed_model(given.base, fixed)
-        return damped(delta, weight(steps), shift, bound)
+        return damped(delta, weight(steps), shift, given.bound)
 
-    if not any(staleness):
+    if not any(entry.staleness for entry in entries):
         return deltas
-    return np.vstack([left(delta, s) if s else delta for delta, s in zip(deltas, staleness, strict=True)])
+    rows = zip(deltas, entries, strict=True)
+    return np.vstack([left(delta, entry.staleness) if entry.staleness else delta for delta, entry in rows])
 
 
-def _look(
+def _show(entries: Sequence[Entry], rows: IntArray, observe: Observer) -> None:
+    for entry, delta in zip(entries, rows, strict=True):
+        observe(f"update of {entry.owner}", delta)
+        for name, vector in entry.update.vectors.items():
+            observe(f"{name} of {entry.owner}", vector)
+
+
+def _measured(given: RoundContext, entries: Sequence[Entry], rows: IntArray, measure: Measurer) -> list[Measurement]:
+    probes = (
+        (entry.owner, probe(given.base, delta, given.spec.fixed)) for entry, delta in zip(entries, rows, strict=True)
+    )
+    return measured(measure, probes)
+
+
+def _known(
+    given: RoundContext,
+    entries: Sequence[Entry],
+    rows: IntArray,
     base: Measurement,
-    measured: Sequence[Measurement],
-    reputations: Sequence[int],
-    deltas: IntArray,
-    previous: IntArray,
-) -> RoundFeatures:
-    if not len(deltas):
-        return RoundFeatures(base, measured, reputations, np.zeros((0, 0), np.int64))
-    centre = aggregate(CENTRE, deltas, [1] * len(deltas), unit=1).delta
-    return RoundFeatures(base, measured, reputations, gram(doubles([*deltas, centre, previous])))
+    measurements: Sequence[Measurement],
+) -> StageContext:
+    """Return what all methods of the round may know."""
+    products: Gram = np.zeros((0, 0), np.int64)
+    previous = given.state.previous
+    if entries:
+        centre = aggregate(CENTRE, Rows(rows, [1] * len(rows)), unit=1).delta
+        products = gram(doubles([*rows, centre, previous]))
+    return StageContext(
+        features=RoundFeatures(base, measurements, [entry.reputation for entry in entries], products),
+        owners=[entry.owner for entry in entries],
+        examples=[entry.update.examples for entry in entries],
+        updates=rows,
+        previous=previous,
+        round=given.index,
+        unit=given.spec.fixed.unit,
+        trusted=given.trusted,
+    )
+
+
+def _weights(given: RoundContext, entries: Sequence[Entry], verdicts: Sequence[Verdict]) -> list[int]:
+    counting = [
+        entry.update.examples if verdict is Verdict.ACCEPTED else 0
+        for entry, verdict in zip(entries, verdicts, strict=True)
+    ]
+    reputations = [entry.reputation for entry in entries]
+    return weigh(reputations, counting, given.reputations, given.spec.reputation)
 
 
 def _aggregate(
-    spec: TaskSpec, deltas: IntArray, weights: Sequence[int], previous: IntArray, gram: Gram | None = None
+    methods: RoundMethods,
+    context: StageContext,
+    rows: IntArray,
+    weights: Sequence[int],
+    previous: IntArray,
+    products: Gram | None = None,
 ) -> tuple[IntArray, dict[str, Any]]:
+    rule = methods.rule.method
     if not any(weights):
         return np.zeros(len(previous), np.int64), {}
-    unit = 1 << spec.fixed_point.fraction_bits
-    outcome = aggregate(spec.aggregation, deltas, weights, previous, unit=unit, mixing=spec.mixing, gram=gram)
+    if rule.needs_trusted and context.trusted is None:
+        raise RoundError(
+            "The aggregation rule needs an update that the aggregator trusts, and there is none.",
+            "Start the aggregator with data of its own, or choose another rule.",
+        )
+    outcome = aggregate(rule, Rows(rows, weights, previous, products), context.unit, methods.mixing, context)
     return outcome.delta, dict(outcome.diagnostics)
 
 
 def _publish(
-    given: RoundContext, entries: Sequence[Entry], weights: Sequence[int], bound: int
+    given: RoundContext, methods: RoundMethods, context: StageContext, entries: Sequence[Entry], weights: Sequence[int]
 ) -> tuple[dict[str, IntArray], dict[str, Any]]:
     """Add to each published vector |S|/N times the aggregate of what the |S| updates that count sent for it.
 
@@ -275,9 +342,9 @@ def _publish(
     published, notes = {}, {}
     for name in given.spec.vectors:
         vectors = _stack([entry.update.vectors[name] for entry in entries], len(zeros))
-        aggregated, notes[name] = _aggregate(given.spec, vectors, weights, zeros)
+        aggregated, notes[name] = _aggregate(methods, context, vectors, weights, zeros)
         step = scaled(aggregated, counting, everybody)
-        published[name] = np.clip(given.state.published.get(name, zeros) + step, -bound, bound)
+        published[name] = np.clip(given.state.published.get(name, zeros) + step, -given.bound, given.bound)
     return published, {"vectors": notes} if notes else {}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +14,19 @@ from fedledger.protocol.records.measurement import Measurement
 from fedledger.protocol.records.published_vectors import PREFIX
 from fedledger.protocol.records.spec import TaskSpec
 
-_PREVIOUS = "previous"
+_PREVIOUS, _MEMORY = "previous", "memory."
+
+
+class Moved(NamedTuple):
+    """What a round that counts makes for the next one.
+
+    The model's step int64[d], the server optimiser's vectors, what is published, and what methods keep, by name.
+    """
+
+    step: IntArray
+    moments: Mapping[str, IntArray]
+    published: Mapping[str, IntArray]
+    memories: Mapping[str, IntArray]
 
 
 @dataclass(frozen=True)
@@ -30,6 +43,8 @@ class State:
         The lowest held-out loss so far, -1 before the first, and the rounds since.
     published
         What solvers are told besides the model, int64[d] by name.
+    memories
+        What methods keep, int64 arrays by name: see :mod:`fedledger.aggregator.round.memory`.
     """
 
     previous: IntArray
@@ -37,6 +52,7 @@ class State:
     best_loss: int = -1
     stale: int = 0
     published: dict[str, IntArray] = field(default_factory=dict)
+    memories: dict[str, IntArray] = field(default_factory=dict)
 
     @classmethod
     def decode(cls, data: bytes, dimension: int) -> State:
@@ -45,27 +61,37 @@ class State:
             return cls(np.zeros(dimension, np.int64))
         named = {name: tensor.astype(np.int64) for name, tensor in tensors.decode(data).items()}
         counts, previous = named.pop("counts"), named.pop(_PREVIOUS)
-        published = {name[len(PREFIX) :]: named.pop(name) for name in list(named) if name.startswith(PREFIX)}
-        return cls(previous, named, int(counts[0]), int(counts[1]), published)
+        published = _taken(named, PREFIX)
+        memories = _taken(named, _MEMORY)
+        return cls(previous, named, int(counts[0]), int(counts[1]), published, memories)
 
     def encode(self) -> bytes:
         """Return the bytes that a proposal names."""
         counts = np.array([self.best_loss, self.stale], np.int64)
         published = {PREFIX + name: vector for name, vector in self.published.items()}
-        return tensors.encode({**self.moments, **published, _PREVIOUS: self.previous, "counts": counts})
+        memories = {_MEMORY + name: kept for name, kept in self.memories.items()}
+        return tensors.encode({**self.moments, **published, **memories, _PREVIOUS: self.previous, "counts": counts})
 
-    def after(
-        self,
-        step: IntArray,
-        moments: Mapping[str, IntArray],
-        published: dict[str, IntArray],
-        measured: Measurement,
-        spec: TaskSpec,
-    ) -> tuple[State, bool]:
-        """Return the next round's state, and whether the task stops by its rule."""
+    def after(self, moved: Moved, measured: Measurement, spec: TaskSpec) -> tuple[State, bool]:
+        """Return the next round's state, and whether the task stops by its rule.
+
+        Parameters
+        ----------
+        moved
+            What the round made.
+        measured
+            The new model's measurement.
+        spec
+            The task's spec.
+        """
         better = self.best_loss < 0 or measured.loss < self.best_loss
         best, stale = (measured.loss, 0) if better else (self.best_loss, self.stale + 1)
         rule = spec.stopping
         stop = rule.target_correct is not None and measured.correct >= rule.target_correct
         stop = stop or (rule.patience is not None and stale >= rule.patience)
-        return State(step, dict(moments), best, stale, published), stop
+        return State(moved.step, dict(moved.moments), best, stale, dict(moved.published), dict(moved.memories)), stop
+
+
+def _taken(named: dict[str, IntArray], prefix: str) -> dict[str, IntArray]:
+    """Take the arrays whose names begin with a prefix, and return them without it."""
+    return {name[len(prefix) :]: named.pop(name) for name in list(named) if name.startswith(prefix)}

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.aggregator.mixings.base import MIXINGS, Mixing
-from fedledger.aggregator.rules.base import RULES, CoordinateRule, Diagnostics, LinearRule
+from fedledger.aggregator.context.stage_context import StageContext
+from fedledger.aggregator.mixings.base import Mixing
+from fedledger.aggregator.rules.base import CoordinateRule, Diagnostics, LinearRule, Rule, RuleContext
 from fedledger.protocol.arithmetic import exact
 from fedledger.protocol.arithmetic.exact import Float64Array, Gram, IntArray
 from fedledger.protocol.errors import ConfigError, RoundError
-from fedledger.protocol.methods.catalogue import Method
-from fedledger.protocol.methods.parameters import build
 
 CELLS, LEAST_COLUMNS = 1 << 16, 512
 """A block has so many integers, which fit in a processor's cache, but no fewer columns."""
@@ -39,23 +38,12 @@ class Outcome:
     diagnostics: Diagnostics
 
 
-def aggregate(
-    method: Method,
-    updates: Sequence[IntArray] | IntArray,
-    weights: Sequence[int],
-    previous: IntArray | None = None,
-    *,
-    unit: int,
-    mixing: Method | None = None,
-    gram: Gram | None = None,
-    columns: int | None = None,
-) -> Outcome:
-    """Aggregate a round's updates exactly.
+@dataclass(frozen=True)
+class Rows:
+    """Vectors that are aggregated.
 
     Parameters
     ----------
-    method
-        The rule, e.g. ``Method(method="trimmed_mean@1", params={"f": 2})``.
     updates
         n vectors int64[d] (or int64[n, d]) in the order of their participants' addresses; they may be memory
         maps, are read a block of columns at a time, and are never changed.
@@ -63,46 +51,85 @@ def aggregate(
         n integers ≥ 0. A row of weight 0 takes no part.
     previous
         The previous round's aggregate int64[d], where centred clipping starts; zeros unless given.
-    unit
-        The integer that stands for a coordinate of 1: ``FixedPoint.unit``.
-    mixing
-        A step in front of the rule.
     gram
         Inner products of the updates followed by ``previous``, if they are known already.
     columns
         Length of a block; what suits the number of updates unless given. The outcome does not depend on it.
+    """
+
+    updates: Sequence[IntArray] | IntArray
+    weights: Sequence[int]
+    previous: IntArray | None = None
+    gram: Gram | None = None
+    columns: int | None = None
+
+    @cached_property
+    def counted(self) -> list[int]:
+        """The places of the rows that take part."""
+        return [i for i, (_, weight) in enumerate(zip(self.updates, self.weights, strict=True)) if weight]
+
+    def taken(self, places: Sequence[int], with_previous: bool) -> Sequence[IntArray] | IntArray:
+        """Return some rows, followed by the previous aggregate if that is asked for."""
+        # A matrix of which all is wanted need not be copied.
+        if not with_previous and len(places) == len(self.weights) and isinstance(self.updates, np.ndarray):
+            return self.updates
+        rows = [self.updates[i] for i in places]
+        if with_previous:
+            rows.append(np.zeros_like(rows[0]) if self.previous is None else self.previous)
+        return rows
+
+    def products(self, rows: Sequence[IntArray] | IntArray, with_previous: bool) -> Gram:
+        """Return the inner products of the rows that take part, ``rows``."""
+        if self.gram is None:
+            return exact.gram(blocks(rows, self.columns))
+        chosen = [*self.counted, len(self.weights)] if with_previous else self.counted
+        return self.gram[np.ix_(chosen, chosen)]
+
+
+def aggregate(
+    rule: Rule, given: Rows, unit: int, mixer: Mixing | None = None, stage: StageContext | None = None
+) -> Outcome:
+    """Aggregate vectors exactly by a rule.
+
+    Parameters
+    ----------
+    rule
+        The rule.
+    given
+        The vectors.
+    unit
+        The integer that stands for a coordinate of 1: ``FixedPoint.unit``.
+    mixer
+        A step in front of the rule.
+    stage
+        What is known of the round, for rules that look at it.
 
     Raises
     ------
     ConfigError
-        If the methods or their parameters are wrong, or there are more updates than can be summed exactly.
+        If a weight is negative, or there are more updates than can be summed exactly.
     RoundError
         If no update has a weight.
     OutOfRangeError
         If a value is beyond 2^40, or the weights are too large for an exact sum.
     """
-    kept = [i for i, (_, weight) in enumerate(zip(updates, weights, strict=True)) if weight]
-    rule = build(RULES, method.method, method.params)
-    mixer = build(MIXINGS, mixing.method, mixing.params) if mixing else None
-    _check(weights, kept, mixer)
+    counted = given.counted
+    _check(given.weights, counted, mixer)
     from_previous = isinstance(rule, LinearRule) and rule.needs_previous
-    rows: Sequence[IntArray] | IntArray = updates
-    # A matrix of which all is wanted need not be copied.
-    if from_previous or len(kept) < len(weights) or not isinstance(updates, np.ndarray):
-        rows = [updates[i] for i in kept]
-        rows += [np.zeros_like(rows[0]) if previous is None else previous] if from_previous else []
+    rows = given.taken(counted, from_previous)
     products: Gram = np.zeros((0, 0), np.int64)
-    if mixer or (isinstance(rule, LinearRule) and rule.needs_gram):
-        chosen = [*kept, len(weights)] if from_previous else kept
-        products = gram[np.ix_(chosen, chosen)] if gram is not None else exact.gram(blocks(rows, columns))
-    mixture = _mixture(mixer, products, len(kept), len(rows)) if mixer else None
-    used = [weights[i] for i in kept]
+    if mixer or rule.needs_gram:
+        products = given.products(rows, from_previous)
+    mixture = _mixture(mixer, products, len(counted), len(rows)) if mixer else None
+    if mixture:
+        products, unit = mixture.gram(products) if rule.needs_gram else products, unit * mixture.share
+    context = RuleContext([given.weights[i] for i in counted], unit, products, counted, stage)
     if isinstance(rule, LinearRule):
-        finish, notes = _linear(rule, products, used, unit, mixture)
+        finish, notes = _linear(rule, context, mixture)
     else:
-        finish, notes = _coordinate(rule, used, mixture)
-    delta = np.concatenate([finish(block) for block in blocks(rows, columns)])
-    return Outcome(delta, {"rows": kept, "mixed": mixture.share if mixture else 1, **notes})
+        finish, notes = _coordinate(rule, context, mixture)
+    delta = np.concatenate([finish(block) for block in blocks(rows, given.columns)])
+    return Outcome(delta, {"rows": counted, "mixed": mixture.share if mixture else 1, **notes})
 
 
 @dataclass(frozen=True)
@@ -137,21 +164,21 @@ def _mixture(mixer: Mixing, products: Gram, n: int, rows: int) -> _Mixture:
     return _Mixture(matrix, share)
 
 
-def _coordinate(rule: CoordinateRule, weights: Sequence[int], mixture: _Mixture | None) -> tuple[Finish, Diagnostics]:
+def _coordinate(rule: CoordinateRule, context: RuleContext, mixture: _Mixture | None) -> tuple[Finish, Diagnostics]:
+    chosen, second = rule.first_stage(context)
+    weights = context.weights if chosen is None else [context.weights[i] for i in chosen]
+
     def finish(block: IntArray) -> IntArray:
         mixed = exact.small_product(mixture.matrix, block) if mixture else block
-        numerators, denominator = rule(mixed, weights)
+        numerators, denominator = second(mixed if chosen is None else mixed[chosen], weights)
         return exact.divide_round(numerators, denominator * (mixture.share if mixture else 1))
 
-    return finish, rule.diagnostics(len(weights))
+    notes = rule.diagnostics(len(context.weights))
+    return finish, notes if chosen is None else {**notes, "selected": list(chosen)}
 
 
-def _linear(
-    rule: LinearRule, products: Gram, weights: Sequence[int], unit: int, mixture: _Mixture | None
-) -> tuple[Finish, Diagnostics]:
-    if mixture:
-        products, unit = mixture.gram(products) if rule.needs_gram else products, unit * mixture.share
-    found = rule(products, weights, unit)
+def _linear(rule: LinearRule, context: RuleContext, mixture: _Mixture | None) -> tuple[Finish, Diagnostics]:
+    found = rule(context)
     coefficients, denominator = list(found.coefficients), found.denominator
     if mixture:
         mapped = np.array(coefficients, object) @ mixture.matrix.astype(object)

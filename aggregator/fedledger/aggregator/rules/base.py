@@ -16,7 +16,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.protocol.arithmetic.exact import Float64Array, Gram, IntArray
+from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import kind_of
 from fedledger.protocol.methods.registry import Registry
 
@@ -50,37 +52,79 @@ class Combination:
     diagnostics: Mapping[str, int | list[int]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class RuleContext:
+    """What a rule may know of the rows that it aggregates.
+
+    Parameters
+    ----------
+    weights
+        Positive weights of the rows.
+    unit
+        The integer that stands for a coordinate of 1.
+    gram
+        Exact inner products of the rows, followed by the previous round's aggregate if the rule needs that; empty if it
+        does not need inner products.
+    rows
+        The rows' places among the updates of the round.
+    stage
+        What is known of the round: see :class:`~fedledger.aggregator.context.stage_context.StageContext`; None where
+        vectors are aggregated outside of a round.
+    """
+
+    weights: Sequence[int]
+    unit: int
+    gram: Gram
+    rows: Sequence[int] = ()
+    stage: StageContext | None = None
+
+    @property
+    def round(self) -> StageContext:
+        """What is known of the round.
+
+        Raises
+        ------
+        ConfigError
+            If the rows are not those of a round.
+        """
+        if self.stage is None:
+            raise ConfigError("This aggregation rule works on a round's updates only.", "Choose another rule.")
+        return self.stage
+
+
 class LinearRule(ABC):
-    """A rule whose result is a combination of the rows that their inner products determine."""
+    """A rule whose result is a combination of the rows."""
 
     needs_gram: ClassVar[bool] = True
     """Whether the rule looks at the Gram matrix; it is empty otherwise."""
     needs_previous: ClassVar[bool] = False
     """Whether the Gram matrix has a last row and column for the previous round's aggregate."""
+    needs_trusted: ClassVar[bool] = False
+    """Whether the aggregator has to provide an update that it trusts."""
 
     @abstractmethod
-    def __call__(self, gram: Gram, weights: Sequence[int], unit: int) -> Combination:
-        """Return the combination.
-
-        Parameters
-        ----------
-        gram
-            Exact inner products of the rows.
-        weights
-            Positive weights of the updates.
-        unit
-            The integer that stands for a coordinate of 1.
-        """
+    def __call__(self, context: RuleContext) -> Combination:
+        """Return the combination."""
 
 
 class CoordinateRule(ABC):
-    """A rule that works on each coordinate by itself."""
+    """A rule that works on each coordinate by itself, perhaps after a first stage that chooses rows."""
+
+    needs_gram: ClassVar[bool] = False
+    """Whether the first stage looks at the Gram matrix."""
+    needs_trusted: ClassVar[bool] = False
+    """Whether the aggregator has to provide an update that it trusts."""
+
+    def first_stage(self, context: RuleContext) -> tuple[Sequence[int] | None, CoordinateRule]:
+        """Return the rows that go on to the second stage, ascending (None: all), and the rule of that stage."""
+        return None, self
 
     @abstractmethod
     def __call__(self, block: IntArray, weights: Sequence[int]) -> tuple[IntArray, int]:
         """Return numerators int64[d'] and their common denominator for columns int64[n, d'].
 
-        The values of a block stay below 2^62 / n in magnitude, so the sum of a column fits.
+        The values of a block stay below 2^62 / n in magnitude, so the sum of a column fits. ``weights`` are those of
+        the n rows.
         """
 
     def diagnostics(self, n: int) -> Diagnostics:
@@ -95,7 +139,7 @@ RULES: Registry[Callable[..., Rule]] = Registry(kind_of("aggregation"))
 
 
 def sum_of_ranks(block: IntArray, low: int, high: int) -> IntArray:
-    """Return, a column, the sum of the values of rank low to high − 1 (from 0) of int64[n, d']."""
+    """Return for each column the sum of the values of rank low to high − 1 (from 0) of int64[n, d']."""
     if len(block) <= NETWORK_ROWS:
         chosen = _ranked(block, low, high)
         total = chosen[0]
@@ -107,6 +151,17 @@ def sum_of_ranks(block: IntArray, low: int, high: int) -> IntArray:
     columns.sort(axis=1)
     summed: IntArray = columns[:, low:high].sum(axis=1)
     return summed
+
+
+def sorted_by_value(block: IntArray, weights: Sequence[int]) -> tuple[IntArray, IntArray]:
+    """Return the values of every column in ascending order, int64[n, d'], and the weight up to each, int64[n, d'].
+
+    Equal values keep the order of their rows.
+    """
+    order = np.argsort(block, axis=0, kind="stable")
+    values: IntArray = np.take_along_axis(block, order, axis=0)
+    upto: IntArray = np.cumsum(np.array(weights, np.int64)[order], axis=0)
+    return values, upto
 
 
 def _ranked(block: IntArray, low: int, high: int) -> list[IntArray]:

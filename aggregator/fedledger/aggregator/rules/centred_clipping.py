@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import numpy as np
 
 from fedledger.aggregator.context.geometry import squared_distances
-from fedledger.aggregator.rules.base import RULES, Combination, LinearRule, distances_to, rounded
-from fedledger.protocol.arithmetic.exact import Gram
+from fedledger.aggregator.rules.base import RULES, Combination, LinearRule, RuleContext, distances_to, rounded
 from fedledger.protocol.methods.parameters import Checked, Real, Whole
 
 
@@ -31,15 +29,15 @@ class CentredClipping(LinearRule, Checked):
     iterations: Annotated[int, Whole(1, 10_000)] = 5
     needs_previous: ClassVar[bool] = True
 
-    def __call__(self, gram: Gram, weights: Sequence[int], unit: int) -> Combination:
-        squared = squared_distances(gram).astype(np.float64)
-        radius, total = self.tau * unit, sum(weights)
-        v = [0.0] * len(weights) + [1.0]
+    def __call__(self, context: RuleContext) -> Combination:
+        squared = squared_distances(context.gram).astype(np.float64)
+        radius, total = self.tau * context.unit, sum(context.weights)
+        v = [0.0] * len(context.weights) + [1.0]
         clipped: list[int] = []
         for _ in range(self.iterations):
             distances = distances_to(squared, v)[:-1]
             clipped = [i for i, distance in enumerate(distances) if distance > radius]
-            pulls = [w / total for w in weights]
+            pulls = [w / total for w in context.weights]
             for i in clipped:
                 pulls[i] *= radius / distances[i]
             kept = 1.0

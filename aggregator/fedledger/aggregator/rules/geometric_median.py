@@ -9,8 +9,7 @@ from typing import Annotated
 import numpy as np
 
 from fedledger.aggregator.context.geometry import squared_distances
-from fedledger.aggregator.rules.base import RULES, Combination, LinearRule, distances_to, rounded
-from fedledger.protocol.arithmetic.exact import Gram
+from fedledger.aggregator.rules.base import RULES, Combination, LinearRule, RuleContext, distances_to, rounded
 from fedledger.protocol.methods.parameters import Checked, Real, Whole
 
 
@@ -35,14 +34,14 @@ class GeometricMedian(LinearRule, Checked):
     tolerance: Annotated[float, Real(0, 1)] = 1e-10
     smoothing: Annotated[float, Real(0, 1e12, above=True)] = 1e-6
 
-    def __call__(self, gram: Gram, weights: Sequence[int], unit: int) -> Combination:
-        squared = squared_distances(gram).astype(np.float64)
-        least = self.smoothing * unit
-        current = _normalised([float(w) for w in weights])
+    def __call__(self, context: RuleContext) -> Combination:
+        squared = squared_distances(context.gram).astype(np.float64)
+        least = self.smoothing * context.unit
+        current = _normalised([float(w) for w in context.weights])
         steps, change = 0, float("inf")
         while steps < self.iterations and change > self.tolerance:
             distances = distances_to(squared, current)
-            following = _normalised([w / max(least, d) for w, d in zip(weights, distances, strict=True)])
+            following = _normalised([w / max(least, d) for w, d in zip(context.weights, distances, strict=True)])
             change = max(abs(a - b) for a, b in zip(following, current, strict=True))
             current, steps = following, steps + 1
         return rounded(current, iterations=steps)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fedledger.aggregator.rules.base import RULES, Combination, LinearRule
-from fedledger.protocol.arithmetic.exact import Gram
+from fedledger.aggregator.rules.base import RULES, Combination, LinearRule, RuleContext
 
 
 @RULES.register("mean@1")
@@ -17,5 +15,5 @@ class Mean(LinearRule):
 
     needs_gram: ClassVar[bool] = False
 
-    def __call__(self, gram: Gram, weights: Sequence[int], unit: int) -> Combination:
-        return Combination(weights, sum(weights))
+    def __call__(self, context: RuleContext) -> Combination:
+        return Combination(context.weights, sum(context.weights))

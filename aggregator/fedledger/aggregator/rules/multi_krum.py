@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from fedledger.aggregator.context.geometry import squared_distances, tolerated
-from fedledger.aggregator.rules.base import RULES, Combination, LinearRule
-from fedledger.protocol.arithmetic.exact import Gram
+from fedledger.aggregator.rules.base import RULES, Combination, LinearRule, RuleContext
 from fedledger.protocol.methods.parameters import Checked, Whole
 
 
@@ -28,12 +26,12 @@ class MultiKrum(LinearRule, Checked):
     f: Annotated[int, Whole(0, 4096)]
     m: Annotated[int | None, Whole(1, 4096)] = None
 
-    def __call__(self, gram: Gram, weights: Sequence[int], unit: int) -> Combination:
-        n = len(gram)
+    def __call__(self, context: RuleContext) -> Combination:
+        n = len(context.gram)
         f = tolerated(self.f, n, spare=3)
         near = max(n - f - 2, 0)
         # The first of each sorted row is the row's own distance, 0.
-        scores = [sum(sorted(distances)[1 : near + 1]) for distances in squared_distances(gram).tolist()]
+        scores = [sum(sorted(distances)[1 : near + 1]) for distances in squared_distances(context.gram).tolist()]
         order = sorted(range(n), key=lambda i: (scores[i], i))
         chosen = set(order[: min(n, n - f if self.m is None else self.m)])
         selected = [i for i in range(n) if i in chosen]

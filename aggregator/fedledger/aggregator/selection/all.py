@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fedledger.aggregator.selection.base import SELECTIONS, Candidate
-from fedledger.protocol.arithmetic.random_streams import Stream
+from fedledger.aggregator.selection.base import SELECTIONS, SelectionContext
 
 
 @SELECTIONS.register("all@1")
@@ -17,5 +15,5 @@ class All:
 
     looks_at: ClassVar[frozenset[str]] = frozenset()
 
-    def __call__(self, candidates: Sequence[Candidate], index: int, stream: Stream) -> list[str]:
-        return [candidate.address for candidate in candidates]
+    def __call__(self, context: SelectionContext) -> list[str]:
+        return [candidate.address for candidate in context.candidates]

@@ -53,6 +53,25 @@ class Candidate:
     upload: int = 0
 
 
+@dataclass(frozen=True)
+class SelectionContext:
+    """What a selection may know.
+
+    Parameters
+    ----------
+    candidates
+        Whom the round may ask, sorted by address.
+    round
+        The round's index.
+    stream
+        The round's random stream for selection.
+    """
+
+    candidates: Sequence[Candidate]
+    round: int
+    stream: Stream
+
+
 class Selection(Protocol):
     """Chooses participants; a frozen dataclass of its parameters.
 
@@ -61,8 +80,8 @@ class Selection(Protocol):
     the devices.
     """
 
-    def __call__(self, candidates: Sequence[Candidate], index: int, stream: Stream) -> list[str]:
-        """Return the addresses chosen for round ``index`` of ``candidates``, which come sorted by address."""
+    def __call__(self, context: SelectionContext) -> list[str]:
+        """Return the addresses of the candidates that the round asks."""
         ...
 
 

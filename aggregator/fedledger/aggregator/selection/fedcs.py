@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from fedledger.aggregator.selection.base import DEVICES, SELECTIONS, Candidate
+from fedledger.aggregator.selection.base import DEVICES, SELECTIONS, SelectionContext
 from fedledger.aggregator.selection.sampling import require_count
-from fedledger.protocol.arithmetic.random_streams import Stream
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.parameters import Checked, Whole
 
@@ -39,7 +37,8 @@ class FedCS(Checked):
     most: Annotated[int | None, Whole(1, 1_000_000)] = None
     looks_at: ClassVar[frozenset[str]] = frozenset({DEVICES})
 
-    def __call__(self, candidates: Sequence[Candidate], index: int, stream: Stream) -> list[str]:
+    def __call__(self, context: SelectionContext) -> list[str]:
+        candidates, stream = context.candidates, context.stream
         places = list(range(len(candidates)))
         if self.asked is not None:
             require_count(self.asked, candidates)

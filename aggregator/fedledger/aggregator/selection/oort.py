@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from math import isqrt
 from typing import Annotated, ClassVar
 
-from fedledger.protocol.arithmetic.logarithm import ln_ppm
-from fedledger.aggregator.selection.base import EVERYTHING, SELECTIONS, Candidate
+from fedledger.aggregator.selection.base import EVERYTHING, SELECTIONS, Candidate, SelectionContext
 from fedledger.aggregator.selection.sampling import ppm, require_count, weighted_sample
+from fedledger.protocol.arithmetic.logarithm import ln_ppm
 from fedledger.protocol.arithmetic.random_streams import Stream
 from fedledger.protocol.methods.parameters import Checked, Real, Whole
 from fedledger.protocol.records.reputation import PPM
-
-
-
 
 
 @SELECTIONS.register("oort@1")
@@ -63,7 +60,8 @@ class Oort(Checked):
     clip: Annotated[float, Real(0, 1)] = 0.95
     looks_at: ClassVar[frozenset[str]] = EVERYTHING
 
-    def __call__(self, candidates: Sequence[Candidate], index: int, stream: Stream) -> list[str]:
+    def __call__(self, context: SelectionContext) -> list[str]:
+        candidates, index, stream = context.candidates, context.round, context.stream
         require_count(self.count, candidates)
         known = [candidate for candidate in candidates if candidate.last_round]
         unknown = [candidate for candidate in candidates if not candidate.last_round]

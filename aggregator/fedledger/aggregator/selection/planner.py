@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from fedledger.aggregator.selection.base import SELECTIONS
+from fedledger.aggregator.selection.base import SELECTIONS, SelectionContext
 from fedledger.aggregator.selection.candidates import Candidates, device_table
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.round_history import RoundHistory
@@ -122,7 +122,7 @@ class RoundPlanner:
             draws = stream(spec.digest, "selection", step)
         else:
             draws = Stream(derive_seed(spec.digest, "selection " + place.beacon.hex(), step))
-        return method(self._candidates(history, task, spec, place.round, method), step, draws)
+        return method(SelectionContext(self._candidates(history, task, spec, place.round, method), step, draws))
 
 
 _Key = tuple[str, int, bytes]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from fedledger.aggregator.selection.base import RECORD, SELECTIONS, Candidate
+from fedledger.aggregator.selection.base import RECORD, SELECTIONS, SelectionContext
 from fedledger.aggregator.selection.sampling import require_count, weighted_sample
-from fedledger.protocol.arithmetic.random_streams import Stream
 from fedledger.protocol.methods.parameters import Checked, Whole
 
 
@@ -26,7 +24,8 @@ class Reputation(Checked):
     count: Annotated[int, Whole(1, 1_000_000)]
     looks_at: ClassVar[frozenset[str]] = frozenset({RECORD})
 
-    def __call__(self, candidates: Sequence[Candidate], index: int, stream: Stream) -> list[str]:
+    def __call__(self, context: SelectionContext) -> list[str]:
+        candidates, stream = context.candidates, context.stream
         require_count(self.count, candidates)
         weights = [candidate.reputation for candidate in candidates]
         return sorted(candidates[place].address for place in weighted_sample(weights, self.count, stream))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from fedledger.aggregator.selection.base import SELECTIONS, Candidate
+from fedledger.aggregator.selection.base import SELECTIONS, SelectionContext
 from fedledger.aggregator.selection.sampling import require_count
-from fedledger.protocol.arithmetic.random_streams import Stream
 from fedledger.protocol.methods.parameters import Checked, Whole
 
 
@@ -26,6 +24,7 @@ class Uniform(Checked):
     count: Annotated[int, Whole(1, 1_000_000)]
     looks_at: ClassVar[frozenset[str]] = frozenset()
 
-    def __call__(self, candidates: Sequence[Candidate], index: int, stream: Stream) -> list[str]:
+    def __call__(self, context: SelectionContext) -> list[str]:
+        candidates, stream = context.candidates, context.stream
         require_count(self.count, candidates)
         return sorted(candidate.address for candidate in stream.sample(candidates, self.count))

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from fedledger.aggregator.round.batches import BatchError, Place, complete
 from fedledger.aggregator.round.inputs import proposal_of, round_input
 from fedledger.aggregator.round.measurer import Measurer, Named, measured
-from fedledger.aggregator.round.outcome import RoundInput, RoundOutcome, round_outcome
+from fedledger.aggregator.round.methods import RoundMethods
+from fedledger.aggregator.round.outcome import Content, RoundInput, RoundOutcome, round_outcome
 from fedledger.aggregator.selection.planner import RoundPlanner
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import Proposal
@@ -303,6 +304,7 @@ class _Replaying:
                 expect(index, f"staleness of {seat.owner}", expected, seat.staleness)
         place = self.store, self.spec, self.task, current
         given = content(index, "content", lambda: round_input(*place, absent, batch, due))
+        given = replace(given, trusted=self._trusted(report))
         self._require_updates(given, absent)
         # If it fails, the state or the base that the round started from is none, and nothing follows from it.
         with self._reading("outcome"):
@@ -353,6 +355,15 @@ class _Replaying:
             except BatchError as error:
                 raise DivergenceError(Divergence(index, error.field, error.expected, error.found)) from error
         return batch, found
+
+    def _trusted(self, report: dict[str, Any]) -> Content | None:
+        """Return the update that the aggregator trusted, if the task's rule asks for one."""
+        if not RoundMethods.of(self.spec).rule.method.needs_trusted:
+            return None
+        with self._reading("trusted"):
+            ref = Ref.model_validate(report.get("trusted")).ref
+        limit = self.spec.limits.max_update_bytes
+        return Content(content(self.index, "trusted", lambda: self.store.get(ref, limit)), ref)
 
     def _require_updates(self, given: RoundInput, absent: frozenset[str]) -> None:
         for seat in given.seats:

@@ -21,7 +21,16 @@ from fedledger.aggregator.round.pipeline import Entry, RoundContext, evaluate_ro
 from fedledger.aggregator.round.server_step import take_step, weigh
 from fedledger.aggregator.round.state import State
 from fedledger.aggregator.round.validation import validate_vectors
-from fedledger.aggregator.selection.base import DEVICES, EVERYTHING, RECORD, REPORTS, SELECTIONS, Candidate, timed
+from fedledger.aggregator.selection.base import (
+    DEVICES,
+    EVERYTHING,
+    RECORD,
+    REPORTS,
+    SELECTIONS,
+    Candidate,
+    SelectionContext,
+    timed,
+)
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.platform.engine.backends.base import Backend, Done, Job, Total, Work
 from fedledger.platform.engine.background import Background
@@ -360,7 +369,7 @@ class Simulation:
                     utility=told[1],
                     last_round=known.last_round,
                 )
-        return self._select(candidates, index, stream(self.spec.digest, "selection", index))
+        return self._select(SelectionContext(candidates, index, stream(self.spec.digest, "selection", index)))
 
     @cached_property
     def _measure(self) -> LiveMeasurer:

@@ -1,0 +1,132 @@
+"""The methods of a task's rounds, made once, and what they keep from round to round."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from fedledger.aggregator.context.stage_context import Remembering, StageContext
+from fedledger.aggregator.contributions.base import CONTRIBUTIONS, Contribution
+from fedledger.aggregator.detectors.base import DETECTORS, Detector
+from fedledger.aggregator.mixings.base import MIXINGS, Mixing
+from fedledger.aggregator.normalisations.base import NORMALISATIONS, Normalisation
+from fedledger.aggregator.rules.base import RULES, Rule
+from fedledger.protocol.arithmetic.exact import IntArray
+from fedledger.protocol.arithmetic.random_streams import stream
+from fedledger.protocol.bounded_cache import BoundedCache
+from fedledger.protocol.encoding.cid import MAX_OBJECT_BYTES
+from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.methods.parameters import build
+from fedledger.protocol.records.spec import TaskSpec
+
+T = TypeVar("T")
+
+MAX_MEMORY_BYTES = MAX_OBJECT_BYTES // 2
+"""What a task's methods may keep at most; the rest of the state needs room, too."""
+
+
+@dataclass(frozen=True)
+class Staged(Generic[T]):
+    """A method and its name among the task's methods, which its random stream and its memory go by.
+
+    Parameters
+    ----------
+    name
+        Such as ``"detectors.1"`` for the second detector.
+    method
+        The method.
+    """
+
+    name: str
+    method: T
+
+    def context(
+        self, known: StageContext, spec: TaskSpec, beacon: bytes, memories: Mapping[str, IntArray]
+    ) -> StageContext:
+        """Return what this method may know: all that is known, its own random stream and its own memory."""
+        purpose = self.name if spec.randomness == "spec" else f"{self.name} {beacon.hex()}"
+        draws = partial(stream, spec.digest, purpose, known.round)
+        return replace(known, draws=draws, memory=self._memory(memories))
+
+    def remembered(self, context: StageContext, weights: Sequence[int]) -> dict[str, IntArray]:
+        """Return what the method keeps after a round that counts, by the names that it has in the state."""
+        if not isinstance(self.method, Remembering):
+            return {}
+        kept = self.method.remember(context, weights)
+        return {f"{self.name}.{key}": np.asarray(values, np.int64) for key, values in kept.items()}
+
+    def _memory(self, memories: Mapping[str, IntArray]) -> dict[str, IntArray]:
+        start = f"{self.name}."
+        return {key[len(start) :]: values for key, values in memories.items() if key.startswith(start)}
+
+
+@dataclass(frozen=True)
+class RoundMethods:
+    """The methods by which a task's rounds are evaluated."""
+
+    detectors: tuple[Staged[Detector], ...]
+    rule: Staged[Rule]
+    contribution: Staged[Contribution]
+    normalisation: Normalisation | None
+    mixing: Mixing | None
+
+    @classmethod
+    def of(cls, spec: TaskSpec) -> RoundMethods:
+        """Return the methods that a spec names; they are made once.
+
+        Raises
+        ------
+        ConfigError
+            If this release lacks one, or its parameters are wrong.
+        """
+        return _MADE.get(spec.digest) or _MADE.keep(spec.digest, cls._made(spec))
+
+    @classmethod
+    def _made(cls, spec: TaskSpec) -> RoundMethods:
+        normalisation, mixing = spec.normalisation, spec.mixing
+        return cls(
+            detectors=tuple(
+                Staged(f"detectors.{place}", build(DETECTORS, named.method, named.params))
+                for place, named in enumerate(spec.detection)
+            ),
+            rule=Staged("rules.0", build(RULES, spec.aggregation.method, spec.aggregation.params)),
+            contribution=Staged(
+                "contributions.0", build(CONTRIBUTIONS, spec.contribution.method, spec.contribution.params)
+            ),
+            normalisation=None
+            if normalisation is None
+            else build(NORMALISATIONS, normalisation.method, normalisation.params),
+            mixing=None if mixing is None else build(MIXINGS, mixing.method, mixing.params),
+        )
+
+    def __iter__(self) -> Iterator[Staged[Detector] | Staged[Rule] | Staged[Contribution]]:
+        return iter((*self.detectors, self.rule, self.contribution))
+
+
+_MADE: BoundedCache[bytes, RoundMethods] = BoundedCache(16)
+"""By a spec's digest."""
+
+
+def check_memory(spec: TaskSpec, participants: int, dimension: int) -> None:
+    """Check that what a task's methods keep from round to round fits the state.
+
+    Raises
+    ------
+    ConfigError
+        If it does not.
+    """
+    kept = sum(
+        8 * staged.method.memory_size(participants, dimension)
+        for staged in RoundMethods.of(spec)
+        if isinstance(staged.method, Remembering)
+    )
+    if kept > MAX_MEMORY_BYTES:
+        raise ConfigError(
+            f"The task's methods keep {kept:,} bytes from round to round for {participants:,} participants; "
+            f"the limit is {MAX_MEMORY_BYTES:,}.",
+            "Choose methods without memory, a smaller model, or fewer participants.",
+        )

@@ -1,0 +1,101 @@
+"""Divide and conquer (Shejwalkar and Houmansadr 2021, https://www.ndss-symposium.org/ndss-paper/manipulating-the-byzantine-optimizing-model-poisoning-attacks-and-defenses-for-federated-learning/)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedledger.aggregator.context.geometry import tolerated
+from fedledger.aggregator.rules.aggregate import blocks
+from fedledger.aggregator.rules.base import RULES, Combination, LinearRule, RuleContext
+from fedledger.protocol.arithmetic import exact
+from fedledger.protocol.arithmetic.exact import Float64Array, Gram
+from fedledger.protocol.methods.parameters import Checked, Real, Whole
+
+STEPS = 100
+"""Most steps of the power iteration."""
+SETTLED = 1e-12
+"""It ends once no component changes by more."""
+
+
+@RULES.register("dnc@1")
+@dataclass(frozen=True)
+class DivideAndConquer(Checked, LinearRule):
+    """The plain mean of the rows that are no outliers in any of several random subsets of the coordinates.
+
+    In each, the rows are centred, and the score of a row is its squared projection on the first principal direction;
+    the ``filtering`` · f rows of the highest scores, the later address if equal, are outliers. If every row is an
+    outlier somewhere, those that are in the fewest subsets are averaged. The direction comes from exact inner products
+    by power iteration in double precision, in the order of the rows.
+
+    Parameters
+    ----------
+    f
+        Number of hostile updates to tolerate; lowered to what n > 2f allows.
+    iterations
+        Number of random subsets.
+    coordinates
+        Coordinates in each subset; all if there are no more.
+    filtering
+        Outliers per hostile update.
+    """
+
+    f: Annotated[int, Whole(0, 4096)]
+    iterations: Annotated[int, Whole(1, 100)] = 1
+    coordinates: Annotated[int, Whole(1, 1_000_000)] = 10_000
+    filtering: Annotated[float, Real(0, 10, above=True)] = 1.0
+    needs_gram = False
+
+    def __call__(self, context: RuleContext) -> Combination:
+        known, n = context.round, len(context.rows)
+        d, draws = known.updates.shape[1], known.draws()
+        outliers = min(round(self.filtering * tolerated(self.f, n)), n - 1)
+        flags = [0] * n
+        for _ in range(self.iterations):
+            chosen = sorted(draws.sample(range(d), self.coordinates)) if self.coordinates < d else slice(None)
+            rows = [known.updates[place][chosen] for place in context.rows]
+            scores = _scores(_centred(exact.gram(blocks(rows))))
+            for i in sorted(range(n), key=lambda i: (scores[i], i))[n - outliers :]:
+                flags[i] += 1
+        least = min(flags)
+        selected = [i for i in range(n) if flags[i] == least]
+        return Combination([int(i in selected) for i in range(n)], len(selected), {"selected": selected})
+
+
+def _centred(gram: Gram) -> Float64Array:
+    """Return the inner products of rows minus their mean, times n², as the nearest doubles, from exact ones."""
+    n = len(gram)
+    products: NDArray[Any] = gram.astype(object)
+    toward = products.sum(axis=1)
+    centred: NDArray[Any] = n * n * products - n * toward[:, None] - n * toward[None, :] + toward.sum()
+    return centred.astype(np.float64)
+
+
+def _scores(centred: Float64Array) -> list[float]:
+    """Return the squared components of the first eigenvector of a Gram matrix, to which scores are proportional."""
+    start = max(range(len(centred)), key=lambda i: (float(centred[i, i]), -i))
+    if centred[start, start] <= 0:
+        return [0.0] * len(centred)
+    vector: Float64Array = centred[start] / _length(centred[start])
+    for _ in range(STEPS):
+        following = np.zeros(len(centred))
+        for component, column in zip(vector.tolist(), centred, strict=True):
+            following = following + component * column
+        following = following / _length(following)
+        change = float(np.abs(following - vector).max())
+        vector = following
+        if change <= SETTLED:
+            break
+    return [component * component for component in vector.tolist()]
+
+
+def _length(vector: Float64Array) -> float:
+    """Return the Euclidean length, summed in the order of the components after scaling by the largest."""
+    largest = float(np.abs(vector).max())
+    total = 0.0
+    for component in (vector / largest).tolist():
+        total += component * component
+    return largest * float(np.sqrt(total))

@@ -1,0 +1,47 @@
+"""FLTrust (Cao et al. 2021, https://arxiv.org/abs/2012.13995)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from fedledger.aggregator.rules.aggregate import blocks
+from fedledger.aggregator.rules.base import ONE, RULES, Combination, LinearRule, RuleContext
+from fedledger.protocol.arithmetic import exact
+from fedledger.protocol.errors import RoundError
+
+MAX_SCALE = float(1 << 20)
+"""A row is never magnified by more, so that the sum stays exact."""
+
+
+@RULES.register("fltrust@1")
+@dataclass(frozen=True)
+class FLTrust(LinearRule):
+    """Σ t_i (‖g₀‖ / ‖g_i‖) g_i / Σ t_i with the trust t_i = max(0, cos(g_i, g₀)) in update g_i.
+
+    g₀ is an update that the aggregator trusts, made from the round's base model on data of its own. The report names
+    it as content; an audit takes it as it is, since nobody else can train it. All rows count alike, whatever their
+    weights. If no row is trusted, the aggregate is zero.
+    """
+
+    needs_gram: ClassVar[bool] = False
+    needs_trusted: ClassVar[bool] = True
+
+    def __call__(self, context: RuleContext) -> Combination:
+        known = context.round
+        if known.trusted is None:
+            raise RoundError("There is no update that the aggregator trusts.", "Choose another aggregation rule.")
+        rows = [*(known.updates[place] for place in context.rows), known.trusted]
+        products = exact.gram(blocks(rows)).astype(np.float64)
+        norms = np.sqrt(products.diagonal()).tolist()
+        trusts, total = [], 0.0
+        for toward, norm in zip(products[-1].tolist(), norms[:-1], strict=False):
+            trusts.append(max(0.0, toward / (norm * norms[-1])) if norm and norms[-1] else 0.0)
+            total += trusts[-1]
+        if not total:
+            return Combination([0] * len(trusts), 1, {"trusts": [0] * len(trusts)})
+        scales = [min(MAX_SCALE, norms[-1] / norm) if norm else 0.0 for norm in norms[:-1]]
+        coefficients = [round(trust / total * scale * ONE) for trust, scale in zip(trusts, scales, strict=True)]
+        return Combination(coefficients, ONE, {"trusts": [round(trust * ONE) for trust in trusts]})
