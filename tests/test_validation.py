@@ -13,7 +13,7 @@ from eth_account import Account
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fedledger.aggregator.round.outcome import RoundInput, RoundOutcome, round_outcome
+from fedledger.aggregator.round.outcome import Content, RoundInput, RoundOutcome, round_outcome
 from fedledger.aggregator.round.validation import Expected, ValidUpdate, fetch, validate
 from fedledger.aggregator.rules.base import RULES
 from fedledger.contracts.ledger.round_history import Seat
@@ -26,6 +26,7 @@ from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.reputation import Evidence
 from fedledger.protocol.records.signatures import sign
 from fedledger.protocol.records.spec import FixedPointSpec, Limits, Ref, TaskSpec
+from fedledger.protocol.records.trusted_update import write_trusted
 from fedledger.protocol.records.update import UpdateHeader, UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.local import LocalStore
@@ -247,7 +248,9 @@ def measure(what: str, vector: np.ndarray) -> Measurement:
     return Measurement(int(1e6 + 1e6 * float(vector.sum())), 7)
 
 
-def run_round(store: LocalStore, refs: dict[int, ContentRef | None], spec: TaskSpec = SPEC) -> RoundOutcome:
+def run_round(
+    store: LocalStore, refs: dict[int, ContentRef | None], spec: TaskSpec = SPEC, **more: object
+) -> RoundOutcome:
     updates: dict[str, bytes | UpdateRefusedError] = {}
     for i, ref in refs.items():
         if ref is not None:
@@ -255,7 +258,7 @@ def run_round(store: LocalStore, refs: dict[int, ContentRef | None], spec: TaskS
                 updates[OWNERS[i]] = fetch(store, ref, spec.limits.max_update_bytes)
             except UpdateRefusedError as error:
                 updates[OWNERS[i]] = error
-    given_ = RoundInput(spec, EXPECTED.round, BASE, BASE_REF, b"", seats(refs), updates, UNITS)
+    given_ = RoundInput(spec, EXPECTED.round, BASE, BASE_REF, b"", seats(refs), updates, UNITS, **more)
     outcome = round_outcome(given_, measure)
     assert round_outcome(given_, measure) == outcome
     return outcome
@@ -367,7 +370,10 @@ def test_every_reason_of_validation_is_tested_here() -> None:
     assert {verdict for verdict, _ in CASES.values()} | {Verdict.OVERSIZE, Verdict.UNAVAILABLE} == reasons
 
 
-PARAMS = {"trimmed_mean@1": {"f": 2}, "multi_krum@1": {"f": 2}, "centred_clipping@1": {"tau": 1.0}}
+PARAMS = dict.fromkeys(("trimmed_mean@1", "multi_krum@1", "bulyan@1", "dnc@1"), {"f": 2}) | {
+    "centred_clipping@1": {"tau": 1.0},
+    "weighted_trimmed_mean@1": {"share": 0.2},
+}
 
 
 @pytest.mark.parametrize("rule", sorted(RULES))
@@ -379,10 +385,16 @@ def test_every_rule_copes_with_whatever_is_left(
     aggregation = Method(method=rule, params=PARAMS.get(rule, {}))
     spec = SPEC.model_copy(update={"aggregation": aggregation, "mixing": mixing})
     refs = {i: store.put(update(i, spec=spec.digest.hex())) for i in range(survivors)}
-    outcome = run_round(store, {**refs, 3: store.put(b"junk")}, spec)
+    # Its length is what every row is scaled to.
+    trusted = Content.of(write_trusted(delta(0))) if rule == "fltrust@1" else None
+    outcome = run_round(store, {**refs, 3: store.put(b"junk")}, spec, trusted=trusted)
     assert [v for v in outcome.verdicts.values() if v is Verdict.ACCEPTED] == [Verdict.ACCEPTED] * survivors
     moved = ModelFile.decode(outcome.model.data).vector - BASE.vector
     columns = [delta(i) for i in range(survivors)] or [np.zeros(D)]
-    assert (moved <= np.max(columns, axis=0) + 1e-6).all()
-    assert (moved >= min(0, *np.min(columns, axis=0)) - 1e-6).all()
+    if trusted is None:
+        assert (moved <= np.max(columns, axis=0) + 1e-6).all()
+        assert (moved >= min(0, *np.min(columns, axis=0)) - 1e-6).all()
+    else:
+        assert np.linalg.norm(moved) <= np.linalg.norm(delta(0)) + 1e-6
+        assert outcome.document["trusted"] == Ref.of(trusted.ref).model_dump()
     assert sum(outcome.shares.values()) == (UNITS if survivors else 0)
