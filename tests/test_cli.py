@@ -18,7 +18,7 @@ from fedledger.contracts.chain.development import running_chain
 from fedledger.ledger_tools.audit.audit import AuditResult
 from fedledger.ledger_tools.audit.divergence import Divergence
 from fedledger.ledger_tools.deploy import Deployment
-from fedledger.platform.cli import app
+from fedledger.platform.cli import app, console, ledger
 from fedledger.platform.engine.with_ledger import run
 from fedledger.platform.experiment.accounts import experiment_address, participant_role
 from fedledger.platform.experiment.config import load_config
@@ -128,11 +128,11 @@ class TestFailures:
     def test_what_strangers_wrote_is_shown_as_it_is(self, capsys: pytest.CaptureFixture[str]) -> None:
         written = "float32[d], [/red], [bold]x"
         divergence = Divergence(3, "update", "one that can be read", written)
-        app._show_audit(
+        ledger.show_audit(
             AuditResult("a chain at http://[::1]:1", 1, (1, ""), first_divergence=divergence, notes=[written]),
-            app.Format.TEXT,
+            console.Format.TEXT,
         )
-        app.print_rows([{"name[s]": written}], written)
+        console.print_rows([{"name[s]": written}], written)
         out = capsys.readouterr().out
         assert out.count(written) == 4 and "name[s]" in out and "http://[::1]:1" in out
 

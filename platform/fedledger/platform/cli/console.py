@@ -6,12 +6,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from fedledger.protocol.errors import ConfigError
 
 # Where nobody looks at a screen, lines are as long as they need to be.
 out = Console(width=None if sys.stdout.isatty() else 200)
@@ -23,6 +26,15 @@ class Format(StrEnum):
 
     TEXT = "text"
     JSON = "json"
+
+
+class TableFormat(StrEnum):
+    """How tables are printed or written."""
+
+    TEXT = "text"
+    JSON = "json"
+    CSV = "csv"
+    PARQUET = "parquet"
 
 
 class BenchFormat(StrEnum):
@@ -59,3 +71,25 @@ def print_rows(rows: list[dict[str, Any]], title: str) -> None:
     for row in rows:
         table.add_row(*(escape(str(value)) for value in row.values()))
     out.print(table)
+
+
+def _short(value: Any) -> Any:
+    """Shorten a CID so that a table fits a screen."""
+    return f"{value[:8]}…{value[-6:]}" if isinstance(value, str) and len(value) > 50 else value
+
+
+def print_frame(frame: Any, format_: TableFormat, output: Path | None, title: str) -> None:
+    """Print a data frame in a format, or write it to a file."""
+    if format_ is TableFormat.PARQUET:
+        if output is None:
+            raise ConfigError("Parquet cannot be printed.", "Give --output FILE.")
+        frame.to_parquet(output)
+    elif format_ is TableFormat.TEXT:
+        rows = frame.drop(columns="base", errors="ignore").to_dict("records")
+        print_rows([{str(key): _short(value) for key, value in row.items()} for row in rows], title)
+    else:
+        text = frame.to_csv(index=False) if format_ is TableFormat.CSV else frame.to_json(orient="records")
+        if output is None:
+            print(text)
+        else:
+            output.write_text(str(text), encoding="utf-8")

@@ -7,9 +7,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
+
+from fedledger.platform.cli.console import err
 
 if TYPE_CHECKING:
     from fedledger.learning.label_counts import LabelCounts
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
 FEW_PARTICIPANTS = 20
 FEW_CLASSES = 12
+MAX_SHOWN = 12
 
 
 def heat_map(labels: LabelCounts) -> Table | None:
@@ -56,6 +60,35 @@ def sweeping(console: Console, total: int) -> Iterator[Callable[[PlannedRun, Run
             bar.update(task, completed=done)
 
         yield watch
+
+
+@contextmanager
+def live_rounds() -> Iterator[Any]:
+    """Show the rounds as they come: live on a terminal, a line each otherwise."""
+    columns = ("round", "accuracy", "accepted", "refused", "least to greatest reputation", "gas")
+    table = Table(*columns, box=None)
+
+    def row(p: Any) -> list[str]:
+        shown = sorted(p.reputations)
+        if len(shown) > MAX_SHOWN:
+            # The deciles say as much as a line can.
+            shown = [shown[round(tenth * (len(shown) - 1) / 10)] for tenth in range(11)]
+        reputations = " ".join(f"{reputation / 1e6:.2f}" for reputation in shown)
+        return [
+            f"{p.round}/{p.rounds}",
+            f"{p.accuracy:.3f}",
+            str(p.accepted),
+            str(p.refused),
+            reputations,
+            f"{p.gas:,}",
+        ]
+
+    if not err.is_terminal:
+        err.print(", ".join(columns), highlight=False)
+        yield lambda p: err.print("  ".join(row(p)), highlight=False, soft_wrap=True)
+        return
+    with Live(table, console=err, refresh_per_second=8):
+        yield lambda p: table.add_row(*row(p))
 
 
 def _shade(share: float) -> str:
