@@ -1,4 +1,4 @@
-"""The command line."""
+"""The command line: every group of commands, and an exit code for each kind of failure."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Federated learning that anyone can check.\n\nExit codes: 0 done · 1 failure · 2 usage · 3 configuration · "
-    "4 chain · 5 store · 6 not reproduced · 7 round · 8 code that is not trusted · 9 keys.",
+    help="Federated learning that anyone can check.\n\nExit codes: 0 success · 1 failure · 2 usage · 3 configuration · "
+    "4 chain · 5 store · 6 not reproduced · 7 round · 8 untrusted code · 9 keys.",
 )
 app.add_typer(experiments_app)
 app.add_typer(ledger_app)
@@ -43,7 +43,7 @@ for name, group in (
 
 
 def main() -> None:
-    """Run the command line; errors that a user can mend end it with one sentence and their exit code."""
+    """Run the command line; an error that the user can fix ends it with one sentence and an exit code of its own."""
     logging.basicConfig(level="INFO", format="%(message)s", handlers=[RichHandler(console=err, show_path=False)])
     logging.getLogger("web3").setLevel(logging.WARNING)
     logging.getLogger("eth").setLevel(logging.WARNING)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fedledger.platform.cli.console import Format, FormatOption, out
-from fedledger.platform.cli.options import (
-    PasswordOption,
-)
+from fedledger.platform.cli.console import Format, FormatOption, out, print_result
+from fedledger.platform.cli.options import PasswordOption
 from fedledger.protocol.errors import ConfigError
 
 chain_app = typer.Typer(no_args_is_help=True, help="Development chains.")
@@ -21,7 +18,7 @@ keys_app = typer.Typer(no_args_is_help=True, help="Keys of accounts.")
 @chain_app.command("up")
 def chain_up(
     kind: Annotated[str, typer.Argument(help="anvil or ganache")] = "anvil",
-    port: Annotated[int, typer.Option(help="TCP port on the loopback address")] = 8545,
+    port: Annotated[int, typer.Option(help="TCP port on the loopback interface")] = 8545,
     state: Annotated[Path | None, typer.Option(help="where the chain keeps its state between starts")] = None,
 ) -> None:
     """Start a development chain and keep it running until it is interrupted."""
@@ -30,7 +27,7 @@ def chain_up(
     if kind not in ("anvil", "ganache"):
         raise ConfigError(f"There is no chain {kind!r}.", "Give anvil or ganache.")
     process = start_chain(kind, port, state)  # type: ignore[arg-type]
-    out.print(f"{kind} answers at {process.url}; Ctrl-C stops it")
+    out.print(f"{kind} listens at {process.url}; press Ctrl-C to stop it")
     try:
         process.process.wait()
     except KeyboardInterrupt:
@@ -43,11 +40,8 @@ def keys_new(
     password_file: PasswordOption = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Make a key and write it encrypted; the password comes from a file, FEDLEDGER_PASSWORD, or a prompt."""
+    """Generate a key and write it encrypted; the password comes from a file, FEDLEDGER_PASSWORD or a prompt."""
     from fedledger.platform.experiment.key_store import new_key
 
     address = new_key(path, password_file)
-    if format_ is Format.JSON:
-        print(json.dumps({"address": address, "keystore": str(path)}))
-    else:
-        out.print(f"{address} in {path}")
+    print_result(format_, {"address": address, "keystore": str(path)}, f"{address} in {path}")

@@ -1,147 +1,166 @@
-"""Commands that read a ledger, check it and withdraw from it."""
+"""Commands that deploy a ledger, read it, audit it and withdraw from it."""
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from fedledger.platform.cli.console import Format, FormatOption, TableFormat, out, print_frame, print_rows, progress
-from fedledger.platform.cli.context import (
-    open_account,
-    open_content,
-    open_ledger,
+from fedledger.platform.cli.console import (
+    Format,
+    FormatOption,
+    TableFormat,
+    TableFormatOption,
+    out,
+    print_frame,
+    print_json,
+    print_result,
+    print_rows,
+    progress,
 )
+from fedledger.platform.cli.context import KeyOptions, LedgerOptions, SignerOptions, open_ledger
 from fedledger.platform.cli.options import (
     NOBODY,
     DeploymentOption,
     ExperimentSeedOption,
-    KeystoreOption,
-    PasswordOption,
+    OutputOption,
     RoleOption,
     RpcOption,
     StoreOption,
     TaskOption,
     TrustOption,
+    expand_options,
 )
 from fedledger.protocol.errors import ConfigError, ExitCode
 
+if TYPE_CHECKING:
+    from fedledger.contracts.ledger.records import Settings
+    from fedledger.ledger_tools.audit.audit import AuditResult
+
 ledger_app = typer.Typer()
+
+ExportedRunArgument = Annotated[
+    Path | None, typer.Argument(help="folder of a run, whose exported ledger is executed again")
+]
+LiveRpcOption = Annotated[
+    str | None, typer.Option(help="URL of the chain's JSON-RPC endpoint, to read a live ledger instead")
+]
+
+
+@dataclass(frozen=True)
+class SettingsOptions:
+    """Settings of a new ledger."""
+
+    min_stake_gwei: Annotated[int, typer.Option(help="minimum stake of a participant")] = 1_000_000
+    exit_delay: Annotated[int, typer.Option(help="seconds between an exit request and the return of the stake")] = (
+        86_400
+    )
+    min_verifier_stake_gwei: Annotated[int, typer.Option(help="minimum stake of a verifier")] = 1_000_000
+    juror_penalty_gwei: Annotated[
+        int, typer.Option(help="penalty for a juror who does not vote or votes against the final verdict")
+    ] = 100_000
+    dispute_period: Annotated[int, typer.Option(help="seconds allowed for each step of a dispute")] = 3600
+    stake_token: Annotated[
+        str, typer.Option(help="ERC-20 token for stakes and bonds (default: the chain's native coin)")
+    ] = NOBODY
+    guardian: Annotated[str, typer.Option(help="account that may pause the posting of tasks (default: nobody)")] = (
+        NOBODY
+    )
+    predecessor: Annotated[str, typer.Option(help="ledger whose reputations participants may import")] = NOBODY
+
+    def settings(self) -> Settings:
+        """Return the settings as the ledger takes them."""
+        from fedledger.contracts.ledger.records import Settings
+        from fedledger.platform.experiment.config import GWEI
+
+        return Settings(
+            min_stake=self.min_stake_gwei * GWEI,
+            exit_delay=self.exit_delay,
+            min_verifier_stake=self.min_verifier_stake_gwei * GWEI,
+            juror_penalty=self.juror_penalty_gwei * GWEI,
+            dispute_period=self.dispute_period,
+            stake_currency=self.stake_token,
+            guardian=self.guardian,
+            predecessor=self.predecessor,
+        )
 
 
 @ledger_app.command()
 def audit(
-    run_dir: Annotated[
-        Path | None, typer.Argument(help="folder of a run; its exported ledger is executed again")
-    ] = None,
-    rpc: Annotated[str | None, typer.Option(help="URL of the chain, to audit a live ledger instead")] = None,
+    run_dir: ExportedRunArgument = None,
+    rpc: LiveRpcOption = None,
     deployment: Annotated[Path | None, typer.Option(help="deployment record of the live ledger")] = None,
     task: TaskOption = 1,
     store: StoreOption = "local",
     trust_code: TrustOption = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="processes that replay rounds; one for each processor unless given")
+        int | None, typer.Option(min=1, help="number of processes that replay rounds (default: one per processor)")
     ] = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Replay a whole training history and name the first thing that does not follow.
+    """Replay a task's whole history and report the first divergence.
 
-    Exit code 0 only if everything is reproduced, 6 if not. A task's own code is run only with --trust-code CID;
-    without it the exact layer alone is checked, and the output says so.
+    The exit code is 0 if everything is reproduced, and 6 if not. A task's own code is executed only with
+    --trust-code CID; without it only the exact layer is checked, and the output says so.
     """
     from fedledger.ledger_tools.audit.audit import audit_chain
     from fedledger.storage.machine import processors
+    from fedledger.storage.open import open_store
 
     trusted = frozenset(trust_code or ())
     if rpc is not None:
         if deployment is None:
             raise ConfigError("An audit over --rpc needs --deployment.", "Give the deployment record.")
         ledger = open_ledger(rpc, deployment, reading=True)
+        content = open_store(store, Path("store"))
         with progress("auditing") as watch:
-            result = audit_chain(ledger, open_content(store, Path("store")), task, trusted, watch, jobs or processors())
+            result = audit_chain(ledger, content, task, trusted, watch, jobs or processors())
         show_audit(result, format_)
     elif run_dir is not None:
         result = audit_folder(run_dir, store, trusted, task, format_, jobs)
     else:
-        raise ConfigError("Nothing to audit.", "Give a run's folder, or --rpc and --deployment.")
+        raise ConfigError("There is nothing to audit.", "Give a run's folder, or --rpc and --deployment.")
     if format_ is Format.JSON:
-        print(json.dumps(result.document()))
+        print_json(result.document())
     if not result.reproduced:
         raise typer.Exit(ExitCode.NOT_REPRODUCED)
 
 
 @ledger_app.command()
+@expand_options
 def deploy(
     rpc: RpcOption,
-    keystore: KeystoreOption = None,
-    password_file: PasswordOption = None,
+    key: KeyOptions,
+    options: SettingsOptions,
     experiment_seed: ExperimentSeedOption = None,
-    min_stake_gwei: Annotated[int, typer.Option(help="least stake of a participant")] = 1_000_000,
-    exit_delay: Annotated[int, typer.Option(help="seconds between leaving and the stake's return")] = 86_400,
-    min_verifier_stake_gwei: Annotated[int, typer.Option(help="least stake of a verifier")] = 1_000_000,
-    juror_penalty_gwei: Annotated[
-        int, typer.Option(help="what a juror loses that is silent, or finds what the last jury does not")
-    ] = 100_000,
-    dispute_period: Annotated[int, typer.Option(help="seconds for each step of a dispute")] = 3600,
-    stake_token: Annotated[str, typer.Option(help="ERC-20 token of stakes and bonds; else the chain's coin")] = NOBODY,
-    guardian: Annotated[str, typer.Option(help="account that may pause new tasks; else nobody")] = NOBODY,
-    predecessor: Annotated[str, typer.Option(help="ledger from which reputations may be taken over")] = NOBODY,
-    output: Annotated[Path, typer.Option(help="where the record is written")] = Path("deployment.json"),
+    output: Annotated[Path, typer.Option(help="file to write the deployment record to")] = Path("deployment.json"),
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Deploy the ledger and write a record of it: address, block, code hash, settings."""
+    """Deploy a ledger and write a record of it: address, block, code hash and settings."""
     from fedledger.contracts.chain.chain import Chain
-    from fedledger.contracts.ledger.records import Settings
     from fedledger.ledger_tools.deploy import deploy as deploy_ledger
-    from fedledger.platform.experiment.config import GWEI
 
     chain = Chain(rpc)
-    account = open_account(chain, keystore, password_file, experiment_seed, "deployer")
-    if chain.development:
-        chain.fund(account.address, 10**18)
-    settings = Settings(
-        min_stake=min_stake_gwei * GWEI,
-        exit_delay=exit_delay,
-        min_verifier_stake=min_verifier_stake_gwei * GWEI,
-        juror_penalty=juror_penalty_gwei * GWEI,
-        dispute_period=dispute_period,
-        stake_currency=stake_token,
-        guardian=guardian,
-        predecessor=predecessor,
-    )
-    _, record = deploy_ledger(chain, account, settings)
+    account = key.account(chain, experiment_seed, "deployer", funds=10**18)
+    _, record = deploy_ledger(chain, account, options.settings())
     record.write(output)
     if format_ is Format.JSON:
         print(output.read_text())
     else:
-        out.print(f"Deployed at {record.address} in block {record.block}; record: {output}")
+        out.print(f"Deployed at {record.address} in block {record.block}; record: {output}", markup=False)
 
 
 @ledger_app.command()
-def status(
-    rpc: RpcOption,
-    deployment: DeploymentOption = Path("deployment.json"),
-    format_: FormatOption = Format.TEXT,
-) -> None:
-    """Say what the chain is, and where each task on the ledger stands."""
-    ledger = open_ledger(rpc, deployment)
-    tasks = []
-    for task in range(1, ledger.task_count() + 1):
-        record = ledger.task(task)
-        tasks.append(
-            {
-                "task": task,
-                "phase": ledger.phase(task).name.lower(),
-                "round": record.current_round,
-                "settled": record.settled_rounds,
-                "rounds": record.params.rounds,
-                "enrolled": record.enrolled,
-                "spent_units": record.spent_units,
-            }
-        )
+@expand_options
+def status(at: LedgerOptions, format_: FormatOption = Format.TEXT) -> None:
+    """Show the chain, the ledger, and the state of each task."""
+    from fedledger.ledger_tools.report.tables import task_status_rows
+
+    ledger = at.open()
+    tasks = task_status_rows(ledger)
     chain = ledger.chain
     document = {
         "chain": chain.capabilities.client,
@@ -151,51 +170,48 @@ def status(
         "participants": ledger.participant_count(),
         "tasks": tasks,
     }
-    if format_ is Format.JSON:
-        print(json.dumps(document))
-        return
-    out.print(f"{document['chain']}, chain {chain.chain_id}, block {document['block']}, ledger {ledger.address}")
-    print_rows(tasks, "Tasks")
+    line = f"{document['chain']}, chain {chain.chain_id}, block {document['block']}, ledger {ledger.address}"
+    print_result(format_, document, line)
+    if format_ is Format.TEXT:
+        print_rows(tasks, "Tasks")
 
 
 @ledger_app.command()
 def history(
-    run_dir: Annotated[
-        Path | None, typer.Argument(help="folder of a run; its exported ledger is executed again")
-    ] = None,
-    rpc: Annotated[str | None, typer.Option(help="URL of the chain, to read a live ledger instead")] = None,
+    run_dir: ExportedRunArgument = None,
+    rpc: LiveRpcOption = None,
     deployment: DeploymentOption = Path("deployment.json"),
     task: TaskOption = 1,
-    participants: Annotated[bool, typer.Option(help="one row a participant instead of one a round")] = False,
-    output: Annotated[Path | None, typer.Option(help="file; needed for parquet")] = None,
-    format_: Annotated[TableFormat, typer.Option("--format", help="how the table is written")] = TableFormat.TEXT,
+    participants: Annotated[bool, typer.Option(help="one row per participant instead of one per round")] = False,
+    output: OutputOption = None,
+    format_: TableFormatOption = TableFormat.TEXT,
 ) -> None:
     """Show a task's rounds or participants as a table, CSV, Parquet or JSON."""
     from fedledger.contracts.ledger.history import History
-    from fedledger.ledger_tools.audit.execute import execute
-    from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport
     from fedledger.ledger_tools.report.tables import participants_frame, rounds_frame
+    from fedledger.ledger_tools.report.task_view import TaskView, exported_history
 
     if rpc is not None:
         read = History(open_ledger(rpc, deployment, reading=True)).update()
     elif run_dir is not None:
         with progress("reading") as watch:
-            export = LedgerExport.read(run_dir / LEDGER_FILE)
-            read = History().extend(execute(export, lambda done, of: watch("executing blocks", done, of)))
+            read = exported_history(run_dir, lambda done, of: watch("executing blocks", done, of))
     else:
         raise ConfigError("No ledger was given.", "Give a run's folder, or --rpc and --deployment.")
-    frame = (participants_frame if participants else rounds_frame)(read, task)
-    print_frame(frame, format_, output, f"Task {task}")
+    view = TaskView.of(read, task)
+    print_frame(participants_frame(view) if participants else rounds_frame(view), format_, output, f"Task {task}")
 
 
 @ledger_app.command()
 def devices(
     run_dir: Annotated[Path, typer.Argument(help="folder of a run whose task has a schedule")],
-    rounds: Annotated[bool, typer.Option(help="one row a participant and round instead of one a participant")] = False,
-    output: Annotated[Path | None, typer.Option(help="file; needed for parquet")] = None,
-    format_: Annotated[TableFormat, typer.Option("--format", help="how the table is written")] = TableFormat.TEXT,
+    rounds: Annotated[
+        bool, typer.Option(help="one row per participant and round instead of one per participant")
+    ] = False,
+    output: OutputOption = None,
+    format_: TableFormatOption = TableFormat.TEXT,
 ) -> None:
-    """Show what the participants' devices did in a run: time, energy and bytes, and what was lost."""
+    """Show what the participants' devices did in a run: time, energy, bytes, and lost updates."""
     import pandas as pd
 
     from fedledger.ledger_tools.report.device_tables import by_participant, read_devices
@@ -205,53 +221,49 @@ def devices(
 
 
 @ledger_app.command()
+@expand_options
 def withdraw(
-    rpc: RpcOption,
-    deployment: DeploymentOption = Path("deployment.json"),
-    keystore: KeystoreOption = None,
-    password_file: PasswordOption = None,
-    experiment_seed: ExperimentSeedOption = None,
+    at: SignerOptions,
     role: RoleOption = "participant 0",
-    to: Annotated[str | None, typer.Option(help="address for the free balance; else the account itself")] = None,
+    to: Annotated[str | None, typer.Option(help="address for the free balance (default: the account itself)")] = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Withdraw all that an account is owed: its credits go to its payout address, its free balance where --to says."""
-    ledger = open_ledger(rpc, deployment)
-    account = open_account(ledger.chain, keystore, password_file, experiment_seed, role)
-    participant = ledger.participant_id(account.address)
-    credits = {}
-    for task in range(1, ledger.task_count() + 1) if participant is not None else ():
-        units = ledger.credit(task, participant)
-        if units:
-            credits[task] = units * ledger.task(task).params.credit_unit
-            ledger.withdraw_credit(account, task, participant)
-    balance = ledger.free_balance(account.address)
-    if balance:
-        ledger.withdraw(account, to or account.address)
-    if format_ is Format.JSON:
-        paid = [{"task": task, "wei": str(wei)} for task, wei in credits.items()]
-        print(json.dumps({"account": account.address, "credits": paid, "balance": str(balance)}))
-    else:
-        for task, wei in credits.items():
-            out.print(f"Task {task}: {wei} wei of credit paid to {ledger.participant(participant).payout}")
-        out.print(f"{balance} wei of free balance paid to {to or account.address}")
+    """Withdraw all that an account is owed.
+
+    Credits go to the participant's payout address, the free balance to the address given with --to.
+    """
+    from fedledger.ledger_tools.upkeep import withdraw_all
+
+    ledger = at.open()
+    account = at.account(ledger, role)
+    paid = withdraw_all(ledger, account, to)
+    document = {
+        "account": account.address,
+        "credits": [{"task": task, "wei": str(wei)} for task, wei in paid.credits.items()],
+        "balance": str(paid.balance),
+    }
+    lines = [f"Task {task}: {wei} wei of credit paid to {paid.payout}" for task, wei in paid.credits.items()]
+    lines.append(f"{paid.balance} wei of free balance paid to {to or account.address}")
+    print_result(format_, document, *lines)
 
 
 def audit_folder(
     folder: Path, store: str, trusted: frozenset[str], task: int, format_: Format, jobs: int | None = None
-) -> Any:
+) -> AuditResult:
     """Audit the run in a folder and show the result."""
     from fedledger.ledger_tools.audit.audit import audit_run
     from fedledger.storage.machine import processors
+    from fedledger.storage.open import open_store
 
+    content = open_store(store, folder / "store")
     with progress("auditing") as watch:
-        result = audit_run(folder, open_content(store, folder / "store"), trusted, task, watch, jobs or processors())
+        result = audit_run(folder, content, trusted, task, watch, jobs or processors())
     show_audit(result, format_)
     return result
 
 
-def show_audit(result: Any, format_: Format) -> None:
-    """Print the result of an audit as text."""
+def show_audit(result: AuditResult, format_: Format) -> None:
+    """Print the result of an audit as text, where text is wanted."""
     if format_ is Format.JSON:
         return
     verdict = "[bold green]reproduced[/bold green]" if result.reproduced else "[bold red]NOT reproduced[/bold red]"

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 CONFIG_FILE = "config.json"
 SUMMARY_FILE = "run.json"
 METRICS_FILE = "metrics.json"
+METRICS_TABLE = "metrics.csv"
 MODEL_FILE = "model.safetensors"
 PARTITION_FILE = "partition.json"
 PARTITION_PAGE = "partition.html"
+REFUSALS_TABLE = "refusals.csv"
+REPORT_PAGE = "report.html"
 CHAIN_FILE = "chain.txt"
 """Which chain a run with a ledger is on."""
 CHECKPOINT_FILE = "checkpoint.safetensors"
