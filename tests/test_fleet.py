@@ -103,9 +103,9 @@ def test_traces(tmp_path: Path) -> None:
     assert len({device.online for device in moved.devices.values()}) == 20
     with pytest.raises(ConfigError, match="period"):
         draw({"kinds": [{**kind, "shift_online": True, "online_period_s": 25}]}, 1, folder=tmp_path)
-    with pytest.raises(ConfigError, match="makes no device"):
+    with pytest.raises(ConfigError, match="describes an impossible device"):
         draw({"kinds": [{**kind, "rates_period_s": 1}]}, 1, folder=tmp_path)
-    with pytest.raises(ConfigError, match="makes no device"):
+    with pytest.raises(ConfigError, match="describes an impossible device"):
         draw({"kinds": [{**kind, "online_period_s": 25}]}, 1, folder=tmp_path)
 
 

@@ -115,7 +115,7 @@ def test_a_run_s_name_follows_from_the_task_s_code(config: Path) -> None:
         (["participants.x=2"], None, "nothing below"),
         (["attackers.1.count=2"], None, "no element '1'"),
         (["training.rounds=1,1"], None, "twice"),
-        (["training.rounds=1", "training.rounds=2"], None, "set twice"),
+        (["training.rounds=1", "training.rounds=2"], None, "have the same key"),
         (["seed=1"], None, "--seeds"),
         (["training.rounds="], None, "sets nothing"),
         ([], "0..", "no seeds"),

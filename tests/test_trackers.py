@@ -144,7 +144,7 @@ def test_a_tracker_that_fails_ends_no_run(
         for index in (1, 2, 3):
             tracked.log({"round": index, "accuracy": 0.5})
     assert [event.step for event in events(tmp_path).Scalars("accuracy")] == [1]
-    assert caplog.text.count("full is not told any more: disk full") == 1
+    assert caplog.text.count("full failed and is told nothing more: disk full") == 1
 
 
 @pytest.mark.parametrize(

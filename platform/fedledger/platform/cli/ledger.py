@@ -64,12 +64,14 @@ class SettingsOptions:
     ] = 100_000
     dispute_period: Annotated[int, typer.Option(help="seconds allowed for each step of a dispute")] = 3600
     stake_token: Annotated[
-        str, typer.Option(help="ERC-20 token for stakes and bonds (default: the chain's native coin)")
+        str, typer.Option(help="ERC-20 token for stakes and bonds (default: the chain's coin)", show_default=False)
     ] = NOBODY
-    guardian: Annotated[str, typer.Option(help="account that may pause the posting of tasks (default: nobody)")] = (
-        NOBODY
-    )
-    predecessor: Annotated[str, typer.Option(help="ledger whose reputations participants may import")] = NOBODY
+    guardian: Annotated[
+        str, typer.Option(help="account that may pause the posting of tasks (default: nobody)", show_default=False)
+    ] = NOBODY
+    predecessor: Annotated[
+        str, typer.Option(help="ledger whose reputations participants may import (default: none)", show_default=False)
+    ] = NOBODY
 
     def settings(self) -> Settings:
         """Return the settings as the ledger takes them."""

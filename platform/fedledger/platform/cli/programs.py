@@ -293,7 +293,7 @@ def _listening(mailbox: Mailbox, where: str) -> Iterator[str]:
 
     host, _, port = where.rpartition(":")
     if not host or not port.isdigit():
-        raise ConfigError(f"{where!r} is no address to listen on.", "Give HOST:PORT, for example 0.0.0.0:8700.")
+        raise ConfigError(f"{where!r} is not an address to listen on.", "Give HOST:PORT, for example 0.0.0.0:8700.")
     number = int(port) or free_port()
     with serving(mailbox, host, number):
         yield f"http://{host}:{number}"

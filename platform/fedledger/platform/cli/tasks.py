@@ -27,7 +27,9 @@ def task_post(
         list[str] | None,
         typer.Option(help="address of a standby aggregator; repeatable (default: the experiment's own)"),
     ] = None,
-    token: Annotated[str, typer.Option(help="ERC-20 token of the budget (default: the chain's native coin)")] = NOBODY,
+    token: Annotated[
+        str, typer.Option(help="ERC-20 token of the budget (default: the chain's coin)", show_default=False)
+    ] = NOBODY,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Post a task: store its spec, initial model and validation set, and put its budget in escrow."""

@@ -1,4 +1,4 @@
-"""Many runs of one configuration: side by side, whole or not at all, and none of them twice."""
+"""Many runs of one configuration, several at a time; each is kept whole or not at all, and none is run twice."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def run_sweep(
     Raises
     ------
     ConfigError
-        If another sweep is at work in the folder, or a tracker does not exist.
+        If another sweep is running in the folder, or a tracker does not exist.
     """
     if options.track:
         from fedledger.platform.runs.trackers.base import tracking
@@ -346,7 +346,7 @@ class _Hand:
             self._process.join(_GRACE)
             code = self._process.exitcode
             how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
-            return task, Failure(task.run, f"Its process {how}: perhaps memory ran out; try fewer --jobs."), False
+            return task, Failure(task.run, f"Its process {how}: memory may have run out. Try fewer --jobs."), False
 
     def stop(self) -> None:
         self.pipe.close()
@@ -411,7 +411,7 @@ def _alone(folder: Path) -> Iterator[None]:
             stack.enter_context(_locked(folder / LOCK_FILE, wait=False))
         except BlockingIOError as error:
             raise ConfigError(
-                f"Another sweep is at work in {folder}.", "Wait for it, or choose another folder with --out."
+                f"Another sweep is running in {folder}.", "Wait for it, or choose another folder with --out."
             ) from error
         # Processes of a sweep that was killed see it and end, but not at once.
         with _locked(folder / HANDS_LOCK):
