@@ -118,10 +118,10 @@ def test_a_run_s_name_follows_from_the_task_s_code(config: Path) -> None:
         (["training.rounds=1", "training.rounds=2"], None, "have the same key"),
         (["seed=1"], None, "--seeds"),
         (["training.rounds="], None, "sets nothing"),
-        ([], "0..", "no seeds"),
-        ([], "5..2", "no seeds"),
+        ([], "0..", "not a list of seeds"),
+        ([], "5..2", "not a list of seeds"),
         ([], "1,1", "twice"),
-        ([], "0..99999999", "no seeds"),
+        ([], "0..99999999", "not a list of seeds"),
     ],
 )
 def test_what_cannot_be_planned_is_told(config: Path, sets: list[str], seeds: str | None, told: str) -> None:
