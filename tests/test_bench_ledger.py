@@ -27,7 +27,7 @@ def test_cases_are_read_as_they_are_written():
     ],
 )
 def test_what_is_no_case_is_told_with_one_that_is(text):
-    with pytest.raises(ConfigError, match=r"is no case|times nothing") as told:
+    with pytest.raises(ConfigError, match=r"is not a case|measures nothing") as told:
         Case.read(text)
     assert "give" in told.value.remedy.lower()
 

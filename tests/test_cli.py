@@ -12,13 +12,16 @@ from typing import Any
 import pandas as pd
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.development import running_chain
 from fedledger.ledger_tools.audit.audit import AuditResult
 from fedledger.ledger_tools.audit.divergence import Divergence
 from fedledger.ledger_tools.deploy import Deployment
-from fedledger.platform.cli import app
+from fedledger.platform.cli import app, console, ledger
+from fedledger.platform.cli import context as options
+from fedledger.platform.cli.options import expand_options
 from fedledger.platform.engine.with_ledger import run
 from fedledger.platform.experiment.accounts import experiment_address, participant_role
 from fedledger.platform.experiment.config import load_config
@@ -63,6 +66,42 @@ def test_every_command_explains_itself_and_each_of_its_options(path: tuple[str, 
     for parameter in command.params:
         if parameter.name != "help":
             assert parameter.help, parameter.name
+
+
+def test_a_group_of_options_becomes_options_of_the_command_and_comes_back_whole() -> None:
+    given: list[tuple[options.LedgerOptions, int]] = []
+
+    def command(at: options.LedgerOptions, task: int = 1) -> None:
+        """Do something."""
+        given.append((at, task))
+
+    shown = typer.Typer()
+    shown.command()(expand_options(command))
+    runner = CliRunner()
+    assert runner.invoke(shown, ["--rpc", "http://a", "--task", "7"]).exit_code == 0
+    assert given == [(options.LedgerOptions("http://a", Path("deployment.json")), 7)]
+    lacking = runner.invoke(shown, ["--deployment", "record.json"])
+    assert lacking.exit_code == ExitCode.USAGE and "--rpc" in lacking.output
+
+
+def test_an_option_with_a_name_means_the_same_wherever_it_is_shared() -> None:
+    helps: dict[str, set[str]] = {}
+    for path, command in COMMANDS.items():
+        if path[0] != "bench":
+            for parameter in command.params:
+                helps.setdefault(parameter.name, set()).add(parameter.help)
+    shared = (
+        "store",
+        "store_dir",
+        "seed",
+        "experiment_seed",
+        "keystore",
+        "password_file",
+        "trust_code",
+        "track",
+        "poll",
+    )
+    assert {name: helps[name] for name in shared if len(helps[name]) > 1} == {}
 
 
 @pytest.mark.parametrize("path", sorted(COMMANDS.keys() - PROGRAMS), ids=" ".join)
@@ -128,11 +167,11 @@ class TestFailures:
     def test_what_strangers_wrote_is_shown_as_it_is(self, capsys: pytest.CaptureFixture[str]) -> None:
         written = "float32[d], [/red], [bold]x"
         divergence = Divergence(3, "update", "one that can be read", written)
-        app._show_audit(
+        ledger.show_audit(
             AuditResult("a chain at http://[::1]:1", 1, (1, ""), first_divergence=divergence, notes=[written]),
-            app.Format.TEXT,
+            console.Format.TEXT,
         )
-        app.print_rows([{"name[s]": written}], written)
+        console.print_rows([{"name[s]": written}], written)
         out = capsys.readouterr().out
         assert out.count(written) == 4 and "name[s]" in out and "http://[::1]:1" in out
 

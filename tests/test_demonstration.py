@@ -10,10 +10,11 @@ from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.development import running_chain
 from fedledger.ledger_tools.audit.audit import audit_run
 from fedledger.ledger_tools.report.tables import pay_frame, reputations_frame
+from fedledger.ledger_tools.report.task_view import TaskView
 from fedledger.platform.engine.with_ledger import mean_accuracies, run
 from fedledger.platform.experiment.config import DEMO, load_config
 from fedledger.platform.experiment.experiment import HONEST, make_experiment
-from fedledger.platform.runs.results import refusals, write_results
+from fedledger.platform.runs.results import write_results
 from fedledger.storage.local import LocalStore
 
 
@@ -24,8 +25,8 @@ def test_attackers_are_found_remembered_and_not_paid(tmp_path: Path) -> None:
         finished = run(setting, Chain(process.url), store, tmp_path)
         plain_mean = mean_accuracies(config, DEMO.parent)
         summary = write_results(finished, setting, store, tmp_path, plain_mean)
-        reputations, pay = (frame(finished.history, 1) for frame in (reputations_frame, pay_frame))
-        reasons = refusals(finished, store)
+        task = TaskView.of(finished.history, 1)
+        reputations, pay = reputations_frame(task), pay_frame(task)
     assert summary["rounds"] == 20
     assert summary["accuracy"] >= 0.92
     assert summary["accuracy"] > plain_mean[-1]
@@ -35,7 +36,7 @@ def test_attackers_are_found_remembered_and_not_paid(tmp_path: Path) -> None:
     assert reputations.loc[10, attackers].max() < reputations.loc[10, honest].min()
     late = pay.loc[11:].reindex(columns=honest + attackers, fill_value=0).sum()
     assert late[attackers].max() < 0.05 * median(late[honest])
-    assert {row["address"] for row in reasons} >= set(attackers)
+    assert {refusal.address for refusal in task.refusals(store)} >= set(attackers)
 
     result = audit_run(tmp_path)
     assert result.reproduced and result.rounds == 20
@@ -49,4 +50,4 @@ def test_nobody_honest_is_refused_where_nobody_attacks(tmp_path: Path) -> None:
     setting, store = make_experiment(config, DEMO.parent), LocalStore(tmp_path / "store")
     with running_chain("anvil") as process:
         finished = run(setting, Chain(process.url), store, tmp_path)
-        assert len(refusals(finished, store)) <= 0.02 * 10 * 20
+        assert len(TaskView.of(finished.history, 1).refusals(store)) <= 0.02 * 10 * 20

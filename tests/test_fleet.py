@@ -103,9 +103,9 @@ def test_traces(tmp_path: Path) -> None:
     assert len({device.online for device in moved.devices.values()}) == 20
     with pytest.raises(ConfigError, match="period"):
         draw({"kinds": [{**kind, "shift_online": True, "online_period_s": 25}]}, 1, folder=tmp_path)
-    with pytest.raises(ConfigError, match="makes no device"):
+    with pytest.raises(ConfigError, match="describes an impossible device"):
         draw({"kinds": [{**kind, "rates_period_s": 1}]}, 1, folder=tmp_path)
-    with pytest.raises(ConfigError, match="makes no device"):
+    with pytest.raises(ConfigError, match="describes an impossible device"):
         draw({"kinds": [{**kind, "online_period_s": 25}]}, 1, folder=tmp_path)
 
 
@@ -142,10 +142,10 @@ HEADER = "time_s,down_mbps,up_mbps\n"
         (HEADER + "0,1_000,1\n", "line 2: '1_000'"),
         (HEADER + "0,١,1\n", "line 2: "),
         (HEADER + "0," + "9" * 31 + ",1\n", "line 2: "),
-        (HEADER + "0," + "9" * 300_000 + ",1\n", "no CSV file"),
+        (HEADER + "0," + "9" * 300_000 + ",1\n", "not a CSV file"),
         (HEADER + "0,,1\n", "line 2: '' is no number"),
         (HEADER + "0,1,1\n\n5,1,x\n", "line 4: 'x'"),
-        (b"\xff\xfe\x00", "no CSV file"),
+        (b"\xff\xfe\x00", "not a CSV file"),
         (HEADER + "0,1,\x00\n", "line 2|no CSV file"),
         (HEADER + "".join(f"{i},1,1\n" for i in range(100_001)), "line 100001: there are more"),
     ],

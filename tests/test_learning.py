@@ -490,11 +490,11 @@ class TestCsv:
             ("", "no row"),
             ("x,y\n", "no row"),
             ("x,y\n1,2\n3\n", "line 3"),
-            ("x,x,y\n1,2,3\n", "twice"),
+            ("x,x,y\n1,2,3\n", "same name"),
             ("x,z\n1,2\n", "no column 'y'"),
             ("x,y\n1,?\n", "label is missing"),
             ("x,y\ninf,1\n", "'inf' is not a float32 number"),
-            ("y\n1\n", "no column but"),
+            ("y\n1\n", "no column besides"),
             ("x,y\n1e308,0\n-1e308,1\n", "'1e308' is not a float32 number"),
         ],
     )

@@ -2,50 +2,67 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from fedledger.learning.label_counts import LabelCounts
+from fedledger.ledger_tools.report import page
 from fedledger.ledger_tools.report.run_report import MAX_LINES, MAX_REFUSALS, write_report
+from fedledger.ledger_tools.report.run_view import RunView
+from fedledger.ledger_tools.report.task_view import ParticipantView, Refusal, RoundView, TaskView
+from fedledger.protocol.encoding.cid import ContentRef
 from support.pages import figures
 
+MODEL = ContentRef.of(b"model")
 
-def report(path: Path, participants: int, refusals: int = 1, title: str = "small") -> str:
+
+def view(participants: int, refusals: int = 1, **strings: str) -> RunView:
+    """Return two rounds of a run, in the second of which the first participant's update is refused, others not."""
     addresses = [f"0x{i:040x}" for i in range(participants)]
-    rounds = pd.Index([1, 2], name="round")
-    reputations = pd.DataFrame([[100_000 * (i % 10) for i in range(participants)]] * 2, rounds, addresses)
-    verdicts = pd.DataFrame([["accepted"] * participants, ["norm", *[None] * (participants - 1)]], rounds, addresses)
-    write_report(
-        path / "report.html",
-        title,
-        {"chain": "none"},
-        [{"round": r, "accuracy": r / 2, "accepted": 1, "refused": 0, "gas": 10 * r} for r in (1, 2)],
-        [0.1, 0.2],
-        reputations,
-        pd.DataFrame(1, rounds, addresses),
-        verdicts,
-        [
-            {
-                "address": address,
-                "behaviour": "sign_flip" if address == addresses[0] else "honest",
-                "accepted": 1,
-                "refused": {},
-                "reputation": 0,
-                "credit": 0,
-            }
-            for address in addresses
-        ],
-        [{"round": 1, "address": addresses[0], "reason": "norm", "detail": "<script>alert(1)</script>"}] * refusals,
-        LabelCounts(np.ones((participants, 2), np.int64)),
+    addresses[0] = strings.get("address", addresses[0])
+    reason = strings.get("reason", "norm")
+    reputations = {address: 100_000 * (i % 10) for i, address in enumerate(addresses)}
+
+    def played(index: int, verdicts: dict[str, str]) -> RoundView:
+        shares = dict.fromkeys(addresses, 1)
+        counts = len(addresses), len(addresses), len(addresses)
+        return RoundView(index, "settled", *counts, verdicts, shares, reputations, MODEL, MODEL, MODEL)
+
+    rounds = played(1, dict.fromkeys(addresses, "accepted")), played(2, {addresses[0]: reason})
+    people = tuple(ParticipantView(i, address, 1, {reason: 1}, 0, 0, 2) for i, address in enumerate(addresses))
+    summary = {
+        "name": strings.get("name", "small"),
+        "final_model": MODEL.cid,
+        "spec": MODEL.cid,
+        "accuracy": 1.0,
+        "rounds": 2,
+        "chain": strings.get("chain", "none"),
+        "gas": 20,
+        "seconds": 1.5,
+        "challenge_window": 0,
+    }
+    return RunView(
+        summary=summary,
+        metrics=[{"round": r, "accuracy": r / 2, "accepted": 1, "refused": 0, "gas": 10 * r} for r in (1, 2)],
+        task=TaskView(1, MODEL, MODEL, 0, rounds, people),
+        behaviours={a: strings.get("behaviour", "sign_flip") if a == addresses[0] else "honest" for a in addresses},
+        refusals=[Refusal(2, addresses[0], reason, strings.get("detail", ""))] * refusals,
+        labels=LabelCounts(np.ones((participants, 2), np.int64)),
+        plain_mean=[0.1, 0.2],
     )
+
+
+def report(path: Path, shown: RunView) -> str:
+    write_report(path / "report.html", shown)
     return (path / "report.html").read_text(encoding="utf-8")
 
 
 def test_few_participants_have_a_line_each(tmp_path: Path) -> None:
-    accuracy, reputation, verdicts, pay, gas = figures(report(tmp_path, 3))
+    accuracy, reputation, verdicts, pay, gas = figures(report(tmp_path, view(3)))
     assert [trace["name"] for trace in accuracy] == ["fedledger", "plain mean, no defence"]
     assert [trace["y"] for trace in reputation] == [[0, 0], [0.1, 0.1], [0.2, 0.2]]
     assert [trace["line"]["dash"] for trace in reputation] == ["dash", "solid", "solid"]
@@ -57,15 +74,48 @@ def test_few_participants_have_a_line_each(tmp_path: Path) -> None:
 
 
 def test_many_participants_are_shown_by_behaviour(tmp_path: Path) -> None:
-    _, reputation, verdicts, _, _ = figures(report(tmp_path, MAX_LINES + 1))
+    _, reputation, verdicts, _, _ = figures(report(tmp_path, view(MAX_LINES + 1)))
     named = {trace["name"]: trace["y"] for trace in reputation if trace.get("showlegend", True)}
     assert set(named) == {"honest, median", "honest, middle 80 %", "sign_flip, median", "sign_flip, middle 80 %"}
     assert named["honest, median"] == pytest.approx([0.45, 0.45], abs=0.06)
     assert len(verdicts[0]["z"]) == MAX_LINES + 1
 
 
-def test_what_others_wrote_is_text_and_a_long_list_is_cut(tmp_path: Path) -> None:
-    page = report(tmp_path, 2, refusals=MAX_REFUSALS + 7, title="<b>bold</b>")
-    assert "<b>bold" not in page and "<script>alert" not in page
-    assert page.count("&lt;script&gt;alert(1)") == MAX_REFUSALS
-    assert "and 7 more" in page
+def test_a_long_list_is_cut(tmp_path: Path) -> None:
+    written = report(tmp_path, view(2, refusals=MAX_REFUSALS + 7, detail="<i>why</i>"))
+    assert written.count("&lt;i&gt;why") == MAX_REFUSALS
+    assert "and 7 more" in written
+
+
+HOSTILE = "</script></style><script>alert(1)</script><b title=\"'&"
+
+
+@pytest.mark.parametrize("field", ["name", "chain", "address", "reason", "detail", "behaviour"])
+@pytest.mark.parametrize("participants", [2, MAX_LINES + 1])
+def test_what_strangers_wrote_is_never_markup(tmp_path: Path, field: str, participants: int) -> None:
+    harmless, hostile = (report(tmp_path, view(participants, **{field: text})) for text in ("harmless", HOSTILE))
+    assert "harmless" in harmless and "alert(1)" in hostile
+    assert "<script>alert" not in hostile and "<b title" not in hostile
+    assert tags(hostile) == tags(harmless)
+
+
+def test_tables_of_pages_escape_their_headings_and_cells(tmp_path: Path) -> None:
+    markup = page.table([{HOSTILE: HOSTILE}])
+    assert markup.count("&lt;script&gt;alert(1)") == 2 and "<script" not in markup
+    page.write_page(tmp_path / "page.html", HOSTILE, HOSTILE, [markup])
+    written = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<script" not in written and written.count("&lt;script&gt;alert(1)") == 5
+
+
+def test_a_text_that_is_not_markup_is_escaped_on_a_page(tmp_path: Path) -> None:
+    page.write_page(tmp_path / "page.html", "title", "subtitle", [HOSTILE])  # type: ignore[list-item]
+    assert "<script" not in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def tags(markup: str) -> Counter[str]:
+    """Count the elements of a page as a parser of HTML sees them."""
+    found: Counter[str] = Counter()
+    parser = HTMLParser()
+    parser.handle_starttag = lambda tag, attributes: found.update([tag])  # type: ignore[method-assign]
+    parser.feed(markup)
+    return found

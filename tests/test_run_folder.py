@@ -16,9 +16,11 @@ from rich.console import Console
 from scipy.stats import entropy
 
 from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.ledger.history import History
 from fedledger.learning.data import Dataset, Parts
 from fedledger.learning.label_counts import MAX_LISTED, LabelCounts
 from fedledger.ledger_tools.report import page
+from fedledger.ledger_tools.report.task_view import TaskView, exported_history
 from fedledger.platform.cli import progress
 from fedledger.platform.experiment.config import ExperimentConfig, load_config
 from fedledger.platform.experiment.experiment import make_experiment
@@ -28,6 +30,7 @@ from fedledger.platform.runs.plain_run import run_unrecorded
 from fedledger.platform.runs.run_folder import RunRecord, begin_run
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.errors import ConfigError
+from fedledger.storage.local import LocalStore
 from support.small import run_small, write_config
 
 COUNTS = arrays(np.int64, st.tuples(st.integers(1, 8), st.integers(2, 6)), elements=st.integers(0, 50))
@@ -118,6 +121,22 @@ def test_the_map_is_there_before_the_first_round_and_without_an_end_there_is_no_
         run_unrecorded(setting, tmp_path, "serial", watch=interrupt)
     with pytest.raises(ConfigError, match="not the folder of a run that has ended"):
         RunRecord.read(tmp_path)
+
+
+def test_a_task_looks_the_same_on_its_ledger_and_in_the_folder_of_its_run(tmp_path: Path) -> None:
+    small = run_small(tmp_path, Chain(), rounds=2)
+    live = TaskView.of(History(small.run.ledger).update(), 1)
+    read = TaskView.of(exported_history(tmp_path), 1)
+    assert read == live
+    assert [(r.index, r.accepted, r.refused) for r in read.settled] == [
+        (row["round"], row["accepted"], row["refused"]) for row in RunRecord.read(tmp_path).metrics
+    ]
+    assert [participant.credit for participant in read.participants] == [
+        row["credit"] for row in small.summary["participants"]
+    ]
+    refusals = read.refusals(LocalStore(tmp_path / "store"))
+    absent_or_refused = sum(sum(participant.refused.values()) for participant in read.participants)
+    assert len(refusals) == absent_or_refused == len(pd.read_csv(tmp_path / "refusals.csv"))
 
 
 def test_leaves_of_nested_documents() -> None:

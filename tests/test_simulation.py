@@ -171,7 +171,7 @@ def test_the_command_gives_the_same_model_as_the_one_with_a_ledger(tmp_path: Pat
         before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         refused = subprocess.run(wrong, capture_output=True, text=True, check=False)
         assert refused.returncode == 3
-        assert ("is of a run with a ledger" if has_ledger else "is of a run without a ledger") in refused.stderr
+        assert ("began with a ledger" if has_ledger else "began without a ledger") in refused.stderr
         assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     refused = subprocess.run([*command, "--no-ledger", "--backend", "pol"], capture_output=True, text=True, check=False)
     assert refused.returncode == 3

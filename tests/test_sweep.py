@@ -24,7 +24,7 @@ from fedledger.platform.runs.curves import Spread, over_seeds, rounds_to
 from fedledger.platform.runs.grid import assign, parse_seeds, parse_set, plan_runs, short_names
 from fedledger.platform.runs.plain_run import run_unrecorded
 from fedledger.platform.runs.run_folder import RunRecord
-from fedledger.platform.runs.sweep import FAILED, LOCK_FILE, UNFINISHED, Failure, run_sweep
+from fedledger.platform.runs.sweep import FAILED, LOCK_FILE, UNFINISHED, Failure, SweepOptions, run_sweep
 from fedledger.protocol.errors import ConfigError
 from fedledger.storage.local import LocalStore
 from support.pages import figures
@@ -115,13 +115,13 @@ def test_a_run_s_name_follows_from_the_task_s_code(config: Path) -> None:
         (["participants.x=2"], None, "nothing below"),
         (["attackers.1.count=2"], None, "no element '1'"),
         (["training.rounds=1,1"], None, "twice"),
-        (["training.rounds=1", "training.rounds=2"], None, "set twice"),
+        (["training.rounds=1", "training.rounds=2"], None, "have the same key"),
         (["seed=1"], None, "--seeds"),
         (["training.rounds="], None, "sets nothing"),
-        ([], "0..", "no seeds"),
-        ([], "5..2", "no seeds"),
+        ([], "0..", "not a list of seeds"),
+        ([], "5..2", "not a list of seeds"),
         ([], "1,1", "twice"),
-        ([], "0..99999999", "no seeds"),
+        ([], "0..99999999", "not a list of seeds"),
     ],
 )
 def test_what_cannot_be_planned_is_told(config: Path, sets: list[str], seeds: str | None, told: str) -> None:
@@ -248,10 +248,10 @@ def test_killed_and_started_again_it_runs_what_is_missing_and_nothing_twice(conf
 
 def test_a_wider_sweep_runs_only_what_is_new(config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
-    assert run_sweep(plan_runs(config, [], "0,1", False), tmp_path, folder, False, 2).found == 0
-    wider = run_sweep(plan_runs(config, [], "0..2", False), tmp_path, folder, False, 2)
+    assert run_sweep(plan_runs(config, [], "0,1", False), tmp_path, folder, SweepOptions(jobs=2)).found == 0
+    wider = run_sweep(plan_runs(config, [], "0..2", False), tmp_path, folder, SweepOptions(jobs=2))
     assert wider.found == 2 and [run.config.seed for run, _ in wider.done] == [0, 1, 2]
-    again = run_sweep(plan_runs(config, [], "0..2", False), tmp_path, folder, False, 2)
+    again = run_sweep(plan_runs(config, [], "0..2", False), tmp_path, folder, SweepOptions(jobs=2))
     assert again.found == 3 and again.points() == wider.points()
 
 
@@ -310,11 +310,11 @@ def test_a_run_that_was_killed_goes_on_from_its_checkpoint(config: Path, tmp_pat
 
     with pytest.raises(KeyboardInterrupt):
         run_unrecorded(make_experiment(run.config, tmp_path), place, "serial", watch=kill, checkpoint_seconds=0)
-    sweep = run_sweep([run], tmp_path, folder, False)
+    sweep = run_sweep([run], tmp_path, folder, SweepOptions())
     (record,) = (record for _, record in sweep.done)
     # What took part before the last checkpoint has the seconds of then.
     assert list(record.metrics[:2]) == rounds[:2] and len(record.metrics) == 4
-    fresh = run_sweep([run], tmp_path, tmp_path / "fresh", False)
+    fresh = run_sweep([run], tmp_path, tmp_path / "fresh", SweepOptions())
     assert fresh.done[0][1].summary["final_model"] == record.summary["final_model"]
     assert not list((folder / run.name).glob("checkpoint*")) and not list((folder / UNFINISHED).iterdir())
 
@@ -326,14 +326,18 @@ def test_two_sweeps_do_not_share_a_folder(config: Path, tmp_path: Path) -> None:
     with (folder / LOCK_FILE).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(ConfigError, match="Another sweep"):
-            run_sweep(plan_runs(config, [], None, False), tmp_path, folder, False)
+            run_sweep(plan_runs(config, [], None, False), tmp_path, folder, SweepOptions())
 
 
 def test_with_ledgers_each_run_has_one_that_can_be_audited_where_it_is(config: Path, tmp_path: Path) -> None:
     folder, seen = tmp_path / "sweep", []
     plain, recorded = (
         run_sweep(
-            plan_runs(config, [], "0,1", ledger), tmp_path, folder, ledger, watch=lambda *ended: seen.append(ended)
+            plan_runs(config, [], "0,1", ledger),
+            tmp_path,
+            folder,
+            SweepOptions(ledger),
+            lambda *ended: seen.append(ended),
         )
         for ledger in (False, True)
     )

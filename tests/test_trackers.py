@@ -13,7 +13,7 @@ import pytest
 
 from fedledger.platform.experiment.config import load_config
 from fedledger.platform.runs.grid import plan_runs
-from fedledger.platform.runs.sweep import run_sweep
+from fedledger.platform.runs.sweep import SweepOptions, run_sweep
 from fedledger.platform.runs.trackers.base import TRACKERS, tracking
 from fedledger.platform.runs.trackers.tensorboard import TensorBoard
 from fedledger.protocol.errors import ConfigError
@@ -86,7 +86,7 @@ def test_both_get_every_round_of_a_sweep(tmp_path: Path, monkeypatch: pytest.Mon
     config, folder = tmp_path / "config.toml", tmp_path / "sweep"
     config.write_text(RUN)
     runs = plan_runs(config, [], "1,2", ledger)
-    sweep = run_sweep(runs, tmp_path, folder, ledger, 1, track=["tensorboard", "mlflow"])
+    sweep = run_sweep(runs, tmp_path, folder, SweepOptions(ledger, 1, track=("tensorboard", "mlflow")))
     assert not sweep.failures
     client = mlflow_client(tmp_path / "mlflow.db")
     told = client.search_runs([client.get_experiment_by_name("tracked").experiment_id])
@@ -104,7 +104,7 @@ def test_a_sweep_without_its_tracker_is_not_begun(tmp_path: Path) -> None:
     config, folder = tmp_path / "config.toml", tmp_path / "sweep"
     config.write_text(RUN)
     with pytest.raises(ConfigError, match="Did you mean 'tensorboard@1'"):
-        run_sweep(plan_runs(config, [], "1,2", False), tmp_path, folder, False, track=["tensorbord"])
+        run_sweep(plan_runs(config, [], "1,2", False), tmp_path, folder, SweepOptions(track=("tensorbord",)))
     assert not folder.exists()
 
 
@@ -144,7 +144,7 @@ def test_a_tracker_that_fails_ends_no_run(
         for index in (1, 2, 3):
             tracked.log({"round": index, "accuracy": 0.5})
     assert [event.step for event in events(tmp_path).Scalars("accuracy")] == [1]
-    assert caplog.text.count("full is not told any more: disk full") == 1
+    assert caplog.text.count("full failed and is told nothing more: disk full") == 1
 
 
 @pytest.mark.parametrize(

@@ -370,7 +370,7 @@ def test_every_reason_of_validation_is_tested_here() -> None:
     assert {verdict for verdict, _ in CASES.values()} | {Verdict.OVERSIZE, Verdict.UNAVAILABLE} == reasons
 
 
-PARAMS = dict.fromkeys(("trimmed_mean@1", "multi_krum@1", "bulyan@1", "dnc@1"), {"f": 2}) | {
+PARAMS = {key: {"f": 2} for key in ("trimmed_mean@1", "multi_krum@1", "bulyan@1", "dnc@1")} | {
     "centred_clipping@1": {"tau": 1.0},
     "weighted_trimmed_mean@1": {"share": 0.2},
 }
@@ -395,6 +395,7 @@ def test_every_rule_copes_with_whatever_is_left(
         assert (moved <= np.max(columns, axis=0) + 1e-6).all()
         assert (moved >= min(0, *np.min(columns, axis=0)) - 1e-6).all()
     else:
-        assert np.linalg.norm(moved) <= np.linalg.norm(delta(0)) + 1e-6
+        # Mixed rows are not as long as those whose lengths were compared.
+        assert mixing is not None or np.linalg.norm(moved) <= np.linalg.norm(delta(0)) + 1e-6
         assert outcome.document["trusted"] == Ref.of(trusted.ref).model_dump()
     assert sum(outcome.shares.values()) == (UNITS if survivors else 0)

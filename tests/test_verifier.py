@@ -814,7 +814,7 @@ def test_a_program_that_lacks_money_or_a_task_says_so(tmp_path: Path) -> None:
         for more, told in (
             (f"{here} --task 7", "UnknownTask(7)"),
             (f"{here} --stake-gwei 1", "is below the least"),
-            (elsewhere, "has the spec of no task"),
+            (elsewhere, "has the spec of none of the watched tasks"),
         ):
             done = subprocess.run([*command, *more.split()], capture_output=True, text=True, check=False)
             assert done.returncode in (3, 4) and told in " ".join(done.stderr.split()), done.stderr

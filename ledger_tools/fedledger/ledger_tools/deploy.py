@@ -63,7 +63,7 @@ class Deployment:
             record = cls(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise ConfigError(
-                f"{path} is no deployment record: {error}.", "Write one with `fedledger deploy`."
+                f"{path} is not a deployment record: {error}.", "Write one with `fedledger deploy`."
             ) from error
         if not 1 <= record.version <= RECORD_VERSION:
             raise ConfigError(f"{path} has version {record.version}; this release reads {RECORD_VERSION} and earlier.")
@@ -81,19 +81,19 @@ class Deployment:
         """
         if chain.chain_id != self.chain_id:
             raise ChainError(
-                f"The chain at {chain.where} has id {chain.chain_id}, the deployment is on {self.chain_id}.",
+                f"The chain at {chain.where} has id {chain.chain_id}, but the deployment is on chain {self.chain_id}.",
                 "Give the URL of the right chain, or deploy on this one.",
             )
         found = "0x" + keccak(chain.code(self.address)).hex()
         if found != self.code_hash:
             raise ChainError(
-                f"The code at {self.address} has hash {found}, the record says {self.code_hash}.",
-                "Was the chain started anew? Deploy again.",
+                f"The code at {self.address} has hash {found}, but the record says {self.code_hash}.",
+                "If the chain was started anew, deploy again.",
             )
         if self.ledger_version != VERSION and not reading:
             raise ConfigError(
                 f"The ledger at {self.address} is of an earlier version; this release works with version {VERSION}.",
-                "Deploy again; what is there can still be audited and shown with `fedledger history`.",
+                "Deploy a new one; the old one can still be audited, and shown with `fedledger history`.",
             )
         return Ledger(chain, self.address, self.block)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -54,32 +55,44 @@ def csv_tables(
         If a file or column is missing, or a cell is not a float32 number; the message names the place.
     """
     tables = [_read_table(file, delimiter) for file in _table_files(Path(path))]
-    header = tables[0].header
-    for table in tables:
-        if table.header != header:
-            raise ConfigError(f"{table.file} and {tables[0].file} have different headers.", "Make them equal.")
-    for column in filter(None, (label, group)):
-        if column not in header:
-            raise ConfigError(f"{tables[0].file} has no column {column!r}.", f"There are: {', '.join(header)}.")
-    features = [column for column in header if column not in {label, group}]
-    if not features:
-        raise ConfigError(f"{tables[0].file} has no column but label and group.", "Add inputs.")
+    features = _features(tables, label, group)
     values = np.array([row for table in tables for row in table.numbers(features, missing)], np.float64)
-    cells = [cell for table in tables for cell in table.column(label)]
-    if not cells or any(_is_missing(cell, missing) for cell in cells):
-        raise ConfigError(f"{path}: a label is missing.", f"Give every row a value of {label}.")
-    if threshold is None:
-        targets, classes = _classes(cells)
-    else:
-        limit = float(threshold)
-        marks = [table.numbers([label], missing) for table in tables]
-        targets, classes = np.array([mark > limit for rows in marks for (mark,) in rows], np.int64), 2
+    targets, classes = _targets(tables, label, threshold, missing)
     keys = None
     if group is not None:
         keys = np.array([key for table in tables for key in table.column(group)])
     elif Path(path).is_dir():
         keys = np.array([table.file.name for table in tables for _ in table.rows])
     return Dataset.of(standardised(_imputed(values)), targets, keys, classes)
+
+
+def _targets(
+    tables: Sequence[_Table], label: str, threshold: float | None, missing: str
+) -> tuple[NDArray[np.int64], int]:
+    """Return each row's class, and how many classes there are."""
+    for table in tables:
+        if any(_is_missing(cell, missing) for cell in table.column(label)):
+            raise ConfigError(f"{table.file}: a label is missing.", f"Give every row a value of {label}.")
+    if threshold is None:
+        return _classes([cell for table in tables for cell in table.column(label)])
+    limit = float(threshold)
+    marks = [mark for table in tables for (mark,) in table.numbers([label], missing)]
+    return np.array([mark > limit for mark in marks], np.int64), 2
+
+
+def _features(tables: Sequence[_Table], label: str, group: str | None) -> list[str]:
+    """Return the columns of the inputs, which all tables have."""
+    first = tables[0]
+    for table in tables:
+        if table.header != first.header:
+            raise ConfigError(f"{table.file} and {first.file} have different headers.", "Make them equal.")
+    for column in filter(None, (label, group)):
+        if column not in first.header:
+            raise ConfigError(f"{first.file} has no column {column!r}.", f"There are: {', '.join(first.header)}.")
+    features = [column for column in first.header if column not in {label, group}]
+    if not features:
+        raise ConfigError(f"{first.file} has no column besides label and group.", "Add input columns.")
+    return features
 
 
 @dataclass(frozen=True)
@@ -132,10 +145,10 @@ def _read_table(file: Path, delimiter: str) -> _Table:
     except (OSError, UnicodeDecodeError, csv.Error, TypeError, ValueError) as error:
         raise ConfigError(f"{file} cannot be read as CSV: {error}.", "Give UTF-8 text with a header.") from error
     if len(lines) < 2:
-        raise ConfigError(f"{file} holds no row.", "Give a header and at least one row.")
+        raise ConfigError(f"{file} has no rows.", "Give a header and at least one row.")
     header = tuple(lines[0][1])
     if len(set(header)) != len(header):
-        raise ConfigError(f"{file} names a column twice.", "Give every column its own name.")
+        raise ConfigError(f"{file} has two columns of the same name.", "Give every column its own name.")
     for line, cells in lines[1:]:
         if len(cells) != len(header):
             raise ConfigError(

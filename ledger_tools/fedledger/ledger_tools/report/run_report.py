@@ -8,9 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from fedledger.learning.label_counts import LabelCounts
 from fedledger.ledger_tools.report.device_tables import device_figures
-from fedledger.ledger_tools.report.page import escaped, heat_map, write_page
+from fedledger.ledger_tools.report.page import heat_map, render, write_page
+from fedledger.ledger_tools.report.run_view import RunView
+from fedledger.ledger_tools.report.tables import pay_frame, reputations_frame, verdicts_frame
 
 MAX_REFUSALS = 500
 MAX_LINES = 20
@@ -26,88 +27,37 @@ _COLOURS = {
 _MALFORMED = "#3b3f4a"
 
 
-def write_report(
-    path: Path,
-    title: str,
-    facts: Mapping[str, Any],
-    metrics: Sequence[Mapping[str, Any]],
-    plain_mean: Sequence[float],
-    reputations: pd.DataFrame,
-    pay: pd.DataFrame,
-    verdicts: pd.DataFrame,
-    participants: Sequence[Mapping[str, Any]],
-    refusals: Sequence[Mapping[str, Any]],
-    labels: LabelCounts,
-    devices: Sequence[Mapping[str, Any]] = (),
-) -> None:
-    """Write the report.
+def write_report(path: Path, view: RunView) -> None:
+    """Write the report of a run.
 
     Parameters
     ----------
     path
         The file.
-    title, facts
-        Heading, and the facts under it.
-    metrics
-        One row a round with ``round``, ``accuracy``, ``accepted``, ``refused`` and ``gas`` (total so far), and with
-        ``time_us`` if there are ``devices``.
-    plain_mean
-        Accuracy after each round of the same training with a plain mean; may be empty.
-    reputations, pay, verdicts
-        One row a round, one column an address; verdicts in words.
-    participants
-        Rows with ``address``, ``behaviour``, ``accepted``, ``refused``, ``reputation``, ``credit``.
-    refusals
-        Rows with ``round``, ``address``, ``reason``, ``detail``; the page shows the first ``MAX_REFUSALS``.
-    labels
-        How the examples are divided.
-    devices
-        What the participants' devices did, by :func:`~fedledger.ledger_tools.report.device_tables.task_rows`; empty
-        without a schedule.
+    view
+        The run; of its refused updates the page shows the first ``MAX_REFUSALS``.
     """
-    names = {p["address"]: f"{p['address'][:8]}… {p['behaviour']}" for p in participants}
-    behaviours = {p["address"]: str(p["behaviour"]) for p in participants}
+    behaviours = view.behaviours
+    names = {address: f"{address[:8]}… {behaviour}" for address, behaviour in behaviours.items()}
+    reputations, pay = reputations_frame(view.task), pay_frame(view.task)
     figures = [
-        _accuracy(metrics, plain_mean),
+        _accuracy(view.metrics, view.plain_mean),
         _lines("Reputation after each round", "reputation", reputations / 1_000_000, names, behaviours),
-        _verdicts(verdicts, names, behaviours),
-        _lines("Pay, cumulative", "credit units", pay.cumsum(), names, behaviours),
-        _gas(metrics),
-        *(device_figures(metrics, devices, names) if devices else ()),
+        _verdicts(verdicts_frame(view.task), names, behaviours),
+        _lines("Cumulative pay", "credit units", pay.cumsum(), names, behaviours),
+        _gas(view.metrics),
+        *(device_figures(view.metrics, view.devices, names) if view.devices else ()),
     ]
-    facts_rows = "".join(f"<tr><th>{escaped(k)}</th><td><code>{escaped(v)}</code></td></tr>" for k, v in facts.items())
-    people = "".join(
-        f"<tr><td><code>{escaped(p['address'])}</code></td>"
-        f"<td class='{'honest' if p['behaviour'] == 'honest' else 'attack'}'>{escaped(p['behaviour'])}</td>"
-        f"<td class=n>{p['accepted']}</td><td>{escaped(reasons(p['refused']))}</td>"
-        f"<td class=n>{p['reputation'] / 1e6:.3f}</td><td class=n>{p['credit']:,}</td></tr>"
-        for p in participants
+    people = render(
+        "participants.html",
+        participants=view.task.participants,
+        behaviours=behaviours,
+        refusals=view.refusals[:MAX_REFUSALS],
+        more=len(view.refusals) - MAX_REFUSALS,
     )
-    refused = "".join(
-        f"<tr><td class=n>{r['round']}</td><td><code>{escaped(r['address'])}</code></td><td>{escaped(r['reason'])}</td>"
-        f"<td>{escaped(r['detail'])}</td></tr>"
-        for r in refusals[:MAX_REFUSALS]
-    )
-    more = len(refusals) - MAX_REFUSALS
-    rest = f"<p class=sub>and {more:,} more, which refusals.csv lists</p>" if more > 0 else ""
-    write_page(
-        path,
-        title,
-        "fedledger run report",
-        [
-            f"<table>{facts_rows}</table>",
-            *figures,
-            heat_map(labels),
-            "<h2>Participants</h2><table><tr><th>address<th>behaviour<th>accepted"
-            f"<th>refused<th>reputation<th>credit</tr>{people}</table><h2>What was refused, and why</h2>"
-            f"<table><tr><th>round<th>participant<th>reason<th>detail</tr>{refused}</table>{rest}",
-        ],
-    )
-
-
-def reasons(refused: Mapping[str, int]) -> str:
-    """Return refusals by reason in words."""
-    return ", ".join(f"{count} {reason}" for reason, count in refused.items()) or "none"
+    facts = render("facts.html", facts=view.facts)
+    parts = [facts, *figures, heat_map(view.labels), people]
+    write_page(path, view.summary["name"], "fedledger run report", parts)
 
 
 def _accuracy(metrics: Sequence[Mapping[str, Any]], plain_mean: Sequence[float]) -> Any:
@@ -137,7 +87,7 @@ def _gas(metrics: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def _lines(title: str, unit: str, frame: pd.DataFrame, names: Mapping[str, str], behaviours: Mapping[str, str]) -> Any:
-    """Draw a line a participant; of many, the median of each behaviour and the middle four fifths."""
+    """Draw one line per participant; of many, the median of each behaviour and the middle four fifths."""
     from plotly import graph_objects as go
 
     figure = go.Figure(layout={"title": title, "xaxis_title": "round", "yaxis_title": unit})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,67 +11,67 @@ from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.dispute_history import DisputeHistory, JuryHistory
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus
-from fedledger.contracts.ledger.round_history import RoundHistory
-from fedledger.protocol.records.verdicts import Verdict
+from fedledger.ledger_tools.report.task_view import RoundView, TaskView
 
 
-def rounds_frame(history: History, task: int) -> pd.DataFrame:
-    """Return one row a round: status, counts, units paid and the CIDs of model and report."""
-    rows = []
-    for index, r in sorted(history.task(task).rounds.items()):
-        verdicts = list(r.verdicts.values())
-        rows.append(
-            {
-                "round": index,
-                "status": "settled" if r.settled else "voided" if r.voided else "proposed" if r.proposal else "open",
-                "selected": len(r.selected),
-                "committed": len(r.commits),
-                "revealed": len(r.reveals),
-                "accepted": sum(verdict is Verdict.ACCEPTED for verdict in verdicts),
-                "refused": sum(verdict.refused for verdict in verdicts),
-                "units": sum(r.proposal.shares.values()) if r.proposal else 0,
-                "base": r.base.cid,
-                "model": r.proposal.model.cid if r.proposal else None,
-                "report": r.proposal.report.cid if r.proposal else None,
-            }
-        )
+def rounds_frame(task: TaskView) -> pd.DataFrame:
+    """Return one row per round: status, counts, units paid and the CIDs of model and report."""
+    rows = [
+        {
+            "round": r.index,
+            "status": r.status,
+            "selected": r.selected,
+            "committed": r.committed,
+            "revealed": r.revealed,
+            "accepted": r.accepted,
+            "refused": r.refused,
+            "units": sum(r.shares.values()),
+            "base": r.base.cid,
+            "model": r.model.cid if r.model else None,
+            "report": r.report.cid if r.report else None,
+        }
+        for r in task.rounds
+    ]
     return pd.DataFrame(rows)
 
 
-def participants_frame(history: History, task: int) -> pd.DataFrame:
-    """Return one row a participant: rounds accepted, refused by reason, reputation (ppm) and credit (units)."""
-    record = history.task(task)
+def participants_frame(task: TaskView) -> pd.DataFrame:
+    """Return one row per participant: rounds accepted, refused by reason, reputation (ppm) and credit (units)."""
+    return pd.DataFrame([vars(participant) for participant in task.participants])
+
+
+def reputations_frame(task: TaskView) -> pd.DataFrame:
+    """Return reputations (ppm) after each settled round: one row per round, one column per address."""
+    return _by_round(task, lambda r: r.reputations)
+
+
+def verdicts_frame(task: TaskView) -> pd.DataFrame:
+    """Return the verdicts of each settled round, in words: one row per round, one column per address."""
+    return _by_round(task, lambda r: r.verdicts)
+
+
+def pay_frame(task: TaskView) -> pd.DataFrame:
+    """Return the units that each settled round paid: one row per round, one column per address."""
+    return _by_round(task, lambda r: r.shares).fillna(0).astype(int)
+
+
+def task_status_rows(ledger: Ledger) -> list[dict[str, Any]]:
+    """Return one row per task of a ledger: its phase, rounds, participants and units spent."""
     rows = []
-    for participant in sorted(record.enrolled, key=lambda i: history.owners[i].lower()):
-        verdicts = [r.verdicts[participant] for r in record.settled if participant in r.verdicts]
-        refused = [verdict.label for verdict in verdicts if verdict is not Verdict.ACCEPTED]
+    for task in range(1, ledger.task_count() + 1):
+        record = ledger.task(task)
         rows.append(
             {
-                "id": participant,
-                "address": history.owners[participant],
-                "accepted": sum(verdict is Verdict.ACCEPTED for verdict in verdicts),
-                "refused": {reason: refused.count(reason) for reason in sorted(set(refused))},
-                "reputation": history.evidence(record.publisher, participant).reputation,
-                "credit": record.credit(participant),
-                "earned": record.earned(participant),
+                "task": task,
+                "phase": ledger.phase(task).name.lower(),
+                "round": record.current_round,
+                "settled": record.settled_rounds,
+                "rounds": record.params.rounds,
+                "enrolled": record.enrolled,
+                "spent_units": record.spent_units,
             }
         )
-    return pd.DataFrame(rows)
-
-
-def reputations_frame(history: History, task: int) -> pd.DataFrame:
-    """Return reputations (ppm) after each settled round: one row a round, one column an address."""
-    return _by_round(history, task, lambda r: {i: evidence.reputation for i, evidence in r.left.items()})
-
-
-def verdicts_frame(history: History, task: int) -> pd.DataFrame:
-    """Return the verdicts of each settled round, in words: one row a round, one column an address."""
-    return _by_round(history, task, lambda r: {i: verdict.label for i, verdict in r.verdicts.items()})
-
-
-def pay_frame(history: History, task: int) -> pd.DataFrame:
-    """Return the units that each settled round paid: one row a round, one column an address."""
-    return _by_round(history, task, lambda r: r.proposal.shares if r.proposal else {}).fillna(0).astype(int)
+    return rows
 
 
 def verifier_rows(ledger: Ledger, history: History) -> list[dict[str, Any]]:
@@ -94,6 +94,21 @@ def verifier_rows(ledger: Ledger, history: History) -> list[dict[str, Any]]:
 def dispute_rows(ledger: Ledger, history: History) -> list[dict[str, Any]]:
     """Return one row for each dispute, with its juries and votes; money is text, deadlines are times of blocks."""
     return [_dispute_row(ledger, history, dispute) for dispute in history.disputes]
+
+
+def jury_rows(disputes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return one row per jury of the rows of :func:`dispute_rows`, with numbers of jurors and votes in words."""
+    return [
+        {
+            "dispute": row["dispute"],
+            **jury,
+            "members": len(jury["members"]),
+            "committed": len(jury["committed"]),
+            "revealed": ", ".join(_finding(vote["valid"]) for vote in jury["revealed"]),
+        }
+        for row in disputes
+        for jury in row["juries"]
+    ]
 
 
 def _dispute_row(ledger: Ledger, history: History, dispute: DisputeHistory) -> dict[str, Any]:
@@ -149,9 +164,8 @@ def _finding(valid: bool) -> str:
     return "valid" if valid else "invalid"
 
 
-def _by_round(history: History, task: int, values: Callable[[RoundHistory], Mapping[int, object]]) -> pd.DataFrame:
-    record = history.task(task)
-    ids = sorted(record.enrolled, key=lambda i: history.owners[i].lower())
-    rows = [[found.get(participant) for participant in ids] for found in map(values, record.settled)]
-    rounds = pd.Index([r.index for r in record.settled], name="round")
-    return pd.DataFrame(rows, rounds, [history.owners[participant] for participant in ids])
+def _by_round(task: TaskView, values: Callable[[RoundView], Mapping[str, object]]) -> pd.DataFrame:
+    addresses = [participant.address for participant in task.participants]
+    settled = task.settled
+    rows = [[found.get(address) for address in addresses] for found in map(values, settled)]
+    return pd.DataFrame(rows, pd.Index([r.index for r in settled], name="round"), addresses)

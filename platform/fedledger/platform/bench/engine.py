@@ -249,7 +249,8 @@ class Bench:
                 # Not resolved: a link is how an interpreter knows its environment.
                 return cls(scripts.absolute(), python.absolute())
         raise ConfigError(
-            "The scripts of the other engines are not installed with the package.", "Run this in a checkout of it."
+            "The scripts of the other engines are not part of the installed package.",
+            "Run this in a checkout of the repository.",
         )
 
     def compare(
@@ -280,39 +281,38 @@ class Bench:
             If an engine fails.
         """
         engines = self._engines(peers)
-        for workload, count in rounds.items():
-            if workload not in ROUNDS:
-                raise ConfigError(f"There is no workload {workload!r}.", f"There are: {', '.join(ROUNDS)}.")
-            if count <= WARM_UP:
-                raise ConfigError(
-                    f"{count} rounds are too few: {WARM_UP} are not counted.", f"Give more than {WARM_UP}."
-                )
-        if repetitions < 1:
-            raise ConfigError(f"{repetitions} repetitions give no figures.", "Give at least 1.")
+        _check_plan(rounds, repetitions)
         self._check_peers([engine for engine in engines if engine.needs])
         result = Comparison()
         for workload, count in rounds.items():
-            figures: dict[str, list[Figures]] = {engine.name: [] for engine in engines}
-            abouts: dict[str, str] = {}
-            for repetition in range(1, repetitions + 1):
-                for engine in engines:
-                    progress(f"{workload}, {repetition} of {repetitions}: {engine.name}")
-                    report, _ = self._run_patiently(engine, workload, count)
-                    figures[engine.name].append(_figures(report))
-                    abouts[engine.name] = str(report["about"])
-            peaks: dict[str, float | None] = {}
-            for engine in engines:
-                progress(f"{workload}, memory: {engine.name}")
-                peaks[engine.name] = (
-                    self._run_patiently(engine, workload, count, watch=True)[1] if measurable() else None
-                )
-            rows = [
-                _row(engine, workload, figures[engine.name], peaks[engine.name], count, abouts[engine.name])
-                for engine in engines
-            ]
+            rows = self._measure(engines, workload, count, repetitions, progress)
             result.rows += rows
             result.ratios += _ratios(workload, {row.engine: row for row in rows})
         return result
+
+    def _measure(
+        self,
+        engines: Sequence[Engine],
+        workload: str,
+        rounds: int,
+        repetitions: int,
+        progress: Callable[[str], None],
+    ) -> list[Row]:
+        """Train a workload with each engine in turn, repeatedly, and once more to watch the memory."""
+        figures: dict[str, list[Figures]] = {engine.name: [] for engine in engines}
+        abouts: dict[str, str] = {}
+        for repetition in range(1, repetitions + 1):
+            for engine in engines:
+                progress(f"{workload}, {repetition} of {repetitions}: {engine.name}")
+                report, _ = self._run_patiently(engine, workload, rounds)
+                figures[engine.name].append(_figures(report))
+                abouts[engine.name] = str(report["about"])
+        rows = []
+        for engine in engines:
+            progress(f"{workload}, memory: {engine.name}")
+            peak = self._run_patiently(engine, workload, rounds, watch=True)[1] if measurable() else None
+            rows.append(_row(engine, workload, figures[engine.name], peak, rounds, abouts[engine.name]))
+        return rows
 
     def _engines(self, peers: Sequence[str]) -> list[Engine]:
         for peer in peers:
@@ -372,7 +372,7 @@ class Bench:
                 process.wait(PATIENCE)
             except subprocess.TimeoutExpired as error:
                 raise FedledgerError(
-                    f"{engine.name} did not end {workload} in {PATIENCE:g} seconds.", "Give fewer --rounds."
+                    f"{engine.name} did not finish {workload} within {PATIENCE:g} seconds.", "Give fewer --rounds."
                 ) from error
             finally:
                 _end(process, tree)
@@ -385,6 +385,18 @@ class Bench:
                     f"Run {' '.join(command)} 0 {_digits()}",
                 )
         return report, peak
+
+
+def _check_plan(rounds: Mapping[str, int], repetitions: int) -> None:
+    for workload, count in rounds.items():
+        if workload not in ROUNDS:
+            raise ConfigError(f"There is no workload {workload!r}.", f"There are: {', '.join(ROUNDS)}.")
+        if count <= WARM_UP:
+            raise ConfigError(
+                f"{count} rounds are too few: the first {WARM_UP} are not counted.", f"Give more than {WARM_UP}."
+            )
+    if repetitions < 1:
+        raise ConfigError(f"{repetitions} repetitions measure nothing.", "Give at least 1.")
 
 
 def _digits() -> Path:

@@ -70,12 +70,12 @@ class Case:
             case = cls(name, *map(int, numbers))
         except (TypeError, ValueError) as error:
             raise ConfigError(
-                f"{text!r} is no case.", "Give for example digits:10:64:40, or cnn:10:64:42:2."
+                f"{text!r} is not a case.", "Give for example digits:10:64:40, or cnn:10:64:42:2."
             ) from error
         if case.rounds <= WARM_UP or min(case.participants, case.validation, case.workers) < 1:
             raise ConfigError(
-                f"{text!r} times nothing.",
-                f"Give more than {WARM_UP} rounds, as so many are not counted, and numbers from 1.",
+                f"{text!r} measures nothing.",
+                f"Give more than {WARM_UP} rounds (the first {WARM_UP} are not counted), and numbers of at least 1.",
             )
         return case
 

@@ -1,43 +1,57 @@
-"""The command line of benchmarks."""
+"""Benchmark commands."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedledger.platform.cli.console import BenchFormat, BenchFormatOption, err, names, number, out, print_rows, progress
+from fedledger.platform.cli.console import (
+    BenchFormat,
+    BenchFormatOption,
+    err,
+    names,
+    number,
+    out,
+    print_json,
+    print_rows,
+    progress,
+)
 from fedledger.protocol.errors import ConfigError
 
+if TYPE_CHECKING:
+    from fedledger.contracts.chain.chain import Chain
+    from fedledger.platform.bench.gas import GasRow, PeerRow
+
 bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks of training, of the ledger and of its rounds.")
+
+FiguresOption = Annotated[Path | None, typer.Option("--out", help="JSON file to write the figures to")]
+WORKLOADS = "what to train, separated by commas"
 
 
 @bench_app.command("gas")
 def bench_gas(
     chains: Annotated[
-        list[str] | None, typer.Option("--chain", help="anvil, ganache or embedded; may be given several times")
+        list[str] | None, typer.Option("--chain", help="anvil, ganache or embedded; repeatable (default: anvil)")
     ] = None,
-    participants: Annotated[str, typer.Option(help="sizes of batched rounds, with commas between")] = "100,1000",
+    participants: Annotated[str, typer.Option(help="sizes of the batched rounds, separated by commas")] = "100,1000",
     sparse: Annotated[
-        bool, typer.Option(help="also a round of 1,000 of 4,096 registered participants; slow but on Anvil")
+        bool, typer.Option(help="also rounds of 1,000 of 4,096 registered participants; slow except on Anvil")
     ] = True,
-    output: Annotated[Path | None, typer.Option("--out", help="file for the figures, as JSON")] = None,
+    output: FiguresOption = None,
     format_: BenchFormatOption = BenchFormat.TABLE,
 ) -> None:
-    """Measure what a round costs a participant in gas, all included, beside what others have published."""
+    """Measure the gas of a whole round per participant, and compare it with published figures of other ledgers."""
     from fedledger.contracts.compile import VERSION
     from fedledger.platform.bench.gas import PEERS, calldata_gas, measure
 
-    try:
-        counts = [int(count) for count in participants.split(",")]
-    except ValueError as error:
-        raise ConfigError(f"{participants!r} are no numbers.", "Give for example --participants 100,1000.") from error
+    counts = _sizes(participants)
     measured, rows = {}, []
     for kind in chains or ["anvil"]:
         with _fresh_chain(kind) as chain, err.status("measuring") as shown:
@@ -49,70 +63,73 @@ def bench_gas(
         "rows": [vars(row) for row in rows],
         "peers": [vars(peer) for peer in PEERS],
     }
-    if _is_told(document, output, format_):
+    if _written(document, output, format_):
         return
-    print_rows(
-        [
-            {
-                "mode": row.mode,
-                "case": row.case,
-                "chain": row.chain,
-                "participants": row.participants,
-                "gas a participant": number(row.gas_per_participant),
-                "largest transaction of its own": number(row.own_transaction),
-                "withdrawal": number(row.withdrawal),
-                "": row.error,
-            }
-            for row in rows
-        ],
-        "A round, all included",
-    )
-    print_rows(
-        [
-            {
-                "published": peer.name,
-                "participants": number(peer.participants),
-                "gas a participant": " to ".join(f"{gas:,}" for gas in sorted({peer.gas, peer.gas_most})),
-                "": peer.note,
-            }
-            for peer in PEERS
-        ],
-        "Others",
-    )
+    print_rows([_gas_cells(row) for row in rows], "Gas of whole rounds")
+    print_rows([_peer_cells(peer) for peer in PEERS], "Published figures of other ledgers")
     for kind, about in measured.items():
-        out.print(f"{kind}: {about['client']}, {about['calldata_byte']} gas for a byte of bare calldata")
+        out.print(f"{kind}: {about['client']}, {about['calldata_byte']} gas per byte of plain calldata")
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        return [int(size) for size in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"{text!r} is not a list of numbers.", "Give for example --participants 100,1000.") from error
+
+
+def _gas_cells(row: GasRow) -> dict[str, object]:
+    return {
+        "mode": row.mode,
+        "case": row.case,
+        "chain": row.chain,
+        "participants": row.participants,
+        "gas per participant": number(row.gas_per_participant),
+        "largest own transaction": number(row.own_transaction),
+        "withdrawal": number(row.withdrawal),
+        "": row.error,
+    }
+
+
+def _peer_cells(peer: PeerRow) -> dict[str, object]:
+    return {
+        "ledger": peer.name,
+        "participants": number(peer.participants),
+        "gas per participant": " to ".join(f"{gas:,}" for gas in sorted({peer.gas, peer.gas_most})),
+        "": peer.note,
+    }
 
 
 @bench_app.command("round")
 def bench_round(
-    participants: Annotated[int, typer.Option(help="how many sign, and are judged", min=1, max=1024)] = 1000,
+    participants: Annotated[int, typer.Option(help="number of participants", min=1, max=1024)] = 1000,
     kind: Annotated[str, typer.Option("--chain", help="anvil or ganache")] = "anvil",
     format_: BenchFormatOption = BenchFormat.TABLE,
 ) -> None:
-    """Time a round of signed commitments, apart from training and judging: mailbox over HTTP, ledger and chain."""
+    """Time a round of signed commitments without training and evaluation: mailbox over HTTP, ledger and chain."""
     from fedledger.contracts.chain.chain import EMBEDDED
     from fedledger.platform.bench.round import Part, time_round
 
     if kind == EMBEDDED:
-        raise ConfigError("The embedded chain is in one process, and participants are in another.", "Give anvil.")
+        raise ConfigError("The embedded chain cannot be shared by two processes.", "Give anvil or ganache.")
     with _fresh_chain(kind) as chain, TemporaryDirectory() as folder, err.status("registering, then timing"):
         client = chain.capabilities.client
         parts = time_round(chain, participants, Path(folder))
     total = sum(part.seconds for part in parts)
     if format_ is BenchFormat.JSON:
         document = {"participants": participants, "chain": client, "seconds": total}
-        print(json.dumps({**document, "parts": [vars(part) for part in parts]}))
+        print_json({**document, "parts": [vars(part) for part in parts]})
         return
-    together = Part("together", total, sum(part.aggregator for part in parts), sum(part.participants for part in parts))
+    whole = Part("total", total, sum(part.aggregator for part in parts), sum(part.participants for part in parts))
     print_rows(
         [
             {
                 "part": part.name,
                 "seconds": f"{part.seconds:.2f}",
-                "of the aggregator's processor": f"{part.aggregator:.2f}",
-                "of all participants' processor": f"{part.participants:.2f}",
+                "CPU seconds of the aggregator": f"{part.aggregator:.2f}",
+                "CPU seconds of all participants": f"{part.participants:.2f}",
             }
-            for part in [*parts, together]
+            for part in [*parts, whole]
         ],
         f"A round of {participants:,} on {client}",
     )
@@ -120,12 +137,12 @@ def bench_round(
 
 @bench_app.command("schedules")
 def bench_schedules(
-    workloads: Annotated[str, typer.Option(help="what is trained, with commas between")] = "digits,heavy",
-    seeds: Annotated[int, typer.Option(help="how many seeds", min=1)] = 5,
-    output: Annotated[Path | None, typer.Option("--out", help="file for the figures, as JSON")] = None,
+    workloads: Annotated[str, typer.Option(help=WORKLOADS)] = "digits,heavy",
+    seeds: Annotated[int, typer.Option(help="number of seeds", min=1)] = 5,
+    output: FiguresOption = None,
     format_: BenchFormatOption = BenchFormat.TABLE,
 ) -> None:
-    """Simulate the time and energy that schedules take to 90 % test accuracy on a mix of devices."""
+    """Simulate the time and energy that each schedule needs to reach 90 % test accuracy on a mix of devices."""
     from fedledger.platform.bench.schedules import CYCLES, compare
 
     chosen = names(workloads)
@@ -135,7 +152,7 @@ def bench_schedules(
     with err.status("starting", refresh_per_second=1) as shown:
         rows = compare(chosen, range(seeds), lambda doing: shown.update(f"playing {doing}"))
     document = {"seeds": seeds, "rows": [asdict(row) for row in rows]}
-    if _is_told(document, output, format_):
+    if _written(document, output, format_):
         return
     print_rows(
         [
@@ -145,7 +162,7 @@ def bench_schedules(
                 "rate, epochs": f"{row.learning_rate}, {row.local_epochs}",
                 "s to 90 %": f"{row.seconds:.3f}",
                 "joules": f"{row.joules:.1f}",
-                "times as fast": "–" if row.speedup is None else f"{row.speedup:.2f}",
+                "speed-up": "–" if row.speedup is None else f"{row.speedup:.2f}",
                 "energy": "–" if row.energy is None else f"{row.energy:.2f}",
                 "rounds": f"{row.rounds:g}",
                 "staleness": f"{row.mean_staleness:.1f}",
@@ -160,18 +177,19 @@ def bench_schedules(
 
 @bench_app.command("engine")
 def bench_engine(
-    peers: Annotated[str, typer.Option(help="frameworks to compare with besides bare torch: flwr, pfl or both")] = "",
-    workloads: Annotated[str, typer.Option(help="what is trained, with commas between")] = "digits,mlp,cnn",
-    rounds: Annotated[int | None, typer.Option(help="rounds of every workload; each has its own unless given")] = None,
-    repetitions: Annotated[int | None, typer.Option(help="how often each engine has its turn; 5 unless given")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="few rounds, two repetitions: does everything run?")] = False,
+    peers: Annotated[str, typer.Option(help="frameworks to compare with, besides bare torch: flwr, pfl or both")] = "",
+    workloads: Annotated[str, typer.Option(help=WORKLOADS)] = "digits,mlp,cnn",
+    rounds: Annotated[int | None, typer.Option(help="rounds of each workload (default: its own number)")] = None,
+    repetitions: Annotated[int | None, typer.Option(help="how often each engine is run (default: 5)")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="few rounds, two repetitions: only see that it runs")] = False,
     peer_python: Annotated[
-        Path | None, typer.Option(help="interpreter that has the peers; else the one that `make bench` made")
+        Path | None,
+        typer.Option(help="Python interpreter with the peers installed (default: that of `make bench`)"),
     ] = None,
-    output: Annotated[Path | None, typer.Option("--out", help="file for the figures, as JSON")] = None,
+    output: FiguresOption = None,
     format_: BenchFormatOption = BenchFormat.TABLE,
 ) -> None:
-    """Time rounds of training without a ledger beside bare torch and other frameworks, and weigh their memory."""
+    """Compare rounds of training without a ledger with bare torch and other frameworks, in time and memory."""
     from fedledger.platform.bench.engine import QUICK_ROUNDS, ROUNDS, WARM_UP, Bench
 
     usual = QUICK_ROUNDS if quick else ROUNDS
@@ -183,16 +201,16 @@ def bench_engine(
             names(peers), plan, times, lambda doing: shown.update(f"measuring {doing}")
         )
     document = {"warm_up_rounds": WARM_UP, **asdict(result)}
-    if _is_told(document, output, format_):
+    if _written(document, output, format_):
         return
     print_rows(
         [
             {
                 "workload": row.workload,
                 "engine": row.engine,
-                "s a round, median": f"{row.seconds_per_round:.5f}",
+                "s per round, median": f"{row.seconds_per_round:.5f}",
                 "mean": f"{row.mean_seconds_per_round:.5f}",
-                "s to first round's end": f"{row.first_round_seconds:.2f}",
+                "s until the first round ends": f"{row.first_round_seconds:.2f}",
                 "peak MB (PSS)": "–" if row.peak_pss_mb is None else f"{row.peak_pss_mb:,.0f}",
                 "rounds": f"{len(row.repetitions)} × {row.rounds}",
                 "": row.about,
@@ -206,33 +224,33 @@ def bench_engine(
             {
                 "workload": ratio.workload,
                 "ratio": ratio.ratio,
-                "of": ratio.figure,
-                "is": f"{ratio.value:.2f}",
-                "wanted": ratio.target,
+                "figure": ratio.figure,
+                "value": f"{ratio.value:.2f}",
+                "target": ratio.target,
                 "met": {True: "yes", False: "no", None: ""}[ratio.met],
             }
             for ratio in result.ratios
         ],
-        "Compared",
+        "Ratios",
     )
 
 
 @bench_app.command("scale")
 def bench_scale(
-    participants: Annotated[int, typer.Option(min=1, help="how many there are")] = 100_000,
-    selected: Annotated[int, typer.Option(min=1, help="how many each round asks")] = 1_000,
-    rounds: Annotated[int, typer.Option(min=1, help="how many rounds")] = 200,
-    ledger: Annotated[bool, typer.Option("--ledger", help="with a ledger, for up to 4,096 participants")] = False,
+    participants: Annotated[int, typer.Option(min=1, help="number of participants")] = 100_000,
+    selected: Annotated[int, typer.Option(min=1, help="number of participants selected in each round")] = 1_000,
+    rounds: Annotated[int, typer.Option(min=1, help="number of rounds")] = 200,
+    ledger: Annotated[bool, typer.Option("--ledger", help="run with a ledger (at most 4,096 participants)")] = False,
     format_: BenchFormatOption = BenchFormat.TABLE,
 ) -> None:
-    """Play rounds with very many participants, and show the curve of time and memory."""
+    """Run rounds with very many participants and show how time and memory develop."""
     from fedledger.platform.bench.scale import play, summary
 
     with progress("playing") as watch:
         rows = play(participants, selected, rounds, ledger, lambda row: watch("rounds", row.round, rounds))
     document = {"participants": participants, "selected": selected, "ledger": ledger, **summary(rows)}
     if format_ is BenchFormat.JSON:
-        print(json.dumps({**document, "rows": [asdict(row) for row in rows]}))
+        print_json({**document, "rows": [asdict(row) for row in rows]})
         return
     shown = rows[:: max(1, len(rows) // 20)]
     most = max((row.memory_mb or 0.0 for row in rows), default=0.0) or 1.0
@@ -246,7 +264,7 @@ def bench_scale(
             }
             for row in shown
         ],
-        f"{participants:,} participants, {selected:,} a round{', with a ledger' if ledger else ''}",
+        f"{participants:,} participants, {selected:,} per round{', with a ledger' if ledger else ''}",
     )
     out.print(", ".join(f"{name.replace('_', ' ')} {value:,.2f}" for name, value in summary(rows).items()))
 
@@ -255,14 +273,16 @@ def bench_scale(
 def bench_ledger(
     cases: Annotated[
         str,
-        typer.Option(help="WORKLOAD:PARTICIPANTS:VALIDATION:ROUNDS[:WORKERS], with commas between; else all of them"),
+        typer.Option(
+            help="WORKLOAD:PARTICIPANTS:VALIDATION:ROUNDS[:WORKERS], separated by commas (default: all the usual ones)"
+        ),
     ] = "",
-    audit: Annotated[bool, typer.Option(help="also an audit and the run that it replays")] = True,
+    audit: Annotated[bool, typer.Option(help="also time an audit and the run that it replays")] = True,
     quick: Annotated[bool, typer.Option("--quick", help="few rounds of few participants, and no audit")] = False,
-    output: Annotated[Path | None, typer.Option("--out", help="file for the figures, as JSON")] = None,
+    output: FiguresOption = None,
     format_: BenchFormatOption = BenchFormat.TABLE,
 ) -> None:
-    """Time rounds with the ledger on Anvil beside the training in them, and an audit beside its run."""
+    """Compare rounds with the ledger on Anvil with the training in them, and an audit with the run it replays."""
     from fedledger.platform.bench.ledger import AUDITED, CASES, QUICK, WARM_UP, Case, time_all
 
     chosen = tuple(map(Case.read, names(cases))) or (QUICK if quick else CASES)
@@ -272,7 +292,7 @@ def bench_ledger(
             chosen, AUDITED if audit and not quick else None, lambda doing: shown.update(f"timing {doing}")
         )
     document = {"warm_up_rounds": WARM_UP, "rows": [asdict(r) for r in rows], "audits": [asdict(a) for a in audits]}
-    if _is_told(document, output, format_):
+    if _written(document, output, format_):
         return
     print_rows(
         [
@@ -281,18 +301,18 @@ def bench_ledger(
                 "participants": number(row.participants),
                 "validation": number(row.validation),
                 "workers": number(row.workers),
-                "s a round, median": f"{row.seconds_per_round:.4f}",
-                "ninth decile": f"{row.most_seconds_per_round:.4f}",
+                "s per round, median": f"{row.seconds_per_round:.4f}",
+                "s per round, 9th decile": f"{row.most_seconds_per_round:.4f}",
                 "training alone": f"{row.training_seconds_per_round:.4f}",
                 "overhead": f"{row.overhead:.1%}",
-                "ms a participant": f"{row.overhead_ms_per_participant:.2f}",
-                "of the processor": f"{row.processor_ms_per_participant:.2f}",
+                "overhead, ms per participant": f"{row.overhead_ms_per_participant:.2f}",
+                "CPU ms per participant": f"{row.processor_ms_per_participant:.2f}",
                 "accepted": number(row.accepted),
                 "rounds": number(row.rounds),
             }
             for row in rows
         ],
-        "Rounds with the ledger on Anvil, and the training in them",
+        "Rounds with the ledger on Anvil",
     )
     if audits:
         print_rows(
@@ -304,16 +324,16 @@ def bench_ledger(
                     "run, s": f"{row.run_seconds:.2f}",
                     "audit, s": f"{row.audit_seconds:.2f}",
                     "ratio": f"{row.ratio:.1f}",
-                    "of each run": ", ".join(f"{ratio:.1f}" for ratio in row.ratios),
+                    "ratio of each repetition": ", ".join(f"{ratio:.1f}" for ratio in row.ratios),
                 }
                 for row in audits
             ],
-            "An audit, and the run that it replays",
+            "Audits",
         )
 
 
 @contextmanager
-def _fresh_chain(kind: str) -> Iterator[Any]:
+def _fresh_chain(kind: str) -> Iterator[Chain]:
     from fedledger.contracts.chain.chain import EMBEDDED, Chain
     from fedledger.contracts.chain.development import running_chain
 
@@ -326,10 +346,10 @@ def _fresh_chain(kind: str) -> Iterator[Any]:
         raise ConfigError(f"There is no chain {kind!r}.", "Give anvil, ganache or embedded.")
 
 
-def _is_told(document: dict[str, Any], output: Path | None, format_: BenchFormat) -> bool:
-    """Write figures to a file, if there is one, and as JSON if that is wanted; return whether no table is."""
+def _written(document: Mapping[str, object], output: Path | None, format_: BenchFormat) -> bool:
+    """Write figures to the file if one was given, print them if JSON is wanted, and return whether it is."""
     if output is not None:
         output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     if format_ is BenchFormat.JSON:
-        print(json.dumps(document))
+        print_json(document)
     return format_ is BenchFormat.JSON

@@ -1,17 +1,24 @@
-"""What commands show: consoles, formats, tables and progress."""
+"""Consoles, output formats, tables and progress lines."""
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from fedledger.protocol.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Where nobody looks at a screen, lines are as long as they need to be.
 out = Console(width=None if sys.stdout.isatty() else 200)
@@ -25,37 +32,92 @@ class Format(StrEnum):
     JSON = "json"
 
 
+class TableFormat(StrEnum):
+    """How tables are printed or written."""
+
+    TEXT = "text"
+    JSON = "json"
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
 class BenchFormat(StrEnum):
-    """How figures are printed."""
+    """How measurements are printed."""
 
     TABLE = "table"
     JSON = "json"
 
 
 FormatOption = Annotated[Format, typer.Option("--format", help="text, or one JSON document on stdout")]
+TableFormatOption = Annotated[TableFormat, typer.Option("--format", help="format of the table")]
 BenchFormatOption = Annotated[BenchFormat, typer.Option("--format", help="table, or one JSON document on stdout")]
+
+Watch = Callable[[str, int, int], None]
+"""Shows what is being done, how much of it is done, and out of how much."""
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Any]:
-    """Show that something is done, and give what tells how far it is: of what, how much, and how much in all."""
+def progress(what: str) -> Iterator[Watch]:
+    """Show on stderr that work is under way, and give the function that shows how far it is."""
     with err.status(what) as shown:
         yield lambda doing, done, of: shown.update(f"{what}: {doing} {done}/{of}")
 
 
 def number(value: int | None) -> str:
-    """Return a whole number with commas, and nothing for None."""
+    """Format an integer with thousands separators, and None as nothing."""
     return "" if value is None else f"{value:,}"
 
 
 def names(text: str) -> list[str]:
-    """Return the names in a list with commas."""
+    """Split a comma-separated list."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def print_rows(rows: list[dict[str, Any]], title: str) -> None:
-    """Print rows of the same columns as a table, every text as it is."""
+def print_json(document: object) -> None:
+    """Print one JSON document on stdout."""
+    print(json.dumps(document))
+
+
+def print_result(format_: Format, document: Mapping[str, object], *lines: str) -> None:
+    """Print a result: its JSON document, or its lines of text."""
+    if format_ is Format.JSON:
+        print_json(document)
+    else:
+        for line in lines:
+            out.print(line)
+
+
+def print_rows(rows: Sequence[Mapping[str, object]], title: str) -> None:
+    """Print rows with the same columns as a table, every text verbatim."""
     table = Table(*map(escape, rows[0] if rows else ["nothing"]), title=escape(title), title_justify="left")
     for row in rows:
         table.add_row(*(escape(str(value)) for value in row.values()))
     out.print(table)
+
+
+def print_frame(frame: pd.DataFrame, format_: TableFormat, output: Path | None, title: str) -> None:
+    """Print a data frame in the given format, or write it to a file.
+
+    Raises
+    ------
+    ConfigError
+        If the format is Parquet and there is no file.
+    """
+    if format_ is TableFormat.PARQUET:
+        if output is None:
+            raise ConfigError("Parquet cannot be printed.", "Give --output FILE.")
+        frame.to_parquet(output)
+    elif format_ is TableFormat.TEXT:
+        rows = frame.drop(columns="base", errors="ignore").to_dict("records")
+        print_rows([{str(key): _short(value) for key, value in row.items()} for row in rows], title)
+    else:
+        text = frame.to_csv(index=False) if format_ is TableFormat.CSV else frame.to_json(orient="records")
+        if output is None:
+            print(text)
+        else:
+            output.write_text(str(text), encoding="utf-8")
+
+
+def _short(value: object) -> object:
+    """Shorten a CID so that a table fits a screen."""
+    return f"{value[:8]}…{value[-6:]}" if isinstance(value, str) and len(value) > 50 else value

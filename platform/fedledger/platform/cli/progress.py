@@ -1,24 +1,29 @@
-"""What the command line draws besides plain tables."""
+"""Maps and progress on a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from fedledger.platform.cli.console import err
+
 if TYPE_CHECKING:
     from fedledger.learning.label_counts import LabelCounts
+    from fedledger.platform.engine import with_ledger
     from fedledger.platform.runs.grid import PlannedRun
     from fedledger.platform.runs.run_folder import RunRecord
     from fedledger.platform.runs.sweep import Failure
 
 FEW_PARTICIPANTS = 20
 FEW_CLASSES = 12
+MAX_SHOWN = 12
 
 
 def heat_map(labels: LabelCounts) -> Table | None:
@@ -41,21 +46,46 @@ def heat_map(labels: LabelCounts) -> Table | None:
 
 @contextmanager
 def sweeping(console: Console, total: int) -> Iterator[Callable[[PlannedRun, RunRecord | Failure, int], None]]:
-    """Show the runs of a sweep as they end, a line each, and on a terminal a bar of all."""
+    """Show each run of a sweep on a line of its own as it ends, and on a terminal a bar for all of them."""
+    from fedledger.platform.runs.sweep import Failure
+
     columns = (TextColumn("sweeping"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=total)
 
-        def watch(run: PlannedRun, outcome: Any, done: int) -> None:
-            what = f"{done}/{total}  {run.label or run.config.name}  seed {run.config.seed}"
-            if summary := getattr(outcome, "summary", None):
-                what += f"  accuracy {summary['accuracy']:.4f}  {summary['rounds']} rounds  {summary['seconds']:.1f} s"
+        def watch(run: PlannedRun, outcome: RunRecord | Failure, done: int) -> None:
+            if isinstance(outcome, Failure):
+                ended = f"failed: {outcome.reason}"
             else:
-                what += f"  failed: {outcome.reason}"
-            console.print(what, highlight=False, markup=False, soft_wrap=True)
+                ended = f"accuracy {outcome.accuracy:.4f}  {outcome.rounds} rounds  {outcome.seconds:.1f} s"
+            name = f"{run.label or run.config.name}  seed {run.config.seed}"
+            console.print(f"{done}/{total}  {name}  {ended}", highlight=False, markup=False, soft_wrap=True)
             bar.update(task, completed=done)
 
         yield watch
+
+
+@contextmanager
+def live_rounds() -> Iterator[Callable[[with_ledger.Progress], None]]:
+    """Show rounds as they end: in a live table on a terminal, else a line each."""
+    columns = ("round", "accuracy", "accepted", "refused", "lowest to highest reputation", "gas")
+    table = Table(*columns, box=None)
+    if not err.is_terminal:
+        err.print(", ".join(columns), highlight=False)
+        yield lambda row: err.print("  ".join(_cells(row)), highlight=False, soft_wrap=True)
+        return
+    with Live(table, console=err, refresh_per_second=8):
+        yield lambda row: table.add_row(*_cells(row))
+
+
+def _cells(row: with_ledger.Progress) -> list[str]:
+    shown = sorted(row.reputations)
+    if len(shown) > MAX_SHOWN:
+        # The deciles say as much as a line can.
+        shown = [shown[round(tenth * (len(shown) - 1) / 10)] for tenth in range(11)]
+    reputations = " ".join(f"{reputation / 1e6:.2f}" for reputation in shown)
+    counts = str(row.accepted), str(row.refused)
+    return [f"{row.round}/{row.rounds}", f"{row.accuracy:.3f}", *counts, reputations, f"{row.gas:,}"]
 
 
 def _shade(share: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,8 @@ from fedledger.protocol.schedules.devices import MICRO, Battery, Device, DeviceT
 
 FEMTO = 10**15
 Amount = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+Window = tuple[int, int]
+Rates = tuple[tuple[int, int, int], ...]
 Some = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
 
 
@@ -125,37 +128,64 @@ def draw_fleet(
     """
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, 0xF1EE7])))
     shares = apportion(len(addresses), [round(kind.share * MICRO) for kind in config.kinds])
-    kinds = [kind for kind, share in enumerate(shares) for _ in range(share)]
-    kinds = [kinds[place] for place in rng.permutation(len(kinds))]
-    rates = [None if kind.rates is None else read_rates(folder / kind.rates) for kind in config.kinds]
-    online = [() if kind.online is None else read_online(folder / kind.online) for kind in config.kinds]
+    places = [place for place, share in enumerate(shares) for _ in range(share)]
+    order = rng.permutation(len(places))
+    kinds = [_Kind.read(kind, folder) for kind in config.kinds]
     devices = {}
-    for address, computed, place in zip(addresses, examples, kinds, strict=True):
-        kind = config.kinds[place]
-        frequency = config.gigahertz * 1e9 * config.spread ** -rng.random()
-        link = _link(kind, rng)
-        if rates[place] is not None:
-            link = link.model_copy(update={"rates": rates[place], "period_us": round(kind.rates_period_s * MICRO)})
-        period = round(kind.online_period_s * MICRO)
-        windows = online[place]
-        if kind.shift_online and period:
-            windows = _shifted(windows, period, int(rng.integers(period)))
-        joules = config.kappa * frequency * frequency if config.cycle_nj is None else config.cycle_nj * 1e-9
-        fields = {
-            "examples": max(1, computed),
-            "cycles_per_second": max(1, round(frequency)),
-            "cycles_per_example": config.cycles_per_example,
-            "cycle_energy_fj": round(joules * FEMTO),
-            "link": link.model_dump(),
-            "battery": _battery(config, rng),
-            "online": windows,
-            "online_period_us": period if windows else 0,
-        }
-        try:
-            devices[address] = Device.model_validate(fields)
-        except ValueError as error:
-            raise ConfigError(f"The devices' configuration makes no device: {error}.", "Check its traces.") from error
+    for address, computed, number in zip(addresses, examples, order, strict=True):
+        devices[address] = _draw_device(config, kinds[places[number]], computed, rng)
     return DeviceTable(bytes_down=bytes_down, bytes_up=bytes_up, devices=devices)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Some of the devices, with the traces that their configuration names."""
+
+    config: KindConfig
+    rates: Rates | None
+    online: tuple[Window, ...]
+
+    @classmethod
+    def read(cls, config: KindConfig, folder: Path) -> _Kind:
+        rates = None if config.rates is None else read_rates(folder / config.rates)
+        return cls(config, rates, () if config.online is None else read_online(folder / config.online))
+
+    def link(self, rng: np.random.Generator) -> Link:
+        link = _link(self.config, rng)
+        if self.rates is None:
+            return link
+        period = round(self.config.rates_period_s * MICRO)
+        return link.model_copy(update={"rates": self.rates, "period_us": period})
+
+    def windows(self, rng: np.random.Generator) -> tuple[tuple[Window, ...], int]:
+        """Return a device's windows online and their period in microseconds."""
+        period = round(self.config.online_period_s * MICRO)
+        windows = self.online
+        if self.config.shift_online and period:
+            windows = _shifted(windows, period, int(rng.integers(period)))
+        return windows, period if windows else 0
+
+
+def _draw_device(config: FleetConfig, kind: _Kind, examples: int, rng: np.random.Generator) -> Device:
+    """Draw a device: its frequency, its link, its windows and its battery, in this order."""
+    frequency = config.gigahertz * 1e9 * config.spread ** -rng.random()
+    joules = config.kappa * frequency * frequency if config.cycle_nj is None else config.cycle_nj * 1e-9
+    link = kind.link(rng)
+    windows, period = kind.windows(rng)
+    fields = {
+        "examples": max(1, examples),
+        "cycles_per_second": max(1, round(frequency)),
+        "cycles_per_example": config.cycles_per_example,
+        "cycle_energy_fj": round(joules * FEMTO),
+        "link": link.model_dump(),
+        "battery": _battery(config, rng),
+        "online": windows,
+        "online_period_us": period,
+    }
+    try:
+        return Device.model_validate(fields)
+    except ValueError as error:
+        raise ConfigError(f"The configuration describes an impossible device: {error}.", "Check its traces.") from error
 
 
 def _link(kind: KindConfig, rng: np.random.Generator) -> Link:
@@ -174,10 +204,10 @@ def _battery(config: FleetConfig, rng: np.random.Generator) -> Battery | None:
     return Battery(capacity_uj=capacity, charge_uj=min(charge, capacity), harvest_uw=round(config.harvest_w * MICRO))
 
 
-def _shifted(windows: Sequence[tuple[int, int]], period: int, shift: int) -> tuple[tuple[int, int], ...]:
+def _shifted(windows: Sequence[Window], period: int, shift: int) -> tuple[Window, ...]:
     """Return windows of a period, all later by ``shift``; one that would lie across the period's end is cut in two."""
     if windows and windows[-1][1] > period:
-        raise ConfigError("A trace's windows go beyond their period.", "Lengthen online_period_s.")
+        raise ConfigError("A trace has a window that ends after its period.", "Increase online_period_s.")
     moved = []
     for begin, end in windows:
         first, last = (begin + shift) % period, (begin + shift) % period + end - begin

@@ -79,7 +79,7 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[floa
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Check the path of the trace.") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{path} is no CSV file: {error}.", "Save it as CSV in UTF-8.") from error
+        raise ConfigError(f"{path} is not a CSV file: {error}.", "Save it as CSV in UTF-8.") from error
 
 
 def _number(path: Path, line: int, text: str) -> float:

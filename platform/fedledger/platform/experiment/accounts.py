@@ -29,8 +29,8 @@ def experiment_account(seed: int, role: str, chain: Chain) -> LocalAccount:
     """
     if not chain.development:
         raise KeyStoreError(
-            f"Experiment accounts are refused on this chain ({chain.capabilities.client}): anybody knows their keys.",
-            "Make real ones with `fedledger keys new`.",
+            f"Experiment accounts are refused on {chain.capabilities.client}: anyone can derive their keys.",
+            "Make a real one with `fedledger keys new`.",
         )
     from fedledger.contracts.chain.chain import load_account
 

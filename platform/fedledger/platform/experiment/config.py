@@ -165,5 +165,5 @@ def checked(document: Mapping[str, Any], where: str) -> ExperimentConfig:
     if (config.model is None) == (config.code is None):
         raise ConfigError(f"{where} must give either model or code.", 'For example: model = {method = "mlp@1", …}.')
     if sum(group.count for group in config.attackers) > config.participants:
-        raise ConfigError(f"{where} names more attackers than participants.", "Lower a count under [[attackers]].")
+        raise ConfigError(f"{where} has more attackers than participants.", "Lower a count under [[attackers]].")
     return config

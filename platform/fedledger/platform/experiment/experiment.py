@@ -133,7 +133,7 @@ class Experiment:
             accomplice = next((i for i, b in enumerate(self.behaviours) if b == HONEST), None)
             if accomplice is None:
                 raise ConfigError(
-                    "A duplicate repeats the work of an honest participant, and there is none.", "Lower a count."
+                    "A duplicate copies the work of an honest participant, but there is none.", "Reduce a count."
                 )
             address = experiment_address(self.config.seed, participant_role(accomplice))
             return attacker(method.method, {**params, "accomplice_address": address}, self._local(accomplice))
@@ -163,8 +163,8 @@ class Experiment:
         ledger, config = self.config.ledger, self.config
         if config.participants > MAX_PARTICIPANTS:
             raise ConfigError(
-                f"The task has {config.participants:,} participants, a ledger takes {MAX_PARTICIPANTS:,}.",
-                "Lower their number, or run with --no-ledger.",
+                f"The task has {config.participants:,} participants; a ledger takes at most {MAX_PARTICIPANTS:,}.",
+                "Reduce their number, or run with --no-ledger.",
             )
         return TaskParams(
             spec=spec,
@@ -261,7 +261,7 @@ def make_experiment(config: ExperimentConfig, folder: Path) -> Experiment:
     parts = train if isinstance(train, Parts) else _dealt(train, config, rng)
     if len(parts) != config.participants:
         raise ConfigError(
-            f"The data are divided among {len(parts)} participants, the configuration has {config.participants}.",
+            f"The data are divided among {len(parts)} participants, but the configuration has {config.participants}.",
             f"Set participants = {len(parts)}.",
         )
     behaviours = [HONEST] * config.participants

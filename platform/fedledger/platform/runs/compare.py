@@ -1,4 +1,4 @@
-"""Runs beside each other: what differs between their configurations, and what they came to."""
+"""Runs compared: what differs between their configurations, and their results."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _NAMED = ("name", "seed")
 
 @dataclass(frozen=True)
 class Comparison:
-    """Several runs.
+    """A comparison of several runs.
 
     Parameters
     ----------
     records
-        What their folders tell, in the order given.
+        The runs, in the order given.
     """
 
     records: Sequence[RunRecord]
@@ -35,11 +35,11 @@ class Comparison:
         Raises
         ------
         ConfigError
-            If one is not the folder of a run that has ended, or is given twice.
+            If one is not the folder of a run that has ended, or two are the same.
         """
         twice = [str(folder) for folder, count in Counter(folder.resolve() for folder in folders).items() if count > 1]
         if twice:
-            raise ConfigError(f"{twice[0]} is given twice.", "Name each run once.")
+            raise ConfigError(f"{twice[0]} was given twice.", "Give each run once.")
         return cls([RunRecord.read(folder) for folder in folders])
 
     def differing(self) -> list[str]:
@@ -60,7 +60,7 @@ class Comparison:
         """Return the places of runs that ended with the same model, for each model of several runs."""
         places: dict[str, list[int]] = {}
         for place, record in enumerate(self.records):
-            places.setdefault(record.summary["final_model"], []).append(place)
+            places.setdefault(record.final_model, []).append(place)
         return [group for group in places.values() if len(group) > 1]
 
     def document(self) -> dict[str, Any]:
@@ -68,20 +68,20 @@ class Comparison:
         differing = self.differing()
         runs = []
         for record in self.records:
-            summary, accuracies = record.summary, [accuracy for _, accuracy in record.accuracies]
+            accuracies = [accuracy for _, accuracy in record.accuracies]
             row = {
                 "folder": str(record.folder),
-                "name": summary["name"],
-                "seed": summary["seed"],
+                "name": record.name,
+                "seed": record.seed,
                 "fedledger": record.made_from.get("fedledger"),
-                "ledger": summary.get("ledger", True),
+                "ledger": record.ledger,
                 "settings": {key: record.settings.get(key) for key in differing} if record.settings else None,
-                "rounds": summary["rounds"],
-                "accuracy": summary["accuracy"],
-                "best_accuracy": max(accuracies, default=summary["accuracy"]),
-                "final_model": summary["final_model"],
-                "seconds": summary["seconds"],
-                "gas": summary.get("gas"),
+                "rounds": record.rounds,
+                "accuracy": record.accuracy,
+                "best_accuracy": max(accuracies, default=record.accuracy),
+                "final_model": record.final_model,
+                "seconds": record.seconds,
+                "gas": record.gas,
             }
             runs.append(row)
         return {"differing": differing, "runs": runs, "same_final_models": self.same_models()}

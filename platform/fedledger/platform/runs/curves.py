@@ -68,7 +68,7 @@ def over_seeds(curves: Iterable[Curve]) -> list[tuple[int, Spread]]:
 
 
 def accuracy_figure(groups: Mapping[str, Sequence[Curve]]) -> Any:
-    """Draw a line a group, its mean, in a band of one standard deviation over its curves."""
+    """Draw one line per group: its mean, in a band of one standard deviation over its curves."""
     from plotly import graph_objects as go
 
     figure = go.Figure(layout={"title": "Test accuracy", "xaxis_title": "round", "yaxis_title": "accuracy"})

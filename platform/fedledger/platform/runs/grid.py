@@ -1,4 +1,4 @@
-"""The runs of a sweep: a configuration, what is set in it to several values, and seeds."""
+"""The runs of a sweep: a configuration, the values that its keys take, and seeds."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def plan_runs(path: Path, sets: Sequence[str], seeds: str | None, ledger: bool) 
     path
         The configuration.
     sets
-        ``path=value,value`` each; every combination of them is a point.
+        Texts ``path=value,value``; every combination of values is a point.
     seeds
         As in :func:`parse_seeds`; the configuration's own unless given.
     ledger
@@ -62,15 +62,17 @@ def plan_runs(path: Path, sets: Sequence[str], seeds: str | None, ledger: bool) 
     Raises
     ------
     ConfigError
-        If anything is malformed, or the configuration does not know or allow what is set.
+        If anything is malformed, or the configuration has no such key or rejects a value.
     """
     config = load_config(path)
     base = config.model_dump(mode="json")
     axes = dict(parse_set(text) for text in sets)
     if len(axes) < len(sets):
-        raise ConfigError("A key is set twice.", "Give all its values in one --set.")
+        raise ConfigError("Two --set options have the same key.", "Give all its values in one --set.")
     if "seed" in axes:
-        raise ConfigError("The seed is set with --set.", "Use --seeds, so that the table is over them.")
+        raise ConfigError(
+            "The seed cannot be set with --set.", "Use --seeds, so that results are summarised over seeds."
+        )
     code = None if config.code is None else _code_cid(path.parent / config.code)
     names = short_names(list(axes))
     runs = []
@@ -89,14 +91,14 @@ def plan_runs(path: Path, sets: Sequence[str], seeds: str | None, ledger: bool) 
             runs.append(PlannedRun(label, settings, run, "-".join(filter(None, (place, f"seed={seed}", digest)))))
     twice = [name for name, count in Counter(run.name for run in runs).items() if count > 1]
     if twice:
-        raise ConfigError(f"The sweep has the run {twice[0]} twice.", "Give every value and seed once.")
+        raise ConfigError(f"The sweep contains the run {twice[0]} twice.", "Give every value and every seed once.")
     return runs
 
 
 def parse_set(text: str) -> tuple[str, list[Any]]:
     """Return path and values of ``path=value,value``.
 
-    Values are written as in TOML; what is no TOML is a string, so that ``mean@1`` needs no quotes.
+    Values are parsed as TOML; anything else is taken as a string, so that ``mean@1`` needs no quotes.
 
     Raises
     ------
@@ -126,7 +128,7 @@ def parse_seeds(text: str) -> list[int]:
         found = re.fullmatch(r"\s*(\d{1,15})\s*(?:\.\.\s*(\d{1,15})\s*)?", part)
         first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, -1)
         if not 0 <= last - first < SEEDS - len(seeds):
-            raise ConfigError(f"{text!r} names no seeds.", "Write them as 0..9, or 1,5,7..9.")
+            raise ConfigError(f"{text!r} is not a list of seeds.", "Write them as 0..9, or 1,5,7..9.")
         seeds += range(first, last + 1)
     return seeds
 

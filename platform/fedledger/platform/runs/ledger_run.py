@@ -7,7 +7,6 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 from fedledger.contracts.chain.chain import EMBEDDED, Chain
 from fedledger.contracts.chain.development import find_program, running_chain
@@ -20,12 +19,13 @@ from fedledger.platform.experiment.experiment import Experiment
 from fedledger.platform.experiment.run_files import CHAIN_FILE
 from fedledger.platform.runs.results import write_results
 from fedledger.platform.runs.run_folder import begin_run
+from fedledger.platform.runs.summary import LedgerSummary
 from fedledger.storage.base import ContentStore
 
 
 @contextmanager
 def open_chain(where: str, folder: Path) -> Iterator[Chain]:
-    """Open the chain of a run, which its folder remembers.
+    """Open the chain of a run; the run's folder remembers which it is.
 
     Parameters
     ----------
@@ -52,24 +52,24 @@ def open_chain(where: str, folder: Path) -> Iterator[Chain]:
 
 
 def run_recorded(
-    setting: Experiment,
+    experiment: Experiment,
     source: Path,
     folder: Path,
     chain: Chain,
     store: ContentStore,
     watch: Callable[[Progress], None] = lambda progress: None,
     backend: Backend | None = None,
-) -> dict[str, Any]:
-    """Run an experiment with a ledger, or go on with it, and write its results.
+) -> LedgerSummary:
+    """Run an experiment with a ledger, or continue an interrupted run, and write its results.
 
     Parameters
     ----------
-    setting
+    experiment
         The experiment.
     source
         Paths in the configuration are relative to it.
     folder
-        The run's folder. If it has a deployment's record, the run goes on where that ledger is.
+        The run's folder. If it has a deployment record, the run continues on that ledger.
     chain, store
         Where the ledger and the content are.
     watch
@@ -79,18 +79,18 @@ def run_recorded(
 
     Returns
     -------
-    dict
+    LedgerSummary
         What is in ``run.json``.
     """
     found = folder / DEPLOYMENT_FILE
     deployment = Deployment.read(found) if found.exists() else None
-    begin_run(setting, folder)
+    begin_run(experiment, folder)
     aside = ProcessPoolExecutor(1, get_context("spawn"))
     try:
-        compared = setting.config.compare_with_mean and setting.spec.schedule is None
-        means = aside.submit(mean_accuracies, setting.config, source) if compared else None
-        finished = run_engine(setting, chain, store, folder, watch, deployment, backend)
-        return write_results(finished, setting, store, folder, means.result() if means else [])
+        compared = experiment.config.compare_with_mean and experiment.spec.schedule is None
+        means = aside.submit(mean_accuracies, experiment.config, source) if compared else None
+        finished = run_engine(experiment, chain, store, folder, watch, deployment, backend)
+        return write_results(finished, experiment, store, folder, means.result() if means else [])
     finally:
         # Nobody waits for the process to end once it has answered.
         aside.shutdown(wait=False, cancel_futures=True)

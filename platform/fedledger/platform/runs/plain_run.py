@@ -2,53 +2,55 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedledger.ledger_tools.report.device_tables import as_csv, flush_rows, totals, write_devices
+from fedledger.ledger_tools.report.device_tables import flush_rows, totals, write_devices
+from fedledger.platform.engine.backends.base import Backend
 from fedledger.platform.engine.backends.choose import open_backend
 from fedledger.platform.engine.checkpoint import STATES_FOLDER, Checkpoints, Reached
 from fedledger.platform.engine.participant_states import States
-from fedledger.platform.engine.without_ledger import Simulation
+from fedledger.platform.engine.without_ledger import Round, Simulation
 from fedledger.platform.experiment.experiment import Experiment
-from fedledger.platform.experiment.run_files import METRICS_FILE, MODEL_FILE, SUMMARY_FILE
-from fedledger.platform.runs.run_folder import begin_run
+from fedledger.platform.experiment.run_files import MODEL_FILE
+from fedledger.platform.runs.run_folder import begin_run, write_record
+from fedledger.platform.runs.summary import MetricsRow, PlainSummary
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.schedules.devices import MICRO
+from fedledger.protocol.schedules.events import ServerStep
 from fedledger.storage.durable_files import write_atomically
 
 CHECKPOINT_SECONDS = 10.0
 
 
 def run_unrecorded(
-    setting: Experiment,
+    experiment: Experiment,
     folder: Path,
     backend: str,
     workers: int | None = None,
-    watch: Callable[[dict[str, Any]], None] = lambda row: None,
+    watch: Callable[[MetricsRow], None] = lambda row: None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
-) -> dict[str, Any]:
+) -> PlainSummary:
     """Run an experiment without a ledger; write ``run.json``, ``metrics.json``, ``metrics.csv``, ``model.safetensors``.
 
     With a schedule also ``devices.json`` and ``devices.csv``.
 
-    A run that was interrupted goes on from its last checkpoint in the folder, to the same final model.
+    An interrupted run continues from the last checkpoint in its folder, to the same final model.
 
     Parameters
     ----------
-    setting
+    experiment
         The experiment.
     folder
         The run's folder.
     backend, workers
-        Where participants are trained (``pool``, ``serial`` or ``ray``), and in how many processes.
+        Where participants are trained (``pool``, ``serial``, ``batched`` or ``ray``), and in how many processes.
     watch
-        Shown each round's row of metrics.
+        Is shown each round's row of metrics.
     checkpoint_seconds
-        Time between two checkpoints.
+        Seconds between two checkpoints.
 
     Returns
     -------
@@ -58,59 +60,78 @@ def run_unrecorded(
     Raises
     ------
     ConfigError
-        If there is no such backend, if the task asks for what needs a ledger, or if the folder is of another run.
+        If there is no such backend, the task needs a ledger, or the folder is another run's.
     StoreError
         If a checkpoint cannot be read or written.
     """
-    began = time.monotonic()
-    with open_backend(backend, setting, workers) as opened:
-        states, checkpoints = States(folder / STATES_FOLDER), Checkpoints(folder, setting.config)
-        reached = checkpoints.load(states)
-        begin_run(setting, folder)
-        earlier = 0.0 if reached is None else reached.seconds
-        rows = [] if reached is None else reached.rows
-        simulation = Simulation(setting, opened, None if reached is None else reached.progress, states)
-        saved = time.monotonic()
-        for done in simulation.rounds():
-            if not done.empty:
-                row = {
-                    "round": done.index,
-                    "accuracy": setting.accuracy(simulation.model),
-                    "accepted": done.accepted,
-                    "refused": len(done.verdicts) - done.accepted,
-                    "seconds": round(done.seconds, 6),
-                }
-                if done.flush is not None:
-                    row["time_us"] = done.flush.time_us
-                rows.append(row)
-                watch(row)
-            now = time.monotonic()
-            if now - saved >= checkpoint_seconds and not simulation.is_done:
-                checkpoints.save(Reached(simulation.progress, rows, earlier + now - began), states)
-                saved = time.monotonic()
-        seconds = earlier + time.monotonic() - began
-        # So that a folder that is resumed once more stays as it is.
-        checkpoints.save(Reached(simulation.progress, rows, seconds), states)
+    with open_backend(backend, experiment, workers) as opened:
+        simulation, rows, seconds = _train(experiment, folder, opened, watch, checkpoint_seconds)
     model = simulation.model.encode()
-    document = {
-        "name": setting.config.name,
-        "seed": setting.config.seed,
+    write_atomically(folder / MODEL_FILE, model)
+    document: PlainSummary = {
+        "name": experiment.config.name,
+        "seed": experiment.config.seed,
         "rounds": len(rows),
         "accuracy": rows[-1]["accuracy"],
         "final_model": ContentRef.of(model).cid,
-        "spec": ContentRef.of(setting.spec.encode()).cid,
+        "spec": ContentRef.of(experiment.spec.encode()).cid,
         "seconds": round(seconds, 3),
         "ledger": False,
         "backend": backend,
     }
-    table = setting.device_table
-    if simulation.flushes and table is not None:
-        sizes = table.bytes_down, table.bytes_up
-        devices = [row for f in simulation.flushes for row in flush_rows(f, f.index, lambda *of: sizes)]
-        document["devices"] = {"simulated_seconds": simulation.flushes[-1].time_us / MICRO, **totals(devices)}
-        write_devices(folder, devices)
-    write_atomically(folder / MODEL_FILE, model)
-    write_atomically(folder / METRICS_FILE, (json.dumps(rows, indent=1) + "\n").encode())
-    write_atomically(folder / "metrics.csv", as_csv(rows, list(rows[0])).encode())
-    write_atomically(folder / SUMMARY_FILE, (json.dumps(document, indent=1) + "\n").encode())
+    if devices := _write_devices(experiment, simulation.flushes, folder):
+        document["devices"] = devices
+    write_record(folder, document, rows)
     return document
+
+
+def _train(
+    experiment: Experiment,
+    folder: Path,
+    backend: Backend,
+    watch: Callable[[MetricsRow], None],
+    checkpoint_seconds: float,
+) -> tuple[Simulation, list[MetricsRow], float]:
+    """Play the rounds that are left; return the end, the metrics of all rounds, and the seconds of all attempts."""
+    began = saved = time.monotonic()
+    states, checkpoints = States(folder / STATES_FOLDER), Checkpoints(folder, experiment.config)
+    reached = checkpoints.load(states)
+    begin_run(experiment, folder)
+    earlier = 0.0 if reached is None else reached.seconds
+    rows = [] if reached is None else reached.rows
+    simulation = Simulation(experiment, backend, None if reached is None else reached.progress, states)
+    for done in simulation.rounds():
+        if not done.empty:
+            rows.append(_row(done, experiment.accuracy(simulation.model)))
+            watch(rows[-1])
+        now = time.monotonic()
+        if now - saved >= checkpoint_seconds and not simulation.is_done:
+            checkpoints.save(Reached(simulation.progress, rows, earlier + now - began), states)
+            saved = time.monotonic()
+    seconds = earlier + time.monotonic() - began
+    # So that a folder that is resumed once more stays as it is.
+    checkpoints.save(Reached(simulation.progress, rows, seconds), states)
+    return simulation, rows, seconds
+
+
+def _row(done: Round, accuracy: float) -> MetricsRow:
+    """Return a round's row of metrics."""
+    row = {
+        "round": done.index,
+        "accuracy": accuracy,
+        "accepted": done.accepted,
+        "refused": len(done.verdicts) - done.accepted,
+        "seconds": round(done.seconds, 6),
+    }
+    return row if done.flush is None else {**row, "time_us": done.flush.time_us}
+
+
+def _write_devices(experiment: Experiment, steps: Sequence[ServerStep], folder: Path) -> dict[str, Any]:
+    """Write what the devices did in a task with a schedule, and return what it comes to."""
+    table = experiment.device_table
+    if not steps or table is None:
+        return {}
+    sizes = table.bytes_down, table.bytes_up
+    devices = [row for step in steps for row in flush_rows(step, step.index, lambda *of: sizes)]
+    write_devices(folder, devices)
+    return {"simulated_seconds": steps[-1].time_us / MICRO, **totals(devices)}

@@ -2,143 +2,113 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
 
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, export_ledger
-from fedledger.ledger_tools.report.device_tables import task_flushes, task_rows, totals, write_devices
+from fedledger.ledger_tools.report.device_tables import as_csv, task_flushes, task_rows, totals, write_devices
 from fedledger.ledger_tools.report.run_report import write_report
-from fedledger.ledger_tools.report.tables import participants_frame, pay_frame, reputations_frame, verdicts_frame
+from fedledger.ledger_tools.report.run_view import RunView
+from fedledger.ledger_tools.report.task_view import Refusal, TaskView
 from fedledger.platform.engine.with_ledger import Run
-from fedledger.platform.experiment.accounts import experiment_address, participant_role
 from fedledger.platform.experiment.experiment import Experiment
-from fedledger.platform.experiment.run_files import METRICS_FILE, MODEL_FILE, SUMMARY_FILE
-from fedledger.protocol.encoding import canonical
-from fedledger.protocol.records.report import BASE
-from fedledger.protocol.records.verdicts import Verdict
+from fedledger.platform.experiment.run_files import MODEL_FILE, REFUSALS_TABLE, REPORT_PAGE
+from fedledger.platform.runs.run_folder import write_record
+from fedledger.platform.runs.summary import LedgerSummary
 from fedledger.protocol.schedules.devices import MICRO
 from fedledger.storage.base import ContentStore
 
 
-def summary(run: Run, setting: Experiment) -> dict[str, Any]:
-    """Return what a run came to, as JSON."""
-    participants = participants_frame(run.history, run.task.id).to_dict("records")
-    behaviours = behaviours_by_address(setting)
+def summary(run: Run, experiment: Experiment, task: TaskView, behaviours: Mapping[str, str]) -> LedgerSummary:
+    """Return what is in ``run.json``.
+
+    Parameters
+    ----------
+    run, experiment
+        The finished run.
+    task
+        Its task, as the ledger tells it.
+    behaviours
+        What each participant did, by address.
+    """
+    config = experiment.config
     return {
-        "task": run.task.id,
-        "name": setting.config.name,
-        "seed": setting.config.seed,
-        "rounds": len(run.task.settled),
+        "task": task.id,
+        "name": config.name,
+        "seed": config.seed,
+        "rounds": len(task.settled),
         "accuracy": run.accuracy,
-        "final_model": run.task.model.cid,
-        "spec": run.task.spec.cid,
+        "final_model": task.model.cid,
+        "spec": task.spec.cid,
         "seconds": round(run.seconds, 3),
         "chain": run.ledger.chain.capabilities.client,
         "gas": run.gas,
-        "challenge_window": int(run.task.params["challengeWindow"]),
+        "challenge_window": task.challenge_window,
         "participants": [
             {
-                "address": row["address"],
-                "behaviour": behaviours[row["address"]],
-                "accepted": row["accepted"],
-                "refused": row["refused"],
-                "reputation": row["reputation"],
-                "credit": row["credit"],
+                "address": row.address,
+                "behaviour": behaviours[row.address],
+                "accepted": row.accepted,
+                "refused": dict(row.refused),
+                "reputation": row.reputation,
+                "credit": row.credit,
             }
-            for row in participants
+            for row in task.participants
         ],
     }
 
 
-def behaviours_by_address(setting: Experiment) -> dict[str, str]:
+def behaviours_by_address(experiment: Experiment) -> dict[str, str]:
     """Return each participant's behaviour; known here because the experiment made them."""
-    seed = setting.config.seed
-    return {
-        experiment_address(seed, participant_role(number)): behaviour
-        for number, behaviour in enumerate(setting.behaviours)
-    }
-
-
-def refusals(run: Run, store: ContentStore) -> list[dict[str, Any]]:
-    """Return every update that was not accepted, with the reason and detail of its report."""
-    rows = []
-    for r in run.task.settled:
-        if r.proposal is None:
-            continue
-        report = canonical.decode(store.get(r.proposal.report))
-        for update in report["updates"]:
-            if update["verdict"] != Verdict.ACCEPTED.label:
-                rows.append(
-                    {
-                        "round": r.index,
-                        "address": update["participant"],
-                        "reason": update["verdict"],
-                        "detail": update["detail"] or _measured(report["measurements"][BASE], update["measurement"]),
-                    }
-                )
-    return rows
-
-
-def _measured(base: dict[str, int], update: dict[str, int] | None) -> str:
-    """Say what a step along an update did to the held-out examples."""
-    if update is None:
-        return ""
-    losses = f"{base['loss'] / 1e6:.4f} to {update['loss'] / 1e6:.4f}"
-    return f"held-out loss {losses}, right answers {base['correct']} to {update['correct']}"
+    return {experiment.address(number): behaviour for number, behaviour in enumerate(experiment.behaviours)}
 
 
 def write_results(
-    run: Run, setting: Experiment, store: ContentStore, folder: Path, plain_mean: Sequence[float]
-) -> dict[str, Any]:
-    """Write everything into the run's folder and return the summary."""
-    document = summary(run, setting)
-    flushes = task_flushes(run.history, run.task, setting.spec, store)
-    devices = task_rows(run.task, setting.spec, flushes)
-    told = [{**row, "time_us": flushes[row["round"]].time_us} if flushes else row for row in run.metrics]
-    if flushes:
-        write_devices(folder, devices)
-        document["devices"] = {"simulated_seconds": told[-1]["time_us"] / MICRO, **totals(devices)}
+    run: Run, experiment: Experiment, store: ContentStore, folder: Path, plain_mean: Sequence[float]
+) -> LedgerSummary:
+    """Write everything that a run leaves behind into its folder, and return what is in ``run.json``."""
+    document, view = view_of(run, experiment, store, plain_mean)
+    if view.devices:
+        write_devices(folder, view.devices)
     export_ledger(run.ledger, run.deployment, run.history).write(folder / LEDGER_FILE)
     (folder / MODEL_FILE).write_bytes(store.get(run.task.model))
-    metrics = pd.DataFrame(told)
-    if plain_mean:
-        metrics["plain_mean_accuracy"] = pd.Series(plain_mean).head(len(metrics))
-    metrics.to_csv(folder / "metrics.csv", index=False)
-    rows = metrics.astype(object).where(metrics.notna(), None).to_dict("records")
-    (folder / METRICS_FILE).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    (folder / SUMMARY_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    refused = refusals(run, store)
-    pd.DataFrame(refused, columns=["round", "address", "reason", "detail"]).to_csv(folder / "refusals.csv", index=False)
-    window = document["challenge_window"]
-    facts = {
-        "final model": document["final_model"],
-        "spec": document["spec"],
-        "test accuracy": f"{document['accuracy']:.2%}",
-        "rounds": document["rounds"],
-        "chain": document["chain"],
-        "gas": f"{document['gas']:,}",
-        "seconds": document["seconds"],
-        "challenge window": f"{window} s" if window else "0 s (an experiment)",
-    }
-    if devices:
-        facts["simulated seconds"] = f"{document['devices']['simulated_seconds']:,.3f}"
-        facts["joules of all devices"] = f"{document['devices']['joules']:,.3f}"
-    write_report(
-        folder / "report.html",
-        setting.config.name,
-        facts,
-        told,
-        plain_mean,
-        reputations_frame(run.history, run.task.id),
-        pay_frame(run.history, run.task.id),
-        verdicts_frame(run.history, run.task.id),
-        document["participants"],
-        refused,
-        setting.label_counts,
-        devices,
-    )
+    write_record(folder, view.summary, view.metrics)
+    refusals = [vars(refusal) for refusal in view.refusals]
+    text = as_csv(refusals, [field.name for field in fields(Refusal)])
+    (folder / REFUSALS_TABLE).write_text(text, encoding="utf-8")
+    write_report(folder / REPORT_PAGE, view)
     return document
+
+
+def view_of(
+    run: Run, experiment: Experiment, store: ContentStore, plain_mean: Sequence[float] = ()
+) -> tuple[LedgerSummary, RunView]:
+    """Return what is in a finished run's ``run.json``, and its view.
+
+    Parameters
+    ----------
+    run, experiment, store
+        The run.
+    plain_mean
+        Accuracy after each round of the same training with a plain mean; may be empty.
+
+    Raises
+    ------
+    StoreError
+        If a report is missing from the store.
+    """
+    task = TaskView.of(run.history, run.task.id)
+    behaviours = behaviours_by_address(experiment)
+    document = summary(run, experiment, task, behaviours)
+    flushes = task_flushes(run.history, run.task, experiment.spec, store)
+    devices = task_rows(run.task, experiment.spec, flushes)
+    metrics = [{**row, "time_us": flushes[row["round"]].time_us} if flushes else row for row in run.metrics]
+    if flushes:
+        document["devices"] = {"simulated_seconds": metrics[-1]["time_us"] / MICRO, **totals(devices)}
+    if plain_mean:
+        means = [*plain_mean, *[None] * len(metrics)]
+        metrics = [{**row, "plain_mean_accuracy": mean} for row, mean in zip(metrics, means, strict=False)]
+    refusals = task.refusals(store)
+    view = RunView(document, metrics, task, behaviours, refusals, experiment.label_counts, plain_mean, devices)
+    return document, view

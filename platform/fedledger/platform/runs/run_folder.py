@@ -1,36 +1,74 @@
-"""A run's folder: what is written into it before the first round, and what is read from it afterwards."""
+"""A run's folder: made before the first round, filled as the run begins and ends, and read afterwards."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedledger.ledger_tools.report.device_tables import as_csv
+from fedledger.platform.experiment.provenance import flat, provenance
+from fedledger.platform.experiment.run_files import (
+    CHAIN_FILE,
+    CHECKPOINT_FILE,
+    CONFIG_FILE,
+    METRICS_FILE,
+    METRICS_TABLE,
+    PARTITION_FILE,
+    PARTITION_PAGE,
+    SUMMARY_FILE,
+)
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.errors import ConfigError
 from fedledger.storage.durable_files import write_atomically
 
 if TYPE_CHECKING:
     from fedledger.learning.label_counts import LabelCounts
+    from fedledger.platform.experiment.config import ExperimentConfig
     from fedledger.platform.experiment.experiment import Experiment
-from fedledger.platform.experiment.provenance import flat, provenance
-from fedledger.platform.experiment.run_files import (
-    CONFIG_FILE,
-    METRICS_FILE,
-    PARTITION_FILE,
-    PARTITION_PAGE,
-    SUMMARY_FILE,
-)
 
 
-def begin_run(setting: Experiment, folder: Path) -> LabelCounts:
+def new_run_folder(config: ExperimentConfig, where: Path) -> Path:
+    """Make a folder for a run that begins now.
+
+    Parameters
+    ----------
+    config
+        The configuration; its name and seed are part of the folder's name.
+    where
+        The folder in which it is made.
+    """
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    folder = where / f"{config.name}-{config.seed}-{stamp}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def resumed_run_folder(folder: Path, ledger: bool) -> Path:
+    """Return the folder of an interrupted run that may go on with (or without) a ledger.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such folder, or its run began the other way.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is not the folder of a run.", "Give a folder that `fedledger run` made.")
+    if (folder / (CHECKPOINT_FILE if ledger else CHAIN_FILE)).exists():
+        other, remedy = ("without", "Add") if ledger else ("with", "Leave out")
+        raise ConfigError(f"The run in {folder} began {other} a ledger.", f"{remedy} --no-ledger.")
+    return folder
+
+
+def begin_run(experiment: Experiment, folder: Path) -> LabelCounts:
     """Write a run's configuration and how its examples are divided, before the first round.
 
     Parameters
     ----------
-    setting
+    experiment
         The experiment.
     folder
         The run's folder; it gets ``config.json`` (canonical), ``partition.json`` and ``partition.html``.
@@ -42,16 +80,33 @@ def begin_run(setting: Experiment, folder: Path) -> LabelCounts:
     """
     from fedledger.ledger_tools.report.page import heat_map, write_page
 
-    labels = setting.label_counts
-    write_atomically(folder / CONFIG_FILE, canonical.encode(provenance(setting.config)))
+    labels = experiment.label_counts
+    write_atomically(folder / CONFIG_FILE, canonical.encode(provenance(experiment.config)))
     write_atomically(folder / PARTITION_FILE, (json.dumps(labels.document(), indent=1) + "\n").encode())
-    write_page(folder / PARTITION_PAGE, setting.config.name, "how the examples are divided", [heat_map(labels)])
+    write_page(folder / PARTITION_PAGE, experiment.config.name, "how the examples are divided", [heat_map(labels)])
     return labels
+
+
+def write_record(folder: Path, summary: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> None:
+    """Write what :meth:`RunRecord.read` reads, and the metrics as CSV.
+
+    Parameters
+    ----------
+    folder
+        The run's folder.
+    summary
+        What the run came to; written last, as it stands for a run that has ended.
+    metrics
+        One row per round.
+    """
+    write_atomically(folder / METRICS_FILE, (json.dumps(metrics, indent=1) + "\n").encode())
+    write_atomically(folder / METRICS_TABLE, as_csv(metrics, list(metrics[0]) if metrics else ()).encode())
+    write_atomically(folder / SUMMARY_FILE, (json.dumps(summary, indent=1) + "\n").encode())
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run's folder tells of it.
+    """A run that has ended, as its folder tells it.
 
     Parameters
     ----------
@@ -60,7 +115,7 @@ class RunRecord:
     summary
         Its ``run.json``.
     metrics
-        Its ``metrics.json``: a row a round.
+        Its ``metrics.json``: one row per round.
     made_from
         Its ``config.json``; empty in folders of versions that did not write it.
     """
@@ -81,15 +136,54 @@ class RunRecord:
         """
         try:
             summary, metrics = (json.loads((folder / name).read_bytes()) for name in (SUMMARY_FILE, METRICS_FILE))
-            made_from = folder / CONFIG_FILE
-            return cls(
-                folder, summary, tuple(metrics), json.loads(made_from.read_bytes()) if made_from.exists() else {}
-            )
+            file = folder / CONFIG_FILE
+            made_from = json.loads(file.read_bytes()) if file.exists() else {}
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"{folder} is not the folder of a run that has ended: {error}.",
                 "Give a folder that `fedledger run` made.",
             ) from error
+        return cls(folder, summary, tuple(metrics), made_from)
+
+    @property
+    def name(self) -> str:
+        """The experiment's name."""
+        return str(self.summary["name"])
+
+    @property
+    def seed(self) -> int:
+        """The experiment's seed."""
+        return int(self.summary["seed"])
+
+    @property
+    def rounds(self) -> int:
+        """Number of rounds that counted."""
+        return int(self.summary["rounds"])
+
+    @property
+    def accuracy(self) -> float:
+        """Test accuracy of the final model."""
+        return float(self.summary["accuracy"])
+
+    @property
+    def final_model(self) -> str:
+        """CID of the final model."""
+        return str(self.summary["final_model"])
+
+    @property
+    def seconds(self) -> float:
+        """How long the run took."""
+        return float(self.summary["seconds"])
+
+    @property
+    def gas(self) -> int | None:
+        """Gas of all transactions; None without a ledger."""
+        return self.summary.get("gas")
+
+    @property
+    def ledger(self) -> bool:
+        """Whether the run had a ledger."""
+        return bool(self.summary.get("ledger", True))
 
     @property
     def accuracies(self) -> list[tuple[int, float]]:

@@ -1,4 +1,4 @@
-"""Many runs of one configuration: side by side, whole or not at all, and none of them twice."""
+"""Many runs of one configuration, several at a time; each is kept whole or not at all, and none is run twice."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from fedledger.storage.machine import processors
 
 if TYPE_CHECKING:
     from fedledger.platform.experiment.experiment import Experiment
+    from fedledger.platform.runs.summary import LedgerSummary
     from fedledger.platform.runs.trackers.base import Tracked
 
 LOCK_FILE = ".lock"
@@ -84,15 +85,15 @@ class Sweep:
     target: float | None = None
 
     def points(self) -> list[dict[str, Any]]:
-        """Return a row a point of the grid: its settings, and the spread over seeds of what its runs came to."""
+        """Return one row per point of the grid: its settings, and the spread of its runs' results over seeds."""
         rows = []
         for label, group in self._by_point().items():
             row: dict[str, Any] = {
                 "point": label,
                 "settings": dict(group[0][0].settings),
                 "n": len(group),
-                "accuracy": Spread.of(record.summary["accuracy"] for _, record in group).document(),
-                "seconds": Spread.of(record.summary["seconds"] for _, record in group).document(),
+                "accuracy": Spread.of(record.accuracy for _, record in group).document(),
+                "seconds": Spread.of(record.seconds for _, record in group).document(),
             }
             if self.target is not None:
                 firsts = [rounds_to(record.accuracies, self.target) for _, record in group]
@@ -112,10 +113,10 @@ class Sweep:
                     "point": run.label,
                     "seed": run.config.seed,
                     "folder": run.name,
-                    "rounds": record.summary["rounds"],
-                    "accuracy": record.summary["accuracy"],
-                    "final_model": record.summary["final_model"],
-                    "seconds": record.summary["seconds"],
+                    "rounds": record.rounds,
+                    "accuracy": record.accuracy,
+                    "final_model": record.final_model,
+                    "seconds": record.seconds,
                     **({} if self.target is None else {"rounds_to_target": rounds_to(record.accuracies, self.target)}),
                 }
                 for run, record in self.done
@@ -147,7 +148,7 @@ class Sweep:
         return rows
 
     def write(self) -> None:
-        """Write ``sweep.json``, ``sweep.csv`` (a row a run) and ``sweep.html`` into the folder."""
+        """Write ``sweep.json``, ``sweep.csv`` (one row per run) and ``sweep.html`` into the folder."""
         from fedledger.ledger_tools.report.page import table, write_page
 
         document = self.document()
@@ -174,20 +175,40 @@ class Sweep:
         return groups
 
 
+@dataclass(frozen=True)
+class SweepOptions:
+    """How a sweep is run.
+
+    Parameters
+    ----------
+    ledger
+        Whether each run has a ledger, on a development chain of its own.
+    jobs
+        Number of concurrent runs; one per processor unless given. Where fewer runs are left than processors, each
+        trains in several processes.
+    target
+        See :class:`Sweep`.
+    track
+        Trackers to which each run's rounds are logged.
+    """
+
+    ledger: bool = False
+    jobs: int | None = None
+    target: float | None = None
+    track: tuple[str, ...] = ()
+
+
 def run_sweep(
     runs: Sequence[PlannedRun],
     source: Path,
     folder: Path,
-    ledger: bool,
-    jobs: int | None = None,
-    target: float | None = None,
+    options: SweepOptions,
     watch: Callable[[PlannedRun, RunRecord | Failure, int], None] = lambda run, outcome, done: None,
-    track: Sequence[str] = (),
 ) -> Sweep:
     """Run what of a sweep is missing in its folder.
 
-    A run's folder appears there when the run has ended, by one renaming. What was killed on its way goes on from its
-    last checkpoint, or with a ledger is begun again.
+    A run's folder appears there when the run has ended, by one renaming. A run that was killed continues from its last
+    checkpoint or, with a ledger, begins again.
 
     Parameters
     ----------
@@ -197,38 +218,29 @@ def run_sweep(
         Paths in the configuration are relative to it.
     folder
         Where the runs' folders are.
-    ledger
-        Whether each run has a ledger, on a development chain of its own.
-    jobs
-        How many at once; as many as there are processors unless given. Where fewer runs are left than processors, each
-        trains in several processes.
-    target
-        See :class:`Sweep`.
+    options
+        How they are run.
     watch
-        Shown each run that has ended, its record or failure, and how many of the plan have ended so far.
-    track
-        Trackers to which each run's rounds are shown as well.
+        Is shown each run that has ended, its record or failure, and how many of the plan have ended so far.
 
     Raises
     ------
     ConfigError
-        If another sweep is at work in the folder, or a tracker is not there.
+        If another sweep is running in the folder, or a tracker does not exist.
     """
-    if track:
+    if options.track:
         from fedledger.platform.runs.trackers.base import tracking
 
-        # What is not there is told before anything is run.
-        with tracking(track, runs[0].config, folder):
+        # An unknown tracker is reported before anything is run.
+        with tracking(options.track, runs[0].config, folder):
             pass
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
-        found = {run.name: RunRecord.read(folder / run.name) for run in runs if (folder / run.name).is_dir()}
-        missing = [run for run in runs if run.name not in found]
-        hands = max(1, min(jobs or processors(), len(missing)))
-        share = max(1, processors() // hands)
-        tasks = [_Task(run, source.resolve(), folder.resolve(), ledger, share, tuple(track)) for run in missing]
-        records, failures = dict(found), []
-        for run, failure in _outcomes(tasks, hands):
+        records = {run.name: RunRecord.read(folder / run.name) for run in runs if (folder / run.name).is_dir()}
+        found, failures = len(records), []
+        for run, failure in _outcomes(
+            *_tasks([run for run in runs if run.name not in records], source, folder, options)
+        ):
             if failure is None:
                 records[run.name] = RunRecord.read(folder / run.name)
             else:
@@ -236,9 +248,17 @@ def run_sweep(
             watch(run, failure or records[run.name], len(records) + len(failures))
         done = [(run, records[run.name]) for run in runs if run.name in records]
         failures.sort(key=lambda failure: runs.index(failure.run))
-        sweep = Sweep(folder, done, failures, len(found), target)
+        sweep = Sweep(folder, done, failures, found, options.target)
         sweep.write()
         return sweep
+
+
+def _tasks(missing: Sequence[PlannedRun], source: Path, folder: Path, options: SweepOptions) -> tuple[list[_Task], int]:
+    """Return a task for each missing run, and how many are played at once."""
+    hands = max(1, min(options.jobs or processors(), len(missing)))
+    share = max(1, processors() // hands)
+    place = source.resolve(), folder.resolve(), options.ledger, share, options.track
+    return [_Task(run, *place) for run in missing], hands
 
 
 @dataclass(frozen=True)
@@ -286,7 +306,7 @@ class _Task:
         (self.folder / FAILED / f"{self.run.name}.txt").unlink(missing_ok=True)
         place.rename(self.folder / self.run.name)
 
-    def _run_recorded(self, setting: Experiment, place: Path, backend: str, tracked: Tracked) -> dict[str, Any]:
+    def _run_recorded(self, setting: Experiment, place: Path, backend: str, tracked: Tracked) -> LedgerSummary:
         from fedledger.platform.engine.backends.choose import open_backend
         from fedledger.platform.runs.ledger_run import open_chain, run_recorded
         from fedledger.storage.open import open_store
@@ -326,7 +346,7 @@ class _Hand:
             self._process.join(_GRACE)
             code = self._process.exitcode
             how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
-            return task, Failure(task.run, f"Its process {how}: perhaps memory ran out; try fewer --jobs."), False
+            return task, Failure(task.run, f"Its process {how}: memory may have run out. Try fewer --jobs."), False
 
     def stop(self) -> None:
         self.pipe.close()
@@ -391,7 +411,7 @@ def _alone(folder: Path) -> Iterator[None]:
             stack.enter_context(_locked(folder / LOCK_FILE, wait=False))
         except BlockingIOError as error:
             raise ConfigError(
-                f"Another sweep is at work in {folder}.", "Wait for it, or choose another folder with --out."
+                f"Another sweep is running in {folder}.", "Wait for it, or choose another folder with --out."
             ) from error
         # Processes of a sweep that was killed see it and end, but not at once.
         with _locked(folder / HANDS_LOCK):

@@ -1,4 +1,4 @@
-"""Metrics of a run, round by round, to the tools in which one watches experiments."""
+"""Metrics of a run, passed on round by round to tools for tracking experiments."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Tracked:
             try:
                 what(tracker)
             except Exception as error:
-                log.warning("%s is not told any more: %s", name, error)
+                log.warning("%s failed and is told nothing more: %s", name, error)
                 del self._trackers[name]
 
 

@@ -51,7 +51,7 @@ class MLflow:
         try:
             self._client = MlflowClient()
         except MlflowException as error:
-            raise ConfigError(f"MLflow does not take the run: {error}.", "Check MLFLOW_TRACKING_URI.") from error
+            raise ConfigError(f"MLflow rejected the run: {error}.", "Check MLFLOW_TRACKING_URI.") from error
 
     def open(self) -> None:
         found = self._client.get_experiment_by_name(self._name)

@@ -1,0 +1,66 @@
+"""A run with a ledger, as its report shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fedledger.learning.label_counts import LabelCounts
+from fedledger.ledger_tools.report.task_view import Refusal, TaskView
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run.
+
+    Parameters
+    ----------
+    summary
+        Its ``run.json``.
+    metrics
+        One row per round with ``round``, ``accuracy``, ``accepted``, ``refused`` and ``gas`` (total so far), and with
+        ``time_us`` if there are ``devices``.
+    task
+        Its task, as the ledger tells it.
+    behaviours
+        What each participant did (``honest``, or the attack), by address.
+    refusals
+        The updates that were not accepted.
+    labels
+        How the examples are divided.
+    plain_mean
+        Accuracy after each round of the same training with a plain mean; may be empty.
+    devices
+        What the participants' devices did, by :func:`~fedledger.ledger_tools.report.device_tables.task_rows`; empty
+        without a schedule.
+    """
+
+    summary: Mapping[str, Any]
+    metrics: Sequence[Mapping[str, Any]]
+    task: TaskView
+    behaviours: Mapping[str, str]
+    refusals: Sequence[Refusal]
+    labels: LabelCounts
+    plain_mean: Sequence[float] = ()
+    devices: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What the report says about the run as a whole."""
+        summary = self.summary
+        window = summary["challenge_window"]
+        facts = {
+            "final model": summary["final_model"],
+            "spec": summary["spec"],
+            "test accuracy": f"{summary['accuracy']:.2%}",
+            "rounds": f"{summary['rounds']:,}",
+            "chain": summary["chain"],
+            "gas": f"{summary['gas']:,}",
+            "seconds": f"{summary['seconds']:,}",
+            "challenge window": f"{window:,} s" if window else "none: nobody could dispute a round",
+        }
+        if self.devices:
+            facts["simulated seconds"] = f"{summary['devices']['simulated_seconds']:,.3f}"
+            facts["energy of all devices"] = f"{summary['devices']['joules']:,.3f} J"
+        return facts

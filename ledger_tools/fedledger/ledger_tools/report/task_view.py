@@ -1,0 +1,241 @@
+"""A task as its ledger tells it: rounds, participants and refused updates, in typed rows for tables and pages."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedledger.contracts.ledger.history import History
+from fedledger.contracts.ledger.round_history import RoundHistory
+from fedledger.ledger_tools.audit.execute import execute
+from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport
+from fedledger.protocol.encoding import canonical
+from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.records.report import BASE
+from fedledger.protocol.records.verdicts import Verdict
+from fedledger.storage.base import ContentStore
+
+
+@dataclass(frozen=True)
+class RoundView:
+    """A round of a task.
+
+    Parameters
+    ----------
+    index
+        Its number, from 1.
+    status
+        ``open``, ``proposed``, ``settled`` or ``voided``.
+    selected, committed, revealed
+        Numbers of participants.
+    verdicts
+        Verdict in words, by address.
+    shares
+        Units of pay, by address.
+    reputations
+        Reputation (ppm) that the round left, by address.
+    base
+        The model that the round started from.
+    model, report
+        The proposed model and its report; None before a proposal.
+    """
+
+    index: int
+    status: str
+    selected: int
+    committed: int
+    revealed: int
+    verdicts: Mapping[str, str]
+    shares: Mapping[str, int]
+    reputations: Mapping[str, int]
+    base: ContentRef
+    model: ContentRef | None
+    report: ContentRef | None
+
+    @property
+    def accepted(self) -> int:
+        """Number of accepted updates."""
+        return sum(verdict == Verdict.ACCEPTED.label for verdict in self.verdicts.values())
+
+    @property
+    def refused(self) -> int:
+        """Number of refused updates; those that never came do not count."""
+        return sum(verdict in _REFUSED for verdict in self.verdicts.values())
+
+
+@dataclass(frozen=True)
+class ParticipantView:
+    """A participant of a task.
+
+    Parameters
+    ----------
+    id, address
+        Its number on the ledger, and its owner.
+    accepted
+        Rounds in which its update was accepted.
+    refused
+        Rounds in which it was not, by reason.
+    reputation
+        In parts per million, with the task's publisher.
+    credit, earned
+        Units of pay that it can withdraw, and that it was paid.
+    """
+
+    id: int
+    address: str
+    accepted: int
+    refused: Mapping[str, int]
+    reputation: int
+    credit: int
+    earned: int
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An update that was not accepted.
+
+    Parameters
+    ----------
+    round, address
+        Which.
+    reason
+        The verdict in words.
+    detail
+        What the report says about it.
+    """
+
+    round: int
+    address: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class TaskView:
+    """A task.
+
+    Parameters
+    ----------
+    id
+        Its number on the ledger.
+    spec, model
+        Its spec, and its newest settled model.
+    challenge_window
+        Seconds during which a proposal can be disputed.
+    rounds
+        Its rounds, by number.
+    participants
+        The enrolled participants, by address.
+    """
+
+    id: int
+    spec: ContentRef
+    model: ContentRef
+    challenge_window: int
+    rounds: tuple[RoundView, ...]
+    participants: tuple[ParticipantView, ...]
+
+    @classmethod
+    def of(cls, history: History, task: int) -> TaskView:
+        """Return the view of a task in the history of a ledger.
+
+        Raises
+        ------
+        ChainError
+            If the ledger has no such task.
+        """
+        record = history.task(task)
+        rounds = tuple(_round(history, current) for _, current in sorted(record.rounds.items()))
+        settled = [current for current in rounds if current.status == "settled"]
+        participants = []
+        for number in sorted(record.enrolled, key=lambda i: history.owners[i].lower()):
+            address = history.owners[number]
+            verdicts = Counter(current.verdicts[address] for current in settled if address in current.verdicts)
+            accepted = verdicts.pop(Verdict.ACCEPTED.label, 0)
+            reputation = history.evidence(record.publisher, number).reputation
+            refused = dict(sorted(verdicts.items()))
+            credit, earned = record.credit(number), record.earned(number)
+            participants.append(ParticipantView(number, address, accepted, refused, reputation, credit, earned))
+        window = int(record.params["challengeWindow"])
+        return cls(task, record.spec, record.model, window, rounds, tuple(participants))
+
+    @property
+    def settled(self) -> list[RoundView]:
+        """The settled rounds."""
+        return [current for current in self.rounds if current.status == "settled"]
+
+    def refusals(self, store: ContentStore) -> list[Refusal]:
+        """Return every update of the settled rounds that was not accepted, with the detail of its report.
+
+        Raises
+        ------
+        StoreError
+            If a report is missing.
+        """
+        found = []
+        for current in self.settled:
+            if current.report is None:
+                continue
+            report = canonical.decode(store.get(current.report))
+            for update in report["updates"]:
+                if update["verdict"] != Verdict.ACCEPTED.label:
+                    detail = update["detail"] or _measured(report["measurements"][BASE], update["measurement"])
+                    found.append(Refusal(current.index, update["participant"], update["verdict"], detail))
+        return found
+
+
+def exported_history(folder: Path, watch: Callable[[int, int], None] = lambda done, of: None) -> History:
+    """Return the history of the ledger that a run exported to its folder, executed again on the embedded EVM.
+
+    Parameters
+    ----------
+    folder
+        The run's folder.
+    watch
+        Is told how many blocks are executed, and of how many.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such export.
+    DivergenceError
+        If the export does not follow from its transactions.
+    """
+    return History().extend(execute(LedgerExport.read(folder / LEDGER_FILE), watch))
+
+
+_REFUSED = frozenset(verdict.label for verdict in Verdict if verdict.refused)
+
+
+def _round(history: History, current: RoundHistory) -> RoundView:
+    proposal = current.proposal
+    if current.settled:
+        status = "settled"
+    elif current.voided:
+        status = "voided"
+    else:
+        status = "open" if proposal is None else "proposed"
+    owners = history.owners
+    return RoundView(
+        index=current.index,
+        status=status,
+        selected=len(current.selected),
+        committed=len(current.commits),
+        revealed=len(current.reveals),
+        verdicts={owners[i]: verdict.label for i, verdict in current.verdicts.items()},
+        shares={owners[i]: units for i, units in proposal.shares.items()} if proposal else {},
+        reputations={owners[i]: evidence.reputation for i, evidence in current.left.items()},
+        base=current.base,
+        model=proposal.model if proposal else None,
+        report=proposal.report if proposal else None,
+    )
+
+
+def _measured(base: Mapping[str, int], update: Mapping[str, int] | None) -> str:
+    """Say what a step along an update did to the validation examples."""
+    if update is None:
+        return ""
+    losses = f"{base['loss'] / 1e6:.4f} to {update['loss'] / 1e6:.4f}"
+    return f"held-out loss {losses}, right answers {base['correct']} to {update['correct']}"

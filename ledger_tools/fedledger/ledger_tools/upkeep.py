@@ -1,0 +1,119 @@
+"""What an account does on a ledger once in a while: push on an idle task, withdraw what it is owed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from eth_account.signers.local import LocalAccount
+
+from fedledger.contracts.ledger.client import Ledger
+from fedledger.contracts.ledger.history import History
+from fedledger.contracts.ledger.records import ParticipantRecord, Phase
+from fedledger.protocol.errors import ConfigError
+
+
+class Push(StrEnum):
+    """What pushing on a task did."""
+
+    NOTHING = "nothing"
+    SETTLED = "settled"
+    VOIDED = "voided"
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """The outcome of pushing on a task.
+
+    Parameters
+    ----------
+    done
+        What was done.
+    round
+        The round that was settled or voided; 0 for none.
+    earned
+        Wei that the account earned by it.
+    """
+
+    done: Push
+    round: int
+    earned: int
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """What an account has withdrawn.
+
+    Parameters
+    ----------
+    credits
+        Wei of credit by task, paid to ``payout``.
+    payout
+        The participant's payout address; None if the account owns no participant.
+    balance
+        Wei of free balance.
+    """
+
+    credits: dict[int, int]
+    payout: str | None
+    balance: int
+
+
+def own_record(ledger: Ledger, account: LocalAccount) -> ParticipantRecord:
+    """Return the participant that an account owns.
+
+    Raises
+    ------
+    ConfigError
+        If it owns none.
+    """
+    participant = ledger.participant_id(account.address)
+    if participant is None:
+        raise ConfigError(f"{account.address} owns no participant of this ledger.", "Give the key of the owner.")
+    return ledger.participant(participant)
+
+
+def push_on(ledger: Ledger, account: LocalAccount, task: int) -> Pushed:
+    """Settle a task's final proposal or void its overdue round, whichever is due."""
+    known = History(ledger).update().task(task)
+    currency = ledger.stake_currency()
+    before, done, index = ledger.free_balance(account.address, currency), Push.NOTHING, 0
+    due = ledger.settleable(task)
+    proposal = known.rounds[due].proposal if due else None
+    if proposal is not None:
+        done, index, words = Push.SETTLED, due, known.rounds[due].applied
+        while words < len(proposal.verdict_words):
+            words = ledger.settle_round(account, task, due, proposal, words)
+    elif ledger.phase(task) is Phase.OVERDUE:
+        done, index = Push.VOIDED, max(known.rounds)
+        ledger.void_round(account, task, index)
+    return Pushed(done, index, ledger.free_balance(account.address, currency) - before)
+
+
+def withdraw_all(ledger: Ledger, account: LocalAccount, to: str | None = None) -> Withdrawal:
+    """Withdraw an account's credits of all tasks to its payout address, and its free balance.
+
+    Parameters
+    ----------
+    ledger, account
+        The ledger, and whose money it is.
+    to
+        Address for the free balance; the account's own unless given.
+    """
+    participant = ledger.participant_id(account.address)
+    credits = {} if participant is None else _withdraw_credits(ledger, account, participant)
+    balance = ledger.free_balance(account.address)
+    if balance:
+        ledger.withdraw(account, to or account.address)
+    payout = None if participant is None else ledger.participant(participant).payout
+    return Withdrawal(credits, payout, balance)
+
+
+def _withdraw_credits(ledger: Ledger, account: LocalAccount, participant: int) -> dict[int, int]:
+    credits = {}
+    for task in range(1, ledger.task_count() + 1):
+        units = ledger.credit(task, participant)
+        if units:
+            credits[task] = units * ledger.task(task).params.credit_unit
+            ledger.withdraw_credit(account, task, participant)
+    return credits

@@ -1,0 +1,47 @@
+"""Commands for development chains and for keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedledger.platform.cli.console import Format, FormatOption, out, print_result
+from fedledger.platform.cli.options import PasswordOption
+from fedledger.protocol.errors import ConfigError
+
+chain_app = typer.Typer(no_args_is_help=True, help="Development chains.")
+keys_app = typer.Typer(no_args_is_help=True, help="Keys of accounts.")
+
+
+@chain_app.command("up")
+def chain_up(
+    kind: Annotated[str, typer.Argument(help="anvil or ganache")] = "anvil",
+    port: Annotated[int, typer.Option(help="TCP port on the loopback interface")] = 8545,
+    state: Annotated[Path | None, typer.Option(help="where the chain keeps its state between starts")] = None,
+) -> None:
+    """Start a development chain and keep it running until it is interrupted."""
+    from fedledger.contracts.chain.development import start_chain
+
+    if kind not in ("anvil", "ganache"):
+        raise ConfigError(f"There is no chain {kind!r}.", "Give anvil or ganache.")
+    process = start_chain(kind, port, state)  # type: ignore[arg-type]
+    out.print(f"{kind} listens at {process.url}; press Ctrl-C to stop it")
+    try:
+        process.process.wait()
+    except KeyboardInterrupt:
+        process.stop()
+
+
+@keys_app.command("new")
+def keys_new(
+    path: Annotated[Path, typer.Argument(help="file for the encrypted key")],
+    password_file: PasswordOption = None,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Generate a key and write it encrypted; the password comes from a file, FEDLEDGER_PASSWORD or a prompt."""
+    from fedledger.platform.experiment.key_store import new_key
+
+    address = new_key(path, password_file)
+    print_result(format_, {"address": address, "keystore": str(path)}, f"{address} in {path}")

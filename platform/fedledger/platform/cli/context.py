@@ -1,0 +1,140 @@
+"""What commands work on, opened from the options that several of them share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedledger.platform.cli.options import (
+    ConfigArgument,
+    DeploymentOption,
+    ExperimentSeedOption,
+    KeystoreOption,
+    PasswordOption,
+    RpcOption,
+    SeedOption,
+    StoreFolderOption,
+    StoreOption,
+)
+from fedledger.protocol.errors import ConfigError
+
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
+
+    from fedledger.contracts.chain.chain import Chain
+    from fedledger.contracts.ledger.client import Ledger
+    from fedledger.platform.experiment.experiment import Experiment
+    from fedledger.storage.base import ContentStore
+
+
+@dataclass(frozen=True)
+class LedgerOptions:
+    """A deployed ledger."""
+
+    rpc: RpcOption
+    deployment: DeploymentOption = Path("deployment.json")
+
+    def open(self, reading: bool = False) -> Ledger:
+        """Open the ledger, with ``reading`` also one of an earlier version."""
+        return open_ledger(self.rpc, self.deployment, reading)
+
+
+@dataclass(frozen=True)
+class KeyOptions:
+    """An account's encrypted key."""
+
+    keystore: KeystoreOption = None
+    password_file: PasswordOption = None
+
+    def account(self, chain: Chain, seed: int | None, role: str, funds: int = 0) -> LocalAccount:
+        """Return the account of the key or, without one, the experiment's account of a seed and a role.
+
+        Parameters
+        ----------
+        chain
+            The chain on which it is used.
+        seed, role
+            See :func:`~fedledger.platform.experiment.accounts.experiment_account`.
+        funds
+            Wei that a development chain gives the account.
+
+        Raises
+        ------
+        ConfigError
+            If there is neither a key nor a seed.
+        """
+        from fedledger.platform.experiment.accounts import experiment_account
+        from fedledger.platform.experiment.key_store import read_key
+
+        if self.keystore is not None:
+            account = read_key(self.keystore, self.password_file)
+        elif seed is not None:
+            account = experiment_account(seed, role, chain)
+        else:
+            raise ConfigError("No account was given.", "Give --keystore, or --experiment-seed on a development chain.")
+        if funds and chain.development:
+            chain.fund(account.address, funds)
+        return account
+
+
+@dataclass(frozen=True)
+class SignerOptions:
+    """A deployed ledger, and the account that signs transactions to it."""
+
+    rpc: RpcOption
+    deployment: DeploymentOption = Path("deployment.json")
+    keystore: KeystoreOption = None
+    password_file: PasswordOption = None
+    experiment_seed: ExperimentSeedOption = None
+
+    def open(self) -> Ledger:
+        """Open the ledger."""
+        return open_ledger(self.rpc, self.deployment)
+
+    def account(self, ledger: Ledger, role: str, funds: int = 0) -> LocalAccount:
+        """Return the account; see :meth:`KeyOptions.account`."""
+        key = KeyOptions(self.keystore, self.password_file)
+        return key.account(ledger.chain, self.experiment_seed, role, funds)
+
+
+@dataclass(frozen=True)
+class StoreOptions:
+    """A content store."""
+
+    store: StoreOption = "local"
+    store_dir: StoreFolderOption = Path("store")
+
+    def open(self) -> ContentStore:
+        """Open the store."""
+        from fedledger.storage.open import open_store
+
+        return open_store(self.store, self.store_dir)
+
+
+@dataclass(frozen=True)
+class ExperimentOptions:
+    """An experiment."""
+
+    config: ConfigArgument
+    seed: SeedOption = None
+
+    def open(self) -> Experiment:
+        """Read the configuration and make its experiment."""
+        return open_experiment(self.config, self.seed)
+
+
+def open_ledger(rpc: str, deployment: Path, reading: bool = False) -> Ledger:
+    """Open the ledger of a deployment record, with ``reading`` also one of an earlier version."""
+    from fedledger.contracts.chain.chain import Chain
+    from fedledger.ledger_tools.deploy import Deployment
+
+    return Deployment.read(deployment).open(Chain(rpc), reading)
+
+
+def open_experiment(path: Path, seed: int | None) -> Experiment:
+    """Read a configuration and make its experiment; a seed replaces the configuration's."""
+    from fedledger.platform.experiment.config import load_config
+    from fedledger.platform.experiment.experiment import make_experiment
+
+    return make_experiment(load_config(path, seed=seed), path.parent)

@@ -1,0 +1,284 @@
+"""Commands that deploy a ledger, read it, audit it and withdraw from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from fedledger.platform.cli.console import (
+    Format,
+    FormatOption,
+    TableFormat,
+    TableFormatOption,
+    out,
+    print_frame,
+    print_json,
+    print_result,
+    print_rows,
+    progress,
+)
+from fedledger.platform.cli.context import KeyOptions, LedgerOptions, SignerOptions, open_ledger
+from fedledger.platform.cli.options import (
+    NOBODY,
+    DeploymentOption,
+    ExperimentSeedOption,
+    OutputOption,
+    RoleOption,
+    RpcOption,
+    StoreOption,
+    TaskOption,
+    TrustOption,
+    expand_options,
+)
+from fedledger.protocol.errors import ConfigError, ExitCode
+
+if TYPE_CHECKING:
+    from fedledger.contracts.ledger.records import Settings
+    from fedledger.ledger_tools.audit.audit import AuditResult
+
+ledger_app = typer.Typer()
+
+ExportedRunArgument = Annotated[
+    Path | None, typer.Argument(help="folder of a run, whose exported ledger is executed again")
+]
+LiveRpcOption = Annotated[
+    str | None, typer.Option(help="URL of the chain's JSON-RPC endpoint, to read a live ledger instead")
+]
+
+
+@dataclass(frozen=True)
+class SettingsOptions:
+    """Settings of a new ledger."""
+
+    min_stake_gwei: Annotated[int, typer.Option(help="minimum stake of a participant")] = 1_000_000
+    exit_delay: Annotated[int, typer.Option(help="seconds between an exit request and the return of the stake")] = (
+        86_400
+    )
+    min_verifier_stake_gwei: Annotated[int, typer.Option(help="minimum stake of a verifier")] = 1_000_000
+    juror_penalty_gwei: Annotated[
+        int, typer.Option(help="penalty for a juror who does not vote or votes against the final verdict")
+    ] = 100_000
+    dispute_period: Annotated[int, typer.Option(help="seconds allowed for each step of a dispute")] = 3600
+    stake_token: Annotated[
+        str, typer.Option(help="ERC-20 token for stakes and bonds (default: the chain's coin)", show_default=False)
+    ] = NOBODY
+    guardian: Annotated[
+        str, typer.Option(help="account that may pause the posting of tasks (default: nobody)", show_default=False)
+    ] = NOBODY
+    predecessor: Annotated[
+        str, typer.Option(help="ledger whose reputations participants may import (default: none)", show_default=False)
+    ] = NOBODY
+
+    def settings(self) -> Settings:
+        """Return the settings as the ledger takes them."""
+        from fedledger.contracts.ledger.records import Settings
+        from fedledger.platform.experiment.config import GWEI
+
+        return Settings(
+            min_stake=self.min_stake_gwei * GWEI,
+            exit_delay=self.exit_delay,
+            min_verifier_stake=self.min_verifier_stake_gwei * GWEI,
+            juror_penalty=self.juror_penalty_gwei * GWEI,
+            dispute_period=self.dispute_period,
+            stake_currency=self.stake_token,
+            guardian=self.guardian,
+            predecessor=self.predecessor,
+        )
+
+
+@ledger_app.command()
+def audit(
+    run_dir: ExportedRunArgument = None,
+    rpc: LiveRpcOption = None,
+    deployment: Annotated[Path | None, typer.Option(help="deployment record of the live ledger")] = None,
+    task: TaskOption = 1,
+    store: StoreOption = "local",
+    trust_code: TrustOption = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="number of processes that replay rounds (default: one per processor)")
+    ] = None,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Replay a task's whole history and report the first divergence.
+
+    The exit code is 0 if everything is reproduced, and 6 if not. A task's own code is executed only with
+    --trust-code CID; without it only the exact layer is checked, and the output says so.
+    """
+    from fedledger.ledger_tools.audit.audit import audit_chain
+    from fedledger.storage.machine import processors
+    from fedledger.storage.open import open_store
+
+    trusted = frozenset(trust_code or ())
+    if rpc is not None:
+        if deployment is None:
+            raise ConfigError("An audit over --rpc needs --deployment.", "Give the deployment record.")
+        ledger = open_ledger(rpc, deployment, reading=True)
+        content = open_store(store, Path("store"))
+        with progress("auditing") as watch:
+            result = audit_chain(ledger, content, task, trusted, watch, jobs or processors())
+        show_audit(result, format_)
+    elif run_dir is not None:
+        result = audit_folder(run_dir, store, trusted, task, format_, jobs)
+    else:
+        raise ConfigError("There is nothing to audit.", "Give a run's folder, or --rpc and --deployment.")
+    if format_ is Format.JSON:
+        print_json(result.document())
+    if not result.reproduced:
+        raise typer.Exit(ExitCode.NOT_REPRODUCED)
+
+
+@ledger_app.command()
+@expand_options
+def deploy(
+    rpc: RpcOption,
+    key: KeyOptions,
+    options: SettingsOptions,
+    experiment_seed: ExperimentSeedOption = None,
+    output: Annotated[Path, typer.Option(help="file to write the deployment record to")] = Path("deployment.json"),
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Deploy a ledger and write a record of it: address, block, code hash and settings."""
+    from fedledger.contracts.chain.chain import Chain
+    from fedledger.ledger_tools.deploy import deploy as deploy_ledger
+
+    chain = Chain(rpc)
+    account = key.account(chain, experiment_seed, "deployer", funds=10**18)
+    _, record = deploy_ledger(chain, account, options.settings())
+    record.write(output)
+    if format_ is Format.JSON:
+        print(output.read_text())
+    else:
+        out.print(f"Deployed at {record.address} in block {record.block}; record: {output}", markup=False)
+
+
+@ledger_app.command()
+@expand_options
+def status(at: LedgerOptions, format_: FormatOption = Format.TEXT) -> None:
+    """Show the chain, the ledger, and the state of each task."""
+    from fedledger.ledger_tools.report.tables import task_status_rows
+
+    ledger = at.open()
+    tasks = task_status_rows(ledger)
+    chain = ledger.chain
+    document = {
+        "chain": chain.capabilities.client,
+        "chain_id": chain.chain_id,
+        "block": chain.block_number(),
+        "ledger": ledger.address,
+        "participants": ledger.participant_count(),
+        "tasks": tasks,
+    }
+    line = f"{document['chain']}, chain {chain.chain_id}, block {document['block']}, ledger {ledger.address}"
+    print_result(format_, document, line)
+    if format_ is Format.TEXT:
+        print_rows(tasks, "Tasks")
+
+
+@ledger_app.command()
+def history(
+    run_dir: ExportedRunArgument = None,
+    rpc: LiveRpcOption = None,
+    deployment: DeploymentOption = Path("deployment.json"),
+    task: TaskOption = 1,
+    participants: Annotated[bool, typer.Option(help="one row per participant instead of one per round")] = False,
+    output: OutputOption = None,
+    format_: TableFormatOption = TableFormat.TEXT,
+) -> None:
+    """Show a task's rounds or participants as a table, CSV, Parquet or JSON."""
+    from fedledger.contracts.ledger.history import History
+    from fedledger.ledger_tools.report.tables import participants_frame, rounds_frame
+    from fedledger.ledger_tools.report.task_view import TaskView, exported_history
+
+    if rpc is not None:
+        read = History(open_ledger(rpc, deployment, reading=True)).update()
+    elif run_dir is not None:
+        with progress("reading") as watch:
+            read = exported_history(run_dir, lambda done, of: watch("executing blocks", done, of))
+    else:
+        raise ConfigError("No ledger was given.", "Give a run's folder, or --rpc and --deployment.")
+    view = TaskView.of(read, task)
+    print_frame(participants_frame(view) if participants else rounds_frame(view), format_, output, f"Task {task}")
+
+
+@ledger_app.command()
+def devices(
+    run_dir: Annotated[Path, typer.Argument(help="folder of a run whose task has a schedule")],
+    rounds: Annotated[
+        bool, typer.Option(help="one row per participant and round instead of one per participant")
+    ] = False,
+    output: OutputOption = None,
+    format_: TableFormatOption = TableFormat.TEXT,
+) -> None:
+    """Show what the participants' devices did in a run: time, energy, bytes, and lost updates."""
+    import pandas as pd
+
+    from fedledger.ledger_tools.report.device_tables import by_participant, read_devices
+
+    rows = read_devices(run_dir)
+    print_frame(pd.DataFrame(rows if rounds else by_participant(rows)), format_, output, "Devices")
+
+
+@ledger_app.command()
+@expand_options
+def withdraw(
+    at: SignerOptions,
+    role: RoleOption = "participant 0",
+    to: Annotated[str | None, typer.Option(help="address for the free balance (default: the account itself)")] = None,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Withdraw all that an account is owed.
+
+    Credits go to the participant's payout address, the free balance to the address given with --to.
+    """
+    from fedledger.ledger_tools.upkeep import withdraw_all
+
+    ledger = at.open()
+    account = at.account(ledger, role)
+    paid = withdraw_all(ledger, account, to)
+    document = {
+        "account": account.address,
+        "credits": [{"task": task, "wei": str(wei)} for task, wei in paid.credits.items()],
+        "balance": str(paid.balance),
+    }
+    lines = [f"Task {task}: {wei} wei of credit paid to {paid.payout}" for task, wei in paid.credits.items()]
+    lines.append(f"{paid.balance} wei of free balance paid to {to or account.address}")
+    print_result(format_, document, *lines)
+
+
+def audit_folder(
+    folder: Path, store: str, trusted: frozenset[str], task: int, format_: Format, jobs: int | None = None
+) -> AuditResult:
+    """Audit the run in a folder and show the result."""
+    from fedledger.ledger_tools.audit.audit import audit_run
+    from fedledger.storage.machine import processors
+    from fedledger.storage.open import open_store
+
+    content = open_store(store, folder / "store")
+    with progress("auditing") as watch:
+        result = audit_run(folder, content, trusted, task, watch, jobs or processors())
+    show_audit(result, format_)
+    return result
+
+
+def show_audit(result: AuditResult, format_: Format) -> None:
+    """Print the result of an audit as text, where text is wanted."""
+    if format_ is Format.JSON:
+        return
+    verdict = "[bold green]reproduced[/bold green]" if result.reproduced else "[bold red]NOT reproduced[/bold red]"
+    out.print(f"Audit of task {result.task} ({escape(result.source)}): {result.rounds} rounds, {verdict}")
+    if result.head is not None:
+        out.print(f"Newest block: {result.head}; compare it with the chain's own, or with what others were given")
+    if result.measured and result.measurements:
+        m = result.measurements
+        out.print(
+            f"Measurements: largest deviation {m['largest_loss']} micro-nats and {m['largest_correct']} examples "
+            f"(tolerance {m['tolerance_loss']} and {m['tolerance_correct']})"
+        )
+    for note in result.notes:
+        out.print(note, markup=False)
+    if result.first_divergence is not None:
+        out.print(f"First divergence: {result.first_divergence}", highlight=False, markup=False)

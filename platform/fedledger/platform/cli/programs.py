@@ -1,0 +1,299 @@
+"""Programs that run until a task ends: nodes, aggregators and verifiers."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedledger.platform.cli.console import Format, FormatOption, print_json, print_result, print_rows
+from fedledger.platform.cli.context import ExperimentOptions, KeyOptions, LedgerOptions, SignerOptions, StoreOptions
+from fedledger.platform.cli.options import PatienceOption, PollOption, TaskOption, TrustOption, expand_options
+from fedledger.protocol.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fedledger.aggregator.mailbox.mailbox import Mailbox
+
+node_app = typer.Typer(no_args_is_help=True, help="A participant's program.")
+aggregator_app = typer.Typer(no_args_is_help=True, help="An aggregator's program.")
+verifier_app = typer.Typer(no_args_is_help=True, help="A verifier's program, and disputes.")
+
+VerifierOption = Annotated[int, typer.Option(help="index of the experiment's verifier (from 0)")]
+
+
+@dataclass(frozen=True)
+class MailboxOptions:
+    """Where a batched task's mailbox is, to which nodes send signed commitments and updates."""
+
+    listen: Annotated[
+        str, typer.Option(help="HOST:PORT on which a batched task's mailbox listens; port 0 picks a free one")
+    ] = "127.0.0.1:0"
+    public_url: Annotated[
+        str | None, typer.Option(help="URL at which nodes reach the mailbox (default: that of --listen)")
+    ] = None
+    mailbox_dir: Annotated[
+        Path, typer.Option("--mailbox", help="folder in which the mailbox keeps what nodes send")
+    ] = Path("mailbox")
+
+
+@dataclass(frozen=True)
+class VerifierOptions:
+    """What a verifier watches and how far it goes."""
+
+    task: Annotated[
+        list[int] | None, typer.Option("--task", help="id of a task to watch; repeatable (default: all tasks)")
+    ] = None
+    verifier: VerifierOption = 0
+    trust_code: TrustOption = None
+    journal: Annotated[Path, typer.Option(help="folder that keeps votes until they are revealed")] = Path("votes")
+    stake_gwei: Annotated[
+        int | None, typer.Option(help="stake to register with (default: the minimum plus one juror penalty)")
+    ] = None
+    challenge: Annotated[
+        bool, typer.Option("--challenge/--no-challenge", help="dispute wrong proposals, which takes a bond")
+    ] = True
+    appeal: Annotated[
+        bool, typer.Option("--appeal/--no-appeal", help="appeal against wrong juries, which takes a bond")
+    ] = True
+
+
+@node_app.command("start")
+@expand_options
+def node_start(
+    source: ExperimentOptions,
+    at: LedgerOptions,
+    participant: Annotated[int, typer.Option(help="index of this node's data partition (from 0)")],
+    content: StoreOptions,
+    key: KeyOptions,
+    task: TaskOption = 1,
+    journal: Annotated[Path, typer.Option(help="folder that keeps updates until they are revealed")] = Path("journal"),
+    poll: PollOption = 0.5,
+) -> None:
+    """Take part in a task until it ends. A node that is restarted continues where it stopped."""
+    from fedledger.aggregator.selection.planner import RoundPlanner
+    from fedledger.contracts.ledger.history import History
+    from fedledger.node.mailbox_client import HttpMailboxClient
+    from fedledger.node.participant import Deed, Participant
+    from fedledger.platform.experiment.accounts import participant_role
+    from fedledger.platform.experiment.posted_task import posted_spec
+    from fedledger.storage.base import outlast
+
+    ledger, store, experiment = at.open(), content.open(), source.open()
+    spec = posted_spec(ledger, store, task, experiment)
+    funds = experiment.config.ledger.stake_gwei * 10**9 + 2 * 10**18
+    account = key.account(ledger.chain, experiment.config.seed, participant_role(participant), funds)
+    trainer = experiment.trainer(participant)
+    history = History(ledger)
+    post = HttpMailboxClient(history, task)
+    base_of = RoundPlanner(store).base_of(history, task, spec, account.address)
+    node = Participant(ledger, history, account, task, store, journal / account.address, spec, trainer, post, base_of)
+    log = logging.getLogger("fedledger.node")
+    while (deed := outlast(node.step)) is not Deed.DONE:
+        if deed is Deed.WAITED:
+            time.sleep(poll)
+        else:
+            log.info("%s %s", account.address, deed.value)
+
+
+@node_app.command("exit")
+@expand_options
+def node_exit(
+    at: SignerOptions,
+    participant: Annotated[int, typer.Option(help="index of the experiment's participant (from 0)")] = 0,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Leave the ledger.
+
+    The first call requests the exit; one made after the exit delay returns the stake to the account's free balance.
+    """
+    from fedledger.ledger_tools.upkeep import own_record
+    from fedledger.platform.experiment.accounts import participant_role
+
+    ledger = at.open()
+    account = at.account(ledger, participant_role(participant))
+    record = own_record(ledger, account)
+    if not record.exit_at:
+        ledger.request_exit(account)
+        record = ledger.participant(record.id)
+        done = False
+    else:
+        ledger.complete_exit(account)
+        done = True
+    stake = record.stake + record.unbonding
+    due = datetime.fromtimestamp(record.exit_at, UTC).isoformat()
+    if done:
+        line = f"{record.owner} has left; {stake} wei can be collected with `fedledger withdraw`"
+    else:
+        line = f"{record.owner} is leaving; run this again after {due} to get {stake} wei back"
+    print_result(format_, {"participant": record.id, "left": done, "due": due, "stake": str(stake)}, line)
+
+
+@aggregator_app.command("start")
+@expand_options
+def aggregator_start(
+    source: ExperimentOptions,
+    at: LedgerOptions,
+    content: StoreOptions,
+    key: KeyOptions,
+    post: MailboxOptions,
+    task: TaskOption = 1,
+    standby: Annotated[
+        int | None, typer.Option(help="act as the experiment's standby aggregator of this index (from 0)")
+    ] = None,
+    poll: PollOption = 0.2,
+    patience: PatienceOption = 60.0,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Aggregate a task until it ends. An aggregator that is restarted continues where it stopped.
+
+    A standby runs the same program: it deposits its bond, collects what nodes send, and acts when it is its turn.
+    """
+    from fedledger.aggregator.driver import Act, Aggregator
+    from fedledger.aggregator.mailbox.mailbox import Mailbox
+    from fedledger.contracts.ledger.history import History
+    from fedledger.platform.experiment.accounts import AGGREGATOR, standby_role
+    from fedledger.platform.experiment.posted_task import posted_spec
+    from fedledger.storage.base import outlast
+
+    ledger, store, experiment = at.open(), content.open(), source.open()
+    spec = posted_spec(ledger, store, task, experiment)
+    role = AGGREGATOR if standby is None else standby_role(standby)
+    funds = experiment.config.ledger.bond_gwei * 10**9 + 10 * 10**18
+    account = key.account(ledger.chain, experiment.config.seed, role, funds)
+    history = History(ledger)
+    log = logging.getLogger("fedledger.aggregator")
+    with ExitStack() as stack:
+        mailbox, url = None, None
+        if history.update().task(task).batched:
+            # Nodes are answered in another thread, so the mailbox has a history and a store of its own.
+            mailbox = Mailbox(ledger, History(ledger), task, post.mailbox_dir, content.open())
+            listening = stack.enter_context(_listening(mailbox, post.listen))
+            url = post.public_url or listening
+            log.info("the mailbox is at %s", url)
+        measurer = experiment.measurer()
+        aggregator = Aggregator(ledger, history, account, task, store, spec, measurer, mailbox, patience, url)
+        while (step := outlast(aggregator.step)).act is not Act.DONE:
+            if step.act is Act.WAITED:
+                time.sleep(poll)
+            else:
+                log.info("%s", step)
+    record = history.update().task(task)
+    rounds, model = len(record.settled), record.model.cid
+    line = f"Task {task} ended after {rounds} rounds; final model {model}"
+    print_result(format_, {"task": task, "rounds": rounds, "final_model": model}, line)
+
+
+@verifier_app.command("start")
+@expand_options
+def verifier_start(
+    at: SignerOptions,
+    content: StoreOptions,
+    options: VerifierOptions,
+    patience: PatienceOption = 60.0,
+    poll: PollOption = 0.5,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Replay proposals, dispute those that do not follow, and serve on juries, until all watched tasks have ended.
+
+    The verifier registers and enlists itself if need be; when restarted, it continues where it stopped. It serves on
+    juries for every task of the ledger; where it cannot measure it abstains, logs why, and pays the juror penalty.
+    """
+    from fedledger.contracts.ledger.history import History
+    from fedledger.ledger_tools.verifier.verifier import Duty, Verifier
+    from fedledger.platform.experiment.accounts import verifier_role
+    from fedledger.platform.experiment.config import GWEI
+    from fedledger.storage.base import outlast
+
+    ledger = at.open()
+    watched = options.task or []
+    for number in watched:
+        ledger.task(number)
+    stake = None if options.stake_gwei is None else options.stake_gwei * GWEI
+    settings = ledger.settings()
+    least = max(settings.min_stake, settings.min_verifier_stake) + settings.juror_penalty
+    account = at.account(ledger, verifier_role(options.verifier), (least if stake is None else stake) + 10 * 10**18)
+    history, store = History(ledger), content.open()
+    specs = [known.spec for number, known in history.update().tasks.items() if not watched or number in watched]
+    if specs and not any(map(store.has, specs)):
+        raise ConfigError(
+            "The store has the spec of none of the watched tasks.", "Give the --store or --store-dir of an aggregator."
+        )
+    program = Verifier(
+        ledger=ledger,
+        history=history,
+        account=account,
+        store=store,
+        journal=options.journal,
+        tasks=frozenset(watched) or None,
+        trusted=frozenset(options.trust_code or ()),
+        stake=stake,
+        challenge=options.challenge,
+        appeal=options.appeal,
+        patience=patience,
+    )
+    log = logging.getLogger("fedledger.verifier")
+    log.info("%s watches %s", account.address, ", ".join(f"task {number}" for number in watched) or "all tasks")
+    done = dict.fromkeys(Duty, 0)
+    while (step := outlast(program.step)).duty is not Duty.DONE:
+        done[step.duty] += 1
+        if step.duty is Duty.WAITED:
+            time.sleep(poll)
+        else:
+            log.info("%s", step)
+    counts = {duty.value: count for duty, count in done.items() if count and duty is not Duty.WAITED}
+    acts = ", ".join(f"{name} {count}" for name, count in counts.items()) or "There was nothing to do."
+    print_result(format_, {"account": account.address, "done": counts}, f"All watched tasks have ended. {acts}")
+
+
+@verifier_app.command("status")
+@expand_options
+def verifier_status(at: LedgerOptions, format_: FormatOption = Format.TEXT) -> None:
+    """Show who serves as a verifier, and every dispute: its state, level, juries, votes and bonds."""
+    from fedledger.contracts.ledger.history import History
+    from fedledger.ledger_tools.report.tables import dispute_rows, jury_rows, verifier_rows
+
+    ledger = at.open()
+    known = History(ledger).update()
+    verifiers, disputes = verifier_rows(ledger, known), dispute_rows(ledger, known)
+    if format_ is Format.JSON:
+        print_json({"verifiers": verifiers, "disputes": disputes})
+        return
+    print_rows(verifiers, "Verifiers")
+    print_rows([{k: v for k, v in row.items() if k != "juries"} for row in disputes], "Disputes")
+    print_rows(jury_rows(disputes), "Juries")
+
+
+@verifier_app.command("retire")
+@expand_options
+def verifier_retire(at: SignerOptions, verifier: VerifierOption = 0, format_: FormatOption = Format.TEXT) -> None:
+    """Stop serving on new juries. Keep the verifier running until it has voted on those already drawn."""
+    from fedledger.ledger_tools.upkeep import own_record
+    from fedledger.platform.experiment.accounts import verifier_role
+
+    ledger = at.open()
+    account = at.account(ledger, verifier_role(verifier))
+    record = own_record(ledger, account)
+    ledger.retire(account)
+    left = f"It still has to vote on {record.locks} juries." if record.locks else "It is on no jury."
+    document = {"participant": record.id, "juries": record.locks}
+    print_result(format_, document, f"{record.owner} has retired. {left}")
+
+
+@contextmanager
+def _listening(mailbox: Mailbox, where: str) -> Iterator[str]:
+    from fedledger.aggregator.mailbox.http_server import serving
+    from fedledger.contracts.chain.development import free_port
+
+    host, _, port = where.rpartition(":")
+    if not host or not port.isdigit():
+        raise ConfigError(f"{where!r} is not an address to listen on.", "Give HOST:PORT, for example 0.0.0.0:8700.")
+    number = int(port) or free_port()
+    with serving(mailbox, host, number):
+        yield f"http://{host}:{number}"

@@ -1,0 +1,84 @@
+"""Commands that post, push on and finish tasks."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fedledger.platform.cli.console import Format, FormatOption, print_result
+from fedledger.platform.cli.context import ExperimentOptions, KeyOptions, LedgerOptions, SignerOptions
+from fedledger.platform.cli.options import NOBODY, RoleOption, StoreOption, TaskOption, expand_options
+
+task_app = typer.Typer(no_args_is_help=True, help="Tasks.")
+
+
+@task_app.command("post")
+@expand_options
+def task_post(
+    source: ExperimentOptions,
+    at: LedgerOptions,
+    key: KeyOptions,
+    store: StoreOption = "local",
+    aggregator: Annotated[
+        str | None, typer.Option(help="address of the aggregator (default: the experiment's own)")
+    ] = None,
+    standby: Annotated[
+        list[str] | None,
+        typer.Option(help="address of a standby aggregator; repeatable (default: the experiment's own)"),
+    ] = None,
+    token: Annotated[
+        str, typer.Option(help="ERC-20 token of the budget (default: the chain's coin)", show_default=False)
+    ] = NOBODY,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Post a task: store its spec, initial model and validation set, and put its budget in escrow."""
+    from dataclasses import replace
+    from pathlib import Path
+
+    from fedledger.platform.experiment.accounts import PUBLISHER
+    from fedledger.storage.open import open_store
+
+    ledger, experiment = at.open(), source.open()
+    params = experiment.task_params(experiment.publish(open_store(store, Path("store"))))
+    params = replace(params, aggregator=aggregator or params.aggregator, token=token)
+    account = key.account(ledger.chain, experiment.config.seed, PUBLISHER, funds=params.budget + 10**18)
+    task = ledger.post_task(account, params, experiment.standbys() if standby is None else standby)
+    document = {"task": task, "spec": params.spec.cid, "budget": str(params.budget)}
+    print_result(format_, document, f"Task {task} posted; spec {params.spec.cid}")
+
+
+@task_app.command("finish")
+@expand_options
+def task_finish(at: SignerOptions, task: TaskOption = 1, format_: FormatOption = Format.TEXT) -> None:
+    """Finish a task that is complete, stopped or idle; its unspent budget returns to its publisher."""
+    from fedledger.contracts.ledger.history import History
+    from fedledger.platform.experiment.accounts import PUBLISHER
+
+    ledger = at.open()
+    ledger.finish_task(at.account(ledger, PUBLISHER), task)
+    refund = History(ledger).update().task(task).refund
+    line = f"Task {task} is finished; its publisher can collect {refund} wei with `fedledger withdraw`"
+    print_result(format_, {"task": task, "refund": str(refund)}, line)
+
+
+@task_app.command("push")
+@expand_options
+def task_push(
+    at: SignerOptions, task: TaskOption = 1, role: RoleOption = "participant 0", format_: FormatOption = Format.TEXT
+) -> None:
+    """Push on a task whose aggregators are idle: settle a final proposal, or void an overdue round.
+
+    Anyone may do this. Whoever does an aggregator's work one propose period after it was due earns a small part of the
+    aggregator's bond.
+    """
+    from fedledger.ledger_tools.upkeep import push_on
+
+    ledger = at.open()
+    pushed = push_on(ledger, at.account(ledger, role), task)
+    document = {"task": task, "done": pushed.done, "round": pushed.round, "earned": str(pushed.earned)}
+    if pushed.round:
+        line = f"Round {pushed.round} of task {task} {pushed.done}; {pushed.earned} wei earned"
+    else:
+        line = f"Task {task} is {ledger.phase(task).name.lower()}: there is nothing to push on"
+    print_result(format_, document, line)

@@ -1,0 +1,32 @@
+"""An experiment's task once it is posted on a ledger."""
+
+from __future__ import annotations
+
+from fedledger.contracts.ledger.client import Ledger
+from fedledger.platform.experiment.experiment import Experiment
+from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.records.spec import MAX_SPEC_BYTES, TaskSpec
+from fedledger.storage.base import ContentStore
+
+
+def posted_spec(ledger: Ledger, store: ContentStore, task: int, experiment: Experiment) -> TaskSpec:
+    """Return a posted task's spec.
+
+    Raises
+    ------
+    ConfigError
+        If it is not the experiment's spec, or the ledger has other terms for the task than its spec.
+    """
+    params = ledger.task(task).params
+    spec = TaskSpec.decode(store.get(params.spec, MAX_SPEC_BYTES))
+    if (params.rounds, params.randomness) != (spec.rounds, int(spec.randomness == "beacon")):
+        raise ConfigError(
+            f"Task {task} was posted with a number of rounds or a source of randomness that differs from its spec.",
+            "Do not take part: no history of this task can pass an audit.",
+        )
+    if spec != experiment.spec:
+        raise ConfigError(
+            f"The spec of task {task} differs from the one that this configuration makes.",
+            "Use the configuration and the seed that the task was posted with.",
+        )
+    return spec

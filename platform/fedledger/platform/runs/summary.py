@@ -1,0 +1,49 @@
+"""What is in a run's ``run.json``."""
+
+from __future__ import annotations
+
+from typing import Any, NotRequired, TypedDict
+
+MetricsRow = dict[str, Any]
+"""A round's metrics: ``round``, ``accuracy``, ``accepted``, ``refused``, and what the kind of run adds."""
+
+
+class ParticipantSummary(TypedDict):
+    """What a participant of a run with a ledger came to; see ``ParticipantView``."""
+
+    address: str
+    behaviour: str
+    accepted: int
+    refused: dict[str, int]
+    reputation: int
+    credit: int
+
+
+class RunSummary(TypedDict):
+    """What every run came to: its rounds, its final model (a CID) and that model's test accuracy."""
+
+    name: str
+    seed: int
+    rounds: int
+    accuracy: float
+    final_model: str
+    spec: str
+    seconds: float
+    devices: NotRequired[dict[str, Any]]
+
+
+class PlainSummary(RunSummary):
+    """What a run without a ledger came to."""
+
+    ledger: bool
+    backend: str
+
+
+class LedgerSummary(RunSummary):
+    """What a run with a ledger came to; the challenge window is in seconds."""
+
+    task: int
+    chain: str
+    gas: int
+    challenge_window: int
+    participants: list[ParticipantSummary]
