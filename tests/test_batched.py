@@ -250,7 +250,7 @@ def test_a_node_speaks_to_the_mailbox_over_http(served: tuple[Round, str]) -> No
     post = HttpMailboxClient(open_round.history, 1)
     with pytest.raises(MailboxRefusedError, match="has not announced"):
         post.commit(1, open_round.signed(0, b"a" * 32))
-    open_round.history.endpoints[open_round.history.task(1).params["aggregator"]] = url
+    open_round.history.endpoints[open_round.history.task(1).params.aggregator] = url
     for participant in (0, 1, 2):
         post.commit(1, open_round.signed(participant, b"a" * 32))
     with pytest.raises(MailboxRefusedError, match="signed two commitments"):
@@ -329,7 +329,7 @@ def test_an_answer_that_makes_no_sense_is_a_refusal(open_round: Round, answer: b
 
     with ThreadingTCPServer(("127.0.0.1", 0), Broken) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        seat = open_round.history.task(1).params["aggregator"]
+        seat = open_round.history.task(1).params.aggregator
         open_round.history.endpoints[seat] = f"http://127.0.0.1:{server.server_address[1]}"
         with pytest.raises(MailboxRefusedError, match="does not answer"):
             HttpMailboxClient(open_round.history, 1).commit(1, open_round.signed(0, b"a" * 32))
@@ -341,7 +341,7 @@ def test_a_message_is_sent_again_over_a_new_connection(
     served: tuple[Round, str], monkeypatch: pytest.MonkeyPatch, closed: int
 ) -> None:
     open_round, url = served
-    open_round.history.endpoints[open_round.history.task(1).params["aggregator"]] = url
+    open_round.history.endpoints[open_round.history.task(1).params.aggregator] = url
     request, failures = requests.Session.request, iter(range(closed))
 
     def cut_off(*arguments: object, **options: object) -> object:

@@ -34,7 +34,7 @@ from fedledger.protocol.errors import ChainError
 from fedledger.protocol.records import update as wire
 from fedledger.protocol.records.model import ModelFile
 from fedledger.storage.local import LocalStore
-from support.small import write_config
+from support.small import TERMS, write_config
 
 ELSEWHERE = "0x" + "11" * 20
 
@@ -217,7 +217,7 @@ def test_a_round_with_another_base_model_gets_another_update(setting: Experiment
         return Participant(place, History(), account, 1, store, tmp_path / "journal", setting.spec, train)
 
     node = start()
-    task = TaskHistory(1, ELSEWHERE, {}, ContentRef.of(b""))
+    task = TaskHistory(1, ELSEWHERE, TERMS, TERMS.model)
     refs = [store.put(model.encode()) for model in (base, base, other)]
     rounds: list[Any] = [RoundHistory(1, ref, None, (), {}, {}) for ref in refs]  # type: ignore[arg-type]
     for ref, each in zip(refs, rounds, strict=True):

@@ -85,7 +85,7 @@ class Deed(Enum):
 
 def usual_stake(ledger: Ledger, task: TaskHistory) -> int:
     """Return what a participant stakes: one penalty more than the least, so that a mishap does not end it."""
-    return max(int(task.params["minStake"]), ledger.settings().min_stake) + int(task.params["penalty"])
+    return max(task.params.min_stake, ledger.settings().min_stake) + task.params.penalty
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ class Participant:
 
     def _is_uncounted(self, task: TaskHistory, current: RoundHistory) -> bool:
         """Return whether a round would end below quorum because its count is lower than its stored commitments are."""
-        lacking = int(task.params["quorum"]) - current.count
+        lacking = task.params.quorum - current.count
         batch = self._stored(current) if lacking > 0 else None
         return batch is not None and batch.root == current.root and len(batch.commitments) > current.count
 
@@ -242,7 +242,7 @@ class Participant:
     def _refute(self, task: TaskHistory, current: RoundHistory, participant: int) -> Deed:
         """Refute a proposal that says this participant never committed, if it cannot be what the root says."""
         proof, proposal = self._proof(current, participant), current.proposal
-        if proposal is None or not int(task.params["challengeWindow"]):
+        if proposal is None or not task.params.challenge_window:
             return Deed.WAITED
         if proof is not None:
             log.warning("round %d: called missing, so showing that the commitment is in the root", current.index)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache
 from typing import Any
 
@@ -15,7 +16,7 @@ from fedledger.contracts.abi import (
     events,
     functions,
 )
-from fedledger.contracts.ledger.records import Proposal
+from fedledger.contracts.ledger.records import Proposal, TaskParams
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ChainError
 from fedledger.protocol.records.settlement import pack_lengths, unpack_lengths
@@ -50,6 +51,18 @@ def settle_call(task: int, index: int, proposal: Proposal, limit: int) -> bytes:
 def content_ref(value: Any) -> ContentRef:
     """Return the reference that a struct of the contract stands for."""
     return ContentRef(bytes(value.digest), int(value.length))
+
+
+def task_params(value: Any) -> TaskParams:
+    """Return the parameters that a struct of the contract stands for; what its version lacks has its default."""
+    given = {name: getattr(value, member) for name, member in _members_of_task() if hasattr(value, member)}
+    return TaskParams(**given | {name: content_ref(given[name]) for name in ("spec", "model")})
+
+
+@cache
+def _members_of_task() -> tuple[tuple[str, str], ...]:
+    """Return the fields of the parameters with the contract's names for them."""
+    return tuple((field.name, re.sub("_(.)", lambda m: m[1].upper(), field.name)) for field in fields(TaskParams))
 
 
 def proposal_in(log: Log) -> Proposal:

@@ -22,7 +22,7 @@ from fedledger.contracts.abi import (
 )
 from fedledger.contracts.chain.chain import DEFAULT_GAS, MAX_GAS, Chain, Receipt, Transaction, revert_data
 from fedledger.contracts.compile import Artifact, parts
-from fedledger.contracts.ledger.calls import WORD_BITS, content_ref, open_call, propose_call, settle_call
+from fedledger.contracts.ledger.calls import WORD_BITS, open_call, propose_call, settle_call, task_params
 from fedledger.contracts.ledger.records import (
     COIN,
     DisputeKind,
@@ -191,34 +191,8 @@ class Ledger:
 
     def post_task(self, publisher: LocalAccount, params: TaskParams, standbys: Sequence[str] = ()) -> int:
         """Post a task with its whole budget in escrow and return its id; ``standbys`` take over in their order."""
-        encoded = (
-            (params.spec.digest, params.spec.length),
-            (params.model.digest, params.model.length),
-            params.aggregator,
-            params.min_stake,
-            params.token,
-            params.credit_unit,
-            params.bond,
-            params.penalty,
-            params.min_reputation,
-            params.rounds,
-            params.commit_period,
-            params.reveal_period,
-            params.grace_period,
-            params.propose_period,
-            params.challenge_window,
-            params.units_per_round,
-            params.quorum,
-            params.max_participants,
-            params.max_unfinal,
-            params.max_staleness,
-            params.randomness,
-            params.batched,
-            params.enrol_period,
-            params.min_participants,
-        )
         value = self._lacking(publisher, params.budget, params.token)
-        receipt = self._send(publisher, "postTask", encoded, list(standbys), value=value)
+        receipt = self._send(publisher, "postTask", params.as_argument(), list(standbys), value=value)
         posted = self.events(["TaskPosted"], first=receipt.block, last=receipt.block)
         return next(int(event.arguments["task"]) for event in posted if event.transaction == receipt.hash)
 
@@ -239,37 +213,10 @@ class Ledger:
             If the ledger has no such task.
         """
         t = self._view("task", task)
-        p = t.params
-        params = TaskParams(
-            spec=content_ref(p.spec),
-            model=content_ref(p.model),
-            aggregator=p.aggregator,
-            rounds=p.rounds,
-            quorum=p.quorum,
-            min_participants=p.minParticipants,
-            max_participants=p.maxParticipants,
-            enrol_period=p.enrolPeriod,
-            commit_period=p.commitPeriod,
-            reveal_period=p.revealPeriod,
-            propose_period=p.proposePeriod,
-            challenge_window=p.challengeWindow,
-            max_unfinal=p.maxUnfinal,
-            randomness=p.randomness,
-            min_stake=p.minStake,
-            min_reputation=p.minReputation,
-            bond=p.bond,
-            credit_unit=p.creditUnit,
-            units_per_round=p.unitsPerRound,
-            batched=p.batched,
-            grace_period=p.gracePeriod,
-            penalty=p.penalty,
-            token=p.token,
-            max_staleness=p.maxStaleness,
-        )
         return TaskRecord(
             id=task,
             publisher=t.publisher,
-            params=params,
+            params=task_params(t.params),
             enrol_deadline=t.enrolDeadline,
             enrolled=t.enrolled,
             current_round=t.currentRound,

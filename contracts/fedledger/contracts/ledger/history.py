@@ -8,7 +8,7 @@ from typing import Any
 
 from fedledger.contracts.abi import Log
 from fedledger.contracts.chain.chain import Head
-from fedledger.contracts.ledger.calls import content_ref, proposal_in
+from fedledger.contracts.ledger.calls import content_ref, proposal_in, task_params
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.dispute_history import DisputeHistory, JuryHistory
 from fedledger.contracts.ledger.lanes import lane, put_lane
@@ -100,9 +100,7 @@ class History:
         self._held |= self.tasks
         for task in self._held.values():
             # Whoever holds a task that is gone must not see it go on.
-            vars(task).update(
-                vars(TaskHistory(task.id, task.publisher, task.params, content_ref(task.params["model"])))
-            )
+            vars(task).update(vars(TaskHistory(task.id, task.publisher, task.params, task.params.model)))
         self._reset()
 
     def extend(self, logs: Iterable[Log]) -> History:
@@ -146,12 +144,11 @@ class History:
         self.endpoints[a["account"]] = a["url"]
 
     def _on_TaskPosted(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
-        params = vars(a["params"])
-        seats = (params["aggregator"], *a.get("standbys", ()))
-        model = content_ref(params["model"])
+        params = task_params(a["params"])
+        seats = (params.aggregator, *a.get("standbys", ()))
         # Since version 4 the event itself tells; before, each version's looks different.
         version = a.get("version", log.version)
-        task = TaskHistory(a["task"], a["publisher"], params, model, version=version, seats=seats)
+        task = TaskHistory(a["task"], a["publisher"], params, params.model, version=version, seats=seats)
         held = self._held.get(task.id, task)
         vars(held).update(vars(task))
         self.tasks[task.id] = held
@@ -264,7 +261,7 @@ class History:
         task.rounds[a["round"]].voided = True
         standing = task.proposed
         last = standing[-1].proposal if standing else None
-        task.model = content_ref(task.params["model"]) if last is None else last.model
+        task.model = task.params.model if last is None else last.model
 
     def _on_TurnTaken(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.tasks[a["task"]].active = a["seat"]

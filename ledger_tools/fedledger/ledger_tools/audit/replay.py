@@ -188,8 +188,8 @@ def read_terms(task: TaskHistory, store: ContentStore, index: int = 0) -> TaskSp
     first = task.rounds.get(1)
     base = spec.initial_model.ref if first is None else first.base
     expect(index, "spec.initial_model", spec.initial_model.ref, base)
-    expect(index, "spec.rounds", spec.rounds, int(task.params["rounds"]))
-    expect(index, "spec.randomness", int(spec.randomness == "beacon"), int(task.params["randomness"]))
+    expect(index, "spec.rounds", spec.rounds, task.params.rounds)
+    expect(index, "spec.randomness", int(spec.randomness == "beacon"), task.params.randomness)
     return spec
 
 

@@ -393,7 +393,7 @@ class Verifier:
             for current in task.unfinal:
                 if current.proposal is None or not self._is_open(task, current):
                     continue
-                found = self._replayed(task, current, int(task.params["challengeWindow"]))
+                found = self._replayed(task, current, task.params.challenge_window)
                 if found is None:
                     continue
                 if self._once(self._key(task, current), "replayed"):
@@ -416,12 +416,12 @@ class Verifier:
         key = self._key(task, current)
         if key not in self._until:
             proposed = self.ledger.round(task.id, current.index).proposed_at
-            self._until[key] = proposed + int(task.params["challengeWindow"])
+            self._until[key] = proposed + task.params.challenge_window
         return self.ledger.chain.now() < self._until[key]
 
     def _object(self, task: TaskHistory, current: RoundHistory) -> Step | None:
         """Object to a proposal in the way that the ledger decides soonest."""
-        if not self._is_turn(current.index, int(task.params["challengeWindow"]), self._key(task, current)):
+        if not self._is_turn(current.index, task.params.challenge_window, self._key(task, current)):
             return None
         disputes = [d for d in self.history.disputes if (d.task, d.round) == (task.id, current.index)]
         batch = self._claimed(current) if task.batched else None
@@ -442,7 +442,7 @@ class Verifier:
             if self._once(task.id, current.index, "few"):
                 log.error("task %d, round %d: too few verifiers to challenge it", task.id, current.index)
             return None
-        if not self._can_bond(task, current, int(task.params["bond"])):
+        if not self._can_bond(task, current, task.params.bond):
             return None
         self.ledger.challenge_round(self.account, task.id, current.index)
         return Step(Duty.CHALLENGED, task.id, current.index)
@@ -488,7 +488,7 @@ class Verifier:
                 continue
             known = (task.id, current.index, signed.participant) in self.history.equivocated
             both = not known and all(self._is_signed(task, current, each) for each in (first, signed))
-            if both and int(task.params["penalty"]) and self._once(self._key(task, current), "reported", place):
+            if both and task.params.penalty and self._once(self._key(task, current), "reported", place):
                 self.ledger.report_equivocation(self.account, task.id, current.index, first, signed)
                 return Step(Duty.REPORTED, task.id, current.index, detail=f"of participant {signed.participant}")
             if self._once(self._key(task, current), "duplicate", place):
@@ -521,7 +521,7 @@ class Verifier:
 
     def _demand(self, task: TaskHistory, current: RoundHistory, unshowable: list[int]) -> Step | None:
         for participant in unshowable:
-            if current.proposal is None or not self._can_bond(task, current, int(task.params["bond"])):
+            if current.proposal is None or not self._can_bond(task, current, task.params.bond):
                 return None
             if self._once(self._key(task, current), "demanded", participant):
                 self.ledger.demand_commitment(self.account, task.id, current.index, participant, current.proposal)
@@ -658,7 +658,7 @@ class Verifier:
     def _watched(self) -> Iterator[TaskHistory]:
         """Yield the tasks whose proposals concern this verifier and can be challenged."""
         for number, task in sorted(self.history.tasks.items()):
-            if self._watches(number) and int(task.params["challengeWindow"]) and not task.finished:
+            if self._watches(number) and task.params.challenge_window and not task.finished:
                 yield task
 
     def _watches(self, task: int) -> bool:

@@ -39,7 +39,7 @@ def summary(run: Run, setting: Experiment) -> dict[str, Any]:
         "seconds": round(run.seconds, 3),
         "chain": run.ledger.chain.capabilities.client,
         "gas": run.gas,
-        "challenge_window": int(run.task.params["challengeWindow"]),
+        "challenge_window": run.task.params.challenge_window,
         "participants": [
             {
                 "address": row["address"],
