@@ -22,8 +22,9 @@ from fedledger.aggregator.mailbox.http_server import MAX_BODY_BYTES, RateLimit, 
 from fedledger.aggregator.mailbox.mailbox import Mailbox
 from fedledger.aggregator.round import batches
 from fedledger.contracts.abi import Log, functions
-from fedledger.contracts.chain.chain import Chain, Receipt
+from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.development import free_port
+from fedledger.contracts.chain.records import Receipt
 from fedledger.contracts.ledger.calls import decode_batch_proposal
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.records import Phase, Proposal

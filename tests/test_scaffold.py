@@ -30,7 +30,8 @@ from test_validation import (
 
 from fedledger.aggregator.round.outcome import RoundInput, RoundOutcome, round_outcome
 from fedledger.aggregator.round.validation import Expected, validate
-from fedledger.contracts.chain.chain import Chain, load_account
+from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.chain.records import load_account
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory

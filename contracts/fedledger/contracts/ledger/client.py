@@ -20,7 +20,9 @@ from fedledger.contracts.abi import (
     explain_revert,
     functions,
 )
-from fedledger.contracts.chain.chain import DEFAULT_GAS, MAX_GAS, Chain, Receipt, Transaction, revert_data
+from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.chain.records import DEFAULT_GAS, MAX_GAS, Receipt, Transaction
+from fedledger.contracts.chain.reverts import revert_data
 from fedledger.contracts.compile import Artifact, parts
 from fedledger.contracts.ledger.calls import WORD_BITS, open_call, propose_call, settle_call, task_params
 from fedledger.contracts.ledger.records import (
@@ -84,7 +86,7 @@ class Ledger:
         address, first = "", 0
         for part in reversed(parts()):
             data = creation_code(part, settings.as_argument(), *([address] if address else []))
-            receipt = chain.send(account, None, data, gas=12_000_000, doing=f"the deployment of {part.name}")
+            receipt = chain.send(Transaction(account, None, data, gas=12_000_000), f"the deployment of {part.name}")
             address = checksum_address(chain.receipt(receipt.hash)["contractAddress"])
             first = first or receipt.block
         return cls(chain, address, first), receipt
@@ -599,7 +601,7 @@ class Ledger:
         try:
             return function.decode(self.chain.call(self.address, function.encode(arguments)))
         except ChainError as error:
-            reverted = revert_data(error.__cause__) if error.__cause__ is not None else b""
+            reverted = revert_data(error.__cause__)
             if reverted:
                 raise explain_revert(reverted, f"the question {name}") from error
             raise
@@ -615,12 +617,12 @@ class Ledger:
         transactions = [
             Transaction(account, self.address, data, value) for account, data in zip(accounts, calls, strict=True)
         ]
-        return self.chain.send_all(transactions, doing=name, explain=explain_revert)
+        return self.chain.send_all(transactions, name, explain_revert)
 
     def _transact(
         self, account: LocalAccount, name: str, data: bytes, value: int = 0, gas: int = DEFAULT_GAS
     ) -> Receipt:
-        return self.chain.send(account, self.address, data, value=value, gas=gas, doing=name, explain=explain_revert)
+        return self.chain.send(Transaction(account, self.address, data, value, gas), name, explain_revert)
 
 
 def _settle_gas(words: int) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fedledger.contracts.abi import Log
-from fedledger.contracts.chain.chain import Head
+from fedledger.contracts.chain.records import Head
 from fedledger.contracts.ledger.calls import content_ref, proposal_in, task_params
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.dispute_history import DisputeHistory, JuryHistory

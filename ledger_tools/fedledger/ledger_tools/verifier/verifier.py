@@ -319,7 +319,7 @@ class Verifier:
         missing = amount - self.ledger.free_balance(self.account.address, currency)
         if missing <= 0 or currency != COIN:
             return missing <= 0
-        return self.ledger.chain.balance(self.account.address) >= missing + spare * self.ledger.chain.price()
+        return self.ledger.chain.balance(self.account.address) >= missing + spare * self.ledger.chain.sender.price()
 
     # -- juries ------------------------------------------------------------------------------------------------
 

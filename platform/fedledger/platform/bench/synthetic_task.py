@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from eth_account.signers.local import LocalAccount
 
-from fedledger.contracts.chain.chain import Chain, Transaction, load_account
+from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.chain.records import Transaction, load_account
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import Proposal, Settings, TaskParams

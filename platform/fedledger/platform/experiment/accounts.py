@@ -32,7 +32,7 @@ def experiment_account(seed: int, role: str, chain: Chain) -> LocalAccount:
             f"Experiment accounts are refused on this chain ({chain.capabilities.client}): anybody knows their keys.",
             "Make real ones with `fedledger keys new`.",
         )
-    from fedledger.contracts.chain.chain import load_account
+    from fedledger.contracts.chain.records import load_account
 
     return load_account(_key(seed, role))
 
