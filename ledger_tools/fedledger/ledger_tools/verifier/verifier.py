@@ -24,7 +24,8 @@ from fedledger.aggregator.driver import Waits
 from fedledger.aggregator.round.batches import Place, place_of
 from fedledger.aggregator.round.measurer import Measurer
 from fedledger.contracts.abi import RevertedError
-from fedledger.contracts.ledger.client import LEAST_POOL, MAX_LEVEL, Ledger
+from fedledger.contracts.ledger.client import Ledger
+from fedledger.contracts.ledger.court import LEAST_POOL, MAX_LEVEL
 from fedledger.contracts.ledger.dispute_history import DisputeHistory, JuryHistory
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import COIN, DisputeKind, DisputeStatus, JuryRecord, Settings
