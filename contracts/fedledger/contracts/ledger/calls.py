@@ -10,12 +10,12 @@ from functools import cache
 from typing import Any
 
 from fedledger.contracts.abi import (
-    VERSIONS,
     Function,
     Log,
     events,
     functions,
 )
+from fedledger.contracts.compile import PARTS
 from fedledger.contracts.ledger.records import Proposal, TaskParams
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ChainError
@@ -117,7 +117,7 @@ def _calls(arguments: bytes) -> list[bytes]:
 @cache
 def _batching() -> dict[bytes, Function]:
     """Return by selector what a batched proposal is called by, in every version of the ledger that has them."""
-    known = [functions(version) for version in VERSIONS if "BatchProposed" in events(version)]
+    known = [functions(version) for version in PARTS if "BatchProposed" in events(version)]
     return {found[name].selector: found[name] for found in known for name in ("proposeRound", "multicall")}
 
 

@@ -8,14 +8,13 @@ from typing import Any
 from eth_account.signers.local import LocalAccount
 
 from fedledger.contracts.abi import (
-    VERSIONS,
     checksum_address,
     creation_code,
     functions,
 )
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.records import Receipt, Transaction
-from fedledger.contracts.compile import Artifact, parts
+from fedledger.contracts.compile import PARTS, Artifact, parts
 from fedledger.contracts.ledger.accounts import AccountMethods
 from fedledger.contracts.ledger.court import CourtMethods
 from fedledger.contracts.ledger.records import (
@@ -41,7 +40,7 @@ class Ledger(AccountMethods, TaskMethods, RoundMethods, CourtMethods):
 
     def version(self) -> int | None:
         """Return which version's code, in all its parts, is at the ledger's address; None if it is no known one's."""
-        known = (version for version in reversed(VERSIONS) if self._is_deployed(self.address, parts(version)))
+        known = (version for version in reversed(PARTS) if self._is_deployed(self.address, parts(version)))
         return next(known, None)
 
     def _is_deployed(self, address: str, expected: Sequence[Artifact]) -> bool:
