@@ -37,7 +37,7 @@ from fedledger.protocol.encoding.merkle import verify
 from fedledger.protocol.records.commitment_batch import Batch, Opening, SignedCommitment, leaf
 from fedledger.protocol.records.mailbox import MailboxRefusedError
 from fedledger.protocol.records.settlement import pack_lengths, unpack_lengths
-from fedledger.protocol.records.signatures import commitment, commitment_message, recover, sign
+from fedledger.protocol.records.signatures import Place, commitment, commitment_message, recover, sign
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.local import LocalStore
 from support.small import Small, run_small
@@ -166,7 +166,7 @@ def test_a_batch_that_does_not_follow_is_found(
 def test_an_update_that_nobody_committed_to_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The aggregator puts one participant's update in another one's place."""
 
-    def swapped(current: object, batch: Batch, updates: dict[int, ContentRef], place: batches.Place) -> object:
+    def swapped(current: object, batch: Batch, updates: dict[int, ContentRef], place: Place) -> object:
         done = batches.complete(current, batch, updates, place)  # type: ignore[arg-type]
         done.reveals[0] = replace(done.reveals[0], update=done.reveals[1].update)
         return done
@@ -197,7 +197,7 @@ class Round:
         return Mailbox(self.ledger, self.history, 1, self.folder)
 
     def signed(self, participant: int, digest: bytes, signer: int | None = None, index: int = 1) -> SignedCommitment:
-        message = commitment_message(*self.place, index, participant, digest)
+        message = commitment_message(self.place, index, participant, digest)
         key = self.keys[participant if signer is None else signer]
         return SignedCommitment(participant, digest, sign(message, key))
 
@@ -269,7 +269,7 @@ def test_what_an_aggregator_that_was_away_lacks_is_sent_to_it_again(served: tupl
     open_round, url = served
     history, ledger = open_round.history, open_round.ledger
     update, salt, base = ContentRef(b"u" * 32, 5), b"s" * 32, open_round.current.base.digest
-    opened = commitment(*open_round.place, 1, history.owners[0], base, update, salt)
+    opened = commitment(open_round.place, 1, history.owners[0], base, update, salt)
     open_round.mailbox.commit(1, open_round.signed(0, opened))
     standby = Mailbox(ledger, history, 1, open_round.folder.parent / "standby")
     standby.commit(1, open_round.signed(0, opened))
@@ -289,7 +289,7 @@ def test_a_standby_that_missed_the_commitments_takes_what_opens_those_of_the_roo
     """Else a takeover would find nobody's update, and the round would end empty."""
     history, current, folder = open_round.history, open_round.current, open_round.folder.parent
     update, salt = ContentRef(b"u" * 32, 5), b"s" * 32
-    opened = commitment(*open_round.place, 1, history.owners[0], current.base.digest, update, salt)
+    opened = commitment(open_round.place, 1, history.owners[0], current.base.digest, update, salt)
     open_round.mailbox.commit(1, open_round.signed(0, opened))
     batch, store = open_round.mailbox.seal(1), LocalStore(folder / "store")
     current.root, current.count, current.batch = batch.root, 1, ContentRef.of(batch.encode())
@@ -439,21 +439,21 @@ def test_lengths_come_back(lengths: list[int]) -> None:
 def test_a_commitments_signature_is_bound_to_all_it_names() -> None:
     key = b"\7" * 32
     place = (31337, "0x0000000000000000000000000000000000000001", 1)
-    signature = sign(commitment_message(*place, 1, 0, b"c" * 32), key)
-    signer = recover(commitment_message(*place, 1, 0, b"c" * 32), signature)
+    signature = sign(commitment_message(place, 1, 0, b"c" * 32), key)
+    signer = recover(commitment_message(place, 1, 0, b"c" * 32), signature)
     others = [
-        (1, *place[1:], 1, 0, b"c" * 32),
-        (place[0], "0x0000000000000000000000000000000000000002", 1, 1, 0, b"c" * 32),
-        (*place[:2], 2, 1, 0, b"c" * 32),
-        (*place, 2, 0, b"c" * 32),
-        (*place, 1, 1, b"c" * 32),
-        (*place, 1, 0, b"d" * 32),
+        ((1, *place[1:]), 1, 0, b"c" * 32),
+        ((place[0], "0x0000000000000000000000000000000000000002", 1), 1, 0, b"c" * 32),
+        ((*place[:2], 2), 1, 0, b"c" * 32),
+        (place, 2, 0, b"c" * 32),
+        (place, 1, 1, b"c" * 32),
+        (place, 1, 0, b"d" * 32),
     ]
     assert all(recover(commitment_message(*other), signature) != signer for other in others)
     with pytest.raises(ValueError, match="32"):
-        commitment_message(*place, 1, 0, b"short")
+        commitment_message(place, 1, 0, b"short")
     with pytest.raises(ValueError, match="checksummed"):
-        commitment_message(place[0], "0xab", 1, 1, 0, b"c" * 32)
+        commitment_message((place[0], "0xab", 1), 1, 0, b"c" * 32)
 
 
 def test_a_proposal_among_several_calls_is_read() -> None:

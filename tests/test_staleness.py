@@ -231,8 +231,8 @@ def test_a_batch_says_only_what_is_stale() -> None:
 def round_with(bases: tuple[ContentRef, ...], base: ContentRef) -> tuple[RoundHistory, Batch, ContentRef]:
     """Return a round of participant 0, and its batch; it committed to an update relative to ``base``."""
     update, key = ContentRef(b"u" * 32, 9), fresh.KEYS[0]
-    digest = commitment(*PLACE, 1, fresh.SIGNERS[0], base.digest, update, b"s" * 32)
-    message = driver.commitment_message(*PLACE, 1, 0, digest)
+    digest = commitment(PLACE, 1, fresh.SIGNERS[0], base.digest, update, b"s" * 32)
+    message = driver.commitment_message(PLACE, 1, 0, digest)
     batch = Batch((SignedCommitment(0, digest, fresh.sign(message, key)),), {0: b"s" * 32})
     evidence = {0: Evidence()}
     current: Any = RoundHistory(
@@ -283,7 +283,7 @@ def test_a_mailbox_takes_what_opens_a_stale_update(tmp_path: Path) -> None:
     update, salt = ContentRef(b"u" * 32, 5), b"s" * 32
     for who, steps in ((0, 3), (1, 2), (2, 1)):
         base = place.current.bases[steps].digest
-        opened = commitment(*place.place, 1, place.history.owners[who], base, update, salt)
+        opened = commitment(place.place, 1, place.history.owners[who], base, update, salt)
         place.mailbox.commit(1, place.signed(who, opened))
     for wrong in (0, 1, 4, MOST, -1):
         with pytest.raises(MailboxRefusedError):

@@ -669,8 +669,8 @@ def test_who_signs_two_commitments_is_reported_by_its_aggregator(tmp_path: Path)
     class Equivocating(Participant):
         def _sign(self, task: TaskHistory, current: RoundHistory, participant: int) -> Deed:
             deed = super()._sign(task, current, participant)
-            place = self.ledger.chain.chain_id, self.ledger.address, TASK, current.index, participant
-            signature = sign(commitment_message(*place, b"2" * 32), bytes(self.account.key))
+            place = self.ledger.chain.chain_id, self.ledger.address, TASK
+            signature = sign(commitment_message(place, current.index, participant, b"2" * 32), bytes(self.account.key))
             with pytest.raises(MailboxRefusedError, match="signed two commitments"):
                 self._mailbox().commit(current.index, SignedCommitment(participant, b"2" * 32, signature))
             return deed

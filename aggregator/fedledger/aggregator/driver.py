@@ -241,7 +241,7 @@ class Aggregator:
 
     def _is_signed(self, current: RoundHistory, signed: SignedCommitment) -> bool:
         place = place_of(self.ledger, self.task)
-        message = commitment_message(*place, current.index, signed.participant, signed.commitment)
+        message = commitment_message(place, current.index, signed.participant, signed.commitment)
         return recover(message, signed.signature) in self.history.all_signers[signed.participant]
 
     def _report(self, task: TaskHistory) -> Step | None:

@@ -35,7 +35,7 @@ from fedledger.protocol.records import update as wire
 from fedledger.protocol.records.commitment_batch import Batch, SignedCommitment, leaf
 from fedledger.protocol.records.mailbox import MailboxClient, MailboxRefusedError
 from fedledger.protocol.records.published_vectors import published
-from fedledger.protocol.records.signatures import commitment, commitment_message, salt, sign
+from fedledger.protocol.records.signatures import Place, commitment, commitment_message, salt, sign
 from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.records.update import UpdateHeader
 from fedledger.protocol.records.verdicts import Verdict
@@ -287,7 +287,7 @@ class Participant:
 
     def _signed(self, task: TaskHistory, current: RoundHistory, participant: int) -> SignedCommitment:
         digest = self._commitment(task, current)
-        message = commitment_message(*self._place, current.index, participant, digest)
+        message = commitment_message(self._place, current.index, participant, digest)
         return SignedCommitment(participant, digest, sign(message, bytes(self.account.key)))
 
     def _open(self, task: TaskHistory, current: RoundHistory, participant: int) -> Deed:
@@ -381,7 +381,7 @@ class Participant:
         return Deed.REVEALED
 
     @property
-    def _place(self) -> tuple[int, str, int]:
+    def _place(self) -> Place:
         return self.ledger.chain.chain_id, self.ledger.address, self.task
 
     def _commitment(self, task: TaskHistory, current: RoundHistory) -> bytes:
@@ -395,11 +395,10 @@ class Participant:
         entry = self._update(task, current)
         base = current.bases[entry.staleness(current)].digest
         owner, salt_ = self.account.address, self._salt(current)
-        return commitment(*self._place, current.index, owner, base, entry.reference, salt_)
+        return commitment(self._place, current.index, owner, base, entry.reference, salt_)
 
     def _salt(self, current: RoundHistory) -> bytes:
-        ledger = self.ledger
-        return salt(bytes(self.account.key), ledger.chain.chain_id, ledger.address, self.task, current.index)
+        return salt(bytes(self.account.key), self._place, current.index)
 
     def _path(self, kind: str, index: int) -> str:
         return f"{self._journal}/{self._name}-{index}.{kind}"

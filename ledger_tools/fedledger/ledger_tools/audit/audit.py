@@ -15,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from fedledger.aggregator.round.batches import Place
 from fedledger.aggregator.round.measurer import Measurer
 from fedledger.aggregator.selection.planner import RoundPlanner
 from fedledger.contracts.abi import Log
@@ -30,6 +29,7 @@ from fedledger.ledger_tools.audit.replay import Replay, Untold, content, expect,
 from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.reputation import Evidence
+from fedledger.protocol.records.signatures import Place
 from fedledger.protocol.records.spec import TaskSpec
 from fedledger.storage.base import ContentStore
 from fedledger.storage.local import LocalStore

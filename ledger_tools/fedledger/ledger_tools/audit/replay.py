@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.aggregator.round.batches import BatchError, Place, complete
+from fedledger.aggregator.round.batches import BatchError, complete
 from fedledger.aggregator.round.inputs import proposal_of, round_input
 from fedledger.aggregator.round.measurer import Measurer, Named, measured
 from fedledger.aggregator.round.outcome import RoundInput, RoundOutcome, round_outcome
@@ -41,6 +41,7 @@ from fedledger.protocol.records.commitment_batch import Batch
 from fedledger.protocol.records.measurement import Measurement
 from fedledger.protocol.records.report import BASE, MODEL
 from fedledger.protocol.records.settlement import pack_words
+from fedledger.protocol.records.signatures import Place
 from fedledger.protocol.records.spec import MAX_SPEC_BYTES, Ref, TaskSpec
 from fedledger.protocol.records.update import UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict

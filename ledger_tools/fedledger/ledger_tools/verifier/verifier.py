@@ -21,7 +21,7 @@ from pathlib import Path
 from eth_account.signers.local import LocalAccount
 
 from fedledger.aggregator.driver import Waits
-from fedledger.aggregator.round.batches import Place, place_of
+from fedledger.aggregator.round.batches import place_of
 from fedledger.aggregator.round.measurer import Measurer
 from fedledger.contracts.abi import RevertedError
 from fedledger.contracts.ledger.client import Ledger
@@ -53,7 +53,7 @@ from fedledger.protocol.errors import (
     StoreError,
 )
 from fedledger.protocol.records.commitment_batch import Batch, SignedCommitment
-from fedledger.protocol.records.signatures import commitment_message, recover, vote_salt
+from fedledger.protocol.records.signatures import Place, commitment_message, recover, vote_salt
 from fedledger.protocol.records.spec import Ref, TaskSpec
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.base import ContentStore
@@ -530,7 +530,7 @@ class Verifier:
         return None
 
     def _is_signed(self, task: TaskHistory, current: RoundHistory, signed: SignedCommitment) -> bool:
-        message = commitment_message(*self._place(task), current.index, signed.participant, signed.commitment)
+        message = commitment_message(self._place(task), current.index, signed.participant, signed.commitment)
         return recover(message, signed.signature) in self.history.all_signers.get(signed.participant, ())
 
     # -- what anybody may do -----------------------------------------------------------------------------------
