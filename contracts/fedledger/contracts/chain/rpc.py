@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import requests
 from requests.exceptions import RequestException
-from web3 import HTTPProvider
-from web3.exceptions import Web3Exception
-from web3.types import RPCEndpoint
 
 from fedledger.contracts.chain.answers import encoded_header, octets, quantity
 from fedledger.contracts.chain.connection import Connection
@@ -18,6 +15,9 @@ from fedledger.contracts.chain.loopback_rpc import LOOPBACK, NearNode, is_near
 from fedledger.contracts.chain.records import Head
 from fedledger.contracts.chain.reverts import RefusedError
 from fedledger.protocol.errors import ChainError
+
+if TYPE_CHECKING:
+    from web3.types import RPCEndpoint
 
 
 class RpcConnection(Connection):
@@ -47,7 +47,7 @@ class RpcConnection(Connection):
             answer = self._node.ask(method, params)
         except RequestException:
             raise
-        except (Web3Exception, ValueError) as error:
+        except ValueError as error:
             raise RefusedError(str(error)) from error
         if "error" in answer:
             told = answer["error"] if isinstance(answer["error"], dict) else {"message": answer["error"]}
@@ -59,7 +59,7 @@ class RpcConnection(Connection):
             answers = self._node.ask_all([(method, each) for each in params])
         except RequestException:
             raise
-        except (Web3Exception, ValueError) as error:
+        except ValueError as error:
             raise RefusedError(str(error)) from error
         return [answer.get("result") for answer in answers]
 
@@ -89,21 +89,33 @@ class FarNode:
     """
 
     def __init__(self, url: str) -> None:
+        # It takes long to import, and near nodes do without it.
+        from web3 import HTTPProvider
+        from web3.exceptions import Web3Exception
+
         session = requests.Session()
         # Looking for a proxy in the environment takes longer than a node on this machine takes to answer.
         session.trust_env = urlsplit(url).hostname not in LOOPBACK
         self._provider = HTTPProvider(
             url, request_kwargs={"timeout": 30}, exception_retry_configuration=None, session=session
         )
+        self._errors: type[Exception] = Web3Exception
 
     def ask(self, method: str, params: Sequence[Any]) -> dict[str, Any]:
         """Return the answer to a question; see :meth:`NearNode.ask`."""
         # Past web3's middleware and formatters, which take several times as long as a node's answer.
-        return dict(self._provider.make_request(RPCEndpoint(method), params))
+        try:
+            return dict(self._provider.make_request(cast("RPCEndpoint", method), params))
+        except self._errors as error:
+            raise ValueError(str(error)) from error
 
     def ask_all(self, questions: Sequence[tuple[str, Sequence[Any]]]) -> list[dict[str, Any]]:
         """Return the answers to many questions; see :meth:`NearNode.ask_all`."""
-        answers = self._provider.make_batch_request([(RPCEndpoint(method), each) for method, each in questions])
+        asked = [(cast("RPCEndpoint", method), each) for method, each in questions]
+        try:
+            answers = self._provider.make_batch_request(asked)
+        except self._errors as error:
+            raise ValueError(str(error)) from error
         if not isinstance(answers, list) or len(answers) != len(questions):
             raise ValueError(f"{len(questions)} questions at once were answered with {answers!r:.200}")
         return [dict(answer) for answer in answers]
