@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
@@ -45,7 +46,7 @@ from fedledger.protocol.records.signatures import commitment
 from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.local import LocalStore
-from support.small import Small, run_small
+from support.small import TERMS, Small, run_small
 
 MOST = 64
 UNIT = 1 << 24
@@ -444,8 +445,9 @@ def test_the_way_back_leaves_out_rounds_that_fell() -> None:
     model = {index: SimpleNamespace(digest=bytes([index]) * 32, length=1) for index in range(7)}
     history = History()
     publisher, aggregator = "0x" + "11" * 20, "0x" + "22" * 20
-    names = {"aggregator": aggregator, "model": model[0], "spec": model[0], "maxStaleness": 3, "quorum": 1}
-    posted = {"task": 1, "publisher": publisher, "params": SimpleNamespace(**names), "standbys": [], "version": 4}
+    terms = vars(replace(TERMS, aggregator=aggregator, model=model[0], max_staleness=3))
+    params = SimpleNamespace(**{re.sub("_(.)", lambda m: m[1].upper(), name): value for name, value in terms.items()})
+    posted = {"task": 1, "publisher": publisher, "params": params, "standbys": [], "version": 4}
 
     def tell(event: str, **more: Any) -> None:
         history.extend([SimpleNamespace(event=event, arguments={"task": 1, **more}, version=4, block=1)])  # type: ignore[list-item]
