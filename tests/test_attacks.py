@@ -14,6 +14,7 @@ import pytest
 from fedledger.aggregator.driver import Act, Aggregator, Step
 from fedledger.contracts.abi import RevertedError, functions
 from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.chain.records import Transaction
 from fedledger.contracts.ledger.records import Phase, Proposal
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
@@ -216,7 +217,7 @@ def test_a_receiver_that_reverts_or_reenters_harms_itself_alone(tmp_path: Path) 
         def receiver(runtime: bytes) -> str:
             size = bytes([len(runtime)])
             data = b"\x60" + size + b"\x60\x0c\x60\x00\x39\x60" + size + b"\x60\x00\xf3" + runtime
-            receipt = w.chain.receipt(w.chain.send(deployer, None, data).hash)
+            receipt = w.chain.receipt(w.chain.send(Transaction(deployer, None, data)).hash)
             return str(receipt["contractAddress"])
 
         w.join()
@@ -234,11 +235,13 @@ def test_a_receiver_that_reverts_or_reenters_harms_itself_alone(tmp_path: Path) 
         w.ledger.withdraw_credit(deployer, TASK, ids[1])
 
         def stored() -> list[int]:
-            return [int(w.chain._rpc("eth_getStorageAt", [taker, hex(slot), "latest"]), 16) for slot in (0, 1)]
+            return [
+                int(w.chain.connection.ask("eth_getStorageAt", [taker, hex(slot), "latest"]), 16) for slot in (0, 1)
+            ]
 
         assert stored() == [0, 1], "it asked for more, and was refused"
         assert w.ledger.credit(TASK, ids[2]) * w.params.credit_unit == earned[2]
-        w.chain.send(deployer, taker, b"")
+        w.chain.send(Transaction(deployer, taker))
         assert stored() == [1, 1], "when it is not being paid, it may ask like anybody"
         assert not w.ledger.credit(TASK, ids[2])
         w.ledger.withdraw_credit(deployer, TASK, ids[3])

@@ -191,7 +191,8 @@ def test_a_planted_reputation_is_found(tmp_path: Path) -> None:
         word = ledger.evidence_word(publisher, 0)
         slot = _slot_of(chain, ledger.address, word)
         planted = word ^ 0xFFF
-        chain._rpc("anvil_setStorageAt", [ledger.address, hex(slot), "0x" + planted.to_bytes(32, "big").hex()])
+        word_bytes = "0x" + planted.to_bytes(32, "big").hex()
+        chain.connection.ask("anvil_setStorageAt", [ledger.address, hex(slot), word_bytes])
         divergence = audited_chain(ledger, store, 1).first_divergence
         assert divergence is not None and divergence.field.startswith("reputation of 0x")
 
@@ -200,9 +201,9 @@ def test_a_chain_that_has_forgotten_its_beginning_is_exported(tmp_path: Path) ->
     with running_chain("anvil") as process:
         chain = Chain(process.url)
         run = run_small(tmp_path, chain, rounds=1).run
-        chain._rpc("anvil_mine", [hex(2 * KEPT_STATES)])
+        chain.connection.ask("anvil_mine", [hex(2 * KEPT_STATES)])
         with pytest.raises(ChainError):
-            chain.balance(chain.web3.eth.accounts[0], 0)
+            chain.balance(chain.connection.ask("eth_accounts", [])[0], 0)
         export_ledger(run.ledger, run.deployment, run.history).write(tmp_path / LEDGER_FILE)
         with pytest.raises(ConfigError, match="does not know any more"):
             export_ledger(run.ledger, replace(run.deployment, genesis={}), run.history)
@@ -213,7 +214,7 @@ def _slot_of(chain: Chain, address: str, word: int) -> int:
     """Find the storage slot that holds a word, by what the settling transaction wrote."""
     for number in range(chain.block_number(), 0, -1):
         for digest in chain.block(number)["transactions"]:
-            traced = chain._rpc(
+            traced = chain.connection.ask(
                 "debug_traceTransaction",
                 ["0x" + bytes(digest).hex(), {"tracer": "prestateTracer", "tracerConfig": {"diffMode": True}}],
             )

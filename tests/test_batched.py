@@ -22,8 +22,9 @@ from fedledger.aggregator.mailbox.http_server import MAX_BODY_BYTES, RateLimit, 
 from fedledger.aggregator.mailbox.mailbox import Mailbox
 from fedledger.aggregator.round import batches
 from fedledger.contracts.abi import Log, functions
-from fedledger.contracts.chain.chain import Chain, Receipt
+from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.development import free_port
+from fedledger.contracts.chain.records import Receipt
 from fedledger.contracts.ledger.calls import decode_batch_proposal
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.records import Phase, Proposal
@@ -36,7 +37,7 @@ from fedledger.protocol.encoding.merkle import verify
 from fedledger.protocol.records.commitment_batch import Batch, Opening, SignedCommitment, leaf
 from fedledger.protocol.records.mailbox import MailboxRefusedError
 from fedledger.protocol.records.settlement import pack_lengths, unpack_lengths
-from fedledger.protocol.records.signatures import commitment, commitment_message, recover, sign
+from fedledger.protocol.records.signatures import Place, commitment, commitment_message, recover, sign
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.local import LocalStore
 from support.small import Small, run_small
@@ -165,7 +166,7 @@ def test_a_batch_that_does_not_follow_is_found(
 def test_an_update_that_nobody_committed_to_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The aggregator puts one participant's update in another one's place."""
 
-    def swapped(current: object, batch: Batch, updates: dict[int, ContentRef], place: batches.Place) -> object:
+    def swapped(current: object, batch: Batch, updates: dict[int, ContentRef], place: Place) -> object:
         done = batches.complete(current, batch, updates, place)  # type: ignore[arg-type]
         done.reveals[0] = replace(done.reveals[0], update=done.reveals[1].update)
         return done
@@ -196,7 +197,7 @@ class Round:
         return Mailbox(self.ledger, self.history, 1, self.folder)
 
     def signed(self, participant: int, digest: bytes, signer: int | None = None, index: int = 1) -> SignedCommitment:
-        message = commitment_message(*self.place, index, participant, digest)
+        message = commitment_message(self.place, index, participant, digest)
         key = self.keys[participant if signer is None else signer]
         return SignedCommitment(participant, digest, sign(message, key))
 
@@ -250,7 +251,7 @@ def test_a_node_speaks_to_the_mailbox_over_http(served: tuple[Round, str]) -> No
     post = HttpMailboxClient(open_round.history, 1)
     with pytest.raises(MailboxRefusedError, match="has not announced"):
         post.commit(1, open_round.signed(0, b"a" * 32))
-    open_round.history.endpoints[open_round.history.task(1).params["aggregator"]] = url
+    open_round.history.endpoints[open_round.history.task(1).params.aggregator] = url
     for participant in (0, 1, 2):
         post.commit(1, open_round.signed(participant, b"a" * 32))
     with pytest.raises(MailboxRefusedError, match="signed two commitments"):
@@ -268,7 +269,7 @@ def test_what_an_aggregator_that_was_away_lacks_is_sent_to_it_again(served: tupl
     open_round, url = served
     history, ledger = open_round.history, open_round.ledger
     update, salt, base = ContentRef(b"u" * 32, 5), b"s" * 32, open_round.current.base.digest
-    opened = commitment(*open_round.place, 1, history.owners[0], base, update, salt)
+    opened = commitment(open_round.place, 1, history.owners[0], base, update, salt)
     open_round.mailbox.commit(1, open_round.signed(0, opened))
     standby = Mailbox(ledger, history, 1, open_round.folder.parent / "standby")
     standby.commit(1, open_round.signed(0, opened))
@@ -288,7 +289,7 @@ def test_a_standby_that_missed_the_commitments_takes_what_opens_those_of_the_roo
     """Else a takeover would find nobody's update, and the round would end empty."""
     history, current, folder = open_round.history, open_round.current, open_round.folder.parent
     update, salt = ContentRef(b"u" * 32, 5), b"s" * 32
-    opened = commitment(*open_round.place, 1, history.owners[0], current.base.digest, update, salt)
+    opened = commitment(open_round.place, 1, history.owners[0], current.base.digest, update, salt)
     open_round.mailbox.commit(1, open_round.signed(0, opened))
     batch, store = open_round.mailbox.seal(1), LocalStore(folder / "store")
     current.root, current.count, current.batch = batch.root, 1, ContentRef.of(batch.encode())
@@ -329,7 +330,7 @@ def test_an_answer_that_makes_no_sense_is_a_refusal(open_round: Round, answer: b
 
     with ThreadingTCPServer(("127.0.0.1", 0), Broken) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        seat = open_round.history.task(1).params["aggregator"]
+        seat = open_round.history.task(1).params.aggregator
         open_round.history.endpoints[seat] = f"http://127.0.0.1:{server.server_address[1]}"
         with pytest.raises(MailboxRefusedError, match="does not answer"):
             HttpMailboxClient(open_round.history, 1).commit(1, open_round.signed(0, b"a" * 32))
@@ -341,7 +342,7 @@ def test_a_message_is_sent_again_over_a_new_connection(
     served: tuple[Round, str], monkeypatch: pytest.MonkeyPatch, closed: int
 ) -> None:
     open_round, url = served
-    open_round.history.endpoints[open_round.history.task(1).params["aggregator"]] = url
+    open_round.history.endpoints[open_round.history.task(1).params.aggregator] = url
     request, failures = requests.Session.request, iter(range(closed))
 
     def cut_off(*arguments: object, **options: object) -> object:
@@ -438,21 +439,21 @@ def test_lengths_come_back(lengths: list[int]) -> None:
 def test_a_commitments_signature_is_bound_to_all_it_names() -> None:
     key = b"\7" * 32
     place = (31337, "0x0000000000000000000000000000000000000001", 1)
-    signature = sign(commitment_message(*place, 1, 0, b"c" * 32), key)
-    signer = recover(commitment_message(*place, 1, 0, b"c" * 32), signature)
+    signature = sign(commitment_message(place, 1, 0, b"c" * 32), key)
+    signer = recover(commitment_message(place, 1, 0, b"c" * 32), signature)
     others = [
-        (1, *place[1:], 1, 0, b"c" * 32),
-        (place[0], "0x0000000000000000000000000000000000000002", 1, 1, 0, b"c" * 32),
-        (*place[:2], 2, 1, 0, b"c" * 32),
-        (*place, 2, 0, b"c" * 32),
-        (*place, 1, 1, b"c" * 32),
-        (*place, 1, 0, b"d" * 32),
+        ((1, *place[1:]), 1, 0, b"c" * 32),
+        ((place[0], "0x0000000000000000000000000000000000000002", 1), 1, 0, b"c" * 32),
+        ((*place[:2], 2), 1, 0, b"c" * 32),
+        (place, 2, 0, b"c" * 32),
+        (place, 1, 1, b"c" * 32),
+        (place, 1, 0, b"d" * 32),
     ]
     assert all(recover(commitment_message(*other), signature) != signer for other in others)
     with pytest.raises(ValueError, match="32"):
-        commitment_message(*place, 1, 0, b"short")
+        commitment_message(place, 1, 0, b"short")
     with pytest.raises(ValueError, match="checksummed"):
-        commitment_message(place[0], "0xab", 1, 1, 0, b"c" * 32)
+        commitment_message((place[0], "0xab", 1), 1, 0, b"c" * 32)
 
 
 def test_a_proposal_among_several_calls_is_read() -> None:

@@ -7,10 +7,12 @@ import signal
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fedledger.contracts.chain.chain import Chain, load_account
+from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.chain.records import Transaction, load_account
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import StoreError
 from fedledger.storage import durable_files
@@ -247,20 +249,23 @@ class TestStore:
             store.put(b"content")
         assert LocalStore(tmp_path).get(ContentRef.of(b"content")) == b"content"
 
-    def test_content_is_on_the_disk_before_a_transaction_can_name_it(self, tmp_path: Path) -> None:
+    def test_content_is_on_the_disk_before_a_transaction_can_name_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         chain, account = Chain(), load_account(b"\1" * 32)
         chain.fund(account.address, 10**18)
         store = LocalStore(tmp_path)
         there: list[bool] = []
-        send = chain.web3.eth.send_raw_transaction
+        request = chain.connection.request
 
-        def sent(raw: bytes) -> object:
-            there.append(Path(store._path(ref)).exists())
-            return send(raw)
+        def requested(method: str, params: list[Any]) -> Any:
+            if method == "eth_sendRawTransaction":
+                there.append(Path(store._path(ref)).exists())
+            return request(method, params)
 
-        chain.web3.eth.send_raw_transaction = sent  # type: ignore[method-assign,assignment]
+        monkeypatch.setattr(chain.connection, "request", requested)
         with together():
             ref = store.put(b"content")
             assert not Path(store._path(ref)).exists()
-            chain.send(account, account.address, ref.digest)
+            chain.send(Transaction(account, account.address, ref.digest))
         assert there == [True]

@@ -11,6 +11,7 @@ from fedledger.aggregator.driver import Act, Aggregator
 from fedledger.contracts.abi import RevertedError, functions
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.development import running_chain
+from fedledger.contracts.chain.records import Transaction, load_account
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import Settings, TaskRecord
 from fedledger.ledger_tools.audit.audit import audit_run
@@ -18,6 +19,7 @@ from fedledger.ledger_tools.deploy import deploy
 from fedledger.platform.experiment.accounts import AGGREGATOR, PUBLISHER, experiment_account, participant_role
 from fedledger.platform.experiment.config import load_config
 from fedledger.platform.experiment.experiment import make_experiment
+from fedledger.protocol.errors import ChainError
 from fedledger.storage.local import LocalStore
 from support.small import Small, run_small, write_config
 
@@ -139,7 +141,7 @@ def test_a_beacon_is_read_after_the_settlement_that_advances_it(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("kind", ["embedded", "anvil", "ganache"])
-def test_a_chain_says_whether_a_transaction_would_succeed(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chain_says_what_would_succeed_and_refuses_who_cannot_pay(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with nullcontext() if kind == "embedded" else running_chain(kind) as process:  # type: ignore[arg-type]
         chain = Chain(process.url if process else kind)
         publisher = experiment_account(0, PUBLISHER, chain)
@@ -150,3 +152,5 @@ def test_a_chain_says_whether_a_transaction_would_succeed(kind: str, monkeypatch
         assert not chain.would_succeed(publisher, ledger.address, finish), "there is no task"
         monkeypatch.setattr("fedledger.contracts.chain.chain.MAX_GAS", 22_000)
         assert not chain.would_succeed(publisher, ledger.address, announce), "too little gas"
+        with pytest.raises(ChainError, match="refused a payment"):
+            chain.send(Transaction(load_account(b"\x09" * 32), publisher.address, value=1), "a payment")

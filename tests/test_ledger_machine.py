@@ -457,7 +457,7 @@ class LedgerMachine(RoundsMachine):
 @lru_cache(maxsize=65_536)
 def signed(chain_id: int, contract: str, task: int, number: int, who: int, digest: bytes, signer: str) -> bytes:
     key = KEYS.get(signer, keccak(text=signer))
-    return sign(commitment_message(chain_id, to_checksum_address(contract), task, number, who, digest), key)
+    return sign(commitment_message((chain_id, to_checksum_address(contract), task), number, who, digest), key)
 
 
 def smooth(story: dict[str, Any]) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def test_every_commitment_is_the_ledgers(
     empty: Evm, task: int, index: int, sender: str, base: bytes, digest: bytes, length: int, salt: bytes
 ) -> None:
     found = empty.view("commitmentOf", task, index, sender, base, (digest, length), salt)
-    assert found == commitment(1, empty.address, task, index, sender, base, ContentRef(digest, length), salt)
+    assert found == commitment((1, empty.address, task), index, sender, base, ContentRef(digest, length), salt)
 
 
 class Task:
@@ -156,7 +156,7 @@ class Task:
 
     def commitment(self, i: int) -> bytes:
         ref = ContentRef(*self.update(i))
-        return commitment(1, self.ledger.address, 1, self.index, signer(i), self.base, ref, self.salt(i))
+        return commitment((1, self.ledger.address, 1), self.index, signer(i), self.base, ref, self.salt(i))
 
 
 @pytest.mark.parametrize("seed", range(3))

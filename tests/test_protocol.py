@@ -486,13 +486,13 @@ class TestMessages:
         kinds = {"task": "uint256", "round": "uint32", "participant": "uint32", "commitment": "bytes32"}
         types = {"Commitment": [{"name": name, "type": kind} for name, kind in kinds.items()]}
         values = {"task": task, "round": index, "participant": participant, "commitment": digest}
-        signable = signatures.commitment_message(chain, ADDRESS, task, index, participant, digest, version)
+        signable = signatures.commitment_message((chain, ADDRESS, task), index, participant, digest, version)
         assert signable == encode_typed_data(domain, types, values)
 
     @pytest.mark.parametrize(("index", "participant"), [(2**32, 0), (0, 2**32), (-1, 0), (0, -1)])
     def test_numbers_that_are_too_large_are_refused(self, index: int, participant: int) -> None:
         with pytest.raises(ValueError, match="is no uint32"):
-            signatures.commitment_message(1, ADDRESS, 1, index, participant, bytes(32))
+            signatures.commitment_message((1, ADDRESS, 1), index, participant, bytes(32))
 
     def test_a_signature_names_its_signer_and_its_message(self) -> None:
         signature = signatures.sign(message(), KEY)
@@ -548,7 +548,7 @@ class TestMessages:
 
         contract = "0x" + "c0" * 20
         words = [word(31337), word(contract), word(5), word(index), word(ADDRESS), base, digest, word(length), salt]
-        found = signatures.commitment(31337, contract, 5, index, ADDRESS, base, ContentRef(digest, length), salt)
+        found = signatures.commitment((31337, contract, 5), index, ADDRESS, base, ContentRef(digest, length), salt)
         assert found == keccak(b"".join(words))
 
     def test_salts_repeat_but_only_in_their_place(self) -> None:
@@ -563,10 +563,10 @@ class TestMessages:
             (KEY, 1, contract, 11, 1),
             (KEY, 1, contract, 1, 11),
         ]
-        salts = [signatures.salt(*place) for place in places]
+        salts = [signatures.salt(key, (chain, ledger, task), index) for key, chain, ledger, task, index in places]
         assert len(set(salts)) == len(places)
         assert all(len(salt) == 32 for salt in salts)
-        assert signatures.salt(KEY, 1, contract.lower(), 1, 1) == salts[0]
+        assert signatures.salt(KEY, (1, contract.lower(), 1), 1) == salts[0]
 
 
 class TestModel:

@@ -16,8 +16,9 @@ from eth_account.signers.local import LocalAccount
 from requests import ConnectionError
 
 from fedledger.contracts.abi import RevertedError
-from fedledger.contracts.chain.chain import Chain, Transaction, load_account
+from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.development import running_chain
+from fedledger.contracts.chain.records import Transaction, load_account
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import Phase, Settings
@@ -34,7 +35,7 @@ from fedledger.protocol.errors import ChainError
 from fedledger.protocol.records import update as wire
 from fedledger.protocol.records.model import ModelFile
 from fedledger.storage.local import LocalStore
-from support.small import write_config
+from support.small import TERMS, write_config
 
 ELSEWHERE = "0x" + "11" * 20
 
@@ -60,27 +61,27 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
 
 def test_what_was_sent_before_comes_first_again(chain: Chain, account: LocalAccount) -> None:
     for value in (1, 2):
-        chain.send(account, ELSEWHERE, b"", value=value)
+        chain.send(Transaction(account, ELSEWHERE, value=value))
     _reorganise(chain, 2)
     assert chain.balance(ELSEWHERE) == 0
-    chain.send(account, ELSEWHERE, b"", value=4)
+    chain.send(Transaction(account, ELSEWHERE, value=4))
     assert chain.balance(ELSEWHERE) == 7
-    assert chain._count(account.address) == 3
+    assert chain.sender.next_nonce(account.address) == 3
 
 
 def test_what_another_program_sent_leaves_an_empty_place(chain: Chain, account: LocalAccount) -> None:
-    Chain(chain.where).send(account, ELSEWHERE, b"", value=1)
-    chain.send(account, ELSEWHERE, b"", value=2)
+    Chain(chain.where).send(Transaction(account, ELSEWHERE, value=1))
+    chain.send(Transaction(account, ELSEWHERE, value=2))
     _reorganise(chain, 2)
-    chain.send(account, ELSEWHERE, b"", value=4)
+    chain.send(Transaction(account, ELSEWHERE, value=4))
     assert chain.balance(ELSEWHERE) == 6
-    assert chain._count(account.address) == 3
+    assert chain.sender.next_nonce(account.address) == 3
 
 
 def test_a_nonce_that_another_program_used_is_not_used_again(chain: Chain, account: LocalAccount) -> None:
     other = Chain(chain.where)
     for value, sender in ((1, chain), (2, other), (4, chain), (8, other)):
-        sender.send(account, ELSEWHERE, b"", value=value)
+        sender.send(Transaction(account, ELSEWHERE, value=value))
     assert chain.balance(ELSEWHERE) == 15
 
 
@@ -88,37 +89,37 @@ def test_a_nonce_that_another_program_used_is_not_used_again(chain: Chain, accou
 def test_a_transaction_that_is_swallowed_or_sent_twice_runs_once(
     chain: Chain, account: LocalAccount, monkeypatch: pytest.MonkeyPatch, forwarded: int
 ) -> None:
-    submit = chain._submit
+    submit = chain.sender.submit
 
     def submit_badly(raw: bytes, digest: bytes) -> None:
-        monkeypatch.setattr(chain, "_submit", submit)
+        monkeypatch.setattr(chain.sender, "submit", submit)
         for _ in range(forwarded):
             submit(raw, digest)
 
-    monkeypatch.setattr(chain, "_submit", submit_badly)
-    chain.send(account, ELSEWHERE, b"", value=1)
+    monkeypatch.setattr(chain.sender, "submit", submit_badly)
+    chain.send(Transaction(account, ELSEWHERE, value=1))
     assert chain.balance(ELSEWHERE) == 1
 
 
 def test_a_transaction_that_is_never_mined_ends_in_a_clear_error(
     chain: Chain, account: LocalAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fedledger.contracts.chain.chain.RECEIPT_TIMEOUT", 1.5)
-    chain._rpc("evm_setAutomine", [False])
+    monkeypatch.setattr("fedledger.contracts.chain.sender.RECEIPT_TIMEOUT", 1.5)
+    chain.connection.ask("evm_setAutomine", [False])
     with pytest.raises(ChainError, match="was not mined within 2 s"):
-        chain.send(account, ELSEWHERE, b"", value=1)
+        chain.send(Transaction(account, ELSEWHERE, value=1))
 
 
 def test_of_many_transactions_those_that_are_swallowed_are_sent_again(
     chain: Chain, account: LocalAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    submit, count = chain._submit, itertools.count()
+    submit, count = chain.sender.submit, itertools.count()
 
     def submit_badly(raw: bytes, digest: bytes) -> None:
         if next(count) not in (3, 70):
             submit(raw, digest)
 
-    monkeypatch.setattr(chain, "_submit", submit_badly)
+    monkeypatch.setattr(chain.sender, "submit", submit_badly)
     before = chain.block_number()
     receipts = chain.send_all([Transaction(account, ELSEWHERE, value=1, gas=21_000) for _ in range(100)])
     assert chain.balance(ELSEWHERE) == 100 == len({receipt.hash for receipt in receipts})
@@ -138,11 +139,11 @@ def test_logs_are_asked_for_in_smaller_parts_only_of_a_chain_that_answers(
 ) -> None:
     chain, questions = Chain(), list[object]()
 
-    def refuse(question: object) -> None:
-        questions.append(question)
+    def refuse(method: str, params: list[object]) -> None:
+        questions.append(params)
         raise ChainError("no") from cause
 
-    monkeypatch.setattr(chain, "_ask", refuse)
+    monkeypatch.setattr(chain.connection, "ask", refuse)
     with pytest.raises(ChainError):
         list(chain.logs(ELSEWHERE, [], 0, 10))
     assert len(questions) == asked
@@ -217,7 +218,7 @@ def test_a_round_with_another_base_model_gets_another_update(setting: Experiment
         return Participant(place, History(), account, 1, store, tmp_path / "journal", setting.spec, train)
 
     node = start()
-    task = TaskHistory(1, ELSEWHERE, {}, ContentRef.of(b""))
+    task = TaskHistory(1, ELSEWHERE, TERMS, TERMS.model)
     refs = [store.put(model.encode()) for model in (base, base, other)]
     rounds: list[Any] = [RoundHistory(1, ref, None, (), {}, {}) for ref in refs]  # type: ignore[arg-type]
     for ref, each in zip(refs, rounds, strict=True):
@@ -238,4 +239,4 @@ def test_a_round_with_another_base_model_gets_another_update(setting: Experiment
 
 
 def _reorganise(chain: Chain, depth: int) -> None:
-    chain._rpc("anvil_reorg", [depth, []])
+    chain.connection.ask("anvil_reorg", [depth, []])

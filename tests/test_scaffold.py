@@ -30,7 +30,8 @@ from test_validation import (
 
 from fedledger.aggregator.round.outcome import RoundInput, RoundOutcome, round_outcome
 from fedledger.aggregator.round.validation import Expected, validate
-from fedledger.contracts.chain.chain import Chain, load_account
+from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.chain.records import load_account
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
@@ -56,7 +57,7 @@ from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.records.update import UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.local import LocalStore
-from support.small import write_config
+from support.small import TERMS, write_config
 
 ELSEWHERE = "0x" + "11" * 20
 CONTROLLED = SPEC.model_copy(update={"vectors": ["control"]})
@@ -221,7 +222,7 @@ class Journal:
 
     def __init__(self, folder: Path, spec: TaskSpec = CONTROLLED) -> None:
         self.folder, self.store, self.spec = folder / "journal", LocalStore(folder / "store"), spec
-        self.task = TaskHistory(1, ELSEWHERE, {}, ContentRef.of(b""))
+        self.task = TaskHistory(1, ELSEWHERE, TERMS, TERMS.model)
         self.restart()
 
     def restart(self) -> None:

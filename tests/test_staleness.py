@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
@@ -45,7 +46,7 @@ from fedledger.protocol.records.signatures import commitment
 from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.local import LocalStore
-from support.small import Small, run_small
+from support.small import TERMS, Small, run_small
 
 MOST = 64
 UNIT = 1 << 24
@@ -231,8 +232,8 @@ def test_a_batch_says_only_what_is_stale() -> None:
 def round_with(bases: tuple[ContentRef, ...], base: ContentRef) -> tuple[RoundHistory, Batch, ContentRef]:
     """Return a round of participant 0, and its batch; it committed to an update relative to ``base``."""
     update, key = ContentRef(b"u" * 32, 9), fresh.KEYS[0]
-    digest = commitment(*PLACE, 1, fresh.SIGNERS[0], base.digest, update, b"s" * 32)
-    message = driver.commitment_message(*PLACE, 1, 0, digest)
+    digest = commitment(PLACE, 1, fresh.SIGNERS[0], base.digest, update, b"s" * 32)
+    message = driver.commitment_message(PLACE, 1, 0, digest)
     batch = Batch((SignedCommitment(0, digest, fresh.sign(message, key)),), {0: b"s" * 32})
     evidence = {0: Evidence()}
     current: Any = RoundHistory(
@@ -283,7 +284,7 @@ def test_a_mailbox_takes_what_opens_a_stale_update(tmp_path: Path) -> None:
     update, salt = ContentRef(b"u" * 32, 5), b"s" * 32
     for who, steps in ((0, 3), (1, 2), (2, 1)):
         base = place.current.bases[steps].digest
-        opened = commitment(*place.place, 1, place.history.owners[who], base, update, salt)
+        opened = commitment(place.place, 1, place.history.owners[who], base, update, salt)
         place.mailbox.commit(1, place.signed(who, opened))
     for wrong in (0, 1, 4, MOST, -1):
         with pytest.raises(MailboxRefusedError):
@@ -444,8 +445,9 @@ def test_the_way_back_leaves_out_rounds_that_fell() -> None:
     model = {index: SimpleNamespace(digest=bytes([index]) * 32, length=1) for index in range(7)}
     history = History()
     publisher, aggregator = "0x" + "11" * 20, "0x" + "22" * 20
-    names = {"aggregator": aggregator, "model": model[0], "spec": model[0], "maxStaleness": 3, "quorum": 1}
-    posted = {"task": 1, "publisher": publisher, "params": SimpleNamespace(**names), "standbys": [], "version": 4}
+    terms = vars(replace(TERMS, aggregator=aggregator, model=model[0], max_staleness=3))
+    params = SimpleNamespace(**{re.sub("_(.)", lambda m: m[1].upper(), name): value for name, value in terms.items()})
+    posted = {"task": 1, "publisher": publisher, "params": params, "standbys": [], "version": 4}
 
     def tell(event: str, **more: Any) -> None:
         history.extend([SimpleNamespace(event=event, arguments={"task": 1, **more}, version=4, block=1)])  # type: ignore[list-item]

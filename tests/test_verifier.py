@@ -23,7 +23,7 @@ from fedledger.aggregator.mailbox.mailbox import Mailbox
 from fedledger.aggregator.round import batches
 from fedledger.aggregator.round.outcome import RoundInput, RoundOutcome, round_outcome
 from fedledger.contracts.abi import RevertedError
-from fedledger.contracts.chain.chain import Receipt
+from fedledger.contracts.chain.records import Receipt
 from fedledger.contracts.ledger import calls
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.dispute_history import DisputeHistory
@@ -227,7 +227,7 @@ def test_who_cannot_pay_the_bond_tells_so_and_goes_on(tmp_path: Path, caplog: py
         w.aggregators = [w.aggregator(kind=liar(wrong_model))]
         w.join()
         for verifier in w.verifiers:
-            w.chain._rpc("anvil_setBalance", [verifier.account.address, hex(BOND - 1)])
+            w.chain.connection.ask("anvil_setBalance", [verifier.account.address, hex(BOND - 1)])
         w.play()
         assert not w.statuses() and settled(w.task) == [1]
         assert caplog.text.count("for the bond to object") == 3
@@ -669,8 +669,8 @@ def test_who_signs_two_commitments_is_reported_by_its_aggregator(tmp_path: Path)
     class Equivocating(Participant):
         def _sign(self, task: TaskHistory, current: RoundHistory, participant: int) -> Deed:
             deed = super()._sign(task, current, participant)
-            place = self.ledger.chain.chain_id, self.ledger.address, TASK, current.index, participant
-            signature = sign(commitment_message(*place, b"2" * 32), bytes(self.account.key))
+            place = self.ledger.chain.chain_id, self.ledger.address, TASK
+            signature = sign(commitment_message(place, current.index, participant, b"2" * 32), bytes(self.account.key))
             with pytest.raises(MailboxRefusedError, match="signed two commitments"):
                 self._mailbox().commit(current.index, SignedCommitment(participant, b"2" * 32, signature))
             return deed

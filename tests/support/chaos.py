@@ -363,7 +363,7 @@ class Stage:
                 self.outcome.faults["time passed"] += 1
             if phase is Phase.CHALLENGING:
                 # Time passes on Anvil only with blocks.
-                self.direct._rpc("evm_mine", [])
+                self.direct.connection.ask("evm_mine", [])
             if faults and now >= next_fault and phase is not Phase.FINISHED:
                 kind = faults.pop(0)[1]
                 if self._harm(kind):
@@ -386,8 +386,8 @@ class Stage:
             with self._still():
                 depth = min(self.rng.randint(1, 5), self.direct.block_number() - self.floor)
                 if depth > 0:
-                    self.direct._rpc("anvil_reorg", [depth, []])
-                    self.direct._rpc("evm_mine", [])
+                    self.direct.connection.ask("anvil_reorg", [depth, []])
+                    self.direct.connection.ask("evm_mine", [])
             return depth > 0
         if kind == "restarted":
             with self._still():
@@ -414,7 +414,7 @@ class Stage:
         """
         with self.gate:
             deadline = time.monotonic() + STALL
-            while int(self.direct._rpc("txpool_status", [])["pending"], 16) and time.monotonic() < deadline:
+            while int(self.direct.connection.ask("txpool_status", [])["pending"], 16) and time.monotonic() < deadline:
                 time.sleep(0.005)
             yield
 

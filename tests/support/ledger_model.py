@@ -634,7 +634,7 @@ class Rounds:
     def commitment(self, task: int, number: int, sender: str, update: Ref, salt: bytes, staleness: int = 0) -> bytes:
         """Return the commitment to an update of an existing round, relative to the model so many steps back."""
         base = self.tasks[task - 1].way(number)[staleness]
-        return _commitment(self.chain_id, self.address, task, number, sender, base, ContentRef(*update), salt)
+        return _commitment((self.chain_id, self.address, task), number, sender, base, ContentRef(*update), salt)
 
     # Money that moves.
 

@@ -273,7 +273,7 @@ class Claim:
 def _signer(
     chain_id: int, contract: str, task: int, number: int, i: int, digest: bytes, signature: bytes
 ) -> str | None:
-    message = commitment_message(chain_id, to_checksum_address(contract), task, number, i, digest)
+    message = commitment_message((chain_id, to_checksum_address(contract), task), number, i, digest)
     found = recover(message, signature)
     return found.lower() if found else None
 

@@ -7,11 +7,36 @@ from pathlib import Path
 from typing import Any
 
 from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.ledger.records import COIN, TaskParams
 from fedledger.platform.engine.with_ledger import Run, run
 from fedledger.platform.experiment.config import load_config
 from fedledger.platform.experiment.experiment import Experiment, make_experiment
 from fedledger.platform.runs.results import write_results
+from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.storage.local import LocalStore
+
+TERMS = TaskParams(
+    spec=ContentRef.of(b"spec"),
+    model=ContentRef.of(b""),
+    aggregator=COIN,
+    rounds=1,
+    quorum=1,
+    min_participants=1,
+    max_participants=1,
+    enrol_period=1,
+    commit_period=1,
+    reveal_period=1,
+    propose_period=1,
+    challenge_window=0,
+    max_unfinal=1,
+    randomness=0,
+    min_stake=0,
+    min_reputation=0,
+    bond=0,
+    credit_unit=1,
+    units_per_round=1,
+)
+"""Terms of a task for which no chain is needed."""
 
 CONFIG = """
 name = "small"

@@ -104,7 +104,7 @@ class World:
             model = next(line for line in config.read_text().splitlines() if line.startswith("model = "))
             config.write_text(config.read_text().replace(model, f'code = "{code}"'))
         self.setting = make_experiment(load_config(config), self.folder)
-        self.chain._rpc("anvil_setNextBlockBaseFeePerGas", ["0x0"])
+        self.chain.connection.ask("anvil_setNextBlockBaseFeePerGas", ["0x0"])
         seats = [AGGREGATOR, *(f"standby {number}" for number in range(standbys))]
         people = [participant_role(number) for number in range(participants)]
         watchers = [verifier_role(number) for number in range(verifiers)]

@@ -241,12 +241,12 @@ class Aggregator:
 
     def _is_signed(self, current: RoundHistory, signed: SignedCommitment) -> bool:
         place = place_of(self.ledger, self.task)
-        message = commitment_message(*place, current.index, signed.participant, signed.commitment)
+        message = commitment_message(place, current.index, signed.participant, signed.commitment)
         return recover(message, signed.signature) in self.history.all_signers[signed.participant]
 
     def _report(self, task: TaskHistory) -> Step | None:
         """Have a participant punished that left two commitments for one round."""
-        if self.mailbox is None or not int(task.params["penalty"]):
+        if self.mailbox is None or not task.params.penalty:
             return None
         for current in task.unfinal:
             for first, second in self.mailbox.equivocations(current.index):
@@ -259,7 +259,7 @@ class Aggregator:
         """Deposit the bond, without which nothing is this aggregator's turn."""
         if self._seated:
             return
-        bond = int(task.params["bond"])
+        bond = task.params.bond
         own = next((s for s in self.ledger.seats(self.task) if s.holder == self.account.address), None)
         if own is None:
             raise RoundError(
@@ -308,12 +308,12 @@ class Aggregator:
         """Return whether a round could have been settled half a propose period ago; after a whole one it costs."""
         if self.ledger.settleable(self.task) != oldest.index:
             return False
-        grace = int(task.params["challengeWindow"]) + int(task.params["proposePeriod"]) // 2
+        grace = task.params.challenge_window + task.params.propose_period // 2
         return self.ledger.chain.now() >= self.ledger.round(self.task, oldest.index).proposed_at + grace
 
     def _can_settle(self, task: TaskHistory, current: RoundHistory) -> bool:
         """Return whether a round can be settled now, if those before it are."""
-        window, known = int(task.params["challengeWindow"]), task.rounds[current.index].proposal
+        window, known = task.params.challenge_window, task.rounds[current.index].proposal
         if known is None:
             # It is being proposed in the same transaction.
             return not window
@@ -377,14 +377,14 @@ class Aggregator:
         if self._valid[0] == current.index:
             given = replace(given, valid=self._valid[1])
         absent = [owner for owner, update in given.updates.items() if _is_unavailable(update)]
-        patience = min(self.patience, int(task.params["proposePeriod"]) / 4)
+        patience = min(self.patience, task.params.propose_period / 4)
         if absent and self._waits.on(patience):
             log.warning("round %d: waiting for the updates of %s", current.index, ", ".join(absent))
             return Step(Act.WAITED, current.index)
         outcome = self._judge(given)
         for data, ref in (outcome.model, outcome.state, outcome.report):
             self.store.put(data, ref=ref)
-        if int(task.params["challengeWindow"]):
+        if task.params.challenge_window:
             # A dispute is lost by who cannot show what was judged, even if its sender does not serve it any more.
             for update in given.updates.values():
                 if isinstance(update, bytes):
@@ -414,7 +414,7 @@ class Aggregator:
         """Return whether the next round may be opened after some have been settled and while others are pending."""
         counted = len(task.counted) + sum(not task.is_empty(r) for r in settled)
         stops = any(r.proposal is not None and r.proposal.stop for r in (*settled, *pending))
-        room = len(pending) < int(task.params["maxUnfinal"])
+        room = len(pending) < task.params.max_unfinal
         return room and not stops and counted + len(pending) < self.spec.rounds
 
     def _settling(self, due: RoundHistory) -> bytes:

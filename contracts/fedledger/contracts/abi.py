@@ -13,12 +13,9 @@ from eth_abi.exceptions import DecodingError
 from eth_typing import ChecksumAddress
 from eth_utils.address import to_checksum_address
 
-from fedledger.contracts.compile import VERSION, Artifact, parts
+from fedledger.contracts.compile import PARTS, VERSION, Artifact, parts
 from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.errors import ChainError
-
-VERSIONS = range(1, VERSION + 1)
-
 
 REMEDIES = {
     "ExitDelayTooShort(": "Give the task shorter periods, or a ledger with an exit_delay of {1} s or more.",
@@ -183,7 +180,7 @@ def _errors_by_selector() -> dict[bytes, dict[str, Any]]:
 
 @cache
 def _events_by_topic() -> dict[bytes, Event]:
-    return {event.topic: event for version in VERSIONS for event in events(version).values()}
+    return {event.topic: event for version in PARTS for event in events(version).values()}
 
 
 def _entries(kind: str, version: int = VERSION) -> list[dict[str, Any]]:

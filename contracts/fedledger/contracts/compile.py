@@ -20,12 +20,15 @@ from typing import Any
 from fedledger.protocol.errors import ConfigError
 
 SOLC_VERSION = "0.8.37"
-CONTRACTS = ("FedLedger", "LedgerAccounts", "LedgerCourt")
-"""The parts of the ledger; each but the last hands on to the next what it does not know."""
-IN_PARTS = 3
-"""From this version of the ledger on, it has more than the first part."""
-VERSION = 4
-"""The ledger's version (``protocolVersion`` of the contract) that this release deploys; it reads earlier ones, too."""
+PARTS = {
+    1: ("FedLedger",),
+    2: ("FedLedger",),
+    3: ("FedLedger", "LedgerAccounts", "LedgerCourt"),
+    4: ("FedLedger", "LedgerAccounts", "LedgerCourt"),
+}
+"""The contracts of each ledger version that this release reads; each but the last passes on what it does not know."""
+VERSION = max(PARTS)
+"""The ledger's version (``protocolVersion`` of the contract) that this release deploys."""
 ARTIFACTS = Path(__file__).with_name("artifacts")
 SETTINGS: dict[str, Any] = {
     "optimizer": {"enabled": True, "runs": 200},
@@ -85,7 +88,7 @@ def load_artifact(name: str, version: int = VERSION) -> Artifact:
 
 def parts(version: int = VERSION) -> tuple[Artifact, ...]:
     """Return the artifacts of a ledger version's parts; the first one's address is the ledger's."""
-    return tuple(load_artifact(name, version) for name in (CONTRACTS if version >= IN_PARTS else CONTRACTS[:1]))
+    return tuple(load_artifact(name, version) for name in PARTS[version])
 
 
 def compile_sources() -> tuple[dict[str, Any], dict[str, str]]:
@@ -109,7 +112,7 @@ def render() -> dict[Path, str]:
     """Compile the sources and return the text of every file that is kept: artifacts and snapshots."""
     output, digests = compile_sources()
     files = {}
-    for name in CONTRACTS:
+    for name in PARTS[VERSION]:
         artifact = _artifact(name, output, digests)
         layout = output["contracts"][f"contracts/src/{name}.sol"][name]["storageLayout"]
         files[ARTIFACTS / f"{name}.json"] = json.dumps(artifact, indent=1, sort_keys=True) + "\n"

@@ -35,7 +35,7 @@ from fedledger.protocol.records import update as wire
 from fedledger.protocol.records.commitment_batch import Batch, SignedCommitment, leaf
 from fedledger.protocol.records.mailbox import MailboxClient, MailboxRefusedError
 from fedledger.protocol.records.published_vectors import published
-from fedledger.protocol.records.signatures import commitment, commitment_message, salt, sign
+from fedledger.protocol.records.signatures import Place, commitment, commitment_message, salt, sign
 from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.records.update import UpdateHeader
 from fedledger.protocol.records.verdicts import Verdict
@@ -85,7 +85,7 @@ class Deed(Enum):
 
 def usual_stake(ledger: Ledger, task: TaskHistory) -> int:
     """Return what a participant stakes: one penalty more than the least, so that a mishap does not end it."""
-    return max(int(task.params["minStake"]), ledger.settings().min_stake) + int(task.params["penalty"])
+    return max(task.params.min_stake, ledger.settings().min_stake) + task.params.penalty
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ class Participant:
 
     def _is_uncounted(self, task: TaskHistory, current: RoundHistory) -> bool:
         """Return whether a round would end below quorum because its count is lower than its stored commitments are."""
-        lacking = int(task.params["quorum"]) - current.count
+        lacking = task.params.quorum - current.count
         batch = self._stored(current) if lacking > 0 else None
         return batch is not None and batch.root == current.root and len(batch.commitments) > current.count
 
@@ -242,7 +242,7 @@ class Participant:
     def _refute(self, task: TaskHistory, current: RoundHistory, participant: int) -> Deed:
         """Refute a proposal that says this participant never committed, if it cannot be what the root says."""
         proof, proposal = self._proof(current, participant), current.proposal
-        if proposal is None or not int(task.params["challengeWindow"]):
+        if proposal is None or not task.params.challenge_window:
             return Deed.WAITED
         if proof is not None:
             log.warning("round %d: called missing, so showing that the commitment is in the root", current.index)
@@ -287,7 +287,7 @@ class Participant:
 
     def _signed(self, task: TaskHistory, current: RoundHistory, participant: int) -> SignedCommitment:
         digest = self._commitment(task, current)
-        message = commitment_message(*self._place, current.index, participant, digest)
+        message = commitment_message(self._place, current.index, participant, digest)
         return SignedCommitment(participant, digest, sign(message, bytes(self.account.key)))
 
     def _open(self, task: TaskHistory, current: RoundHistory, participant: int) -> Deed:
@@ -381,7 +381,7 @@ class Participant:
         return Deed.REVEALED
 
     @property
-    def _place(self) -> tuple[int, str, int]:
+    def _place(self) -> Place:
         return self.ledger.chain.chain_id, self.ledger.address, self.task
 
     def _commitment(self, task: TaskHistory, current: RoundHistory) -> bytes:
@@ -395,11 +395,10 @@ class Participant:
         entry = self._update(task, current)
         base = current.bases[entry.staleness(current)].digest
         owner, salt_ = self.account.address, self._salt(current)
-        return commitment(*self._place, current.index, owner, base, entry.reference, salt_)
+        return commitment(self._place, current.index, owner, base, entry.reference, salt_)
 
     def _salt(self, current: RoundHistory) -> bytes:
-        ledger = self.ledger
-        return salt(bytes(self.account.key), ledger.chain.chain_id, ledger.address, self.task, current.index)
+        return salt(bytes(self.account.key), self._place, current.index)
 
     def _path(self, kind: str, index: int) -> str:
         return f"{self._journal}/{self._name}-{index}.{kind}"

@@ -119,7 +119,8 @@ class IpfsStore:
 
     def _read(self, cid: str, most: int) -> bytes:
         deadline = time.monotonic() + self._timeout + most / LEAST_RATE
-        # Client.cat() reads all that it is sent, however long; only the request below it takes a block size.
+        # Client.cat() reads all that it is sent, however long and slowly; only a private method streams, so
+        # pyproject.toml allows no other version of ipfshttpclient.
         closables, blocks = self._client._client._request(
             "POST",
             "cat",

@@ -79,7 +79,7 @@ class Mailbox:
             known = kept.commitments.get(signed.participant)
             if known is not None and known.commitment == signed.commitment:
                 return
-            message = commitment_message(*self._place, index, signed.participant, signed.commitment)
+            message = commitment_message(self._place, index, signed.participant, signed.commitment)
             if recover(message, signed.signature) != self._history.signers[signed.participant]:
                 raise MailboxRefusedError(
                     f"The commitment for round {index} is not signed by participant {signed.participant}'s signer.",
@@ -116,7 +116,7 @@ class Mailbox:
                 most = len(current.earlier)
                 raise MailboxRefusedError(f"Round {index} takes no staleness of {staleness}, but {most} at most.")
             base = current.bases[staleness].digest
-            opened = commitment(*self._place, index, signer, base, update, salt)
+            opened = commitment(self._place, index, signer, base, update, salt)
             if (signed is None or signed.commitment != opened) and not self._is_known(index, participant, opened):
                 raise MailboxRefusedError(f"This opens no commitment of participant {participant} in round {index}.")
             if update.length > MAX_LENGTH:

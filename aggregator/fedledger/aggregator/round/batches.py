@@ -13,10 +13,9 @@ from fedledger.protocol.encoding.canonical import MAX_DOCUMENT_BYTES
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import RoundError
 from fedledger.protocol.records.commitment_batch import Batch, Opening
-from fedledger.protocol.records.signatures import LEDGER_VERSION, commitment, commitment_message, recover
+from fedledger.protocol.records.signatures import LEDGER_VERSION, Place, commitment, commitment_message, recover
 from fedledger.storage.base import ContentStore
 
-Place = tuple[int, str, int]
 """Chain id, ledger address and task: what all commitments of a task are bound to besides the round."""
 
 
@@ -97,7 +96,7 @@ def complete(
         owner = current.owners.get(signed.participant)
         if owner is None:
             raise BatchError(f"commitment of participant {signed.participant}", "a selected participant", None)
-        message = commitment_message(*place, current.index, signed.participant, signed.commitment, version)
+        message = commitment_message(place, current.index, signed.participant, signed.commitment, version)
         signers, found = current.signers[signed.participant], recover(message, signed.signature)
         if found is None or found not in signers:
             raise BatchError(f"signature of {owner}", signers[0], found)
@@ -115,7 +114,7 @@ def complete(
         known = {commitments[participant]}
         if participant in batch.by_participant:
             known.add(batch.by_participant[participant].commitment)
-        by = (*place, current.index, commits[participant])
+        by = (place, current.index, commits[participant])
         fresh = commitment(*by, current.base.digest, update, salt or bytes(32))
         if staleness or fresh not in known:
             ways = (commitment(*by, base.digest, update, salt or bytes(32)) for base in current.bases)

@@ -109,7 +109,7 @@ class RoundPlanner:
                 "The task's spec has a schedule and names no devices.",
                 "Post a task with devices, or without a schedule.",
             )
-        quorum = int(task.params["quorum"])
+        quorum = task.params.quorum
         require_schedule(spec.schedule, quorum, task.max_staleness)
         owners = [history.owners[participant] for participant in task.enrolled]
         table = enrolled_table(device_table(self._store, spec.devices), owners)

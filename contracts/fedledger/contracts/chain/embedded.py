@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from collections.abc import Sequence
 from typing import Any
 
+import rlp
 from eth.exceptions import TransactionNotFound
 from eth_tester import EthereumTester, PyEVMBackend
 from eth_tester.backends.pyevm.serializers import serialize_transaction, serialize_transaction_receipt
+from eth_tester.exceptions import BlockNotFound, TransactionFailed
+from eth_tester.exceptions import ValidationError as InvalidRequestError
+from eth_utils.exceptions import ValidationError as InvalidTransactionError
+from web3 import EthereumTesterProvider, Web3
+from web3.exceptions import Web3Exception
+from web3.types import RPCEndpoint
+
+from fedledger.contracts.chain.answers import quantity
+from fedledger.contracts.chain.connection import EMBEDDED, Connection
+from fedledger.contracts.chain.records import Head
+from fedledger.contracts.chain.reverts import RefusedError
 
 MNEMONIC = "test test test test test test test test test test test junk"
+REFUSALS = (
+    *(Web3Exception, ValueError, TransactionFailed, BlockNotFound, InvalidRequestError, InvalidTransactionError),
+)
 
 
 class IndexedBackend(PyEVMBackend):  # type: ignore[misc]
@@ -37,7 +55,52 @@ class IndexedBackend(PyEVMBackend):  # type: ignore[misc]
         return block, block.transactions[index], index
 
 
-def embedded_tester() -> EthereumTester:
-    """Return a new chain with one rich account that it can send from."""
-    rich = {"balance": 10**24}
-    return EthereumTester(IndexedBackend.from_mnemonic(MNEMONIC, num_accounts=1, genesis_state_overrides=rich))
+class EmbeddedConnection(Connection):
+    """A new chain in this process, with one rich account that it can send from; it has no reorganisations."""
+
+    pauses = ()
+
+    def __init__(self) -> None:
+        super().__init__(EMBEDDED)
+        rich = {"balance": 10**24}
+        self._tester = EthereumTester(
+            IndexedBackend.from_mnemonic(MNEMONIC, num_accounts=1, genesis_state_overrides=rich)
+        )
+        self._manager = Web3(EthereumTesterProvider(self._tester), middleware=[]).manager
+
+    def request(self, method: str, params: list[Any]) -> Any:
+        full = method == "eth_getBlockByNumber" and params[1]
+        try:
+            answer: Any = self._manager.request_blocking(RPCEndpoint(method), [params[0], False] if full else params)
+        except REFUSALS as error:
+            raise RefusedError(str(error), _reverted(error)) from error
+        if full and answer is not None:
+            # eth-tester names the fields of nested transactions otherwise.
+            digests = [[digest] for digest in answer["transactions"]]
+            return {**answer, "transactions": self.request_all("eth_getTransactionByHash", digests)}
+        return answer
+
+    def request_all(self, method: str, params: Sequence[list[Any]]) -> list[Any]:
+        return [self.request(method, each) for each in params]
+
+    def head(self) -> Head:
+        return Head(quantity(self.ask("eth_blockNumber", [])), b"")
+
+    def hash(self, number: int) -> bytes:
+        return b""
+
+    def header(self, block: dict[str, Any]) -> bytes:
+        # eth-tester shows neither the bloom filter nor the extra data as they are.
+        mined = self._tester.backend.chain.get_canonical_block_by_number(int(block["number"]))
+        return bytes(rlp.encode(mined.header))
+
+    def advance(self, seconds: int) -> None:
+        newest = self.ask("eth_getBlockByNumber", ["latest", False])
+        self._tester.time_travel(int(newest["timestamp"]) + max(1, seconds))
+        self._tester.mine_block()
+
+
+def _reverted(error: Exception) -> str | None:
+    """Return the data with which a call reverted, which eth-tester hands over as their Python literal."""
+    literal = re.fullmatch(r"execution reverted: (b'.*'|b\".*\")", str(error), re.DOTALL)
+    return None if literal is None else "0x" + bytes(ast.literal_eval(literal[1])).hex()

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache
 from typing import Any
 
 from fedledger.contracts.abi import (
-    VERSIONS,
     Function,
     Log,
     events,
     functions,
 )
-from fedledger.contracts.ledger.records import Proposal
+from fedledger.contracts.compile import PARTS
+from fedledger.contracts.ledger.records import Proposal, TaskParams
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ChainError
 from fedledger.protocol.records.settlement import pack_lengths, unpack_lengths
@@ -50,6 +51,18 @@ def settle_call(task: int, index: int, proposal: Proposal, limit: int) -> bytes:
 def content_ref(value: Any) -> ContentRef:
     """Return the reference that a struct of the contract stands for."""
     return ContentRef(bytes(value.digest), int(value.length))
+
+
+def task_params(value: Any) -> TaskParams:
+    """Return the parameters that a struct of the contract stands for; what its version lacks has its default."""
+    given = {name: getattr(value, member) for name, member in _members_of_task() if hasattr(value, member)}
+    return TaskParams(**given | {name: content_ref(given[name]) for name in ("spec", "model")})
+
+
+@cache
+def _members_of_task() -> tuple[tuple[str, str], ...]:
+    """Return the fields of the parameters with the contract's names for them."""
+    return tuple((field.name, re.sub("_(.)", lambda m: m[1].upper(), field.name)) for field in fields(TaskParams))
 
 
 def proposal_in(log: Log) -> Proposal:
@@ -104,7 +117,7 @@ def _calls(arguments: bytes) -> list[bytes]:
 @cache
 def _batching() -> dict[bytes, Function]:
     """Return by selector what a batched proposal is called by, in every version of the ledger that has them."""
-    known = [functions(version) for version in VERSIONS if "BatchProposed" in events(version)]
+    known = [functions(version) for version in PARTS if "BatchProposed" in events(version)]
     return {found[name].selector: found[name] for found in known for name in ("proposeRound", "multicall")}
 
 

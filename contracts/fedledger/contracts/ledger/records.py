@@ -164,6 +164,35 @@ class TaskParams:
         """Escrow that the task needs, in the smallest unit of its token."""
         return self.rounds * self.units_per_round * self.credit_unit
 
+    def as_argument(self) -> tuple[Any, ...]:
+        """Return the argument of the ledger's ``postTask``."""
+        return (
+            (self.spec.digest, self.spec.length),
+            (self.model.digest, self.model.length),
+            self.aggregator,
+            self.min_stake,
+            self.token,
+            self.credit_unit,
+            self.bond,
+            self.penalty,
+            self.min_reputation,
+            self.rounds,
+            self.commit_period,
+            self.reveal_period,
+            self.grace_period,
+            self.propose_period,
+            self.challenge_window,
+            self.units_per_round,
+            self.quorum,
+            self.max_participants,
+            self.max_unfinal,
+            self.max_staleness,
+            self.randomness,
+            self.batched,
+            self.enrol_period,
+            self.min_participants,
+        )
+
 
 @dataclass(frozen=True)
 class TaskRecord:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from fedledger.contracts.compile import VERSION
-from fedledger.contracts.ledger.calls import content_ref
 from fedledger.contracts.ledger.lanes import lane
+from fedledger.contracts.ledger.records import TaskParams
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.records.reputation import Evidence
@@ -38,7 +37,7 @@ class TaskHistory:
 
     id: int
     publisher: str
-    params: dict[str, Any]
+    params: TaskParams
     model: ContentRef
     enrolled: list[int] = field(default_factory=list)
     rounds: dict[int, RoundHistory] = field(default_factory=dict)
@@ -69,7 +68,7 @@ class TaskHistory:
     def is_empty(self, current: RoundHistory) -> bool:
         """Whether a proposed round is below quorum: it left the model as it was, and does not count as a round."""
         present = sum(not verdict.absent for verdict in current.verdicts.values())
-        return self.version >= EXCUSING and present < int(self.params["quorum"])
+        return self.version >= EXCUSING and present < self.params.quorum
 
     @property
     def counted(self) -> list[RoundHistory]:
@@ -79,17 +78,17 @@ class TaskHistory:
     @property
     def spec(self) -> ContentRef:
         """The task's spec."""
-        return content_ref(self.params["spec"])
+        return self.params.spec
 
     @property
     def max_staleness(self) -> int:
         """How many models before its round's base an update may be relative to."""
-        return int(self.params.get("maxStaleness", 0))
+        return self.params.max_staleness
 
     @property
     def batched(self) -> bool:
         """Whether commitments are signed, collected and posted as one root."""
-        return bool(self.params.get("batched", False))
+        return self.params.batched
 
     @property
     def finished(self) -> bool:

@@ -15,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from fedledger.aggregator.round.batches import Place
 from fedledger.aggregator.round.measurer import Measurer
 from fedledger.aggregator.selection.planner import RoundPlanner
 from fedledger.contracts.abi import Log
@@ -30,6 +29,7 @@ from fedledger.ledger_tools.audit.replay import Replay, Untold, content, expect,
 from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.reputation import Evidence
+from fedledger.protocol.records.signatures import Place
 from fedledger.protocol.records.spec import TaskSpec
 from fedledger.storage.base import ContentStore
 from fedledger.storage.local import LocalStore
@@ -342,7 +342,7 @@ def _replay(
             f"Only the exact layer was checked: measurements would run the publisher's code. "
             f"Read it, then give --trust-code {spec.code.cid}."
         )
-    if not int(task.params["challengeWindow"]):
+    if not task.params.challenge_window:
         result.notes.append("The task has no challenge window: an experiment.")
     overturned = [index for index, r in sorted(task.rounds.items()) if r.proposal is not None and r.voided]
     if overturned:
@@ -378,7 +378,7 @@ def _check_evidence(history: History, task: TaskHistory) -> None:
             expect(index if own else 0, name, expected.pack(), applied.round.left[participant].pack())
             evidence[participant] = expected
     for participant in task.enrolled:
-        withdrawn = task.withdrawn.get(participant, 0) // int(task.params["creditUnit"])
+        withdrawn = task.withdrawn.get(participant, 0) // task.params.credit_unit
         expected_credit = task.earned(participant) - withdrawn
         expect(0, f"credit of {history.owners[participant]}", expected_credit, task.credit(participant))
 

@@ -19,8 +19,8 @@ from eth_utils.exceptions import ValidationError
 from hexbytes import HexBytes
 from trie.hexary import HexaryTrie
 
-from fedledger.contracts.abi import VERSIONS, Log, checksum_address, decode_log
-from fedledger.contracts.compile import parts
+from fedledger.contracts.abi import Log, checksum_address, decode_log
+from fedledger.contracts.compile import PARTS, parts
 from fedledger.ledger_tools.audit.divergence import Divergence, DivergenceError
 from fedledger.ledger_tools.audit.export import ExportedBlock, ExportedTransaction, Header, LedgerExport
 from fedledger.ledger_tools.audit.fast_opcodes import replaying_vm
@@ -176,7 +176,7 @@ def _check_contract(created: dict[str, bytes], address: str) -> None:
     if code is None:
         _differ("contract", f"a transaction that deploys {address}", None)
         return
-    known = [parts(version) for version in VERSIONS]
+    known = [parts(version) for version in PARTS]
     expected = next((p for p in known if code.startswith(bytes.fromhex(p[0].bytecode[2:]))), known[-1])
     settings: bytes | None = None
     for part in expected:

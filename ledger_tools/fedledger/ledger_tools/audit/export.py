@@ -13,7 +13,8 @@ from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from eth_utils.address import to_checksum_address
 from hexbytes import HexBytes
 
-from fedledger.contracts.chain.chain import HEADER_FIELDS, Chain
+from fedledger.contracts.chain.answers import HEADER_FIELDS
+from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
 from fedledger.ledger_tools.deploy import Deployment
@@ -172,7 +173,7 @@ def export_ledger(ledger: Ledger, deployment: Deployment, history: History) -> L
                     _plain(transaction["hash"]), "0x" + raw.hex(), receipt["status"], receipt["gasUsed"], logs
                 )
             )
-        blocks.append(ExportedBlock("0x" + chain.header(block).hex(), transactions))
+        blocks.append(ExportedBlock("0x" + chain.connection.header(block).hex(), transactions))
     genesis = {sender: _first_balance(chain, deployment, sender, first - 1) for sender in sorted(senders)}
     return LedgerExport(EXPORT_VERSION, chain.chain_id, ledger.address, genesis, blocks, chain_state(ledger, history))
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.aggregator.round.batches import BatchError, Place, complete
+from fedledger.aggregator.round.batches import BatchError, complete
 from fedledger.aggregator.round.inputs import proposal_of, round_input
 from fedledger.aggregator.round.measurer import Measurer, Named, measured
 from fedledger.aggregator.round.methods import RoundMethods
@@ -42,6 +42,7 @@ from fedledger.protocol.records.commitment_batch import Batch
 from fedledger.protocol.records.measurement import Measurement
 from fedledger.protocol.records.report import BASE, MODEL
 from fedledger.protocol.records.settlement import pack_words
+from fedledger.protocol.records.signatures import Place
 from fedledger.protocol.records.spec import MAX_SPEC_BYTES, Ref, TaskSpec
 from fedledger.protocol.records.update import UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict
@@ -189,8 +190,8 @@ def read_terms(task: TaskHistory, store: ContentStore, index: int = 0) -> TaskSp
     first = task.rounds.get(1)
     base = spec.initial_model.ref if first is None else first.base
     expect(index, "spec.initial_model", spec.initial_model.ref, base)
-    expect(index, "spec.rounds", spec.rounds, int(task.params["rounds"]))
-    expect(index, "spec.randomness", int(spec.randomness == "beacon"), int(task.params["randomness"]))
+    expect(index, "spec.rounds", spec.rounds, task.params.rounds)
+    expect(index, "spec.randomness", int(spec.randomness == "beacon"), task.params.randomness)
     return spec
 
 

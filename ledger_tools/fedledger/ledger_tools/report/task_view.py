@@ -158,7 +158,7 @@ class TaskView:
             refused = dict(sorted(verdicts.items()))
             credit, earned = record.credit(number), record.earned(number)
             participants.append(ParticipantView(number, address, accepted, refused, reputation, credit, earned))
-        window = int(record.params["challengeWindow"])
+        window = record.params.challenge_window
         return cls(task, record.spec, record.model, window, rounds, tuple(participants))
 
     @property

@@ -21,10 +21,11 @@ from pathlib import Path
 from eth_account.signers.local import LocalAccount
 
 from fedledger.aggregator.driver import Waits
-from fedledger.aggregator.round.batches import Place, place_of
+from fedledger.aggregator.round.batches import place_of
 from fedledger.aggregator.round.measurer import Measurer
 from fedledger.contracts.abi import RevertedError
-from fedledger.contracts.ledger.client import LEAST_POOL, MAX_LEVEL, Ledger
+from fedledger.contracts.ledger.client import Ledger
+from fedledger.contracts.ledger.court import LEAST_POOL, MAX_LEVEL
 from fedledger.contracts.ledger.dispute_history import DisputeHistory, JuryHistory
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import COIN, DisputeKind, DisputeStatus, JuryRecord, Settings
@@ -52,7 +53,7 @@ from fedledger.protocol.errors import (
     StoreError,
 )
 from fedledger.protocol.records.commitment_batch import Batch, SignedCommitment
-from fedledger.protocol.records.signatures import commitment_message, recover, vote_salt
+from fedledger.protocol.records.signatures import Place, commitment_message, recover, vote_salt
 from fedledger.protocol.records.spec import Ref, TaskSpec
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.base import ContentStore
@@ -319,7 +320,7 @@ class Verifier:
         missing = amount - self.ledger.free_balance(self.account.address, currency)
         if missing <= 0 or currency != COIN:
             return missing <= 0
-        return self.ledger.chain.balance(self.account.address) >= missing + spare * self.ledger.chain.price()
+        return self.ledger.chain.balance(self.account.address) >= missing + spare * self.ledger.chain.sender.price()
 
     # -- juries ------------------------------------------------------------------------------------------------
 
@@ -393,7 +394,7 @@ class Verifier:
             for current in task.unfinal:
                 if current.proposal is None or not self._is_open(task, current):
                     continue
-                found = self._replayed(task, current, int(task.params["challengeWindow"]))
+                found = self._replayed(task, current, task.params.challenge_window)
                 if found is None:
                     continue
                 if self._once(self._key(task, current), "replayed"):
@@ -416,12 +417,12 @@ class Verifier:
         key = self._key(task, current)
         if key not in self._until:
             proposed = self.ledger.round(task.id, current.index).proposed_at
-            self._until[key] = proposed + int(task.params["challengeWindow"])
+            self._until[key] = proposed + task.params.challenge_window
         return self.ledger.chain.now() < self._until[key]
 
     def _object(self, task: TaskHistory, current: RoundHistory) -> Step | None:
         """Object to a proposal in the way that the ledger decides soonest."""
-        if not self._is_turn(current.index, int(task.params["challengeWindow"]), self._key(task, current)):
+        if not self._is_turn(current.index, task.params.challenge_window, self._key(task, current)):
             return None
         disputes = [d for d in self.history.disputes if (d.task, d.round) == (task.id, current.index)]
         batch = self._claimed(current) if task.batched else None
@@ -442,7 +443,7 @@ class Verifier:
             if self._once(task.id, current.index, "few"):
                 log.error("task %d, round %d: too few verifiers to challenge it", task.id, current.index)
             return None
-        if not self._can_bond(task, current, int(task.params["bond"])):
+        if not self._can_bond(task, current, task.params.bond):
             return None
         self.ledger.challenge_round(self.account, task.id, current.index)
         return Step(Duty.CHALLENGED, task.id, current.index)
@@ -488,7 +489,7 @@ class Verifier:
                 continue
             known = (task.id, current.index, signed.participant) in self.history.equivocated
             both = not known and all(self._is_signed(task, current, each) for each in (first, signed))
-            if both and int(task.params["penalty"]) and self._once(self._key(task, current), "reported", place):
+            if both and task.params.penalty and self._once(self._key(task, current), "reported", place):
                 self.ledger.report_equivocation(self.account, task.id, current.index, first, signed)
                 return Step(Duty.REPORTED, task.id, current.index, detail=f"of participant {signed.participant}")
             if self._once(self._key(task, current), "duplicate", place):
@@ -521,7 +522,7 @@ class Verifier:
 
     def _demand(self, task: TaskHistory, current: RoundHistory, unshowable: list[int]) -> Step | None:
         for participant in unshowable:
-            if current.proposal is None or not self._can_bond(task, current, int(task.params["bond"])):
+            if current.proposal is None or not self._can_bond(task, current, task.params.bond):
                 return None
             if self._once(self._key(task, current), "demanded", participant):
                 self.ledger.demand_commitment(self.account, task.id, current.index, participant, current.proposal)
@@ -529,7 +530,7 @@ class Verifier:
         return None
 
     def _is_signed(self, task: TaskHistory, current: RoundHistory, signed: SignedCommitment) -> bool:
-        message = commitment_message(*self._place(task), current.index, signed.participant, signed.commitment)
+        message = commitment_message(self._place(task), current.index, signed.participant, signed.commitment)
         return recover(message, signed.signature) in self.history.all_signers.get(signed.participant, ())
 
     # -- what anybody may do -----------------------------------------------------------------------------------
@@ -658,7 +659,7 @@ class Verifier:
     def _watched(self) -> Iterator[TaskHistory]:
         """Yield the tasks whose proposals concern this verifier and can be challenged."""
         for number, task in sorted(self.history.tasks.items()):
-            if self._watches(number) and int(task.params["challengeWindow"]) and not task.finished:
+            if self._watches(number) and task.params.challenge_window and not task.finished:
                 yield task
 
     def _watches(self, task: int) -> bool:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from fedledger.contracts.chain.chain import Chain, load_account
+from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.chain.records import Transaction, load_account
 from fedledger.contracts.ledger.calls import open_call, propose_call, settle_call
 from fedledger.contracts.ledger.records import Proposal
 from fedledger.platform.bench.synthetic_task import ETHER, Rehearsal
@@ -142,7 +143,7 @@ def calldata_gas(chain: Chain) -> int:
     """
     account = load_account(hashlib.sha256(b"fedledger calldata").digest())
     chain.fund(account.address, ETHER)
-    receipt = chain.send(account, account.address, b"\xff" * PROBE_BYTES)
+    receipt = chain.send(Transaction(account, account.address, b"\xff" * PROBE_BYTES))
     return (receipt.gas - TRANSACTION_GAS) // PROBE_BYTES
 
 

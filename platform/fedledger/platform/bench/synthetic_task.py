@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from eth_account.signers.local import LocalAccount
 
-from fedledger.contracts.chain.chain import Chain, Transaction, load_account
+from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.chain.records import Transaction, load_account
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import Proposal, Settings, TaskParams
@@ -20,7 +21,7 @@ from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import KeyStoreError
 from fedledger.protocol.records.commitment_batch import Batch, SignedCommitment
 from fedledger.protocol.records.settlement import pack_words, updates_hash
-from fedledger.protocol.records.signatures import commitment, commitment_message, sign
+from fedledger.protocol.records.signatures import Place, commitment, commitment_message, sign
 from fedledger.protocol.records.verdicts import Verdict
 
 ETHER = 10**18
@@ -107,7 +108,7 @@ class Rehearsal:
         return cls(ledger, task, _account("aggregator"), accounts)
 
     @property
-    def place(self) -> tuple[int, str, int]:
+    def place(self) -> Place:
         """Chain, ledger and task: what commitments are bound to besides the round."""
         return self.ledger.chain.chain_id, self.ledger.address, self.task
 
@@ -122,12 +123,12 @@ class Rehearsal:
     def commitment(self, index: int, participant: int, base: bytes) -> bytes:
         """Return a participant's commitment in a round that starts from the model with the digest ``base``."""
         sender, update = self.accounts[participant].address, self.update(index, participant)
-        return commitment(*self.place, index, sender, base, update, self.salt(index, participant))
+        return commitment(self.place, index, sender, base, update, self.salt(index, participant))
 
     def signed(self, index: int, participant: int, base: bytes) -> SignedCommitment:
         """Return a participant's signed commitment."""
         digest = self.commitment(index, participant, base)
-        message = commitment_message(*self.place, index, participant, digest)
+        message = commitment_message(self.place, index, participant, digest)
         return SignedCommitment(participant, digest, sign(message, bytes(self.accounts[participant].key)))
 
     def batch(self, index: int, participants: Sequence[int], base: bytes) -> Batch:

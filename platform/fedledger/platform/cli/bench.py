@@ -107,7 +107,7 @@ def bench_round(
     format_: BenchFormatOption = BenchFormat.TABLE,
 ) -> None:
     """Time a round of signed commitments without training and evaluation: mailbox over HTTP, ledger and chain."""
-    from fedledger.contracts.chain.chain import EMBEDDED
+    from fedledger.contracts.chain.connection import EMBEDDED
     from fedledger.platform.bench.round import Part, time_round
 
     if kind == EMBEDDED:
@@ -334,7 +334,8 @@ def bench_ledger(
 
 @contextmanager
 def _fresh_chain(kind: str) -> Iterator[Chain]:
-    from fedledger.contracts.chain.chain import EMBEDDED, Chain
+    from fedledger.contracts.chain.chain import Chain
+    from fedledger.contracts.chain.connection import EMBEDDED
     from fedledger.contracts.chain.development import running_chain
 
     if kind == EMBEDDED:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from fedledger.aggregator.driver import Act, Aggregator, Based
 from fedledger.aggregator.mailbox.mailbox import Mailbox
 from fedledger.aggregator.selection.planner import RoundPlanner
-from fedledger.contracts.chain.chain import PAYMENT_GAS, Chain, Transaction
+from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.chain.records import PAYMENT_GAS, Transaction
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import Phase
@@ -221,7 +222,7 @@ def _give(chain: Chain, seed: int, accounts: Sequence[LocalAccount], wei: int) -
     payments = {address: amount for address, amount in missing.items() if amount > 0}
     if payments:
         purse = experiment_account(seed, PURSE, chain)
-        chain.fund(purse.address, sum(payments.values()) + len(payments) * PAYMENT_GAS * chain.price() + ETHER)
+        chain.fund(purse.address, sum(payments.values()) + len(payments) * PAYMENT_GAS * chain.sender.price() + ETHER)
         chain.send_all([Transaction(purse, to, value=amount, gas=PAYMENT_GAS) for to, amount in payments.items()])
 
 

@@ -32,7 +32,7 @@ def experiment_account(seed: int, role: str, chain: Chain) -> LocalAccount:
             f"Experiment accounts are refused on {chain.capabilities.client}: anyone can derive their keys.",
             "Make a real one with `fedledger keys new`.",
         )
-    from fedledger.contracts.chain.chain import load_account
+    from fedledger.contracts.chain.records import load_account
 
     return load_account(_key(seed, role))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
-from fedledger.contracts.chain.chain import load_account
+from fedledger.contracts.chain.records import load_account
 from fedledger.protocol.errors import KeyStoreError
 
 PASSWORD_VARIABLE = "FEDLEDGER_PASSWORD"

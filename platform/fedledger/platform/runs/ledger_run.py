@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
-from fedledger.contracts.chain.chain import EMBEDDED, Chain
+from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.chain.connection import EMBEDDED
 from fedledger.contracts.chain.development import find_program, running_chain
 from fedledger.ledger_tools.audit.export import DEPLOYMENT_FILE
 from fedledger.ledger_tools.deploy import Deployment

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from eth_account.messages import SignableMessage
 
 Write = Callable[[Any], bytes]
+Place = tuple[int, str, int]
+"""Where a task is: chain id, the ledger's address and the task's id."""
 
 # The update's domain names no chain and no contract, so an update has the same bytes wherever it is sent. The
 # commitment binds it to a chain, a contract, a task, a round and a sender.
@@ -72,13 +74,7 @@ def _update_domain() -> bytes:
 
 @lru_cache(maxsize=COMMITMENTS_KEPT)
 def commitment_message(
-    chain_id: int,
-    contract: str,
-    task: int,
-    round_index: int,
-    participant: int,
-    digest: bytes,
-    version: int = LEDGER_VERSION,
+    place: Place, round_index: int, participant: int, digest: bytes, version: int = LEDGER_VERSION
 ) -> SignableMessage:
     """Return the EIP-712 message by which a participant's signer commits in a batched round.
 
@@ -91,6 +87,7 @@ def commitment_message(
     """
     if len(digest) != 32:
         raise ValueError(f"the commitment has {len(digest)} bytes, not 32")
+    chain_id, contract, task = place
     message = {"task": task, "round": round_index, "participant": participant, "commitment": digest}
     return _signable(b"\x01", _commitment_domain(chain_id, contract, version), _hash_struct(COMMITMENT_TYPE, message))
 
@@ -204,25 +201,17 @@ _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 
 
 @lru_cache(maxsize=COMMITMENTS_KEPT)
-def commitment(
-    chain_id: int,
-    contract: str,
-    task: int,
-    round_index: int,
-    sender: str,
-    base: bytes,
-    update: ContentRef,
-    salt: bytes,
-) -> bytes:
+def commitment(place: Place, round_index: int, sender: str, base: bytes, update: ContentRef, salt: bytes) -> bytes:
     """Return the commitment that binds a sender to one update; equal to the ledger's ``commitmentOf``."""
-    values = (chain_id, contract, task, round_index, sender, base, update.digest, update.length, salt)
+    values = (*place, round_index, sender, base, update.digest, update.length, salt)
     return keccak(b"".join([_writer(kind)(value) for kind, value in zip(COMMITTED, values, strict=True)]))
 
 
-def salt(key: bytes, chain_id: int, contract: str, task: int, round_index: int) -> bytes:
+def salt(key: bytes, place: Place, round_index: int) -> bytes:
     """Return a participant's salt for a round: a function of its key, so that no crash can lose it."""
-    place = f"fedledger salt|{chain_id}|{contract.lower()}|{task}|{round_index}"
-    return hmac.new(key, place.encode(), hashlib.sha256).digest()
+    chain_id, contract, task = place
+    message = f"fedledger salt|{chain_id}|{contract.lower()}|{task}|{round_index}"
+    return hmac.new(key, message.encode(), hashlib.sha256).digest()
 
 
 def vote_salt(key: bytes, chain_id: int, contract: str, dispute: int, level: int) -> bytes:

@@ -1,0 +1,74 @@
+"""A node's answers as Python values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import rlp
+from hexbytes import HexBytes
+
+from fedledger.contracts.abi import checksum_address
+from fedledger.protocol.encoding.keccak import keccak
+from fedledger.protocol.errors import ChainError
+
+HEADER_FIELDS = (
+    *("parentHash", "sha3Uncles", "miner", "stateRoot", "transactionsRoot", "receiptsRoot", "logsBloom", "difficulty"),
+    *("number", "gasLimit", "gasUsed", "timestamp", "extraData", "mixHash", "nonce", "baseFeePerGas"),
+    *("withdrawalsRoot", "blobGasUsed", "excessBlobGas", "parentBeaconBlockRoot", "requestsHash"),
+)
+"""Fields of a block's header up to Prague, in the order of its RLP; older forks have fewer at the end."""
+HEADER_NONCE_BYTES = 8
+QUANTITIES = frozenset(
+    {
+        *("number", "gasLimit", "gasUsed", "timestamp", "difficulty", "baseFeePerGas", "blobGasUsed", "excessBlobGas"),
+        *("blockNumber", "logIndex", "transactionIndex", "status", "cumulativeGasUsed", "type", "chainId", "nonce"),
+        *("gas", "gasPrice", "maxFeePerGas", "maxPriorityFeePerGas", "value", "v"),
+    }
+)
+ADDRESSES = frozenset({"address", "contractAddress", "from", "to", "miner"})
+
+
+def quantity(answer: Any) -> int:
+    """Return a number, which nodes write in hexadecimal."""
+    return answer if isinstance(answer, int) else int(answer, 16)
+
+
+def octets(answer: str) -> bytes:
+    """Return bytes, which nodes write in hexadecimal."""
+    return bytes.fromhex(answer[2:])
+
+
+def typed(answer: Any, name: str = "") -> Any:
+    """Return an answer with quantities as integers, addresses with checksums and other hexadecimals as bytes."""
+    if isinstance(answer, str):
+        if not answer.startswith("0x"):
+            # eth-tester writes no address as nothing, and what kind of log it is in words.
+            return answer
+        if name in QUANTITIES:
+            return int(answer, 16)
+        return checksum_address(answer) if name in ADDRESSES else HexBytes(answer)
+    if isinstance(answer, Mapping):
+        return {key: typed(value, key) for key, value in answer.items()}
+    if isinstance(answer, list | tuple):
+        return [typed(value, name) for value in answer]
+    return answer
+
+
+def encoded_header(block: dict[str, Any]) -> bytes:
+    """Return the RLP of the header of a block that :func:`typed` gave.
+
+    Raises
+    ------
+    ChainError
+        If the header has fields that this release does not know.
+    """
+    fields = {**block, "nonce": int(block["nonce"]).to_bytes(HEADER_NONCE_BYTES, "big")}
+    values = (fields[name] for name in HEADER_FIELDS if fields.get(name) is not None)
+    raw = bytes(rlp.encode([value if isinstance(value, int) else bytes(HexBytes(value)) for value in values]))
+    if keccak(raw) != bytes(HexBytes(block["hash"])):
+        raise ChainError(
+            f"The header of block {block['number']} does not hash to the block's hash.",
+            "This chain has headers that cannot be exported: use Anvil, Ganache or the embedded chain.",
+        )
+    return raw

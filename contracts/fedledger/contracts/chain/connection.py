@@ -1,0 +1,184 @@
+"""How a program asks a chain: the questions that survive faults, and what the chain is found to be."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from requests.exceptions import RequestException
+
+from fedledger.contracts.chain.answers import quantity
+from fedledger.contracts.chain.records import Capabilities, Head
+from fedledger.contracts.chain.reverts import RefusedError, revert_data
+from fedledger.protocol.errors import ChainError
+
+T = TypeVar("T")
+
+EMBEDDED = "embedded"
+DEVELOPMENT_CLIENTS = ("anvil", "ganache", "ethereumjs", "eth-tester", "ethereumtester", "hardhat")
+CONNECT_PATIENCE, OUTAGE_PATIENCE = 3.0, 30.0
+"""Seconds in which a chain must answer: when a program starts, and when it answered before."""
+UNSETTLED = (0.02, 0.1, 0.3)
+"""Pauses before a question that a node answered with an error is asked again."""
+# Answered by eth_call on init code.
+PUSH0_PROBE, STOP = "0x5f", "0x00"
+
+
+class Connection(ABC):
+    """A way to one chain, which answers JSON-RPC.
+
+    Parameters
+    ----------
+    where
+        What users call the chain.
+    """
+
+    pauses: tuple[float, ...] = UNSETTLED
+    """Before a question is asked again that was answered with an error; none if errors are never passing."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.patience = CONNECT_PATIENCE
+
+    @abstractmethod
+    def request(self, method: str, params: list[Any]) -> Any:
+        """Return the answer to a question; None if the node does not know what it is about.
+
+        Raises
+        ------
+        requests.RequestException
+            If there is no answer. The node may have understood the question nevertheless.
+        RefusedError
+            If the answer is an error.
+        """
+
+    @abstractmethod
+    def request_all(self, method: str, params: Sequence[list[Any]]) -> list[Any]:
+        """Ask one kind of question many times at once; what is refused is None."""
+
+    @abstractmethod
+    def head(self) -> Head:
+        """Return the newest block."""
+
+    @abstractmethod
+    def hash(self, number: int) -> bytes | None:
+        """Return the hash of a block by which reorganisations are noticed; None if there is no such block."""
+
+    @abstractmethod
+    def header(self, block: dict[str, Any]) -> bytes:
+        """Return the RLP of a block's header, whose hash is the block's."""
+
+    @abstractmethod
+    def advance(self, seconds: int) -> None:
+        """Move a development chain's time forward and mine a block."""
+
+    def ask(self, method: str, params: list[Any]) -> Any:
+        """Return the answer to a question, which may be None; wait while nobody answers, and ask again after errors.
+
+        Raises
+        ------
+        ChainError
+            If nobody answers in time, or with an error for good.
+        """
+        for pause in self.pauses:
+            try:
+                return self.ask_once(method, params)
+            except ChainError as error:
+                if unanswered(error) or revert_data(error.__cause__):
+                    raise
+                # In the middle of a reorganisation a node contradicts itself.
+                time.sleep(pause)
+        return self.ask_once(method, params)
+
+    def ask_once(self, method: str, params: list[Any]) -> Any:
+        """Return the answer to a question as :meth:`ask` does, but take the first error for good."""
+        return self._patiently(lambda: self.request(method, params))
+
+    def ask_all(self, method: str, params: Sequence[list[Any]]) -> list[Any]:
+        """Return the answers to many questions of one kind; None for those that were refused."""
+        return self._patiently(lambda: self.request_all(method, params))
+
+    def _patiently(self, question: Callable[[], T]) -> T:
+        deadline, pause = time.monotonic() + self.patience, 0.1
+        while True:
+            try:
+                return question()
+            except RequestException as error:
+                if time.monotonic() > deadline:
+                    raise ChainError(
+                        f"No chain answers at {self.where}.",
+                        "Start one with `fedledger chain up anvil`, or check the URL.",
+                    ) from error
+                time.sleep(pause)
+                pause = min(2 * pause, 1.0)
+            except RefusedError as error:
+                raise ChainError(f"The chain at {self.where} answered with an error: {error}.") from error
+
+
+def connect(where: str) -> Connection:
+    """Return the way to a chain: ``"embedded"``, or the URL of a node.
+
+    Raises
+    ------
+    ChainError
+        If it is neither.
+    """
+    # Each takes long to import.
+    if where == EMBEDDED:
+        from fedledger.contracts.chain.embedded import EmbeddedConnection
+
+        return EmbeddedConnection()
+    from fedledger.contracts.chain.rpc import RpcConnection
+
+    return RpcConnection(where)
+
+
+def probe(connection: Connection) -> Capabilities:
+    """Find out what a chain is, and be more patient with it from then on.
+
+    Raises
+    ------
+    ChainError
+        If no node answers, or the chain lacks what the contracts need.
+    """
+    client = str(connection.ask_once("web3_clientVersion", []))
+    block = connection.ask_once("eth_getBlockByNumber", ["latest", False])
+    capabilities = Capabilities(
+        client=client,
+        chain_id=quantity(connection.ask_once("eth_chainId", [])),
+        development=client.lower().startswith(DEVELOPMENT_CLIENTS),
+        fee_market="baseFeePerGas" in block,
+    )
+    if not _executes(connection, PUSH0_PROBE):
+        raise ChainError(f"The chain ({client}) lacks PUSH0.", "Use one with the Shanghai upgrade or a later one.")
+    connection.patience = OUTAGE_PATIENCE
+    return capabilities
+
+
+def unanswered(error: ChainError) -> bool:
+    """Return whether a question failed because nobody answered it."""
+    return isinstance(error.__cause__, RequestException)
+
+
+def _executes(connection: Connection, init_code: str) -> bool:
+    """Return whether the chain knows the code's instructions; nodes report that they do not in many ways."""
+    for pause in (*UNSETTLED, 0):
+        if _runs(connection, init_code):
+            return True
+        if _runs(connection, STOP):
+            return False
+        # It executes nothing at all just now.
+        time.sleep(pause)
+    raise ChainError(f"The chain at {connection.where} does not execute calls.", "Is it in order? Try again later.")
+
+
+def _runs(connection: Connection, init_code: str) -> bool:
+    try:
+        connection.ask_once("eth_call", [{"data": init_code}, "latest"])
+    except ChainError as error:
+        if unanswered(error):
+            raise
+        return False
+    return True

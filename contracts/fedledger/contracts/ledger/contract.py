@@ -1,0 +1,135 @@
+"""The ledger as a contract: what it was deployed with, its logs, and how it is asked and sent to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from eth_account.signers.local import LocalAccount
+
+from fedledger.contracts.abi import (
+    Log,
+    checksum_address,
+    decode_log,
+    events,
+    explain_revert,
+    functions,
+)
+from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.chain.records import DEFAULT_GAS, Receipt, Transaction
+from fedledger.contracts.chain.reverts import revert_data
+from fedledger.contracts.ledger.calls import WORD_BITS
+from fedledger.contracts.ledger.records import (
+    COIN,
+    Settings,
+)
+from fedledger.protocol.errors import ChainError
+
+
+class LedgerContract:
+    """A deployed ledger as something to ask and to send to; what it is asked and sent is in the classes built on it.
+
+    Parameters
+    ----------
+    chain
+        The chain that it is deployed on.
+    address
+        Its address.
+    first_block
+        The block of its deployment, from which logs are read.
+    """
+
+    def __init__(self, chain: Chain, address: str, first_block: int = 0) -> None:
+        self.chain = chain
+        self.address = checksum_address(address)
+        self.first_block = first_block
+
+    def settings(self) -> Settings:
+        """Return what the ledger was deployed with."""
+        s = self._view("settings")
+        return Settings(
+            min_stake=s.minStake,
+            exit_delay=s.exitDelay,
+            min_verifier_stake=s.minVerifierStake,
+            juror_penalty=s.jurorPenalty,
+            dispute_period=s.disputePeriod,
+            stake_currency=s.stakeCurrency,
+            guardian=s.guardian,
+            predecessor=s.predecessor,
+        )
+
+    def stake_currency(self) -> str:
+        """Return the currency of stakes, bonds and penalties."""
+        return self._settings.stake_currency
+
+    @cached_property
+    def _settings(self) -> Settings:
+        return self.settings()
+
+    def free_balance(self, address: str, currency: str = COIN) -> int:
+        """Return what an address may withdraw of a currency."""
+        return int(self._view("balanceOf", currency, checksum_address(address)))
+
+    def events(
+        self,
+        names: Sequence[str] = (),
+        first: int | None = None,
+        last: int | None = None,
+        task: int | None = None,
+        round_index: int | None = None,
+    ) -> Iterator[Log]:
+        """Yield decoded events in order; all of them unless names, a task or a round are given."""
+        chosen = [events()[name] for name in names] or list(events().values())
+        topics: list[Any] = [["0x" + event.topic.hex() for event in chosen]]
+        if task is not None:
+            topics.append("0x" + task.to_bytes(32, "big").hex())
+            if round_index is not None:
+                topics.append("0x" + round_index.to_bytes(32, "big").hex())
+        start = self.first_block if first is None else first
+        for raw in self.chain.logs(self.address, topics, start, last):
+            log = decode_log(raw)
+            if log.event == "BatchProposed":
+                log = replace(log, input=bytes(self.chain.transaction(log.transaction)["input"]))
+            yield log
+
+    def _lacking(self, account: LocalAccount, amount: int, currency: str | None = None) -> int:
+        """Return the coin that must be sent along so that the free balance suffices; tokens are deposited first."""
+        currency = self.stake_currency() if currency is None else currency
+        return max(0, amount - self.free_balance(account.address)) if currency == COIN and amount else 0
+
+    def _members(self, view: str, *arguments: int) -> list[int]:
+        members: list[int] = []
+        for word in range(-(-int(self._view("participantCount")) // WORD_BITS)):
+            bits = int(self._view(view, *arguments, word))
+            members += [word * WORD_BITS + bit for bit in range(bits.bit_length()) if bits >> bit & 1]
+        return members
+
+    def _view(self, name: str, *arguments: Any) -> Any:
+        function = functions()[name]
+        try:
+            return function.decode(self.chain.call(self.address, function.encode(arguments)))
+        except ChainError as error:
+            reverted = revert_data(error.__cause__)
+            if reverted:
+                raise explain_revert(reverted, f"the question {name}") from error
+            raise
+
+    def _send(
+        self, account: LocalAccount, name: str, *arguments: Any, value: int = 0, gas: int = DEFAULT_GAS
+    ) -> Receipt:
+        return self._transact(account, name, functions()[name].encode(arguments), value, gas)
+
+    def _send_all(
+        self, accounts: Sequence[LocalAccount], name: str, calls: Sequence[bytes], value: int = 0
+    ) -> list[Receipt]:
+        transactions = [
+            Transaction(account, self.address, data, value) for account, data in zip(accounts, calls, strict=True)
+        ]
+        return self.chain.send_all(transactions, name, explain_revert)
+
+    def _transact(
+        self, account: LocalAccount, name: str, data: bytes, value: int = 0, gas: int = DEFAULT_GAS
+    ) -> Receipt:
+        return self.chain.send(Transaction(account, self.address, data, value, gas), name, explain_revert)

@@ -1,0 +1,117 @@
+"""Tasks in the ledger: posting, enrolment, the seats of aggregators, credits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from eth_account.signers.local import LocalAccount
+
+from fedledger.contracts.abi import (
+    checksum_address,
+    functions,
+)
+from fedledger.contracts.chain.records import Receipt
+from fedledger.contracts.ledger.calls import task_params
+from fedledger.contracts.ledger.contract import LedgerContract
+from fedledger.contracts.ledger.records import (
+    Phase,
+    SeatRecord,
+    TaskParams,
+    TaskRecord,
+)
+
+
+class TaskMethods(LedgerContract):
+    """What publishers, participants and aggregators do with tasks."""
+
+    def post_task(self, publisher: LocalAccount, params: TaskParams, standbys: Sequence[str] = ()) -> int:
+        """Post a task with its whole budget in escrow and return its id; ``standbys`` take over in their order."""
+        value = self._lacking(publisher, params.budget, params.token)
+        receipt = self._send(publisher, "postTask", params.as_argument(), list(standbys), value=value)
+        posted = self.events(["TaskPosted"], first=receipt.block, last=receipt.block)
+        return next(int(event.arguments["task"]) for event in posted if event.transaction == receipt.hash)
+
+    def enrol(self, account: LocalAccount, task: int) -> Receipt:
+        """Enrol the account's participant in a task."""
+        return self._send(account, "enrol", task)
+
+    def enrol_all(self, accounts: Sequence[LocalAccount], task: int) -> list[Receipt]:
+        """Enrol the participants of many accounts in a task, without waiting in between."""
+        return self._send_all(accounts, "enrol", [functions()["enrol"].encode((task,))] * len(accounts))
+
+    def task(self, task: int) -> TaskRecord:
+        """Return a task's record.
+
+        Raises
+        ------
+        ChainError
+            If the ledger has no such task.
+        """
+        t = self._view("task", task)
+        return TaskRecord(
+            id=task,
+            publisher=t.publisher,
+            params=task_params(t.params),
+            enrol_deadline=t.enrolDeadline,
+            enrolled=t.enrolled,
+            current_round=t.currentRound,
+            finalized_round=t.finalizedRound,
+            settled_rounds=t.settledRounds,
+            spent_units=t.spentUnits,
+            finished=t.finished,
+            stop_settled=t.stopSettled,
+        )
+
+    def task_count(self) -> int:
+        """Return how many tasks were ever posted."""
+        return int(self._view("taskCount"))
+
+    def phase(self, task: int) -> Phase:
+        """Return the phase of a task's current round."""
+        return Phase(self._view("phase", task))
+
+    def settleable(self, task: int) -> int:
+        """Return the round that can be settled now, or 0."""
+        return int(self._view("settleable", task))
+
+    def may_act(self, task: int, address: str) -> bool:
+        """Return whether it is an aggregator's turn to do what a task needs next."""
+        return bool(self._view("mayAct", task, checksum_address(address)))
+
+    def seats(self, task: int) -> list[SeatRecord]:
+        """Return a task's aggregator and its standbys."""
+        return [SeatRecord(seat.holder, seat.deposit) for seat in self._view("seats", task)]
+
+    def take_seat(self, account: LocalAccount, task: int) -> Receipt:
+        """Deposit the bond of the account's seat among a task's aggregators, as far as it is missing."""
+        deposit = next((s.deposit for s in self.seats(task) if s.holder == account.address), 0)
+        missing = max(0, self.task(task).params.bond - deposit)
+        return self._send(account, "takeSeat", task, value=self._lacking(account, missing))
+
+    def set_paused(self, guardian: LocalAccount, paused: bool) -> Receipt:
+        """Stop new tasks, or admit them again."""
+        return self._send(guardian, "setPaused", paused)
+
+    def beacon(self, task: int) -> bytes:
+        """Return the task's randomness beacon."""
+        return bytes(self._view("beacon", task))
+
+    def enrolled(self, task: int) -> list[int]:
+        """Return the ids of the participants enrolled in a task."""
+        return self._members("enrolledWord", task)
+
+    def finish_task(self, account: LocalAccount, task: int) -> Receipt:
+        """End a task and release what is left of its budget."""
+        return self._send(account, "finishTask", task)
+
+    def credit(self, task: int, participant_id: int) -> int:
+        """Return the credit, in units, that a participant may withdraw from a task."""
+        return int(self._view("creditOf", task, participant_id))
+
+    def credit_word(self, task: int, slot: int) -> int:
+        """Return eight participants' credits in a task, 32 bits each."""
+        return int(self._view("creditWord", task, slot))
+
+    def withdraw_credit(self, account: LocalAccount, task: int, participant_id: int) -> Receipt:
+        """Pay a participant's credit out to its payout address."""
+        return self._send(account, "withdrawCredit", task, participant_id)
