@@ -12,7 +12,7 @@ KILLS ?= 100
 BENCH ?=
 PROOFS ?= ^check_
 
-.PHONY: run test chaos bench install install-test lint contracts prove coverage clean
+.PHONY: run test chaos bench install install-test lint contracts prove docs coverage clean
 
 run: install
 	$(BIN)/fedledger demo --out $(RUNS)
@@ -43,6 +43,10 @@ prove: node_modules/.installed $(PROVER)/.installed
 	PATH="$$PWD/node_modules/.bin:$$PATH" FOUNDRY_PROFILE=halmos $(PROVER)/bin/halmos \
 		--forge-build-out contracts/out/halmos --match-contract 'Proof$$' --match-test '$(PROOFS)' \
 		--loop 9 --solver-timeout-assertion 300000
+
+# The tables of methods in the documents.
+docs: install-test
+	PYTHONPATH=tests $(BIN)/python -m support.documents
 
 coverage: install-test
 	@mkdir -p contracts/cache
