@@ -12,7 +12,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from fedledger.aggregator.round.measurer import Measurer
-from fedledger.aggregator.round.pipeline import Entry, Observer, RoundContext, RoundResult, evaluate_round, unobserved
+from fedledger.aggregator.round.pipeline import (
+    Entry,
+    Observer,
+    RoundContext,
+    RoundResult,
+    evaluate_round,
+    null_observer,
+)
 from fedledger.aggregator.round.state import State
 from fedledger.aggregator.round.validation import Expected, Question, ValidUpdate, validate
 from fedledger.contracts.ledger.round_history import Seat
@@ -109,7 +116,7 @@ class RoundOutcome:
     document: dict[str, Any]
 
 
-def round_outcome(given: RoundInput, measure: Measurer, observe: Observer = unobserved) -> RoundOutcome:
+def round_outcome(given: RoundInput, measure: Measurer, observe: Observer = null_observer) -> RoundOutcome:
     """Judge, weigh, aggregate and pay one round; what is observed is as :func:`~.evaluate_round.appraise` says."""
     expected = Expected(given.spec, given.index, given.base_ref.digest, len(given.base.vector))
     rows = [_Row(seat) for seat in given.seats]

@@ -48,8 +48,8 @@ class Observer(Protocol):
         ...
 
 
-def unobserved(what: str, values: IntArray | Gram) -> None:
-    """Look away."""
+def null_observer(what: str, values: IntArray | Gram) -> None:
+    """Ignore the value."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class RoundResult:
 
 
 def evaluate_round(
-    given: RoundContext, entries: Sequence[Entry], measure: Measurer, observe: Observer = unobserved
+    given: RoundContext, entries: Sequence[Entry], measure: Measurer, observe: Observer = null_observer
 ) -> RoundResult:
     """Judge, weigh, aggregate and pay the valid updates of one round.
 

@@ -109,7 +109,7 @@ def run(
     ledger the final model and metrics.
     """
     if no_ledger:
-        _unrecorded(config, seed, out_dir, resume, backend, workers, format_, track or ())
+        _without_ledger(config, seed, out_dir, resume, backend, workers, format_, track or ())
         return
     document, _ = _experiment(config, chain, store, seed, out_dir, resume, format_, backend, workers, track or ())
     if format_ is Format.JSON:
@@ -862,7 +862,7 @@ def _experiment(
     track: Sequence[str] = (),
 ) -> tuple[dict[str, Any], Path]:
     from fedledger.platform.engine.backends.choose import open_backend
-    from fedledger.platform.runs.ledger_run import open_chain, run_recorded
+    from fedledger.platform.runs.ledger_run import open_chain, run_with_ledger
     from fedledger.platform.runs.trackers.base import tracking
 
     setting = _setting(path, seed)
@@ -877,7 +877,7 @@ def _experiment(
         _show_partition(setting, format_)
         with _live() as watch:
             shown = _both(watch, tracked.show)
-            document = run_recorded(setting, path.parent, folder, opened, content, shown, trains)
+            document = run_with_ledger(setting, path.parent, folder, opened, content, shown, trains)
         tracked.summary = document
     if format_ is Format.TEXT:
         print_rows(
@@ -901,7 +901,7 @@ def _experiment(
     return document, folder
 
 
-def _unrecorded(
+def _without_ledger(
     path: Path,
     seed: int | None,
     out_dir: Path,
@@ -911,7 +911,7 @@ def _unrecorded(
     format_: Format,
     track: Sequence[str],
 ) -> None:
-    from fedledger.platform.runs.plain_run import run_unrecorded
+    from fedledger.platform.runs.plain_run import run_without_ledger
     from fedledger.platform.runs.trackers.base import tracking
 
     setting = _setting(path, seed)
@@ -920,7 +920,7 @@ def _unrecorded(
     rounds = setting.spec.rounds
     with tracking(track, setting.config, folder) as tracked, progress("training") as watch:
         shown = _both(lambda row: watch(f"{row['accuracy']:.1%}", row["round"], rounds), tracked.log)
-        document = run_unrecorded(setting, folder, backend, workers, shown)
+        document = run_without_ledger(setting, folder, backend, workers, shown)
         tracked.summary = document
     if format_ is Format.JSON:
         print(json.dumps(document))

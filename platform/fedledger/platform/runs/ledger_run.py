@@ -14,8 +14,8 @@ from fedledger.contracts.chain.development import find_program, running_chain
 from fedledger.ledger_tools.audit.export import DEPLOYMENT_FILE
 from fedledger.ledger_tools.deploy import Deployment
 from fedledger.platform.engine.backends.base import Backend
-from fedledger.platform.engine.with_ledger import Progress, mean_accuracies
-from fedledger.platform.engine.with_ledger import run as run_engine
+from fedledger.platform.engine.plain_mean import mean_accuracies
+from fedledger.platform.engine.with_ledger import RoundMetrics, run
 from fedledger.platform.experiment.experiment import Experiment
 from fedledger.platform.experiment.run_files import CHAIN_FILE
 from fedledger.platform.runs.results import write_results
@@ -51,20 +51,20 @@ def open_chain(where: str, folder: Path) -> Iterator[Chain]:
     yield chain
 
 
-def run_recorded(
-    setting: Experiment,
+def run_with_ledger(
+    experiment: Experiment,
     source: Path,
     folder: Path,
     chain: Chain,
     store: ContentStore,
-    watch: Callable[[Progress], None] = lambda progress: None,
+    watch: Callable[[RoundMetrics], None] = lambda metrics: None,
     backend: Backend | None = None,
 ) -> dict[str, Any]:
     """Run an experiment with a ledger, or go on with it, and write its results.
 
     Parameters
     ----------
-    setting
+    experiment
         The experiment.
     source
         Paths in the configuration are relative to it.
@@ -73,7 +73,7 @@ def run_recorded(
     chain, store
         Where the ledger and the content are.
     watch
-        Called after every round.
+        Called after every round that counts.
     backend
         Where participants are trained; in this process unless given.
 
@@ -84,13 +84,13 @@ def run_recorded(
     """
     found = folder / DEPLOYMENT_FILE
     deployment = Deployment.read(found) if found.exists() else None
-    begin_run(setting, folder)
+    begin_run(experiment, folder)
     aside = ProcessPoolExecutor(1, get_context("spawn"))
     try:
-        compared = setting.config.compare_with_mean and setting.spec.schedule is None
-        means = aside.submit(mean_accuracies, setting.config, source) if compared else None
-        finished = run_engine(setting, chain, store, folder, watch, deployment, backend)
-        return write_results(finished, setting, store, folder, means.result() if means else [])
+        compared = experiment.config.compare_with_mean and experiment.spec.schedule is None
+        means = aside.submit(mean_accuracies, experiment.config, source) if compared else None
+        finished = run(experiment, chain, store, folder, watch, deployment, backend)
+        return write_results(finished, experiment, store, folder, means.result() if means else [])
     finally:
         # Nobody waits for the process to end once it has answered.
         aside.shutdown(wait=False, cancel_futures=True)

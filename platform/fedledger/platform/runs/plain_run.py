@@ -10,9 +10,10 @@ from typing import Any
 
 from fedledger.ledger_tools.report.device_tables import as_csv, flush_rows, totals, write_devices
 from fedledger.platform.engine.backends.choose import open_backend
-from fedledger.platform.engine.checkpoint import STATES_FOLDER, Checkpoints, Reached
-from fedledger.platform.engine.participant_states import States
-from fedledger.platform.engine.without_ledger import Simulation
+from fedledger.platform.engine.checkpoint import STATES_FOLDER, Checkpoint, CheckpointFile
+from fedledger.platform.engine.federation import Round, play
+from fedledger.platform.engine.participant_states import ParticipantStates
+from fedledger.platform.engine.without_ledger import MemoryRecord
 from fedledger.platform.experiment.experiment import Experiment
 from fedledger.platform.experiment.run_files import METRICS_FILE, MODEL_FILE, SUMMARY_FILE
 from fedledger.platform.runs.run_folder import begin_run
@@ -23,8 +24,8 @@ from fedledger.storage.durable_files import write_atomically
 CHECKPOINT_SECONDS = 10.0
 
 
-def run_unrecorded(
-    setting: Experiment,
+def run_without_ledger(
+    experiment: Experiment,
     folder: Path,
     backend: str,
     workers: int | None = None,
@@ -39,7 +40,7 @@ def run_unrecorded(
 
     Parameters
     ----------
-    setting
+    experiment
         The experiment.
     folder
         The run's folder.
@@ -63,54 +64,57 @@ def run_unrecorded(
         If a checkpoint cannot be read or written.
     """
     began = time.monotonic()
-    with open_backend(backend, setting, workers) as opened:
-        states, checkpoints = States(folder / STATES_FOLDER), Checkpoints(folder, setting.config)
-        reached = checkpoints.load(states)
-        begin_run(setting, folder)
-        earlier = 0.0 if reached is None else reached.seconds
-        rows = [] if reached is None else reached.rows
-        simulation = Simulation(setting, opened, None if reached is None else reached.progress, states)
+    with open_backend(backend, experiment, workers) as opened:
+        states, file = ParticipantStates(folder / STATES_FOLDER), CheckpointFile(folder, experiment.config)
+        found = file.load(states)
+        begin_run(experiment, folder)
+        before, rows = (0.0, []) if found is None else (found.seconds, found.rows)
+        record = MemoryRecord(experiment, None if found is None else found.progress, states)
         saved = time.monotonic()
-        for done in simulation.rounds():
-            if not done.empty:
-                row = {
-                    "round": done.index,
-                    "accuracy": setting.accuracy(simulation.model),
-                    "accepted": done.accepted,
-                    "refused": len(done.verdicts) - done.accepted,
-                    "seconds": round(done.seconds, 6),
-                }
-                if done.flush is not None:
-                    row["time_us"] = done.flush.time_us
-                rows.append(row)
-                watch(row)
+        for closed in play(record, opened):
+            if not closed.empty:
+                rows.append(_metrics(experiment, closed))
+                watch(rows[-1])
             now = time.monotonic()
-            if now - saved >= checkpoint_seconds and not simulation.is_done:
-                checkpoints.save(Reached(simulation.progress, rows, earlier + now - began), states)
+            if now - saved >= checkpoint_seconds and not record.is_done:
+                file.save(Checkpoint(record.progress, rows, before + now - began), states)
                 saved = time.monotonic()
-        seconds = earlier + time.monotonic() - began
+        seconds = before + time.monotonic() - began
         # So that a folder that is resumed once more stays as it is.
-        checkpoints.save(Reached(simulation.progress, rows, seconds), states)
-    model = simulation.model.encode()
+        file.save(Checkpoint(record.progress, rows, seconds), states)
+    model = record.model.encode()
     document = {
-        "name": setting.config.name,
-        "seed": setting.config.seed,
+        "name": experiment.config.name,
+        "seed": experiment.config.seed,
         "rounds": len(rows),
         "accuracy": rows[-1]["accuracy"],
         "final_model": ContentRef.of(model).cid,
-        "spec": ContentRef.of(setting.spec.encode()).cid,
+        "spec": ContentRef.of(experiment.spec.encode()).cid,
         "seconds": round(seconds, 3),
         "ledger": False,
         "backend": backend,
     }
-    table = setting.device_table
-    if simulation.flushes and table is not None:
+    table = experiment.device_table
+    steps = record.plan.server_steps
+    if steps and table is not None:
         sizes = table.bytes_down, table.bytes_up
-        devices = [row for f in simulation.flushes for row in flush_rows(f, f.index, lambda *of: sizes)]
-        document["devices"] = {"simulated_seconds": simulation.flushes[-1].time_us / MICRO, **totals(devices)}
+        devices = [row for step in steps for row in flush_rows(step, step.index, lambda *of: sizes)]
+        document["devices"] = {"simulated_seconds": steps[-1].time_us / MICRO, **totals(devices)}
         write_devices(folder, devices)
     write_atomically(folder / MODEL_FILE, model)
     write_atomically(folder / METRICS_FILE, (json.dumps(rows, indent=1) + "\n").encode())
     write_atomically(folder / "metrics.csv", as_csv(rows, list(rows[0])).encode())
     write_atomically(folder / SUMMARY_FILE, (json.dumps(document, indent=1) + "\n").encode())
     return document
+
+
+def _metrics(experiment: Experiment, closed: Round) -> dict[str, Any]:
+    """Return a round's row of metrics."""
+    row = {
+        "round": closed.index,
+        "accuracy": experiment.accuracy(closed.model),
+        "accepted": closed.accepted,
+        "refused": closed.refused,
+        "seconds": round(closed.seconds, 6),
+    }
+    return row if closed.step is None else {**row, "time_us": closed.step.time_us}

@@ -24,14 +24,14 @@ from fedledger.protocol.schedules.devices import MICRO
 from fedledger.storage.base import ContentStore
 
 
-def summary(run: Run, setting: Experiment) -> dict[str, Any]:
+def summary(run: Run, experiment: Experiment) -> dict[str, Any]:
     """Return what a run came to, as JSON."""
     participants = participants_frame(run.history, run.task.id).to_dict("records")
-    behaviours = behaviours_by_address(setting)
+    behaviours = behaviours_by_address(experiment)
     return {
         "task": run.task.id,
-        "name": setting.config.name,
-        "seed": setting.config.seed,
+        "name": experiment.config.name,
+        "seed": experiment.config.seed,
         "rounds": len(run.task.settled),
         "accuracy": run.accuracy,
         "final_model": run.task.model.cid,
@@ -54,12 +54,12 @@ def summary(run: Run, setting: Experiment) -> dict[str, Any]:
     }
 
 
-def behaviours_by_address(setting: Experiment) -> dict[str, str]:
+def behaviours_by_address(experiment: Experiment) -> dict[str, str]:
     """Return each participant's behaviour; known here because the experiment made them."""
-    seed = setting.config.seed
+    seed = experiment.config.seed
     return {
         experiment_address(seed, participant_role(number)): behaviour
-        for number, behaviour in enumerate(setting.behaviours)
+        for number, behaviour in enumerate(experiment.behaviours)
     }
 
 
@@ -92,12 +92,12 @@ def _measured(base: dict[str, int], update: dict[str, int] | None) -> str:
 
 
 def write_results(
-    run: Run, setting: Experiment, store: ContentStore, folder: Path, plain_mean: Sequence[float]
+    run: Run, experiment: Experiment, store: ContentStore, folder: Path, plain_mean: Sequence[float]
 ) -> dict[str, Any]:
     """Write everything into the run's folder and return the summary."""
-    document = summary(run, setting)
-    flushes = task_flushes(run.history, run.task, setting.spec, store)
-    devices = task_rows(run.task, setting.spec, flushes)
+    document = summary(run, experiment)
+    flushes = task_flushes(run.history, run.task, experiment.spec, store)
+    devices = task_rows(run.task, experiment.spec, flushes)
     told = [{**row, "time_us": flushes[row["round"]].time_us} if flushes else row for row in run.metrics]
     if flushes:
         write_devices(folder, devices)
@@ -129,7 +129,7 @@ def write_results(
         facts["joules of all devices"] = f"{document['devices']['joules']:,.3f}"
     write_report(
         folder / "report.html",
-        setting.config.name,
+        experiment.config.name,
         facts,
         told,
         plain_mean,
@@ -138,7 +138,7 @@ def write_results(
         verdicts_frame(run.history, run.task.id),
         document["participants"],
         refused,
-        setting.label_counts,
+        experiment.label_counts,
         devices,
     )
     return document

@@ -25,12 +25,12 @@ from fedledger.platform.experiment.run_files import (
 )
 
 
-def begin_run(setting: Experiment, folder: Path) -> LabelCounts:
+def begin_run(experiment: Experiment, folder: Path) -> LabelCounts:
     """Write a run's configuration and how its examples are divided, before the first round.
 
     Parameters
     ----------
-    setting
+    experiment
         The experiment.
     folder
         The run's folder; it gets ``config.json`` (canonical), ``partition.json`` and ``partition.html``.
@@ -42,10 +42,10 @@ def begin_run(setting: Experiment, folder: Path) -> LabelCounts:
     """
     from fedledger.ledger_tools.report.page import heat_map, write_page
 
-    labels = setting.label_counts
-    write_atomically(folder / CONFIG_FILE, canonical.encode(provenance(setting.config)))
+    labels = experiment.label_counts
+    write_atomically(folder / CONFIG_FILE, canonical.encode(provenance(experiment.config)))
     write_atomically(folder / PARTITION_FILE, (json.dumps(labels.document(), indent=1) + "\n").encode())
-    write_page(folder / PARTITION_PAGE, setting.config.name, "how the examples are divided", [heat_map(labels)])
+    write_page(folder / PARTITION_PAGE, experiment.config.name, "how the examples are divided", [heat_map(labels)])
     return labels
 
 
