@@ -31,24 +31,24 @@ from fedledger.protocol.records.verdicts import Verdict
 SETTLED = 10
 
 
-def play(setting: Experiment, chain: Chain) -> tuple[float, bool, float, float]:
+def play(experiment: Experiment, chain: Chain) -> tuple[float, bool, float, float]:
     """Play one experiment and return the four figures."""
-    seed, count = setting.config.seed, setting.config.participants
+    seed, count = experiment.config.seed, experiment.config.participants
     accounts = [experiment_account(seed, participant_role(i), chain) for i in range(count)]
-    trainers = [setting.trainer(i) for i in range(count)]
+    trainers = [experiment.trainer(i) for i in range(count)]
     evidence = [Evidence() for _ in range(count)]
     paid = [0] * count
-    measure = setting.measurer()
-    data, before, state = setting.contents[0], None, b""
+    measure = experiment.measurer()
+    data, before, state = experiment.contents[0], None, b""
     refused = total = 0
     ordered = True
-    for index in range(1, setting.spec.rounds + 1):
+    for index in range(1, experiment.spec.rounds + 1):
         base, ref = ModelFile.decode(data), ContentRef.of(data)
         updates: dict[str, bytes] = {}
         for account, trainer in zip(accounts, trainers, strict=True):
-            trained = trainer(TrainingContext(setting.spec, index, account.address, base, before))
+            trained = trainer(TrainingContext(experiment.spec, index, account.address, base, before))
             header = UpdateHeader(
-                spec=setting.spec.digest.hex(),
+                spec=experiment.spec.digest.hex(),
                 round=index,
                 participant=account.address,
                 base=ref.digest.hex(),
@@ -63,9 +63,9 @@ def play(setting: Experiment, chain: Chain) -> tuple[float, bool, float, float]:
             for i, a in enumerate(accounts)
         ]
         seats.sort(key=lambda seat: seat.owner.lower())
-        units = setting.config.ledger.units_per_round
-        outcome = round_outcome(RoundInput(setting.spec, index, base, ref, state, seats, updates, units), measure)
-        for i, behaviour in enumerate(setting.behaviours):
+        units = experiment.config.ledger.units_per_round
+        outcome = round_outcome(RoundInput(experiment.spec, index, base, ref, state, seats, updates, units), measure)
+        for i, behaviour in enumerate(experiment.behaviours):
             evidence[i] = evidence[i].after(outcome.verdicts[i])
             if behaviour == HONEST:
                 total += 1
@@ -73,14 +73,14 @@ def play(setting: Experiment, chain: Chain) -> tuple[float, bool, float, float]:
             if index > SETTLED:
                 paid[i] += outcome.shares.get(i, 0)
         data, before, state = outcome.model.data, base, outcome.state.data
-        honest = [e.reputation for e, b in zip(evidence, setting.behaviours, strict=True) if b == HONEST]
-        others = [e.reputation for e, b in zip(evidence, setting.behaviours, strict=True) if b != HONEST]
+        honest = [e.reputation for e, b in zip(evidence, experiment.behaviours, strict=True) if b == HONEST]
+        others = [e.reputation for e, b in zip(evidence, experiment.behaviours, strict=True) if b != HONEST]
         if index == SETTLED:
             ordered = not others or max(others) < min(honest)
-    by = list(zip(paid, setting.behaviours, strict=True))
+    by = list(zip(paid, experiment.behaviours, strict=True))
     typical = median(p for p, b in by if b == HONEST)
     largest = max((p for p, b in by if b != HONEST), default=0)
-    return setting.accuracy(ModelFile.decode(data)), ordered, largest / max(1, typical), refused / total
+    return experiment.accuracy(ModelFile.decode(data)), ordered, largest / max(1, typical), refused / total
 
 
 def main() -> None:

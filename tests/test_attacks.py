@@ -114,7 +114,7 @@ def test_who_leaves_before_its_punishment_is_punished(tmp_path: Path) -> None:
         account = w.people[ATTACKER].account
         with pytest.raises(RevertedError, match="ExitNotDue"):
             w.ledger.complete_exit(account)
-        w.chain.advance(w.setting.config.ledger.exit_delay)
+        w.chain.advance(w.experiment.config.ledger.exit_delay)
         w.ledger.complete_exit(account)
         assert w.ledger.free_balance(account.address) == STAKE + PENALTY - PENALTY // 4
         w.check_money()
@@ -178,7 +178,7 @@ def test_a_signature_says_nothing_anywhere_else(tmp_path: Path) -> None:
             people = [experiment_account(0, participant_role(i), chain) for i in range(len(w.people))]
             for account in (publisher, thief, *people):
                 chain.fund(account.address, 10 * PURSE)
-            elsewhere, _ = deploy(chain, publisher, w.setting.settings())
+            elsewhere, _ = deploy(chain, publisher, w.experiment.ledger_settings())
             elsewhere.post_task(publisher, w.params)
             for owner in w.history.owners.values():
                 account = next(person for person in people if person.address == owner)

@@ -249,22 +249,23 @@ def test_a_ledger_that_never_was_deployed_is_found(copy: Path) -> None:
 
 
 def test_two_tasks_of_one_publisher_are_reproduced_though_their_settlements_alternate(tmp_path: Path) -> None:
-    setting = make_experiment(load_config(write_config(tmp_path, rounds=2)), tmp_path)
+    experiment = make_experiment(load_config(write_config(tmp_path, rounds=2)), tmp_path)
     chain, store = Chain(), LocalStore(tmp_path / "store")
     publisher, aggregator, deployer = (experiment_account(0, r, chain) for r in (PUBLISHER, AGGREGATOR, DEPLOYER))
     for account in (publisher, aggregator, deployer):
         chain.fund(account.address, 10**20)
-    ledger, deployment = deploy(chain, deployer, Settings(setting.config.ledger.stake_gwei * GWEI, 0))
+    ledger, deployment = deploy(chain, deployer, Settings(experiment.config.ledger.stake_gwei * GWEI, 0))
     history = History(ledger)
-    tasks = [ledger.post_task(publisher, setting.task_params(setting.publish(store))) for _ in range(2)]
+    tasks = [ledger.post_task(publisher, experiment.task_params(experiment.publish(store))) for _ in range(2)]
     people = []
     for number, task in itertools.product(range(4), tasks):
         account = experiment_account(0, participant_role(number), chain)
         chain.fund(account.address, 10**20)
-        place = (store, tmp_path / "journal" / account.address, setting.spec, setting.trainer(number))
+        place = (store, tmp_path / "journal" / account.address, experiment.spec, experiment.trainer(number))
         people.append(Participant(ledger, history, account, task, *place))
     aggregators = [
-        driver.Aggregator(ledger, history, aggregator, task, store, setting.spec, setting.measurer()) for task in tasks
+        driver.Aggregator(ledger, history, aggregator, task, store, experiment.spec, experiment.measurer())
+        for task in tasks
     ]
     while not all(history.update().task(task).finished for task in tasks):
         for program in (*aggregators, *people):
@@ -281,12 +282,12 @@ def test_two_tasks_of_one_publisher_are_reproduced_though_their_settlements_alte
 
 @pytest.mark.parametrize(("change", "field"), [({"rounds": 4}, "spec.rounds"), ({"randomness": 1}, "spec.randomness")])
 def test_a_task_that_is_posted_unlike_its_spec_is_found(tmp_path: Path, change: dict[str, int], field: str) -> None:
-    setting = make_experiment(load_config(write_config(tmp_path)), tmp_path)
+    experiment = make_experiment(load_config(write_config(tmp_path)), tmp_path)
     chain, store = Chain(), LocalStore(tmp_path / "store")
     publisher = experiment_account(0, PUBLISHER, chain)
     chain.fund(publisher.address, 10**20)
     ledger, _ = deploy(chain, publisher, Settings(1, 0))
-    params = setting.task_params(setting.publish(store))
+    params = experiment.task_params(experiment.publish(store))
     ledger.post_task(publisher, params)
     ledger.post_task(publisher, replace(params, **change))
     assert audited_chain(ledger, store, 1).reproduced

@@ -22,7 +22,7 @@ from fedledger.platform.experiment.experiment import Experiment, make_experiment
 from fedledger.protocol.arithmetic.exact import FixedPoint, WeightedSum, weighted_mean
 
 
-def setting(participants: int = 7, **training: object) -> Experiment:
+def experiment_with(participants: int = 7, **training: object) -> Experiment:
     document = {
         "name": "backends",
         "participants": participants,
@@ -54,7 +54,7 @@ def means(backend: Backend, given: Experiment) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def given() -> Experiment:
-    return setting()
+    return experiment_with()
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +209,7 @@ def test_workers_end_with_the_process_that_started_them(given: Experiment, tmp_p
 
 @pytest.mark.parametrize("name", ["serial@1", "pool@1"])
 def test_an_error_names_round_and_participant(name: str) -> None:
-    bad = setting(5, solver={"method": "sgd@1", "params": {"learning_rate": 0.1, "local_steps": 1}})
+    bad = experiment_with(5, solver={"method": "sgd@1", "params": {"learning_rate": 0.1, "local_steps": 1}})
     parts = bad.parts
     broken = type(parts).__new__(type(parts))
     vars(broken).update(vars(parts), _ends=[0, 0, *vars(parts)["_ends"][2:]])
@@ -221,7 +221,7 @@ def test_an_error_names_round_and_participant(name: str) -> None:
 
 
 def test_updates_that_cannot_be_summed_are_left_out(given: Experiment) -> None:
-    wild = setting(4, solver={"method": "sgd@1", "params": {"learning_rate": 1e30, "local_steps": 2}})
+    wild = experiment_with(4, solver={"method": "sgd@1", "params": {"learning_rate": 1e30, "local_steps": 2}})
     todo = work(wild)
     with Serial(wild) as serial, Pool(wild, 2) as pool:
         one, other = serial.total(todo), pool.total(todo)

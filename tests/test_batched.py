@@ -30,8 +30,8 @@ from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.records import Phase, Proposal
 from fedledger.ledger_tools.audit.audit import audit_run
 from fedledger.node.mailbox_client import HttpMailboxClient
-from fedledger.node.participant import Participant
-from fedledger.platform.engine import with_ledger
+from fedledger.node.participant import Deed, Participant
+from fedledger.platform.experiment.accounts import experiment_account, participant_role
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.encoding.merkle import verify
 from fedledger.protocol.records.commitment_batch import Batch, Opening, SignedCommitment, leaf
@@ -121,7 +121,7 @@ def test_a_node_that_never_reveals_is_late_and_the_round_goes_on(
 
     def griefing(self: Participant, task: object, phase: Phase) -> object:
         silent = self.trainer is griefers[0] and phase in (Phase.REVEALING, Phase.CHALLENGING)
-        return with_ledger.Deed.WAITED if silent else act(self, task, phase)  # type: ignore[arg-type]
+        return Deed.WAITED if silent else act(self, task, phase)  # type: ignore[arg-type]
 
     griefers: list[object] = []
     init = Participant.__init__
@@ -189,8 +189,8 @@ class Round:
         self.folder = folder / "fresh"
         self.mailbox = self.again()
         self.place = batches.place_of(self.ledger, 1)
-        seed, chain = small.setting.config.seed, self.ledger.chain
-        accounts = [with_ledger.experiment_account(seed, with_ledger.participant_role(i), chain) for i in range(4)]
+        seed, chain = small.experiment.config.seed, self.ledger.chain
+        accounts = [experiment_account(seed, participant_role(i), chain) for i in range(4)]
         self.keys = {self.history.ids[account.address]: bytes(account.key) for account in accounts}
 
     def again(self) -> Mailbox:

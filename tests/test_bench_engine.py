@@ -42,19 +42,19 @@ def test_ours_trains_what_the_floor_trains(
 ) -> None:
     workloads, ours = scripts
     workload = workloads.load(name)
-    setting = ours.setting(workload, 7)
-    assert len(setting.initial.vector) == sum(p.numel() for p in workload.model().parameters()) == parameters
+    experiment = ours.workload_experiment(workload, 7)
+    assert len(experiment.initial.vector) == sum(p.numel() for p in workload.model().parameters()) == parameters
     # Our pooling is torch's in training.
-    assert str(setting.make_model()).replace("HalvingMaxPool2d", "MaxPool2d") == str(workload.model())
-    assert len(setting.parts) == workloads.CLIENTS == 100
+    assert str(experiment.make_model()).replace("HalvingMaxPool2d", "MaxPool2d") == str(workload.model())
+    assert len(experiment.parts) == workloads.CLIENTS == 100
     for client in (0, 41, 99):
         part = workload.part(client)
-        assert np.array_equal(setting.parts[client].inputs, workload.inputs[part])
-        assert np.array_equal(setting.parts[client].labels, workload.labels[part])
-    solver = setting.spec.solver
+        assert np.array_equal(experiment.parts[client].inputs, workload.inputs[part])
+        assert np.array_equal(experiment.parts[client].labels, workload.labels[part])
+    solver = experiment.spec.solver
     assert solver.method == "sgd@1"
     assert solver.params == {"learning_rate": 0.1, "batch_size": 32, "local_epochs": 1}
-    assert setting.spec.selection.params == {"count": 10} and setting.spec.rounds == 7
+    assert experiment.spec.selection.params == {"count": 10} and experiment.spec.rounds == 7
     assert workloads.LEARNING_RATE == 0.1 and workloads.BATCH == 32 and workloads.PER_ROUND == 10
 
 

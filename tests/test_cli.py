@@ -273,10 +273,10 @@ def test_a_project_runs_as_it_is_and_its_code_is_run_only_where_it_is_trusted(
 
 
 def test_what_a_task_leaves_can_be_read_and_withdrawn(call: Call, tmp_path: Path) -> None:
-    setting = make_experiment(load_config(write_config(tmp_path, participants=2, rounds=1)), tmp_path)
+    experiment = make_experiment(load_config(write_config(tmp_path, participants=2, rounds=1)), tmp_path)
     with running_chain("anvil") as process:
         chain = Chain(process.url)
-        run(setting, chain, LocalStore(tmp_path / "store"), tmp_path)
+        run(experiment, chain, LocalStore(tmp_path / "store"), tmp_path)
         at = ["--rpc", process.url, "--deployment", tmp_path / "deployment.json"]
 
         code, out, _ = call("status", *at, "--format", "json")
@@ -299,7 +299,7 @@ def test_what_a_task_leaves_can_be_read_and_withdrawn(call: Call, tmp_path: Path
         before = chain.balance(account)
         code, out, _ = call("withdraw", *at, "--experiment-seed", 0, "--format", "json")
         assert code == 0
-        wei = owed * setting.config.ledger.credit_unit_gwei * 10**9
+        wei = owed * experiment.config.ledger.credit_unit_gwei * 10**9
         assert json.loads(out)["credits"] == ([{"task": 1, "wei": str(wei)}] if wei else [])
         assert wei - (chain.balance(account) - before) < wei / 2, "gas takes the rest"
 
@@ -308,7 +308,7 @@ def test_what_a_task_leaves_can_be_read_and_withdrawn(call: Call, tmp_path: Path
         assert (code, leaving["left"]) == (0, False)
         code, _, err = call("node", "exit", *at, "--experiment-seed", 0)
         assert code == ExitCode.CHAIN and "ExitNotDue" in err
-        chain.advance(setting.config.ledger.exit_delay)
+        chain.advance(experiment.config.ledger.exit_delay)
         code, out, _ = call("node", "exit", *at, "--experiment-seed", 0, "--format", "json")
         assert (code, json.loads(out)["left"]) == (0, True)
         code, out, _ = call("withdraw", *at, "--experiment-seed", 0, "--format", "json")

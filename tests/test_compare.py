@@ -15,8 +15,8 @@ from fedledger.contracts.chain.chain import Chain
 from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.platform.experiment.experiment import make_experiment
 from fedledger.platform.runs.compare import Comparison
-from fedledger.platform.runs.ledger_run import run_recorded
-from fedledger.platform.runs.plain_run import run_unrecorded
+from fedledger.platform.runs.ledger_run import run_with_ledger
+from fedledger.platform.runs.plain_run import run_without_ledger
 from fedledger.protocol.errors import ConfigError
 from fedledger.storage.local import LocalStore
 from support.pages import figures
@@ -32,11 +32,11 @@ def play(folder: Path, ledger: bool = False, **changes: Any) -> Path:
         "training": {"rounds": 2},
         **changes,
     }
-    setting = make_experiment(ExperimentConfig.model_validate(document), folder)
+    experiment = make_experiment(ExperimentConfig.model_validate(document), folder)
     if ledger:
-        run_recorded(setting, folder, folder, Chain(), LocalStore(folder / "store"))
+        run_with_ledger(experiment, folder, folder, Chain(), LocalStore(folder / "store"))
     else:
-        run_unrecorded(setting, folder, "serial")
+        run_without_ledger(experiment, folder, "serial")
     return folder
 
 
@@ -45,7 +45,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     root = tmp_path_factory.mktemp("runs")
     return [
         play(root / "plain"),
-        play(root / "recorded", ledger=True),
+        play(root / "with ledger", ledger=True),
         play(root / "longer", training={"rounds": 3, "selection": {"method": "uniform@1", "params": {"count": 2}}}),
         play(root / "other", seed=4, participants=4),
     ]
@@ -73,7 +73,7 @@ def test_the_command_says_what_differs_and_which_models_are_the_same(runs: list[
         assert row["best_accuracy"] == metrics["accuracy"].max()
         assert (row["accuracy"], row["rounds"]) == (metrics["accuracy"].iloc[-1], len(metrics))
     (traces,) = figures(page.read_text())
-    assert [trace["name"] for trace in traces] == ["1: plain", "2: recorded", "3: longer", "4: other"]
+    assert [trace["name"] for trace in traces] == ["1: plain", "2: with ledger", "3: longer", "4: other"]
     assert [len(trace["x"]) for trace in traces] == [2, 2, 3, 2]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "the same as run 1" in text and "selection.params.count" not in text and "count" in text

@@ -11,7 +11,8 @@ from fedledger.contracts.chain.development import running_chain
 from fedledger.ledger_tools.audit.audit import audit_run
 from fedledger.ledger_tools.report.tables import pay_frame, reputations_frame
 from fedledger.ledger_tools.report.task_view import TaskView
-from fedledger.platform.engine.with_ledger import mean_accuracies, run
+from fedledger.platform.engine.plain_mean import mean_accuracies
+from fedledger.platform.engine.with_ledger import run
 from fedledger.platform.experiment.config import DEMO, load_config
 from fedledger.platform.experiment.experiment import HONEST, make_experiment
 from fedledger.platform.runs.results import write_results
@@ -20,11 +21,11 @@ from fedledger.storage.local import LocalStore
 
 def test_attackers_are_found_remembered_and_not_paid(tmp_path: Path) -> None:
     config = load_config(DEMO)
-    setting, store = make_experiment(config, DEMO.parent), LocalStore(tmp_path / "store")
+    experiment, store = make_experiment(config, DEMO.parent), LocalStore(tmp_path / "store")
     with running_chain("anvil") as process:
-        finished = run(setting, Chain(process.url), store, tmp_path)
+        finished = run(experiment, Chain(process.url), store, tmp_path)
         plain_mean = mean_accuracies(config, DEMO.parent)
-        summary = write_results(finished, setting, store, tmp_path, plain_mean)
+        summary = write_results(finished, experiment, store, tmp_path, plain_mean)
         task = TaskView.of(finished.history, 1)
         reputations, pay = reputations_frame(task), pay_frame(task)
     assert summary["rounds"] == 20
@@ -47,7 +48,7 @@ def test_attackers_are_found_remembered_and_not_paid(tmp_path: Path) -> None:
 
 def test_nobody_honest_is_refused_where_nobody_attacks(tmp_path: Path) -> None:
     config = load_config(DEMO, attackers=[], seed=4)
-    setting, store = make_experiment(config, DEMO.parent), LocalStore(tmp_path / "store")
+    experiment, store = make_experiment(config, DEMO.parent), LocalStore(tmp_path / "store")
     with running_chain("anvil") as process:
-        finished = run(setting, Chain(process.url), store, tmp_path)
+        finished = run(experiment, Chain(process.url), store, tmp_path)
         assert len(TaskView.of(finished.history, 1).refusals(store)) <= 0.02 * 10 * 20

@@ -26,20 +26,20 @@ from support.small import Small, run_small, write_config
 
 def test_who_enrols_while_the_aggregator_looks_is_selected_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last participant enrols between the aggregator's reading of logs and its question how many there are."""
-    setting = make_experiment(load_config(write_config(tmp_path, rounds=1)), tmp_path)
+    experiment = make_experiment(load_config(write_config(tmp_path, rounds=1)), tmp_path)
     chain, store = Chain(), LocalStore(tmp_path / "store")
     publisher, account = (experiment_account(0, role, chain) for role in (PUBLISHER, AGGREGATOR))
     people = [experiment_account(0, participant_role(number), chain) for number in range(4)]
     for each in (publisher, account, *people):
         chain.fund(each.address, 10**20)
     ledger, _ = deploy(chain, publisher, Settings(1, 0))
-    task = ledger.post_task(publisher, setting.task_params(setting.publish(store)))
+    task = ledger.post_task(publisher, experiment.task_params(experiment.publish(store)))
     for person in people:
         ledger.register(person, person.address, person.address, 10**15)
     for person in people[:3]:
         ledger.enrol(person, task)
     history = History(ledger)
-    aggregator = Aggregator(ledger, history, account, task, store, setting.spec, setting.measurer())
+    aggregator = Aggregator(ledger, history, account, task, store, experiment.spec, experiment.measurer())
     assert aggregator.step().act is Act.WAITED
     ask = ledger.task
 

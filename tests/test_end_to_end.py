@@ -102,7 +102,7 @@ def test_killing_nodes_and_the_aggregator_loses_nothing(reference: Small, tmp_pa
         ledger = Deployment.read(tmp_path / "deployment.json").open(Chain(chain.url))
         stakes = {ledger.participant(number).stake for number in range(4)}
     assert kills == 10
-    assert stakes == {reference.setting.config.ledger.stake_gwei * GWEI}
+    assert stakes == {reference.experiment.config.ledger.stake_gwei * GWEI}
     assert history[-1]["model"] == reference.summary["final_model"], history
     assert [p["credit"] for p in people] == [p["credit"] for p in reference.summary["participants"]]
 

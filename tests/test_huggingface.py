@@ -21,7 +21,7 @@ from fedledger.learning.partitions.base import partition
 from fedledger.learning.sources.base import load_dataset
 from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.platform.experiment.experiment import make_experiment
-from fedledger.platform.runs.plain_run import run_unrecorded
+from fedledger.platform.runs.plain_run import run_without_ledger
 from fedledger.protocol.errors import ConfigError
 
 datasets = pytest.importorskip("datasets", reason="datasets is not installed")
@@ -194,9 +194,9 @@ def task(tmp_path: Path) -> Callable[[str], Path]:
 
 def test_a_task_s_data_may_be_a_data_set_of_theirs(task: Callable[[str], Path]) -> None:
     folder = task("return whole")
-    setting = make_experiment(config(3), folder)
-    assert sum(map(len, setting.parts)) + len(setting.test) + round(0.1 * 200) == 200
-    assert run_unrecorded(setting, folder, "serial")["rounds"] == 1
+    experiment = make_experiment(config(3), folder)
+    assert sum(map(len, experiment.parts)) + len(experiment.test) + round(0.1 * 200) == 200
+    assert run_without_ledger(experiment, folder, "serial")["rounds"] == 1
 
 
 def test_given_partitions_are_the_participants_parts_and_their_test_set_is_the_test_set(
@@ -206,29 +206,29 @@ def test_given_partitions_are_the_participants_parts_and_their_test_set_is_the_t
         "first, second, test = (whole.select(range(*ends)) for ends in ((0, 60), (60, 80), (80, 200)))\n"
         "    return {'train': [first, second], 'test': test}"
     )
-    setting = make_experiment(config(2), folder)
+    experiment = make_experiment(config(2), folder)
     whole = dataset_from_huggingface(digits())
-    assert [part.inputs.tobytes() for part in setting.parts] == [
+    assert [part.inputs.tobytes() for part in experiment.parts] == [
         whole.inputs[:60].tobytes(),
         whole.inputs[60:80].tobytes(),
     ]
-    assert [part.labels.tolist() for part in setting.parts] == [LABELS[:60].tolist(), LABELS[60:80].tolist()]
+    assert [part.labels.tolist() for part in experiment.parts] == [LABELS[:60].tolist(), LABELS[60:80].tolist()]
     # The validation set is a tenth of the test set.
-    assert len(setting.test) == 108 and sets(setting.test) < sets(whole.take(np.arange(80, 200)))
+    assert len(experiment.test) == 108 and sets(experiment.test) < sets(whole.take(np.arange(80, 200)))
     with pytest.raises(ConfigError, match="participants = 2"):
         make_experiment(config(3), folder)
 
 
 def test_without_a_test_set_every_part_keeps_the_order_of_what_it_keeps(task: Callable[[str], Path]) -> None:
-    setting = make_experiment(config(2), task("return [whole.select(range(50, 200)), whole.select(range(0, 50))]"))
+    experiment = make_experiment(config(2), task("return [whole.select(range(50, 200)), whole.select(range(0, 50))]"))
     given = [dataset_from_huggingface(digits().select(range(*ends))) for ends in ((50, 200), (0, 50))]
-    for part, before in zip(setting.parts, given, strict=True):
+    for part, before in zip(experiment.parts, given, strict=True):
         places = [
             before.inputs.reshape(len(before), -1).tolist().index(x)
             for x in part.inputs.reshape(len(part), -1).tolist()
         ]
         assert places == sorted(set(places)) and before.labels[places].tolist() == part.labels.tolist()
-    assert sum(map(len, setting.parts)) == 200 - 40 - 20 and len(setting.test) == 40
+    assert sum(map(len, experiment.parts)) == 200 - 40 - 20 and len(experiment.test) == 40
 
 
 def test_text_labels_mean_the_same_in_every_partition() -> None:

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from support.killed import ANVIL, CHECKPOINT, EMBEDDED, UNRECORDED, play, undisturbed
+from support.killed import ANVIL, CHECKPOINT, EMBEDDED, NO_LEDGER, play, undisturbed
 
-KILLS = {UNRECORDED: 3, CHECKPOINT: 3, EMBEDDED: 2, ANVIL: 2}
+KILLS = {NO_LEDGER: 3, CHECKPOINT: 3, EMBEDDED: 2, ANVIL: 2}
 
 
 @pytest.fixture(scope="module")
 def expected() -> dict[str, str]:
-    unrecorded, recorded = undisturbed(UNRECORDED), undisturbed(EMBEDDED)
-    assert unrecorded and recorded
-    return {UNRECORDED: unrecorded, CHECKPOINT: unrecorded, EMBEDDED: recorded, ANVIL: recorded}
+    without_ledger, with_ledger = undisturbed(NO_LEDGER), undisturbed(EMBEDDED)
+    assert without_ledger and with_ledger
+    return {NO_LEDGER: without_ledger, CHECKPOINT: without_ledger, EMBEDDED: with_ledger, ANVIL: with_ledger}
 
 
 @pytest.mark.parametrize("kind", KILLS)

@@ -20,11 +20,12 @@ from fedledger.platform.engine.backends.pool import Pool
 from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.storage.process_memory import ProcessTree
 from fedledger.platform.experiment.experiment import make_experiment
-from fedledger.platform.engine.without_ledger import Simulation
+from fedledger.platform.engine.federation import play
+from fedledger.platform.engine.without_ledger import MemoryRecord
 given = make_experiment(ExperimentConfig.model_validate(json.loads(sys.argv[1])), Path())
 tree, sizes = ProcessTree(os.getpid()), []
 with Pool(given, 2) as pool:
-    for done in Simulation(given, pool).rounds():
+    for done in play(MemoryRecord(given), pool):
         if done.index % 100 == 0:
             sizes.append(tree.pss())
 print(json.dumps(sizes))
@@ -62,6 +63,6 @@ def test_rounds_of_many_participants_can_be_measured(options: list[str]) -> None
 
 
 def test_more_participants_than_a_ledger_takes_are_refused_before_anything_is_spent() -> None:
-    setting = make_experiment(5000, 10, 1)
+    experiment = make_experiment(5000, 10, 1)
     with pytest.raises(ConfigError, match="--no-ledger"):
-        setting.task_params(ContentRef.of(b""))
+        experiment.task_params(ContentRef.of(b""))

@@ -54,8 +54,8 @@ def account(chain: Chain) -> LocalAccount:
 
 
 @pytest.fixture(scope="module")
-def setting(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
-    folder = tmp_path_factory.mktemp("setting")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    folder = tmp_path_factory.mktemp("experiment")
     return make_experiment(load_config(write_config(folder, rounds=1)), folder)
 
 
@@ -149,12 +149,12 @@ def test_logs_are_asked_for_in_smaller_parts_only_of_a_chain_that_answers(
     assert len(questions) == asked
 
 
-def test_a_history_follows_the_chain_that_is(chain: Chain, setting: Experiment, tmp_path: Path) -> None:
+def test_a_history_follows_the_chain_that_is(chain: Chain, experiment: Experiment, tmp_path: Path) -> None:
     publisher, *people = (experiment_account(0, r, chain) for r in (PUBLISHER, *map(participant_role, range(2))))
     for each in (publisher, *people):
         chain.fund(each.address, 10**20)
     ledger, _ = Ledger.deploy(chain, publisher, Settings(1, 0))
-    params = setting.task_params(setting.publish(LocalStore(tmp_path)))
+    params = experiment.task_params(experiment.publish(LocalStore(tmp_path)))
     first = ledger.post_task(publisher, params)
     history = History(ledger).update()
     held = history.task(first)
@@ -174,18 +174,18 @@ def test_a_history_follows_the_chain_that_is(chain: Chain, setting: Experiment, 
 
 
 def test_who_finds_a_task_full_that_is_not_full_any_more_enrols_later(
-    setting: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chain, store = Chain(), LocalStore(tmp_path / "store")
     publisher, *people = (experiment_account(0, r, chain) for r in (PUBLISHER, *map(participant_role, range(3))))
     for each in (publisher, *people):
         chain.fund(each.address, 10**20)
     ledger, _ = Ledger.deploy(chain, publisher, Settings(1, 0))
-    terms = setting.task_params(setting.publish(store))
+    terms = experiment.task_params(experiment.publish(store))
     ledger.post_task(publisher, replace(terms, quorum=1, min_participants=1, max_participants=2))
-    trainer, history = setting.trainer(0), History(ledger)
+    trainer, history = experiment.trainer(0), History(ledger)
     nodes = [
-        Participant(ledger, history, one, 1, store, tmp_path / one.address, setting.spec, trainer) for one in people
+        Participant(ledger, history, one, 1, store, tmp_path / one.address, experiment.spec, trainer) for one in people
     ]
     assert [node.step() for node in nodes] == [Deed.REGISTERED] * 3
     assert nodes[0].step() is Deed.ENROLLED
@@ -201,9 +201,9 @@ def test_who_finds_a_task_full_that_is_not_full_any_more_enrols_later(
         nodes[2].act(history.task(1), Phase.ENROLLING)
 
 
-def test_a_round_with_another_base_model_gets_another_update(setting: Experiment, tmp_path: Path) -> None:
+def test_a_round_with_another_base_model_gets_another_update(experiment: Experiment, tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
-    base = ModelFile.decode(setting.contents[0])
+    base = ModelFile.decode(experiment.contents[0])
     other = replace(base, vector=base.vector + 1)
     trained = []
 
@@ -215,7 +215,7 @@ def test_a_round_with_another_base_model_gets_another_update(setting: Experiment
     account = load_account(b"\x07" * 32)
 
     def start() -> Participant:
-        return Participant(place, History(), account, 1, store, tmp_path / "journal", setting.spec, train)
+        return Participant(place, History(), account, 1, store, tmp_path / "journal", experiment.spec, train)
 
     node = start()
     task = TaskHistory(1, ELSEWHERE, TERMS, TERMS.model)

@@ -26,7 +26,7 @@ from fedledger.platform.experiment.config import ExperimentConfig, load_config
 from fedledger.platform.experiment.experiment import make_experiment
 from fedledger.platform.experiment.provenance import flat
 from fedledger.platform.experiment.run_files import CONFIG_FILE, PARTITION_FILE, PARTITION_PAGE
-from fedledger.platform.runs.plain_run import run_unrecorded
+from fedledger.platform.runs.plain_run import run_without_ledger
 from fedledger.platform.runs.run_folder import RunRecord, begin_run
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.errors import ConfigError
@@ -84,41 +84,41 @@ def test_a_map_for_the_terminal_has_every_count() -> None:
 
 
 def test_both_kinds_of_run_leave_a_record_that_can_be_read(tmp_path: Path) -> None:
-    recorded, unrecorded = tmp_path / "with", tmp_path / "without"
-    for folder in (recorded, unrecorded):
+    with_ledger, without_ledger = tmp_path / "with", tmp_path / "without"
+    for folder in (with_ledger, without_ledger):
         folder.mkdir()
-    small = run_small(recorded, Chain(), rounds=1)
-    begin_run(small.setting, recorded)
-    config = load_config(write_config(unrecorded, rounds=1)).model_dump()
+    small = run_small(with_ledger, Chain(), rounds=1)
+    begin_run(small.experiment, with_ledger)
+    config = load_config(write_config(without_ledger, rounds=1)).model_dump()
     config["training"]["detection"] = []
-    setting = make_experiment(ExperimentConfig.model_validate(config), unrecorded)
-    document = run_unrecorded(setting, unrecorded, "serial")
-    records = [RunRecord.read(folder) for folder in (recorded, unrecorded)]
+    experiment = make_experiment(ExperimentConfig.model_validate(config), without_ledger)
+    document = run_without_ledger(experiment, without_ledger, "serial")
+    records = [RunRecord.read(folder) for folder in (with_ledger, without_ledger)]
     assert records[1].summary == document
     assert [record.summary["name"] for record in records] == ["small", "small"]
     assert [len(record.accuracies) for record in records] == [1, 1]
     first, second = (record.settings for record in records)
     differing = {key for key in first.keys() | second.keys() if first.get(key) != second.get(key)}
     assert {key.split(".")[1] for key in differing} == {"detection"}
-    for folder, made in ((recorded, small.setting), (unrecorded, setting)):
+    for folder, made in ((with_ledger, small.experiment), (without_ledger, experiment)):
         written = canonical.decode((folder / CONFIG_FILE).read_bytes())
         assert ExperimentConfig.model_validate(written["config"]) == made.config
         assert written["fedledger"]
         listed = json.loads((folder / PARTITION_FILE).read_text())["each"]
         assert [row["examples"] for row in listed] == [len(part) for part in made.parts]
         assert (folder / PARTITION_PAGE).read_text().count("<td style") == 4 * 10
-    assert "Examples by participant and class" in (recorded / "report.html").read_text()
+    assert "Examples by participant and class" in (with_ledger / "report.html").read_text()
 
 
 def test_the_map_is_there_before_the_first_round_and_without_an_end_there_is_no_record(tmp_path: Path) -> None:
-    setting = make_experiment(load_config(write_config(tmp_path, rounds=1)), tmp_path)
+    experiment = make_experiment(load_config(write_config(tmp_path, rounds=1)), tmp_path)
 
     def interrupt(row: object) -> None:
         assert (tmp_path / PARTITION_PAGE).exists()
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_unrecorded(setting, tmp_path, "serial", watch=interrupt)
+        run_without_ledger(experiment, tmp_path, "serial", watch=interrupt)
     with pytest.raises(ConfigError, match="not the folder of a run that has ended"):
         RunRecord.read(tmp_path)
 

@@ -41,7 +41,8 @@ from fedledger.node import participant as node
 from fedledger.node.participant import KEPT_STATES, Participant
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.node.training import TrainingContext
-from fedledger.platform.engine.with_ledger import Run, mean_accuracies, run
+from fedledger.platform.engine.plain_mean import mean_accuracies
+from fedledger.platform.engine.with_ledger import Run, run
 from fedledger.platform.experiment.config import load_config
 from fedledger.platform.experiment.experiment import Experiment, make_experiment
 from fedledger.platform.runs.results import write_results
@@ -360,7 +361,7 @@ attack = { method = "sign_flip@1" }
 """
 
 
-def setting_of(folder: Path, extra: str, participants: int = 4) -> Experiment:
+def experiment_of(folder: Path, extra: str, participants: int = 4) -> Experiment:
     path = write_config(folder, participants, 4, extra)
     solver = next(line for line in path.read_text().splitlines() if line.startswith("solver"))
     scaffold = 'solver = { method = "scaffold@1", params = { learning_rate = 0.1, batch_size = 16, local_epochs = 1 } }'
@@ -369,9 +370,9 @@ def setting_of(folder: Path, extra: str, participants: int = 4) -> Experiment:
 
 
 def finished(folder: Path, chain: Chain, found: Deployment | None = None) -> tuple[Run, Experiment, dict[str, Any]]:
-    setting, store = setting_of(folder, EXTRA), LocalStore(folder / "store")
-    done = run(setting, chain, store, folder, found=found)
-    return done, setting, write_results(done, setting, store, folder, [])
+    experiment, store = experiment_of(folder, EXTRA), LocalStore(folder / "store")
+    done = run(experiment, chain, store, folder, found=found)
+    return done, experiment, write_results(done, experiment, store, folder, [])
 
 
 def journals(folder: Path) -> dict[str, str]:
@@ -385,8 +386,8 @@ def test_a_run_is_audited_and_a_node_that_was_killed_goes_on_with_the_same_bytes
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
     there.mkdir()
-    done, setting, summary = finished(here, Chain())
-    assert setting.spec.vectors == ["control"]
+    done, experiment, summary = finished(here, Chain())
+    assert experiment.spec.vectors == ["control"]
     state = done.task.rounds[4].proposal
     assert state is not None
     store, fixed = LocalStore(here / "store"), FixedPoint(24, 64.0)
@@ -407,7 +408,7 @@ def test_a_run_is_audited_and_a_node_that_was_killed_goes_on_with_the_same_bytes
 
 def test_the_plain_mean_beside_a_run_keeps_controls_too(tmp_path: Path) -> None:
     """Without attackers and with a plain mean it is the same training, but for rounding and reputation's weights."""
-    setting = setting_of(tmp_path, "", participants=3)
-    ledgered = run(setting, Chain(), LocalStore(tmp_path / "store"), tmp_path)
-    plain = mean_accuracies(setting.config, tmp_path)
+    experiment = experiment_of(tmp_path, "", participants=3)
+    ledgered = run(experiment, Chain(), LocalStore(tmp_path / "store"), tmp_path)
+    plain = mean_accuracies(experiment.config, tmp_path)
     assert plain == pytest.approx([row["accuracy"] for row in ledgered.metrics], abs=0.02)

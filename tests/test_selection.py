@@ -23,8 +23,9 @@ from fedledger.contracts.chain.chain import Chain
 from fedledger.ledger_tools.audit.audit import audit_run
 from fedledger.ledger_tools.audit.replay import replay_round
 from fedledger.platform.engine.backends.serial import Serial
+from fedledger.platform.engine.federation import play
 from fedledger.platform.engine.with_ledger import run
-from fedledger.platform.engine.without_ledger import Simulation
+from fedledger.platform.engine.without_ledger import MemoryRecord
 from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.platform.experiment.experiment import Experiment, make_experiment
 from fedledger.protocol.arithmetic.logarithm import ln_ppm
@@ -211,10 +212,10 @@ def test_rounds_that_were_selected_by_the_record_are_audited(tmp_path: Path, met
     assert result.reproduced, result.first_divergence
     # A replay that starts anywhere finds the same.
     store, place = LocalStore(small.folder / "store"), (31337, small.run.ledger.address, 1)
-    fifth = replay_round(small.run.history, task, small.setting.spec, store, task.rounds[5], None, place)
+    fifth = replay_round(small.run.history, task, small.experiment.spec, store, task.rounds[5], None, place)
     assert fifth.divergence is None or fifth.divergence.field != "selection"
 
-    known = Candidates(store)(small.run.history, task, small.setting.spec, 6, Oort(1))
+    known = Candidates(store)(small.run.history, task, small.experiment.spec, 6, Oort(1))
     for candidate in known:
         participant = small.run.history.ids[candidate.address]
         rounds = [r for r in task.settled if participant in r.selected]
@@ -246,7 +247,7 @@ def test_times_come_from_the_table_that_the_spec_names(tmp_path: Path) -> None:
         for place, owner in enumerate(owners[:-1], start=1)
     }
     table = DeviceTable(bytes_down=2000, bytes_up=1000, devices=devices)
-    spec = small.setting.spec.model_copy(update={"devices": Ref.of(store.put(table.encode()))})
+    spec = small.experiment.spec.model_copy(update={"devices": Ref.of(store.put(table.encode()))})
     known = Candidates(store)(history, task, spec, 2, FedCS(1))
     # 2 s down, a second for ten examples, 2 s up.
     assert [(c.duration, c.upload) for c in known[:-1]] == [(s * SECOND, 2 * SECOND) for s in (5, 6, 7)]
@@ -290,8 +291,8 @@ def test_without_a_ledger_reputation_selects_the_same(tmp_path: Path) -> None:
     given = _plain({"method": "reputation@1", "params": {"count": 3}})
     finished = run(given, Chain(), LocalStore(tmp_path / "store"), tmp_path)
     with Serial(given) as serial:
-        simulation = Simulation(given, serial)
-        rounds = [sorted(given.address(number) for number in done.verdicts) for done in simulation.rounds()]
-    recorded = [sorted(r.owners.values()) for r in finished.task.settled]
-    assert rounds == recorded and len({tuple(asked) for asked in rounds}) > 1
-    assert simulation.model.encode(simulation.model.vector) == finished.final.encode(finished.final.vector)
+        record = MemoryRecord(given)
+        rounds = [sorted(given.address(number) for number in done.verdicts) for done in play(record, serial)]
+    on_ledger = [sorted(r.owners.values()) for r in finished.task.settled]
+    assert rounds == on_ledger and len({tuple(asked) for asked in rounds}) > 1
+    assert record.model.encode(record.model.vector) == finished.final.encode(finished.final.vector)

@@ -13,19 +13,21 @@ import pytest
 
 from fedledger.aggregator.round.measurement import LiveMeasurer
 from fedledger.contracts.chain.chain import Chain
-from fedledger.platform.engine import background, with_ledger
+from fedledger.platform.engine import background, enrolment
 from fedledger.platform.engine.backends.pool import Pool
 from fedledger.platform.engine.backends.serial import Serial
+from fedledger.platform.engine.federation import play
 from fedledger.platform.engine.with_ledger import run
-from fedledger.platform.engine.without_ledger import Simulation
+from fedledger.platform.engine.without_ledger import MemoryRecord
 from fedledger.platform.experiment.config import AttackerConfig, ExperimentConfig, LedgerConfig
 from fedledger.platform.experiment.experiment import Experiment, make_experiment
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import Method
+from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.local import LocalStore
 
 
-def setting(**training: Any) -> Experiment:
+def experiment_with(**training: Any) -> Experiment:
     document = {
         "name": "simulation",
         "participants": 5,
@@ -63,18 +65,36 @@ SCAFFOLD = {"method": "scaffold@1", "params": {"learning_rate": 0.1, "local_step
     ids=["mean", "fedadam", "detection", "scaffold", "fednova", "oort", "stopping"],
 )
 def test_a_run_without_a_ledger_ends_with_the_model_of_one_with_it(tmp_path: Path, training: dict[str, Any]) -> None:
-    given = setting(**training)
+    given = experiment_with(**training)
     with_ledger = run(given, Chain(), LocalStore(tmp_path / "store"), tmp_path)
     for backend in (Serial(given), Pool(given, 2)):
         with backend:
-            simulation = Simulation(given, backend)
-            verdicts = [sorted(done.verdicts.values()) for done in simulation.rounds()]
-            assert np.array_equal(simulation.model.vector, with_ledger.final.vector)
+            record = MemoryRecord(given)
+            verdicts = [sorted(done.verdicts.values()) for done in play(record, backend)]
+            assert np.array_equal(record.model.vector, with_ledger.final.vector)
             assert verdicts == [sorted(r.verdicts.values()) for r in with_ledger.task.settled]
 
 
+def test_a_mean_without_the_updates_that_cannot_be_summed_is_that_of_a_run_with_a_ledger(tmp_path: Path) -> None:
+    """They are found when the sum is there, and without them the weights of the others are other ones."""
+    wild = AttackerConfig(attack=Method(method="gaussian@1", params={"deviation": 1e6}), count=2)
+    config = experiment_with(selection={"method": "all@1"}).config.model_copy(update={"attackers": [wild]})
+    given = make_experiment(config, Path())
+    with_ledger = run(given, Chain(), LocalStore(tmp_path / "store"), tmp_path)
+    for backend in (Serial(given), Pool(given, 2)):
+        with backend:
+            record = MemoryRecord(given)
+            verdicts = [done.verdicts for done in play(record, backend)]
+        assert record.sums
+        assert np.array_equal(record.model.vector, with_ledger.final.vector)
+        owners = [(r.owners, r.verdicts) for r in with_ledger.task.settled]
+        expected = [{owner: found[i] for i, owner in people.items()} for people, found in owners]
+        assert [{given.address(n): verdict for n, verdict in found.items()} for found in verdicts] == expected
+        assert all(list(found.values()).count(Verdict.OUT_OF_RANGE) == 2 for found in verdicts)
+
+
 def test_looking_at_updates_while_others_train_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = setting(detection=DETECTION, aggregation=TRIMMED)
+    given = experiment_with(detection=DETECTION, aggregation=TRIMMED)
     looked: list[str] = []
     real = LiveMeasurer.ahead
     models, reports = set(), set()
@@ -94,19 +114,19 @@ def test_looking_at_updates_while_others_train_changes_nothing(tmp_path: Path, m
         reports.add(tuple(r.proposal.report.cid for r in done.task.settled if r.proposal))
         for backend in (Serial(given), Pool(given, 2)):
             with backend:
-                simulation = Simulation(given, backend)
-                list(simulation.rounds())
-                models.add(simulation.model.vector.tobytes())
+                record = MemoryRecord(given)
+                list(play(record, backend))
+                models.add(record.model.vector.tobytes())
         # Three updates in each of four rounds, three times, but for those that are refused before they are measured.
         assert 30 < len(looked) <= 36 if not long else not looked
     assert len(models) == len(reports) == 1
 
 
 def test_many_who_join_together_train_as_few_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = setting(rounds=2)
+    given = experiment_with(rounds=2)
     models, people = set(), []
     for many in (2, 99):
-        monkeypatch.setattr(with_ledger, "MANY", many)
+        monkeypatch.setattr(enrolment, "MANY", many)
         folder = tmp_path / str(many)
         folder.mkdir()
         done = run(given, Chain(), LocalStore(folder / "store"), folder)
@@ -117,14 +137,14 @@ def test_many_who_join_together_train_as_few_do(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_task_that_stops_early_does(tmp_path: Path) -> None:
-    given = setting(stopping={"target_correct": 30}, rounds=9)
+    given = experiment_with(stopping={"target_correct": 30}, rounds=9)
     with Serial(given) as backend:
-        played = len(list(Simulation(given, backend).rounds()))
+        played = len(list(play(MemoryRecord(given), backend)))
     assert 1 < played < 9
 
 
 def test_a_duplicate_needs_somebody_to_copy() -> None:
-    config = setting().config
+    config = experiment_with().config
     alone = config.model_copy(
         update={
             "participants": 1,
@@ -134,21 +154,21 @@ def test_a_duplicate_needs_somebody_to_copy() -> None:
     )
     given = make_experiment(alone, Path())
     with Serial(given) as backend, pytest.raises(ConfigError, match="honest participant"):
-        list(Simulation(given, backend).rounds())
+        list(play(MemoryRecord(given), backend))
 
 
 def test_rounds_that_wait_for_their_finality_need_a_ledger() -> None:
-    given = setting()
+    given = experiment_with()
     config = given.config.model_copy(update={"ledger": LedgerConfig(max_unfinal=2)})
     given = make_experiment(config, Path())
-    with Serial(given) as backend, pytest.raises(ConfigError, match="max_unfinal = 1"):
-        Simulation(given, backend)
+    with pytest.raises(ConfigError, match="max_unfinal = 1"):
+        MemoryRecord(given)
 
 
 def test_a_beacon_needs_a_ledger() -> None:
-    given = setting(randomness="beacon")
-    with Serial(given) as backend, pytest.raises(ConfigError, match="beacon"):
-        Simulation(given, backend)
+    given = experiment_with(randomness="beacon")
+    with pytest.raises(ConfigError, match="beacon"):
+        MemoryRecord(given)
 
 
 def test_the_command_gives_the_same_model_as_the_one_with_a_ledger(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from fedledger.ledger_tools.audit.execute import execute
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport
 from fedledger.node.participant import Participant
 from fedledger.platform.engine import with_ledger
+from fedledger.platform.experiment.accounts import experiment_account, participant_role
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
@@ -421,14 +422,14 @@ def test_a_false_staleness_in_a_batch_is_named(tmp_path: Path, monkeypatch: pyte
 
 def test_a_participant_stays_with_the_base_that_it_trained_on(stale: Small) -> None:
     """After a crash its schedule may say something else; two commitments would be equivocation."""
-    run, seed = stale.run, stale.setting.config.seed
-    account = with_ledger.experiment_account(seed, with_ledger.participant_role(1), run.ledger.chain)
-    place = (1, LocalStore(stale.folder / "store"), stale.folder / "elsewhere", stale.setting.spec)
+    run, seed = stale.run, stale.experiment.config.seed
+    account = experiment_account(seed, participant_role(1), run.ledger.chain)
+    place = (1, LocalStore(stale.folder / "store"), stale.folder / "elsewhere", stale.experiment.spec)
     task, third = run.task, run.task.rounds[3]
 
     def again(steps: int) -> tuple[bytes, int]:
         node = Participant(
-            run.ledger, run.history, account, *place, stale.setting.trainer(1), base_of=lambda index: steps
+            run.ledger, run.history, account, *place, stale.experiment.trainer(1), base_of=lambda index: steps
         )
         return node._commitment(task, third), node._update(task, third).staleness(third)
 

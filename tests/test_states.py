@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedledger.platform.engine.participant_states import States
+from fedledger.platform.engine.participant_states import ParticipantStates
 from fedledger.protocol.errors import StoreError
 
 STEPS = st.lists(
@@ -31,7 +31,7 @@ def test_states_are_a_dictionary_that_a_kill_takes_back_to_its_checkpoint(
 ) -> None:
     with TemporaryDirectory() as name:
         folder, known, saved, index, checkpoint = Path(name), {}, {}, 0, 0
-        states = States(folder, memory)
+        states = ParticipantStates(folder, memory)
         for what, number, value in steps:
             index += 1
             if what == "put":
@@ -45,14 +45,14 @@ def test_states_are_a_dictionary_that_a_kill_takes_back_to_its_checkpoint(
                     states.forget_before(index)
                     assert len(list(folder.glob("*/*"))) == len(known)
             elif what == "killed":
-                states, known, index = States(folder, memory), dict(saved), checkpoint
+                states, known, index = ParticipantStates(folder, memory), dict(saved), checkpoint
                 states.return_to(checkpoint)
             found = states.get(number)
             assert found["control"].tolist() == [known[number]] * 300 if number in known else found == {}
 
 
 def test_memory_is_bounded(tmp_path: Path) -> None:
-    states = States(tmp_path, memory=100_000)
+    states = ParticipantStates(tmp_path, memory=100_000)
     for number in range(200):
         states.put(number, 1, {"control": np.full(1000, number, np.float32)})
         assert states._used <= 100_000
@@ -60,17 +60,17 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
-    states = States(tmp_path)
+    states = ParticipantStates(tmp_path)
     states.put(3, 1, {"control": np.zeros(3, np.float32)})
     states.save()
     (file,) = tmp_path.glob("*/*.state")
     file.write_bytes(b"garbage")
     with pytest.raises(StoreError, match=r"3-1\.state"):
-        States(tmp_path).get(3)
+        ParticipantStates(tmp_path).get(3)
 
 
 def test_a_full_disk_is_told() -> None:
-    states = States(Path("/proc/no-such-folder"))
+    states = ParticipantStates(Path("/proc/no-such-folder"))
     states.put(0, 1, {"control": np.zeros(3, np.float32)})
     with pytest.raises(StoreError, match="Free some space"):
         states.save()

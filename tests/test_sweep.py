@@ -22,7 +22,7 @@ from fedledger.platform.experiment.config import checked, read_document
 from fedledger.platform.experiment.experiment import make_experiment
 from fedledger.platform.runs.curves import Spread, over_seeds, rounds_to
 from fedledger.platform.runs.grid import assign, parse_seeds, parse_set, plan_runs, short_names
-from fedledger.platform.runs.plain_run import run_unrecorded
+from fedledger.platform.runs.plain_run import run_without_ledger
 from fedledger.platform.runs.run_folder import RunRecord
 from fedledger.platform.runs.sweep import FAILED, LOCK_FILE, UNFINISHED, Failure, SweepOptions, run_sweep
 from fedledger.protocol.errors import ConfigError
@@ -197,7 +197,7 @@ def test_the_table_is_that_of_its_runs_and_each_run_is_that_of_a_run_alone(confi
     planned = plan_runs(config, [f"{RATE}=0.05,0.2"], "0..2", False)
     alone = tmp_path / "alone"
     alone.mkdir()
-    one = run_unrecorded(make_experiment(planned[4].config, tmp_path), alone, "serial")
+    one = run_without_ledger(make_experiment(planned[4].config, tmp_path), alone, "serial")
     row = document["runs"][4]
     assert [row[key] for key in ("final_model", "accuracy", "seed")] == [one["final_model"], one["accuracy"], 1]
     assert row["folder"] == planned[4].name
@@ -242,7 +242,7 @@ def test_killed_and_started_again_it_runs_what_is_missing_and_nothing_twice(conf
     for run, row in zip(runs, document["runs"], strict=True):
         alone = tmp_path / "alone" / run.name
         alone.mkdir(parents=True)
-        fresh = run_unrecorded(make_experiment(run.config, tmp_path), alone, "serial")
+        fresh = run_without_ledger(make_experiment(run.config, tmp_path), alone, "serial")
         assert (fresh["final_model"], fresh["accuracy"]) == (row["final_model"], row["accuracy"])
 
 
@@ -309,7 +309,7 @@ def test_a_run_that_was_killed_goes_on_from_its_checkpoint(config: Path, tmp_pat
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_unrecorded(make_experiment(run.config, tmp_path), place, "serial", watch=kill, checkpoint_seconds=0)
+        run_without_ledger(make_experiment(run.config, tmp_path), place, "serial", watch=kill, checkpoint_seconds=0)
     sweep = run_sweep([run], tmp_path, folder, SweepOptions())
     (record,) = (record for _, record in sweep.done)
     # What took part before the last checkpoint has the seconds of then.

@@ -28,13 +28,14 @@ from fedledger.platform.cli.app import app
 from fedledger.platform.engine import with_ledger
 from fedledger.platform.engine.backends.pool import Pool
 from fedledger.platform.engine.backends.serial import Serial
-from fedledger.platform.engine.checkpoint import Checkpoints, Reached
-from fedledger.platform.engine.participant_states import States
+from fedledger.platform.engine.checkpoint import Checkpoint, CheckpointFile
+from fedledger.platform.engine.federation import play
+from fedledger.platform.engine.participant_states import ParticipantStates
 from fedledger.platform.engine.with_ledger import run
-from fedledger.platform.engine.without_ledger import Simulation
+from fedledger.platform.engine.without_ledger import MemoryRecord
 from fedledger.platform.experiment.config import ExperimentConfig, load_config
 from fedledger.platform.experiment.experiment import Experiment, make_experiment
-from fedledger.platform.runs.plain_run import run_unrecorded
+from fedledger.platform.runs.plain_run import run_without_ledger
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import Method
@@ -96,7 +97,7 @@ def scheduled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 def test_rounds_are_the_steps_of_the_schedule(scheduled: Small) -> None:
     """Played here from the table alone, or with what the run's record says of whom the selection chose."""
-    spec, devices = scheduled.setting.spec, scheduled.setting.device_table
+    spec, devices = scheduled.experiment.spec, scheduled.experiment.device_table
     assert spec.schedule is not None and devices is not None
     plans, history, task = (
         RoundPlanner(LocalStore(scheduled.folder / "store")),
@@ -118,26 +119,26 @@ def test_a_scheduled_history_is_reproduced(scheduled: Small) -> None:
 
 
 def test_without_a_ledger_the_model_is_the_same(scheduled: Small) -> None:
-    for backend in (Serial(scheduled.setting), Pool(scheduled.setting, 2)):
+    for backend in (Serial(scheduled.experiment), Pool(scheduled.experiment, 2)):
         with backend:
-            simulation = Simulation(scheduled.setting, backend)
-            done = list(simulation.rounds())
-        assert np.array_equal(simulation.model.vector, scheduled.run.final.vector)
-        found = [{a.address for a in r.flush.arrivals} for r in done if r.flush is not None]
+            record = MemoryRecord(scheduled.experiment)
+            done = list(play(record, backend))
+        assert np.array_equal(record.model.vector, scheduled.run.final.vector)
+        found = [{a.address for a in r.step.arrivals} for r in done if r.step is not None]
         assert found == [set(r.owners.values()) for r in scheduled.run.task.settled]
 
 
 def test_a_simulation_that_goes_on_plays_the_same_timetable(scheduled: Small, tmp_path: Path) -> None:
-    checkpoints, states = Checkpoints(tmp_path, scheduled.setting.config), States(tmp_path / "states")
-    with Serial(scheduled.setting) as backend:
-        begun = Simulation(scheduled.setting, backend, states=states)
-        for _ in islice(begun.rounds(), 3):
+    file, states = CheckpointFile(tmp_path, scheduled.experiment.config), ParticipantStates(tmp_path / "states")
+    with Serial(scheduled.experiment) as backend:
+        begun = MemoryRecord(scheduled.experiment, participant_states=states)
+        for _ in islice(play(begun, backend), 3):
             pass
-        checkpoints.save(Reached(begun.progress, [], 0.0), states)
-        reached = checkpoints.load(states)
-        assert reached is not None
-        resumed = Simulation(scheduled.setting, backend, reached.progress, states)
-        assert [done.index for done in resumed.rounds()] == [4, 5, 6]
+        file.save(Checkpoint(begun.progress, [], 0.0), states)
+        found = file.load(states)
+        assert found is not None
+        resumed = MemoryRecord(scheduled.experiment, found.progress, states)
+        assert [done.index for done in play(resumed, backend)] == [4, 5, 6]
         assert np.array_equal(resumed.model.vector, scheduled.run.final.vector)
 
 
@@ -243,7 +244,7 @@ def test_an_aggregator_that_takes_such_an_update_is_found(tmp_path: Path, monkey
 # -- terms -----------------------------------------------------------------------------------------------------
 
 
-def setting(schedule: dict[str, Any] | None, devices: bool = True, **ledger: Any) -> Experiment:
+def experiment_with(schedule: dict[str, Any] | None, devices: bool = True, **ledger: Any) -> Experiment:
     document: dict[str, Any] = {
         "name": "terms",
         "participants": 4,
@@ -273,28 +274,28 @@ def test_terms_that_do_not_suit_a_schedule_are_refused(
     schedule: dict[str, Any], ledger: dict[str, Any], told: str
 ) -> None:
     with pytest.raises(ConfigError, match=told):
-        setting(schedule, **ledger)
+        experiment_with(schedule, **ledger)
 
 
 def test_a_schedule_needs_devices() -> None:
     with pytest.raises(ConfigError, match="needs to know the participants' devices"):
-        setting({"method": "synchronous@1"}, devices=False)
+        experiment_with({"method": "synchronous@1"}, devices=False)
 
 
 def test_the_spec_names_the_devices() -> None:
-    plain, with_devices = setting(None, devices=False), setting(None)
+    plain, with_devices = experiment_with(None, devices=False), experiment_with(None)
     assert plain.device_table is None and b"schedule" not in plain.spec.encode()
     devices = with_devices.device_table
     assert devices is not None and sorted(devices.devices) == sorted(with_devices.address(n) for n in range(4))
     assert {a: d.examples for a, d in devices.devices.items()} == {
         with_devices.address(n): with_devices.examples(n) for n in range(4)
     }
-    assert setting(asynchronous(max_staleness=0)).config.quorum == 1
+    assert experiment_with(asynchronous(max_staleness=0)).config.quorum == 1
 
 
 def test_the_bytes_are_those_that_travel(tmp_path: Path) -> None:
     small = run_with(tmp_path, FEDASYNC, rounds=2)
-    devices = small.setting.device_table
+    devices = small.experiment.device_table
     assert devices is not None
     for current in small.run.task.rounds.values():
         assert current.base.length == devices.bytes_down
@@ -394,7 +395,7 @@ def test_terms_of_every_schedule() -> None:
 
 def test_a_voided_round_leaves_its_place_to_the_next(scheduled: Small) -> None:
     """As after a challenge: rounds 3 and 4 fell, and the fifth is made of what was the third's."""
-    spec, history, task = scheduled.setting.spec, scheduled.run.history, scheduled.run.task
+    spec, history, task = scheduled.experiment.spec, scheduled.run.history, scheduled.run.task
     plans = RoundPlanner(LocalStore(scheduled.folder / "store"))
     rounds = {i: replace(r, voided=i in (3, 4)) for i, r in task.rounds.items()}
     fallen = replace(task, rounds=rounds)
@@ -413,7 +414,7 @@ def test_a_run_tells_what_its_devices_did(scheduled: Small) -> None:
     rows = read_devices(scheduled.folder)
     with (scheduled.folder / "devices.csv").open(encoding="utf-8") as file:
         assert [row["address"] for row in csv.DictReader(file)] == [row["address"] for row in rows]
-    task, devices = scheduled.run.task, scheduled.setting.device_table
+    task, devices = scheduled.run.task, scheduled.experiment.device_table
     assert devices is not None
     counted = [(row["round"], row["address"]) for row in rows if row["counted"]]
     assert sorted(counted) == sorted((i, owner) for i, r in task.rounds.items() for owner in r.owners.values())
@@ -424,7 +425,7 @@ def test_a_run_tells_what_its_devices_did(scheduled: Small) -> None:
             busy = row["download_us"] + row["compute_us"] + row["upload_us"]
             assert row["communication_ppm"] == (busy - row["compute_us"]) * 1_000_000 // busy
     told = scheduled.summary["devices"]
-    if scheduled.setting.spec.schedule == Method(method="deadline@1", params=JOINING):
+    if scheduled.experiment.spec.schedule == Method(method="deadline@1", params=JOINING):
         assert told["lost"].keys() == {"stale"} and told["joules_lost"] > 0
     assert told["updates"] == len(counted) and told["joules"] == sum(row["energy_uj"] for row in rows) / 1e6
     assert told["bytes_up"] == sum(sent.values())
@@ -442,13 +443,13 @@ def _delivered(scheduled: Small, index: int) -> dict[int, ContentRef]:
 
 
 def test_without_a_ledger_the_devices_did_the_same(scheduled: Small, tmp_path: Path) -> None:
-    told = run_unrecorded(scheduled.setting, tmp_path, "serial")
+    told = run_without_ledger(scheduled.experiment, tmp_path, "serial")
     assert told["final_model"] == scheduled.summary["final_model"]
-    recorded, free = read_devices(scheduled.folder), read_devices(tmp_path)
+    on_ledger, free = read_devices(scheduled.folder), read_devices(tmp_path)
     # What a header's numbers take is only known once there is one.
-    for row in (*recorded, *free):
+    for row in (*on_ledger, *free):
         del row["bytes_up"]
-    assert free == recorded
+    assert free == on_ledger
     assert told["devices"]["simulated_seconds"] == scheduled.summary["devices"]["simulated_seconds"]
 
 
@@ -479,6 +480,6 @@ def test_the_command_shows_them(scheduled: Small) -> None:
     runner = CliRunner()
     shown = runner.invoke(app, ["devices", str(scheduled.folder), "--format", "json"])
     people = json.loads(shown.stdout)
-    assert {row["address"] for row in people} <= {scheduled.setting.address(n) for n in range(4)}
+    assert {row["address"] for row in people} <= {scheduled.experiment.address(n) for n in range(4)}
     rows = runner.invoke(app, ["devices", str(scheduled.folder), "--rounds", "--format", "csv"]).stdout
     assert len(list(csv.DictReader(rows.splitlines()))) == len(read_devices(scheduled.folder))

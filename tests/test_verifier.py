@@ -385,7 +385,7 @@ def test_a_stake_that_was_cut_is_filled_up_by_the_next_start_and_not_before(
 ) -> None:
     with world(tmp_path, rounds=1, verifiers=4) as w:
         w.verifiers[0] = w.verifier(0, Troll, appeal=False)
-        w.verifiers[3] = w.verifier(3, Copying, appeal=False, stake=w.setting.settings().min_verifier_stake)
+        w.verifiers[3] = w.verifier(3, Copying, appeal=False, stake=w.experiment.ledger_settings().min_verifier_stake)
         w.join().play(lambda: w.statuses() == [DisputeStatus.UPHELD])
         assert not w.ledger.is_serving(w.history.ids[w.verifiers[3].account.address])
         w.play()
@@ -408,7 +408,7 @@ def test_who_does_not_trust_the_tasks_code_abstains_and_says_why(tmp_path: Path)
     """Three jurors trust the code and one does not: its silence costs the penalty, and nothing else depends on it."""
     (tmp_path / "task.py").write_text(CODE)
     with world(tmp_path, verifiers=4, rounds=1, code="task.py") as w:
-        cid = w.setting.spec.code.cid
+        cid = w.experiment.spec.code.cid
         trusting = {"trusted": frozenset({cid}), "appeal": False}
         w.verifiers = [w.verifier(0, Troll, **trusting), w.verifier(1, **trusting), w.verifier(2, **trusting)]
         w.verifiers.append(w.verifier(3, appeal=False))

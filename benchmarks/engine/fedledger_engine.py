@@ -13,7 +13,8 @@ from workloads import BATCH, CLIENTS, LEARNING_RATE, PER_ROUND, Clock, Workload,
 
 from fedledger.learning.data import Dataset, Parts
 from fedledger.platform.engine.backends.pool import Pool
-from fedledger.platform.engine.without_ledger import Simulation
+from fedledger.platform.engine.federation import play
+from fedledger.platform.engine.without_ledger import MemoryRecord
 from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.platform.experiment.experiment import Experiment, assemble
 
@@ -25,7 +26,7 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 
 
-def setting(workload: Workload, rounds: int) -> Experiment:
+def workload_experiment(workload: Workload, rounds: int) -> Experiment:
     """Return the experiment that trains a workload."""
     solver = {"learning_rate": LEARNING_RATE, "batch_size": BATCH, "local_epochs": 1}
     document = {
@@ -49,9 +50,9 @@ def main() -> None:
     """Train for some rounds."""
     name, rounds, began = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
     clock = Clock(began)
-    experiment = setting(load(name), rounds)
+    experiment = workload_experiment(load(name), rounds)
     with Pool(experiment, WORKERS) as pool:
-        for played in Simulation(experiment, pool).rounds():
+        for played in play(MemoryRecord(experiment), pool):
             assert played.accepted == PER_ROUND
             clock.add(played.seconds)
     clock.report(f"fedledger {version('fedledger')}, {WORKERS} worker processes")

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from fedledger_engine import setting
+from fedledger_engine import workload_experiment
 from workloads import load
 
 from fedledger.aggregator.round import server_step
@@ -24,14 +24,18 @@ from fedledger.node import training
 from fedledger.node.batched_clients import Lockstep
 from fedledger.node.solvers.minibatch import Minibatches
 from fedledger.platform.engine.backends.choose import open_backend
-from fedledger.platform.engine.without_ledger import Round, Simulation
+from fedledger.platform.engine.backends.serial import Serial
+from fedledger.platform.engine.federation import Round, play
+from fedledger.platform.engine.round_plan import RoundPlan
+from fedledger.platform.engine.without_ledger import MemoryRecord
 from fedledger.protocol.arithmetic.exact import WeightedSum
 
 WARM_UP = 5
 STAGES: tuple[tuple[str, Callable[..., Any]], ...] = (
-    ("round", Simulation._play),
-    ("  whom it asks", Simulation._selection),
-    ("  training and sum", Simulation._total),
+    ("round", play),
+    ("  whom it asks", MemoryRecord.ask),
+    ("    their selection", RoundPlan.select),
+    ("  training and sum", Serial.total),
     ("    participants together", Lockstep._train),
     ("      their batches", Lockstep._begun),
     ("      losses and gradients", Stack.__call__),
@@ -49,9 +53,9 @@ STAGES: tuple[tuple[str, Callable[..., Any]], ...] = (
 def main() -> None:
     """Play rounds twice, and profile the second time."""
     name, rounds = sys.argv[1], int(sys.argv[2])
-    experiment = setting(load(name), WARM_UP + 2 * rounds)
+    experiment = workload_experiment(load(name), WARM_UP + 2 * rounds)
     with open_backend(sys.argv[3] if len(sys.argv) > 3 else "batched", experiment) as backend:
-        played = Simulation(experiment, backend).rounds()
+        played = play(MemoryRecord(experiment), backend)
         _play(played, WARM_UP)
         plain = _play(played, rounds)
         profiler = cProfile.Profile()

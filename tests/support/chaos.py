@@ -137,7 +137,7 @@ class World:
     """Where a run takes place, as its programs see it."""
 
     folder: Path
-    setting: Experiment
+    experiment: Experiment
     plan: Plan
     url: str
     address: str
@@ -156,8 +156,8 @@ def node(world: World, number: int) -> None:
     """Be a node until the task ends."""
     ledger = world.ledger()
     account = experiment_account(0, participant_role(number), ledger.chain)
-    journal, trainer = world.folder / f"journal{number}", world.setting.trainer(number)
-    spec, history = world.setting.spec, History(ledger)
+    journal, trainer = world.folder / f"journal{number}", world.experiment.trainer(number)
+    spec, history = world.experiment.spec, History(ledger)
     post = HttpMailboxClient(history, TASK)
     participant = Participant(ledger, history, account, TASK, world.store, journal, spec, trainer, post)
     while outlast(participant.step, PATIENCE) is not Deed.DONE:
@@ -168,14 +168,14 @@ def aggregator(world: World, place: int) -> None:
     """Be one of the aggregators until the task ends, or until the plan's phase."""
     ledger = world.ledger()
     account = experiment_account(0, AGGREGATORS[place], ledger.chain)
-    history, setting = History(ledger), world.setting
+    history, experiment = History(ledger), world.experiment
     with ExitStack() as stack:
         mailbox, url = None, None
         if world.plan.batched:
             mailbox = Mailbox(ledger, History(ledger), TASK, world.folder / f"mailbox{place}", world.store)
             stack.enter_context(serving(mailbox, "127.0.0.1", world.ports[place]))
             url = f"http://127.0.0.1:{world.ports[place]}"
-        measurer, spec = setting.measurer(), setting.spec
+        measurer, spec = experiment.measurer(), experiment.spec
         program = Aggregator(ledger, history, account, TASK, world.store, spec, measurer, mailbox, PATIENCE, url)
         mark = world.folder / "killed"
         delay = random.Random(world.plan.seed).uniform(0.0, 0.03)
@@ -257,8 +257,8 @@ def proxy(port: int, to: int, plan: Plan, folder: Path, gate: Lock) -> None:
 class Stage:
     """One run: its chain, its programs, and what happens to them."""
 
-    def __init__(self, setting: Experiment, plan: Plan, folder: Path) -> None:
-        self.setting, self.plan, self.folder = setting, plan, folder
+    def __init__(self, experiment: Experiment, plan: Plan, folder: Path) -> None:
+        self.experiment, self.plan, self.folder = experiment, plan, folder
         self.outcome = Outcome(plan.seed)
         self.rng = random.Random(plan.seed)
         self.state = folder / "chain.json"
@@ -295,7 +295,7 @@ class Stage:
     def _set_up(self) -> None:
         chain, store = self.direct, LocalStore(self.folder / "store")
         publisher, deployer = (experiment_account(0, role, chain) for role in (PUBLISHER, DEPLOYER))
-        params = self.setting.task_params(self.setting.publish(store))
+        params = self.experiment.task_params(self.experiment.publish(store))
         periods = dict.fromkeys(("enrol_period", "commit_period", "reveal_period", "grace_period"), 2 * LEAP)
         params = replace(params, batched=self.plan.batched, propose_period=LEAP, **periods)
         if self.plan.phase is Phase.CHALLENGING:
@@ -305,14 +305,14 @@ class Stage:
         self.others = [publisher, deployer, *aggregators]
         for account in (*self.people, *self.others):
             chain.fund(account.address, params.budget + 100 * ETHER)
-        config = self.setting.config.ledger
+        config = self.experiment.config.ledger
         self.ledger, _ = deploy(chain, deployer, Settings(config.stake_gwei * GWEI, config.exit_delay))
         self.ledger.post_task(publisher, params, [account.address for account in aggregators[1:]])
         self.floor = chain.block_number()
         to, port = int(self.anvil.url.rsplit(":", 1)[1]), free_port()
         world = World(
             folder=self.folder,
-            setting=self.setting,
+            experiment=self.experiment,
             plan=self.plan,
             url=f"http://127.0.0.1:{port}",
             address=self.ledger.address,
@@ -444,7 +444,7 @@ class Stage:
 
     def _check(self) -> list[str]:
         """Return what is not as it must be at the end."""
-        ledger, outcome, config = self.ledger, self.outcome, self.setting.config.ledger
+        ledger, outcome, config = self.ledger, self.outcome, self.experiment.config.ledger
         history = History(ledger).update()
         task = history.task(TASK)
         outcome.model = task.model.cid
@@ -482,10 +482,10 @@ class Stage:
         return (self.folder / f"{name}.log").read_text()[-3000:]
 
 
-def play(setting: Experiment, plan: Plan, keep: bool = False) -> Outcome:
+def play(experiment: Experiment, plan: Plan, keep: bool = False) -> Outcome:
     """Play a plan in a folder of its own, kept on request if something went wrong."""
     folder = Path(tempfile.mkdtemp(prefix=f"chaos-{plan.seed}-"))
-    outcome = Stage(setting, plan, folder).play()
+    outcome = Stage(experiment, plan, folder).play()
     if keep and outcome.problems:
         outcome.problems.append(f"see {folder}")
     else:
@@ -505,11 +505,11 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory() as folder:
         config = write_config(Path(folder), participants=NODES, rounds=ROUNDS)
-        setting = make_experiment(load_config(config), Path(folder))
-    expected = play(setting, Plan.undisturbed(), options.keep)
+        experiment = make_experiment(load_config(config), Path(folder))
+    expected = play(experiment, Plan.undisturbed(), options.keep)
     outcomes = []
     for seed in range(options.first, options.first + options.seeds):
-        outcome = play(setting, Plan.draw(seed), options.keep)
+        outcome = play(experiment, Plan.draw(seed), options.keep)
         if not outcome.problems and (outcome.model, outcome.credits) != (expected.model, expected.credits):
             outcome.problems.append(f"model {outcome.model}, credits {outcome.credits}")
         outcomes.append(outcome)

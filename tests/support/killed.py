@@ -25,8 +25,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-UNRECORDED, CHECKPOINT, EMBEDDED, ANVIL = "no ledger", "in a checkpoint", "embedded", "anvil"
-KINDS = (UNRECORDED, CHECKPOINT, EMBEDDED, ANVIL)
+NO_LEDGER, CHECKPOINT, EMBEDDED, ANVIL = "no ledger", "in a checkpoint", "embedded", "anvil"
+KINDS = (NO_LEDGER, CHECKPOINT, EMBEDDED, ANVIL)
 KILLS_A_RUN = 3
 LONGEST = 120.0
 EARLY, LATEST = 0.2, 1.0
@@ -47,10 +47,10 @@ import json, sys
 from pathlib import Path
 from fedledger.platform.experiment.config import load_config
 from fedledger.platform.experiment.experiment import make_experiment
-from fedledger.platform.runs.plain_run import run_unrecorded
+from fedledger.platform.runs.plain_run import run_without_ledger
 config, folder = Path(sys.argv[1]), Path(sys.argv[2])
-setting = make_experiment(load_config(config), config.parent)
-print(json.dumps(run_unrecorded(setting, folder, "pool", 2, checkpoint_seconds=0.0)))
+experiment = make_experiment(load_config(config), config.parent)
+print(json.dumps(run_without_ledger(experiment, folder, "pool", 2, checkpoint_seconds=0.0)))
 """
 
 
@@ -154,8 +154,8 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100, help="how many")
     parser.add_argument("--format", choices=("text", "json"), default="text")
     options = parser.parse_args()
-    expected = {kind: undisturbed(kind) for kind in (UNRECORDED, EMBEDDED)}
-    expected |= {CHECKPOINT: expected[UNRECORDED], ANVIL: expected[EMBEDDED]}
+    expected = {kind: undisturbed(kind) for kind in (NO_LEDGER, EMBEDDED)}
+    expected |= {CHECKPOINT: expected[NO_LEDGER], ANVIL: expected[EMBEDDED]}
     outcomes: list[Outcome] = []
     left, seed = options.kills, options.first
     while left > 0:

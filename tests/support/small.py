@@ -56,7 +56,7 @@ detection = [{{ method = "norm@1" }}, {{ method = "near_duplicate@1" }}, {{ meth
 @dataclass(frozen=True)
 class Small:
     folder: Path
-    setting: Experiment
+    experiment: Experiment
     run: Run
     summary: dict[str, Any]
 
@@ -68,7 +68,7 @@ def write_config(folder: Path, participants: int = 4, rounds: int = 3, extra: st
 
 
 def run_small(folder: Path, chain: Chain, **config: Any) -> Small:
-    setting = make_experiment(load_config(write_config(folder, **config)), folder)
+    experiment = make_experiment(load_config(write_config(folder, **config)), folder)
     store = LocalStore(folder / "store")
-    finished = run(setting, chain, store, folder)
-    return Small(folder, setting, finished, write_results(finished, setting, store, folder, []))
+    finished = run(experiment, chain, store, folder)
+    return Small(folder, experiment, finished, write_results(finished, experiment, store, folder, []))

@@ -103,16 +103,16 @@ class World:
         if code is not None:
             model = next(line for line in config.read_text().splitlines() if line.startswith("model = "))
             config.write_text(config.read_text().replace(model, f'code = "{code}"'))
-        self.setting = make_experiment(load_config(config), self.folder)
+        self.experiment = make_experiment(load_config(config), self.folder)
         self.chain.connection.ask("anvil_setNextBlockBaseFeePerGas", ["0x0"])
         seats = [AGGREGATOR, *(f"standby {number}" for number in range(standbys))]
         people = [participant_role(number) for number in range(participants)]
         watchers = [verifier_role(number) for number in range(verifiers)]
         for role in (DEPLOYER, PUBLISHER, *seats, *people, *watchers):
             self.purse(role)
-        self.ledger, self.deployment = deploy(self.chain, self.accounts[DEPLOYER], self.setting.settings())
+        self.ledger, self.deployment = deploy(self.chain, self.accounts[DEPLOYER], self.experiment.ledger_settings())
         self.store = LocalStore(self.folder / "store")
-        params = self.setting.task_params(self.setting.publish(self.store))
+        params = self.experiment.task_params(self.experiment.publish(self.store))
         self.params = params
         self.history = History(self.ledger)
         self.ledger.post_task(self.accounts[PUBLISHER], params, [self.accounts[s].address for s in seats[1:]])
@@ -132,15 +132,15 @@ class World:
     def aggregator(self, role: str = AGGREGATOR, kind: type[Aggregator] = Aggregator, **more: Any) -> Aggregator:
         """Return an aggregator of the task, honest unless ``kind`` or its arguments say otherwise."""
         mailbox = Mailbox(self.ledger, self.history, TASK, self.folder / "mailbox") if self.params.batched else None
-        given = {"measure": self.setting.measurer(), "mailbox": mailbox} | more
-        return kind(self.ledger, self.history, self.accounts[role], TASK, self.store, self.setting.spec, **given)
+        given = {"measure": self.experiment.measurer(), "mailbox": mailbox} | more
+        return kind(self.ledger, self.history, self.accounts[role], TASK, self.store, self.experiment.spec, **given)
 
     def participant(self, number: int, kind: type[Participant] = Participant) -> Participant:
         """Return a participant."""
         account = self.accounts[participant_role(number)]
         post = self.aggregators[0].mailbox
-        place = TASK, self.store, self.folder / f"journal{number}", self.setting.spec
-        return kind(self.ledger, self.history, account, *place, self.setting.trainer(number), post)
+        place = TASK, self.store, self.folder / f"journal{number}", self.experiment.spec
+        return kind(self.ledger, self.history, account, *place, self.experiment.trainer(number), post)
 
     def verifier(self, number: int, kind: type[Verifier] = Verifier, fresh: bool = False, **more: Any) -> Verifier:
         """Return a verifier; a ``fresh`` one has read no logs yet."""

@@ -50,7 +50,7 @@ class Observer(Protocol):
 
 
 def null_observer(what: str, values: IntArray | Gram) -> None:
-    """Look at nothing."""
+    """Ignore the value."""
 
 
 @dataclass(frozen=True)

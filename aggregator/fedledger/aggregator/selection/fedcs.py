@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from fedledger.aggregator.selection.base import DEVICES, SELECTIONS, SelectionContext
+from fedledger.aggregator.selection.base import DEVICES, SELECTIONS, Candidate, SelectionContext
 from fedledger.aggregator.selection.sampling import require_count
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.parameters import Checked, Whole
@@ -43,9 +44,19 @@ class FedCS(Checked):
         if self.asked is not None:
             require_count(self.asked, candidates)
             places = stream.sample(places, self.asked)
+        chosen = self._fill(candidates, [place for place in places if candidates[place].duration is not None])
+        if not chosen:
+            raise ConfigError(
+                f"No participant can be done within the selection's deadline of {self.deadline_us} µs.",
+                "Give a later deadline, or a device table that names the participants.",
+            )
+        return sorted(candidates[place].address for place in chosen)
+
+    def _fill(self, candidates: Sequence[Candidate], places: Sequence[int]) -> list[int]:
+        """Return the places of those chosen, one after another, while the next one is done by the deadline."""
         # Who is not ready yet would be done at its duration, whatever Θ is; who is, adds its upload.
-        timed = [(time, place) for place in places if (time := candidates[place].duration) is not None]
-        waiting, starting = timed, [(time - candidates[place].upload, place) for time, place in timed]
+        waiting = [(candidates[place].duration or 0, place) for place in places]
+        starting = [(time - candidates[place].upload, place) for time, place in waiting]
         heapq.heapify(waiting)
         heapq.heapify(starting)
         ready: list[tuple[int, int]] = []
@@ -65,9 +76,4 @@ class FedCS(Checked):
             heapq.heappop(waiting if waiting[:1] == [(done, place)] else ready)
             moved.add(place)
             chosen.append(place)
-        if not chosen:
-            raise ConfigError(
-                f"No participant can be done within the selection's deadline of {self.deadline_us} µs.",
-                "Give a later deadline, or a device table that names the participants.",
-            )
-        return sorted(candidates[place].address for place in chosen)
+        return chosen

@@ -11,7 +11,7 @@ autograd.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -221,29 +221,34 @@ def _layers(module: nn.Module) -> list[_Layer]:
     if type(module) is not nn.Sequential or is_hooked(module):
         raise ValueError("not a plain sequence")
     layers: list[_Layer] = []
-    parameters: list[torch.Tensor] = []
     for child in module:
         kind = type(child)
         if is_hooked(child):
             raise ValueError("a module with hooks")
         if isinstance(child, nn.Flatten) and not layers and (child.start_dim, child.end_dim) == (1, -1):
             continue
-        if isinstance(child, nn.Linear) and kind is nn.Linear and child.bias is not None:
-            if 1 in child.weight.shape:
-                raise ValueError("a layer with one input or output")
-            parameters += child.weight, child.bias
-            weight_gradient, bias_gradient = child.weight.grad, child.bias.grad
-            if weight_gradient is None or bias_gradient is None:
-                raise ValueError("a parameter that is not trained")
-            weight, bias = child.weight.detach(), child.bias.detach()
-            layers.append(_Layer(weight, weight.t(), bias, weight_gradient, bias_gradient, None))
+        if isinstance(child, nn.Linear) and kind is nn.Linear:
+            layers.append(_linear(child))
         elif kind in _ACTIVATIONS and layers and layers[-1].activation is None:
-            layers[-1] = _Layer(**{**vars(layers[-1]), "activation": _ACTIVATIONS[kind]})
+            layers[-1] = replace(layers[-1], activation=_ACTIVATIONS[kind])
         else:
             raise ValueError(f"a {kind.__name__} in this place")
-    if not layers or len(set(parameters)) < len(parameters):
+    if not layers or len(set(module.parameters())) < 2 * len(layers):
         raise ValueError("no layer, or shared ones")
     return layers
+
+
+def _linear(child: nn.Linear) -> _Layer:
+    """Return a layer of its own; raise ValueError if it cannot be one."""
+    if child.bias is None:
+        raise ValueError("a layer without biases")
+    if 1 in child.weight.shape:
+        raise ValueError("a layer with one input or output")
+    weight_gradient, bias_gradient = child.weight.grad, child.bias.grad
+    if weight_gradient is None or bias_gradient is None:
+        raise ValueError("a parameter that is not trained")
+    weight, bias = child.weight.detach(), child.bias.detach()
+    return _Layer(weight, weight.t(), bias, weight_gradient, bias_gradient, None)
 
 
 def is_hooked(module: nn.Module) -> bool:

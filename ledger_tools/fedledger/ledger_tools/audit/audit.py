@@ -25,7 +25,15 @@ from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.ledger_tools.audit.divergence import Divergence, DivergenceError
 from fedledger.ledger_tools.audit.execute import claimed, execute, head
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport, chain_state
-from fedledger.ledger_tools.audit.replay import Replay, Untold, content, expect, live_measure, read_terms, replay_round
+from fedledger.ledger_tools.audit.replay import (
+    NullTranscript,
+    Replay,
+    content,
+    expect,
+    live_measure,
+    read_terms,
+    replay_round,
+)
 from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.reputation import Evidence
@@ -221,7 +229,7 @@ class _Rounds:
     def replay(self, index: int, plans: RoundPlanner) -> Replay:
         """Replay one of the rounds."""
         common = self.history, self.task, self.spec, self.store, self.task.rounds[index], self.measure, self.place
-        return replay_round(*common, plans, Untold())
+        return replay_round(*common, plans, NullTranscript())
 
 
 class Ahead:

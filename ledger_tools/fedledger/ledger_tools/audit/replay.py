@@ -121,8 +121,8 @@ class Transcript:
         return self._hash.digest()
 
 
-class Untold(Transcript):
-    """A transcript that nobody will ask for."""
+class NullTranscript(Transcript):
+    """A transcript that keeps nothing, for whoever does not need its digest."""
 
     def add(self, name: str, content: bytes = b"") -> None: ...
 

@@ -171,7 +171,7 @@ class Times:
         """Count a round's training that was done for its time alone."""
         self.training = self.training[0] + seconds, self.training[1] + processor
 
-    def end_round(self, progress: object) -> None:
+    def end_round(self, metrics: object) -> None:
         """Count a round."""
         self.ends.append(_now())
         self.trained.append(self.training)
@@ -231,14 +231,14 @@ class TimedBackend:
 
 def time_rounds(case: Case) -> LedgerRow:
     """Play a case and return what its rounds took."""
-    setting, times = make_experiment(case), Times()
+    experiment, times = make_experiment(case), Times()
     with (
-        Pool(setting, case.workers) as pool,
+        Pool(experiment, case.workers) as pool,
         running_chain("anvil") as chain,
         TemporaryDirectory(prefix="bench", ignore_cleanup_errors=True) as folder,
     ):
         store, timed = LocalStore(Path(folder, "store")), TimedBackend(pool, times)
-        finished = run(setting, Chain(chain.url), store, Path(folder), times.end_round, None, timed)
+        finished = run(experiment, Chain(chain.url), store, Path(folder), times.end_round, None, timed)
     return times.row(case, finished)
 
 
@@ -257,10 +257,10 @@ def time_audit(case: Case, processes: int) -> AuditRow:
 
 def time_run(case: Case, processes: int, folder: Path) -> float:
     """Play a case in a folder with a pool, export its ledger, and return the seconds of all its rounds."""
-    setting, times = make_experiment(case), Times()
-    with Pool(setting, processes) as pool, running_chain("anvil") as running:
+    experiment, times = make_experiment(case), Times()
+    with Pool(experiment, processes) as pool, running_chain("anvil") as running:
         chain = Chain(running.url)
-        finished = run(setting, chain, LocalStore(folder / "store"), folder, times.end_round, None, pool)
+        finished = run(experiment, chain, LocalStore(folder / "store"), folder, times.end_round, None, pool)
         export_ledger(finished.ledger, finished.deployment, finished.history).write(folder / LEDGER_FILE)
     seconds = [end for end, _ in times.ends]
     # What the first round took is among what set-up took.

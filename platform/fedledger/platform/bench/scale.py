@@ -15,7 +15,8 @@ import numpy as np
 from fedledger.learning.data import Dataset, Parts
 from fedledger.platform.engine.backends.base import Backend
 from fedledger.platform.engine.backends.pool import Pool
-from fedledger.platform.engine.without_ledger import Simulation
+from fedledger.platform.engine.federation import play as play_rounds
+from fedledger.platform.engine.without_ledger import MemoryRecord
 from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.platform.experiment.experiment import Experiment, assemble
 from fedledger.storage.process_memory import ProcessTree, measurable
@@ -61,7 +62,7 @@ def play(
     participants: int, selected: int, rounds: int, ledger: bool, watch: Callable[[ScaleRow], None] = lambda row: None
 ) -> list[ScaleRow]:
     """Play rounds, with a ledger on Anvil or without one, and return what each took."""
-    setting = make_experiment(participants, selected, rounds)
+    experiment = make_experiment(participants, selected, rounds)
     tree, rows = ProcessTree(os.getpid()), list[ScaleRow]()
     ended = time.perf_counter()
 
@@ -73,16 +74,16 @@ def play(
         # What the measurement took is no round's.
         ended = time.perf_counter()
 
-    with Pool(setting) as pool:
+    with Pool(experiment) as pool:
         if ledger:
-            _with_ledger(setting, pool, end_round)
+            _with_ledger(experiment, pool, end_round)
         else:
-            for done in Simulation(setting, pool).rounds():
-                end_round(done.index)
+            for closed in play_rounds(MemoryRecord(experiment), pool):
+                end_round(closed.index)
     return rows
 
 
-def _with_ledger(setting: Experiment, backend: Backend, end_round: Callable[[int], None]) -> None:
+def _with_ledger(experiment: Experiment, backend: Backend, end_round: Callable[[int], None]) -> None:
     from fedledger.contracts.chain.chain import Chain
     from fedledger.contracts.chain.development import running_chain
     from fedledger.platform.engine.with_ledger import run
@@ -91,11 +92,11 @@ def _with_ledger(setting: Experiment, backend: Backend, end_round: Callable[[int
     with running_chain("anvil") as chain, TemporaryDirectory(prefix="scale", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         run(
-            setting,
+            experiment,
             Chain(chain.url),
             LocalStore(folder / "store"),
             folder,
-            lambda progress: end_round(progress.round),
+            lambda metrics: end_round(metrics.round),
             backend=backend,
         )
 

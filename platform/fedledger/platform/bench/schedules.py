@@ -22,7 +22,8 @@ from typing import Any
 
 from fedledger.ledger_tools.report.device_tables import flush_rows, totals
 from fedledger.platform.engine.backends.serial import Serial
-from fedledger.platform.engine.without_ledger import Simulation
+from fedledger.platform.engine.federation import play as play_rounds
+from fedledger.platform.engine.without_ledger import MemoryRecord
 from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.platform.experiment.experiment import make_experiment
 from fedledger.protocol.schedules.devices import MICRO, DeviceTable
@@ -171,15 +172,15 @@ def configuration(contender: Contender, workload: str, seed: int) -> ExperimentC
 
 def play(config: ExperimentConfig, target: float = TARGET) -> Outcome:
     """Train without a ledger until the test accuracy is there, or for as many rounds as the configuration has."""
-    setting, reached = make_experiment(config, Path()), False
-    with Serial(setting) as backend:
-        simulation = Simulation(setting, backend)
-        for _ in simulation.rounds():
-            reached = setting.accuracy(simulation.model) >= target
+    experiment, reached = make_experiment(config, Path()), False
+    with Serial(experiment) as backend:
+        record = MemoryRecord(experiment)
+        for closed in play_rounds(record, backend):
+            reached = experiment.accuracy(closed.model) >= target
             if reached:
                 break
-        flushes = simulation.flushes
-        joules = _begun(simulation.timetable, setting.device_table, flushes) / MICRO
+        flushes = record.plan.server_steps
+        joules = _begun(record.plan.timetable, experiment.device_table, flushes) / MICRO
     rows = [row for flush in flushes for row in flush_rows(flush, flush.index, lambda owner, staleness: (0, 0))]
     told = totals(rows)
     return Outcome(

@@ -33,7 +33,7 @@ from fedledger.platform.cli.progress import heat_map, live_rounds, sweeping
 from fedledger.protocol.errors import ExitCode
 
 if TYPE_CHECKING:
-    from fedledger.platform.engine.with_ledger import Progress
+    from fedledger.platform.engine.with_ledger import RoundMetrics
     from fedledger.platform.experiment.experiment import Experiment
     from fedledger.platform.runs.summary import LedgerSummary, MetricsRow, PlainSummary, RunSummary
     from fedledger.platform.runs.sweep import Failure
@@ -215,7 +215,7 @@ def _run_with_ledger(
     format_: Format,
 ) -> LedgerSummary:
     from fedledger.platform.engine.backends.choose import open_backend
-    from fedledger.platform.runs.ledger_run import open_chain, run_recorded
+    from fedledger.platform.runs.ledger_run import open_chain, run_with_ledger
     from fedledger.platform.runs.trackers.base import tracking
     from fedledger.storage.open import open_store
 
@@ -230,11 +230,11 @@ def _run_with_ledger(
         _show_partition(experiment, format_)
         watch = stack.enter_context(live_rounds())
 
-        def show(row: Progress) -> None:
+        def show(row: RoundMetrics) -> None:
             watch(row)
             tracked.show(row)
 
-        document = run_recorded(experiment, source, folder, chain, store, show, backend)
+        document = run_with_ledger(experiment, source, folder, chain, store, show, backend)
         tracked.summary = document
     if format_ is Format.TEXT:
         _print_run(document, folder)
@@ -263,7 +263,7 @@ def _print_run(document: LedgerSummary, folder: Path) -> None:
 def _run_without_ledger(
     experiment: Experiment, folder: Path, training: TrainingOptions, format_: Format
 ) -> PlainSummary:
-    from fedledger.platform.runs.plain_run import run_unrecorded
+    from fedledger.platform.runs.plain_run import run_without_ledger
     from fedledger.platform.runs.trackers.base import tracking
 
     _show_partition(experiment, format_)
@@ -274,7 +274,7 @@ def _run_without_ledger(
             watch(f"{row['accuracy']:.1%}", row["round"], rounds)
             tracked.log(row)
 
-        document = run_unrecorded(experiment, folder, training.backend, training.workers, show)
+        document = run_without_ledger(experiment, folder, training.backend, training.workers, show)
         tracked.summary = document
     if format_ is Format.TEXT:
         out.print(f"{document['rounds']} rounds, test accuracy {document['accuracy']:.1%}, {document['seconds']:.1f} s")

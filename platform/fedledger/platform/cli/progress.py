@@ -66,7 +66,7 @@ def sweeping(console: Console, total: int) -> Iterator[Callable[[PlannedRun, Run
 
 
 @contextmanager
-def live_rounds() -> Iterator[Callable[[with_ledger.Progress], None]]:
+def live_rounds() -> Iterator[Callable[[with_ledger.RoundMetrics], None]]:
     """Show rounds as they end: in a live table on a terminal, else a line each."""
     columns = ("round", "accuracy", "accepted", "refused", "lowest to highest reputation", "gas")
     table = Table(*columns, box=None)
@@ -78,7 +78,7 @@ def live_rounds() -> Iterator[Callable[[with_ledger.Progress], None]]:
         yield lambda row: table.add_row(*_cells(row))
 
 
-def _cells(row: with_ledger.Progress) -> list[str]:
+def _cells(row: with_ledger.RoundMetrics) -> list[str]:
     shown = sorted(row.reputations)
     if len(shown) > MAX_SHOWN:
         # The deciles say as much as a line can.

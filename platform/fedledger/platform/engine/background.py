@@ -16,14 +16,14 @@ way."""
 MOST_WAITING = 4
 """Results that may wait for the thread; each holds an update."""
 
-Deed = Callable[[], object]
+Call = Callable[[], object]
 
 
 class Background:
-    """Does what follows each training in another thread, one after another, if training takes long enough for that.
+    """Does what follows each training in another thread, one call after another, if training takes long enough.
 
-    Within it torch computes with one thread everywhere. Who leaves it has waited for all that was to be done, or gets
-    the first error of it.
+    Within it torch computes with one thread everywhere. Leaving it waits for all calls, and raises the first error of
+    one of them.
     """
 
     def __init__(self) -> None:
@@ -50,24 +50,24 @@ class Background:
                 self._thread.shutdown(cancel_futures=True)
             self._guard.__exit__(kind, error, trace)
 
-    def __call__(self, needed: Deed, useful: Deed) -> None:
-        """Do what is needed, now or meanwhile; and what is useful, if it can be done meanwhile."""
+    def __call__(self, needed: Call, useful: Call) -> None:
+        """Do what is needed, now or in the background, and what is useful only if that can be in the background."""
         if time.perf_counter() - self._since < LONG:
             self.wait()
             needed()
         else:
-            self._thread = self._thread or ThreadPoolExecutor(1, "meanwhile")
+            self._thread = self._thread or ThreadPoolExecutor(1, "background")
             self._needed.append(self._thread.submit(needed))
             self._useful.append(self._thread.submit(useful))
             _wait(self._useful, MOST_WAITING)
         self._since = time.perf_counter()
 
     def wait(self) -> None:
-        """Wait for what is needed."""
+        """Wait for all that is needed."""
         _wait(self._needed)
 
 
 def _wait(waiting: deque[Future[object]], left: int = 0) -> None:
-    """Wait for all but so many, and raise the first error of them."""
+    """Wait until at most ``left`` calls are left, and raise the first error."""
     while len(waiting) > left:
         waiting.popleft().result()

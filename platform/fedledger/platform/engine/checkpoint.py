@@ -1,4 +1,4 @@
-"""Where a run without a ledger was: one file, whole or not at all, from which it goes on to the same bits."""
+"""The checkpoint of a run without a ledger: one file, whole or not at all, from which it goes on to the same bits."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedledger.aggregator.round.state import State
-from fedledger.platform.engine.participant_states import States
-from fedledger.platform.engine.without_ledger import Progress, Standing
+from fedledger.platform.engine.participant_states import ParticipantStates
+from fedledger.platform.engine.progress import ParticipantHistory, Progress
 from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.platform.experiment.run_files import CHECKPOINT_FILE
 from fedledger.protocol.encoding import tensors
@@ -29,38 +29,38 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Reached:
-    """How far a run came: its progress, its rows of metrics, and the seconds that it took."""
+class Checkpoint:
+    """How far a run has come: its progress, its rows of metrics, and the seconds that it took."""
 
     progress: Progress
     rows: list[dict[str, Any]]
     seconds: float
 
 
-class Checkpoints:
-    """The newest checkpoint of a run.
+class CheckpointFile:
+    """The file of a run's newest checkpoint.
 
     Parameters
     ----------
     folder
         The run's folder.
     config
-        What is run; a checkpoint of anything else is refused.
+        The run's configuration; a checkpoint of another one is refused.
     """
 
     def __init__(self, folder: Path, config: ExperimentConfig) -> None:
         self.path = folder / CHECKPOINT_FILE
         self._digest = hashlib.sha256(json.dumps(config.model_dump(), sort_keys=True).encode()).hexdigest()
 
-    def save(self, reached: Reached, states: States) -> None:
-        """Have on disk where the run is, and what its participants keep.
+    def save(self, checkpoint: Checkpoint, states: ParticipantStates) -> None:
+        """Write a checkpoint, and what the participants keep.
 
         Raises
         ------
         StoreError
-            If there is no room; the checkpoint before this one is as it was.
+            If there is no room; the checkpoint before this one is left as it was.
         """
-        progress = reached.progress
+        progress = checkpoint.progress
         document = {
             "config": self._digest,
             "versions": _versions(),
@@ -69,17 +69,17 @@ class Checkpoints:
             "voids": progress.voids,
             "stopped": progress.stopped,
             "asked": len(progress.asked),
-            "rows": reached.rows,
-            "seconds": reached.seconds,
+            "rows": checkpoint.rows,
+            "seconds": checkpoint.seconds,
         }
-        standings = [
-            (number, known.evidence.pack(), known.last_round, known.examples, known.utility)
-            for number, known in progress.standings.items()
+        histories = [
+            (number, history.evidence.pack(), history.last_round, history.examples, history.utility)
+            for number, history in progress.histories.items()
         ]
         named: dict[str, NDArray[Any]] = {
             "document": _bytes(json.dumps(document).encode()),
             "state": _bytes(progress.state.encode()),
-            "standings": np.array(standings, np.int64).reshape(-1, 5),
+            "standings": np.array(histories, np.int64).reshape(-1, 5),
             "base": progress.base,
         }
         if progress.earlier:
@@ -96,8 +96,8 @@ class Checkpoints:
             ) from error
         states.forget_before(progress.index)
 
-    def load(self, states: States) -> Reached | None:
-        """Return where the run was, with the participants' states of then; None if there is no checkpoint.
+    def load(self, states: ParticipantStates) -> Checkpoint | None:
+        """Return the checkpoint, and put the participants' states back to it; None if there is no checkpoint.
 
         Raises
         ------
@@ -118,9 +118,9 @@ class Checkpoints:
             for time, number in named["asked"].tolist() if "asked" in named else ():
                 asked[time].append(number)
             state = State.decode(named["state"].tobytes(), len(base))
-            standings = {
-                number: Standing(Evidence.unpack(evidence), *told)
-                for number, evidence, *told in named["standings"].tolist()
+            histories = {
+                number: ParticipantHistory(Evidence.unpack(evidence), *rest)
+                for number, evidence, *rest in named["standings"].tolist()
             }
             found, versions = document["config"], document["versions"]
             progress = Progress(
@@ -131,10 +131,10 @@ class Checkpoints:
                 counted=document["counted"],
                 voids=document["voids"],
                 stopped=document["stopped"],
-                standings=standings,
+                histories=histories,
                 asked=asked,
             )
-            reached = Reached(progress, document["rows"], document["seconds"])
+            checkpoint = Checkpoint(progress, document["rows"], document["seconds"])
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise StoreError(f"The checkpoint {self.path} cannot be read: {error}.", "Start the run anew.") from error
         if found != self._digest:
@@ -143,9 +143,9 @@ class Checkpoints:
                 "Resume with the configuration and seed that it was started with.",
             )
         if versions != _versions():
-            log.warning("the run was begun with %s: its end may be another one with %s", versions, _versions())
+            log.warning("the run was started with %s: with %s it may end with another model", versions, _versions())
         states.return_to(progress.index)
-        return reached
+        return checkpoint
 
 
 def _bytes(data: bytes) -> NDArray[np.uint8]:

@@ -23,7 +23,7 @@ SHELF = 1000
 """Participants whose files share a folder."""
 
 
-class States:
+class ParticipantStates:
     """The newest state of each participant, and on disk those of the last checkpoint.
 
     A state belongs to the round that made it. A run that goes on from a checkpoint finds the states of then, whatever

@@ -1,65 +1,65 @@
-"""The engine: one program plays all parts of an experiment on one chain, with the code of real deployments.
+"""Federated training with a ledger: one program plays all parts on one chain, with the code of real deployments.
 
-Only the training of those whom a round asks is done elsewhere, in a backend's processes.
+Only the training is done elsewhere, in a backend's processes.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from eth_account.signers.local import LocalAccount
 from numpy.typing import NDArray
 
 from fedledger.aggregator.driver import Act, Aggregator, Based
 from fedledger.aggregator.mailbox.mailbox import Mailbox
 from fedledger.aggregator.selection.planner import RoundPlanner
 from fedledger.contracts.chain.chain import Chain
-from fedledger.contracts.chain.records import PAYMENT_GAS, Transaction
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import Phase
+from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.ledger_tools.deploy import Deployment, deploy
-from fedledger.node.participant import Deed, Participant, usual_stake
-from fedledger.node.solvers.base import LocalUpdate, Memory
-from fedledger.node.training import TrainingContext
+from fedledger.node.participant import Deed, Participant
+from fedledger.node.solvers.base import LocalUpdate
 from fedledger.platform.engine.backends.base import Backend, Job, Work
 from fedledger.platform.engine.backends.serial import Serial
-from fedledger.platform.engine.background import Background
+from fedledger.platform.engine.enrolment import ETHER, enrol, fund
+from fedledger.platform.engine.federation import Record, Round, play, require_quorum
 from fedledger.platform.experiment.accounts import (
     AGGREGATOR,
     DEPLOYER,
     PUBLISHER,
-    PURSE,
     experiment_account,
-    experiment_address,
     participant_role,
 )
-from fedledger.platform.experiment.config import ExperimentConfig
-from fedledger.platform.experiment.experiment import Experiment, make_experiment
+from fedledger.platform.experiment.experiment import Experiment
 from fedledger.protocol.errors import RoundError
 from fedledger.protocol.records.model import ModelFile
-from fedledger.protocol.records.update import DELTA
 from fedledger.storage import durable_files
 from fedledger.storage.base import ContentStore
 from fedledger.storage.durable_files import together
 from fedledger.storage.models import Models
 
-ETHER = 10**18
-MANY = 64
-"""Participants from which on they are given money, registered and enrolled together, many in a block."""
-MAX_VOIDS = 3
+TASK = 1
+"""The id of the one task that an experiment's ledger has."""
 
 
 @dataclass(frozen=True)
-class Progress:
-    """What one may watch of a run: the last round that was settled or voided."""
+class LedgerRound(Round):
+    """A round that was settled or voided, with the reputations after it in ppm and the gas used up to it."""
+
+    reputations: tuple[int, ...] = ()
+    gas: int = 0
+
+
+@dataclass(frozen=True)
+class RoundMetrics:
+    """What is shown of a round of a run with a ledger: the test accuracy after it, and the figures of its round."""
 
     round: int
     rounds: int
@@ -68,7 +68,24 @@ class Progress:
     refused: int
     reputations: tuple[int, ...]
     gas: int
-    voided: bool = False
+
+    @classmethod
+    def of(cls, experiment: Experiment, closed: LedgerRound) -> RoundMetrics:
+        """Return the metrics of a round."""
+        return cls(
+            round=closed.index,
+            rounds=experiment.spec.rounds,
+            accuracy=experiment.accuracy(closed.model),
+            accepted=closed.accepted,
+            refused=closed.refused,
+            reputations=closed.reputations,
+            gas=closed.gas,
+        )
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """The row of a table of metrics."""
+        return {name: getattr(self, name) for name in ("round", "accuracy", "accepted", "refused", "gas")}
 
 
 @dataclass(frozen=True)
@@ -88,19 +105,19 @@ class Run:
 
 @together()
 def run(
-    setting: Experiment,
+    experiment: Experiment,
     chain: Chain,
     store: ContentStore,
     folder: Path,
-    watch: Callable[[Progress], None] = lambda progress: None,
+    watch: Callable[[RoundMetrics], None] = lambda metrics: None,
     found: Deployment | None = None,
     backend: Backend | None = None,
 ) -> Run:
-    """Run an experiment from where the ledger says it is to its end.
+    """Run an experiment from where its ledger is to its end.
 
     Parameters
     ----------
-    setting
+    experiment
         The experiment.
     chain
         A development chain.
@@ -109,271 +126,238 @@ def run(
     folder
         Where journals are kept, and the deployment's record.
     watch
-        Called after every round.
+        Called after every round that counts.
     found
         The deployment of a run that is resumed.
     backend
         Where participants are trained; in this process unless given.
+
+    Raises
+    ------
+    RoundError
+        If several rounds in a row are below quorum or voided.
     """
     started = time.monotonic()
-    seed = setting.config.seed
-    publisher, aggregator_account, deployer = (
-        experiment_account(seed, role, chain) for role in (PUBLISHER, AGGREGATOR, DEPLOYER)
-    )
-    if found is None:
-        chain.fund(deployer.address, ETHER)
-        ledger, deployment = deploy(chain, deployer, setting.settings())
-        deployment.write(folder / "deployment.json")
-    else:
-        deployment, ledger = found, found.open(chain)
-    history = History(ledger)
-    params = setting.task_params(setting.publish(store))
-    if not history.update().tasks:
-        chain.fund(publisher.address, params.budget + ETHER)
-        ledger.post_task(publisher, params, setting.standbys())
-    task_id = 1
-    chain.fund(aggregator_account.address, params.bond + 10 * ETHER)
-    mailbox = Mailbox(ledger, history, task_id, folder / "mailbox") if params.batched else None
-    backend = backend or Serial(setting)
-    participants, models, plans = [], Models(store), RoundPlanner(store)
-    roles = [participant_role(number) for number in range(setting.config.participants)]
-    accounts = [experiment_account(seed, role, chain) for role in roles]
-    _give(chain, seed, accounts, params.min_stake + params.penalty + 2 * ETHER)
-    if len(accounts) >= MANY:
-        _join(ledger, history, task_id, accounts)
-    for number, account in enumerate(accounts):
-        journal = folder / "journal" / account.address
-        trainer = setting.trainer(number)
-        participants.append(
-            Participant(
-                ledger,
-                history,
-                account,
-                task_id,
-                store,
-                journal,
-                setting.spec,
-                trainer,
-                mailbox,
-                plans.base_of(history, task_id, setting.spec, account.address),
-                models,
-            )
-        )
-    measurer = setting.measurer()
-    aggregator = Aggregator(ledger, history, aggregator_account, task_id, store, setting.spec, measurer, mailbox)
-    metrics = _Metrics(setting, history, task_id, chain, watch)
-    for settled in history.update().task(task_id).counted:
-        metrics.add(settled.index, models(_model_of(history, task_id, settled.index)))
-    voids, idle = 0, False
-    while True:
-        step = aggregator.step()
-        for act, index in step.acts:
-            if act not in (Act.SETTLED, Act.VOIDED):
-                continue
-            known = history.update().task(task_id)
-            failed = act is Act.VOIDED or known.is_empty(known.rounds[index])
-            voids = voids + 1 if failed else 0
-            if voids >= MAX_VOIDS:
-                raise RoundError(
-                    f"{voids} rounds in a row were below the quorum of {params.quorum}.",
-                    "Lower the quorum, or find out why the nodes do not deliver.",
-                )
-            if not failed:
-                metrics.add(index, models(_model_of(history, task_id, index)))
-        if step.act is Act.DONE:
-            break
-        if step.act is Act.WAITED:
-            # The aggregator has just read the ledger, and told it nothing since.
-            known, phase = history.task(task_id), step.phase or ledger.phase(task_id)
-            deeds: list[Deed] = []
-            with Background() as meanwhile:
-                if phase is Phase.COMMITTING:
-                    _train(backend, participants, known, models, aggregator, meanwhile, deeds)
-                    meanwhile.wait()
-                deeds += [participant.act(known, phase) for participant in participants]
-            durable_files.begin()
-            if all(deed in (Deed.WAITED, Deed.DONE) for deed in deeds):
-                _pass_time(chain, ledger, task_id, waited=idle)
-                idle = True
-                continue
-        idle = False
-    task = history.update().task(task_id)
+    record = LedgerRecord(experiment, chain, store, folder, found)
+    rows = []
+    for closed in play(record, backend or Serial(experiment)):
+        if not closed.empty:
+            metrics = RoundMetrics.of(experiment, closed)
+            rows.append(metrics.row)
+            watch(metrics)
+    task = record.history.update().task(TASK)
     final = ModelFile.decode(store.get(task.model))
     return Run(
-        ledger=ledger,
-        history=history,
+        ledger=record.ledger,
+        history=record.history,
         task=task,
-        deployment=deployment,
-        metrics=tuple(metrics.rows),
+        deployment=record.deployment,
+        metrics=tuple(rows),
         final=final,
-        accuracy=setting.accuracy(final),
+        accuracy=experiment.accuracy(final),
         seconds=time.monotonic() - started,
-        gas=metrics.gas(),
+        gas=record.gas(),
     )
 
 
-def _give(chain: Chain, seed: int, accounts: Sequence[LocalAccount], wei: int) -> None:
-    """Bring every account to a balance."""
-    if len(accounts) < MANY:
-        for account in accounts:
-            chain.fund(account.address, wei)
-        return
-    missing = {account.address: wei - chain.balance(account.address) for account in accounts}
-    payments = {address: amount for address, amount in missing.items() if amount > 0}
-    if payments:
-        purse = experiment_account(seed, PURSE, chain)
-        chain.fund(purse.address, sum(payments.values()) + len(payments) * PAYMENT_GAS * chain.sender.price() + ETHER)
-        chain.send_all([Transaction(purse, to, value=amount, gas=PAYMENT_GAS) for to, amount in payments.items()])
+class LedgerRecord(Record[LedgerRound]):
+    """The rounds of a task on a ledger, which is deployed and in which the task is posted unless it is.
 
-
-def _join(ledger: Ledger, history: History, task_id: int, accounts: Sequence[LocalAccount]) -> None:
-    """Register and enrol those who are not; what is too late for that, each participant finds out by itself."""
-    task = history.update().task(task_id)
-    new = [account for account in accounts if account.address not in history.ids]
-    if new:
-        ledger.register_all(new, usual_stake(ledger, task))
-    enrolled = history.update().task(task_id).enrolled
-    left = [account for account in accounts if history.ids.get(account.address) not in enrolled]
-    if left and ledger.phase(task_id) is Phase.ENROLLING:
-        ledger.enrol_all(left, task_id)
-
-
-def _train(
-    backend: Backend,
-    participants: Sequence[Participant],
-    task: TaskHistory,
-    models: Models,
-    aggregator: Aggregator,
-    meanwhile: Background,
-    deeds: list[Deed],
-) -> None:
-    """Make the updates of the current round that are not there yet, and have the aggregator look at them meanwhile.
-
-    Who signs its commitment off the chain does so as soon as it has trained.
+    Parameters
+    ----------
+    experiment
+        The experiment.
+    chain
+        A development chain.
+    store
+        The content store.
+    folder
+        Where journals are kept, and the deployment's record.
+    found
+        The deployment of a run that is resumed.
     """
-    current = task.rounds[max(task.rounds)]
-    numbers: dict[str, int] = {participant.account.address: number for number, participant in enumerate(participants)}
-    asked = [numbers[owner] for owner in current.owners.values() if owner in numbers]
-    jobs, server = [], dict[str, NDArray[np.float32]]()
-    for number in asked:
-        context = participants[number].context(task, current)
-        if context is not None:
-            jobs.append(Job(number, participants[number].staleness(current), own=context.memory.own))
-            server = dict(context.memory.server)
-    if not jobs:
-        return
-    bases = [models(ref).vector for ref in current.bases[: max(job.staleness for job in jobs) + 1]]
-    before = task.rounds.get(current.index - 1)
-    if before is not None:
-        bases.append(models(before.base).vector)
-    work = Work(current.index, bases, jobs, None if before is None else len(bases) - 1, server)
 
-    def finish(participant: Participant, trained: LocalUpdate) -> None:
-        participant.keep(current, trained)
-        if task.batched:
-            deeds.append(participant.act(task, Phase.COMMITTING))
+    def __init__(
+        self, experiment: Experiment, chain: Chain, store: ContentStore, folder: Path, found: Deployment | None = None
+    ) -> None:
+        self._spec, self._chain = experiment.spec, chain
+        seed = experiment.config.seed
+        publisher, aggregator_account, deployer = (
+            experiment_account(seed, role, chain) for role in (PUBLISHER, AGGREGATOR, DEPLOYER)
+        )
+        if found is None:
+            chain.fund(deployer.address, ETHER)
+            self.ledger, self.deployment = deploy(chain, deployer, experiment.ledger_settings())
+            self.deployment.write(folder / "deployment.json")
+        else:
+            self.deployment, self.ledger = found, found.open(chain)
+        self.history = History(self.ledger)
+        self._params = params = experiment.task_params(experiment.publish(store))
+        if not self.history.update().tasks:
+            chain.fund(publisher.address, params.budget + ETHER)
+            self.ledger.post_task(publisher, params, experiment.standbys())
+        chain.fund(aggregator_account.address, params.bond + 10 * ETHER)
+        self._mailbox = Mailbox(self.ledger, self.history, TASK, folder / "mailbox") if params.batched else None
+        self._store, self._models = store, Models(store)
+        self._participants = self._enrolled(experiment, folder)
+        self._numbers: dict[str, int] = {p.account.address: n for n, p in enumerate(self._participants)}
+        self._aggregator = Aggregator(
+            self.ledger,
+            self.history,
+            aggregator_account,
+            TASK,
+            store,
+            experiment.spec,
+            experiment.measurer(),
+            self._mailbox,
+        )
+        # None: the aggregator has not looked at the ledger yet.
+        self._phase: Phase | None = None
+        self._task = self.history.update().task(TASK)
+        self._deeds: list[Deed] = []
+        self._idle = False
+        self._voids = 0
+        self._gas = self._next_block = 0
+        self._closed_at = time.perf_counter()
 
-    def look(participant: Participant, staleness: int) -> None:
-        ref = current.bases[staleness]
+    def ask(self) -> Work | None:
+        """Return the training of the current round that was not done before."""
+        if self._phase is not Phase.COMMITTING:
+            return None
+        task, current = self._task, self._current
+        jobs, server = [], dict[str, NDArray[np.float32]]()
+        for number in (self._numbers[owner] for owner in current.owners.values() if owner in self._numbers):
+            participant = self._participants[number]
+            context = participant.context(task, current)
+            if context is not None:
+                jobs.append(Job(number, participant.staleness(current), own=context.memory.own))
+                server = dict(context.memory.server)
+        if not jobs:
+            return None
+        bases = [self._models(ref).vector for ref in current.bases[: max(job.staleness for job in jobs) + 1]]
+        before = task.rounds.get(current.index - 1)
+        if before is not None:
+            bases.append(self._models(before.base).vector)
+        return Work(current.index, bases, jobs, None if before is None else len(bases) - 1, server)
+
+    def keep(self, job: Job, trained: LocalUpdate) -> None:
+        """Have the participant keep its update; who signs its commitment off the chain does so at once."""
+        participant = self._participants[job.number]
+        participant.keep(self._current, trained)
+        if self._task.batched:
+            self._deeds.append(participant.act(self._task, Phase.COMMITTING))
+
+    def look(self, job: Job) -> None:
+        """Have the aggregator look at an update that will be revealed."""
+        participant, current = self._participants[job.number], self._current
+        ref = current.bases[job.staleness]
         entry = participant.entry(current)
         if entry is not None:
             data, sender = participant.content(current), participant.account.address
             durable_files.begin()
-            aggregator.look(current.index, Based(models(ref), ref, staleness), sender, data, entry.reference)
+            base = Based(self._models(ref), ref, job.staleness)
+            self._aggregator.look(current.index, base, sender, data, entry.reference)
 
-    for job, trained in backend.train(work):
-        participant = participants[job.number]
-        meanwhile(partial(finish, participant, trained), partial(look, participant, job.staleness))
+    def deliver(self) -> None:
+        """Have all participants do what comes next."""
+        if self._phase is not None:
+            self._deeds += [participant.act(self._task, self._phase) for participant in self._participants]
 
+    def close(self) -> Iterator[LedgerRound]:
+        """Have the aggregator act until it waits for participants, and yield the rounds that end meanwhile.
 
-def mean_accuracies(config: ExperimentConfig, folder: Path) -> list[float]:
-    """Return the test accuracy after each round of the same training with a plain mean and no ledger.
-
-    Both arguments are those of :func:`fedledger.platform.experiment.experiment.make_experiment`, so that another
-    process can do this beside the run.
-    """
-    setting = make_experiment(config, folder)
-    numbers = range(config.participants)
-    trainers = [setting.trainer(number) for number in numbers]
-    addresses = [experiment_address(config.seed, participant_role(number)) for number in numbers]
-    base, before = ModelFile.decode(setting.contents[0]), None
-    accuracies = []
-    states: list[Mapping[str, NDArray[np.float32]]] = [{} for _ in numbers]
-    server = {name: np.zeros(len(base.vector), np.float32) for name in setting.spec.vectors}
-    for index in range(1, setting.spec.rounds + 1):
-        total = {name: np.zeros(len(base.vector), np.float64) for name in (DELTA, *setting.spec.vectors)}
-        examples = 0
-        for number, (trainer, address) in enumerate(zip(trainers, addresses, strict=True)):
-            memory = Memory(states[number], server)
-            trained = trainer(TrainingContext(setting.spec, index, address, base, before, memory))
-            states[number] = trained.state
-            for name, vector in {**trained.vectors, DELTA: trained.delta}.items():
-                total[name] += vector.astype(np.float64) * trained.examples
-            examples += trained.examples
-        means = {name: vector / examples for name, vector in total.items()}
-        server = {name: (vector + means[name]).astype(np.float32) for name, vector in server.items()}
-        base, before = replace(base, vector=(base.vector + means[DELTA]).astype(np.float32)), base
-        accuracies.append(setting.accuracy(base))
-    return accuracies
-
-
-class _Metrics:
-    def __init__(
-        self, setting: Experiment, history: History, task: int, chain: Chain, watch: Callable[[Progress], None]
-    ) -> None:
-        self.rows: list[dict[str, Any]] = []
-        self._setting, self._history, self._task, self._watch = setting, history, task, watch
-        self._chain = chain
-        self._gas = 0
-        self._next_block = 0
-
-    def add(self, index: int, model: ModelFile) -> None:
-        task = self._history.task(self._task)
-        settled = task.rounds[index]
-        accepted = sum(verdict.name == "ACCEPTED" for verdict in settled.verdicts.values())
-        reputations = tuple(self._history.evidence(task.publisher, i).reputation for i in sorted(task.enrolled))
-        row: dict[str, Any] = {
-            "round": index,
-            "accuracy": self._setting.accuracy(model),
-            "accepted": accepted,
-            "refused": len(settled.verdicts) - accepted,
-            "gas": self.gas(settled.settled_in),
-        }
-        self.rows.append(row)
-        self._watch(
-            Progress(
-                index,
-                self._setting.spec.rounds,
-                row["accuracy"],
-                accepted,
-                row["refused"],
-                reputations,
-                row["gas"],
-            )
-        )
+        The first time these are all rounds that the ledger has settled before.
+        """
+        if self._phase is None:
+            for counted in self.history.update().task(TASK).counted:
+                yield self._closed(counted)
+        else:
+            durable_files.begin()
+            waited = all(deed in (Deed.WAITED, Deed.DONE) for deed in self._deeds)
+            if waited:
+                self._pass_time()
+            self._idle, self._deeds = waited, []
+        step = self._aggregator.step()
+        while True:
+            for act, index in step.acts:
+                if act in (Act.SETTLED, Act.VOIDED):
+                    yield self._ended(index, act is Act.VOIDED)
+            if step.act in (Act.WAITED, Act.DONE):
+                break
+            self._idle = False
+            step = self._aggregator.step()
+        # The aggregator has just read the ledger, and sent nothing since.
+        self._phase, self._task = step.phase or self.ledger.phase(TASK), self.history.task(TASK)
+        self.is_done = step.act is Act.DONE
 
     def gas(self, last: int | None = None) -> int:
-        """Return the gas used up to a block, the newest unless it is given."""
+        """Return the gas used up to a block, the newest unless it is given; blocks are asked for in order."""
         last = self._chain.block_number() if last is None else last
         self._gas += sum(self._chain.gas_used(number) for number in range(self._next_block, last + 1))
         self._next_block = last + 1
         return self._gas
 
+    @property
+    def _current(self) -> RoundHistory:
+        return self._task.rounds[max(self._task.rounds)]
 
-def _model_of(history: History, task: int, index: int) -> Any:
-    proposal = history.task(task).rounds[index].proposal
-    if proposal is None:
-        raise RoundError(f"Round {index} was settled without a proposal.")
-    return proposal.model
+    def _enrolled(self, experiment: Experiment, folder: Path) -> Sequence[Participant]:
+        """Return the participants, with money, and enrolled if they are many."""
+        seed, params, plans = experiment.config.seed, self._params, RoundPlanner(self._store)
+        roles = [participant_role(number) for number in range(experiment.config.participants)]
+        accounts = [experiment_account(seed, role, self._chain) for role in roles]
+        fund(self._chain, seed, accounts, params.min_stake + params.penalty + 2 * ETHER)
+        enrol(self.ledger, self.history, TASK, accounts)
+        return [
+            Participant(
+                self.ledger,
+                self.history,
+                account,
+                TASK,
+                self._store,
+                folder / "journal" / account.address,
+                experiment.spec,
+                experiment.trainer(number),
+                self._mailbox,
+                plans.base_of(self.history, TASK, experiment.spec, account.address),
+                self._models,
+            )
+            for number, account in enumerate(accounts)
+        ]
 
+    def _ended(self, index: int, voided: bool) -> LedgerRound:
+        """Return a round that has just been settled or voided."""
+        task = self.history.update().task(TASK)
+        current = task.rounds[index]
+        empty = voided or task.is_empty(current)
+        self._voids = self._voids + 1 if empty else 0
+        remedy = "Lower the quorum, or find out why the nodes do not deliver."
+        require_quorum(self._voids, self._params.quorum, remedy)
+        return self._closed(current, empty)
 
-def _pass_time(chain: Chain, ledger: Ledger, task: int, waited: bool) -> None:
-    """Let a development chain's time pass when everybody waits for a deadline.
+    def _closed(self, current: RoundHistory, empty: bool = False) -> LedgerRound:
+        if current.proposal is None and not empty:
+            raise RoundError(f"Round {current.index} was settled without a proposal.")
+        task, numbers = self.history.task(TASK), self._numbers
+        owners = [(current.owners[i], verdict) for i, verdict in current.verdicts.items()]
+        began, self._closed_at = self._closed_at, time.perf_counter()
+        return LedgerRound(
+            index=current.index,
+            model=self._models(current.base if current.proposal is None or empty else current.proposal.model),
+            verdicts={numbers[owner]: verdict for owner, verdict in owners if owner in numbers},
+            seconds=self._closed_at - began,
+            empty=empty,
+            reputations=tuple(self.history.evidence(task.publisher, i).reputation for i in sorted(task.enrolled)),
+            gas=self._gas if empty else self.gas(current.settled_in),
+        )
 
-    In some phases it is the aggregator's turn, which it takes at its next step; if it waits then, too (``waited``), it
-    waits for the end of the phase.
-    """
-    its_turn = (Phase.SETTLEABLE, Phase.CLOSING, Phase.PROPOSING, Phase.OVERDUE)
-    phase = ledger.phase(task)
-    if phase is not Phase.FINISHED and (waited or phase not in its_turn):
-        chain.advance(60)
+    def _pass_time(self) -> None:
+        """Let a development chain's time pass when everybody waits for a deadline.
+
+        In some phases it is the aggregator's turn, which it takes at its next step; if it waits then, too, it waits for
+        the end of the phase.
+        """
+        its_turn = (Phase.SETTLEABLE, Phase.CLOSING, Phase.PROPOSING, Phase.OVERDUE)
+        phase = self.ledger.phase(TASK)
+        if phase is not Phase.FINISHED and (self._idle or phase not in its_turn):
+            self._chain.advance(60)

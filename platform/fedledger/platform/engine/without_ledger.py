@@ -1,17 +1,16 @@
 """Federated training without a ledger: the same rounds, and the same final model to the bit, at the speed of training.
 
 A round's model follows from the updates' values, the participants' reputations and the spec. Signatures, content ids,
-commitments and payments bind parties that do not trust each other; who plays all parts on one machine can leave them
-out, and gets what a run of the same configuration with a ledger would get.
+commitments and payments bind parties that do not trust each other; whoever plays all parts on one machine can leave
+them out, and gets what a run of the same configuration with a ledger would get.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,136 +20,67 @@ from fedledger.aggregator.round.pipeline import Entry, RoundContext, evaluate_ro
 from fedledger.aggregator.round.server_step import take_step, weigh
 from fedledger.aggregator.round.state import State
 from fedledger.aggregator.round.validation import validate_vectors
-from fedledger.aggregator.selection.base import (
-    DEVICES,
-    EVERYTHING,
-    RECORD,
-    REPORTS,
-    SELECTIONS,
-    Candidate,
-    SelectionContext,
-    timed,
-)
 from fedledger.node.solvers.base import LocalUpdate
-from fedledger.platform.engine.backends.base import Backend, Done, Job, Total, Work
-from fedledger.platform.engine.background import Background
-from fedledger.platform.engine.participant_states import States
+from fedledger.platform.engine.backends.base import Job, Total, Work
+from fedledger.platform.engine.federation import Record, Round, require_quorum
+from fedledger.platform.engine.participant_states import ParticipantStates
+from fedledger.platform.engine.progress import ParticipantHistory, Progress
+from fedledger.platform.engine.round_plan import RoundPlan
 from fedledger.platform.experiment.experiment import Experiment
 from fedledger.protocol.arithmetic.exact import MAX_ROWS
-from fedledger.protocol.arithmetic.random_streams import stream
 from fedledger.protocol.errors import ConfigError, RoundError
-from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.records.model import ModelFile
-from fedledger.protocol.records.reputation import Evidence
 from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.records.update import DELTA, UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict
-from fedledger.protocol.schedules.base import build_schedule
 from fedledger.protocol.schedules.events import ServerStep
-from fedledger.protocol.schedules.timetable import Timetable, require_schedule
-
-MAX_VOIDS = 3
-"""Rounds below quorum in a row after which a run ends with an error."""
-
-
-class Standing(NamedTuple):
-    """What earlier rounds tell of a participant: the ledger's evidence, and what a selection may look at."""
-
-    evidence: Evidence = Evidence()
-    last_round: int = 0
-    examples: int = 0
-    utility: int = 0
-
-
-NEWCOMER = Standing()
 
 
 @dataclass
-class Progress:
-    """Where a simulation is, and all that its next round follows from, besides the states that participants keep.
+class _OpenRound:
+    """A round that is trained for.
 
     Parameters
     ----------
-    base, earlier
-        float32[d] each: the newest model, and the bases of the rounds before, the nearest first, as far back as an
-        update may be stale or a participant looks.
-    state
-        What the aggregator carries.
-    index
-        Last round that is done; 0 before the first.
-    counted
-        Rounds that were not below quorum.
-    voids
-        Rounds below quorum in a row.
-    stopped
-        Whether the task's stopping rule ended it.
-    standings
-        Of each participant that was selected, by number.
-    asked
-        The numbers of those whom a schedule asked each time; a resumed run plays its timetable again.
-    """
-
-    base: NDArray[np.float32]
-    state: State
-    earlier: list[NDArray[np.float32]] = field(default_factory=list)
-    index: int = 0
-    counted: int = 0
-    voids: int = 0
-    stopped: bool = False
-    standings: dict[int, Standing] = field(default_factory=dict)
-    asked: list[list[int]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Round:
-    """A round that is done.
-
-    Parameters
-    ----------
-    index
-        Its number, from 1.
+    index, step
+        Its number, and the server step of the task's schedule.
+    selected
+        How stale each participant's update is, by number.
+    enough
+        Whether it has a quorum.
+    began
+        When, by the performance counter.
     verdicts
-        By participant number.
-    seconds
-        How long it took.
-    empty
-        Whether it was below quorum, and so left the model as it was.
-    flush
-        What the task's schedule says of it, if there is one.
+        Of the updates so far; NONE where none was refused.
+    entries
+        Valid updates, by participant number.
+    total
+        Their sum, once none of them has to be left out.
     """
 
     index: int
-    verdicts: dict[int, Verdict]
-    seconds: float
-    empty: bool = False
-    flush: ServerStep | None = None
-
-    @property
-    def accepted(self) -> int:
-        """How many updates were accepted."""
-        return sum(verdict is Verdict.ACCEPTED for verdict in self.verdicts.values())
+    step: ServerStep | None
+    selected: Mapping[int, int]
+    enough: bool
+    began: float
+    verdicts: dict[int, Verdict] = field(default_factory=dict)
+    entries: dict[int, Entry] = field(default_factory=dict)
+    total: Total | None = None
 
 
-class Simulation:
-    """The rounds of a task, one after another.
+class MemoryRecord(Record[Round]):
+    """The rounds of a task, kept in memory alone.
 
     Where a round is the mean of its updates, these are summed as they come, and nobody holds them.
 
     Parameters
     ----------
-    setting
+    experiment
         The experiment.
-    backend
-        Where participants are trained.
     progress
         Where to go on; the task's start unless given.
-    states
+    participant_states
         What participants keep between rounds; in a temporary folder unless given.
-
-    Attributes
-    ----------
-    timetable
-        The task's rounds as its schedule has them; None without one.
 
     Raises
     ------
@@ -159,165 +89,148 @@ class Simulation:
     """
 
     def __init__(
-        self, setting: Experiment, backend: Backend, progress: Progress | None = None, states: States | None = None
+        self,
+        experiment: Experiment,
+        progress: Progress | None = None,
+        participant_states: ParticipantStates | None = None,
     ) -> None:
-        self.setting, self.spec = setting, setting.spec
-        self._select = build(SELECTIONS, self.spec.selection.method, self.spec.selection.params)
-        self._looks_at = getattr(self._select, "looks_at", EVERYTHING)
-        _require_no_ledger(setting)
-        initial = setting.initial.vector
+        _require_no_ledger(experiment)
+        self.experiment, self.spec = experiment, experiment.spec
+        initial = experiment.initial.vector
         self.progress = progress or Progress(initial, State(np.zeros(len(initial), np.int64)))
-        self.states = states or States()
-        self._backend = backend
-        self._fixed = self.spec.fixed
-        self._is_plain = _is_plain_mean(self.spec) and REPORTS not in self._looks_at
-        self.timetable, self._reach = self._scheduled()
+        self.participant_states = participant_states or ParticipantStates()
+        self.plan = RoundPlan(experiment, self.progress)
+        self.sums = _is_plain_mean(self.spec) and not self.plan.looks_at_reports
+        self.is_done = self._is_done()
+        self._open: _OpenRound | None = None
 
     @property
     def model(self) -> ModelFile:
         """The newest model."""
-        initial = self.setting.initial
+        initial = self.experiment.initial
         return ModelFile(initial.names, initial.shapes, self.progress.base)
 
-    @property
-    def flushes(self) -> list[ServerStep]:
-        """All rounds so far as the task's schedule has them; none without one."""
-        if self.timetable is None:
-            return []
-        return [self.timetable.round(index) for index in range(1, self.progress.index + 1)]
+    def ask(self) -> Work:
+        """Return the training of the next round; once more, with other weights, if an update has to be left out."""
+        current = self._open = self._open or self._opened()
+        if not self.sums:
+            return self._work(current.index, current.selected, [0] * len(current.selected))
+        reputations = {number: self.progress.reputation(number) for number in current.selected}
+        left = {n: stale for n, stale in current.selected.items() if n not in current.verdicts}
+        limit = self.spec.limits.max_examples
+        examples = [min(self.experiment.examples(number), limit) for number in left]
+        # As a ledger's aggregator weighs them.
+        known = [reputations[number] for number in left]
+        weights = weigh(known, examples, list(reputations.values()), self.spec.reputation)
+        return self._work(current.index, left, weights)
+
+    def add(self, total: Total) -> None:
+        """Take the sum, unless an update has to be left out: without it, the weights of the others are other ones."""
+        current, refused = self._current, total.refused
+        for number, done in total.done.items():
+            if done.state and (number in refused or not refused):
+                self.participant_states.put(number, current.index, done.state)
+        current.verdicts |= refused
+        current.total = None if refused else total
+
+    def keep(self, job: Job, trained: LocalUpdate) -> None:
+        """Take one update; one that is not valid has its verdict."""
+        current, number = self._current, job.number
+        if trained.state:
+            self.participant_states.put(number, current.index, trained.state)
+        try:
+            vectors = {**trained.vectors, DELTA: trained.delta}
+            update = validate_vectors(vectors, self.spec, len(self.progress.base), trained.examples, trained.steps)
+        except UpdateRefusedError as error:
+            current.verdicts[number] = error.verdict
+            return
+        reputation = self.progress.reputation(number)
+        current.entries[number] = Entry(self.experiment.address(number), reputation, update, job.staleness)
+
+    def look(self, job: Job) -> None:
+        """Measure an update ahead."""
+        entry = self._current.entries.get(job.number)
+        if entry is not None:
+            vector = foreseen(self.spec, self.progress.base, entry.update.delta, job.staleness)
+            self._measure.ahead(entry.owner, vector)
+
+    def close(self) -> Iterator[Round]:
+        """Yield the round, unless it is asked for once more."""
+        current, now = self._current, self.progress
+        if self.sums and current.total is None:
+            return
+        verdicts, model = self._step(current) if self.sums else self._evaluate(current)
+        now.earlier = [now.base, *now.earlier][: max(1, self.plan.most_stale)]
+        now.base = model
+        for number, verdict in verdicts.items():
+            evidence, _, examples, utility = now.history(number)
+            now.histories[number] = ParticipantHistory(evidence.after(verdict), current.index, examples, utility)
+        now.counted += current.enough
+        now.index = current.index
+        self._open, self.is_done = None, self._is_done()
+        seconds = time.perf_counter() - current.began
+        yield Round(current.index, self.model, verdicts, seconds, not current.enough, current.step)
 
     @property
-    def is_done(self) -> bool:
-        """Whether no round is left."""
+    def _current(self) -> _OpenRound:
+        assert self._open is not None, "a round is asked for first"
+        return self._open
+
+    def _is_done(self) -> bool:
         return self.progress.stopped or self.progress.counted >= self.spec.rounds
 
-    def rounds(self) -> Iterator[Round]:
-        """Play the rounds that are left, and yield each when it is done.
-
-        Raises
-        ------
-        RoundError
-            If several rounds in a row have too few updates.
-        """
-        while not self.is_done:
-            began = time.perf_counter()
-            index = self.progress.index + 1
-            flush = None if self.timetable is None else self.timetable.round(index)
-            verdicts, empty = self._play(index, self._jobs(index, flush))
-            yield Round(index, verdicts, time.perf_counter() - began, empty, flush)
-
-    def _play(self, index: int, selected: dict[int, int]) -> tuple[dict[int, Verdict], bool]:
-        now = self.progress
+    def _opened(self) -> _OpenRound:
+        began, now, quorum = time.perf_counter(), self.progress, self.experiment.config.quorum
+        selected, step = self.plan.round(now.index + 1)
         if len(selected) > MAX_ROWS:
             raise RoundError(
                 f"{len(selected)} updates cannot be summed exactly.", f"Select at most {MAX_ROWS} participants a round."
             )
-        enough = len(selected) >= self.setting.config.quorum
+        enough = len(selected) >= quorum
         now.voids = 0 if enough else now.voids + 1
-        if now.voids >= MAX_VOIDS:
-            raise RoundError(
-                f"{now.voids} rounds in a row were below the quorum of {self.setting.config.quorum}.",
-                "Lower the quorum, or let the selection ask more participants.",
-            )
-        play = self._sum if self._is_plain else self._appraise
-        verdicts, model = play(index, selected, enough)
-        now.earlier = [now.base, *now.earlier][: max(1, self._reach)]
-        now.base = model
-        for number, verdict in verdicts.items():
-            evidence, _, examples, utility = self._standing(number)
-            now.standings[number] = Standing(evidence.after(verdict), index, examples, utility)
-        now.counted += enough
-        now.index = index
-        return verdicts, not enough
+        require_quorum(now.voids, quorum, "Lower the quorum, or let the selection ask more participants.")
+        return _OpenRound(now.index + 1, step, selected, enough, began)
 
-    def _sum(
-        self, index: int, selected: dict[int, int], enough: bool
-    ) -> tuple[dict[int, Verdict], NDArray[np.float32]]:
-        """Play a round that is the mean of its updates; return verdicts and model."""
-        now = self.progress
-        total = self._total(index, selected)
-        for number, done in total.done.items():
-            if done.state:
-                self.states.put(number, index, done.state)
-        verdicts = dict.fromkeys(selected, Verdict.ACCEPTED) | total.refused
-        if not enough:
+    def _step(self, current: _OpenRound) -> tuple[dict[int, Verdict], NDArray[np.float32]]:
+        """Return the verdicts of a round that is the mean of its updates, and its model."""
+        now, total = self.progress, current.total
+        verdicts = dict.fromkeys(current.selected, Verdict.ACCEPTED) | current.verdicts
+        if total is None or not current.enough:
             return verdicts, now.base
         delta = total.sum.mean() if total.sum.weight else np.zeros(len(now.base), np.int64)
         stepped = take_step(self.spec, now.base, delta, now.state.moments)
         now.state = State(stepped.step, stepped.moments)
         return verdicts, stepped.model
 
-    def _total(self, index: int, selected: dict[int, int]) -> Total:
-        """Train those who were selected and sum their updates, by weights as a ledger's aggregator gives them."""
-        reputations = {n: self._standing(n).evidence.reputation for n in selected}
-        limit = self.spec.limits.max_examples
-        refused: dict[int, Done] = {}
-        while True:
-            left = {n: staleness for n, staleness in selected.items() if n not in refused}
-            examples = [min(self.setting.examples(n), limit) for n in left]
-            known = [reputations[n] for n in left]
-            weights = weigh(known, examples, list(reputations.values()), self.spec.reputation)
-            total = self._backend.total(self._work(index, left, weights))
-            bad = {n: done for n, done in total.done.items() if done.refused is not None}
-            # Without them, the weights of the others are other ones.
-            refused |= bad
-            if not bad:
-                total.done |= refused
-                return total
-
-    def _appraise(
-        self, index: int, selected: dict[int, int], enough: bool
-    ) -> tuple[dict[int, Verdict], NDArray[np.float32]]:
-        """Play a round as an aggregator judges one; return verdicts and model."""
-        now, dimension = self.progress, len(self.progress.base)
-        verdicts, entries = dict.fromkeys(selected, Verdict.NONE), dict[int, Entry]()
-
-        def keep(job: Job, trained: LocalUpdate) -> None:
-            if trained.state:
-                self.states.put(job.number, index, trained.state)
-            try:
-                vectors = {**trained.vectors, DELTA: trained.delta}
-                update = validate_vectors(vectors, self.spec, dimension, trained.examples, trained.steps)
-            except UpdateRefusedError as error:
-                verdicts[job.number] = error.verdict
-                return
-            reputation = self._standing(job.number).evidence.reputation
-            entries[job.number] = Entry(self.setting.address(job.number), reputation, update, job.staleness)
-
-        def look(job: Job) -> None:
-            entry = entries.get(job.number)
-            if entry is not None:
-                vector = foreseen(self.spec, now.base, entry.update.delta, job.staleness)
-                self._measure.ahead(entry.owner, vector)
-
-        with Background() as meanwhile:
-            for job, trained in self._backend.train(self._work(index, selected)):
-                meanwhile(partial(keep, job, trained), partial(look, job))
+    def _evaluate(self, current: _OpenRound) -> tuple[dict[int, Verdict], NDArray[np.float32]]:
+        """Return the verdicts of a round as an aggregator evaluates one, and its model."""
+        now, entries = self.progress, current.entries
+        verdicts = dict.fromkeys(current.selected, Verdict.NONE) | current.verdicts
         numbers = sorted(entries, key=lambda number: entries[number].owner.lower())
         given = RoundContext(
             spec=self.spec,
             base=now.base,
             state=now.state,
-            reputations=[self._standing(number).evidence.reputation for number in selected],
-            everybody=self.setting.config.participants,
-            enough=enough,
+            reputations=[now.reputation(number) for number in current.selected],
+            everybody=self.experiment.config.participants,
+            enough=current.enough,
             earlier=dict(enumerate(now.earlier, start=1)),
         )
-        appraisal = evaluate_round(given, [entries[number] for number in numbers], self._measure)
-        for number, verdict, measured in zip(numbers, appraisal.verdicts, appraisal.measurements, strict=True):
+        result = evaluate_round(given, [entries[number] for number in numbers], self._measure)
+        for number, verdict, measured in zip(numbers, result.verdicts, result.measurements, strict=True):
             verdicts[number] = verdict
             examples = entries[number].update.examples
-            gain = max(0, appraisal.base_measurement.loss - measured.loss)
+            gain = max(0, result.base_measurement.loss - measured.loss)
             utility = examples * gain if verdict is Verdict.ACCEPTED else 0
-            now.standings[number] = self._standing(number)._replace(examples=examples, utility=utility)
-        now.state, now.stopped = appraisal.state, appraisal.stop
-        return verdicts, appraisal.model
+            now.histories[number] = now.history(number)._replace(examples=examples, utility=utility)
+        now.state, now.stopped = result.state, result.stop
+        return verdicts, result.model
 
-    def _work(self, index: int, selected: dict[int, int], weights: list[int] | None = None) -> Work:
+    def _work(self, index: int, selected: Mapping[int, int], weights: list[int]) -> Work:
         now = self.progress
         jobs = [
-            Job(number, staleness, weight, self.states.get(number))
-            for (number, staleness), weight in zip(selected.items(), weights or [0] * len(selected), strict=True)
+            Job(number, staleness, weight, self.participant_states.get(number))
+            for (number, staleness), weight in zip(selected.items(), weights, strict=True)
         ]
         bases = [now.base, *now.earlier[: max(1, *selected.values())]]
         return Work(index, bases, jobs, 1 if now.earlier else None, self._published())
@@ -326,69 +239,11 @@ class Simulation:
         if not self.spec.vectors:
             return {}
         zeros, published = np.zeros(len(self.progress.base), np.int64), self.progress.state.published
-        return {name: self._fixed.to_float32(published.get(name, zeros)) for name in self.spec.vectors}
-
-    def _standing(self, number: int) -> Standing:
-        return self.progress.standings.get(number, NEWCOMER)
-
-    def _scheduled(self) -> tuple[Timetable | None, int]:
-        """Return the task's timetable, if it has one, and the largest staleness of an update."""
-        schedule, table = self.spec.schedule, self.setting.device_table
-        if schedule is None or table is None:
-            return None, 0
-        config = self.setting.config
-        require_schedule(schedule, config.quorum, config.ledger.max_staleness)
-        timetable = Timetable(table, schedule, self.spec.digest, self._asked, config.quorum)
-        return timetable, build_schedule(schedule).most_stale or 0
-
-    def _asked(self, time: int, addresses: Sequence[str]) -> list[str]:
-        """Return whom a schedule asks, as it did before if it is played again."""
-        asked = self.progress.asked
-        if time > len(asked):
-            asked.append([self._numbers[owner] for owner in self._selection(time)])
-        return [self.setting.address(number) for number in asked[time - 1]]
-
-    def _jobs(self, index: int, flush: ServerStep | None) -> dict[int, int]:
-        """Return the numbers of those whose updates a round is made of, by address, and how stale these are."""
-        if flush is None:
-            return {self._numbers[owner]: 0 for owner in self._selection(index)}
-        arrivals = sorted(flush.arrivals, key=lambda arrival: arrival.address.lower())
-        return {self._numbers[arrival.address]: flush.staleness(arrival) for arrival in arrivals}
-
-    def _selection(self, index: int) -> list[str]:
-        """Return whom the task's selection chooses."""
-        candidates = self._candidates
-        if self._looks_at & {RECORD, REPORTS}:
-            for number, known in self.progress.standings.items():
-                told = (known.examples, known.utility) if REPORTS in self._looks_at else (0, 0)
-                place = self._places[number]
-                candidates[place] = replace(
-                    candidates[place],
-                    reputation=known.evidence.reputation,
-                    examples=told[0],
-                    utility=told[1],
-                    last_round=known.last_round,
-                )
-        return self._select(SelectionContext(candidates, index, stream(self.spec.digest, "selection", index)))
+        return {name: self.spec.fixed.to_float32(published.get(name, zeros)) for name in self.spec.vectors}
 
     @cached_property
     def _measure(self) -> LiveMeasurer:
-        return self.setting.measurer()
-
-    @cached_property
-    def _candidates(self) -> list[Candidate]:
-        """All participants by address, as they are before the first round."""
-        reputation = NEWCOMER.evidence.reputation if self._looks_at & {RECORD, REPORTS} else 0
-        candidates = [Candidate(owner, reputation) for owner in sorted(self._numbers, key=str.lower)]
-        return timed(candidates, self.setting.device_table) if DEVICES in self._looks_at else candidates
-
-    @cached_property
-    def _places(self) -> dict[int, int]:
-        return {self._numbers[candidate.address]: place for place, candidate in enumerate(self._candidates)}
-
-    @cached_property
-    def _numbers(self) -> dict[str, int]:
-        return {self.setting.address(number): number for number in range(self.setting.config.participants)}
+        return self.experiment.measurer()
 
 
 def _is_plain_mean(spec: TaskSpec) -> bool:
@@ -398,16 +253,15 @@ def _is_plain_mean(spec: TaskSpec) -> bool:
     return spec.aggregation.method == "mean@1" and not any(beyond) and not stops
 
 
-def _require_no_ledger(setting: Experiment) -> None:
+def _require_no_ledger(experiment: Experiment) -> None:
     """Raise ConfigError if a task asks for what only a ledger gives."""
-    if setting.spec.randomness != "spec":
+    if experiment.spec.randomness != "spec":
         raise ConfigError(
-            "The task draws its randomness from a beacon, which is the ledger's.",
+            "The task draws its randomness from a beacon, which only a ledger has.",
             'Give randomness = "spec", or run with a ledger.',
         )
-    if setting.config.ledger.max_unfinal > 1:
+    if experiment.config.ledger.max_unfinal > 1:
         raise ConfigError(
-            "Several rounds may wait for their finality, and what they tell of participants counts once they are "
-            "settled: when, is the ledger's.",
+            "Several rounds may wait to be final; when each of them counts towards reputations, only a ledger tells.",
             "Give max_unfinal = 1, or run with a ledger.",
         )

@@ -27,7 +27,7 @@ from fedledger.node.solvers.base import Solver, computed_by, sent_by
 from fedledger.node.solvers.build import build_solver
 from fedledger.node.training import LocalTrainer, Trainer
 from fedledger.platform.attacks.base import attacker
-from fedledger.platform.devices.fleet import FleetConfig, draw_fleet, update_size
+from fedledger.platform.devices.fleet import draw_fleet, update_size
 from fedledger.platform.experiment.accounts import AGGREGATOR, experiment_address, participant_role, standby_role
 from fedledger.platform.experiment.config import GWEI, ExperimentConfig
 from fedledger.protocol.encoding import tensors
@@ -197,7 +197,7 @@ class Experiment:
         numbers = range(self.config.ledger.standbys)
         return [experiment_address(self.config.seed, standby_role(number)) for number in numbers]
 
-    def settings(self) -> Settings:
+    def ledger_settings(self) -> Settings:
         """Return what the ledger is deployed with."""
         from fedledger.contracts.ledger.records import Settings
 
@@ -246,17 +246,10 @@ def make_experiment(config: ExperimentConfig, folder: Path) -> Experiment:
         Paths in the configuration are relative to it.
     """
     rng = np.random.Generator(np.random.PCG64(config.seed))
-    code = None if config.code is None else _read(folder / config.code)
-    if code is not None:
-        cid = ContentRef.of(code).cid
-        task_code = load_task_code(code, cid, {cid})
-        make_model = task_code.model
-        prepared = task_code.data() if task_code.has_data else Prepared(_dataset(config, folder))
-    elif config.model is not None:
-        make_model = partial(build_model, config.model.method, config.model.params)
-        prepared = Prepared(_dataset(config, folder))
-    else:
+    own = None if config.code is None else _own_code(_read(folder / config.code))
+    if own is None and config.model is None:
         raise ConfigError("The configuration has neither model nor code.", "Give one of them.")
+    prepared = Prepared(_dataset(config, folder)) if own is None or own.data is None else own.data()
     train, validation, test = hold_out(prepared, config.data.test_fraction, config.data.validation_fraction, rng)
     parts = train if isinstance(train, Parts) else _dealt(train, config, rng)
     if len(parts) != config.participants:
@@ -269,7 +262,26 @@ def make_experiment(config: ExperimentConfig, folder: Path) -> Experiment:
     for group in config.attackers:
         for _ in range(group.count):
             behaviours[next(drawn)] = group.attack.method.split("@")[0]
-    return assemble(config, parts, validation, test, make_model, code, behaviours, folder)
+    return assemble(config, parts, validation, test, own, behaviours, folder)
+
+
+@dataclass(frozen=True)
+class OwnCode:
+    """A task's own code.
+
+    Parameters
+    ----------
+    content
+        The file's bytes.
+    model
+        Makes a fresh module.
+    data
+        Makes the data; None if the code does not say.
+    """
+
+    content: bytes
+    model: Callable[[], torch.nn.Module]
+    data: Callable[[], Prepared] | None = None
 
 
 def assemble(
@@ -277,8 +289,7 @@ def assemble(
     parts: Parts,
     validation: Dataset,
     test: Dataset,
-    make_model: Callable[[], torch.nn.Module] | None = None,
-    code: bytes | None = None,
+    own: OwnCode | None = None,
     behaviours: Sequence[str] = (),
     folder: Path = Path(),
 ) -> Experiment:
@@ -292,49 +303,61 @@ def assemble(
         Each participant's examples.
     validation, test
         Examples on which updates are measured, and those behind the reported accuracy.
-    make_model
-        Makes a fresh module; that of the configuration's model unless given.
-    code
-        The task's own code.
+    own
+        The task's own code, if it has some; else the model is the configuration's.
     behaviours
         Each participant's behaviour; honest unless given.
     folder
         Paths in the configuration are relative to it.
+
+    Raises
+    ------
+    ConfigError
+        If there is no model, or the configuration does not suit its schedule.
     """
-    if make_model is None:
-        if config.model is None:
-            raise ConfigError("The configuration has no model.", "Give one.")
-        make_model = partial(build_model, config.model.method, config.model.params)
+    make_model = _configured_model(config) if own is None else own.model
     vector = initial_vector(make_model, config.seed)
     initial = ModelFile.of(FlatModel(make_model()).named(vector)).encode()
     measured = tensors.encode({INPUTS: validation.inputs, LABELS: validation.labels})
     solver = build_solver(config.training.solver.method, config.training.solver.params)
-    devices = None
-    if config.devices is not None:
-        sizes = [parts.size(number) for number in range(config.participants)]
-        devices = _device_table(config, config.devices, solver, ModelFile.decode(initial), sizes, folder).encode()
+    code, devices = None if own is None else own.content, _devices(config, solver, initial, parts, folder)
     _require_schedulable(config)
-    contents = [initial, measured, *(content for content in (code, devices) if content is not None)]
     spec = TaskSpec(
         name=config.name,
         seed=config.seed,
         model=config.model,
-        code=None if code is None else Ref.of(ContentRef.of(code)),
+        code=_ref(code),
         initial_model=Ref.of(ContentRef.of(initial)),
         validation=Ref.of(ContentRef.of(measured)),
         vectors=list(sent_by(solver)),
-        devices=None if devices is None else Ref.of(ContentRef.of(devices)),
+        devices=_ref(devices),
         **{name: getattr(config.training, name) for name in type(config.training).model_fields},
     )
     return Experiment(
         config=config,
         spec=spec,
-        contents=tuple(contents),
+        contents=tuple(content for content in (initial, measured, code, devices) if content is not None),
         parts=parts,
         test=test,
         behaviours=tuple(behaviours) or (HONEST,) * config.participants,
         make_model=make_model,
     )
+
+
+def _own_code(content: bytes) -> OwnCode:
+    cid = ContentRef.of(content).cid
+    code = load_task_code(content, cid, {cid})
+    return OwnCode(content, code.model, code.data if code.has_data else None)
+
+
+def _configured_model(config: ExperimentConfig) -> Callable[[], torch.nn.Module]:
+    if config.model is None:
+        raise ConfigError("The configuration has no model.", "Give one.")
+    return partial(build_model, config.model.method, config.model.params)
+
+
+def _ref(content: bytes | None) -> Ref | None:
+    return None if content is None else Ref.of(ContentRef.of(content))
 
 
 def _dealt(dataset: Dataset, config: ExperimentConfig, rng: np.random.Generator) -> Parts:
@@ -354,35 +377,30 @@ def _require_schedulable(config: ExperimentConfig) -> None:
     require_schedule(schedule, config.quorum, config.ledger.max_staleness)
 
 
-def _device_table(
-    config: ExperimentConfig,
-    fleet: FleetConfig,
-    solver: Solver,
-    initial: ModelFile,
-    examples: Sequence[int],
-    folder: Path,
-) -> DeviceTable:
-    """Draw the participants' devices, and find out what a round sends each way.
+def _devices(config: ExperimentConfig, solver: Solver, initial: bytes, parts: Parts, folder: Path) -> bytes | None:
+    """Draw the participants' devices, if there are any, and find out what a round sends each way.
 
     A participant downloads the model and, if its solver is told more by the aggregator, the state that holds that. It
     uploads its update.
     """
-    sent, d = sent_by(solver), len(initial.vector)
-    down = len(initial.encode())
+    if config.devices is None:
+        return None
+    sent, d, down = sent_by(solver), len(ModelFile.decode(initial).vector), len(initial)
     if sent:
         nothing = np.zeros(d, np.int64)
         optimiser = build(OPTIMISERS, config.training.optimiser.method, config.training.optimiser.params)
         _, moments = optimiser(nothing, {}, 1 << config.training.fixed_point.fraction_bits)
         down += len(State(nothing, moments, published=dict.fromkeys(sent, nothing)).encode())
-    return draw_fleet(
-        fleet,
+    table = draw_fleet(
+        config.devices,
         [experiment_address(config.seed, participant_role(number)) for number in range(config.participants)],
-        [computed_by(solver, own) for own in examples],
+        [computed_by(solver, parts.size(number)) for number in range(config.participants)],
         bytes_down=down,
         bytes_up=update_size(dict.fromkeys((DELTA, *sent), d), config.training.rounds),
         seed=config.seed,
         folder=folder,
     )
+    return table.encode()
 
 
 def _dataset(config: ExperimentConfig, folder: Path) -> Dataset:

@@ -14,8 +14,8 @@ from fedledger.contracts.chain.development import find_program, running_chain
 from fedledger.ledger_tools.audit.export import DEPLOYMENT_FILE
 from fedledger.ledger_tools.deploy import Deployment
 from fedledger.platform.engine.backends.base import Backend
-from fedledger.platform.engine.with_ledger import Progress, mean_accuracies
-from fedledger.platform.engine.with_ledger import run as run_engine
+from fedledger.platform.engine.plain_mean import mean_accuracies
+from fedledger.platform.engine.with_ledger import RoundMetrics, run
 from fedledger.platform.experiment.experiment import Experiment
 from fedledger.platform.experiment.run_files import CHAIN_FILE
 from fedledger.platform.runs.results import write_results
@@ -52,13 +52,13 @@ def open_chain(where: str, folder: Path) -> Iterator[Chain]:
     yield chain
 
 
-def run_recorded(
+def run_with_ledger(
     experiment: Experiment,
     source: Path,
     folder: Path,
     chain: Chain,
     store: ContentStore,
-    watch: Callable[[Progress], None] = lambda progress: None,
+    watch: Callable[[RoundMetrics], None] = lambda metrics: None,
     backend: Backend | None = None,
 ) -> LedgerSummary:
     """Run an experiment with a ledger, or continue an interrupted run, and write its results.
@@ -74,7 +74,7 @@ def run_recorded(
     chain, store
         Where the ledger and the content are.
     watch
-        Called after every round.
+        Called after every round that counts.
     backend
         Where participants are trained; in this process unless given.
 
@@ -90,7 +90,7 @@ def run_recorded(
     try:
         compared = experiment.config.compare_with_mean and experiment.spec.schedule is None
         means = aside.submit(mean_accuracies, experiment.config, source) if compared else None
-        finished = run_engine(experiment, chain, store, folder, watch, deployment, backend)
+        finished = run(experiment, chain, store, folder, watch, deployment, backend)
         return write_results(finished, experiment, store, folder, means.result() if means else [])
     finally:
         # Nobody waits for the process to end once it has answered.

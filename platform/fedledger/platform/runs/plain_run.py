@@ -10,9 +10,10 @@ from typing import Any
 from fedledger.ledger_tools.report.device_tables import flush_rows, totals, write_devices
 from fedledger.platform.engine.backends.base import Backend
 from fedledger.platform.engine.backends.choose import open_backend
-from fedledger.platform.engine.checkpoint import STATES_FOLDER, Checkpoints, Reached
-from fedledger.platform.engine.participant_states import States
-from fedledger.platform.engine.without_ledger import Round, Simulation
+from fedledger.platform.engine.checkpoint import STATES_FOLDER, Checkpoint, CheckpointFile
+from fedledger.platform.engine.federation import Round, play
+from fedledger.platform.engine.participant_states import ParticipantStates
+from fedledger.platform.engine.without_ledger import MemoryRecord
 from fedledger.platform.experiment.experiment import Experiment
 from fedledger.platform.experiment.run_files import MODEL_FILE
 from fedledger.platform.runs.run_folder import begin_run, write_record
@@ -25,7 +26,7 @@ from fedledger.storage.durable_files import write_atomically
 CHECKPOINT_SECONDS = 10.0
 
 
-def run_unrecorded(
+def run_without_ledger(
     experiment: Experiment,
     folder: Path,
     backend: str,
@@ -65,8 +66,8 @@ def run_unrecorded(
         If a checkpoint cannot be read or written.
     """
     with open_backend(backend, experiment, workers) as opened:
-        simulation, rows, seconds = _train(experiment, folder, opened, watch, checkpoint_seconds)
-    model = simulation.model.encode()
+        record, rows, seconds = _train(experiment, folder, opened, watch, checkpoint_seconds)
+    model = record.model.encode()
     write_atomically(folder / MODEL_FILE, model)
     document: PlainSummary = {
         "name": experiment.config.name,
@@ -79,7 +80,7 @@ def run_unrecorded(
         "ledger": False,
         "backend": backend,
     }
-    if devices := _write_devices(experiment, simulation.flushes, folder):
+    if devices := _write_devices(experiment, record.plan.server_steps, folder):
         document["devices"] = devices
     write_record(folder, document, rows)
     return document
@@ -91,39 +92,38 @@ def _train(
     backend: Backend,
     watch: Callable[[MetricsRow], None],
     checkpoint_seconds: float,
-) -> tuple[Simulation, list[MetricsRow], float]:
+) -> tuple[MemoryRecord, list[MetricsRow], float]:
     """Play the rounds that are left; return the end, the metrics of all rounds, and the seconds of all attempts."""
     began = saved = time.monotonic()
-    states, checkpoints = States(folder / STATES_FOLDER), Checkpoints(folder, experiment.config)
-    reached = checkpoints.load(states)
+    states, file = ParticipantStates(folder / STATES_FOLDER), CheckpointFile(folder, experiment.config)
+    found = file.load(states)
     begin_run(experiment, folder)
-    earlier = 0.0 if reached is None else reached.seconds
-    rows = [] if reached is None else reached.rows
-    simulation = Simulation(experiment, backend, None if reached is None else reached.progress, states)
-    for done in simulation.rounds():
-        if not done.empty:
-            rows.append(_row(done, experiment.accuracy(simulation.model)))
+    before, rows = (0.0, []) if found is None else (found.seconds, found.rows)
+    record = MemoryRecord(experiment, None if found is None else found.progress, states)
+    for closed in play(record, backend):
+        if not closed.empty:
+            rows.append(_metrics(experiment, closed))
             watch(rows[-1])
         now = time.monotonic()
-        if now - saved >= checkpoint_seconds and not simulation.is_done:
-            checkpoints.save(Reached(simulation.progress, rows, earlier + now - began), states)
+        if now - saved >= checkpoint_seconds and not record.is_done:
+            file.save(Checkpoint(record.progress, rows, before + now - began), states)
             saved = time.monotonic()
-    seconds = earlier + time.monotonic() - began
+    seconds = before + time.monotonic() - began
     # So that a folder that is resumed once more stays as it is.
-    checkpoints.save(Reached(simulation.progress, rows, seconds), states)
-    return simulation, rows, seconds
+    file.save(Checkpoint(record.progress, rows, seconds), states)
+    return record, rows, seconds
 
 
-def _row(done: Round, accuracy: float) -> MetricsRow:
+def _metrics(experiment: Experiment, closed: Round) -> MetricsRow:
     """Return a round's row of metrics."""
     row = {
-        "round": done.index,
-        "accuracy": accuracy,
-        "accepted": done.accepted,
-        "refused": len(done.verdicts) - done.accepted,
-        "seconds": round(done.seconds, 6),
+        "round": closed.index,
+        "accuracy": experiment.accuracy(closed.model),
+        "accepted": closed.accepted,
+        "refused": closed.refused,
+        "seconds": round(closed.seconds, 6),
     }
-    return row if done.flush is None else {**row, "time_us": done.flush.time_us}
+    return row if closed.step is None else {**row, "time_us": closed.step.time_us}
 
 
 def _write_devices(experiment: Experiment, steps: Sequence[ServerStep], folder: Path) -> dict[str, Any]:

@@ -288,17 +288,17 @@ class _Task:
     def _run(self, place: Path) -> None:
         from fedledger.platform.engine.checkpoint import STATES_FOLDER
         from fedledger.platform.experiment.experiment import make_experiment
-        from fedledger.platform.runs.plain_run import run_unrecorded
+        from fedledger.platform.runs.plain_run import run_without_ledger
         from fedledger.platform.runs.trackers.base import tracking
 
-        setting = make_experiment(self.run.config, self.source)
+        experiment = make_experiment(self.run.config, self.source)
         # The model is the same to the bit in one process and in several.
         backend = "batched" if self.workers == 1 else "pool"
         with tracking(self.track, self.run.config, place, self.folder / self.run.name) as tracked:
             if self.ledger:
-                tracked.summary = self._run_recorded(setting, place, backend, tracked)
+                tracked.summary = self._run_with_ledger(experiment, place, backend, tracked)
             else:
-                tracked.summary = run_unrecorded(setting, place, backend, self.workers, tracked.log)
+                tracked.summary = run_without_ledger(experiment, place, backend, self.workers, tracked.log)
         if not self.ledger:
             # What only an interrupted run needs.
             (place / CHECKPOINT_FILE).unlink(missing_ok=True)
@@ -306,17 +306,17 @@ class _Task:
         (self.folder / FAILED / f"{self.run.name}.txt").unlink(missing_ok=True)
         place.rename(self.folder / self.run.name)
 
-    def _run_recorded(self, setting: Experiment, place: Path, backend: str, tracked: Tracked) -> LedgerSummary:
+    def _run_with_ledger(self, experiment: Experiment, place: Path, backend: str, tracked: Tracked) -> LedgerSummary:
         from fedledger.platform.engine.backends.choose import open_backend
-        from fedledger.platform.runs.ledger_run import open_chain, run_recorded
+        from fedledger.platform.runs.ledger_run import open_chain, run_with_ledger
         from fedledger.storage.open import open_store
 
         # Its chain ended with the process that was killed.
         shutil.rmtree(place)
         place.mkdir()
-        with open_backend(backend, setting, self.workers) as trains, open_chain("auto", place) as chain:
+        with open_backend(backend, experiment, self.workers) as trains, open_chain("auto", place) as chain:
             store = open_store("local", place / "store")
-            return run_recorded(setting, self.source, place, chain, store, tracked.show, trains)
+            return run_with_ledger(experiment, self.source, place, chain, store, tracked.show, trains)
 
 
 class _Hand:

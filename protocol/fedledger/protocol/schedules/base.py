@@ -23,7 +23,7 @@ from typing import Protocol
 from fedledger.protocol.methods.catalogue import Method, kind_of
 from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.methods.registry import Registry
-from fedledger.protocol.schedules.event_simulator import Simulation
+from fedledger.protocol.schedules.event_simulator import EventSimulator
 from fedledger.protocol.schedules.events import ServerStep
 
 Choose = Callable[[int, Sequence[str]], Sequence[str]]
@@ -49,8 +49,8 @@ class Schedule(Protocol):
         """The largest staleness of an update; None: there is no bound."""
         ...
 
-    def __call__(self, run: Simulation, choose: Choose) -> Iterator[ServerStep]:
-        """Play on from the simulation's start."""
+    def __call__(self, run: EventSimulator, choose: Choose) -> Iterator[ServerStep]:
+        """Play on from the simulator's start."""
         ...
 
 

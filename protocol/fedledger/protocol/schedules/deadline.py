@@ -11,7 +11,7 @@ from fedledger.protocol.methods.parameters import Checked, OneOf, Whole
 from fedledger.protocol.schedules.base import SCHEDULES, Choose
 from fedledger.protocol.schedules.devices import Failure
 from fedledger.protocol.schedules.dispatch import ask, too_stale
-from fedledger.protocol.schedules.event_simulator import Simulation
+from fedledger.protocol.schedules.event_simulator import EventSimulator
 from fedledger.protocol.schedules.events import Arrival, Loss, ServerStep
 
 DROP, JOIN = "drop", "join"
@@ -50,7 +50,7 @@ class Deadline(Checked):
         """0 if nobody joins later, else the bound."""
         return 0 if self.late == DROP else self.max_staleness
 
-    def __call__(self, run: Simulation, choose: Choose) -> Iterator[ServerStep]:
+    def __call__(self, run: EventSimulator, choose: Choose) -> Iterator[ServerStep]:
         arrivals, losses = list[Arrival](), list[Loss]()
         for asked in count(1):
             losses += ask(run, choose(asked, run.addresses))

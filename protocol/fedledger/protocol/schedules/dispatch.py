@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.schedules.event_simulator import MAX_FAILURES, Simulation
+from fedledger.protocol.schedules.event_simulator import MAX_FAILURES, EventSimulator
 from fedledger.protocol.schedules.events import Arrival, Loss
 
 
-def ask(run: Simulation, chosen: Sequence[str]) -> list[Loss]:
+def ask(run: EventSimulator, chosen: Sequence[str]) -> list[Loss]:
     """Send off who of those chosen can be asked, and return the losses of the others; wait if there is nobody."""
     chosen = [address for address in sorted(chosen, key=str.lower) if not run.is_busy(address)]
     waited = 0

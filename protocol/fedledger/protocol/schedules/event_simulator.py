@@ -46,8 +46,8 @@ class _Flight:
         return Loss(self.address, self.base_round, self.dispatched_us, *parts, self.ended_us, trip.energy_uj, reason)
 
 
-class Simulation:
-    """Where everybody is: what schedules are written with.
+class EventSimulator:
+    """Where each participant is in simulated time: what schedules are written with.
 
     ``now`` is the time and ``step`` the number of server steps made; a schedule moves both.
 

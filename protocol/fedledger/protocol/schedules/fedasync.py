@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from fedledger.protocol.methods.parameters import Checked, Whole
 from fedledger.protocol.schedules.asynchronous import asynchronous
 from fedledger.protocol.schedules.base import SCHEDULES, Choose
-from fedledger.protocol.schedules.event_simulator import Simulation
+from fedledger.protocol.schedules.event_simulator import EventSimulator
 from fedledger.protocol.schedules.events import ServerStep
 
 
@@ -27,5 +27,5 @@ class FedAsync(Checked):
         """The bound."""
         return self.max_staleness
 
-    def __call__(self, run: Simulation, choose: Choose) -> Iterator[ServerStep]:
+    def __call__(self, run: EventSimulator, choose: Choose) -> Iterator[ServerStep]:
         return asynchronous(run, 1, self.concurrency, self.max_staleness)

@@ -9,7 +9,7 @@ from typing import Annotated
 from fedledger.protocol.methods.parameters import Checked, Whole
 from fedledger.protocol.schedules.asynchronous import asynchronous
 from fedledger.protocol.schedules.base import SCHEDULES, Choose
-from fedledger.protocol.schedules.event_simulator import Simulation
+from fedledger.protocol.schedules.event_simulator import EventSimulator
 from fedledger.protocol.schedules.events import ServerStep
 
 
@@ -45,5 +45,5 @@ class FedBuff(Checked):
         """The bound."""
         return self.max_staleness
 
-    def __call__(self, run: Simulation, choose: Choose) -> Iterator[ServerStep]:
+    def __call__(self, run: EventSimulator, choose: Choose) -> Iterator[ServerStep]:
         return asynchronous(run, self.buffer, self.concurrency, self.max_staleness)

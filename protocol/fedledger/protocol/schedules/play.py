@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.schedules.base import Choose, build_schedule, everybody
 from fedledger.protocol.schedules.devices import DeviceTable
-from fedledger.protocol.schedules.event_simulator import Simulation
+from fedledger.protocol.schedules.event_simulator import EventSimulator
 from fedledger.protocol.schedules.events import ServerStep
 
 
@@ -35,4 +35,4 @@ def simulate(
     ConfigError
         If the schedule's parameters are wrong; while it is played, if no update can ever arrive any more.
     """
-    return build_schedule(schedule)(Simulation(table, digest, quorum), choose)
+    return build_schedule(schedule)(EventSimulator(table, digest, quorum), choose)

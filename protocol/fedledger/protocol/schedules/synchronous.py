@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from fedledger.protocol.schedules.base import SCHEDULES, Choose
 from fedledger.protocol.schedules.dispatch import ask
-from fedledger.protocol.schedules.event_simulator import Simulation
+from fedledger.protocol.schedules.event_simulator import EventSimulator
 from fedledger.protocol.schedules.events import Arrival, Loss, ServerStep
 
 
@@ -24,7 +24,7 @@ class Synchronous:
     most_updates: ClassVar[int | None] = None
     most_stale: ClassVar[int | None] = 0
 
-    def __call__(self, run: Simulation, choose: Choose) -> Iterator[ServerStep]:
+    def __call__(self, run: EventSimulator, choose: Choose) -> Iterator[ServerStep]:
         arrivals, losses = list[Arrival](), list[Loss]()
         for asked in count(1):
             losses += ask(run, choose(asked, run.addresses))

@@ -302,10 +302,22 @@ class Pool:
         if len(work.bases) > MAX_BASES:
             raise ValueError(f"a round has at most {MAX_BASES} base models")
         load = sum(self._cost(job.number) for job in work.jobs)
-        if limbs and self._rate and load < QUANTUM:
+        may_share = limbs > 0 and self._rate > 0
+        if may_share and load < QUANTUM:
             # Any message would cost more than it gains.
             self._own = work.jobs
             return deque()
+        self._show(work, limbs)
+        costs = sorted(((self._cost(job.number), job.number, job) for job in work.jobs), reverse=True)
+        if may_share and load < AHEAD * QUANTUM * len(self._processes):
+            # One message more would cost more than an evener load gains.
+            *shares, self._own = _deal(costs, len(self._processes))
+            return deque(self._asking._replace(jobs=share) for share in shares)
+        portions = _portions(costs, QUANTUM if self._rate else 0.0)
+        return deque(self._asking._replace(jobs=portion, last=False) for portion in portions)
+
+    def _show(self, work: Work, limbs: int) -> None:
+        """Copy a round's vectors to where the workers see them, and begin the work's messages."""
         for place, base in zip(self._bases, work.bases, strict=False):
             np.copyto(place, base)
         for place, vector in zip(self._server, work.server.values(), strict=False):
@@ -315,23 +327,6 @@ class Pool:
         weights = sum(job.weight for job in work.jobs)
         shared = work.index, len(work.bases), work.before, tuple(work.server)
         self._asking = _Message(self._works, *shared, (), limbs, weights, last=True)
-        costs = sorted(((self._cost(job.number), job.number, job) for job in work.jobs), reverse=True)
-        if limbs and self._rate and load < AHEAD * QUANTUM * len(self._processes):
-            # One message more would cost more than an evener load gains.
-            *shares, self._own = _deal(costs, len(self._processes))
-            return deque(self._asking._replace(jobs=share) for share in shares)
-        messages: deque[_Message] = deque()
-        gathered: list[Job] = []
-        load = 0.0
-        for cost, _, job in costs:
-            gathered.append(job)
-            load += cost
-            if load >= QUANTUM or not self._rate:
-                messages.append(self._asking._replace(jobs=gathered, last=False))
-                gathered, load = [], 0.0
-        if gathered:
-            messages.append(self._asking._replace(jobs=gathered, last=False))
-        return messages
 
     def _dispatch(self, queue: deque[_Message]) -> None:
         """Give every worker something to do, and have its sum handed over where there is nothing left."""
@@ -420,6 +415,19 @@ class Pool:
         self._costs[number] = seconds
         rate = seconds / max(1, examples)
         self._rate = 0.9 * self._rate + 0.1 * rate if self._rate else rate
+
+
+def _portions(costs: Sequence[tuple[float, int, Job]], quantum: float) -> Iterator[list[Job]]:
+    """Yield jobs in their order, in portions that each take at least so many seconds; the last may take less."""
+    portion, load = list[Job](), 0.0
+    for cost, _, job in costs:
+        portion.append(job)
+        load += cost
+        if load >= quantum:
+            yield portion
+            portion, load = [], 0.0
+    if portion:
+        yield portion
 
 
 def _deal(costs: Sequence[tuple[float, int, Job]], hands: int) -> list[list[Job]]:

@@ -13,7 +13,7 @@ from fedledger.protocol.methods.catalogue import TRACKER
 from fedledger.protocol.methods.registry import Registry
 
 if TYPE_CHECKING:
-    from fedledger.platform.engine.with_ledger import Progress
+    from fedledger.platform.engine.with_ledger import RoundMetrics
 
 
 log = logging.getLogger(__name__)
@@ -68,9 +68,9 @@ class Tracked:
             self._tell(lambda tracker: tracker.open())
         self._tell(lambda tracker: tracker.log(int(row["round"]), numbers))
 
-    def show(self, progress: Progress) -> None:
-        """Pass on the progress of a run with a ledger."""
-        self.log(vars(progress))
+    def show(self, metrics: RoundMetrics) -> None:
+        """Pass on the metrics of a round of a run with a ledger."""
+        self.log(vars(metrics))
 
     def close(self) -> None:
         """Tell all of them that the run has ended."""

@@ -1,4 +1,4 @@
-"""What follows a training, beside the next one."""
+"""What follows a training, in the background of the next one."""
 
 from __future__ import annotations
 

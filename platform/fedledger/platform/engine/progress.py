@@ -1,0 +1,68 @@
+"""How far a run without a ledger has come: all that its next round follows from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedledger.aggregator.round.state import State
+from fedledger.protocol.records.reputation import Evidence
+
+
+class ParticipantHistory(NamedTuple):
+    """What earlier rounds tell of a participant: the evidence a ledger would hold, and what a selection may look at."""
+
+    evidence: Evidence = Evidence()
+    last_round: int = 0
+    examples: int = 0
+    utility: int = 0
+
+
+NEWCOMER = ParticipantHistory()
+
+
+@dataclass
+class Progress:
+    """All that the next round follows from, besides the participants' states.
+
+    Parameters
+    ----------
+    base, earlier
+        float32[d] each: the newest model, and the bases of the rounds before, the nearest first, as far back as an
+        update may be stale or a participant looks.
+    state
+        What the aggregator carries.
+    index
+        The last round that is closed; 0 before the first.
+    counted
+        Rounds that were not below quorum.
+    voids
+        Rounds below quorum in a row.
+    stopped
+        Whether the task's stopping rule ended it.
+    histories
+        Of each participant that was selected, by number.
+    asked
+        The numbers of those whom a schedule asked each time; a resumed run plays its timetable again.
+    """
+
+    base: NDArray[np.float32]
+    state: State
+    earlier: list[NDArray[np.float32]] = field(default_factory=list)
+    index: int = 0
+    counted: int = 0
+    voids: int = 0
+    stopped: bool = False
+    histories: dict[int, ParticipantHistory] = field(default_factory=dict)
+    asked: list[list[int]] = field(default_factory=list)
+
+    def history(self, number: int) -> ParticipantHistory:
+        """Return what earlier rounds tell of a participant."""
+        return self.histories.get(number, NEWCOMER)
+
+    def reputation(self, number: int) -> int:
+        """Return a participant's reputation in ppm."""
+        return self.history(number).evidence.reputation

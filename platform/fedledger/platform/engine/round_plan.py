@@ -1,0 +1,118 @@
+"""Whose updates make a round of a run without a ledger: the task's selection, or its schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+
+from fedledger.aggregator.selection.base import (
+    DEVICES,
+    EVERYTHING,
+    RECORD,
+    REPORTS,
+    SELECTIONS,
+    Candidate,
+    SelectionContext,
+    timed,
+)
+from fedledger.platform.engine.progress import NEWCOMER, Progress
+from fedledger.platform.experiment.experiment import Experiment
+from fedledger.protocol.arithmetic.random_streams import stream
+from fedledger.protocol.methods.parameters import build
+from fedledger.protocol.schedules.base import build_schedule
+from fedledger.protocol.schedules.events import ServerStep
+from fedledger.protocol.schedules.timetable import Timetable, require_schedule
+
+
+class RoundPlan:
+    """Tells whose updates make a round.
+
+    Parameters
+    ----------
+    experiment
+        The experiment.
+    progress
+        How far the run has come; whom a schedule asks is noted in it.
+
+    Attributes
+    ----------
+    timetable
+        The task's rounds by its schedule; None without one.
+    most_stale
+        The largest staleness of an update.
+    """
+
+    def __init__(self, experiment: Experiment, progress: Progress) -> None:
+        self._experiment, self._spec, self._progress = experiment, experiment.spec, progress
+        self._select = build(SELECTIONS, self._spec.selection.method, self._spec.selection.params)
+        self._looks_at = getattr(self._select, "looks_at", EVERYTHING)
+        self.timetable, self.most_stale = self._scheduled()
+
+    @property
+    def looks_at_reports(self) -> bool:
+        """Whether the selection depends on how each update was measured."""
+        return REPORTS in self._looks_at
+
+    @property
+    def server_steps(self) -> list[ServerStep]:
+        """The server steps of all closed rounds; none without a schedule."""
+        return [self.timetable.round(index) for index in range(1, self._progress.index + 1)] if self.timetable else []
+
+    def round(self, index: int) -> tuple[dict[int, int], ServerStep | None]:
+        """Return how stale the update of each participant of a round is, by number and in the order of addresses.
+
+        With it comes the round's server step, if the task has a schedule.
+        """
+        if self.timetable is None:
+            return dict.fromkeys([self._numbers[owner] for owner in self.select(index)], 0), None
+        step = self.timetable.round(index)
+        arrivals = sorted(step.arrivals, key=lambda arrival: arrival.address.lower())
+        return {self._numbers[arrival.address]: step.staleness(arrival) for arrival in arrivals}, step
+
+    def select(self, index: int) -> list[str]:
+        """Return the addresses that the task's selection chooses."""
+        candidates = self._candidates
+        if self._looks_at & {RECORD, REPORTS}:
+            for number, history in self._progress.histories.items():
+                examples, utility = (history.examples, history.utility) if self.looks_at_reports else (0, 0)
+                place = self._places[number]
+                candidates[place] = replace(
+                    candidates[place],
+                    reputation=history.evidence.reputation,
+                    examples=examples,
+                    utility=utility,
+                    last_round=history.last_round,
+                )
+        return self._select(SelectionContext(candidates, index, stream(self._spec.digest, "selection", index)))
+
+    def _scheduled(self) -> tuple[Timetable | None, int]:
+        schedule, table = self._spec.schedule, self._experiment.device_table
+        if schedule is None or table is None:
+            return None, 0
+        config = self._experiment.config
+        require_schedule(schedule, config.quorum, config.ledger.max_staleness)
+        timetable = Timetable(table, schedule, self._spec.digest, self._asked, config.quorum)
+        return timetable, build_schedule(schedule).most_stale or 0
+
+    def _asked(self, time: int, addresses: Sequence[str]) -> list[str]:
+        """Return whom a schedule asks, as it did before if it is played again."""
+        asked = self._progress.asked
+        if time > len(asked):
+            asked.append([self._numbers[owner] for owner in self.select(time)])
+        return [self._experiment.address(number) for number in asked[time - 1]]
+
+    @cached_property
+    def _candidates(self) -> list[Candidate]:
+        """All participants by address, as they are before the first round."""
+        reputation = NEWCOMER.evidence.reputation if self._looks_at & {RECORD, REPORTS} else 0
+        candidates = [Candidate(owner, reputation) for owner in sorted(self._numbers, key=str.lower)]
+        return timed(candidates, self._experiment.device_table) if DEVICES in self._looks_at else candidates
+
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        return {self._numbers[candidate.address]: place for place, candidate in enumerate(self._candidates)}
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {self._experiment.address(number): number for number in range(self._experiment.config.participants)}
