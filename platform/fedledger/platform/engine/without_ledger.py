@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedledger.aggregator.round.measurement import LiveMeasurer
+from fedledger.aggregator.round.methods import RoundMethods
 from fedledger.aggregator.round.pipeline import Entry, RoundContext, evaluate_round, foreseen
 from fedledger.aggregator.round.server_step import take_step, weigh
 from fedledger.aggregator.round.state import State
@@ -27,10 +28,11 @@ from fedledger.platform.engine.participant_states import ParticipantStates
 from fedledger.platform.engine.progress import ParticipantHistory, Progress
 from fedledger.platform.engine.round_plan import RoundPlan
 from fedledger.platform.experiment.experiment import Experiment
-from fedledger.protocol.arithmetic.exact import MAX_ROWS
+from fedledger.protocol.arithmetic.exact import MAX_ROWS, IntArray
 from fedledger.protocol.errors import ConfigError, RoundError
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.spec import TaskSpec
+from fedledger.protocol.records.trusted_update import read_trusted
 from fedledger.protocol.records.update import DELTA, UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.protocol.schedules.events import ServerStep
@@ -213,8 +215,10 @@ class MemoryRecord(Record[Round]):
             state=now.state,
             reputations=[now.reputation(number) for number in current.selected],
             everybody=self.experiment.config.participants,
+            index=current.index,
             enough=current.enough,
             earlier=dict(enumerate(now.earlier, start=1)),
+            trusted=self._trusted(current.index),
         )
         result = evaluate_round(given, [entries[number] for number in numbers], self._measure)
         for number, verdict, measured in zip(numbers, result.verdicts, result.measurements, strict=True):
@@ -225,6 +229,13 @@ class MemoryRecord(Record[Round]):
             now.histories[number] = now.history(number)._replace(examples=examples, utility=utility)
         now.state, now.stopped = result.state, result.stop
         return verdicts, result.model
+
+    def _trusted(self, index: int) -> IntArray | None:
+        """Return the update that the aggregator trusts, if the task's rule asks for one."""
+        if not RoundMethods.of(self.spec).rule.method.needs_trusted:
+            return None
+        base = replace(self.experiment.initial, vector=self.progress.base)
+        return read_trusted(self.experiment.trusted_update(index, base), self.spec, len(base.vector))
 
     def _work(self, index: int, selected: Mapping[int, int], weights: list[int]) -> Work:
         now = self.progress

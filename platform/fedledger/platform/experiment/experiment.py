@@ -13,6 +13,7 @@ import torch
 
 from fedledger.aggregator.optimisers.base import OPTIMISERS
 from fedledger.aggregator.round.measurement import INPUTS, LABELS, LiveMeasurer
+from fedledger.aggregator.round.methods import check_memory
 from fedledger.aggregator.round.state import State
 from fedledger.learning.data import Dataset, Parts, Prepared
 from fedledger.learning.hold_out import hold_out
@@ -25,7 +26,7 @@ from fedledger.learning.task_code import load_task_code
 from fedledger.learning.vectors import FlatModel
 from fedledger.node.solvers.base import Solver, computed_by, sent_by
 from fedledger.node.solvers.build import build_solver
-from fedledger.node.training import LocalTrainer, Trainer
+from fedledger.node.training import LocalTrainer, Trainer, TrainingContext
 from fedledger.platform.attacks.base import attacker
 from fedledger.platform.devices.fleet import draw_fleet, update_size
 from fedledger.platform.experiment.accounts import AGGREGATOR, experiment_address, participant_role, standby_role
@@ -36,6 +37,7 @@ from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.spec import Ref, TaskSpec
+from fedledger.protocol.records.trusted_update import write_trusted
 from fedledger.protocol.records.update import DELTA
 from fedledger.protocol.schedules.devices import DeviceTable
 from fedledger.protocol.schedules.timetable import require_schedule
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
     from fedledger.contracts.ledger.records import Settings, TaskParams
 
 HONEST = "honest"
+NOBODY = "0x" + "00" * 20
+"""Whose training the trusted update is, for its random stream."""
 MAX_PARTICIPANTS = 4096
 """Of a task, as the contract has it."""
 
@@ -139,6 +143,15 @@ class Experiment:
             return attacker(method.method, {**params, "accomplice_address": address}, self._local(accomplice))
         return attacker(method.method, params, honest)
 
+    def trusted_update(self, index: int, base: ModelFile) -> bytes:
+        """Return the update that the aggregator trusts in a round, as content.
+
+        The task's solver makes it from the round's base model on the validation examples, which everybody knows.
+        """
+        trainer = LocalTrainer(self._model, self._solver, self._validation)
+        trained = trainer(TrainingContext(self.spec, index, NOBODY, base, None))
+        return write_trusted(trained.delta)
+
     def measurer(self) -> LiveMeasurer:
         """Return a measurer on the task's validation set."""
         # A task's own code may hold what threads must not share.
@@ -224,6 +237,11 @@ class Experiment:
     @cached_property
     def _evaluated(self) -> FlatModel:
         return self._model if self.device == "cpu" else FlatModel(self.make_model())
+
+    @cached_property
+    def _validation(self) -> Dataset:
+        named = tensors.decode(self.contents[1])
+        return Dataset.of(named[INPUTS], named[LABELS], classes=self.test.classes)
 
     @cached_property
     def _tested(self) -> HeldOut:
@@ -333,6 +351,7 @@ def assemble(
         devices=_ref(devices),
         **{name: getattr(config.training, name) for name in type(config.training).model_fields},
     )
+    check_memory(spec, config.participants, len(vector))
     return Experiment(
         config=config,
         spec=spec,
