@@ -16,7 +16,7 @@ way."""
 MOST_WAITING = 4
 """Results that may wait for the thread; each holds an update."""
 
-Deed = Callable[[], object]
+Job = Callable[[], object]
 
 
 class Background:
@@ -50,7 +50,7 @@ class Background:
                 self._thread.shutdown(cancel_futures=True)
             self._guard.__exit__(kind, error, trace)
 
-    def __call__(self, needed: Deed, useful: Deed) -> None:
+    def __call__(self, needed: Job, useful: Job) -> None:
         """Do what is needed, now or meanwhile; and what is useful, if it can be done meanwhile."""
         if time.perf_counter() - self._since < LONG:
             self.wait()

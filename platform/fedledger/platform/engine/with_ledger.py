@@ -16,17 +16,21 @@ import numpy as np
 from eth_account.signers.local import LocalAccount
 from numpy.typing import NDArray
 
-from fedledger.aggregator.driver import Act, Aggregator, Based
+from fedledger.aggregator.driver import Aggregator
+from fedledger.aggregator.duties.proposing import Based
 from fedledger.aggregator.mailbox.mailbox import Mailbox
 from fedledger.aggregator.selection.planner import RoundPlanner
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.records import PAYMENT_GAS, Transaction
+from fedledger.contracts.ledger.access import TaskAccess
+from fedledger.contracts.ledger.actor import Action, Situation, Step
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import Phase
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.ledger_tools.deploy import Deployment, deploy
-from fedledger.node.participant import Deed, Participant, usual_stake
+from fedledger.node.duties.joining import usual_stake
+from fedledger.node.participant import Participant
 from fedledger.node.solvers.base import LocalUpdate, Memory
 from fedledger.node.training import TrainingContext
 from fedledger.platform.engine.backends.base import Backend, Job, Work
@@ -142,36 +146,23 @@ def run(
     if len(accounts) >= MANY:
         _join(ledger, history, task_id, accounts)
     for number, account in enumerate(accounts):
+        access = TaskAccess(ledger, history, account, store, task_id, setting.spec)
+        base_of = plans.base_of(history, task_id, setting.spec, account.address)
         journal = folder / "journal" / account.address
-        trainer = setting.trainer(number)
-        participants.append(
-            Participant(
-                ledger,
-                history,
-                account,
-                task_id,
-                store,
-                journal,
-                setting.spec,
-                trainer,
-                mailbox,
-                plans.base_of(history, task_id, setting.spec, account.address),
-                models,
-            )
-        )
-    measurer = setting.measurer()
-    aggregator = Aggregator(ledger, history, aggregator_account, task_id, store, setting.spec, measurer, mailbox)
+        participants.append(Participant(access, journal, setting.trainer(number), mailbox, base_of, models))
+    access = TaskAccess(ledger, history, aggregator_account, store, task_id, setting.spec)
+    aggregator = Aggregator(access, setting.measurer(), mailbox)
     metrics = _Metrics(setting, history, task_id, chain, watch)
     for settled in history.update().task(task_id).counted:
         metrics.add(settled.index, models(_model_of(history, task_id, settled.index)))
     voids, idle = 0, False
     while True:
         step = aggregator.step()
-        for act, index in step.acts:
-            if act not in (Act.SETTLED, Act.VOIDED):
+        for action, index in step.actions:
+            if action not in (Action.SETTLED, Action.VOIDED):
                 continue
             known = history.update().task(task_id)
-            failed = act is Act.VOIDED or known.is_empty(known.rounds[index])
+            failed = action is Action.VOIDED or known.is_empty(known.rounds[index])
             voids = voids + 1 if failed else 0
             if voids >= MAX_VOIDS:
                 raise RoundError(
@@ -180,19 +171,18 @@ def run(
                 )
             if not failed:
                 metrics.add(index, models(_model_of(history, task_id, index)))
-        if step.act is Act.DONE:
+        if step.action is Action.DONE:
             break
-        if step.act is Act.WAITED:
+        if step.action is Action.WAITED and aggregator.seen is not None:
             # The aggregator has just read the ledger, and told it nothing since.
-            known, phase = history.task(task_id), step.phase or ledger.phase(task_id)
-            deeds: list[Deed] = []
+            seen, steps = aggregator.seen, list[Step]()
             with Background() as meanwhile:
-                if phase is Phase.COMMITTING:
-                    _train(backend, participants, known, models, aggregator, meanwhile, deeds)
+                if seen.phase is Phase.COMMITTING:
+                    _train(backend, participants, seen.task, models, aggregator, meanwhile, steps)
                     meanwhile.wait()
-                deeds += [participant.act(known, phase) for participant in participants]
+                steps += [participant.act(seen) for participant in participants]
             durable_files.begin()
-            if all(deed in (Deed.WAITED, Deed.DONE) for deed in deeds):
+            if all(step.is_idle for step in steps):
                 _pass_time(chain, ledger, task_id, waited=idle)
                 idle = True
                 continue
@@ -245,20 +235,20 @@ def _train(
     models: Models,
     aggregator: Aggregator,
     meanwhile: Background,
-    deeds: list[Deed],
+    steps: list[Step],
 ) -> None:
     """Make the updates of the current round that are not there yet, and have the aggregator look at them meanwhile.
 
     Who signs its commitment off the chain does so as soon as it has trained.
     """
     current = task.rounds[max(task.rounds)]
-    numbers: dict[str, int] = {participant.account.address: number for number, participant in enumerate(participants)}
+    numbers = {participant.access.address: number for number, participant in enumerate(participants)}
     asked = [numbers[owner] for owner in current.owners.values() if owner in numbers]
     jobs, server = [], dict[str, NDArray[np.float32]]()
     for number in asked:
-        context = participants[number].context(task, current)
+        context = participants[number].updates.context(task, current)
         if context is not None:
-            jobs.append(Job(number, participants[number].staleness(current), own=context.memory.own))
+            jobs.append(Job(number, participants[number].updates.staleness(current), own=context.memory.own))
             server = dict(context.memory.server)
     if not jobs:
         return
@@ -269,17 +259,18 @@ def _train(
     work = Work(current.index, bases, jobs, None if before is None else len(bases) - 1, server)
 
     def finish(participant: Participant, trained: LocalUpdate) -> None:
-        participant.keep(current, trained)
+        participant.updates.keep(current, trained)
         if task.batched:
-            deeds.append(participant.act(task, Phase.COMMITTING))
+            steps.append(participant.act(Situation(task, Phase.COMMITTING)))
 
     def look(participant: Participant, staleness: int) -> None:
         ref = current.bases[staleness]
-        entry = participant.entry(current)
+        journal = participant.updates.journal
+        entry = journal.entry(current)
         if entry is not None:
-            data, sender = participant.content(current), participant.account.address
+            data, sender = journal.content(current.index), participant.access.address
             durable_files.begin()
-            aggregator.look(current.index, Based(models(ref), ref, staleness), sender, data, entry.reference)
+            aggregator.proposing.look(current.index, Based(models(ref), ref, staleness), sender, data, entry.reference)
 
     for job, trained in backend.train(work):
         participant = participants[job.number]
