@@ -177,8 +177,8 @@ def until_its_end(w: World, phase: Phase, actors: list[Actor[Any]]) -> Phase:
     assert w.ledger.phase(TASK) is phase and wait.until is not None
     for seconds in (wait.until - 1, wait.until):
         assert w.ledger.phase(TASK) is phase
-        w.chain._rpc("evm_setNextBlockTimestamp", [seconds])
-        w.chain._rpc("evm_mine", [])
+        w.chain.connection.ask("evm_setNextBlockTimestamp", [seconds])
+        w.chain.connection.ask("evm_mine", [])
     return w.ledger.phase(TASK)
 
 
