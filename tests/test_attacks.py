@@ -11,15 +11,22 @@ from typing import Any
 
 import pytest
 
-from fedledger.aggregator.driver import Act, Aggregator, Step
+from fedledger.aggregator.driver import Aggregator
+from fedledger.aggregator.duties.commitments import Commitments
 from fedledger.contracts.abi import RevertedError, functions
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.records import Transaction
+from fedledger.contracts.ledger.actor import DONE, Action, Situation, Step
 from fedledger.contracts.ledger.records import Phase, Proposal
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.ledger_tools.deploy import deploy
-from fedledger.node.participant import Deed, JournalEntry, Participant
+from fedledger.node.duties.batched_rounds import BatchedRounds
+from fedledger.node.duties.direct_rounds import DirectRounds
+from fedledger.node.duties.objections import Objections
+from fedledger.node.journal import JournalEntry
+from fedledger.node.participant import Participant
+from fedledger.node.updates import Updates
 from fedledger.platform.experiment.accounts import AGGREGATOR, PUBLISHER, experiment_account, participant_role
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.records.commitment_batch import Batch
@@ -45,32 +52,40 @@ def attacked(w: World, kind: Kind, numbers: Sequence[int] = (ATTACKER,)) -> Worl
 
 def slashed(w: World, number: int) -> int:
     """Return what a participant lost of its stake."""
-    who = w.history.ids[w.people[number].account.address]
+    who = w.history.ids[w.people[number].access.address]
     return sum(log.arguments["amount"] for log in w.ledger.events(["Slashed"]) if log.arguments["participant"] == who)
 
 
 def verdict(w: World, number: int, index: int) -> Verdict:
-    return w.task.rounds[index].verdicts[w.history.ids[w.people[number].account.address]]
+    return w.task.rounds[index].verdicts[w.history.ids[w.people[number].access.address]]
 
 
 def share(w: World, number: int, index: int) -> int:
     proposal = w.task.rounds[index].proposal
     assert proposal is not None
-    return proposal.shares[w.history.ids[w.people[number].account.address]]
+    return proposal.shares[w.history.ids[w.people[number].access.address]]
+
+
+class Meek(Objections):
+    """Objects to nothing."""
+
+    def __call__(self, seen: Situation) -> Step | None:
+        return None
 
 
 def silent_in(rounds: Sequence[int]) -> Kind:
     """Return a participant that commits and does not reveal."""
 
+    class SilentDirectly(DirectRounds):
+        def reveal(self, task: TaskHistory, current: RoundHistory, proof: Sequence[bytes] = ()) -> Step | None:
+            return None if current.index in rounds else super().reveal(task, current, proof)
+
+    class SilentInBatches(BatchedRounds):
+        def open(self, task: TaskHistory, current: RoundHistory, participant: int) -> Step | None:
+            return None if current.index in rounds else super().open(task, current, participant)
+
     class Silent(Participant):
-        def _reveal(self, task: TaskHistory, current: RoundHistory, proof: Sequence[bytes] = ()) -> Deed:
-            return Deed.WAITED if current.index in rounds else super()._reveal(task, current, proof)
-
-        def _open(self, task: TaskHistory, current: RoundHistory, participant: int) -> Deed:
-            return Deed.WAITED if current.index in rounds else super()._open(task, current, participant)
-
-        def _object(self, task: TaskHistory, participant: int) -> Deed:
-            return Deed.WAITED
+        direct_kind, batched_kind, objections_kind = SilentDirectly, SilentInBatches, Meek
 
     return Silent
 
@@ -99,19 +114,24 @@ def test_who_brings_a_round_below_quorum_by_not_revealing_pays_all_the_same(tmp_
 
 
 def test_who_leaves_before_its_punishment_is_punished(tmp_path: Path) -> None:
-    class Quitter(silent_in((1, 2))):  # type: ignore[misc]
-        def _commit(self, task: TaskHistory, current: RoundHistory) -> Deed:
-            deed: Deed = super()._commit(task, current)
-            self.ledger.request_exit(self.account)
-            return deed
+    silent = silent_in((1, 2))
 
-        def act(self, task: TaskHistory, phase: Phase) -> Deed:
-            gone = 1 in task.rounds and self.history.ids[self.account.address] in task.rounds[1].commits
-            return Deed.DONE if gone else super().act(task, phase)
+    class Quitting(silent.direct_kind):  # type: ignore[name-defined]
+        def commit(self, task: TaskHistory, current: RoundHistory) -> Step | None:
+            step: Step | None = super().commit(task, current)
+            self.access.ledger.request_exit(self.access.account)
+            return step
+
+        def __call__(self, seen: Situation) -> Step | None:
+            gone = 1 in seen.task.rounds and self.access.participant in seen.task.rounds[1].commits
+            return DONE if gone else super().__call__(seen)
+
+    class Quitter(silent):  # type: ignore[misc, valid-type]
+        direct_kind = Quitting
 
     with world(tmp_path, penalty_gwei=PENALTY_GWEI, verifiers=0) as w:
         attacked(w, Quitter)
-        account = w.people[ATTACKER].account
+        account = w.people[ATTACKER].access.account
         with pytest.raises(RevertedError, match="ExitNotDue"):
             w.ledger.complete_exit(account)
         w.chain.advance(w.experiment.config.ledger.exit_delay)
@@ -123,23 +143,26 @@ def test_who_leaves_before_its_punishment_is_punished(tmp_path: Path) -> None:
 def test_who_copies_a_commitment_or_a_reveal_cannot_use_it(tmp_path: Path) -> None:
     refusals: list[str] = []
 
-    class Copier(Participant):
-        def _commit(self, task: TaskHistory, current: RoundHistory) -> Deed:
-            victim = w.history.ids[w.people[VICTIM].account.address]
+    class Copying(DirectRounds):
+        def commit(self, task: TaskHistory, current: RoundHistory) -> Step | None:
+            victim = w.history.ids[w.people[VICTIM].access.address]
             if victim not in current.commitments:
-                return Deed.WAITED
+                return None
             copied = current.commitments[victim]
-            self.ledger.commit_update(self.account, TASK, current.index, copied)
-            return Deed.COMMITTED
+            w.ledger.commit_update(self.access.account, TASK, current.index, copied)
+            return Step(Action.COMMITTED)
 
-        def _reveal(self, task: TaskHistory, current: RoundHistory, proof: Sequence[bytes] = ()) -> Deed:
-            victim = w.people[VICTIM]
+        def reveal(self, task: TaskHistory, current: RoundHistory, proof: Sequence[bytes] = ()) -> Step | None:
+            victim = w.people[VICTIM].updates
             # The victim's own transaction, seen before it is in a block.
-            update = victim._update(task, current).reference
+            update = victim.made(task, current).reference
             with pytest.raises(RevertedError) as refused:
-                self.ledger.reveal_update(self.account, TASK, current.index, update, victim._salt(current))
+                w.ledger.reveal_update(self.access.account, TASK, current.index, update, victim.salt(current))
             refusals.append(refused.value.name)
-            return Deed.WAITED
+            return None
+
+    class Copier(Participant):
+        direct_kind = Copying
 
     with world(tmp_path, rounds=1, penalty_gwei=PENALTY_GWEI, verifiers=0) as w:
         attacked(w, Copier)
@@ -149,13 +172,16 @@ def test_who_copies_a_commitment_or_a_reveal_cannot_use_it(tmp_path: Path) -> No
 
 
 def test_who_sends_the_update_of_another_round_pays_for_it(tmp_path: Path) -> None:
-    class Replayer(Participant):
-        def _update(self, task: TaskHistory, current: RoundHistory) -> JournalEntry:
+    class Replaying(Updates):
+        def made(self, task: TaskHistory, current: RoundHistory) -> JournalEntry:
             self.first = task.rounds[1]
-            return super()._update(task, self.first)
+            return super().made(task, self.first)
 
-        def content(self, current: RoundHistory) -> bytes:
-            return super().content(self.first)
+        def put(self, current: RoundHistory, entry: JournalEntry) -> ContentRef:
+            return super().put(self.first, entry)
+
+    class Replayer(Participant):
+        updates_kind = Replaying
 
     with world(tmp_path, penalty_gwei=PENALTY_GWEI, verifiers=0) as w:
         attacked(w, Replayer)
@@ -166,7 +192,7 @@ def test_who_sends_the_update_of_another_round_pays_for_it(tmp_path: Path) -> No
 def test_a_signature_says_nothing_anywhere_else(tmp_path: Path) -> None:
     """What somebody signed for two rounds is no equivocation in either, nor in another task, ledger or chain."""
     with world(tmp_path, batched=True, penalty_gwei=PENALTY_GWEI, verifiers=0) as w:
-        thief, victim = w.purse("thief"), w.people[VICTIM].account.address
+        thief, victim = w.purse("thief"), w.people[VICTIM].access.address
         w.join().play()
         number = w.history.ids[victim]
         batches = [w.task.rounds[index].batch for index in (1, 2)]
@@ -190,7 +216,7 @@ def test_a_signature_says_nothing_anywhere_else(tmp_path: Path) -> None:
             with pytest.raises(RevertedError, match="WrongSignature"):
                 ledger.report_equivocation(thief, task, index, *stolen)
             assert ledger.participant(number).stake == stake and not ledger.free_balance(thief.address)
-        mailbox = w.aggregators[0].mailbox
+        mailbox = w.aggregators[0].commitments.mailbox
         assert mailbox is not None
         for index, signed in ((1, stolen[1]), (2, stolen[0])):
             with pytest.raises(MailboxRefusedError):
@@ -254,11 +280,14 @@ def test_a_receiver_that_reverts_or_reenters_harms_itself_alone(tmp_path: Path) 
 
 
 def test_who_reveals_what_it_does_not_serve_earns_nothing(tmp_path: Path) -> None:
+    class Hoarding(DirectRounds):
+        def reveal(self, task: TaskHistory, current: RoundHistory, proof: Sequence[bytes] = ()) -> Step | None:
+            update, salt = self.updates.made(task, current).reference, self.updates.salt(current)
+            w.ledger.reveal_update(self.access.account, TASK, current.index, update, salt, proof)
+            return Step(Action.REVEALED)
+
     class Hoarder(Participant):
-        def _reveal(self, task: TaskHistory, current: RoundHistory, proof: Sequence[bytes] = ()) -> Deed:
-            update = self._update(task, current).reference
-            self.ledger.reveal_update(self.account, TASK, current.index, update, self._salt(current), proof)
-            return Deed.REVEALED
+        direct_kind = Hoarding
 
     with world(tmp_path, penalty_gwei=PENALTY_GWEI, verifiers=3) as w:
         attacked(w, Hoarder)
@@ -267,21 +296,24 @@ def test_who_reveals_what_it_does_not_serve_earns_nothing(tmp_path: Path) -> Non
 
 
 def test_who_is_left_out_forces_itself_in_and_earns_the_same(tmp_path: Path) -> None:
-    class Omitting(Aggregator):
-        def _close(self, current: RoundHistory, phase: Phase) -> Step:
+    class WithoutTheFirst(Commitments):
+        def close(self, current: RoundHistory, phase: Phase) -> Step | None:
             if phase is Phase.COMMITTING:
-                return Step(Act.WAITED, current.index)
-            batch = Batch(self._mailbox().seal(current.index).commitments[1:])
-            content, count = self.store.put(batch.encode()), len(batch.commitments)
-            self.ledger.close_commits(self.account, TASK, current.index, batch.root, count, content)
-            return Step(Act.CLOSED, current.index)
+                return None
+            batch = Batch(self.opened_mailbox().seal(current.index).commitments[1:])
+            content, count = w.store.put(batch.encode()), len(batch.commitments)
+            w.ledger.close_commits(self.access.account, TASK, current.index, batch.root, count, content)
+            return Step(Action.CLOSED)
+
+    class Omitting(Aggregator):
+        commitments_kind = WithoutTheFirst
 
     earned = []
     for kind in (Aggregator, Omitting):
         folder = tmp_path / kind.__name__
         folder.mkdir()
         with world(folder, batched=True, penalty_gwei=PENALTY_GWEI, verifiers=0) as w:
-            w.aggregators = [w.aggregator(kind=kind, mailbox=w.people[0].post)]
+            w.aggregators = [w.aggregator(kind=kind, mailbox=w.people[0].batched.mailbox)]
             w.join().play()
             w.check_money()
             assert w.audit().reproduced and not w.burned
@@ -310,21 +342,20 @@ def test_an_aggregator_that_falls_silent_loses_its_deposit_to_who_takes_over(tmp
 
 @pytest.mark.parametrize("stored", [False, True], ids=["withheld", "of something else"])
 def test_a_root_that_nobody_can_open_costs_its_poster_the_deposit(tmp_path: Path, stored: bool) -> None:
-    class Sealing(Aggregator):
-        def _close(self, current: RoundHistory, phase: Phase) -> Step:
+    class OddRoot(Commitments):
+        def close(self, current: RoundHistory, phase: Phase) -> Step | None:
             if current.index > 1:
-                return super()._close(current, phase)
-            content = ContentRef.of(b"nothing") if not stored else self.store.put(Batch(()).encode())
-            self.ledger.close_commits(self.account, TASK, 1, b"r" * 32, 4, content)
-            return Step(Act.CLOSED, 1)
+                return super().close(current, phase)
+            content = ContentRef.of(b"nothing") if not stored else w.store.put(Batch(()).encode())
+            w.ledger.close_commits(self.access.account, TASK, 1, b"r" * 32, 4, content)
+            return Step(Action.CLOSED)
 
-        def _propose(self, task: TaskHistory, current: RoundHistory, phase: Phase) -> Step:
-            return Step(Act.WAITED, current.index) if current.index == 1 else super()._propose(task, current, phase)
+    class Sealing(sleeper((1,))):  # type: ignore[misc]
+        commitments_kind = OddRoot
 
     with world(tmp_path, batched=True, standbys=1, verifiers=0) as w:
         w.aggregators[0] = w.aggregator(kind=Sealing)
-        for person in w.people:
-            person.post = w.aggregators[0].mailbox
+        w.deliver_to(w.aggregators[0])
         w.join().play()
         w.check_money()
         assert w.task.rounds[1].voided and settled(w.task) == [2, 3] and w.audit().reproduced
@@ -337,18 +368,20 @@ def test_a_root_that_nobody_can_open_costs_its_poster_the_deposit(tmp_path: Path
 def test_a_count_that_is_too_low_ends_no_round(tmp_path: Path) -> None:
     """A root of all with a count of nobody: the nodes, which are all in it, commit on chain to be counted."""
 
+    class CountOfNobody(Commitments):
+        def close(self, current: RoundHistory, phase: Phase) -> Step | None:
+            if current.index > 1 or not self.opened_mailbox().committed(1).issuperset(current.selected):
+                return super().close(current, phase)
+            batch = self.opened_mailbox().seal(1)
+            w.ledger.close_commits(self.access.account, TASK, 1, batch.root, 0, w.store.put(batch.encode()))
+            return Step(Action.CLOSED)
+
     class Belittling(Aggregator):
-        def _close(self, current: RoundHistory, phase: Phase) -> Step:
-            if current.index > 1 or not self._mailbox().committed(1).issuperset(current.selected):
-                return super()._close(current, phase)
-            batch = self._mailbox().seal(1)
-            self.ledger.close_commits(self.account, TASK, 1, batch.root, 0, self.store.put(batch.encode()))
-            return Step(Act.CLOSED, 1)
+        commitments_kind = CountOfNobody
 
     with world(tmp_path, batched=True, standbys=1, verifiers=0, penalty_gwei=PENALTY_GWEI) as w:
         w.aggregators[0] = w.aggregator(kind=Belittling)
-        for person in w.people:
-            person.post = w.aggregators[0].mailbox
+        w.deliver_to(w.aggregators[0])
         w.join().play()
         w.check_money()
         assert not any(slashed(w, number) for number in range(len(w.people)))

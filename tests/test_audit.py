@@ -18,12 +18,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedledger.aggregator import driver
+from fedledger.aggregator.driver import Aggregator
+from fedledger.aggregator.duties import proposing
 from fedledger.aggregator.round.outcome import Content, RoundOutcome
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.development import KEPT_STATES, running_chain
 from fedledger.contracts.compile import parts
 from fedledger.contracts.ledger import client
+from fedledger.contracts.ledger.access import TaskAccess
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import Settings
@@ -172,9 +174,9 @@ def _lie(outcome: RoundOutcome, kind: str) -> RoundOutcome:
     ],
 )
 def test_a_lying_aggregator_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, field: str) -> None:
-    real = driver.round_outcome
+    real = proposing.round_outcome
     rounds = iter(range(1, 100))
-    monkeypatch.setattr(driver, "round_outcome", lambda *a: _lie(real(*a), kind) if next(rounds) == 2 else real(*a))
+    monkeypatch.setattr(proposing, "round_outcome", lambda *a: _lie(real(*a), kind) if next(rounds) == 2 else real(*a))
     small = run_small(tmp_path, Chain(), rounds=2)
     divergence = audited(small.folder).first_divergence
     assert divergence is not None and divergence.round == 2 and divergence.field.startswith(field)
@@ -261,10 +263,10 @@ def test_two_tasks_of_one_publisher_are_reproduced_though_their_settlements_alte
     for number, task in itertools.product(range(4), tasks):
         account = experiment_account(0, participant_role(number), chain)
         chain.fund(account.address, 10**20)
-        place = (store, tmp_path / "journal" / account.address, experiment.spec, experiment.trainer(number))
-        people.append(Participant(ledger, history, account, task, *place))
+        access = TaskAccess(ledger, history, account, store, task, experiment.spec)
+        people.append(Participant(access, tmp_path / "journal" / account.address, experiment.trainer(number)))
     aggregators = [
-        driver.Aggregator(ledger, history, aggregator, task, store, experiment.spec, experiment.measurer())
+        Aggregator(TaskAccess(ledger, history, aggregator, store, task, experiment.spec), experiment.measurer())
         for task in tasks
     ]
     while not all(history.update().task(task).finished for task in tasks):

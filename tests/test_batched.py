@@ -17,7 +17,7 @@ from eth_account.signers.local import LocalAccount
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedledger.aggregator import driver
+from fedledger.aggregator.duties import commitments
 from fedledger.aggregator.mailbox.http_server import MAX_BODY_BYTES, RateLimit, serving
 from fedledger.aggregator.mailbox.mailbox import Mailbox
 from fedledger.aggregator.round import batches
@@ -25,13 +25,14 @@ from fedledger.contracts.abi import Log, functions
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.development import free_port
 from fedledger.contracts.chain.records import Receipt
+from fedledger.contracts.ledger.access import place_of
+from fedledger.contracts.ledger.actor import WAITED, Situation, Step
 from fedledger.contracts.ledger.calls import decode_batch_proposal
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.records import Phase, Proposal
 from fedledger.ledger_tools.audit.audit import audit_run
 from fedledger.node.mailbox_client import HttpMailboxClient
-from fedledger.node.participant import Deed, Participant
-from fedledger.platform.experiment.accounts import experiment_account, participant_role
+from fedledger.node.participant import Participant
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.encoding.merkle import verify
 from fedledger.protocol.records.commitment_batch import Batch, Opening, SignedCommitment, leaf
@@ -119,16 +120,16 @@ def test_a_node_that_never_reveals_is_late_and_the_round_goes_on(
 ) -> None:
     act = Participant.act
 
-    def griefing(self: Participant, task: object, phase: Phase) -> object:
-        silent = self.trainer is griefers[0] and phase in (Phase.REVEALING, Phase.CHALLENGING)
-        return Deed.WAITED if silent else act(self, task, phase)  # type: ignore[arg-type]
+    def griefing(self: Participant, seen: Situation) -> Step:
+        silent = self is people[0] and seen.phase in (Phase.REVEALING, Phase.CHALLENGING)
+        return WAITED if silent else act(self, seen)
 
-    griefers: list[object] = []
+    people: list[Participant] = []
     init = Participant.__init__
 
     def remember(self: Participant, *arguments: object, **options: object) -> None:
         init(self, *arguments, **options)  # type: ignore[arg-type]
-        griefers.append(self.trainer)
+        people.append(self)
 
     monkeypatch.setattr(Participant, "__init__", remember)
     monkeypatch.setattr(Participant, "act", griefing)
@@ -171,7 +172,7 @@ def test_an_update_that_nobody_committed_to_is_found(tmp_path: Path, monkeypatch
         done.reveals[0] = replace(done.reveals[0], update=done.reveals[1].update)
         return done
 
-    monkeypatch.setattr(driver, "complete", swapped)
+    monkeypatch.setattr(commitments, "complete", swapped)
     small = run_small(tmp_path, Chain(), rounds=1, extra=BATCHED)
     divergence = audit_run(small.folder).first_divergence
     assert divergence is not None and divergence.field.startswith("commitment of 0x")
@@ -188,7 +189,7 @@ class Round:
         small.run.task.rounds[1] = self.current
         self.folder = folder / "fresh"
         self.mailbox = self.again()
-        self.place = batches.place_of(self.ledger, 1)
+        self.place = place_of(self.ledger, 1)
         seed, chain = small.experiment.config.seed, self.ledger.chain
         accounts = [experiment_account(seed, participant_role(i), chain) for i in range(4)]
         self.keys = {self.history.ids[account.address]: bytes(account.key) for account in accounts}

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from fedledger.aggregator.driver import Act, Aggregator
+from fedledger.aggregator.driver import Aggregator
 from fedledger.contracts.abi import RevertedError, functions
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.development import running_chain
 from fedledger.contracts.chain.records import Transaction, load_account
+from fedledger.contracts.ledger.access import TaskAccess
+from fedledger.contracts.ledger.actor import Action
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import Settings, TaskRecord
 from fedledger.ledger_tools.audit.audit import audit_run
@@ -39,8 +41,9 @@ def test_who_enrols_while_the_aggregator_looks_is_selected_too(tmp_path: Path, m
     for person in people[:3]:
         ledger.enrol(person, task)
     history = History(ledger)
-    aggregator = Aggregator(ledger, history, account, task, store, experiment.spec, experiment.measurer())
-    assert aggregator.step().act is Act.WAITED
+    access = TaskAccess(ledger, history, account, store, task, experiment.spec)
+    aggregator = Aggregator(access, experiment.measurer())
+    assert aggregator.step().action is Action.WAITED
     ask = ledger.task
 
     def late(number: int) -> TaskRecord:
@@ -49,8 +52,8 @@ def test_who_enrols_while_the_aggregator_looks_is_selected_too(tmp_path: Path, m
         return ask(number)
 
     monkeypatch.setattr(ledger, "task", late)
-    acts = [aggregator.step().act, aggregator.step().act]
-    assert acts == [Act.WAITED, Act.OPENED]
+    actions = [aggregator.step().action, aggregator.step().action]
+    assert actions == [Action.WAITED, Action.OPENED]
     assert sorted(history.update().task(task).rounds[1].selected) == [0, 1, 2, 3]
 
 

@@ -19,12 +19,15 @@ from fedledger.contracts.abi import RevertedError
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.development import running_chain
 from fedledger.contracts.chain.records import Transaction, load_account
+from fedledger.contracts.ledger.access import TaskAccess
+from fedledger.contracts.ledger.actor import Action, Situation
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import Phase, Settings
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
-from fedledger.node.participant import Deed, Participant
+from fedledger.node.journal import UPDATE
+from fedledger.node.participant import Participant
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.node.training import TrainingContext
 from fedledger.platform.experiment.accounts import PUBLISHER, experiment_account, participant_role
@@ -185,20 +188,21 @@ def test_who_finds_a_task_full_that_is_not_full_any_more_enrols_later(
     ledger.post_task(publisher, replace(terms, quorum=1, min_participants=1, max_participants=2))
     trainer, history = experiment.trainer(0), History(ledger)
     nodes = [
-        Participant(ledger, history, one, 1, store, tmp_path / one.address, experiment.spec, trainer) for one in people
+        Participant(TaskAccess(ledger, history, one, store, 1, experiment.spec), tmp_path / one.address, trainer)
+        for one in people
     ]
-    assert [node.step() for node in nodes] == [Deed.REGISTERED] * 3
-    assert nodes[0].step() is Deed.ENROLLED
+    assert [node.step().action for node in nodes] == [Action.REGISTERED] * 3
+    assert nodes[0].step().action is Action.ENROLLED
 
     def full(*arguments: object) -> None:
         raise RevertedError("TaskFull", (1,), "enrol")
 
     with monkeypatch.context() as patch:
         patch.setattr(ledger, "enrol", full)
-        assert nodes[1].step() is Deed.WAITED, "it was full, and is not: it takes another try"
-    assert nodes[1].step() is Deed.ENROLLED
+        assert nodes[1].step().action is Action.WAITED, "it was full, and is not: it takes another try"
+    assert nodes[1].step().action is Action.ENROLLED
     with pytest.raises(RevertedError, match="TaskFull"):
-        nodes[2].act(history.task(1), Phase.ENROLLING)
+        nodes[2].act(Situation(history.task(1), Phase.ENROLLING))
 
 
 def test_a_round_with_another_base_model_gets_another_update(experiment: Experiment, tmp_path: Path) -> None:
@@ -215,26 +219,30 @@ def test_a_round_with_another_base_model_gets_another_update(experiment: Experim
     account = load_account(b"\x07" * 32)
 
     def start() -> Participant:
-        return Participant(place, History(), account, 1, store, tmp_path / "journal", experiment.spec, train)
+        access = TaskAccess(place, History(), account, store, 1, experiment.spec)
+        return Participant(access, tmp_path / "journal", train)
 
     node = start()
     task = TaskHistory(1, ELSEWHERE, TERMS, TERMS.model)
     refs = [store.put(model.encode()) for model in (base, base, other)]
     rounds: list[Any] = [RoundHistory(1, ref, None, (), {}, {}) for ref in refs]  # type: ignore[arg-type]
     for ref, each in zip(refs, rounds, strict=True):
-        made = node._update(task, each)
+        made = node.updates.made(task, each)
         assert made.base == ref.digest
-        assert made.reference == ContentRef.of(node.content(each))
-        assert wire.decode(node.content(each)).header.base == ref.digest.hex()
+        content = node.updates.journal.content(each.index)
+        assert made.reference == ContentRef.of(content)
+        assert wire.decode(content).header.base == ref.digest.hex()
     assert len(trained) == 2, "the same update is not made twice"
-    assert [node._stands_by(task, each) for each in (*rounds, rounds[0])] == [True, True, False, True]
-    assert [start()._stands_by(task, each) for each in (rounds[2], rounds[0])] == [False, True], "nor after a restart"
-    stored = next((tmp_path / "store").rglob(node._put(rounds[0], node._update(task, rounds[0])).cid))
-    assert stored.samefile(node._path("update", 1)), "the store shares the journal's file"
+    assert [node.batched.stands_by(task, each) for each in (*rounds, rounds[0])] == [True, True, False, True]
+    assert [start().batched.stands_by(task, each) for each in (rounds[2], rounds[0])] == [False, True], (
+        "nor after a restart"
+    )
+    stored = next((tmp_path / "store").rglob(node.updates.put(rounds[0], node.updates.made(task, rounds[0])).cid))
+    assert stored.samefile(node.updates.journal.path(UPDATE, 1)), "the store shares the journal's file"
     unfinished = tmp_path / "journal" / ".tmp-of-one-that-was-killed"
     unfinished.write_bytes(b"half of an upd")
     os.utime(unfinished, (0, 0))
-    assert start().entry(rounds[0]) is not None
+    assert start().updates.journal.entry(rounds[0]) is not None
     assert not unfinished.exists()
 
 

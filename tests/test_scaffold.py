@@ -32,13 +32,15 @@ from fedledger.aggregator.round.outcome import RoundInput, RoundOutcome, round_o
 from fedledger.aggregator.round.validation import Expected, validate
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.records import load_account
+from fedledger.contracts.ledger.access import TaskAccess
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.ledger_tools.audit.audit import audit_run
 from fedledger.ledger_tools.deploy import Deployment
-from fedledger.node import participant as node
-from fedledger.node.participant import KEPT_STATES, Participant
+from fedledger.node import journal as node
+from fedledger.node.journal import KEPT_STATES
+from fedledger.node.participant import Participant
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.node.training import TrainingContext
 from fedledger.platform.engine.plain_mean import mean_accuracies
@@ -231,7 +233,8 @@ class Journal:
         self.trainer = Counting()
         place: Any = SimpleNamespace(address=ELSEWHERE, chain=SimpleNamespace(chain_id=1))
         account = load_account(b"\x07" * 32)
-        self.node = Participant(place, History(), account, 1, self.store, self.folder, self.spec, self.trainer)
+        access = TaskAccess(place, History(), account, self.store, 1, self.spec)
+        self.updates = Participant(access, self.folder, self.trainer).updates
 
     def open(self, index: int, number: float) -> RoundHistory:
         """Open a round on a base model of equal coordinates, or open it again on another one."""
@@ -242,8 +245,8 @@ class Journal:
     def update(self, index: int, number: float) -> float:
         """Make a round's update; return the first coordinate of what it sends."""
         current = self.open(index, number)
-        self.node._update(self.task, current)
-        return float(wire.decode(self.node.content(current)).vectors["control"][0])
+        self.updates.made(self.task, current)
+        return float(wire.decode(self.updates.journal.content(index)).vectors["control"][0])
 
     def files(self) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in self.folder.iterdir()}

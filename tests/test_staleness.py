@@ -18,13 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_batched import Round
 
-from fedledger.aggregator import driver
+from fedledger.aggregator.duties import commitments, proposing
 from fedledger.aggregator.mailbox.mailbox import Mailbox
 from fedledger.aggregator.round.batches import BatchError, complete
 from fedledger.aggregator.round.outcome import Content, RoundInput, RoundOutcome, round_outcome
 from fedledger.aggregator.staleness.base import ONE, STALENESS
 from fedledger.aggregator.staleness.damping import damped, shifts, staleness_weight
 from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.ledger.access import TaskAccess
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import Reveal
 from fedledger.contracts.ledger.round_history import RoundHistory, Seat
@@ -43,7 +44,7 @@ from fedledger.protocol.records.commitment_batch import Batch, Opening, SignedCo
 from fedledger.protocol.records.mailbox import MailboxRefusedError
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.reputation import Evidence
-from fedledger.protocol.records.signatures import commitment
+from fedledger.protocol.records.signatures import commitment, commitment_message
 from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.local import LocalStore
@@ -234,7 +235,7 @@ def round_with(bases: tuple[ContentRef, ...], base: ContentRef) -> tuple[RoundHi
     """Return a round of participant 0, and its batch; it committed to an update relative to ``base``."""
     update, key = ContentRef(b"u" * 32, 9), fresh.KEYS[0]
     digest = commitment(PLACE, 1, fresh.SIGNERS[0], base.digest, update, b"s" * 32)
-    message = driver.commitment_message(PLACE, 1, 0, digest)
+    message = commitment_message(PLACE, 1, 0, digest)
     batch = Batch((SignedCommitment(0, digest, fresh.sign(message, key)),), {0: b"s" * 32})
     evidence = {0: Evidence()}
     current: Any = RoundHistory(
@@ -314,7 +315,7 @@ class Dispatched(Participant):
 
     def __init__(self, *given: Any, **more: Any) -> None:
         super().__init__(*given, **more)
-        self.base_of = lambda index: staleness_in(index, self.history.ids[self.account.address])
+        self.updates.base_of = lambda index: staleness_in(index, self.access.participant or 0)
 
 
 def run_stale(folder: Path, patch: pytest.MonkeyPatch, extra: str) -> Small:
@@ -386,7 +387,7 @@ def test_without_stale_updates_a_run_has_the_same_model(tmp_path: Path) -> None:
 
 
 def test_a_false_staleness_in_a_report_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = driver.round_outcome
+    real = proposing.round_outcome
 
     def lying(*given: Any) -> RoundOutcome:
         outcome = real(*given)
@@ -396,7 +397,7 @@ def test_a_false_staleness_in_a_report_is_named(tmp_path: Path, monkeypatch: pyt
         document = outcome.document | {"updates": rows}
         return replace(outcome, document=document, report=Content.of(canonical.encode(document)))
 
-    monkeypatch.setattr(driver, "round_outcome", lying)
+    monkeypatch.setattr(proposing, "round_outcome", lying)
     small = run_stale(tmp_path, monkeypatch, DIRECT)
     divergence = audit_run(small.folder).first_divergence
     assert divergence is not None and divergence.round == 3 and divergence.field.startswith("staleness of 0x")
@@ -406,14 +407,14 @@ def test_a_false_staleness_in_a_report_is_named(tmp_path: Path, monkeypatch: pyt
 def test_a_false_staleness_in_a_batch_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The aggregator judges rightly, and stores another batch than the one that it judged by."""
     right: list[Batch] = []
-    real_opened, real_complete = driver.opened, driver.complete
+    real_opened, real_complete = commitments.opened, commitments.complete
 
     def false(sealed: Batch, openings: Mapping[int, Opening]) -> Batch:
         right.append(real_opened(sealed, openings))
         return replace(right[-1], staleness=dict.fromkeys(right[-1].staleness, 1))
 
-    monkeypatch.setattr(driver, "opened", false)
-    monkeypatch.setattr(driver, "complete", lambda current, batch, *rest: real_complete(current, right[-1], *rest))
+    monkeypatch.setattr(commitments, "opened", false)
+    monkeypatch.setattr(commitments, "complete", lambda current, batch, *rest: real_complete(current, right[-1], *rest))
     small = run_stale(tmp_path, monkeypatch, BATCHED)
     divergence = audit_run(small.folder).first_divergence
     assert divergence is not None and divergence.field.startswith("staleness of 0x")
@@ -424,14 +425,13 @@ def test_a_participant_stays_with_the_base_that_it_trained_on(stale: Small) -> N
     """After a crash its schedule may say something else; two commitments would be equivocation."""
     run, seed = stale.run, stale.experiment.config.seed
     account = experiment_account(seed, participant_role(1), run.ledger.chain)
-    place = (1, LocalStore(stale.folder / "store"), stale.folder / "elsewhere", stale.experiment.spec)
+    store, journal = LocalStore(stale.folder / "store"), stale.folder / "elsewhere"
+    access = TaskAccess(run.ledger, run.history, account, store, 1, stale.experiment.spec)
     task, third = run.task, run.task.rounds[3]
 
     def again(steps: int) -> tuple[bytes, int]:
-        node = Participant(
-            run.ledger, run.history, account, *place, stale.experiment.trainer(1), base_of=lambda index: steps
-        )
-        return node._commitment(task, third), node._update(task, third).staleness(third)
+        updates = Participant(access, journal, stale.experiment.trainer(1), base_of=lambda index: steps).updates
+        return updates.commitment(task, third), updates.made(task, third).staleness(third)
 
     digest, steps = again(9)
     assert steps == 2, "the oldest that the round takes"

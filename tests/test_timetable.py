@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from test_schedules import SECOND, address, device, fleets, plans, table
 from typer.testing import CliRunner
 
-from fedledger.aggregator.driver import Aggregator
+from fedledger.aggregator.duties.opening import Opening
 from fedledger.aggregator.selection.planner import RoundPlanner
 from fedledger.contracts.chain.chain import Chain
 from fedledger.ledger_tools.audit.audit import audit_run
@@ -196,13 +196,13 @@ def test_fedbuff_of_all_with_equal_weights_is_fedavg_bit_for_bit(tmp_path: Path)
 
 
 def test_an_aggregator_that_asks_somebody_else_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = Aggregator._selection
+    honest = Opening.selection
 
-    def partial(self: Aggregator, task: Any, index: int) -> list[int] | None:
+    def partial(self: Opening, task: Any, index: int) -> list[int] | None:
         chosen = honest(self, task, index)
         return chosen if index != 3 or chosen is None else [(chosen[0] + 1) % 4]
 
-    monkeypatch.setattr(Aggregator, "_selection", partial)
+    monkeypatch.setattr(Opening, "selection", partial)
     small = run_with(tmp_path, FEDASYNC)
     divergence = audit_run(small.folder).first_divergence
     assert divergence is not None and (divergence.round, divergence.field) == (3, "selection")
@@ -215,8 +215,8 @@ def stubborn(folder: Path, patch: pytest.MonkeyPatch, extra: str) -> Small:
     class Newest(Participant):
         def __init__(self, *given: Any, **more: Any) -> None:
             super().__init__(*given, **more)
-            told = self.base_of
-            self.base_of = lambda index: 0 if index == 4 else told(index)
+            told = self.updates.base_of
+            self.updates.base_of = lambda index: 0 if index == 4 else told(index)
 
     patch.setattr(with_ledger, "Participant", Newest)
     return run_with(folder, extra)

@@ -16,24 +16,34 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fedledger.aggregator import driver
-from fedledger.aggregator.driver import Act, Aggregator
-from fedledger.aggregator.driver import Step as AggregatorStep
+from fedledger.aggregator.driver import Aggregator
+from fedledger.aggregator.duties import commitments
+from fedledger.aggregator.duties.commitments import Commitments
+from fedledger.aggregator.duties.opening import Opening
+from fedledger.aggregator.duties.proposing import Proposing
 from fedledger.aggregator.mailbox.mailbox import Mailbox
 from fedledger.aggregator.round import batches
 from fedledger.aggregator.round.outcome import RoundInput, RoundOutcome, round_outcome
 from fedledger.contracts.abi import RevertedError
 from fedledger.contracts.chain.records import Receipt
 from fedledger.contracts.ledger import calls
+from fedledger.contracts.ledger.access import Access
+from fedledger.contracts.ledger.actor import WAITED, Action, Situation, Step
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.dispute_history import DisputeHistory
+from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, Phase
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.ledger_tools.audit.divergence import Divergence
 from fedledger.ledger_tools.audit.replay import Replay
-from fedledger.ledger_tools.verifier.verifier import Duty, Step, Unable, Verifier, _WorkingStore
-from fedledger.node.participant import Deed, Participant
+from fedledger.ledger_tools.verifier.context import Service
+from fedledger.ledger_tools.verifier.juries import Juries, Vote
+from fedledger.ledger_tools.verifier.replays import Replays, Unable, WorkingStore
+from fedledger.ledger_tools.verifier.verifier import Verifier
+from fedledger.node.duties.batched_rounds import BatchedRounds
+from fedledger.node.duties.objections import Objections
+from fedledger.node.participant import Participant
 from fedledger.platform.experiment.accounts import (
     AGGREGATOR,
     PUBLISHER,
@@ -96,8 +106,8 @@ def test_nobody_challenges_an_honest_history(tmp_path: Path, max_unfinal: int) -
     with world(tmp_path, rounds=3, max_unfinal=max_unfinal) as w:
         w.join().play()
         assert settled(w.task) == [1, 2, 3] and not w.statuses()
-        assert sorted(w.did(Duty.REPLAYED)) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-        assert {verifier.step().duty for verifier in w.verifiers} == {Duty.DONE}
+        assert sorted(w.did(Action.REPLAYED)) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+        assert {verifier.step().action for verifier in w.verifiers} == {Action.DONE}
         nobody_but(w, {})
         assert w.audit().reproduced
 
@@ -105,10 +115,10 @@ def test_nobody_challenges_an_honest_history(tmp_path: Path, max_unfinal: int) -
 # -- lies --------------------------------------------------------------------------------------------------------
 
 
-class Mismeasuring(Aggregator):
+class BetterLosses(Proposing):
     """Tells a loss of the first round's model that is beyond the tolerance, and is true to it in all else."""
 
-    def _judge(self, given: RoundInput) -> RoundOutcome:
+    def outcome(self, given: RoundInput) -> RoundOutcome:
         def better(what: str, vector: NDArray[np.float32]) -> Measurement:
             found = self.measure(what, vector)
             lie = 3_000 if what == "model" and given.index == 1 else 0
@@ -117,11 +127,19 @@ class Mismeasuring(Aggregator):
         return round_outcome(given, better)
 
 
-class Choosy(Aggregator):
+class Mismeasuring(Aggregator):
+    proposing_kind = BetterLosses
+
+
+class WithoutTheFirst(Opening):
     """Leaves somebody out of the first round's selection."""
 
-    def _selection(self, task: TaskHistory, index: int) -> list[int] | None:
-        return sorted(task.enrolled)[1:] if index == 1 else super()._selection(task, index)
+    def selection(self, task: TaskHistory, index: int) -> list[int] | None:
+        return sorted(task.enrolled)[1:] if index == 1 else super().selection(task, index)
+
+
+class Choosy(Aggregator):
+    opening_kind = WithoutTheFirst
 
 
 @dataclass(frozen=True)
@@ -133,7 +151,7 @@ class Caught:
     burned: int = BOND // 4
 
     def changes(self, w: World) -> dict[str, int]:
-        (challenger,) = w.did(Duty.CHALLENGED)
+        (challenger,) = w.did(Action.CHALLENGED)
         jurors = {verifier_role(n): self.juror for n in range(3) if n != challenger}
         return {AGGREGATOR: -BOND, verifier_role(challenger): self.challenger, **jurors}
 
@@ -157,7 +175,8 @@ def test_a_lie_is_overturned_paid_for_and_made_good(
         w.join().play()
         (dispute,) = w.history.disputes
         assert dispute.status is DisputeStatus.OVERTURNED and dispute.round == 1
-        assert next(step.detail for _, step in w.steps if step.duty is Duty.REPLAYED).count(f"round 1, {field}") == 1
+        told = next(step.detail for _, step in w.steps if step.action is Action.REPLAYED)
+        assert told.count(f"round 1, {field}") == 1
         assert w.task.rounds[1].voided and settled(w.task) == [2, 3]
         assert w.task.model.cid == remade
         assert w.burned == Caught().burned
@@ -169,9 +188,9 @@ def test_a_standby_makes_the_round_again(tmp_path: Path, remade: str) -> None:
     class Fleeing(liar(wrong_model)):  # type: ignore[misc]
         """Leaves when it is found out."""
 
-        def step(self) -> AggregatorStep:
-            gone = self.history.update().task(TASK).rounds.get(1)
-            return AggregatorStep(Act.WAITED) if gone is not None and gone.voided else super().step()
+        def step(self) -> Step:
+            gone = w.history.update().task(TASK).rounds.get(1)
+            return WAITED if gone is not None and gone.voided else super().step()
 
     with world(tmp_path, standbys=1) as w:
         w.aggregators[0] = w.aggregator(kind=Fleeing)
@@ -200,12 +219,15 @@ def test_content_that_nobody_can_fetch_is_a_lie(tmp_path: Path, remade: str) -> 
     with world(tmp_path) as w:
         put = w.store.put
 
-        class Withholding(Aggregator):
-            def _judge(self, given: RoundInput) -> RoundOutcome:
-                outcome = super()._judge(given)
+        class WithoutReport(Proposing):
+            def outcome(self, given: RoundInput) -> RoundOutcome:
+                outcome = super().outcome(given)
                 withheld = outcome.report.ref if given.index == 1 else None
-                self.store.put = lambda data, file=None, ref=None: ref if ref and ref == withheld else put(data)  # type: ignore[method-assign]
+                w.store.put = lambda data, file=None, ref=None: ref if ref and ref == withheld else put(data)  # type: ignore[method-assign]
                 return outcome
+
+        class Withholding(Aggregator):
+            proposing_kind = WithoutReport
 
         w.aggregators = [w.aggregator(kind=Withholding)]
         w.join().play()
@@ -227,7 +249,7 @@ def test_who_cannot_pay_the_bond_tells_so_and_goes_on(tmp_path: Path, caplog: py
         w.aggregators = [w.aggregator(kind=liar(wrong_model))]
         w.join()
         for verifier in w.verifiers:
-            w.chain.connection.ask("anvil_setBalance", [verifier.account.address, hex(BOND - 1)])
+            w.chain.connection.ask("anvil_setBalance", [verifier.access.address, hex(BOND - 1)])
         w.play()
         assert not w.statuses() and settled(w.task) == [1]
         assert caplog.text.count("for the bond to object") == 3
@@ -236,11 +258,15 @@ def test_who_cannot_pay_the_bond_tells_so_and_goes_on(tmp_path: Path, caplog: py
 # -- juries ------------------------------------------------------------------------------------------------------
 
 
-class Troll(Verifier):
+class FaultFinding(Replays):
     """Finds fault with everything."""
 
     def replay(self, task: TaskHistory, current: RoundHistory) -> Replay | Unable:
         return Replay(current.index, Divergence(current.index, "style", "mine", "yours"), bytes(31) + b"t")
+
+
+class Troll(Verifier):
+    replays_kind = FaultFinding
 
 
 def test_a_challenge_without_cause_loses_its_bond(tmp_path: Path) -> None:
@@ -268,9 +294,12 @@ def test_an_appeal_without_cause_loses_its_bond_too(tmp_path: Path) -> None:
 def test_a_juror_that_lies_pays(tmp_path: Path) -> None:
     """Four verifiers, of whom one challenges: the other three are the jury."""
 
-    class Blind(Verifier):
+    class FindingNothing(Replays):
         def replay(self, task: TaskHistory, current: RoundHistory) -> Replay | Unable:
             return Replay(current.index, None, bytes(31) + b"b")
+
+    class Blind(Verifier):
+        replays_kind = FindingNothing
 
     with world(tmp_path, verifiers=4) as w:
         w.aggregators = [w.aggregator(kind=liar(wrong_model))]
@@ -286,11 +315,14 @@ def test_a_juror_that_lies_pays(tmp_path: Path) -> None:
 def test_an_appeal_mends_what_a_corrupt_jury_found(tmp_path: Path, remade: str) -> None:
     """Two of the first jury's three are bought; the second jury is everybody who did not challenge."""
 
-    class Corruptible(Verifier):
-        def vote(self, dispute: DisputeHistory, level: int) -> tuple[bool, bytes] | Step | None:
+    class BoughtAtFirst(Juries):
+        def vote(self, dispute: DisputeHistory, level: int) -> Vote | Step | None:
             members = dispute.juries[level].members or ()
-            bought = level == 0 and self.history.ids[self.account.address] in members[:2]
+            bought = level == 0 and self.context.access.participant in members[:2]
             return (True, bytes(31) + b"$") if bought else super().vote(dispute, level)
+
+    class Corruptible(Verifier):
+        juries_kind = BoughtAtFirst
 
     with world(tmp_path, verifiers=8) as w:
         w.aggregators = [w.aggregator(kind=liar(wrong_model))]
@@ -301,7 +333,7 @@ def test_an_appeal_mends_what_a_corrupt_jury_found(tmp_path: Path, remade: str) 
         assert first.valid and not second.valid and dispute.status is DisputeStatus.OVERTURNED
         assert first.members is not None and second.members is not None and len(second.members) == 7
         assert w.task.model.cid == remade
-        ids = {w.history.ids[v.account.address]: verifier_role(n) for n, v in enumerate(w.verifiers)}
+        ids = {w.history.ids[v.access.address]: verifier_role(n) for n, v in enumerate(w.verifiers)}
         share = BOND // 4 // 8
         changes = dict.fromkeys((ids[i] for i in second.members), share)
         changes[verifier_role(0)] = BOND // 2
@@ -322,43 +354,54 @@ def test_verifiers_let_each_other_go_first_but_wait_for_nobody_for_long(tmp_path
         w.steps.clear()
         began = time.monotonic()
         w.play(lambda: bool(w.history.update().disputes))
-        assert w.did(Duty.CHALLENGED) == [1] and time.monotonic() - began < 30
+        assert w.did(Action.CHALLENGED) == [1] and time.monotonic() - began < 30
         w.chain.advance = lambda seconds: time.sleep(0.1)  # type: ignore[method-assign]
         w.play(lambda: bool(w.history.update().disputes[0].juries[0].members))
-        assert set(w.did(Duty.DREW)) == {1}, "the next in turn"
+        assert set(w.did(Action.DREW)) == {1}, "the next in turn"
         del w.chain.advance
         w.verifiers.append(gone)
         w.play()
         assert w.statuses() == [DisputeStatus.OVERTURNED] and w.task.model.cid == remade
 
 
-class Copying(Verifier):
+class CopyingJuries(Juries):
     """Commits to what another juror committed to."""
 
-    def _commit(self, dispute: DisputeHistory, level: int, juror: int) -> Step | None:
+    def commit(self, dispute: DisputeHistory, level: int, juror: int) -> Step | None:
         others = list(dispute.juries[level].committed.values())
         if not others:
             return None
-        self.ledger.commit_vote(self.account, dispute.id, others[0])
-        return Step(Duty.COMMITTED, dispute.task, dispute.round, dispute.id)
+        access = self.context.access
+        access.ledger.commit_vote(access.account, dispute.id, others[0])
+        return Step(Action.VOTE_COMMITTED)
 
 
-class Parroting(Verifier):
+class Copying(Verifier):
+    juries_kind = CopyingJuries
+
+
+class ParrotingJuries(Juries):
     """Commits to something, and tries to reveal what another juror has revealed."""
 
     refusal = ""
 
-    def _commit(self, dispute: DisputeHistory, level: int, juror: int) -> Step | None:
-        self.ledger.commit_vote(self.account, dispute.id, self._sealed(dispute, level, juror, True, bytes(32)))
-        return Step(Duty.COMMITTED, dispute.task, dispute.round, dispute.id)
+    def commit(self, dispute: DisputeHistory, level: int, juror: int) -> Step | None:
+        access = self.context.access
+        access.ledger.commit_vote(access.account, dispute.id, self.sealed(dispute, level, juror, True, bytes(32)))
+        return Step(Action.VOTE_COMMITTED)
 
-    def _reveal(self, dispute: DisputeHistory, level: int, juror: int) -> Step | None:
+    def reveal(self, dispute: DisputeHistory, level: int, juror: int) -> Step | None:
+        access = self.context.access
         for heard in dispute.juries[level].revealed.values():
             try:
-                self.ledger.reveal_vote(self.account, dispute.id, *heard, self._salt(dispute, level))
+                access.ledger.reveal_vote(access.account, dispute.id, *heard, self.salt(dispute, level))
             except RevertedError as error:
                 type(self).refusal = error.name
         return None
+
+
+class Parroting(Verifier):
+    juries_kind = ParrotingJuries
 
 
 @pytest.mark.parametrize("kind", [Copying, Parroting])
@@ -370,14 +413,14 @@ def test_who_copies_a_vote_cannot_reveal_it_and_pays_for_silence(
         w.verifiers[3] = w.verifier(3, kind, appeal=False)
         w.join().play()
         (dispute,) = w.history.disputes
-        copier = w.history.ids[w.verifiers[3].account.address]
+        copier = w.history.ids[w.verifiers[3].access.address]
         assert copier in dispute.juries[0].committed and copier not in dispute.juries[0].revealed
         assert dispute.status is DisputeStatus.OVERTURNED and w.task.model.cid == remade
         jurors = {verifier_role(n): BOND // 8 for n in (1, 2)}
         fined = {verifier_role(3): -JUROR_PENALTY}
         nobody_but(w, {AGGREGATOR: -BOND, verifier_role(0): BOND // 2, **jurors, **fined})
     if kind is Parroting:
-        assert Parroting.refusal == "WrongVote"
+        assert ParrotingJuries.refusal == "WrongVote"
 
 
 def test_a_stake_that_was_cut_is_filled_up_by_the_next_start_and_not_before(
@@ -387,12 +430,12 @@ def test_a_stake_that_was_cut_is_filled_up_by_the_next_start_and_not_before(
         w.verifiers[0] = w.verifier(0, Troll, appeal=False)
         w.verifiers[3] = w.verifier(3, Copying, appeal=False, stake=w.experiment.ledger_settings().min_verifier_stake)
         w.join().play(lambda: w.statuses() == [DisputeStatus.UPHELD])
-        assert not w.ledger.is_serving(w.history.ids[w.verifiers[3].account.address])
+        assert not w.ledger.is_serving(w.history.ids[w.verifiers[3].access.address])
         w.play()
-        assert caplog.text.count("is not drawn any more") == 1 and not w.did(Duty.STAKED)
+        assert caplog.text.count("is not drawn any more") == 1 and not w.did(Action.STAKED)
         again = w.verifier(3, tasks=frozenset({TASK + 1}))
-        assert [again.step().duty, again.step().duty] == [Duty.STAKED, Duty.WAITED]
-        assert w.ledger.is_serving(w.history.ids[w.verifiers[3].account.address])
+        assert [again.step().action, again.step().action] == [Action.STAKED, Action.WAITED]
+        assert w.ledger.is_serving(w.history.ids[w.verifiers[3].access.address])
         w.check_money()
 
 
@@ -415,7 +458,7 @@ def test_who_does_not_trust_the_tasks_code_abstains_and_says_why(tmp_path: Path)
         w.join().play()
         told = [str(step) for number, step in w.steps if number == 3 and step.detail]
         assert [line.count(f"--trust-code {cid}") for line in told] == [0, 1, 1]
-        assert w.did(Duty.ABSTAINED) == [3] and w.statuses() == [DisputeStatus.UPHELD]
+        assert w.did(Action.ABSTAINED) == [3] and w.statuses() == [DisputeStatus.UPHELD]
         jurors = {verifier_role(n): BOND // 8 for n in (1, 2)}
         fined = {verifier_role(3): -JUROR_PENALTY}
         nobody_but(w, {verifier_role(0): -BOND, AGGREGATOR: BOND // 2, **jurors, **fined})
@@ -431,7 +474,7 @@ def test_a_store_that_does_not_work_is_no_reason_to_object(tmp_path: Path, fault
 
     with world(tmp_path, rounds=1) as w:
         for number in range(3):
-            w.verifiers[number].store = _WorkingStore(Down())  # type: ignore[arg-type]
+            w.verifiers[number].replays.store = WorkingStore(Down())  # type: ignore[arg-type]
         w.join().play()
         assert not w.statuses() and settled(w.task) == [1]
         nobody_but(w, {})
@@ -469,15 +512,15 @@ class Phoenix:
         self.verifier = make()
 
     @property
-    def account(self):  # type: ignore[no-untyped-def]
-        return self.verifier.account
+    def access(self) -> Access:
+        return self.verifier.access
 
     def step(self) -> Step:
         try:
             return self.verifier.step()
         except KilledError:
             self.verifier = self.make()
-            return Step(Duty.REPLAYED)
+            return Step(Action.REPLAYED)
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
@@ -491,9 +534,10 @@ def test_a_verifier_may_be_killed_at_every_transaction(
         w.aggregators = [w.aggregator(kind=liar(wrong_model))]
 
         def make(number: int) -> Verifier:
-            verifier = w.verifier(number, fresh=True, **({} if journal else {"journal": None}))
-            verifier.ledger = Mortal(w.chain, w.ledger.address, w.ledger.first_block)
-            return verifier
+            ledger = Mortal(w.chain, w.ledger.address, w.ledger.first_block)
+            access = Access(ledger, History(w.ledger), w.accounts[verifier_role(number)], w.store)
+            service = Service(patience=0.0, courtesy=0.0)
+            return Verifier(access, service, w.folder / "votes" if journal else None)
 
         w.verifiers = [Phoenix(lambda number=number: make(number)) for number in range(3)]  # type: ignore[misc]
         w.join().play()
@@ -526,17 +570,21 @@ class Forging(Mailbox):
         return super().seal(index)
 
 
-class Forger(Aggregator):
+class ForgedCommitments(Commitments):
     """Claims that all have committed, and judges what was left in its mailbox."""
 
-    def _close(self, current: RoundHistory, phase: Phase) -> AggregatorStep:
-        mailbox = self._mailbox()
+    def close(self, current: RoundHistory, phase: Phase) -> Step | None:
+        mailbox, access = self.opened_mailbox(), self.access
         if current.index != 1 or not mailbox.committed(1).issuperset(current.selected):
-            return super()._close(current, phase)
+            return super().close(current, phase)
         batch = mailbox.seal(1)
-        content = self.store.put(batch.encode())
-        self.ledger.close_commits(self.account, TASK, 1, batch.root, len(current.selected), content)
-        return AggregatorStep(Act.CLOSED, 1)
+        content = access.store.put(batch.encode())
+        access.ledger.close_commits(access.account, TASK, 1, batch.root, len(current.selected), content)
+        return Step(Action.CLOSED)
+
+
+class Forger(Aggregator):
+    commitments_kind = ForgedCommitments
 
 
 def _twice(batch: Batch) -> Batch:
@@ -565,27 +613,26 @@ def forged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[World, Callabl
                 batch = replace(true, salts=batch.salts)
             return batches.complete(current, batch, updates, place)
 
-        monkeypatch.setattr(driver, "complete", complete)
+        monkeypatch.setattr(commitments, "complete", complete)
         w.aggregators = [w.aggregator(kind=Forger, mailbox=mailbox)]
-        for person in w.people:
-            person.post = mailbox
+        w.deliver_to(w.aggregators[0])
 
     yield forge
 
 
 @pytest.mark.parametrize(
-    ("change", "duty"),
-    [(_twice, Duty.REFUTED), (_unsigned, Duty.DEMANDED), (_omitted, Duty.DEMANDED)],
+    ("change", "action"),
+    [(_twice, Action.REFUTED), (_unsigned, Action.DEMANDED), (_omitted, Action.DEMANDED)],
     ids=["twice", "unsigned", "omitted"],
 )
 def test_a_forged_batch_needs_no_jury(
-    tmp_path: Path, remade: str, forged, change: Callable[[Batch], Batch], duty: Duty
+    tmp_path: Path, remade: str, forged, change: Callable[[Batch], Batch], action: Action
 ) -> None:
     with world(tmp_path, batched=True) as w:
         forged(w, change)
         w.join().play()
-        assert w.did(Duty.REFUTED, Duty.DEMANDED, Duty.CHALLENGED) == w.did(duty) == [0]
-        assert w.statuses() == ([] if duty is Duty.REFUTED else [DisputeStatus.OVERTURNED])
+        assert w.did(Action.REFUTED, Action.DEMANDED, Action.CHALLENGED) == w.did(action) == [0]
+        assert w.statuses() == ([] if action is Action.REFUTED else [DisputeStatus.OVERTURNED])
         assert w.task.rounds[1].voided and settled(w.task) == [2, 3] and w.task.model.cid == remade
         nobody_but(w, {AGGREGATOR: -BOND, verifier_role(0): BOND // 2})
         assert w.audit().reproduced
@@ -600,17 +647,20 @@ def test_who_is_called_missing_and_is_in_the_root_needs_no_jury(
             known.pop(min(done.selected))
         return done
 
-    class Meek(Participant):
-        def _object(self, task: TaskHistory, participant: int) -> Deed:
-            return Deed.WAITED
+    class Silent(Objections):
+        def __call__(self, seen: Situation) -> Step | None:
+            return None
 
-    monkeypatch.setattr(driver, "complete", forgetful)
+    class Meek(Participant):
+        objections_kind = Silent
+
+    monkeypatch.setattr(commitments, "complete", forgetful)
     with world(tmp_path, batched=True) as w:
         w.people = [w.participant(number, Meek) for number in range(4)]
         w.join().play(lambda: 1 in w.task.rounds and w.task.rounds[1].proposal is not None)
         assert list(w.task.rounds[1].verdicts.values()).count(Verdict.MISSED) == 1
         w.play()
-        assert w.did(Duty.REFUTED) == [0] and not w.statuses()
+        assert w.did(Action.REFUTED) == [0] and not w.statuses()
         assert settled(w.task) == [2, 3] and w.task.model.cid == remade
         nobody_but(w, {AGGREGATOR: -BOND, verifier_role(0): BOND // 2})
 
@@ -618,8 +668,7 @@ def test_who_is_called_missing_and_is_in_the_root_needs_no_jury(
 def test_other_lies_about_a_batched_round_go_to_a_jury(tmp_path: Path, remade: str) -> None:
     with world(tmp_path, batched=True) as w:
         w.aggregators = [w.aggregator(kind=liar(wrong_share))]
-        for person in w.people:
-            person.post = w.aggregators[0].mailbox
+        w.deliver_to(w.aggregators[0])
         w.join().play()
         assert [d.kind for d in w.history.disputes] == [DisputeKind.REPLAY]
         assert w.statuses() == [DisputeStatus.OVERTURNED] and w.task.model.cid == remade
@@ -644,8 +693,7 @@ def test_demands_cannot_keep_a_challenge_out(tmp_path: Path) -> None:
     """A round takes 200 demands, each of which its aggregator may pay for and answer, and one challenge besides."""
     with world(tmp_path, batched=True) as w:
         w.aggregators = [w.aggregator(kind=liar(wrong_share))]
-        for person in w.people:
-            person.post = w.aggregators[0].mailbox
+        w.deliver_to(w.aggregators[0])
         accomplice, watching = w.purse("accomplice"), w.verifiers
         w.join()
         w.verifiers = []
@@ -666,14 +714,17 @@ def test_demands_cannot_keep_a_challenge_out(tmp_path: Path) -> None:
 def test_who_signs_two_commitments_is_reported_by_its_aggregator(tmp_path: Path) -> None:
     penalty = 200_000 * GWEI
 
-    class Equivocating(Participant):
-        def _sign(self, task: TaskHistory, current: RoundHistory, participant: int) -> Deed:
-            deed = super()._sign(task, current, participant)
-            place = self.ledger.chain.chain_id, self.ledger.address, TASK
-            signature = sign(commitment_message(place, current.index, participant, b"2" * 32), bytes(self.account.key))
+    class SigningTwice(BatchedRounds):
+        def sign(self, task: TaskHistory, current: RoundHistory, participant: int) -> Step | None:
+            step = super().sign(task, current, participant)
+            message = commitment_message(self.access.place, current.index, participant, b"2" * 32)
+            signature = sign(message, bytes(self.access.account.key))
             with pytest.raises(MailboxRefusedError, match="signed two commitments"):
-                self._mailbox().commit(current.index, SignedCommitment(participant, b"2" * 32, signature))
-            return deed
+                self.client().commit(current.index, SignedCommitment(participant, b"2" * 32, signature))
+            return step
+
+    class Equivocating(Participant):
+        batched_kind = SigningTwice
 
     with world(tmp_path, batched=True, rounds=1, penalty_gwei=penalty // GWEI) as w:
         w.people[3] = w.participant(3, Equivocating)
@@ -687,12 +738,15 @@ def test_who_signs_two_commitments_is_reported_by_its_aggregator(tmp_path: Path)
 def test_who_rotates_its_signer_after_it_committed_stops_nobody(tmp_path: Path) -> None:
     """A signer serves one participant for ever, so that what it signed stays signed."""
 
+    class SigningBefore(BatchedRounds):
+        def sign(self, task: TaskHistory, current: RoundHistory, participant: int) -> Step | None:
+            step = super().sign(task, current, participant)
+            w.ledger.agree_to_sign(other, self.access.address)
+            w.ledger.rotate_signer(self.access.account, other.address)
+            return step
+
     class Rotating(Participant):
-        def _sign(self, task: TaskHistory, current: RoundHistory, participant: int) -> Deed:
-            deed = super()._sign(task, current, participant)
-            self.ledger.agree_to_sign(other, self.account.address)
-            self.ledger.rotate_signer(self.account, other.address)
-            return deed
+        batched_kind = SigningBefore
 
     with world(tmp_path, batched=True, rounds=1) as w:
         other = experiment_account(0, "the next signer", w.chain)

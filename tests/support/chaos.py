@@ -47,17 +47,19 @@ from typing import Any
 import torch
 from eth_utils.crypto import keccak
 
-from fedledger.aggregator.driver import Act, Aggregator
+from fedledger.aggregator.driver import Aggregator
 from fedledger.aggregator.mailbox.http_server import serving
 from fedledger.aggregator.mailbox.mailbox import Mailbox
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.development import ChainProcess, free_port, start_chain
+from fedledger.contracts.ledger.access import TaskAccess
+from fedledger.contracts.ledger.actor import Step
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import Phase, Settings
 from fedledger.ledger_tools.deploy import deploy
 from fedledger.node.mailbox_client import HttpMailboxClient
-from fedledger.node.participant import Deed, Participant
+from fedledger.node.participant import Participant
 from fedledger.platform.experiment.accounts import (
     AGGREGATOR,
     DEPLOYER,
@@ -69,7 +71,6 @@ from fedledger.platform.experiment.accounts import (
 from fedledger.platform.experiment.config import GWEI, load_config
 from fedledger.platform.experiment.experiment import Experiment, make_experiment
 from fedledger.protocol.errors import ChainError
-from fedledger.storage.base import outlast
 from fedledger.storage.local import LocalStore
 from support.small import write_config
 
@@ -151,46 +152,51 @@ class World:
     def store(self) -> LocalStore:
         return LocalStore(self.folder / "store")
 
+    def access(self, role: str) -> TaskAccess:
+        ledger = self.ledger()
+        account = experiment_account(0, role, ledger.chain)
+        return TaskAccess(ledger, History(ledger), account, self.store, TASK, self.experiment.spec)
+
 
 def node(world: World, number: int) -> None:
     """Be a node until the task ends."""
-    ledger = world.ledger()
-    account = experiment_account(0, participant_role(number), ledger.chain)
+    access = world.access(participant_role(number))
     journal, trainer = world.folder / f"journal{number}", world.experiment.trainer(number)
-    spec, history = world.experiment.spec, History(ledger)
-    post = HttpMailboxClient(history, TASK)
-    participant = Participant(ledger, history, account, TASK, world.store, journal, spec, trainer, post)
-    while outlast(participant.step, PATIENCE) is not Deed.DONE:
-        time.sleep(POLL)
+    Participant(access, journal, trainer, HttpMailboxClient(access.history, TASK)).run(POLL, patience=PATIENCE)
+
+
+class Mortal(Aggregator):
+    """An aggregator that is killed in the plan's phase, in the middle of a step."""
+
+    plan: Plan
+    mark: Path
+
+    def step(self) -> Step:
+        plan, ledger = self.plan, self.access.ledger
+        if not self.mark.exists() and ledger.phase(TASK) is plan.phase:
+            rounds = max(self.access.history.update().task(TASK).rounds, default=0)
+            if plan.phase is Phase.ENROLLING or rounds >= plan.round:
+                self.mark.write_text(plan.phase.name)
+                delay = random.Random(plan.seed).uniform(0.0, 0.03)
+                threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        return super().step()
 
 
 def aggregator(world: World, place: int) -> None:
     """Be one of the aggregators until the task ends, or until the plan's phase."""
-    ledger = world.ledger()
-    account = experiment_account(0, AGGREGATORS[place], ledger.chain)
-    history, experiment = History(ledger), world.experiment
+    access = world.access(AGGREGATORS[place])
     with ExitStack() as stack:
         mailbox, url = None, None
         if world.plan.batched:
-            mailbox = Mailbox(ledger, History(ledger), TASK, world.folder / f"mailbox{place}", world.store)
+            folder = world.folder / f"mailbox{place}"
+            mailbox = Mailbox(access.ledger, History(access.ledger), TASK, folder, world.store)
             stack.enter_context(serving(mailbox, "127.0.0.1", world.ports[place]))
             url = f"http://127.0.0.1:{world.ports[place]}"
-        measurer, spec = experiment.measurer(), experiment.spec
-        program = Aggregator(ledger, history, account, TASK, world.store, spec, measurer, mailbox, PATIENCE, url)
-        mark = world.folder / "killed"
-        delay = random.Random(world.plan.seed).uniform(0.0, 0.03)
-        while True:
-            dying = place == 0 and world.plan.phase is not None and not mark.exists()
-            if dying and ledger.phase(TASK) is world.plan.phase:
-                rounds = max(history.update().task(TASK).rounds, default=0)
-                if world.plan.phase is Phase.ENROLLING or rounds >= world.plan.round:
-                    mark.write_text(world.plan.phase.name)
-                    threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
-            act = outlast(program.step, PATIENCE).act
-            if act is Act.DONE:
-                return
-            if act is Act.WAITED:
-                time.sleep(POLL)
+        kind = Mortal if place == 0 and world.plan.phase is not None else Aggregator
+        program = kind(access, world.experiment.measurer(), mailbox, PATIENCE, url)
+        if isinstance(program, Mortal):
+            program.plan, program.mark = world.plan, world.folder / "killed"
+        program.run(POLL, patience=PATIENCE)
 
 
 def proxy(port: int, to: int, plan: Plan, folder: Path, gate: Lock) -> None:

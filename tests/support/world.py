@@ -14,20 +14,23 @@ from typing import Any
 
 from eth_account.signers.local import LocalAccount
 
-from fedledger.aggregator.driver import Act, Aggregator
-from fedledger.aggregator.driver import Step as AggregatorStep
+from fedledger.aggregator.driver import Aggregator
+from fedledger.aggregator.duties.proposing import Proposing
 from fedledger.aggregator.mailbox.mailbox import Mailbox
 from fedledger.aggregator.round.outcome import Content, RoundInput, RoundOutcome
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.development import running_chain
+from fedledger.contracts.ledger.access import Access, TaskAccess
+from fedledger.contracts.ledger.actor import Action, Step
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import DisputeStatus, Phase
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.ledger_tools.audit.audit import AuditResult, audit_chain
 from fedledger.ledger_tools.deploy import deploy
-from fedledger.ledger_tools.verifier.verifier import Duty, Step, Verifier
-from fedledger.node.participant import Deed, Participant
+from fedledger.ledger_tools.verifier.context import Service
+from fedledger.ledger_tools.verifier.verifier import Verifier
+from fedledger.node.participant import Participant
 from fedledger.platform.experiment.accounts import (
     AGGREGATOR,
     DEPLOYER,
@@ -133,22 +136,31 @@ class World:
         """Return an aggregator of the task, honest unless ``kind`` or its arguments say otherwise."""
         mailbox = Mailbox(self.ledger, self.history, TASK, self.folder / "mailbox") if self.params.batched else None
         given = {"measure": self.experiment.measurer(), "mailbox": mailbox} | more
-        return kind(self.ledger, self.history, self.accounts[role], TASK, self.store, self.experiment.spec, **given)
+        return kind(self.access(self.accounts[role]), **given)
 
     def participant(self, number: int, kind: type[Participant] = Participant) -> Participant:
         """Return a participant."""
-        account = self.accounts[participant_role(number)]
-        post = self.aggregators[0].mailbox
-        place = TASK, self.store, self.folder / f"journal{number}", self.experiment.spec
-        return kind(self.ledger, self.history, account, *place, self.experiment.trainer(number), post)
+        access = self.access(self.accounts[participant_role(number)])
+        mailbox = self.aggregators[0].commitments.mailbox
+        return kind(access, self.folder / f"journal{number}", self.experiment.trainer(number), mailbox)
 
-    def verifier(self, number: int, kind: type[Verifier] = Verifier, fresh: bool = False, **more: Any) -> Verifier:
-        """Return a verifier; a ``fresh`` one has read no logs yet."""
+    def access(self, account: LocalAccount) -> TaskAccess:
+        """Return an account's access to the task."""
+        return TaskAccess(self.ledger, self.history, account, self.store, TASK, self.experiment.spec)
+
+    def deliver_to(self, aggregator: Aggregator) -> None:
+        """Have all participants leave their commitments with an aggregator."""
+        for person in self.people:
+            person.batched.mailbox = aggregator.commitments.mailbox
+
+    def verifier(
+        self, number: int, kind: type[Verifier] = Verifier, access: Access | None = None, **service: Any
+    ) -> Verifier:
+        """Return a verifier."""
         role = verifier_role(number)
         account = self.accounts[role] if role in self.accounts else self.purse(role)
-        history = History(self.ledger) if fresh else self.history
-        given = {"journal": self.folder / "votes", "patience": 0.0, "courtesy": 0.0} | more
-        return kind(self.ledger, history, account, self.store, **given)
+        access = access or Access(self.ledger, self.history, account, self.store)
+        return kind(access, Service(**{"patience": 0.0, "courtesy": 0.0} | service), self.folder / "votes")
 
     # -- the play ----------------------------------------------------------------------------------------------
 
@@ -163,11 +175,11 @@ class World:
         for number, verifier in enumerate(self.verifiers):
             step = verifier.step()
             self.steps.append((number, step))
-            busy |= step.duty not in (Duty.WAITED, Duty.DONE)
+            busy |= not step.is_idle
         for aggregator in self.aggregators:
-            busy |= aggregator.step().act not in (Act.WAITED, Act.DONE)
+            busy |= not aggregator.step().is_idle
         for person in self.people:
-            busy |= person.step() not in (Deed.WAITED, Deed.DONE)
+            busy |= not person.step().is_idle
         return busy
 
     def play(self, until: Callable[[], bool] | None = None) -> World:
@@ -192,9 +204,9 @@ class World:
         self.before = self.wealth()
         return self
 
-    def did(self, *duties: Duty) -> list[int]:
-        """Return who did one of some duties, in order."""
-        return [number for number, step in self.steps if step.duty in duties]
+    def did(self, *actions: Action) -> list[int]:
+        """Return who did one of some things, in order."""
+        return [number for number, step in self.steps if step.action in actions]
 
     # -- money -------------------------------------------------------------------------------------------------
 
@@ -232,7 +244,7 @@ class World:
 
     def credits(self) -> dict[str, int]:
         """Return what participants have earned, in wei, by role."""
-        ids = {participant_role(n): self.history.ids[p.account.address] for n, p in enumerate(self.people)}
+        ids = {participant_role(n): self.history.ids[p.access.address] for n, p in enumerate(self.people)}
         return {role: self.task.earned(i) * self.params.credit_unit for role, i in ids.items()}
 
     def check_money(self) -> None:
@@ -287,10 +299,13 @@ Lie = Callable[[RoundOutcome], RoundOutcome]
 def liar(lie: Lie, rounds: Sequence[int] = (1,)) -> type[Aggregator]:
     """Return an aggregator that makes something else of the outcome of some rounds."""
 
-    class Liar(Aggregator):
-        def _judge(self, given: RoundInput) -> RoundOutcome:
-            outcome = super()._judge(given)
+    class Lying(Proposing):
+        def outcome(self, given: RoundInput) -> RoundOutcome:
+            outcome = super().outcome(given)
             return lie(outcome) if given.index in rounds else outcome
+
+    class Liar(Aggregator):
+        proposing_kind = Lying
 
     return Liar
 
@@ -298,11 +313,12 @@ def liar(lie: Lie, rounds: Sequence[int] = (1,)) -> type[Aggregator]:
 def sleeper(rounds: Sequence[int] = (1,)) -> type[Aggregator]:
     """Return an aggregator that does not propose some rounds, which are voided then."""
 
+    class Sleeping(Proposing):
+        def propose(self, task: TaskHistory, current: RoundHistory, phase: Phase) -> Step | None:
+            return None if current.index in rounds else super().propose(task, current, phase)
+
     class Sleeper(Aggregator):
-        def _propose(self, task: TaskHistory, current: RoundHistory, phase: Phase) -> AggregatorStep:
-            if current.index in rounds:
-                return AggregatorStep(Act.WAITED, current.index)
-            return super()._propose(task, current, phase)
+        proposing_kind = Sleeping
 
     return Sleeper
 

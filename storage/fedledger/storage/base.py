@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from fedledger.protocol.encoding.cid import MAX_OBJECT_BYTES, ContentRef
-from fedledger.protocol.errors import ContentCorruptError, ContentUnavailableError, StoreError
+from fedledger.protocol.errors import ContentCorruptError, ContentUnavailableError
 from fedledger.storage import durable_files
-
-T = TypeVar("T")
-
-
-log = logging.getLogger(__name__)
-
-
-STORE_PATIENCE, STORE_PAUSE = 300.0, 0.5
 
 
 class ContentStore(Protocol):
@@ -66,19 +55,6 @@ class ContentStore(Protocol):
     def unpin(self, ref: ContentRef) -> None:
         """Let go of content, so that the store may forget it; nothing happens if it is not pinned."""
         ...
-
-
-def outlast(step: Callable[[], T], patience: float = STORE_PATIENCE) -> T:
-    """Return what a step gives; it is taken again, for ``patience`` seconds, while the store lacks what it needs."""
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            return step()
-        except StoreError as error:
-            if time.monotonic() > deadline:
-                raise
-            log.warning("%s", error)
-            time.sleep(STORE_PAUSE)
 
 
 def check_limit(ref: ContentRef, limit: int | None) -> None:

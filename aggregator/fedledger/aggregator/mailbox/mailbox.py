@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedledger.aggregator.round.batches import place_of, posted_batch
+from fedledger.aggregator.round.batches import posted_batch
+from fedledger.contracts.ledger.access import place_of
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.round_history import RoundHistory

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.records import Reveal
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.protocol.encoding.canonical import MAX_DOCUMENT_BYTES
@@ -16,8 +15,6 @@ from fedledger.protocol.records.commitment_batch import Batch, Opening
 from fedledger.protocol.records.signatures import LEDGER_VERSION, Place, commitment, commitment_message, recover
 from fedledger.storage.base import ContentStore
 
-"""Chain id, ledger address and task: what all commitments of a task are bound to besides the round."""
-
 
 class BatchError(RoundError):
     """A batch that does not follow from the ledger; ``field`` names the first thing that differs."""
@@ -25,11 +22,6 @@ class BatchError(RoundError):
     def __init__(self, field: str, expected: Any, found: Any) -> None:
         super().__init__(f"The batch of commitments does not follow from the ledger: {field}.")
         self.field, self.expected, self.found = field, expected, found
-
-
-def place_of(ledger: Ledger, task: int) -> Place:
-    """Return what a task's commitments are bound to."""
-    return ledger.chain.chain_id, ledger.address, task
 
 
 def posted_batch(store: ContentStore, current: RoundHistory) -> Batch:

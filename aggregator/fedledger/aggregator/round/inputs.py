@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from fedledger.aggregator.round.outcome import RoundInput, RoundOutcome
 from fedledger.aggregator.round.validation import fetch
@@ -20,6 +20,10 @@ from fedledger.storage.base import ContentStore
 
 EMPTYING = 3
 """From this version of the ledger on, a round below quorum is proposed, with its model as it was."""
+
+
+TrustedUpdate = Callable[[int, ModelFile], bytes]
+"""Makes the update that an aggregator trusts, as content, for a round and its base model."""
 
 
 def round_input(

@@ -213,7 +213,11 @@ class TaskRecord:
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """A round as the ledger holds it; ``proposed_at`` is a block's time, 0 before a proposal."""
+    """A round as the ledger holds it.
+
+    ``commit_deadline``, ``commits_closed_at`` and ``proposed_at`` are blocks' times, the last two 0 as long as there is
+    no root of commitments, or no proposal.
+    """
 
     index: int
     status: RoundStatus
@@ -223,6 +227,9 @@ class RoundRecord:
     disputes: int
     base_model: bytes
     model: bytes
+    reveal_period: int
+    commit_deadline: int
+    commits_closed_at: int
 
 
 @dataclass(frozen=True)

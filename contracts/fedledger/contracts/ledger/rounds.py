@@ -41,6 +41,9 @@ class RoundMethods(LedgerContract):
             disputes=r.disputes,
             base_model=bytes(self._view("baseModel", task, index)),
             model=bytes(r.modelDigest),
+            reveal_period=r.revealPeriod,
+            commit_deadline=r.commitDeadline,
+            commits_closed_at=r.commitsClosedAt,
         )
 
     def selected(self, task: int, index: int) -> list[int]:

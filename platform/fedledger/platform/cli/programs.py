@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -78,28 +77,24 @@ def node_start(
 ) -> None:
     """Take part in a task until it ends. A node that is restarted continues where it stopped."""
     from fedledger.aggregator.selection.planner import RoundPlanner
+    from fedledger.contracts.ledger.access import TaskAccess
     from fedledger.contracts.ledger.history import History
     from fedledger.node.mailbox_client import HttpMailboxClient
-    from fedledger.node.participant import Deed, Participant
+    from fedledger.node.participant import Participant
+    from fedledger.platform.cli.watcher import run_program
     from fedledger.platform.experiment.accounts import participant_role
     from fedledger.platform.experiment.posted_task import posted_spec
-    from fedledger.storage.base import outlast
 
     ledger, store, experiment = at.open(), content.open(), source.open()
     spec = posted_spec(ledger, store, task, experiment)
     funds = experiment.config.ledger.stake_gwei * 10**9 + 2 * 10**18
     account = key.account(ledger.chain, experiment.config.seed, participant_role(participant), funds)
-    trainer = experiment.trainer(participant)
     history = History(ledger)
-    post = HttpMailboxClient(history, task)
+    access = TaskAccess(ledger, history, account, store, task, spec)
+    mailbox = HttpMailboxClient(history, task)
     base_of = RoundPlanner(store).base_of(history, task, spec, account.address)
-    node = Participant(ledger, history, account, task, store, journal / account.address, spec, trainer, post, base_of)
-    log = logging.getLogger("fedledger.node")
-    while (deed := outlast(node.step)) is not Deed.DONE:
-        if deed is Deed.WAITED:
-            time.sleep(poll)
-        else:
-            log.info("%s %s", account.address, deed.value)
+    node = Participant(access, journal / account.address, experiment.trainer(participant), mailbox, base_of)
+    run_program(node, poll, "node")
 
 
 @node_app.command("exit")
@@ -155,12 +150,13 @@ def aggregator_start(
 
     A standby runs the same program: it deposits its bond, collects what nodes send, and acts when it is its turn.
     """
-    from fedledger.aggregator.driver import Act, Aggregator
+    from fedledger.aggregator.driver import Aggregator
     from fedledger.aggregator.mailbox.mailbox import Mailbox
+    from fedledger.contracts.ledger.access import TaskAccess
     from fedledger.contracts.ledger.history import History
+    from fedledger.platform.cli.watcher import run_program
     from fedledger.platform.experiment.accounts import AGGREGATOR, standby_role
     from fedledger.platform.experiment.posted_task import posted_spec
-    from fedledger.storage.base import outlast
 
     ledger, store, experiment = at.open(), content.open(), source.open()
     spec = posted_spec(ledger, store, task, experiment)
@@ -168,7 +164,7 @@ def aggregator_start(
     funds = experiment.config.ledger.bond_gwei * 10**9 + 10 * 10**18
     account = key.account(ledger.chain, experiment.config.seed, role, funds)
     history = History(ledger)
-    log = logging.getLogger("fedledger.aggregator")
+    access = TaskAccess(ledger, history, account, store, task, spec)
     with ExitStack() as stack:
         mailbox, url = None, None
         if history.update().task(task).batched:
@@ -176,18 +172,15 @@ def aggregator_start(
             mailbox = Mailbox(ledger, History(ledger), task, post.mailbox_dir, content.open())
             listening = stack.enter_context(_listening(mailbox, post.listen))
             url = post.public_url or listening
-            log.info("the mailbox is at %s", url)
-        measurer = experiment.measurer()
-        aggregator = Aggregator(ledger, history, account, task, store, spec, measurer, mailbox, patience, url)
-        while (step := outlast(aggregator.step)).act is not Act.DONE:
-            if step.act is Act.WAITED:
-                time.sleep(poll)
-            else:
-                log.info("%s", step)
+            logging.getLogger("fedledger.aggregator").info("the mailbox is at %s", url)
+        aggregator = Aggregator(access, experiment.measurer(), mailbox, patience, url, experiment.trusted_update)
+        ended, _ = run_program(aggregator, poll, "aggregator")
     record = history.update().task(task)
-    rounds, model = len(record.settled), record.model.cid
-    line = f"Task {task} ended after {rounds} rounds; final model {model}"
-    print_result(format_, {"task": task, "rounds": rounds, "final_model": model}, line)
+    rounds, final = len(record.settled), record.model.cid if ended else None
+    line = f"Task {task} ended after {rounds} rounds; final model {final}"
+    if not ended:
+        line = f"Task {task} has not ended; {rounds} rounds are settled"
+    print_result(format_, {"task": task, "ended": ended, "rounds": rounds, "final_model": final}, line)
 
 
 @verifier_app.command("start")
@@ -205,11 +198,13 @@ def verifier_start(
     The verifier registers and enlists itself if need be; when restarted, it continues where it stopped. It serves on
     juries for every task of the ledger; where it cannot measure it abstains, logs why, and pays the juror penalty.
     """
+    from fedledger.contracts.ledger.access import Access
     from fedledger.contracts.ledger.history import History
-    from fedledger.ledger_tools.verifier.verifier import Duty, Verifier
+    from fedledger.ledger_tools.verifier.context import Service
+    from fedledger.ledger_tools.verifier.verifier import Verifier
+    from fedledger.platform.cli.watcher import run_program
     from fedledger.platform.experiment.accounts import verifier_role
     from fedledger.platform.experiment.config import GWEI
-    from fedledger.storage.base import outlast
 
     ledger = at.open()
     watched = options.task or []
@@ -225,12 +220,7 @@ def verifier_start(
         raise ConfigError(
             "The store has the spec of none of the watched tasks.", "Give the --store or --store-dir of an aggregator."
         )
-    program = Verifier(
-        ledger=ledger,
-        history=history,
-        account=account,
-        store=store,
-        journal=options.journal,
+    service = Service(
         tasks=frozenset(watched) or None,
         trusted=frozenset(options.trust_code or ()),
         stake=stake,
@@ -240,16 +230,11 @@ def verifier_start(
     )
     log = logging.getLogger("fedledger.verifier")
     log.info("%s watches %s", account.address, ", ".join(f"task {number}" for number in watched) or "all tasks")
-    done = dict.fromkeys(Duty, 0)
-    while (step := outlast(program.step)).duty is not Duty.DONE:
-        done[step.duty] += 1
-        if step.duty is Duty.WAITED:
-            time.sleep(poll)
-        else:
-            log.info("%s", step)
-    counts = {duty.value: count for duty, count in done.items() if count and duty is not Duty.WAITED}
-    acts = ", ".join(f"{name} {count}" for name, count in counts.items()) or "There was nothing to do."
-    print_result(format_, {"account": account.address, "done": counts}, f"All watched tasks have ended. {acts}")
+    program = Verifier(Access(ledger, history, account, store), service, options.journal)
+    ended, counts = run_program(program, poll, "verifier")
+    actions = ", ".join(f"{name} {count}" for name, count in counts.items()) or "There was nothing to do."
+    state = "All watched tasks have ended." if ended else "Not all watched tasks have ended."
+    print_result(format_, {"account": account.address, "ended": ended, "done": counts}, f"{state} {actions}")
 
 
 @verifier_app.command("status")

@@ -11,7 +11,7 @@ from fedledger.contracts.chain.records import PAYMENT_GAS, Transaction
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import Phase
-from fedledger.node.participant import usual_stake
+from fedledger.node.duties.joining import usual_stake
 from fedledger.platform.experiment.accounts import PURSE, experiment_account
 
 ETHER = 10**18

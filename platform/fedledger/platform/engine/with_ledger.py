@@ -14,17 +14,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.aggregator.driver import Act, Aggregator, Based
+from fedledger.aggregator.driver import Aggregator
+from fedledger.aggregator.duties.proposing import Based
 from fedledger.aggregator.mailbox.mailbox import Mailbox
 from fedledger.aggregator.selection.planner import RoundPlanner
 from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.ledger.access import TaskAccess
+from fedledger.contracts.ledger.actor import Action, Situation, Step
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import Phase
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.ledger_tools.deploy import Deployment, deploy
-from fedledger.node.participant import Deed, Participant
+from fedledger.node.participant import Participant
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.platform.engine.backends.base import Backend, Job, Work
 from fedledger.platform.engine.backends.serial import Serial
@@ -200,21 +203,12 @@ class LedgerRecord(Record[LedgerRound]):
         self._mailbox = Mailbox(self.ledger, self.history, TASK, folder / "mailbox") if params.batched else None
         self._store, self._models = store, Models(store)
         self._participants = self._enrolled(experiment, folder)
-        self._numbers: dict[str, int] = {p.account.address: n for n, p in enumerate(self._participants)}
-        self._aggregator = Aggregator(
-            self.ledger,
-            self.history,
-            aggregator_account,
-            TASK,
-            store,
-            experiment.spec,
-            experiment.measurer(),
-            self._mailbox,
-        )
+        self._numbers: dict[str, int] = {p.access.address: n for n, p in enumerate(self._participants)}
+        access = TaskAccess(self.ledger, self.history, aggregator_account, store, TASK, experiment.spec)
+        self._aggregator = Aggregator(access, experiment.measurer(), self._mailbox, trusted=experiment.trusted_update)
         # None: the aggregator has not looked at the ledger yet.
-        self._phase: Phase | None = None
-        self._task = self.history.update().task(TASK)
-        self._deeds: list[Deed] = []
+        self._seen: Situation | None = None
+        self._steps: list[Step] = []
         self._idle = False
         self._voids = 0
         self._gas = self._next_block = 0
@@ -222,15 +216,15 @@ class LedgerRecord(Record[LedgerRound]):
 
     def ask(self) -> Work | None:
         """Return the training of the current round that was not done before."""
-        if self._phase is not Phase.COMMITTING:
+        if self._seen is None or self._seen.phase is not Phase.COMMITTING or self._seen.current is None:
             return None
-        task, current = self._task, self._current
+        task, current = self._seen.task, self._seen.current
         jobs, server = [], dict[str, NDArray[np.float32]]()
         for number in (self._numbers[owner] for owner in current.owners.values() if owner in self._numbers):
-            participant = self._participants[number]
-            context = participant.context(task, current)
+            updates = self._participants[number].updates
+            context = updates.context(task, current)
             if context is not None:
-                jobs.append(Job(number, participant.staleness(current), own=context.memory.own))
+                jobs.append(Job(number, updates.staleness(current), own=context.memory.own))
                 server = dict(context.memory.server)
         if not jobs:
             return None
@@ -242,53 +236,52 @@ class LedgerRecord(Record[LedgerRound]):
 
     def keep(self, job: Job, trained: LocalUpdate) -> None:
         """Have the participant keep its update; who signs its commitment off the chain does so at once."""
-        participant = self._participants[job.number]
-        participant.keep(self._current, trained)
-        if self._task.batched:
-            self._deeds.append(participant.act(self._task, Phase.COMMITTING))
+        participant, seen = self._participants[job.number], self._open
+        participant.updates.keep(self._current, trained)
+        if seen.task.batched:
+            self._steps.append(participant.act(Situation(seen.task, Phase.COMMITTING)))
 
     def look(self, job: Job) -> None:
         """Have the aggregator look at an update that will be revealed."""
         participant, current = self._participants[job.number], self._current
-        ref = current.bases[job.staleness]
-        entry = participant.entry(current)
+        ref, journal = current.bases[job.staleness], participant.updates.journal
+        entry = journal.entry(current)
         if entry is not None:
-            data, sender = participant.content(current), participant.account.address
+            data, sender = journal.content(current.index), participant.access.address
             durable_files.begin()
             base = Based(self._models(ref), ref, job.staleness)
-            self._aggregator.look(current.index, base, sender, data, entry.reference)
+            self._aggregator.proposing.look(current.index, base, sender, data, entry.reference)
 
     def deliver(self) -> None:
         """Have all participants do what comes next."""
-        if self._phase is not None:
-            self._deeds += [participant.act(self._task, self._phase) for participant in self._participants]
+        if self._seen is not None:
+            self._steps += [participant.act(self._seen) for participant in self._participants]
 
     def close(self) -> Iterator[LedgerRound]:
         """Have the aggregator act until it waits for participants, and yield the rounds that end meanwhile.
 
         The first time these are all rounds that the ledger has settled before.
         """
-        if self._phase is None:
+        if self._seen is None:
             for counted in self.history.update().task(TASK).counted:
                 yield self._closed(counted)
         else:
             durable_files.begin()
-            waited = all(deed in (Deed.WAITED, Deed.DONE) for deed in self._deeds)
+            waited = all(step.is_idle for step in self._steps)
             if waited:
                 self._pass_time()
-            self._idle, self._deeds = waited, []
+            self._idle, self._steps = waited, []
         step = self._aggregator.step()
         while True:
-            for act, index in step.acts:
-                if act in (Act.SETTLED, Act.VOIDED):
-                    yield self._ended(index, act is Act.VOIDED)
-            if step.act in (Act.WAITED, Act.DONE):
+            for action, index in step.actions:
+                if action in (Action.SETTLED, Action.VOIDED):
+                    yield self._ended(index, action is Action.VOIDED)
+            if step.is_idle:
                 break
             self._idle = False
             step = self._aggregator.step()
         # The aggregator has just read the ledger, and sent nothing since.
-        self._phase, self._task = step.phase or self.ledger.phase(TASK), self.history.task(TASK)
-        self.is_done = step.act is Act.DONE
+        self._seen, self.is_done = self._aggregator.seen, step.action is Action.DONE
 
     def gas(self, last: int | None = None) -> int:
         """Return the gas used up to a block, the newest unless it is given; blocks are asked for in order."""
@@ -298,8 +291,15 @@ class LedgerRecord(Record[LedgerRound]):
         return self._gas
 
     @property
+    def _open(self) -> Situation:
+        if self._seen is None:
+            raise RoundError("No round is open.", "Ask for the training of a round first.")
+        return self._seen
+
+    @property
     def _current(self) -> RoundHistory:
-        return self._task.rounds[max(self._task.rounds)]
+        task = self._open.task
+        return task.rounds[max(task.rounds)]
 
     def _enrolled(self, experiment: Experiment, folder: Path) -> Sequence[Participant]:
         """Return the participants, with money, and enrolled if they are many."""
@@ -310,13 +310,8 @@ class LedgerRecord(Record[LedgerRound]):
         enrol(self.ledger, self.history, TASK, accounts)
         return [
             Participant(
-                self.ledger,
-                self.history,
-                account,
-                TASK,
-                self._store,
+                TaskAccess(self.ledger, self.history, account, self._store, TASK, experiment.spec),
                 folder / "journal" / account.address,
-                experiment.spec,
                 experiment.trainer(number),
                 self._mailbox,
                 plans.base_of(self.history, TASK, experiment.spec, account.address),

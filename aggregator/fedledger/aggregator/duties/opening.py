@@ -1,0 +1,66 @@
+"""How an aggregator opens rounds for those whom the task's selection chooses, and ends the task after the last one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fedledger.aggregator.selection.planner import RoundPlanner
+from fedledger.contracts.abi import RevertedError
+from fedledger.contracts.ledger.access import TaskAccess
+from fedledger.contracts.ledger.actor import Action, Step
+from fedledger.contracts.ledger.records import Phase
+from fedledger.contracts.ledger.round_history import RoundHistory
+from fedledger.contracts.ledger.task_history import TaskHistory
+from fedledger.protocol.errors import RoundError
+
+
+class Opening:
+    """Opens rounds, and ends the task; ``plans`` is what says whom rounds ask."""
+
+    def __init__(self, access: TaskAccess) -> None:
+        self.access = access
+        self.plans = RoundPlanner(access.store)
+
+    def selection(self, task: TaskHistory, index: int) -> list[int] | None:
+        """Return the ids that a round is for, or None for everybody who is enrolled: the ledger need not write them."""
+        beacon = task.beacons[max(task.beacons)] if task.beacons else bytes(32)
+        chosen = self.plans.selected(self.access.history, task, self.access.spec, index, beacon)
+        return None if set(chosen) == set(task.enrolled) else chosen
+
+    def may_open(self, task: TaskHistory, settled: Sequence[RoundHistory], pending: Sequence[RoundHistory]) -> bool:
+        """Return whether the next round may be opened after some have been settled and while others are pending."""
+        counted = len(task.counted) + sum(not task.is_empty(r) for r in settled)
+        stops = any(r.proposal is not None and r.proposal.stop for r in (*settled, *pending))
+        room = len(pending) < task.params.max_unfinal
+        return room and not stops and counted + len(pending) < self.access.spec.rounds
+
+    def open_or_finish(self, task: TaskHistory, phase: Phase) -> Step | None:
+        """Open the next round, or end the task if it was the last one.
+
+        Raises
+        ------
+        RoundError
+            If too few participants are left.
+        """
+        access, index = self.access, max(task.rounds, default=0) + 1
+        proposals = [r.proposal for r in task.settled if r.proposal is not None]
+        if any(proposal.stop for proposal in proposals) or len(task.counted) >= access.spec.rounds:
+            access.ledger.finish_task(access.account, access.task)
+            return Step(Action.FINISHED, access.task, index - 1)
+        if index == 1:
+            record = access.ledger.task(access.task)
+            full = record.enrolled == record.params.max_participants
+            # Somebody may have enrolled since the history was read: a selection among fewer would be a lie.
+            if len(task.enrolled) != record.enrolled or (phase is Phase.ENROLLING and not full):
+                return None
+        try:
+            access.ledger.open_round(access.account, access.task, self.selection(task, index))
+        except RevertedError as error:
+            # While a task enrols, who was enrolled and is not any more may still come back.
+            if error.name == "TooFewParticipants" and access.ledger.phase(access.task) is not Phase.ENROLLING:
+                raise RoundError(
+                    f"Round {index} has {error.arguments[0]} participants and needs {error.arguments[1]}.",
+                    "Start more nodes, or end the task.",
+                ) from error
+            raise
+        return Step(Action.OPENED, access.task, index)

@@ -1,0 +1,80 @@
+"""What programs wait for, and until when."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from fedledger.contracts.ledger.client import Ledger
+from fedledger.contracts.ledger.records import Phase
+
+FIRST_LOOK = 0.25
+
+
+@dataclass(frozen=True)
+class Wait:
+    """What a program waits for; ``until`` is when the ledger goes on without it, by the chain's time in seconds."""
+
+    what: str
+    until: int | None = None
+
+    def __str__(self) -> str:
+        return self.what if self.until is None else f"{self.what}, until {shown_time(self.until)} by the chain's time"
+
+
+def shown_time(seconds: int) -> str:
+    """Return a chain's time as text, in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(sep=" ").replace("+00:00", " UTC")
+
+
+def task_wait(ledger: Ledger, task: int) -> Wait:
+    """Return what a task waits for in its present phase."""
+    phase, record = ledger.phase(task), ledger.task(task)
+    params, index = record.params, record.current_round
+    place = f"round {index} of task {task}"
+    match phase:
+        case Phase.FINISHED:
+            return Wait(f"nothing, as task {task} has ended")
+        case Phase.ENROLLING:
+            return Wait(f"enrolment in task {task} to end", record.enrol_deadline)
+        case Phase.IDLE:
+            return Wait(f"an aggregator to open round {index + 1} of task {task}")
+        case Phase.SETTLEABLE:
+            return Wait(f"the settlement of {place}")
+        case Phase.OVERDUE:
+            return Wait(f"{place} to be voided")
+        case Phase.DISPUTED:
+            return Wait(f"the disputes about {place} to end")
+    current = ledger.round(task, index)
+    turns = len(ledger.seats(task)) * params.propose_period
+    closing = current.commit_deadline + turns
+    commits_end = current.commits_closed_at or (closing if params.batched else current.commit_deadline)
+    reveals_end = commits_end + (current.reveal_period if current.committed else 0)
+    what, until = {
+        Phase.COMMITTING: ("the commitments", current.commit_deadline),
+        Phase.CLOSING: ("the root of the commitments", closing),
+        Phase.ADMITTING: ("commitments that the root lacks", current.commits_closed_at),
+        Phase.REVEALING: ("the updates", reveals_end),
+        Phase.PROPOSING: ("a proposal", reveals_end + turns),
+        Phase.CHALLENGING: ("challenges", current.proposed_at + params.challenge_window),
+    }[phase]
+    return Wait(f"{what} of {place}", until)
+
+
+class Patience:
+    """Waits for content that cannot be had yet: longer each time, until patience ends."""
+
+    def __init__(self) -> None:
+        self._began = self._until = time.monotonic()
+        self._pause = FIRST_LOOK
+
+    def over(self) -> bool:
+        """Return whether it is time to look again."""
+        return time.monotonic() >= self._until
+
+    def left(self, patience: float) -> float:
+        """Begin another wait, and return the seconds that are left of ``patience``; 0 once it has ended."""
+        now = time.monotonic()
+        self._until, self._pause = min(now + self._pause, self._began + patience), 2 * self._pause
+        return max(0.0, self._began + patience - now)

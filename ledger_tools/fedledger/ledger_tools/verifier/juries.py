@@ -1,0 +1,133 @@
+"""How a verifier serves on juries: it votes as its own replay found.
+
+A vote says that the whole round was replayed, measurements included. Who cannot do that, because the model comes from
+code that it does not trust or because its release lacks a method, abstains, although silence costs the juror's penalty.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+from fedledger.contracts.ledger.actor import Action, Step
+from fedledger.contracts.ledger.dispute_history import DisputeHistory
+from fedledger.contracts.ledger.history import History
+from fedledger.contracts.ledger.records import DisputeKind
+from fedledger.ledger_tools.verifier.context import Context
+from fedledger.ledger_tools.verifier.replays import Replays, Unable
+from fedledger.protocol.records.signatures import vote_salt
+from fedledger.storage.durable_files import write_atomically
+
+log = logging.getLogger(__name__)
+
+Vote = tuple[bool, bytes]
+"""Whether the proposal follows, and the digest of the replay's transcript."""
+
+
+class Juries:
+    """The duty to commit to a vote, and to reveal it, wherever the verifier was drawn.
+
+    Parameters
+    ----------
+    context, replays
+        What all duties share.
+    journal
+        Folder in which votes wait until they are revealed. Without one they are made again, which fails where a
+        measurement is about as wrong as the tolerance allows.
+    """
+
+    def __init__(self, context: Context, replays: Replays, journal: Path | None) -> None:
+        self.context = context
+        self.replays = replays
+        self._journal = journal
+        if journal is not None:
+            journal.mkdir(parents=True, exist_ok=True)
+
+    def __call__(self, history: History) -> Step | None:
+        """Commit or reveal where that is due."""
+        juror, ledger = history.ids[self.context.access.address], self.context.access.ledger
+        for dispute in self.context.disputes():
+            if dispute.kind is not DisputeKind.REPLAY or self.context.round(dispute).voided:
+                continue
+            level, jury = len(dispute.juries) - 1, dispute.juries[-1]
+            if jury.members is None or juror not in jury.members or jury.decided or juror in jury.revealed:
+                continue
+            record, now = ledger.jury(dispute.id, level), ledger.chain.now()
+            step = None
+            if juror not in jury.committed:
+                step = self.commit(dispute, level, juror) if now < record.commits_until else None
+            elif len(jury.committed) == len(jury.members) or now >= record.commits_until:
+                step = self.reveal(dispute, level, juror) if now < record.reveals_until else None
+            if step is not None:
+                return step
+        return None
+
+    def vote(self, dispute: DisputeHistory, level: int) -> Vote | Step | None:
+        """Return what the replay of a disputed round found, the step of an abstention, or None to wait."""
+        task, current = self.context.access.history.task(dispute.task), self.context.round(dispute)
+        if self.replays.lacks_content(task, current) and self.context.once(dispute.id, level, "looked again"):
+            self.replays.look_again(task, current)
+        found = self.replays.replayed(task, current, self.context.settings.dispute_period)
+        if found is None:
+            return None
+        if isinstance(found, Unable) or not found.checked:
+            reason = found.reason if isinstance(found, Unable) else self.replays.unchecked(task)
+            is_new = self.context.once(dispute.id, level, "abstained")
+            return _step(Action.ABSTAINED, dispute, reason) if is_new else None
+        return found.valid, found.transcript
+
+    def commit(self, dispute: DisputeHistory, level: int, juror: int) -> Step | None:
+        """Commit to a vote, which is in the journal before."""
+        found = self.vote(dispute, level)
+        if found is None or isinstance(found, Step):
+            return found
+        path = self._path(dispute, level)
+        if path is not None:
+            write_atomically(path, json.dumps({"valid": found[0], "transcript": found[1].hex()}).encode())
+        access = self.context.access
+        access.ledger.commit_vote(access.account, dispute.id, self.sealed(dispute, level, juror, *found))
+        return _step(Action.VOTE_COMMITTED, dispute)
+
+    def reveal(self, dispute: DisputeHistory, level: int, juror: int) -> Step | None:
+        """Reveal the vote that was committed to: the one in the journal, or the one that a replay gives again."""
+        access, committed = self.context.access, dispute.juries[level].committed[juror]
+        for find in (self._written, self.vote):
+            found = find(dispute, level)
+            if not isinstance(found, tuple) or self.sealed(dispute, level, juror, *found) != committed:
+                continue
+            access.ledger.reveal_vote(access.account, dispute.id, *found, self.salt(dispute, level))
+            verdict = "the proposal follows" if found[0] else "the proposal does not follow"
+            return _step(Action.VOTE_REVEALED, dispute, verdict)
+        if self.context.once(dispute.id, level, "not revealed"):
+            log.error("dispute %d: the vote cannot be opened; was it another journal or account?", dispute.id)
+        return None
+
+    def sealed(self, dispute: DisputeHistory, level: int, juror: int, valid: bool, transcript: bytes) -> bytes:
+        """Return the commitment to a vote."""
+        ledger = self.context.access.ledger
+        return ledger.vote_of(dispute.id, level, juror, valid, transcript, self.salt(dispute, level))
+
+    def salt(self, dispute: DisputeHistory, level: int) -> bytes:
+        """Return the salt of a vote's commitment."""
+        access = self.context.access
+        place = access.ledger.chain.chain_id, access.ledger.address
+        return vote_salt(bytes(access.account.key), *place, dispute.id, level)
+
+    def _path(self, dispute: DisputeHistory, level: int) -> Path | None:
+        if self._journal is None:
+            return None
+        access = self.context.access
+        name = f"{access.ledger.chain.chain_id}-{access.ledger.address}-{access.address}-{dispute.id}-{level}.vote"
+        return self._journal / name
+
+    def _written(self, dispute: DisputeHistory, level: int) -> Vote | None:
+        path = self._path(dispute, level)
+        if path is None or not path.exists():
+            return None
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return bool(document["valid"]), bytes.fromhex(document["transcript"])
+
+
+def _step(action: Action, dispute: DisputeHistory, detail: str = "") -> Step:
+    return Step(action, dispute.task, dispute.round, dispute.id, detail)

@@ -1,0 +1,199 @@
+"""How a verifier watches proposals: it replays each, and objects to those that do not follow."""
+
+from __future__ import annotations
+
+import logging
+
+from fedledger.contracts.ledger.access import place_of
+from fedledger.contracts.ledger.actor import Action, Step
+from fedledger.contracts.ledger.court import LEAST_POOL
+from fedledger.contracts.ledger.history import History
+from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus
+from fedledger.contracts.ledger.round_history import RoundHistory
+from fedledger.contracts.ledger.task_history import TaskHistory
+from fedledger.ledger_tools.audit.replay import OutageError, Replay
+from fedledger.ledger_tools.verifier.context import Context, Key
+from fedledger.ledger_tools.verifier.replays import Replays, Unable
+from fedledger.protocol.encoding import canonical
+from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.errors import StoreError
+from fedledger.protocol.records.commitment_batch import Batch, SignedCommitment
+from fedledger.protocol.records.signatures import commitment_message, recover
+from fedledger.protocol.records.spec import Ref
+from fedledger.protocol.records.verdicts import Verdict
+
+log = logging.getLogger(__name__)
+
+
+def can_bond(context: Context, task: TaskHistory, current: RoundHistory, bond: int) -> bool:
+    """Return whether the verifier can lay down a bond; told once if it cannot."""
+    able = context.can_pay(bond)
+    if not able and context.once(task.id, current.index, "bond", bond):
+        where, address = f"task {task.id}, round {current.index}", context.access.address
+        log.error("%s: %s lacks %d for the bond to object", where, address, bond)
+    return able
+
+
+class Objections:
+    """The duty to replay what may still be challenged, and to object to what does not follow."""
+
+    def __init__(self, context: Context, replays: Replays) -> None:
+        self.context = context
+        self.replays = replays
+        self.access = context.access
+        self._until: dict[Key, int] = {}
+
+    def __call__(self, history: History) -> Step | None:
+        """Tell what a replay found, or object."""
+        for task in self.context.watched():
+            for current in task.unfinal:
+                if current.proposal is None or not self._is_open(task, current):
+                    continue
+                found = self.replays.replayed(task, current, task.params.challenge_window)
+                if found is None:
+                    continue
+                if self.context.once(self.context.key(task, current), "replayed"):
+                    return Step(Action.REPLAYED, task.id, current.index, detail=self._told_of(task, found))
+                if isinstance(found, Replay) and found.divergence is not None and self.context.service.challenge:
+                    step = self._object(task, current)
+                    if step is not None:
+                        return step
+        return None
+
+    def _told_of(self, task: TaskHistory, found: Replay | Unable) -> str:
+        if isinstance(found, Unable):
+            return f"not at all: {found.reason}"
+        if found.divergence is not None:
+            return f"does not follow: {found.divergence}"
+        return "follows" if found.checked else f"follows, but {self.replays.unchecked(task)}"
+
+    def _is_open(self, task: TaskHistory, current: RoundHistory) -> bool:
+        """Return whether a proposal is in its challenge window."""
+        key = self.context.key(task, current)
+        if key not in self._until:
+            proposed = self.access.ledger.round(task.id, current.index).proposed_at
+            self._until[key] = proposed + task.params.challenge_window
+        return self.access.ledger.chain.now() < self._until[key]
+
+    def _object(self, task: TaskHistory, current: RoundHistory) -> Step | None:
+        """Object to a proposal in the way that the ledger decides soonest."""
+        window, key = task.params.challenge_window, self.context.key(task, current)
+        if not self.context.is_turn(current.index, window, key):
+            return None
+        disputes = [d for d in self.access.history.disputes if (d.task, d.round) == (task.id, current.index)]
+        batch = self._claimed(current) if task.batched else None
+        if batch is not None:
+            step = self._refute(task, current, batch)
+            if step is not None:
+                return step
+            unshowable = self._unshowable(task, current, batch)
+            demands = (d for d in disputes if d.kind is DisputeKind.COMMITMENT and d.status is DisputeStatus.OPEN)
+            if any(demand.subject in unshowable for demand in demands):
+                return None
+            step = self._demand(task, current, unshowable)
+            if step is not None:
+                return step
+        if any(d.kind is DisputeKind.REPLAY for d in disputes):
+            return None
+        return self._challenge(task, current)
+
+    def _challenge(self, task: TaskHistory, current: RoundHistory) -> Step | None:
+        """Have a jury replay the round."""
+        if self.access.ledger.verifier_count() < LEAST_POOL:
+            if self.context.once(task.id, current.index, "few"):
+                log.error("task %d, round %d: too few verifiers to challenge it", task.id, current.index)
+            return None
+        if not can_bond(self.context, task, current, task.params.bond):
+            return None
+        self.access.ledger.challenge_round(self.access.account, task.id, current.index)
+        return Step(Action.CHALLENGED, task.id, current.index)
+
+    def _claimed(self, current: RoundHistory) -> Batch | None:
+        """Return the commitments behind a batched round's root, if they can be had."""
+        for named in (_rooted, self._reported):
+            try:
+                ref = named(current)
+                if ref is None:
+                    continue
+                batch = Batch.read(self.replays.store.get(ref, canonical.MAX_DOCUMENT_BYTES))
+            except (StoreError, OutageError, ValueError, TypeError, AttributeError) as error:
+                log.debug("round %d: no commitments: %s", current.index, error)
+                continue
+            if batch.root == current.root:
+                return batch
+        return None
+
+    def _reported(self, current: RoundHistory) -> ContentRef | None:
+        if current.proposal is None:
+            return None
+        report = canonical.decode(self.replays.store.get(current.proposal.report, canonical.MAX_DOCUMENT_BYTES))
+        return Ref.model_validate(report.get("commitments")).ref
+
+    def _refute(self, task: TaskHistory, current: RoundHistory, batch: Batch) -> Step | None:
+        """Do what the ledger decides at once."""
+        return self._refute_two(task, current, batch) or self._refute_missed(task, current, batch)
+
+    def _refute_two(self, task: TaskHistory, current: RoundHistory, batch: Batch) -> Step | None:
+        """Report, or refute a root that has, two commitments of one participant."""
+        access, key, seen = self.access, self.context.key(task, current), dict[int, int]()
+        for place, signed in enumerate(batch.commitments):
+            other = seen.setdefault(signed.participant, place)
+            first = batch.commitments[other]
+            if first.commitment == signed.commitment:
+                continue
+            known = (task.id, current.index, signed.participant) in access.history.equivocated
+            both = not known and all(self._is_signed(task, current, each) for each in (first, signed))
+            if both and task.params.penalty and self.context.once(key, "reported", place):
+                access.ledger.report_equivocation(access.account, task.id, current.index, first, signed)
+                return Step(Action.REPORTED, task.id, current.index, detail=f"of participant {signed.participant}")
+            if self.context.once(key, "duplicate", place):
+                proofs = (first, batch.proof_at(other)), (signed, batch.proof_at(place))
+                access.ledger.refute_duplicate(access.account, task.id, current.index, *proofs)
+                detail = f"the root has two commitments of participant {signed.participant}"
+                return Step(Action.REFUTED, task.id, current.index, detail=detail)
+        return None
+
+    def _refute_missed(self, task: TaskHistory, current: RoundHistory, batch: Batch) -> Step | None:
+        """Refute a proposal that calls somebody missing whose commitment is in the root."""
+        access, key, proposal = self.access, self.context.key(task, current), current.proposal
+        for place, signed in enumerate(batch.commitments):
+            missed = current.verdicts.get(signed.participant) is Verdict.MISSED
+            if missed and proposal and self.context.once(key, "missed", place):
+                proof = batch.proof_at(place)
+                access.ledger.refute_missed(access.account, task.id, current.index, signed, proof, proposal)
+                detail = f"participant {signed.participant} is called missing, and is in the root"
+                return Step(Action.REFUTED, task.id, current.index, detail=detail)
+        return None
+
+    def _unshowable(self, task: TaskHistory, current: RoundHistory, batch: Batch) -> list[int]:
+        """Return whose commitments may be demanded and cannot be shown."""
+        listed = {signed.participant for signed in batch.commitments if self._is_signed(task, current, signed)}
+        complete = current.count == len(current.selected)
+        return [
+            participant
+            for participant in current.selected
+            if participant not in listed
+            and (
+                complete
+                or (current.verdicts.get(participant) is not Verdict.MISSED and participant not in current.commits)
+            )
+        ]
+
+    def _demand(self, task: TaskHistory, current: RoundHistory, unshowable: list[int]) -> Step | None:
+        access, proposal = self.access, current.proposal
+        for participant in unshowable:
+            if proposal is None or not can_bond(self.context, task, current, task.params.bond):
+                return None
+            if self.context.once(self.context.key(task, current), "demanded", participant):
+                access.ledger.demand_commitment(access.account, task.id, current.index, participant, proposal)
+                return Step(Action.DEMANDED, task.id, current.index, detail=f"of participant {participant}")
+        return None
+
+    def _is_signed(self, task: TaskHistory, current: RoundHistory, signed: SignedCommitment) -> bool:
+        place = place_of(self.access.ledger, task.id)
+        message = commitment_message(place, current.index, signed.participant, signed.commitment)
+        return recover(message, signed.signature) in self.access.history.all_signers.get(signed.participant, ())
+
+
+def _rooted(current: RoundHistory) -> ContentRef | None:
+    return current.batch

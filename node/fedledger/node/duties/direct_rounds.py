@@ -1,0 +1,56 @@
+"""What a participant does in rounds in which each commits and reveals by transactions of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fedledger.contracts.ledger.access import TaskAccess
+from fedledger.contracts.ledger.actor import Action, Situation, Step
+from fedledger.contracts.ledger.records import Phase
+from fedledger.contracts.ledger.round_history import RoundHistory
+from fedledger.contracts.ledger.task_history import TaskHistory
+from fedledger.node.updates import Updates
+
+
+def awaited(seen: Situation, participant: int | None) -> RoundHistory | None:
+    """Return the current round if it asks a participant that has not revealed on the ledger yet."""
+    current = seen.current
+    if current is None or participant not in current.owners or participant in current.reveals:
+        return None
+    return current
+
+
+class DirectRounds:
+    """The duties to commit to an update and to reveal it, on the ledger."""
+
+    def __init__(self, access: TaskAccess, updates: Updates) -> None:
+        self.access = access
+        self.updates = updates
+
+    def __call__(self, seen: Situation) -> Step | None:
+        """Commit or reveal, if the current round asks for it."""
+        if seen.task.batched:
+            return None
+        participant = self.access.participant
+        current = awaited(seen, participant)
+        if current is None:
+            return None
+        if seen.phase is Phase.COMMITTING and participant not in current.commits:
+            return self.commit(seen.task, current)
+        if seen.phase is Phase.REVEALING and participant in current.commits:
+            return self.reveal(seen.task, current)
+        return None
+
+    def commit(self, task: TaskHistory, current: RoundHistory) -> Step | None:
+        """Commit to the round's update, which is made if need be."""
+        digest = self.updates.commitment(task, current)
+        self.access.ledger.commit_update(self.access.account, self.access.task, current.index, digest)
+        return Step(Action.COMMITTED, self.access.task, current.index)
+
+    def reveal(self, task: TaskHistory, current: RoundHistory, proof: Sequence[bytes] = ()) -> Step | None:
+        """Store the round's update, and reveal which it is; ``proof`` leads from its commitment to a round's root."""
+        access, entry = self.access, self.updates.made(task, current)
+        update, steps = self.updates.put(current, entry), entry.staleness(current)
+        salt = self.updates.salt(current)
+        access.ledger.reveal_update(access.account, access.task, current.index, update, salt, proof, steps)
+        return Step(Action.REVEALED, access.task, current.index)

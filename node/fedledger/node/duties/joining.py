@@ -1,0 +1,60 @@
+"""How a participant joins: it registers with a stake, then enrols in its task."""
+
+from __future__ import annotations
+
+from fedledger.contracts.abi import RevertedError
+from fedledger.contracts.ledger.access import TaskAccess
+from fedledger.contracts.ledger.actor import WAITED, Action, Situation, Step
+from fedledger.contracts.ledger.client import Ledger
+from fedledger.contracts.ledger.records import Phase
+from fedledger.contracts.ledger.task_history import TaskHistory
+from fedledger.protocol.errors import ChainError
+
+
+def usual_stake(ledger: Ledger, task: TaskHistory) -> int:
+    """Return what a participant stakes: one penalty more than the least, so that a mishap does not end it."""
+    return max(task.params.min_stake, ledger.settings().min_stake) + task.params.penalty
+
+
+class Joining:
+    """The duty to register and to enrol."""
+
+    def __init__(self, access: TaskAccess) -> None:
+        self.access = access
+
+    def __call__(self, seen: Situation) -> Step | None:
+        """Register or enrol, if that is not done."""
+        participant = self.access.participant
+        if participant is None:
+            stake, address = usual_stake(self.access.ledger, seen.task), self.access.address
+            self.access.ledger.register(self.access.account, address, address, stake)
+            return Step(Action.REGISTERED, self.access.task)
+        return None if participant in seen.task.joined else self._enrol(seen.phase)
+
+    def _enrol(self, phase: Phase) -> Step:
+        access = self.access
+        if phase is Phase.ENROLLING:
+            try:
+                access.ledger.enrol(access.account, access.task)
+                return Step(Action.ENROLLED, access.task)
+            except RevertedError as error:
+                # An earlier enrolment may have come back, and with it have filled the task, and have gone again.
+                told = error.name in ("TaskFull", "EnrolmentClosed")
+                if not told or not (self._is_enrolled() or self._may_enrol()):
+                    raise
+        elif not self._is_enrolled():
+            raise ChainError(
+                f"Task {access.task} does not enrol any more.",
+                "Join another task, or ask its publisher to post it again.",
+            )
+        return WAITED
+
+    def _may_enrol(self) -> bool:
+        ledger, number = self.access.ledger, self.access.task
+        task = ledger.task(number)
+        return ledger.phase(number) is Phase.ENROLLING and task.enrolled < task.params.max_participants
+
+    def _is_enrolled(self) -> bool:
+        """Return whether the participant is enrolled by now; the phase may be newer than the history."""
+        task = self.access.history.update().task(self.access.task)
+        return self.access.participant in task.enrolled

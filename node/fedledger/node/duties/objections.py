@@ -1,0 +1,57 @@
+"""What a participant says against proposals that treat it wrongly, as long as they are not final."""
+
+from __future__ import annotations
+
+import logging
+
+from fedledger.contracts.ledger.access import TaskAccess
+from fedledger.contracts.ledger.actor import Action, Situation, Step
+from fedledger.contracts.ledger.round_history import RoundHistory
+from fedledger.contracts.ledger.task_history import TaskHistory
+from fedledger.node.duties.batched_rounds import BatchedRounds
+from fedledger.protocol.records.verdicts import Verdict
+
+log = logging.getLogger(__name__)
+
+
+class Objections:
+    """The duty to object to proposals of batched rounds that call the participant late or missing."""
+
+    def __init__(self, access: TaskAccess, rounds: BatchedRounds) -> None:
+        self.access = access
+        self.rounds = rounds
+        self._seen: set[int] = set()
+
+    def __call__(self, seen: Situation) -> Step | None:
+        """Object to what proposals that wait for their finality say of this participant, once for each."""
+        participant, task = self.access.participant, seen.task
+        if participant is None or not task.batched:
+            return None
+        for current in task.unfinal:
+            verdict = current.verdicts.get(participant)
+            if verdict is None or current.index in self._seen:
+                continue
+            self._seen.add(current.index)
+            if verdict is Verdict.LATE and participant not in current.excuses:
+                log.warning("round %d: called late, so revealing on chain", current.index)
+                return self.rounds.reveal(task, current, participant)
+            if verdict is Verdict.MISSED and current.index in self.rounds.signed:
+                return self._refute(task, current, participant)
+        return None
+
+    def _refute(self, task: TaskHistory, current: RoundHistory, participant: int) -> Step | None:
+        """Refute a proposal that says this participant never committed, if it cannot be what the root says."""
+        access, proposal = self.access, current.proposal
+        proof = self.rounds.proof(task, current, participant)
+        if proposal is None or not task.params.challenge_window:
+            return None
+        if proof is not None:
+            log.warning("round %d: called missing, so showing that the commitment is in the root", current.index)
+            signed = self.rounds.signed_commitment(task, current, participant)
+            access.ledger.refute_missed(access.account, access.task, current.index, signed, proof, proposal)
+            return Step(Action.OBJECTED, access.task, current.index)
+        if current.count == len(current.selected):
+            log.warning("round %d: left out of a root that is said to be complete, so demanding to see", current.index)
+            access.ledger.demand_commitment(access.account, access.task, current.index, participant, proposal)
+            return Step(Action.OBJECTED, access.task, current.index)
+        return None

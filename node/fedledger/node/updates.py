@@ -1,0 +1,137 @@
+"""A participant's updates: what they follow from, how they are made, signed and committed to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fedledger.contracts.ledger.access import TaskAccess
+from fedledger.contracts.ledger.round_history import RoundHistory
+from fedledger.contracts.ledger.task_history import TaskHistory
+from fedledger.node.journal import UPDATE, Journal, JournalEntry
+from fedledger.node.solvers.base import LocalUpdate, Memory
+from fedledger.node.training import Trainer, TrainingContext
+from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.records import update as wire
+from fedledger.protocol.records.published_vectors import published
+from fedledger.protocol.records.signatures import commitment, salt
+from fedledger.protocol.records.update import UpdateHeader
+from fedledger.storage.models import Models
+
+BaseOf = Callable[[int], int]
+"""Tells how many models before a round's base, given its index, the one lies that a participant trains on."""
+
+
+def newest_base(index: int) -> int:
+    """Return 0: every round is trained for on its own base model."""
+    return 0
+
+
+class Updates:
+    """The updates of one participant in one task.
+
+    Parameters
+    ----------
+    access
+        The task and the participant's account, which also signs.
+    journal
+        Where updates wait until they may be seen.
+    trainer
+        Makes them.
+    base_of
+        How stale the update of a round is. Where the round takes none so stale, it is trained on the oldest base that
+        the round takes.
+    models
+        Reads models from the store.
+    """
+
+    def __init__(self, access: TaskAccess, journal: Journal, trainer: Trainer, base_of: BaseOf, models: Models) -> None:
+        self.access = access
+        self.journal = journal
+        self.trainer = trainer
+        self.base_of = base_of
+        self._models = models
+        self._committed: tuple[tuple[int | bytes, ...], bytes] | None = None
+
+    def context(self, task: TaskHistory, current: RoundHistory) -> TrainingContext | None:
+        """Return what the update of a round follows from; None if it was made before."""
+        return None if self.journal.entry(current) is not None else self._context(task, current)
+
+    def staleness(self, current: RoundHistory) -> int:
+        """Return how many models before a round's base the one lies that is trained on."""
+        return min(self.base_of(current.index), len(current.earlier))
+
+    def keep(self, current: RoundHistory, trained: LocalUpdate) -> JournalEntry:
+        """Sign what was trained for a round, and keep it in the journal until it may be seen.
+
+        Raises
+        ------
+        ConfigError
+            If it does not hold the vectors that the spec names.
+        """
+        spec, account = self.access.spec, self.access.account
+        if sorted(trained.vectors) != spec.vectors:
+            sent, wanted = (", ".join(names) or "nothing" for names in (sorted(trained.vectors), spec.vectors))
+            raise ConfigError(
+                f"Besides its delta the update holds {sent}; the task's spec takes {wanted}.",
+                "Train with the solver that the spec names.",
+            )
+        base = current.bases[self.staleness(current)]
+        header = UpdateHeader(
+            spec=spec.digest.hex(),
+            round=current.index,
+            participant=account.address,
+            base=base.digest.hex(),
+            examples=trained.examples,
+            steps=trained.steps,
+            vectors=[wire.DELTA, *spec.vectors],
+            payload="0" * 64,
+        )
+        data = wire.encode(header, {**trained.vectors, wire.DELTA: trained.delta}, bytes(account.key))
+        return self.journal.write(current.index, base.digest, data, trained.state)
+
+    def made(self, task: TaskHistory, current: RoundHistory) -> JournalEntry:
+        """Return the round's update, which is in the journal; it is made if it is not there."""
+        return self.journal.entry(current) or self.keep(current, self.trainer(self._context(task, current)))
+
+    def put(self, current: RoundHistory, entry: JournalEntry) -> ContentRef:
+        """Put the round's update into the store, where everybody may see it from now on."""
+        path = self.journal.path(UPDATE, current.index)
+        return self.access.store.put(self.journal.content(current.index), path, entry.reference)
+
+    def commitment(self, task: TaskHistory, current: RoundHistory) -> bytes:
+        """Return the commitment to the round's update; it is computed once as long as the round has the same bases."""
+        key: tuple[int | bytes, ...] = (current.index, *(base.digest for base in current.bases))
+        if self._committed is None or self._committed[0] != key:
+            self._committed = key, self._new_commitment(task, current)
+        return self._committed[1]
+
+    def salt(self, current: RoundHistory) -> bytes:
+        """Return the salt of the round's commitment."""
+        return salt(bytes(self.access.account.key), self.access.place, current.index)
+
+    def _new_commitment(self, task: TaskHistory, current: RoundHistory) -> bytes:
+        entry = self.made(task, current)
+        base = current.bases[entry.staleness(current)].digest
+        by = (self.access.place, current.index, self.access.address)
+        return commitment(*by, base, entry.reference, self.salt(current))
+
+    def _context(self, task: TaskHistory, current: RoundHistory) -> TrainingContext:
+        base = self._models(current.bases[self.staleness(current)])
+        before = task.rounds.get(current.index - 1)
+        return TrainingContext(
+            spec=self.access.spec,
+            index=current.index,
+            owner=self.access.address,
+            base=base,
+            before=None if before is None else self._models(before.base),
+            memory=self._memory(task, current, len(base.vector)),
+        )
+
+    def _memory(self, task: TaskHistory, current: RoundHistory, dimension: int) -> Memory:
+        """Return what this participant kept of the newest round before that stands, and what the aggregator tells."""
+        spec = self.access.spec
+        reference = task.state_before(current.index) if spec.vectors else None
+        state = b"" if reference is None else self.access.store.get(reference)
+        own = self.journal.state_before(current.index, task.rounds)
+        return Memory(own, published(state, spec.vectors, dimension, spec.fixed))
