@@ -33,6 +33,7 @@ from fedledger.contracts.ledger.records import Phase, Proposal
 from fedledger.ledger_tools.audit.audit import audit_run
 from fedledger.node.mailbox_client import HttpMailboxClient
 from fedledger.node.participant import Participant
+from fedledger.platform.experiment.accounts import experiment_account, participant_role
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.encoding.merkle import verify
 from fedledger.protocol.records.commitment_batch import Batch, Opening, SignedCommitment, leaf
