@@ -241,7 +241,7 @@ class Experiment:
     @cached_property
     def _validation(self) -> Dataset:
         named = tensors.decode(self.contents[1])
-        return Dataset.of(named[INPUTS], named[LABELS], classes=self.test.classes)
+        return Dataset.of(named[INPUTS].copy(), named[LABELS].copy(), classes=self.test.classes)
 
     @cached_property
     def _tested(self) -> HeldOut:
