@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -54,12 +54,22 @@ class Staged(Generic[T]):
 
     def remembered(self, context: StageContext, weights: Sequence[int]) -> dict[str, IntArray]:
         """Return what the method keeps after a round that counts, by the names that it has in the state."""
-        if not isinstance(self.method, Remembering):
+        if self._remembering is None:
             return {}
-        kept = self.method.remember(context, weights)
+        kept = self._remembering.remember(context, weights)
         return {f"{self.name}.{key}": np.asarray(values, np.int64) for key, values in kept.items()}
 
+    def memory_size(self, participants: int, dimension: int) -> int:
+        """Return how many integers the method keeps at most, for so many participants and coordinates."""
+        return 0 if self._remembering is None else self._remembering.memory_size(participants, dimension)
+
+    @cached_property
+    def _remembering(self) -> Remembering | None:
+        return self.method if isinstance(self.method, Remembering) else None
+
     def _memory(self, memories: Mapping[str, IntArray]) -> dict[str, IntArray]:
+        if not memories:
+            return {}
         start = f"{self.name}."
         return {key[len(start) :]: values for key, values in memories.items() if key.startswith(start)}
 
@@ -119,11 +129,7 @@ def check_memory(spec: TaskSpec, participants: int, dimension: int) -> None:
     ConfigError
         If it does not.
     """
-    kept = sum(
-        8 * staged.method.memory_size(participants, dimension)
-        for staged in RoundMethods.of(spec)
-        if isinstance(staged.method, Remembering)
-    )
+    kept = sum(8 * staged.memory_size(participants, dimension) for staged in RoundMethods.of(spec))
     if kept > MAX_MEMORY_BYTES:
         raise ConfigError(
             f"The task's methods keep {kept:,} bytes from round to round for {participants:,} participants; "
