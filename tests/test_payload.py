@@ -24,10 +24,12 @@ from fedledger.node.solvers.sgd import SGD
 from fedledger.node.transforms.base import build_transforms
 from fedledger.platform.engine.backends.pool import Pool
 from fedledger.platform.engine.backends.serial import Serial
-from fedledger.platform.engine.checkpoint import Checkpoints, Reached
-from fedledger.platform.engine.participant_states import States
-from fedledger.platform.engine.with_ledger import Run, mean_accuracies, run
-from fedledger.platform.engine.without_ledger import Simulation
+from fedledger.platform.engine.checkpoint import Checkpoint, CheckpointFile
+from fedledger.platform.engine.federation import play
+from fedledger.platform.engine.participant_states import ParticipantStates
+from fedledger.platform.engine.plain_mean import mean_accuracies
+from fedledger.platform.engine.with_ledger import Run, run
+from fedledger.platform.engine.without_ledger import MemoryRecord
 from fedledger.platform.experiment.config import load_config
 from fedledger.platform.experiment.experiment import Experiment, make_experiment
 from fedledger.platform.runs.results import write_results
@@ -54,7 +56,6 @@ payload = [
 REFUSED = '[[attackers]]\nattack = { method = "gaussian@1", params = { deviation = 4.0 } }\n'
 
 
-@SOLVERS.register("sketches@1")
 @dataclass(frozen=True, kw_only=True)
 class Sketches(SGD):
     """Sends, besides its delta, three scalars and ten rows of mean outputs for each class."""
@@ -74,6 +75,12 @@ class Sketches(SGD):
         )
 
 
+@pytest.fixture
+def sketches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register the solver for one test."""
+    monkeypatch.setitem(SOLVERS._methods, "sketches@1", Sketches)
+
+
 def setting_of(folder: Path, extra: str, solver: str = "sgd@1", hidden: int = 128, **sizes: int) -> Experiment:
     folder.mkdir(exist_ok=True)
     path = write_config(folder, extra=extra, **sizes)
@@ -90,11 +97,11 @@ def finished(
     return done, write_results(done, setting, store, folder, [])
 
 
-def without_ledger(setting: Experiment, backend: Callable[[Experiment], Any]) -> Simulation:
+def without_ledger(setting: Experiment, backend: Callable[[Experiment], Any]) -> MemoryRecord:
+    record = MemoryRecord(setting)
     with backend(setting) as trains:
-        simulation = Simulation(setting, trains)
-        list(simulation.rounds())
-    return simulation
+        list(play(record, trains))
+    return record
 
 
 def in_pool(setting: Experiment) -> Pool:
@@ -128,6 +135,7 @@ class TestSpec:
             ('payload = [{ name = "delta", codec = { method = "top_k@1", params = { k = 0 } } }]', "k is 0"),
             ('payload = [{ name = "delta", codec = { method = "top_l@1" } }]', "no codec"),
             ('payload = [{ name = "delta" }, { name = "control" }]', "the solver sends"),
+            ('payload = [{ name = "delta", length = 9610 }]', "without a length"),
             ('transforms = [{ method = "clip@1", params = { bound = 0.0 } }]', "bound is 0"),
             ('transforms = [{ method = "clop@1" }]', "no transform"),
         ],
@@ -136,9 +144,13 @@ class TestSpec:
         with pytest.raises(ConfigError, match=message):
             setting_of(tmp_path, extra)
 
+    @pytest.mark.usefixtures("sketches")
     def test_lengths_that_the_solver_does_not_send_are_refused(self, tmp_path: Path) -> None:
         names = '{ name = "delta" }, { name = "outputs", length = 99 }, { name = "scalars", length = 3 }'
         with pytest.raises(ConfigError, match=r"outputs\[99\].*outputs\[100\]"):
+            setting_of(tmp_path, f"payload = [{names}]", "sketches@1")
+        names = '{ name = "delta" }, { name = "scalars", length = 3 }, { name = "outputs", length = 100 }'
+        with pytest.raises(ConfigError, match="in this order"):
             setting_of(tmp_path, f"payload = [{names}]", "sketches@1")
 
 
@@ -272,6 +284,7 @@ class TestClip:
             assert np.array_equal(without_ledger(setting, backend).model.vector, done.final.vector)
 
 
+@pytest.mark.usefixtures("sketches")
 def test_vectors_of_any_length_go_all_the_way(tmp_path: Path) -> None:
     setting = setting_of(tmp_path, REFUSED, "sketches@1", hidden=16)
     assert setting.spec.vectors == ["outputs", "scalars"]
@@ -280,12 +293,12 @@ def test_vectors_of_any_length_go_all_the_way(tmp_path: Path) -> None:
     result = audit_run(tmp_path)
     assert result.reproduced and result.measured, result.first_divergence
     for backend in (Serial, in_pool):
-        simulation = without_ledger(setting, backend)
-        assert np.array_equal(simulation.model.vector, done.final.vector)
+        record = without_ledger(setting, backend)
+        assert np.array_equal(record.model.vector, done.final.vector)
         # Three of four count, each with 1: three quarters a round.
-        scalars = simulation.progress.state.published["scalars"]
+        scalars = record.progress.state.published["scalars"]
         assert scalars.shape == (3,) and scalars[0] == 3 * FIXED.unit * 3 // 4
-        assert simulation.progress.state.published["outputs"].shape == (100,)
+        assert record.progress.state.published["outputs"].shape == (100,)
     assert len(mean_accuracies(setting.config, tmp_path)) == 3
 
 
@@ -303,18 +316,18 @@ def test_compressed_updates_are_audited_and_small_and_give_the_same_model_withou
     assert 20 * largest < 4 * len(dense.initial.vector)
     assert done.accuracy > 0.5
     for backend in (Serial, in_pool):
-        simulation = without_ledger(setting, backend)
-        assert np.array_equal(simulation.model.vector, done.final.vector)
+        record = without_ledger(setting, backend)
+        assert np.array_equal(record.model.vector, done.final.vector)
         for number, behaviour in enumerate(setting.behaviours):
-            assert bool(simulation.states.get(number)) == (behaviour == "honest")
+            assert bool(record.participant_states.get(number)) == (behaviour == "honest")
 
 
 def test_error_feedback_learns_what_was_not_sent(tmp_path: Path) -> None:
     few = TOP_K.replace("k = 96", "k = 24")
     accuracies = []
     for name, extra in (("with", few), ("without", few.replace("true", "false"))):
-        simulation = without_ledger(setting_of(tmp_path / name, extra, rounds=12), Serial)
-        accuracies.append(simulation.setting.accuracy(simulation.model))
+        record = without_ledger(setting_of(tmp_path / name, extra, rounds=12), Serial)
+        accuracies.append(record.experiment.accuracy(record.model))
     assert accuracies[0] > accuracies[1] + 0.02
 
 
@@ -334,20 +347,20 @@ def test_a_node_that_was_killed_goes_on_with_the_same_residual(tmp_path: Path, m
 def test_a_run_without_a_ledger_goes_on_from_its_checkpoint_with_the_same_residuals(tmp_path: Path) -> None:
     setting = setting_of(tmp_path, TOP_K + REFUSED, rounds=4)
     whole = without_ledger(setting, Serial)
-    checkpoints, states = Checkpoints(tmp_path, setting.config), States(tmp_path / "states")
+    file, states = CheckpointFile(tmp_path, setting.config), ParticipantStates(tmp_path / "states")
     with Serial(setting) as backend:
-        simulation = Simulation(setting, backend, states=states)
-        rounds = simulation.rounds()
+        record = MemoryRecord(setting, participant_states=states)
+        rounds = play(record, backend)
         next(rounds), next(rounds)
-        checkpoints.save(Reached(simulation.progress, [], 0.0), states)
+        file.save(Checkpoint(record.progress, [], 0.0), states)
         # Killed in the third round, after its states were kept.
         next(rounds)
-    states = States(tmp_path / "states")
-    reached = checkpoints.load(states)
-    assert reached is not None and reached.progress.index == 2
+    states = ParticipantStates(tmp_path / "states")
+    found = file.load(states)
+    assert found is not None and found.progress.index == 2
     with Serial(setting) as backend:
-        resumed = Simulation(setting, backend, reached.progress, states)
-        list(resumed.rounds())
+        resumed = MemoryRecord(setting, found.progress, states)
+        list(play(resumed, backend))
     assert np.array_equal(resumed.model.vector, whole.model.vector)
 
 
