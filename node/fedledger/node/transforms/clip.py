@@ -1,4 +1,4 @@
-"""Clipping of updates."""
+"""Clipping of updates (McMahan et al. 2018, https://arxiv.org/abs/1710.06963)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fedledger.protocol.methods.parameters import Checked, Real
 @TRANSFORMS.register("clip@1")
 @dataclass(frozen=True)
 class Clip(Checked):
-    """Bounds the update's Euclidean norm (McMahan et al. 2018, https://arxiv.org/abs/1710.06963).
+    """Bounds the update's Euclidean norm.
 
     δ ← δ · min(1, C/‖δ‖), the norm in float64, each coordinate rounded to float32. An update that is not finite stays
     as it is. Only the delta is clipped.

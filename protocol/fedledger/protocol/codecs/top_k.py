@@ -31,7 +31,7 @@ def rice_parameter(length: int, k: int) -> int:
 @CODECS.register("top_k@1")
 @dataclass(frozen=True, kw_only=True)
 class TopK(Checked):
-    """Sends the k coordinates of largest magnitude (Aji and Heafield 2017), as integers; the others count as 0.
+    """Sends the k coordinates of largest magnitude as integers; the others count as 0.
 
     A coordinate q in fixed point is rounded to v = ⌊q / 2^shift + ½⌋. The k of largest magnitude of v are sent, of
     equal ones those of lower index: first the gaps between their positions in a Rice code of b = ⌊log2(ln 2 · d/k)⌋
