@@ -21,6 +21,7 @@ from typing import Any
 
 from fedledger.platform.devices.fleet import FleetConfig, draw_fleet, update_size
 from fedledger.protocol.arithmetic.random_streams import stream
+from fedledger.protocol.codecs.payload import payload_slots
 from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.schedules.base import everybody
 from fedledger.protocol.schedules.costs import costs, total
@@ -52,7 +53,7 @@ def frozen_fleet(workload: str) -> DeviceTable:
     parameters, examples, cycles = WORKLOADS[workload]
     config = FleetConfig.model_validate({"kinds": MIX, "spread": 10, "cycles_per_example": cycles})
     addresses = [f"0x{number:040x}" for number in range(1, PARTICIPANTS + 1)]
-    size = update_size({"delta": parameters}, 65_535)
+    size = update_size(payload_slots((), (), parameters), 65_535)
     return draw_fleet(config, addresses, [examples] * PARTICIPANTS, 4 * parameters + 256, size, 0)
 
 

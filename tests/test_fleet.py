@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from fedledger.platform.devices.fleet import FleetConfig, _shifted, draw_fleet, update_size
 from fedledger.platform.devices.link_presets import MEGABIT, PRESETS, path_loss_db, preset, shannon_rate
 from fedledger.platform.devices.traces import read_online, read_rates
+from fedledger.protocol.codecs.payload import payload_slots
 from fedledger.protocol.documents import validated
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.update import UpdateHeader, encode
@@ -209,7 +210,7 @@ def test_the_size_of_an_update_is_what_is_sent() -> None:
         payload="d" * 64,
     )
     sent = encode(header, {"delta": np.ones(1000, np.float32)}, b"\x02" * 32)
-    assert 0 <= update_size({"delta": 1000}, 20) - len(sent) < 20
+    assert 0 <= update_size(payload_slots((), (), 1000), 20) - len(sent) < 20
     assert isinstance(preset("4g"), Link)
 
 

@@ -80,7 +80,7 @@ def settles_at(solver: str, rounds: int, normalisation: Method | None = None, **
     kept: list[dict[str, np.ndarray]] = [{}, {}]
     for index in range(1, rounds + 1):
         base, ref = ModelFile.decode(data), ContentRef.of(data)
-        server = published(state, spec.vectors, 1, FIXED)
+        server = published(state, dict.fromkeys(spec.vectors, 1), FIXED)
         updates, seats = {}, []
         for i, owner in enumerate(OWNERS):
             rng = generator(spec.digest, "train", index, owner)

@@ -32,7 +32,7 @@ from fedledger.protocol.encoding import canonical, tensors
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.encoding.tensors import TensorFormatError
 from fedledger.protocol.errors import ConfigError, StoreError
-from fedledger.protocol.methods.catalogue import Method
+from fedledger.protocol.methods.catalogue import Method, VectorSpec
 from fedledger.protocol.methods.registry import Kind, Registry
 from fedledger.protocol.records import signatures
 from fedledger.protocol.records.model import ModelFile
@@ -645,6 +645,8 @@ class TestSpec:
             "detection": [Method(method="norm@1")],
             "mixing": Method(method="mixing@1"),
             "vectors": ["control"],
+            "payload": [VectorSpec(name="delta", codec=Method(method="top_k@1", params={"k": 1}))],
+            "transforms": [Method(method="clip@1", params={"bound": 1.0})],
             "normalisation": Method(method="fednova@1"),
             "staleness": Method(method="fedbuff@1"),
             "schedule": Method(method="synchronous@1"),

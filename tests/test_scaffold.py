@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -126,7 +127,7 @@ def judged(
 
 
 def control_of(outcome: RoundOutcome) -> np.ndarray:
-    return published(outcome.state.data, ["control"], D, FIXED)["control"]
+    return published(outcome.state.data, {"control": D}, FIXED)["control"]
 
 
 CONTROLS = {i: np.linspace(-0.01 * i, 0.02, D, dtype=np.float32) for i in range(4)}
@@ -134,7 +135,7 @@ CONTROLS = {i: np.linspace(-0.01 * i, 0.02, D, dtype=np.float32) for i in range(
 
 class TestPublished:
     def test_it_is_zero_before_the_first_round(self) -> None:
-        assert published(b"", ["control"], D, FIXED)["control"].tolist() == [0.0] * D
+        assert published(b"", {"control": D}, FIXED)["control"].tolist() == [0.0] * D
 
     def test_it_moves_by_the_mean_times_the_share_of_who_counts(self) -> None:
         first = judged(CONTROLS, enrolled=8)
@@ -198,7 +199,7 @@ class TestPublished:
     )
     def test_a_state_that_is_none_is_named(self, state: bytes) -> None:
         with pytest.raises(StoreError):
-            published(state, ["control"], D, FIXED)
+            published(state, {"control": D}, FIXED)
 
 
 # -- the journal ---------------------------------------------------------------------------------------------------
@@ -232,15 +233,27 @@ class Journal:
         """Kill the node and start it again."""
         self.trainer = Counting()
         place: Any = SimpleNamespace(address=ELSEWHERE, chain=SimpleNamespace(chain_id=1))
-        account = load_account(b"\x07" * 32)
-        access = TaskAccess(place, History(), account, self.store, 1, self.spec)
+        account, history = load_account(b"\x07" * 32), History()
+        history.ids[account.address] = 1
+        access = TaskAccess(place, history, account, self.store, 1, self.spec)
         self.updates = Participant(access, self.folder, self.trainer).updates
 
     def open(self, index: int, number: float) -> RoundHistory:
         """Open a round on a base model of equal coordinates, or open it again on another one."""
         made: Any = RoundHistory(index, self.store.put(base(number).encode()), None, (), {}, {})  # type: ignore[arg-type]
         self.task.rounds[index] = made
+        self.propose(index, Verdict.ACCEPTED)
         return made  # type: ignore[no-any-return]
+
+    def propose(self, index: int, verdict: Verdict, state: np.ndarray | None = None) -> None:
+        """Propose a round with a verdict on the participant, and with the control that the aggregator publishes."""
+        counts, previous = np.zeros(2, np.int64), np.zeros(D, np.int64)
+        control = np.zeros(D, np.int64) if state is None else state.astype(np.int64)
+        named = {"counts": counts, "previous": previous, PREFIX + "control": control}
+        ref = self.store.put(tensors.encode(named))
+        # A participant that was selected beside it delivers, so that the round is not below quorum.
+        verdicts = {1: verdict, 2: Verdict.ACCEPTED}
+        self.task.rounds[index].proposal = SimpleNamespace(state=ref, verdicts=verdicts)  # type: ignore[assignment]
 
     def update(self, index: int, number: float) -> float:
         """Make a round's update; return the first coordinate of what it sends."""
@@ -314,6 +327,34 @@ class TestJournal:
         journal.task.rounds[2].voided = True
         assert journal.update(3, 100) == 101
 
+    @pytest.mark.parametrize(
+        "verdict", [Verdict.MISSED, Verdict.LATE, Verdict.UNAVAILABLE, Verdict.OUT_OF_RANGE, Verdict.NORM]
+    )
+    def test_a_state_stays_where_an_update_did_not_count(self, tmp_path: Path, verdict: Verdict) -> None:
+        journal = Journal(tmp_path)
+        assert [journal.update(1, 1), journal.update(2, 10)] == [1, 11]
+        journal.propose(2, verdict)
+        journal.restart()
+        assert journal.update(3, 100) == 101
+        journal.propose(2, Verdict.ACCEPTED)
+        assert journal.update(4, 1000) == 1101
+
+    def test_a_state_stays_where_a_round_was_below_quorum(self, tmp_path: Path) -> None:
+        journal = Journal(tmp_path)
+        assert [journal.update(1, 1), journal.update(2, 10)] == [1, 11]
+        journal.task.params = replace(TERMS, quorum=3)
+        assert journal.update(3, 100) == 100
+        journal.task.params = TERMS
+        assert journal.update(4, 1000) == 1100
+
+    def test_the_last_state_that_counted_is_kept_however_many_updates_are_refused(self, tmp_path: Path) -> None:
+        journal = Journal(tmp_path)
+        assert journal.update(1, 1) == 1
+        for index in range(2, 3 * KEPT_STATES):
+            assert journal.update(index, 10) == 11
+            journal.propose(index, Verdict.NORM)
+        assert len(journal.states()) == KEPT_STATES + 1
+
     def test_old_states_go_and_no_other_file(self, tmp_path: Path) -> None:
         journal = Journal(tmp_path)
         other = journal.folder / f"1-{ELSEWHERE}-11-1.state"
@@ -326,19 +367,17 @@ class TestJournal:
     def test_what_the_aggregator_publishes_is_read_from_its_last_standing_proposal(self, tmp_path: Path) -> None:
         journal = Journal(tmp_path)
         for index in (1, 2):
-            state = self._state(np.full(D, index * FIXED.unit // 16))
-            proposal: Any = SimpleNamespace(state=journal.store.put(state))
-            journal.open(index, index).proposal = proposal
+            journal.open(index, index)
+            journal.propose(index, Verdict.ACCEPTED, np.full(D, index * FIXED.unit // 16))
         journal.update(3, 3)
         assert journal.trainer.contexts[0].memory.server["control"].tolist() == [0.125] * D
         journal.task.rounds[2].voided = True
         journal.update(4, 4)
-        assert journal.trainer.contexts[1].memory.server["control"].tolist() == [0.0625] * D
-
-    @staticmethod
-    def _state(control: np.ndarray) -> bytes:
-        counts, previous = np.zeros(2, np.int64), np.zeros(D, np.int64)
-        return tensors.encode({"counts": counts, "previous": previous, PREFIX + "control": control.astype(np.int64)})
+        # Of rounds 1 and 3 the newer one tells zeros.
+        journal.task.rounds[3].voided = True
+        journal.update(5, 5)
+        told = [context.memory.server["control"][0] for context in journal.trainer.contexts]
+        assert told == [0.125, 0, 0]
 
     def test_a_solver_that_sends_something_else_than_the_spec_names_is_told(self, tmp_path: Path) -> None:
         journal = Journal(tmp_path, SPEC)
@@ -394,7 +433,7 @@ def test_a_run_is_audited_and_a_node_that_was_killed_goes_on_with_the_same_bytes
     state = done.task.rounds[4].proposal
     assert state is not None
     store, fixed = LocalStore(here / "store"), FixedPoint(24, 64.0)
-    control = published(store.get(state.state), ["control"], len(done.final.vector), fixed)["control"]
+    control = published(store.get(state.state), {"control": len(done.final.vector)}, fixed)["control"]
     assert np.abs(control).max() > 0
     result = audit_run(here)
     assert result.reproduced and result.measured and result.rounds == 4, result.first_divergence

@@ -81,7 +81,7 @@ class Lockstep:
     @classmethod
     def of(cls, trainer: Trainer) -> Lockstep | None:
         """Return what trains participants such as this one together, or None if there is no way, or no use."""
-        if type(trainer) is not LocalTrainer or type(trainer.solver) is not SGD:
+        if type(trainer) is not LocalTrainer or type(trainer.solver) is not SGD or trainer.transforms:
             return None
         fits = trainer.model.direct is not None and trainer.model.layout.dimension <= MAX_PARAMETERS
         return cls(trainer.model, trainer.solver) if fits and trainer.solver.max_gradient_norm is None else None
@@ -90,7 +90,7 @@ class Lockstep:
         """Return whether a participant's trainer is one that this stands for."""
         if type(trainer) is not LocalTrainer:
             return False
-        return trainer.model is self.model and trainer.solver is self.solver
+        return trainer.model is self.model and trainer.solver is self.solver and not trainer.transforms
 
     def __call__(self, base: Float32Array, datasets: Sequence[Dataset], seeds: Sequence[bytes]) -> Together | None:
         """Train from float32[d] on data sets of one size, whose random streams begin at the seeds.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +52,7 @@ class Journal:
         self._folder, self._name = folder, name
         self._found: dict[str, set[int]] | None = None
         self._entry: JournalEntry | None = None
+        self._started_from = 0
         folder.mkdir(parents=True, exist_ok=True)
         durable_files.remove_stale(folder)
 
@@ -110,8 +111,19 @@ class Journal:
         self._rounds_with(SIGNED).add(index)
         return True
 
-    def state_before(self, index: int, rounds: Mapping[int, RoundHistory]) -> dict[str, NDArray[np.float32]]:
-        """Return the state of the newest round before one that stands; empty if there is none.
+    def state_before(
+        self, index: int, rounds: Mapping[int, RoundHistory], counts: Callable[[RoundHistory], bool]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return the state of the newest update before a round that counts; empty if there is none.
+
+        Parameters
+        ----------
+        index
+            The round.
+        rounds
+            The task's rounds.
+        counts
+            Tells whether this participant's update of a round counts.
 
         Raises
         ------
@@ -120,11 +132,12 @@ class Journal:
         """
         for earlier in sorted(self._rounds_with(STATE), reverse=True):
             before = rounds.get(earlier)
-            if earlier >= index or before is None or before.voided:
+            if earlier >= index or before is None or not counts(before):
                 continue
             own = self._state(self.path(STATE, earlier))
             # A reorganisation may have given that round another base model, and this participant no part in it.
             if before.staleness_of(own.pop(_BASE).tobytes()) is not None:
+                self._started_from = earlier
                 return {name: vector.astype(np.float32, copy=False) for name, vector in own.items()}
         return {}
 
@@ -137,7 +150,8 @@ class Journal:
         return named
 
     def _forget_old_states(self) -> None:
-        for index in sorted(self._rounds_with(STATE))[:-KEPT_STATES]:
+        # However many updates are refused, the last state that counted stays.
+        for index in {*sorted(self._rounds_with(STATE))[:-KEPT_STATES]} - {self._started_from}:
             durable_files.remove(self.path(STATE, index))
             self._rounds_with(STATE).remove(index)
 

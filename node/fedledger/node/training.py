@@ -8,6 +8,7 @@ from typing import Protocol
 from fedledger.learning.data import Dataset
 from fedledger.learning.vectors import FlatModel, repeatable
 from fedledger.node.solvers.base import BLANK, LocalUpdate, Memory, Solver
+from fedledger.node.transforms.base import Transform
 from fedledger.protocol.arithmetic.random_streams import Restartable, derive_seed
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.spec import TaskSpec
@@ -45,17 +46,23 @@ class LocalTrainer:
         The local solver.
     dataset
         The participant's examples.
+    transforms
+        What is done to the update afterwards, in order.
     """
 
     model: FlatModel
     solver: Solver
     dataset: Dataset
+    transforms: tuple[Transform, ...] = ()
 
     def __call__(self, context: TrainingContext) -> LocalUpdate:
         """Train for one round, so that the bytes repeat."""
         rng = _RANDOM.restart(training_seed(context.spec, context.index, context.owner))
         with repeatable():
-            return self.solver(self.model, context.base.vector, self.dataset, rng, context.memory)
+            update = self.solver(self.model, context.base.vector, self.dataset, rng, context.memory)
+        for transform in self.transforms:
+            update = transform(update, rng)
+        return update
 
 
 def training_seed(spec: TaskSpec, index: int, owner: str) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from fedledger.contracts.ledger.access import TaskAccess
 from fedledger.contracts.ledger.round_history import RoundHistory
@@ -10,12 +11,14 @@ from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.node.journal import UPDATE, Journal, JournalEntry
 from fedledger.node.solvers.base import LocalUpdate, Memory
 from fedledger.node.training import Trainer, TrainingContext
+from fedledger.protocol.codecs.payload import header_codec, published_lengths
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records import update as wire
 from fedledger.protocol.records.published_vectors import published
 from fedledger.protocol.records.signatures import commitment, salt
 from fedledger.protocol.records.update import UpdateHeader
+from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.models import Models
 
 BaseOf = Callable[[int], int]
@@ -84,10 +87,11 @@ class Updates:
             base=base.digest.hex(),
             examples=trained.examples,
             steps=trained.steps,
+            codec=header_codec(spec),
             vectors=[wire.DELTA, *spec.vectors],
             payload="0" * 64,
         )
-        data = wire.encode(header, {**trained.vectors, wire.DELTA: trained.delta}, bytes(account.key))
+        data = wire.encode(header, trained.sent, bytes(account.key))
         return self.journal.write(current.index, base.digest, data, trained.state)
 
     def made(self, task: TaskHistory, current: RoundHistory) -> JournalEntry:
@@ -129,9 +133,16 @@ class Updates:
         )
 
     def _memory(self, task: TaskHistory, current: RoundHistory, dimension: int) -> Memory:
-        """Return what this participant kept of the newest round before that stands, and what the aggregator tells."""
+        """Return the state of this participant's newest update before that counted, and what the aggregator tells."""
         spec = self.access.spec
         reference = task.state_before(current.index) if spec.vectors else None
         state = b"" if reference is None else self.access.store.get(reference)
-        own = self.journal.state_before(current.index, task.rounds)
-        return Memory(own, published(state, spec.vectors, dimension, spec.fixed))
+        own = self.journal.state_before(current.index, task.rounds, partial(self._counts, task))
+        return Memory(own, published(state, published_lengths(spec, dimension), spec.fixed))
+
+    def _counts(self, task: TaskHistory, before: RoundHistory) -> bool:
+        """Return whether this participant's update was accepted in a proposal that stands and is not below quorum."""
+        if before.voided or before.proposal is None or task.is_empty(before):
+            return False
+        participant = self.access.participant
+        return participant is not None and before.verdicts.get(participant) is Verdict.ACCEPTED

@@ -25,6 +25,7 @@ from fedledger.aggregator.rules.aggregate import Rows, aggregate, doubles
 from fedledger.aggregator.rules.median import Median
 from fedledger.aggregator.staleness.damping import damped, staleness_weight
 from fedledger.protocol.arithmetic.exact import FixedPoint, Gram, IntArray, gram, scaled
+from fedledger.protocol.codecs.payload import published_lengths
 from fedledger.protocol.errors import RoundError
 from fedledger.protocol.records.measurement import Measurement
 from fedledger.protocol.records.report import BASE, MODEL
@@ -338,10 +339,10 @@ def _publish(
     (Karimireddy et al. 2020, algorithm 1). An aggregate is what the task's rule makes of these vectors by themselves.
     """
     counting, everybody = sum(weight > 0 for weight in weights), max(given.everybody, 1)
-    zeros = np.zeros(len(given.base), np.int64)
     published, notes = {}, {}
-    for name in given.spec.vectors:
-        vectors = _stack([entry.update.vectors[name] for entry in entries], len(zeros))
+    for name, length in published_lengths(given.spec, len(given.base)).items():
+        zeros = np.zeros(length, np.int64)
+        vectors = _stack([entry.update.vectors[name] for entry in entries], length)
         aggregated, notes[name] = _aggregate(methods, context, vectors, weights, zeros)
         step = scaled(aggregated, counting, everybody)
         published[name] = np.clip(given.state.published.get(name, zeros) + step, -given.bound, given.bound)

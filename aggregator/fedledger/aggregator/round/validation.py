@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.protocol.arithmetic.exact import magnitude
+from fedledger.protocol.codecs.payload import header_codec, slots
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ContentUnavailableError, StoreError
 from fedledger.protocol.records import update as wire
@@ -52,7 +51,7 @@ class ValidUpdate:
     """An update that passed validation.
 
     Its delta as int64[d] in fixed point, the examples that count, the local steps as they were stated, and the further
-    vectors int64[d] that the spec names.
+    vectors, int64 as well, that the spec names.
     """
 
     delta: NDArray[np.int64]
@@ -104,37 +103,38 @@ def validate(data: bytes, expected: Expected, owner: str, signer: str) -> ValidU
         raise UpdateRefusedError(Verdict.WRONG_BASE, "the update is not relative to the round's base model")
     if update.signed_by != signer:
         raise UpdateRefusedError(Verdict.BAD_SIGNATURE, "the header is not signed by the participant's signer")
+    if header.codec != header_codec(expected.spec):
+        raise UpdateRefusedError(Verdict.MALFORMED, "the header names another codec than the task's payload has")
     return validate_vectors(update.vectors, expected.spec, expected.dimension, header.examples, header.steps)
 
 
 def validate_vectors(
     vectors: Mapping[str, NDArray[np.generic]], spec: TaskSpec, dimension: int, examples: int, steps: int
 ) -> ValidUpdate:
-    """Check the values of an update, its delta among them, against the task.
+    """Decode the vectors of an update, its delta among them, and check their values against the task.
 
     Raises
     ------
     UpdateRefusedError
-        With the reason; the first that applies, in the order of this function.
+        With the reason: other vectors than the spec's, or the gravest fault of one.
     """
-    names = (wire.DELTA, *spec.vectors)
-    if set(vectors) != set(names):
-        wanted = f"the vectors {', '.join(names)}" if spec.vectors else f"the one vector {wire.DELTA!r}"
+    payload = slots(spec, dimension)
+    if set(vectors) != {slot.name for slot in payload}:
+        names = ", ".join(slot.name for slot in payload)
+        wanted = f"the vectors {names}" if spec.vectors else f"the one vector {wire.DELTA!r}"
         raise UpdateRefusedError(Verdict.WRONG_SHAPE, f"the update must hold {wanted}")
-    floats = {name: _float32(vectors[name], dimension) for name in names}
     fixed = spec.fixed
-    largest = [magnitude(vector) for vector in floats.values()]
-    if not all(map(isfinite, largest)):
-        raise UpdateRefusedError(Verdict.NOT_FINITE, "a coordinate is not a finite number")
-    if max(largest) > fixed.bound:
-        raise UpdateRefusedError(Verdict.OUT_OF_RANGE, f"a coordinate is beyond ±{fixed.bound}")
-    quantised = {name: fixed.rounded(vector) for name, vector in floats.items()}
-    return ValidUpdate(quantised.pop(wire.DELTA), min(examples, spec.limits.max_examples), steps, quantised)
+    decoded: dict[str, NDArray[np.int64]] = {}
+    refusals: list[UpdateRefusedError] = []
+    for slot in payload:
+        try:
+            decoded[slot.name] = slot.codec.decode(vectors[slot.name], slot.length, fixed)
+        except UpdateRefusedError as error:
+            refusals.append(error)
+    if refusals:
+        raise min(refusals, key=lambda refusal: _FAULTS.index(refusal.verdict))
+    return ValidUpdate(decoded.pop(wire.DELTA), min(examples, spec.limits.max_examples), steps, decoded)
 
 
-def _float32(vector: NDArray[np.generic], dimension: int) -> NDArray[np.float32]:
-    """Return a vector that is float32[dimension]; else raise UpdateRefusedError."""
-    if vector.dtype != np.float32 or vector.shape != (dimension,):
-        found = f"{vector.dtype}{list(vector.shape)}"
-        raise UpdateRefusedError(Verdict.WRONG_SHAPE, f"{found}, not float32[{dimension}]")
-    return vector.astype(np.float32, copy=False)
+_FAULTS = (Verdict.WRONG_SHAPE, Verdict.MALFORMED, Verdict.NOT_FINITE, Verdict.OUT_OF_RANGE)
+"""Faults of a vector; of several vectors' faults the first of these applies, and of equal ones that of the first."""

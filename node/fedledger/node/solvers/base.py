@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedledger.learning.data import Dataset
 from fedledger.learning.vectors import FlatModel, Float32Array
 from fedledger.protocol.methods.catalogue import kind_of
 from fedledger.protocol.methods.registry import Registry
+from fedledger.protocol.records.update import DELTA
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,9 +32,11 @@ class LocalUpdate:
     loss
         Mean loss over the examples of all steps, each before its step; cross-entropy in nats. NaN without training.
     vectors
-        Further float32[d] vectors that are sent with the delta, by the names that the solver ``sends``.
+        Further float32 vectors that are sent with the delta, by the names that the solver ``sends``.
     state
-        float32[d] vectors that the participant keeps until its next round.
+        float32 vectors that the participant keeps once the update counts.
+    coded
+        The tensors that stand for delta and vectors, by name, if the task's payload describes any.
     """
 
     delta: Float32Array
@@ -41,6 +45,12 @@ class LocalUpdate:
     loss: float = math.nan
     vectors: Mapping[str, Float32Array] = field(default_factory=dict)
     state: Mapping[str, Float32Array] = field(default_factory=dict)
+    coded: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+
+    @property
+    def sent(self) -> Mapping[str, NDArray[np.generic]]:
+        """The tensors that travel, by name."""
+        return self.coded or {**self.vectors, DELTA: self.delta}
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +60,9 @@ class Memory:
     Attributes
     ----------
     own
-        ``LocalUpdate.state`` of the participant's last round; empty at first.
+        ``LocalUpdate.state`` of the participant's last update that counted; empty at first.
     server
-        float32[d] vectors that the aggregator publishes; empty at first.
+        float32 vectors that the aggregator publishes; empty at first.
     """
 
     own: Mapping[str, Float32Array] = field(default_factory=dict)
@@ -76,6 +86,10 @@ def computed_by(solver: Solver, examples: int) -> int:
     return examples if computed is None else computed(examples)
 
 
-def sent_by(solver: Solver) -> tuple[str, ...]:
-    """Return the sorted names of the vectors that a solver sends besides its delta: its ``sends``, if it has one."""
-    return tuple(sorted(getattr(solver, "sends", ())))
+def sent_by(solver: Solver) -> dict[str, int | None]:
+    """Return the vectors that a solver sends besides its delta, by name: their lengths, None for the model's.
+
+    They are its ``sends``, if it has any: names, or lengths by name.
+    """
+    sends: Collection[str] | Mapping[str, int | None] = getattr(solver, "sends", ())
+    return dict(sorted((sends if isinstance(sends, Mapping) else dict.fromkeys(sends)).items()))

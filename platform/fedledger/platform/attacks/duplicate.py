@@ -27,6 +27,6 @@ class Duplicate(Checked):
     def __call__(self, context: TrainingContext) -> LocalUpdate:
         noise = noises(context, self.deviation)
         trained = self.honest(replace(context, owner=self.accomplice_address))
-        delta = trained.delta + next(noise)
-        vectors = {name: trained.vectors[name] + next(noise) for name in sorted(trained.vectors)}
+        delta = trained.delta + noise(len(trained.delta))
+        vectors = {name: vector + noise(len(vector)) for name, vector in sorted(trained.vectors.items())}
         return replace(trained, delta=delta, vectors=vectors)

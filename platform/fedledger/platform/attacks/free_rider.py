@@ -8,7 +8,7 @@ from typing import Annotated
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.node.training import LocalTrainer, TrainingContext
 from fedledger.platform.attacks.base import ATTACKS
-from fedledger.platform.attacks.noise import noises
+from fedledger.platform.attacks.noise import further_noise, noises
 from fedledger.protocol.methods.parameters import Checked, Real
 
 
@@ -26,7 +26,5 @@ class FreeRider(Checked):
     def __call__(self, context: TrainingContext) -> LocalUpdate:
         noise = noises(context, self.deviation)
         last = 0 if context.before is None else context.base.vector - context.before.vector
-        delta = last + next(noise)
-        return LocalUpdate(
-            delta, len(self.honest.dataset), 1, vectors=dict(zip(context.spec.vectors, noise, strict=False))
-        )
+        delta = last + noise(len(context.base.vector))
+        return LocalUpdate(delta, len(self.honest.dataset), 1, vectors=further_noise(context, noise))

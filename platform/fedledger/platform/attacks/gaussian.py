@@ -8,7 +8,7 @@ from typing import Annotated
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.node.training import LocalTrainer, TrainingContext
 from fedledger.platform.attacks.base import ATTACKS
-from fedledger.platform.attacks.noise import noises
+from fedledger.platform.attacks.noise import further_noise, noises
 from fedledger.protocol.methods.parameters import Checked, Real
 
 
@@ -22,6 +22,5 @@ class Gaussian(Checked):
 
     def __call__(self, context: TrainingContext) -> LocalUpdate:
         noise = noises(context, self.deviation)
-        return LocalUpdate(
-            next(noise), len(self.honest.dataset), 1, vectors=dict(zip(context.spec.vectors, noise, strict=False))
-        )
+        delta = noise(len(context.base.vector))
+        return LocalUpdate(delta, len(self.honest.dataset), 1, vectors=further_noise(context, noise))

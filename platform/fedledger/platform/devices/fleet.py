@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from fedledger.platform.devices.link_presets import PRESETS, measured_link, path_loss_db, preset, shannon_rate
 from fedledger.platform.devices.traces import read_online, read_rates
+from fedledger.protocol.codecs.payload import Slot
 from fedledger.protocol.documents import Document
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.settlement import apportion
@@ -221,13 +221,16 @@ def _shifted(windows: Sequence[Window], period: int, shift: int) -> tuple[Window
     return tuple(joined)
 
 
-def update_size(vectors: Mapping[str, int], rounds: int) -> int:
-    """Return the length of an encoded update in bytes, the largest that a header's numbers make it.
+def update_size(payload: Sequence[Slot], rounds: int) -> int:
+    """Return an upper bound on the length of an encoded update in bytes: that of the largest header and tensors.
+
+    A dense update is never more than a few digits of its header shorter. One of ``top_k@1`` is shorter by what its
+    positions save where the last of them is not the vector's last.
 
     Parameters
     ----------
-    vectors
-        Number of coordinates of each float32 vector that is sent.
+    payload
+        The vectors that an update carries.
     rounds
         The task's last round.
     """
@@ -238,8 +241,8 @@ def update_size(vectors: Mapping[str, int], rounds: int) -> int:
         base="0" * 64,
         examples=2**20 - 1,
         steps=2**20 - 1,
-        vectors=sorted(vectors),
+        codec="coded",
+        vectors=sorted(slot.name for slot in payload),
         payload="0" * 64,
     )
-    tensors: dict[str, NDArray[np.generic]] = {name: np.zeros(size, np.float32) for name, size in vectors.items()}
-    return len(encode(header, tensors, b"\x01" * 32))
+    return len(encode(header, {slot.name: slot.codec.largest(slot.length) for slot in payload}, b"\x01" * 32))

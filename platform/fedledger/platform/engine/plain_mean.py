@@ -16,6 +16,7 @@ from fedledger.platform.engine.backends.serial import Serial
 from fedledger.platform.engine.federation import Record, Round, play
 from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.platform.experiment.experiment import Experiment, make_experiment
+from fedledger.protocol.codecs.payload import slots
 from fedledger.protocol.records.update import DELTA
 from fedledger.protocol.records.verdicts import Verdict
 
@@ -33,16 +34,15 @@ class PlainMean(Record[Round]):
     """
 
     def __init__(self, experiment: Experiment) -> None:
-        self._experiment, self._vectors = experiment, (DELTA, *experiment.spec.vectors)
+        self._experiment, self._payload = experiment, slots(experiment.spec, len(experiment.initial.vector))
         self._index, self._base, self._before = 1, experiment.initial, list[NDArray[np.float32]]()
-        zeros = np.zeros(len(self._base.vector), np.float32)
-        self._server = dict.fromkeys(experiment.spec.vectors, zeros)
+        self._server = {slot.name: np.zeros(slot.length, np.float32) for slot in self._payload[1:]}
         self._states: dict[int, Mapping[str, NDArray[np.float32]]] = {}
 
     def ask(self) -> Work:
         """Ask everybody."""
         self._began, self._examples = time.perf_counter(), 0
-        self._total = {name: np.zeros(len(self._base.vector), np.float64) for name in self._vectors}
+        self._total = {slot.name: np.zeros(slot.length, np.float64) for slot in self._payload}
         numbers = range(self._experiment.config.participants)
         jobs = [Job(number, own=self._states.get(number, {})) for number in numbers]
         bases = [self._base.vector, *self._before]

@@ -24,16 +24,17 @@ from fedledger.aggregator.round.validation import validate_vectors
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.platform.engine.backends.base import Job, Total, Work
 from fedledger.platform.engine.federation import Record, Round, require_quorum
-from fedledger.platform.engine.participant_states import ParticipantStates
+from fedledger.platform.engine.participant_states import ParticipantStates, Vectors
 from fedledger.platform.engine.progress import ParticipantHistory, Progress
 from fedledger.platform.engine.round_plan import RoundPlan
 from fedledger.platform.experiment.experiment import Experiment
 from fedledger.protocol.arithmetic.exact import MAX_ROWS, IntArray
+from fedledger.protocol.codecs.payload import published_lengths
 from fedledger.protocol.errors import ConfigError, RoundError
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.records.trusted_update import read_trusted
-from fedledger.protocol.records.update import DELTA, UpdateRefusedError
+from fedledger.protocol.records.update import UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.protocol.schedules.events import ServerStep
 
@@ -56,6 +57,8 @@ class _OpenRound:
         Of the updates so far; NONE where none was refused.
     entries
         Valid updates, by participant number.
+    states
+        What participants keep if their updates count, by number.
     total
         Their sum, once none of them has to be left out.
     """
@@ -67,6 +70,7 @@ class _OpenRound:
     began: float
     verdicts: dict[int, Verdict] = field(default_factory=dict)
     entries: dict[int, Entry] = field(default_factory=dict)
+    states: dict[int, Vectors] = field(default_factory=dict)
     total: Total | None = None
 
 
@@ -129,20 +133,17 @@ class MemoryRecord(Record[Round]):
     def add(self, total: Total) -> None:
         """Take the sum, unless an update has to be left out: without it, the weights of the others are other ones."""
         current, refused = self._current, total.refused
-        for number, done in total.done.items():
-            if done.state and (number in refused or not refused):
-                self.participant_states.put(number, current.index, done.state)
+        current.states = {number: done.state for number, done in total.done.items()}
         current.verdicts |= refused
         current.total = None if refused else total
 
     def keep(self, job: Job, trained: LocalUpdate) -> None:
         """Take one update; one that is not valid has its verdict."""
         current, number = self._current, job.number
-        if trained.state:
-            self.participant_states.put(number, current.index, trained.state)
+        current.states[number] = trained.state
         try:
-            vectors = {**trained.vectors, DELTA: trained.delta}
-            update = validate_vectors(vectors, self.spec, len(self.progress.base), trained.examples, trained.steps)
+            dimension = len(self.progress.base)
+            update = validate_vectors(trained.sent, self.spec, dimension, trained.examples, trained.steps)
         except UpdateRefusedError as error:
             current.verdicts[number] = error.verdict
             return
@@ -162,6 +163,9 @@ class MemoryRecord(Record[Round]):
         if self.sums and current.total is None:
             return
         verdicts, model = self._step(current) if self.sums else self._evaluate(current)
+        for number, state in current.states.items():
+            if state and current.enough and verdicts[number] is Verdict.ACCEPTED:
+                self.participant_states.put(number, current.index, state)
         now.earlier = [now.base, *now.earlier][: max(1, self.plan.most_stale)]
         now.base = model
         for number, verdict in verdicts.items():
@@ -249,8 +253,9 @@ class MemoryRecord(Record[Round]):
     def _published(self) -> Mapping[str, NDArray[np.float32]]:
         if not self.spec.vectors:
             return {}
-        zeros, published = np.zeros(len(self.progress.base), np.int64), self.progress.state.published
-        return {name: self.spec.fixed.to_float32(published.get(name, zeros)) for name in self.spec.vectors}
+        published, lengths = self.progress.state.published, published_lengths(self.spec, len(self.progress.base))
+        vectors = {name: published.get(name, np.zeros(length, np.int64)) for name, length in lengths.items()}
+        return {name: self.spec.fixed.to_float32(vector) for name, vector in vectors.items()}
 
     @cached_property
     def _measure(self) -> LiveMeasurer:
@@ -259,7 +264,7 @@ class MemoryRecord(Record[Round]):
 
 def _is_plain_mean(spec: TaskSpec) -> bool:
     """Return whether nothing but the mean of the updates enters a round's model."""
-    beyond = spec.detection, spec.mixing, spec.normalisation, spec.staleness, spec.vectors
+    beyond = spec.detection, spec.mixing, spec.normalisation, spec.staleness, spec.vectors, spec.payload
     stops = spec.stopping.target_correct is not None or spec.stopping.patience is not None
     return spec.aggregation.method == "mean@1" and not any(beyond) and not stops
 

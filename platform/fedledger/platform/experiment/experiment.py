@@ -24,13 +24,17 @@ from fedledger.learning.partitions.base import partition as divide
 from fedledger.learning.sources.base import load_dataset
 from fedledger.learning.task_code import load_task_code
 from fedledger.learning.vectors import FlatModel
+from fedledger.node.compression import CompressingTrainer
 from fedledger.node.solvers.base import Solver, computed_by, sent_by
 from fedledger.node.solvers.build import build_solver
 from fedledger.node.training import LocalTrainer, Trainer, TrainingContext
+from fedledger.node.transforms.base import Transform, build_transforms
 from fedledger.platform.attacks.base import attacker
 from fedledger.platform.devices.fleet import draw_fleet, update_size
 from fedledger.platform.experiment.accounts import AGGREGATOR, experiment_address, participant_role, standby_role
 from fedledger.platform.experiment.config import GWEI, ExperimentConfig
+from fedledger.platform.experiment.payload import checked_payload
+from fedledger.protocol.codecs.payload import Slot, payload_slots
 from fedledger.protocol.encoding import tensors
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
@@ -38,7 +42,6 @@ from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.spec import Ref, TaskSpec
 from fedledger.protocol.records.trusted_update import write_trusted
-from fedledger.protocol.records.update import DELTA
 from fedledger.protocol.schedules.devices import DeviceTable
 from fedledger.protocol.schedules.timetable import require_schedule
 from fedledger.storage.base import ContentStore
@@ -127,6 +130,10 @@ class Experiment:
 
     def trainer(self, number: int) -> Trainer:
         """Return what makes the updates of a participant, honest or not; all of them use one model."""
+        trainer = self._behaving(number)
+        return CompressingTrainer(trainer) if self.spec.payload else trainer
+
+    def _behaving(self, number: int) -> Trainer:
         honest = self._local(number)
         behaviour = self.behaviours[number]
         if behaviour == HONEST:
@@ -224,11 +231,15 @@ class Experiment:
         )
 
     def _local(self, number: int) -> LocalTrainer:
-        return LocalTrainer(self._model, self._solver, self.parts[number])
+        return LocalTrainer(self._model, self._solver, self.parts[number], self._transforms)
 
     @cached_property
     def _solver(self) -> Solver:
         return build_solver(self.spec.solver.method, self.spec.solver.params)
+
+    @cached_property
+    def _transforms(self) -> tuple[Transform, ...]:
+        return build_transforms(self.spec.transforms)
 
     @cached_property
     def _model(self) -> FlatModel:
@@ -338,7 +349,10 @@ def assemble(
     initial = ModelFile.of(FlatModel(make_model()).named(vector)).encode()
     measured = tensors.encode({INPUTS: validation.inputs, LABELS: validation.labels})
     solver = build_solver(config.training.solver.method, config.training.solver.params)
-    code, devices = None if own is None else own.content, _devices(config, solver, initial, parts, folder)
+    payload = checked_payload(config, solver, len(vector))
+    build_transforms(config.training.transforms)
+    slots = payload_slots(payload, list(sent_by(solver)), len(vector))
+    code, devices = None if own is None else own.content, _devices(config, solver, slots, initial, parts, folder)
     _require_schedulable(config)
     spec = TaskSpec(
         name=config.name,
@@ -349,7 +363,7 @@ def assemble(
         validation=Ref.of(ContentRef.of(measured)),
         vectors=list(sent_by(solver)),
         devices=_ref(devices),
-        **{name: getattr(config.training, name) for name in type(config.training).model_fields},
+        **{name: getattr(config.training, name) for name in type(config.training).model_fields} | {"payload": payload},
     )
     check_memory(spec, config.participants, len(vector))
     return Experiment(
@@ -396,7 +410,9 @@ def _require_schedulable(config: ExperimentConfig) -> None:
     require_schedule(schedule, config.quorum, config.ledger.max_staleness)
 
 
-def _devices(config: ExperimentConfig, solver: Solver, initial: bytes, parts: Parts, folder: Path) -> bytes | None:
+def _devices(
+    config: ExperimentConfig, solver: Solver, payload: Sequence[Slot], initial: bytes, parts: Parts, folder: Path
+) -> bytes | None:
     """Draw the participants' devices, if there are any, and find out what a round sends each way.
 
     A participant downloads the model and, if its solver is told more by the aggregator, the state that holds that. It
@@ -404,18 +420,19 @@ def _devices(config: ExperimentConfig, solver: Solver, initial: bytes, parts: Pa
     """
     if config.devices is None:
         return None
-    sent, d, down = sent_by(solver), len(ModelFile.decode(initial).vector), len(initial)
-    if sent:
-        nothing = np.zeros(d, np.int64)
+    down = len(initial)
+    if len(payload) > 1:
+        nothing = np.zeros(payload[0].length, np.int64)
         optimiser = build(OPTIMISERS, config.training.optimiser.method, config.training.optimiser.params)
         _, moments = optimiser(nothing, {}, 1 << config.training.fixed_point.fraction_bits)
-        down += len(State(nothing, moments, published=dict.fromkeys(sent, nothing)).encode())
+        published = {slot.name: np.zeros(slot.length, np.int64) for slot in payload[1:]}
+        down += len(State(nothing, moments, published=published).encode())
     table = draw_fleet(
         config.devices,
         [experiment_address(config.seed, participant_role(number)) for number in range(config.participants)],
         [computed_by(solver, parts.size(number)) for number in range(config.participants)],
         bytes_down=down,
-        bytes_up=update_size(dict.fromkeys((DELTA, *sent), d), config.training.rounds),
+        bytes_up=update_size(payload, config.training.rounds),
         seed=config.seed,
         folder=folder,
     )

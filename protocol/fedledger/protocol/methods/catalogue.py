@@ -23,10 +23,41 @@ class Method(Document):
     params: dict[str, Any] = Field(default_factory=dict, description="parameters of the method")
 
 
+def _is_empty(values: list[Document]) -> bool:
+    return not values
+
+
+VectorName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+MAX_LENGTH = 1 << 26
+
+
+class VectorSpec(Document):
+    """A vector that an update carries, and how it is written."""
+
+    name: VectorName
+    length: int | None = Field(None, ge=1, le=MAX_LENGTH, description="number of coordinates; null: the model's d")
+    codec: Method = Field(Method(method="dense@1"), description="how it is written")
+    error_feedback: bool = Field(
+        default=False, description="a participant adds what the codec left out to its next update that counts"
+    )
+
+
 class Methods(Document):
     """The methods that a task's spec names; a field that is a list takes several."""
 
     solver: Annotated[Method, Kind("local solver", "solvers", "node.solvers")] = Method(method="sgd@1")
+    transforms: Annotated[list[Method], LATER, Kind("transform", "transforms", "node.transforms")] = Field(
+        default_factory=list,
+        max_length=8,
+        exclude_if=_is_empty,
+        description="what a participant does to its update before it is encoded, in order",
+    )
+    payload: Annotated[list[VectorSpec], LATER, Kind("codec", "codecs", "protocol.codecs", replayed=True)] = Field(
+        default_factory=list,
+        max_length=8,
+        exclude_if=_is_empty,
+        description="the vectors that an update carries, its delta first; empty: all of the model's length, dense@1",
+    )
     selection: Annotated[Method, Kind("selection", "selections", "aggregator.selection", replayed=True)] = Method(
         method="all@1"
     )
@@ -59,9 +90,9 @@ class Methods(Document):
         """Yield every method that is named, with its kind."""
         for field, kind in _KINDS_BY_FIELD.items():
             found = getattr(self, field)
-            for method in found if isinstance(found, list) else [found]:
-                if method is not None:
-                    yield kind, method
+            for one in found if isinstance(found, list) else [found]:
+                if one is not None:
+                    yield kind, one.codec if isinstance(one, VectorSpec) else one
 
 
 MODEL = Kind("model", "models", "learning.models")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,19 +14,15 @@ from fedledger.protocol.errors import StoreError
 PREFIX = "published."
 
 
-def published(
-    state: bytes, names: Iterable[str], dimension: int, format_: FixedPoint
-) -> dict[str, NDArray[np.float32]]:
-    """Return the published vectors float32[d] of an encoded state, by name; zeros where there is none yet.
+def published(state: bytes, lengths: Mapping[str, int], format_: FixedPoint) -> dict[str, NDArray[np.float32]]:
+    """Return the published float32 vectors of an encoded state, by name; zeros where there is none yet.
 
     Parameters
     ----------
     state
         The state that the round before left; empty before the first.
-    names
-        The vectors that the task's spec names.
-    dimension
-        Number of coordinates d.
+    lengths
+        Number of coordinates of each vector that the task's spec names.
     format_
         The task's fixed-point format.
 
@@ -40,10 +36,10 @@ def published(
     except tensors.TensorFormatError as error:
         raise StoreError(f"The aggregator's state cannot be read: {error}.", "Challenge the proposal.") from error
     vectors = {}
-    for name in names:
-        vector = named.get(PREFIX + name, np.zeros(dimension, np.int64))
-        if vector.dtype != np.int64 or vector.shape != (dimension,):
+    for name, length in lengths.items():
+        vector = named.get(PREFIX + name, np.zeros(length, np.int64))
+        if vector.dtype != np.int64 or vector.shape != (length,):
             found = f"{vector.dtype}{list(vector.shape)}"
-            raise StoreError(f"The published {name} is {found}, not int64[{dimension}].", "Challenge the proposal.")
+            raise StoreError(f"The published {name} is {found}, not int64[{length}].", "Challenge the proposal.")
         vectors[name] = format_.to_float32(vector.astype(np.int64, copy=False))
     return vectors

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from fedledger.protocol.arithmetic.exact import FixedPoint
 from fedledger.protocol.documents import LATER, Document, validated
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.methods.catalogue import Method, Methods
+from fedledger.protocol.methods.catalogue import Method, Methods, VectorName
 from fedledger.protocol.records.update import DELTA
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -76,9 +76,6 @@ class Stopping(Document):
     patience: int | None = Field(None, ge=1, description="end after so many rounds without a lower held-out loss")
 
 
-VectorName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-
-
 class TaskSpec(Methods):
     """A task's spec; its canonical bytes are content-addressed and named on the ledger."""
 
@@ -110,6 +107,15 @@ class TaskSpec(Methods):
         if names != sorted(set(names) - {DELTA}):
             raise ValueError(f"give each name once, in order, and not {DELTA!r}")
         return names
+
+    @model_validator(mode="after")
+    def _payload_carries_the_vectors(self) -> TaskSpec:
+        names = [vector.name for vector in self.payload]
+        if names and names != [DELTA, *self.vectors]:
+            raise ValueError(f"payload: give {DELTA!r} first, then each of the vectors, in their order")
+        if names and self.payload[0].length is not None:
+            raise ValueError(f"payload: {DELTA!r} has the model's length; leave its own out")
+        return self
 
     def encode(self) -> bytes:
         """Return the canonical bytes."""

@@ -47,7 +47,8 @@ class UpdateHeader(BaseModel):
     """What an update says of itself.
 
     ``participant`` is the owner's checksummed address; ``base`` the digest of the round's base model; ``examples``
-    the number of local training examples; ``steps`` the local optimiser steps; ``vectors`` the tensors sent.
+    the number of local training examples; ``steps`` the local optimiser steps; ``vectors`` the tensors sent. ``codec``
+    is ``coded`` if the task's payload has a vector that another codec than ``dense@1`` writes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -59,7 +60,7 @@ class UpdateHeader(BaseModel):
     base: str = _Digest
     examples: int = Field(ge=0, lt=2**32)
     steps: int = Field(ge=0, lt=2**32)
-    codec: Literal["dense"] = "dense"
+    codec: Literal["dense", "coded"] = "dense"
     vectors: list[str] = Field(min_length=1, max_length=8)
     payload: str = _Digest
 

@@ -81,7 +81,7 @@ class Job(NamedTuple):
     weight
         In a sum.
     own
-        float32[d] vectors that the participant kept from its last round.
+        float32 vectors that the participant kept from its last update that counted.
     """
 
     number: int
@@ -106,7 +106,7 @@ class Work:
     before
         Which of the bases is that of the round before; None: there was none.
     server
-        float32[d] vectors that the aggregator publishes, by the names that the spec gives; none before the first round.
+        float32 vectors that the aggregator publishes, by the names that the spec gives; none before the first round.
     """
 
     index: int
@@ -120,7 +120,7 @@ class Done(NamedTuple):
     """What is known of a participant's training besides its update.
 
     ``refused`` tells why the update takes no part in the sum: a coordinate that is no finite number, or out of range.
-    ``state`` is what the participant keeps until its next round.
+    ``state`` is what the participant keeps if its update counts.
     """
 
     number: int

@@ -37,6 +37,7 @@ from fedledger.learning.worker import become_worker
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.platform.engine.backends.base import BACKENDS, Done, Job, Population, Total, TrainingError, Work, Worker
 from fedledger.protocol.arithmetic.exact import WeightedSum
+from fedledger.protocol.codecs.payload import published_lengths
 from fedledger.protocol.errors import FedledgerError
 from fedledger.storage.machine import processors
 
@@ -91,33 +92,35 @@ def _anonymous_file() -> int:
 class _Vectors:
     """What all processes see: a round's base models and published vectors, and the limbs of each worker's sum.
 
-    The former are float32[d] each, the latter int64[k, d].
+    Base models are float32[d] each, limbs int64[k, d]; a published vector has at most ``longest`` coordinates.
     """
 
     memory: SharedMemory
     workers: int
     dimension: int
+    longest: int
 
     @classmethod
-    def make(cls, workers: int, dimension: int) -> _Vectors:
-        size = (MAX_BASES + MAX_SERVER) * _stride(4 * dimension) + workers * MAX_LIMBS * _stride(8 * dimension)
-        return cls(SharedMemory(size), workers, dimension)
+    def make(cls, workers: int, dimension: int, longest: int) -> _Vectors:
+        floats = MAX_BASES * _stride(4 * dimension) + MAX_SERVER * _stride(4 * longest)
+        return cls(SharedMemory(floats + workers * MAX_LIMBS * _stride(8 * dimension)), workers, dimension, longest)
 
     @property
     def bases(self) -> list[NDArray[np.float32]]:
-        return self._floats(0, MAX_BASES)
+        return self._floats(0, MAX_BASES, self.dimension)
 
     @property
     def server(self) -> list[NDArray[np.float32]]:
-        return self._floats(MAX_BASES, MAX_SERVER)
+        return self._floats(MAX_BASES * _stride(4 * self.dimension), MAX_SERVER, self.longest)
 
-    def _floats(self, first: int, count: int) -> list[NDArray[np.float32]]:
-        stride, places = _stride(4 * self.dimension), range(first, first + count)
-        return [np.frombuffer(self.memory.buffer, np.float32, self.dimension, place * stride) for place in places]
+    def _floats(self, start: int, count: int, length: int) -> list[NDArray[np.float32]]:
+        starts = (start + place * _stride(4 * length) for place in range(count))
+        return [np.frombuffer(self.memory.buffer, np.float32, length, each) for each in starts]
 
     def limbs(self, place: int) -> NDArray[np.int64]:
         stride = _stride(8 * self.dimension)
-        start = (MAX_BASES + MAX_SERVER) * _stride(4 * self.dimension) + place * MAX_LIMBS * stride
+        floats = MAX_BASES * _stride(4 * self.dimension) + MAX_SERVER * _stride(4 * self.longest)
+        start = floats + place * MAX_LIMBS * stride
         flat = np.frombuffer(self.memory.buffer, np.int64, MAX_LIMBS * stride // 8, start)
         return flat.reshape(MAX_LIMBS, stride // 8)[:, : self.dimension]
 
@@ -136,7 +139,7 @@ class _Message(NamedTuple):
     round, bases, before
         The round, how many base models it has, and which of them is that of the round before.
     server
-        Names of the vectors that the aggregator publishes.
+        Names and lengths of the vectors that the aggregator publishes.
     jobs
         Who is to be trained.
     limbs
@@ -151,7 +154,7 @@ class _Message(NamedTuple):
     round: int
     bases: int
     before: int | None
-    server: Sequence[str]
+    server: Sequence[tuple[str, int]]
     jobs: Sequence[Job]
     limbs: int = 0
     weights: int = 0
@@ -212,7 +215,8 @@ class Pool:
         # Threads that torch has started do not live on in a forked process.
         torch.set_num_threads(1)
         count = workers or processors()
-        self._vectors = _Vectors.make(count, self._worker.dimension)
+        lengths = published_lengths(self._worker.spec, self._worker.dimension).values()
+        self._vectors = _Vectors.make(count, self._worker.dimension, max(lengths, default=0))
         self._bases, self._server = self._vectors.bases, self._vectors.server
         self._sums = [self._vectors.limbs(place) for place in range(count)]
         self._costs: dict[int, float] = {}
@@ -321,11 +325,16 @@ class Pool:
         for place, base in zip(self._bases, work.bases, strict=False):
             np.copyto(place, base)
         for place, vector in zip(self._server, work.server.values(), strict=False):
-            np.copyto(place, vector)
+            np.copyto(place[: len(vector)], vector)
         self._works += 1
         self._deaths = 0
         weights = sum(job.weight for job in work.jobs)
-        shared = work.index, len(work.bases), work.before, tuple(work.server)
+        shared = (
+            work.index,
+            len(work.bases),
+            work.before,
+            tuple((name, len(vector)) for name, vector in work.server.items()),
+        )
         self._asking = _Message(self._works, *shared, (), limbs, weights, last=True)
 
     def _dispatch(self, queue: deque[_Message]) -> None:
@@ -464,7 +473,8 @@ def _serve(
             message = _Message.named(pipe.recv())
             if work != message.work:
                 work, total = message.work, None
-                named = dict(zip(message.server, server, strict=False))
+                known = zip(message.server, server, strict=False)
+                named = {name: vector[:length] for (name, length), vector in known}
                 worker.begin(message.round, bases[: message.bases], message.before, named)
             try:
                 answer: Any = None

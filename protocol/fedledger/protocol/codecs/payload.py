@@ -1,0 +1,84 @@
+"""What an update carries: its vectors by name, length and codec, as a task's spec describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from fedledger.protocol.bounded_cache import BoundedCache
+from fedledger.protocol.codecs.base import CODECS, Codec
+from fedledger.protocol.codecs.dense import Dense
+from fedledger.protocol.methods.catalogue import VectorSpec
+from fedledger.protocol.methods.parameters import build
+from fedledger.protocol.records.spec import TaskSpec
+from fedledger.protocol.records.update import DELTA
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A vector that an update carries.
+
+    Parameters
+    ----------
+    name
+        Its name.
+    length
+        Its number of coordinates.
+    codec
+        Writes and reads it.
+    error_feedback
+        Whether a participant adds what the codec left out to its next update.
+    """
+
+    name: str
+    length: int
+    codec: Codec
+    error_feedback: bool = False
+
+
+def payload_slots(payload: Sequence[VectorSpec], vectors: Sequence[str], dimension: int) -> tuple[Slot, ...]:
+    """Return the vectors of an update, its delta first.
+
+    Parameters
+    ----------
+    payload
+        What a spec describes; if that is nothing, every vector is dense and has the model's length.
+    vectors
+        Names of what an update holds besides its delta.
+    dimension
+        Number of coordinates d of the model.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such codec, or if it does not suit its vector.
+    """
+    if not payload:
+        return tuple(Slot(name, dimension, Dense()) for name in (DELTA, *vectors))
+    slots = []
+    for vector in payload:
+        codec = build(CODECS, vector.codec.method, vector.codec.params)
+        length = vector.length or dimension
+        codec.check(length)
+        slots.append(Slot(vector.name, length, codec, vector.error_feedback))
+    return tuple(slots)
+
+
+def slots(spec: TaskSpec, dimension: int) -> tuple[Slot, ...]:
+    """Return the vectors of a task's updates; see :func:`payload_slots`."""
+    key = spec.digest, dimension
+    return _slots.get(key) or _slots.keep(key, payload_slots(spec.payload, spec.vectors, dimension))
+
+
+_slots: BoundedCache[tuple[bytes, int], tuple[Slot, ...]] = BoundedCache(16)
+
+
+def published_lengths(spec: TaskSpec, dimension: int) -> dict[str, int]:
+    """Return the number of coordinates of each vector that an aggregator publishes, by name."""
+    return {slot.name: slot.length for slot in slots(spec, dimension)[1:]}
+
+
+def header_codec(spec: TaskSpec) -> Literal["dense", "coded"]:
+    """Return what the headers of a task's updates say of their codecs."""
+    return "dense" if all(vector.codec.method == "dense@1" for vector in spec.payload) else "coded"
