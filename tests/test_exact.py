@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedledger.protocol.arithmetic.exact import (
@@ -20,6 +20,7 @@ from fedledger.protocol.arithmetic.exact import (
     weighted_mean,
 )
 from fedledger.protocol.errors import ConfigError
+from support.examples import examples
 
 VALUES = st.one_of(
     st.integers(-LIMIT, LIMIT),
@@ -127,7 +128,7 @@ def test_gram_of_extreme_values_over_many_columns(monkeypatch: pytest.MonkeyPatc
 
 
 @given(st.data())
-@settings(max_examples=50)
+@examples(50)
 def test_gram_is_the_same_whatever_the_columns_have_in_common(data: st.DataObject) -> None:
     """Blocks of small values, of middling ones and of large ones are multiplied each in its own way."""
     n = data.draw(st.integers(1, 4))
@@ -171,7 +172,7 @@ def test_quantise_is_the_nearest_integer(values: list[float], bits: int) -> None
     assert np.abs(point.to_float32(quantised) - x).max(initial=0) <= 2.0 ** -(bits + 1)
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(st.integers(-LIMIT, LIMIT))
 def test_float32_and_back_keeps_24_bits(q: int) -> None:
     point = FixedPoint(24, 65536.0)

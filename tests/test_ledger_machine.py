@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+import pytest
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 from hypothesis import HealthCheck, settings
@@ -538,6 +539,7 @@ def test_terms_that_the_model_refuses_are_refused() -> None:
         assert not machine.do("postTask", PUBLISHERS[0], terms, (), value=terms.budget), wrong
 
 
+@pytest.mark.hypothesis
 def test_random_histories_agree_with_the_model() -> None:
     LedgerMachine.reached.clear()
     run_state_machine_as_test(
@@ -547,8 +549,6 @@ def test_random_histories_agree_with_the_model() -> None:
             stateful_step_count=20,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow],
-            # The same histories each time, as what few of them reach is checked; who asks for a number gets others.
-            derandomize="LEDGER_EXAMPLES" not in os.environ,
         ),
     )
     reached = LedgerMachine.reached

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedledger.aggregator.selection.base import SELECTIONS, Candidate, SelectionContext
@@ -63,7 +63,6 @@ def test_what_was_chosen_before_is_chosen_still() -> None:
 
 
 class TestWeightedSample:
-    @settings(deadline=None)
     @given(st.lists(st.integers(0, 50), min_size=1, max_size=40), st.data())
     def test_it_draws_as_a_walk_along_the_weights_would(self, weights: list[int], data: st.DataObject) -> None:
         count = data.draw(st.integers(0, len(weights)))
