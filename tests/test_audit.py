@@ -392,7 +392,7 @@ class TestInSeveralProcesses:
         here, replay = os.getpid(), audit.replay_round
 
         def die(*given: Any) -> Replay:
-            if os.getpid() != here and given[4].index == 2:
+            if os.getpid() != here and given[1].index == 2:
                 os.kill(os.getpid(), signal.SIGKILL)
             return replay(*given)
 
@@ -403,7 +403,7 @@ class TestInSeveralProcesses:
         replay = audit.replay_round
 
         def fail(*given: Any) -> Replay:
-            if given[4].index == 2:
+            if given[1].index == 2:
                 raise ConfigError("Round 2 has a method that nobody knows.")
             return replay(*given)
 

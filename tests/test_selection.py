@@ -21,7 +21,7 @@ from fedledger.aggregator.selection.reputation import Reputation
 from fedledger.aggregator.selection.sampling import weighted_sample
 from fedledger.contracts.chain.chain import Chain
 from fedledger.ledger_tools.audit.audit import audit_run
-from fedledger.ledger_tools.audit.replay import replay_round
+from fedledger.ledger_tools.audit.replay import ReplayedTask, replay_round
 from fedledger.platform.engine.backends.serial import Serial
 from fedledger.platform.engine.federation import play
 from fedledger.platform.engine.with_ledger import run
@@ -211,7 +211,8 @@ def test_rounds_that_were_selected_by_the_record_are_audited(tmp_path: Path, met
     assert result.reproduced, result.first_divergence
     # A replay that starts anywhere finds the same.
     store, place = LocalStore(small.folder / "store"), (31337, small.run.ledger.address, 1)
-    fifth = replay_round(small.run.history, task, small.experiment.spec, store, task.rounds[5], None, place)
+    known_task = ReplayedTask(small.run.history, task, small.experiment.spec, store, None, place)
+    fifth = replay_round(known_task, task.rounds[5])
     assert fifth.divergence is None or fifth.divergence.field != "selection"
 
     known = Candidates(store)(small.run.history, task, small.experiment.spec, 6, Oort(1))
