@@ -1,5 +1,6 @@
 from fractions import Fraction
 from itertools import pairwise
+from random import Random
 
 import numpy as np
 import pytest
@@ -93,6 +94,18 @@ def test_a_division_of_a_small_number_or_by_one_is_rounded_half_to_even(
     total = [value for value in values if abs(value) < 2**bits]
     found = divide_round(np.array(total, np.int64), denominator)
     assert found.tolist() == [half_even(value, denominator) for value in total]
+
+
+def test_halves_that_no_double_holds_go_to_even() -> None:
+    """A total of more than 53 bits, which a double rounds, may lie on the other side of a half."""
+    draw = Random(1)
+    for _ in range(500):
+        denominator = 2 * draw.randrange(1 << 11, 1 << draw.randrange(12, 50))
+        most = (1 << 62) // denominator - 2
+        quotients = [sign * draw.randrange(most // 2, most + 1) for sign in (1, -1) for _ in range(10)]
+        values = [q * denominator + denominator // 2 for q in quotients]
+        found = divide_round(np.array(values, np.int64), denominator)
+        assert found.tolist() == [q + q % 2 for q in quotients]
 
 
 def test_halves_go_to_even_on_both_sides_of_zero() -> None:

@@ -38,7 +38,7 @@ from fedledger.protocol.methods.registry import Kind, Registry
 from fedledger.protocol.records import signatures
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.reputation import PPM, Evidence
-from fedledger.protocol.records.settlement import apportion, pack_words, unpack_words
+from fedledger.protocol.records.settlement import apportion, pack_lengths, pack_words, unpack_lengths, unpack_words
 from fedledger.protocol.records.spec import Ref, TaskSpec
 from fedledger.protocol.records.verdicts import Verdict
 from support.examples import examples
@@ -404,6 +404,16 @@ class TestSettlement:
             unpack_words([4], [0])
         with pytest.raises(ValueError):
             unpack_words([1], [])
+
+    @quick
+    @given(st.lists(st.integers(0, 2**32 - 1), max_size=20))
+    def test_lengths_are_packed_eight_a_word_and_come_back(self, lengths: list[int]) -> None:
+        updates = [ContentRef(bytes(32), length) for length in lengths]
+        words = pack_lengths(updates)
+        assert len(words) == (len(lengths) + 7) // 8
+        assert unpack_lengths(words, len(lengths)) == lengths
+        lanes = [word >> 32 * lane & 0xFFFFFFFF for word in words for lane in range(8)]
+        assert lanes == [*lengths, *[0] * (-len(lengths) % 8)]
 
 
 evidences = st.builds(Evidence, st.integers(0, 4095), st.integers(0, 4095), st.integers(0, 255))
