@@ -180,12 +180,32 @@ def test_credits_of_a_ledger_that_are_not_what_was_settled_are_found(
         credits[0] = credits.get(0, 0) + (1 << 32 * participant)
 
     monkeypatch.setattr(History, "_on_RoundSettled", and_pay)
+    monkeypatch.setattr(audit, "chain_state", lambda ledger, known: _words(known))
     history = History(honest.run.ledger).update()
-    monkeypatch.setattr(audit, "chain_state", lambda ledger, known: _words(history))
     store = LocalStore(honest.folder / "store")
     divergence = audited_chain(honest.run.ledger, store, 1).first_divergence
     assert divergence is not None and divergence.field == f"credit of {history.owners[participant]}"
     assert int(str(divergence.found)) == int(str(divergence.expected)) + 3
+
+
+def test_evidence_of_a_ledger_that_is_not_what_verdicts_make_of_it_is_found(
+    honest: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ledger that says of itself that somebody has the evidence of one more accepted update."""
+    settle = History._on_RoundSettled
+
+    def and_flatter(history: History, log: Log, arguments: dict[str, Any]) -> None:
+        settle(history, log, arguments)
+        left = history.tasks[1].rounds[arguments["round"]].left
+        left[2] = left[2].after(Verdict.ACCEPTED)
+
+    monkeypatch.setattr(History, "_on_RoundSettled", and_flatter)
+    monkeypatch.setattr(audit, "chain_state", lambda ledger, known: _words(known))
+    history = History(honest.run.ledger).update()
+    store = LocalStore(honest.folder / "store")
+    divergence = audited_chain(honest.run.ledger, store, 1).first_divergence
+    assert divergence is not None and divergence.field == f"evidence of {history.owners[2]}"
+    assert divergence.round == 1
 
 
 def _words(history: History) -> dict[str, Any]:

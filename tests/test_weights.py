@@ -221,6 +221,8 @@ class TestRounds:
             assert score >= 0 and share >= 0
             assert weight or not score
             assert score or not share
+            # Who points elsewhere than the others earns nothing by alignment, whatever its weight.
+            assert score or not weight or contribution == "alignment@1"
         assert sum(result.shares) == (UNITS if any(result.scores) else 0)
 
     @examples(60)
