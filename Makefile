@@ -8,17 +8,26 @@ PEERS := .venv-bench
 RUNS ?= runs
 SEEDS ?= 200
 KILLS ?= 100
+HISTORIES ?= 1000
 # Options of the benchmark of engines: make bench BENCH=--quick
 BENCH ?=
 PROOFS ?= ^check_
 
-.PHONY: run test chaos bench install install-test lint contracts prove docs coverage clean
+.PHONY: run test test-long fuzz chaos bench install install-test lint contracts prove docs coverage clean
 
 run: install
 	$(BIN)/fedledger demo --out $(RUNS)
 
 test: install-test lint contracts
 	$(BIN)/pytest -n 2 --dist worksteal
+
+# What is marked as long.
+test-long: install-test
+	$(BIN)/pytest -n 2 --dist worksteal -m long
+
+# Properties on random examples, ten times as many, and random histories of the ledger: others each time.
+fuzz: install-test
+	HYPOTHESIS_PROFILE=fuzz LEDGER_EXAMPLES=$(HISTORIES) $(BIN)/pytest -n 2 --dist worksteal -m hypothesis
 
 chaos: install-test
 	PYTHONPATH=tests $(BIN)/python -m support.killed --kills $(KILLS)

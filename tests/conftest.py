@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from support.examples import REPEATABLE, register_profiles
+
 ROOT = Path(__file__).parents[1]
 os.environ["PATH"] += f":{ROOT / 'node_modules' / '.bin'}"
 
-# A machine that does something else meanwhile is no finding.
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
+register_profiles()
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", REPEATABLE))
 
 
 @pytest.fixture(scope="session")

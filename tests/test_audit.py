@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from fedledger.aggregator.driver import Aggregator
 from fedledger.aggregator.duties import proposing
 from fedledger.aggregator.round.outcome import Content, RoundOutcome
+from fedledger.contracts.abi import Log
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.development import KEPT_STATES, running_chain
 from fedledger.contracts.compile import parts
@@ -141,6 +142,84 @@ def test_a_forged_export_with_a_right_digest_is_found(copy: Path, part: str) -> 
     assert not result.reproduced and result.first_divergence is not None
     expected = {"raw": "transactionsRoot", "header": "parentHash", "dropped": "transactionsRoot"}
     assert expected.get(part, part) in result.first_divergence.field
+
+
+def _one_more(word: str) -> str:
+    """Return a word of the ledger whose first participant has one more."""
+    return hex(int(word, 16) + 1)
+
+
+def test_credits_that_do_not_follow_from_the_history_are_found(copy: Path) -> None:
+    export = LedgerExport.read(copy / LEDGER_FILE)
+    credits = export.state["credits"]["1"]
+    credits["0"] = _one_more(credits["0"])
+    export.write(copy / LEDGER_FILE)
+    divergence = audited(copy).first_divergence
+    assert divergence is not None and divergence.field == "credits of task 1, slot 0, on the chain"
+
+
+def test_evidence_that_does_not_follow_from_the_history_is_found(copy: Path) -> None:
+    export = LedgerExport.read(copy / LEDGER_FILE)
+    (words,) = export.state["evidence"].values()
+    words["0"] = _one_more(words["0"])
+    export.write(copy / LEDGER_FILE)
+    divergence = audited(copy).first_divergence
+    assert divergence is not None and divergence.field.startswith(("reputation of 0x", "evidence of 0x"))
+
+
+@pytest.mark.parametrize("participant", [0, 3])
+def test_credits_of_a_ledger_that_are_not_what_was_settled_are_found(
+    honest: Small, monkeypatch: pytest.MonkeyPatch, participant: int
+) -> None:
+    """A ledger that says of itself, in its logs and in its state, that somebody has one unit more."""
+    settle = History._on_RoundSettled
+
+    def and_pay(history: History, log: Log, arguments: dict[str, Any]) -> None:
+        settle(history, log, arguments)
+        credits = history.tasks[1].credits
+        credits[0] = credits.get(0, 0) + (1 << 32 * participant)
+
+    monkeypatch.setattr(History, "_on_RoundSettled", and_pay)
+    monkeypatch.setattr(audit, "chain_state", lambda ledger, known: _words(known))
+    history = History(honest.run.ledger).update()
+    store = LocalStore(honest.folder / "store")
+    divergence = audited_chain(honest.run.ledger, store, 1).first_divergence
+    assert divergence is not None and divergence.field == f"credit of {history.owners[participant]}"
+    assert int(str(divergence.found)) == int(str(divergence.expected)) + 3
+
+
+def test_evidence_of_a_ledger_that_is_not_what_verdicts_make_of_it_is_found(
+    honest: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ledger that says of itself that somebody has the evidence of one more accepted update."""
+    settle = History._on_RoundSettled
+
+    def and_flatter(history: History, log: Log, arguments: dict[str, Any]) -> None:
+        settle(history, log, arguments)
+        left = history.tasks[1].rounds[arguments["round"]].left
+        left[2] = left[2].after(Verdict.ACCEPTED)
+
+    monkeypatch.setattr(History, "_on_RoundSettled", and_flatter)
+    monkeypatch.setattr(audit, "chain_state", lambda ledger, known: _words(known))
+    history = History(honest.run.ledger).update()
+    store = LocalStore(honest.folder / "store")
+    divergence = audited_chain(honest.run.ledger, store, 1).first_divergence
+    assert divergence is not None and divergence.field == f"evidence of {history.owners[2]}"
+    assert divergence.round == 1
+
+
+def _words(history: History) -> dict[str, Any]:
+    """Return the state of a ledger that agrees with what its logs tell."""
+    return {
+        "evidence": {
+            publisher: {str(slot): hex(word) for slot, word in words.items()}
+            for publisher, words in history.evidence_words.items()
+        },
+        "credits": {
+            str(task.id): {str(slot): hex(word) for slot, word in task.credits.items()}
+            for task in history.tasks.values()
+        },
+    }
 
 
 def _lie(outcome: RoundOutcome, kind: str) -> RoundOutcome:
@@ -333,7 +412,7 @@ class TestInSeveralProcesses:
         here, replay = os.getpid(), audit.replay_round
 
         def die(*given: Any) -> Replay:
-            if os.getpid() != here and given[4].index == 2:
+            if os.getpid() != here and given[1].index == 2:
                 os.kill(os.getpid(), signal.SIGKILL)
             return replay(*given)
 
@@ -344,7 +423,7 @@ class TestInSeveralProcesses:
         replay = audit.replay_round
 
         def fail(*given: Any) -> Replay:
-            if given[4].index == 2:
+            if given[1].index == 2:
                 raise ConfigError("Round 2 has a method that nobody knows.")
             return replay(*given)
 

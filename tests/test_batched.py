@@ -14,7 +14,7 @@ import pytest
 import requests
 from eth_abi import abi
 from eth_account.signers.local import LocalAccount
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedledger.aggregator.duties import commitments
@@ -42,6 +42,7 @@ from fedledger.protocol.records.settlement import pack_lengths, unpack_lengths
 from fedledger.protocol.records.signatures import Place, commitment, commitment_message, recover, sign
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.local import LocalStore
+from support.examples import examples
 from support.small import Small, run_small
 
 ELSEWHERE = "0x" + "ab" * 20
@@ -402,7 +403,7 @@ def test_a_client_that_asks_too_often_has_to_wait() -> None:
 ids = st.lists(st.integers(0, 2**32 - 1), unique=True, max_size=20).map(sorted)
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(ids, st.randoms(use_true_random=False))
 def test_a_batch_is_its_bytes_and_proves_each_commitment(participants: list[int], draw: object) -> None:
     rows = tuple(SignedCommitment(i, draw.randbytes(32), draw.randbytes(65)) for i in participants)  # type: ignore[attr-defined]

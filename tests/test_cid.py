@@ -4,11 +4,12 @@ import base64
 import hashlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedledger.protocol.encoding.cid import MAX_OBJECT_BYTES, MIB, UNIXFS_V0_2015, ContentRef, cid_bytes, unixfs_root
 from fedledger.protocol.errors import StoreError
+from support.examples import examples
 
 HELLO = "bafkreifjjcie6lypi6ny7amxnfftagclbuxndqonfipmb64f2km2devei4"
 TWO_MIB = bytes(range(256)) * 8192
@@ -68,7 +69,7 @@ def test_the_root_of_two_chunks_is_the_hand_encoded_node() -> None:
     assert ContentRef.of(data).digest == hashlib.sha256(node).digest()
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(st.sampled_from([1, 100, MIB, MIB + 1, 2 * MIB + 7]), st.data())
 def test_changing_one_byte_changes_the_digest(length: int, data: st.DataObject) -> None:
     content = bytearray(length)

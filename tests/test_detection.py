@@ -7,7 +7,7 @@ from math import sqrt
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedledger.aggregator.context.round_features import RoundFeatures, median
@@ -22,6 +22,7 @@ from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.records.measurement import Measurement
 from fedledger.protocol.records.verdicts import Verdict
+from support.examples import examples
 
 BASE = Measurement(1_000_000, 50)
 ORTHOGONAL = np.eye(8, dtype=np.int64)[:6] * 1000
@@ -202,7 +203,7 @@ def rounds(draw: st.DrawFn) -> RoundFeatures:
 
 
 @given(rounds(), st.sampled_from([0.0, 0.25, 0.9]))
-@settings(max_examples=300)
+@examples(300)
 def test_vectors_tell_the_same_as_plain_loops(given: RoundFeatures, closeness: float) -> None:
     plain = Plainly(given)
     size = range(given.count + 2)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.schedules.devices import Battery, Device, DeviceTable, Failure, Link
+from support.examples import examples
 
 A, B = "0x" + "aa" * 20, "0x" + "bb" * 20
 SECOND = 1_000_000
@@ -86,7 +87,7 @@ def test_windows_that_repeat() -> None:
 rate_traces = st.lists(st.tuples(st.integers(1, 500), st.integers(0, 50), st.integers(0, 50)), min_size=1, max_size=5)
 
 
-@settings(deadline=None, max_examples=40)
+@examples(40)
 @given(rate_traces, st.booleans(), st.integers(0, 3000), st.integers(1, 40))
 def test_a_transfer_takes_as_long_as_its_bytes_need(
     pieces: list[tuple[int, int, int]], repeats: bool, start: int, size: int

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
@@ -20,7 +20,6 @@ def bits(tensor: torch.Tensor) -> bytes:
     return tensor.detach().numpy().tobytes()
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(2, 40), min_size=2, max_size=5),
     st.sampled_from([nn.ReLU, nn.Tanh]),

@@ -97,7 +97,7 @@ def test_commands_exist(block: Block) -> None:
     for words in commands(block.code):
         check(words)
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"^(?:\w+=\S+ )?make ([a-z]+)", block.code, re.MULTILINE)) <= targets
+    assert set(re.findall(r"^(?:\w+=\S+ )?make ([a-z-]+)", block.code, re.MULTILINE)) <= targets
 
 
 @pytest.mark.parametrize(

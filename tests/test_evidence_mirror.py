@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from eth_abi.abi import decode, encode
 from eth_utils.crypto import keccak
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyrevm import EVM
 
 from fedledger.protocol.records.reputation import Evidence
 from fedledger.protocol.records.verdicts import Verdict
+from support.examples import examples
 
 ROOT = Path(__file__).resolve().parents[1]
 HARNESS = """
@@ -61,7 +62,7 @@ def call() -> Call:
     return run
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(history=st.lists(verdicts, max_size=80))
 def test_histories_leave_the_same_bits(call: Call, history: list[Verdict]) -> None:
     evidence = Evidence()
@@ -71,13 +72,13 @@ def test_histories_leave_the_same_bits(call: Call, history: list[Verdict]) -> No
         assert evidence.pack() == lane
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(lane=lanes, verdict=verdicts)
 def test_any_lane_moves_alike(call: Call, lane: int, verdict: Verdict) -> None:
     assert call("afterVerdict", lane, int(verdict)) == (Evidence.unpack(lane).after(verdict).pack(),)
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(lane=lanes)
 def test_any_lane_gives_the_same_opinion(call: Call, lane: int) -> None:
     opinion = Evidence.unpack(lane).opinion

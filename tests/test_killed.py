@@ -20,7 +20,17 @@ def expected() -> dict[str, str]:
 
 @pytest.mark.parametrize("kind", KILLS)
 def test_a_run_that_is_killed_ends_as_the_undisturbed_one(expected: dict[str, str], tmp_path: Path, kind: str) -> None:
-    outcome = play(kind, 0, KILLS[kind], tmp_path)
+    check(expected, tmp_path, kind, 1)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", KILLS)
+def test_a_run_that_is_killed_several_times_ends_likewise(expected: dict[str, str], tmp_path: Path, kind: str) -> None:
+    check(expected, tmp_path, kind, KILLS[kind])
+
+
+def check(expected: dict[str, str], folder: Path, kind: str, kills: int) -> None:
+    outcome = play(kind, 0, kills, folder)
     assert not outcome.problem
-    assert len(outcome.victims) == KILLS[kind]
+    assert len(outcome.victims) == kills
     assert outcome.model == expected[kind]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+import pytest
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 from hypothesis import HealthCheck, settings
@@ -44,6 +45,7 @@ from support.ledger_machine import (
 from support.ledger_model import LEFT
 from support.ledger_records import ZERO, Claim, Dispute, Outcome, Params, Posted, Task
 
+FEW = 20
 # Ninety histories take less than a minute; more are for who has changed the ledger.
 EXAMPLES = int(os.environ.get("LEDGER_EXAMPLES", "90"))
 LONG = 300  # blocks after which the chain has forgotten one
@@ -538,18 +540,26 @@ def test_terms_that_the_model_refuses_are_refused() -> None:
         assert not machine.do("postTask", PUBLISHERS[0], terms, (), value=terms.budget), wrong
 
 
-def test_random_histories_agree_with_the_model() -> None:
+def play_histories(count: int) -> None:
     LedgerMachine.reached.clear()
     run_state_machine_as_test(
         LedgerMachine,
         settings=settings(
-            max_examples=EXAMPLES,
+            max_examples=count,
             stateful_step_count=20,
-            deadline=None,
             suppress_health_check=[HealthCheck.too_slow],
-            # The same histories each time, as what few of them reach is checked; who asks for a number gets others.
-            derandomize="LEDGER_EXAMPLES" not in os.environ,
         ),
     )
+
+
+@pytest.mark.hypothesis
+def test_random_histories_agree_with_the_model() -> None:
+    play_histories(FEW)
+
+
+@pytest.mark.long
+@pytest.mark.hypothesis
+def test_more_random_histories_agree_with_the_model_and_reach_all_of_the_ledger() -> None:
+    play_histories(EXAMPLES)
     reached = LedgerMachine.reached
     assert {name: reached[name] for name, least in OFTEN.items() if reached[name] < least * EXAMPLES // 100} == {}

@@ -6,7 +6,7 @@ import random
 
 import pytest
 from eth_utils.crypto import keccak
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedledger.protocol.encoding.cid import ContentRef
@@ -15,6 +15,7 @@ from fedledger.protocol.records.settlement import apportion, pack_words
 from fedledger.protocol.records.signatures import commitment
 from fedledger.protocol.records.verdicts import Verdict
 from support.evm import Evm
+from support.examples import examples
 from support.ledger_records import Params
 
 PUBLISHER, AGGREGATOR = "0x" + "aa" * 20, "0x" + "bb" * 20
@@ -46,7 +47,7 @@ lanes = st.integers(0, 2**32 - 1) | st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.lists(lanes, min_size=8, max_size=8))
 def test_every_opinion_is_the_ledgers(empty: Evm, word: list[int]) -> None:
     slot = 3
@@ -64,7 +65,7 @@ def test_every_opinion_is_the_ledgers(empty: Evm, word: list[int]) -> None:
 digests = st.binary(min_size=32, max_size=32)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(
     task=st.integers(0, 2**256 - 1),
     index=st.integers(0, 2**32 - 1),

@@ -34,6 +34,7 @@ _SCALE = ["bench", "scale", "--selected", "5", "--rounds", "4", "--format", "jso
 MB = 2**20
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not measurable(), reason="only Linux tells proportional set sizes")
 def test_memory_does_not_grow_with_the_rounds() -> None:
     config = {

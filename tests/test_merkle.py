@@ -7,7 +7,7 @@ import pytest
 import solcx
 from eth_abi import encode
 from eth_utils.crypto import keccak
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedledger.protocol.encoding.merkle import MerkleTree, leaf_hash, verify
@@ -66,7 +66,6 @@ def test_trees_of_one_to_four_leaves_by_hand() -> None:
     assert MerkleTree(leaves).proof(3) == [c, pair(a, b)]
 
 
-@settings(deadline=None)
 @given(leaf_lists)
 def test_each_leaf_verifies_with_its_own_proof_only(leaves: list[bytes]) -> None:
     tree = MerkleTree(leaves)
@@ -77,7 +76,6 @@ def test_each_leaf_verifies_with_its_own_proof_only(leaves: list[bytes]) -> None
         assert not any(verify(tree.root, other, proof) for other in leaves if other != leaf)
 
 
-@settings(deadline=None)
 @given(leaf_lists, st.data())
 def test_a_changed_proof_does_not_verify(leaves: list[bytes], data: st.DataObject) -> None:
     tree = MerkleTree(leaves)
@@ -91,7 +89,6 @@ def test_a_changed_proof_does_not_verify(leaves: list[bytes], data: st.DataObjec
         assert not verify(tree.root, leaves[index], proof)
 
 
-@settings(deadline=None)
 @given(leaf_lists, st.randoms(use_true_random=False))
 def test_the_root_forgets_the_order(leaves: list[bytes], random) -> None:
     shuffled = random.sample(leaves, len(leaves))

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_validation import BASE, BASE_REF, EXPECTED, OWNERS, SPEC, UNITS, measure, seats, update
 
@@ -21,6 +21,7 @@ from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.records.update import UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict
+from support.examples import examples
 
 CLAIMS = st.one_of(st.integers(0, 5), st.integers(0, 2**32 - 1))
 
@@ -34,7 +35,7 @@ def by_fractions(deltas: list[list[int]], steps: list[int], examples: list[int],
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(data=st.data(), n=st.integers(1, 5), bound=st.sampled_from([7, 2**24, LIMIT]))
 def test_rows_are_those_of_exact_fractions(data: st.DataObject, n: int, bound: int) -> None:
     values = st.integers(-bound, bound)

@@ -12,10 +12,11 @@ from eth.vm import opcode_values as values
 from eth.vm.forks.prague import PragueVM
 from eth.vm.message import Message
 from eth.vm.transaction_context import BaseTransactionContext
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fedledger.ledger_tools.audit.fast_opcodes import FAST, ONE, STOCK, TWO, replaying_vm
+from support.examples import examples
 
 OTHERS = (
     *(values.STOP, values.RETURN, values.REVERT, values.DIV, values.SHA3, values.CALLDATASIZE, values.CALLDATACOPY),
@@ -82,7 +83,7 @@ SNIPPETS = st.one_of(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@examples(500)
 @given(
     snippets=st.lists(SNIPPETS, max_size=60),
     words=st.lists(WORDS, max_size=24),

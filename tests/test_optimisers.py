@@ -2,13 +2,14 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedledger.aggregator.optimisers.base import OPTIMISERS
 from fedledger.protocol.arithmetic.exact import LIMIT
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.parameters import build
+from support.examples import examples
 
 BITS = 26
 UNIT = 1 << BITS
@@ -76,7 +77,7 @@ def test_every_optimiser_is_tested_here() -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(seed=st.integers(0, 2**32), scale=st.sampled_from([1e-4, 0.02, 3.0]))
 def test_steps_are_those_of_the_paper_in_doubles(name: str, seed: int, scale: float) -> None:
     reference: Callable[[np.ndarray], list[np.ndarray]] = CASES[name][1]

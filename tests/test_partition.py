@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedledger.learning.data import Dataset
 from fedledger.learning.partitions.base import partition
 from fedledger.protocol.errors import ConfigError
+from support.examples import examples
 
 
 def labelled(labels, groups=None):
@@ -31,7 +32,7 @@ METHODS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     METHODS,
     st.lists(st.tuples(st.integers(0, 6), st.integers(0, 9)), min_size=1, max_size=120),

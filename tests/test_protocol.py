@@ -6,6 +6,7 @@ import math
 import pickle
 import sys
 from collections import Counter
+from contextlib import suppress
 from fractions import Fraction
 from itertools import permutations
 
@@ -16,7 +17,7 @@ from eth_abi import encode as abi_encode
 from eth_account import Account
 from eth_account.messages import encode_typed_data
 from eth_utils.crypto import keccak
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load as safetensors_load
@@ -37,11 +38,12 @@ from fedledger.protocol.methods.registry import Kind, Registry
 from fedledger.protocol.records import signatures
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.reputation import PPM, Evidence
-from fedledger.protocol.records.settlement import apportion, pack_words, unpack_words
+from fedledger.protocol.records.settlement import apportion, pack_lengths, pack_words, unpack_lengths, unpack_words
 from fedledger.protocol.records.spec import Ref, TaskSpec
 from fedledger.protocol.records.verdicts import Verdict
+from support.examples import examples
 
-quick = settings(max_examples=60, deadline=None)
+quick = examples(60)
 text = st.text(st.characters(codec="utf-8"), max_size=8)
 whole = st.integers(-(2**53) + 1, 2**53 - 1)
 # A whole number is exact up to 2^53, so a float beyond it would come back as an integer that is refused.
@@ -301,6 +303,24 @@ class TestStreams:
     def test_draws_lie_below_the_bound(self, bound: int, seed: bytes) -> None:
         assert 0 <= Stream(seed).below(bound) < bound
 
+    @pytest.mark.parametrize("bound", [1, 2, 3, 6, 100, 127, 128, 129, 200, 255])
+    def test_of_all_values_of_its_bytes_each_draw_comes_equally_often(self, bound: int) -> None:
+        """Without rejection, small draws would come once more often than large ones."""
+        values = iter(range(1 << 16))
+
+        class Every(Stream):
+            """A stream of all two bytes, in order."""
+
+            def bytes(self, count: int) -> bytes:
+                assert count == 2
+                return next(values).to_bytes(2)
+
+        source, counts = Every(bytes(32)), Counter[int]()
+        with suppress(StopIteration):
+            while True:
+                counts[source.below(bound)] += 1
+        assert counts == dict.fromkeys(range(bound), (1 << 16) // bound)
+
     def test_draws_and_samples_are_uniform(self) -> None:
         source = stream(b"spec", "uniformity")
         counts = Counter(source.below(6) for _ in range(6000))
@@ -384,6 +404,16 @@ class TestSettlement:
             unpack_words([4], [0])
         with pytest.raises(ValueError):
             unpack_words([1], [])
+
+    @quick
+    @given(st.lists(st.integers(0, 2**32 - 1), max_size=20))
+    def test_lengths_are_packed_eight_a_word_and_come_back(self, lengths: list[int]) -> None:
+        updates = [ContentRef(bytes(32), length) for length in lengths]
+        words = pack_lengths(updates)
+        assert len(words) == (len(lengths) + 7) // 8
+        assert unpack_lengths(words, len(lengths)) == lengths
+        lanes = [word >> 32 * lane & 0xFFFFFFFF for word in words for lane in range(8)]
+        assert lanes == [*lengths, *[0] * (-len(lengths) % 8)]
 
 
 evidences = st.builds(Evidence, st.integers(0, 4095), st.integers(0, 4095), st.integers(0, 255))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from fedledger.contracts.chain.chain import Chain
-from fedledger.ledger_tools.audit.replay import Replay, Transcript, live_measure, read_terms, replay_round
+from fedledger.ledger_tools.audit.replay import Replay, ReplayedTask, Transcript, live_measure, read_terms, replay_round
 from fedledger.protocol.encoding import canonical, tensors
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
@@ -29,7 +29,7 @@ from pathlib import Path
 from fedledger.contracts.ledger.history import History
 from fedledger.ledger_tools.audit.execute import execute
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport
-from fedledger.ledger_tools.audit.replay import live_measure, read_terms, replay_round
+from fedledger.ledger_tools.audit.replay import ReplayedTask, live_measure, read_terms, replay_round
 from fedledger.storage.local import LocalStore
 folder = Path(sys.argv[1])
 export = LedgerExport.read(folder / LEDGER_FILE)
@@ -38,7 +38,7 @@ task = history.task(1)
 spec = read_terms(task, store)
 place = export.chain_id, export.address, 1
 measure = live_measure(spec, store, frozenset())
-print(replay_round(history, task, spec, store, task.rounds[2], measure, place).transcript.hex())
+print(replay_round(ReplayedTask(history, task, spec, store, measure, place), task.rounds[2]).transcript.hex())
 """
 
 
@@ -52,7 +52,8 @@ def replayed(small: Small, index: int = 2, store: ContentStore | None = None, me
     spec = read_terms(small.run.task, store)
     measure = live_measure(spec, store, frozenset()) if measured else None
     place = small.run.ledger.chain.chain_id, small.run.ledger.address, 1
-    return replay_round(small.run.history, small.run.task, spec, store, small.run.task.rounds[index], measure, place)
+    known = ReplayedTask(small.run.history, small.run.task, spec, store, measure, place)
+    return replay_round(known, small.run.task.rounds[index])
 
 
 def test_an_honest_proposal_is_valid_and_each_round_has_a_transcript_of_its_own(honest: Small) -> None:
@@ -151,7 +152,7 @@ def test_a_method_that_this_release_lacks_is_no_divergence(honest: Small) -> Non
     spec = read_terms(honest.run.task, store).model_copy(update={"optimiser": Method(method="unheard@1")})
     task, place = honest.run.task, (1, honest.run.ledger.address, 1)
     with pytest.raises(ConfigError, match="unheard@1"):
-        replay_round(honest.run.history, task, spec, store, task.rounds[2], None, place)
+        replay_round(ReplayedTask(honest.run.history, task, spec, store, None, place), task.rounds[2])
 
 
 def test_names_and_contents_cannot_run_into_each_other() -> None:

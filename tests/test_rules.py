@@ -4,7 +4,7 @@ from math import sin
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fedledger.aggregator.context.geometry import squared_distances
@@ -18,6 +18,7 @@ from fedledger.protocol.arithmetic.random_streams import Stream
 from fedledger.protocol.errors import ConfigError, RoundError
 from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.records.measurement import Measurement
+from support.examples import examples
 
 POINT = FixedPoint(28, 4096.0)
 NNM = "nearest_neighbour_mixing@1"
@@ -125,7 +126,7 @@ def test_median_of_an_even_number_is_the_mean_of_the_middle_two() -> None:
     assert run("median@1", rows).delta.tolist() == [2]  # 2.5 goes to the even 2
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.integers(0, 2**32), st.integers(1, 8))
 def test_krum_scores_are_over_n_minus_f_minus_2_others(seed: int, m: int) -> None:
     """Against the definition in Python integers, on a small grid where scores often tie."""
@@ -159,7 +160,7 @@ def test_centred_clipping_starts_at_the_previous_aggregate() -> None:
     np.testing.assert_allclose(far.delta / POINT.unit, [3.0], atol=1e-6)  # from 0, at most τ a step
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     st.integers(0, 2**32), st.sampled_from([(5, 1), (8, 2), (9, 3)]), st.sampled_from(sorted(BOUNDED)), st.booleans()
 )
@@ -187,7 +188,7 @@ def test_rules_are_robust(seed: int, size: tuple[int, int], name: str, mixed: bo
 
 @pytest.mark.parametrize("name", DEFAULTS)
 @pytest.mark.parametrize("mix", [None, 2])
-@settings(max_examples=10, deadline=None)
+@examples(10)
 @given(seed=st.integers(0, 2**32))
 def test_order_blocks_and_known_products_do_not_matter(name: str, mix: int | None, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -324,7 +325,7 @@ def test_negative_weights_are_refused() -> None:
 
 
 @given(st.data())
-@settings(max_examples=150)
+@examples(150)
 def test_nearest_neighbours_are_those_of_python_integers(data: st.DataObject) -> None:
     """Whether squared distances fit in 64 bits or not, and equal ones in the order of the rows."""
     n, d = data.draw(st.integers(1, 9)), data.draw(st.sampled_from([1, 3, 70]))

@@ -8,7 +8,7 @@ from itertools import islice, pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedledger.protocol.errors import ConfigError
@@ -118,6 +118,14 @@ def test_a_step_is_made_as_soon_as_enough_are_there() -> None:
     assert seen(play(PAIR, "deadline@1", 2, quota=1, deadline_us=6 * SECOND)) == [(4, [(A, 0)]), (8, [(A, 0)])]
     assert seen(play(PAIR, "deadline@1", 1, quota=5, deadline_us=60 * SECOND)) == [(10, [(A, 0), (B, 0)])]
     assert seen(play(PAIR, "deadline@1", 1, quota=1, deadline_us=SECOND)) == [(1, [])]
+
+
+def test_who_arrives_at_the_very_instant_of_the_deadline_is_in_time() -> None:
+    for late in ("drop", "join"):
+        (step,) = play(PAIR, "deadline@1", 1, quota=2, deadline_us=10 * SECOND, late=late)
+        assert seen([step]) == [(10, [(A, 0), (B, 0)])] and not step.losses
+        (step,) = play(PAIR, "deadline@1", 1, quota=2, deadline_us=10 * SECOND - 1, late=late)
+        assert [arrival.address for arrival in step.arrivals] == [A]
 
 
 def test_a_step_asks_those_chosen() -> None:
@@ -249,7 +257,6 @@ plans = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(fleets | frail_fleets, plans, st.binary(min_size=32, max_size=32))
 def test_what_holds_for_every_schedule(fleet: DeviceTable, plan: tuple[str, dict[str, Any]], digest: bytes) -> None:
     method, params = plan
@@ -283,7 +290,6 @@ def test_what_holds_for_every_schedule(fleet: DeviceTable, plan: tuple[str, dict
             assert len(flush.arrivals) <= params["quota"]
 
 
-@settings(deadline=None)
 @given(fleets, plans)
 def test_nobody_does_two_things_at_a_time(fleet: DeviceTable, plan: tuple[str, dict[str, Any]]) -> None:
     method, params = plan
@@ -307,7 +313,6 @@ def test_nobody_does_two_things_at_a_time(fleet: DeviceTable, plan: tuple[str, d
             assert flying <= params["concurrency"]
 
 
-@settings(deadline=None)
 @given(st.integers(1, 6), st.integers(1, 9), st.binary(min_size=32, max_size=32))
 def test_fedbuff_of_all_at_equal_speed_is_synchronous(count: int, seconds: int, digest: bytes) -> None:
     fleet = table(*[device(seconds)] * count)
@@ -315,7 +320,6 @@ def test_fedbuff_of_all_at_equal_speed_is_synchronous(count: int, seconds: int, 
     assert asynchronous == play(fleet, "synchronous@1", 6, digest)
 
 
-@settings(deadline=None)
 @given(fleets, st.binary(min_size=32, max_size=32))
 def test_fedbuff_of_all_is_synchronous_at_any_speed(fleet: DeviceTable, digest: bytes) -> None:
     """As nobody is asked again before its update has made a step."""
@@ -334,7 +338,6 @@ def test_costs_by_hand() -> None:
     assert Cost().communication_ppm == 0
 
 
-@settings(deadline=None)
 @given(fleets | frail_fleets, plans)
 def test_totals_are_the_sums_of_their_parts(fleet: DeviceTable, plan: tuple[str, dict[str, Any]]) -> None:
     method, params = plan

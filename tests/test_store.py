@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedledger.protocol.encoding.cid import MAX_OBJECT_BYTES, ContentRef
@@ -17,6 +17,7 @@ from fedledger.protocol.errors import ContentCorruptError, ContentUnavailableErr
 from fedledger.storage.durable_files import STALE_SECONDS
 from fedledger.storage.local import LocalStore
 from fedledger.storage.open import open_store
+from support.examples import examples
 
 WRITER = """
 import sys
@@ -53,7 +54,7 @@ def files(store: LocalStore) -> list[Path]:
     return [path for path in store.folder.rglob("*") if path.is_file()]
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(st.binary(max_size=200))
 def test_what_was_put_is_got(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     store = LocalStore(tmp_path_factory.getbasetemp() / "shared")

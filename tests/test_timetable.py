@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_schedules import SECOND, address, device, fleets, plans, table
 from typer.testing import CliRunner
@@ -326,7 +326,6 @@ schedule = { method = "synchronous@1" }
 # -- timetables ------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(fleets, plans, st.binary(min_size=32, max_size=32), st.integers(0, 2))
 def test_a_timetable_has_the_steps_of_its_schedule(
     fleet: DeviceTable, plan: tuple[str, dict[str, Any]], digest: bytes, quorum: int

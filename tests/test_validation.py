@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from eth_account import Account
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fedledger.aggregator.round.outcome import Content, RoundInput, RoundOutcome, round_outcome
@@ -30,6 +30,7 @@ from fedledger.protocol.records.trusted_update import write_trusted
 from fedledger.protocol.records.update import UpdateHeader, UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.local import LocalStore
+from support.examples import examples
 
 D = 5
 LIMIT = 2**21
@@ -199,7 +200,7 @@ def test_the_first_reason_in_order_counts() -> None:
     assert refusal(update(vector=with_one(np.nan), key=KEYS[2])).verdict is Verdict.BAD_SIGNATURE
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.data())
 def test_a_damaged_update_is_refused(data: st.DataObject) -> None:
     good = update()

@@ -83,6 +83,15 @@ def complete(
         raise BatchError("root of commitments", current.root and current.root.hex(), batch.root.hex())
     if len(batch.commitments) != current.count:
         raise BatchError("count of commitments", current.count, len(batch.commitments))
+    signed = _with_commitments(current, batch, place, version)
+    reveals = dict(current.reveals)
+    for participant, update in updates.items():
+        reveals[participant] = _reveal(signed, batch, participant, update, place)
+    return replace(signed, reveals=reveals)
+
+
+def _with_commitments(current: RoundHistory, batch: Batch, place: Place, version: int) -> RoundHistory:
+    """Return the round with the commitments of the batch, whose signatures are checked."""
     commits, commitments = dict(current.commits), dict(current.commitments)
     for signed in batch.commitments:
         owner = current.owners.get(signed.participant)
@@ -95,26 +104,34 @@ def complete(
         # Who is in the root and on chain, too, has both: any one of them can be opened.
         commits[signed.participant] = found
         commitments.setdefault(signed.participant, signed.commitment)
-    reveals = dict(current.reveals)
-    for participant, update in updates.items():
-        owner = current.owners.get(participant, f"participant {participant}")
-        if participant not in commits:
-            raise BatchError(f"commitment of {owner}", "one, before its update", None)
-        told = reveals.get(participant)
-        salt = batch.salts.get(participant, b"") if told is None else told.salt
-        staleness = batch.staleness.get(participant, 0) if told is None else told.staleness
-        known = {commitments[participant]}
-        if participant in batch.by_participant:
-            known.add(batch.by_participant[participant].commitment)
-        by = (place, current.index, commits[participant])
-        fresh = commitment(*by, current.base.digest, update, salt or bytes(32))
-        if staleness or fresh not in known:
-            ways = (commitment(*by, base.digest, update, salt or bytes(32)) for base in current.bases)
-            fitting = [steps for steps, way in enumerate(ways) if way in known]
-            if not fitting:
-                raise BatchError(f"commitment of {owner}", sorted(k.hex() for k in known)[0], fresh.hex())
-            # Whose base is the same model as a nearer one is not staler for it; who says so on chain has its way.
-            if staleness not in (fitting if told else fitting[:1]):
-                raise BatchError(f"staleness of {owner}", fitting[0], staleness)
-        reveals[participant] = Reveal(participant, update, salt, staleness)
-    return replace(current, commits=commits, commitments=commitments, reveals=reveals)
+    return replace(current, commits=commits, commitments=commitments)
+
+
+def _reveal(signed: RoundHistory, batch: Batch, participant: int, update: ContentRef, place: Place) -> Reveal:
+    """Return the reveal of an update, which its participant must have committed to."""
+    owner = signed.owners.get(participant, f"participant {participant}")
+    if participant not in signed.commits:
+        raise BatchError(f"commitment of {owner}", "one, before its update", None)
+    told = signed.reveals.get(participant)
+    salt = batch.salts.get(participant, b"") if told is None else told.salt
+    staleness = batch.staleness.get(participant, 0) if told is None else told.staleness
+    reveal = Reveal(participant, update, salt, staleness)
+    known = {signed.commitments[participant]}
+    if participant in batch.by_participant:
+        known.add(batch.by_participant[participant].commitment)
+    fresh = _commitment(signed, reveal, signed.base, place)
+    if not staleness and fresh in known:
+        return reveal
+    fitting = [steps for steps, base in enumerate(signed.bases) if _commitment(signed, reveal, base, place) in known]
+    if not fitting:
+        raise BatchError(f"commitment of {owner}", sorted(k.hex() for k in known)[0], fresh.hex())
+    # Whose base is the same model as a nearer one is not staler for it; who says so on chain has its way.
+    if staleness not in (fitting if told else fitting[:1]):
+        raise BatchError(f"staleness of {owner}", fitting[0], staleness)
+    return reveal
+
+
+def _commitment(signed: RoundHistory, reveal: Reveal, base: ContentRef, place: Place) -> bytes:
+    """Return the commitment to what a participant has revealed, if it is relative to a base model."""
+    signer, salt = signed.commits[reveal.participant], reveal.salt or bytes(32)
+    return commitment(place, signed.index, signer, base.digest, reveal.update, salt)

@@ -39,24 +39,12 @@ class Flower(Checked):
     def __call__(self, dataset: Dataset, participants: int, rng: np.random.Generator) -> list[Indices]:
         """Deal the data set; see the module's description."""
         require_enough(dataset, participants)
-        try:
-            import datasets
-            from flwr_datasets import partitioner
-        except ImportError as error:
-            raise ConfigError("flwr-datasets is not installed.", "pip install flwr-datasets") from error
-        kind = getattr(partitioner, self.partitioner, None)
-        if not isinstance(kind, type) or not issubclass(kind, partitioner.Partitioner):
-            known = sorted(name for name in vars(partitioner) if name.endswith("Partitioner") and name != "Partitioner")
-            raise ConfigError(f"flwr-datasets has no {self.partitioner!r}.", f"There are: {', '.join(known)}.")
+        kind = _partitioner(self.partitioner)
         given = {"num_partitions": participants, "partition_by": "label", "seed": int(rng.integers(2**32))}
         taken = inspect.signature(kind).parameters
-        columns = {"index": np.arange(len(dataset)), "label": dataset.labels}
-        if dataset.groups is not None:
-            columns["group"] = dataset.groups
+        params = {name: value for name, value in given.items() if name in taken} | dict(self.params)
         try:
-            made = kind(**{name: value for name, value in given.items() if name in taken} | dict(self.params))
-            made.dataset = datasets.Dataset.from_dict(columns)
-            parts = [np.asarray(made.load_partition(i)["index"][:], np.int64) for i in range(made.num_partitions)]
+            parts = _parts(kind, params, dataset)
         except (TypeError, ValueError, KeyError) as error:
             raise ConfigError(f"{self.partitioner} cannot deal the data: {error}.", "Change its parameters.") from error
         if len(parts) != participants or not all(len(part) for part in parts):
@@ -66,3 +54,28 @@ class Flower(Checked):
                 "Change its parameters, or the number of participants.",
             )
         return [rng.permutation(part) for part in parts]
+
+
+def _partitioner(name: str) -> type[Any]:
+    """Return one of Flower's partitioners."""
+    try:
+        from flwr_datasets import partitioner
+    except ImportError as error:
+        raise ConfigError("flwr-datasets is not installed.", "pip install flwr-datasets") from error
+    kind = getattr(partitioner, name, None)
+    if not isinstance(kind, type) or not issubclass(kind, partitioner.Partitioner):
+        known = sorted(name for name in vars(partitioner) if name.endswith("Partitioner") and name != "Partitioner")
+        raise ConfigError(f"flwr-datasets has no {name!r}.", f"There are: {', '.join(known)}.")
+    return kind
+
+
+def _parts(kind: type[Any], params: Mapping[str, Any], dataset: Dataset) -> list[Indices]:
+    """Return the indices of the parts that a partitioner makes of a data set."""
+    import datasets
+
+    columns = {"index": np.arange(len(dataset)), "label": dataset.labels}
+    if dataset.groups is not None:
+        columns["group"] = dataset.groups
+    made = kind(**params)
+    made.dataset = datasets.Dataset.from_dict(columns)
+    return [np.asarray(made.load_partition(i)["index"][:], np.int64) for i in range(made.num_partitions)]

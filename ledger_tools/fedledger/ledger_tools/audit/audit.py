@@ -15,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from fedledger.aggregator.round.measurer import Measurer
 from fedledger.aggregator.selection.planner import RoundPlanner
 from fedledger.contracts.abi import Log
 from fedledger.contracts.ledger.client import Ledger
@@ -28,6 +27,7 @@ from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport, chain
 from fedledger.ledger_tools.audit.replay import (
     NullTranscript,
     Replay,
+    ReplayedTask,
     content,
     expect,
     live_measure,
@@ -37,8 +37,6 @@ from fedledger.ledger_tools.audit.replay import (
 from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.reputation import Evidence
-from fedledger.protocol.records.signatures import Place
-from fedledger.protocol.records.spec import TaskSpec
 from fedledger.storage.base import ContentStore
 from fedledger.storage.local import LocalStore
 
@@ -194,42 +192,29 @@ def _ahead(
     jobs: int,
 ) -> Iterator[Ahead | None]:
     """Replay rounds in other processes, where there are several of both."""
-    rounds = None
+    known = None
     if history is not None and jobs > 1 and hasattr(os, "fork"):
         with suppress(Exception):
-            rounds = _Rounds.read(history, ledger, task, store, trusted)
-    if rounds is None or len(rounds.task.proposed) < 2:
+            known = _replayed_task(history, ledger, task, store, trusted)
+    if known is None or len(known.task.proposed) < 2:
         yield None
         return
-    with Ahead(rounds, jobs) as ahead:
+    with Ahead(known, jobs) as ahead:
         yield ahead
 
 
-@dataclass(frozen=True)
-class _Rounds:
-    """What the replays of a task's rounds have in common."""
+def _replayed_task(
+    history: History, ledger: tuple[int, str], task: int, store: ContentStore, trusted: frozenset[str]
+) -> ReplayedTask:
+    """Read a task's terms and what its measurements need; raises DivergenceError if something is not there."""
+    known = history.task(task)
+    spec = read_terms(known, store)
+    measure = content(0, "validation set", lambda: live_measure(spec, store, trusted))
+    return ReplayedTask(history, known, spec, store, measure, (*ledger, task))
 
-    history: History
-    task: TaskHistory
-    spec: TaskSpec
-    store: ContentStore
-    measure: Measurer | None
-    place: Place
 
-    @classmethod
-    def read(
-        cls, history: History, ledger: tuple[int, str], task: int, store: ContentStore, trusted: frozenset[str]
-    ) -> _Rounds:
-        """Read a task's terms and what its measurements need; raises DivergenceError if something is not there."""
-        known = history.task(task)
-        spec = read_terms(known, store)
-        measure = content(0, "validation set", lambda: live_measure(spec, store, trusted))
-        return cls(history, known, spec, store, measure, (*ledger, task))
-
-    def replay(self, index: int, plans: RoundPlanner) -> Replay:
-        """Replay one of the rounds."""
-        common = self.history, self.task, self.spec, self.store, self.task.rounds[index], self.measure, self.place
-        return replay_round(*common, plans, NullTranscript())
+def _replayed(known: ReplayedTask, index: int, plans: RoundPlanner) -> Replay:
+    return replay_round(known, known.task.rounds[index], plans, NullTranscript())
 
 
 class Ahead:
@@ -237,19 +222,19 @@ class Ahead:
 
     Parameters
     ----------
-    rounds
+    known
         What they have in common; forked processes see it as it is.
     jobs
         How many processes, this one among them.
     """
 
-    def __init__(self, rounds: _Rounds, jobs: int) -> None:
-        self._rounds, self._plans = rounds, RoundPlanner(rounds.store)
+    def __init__(self, known: ReplayedTask, jobs: int) -> None:
+        self._known, self._plans = known, RoundPlanner(known.store)
         # What is there is no garbage; to look for some takes time, and makes copies of pages that others share.
         gc.freeze()
-        proposed = [current.index for current in rounds.task.proposed]
+        proposed = [current.index for current in known.task.proposed]
         self._pool = ProcessPoolExecutor(
-            min(jobs - 1, len(proposed)), get_context("fork"), initializer=_begin, initargs=(rounds, os.getpid())
+            min(jobs - 1, len(proposed)), get_context("fork"), initializer=_begin, initargs=(known, os.getpid())
         )
         # Others begin with the first rounds, this process with the last ones as soon as it would have to wait.
         self._begun: list[tuple[Sequence[int], Future[list[Replay]]]] = [
@@ -287,7 +272,7 @@ class Ahead:
             indices, made = self._begun.pop()
             if made.cancel():
                 own: Future[list[Replay]] = Future()
-                own.set_result([self._rounds.replay(index, self._plans) for index in indices])
+                own.set_result([_replayed(self._known, index, self._plans) for index in indices])
                 self._made |= {index: (own, place) for place, index in enumerate(indices)}
                 return True
         return False
@@ -310,22 +295,22 @@ def _portions(indices: Sequence[int], jobs: int) -> list[Sequence[int]]:
     return [*first, *reversed(last)]
 
 
-_own: tuple[_Rounds, RoundPlanner]
+_own: tuple[ReplayedTask, RoundPlanner]
 """What a process that replays rounds has of its own."""
 
 
-def _begin(rounds: _Rounds, parent: int) -> None:
+def _begin(known: ReplayedTask, parent: int) -> None:
     global _own  # noqa: PLW0603
     from fedledger.learning.worker import become_worker
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     become_worker(parent)
-    _own = rounds, RoundPlanner(rounds.store)
+    _own = known, RoundPlanner(known.store)
 
 
 def _replay_some(indices: Sequence[int]) -> list[Replay]:
-    rounds, plans = _own
-    return [rounds.replay(index, plans) for index in indices]
+    known, plans = _own
+    return [_replayed(known, index, plans) for index in indices]
 
 
 def _replay(
@@ -336,8 +321,8 @@ def _replay(
     watch: Callable[[str, int, int], None],
     ahead: Ahead | None,
 ) -> None:
-    rounds = _Rounds.read(history, result.ledger, result.task, store, trusted)
-    task, spec, measure = rounds.task, rounds.spec, rounds.measure
+    known = _replayed_task(history, result.ledger, result.task, store, trusted)
+    task, spec, measure = known.task, known.spec, known.measure
     result.measured = measure is not None
     result.measurements = {
         "largest_loss": 0,
@@ -357,7 +342,7 @@ def _replay(
         result.notes.append(f"Rounds {overturned} were overturned, or built on one that was: they had no effect.")
     proposed, plans = task.proposed, RoundPlanner(store)
     for done, current in enumerate(proposed):
-        replay = (ahead and ahead(current.index)) or rounds.replay(current.index, plans)
+        replay = (ahead and ahead(current.index)) or _replayed(known, current.index, plans)
         result.notes += replay.notes
         for name, deviation in replay.deviations.items():
             largest = f"largest_{name}"

@@ -133,23 +133,14 @@ class NullTranscript(Transcript):
         return b""
 
 
-def replay_round(
-    history: History,
-    task: TaskHistory,
-    spec: TaskSpec,
-    store: ContentStore,
-    current: RoundHistory,
-    measure: Measurer | None,
-    place: Place,
-    plans: RoundPlanner | None = None,
-    transcript: Transcript | None = None,
-) -> Replay:
-    """Judge a proposed round again and compare.
+@dataclass(frozen=True)
+class ReplayedTask:
+    """What the replays of a task's rounds have in common.
 
     Parameters
     ----------
-    history, task, current
-        The ledger's state from logs, the task and the round.
+    history, task
+        The ledger's state from logs, and the task.
     spec
         The task's spec.
     store
@@ -158,6 +149,30 @@ def replay_round(
         Makes measurements again; None: those posted are taken as they are, and only the exact layer is checked.
     place
         What commitments of the task are bound to.
+    """
+
+    history: History
+    task: TaskHistory
+    spec: TaskSpec
+    store: ContentStore
+    measure: Measurer | None
+    place: Place
+
+
+def replay_round(
+    known: ReplayedTask,
+    current: RoundHistory,
+    plans: RoundPlanner | None = None,
+    transcript: Transcript | None = None,
+) -> Replay:
+    """Judge a proposed round again and compare.
+
+    Parameters
+    ----------
+    known
+        The task.
+    current
+        The round.
     plans
         Whom rounds ask. Give the same ones for a task's rounds in turn, and each report is read once.
     transcript
@@ -168,9 +183,8 @@ def replay_round(
     ConfigError
         If this release lacks a method that the spec names, so that nobody can tell by it what follows.
     """
-    require_methods(spec)
-    known = plans or RoundPlanner(store)
-    replaying = _Replaying(history, task, spec, store, current, measure, place, known, transcript or Transcript())
+    require_methods(known.spec)
+    replaying = _Replaying(known, current, plans or RoundPlanner(known.store), transcript or Transcript())
     try:
         replaying.run()
     except DivergenceError as error:
@@ -254,24 +268,13 @@ def expect(index: int, name: str, expected: Any, found: Any) -> None:
 class _Replaying:
     """A replay on its way."""
 
-    def __init__(
-        self,
-        history: History,
-        task: TaskHistory,
-        spec: TaskSpec,
-        store: ContentStore,
-        current: RoundHistory,
-        measure: Measurer | None,
-        place: Place,
-        plans: RoundPlanner,
-        transcript: Transcript,
-    ) -> None:
+    def __init__(self, known: ReplayedTask, current: RoundHistory, plans: RoundPlanner, transcript: Transcript) -> None:
         if current.proposal is None:
             raise ValueError("only proposed rounds are replayed")
-        self.history, self.task, self.spec, self.store = history, task, spec, store
+        self.history, self.task, self.spec, self.store = known.history, known.task, known.spec, known.store
+        self.measure, self.place = known.measure, known.place
         self.current, self.posted, self.index = current, current.proposal, current.index
-        self.measure, self.place, self.plans = measure, place, plans
-        self.transcript = transcript
+        self.plans, self.transcript = plans, transcript
         self.checked = True
         self.notes: list[str] = []
         self.deviations = {"loss": 0, "correct": 0}

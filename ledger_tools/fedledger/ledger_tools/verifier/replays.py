@@ -15,6 +15,7 @@ from fedledger.ledger_tools.audit.replay import (
     MissingContentError,
     OutageError,
     Replay,
+    ReplayedTask,
     content,
     live_measure,
     read_terms,
@@ -88,7 +89,7 @@ class Replays:
         try:
             spec, measure = self._read(task, current.index)
             place = place_of(access.ledger, task.id)
-            return replay_round(access.history, task, spec, self.store, current, measure, place)
+            return replay_round(ReplayedTask(access.history, task, spec, self.store, measure, place), current)
         except MissingContentError as error:
             # It is the publisher's, and every program of the task has it: rather is this the wrong store.
             return Unable(f"{error.divergence}", missing=True)

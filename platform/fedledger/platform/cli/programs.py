@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +19,9 @@ from fedledger.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
     from fedledger.aggregator.mailbox.mailbox import Mailbox
+    from fedledger.contracts.ledger.client import Ledger
+    from fedledger.contracts.ledger.history import History
+    from fedledger.storage.base import ContentStore
 
 node_app = typer.Typer(no_args_is_help=True, help="A participant's program.")
 aggregator_app = typer.Typer(no_args_is_help=True, help="An aggregator's program.")
@@ -211,15 +214,10 @@ def verifier_start(
     for number in watched:
         ledger.task(number)
     stake = None if options.stake_gwei is None else options.stake_gwei * GWEI
-    settings = ledger.settings()
-    least = max(settings.min_stake, settings.min_verifier_stake) + settings.juror_penalty
-    account = at.account(ledger, verifier_role(options.verifier), (least if stake is None else stake) + 10 * 10**18)
+    needed = _least_stake(ledger) if stake is None else stake
+    account = at.account(ledger, verifier_role(options.verifier), needed + 10 * 10**18)
     history, store = History(ledger), content.open()
-    specs = [known.spec for number, known in history.update().tasks.items() if not watched or number in watched]
-    if specs and not any(map(store.has, specs)):
-        raise ConfigError(
-            "The store has the spec of none of the watched tasks.", "Give the --store or --store-dir of an aggregator."
-        )
+    _require_specs(history, store, watched)
     service = Service(
         tasks=frozenset(watched) or None,
         trusted=frozenset(options.trust_code or ()),
@@ -235,6 +233,21 @@ def verifier_start(
     actions = ", ".join(f"{name} {count}" for name, count in counts.items()) or "There was nothing to do."
     state = "All watched tasks have ended." if ended else "Not all watched tasks have ended."
     print_result(format_, {"account": account.address, "ended": ended, "done": counts}, f"{state} {actions}")
+
+
+def _least_stake(ledger: Ledger) -> int:
+    """Return the least stake, in wei, with which a verifier can serve on a jury."""
+    settings = ledger.settings()
+    return max(settings.min_stake, settings.min_verifier_stake) + settings.juror_penalty
+
+
+def _require_specs(history: History, store: ContentStore, watched: Sequence[int]) -> None:
+    """Raise ConfigError if the store has the spec of none of the watched tasks; with none named, all are watched."""
+    specs = [known.spec for number, known in history.update().tasks.items() if not watched or number in watched]
+    if specs and not any(map(store.has, specs)):
+        raise ConfigError(
+            "The store has the spec of none of the watched tasks.", "Give the --store or --store-dir of an aggregator."
+        )
 
 
 @verifier_app.command("status")

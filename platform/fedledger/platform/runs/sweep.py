@@ -363,11 +363,7 @@ def _outcomes(tasks: Sequence[_Task], hands: int) -> Iterator[tuple[PlannedRun, 
     crew: list[_Hand] = []
     try:
         while queue or any(hand.task for hand in crew):
-            while queue and len(crew) < hands:
-                crew.append(_Hand(tasks[0].folder))
-            for hand in crew:
-                if queue and hand.task is None:
-                    hand.begin(queue.popleft())
+            _hand_out(queue, crew, hands)
             ready = wait([hand.pipe for hand in crew if hand.task])
             for hand in [hand for hand in crew if hand.pipe in ready]:
                 task, failure, alive = hand.outcome()
@@ -380,6 +376,15 @@ def _outcomes(tasks: Sequence[_Task], hands: int) -> Iterator[tuple[PlannedRun, 
             hand.pipe.close()
         for hand in crew:
             hand.stop()
+
+
+def _hand_out(queue: deque[_Task], crew: list[_Hand], hands: int) -> None:
+    """Begin tasks of the queue in processes that are idle, of which there may be ``hands``."""
+    while queue and len(crew) < hands:
+        crew.append(_Hand(queue[0].folder))
+    for hand in crew:
+        if queue and hand.task is None:
+            hand.begin(queue.popleft())
 
 
 def _serve(pipe: Connection, folder: Path) -> None:
