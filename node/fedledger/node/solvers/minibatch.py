@@ -51,7 +51,7 @@ class Minibatches(Checked):
         If a parameter is out of range.
     """
 
-    learning_rate: Annotated[float, Real(0, 1e6, above=True)]
+    learning_rate: Annotated[float, Real(0, 1e30, above=True)]
     batch_size: Annotated[int, Whole(1, 2**31)] = 32
     local_epochs: Annotated[int | None, Whole(1, 1_000_000)] = None
     local_steps: Annotated[int | None, Whole(1, 1_000_000_000)] = None
