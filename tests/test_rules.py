@@ -455,3 +455,42 @@ def test_foolsgold_gives_sybils_the_weight_of_one() -> None:
     kept = fool.remember(a_round(noise, memory=memory), [1] * 7)
     assert (kept[first.owners[0]] == rows[0] + noise[0]).all() and (kept[first.owners[2]] == noise[2]).all()
     assert sum(len(v) for v in kept.values()) <= fool.memory_size(7, 40)
+
+
+@pytest.mark.parametrize(
+    ("name", "spare", "times"), [("trimmed_mean@1", 1, 2), ("multi_krum@1", 3, 2), ("bulyan@1", 3, 4)]
+)
+def test_f_is_lowered_to_what_so_few_rows_allow(name: str, spare: int, times: int) -> None:
+    for n in range(1, 16):
+        allowed = max(0, (n - spare) // times)
+        for f in (0, 1, 2, 4096):
+            assert run(name, hostile(n, n, 0), f=f).diagnostics["f"] == min(f, allowed)
+
+
+def test_a_weighted_trimmed_mean_of_almost_half_leaves_the_middle() -> None:
+    rows = np.array([[9], [1], [4], [-50], [7]], np.int64)
+    weights = [1 << 20] * 5
+    assert run("weighted_trimmed_mean@1", rows, weights=weights, params={"share": 0.499_999_9}).delta.tolist() == [4]
+
+
+def test_foolsgold_follows_the_paper() -> None:
+    """Against algorithm 1 in floating point, on rows that partly point the same way."""
+    rng = np.random.default_rng(6)
+    for _ in range(20):
+        histories = rng.normal(size=(6, 5)) + rng.choice([0.0, 1.0])
+        rows = fixed(histories)
+        unit = rows / np.linalg.norm(rows.astype(float), axis=1)[:, None]
+        alike = unit @ unit.T
+        np.fill_diagonal(alike, -1.0)
+        most = alike.max(axis=1)
+        for i in range(6):
+            for j in range(6):
+                if most[j] > most[i] > 0:
+                    alike[i, j] *= most[i] / most[j]
+        rates = np.clip(1 - alike.max(axis=1), 0, 1)
+        rates /= rates.max()
+        inside = (rates > 0) & (rates < 1)
+        logits = np.log(rates[inside] / (1 - rates[inside])) + 0.5
+        rates[inside] = np.clip(logits, 0, 1)
+        found = np.array(run("foolsgold@1", rows).diagnostics["rates"]) / (1 << 30)
+        np.testing.assert_allclose(found, rates, atol=1e-5)
