@@ -188,6 +188,17 @@ def test_credits_of_a_ledger_that_are_not_what_was_settled_are_found(
     assert int(str(divergence.found)) == int(str(divergence.expected)) + 3
 
 
+def test_what_was_withdrawn_is_no_credit_any_more(tmp_path: Path) -> None:
+    small = run_small(tmp_path, Chain(), rounds=1)
+    ledger, store = small.run.ledger, LocalStore(tmp_path / "store")
+    account = experiment_account(0, PUBLISHER, ledger.chain)
+    paid = next(i for i in small.run.task.enrolled if ledger.credit(1, i))
+    ledger.withdraw_credit(account, 1, paid)
+    assert ledger.credit(1, paid) == 0
+    result = audited_chain(ledger, store, 1)
+    assert result.reproduced, result.first_divergence
+
+
 def test_evidence_of_a_ledger_that_is_not_what_verdicts_make_of_it_is_found(
     honest: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:

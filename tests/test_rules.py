@@ -494,3 +494,9 @@ def test_foolsgold_follows_the_paper() -> None:
         rates[inside] = np.clip(logits, 0, 1)
         found = np.array(run("foolsgold@1", rows).diagnostics["rates"]) / (1 << 30)
         np.testing.assert_allclose(found, rates, atol=1e-5)
+
+
+def test_foolsgold_gives_nothing_to_rows_of_one_direction_and_all_to_orthogonal_ones() -> None:
+    same, apart = run("foolsgold@1", fixed([[3.0, 4.0]] * 3)), run("foolsgold@1", fixed(np.eye(3)))
+    assert same.diagnostics["rates"] == [0, 0, 0] and not same.delta.any()
+    assert apart.diagnostics["rates"] == [1 << 30] * 3
