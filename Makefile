@@ -13,7 +13,7 @@ HISTORIES ?= 1000
 BENCH ?=
 PROOFS ?= ^check_
 
-.PHONY: run test test-long fuzz chaos bench install install-test lint contracts prove docs coverage clean
+.PHONY: run test test-long fuzz chaos bench install install-test lint contracts prove docs picture coverage clean
 
 run: install
 	$(BIN)/fedledger demo --out $(RUNS)
@@ -56,6 +56,11 @@ prove: node_modules/.installed $(PROVER)/.installed
 # The tables of methods in the documents.
 docs: install-test
 	PYTHONPATH=tests $(BIN)/python -m support.documents
+
+# The picture in the README, drawn from a run of the demonstration.
+picture: install
+	$(BIN)/fedledger demo --out $(RUNS)/picture
+	$(BIN)/python benchmarks/picture.py "$$(ls -td $(RUNS)/picture/*/ | head -n 1)" docs/images/demonstration.svg
 
 coverage: install-test
 	@mkdir -p contracts/cache
