@@ -16,7 +16,7 @@ from statistics import median
 
 from fedledger.aggregator.round.outcome import RoundInput, round_outcome
 from fedledger.contracts.chain.chain import Chain
-from fedledger.contracts.ledger.round_history import Seat
+from fedledger.contracts.ledger.round_history import Participation
 from fedledger.node.training import TrainingContext
 from fedledger.platform.experiment.accounts import experiment_account, participant_role
 from fedledger.platform.experiment.config import DEMO, load_config
@@ -58,13 +58,15 @@ def play(experiment: Experiment, chain: Chain) -> tuple[float, bool, float, floa
                 payload="0" * 64,
             )
             updates[account.address] = wire.encode(header, {wire.DELTA: trained.delta}, bytes(account.key))
-        seats = [
-            Seat(i, a.address, a.address, evidence[i], ContentRef.of(updates[a.address]))
+        participations = [
+            Participation(i, a.address, a.address, evidence[i], ContentRef.of(updates[a.address]))
             for i, a in enumerate(accounts)
         ]
-        seats.sort(key=lambda seat: seat.owner.lower())
+        participations.sort(key=lambda participation: participation.owner.lower())
         units = experiment.config.ledger.units_per_round
-        outcome = round_outcome(RoundInput(experiment.spec, index, base, ref, state, seats, updates, units), measure)
+        outcome = round_outcome(
+            RoundInput(experiment.spec, index, base, ref, state, participations, updates, units), measure
+        )
         for i, behaviour in enumerate(experiment.behaviours):
             evidence[i] = evidence[i].after(outcome.verdicts[i])
             if behaviour == HONEST:

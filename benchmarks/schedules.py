@@ -64,15 +64,15 @@ def play(table: DeviceTable, name: str, steps: int) -> dict[str, Any]:
     def drawn(index: int, addresses: Sequence[str]) -> Sequence[str]:
         return stream(digest, "selection", index).sample(addresses, ASKED[name])
 
-    flushes = list(islice(simulate(table, SCHEDULES[name], digest, drawn if name in ASKED else everybody), steps))
-    rows = [row for flush in flushes for row in costs(flush)]
+    server_steps = list(islice(simulate(table, SCHEDULES[name], digest, drawn if name in ASKED else everybody), steps))
+    rows = [row for server_step in server_steps for row in costs(server_step)]
     spent = total(rows)
     counted = [row for row in rows if row.counted]
     return {
         "schedule": name,
         "steps": steps,
         "updates": len(counted),
-        "seconds": flushes[-1].time_us / 1e6,
+        "seconds": server_steps[-1].time_us / 1e6,
         "joules_per_update": spent.energy_uj / 1e6 / len(counted),
         "communication": spent.communication_ppm / 1e6,
         "mean_staleness": sum(row.staleness for row in counted) / len(counted),

@@ -93,7 +93,7 @@ def test_audit_passes_in_another_process_under_other_arithmetic(honest: Small, e
 
 
 def test_one_byte_of_a_stored_update_is_found(honest: Small, copy: Path) -> None:
-    update = honest.run.task.rounds[2].seats[0].update
+    update = honest.run.task.rounds[2].participations[0].update
     assert update is not None
     path = next((copy / "store").rglob(update.cid))
     data = bytearray(path.read_bytes())

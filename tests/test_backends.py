@@ -135,9 +135,9 @@ def test_participants_that_are_trained_together_have_the_bits_of_those_one_by_on
         expected = {job.number: trained.delta.tobytes() for job, trained in serial.train(todo)}
         for backend in (batched, batched, pool):
             assert {job.number: trained.delta.tobytes() for job, trained in backend.train(todo)} == expected
-        lockstep = batched._worker._lockstep
-        assert (lockstep is None) == ("max_gradient_norm" in solver)
-        assert lockstep is None or any(count > 1 for count, _ in lockstep._unproved)
+        batched_clients = batched._worker._batched_clients
+        assert (batched_clients is None) == ("max_gradient_norm" in solver)
+        assert batched_clients is None or any(count > 1 for count, _ in batched_clients._unproved)
 
 
 def test_a_group_that_would_have_other_bits_is_trained_one_by_one() -> None:
@@ -146,14 +146,14 @@ def test_a_group_that_would_have_other_bits_is_trained_one_by_one() -> None:
     with Serial(given) as serial, Batched(given) as batched:
         expected = serial.total(todo).sum.limbs
         batched.total(todo)
-        lockstep = batched._worker._lockstep
-        assert lockstep is not None
-        lockstep._unproved.clear()
-        for stack in lockstep._stacks.values():
+        batched_clients = batched._worker._batched_clients
+        assert batched_clients is not None
+        batched_clients._unproved.clear()
+        for stack in batched_clients._stacks.values():
             # No step of it will reach the values any more.
             stack.gradient = torch.zeros_like(stack.gradient)
         assert np.array_equal(batched.total(todo).sum.limbs, expected)
-        assert set(lockstep._unproved.values()) == {None}
+        assert set(batched_clients._unproved.values()) == {None}
 
 
 def test_who_trains_a_group_leaves_torchs_generator_as_it_was() -> None:
@@ -165,7 +165,7 @@ def test_who_trains_a_group_leaves_torchs_generator_as_it_was() -> None:
     total = WeightedSum(worker.fixed, worker.dimension, sum(job.weight for job in todo.jobs))
     state = torch.get_rng_state()
     done = worker.add_all(todo.jobs, total)
-    assert len(done) == len(todo.jobs) and worker._lockstep is not None and worker._lockstep._unproved
+    assert len(done) == len(todo.jobs) and worker._batched_clients is not None and worker._batched_clients._unproved
     assert torch.equal(torch.get_rng_state(), state)
 
 

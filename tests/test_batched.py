@@ -501,7 +501,7 @@ def test_what_the_ledger_reads_programs_read_too(
         return self._transact(account, "multicall", change(data))
 
     monkeypatch.setattr(Ledger, "propose_round", odd)
-    monkeypatch.setattr(Ledger, "together", lambda *_: None)
+    monkeypatch.setattr(Ledger, "send_calls", lambda *_: None)
     assert audit_run(run_small(tmp_path, Chain(), rounds=1, extra=BATCHED).folder).reproduced
 
 

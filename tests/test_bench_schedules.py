@@ -25,7 +25,7 @@ def test_asynchronous_is_three_times_as_fast_as_synchronous() -> None:
     assert slow.reached and fast.reached
     assert slow.seconds >= 3 * fast.seconds
     assert slow.mean_staleness == 0 < fast.mean_staleness
-    # Every flush is of ten updates.
+    # Every server step has ten updates.
     assert slow.updates == 10 * slow.rounds and fast.updates == 10 * fast.rounds
     assert play(configuration(BY_NAME[ASYNCHRONOUS], "digits", 5)) == fast
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.schedules.devices import Battery, Device, DeviceTable, Failure, Link
+from fedledger.protocol.schedules.devices import Battery, Device, DeviceTable, Link, LossReason
 from support.examples import examples
 
 A, B = "0x" + "aa" * 20, "0x" + "bb" * 20
@@ -53,14 +53,14 @@ def test_a_rate_that_repeats() -> None:
 
 
 def test_a_transfer_that_never_ends_is_given_up_when_it_starts() -> None:
-    assert table(link=Link(rates=((0, 0, 1),))).trip(A).failure is Failure.LINK
+    assert table(link=Link(rates=((0, 0, 1),))).trip(A).failure is LossReason.LINK
     trip = table(link=Link(rates=((0, 1000, 500), (SECOND, 1000, 0)))).trip(A)
-    assert (trip.download_us, trip.compute_us, trip.upload_us, trip.failure) == (2 * SECOND, SECOND, 0, Failure.LINK)
+    assert (trip.download_us, trip.compute_us, trip.upload_us, trip.failure) == (2 * SECOND, SECOND, 0, LossReason.LINK)
 
 
 def test_who_goes_offline_gives_up_then() -> None:
     trip = table(online=((0, 2_510_000),)).trip(A)
-    assert trip.failure is Failure.OFFLINE and trip.duration_us == 2_510_000
+    assert trip.failure is LossReason.OFFLINE and trip.duration_us == 2_510_000
     assert (trip.compute_us, trip.compute_uj, trip.upload_us, trip.upload_uj) == (500_000, 1000, 0, 0)
     assert table(online=((0, 5_020_000),)).trip(A).failure is None
 
@@ -68,7 +68,7 @@ def test_who_goes_offline_gives_up_then() -> None:
 def test_an_empty_battery_ends_a_trip() -> None:
     # One second's download of two.
     trip = table(battery=Battery(capacity_uj=SECOND, charge_uj=SECOND)).trip(A)
-    assert trip.failure is Failure.BATTERY and trip.duration_us == 1_005_000 and trip.energy_uj == SECOND
+    assert trip.failure is LossReason.BATTERY and trip.duration_us == 1_005_000 and trip.energy_uj == SECOND
     # What is harvested in time saves it: about 0.9 W are needed while it downloads, 1.5 W while it uploads.
     battery = Battery(capacity_uj=SECOND, charge_uj=SECOND, harvest_uw=2_000_000)
     assert table(battery=battery).trip(A).failure is None
@@ -110,7 +110,7 @@ def test_a_transfer_takes_as_long_as_its_bytes_need(
 @given(st.integers(0, 6 * SECOND))
 def test_what_is_cut_off_is_no_more_than_the_whole(after: int) -> None:
     whole = table().trip(A)
-    part = whole.cut(after, Failure.LATE)
+    part = whole.cut(after, LossReason.LATE)
     assert part.duration_us == min(after, whole.duration_us)
     assert all(0 <= a <= b for p, w in zip(part.parts, whole.parts, strict=True) for a, b in zip(p, w, strict=True))
 

@@ -49,7 +49,7 @@ def test_a_round_is_cheaper_the_second_time_and_in_a_batch(rows: Rows) -> None:
 
     assert cost("batched", "warm", 100) < cost("batched", "first", 100) < cost("direct", "warm", 100)
     together, alone = rows["batched", "sparse", 20], rows["batched", "sparse, alone", 20]
-    assert (together.together, alone.together) == (gas.TOGETHER, 1)
+    assert (together.together, alone.together) == (gas.ROUNDS_PER_SETTLEMENT, 1)
     assert together.parts["close"] == pytest.approx(alone.parts["close"], rel=0.3), "the mean of all rounds"
     assert cost("batched", "sparse", 20) < cost("batched", "sparse, alone", 20)
     assert cost("batched", "warm", 100) < min(peer.gas for peer in gas.PEERS) / 10

@@ -15,7 +15,7 @@ from eth_account import Account
 from torch import nn
 
 from fedledger.aggregator.round.outcome import RoundInput, round_outcome
-from fedledger.contracts.ledger.round_history import Seat
+from fedledger.contracts.ledger.round_history import Participation
 from fedledger.learning.data import Dataset
 from fedledger.learning.vectors import FlatModel, repeatable
 from fedledger.node.solvers.base import Memory, sent_by
@@ -81,7 +81,7 @@ def settles_at(solver: str, rounds: int, normalisation: Method | None = None, **
     for index in range(1, rounds + 1):
         base, ref = ModelFile.decode(data), ContentRef.of(data)
         server = published(state, dict.fromkeys(spec.vectors, 1), FIXED)
-        updates, seats = {}, []
+        updates, participations = {}, []
         for i, owner in enumerate(OWNERS):
             rng = generator(spec.digest, "train", index, owner)
             with repeatable():
@@ -99,8 +99,8 @@ def settles_at(solver: str, rounds: int, normalisation: Method | None = None, **
                 payload="0" * 64,
             )
             updates[owner] = wire.encode(header, {"delta": made.delta, **made.vectors}, KEYS[i])
-            seats.append(Seat(i, owner, owner, Evidence(), ContentRef.of(updates[owner])))
-        given = RoundInput(spec, index, base, ref, state, seats, updates, 100, enrolled=2)
+            participations.append(Participation(i, owner, owner, Evidence(), ContentRef.of(updates[owner])))
+        given = RoundInput(spec, index, base, ref, state, participations, updates, 100, enrolled=2)
         outcome = round_outcome(given, measure)
         assert set(outcome.verdicts.values()) == {Verdict.ACCEPTED}
         data, state = outcome.model.data, outcome.state.data

@@ -88,12 +88,12 @@ def test_no_more_is_measured_ahead_than_memory_is_meant_for_it(monkeypatch: pyte
     assert len(measurer._ahead) == 2
 
 
-@pytest.mark.parametrize(("long", "together"), [(0.0, 0), (1e9, 0), (1e9, 3 * 150)])
+@pytest.mark.parametrize(("long", "examples_per_pass"), [(0.0, 0), (1e9, 0), (1e9, 3 * 150)])
 def test_threads_and_groups_measure_the_same_as_one_after_another(
-    monkeypatch: pytest.MonkeyPatch, long: float, together: int
+    monkeypatch: pytest.MonkeyPatch, long: float, examples_per_pass: int
 ) -> None:
     monkeypatch.setattr(measurement, "LONG", long)
-    monkeypatch.setattr(measurement, "TOGETHER", together)
+    monkeypatch.setattr(measurement, "EXAMPLES_PER_PASS", examples_per_pass)
     rng = np.random.default_rng(1)
     validation = tensors.encode({INPUTS: rng.random((150, 1, 28, 28), np.float32), LABELS: rng.integers(0, 10, 150)})
     models = [FlatModel(build_model("lenet@1", {})) for _ in range(3)]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_validation import BASE, BASE_REF, EXPECTED, OWNERS, SPEC, UNITS, measure, seats, update
+from test_validation import BASE, BASE_REF, EXPECTED, OWNERS, SPEC, UNITS, measure, participations, update
 
 from fedledger.aggregator.normalisations.base import NORMALISATIONS
 from fedledger.aggregator.normalisations.fednova import MOST_STEPS, FedNova
@@ -102,7 +102,7 @@ def judged(spec, steps: list[int]) -> tuple[RoundOutcome, dict[str, np.ndarray]]
     }
     refs = {i: ContentRef.of(data[owner]) for i, owner in enumerate(OWNERS)}
     seen = {}
-    given_ = RoundInput(spec, EXPECTED.round, BASE, BASE_REF, b"", seats(refs), data, UNITS)
+    given_ = RoundInput(spec, EXPECTED.round, BASE, BASE_REF, b"", participations(refs), data, UNITS)
     return round_outcome(given_, measure, lambda what, values: seen.setdefault(what, np.array(values, object))), seen
 
 
@@ -112,7 +112,7 @@ def test_the_judge_looks_at_rescaled_updates_only() -> None:
     for i, steps in enumerate([1, 2, 3, 2]):
         sent = [int(x) for x in as_sent[f"update of {OWNERS[i]}"]]
         assert list(seen[f"update of {OWNERS[i]}"]) == [round(Fraction(2 * x, steps)) for x in sent]
-    rows = [np.array(seen[f"update of {seat}"], np.int64) for seat in sorted(OWNERS, key=str.lower)]
+    rows = [np.array(seen[f"update of {participation}"], np.int64) for participation in sorted(OWNERS, key=str.lower)]
     assert seen["inner products"][0][0] == int(rows[0] @ rows[0])
     # Equal weights, so the aggregate is the mean of the rescaled rows.
     assert list(seen["aggregate"]) == [round(Fraction(int(x), 4)) for x in np.sum(rows, axis=0)]

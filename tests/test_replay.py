@@ -118,9 +118,9 @@ class Forgetful:
 def test_missing_content_is_named_alike_wherever_it_is_missing(honest: Small) -> None:
     current = honest.run.task.rounds[2]
     assert current.proposal is not None
-    update = current.seats[1].update
+    update = current.participations[1].update
     assert update is not None
-    for lost, field in ((current.proposal.report, "report"), (update, f"update of {current.seats[1].owner}")):
+    for lost, field in ((current.proposal.report, "report"), (update, f"update of {current.participations[1].owner}")):
         here, there = (
             replayed(honest, store=Forgetful(honest.folder / "store", lost, name))  # type: ignore[arg-type]
             for name in ("here", "there")

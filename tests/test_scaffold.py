@@ -25,7 +25,7 @@ from test_validation import (
     delta,
     header,
     measure,
-    seats,
+    participations,
     with_one,
 )
 
@@ -119,7 +119,7 @@ def judged(
     }
     refs: dict[int, ContentRef | None] = {i: ContentRef.of(data[OWNERS[i]]) for i in controls}  # type: ignore[arg-type]
     given = RoundInput(
-        spec, EXPECTED.round, BASE, BASE_REF, state, seats(refs), data, UNITS, quorum=quorum, enrolled=enrolled
+        spec, EXPECTED.round, BASE, BASE_REF, state, participations(refs), data, UNITS, quorum=quorum, enrolled=enrolled
     )
     outcome = round_outcome(given, measure)
     assert round_outcome(given, measure) == outcome
@@ -183,7 +183,7 @@ class TestPublished:
         }
         refs: dict[int, ContentRef | None] = {i: ContentRef.of(b"") for i in range(4)}
         outcome = round_outcome(
-            RoundInput(SPEC, EXPECTED.round, BASE, BASE_REF, b"", seats(refs), data, UNITS), measure
+            RoundInput(SPEC, EXPECTED.round, BASE, BASE_REF, b"", participations(refs), data, UNITS), measure
         )
         assert set(tensors.decode(outcome.state.data)) == {"counts", "previous"}
         assert "vectors" not in outcome.document["aggregation"]

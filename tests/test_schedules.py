@@ -16,7 +16,7 @@ from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.schedules import event_simulator
 from fedledger.protocol.schedules.base import Choose, everybody
 from fedledger.protocol.schedules.costs import Cost, costs, total, total_by_participant
-from fedledger.protocol.schedules.devices import Battery, Device, DeviceTable, Failure, Link
+from fedledger.protocol.schedules.devices import Battery, Device, DeviceTable, Link, LossReason
 from fedledger.protocol.schedules.events import Arrival, ServerStep
 from fedledger.protocol.schedules.play import simulate
 
@@ -56,8 +56,8 @@ def play(
     return list(islice(simulate(fleet, Method(method=method, params=params), digest, choose), steps))
 
 
-def seen(flushes: Sequence[ServerStep]) -> list[tuple[float, list[tuple[str, int]]]]:
-    return [(f.time_us / SECOND, [(a.address, f.staleness(a)) for a in f.arrivals]) for f in flushes]
+def seen(server_steps: Sequence[ServerStep]) -> list[tuple[float, list[tuple[str, int]]]]:
+    return [(f.time_us / SECOND, [(a.address, f.staleness(a)) for a in f.arrivals]) for f in server_steps]
 
 
 # The fast one takes 4 s a round, the slow one 10 s.
@@ -65,53 +65,53 @@ PAIR = table(device(1), device(7))
 
 
 def test_synchronous_waits_for_the_slowest() -> None:
-    flushes = play(PAIR, "synchronous@1", 2)
-    assert seen(flushes) == [(10, [(A, 0), (B, 0)]), (20, [(A, 0), (B, 0)])]
-    assert flushes[1].arrivals[0] == Arrival(
+    server_steps = play(PAIR, "synchronous@1", 2)
+    assert seen(server_steps) == [(10, [(A, 0), (B, 0)]), (20, [(A, 0), (B, 0)])]
+    assert server_steps[1].arrivals[0] == Arrival(
         A, 1, 10 * SECOND, SECOND, SECOND, 2 * SECOND, 14 * SECOND, (1 + 3 * 2) * SECOND
     )
 
 
 def test_fedasync_takes_each_as_it_comes() -> None:
-    flushes = play(PAIR, "fedasync@1", 5, concurrency=2)
+    server_steps = play(PAIR, "fedasync@1", 5, concurrency=2)
     # The slow one began at the start, and two steps were made meanwhile.
-    assert seen(flushes) == [(4, [(A, 0)]), (8, [(A, 0)]), (10, [(B, 2)]), (12, [(A, 1)]), (16, [(A, 0)])]
+    assert seen(server_steps) == [(4, [(A, 0)]), (8, [(A, 0)]), (10, [(B, 2)]), (12, [(A, 1)]), (16, [(A, 0)])]
 
 
 def test_what_is_too_stale_is_discarded() -> None:
-    flushes = play(PAIR, "fedasync@1", 4, concurrency=2, max_staleness=1)
-    assert seen(flushes) == [(4, [(A, 0)]), (8, [(A, 0)]), (12, [(A, 0)]), (16, [(A, 0)])]
-    (lost,) = flushes[2].losses
-    assert (lost.address, lost.reason, lost.lost_us, lost.base_round) == (B, Failure.STALE, 10 * SECOND, 0)
+    server_steps = play(PAIR, "fedasync@1", 4, concurrency=2, max_staleness=1)
+    assert seen(server_steps) == [(4, [(A, 0)]), (8, [(A, 0)]), (12, [(A, 0)]), (16, [(A, 0)])]
+    (lost,) = server_steps[2].losses
+    assert (lost.address, lost.reason, lost.lost_us, lost.base_round) == (B, LossReason.STALE, 10 * SECOND, 0)
     assert lost.energy_uj == (7 + 6) * SECOND
 
 
 def test_fedbuff_waits_for_two_of_three() -> None:
-    flushes = play(table(device(1), device(7), device(2)), "fedbuff@1", 3, buffer=2, concurrency=3)
+    server_steps = play(table(device(1), device(7), device(2)), "fedbuff@1", 3, buffer=2, concurrency=3)
     # A and C take 4 and 5 s. A's first update waits for C's, and A with it.
-    assert seen(flushes) == [(5, [(A, 0), (C, 0)]), (10, [(A, 0), (B, 1)]), (14, [(C, 1), (A, 0)])]
+    assert seen(server_steps) == [(5, [(A, 0), (C, 0)]), (10, [(A, 0), (B, 1)]), (14, [(C, 1), (A, 0)])]
 
 
 def test_ties_break_by_address() -> None:
-    flushes = play(table(device(1), device(1)), "fedasync@1", 4, concurrency=2)
-    assert seen(flushes) == [(4, [(A, 0)]), (4, [(B, 1)]), (8, [(A, 0)]), (8, [(B, 1)])]
+    server_steps = play(table(device(1), device(1)), "fedasync@1", 4, concurrency=2)
+    assert seen(server_steps) == [(4, [(A, 0)]), (4, [(B, 1)]), (8, [(A, 0)]), (8, [(B, 1)])]
 
 
 def test_who_misses_a_deadline_is_dropped() -> None:
-    flushes = play(PAIR, "deadline@1", 2, quota=2, deadline_us=6 * SECOND)
-    assert seen(flushes) == [(6, [(A, 0)]), (12, [(A, 0)])]
-    (lost,) = flushes[0].losses
+    server_steps = play(PAIR, "deadline@1", 2, quota=2, deadline_us=6 * SECOND)
+    assert seen(server_steps) == [(6, [(A, 0)]), (12, [(A, 0)])]
+    (lost,) = server_steps[0].losses
     # It had downloaded, and computed for 5 s of 7.
-    assert (lost.address, lost.reason, lost.compute_us, lost.upload_us) == (B, Failure.LATE, 5 * SECOND, 0)
+    assert (lost.address, lost.reason, lost.compute_us, lost.upload_us) == (B, LossReason.LATE, 5 * SECOND, 0)
     assert lost.energy_uj == 5 * SECOND
 
 
 def test_who_misses_a_deadline_may_join_the_next_step() -> None:
-    flushes = play(PAIR, "deadline@1", 3, quota=2, deadline_us=6 * SECOND, late="join")
+    server_steps = play(PAIR, "deadline@1", 3, quota=2, deadline_us=6 * SECOND, late="join")
     # A's second update makes two of two at 10 s, with B's first.
-    assert seen(flushes) == [(6, [(A, 0)]), (10, [(A, 0), (B, 1)]), (16, [(A, 0)])]
+    assert seen(server_steps) == [(6, [(A, 0)]), (10, [(A, 0), (B, 1)]), (16, [(A, 0)])]
     bounded = play(PAIR, "deadline@1", 2, quota=2, deadline_us=6 * SECOND, late="join", max_staleness=0)
-    assert [loss.reason for loss in bounded[1].losses] == [Failure.STALE]
+    assert [loss.reason for loss in bounded[1].losses] == [LossReason.STALE]
 
 
 def test_a_step_is_made_as_soon_as_enough_are_there() -> None:
@@ -129,19 +129,19 @@ def test_who_arrives_at_the_very_instant_of_the_deadline_is_in_time() -> None:
 
 
 def test_a_step_asks_those_chosen() -> None:
-    flushes = play(PAIR, "synchronous@1", 3, choose=lambda index, known: [known[index % 2]])
-    assert seen(flushes) == [(10, [(B, 0)]), (14, [(A, 0)]), (24, [(B, 0)])]
+    server_steps = play(PAIR, "synchronous@1", 3, choose=lambda index, known: [known[index % 2]])
+    assert seen(server_steps) == [(10, [(B, 0)]), (14, [(A, 0)]), (24, [(B, 0)])]
 
 
 def test_who_is_offline_does_not_arrive() -> None:
     fleet = table(device(1), device(7, online=((12 * SECOND, 40 * SECOND),)))
-    flushes = play(fleet, "synchronous@1", 5)
-    assert seen(flushes)[2:] == [(12, [(A, 0)]), (22, [(A, 0), (B, 0)]), (32, [(A, 0), (B, 0)])]
-    assert [loss.reason for loss in flushes[0].losses] == [Failure.OFFLINE]
+    server_steps = play(fleet, "synchronous@1", 5)
+    assert seen(server_steps)[2:] == [(12, [(A, 0)]), (22, [(A, 0), (B, 0)]), (32, [(A, 0), (B, 0)])]
+    assert [loss.reason for loss in server_steps[0].losses] == [LossReason.OFFLINE]
     gone = play(fleet, "synchronous@1", 6)[5]
     # It goes offline at 40 s, two seconds before it would be done, and everybody knows then.
     assert gone.time_us == 40 * SECOND and [(loss.reason, loss.upload_us) for loss in gone.losses] == [
-        (Failure.OFFLINE, 0)
+        (LossReason.OFFLINE, 0)
     ]
 
 
@@ -154,25 +154,25 @@ def test_a_server_waits_until_somebody_is_there() -> None:
 def test_a_battery_lasts_for_so_many_rounds() -> None:
     # A round costs 7 J.
     full = Battery(capacity_uj=20 * SECOND, charge_uj=20 * SECOND)
-    flushes = play(table(device(1, battery=full), device(7)), "synchronous@1", 4)
-    assert [len(flush.arrivals) for flush in flushes] == [2, 2, 1, 1]
-    (lost,) = flushes[2].losses
+    server_steps = play(table(device(1, battery=full), device(7)), "synchronous@1", 4)
+    assert [len(server_step.arrivals) for server_step in server_steps] == [2, 2, 1, 1]
+    (lost,) = server_steps[2].losses
     # 6 J are left, 5 of them for an upload that takes 6.
-    assert (lost.upload_us, lost.reason) == (1_666_666, Failure.BATTERY)
+    assert (lost.upload_us, lost.reason) == (1_666_666, LossReason.BATTERY)
     assert lost.energy_uj == pytest.approx(6 * SECOND, abs=3)
-    assert [(loss.energy_uj, loss.reason) for loss in flushes[3].losses] == [(0, Failure.BATTERY)]
+    assert [(loss.energy_uj, loss.reason) for loss in server_steps[3].losses] == [(0, LossReason.BATTERY)]
 
 
 def test_who_harvests_begins_when_it_has_enough() -> None:
     harvesting = Battery(capacity_uj=70 * SECOND, charge_uj=0, harvest_uw=SECOND // 10)
-    flushes = play(table(device(1, battery=harvesting)), "fedasync@1", 2, concurrency=1)
+    server_steps = play(table(device(1, battery=harvesting)), "fedasync@1", 2, concurrency=1)
     # It needs 7 J a round, so 70 s, of which it has 4 s when it is done.
-    assert seen(flushes) == [(74, [(A, 0)]), (144, [(A, 0)])]
+    assert seen(server_steps) == [(74, [(A, 0)]), (144, [(A, 0)])]
     small = harvesting.model_copy(update={"capacity_uj": 5 * SECOND})
     with_small = play(table(device(1, battery=small), device(1)), "synchronous@1", 20)
-    assert with_small[0].losses[0].reason is Failure.BATTERY
+    assert with_small[0].losses[0].reason is LossReason.BATTERY
     # Full after 50 s, it tries, and fails.
-    tried = [loss for flush in with_small for loss in flush.losses if loss.energy_uj]
+    tried = [loss for server_step in with_small for loss in server_step.losses if loss.energy_uj]
     assert [loss.dispatched_us for loss in tried] == [52 * SECOND]
 
 
@@ -260,45 +260,45 @@ plans = st.one_of(
 @given(fleets | frail_fleets, plans, st.binary(min_size=32, max_size=32))
 def test_what_holds_for_every_schedule(fleet: DeviceTable, plan: tuple[str, dict[str, Any]], digest: bytes) -> None:
     method, params = plan
-    flushes = play(fleet, method, 12, digest, **params)
-    assert flushes == play(fleet, method, 12, digest, **params)
-    assert [flush.index for flush in flushes] == list(range(1, 13))
-    assert all(a.time_us <= b.time_us for a, b in pairwise(flushes))
-    times = [0, *(flush.time_us for flush in flushes)]
+    server_steps = play(fleet, method, 12, digest, **params)
+    assert server_steps == play(fleet, method, 12, digest, **params)
+    assert [server_step.index for server_step in server_steps] == list(range(1, 13))
+    assert all(a.time_us <= b.time_us for a, b in pairwise(server_steps))
+    times = [0, *(server_step.time_us for server_step in server_steps)]
     bound = params.get("max_staleness")
-    for flush in flushes:
-        assert [(a.arrived_us, a.address) for a in flush.arrivals] == sorted(
-            (a.arrived_us, a.address) for a in flush.arrivals
+    for server_step in server_steps:
+        assert [(a.arrived_us, a.address) for a in server_step.arrivals] == sorted(
+            (a.arrived_us, a.address) for a in server_step.arrivals
         )
-        assert len({a.address for a in flush.arrivals}) == len(flush.arrivals)
-        for arrival in flush.arrivals:
-            assert arrival.dispatched_us < arrival.arrived_us <= flush.time_us
+        assert len({a.address for a in server_step.arrivals}) == len(server_step.arrivals)
+        for arrival in server_step.arrivals:
+            assert arrival.dispatched_us < arrival.arrived_us <= server_step.time_us
             assert times[arrival.base_round] <= arrival.dispatched_us
             # The model was the newest when it was sent off.
             assert arrival.base_round + 1 >= len(times) or arrival.dispatched_us <= times[arrival.base_round + 1]
             parts = arrival.download_us + arrival.compute_us + arrival.upload_us
             assert arrival.dispatched_us + parts == arrival.arrived_us
-            assert flush.staleness(arrival) >= 0 and (bound is None or flush.staleness(arrival) <= bound)
+            assert server_step.staleness(arrival) >= 0 and (bound is None or server_step.staleness(arrival) <= bound)
             if method == "synchronous@1":
-                assert flush.staleness(arrival) == 0
-        for loss in flush.losses:
+                assert server_step.staleness(arrival) == 0
+        for loss in server_step.losses:
             assert loss.dispatched_us + loss.download_us + loss.compute_us + loss.upload_us == loss.lost_us
-            assert times[flush.index - 1] <= loss.lost_us <= flush.time_us
+            assert times[server_step.index - 1] <= loss.lost_us <= server_step.time_us
         if method == "fedbuff@1":
-            assert len(flush.arrivals) == params["buffer"]
+            assert len(server_step.arrivals) == params["buffer"]
         if method == "deadline@1":
-            assert len(flush.arrivals) <= params["quota"]
+            assert len(server_step.arrivals) <= params["quota"]
 
 
 @given(fleets, plans)
 def test_nobody_does_two_things_at_a_time(fleet: DeviceTable, plan: tuple[str, dict[str, Any]]) -> None:
     method, params = plan
-    flushes = play(fleet, method, 12, **params)
+    server_steps = play(fleet, method, 12, **params)
     spans: dict[str, list[tuple[int, int]]] = {}
-    for flush in flushes:
-        for arrival in flush.arrivals:
+    for server_step in server_steps:
+        for arrival in server_step.arrivals:
             spans.setdefault(arrival.address, []).append((arrival.dispatched_us, arrival.arrived_us))
-        for loss in flush.losses:
+        for loss in server_step.losses:
             spans.setdefault(loss.address, []).append((loss.dispatched_us, loss.lost_us))
     for mine in spans.values():
         assert all(end <= begin for (_, end), (begin, _) in pairwise(sorted(mine)))
@@ -330,8 +330,8 @@ def test_fedbuff_of_all_is_synchronous_at_any_speed(fleet: DeviceTable, digest: 
 
 
 def test_costs_by_hand() -> None:
-    (flush,) = play(PAIR, "synchronous@1", 1)
-    fast, slow = costs(flush)
+    (server_step,) = play(PAIR, "synchronous@1", 1)
+    fast, slow = costs(server_step)
     assert fast.cost == Cost(SECOND, SECOND, 2 * SECOND, idle_us=6 * SECOND, energy_uj=7 * SECOND)
     assert fast.cost.communication_ppm == 750_000 and slow.cost.communication_ppm == 300_000
     assert slow.cost.idle_us == 0 and fast.counted and fast.staleness == 0
@@ -341,15 +341,15 @@ def test_costs_by_hand() -> None:
 @given(fleets | frail_fleets, plans)
 def test_totals_are_the_sums_of_their_parts(fleet: DeviceTable, plan: tuple[str, dict[str, Any]]) -> None:
     method, params = plan
-    flushes = play(fleet, method, 12, **params)
-    rows = [row for flush in flushes for row in costs(flush)]
-    work = [w for flush in flushes for w in (*flush.arrivals, *flush.losses)]
+    server_steps = play(fleet, method, 12, **params)
+    rows = [row for server_step in server_steps for row in costs(server_step)]
+    work = [w for server_step in server_steps for w in (*server_step.arrivals, *server_step.losses)]
     everything = total(rows)
     assert everything.energy_uj == sum(w.energy_uj for w in work)
     assert everything.communication_us == sum(w.download_us + w.upload_us for w in work)
     by_participant = total_by_participant(rows)
     assert sum(by_participant.values(), Cost()) == everything
-    horizon = flushes[-1].time_us
+    horizon = server_steps[-1].time_us
     for cost in by_participant.values():
         # Whoever is not busy and does not wait for a step was not asked.
         assert cost.communication_us + cost.compute_us + cost.idle_us <= horizon

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedledger.aggregator.selection.base import SELECTIONS, Candidate, SelectionContext
-from fedledger.aggregator.selection.candidates import Candidates, _judged
+from fedledger.aggregator.selection.candidates import Candidates, _evaluated
 from fedledger.aggregator.selection.fedcs import FedCS
 from fedledger.aggregator.selection.oort import Oort
 from fedledger.aggregator.selection.planner import RoundPlanner
@@ -274,7 +274,7 @@ def test_times_come_from_the_table_that_the_spec_names(tmp_path: Path) -> None:
     ],
 )
 def test_a_report_that_is_none_tells_nothing(report: bytes) -> None:
-    assert _judged(report) == {}
+    assert _evaluated(report) == {}
 
 
 def _plain(selection: dict[str, Any]) -> Experiment:

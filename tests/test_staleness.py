@@ -28,7 +28,7 @@ from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.ledger.access import TaskAccess
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import Reveal
-from fedledger.contracts.ledger.round_history import RoundHistory, Seat
+from fedledger.contracts.ledger.round_history import Participation, RoundHistory
 from fedledger.ledger_tools.audit.audit import audit_chain, audit_run
 from fedledger.ledger_tools.audit.execute import execute
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport
@@ -148,8 +148,9 @@ def judged(steps: Mapping[int, int], method: Method | None, bases: Mapping[int, 
     refs = (fresh.BASE_REF, *EARLIER_REFS)
     said = {i: (bases or {}).get(i, s) for i, s in steps.items()}
     data = {i: fresh.update(i, base=refs[s].digest.hex(), spec=spec.digest.hex()) for i, s in said.items()}
-    seats = [
-        Seat(i, fresh.OWNERS[i], fresh.SIGNERS[i], Evidence(), ContentRef.of(data[i]), s) for i, s in steps.items()
+    participations = [
+        Participation(i, fresh.OWNERS[i], fresh.SIGNERS[i], Evidence(), ContentRef.of(data[i]), s)
+        for i, s in steps.items()
     ]
     given_ = RoundInput(
         spec=spec,
@@ -157,7 +158,7 @@ def judged(steps: Mapping[int, int], method: Method | None, bases: Mapping[int, 
         base=fresh.BASE,
         base_ref=fresh.BASE_REF,
         state=b"",
-        seats=sorted(seats, key=lambda seat: seat.owner.lower()),
+        participations=sorted(participations, key=lambda participation: participation.owner.lower()),
         updates={fresh.OWNERS[i]: content for i, content in data.items()},
         units=fresh.UNITS,
         max_staleness=len(EARLIER),
@@ -259,7 +260,7 @@ def test_a_batch_is_completed_with_the_staleness_that_opens_it() -> None:
     bases = refs("now", "before", "first")
     current, batch, update = round_with(bases, bases[2])
     done = complete(current, replace(batch, staleness={0: 2}), {0: update}, PLACE)
-    assert done.reveals[0] == Reveal(0, update, b"s" * 32, 2) and done.seats[0].staleness == 2
+    assert done.reveals[0] == Reveal(0, update, b"s" * 32, 2) and done.participations[0].staleness == 2
     for wrong in ({}, {0: 1}, {0: 3}, {0: MOST}):
         with pytest.raises(BatchError) as caught:
             complete(current, replace(batch, staleness=wrong), {0: update}, PLACE)

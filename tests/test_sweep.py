@@ -24,7 +24,7 @@ from fedledger.platform.runs.curves import Spread, over_seeds, rounds_to
 from fedledger.platform.runs.grid import assign, parse_seeds, parse_set, plan_runs, short_names
 from fedledger.platform.runs.plain_run import run_without_ledger
 from fedledger.platform.runs.run_folder import RunRecord
-from fedledger.platform.runs.sweep import FAILED, LOCK_FILE, UNFINISHED, Failure, SweepOptions, run_sweep
+from fedledger.platform.runs.sweep import FAILED, LOCK_FILE, UNFINISHED, FailedRun, SweepOptions, run_sweep
 from fedledger.protocol.errors import ConfigError
 from fedledger.storage.local import LocalStore
 from support.pages import figures
@@ -342,7 +342,7 @@ def test_with_ledgers_each_run_has_one_that_can_be_audited_where_it_is(config: P
         for ledger in (False, True)
     )
     assert [done for _, _, done in seen] == [1, 2, 1, 2]
-    assert not any(isinstance(outcome, Failure) for _, outcome, _ in seen)
+    assert not any(isinstance(outcome, FailedRun) for _, outcome, _ in seen)
     models = [[record.summary["final_model"] for _, record in sweep.done] for sweep in (plain, recorded)]
     assert models[0] == models[1]
     for run, record in recorded.done:

@@ -22,7 +22,7 @@ from fedledger.aggregator.duties.opening import Opening
 from fedledger.aggregator.selection.planner import RoundPlanner
 from fedledger.contracts.chain.chain import Chain
 from fedledger.ledger_tools.audit.audit import audit_run
-from fedledger.ledger_tools.report.device_tables import by_participant, flush_rows, read_devices, totals
+from fedledger.ledger_tools.report.device_tables import by_participant, read_devices, server_step_rows, totals
 from fedledger.node.participant import Participant
 from fedledger.platform.cli.app import app
 from fedledger.platform.engine import with_ledger
@@ -41,7 +41,7 @@ from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.protocol.schedules.base import everybody
-from fedledger.protocol.schedules.devices import DeviceTable, Failure
+from fedledger.protocol.schedules.devices import DeviceTable, LossReason
 from fedledger.protocol.schedules.play import simulate
 from fedledger.protocol.schedules.timetable import Timetable, require_schedule
 from fedledger.storage.local import LocalStore
@@ -105,12 +105,12 @@ def test_rounds_are_the_steps_of_the_schedule(scheduled: Small) -> None:
         scheduled.run.task,
     )
     rounds = [plans.round(history, task, spec, index, r.beacon) for index, r in sorted(task.rounds.items())]
-    for flush, current in zip(rounds, task.rounds.values(), strict=True):
-        assert {a.address for a in flush.arrivals} == set(current.owners.values())
-        assert flush.index == current.index and {*current.verdicts.values()} == {Verdict.ACCEPTED}
+    for server_step, current in zip(rounds, task.rounds.values(), strict=True):
+        assert {a.address for a in server_step.arrivals} == set(current.owners.values())
+        assert server_step.index == current.index and {*current.verdicts.values()} == {Verdict.ACCEPTED}
     if spec.schedule.method in ("fedasync@1", "fedbuff@1"):
         assert rounds == list(islice(simulate(devices, spec.schedule, spec.digest), len(rounds)))
-        assert any(flush.staleness(a) for flush in rounds for a in flush.arrivals)
+        assert any(server_step.staleness(a) for server_step in rounds for a in server_step.arrivals)
 
 
 def test_a_scheduled_history_is_reproduced(scheduled: Small) -> None:
@@ -343,12 +343,12 @@ def test_a_timetable_has_the_steps_of_its_schedule(
         return
     steps = list(islice(simulate(fleet, schedule, digest, everybody, quorum), 4))
     assert again == [steps[index - 1] for index in (4, 2, 1, 3)] and timetable.played == 4
-    assert all(len(flush.arrivals) >= quorum for flush in steps)
+    assert all(len(server_step.arrivals) >= quorum for server_step in steps)
     if not quorum:
         return
     # What is abandoned was worked for all the same.
     free = list(islice(simulate(fleet, schedule, digest, everybody), 4))
-    assert [flush.time_us for flush in free] <= [flush.time_us for flush in steps]
+    assert [server_step.time_us for server_step in free] <= [server_step.time_us for server_step in steps]
 
 
 def test_a_step_below_quorum_is_abandoned() -> None:
@@ -365,7 +365,7 @@ def test_a_step_below_quorum_is_abandoned() -> None:
     first = timetable.round(1)
     # It is asked again at 6 s, and its second update comes with the first one of the other.
     assert [(a.address, a.base_round) for a in first.arrivals] == [(address(1), 0), (address(2), 0)]
-    assert (first.time_us, [loss.reason for loss in first.losses]) == (10 * SECOND, [Failure.ABANDONED])
+    assert (first.time_us, [loss.reason for loss in first.losses]) == (10 * SECOND, [LossReason.ABANDONED])
     assert asked == [1, 2] and [first.staleness(a) for a in first.arrivals] == [0, 0]
 
 
@@ -453,9 +453,9 @@ def test_without_a_ledger_the_devices_did_the_same(scheduled: Small, tmp_path: P
 
 
 def test_totals_by_participant_are_those_of_all() -> None:
-    flush = next(iter(simulate(table(device(1), device(7)), Method(method="synchronous@1"), DIGEST)))
-    lost = replace(flush, losses=tuple(a.lost(Failure.STALE) for a in flush.arrivals[:1]))
-    rows = flush_rows(lost, 3, lambda owner, staleness: (100, 50))
+    server_step = next(iter(simulate(table(device(1), device(7)), Method(method="synchronous@1"), DIGEST)))
+    lost = replace(server_step, losses=tuple(a.lost(LossReason.STALE) for a in server_step.arrivals[:1]))
+    rows = server_step_rows(lost, 3, lambda owner, staleness: (100, 50))
     assert [(row["round"], row["counted"], row["reason"]) for row in rows] == [
         (3, True, ""),
         (3, True, ""),

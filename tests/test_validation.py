@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from fedledger.aggregator.round.outcome import Content, RoundInput, RoundOutcome, round_outcome
 from fedledger.aggregator.round.validation import Expected, ValidUpdate, fetch, validate
 from fedledger.aggregator.rules.base import RULES
-from fedledger.contracts.ledger.round_history import Seat
+from fedledger.contracts.ledger.round_history import Participation
 from fedledger.protocol.encoding import canonical, tensors
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.methods.catalogue import Method
@@ -239,10 +239,13 @@ class TestFetch:
             assert caught.value.verdict is Verdict.UNAVAILABLE
 
 
-def seats(refs: dict[int, ContentRef | None]) -> list[Seat]:
+def participations(refs: dict[int, ContentRef | None]) -> list[Participation]:
     """Participants in address order; a reference of None is a commitment that was not revealed."""
-    made = [Seat(i, OWNERS[i], SIGNERS[i] if i in refs else None, Evidence(), refs.get(i)) for i in range(len(OWNERS))]
-    return sorted(made, key=lambda seat: seat.owner.lower())
+    made = [
+        Participation(i, OWNERS[i], SIGNERS[i] if i in refs else None, Evidence(), refs.get(i))
+        for i in range(len(OWNERS))
+    ]
+    return sorted(made, key=lambda participation: participation.owner.lower())
 
 
 def measure(what: str, vector: np.ndarray) -> Measurement:
@@ -259,7 +262,7 @@ def run_round(
                 updates[OWNERS[i]] = fetch(store, ref, spec.limits.max_update_bytes)
             except UpdateRefusedError as error:
                 updates[OWNERS[i]] = error
-    given_ = RoundInput(spec, EXPECTED.round, BASE, BASE_REF, b"", seats(refs), updates, UNITS, **more)
+    given_ = RoundInput(spec, EXPECTED.round, BASE, BASE_REF, b"", participations(refs), updates, UNITS, **more)
     outcome = round_outcome(given_, measure)
     assert round_outcome(given_, measure) == outcome
     return outcome
@@ -269,7 +272,7 @@ def test_what_was_validated_before_counts_only_for_the_same_content_sender_and_b
     refs: dict[int, ContentRef | None] = {i: store.put(update(i)) for i in range(4)}
     plain = run_round(store, refs)
     data = {OWNERS[i]: store.get(ref) for i, ref in refs.items() if ref is not None}
-    given_ = RoundInput(SPEC, EXPECTED.round, BASE, BASE_REF, b"", seats(refs), data, UNITS)
+    given_ = RoundInput(SPEC, EXPECTED.round, BASE, BASE_REF, b"", participations(refs), data, UNITS)
     other = ValidUpdate(np.zeros(D, np.int64), 1)
     longer = TaskSpec.model_validate({**SPEC.model_dump(), "rounds": 4})
     same = {

@@ -19,9 +19,9 @@ from fedledger_engine import workload_experiment
 from workloads import load
 
 from fedledger.aggregator.round import server_step
-from fedledger.learning.fast.perceptron_gradients import DirectGradient, Stack, by_autograd
+from fedledger.learning.fast.perceptron_gradients import PerceptronGradient, Stack, by_autograd
 from fedledger.node import training
-from fedledger.node.batched_clients import Lockstep
+from fedledger.node.batched_clients import BatchedClients
 from fedledger.node.solvers.minibatch import Minibatches
 from fedledger.platform.engine.backends.choose import open_backend
 from fedledger.platform.engine.backends.serial import Serial
@@ -36,11 +36,11 @@ STAGES: tuple[tuple[str, Callable[..., Any]], ...] = (
     ("  whom it asks", MemoryRecord.ask),
     ("    their selection", RoundPlan.select),
     ("  training and sum", Serial.total),
-    ("    participants together", Lockstep._train),
-    ("      their batches", Lockstep._begun),
+    ("    batched participants", BatchedClients._train),
+    ("      their batches", BatchedClients._begun),
     ("      losses and gradients", Stack.__call__),
     ("    participants one by one", Minibatches.train),
-    ("      losses and gradients, direct", DirectGradient._compute),
+    ("      losses and gradients, direct", PerceptronGradient._compute),
     ("      losses and gradients, autograd", by_autograd),
     ("    random seeds", training.training_seed),
     ("    exact sums of many", WeightedSum.add_rows),

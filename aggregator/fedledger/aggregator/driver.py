@@ -48,7 +48,7 @@ class Aggregator(Actor[Situation]):
         Where participants of a batched task leave their commitments; a direct task needs none.
     patience
         Seconds for which a revealed update that cannot be had is waited for; after them, or after a quarter of the
-        propose period, it is judged unavailable.
+        propose period, its verdict is unavailable.
     url
         Where participants reach the mailbox; it is announced on the ledger.
     trusted

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedledger.learning.fast.convolution_patches import Patches, first_layers
+from fedledger.learning.fast.convolution_patches import ConvolutionPatches, first_layers
 from fedledger.learning.vectors import FlatModel, Float32Array, single_thread
 from fedledger.protocol.errors import ConfigError
 
@@ -66,19 +66,19 @@ class HeldOut:
         self.inputs = torch.from_numpy(np.ascontiguousarray(inputs))
         self.labels = torch.from_numpy(np.ascontiguousarray(labels))
         self.largest = int(labels.max())
-        self._patches: WeakKeyDictionary[torch.nn.Module, Patches | None] = WeakKeyDictionary()
-        self._shared: dict[str, Patches | None] = {}
+        self._patches: WeakKeyDictionary[torch.nn.Module, ConvolutionPatches | None] = WeakKeyDictionary()
+        self._shared: dict[str, ConvolutionPatches | None] = {}
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def patches(self, module: torch.nn.Module) -> Patches | None:
+    def patches(self, module: torch.nn.Module) -> ConvolutionPatches | None:
         """Return what a module sees first, where it pays to keep that; it is kept once for all that see the same."""
         if module not in self._patches:
             layers = first_layers(module)
             kind = repr(layers)
             if kind not in self._shared:
-                self._shared[kind] = Patches.of(layers, self.inputs)
+                self._shared[kind] = ConvolutionPatches.of(layers, self.inputs)
             self._patches[module] = self._shared[kind]
         return self._patches[module]
 
@@ -172,7 +172,7 @@ def _outputs(
     vectors: Sequence[Float32Array],
     inputs: torch.Tensor,
     batch: int,
-    patches: Patches | None = None,
+    patches: ConvolutionPatches | None = None,
 ) -> list[torch.Tensor]:
     """Return float32[n, classes] of each vector."""
     n, module = len(inputs), model.module

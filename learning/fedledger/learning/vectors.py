@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedledger.learning.fast.perceptron_gradients import DirectGradient
+from fedledger.learning.fast.perceptron_gradients import PerceptronGradient
 from fedledger.protocol.errors import ConfigError
 
 ALIGNMENT = 16
@@ -203,7 +203,7 @@ class FlatModel:
         ]
 
     @cached_property
-    def direct(self) -> DirectGradient | None:
+    def perceptron_gradient(self) -> PerceptronGradient | None:
         """Computes mean cross-entropy and its gradient without autograd, with the same bits; None if there is no way.
 
         There is none for a module that is no plain perceptron, or elsewhere than on the CPU.
@@ -211,7 +211,7 @@ class FlatModel:
         if self._is_away:
             return None
         try:
-            return DirectGradient(self.module, self.gradient)
+            return PerceptronGradient(self.module, self.gradient)
         except ValueError:
             return None
 

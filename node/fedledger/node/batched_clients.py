@@ -1,9 +1,9 @@
-"""Several participants trained together, with the bits of training one after another.
+"""Batched clients: several participants trained by the same calls, with the bits of training one after another.
 
-A step of a tiny model costs its calls, not its arithmetic; participants with as many examples each can take their steps
-in the same calls. It is done for plain SGD on perceptrons whose parameters fit a processor's cache, where it is
-measured to pay. Whether it gives the same bits depends on the machine's matrix products, so for each number of
-participants and examples the first group is trained in both ways; after any difference it is one by one.
+For a tiny model the cost of a step is its calls, not its arithmetic, so participants with equally many examples take
+their steps in the same calls. This pays for plain SGD on perceptrons whose parameters fit a processor's cache. Whether
+it gives the same bits depends on the machine's matrix products; so for each number of participants and examples the
+first groups are trained in both ways, and after any difference participants are trained one by one.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ MAX_PARAMETERS = 20_000
 """Parameters of a model up to which it pays: above, the products take the time."""
 
 
-class Together(NamedTuple):
-    """What participants learned together.
+class BatchedUpdates(NamedTuple):
+    """The updates of a batch of participants.
 
     Parameters
     ----------
@@ -60,8 +60,8 @@ class Together(NamedTuple):
         return [LocalUpdate(delta, self.examples, self.steps, mean) for delta, mean in means]
 
 
-class Lockstep:
-    """Trains participants of one task together.
+class BatchedClients:
+    """Trains participants of one task in batches.
 
     Parameters
     ----------
@@ -79,20 +79,22 @@ class Lockstep:
         self._random = Restartable()
 
     @classmethod
-    def of(cls, trainer: Trainer) -> Lockstep | None:
-        """Return what trains participants such as this one together, or None if there is no way, or no use."""
+    def of(cls, trainer: Trainer) -> BatchedClients | None:
+        """Return an instance for participants such as this one, or None if batching is impossible or does not pay."""
         if type(trainer) is not LocalTrainer or type(trainer.solver) is not SGD or trainer.transforms:
             return None
-        fits = trainer.model.direct is not None and trainer.model.layout.dimension <= MAX_PARAMETERS
+        fits = trainer.model.perceptron_gradient is not None and trainer.model.layout.dimension <= MAX_PARAMETERS
         return cls(trainer.model, trainer.solver) if fits and trainer.solver.max_gradient_norm is None else None
 
     def trains(self, trainer: Trainer) -> TypeGuard[LocalTrainer]:
-        """Return whether a participant's trainer is one that this stands for."""
+        """Return whether this instance can train a participant."""
         if type(trainer) is not LocalTrainer:
             return False
         return trainer.model is self.model and trainer.solver is self.solver and not trainer.transforms
 
-    def __call__(self, base: Float32Array, datasets: Sequence[Dataset], seeds: Sequence[bytes]) -> Together | None:
+    def __call__(
+        self, base: Float32Array, datasets: Sequence[Dataset], seeds: Sequence[bytes]
+    ) -> BatchedUpdates | None:
         """Train from float32[d] on data sets of one size, whose random streams begin at the seeds.
 
         None is returned if the updates would not be the same as one by one.
@@ -123,7 +125,7 @@ class Lockstep:
                     return None
         return int(np.count_nonzero(deltas))
 
-    def _train(self, base: Float32Array, datasets: Sequence[Dataset], seeds: Sequence[bytes]) -> Together:
+    def _train(self, base: Float32Array, datasets: Sequence[Dataset], seeds: Sequence[bytes]) -> BatchedUpdates:
         solver, copies, examples = self.solver, len(datasets), len(datasets[0])
         stack = self._stack(copies)
         trained, runs = stack.array, self.model.layout.trainable_runs
@@ -147,7 +149,7 @@ class Lockstep:
         deltas = np.empty((copies, len(base)), np.float32)
         for packed, aligned in runs:
             np.subtract(trained[:, aligned], base[packed], out=deltas[:, packed])
-        return Together(deltas, examples, losses)
+        return BatchedUpdates(deltas, examples, losses)
 
     def _begun(self, seed: bytes) -> np.random.Generator:
         rng = self._random.restart(seed)
@@ -155,11 +157,11 @@ class Lockstep:
         return rng
 
     def _stack(self, copies: int) -> Stack:
-        direct = self.model.direct
-        if direct is None:
+        perceptron_gradient = self.model.perceptron_gradient
+        if perceptron_gradient is None:
             raise ValueError("the model is no perceptron")
         if copies not in self._stacks:
-            self._stacks[copies] = Stack(direct, len(self.model.trainable), copies)
+            self._stacks[copies] = Stack(perceptron_gradient, len(self.model.trainable), copies)
         return self._stacks[copies]
 
 

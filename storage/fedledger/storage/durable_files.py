@@ -1,10 +1,10 @@
-"""Files that are there whole or not at all, also if the program is killed or the power fails.
+"""Files that exist completely or not at all, even if the program is killed or the power fails.
 
-Making a file durable costs a wait for the disk, which is longer than all else that a round of a small model costs.
-Where one process plays many parties, what they write is made durable together: within :func:`together` a file is held
-in memory until :func:`flush`, which who is about to tell somebody outside the process calls first. So content is on
-the disk before the ledger names it, and a commitment before it is posted. Everybody in the process sees what is held.
-Threads write it meanwhile, under other names: so most of the disk's time passes beside other work.
+Making a file durable means waiting for the disk, which takes longer than the rest of a round of a small model.
+A process that plays many parties makes their files durable in batches: within :func:`batched_writes` a file stays in
+memory until :func:`flush`, which a party calls before it sends anything to another process. So content is on the disk
+before the ledger names it, and a commitment before it is posted. Everybody in the process sees unwritten files. Threads
+write them in the background, under temporary names, so most of the disk's time passes beside other work.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from pathlib import Path
 from fedledger.protocol.errors import StoreError
 
 Name = Path | str
-"""A file's path; where there are many, a text, as pathlib takes several times as long over it as the system."""
+"""A file's path; a string where there are many, because pathlib takes several times as long as the system call."""
 TEMPORARY = ".tmp-"
-"""What the name of a file begins with until all of it is on the disk."""
+"""Prefix of a file's name until all of it is on the disk."""
 STALE_SECONDS = 3600.0
-"""Age from which on such a file is nobody's: a program was killed before all of it was on the disk."""
+"""Age at which such a file is abandoned: its program was killed before all of it was on the disk."""
 _numbers, _own = itertools.count(), secrets.token_hex(8)
-MOST_HELD = 64 * 1024 * 1024
-"""Bytes that are held at most; more are made durable at once."""
+MAX_BATCH_BYTES = 64 * 1024 * 1024
+"""Most bytes of unwritten files; beyond them a batch is made durable at once."""
 AT_ONCE = 8
-"""Threads that wait for the disk: what they wait for at the same time a file system makes durable in one step."""
+"""Threads that wait for the disk: a file system makes durable in one step what they wait for at the same time."""
 SYNCED_AT_ONCE = 4
 """Threads that wait for folders: once one is on the disk, most file systems have all of them there."""
 MOST_OPEN = 32
-"""Files that a thread has open at the same time."""
+"""Most files that a thread has open at the same time."""
 BEGUN_AT = 1024 * 1024
-"""Bytes, or ``MOST_OPEN`` files, that are written before anybody waits for them."""
+"""Bytes after which a thread begins to write, as it does after ``MOST_OPEN`` files."""
 
 
 def write_atomically(path: Name, data: bytes) -> None:
@@ -50,31 +50,31 @@ def write_atomically(path: Name, data: bytes) -> None:
     OSError
         If it cannot be written.
     StoreError
-        If what is held with it cannot be.
+        If another file of the batch cannot be written.
     """
-    held = _held()
-    if held is None:
+    batch = _batch()
+    if batch is None:
         _rename(_written([(str(path), data)]))
         _sync_folder(_folder(path))
     else:
-        held.write(path, data)
+        batch.write(path, data)
 
 
 def link(path: Name, source: Name, data: bytes) -> None:
-    """Give a file of this module another name, or replace what has that name; ``data`` is what the file holds.
+    """Link a file of this module to another name, replacing any file of that name; ``data`` is its content.
 
-    It costs a fraction of another file, and no space. Where the file system has no such links, it is written again.
+    A link takes a fraction of the time of another file, and no space. Without hard links the file is written again.
 
     Raises
     ------
     OSError
         If it cannot be written.
     StoreError
-        If what is held with it cannot be.
+        If another file of the batch cannot be written.
     """
-    held = _held()
-    if held is not None:
-        held.link(path, source, data)
+    batch = _batch()
+    if batch is not None:
+        batch.link(path, source, data)
     elif _link(str(source), str(path)):
         _sync_folder(_folder(path))
     else:
@@ -82,68 +82,68 @@ def link(path: Name, source: Name, data: bytes) -> None:
 
 
 def append(path: Name, text: str) -> None:
-    """Append to a text file, after all that was written before; a line that is cut off may be left by a kill.
+    """Append to a text file, after all earlier writes; a kill may leave an incomplete line.
 
-    It is not waited for until it is on the disk.
+    Nobody waits until the text is on the disk.
     """
-    held = _held()
-    if held is None:
+    batch = _batch()
+    if batch is None:
         _append([(str(path), text)])
     else:
-        held.append(path, text)
+        batch.append(path, text)
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder in one that is there, unless it is there."""
+    """Make a folder in an existing one, unless it exists."""
     if path.is_dir():
         return
     path.mkdir(exist_ok=True)
-    held = _held()
-    if held is None:
+    batch = _batch()
+    if batch is None:
         _sync_folder(path.parent)
     else:
-        held.folders.add(str(path.parent))
+        batch.folders.add(str(path.parent))
 
 
 def read(path: Name, limit: int = -1) -> bytes:
     """Return a file's bytes, at most ``limit`` of them unless it is negative; raises OSError as reading does."""
-    held = _held()
-    found = None if held is None else held.files.get(str(path))
+    batch = _batch()
+    found = None if batch is None else batch.files.get(str(path))
     if found is not None:
         return found if limit < 0 else found[:limit]
     with open(path, "rb", buffering=0) as file:
         return file.read(limit)
 
 
-def held(path: Name) -> bytes | None:
-    """Return a file's bytes if this process holds them, and has not written them yet."""
-    waiting = _held()
-    return None if waiting is None else waiting.files.get(str(path))
+def unwritten(path: Name) -> bytes | None:
+    """Return a file's bytes if this process has not written them yet, and otherwise None."""
+    batch = _batch()
+    return None if batch is None else batch.files.get(str(path))
 
 
 def exists(path: Name) -> bool:
-    """Return whether there is such a file."""
-    held = _held()
-    return (held is not None and str(path) in held.files) or os.path.exists(path)
+    """Return whether the file exists."""
+    batch = _batch()
+    return (batch is not None and str(path) in batch.files) or os.path.exists(path)
 
 
 def remove(path: Name) -> None:
-    """Remove a file, if it is there."""
-    held = _held()
-    if held is not None:
-        held.remove(path)
+    """Remove a file if it exists."""
+    batch = _batch()
+    if batch is not None:
+        batch.remove(path)
     _unlink(str(path))
 
 
 def listed(folder: Path, pattern: str) -> set[Path]:
     """Return the files of a folder whose names match a pattern."""
-    held = _held()
-    unwritten = () if held is None else held.names.get(str(folder), ())
+    batch = _batch()
+    unwritten = () if batch is None else batch.names.get(str(folder), ())
     return {*folder.glob(pattern), *(folder / name for name in unwritten if fnmatchcase(name, pattern))}
 
 
 def remove_stale(folder: Path, part: str = "") -> None:
-    """Remove what killed programs have left unfinished in a folder, or in those of it whose names match ``part``."""
+    """Remove unfinished files of killed programs from a folder, or from its subfolders that match ``part``."""
     for file in folder.glob(f"{part}/{TEMPORARY}*" if part else f"{TEMPORARY}*"):
         with suppress(OSError):
             if time.time() - file.stat().st_mtime > STALE_SECONDS:
@@ -151,52 +151,52 @@ def remove_stale(folder: Path, part: str = "") -> None:
 
 
 def begin() -> None:
-    """Begin to write what is held: somebody will call :func:`flush` soon."""
-    held = _held()
-    if held is not None:
-        held.begin()
+    """Begin to write the batch: somebody will call :func:`flush` soon."""
+    batch = _batch()
+    if batch is not None:
+        batch.begin()
 
 
 def flush() -> None:
-    """Make durable what is held.
+    """Make the batch durable.
 
     Raises
     ------
     StoreError
-        If it cannot be written; it is still held then.
+        If it cannot be written; its files then stay in memory.
     """
-    held = _held()
-    if held is not None:
-        held.flush()
+    batch = _batch()
+    if batch is not None:
+        batch.flush()
 
 
 @contextmanager
-def together() -> Iterator[None]:
-    """Hold what this process writes until somebody calls :func:`flush`, and at the latest until the end.
+def batched_writes() -> Iterator[None]:
+    """Batch what this process writes until somebody calls :func:`flush`, or until the end of the context.
 
-    One in another changes nothing. Processes that are forked within do not take part.
+    A nested context changes nothing. Processes that are forked within it do not take part.
     """
-    if _held() is not None:
+    if _batch() is not None:
         yield
         return
-    _Held.current = held = _Held()
+    _Batch.current = batch = _Batch()
     try:
         yield
     finally:
         try:
-            held.flush()
+            batch.flush()
         finally:
-            _Held.current = None
-            held.close()
+            _Batch.current = None
+            batch.close()
 
 
-class _Held:
-    """Files that wait, by path, their names by folder, and other names of files and lines that follow them.
+class _Batch:
+    """Unwritten files by path, their names by folder, and the links and lines that follow them.
 
-    Paths are texts here: those of pathlib take several times as long to be looked up.
+    Paths are strings here: those of pathlib take several times as long to look up.
     """
 
-    current: _Held | None = None
+    current: _Batch | None = None
 
     def __init__(self) -> None:
         self.process = os.getpid()
@@ -214,7 +214,7 @@ class _Held:
 
     def write(self, path: Name, data: bytes) -> None:
         with self._lock:
-            key = self._hold(path, data)
+            key = self._add(path, data)
             self._links.pop(key, None)
             self._next.append((key, data))
             self._next_size += len(data)
@@ -225,10 +225,10 @@ class _Held:
 
     def link(self, path: Name, source: Name, data: bytes) -> None:
         with self._lock:
-            self._links[self._hold(path, data)] = str(source)
+            self._links[self._add(path, data)] = str(source)
             self._bound()
 
-    def _hold(self, path: Name, data: bytes) -> str:
+    def _add(self, path: Name, data: bytes) -> str:
         key = str(path)
         self.files[key] = data
         self.names.setdefault(_folder(key), set()).add(os.path.basename(key))
@@ -236,7 +236,7 @@ class _Held:
         return key
 
     def _bound(self) -> None:
-        if self._size > MOST_HELD:
+        if self._size > MAX_BATCH_BYTES:
             self.flush()
 
     def remove(self, path: Name) -> None:
@@ -276,7 +276,7 @@ class _Held:
         self._begun.append(self._threads.submit(_written, files))
 
     def _write(self) -> None:
-        """Wait until all files are on the disk, and name them."""
+        """Wait until all files are on the disk, and give them their names."""
         self.begin()
         begun, self._begun = self._begun, []
         try:
@@ -300,24 +300,24 @@ class _Held:
         return self.files.get(written.path) is written.data and written.path not in self._links
 
     def _link_all(self) -> None:
-        """Give files their other names, now that all are there."""
+        """Link files to their other names, now that all exist."""
         others = []
         for path, source in self._links.items():
             data = self.files[path]
-            # What lies there may have been replaced since.
+            # The source may have been replaced since.
             if self.files.get(source, data) != data or not _link(source, path):
                 others.append((path, data))
         _rename(_written(others))
 
 
-def _held() -> _Held | None:
-    held = _Held.current
-    return held if held is not None and held.process == os.getpid() else None
+def _batch() -> _Batch | None:
+    batch = _Batch.current
+    return batch if batch is not None and batch.process == os.getpid() else None
 
 
 @dataclass
 class _Written:
-    """A file that is on the disk under another name, until it has its own."""
+    """A file that is on the disk under a temporary name."""
 
     path: str
     data: bytes
@@ -326,7 +326,7 @@ class _Written:
 
 
 def _written(files: Sequence[tuple[str, bytes]]) -> list[_Written]:
-    """Write files under other names, and wait until they are on the disk; none is left if one cannot be written."""
+    """Write files under temporary names and wait until they are on the disk; if one fails, none is left."""
     written: list[_Written] = []
     handles: list[int] = []
     try:
@@ -352,7 +352,7 @@ def _folder(path: Name) -> str:
 
 
 def _temporary(folder: str) -> str:
-    """Return a name that nobody else takes, nor this process again."""
+    """Return a name that no other process uses, and this one never again."""
     return f"{folder}/{TEMPORARY}{_own}-{os.getpid()}-{next(_numbers)}"
 
 
@@ -363,7 +363,7 @@ def _rename(written: Iterable[_Written]) -> None:
 
 
 def _link(source: str, path: str) -> bool:
-    """Give a file another name; return whether that can be done, which some file systems cannot."""
+    """Link a file to another name; return whether the file system can do this."""
     if path == source:
         return True
     temporary = _temporary(_folder(path))
@@ -372,7 +372,7 @@ def _link(source: str, path: str) -> bool:
     except OSError:
         return False
     os.replace(temporary, path)
-    # Where both are names of one file already, the step before does nothing.
+    # If both already are names of one file, the step before does nothing.
     _unlink(temporary)
     return True
 

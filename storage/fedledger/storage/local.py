@@ -59,8 +59,8 @@ class LocalStore:
         """Return the bytes of a reference; see :meth:`ContentStore.get`."""
         check_limit(ref, limit)
         # What is held under this name was put there by its reference, in this process.
-        if (held := durable_files.held(self._path(ref))) is not None:
-            return held
+        if (unwritten := durable_files.unwritten(self._path(ref))) is not None:
+            return unwritten
         try:
             data = durable_files.read(self._path(ref), ref.length + 1)
         except FileNotFoundError as error:

@@ -23,7 +23,7 @@ def _no_draws() -> Stream:
 
 @dataclass(frozen=True)
 class StageContext:
-    """What is known when a round's valid updates are judged; rows are in the order of their owners' addresses.
+    """What is known when a round's valid updates are evaluated; rows are in the order of their owners' addresses.
 
     Parameters
     ----------

@@ -15,16 +15,16 @@ from fedledger.protocol.errors import RoundError
 
 
 class Opening:
-    """Opens rounds, and ends the task; ``plans`` is what says whom rounds ask."""
+    """Opens rounds, and ends the task; ``planner`` says which participants a round asks."""
 
     def __init__(self, access: TaskAccess) -> None:
         self.access = access
-        self.plans = RoundPlanner(access.store)
+        self.planner = RoundPlanner(access.store)
 
     def selection(self, task: TaskHistory, index: int) -> list[int] | None:
         """Return the ids that a round is for, or None for everybody who is enrolled: the ledger need not write them."""
         beacon = task.beacons[max(task.beacons)] if task.beacons else bytes(32)
-        chosen = self.plans.selected(self.access.history, task, self.access.spec, index, beacon)
+        chosen = self.planner.selected(self.access.history, task, self.access.spec, index, beacon)
         return None if set(chosen) == set(task.enrolled) else chosen
 
     def may_open(self, task: TaskHistory, settled: Sequence[RoundHistory], pending: Sequence[RoundHistory]) -> bool:

@@ -54,7 +54,7 @@ class Proposing:
         The measurer of the task's validation set.
     patience
         Seconds for which a revealed update that cannot be had is waited for; after them, or after a quarter of the
-        propose period, it is judged unavailable.
+        propose period, its verdict is unavailable.
     trusted
         Makes the update that the aggregator trusts, for rules that ask for one.
     """
@@ -86,7 +86,7 @@ class Proposing:
     def look(self, index: int, base: Based, sender: str, data: bytes, ref: ContentRef) -> None:
         """Look at an update that will be revealed: who plays all parts has time for that while others still train.
 
-        Nothing follows from it but that less is left to be done when the round is judged.
+        It changes no outcome; it only leaves less to do when the round is evaluated.
 
         Parameters
         ----------
@@ -125,7 +125,7 @@ class Proposing:
             current, commitments = completed
         elif phase is Phase.REVEALING and set(current.commits) - set(current.reveals):
             return None
-        due = self.settlement.opening.plans.bases(access.history, task, access.spec, current)
+        due = self.settlement.opening.planner.bases(access.history, task, access.spec, current)
         given = round_input(access.store, access.spec, task, current, commitments=commitments, due=due)
         if self._valid[0] == current.index:
             given = replace(given, valid=self._valid[1])
@@ -156,7 +156,7 @@ class Proposing:
         for data, ref in (outcome.model, outcome.state, outcome.report, *trusted):
             store.put(data, ref=ref)
         if task.params.challenge_window:
-            # A dispute is lost by who cannot show what was judged, even if its sender does not serve it any more.
+            # Whoever cannot show the evaluated content loses a dispute, even if its sender no longer serves it.
             for update in given.updates.values():
                 if isinstance(update, bytes):
                     store.put(update)
@@ -176,7 +176,7 @@ class Proposing:
             calls.append(open_call(access.task, opening.selection(following, index + 1)))
             also.append((Action.OPENED, index + 1))
         step = Step(Action.PROPOSED, access.task, index)
-        if also and access.ledger.together(access.account, calls) is not None:
+        if also and access.ledger.send_calls(access.account, calls) is not None:
             return replace(step, also=tuple(also))
         access.ledger.propose_round(access.account, access.task, index, proposal)
         return step

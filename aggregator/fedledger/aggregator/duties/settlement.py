@@ -97,7 +97,7 @@ class Settlement:
                 following = max(task.rounds) + 1
                 calls.append(open_call(access.task, self.opening.selection(task, following)))
                 actions.append((Action.OPENED, following))
-            if len(calls) > 1 and access.ledger.together(access.account, calls) is not None:
+            if len(calls) > 1 and access.ledger.send_calls(access.account, calls) is not None:
                 return Step(Action.SETTLED, access.task, actions[0][1], also=tuple(actions[1:]))
         first = due[0]
         if first.proposal is None:

@@ -41,23 +41,27 @@ def round_input(
     models that a schedule has updates relative to, by owner.
     """
     updates: dict[str, bytes | UpdateRefusedError] = {}
-    for seat in current.seats:
-        if seat.update is None:
+    for participation in current.participations:
+        if participation.update is None:
             continue
         try:
-            if seat.owner in unavailable:
+            if participation.owner in unavailable:
                 raise UpdateRefusedError(Verdict.UNAVAILABLE, "the report says so")
-            updates[seat.owner] = fetch(store, seat.update, spec.limits.max_update_bytes)
+            updates[participation.owner] = fetch(store, participation.update, spec.limits.max_update_bytes)
         except UpdateRefusedError as error:
-            updates[seat.owner] = error
-    needed = sorted({seat.staleness for seat in current.seats if seat.staleness} if shifts(spec) else ())
+            updates[participation.owner] = error
+    needed = sorted(
+        {participation.staleness for participation in current.participations if participation.staleness}
+        if shifts(spec)
+        else ()
+    )
     return RoundInput(
         spec=spec,
         index=current.index,
         base=ModelFile.decode(store.get(current.base)),
         base_ref=current.base,
         state=previous_state(store, task, current.index),
-        seats=current.seats,
+        participations=current.participations,
         updates=updates,
         units=task.params.units_per_round,
         commitments=commitments,

@@ -21,8 +21,8 @@ from fedledger.protocol.records.report import BASE, MODEL
 INPUTS, LABELS = "inputs", "labels"
 LONG = 1e-3
 """Seconds from which on a measurement is worth another thread: a shorter one is mostly Python, which runs in one."""
-TOGETHER = 2048
-"""Examples on which those of one thread are judged together: what they have in common takes as long as a tiny model."""
+EXAMPLES_PER_PASS = 2048
+"""Examples per joint pass of several models on one thread: for tiny models the overhead of a pass dominates."""
 
 
 class LiveMeasurer:
@@ -82,11 +82,11 @@ class LiveMeasurer:
             measured.append(self(what, vector))
             took = time.perf_counter() - began
         is_long = took >= LONG and len(self._models) > 1
-        measured += self._beside(rest) if is_long else self._together(rest)
+        measured += self._beside(rest) if is_long else self._in_groups(rest)
         return measured
 
-    def _together(self, named: Iterator[Named]) -> Iterator[Measurement]:
-        while group := list(itertools.islice(named, max(1, TOGETHER // len(self._held_out)))):
+    def _in_groups(self, named: Iterator[Named]) -> Iterator[Measurement]:
+        while group := list(itertools.islice(named, max(1, EXAMPLES_PER_PASS // len(self._held_out)))):
             known = [self._known(*one) for one in group]
             new = [vector for (_, vector), found in zip(group, known, strict=True) if found is None]
             measured = itertools.starmap(Measurement, measure(self._models[0], new, self._held_out))

@@ -1,8 +1,8 @@
-"""A round judged: a pure function of the ledger's record, the updates' bytes and the posted measurements.
+"""The outcome of a round: a pure function of the ledger's record, the updates' bytes and the posted measurements.
 
 The aggregator calls :func:`round_outcome` with a live measurer to make a proposal; an audit calls it with the
 measurements that were posted and must get the same bytes. Everything after the measurements is exact. Who has to prove
-that it judged a round, a juror, observes the values on the way.
+that it evaluated a round, a juror, observes the intermediate values.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fedledger.aggregator.round.pipeline import (
 )
 from fedledger.aggregator.round.state import State
 from fedledger.aggregator.round.validation import Expected, Question, ValidUpdate, validate
-from fedledger.contracts.ledger.round_history import Seat
+from fedledger.contracts.ledger.round_history import Participation
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.records.measurement import Measurement
@@ -62,7 +62,7 @@ class RoundInput:
         The round's base model and its reference.
     state
         The aggregator's state after the round before, encoded; empty before the first.
-    seats
+    participations
         The selected participants, by owner address.
     updates
         What was fetched for each revealed update, by owner: bytes, or why there are none.
@@ -96,7 +96,7 @@ class RoundInput:
     base: ModelFile
     base_ref: ContentRef
     state: bytes
-    seats: Sequence[Seat]
+    participations: Sequence[Participation]
     updates: Mapping[str, bytes | UpdateRefusedError]
     units: int
     commitments: ContentRef | None = None
@@ -130,11 +130,11 @@ def round_outcome(given: RoundInput, measure: Measurer, observe: Observer = null
     What is observed is what :func:`~fedledger.aggregator.round.pipeline.evaluate_round` shows.
     """
     expected = Expected(given.spec, given.index, given.base_ref.digest, len(given.base.vector))
-    rows = [_Row(seat) for seat in given.seats]
+    rows = [_Row(participation) for participation in given.participations]
     bases = (given.base_ref, *given.earlier)
     for row in rows:
-        base = bases[row.seat.staleness].digest
-        row.judge_bytes(given, replace(expected, base=base), given.due.get(row.seat.owner, base))
+        base = bases[row.participation.staleness].digest
+        row.validate_bytes(given, replace(expected, base=base), given.due.get(row.participation.owner, base))
     valid = [row for row in rows if row.valid is not None]
     state = State.decode(given.state, expected.dimension)
     result = evaluate_round(
@@ -142,17 +142,19 @@ def round_outcome(given: RoundInput, measure: Measurer, observe: Observer = null
             spec=given.spec,
             base=given.base.vector,
             state=state,
-            reputations=[seat.evidence.reputation for seat in given.seats],
-            everybody=max(given.enrolled, len(given.seats)),
+            reputations=[participation.evidence.reputation for participation in given.participations],
+            everybody=max(given.enrolled, len(given.participations)),
             index=given.index,
             beacon=given.beacon,
-            enough=sum(seat.update is not None for seat in given.seats) >= given.quorum,
+            enough=sum(participation.update is not None for participation in given.participations) >= given.quorum,
             units=given.units,
             earlier={staleness: model.vector for staleness, model in given.earlier_models.items()},
             trusted=None if given.trusted is None else read_trusted(given.trusted.data, given.spec, expected.dimension),
         ),
         [
-            Entry(row.seat.owner, row.seat.evidence.reputation, row.valid, row.seat.staleness)
+            Entry(
+                row.participation.owner, row.participation.evidence.reputation, row.valid, row.participation.staleness
+            )
             for row in valid
             if row.valid is not None
         ],
@@ -193,8 +195,8 @@ def _outcome(given: RoundInput, rows: Sequence[_Row], result: RoundResult) -> Ro
         model=model,
         state=state,
         report=Content.of(canonical.encode(document)),
-        verdicts={row.seat.id: row.verdict for row in rows},
-        shares={row.seat.id: row.share for row in rows if row.share},
+        verdicts={row.participation.id: row.verdict for row in rows},
+        shares={row.participation.id: row.share for row in rows if row.share},
         stop=result.stop,
         document=document,
     )
@@ -203,27 +205,28 @@ def _outcome(given: RoundInput, rows: Sequence[_Row], result: RoundResult) -> Ro
 class _Row:
     """One participant's line of the report while it is being filled in."""
 
-    def __init__(self, seat: Seat) -> None:
-        self.seat = seat
+    def __init__(self, participation: Participation) -> None:
+        self.participation = participation
         self.verdict = Verdict.NONE
         self.detail = ""
         self.valid: ValidUpdate | None = None
         self.measurement: Measurement | None = None
         self.weight = self.score = self.share = 0
 
-    def judge_bytes(self, given: RoundInput, expected: Expected, due: bytes) -> None:
-        seat = self.seat
-        if seat.update is None or seat.sender is None:
-            self.verdict = Verdict.MISSED if seat.sender is None else Verdict.LATE
+    def validate_bytes(self, given: RoundInput, expected: Expected, due: bytes) -> None:
+        participation = self.participation
+        if participation.update is None or participation.sender is None:
+            self.verdict = Verdict.MISSED if participation.sender is None else Verdict.LATE
             return
         try:
-            data = given.updates[seat.owner]
+            data = given.updates[participation.owner]
             if isinstance(data, UpdateRefusedError):
                 raise data
-            known = given.valid.get(expected.about(seat.update, seat.owner, seat.sender))
-            valid = known or validate(data, expected, seat.owner, seat.sender)
+            known = given.valid.get(expected.about(participation.update, participation.owner, participation.sender))
+            valid = known or validate(data, expected, participation.owner, participation.sender)
             if expected.base != due:
-                detail = f"it is relative to the model {seat.staleness} before, which the task's schedule does not say"
+                before = participation.staleness
+                detail = f"it is relative to the model {before} before, which the task's schedule does not say"
                 raise UpdateRefusedError(Verdict.WRONG_BASE, detail)
             self.valid = valid
         except UpdateRefusedError as error:
@@ -232,14 +235,14 @@ class _Row:
             self.detail = "" if error.verdict is Verdict.UNAVAILABLE else error.detail
 
     def document(self, with_staleness: bool) -> dict[str, Any]:
-        update = self.seat.update
-        staleness = {"staleness": self.seat.staleness} if with_staleness else {}
+        update = self.participation.update
+        staleness = {"staleness": self.participation.staleness} if with_staleness else {}
         return {
-            "participant": self.seat.owner,
+            "participant": self.participation.owner,
             "update": None if update is None else {"cid": update.cid, "length": _number(update.length)},
             "verdict": self.verdict.label,
             "detail": self.detail,
-            "reputation": self.seat.evidence.reputation,
+            "reputation": self.participation.evidence.reputation,
             "examples": 0 if self.valid is None else self.valid.examples,
             "measurement": None if self.measurement is None else _shown(self.measurement),
             "weight": self.weight,

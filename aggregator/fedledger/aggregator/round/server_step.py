@@ -1,4 +1,4 @@
-"""From judged updates to the next model: weights, and the server optimiser's step. All of it is exact."""
+"""From evaluated updates to the next model: weights, and the server optimiser's step. All of it is exact."""
 
 from __future__ import annotations
 

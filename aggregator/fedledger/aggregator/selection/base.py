@@ -33,7 +33,7 @@ class Candidate:
     reputation
         Parts per million, by the verdicts of the task's rounds before; 0 if the selection does not look at the record.
     examples
-        How many examples counted in its last judged update; 0 if there is none.
+        How many examples counted in its last evaluated update; 0 if there is none.
     utility
         What that update was good for: see :class:`Oort`.
     last_round

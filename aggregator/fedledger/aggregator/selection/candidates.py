@@ -32,7 +32,7 @@ class _Known:
     rounds: tuple[Any, ...] = ()
     evidence: dict[int, Evidence] = field(default_factory=dict)
     last_round: dict[int, int] = field(default_factory=dict)
-    judged: dict[str, tuple[int, int]] = field(default_factory=dict)
+    evaluated: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 class Candidates:
@@ -71,7 +71,7 @@ class Candidates:
             known = self._known(task, before, REPORTS in looks_at)
             for place, (owner, participant) in enumerate(owners):
                 evidence = known.evidence.get(participant) or task.joined.get(participant, Evidence())
-                examples, utility = known.judged.get(owner, (0, 0))
+                examples, utility = known.evaluated.get(owner, (0, 0))
                 last = known.last_round.get(participant, 0)
                 candidates[place] = Candidate(owner, evidence.reputation, examples, utility, last)
         if DEVICES in looks_at and spec.devices is not None:
@@ -84,7 +84,7 @@ class Candidates:
         last = self._last
         if names[: len(last.rounds)] != last.rounds:
             last = _Known()
-        evidence, last_round, judged = dict(last.evidence), dict(last.last_round), dict(last.judged)
+        evidence, last_round, evaluated = dict(last.evidence), dict(last.last_round), dict(last.evaluated)
         for current in before[max(0, len(last.rounds) - 1) :]:
             if current.proposal is None:
                 continue
@@ -95,8 +95,8 @@ class Candidates:
                 found = evidence.get(participant) or task.joined.get(participant, Evidence())
                 evidence[participant] = found.after(verdict)
             if with_reports:
-                judged |= _judged(self._store.get(current.proposal.report, canonical.MAX_DOCUMENT_BYTES))
-        self._last = _Known(names, evidence, last_round, judged)
+                evaluated |= _evaluated(self._store.get(current.proposal.report, canonical.MAX_DOCUMENT_BYTES))
+        self._last = _Known(names, evidence, last_round, evaluated)
         return self._last
 
 
@@ -118,7 +118,7 @@ def device_table(store: ContentStore, devices: Ref) -> DeviceTable:
     return _decoded(store.get(devices.ref, canonical.MAX_DOCUMENT_BYTES))
 
 
-def _judged(report: bytes) -> dict[str, tuple[int, int]]:
+def _evaluated(report: bytes) -> dict[str, tuple[int, int]]:
     """Return examples and utility of each update of a report; nothing where it is not one."""
     try:
         document = canonical.decode(report)

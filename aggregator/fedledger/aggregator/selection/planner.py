@@ -69,8 +69,10 @@ class RoundPlanner:
         """
         if spec.schedule is None:
             return {}
-        flush = self.round(history, task, spec, current.index, current.beacon)
-        return {arrival.address: current.bases[flush.staleness(arrival)].digest for arrival in flush.arrivals}
+        server_step = self.round(history, task, spec, current.index, current.beacon)
+        return {
+            arrival.address: current.bases[server_step.staleness(arrival)].digest for arrival in server_step.arrivals
+        }
 
     def base_of(self, history: History, task: int, spec: TaskSpec, owner: str) -> Callable[[int], int]:
         """Return what tells a participant how stale its update of a round is; see :meth:`selected` for its errors."""
@@ -79,9 +81,11 @@ class RoundPlanner:
             known = history.task(task)
             if spec.schedule is None:
                 return 0
-            flush = self.round(history, known, spec, index, known.rounds[index].beacon)
+            server_step = self.round(history, known, spec, index, known.rounds[index].beacon)
             # Whom the aggregator asked against the schedule trains on the newest model.
-            return next((flush.staleness(arrival) for arrival in flush.arrivals if arrival.address == owner), 0)
+            return next(
+                (server_step.staleness(arrival) for arrival in server_step.arrivals if arrival.address == owner), 0
+            )
 
         return staleness
 
@@ -140,14 +144,14 @@ class _Played:
     """A task's timetable with the record that its choices looked at."""
 
     def __init__(
-        self, plans: RoundPlanner, spec: TaskSpec, schedule: Method, key: _Key, table: DeviceTable, quorum: int
+        self, planner: RoundPlanner, spec: TaskSpec, schedule: Method, key: _Key, table: DeviceTable, quorum: int
     ) -> None:
         self.key = key
         self.history: History | None = None
         self.task: TaskHistory | None = None
         self.places: Sequence[_Place] = ()
         self._asked: int | None = None
-        self._plans, self._spec = plans, spec
+        self._planner, self._spec = planner, spec
         self.timetable = Timetable(table, schedule, spec.digest, self._choose, quorum)
 
     def holds(self, places: Sequence[_Place]) -> bool:
@@ -162,7 +166,7 @@ class _Played:
         self._asked = self.timetable.played
         if self.history is None or self.task is None:
             raise RoundError("A timetable is played for a task's record.")
-        chosen = self._plans._choose(self.history, self.task, self._spec, self.places[self._asked], step)
+        chosen = self._planner._choose(self.history, self.task, self._spec, self.places[self._asked], step)
         known = set(addresses)
         return [owner for owner in chosen if owner in known]
 

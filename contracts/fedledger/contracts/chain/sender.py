@@ -28,7 +28,7 @@ FIRST_POLL = 0.0005
 """Seconds to the second look for a receipt; a development chain has it almost at once."""
 LOOK_AFTER, LOOK_AT_MOST = 0.5, 16.0
 """Seconds without a receipt after which a transaction is looked up and sent again; doubled each time."""
-SENT_KEPT = SENT_AT_ONCE = 64
+SENT_CACHED = SENT_AT_ONCE = 64
 """Transactions of an account whose bytes are kept, and most that are sent before their receipts are asked for."""
 FEES_LAST = 2.0
 
@@ -109,7 +109,7 @@ class Sender:
                 self._nonces[account.address] = nonce + 1
                 kept = self._sent.setdefault(account.address, {})
                 kept[nonce] = sent.raw
-                kept.pop(nonce - SENT_KEPT, None)
+                kept.pop(nonce - SENT_CACHED, None)
                 return sent
         raise ChainError(
             f"The chain refuses the nonces of {account.address}, which it gives itself.",

@@ -71,8 +71,8 @@ class History(LedgerState):
     def _fold_again(self) -> None:
         self._read = None
         self.folds += 1
-        self._held |= self.tasks
-        for task in self._held.values():
+        self._task_objects |= self.tasks
+        for task in self._task_objects.values():
             # Whoever holds a task that is gone must not see it go on.
             vars(task).update(vars(TaskHistory(task.id, task.publisher, task.params, task.params.model)))
         self._reset()

@@ -12,7 +12,7 @@ from fedledger.protocol.records.verdicts import Verdict
 
 
 @dataclass(frozen=True)
-class Seat:
+class Participation:
     """A participant's place in a round, as the ledger saw it.
 
     Parameters
@@ -99,10 +99,10 @@ class RoundHistory:
         return self.settled_in is not None
 
     @property
-    def seats(self) -> tuple[Seat, ...]:
+    def participations(self) -> tuple[Participation, ...]:
         """The selected participants, by owner address."""
-        seats = (
-            Seat(
+        participations = (
+            Participation(
                 id=participant,
                 owner=self.owners[participant],
                 sender=self.commits.get(participant),
@@ -112,7 +112,7 @@ class RoundHistory:
             )
             for participant, reveal in ((i, self.reveals.get(i)) for i in self.selected)
         )
-        return tuple(sorted(seats, key=lambda seat: seat.owner.lower()))
+        return tuple(sorted(participations, key=lambda participation: participation.owner.lower()))
 
     @property
     def verdicts(self) -> dict[int, Verdict]:

@@ -93,7 +93,7 @@ class RoundMethods(LedgerContract):
         gas = DEFAULT_GAS + _settle_gas(len(proposal.verdict_words)) + 2_000 * len(proposal.updates)
         return self._transact(account, "proposeRound", propose_call(task, index, proposal), gas=gas)
 
-    def together(self, account: LocalAccount, calls: Sequence[bytes]) -> Receipt | None:
+    def send_calls(self, account: LocalAccount, calls: Sequence[bytes]) -> Receipt | None:
         """Make several calls in one transaction; if they cannot all be made, send none and return None.
 
         Parameters

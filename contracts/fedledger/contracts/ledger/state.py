@@ -26,7 +26,7 @@ class LedgerState:
     """
 
     def __init__(self) -> None:
-        self._held: dict[int, TaskHistory] = {}
+        self._task_objects: dict[int, TaskHistory] = {}
         self._reset()
 
     def _reset(self) -> None:
@@ -88,9 +88,9 @@ class LedgerState:
         # Since version 4 the event itself tells; before, each version's looks different.
         version = a.get("version", log.version)
         task = TaskHistory(a["task"], a["publisher"], params, params.model, version=version, seats=seats)
-        held = self._held.get(task.id, task)
-        vars(held).update(vars(task))
-        self.tasks[task.id] = held
+        known = self._task_objects.get(task.id, task)
+        vars(known).update(vars(task))
+        self.tasks[task.id] = known
 
     def _on_Enrolled(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         task, participant = self.tasks[a["task"]], a["participant"]

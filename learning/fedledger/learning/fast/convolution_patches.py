@@ -28,7 +28,7 @@ RESHAPING = (nn.Flatten, nn.Unflatten, nn.Identity)
 
 
 @dataclass(frozen=True)
-class Patches:
+class ConvolutionPatches:
     """What the first convolution of a network sees.
 
     Parameters
@@ -52,7 +52,7 @@ class Patches:
     proved: dict[tuple[int, int], bool] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, layers: Sequence[nn.Module], inputs: torch.Tensor) -> Patches | None:
+    def of(cls, layers: Sequence[nn.Module], inputs: torch.Tensor) -> ConvolutionPatches | None:
         """Cut out the patches of float32[n, ...], given :func:`first_layers`; None if they would be too large."""
         if not layers:
             return None
@@ -89,9 +89,9 @@ class Patches:
         """
         positions = self.height * self.width
         seen = self.columns[:, :, start * positions : stop * positions]
-        together = max(1, MOST_AT_ONCE // (4 * len(kernels[0]) * seen.shape[2]))
-        for first in range(0, len(kernels), together):
-            matrices = [kernel.flatten(1) for kernel in kernels[first : first + together]]
+        joint = max(1, MOST_AT_ONCE // (4 * len(kernels[0]) * seen.shape[2]))
+        for first in range(0, len(kernels), joint):
+            matrices = [kernel.flatten(1) for kernel in kernels[first : first + joint]]
             largest = self._products(matrices, seen[0])
             for columns in seen[1:]:
                 torch.maximum(largest, self._products(matrices, columns), out=largest)
@@ -104,12 +104,12 @@ class Patches:
         if len(matrices) == 1:
             return torch.mm(matrices[0], columns)
         if self.proved.get(place, True):
-            together = torch.mm(torch.cat(list(matrices)), columns)
+            joint = torch.mm(torch.cat(list(matrices)), columns)
             if place in self.proved:
-                return together
+                return joint
         alone = torch.cat([torch.mm(matrix, columns) for matrix in matrices])
         if place not in self.proved:
-            self.proved[place] = torch.equal(together.view(torch.int32), alone.view(torch.int32))
+            self.proved[place] = torch.equal(joint.view(torch.int32), alone.view(torch.int32))
         return alone
 
     def rest(self, module: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -54,7 +54,7 @@ class _Layer:
     activation: _Activation | None
 
 
-class DirectGradient:
+class PerceptronGradient:
     """Mean cross-entropy of a perceptron and its gradient.
 
     Parameters
@@ -131,7 +131,7 @@ class Stack:
 
     Parameters
     ----------
-    direct
+    perceptron_gradient
         The perceptron.
     length
         Length of its flat vector.
@@ -146,10 +146,10 @@ class Stack:
         The values again, in the same memory.
     """
 
-    def __init__(self, direct: DirectGradient, length: int, copies: int) -> None:
+    def __init__(self, perceptron_gradient: PerceptronGradient, length: int, copies: int) -> None:
         self.values, self.gradient = torch.zeros(copies, length), torch.zeros(copies, length)
         self.array: NDArray[np.float32] = self.values.numpy()
-        self._layers = [self._stacked(layer) for layer in direct.layers]
+        self._layers = [self._stacked(layer) for layer in perceptron_gradient.layers]
         self._shares: dict[int, torch.Tensor] = {}
 
     def __call__(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -213,8 +213,8 @@ def _replayed_task(
     return ReplayedTask(history, known, spec, store, measure, (*ledger, task))
 
 
-def _replayed(known: ReplayedTask, index: int, plans: RoundPlanner) -> Replay:
-    return replay_round(known, known.task.rounds[index], plans, NullTranscript())
+def _replayed(known: ReplayedTask, index: int, planner: RoundPlanner) -> Replay:
+    return replay_round(known, known.task.rounds[index], planner, NullTranscript())
 
 
 class Ahead:
@@ -229,7 +229,7 @@ class Ahead:
     """
 
     def __init__(self, known: ReplayedTask, jobs: int) -> None:
-        self._known, self._plans = known, RoundPlanner(known.store)
+        self._known, self._planner = known, RoundPlanner(known.store)
         # What is there is no garbage; to look for some takes time, and makes copies of pages that others share.
         gc.freeze()
         proposed = [current.index for current in known.task.proposed]
@@ -272,7 +272,7 @@ class Ahead:
             indices, made = self._begun.pop()
             if made.cancel():
                 own: Future[list[Replay]] = Future()
-                own.set_result([_replayed(self._known, index, self._plans) for index in indices])
+                own.set_result([_replayed(self._known, index, self._planner) for index in indices])
                 self._made |= {index: (own, place) for place, index in enumerate(indices)}
                 return True
         return False
@@ -309,8 +309,8 @@ def _begin(known: ReplayedTask, parent: int) -> None:
 
 
 def _replay_some(indices: Sequence[int]) -> list[Replay]:
-    known, plans = _own
-    return [_replayed(known, index, plans) for index in indices]
+    known, planner = _own
+    return [_replayed(known, index, planner) for index in indices]
 
 
 def _replay(
@@ -340,9 +340,9 @@ def _replay(
     overturned = [index for index, r in sorted(task.rounds.items()) if r.proposal is not None and r.voided]
     if overturned:
         result.notes.append(f"Rounds {overturned} were overturned, or built on one that was: they had no effect.")
-    proposed, plans = task.proposed, RoundPlanner(store)
+    proposed, planner = task.proposed, RoundPlanner(store)
     for done, current in enumerate(proposed):
-        replay = (ahead and ahead(current.index)) or _replayed(known, current.index, plans)
+        replay = (ahead and ahead(current.index)) or _replayed(known, current.index, planner)
         result.notes += replay.notes
         for name, deviation in replay.deviations.items():
             largest = f"largest_{name}"

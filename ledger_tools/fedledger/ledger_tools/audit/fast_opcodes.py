@@ -32,7 +32,7 @@ BYTES = 32
 """Of a word."""
 LARGEST = (1 << 256) - 1
 MOST_ON_STACK = 1024
-CODES_KEPT = 16
+CODES_CACHED = 16
 
 ONE: Mapping[int, Callable[[int], int]] = {
     values.ISZERO: lambda a: int(not a),
@@ -124,7 +124,7 @@ class _Code:
     runs: dict[int, _Run] = field(default_factory=dict)
 
 
-@lru_cache(maxsize=CODES_KEPT)
+@lru_cache(maxsize=CODES_CACHED)
 def _known(code: bytes) -> _Code:
     """Find where one may jump to: to each JUMPDEST that is no part of what is pushed."""
     found, place = [], 0

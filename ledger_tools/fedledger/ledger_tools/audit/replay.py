@@ -1,4 +1,4 @@
-"""One round judged again from the ledger and the store: what audits and verifiers share.
+"""One round evaluated again from the ledger and the store: what audits and verifiers share.
 
 A replay ends in a :class:`Divergence` or in none, and in a *transcript*: 32 bytes that only who replayed the round can
 know, because they cover what neither the ledger nor the proposal nor the report tells. These are the spec, the round,
@@ -162,7 +162,7 @@ class ReplayedTask:
 def replay_round(
     known: ReplayedTask,
     current: RoundHistory,
-    plans: RoundPlanner | None = None,
+    planner: RoundPlanner | None = None,
     transcript: Transcript | None = None,
 ) -> Replay:
     """Judge a proposed round again and compare.
@@ -173,7 +173,7 @@ def replay_round(
         The task.
     current
         The round.
-    plans
+    planner
         Whom rounds ask. Give the same ones for a task's rounds in turn, and each report is read once.
     transcript
         What to go on with; a new one unless given.
@@ -184,7 +184,7 @@ def replay_round(
         If this release lacks a method that the spec names, so that nobody can tell by it what follows.
     """
     require_methods(known.spec)
-    replaying = _Replaying(known, current, plans or RoundPlanner(known.store), transcript or Transcript())
+    replaying = _Replaying(known, current, planner or RoundPlanner(known.store), transcript or Transcript())
     try:
         replaying.run()
     except DivergenceError as error:
@@ -237,7 +237,7 @@ def live_measure(spec: TaskSpec, store: ContentStore, trusted: frozenset[str]) -
 
 
 def require_methods(spec: TaskSpec) -> None:
-    """Raise ConfigError if this release lacks a method by which a spec's rounds are judged."""
+    """Raise ConfigError if this release lacks a method that evaluates a spec's rounds."""
     for kind, method in spec.named():
         if kind.replayed:
             registry_of(kind).get(method.method)
@@ -268,13 +268,15 @@ def expect(index: int, name: str, expected: Any, found: Any) -> None:
 class _Replaying:
     """A replay on its way."""
 
-    def __init__(self, known: ReplayedTask, current: RoundHistory, plans: RoundPlanner, transcript: Transcript) -> None:
+    def __init__(
+        self, known: ReplayedTask, current: RoundHistory, planner: RoundPlanner, transcript: Transcript
+    ) -> None:
         if current.proposal is None:
             raise ValueError("only proposed rounds are replayed")
         self.history, self.task, self.spec, self.store = known.history, known.task, known.spec, known.store
         self.measure, self.place = known.measure, known.place
         self.current, self.posted, self.index = current, current.proposal, current.index
-        self.plans, self.transcript = plans, transcript
+        self.planner, self.transcript = planner, transcript
         self.checked = True
         self.notes: list[str] = []
         self.deviations = {"loss": 0, "correct": 0}
@@ -299,13 +301,13 @@ class _Replaying:
         batch = None
         if self.task.batched:
             batch, current = self._completed(report)
-        due = content(index, "schedule", lambda: self.plans.bases(self.history, self.task, self.spec, current))
-        for seat in current.seats:
-            if seat.owner in due and verdicts.get(seat.owner) == _ACCEPTED:
+        due = content(index, "schedule", lambda: self.planner.bases(self.history, self.task, self.spec, current))
+        for participation in current.participations:
+            if participation.owner in due and verdicts.get(participation.owner) == _ACCEPTED:
                 # A later check would only find that the model is another one.
-                is_due = current.bases[seat.staleness].digest == due[seat.owner]
-                expected = seat.staleness if is_due else current.staleness_of(due[seat.owner])
-                expect(index, f"staleness of {seat.owner}", expected, seat.staleness)
+                is_due = current.bases[participation.staleness].digest == due[participation.owner]
+                expected = participation.staleness if is_due else current.staleness_of(due[participation.owner])
+                expect(index, f"staleness of {participation.owner}", expected, participation.staleness)
         place = self.store, self.spec, self.task, current
         given = content(index, "content", lambda: round_input(*place, absent, batch, due))
         given = replace(given, trusted=self._trusted(report))
@@ -343,7 +345,7 @@ class _Replaying:
     def _selection(self) -> list[int] | str:
         try:
             known = self.history, self.task, self.spec, self.index, self.current.beacon
-            return sorted(content(self.index, "selection", lambda: self.plans.selected(*known)))
+            return sorted(content(self.index, "selection", lambda: self.planner.selected(*known)))
         except ConfigError as error:
             return error.message
 
@@ -370,13 +372,13 @@ class _Replaying:
         return Content(content(self.index, "trusted", lambda: self.store.get(ref, limit)), ref)
 
     def _require_updates(self, given: RoundInput, absent: frozenset[str]) -> None:
-        for seat in given.seats:
-            found = given.updates.get(seat.owner)
-            if not isinstance(found, UpdateRefusedError) or seat.owner in absent:
+        for participation in given.participations:
+            found = given.updates.get(participation.owner)
+            if not isinstance(found, UpdateRefusedError) or participation.owner in absent:
                 continue
             if found.verdict is Verdict.UNAVAILABLE:
-                cid = seat.update and seat.update.cid
-                raise MissingContentError(Divergence(self.index, f"update of {seat.owner}", cid, found.detail))
+                cid = participation.update and participation.update.cid
+                raise MissingContentError(Divergence(self.index, f"update of {participation.owner}", cid, found.detail))
 
 
 class _Posted:
@@ -428,7 +430,7 @@ def _compare(
     index: int, outcome: RoundOutcome, report: dict[str, Any], posted: Proposal, current: RoundHistory
 ) -> None:
     expected = proposal_of(outcome)
-    owners = {seat.id: seat.owner for seat in current.seats}
+    owners = {participation.id: participation.owner for participation in current.participations}
     for participant, verdict in sorted(expected.verdicts.items()):
         expect(
             index,

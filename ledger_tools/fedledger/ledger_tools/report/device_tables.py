@@ -38,14 +38,14 @@ Sizes = Callable[[str, int], tuple[int, int]]
 """Tells the bytes that a participant downloaded and uploaded for an update, given its address and staleness."""
 
 
-def flush_rows(flush: ServerStep, index: int, sizes: Sizes) -> list[dict[str, Any]]:
+def server_step_rows(server_step: ServerStep, index: int, sizes: Sizes) -> list[dict[str, Any]]:
     """Return what was done for a round, a row each: its updates first, then what was lost since the round before.
 
     ``counted`` tells them apart, ``reason`` why an update was lost; how many bytes of it travelled is not known.
 
     Parameters
     ----------
-    flush
+    server_step
         The round as its schedule has it.
     index
         The round's number on the ledger.
@@ -53,7 +53,7 @@ def flush_rows(flush: ServerStep, index: int, sizes: Sizes) -> list[dict[str, An
         Bytes of the updates.
     """
     rows = []
-    for row in costs(flush):
+    for row in costs(server_step):
         down, up = sizes(row.address, row.staleness) if row.counted else (None, None)
         cost, reason = row.cost, "" if row.reason is None else row.reason.value
         work = cost.download_us, cost.compute_us, cost.upload_us, cost.idle_us, cost.energy_uj, cost.communication_ppm
@@ -62,7 +62,9 @@ def flush_rows(flush: ServerStep, index: int, sizes: Sizes) -> list[dict[str, An
     return rows
 
 
-def task_flushes(history: History, task: TaskHistory, spec: TaskSpec, store: ContentStore) -> dict[int, ServerStep]:
+def task_server_steps(
+    history: History, task: TaskHistory, spec: TaskSpec, store: ContentStore
+) -> dict[int, ServerStep]:
     """Return the settled rounds of a task with a schedule as that has them, by their numbers on the ledger.
 
     Raises
@@ -76,13 +78,17 @@ def task_flushes(history: History, task: TaskHistory, spec: TaskSpec, store: Con
 
     if spec.schedule is None:
         return {}
-    plans = RoundPlanner(store)
-    return {r.index: plans.round(history, task, spec, r.index, r.beacon) for r in task.settled}
+    planner = RoundPlanner(store)
+    return {r.index: planner.round(history, task, spec, r.index, r.beacon) for r in task.settled}
 
 
-def task_rows(task: TaskHistory, spec: TaskSpec, flushes: Mapping[int, ServerStep]) -> list[dict[str, Any]]:
+def task_rows(task: TaskHistory, spec: TaskSpec, server_steps: Mapping[int, ServerStep]) -> list[dict[str, Any]]:
     """Return the rows of all rounds, with the bytes that the ledger names."""
-    return [row for index, flush in flushes.items() for row in flush_rows(flush, index, _sizes(task, spec, index))]
+    return [
+        row
+        for index, server_step in server_steps.items()
+        for row in server_step_rows(server_step, index, _sizes(task, spec, index))
+    ]
 
 
 def _sizes(task: TaskHistory, spec: TaskSpec, index: int) -> Sizes:

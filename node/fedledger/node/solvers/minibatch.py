@@ -98,8 +98,8 @@ class Minibatches(Checked):
         parameters, gradient, rate = model.trainable, model.gradient, -self.learning_rate
         bound, weight_decay = self.max_gradient_norm, self.weight_decay
         velocity = torch.zeros_like(gradient) if momentum else gradient
-        direct = model.direct if loss is cross_entropy else None
-        backward = direct or partial(by_autograd, module, gradient, loss)
+        perceptron_gradient = model.perceptron_gradient if loss is cross_entropy else None
+        backward = perceptron_gradient or partial(by_autograd, module, gradient, loss)
         total, seen, steps = 0.0, 0, 0
         try:
             for order in self.batches(len(dataset), rng):

@@ -258,7 +258,7 @@ class Bench:
         peers: Sequence[str] = (),
         rounds: Mapping[str, int] = ROUNDS,
         repetitions: int = 5,
-        progress: Callable[[str], None] = lambda doing: None,
+        announce: Callable[[str], None] = lambda doing: None,
     ) -> Comparison:
         """Train each workload with each engine, several times in turn, and once more to watch the memory.
 
@@ -270,7 +270,7 @@ class Bench:
             Rounds of each workload; above ``WARM_UP``.
         repetitions
             How often, at least once.
-        progress
+        announce
             Is told what is going on.
 
         Raises
@@ -285,7 +285,7 @@ class Bench:
         self._check_peers([engine for engine in engines if engine.needs])
         result = Comparison()
         for workload, count in rounds.items():
-            rows = self._measure(engines, workload, count, repetitions, progress)
+            rows = self._measure(engines, workload, count, repetitions, announce)
             result.rows += rows
             result.ratios += _ratios(workload, {row.engine: row for row in rows})
         return result
@@ -296,20 +296,20 @@ class Bench:
         workload: str,
         rounds: int,
         repetitions: int,
-        progress: Callable[[str], None],
+        announce: Callable[[str], None],
     ) -> list[Row]:
         """Train a workload with each engine in turn, repeatedly, and once more to watch the memory."""
         figures: dict[str, list[Figures]] = {engine.name: [] for engine in engines}
         abouts: dict[str, str] = {}
         for repetition in range(1, repetitions + 1):
             for engine in engines:
-                progress(f"{workload}, {repetition} of {repetitions}: {engine.name}")
+                announce(f"{workload}, {repetition} of {repetitions}: {engine.name}")
                 report, _ = self._run_patiently(engine, workload, rounds)
                 figures[engine.name].append(_figures(report))
                 abouts[engine.name] = str(report["about"])
         rows = []
         for engine in engines:
-            progress(f"{workload}, memory: {engine.name}")
+            announce(f"{workload}, memory: {engine.name}")
             peak = self._run_patiently(engine, workload, rounds, watch=True)[1] if measurable() else None
             rows.append(_row(engine, workload, figures[engine.name], peak, rounds, abouts[engine.name]))
         return rows

@@ -15,13 +15,13 @@ from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.records import Transaction, load_account
 from fedledger.contracts.ledger.calls import open_call, propose_call, settle_call
 from fedledger.contracts.ledger.records import Proposal
-from fedledger.platform.bench.synthetic_task import ETHER, Rehearsal
+from fedledger.platform.bench.synthetic_task import ETHER, SyntheticTask
 from fedledger.protocol.arithmetic.random_streams import stream
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ChainError
 
 WARM_ROUND = 3
-TOGETHER = 4
+ROUNDS_PER_SETTLEMENT = 4
 DIRECT = (10, 100)
 SPARSE = (1_000, 4_096)
 PROBE_BYTES = 1_000
@@ -151,16 +151,18 @@ def _rows(chain: Chain, row: GasRow, registered: int, batched: bool) -> Iterator
     """Play rounds and yield the row with its figures, after one for the first round or for rounds settled alone."""
     sparse, last = row.case == "sparse", WARM_ROUND
     try:
-        unfinal = TOGETHER if sparse else 1
-        rehearsal = Rehearsal.prepare(chain, registered, WARM_ROUND + 1 + TOGETHER, batched, max_unfinal=unfinal)
-        play = _Play(rehearsal, batched, row.participants)
+        unfinal = ROUNDS_PER_SETTLEMENT if sparse else 1
+        synthetic = SyntheticTask.prepare(
+            chain, registered, WARM_ROUND + 1 + ROUNDS_PER_SETTLEMENT, batched, max_unfinal=unfinal
+        )
+        play = _Play(synthetic, batched, row.participants)
         for index in range(1, WARM_ROUND + 1):
             done = play.rounds(row, [index])
             if index == 1 and not sparse:
                 yield replace(done, case="first")
         if sparse:
             yield replace(done, case="sparse, alone")
-            last += TOGETHER
+            last += ROUNDS_PER_SETTLEMENT
             done = play.rounds(row, range(WARM_ROUND + 1, last + 1))
         yield replace(done, withdrawal=play.withdrawal())
     except ChainError as error:
@@ -168,16 +170,16 @@ def _rows(chain: Chain, row: GasRow, registered: int, batched: bool) -> Iterator
 
 
 class _Play:
-    """Rounds of a rehearsal, of as many of its participants as are asked."""
+    """Rounds of a synthetic task, with some of its participants."""
 
-    def __init__(self, rehearsal: Rehearsal, batched: bool, count: int) -> None:
-        self.rehearsal, self.batched, self.count = rehearsal, batched, count
-        self.chain, self.ledger = rehearsal.ledger.chain, rehearsal.ledger
+    def __init__(self, synthetic: SyntheticTask, batched: bool, count: int) -> None:
+        self.synthetic, self.batched, self.count = synthetic, batched, count
+        self.chain, self.ledger = synthetic.ledger.chain, synthetic.ledger
         self.parts: dict[str, float] = {}
 
     def rounds(self, row: GasRow, indices: Sequence[int]) -> GasRow:
         """Play rounds that settle together; return the row with its figures."""
-        r, ledger, task = self.rehearsal, self.ledger, self.rehearsal.task
+        r, ledger, task = self.synthetic, self.ledger, self.synthetic.task
         self.parts, own, pending = {}, 0, []
         for index in indices:
             if index == 1:
@@ -209,13 +211,13 @@ class _Play:
 
         In one transaction, as an aggregator does: the proposal pays for its data, and less if it does more.
         """
-        r, ledger, task = self.rehearsal, self.ledger, self.rehearsal.task
+        r, ledger, task = self.synthetic, self.ledger, self.synthetic.task
         index, proposal = pending[-1]
         settled = pending if last else ()
         calls = [settle_call(task, i, done, len(done.verdict_words)) for i, done in settled]
         selection = self._selection(index + 1)
         calls = [propose_call(task, index, proposal), *calls, open_call(task, selection)]
-        if ledger.together(r.aggregator, calls) is not None:
+        if ledger.send_calls(r.aggregator, calls) is not None:
             return
         ledger.propose_round(r.aggregator, task, index, proposal)
         for i, done in settled:
@@ -226,12 +228,12 @@ class _Play:
 
     def withdrawal(self) -> int:
         """Return the gas of one participant's withdrawal of its credit."""
-        r = self.rehearsal
+        r = self.synthetic
         participant = next(i for i in r.accounts if self.ledger.credit(r.task, i))
         return self.ledger.withdraw_credit(r.accounts[participant], r.task, participant).gas
 
     def _send_own(self, index: int, ids: Sequence[int], base: bytes) -> int:
-        r, ledger, own = self.rehearsal, self.ledger, 0
+        r, ledger, own = self.synthetic, self.ledger, 0
         with self._counted("commit"):
             for i in ids:
                 sent = ledger.commit_update(r.accounts[i], r.task, index, r.commitment(index, i, base))
@@ -244,7 +246,7 @@ class _Play:
 
     def _selection(self, index: int) -> list[int] | None:
         """Return who is asked in a round, or None for everybody."""
-        ids = sorted(self.rehearsal.accounts)
+        ids = sorted(self.synthetic.accounts)
         return None if self.count == len(ids) else sorted(stream(b"", "gas", index).sample(ids, self.count))
 
     @contextmanager

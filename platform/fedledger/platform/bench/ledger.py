@@ -286,7 +286,7 @@ def alone(play: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
 def time_all(
     cases: Sequence[Case] = CASES,
     audited: Case | None = AUDITED,
-    progress: Callable[[str], None] = lambda doing: None,
+    announce: Callable[[str], None] = lambda doing: None,
 ) -> tuple[list[LedgerRow], list[AuditRow]]:
     """Time cases one after another, and the audit of one, each in a process of its own.
 
@@ -299,14 +299,14 @@ def time_all(
     """
     rows = []
     for case in cases:
-        progress(
+        announce(
             f"{case.workload}, {case.participants} participants, {case.validation} validation examples, "
             f"{case.workers} workers"
         )
         rows.append(alone(time_rounds, case))
     if audited is None:
         return rows, []
-    progress(f"the audit of {audited.workload}")
+    announce(f"the audit of {audited.workload}")
     return rows, [time_audit(audited, processors())]
 
 

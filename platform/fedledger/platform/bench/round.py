@@ -20,7 +20,7 @@ from fedledger.contracts.ledger.calls import open_call, propose_call, settle_cal
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
 from fedledger.node.mailbox_client import HttpMailboxClient
-from fedledger.platform.bench.synthetic_task import Rehearsal
+from fedledger.platform.bench.synthetic_task import SyntheticTask
 from fedledger.protocol.records.commitment_batch import SignedCommitment
 from fedledger.storage.local import LocalStore
 
@@ -56,8 +56,8 @@ def time_round(chain: Chain, participants: int, folder: Path) -> list[Part]:
     folder
         Where mailbox and store are kept.
     """
-    rehearsal = Rehearsal.prepare(chain, participants, 2, batched=True)
-    ledger, task, account = rehearsal.ledger, rehearsal.task, rehearsal.aggregator
+    synthetic = SyntheticTask.prepare(chain, participants, 2, batched=True)
+    ledger, task, account = synthetic.ledger, synthetic.task, synthetic.aggregator
     history, store = History(ledger).update(), LocalStore(folder / "store")
     mailbox = Mailbox(ledger, History(ledger).update(), task, folder / "mailbox")
     port = free_port()
@@ -91,12 +91,12 @@ def time_round(chain: Chain, participants: int, folder: Path) -> list[Part]:
             openings = mailbox.openings(1)
             batch = opened(batch, openings)
             updates = {i: opening.update for i, opening in openings.items()}
-            done = complete(current, batch, updates, rehearsal.place)
+            done = complete(current, batch, updates, synthetic.place)
             store.put(batch.encode())
         with part("propose, settle, open"):
-            proposal = rehearsal.proposal(1, sorted(done.reveals), batched=True)
+            proposal = synthetic.proposal(1, sorted(done.reveals), batched=True)
             settling = settle_call(task, 1, proposal, len(proposal.verdict_words))
-            ledger.together(account, [propose_call(task, 1, proposal), settling, open_call(task, None)])
+            ledger.send_calls(account, [propose_call(task, 1, proposal), settling, open_call(task, None)])
     return parts
 
 
@@ -124,23 +124,23 @@ def _ask(people: Connection, what: str) -> float:
 def _play(pipe: Connection, where: str, address: str, block: int, task: int, participants: int) -> None:
     """Be all participants, in a process of their own."""
     ledger = Ledger(Chain(where), address, block)
-    rehearsal, history = Rehearsal.join(ledger, task, participants), History(ledger).update()
+    synthetic, history = SyntheticTask.join(ledger, task, participants), History(ledger).update()
     base = history.task(task).rounds[1].base.digest
-    posts = {i: HttpMailboxClient(history, task) for i in rehearsal.accounts}
+    mailboxes = {i: HttpMailboxClient(history, task) for i in synthetic.accounts}
     signed: dict[int, SignedCommitment] = {}
 
     def commit(i: int) -> None:
-        posts[i].commit(1, signed[i])
+        mailboxes[i].commit(1, signed[i])
 
     def reveal(i: int) -> None:
-        posts[i].reveal(1, i, rehearsal.update(1, i), rehearsal.salt(1, i))
+        mailboxes[i].reveal(1, i, synthetic.update(1, i), synthetic.salt(1, i))
 
     pipe.send("ready")
     with ThreadPoolExecutor(AT_ONCE) as pool:
         while what := pipe.recv():
             busy = time.process_time()
             if what == "sign":
-                signed |= {i: rehearsal.signed(1, i, base) for i in posts}
+                signed |= {i: synthetic.signed(1, i, base) for i in mailboxes}
             else:
-                list(pool.map(commit if what == "commit" else reveal, posts))
+                list(pool.map(commit if what == "commit" else reveal, mailboxes))
             pipe.send(time.process_time() - busy)

@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from fedledger.ledger_tools.report.device_tables import flush_rows, totals
+from fedledger.ledger_tools.report.device_tables import server_step_rows, totals
 from fedledger.platform.engine.backends.serial import Serial
 from fedledger.platform.engine.federation import play as play_rounds
 from fedledger.platform.engine.without_ledger import MemoryRecord
@@ -179,15 +179,19 @@ def play(config: ExperimentConfig, target: float = TARGET) -> Outcome:
             reached = experiment.accuracy(closed.model) >= target
             if reached:
                 break
-        flushes = record.plan.server_steps
-        joules = _begun(record.plan.timetable, experiment.device_table, flushes) / MICRO
-    rows = [row for flush in flushes for row in flush_rows(flush, flush.index, lambda owner, staleness: (0, 0))]
+        server_steps = record.plan.server_steps
+        joules = _begun(record.plan.timetable, experiment.device_table, server_steps) / MICRO
+    rows = [
+        row
+        for server_step in server_steps
+        for row in server_step_rows(server_step, server_step.index, lambda owner, staleness: (0, 0))
+    ]
     told = totals(rows)
     return Outcome(
         reached=reached,
-        seconds=flushes[-1].time_us / MICRO,
+        seconds=server_steps[-1].time_us / MICRO,
         joules=joules,
-        rounds=len(flushes),
+        rounds=len(server_steps),
         updates=told["updates"],
         lost=sum(told["lost"].values()),
         mean_staleness=told["mean_staleness"],
@@ -195,17 +199,17 @@ def play(config: ExperimentConfig, target: float = TARGET) -> Outcome:
     )
 
 
-def _begun(timetable: Timetable | None, table: DeviceTable | None, flushes: Sequence[ServerStep]) -> int:
+def _begun(timetable: Timetable | None, table: DeviceTable | None, server_steps: Sequence[ServerStep]) -> int:
     """Return the energy, µJ, of all that was begun before the last of some rounds; plays on until that is done."""
     if timetable is None or table is None:
         raise ValueError("contenders have schedules")
-    end, longest = flushes[-1].time_us, max(table.nominal(address).duration_us for address in table.devices)
-    later = list(flushes)
+    end, longest = server_steps[-1].time_us, max(table.nominal(address).duration_us for address in table.devices)
+    later = list(server_steps)
     while later[-1].time_us <= end + longest:
         later.append(timetable.round(len(later) + 1))
     work: list[Arrival | Loss] = []
-    for flush in later:
-        work += [*flush.arrivals, *flush.losses]
+    for server_step in later:
+        work += [*server_step.arrivals, *server_step.losses]
     return sum(one.energy_uj for one in work if one.dispatched_us < end)
 
 

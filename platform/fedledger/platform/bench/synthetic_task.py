@@ -33,7 +33,7 @@ UPDATE_BYTES = 250_000
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class SyntheticTask:
     """A task on a ledger of its own, all of whose participants are enrolled.
 
     Parameters
@@ -54,7 +54,7 @@ class Rehearsal:
     @classmethod
     def prepare(
         cls, chain: Chain, participants: int, rounds: int, batched: bool, quorum: int = 1, max_unfinal: int = 1
-    ) -> Rehearsal:
+    ) -> SyntheticTask:
         """Deploy a ledger, fund and register participants and enrol them in a task.
 
         Raises
@@ -63,7 +63,7 @@ class Rehearsal:
             If the chain is not a development chain: anybody can derive the accounts.
         """
         if not chain.development:
-            raise KeyStoreError("Rehearsals are for development chains: anybody can derive their accounts.")
+            raise KeyStoreError("Synthetic tasks need a development chain: anybody can derive their accounts.")
         publisher, aggregator = _account("publisher"), _account("aggregator")
         people = _people(participants)
         chain.fund(publisher.address, (participants + 100) * ETHER)
@@ -101,8 +101,8 @@ class Rehearsal:
         return cls.join(ledger, task, participants)
 
     @classmethod
-    def join(cls, ledger: Ledger, task: int, participants: int) -> Rehearsal:
-        """Return a rehearsal that was prepared before, by another program perhaps."""
+    def join(cls, ledger: Ledger, task: int, participants: int) -> SyntheticTask:
+        """Return a synthetic task that was prepared before, perhaps by another program."""
         ids = History(ledger).update().ids
         accounts = {ids[one.address]: one for one in _people(participants)}
         return cls(ledger, task, _account("aggregator"), accounts)

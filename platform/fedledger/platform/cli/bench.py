@@ -21,7 +21,7 @@ from fedledger.platform.cli.console import (
     out,
     print_json,
     print_rows,
-    progress,
+    progress_bar,
 )
 from fedledger.protocol.errors import ConfigError
 
@@ -246,7 +246,7 @@ def bench_scale(
     """Run rounds with very many participants and show how time and memory develop."""
     from fedledger.platform.bench.scale import play, summary
 
-    with progress("playing") as watch:
+    with progress_bar("playing") as watch:
         rows = play(participants, selected, rounds, ledger, lambda row: watch("rounds", row.round, rounds))
     document = {"participants": participants, "selected": selected, "ledger": ledger, **summary(rows)}
     if format_ is BenchFormat.JSON:

@@ -57,7 +57,7 @@ Watch = Callable[[str, int, int], None]
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Watch]:
+def progress_bar(what: str) -> Iterator[Watch]:
     """Show on stderr that work is under way, and give the function that shows how far it is."""
     with err.status(what) as shown:
         yield lambda doing, done, of: shown.update(f"{what}: {doing} {done}/{of}")

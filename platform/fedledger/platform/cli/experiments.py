@@ -17,7 +17,7 @@ from fedledger.platform.cli.console import (
     print_json,
     print_result,
     print_rows,
-    progress,
+    progress_bar,
 )
 from fedledger.platform.cli.context import open_experiment
 from fedledger.platform.cli.ledger import audit_folder
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from fedledger.platform.engine.with_ledger import RoundMetrics
     from fedledger.platform.experiment.experiment import Experiment
     from fedledger.platform.runs.summary import LedgerSummary, MetricsRow, PlainSummary, RunSummary
-    from fedledger.platform.runs.sweep import Failure
+    from fedledger.platform.runs.sweep import FailedRun
 
 experiments_app = typer.Typer()
 config_app = typer.Typer(no_args_is_help=True, help="Configurations of experiments.")
@@ -77,7 +77,7 @@ def run(
     ] = False,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Run an experiment: participants train, commit and reveal; the aggregator judges and pays them each round.
+    """Run an experiment: participants train, commit and reveal; the aggregator evaluates and pays them each round.
 
     The run's folder receives the final model, the metrics, the content store, the exported ledger and report.html;
     without a ledger, the final model and the metrics.
@@ -268,7 +268,7 @@ def _run_without_ledger(
 
     _show_partition(experiment, format_)
     rounds = experiment.spec.rounds
-    with tracking(training.track or (), experiment.config, folder) as tracked, progress("training") as watch:
+    with tracking(training.track or (), experiment.config, folder) as tracked, progress_bar("training") as watch:
 
         def show(row: MetricsRow) -> None:
             watch(f"{row['accuracy']:.1%}", row["round"], rounds)
@@ -288,6 +288,6 @@ def _show_partition(experiment: Experiment, format_: Format) -> None:
         err.print(table)
 
 
-def _failure_line(failure: Failure) -> str:
+def _failure_line(failure: FailedRun) -> str:
     text = f"Failed: {failure.run.name}: {failure.reason}"
     return text if failure.details is None else f"{text} ({failure.details})"

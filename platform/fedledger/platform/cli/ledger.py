@@ -19,7 +19,7 @@ from fedledger.platform.cli.console import (
     print_json,
     print_result,
     print_rows,
-    progress,
+    progress_bar,
 )
 from fedledger.platform.cli.context import KeyOptions, LedgerOptions, SignerOptions, open_ledger
 from fedledger.platform.cli.options import (
@@ -118,7 +118,7 @@ def audit(
             raise ConfigError("An audit over --rpc needs --deployment.", "Give the deployment record.")
         ledger = open_ledger(rpc, deployment, reading=True)
         content = open_store(store, Path("store"))
-        with progress("auditing") as watch:
+        with progress_bar("auditing") as watch:
             result = audit_chain(ledger, content, task, trusted, watch, jobs or processors())
         show_audit(result, format_)
     elif run_dir is not None:
@@ -196,7 +196,7 @@ def history(
     if rpc is not None:
         read = History(open_ledger(rpc, deployment, reading=True)).update()
     elif run_dir is not None:
-        with progress("reading") as watch:
+        with progress_bar("reading") as watch:
             read = exported_history(run_dir, lambda done, of: watch("executing blocks", done, of))
     else:
         raise ConfigError("No ledger was given.", "Give a run's folder, or --rpc and --deployment.")
@@ -258,7 +258,7 @@ def audit_folder(
     from fedledger.storage.open import open_store
 
     content = open_store(store, folder / "store")
-    with progress("auditing") as watch:
+    with progress_bar("auditing") as watch:
         result = audit_run(folder, content, trusted, task, watch, jobs or processors())
     show_audit(result, format_)
     return result

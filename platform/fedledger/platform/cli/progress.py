@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fedledger.platform.engine import with_ledger
     from fedledger.platform.runs.grid import PlannedRun
     from fedledger.platform.runs.run_folder import RunRecord
-    from fedledger.platform.runs.sweep import Failure
+    from fedledger.platform.runs.sweep import FailedRun
 
 FEW_PARTICIPANTS = 20
 FEW_CLASSES = 12
@@ -45,16 +45,16 @@ def heat_map(labels: LabelCounts) -> Table | None:
 
 
 @contextmanager
-def sweeping(console: Console, total: int) -> Iterator[Callable[[PlannedRun, RunRecord | Failure, int], None]]:
+def sweeping(console: Console, total: int) -> Iterator[Callable[[PlannedRun, RunRecord | FailedRun, int], None]]:
     """Show each run of a sweep on a line of its own as it ends, and on a terminal a bar for all of them."""
-    from fedledger.platform.runs.sweep import Failure
+    from fedledger.platform.runs.sweep import FailedRun
 
     columns = (TextColumn("sweeping"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=total)
 
-        def watch(run: PlannedRun, outcome: RunRecord | Failure, done: int) -> None:
-            if isinstance(outcome, Failure):
+        def watch(run: PlannedRun, outcome: RunRecord | FailedRun, done: int) -> None:
+            if isinstance(outcome, FailedRun):
                 ended = f"failed: {outcome.reason}"
             else:
                 ended = f"accuracy {outcome.accuracy:.4f}  {outcome.rounds} rounds  {outcome.seconds:.1f} s"

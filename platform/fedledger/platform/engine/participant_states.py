@@ -41,7 +41,7 @@ class ParticipantStates:
         self._temporary = TemporaryDirectory(prefix="fedledger-states-") if folder is None else None
         self._folder = Path(self._temporary.name) if self._temporary is not None else folder or Path()
         self._limit, self._used = memory, 0
-        self._held: OrderedDict[int, tuple[int, Vectors]] = OrderedDict()
+        self._cached: OrderedDict[int, tuple[int, Vectors]] = OrderedDict()
         self._unsaved: set[int] = set()
         self._files: dict[int, list[int]] = {}
         self._safe = 0
@@ -53,9 +53,9 @@ class ParticipantStates:
 
     def get(self, number: int) -> Vectors:
         """Return what a participant kept last; nothing if it never did."""
-        if number in self._held:
-            self._held.move_to_end(number)
-            return self._held[number][1]
+        if number in self._cached:
+            self._cached.move_to_end(number)
+            return self._cached[number][1]
         indices = self._files.get(number)
         if not indices:
             return {}
@@ -85,7 +85,7 @@ class ParticipantStates:
 
     def return_to(self, index: int) -> None:
         """Forget the states of rounds after ``index``, up to which all were saved."""
-        self._held.clear()
+        self._cached.clear()
         self._unsaved.clear()
         self._used, self._safe = 0, index
         for number, indices in list(self._files.items()):
@@ -96,19 +96,19 @@ class ParticipantStates:
                 del self._files[number]
 
     def _hold(self, number: int, index: int, vectors: Vectors) -> None:
-        if number in self._held:
-            self._used -= _size(self._held.pop(number)[1])
-        self._held[number] = index, vectors
+        if number in self._cached:
+            self._used -= _size(self._cached.pop(number)[1])
+        self._cached[number] = index, vectors
         self._used += _size(vectors)
-        while self._used > self._limit and len(self._held) > 1:
-            oldest = next(iter(self._held))
+        while self._used > self._limit and len(self._cached) > 1:
+            oldest = next(iter(self._cached))
             if oldest in self._unsaved:
                 self._write(oldest)
                 self._unsaved.discard(oldest)
-            self._used -= _size(self._held.pop(oldest)[1])
+            self._used -= _size(self._cached.pop(oldest)[1])
 
     def _write(self, number: int) -> None:
-        index, vectors = self._held[number]
+        index, vectors = self._cached[number]
         path = self._path(number, index)
         part = path.with_suffix(".part")
         try:

@@ -45,7 +45,7 @@ from fedledger.protocol.errors import RoundError
 from fedledger.protocol.records.model import ModelFile
 from fedledger.storage import durable_files
 from fedledger.storage.base import ContentStore
-from fedledger.storage.durable_files import together
+from fedledger.storage.durable_files import batched_writes
 from fedledger.storage.models import Models
 
 TASK = 1
@@ -106,7 +106,7 @@ class Run:
     gas: int
 
 
-@together()
+@batched_writes()
 def run(
     experiment: Experiment,
     chain: Chain,
@@ -303,7 +303,7 @@ class LedgerRecord(Record[LedgerRound]):
 
     def _enrolled(self, experiment: Experiment, folder: Path) -> Sequence[Participant]:
         """Return the participants, with money, and enrolled if they are many."""
-        seed, params, plans = experiment.config.seed, self._params, RoundPlanner(self._store)
+        seed, params, planner = experiment.config.seed, self._params, RoundPlanner(self._store)
         roles = [participant_role(number) for number in range(experiment.config.participants)]
         accounts = [experiment_account(seed, role, self._chain) for role in roles]
         fund(self._chain, seed, accounts, params.min_stake + params.penalty + 2 * ETHER)
@@ -314,7 +314,7 @@ class LedgerRecord(Record[LedgerRound]):
                 folder / "journal" / account.address,
                 experiment.trainer(number),
                 self._mailbox,
-                plans.base_of(self.history, TASK, experiment.spec, account.address),
+                planner.base_of(self.history, TASK, experiment.spec, account.address),
                 self._models,
             )
             for number, account in enumerate(accounts)

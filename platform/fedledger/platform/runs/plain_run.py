@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedledger.ledger_tools.report.device_tables import flush_rows, totals, write_devices
+from fedledger.ledger_tools.report.device_tables import server_step_rows, totals, write_devices
 from fedledger.platform.engine.backends.base import Backend
 from fedledger.platform.engine.backends.choose import open_backend
 from fedledger.platform.engine.checkpoint import STATES_FOLDER, Checkpoint, CheckpointFile
@@ -132,6 +132,6 @@ def _write_devices(experiment: Experiment, steps: Sequence[ServerStep], folder: 
     if not steps or table is None:
         return {}
     sizes = table.bytes_down, table.bytes_up
-    devices = [row for step in steps for row in flush_rows(step, step.index, lambda *of: sizes)]
+    devices = [row for step in steps for row in server_step_rows(step, step.index, lambda *of: sizes)]
     write_devices(folder, devices)
     return {"simulated_seconds": steps[-1].time_us / MICRO, **totals(devices)}

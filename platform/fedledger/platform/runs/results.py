@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, export_ledger
-from fedledger.ledger_tools.report.device_tables import as_csv, task_flushes, task_rows, totals, write_devices
+from fedledger.ledger_tools.report.device_tables import as_csv, task_rows, task_server_steps, totals, write_devices
 from fedledger.ledger_tools.report.run_report import write_report
 from fedledger.ledger_tools.report.run_view import RunView
 from fedledger.ledger_tools.report.task_view import Refusal, TaskView
@@ -101,10 +101,10 @@ def view_of(
     task = TaskView.of(run.history, run.task.id)
     behaviours = behaviours_by_address(experiment)
     document = summary(run, experiment, task, behaviours)
-    flushes = task_flushes(run.history, run.task, experiment.spec, store)
-    devices = task_rows(run.task, experiment.spec, flushes)
-    metrics = [{**row, "time_us": flushes[row["round"]].time_us} if flushes else row for row in run.metrics]
-    if flushes:
+    server_steps = task_server_steps(run.history, run.task, experiment.spec, store)
+    devices = task_rows(run.task, experiment.spec, server_steps)
+    metrics = [{**row, "time_us": server_steps[row["round"]].time_us} if server_steps else row for row in run.metrics]
+    if server_steps:
         document["devices"] = {"simulated_seconds": metrics[-1]["time_us"] / MICRO, **totals(devices)}
     if plain_mean:
         means = [*plain_mean, *[None] * len(metrics)]

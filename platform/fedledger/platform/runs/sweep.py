@@ -42,7 +42,7 @@ _GRACE = 10.0
 
 
 @dataclass(frozen=True)
-class Failure:
+class FailedRun:
     """A run that failed.
 
     Parameters
@@ -80,7 +80,7 @@ class Sweep:
 
     folder: Path
     done: Sequence[tuple[PlannedRun, RunRecord]]
-    failures: Sequence[Failure]
+    failures: Sequence[FailedRun]
     found: int
     target: float | None = None
 
@@ -203,7 +203,7 @@ def run_sweep(
     source: Path,
     folder: Path,
     options: SweepOptions,
-    watch: Callable[[PlannedRun, RunRecord | Failure, int], None] = lambda run, outcome, done: None,
+    watch: Callable[[PlannedRun, RunRecord | FailedRun, int], None] = lambda run, outcome, done: None,
 ) -> Sweep:
     """Run what of a sweep is missing in its folder.
 
@@ -270,7 +270,7 @@ class _Task:
     workers: int
     track: tuple[str, ...]
 
-    def play(self) -> Failure | None:
+    def play(self) -> FailedRun | None:
         """Run it, and say why if it fails."""
         place = self.folder / UNFINISHED / self.run.name
         try:
@@ -282,7 +282,7 @@ class _Task:
             details.parent.mkdir(exist_ok=True)
             details.write_text(traceback.format_exc(), encoding="utf-8")
             reason = str(error) if isinstance(error, FedledgerError) else f"{type(error).__name__}: {error}"
-            return Failure(self.run, reason, details)
+            return FailedRun(self.run, reason, details)
         return None
 
     def _run(self, place: Path) -> None:
@@ -336,7 +336,7 @@ class _Hand:
         with contextlib.suppress(OSError):
             self.pipe.send(task)
 
-    def outcome(self) -> tuple[_Task, Failure | None, bool]:
+    def outcome(self) -> tuple[_Task, FailedRun | None, bool]:
         """Return the task that has ended, why if it failed, and whether the process is still there."""
         task, self.task = self.task, None
         assert task is not None
@@ -346,7 +346,7 @@ class _Hand:
             self._process.join(_GRACE)
             code = self._process.exitcode
             how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
-            return task, Failure(task.run, f"Its process {how}: memory may have run out. Try fewer --jobs."), False
+            return task, FailedRun(task.run, f"Its process {how}: memory may have run out. Try fewer --jobs."), False
 
     def stop(self) -> None:
         self.pipe.close()
@@ -357,7 +357,7 @@ class _Hand:
         self._process.join()
 
 
-def _outcomes(tasks: Sequence[_Task], hands: int) -> Iterator[tuple[PlannedRun, Failure | None]]:
+def _outcomes(tasks: Sequence[_Task], hands: int) -> Iterator[tuple[PlannedRun, FailedRun | None]]:
     """Play tasks, at most ``hands`` at once, and yield each when it has ended."""
     queue = deque(tasks)
     crew: list[_Hand] = []

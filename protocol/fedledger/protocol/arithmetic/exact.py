@@ -308,15 +308,15 @@ class GramAccumulator:
         for start in range(0, block.shape[1], _COLUMNS):
             columns = block[:, start : start + _COLUMNS]
             largest = _largest(columns)
-            together = _EXACT // max(1, largest * largest)
-            if together < _LEAST_COLUMNS:
+            width = _EXACT // max(1, largest * largest)
+            if width < _LEAST_COLUMNS:
                 self._add_limbs(columns.astype(np.int64, copy=False))
             else:
-                self._add_whole(columns.astype(np.float64, copy=False), together, largest)
+                self._add_whole(columns.astype(np.float64, copy=False), width, largest)
 
-    def _add_whole(self, columns: Float64Array, together: int, largest: int) -> None:
-        for start in range(0, columns.shape[1], together):
-            part = columns[:, start : start + together]
+    def _add_whole(self, columns: Float64Array, width: int, largest: int) -> None:
+        for start in range(0, columns.shape[1], width):
+            part = columns[:, start : start + width]
             self._make_room(part.shape[1] * largest * largest)
             self._low += (part @ part.T).astype(np.int64)
 

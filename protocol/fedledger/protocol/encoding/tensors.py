@@ -20,7 +20,7 @@ DTYPES: dict[str, np.dtype[np.generic]] = {"F32": np.dtype("<f4"), "I64": np.dty
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 MAX_HEADER_BYTES = 1024 * 1024
 MAX_RANK = 8
-HEADERS_KEPT = 16
+HEADERS_CACHED = 16
 _RESERVED = "__metadata__"
 
 
@@ -88,7 +88,7 @@ _Place = tuple[str, np.dtype[np.generic], tuple[int, ...], int, int]
 """A tensor's name, type, shape, offset and size in bytes."""
 
 
-@lru_cache(maxsize=HEADERS_KEPT)
+@lru_cache(maxsize=HEADERS_CACHED)
 def _places(start: bytes, size: int) -> tuple[_Place, ...]:
     """Return where tensors are in so many bytes that follow a header; updates of one model have one in common.
 
@@ -119,7 +119,7 @@ def _places(start: bytes, size: int) -> tuple[_Place, ...]:
     return tuple(places)
 
 
-@lru_cache(maxsize=HEADERS_KEPT)
+@lru_cache(maxsize=HEADERS_CACHED)
 def _header_bytes(places: tuple[_Place, ...]) -> bytes:
     header = {
         name: {"dtype": NAMES[dtype], "shape": list(shape), "data_offsets": [offset, offset + size]}

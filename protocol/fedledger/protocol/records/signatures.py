@@ -31,9 +31,9 @@ UPDATE_TYPE = "Update(bytes32 spec,uint32 round,address participant,bytes32 base
 COMMITMENT_DOMAIN_TYPE = "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
 COMMITMENT_TYPE = "Commitment(uint256 task,uint32 round,uint32 participant,bytes32 commitment)"
 COMMITTED = ("uint256", "address", "uint256", "uint32", "address", "bytes32", "bytes32", "uint64", "bytes32")
-DOMAINS_KEPT, KEYS_KEPT, ADDRESSES_KEPT, SIGNERS_KEPT = 64, 4_096, 65_536, 16_384
-COMMITMENTS_KEPT = 4_096
-"""Commitments that are kept: each is looked at when it is made, when it is opened and when its round is judged."""
+DOMAINS_CACHED, KEYS_CACHED, ADDRESSES_CACHED, SIGNERS_CACHED = 64, 4_096, 65_536, 16_384
+COMMITMENTS_CACHED = 4_096
+"""Cached commitments: each is read when it is made, when it is opened and when its round is evaluated."""
 
 
 def update_message(
@@ -72,7 +72,7 @@ def _update_domain() -> bytes:
     return _hash_struct(UPDATE_DOMAIN_TYPE, {"name": "fedledger", "version": "1"})
 
 
-@lru_cache(maxsize=COMMITMENTS_KEPT)
+@lru_cache(maxsize=COMMITMENTS_CACHED)
 def commitment_message(
     place: Place, round_index: int, participant: int, digest: bytes, version: int = LEDGER_VERSION
 ) -> SignableMessage:
@@ -92,7 +92,7 @@ def commitment_message(
     return _signable(b"\x01", _commitment_domain(chain_id, contract, version), _hash_struct(COMMITMENT_TYPE, message))
 
 
-@lru_cache(maxsize=DOMAINS_KEPT)
+@lru_cache(maxsize=DOMAINS_CACHED)
 def _commitment_domain(chain_id: int, contract: str, version: int) -> bytes:
     if not is_checksum_address(contract):
         raise ValueError(f"{contract!r} is not a checksummed address")
@@ -147,7 +147,7 @@ def sign(message: SignableMessage, key: bytes) -> bytes:
     return signature
 
 
-@lru_cache(maxsize=KEYS_KEPT)
+@lru_cache(maxsize=KEYS_CACHED)
 def _private(key: bytes) -> tuple[PrivateKey, str]:
     # It computes its public key, which takes as long as a signature.
     private = PrivateKey(key)
@@ -173,8 +173,8 @@ def recover(message: SignableMessage, signature: bytes) -> str | None:
     return _signers.keep(digest + signature, address)
 
 
-_signers: BoundedCache[bytes, str] = BoundedCache(SIGNERS_KEPT)
-"""Who signed what, by digest and signature: a commitment is looked at when it comes and when its round is judged."""
+_signers: BoundedCache[bytes, str] = BoundedCache(SIGNERS_CACHED)
+"""Who signed what, by digest and signature: a commitment is checked when it arrives and when its round is evaluated."""
 
 
 def _address(key: PublicKey) -> str:
@@ -185,13 +185,13 @@ def _digest(message: SignableMessage) -> bytes:
     return keccak(b"\x19" + message.version + message.header + message.body)
 
 
-@lru_cache(maxsize=ADDRESSES_KEPT)
+@lru_cache(maxsize=ADDRESSES_CACHED)
 def checksummed(address: str | bytes) -> str:
     """Return an address in its mixed-case form; remembered, as each costs a hash."""
     return str(to_checksum_address(address))
 
 
-@lru_cache(maxsize=ADDRESSES_KEPT)
+@lru_cache(maxsize=ADDRESSES_CACHED)
 def is_checksummed(address: str) -> bool:
     """Return whether a text is an address in its mixed-case form; remembered like :func:`checksummed`."""
     return bool(is_checksum_address(address))
@@ -200,7 +200,7 @@ def is_checksummed(address: str) -> bool:
 _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 
 
-@lru_cache(maxsize=COMMITMENTS_KEPT)
+@lru_cache(maxsize=COMMITMENTS_CACHED)
 def commitment(place: Place, round_index: int, sender: str, base: bytes, update: ContentRef, salt: bytes) -> bytes:
     """Return the commitment that binds a sender to one update; equal to the ledger's ``commitmentOf``."""
     values = (*place, round_index, sender, base, update.digest, update.length, salt)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MAGIC = b"FLU1"
 MAX_HEADER_BYTES = 4096
 SIGNATURE_BYTES = 65
-HEADERS_KEPT = 4096
+HEADERS_CACHED = 4096
 DELTA = "delta"
 _Digest = Field(pattern="^[0-9a-f]{64}$")
 
@@ -67,7 +67,7 @@ class UpdateHeader(BaseModel):
 
 @dataclass(frozen=True)
 class Update:
-    """A decoded update whose bytes agree with its header; nothing is judged yet.
+    """A decoded update whose bytes agree with its header, not yet validated.
 
     Parameters
     ----------
@@ -158,8 +158,8 @@ def _parsed(raw: bytes) -> UpdateHeader:
     return _headers.get(raw) or _headers.keep(raw, UpdateHeader.model_validate(canonical.decode(raw)))
 
 
-_headers: BoundedCache[bytes, UpdateHeader] = BoundedCache(HEADERS_KEPT)
-"""A node looks several times at the header of its update, and whoever judges it in the same process once more."""
+_headers: BoundedCache[bytes, UpdateHeader] = BoundedCache(HEADERS_CACHED)
+"""Cached headers: a node reads that of its update several times, and an aggregator in the same process once more."""
 
 
 def _message(header: UpdateHeader, raw: bytes | None = None) -> SignableMessage:

@@ -1,4 +1,4 @@
-"""How an update is judged: accepted, absent, or refused for a reason that the ledger records as one byte."""
+"""Verdicts on updates: accepted, absent, or refused for a reason; the ledger records each as one byte."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.schedules.devices import Failure
+from fedledger.protocol.schedules.devices import LossReason
 from fedledger.protocol.schedules.dispatch import nobody, too_stale
 from fedledger.protocol.schedules.event_simulator import MAX_FAILURES, RETRY_US, EventSimulator
 from fedledger.protocol.schedules.events import Arrival, Loss, ServerStep
@@ -43,7 +43,7 @@ def asynchronous(run: EventSimulator, buffer: int, concurrency: int, max_stalene
                 failures += 1
                 waiting.rest(landed.address, run.now + RETRY_US)
             elif too_stale(landed, run.step, max_staleness):
-                losses.append(landed.lost(Failure.STALE))
+                losses.append(landed.lost(LossReason.STALE))
                 waiting.idle.append(landed.address)
             else:
                 arrivals.append(landed)

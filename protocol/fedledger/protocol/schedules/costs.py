@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fedledger.protocol.records.reputation import PPM
-from fedledger.protocol.schedules.devices import Failure
+from fedledger.protocol.schedules.devices import LossReason
 from fedledger.protocol.schedules.events import Arrival, Loss, ServerStep
 
 
@@ -60,19 +60,21 @@ class CostRow:
     counted: bool
     staleness: int
     cost: Cost
-    reason: Failure | None = None
+    reason: LossReason | None = None
 
 
-def costs(flush: ServerStep) -> list[CostRow]:
+def costs(server_step: ServerStep) -> list[CostRow]:
     """Return a step's rows: first its updates, then what was lost since the step before."""
     rows = []
-    everything: tuple[Arrival | Loss, ...] = (*flush.arrivals, *flush.losses)
+    everything: tuple[Arrival | Loss, ...] = (*server_step.arrivals, *server_step.losses)
     for work in everything:
         counted = isinstance(work, Arrival)
-        idle = flush.time_us - work.arrived_us if isinstance(work, Arrival) else 0
+        idle = server_step.time_us - work.arrived_us if isinstance(work, Arrival) else 0
         cost = Cost(work.download_us, work.compute_us, work.upload_us, idle, work.energy_uj)
         reason = work.reason if isinstance(work, Loss) else None
-        rows.append(CostRow(flush.index, work.address, counted, flush.index - 1 - work.base_round, cost, reason))
+        rows.append(
+            CostRow(server_step.index, work.address, counted, server_step.index - 1 - work.base_round, cost, reason)
+        )
     return rows
 
 

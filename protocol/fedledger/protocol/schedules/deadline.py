@@ -9,7 +9,7 @@ from typing import Annotated
 
 from fedledger.protocol.methods.parameters import Checked, OneOf, Whole
 from fedledger.protocol.schedules.base import SCHEDULES, Choose
-from fedledger.protocol.schedules.devices import Failure
+from fedledger.protocol.schedules.devices import LossReason
 from fedledger.protocol.schedules.dispatch import ask, too_stale
 from fedledger.protocol.schedules.event_simulator import EventSimulator
 from fedledger.protocol.schedules.events import Arrival, Loss, ServerStep
@@ -61,12 +61,12 @@ class Deadline(Checked):
                 if isinstance(landed, Loss):
                     losses.append(landed)
                 elif too_stale(landed, run.step, self.max_staleness):
-                    losses.append(landed.lost(Failure.STALE))
+                    losses.append(landed.lost(LossReason.STALE))
                 else:
                     arrivals.append(landed)
             if len(arrivals) < self.quota and run.flying:
                 run.now = limit
             if self.late == DROP:
-                losses += run.recall(Failure.LATE)
+                losses += run.recall(LossReason.LATE)
             if made := run.make(arrivals, losses):
                 yield made

@@ -41,7 +41,7 @@ Whole = Annotated[int, Field(ge=0, lt=2**53)]
 Positive = Annotated[int, Field(ge=1, lt=2**53)]
 
 
-class Failure(Enum):
+class LossReason(Enum):
     """Why a participant's update does not arrive, or does not count."""
 
     OFFLINE = "offline"
@@ -144,7 +144,7 @@ class Trip:
     download_uj: int
     compute_uj: int
     upload_uj: int
-    failure: Failure | None = None
+    failure: LossReason | None = None
 
     @property
     def duration_us(self) -> int:
@@ -165,7 +165,7 @@ class Trip:
             (self.upload_us, self.upload_uj),
         )
 
-    def cut(self, after_us: int, failure: Failure) -> Trip:
+    def cut(self, after_us: int, failure: LossReason) -> Trip:
         """Return the trip as it is given up after so long."""
         left, parts = after_us, []
         for duration, energy in self.parts:
@@ -302,12 +302,12 @@ class DeviceTable(Document):
         trip = self._unlimited(device, start_us)
         until, limits = device.online_until(start_us), []
         if until is not None and start_us + trip.duration_us > until:
-            limits.append((until - start_us, Failure.OFFLINE))
+            limits.append((until - start_us, LossReason.OFFLINE))
         if device.battery is not None:
             charge = device.battery.charge_uj if charge_uj is None else charge_uj
             _, empty = device.battery.after(charge, trip.parts)
             if empty is not None:
-                limits.append((empty, Failure.BATTERY))
+                limits.append((empty, LossReason.BATTERY))
         return trip.cut(*min(limits, key=_first)) if limits else trip
 
     def nominal(self, address: str) -> Trip:
@@ -316,7 +316,7 @@ class DeviceTable(Document):
 
     def _unlimited(self, device: Device, start_us: int) -> Trip:
         link = device.link
-        trip = Trip(0, 0, 0, 0, 0, 0, Failure.LINK)
+        trip = Trip(0, 0, 0, 0, 0, 0, LossReason.LINK)
         download = link.download_us(self.bytes_down, start_us)
         if download is None:
             return trip

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fedledger.protocol.arithmetic.random_streams import stream
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.schedules.devices import MICRO, DeviceTable, Failure, Trip
+from fedledger.protocol.schedules.devices import MICRO, DeviceTable, LossReason, Trip
 from fedledger.protocol.schedules.events import Arrival, Loss, ServerStep
 
 RETRY_US = 60_000_000
@@ -40,7 +40,7 @@ class _Flight:
         parts = trip.download_us, trip.compute_us, trip.upload_us
         return Arrival(self.address, self.base_round, self.dispatched_us, *parts, self.ended_us, trip.energy_uj)
 
-    def loss(self, reason: Failure) -> Loss:
+    def loss(self, reason: LossReason) -> Loss:
         trip = self.trip
         parts = trip.download_us, trip.compute_us, trip.upload_us
         return Loss(self.address, self.base_round, self.dispatched_us, *parts, self.ended_us, trip.energy_uj, reason)
@@ -114,7 +114,7 @@ class EventSimulator:
     def refuse(self, address: str) -> Loss:
         """Return the loss of a participant that cannot even begin."""
         is_online = self.table.devices[address].next_online(self.now) == self.now
-        reason = Failure.BATTERY if is_online else Failure.OFFLINE
+        reason = LossReason.BATTERY if is_online else LossReason.OFFLINE
         return Loss(address, self.step, self.now, 0, 0, 0, self.now, 0, reason)
 
     def land(self) -> Arrival | Loss:
@@ -123,7 +123,7 @@ class EventSimulator:
         self._end(flight)
         return flight.arrival if flight.trip.failure is None else flight.loss(flight.trip.failure)
 
-    def recall(self, reason: Failure) -> list[Loss]:
+    def recall(self, reason: LossReason) -> list[Loss]:
         """Have all give up now; in the order of their addresses."""
         losses = []
         for flight in sorted(self._flying, key=lambda f: f.key):
@@ -145,7 +145,7 @@ class EventSimulator:
             If steps are abandoned for ever.
         """
         if len(arrivals) < self.quorum:
-            losses += [arrival.lost(Failure.ABANDONED) for arrival in arrivals]
+            losses += [arrival.lost(LossReason.ABANDONED) for arrival in arrivals]
             arrivals.clear()
             self._abandoned += 1
             if self._abandoned > MAX_ABANDONED:
@@ -167,7 +167,7 @@ class EventSimulator:
         if battery is not None:
             left, _ = battery.after(flight.charge_uj, flight.trip.parts)
             # What was spent until then is rounded.
-            left = 0 if flight.trip.failure is Failure.BATTERY else left
+            left = 0 if flight.trip.failure is LossReason.BATTERY else left
             self._charges[flight.address] = (flight.ended_us, left)
 
     def _charge(self, address: str) -> int:

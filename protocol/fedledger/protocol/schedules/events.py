@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fedledger.protocol.schedules.devices import Failure
+from fedledger.protocol.schedules.devices import LossReason
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Arrival:
     arrived_us: int
     energy_uj: int
 
-    def lost(self, reason: Failure) -> Loss:
+    def lost(self, reason: LossReason) -> Loss:
         """Return the loss that this is if the update does not count."""
         parts = self.download_us, self.compute_us, self.upload_us
         when = self.dispatched_us, *parts, self.arrived_us
@@ -53,7 +53,7 @@ class Loss:
     upload_us: int
     lost_us: int
     energy_uj: int
-    reason: Failure
+    reason: LossReason
 
 
 @dataclass(frozen=True)

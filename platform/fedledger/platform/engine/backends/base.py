@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedledger.learning.vectors import repeatable
-from fedledger.node.batched_clients import MAX_COPIES, Lockstep, Together
+from fedledger.node.batched_clients import MAX_COPIES, BatchedClients, BatchedUpdates
 from fedledger.node.solvers.base import BLANK, LocalUpdate, Memory
 from fedledger.node.training import Trainer, TrainingContext, training_seed
 from fedledger.protocol.arithmetic.exact import NotFiniteError, OutOfRangeError, WeightedSum
@@ -175,19 +175,19 @@ class Worker:
     ----------
     population
         The participants.
-    together
+    batched
         Whether participants are trained together where that gives the same bits: see `fedledger.node.batched_clients`.
     """
 
-    def __init__(self, population: Population, together: bool = True) -> None:
+    def __init__(self, population: Population, batched: bool = True) -> None:
         self.spec = population.spec
         self.fixed = self.spec.fixed
         self._population = population
         self._trainer = lru_cache(maxsize=TRAINERS)(population.trainer)
-        self._size = lru_cache(maxsize=TRAINERS)(self._size_together)
+        self._size = lru_cache(maxsize=TRAINERS)(self._batched_size)
         self._initial = population.initial
-        self._together, self._trains = together, -1
-        self._lockstep: Lockstep | None = None
+        self._batched, self._trains = batched, -1
+        self._batched_clients: BatchedClients | None = None
 
     @property
     def dimension(self) -> int:
@@ -221,7 +221,7 @@ class Worker:
     def train_all(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, LocalUpdate]]:
         """Yield the jobs' updates, in any order."""
         for group in self._groups(jobs):
-            trained = self._train_together(group)
+            trained = self._train_batched(group)
             if trained is not None:
                 yield from zip(group, trained.updates(), strict=True)
             else:
@@ -232,7 +232,7 @@ class Worker:
         done, alone = list[Done](), list[Job]()
         for group in self._groups(jobs):
             began = time.perf_counter()
-            trained = self._train_together(group)
+            trained = self._train_batched(group)
             if trained is not None and self._add_rows(group, trained.deltas, total):
                 seconds = (time.perf_counter() - began) / len(group)
                 examples, steps = trained.examples, trained.steps
@@ -280,25 +280,29 @@ class Worker:
                 yield waiting.pop(key)
         yield from waiting.values()
 
-    def _size_together(self, number: int) -> int | None:
+    def _batched_size(self, number: int) -> int | None:
         """Return how many examples a participant has, if it may be trained together with others."""
-        if not self._together:
+        if not self._batched:
             return None
         trainer = self._trainer(number)
-        if self._lockstep is None:
-            self._lockstep = Lockstep.of(trainer)
-        return len(trainer.dataset) if self._lockstep is not None and self._lockstep.trains(trainer) else None
+        if self._batched_clients is None:
+            self._batched_clients = BatchedClients.of(trainer)
+        return (
+            len(trainer.dataset)
+            if self._batched_clients is not None and self._batched_clients.trains(trainer)
+            else None
+        )
 
-    def _train_together(self, group: Sequence[Job]) -> Together | None:
+    def _train_batched(self, group: Sequence[Job]) -> BatchedUpdates | None:
         """Return what a group learned, or None if they are to be trained one by one."""
-        lockstep = self._lockstep
-        if len(group) == 1 or lockstep is None:
+        batched_clients = self._batched_clients
+        if len(group) == 1 or batched_clients is None:
             return None
         trainers = (self._trainer(job.number) for job in group)
-        datasets = [trainer.dataset for trainer in trainers if lockstep.trains(trainer)]
+        datasets = [trainer.dataset for trainer in trainers if batched_clients.trains(trainer)]
         seeds = [training_seed(self.spec, self._round, self._population.address(job.number)) for job in group]
         try:
-            return lockstep(self._bases[group[0].staleness].vector, datasets, seeds)
+            return batched_clients(self._bases[group[0].staleness].vector, datasets, seeds)
         except Exception:
             # Whose fault it is will be seen when they are trained one by one.
             log.debug("participants cannot be trained together", exc_info=True)

@@ -12,4 +12,4 @@ from fedledger.platform.engine.backends.serial import Serial
 class Batched(Serial):
     """Trains in this process, those together that can be with the same bits."""
 
-    together: ClassVar[bool] = True
+    batched: ClassVar[bool] = True

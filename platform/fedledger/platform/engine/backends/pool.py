@@ -175,7 +175,7 @@ class _Message(NamedTuple):
 _JOBS = _Message._fields.index("jobs")
 
 
-class _Failure(NamedTuple):
+class _WorkerError(NamedTuple):
     """What a worker answers where training failed."""
 
     error: FedledgerError
@@ -366,7 +366,7 @@ class Pool:
             except (EOFError, OSError):
                 self._replace(each, queue)
                 continue
-            if isinstance(answer, _Failure):
+            if isinstance(answer, _WorkerError):
                 log.debug("%s", answer.trace)
                 raise answer.error
             message = each.waiting.popleft()
@@ -493,6 +493,6 @@ def _serve(
                     seconds = (time.perf_counter() - began) / len(updates)
                     answer = [(number, trained, seconds) for number, trained in updates]
             except Exception as error:
-                answer = _Failure(worker.failure(error), traceback.format_exc())
+                answer = _WorkerError(worker.failure(error), traceback.format_exc())
                 total = None
             pipe.send(answer)

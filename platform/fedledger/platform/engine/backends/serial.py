@@ -24,10 +24,10 @@ class Serial:
         Not more than one.
     """
 
-    together: ClassVar[bool] = False
+    batched: ClassVar[bool] = False
 
     def __init__(self, population: Population, workers: int | None = None) -> None:
-        self._worker = Worker(population, self.together)
+        self._worker = Worker(population, self.batched)
 
     def __enter__(self) -> Serial:
         return self

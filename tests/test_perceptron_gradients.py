@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from fedledger.learning.fast.perceptron_gradients import PROOF, DirectGradient, by_autograd
+from fedledger.learning.fast.perceptron_gradients import PROOF, PerceptronGradient, by_autograd
 from fedledger.learning.vectors import FlatModel
 
 
@@ -35,15 +35,15 @@ def test_the_bits_are_those_of_autograd(
     for inputs, outputs in pairwise(widths):
         layers += [nn.Linear(inputs, outputs), activation()]
     model = FlatModel(nn.Sequential(*layers[:-1]))
-    assert model.direct is not None
-    model.direct._unproved[examples] = 0
+    assert model.perceptron_gradient is not None
+    model.perceptron_gradient._unproved[examples] = 0
     for _ in range(3):
         x = torch.randn(examples, widths[0]).mul_(scale)
         y = torch.randint(widths[-1], (examples,))
         loss = by_autograd(model.module, model.gradient, functional.cross_entropy, x, y)
         expected = bits(loss), bits(model.gradient)
         model.gradient.fill_(7.0)
-        found = model.direct(x, y)
+        found = model.perceptron_gradient(x, y)
         places = np.concatenate([np.arange(aligned.start, aligned.stop) for _, aligned in model.layout.places])
         assert bits(found) == expected[0]
         assert bits(model.gradient[places]) == np.frombuffer(expected[1], np.float32)[places].tobytes()
@@ -53,27 +53,27 @@ def test_the_bits_are_those_of_autograd(
 
 def test_after_a_difference_autograd_is_used() -> None:
     model = FlatModel(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))
-    direct = model.direct
-    assert direct is not None
-    direct._one = torch.full((), 2.0)
+    perceptron_gradient = model.perceptron_gradient
+    assert perceptron_gradient is not None
+    perceptron_gradient._one = torch.full((), 2.0)
     x, y = torch.randn(5, 4), torch.randint(2, (5,))
     for _ in range(3):
-        found = direct(x, y)
+        found = perceptron_gradient(x, y)
         gradient = model.gradient.clone()
         assert bits(found) == bits(by_autograd(model.module, model.gradient, functional.cross_entropy, x, y))
         assert gradient.equal(model.gradient)
-    assert direct._unproved[5] is None
+    assert perceptron_gradient._unproved[5] is None
 
 
 def test_a_batch_size_is_proved_by_thousands_of_numbers_and_a_single_example_never() -> None:
     model = FlatModel(nn.Sequential(nn.Linear(40, 20)))
-    direct = model.direct
-    assert direct is not None
+    perceptron_gradient = model.perceptron_gradient
+    assert perceptron_gradient is not None
     for examples in (4, 1):
         for step in range(8):
-            left = direct._unproved.get(examples, PROOF)
+            left = perceptron_gradient._unproved.get(examples, PROOF)
             assert (left is not None and left <= 0) == (examples > 1 and step >= 5)
-            direct(torch.randn(examples, 40), torch.randint(20, (examples,)))
+            perceptron_gradient(torch.randn(examples, 40), torch.randint(20, (examples,)))
 
 
 def hooked() -> nn.Module:
@@ -103,13 +103,13 @@ def tied() -> nn.Module:
     ],
 )
 def test_any_other_model_is_left_to_autograd(module: nn.Module) -> None:
-    assert FlatModel(module).direct is None
+    assert FlatModel(module).perceptron_gradient is None
 
 
 def test_labels_that_the_model_does_not_have_are_refused() -> None:
     model = FlatModel(nn.Sequential(nn.Linear(4, 3)))
-    direct = DirectGradient(model.module, model.gradient)
+    perceptron_gradient = PerceptronGradient(model.module, model.gradient)
     x = torch.randn(5, 4)
-    direct(x, torch.zeros(5, dtype=torch.int64))
+    perceptron_gradient(x, torch.zeros(5, dtype=torch.int64))
     with pytest.raises(IndexError):
-        direct(x, torch.full((5,), 3))
+        perceptron_gradient(x, torch.full((5,), 3))

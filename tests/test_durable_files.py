@@ -16,7 +16,7 @@ from fedledger.contracts.chain.records import Transaction, load_account
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import StoreError
 from fedledger.storage import durable_files
-from fedledger.storage.durable_files import together
+from fedledger.storage.durable_files import batched_writes
 from fedledger.storage.local import LocalStore
 
 
@@ -35,10 +35,10 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-class TestTogether:
+class TestBatchedWrites:
     def test_what_is_held_is_seen_by_the_process_and_not_yet_on_the_disk(self, tmp_path: Path) -> None:
         path = tmp_path / "1.update"
-        with together():
+        with batched_writes():
             durable_files.write_atomically(path, b"update")
             assert not path.exists() and names(tmp_path) == set()
             assert (
@@ -73,7 +73,7 @@ class TestTogether:
 
         monkeypatch.setattr(os, "fsync", synced)
         monkeypatch.setattr(os, "replace", named)
-        with together():
+        with batched_writes():
             for name in "abc":
                 durable_files.write_atomically(tmp_path / name, name.encode())
         assert sorted(happened) == ["folder", *(f"{what} {name}" for what in ("name", "sync") for name in "abc")]
@@ -82,7 +82,7 @@ class TestTogether:
 
     def test_more_files_than_may_be_open(self, tmp_path: Path) -> None:
         many = 2 * durable_files.MOST_OPEN + 3
-        with together():
+        with batched_writes():
             for number in range(many):
                 durable_files.write_atomically(tmp_path / str(number), str(number).encode())
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
@@ -95,7 +95,7 @@ class TestTogether:
         def fail(handle: int) -> None:
             raise OSError(28, "No space left on device")
 
-        with together():
+        with batched_writes():
             durable_files.write_atomically(tmp_path / "signed", b"digest")
             durable_files.append(lines, "taken\n")
             durable_files.append(lines, "and another\n")
@@ -110,10 +110,10 @@ class TestTogether:
         durable_files.append(lines, "without waiting\n")
         assert lines.read_text().endswith("without waiting\n")
 
-    @pytest.mark.parametrize("held", [True, False])
-    def test_another_name_of_a_file_is_not_another_file(self, tmp_path: Path, held: bool) -> None:
+    @pytest.mark.parametrize("batched", [True, False])
+    def test_another_name_of_a_file_is_not_another_file(self, tmp_path: Path, batched: bool) -> None:
         one, other = tmp_path / "1.update", tmp_path / "signed"
-        with together() if held else nullcontext():
+        with batched_writes() if batched else nullcontext():
             durable_files.write_atomically(one, b"update")
             durable_files.link(other, one, b"update")
             assert durable_files.read(other) == b"update" and durable_files.exists(other)
@@ -121,18 +121,18 @@ class TestTogether:
         assert other.samefile(one) and names(tmp_path) == {"1.update", "signed"}
         # Again, with what was there before, and in the place of something else.
         (tmp_path / "damaged").write_bytes(b"upd")
-        with together() if held else nullcontext():
+        with batched_writes() if batched else nullcontext():
             for name in ("signed", "damaged"):
                 durable_files.link(tmp_path / name, one, b"update")
         assert all((tmp_path / name).samefile(one) for name in ("signed", "damaged"))
         assert names(tmp_path) == {"1.update", "signed", "damaged"}
 
-    @pytest.mark.parametrize("held", [True, False])
+    @pytest.mark.parametrize("batched", [True, False])
     def test_files_in_the_folder_where_one_is(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: bool
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batched: bool
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        with together() if held else nullcontext():
+        with batched_writes() if batched else nullcontext():
             durable_files.write_atomically(Path("one"), b"update")
             durable_files.link("other", "one", b"update")
             assert durable_files.listed(Path(), "o*") == {Path("one"), Path("other")}
@@ -143,28 +143,28 @@ class TestTogether:
     @pytest.mark.parametrize("flushed", [True, False])
     def test_another_name_stays_with_what_was_named(self, tmp_path: Path, flushed: bool) -> None:
         one, other = tmp_path / "1.update", tmp_path / "signed"
-        with together():
+        with batched_writes():
             durable_files.write_atomically(one, b"update")
             if flushed:
                 durable_files.flush()
             durable_files.link(other, one, b"update")
             durable_files.write_atomically(one, b"made again")
         assert one.read_bytes() == b"made again" and other.read_bytes() == b"update"
-        with together():
+        with batched_writes():
             durable_files.link(other, one, b"made again")
             durable_files.write_atomically(other, b"something else")
         assert one.read_bytes() == b"made again" and other.read_bytes() == b"something else"
 
-    @pytest.mark.parametrize("held", [True, False])
+    @pytest.mark.parametrize("batched", [True, False])
     def test_where_files_have_one_name_only_another_is_written(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: bool
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batched: bool
     ) -> None:
         def refuse(source: str, path: str) -> None:
             raise OSError(18, "Invalid cross-device link")
 
         monkeypatch.setattr(os, "link", refuse)
         one, other = tmp_path / "1.update", tmp_path / "signed"
-        with together() if held else nullcontext():
+        with batched_writes() if batched else nullcontext():
             durable_files.write_atomically(one, b"update")
             durable_files.link(other, one, b"update")
         assert other.read_bytes() == b"update" and not other.samefile(one)
@@ -177,7 +177,7 @@ class TestTogether:
             raise OSError(28, "No space left on device")
 
         one, other = tmp_path / "1.update", tmp_path / "signed"
-        with together():
+        with batched_writes():
             durable_files.write_atomically(one, b"update")
             durable_files.link(other, one, b"update")
             with monkeypatch.context() as patched, pytest.raises(StoreError, match="No space left"):
@@ -187,14 +187,14 @@ class TestTogether:
         assert one.read_bytes() == other.read_bytes() == b"update" and names(tmp_path) == {"1.update", "signed"}
 
     def test_one_in_another_changes_nothing(self, tmp_path: Path) -> None:
-        with together():
-            with together():
+        with batched_writes():
+            with batched_writes():
                 durable_files.write_atomically(tmp_path / "a", b"a")
             assert not (tmp_path / "a").exists()
         assert (tmp_path / "a").exists()
 
     def test_what_is_held_is_written_whatever_ends_it(self, tmp_path: Path) -> None:
-        with pytest.raises(KeyError), together():
+        with pytest.raises(KeyError), batched_writes():
             durable_files.write_atomically(tmp_path / "a", b"a")
             raise KeyError
         assert (tmp_path / "a").read_bytes() == b"a"
@@ -202,8 +202,8 @@ class TestTogether:
         assert (tmp_path / "b").exists(), "nothing is held any more"
 
     def test_not_too_much_is_held(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(durable_files, "MOST_HELD", 10)
-        with together():
+        monkeypatch.setattr(durable_files, "MAX_BATCH_BYTES", 10)
+        with batched_writes():
             durable_files.write_atomically(tmp_path / "a", b"123456")
             assert not (tmp_path / "a").exists()
             durable_files.write_atomically(tmp_path / "b", b"123456")
@@ -215,7 +215,7 @@ class TestTogether:
             durable_files.write_atomically(tmp_path / "its own", b"at once")
             os.kill(os.getpid(), signal.SIGKILL)
 
-        with together():
+        with batched_writes():
             durable_files.write_atomically(tmp_path / "held", b"held")
             assert os.WTERMSIG(child(play)) == signal.SIGKILL
             assert names(tmp_path) == {"its own"}
@@ -224,7 +224,7 @@ class TestTogether:
         data = bytes(100_000)
 
         def play() -> None:
-            with together():
+            with batched_writes():
                 for number in range(100_000):
                     durable_files.write_atomically(tmp_path / str(number), data)
                     if number == 3:
@@ -240,7 +240,7 @@ class TestTogether:
 class TestStore:
     def test_content_is_held_and_found(self, tmp_path: Path) -> None:
         store = LocalStore(tmp_path)
-        with together():
+        with batched_writes():
             ref = store.put(b"content")
             assert store.has(ref) and store.get(ref) == b"content" and store.put(b"content") == ref
             assert not Path(LocalStore(tmp_path)._path(ref)).exists()
@@ -264,7 +264,7 @@ class TestStore:
             return request(method, params)
 
         monkeypatch.setattr(chain.connection, "request", requested)
-        with together():
+        with batched_writes():
             ref = store.put(b"content")
             assert not Path(store._path(ref)).exists()
             chain.send(Transaction(account, account.address, ref.digest))
