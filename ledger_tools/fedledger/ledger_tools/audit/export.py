@@ -136,6 +136,11 @@ class LedgerExport:
                 for block in blocks
             ]
             export = cls(blocks=found, **head)
+        except FileNotFoundError as error:
+            raise ConfigError(
+                f"{path.parent} has no {path.name}: its run had no ledger, or was interrupted.",
+                "Run the experiment with a ledger to its end.",
+            ) from error
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise ConfigError(
                 f"The exported ledger {path} cannot be read: {error}.", "Get an unchanged copy."

@@ -15,7 +15,7 @@ from fedledger.protocol.methods.parameters import Checked, Real
 @ATTACKS.register("gaussian@1")
 @dataclass(frozen=True)
 class Gaussian(Checked):
-    """Sends Gaussian noise of standard deviation ``deviation``."""
+    """Sends Gaussian noise of the given standard deviation."""
 
     honest: LocalTrainer
     deviation: Annotated[float, Real(0, 1e12)] = 0.1

@@ -58,14 +58,17 @@ def _kind(plural: str) -> Kind:
 
 
 def _table(plural: str, kind: Kind) -> Table:
-    table = Table("method", "does", "parameter", "default", "values", title=plural, title_justify="left")
+    table = Table(
+        "method", "what it does", "parameter", "default", "values", "meaning", title=plural, title_justify="left"
+    )
     for method in described(kind):
-        does = f"{method.summary} [{method.paper}]" if method.paper else method.summary
+        cites = method.paper and method.paper not in method.summary
+        does = f"{method.summary} [{method.paper}]" if cites else method.summary
         first = (escape(method.method), escape(does))
         for parameter in method.parameters:
-            cells = (parameter.name, parameter.default, parameter.values)
+            cells = (parameter.name, parameter.default_in_words, parameter.values, parameter.meaning)
             table.add_row(*first, *(escape(cell) for cell in cells))
             first = ("", "")
         if first[0]:
-            table.add_row(*first, "", "", "")
+            table.add_row(*first, "", "", "", "")
     return table

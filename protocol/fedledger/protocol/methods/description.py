@@ -23,8 +23,10 @@ class ParameterDescription:
     ----------
     name
         Its name.
+    required
+        Whether it must be given.
     default
-        Its default; empty if it must be given.
+        Its default; None also where that is nothing.
     values
         What may be given.
     meaning
@@ -32,9 +34,19 @@ class ParameterDescription:
     """
 
     name: str
-    default: str
+    required: bool
+    default: object
     values: str
     meaning: str
+
+    @property
+    def default_in_words(self) -> str:
+        """The default as a table shows it."""
+        if self.required:
+            return "required"
+        if self.default is None:
+            return "nothing"
+        return f"{self.default!r}".replace("'", '"').replace("True", "true").replace("False", "false")
 
 
 @dataclass(frozen=True)
@@ -81,8 +93,8 @@ def _described(parameter: Parameter, meaning: str) -> ParameterDescription:
     values = str(parameter.bound) if parameter.bound is not None else "anything"
     if parameter.optional:
         values += ", or nothing"
-    default = "" if parameter.is_required or parameter.default is None else f"{parameter.default!r}".replace("'", '"')
-    return ParameterDescription(parameter.name, default, values, meaning)
+    default = None if parameter.is_required else parameter.default
+    return ParameterDescription(parameter.name, parameter.is_required, default, values, meaning)
 
 
 def _first_sentence(text: str) -> str:
@@ -111,11 +123,13 @@ def _meanings(method: Callable[..., object]) -> dict[str, str]:
 
 def markdown(kind: Kind) -> str:
     """Return a table of the methods of a kind, as the documents have it."""
-    lines = ["| method | does | parameters (default; values) | paper |", "|---|---|---|---|"]
+    lines = ["| method | what it does | parameters (default) | paper |", "|---|---|---|---|"]
     for method in described(kind):
         parameters = "<br>".join(
-            f"`{p.name}`" + (f" = {p.default}" if p.default else "") + f"; {p.values}" for p in method.parameters
+            f"`{p.name}` ({p.default_in_words}): {p.values}" + (f". {p.meaning}" if p.meaning else "")
+            for p in method.parameters
         )
-        cells = (f"`{method.method}`", method.summary, parameters, method.paper)
+        paper = "" if method.paper in method.summary else method.paper
+        cells = (f"`{method.method}`", method.summary, parameters, paper)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
