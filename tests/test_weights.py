@@ -315,6 +315,12 @@ class TestRounds:
         assert (result.state.published["control"] == UNIT // 2).all()
         again = evaluate_round(replace(context, state=result.state), sent, loss)
         assert (again.state.published["control"] == UNIT).all()
+        # The smallest weight counts as one of those who have sent it.
+        open_to_all = replace(context, spec=spec_with(vectors=["control"], reputation=OPEN))
+        tiny = replace(sent[0], reputation=1, update=replace(sent[0].update, examples=1))
+        large = replace(sent[1], update=replace(sent[1].update, examples=MOST_EXAMPLES))
+        light = evaluate_round(open_to_all, [tiny, large], loss)
+        assert light.weights == [1, 2**20] and (light.state.published["control"] == UNIT // 2).all()
 
     def test_a_round_without_updates_leaves_the_model(self) -> None:
         result = evaluated(SPEC, [])
@@ -326,6 +332,8 @@ class TestRounds:
         result = evaluated(spec, [entry(0, 900_000, 10, [3.0] * D), entry(1, 450_000, 10, [0.0] * D)])
         assert result.model.tolist() == [2.0] * D
         assert list(result.shares) == [667, 333]
+        # Of vectors that nobody sends the report says nothing.
+        assert "vectors" not in result.diagnostics
 
 
 _vectors = st.lists(st.floats(-2.0, 2.0), min_size=D, max_size=D)
