@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from statistics import median
 
+import pytest
+
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.development import running_chain
 from fedledger.ledger_tools.audit.audit import audit_run
@@ -46,6 +48,7 @@ def test_attackers_are_found_remembered_and_not_paid(tmp_path: Path) -> None:
     assert metrics[-1]["gas"] <= summary["gas"]
 
 
+@pytest.mark.long
 def test_nobody_honest_is_refused_where_nobody_attacks(tmp_path: Path) -> None:
     config = load_config(DEMO, attackers=[], seed=4)
     experiment, store = make_experiment(config, DEMO.parent), LocalStore(tmp_path / "store")

@@ -300,11 +300,40 @@ class TestRounds:
         assert (list(result.weights), list(result.shares)) == ([], [])
         assert (result.model == BASE).all()
 
+    def test_an_observer_is_shown_all_that_a_transcript_holds_in_this_order(self) -> None:
+        spec = spec_with(vectors=["control"])
+        entries = [entry(i, NEWCOMER, 10, [0.5, -0.5, 0.25, i / 50]) for i in range(2)]
+        control = np.full(D, UNIT, np.int64)
+        sent = [replace(e, update=replace(e.update, vectors={"control": control})) for e in entries]
+        context = RoundContext(spec, BASE, State(np.zeros(D, np.int64)), [NEWCOMER] * 2, 4, units=UNITS)
+        names = list[str]()
+        result = evaluate_round(context, sent, loss, lambda what, values: names.append(what))
+        first, second = (e.owner for e in entries)
+        rows = [f"{what} of {owner}" for owner in (first, second) for what in ("update", "control")]
+        assert names == [*rows, "inner products", "aggregate", "step", "model", "published control"]
+        # Two of four have sent it, so half of their mean is added.
+        assert (result.state.published["control"] == UNIT // 2).all()
+        again = evaluate_round(replace(context, state=result.state), sent, loss)
+        assert (again.state.published["control"] == UNIT).all()
+        # The smallest weight counts as one of those who have sent it.
+        open_to_all = replace(context, spec=spec_with(vectors=["control"], reputation=OPEN))
+        tiny = replace(sent[0], reputation=1, update=replace(sent[0].update, examples=1))
+        large = replace(sent[1], update=replace(sent[1].update, examples=MOST_EXAMPLES))
+        light = evaluate_round(open_to_all, [tiny, large], loss)
+        assert light.weights == [1, 2**20] and (light.state.published["control"] == UNIT // 2).all()
+
+    def test_a_round_without_updates_leaves_the_model(self) -> None:
+        result = evaluated(SPEC, [])
+        assert (result.verdicts, list(result.weights), list(result.shares)) == ([], [], [])
+        assert (result.model == BASE).all()
+
     def test_twice_the_reputation_is_twice_the_pull_and_twice_the_pay(self) -> None:
         spec = spec_with(reputation=OPEN, detection=[], aggregation=Method(method="mean@1"))
         result = evaluated(spec, [entry(0, 900_000, 10, [3.0] * D), entry(1, 450_000, 10, [0.0] * D)])
         assert result.model.tolist() == [2.0] * D
         assert list(result.shares) == [667, 333]
+        # Of vectors that nobody sends the report says nothing.
+        assert "vectors" not in result.diagnostics
 
 
 _vectors = st.lists(st.floats(-2.0, 2.0), min_size=D, max_size=D)
