@@ -13,7 +13,7 @@ from fedledger.platform.attacks.base import ATTACKS
 @ATTACKS.register("label_flip@1")
 @dataclass(frozen=True)
 class LabelFlip:
-    """Trains on labels that are turned round: class c becomes the last class minus c."""
+    """Trains on reversed labels: class c becomes the last class minus c."""
 
     honest: LocalTrainer
 
