@@ -14,7 +14,7 @@ SCALE = 1 << 20
 @CONTRIBUTIONS.register("alignment@1")
 @dataclass(frozen=True)
 class Alignment:
-    """Pay by weight times the cosine to the robust centre, so that an update which points nowhere earns little.
+    """Pay by weight times the cosine to the robust centre, so an update without direction earns little.
 
     The cosine to an aggregate as a contribution is after Xu et al. 2021 (CGSV); here the centre is the
     coordinate-wise median, which a minority cannot move at will.

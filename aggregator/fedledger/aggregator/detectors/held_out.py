@@ -14,7 +14,7 @@ from fedledger.protocol.records.verdicts import Verdict
 @DETECTORS.register("held_out@1")
 @dataclass(frozen=True)
 class HeldOut(Checked):
-    """Flag an update that raises the held-out loss far more than the others do, and gains no accuracy.
+    """Flag an update that raises the held-out loss far more than the others, and gains no accuracy.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ _ALIKE = 2.0**-40
 @DETECTORS.register("near_duplicate@1")
 @dataclass(frozen=True)
 class NearDuplicate(Checked):
-    """Flag an update that repeats the last round's step or another update; of copies the first address stands.
+    """Flag an update that repeats the last round's step or another update; of copies, the first address is kept.
 
     Nobody sees an update before it is committed, so two equal ones come from one hand, and paying one is enough.
     What counts as equal follows from how far apart the round's updates are (1 − cosine), since honest ones are

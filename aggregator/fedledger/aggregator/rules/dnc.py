@@ -24,7 +24,7 @@ SETTLED = 1e-12
 @RULES.register("dnc@1")
 @dataclass(frozen=True)
 class DivideAndConquer(Checked, LinearRule):
-    """The plain mean of the rows that are no outliers in any of several random subsets of the coordinates.
+    """The plain mean of the rows that are not outliers in any of several random subsets of the coordinates.
 
     In each, the rows are centred, and the score of a row is its squared projection on the first principal direction;
     the ``filtering`` · f rows of the highest scores, the later address if equal, are outliers. If every row is an

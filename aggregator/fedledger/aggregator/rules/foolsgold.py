@@ -22,7 +22,7 @@ PPM = 1_000_000
 @RULES.register("foolsgold@1")
 @dataclass(frozen=True)
 class FoolsGold(Checked, LinearRule):
-    """The mean by weight × α, where α is low for participants whose updates have always pointed another's way.
+    """The mean by weight × α, where α is low for participants whose past updates point the same way as another's.
 
     With H_i the sum of all updates of participant i that counted, and of this one, c_ij = cos(H_i, H_j) and
     v_i = max_j c_ij, a pair is pardoned by c_ij ← c_ij v_i / v_j where v_j > v_i; then α_i = 1 − max_j c_ij, divided by

@@ -11,7 +11,7 @@ from fedledger.aggregator.rules.base import RULES, Combination, LinearRule, Rule
 @RULES.register("mean@1")
 @dataclass(frozen=True)
 class Mean(LinearRule):
-    """The mean by weight; one hostile update moves it anywhere."""
+    """The weighted mean; one hostile update can move it anywhere."""
 
     needs_gram: ClassVar[bool] = False
 

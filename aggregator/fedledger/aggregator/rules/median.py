@@ -12,7 +12,7 @@ from fedledger.protocol.arithmetic.exact import IntArray
 @RULES.register("median@1")
 @dataclass(frozen=True)
 class Median(CoordinateRule):
-    """The median of each coordinate, all rows alike; the mean of the middle two for an even number."""
+    """The unweighted median of each coordinate; the mean of the middle two for an even number of rows."""
 
     def __call__(self, block: IntArray, weights: Sequence[int]) -> tuple[IntArray, int]:
         low, high = (len(block) - 1) // 2, len(block) // 2 + 1

@@ -13,7 +13,7 @@ from fedledger.protocol.methods.parameters import Checked, Whole
 @RULES.register("multi_krum@1")
 @dataclass(frozen=True)
 class MultiKrum(LinearRule, Checked):
-    """The plain mean of the m rows of least summed squared distance to their n − f − 2 nearest others.
+    """The plain mean of the m rows with the least summed squared distance to their n − f − 2 nearest rows.
 
     Parameters
     ----------

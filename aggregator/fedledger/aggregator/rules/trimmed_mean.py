@@ -15,7 +15,7 @@ from fedledger.protocol.methods.parameters import Checked, Whole
 @RULES.register("trimmed_mean@1")
 @dataclass(frozen=True)
 class TrimmedMean(CoordinateRule, Checked):
-    """The mean of each coordinate without its f lowest and f highest values, all rows alike.
+    """The unweighted mean of each coordinate without its f lowest and f highest values.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ from fedledger.protocol.arithmetic.exact import IntArray
 @RULES.register("weighted_median@1")
 @dataclass(frozen=True)
 class WeightedMedian(CoordinateRule):
-    """The value of each coordinate that half of the weight lies on either side of.
+    """The value of each coordinate with half of the weight on either side.
 
     Where the weights split evenly between two values, their mean; so with equal weights it is the median (the
     one-dimensional case of the geometric median, Pillutla et al. 2022, https://arxiv.org/abs/1912.13445).

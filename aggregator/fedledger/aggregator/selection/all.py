@@ -1,4 +1,4 @@
-"""Ask everybody."""
+"""Ask all participants."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fedledger.aggregator.selection.base import SELECTIONS, SelectionContext
 @SELECTIONS.register("all@1")
 @dataclass(frozen=True)
 class All:
-    """Ask everybody."""
+    """Ask all participants."""
 
     looks_at: ClassVar[frozenset[str]] = frozenset()
 

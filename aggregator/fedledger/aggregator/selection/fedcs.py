@@ -16,7 +16,7 @@ from fedledger.protocol.methods.parameters import Checked, Whole
 @SELECTIONS.register("fedcs@1")
 @dataclass(frozen=True)
 class FedCS(Checked):
-    """Ask as many as can be done by a deadline, found greedily (Nishio and Yonetani 2019, algorithm 2).
+    """Ask as many as can finish by a deadline, chosen greedily (Nishio and Yonetani 2019, algorithm 2).
 
     Uploads are thought to follow each other on a shared channel: with Θ the time when those chosen so far are done, one
     more, ready to upload after r and uploading for u, would be done at max(Θ, r) + u. The one that adds least is

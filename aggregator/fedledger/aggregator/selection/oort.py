@@ -18,7 +18,7 @@ from fedledger.protocol.records.reputation import PPM
 @SELECTIONS.register("oort@1")
 @dataclass(frozen=True)
 class Oort(Checked):
-    """Ask those whose data and device promise most, and some that are not known yet (Lai et al. 2021, algorithm 1).
+    """Ask those whose data and device promise most, and some unexplored ones (Lai et al. 2021, algorithm 1).
 
     Of the ``count``, a share ε is *explored*: drawn from those never selected, in proportion to their speed. The others
     are *exploited*. Candidate i, last selected in round L, has in round R the worth

@@ -18,7 +18,7 @@ from fedledger.protocol.methods.parameters import Checked, Real, Whole
 @PARTITIONS.register("dirichlet@1")
 @dataclass(frozen=True)
 class Dirichlet(Checked):
-    """Deals each class by its own draw of Dirichlet proportions (Hsu, Qi and Brown, 2019).
+    """Divides each class by its own draw of Dirichlet proportions (Hsu, Qi and Brown, 2019).
 
     Drawn once; participants left with fewer than ``min_examples`` then receive examples from whoever holds
     the most.

@@ -14,7 +14,7 @@ from fedledger.learning.partitions.sizes import require_enough
 @PARTITIONS.register("iid@1")
 @dataclass(frozen=True)
 class Iid:
-    """Deals a random permutation in parts whose sizes differ by at most one."""
+    """Divides a random permutation into parts whose sizes differ by at most one."""
 
     def __call__(self, dataset: Dataset, participants: int, rng: np.random.Generator) -> list[Indices]:
         """Deal the data set; see the module's description."""

@@ -16,7 +16,7 @@ from fedledger.protocol.errors import ConfigError
 @PARTITIONS.register("natural@1")
 @dataclass(frozen=True)
 class Natural:
-    """Deals by the data set's own groups (hospitals, speakers, …), in the order of their names.
+    """Divides by the data set's own groups (hospitals, speakers, …), in the order of their names.
 
     With more groups than participants, the largest group left goes to the participant with the fewest
     examples. With fewer, the largest piece is halved until there is one for each.

@@ -16,7 +16,7 @@ from fedledger.protocol.methods.parameters import Checked, Whole
 @PARTITIONS.register("shards@1")
 @dataclass(frozen=True)
 class Shards(Checked):
-    """Sorts by label, cuts into equal shards and deals these at random (McMahan et al., 2017).
+    """Sorts by label, cuts into equal shards and distributes them at random (McMahan et al., 2017).
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ from fedledger.protocol.methods.parameters import Real
 @SOLVERS.register("fedprox@1")
 @dataclass(frozen=True, kw_only=True)
 class FedProx(SGD):
-    """SGD on the loss plus mu/2 · ‖θ − base‖², which keeps local models near the round's.
+    """SGD on the loss plus mu/2 · ‖θ − base‖², which keeps local models near the base model.
 
     The penalty's gradient mu·(θ − base) is added after the loss's own was clipped.
 

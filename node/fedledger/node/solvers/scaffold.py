@@ -19,7 +19,7 @@ CONTROL = "control"
 @SOLVERS.register("scaffold@1")
 @dataclass(frozen=True, kw_only=True)
 class Scaffold(Minibatches):
-    """SGD whose steps are corrected by how the participant's gradients differ from everybody's.
+    """SGD with steps corrected for how the participant's gradients differ from the average.
 
     With the base model x, the server's control c and the participant's own c_i, both zero at first, K steps
     y ← y − learning_rate · (g + c − c_i) lead to c_i⁺ = c_i − c + (x − y) / (K · learning_rate): the mean of the

@@ -15,7 +15,7 @@ from fedledger.protocol.methods.parameters import Checked, Real
 @ATTACKS.register("duplicate@1")
 @dataclass(frozen=True)
 class Duplicate(Checked):
-    """Sends what an accomplice sends, hidden under a little noise: one piece of work, two pays.
+    """Sends an accomplice's update under a little noise, to be paid twice for one piece of work.
 
     The accomplice is ``honest`` of the participant that owns ``accomplice_address``.
     """

@@ -15,7 +15,7 @@ from fedledger.protocol.methods.parameters import Checked, Real
 @ATTACKS.register("free_rider@1")
 @dataclass(frozen=True)
 class FreeRider(Checked):
-    """Does not train: sends the last round's step, hidden under a little noise; in the first round noise alone.
+    """Does not train: sends the last round's step under a little noise; in the first round only noise.
 
     As is everything that it sends besides.
     """

@@ -40,7 +40,7 @@ class PlainMean(Record[Round]):
         self._states: dict[int, Mapping[str, NDArray[np.float32]]] = {}
 
     def ask(self) -> Work:
-        """Ask everybody."""
+        """Ask all participants."""
         self._began, self._examples = time.perf_counter(), 0
         self._total = {slot.name: np.zeros(slot.length, np.float64) for slot in self._payload}
         numbers = range(self._experiment.config.participants)

@@ -20,7 +20,7 @@ DROP, JOIN = "drop", "join"
 @SCHEDULES.register("deadline@1")
 @dataclass(frozen=True)
 class Deadline(Checked):
-    """Ask those chosen, and wait until so many are there, or for so long: K of N (Bonawitz et al. 2019).
+    """Ask the selected, and wait for a quota of them or until a deadline: K of N (Bonawitz et al. 2019).
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ from fedledger.protocol.schedules.events import ServerStep
 @SCHEDULES.register("fedbuff@1")
 @dataclass(frozen=True)
 class FedBuff(Checked):
-    """Make a step of every K updates, whenever they come in (Nguyen et al. 2022).
+    """Make a step with every K updates, whenever they arrive (Nguyen et al. 2022).
 
     So many participants are on their way at any time; who comes next is drawn uniformly from those that are idle and
     can be asked. The task's selection has no say. With K = N, where nobody fails, the steps are the synchronous ones.

@@ -16,7 +16,7 @@ from fedledger.protocol.schedules.events import Arrival, Loss, ServerStep
 @SCHEDULES.register("synchronous@1")
 @dataclass(frozen=True)
 class Synchronous:
-    """Ask those chosen, and wait for all of them: FedAvg (McMahan et al. 2017).
+    """Ask the selected, and wait for all of them: FedAvg (McMahan et al. 2017).
 
     A step for which nobody can be asked begins when the first one can be.
     """

@@ -10,6 +10,6 @@ from fedledger.platform.engine.backends.serial import Serial
 
 @BACKENDS.register("batched@1")
 class Batched(Serial):
-    """Trains in this process, those together that can be with the same bits."""
+    """Trains in this process, in batches of participants where that gives the same bits."""
 
     batched: ClassVar[bool] = True

@@ -196,7 +196,7 @@ class _Process:
 
 @BACKENDS.register("pool@1")
 class Pool:
-    """Trains in worker processes; one that dies is replaced, and what it had not delivered is done again.
+    """Trains in worker processes; a dead one is replaced, and its undelivered work is repeated.
 
     Parameters
     ----------
