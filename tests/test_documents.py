@@ -70,6 +70,7 @@ def test_code_runs(block: Block, tmp_path: Path) -> None:
     file.write_text(block.code)
     needed = re.search(r"^from (flwr_datasets) import", block.code, re.MULTILINE)
     if needed:
+        # It is not among the test tools, and its block downloads a data set when it is called.
         pytest.importorskip(needed[1])
     code = f"import runpy; runpy.run_path({str(file)!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)

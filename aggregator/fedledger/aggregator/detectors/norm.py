@@ -23,7 +23,7 @@ class Norm(Checked):
         Limits as multiples of the median norm of the round.
     """
 
-    least: Annotated[float, Real(0, 1)] = 0.05
+    least: Annotated[float, Real(0, 1e12)] = 0.05
     most: Annotated[float, Real(1, 1e12)] = 10.0
     verdict = Verdict.NORM
 

@@ -36,8 +36,8 @@ class Adaptive(Checked, ABC):
 
     server_learning_rate: Annotated[float, SERVER_LEARNING_RATE] = 0.01
     beta1: Annotated[float, MOMENTUM] = 0.9
-    tau: Annotated[float, Real(0, 1e6, above=True)] = 1e-3
-    initial_root: Annotated[float | None, Real(0, 1e6)] = None
+    tau: Annotated[float, Real(0, 1e12, above=True)] = 1e-3
+    initial_root: Annotated[float | None, Real(0, 1e12)] = None
 
     @abstractmethod
     def second(self, v: Float64Array, square: Float64Array) -> Float64Array:

@@ -52,7 +52,7 @@ class Oort(Checked):
 
     count: Annotated[int, Whole(1, 1_000_000)]
     preferred_us: Annotated[int | None, Whole(1, 2**53 - 1)] = None
-    penalty: Annotated[int, Whole(0, 64)] = 2
+    penalty: Annotated[int, Whole(0, 1000)] = 2
     exploration: Annotated[float, Real(0, 1)] = 0.9
     decay: Annotated[float, Real(0, 1)] = 0.98
     least_exploration: Annotated[float, Real(0, 1)] = 0.2
