@@ -39,7 +39,8 @@ from fedledger.ledger_tools.audit.divergence import Divergence
 from fedledger.ledger_tools.audit.replay import Replay
 from fedledger.ledger_tools.verifier.context import Service
 from fedledger.ledger_tools.verifier.juries import Juries, Vote
-from fedledger.ledger_tools.verifier.replays import Replays, Unable, WorkingStore
+from fedledger.ledger_tools.verifier.replaying import Unable
+from fedledger.ledger_tools.verifier.replays import Replays
 from fedledger.ledger_tools.verifier.verifier import Verifier
 from fedledger.node.duties.batched_rounds import BatchedRounds
 from fedledger.node.duties.objections import Objections
@@ -474,7 +475,7 @@ def test_a_store_that_does_not_work_is_no_reason_to_object(tmp_path: Path, fault
 
     with world(tmp_path, rounds=1) as w:
         for number in range(3):
-            w.verifiers[number].replays.store = WorkingStore(Down())  # type: ignore[arg-type]
+            w.verifiers[number].replays.store = Down()  # type: ignore[arg-type]
         w.join().play()
         assert not w.statuses() and settled(w.task) == [1]
         nobody_but(w, {})
@@ -483,7 +484,7 @@ def test_a_store_that_does_not_work_is_no_reason_to_object(tmp_path: Path, fault
 # -- crashes -----------------------------------------------------------------------------------------------------
 
 
-class KilledError(Exception):
+class KilledError(BaseException):
     """The program is gone."""
 
 
@@ -515,10 +516,18 @@ class Phoenix:
     def access(self) -> Access:
         return self.verifier.access
 
+    @property
+    def replays(self) -> Replays:
+        return self.verifier.replays
+
+    def close(self) -> None:
+        self.verifier.close()
+
     def step(self) -> Step:
         try:
             return self.verifier.step()
         except KilledError:
+            self.close()
             self.verifier = self.make()
             return Step(Action.REPLAYED)
 

@@ -6,6 +6,7 @@ gas, so that who gains or loses does so by the ledger's rules alone.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -174,6 +175,10 @@ class World:
         busy = False
         for number, verifier in enumerate(self.verifiers):
             step = verifier.step()
+            while step.is_idle and verifier.replays.busy:
+                # One after another, so that the first one that has something to object to always is the same.
+                time.sleep(0.002)
+                step = verifier.step()
             self.steps.append((number, step))
             busy |= not step.is_idle
         for aggregator in self.aggregators:
@@ -285,7 +290,12 @@ class World:
 def world(folder: Path, **terms: Any) -> Iterator[World]:
     """Make a world on a chain of its own; see :meth:`World.set_up` for its terms."""
     with running_chain("anvil") as process:
-        yield World(folder, Chain(process.url)).set_up(**terms)
+        made = World(folder, Chain(process.url)).set_up(**terms)
+        try:
+            yield made
+        finally:
+            for verifier in made.verifiers:
+                verifier.close()
 
 
 def settled(task: TaskHistory) -> Sequence[int]:

@@ -76,7 +76,7 @@ class Aggregator(Actor[Situation]):
         defence = Defence(access, self.commitments)
         own = (defence.answer, defence.report, self.seat)
         due = (self.commitments, self.proposing, self.settlement.void, self.settlement)
-        super().__init__(access, (_end, *own, *due), RACES)
+        super().__init__(access, (_end, *own, *due), RACES, essential=(_end, self.seat))
 
     def look(self) -> Situation:
         """Return where the task is. The phase is asked for first, so that the logs may be newer."""

@@ -17,11 +17,16 @@ DEATH_SIGNAL = 1
 
 def become_worker(parent: int) -> None:
     """Compute on one thread, end with the parent, given by its process id, and keep memory that was used once."""
-    torch.set_num_threads(1)
-    keep_freed_memory()
+    compute_alone()
     if sys.platform != "linux":
         return
     libc = ctypes.CDLL(None)
     libc.prctl(DEATH_SIGNAL, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def compute_alone() -> None:
+    """Compute on one thread, and keep memory that was used once."""
+    torch.set_num_threads(1)
+    keep_freed_memory()

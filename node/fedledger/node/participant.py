@@ -78,7 +78,9 @@ class Participant(Actor[Situation]):
         self.direct = self.direct_kind(access, self.updates)
         self.batched = self.batched_kind(access, self.updates, self.direct, mailbox)
         objections = self.objections_kind(access, self.batched)
-        super().__init__(access, (_end, Joining(access), objections, self.batched, self.direct), RACES)
+        joining = Joining(access)
+        duties = (_end, joining, objections, self.batched, self.direct)
+        super().__init__(access, duties, RACES, essential=(_end, joining))
 
     def look(self) -> Situation:
         """Return where the task is. The phase is asked for last, so that it may be newer than the logs."""

@@ -76,6 +76,10 @@ class ContentCorruptError(StoreError):
     """The bytes that a store returned do not hash to the CID that was asked for."""
 
 
+class ContentInvalidError(StoreError):
+    """The bytes are those of the CID, and no content of the kind that they should be."""
+
+
 class RoundError(FedledgerError):
     """A round could not be completed (too few participants, too many voided rounds)."""
 

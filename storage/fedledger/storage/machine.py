@@ -6,6 +6,8 @@ import ctypes
 import os
 import sys
 
+import psutil
+
 MALLOC = ((-1, 1 << 30), (-2, 64 << 20), (-3, 32 << 20))
 """glibc's trim threshold, top pad and mmap threshold."""
 
@@ -13,6 +15,11 @@ MALLOC = ((-1, 1 << 30), (-2, 64 << 20), (-3, 32 << 20))
 def processors() -> int:
     """Return how many processors this program may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def most_memory() -> int:
+    """Return the bytes of memory that programs of one kind may take on this machine: three quarters of all."""
+    return int(psutil.virtual_memory().total) * 3 // 4
 
 
 def keep_freed_memory() -> None:

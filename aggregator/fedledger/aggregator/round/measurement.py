@@ -14,7 +14,7 @@ from fedledger.aggregator.round.measurer import MOST_AHEAD, Named
 from fedledger.learning.metrics import HeldOut, measure
 from fedledger.learning.vectors import FlatModel
 from fedledger.protocol.encoding import tensors
-from fedledger.protocol.errors import StoreError
+from fedledger.protocol.errors import ContentInvalidError
 from fedledger.protocol.records.measurement import Measurement
 from fedledger.protocol.records.report import BASE, MODEL
 
@@ -43,7 +43,7 @@ class LiveMeasurer:
             named = tensors.decode(validation)
             self._held_out = HeldOut(np.array(named[INPUTS], np.float32), np.array(named[LABELS], np.int64))
         except (tensors.TensorFormatError, KeyError) as error:
-            raise StoreError(f"The validation set cannot be read: {error}.") from error
+            raise ContentInvalidError(f"The validation set cannot be read: {error}.") from error
         self._models = [model, *others]
         for each in self._models:
             each.module.eval()

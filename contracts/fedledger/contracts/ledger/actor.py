@@ -11,15 +11,16 @@ import logging
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Generic, TypeVar
 
 from fedledger.contracts.abi import RevertedError
 from fedledger.contracts.ledger.access import Access
+from fedledger.contracts.ledger.guard import Guard
 from fedledger.contracts.ledger.records import Phase
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
@@ -219,13 +220,24 @@ class Actor(ABC, Generic[Seen]):
         What the program may have to do. In each step they are tried in order, until one has something to do.
     races
         Refusals that mean that the ledger has moved between the question and the transaction.
+    essential
+        Duties without which the program is of no use: it ends where they fail. Where another one fails, a program that
+        runs goes on with the rest.
     """
 
-    def __init__(self, access: Access, duties: Sequence[Duty[Seen]], races: frozenset[str]) -> None:
+    def __init__(
+        self,
+        access: Access,
+        duties: Sequence[Duty[Seen]],
+        races: frozenset[str],
+        essential: Collection[Duty[Seen]] = (),
+    ) -> None:
         self.access = access
         self.duties = tuple(duties)
         self.races = races
+        self.essential = frozenset(self.duties.index(duty) for duty in essential)
         self.seen: Seen | None = None
+        self.guard: Guard | None = None
 
     @abstractmethod
     def look(self) -> Seen:
@@ -251,8 +263,11 @@ class Actor(ABC, Generic[Seen]):
     def _try(self, seen: Seen, folds: int) -> Step:
         self.seen = seen
         try:
-            for duty in self.duties:
-                step = duty(seen)
+            for number, duty in enumerate(self.duties):
+                if self.guard is None or number in self.essential:
+                    step = duty(seen)
+                else:
+                    step = self.guard(number, partial(duty, seen), _name(duty))
                 if step is not None:
                     return step
         except RevertedError as error:
@@ -266,6 +281,8 @@ class Actor(ABC, Generic[Seen]):
         self, poll: float, stop: Stop | None = None, watcher: Watcher | None = None, patience: float = STORE_PATIENCE
     ) -> bool:
         """Take steps until there is nothing left to do, or until told to stop.
+
+        Whatever a duty fails at because of others is told, and keeps the program from none of the other duties.
 
         Parameters
         ----------
@@ -289,6 +306,7 @@ class Actor(ABC, Generic[Seen]):
             If the store does not work for longer than that.
         """
         stop, watcher = stop or Stop(), watcher or Watcher()
+        self.guard = self.guard or Guard(self.races, self.lost)
         waiting, failing = _Waiting(self, watcher), None
         while not stop.asked:
             try:
@@ -310,6 +328,11 @@ class Actor(ABC, Generic[Seen]):
                 waiting.end()
                 watcher.did(step)
         return False
+
+
+def _name(duty: object) -> str:
+    """Return what a duty is called in messages."""
+    return getattr(duty, "__qualname__", type(duty).__name__).lstrip("_").lower()
 
 
 class _Waiting:

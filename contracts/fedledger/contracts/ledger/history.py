@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any, Self
 
 from fedledger.contracts.abi import Log
 from fedledger.contracts.chain.records import Head
@@ -14,6 +18,12 @@ from fedledger.protocol.errors import ChainError
 log = logging.getLogger(__name__)
 
 MAX_FOLDS = 10
+MAX_RECENT = 10_000
+"""Logs that a history remembers for whoever follows it."""
+
+
+Position = tuple[int, int]
+"""How far a history goes; see :attr:`History.position`."""
 
 
 class History(LedgerState):
@@ -33,6 +43,31 @@ class History(LedgerState):
         self._ledger = ledger
         self._read: Head | None = None
         self.folds = 0
+        self._count = 0
+        self._recent: deque[Log] = deque(maxlen=MAX_RECENT)
+
+    @property
+    def position(self) -> Position:
+        """How far the history goes: how often it was folded anew, and how many logs it has folded."""
+        return self.folds, self._count
+
+    def extend(self, logs: Iterable[Log]) -> Self:
+        """Fold further logs into the state and return it."""
+        known = list(logs)
+        self._count += len(known)
+        self._recent.extend(known)
+        return super().extend(known)
+
+    def since(self, position: Position) -> list[Log] | None:
+        """Return the logs that came after a position; None if too many have come, or others, to continue it."""
+        missing = self._count - position[1]
+        if position[0] != self.folds or not 0 <= missing <= len(self._recent):
+            return None
+        return list(islice(self._recent, len(self._recent) - missing, None))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs to follow the history: all but the way to the chain."""
+        return vars(self) | {"_ledger": None, "_recent": deque(maxlen=MAX_RECENT)}
 
     def update(self) -> History:
         """Read the logs of the blocks that have come since, or all of them after a reorganisation.
@@ -71,6 +106,8 @@ class History(LedgerState):
     def _fold_again(self) -> None:
         self._read = None
         self.folds += 1
+        self._count = 0
+        self._recent.clear()
         self._task_objects |= self.tasks
         for task in self._task_objects.values():
             # Whoever holds a task that is gone must not see it go on.

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 from fedledger.contracts.ledger.access import Access
+from fedledger.contracts.ledger.actor import Step
 from fedledger.contracts.ledger.dispute_history import DisputeHistory
+from fedledger.contracts.ledger.guard import Guard
 from fedledger.contracts.ledger.records import COIN, DisputeStatus, Settings
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
+from fedledger.ledger_tools.verifier.workers import Limits
+from fedledger.storage.machine import most_memory
 
 PATIENCE = 60.0
+JOBS = 2
 COURTESY = 15.0
 SPARE_GAS = 5_000_000
 """Gas whose price an account keeps when it lays down a bond: the dispute must be brought to its end."""
 
+Things = dict[tuple[int, ...], Callable[[], Step | None]]
+"""What does what is due for each of some things, by its numbers."""
 Key = tuple[int, int, bytes, int]
 """A proposal: task, round, transaction, and how often the history had been folded again."""
 
@@ -43,6 +50,10 @@ class Service:
     patience
         Seconds for which content that cannot be had is waited for, and at most a quarter of the time that there is;
         after them it counts as missing, and the proposal as one that does not follow.
+    jobs
+        Rounds that it replays at once, each in a process of its own.
+    memory
+        Bytes of memory that each of them may take; None: its part of most of this machine's.
     courtesy
         Seconds by which verifiers let each other go first, in turn by dispute, where one transaction is enough: each
         that comes too late pays for nothing. Altogether it is at most a quarter of the time that there is.
@@ -55,14 +66,23 @@ class Service:
     appeal: bool = True
     patience: float = PATIENCE
     courtesy: float = COURTESY
+    jobs: int = JOBS
+    memory: int | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """What replays may take."""
+        return Limits(self.jobs, self.memory or most_memory() // self.jobs)
 
 
 class Context:
     """What all duties of a verifier share."""
 
-    def __init__(self, access: Access, service: Service) -> None:
+    def __init__(self, access: Access, service: Service, guard: Guard) -> None:
         self.access = access
         self.service = service
+        self.guard = guard
+        self._last: dict[str, tuple[int, ...]] = {}
         self._noticed: dict[object, float] = {}
         self._told: set[object] = set()
 
@@ -81,6 +101,26 @@ class Context:
         fresh = what not in self._told
         self._told.add(what)
         return fresh
+
+    def first_due(self, kind: str, things: Things) -> Step | None:
+        """Do what is due first, and return the step; the next time, those that come after it are asked first.
+
+        So nobody's many things keep others' waiting, and where one fails, the others are done.
+
+        Parameters
+        ----------
+        kind
+            What the things are.
+        things
+            What does what is due for each of them, by its numbers.
+        """
+        last = self._last.get(kind, ())
+        for numbers in sorted(things, key=lambda each: (each <= last, each)):
+            step = self.guard((kind, *numbers), things[numbers], f"{kind} {'.'.join(map(str, numbers))}")
+            if step is not None:
+                self._last[kind] = numbers
+                return step
+        return None
 
     def can_pay(self, amount: int, spare: int = SPARE_GAS) -> bool:
         """Return whether the account can lay down an amount, and pay for ``spare`` gas besides."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fedledger.contracts.ledger.actor import Action, Step
 from fedledger.contracts.ledger.court import MAX_LEVEL
 from fedledger.contracts.ledger.dispute_history import DisputeHistory, JuryHistory
@@ -9,7 +11,7 @@ from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import DisputeKind, JuryRecord
 from fedledger.contracts.ledger.waits import Wait
 from fedledger.ledger_tools.audit.replay import Replay
-from fedledger.ledger_tools.verifier.context import Context
+from fedledger.ledger_tools.verifier.context import Context, Things
 from fedledger.ledger_tools.verifier.objections import can_bond
 from fedledger.ledger_tools.verifier.replays import Replays
 
@@ -26,17 +28,16 @@ class Disputes:
         """Draw, count, appeal or close where that is due."""
         concerning = [dispute for dispute in self.context.disputes() if self.context.concerns(dispute)]
         now = self.context.access.ledger.chain.now() if concerning else 0
-        for dispute in concerning:
-            step: Step | None
-            if self.context.round(dispute).voided:
-                step = self._close(dispute)
-            elif dispute.kind is DisputeKind.COMMITMENT:
-                step = self._close(dispute) if now >= self._shown_until(dispute) else None
-            else:
-                step = self._bring_on(dispute, now)
-            if step is not None:
-                return step
-        return None
+        open_: Things = {(dispute.id,): partial(self._push, dispute, now) for dispute in concerning}
+        return self.context.first_due("dispute", open_)
+
+    def _push(self, dispute: DisputeHistory, now: int) -> Step | None:
+        """Bring a dispute on, whatever its kind."""
+        if self.context.round(dispute).voided:
+            return self._close(dispute)
+        if dispute.kind is DisputeKind.COMMITMENT:
+            return self._close(dispute) if now >= self._shown_until(dispute) else None
+        return self._bring_on(dispute, now)
 
     def wait(self, dispute: DisputeHistory) -> Wait:
         """Return what an open dispute waits for."""

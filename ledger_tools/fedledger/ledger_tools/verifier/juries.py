@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import logging
+from functools import partial
 from pathlib import Path
 
 from fedledger.contracts.ledger.actor import Action, Step
 from fedledger.contracts.ledger.dispute_history import DisputeHistory
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import DisputeKind
-from fedledger.ledger_tools.verifier.context import Context
-from fedledger.ledger_tools.verifier.replays import Replays, Unable
+from fedledger.ledger_tools.verifier.context import Context, Things
+from fedledger.ledger_tools.verifier.replaying import Unable
+from fedledger.ledger_tools.verifier.replays import Replays
 from fedledger.protocol.records.signatures import vote_salt
 from fedledger.storage.durable_files import write_atomically
 
@@ -46,21 +48,24 @@ class Juries:
 
     def __call__(self, history: History) -> Step | None:
         """Commit or reveal where that is due."""
-        juror, ledger = history.ids[self.context.access.address], self.context.access.ledger
-        for dispute in self.context.disputes():
-            if dispute.kind is not DisputeKind.REPLAY or self.context.round(dispute).voided:
-                continue
-            level, jury = len(dispute.juries) - 1, dispute.juries[-1]
-            if jury.members is None or juror not in jury.members or jury.decided or juror in jury.revealed:
-                continue
-            record, now = ledger.jury(dispute.id, level), ledger.chain.now()
-            step = None
-            if juror not in jury.committed:
-                step = self.commit(dispute, level, juror) if now < record.commits_until else None
-            elif len(jury.committed) == len(jury.members) or now >= record.commits_until:
-                step = self.reveal(dispute, level, juror) if now < record.reveals_until else None
-            if step is not None:
-                return step
+        juror = history.ids[self.context.access.address]
+        drawn: Things = {
+            (dispute.id,): partial(self._serve, dispute, juror)
+            for dispute in self.context.disputes()
+            if dispute.kind is DisputeKind.REPLAY and juror in (dispute.juries[-1].members or ())
+        }
+        return self.context.first_due("jury", drawn)
+
+    def _serve(self, dispute: DisputeHistory, juror: int) -> Step | None:
+        """Commit to a vote, or reveal it, where that is due."""
+        ledger, level, jury = self.context.access.ledger, len(dispute.juries) - 1, dispute.juries[-1]
+        if jury.members is None or jury.decided or juror in jury.revealed or self.context.round(dispute).voided:
+            return None
+        record, now = ledger.jury(dispute.id, level), ledger.chain.now()
+        if juror not in jury.committed:
+            return self.commit(dispute, level, juror) if now < record.commits_until else None
+        if len(jury.committed) == len(jury.members) or now >= record.commits_until:
+            return self.reveal(dispute, level, juror) if now < record.reveals_until else None
         return None
 
     def vote(self, dispute: DisputeHistory, level: int) -> Vote | Step | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from fedledger.contracts.ledger.access import place_of
 from fedledger.contracts.ledger.actor import Action, Step
@@ -11,9 +12,10 @@ from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
-from fedledger.ledger_tools.audit.replay import OutageError, Replay
-from fedledger.ledger_tools.verifier.context import Context, Key
-from fedledger.ledger_tools.verifier.replays import Replays, Unable
+from fedledger.ledger_tools.audit.replay import Replay
+from fedledger.ledger_tools.verifier.context import Context, Key, Things
+from fedledger.ledger_tools.verifier.replaying import Unable
+from fedledger.ledger_tools.verifier.replays import Replays
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import StoreError
@@ -45,19 +47,25 @@ class Objections:
 
     def __call__(self, history: History) -> Step | None:
         """Tell what a replay found, or object."""
-        for task in self.context.watched():
-            for current in task.unfinal:
-                if current.proposal is None or not self._is_open(task, current):
-                    continue
-                found = self.replays.replayed(task, current, task.params.challenge_window)
-                if found is None:
-                    continue
-                if self.context.once(self.context.key(task, current), "replayed"):
-                    return Step(Action.REPLAYED, task.id, current.index, detail=self._told_of(task, found))
-                if isinstance(found, Replay) and found.divergence is not None and self.context.service.challenge:
-                    step = self._object(task, current)
-                    if step is not None:
-                        return step
+        proposed: Things = {
+            (task.id, current.index): partial(self._watch, task, current)
+            for task in self.context.watched()
+            for current in task.unfinal
+            if current.proposal is not None
+        }
+        return self.context.first_due("proposal", proposed) if proposed else None
+
+    def _watch(self, task: TaskHistory, current: RoundHistory) -> Step | None:
+        """Tell what the replay of a proposal found, or object to it."""
+        if not self._is_open(task, current):
+            return None
+        found = self.replays.replayed(task, current, task.params.challenge_window)
+        if found is None:
+            return None
+        if self.context.once(self.context.key(task, current), "replayed"):
+            return Step(Action.REPLAYED, task.id, current.index, detail=self._told_of(task, found))
+        if isinstance(found, Replay) and found.divergence is not None and self.context.service.challenge:
+            return self._object(task, current)
         return None
 
     def _told_of(self, task: TaskHistory, found: Replay | Unable) -> str:
@@ -116,7 +124,7 @@ class Objections:
                 if ref is None:
                     continue
                 batch = Batch.read(self.replays.store.get(ref, canonical.MAX_DOCUMENT_BYTES))
-            except (StoreError, OutageError, ValueError, TypeError, AttributeError) as error:
+            except (StoreError, ValueError, TypeError, AttributeError) as error:
                 log.debug("round %d: no commitments: %s", current.index, error)
                 continue
             if batch.root == current.root:

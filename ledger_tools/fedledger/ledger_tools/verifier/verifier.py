@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fedledger.contracts.ledger.access import Access
 from fedledger.contracts.ledger.actor import DONE, Actor, Step
+from fedledger.contracts.ledger.guard import Guard
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.waits import Wait, task_wait
 from fedledger.ledger_tools.verifier.context import Context, Service
@@ -47,12 +48,14 @@ class Verifier(Actor[History]):
     juries_kind: type[Juries] = Juries
 
     def __init__(self, access: Access, service: Service | None = None, journal: Path | None = None) -> None:
-        self.context = Context(access, service or Service())
+        self.context = Context(access, service or Service(), Guard(RACES))
         self.replays = self.replays_kind(self.context)
         self.disputes = Disputes(self.context, self.replays)
         juries = self.juries_kind(self.context, self.replays, journal)
         objections = Objections(self.context, self.replays)
-        super().__init__(access, (self._end, Joining(self.context), juries, objections, self.disputes), RACES)
+        joining = Joining(self.context)
+        duties = (self._end, joining, juries, objections, self.disputes)
+        super().__init__(access, duties, RACES, essential=(self._end, joining))
 
     def look(self) -> History:
         """Return the ledger's newest state."""
@@ -65,6 +68,10 @@ class Verifier(Actor[History]):
         waits += [task_wait(self.access.ledger, task.id) for task in self.context.watched()]
         waits.sort(key=lambda wait: (wait.until is None, wait.until))
         return waits[0] if waits else Wait("a task that can be challenged, or a dispute")
+
+    def close(self) -> None:
+        """End the processes that replay rounds."""
+        self.replays.workers.close()
 
     def _end(self, _: History) -> Step | None:
         return DONE if self.context.is_over() else None

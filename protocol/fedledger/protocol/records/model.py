@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedledger.protocol.encoding import tensors
-from fedledger.protocol.errors import StoreError
+from fedledger.protocol.errors import ContentInvalidError
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,16 @@ class ModelFile:
 
         Raises
         ------
-        StoreError
+        ContentInvalidError
             If the bytes are not the canonical encoding of float32 tensors.
         """
         try:
             named = tensors.decode(data)
         except tensors.TensorFormatError as error:
-            raise StoreError(f"The model cannot be read: {error}.") from error
+            raise ContentInvalidError(f"The model cannot be read: {error}.") from error
         floats = {name: tensor for name, tensor in named.items() if tensor.dtype == np.float32}
         if len(floats) != len(named) or not named:
-            raise StoreError("The model holds something other than float32 tensors.")
+            raise ContentInvalidError("The model holds something other than float32 tensors.")
         return cls.of({name: tensor.astype(np.float32, copy=False) for name, tensor in floats.items()})
 
     def encode(self, vector: NDArray[np.float32] | None = None) -> bytes:

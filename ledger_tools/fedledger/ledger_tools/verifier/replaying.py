@@ -1,0 +1,197 @@
+"""What a worker process of a verifier does: it replays rounds that strangers made, and asks for their content.
+
+It follows the ledger's history as the verifier tells it, and has neither a connection nor a key of its own.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from fedledger.aggregator.round.measurer import Measurer
+from fedledger.aggregator.selection.planner import RoundPlanner
+from fedledger.contracts.abi import Log
+from fedledger.contracts.ledger.history import History
+from fedledger.ledger_tools.audit.divergence import DivergenceError
+from fedledger.ledger_tools.audit.replay import (
+    MissingContentError,
+    OutageError,
+    Replay,
+    ReplayedTask,
+    content,
+    live_measure,
+    read_terms,
+    refused,
+    replay_round,
+)
+from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.errors import FedledgerError
+from fedledger.protocol.records.signatures import Place
+from fedledger.protocol.records.spec import TaskSpec
+from fedledger.storage.durable_files import Name
+
+TASKS_KEPT = 4
+LONGEST_REASON = 400
+
+
+@dataclass(frozen=True)
+class Unable:
+    """Why a round cannot be replayed here; ``missing``: the task's spec or validation set cannot be had."""
+
+    reason: str
+    missing: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """A round that is to be replayed.
+
+    Parameters
+    ----------
+    task, round
+        Which.
+    place
+        What commitments of the task are bound to.
+    trusted
+        CIDs of code that may be run to measure.
+    history
+        The ledger's state, if the worker has none that ``logs`` continue.
+    logs
+        What has come since.
+    """
+
+    task: int
+    round: int
+    place: Place
+    trusted: frozenset[str]
+    history: History | None
+    logs: Sequence[Log]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a job came to.
+
+    Parameters
+    ----------
+    found
+        The replay, or why there is none; or the error of a store that does not work.
+    code
+        CID of the code that measuring would run, if the task has such.
+    is_whole
+        Whether the worker is as good as before; if not, another one should go on.
+    """
+
+    found: Replay | Unable | OutageError
+    code: str | None = None
+    is_whole: bool = True
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Content that a worker needs."""
+
+    ref: ContentRef
+    limit: int | None
+
+
+class AskingStore:
+    """A store whose content another process has."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+
+    def get(self, ref: ContentRef, limit: int | None = None) -> bytes:
+        self._pipe.send(Wanted(ref, limit))
+        answer: bytes | Exception = self._pipe.recv()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def has(self, ref: ContentRef) -> bool:
+        raise NotImplementedError("a replay only reads")
+
+    def put(self, data: bytes, file: Name | None = None, ref: ContentRef | None = None) -> ContentRef:
+        raise NotImplementedError("a replay only reads")
+
+    def pin(self, ref: ContentRef) -> None:
+        raise NotImplementedError("a replay only reads")
+
+    def unpin(self, ref: ContentRef) -> None:
+        raise NotImplementedError("a replay only reads")
+
+
+class Replayer:
+    """Replays rounds one after another; it remembers the last few tasks' terms.
+
+    Parameters
+    ----------
+    store
+        Where content comes from.
+    """
+
+    def __init__(self, store: AskingStore) -> None:
+        self._store = store
+        self._history: History | None = None
+        self._terms: OrderedDict[int, tuple[TaskSpec, Measurer | None, RoundPlanner]] = OrderedDict()
+
+    def __call__(self, job: Job) -> Found:
+        """Replay a round, whatever its publisher, aggregator and participants wrote."""
+        try:
+            return self._found(job)
+        except OutageError as error:
+            return Found(error)
+        except FedledgerError as error:
+            return Found(Unable(_short(error)))
+        except Exception as error:
+            # A library's: nobody knows what it left behind.
+            return Found(Unable(f"replaying it ends in {type(error).__name__}: {_short(error)}"), is_whole=False)
+
+    def _found(self, job: Job) -> Found:
+        if job.history is not None:
+            self._history = job.history
+            self._terms.clear()
+        if self._history is None:
+            raise ValueError("the first job brings a history")
+        history = self._history.extend(job.logs)
+        task = history.task(job.task)
+        current = task.rounds[job.round]
+        try:
+            spec, measure, planner = self._read(history, job)
+            code = None if spec.code is None else spec.code.cid
+            known = ReplayedTask(history, task, spec, self._store, measure, job.place)
+            return Found(replay_round(known, current, planner), code)
+        except MissingContentError as error:
+            # It is the publisher's, and every program of the task has it: rather is this the wrong store.
+            return Found(Unable(_short(error.divergence), missing=True))
+        except DivergenceError as error:
+            return Found(refused(error))
+
+    def _read(self, history: History, job: Job) -> tuple[TaskSpec, Measurer | None, RoundPlanner]:
+        if job.task not in self._terms:
+            spec = read_terms(history.task(job.task), self._store, job.round)
+            measure = content(job.round, "validation set", lambda: live_measure(spec, self._store, job.trusted))
+            self._terms[job.task] = spec, measure, RoundPlanner(self._store)
+            if len(self._terms) > TASKS_KEPT:
+                self._terms.popitem(last=False)
+        self._terms.move_to_end(job.task)
+        return self._terms[job.task]
+
+
+def serve(pipe: Connection) -> None:
+    """Replay what is asked for until nobody asks any more."""
+    from fedledger.learning.worker import compute_alone
+
+    compute_alone()
+    replayer = Replayer(AskingStore(pipe))
+    while True:
+        job: Any = pipe.recv()
+        pipe.send(replayer(job))
+
+
+def _short(what: object) -> str:
+    told = str(what)
+    return told if len(told) <= LONGEST_REASON else told[:LONGEST_REASON] + " …"

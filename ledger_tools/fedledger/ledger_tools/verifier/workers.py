@@ -1,0 +1,262 @@
+"""A verifier's worker processes: whom they replay for, in what order, and for how long.
+
+A round is somebody's who may want the verifier to be busy. So each task has one replay at a time; the task that has
+taken least time comes first; and a replay that takes long makes room for the next task's, and begins again later.
+A limit that is reached, and a process that breaks, say that the round cannot be judged here, never that it is wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from fedledger.contracts.ledger.history import History, Position
+from fedledger.ledger_tools.audit.replay import OutageError
+from fedledger.ledger_tools.verifier.replaying import Found, Job, Unable, Wanted, serve
+from fedledger.protocol.errors import ContentCorruptError, ContentUnavailableError, StoreError
+from fedledger.storage.base import ContentStore
+from fedledger.storage.worker_process import WorkerEndedError, WorkerProcess
+
+log = logging.getLogger(__name__)
+
+FIRST_SLICE = 15.0
+"""Seconds after which a replay makes room where others wait; twice as many the next time."""
+LOOK_EVERY = 0.05
+TRIES = 2
+"""Processes that may break over one round."""
+PRELOAD = ("fedledger.ledger_tools.verifier.replaying", "fedledger.aggregator.round.measurement")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What replays may take.
+
+    Parameters
+    ----------
+    at_once
+        Replays at the same time.
+    memory
+        Bytes for each of them.
+    """
+
+    at_once: int
+    memory: int
+
+
+@dataclass
+class Ordered:
+    """A replay that somebody has ordered.
+
+    Parameters
+    ----------
+    task, round, place, trusted
+        See :class:`Job`.
+    store
+        Where its content is fetched.
+    seconds
+        How long it may take, both by the clock and of a processor.
+    """
+
+    task: int
+    round: int
+    place: tuple[int, str, int]
+    trusted: frozenset[str]
+    store: ContentStore
+    seconds: float
+    slice: float = FIRST_SLICE
+    broken: int = 0
+
+
+@dataclass
+class _Worker:
+    process: WorkerProcess
+    position: Position = (-1, 0)
+
+
+@dataclass
+class _Attempt:
+    """A replay on its way in a thread, which serves its process; ``ended`` says that nobody waits for it any more."""
+
+    ordered: Ordered
+    worker: _Worker
+    began: float = field(default_factory=time.monotonic)
+    ended: bool = False
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self.began
+
+
+class Workers:
+    """Replays rounds in processes that are kept. All but what its threads do happens in :meth:`ask` and :meth:`close`.
+
+    Parameters
+    ----------
+    history
+        The ledger's history, which the processes follow.
+    limits
+        What replays may take.
+    """
+
+    def __init__(self, history: History, limits: Limits) -> None:
+        self._history, self._limits = history, limits
+        self._waiting: dict[object, Ordered] = {}
+        self._running: dict[object, _Attempt] = {}
+        self._fetching: set[int] = set()
+        self._idle: list[_Worker] = []
+        self._found: dict[object, Found] = {}
+        self._spent: dict[int, float] = {}
+        self._done: SimpleQueue[tuple[object, _Attempt, Found | None]] = SimpleQueue()
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything that was ordered is not there yet."""
+        self._collect()
+        return bool(self._waiting or self._running)
+
+    def ask(self, key: object, ordered: Ordered) -> Found | None:
+        """Return what came of a replay, once; None as long as it is not there. The first to ask for it orders it."""
+        self._collect()
+        if key in self._found:
+            return self._found.pop(key)
+        if key not in self._waiting and key not in self._running:
+            self._waiting[key] = ordered
+        self._begin()
+        return None
+
+    def forget(self, key: object) -> None:
+        """Let go of a replay that nobody needs any more."""
+        self._waiting.pop(key, None)
+        self._found.pop(key, None)
+        if key in self._running:
+            self._stop(key)
+
+    def close(self) -> None:
+        """End all processes."""
+        for key in [*self._running]:
+            self._stop(key)
+        self._waiting.clear()
+        while self._idle:
+            self._idle.pop().process.kill()
+
+    def _collect(self) -> None:
+        while True:
+            try:
+                key, attempt, found = self._done.get_nowait()
+            except Empty:
+                return
+            ordered = attempt.ordered
+            self._fetching.discard(ordered.task)
+            if attempt.ended:
+                continue
+            self._running.pop(key)
+            self._pay(attempt)
+            if found is None:
+                ordered.broken += 1
+                if ordered.broken < TRIES:
+                    self._waiting[key] = ordered
+                    continue
+                found = Found(Unable("the process that replays it breaks; was it out of memory?"), is_whole=False)
+            if found.is_whole:
+                self._idle.append(attempt.worker)
+            else:
+                attempt.worker.process.kill()
+            self._found[key] = found
+
+    def _begin(self) -> None:
+        """Begin what is due, and have what takes long make room for it."""
+        while self._waiting:
+            busy = {attempt.ordered.task for attempt in self._running.values()} | self._fetching
+            free = [key for key, ordered in self._waiting.items() if ordered.task not in busy]
+            if not free or (len(self._running) >= self._limits.at_once and not self._made_room()):
+                return
+            key = min(free, key=lambda each: self._spent.get(self._waiting[each].task, 0.0))
+            self._start(key, self._waiting.pop(key))
+
+    def _made_room(self) -> bool:
+        """Stop what has taken longest of all that have had their time; return whether there was any."""
+        late = [key for key, attempt in self._running.items() if attempt.elapsed > attempt.ordered.slice]
+        if not late:
+            return False
+        key = max(late, key=lambda each: self._running[each].elapsed)
+        ordered = self._running[key].ordered
+        self._stop(key)
+        ordered.slice *= 2
+        self._waiting[key] = ordered
+        return True
+
+    def _stop(self, key: object) -> None:
+        attempt = self._running.pop(key)
+        attempt.ended = True
+        self._pay(attempt)
+        # Its thread may be in the middle of fetching; a task has one such thread at most.
+        self._fetching.add(attempt.ordered.task)
+        attempt.worker.process.kill()
+
+    def _pay(self, attempt: _Attempt) -> None:
+        task = attempt.ordered.task
+        self._spent[task] = self._spent.get(task, 0.0) + attempt.elapsed
+
+    def _start(self, key: object, ordered: Ordered) -> None:
+        worker = self._idle.pop() if self._idle else _Worker(WorkerProcess(serve, self._limits.memory, PRELOAD))
+        logs = self._history.since(worker.position)
+        worker.position = self._history.position
+        whole = self._history if logs is None else None
+        job = Job(ordered.task, ordered.round, ordered.place, ordered.trusted, whole, logs or ())
+        attempt = self._running[key] = _Attempt(ordered, worker)
+        try:
+            # Here, as the history goes on meanwhile.
+            worker.process.send(job)
+        except WorkerEndedError as error:
+            log.warning("task %d, round %d: %s", ordered.task, ordered.round, error)
+            self._done.put((key, attempt, None))
+            return
+        threading.Thread(target=self._serve, args=(key, attempt), daemon=True).start()
+
+    def _serve(self, key: object, attempt: _Attempt) -> None:
+        """Give a process the content that it asks for, until it is done or has reached a limit."""
+        ordered, process = attempt.ordered, attempt.worker.process
+        found: Found | None = None
+        try:
+            found = self._served(attempt)
+        except WorkerEndedError as error:
+            if not attempt.ended:
+                log.warning("task %d, round %d: %s", ordered.task, ordered.round, error)
+        except Exception:
+            log.exception("task %d, round %d", ordered.task, ordered.round)
+            process.kill()
+        finally:
+            self._done.put((key, attempt, found))
+
+    def _served(self, attempt: _Attempt) -> Found:
+        ordered, process = attempt.ordered, attempt.worker.process
+        computed = process.processor_time()
+        while True:
+            message: Any = process.receive(LOOK_EVERY)
+            if isinstance(message, Found):
+                return message
+            if isinstance(message, Wanted):
+                process.send(_content(ordered.store, message))
+                continue
+            used = max(attempt.elapsed, process.processor_time() - computed)
+            if used > ordered.seconds:
+                reason = f"replaying it takes longer than {ordered.seconds:.0f} s"
+            elif process.memory() > 2 * self._limits.memory:
+                reason = f"replaying it takes more than {self._limits.memory:,} bytes of memory"
+            else:
+                continue
+            return Found(Unable(reason), is_whole=False)
+
+
+def _content(store: ContentStore, wanted: Wanted) -> bytes | Exception:
+    """Return content, or why it cannot be had; a store's own faults are not taken for faults of a proposal."""
+    try:
+        return store.get(wanted.ref, wanted.limit)
+    except (ContentUnavailableError, ContentCorruptError, OutageError) as error:
+        return error
+    except StoreError as error:
+        return OutageError(error.message, error.remedy)
