@@ -70,7 +70,11 @@ MAX_TURNS = 2_000
 
 @dataclass
 class World:
-    """The chain, the ledger and whoever plays; ``steps`` are what verifiers did, in order, each with its number."""
+    """The chain, the ledger and whoever plays.
+
+    ``steps`` are what verifiers did, in order, each with its number; where the world is ``patient``, time waits for all
+    their replays.
+    """
 
     folder: Path
     chain: Chain
@@ -80,6 +84,7 @@ class World:
     accounts: dict[str, LocalAccount] = field(default_factory=dict)
     steps: list[tuple[int, Step]] = field(default_factory=list)
     before: dict[str, int] = field(default_factory=dict)
+    patient: bool = True
 
     def set_up(
         self,
@@ -175,7 +180,7 @@ class World:
         busy = False
         for number, verifier in enumerate(self.verifiers):
             step = verifier.step()
-            while step.is_idle and verifier.replays.busy:
+            while self.patient and step.is_idle and verifier.replays.busy:
                 # One after another, so that the first one that has something to object to always is the same.
                 time.sleep(0.002)
                 step = verifier.step()

@@ -58,6 +58,11 @@ class WorkerProcess:
         self._watched = psutil.Process(self._process.pid)
         self._end = weakref.finalize(self, _kill, self._process)
 
+    @property
+    def pid(self) -> int | None:
+        """The process's id."""
+        return self._process.pid
+
     def send(self, content: Any) -> None:
         """Send something to the process.
 
@@ -83,14 +88,6 @@ class WorkerProcess:
             return self._pipe.recv() if self._pipe.poll(seconds) else None
         except (OSError, EOFError) as error:
             raise self._ended() from error
-
-    def processor_time(self) -> float:
-        """Return the seconds that the process has computed since it was started; 0 once it has ended."""
-        try:
-            used = self._watched.cpu_times()
-        except psutil.Error:
-            return 0.0
-        return float(used.user + used.system)
 
     def memory(self) -> int:
         """Return the bytes of memory that the process holds; 0 once it has ended."""

@@ -40,6 +40,7 @@ from fedledger.protocol.errors import ConfigError, ExitCode, FedledgerError, Sto
 from fedledger.protocol.methods.registry import registry_of
 from fedledger.protocol.records.commitment_batch import Batch
 from fedledger.protocol.records.measurement import Measurement
+from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.report import BASE, MODEL
 from fedledger.protocol.records.settlement import pack_words
 from fedledger.protocol.records.signatures import Place
@@ -218,22 +219,37 @@ def refused(divergence: DivergenceError) -> Replay:
 
 
 def live_measure(spec: TaskSpec, store: ContentStore, trusted: frozenset[str]) -> Measurer | None:
-    """Return a measurer for a spec, or None if that would run a stranger's code that is not trusted."""
+    """Return a measurer for a spec, or None if that would run a stranger's code that is not trusted.
+
+    Raises
+    ------
+    ConfigError
+        If the spec's model cannot be made, does not fit the initial model's file, or does not take the validation set.
+    """
     from fedledger.aggregator.round.measurement import LiveMeasurer
-    from fedledger.learning.models.base import build_model
+    from fedledger.learning.models.base import build_model_like
     from fedledger.learning.task_code import load_task_code
     from fedledger.learning.vectors import FlatModel
 
+    initial = ModelFile.decode(store.get(spec.initial_model.ref))
     if spec.code is not None:
         if spec.code.cid not in trusted:
             return None
         code = load_task_code(store.get(spec.code.ref), spec.code.cid, set(trusted))
         module = code.model()
     elif spec.model is not None:
-        module = build_model(spec.model.method, spec.model.params)
+        module = build_model_like(spec.model.method, spec.model.params, initial)
     else:
         raise ConfigError("The task's spec has neither model nor code.")
-    return LiveMeasurer(FlatModel(module), store.get(spec.validation.ref))
+    measure = LiveMeasurer(FlatModel(module), store.get(spec.validation.ref))
+    try:
+        measure("initial", initial.vector)
+    except (RuntimeError, ValueError, TypeError, LookupError) as error:
+        raise ConfigError(
+            f"The task's model cannot be measured on its validation set: {error}.",
+            "Nobody can check this task's measurements; its publisher has to post another one.",
+        ) from error
+    return measure
 
 
 def require_methods(spec: TaskSpec) -> None:

@@ -44,9 +44,11 @@ class Objections:
         self.replays = replays
         self.access = context.access
         self._until: dict[Key, int] = {}
+        self._now: int | None = None
 
     def __call__(self, history: History) -> Step | None:
         """Tell what a replay found, or object."""
+        self._now = None
         proposed: Things = {
             (task.id, current.index): partial(self._watch, task, current)
             for task in self.context.watched()
@@ -81,7 +83,9 @@ class Objections:
         if key not in self._until:
             proposed = self.access.ledger.round(task.id, current.index).proposed_at
             self._until[key] = proposed + task.params.challenge_window
-        return self.access.ledger.chain.now() < self._until[key]
+        # One question a step, however many proposals there are.
+        self._now = self.access.ledger.chain.now() if self._now is None else self._now
+        return self._now < self._until[key]
 
     def _object(self, task: TaskHistory, current: RoundHistory) -> Step | None:
         """Object to a proposal in the way that the ledger decides soonest."""

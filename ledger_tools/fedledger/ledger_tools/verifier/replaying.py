@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -163,12 +163,12 @@ class Replayer:
             spec, measure, planner = self._read(history, job)
             code = None if spec.code is None else spec.code.cid
             known = ReplayedTask(history, task, spec, self._store, measure, job.place)
-            return Found(replay_round(known, current, planner), code)
+            return Found(_brief(replay_round(known, current, planner)), code)
         except MissingContentError as error:
             # It is the publisher's, and every program of the task has it: rather is this the wrong store.
             return Found(Unable(_short(error.divergence), missing=True))
         except DivergenceError as error:
-            return Found(refused(error))
+            return Found(_brief(refused(error)))
 
     def _read(self, history: History, job: Job) -> tuple[TaskSpec, Measurer | None, RoundPlanner]:
         if job.task not in self._terms:
@@ -190,6 +190,14 @@ def serve(pipe: Connection) -> None:
     while True:
         job: Any = pipe.recv()
         pipe.send(replayer(job))
+
+
+def _brief(replay: Replay) -> Replay:
+    """Return a replay whose divergence holds no more of what strangers wrote than is shown."""
+    found = replay.divergence
+    if found is None:
+        return replay
+    return replace(replay, divergence=replace(found, expected=_short(found.expected), found=_short(found.found)))
 
 
 def _short(what: object) -> str:

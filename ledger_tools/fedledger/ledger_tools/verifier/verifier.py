@@ -6,6 +6,7 @@ follow from its key, and a vote is in the journal before it is committed to. So 
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 from fedledger.contracts.ledger.access import Access
@@ -28,6 +29,8 @@ RACES = frozenset(
     }
 )
 """Refusals that mean that the ledger has moved between the question and the transaction."""
+MOST_WAITS = 20
+"""Tasks, and disputes, that are looked at to say what is waited for."""
 
 
 class Verifier(Actor[History]):
@@ -63,9 +66,10 @@ class Verifier(Actor[History]):
 
     def wait(self) -> Wait:
         """Return what the verifier waits for: what comes first of the disputes and tasks that concern it."""
-        open_ = [dispute for dispute in self.context.disputes() if self.context.concerns(dispute)]
-        waits = [self.disputes.wait(dispute) for dispute in open_]
-        waits += [task_wait(self.access.ledger, task.id) for task in self.context.watched()]
+        open_ = (dispute for dispute in self.context.disputes() if self.context.concerns(dispute))
+        waits = [self.disputes.wait(dispute) for dispute in islice(open_, MOST_WAITS)]
+        # Each costs questions to the chain, and anybody may post a task.
+        waits += [task_wait(self.access.ledger, task.id) for task in islice(self.context.watched(), MOST_WAITS)]
         waits.sort(key=lambda wait: (wait.until is None, wait.until))
         return waits[0] if waits else Wait("a task that can be challenged, or a dispute")
 

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 FIRST_SLICE = 15.0
 """Seconds after which a replay makes room where others wait; twice as many the next time."""
-LOOK_EVERY = 0.05
+LOOK_EVERY, GRACE = 0.05, 1.0
 TRIES = 2
 """Processes that may break over one round."""
 PRELOAD = ("fedledger.ledger_tools.verifier.replaying", "fedledger.aggregator.round.measurement")
@@ -58,7 +58,7 @@ class Ordered:
     store
         Where its content is fetched.
     seconds
-        How long it may take, both by the clock and of a processor.
+        How long it may take by the clock, and so of the one processor that it uses.
     """
 
     task: int
@@ -144,6 +144,14 @@ class Workers:
             self._idle.pop().process.kill()
 
     def _collect(self) -> None:
+        self._take_done()
+        for key, attempt in [*self._running.items()]:
+            # A thread that fetches cannot look at the clock.
+            if attempt.elapsed > attempt.ordered.seconds + GRACE:
+                self._stop(key)
+                self._found[key] = Found(_too_long(attempt.ordered), is_whole=False)
+
+    def _take_done(self) -> None:
         while True:
             try:
                 key, attempt, found = self._done.get_nowait()
@@ -234,7 +242,6 @@ class Workers:
 
     def _served(self, attempt: _Attempt) -> Found:
         ordered, process = attempt.ordered, attempt.worker.process
-        computed = process.processor_time()
         while True:
             message: Any = process.receive(LOOK_EVERY)
             if isinstance(message, Found):
@@ -242,14 +249,16 @@ class Workers:
             if isinstance(message, Wanted):
                 process.send(_content(ordered.store, message))
                 continue
-            used = max(attempt.elapsed, process.processor_time() - computed)
-            if used > ordered.seconds:
-                reason = f"replaying it takes longer than {ordered.seconds:.0f} s"
-            elif process.memory() > 2 * self._limits.memory:
+            if attempt.elapsed > ordered.seconds:
+                return Found(_too_long(ordered), is_whole=False)
+            if process.memory() > 2 * self._limits.memory:
+                # Where the system does not refuse it.
                 reason = f"replaying it takes more than {self._limits.memory:,} bytes of memory"
-            else:
-                continue
-            return Found(Unable(reason), is_whole=False)
+                return Found(Unable(reason), is_whole=False)
+
+
+def _too_long(ordered: Ordered) -> Unable:
+    return Unable(f"replaying it takes longer than {ordered.seconds:.0f} s")
 
 
 def _content(store: ContentStore, wanted: Wanted) -> bytes | Exception:

@@ -58,6 +58,10 @@ class VerifierOptions:
     stake_gwei: Annotated[
         int | None, typer.Option(help="stake to register with (default: the minimum plus one juror penalty)")
     ] = None
+    jobs: Annotated[int, typer.Option(min=1, max=64, help="rounds to replay at once, each in a process of its own")] = 2
+    memory_mb: Annotated[
+        int | None, typer.Option(min=64, help="MiB that each replay may take (default: its part of most of the machine's)")
+    ] = None
     challenge: Annotated[
         bool, typer.Option("--challenge/--no-challenge", help="dispute wrong proposals, which takes a bond")
     ] = True
@@ -208,6 +212,7 @@ def verifier_start(
     from fedledger.platform.cli.watcher import run_program
     from fedledger.platform.experiment.accounts import verifier_role
     from fedledger.platform.experiment.config import GWEI
+    from fedledger.protocol.encoding.cid import MIB
 
     ledger = at.open()
     watched = options.task or []
@@ -225,11 +230,16 @@ def verifier_start(
         challenge=options.challenge,
         appeal=options.appeal,
         patience=patience,
+        jobs=options.jobs,
+        memory=None if options.memory_mb is None else options.memory_mb * MIB,
     )
     log = logging.getLogger("fedledger.verifier")
     log.info("%s watches %s", account.address, ", ".join(f"task {number}" for number in watched) or "all tasks")
     program = Verifier(Access(ledger, history, account, store), service, options.journal)
-    ended, counts = run_program(program, poll, "verifier")
+    try:
+        ended, counts = run_program(program, poll, "verifier")
+    finally:
+        program.close()
     actions = ", ".join(f"{name} {count}" for name, count in counts.items()) or "There was nothing to do."
     state = "All watched tasks have ended." if ended else "Not all watched tasks have ended."
     print_result(format_, {"account": account.address, "ended": ended, "done": counts}, f"{state} {actions}")
