@@ -21,13 +21,11 @@ from requests.exceptions import ConnectionError as NoConnectionError
 from fedledger.contracts.abi import RevertedError
 from fedledger.contracts.ledger import guard as guard_module
 from fedledger.contracts.ledger.access import Access
-from fedledger.contracts.ledger.actor import Action, Step
 from fedledger.contracts.ledger.guard import Guard
-from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import DisputeStatus
 from fedledger.ledger_tools.audit.replay import OutageError, Replay
 from fedledger.ledger_tools.verifier import workers
-from fedledger.ledger_tools.verifier.replaying import Found, Unable
+from fedledger.ledger_tools.verifier.replaying import Unable
 from fedledger.ledger_tools.verifier.workers import Limits, Ordered, Workers
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import (
@@ -96,7 +94,9 @@ def test_what_fails_is_left_alone_for_longer_each_time_and_told_once(
         clock[0] += 0.25
     pauses = np.diff(tries)
     assert len(tries) < 40 and (np.diff(pauses) >= 0).all() and pauses[-1] == guard_module.LONGEST_PAUSE
-    assert caplog.text.count("bad bytes") == caplog.text.count("ValueError: bad bytes") + 1 or "bad bytes" in caplog.text
+    assert (
+        caplog.text.count("bad bytes") == caplog.text.count("ValueError: bad bytes") + 1 or "bad bytes" in caplog.text
+    )
     assert len(caplog.records) == 1
 
 

@@ -84,6 +84,7 @@ class World:
     accounts: dict[str, LocalAccount] = field(default_factory=dict)
     steps: list[tuple[int, Step]] = field(default_factory=list)
     before: dict[str, int] = field(default_factory=dict)
+    number: int = TASK
     patient: bool = True
 
     def set_up(
@@ -99,8 +100,9 @@ class World:
         penalty_gwei: int = 0,
         extra: str = "",
         code: str | None = None,
+        first: Callable[[World], None] = lambda world: None,
     ) -> World:
-        """Deploy the ledger, fill everybody's purse, and post the task."""
+        """Deploy the ledger, fill everybody's purse, and post the task; ``first`` does what comes before that."""
         terms = LEDGER.format(
             quorum=max(1, participants // 2),
             batched=str(batched).lower(),
@@ -124,7 +126,9 @@ class World:
         params = self.experiment.task_params(self.experiment.publish(self.store))
         self.params = params
         self.history = History(self.ledger)
-        self.ledger.post_task(self.accounts[PUBLISHER], params, [self.accounts[s].address for s in seats[1:]])
+        first(self)
+        standing_by = [self.accounts[s].address for s in seats[1:]]
+        self.number = self.ledger.post_task(self.accounts[PUBLISHER], params, standing_by)
         self.aggregators = [self.aggregator(role) for role in seats]
         self.people = [self.participant(number) for number in range(participants)]
         self.verifiers = [self.verifier(number) for number in range(verifiers)]
@@ -140,7 +144,9 @@ class World:
 
     def aggregator(self, role: str = AGGREGATOR, kind: type[Aggregator] = Aggregator, **more: Any) -> Aggregator:
         """Return an aggregator of the task, honest unless ``kind`` or its arguments say otherwise."""
-        mailbox = Mailbox(self.ledger, self.history, TASK, self.folder / "mailbox") if self.params.batched else None
+        mailbox = (
+            Mailbox(self.ledger, self.history, self.number, self.folder / "mailbox") if self.params.batched else None
+        )
         given = {"measure": self.experiment.measurer(), "mailbox": mailbox} | more
         return kind(self.access(self.accounts[role]), **given)
 
@@ -152,7 +158,7 @@ class World:
 
     def access(self, account: LocalAccount) -> TaskAccess:
         """Return an account's access to the task."""
-        return TaskAccess(self.ledger, self.history, account, self.store, TASK, self.experiment.spec)
+        return TaskAccess(self.ledger, self.history, account, self.store, self.number, self.experiment.spec)
 
     def deliver_to(self, aggregator: Aggregator) -> None:
         """Have all participants leave their commitments with an aggregator."""
@@ -173,7 +179,7 @@ class World:
     @property
     def task(self) -> TaskHistory:
         """The task, as it is now."""
-        return self.history.update().task(TASK)
+        return self.history.update().task(self.number)
 
     def turn(self) -> bool:
         """Let everybody do one thing; return whether anybody did."""
@@ -200,7 +206,7 @@ class World:
                 return self
             if not self.turn() and not over():
                 self.chain.advance(PAUSE)
-        raise AssertionError(f"not over: {self.ledger.phase(TASK).name}, rounds {sorted(self.task.rounds)}")
+        raise AssertionError(f"not over: {self.ledger.phase(self.number).name}, rounds {sorted(self.task.rounds)}")
 
     def is_over(self) -> bool:
         """Whether the task has ended and no dispute is open."""
@@ -223,7 +229,7 @@ class World:
     def wealth(self) -> dict[str, int]:
         """Return what each account owns, by role: its purse and what the ledger holds for it, credits included."""
         seats = {}
-        for seat in self.ledger.seats(TASK):
+        for seat in self.ledger.seats(self.number):
             seats[seat.holder] = seats.get(seat.holder, 0) + seat.deposit
         owned = {}
         for role, account in self.accounts.items():
@@ -233,7 +239,7 @@ class World:
             if participant is not None:
                 record = self.ledger.participant(participant)
                 total += record.stake + record.unbonding
-                total += self.ledger.credit(TASK, participant) * self.params.credit_unit
+                total += self.ledger.credit(self.number, participant) * self.params.credit_unit
             owned[role] = total
         return owned
 
@@ -268,7 +274,7 @@ class World:
     def _escrow(self) -> int:
         if self.task.finished:
             return 0
-        spent = self.ledger.task(TASK).spent_units * self.params.credit_unit
+        spent = self.ledger.task(self.number).spent_units * self.params.credit_unit
         return self.params.budget - spent
 
     def _open_bonds(self, address: str) -> int:
@@ -284,7 +290,7 @@ class World:
 
     def audit(self) -> AuditResult:
         """Audit the task from the chain."""
-        return audit_chain(self.ledger, self.store, TASK)
+        return audit_chain(self.ledger, self.store, self.number)
 
     def statuses(self) -> list[DisputeStatus]:
         """Return how each dispute stands."""

@@ -60,7 +60,8 @@ class VerifierOptions:
     ] = None
     jobs: Annotated[int, typer.Option(min=1, max=64, help="rounds to replay at once, each in a process of its own")] = 2
     memory_mb: Annotated[
-        int | None, typer.Option(min=64, help="MiB that each replay may take (default: its part of most of the machine's)")
+        int | None,
+        typer.Option(min=64, help="MiB of memory for each (default: its part of the machine's)"),
     ] = None
     challenge: Annotated[
         bool, typer.Option("--challenge/--no-challenge", help="dispute wrong proposals, which takes a bond")
