@@ -21,6 +21,7 @@ from requests.exceptions import ConnectionError as NoConnectionError
 from fedledger.contracts.abi import RevertedError
 from fedledger.contracts.ledger import guard as guard_module
 from fedledger.contracts.ledger.access import Access
+from fedledger.contracts.ledger.actor import Action
 from fedledger.contracts.ledger.guard import Guard
 from fedledger.contracts.ledger.records import DisputeStatus
 from fedledger.ledger_tools.audit.replay import OutageError, Replay
@@ -38,13 +39,13 @@ from fedledger.protocol.errors import (
 from fedledger.storage.local import LocalStore
 from fedledger.storage.worker_process import WorkerEndedError, WorkerProcess
 from support.strangers import NOTHING, Stranger, check_caught
-from support.world import TASK, World, liar, settled, world, wrong_model
+from support.world import PAUSE, TASK, World, liar, settled, world, wrong_model
 
 MIB = 1024 * 1024
 FAULTS: tuple[Exception, ...] = (
     *(RuntimeError("torch"), ValueError("x"), KeyError("x"), RecursionError("deep"), MemoryError(), OSError("x")),
     *(ConfigError("x"), ContentUnavailableError("x"), ContentInvalidError("x"), ChainError("refused")),
-    *(RevertedError("Lost", "x"), RevertedError("Odd", "x")),
+    *(RevertedError("Lost", (), "x"), RevertedError("Odd", (), "x")),
 )
 
 
@@ -242,8 +243,11 @@ def test_slow_content_of_some_tasks_keeps_no_other_task_waiting(
         stuck.stopped = frozenset({NOTHING.digest})
         w.verifiers = [w.verifier(n, access=Access(w.ledger, w.history, v.access.account, stuck), jobs=at_once)
                        for n, v in enumerate(w.verifiers)]  # fmt: skip
-        w.patient = False
-        w.join().play(lambda: w.task.finished)
+        w.join()
+        w.patient, w.pause = False, 2
+        w.play(lambda: len([s for _, s in w.steps if (s.action, s.task) == (Action.REPLAYED, w.number)]) == 3)
+        w.pause = PAUSE
+        w.play(lambda: w.task.finished)
         assert [d.status for d in w.history.disputes if d.task == w.number] == [DisputeStatus.OVERTURNED]
         assert settled(w.task) == [2, 3]
-        check_caught(w, strangers[0])
+        check_caught(w)

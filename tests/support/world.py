@@ -53,6 +53,7 @@ BOND = 10_000_000 * GWEI
 JUROR_PENALTY = 100_000 * GWEI
 PERIOD = 600
 PAUSE = 150
+SOME_TIME = 0.05
 TASK = 1
 LEDGER = """
 [ledger]
@@ -72,8 +73,8 @@ MAX_TURNS = 2_000
 class World:
     """The chain, the ledger and whoever plays.
 
-    ``steps`` are what verifiers did, in order, each with its number; where the world is ``patient``, time waits for all
-    their replays.
+    ``steps`` are what verifiers did, in order, each with its number. Where the world is ``patient``, time waits for all
+    their replays; where it is not, it passes meanwhile. ``pause`` are the seconds that pass when nobody does anything.
     """
 
     folder: Path
@@ -86,6 +87,7 @@ class World:
     before: dict[str, int] = field(default_factory=dict)
     number: int = TASK
     patient: bool = True
+    pause: int = PAUSE
 
     def set_up(
         self,
@@ -205,8 +207,14 @@ class World:
             if over():
                 return self
             if not self.turn() and not over():
-                self.chain.advance(PAUSE)
+                self.rest()
         raise AssertionError(f"not over: {self.ledger.phase(self.number).name}, rounds {sorted(self.task.rounds)}")
+
+    def rest(self) -> None:
+        """Let time pass."""
+        if not self.patient:
+            time.sleep(SOME_TIME)
+        self.chain.advance(self.pause)
 
     def is_over(self) -> bool:
         """Whether the task has ended and no dispute is open."""

@@ -23,7 +23,7 @@ from fedledger.storage.worker_process import WorkerEndedError, WorkerProcess
 
 log = logging.getLogger(__name__)
 
-FIRST_SLICE = 15.0
+FIRST_SLICE = 5.0
 """Seconds after which a replay makes room where others wait; twice as many the next time."""
 LOOK_EVERY, GRACE = 0.05, 1.0
 TRIES = 2
@@ -67,7 +67,7 @@ class Ordered:
     trusted: frozenset[str]
     store: ContentStore
     seconds: float
-    slice: float = FIRST_SLICE
+    slice: float = field(default_factory=lambda: FIRST_SLICE)
     broken: int = 0
 
 
