@@ -124,7 +124,7 @@ def odd_jobs(pipe: Connection) -> None:
 
 @pytest.fixture
 def process() -> Iterator[WorkerProcess]:
-    made = WorkerProcess(odd_jobs, 256 * MIB)
+    made = WorkerProcess(odd_jobs, 256 * MIB, workers.PRELOAD)
     yield made
     made.kill()
 
@@ -143,7 +143,7 @@ def test_a_process_takes_no_more_memory_than_it_may_and_is_kept(process: WorkerP
 def test_a_process_that_dies_or_is_killed_says_so(process: WorkerProcess) -> None:
     with pytest.raises(WorkerEndedError, match="signal 11"):
         told(process, "die")
-    other = WorkerProcess(odd_jobs, 256 * MIB)
+    other = WorkerProcess(odd_jobs, 256 * MIB, workers.PRELOAD)
     other.send("sleep")
     threading.Timer(0.2, other.kill).start()
     with pytest.raises(WorkerEndedError, match="signal 9"):

@@ -6,7 +6,9 @@ Every second seed commits in batches over HTTP. Faults: reorganisations of one t
 swallowed, sent twice, or forwarded without an answer; the chain stopped and started with its state; content that is
 lost or damaged for some time; nodes and the aggregator killed with SIGKILL, the aggregator once in a phase that follows
 from the seed, in the middle of a step. Of every four seeds two have a standby, and there the aggregator killed in that
-phase never comes back.
+phase never comes back. Of every three seeds two have strangers: one posts tasks with something wrong in them, plays
+nonsense in them and calls the ledger with odd arguments; many connections from which nothing sensible comes keep the
+aggregators' mailboxes busy; and a batched task has one more standby, whose mailbox answers a byte now and then.
 
 A run must end, in time, as the undisturbed run does: the same final model, three settled rounds and none voided, the
 same credit for every owner, every stake in its place, and all money that the contract holds accounted for.
@@ -72,10 +74,12 @@ from fedledger.platform.experiment.config import GWEI, load_config
 from fedledger.platform.experiment.experiment import Experiment, make_experiment
 from fedledger.protocol.errors import ChainError
 from fedledger.storage.local import LocalStore
+from support.chaos_strangers import crowd, poster, strangers, trickling_mailbox
 from support.small import write_config
 
 NODES, ROUNDS, TASK = 4, 3, 1
 AGGREGATORS = (AGGREGATOR, standby_role(0))
+TRICKLING = standby_role(1)
 DEADLINE = 60.0
 POLL = 0.02
 PATIENCE = 30.0
@@ -107,6 +111,7 @@ class Plan:
     wire_faults: int
     batched: bool = False
     standby: bool = False
+    strangers: bool = False
 
     @classmethod
     def undisturbed(cls) -> Plan:
@@ -118,7 +123,8 @@ class Plan:
         kinds = rng.choices(list(FAULTS), list(FAULTS.values()), k=rng.randint(4, 9))
         faults = tuple((rng.uniform(0.02, 0.35), kind) for kind in kinds)
         phase, index, wire = PHASES[seed % len(PHASES)], rng.randint(1, ROUNDS), rng.choice((0.0, 0.1, 0.3))
-        return cls(seed, faults, phase, index, wire, 8, batched=seed % 2 == 1, standby=seed % 4 >= 2)
+        kinds_of_run = {"batched": seed % 2 == 1, "standby": seed % 4 >= 2, "strangers": seed % 3 != 2}
+        return cls(seed, faults, phase, index, wire, 8, **kinds_of_run)
 
 
 @dataclass
@@ -308,12 +314,15 @@ class Stage:
             params = replace(params, challenge_window=1)
         self.people = [experiment_account(0, participant_role(number), chain) for number in range(NODES)]
         aggregators = [experiment_account(0, role, chain) for role in AGGREGATORS[: 1 + self.plan.standby]]
-        self.others = [publisher, deployer, *aggregators]
-        for account in (*self.people, *self.others):
-            chain.fund(account.address, params.budget + 100 * ETHER)
+        is_trickling = self.plan.strangers and self.plan.batched
+        seats = [*aggregators, *([experiment_account(0, TRICKLING, chain)] if is_trickling else [])]
+        self.strangers = strangers(chain) if self.plan.strangers else {}
+        self.others = [publisher, deployer, *seats]
+        for account in (*self.people, *self.others, *self.strangers.values()):
+            chain.fund(account.address, 20 * params.budget + 100 * ETHER)
         config = self.experiment.config.ledger
         self.ledger, _ = deploy(chain, deployer, Settings(config.stake_gwei * GWEI, config.exit_delay))
-        self.ledger.post_task(publisher, params, [account.address for account in aggregators[1:]])
+        self.ledger.post_task(publisher, params, [account.address for account in seats[1:]])
         self.floor = chain.block_number()
         to, port = int(self.anvil.url.rsplit(":", 1)[1]), free_port()
         world = World(
@@ -332,8 +341,20 @@ class Stage:
         if self.plan.standby:
             self.jobs["standby"] = (aggregator, (world, 1))
         self.jobs |= {f"node {number}": (node, (world, number)) for number in range(NODES)}
+        if self.plan.strangers:
+            self._invite(world, is_trickling)
         for name in self.jobs:
             self._start(name)
+
+    def _invite(self, world: World, is_trickling: bool) -> None:
+        """Have strangers come."""
+        plan = self.plan
+        self.jobs["poster"] = (poster, (world.ledger, self.experiment, self.folder, plan.seed))
+        if plan.batched:
+            self.jobs |= {f"crowd {place}": (crowd, (port,)) for place, port in enumerate(world.ports)}
+        if is_trickling:
+            self.jobs["trickling mailbox"] = (trickling_mailbox, (world.ledger, TRICKLING, free_port()))
+        self.outcome.faults["strangers"] += 1
 
     def _start(self, name: str) -> None:
         self.programs[name] = FORK.Process(target=_program, args=(self.folder / f"{name}.log", *self.jobs[name]))
@@ -351,10 +372,12 @@ class Stage:
             ready, self.due = [act for at, act in self.due if at <= now], waiting
             for act in ready:
                 act()
-            running = [name for name, program in self.programs.items() if name != "proxy" and program.is_alive()]
+            running = [name for name in self._members() if self.programs[name].is_alive()]
             for name, program in self.programs.items():
                 if program.exitcode not in (None, 0, -signal.SIGKILL):
                     return f"{name} ended with {program.exitcode}: {self._said(name)}"
+                if name not in self._members():
+                    continue
                 if program.exitcode == 0 and phase is not Phase.FINISHED:
                     self.outcome.faults["ended too early for a reorganisation"] += 1
                     self._start(name)
@@ -379,8 +402,12 @@ class Stage:
                 return self._hung(running, phase)
             time.sleep(0.01)
 
+    def _members(self) -> list[str]:
+        """Return the programs of the task."""
+        return [name for name in self.programs if name.startswith(("node", "aggregator", "standby"))]
+
     def _players(self) -> list[BaseProcess]:
-        return [p for name, p in self.programs.items() if name != "proxy" and not self._is_gone(name)]
+        return [self.programs[name] for name in self._members() if not self._is_gone(name)]
 
     def _is_gone(self, name: str) -> bool:
         """Whether a program was killed for ever."""
@@ -458,16 +485,31 @@ class Stage:
         problems = []
         if [r.index for r in task.settled] != list(range(1, ROUNDS + 1)) or len(task.rounds) != ROUNDS:
             problems.append(f"rounds {sorted(task.rounds)}, of them settled {[r.index for r in task.settled]}")
-        stakes = [ledger.participant(number).stake for number in range(ledger.participant_count())]
+        stakes = [ledger.participant(history.ids[person.address]).stake for person in self.people]
         if stakes != [config.stake_gwei * GWEI] * NODES:
             problems.append(f"stakes {stakes}")
-        free = sum(ledger.free_balance(account.address) for account in (*self.people, *self.others))
-        credit = sum(outcome.credits.values()) * config.credit_unit_gwei * GWEI
+        credit_unit = config.credit_unit_gwei * GWEI
+        owed = sum(stakes) + sum(outcome.credits.values()) * credit_unit + self._strangers_own(history)
+        owed += sum(ledger.free_balance(account.address) for account in (*self.people, *self.others))
         held = self.direct.balance(ledger.address)
         burned = sum(log.arguments["amount"] for log in ledger.events(["Burned"]))
-        if held != sum(stakes) + free + credit + burned:
-            problems.append(f"the contract holds {held} wei and owes {sum(stakes) + free + credit}, {burned} burned")
+        if held != owed + burned:
+            problems.append(f"the contract holds {held} wei and owes {owed}, {burned} burned")
         return problems
+
+    def _strangers_own(self, history: History) -> int:
+        """Return what the ledger holds for strangers: stakes, balances, and what they paid into their tasks."""
+        ledger, own = self.ledger, {account.address for account in self.people}
+        others = [ledger.participant(i) for address, i in history.ids.items() if address not in own]
+        total = sum(record.stake + record.unbonding for record in others)
+        total += sum(ledger.free_balance(account.address) for account in self.strangers.values())
+        for number, task in history.tasks.items():
+            if number != TASK:
+                unit = task.params.credit_unit
+                total += sum(seat.deposit for seat in ledger.seats(number))
+                total += task.params.budget - ledger.task(number).spent_units * unit
+                total += sum(ledger.credit(number, i) * unit for i in task.enrolled)
+        return total
 
     def _hung(self, running: list[str], phase: Phase) -> str:
         for name in running:

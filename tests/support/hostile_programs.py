@@ -174,7 +174,17 @@ DATA = (
     "(_ for _ in range(2))",
 )
 SET_VALUES = ("1", "", "=", "a=b", "[", "{x=1}", "1..2", "nan", "'a'", "mean@1", "../../outside", "\x1b[31m", "0" * 300)
-SET_KEYS = ("training.rounds", "name", "seed", "", ".", "a..b", "training", "model.params.hidden.0", "attackers.9.count")
+SET_KEYS = (
+    "training.rounds",
+    "name",
+    "seed",
+    "",
+    ".",
+    "a..b",
+    "training",
+    "model.params.hidden.0",
+    "attackers.9.count",
+)
 SEED_TEXTS = ("0..1", "", "1,1", "0..99999999", "-1", "9007199254740992", "٣", "1..0", "0,", "1 .. 2")
 
 
@@ -293,7 +303,23 @@ def _mutated_table(data: bytes, rng: Random) -> bytes:
         elif how == 1:
             row.append("1")
         else:
-            cells = ("", "nan", "inf", "-inf", "1e400", "1e38", "-0", "1_000", "٣", '"', '"a\nb"', LONG, "?", " 1", "0x1")
+            cells = (
+                "",
+                "nan",
+                "inf",
+                "-inf",
+                "1e400",
+                "1e38",
+                "-0",
+                "1_000",
+                "٣",
+                '"',
+                '"a\nb"',
+                LONG,
+                "?",
+                " 1",
+                "0x1",
+            )
             row[rng.randrange(len(row))] = rng.choice(cells)
     return "\n".join(map(",".join, rows)).encode()
 
@@ -475,7 +501,9 @@ def try_mutant(bench: Bench, kind: str, number: int, seconds: float = 30.0) -> t
         folder.mkdir(parents=True)
         arguments = KINDS[kind](bench, folder, Random(f"{kind} {number}"))
         ended = bench.programs(arguments, folder, seconds)
-        stray = [path for path in outer.rglob("*") if folder not in (path, *path.parents) and path not in folder.parents]
+        stray = [
+            path for path in outer.rglob("*") if folder not in (path, *path.parents) and path not in folder.parents
+        ]
         fault = judged(ended, stray)
         command = " ".join(map(str, arguments))
         return (Finding(kind, number, command, fault) if fault else None), ended

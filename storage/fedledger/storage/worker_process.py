@@ -43,10 +43,10 @@ class WorkerProcess:
     memory
         Bytes that it may take besides what it starts with. Beyond them the system refuses it memory, where it can.
     preload
-        Modules that are loaded before the first process is made.
+        Modules that are loaded before the first process is made, for all of them.
     """
 
-    def __init__(self, serve: Callable[[Connection], None], memory: int, preload: Sequence[str] = ()) -> None:
+    def __init__(self, serve: Callable[[Connection], None], memory: int, preload: Sequence[str]) -> None:
         is_posix = sys.platform != "win32"
         context: Any = multiprocessing.get_context("forkserver" if is_posix else "spawn")
         if is_posix:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from functools import partial
 
 from fedledger.contracts.ledger.access import place_of
-from fedledger.contracts.ledger.actor import Action, Step
+from fedledger.contracts.ledger.actor import WAITED, Action, Step
 from fedledger.contracts.ledger.court import LEAST_POOL
+from fedledger.contracts.ledger.dispute_history import DisputeHistory
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus
 from fedledger.contracts.ledger.round_history import RoundHistory
@@ -16,12 +18,8 @@ from fedledger.ledger_tools.audit.replay import Replay
 from fedledger.ledger_tools.verifier.context import Context, Key, Things
 from fedledger.ledger_tools.verifier.replaying import Unable
 from fedledger.ledger_tools.verifier.replays import Replays
-from fedledger.protocol.encoding import canonical
-from fedledger.protocol.encoding.cid import ContentRef
-from fedledger.protocol.errors import StoreError
 from fedledger.protocol.records.commitment_batch import Batch, SignedCommitment
 from fedledger.protocol.records.signatures import commitment_message, recover
-from fedledger.protocol.records.spec import Ref
 from fedledger.protocol.records.verdicts import Verdict
 
 log = logging.getLogger(__name__)
@@ -93,21 +91,30 @@ class Objections:
         if not self.context.is_turn(current.index, window, key):
             return None
         disputes = [d for d in self.access.history.disputes if (d.task, d.round) == (task.id, current.index)]
-        batch = self._claimed(current) if task.batched else None
-        if batch is not None:
-            step = self._refute(task, current, batch)
+        if task.batched:
+            # What is wrong with a stranger's batch is no reason not to challenge.
+            step = self.context.guard(("batch", *key), partial(self._object_to_batch, task, current, disputes))
             if step is not None:
-                return step
-            unshowable = self._unshowable(task, current, batch)
-            demands = (d for d in disputes if d.kind is DisputeKind.COMMITMENT and d.status is DisputeStatus.OPEN)
-            if any(demand.subject in unshowable for demand in demands):
-                return None
-            step = self._demand(task, current, unshowable)
-            if step is not None:
-                return step
+                return None if step.is_idle else step
         if any(d.kind is DisputeKind.REPLAY for d in disputes):
             return None
         return self._challenge(task, current)
+
+    def _object_to_batch(
+        self, task: TaskHistory, current: RoundHistory, disputes: Sequence[DisputeHistory]
+    ) -> Step | None:
+        """Object to what a proposal says of commitments; a wait, if the answer to such an objection is awaited."""
+        batch = self.replays.claimed(task, current)
+        if not isinstance(batch, Batch):
+            return WAITED if batch is None else None
+        step = self._refute(task, current, batch)
+        if step is not None:
+            return step
+        unshowable = self._unshowable(task, current, batch)
+        demands = (d for d in disputes if d.kind is DisputeKind.COMMITMENT and d.status is DisputeStatus.OPEN)
+        if any(demand.subject in unshowable for demand in demands):
+            return WAITED
+        return self._demand(task, current, unshowable)
 
     def _challenge(self, task: TaskHistory, current: RoundHistory) -> Step | None:
         """Have a jury replay the round."""
@@ -119,27 +126,6 @@ class Objections:
             return None
         self.access.ledger.challenge_round(self.access.account, task.id, current.index)
         return Step(Action.CHALLENGED, task.id, current.index)
-
-    def _claimed(self, current: RoundHistory) -> Batch | None:
-        """Return the commitments behind a batched round's root, if they can be had."""
-        for named in (_rooted, self._reported):
-            try:
-                ref = named(current)
-                if ref is None:
-                    continue
-                batch = Batch.read(self.replays.store.get(ref, canonical.MAX_DOCUMENT_BYTES))
-            except (StoreError, ValueError, TypeError, AttributeError) as error:
-                log.debug("round %d: no commitments: %s", current.index, error)
-                continue
-            if batch.root == current.root:
-                return batch
-        return None
-
-    def _reported(self, current: RoundHistory) -> ContentRef | None:
-        if current.proposal is None:
-            return None
-        report = canonical.decode(self.replays.store.get(current.proposal.report, canonical.MAX_DOCUMENT_BYTES))
-        return Ref.model_validate(report.get("commitments")).ref
 
     def _refute(self, task: TaskHistory, current: RoundHistory, batch: Batch) -> Step | None:
         """Do what the ledger decides at once."""
@@ -205,7 +191,3 @@ class Objections:
         place = place_of(self.access.ledger, task.id)
         message = commitment_message(place, current.index, signed.participant, signed.commitment)
         return recover(message, signed.signature) in self.access.history.all_signers.get(signed.participant, ())
-
-
-def _rooted(current: RoundHistory) -> ContentRef | None:
-    return current.batch

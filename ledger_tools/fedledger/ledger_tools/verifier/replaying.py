@@ -15,6 +15,7 @@ from fedledger.aggregator.round.measurer import Measurer
 from fedledger.aggregator.selection.planner import RoundPlanner
 from fedledger.contracts.abi import Log
 from fedledger.contracts.ledger.history import History
+from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.ledger_tools.audit.divergence import DivergenceError
 from fedledger.ledger_tools.audit.replay import (
     MissingContentError,
@@ -27,10 +28,12 @@ from fedledger.ledger_tools.audit.replay import (
     refused,
     replay_round,
 )
+from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.cid import ContentRef
-from fedledger.protocol.errors import FedledgerError
+from fedledger.protocol.errors import FedledgerError, StoreError
+from fedledger.protocol.records.commitment_batch import Batch
 from fedledger.protocol.records.signatures import Place
-from fedledger.protocol.records.spec import TaskSpec
+from fedledger.protocol.records.spec import Ref, TaskSpec
 from fedledger.storage.durable_files import Name
 
 TASKS_KEPT = 4
@@ -61,6 +64,8 @@ class Job:
         The ledger's state, if the worker has none that ``logs`` continue.
     logs
         What has come since.
+    batch
+        Whether the commitments behind the round's root are wanted, and not its replay.
     """
 
     task: int
@@ -69,6 +74,7 @@ class Job:
     trusted: frozenset[str]
     history: History | None
     logs: Sequence[Log]
+    batch: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,14 +84,14 @@ class Found:
     Parameters
     ----------
     found
-        The replay, or why there is none; or the error of a store that does not work.
+        The replay or the commitments, or why there are none; or the error of a store that does not work.
     code
         CID of the code that measuring would run, if the task has such.
     is_whole
         Whether the worker is as good as before; if not, another one should go on.
     """
 
-    found: Replay | Unable | OutageError
+    found: Replay | Batch | Unable | OutageError
     code: str | None = None
     is_whole: bool = True
 
@@ -159,6 +165,8 @@ class Replayer:
         history = self._history.extend(job.logs)
         task = history.task(job.task)
         current = task.rounds[job.round]
+        if job.batch:
+            return Found(self._claimed(current))
         try:
             spec, measure, planner = self._read(history, job)
             code = None if spec.code is None else spec.code.cid
@@ -169,6 +177,28 @@ class Replayer:
             return Found(Unable(_short(error.divergence), missing=True))
         except DivergenceError as error:
             return Found(_brief(refused(error)))
+
+    def _claimed(self, current: RoundHistory) -> Batch | Unable:
+        """Return the commitments behind a batched round's root, if they can be had."""
+        reason = "it has no root"
+        for named in (_rooted, self._reported):
+            try:
+                ref = named(current)
+                if ref is None:
+                    continue
+                batch = Batch.read(self._store.get(ref, canonical.MAX_DOCUMENT_BYTES))
+                if batch.root == current.root:
+                    return batch
+                reason = "they have another root"
+            except (StoreError, ValueError, TypeError, LookupError, AttributeError) as error:
+                reason = _short(error)
+        return Unable(f"the commitments behind the root cannot be had: {reason}")
+
+    def _reported(self, current: RoundHistory) -> ContentRef | None:
+        if current.proposal is None:
+            return None
+        report = canonical.decode(self._store.get(current.proposal.report, canonical.MAX_DOCUMENT_BYTES))
+        return Ref.model_validate(report.get("commitments")).ref
 
     def _read(self, history: History, job: Job) -> tuple[TaskSpec, Measurer | None, RoundPlanner]:
         if job.task not in self._terms:
@@ -190,6 +220,10 @@ def serve(pipe: Connection) -> None:
     while True:
         job: Any = pipe.recv()
         pipe.send(replayer(job))
+
+
+def _rooted(current: RoundHistory) -> ContentRef | None:
+    return current.batch
 
 
 def _brief(replay: Replay) -> Replay:

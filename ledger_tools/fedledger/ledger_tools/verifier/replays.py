@@ -10,14 +10,17 @@ from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.contracts.ledger.waits import Patience
 from fedledger.ledger_tools.audit.replay import OutageError, Replay
 from fedledger.ledger_tools.verifier.context import Context, Key
-from fedledger.ledger_tools.verifier.replaying import Unable
+from fedledger.ledger_tools.verifier.replaying import Found, Unable
 from fedledger.ledger_tools.verifier.workers import Ordered, Workers
+from fedledger.protocol.records.commitment_batch import Batch
 from fedledger.storage.base import ContentStore
 
 log = logging.getLogger(__name__)
 
 LEAST_SECONDS, MOST_SECONDS = 10.0, 3_600.0
 """Bounds of how long a replay may take; between them it is half of the time that there is."""
+MOST_FETCHING = 60.0
+"""Seconds for which commitments are waited for at most; after them a jury is asked."""
 
 
 class Replays:
@@ -33,6 +36,7 @@ class Replays:
         self._code: dict[int, str] = {}
         self._made: dict[Key, Replay | Unable] = {}
         self._waits: dict[Key, Patience] = {}
+        self._batches: dict[Key, Batch | Unable] = {}
 
     @property
     def busy(self) -> bool:
@@ -47,19 +51,30 @@ class Replays:
         OutageError
             If the store does not work.
         """
-        context = self.context
-        place, trusted = place_of(context.access.ledger, task.id), context.service.trusted
-        period = max(task.params.challenge_window, context.settings.dispute_period)
-        seconds = max(LEAST_SECONDS, min(period / 2, MOST_SECONDS))
-        key = context.key(task, current)
-        done = self.workers.ask(key, Ordered(task.id, current.index, place, trusted, self.store, seconds))
+        period = max(task.params.challenge_window, self.context.settings.dispute_period)
+        done = self._asked(task, current, max(LEAST_SECONDS, min(period / 2, MOST_SECONDS)))
         if done is None:
             return None
         if done.code is not None:
             self._code[task.id] = done.code
         if isinstance(done.found, OutageError):
             raise done.found
-        return done.found
+        return done.found if isinstance(done.found, Replay | Unable) else Unable("it was not replayed")
+
+    def claimed(self, task: TaskHistory, current: RoundHistory) -> Batch | Unable | None:
+        """Return the commitments behind a batched round's root, or why they cannot be had; None while they come."""
+        key = self.context.key(task, current)
+        if key not in self._batches:
+            done = self._asked(task, current, min(task.params.challenge_window / 8, MOST_FETCHING), batch=True)
+            if done is None:
+                return None
+            self._batches[key] = done.found if isinstance(done.found, Batch) else Unable(str(done.found))
+        return self._batches[key]
+
+    def _asked(self, task: TaskHistory, current: RoundHistory, seconds: float, batch: bool = False) -> Found | None:
+        context, place = self.context, place_of(self.context.access.ledger, task.id)
+        ordered = Ordered(task.id, current.index, place, context.service.trusted, self.store, seconds, batch)
+        return self.workers.ask((context.key(task, current), batch), ordered)
 
     def replayed(self, task: TaskHistory, current: RoundHistory, period: int) -> Replay | Unable | None:
         """Return the replay of a round, made once; None while it is made, or content of it is waited for.

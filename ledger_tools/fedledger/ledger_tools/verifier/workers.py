@@ -28,7 +28,12 @@ FIRST_SLICE = 5.0
 LOOK_EVERY, GRACE = 0.05, 1.0
 TRIES = 2
 """Processes that may break over one round."""
-PRELOAD = ("fedledger.ledger_tools.verifier.replaying", "fedledger.aggregator.round.measurement")
+PRELOAD = (
+    "fedledger.ledger_tools.verifier.replaying",
+    "fedledger.aggregator.round.measurement",
+    "fedledger.learning.models.base",
+    "fedledger.learning.task_code",
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class Ordered:
 
     Parameters
     ----------
-    task, round, place, trusted
+    task, round, place, trusted, batch
         See :class:`Job`.
     store
         Where its content is fetched.
@@ -67,6 +72,7 @@ class Ordered:
     trusted: frozenset[str]
     store: ContentStore
     seconds: float
+    batch: bool = False
     slice: float = field(default_factory=lambda: FIRST_SLICE)
     broken: int = 0
 
@@ -214,7 +220,7 @@ class Workers:
         logs = self._history.since(worker.position)
         worker.position = self._history.position
         whole = self._history if logs is None else None
-        job = Job(ordered.task, ordered.round, ordered.place, ordered.trusted, whole, logs or ())
+        job = Job(ordered.task, ordered.round, ordered.place, ordered.trusted, whole, logs or (), ordered.batch)
         attempt = self._running[key] = _Attempt(ordered, worker)
         try:
             # Here, as the history goes on meanwhile.

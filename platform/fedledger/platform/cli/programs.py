@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,19 +13,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedledger.platform.cli.console import Format, FormatOption, print_json, print_result, print_rows
+from fedledger.platform.cli.console import Format, FormatOption, print_result
 from fedledger.platform.cli.context import ExperimentOptions, KeyOptions, LedgerOptions, SignerOptions, StoreOptions
 from fedledger.platform.cli.options import PatienceOption, PollOption, TaskOption, TrustOption, expand_options
 from fedledger.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
-    from fedledger.aggregator.mailbox.mailbox import Mailbox
     from fedledger.contracts.ledger.client import Ledger
     from fedledger.contracts.ledger.history import History
     from fedledger.storage.base import ContentStore
 
 node_app = typer.Typer(no_args_is_help=True, help="A participant's program.")
 aggregator_app = typer.Typer(no_args_is_help=True, help="An aggregator's program.")
+MOST_SPECS = 16
+"""Watched tasks up to which the store is asked for their specs when a verifier starts."""
+
 verifier_app = typer.Typer(no_args_is_help=True, help="A verifier's program, and disputes.")
 
 VerifierOption = Annotated[int, typer.Option(help="index of the experiment's verifier (from 0)")]
@@ -255,10 +258,15 @@ def _least_stake(ledger: Ledger) -> int:
 def _require_specs(history: History, store: ContentStore, watched: Sequence[int]) -> None:
     """Raise ConfigError if the store has the spec of none of the watched tasks; with none named, all are watched."""
     specs = [known.spec for number, known in history.update().tasks.items() if not watched or number in watched]
-    if specs and not any(map(store.has, specs)):
-        raise ConfigError(
-            "The store has the spec of none of the watched tasks.", "Give the --store or --store-dir of an aggregator."
-        )
+    if not 0 < len(specs) <= MOST_SPECS:
+        return
+    # At the same time, as a stranger's may not come at all.
+    with ThreadPoolExecutor(len(specs)) as pool:
+        if not any(pool.map(store.has, specs)):
+            raise ConfigError(
+                "The store has the spec of none of the watched tasks.",
+                "Give the --store or --store-dir of an aggregator.",
+            )
 
 
 @verifier_app.command("status")
