@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,22 +13,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedledger.platform.cli.console import Format, FormatOption, print_result
+from fedledger.platform.cli.console import Format, FormatOption, print_json, print_result, print_rows
 from fedledger.platform.cli.context import ExperimentOptions, KeyOptions, LedgerOptions, SignerOptions, StoreOptions
 from fedledger.platform.cli.options import PatienceOption, PollOption, TaskOption, TrustOption, expand_options
 from fedledger.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
+    from fedledger.aggregator.mailbox.mailbox import Mailbox
     from fedledger.contracts.ledger.client import Ledger
     from fedledger.contracts.ledger.history import History
     from fedledger.storage.base import ContentStore
 
 node_app = typer.Typer(no_args_is_help=True, help="A participant's program.")
 aggregator_app = typer.Typer(no_args_is_help=True, help="An aggregator's program.")
+verifier_app = typer.Typer(no_args_is_help=True, help="A verifier's program, and disputes.")
+
 MOST_SPECS = 16
 """Watched tasks up to which the store is asked for their specs when a verifier starts."""
-
-verifier_app = typer.Typer(no_args_is_help=True, help="A verifier's program, and disputes.")
 
 VerifierOption = Annotated[int, typer.Option(help="index of the experiment's verifier (from 0)")]
 
