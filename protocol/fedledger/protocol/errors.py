@@ -76,6 +76,10 @@ class ContentCorruptError(StoreError):
     """The bytes that a store returned do not hash to the CID that was asked for."""
 
 
+class ContentUnreadableError(StoreError):
+    """Content that is there, with the right hash, and is not what it should be: whoever posted it is to blame."""
+
+
 class RoundError(FedledgerError):
     """A round could not be completed (too few participants, too many voided rounds)."""
 

@@ -17,7 +17,6 @@ Times round up, energies spent round up, energies gained round down.
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from pydantic import Field, field_validator, model_validator
 
 from fedledger.protocol.documents import Document, validated
 from fedledger.protocol.encoding import canonical
+from fedledger.protocol.encoding.strict import is_address, shown
 from fedledger.protocol.errors import ConfigError
 
 MICRO = 1_000_000
@@ -246,8 +246,8 @@ class DeviceTable(Document):
     @classmethod
     def _addresses(cls, devices: dict[str, Device]) -> dict[str, Device]:
         for address in devices:
-            if not re.fullmatch(r"0x[0-9a-fA-F]{40}", address):
-                raise ValueError(f"{address[:50]!r} is no address")
+            if not is_address(address):
+                raise ValueError(f"{shown(address)} is no address")
         if len({address.lower() for address in devices}) < len(devices):
             raise ValueError("an address occurs twice")
         return devices
