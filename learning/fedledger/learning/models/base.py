@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from fedledger.learning.vectors import FlatModel, Float32Array
+from fedledger.protocol.encoding.cid import MAX_OBJECT_BYTES
+from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import MODEL
 from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.methods.registry import Registry
@@ -27,9 +29,39 @@ def build_model(key: str, params: Mapping[str, Any]) -> nn.Module:
     Raises
     ------
     ConfigError
+        If there is no such model, if the parameters do not suit it, or if it is larger than content may be. Then
+        nothing of its size is allocated.
+    """
+    require_size(key, params)
+    return build(MODELS, key, params)
+
+
+def require_size(key: str, params: Mapping[str, Any]) -> None:
+    """Raise ConfigError if a registered model is larger than content may be, or its parameters do not suit it."""
+    values = dimension_of(key, params)
+    if values is not None and 4 * values > MAX_OBJECT_BYTES:
+        raise ConfigError(
+            f"The model {key} has {values:,} numbers, which take more than the {MAX_OBJECT_BYTES:,} bytes of content.",
+            "Choose a smaller one.",
+        )
+
+
+def dimension_of(key: str, params: Mapping[str, Any]) -> int | None:
+    """Return the number of coordinates d of a registered model, without memory for them; None if it cannot be told.
+
+    Raises
+    ------
+    ConfigError
         If there is no such model, or if the parameters do not suit it.
     """
-    return build(MODELS, key, params)
+    try:
+        with torch.device("meta"):
+            module = build(MODELS, key, params)
+    except (RuntimeError, NotImplementedError):
+        # An installed model that computes with its weights when it is made.
+        return None
+    tensors = {id(tensor): tensor.numel() for tensor in module.state_dict(keep_vars=True).values()}
+    return sum(tensors.values())
 
 
 def initial_vector(factory: Callable[[], nn.Module], seed: int) -> Float32Array:

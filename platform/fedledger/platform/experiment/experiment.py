@@ -13,7 +13,7 @@ import torch
 
 from fedledger.aggregator.optimisers.base import OPTIMISERS
 from fedledger.aggregator.round.measurement import INPUTS, LABELS, LiveMeasurer
-from fedledger.aggregator.round.methods import check_memory
+from fedledger.aggregator.round.methods import check_memory, check_work
 from fedledger.aggregator.round.state import State
 from fedledger.learning.data import Dataset, Parts, Prepared
 from fedledger.learning.hold_out import hold_out
@@ -366,6 +366,7 @@ def assemble(
         **{name: getattr(config.training, name) for name in type(config.training).model_fields} | {"payload": payload},
     )
     check_memory(spec, config.participants, len(vector))
+    check_work(spec, min(config.participants, spec.selection.params.get("count", config.participants)), len(vector))
     return Experiment(
         config=config,
         spec=spec,
