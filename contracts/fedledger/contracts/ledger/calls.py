@@ -80,12 +80,12 @@ def decode_batch_proposal(log: Log) -> Proposal:
     """
     try:
         given = _proposed(log.input, log.arguments["task"], log.arguments["round"])
-    except ChainError as error:
+        _, _, _, verdict_words, share_words, (digests, length_words) = given
+        lengths = unpack_lengths(length_words, len(digests))
+    except (ChainError, ValueError) as error:
         place = log.arguments["task"], log.arguments["round"]
         LOGGER.error("task %d, round %d: the proposal cannot be read: %s", *place, error)
-        given = (None, None, None, (), (), ((), ()))
-    _, _, _, verdict_words, share_words, (digests, length_words) = given
-    lengths = unpack_lengths(length_words, len(digests))
+        verdict_words, share_words, digests, lengths = (), (), (), []
     updates = tuple(ContentRef(digest, length) for digest, length in zip(digests, lengths, strict=True))
     words = {"verdictWords": verdict_words, "shareWords": share_words}
     return replace(decode_proposal(log.arguments | words), updates=updates)

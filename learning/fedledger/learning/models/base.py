@@ -60,8 +60,8 @@ def dimension_of(key: str, params: Mapping[str, Any]) -> int | None:
     except (RuntimeError, NotImplementedError):
         # An installed model that computes with its weights when it is made.
         return None
-    tensors = {id(tensor): tensor.numel() for tensor in module.state_dict(keep_vars=True).values()}
-    return sum(tensors.values())
+    counted: dict[int, int] = {id(each): each.numel() for each in module.state_dict(keep_vars=True).values()}
+    return sum(counted.values())
 
 
 def initial_vector(factory: Callable[[], nn.Module], seed: int) -> Float32Array:

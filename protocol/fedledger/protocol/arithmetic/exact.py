@@ -408,7 +408,10 @@ def gram(rows: IntArray | Iterable[IntArray | Float64Array]) -> Gram:
 
 def saturate(x: IntArray | Float64Array) -> IntArray:
     """Return integers (or doubles, rounded half to even) limited to ±2^40."""
-    return np.minimum(np.maximum(x, -LIMIT), LIMIT) if x.dtype == np.int64 else to_whole(x)
+    if np.issubdtype(x.dtype, np.integer):
+        limited: IntArray = np.minimum(np.maximum(x, -LIMIT), LIMIT).astype(np.int64, copy=False)
+        return limited
+    return to_whole(x.astype(np.float64, copy=False))
 
 
 def within(x: IntArray, limit: int) -> bool:

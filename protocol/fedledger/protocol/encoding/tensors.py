@@ -47,8 +47,10 @@ def encode(tensors: Mapping[str, NDArray[np.generic]]) -> bytes:
     parts: list[bytes] = []
     offset = 0
     for name in sorted(tensors):
-        if np.ndim(tensors[name]) > MAX_RANK or name == _RESERVED or not strict.is_text(name):
-            raise ValueError(f"tensor {name!r} has more than {MAX_RANK} axes or a name that is reserved or no text")
+        if np.ndim(tensors[name]) > MAX_RANK or name == _RESERVED:
+            raise ValueError(f"tensor {name!r} has more than {MAX_RANK} axes or a reserved name")
+        if not strict.is_text(name):
+            raise ValueError(f"tensor {name!r} has a name that is no text")
         array = np.ascontiguousarray(tensors[name])
         dtype = array.dtype.newbyteorder("<")
         if dtype not in NAMES:
