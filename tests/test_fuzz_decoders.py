@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 import traceback
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from fedledger.protocol.encoding import canonical
+from fedledger.protocol.encoding import canonical, tensors
 from support import mutate
 from support.decoders import KINDS, Kind
 from support.examples import FUZZ
@@ -25,8 +26,59 @@ many = settings(
     suppress_health_check=list(HealthCheck),
 )
 
+ONES = np.ones((2, 3), np.float32)
+
+
+def replaced(name: str, old: bytes, new: bytes) -> tuple[str, bytes]:
+    """Return a kind and its first example with something else in one place."""
+    data = KINDS[name].examples[0]
+    assert old in data, name
+    return name, data.replace(old, new, 1)
+
+
+def ending(name: str, value: float) -> tuple[str, bytes]:
+    """Return a kind whose first example ends in a float, and that with another one."""
+    return name, KINDS[name].examples[0][:-4] + np.float32(value).tobytes()
+
+
+def headed(header: bytes) -> bytes:
+    """Return a file of tensors that has a header and nothing else."""
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header
+
+
 FAILED: list[tuple[str, bytes]] = [
     # Each of these once was accepted, or raised what nobody expected.
+    *(replaced(name, b"00" * 32, b"  " * 32) for name in ("batches", "dishonest batches")),
+    *(replaced(name, b"07" * 32, b"0A" * 32) for name in ("batches", "dishonest batches")),
+    replaced("batches", b'"300":2', b'" 300":2'),
+    replaced("batches", b'"300":2', b'"0300":2'),
+    replaced("batches", b'"300":2', b'"3_00":2'),
+    replaced("batches", b'"300":2', '"٣00":2'.encode()),
+    replaced("batches", b'"version":1', b'"version":true'),
+    replaced("batches", b'"signature":"', b'"other":1,"signature":"'),
+    ("batches", b'{"commitments":{},"salts":{},"version":1}'),
+    ("batches", b'{"commitments":"","salts":{},"version":1}'),
+    *(ending("models", value) for value in (np.nan, np.inf, -np.inf, 1e30)),
+    *(ending("trusted updates", value) for value in (np.nan, np.inf, -np.inf, 1e30)),
+    ("validation sets", tensors.encode({"inputs": ONES})),
+    ("validation sets", tensors.encode({"inputs": ONES, "labels": np.zeros(0, np.int64)})),
+    ("validation sets", tensors.encode({"inputs": ONES, "labels": np.array([0, -1])})),
+    ("validation sets", tensors.encode({"inputs": ONES, "labels": np.full(2, 1e30, np.float32)})),
+    ("validation sets", tensors.encode({"inputs": ONES * np.float32(np.nan), "labels": np.zeros(2, np.int64)})),
+    ("states", tensors.encode({"previous": np.zeros(5, np.int64)})),
+    ("states", tensors.encode({"previous": np.zeros(5, np.float32), "counts": np.zeros(2, np.int64)})),
+    ("states", tensors.encode({"previous": np.zeros(5, np.int64), "counts": np.zeros(2, np.uint8)})),
+    ("states", tensors.encode({"previous": np.full(5, 2**63 - 1), "counts": np.zeros(2, np.int64)})),
+    replaced("specs", b'"bound":64', b'"bound":1000000'),
+    replaced("specs", b'"length":7', b'"length":2097152'),
+    replaced("openings", b'"length":70', b'"length":"70"'),
+    replaced("lines of a mailbox", b'"participant":7', b'"participant":"1_0"'),
+    replaced("lines of a mailbox", b'"commitment":"abab', b'"commitment":"  ab'),
+    ("answers of a node", b"[" * 100_000),
+    ("answers of a node", b'{"number":"0x1_0"}'),
+    ("answers of a node", b'{"hash":"0xab ab"}'),
+    ("tensors", headed(rb'{"\ud800":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}')),
 ]
 EXAMPLES = [(name, data) for name, kind in KINDS.items() for data in kind.examples]
 
@@ -52,6 +104,13 @@ def test_what_the_mutants_are_made_of_is_accepted(name: str, data: bytes) -> Non
 @pytest.mark.parametrize(("name", "data"), FAILED)
 def test_what_once_failed_is_refused(name: str, data: bytes) -> None:
     assert not judge(KINDS[name], data)
+
+
+def test_a_proposal_whose_lengths_do_not_fit_is_unreadable_and_stops_nobody() -> None:
+    data = KINDS["calls"].examples[0]
+    lengths = (1).to_bytes(32, "big") + (7).to_bytes(32, "big")
+    assert data.count(lengths) == 2
+    assert judge(KINDS["calls"], data.replace(lengths, bytes(64)))
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -216,6 +216,11 @@ STATE = State(
 )
 
 
+def _state(data: bytes) -> bytes:
+    # No bytes are the state before the first round.
+    return State.decode(data, D).encode() if data else NOTHING
+
+
 def _trusted(data: bytes) -> bytes:
     read_trusted(data, SPEC, D)
     return tensors.encode(tensors.decode(data))
@@ -354,7 +359,10 @@ def _kinds() -> dict[str, Kind]:
             (CODEC.pack(np.arange(40) * 3 - 9).tobytes(),), mutate.of_bytes, _coded, (UpdateRefusedError,)
         ),
         "states": Kind(
-            (STATE.encode(),), mutate.of_tensors, lambda data: State.decode(data, D).encode(), (ContentUnreadableError,)
+            (STATE.encode(),),
+            mutate.of_tensors,
+            _state,
+            (ContentUnreadableError,),
         ),
         "published vectors": Kind((STATE.encode(),), mutate.of_tensors, _published, (ContentUnreadableError,)),
         "trusted updates": Kind(

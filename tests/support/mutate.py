@@ -104,7 +104,8 @@ def _changed(value: Any, rng: random.Random) -> Any:
     if isinstance(value, str):
         return rng.choice((rng.choice(SPELLINGS)(value), rng.choice(TEXTS), value + rng.choice(TEXTS)))
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return rng.choice((str(value), bool(value), value + 1, -value, value + 0.5, [value], rng.choice(NUMBERS)))
+        near = value + 1, -value, value + 0.5 if abs(value) < 2**63 else value - 1
+        return rng.choice((*near, str(value), bool(value), [value], rng.choice(NUMBERS)))
     return rng.choice(NUMBERS + TEXTS)
 
 

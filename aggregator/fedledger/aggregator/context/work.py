@@ -1,7 +1,7 @@
 """How much a method may compute for one round, so that no parameter of a stranger's task keeps a program busy.
 
 A unit of work is one step over one pair of numbers. The budgets follow from the largest round, of 4,096 updates: it may
-take the thousand steps of a geometric median, which are some seconds.
+take the thousand steps of a geometric median, which are some tens of seconds.
 """
 
 from __future__ import annotations

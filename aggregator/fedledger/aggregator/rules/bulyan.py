@@ -77,14 +77,18 @@ class _Left:
         left = np.flatnonzero(self._is_left).tolist()
         best = min(left, key=self._scores.__getitem__)
         self._is_left[best] = False
-        largest = self._distances[self._rows, self._order[self._rows, self._last]]
+        largest = self._distances[self._rows, self._at_last()]
         is_counted = self._rank[:, best] <= self._last
         self._scores = self._scores - np.where(is_counted, self._distances[:, best], largest).astype(object)
-        self._last = self._last - ~is_counted
+        self._last = np.maximum(self._last - ~is_counted, -1)
         # The last one that counts is the distance to a row that is left.
-        while (gone := (self._last >= 0) & ~self._is_left[self._order[self._rows, self._last]]).any():
+        while (gone := (self._last >= 0) & ~self._is_left[self._at_last()]).any():
             self._last = self._last - gone
         return best
+
+    def _at_last(self) -> NDArray[Any]:
+        """Return to which row each row's last distance that counts is; to any where none does."""
+        return self._order[self._rows, np.maximum(self._last, 0)]  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
