@@ -136,13 +136,15 @@ def to_whole(x: NDArray[np.floating[Any]], limit: int = LIMIT) -> IntArray:
     """
     if limit > _ROOM:
         raise OutOfRangeError(f"A limit of {limit} is above 2^62.", "Give a lower one.")
+    # A limit that no such float equals is one of the integers.
+    is_float = int(x.dtype.type(limit)) == limit
+    most = limit if is_float else _ROOM
     # np.clip takes several times as long over a few thousand numbers.
-    whole = np.minimum(np.maximum(np.rint(x), -limit), limit)
+    whole = np.minimum(np.maximum(np.rint(x), -most), most)
     if np.isnan(whole).any():
         raise NotFiniteError("A number is NaN, which stands for no integer.", "Leave this vector out.")
     cast: IntArray = whole.astype(np.int64)
-    # The nearest float to a limit may be beyond it.
-    return cast if whole.dtype.type(limit) == limit else np.minimum(np.maximum(cast, -limit), limit)
+    return cast if is_float else np.minimum(np.maximum(cast, -limit), limit)
 
 
 def magnitude(x: Float32Array) -> float:
