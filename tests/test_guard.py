@@ -32,7 +32,7 @@ from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import (
     ChainError,
     ConfigError,
-    ContentInvalidError,
+    ContentUnreadableError,
     ContentUnavailableError,
     StoreError,
 )
@@ -44,7 +44,7 @@ from support.world import PAUSE, TASK, World, liar, settled, world, wrong_model
 MIB = 1024 * 1024
 FAULTS: tuple[Exception, ...] = (
     *(RuntimeError("torch"), ValueError("x"), KeyError("x"), RecursionError("deep"), MemoryError(), OSError("x")),
-    *(ConfigError("x"), ContentUnavailableError("x"), ContentInvalidError("x"), ChainError("refused")),
+    *(ConfigError("x"), ContentUnavailableError("x"), ContentUnreadableError("x"), ChainError("refused")),
     *(RevertedError("Lost", (), "x"), RevertedError("Odd", (), "x")),
 )
 

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from fedledger.learning.fast.convolution_patches import ConvolutionPatches, first_layers
 from fedledger.learning.vectors import FlatModel, Float32Array, single_thread
 from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.records.measurement import LOSS_CAP
 
 BATCH = 128
 """Examples a forward pass: what a network of moderate size makes of them stays in a processor's cache."""
-LOSS_CAP = 2**31 - 1
-"""Largest measured loss, in micro-nats; stands for every larger or undefined one."""
 
 
 @dataclass(frozen=True)

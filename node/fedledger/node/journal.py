@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.protocol.encoding import tensors
 from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.encoding.strict import hexadecimal
 from fedledger.protocol.errors import StoreError
 from fedledger.protocol.records import update as wire
 from fedledger.storage import durable_files
@@ -70,7 +71,7 @@ class Journal:
             if current.index not in self._rounds_with(UPDATE):
                 return None
             data = self.content(current.index)
-            base = bytes.fromhex(wire.read_header(data).base)
+            base = hexadecimal(wire.read_header(data).base, 32)
             self._entry = JournalEntry(current.index, base, ContentRef.of(data))
         # A reorganisation may have given the round another base model.
         return None if current.staleness_of(self._entry.base) is None else self._entry
@@ -160,6 +161,7 @@ class Journal:
         if self._found is None:
             self._found = {UPDATE: set(), SIGNED: set(), STATE: set()}
             for path in durable_files.listed(self._folder, f"{self._name}-*.*"):
-                if (rounds := self._found.get(path.suffix[1:])) is not None:
-                    rounds.add(int(path.stem.rpartition("-")[2]))
+                number = path.stem.rpartition("-")[2]
+                if (rounds := self._found.get(path.suffix[1:])) is not None and number.isascii() and number.isdigit():
+                    rounds.add(int(number))
         return self._found[kind]

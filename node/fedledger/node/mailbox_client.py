@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,7 +10,9 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from fedledger.contracts.ledger.history import History
+from fedledger.protocol.encoding.canonical import parse
 from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.encoding.strict import hexadecimal
 from fedledger.protocol.records.commitment_batch import SignedCommitment
 from fedledger.protocol.records.mailbox import MailboxRefusedError
 from fedledger.storage import durable_files
@@ -90,7 +91,7 @@ class HttpMailboxClient:
             try:
                 found = self._ask(seat, "GET", f"rounds/{index}/proofs/{participant}").get("proof")
                 if isinstance(found, list) and len(found) <= MAX_PROOF:
-                    return [bytes.fromhex(sibling) for sibling in found]
+                    return [hexadecimal(sibling, 32) for sibling in found]
             except (MailboxRefusedError, ValueError, TypeError):
                 # Without a proof the ledger still takes a commitment.
                 continue
@@ -140,4 +141,4 @@ class HttpMailboxClient:
         with self._session.request(
             method, url, json=document, timeout=self._timeout, allow_redirects=False, stream=True
         ) as answer:
-            return answer.status_code, json.loads(answer.raw.read(MAX_ANSWER_BYTES, decode_content=True))
+            return answer.status_code, parse(answer.raw.read(MAX_ANSWER_BYTES, decode_content=True).decode())

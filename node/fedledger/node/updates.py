@@ -15,6 +15,7 @@ from fedledger.protocol.codecs.payload import header_codec, published_lengths
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records import update as wire
+from fedledger.protocol.records.model import require_readable
 from fedledger.protocol.records.published_vectors import published
 from fedledger.protocol.records.signatures import commitment, salt
 from fedledger.protocol.records.update import UpdateHeader
@@ -122,6 +123,7 @@ class Updates:
 
     def _context(self, task: TaskHistory, current: RoundHistory) -> TrainingContext:
         base = self._models(current.bases[self.staleness(current)])
+        require_readable(base.vector, self.access.spec.fixed)
         before = task.rounds.get(current.index - 1)
         return TrainingContext(
             spec=self.access.spec,

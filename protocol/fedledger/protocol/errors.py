@@ -76,8 +76,8 @@ class ContentCorruptError(StoreError):
     """The bytes that a store returned do not hash to the CID that was asked for."""
 
 
-class ContentInvalidError(StoreError):
-    """The bytes are those of the CID, and no content of the kind that they should be."""
+class ContentUnreadableError(StoreError):
+    """Content that is there, with the right hash, and is not what it should be: whoever posted it is to blame."""
 
 
 class RoundError(FedledgerError):

@@ -11,11 +11,12 @@ from typing import Annotated, Any
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.encoding.strict import SpellingError, decimal, hexadecimal
 from fedledger.protocol.errors import ConfigError, RoundError
 from fedledger.protocol.records.commitment_batch import MAX_STALENESS, SignedCommitment
 from fedledger.protocol.records.mailbox import MailboxClient
@@ -27,6 +28,7 @@ MAX_CLIENTS = 10_000
 START_TIMEOUT = 20.0
 
 _Index = Annotated[int, Field(ge=0, lt=2**32)]
+_InPath = Annotated[int, BeforeValidator(lambda text: decimal(text, 2**32 - 1))]
 _Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -99,10 +101,17 @@ class Bounded:
             headers = {"Retry-After": str(max(1, round(wait)))}
             return JSONResponse({"error": "Too many requests."}, status_code=429, headers=headers)
         length = Headers(scope=scope).get("content-length", "0" if scope["method"] == "GET" else "")
-        if not length.isdigit() or int(length) > MAX_BODY_BYTES:
+        if not _is_length(length):
             error = f"A message has at most {MAX_BODY_BYTES} bytes, and says how many."
             return JSONResponse({"error": error}, status_code=413)
         return None
+
+
+def _is_length(text: str) -> bool:
+    try:
+        return decimal(text, MAX_BODY_BYTES) >= 0
+    except SpellingError:
+        return False
 
 
 def mailbox_app(mailbox: MailboxClient, limit: RateLimit | None = None) -> FastAPI:
@@ -119,19 +128,19 @@ def mailbox_app(mailbox: MailboxClient, limit: RateLimit | None = None) -> FastA
         return JSONResponse({"error": error.message, "remedy": error.remedy}, status_code=409)
 
     @app.post("/v1/rounds/{index}/commitments")
-    async def commit(index: _Index, message: CommitmentMessage) -> dict[str, Any]:
-        raw = bytes.fromhex(message.commitment), bytes.fromhex(message.signature)
+    async def commit(index: _InPath, message: CommitmentMessage) -> dict[str, Any]:
+        raw = hexadecimal(message.commitment), hexadecimal(message.signature)
         mailbox.commit(index, SignedCommitment(message.participant, *raw))
         return {"taken": True}
 
     @app.post("/v1/rounds/{index}/reveals")
-    async def reveal(index: _Index, message: RevealMessage) -> dict[str, Any]:
-        update = ContentRef(bytes.fromhex(message.digest), message.length)
-        mailbox.reveal(index, message.participant, update, bytes.fromhex(message.salt), message.staleness)
+    async def reveal(index: _InPath, message: RevealMessage) -> dict[str, Any]:
+        update = ContentRef(hexadecimal(message.digest), message.length)
+        mailbox.reveal(index, message.participant, update, hexadecimal(message.salt), message.staleness)
         return {"taken": True}
 
     @app.get("/v1/rounds/{index}/proofs/{participant}")
-    async def proof(index: _Index, participant: _Index) -> dict[str, Any]:
+    async def proof(index: _InPath, participant: _InPath) -> dict[str, Any]:
         found = mailbox.proof(index, participant)
         return {"proof": None if found is None else [sibling.hex() for sibling in found]}
 

@@ -16,9 +16,10 @@ from fedledger.contracts.ledger.access import place_of
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.round_history import RoundHistory
+from fedledger.protocol.encoding import canonical, strict
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import RoundError, StoreError
-from fedledger.protocol.records.commitment_batch import Batch, Opening, SignedCommitment
+from fedledger.protocol.records.commitment_batch import MAX_PARTICIPANT, MAX_STALENESS, Batch, Opening, SignedCommitment
 from fedledger.protocol.records.mailbox import MailboxRefusedError
 from fedledger.protocol.records.signatures import commitment, commitment_message, recover
 from fedledger.storage import durable_files
@@ -198,16 +199,7 @@ class Mailbox:
         if index not in self._rounds:
             kept = self._rounds[index] = _Round()
             for entry in self._read(index):
-                participant = int(entry["participant"])
-                if entry["kind"] == "opening":
-                    update = ContentRef(bytes.fromhex(entry["digest"]), int(entry["length"]))
-                    steps = int(entry.get("staleness", 0))
-                    kept.openings[participant] = Opening(update, bytes.fromhex(entry["salt"]), steps)
-                    continue
-                known = kept.commitments if entry["kind"] == "commitment" else kept.equivocated
-                known[participant] = SignedCommitment(
-                    participant, bytes.fromhex(entry["commitment"]), bytes.fromhex(entry["signature"])
-                )
+                _remember(kept, entry)
             sealed = self._path(index, "sealed")
             kept.sealed = Batch.decode(durable_files.read(sealed)) if durable_files.exists(sealed) else None
         return self._rounds[index]
@@ -220,8 +212,8 @@ class Mailbox:
         path = self._path(index, "jsonl")
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
             try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
+                yield canonical.parse(line)
+            except ValueError:
                 # The last line may be cut off; its sender was never told that it was taken.
                 continue
 
@@ -244,3 +236,26 @@ class Mailbox:
             case _:
                 raise TypeError(f"{kind} cannot be written down")
         durable_files.append(self._path(index, "jsonl"), json.dumps({"kind": kind, **entry}) + "\n")
+
+
+def _remember(kept: _Round, entry: dict[str, Any]) -> None:
+    """Keep what a line of the mailbox's file says.
+
+    Raises
+    ------
+    StoreError
+        If it says nothing that a mailbox writes.
+    """
+    try:
+        participant = strict.whole(entry["participant"], 0, MAX_PARTICIPANT)
+        if entry["kind"] == "opening":
+            length = strict.whole(entry["length"], 0, MAX_LENGTH)
+            update = ContentRef(strict.hexadecimal(entry["digest"], 32), length)
+            steps = strict.whole(entry.get("staleness", 0), 0, MAX_STALENESS)
+            kept.openings[participant] = Opening(update, strict.hexadecimal(entry["salt"], 32), steps)
+            return
+        parts = strict.hexadecimal(entry["commitment"], 32), strict.hexadecimal(entry["signature"], 65)
+        known = {"commitment": kept.commitments, "equivocation": kept.equivocated}[entry["kind"]]
+        known[participant] = SignedCommitment(participant, *parts)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise StoreError(f"The mailbox's file has a line that no mailbox writes: {error}.") from error

@@ -9,10 +9,11 @@ from typing import Annotated
 import numpy as np
 
 from fedledger.aggregator.optimisers.base import MOMENTUM, SERVER_LEARNING_RATE, State, moments
-from fedledger.protocol.arithmetic.exact import LIMIT, Float64Array, IntArray, saturate
+from fedledger.protocol.arithmetic.exact import LIMIT, Float64Array, IntArray, saturate, to_whole
 from fedledger.protocol.methods.parameters import Checked, Real
 
 _FINER = 1 << 10
+_MOST = LIMIT * _FINER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,8 @@ class Adaptive(Checked, ABC):
         m, root = moments(state, {"mean": 0, "root": round(first)}, len(delta))
         fine: Float64Array = delta.astype(np.float64) * np.float64(_FINER)
         last: Float64Array = root.astype(np.float64)
-        mean = np.rint(self.beta1 * m + (1 - self.beta1) * fine)
-        root_v = np.minimum(np.rint(np.sqrt(self.second(last * last, fine * fine))), LIMIT * _FINER)
+        # Its magnitude is at most that of m and Δ: only a state that nobody honest wrote is limited here.
+        mean = np.minimum(np.maximum(np.rint(self.beta1 * m + (1 - self.beta1) * fine), -_MOST), _MOST)
+        root_v = np.minimum(np.rint(np.sqrt(self.second(last * last, fine * fine))), _MOST)
         step = saturate(self.server_learning_rate * unit * mean / (root_v + tau))
-        return step, {"mean": mean.astype(np.int64), "root": root_v.astype(np.int64)}
+        return step, {"mean": to_whole(mean, _MOST), "root": to_whole(root_v, _MOST)}

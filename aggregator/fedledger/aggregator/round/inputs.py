@@ -11,7 +11,7 @@ from fedledger.contracts.ledger.records import Proposal
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.protocol.encoding.cid import ContentRef
-from fedledger.protocol.records.model import ModelFile
+from fedledger.protocol.records.model import ModelFile, require_readable
 from fedledger.protocol.records.settlement import pack_words, updates_hash
 from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.records.update import UpdateRefusedError
@@ -50,6 +50,7 @@ def round_input(
             updates[participation.owner] = fetch(store, participation.update, spec.limits.max_update_bytes)
         except UpdateRefusedError as error:
             updates[participation.owner] = error
+    base = _model(store, current.base, spec)
     needed = sorted(
         {participation.staleness for participation in current.participations if participation.staleness}
         if shifts(spec)
@@ -58,7 +59,7 @@ def round_input(
     return RoundInput(
         spec=spec,
         index=current.index,
-        base=ModelFile.decode(store.get(current.base)),
+        base=base,
         base_ref=current.base,
         state=previous_state(store, task, current.index),
         participations=current.participations,
@@ -71,8 +72,14 @@ def round_input(
         earlier=current.earlier,
         due=due or {},
         beacon=current.beacon,
-        earlier_models={steps: ModelFile.decode(store.get(current.bases[steps])) for steps in needed},
+        earlier_models={steps: _model(store, current.bases[steps], spec) for steps in needed},
     )
+
+
+def _model(store: ContentStore, ref: ContentRef, spec: TaskSpec) -> ModelFile:
+    found = ModelFile.decode(store.get(ref))
+    require_readable(found.vector, spec.fixed)
+    return found
 
 
 def previous_state(store: ContentStore, task: TaskHistory, index: int) -> bytes:

@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 
 from fedledger.aggregator.round.measurer import MOST_AHEAD, Named
 from fedledger.learning.metrics import HeldOut, measure
+from fedledger.learning.validation_set import INPUTS, LABELS, read_validation
 from fedledger.learning.vectors import FlatModel
-from fedledger.protocol.encoding import tensors
-from fedledger.protocol.errors import ContentInvalidError
 from fedledger.protocol.records.measurement import Measurement
 from fedledger.protocol.records.report import BASE, MODEL
 
-INPUTS, LABELS = "inputs", "labels"
+__all__ = ["INPUTS", "LABELS", "LiveMeasurer"]
 LONG = 1e-3
 """Seconds from which on a measurement is worth another thread: a shorter one is mostly Python, which runs in one."""
 EXAMPLES_PER_PASS = 2048
@@ -33,17 +32,13 @@ class LiveMeasurer:
     model
         The task's model; its parameters are overwritten.
     validation
-        The validation set as it is stored: tensors ``inputs`` float32[n, …] and ``labels`` int64[n].
+        The validation set as it is stored; see :func:`~fedledger.learning.validation_set.read_validation`.
     others
         More of the same model, each for one more thread; every forward pass is one thread's, so the bits are the same.
     """
 
     def __init__(self, model: FlatModel, validation: bytes, others: Iterable[FlatModel] = ()) -> None:
-        try:
-            named = tensors.decode(validation)
-            self._held_out = HeldOut(np.array(named[INPUTS], np.float32), np.array(named[LABELS], np.int64))
-        except (tensors.TensorFormatError, KeyError) as error:
-            raise ContentInvalidError(f"The validation set cannot be read: {error}.") from error
+        self._held_out = HeldOut(*read_validation(validation))
         self._models = [model, *others]
         for each in self._models:
             each.module.eval()

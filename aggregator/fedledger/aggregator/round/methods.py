@@ -10,12 +10,13 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from fedledger.aggregator.context.stage_context import Remembering, StageContext
+from fedledger.aggregator.context.work import Laborious
 from fedledger.aggregator.contributions.base import CONTRIBUTIONS, Contribution
 from fedledger.aggregator.detectors.base import DETECTORS, Detector
 from fedledger.aggregator.mixings.base import MIXINGS, Mixing
 from fedledger.aggregator.normalisations.base import NORMALISATIONS, Normalisation
 from fedledger.aggregator.rules.base import RULES, Rule
-from fedledger.protocol.arithmetic.exact import IntArray
+from fedledger.protocol.arithmetic.exact import MAX_ROWS, IntArray
 from fedledger.protocol.arithmetic.random_streams import stream
 from fedledger.protocol.bounded_cache import BoundedCache
 from fedledger.protocol.encoding.cid import MAX_OBJECT_BYTES
@@ -119,6 +120,28 @@ class RoundMethods:
 
 _MADE: BoundedCache[bytes, RoundMethods] = BoundedCache(16)
 """By a spec's digest."""
+
+
+def check_work(spec: TaskSpec, participants: int, dimension: int) -> None:
+    """Check that a round of a task is not too much work.
+
+    Parameters
+    ----------
+    spec
+        The task's spec.
+    participants
+        How many a round asks at most.
+    dimension
+        Number of coordinates d of the model.
+
+    Raises
+    ------
+    ConfigError
+        If it is, for one of the task's methods.
+    """
+    for staged in RoundMethods.of(spec):
+        if isinstance(staged.method, Laborious):
+            staged.method.require_work(min(participants, MAX_ROWS), dimension)
 
 
 def check_memory(spec: TaskSpec, participants: int, dimension: int) -> None:

@@ -18,7 +18,7 @@ from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.detectors.base import detect
 from fedledger.aggregator.round.measurer import Measurer, measured
 from fedledger.aggregator.round.methods import RoundMethods
-from fedledger.aggregator.round.server_step import fixed_model, take_step, weigh
+from fedledger.aggregator.round.server_step import take_step, weigh
 from fedledger.aggregator.round.state import Moved, State
 from fedledger.aggregator.round.validation import ValidUpdate
 from fedledger.aggregator.rules.aggregate import Rows, aggregate, doubles
@@ -28,6 +28,7 @@ from fedledger.protocol.arithmetic.exact import FixedPoint, Gram, IntArray, gram
 from fedledger.protocol.codecs.payload import published_lengths
 from fedledger.protocol.errors import RoundError
 from fedledger.protocol.records.measurement import Measurement
+from fedledger.protocol.records.model import fixed_model
 from fedledger.protocol.records.report import BASE, MODEL
 from fedledger.protocol.records.settlement import apportion
 from fedledger.protocol.records.spec import TaskSpec

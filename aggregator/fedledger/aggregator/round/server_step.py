@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedledger.aggregator.optimisers.base import OPTIMISERS, Optimiser, State
-from fedledger.protocol.arithmetic.exact import FixedPoint, IntArray
+from fedledger.protocol.arithmetic.exact import IntArray
 from fedledger.protocol.bounded_cache import BoundedCache
 from fedledger.protocol.methods.parameters import build
+from fedledger.protocol.records.model import fixed_model
 from fedledger.protocol.records.reputation import PPM
 from fedledger.protocol.records.spec import ReputationSpec, TaskSpec
 
@@ -63,10 +64,3 @@ def take_step(spec: TaskSpec, base: NDArray[np.float32], delta: IntArray, moment
     bound = int(fixed.bound * fixed.unit)
     moved = fixed_model(base, fixed) + step
     return Stepped(step, moments, moved, fixed.to_float32(np.minimum(np.maximum(moved, -bound), bound)))
-
-
-def fixed_model(vector: NDArray[np.float32], fixed: FixedPoint) -> IntArray:
-    """Return a model float32[d] in fixed point, int64[d]; of what is beyond the bound, too."""
-    # A power of two, so the product is exact; and a float32 is rounded to the same integer as its double.
-    whole: IntArray = np.rint(vector * np.float32(fixed.unit)).astype(np.int64)
-    return whole

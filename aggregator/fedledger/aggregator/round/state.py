@@ -7,14 +7,19 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fedledger.protocol.arithmetic.exact import IntArray
-from fedledger.protocol.encoding import tensors
-from fedledger.protocol.records.measurement import Measurement
+from fedledger.protocol.arithmetic.exact import LIMIT, IntArray, within
+from fedledger.protocol.encoding import strict, tensors
+from fedledger.protocol.errors import ContentUnreadableError
+from fedledger.protocol.records.measurement import LOSS_CAP, Measurement
 from fedledger.protocol.records.published_vectors import PREFIX
 from fedledger.protocol.records.spec import TaskSpec
 
-_PREVIOUS, _MEMORY = "previous", "memory."
+_PREVIOUS, _MEMORY, _COUNTS = "previous", "memory.", "counts"
+_MOMENT = 1 << 62
+"""Largest magnitude of what an optimiser keeps: what is computed with it is limited before it becomes an integer."""
+MAX_ROUNDS = 1 << 16
 
 
 class Moved(NamedTuple):
@@ -56,21 +61,48 @@ class State:
 
     @classmethod
     def decode(cls, data: bytes, dimension: int) -> State:
-        """Read a state; no bytes are that before the first round."""
+        """Read a state; no bytes are that before the first round.
+
+        Whether its vectors are those of the task's methods is for these to say.
+
+        Raises
+        ------
+        ContentUnreadableError
+            If the bytes are no state of a model with so many coordinates.
+        """
         if not data:
             return cls(np.zeros(dimension, np.int64))
-        named = {name: tensor.astype(np.int64) for name, tensor in tensors.decode(data).items()}
-        counts, previous = named.pop("counts"), named.pop(_PREVIOUS)
-        published = _taken(named, PREFIX)
-        memories = _taken(named, _MEMORY)
-        return cls(previous, named, int(counts[0]), int(counts[1]), published, memories)
+        try:
+            return cls._read(data, dimension)
+        except (ValueError, KeyError) as error:
+            raise ContentUnreadableError(
+                f"The aggregator's state cannot be read: {error}.", "Challenge the proposal."
+            ) from error
+
+    @classmethod
+    def _read(cls, data: bytes, dimension: int) -> State:
+        named = {name: _whole(name, tensor) for name, tensor in tensors.decode(data).items()}
+        counts, previous = named.pop(_COUNTS), named.pop(_PREVIOUS)
+        if counts.shape != (2,) or previous.shape != (dimension,) or not within(previous, LIMIT):
+            raise ValueError("the last step or the counts are of another shape or out of bounds")
+        best, stale = counts.tolist()
+        if not (-1 <= best <= LOSS_CAP and 0 <= stale < MAX_ROUNDS):
+            raise ValueError("the counts are out of bounds")
+        published, memories = _taken(named, PREFIX), _taken(named, _MEMORY)
+        if not all(within(vector, LIMIT) for vector in published.values()):
+            raise ValueError("a published vector is out of bounds")
+        if not all(within(kept, _MOMENT) for kept in memories.values()):
+            raise ValueError("what a method keeps is out of bounds")
+        if not all(vector.shape == (dimension,) and within(vector, _MOMENT) for vector in named.values()):
+            raise ValueError("a vector of the optimiser is of another shape or out of bounds")
+        return cls(previous, named, best, stale, published, memories)
 
     def encode(self) -> bytes:
         """Return the bytes that a proposal names."""
         counts = np.array([self.best_loss, self.stale], np.int64)
         published = {PREFIX + name: vector for name, vector in self.published.items()}
         memories = {_MEMORY + name: kept for name, kept in self.memories.items()}
-        return tensors.encode({**self.moments, **published, **memories, _PREVIOUS: self.previous, "counts": counts})
+        return tensors.encode({**self.moments, **published, **memories, _PREVIOUS: self.previous, _COUNTS: counts})
 
     def after(self, moved: Moved, measured: Measurement, spec: TaskSpec) -> tuple[State, bool]:
         """Return the next round's state, and whether the task stops by its rule.
@@ -90,6 +122,12 @@ class State:
         stop = rule.target_correct is not None and measured.correct >= rule.target_correct
         stop = stop or (rule.patience is not None and stale >= rule.patience)
         return State(moved.step, dict(moved.moments), best, stale, dict(moved.published), dict(moved.memories)), stop
+
+
+def _whole(name: str, tensor: NDArray[np.generic]) -> IntArray:
+    if tensor.dtype != np.int64:
+        raise ValueError(f"{strict.shown(name)} is {tensor.dtype}, not int64")
+    return tensor.astype(np.int64)
 
 
 def _taken(named: dict[str, IntArray], prefix: str) -> dict[str, IntArray]:

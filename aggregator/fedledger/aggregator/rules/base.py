@@ -207,9 +207,10 @@ def distances_to(squared: Float64Array, affine: Sequence[float]) -> list[float]:
 
     ‖x_i − v‖² = Σ_j a_j D_ij − ½ Σ_jk a_j a_k D_jk: translation cannot spoil it, unlike inner products.
     """
-    toward = np.zeros(len(affine))
+    toward, product = np.zeros(len(affine)), np.empty(len(affine))
     for coefficient, column in zip(affine, squared, strict=True):
-        toward = toward + coefficient * column
+        np.multiply(column, coefficient, out=product)
+        toward += product
     spread = 0.0
     for coefficient, value in zip(affine, toward.tolist(), strict=True):
         spread += coefficient * value

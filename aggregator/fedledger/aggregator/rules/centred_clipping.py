@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 
 from fedledger.aggregator.context.geometry import squared_distances
+from fedledger.aggregator.context.work import MAX_PAIR_STEPS, require_work
 from fedledger.aggregator.rules.base import RULES, Combination, LinearRule, RuleContext, distances_to, rounded
 from fedledger.protocol.methods.parameters import Checked, Real, Whole
 
@@ -29,7 +30,12 @@ class CentredClipping(LinearRule, Checked):
     iterations: Annotated[int, Whole(1, 10_000)] = 5
     needs_previous: ClassVar[bool] = True
 
+    def require_work(self, rows: int, dimension: int) -> None:
+        """Raise ConfigError if the steps over so many rows are too many."""
+        require_work("centred_clipping@1", self.iterations * rows * rows, MAX_PAIR_STEPS)
+
     def __call__(self, context: RuleContext) -> Combination:
+        self.require_work(len(context.weights), 0)
         squared = squared_distances(context.gram).astype(np.float64)
         radius, total = self.tau * context.unit, sum(context.weights)
         v = [0.0] * len(context.weights) + [1.0]

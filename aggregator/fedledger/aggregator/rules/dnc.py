@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedledger.aggregator.context.geometry import tolerated
+from fedledger.aggregator.context.work import MAX_PRODUCTS, require_work
 from fedledger.aggregator.rules.aggregate import blocks
 from fedledger.aggregator.rules.base import RULES, Combination, LinearRule, RuleContext
 from fedledger.protocol.arithmetic import exact
@@ -17,6 +18,8 @@ from fedledger.protocol.methods.parameters import Checked, Real, Whole
 
 STEPS = 100
 """Most steps of the power iteration."""
+OVERHEAD = 1000
+"""What a pair of rows takes besides the products of their coordinates, in products."""
 SETTLED = 1e-12
 """It ends once no component changes by more."""
 
@@ -49,9 +52,15 @@ class DivideAndConquer(Checked, LinearRule):
     filtering: Annotated[float, Real(0, 10, above=True)] = 1.0
     needs_gram = False
 
+    def require_work(self, rows: int, dimension: int) -> None:
+        """Raise ConfigError if the products of so many rows are too many."""
+        products = self.iterations * rows * rows * (min(self.coordinates, dimension) + OVERHEAD)
+        require_work("dnc@1", products, MAX_PRODUCTS)
+
     def __call__(self, context: RuleContext) -> Combination:
         known, n = context.round, len(context.rows)
         d, draws = known.updates.shape[1], known.draws()
+        self.require_work(n, d)
         outliers = min(round(self.filtering * tolerated(self.f, n)), n - 1)
         flags = [0] * n
         for _ in range(self.iterations):

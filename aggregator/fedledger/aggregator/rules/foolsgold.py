@@ -14,6 +14,7 @@ from fedledger.aggregator.rules.base import ONE, RULES, Combination, LinearRule,
 from fedledger.protocol.arithmetic import exact
 from fedledger.protocol.arithmetic.exact import LIMIT, Float64Array, IntArray
 from fedledger.protocol.arithmetic.logarithm import ln_ppm
+from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.parameters import Checked, Real
 
 PPM = 1_000_000
@@ -81,7 +82,9 @@ class FoolsGold(Checked, LinearRule):
 
 def _history(context: StageContext) -> dict[str, IntArray]:
     """Return the sum of each owner's updates so far and in this round, int64[d]."""
-    rows = zip(context.owners, context.updates, strict=True)
+    rows = list(zip(context.owners, context.updates, strict=True))
+    if any(owner in context.memory and context.memory[owner].shape != update.shape for owner, update in rows):
+        raise ConfigError("What foolsgold@1 kept is of another model.", "Use the state of the last round.")
     return {
         owner: np.clip(context.memory[owner] + update, -LIMIT, LIMIT) if owner in context.memory else update
         for owner, update in rows

@@ -9,6 +9,7 @@ from typing import Annotated
 import numpy as np
 
 from fedledger.aggregator.context.geometry import squared_distances
+from fedledger.aggregator.context.work import MAX_PAIR_STEPS, require_work
 from fedledger.aggregator.rules.base import RULES, Combination, LinearRule, RuleContext, distances_to, rounded
 from fedledger.protocol.methods.parameters import Checked, Real, Whole
 
@@ -32,7 +33,11 @@ class GeometricMedian(LinearRule, Checked):
 
     iterations: Annotated[int, Whole(1, 10_000)] = 1000
     tolerance: Annotated[float, Real(0, 1)] = 1e-10
-    smoothing: Annotated[float, Real(0, 1e12, above=True)] = 1e-6
+    smoothing: Annotated[float, Real(1e-290, 1e12)] = 1e-6
+
+    def require_work(self, rows: int, dimension: int) -> None:
+        """Raise ConfigError if the steps over so many rows may become too many."""
+        require_work("geometric_median@1", self.iterations * rows * rows, MAX_PAIR_STEPS)
 
     def __call__(self, context: RuleContext) -> Combination:
         squared = squared_distances(context.gram).astype(np.float64)
@@ -40,6 +45,8 @@ class GeometricMedian(LinearRule, Checked):
         current = _normalised([float(w) for w in context.weights])
         steps, change = 0, float("inf")
         while steps < self.iterations and change > self.tolerance:
+            # Most settle long before their limit, so what is counted are the steps that are taken.
+            require_work("geometric_median@1", (steps + 1) * len(current) ** 2, MAX_PAIR_STEPS)
             distances = distances_to(squared, current)
             following = _normalised([w / max(least, d) for w, d in zip(context.weights, distances, strict=True)])
             change = max(abs(a - b) for a, b in zip(following, current, strict=True))

@@ -17,6 +17,8 @@ from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.protocol.encoding import canonical
+from fedledger.protocol.encoding.strict import whole
+from fedledger.protocol.records.measurement import LOSS_CAP
 from fedledger.protocol.records.report import BASE
 from fedledger.protocol.records.reputation import Evidence
 from fedledger.protocol.records.spec import Ref, TaskSpec
@@ -134,8 +136,7 @@ def _row(row: dict[str, Any], base: int) -> tuple[int, int] | None:
     measured, examples = row["measurement"], row["examples"]
     if measured is None:
         return None
-    gain = base - measured["loss"]
-    if not all(type(value) is int for value in (examples, gain)):
-        raise ValueError("not a whole number")
+    gain = whole(base, 0, LOSS_CAP) - whole(measured["loss"], 0, LOSS_CAP)
+    whole(examples, 0, 2**53 - 1)
     accepted = row["verdict"] == Verdict.ACCEPTED.label
     return examples, examples * max(0, gain) if accepted else 0

@@ -10,6 +10,7 @@ from hexbytes import HexBytes
 
 from fedledger.contracts.abi import checksum_address
 from fedledger.protocol.encoding.keccak import keccak
+from fedledger.protocol.encoding.strict import SpellingError, hexadecimal_data, hexadecimal_number, is_address, shown
 from fedledger.protocol.errors import ChainError
 
 HEADER_FIELDS = (
@@ -19,6 +20,7 @@ HEADER_FIELDS = (
 )
 """Fields of a block's header up to Prague, in the order of its RLP; older forks have fewer at the end."""
 HEADER_NONCE_BYTES = 8
+MAX_WORD = 2**256 - 1
 QUANTITIES = frozenset(
     {
         *("number", "gasLimit", "gasUsed", "timestamp", "difficulty", "baseFeePerGas", "blobGasUsed", "excessBlobGas"),
@@ -30,13 +32,37 @@ ADDRESSES = frozenset({"address", "contractAddress", "from", "to", "miner"})
 
 
 def quantity(answer: Any) -> int:
-    """Return a number, which nodes write in hexadecimal."""
-    return answer if isinstance(answer, int) else int(answer, 16)
+    """Return a number, which nodes write in hexadecimal.
+
+    Raises
+    ------
+    ChainError
+        If it is none.
+    """
+    if type(answer) is int:
+        return answer
+    try:
+        return hexadecimal_number(answer, MAX_WORD)
+    except SpellingError as error:
+        raise _unreadable(error) from error
 
 
-def octets(answer: str) -> bytes:
-    """Return bytes, which nodes write in hexadecimal."""
-    return bytes.fromhex(answer[2:])
+def octets(answer: Any) -> bytes:
+    """Return bytes, which nodes write in hexadecimal.
+
+    Raises
+    ------
+    ChainError
+        If they are none.
+    """
+    try:
+        return hexadecimal_data(answer)
+    except SpellingError as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: SpellingError) -> ChainError:
+    return ChainError(f"The chain's node answers with what is none: {error}.", "Ask another node.")
 
 
 def typed(answer: Any, name: str = "") -> Any:
@@ -46,8 +72,12 @@ def typed(answer: Any, name: str = "") -> Any:
             # eth-tester writes no address as nothing, and what kind of log it is in words.
             return answer
         if name in QUANTITIES:
-            return int(answer, 16)
-        return checksum_address(answer) if name in ADDRESSES else HexBytes(answer)
+            return quantity(answer)
+        if name not in ADDRESSES:
+            return HexBytes(octets(answer))
+        if not is_address(answer):
+            raise _unreadable(SpellingError(f"{shown(answer)} is no address"))
+        return checksum_address(answer)
     if isinstance(answer, Mapping):
         return {key: typed(value, key) for key, value in answer.items()}
     if isinstance(answer, list | tuple):

@@ -17,6 +17,8 @@ from requests.exceptions import ConnectionError as NoConnectionError
 from requests.exceptions import HTTPError
 from urllib3.util import wait_for_read
 
+from fedledger.protocol.encoding import canonical
+
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TIMEOUT = 30.0
 MOST_IN_A_LINE = 65_536
@@ -89,7 +91,7 @@ class NearNode:
             self._leave()
         if status != 200:
             raise HTTPError(f"HTTP status {status}: {answer[:200].decode(errors='replace')}")
-        return json.loads(answer)
+        return canonical.parse(answer.decode())
 
     def _connection(self) -> _Connection:
         """Return this thread's connection, which is opened unless it is open."""

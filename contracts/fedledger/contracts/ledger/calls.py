@@ -23,6 +23,8 @@ from fedledger.protocol.records.settlement import pack_lengths, unpack_lengths
 
 LOGGER = logging.getLogger(__name__)
 WORD_BITS = 256
+MAX_CALL_BYTES = 1 << 26
+"""Bytes of calls within calls that are looked through: those of one transaction may overlap, and so be many more."""
 
 
 def open_call(task: int, selected: Sequence[int] | None) -> bytes:
@@ -78,12 +80,12 @@ def decode_batch_proposal(log: Log) -> Proposal:
     """
     try:
         given = _proposed(log.input, log.arguments["task"], log.arguments["round"])
-    except ChainError as error:
+        _, _, _, verdict_words, share_words, (digests, length_words) = given
+        lengths = unpack_lengths(length_words, len(digests))
+    except (ChainError, ValueError) as error:
         place = log.arguments["task"], log.arguments["round"]
         LOGGER.error("task %d, round %d: the proposal cannot be read: %s", *place, error)
-        given = (None, None, None, (), (), ((), ()))
-    _, _, _, verdict_words, share_words, (digests, length_words) = given
-    lengths = unpack_lengths(length_words, len(digests))
+        verdict_words, share_words, digests, lengths = (), (), (), []
     updates = tuple(ContentRef(digest, length) for digest, length in zip(digests, lengths, strict=True))
     words = {"verdictWords": verdict_words, "shareWords": share_words}
     return replace(decode_proposal(log.arguments | words), updates=updates)
@@ -91,27 +93,36 @@ def decode_batch_proposal(log: Log) -> Proposal:
 
 def _proposed(data: bytes, task: int, index: int) -> tuple[Any, ...]:
     """Return the arguments of the call that proposes a round, which may be one of several in one transaction."""
-    waiting = [data]
+    waiting, left = [data], MAX_CALL_BYTES + len(data)
     while waiting:
         call = waiting.pop()
+        left -= len(call)
+        if left < 0:
+            break
         if (function := _batching().get(call[:4])) is None:
             continue
         if function.name == "multicall":
-            waiting += _calls(call[4:])
+            waiting += _calls(call[4:], left)
         elif (given := function.decode_input(call))[:2] == (task, index):
             return given
     raise ChainError(f"A transaction does not call what proposes round {index} of task {task}.")
 
 
-def _calls(arguments: bytes) -> list[bytes]:
-    """Return the calls of a multicall as the ledger reads them: it asks for no padding, and for no zeros in it."""
+def _calls(arguments: bytes, most: int) -> list[bytes]:
+    """Return the calls of a multicall as the ledger reads them: it asks for no padding, and for no zeros in it.
+
+    There are none if they have more than ``most`` bytes together.
+    """
 
     def word(place: int) -> int:
         return int.from_bytes(arguments[place : place + 32], "big")
 
     first = word(0) + 32
     places = [first + word(first + 32 * i) for i in range(min(word(first - 32), len(arguments) // 32))]
-    return [arguments[place + 32 : place + 32 + word(place)] for place in places]
+    ends = [min(place + 32 + word(place), len(arguments)) for place in places]
+    if sum(max(0, end - place - 32) for place, end in zip(places, ends, strict=True)) > most:
+        return []
+    return [arguments[place + 32 : end] for place, end in zip(places, ends, strict=True)]
 
 
 @cache

@@ -13,7 +13,7 @@ from fedledger.contracts.chain.connection import unanswered
 from fedledger.protocol.errors import (
     ChainError,
     ContentCorruptError,
-    ContentInvalidError,
+    ContentUnreadableError,
     ContentUnavailableError,
     FedledgerError,
     StoreError,
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 """Seconds for which a thing is left alone after its second fault; twice as many each time, up to the longest."""
 MOST_KNOWN = 10_000
-OF_CONTENT = (ContentUnavailableError, ContentCorruptError, ContentInvalidError)
+OF_CONTENT = (ContentUnavailableError, ContentCorruptError, ContentUnreadableError)
 T = TypeVar("T")
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from fedledger.learning.vectors import FlatModel, Float32Array, Layout
+from fedledger.learning.vectors import FlatModel, Float32Array
+from fedledger.protocol.encoding.cid import MAX_OBJECT_BYTES
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import MODEL
 from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.methods.registry import Registry
-from fedledger.protocol.records.model import ModelFile
 
 MODELS: Registry[Callable[..., nn.Module]] = Registry(MODEL)
 
@@ -29,32 +29,39 @@ def build_model(key: str, params: Mapping[str, Any]) -> nn.Module:
     Raises
     ------
     ConfigError
-        If there is no such model, or if the parameters do not suit it.
+        If there is no such model, if the parameters do not suit it, or if it is larger than content may be. Then
+        nothing of its size is allocated.
     """
+    require_size(key, params)
     return build(MODELS, key, params)
 
 
-def build_model_like(key: str, params: Mapping[str, Any], like: ModelFile) -> nn.Module:
-    """Return a fresh model of a registered kind that has the tensors of a model file; its size is checked before.
+def require_size(key: str, params: Mapping[str, Any]) -> None:
+    """Raise ConfigError if a registered model is larger than content may be, or its parameters do not suit it."""
+    values = dimension_of(key, params)
+    if values is not None and 4 * values > MAX_OBJECT_BYTES:
+        raise ConfigError(
+            f"The model {key} has {values:,} numbers, which take more than the {MAX_OBJECT_BYTES:,} bytes of content.",
+            "Choose a smaller one.",
+        )
+
+
+def dimension_of(key: str, params: Mapping[str, Any]) -> int | None:
+    """Return the number of coordinates d of a registered model, without memory for them; None if it cannot be told.
 
     Raises
     ------
     ConfigError
-        If there is no such model, if the parameters do not suit it, or if its tensors are others.
+        If there is no such model, or if the parameters do not suit it.
     """
     try:
-        # Tensors without content: a size that somebody only claims takes no memory.
         with torch.device("meta"):
-            layout = Layout.of(build_model(key, params))
-    except (RuntimeError, ValueError, TypeError, OverflowError) as error:
-        raise ConfigError(f"The model {key} cannot be made with these parameters: {error}.", _MISFIT) from error
-    if (layout.names, layout.shapes) != (like.names, like.shapes):
-        found = f"{layout.dimension:,} parameters, its file has {len(like.vector):,}"
-        raise ConfigError(f"The task's model does not fit its file: the spec's {key} has {found}.", _MISFIT)
-    return build_model(key, params)
-
-
-_MISFIT = "Nobody can work on this task; its publisher has to post another one."
+            module = build(MODELS, key, params)
+    except (RuntimeError, NotImplementedError):
+        # An installed model that computes with its weights when it is made.
+        return None
+    counted: dict[int, int] = {id(each): each.numel() for each in module.state_dict(keep_vars=True).values()}
+    return sum(counted.values())
 
 
 def initial_vector(factory: Callable[[], nn.Module], seed: int) -> Float32Array:

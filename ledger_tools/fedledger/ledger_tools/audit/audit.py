@@ -35,6 +35,7 @@ from fedledger.ledger_tools.audit.replay import (
     replay_round,
 )
 from fedledger.protocol.encoding.keccak import keccak
+from fedledger.protocol.encoding.strict import SpellingError, hexadecimal_number
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.reputation import Evidence
 from fedledger.storage.base import ContentStore
@@ -376,18 +377,26 @@ def _check_evidence(history: History, task: TaskHistory) -> None:
         expect(0, f"credit of {history.owners[participant]}", expected_credit, task.credit(participant))
 
 
+def _word(text: Any) -> int:
+    """Return a word of the chain's own; raises DivergenceError if it is none."""
+    try:
+        return hexadecimal_number(text, 2**256 - 1)
+    except SpellingError as error:
+        raise DivergenceError(Divergence(0, "state", "words of the ledger", str(error))) from error
+
+
 def _check_state(history: History, state: dict[str, Any]) -> None:
     """Compare the chain's own words with those that follow from the executed history."""
     for publisher, words in history.evidence_words.items():
         for participant in history.owners:
             slot = participant // 8
             if slot in words:
-                claimed = {slot: int(state["evidence"].get(publisher, {}).get(str(slot), "0x0"), 16)}
+                claimed = {slot: _word(state["evidence"].get(publisher, {}).get(str(slot), "0x0"))}
                 expected, found = (Evidence.unpack(lane(w, participant)) for w in (words, claimed))
                 owner = history.owners[participant]
                 expect(0, f"reputation of {owner} on the chain", expected.reputation, found.reputation)
                 expect(0, f"evidence of {owner} on the chain", expected.pack(), found.pack())
     for task in history.tasks.values():
         for slot, word in task.credits.items():
-            claimed_word = int(state["credits"].get(str(task.id), {}).get(str(slot), "0x0"), 16)
+            claimed_word = _word(state["credits"].get(str(task.id), {}).get(str(slot), "0x0"))
             expect(0, f"credits of task {task.id}, slot {slot}, on the chain", hex(word), hex(claimed_word))

@@ -23,6 +23,9 @@ Loss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Adjust: TypeAlias = Callable[[torch.Tensor, torch.Tensor], object]
 """Adds to the gradient (first argument) what follows from the parameters (second); both are flat and aligned."""
 
+MAX_STEPS = 1 << 20
+"""Most steps of a round: whoever posts a task may not keep its participants busy for ever."""
+
 cross_entropy: Loss = functional.cross_entropy
 
 
@@ -81,7 +84,7 @@ class Minibatches(Checked):
         Raises
         ------
         ConfigError
-            If the data set is empty.
+            If the data set is empty, or there would be more than ``MAX_STEPS`` steps.
         """
         if not len(dataset):
             raise ConfigError("The participant has no example to train on.", "Give it data, or leave it out.")
@@ -123,6 +126,10 @@ class Minibatches(Checked):
             raise
         return steps, total / seen
 
+    def steps(self, n: int) -> int:
+        """Return how many steps training takes on ``n`` examples."""
+        return self.local_steps or -(-n // self.batch_size) * (self.local_epochs or 0)
+
     def computed(self, n: int) -> int:
         """Return over how many examples training computes, of ``n`` that a participant has: those of all steps."""
         if self.local_steps is None:
@@ -136,7 +143,12 @@ class Minibatches(Checked):
 
     def orders(self, n: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
         """Yield what :meth:`batches` does, as arrays."""
-        left = self.local_steps or -(-n // self.batch_size) * (self.local_epochs or 0)
+        left = self.steps(n)
+        if left > MAX_STEPS:
+            raise ConfigError(
+                f"Training takes {left:,} local steps a round; the limit is {MAX_STEPS:,}.",
+                "Leave this task, or post one with fewer epochs or steps.",
+            )
         while left:
             order = rng.permutation(n)
             for start in range(0, n, self.batch_size)[:left]:

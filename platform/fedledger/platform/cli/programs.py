@@ -310,7 +310,7 @@ def _listening(mailbox: Mailbox, where: str) -> Iterator[str]:
     from fedledger.contracts.chain.development import free_port
 
     host, _, port = where.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not (port.isascii() and port.isdigit()):
         raise ConfigError(f"{where!r} is not an address to listen on.", "Give HOST:PORT, for example 0.0.0.0:8700.")
     number = int(port) or free_port()
     with serving(mailbox, host, number):

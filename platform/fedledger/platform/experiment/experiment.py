@@ -13,7 +13,7 @@ import torch
 
 from fedledger.aggregator.optimisers.base import OPTIMISERS
 from fedledger.aggregator.round.measurement import INPUTS, LABELS, LiveMeasurer
-from fedledger.aggregator.round.methods import check_memory
+from fedledger.aggregator.round.methods import check_memory, check_work
 from fedledger.aggregator.round.state import State
 from fedledger.learning.data import Dataset, Parts, Prepared
 from fedledger.learning.hold_out import hold_out
@@ -34,6 +34,7 @@ from fedledger.platform.devices.fleet import draw_fleet, update_size
 from fedledger.platform.experiment.accounts import AGGREGATOR, experiment_address, participant_role, standby_role
 from fedledger.platform.experiment.config import GWEI, ExperimentConfig
 from fedledger.platform.experiment.payload import checked_payload
+from fedledger.protocol.arithmetic.exact import magnitude
 from fedledger.protocol.codecs.payload import Slot, payload_slots
 from fedledger.protocol.encoding import tensors
 from fedledger.protocol.encoding.cid import ContentRef
@@ -346,6 +347,12 @@ def assemble(
     """
     make_model = _configured_model(config) if own is None else own.model
     vector = initial_vector(make_model, config.seed)
+    fixed_point = config.training.fixed_point
+    if not magnitude(vector) <= fixed_point.bound:
+        raise ConfigError(
+            f"The initial model has a number that is not finite, or beyond ±{fixed_point.bound:g}.",
+            "Raise fixed_point.bound, or have the model begin with smaller numbers.",
+        )
     initial = ModelFile.of(FlatModel(make_model()).named(vector)).encode()
     measured = tensors.encode({INPUTS: validation.inputs, LABELS: validation.labels})
     solver = build_solver(config.training.solver.method, config.training.solver.params)
@@ -366,6 +373,7 @@ def assemble(
         **{name: getattr(config.training, name) for name in type(config.training).model_fields} | {"payload": payload},
     )
     check_memory(spec, config.participants, len(vector))
+    check_work(spec, min(config.participants, spec.selection.params.get("count", config.participants)), len(vector))
     return Experiment(
         config=config,
         spec=spec,

@@ -125,7 +125,7 @@ def parse_seeds(text: str) -> list[int]:
     """
     seeds: list[int] = []
     for part in text.split(","):
-        found = re.fullmatch(r"\s*(\d{1,15})\s*(?:\.\.\s*(\d{1,15})\s*)?", part)
+        found = re.fullmatch(r"\s*([0-9]{1,15})\s*(?:\.\.\s*([0-9]{1,15})\s*)?", part)
         first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, -1)
         if not 0 <= last - first < SEEDS - len(seeds):
             raise ConfigError(f"{text!r} is not a list of seeds.", "Write them as 0..9, or 1,5,7..9.")
@@ -166,7 +166,7 @@ def short_names(paths: Sequence[str]) -> dict[str, str]:
 
 
 def _index(place: list[Any], part: str, path: str) -> int:
-    if not part.isdigit() or int(part) >= len(place):
+    if not (part.isascii() and part.isdigit()) or int(part) >= len(place):
         raise ConfigError(f"{path!r} has no element {part!r}.", f"There are {len(place)}, from 0.")
     return int(part)
 

@@ -104,7 +104,10 @@ class FixedPoint:
         return self.rounded(single)
 
     def rounded(self, x: Float32Array) -> IntArray:
-        """Return what :meth:`quantise` does of a vector whose :func:`magnitude` is known to be within the bound."""
+        """Return what :meth:`quantise` does of a vector whose :func:`magnitude` is known to be within the bound.
+
+        Any magnitude will do whose product with the unit is below 2^63, so that an int64 holds it.
+        """
         # A power of two, so the product is exact; and a float32 is rounded to the same integer as its double.
         whole: Float32Array = x * np.float32(self.unit)
         np.rint(whole, out=whole)
@@ -116,6 +119,32 @@ class FixedPoint:
         single = q.astype(np.float32)
         single *= np.float32(1 / self.unit)
         return single
+
+
+def to_whole(x: NDArray[np.floating[Any]], limit: int = LIMIT) -> IntArray:
+    """Return floats as int64, rounded half to even and limited to ±``limit`` of at most 2^62; infinities are the limit.
+
+    This is the one cast for floats whose range does not follow from what was checked before: C leaves it open what
+    becomes of a float that no int64 holds, and processors differ in it.
+
+    Raises
+    ------
+    NotFiniteError
+        If one is NaN, which has no nearest integer.
+    OutOfRangeError
+        If the limit is above 2^62.
+    """
+    if limit > _ROOM:
+        raise OutOfRangeError(f"A limit of {limit} is above 2^62.", "Give a lower one.")
+    # A limit that no such float equals is one of the integers.
+    is_float = int(x.dtype.type(limit)) == limit
+    most = limit if is_float else _ROOM
+    # np.clip takes several times as long over a few thousand numbers.
+    whole = np.minimum(np.maximum(np.rint(x), -most), most)
+    if np.isnan(whole).any():
+        raise NotFiniteError("A number is NaN, which stands for no integer.", "Leave this vector out.")
+    cast: IntArray = whole.astype(np.int64)
+    return cast if is_float else np.minimum(np.maximum(cast, -limit), limit)
 
 
 def magnitude(x: Float32Array) -> float:
@@ -381,9 +410,15 @@ def gram(rows: IntArray | Iterable[IntArray | Float64Array]) -> Gram:
 
 def saturate(x: IntArray | Float64Array) -> IntArray:
     """Return integers (or doubles, rounded half to even) limited to ±2^40."""
-    # np.clip takes several times as long over a few thousand numbers.
-    whole = x if x.dtype == np.int64 else np.rint(x)
-    return np.minimum(np.maximum(whole, -LIMIT), LIMIT).astype(np.int64, copy=False)
+    if np.issubdtype(x.dtype, np.integer):
+        limited: IntArray = np.minimum(np.maximum(x, -LIMIT), LIMIT).astype(np.int64, copy=False)
+        return limited
+    return to_whole(x.astype(np.float64, copy=False))
+
+
+def within(x: IntArray, limit: int) -> bool:
+    """Return whether no integer of int64[…] is beyond ±``limit``."""
+    return -limit <= int(x.min(initial=0)) and int(x.max(initial=0)) <= limit
 
 
 def _largest(rows: IntArray | Float64Array) -> int:

@@ -45,11 +45,14 @@ class Stream:
 
     def sample(self, items: Sequence[T], count: int) -> list[T]:
         """Return ``count`` distinct items, uniform over subsets (partial Fisher-Yates shuffle)."""
-        pool = list(items)
+        # Where an item is that was swapped away; there may be far more items than are drawn.
+        moved: dict[int, int] = {}
+        drawn = []
         for position in range(count):
-            other = position + self.below(len(pool) - position)
-            pool[position], pool[other] = pool[other], pool[position]
-        return pool[:count]
+            other = position + self.below(len(items) - position)
+            drawn.append(items[moved.get(other, other)])
+            moved[other] = moved.get(position, position)
+        return drawn
 
 
 def derive_seed(spec_digest: bytes, purpose: str, round_index: int = 0, address: str = "") -> bytes:

@@ -9,6 +9,8 @@ from typing import Literal
 from fedledger.protocol.bounded_cache import BoundedCache
 from fedledger.protocol.codecs.base import CODECS, Codec
 from fedledger.protocol.codecs.dense import Dense
+from fedledger.protocol.encoding.cid import MAX_OBJECT_BYTES
+from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import VectorSpec
 from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.records.spec import TaskSpec
@@ -52,7 +54,7 @@ def payload_slots(payload: Sequence[VectorSpec], vectors: Sequence[str], dimensi
     Raises
     ------
     ConfigError
-        If there is no such codec, or if it does not suit its vector.
+        If there is no such codec, if it does not suit its vector, or if the aggregator could not publish the vectors.
     """
     if not payload:
         return tuple(Slot(name, dimension, Dense()) for name in (DELTA, *vectors))
@@ -62,6 +64,13 @@ def payload_slots(payload: Sequence[VectorSpec], vectors: Sequence[str], dimensi
         length = vector.length or dimension
         codec.check(length)
         slots.append(Slot(vector.name, length, codec, vector.error_feedback))
+    published = 8 * sum(slot.length for slot in slots[1:])
+    if published > MAX_OBJECT_BYTES:
+        raise ConfigError(
+            f"The vectors of the payload take {published:,} bytes of the aggregator's state; content has at most "
+            f"{MAX_OBJECT_BYTES:,}.",
+            "Make them shorter.",
+        )
     return tuple(slots)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 from math import isfinite
 from typing import Annotated
@@ -9,7 +10,7 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.protocol.arithmetic.exact import FixedPoint, Float32Array, IntArray, magnitude
+from fedledger.protocol.arithmetic.exact import FixedPoint, Float32Array, IntArray, magnitude, to_whole
 from fedledger.protocol.codecs.base import CODECS, Tensor
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import MAX_LENGTH
@@ -62,10 +63,9 @@ class TopK(Checked):
         """Return uint8[m]: the values of largest magnitude, which saturate; see `Codec`."""
         if not isfinite(magnitude(values)):
             return np.zeros(0, np.uint8)
-        # A power of two, so the product is exact.
-        scaled = np.rint(values.astype(np.float64) * fixed.unit)
         limit = int(fixed.bound * fixed.unit)
-        whole = np.clip(scaled, -limit, limit).astype(np.int64)
+        # A power of two, so the product is exact.
+        whole = to_whole(values.astype(np.float64) * fixed.unit, limit)
         rounded = (whole + (1 << self.shift >> 1)) >> self.shift
         return self.pack(np.clip(rounded, -(limit >> self.shift), limit >> self.shift))
 
@@ -142,7 +142,7 @@ def _largest(magnitudes: IntArray, k: int) -> IntArray:
 
 def _positions(bits: Bits, room: int, k: int, b: int) -> tuple[IntArray, int]:
     """Return k positions from the Rice code in the first ``room`` bits, and where it ends."""
-    raw, at, zeros = bits[:room].tobytes(), 0, []
+    raw, at, zeros = bits[:room].tobytes(), 0, array("q")
     for _ in range(k):
         zero = raw.find(0, at)
         if zero < 0:

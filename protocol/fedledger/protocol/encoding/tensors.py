@@ -14,7 +14,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.protocol.encoding import canonical
+from fedledger.protocol.encoding import canonical, strict
 
 DTYPES: dict[str, np.dtype[np.generic]] = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8"), "U8": np.dtype("<u1")}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
@@ -41,7 +41,7 @@ def encode(tensors: Mapping[str, NDArray[np.generic]]) -> bytes:
     TypeError
         If a tensor has another dtype.
     ValueError
-        If a tensor has more than 8 axes or the name that the format reserves.
+        If a tensor has more than 8 axes, or a name that the format reserves or that is no text in Unicode.
     """
     places: list[_Place] = []
     parts: list[bytes] = []
@@ -49,6 +49,8 @@ def encode(tensors: Mapping[str, NDArray[np.generic]]) -> bytes:
     for name in sorted(tensors):
         if np.ndim(tensors[name]) > MAX_RANK or name == _RESERVED:
             raise ValueError(f"tensor {name!r} has more than {MAX_RANK} axes or a reserved name")
+        if not strict.is_text(name):
+            raise ValueError(f"tensor {name!r} has a name that is no text")
         array = np.ascontiguousarray(tensors[name])
         dtype = array.dtype.newbyteorder("<")
         if dtype not in NAMES:
@@ -106,6 +108,8 @@ def _places(start: bytes, size: int) -> tuple[_Place, ...]:
     places: list[_Place] = []
     offset = 0
     for name, entry in header.items():
+        if not strict.is_text(name):
+            raise TensorFormatError("a tensor's name is no text")
         dtype, shape = _dtype_and_shape(name, entry)
         length = prod(shape) * dtype.itemsize
         if offset + length > size:

@@ -29,6 +29,8 @@ def _is_empty(values: list[Document]) -> bool:
 
 VectorName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 MAX_LENGTH = 1 << 26
+MAX_DETECTORS = 32
+"""Each looks at all pairs of a round's updates."""
 
 
 class VectorSpec(Document):
@@ -70,7 +72,7 @@ class Methods(Document):
         Method | None, LATER, Kind("normalisation", "normalisations", "aggregator.normalisations", replayed=True)
     ] = Field(None, description="rescales the updates before anything looks at them")
     detection: Annotated[list[Method], Kind("detector", "detectors", "aggregator.detectors", replayed=True)] = Field(
-        default_factory=list
+        default_factory=list, max_length=MAX_DETECTORS
     )
     mixing: Annotated[Method | None, Kind("mixing", "mixings", "aggregator.mixings", replayed=True)] = None
     staleness: Annotated[

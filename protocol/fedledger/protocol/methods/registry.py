@@ -60,7 +60,7 @@ class Registry(Generic[T]):
     def register(self, key: str) -> Callable[[T], T]:
         """Return a decorator that registers a method under ``name@version``."""
         name, _, version = key.partition("@")
-        if not name or not version.isdigit():
+        if not name or not (version.isascii() and version.isdigit()):
             raise ValueError(f"{key!r} is not name@version")
 
         def add(method: T) -> T:

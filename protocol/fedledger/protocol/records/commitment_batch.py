@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
-from fedledger.protocol.encoding import canonical
+from fedledger.protocol.encoding import canonical, strict
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.encoding.merkle import MerkleTree
 
 BATCH_VERSION = 1
 EMPTY_ROOT = bytes(32)
+MAX_PARTICIPANT = 2**32 - 1
 MAX_STALENESS = 64
 """Most models before a round's base that an update may be relative to; the ledger's own bound."""
 
@@ -83,7 +83,7 @@ class Batch:
             for signed in self.commitments
         ]
         salts = {str(participant): salt.hex() for participant, salt in self.salts.items()}
-        document = {"version": BATCH_VERSION, "commitments": rows, "salts": salts}
+        document: dict[str, object] = {"version": BATCH_VERSION, "commitments": rows, "salts": salts}
         # Left out where nothing is stale, so that such a batch has the bytes that it always had.
         if stale := {str(participant): steps for participant, steps in self.staleness.items() if steps}:
             document["staleness"] = stale
@@ -119,16 +119,24 @@ class Batch:
             if not known or document["version"] != BATCH_VERSION:
                 raise ValueError("this release does not know its fields or its version")
             rows = [
-                SignedCommitment(_id(row["participant"]), _bytes(row["commitment"], 32), _bytes(row["signature"], 65))
+                SignedCommitment(
+                    strict.whole(row["participant"], 0, MAX_PARTICIPANT),
+                    strict.hexadecimal(row["commitment"], 32),
+                    strict.hexadecimal(row["signature"], 65),
+                )
                 for row in document["commitments"]
             ]
-            salts = {_id(int(participant)): _bytes(salt, 32) for participant, salt in document["salts"].items()}
-            stale = {_id(int(i)): _steps(steps) for i, steps in document.get("staleness", {}).items()}
-            if "staleness" in document and not stale:
-                raise ValueError("a batch in which nothing is stale does not say so")
+            salts = {_id(key): strict.hexadecimal(salt, 32) for key, salt in document["salts"].items()}
+            stale = {
+                _id(key): strict.whole(steps, 1, MAX_STALENESS) for key, steps in document.get("staleness", {}).items()
+            }
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"no batch of commitments: {error}") from error
-        return cls(tuple(rows), salts, stale)
+        batch = cls(tuple(rows), salts, stale)
+        # Whatever was overlooked above, such as a field too many: a batch has the bytes that it is written in.
+        if batch.encode() != data:
+            raise ValueError("no batch of commitments: it has other canonical bytes")
+        return batch
 
     @cached_property
     def _places(self) -> dict[int, int]:
@@ -146,19 +154,5 @@ def leaf(participant: int, commitment: bytes) -> bytes:
     return participant.to_bytes(32, "big") + commitment
 
 
-def _id(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < 2**32:
-        raise ValueError(f"{value!r} is no participant's id")
-    return value
-
-
-def _steps(value: Any) -> int:
-    if type(value) is not int or not 0 < value <= MAX_STALENESS:
-        raise ValueError(f"{value!r} is no staleness")
-    return value
-
-
-def _bytes(value: Any, length: int) -> bytes:
-    if not isinstance(value, str) or len(value) != 2 * length:
-        raise ValueError(f"{value!r} is not {length} bytes in hexadecimal")
-    return bytes.fromhex(value)
+def _id(key: str) -> int:
+    return strict.decimal(key, MAX_PARTICIPANT)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+LOSS_CAP = 2**31 - 1
+"""Largest measured loss, in micro-nats; stands for every larger or undefined one."""
+
 
 @dataclass(frozen=True)
 class Measurement:

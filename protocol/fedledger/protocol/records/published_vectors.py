@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.protocol.arithmetic.exact import FixedPoint
+from fedledger.protocol.arithmetic.exact import FixedPoint, within
 from fedledger.protocol.encoding import tensors
-from fedledger.protocol.errors import StoreError
+from fedledger.protocol.errors import ContentUnreadableError
 
 PREFIX = "published."
 
@@ -28,18 +28,29 @@ def published(state: bytes, lengths: Mapping[str, int], format_: FixedPoint) -> 
 
     Raises
     ------
-    StoreError
+    ContentUnreadableError
         If the bytes are no such state.
     """
     try:
         named = tensors.decode(state) if state else {}
     except tensors.TensorFormatError as error:
-        raise StoreError(f"The aggregator's state cannot be read: {error}.", "Challenge the proposal.") from error
+        raise ContentUnreadableError(
+            f"The aggregator's state cannot be read: {error}.", "Challenge the proposal."
+        ) from error
     vectors = {}
     for name, length in lengths.items():
         vector = named.get(PREFIX + name, np.zeros(length, np.int64))
         if vector.dtype != np.int64 or vector.shape != (length,):
             found = f"{vector.dtype}{list(vector.shape)}"
-            raise StoreError(f"The published {name} is {found}, not int64[{length}].", "Challenge the proposal.")
-        vectors[name] = format_.to_float32(vector.astype(np.int64, copy=False))
+            raise ContentUnreadableError(
+                f"The published {name} is {found}, not int64[{length}].", "Challenge the proposal."
+            )
+        whole = vector.astype(np.int64, copy=False)
+        if not within(whole, int(format_.bound * format_.unit)):
+            raise _unreadable(f"The published {name} is out of bounds.")
+        vectors[name] = format_.to_float32(whole)
     return vectors
+
+
+def _unreadable(what: str) -> ContentUnreadableError:
+    return ContentUnreadableError(what, "Challenge the proposal.")

@@ -66,7 +66,15 @@ def pack_lengths(updates: Sequence[ContentRef]) -> list[int]:
 
 
 def unpack_lengths(words: Sequence[int], count: int) -> list[int]:
-    """Return the ``count`` lengths that words hold; the inverse of :func:`pack_lengths`."""
+    """Return the ``count`` lengths that words hold; the inverse of :func:`pack_lengths`.
+
+    Raises
+    ------
+    ValueError
+        If there are more or fewer words than that takes.
+    """
+    if len(words) != -(-count // LANES):
+        raise ValueError(f"{len(words)} words hold no {count} lengths")
     return [words[i // LANES] >> LANE_BITS * (i % LANES) & 0xFFFFFFFF for i in range(count)]
 
 

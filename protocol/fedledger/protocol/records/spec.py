@@ -13,7 +13,7 @@ from fedledger.protocol.arithmetic.exact import FixedPoint
 from fedledger.protocol.documents import LATER, Document, validated
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.cid import ContentRef
-from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.errors import ConfigError, StoreError
 from fedledger.protocol.methods.catalogue import Method, Methods, VectorName
 from fedledger.protocol.records.update import DELTA
 
@@ -26,7 +26,17 @@ class Ref(Document):
     """Content by CID and length."""
 
     cid: str
-    length: int = Field(ge=0)
+    length: int = Field(ge=0, lt=2**53)
+
+    @model_validator(mode="after")
+    def _one_spelling(self) -> Ref:
+        try:
+            spelt = self.ref.cid
+        except StoreError as error:
+            raise ValueError(error.message) from error
+        if spelt != self.cid:
+            raise ValueError(f"{self.cid} is spelt in another way than {spelt}")
+        return self
 
     @classmethod
     def of(cls, ref: ContentRef) -> Ref:
@@ -51,6 +61,14 @@ class FixedPointSpec(Document):
 
     fraction_bits: int = Field(24, ge=8, le=36)
     bound: float = Field(64.0, gt=0, description="a coordinate beyond ±bound is refused (out_of_range)")
+
+    @model_validator(mode="after")
+    def _fits(self) -> FixedPointSpec:
+        try:
+            FixedPoint(self.fraction_bits, self.bound)
+        except ConfigError as error:
+            raise ValueError(error.message) from error
+        return self
 
 
 class Tolerance(Document):

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedledger.protocol.bounded_cache import BoundedCache
 from fedledger.protocol.encoding import canonical, tensors
+from fedledger.protocol.encoding.strict import hexadecimal
 from fedledger.protocol.records.signatures import checksummed, recover, sign, update_message
 from fedledger.protocol.records.verdicts import Verdict
 
@@ -89,10 +90,7 @@ class Update:
     @property
     def signed_by(self) -> str | None:
         """The address that signed the header, or None if the signature is none."""
-        header = self.header
-        # What was read in canonical form, and has every field, is what would be written again.
-        whole = len(header.model_fields_set) == len(UpdateHeader.model_fields)
-        return recover(_message(header, self.raw if whole else None), self.signature)
+        return recover(_message(self.header, self.raw), self.signature)
 
 
 def encode(header: UpdateHeader, vectors: Mapping[str, NDArray[np.generic]], key: bytes) -> bytes:
@@ -155,7 +153,13 @@ def _read_header(data: bytes) -> tuple[UpdateHeader, int]:
 
 
 def _parsed(raw: bytes) -> UpdateHeader:
-    return _headers.get(raw) or _headers.keep(raw, UpdateHeader.model_validate(canonical.decode(raw)))
+    known = _headers.get(raw)
+    if known is not None:
+        return known
+    header = UpdateHeader.model_validate(canonical.decode(raw, MAX_HEADER_BYTES))
+    if canonical.encode(header.model_dump()) != raw:
+        raise ValueError("the header leaves out fields that its canonical form has")
+    return _headers.keep(raw, header)
 
 
 _headers: BoundedCache[bytes, UpdateHeader] = BoundedCache(HEADERS_CACHED)
@@ -165,10 +169,10 @@ _headers: BoundedCache[bytes, UpdateHeader] = BoundedCache(HEADERS_CACHED)
 def _message(header: UpdateHeader, raw: bytes | None = None) -> SignableMessage:
     raw = canonical.encode(header.model_dump()) if raw is None else raw
     return update_message(
-        bytes.fromhex(header.spec),
+        hexadecimal(header.spec, 32),
         header.round,
         checksummed(header.participant),
-        bytes.fromhex(header.base),
-        bytes.fromhex(header.payload),
+        hexadecimal(header.base, 32),
+        hexadecimal(header.payload, 32),
         hashlib.sha256(raw).digest(),
     )

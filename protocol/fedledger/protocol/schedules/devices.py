@@ -17,12 +17,12 @@ Times round up, energies spent round up, energies gained round down.
 
 from __future__ import annotations
 
-import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from itertools import pairwise
+from functools import cached_property
+from itertools import accumulate, pairwise
 from operator import itemgetter
 from typing import Annotated, Literal
 
@@ -30,6 +30,7 @@ from pydantic import Field, field_validator, model_validator
 
 from fedledger.protocol.documents import Document, validated
 from fedledger.protocol.encoding import canonical
+from fedledger.protocol.encoding.strict import is_address, shown
 from fedledger.protocol.errors import ConfigError
 
 MICRO = 1_000_000
@@ -84,29 +85,37 @@ class Link(Document):
         return self._transfer_us(size, start_us, 2)
 
     def _transfer_us(self, size: int, start_us: int, way: int) -> int | None:
-        rates, period, time, left = self.rates, self.period_us, start_us + self.latency_us, size * MICRO
-        if not left:
+        if not size:
             return self.latency_us
-        if period:
-            ends = [*(start for start, _, _ in rates[1:]), period]
-            volume = sum(rate[way] * (end - rate[0]) for rate, end in zip(rates, ends, strict=True))
-            if not volume:
-                return None
-            whole = (left - 1) // volume
-            time, left = time + whole * period, left - whole * volume
+        starts, volumes, last = self._starts, self._volumes[way - 1], self.rates[-1][way]
+        time, period = start_us + self.latency_us, self.period_us
         offset = time % period if period else time
-        place = bisect_right(rates, offset, key=_first) - 1
-        while True:
-            rate = rates[place][way]
-            end = rates[place + 1][0] if place + 1 < len(rates) else period
-            if rate and (not end or left <= rate * (end - offset)):
-                return time + _ceil_div(left, rate) - start_us
-            if not end:
+        place = bisect_right(starts, offset) - 1
+        # What the link could have carried since its start, or since the period's, when the transfer is over.
+        target = volumes[place] + self.rates[place][way] * (offset - starts[place]) + size * MICRO
+        begun = time - offset
+        if period:
+            whole = volumes[-1] + last * (period - starts[-1])
+            if not whole:
                 return None
-            left, time, offset = left - rate * (end - offset), time + end - offset, end
-            place += 1
-            if place == len(rates):
-                place = offset = 0
+            periods, target = divmod(target - 1, whole)
+            begun, target = begun + periods * period, target + 1
+        place = bisect_left(volumes, target) - 1
+        rate = self.rates[place][way]
+        if not rate:
+            return None
+        return begun + starts[place] + _ceil_div(target - volumes[place], rate) - start_us
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [start for start, _, _ in self.rates]
+
+    @cached_property
+    def _volumes(self) -> tuple[list[int], list[int]]:
+        """What the link can carry down, and up, from its start until each rate begins: bytes times µs a second."""
+        parts = [[rate[way] * (following[0] - rate[0]) for rate, following in pairwise(self.rates)] for way in (1, 2)]
+        down, up = (list(accumulate(part, initial=0)) for part in parts)
+        return down, up
 
 
 class Battery(Document):
@@ -246,8 +255,8 @@ class DeviceTable(Document):
     @classmethod
     def _addresses(cls, devices: dict[str, Device]) -> dict[str, Device]:
         for address in devices:
-            if not re.fullmatch(r"0x[0-9a-fA-F]{40}", address):
-                raise ValueError(f"{address[:50]!r} is no address")
+            if not is_address(address):
+                raise ValueError(f"{shown(address)} is no address")
         if len({address.lower() for address in devices}) < len(devices):
             raise ValueError("an address occurs twice")
         return devices
