@@ -1,7 +1,7 @@
 """Addresses that strangers name: which are well formed, and to which of them this program may connect.
 
-Whoever has a seat announces where its mailbox is, in any bytes it likes. What is accepted here has one reading, whatever
-parses it: a host that is a plain name or an address in its usual spelling, perhaps a port, perhaps a plain path.
+Whoever has a seat announces where its mailbox is, in any bytes it likes. What is accepted here has one reading,
+whatever parses it: a host that is a plain name or an address in its usual spelling, perhaps a port and a plain path.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MAX_URL = 256
 MAX_HOST = 253
 PORTS = {"http": 80, "https": 443}
 DEVELOPMENT = ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
-"""What nodes of a development chain may reach unless they are told otherwise: their own machine and private networks."""
+"""Where mailboxes of a development chain may be unless one says otherwise: on this machine and in private networks."""
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -172,5 +172,11 @@ class Networks:
         if place.address is not None and not self.permit(place, place.address):
             raise ConfigError(
                 f"{place} is not on the public internet.",
-                "Give another address, or allow its network (--allow-network), where a URL can have no path.",
+                "Give another one (--public-url), or allow its network (--allow-network); there a URL has no path.",
             )
+
+
+def port_of(service: str) -> int | None:
+    """Return the port of one of the operator's own services, given by URL or multiaddr; None if it names none."""
+    found = re.search(r"(?:/tcp/|:)([0-9]{1,5})(?:[/?#].*)?$", service, re.ASCII)
+    return int(found[1]) if found else None

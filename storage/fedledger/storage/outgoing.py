@@ -13,8 +13,8 @@ from contextlib import closing
 from functools import lru_cache
 from ipaddress import ip_address
 
+import certifi
 import h11
-import requests
 
 from fedledger.storage.addresses import Networks, Place
 from fedledger.storage.deadlines import left_until
@@ -123,9 +123,9 @@ def _connected(place: Place, addresses: list[SocketAddress], end: float) -> sock
 
 @lru_cache(1)
 def _context() -> ssl.SSLContext:
-    """Return what certificates are checked with: the system's authorities, and those that requests comes with."""
+    """Return what certificates are checked with: the system's authorities, and those that certifi lists."""
     context = ssl.create_default_context()
-    context.load_verify_locations(requests.certs.where())
+    context.load_verify_locations(certifi.where())
     return context
 
 
