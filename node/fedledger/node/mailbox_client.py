@@ -18,7 +18,7 @@ from fedledger.protocol.records.mailbox import MailboxRefusedError
 from fedledger.storage import durable_files
 from fedledger.storage.addresses import Networks, Place, read_url
 from fedledger.storage.deadlines import end_of
-from fedledger.storage.outgoing import UnreachableError, exchange
+from fedledger.storage.outgoing import NotAllowedError, UnreachableError, exchange
 
 TIMEOUT = 10.0
 COURTESY = 1.0
@@ -227,8 +227,8 @@ def _exchange(place: Place, networks: Networks, path: str, body: bytes | None, e
     for pause in PAUSES:
         try:
             return exchange(place, networks, path, body, end)
-        except UnreachableError:
-            if time.monotonic() + pause >= end:
+        except UnreachableError as error:
+            if isinstance(error, NotAllowedError) or time.monotonic() + pause >= end:
                 raise
             time.sleep(pause)
     return exchange(place, networks, path, body, end)

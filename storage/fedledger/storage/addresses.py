@@ -14,7 +14,6 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from fedledger.protocol.errors import ConfigError
 
 MAX_URL = 256
-MAX_HOST = 253
 PORTS = {"http": 80, "https": 443}
 DEVELOPMENT = ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 """Where mailboxes of a development chain may be unless one says otherwise: on this machine and in private networks."""

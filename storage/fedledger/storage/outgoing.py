@@ -34,6 +34,10 @@ class UnreachableError(Exception):
     """A place that gave no answer, and why."""
 
 
+class NotAllowedError(UnreachableError):
+    """A place that was not asked, as it lies where this program may not be sent."""
+
+
 def exchange(place: Place, networks: Networks, path: str, body: bytes | None, end: float) -> tuple[int, bytes]:
     """Send a request and return its answer's status and body.
 
@@ -52,8 +56,10 @@ def exchange(place: Place, networks: Networks, path: str, body: bytes | None, en
 
     Raises
     ------
+    NotAllowedError
+        If none of its addresses may be connected to.
     UnreachableError
-        If no answer came in time, or one that is too long or no HTTP, or no address may be connected to.
+        If no answer came in time, or one that is too long or no HTTP.
     """
     try:
         with closing(_connected(place, _addresses(place, networks, end), end)) as connection:
@@ -69,7 +75,7 @@ def _addresses(place: Place, networks: Networks, end: float) -> list[SocketAddre
     found = [str(literal)] if literal is not None else _looked_up(place.host, end)
     allowed = [address for address in found if networks.permit(place, ip_address(address))]
     if not allowed:
-        raise ValueError("its network is not allowed (see --allow-network)")
+        raise NotAllowedError("its network is not allowed (see --allow-network)")
     return [(address, place.port) for address in allowed[:MAX_ADDRESSES]]
 
 
