@@ -245,7 +245,7 @@ def serving(
     listener = _listener(host, port)
     config = uvicorn.Config(
         mailbox_app(mailbox, limit),
-        http=cast("type[BoundedConnection]", partial(BoundedConnection, connections or Connections())),
+        http=cast("type[BoundedConnection]", partial(BoundedConnection, Connections() if connections is None else connections)),
         ws="none",
         lifespan="off",
         # Anybody can cause warnings.
