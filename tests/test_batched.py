@@ -41,11 +41,13 @@ from fedledger.protocol.records.mailbox import MailboxRefusedError
 from fedledger.protocol.records.settlement import pack_lengths, unpack_lengths
 from fedledger.protocol.records.signatures import Place, commitment, commitment_message, recover, sign
 from fedledger.protocol.records.verdicts import Verdict
+from fedledger.storage.addresses import DEVELOPMENT, Networks
 from fedledger.storage.local import LocalStore
 from support.examples import examples
 from support.small import Small, run_small
 
 ELSEWHERE = "0x" + "ab" * 20
+NEARBY = Networks.read(DEVELOPMENT)
 BATCHED = "[ledger]\nbatched = true\nchallenge_window = 100\n"
 
 
@@ -187,7 +189,9 @@ class Round:
         small = run_small(folder, Chain(), rounds=1, extra=BATCHED)
         # The round is over: what the history knows of it is set back to where commitments are taken.
         self.history, self.ledger = small.run.history, small.run.ledger
-        self.current = replace(small.run.task.rounds[1], proposal=None, root=None, commits={}, reveals={})
+        self.current = replace(
+            small.run.task.rounds[1], proposal=None, root=None, commits={}, reveals={}, settled_in=None
+        )
         small.run.task.rounds[1] = self.current
         self.folder = folder / "fresh"
         self.mailbox = self.again()
@@ -251,7 +255,7 @@ def served(open_round: Round) -> Iterator[tuple[Round, str]]:
 
 def test_a_node_speaks_to_the_mailbox_over_http(served: tuple[Round, str]) -> None:
     open_round, url = served
-    post = HttpMailboxClient(open_round.history, 1)
+    post = HttpMailboxClient(open_round.history, 1, NEARBY)
     with pytest.raises(MailboxRefusedError, match="has not announced"):
         post.commit(1, open_round.signed(0, b"a" * 32))
     open_round.history.endpoints[open_round.history.task(1).params.aggregator] = url
@@ -279,7 +283,7 @@ def test_what_an_aggregator_that_was_away_lacks_is_sent_to_it_again(served: tupl
     task, port = history.task(1), free_port()
     task.seats = (*task.seats, ELSEWHERE)
     history.endpoints |= {task.seats[0]: f"http://127.0.0.1:{port}", ELSEWHERE: url}
-    post = HttpMailboxClient(history, 1)
+    post = HttpMailboxClient(history, 1, NEARBY)
     assert not post.reveal(1, 0, update, salt), "the active one is away"
     assert open_round.mailbox.openings(1) == {0: Opening(update, salt)}
     with serving(standby, "127.0.0.1", port):
@@ -336,31 +340,8 @@ def test_an_answer_that_makes_no_sense_is_a_refusal(open_round: Round, answer: b
         seat = open_round.history.task(1).params.aggregator
         open_round.history.endpoints[seat] = f"http://127.0.0.1:{server.server_address[1]}"
         with pytest.raises(MailboxRefusedError, match="does not answer"):
-            HttpMailboxClient(open_round.history, 1).commit(1, open_round.signed(0, b"a" * 32))
+            HttpMailboxClient(open_round.history, 1, NEARBY).commit(1, open_round.signed(0, b"a" * 32))
         server.shutdown()
-
-
-@pytest.mark.parametrize("closed", [1, 2])
-def test_a_message_is_sent_again_over_a_new_connection(
-    served: tuple[Round, str], monkeypatch: pytest.MonkeyPatch, closed: int
-) -> None:
-    open_round, url = served
-    open_round.history.endpoints[open_round.history.task(1).params.aggregator] = url
-    request, failures = requests.Session.request, iter(range(closed))
-
-    def cut_off(*arguments: object, **options: object) -> object:
-        if next(failures, None) is not None:
-            raise requests.ConnectionError("reset by peer")
-        return request(*arguments, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(requests.Session, "request", cut_off)
-    post = HttpMailboxClient(open_round.history, 1)
-    if closed == 1:
-        post.commit(1, open_round.signed(0, b"a" * 32))
-        assert open_round.mailbox.committed(1) == {0}
-    else:
-        with pytest.raises(MailboxRefusedError, match="does not answer"):
-            post.commit(1, open_round.signed(0, b"a" * 32))
 
 
 @pytest.mark.parametrize(

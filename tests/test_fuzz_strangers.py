@@ -42,9 +42,7 @@ def proposals(stranger: Stranger, rng: Random) -> None:
     spec = stranger.world.experiment.spec
     task = stranger.post(spec)
     honest = stranger.work(task, spec)
-    stranger.world.ledger.propose_round(
-        stranger.account, task, 1, hostile_proposal(stranger.world, honest, rng)
-    )
+    stranger.world.ledger.propose_round(stranger.account, task, 1, hostile_proposal(stranger.world, honest, rng))
 
 
 def updates(stranger: Stranger, rng: Random) -> None:
@@ -52,7 +50,9 @@ def updates(stranger: Stranger, rng: Random) -> None:
     world = stranger.world
     content = rng.choice((b"", b"\0" * 9, rng.randbytes(3_000), mutated_bytes(world.experiment.spec.encode(), rng)))
     ref = world.store.put(content)
-    odd = rng.choice((ref, ref, replace(ref, length=ref.length + 1), ContentRef(ref.digest, 2**40), ContentRef(SALT, 1)))
+    odd = rng.choice(
+        (ref, ref, replace(ref, length=ref.length + 1), ContentRef(ref.digest, 2**40), ContentRef(SALT, 1))
+    )
     stranger.fabricate(stranger.post(world.experiment.spec), odd)
 
 

@@ -32,8 +32,8 @@ from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import (
     ChainError,
     ConfigError,
-    ContentUnreadableError,
     ContentUnavailableError,
+    ContentUnreadableError,
     StoreError,
 )
 from fedledger.storage.local import LocalStore

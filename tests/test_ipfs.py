@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +15,7 @@ from fedledger.protocol.encoding.cid import MIB, ContentRef, Profile, cid_bytes,
 from fedledger.protocol.errors import ContentCorruptError, ContentUnavailableError, StoreError
 from fedledger.storage import ipfs
 from fedledger.storage.base import ContentStore
+from fedledger.storage.deadlines import within
 from fedledger.storage.ipfs import IpfsStore
 from fedledger.storage.local import LocalStore
 from fedledger.storage.open import open_store
@@ -179,6 +181,46 @@ def test_content_that_comes_too_slowly_is_unavailable(monkeypatch: pytest.Monkey
         with pytest.raises(ContentUnavailableError, match="too slowly"):
             store.get(ref)
         stop.set()
+
+
+def trickling(head: bytes) -> Answer:
+    """Send something, then one byte a tenth of a second, which trips no limit on a single read."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        try:
+            request.wfile.write(head)
+            for _ in range(400):
+                request.wfile.write(b"a")
+                time.sleep(0.1)
+        except OSError:
+            pass
+        request.close_connection = True
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"],
+    ids=["status", "headers", "body", "endless body"],
+)
+def test_a_daemon_that_sends_a_byte_at_a_time_is_given_up(head: bytes) -> None:
+    began = time.monotonic()
+    with server(trickling(head)) as slow:
+        store = IpfsStore(slow.where, timeout=0.3)
+        for use in (lambda: store.put(b"the truth"), lambda: store.get(REF), lambda: store.pin(REF)):
+            with pytest.raises(StoreError):
+                use()
+    assert time.monotonic() < began + 30
+
+
+def test_an_exchange_with_a_daemon_is_over_when_what_it_is_part_of_is() -> None:
+    began = time.monotonic()
+    with server(trickling(b"HTTP/1.1 200 OK\r\nX: ")) as store:
+        slow = IpfsStore(store.where, timeout=60.0)
+        with within(lambda: 1.0), pytest.raises(ContentUnavailableError, match="too slowly"):
+            slow.get(REF)
+    assert time.monotonic() < began + 20
 
 
 def test_a_daemon_that_imports_otherwise_is_refused() -> None:

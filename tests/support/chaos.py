@@ -73,6 +73,7 @@ from fedledger.platform.experiment.accounts import (
 from fedledger.platform.experiment.config import GWEI, load_config
 from fedledger.platform.experiment.experiment import Experiment, make_experiment
 from fedledger.protocol.errors import ChainError
+from fedledger.storage.addresses import DEVELOPMENT, Networks
 from fedledger.storage.local import LocalStore
 from support.chaos_strangers import crowd, poster, strangers, trickling_mailbox
 from support.small import write_config
@@ -168,7 +169,8 @@ def node(world: World, number: int) -> None:
     """Be a node until the task ends."""
     access = world.access(participant_role(number))
     journal, trainer = world.folder / f"journal{number}", world.experiment.trainer(number)
-    Participant(access, journal, trainer, HttpMailboxClient(access.history, TASK)).run(POLL, patience=PATIENCE)
+    mailbox = HttpMailboxClient(access.history, TASK, Networks.read(DEVELOPMENT))
+    Participant(access, journal, trainer, mailbox).run(POLL, patience=PATIENCE)
 
 
 class Mortal(Aggregator):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
-import warnings
 from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Any
@@ -34,6 +32,8 @@ IMPORT = {
 _BLOCK = 64 * 1024
 LEAST_RATE = 64 * 1024
 """Bytes a second that content must arrive with; slower peers could hold a round up for hours."""
+_SLACK = 1.0
+"""Seconds by which a whole exchange may take longer than a daemon may be silent."""
 
 
 class IpfsStore:
@@ -45,7 +45,7 @@ class IpfsStore:
         Multiaddr of the RPC (``/ip4/127.0.0.1/tcp/5001``), or its URL (``http://127.0.0.1:5001``).
     timeout
         Seconds without an answer after which content counts as unavailable; so does content that takes longer
-        than this and a second for each ``LEAST_RATE`` bytes.
+        than this and a second for each ``LEAST_RATE`` bytes, however it arrives.
 
     Raises
     ------
@@ -57,15 +57,15 @@ class IpfsStore:
         import ipfshttpclient
         import requests
 
-        # ipfshttpclient hands urllib3 an argument that it no longer needs; nothing a user could mend.
-        warnings.filterwarnings("ignore", "The 'strict' parameter", FutureWarning)
-        self.where, self._timeout = where, timeout
+        from fedledger.storage import ipfs_rpc
+
+        self.where, self._timeout, self._cut_off = where, timeout, ipfs_rpc.cut_off
         self._errors: Any = ipfshttpclient.exceptions
+        self._others_fault = (self._errors.ErrorResponse, self._errors.TimeoutError)
         # ipfshttpclient maps the errors of a request, but not those in the middle of its answer.
         self._broken_off = requests.RequestException
         try:
-            # connect() refuses every daemon newer than 0.7; the client itself speaks to all of them.
-            self._client = ipfshttpclient.Client(_multiaddr(where), timeout=timeout)
+            self._client = ipfs_rpc.connect(_multiaddr(where), timeout)
         except self._errors.AddressError as error:
             raise _no_address(where) from error
 
@@ -79,7 +79,7 @@ class IpfsStore:
         """
         ref = ref or ContentRef.of(data)
         durable_files.flush()
-        with self._daemon():
+        with self._daemon(ref.length):
             added = str(self._client.add_bytes(data, opts=dict(IMPORT)))
         if cid_bytes(added) != cid_bytes(ref.cid):
             raise StoreError(
@@ -91,7 +91,7 @@ class IpfsStore:
     def get(self, ref: ContentRef, limit: int | None = None) -> bytes:
         """Return the bytes of a reference, re-hashed; see :meth:`ContentStore.get`."""
         check_limit(ref, limit)
-        with self._daemon(ref):
+        with self._daemon(ref.length, ref):
             data = self._read(ref.cid, ref.length + 1)
         return checked(ref, data, f"the daemon at {self.where}")
 
@@ -105,12 +105,12 @@ class IpfsStore:
 
     def pin(self, ref: ContentRef) -> None:
         """Fetch content and keep it; see :meth:`ContentStore.pin`."""
-        with self._daemon(ref):
+        with self._daemon(ref.length, ref):
             self._client.pin.add(ref.cid)
 
     def unpin(self, ref: ContentRef) -> None:
         """Let the daemon's garbage collector have the content; it may stay for a long time."""
-        with self._daemon(ref):
+        with self._daemon(0, ref):
             try:
                 self._client.pin.rm(ref.cid)
             except self._errors.ErrorResponse as error:
@@ -118,7 +118,6 @@ class IpfsStore:
                     raise
 
     def _read(self, cid: str, most: int) -> bytes:
-        deadline = time.monotonic() + self._timeout + most / LEAST_RATE
         # Client.cat() reads all that it is sent, however long and slowly; only a private method streams, so
         # pyproject.toml allows no other version of ipfshttpclient.
         closables, blocks = self._client._client._request(
@@ -137,31 +136,41 @@ class IpfsStore:
                 data += block
                 if len(data) >= most:
                     break
-                if time.monotonic() > deadline:
-                    raise ContentUnavailableError(
-                        f"{cid} comes too slowly through {self.where}: {len(data):,} bytes so far.",
-                        "Ask whoever pins it for a better connection, then resume.",
-                    )
         finally:
             for closable in closables:
                 closable.close()
         return bytes(data)
 
     @contextlib.contextmanager
-    def _daemon(self, ref: ContentRef | None = None) -> Iterator[None]:
-        """Turn the client's errors into ours; those of fetching ``ref`` are not the daemon's fault."""
-        try:
-            yield
-        except (self._errors.ErrorResponse, self._errors.TimeoutError, self._broken_off) as error:
-            if ref is None:
-                raise self._fault(error) from error
-            raise ContentUnavailableError(
-                f"{ref.cid} could not be fetched through {self.where}: {error}.",
-                "Ask whoever pins it to go online, then resume.",
-            ) from error
-        except (self._errors.Error, AssertionError, LookupError, TypeError) as error:
-            # The last three are what ipfshttpclient makes of JSON from something that is no daemon.
-            raise self._fault(error) from error
+    def _daemon(self, length: int, ref: ContentRef | None = None) -> Iterator[None]:
+        """Turn the client's errors into ours; those of fetching ``ref`` are not the daemon's fault.
+
+        All is over in time for ``length`` bytes, or by the deadline of what this is part of.
+        """
+        with self._cut_off(self._timeout + _SLACK + length / LEAST_RATE) as cutter:
+            try:
+                yield
+                if cutter.is_over:
+                    # An answer that does not tell its length looks whole wherever it is cut off.
+                    raise self._errors.TimeoutError(TimeoutError())
+            except (self._errors.Error, self._broken_off, AssertionError, LookupError, TypeError) as error:
+                # The last three are what ipfshttpclient makes of JSON from something that is no daemon.
+                if cutter.is_over:
+                    raise self._too_slow(ref) from error
+                if ref is None or not isinstance(error, (*self._others_fault, self._broken_off)):
+                    raise self._fault(error) from error
+                raise ContentUnavailableError(
+                    f"{ref.cid} could not be fetched through {self.where}: {error}.",
+                    "Ask whoever pins it to go online, then resume.",
+                ) from error
+
+    def _too_slow(self, ref: ContentRef | None) -> StoreError:
+        if ref is None:
+            return self._fault(TimeoutError("it takes too long"))
+        return ContentUnavailableError(
+            f"{ref.cid} comes too slowly through {self.where}.",
+            "Ask whoever pins it for a better connection, then resume.",
+        )
 
     def _fault(self, error: Exception) -> StoreError:
         return StoreError(

@@ -22,6 +22,17 @@ def most_memory() -> int:
     return int(psutil.virtual_memory().total) * 3 // 4
 
 
+def open_files() -> int:
+    """Return how many files and connections this program may have open at once."""
+    try:
+        import resource
+    except ImportError:
+        # Windows has no such limit, and asks less than this of its sockets.
+        return 8192
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 65_536 if most == resource.RLIM_INFINITY else most
+
+
 def keep_freed_memory() -> None:
     """Keep what is freed for what is needed next.
 

@@ -6,6 +6,7 @@ from fedledger.contracts.ledger.access import TaskAccess
 from fedledger.contracts.ledger.actor import WAITED, Situation, Step
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.protocol.errors import RoundError
+from fedledger.storage.addresses import read_url
 
 
 class Seat:
@@ -17,9 +18,16 @@ class Seat:
         The task, and the aggregator's account.
     url
         Where participants reach the aggregator's mailbox; it is announced on the ledger.
+
+    Raises
+    ------
+    ConfigError
+        If it is no URL that participants accept.
     """
 
     def __init__(self, access: TaskAccess, url: str | None) -> None:
+        if url is not None:
+            read_url(url)
         self.access = access
         self.url = url
         self.is_taken = False

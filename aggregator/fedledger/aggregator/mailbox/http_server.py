@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, TypeVar, cast
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from fedledger.aggregator.mailbox.connections import (
+    IDLE_SECONDS,
+    MAX_HEAD_BYTES,
+    BoundedConnection,
+    Connections,
+    client_of,
+)
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.encoding.strict import SpellingError, decimal, hexadecimal
 from fedledger.protocol.errors import ConfigError, RoundError
@@ -27,8 +39,13 @@ BURST = 2_000
 MAX_CLIENTS = 10_000
 START_TIMEOUT = 20.0
 
+ACCEPTED_AT_ONCE = 64
+"""Connections that are accepted before any of them is looked at; the others wait in the system's queue."""
+QUEUE = 4096
+STOP_TIMEOUT = 2
+
 _Index = Annotated[int, Field(ge=0, lt=2**32)]
-_InPath = Annotated[int, BeforeValidator(lambda text: decimal(text, 2**32 - 1))]
+_PathIndex = Annotated[int, BeforeValidator(lambda text: decimal(text, 2**32 - 1))]
 _Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -50,6 +67,48 @@ class RevealMessage(BaseModel):
     length: Annotated[int, Field(ge=0, lt=2**53)]
     salt: _Hash
     staleness: Annotated[int, Field(ge=0, le=MAX_STALENESS)] = 0
+
+
+_Message = TypeVar("_Message", bound=BaseModel)
+
+
+class MalformedError(Exception):
+    """A message that is none."""
+
+
+async def read_message(request: Request, kind: type[_Message]) -> _Message:
+    """Return a request's message.
+
+    Raises
+    ------
+    MalformedError
+        If it is not in UTF-8, or no JSON with one reading, or has other fields or values than it may have.
+    """
+    try:
+        text = (await request.body()).decode()
+        document = json.loads(
+            text, object_pairs_hook=_unique, parse_int=_natural, parse_float=_no_number, parse_constant=_no_number
+        )
+        return kind.model_validate(document)
+    except (ValueError, RecursionError, ClientDisconnect) as error:
+        raise MalformedError from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a field stands twice")
+    return found
+
+
+def _natural(text: str) -> int:
+    if text.startswith("-"):
+        raise ValueError("no natural number")
+    return int(text)
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text:.20} is no natural number")
 
 
 class RateLimit:
@@ -96,7 +155,7 @@ class Bounded:
 
     def _refusal(self, scope: Scope) -> Response | None:
         client = scope.get("client")
-        wait = self._limit.wait(client[0] if client else "")
+        wait = self._limit.wait(client_of(client[0] if client else ""))
         if wait:
             headers = {"Retry-After": str(max(1, round(wait)))}
             return JSONResponse({"error": "Too many requests."}, status_code=429, headers=headers)
@@ -120,54 +179,107 @@ def mailbox_app(mailbox: MailboxClient, limit: RateLimit | None = None) -> FastA
     Messages are answered one after the other, in the thread that receives them: the mailbox has one lock, and threads
     would spend more time on handing messages around than the mailbox does on taking them.
     """
-    app = FastAPI(title="fedledger mailbox", docs_url=None, redoc_url=None)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.add_middleware(Bounded, limit=limit or RateLimit())
 
     @app.exception_handler(RoundError)
     async def refused(request: Request, error: RoundError) -> Response:
         return JSONResponse({"error": error.message, "remedy": error.remedy}, status_code=409)
 
+    @app.exception_handler(RequestValidationError)
+    @app.exception_handler(MalformedError)
+    async def malformed(request: Request, error: Exception) -> Response:
+        # The message is not repeated: it may hold anything.
+        return JSONResponse({"error": "The message is malformed."}, status_code=422)
+
     @app.post("/v1/rounds/{index}/commitments")
-    async def commit(index: _InPath, message: CommitmentMessage) -> dict[str, Any]:
+    async def commit(index: _PathIndex, request: Request) -> Response:
+        message = await read_message(request, CommitmentMessage)
         raw = hexadecimal(message.commitment), hexadecimal(message.signature)
         mailbox.commit(index, SignedCommitment(message.participant, *raw))
-        return {"taken": True}
+        return JSONResponse({"taken": True})
 
     @app.post("/v1/rounds/{index}/reveals")
-    async def reveal(index: _InPath, message: RevealMessage) -> dict[str, Any]:
+    async def reveal(index: _PathIndex, request: Request) -> Response:
+        message = await read_message(request, RevealMessage)
         update = ContentRef(hexadecimal(message.digest), message.length)
         mailbox.reveal(index, message.participant, update, hexadecimal(message.salt), message.staleness)
-        return {"taken": True}
+        return JSONResponse({"taken": True})
 
     @app.get("/v1/rounds/{index}/proofs/{participant}")
-    async def proof(index: _InPath, participant: _InPath) -> dict[str, Any]:
+    async def proof(index: _PathIndex, participant: _PathIndex) -> Response:
         found = mailbox.proof(index, participant)
-        return {"proof": None if found is None else [sibling.hex() for sibling in found]}
+        return JSONResponse({"proof": None if found is None else [sibling.hex() for sibling in found]})
 
     return app
 
 
 @contextlib.contextmanager
-def serving(mailbox: MailboxClient, host: str, port: int) -> Iterator[None]:
+def serving(
+    mailbox: MailboxClient, host: str, port: int, connections: Connections | None = None, limit: RateLimit | None = None
+) -> Iterator[int]:
     """Serve a mailbox for the length of a ``with`` block.
+
+    Parameters
+    ----------
+    mailbox
+        The mailbox.
+    host, port
+        Where to listen; port 0 picks a free one.
+    connections, limit
+        How many connections there may be, and how many requests.
+
+    Yields
+    ------
+    int
+        The port.
 
     Raises
     ------
     ConfigError
         If the address cannot be listened on.
     """
-    server = uvicorn.Server(
-        uvicorn.Config(mailbox_app(mailbox), host=host, port=port, log_level="warning", access_log=False)
+    listener = _listener(host, port)
+    config = uvicorn.Config(
+        mailbox_app(mailbox, limit),
+        http=cast(
+            "type[BoundedConnection]", partial(BoundedConnection, Connections() if connections is None else connections)
+        ),
+        ws="none",
+        lifespan="off",
+        # Anybody can cause warnings.
+        log_level="error",
+        access_log=False,
+        backlog=ACCEPTED_AT_ONCE,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=STOP_TIMEOUT,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
     )
-    thread = threading.Thread(target=server.run, daemon=True)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
-    deadline = time.monotonic() + START_TIMEOUT
-    while not server.started:
-        if not thread.is_alive() or time.monotonic() > deadline:
-            raise ConfigError(f"The mailbox cannot listen on {host}:{port}.", "Is the port taken? Give another.")
-        time.sleep(0.01)
     try:
-        yield
+        deadline = time.monotonic() + START_TIMEOUT
+        while not server.started:
+            if not thread.is_alive() or time.monotonic() > deadline:
+                raise _deaf(host, port)
+            time.sleep(0.01)
+        # More may wait than are accepted at once, which uvicorn calls by one name.
+        listener.listen(QUEUE)
+        yield int(listener.getsockname()[1])
     finally:
         server.should_exit = True
         thread.join()
+        listener.close()
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        raise _deaf(host, port) from error
+
+
+def _deaf(host: str, port: int) -> ConfigError:
+    return ConfigError(f"The mailbox cannot listen on {host}:{port}.", "Is the port taken? Give another.")

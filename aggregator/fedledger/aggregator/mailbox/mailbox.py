@@ -24,12 +24,17 @@ from fedledger.protocol.records.mailbox import MailboxRefusedError
 from fedledger.protocol.records.signatures import commitment, commitment_message, recover
 from fedledger.storage import durable_files
 from fedledger.storage.base import ContentStore
+from fedledger.storage.deadlines import within
 
 log = logging.getLogger(__name__)
 
 MAX_LENGTH = 2**32 - 1
 LOOK_AGAIN = 1.0
 """Seconds after which content that could not be had is looked for again."""
+STORE_SECONDS, WAIT_FOR_STORE = 30.0, 1.0
+"""Seconds that the store has to fetch a batch, and for which nobody else is answered meanwhile."""
+ASK_AGAIN = 0.1
+"""Seconds after which the ledger is asked again for what it did not have, as anybody may ask for anything."""
 
 
 @dataclass
@@ -40,6 +45,8 @@ class _Round:
     sealed: Batch | None = None
     posted: Batch | None = None
     look_at: float = 0.0
+    ask_at: float = 0.0
+    fetching: threading.Thread | None = None
 
 
 class Mailbox:
@@ -65,6 +72,7 @@ class Mailbox:
         self._place = place_of(ledger, task)
         self._rounds: dict[int, _Round] = {}
         self._lock = threading.RLock()
+        self._ask_at = 0.0
         folder.mkdir(parents=True, exist_ok=True)
 
     def commit(self, index: int, signed: SignedCommitment) -> None:
@@ -132,23 +140,50 @@ class Mailbox:
 
     def _is_known(self, index: int, participant: int, opened: bytes) -> bool:
         """Return whether a commitment is on chain, or in the root that was posted."""
-        current, kept = self._history.update().task(self._task).rounds[index], self._kept(index)
+        kept = self._kept(index)
+        if self._history.task(self._task).rounds[index].commitments.get(participant) == opened:
+            return True
+        if time.monotonic() >= kept.ask_at:
+            self._history.update()
+            kept.ask_at = time.monotonic() + ASK_AGAIN
+        current = self._history.task(self._task).rounds[index]
         if current.commitments.get(participant) == opened:
             return True
         if self._store is None or current.root is None:
             return False
-        if (kept.posted is None or kept.posted.root != current.root) and time.monotonic() >= kept.look_at:
-            kept.posted, kept.look_at = None, time.monotonic() + LOOK_AGAIN
-            try:
-                kept.posted = posted_batch(self._store, current)
-            except (RoundError, StoreError) as error:
-                log.warning("round %d: %s", index, error)
-        signed = kept.posted.by_participant.get(participant) if kept.posted else None
+        if kept.posted is None or kept.posted.root != current.root:
+            self._fetch(self._store, current, kept)
+        posted = kept.posted if kept.posted and kept.posted.root == current.root else None
+        signed = posted.by_participant.get(participant) if posted else None
         return signed is not None and signed.commitment == opened
 
+    def _fetch(self, store: ContentStore, current: RoundHistory, kept: _Round) -> None:
+        """Fetch the commitments of the posted root; somebody else posted them, and they may come slowly or never."""
+
+        def fetch() -> None:
+            try:
+                with within(lambda: STORE_SECONDS):
+                    kept.posted = posted_batch(store, current)
+            except (RoundError, StoreError) as error:
+                log.warning("round %d: %s", current.index, error)
+            finally:
+                kept.look_at = time.monotonic() + LOOK_AGAIN
+
+        if kept.fetching is None or not (kept.fetching.is_alive() or time.monotonic() < kept.look_at):
+            kept.fetching = threading.Thread(target=fetch, daemon=True)
+            kept.fetching.start()
+            kept.fetching.join(WAIT_FOR_STORE)
+
     def proof(self, index: int, participant: int) -> list[bytes] | None:
-        """Return the way from a participant's commitment to the round's root, or None if it is not in it."""
+        """Return the way from a participant's commitment to the round's root, or None if it is not in it.
+
+        Nor is there one to a round that does not exist or is final, for which nobody needs it.
+        """
         with self._lock:
+            task = self._history.tasks.get(self._task)
+            current = task.rounds.get(index) if task is not None else None
+            if current is None or current.settled or current.voided:
+                return None
             sealed = self._kept(index).sealed
             return None if sealed is None else sealed.proof(participant)
 
@@ -186,8 +221,11 @@ class Mailbox:
 
     def _open(self, index: int, participant: int) -> tuple[RoundHistory, _Round]:
         task = self._history.tasks.get(self._task)
-        if task is None or index > max(task.rounds, default=0):
+        is_new = task is None or index > max(task.rounds, default=0)
+        if task is None or (is_new and time.monotonic() >= self._ask_at):
             task = self._history.update().task(self._task)
+            if index not in task.rounds:
+                self._ask_at = time.monotonic() + ASK_AGAIN
         current = task.rounds.get(index)
         if current is None or index != max(task.rounds) or current.proposal is not None or current.voided:
             raise MailboxRefusedError(f"Round {index} of task {self._task} is not open.")
@@ -197,12 +235,19 @@ class Mailbox:
 
     def _kept(self, index: int) -> _Round:
         if index not in self._rounds:
+            self._forget()
             kept = self._rounds[index] = _Round()
             for entry in self._read(index):
                 _remember(kept, entry)
             sealed = self._path(index, "sealed")
             kept.sealed = Batch.decode(durable_files.read(sealed)) if durable_files.exists(sealed) else None
         return self._rounds[index]
+
+    def _forget(self) -> None:
+        """Forget the rounds that are final; all is on disk."""
+        task = self._history.tasks.get(self._task)
+        unfinal = {current.index for current in task.unfinal} if task is not None else set()
+        self._rounds = {index: kept for index, kept in self._rounds.items() if index in unfinal}
 
     def _path(self, index: int, kind: str) -> Path:
         chain, address, task = self._place

@@ -13,8 +13,8 @@ from fedledger.contracts.chain.connection import unanswered
 from fedledger.protocol.errors import (
     ChainError,
     ContentCorruptError,
-    ContentUnreadableError,
     ContentUnavailableError,
+    ContentUnreadableError,
     FedledgerError,
     StoreError,
 )

@@ -62,6 +62,16 @@ def task_wait(ledger: Ledger, task: int) -> Wait:
     return Wait(f"{what} of {place}", until)
 
 
+def seconds_left(ledger: Ledger, task: int) -> float:
+    """Return for how many seconds a task's present phase lasts; 0 where nothing is known of its end."""
+    until = task_wait(ledger, task).until
+    now: float = ledger.chain.now()
+    if not ledger.chain.development:
+        # Between two blocks time goes on, except where it is made.
+        now = max(now, time.time())
+    return 0.0 if until is None else max(0.0, until - now)
+
+
 class Patience:
     """Waits for content that cannot be had yet: longer each time, until patience ends."""
 

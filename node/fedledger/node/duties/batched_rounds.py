@@ -12,16 +12,24 @@ from fedledger.contracts.ledger.actor import Action, Situation, Step
 from fedledger.contracts.ledger.records import Phase
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
+from fedledger.contracts.ledger.waits import seconds_left
 from fedledger.node.duties.direct_rounds import DirectRounds, awaited
 from fedledger.node.updates import Updates
 from fedledger.protocol.encoding.canonical import MAX_DOCUMENT_BYTES
 from fedledger.protocol.encoding.merkle import verify
-from fedledger.protocol.errors import RoundError, StoreError
+from fedledger.protocol.errors import ContentUnavailableError, RoundError, StoreError
 from fedledger.protocol.records.commitment_batch import Batch, SignedCommitment, leaf
 from fedledger.protocol.records.mailbox import MailboxClient, MailboxRefusedError
 from fedledger.protocol.records.signatures import commitment_message, sign
+from fedledger.storage.deadlines import within
 
 log = logging.getLogger(__name__)
+
+SHARE, LEAST = 0.25, 1.0
+"""The part of what is left of a phase that others may take to answer, and the least seconds that they have.
+
+However slow all of them are, there is time for what the ledger takes from the participant itself.
+"""
 
 
 class BatchedRounds:
@@ -75,7 +83,9 @@ class BatchedRounds:
     def sign(self, task: TaskHistory, current: RoundHistory, participant: int) -> Step | None:
         """Leave a signed commitment with the aggregator."""
         try:
-            self.client().commit(current.index, self.signed_commitment(task, current, participant))
+            signed = self.signed_commitment(task, current, participant)
+            with within(self._share):
+                self.client().commit(current.index, signed)
         except MailboxRefusedError as error:
             # Tried again while there is time; after that the ledger itself takes the commitment.
             log.warning("round %d: %s", current.index, error)
@@ -94,8 +104,9 @@ class BatchedRounds:
         try:
             # An aggregator that was away is told when it is back: it would call late whom it has not heard of.
             salt, steps = self.updates.salt(current), entry.staleness(current)
-            if self.client().reveal(current.index, participant, update, salt, steps):
-                self._delivered.add(current.index)
+            with within(self._share):
+                if self.client().reveal(current.index, participant, update, salt, steps):
+                    self._delivered.add(current.index)
         except MailboxRefusedError as error:
             log.warning("round %d: %s", current.index, error)
             return self.reveal(task, current, participant)
@@ -118,7 +129,8 @@ class BatchedRounds:
     def proof(self, task: TaskHistory, current: RoundHistory, participant: int) -> list[bytes] | None:
         """Return a way from the commitment to the round's root that holds, or None."""
         root, content = current.root or b"", leaf(participant, self.updates.commitment(task, current))
-        proof = self.client().proof(current.index, participant)
+        with within(self._share):
+            proof = self.client().proof(current.index, participant)
         if proof is None or not verify(root, content, proof):
             batch = self._stored(current)
             proof = None if batch is None else batch.proof(participant)
@@ -147,6 +159,10 @@ class BatchedRounds:
             )
         return self.mailbox
 
+    def _share(self) -> float:
+        """Return for how many seconds others may be waited for."""
+        return max(LEAST, SHARE * seconds_left(self.access.ledger, self.access.task))
+
     def _is_left_out(self, task: TaskHistory, current: RoundHistory, participant: int) -> bool:
         """Return whether the participant has to commit on the ledger for the round to count it, and may."""
         is_missing = self.proof(task, current, participant) is None or self._is_uncounted(task, current)
@@ -160,11 +176,13 @@ class BatchedRounds:
 
     def _stored(self, current: RoundHistory) -> Batch | None:
         """Return the batch of commitments that the aggregator stored, if it did."""
-        store = self.access.store
-        if current.batch is None or not store.has(current.batch):
+        if current.batch is None:
             return None
         try:
-            return Batch.decode(store.get(current.batch, MAX_DOCUMENT_BYTES))
+            with within(self._share):
+                return Batch.decode(self.access.store.get(current.batch, MAX_DOCUMENT_BYTES))
+        except ContentUnavailableError:
+            return None
         except (ValueError, StoreError) as error:
             log.warning("round %d: the stored commitments cannot be read: %s", current.index, error)
             return None

@@ -22,6 +22,7 @@ from fedledger.contracts.ledger.history import History
 from fedledger.node.mailbox_client import HttpMailboxClient
 from fedledger.platform.bench.synthetic_task import SyntheticTask
 from fedledger.protocol.records.commitment_batch import SignedCommitment
+from fedledger.storage.addresses import DEVELOPMENT, Networks
 from fedledger.storage.local import LocalStore
 
 AT_ONCE = 8
@@ -126,7 +127,8 @@ def _play(pipe: Connection, where: str, address: str, block: int, task: int, par
     ledger = Ledger(Chain(where), address, block)
     synthetic, history = SyntheticTask.join(ledger, task, participants), History(ledger).update()
     base = history.task(task).rounds[1].base.digest
-    mailboxes = {i: HttpMailboxClient(history, task) for i in synthetic.accounts}
+    networks = Networks.read(DEVELOPMENT)
+    mailboxes = {i: HttpMailboxClient(history, task, networks) for i in synthetic.accounts}
     signed: dict[int, SignedCommitment] = {}
 
     def commit(i: int) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedledger.platform.cli.options import (
+    AllowNetworkOption,
     ConfigArgument,
     DeploymentOption,
     ExperimentSeedOption,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from fedledger.contracts.chain.chain import Chain
     from fedledger.contracts.ledger.client import Ledger
     from fedledger.platform.experiment.experiment import Experiment
+    from fedledger.storage.addresses import Networks
     from fedledger.storage.base import ContentStore
 
 
@@ -110,6 +112,22 @@ class StoreOptions:
         from fedledger.storage.open import open_store
 
         return open_store(self.store, self.store_dir)
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Where mailboxes may be."""
+
+    allow_network: AllowNetworkOption = None
+
+    def open(self, chain: Chain, *services: str) -> Networks:
+        """Return where mailboxes may be on a chain; the ports of the operator's own services stay closed."""
+        from fedledger.storage.addresses import DEVELOPMENT, Networks, port_of
+
+        usual = DEVELOPMENT if chain.development else ()
+        ports = (port_of(service) for service in services)
+        allowed = usual if self.allow_network is None else self.allow_network
+        return Networks.read(allowed, [port for port in ports if port is not None])
 
 
 @dataclass(frozen=True)

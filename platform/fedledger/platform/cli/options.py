@@ -40,6 +40,14 @@ TrackOption = Annotated[
 TrustOption = Annotated[
     list[str] | None, typer.Option("--trust-code", help="CID of a task.py that may be executed; repeatable")
 ]
+AllowNetworkOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-network",
+        help="network besides the public internet in which mailboxes may be, such as 10.0.0.0/8; repeatable "
+        "(default: none; on a development chain this machine and private networks)",
+    ),
+]
 OutputOption = Annotated[Path | None, typer.Option(help="file to write the table to; required for Parquet")]
 PollOption = Annotated[float, typer.Option(help="seconds between two looks at the ledger")]
 PatienceOption = Annotated[float, typer.Option(help="seconds to wait for content that the store does not have yet")]

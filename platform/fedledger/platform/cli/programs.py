@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedledger.platform.cli.console import Format, FormatOption, print_json, print_result, print_rows
-from fedledger.platform.cli.context import ExperimentOptions, KeyOptions, LedgerOptions, SignerOptions, StoreOptions
+from fedledger.platform.cli.context import (
+    ExperimentOptions,
+    KeyOptions,
+    LedgerOptions,
+    NetworkOptions,
+    SignerOptions,
+    StoreOptions,
+)
 from fedledger.platform.cli.options import PatienceOption, PollOption, TaskOption, TrustOption, expand_options
 from fedledger.protocol.errors import ConfigError
 
@@ -83,6 +90,7 @@ def node_start(
     participant: Annotated[int, typer.Option(help="index of this node's data partition (from 0)")],
     content: StoreOptions,
     key: KeyOptions,
+    network: NetworkOptions,
     task: TaskOption = 1,
     journal: Annotated[Path, typer.Option(help="folder that keeps updates until they are revealed")] = Path("journal"),
     poll: PollOption = 0.5,
@@ -103,7 +111,7 @@ def node_start(
     account = key.account(ledger.chain, experiment.config.seed, participant_role(participant), funds)
     history = History(ledger)
     access = TaskAccess(ledger, history, account, store, task, spec)
-    mailbox = HttpMailboxClient(history, task)
+    mailbox = HttpMailboxClient(history, task, network.open(ledger.chain, at.rpc, content.store))
     base_of = RoundPlanner(store).base_of(history, task, spec, account.address)
     node = Participant(access, journal / account.address, experiment.trainer(participant), mailbox, base_of)
     run_program(node, poll, "node")
@@ -150,6 +158,7 @@ def aggregator_start(
     content: StoreOptions,
     key: KeyOptions,
     post: MailboxOptions,
+    network: NetworkOptions,
     task: TaskOption = 1,
     standby: Annotated[
         int | None, typer.Option(help="act as the experiment's standby aggregator of this index (from 0)")
@@ -169,6 +178,7 @@ def aggregator_start(
     from fedledger.platform.cli.watcher import run_program
     from fedledger.platform.experiment.accounts import AGGREGATOR, standby_role
     from fedledger.platform.experiment.posted_task import posted_spec
+    from fedledger.storage.addresses import read_url
 
     ledger, store, experiment = at.open(), content.open(), source.open()
     spec = posted_spec(ledger, store, task, experiment)
@@ -184,6 +194,7 @@ def aggregator_start(
             mailbox = Mailbox(ledger, History(ledger), task, post.mailbox_dir, content.open())
             listening = stack.enter_context(_listening(mailbox, post.listen))
             url = post.public_url or listening
+            network.open(ledger.chain).require(read_url(url))
             logging.getLogger("fedledger.aggregator").info("the mailbox is at %s", url)
         aggregator = Aggregator(access, experiment.measurer(), mailbox, patience, url, experiment.trusted_update)
         ended, _ = run_program(aggregator, poll, "aggregator")
@@ -307,11 +318,9 @@ def verifier_retire(at: SignerOptions, verifier: VerifierOption = 0, format_: Fo
 @contextmanager
 def _listening(mailbox: Mailbox, where: str) -> Iterator[str]:
     from fedledger.aggregator.mailbox.http_server import serving
-    from fedledger.contracts.chain.development import free_port
 
     host, _, port = where.rpartition(":")
     if not host or not (port.isascii() and port.isdigit()):
-        raise ConfigError(f"{where!r} is not an address to listen on.", "Give HOST:PORT, for example 0.0.0.0:8700.")
-    number = int(port) or free_port()
-    with serving(mailbox, host, number):
+        raise ConfigError(f"{where!a} is not an address to listen on.", "Give HOST:PORT, for example 0.0.0.0:8700.")
+    with serving(mailbox, host.strip("[]"), int(port)) as number:
         yield f"http://{host}:{number}"
