@@ -26,6 +26,7 @@ QUANTITIES = frozenset(
         *("gas", "gasPrice", "maxFeePerGas", "maxPriorityFeePerGas", "value", "v"),
     }
 )
+BLOOM_BYTES, BLOOM_HASHES = 256, 3
 ADDRESSES = frozenset({"address", "contractAddress", "from", "to", "miner"})
 
 
@@ -53,6 +54,14 @@ def typed(answer: Any, name: str = "") -> Any:
     if isinstance(answer, list | tuple):
         return [typed(value, name) for value in answer]
     return answer
+
+
+def bloom_bits(value: bytes) -> int:
+    """Return the bits that an address or a topic sets in the bloom filter of logs, as one number."""
+    digest, bits = keccak(value), 0
+    for place in range(0, 2 * BLOOM_HASHES, 2):
+        bits |= 1 << (int.from_bytes(digest[place : place + 2], "big") % (8 * BLOOM_BYTES))
+    return bits
 
 
 def encoded_header(block: dict[str, Any]) -> bytes:

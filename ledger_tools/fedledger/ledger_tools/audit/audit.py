@@ -22,8 +22,9 @@ from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.lanes import lane
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.ledger_tools.audit.divergence import Divergence, DivergenceError
-from fedledger.ledger_tools.audit.execute import claimed, execute, head
+from fedledger.ledger_tools.audit.execute import claimed, execute_all, head
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport, chain_state
+from fedledger.ledger_tools.audit.receipts import Unchecked
 from fedledger.ledger_tools.audit.replay import (
     NullTranscript,
     Replay,
@@ -70,6 +71,8 @@ class AuditResult:
         The first thing that did not follow, or None.
     notes
         What an auditor should know besides.
+    unchecked
+        Transactions that were not executed, and what was believed instead.
     """
 
     source: str
@@ -82,6 +85,7 @@ class AuditResult:
     measurements: dict[str, int] = field(default_factory=dict)
     first_divergence: Divergence | None = None
     notes: list[str] = field(default_factory=list)
+    unchecked: Unchecked = field(default_factory=Unchecked)
 
     def document(self) -> dict[str, Any]:
         """Return this as JSON."""
@@ -130,8 +134,10 @@ def audit_run(
             with suppress(Exception):
                 told = claimed(export)
         with _ahead_of_execution(export, told, task, store, trusted, jobs) as ahead:
-            logs = execute(export, lambda done, of: watch("executing blocks", done, of), told)
-            history = History().extend(logs)
+            done = execute_all(export, lambda done, of: watch("executing blocks", done, of), told)
+            result.unchecked = done.unchecked
+            result.notes += done.unchecked.notes()
+            history = History().extend(done.logs)
             _check_state(history, export.state)
             _replay(result, history, store, trusted, watch, ahead)
     except DivergenceError as error:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.round_history import RoundHistory
-from fedledger.ledger_tools.audit.execute import execute
+from fedledger.ledger_tools.audit.execute import execute_all
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.records.report import BASE
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.base import ContentStore
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -203,7 +206,10 @@ def exported_history(folder: Path, watch: Callable[[int, int], None] = lambda do
     DivergenceError
         If the export does not follow from its transactions.
     """
-    return History().extend(execute(LedgerExport.read(folder / LEDGER_FILE), watch))
+    done = execute_all(LedgerExport.read(folder / LEDGER_FILE), watch)
+    for note in done.unchecked.notes():
+        log.warning("%s", note)
+    return History().extend(done.logs)
 
 
 _REFUSED = frozenset(verdict.label for verdict in Verdict if verdict.refused)
