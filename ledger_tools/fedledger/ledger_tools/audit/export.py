@@ -71,6 +71,7 @@ class Header:
     mix_hash: bytes
     base_fee: int
     excess_blob_gas: int
+    has_data_floor: bool
 
     @classmethod
     def decode(cls, raw: bytes) -> Header:
@@ -98,6 +99,7 @@ class Header:
                 mix_hash=fields["mixHash"],
                 base_fee=base_fee,
                 excess_blob_gas=int.from_bytes(fields.get("excessBlobGas", b""), "big"),
+                has_data_floor="requestsHash" in fields,
             )
         except (rlp.exceptions.DecodingError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"no block header: {error}") from error
@@ -243,7 +245,11 @@ def _exported(chain: Chain, transaction: dict[str, Any], ledger: str) -> Exporte
         told = {"type": kind, "sender": to_checksum_address(transaction["from"]), "nonce": number(transaction["nonce"])}
         if any(address == ledger for address, *_ in logs):
             told["input"] = _plain(transaction["input"])
-        log.warning("the transaction %s of type %d is exported as one that cannot be executed", _plain(receipt["transactionHash"]), kind)
+        log.warning(
+            "the transaction %s of type %d is exported as one that cannot be executed",
+            _plain(receipt["transactionHash"]),
+            kind,
+        )
     digest, status, gas = _plain(transaction["hash"]), receipt["status"], receipt["gasUsed"]
     return ExportedTransaction(digest, "0x" + (raw or b"").hex(), status, gas, logs, told)
 

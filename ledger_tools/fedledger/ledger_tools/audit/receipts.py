@@ -72,8 +72,8 @@ class Unchecked:
             )
         if self.rootless:
             notes.append(
-                f"The lists of transactions in blocks {list(self.rootless)[:NAMED]} could not be checked, as the export "
-                "lacks the bytes of some."
+                f"The lists of transactions in blocks {list(self.rootless)[:NAMED]} could not be checked: bytes of some "
+                "are missing, or were counted with their blobs. Signatures and receipts were."
             )
         return notes
 
