@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
