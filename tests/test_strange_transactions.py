@@ -277,7 +277,7 @@ def test_a_transaction_without_bytes_is_named_and_so_is_what_cannot_be_checked(p
     result = audited(copy)
     assert result.reproduced and result.rounds == 2, result.first_divergence
     assert result.unchecked.transactions[0].reason == "its bytes are missing"
-    assert len(result.unchecked.rootless) == 2 and any("lists of transactions" in note for note in result.notes)
+    assert len(result.unchecked.rootless) == 2 and any("Lists of transactions" in note for note in result.notes)
 
 
 def test_what_calls_contracts_that_exports_lack_is_named(tmp_path: Path) -> None:

@@ -39,10 +39,13 @@ from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.reputation import Evidence
 from fedledger.storage.base import ContentStore
+from fedledger.storage.foreign_folder import inner_file, inner_folder
 from fedledger.storage.local import LocalStore
 
 log = logging.getLogger(__name__)
 
+STORE_FOLDER = "store"
+"""Where a run's folder has its content."""
 MOST_AT_ONCE = 8
 """Rounds that a process replays one after another."""
 
@@ -119,15 +122,15 @@ def audit_run(
         another. The result is the same.
     """
     result = AuditResult("exported ledger, executed again on the embedded EVM", task, (0, ""))
+    store = store or LocalStore(inner_folder(folder, STORE_FOLDER), reading=True)
     try:
         try:
-            export = LedgerExport.read(folder / LEDGER_FILE)
+            export = LedgerExport.read(inner_file(folder, LEDGER_FILE))
         except ConfigError as error:
             if not (folder / LEDGER_FILE).exists():
                 raise
             raise DivergenceError(Divergence(0, LEDGER_FILE, "an unchanged export", error.message)) from error
         result.ledger, result.head = (export.chain_id, export.address), head(export)
-        store = store or LocalStore(folder / "store")
         told: list[Log] = []
         if jobs > 1:
             # What cannot be read is the execution's to tell, which names the first thing that is wrong.

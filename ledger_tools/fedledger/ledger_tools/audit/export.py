@@ -194,8 +194,8 @@ def export_ledger(ledger: Ledger, deployment: Deployment, history: History) -> L
     blocks: list[ExportedBlock] = []
     senders: set[str] = set()
     first = deployment.block if not chain.development else 1
-    for number in range(first, chain.block_number() + 1):
-        block = chain.block(number, full=True)
+    for height in range(first, chain.block_number() + 1):
+        block = chain.block(height, full=True)
         transactions = []
         for transaction in block["transactions"]:
             senders.add(to_checksum_address(transaction["from"]))

@@ -72,7 +72,7 @@ class Unchecked:
             )
         if self.rootless:
             notes.append(
-                f"The lists of transactions in blocks {list(self.rootless)[:NAMED]} could not be checked: bytes of some "
+                f"Lists of transactions in blocks {list(self.rootless)[:NAMED]} could not be checked: bytes of some "
                 "are missing, or were counted with their blobs. Signatures and receipts were."
             )
         return notes

@@ -17,6 +17,7 @@ from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.records.report import BASE
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.base import ContentStore
+from fedledger.storage.foreign_folder import inner_file
 
 log = logging.getLogger(__name__)
 
@@ -206,7 +207,7 @@ def exported_history(folder: Path, watch: Callable[[int, int], None] = lambda do
     DivergenceError
         If the export does not follow from its transactions.
     """
-    done = execute_all(LedgerExport.read(folder / LEDGER_FILE), watch)
+    done = execute_all(LedgerExport.read(inner_file(folder, LEDGER_FILE)), watch)
     for note in done.unchecked.notes():
         log.warning("%s", note)
     return History().extend(done.logs)
