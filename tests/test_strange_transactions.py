@@ -21,10 +21,10 @@ from trie.hexary import HexaryTrie
 
 from fedledger.contracts.abi import checksum_address, functions
 from fedledger.contracts.chain.records import Transaction
+from fedledger.contracts.chain.signed_bytes import rebuilt, signed_bytes
 from fedledger.ledger_tools.audit.audit import AuditResult, audit_run
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, ExportedTransaction, LedgerExport, export_ledger
 from fedledger.ledger_tools.audit.receipts import receipts_root
-from fedledger.ledger_tools.audit.transactions import rebuilt, signed_bytes
 from fedledger.protocol.encoding.keccak import keccak
 from support.world import World, world
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import rlp
@@ -30,14 +32,47 @@ BLOOM_BYTES, BLOOM_HASHES = 256, 3
 ADDRESSES = frozenset({"address", "contractAddress", "from", "to", "miner"})
 
 
-def quantity(answer: Any) -> int:
-    """Return a number, which nodes write in hexadecimal."""
-    return answer if isinstance(answer, int) else int(answer, 16)
+QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")
+REMEDY = "Is the node in order, and the same one as before? Try another one."
 
 
-def octets(answer: str) -> bytes:
-    """Return bytes, which nodes write in hexadecimal."""
-    return bytes.fromhex(answer[2:])
+class ContradictionError(ChainError):
+    """A node that says what cannot be, or contradicts what it said."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, REMEDY)
+
+
+def quantity(answer: Any, most_digits: int = 64) -> int:
+    """Return a number, which nodes write in hexadecimal.
+
+    Raises
+    ------
+    ContradictionError
+        If it is none.
+    """
+    if isinstance(answer, int) and not isinstance(answer, bool) and answer >= 0:
+        return answer
+    if isinstance(answer, bytes) and 2 * len(answer) <= most_digits:
+        return int.from_bytes(answer, "big")
+    if isinstance(answer, str) and answer.startswith("0x") and len(answer) - 2 <= most_digits:
+        with suppress(ValueError):
+            return int.from_bytes(HexBytes(answer), "big")
+    raise ContradictionError(f"The chain answered {answer!r:.100} instead of a number.")
+
+
+def octets(answer: Any) -> bytes:
+    """Return bytes, which nodes write in hexadecimal.
+
+    Raises
+    ------
+    ContradictionError
+        If they are none.
+    """
+    if isinstance(answer, str) and answer.startswith("0x"):
+        with suppress(ValueError):
+            return bytes.fromhex(answer[2:])
+    raise ContradictionError(f"The chain answered {answer!r:.100} instead of bytes.")
 
 
 def typed(answer: Any, name: str = "") -> Any:
@@ -47,8 +82,11 @@ def typed(answer: Any, name: str = "") -> Any:
             # eth-tester writes no address as nothing, and what kind of log it is in words.
             return answer
         if name in QUANTITIES:
-            return int(answer, 16)
-        return checksum_address(answer) if name in ADDRESSES else HexBytes(answer)
+            return quantity(answer)
+        try:
+            return checksum_address(answer) if name in ADDRESSES else HexBytes(answer)
+        except ValueError as error:
+            raise ContradictionError(f"The chain answered {answer!r:.100} where bytes belong.") from error
     if isinstance(answer, Mapping):
         return {key: typed(value, key) for key, value in answer.items()}
     if isinstance(answer, list | tuple):

@@ -21,12 +21,12 @@ from hexbytes import HexBytes
 from trie.hexary import HexaryTrie
 
 from fedledger.contracts.abi import Log, checksum_address, decode_log
+from fedledger.contracts.chain.signed_bytes import BLOB
 from fedledger.contracts.compile import PARTS, parts
 from fedledger.ledger_tools.audit.divergence import Divergence, DivergenceError
 from fedledger.ledger_tools.audit.export import ExportedBlock, ExportedTransaction, Header, LedgerExport
 from fedledger.ledger_tools.audit.fast_opcodes import replaying_vm
 from fedledger.ledger_tools.audit.receipts import Unchecked, Unexecuted, receipts_root, type_of
-from fedledger.ledger_tools.audit.transactions import BLOB
 from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.errors import ChainError
 

@@ -15,9 +15,9 @@ from hexbytes import HexBytes
 
 from fedledger.contracts.chain.answers import HEADER_FIELDS
 from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.chain.signed_bytes import KNOWN_TYPES, kind_of, number, signed_bytes
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
-from fedledger.ledger_tools.audit.transactions import KNOWN_TYPES, kind_of, number, signed_bytes
 from fedledger.ledger_tools.deploy import Deployment
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.keccak import keccak
