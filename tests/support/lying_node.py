@@ -77,6 +77,7 @@ LIES: dict[str, tuple[tuple[str, ...] | None, Change | bytes | None]] = {
     "nothing": (READING, lambda rng, result: None),
     "another type": (READING, lambda rng, result: rng.choice(NOTHINGS)),
     "logs kept back": (("eth_getLogs",), _without),
+    "last log kept back": (("eth_getLogs",), lambda rng, logs: logs[:-1]),
     "logs twice": (("eth_getLogs",), lambda rng, logs: logs + logs),
     "logs in disorder": (("eth_getLogs",), lambda rng, logs: logs[::-1]),
     "logs of others": (("eth_getLogs",), _changed("address", _flipped)),

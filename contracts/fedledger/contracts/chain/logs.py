@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fedledger.contracts.abi import checksum_address
-from fedledger.contracts.chain.answers import ContradictionError, bloom_bits, octets, quantity, typed
+from fedledger.contracts.chain.answers import BLOOM_BYTES, ContradictionError, bloom_bits, octets, quantity, typed
 from fedledger.contracts.chain.connection import Connection, unanswered
 from fedledger.protocol.errors import ChainError
 
@@ -62,11 +63,13 @@ def _where(log: Mapping[str, Any]) -> tuple[int, int]:
     return log["blockNumber"], log["logIndex"]
 
 
-def check_complete(connection: Connection, place: Mapping[str, Any], blocks: range, told: Collection[int]) -> None:
+def check_complete(
+    connection: Connection, place: Mapping[str, Any], blocks: range, told: Sequence[Mapping[str, Any]]
+) -> None:
     """Check that a node has told the logs of all blocks that have some, as far as this costs little.
 
-    A header's bloom filter never lacks a log's address, and seldom has it without one: then the block's own logs, and
-    the receipts, are asked for.
+    A header's bloom filter has the address and the topics of each log, and those of other contracts. Where it has what
+    no log that was told explains, the block's own logs and receipts are asked for.
 
     Parameters
     ----------
@@ -77,7 +80,7 @@ def check_complete(connection: Connection, place: Mapping[str, Any], blocks: ran
     blocks
         The blocks; only the newest ``BLOOM_BLOCKS`` are looked at.
     told
-        Numbers of those whose logs it told.
+        The logs that it told.
 
     Raises
     ------
@@ -88,8 +91,10 @@ def check_complete(connection: Connection, place: Mapping[str, Any], blocks: ran
     """
     if not connection.is_doubtful:
         return
-    newest = blocks[-BLOOM_BLOCKS:]
-    bits = bloom_bits(octets(place["address"]))
+    newest, by_block = blocks[-BLOOM_BLOCKS:], defaultdict[int, list[Mapping[str, Any]]](list)
+    for log in told:
+        by_block[log["blockNumber"]].append(log)
+    address = octets(place["address"])
     for start in range(0, len(newest), HEADERS_AT_ONCE):
         numbers = newest[start : start + HEADERS_AT_ONCE]
         headers = connection.ask_all("eth_getBlockByNumber", [[hex(number), False] for number in numbers])
@@ -97,32 +102,50 @@ def check_complete(connection: Connection, place: Mapping[str, Any], blocks: ran
             shown = header or connection.ask("eth_getBlockByNumber", [hex(number), False])
             if shown is None:
                 raise ContradictionError(f"The chain at {connection.where} shows no block {number} of its own.")
-            has_any = _bloom(shown) & bits == bits
-            if number in told and not has_any:
+            filled = _bloom(shown)
+            if by_block[number] and not _has(filled, address):
                 # Such a chain fills in no filters.
                 return
-            if number not in told and has_any and _has_logs(connection, place, shown):
+            if not _has(filled, address) or filled == _explained(by_block[number]):
+                continue
+            if _logs_of(connection, place, shown) - {log["logIndex"] for log in by_block[number]}:
                 raise ContradictionError(f"The chain at {connection.where} keeps logs of block {number} back.")
 
 
 def _bloom(header: Mapping[str, Any]) -> int:
-    return quantity(header.get("logsBloom") or "0x0", most_digits=512)
+    return quantity(header.get("logsBloom") or "0x0", most_digits=2 * BLOOM_BYTES)
 
 
-def _has_logs(connection: Connection, place: Mapping[str, Any], header: Mapping[str, Any]) -> bool:
-    """Return whether a block has such logs, by its own hash or by its transactions' receipts."""
+def _has(bloom: int, value: bytes) -> bool:
+    bits = bloom_bits(value)
+    return bloom & bits == bits
+
+
+def _explained(logs: Sequence[Mapping[str, Any]]) -> int:
+    """Return the bloom filter of a block that has these logs alone."""
+    bits = 0
+    for log in logs:
+        for value in (octets(log["address"]), *map(bytes, log["topics"])):
+            bits |= bloom_bits(value)
+    return bits
+
+
+def _logs_of(connection: Connection, place: Mapping[str, Any], header: Mapping[str, Any]) -> set[int]:
+    """Return the indices of such logs of a block, by its own hash and by its transactions' receipts."""
+    found: list[Any] = []
     try:
-        if connection.ask_once("eth_getLogs", [{**place, "blockHash": header["hash"]}]):
-            return True
+        found += connection.ask_once("eth_getLogs", [{**place, "blockHash": header["hash"]}])
     except ChainError as error:
         if unanswered(error):
             raise
     digests = header.get("transactions", [])[:RECEIPTS_AT_MOST]
     receipts = connection.ask_all("eth_getTransactionReceipt", [[digest] for digest in digests])
     wanted = {topic.lower() for topic in place["topics"][0]}
-    return any(
-        log["address"].lower() == place["address"].lower() and log["topics"] and log["topics"][0].lower() in wanted
+    found += [
+        log
         for receipt in receipts
         if receipt is not None
         for log in receipt["logs"]
-    )
+        if log["address"].lower() == place["address"].lower() and log["topics"] and log["topics"][0].lower() in wanted
+    ]
+    return {quantity(log["logIndex"]) for log in found}

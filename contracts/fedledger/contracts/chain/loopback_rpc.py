@@ -139,7 +139,7 @@ class _Connection:
         self._deadline.limit(self.socket)
         self.socket.sendall(request)
         version, status, *_ = self._line().split()
-        headers = {}
+        headers: dict[bytes, bytes] = {}
         while line := self._line():
             if len(headers) > MOST_LINES:
                 raise ValueError("the answer has too many headers")

@@ -94,10 +94,7 @@ class LedgerContract:
                 topics.append("0x" + round_index.to_bytes(32, "big").hex())
         start = self.first_block if first is None else first
         for raw in self.chain.logs(self.address, topics, start, last):
-            log = decode_log(raw)
-            if log.event == "BatchProposed":
-                log = replace(log, input=self._input(log.transaction))
-            yield log
+            yield self._decoded(raw)
 
     def _input(self, digest: bytes) -> bytes:
         """Return the data of a transaction, which its hash covers."""
@@ -107,10 +104,22 @@ class LedgerContract:
             raise ContradictionError(f"The chain shows another transaction than 0x{digest.hex()}.")
         return bytes(transaction["input"])
 
-    def check_complete(self, logs: Sequence[Log], first: int, last: int) -> None:
-        """Check that all events of some blocks are among the logs; see :func:`~…chain.logs.check_complete`."""
-        place = place_of(self.address, [["0x" + event.topic.hex() for event in events().values()]])
-        check_complete(self.chain.connection, place, range(first, last + 1), {log.block for log in logs})
+    def all_events(self, first: int, last: int) -> list[Log]:
+        """Return all decoded events of some blocks in order.
+
+        Raises
+        ------
+        ContradictionError
+            If the chain has more of them than it tells.
+        """
+        topics = [["0x" + event.topic.hex() for event in events().values()]]
+        found = list(self.chain.logs(self.address, topics, first, last))
+        check_complete(self.chain.connection, place_of(self.address, topics), range(first, last + 1), found)
+        return [self._decoded(raw) for raw in found]
+
+    def _decoded(self, raw: dict[str, Any]) -> Log:
+        log = decode_log(raw)
+        return replace(log, input=self._input(log.transaction)) if log.event == "BatchProposed" else log
 
     def check_there(self) -> None:
         """Check that the chain is still the same, and has the ledger.

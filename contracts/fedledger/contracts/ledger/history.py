@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from fedledger.contracts.abi import Log
 from fedledger.contracts.chain.answers import ContradictionError
+from fedledger.contracts.chain.logs import BLOOM_BLOCKS
 from fedledger.contracts.chain.records import Head
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.state import LedgerState
@@ -61,7 +62,7 @@ class History(LedgerState):
                 continue
             # Asked after the logs were read: only then do they continue what is known, or belong together.
             if chain.has(read or head):
-                doubt = self._follow(logs)
+                doubt = self._follow(logs) or self._lacks(self._ledger, read, head)
                 if doubt is None:
                     self._read = head if read is None or head.number > read.number else read
                     return self
@@ -80,8 +81,7 @@ class History(LedgerState):
         """Return the logs between two blocks; None if they must be asked for again, and why if the node is to blame."""
         first = ledger.first_block if read is None else read.number + 1
         try:
-            logs = list(ledger.events(first=first, last=head.number))
-            ledger.check_complete(logs, first, head.number)
+            return ledger.all_events(first, head.number), None
         except ContradictionError as error:
             return None, error
         except ChainError:
@@ -89,7 +89,6 @@ class History(LedgerState):
                 raise
             # Either the chain has changed since, or nothing that is known is on it.
             return (None, None) if read is not None and ledger.chain.has(read) else ([], None)
-        return logs, None
 
     def _follow(self, logs: Sequence[Log]) -> ContradictionError | None:
         """Fold further logs into the state; return what is wrong if they do not follow, and the state is spoilt."""
@@ -100,6 +99,15 @@ class History(LedgerState):
         except (ChainError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
             return ContradictionError(f"The chain's logs do not follow from each other: {error!r:.200}.")
         return None
+
+    def _lacks(self, ledger: Ledger, read: Head | None, head: Head) -> ContradictionError | None:
+        """Return what is wrong if the ledger counts more than the logs of very many blocks tell of."""
+        if read is not None or head.number - ledger.first_block < BLOOM_BLOCKS:
+            return None
+        counted, known = (ledger.participant_count(), ledger.task_count()), (len(self.owners), len(self.tasks))
+        if counted == known or ledger.chain.head() != head:
+            return None
+        return ContradictionError(f"The ledger has {counted} participants and tasks, its logs tell of {known}.")
 
     def _check_place(self, log: Log) -> None:
         """Check that what the ledger counts is told without a gap; raises ValueError if not."""
