@@ -96,7 +96,7 @@ def test_a_package_imports_only_lower_floors(package: str) -> None:
 @pytest.mark.parametrize("package", FLOORS)
 def test_a_package_keeps_off_what_is_not_its_business(package: str) -> None:
     for file, source in modules(package):
-        known = {"chain/rpc.py": {"web3"}, "chain/embedded.py": {"web3", "eth_tester"}}
+        known = {"chain/embedded.py": {"web3", "eth_tester"}}
         allowed = next((names for path, names in known.items() if file.match(path)), set())
         found = {name.split(".")[0] for name in imports(source)} & BANNED[package]
         assert found <= allowed, f"{file} imports {found - allowed}"

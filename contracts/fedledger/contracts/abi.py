@@ -86,7 +86,13 @@ class Function:
 
     def decode(self, data: bytes) -> Any:
         """Return the answer: one value, or a list; structs become namespaces."""
-        shaped = list(_values(self.outputs, data).values())
+        try:
+            shaped = list(_values(self.outputs, data).values())
+        except (DecodingError, ValueError, OverflowError) as error:
+            raise ChainError(
+                f"The chain answered {self.name} with {len(data)} bytes that are no answer: {error}.",
+                "Is that the ledger's address, and the node in order?",
+            ) from error
         return shaped[0] if len(shaped) == 1 else shaped
 
 
@@ -159,7 +165,7 @@ def decode_log(log: dict[str, Any]) -> Log:
         raise ChainError(f"The log {topics[0].hex() if topics else ''} is of no event that this release knows.")
     try:
         arguments = event.decode(topics[1:], bytes(log["data"]))
-    except DecodingError as error:
+    except (DecodingError, ValueError, OverflowError) as error:
         raise ChainError(f"A log of {event.name} cannot be decoded: {error}.") from error
     place = int(log["blockNumber"]), bytes(log["transactionHash"]), int(log["logIndex"])
     return Log(event.name, arguments, *place, event.version)
@@ -170,7 +176,10 @@ def explain_revert(data: bytes, doing: str) -> ChainError:
     if (entry := _errors_by_selector().get(data[:4])) is None:
         return ChainError(f"The ledger refused {doing}: 0x{data.hex()}.")
     types = [_type(item) for item in entry["inputs"]]
-    return RevertedError(entry["name"], tuple(abi.decode(types, data[4:])), doing)
+    try:
+        return RevertedError(entry["name"], tuple(abi.decode(types, data[4:])), doing)
+    except (DecodingError, ValueError, OverflowError):
+        return ChainError(f"The ledger refused {doing}: {entry['name']}, with arguments that cannot be read.")
 
 
 @cache

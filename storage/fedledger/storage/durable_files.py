@@ -111,8 +111,13 @@ def read(path: Name, limit: int = -1) -> bytes:
     found = None if batch is None else batch.files.get(str(path))
     if found is not None:
         return found if limit < 0 else found[:limit]
-    with open(path, "rb", buffering=0) as file:
-        return file.read(limit)
+    with open(path, "rb", buffering=0, opener=_without_waiting) as file:
+        return file.read(limit) or b""
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe in its place, which somebody else may have put there, is not waited for."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def unwritten(path: Name) -> bytes | None:

@@ -21,11 +21,15 @@ class LocalStore:
     ----------
     folder
         Made if it is not there.
+    reading
+        Whether it is only read, and nothing is made or cleared away: somebody else may have made the folder.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, reading: bool = False) -> None:
         self.folder = folder
         self._parts: set[str] = set()
+        if reading:
+            return
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

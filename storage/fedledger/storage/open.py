@@ -8,10 +8,10 @@ from fedledger.storage.base import ContentStore
 from fedledger.storage.local import LocalStore
 
 
-def open_store(where: str, folder: Path) -> ContentStore:
-    """Open a store: ``local`` (in ``folder``), or an IPFS daemon by multiaddr or URL."""
+def open_store(where: str, folder: Path, reading: bool = False) -> ContentStore:
+    """Open a store, with ``reading`` only to read it: ``local`` (in ``folder``), or an IPFS daemon by its address."""
     if where == "local":
-        return LocalStore(folder)
+        return LocalStore(folder, reading)
     from fedledger.storage.ipfs import IpfsStore
 
     return IpfsStore(where)

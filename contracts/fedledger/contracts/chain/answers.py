@@ -20,7 +20,6 @@ HEADER_FIELDS = (
 )
 """Fields of a block's header up to Prague, in the order of its RLP; older forks have fewer at the end."""
 HEADER_NONCE_BYTES = 8
-MAX_WORD = 2**256 - 1
 QUANTITIES = frozenset(
     {
         *("number", "gasLimit", "gasUsed", "timestamp", "difficulty", "baseFeePerGas", "blobGasUsed", "excessBlobGas"),
@@ -28,21 +27,34 @@ QUANTITIES = frozenset(
         *("gas", "gasPrice", "maxFeePerGas", "maxPriorityFeePerGas", "value", "v"),
     }
 )
+BLOOM_BYTES, BLOOM_HASHES = 256, 3
 ADDRESSES = frozenset({"address", "contractAddress", "from", "to", "miner"})
 
 
-def quantity(answer: Any) -> int:
+REMEDY = "Is the node in order, and the same one as before? Try another one."
+
+
+class ContradictionError(ChainError):
+    """A node that says what cannot be, or contradicts what it said."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, REMEDY)
+
+
+def quantity(answer: Any, most_digits: int = 64) -> int:
     """Return a number, which nodes write in hexadecimal.
 
     Raises
     ------
-    ChainError
+    ContradictionError
         If it is none.
     """
-    if type(answer) is int:
+    if type(answer) is int and answer >= 0:
         return answer
+    if isinstance(answer, bytes) and 2 * len(answer) <= most_digits:
+        return int.from_bytes(answer, "big")
     try:
-        return hexadecimal_number(answer, MAX_WORD)
+        return hexadecimal_number(answer, 16**most_digits - 1)
     except SpellingError as error:
         raise _unreadable(error) from error
 
@@ -52,7 +64,7 @@ def octets(answer: Any) -> bytes:
 
     Raises
     ------
-    ChainError
+    ContradictionError
         If they are none.
     """
     try:
@@ -61,8 +73,8 @@ def octets(answer: Any) -> bytes:
         raise _unreadable(error) from error
 
 
-def _unreadable(error: SpellingError) -> ChainError:
-    return ChainError(f"The chain's node answers with what is none: {error}.", "Ask another node.")
+def _unreadable(error: SpellingError) -> ContradictionError:
+    return ContradictionError(f"The chain's node answers with what is none: {error}.")
 
 
 def typed(answer: Any, name: str = "") -> Any:
@@ -83,6 +95,14 @@ def typed(answer: Any, name: str = "") -> Any:
     if isinstance(answer, list | tuple):
         return [typed(value, name) for value in answer]
     return answer
+
+
+def bloom_bits(value: bytes) -> int:
+    """Return the bits that an address or a topic sets in the bloom filter of logs, as one number."""
+    digest, bits = keccak(value), 0
+    for place in range(0, 2 * BLOOM_HASHES, 2):
+        bits |= 1 << (int.from_bytes(digest[place : place + 2], "big") % (8 * BLOOM_BYTES))
+    return bits
 
 
 def encoded_header(block: dict[str, Any]) -> bytes:

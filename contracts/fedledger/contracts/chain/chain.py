@@ -13,13 +13,13 @@ from fedledger.contracts.abi import checksum_address
 from fedledger.contracts.chain.answers import octets, quantity, typed
 from fedledger.contracts.chain.connection import EMBEDDED, connect, probe, unanswered
 from fedledger.contracts.chain.journal import ChainJournal, Entry, read_entries
+from fedledger.contracts.chain.logs import place_of, read_logs
 from fedledger.contracts.chain.records import MAX_GAS, PAYMENT_GAS, Head, Receipt, Transaction
 from fedledger.contracts.chain.reverts import Explain, RefusedError, revert_data
 from fedledger.contracts.chain.sender import SENT_AT_ONCE, Sender, Sent
 from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.errors import ChainError
 
-LOG_PAGE = 2_000
 ATTEMPTS = 5
 JOURNAL_LAG = 30
 
@@ -77,7 +77,13 @@ class Chain:
 
     def has(self, block: Head) -> bool:
         """Return whether a block is still part of the chain."""
-        return self.connection.hash(max(0, block.number)) == block.hash
+        for pause in (*self.connection.pauses, 0.0):
+            found = self.connection.hash(max(0, block.number))
+            if found is not None:
+                return found == block.hash
+            # There is no such block, or whoever answered does not know it yet.
+            time.sleep(pause)
+        return False
 
     def forget(self) -> None:
         """Forget what was learnt of blocks that may be gone: who noticed a reorganisation says so."""
@@ -98,10 +104,14 @@ class Chain:
         return self._found("eth_getTransactionReceipt", ["0x" + transaction.hex()], "the receipt")
 
     def _found(self, method: str, params: list[Any], what: str) -> dict[str, Any]:
-        answer = self.connection.ask(method, params)
-        if answer is None:
-            raise ChainError(f"The chain at {self.where} does not know {what}.")
-        return dict(typed(answer))
+        for pause in (*self.connection.pauses, None):
+            answer = self.connection.ask(method, params)
+            if answer is not None:
+                return dict(typed(answer))
+            if pause is not None:
+                # One of several nodes may not have it yet.
+                time.sleep(pause)
+        raise ChainError(f"The chain at {self.where} does not know {what}.")
 
     def gas_used(self, number: int) -> int:
         """Return the gas that a block used: as far as known from receipts that were waited for, else by asking."""
@@ -153,19 +163,7 @@ class Chain:
     ) -> Iterator[dict[str, Any]]:
         """Yield the logs of a contract in order, asking for a limited number of blocks at a time."""
         last = self.block_number() if last is None else last
-        place, page = {"address": checksum_address(address), "topics": list(topics)}, LOG_PAGE
-        while first <= last:
-            until = min(last, first + page - 1)
-            try:
-                found = self.connection.ask("eth_getLogs", [place | {"fromBlock": hex(first), "toBlock": hex(until)}])
-            except ChainError as error:
-                # Who does not answer at all would not answer less either.
-                if page == 1 or unanswered(error):
-                    raise
-                page = max(1, page // 4)
-                continue
-            yield from typed(found)
-            first = until + 1
+        yield from read_logs(self.connection, place_of(address, topics), first, last)
 
     def send(self, transaction: Transaction, doing: str = "a transaction", explain: Explain | None = None) -> Receipt:
         """Sign and send one transaction and wait until it is mined.
@@ -229,6 +227,9 @@ class Chain:
         receipt = receipt or self._mined(sent.hash, sent, doing)
         if receipt is None:
             return None
+        if receipt["status"] != 1:
+            # It is signed anew only if the chain says twice that it failed.
+            receipt = self.sender.mined(sent.hash) or receipt
         self._write_down("transaction", sent.raw.hex())
         if receipt["status"] == 1:
             return Receipt(sent.hash, int(receipt["blockNumber"]), int(receipt["gasUsed"]))

@@ -38,6 +38,9 @@ class Connection(ABC):
     pauses: tuple[float, ...] = UNSETTLED
     """Before a question is asked again that was answered with an error; none if errors are never passing."""
 
+    is_doubtful = True
+    """Whether its answers may contradict each other; not if the chain is part of this process."""
+
     def __init__(self, where: str) -> None:
         self.where = where
         self.patience = CONNECT_PATIENCE

@@ -59,6 +59,7 @@ class EmbeddedConnection(Connection):
     """A new chain in this process, with one rich account that it can send from; it has no reorganisations."""
 
     pauses = ()
+    is_doubtful = False
 
     def __init__(self) -> None:
         super().__init__(EMBEDDED)

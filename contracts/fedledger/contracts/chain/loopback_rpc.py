@@ -17,12 +17,15 @@ from requests.exceptions import ConnectionError as NoConnectionError
 from requests.exceptions import HTTPError
 from urllib3.util import wait_for_read
 
+from fedledger.contracts.chain import bounded
+from fedledger.contracts.chain.bounded import SILENCE_SECONDS, Deadline, OversizedError
 from fedledger.protocol.encoding import canonical
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-TIMEOUT = 30.0
+PART = 256 * 1024
 MOST_IN_A_LINE = 65_536
-"""Bytes of an answer's header."""
+MOST_LINES = 256
+"""Bytes of a line of an answer's header, and lines of it."""
 
 
 def is_near(url: str) -> bool:
@@ -58,7 +61,7 @@ class NearNode:
         ValueError
             If it is no JSON object.
         """
-        answer = self._exchange(_question(0, method, params))
+        answer = self._exchange(question(0, method, params))
         if not isinstance(answer, dict):
             raise ValueError(f"{method} was answered with {type(answer).__name__}")
         return answer
@@ -71,19 +74,17 @@ class NearNode:
         ValueError
             Also if not all of them are answered.
         """
-        answers = self._exchange([_question(place, *question) for place, question in enumerate(questions)])
-        if not isinstance(answers, list):
-            raise ValueError(f"{len(questions)} questions at once were answered with {answers!r:.200}")
-        found = {answer.get("id"): answer for answer in answers if isinstance(answer, dict)}
-        if found.keys() != set(range(len(questions))):
-            raise ValueError(f"{len(questions)} questions at once got {len(found)} answers")
-        return [found[place] for place in range(len(questions))]
+        asked = [question(place, *each) for place, each in enumerate(questions)]
+        return in_order(self._exchange(asked), len(asked))
 
     def _exchange(self, document: Any) -> Any:
         body = json.dumps(document, separators=(",", ":")).encode()
         try:
             connection = self._connection()
             status, answer = connection.post(self._head % len(body) + body)
+        except OversizedError:
+            self._leave()
+            raise
         except (OSError, ValueError) as error:
             self._leave()
             raise NoConnectionError(f"{type(error).__name__}: {error}") from error
@@ -91,7 +92,7 @@ class NearNode:
             self._leave()
         if status != 200:
             raise HTTPError(f"HTTP status {status}: {answer[:200].decode(errors='replace')}")
-        return canonical.parse(answer.decode())
+        return parsed(answer)
 
     def _connection(self) -> _Connection:
         """Return this thread's connection, which is opened unless it is open."""
@@ -122,22 +123,26 @@ class _Connection:
     """
 
     def __init__(self, host: str, port: int) -> None:
-        self.socket = socket.create_connection((host, port), TIMEOUT)
+        self.socket = socket.create_connection((host, port), SILENCE_SECONDS)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._file = self.socket.makefile("rb")
+        self._known, self._deadline = bytearray(), Deadline()
         self.stays = True
 
     def close(self) -> None:
         """Close it."""
-        self._file.close()
         self.socket.close()
 
     def post(self, request: bytes) -> tuple[int, bytes]:
         """Send a request, and return its answer's status and body; raises OSError or ValueError if there is none."""
+        self._known.clear()
+        self._deadline = Deadline(bounded.MOST_SECONDS)
+        self._deadline.limit(self.socket)
         self.socket.sendall(request)
         version, status, *_ = self._line().split()
-        headers = {}
+        headers: dict[bytes, bytes] = {}
         while line := self._line():
+            if len(headers) > MOST_LINES:
+                raise ValueError("the answer has too many headers")
             name, _, value = line.partition(b":")
             headers[name.strip().lower()] = value.strip().lower()
         self.stays = version == b"HTTP/1.1" and headers.get(b"connection") != b"close"
@@ -146,27 +151,66 @@ class _Connection:
         if b"content-length" in headers:
             return int(status), self._bytes(int(headers[b"content-length"]))
         self.stays = False
-        return int(status), self._file.read()
+        while self._more():
+            _check_size(len(self._known))
+        return int(status), bytes(self._known)
 
     def _chunks(self) -> Iterator[bytes]:
+        total = 0
         while size := int(self._line().partition(b";")[0], 16):
+            total += size
+            _check_size(total)
             yield self._bytes(size)
             self._line()
         while self._line():
             pass
 
     def _bytes(self, size: int) -> bytes:
-        found = self._file.read(size)
-        if len(found) < size:
-            raise ConnectionError("the node closed the connection in the middle of an answer")
-        return found
+        _check_size(size)
+        while len(self._known) < size:
+            if not self._more():
+                raise ConnectionError("the node closed the connection in the middle of an answer")
+        return self._take(size)
 
     def _line(self) -> bytes:
-        line = self._file.readline(MOST_IN_A_LINE)
-        if not line.endswith(b"\n"):
-            raise ConnectionError("the node closed the connection before it answered")
-        return line.rstrip()
+        while (end := self._known.find(b"\n")) < 0:
+            if len(self._known) > MOST_IN_A_LINE or not self._more():
+                raise ConnectionError("the node closed the connection before it answered")
+        return self._take(end + 1).rstrip()
+
+    def _take(self, size: int) -> bytes:
+        found = bytes(self._known[:size])
+        del self._known[:size]
+        return found
+
+    def _more(self) -> bool:
+        """Wait for further bytes; False if there are none."""
+        self._deadline.limit(self.socket)
+        found = self.socket.recv(PART)
+        self._known += found
+        return bool(found)
 
 
-def _question(place: int, method: str, params: Sequence[Any]) -> dict[str, Any]:
+def _check_size(size: int) -> None:
+    if not 0 <= size <= bounded.MOST_BYTES:
+        raise OversizedError
+
+
+def parsed(answer: bytes) -> Any:
+    """Return an answer's document; raises ValueError if it is none."""
+    return canonical.parse(answer.decode())
+
+
+def in_order(answers: Any, count: int) -> list[dict[str, Any]]:
+    """Return the answers to as many questions, in the order of these; raises ValueError if one has none."""
+    if not isinstance(answers, list):
+        raise ValueError(f"{count} questions at once were answered with {answers!r:.200}")
+    found = {each.get("id"): each for each in answers if isinstance(each, dict) and isinstance(each.get("id"), int)}
+    if found.keys() != set(range(count)):
+        raise ValueError(f"{count} questions at once got {len(found)} answers")
+    return [found[place] for place in range(count)]
+
+
+def question(place: int, method: str, params: Sequence[Any]) -> dict[str, Any]:
+    """Return a question as JSON-RPC asks it."""
     return {"jsonrpc": "2.0", "id": place, "method": method, "params": list(params)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from fedledger.protocol.errors import ChainError
@@ -24,5 +25,6 @@ def revert_data(error: BaseException | None) -> bytes:
     told = error.data if isinstance(error, RefusedError) else None
     found = told.get("result", told.get("data")) if isinstance(told, dict) else told
     if isinstance(found, str) and found.startswith("0x") and len(found) >= 10:
-        return bytes.fromhex(found[2:])
+        with suppress(ValueError):
+            return bytes.fromhex(found[2:])
     return b""

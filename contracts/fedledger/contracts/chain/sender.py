@@ -176,7 +176,7 @@ class Sender:
         began = time.monotonic()
         look, pause, poll = began + LOOK_AFTER, LOOK_AFTER, FIRST_POLL
         while True:
-            receipt = self._mined(digest)
+            receipt = self.mined(digest)
             if receipt is not None and self._counts(receipt):
                 return receipt
             now = time.monotonic()
@@ -231,7 +231,7 @@ class Sender:
         """Return whether the node has a transaction, in a block or waiting."""
         return self._connection.ask("eth_getTransactionByHash", ["0x" + digest.hex()]) is not None
 
-    def _mined(self, digest: bytes) -> dict[str, Any] | None:
+    def mined(self, digest: bytes) -> dict[str, Any] | None:
         """Return the receipt of a transaction that is in a block, else None."""
         found = self._connection.ask("eth_getTransactionReceipt", ["0x" + digest.hex()])
         return None if found is None else typed(found)
@@ -248,7 +248,7 @@ class Sender:
         address = sent.account.address
         with self._lock:
             if self.next_nonce(address, "latest") > sent.nonce:
-                if self._mined(sent.hash) is not None or self.next_nonce(address, "latest") <= sent.nonce:
+                if self.mined(sent.hash) is not None or self.next_nonce(address, "latest") <= sent.nonce:
                     return True
                 self._nonces.pop(address, None)
                 self._sent.get(address, {}).pop(sent.nonce, None)

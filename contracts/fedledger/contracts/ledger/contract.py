@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -17,14 +18,18 @@ from fedledger.contracts.abi import (
     explain_revert,
     functions,
 )
+from fedledger.contracts.chain.answers import ContradictionError, quantity
 from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.chain.logs import check_complete, place_of
 from fedledger.contracts.chain.records import DEFAULT_GAS, Receipt, Transaction
 from fedledger.contracts.chain.reverts import revert_data
+from fedledger.contracts.chain.signed_bytes import rebuilt
 from fedledger.contracts.ledger.calls import WORD_BITS
 from fedledger.contracts.ledger.records import (
     COIN,
     Settings,
 )
+from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.errors import ChainError
 
 
@@ -89,10 +94,52 @@ class LedgerContract:
                 topics.append("0x" + round_index.to_bytes(32, "big").hex())
         start = self.first_block if first is None else first
         for raw in self.chain.logs(self.address, topics, start, last):
-            log = decode_log(raw)
-            if log.event == "BatchProposed":
-                log = replace(log, input=bytes(self.chain.transaction(log.transaction)["input"]))
-            yield log
+            yield self._decoded(raw)
+
+    def _input(self, digest: bytes) -> bytes:
+        """Return the data of a transaction, which its hash covers."""
+        transaction = self.chain.transaction(digest)
+        raw = rebuilt(transaction)
+        if raw is not None and keccak(raw) != digest:
+            raise ContradictionError(f"The chain shows another transaction than 0x{digest.hex()}.")
+        return bytes(transaction["input"])
+
+    def all_events(self, first: int, last: int) -> list[Log]:
+        """Return all decoded events of some blocks in order.
+
+        Raises
+        ------
+        ContradictionError
+            If the chain has more of them than it tells.
+        """
+        topics = [["0x" + event.topic.hex() for event in events().values()]]
+        found = list(self.chain.logs(self.address, topics, first, last))
+        check_complete(self.chain.connection, place_of(self.address, topics), range(first, last + 1), found)
+        return [self._decoded(raw) for raw in found]
+
+    def _decoded(self, raw: dict[str, Any]) -> Log:
+        log = decode_log(raw)
+        return replace(log, input=self._input(log.transaction)) if log.event == "BatchProposed" else log
+
+    def check_there(self) -> None:
+        """Check that the chain is still the same, and has the ledger.
+
+        Raises
+        ------
+        ChainError
+            If it is another one by now.
+        """
+        connection, found = self.chain.connection, self.chain.chain_id
+        for pause in (*connection.pauses, 0.0):
+            found = quantity(connection.ask("eth_chainId", []))
+            if found == self.chain.chain_id and self.chain.code(self.address):
+                return
+            time.sleep(pause)
+        raise ChainError(
+            f"The chain at {self.chain.where}, with id {found}, is another one by now, or lost the ledger "
+            f"{self.address} of chain {self.chain.chain_id}.",
+            "Give the URL of a node of the right chain; on a new development chain, deploy again.",
+        )
 
     def _lacking(self, account: LocalAccount, amount: int, currency: str | None = None) -> int:
         """Return the coin that must be sent along so that the free balance suffices; tokens are deposited first."""

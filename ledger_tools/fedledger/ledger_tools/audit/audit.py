@@ -22,8 +22,9 @@ from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.lanes import lane
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.ledger_tools.audit.divergence import Divergence, DivergenceError
-from fedledger.ledger_tools.audit.execute import claimed, execute, head
+from fedledger.ledger_tools.audit.execute import claimed, execute_all, head
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport, chain_state
+from fedledger.ledger_tools.audit.receipts import Unchecked
 from fedledger.ledger_tools.audit.replay import (
     NullTranscript,
     Replay,
@@ -39,10 +40,13 @@ from fedledger.protocol.encoding.strict import SpellingError, hexadecimal_number
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.reputation import Evidence
 from fedledger.storage.base import ContentStore
+from fedledger.storage.foreign_folder import inner_file, inner_folder
 from fedledger.storage.local import LocalStore
 
 log = logging.getLogger(__name__)
 
+STORE_FOLDER = "store"
+"""Where a run's folder has its content."""
 MOST_AT_ONCE = 8
 """Rounds that a process replays one after another."""
 
@@ -71,6 +75,8 @@ class AuditResult:
         The first thing that did not follow, or None.
     notes
         What an auditor should know besides.
+    unchecked
+        Transactions that were not executed, and what was believed instead.
     """
 
     source: str
@@ -83,6 +89,7 @@ class AuditResult:
     measurements: dict[str, int] = field(default_factory=dict)
     first_divergence: Divergence | None = None
     notes: list[str] = field(default_factory=list)
+    unchecked: Unchecked = field(default_factory=Unchecked)
 
     def document(self) -> dict[str, Any]:
         """Return this as JSON."""
@@ -116,23 +123,25 @@ def audit_run(
         another. The result is the same.
     """
     result = AuditResult("exported ledger, executed again on the embedded EVM", task, (0, ""))
+    store = store or LocalStore(inner_folder(folder, STORE_FOLDER), reading=True)
     try:
         try:
-            export = LedgerExport.read(folder / LEDGER_FILE)
+            export = LedgerExport.read(inner_file(folder, LEDGER_FILE))
         except ConfigError as error:
             if not (folder / LEDGER_FILE).exists():
                 raise
             raise DivergenceError(Divergence(0, LEDGER_FILE, "an unchanged export", error.message)) from error
         result.ledger, result.head = (export.chain_id, export.address), head(export)
-        store = store or LocalStore(folder / "store")
         told: list[Log] = []
         if jobs > 1:
             # What cannot be read is the execution's to tell, which names the first thing that is wrong.
             with suppress(Exception):
                 told = claimed(export)
         with _ahead_of_execution(export, told, task, store, trusted, jobs) as ahead:
-            logs = execute(export, lambda done, of: watch("executing blocks", done, of), told)
-            history = History().extend(logs)
+            done = execute_all(export, lambda done, of: watch("executing blocks", done, of), told)
+            result.unchecked = done.unchecked
+            result.notes += done.unchecked.notes()
+            history = History().extend(done.logs)
             _check_state(history, export.state)
             _replay(result, history, store, trusted, watch, ahead)
     except DivergenceError as error:

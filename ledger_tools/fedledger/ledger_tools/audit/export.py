@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import rlp
-from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from eth_utils.address import to_checksum_address
 from hexbytes import HexBytes
 
 from fedledger.contracts.chain.answers import HEADER_FIELDS
 from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.chain.signed_bytes import KNOWN_TYPES, kind_of, number, signed_bytes
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
 from fedledger.ledger_tools.deploy import Deployment
@@ -22,19 +23,37 @@ from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.errors import ChainError, ConfigError
 
-EXPORT_VERSION = 1
+EXPORT_VERSION = 2
+"""Since version 2 a transaction may be of any type, and lack its bytes; an export that needs neither has version 1."""
+PLAIN_VERSION = 1
+log = logging.getLogger(__name__)
+
 LEDGER_FILE, DEPLOYMENT_FILE = "ledger.jsonl", "deployment.json"
 
 
 @dataclass(frozen=True)
 class ExportedTransaction:
-    """A transaction as it was signed, and what its receipt says: logs as [address, topics, data]."""
+    """A transaction as it was signed, and what its receipt says: logs as [address, topics, data].
+
+    Parameters
+    ----------
+    raw
+        The bytes that were signed; ``0x`` if nobody could tell them.
+    told
+        What the chain says of a transaction whose bytes are missing, or of a type that this release does not know:
+        its type, sender and nonce, and its data if it reached the ledger. None for all others.
+    """
 
     hash: str
     raw: str
     status: int
     gas: int
     logs: list[list[Any]]
+    told: dict[str, Any] | None = None
+
+    def document(self) -> dict[str, Any]:
+        """Return this as JSON, without what is not told."""
+        return {name: value for name, value in asdict(self).items() if name != "told" or value is not None}
 
 
 @dataclass(frozen=True)
@@ -45,11 +64,14 @@ class Header:
     parent: str
     miner: bytes
     transactions_root: bytes
+    receipts_root: bytes
     number: int
     gas_limit: int
     timestamp: int
     mix_hash: bytes
     base_fee: int
+    excess_blob_gas: int
+    has_data_floor: bool
 
     @classmethod
     def decode(cls, raw: bytes) -> Header:
@@ -70,11 +92,14 @@ class Header:
                 parent="0x" + fields["parentHash"].hex(),
                 miner=fields["miner"],
                 transactions_root=fields["transactionsRoot"],
+                receipts_root=fields["receiptsRoot"],
                 number=number,
                 gas_limit=gas_limit,
                 timestamp=timestamp,
                 mix_hash=fields["mixHash"],
                 base_fee=base_fee,
+                excess_blob_gas=int.from_bytes(fields.get("excessBlobGas", b""), "big"),
+                has_data_floor="requestsHash" in fields,
             )
         except (rlp.exceptions.DecodingError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"no block header: {error}") from error
@@ -86,6 +111,10 @@ class ExportedBlock:
 
     header: str
     transactions: list[ExportedTransaction]
+
+    def document(self) -> dict[str, Any]:
+        """Return this as JSON."""
+        return {"header": self.header, "transactions": [each.document() for each in self.transactions]}
 
 
 @dataclass(frozen=True)
@@ -112,7 +141,7 @@ class LedgerExport:
     def write(self, path: Path) -> None:
         """Write one JSON document a line: the head, the blocks, and the digest of all lines before it."""
         head = {key: getattr(self, key) for key in ("version", "chain_id", "address", "genesis", "state")}
-        lines = [_line(head), *(_line(asdict(block)) for block in self.blocks)]
+        lines = [_line(head), *(_line(block.document()) for block in self.blocks)]
         digest = hashlib.sha256("".join(lines).encode()).hexdigest()
         path.write_text("".join([*lines, _line({"sha256": digest})]), encoding="utf-8")
 
@@ -145,8 +174,11 @@ class LedgerExport:
             raise ConfigError(
                 f"The exported ledger {path} cannot be read: {error}.", "Get an unchanged copy."
             ) from error
-        if export.version != EXPORT_VERSION:
-            raise ConfigError(f"{path} has version {export.version}; this release reads {EXPORT_VERSION}.")
+        if export.version not in (PLAIN_VERSION, EXPORT_VERSION):
+            raise ConfigError(
+                f"{path} has version {export.version}; this release reads versions up to {EXPORT_VERSION}.",
+                "Use a newer release.",
+            )
         return export
 
 
@@ -156,31 +188,23 @@ def export_ledger(ledger: Ledger, deployment: Deployment, history: History) -> L
     Raises
     ------
     ConfigError
-        If the chain has forgotten the balances before that, or shows what cannot be rebuilt.
+        If the chain has forgotten the balances before that.
     """
     chain = ledger.chain
     blocks: list[ExportedBlock] = []
     senders: set[str] = set()
     first = deployment.block if not chain.development else 1
-    for number in range(first, chain.block_number() + 1):
-        block = chain.block(number, full=True)
+    for height in range(first, chain.block_number() + 1):
+        block = chain.block(height, full=True)
         transactions = []
         for transaction in block["transactions"]:
-            receipt = chain.receipt(transaction["hash"])
             senders.add(to_checksum_address(transaction["from"]))
-            logs = [
-                [to_checksum_address(log["address"]), [_plain(t) for t in log["topics"]], _plain(log["data"])]
-                for log in receipt["logs"]
-            ]
-            raw = raw_transaction(transaction)
-            transactions.append(
-                ExportedTransaction(
-                    _plain(transaction["hash"]), "0x" + raw.hex(), receipt["status"], receipt["gasUsed"], logs
-                )
-            )
+            transactions.append(_exported(chain, transaction, ledger.address))
         blocks.append(ExportedBlock("0x" + chain.connection.header(block).hex(), transactions))
     genesis = {sender: _first_balance(chain, deployment, sender, first - 1) for sender in sorted(senders)}
-    return LedgerExport(EXPORT_VERSION, chain.chain_id, ledger.address, genesis, blocks, chain_state(ledger, history))
+    plain = all(transaction.told is None for block in blocks for transaction in block.transactions)
+    version = PLAIN_VERSION if plain else EXPORT_VERSION
+    return LedgerExport(version, chain.chain_id, ledger.address, genesis, blocks, chain_state(ledger, history))
 
 
 def _first_balance(chain: Chain, deployment: Deployment, address: str, block: int) -> str:
@@ -209,50 +233,25 @@ def chain_state(ledger: Ledger, history: History) -> dict[str, dict[str, dict[st
     return {"evidence": evidence, "credits": credits}
 
 
-def raw_transaction(transaction: dict[str, Any]) -> bytes:
-    """Return the signed bytes of a transaction that a node shows by its fields."""
-    r, s = (int.from_bytes(HexBytes(transaction[key]), "big") for key in ("r", "s"))
-    to = b"" if transaction.get("to") is None else bytes(HexBytes(transaction["to"]))
-    data = bytes(HexBytes(transaction["input"]))
-    kind = (
-        int(str(transaction.get("type", 0)), 0)
-        if isinstance(transaction.get("type"), str)
-        else transaction.get("type", 0)
-    )
-    if kind == 0:
-        legacy = [
-            transaction["nonce"],
-            transaction["gasPrice"],
-            transaction["gas"],
-            to,
-            transaction["value"],
-            data,
-        ]
-        raw = bytes(rlp.encode([*legacy, int(transaction["v"]), r, s]))
-    else:
-        parity = int(transaction["v"]) if int(transaction["v"]) < 27 else int(transaction["v"]) - 27
-        fields: dict[str, Any] = {
-            "type": kind,
-            "chainId": transaction["chainId"],
-            "nonce": transaction["nonce"],
-            "gas": transaction["gas"],
-            "to": to,
-            "value": transaction["value"],
-            "data": data,
-            "accessList": [dict(entry) for entry in transaction.get("accessList", [])],
-            "v": parity,
-            "r": r,
-            "s": s,
-        }
-        if kind == 1:
-            fields["gasPrice"] = transaction["gasPrice"]
-        else:
-            fields["maxFeePerGas"] = transaction["maxFeePerGas"]
-            fields["maxPriorityFeePerGas"] = transaction["maxPriorityFeePerGas"]
-        raw = bytes(TypedTransaction.from_dict(fields).encode())
-    if keccak(raw) != bytes(HexBytes(transaction["hash"])):
-        raise ConfigError(f"The transaction {_plain(transaction['hash'])} of type {kind} cannot be rebuilt.")
-    return raw
+def _exported(chain: Chain, transaction: dict[str, Any], ledger: str) -> ExportedTransaction:
+    receipt = chain.receipt(transaction["hash"])
+    logs = [
+        [to_checksum_address(each["address"]), [_plain(t) for t in each["topics"]], _plain(each["data"])]
+        for each in receipt["logs"]
+    ]
+    raw, kind = signed_bytes(chain, transaction), kind_of(transaction)
+    told: dict[str, Any] | None = None
+    if raw is None or kind not in KNOWN_TYPES:
+        told = {"type": kind, "sender": to_checksum_address(transaction["from"]), "nonce": number(transaction["nonce"])}
+        if any(address == ledger for address, *_ in logs):
+            told["input"] = _plain(transaction["input"])
+        log.warning(
+            "the transaction %s of type %d is exported as one that cannot be executed",
+            _plain(receipt["transactionHash"]),
+            kind,
+        )
+    digest, status, gas = _plain(transaction["hash"]), receipt["status"], receipt["gasUsed"]
+    return ExportedTransaction(digest, "0x" + (raw or b"").hex(), status, gas, logs, told)
 
 
 def _line(document: Any) -> str:

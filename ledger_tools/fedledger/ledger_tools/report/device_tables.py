@@ -19,8 +19,10 @@ from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.schedules.costs import Cost, costs
 from fedledger.protocol.schedules.devices import MICRO
 from fedledger.protocol.schedules.events import ServerStep
+from fedledger.protocol.text import cell
 from fedledger.storage.base import ContentStore
 from fedledger.storage.durable_files import write_atomically
+from fedledger.storage.foreign_folder import inner_file
 
 if TYPE_CHECKING:
     from fedledger.contracts.ledger.history import History
@@ -158,7 +160,7 @@ def read_devices(folder: Path) -> list[dict[str, Any]]:
         If it left none.
     """
     try:
-        rows: list[dict[str, Any]] = json.loads((folder / JSON_FILE).read_bytes())
+        rows: list[dict[str, Any]] = json.loads(inner_file(folder, JSON_FILE).read_bytes())
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{folder / JSON_FILE} cannot be read: {error}.", "Give the folder of a run whose task has a schedule."
@@ -167,11 +169,11 @@ def read_devices(folder: Path) -> list[dict[str, Any]]:
 
 
 def as_csv(rows: Iterable[Row], columns: Sequence[str]) -> str:
-    """Return rows as CSV."""
+    """Return rows as CSV, which spreadsheets may open; see :func:`~fedledger.protocol.text.cell`."""
     text = io.StringIO()
-    table = csv.DictWriter(text, columns, lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(map(cell, columns))
+    table.writerows([cell(row.get(name, "")) for name in columns] for row in rows)
     return text.getvalue()
 
 

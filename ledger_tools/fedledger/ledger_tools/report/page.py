@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from fedledger.learning.label_counts import LabelCounts
+from fedledger.protocol.text import shown
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -52,6 +53,11 @@ def table(rows: Sequence[Mapping[str, object]]) -> Markup:
     return render("table.html", names=list(rows[0]) if rows else [], rows=[list(row.values()) for row in rows])
 
 
+def plain(text: str) -> str:
+    """Return a text for a figure, in which plotly finds no markup."""
+    return str(escape(shown(text)))
+
+
 def heat_map(labels: LabelCounts) -> Markup:
     """Return a map of examples by participant and class as markup.
 
@@ -85,9 +91,15 @@ def _environment() -> Environment:
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_seen,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def _seen(value: object) -> object:
+    """Return what a template shows for a value: of a text only what can be seen."""
+    return shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _drawn(figure: Any) -> Markup:

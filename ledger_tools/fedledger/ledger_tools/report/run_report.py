@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from fedledger.ledger_tools.report.device_tables import device_figures
-from fedledger.ledger_tools.report.page import heat_map, render, write_page
+from fedledger.ledger_tools.report.page import heat_map, plain, render, write_page
 from fedledger.ledger_tools.report.run_view import RunView
 from fedledger.ledger_tools.report.tables import pay_frame, reputations_frame, verdicts_frame
 
@@ -38,7 +38,7 @@ def write_report(path: Path, view: RunView) -> None:
         The run; of its refused updates the page shows the first ``MAX_REFUSALS``.
     """
     behaviours = view.behaviours
-    names = {address: f"{address[:8]}… {behaviour}" for address, behaviour in behaviours.items()}
+    names = {address: plain(f"{address[:8]}… {behaviour}") for address, behaviour in behaviours.items()}
     reputations, pay = reputations_frame(view.task), pay_frame(view.task)
     figures = [
         _accuracy(view.metrics, view.plain_mean),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,13 +10,16 @@ from pathlib import Path
 
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.round_history import RoundHistory
-from fedledger.ledger_tools.audit.execute import execute
+from fedledger.ledger_tools.audit.execute import execute_all
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.records.report import BASE
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.base import ContentStore
+from fedledger.storage.foreign_folder import inner_file
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -203,7 +207,10 @@ def exported_history(folder: Path, watch: Callable[[int, int], None] = lambda do
     DivergenceError
         If the export does not follow from its transactions.
     """
-    return History().extend(execute(LedgerExport.read(folder / LEDGER_FILE), watch))
+    done = execute_all(LedgerExport.read(inner_file(folder, LEDGER_FILE)), watch)
+    for note in done.unchecked.notes():
+        log.warning("%s", note)
+    return History().extend(done.logs)
 
 
 _REFUSED = frozenset(verdict.label for verdict in Verdict if verdict.refused)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 
 import typer
 from rich.logging import RichHandler
@@ -17,7 +18,8 @@ from fedledger.platform.cli.ledger import ledger_app
 from fedledger.platform.cli.methods import methods_app
 from fedledger.platform.cli.programs import aggregator_app, node_app, verifier_app
 from fedledger.platform.cli.tasks import task_app
-from fedledger.protocol.errors import FedledgerError
+from fedledger.protocol.errors import ExitCode, FedledgerError
+from fedledger.protocol.text import shown
 from fedledger.storage.machine import keep_freed_memory
 
 app = typer.Typer(
@@ -46,15 +48,40 @@ for name, group in (
 
 def main() -> None:
     """Run the command line; an error that the user can fix ends it with one sentence and an exit code of its own."""
-    logging.basicConfig(level="INFO", format="%(message)s", handlers=[RichHandler(console=err, show_path=False)])
+    handler = RichHandler(console=err, show_path=False)
+    handler.addFilter(shows_arguments)
+    logging.basicConfig(level="INFO", format="%(message)s", handlers=[handler])
     logging.getLogger("web3").setLevel(logging.WARNING)
     logging.getLogger("eth").setLevel(logging.WARNING)
     keep_freed_memory()
     try:
         app()
     except FedledgerError as error:
-        err.print(f"[bold red]Error:[/bold red] {escape(str(error))}", highlight=False)
+        err.print(f"[bold red]Error:[/bold red] {escape(shown(error))}", highlight=False)
         sys.exit(int(error.exit_code))
+    except Exception:
+        err.print(traceback.format_exc(), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(int(ExitCode.FAILURE))
+
+
+class _Shown:
+    """What a line of the log says of something: its text as it may be shown."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __str__(self) -> str:
+        return shown(self._value)
+
+    def __repr__(self) -> str:
+        return shown(repr(self._value))
+
+
+def shows_arguments(record: logging.LogRecord) -> bool:
+    """Let a line of the log say what it is about on one line, whoever named that."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(each if isinstance(each, int | float) else _Shown(each) for each in record.args)
+    return True
 
 
 if __name__ == "__main__":

@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
 
 from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.text import cell, shown
 
 if TYPE_CHECKING:
     import pandas as pd
 
+
+class SafeConsole(Console):
+    """A console on which no text can control the terminal or turn what is read, whoever wrote it."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render something; characters that are not seen stand as their escapes."""
+        for segment in super().render(renderable, options):
+            text = segment.text if segment.control else shown(segment.text, len(segment.text), lines=True)
+            yield segment if text == segment.text else Segment(text, segment.style)
+
+
 # Where nobody looks at a screen, lines are as long as they need to be.
-out = Console(width=None if sys.stdout.isatty() else 200)
-err = Console(stderr=True, width=None if sys.stderr.isatty() else 200)
+out = SafeConsole(width=None if sys.stdout.isatty() else 200)
+err = SafeConsole(stderr=True, width=None if sys.stderr.isatty() else 200)
 
 
 class Format(StrEnum):
@@ -75,7 +88,8 @@ def names(text: str) -> list[str]:
 
 def print_json(document: object) -> None:
     """Print one JSON document on stdout."""
-    print(json.dumps(document))
+    # The one character that controls terminals and that JSON does not escape.
+    print(json.dumps(document).replace("\x7f", "\\u007f"))
 
 
 def print_result(format_: Format, document: Mapping[str, object], *lines: str) -> None:
@@ -84,14 +98,14 @@ def print_result(format_: Format, document: Mapping[str, object], *lines: str) -
         print_json(document)
     else:
         for line in lines:
-            out.print(line)
+            out.print(shown(line), markup=False)
 
 
 def print_rows(rows: Sequence[Mapping[str, object]], title: str) -> None:
     """Print rows with the same columns as a table, every text verbatim."""
     table = Table(*map(escape, rows[0] if rows else ["nothing"]), title=escape(title), title_justify="left")
     for row in rows:
-        table.add_row(*(escape(str(value)) for value in row.values()))
+        table.add_row(*(escape(shown(value)) for value in row.values()))
     out.print(table)
 
 
@@ -111,7 +125,10 @@ def print_frame(frame: pd.DataFrame, format_: TableFormat, output: Path | None, 
         rows = frame.drop(columns="base", errors="ignore").to_dict("records")
         print_rows([{str(key): _short(value) for key, value in row.items()} for row in rows], title)
     else:
-        text = frame.to_csv(index=False) if format_ is TableFormat.CSV else frame.to_json(orient="records")
+        if format_ is TableFormat.CSV:
+            text = frame.rename(columns=cell).map(cell).to_csv(index=False)
+        else:
+            text = frame.to_json(orient="records").replace("\x7f", "\\u007f")
         if output is None:
             print(text)
         else:

@@ -31,6 +31,7 @@ from fedledger.platform.cli.options import (
 )
 from fedledger.platform.cli.progress import heat_map, live_rounds, sweeping
 from fedledger.protocol.errors import ExitCode
+from fedledger.protocol.text import file_name, shown
 
 if TYPE_CHECKING:
     from fedledger.platform.engine.with_ledger import RoundMetrics
@@ -131,7 +132,7 @@ def sweep(
     from fedledger.platform.runs.sweep import SweepOptions, run_sweep
 
     runs = plan_runs(config, sets or [], seeds, ledger)
-    where = folder or Path("runs") / f"{runs[0].config.name}-sweep"
+    where = folder or Path("runs") / f"{file_name(runs[0].config.name)}-sweep"
     with sweeping(err, len(runs)) as watch:
         result = run_sweep(runs, config.parent, where, SweepOptions(ledger, jobs, target, tuple(track or ())), watch)
     if format_ is Format.JSON:
@@ -226,7 +227,7 @@ def _run_with_ledger(
         tracked = stack.enter_context(tracking(training.track or (), experiment.config, folder))
         store = open_store(where.store, folder / "store")
         client = chain.capabilities.client
-        err.print(f"{experiment.config.name} on {client} (chain {chain.chain_id})", style="bold", markup=False)
+        err.print(shown(f"{experiment.config.name} on {client} (chain {chain.chain_id})"), style="bold", markup=False)
         _show_partition(experiment, format_)
         watch = stack.enter_context(live_rounds())
 
@@ -290,4 +291,4 @@ def _show_partition(experiment: Experiment, format_: Format) -> None:
 
 def _failure_line(failure: FailedRun) -> str:
     text = f"Failed: {failure.run.name}: {failure.reason}"
-    return text if failure.details is None else f"{text} ({failure.details})"
+    return shown(text if failure.details is None else f"{text} ({failure.details})")

@@ -35,6 +35,7 @@ from fedledger.platform.cli.options import (
     expand_options,
 )
 from fedledger.protocol.errors import ConfigError, ExitCode
+from fedledger.protocol.text import shown
 
 if TYPE_CHECKING:
     from fedledger.contracts.ledger.records import Settings
@@ -150,7 +151,7 @@ def deploy(
     _, record = deploy_ledger(chain, account, options.settings())
     record.write(output)
     if format_ is Format.JSON:
-        print(output.read_text())
+        out.print(output.read_text(), markup=False, highlight=False, soft_wrap=True)
     else:
         out.print(f"Deployed at {record.address} in block {record.block}; record: {output}", markup=False)
 
@@ -253,11 +254,12 @@ def audit_folder(
     folder: Path, store: str, trusted: frozenset[str], task: int, format_: Format, jobs: int | None = None
 ) -> AuditResult:
     """Audit the run in a folder and show the result."""
-    from fedledger.ledger_tools.audit.audit import audit_run
+    from fedledger.ledger_tools.audit.audit import STORE_FOLDER, audit_run
+    from fedledger.storage.foreign_folder import inner_folder
     from fedledger.storage.machine import processors
     from fedledger.storage.open import open_store
 
-    content = open_store(store, folder / "store")
+    content = open_store(store, inner_folder(folder, STORE_FOLDER), reading=True)
     with progress_bar("auditing") as watch:
         result = audit_run(folder, content, trusted, task, watch, jobs or processors())
     show_audit(result, format_)
@@ -269,7 +271,7 @@ def show_audit(result: AuditResult, format_: Format) -> None:
     if format_ is Format.JSON:
         return
     verdict = "[bold green]reproduced[/bold green]" if result.reproduced else "[bold red]NOT reproduced[/bold red]"
-    out.print(f"Audit of task {result.task} ({escape(result.source)}): {result.rounds} rounds, {verdict}")
+    out.print(f"Audit of task {result.task} ({escape(shown(result.source))}): {result.rounds} rounds, {verdict}")
     if result.head is not None:
         out.print(f"Newest block: {result.head}; compare it with the chain's own, or with what others were given")
     if result.measured and result.measurements:
@@ -279,6 +281,6 @@ def show_audit(result: AuditResult, format_: Format) -> None:
             f"(tolerance {m['tolerance_loss']} and {m['tolerance_correct']})"
         )
     for note in result.notes:
-        out.print(note, markup=False)
+        out.print(shown(note), markup=False)
     if result.first_divergence is not None:
-        out.print(f"First divergence: {result.first_divergence}", highlight=False, markup=False)
+        out.print(shown(f"First divergence: {result.first_divergence}"), highlight=False, markup=False)

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedledger.platform.cli.console import err
+from fedledger.protocol.text import shown
 
 if TYPE_CHECKING:
     from fedledger.learning.label_counts import LabelCounts
@@ -59,7 +60,7 @@ def sweeping(console: Console, total: int) -> Iterator[Callable[[PlannedRun, Run
             else:
                 ended = f"accuracy {outcome.accuracy:.4f}  {outcome.rounds} rounds  {outcome.seconds:.1f} s"
             name = f"{run.label or run.config.name}  seed {run.config.seed}"
-            console.print(f"{done}/{total}  {name}  {ended}", highlight=False, markup=False, soft_wrap=True)
+            console.print(shown(f"{done}/{total}  {name}  {ended}"), highlight=False, markup=False, soft_wrap=True)
             bar.update(task, completed=done)
 
         yield watch

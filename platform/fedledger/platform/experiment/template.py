@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.text import shown
 
 _CONFIG = """\
 # Run: fedledger run config.toml      Every key: fedledger config schema
-name = "{name}"
+name = {name}
 participants = 4
 code = "task.py"
 
@@ -54,6 +56,7 @@ def new_project(folder: Path) -> Path:
         folder.mkdir(parents=True)
     except FileExistsError as error:
         raise ConfigError(f"{folder} exists already.", "Choose another name.") from error
-    (folder / "config.toml").write_text(_CONFIG.format(name=folder.name), encoding="utf-8")
+    name = json.dumps(shown(folder.name), ensure_ascii=False)
+    (folder / "config.toml").write_text(_CONFIG.format(name=name), encoding="utf-8")
     (folder / "task.py").write_text(_TASK, encoding="utf-8")
     return folder

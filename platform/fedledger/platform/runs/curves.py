@@ -71,9 +71,12 @@ def accuracy_figure(groups: Mapping[str, Sequence[Curve]]) -> Any:
     """Draw one line per group: its mean, in a band of one standard deviation over its curves."""
     from plotly import graph_objects as go
 
+    from fedledger.ledger_tools.report.page import plain
+
     figure = go.Figure(layout={"title": "Test accuracy", "xaxis_title": "round", "yaxis_title": "accuracy"})
     palette = figure.layout.template.layout.colorway
-    for place, (name, curves) in enumerate(groups.items()):
+    for place, (group, curves) in enumerate(groups.items()):
+        name = plain(group)
         colour = palette[place % len(palette)]
         points = over_seeds(curves)
         rounds = [index for index, _ in points]

@@ -23,7 +23,9 @@ from fedledger.platform.experiment.run_files import (
 )
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.text import file_name
 from fedledger.storage.durable_files import write_atomically
+from fedledger.storage.foreign_folder import inner_file
 
 if TYPE_CHECKING:
     from fedledger.learning.label_counts import LabelCounts
@@ -42,7 +44,7 @@ def new_run_folder(config: ExperimentConfig, where: Path) -> Path:
         The folder in which it is made.
     """
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    folder = where / f"{config.name}-{config.seed}-{stamp}"
+    folder = where / f"{file_name(config.name)}-{config.seed}-{stamp}"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -135,8 +137,9 @@ class RunRecord:
             If it is not that of a run that has ended.
         """
         try:
-            summary, metrics = (json.loads((folder / name).read_bytes()) for name in (SUMMARY_FILE, METRICS_FILE))
-            file = folder / CONFIG_FILE
+            names = (SUMMARY_FILE, METRICS_FILE)
+            summary, metrics = (json.loads(inner_file(folder, name).read_bytes()) for name in names)
+            file = inner_file(folder, CONFIG_FILE)
             made_from = json.loads(file.read_bytes()) if file.exists() else {}
         except (OSError, ValueError) as error:
             raise ConfigError(

@@ -26,6 +26,7 @@ from fedledger.platform.runs.curves import Spread, accuracy_figure, rounds_to
 from fedledger.platform.runs.grid import PlannedRun
 from fedledger.platform.runs.run_folder import RunRecord
 from fedledger.protocol.errors import ConfigError, FedledgerError
+from fedledger.protocol.text import cell
 from fedledger.storage.durable_files import write_atomically
 from fedledger.storage.machine import processors
 
@@ -155,9 +156,10 @@ class Sweep:
         write_atomically(self.folder / "sweep.json", (json.dumps(document, indent=1) + "\n").encode())
         text = io.StringIO(newline="")
         if document["runs"]:
-            writer = csv.DictWriter(text, [*self.done[0][0].settings, *document["runs"][0]])
-            writer.writeheader()
-            writer.writerows({**run.settings, **row} for (run, _), row in zip(self.done, document["runs"], strict=True))
+            writer = csv.writer(text)
+            writer.writerow(map(cell, [*self.done[0][0].settings, *document["runs"][0]]))
+            for (run, _), row in zip(self.done, document["runs"], strict=True):
+                writer.writerow(map(cell, {**run.settings, **row}.values()))
         write_atomically(self.folder / "sweep.csv", text.getvalue().encode())
         if self.done:
             name = self.done[0][0].config.name
