@@ -138,7 +138,9 @@ class World:
 
     def aggregator(self, role: str = AGGREGATOR, kind: type[Aggregator] = Aggregator, **more: Any) -> Aggregator:
         """Return an aggregator of the task, honest unless ``kind`` or its arguments say otherwise."""
-        mailbox = Mailbox(self.ledger, self.history, self.number, self.folder / "mailbox") if self.params.batched else None
+        mailbox = (
+            Mailbox(self.ledger, self.history, self.number, self.folder / "mailbox") if self.params.batched else None
+        )
         given = {"measure": self.experiment.measurer(), "mailbox": mailbox} | more
         return kind(self.access(self.accounts[role]), **given)
 

@@ -25,6 +25,25 @@ EXAMPLES_PER_PASS = 2048
 """Examples per joint pass of several models on one thread: for tiny models the overhead of a pass dominates."""
 
 
+def validation_set(content: bytes) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the inputs, float32[n, …], and the labels, int64[n], of a validation set as it is stored.
+
+    Raises
+    ------
+    ValueError
+        If the content is none: n ≥ 1, and no label is negative.
+    """
+    named = tensors.decode(content)
+    if not {INPUTS, LABELS} <= set(named):
+        raise ValueError("it lacks inputs or labels")
+    inputs, labels = named[INPUTS], named[LABELS]
+    if labels.dtype != np.int64 or labels.ndim != 1 or not len(labels) or inputs.shape[:1] != labels.shape:
+        raise ValueError("it has not one label for each input")
+    if labels.min() < 0:
+        raise ValueError("a label is negative")
+    return np.array(inputs, np.float32), np.array(labels, np.int64)
+
+
 class LiveMeasurer:
     """Measures models by forward passes over the validation set.
 
@@ -40,9 +59,8 @@ class LiveMeasurer:
 
     def __init__(self, model: FlatModel, validation: bytes, others: Iterable[FlatModel] = ()) -> None:
         try:
-            named = tensors.decode(validation)
-            self._held_out = HeldOut(np.array(named[INPUTS], np.float32), np.array(named[LABELS], np.int64))
-        except (tensors.TensorFormatError, KeyError) as error:
+            self._held_out = HeldOut(*validation_set(validation))
+        except ValueError as error:
             raise StoreError(f"The validation set cannot be read: {error}.") from error
         self._models = [model, *others]
         for each in self._models:

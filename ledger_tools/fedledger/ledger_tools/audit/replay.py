@@ -217,23 +217,33 @@ def refused(divergence: DivergenceError) -> Replay:
     return Replay(found.round, found, transcript.digest(), missing=isinstance(divergence, MissingContentError))
 
 
-def live_measure(spec: TaskSpec, store: ContentStore, trusted: frozenset[str]) -> Measurer | None:
-    """Return a measurer for a spec, or None if that would run a stranger's code that is not trusted."""
+def live_measure(spec: TaskSpec, store: ContentStore, trusted: frozenset[str], index: int = 0) -> Measurer | None:
+    """Return a measurer for a spec, or None if that would run a stranger's code that is not trusted.
+
+    Raises
+    ------
+    DivergenceError
+        In round ``index``, if the spec's model, its initial model and its validation set do not fit each other.
+    StoreError
+        If one of them cannot be had.
+    """
     from fedledger.aggregator.round.measurement import LiveMeasurer
-    from fedledger.learning.models.base import build_model
     from fedledger.learning.task_code import load_task_code
     from fedledger.learning.vectors import FlatModel
+    from fedledger.ledger_tools.audit.fitting import fitting_model, readable_set
 
+    if spec.code is not None and spec.code.cid not in trusted:
+        return None
+    validation = store.get(spec.validation.ref)
+    inputs, labels = readable_set(validation, index)
     if spec.code is not None:
-        if spec.code.cid not in trusted:
-            return None
         code = load_task_code(store.get(spec.code.ref), spec.code.cid, set(trusted))
         module = code.model()
     elif spec.model is not None:
-        module = build_model(spec.model.method, spec.model.params)
+        module = fitting_model(spec.model, store.get(spec.initial_model.ref), inputs, labels, index)
     else:
         raise ConfigError("The task's spec has neither model nor code.")
-    return LiveMeasurer(FlatModel(module), store.get(spec.validation.ref))
+    return LiveMeasurer(FlatModel(module), validation)
 
 
 def require_methods(spec: TaskSpec) -> None:

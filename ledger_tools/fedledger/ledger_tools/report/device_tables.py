@@ -12,7 +12,9 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, Field, TypeAdapter
 
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.spec import TaskSpec
@@ -21,6 +23,7 @@ from fedledger.protocol.schedules.devices import MICRO
 from fedledger.protocol.schedules.events import ServerStep
 from fedledger.storage.base import ContentStore
 from fedledger.storage.durable_files import write_atomically
+from fedledger.storage.foreign_files import MAX_TABLE_BYTES, read_json
 
 if TYPE_CHECKING:
     from fedledger.contracts.ledger.history import History
@@ -149,6 +152,28 @@ def write_devices(folder: Path, rows: Sequence[Row]) -> None:
     write_atomically(folder / JSON_FILE, f"[\n{text}\n]\n".encode())
 
 
+Amount = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class _Told(BaseModel):
+    """What every row has, as far as it is counted here."""
+
+    address: str
+    counted: bool
+    reason: str
+    staleness: Amount
+    download_us: Amount
+    compute_us: Amount
+    upload_us: Amount
+    idle_us: Amount
+    energy_uj: Amount
+    bytes_down: Amount | None
+    bytes_up: Amount | None
+
+
+_ROWS = TypeAdapter(list[_Told])
+
+
 def read_devices(folder: Path) -> list[dict[str, Any]]:
     """Return the rows that a run left in its folder.
 
@@ -158,7 +183,8 @@ def read_devices(folder: Path) -> list[dict[str, Any]]:
         If it left none.
     """
     try:
-        rows: list[dict[str, Any]] = json.loads((folder / JSON_FILE).read_bytes())
+        rows: list[dict[str, Any]] = read_json(folder / JSON_FILE, MAX_TABLE_BYTES)
+        _ROWS.validate_python(rows, strict=True)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{folder / JSON_FILE} cannot be read: {error}.", "Give the folder of a run whose task has a schedule."

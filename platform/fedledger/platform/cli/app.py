@@ -17,7 +17,7 @@ from fedledger.platform.cli.ledger import ledger_app
 from fedledger.platform.cli.methods import methods_app
 from fedledger.platform.cli.programs import aggregator_app, node_app, verifier_app
 from fedledger.platform.cli.tasks import task_app
-from fedledger.protocol.errors import FedledgerError
+from fedledger.protocol.errors import ExitCode, FedledgerError
 from fedledger.storage.machine import keep_freed_memory
 
 app = typer.Typer(
@@ -55,6 +55,18 @@ def main() -> None:
     except FedledgerError as error:
         err.print(f"[bold red]Error:[/bold red] {escape(str(error))}", highlight=False)
         sys.exit(int(error.exit_code))
+    except (OSError, MemoryError) as error:
+        # What the machine refuses is nobody's error in the program.
+        err.print(f"[bold red]Error:[/bold red] {escape(_refused(error))}", highlight=False)
+        sys.exit(int(ExitCode.FAILURE))
+
+
+def _refused(error: OSError | MemoryError) -> str:
+    """Say in one sentence what the machine refused."""
+    if isinstance(error, MemoryError):
+        return "There is not enough memory. Close other programs, or make the task smaller."
+    place = "" if error.filename is None else f"{error.filename}: "
+    return f"{place}{error.strerror or error}. Check the path, its permissions and the space that is left."
 
 
 if __name__ == "__main__":

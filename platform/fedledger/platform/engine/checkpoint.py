@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+from pydantic_core import from_json
 
 from fedledger.aggregator.round.state import State
 from fedledger.platform.engine.participant_states import ParticipantStates
@@ -24,6 +26,8 @@ from fedledger.protocol.records.reputation import Evidence
 from fedledger.storage.durable_files import write_atomically
 
 STATES_FOLDER = "states"
+MAX_ASKED = 10_000_000
+"""Most times of a schedule that a checkpoint may remember."""
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +39,20 @@ class Checkpoint:
     progress: Progress
     rows: list[dict[str, Any]]
     seconds: float
+
+
+class _Document(BaseModel):
+    """What a checkpoint says besides its vectors."""
+
+    config: str
+    versions: dict[str, str]
+    index: int = Field(ge=0, lt=2**53)
+    counted: int = Field(ge=0, lt=2**53)
+    voids: int = Field(ge=0, lt=2**53)
+    stopped: bool
+    asked: int = Field(ge=0, le=MAX_ASKED)
+    rows: list[dict[str, Any]]
+    seconds: float = Field(ge=0)
 
 
 class CheckpointFile:
@@ -111,7 +129,7 @@ class CheckpointFile:
             return None
         try:
             named = tensors.decode(self.path.read_bytes())
-            document = json.loads(named["document"].tobytes())
+            document = _Document.model_validate(from_json(named["document"].tobytes())).model_dump()
             base = np.array(named["base"], np.float32)
             earlier = list(np.array(named["earlier"], np.float32)) if "earlier" in named else []
             asked: list[list[int]] = [[] for _ in range(document["asked"])]
@@ -119,8 +137,8 @@ class CheckpointFile:
                 asked[time].append(number)
             state = State.decode(named["state"].tobytes(), len(base))
             histories = {
-                number: ParticipantHistory(Evidence.unpack(evidence), *rest)
-                for number, evidence, *rest in named["standings"].tolist()
+                number: ParticipantHistory(Evidence.unpack(evidence), last_round, examples, utility)
+                for number, evidence, last_round, examples, utility in named["standings"].tolist()
             }
             found, versions = document["config"], document["versions"]
             progress = Progress(

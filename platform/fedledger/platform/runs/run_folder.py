@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
 from fedledger.ledger_tools.report.device_tables import as_csv
 from fedledger.platform.experiment.provenance import flat, provenance
 from fedledger.platform.experiment.run_files import (
@@ -24,6 +26,7 @@ from fedledger.platform.experiment.run_files import (
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.errors import ConfigError
 from fedledger.storage.durable_files import write_atomically
+from fedledger.storage.foreign_files import MAX_TABLE_BYTES, read_json
 
 if TYPE_CHECKING:
     from fedledger.learning.label_counts import LabelCounts
@@ -104,6 +107,31 @@ def write_record(folder: Path, summary: Mapping[str, Any], metrics: Sequence[Map
     write_atomically(folder / SUMMARY_FILE, (json.dumps(summary, indent=1) + "\n").encode())
 
 
+class _Summary(BaseModel):
+    """What every run's summary has, as far as it is read here."""
+
+    name: str
+    seed: int
+    rounds: int
+    accuracy: float
+    final_model: str
+    seconds: float
+    gas: int | None = None
+
+
+class _Row(BaseModel):
+    round: int
+    accuracy: float
+
+
+class _Shapes(BaseModel):
+    """What the files of a run's folder must be, whoever wrote them."""
+
+    summary: _Summary
+    metrics: list[_Row]
+    made_from: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class RunRecord:
     """A run that has ended, as its folder tells it.
@@ -135,9 +163,11 @@ class RunRecord:
             If it is not that of a run that has ended.
         """
         try:
-            summary, metrics = (json.loads((folder / name).read_bytes()) for name in (SUMMARY_FILE, METRICS_FILE))
+            found = [read_json(folder / name, MAX_TABLE_BYTES) for name in (SUMMARY_FILE, METRICS_FILE)]
             file = folder / CONFIG_FILE
-            made_from = json.loads(file.read_bytes()) if file.exists() else {}
+            found.append(read_json(file) if file.exists() else {})
+            _Shapes(summary=found[0], metrics=found[1], made_from=found[2])
+            summary, metrics, made_from = found
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"{folder} is not the folder of a run that has ended: {error}.",
