@@ -110,8 +110,10 @@ def play_beside(folder: Path, kind: str, seeds: range) -> None:
         check_caught(w, strangers[0])
         for task in strangers[0].tasks:
             found = audited(w, task)
-            # A proposal that was overturned is none.
-            assert not isinstance(found, AuditResult) or not found.reproduced or not found.rounds
+            # A proposal that was overturned is none, and a strange model may be trained as well as any other.
+            overturned = isinstance(found, AuditResult) and found.reproduced and not found.rounds
+            refused = not isinstance(found, AuditResult) or not found.reproduced
+            assert overturned or refused or kind == "models"
 
 
 @pytest.mark.hypothesis

@@ -493,7 +493,7 @@ def _mutated_checkpoint(data: bytes, rng: Random) -> bytes:
         elif how == 1:
             del named[name]
         elif how == 2:
-            named[name] = values.astype(rng.choice((np.uint8, np.int32, np.int64)))
+            named[name] = values.astype(rng.choice((np.uint8, np.int64)))
         elif values.size:
             values.reshape(-1)[rng.randrange(values.size)] = 127
     return tensors.encode(named)

@@ -15,7 +15,7 @@ from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.records import COIN, Settings
 from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.errors import ChainError, ConfigError
-from fedledger.storage.foreign_files import read_json
+from fedledger.storage.foreign_files import read_json, shaped
 
 RECORD_VERSION = 2
 
@@ -62,7 +62,7 @@ class Deployment:
             If the file is no record of this version.
         """
         try:
-            record = _RECORD.validate_python(vars(cls(**read_json(path))), strict=True)
+            record = shaped(_RECORD, vars(cls(**read_json(path))))
         except (OSError, ValueError, TypeError) as error:
             raise ConfigError(
                 f"{path} is not a deployment record: {error}.", "Write one with `fedledger deploy`."

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
+
+T = TypeVar("T")
 
 MAX_RECORD_BYTES = 1024 * 1024
 """Longest key file, deployment record, or the like."""
@@ -53,3 +56,13 @@ def read_json(path: Path, limit: int = MAX_RECORD_BYTES) -> Any:
         If the file is not JSON, or is nested too deeply.
     """
     return from_json(read_file(path, limit))
+
+
+def shaped(shape: TypeAdapter[T], value: Any) -> T:
+    """Return a value as what it must be; raises ValueError, in one line, if it is not."""
+    try:
+        return shape.validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{place or 'it'}: {first['msg']}") from None

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 from pydantic_core import from_json
 
 from fedledger.protocol.errors import StoreError
-from fedledger.storage.foreign_files import MAX_TABLE_BYTES, read_file
+from fedledger.storage.foreign_files import MAX_TABLE_BYTES, read_file, shaped
 
 LONGEST = 10**9
 """Most seconds that a chain may be moved on at once, or may have lived: some thirty years."""
@@ -96,7 +96,7 @@ def read_entries(path: Path) -> Iterator[Entry]:
             except ValueError:
                 # A line may be cut off where a program was killed: what it was about never counted.
                 continue
-            yield _ENTRY.validate_python(entry).entry
+            yield shaped(_ENTRY, entry).entry
     except (OSError, ValueError) as error:
         raise StoreError(
             f"The journal {path} of the run's chain cannot be read: {error}.", "Start the run anew."

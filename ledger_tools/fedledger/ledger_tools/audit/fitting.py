@@ -13,15 +13,14 @@ from numpy.typing import NDArray
 from fedledger.aggregator.round.measurement import validation_set
 from fedledger.learning.models.base import MODELS, build_model
 from fedledger.learning.vectors import Layout
-from fedledger.ledger_tools.audit.divergence import Divergence, DivergenceError
-from fedledger.protocol.errors import FedledgerError
+from fedledger.ledger_tools.audit.divergence import Divergence, DivergenceError, reading
 from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.records.model import ModelFile
 
 
 def readable_set(content: bytes, index: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return the inputs and labels of a validation set; raises DivergenceError in round ``index`` if it is none."""
-    with _judging(index, "validation set", "one that can be read"):
+    with reading(index, "validation set"):
         return validation_set(content)
 
 
@@ -51,14 +50,14 @@ def fitting_model(
         In that round, if they do not fit each other.
     """
     MODELS.get(model.method)
-    with _judging(index, "initial model", "one that can be read"):
+    with reading(index, "initial model"):
         file = ModelFile.decode(initial)
-    with _judging(index, "model", "one that can be made"), torch.device("meta"):
+    with _fitting(index, "model", "one that can be made"), torch.device("meta"):
         shapes = build_model(model.method, model.params).eval()
         layout = Layout.of(shapes)
     if (layout.names, layout.shapes) != (file.names, file.shapes):
         raise _divergence(index, "initial model", "the tensors of the spec's model", "others")
-    with _judging(index, "validation set", "inputs of the spec's model"), torch.device("meta"), torch.inference_mode():
+    with _fitting(index, "validation set", "inputs of the spec's model"), torch.device("meta"), torch.inference_mode():
         outputs = shapes(torch.empty((1, *inputs.shape[1:])))
     if outputs.ndim != 2 or labels.max() >= outputs.shape[1]:
         raise _divergence(index, "validation set", "labels of the spec's model", "others")
@@ -66,14 +65,13 @@ def fitting_model(
 
 
 @contextmanager
-def _judging(index: int, what: str, expected: str) -> Iterator[None]:
-    """Take whatever goes wrong with a stranger's bytes for a divergence of what they should be."""
-    try:
-        yield
-    except MemoryError:
-        raise
-    except (FedledgerError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, AttributeError) as error:
-        raise _divergence(index, what, expected, str(error)) from error
+def _fitting(index: int, what: str, expected: str) -> Iterator[None]:
+    """As :func:`reading`, where shapes alone are computed with: torch tells of those that cannot be by RuntimeError."""
+    with reading(index, what, expected):
+        try:
+            yield
+        except RuntimeError as error:
+            raise ValueError(str(error)) from error
 
 
 def _divergence(index: int, what: str, expected: Any, found: Any) -> DivergenceError:

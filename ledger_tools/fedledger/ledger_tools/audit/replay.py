@@ -32,7 +32,7 @@ from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import Proposal
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
-from fedledger.ledger_tools.audit.divergence import Divergence, DivergenceError
+from fedledger.ledger_tools.audit.divergence import Divergence, DivergenceError, reading
 from fedledger.protocol.arithmetic.exact import Gram, IntArray
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.cid import ContentRef
@@ -331,11 +331,13 @@ class _Replaying:
     def _reading(self, what: str) -> Iterator[None]:
         """Take whatever goes wrong with a stranger's bytes for a divergence of what they should be."""
         try:
-            yield
-        except (DivergenceError, OutageError):
+            with reading(self.index, what):
+                yield
+        except DivergenceError as error:
+            # A store that does not work says nothing of what it should hold.
+            if isinstance(error.__cause__, OutageError):
+                raise error.__cause__ from None
             raise
-        except (FedledgerError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
-            raise DivergenceError(Divergence(self.index, what, "one that can be read", str(error))) from error
 
     def result(self, error: DivergenceError | None) -> Replay:
         """Return what was found, given what ended the replay."""

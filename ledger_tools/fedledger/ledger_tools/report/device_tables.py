@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.spec import TaskSpec
@@ -23,7 +23,7 @@ from fedledger.protocol.schedules.devices import MICRO
 from fedledger.protocol.schedules.events import ServerStep
 from fedledger.storage.base import ContentStore
 from fedledger.storage.durable_files import write_atomically
-from fedledger.storage.foreign_files import MAX_TABLE_BYTES, read_json
+from fedledger.storage.foreign_files import MAX_TABLE_BYTES, read_json, shaped
 
 if TYPE_CHECKING:
     from fedledger.contracts.ledger.history import History
@@ -158,6 +158,8 @@ Amount = Annotated[int, Field(ge=0, lt=2**63)]
 class _Told(BaseModel):
     """What every row has, as far as it is counted here."""
 
+    model_config = ConfigDict(strict=True)
+
     address: str
     counted: bool
     reason: str
@@ -184,7 +186,7 @@ def read_devices(folder: Path) -> list[dict[str, Any]]:
     """
     try:
         rows: list[dict[str, Any]] = read_json(folder / JSON_FILE, MAX_TABLE_BYTES)
-        _ROWS.validate_python(rows, strict=True)
+        shaped(_ROWS, rows)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{folder / JSON_FILE} cannot be read: {error}.", "Give the folder of a run whose task has a schedule."

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.round_history import RoundHistory
+from fedledger.ledger_tools.audit.divergence import reading
 from fedledger.ledger_tools.audit.execute import execute
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport
 from fedledger.protocol.encoding import canonical
@@ -203,7 +204,9 @@ def exported_history(folder: Path, watch: Callable[[int, int], None] = lambda do
     DivergenceError
         If the export does not follow from its transactions.
     """
-    return History().extend(execute(LedgerExport.read(folder / LEDGER_FILE), watch))
+    export = LedgerExport.read(folder / LEDGER_FILE)
+    with reading(0, LEDGER_FILE):
+        return History().extend(execute(export, watch))
 
 
 _REFUSED = frozenset(verdict.label for verdict in Verdict if verdict.refused)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, TypeAdapter
 from pydantic_core import from_json
 
 from fedledger.aggregator.round.state import State
@@ -24,6 +24,7 @@ from fedledger.protocol.encoding import tensors
 from fedledger.protocol.errors import ConfigError, StoreError
 from fedledger.protocol.records.reputation import Evidence
 from fedledger.storage.durable_files import write_atomically
+from fedledger.storage.foreign_files import shaped
 
 STATES_FOLDER = "states"
 MAX_ASKED = 10_000_000
@@ -53,6 +54,9 @@ class _Document(BaseModel):
     asked: int = Field(ge=0, le=MAX_ASKED)
     rows: list[dict[str, Any]]
     seconds: float = Field(ge=0)
+
+
+_DOCUMENT = TypeAdapter(_Document)
 
 
 class CheckpointFile:
@@ -114,8 +118,15 @@ class CheckpointFile:
             ) from error
         states.forget_before(progress.index)
 
-    def load(self, states: ParticipantStates) -> Checkpoint | None:
+    def load(self, states: ParticipantStates, length: int | None = None) -> Checkpoint | None:
         """Return the checkpoint, and put the participants' states back to it; None if there is no checkpoint.
+
+        Parameters
+        ----------
+        states
+            The participants' states.
+        length
+            Number of coordinates of the run's model; checked if it is given.
 
         Raises
         ------
@@ -129,9 +140,11 @@ class CheckpointFile:
             return None
         try:
             named = tensors.decode(self.path.read_bytes())
-            document = _Document.model_validate(from_json(named["document"].tobytes())).model_dump()
+            document = shaped(_DOCUMENT, from_json(named["document"].tobytes())).model_dump()
             base = np.array(named["base"], np.float32)
             earlier = list(np.array(named["earlier"], np.float32)) if "earlier" in named else []
+            if any(vector.shape != (length or len(base),) for vector in (base, *earlier)):
+                raise ValueError("a model has not the task's length")
             asked: list[list[int]] = [[] for _ in range(document["asked"])]
             for time, number in named["asked"].tolist() if "asked" in named else ():
                 asked[time].append(number)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from fedledger.ledger_tools.report.device_tables import as_csv
 from fedledger.platform.experiment.provenance import flat, provenance
@@ -26,7 +26,7 @@ from fedledger.platform.experiment.run_files import (
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.errors import ConfigError
 from fedledger.storage.durable_files import write_atomically
-from fedledger.storage.foreign_files import MAX_TABLE_BYTES, read_json
+from fedledger.storage.foreign_files import MAX_TABLE_BYTES, read_json, shaped
 
 if TYPE_CHECKING:
     from fedledger.learning.label_counts import LabelCounts
@@ -124,12 +124,10 @@ class _Row(BaseModel):
     accuracy: float
 
 
-class _Shapes(BaseModel):
-    """What the files of a run's folder must be, whoever wrote them."""
-
-    summary: _Summary
-    metrics: list[_Row]
-    made_from: dict[str, Any]
+_SHAPES: TypeAdapter[tuple[_Summary, list[_Row], dict[str, Any]]] = TypeAdapter(
+    tuple[_Summary, list[_Row], dict[str, Any]]
+)
+"""What the files of a run's folder must be, whoever wrote them."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +164,7 @@ class RunRecord:
             found = [read_json(folder / name, MAX_TABLE_BYTES) for name in (SUMMARY_FILE, METRICS_FILE)]
             file = folder / CONFIG_FILE
             found.append(read_json(file) if file.exists() else {})
-            _Shapes(summary=found[0], metrics=found[1], made_from=found[2])
+            shaped(_SHAPES, found)
             summary, metrics, made_from = found
         except (OSError, ValueError) as error:
             raise ConfigError(
