@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -81,7 +81,7 @@ def _call_anything(stranger: Stranger, known: Any, rng: Random) -> None:
 
 def crowd(port: int) -> None:
     """Keep a mailbox busy with many connections from which nothing sensible comes."""
-    subprocess.run([sys.executable, "-m", "support.hostile_connections", str(port), str(CONNECTIONS)], check=False)
+    os.execv(sys.executable, [sys.executable, "-m", "support.hostile_connections", str(port), str(CONNECTIONS)])
 
 
 def trickling_mailbox(ledger: Callable[[], Ledger], role: str, port: int) -> None:

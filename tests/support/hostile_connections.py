@@ -1,4 +1,4 @@
-"""Who attacks a mailbox with many connections, in a process of its own: ``python -m support.hostile_connections PORT CONNECTIONS``.
+"""Who attacks a mailbox with many connections: ``python -m support.hostile_connections PORT CONNECTIONS``.
 
 Connections come from many addresses. Each is opened again soon after it is closed. It prints a line when all have been
 opened once, and ends with its parent.

@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -91,10 +92,8 @@ def _awaited(child: int, seconds: float) -> int | None:
     handle = os.pidfd_open(child)
     ready, _, _ = select.select([handle], [], [], seconds)
     os.close(handle)
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status) if ready else None
 

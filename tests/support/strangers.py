@@ -35,6 +35,9 @@ from support.world import BOND, JUROR_PENALTY, World
 
 LASTING = 50_000
 """Seconds for which a stranger's proposals may be challenged: as long as anybody plays."""
+STAKED = 12 * JUROR_PENALTY
+"""What a stranger's aggregator deposits."""
+DUST = 100
 NOTHING = ContentRef.of(b"x")
 SALT = bytes(32)
 
@@ -60,7 +63,7 @@ class Stranger:
     def post(self, spec: TaskSpec | bytes, model: ContentRef | None = None, **terms: Any) -> int:
         """Post a task with a spec, good or not, enrol in it and take its seat."""
         world = self.world
-        content = spec if isinstance(spec, bytes) else spec.encode()
+        content = spec if isinstance(spec, bytes) else written(spec.model_dump())
         if model is None:
             model = world.experiment.spec.initial_model.ref if isinstance(spec, bytes) else spec.initial_model.ref
         given = {
@@ -73,7 +76,7 @@ class Stranger:
             "challenge_window": LASTING,
             "units_per_round": 1,
             "credit_unit": 1,
-            "bond": 12 * JUROR_PENALTY,
+            "bond": STAKED,
             "batched": False,
         }
         task = world.ledger.post_task(self.account, replace(world.params, **given | terms))
@@ -82,16 +85,15 @@ class Stranger:
         self.tasks.append(task)
         return task
 
-    def open(self, task: int) -> int:
-        """Open a round with the participant; return its id."""
-        world = self.world
-        worker = world.history.update().ids[self.worker.address]
-        world.ledger.open_round(self.account, task, [worker])
-        return worker
+    @property
+    def number(self) -> int:
+        """The participant's id."""
+        return self.world.history.update().ids[self.worker.address]
 
     def fabricate(self, task: int, update: ContentRef = NOTHING, proposal: Proposal | None = None) -> None:
         """Play a round without any work: reveal what is no update, and propose what does not follow."""
-        world, worker = self.world, self.open(task)
+        world, worker = self.world, self.number
+        world.ledger.open_round(self.account, task, [worker])
         base = world.history.update().task(task).rounds[1].base.digest
         place = world.chain.chain_id, world.ledger.address, task
         bound = commitment(place, 1, self.worker.address, base, update, SALT)
@@ -105,7 +107,7 @@ class Stranger:
         The participant trains what the world's first participant would.
         """
         world = self.world
-        self.open(task)
+        world.ledger.open_round(self.account, task, [self.number])
         access = TaskAccess(world.ledger, world.history, self.worker, world.store, task, spec)
         node = Participant(access, world.folder / f"stranger{task}", world.experiment.trainer(0))
         while not world.history.update().task(task).rounds[1].reveals:
@@ -120,7 +122,6 @@ class Stranger:
 
     def call(self, name: str, *arguments: Any) -> bool:
         """Call a function of the ledger with arguments that it may refuse; return whether it took them."""
-        world = self.world
         try:
             data = functions()[name].encode(arguments)
         except Exception:
@@ -163,17 +164,17 @@ def money_of_others(world: World) -> dict[str, int]:
     return {role: gain for role, gain in gains.items() if gain}
 
 
-def check_caught(world: World, lies: int = 1) -> None:
-    """Assert that a liar lost its bonds, three quarters of them to verifiers, and that nobody lost anything else.
+def check_caught(world: World, stranger: Stranger | None = None) -> None:
+    """Assert that a liar lost its bond, three quarters of it to verifiers, and that nobody lost anything else.
 
-    Verifiers may have earned more by the strangers' own lies.
+    Verifiers may have earned more by what a stranger lost.
     """
     gains = money_of_others(world)
-    assert gains.pop(AGGREGATOR) == -lies * BOND
+    assert gains.pop(AGGREGATOR) == -BOND
     assert all(role.startswith("verifier") and gain > 0 for role, gain in gains.items()), gains
-    strangers = sum(gain for role, gain in world.gains().items() if role.startswith("stranger"))
+    at_stake = 0 if stranger is None else len(stranger.tasks) * STAKED
     # What a jury cannot share evenly is burned.
-    assert 0 <= sum(gains.values()) - lies * (BOND // 2 + BOND // 4) + 100 <= 100 - strangers
+    assert 0 <= sum(gains.values()) - BOND // 2 - BOND // 4 + DUST <= DUST + at_stake
 
 
 # -- mutants ------------------------------------------------------------------------------------------------------
@@ -252,9 +253,10 @@ def hostile_model(world: World, rng: Random) -> bytes:
     for _ in range(rng.choice((1, 2))):
         name = rng.choice(sorted(named))
         values = named[name]
-        how = rng.randrange(7)
+        how = rng.randrange(7) if values.size else 6
         if how < 3:
-            values.reshape(-1)[rng.randrange(values.size) :] = rng.choice((np.nan, np.inf, -np.inf, 1e30, -1e38, -0.0))
+            odd = rng.choice((np.nan, np.inf, -np.inf, 1e30, -1e38, -0.0)) if values.dtype == np.float32 else 127
+            values.reshape(-1)[rng.randrange(values.size) :] = odd
         elif how == 3:
             named[name] = values.reshape(-1)[: rng.randrange(values.size)]
         elif how == 4:

@@ -126,5 +126,15 @@ def load_task_code(source: bytes, cid: str, trusted: Set[str]) -> TaskCode:
 def _guarded(call: Callable[[], Any], what: str) -> Any:
     try:
         return call()
-    except (Exception, SystemExit) as error:
-        raise ConfigError(f"{what} raised {type(error).__name__}: {error}.", "Correct the task's code.") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise ConfigError(f"{what} raised {_told(error)}.", "Correct the task's code.") from error
+
+
+def _told(error: BaseException) -> str:
+    """Say what was raised; a class of the task's own may fail at that, too."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
+from pydantic import TypeAdapter
 
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.compile import VERSION, parts
@@ -14,6 +15,7 @@ from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.records import COIN, Settings
 from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.errors import ChainError, ConfigError
+from fedledger.storage.foreign_files import read_json, shaped
 
 RECORD_VERSION = 2
 
@@ -60,7 +62,7 @@ class Deployment:
             If the file is no record of this version.
         """
         try:
-            record = cls(**json.loads(path.read_text(encoding="utf-8")))
+            record = shaped(_RECORD, vars(cls(**read_json(path))))
         except (OSError, ValueError, TypeError) as error:
             raise ConfigError(
                 f"{path} is not a deployment record: {error}.", "Write one with `fedledger deploy`."
@@ -96,6 +98,9 @@ class Deployment:
                 "Deploy a new one; the old one can still be audited, and shown with `fedledger history`.",
             )
         return Ledger(chain, self.address, self.block)
+
+
+_RECORD = TypeAdapter(Deployment)
 
 
 def deploy(chain: Chain, account: LocalAccount, settings: Settings) -> tuple[Ledger, Deployment]:

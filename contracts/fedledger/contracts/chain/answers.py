@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +32,7 @@ BLOOM_BYTES, BLOOM_HASHES = 256, 3
 ADDRESSES = frozenset({"address", "contractAddress", "from", "to", "miner"})
 
 
+QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")
 REMEDY = "Is the node in order, and the same one as before? Try another one."
 
 

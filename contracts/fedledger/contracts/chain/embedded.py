@@ -97,8 +97,11 @@ class EmbeddedConnection(Connection):
 
     def advance(self, seconds: int) -> None:
         newest = self.ask("eth_getBlockByNumber", ["latest", False])
-        self._tester.time_travel(int(newest["timestamp"]) + max(1, seconds))
-        self._tester.mine_block()
+        try:
+            self._tester.time_travel(int(newest["timestamp"]) + max(1, seconds))
+            self._tester.mine_block()
+        except REFUSALS as error:
+            raise RefusedError(str(error)) from error
 
 
 def _reverted(error: Exception) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -34,6 +36,20 @@ class DivergenceError(FedledgerError):
     def __init__(self, divergence: Divergence) -> None:
         super().__init__(f"The history is not reproduced: {divergence}.")
         self.divergence = divergence
+
+
+@contextmanager
+def reading(index: int, what: str, expected: str = "one that can be read") -> Iterator[None]:
+    """Take whatever goes wrong with a stranger's bytes for a divergence of what they should be.
+
+    What the machine refuses, memory for example, is none.
+    """
+    try:
+        yield
+    except DivergenceError:
+        raise
+    except (FedledgerError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        raise DivergenceError(Divergence(index, what, expected, str(error))) from error
 
 
 def _short(value: Any) -> str:

@@ -32,7 +32,7 @@ from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import Proposal
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
-from fedledger.ledger_tools.audit.divergence import Divergence, DivergenceError
+from fedledger.ledger_tools.audit.divergence import Divergence, DivergenceError, reading
 from fedledger.protocol.arithmetic.exact import Gram, IntArray
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.cid import ContentRef
@@ -218,30 +218,40 @@ def refused(divergence: DivergenceError) -> Replay:
     return Replay(found.round, found, transcript.digest(), missing=isinstance(divergence, MissingContentError))
 
 
-def live_measure(spec: TaskSpec, store: ContentStore, trusted: frozenset[str]) -> Measurer | None:
+def live_measure(spec: TaskSpec, store: ContentStore, trusted: frozenset[str], index: int = 0) -> Measurer | None:
     """Return a measurer for a spec, or None if that would run a stranger's code that is not trusted.
 
     Raises
     ------
-    ConfigError
-        If the spec's model cannot be made, does not fit the initial model's file, or does not take the validation set.
+    DivergenceError
+        In round ``index``, if the spec's model, its initial model and its validation set do not fit each other.
+    StoreError
+        If one of them cannot be had.
     """
     from fedledger.aggregator.round.measurement import LiveMeasurer
-    from fedledger.learning.models.base import build_model_like
     from fedledger.learning.task_code import load_task_code
     from fedledger.learning.vectors import FlatModel
+    from fedledger.ledger_tools.audit.fitting import fitting_model, readable_set
 
-    initial = ModelFile.decode(store.get(spec.initial_model.ref))
+    if spec.code is not None and spec.code.cid not in trusted:
+        return None
+    validation = store.get(spec.validation.ref)
+    inputs, labels = readable_set(validation, index)
     if spec.code is not None:
-        if spec.code.cid not in trusted:
-            return None
         code = load_task_code(store.get(spec.code.ref), spec.code.cid, set(trusted))
         module = code.model()
     elif spec.model is not None:
-        module = build_model_like(spec.model.method, spec.model.params, initial)
+        module = fitting_model(spec.model, store.get(spec.initial_model.ref), inputs, labels, index)
     else:
         raise ConfigError("The task's spec has neither model nor code.")
-    measure = LiveMeasurer(FlatModel(module), store.get(spec.validation.ref))
+    measure = LiveMeasurer(FlatModel(module), validation)
+    if spec.code is not None:
+        _try_out(measure, ModelFile.decode(store.get(spec.initial_model.ref)))
+    return measure
+
+
+def _try_out(measure: Measurer, initial: ModelFile) -> None:
+    """Measure the initial model of trusted code once; raises ConfigError if it does not take the validation set."""
     try:
         measure("initial", initial.vector)
     except (RuntimeError, ValueError, TypeError, LookupError) as error:
@@ -249,7 +259,6 @@ def live_measure(spec: TaskSpec, store: ContentStore, trusted: frozenset[str]) -
             f"The task's model cannot be measured on its validation set: {error}.",
             "Nobody can check this task's measurements; its publisher has to post another one.",
         ) from error
-    return measure
 
 
 def require_methods(spec: TaskSpec) -> None:
@@ -337,11 +346,13 @@ class _Replaying:
     def _reading(self, what: str) -> Iterator[None]:
         """Take whatever goes wrong with a stranger's bytes for a divergence of what they should be."""
         try:
-            yield
-        except (DivergenceError, OutageError):
+            with reading(self.index, what):
+                yield
+        except DivergenceError as error:
+            # A store that does not work says nothing of what it should hold.
+            if isinstance(error.__cause__, OutageError):
+                raise error.__cause__ from None
             raise
-        except (FedledgerError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
-            raise DivergenceError(Divergence(self.index, what, "one that can be read", str(error))) from error
 
     def result(self, error: DivergenceError | None) -> Replay:
         """Return what was found, given what ended the replay."""

@@ -12,7 +12,9 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.spec import TaskSpec
@@ -22,6 +24,7 @@ from fedledger.protocol.schedules.events import ServerStep
 from fedledger.protocol.text import cell
 from fedledger.storage.base import ContentStore
 from fedledger.storage.durable_files import write_atomically
+from fedledger.storage.foreign_files import MAX_TABLE_BYTES, read_json, shaped
 from fedledger.storage.foreign_folder import inner_file
 
 if TYPE_CHECKING:
@@ -151,6 +154,30 @@ def write_devices(folder: Path, rows: Sequence[Row]) -> None:
     write_atomically(folder / JSON_FILE, f"[\n{text}\n]\n".encode())
 
 
+Amount = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class _Told(BaseModel):
+    """What every row has, as far as it is counted here."""
+
+    model_config = ConfigDict(strict=True)
+
+    address: str
+    counted: bool
+    reason: str
+    staleness: Amount
+    download_us: Amount
+    compute_us: Amount
+    upload_us: Amount
+    idle_us: Amount
+    energy_uj: Amount
+    bytes_down: Amount | None
+    bytes_up: Amount | None
+
+
+_ROWS = TypeAdapter(list[_Told])
+
+
 def read_devices(folder: Path) -> list[dict[str, Any]]:
     """Return the rows that a run left in its folder.
 
@@ -160,7 +187,8 @@ def read_devices(folder: Path) -> list[dict[str, Any]]:
         If it left none.
     """
     try:
-        rows: list[dict[str, Any]] = json.loads(inner_file(folder, JSON_FILE).read_bytes())
+        rows: list[dict[str, Any]] = read_json(inner_file(folder, JSON_FILE), MAX_TABLE_BYTES)
+        shaped(_ROWS, rows)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{folder / JSON_FILE} cannot be read: {error}.", "Give the folder of a run whose task has a schedule."

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.round_history import RoundHistory
+from fedledger.ledger_tools.audit.divergence import reading
 from fedledger.ledger_tools.audit.execute import execute_all
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport
 from fedledger.protocol.encoding import canonical
@@ -207,10 +208,13 @@ def exported_history(folder: Path, watch: Callable[[int, int], None] = lambda do
     DivergenceError
         If the export does not follow from its transactions.
     """
-    done = execute_all(LedgerExport.read(inner_file(folder, LEDGER_FILE)), watch)
+    export = LedgerExport.read(inner_file(folder, LEDGER_FILE))
+    with reading(0, LEDGER_FILE):
+        done = execute_all(export, watch)
+        history = History().extend(done.logs)
     for note in done.unchecked.notes():
         log.warning("%s", note)
-    return History().extend(done.logs)
+    return history
 
 
 _REFUSED = frozenset(verdict.label for verdict in Verdict if verdict.refused)

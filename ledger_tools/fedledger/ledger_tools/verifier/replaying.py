@@ -203,7 +203,9 @@ class Replayer:
     def _read(self, history: History, job: Job) -> tuple[TaskSpec, Measurer | None, RoundPlanner]:
         if job.task not in self._terms:
             spec = read_terms(history.task(job.task), self._store, job.round)
-            measure = content(job.round, "validation set", lambda: live_measure(spec, self._store, job.trusted))
+            measure = content(
+                job.round, "validation set", lambda: live_measure(spec, self._store, job.trusted, job.round)
+            )
             self._terms[job.task] = spec, measure, RoundPlanner(self._store)
             if len(self._terms) > TASKS_KEPT:
                 self._terms.popitem(last=False)

@@ -59,9 +59,21 @@ def main() -> None:
     except FedledgerError as error:
         err.print(f"[bold red]Error:[/bold red] {escape(shown(error))}", highlight=False)
         sys.exit(int(error.exit_code))
+    except (OSError, MemoryError) as error:
+        # What the machine refuses is nobody's error in the program.
+        err.print(f"[bold red]Error:[/bold red] {escape(shown(_refused(error)))}", highlight=False)
+        sys.exit(int(ExitCode.FAILURE))
     except Exception:
         err.print(traceback.format_exc(), markup=False, highlight=False, soft_wrap=True)
         sys.exit(int(ExitCode.FAILURE))
+
+
+def _refused(error: OSError | MemoryError) -> str:
+    """Say in one sentence what the machine refused."""
+    if isinstance(error, MemoryError):
+        return "There is not enough memory. Close other programs, or make the task smaller."
+    place = "" if error.filename is None else f"{error.filename}: "
+    return f"{place}{error.strerror or error}. Check the path, its permissions and the space that is left."
 
 
 class _Shown:

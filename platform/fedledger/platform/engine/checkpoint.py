@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field, TypeAdapter
+from pydantic_core import from_json
 
 from fedledger.aggregator.round.state import State
 from fedledger.platform.engine.participant_states import ParticipantStates
@@ -22,8 +24,11 @@ from fedledger.protocol.encoding import tensors
 from fedledger.protocol.errors import ConfigError, StoreError
 from fedledger.protocol.records.reputation import Evidence
 from fedledger.storage.durable_files import write_atomically
+from fedledger.storage.foreign_files import shaped
 
 STATES_FOLDER = "states"
+MAX_ASKED = 10_000_000
+"""Most times of a schedule that a checkpoint may remember."""
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +40,23 @@ class Checkpoint:
     progress: Progress
     rows: list[dict[str, Any]]
     seconds: float
+
+
+class _Document(BaseModel):
+    """What a checkpoint says besides its vectors."""
+
+    config: str
+    versions: dict[str, str]
+    index: int = Field(ge=0, lt=2**53)
+    counted: int = Field(ge=0, lt=2**53)
+    voids: int = Field(ge=0, lt=2**53)
+    stopped: bool
+    asked: int = Field(ge=0, le=MAX_ASKED)
+    rows: list[dict[str, Any]]
+    seconds: float = Field(ge=0)
+
+
+_DOCUMENT = TypeAdapter(_Document)
 
 
 class CheckpointFile:
@@ -96,8 +118,15 @@ class CheckpointFile:
             ) from error
         states.forget_before(progress.index)
 
-    def load(self, states: ParticipantStates) -> Checkpoint | None:
+    def load(self, states: ParticipantStates, length: int | None = None) -> Checkpoint | None:
         """Return the checkpoint, and put the participants' states back to it; None if there is no checkpoint.
+
+        Parameters
+        ----------
+        states
+            The participants' states.
+        length
+            Number of coordinates of the run's model; checked if it is given.
 
         Raises
         ------
@@ -111,16 +140,18 @@ class CheckpointFile:
             return None
         try:
             named = tensors.decode(self.path.read_bytes())
-            document = json.loads(named["document"].tobytes())
+            document = shaped(_DOCUMENT, from_json(named["document"].tobytes())).model_dump()
             base = np.array(named["base"], np.float32)
             earlier = list(np.array(named["earlier"], np.float32)) if "earlier" in named else []
+            if any(vector.shape != (length or len(base),) for vector in (base, *earlier)):
+                raise ValueError("a model has not the task's length")
             asked: list[list[int]] = [[] for _ in range(document["asked"])]
             for time, number in named["asked"].tolist() if "asked" in named else ():
                 asked[time].append(number)
             state = State.decode(named["state"].tobytes(), len(base))
             histories = {
-                number: ParticipantHistory(Evidence.unpack(evidence), *rest)
-                for number, evidence, *rest in named["standings"].tolist()
+                number: ParticipantHistory(Evidence.unpack(evidence), last_round, examples, utility)
+                for number, evidence, last_round, examples, utility in named["standings"].tolist()
             }
             found, versions = document["config"], document["versions"]
             progress = Progress(

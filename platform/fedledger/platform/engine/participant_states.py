@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ Vectors = Mapping[str, NDArray[Any]]
 
 MEMORY = 256 * 1024 * 1024
 """Bytes of states that stay in memory."""
+_NAME = re.compile(r"([0-9]{1,9})-([0-9]{1,9})\.state")
 SHELF = 1000
 """Participants whose files share a folder."""
 
@@ -46,8 +48,9 @@ class ParticipantStates:
         self._files: dict[int, list[int]] = {}
         self._safe = 0
         for file in self._folder.glob("*/*.state"):
-            number, _, index = file.stem.partition("-")
-            self._files.setdefault(int(number), []).append(int(index))
+            # What somebody else put there is no state.
+            if named := _NAME.fullmatch(file.name):
+                self._files.setdefault(int(named[1]), []).append(int(named[2]))
         for indices in self._files.values():
             indices.sort()
 

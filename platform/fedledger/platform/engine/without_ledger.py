@@ -247,7 +247,7 @@ class MemoryRecord(Record[Round]):
             Job(number, staleness, weight, self.participant_states.get(number))
             for (number, staleness), weight in zip(selected.items(), weights, strict=True)
         ]
-        bases = [now.base, *now.earlier[: max(1, *selected.values())]]
+        bases = [now.base, *now.earlier[: max([1, *selected.values()])]]
         return Work(index, bases, jobs, 1 if now.earlier else None, self._published())
 
     def _published(self) -> Mapping[str, NDArray[np.float32]]:

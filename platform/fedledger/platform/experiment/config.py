@@ -15,8 +15,10 @@ from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import Method, Methods
 from fedledger.protocol.records.spec import FixedPointSpec, Limits, ReputationSpec, Stopping, Tolerance
 from fedledger.protocol.schedules.base import build_schedule
+from fedledger.storage.foreign_files import read_text
 
 GWEI = 10**9
+_REMEDY = "Make one with `fedledger new NAME`."
 DEMO = Path(__file__).with_name("demo.toml")
 
 
@@ -139,11 +141,12 @@ def read_document(path: Path) -> dict[str, Any]:
         If the file cannot be read or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(path))
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Make one with `fedledger new NAME`.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}.") from error
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}.", _REMEDY) from error
+    except (ValueError, RecursionError) as error:
+        # Besides malformed text: what is not UTF-8, integers of thousands of digits, and tables in tables in tables.
+        raise ConfigError(f"{path} is not TOML: {error}.", _REMEDY) from error
 
 
 def checked(document: Mapping[str, Any], where: str) -> ExperimentConfig:

@@ -450,7 +450,8 @@ def _devices(
 def _dataset(config: ExperimentConfig, folder: Path) -> Dataset:
     params = dict(config.data.source.params)
     for key in ("path", "folder"):
-        if key in params:
+        # Anything else than a text is the source's to refuse.
+        if isinstance(params.get(key), str):
             params[key] = str(folder / params[key])
     return load_dataset(config.data.source.method, params)
 

@@ -6,14 +6,21 @@ import getpass
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
 from fedledger.contracts.chain.records import load_account
 from fedledger.protocol.errors import KeyStoreError
+from fedledger.storage.foreign_files import read_json, read_text
 
 PASSWORD_VARIABLE = "FEDLEDGER_PASSWORD"
+_REMEDY = "Make one with `fedledger keys new`."
+MAX_KEY_MEMORY = 2**30
+"""Bytes that deriving a key may take; programs of today take a quarter of them."""
+MAX_KEY_ROUNDS = 16
+"""Passes over them, or millions of iterations."""
 
 
 def new_key(path: Path, password_file: Path | None = None) -> str:
@@ -44,23 +51,35 @@ def read_key(path: Path, password_file: Path | None = None) -> LocalAccount:
         If the file is no key store, or the password is wrong.
     """
     try:
-        document = path.read_text(encoding="utf-8")
+        document = read_json(path)
+        _check_work(document)
     except OSError as error:
-        raise KeyStoreError(
-            f"{path} cannot be read: {error.strerror}.", "Make one with `fedledger keys new`."
-        ) from error
+        raise KeyStoreError(f"{path} cannot be read: {error.strerror or error}.", _REMEDY) from error
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise KeyStoreError(f"{path} is not an encrypted key: {error}.", _REMEDY) from error
     try:
         return load_account(bytes(Account.decrypt(document, _password(password_file))))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, NotImplementedError) as error:
         raise KeyStoreError(f"{path} cannot be opened: {error}.", "Is the password right?") from error
+
+
+def _check_work(document: Any) -> None:
+    """Raise ValueError if deriving a key would take more memory or time than any program's key files do."""
+    crypto = {key.lower(): value for key, value in document.items()}["crypto"]
+    params = crypto["kdfparams"]
+    memory = 128 * params["n"] * params["r"] if crypto["kdf"] == "scrypt" else 0
+    rounds = params["p"] if crypto["kdf"] == "scrypt" else params["c"] >> 20
+    if not 0 <= memory <= MAX_KEY_MEMORY or not 0 <= rounds <= MAX_KEY_ROUNDS:
+        raise ValueError("it asks for more memory or time than a key file may")
 
 
 def _password(file: Path | None, confirm: bool = False) -> str:
     if file is not None:
         try:
-            password = file.read_text(encoding="utf-8").rstrip("\n")
-        except OSError as error:
-            raise KeyStoreError(f"{file} cannot be read: {error.strerror}.") from error
+            password = read_text(file).rstrip("\n")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise KeyStoreError(f"{file} cannot be read: {reason}.", "Give a file of UTF-8 text.") from error
     elif PASSWORD_VARIABLE in os.environ:
         password = os.environ[PASSWORD_VARIABLE]
     else:

@@ -111,7 +111,7 @@ def parse_set(text: str) -> tuple[str, list[Any]]:
         raise ConfigError(f"{text!r} sets nothing.", "Write it as path=value,value: training.rounds=10,20.")
     try:
         return path, tomllib.loads(f"values = [{listed}]")["values"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return path, [_value(part.strip()) for part in listed.split(",")]
 
 
@@ -174,7 +174,7 @@ def _index(place: list[Any], part: str, path: str) -> int:
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -21,7 +21,9 @@ from fedledger.platform.experiment.run_files import CHAIN_FILE
 from fedledger.platform.runs.results import write_results
 from fedledger.platform.runs.run_folder import begin_run
 from fedledger.platform.runs.summary import LedgerSummary
+from fedledger.protocol.errors import ConfigError
 from fedledger.storage.base import ContentStore
+from fedledger.storage.foreign_files import read_text
 
 
 @contextmanager
@@ -38,7 +40,7 @@ def open_chain(where: str, folder: Path) -> Iterator[Chain]:
     """
     remembered = folder / CHAIN_FILE
     if where == "auto":
-        where = remembered.read_text() if remembered.exists() else "anvil" if find_program("anvil") else EMBEDDED
+        where = _remembered(remembered) or ("anvil" if find_program("anvil") else EMBEDDED)
     remembered.write_text(where)
     if where in ("anvil", "ganache"):
         with running_chain(where) as process:  # type: ignore[arg-type]
@@ -50,6 +52,16 @@ def open_chain(where: str, folder: Path) -> Iterator[Chain]:
     if where == EMBEDDED:
         chain.keep_journal(folder / "chain.jsonl")
     yield chain
+
+
+def _remembered(path: Path) -> str | None:
+    """Return which chain a run's folder remembers, if it does."""
+    try:
+        return read_text(path).strip() or None
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} does not say which chain the run is on: {error}.", "Give --chain.") from error
 
 
 def run_with_ledger(

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, TypeAdapter
+
 from fedledger.ledger_tools.report.device_tables import as_csv
 from fedledger.platform.experiment.provenance import flat, provenance
 from fedledger.platform.experiment.run_files import (
@@ -25,6 +27,7 @@ from fedledger.protocol.encoding import canonical
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.text import file_name
 from fedledger.storage.durable_files import write_atomically
+from fedledger.storage.foreign_files import MAX_TABLE_BYTES, read_json, shaped
 from fedledger.storage.foreign_folder import inner_file
 
 if TYPE_CHECKING:
@@ -106,6 +109,29 @@ def write_record(folder: Path, summary: Mapping[str, Any], metrics: Sequence[Map
     write_atomically(folder / SUMMARY_FILE, (json.dumps(summary, indent=1) + "\n").encode())
 
 
+class _Summary(BaseModel):
+    """What every run's summary has, as far as it is read here."""
+
+    name: str
+    seed: int
+    rounds: int
+    accuracy: float
+    final_model: str
+    seconds: float
+    gas: int | None = None
+
+
+class _Row(BaseModel):
+    round: int
+    accuracy: float
+
+
+_SHAPES: TypeAdapter[tuple[_Summary, list[_Row], dict[str, Any]]] = TypeAdapter(
+    tuple[_Summary, list[_Row], dict[str, Any]]
+)
+"""What the files of a run's folder must be, whoever wrote them."""
+
+
 @dataclass(frozen=True)
 class RunRecord:
     """A run that has ended, as its folder tells it.
@@ -138,9 +164,11 @@ class RunRecord:
         """
         try:
             names = (SUMMARY_FILE, METRICS_FILE)
-            summary, metrics = (json.loads(inner_file(folder, name).read_bytes()) for name in names)
+            found = [read_json(inner_file(folder, name), MAX_TABLE_BYTES) for name in names]
             file = inner_file(folder, CONFIG_FILE)
-            made_from = json.loads(file.read_bytes()) if file.exists() else {}
+            found.append(read_json(file) if file.exists() else {})
+            shaped(_SHAPES, found)
+            summary, metrics, made_from = found
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"{folder} is not the folder of a run that has ended: {error}.",

@@ -249,7 +249,9 @@ def run_sweep(
                 failures.append(failure)
             watch(run, failure or records[run.name], len(records) + len(failures))
         done = [(run, records[run.name]) for run in runs if run.name in records]
-        failures.sort(key=lambda failure: runs.index(failure.run))
+        # By name: a value that is no number is not equal to itself.
+        order = {run.name: place for place, run in enumerate(runs)}
+        failures.sort(key=lambda failure: order[failure.run.name])
         sweep = Sweep(folder, done, failures, found, options.target)
         sweep.write()
         return sweep
