@@ -12,7 +12,9 @@ from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.compile import VERSION, parts
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.records import COIN, Settings
+from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.keccak import keccak
+from fedledger.protocol.encoding.strict import whole
 from fedledger.protocol.errors import ChainError, ConfigError
 
 RECORD_VERSION = 2
@@ -60,7 +62,8 @@ class Deployment:
             If the file is no record of this version.
         """
         try:
-            record = cls(**json.loads(path.read_text(encoding="utf-8")))
+            record = cls(**canonical.parse(path.read_text(encoding="utf-8")))
+            whole(record.version, 0, 2**32)
         except (OSError, ValueError, TypeError) as error:
             raise ConfigError(
                 f"{path} is not a deployment record: {error}.", "Write one with `fedledger deploy`."

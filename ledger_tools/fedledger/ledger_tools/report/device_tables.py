@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedledger.protocol.encoding import canonical
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.schedules.costs import Cost, costs
@@ -158,7 +159,7 @@ def read_devices(folder: Path) -> list[dict[str, Any]]:
         If it left none.
     """
     try:
-        rows: list[dict[str, Any]] = json.loads((folder / JSON_FILE).read_bytes())
+        rows: list[dict[str, Any]] = canonical.parse((folder / JSON_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{folder / JSON_FILE} cannot be read: {error}.", "Give the folder of a run whose task has a schedule."

@@ -135,9 +135,9 @@ class RunRecord:
             If it is not that of a run that has ended.
         """
         try:
-            summary, metrics = (json.loads((folder / name).read_bytes()) for name in (SUMMARY_FILE, METRICS_FILE))
+            summary, metrics = (_document(folder / name) for name in (SUMMARY_FILE, METRICS_FILE))
             file = folder / CONFIG_FILE
-            made_from = json.loads(file.read_bytes()) if file.exists() else {}
+            made_from = _document(file) if file.exists() else {}
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"{folder} is not the folder of a run that has ended: {error}.",
@@ -194,3 +194,10 @@ class RunRecord:
     def settings(self) -> dict[str, Any]:
         """The configuration by dotted paths."""
         return flat(self.made_from.get("config", {}))
+
+
+def _document(file: Path) -> Any:
+    """Return what a file of a run says, which may be somebody else's; a measurement may be NaN."""
+    text = file.read_text(encoding="utf-8")
+    canonical.require_shallow(text)
+    return json.loads(text)
