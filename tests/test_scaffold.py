@@ -194,8 +194,9 @@ class TestPublished:
             b"junk",
             tensors.encode({PREFIX + "control": np.zeros(D - 1, np.int64)}),
             tensors.encode({PREFIX + "control": np.zeros(D, np.float32)}),
+            tensors.encode({PREFIX + "control": np.full(D, FIXED.unit)}),
         ],
-        ids=["junk", "short", "floats"],
+        ids=["junk", "short", "floats", "beyond the bound"],
     )
     def test_a_state_that_is_none_is_named(self, state: bytes) -> None:
         with pytest.raises(StoreError):
@@ -368,16 +369,16 @@ class TestJournal:
         journal = Journal(tmp_path)
         for index in (1, 2):
             journal.open(index, index)
-            journal.propose(index, Verdict.ACCEPTED, np.full(D, index * FIXED.unit // 16))
+            journal.propose(index, Verdict.ACCEPTED, np.full(D, index * FIXED.unit // 32))
         journal.update(3, 3)
-        assert journal.trainer.contexts[0].memory.server["control"].tolist() == [0.125] * D
+        assert journal.trainer.contexts[0].memory.server["control"].tolist() == [0.0625] * D
         journal.task.rounds[2].voided = True
         journal.update(4, 4)
         # Of rounds 1 and 3 the newer one tells zeros.
         journal.task.rounds[3].voided = True
         journal.update(5, 5)
         told = [context.memory.server["control"][0] for context in journal.trainer.contexts]
-        assert told == [0.125, 0, 0]
+        assert told == [0.0625, 0, 0]
 
     def test_a_solver_that_sends_something_else_than_the_spec_names_is_told(self, tmp_path: Path) -> None:
         journal = Journal(tmp_path, SPEC)

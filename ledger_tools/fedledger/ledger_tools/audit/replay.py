@@ -36,7 +36,7 @@ from fedledger.ledger_tools.audit.divergence import Divergence, DivergenceError,
 from fedledger.protocol.arithmetic.exact import Gram, IntArray
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.cid import ContentRef
-from fedledger.protocol.errors import ConfigError, ExitCode, FedledgerError, StoreError
+from fedledger.protocol.errors import ConfigError, ContentUnreadableError, ExitCode, FedledgerError, StoreError
 from fedledger.protocol.methods.registry import registry_of
 from fedledger.protocol.records.commitment_batch import Batch
 from fedledger.protocol.records.measurement import Measurement
@@ -275,9 +275,13 @@ def content(index: int, what: str, read: Callable[[], Any]) -> Any:
     ------
     MissingContentError
         If the store lacks it.
+    DivergenceError
+        If it is there, and is not what it should be.
     """
     try:
         return read()
+    except ContentUnreadableError as error:
+        raise DivergenceError(Divergence(index, what, "one that can be read", error.message)) from error
     except StoreError as error:
         raise MissingContentError(
             Divergence(index, what, "the content that the ledger names", error.message)

@@ -18,8 +18,10 @@ from fedledger.contracts.ledger.records import DisputeKind
 from fedledger.ledger_tools.verifier.context import Context, Things
 from fedledger.ledger_tools.verifier.replaying import Unable
 from fedledger.ledger_tools.verifier.replays import Replays
+from fedledger.protocol.encoding.strict import hexadecimal
 from fedledger.protocol.records.signatures import vote_salt
 from fedledger.storage.durable_files import write_atomically
+from fedledger.storage.foreign_files import read_json
 
 log = logging.getLogger(__name__)
 
@@ -130,8 +132,12 @@ class Juries:
         path = self._path(dispute, level)
         if path is None or not path.exists():
             return None
-        document = json.loads(path.read_text(encoding="utf-8"))
-        return bool(document["valid"]), bytes.fromhex(document["transcript"])
+        try:
+            document = read_json(path)
+            return document["valid"] is True, hexadecimal(document["transcript"], 32)
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            log.warning("dispute %d: the journal's vote cannot be read: %s", dispute.id, error)
+            return None
 
 
 def _step(action: Action, dispute: DisputeHistory, detail: str = "") -> Step:

@@ -104,10 +104,7 @@ class FixedPoint:
         return self.rounded(single)
 
     def rounded(self, x: Float32Array) -> IntArray:
-        """Return what :meth:`quantise` does of a vector whose :func:`magnitude` is known to be within the bound.
-
-        Any magnitude will do whose product with the unit is below 2^63, so that an int64 holds it.
-        """
+        """Return what :meth:`quantise` does of a vector whose :func:`magnitude` is known to be within the bound."""
         # A power of two, so the product is exact; and a float32 is rounded to the same integer as its double.
         whole: Float32Array = x * np.float32(self.unit)
         np.rint(whole, out=whole)
@@ -136,10 +133,9 @@ def to_whole(x: NDArray[np.floating[Any]], limit: int = LIMIT) -> IntArray:
     """
     if limit > _ROOM:
         raise OutOfRangeError(f"A limit of {limit} is above 2^62.", "Give a lower one.")
-    # A limit that no such float equals is one of the integers.
+    # A limit that no such float equals is one of the integers. (np.clip takes several times as long.)
     is_float = int(x.dtype.type(limit)) == limit
     most = limit if is_float else _ROOM
-    # np.clip takes several times as long over a few thousand numbers.
     whole = np.minimum(np.maximum(np.rint(x), -most), most)
     if np.isnan(whole).any():
         raise NotFiniteError("A number is NaN, which stands for no integer.", "Leave this vector out.")
@@ -410,10 +406,9 @@ def gram(rows: IntArray | Iterable[IntArray | Float64Array]) -> Gram:
 
 def saturate(x: IntArray | Float64Array) -> IntArray:
     """Return integers (or doubles, rounded half to even) limited to ±2^40."""
-    if np.issubdtype(x.dtype, np.integer):
-        limited: IntArray = np.minimum(np.maximum(x, -LIMIT), LIMIT).astype(np.int64, copy=False)
-        return limited
-    return to_whole(x.astype(np.float64, copy=False))
+    if x.dtype != np.int64:
+        return to_whole(x.astype(np.float64, copy=False))
+    return np.minimum(np.maximum(x, -LIMIT), LIMIT).astype(np.int64, copy=False)
 
 
 def within(x: IntArray, limit: int) -> bool:

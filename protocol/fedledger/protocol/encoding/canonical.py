@@ -58,8 +58,14 @@ def parse(text: str) -> Any:
     ValueError
         If it is not JSON, or is nested deeper than ``MAX_DEPTH``.
     """
+    require_shallow(text)
+    return json.loads(text, parse_constant=_refuse_constant)
+
+
+def require_shallow(text: str) -> None:
+    """Raise ValueError if a JSON text is nested deeper than ``MAX_DEPTH``."""
     if text.count("[") + text.count("{") <= MAX_DEPTH:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return
     # Python's parser recurses, and where a library has raised the recursion limit a deep text overflows the stack.
     outside = "".join(text.replace("\\\\", "").replace('\\"', "").split('"')[::2])
     depth = 0
@@ -67,7 +73,6 @@ def parse(text: str) -> Any:
         depth += 1 if bracket[0] in "[{" else -1
         if depth > MAX_DEPTH:
             raise ValueError(f"nested deeper than {MAX_DEPTH}")
-    return json.loads(text, parse_constant=_refuse_constant)
 
 
 def _canonical(document: Any) -> bytes:

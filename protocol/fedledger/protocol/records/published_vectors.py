@@ -34,17 +34,13 @@ def published(state: bytes, lengths: Mapping[str, int], format_: FixedPoint) -> 
     try:
         named = tensors.decode(state) if state else {}
     except tensors.TensorFormatError as error:
-        raise ContentUnreadableError(
-            f"The aggregator's state cannot be read: {error}.", "Challenge the proposal."
-        ) from error
+        raise _unreadable(f"The aggregator's state cannot be read: {error}.") from error
     vectors = {}
     for name, length in lengths.items():
         vector = named.get(PREFIX + name, np.zeros(length, np.int64))
         if vector.dtype != np.int64 or vector.shape != (length,):
             found = f"{vector.dtype}{list(vector.shape)}"
-            raise ContentUnreadableError(
-                f"The published {name} is {found}, not int64[{length}].", "Challenge the proposal."
-            )
+            raise _unreadable(f"The published {name} is {found}, not int64[{length}].")
         whole = vector.astype(np.int64, copy=False)
         if not within(whole, int(format_.bound * format_.unit)):
             raise _unreadable(f"The published {name} is out of bounds.")
