@@ -247,6 +247,24 @@ def test_nobody_is_told_what_somebody_sent() -> None:
             assert b"script" not in answer.content and "location" not in answer.headers
 
 
+def test_who_connects_in_vain_too_often_is_turned_away_and_a_proxy_is_not() -> None:
+    useless = limits.CONNECTIONS_BURST + 20
+    for proxies in (frozenset[str](), frozenset({"127.0.0.5"})):
+        with serving(Taking(), "127.0.0.1", 0, Connections(proxies=proxies)) as port:
+            answered, began = 0, time.monotonic()
+            for _ in range(useless):
+                try:
+                    connection = connected(port, "127.0.0.5", b"GET /v1/rounds/1/proofs/0 HTTP/1.1\r\nHost: x\r\n\r\n")
+                    answered += b"200 OK" in connection.recv(1024)
+                except OSError:
+                    pass
+            allowed = limits.CONNECTIONS_BURST + 1 + limits.CONNECTIONS_A_SECOND * (time.monotonic() - began)
+            assert answered == useless if proxies else answered <= allowed
+            for _ in range(useless):
+                # What is of use does not count.
+                assert requests.post(f"http://127.0.0.1:{port}/v1/rounds/1/commitments", data=_with(), timeout=10).ok
+
+
 def test_whose_an_address_is() -> None:
     assert client_of("1.2.3.4") == client_of("::ffff:1.2.3.4") != client_of("1.2.3.5")
     assert client_of("2a00:1:2:3::1") == client_of("2a00:1:2:3:ffff::2") != client_of("2a00:1:2:4::1")

@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Annotated, Any, TypeVar, cast
 
@@ -21,10 +21,12 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fedledger.aggregator.mailbox.connections import (
-    IDLE_SECONDS,
     MAX_HEAD_BYTES,
+    USEFUL,
     BoundedConnection,
     Connections,
+    Listener,
+    RateLimit,
     client_of,
 )
 from fedledger.protocol.encoding.cid import ContentRef
@@ -34,9 +36,6 @@ from fedledger.protocol.records.commitment_batch import MAX_STALENESS, SignedCom
 from fedledger.protocol.records.mailbox import MailboxClient
 
 MAX_BODY_BYTES = 2048
-REQUESTS_A_SECOND = 200.0
-BURST = 2_000
-MAX_CLIENTS = 10_000
 START_TIMEOUT = 20.0
 
 ACCEPTED_AT_ONCE = 64
@@ -111,38 +110,6 @@ def _no_number(text: str) -> Any:
     raise ValueError(f"{text:.20} is no natural number")
 
 
-class RateLimit:
-    """A bucket of tokens for each client; one that asks too often is told when to come again.
-
-    Parameters
-    ----------
-    rate
-        Requests a second, sustained.
-    burst
-        Requests at once.
-    clock
-        Returns seconds.
-    """
-
-    def __init__(
-        self, rate: float = REQUESTS_A_SECOND, burst: int = BURST, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._rate, self._burst, self._clock = rate, burst, clock
-        self._buckets: dict[str, tuple[float, float]] = {}
-
-    def wait(self, client: str) -> float:
-        """Take a token and return 0, or return the seconds until there is one."""
-        now = self._clock()
-        tokens, seen = self._buckets.pop(client, (float(self._burst), now))
-        tokens = min(float(self._burst), tokens + (now - seen) * self._rate)
-        if len(self._buckets) >= MAX_CLIENTS:
-            # The one that was silent longest comes first.
-            self._buckets.pop(next(iter(self._buckets)))
-        left = tokens - 1 if tokens >= 1 else tokens
-        self._buckets[client] = (left, now)
-        return 0.0 if tokens >= 1 else (1 - tokens) / self._rate
-
-
 class Bounded:
     """Refuses, before anything is read, what comes too often, is too long, or does not say how long it is."""
 
@@ -173,14 +140,13 @@ def _is_length(text: str) -> bool:
         return False
 
 
-def mailbox_app(mailbox: MailboxClient, limit: RateLimit | None = None) -> FastAPI:
+def mailbox_app(mailbox: MailboxClient, limit: RateLimit | None = None) -> ASGIApp:
     """Return the web application of a mailbox.
 
     Messages are answered one after the other, in the thread that receives them: the mailbox has one lock, and threads
     would spend more time on handing messages around than the mailbox does on taking them.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    app.add_middleware(Bounded, limit=limit or RateLimit())
 
     @app.exception_handler(RoundError)
     async def refused(request: Request, error: RoundError) -> Response:
@@ -197,6 +163,7 @@ def mailbox_app(mailbox: MailboxClient, limit: RateLimit | None = None) -> FastA
         message = await read_message(request, CommitmentMessage)
         raw = hexadecimal(message.commitment), hexadecimal(message.signature)
         mailbox.commit(index, SignedCommitment(message.participant, *raw))
+        setattr(request.state, USEFUL, True)
         return JSONResponse({"taken": True})
 
     @app.post("/v1/rounds/{index}/reveals")
@@ -204,14 +171,16 @@ def mailbox_app(mailbox: MailboxClient, limit: RateLimit | None = None) -> FastA
         message = await read_message(request, RevealMessage)
         update = ContentRef(hexadecimal(message.digest), message.length)
         mailbox.reveal(index, message.participant, update, hexadecimal(message.salt), message.staleness)
+        setattr(request.state, USEFUL, True)
         return JSONResponse({"taken": True})
 
     @app.get("/v1/rounds/{index}/proofs/{participant}")
-    async def proof(index: _PathIndex, participant: _PathIndex) -> Response:
+    async def proof(index: _PathIndex, participant: _PathIndex, request: Request) -> Response:
         found = mailbox.proof(index, participant)
+        setattr(request.state, USEFUL, found is not None)
         return JSONResponse({"proof": None if found is None else [sibling.hex() for sibling in found]})
 
-    return app
+    return Bounded(app, limit or RateLimit())
 
 
 @contextlib.contextmanager
@@ -239,21 +208,23 @@ def serving(
     ConfigError
         If the address cannot be listened on.
     """
-    listener = _listener(host, port)
+    known = Connections() if connections is None else connections
+    listener = _listener(host, port, known)
     config = uvicorn.Config(
         mailbox_app(mailbox, limit),
-        http=cast(
-            "type[BoundedConnection]", partial(BoundedConnection, Connections() if connections is None else connections)
-        ),
+        http=cast("type[BoundedConnection]", partial(BoundedConnection, known)),
         ws="none",
         lifespan="off",
         # Anybody can cause warnings.
         log_level="error",
         access_log=False,
         backlog=ACCEPTED_AT_ONCE,
-        timeout_keep_alive=IDLE_SECONDS,
+        # A connection serves one request, so that nobody gets more of them answered than it gets connections.
+        headers=[("Connection", "close")],
         timeout_graceful_shutdown=STOP_TIMEOUT,
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+        # Nobody else says truly for whom it speaks.
+        forwarded_allow_ips=sorted(known.proxies),
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
@@ -273,10 +244,10 @@ def serving(
         listener.close()
 
 
-def _listener(host: str, port: int) -> socket.socket:
+def _listener(host: str, port: int, connections: Connections) -> Listener:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family)
+        return Listener(socket.create_server((host, port), family=family), connections)
     except (OSError, OverflowError) as error:
         raise _deaf(host, port) from error
 

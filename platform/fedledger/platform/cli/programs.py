@@ -51,6 +51,10 @@ class MailboxOptions:
     public_url: Annotated[
         str | None, typer.Option(help="URL at which nodes reach the mailbox (default: that of --listen)")
     ] = None
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(help="address of a reverse proxy before the mailbox, which limits clients itself; repeatable"),
+    ] = None
     mailbox_dir: Annotated[
         Path, typer.Option("--mailbox", help="folder in which the mailbox keeps what nodes send")
     ] = Path("mailbox")
@@ -192,7 +196,7 @@ def aggregator_start(
         if history.update().task(task).batched:
             # Nodes are answered in another thread, so the mailbox has a history and a store of its own.
             mailbox = Mailbox(ledger, History(ledger), task, post.mailbox_dir, content.open())
-            listening = stack.enter_context(_listening(mailbox, post.listen))
+            listening = stack.enter_context(_listening(mailbox, post.listen, post.proxy or ()))
             url = post.public_url or listening
             network.open(ledger.chain).require(read_url(url))
             logging.getLogger("fedledger.aggregator").info("the mailbox is at %s", url)
@@ -316,11 +320,13 @@ def verifier_retire(at: SignerOptions, verifier: VerifierOption = 0, format_: Fo
 
 
 @contextmanager
-def _listening(mailbox: Mailbox, where: str) -> Iterator[str]:
+def _listening(mailbox: Mailbox, where: str, proxies: Sequence[str]) -> Iterator[str]:
+    from fedledger.aggregator.mailbox.connections import Connections, client_of
     from fedledger.aggregator.mailbox.http_server import serving
 
     host, _, port = where.rpartition(":")
     if not host or not (port.isascii() and port.isdigit()):
         raise ConfigError(f"{where!a} is not an address to listen on.", "Give HOST:PORT, for example 0.0.0.0:8700.")
-    with serving(mailbox, host.strip("[]"), int(port)) as number:
+    connections = Connections(proxies=frozenset(map(client_of, proxies)))
+    with serving(mailbox, host.strip("[]"), int(port), connections) as number:
         yield f"http://{host}:{number}"
