@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import rlp
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
@@ -64,7 +65,9 @@ class Stranger:
         return bytes(account.sign_transaction({**base, **fields}).raw_transaction)
 
     def send(self, raw: bytes) -> dict[str, Any]:
-        digest = HexBytes(self.w.chain.connection.ask_once("eth_sendRawTransaction", ["0x" + raw.hex()]))
+        # Anvil computes for long before it answers the first blob, on a busy machine longer than a program waits.
+        question = {"jsonrpc": "2.0", "id": 1, "method": "eth_sendRawTransaction", "params": ["0x" + raw.hex()]}
+        digest = HexBytes(requests.post(self.w.chain.where, json=question, timeout=240).json()["result"])
         receipt = self.w.chain.sender.receipt(bytes(digest), None, "a stranger's transaction")
         assert receipt is not None
         return receipt
