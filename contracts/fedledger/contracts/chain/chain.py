@@ -298,13 +298,6 @@ class Chain:
 
         A development chain ends with the program that started it. Its journal holds every payment, transaction and
         step in time, so that a chain of the same kind can be brought to the same state.
-
-        Raises
-        ------
-        StoreError
-            If the file is no journal.
-        ChainError
-            If this chain refuses what the journal says.
         """
         began, elapsed, advanced = time.monotonic(), 0.0, 0
         for entry in read_entries(path):
@@ -314,12 +307,7 @@ class Chain:
                 # Deadlines must have passed again where they had passed.
                 self.advance(waited)
                 advanced += waited
-            try:
-                self._repeat(entry)
-            except RefusedError as error:
-                raise ChainError(
-                    f"The chain refuses what its journal {path} says: {error}.", "Start the run anew."
-                ) from error
+            self._repeat(entry)
         self._journal = ChainJournal(path, elapsed)
 
     def _repeat(self, entry: Entry) -> None:

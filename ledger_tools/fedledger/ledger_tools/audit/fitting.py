@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from fedledger.learning.models.base import MODELS, build_model
+from fedledger.learning.models.shapes import Shapes
 from fedledger.learning.validation_set import read_validation
-from fedledger.learning.vectors import Layout
 from fedledger.ledger_tools.audit.divergence import Divergence, DivergenceError, reading
 from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.records.model import ModelFile
+
+if TYPE_CHECKING:
+    from fedledger.learning.vectors import FlatModel
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def readable_set(content: bytes, index: int) -> tuple[NDArray[np.float32], NDArr
 
 def fitting_model(
     model: Method, initial: bytes, inputs: NDArray[np.float32], labels: NDArray[np.int64], index: int
-) -> torch.nn.Module:
+) -> FlatModel:
     """Return a registered model, which has the tensors of its initial model's file and suits the validation set.
 
     It is first made of shapes alone, which take no memory.
@@ -52,40 +52,32 @@ def fitting_model(
     DivergenceError
         In that round, if they do not fit each other.
     """
+    from fedledger.learning.vectors import FlatModel
+
     MODELS.get(model.method)
     with reading(index, "initial model"):
         file = ModelFile.decode(initial)
     try:
-        with _fitting(index, "model", "one that can be made"), torch.device("meta"):
-            shapes = build_model(model.method, model.params).eval()
-            layout = Layout.of(shapes)
-        if (layout.names, layout.shapes) != (file.names, file.shapes):
-            raise _divergence(index, "initial model", "the tensors of the spec's model", "others")
-        with (
-            _fitting(index, "validation set", "inputs of the spec's model"),
-            torch.device("meta"),
-            torch.inference_mode(),
-        ):
-            outputs = shapes(torch.empty((1, *inputs.shape[1:])))
-        if outputs.ndim != 2 or labels.max() >= outputs.shape[1]:
-            raise _divergence(index, "validation set", "labels of the spec's model", "others")
+        _check_shapes(model, file, inputs, labels, index)
     except NotImplementedError as error:
         # An installed model may compute what torch cannot do with shapes alone; then nobody knows before it is made.
         log.debug("the model %s is not checked before it is made: %s", model.method, error)
-    return build_model(model.method, model.params)
+    return FlatModel(build_model(model.method, model.params))
 
 
-@contextmanager
-def _fitting(index: int, what: str, expected: str) -> Iterator[None]:
-    """As :func:`reading`, where shapes alone are computed with: torch tells of those that cannot be by RuntimeError."""
-    with reading(index, what, expected):
-        try:
-            yield
-        except NotImplementedError:
-            raise
-        except RuntimeError as error:
-            raise ValueError(str(error)) from error
+def _check_shapes(
+    model: Method, file: ModelFile, inputs: NDArray[np.float32], labels: NDArray[np.int64], index: int
+) -> None:
+    with reading(index, "model", "one that can be made"):
+        shapes = Shapes.of(model.method, model.params)
+        layout = shapes.layout
+    if (layout.names, layout.shapes) != (file.names, file.shapes):
+        raise _unfit(index, "initial model", "the tensors of the spec's model")
+    with reading(index, "validation set", "examples that the spec's model takes"):
+        outputs = shapes.outputs(inputs.shape[1:])
+    if len(outputs) != 2 or labels.max() >= outputs[1]:
+        raise _unfit(index, "validation set", "classes of the spec's model")
 
 
-def _divergence(index: int, what: str, expected: Any, found: Any) -> DivergenceError:
-    return DivergenceError(Divergence(index, what, expected, found))
+def _unfit(index: int, what: str, expected: str) -> DivergenceError:
+    return DivergenceError(Divergence(index, what, expected, "others"))

@@ -239,12 +239,12 @@ def live_measure(spec: TaskSpec, store: ContentStore, trusted: frozenset[str], i
     inputs, labels = readable_set(validation, index)
     if spec.code is not None:
         code = load_task_code(store.get(spec.code.ref), spec.code.cid, set(trusted))
-        module = code.model()
+        model = FlatModel(code.model())
     elif spec.model is not None:
-        module = fitting_model(spec.model, store.get(spec.initial_model.ref), inputs, labels, index)
+        model = fitting_model(spec.model, store.get(spec.initial_model.ref), inputs, labels, index)
     else:
         raise ConfigError("The task's spec has neither model nor code.")
-    measure = LiveMeasurer(FlatModel(module), validation)
+    measure = LiveMeasurer(model, validation)
     if spec.code is not None:
         _try_out(measure, ModelFile.decode(store.get(spec.initial_model.ref)))
     return measure

@@ -11,6 +11,7 @@ from pathlib import Path
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.connection import EMBEDDED
 from fedledger.contracts.chain.development import find_program, running_chain
+from fedledger.contracts.chain.reverts import RefusedError
 from fedledger.ledger_tools.audit.export import DEPLOYMENT_FILE
 from fedledger.ledger_tools.deploy import Deployment
 from fedledger.platform.engine.backends.base import Backend
@@ -21,7 +22,7 @@ from fedledger.platform.experiment.run_files import CHAIN_FILE
 from fedledger.platform.runs.results import write_results
 from fedledger.platform.runs.run_folder import begin_run
 from fedledger.platform.runs.summary import LedgerSummary
-from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.errors import ChainError, ConfigError
 from fedledger.storage.base import ContentStore
 from fedledger.storage.foreign_files import read_text
 
@@ -45,13 +46,21 @@ def open_chain(where: str, folder: Path) -> Iterator[Chain]:
     if where in ("anvil", "ganache"):
         with running_chain(where) as process:  # type: ignore[arg-type]
             chain = Chain(process.url)
-            chain.keep_journal(folder / "chain.jsonl")
+            _keep_journal(chain, folder / "chain.jsonl")
             yield chain
         return
     chain = Chain(where)
     if where == EMBEDDED:
-        chain.keep_journal(folder / "chain.jsonl")
+        _keep_journal(chain, folder / "chain.jsonl")
     yield chain
+
+
+def _keep_journal(chain: Chain, path: Path) -> None:
+    """Bring a new chain to where the run's was, and keep its journal on."""
+    try:
+        chain.keep_journal(path)
+    except RefusedError as error:
+        raise ChainError(f"The chain refuses what its journal {path} says: {error}.", "Start the run anew.") from error
 
 
 def _remembered(path: Path) -> str | None:
