@@ -36,6 +36,7 @@ from fedledger.protocol.errors import (
     ContentUnreadableError,
     StoreError,
 )
+from fedledger.storage.deadlines import end_of
 from fedledger.storage.local import LocalStore
 from fedledger.storage.worker_process import WorkerEndedError, WorkerProcess
 from support.strangers import NOTHING, Stranger, check_caught
@@ -154,13 +155,15 @@ def test_a_process_that_dies_or_is_killed_says_so(process: WorkerProcess) -> Non
 
 
 class Slow(LocalStore):
-    """A store in which some content takes for ever."""
+    """A store in which some content takes for ever, or as long as whoever asks has time."""
 
     stopped: frozenset[bytes] = frozenset()
+    heeds = True
 
     def get(self, ref: ContentRef, limit: int | None = None) -> bytes:
         if ref.digest in self.stopped:
-            time.sleep(3_600)
+            time.sleep(end_of(3_600.0) - time.monotonic() if self.heeds else 3_600.0)
+            raise ContentUnavailableError("it comes too slowly")
         return super().get(ref, limit)
 
 
@@ -206,10 +209,25 @@ def test_a_process_is_kept_and_replays_round_after_round(played: World) -> None:
 def test_a_limit_is_no_judgement(played: World) -> None:
     stuck = Slow(played.store.folder)
     stuck.stopped = frozenset({played.experiment.spec.validation.ref.digest})
+    stuck.heeds = False
     with workers_for(played, memory=MIB) as hungry, workers_for(played) as pool:
         assert isinstance(awaited(hungry, 1, ordered(played, 1)), Unable)
         found = awaited(pool, 1, ordered(played, 1, stuck, seconds=1.0))
         assert found == Unable("replaying it takes longer than 1 s")
+
+
+def test_content_that_comes_too_slowly_is_missing(played: World) -> None:
+    """Otherwise an aggregator would only have to serve its lies slowly."""
+    slow = Slow(played.store.folder)
+    proposal = played.task.rounds[2].proposal
+    assert proposal is not None
+    slow.stopped = frozenset({proposal.report.digest})
+    with workers_for(played) as pool:
+        found = awaited(pool, 2, ordered(played, 2, slow, seconds=10.0))
+        assert isinstance(found, Replay) and found.missing and not found.valid
+        slow.stopped = frozenset()
+        found = awaited(pool, 3, ordered(played, 2, slow, seconds=10.0))
+        assert isinstance(found, Replay) and found.valid
 
 
 def test_a_process_that_is_ended_is_replaced_and_a_store_that_is_down_is_told(played: World) -> None:
@@ -229,7 +247,7 @@ def test_slow_content_of_some_tasks_keeps_no_other_task_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
     """Three tasks of a stranger, whose reports never come, before the task in which a round is a lie."""
-    monkeypatch.setattr(workers, "FIRST_SLICE", 0.2)
+    monkeypatch.setattr(workers, "FIRST_SLICE", 1.0)
     strangers: list[Stranger] = []
 
     def first(w: World) -> None:
@@ -240,11 +258,11 @@ def test_slow_content_of_some_tasks_keeps_no_other_task_waiting(
     with world(tmp_path, verifiers=3, first=first) as w:
         w.aggregators = [w.aggregator(kind=liar(wrong_model))]
         stuck = Slow(w.store.folder)
-        stuck.stopped = frozenset({NOTHING.digest})
+        stuck.stopped, stuck.heeds = frozenset({NOTHING.digest}), False
         w.verifiers = [w.verifier(n, access=Access(w.ledger, w.history, v.access.account, stuck), jobs=at_once)
                        for n, v in enumerate(w.verifiers)]  # fmt: skip
         w.join()
-        w.patient, w.pause = False, 2
+        w.patient, w.pause = False, 1
         w.play(lambda: len([s for _, s in w.steps if (s.action, s.task) == (Action.REPLAYED, w.number)]) == 3)
         w.pause = PAUSE
         w.play(lambda: w.task.finished)

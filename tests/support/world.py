@@ -53,7 +53,7 @@ BOND = 10_000_000 * GWEI
 JUROR_PENALTY = 100_000 * GWEI
 PERIOD = 600
 PAUSE = 150
-SOME_TIME = 0.05
+SOME_TIME = 0.1
 TASK = 1
 LEDGER = """
 [ledger]
@@ -188,9 +188,8 @@ class World:
         busy = False
         for number, verifier in enumerate(self.verifiers):
             step = verifier.step()
-            while self.patient and step.is_idle and verifier.replays.busy:
+            while self.patient and step.is_idle and _was_busy(verifier):
                 # One after another, so that the first one that has something to object to always is the same.
-                time.sleep(0.002)
                 step = verifier.step()
             self.steps.append((number, step))
             busy |= not step.is_idle
@@ -303,6 +302,14 @@ class World:
     def statuses(self) -> list[DisputeStatus]:
         """Return how each dispute stands."""
         return [dispute.status for dispute in self.history.update().disputes]
+
+
+def _was_busy(verifier: Verifier) -> bool:
+    """Wait for a verifier's replays; return whether there were any."""
+    busy = verifier.replays.busy
+    while verifier.replays.busy:
+        time.sleep(0.002)
+    return busy
 
 
 @contextmanager

@@ -19,13 +19,18 @@ from fedledger.ledger_tools.audit.replay import OutageError
 from fedledger.ledger_tools.verifier.replaying import Found, Job, Unable, Wanted, serve
 from fedledger.protocol.errors import ContentCorruptError, ContentUnavailableError, StoreError
 from fedledger.storage.base import ContentStore
+from fedledger.storage.deadlines import within
 from fedledger.storage.worker_process import WorkerEndedError, WorkerProcess
 
 log = logging.getLogger(__name__)
 
 FIRST_SLICE = 5.0
 """Seconds after which a replay makes room where others wait; twice as many the next time."""
+FETCHING = 0.5
+"""The part of a replay's time after which content that has not come counts as missing."""
 LOOK_EVERY, GRACE = 0.05, 1.0
+MOST_KEPT = 256
+"""Replays that are kept for whoever ordered them."""
 TRIES = 2
 """Processes that may break over one round."""
 PRELOAD = (
@@ -85,11 +90,15 @@ class _Worker:
 
 @dataclass
 class _Attempt:
-    """A replay on its way in a thread, which serves its process; ``ended`` says that nobody waits for it any more."""
+    """A replay on its way in a thread, which serves its process.
+
+    ``fetched`` are the seconds that its content took; ``ended`` says that nobody waits for it any more.
+    """
 
     ordered: Ordered
     worker: _Worker
     began: float = field(default_factory=time.monotonic)
+    fetched: float = 0.0
     ended: bool = False
 
     @property
@@ -134,13 +143,6 @@ class Workers:
         self._begin()
         return None
 
-    def forget(self, key: object) -> None:
-        """Let go of a replay that nobody needs any more."""
-        self._waiting.pop(key, None)
-        self._found.pop(key, None)
-        if key in self._running:
-            self._stop(key)
-
     def close(self) -> None:
         """End all processes."""
         for key in [*self._running]:
@@ -155,7 +157,13 @@ class Workers:
             # A thread that fetches cannot look at the clock.
             if attempt.elapsed > attempt.ordered.seconds + GRACE:
                 self._stop(key)
-                self._found[key] = Found(_too_long(attempt.ordered), is_whole=False)
+                self._keep(key, Found(_too_long(attempt.ordered), is_whole=False))
+
+    def _keep(self, key: object, found: Found) -> None:
+        """Keep what came of a replay until somebody asks for it; what is too late is asked for by nobody."""
+        if len(self._found) >= MOST_KEPT:
+            self._found.pop(next(iter(self._found)))
+        self._found[key] = found
 
     def _take_done(self) -> None:
         while True:
@@ -179,7 +187,7 @@ class Workers:
                 self._idle.append(attempt.worker)
             else:
                 attempt.worker.process.kill()
-            self._found[key] = found
+            self._keep(key, found)
 
     def _begin(self) -> None:
         """Begin what is due, and have what takes long make room for it."""
@@ -253,7 +261,7 @@ class Workers:
             if isinstance(message, Found):
                 return message
             if isinstance(message, Wanted):
-                process.send(_content(ordered.store, message))
+                process.send(_content(attempt, message))
                 continue
             if attempt.elapsed > ordered.seconds:
                 return Found(_too_long(ordered), is_whole=False)
@@ -267,11 +275,20 @@ def _too_long(ordered: Ordered) -> Unable:
     return Unable(f"replaying it takes longer than {ordered.seconds:.0f} s")
 
 
-def _content(store: ContentStore, wanted: Wanted) -> bytes | Exception:
-    """Return content, or why it cannot be had; a store's own faults are not taken for faults of a proposal."""
+def _content(attempt: _Attempt, wanted: Wanted) -> bytes | Exception:
+    """Return content, or why it cannot be had; a store's own faults are not taken for faults of a proposal.
+
+    What does not come in time counts as missing: otherwise an aggregator would only have to serve its lies slowly.
+    """
+    left, began = attempt.ordered.seconds * FETCHING - attempt.fetched, time.monotonic()
     try:
-        return store.get(wanted.ref, wanted.limit)
-    except (ContentUnavailableError, ContentCorruptError, OutageError) as error:
+        if left <= 0:
+            raise ContentUnavailableError(f"{wanted.ref.cid} does not come in time.")
+        with within(lambda: left):
+            return attempt.ordered.store.get(wanted.ref, wanted.limit)
+    except (ContentUnavailableError, ContentCorruptError) as error:
         return error
     except StoreError as error:
         return OutageError(error.message, error.remedy)
+    finally:
+        attempt.fetched += time.monotonic() - began
