@@ -6,6 +6,7 @@ Lies of aggregators, juries and challengers, and equivocation, are in test_verif
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from fedledger.aggregator.driver import Aggregator
 from fedledger.aggregator.duties.commitments import Commitments
+from fedledger.aggregator.mailbox.mailbox import Mailbox
 from fedledger.contracts.abi import RevertedError, functions
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.records import Transaction
@@ -21,6 +23,7 @@ from fedledger.contracts.ledger.records import Phase, Proposal
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.ledger_tools.deploy import deploy
+from fedledger.node.duties import objections
 from fedledger.node.duties.batched_rounds import BatchedRounds
 from fedledger.node.duties.direct_rounds import DirectRounds
 from fedledger.node.duties.objections import Objections
@@ -29,9 +32,11 @@ from fedledger.node.participant import Participant
 from fedledger.node.updates import Updates
 from fedledger.platform.experiment.accounts import AGGREGATOR, PUBLISHER, experiment_account, participant_role
 from fedledger.protocol.encoding.cid import ContentRef
-from fedledger.protocol.records.commitment_batch import Batch
+from fedledger.protocol.errors import ContentUnavailableError
+from fedledger.protocol.records.commitment_batch import Batch, Opening
 from fedledger.protocol.records.mailbox import MailboxRefusedError
 from fedledger.protocol.records.verdicts import Verdict
+from fedledger.storage.local import LocalStore
 from support.world import BOND, GWEI, PURSE, TASK, World, settled, sleeper, world
 
 PENALTY_GWEI = 400_000
@@ -444,3 +449,41 @@ def test_ten_sybils_of_one_stake_are_one_participant(tmp_path: Path) -> None:
             w.ledger.register(others[0], first.address, others[0].address, STAKE)
         assert w.ledger.participant_count() == 1
         assert w.ledger.participant(0).stake == 0, "it backs nothing while it waits to leave"
+
+
+def test_who_holds_back_what_refutes_a_lie_for_a_while_robs_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An aggregator forgets an update, and gives no proof of its commitment when the victim asks first."""
+    monkeypatch.setattr(objections, "PAUSE", 0.0)
+    monkeypatch.setattr(objections, "REST", 0.0)
+    asked: list[int] = []
+
+    class Forgetful(Mailbox):
+        def openings(self, index: int) -> dict[int, Opening]:
+            return {who: opening for who, opening in super().openings(index).items() if who != victim}
+
+        def proof(self, index: int, participant: int) -> list[bytes] | None:
+            if participant != victim:
+                return super().proof(index, participant)
+            asked.append(index)
+            return super().proof(index, participant) if len(asked) > 2 else None
+
+    class Withheld(LocalStore):
+        def get(self, ref: ContentRef, limit: int | None = None) -> bytes:
+            if any(ref == r.batch for r in w.task.rounds.values()):
+                raise ContentUnavailableError("it comes later")
+            return super().get(ref, limit)
+
+    with world(tmp_path, rounds=1, verifiers=0, batched=True, penalty_gwei=PENALTY_GWEI) as w:
+        mailbox = Forgetful(w.ledger, w.history, w.number, w.folder / "mailbox")
+        w.aggregators = [w.aggregator(mailbox=mailbox)]
+        w.people = [w.participant(number) for number in range(len(w.people))]
+        w.people[VICTIM].batched.access = replace(w.people[VICTIM].access, store=Withheld(w.store.folder))
+        w.pause = 20
+        w.play(lambda: len(w.task.enrolled) == len(w.people))
+        victim = w.history.ids[w.people[VICTIM].access.address]
+        w.play()
+        assert verdict(w, VICTIM, 1) is Verdict.LATE and victim in w.task.rounds[1].excuses
+        assert len(asked) == 3 and slashed(w, VICTIM) == 0
+        w.check_money()
