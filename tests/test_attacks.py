@@ -33,8 +33,9 @@ from fedledger.node.updates import Updates
 from fedledger.platform.experiment.accounts import AGGREGATOR, PUBLISHER, experiment_account, participant_role
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ContentUnavailableError
-from fedledger.protocol.records.commitment_batch import Batch, Opening
+from fedledger.protocol.records.commitment_batch import Batch, Opening, SignedCommitment
 from fedledger.protocol.records.mailbox import MailboxRefusedError
+from fedledger.protocol.records.signatures import commitment, commitment_message, sign
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.local import LocalStore
 from support.world import BOND, GWEI, PURSE, TASK, World, settled, sleeper, world
@@ -487,3 +488,53 @@ def test_who_holds_back_what_refutes_a_lie_for_a_while_robs_nobody(
         assert verdict(w, VICTIM, 1) is Verdict.LATE and victim in w.task.rounds[1].excuses
         assert len(asked) == 3 and slashed(w, VICTIM) == 0
         w.check_money()
+
+
+def test_who_signs_twice_keeps_no_standby_from_taking_over(tmp_path: Path) -> None:
+    """It leaves one commitment with the active aggregator, which falls silent, and what opens another one elsewhere."""
+
+    class Twofold(BatchedRounds):
+        def sign(self, task: TaskHistory, current: RoundHistory, participant: int) -> Step | None:
+            other = replace(self.updates.made(task, current), reference=ContentRef(bytes(32), 9))
+            to_it = commitment(
+                self.access.place, current.index, self.access.address, current.base.digest, other.reference, bytes(32)
+            )
+            message = commitment_message(self.access.place, current.index, participant, to_it)
+            second = SignedCommitment(participant, to_it, sign(message, bytes(self.access.account.key)))
+            theirs.commit(current.index, second)
+            theirs.reveal(current.index, participant, other.reference, bytes(32))
+            return super().sign(task, current, participant)
+
+        def open(self, task: TaskHistory, current: RoundHistory, participant: int) -> Step | None:
+            return None
+
+    class Both:
+        """Leaves all with both aggregators."""
+
+        def commit(self, index: int, signed: SignedCommitment) -> None:
+            own.commit(index, signed)
+            theirs.commit(index, signed)
+
+        def proof(self, index: int, participant: int) -> list[bytes] | None:
+            return own.proof(index, participant)
+
+        def reveal(self, index: int, participant: int, update: ContentRef, salt: bytes, staleness: int = 0) -> bool:
+            return theirs.reveal(index, participant, update, salt, staleness)
+
+    class TwoFaced(Participant):
+        batched_kind = Twofold
+
+    with world(tmp_path, rounds=1, standbys=1, verifiers=0, batched=True, penalty_gwei=PENALTY_GWEI) as w:
+        own, theirs = (Mailbox(w.ledger, w.history, w.number, w.folder / name, w.store) for name in "ab")
+        w.aggregators = [
+            w.aggregator(kind=sleeper((1,)), mailbox=own),
+            w.aggregator("standby 0", mailbox=theirs),
+        ]
+        w.people = [w.participant(number, TwoFaced if number == ATTACKER else Participant) for number in range(4)]
+        for person in w.people[1:]:
+            person.batched.mailbox = Both()
+        w.join().play()
+        w.check_money()
+        assert settled(w.task) == [1] and w.audit().reproduced
+        assert verdict(w, ATTACKER, 1) is Verdict.LATE and verdict(w, VICTIM, 1) is Verdict.ACCEPTED
+        assert w.gains()["standby 0"] == BOND // 2
