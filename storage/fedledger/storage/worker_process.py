@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import multiprocessing
 import os
-import pickle
 import signal
 import sys
 import weakref
@@ -72,7 +71,7 @@ class WorkerProcess:
             If it has ended.
         """
         try:
-            self._pipe.send_bytes(pickle.dumps(content, pickle.HIGHEST_PROTOCOL))
+            self._pipe.send(content)
         except OSError as error:
             raise self._ended() from error
 
