@@ -6,6 +6,7 @@ Lies of aggregators, juries and challengers, and equivocation, are in test_verif
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from fedledger.aggregator.driver import Aggregator
 from fedledger.aggregator.duties.commitments import Commitments
+from fedledger.aggregator.mailbox.mailbox import Mailbox
 from fedledger.contracts.abi import RevertedError, functions
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.records import Transaction
@@ -21,6 +23,7 @@ from fedledger.contracts.ledger.records import Phase, Proposal
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.ledger_tools.deploy import deploy
+from fedledger.node.duties import objections
 from fedledger.node.duties.batched_rounds import BatchedRounds
 from fedledger.node.duties.direct_rounds import DirectRounds
 from fedledger.node.duties.objections import Objections
@@ -29,9 +32,12 @@ from fedledger.node.participant import Participant
 from fedledger.node.updates import Updates
 from fedledger.platform.experiment.accounts import AGGREGATOR, PUBLISHER, experiment_account, participant_role
 from fedledger.protocol.encoding.cid import ContentRef
-from fedledger.protocol.records.commitment_batch import Batch
+from fedledger.protocol.errors import ContentUnavailableError
+from fedledger.protocol.records.commitment_batch import Batch, Opening, SignedCommitment
 from fedledger.protocol.records.mailbox import MailboxRefusedError
+from fedledger.protocol.records.signatures import commitment, commitment_message, sign
 from fedledger.protocol.records.verdicts import Verdict
+from fedledger.storage.local import LocalStore
 from support.world import BOND, GWEI, PURSE, TASK, World, settled, sleeper, world
 
 PENALTY_GWEI = 400_000
@@ -444,3 +450,91 @@ def test_ten_sybils_of_one_stake_are_one_participant(tmp_path: Path) -> None:
             w.ledger.register(others[0], first.address, others[0].address, STAKE)
         assert w.ledger.participant_count() == 1
         assert w.ledger.participant(0).stake == 0, "it backs nothing while it waits to leave"
+
+
+def test_who_holds_back_what_refutes_a_lie_for_a_while_robs_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An aggregator forgets an update, and gives no proof of its commitment when the victim asks first."""
+    monkeypatch.setattr(objections, "PAUSE", 0.0)
+    monkeypatch.setattr(objections, "REST", 0.0)
+    asked: list[int] = []
+
+    class Forgetful(Mailbox):
+        def openings(self, index: int) -> dict[int, Opening]:
+            return {who: opening for who, opening in super().openings(index).items() if who != victim}
+
+        def proof(self, index: int, participant: int) -> list[bytes] | None:
+            if participant != victim:
+                return super().proof(index, participant)
+            asked.append(index)
+            return super().proof(index, participant) if len(asked) > 2 else None
+
+    class Withheld(LocalStore):
+        def get(self, ref: ContentRef, limit: int | None = None) -> bytes:
+            if any(ref == r.batch for r in w.task.rounds.values()):
+                raise ContentUnavailableError("it comes later")
+            return super().get(ref, limit)
+
+    with world(tmp_path, rounds=1, verifiers=0, batched=True, penalty_gwei=PENALTY_GWEI) as w:
+        mailbox = Forgetful(w.ledger, w.history, w.number, w.folder / "mailbox")
+        w.aggregators = [w.aggregator(mailbox=mailbox)]
+        w.people = [w.participant(number) for number in range(len(w.people))]
+        w.people[VICTIM].batched.access = replace(w.people[VICTIM].access, store=Withheld(w.store.folder))
+        w.pause = 20
+        w.play(lambda: len(w.task.enrolled) == len(w.people))
+        victim = w.history.ids[w.people[VICTIM].access.address]
+        w.play()
+        assert verdict(w, VICTIM, 1) is Verdict.LATE and victim in w.task.rounds[1].excuses
+        assert len(asked) == 3 and slashed(w, VICTIM) == 0
+        w.check_money()
+
+
+def test_who_signs_twice_keeps_no_standby_from_taking_over(tmp_path: Path) -> None:
+    """It leaves one commitment with the active aggregator, which falls silent, and what opens another one elsewhere."""
+
+    class Twofold(BatchedRounds):
+        def sign(self, task: TaskHistory, current: RoundHistory, participant: int) -> Step | None:
+            other = replace(self.updates.made(task, current), reference=ContentRef(bytes(32), 9))
+            to_it = commitment(
+                self.access.place, current.index, self.access.address, current.base.digest, other.reference, bytes(32)
+            )
+            message = commitment_message(self.access.place, current.index, participant, to_it)
+            second = SignedCommitment(participant, to_it, sign(message, bytes(self.access.account.key)))
+            theirs.commit(current.index, second)
+            theirs.reveal(current.index, participant, other.reference, bytes(32))
+            return super().sign(task, current, participant)
+
+        def open(self, task: TaskHistory, current: RoundHistory, participant: int) -> Step | None:
+            return None
+
+    class Both:
+        """Leaves all with both aggregators."""
+
+        def commit(self, index: int, signed: SignedCommitment) -> None:
+            own.commit(index, signed)
+            theirs.commit(index, signed)
+
+        def proof(self, index: int, participant: int) -> list[bytes] | None:
+            return own.proof(index, participant)
+
+        def reveal(self, index: int, participant: int, update: ContentRef, salt: bytes, staleness: int = 0) -> bool:
+            return theirs.reveal(index, participant, update, salt, staleness)
+
+    class TwoFaced(Participant):
+        batched_kind = Twofold
+
+    with world(tmp_path, rounds=1, standbys=1, verifiers=0, batched=True, penalty_gwei=PENALTY_GWEI) as w:
+        own, theirs = (Mailbox(w.ledger, w.history, w.number, w.folder / name, w.store) for name in "ab")
+        w.aggregators = [
+            w.aggregator(kind=sleeper((1,)), mailbox=own),
+            w.aggregator("standby 0", mailbox=theirs),
+        ]
+        w.people = [w.participant(number, TwoFaced if number == ATTACKER else Participant) for number in range(4)]
+        for person in w.people[1:]:
+            person.batched.mailbox = Both()
+        w.join().play()
+        w.check_money()
+        assert settled(w.task) == [1] and w.audit().reproduced
+        assert verdict(w, ATTACKER, 1) is Verdict.LATE and verdict(w, VICTIM, 1) is Verdict.ACCEPTED
+        assert w.gains()["standby 0"] == BOND // 2

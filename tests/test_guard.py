@@ -269,3 +269,33 @@ def test_slow_content_of_some_tasks_keeps_no_other_task_waiting(
         assert [d.status for d in w.history.disputes if d.task == w.number] == [DisputeStatus.OVERTURNED]
         assert settled(w.task) == [2, 3]
         check_caught(w)
+
+
+def test_what_takes_long_never_takes_all_processes_and_what_is_new_comes_after_what_waits(tmp_path: Path) -> None:
+    strangers: list[int] = []
+
+    def first(w: World) -> None:
+        stranger = Stranger(w)
+        for number in range(3):
+            strangers.append(stranger.post(w.experiment.spec.model_copy(update={"seed": number})))
+            stranger.fabricate(strangers[-1])
+
+    with world(tmp_path, rounds=2, verifiers=0, first=first) as w, workers_for(w, at_once=2) as pool:
+        w.join().play()
+        stuck = Slow(w.store.folder)
+        stuck.stopped = frozenset({NOTHING.digest})
+        place = w.ledger.chain.chain_id, w.ledger.address
+
+        def order(task: int, index: int) -> Ordered:
+            slice_ = workers.FIRST_SLICE if task == w.number else 3_600.0
+            return Ordered(task, index, (*place, task), frozenset(), stuck, 3_600.0, slice=slice_)
+
+        for task in strangers:
+            assert pool.ask(task, order(task, 1)) is None
+        found = awaited(pool, "quick", order(w.number, 1))
+        assert isinstance(found, Replay) and found.valid
+        # However long a task has been served: one that was never seen before does not come before it.
+        pool._spent[w.number] += 1_000.0
+        assert isinstance(awaited(pool, "again", order(w.number, 2)), Replay)
+        pool.ask("new", order(strangers[-1] + 10, 1))
+        assert pool._spent[strangers[-1] + 10] >= 1_000.0 - workers.CREDIT

@@ -698,6 +698,32 @@ def test_an_aggregator_shows_the_commitment_that_is_demanded_of_it(tmp_path: Pat
         assert w.burned == BOND // 2
 
 
+def test_what_cannot_be_shown_keeps_no_other_demand_from_its_answer(tmp_path: Path) -> None:
+    """The commitments of round 1 are away, as they are where another aggregator posted and holds them back."""
+
+    class Forgetful(Commitments):
+        def batch(self, current: RoundHistory) -> Batch:
+            if current.index == 1 and current.proposal is not None:
+                raise ContentUnavailableError("they are away")
+            return super().batch(current)
+
+    class Aggregating(Aggregator):
+        commitments_kind = Forgetful
+
+    with world(tmp_path, batched=True, rounds=2, max_unfinal=2) as w:
+        w.aggregators = [w.aggregator(kind=Aggregating)]
+        w.deliver_to(w.aggregators[0])
+        troll = w.purse("troll")
+        w.join().play(lambda: 2 in w.task.rounds and w.task.rounds[2].proposal is not None)
+        for index in (1, 2):
+            proposal = w.task.rounds[index].proposal
+            assert proposal is not None
+            w.ledger.demand_commitment(troll, TASK, index, w.task.enrolled[2], proposal)
+        w.play(lambda: w.statuses()[1] is not DisputeStatus.OPEN)
+        assert w.statuses() == [DisputeStatus.OPEN, DisputeStatus.UPHELD]
+        w.check_money()
+
+
 def test_demands_cannot_keep_a_challenge_out(tmp_path: Path) -> None:
     """A round takes 200 demands, each of which its aggregator may pay for and answer, and one challenge besides."""
     with world(tmp_path, batched=True) as w:

@@ -112,6 +112,10 @@ class Journal:
         self._rounds_with(SIGNED).add(index)
         return True
 
+    def has_signed(self, index: int) -> bool:
+        """Return whether an update was signed in a round."""
+        return index in self._rounds_with(SIGNED)
+
     def state_before(
         self, index: int, rounds: Mapping[int, RoundHistory], counts: Callable[[RoundHistory], bool]
     ) -> dict[str, NDArray[np.float32]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from fedledger.aggregator.mailbox.mailbox import Mailbox
-from fedledger.aggregator.round.batches import complete, opened, posted_batch
+from fedledger.aggregator.round.batches import complete, opened, opens, posted_batch
 from fedledger.contracts.ledger.access import TaskAccess
 from fedledger.contracts.ledger.actor import Action, Situation, Step
 from fedledger.contracts.ledger.records import Phase
@@ -55,17 +55,21 @@ class Commitments:
         if current.root is None:
             # The ledger was reorganised after it told the phase.
             return None
-        openings = self.opened_mailbox().openings(current.index)
+        access, openings = self.access, self.opened_mailbox().openings(current.index)
         openings |= {i: Opening(r.update, r.salt, r.staleness) for i, r in current.reveals.items()}
         try:
             sealed = self.batch(current)
             committed = set(sealed.by_participant) | set(current.commits)
-            openings = {i: opening for i, opening in openings.items() if i in committed}
+            openings = {
+                i: opening
+                for i, opening in openings.items()
+                if i in committed and (i in current.reveals or opens(current, sealed, i, opening, access.place))
+            }
             if phase is Phase.REVEALING and committed - set(openings):
                 return None
             batch = opened(sealed, openings)
             updates = {i: opening.update for i, opening in openings.items()}
-            return complete(current, batch, updates, self.access.place), self.access.store.put(batch.encode())
+            return complete(current, batch, updates, access.place), access.store.put(batch.encode())
         except (RoundError, ContentUnavailableError) as error:
             # If another aggregator posted what nobody can propose anything for, the round will be voided.
             if current.index not in self._unusable:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from fedledger.aggregator.duties.commitments import Commitments
 from fedledger.contracts.ledger.access import TaskAccess
 from fedledger.contracts.ledger.actor import Action, Situation, Step
 from fedledger.contracts.ledger.dispute_history import DisputeHistory
+from fedledger.contracts.ledger.guard import Guard
 from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.protocol.errors import RoundError
@@ -16,6 +18,9 @@ from fedledger.protocol.records.signatures import commitment_message, recover
 
 log = logging.getLogger(__name__)
 
+RACES = frozenset({"DisputeIsClosed"})
+"""Refusals that mean that somebody else showed the commitment before."""
+
 
 class Defence:
     """The duties to show commitments that are demanded, and to report who signed two of them."""
@@ -23,6 +28,7 @@ class Defence:
     def __init__(self, access: TaskAccess, commitments: Commitments) -> None:
         self.access = access
         self.commitments = commitments
+        self._guard = Guard(RACES)
         self._unanswered: set[int] = set()
 
     def answer(self, seen: Situation) -> Step | None:
@@ -34,10 +40,10 @@ class Defence:
             current = seen.task.rounds[dispute.round]
             if current.voided or current.proposer != self.access.address:
                 continue
-            step = self._show(current, dispute)
+            # What cannot be shown, or not yet, is no reason not to answer other demands.
+            step = self._guard(dispute.id, partial(self._show, current, dispute), f"demand {dispute.id}")
             if step is not None:
                 return step
-            self._unanswered.add(dispute.id)
         return None
 
     def report(self, seen: Situation) -> Step | None:
@@ -57,10 +63,12 @@ class Defence:
             batch = self.commitments.batch(current)
         except RoundError as error:
             log.error("round %d: %s", current.index, error)
+            self._unanswered.add(dispute.id)
             return None
         signed, proof = batch.by_participant.get(dispute.subject), batch.proof(dispute.subject)
         if signed is None or proof is None or not self._is_signed(current, signed):
             log.error("round %d: participant %d has no commitment to show", current.index, dispute.subject)
+            self._unanswered.add(dispute.id)
             return None
         self.access.ledger.show_commitment(self.access.account, dispute.id, signed, proof)
         return Step(Action.ANSWERED, self.access.task, current.index, dispute.id)

@@ -51,6 +51,27 @@ def opened(sealed: Batch, openings: Mapping[int, Opening]) -> Batch:
     return replace(sealed, salts=salts, staleness={i: o.staleness for i, o in openings.items() if o.staleness})
 
 
+def opens(
+    current: RoundHistory,
+    sealed: Batch,
+    participant: int,
+    opening: Opening,
+    place: Place,
+    version: int = LEDGER_VERSION,
+) -> bool:
+    """Return whether an opening is of what a participant committed to on chain or in the round's root.
+
+    Who signed two commitments may have left with this mailbox what opens the other one.
+    """
+    signed = sealed.by_participant.get(participant)
+    batch = opened(Batch(() if signed is None else (signed,)), {participant: opening})
+    try:
+        committed = _with_commitments(current, batch, place, version)
+        return _reveal(committed, batch, participant, opening.update, place) is not None
+    except BatchError:
+        return False
+
+
 def complete(
     current: RoundHistory,
     batch: Batch,

@@ -1,7 +1,8 @@
 """A verifier's worker processes: whom they replay for, in what order, and for how long.
 
 A round is somebody's who may want the verifier to be busy. So each task has one replay at a time; the task that has
-taken least time comes first; and a replay that takes long makes room for the next task's, and begins again later.
+taken least time comes first; and a replay that takes long makes room for the next task's, and begins again later. Those
+that have made room often take long slices, and never all processes: what is quick to judge is judged in time.
 A limit that is reached, and a process that breaks, say that the round cannot be judged here, never that it is wrong.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -28,6 +30,10 @@ FIRST_SLICE = 5.0
 """Seconds after which a replay makes room where others wait; twice as many the next time."""
 FETCHING = 0.5
 """The part of a replay's time after which content that has not come counts as missing."""
+LONG_SLICE = 20.0
+"""Seconds; those whose slices are longer leave one process to the others, if there are several."""
+CREDIT = 60.0
+"""Seconds by which a task that was not served for a while, or never, may have taken less time than the others."""
 LOOK_EVERY, GRACE = 0.05, 1.0
 MOST_KEPT = 256
 """Replays that are kept for whoever ordered them."""
@@ -81,6 +87,11 @@ class Ordered:
     slice: float = field(default_factory=lambda: FIRST_SLICE)
     broken: int = 0
 
+    @property
+    def is_long(self) -> bool:
+        """Whether it has taken so long that it must not take all processes."""
+        return self.slice > LONG_SLICE
+
 
 @dataclass
 class _Worker:
@@ -125,6 +136,7 @@ class Workers:
         self._idle: list[_Worker] = []
         self._found: dict[object, Found] = {}
         self._spent: dict[int, float] = {}
+        self._newest = 0.0
         self._done: SimpleQueue[tuple[object, _Attempt, Found | None]] = SimpleQueue()
 
     @property
@@ -140,6 +152,8 @@ class Workers:
             return self._found.pop(key)
         if key not in self._waiting and key not in self._running:
             self._waiting[key] = ordered
+            # Else new tasks, of which anybody may post many, would come before all that were served for long.
+            self._spent[ordered.task] = max(self._spent.get(ordered.task, 0.0), self._newest - CREDIT)
         self._begin()
         return None
 
@@ -194,14 +208,25 @@ class Workers:
         while self._waiting:
             busy = {attempt.ordered.task for attempt in self._running.values()} | self._fetching
             free = [key for key, ordered in self._waiting.items() if ordered.task not in busy]
-            if not free or (len(self._running) >= self._limits.at_once and not self._made_room()):
+            free.sort(key=lambda each: self._spent[self._waiting[each].task])
+            key = next((each for each in free if self._has_room(self._waiting[each])), None)
+            if key is None:
                 return
-            key = min(free, key=lambda each: self._spent.get(self._waiting[each].task, 0.0))
-            self._start(key, self._waiting.pop(key))
+            ordered = self._waiting.pop(key)
+            self._newest = max(self._newest, self._spent[ordered.task])
+            self._start(key, ordered)
 
-    def _made_room(self) -> bool:
-        """Stop what has taken longest of all that have had their time; return whether there was any."""
-        late = [key for key, attempt in self._running.items() if attempt.elapsed > attempt.ordered.slice]
+    def _has_room(self, ordered: Ordered) -> bool:
+        """Return whether a replay may begin, for which another one may have to make room."""
+        at_once = self._limits.at_once
+        long = [key for key, attempt in self._running.items() if attempt.ordered.is_long]
+        if ordered.is_long and len(long) >= max(1, at_once - 1):
+            return self._made_room(long)
+        return len(self._running) < at_once or self._made_room([*self._running])
+
+    def _made_room(self, keys: Sequence[object]) -> bool:
+        """Stop what has taken longest of those that have had their time; return whether there was any."""
+        late = [key for key in keys if self._running[key].elapsed > self._running[key].ordered.slice]
         if not late:
             return False
         key = max(late, key=lambda each: self._running[each].elapsed)
@@ -221,7 +246,7 @@ class Workers:
 
     def _pay(self, attempt: _Attempt) -> None:
         task = attempt.ordered.task
-        self._spent[task] = self._spent.get(task, 0.0) + attempt.elapsed
+        self._spent[task] += attempt.elapsed
 
     def _start(self, key: object, ordered: Ordered) -> None:
         worker = self._idle.pop() if self._idle else _Worker(WorkerProcess(serve, self._limits.memory, PRELOAD))

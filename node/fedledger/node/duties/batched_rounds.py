@@ -30,6 +30,8 @@ SHARE, LEAST = 0.25, 1.0
 
 However slow all of them are, there is time for what the ledger takes from the participant itself.
 """
+PROOFS_KEPT = 64
+"""Rounds whose proofs are kept: more than there are that may be disputed."""
 
 
 class BatchedRounds:
@@ -60,6 +62,7 @@ class BatchedRounds:
         self._missed: set[int] = set()
         self._opened: set[int] = set()
         self._delivered: set[int] = set()
+        self._proofs: dict[int, list[bytes]] = {}
 
     def __call__(self, seen: Situation) -> Step | None:
         """Do what comes next off the ledger, and on it only where the aggregator does not do its part."""
@@ -129,12 +132,20 @@ class BatchedRounds:
     def proof(self, task: TaskHistory, current: RoundHistory, participant: int) -> list[bytes] | None:
         """Return a way from the commitment to the round's root that holds, or None."""
         root, content = current.root or b"", leaf(participant, self.updates.commitment(task, current))
+        known = self._proofs.get(current.index)
+        if known is not None and verify(root, content, known):
+            # Whoever gave it may hold it back once it is needed against a false proposal.
+            return known
         with within(self._share):
             proof = self.client().proof(current.index, participant)
         if proof is None or not verify(root, content, proof):
             batch = self._stored(current)
             proof = None if batch is None else batch.proof(participant)
-        return proof if proof is not None and verify(root, content, proof) else None
+        if proof is None or not verify(root, content, proof):
+            return None
+        self._proofs = {index: kept for index, kept in self._proofs.items() if index > current.index - PROOFS_KEPT}
+        self._proofs[current.index] = proof
+        return proof
 
     def stands_by(self, task: TaskHistory, current: RoundHistory) -> bool:
         """Return whether the round's commitment is the only one ever made for it; two are equivocation."""
