@@ -6,7 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -15,7 +15,13 @@ from requests.exceptions import ConnectionError as NoConnectionError
 from requests.exceptions import HTTPError
 from urllib3.util import wait_for_read
 
+from fedledger.contracts.chain.answers import ContradictionError
+from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.chain.development import running_chain
 from fedledger.contracts.chain.loopback_rpc import NearNode, is_near
+from fedledger.contracts.chain.records import Transaction
+from fedledger.contracts.chain.rpc import RpcConnection
+from fedledger.platform.experiment.accounts import experiment_account
 
 
 class Node(BaseHTTPRequestHandler):
@@ -132,6 +138,48 @@ def test_answers_come_in_the_order_of_the_questions() -> None:
 def test_not_all_answers_are_none(spoil: Callable[[Any], Any]) -> None:
     with node(lambda node, answer: spoil(answer)) as url, pytest.raises(ValueError, match="2 questions at once"):
         NearNode(url).ask_all([("eth_a", []), ("eth_b", [])])
+
+
+@pytest.mark.parametrize("most", [0, 1, 10])
+@pytest.mark.parametrize("status", [200, 400, 413, 429])
+def test_who_takes_few_questions_at_once_is_asked_for_few(most: int, status: int) -> None:
+    asked: list[int] = []
+
+    def refuse(node: Node, answer: Any) -> Any:
+        asked.append(len(answer) if isinstance(answer, list) else 0)
+        node.status = 200
+        if asked[-1] <= most:
+            return answer
+        node.status = status
+        return {"error": {"message": "too many"}, "id": None}
+
+    with node(refuse) as url:
+        connection = RpcConnection(url)
+        for _ in range(2):
+            found = connection.ask_all("eth_a", [[n] for n in range(70)])
+            assert [answer[2] for answer in found] == list(range(70))
+    assert sum(count > most for count in asked) <= 3, "it is remembered how many are taken"
+
+
+@pytest.mark.parametrize("nothing", [2, 10**9])
+def test_who_shows_no_newest_block_is_asked_again(nothing: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    left, shown = [0], RpcConnection.request
+
+    def request(self: RpcConnection, method: str, params: list[Any]) -> Any:
+        left[0] -= params == ["latest", False]
+        return None if params == ["latest", False] and left[0] >= 0 else shown(self, method, params)
+
+    monkeypatch.setattr(RpcConnection, "request", request)
+    with running_chain("anvil") as process:
+        chain = Chain(process.url)
+        account = experiment_account(0, "publisher", chain)
+        chain.fund(account.address, 10**18)
+        for ask in (lambda: Chain(process.url), lambda: chain.send(Transaction(account, account.address, b""))):
+            chain.forget()
+            left[0] = nothing
+            with nullcontext() if nothing == 2 else pytest.raises(ContradictionError, match="shows no newest block"):
+                ask()
+            left[0] = 0
 
 
 def test_what_is_broken_off_is_an_outage_and_the_next_question_is_asked_anew() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from requests.exceptions import RequestException
+from requests.exceptions import HTTPError, RequestException
 
-from fedledger.contracts.chain.answers import ContradictionError, encoded_header, octets, quantity
+from fedledger.contracts.chain.answers import encoded_header, octets, quantity
 from fedledger.contracts.chain.connection import Connection
 from fedledger.contracts.chain.contradictions import contradiction
 from fedledger.contracts.chain.loopback_rpc import NearNode, is_near
@@ -59,6 +59,9 @@ class RpcConnection(Connection):
     def request_all(self, method: str, params: Sequence[list[Any]]) -> list[Any]:
         try:
             answers = self._node.ask_all([(method, each) for each in params])
+        except HTTPError as error:
+            # Many nodes refuse many questions at once, each with a status of its own.
+            raise RefusedError(str(error)) from error
         except RequestException:
             raise
         except ValueError as error:
@@ -70,9 +73,7 @@ class RpcConnection(Connection):
         ]
 
     def head(self) -> Head:
-        newest = self.ask("eth_getBlockByNumber", ["latest", False])
-        if newest is None:
-            raise ContradictionError(f"The chain at {self.where} shows no newest block.")
+        newest = self.newest()
         return Head(quantity(newest["number"]), octets(newest["hash"]))
 
     def hash(self, number: int) -> bytes | None:

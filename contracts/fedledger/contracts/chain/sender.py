@@ -217,8 +217,7 @@ class Sender:
         if time.monotonic() - asked < FEES_LAST:
             return fees
         if self._capabilities.fee_market:
-            block = self._connection.ask("eth_getBlockByNumber", ["latest", False])
-            base = quantity(block.get("baseFeePerGas", 0))
+            base = quantity(self._connection.newest().get("baseFeePerGas", 0))
             tip = 0 if base == 0 else 10**9
             # Twice the base fee is enough for five full blocks.
             fees = {"maxFeePerGas": 2 * base + tip, "maxPriorityFeePerGas": tip, "type": 2}
