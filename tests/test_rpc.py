@@ -22,12 +22,14 @@ from fedledger.contracts.chain.loopback_rpc import NearNode, is_near
 from fedledger.contracts.chain.records import Transaction
 from fedledger.contracts.chain.rpc import RpcConnection
 from fedledger.platform.experiment.accounts import experiment_account
+from fedledger.protocol.errors import ChainError
 
 
 class Node(BaseHTTPRequestHandler):
     """A node that answers with its connection's number and what it is asked; ``behave`` may spoil that."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     connections = 0
     behave: Callable[[Node, Any], Any] = lambda node, answer: answer
 
@@ -159,6 +161,39 @@ def test_who_takes_few_questions_at_once_is_asked_for_few(most: int, status: int
             found = connection.ask_all("eth_a", [[n] for n in range(70)])
             assert [answer[2] for answer in found] == list(range(70))
     assert sum(count > most for count in asked) <= 3, "it is remembered how many are taken"
+
+
+@pytest.mark.parametrize(
+    ("told", "is_waited_for"),
+    [
+        ({"code": -32005, "message": "daily request count exceeded, request rate limited"}, True),
+        ({"code": -32005, "message": "rate limit reached"}, True),
+        ({"code": 429, "message": "Your app has exceeded its compute units per second capacity."}, True),
+        ({"code": -32007, "message": "50/second request limit reached"}, True),
+        ({"code": -32005, "message": "query returned more than 10000 results"}, False),
+        ({"code": -32602, "message": "Under this plan eth_getLogs is limited to a 10 block range"}, False),
+        ({"code": 3, "message": "execution reverted: rate limit"}, False),
+        ({"code": None, "message": None}, False),
+    ],
+)
+def test_who_is_asked_too_often_is_asked_later(told: dict[str, Any], is_waited_for: bool) -> None:
+    asked: list[int] = []
+
+    def refuse(node: Node, answer: Any) -> Any:
+        asked.append(1)
+        return {"id": 0, "error": told} if len(asked) <= 3 else answer
+
+    with node(refuse) as url:
+        connection = RpcConnection(url)
+        if is_waited_for:
+            assert connection.ask_once("eth_a", [7])[2] == 7
+            asked.clear()
+            connection.patience = 0.0
+            with pytest.raises(ChainError, match="too often"):
+                connection.ask_once("eth_a", [7])
+            return
+        with pytest.raises(ChainError, match="with an error"):
+            connection.ask_once("eth_a", [7])
 
 
 @pytest.mark.parametrize("nothing", [2, 10**9])

@@ -29,6 +29,10 @@ UNSETTLED = (0.02, 0.1, 0.3)
 PUSH0_PROBE, STOP = "0x5f", "0x00"
 
 
+class TooOftenError(RequestException):  # type: ignore[misc,unused-ignore]
+    """A question that a node does not answer now, because it was asked too many; it is waited for like any other."""
+
+
 class Connection(ABC):
     """A way to one chain, which answers JSON-RPC.
 
@@ -154,6 +158,10 @@ class Connection(ABC):
                 return question()
             except RequestException as error:
                 if time.monotonic() > deadline:
+                    if isinstance(error, TooOftenError):
+                        raise ChainError(
+                            f"The chain at {self.where} is asked too often: {error}.", "Use a node that allows more."
+                        ) from error
                     raise ChainError(
                         f"No chain answers at {self.where}.",
                         "Start one with `fedledger chain up anvil`, or check the URL.",
