@@ -30,6 +30,8 @@ SHARE, LEAST = 0.25, 1.0
 
 However slow all of them are, there is time for what the ledger takes from the participant itself.
 """
+PROOFS = 256
+"""Ways to roots that are kept, of the newest rounds."""
 
 
 class BatchedRounds:
@@ -60,6 +62,7 @@ class BatchedRounds:
         self._missed: set[int] = set()
         self._opened: set[int] = set()
         self._delivered: set[int] = set()
+        self._proofs: dict[tuple[bytes, bytes], list[bytes]] = {}
 
     def __call__(self, seen: Situation) -> Step | None:
         """Do what comes next off the ledger, and on it only where the aggregator does not do its part."""
@@ -127,14 +130,25 @@ class BatchedRounds:
         return SignedCommitment(participant, digest, sign(message, bytes(self.access.account.key)))
 
     def proof(self, task: TaskHistory, current: RoundHistory, participant: int) -> list[bytes] | None:
-        """Return a way from the commitment to the round's root that holds, or None."""
+        """Return a way from the commitment to the round's root that holds, or None.
+
+        What was found once is kept: who gave it may not give it again when it is needed.
+        """
         root, content = current.root or b"", leaf(participant, self.updates.commitment(task, current))
+        known = self._proofs.get((root, content))
+        if known is not None:
+            return known
         with within(self._share):
             proof = self.client().proof(current.index, participant)
         if proof is None or not verify(root, content, proof):
             batch = self._stored(current)
             proof = None if batch is None else batch.proof(participant)
-        return proof if proof is not None and verify(root, content, proof) else None
+        if proof is None or not verify(root, content, proof):
+            return None
+        if len(self._proofs) >= PROOFS:
+            del self._proofs[next(iter(self._proofs))]
+        self._proofs[root, content] = proof
+        return proof
 
     def stands_by(self, task: TaskHistory, current: RoundHistory) -> bool:
         """Return whether the round's commitment is the only one ever made for it; two are equivocation."""

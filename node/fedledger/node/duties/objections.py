@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 
 from fedledger.contracts.ledger.access import TaskAccess
 from fedledger.contracts.ledger.actor import Action, Situation, Step
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
+from fedledger.contracts.ledger.waits import Patience
 from fedledger.node.duties.batched_rounds import BatchedRounds
 from fedledger.protocol.records.verdicts import Verdict
 
@@ -20,23 +22,33 @@ class Objections:
     def __init__(self, access: TaskAccess, rounds: BatchedRounds) -> None:
         self.access = access
         self.rounds = rounds
-        self._seen: set[int] = set()
+        self._done: set[int] = set()
+        self._tried: dict[int, Patience] = {}
 
     def __call__(self, seen: Situation) -> Step | None:
-        """Object to what proposals that wait for their finality say of this participant, once for each."""
+        """Object to what proposals that wait for their finality say of this participant.
+
+        Where that cannot be done, as nobody gives the proof or the chain refuses, it is tried again, ever less often.
+        """
         participant, task = self.access.participant, seen.task
         if participant is None or not task.batched:
             return None
         for current in task.unfinal:
             verdict = current.verdicts.get(participant)
-            if verdict is None or current.index in self._seen:
+            patience = self._tried.setdefault(current.index, Patience())
+            if verdict is None or current.index in self._done or not patience.over():
                 continue
-            self._seen.add(current.index)
+            patience.left(math.inf)
             if verdict is Verdict.LATE and participant not in current.excuses:
                 log.warning("round %d: called late, so revealing on chain", current.index)
-                return self.rounds.reveal(task, current, participant)
-            if verdict is Verdict.MISSED and current.index in self.rounds.signed:
-                return self._refute(task, current, participant)
+                step = self.rounds.reveal(task, current, participant)
+            elif verdict is Verdict.MISSED and current.index in self.rounds.signed:
+                step = self._refute(task, current, participant)
+            else:
+                continue
+            if step is not None:
+                self._done.add(current.index)
+                return step
         return None
 
     def _refute(self, task: TaskHistory, current: RoundHistory, participant: int) -> Step | None:
