@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -194,6 +195,28 @@ def test_who_is_asked_too_often_is_asked_later(told: dict[str, Any], is_waited_f
             return
         with pytest.raises(ChainError, match="with an error"):
             connection.ask_once("eth_a", [7])
+
+
+@pytest.mark.parametrize("lost", ["eth_chainId", "eth_sendRawTransaction", "eth_getTransactionReceipt"])
+def test_one_answer_that_takes_all_of_the_time_is_not_the_end(lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    left, answered = [0], RpcConnection.request
+
+    def request(self: RpcConnection, method: str, params: list[Any]) -> Any:
+        if method == lost and left[0]:
+            left[0] -= 1
+            time.sleep(0.2)
+            raise NoConnectionError("it takes too long")
+        return answered(self, method, params)
+
+    monkeypatch.setattr(RpcConnection, "request", request)
+    with running_chain("anvil") as process:
+        chain = Chain(process.url)
+        account = experiment_account(0, "publisher", chain)
+        chain.fund(account.address, 10**18)
+        chain.connection.patience, left[0] = 0.1, 1
+        assert chain.connection.ask_once("eth_chainId", []) == "0x7a69"
+        assert chain.receipt(chain.send(Transaction(account, account.address, b"")).hash)["status"] == 1
+        assert left == [0]
 
 
 @pytest.mark.parametrize("nothing", [2, 10**9])

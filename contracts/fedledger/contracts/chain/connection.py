@@ -152,12 +152,13 @@ class Connection(ABC):
         raise ContradictionError(f"The chain at {self.where} shows no newest block.")
 
     def _patiently(self, question: Callable[[], T]) -> T:
-        deadline, pause = time.monotonic() + self.patience, 0.1
+        deadline, pause, is_again = time.monotonic() + self.patience, 0.1, False
         while True:
             try:
                 return question()
             except RequestException as error:
-                if time.monotonic() > deadline:
+                # A single answer that never comes may take all of the time.
+                if is_again and time.monotonic() > deadline:
                     if isinstance(error, TooOftenError):
                         raise ChainError(
                             f"The chain at {self.where} is asked too often: {error}.", "Use a node that allows more."
@@ -167,7 +168,7 @@ class Connection(ABC):
                         "Start one with `fedledger chain up anvil`, or check the URL.",
                     ) from error
                 time.sleep(pause)
-                pause = min(2 * pause, 1.0)
+                pause, is_again = min(2 * pause, 1.0), True
             except RefusedError as error:
                 raise ChainError(f"The chain at {self.where} answered with an error: {error}.") from error
 

@@ -128,18 +128,18 @@ class Sender:
         """
         # It may name content, or tell what a journal must not forget.
         durable_files.flush()
-        deadline, pause = time.monotonic() + self._connection.patience, 0.1
+        deadline, pause, is_again = time.monotonic() + self._connection.patience, 0.1, False
         while True:
             try:
                 self._connection.request("eth_sendRawTransaction", ["0x" + raw.hex()])
                 return
             except RequestException as error:
-                if time.monotonic() > deadline:
+                if is_again and time.monotonic() > deadline:
                     raise ChainError(
                         f"The chain at {self._connection.where} does not answer.", "Start it again, then resume."
                     ) from error
                 time.sleep(pause)
-                pause *= 2
+                pause, is_again = 2 * pause, True
                 if self._known(digest):
                     return
 
