@@ -175,7 +175,8 @@ class Networks:
         if place.address is not None and not self.permit(place, place.address):
             raise ConfigError(
                 f"{place} is not on the public internet.",
-                "Give another one (--public-url), or allow its network (--allow-network); there a URL has no path.",
+                "Give another one (--public-url), or allow its network here and at all nodes (--allow-network); "
+                "there a URL has no path.",
             )
 
 
