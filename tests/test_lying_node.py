@@ -6,7 +6,8 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.contradictions import contradiction
 from fedledger.contracts.chain.development import running_chain
 from fedledger.contracts.chain.far_node import FarNode
-from fedledger.contracts.chain.logs import BLOOM_BLOCKS
+from fedledger.contracts.chain.logs import BLOOM_BLOCKS, SECOND_LOOKS, check_complete, place_of
 from fedledger.contracts.chain.loopback_rpc import NearNode
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
@@ -239,3 +240,33 @@ def test_what_is_missing_of_very_many_blocks_is_counted(tmp_path: Path) -> None:
         lies.is_on = True
         with pytest.raises(ContradictionError, match="participants and tasks"):
             History(ledger).update()
+
+
+class Crowded:
+    """A busy chain's node: the filters of its blocks have every bit, and it counts what it is asked."""
+
+    where, is_doubtful = "http://crowded", True
+
+    def __init__(self, transactions: int) -> None:
+        self.transactions = ["0x" + f"{n:064x}" for n in range(transactions)]
+        self.asked: Counter[str] = Counter()
+
+    def ask_all(self, method: str, params: Sequence[list[Any]]) -> list[Any]:
+        self.asked[method] += len(params)
+        if method == "eth_getTransactionReceipt":
+            return [None] * len(params)
+        bloom = "0x" + "ff" * 256
+        return [{"number": p[0], "hash": "0x0", "logsBloom": bloom, "transactions": self.transactions} for p in params]
+
+    def ask_once(self, method: str, params: list[Any]) -> Any:
+        self.asked[method] += 1
+        return []
+
+
+@pytest.mark.parametrize("transactions", [1, 16, 200])
+def test_a_busy_chain_is_not_asked_for_everything(transactions: int) -> None:
+    node: Any = Crowded(transactions)
+    place = place_of("0x" + "11" * 20, [["0x" + "22" * 32]])
+    check_complete(node, place, range(1_000), [])
+    assert node.asked["eth_getBlockByNumber"] == BLOOM_BLOCKS and node.asked["eth_getLogs"] == SECOND_LOOKS
+    assert node.asked["eth_getTransactionReceipt"] == (SECOND_LOOKS * transactions if transactions <= 16 else 0)

@@ -24,6 +24,7 @@ import pytest
 import requests
 
 from fedledger.aggregator.mailbox import connections as limits
+from fedledger.aggregator.mailbox import mailbox as mailbox_module
 from fedledger.aggregator.mailbox.connections import Connections, client_of
 from fedledger.aggregator.mailbox.http_server import RateLimit, serving
 from fedledger.aggregator.mailbox.mailbox import Mailbox
@@ -34,6 +35,7 @@ from fedledger.node.mailbox_client import HttpMailboxClient
 from fedledger.platform.bench.synthetic_task import SyntheticTask
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.encoding.merkle import verify
+from fedledger.protocol.errors import ChainError, FedledgerError
 from fedledger.protocol.records.commitment_batch import SignedCommitment, leaf
 from fedledger.protocol.records.mailbox import MailboxRefusedError
 from fedledger.storage.addresses import DEVELOPMENT, Networks
@@ -306,6 +308,47 @@ def test_nothing_is_kept_for_rounds_that_do_not_exist(tmp_path: Path) -> None:
     current = history.task(synthetic.task).rounds[1]
     mailbox.commit(1, synthetic.signed(1, 0, current.base.digest))
     assert mailbox.proof(1, 0) is None and mailbox.committed(1) == {0}
+
+
+def test_a_slow_chain_is_asked_in_vain_for_a_small_part_of_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks for rounds that do not exist keeps nobody else waiting for long."""
+    clock, slow = [0.0], [0.0]
+    monkeypatch.setattr(mailbox_module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    class Slow(History):
+        def update(self) -> History:
+            clock[0] += 0.4
+            slow[0] += 0.4
+            if outage:
+                raise ChainError("The chain is away.")
+            return super().update()
+
+    outage: list[str] = []
+    synthetic = SyntheticTask.prepare(Chain(), 2, 1, batched=True)
+    synthetic.ledger.open_round(synthetic.aggregator, synthetic.task)
+    mailbox = Mailbox(synthetic.ledger, Slow(synthetic.ledger), synthetic.task, tmp_path)
+    for _ in range(2):
+        began, slow[0] = clock[0], 0.0
+        for number in range(2, 2_000):
+            clock[0] += 0.01
+            with pytest.raises(FedledgerError):
+                mailbox.commit(number, SignedCommitment(0, bytes(32), bytes(65)))
+            with pytest.raises(FedledgerError):
+                mailbox.reveal(1, 0, ContentRef(bytes(32), 1), number.to_bytes(32, "big"))
+        assert 0 < slow[0] <= 0.4 + (clock[0] - began) / 4
+        outage.append("from now on")
+
+
+def test_what_the_mailbox_cannot_do_is_an_answer_without_details() -> None:
+    class Failing(Taking):
+        def commit(self, index: int, signed: SignedCommitment) -> None:
+            raise ChainError("No chain answers at http://10.1.2.3/secret.")
+
+    with serving(Failing(), "127.0.0.1", 0) as port:
+        answer = requests.post(f"http://127.0.0.1:{port}/v1/rounds/1/commitments", data=_with(), timeout=10)
+    assert answer.status_code == 503 and "secret" not in answer.text and answer.json()["error"]
 
 
 @dataclass

@@ -210,6 +210,25 @@ def test_a_name_server_that_never_answers_holds_nobody_up(monkeypatch: pytest.Mo
     hold.set()
 
 
+def test_names_that_are_never_resolved_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    hold, real, begun = threading.Event(), socket.getaddrinfo, []
+
+    def resolve(host: Any, *more: Any, **options: Any) -> Any:
+        if str(host).startswith("slow"):
+            begun.append(host)
+            return hold.wait(60) and []
+        return real(host, *more, **options)
+
+    monkeypatch.setattr(outgoing.socket, "getaddrinfo", resolve)
+    with peer(saying(OK)) as (port, _):
+        for number in range(2 * outgoing.MAX_LOOKUPS):
+            with pytest.raises(UnreachableError, match="too long"):
+                ask(80, seconds=0.02, host=f"slow{number % 3}.example")
+        assert ask(port, host="localhost")[0] == 200
+    assert sorted(begun) == [f"slow{number}.example" for number in range(3)]
+    hold.set()
+
+
 def test_an_encrypted_answer_comes_from_who_has_the_names_certificate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

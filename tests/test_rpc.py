@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -15,13 +16,21 @@ from requests.exceptions import ConnectionError as NoConnectionError
 from requests.exceptions import HTTPError
 from urllib3.util import wait_for_read
 
+from fedledger.contracts.chain.answers import ContradictionError
+from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.chain.development import running_chain
 from fedledger.contracts.chain.loopback_rpc import NearNode, is_near
+from fedledger.contracts.chain.records import Transaction
+from fedledger.contracts.chain.rpc import RpcConnection
+from fedledger.platform.experiment.accounts import experiment_account
+from fedledger.protocol.errors import ChainError
 
 
 class Node(BaseHTTPRequestHandler):
     """A node that answers with its connection's number and what it is asked; ``behave`` may spoil that."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     connections = 0
     behave: Callable[[Node, Any], Any] = lambda node, answer: answer
 
@@ -132,6 +141,103 @@ def test_answers_come_in_the_order_of_the_questions() -> None:
 def test_not_all_answers_are_none(spoil: Callable[[Any], Any]) -> None:
     with node(lambda node, answer: spoil(answer)) as url, pytest.raises(ValueError, match="2 questions at once"):
         NearNode(url).ask_all([("eth_a", []), ("eth_b", [])])
+
+
+@pytest.mark.parametrize("most", [0, 1, 10])
+@pytest.mark.parametrize("status", [200, 400, 413, 429])
+def test_who_takes_few_questions_at_once_is_asked_for_few(most: int, status: int) -> None:
+    asked: list[int] = []
+
+    def refuse(node: Node, answer: Any) -> Any:
+        asked.append(len(answer) if isinstance(answer, list) else 0)
+        node.status = 200
+        if asked[-1] <= most:
+            return answer
+        node.status = status
+        return {"error": {"message": "too many"}, "id": None}
+
+    with node(refuse) as url:
+        connection = RpcConnection(url)
+        for _ in range(2):
+            found = connection.ask_all("eth_a", [[n] for n in range(70)])
+            assert [answer[2] for answer in found] == list(range(70))
+    assert sum(count > most for count in asked) <= 3, "it is remembered how many are taken"
+
+
+@pytest.mark.parametrize(
+    ("told", "is_waited_for"),
+    [
+        ({"code": -32005, "message": "daily request count exceeded, request rate limited"}, True),
+        ({"code": -32005, "message": "rate limit reached"}, True),
+        ({"code": 429, "message": "Your app has exceeded its compute units per second capacity."}, True),
+        ({"code": -32007, "message": "50/second request limit reached"}, True),
+        ({"code": -32005, "message": "query returned more than 10000 results"}, False),
+        ({"code": -32602, "message": "Under this plan eth_getLogs is limited to a 10 block range"}, False),
+        ({"code": 3, "message": "execution reverted: rate limit"}, False),
+        ({"code": None, "message": None}, False),
+    ],
+)
+def test_who_is_asked_too_often_is_asked_later(told: dict[str, Any], is_waited_for: bool) -> None:
+    asked: list[int] = []
+
+    def refuse(node: Node, answer: Any) -> Any:
+        asked.append(1)
+        return {"id": 0, "error": told} if len(asked) <= 3 else answer
+
+    with node(refuse) as url:
+        connection = RpcConnection(url)
+        if is_waited_for:
+            assert connection.ask_once("eth_a", [7])[2] == 7
+            asked.clear()
+            connection.patience = 0.0
+            with pytest.raises(ChainError, match="too often"):
+                connection.ask_once("eth_a", [7])
+            return
+        with pytest.raises(ChainError, match="with an error"):
+            connection.ask_once("eth_a", [7])
+
+
+@pytest.mark.parametrize("lost", ["eth_chainId", "eth_sendRawTransaction", "eth_getTransactionReceipt"])
+def test_one_answer_that_takes_all_of_the_time_is_not_the_end(lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    left, answered = [0], RpcConnection.request
+
+    def request(self: RpcConnection, method: str, params: list[Any]) -> Any:
+        if method == lost and left[0]:
+            left[0] -= 1
+            time.sleep(0.2)
+            raise NoConnectionError("it takes too long")
+        return answered(self, method, params)
+
+    monkeypatch.setattr(RpcConnection, "request", request)
+    with running_chain("anvil") as process:
+        chain = Chain(process.url)
+        account = experiment_account(0, "publisher", chain)
+        chain.fund(account.address, 10**18)
+        chain.connection.patience, left[0] = 0.1, 1
+        assert chain.connection.ask_once("eth_chainId", []) == "0x7a69"
+        assert chain.receipt(chain.send(Transaction(account, account.address, b"")).hash)["status"] == 1
+        assert left == [0]
+
+
+@pytest.mark.parametrize("nothing", [2, 10**9])
+def test_who_shows_no_newest_block_is_asked_again(nothing: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    left, shown = [0], RpcConnection.request
+
+    def request(self: RpcConnection, method: str, params: list[Any]) -> Any:
+        left[0] -= params == ["latest", False]
+        return None if params == ["latest", False] and left[0] >= 0 else shown(self, method, params)
+
+    monkeypatch.setattr(RpcConnection, "request", request)
+    with running_chain("anvil") as process:
+        chain = Chain(process.url)
+        account = experiment_account(0, "publisher", chain)
+        chain.fund(account.address, 10**18)
+        for ask in (lambda: Chain(process.url), lambda: chain.send(Transaction(account, account.address, b""))):
+            chain.forget()
+            left[0] = nothing
+            with nullcontext() if nothing == 2 else pytest.raises(ContradictionError, match="shows no newest block"):
+                ask()
+            left[0] = 0
 
 
 def test_what_is_broken_off_is_an_outage_and_the_next_question_is_asked_anew() -> None:

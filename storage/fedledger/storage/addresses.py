@@ -33,6 +33,8 @@ _NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)", re.ASCII)
 _UNICAST = ip_network("2000::/3")
 _TRANSLATED = (ip_network("2001::/32"), ip_network("2002::/16"))
 """Teredo and 6to4, whose addresses carry an IPv4 address that somebody else connects to."""
+_NAT64 = ip_network("64:ff9b::/96")
+"""Where networks that have no IPv4 themselves show the public addresses of those that have nothing else."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,8 @@ def _refused(url: str, why: str) -> ConfigError:
 def is_public(address: Address) -> bool:
     """Return whether an address belongs to the public internet, and to one machine there."""
     if isinstance(address, IPv6Address):
+        if address in _NAT64:
+            return is_public(IPv4Address(int(address) & 0xFFFFFFFF))
         is_plain = address in _UNICAST and not any(address in network for network in _TRANSLATED)
         return is_plain and address.is_global
     return address.is_global and not address.is_multicast and not address.is_reserved
@@ -171,7 +175,8 @@ class Networks:
         if place.address is not None and not self.permit(place, place.address):
             raise ConfigError(
                 f"{place} is not on the public internet.",
-                "Give another one (--public-url), or allow its network (--allow-network); there a URL has no path.",
+                "Give another one (--public-url), or allow its network here and at all nodes (--allow-network); "
+                "there a URL has no path.",
             )
 
 

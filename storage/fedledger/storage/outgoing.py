@@ -28,6 +28,7 @@ _BLOCK = 16_384
 
 SocketAddress = tuple[str, int]
 _lookups = threading.BoundedSemaphore(MAX_LOOKUPS)
+_in_flight: dict[str, _Lookup] = {}
 
 
 class UnreachableError(Exception):
@@ -79,30 +80,45 @@ def _addresses(place: Place, networks: Networks, end: float) -> list[SocketAddre
     return [(address, place.port) for address in allowed[:MAX_ADDRESSES]]
 
 
-def _looked_up(host: str, end: float) -> list[str]:
-    """Return the addresses of a name; a lookup that takes too long is left to itself."""
-    found: list[str] = []
-    failures: list[OSError] = []
-    done = threading.Event()
+class _Lookup(threading.Thread):
+    """The addresses of a name, or why there are none; the system gives up only after a while."""
 
-    def look() -> None:
+    def __init__(self, host: str) -> None:
+        super().__init__(daemon=True)
+        self.host, self.done = host, threading.Event()
+        self.found: list[str] = []
+        self.failure: OSError | None = None
+
+    def run(self) -> None:
         try:
-            answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-            found.extend(str(answer[4][0]) for answer in answers)
+            answers = socket.getaddrinfo(self.host, None, type=socket.SOCK_STREAM)
+            self.found = [str(answer[4][0]) for answer in answers]
         except (OSError, UnicodeError) as error:
-            failures.append(OSError(str(error)))
+            self.failure = OSError(str(error))
         finally:
+            _in_flight.pop(self.host, None)
             _lookups.release()
-            done.set()
+            self.done.set()
 
-    if not _lookups.acquire(timeout=left_until(end)):
+
+def _looked_up(host: str, end: float) -> list[str]:
+    """Return the addresses of a name; a lookup that takes too long is left to itself, and not begun again meanwhile."""
+    lookup = _in_flight.get(host)
+    if lookup is None:
+        if not _lookups.acquire(timeout=left_until(end)):
+            raise TimeoutError
+        lookup = _in_flight[host] = _Lookup(host)
+        try:
+            lookup.start()
+        except RuntimeError as error:
+            _in_flight.pop(host, None)
+            _lookups.release()
+            raise OSError("there are too many threads") from error
+    if not lookup.done.wait(left_until(end)):
         raise TimeoutError
-    threading.Thread(target=look, daemon=True).start()
-    if not done.wait(left_until(end)):
-        raise TimeoutError
-    if failures:
-        raise failures[0]
-    return found
+    if lookup.failure is not None:
+        raise OSError(str(lookup.failure))
+    return lookup.found
 
 
 def _connected(place: Place, addresses: list[SocketAddress], end: float) -> socket.socket:

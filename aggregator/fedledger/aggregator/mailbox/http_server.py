@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import socket
 import threading
 import time
@@ -31,9 +32,11 @@ from fedledger.aggregator.mailbox.connections import (
 )
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.encoding.strict import SpellingError, decimal, hexadecimal
-from fedledger.protocol.errors import ConfigError, RoundError
+from fedledger.protocol.errors import ConfigError, FedledgerError, RoundError
 from fedledger.protocol.records.commitment_batch import MAX_STALENESS, SignedCommitment
 from fedledger.protocol.records.mailbox import MailboxClient
+
+log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 2048
 START_TIMEOUT = 20.0
@@ -152,6 +155,12 @@ def mailbox_app(mailbox: MailboxClient, limit: RateLimit | None = None) -> ASGIA
     async def refused(request: Request, error: RoundError) -> Response:
         return JSONResponse({"error": error.message, "remedy": error.remedy}, status_code=409)
 
+    @app.exception_handler(FedledgerError)
+    async def unable(request: Request, error: FedledgerError) -> Response:
+        # The ledger or the disk is away, which is nobody else's business.
+        log.warning("the mailbox cannot answer: %s", error)
+        return JSONResponse({"error": "The mailbox cannot answer now."}, status_code=503)
+
     @app.exception_handler(RequestValidationError)
     @app.exception_handler(MalformedError)
     async def malformed(request: Request, error: Exception) -> Response:
@@ -213,6 +222,8 @@ def serving(
     config = uvicorn.Config(
         mailbox_app(mailbox, limit),
         http=cast("type[BoundedConnection]", partial(BoundedConnection, known)),
+        # Others accept connections by themselves.
+        loop="asyncio",
         ws="none",
         lifespan="off",
         # Anybody can cause warnings.

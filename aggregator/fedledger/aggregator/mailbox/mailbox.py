@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,11 @@ LOOK_AGAIN = 1.0
 """Seconds after which content that could not be had is looked for again."""
 STORE_SECONDS, WAIT_FOR_STORE = 30.0, 1.0
 """Seconds that the store has to fetch a batch, and for which nobody else is answered meanwhile."""
-ASK_AGAIN = 0.1
-"""Seconds after which the ledger is asked again for what it did not have, as anybody may ask for anything."""
+ASK_AGAIN, ASK_AGAIN_AT_LAST, REST = 0.1, 2.0, 4.0
+"""Seconds after which the ledger is asked again for what it did not have, as anybody may ask for anything.
+
+A slow node is asked later, so that answering messages has ``REST`` times as long as asking it in vain.
+"""
 
 
 @dataclass
@@ -45,7 +48,6 @@ class _Round:
     sealed: Batch | None = None
     posted: Batch | None = None
     look_at: float = 0.0
-    ask_at: float = 0.0
     fetching: threading.Thread | None = None
 
 
@@ -141,15 +143,15 @@ class Mailbox:
     def _is_known(self, index: int, participant: int, opened: bytes) -> bool:
         """Return whether a commitment is on chain, or in the root that was posted."""
         kept = self._kept(index)
-        if self._history.task(self._task).rounds[index].commitments.get(participant) == opened:
+
+        def is_on_chain() -> bool:
+            current = self._round(index)
+            return current is not None and current.commitments.get(participant) == opened
+
+        if self._asked(is_on_chain):
             return True
-        if time.monotonic() >= kept.ask_at:
-            self._history.update()
-            kept.ask_at = time.monotonic() + ASK_AGAIN
-        current = self._history.task(self._task).rounds[index]
-        if current.commitments.get(participant) == opened:
-            return True
-        if self._store is None or current.root is None:
+        current = self._round(index)
+        if self._store is None or current is None or current.root is None:
             return False
         if kept.posted is None or kept.posted.root != current.root:
             self._fetch(self._store, current, kept)
@@ -180,8 +182,7 @@ class Mailbox:
         Nor is there one to a round that does not exist or is final, for which nobody needs it.
         """
         with self._lock:
-            task = self._history.tasks.get(self._task)
-            current = task.rounds.get(index) if task is not None else None
+            current = self._round(index)
             if current is None or current.settled or current.voided:
                 return None
             sealed = self._kept(index).sealed
@@ -220,18 +221,37 @@ class Mailbox:
             return [(kept.commitments[i], second) for i, second in sorted(kept.equivocated.items())]
 
     def _open(self, index: int, participant: int) -> tuple[RoundHistory, _Round]:
-        task = self._history.tasks.get(self._task)
-        is_new = task is None or index > max(task.rounds, default=0)
-        if task is None or (is_new and time.monotonic() >= self._ask_at):
-            task = self._history.update().task(self._task)
-            if index not in task.rounds:
-                self._ask_at = time.monotonic() + ASK_AGAIN
+        def is_known() -> bool:
+            task = self._history.tasks.get(self._task)
+            return task is not None and index <= max(task.rounds, default=0)
+
+        self._asked(is_known)
+        task = self._history.task(self._task)
         current = task.rounds.get(index)
         if current is None or index != max(task.rounds) or current.proposal is not None or current.voided:
             raise MailboxRefusedError(f"Round {index} of task {self._task} is not open.")
         if participant not in current.owners:
             raise MailboxRefusedError(f"Participant {participant} is not selected for round {index}.")
         return current, self._kept(index)
+
+    def _round(self, index: int) -> RoundHistory | None:
+        task = self._history.tasks.get(self._task)
+        return None if task is None else task.rounds.get(index)
+
+    def _asked(self, is_there: Callable[[], bool]) -> bool:
+        """Return whether the ledger has something; it is asked if that is not known, but not too often in vain."""
+        if is_there():
+            return True
+        began = time.monotonic()
+        if began < self._ask_at:
+            return False
+        try:
+            self._history.update()
+        finally:
+            found, now = is_there(), time.monotonic()
+            if not found:
+                self._ask_at = now + min(ASK_AGAIN_AT_LAST, max(ASK_AGAIN, REST * (now - began)))
+        return found
 
     def _kept(self, index: int) -> _Round:
         if index not in self._rounds:

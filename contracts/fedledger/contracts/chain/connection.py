@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from requests.exceptions import RequestException
 
-from fedledger.contracts.chain.answers import quantity
+from fedledger.contracts.chain.answers import ContradictionError, quantity
 from fedledger.contracts.chain.records import Capabilities, Head
 from fedledger.contracts.chain.reverts import RefusedError, revert_data
 from fedledger.protocol.errors import ChainError
@@ -20,10 +21,16 @@ EMBEDDED = "embedded"
 DEVELOPMENT_CLIENTS = ("anvil", "ganache", "ethereumjs", "eth-tester", "ethereumtester", "hardhat")
 CONNECT_PATIENCE, OUTAGE_PATIENCE = 3.0, 30.0
 """Seconds in which a chain must answer: when a program starts, and when it answered before."""
+MOST_AT_ONCE = 64
+"""Questions that are asked at once; many nodes refuse more."""
 UNSETTLED = (0.02, 0.1, 0.3)
 """Pauses before a question that a node answered with an error is asked again."""
 # Answered by eth_call on init code.
 PUSH0_PROBE, STOP = "0x5f", "0x00"
+
+
+class TooOftenError(RequestException):  # type: ignore[misc,unused-ignore]
+    """A question that a node does not answer now, because it was asked too many; it is waited for like any other."""
 
 
 class Connection(ABC):
@@ -44,6 +51,7 @@ class Connection(ABC):
     def __init__(self, where: str) -> None:
         self.where = where
         self.patience = CONNECT_PATIENCE
+        self._at_once = MOST_AT_ONCE
 
     @abstractmethod
     def request(self, method: str, params: list[Any]) -> Any:
@@ -100,22 +108,67 @@ class Connection(ABC):
         return self._patiently(lambda: self.request(method, params))
 
     def ask_all(self, method: str, params: Sequence[list[Any]]) -> list[Any]:
-        """Return the answers to many questions of one kind; None for those that were refused."""
-        return self._patiently(lambda: self.request_all(method, params))
+        """Return the answers to many questions of one kind; None for those that were refused.
+
+        A node that refuses so many at once is asked for fewer from then on, at last for one after the other.
+        """
+        found: list[Any] = []
+        while len(found) < len(params):
+            page, most = params[len(found) : len(found) + self._at_once], self._at_once
+            try:
+                if most > 1:
+                    found += self._patiently(partial(self.request_all, method, page))
+                    continue
+            except ChainError as error:
+                if unanswered(error):
+                    raise
+                self._at_once = max(1, min(most, len(page)) // 4)
+                continue
+            found.append(self._one_of_many(method, page[0]))
+        return found
+
+    def _one_of_many(self, method: str, params: list[Any]) -> Any:
+        try:
+            return self.ask(method, params)
+        except ChainError as error:
+            if unanswered(error):
+                raise
+            return None
+
+    def newest(self) -> dict[str, Any]:
+        """Return the newest block's fields, without its transactions.
+
+        Raises
+        ------
+        ChainError
+            If nobody answers in time, or the chain shows none.
+        """
+        for pause in (*self.pauses, 0.0):
+            found = self.ask("eth_getBlockByNumber", ["latest", False])
+            if found is not None:
+                return dict(found)
+            # One of several nodes may have none yet.
+            time.sleep(pause)
+        raise ContradictionError(f"The chain at {self.where} shows no newest block.")
 
     def _patiently(self, question: Callable[[], T]) -> T:
-        deadline, pause = time.monotonic() + self.patience, 0.1
+        deadline, pause, is_again = time.monotonic() + self.patience, 0.1, False
         while True:
             try:
                 return question()
             except RequestException as error:
-                if time.monotonic() > deadline:
+                # A single answer that never comes may take all of the time.
+                if is_again and time.monotonic() > deadline:
+                    if isinstance(error, TooOftenError):
+                        raise ChainError(
+                            f"The chain at {self.where} is asked too often: {error}.", "Use a node that allows more."
+                        ) from error
                     raise ChainError(
                         f"No chain answers at {self.where}.",
                         "Start one with `fedledger chain up anvil`, or check the URL.",
                     ) from error
                 time.sleep(pause)
-                pause = min(2 * pause, 1.0)
+                pause, is_again = min(2 * pause, 1.0), True
             except RefusedError as error:
                 raise ChainError(f"The chain at {self.where} answered with an error: {error}.") from error
 
@@ -147,7 +200,7 @@ def probe(connection: Connection) -> Capabilities:
         If no node answers, or the chain lacks what the contracts need.
     """
     client = str(connection.ask_once("web3_clientVersion", []))
-    block = connection.ask_once("eth_getBlockByNumber", ["latest", False])
+    block = connection.newest()
     capabilities = Capabilities(
         client=client,
         chain_id=quantity(connection.ask_once("eth_chainId", [])),

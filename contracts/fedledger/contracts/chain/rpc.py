@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from requests.exceptions import RequestException
+from requests.exceptions import HTTPError, RequestException
 
-from fedledger.contracts.chain.answers import ContradictionError, encoded_header, octets, quantity
-from fedledger.contracts.chain.connection import Connection
+from fedledger.contracts.chain.answers import encoded_header, octets, quantity
+from fedledger.contracts.chain.connection import Connection, TooOftenError
 from fedledger.contracts.chain.contradictions import contradiction
 from fedledger.contracts.chain.loopback_rpc import NearNode, is_near
 from fedledger.contracts.chain.records import Head
@@ -17,6 +18,12 @@ from fedledger.protocol.errors import ChainError
 
 if TYPE_CHECKING:
     from fedledger.contracts.chain.far_node import FarNode
+
+
+MESSAGE = 1_000
+_TOO_OFTEN = re.compile(
+    r"rate.?limit|too many requests|request (count|limit|rate)|(requests|units|compute|capacity) (per|limit)|throttl"
+)
 
 
 class RpcConnection(Connection):
@@ -50,6 +57,8 @@ class RpcConnection(Connection):
             raise RefusedError(str(error)) from error
         if answer.get("error") is not None:
             told = answer["error"] if isinstance(answer["error"], dict) else {"message": answer["error"]}
+            if _is_too_often(told):
+                raise TooOftenError(f"{method}: {told.get('message')}")
             raise RefusedError(f"{method}: {told.get('message')}", told.get("data"))
         wrong = contradiction(method, params, answer.get("result"))
         if wrong is not None:
@@ -59,6 +68,9 @@ class RpcConnection(Connection):
     def request_all(self, method: str, params: Sequence[list[Any]]) -> list[Any]:
         try:
             answers = self._node.ask_all([(method, each) for each in params])
+        except HTTPError as error:
+            # Many nodes refuse many questions at once, each with a status of its own.
+            raise RefusedError(str(error)) from error
         except RequestException:
             raise
         except ValueError as error:
@@ -70,9 +82,7 @@ class RpcConnection(Connection):
         ]
 
     def head(self) -> Head:
-        newest = self.ask("eth_getBlockByNumber", ["latest", False])
-        if newest is None:
-            raise ContradictionError(f"The chain at {self.where} shows no newest block.")
+        newest = self.newest()
         return Head(quantity(newest["number"]), octets(newest["hash"]))
 
     def hash(self, number: int) -> bytes | None:
@@ -85,6 +95,12 @@ class RpcConnection(Connection):
     def advance(self, seconds: int) -> None:
         self.ask("evm_increaseTime", [seconds])
         self.ask("evm_mine", [])
+
+
+def _is_too_often(told: Mapping[str, Any]) -> bool:
+    """Return whether an error says that the node is asked too often, and is not what a contract says."""
+    message = str(told.get("message"))[:MESSAGE].lower()
+    return "revert" not in message and _TOO_OFTEN.search(message) is not None
 
 
 def _far_node(where: str) -> FarNode:

@@ -128,18 +128,18 @@ class Sender:
         """
         # It may name content, or tell what a journal must not forget.
         durable_files.flush()
-        deadline, pause = time.monotonic() + self._connection.patience, 0.1
+        deadline, pause, is_again = time.monotonic() + self._connection.patience, 0.1, False
         while True:
             try:
                 self._connection.request("eth_sendRawTransaction", ["0x" + raw.hex()])
                 return
             except RequestException as error:
-                if time.monotonic() > deadline:
+                if is_again and time.monotonic() > deadline:
                     raise ChainError(
                         f"The chain at {self._connection.where} does not answer.", "Start it again, then resume."
                     ) from error
                 time.sleep(pause)
-                pause *= 2
+                pause, is_again = 2 * pause, True
                 if self._known(digest):
                     return
 
@@ -217,8 +217,7 @@ class Sender:
         if time.monotonic() - asked < FEES_LAST:
             return fees
         if self._capabilities.fee_market:
-            block = self._connection.ask("eth_getBlockByNumber", ["latest", False])
-            base = quantity(block.get("baseFeePerGas", 0))
+            base = quantity(self._connection.newest().get("baseFeePerGas", 0))
             tip = 0 if base == 0 else 10**9
             # Twice the base fee is enough for five full blocks.
             fees = {"maxFeePerGas": 2 * base + tip, "maxPriorityFeePerGas": tip, "type": 2}

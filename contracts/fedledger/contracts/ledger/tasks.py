@@ -6,10 +6,8 @@ from collections.abc import Sequence
 
 from eth_account.signers.local import LocalAccount
 
-from fedledger.contracts.abi import (
-    checksum_address,
-    functions,
-)
+from fedledger.contracts.abi import checksum_address, decode_log, events, functions
+from fedledger.contracts.chain.answers import ContradictionError
 from fedledger.contracts.chain.records import Receipt
 from fedledger.contracts.ledger.calls import task_params
 from fedledger.contracts.ledger.contract import LedgerContract
@@ -28,8 +26,11 @@ class TaskMethods(LedgerContract):
         """Post a task with its whole budget in escrow and return its id; ``standbys`` take over in their order."""
         value = self._lacking(publisher, params.budget, params.token)
         receipt = self._send(publisher, "postTask", params.as_argument(), list(standbys), value=value)
-        posted = self.events(["TaskPosted"], first=receipt.block, last=receipt.block)
-        return next(int(event.arguments["task"]) for event in posted if event.transaction == receipt.hash)
+        # Not asked for as logs, which one of several nodes may not have yet.
+        for log in self.chain.receipt(receipt.hash)["logs"]:
+            if log["address"] == self.address and bytes(log["topics"][0]) == events()["TaskPosted"].topic:
+                return int(decode_log(log).arguments["task"])
+        raise ContradictionError(f"The chain shows no task that transaction 0x{receipt.hash.hex()} posted.")
 
     def enrol(self, account: LocalAccount, task: int) -> Receipt:
         """Enrol the account's participant in a task."""

@@ -73,7 +73,7 @@ class Juries:
     def vote(self, dispute: DisputeHistory, level: int) -> Vote | Step | None:
         """Return what the replay of a disputed round found, the step of an abstention, or None to wait."""
         task, current = self.context.access.history.task(dispute.task), self.context.round(dispute)
-        if self.replays.lacks_content(task, current) and self.context.once(dispute.id, level, "looked again"):
+        if self.replays.may_differ(task, current) and self.context.once(dispute.id, level, "looked again"):
             self.replays.look_again(task, current)
         found = self.replays.replayed(task, current, self.context.settings.dispute_period)
         if found is None:

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 LEAST_SECONDS, MOST_SECONDS = 10.0, 3_600.0
 """Bounds of how long a replay may take; between them it is half of the time that there is."""
+MOST_BATCHES = 16
+"""Batches of commitments that are remembered."""
 MOST_FETCHING = 60.0
 """Seconds for which commitments are waited for at most; after them a jury is asked."""
 
@@ -68,6 +70,8 @@ class Replays:
             done = self._asked(task, current, min(task.params.challenge_window / 8, MOST_FETCHING), batch=True)
             if done is None:
                 return None
+            if len(self._batches) >= MOST_BATCHES:
+                self._batches.pop(next(iter(self._batches)))
             self._batches[key] = done.found if isinstance(done.found, Batch) else Unable(str(done.found))
         return self._batches[key]
 
@@ -112,13 +116,13 @@ class Replays:
         return self._made[key]
 
     def look_again(self, task: TaskHistory, current: RoundHistory) -> None:
-        """Forget a replay: content that it lacked may have come since."""
+        """Forget a replay: what it lacked may be there by now."""
         self._made.pop(self.context.key(task, current), None)
 
-    def lacks_content(self, task: TaskHistory, current: RoundHistory) -> bool:
-        """Return whether a replay was made that lacked content."""
+    def may_differ(self, task: TaskHistory, current: RoundHistory) -> bool:
+        """Return whether a replay was made that may end in another way by now: it lacked content, time or memory."""
         known = self._made.get(self.context.key(task, current))
-        return known is not None and known.missing
+        return known is not None and (known.missing or isinstance(known, Unable))
 
     def unchecked(self, task: TaskHistory) -> str:
         """Return why a task's measurements cannot be checked here."""

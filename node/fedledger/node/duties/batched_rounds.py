@@ -130,7 +130,10 @@ class BatchedRounds:
         return SignedCommitment(participant, digest, sign(message, bytes(self.access.account.key)))
 
     def proof(self, task: TaskHistory, current: RoundHistory, participant: int) -> list[bytes] | None:
-        """Return a way from the commitment to the round's root that holds, or None."""
+        """Return a way from the commitment to the round's root that holds, or None.
+
+        What was found once is kept: who gave it may not give it again when it is needed.
+        """
         root, content = current.root or b"", leaf(participant, self.updates.commitment(task, current))
         known = self._proofs.get(current.index)
         if known is not None and verify(root, content, known):

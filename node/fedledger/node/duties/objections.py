@@ -40,7 +40,11 @@ class Objections:
         self._done: set[Key] = set()
 
     def __call__(self, seen: Situation) -> Step | None:
-        """Object to what proposals that wait for their finality say of this participant, once for each."""
+        """Object to what proposals that wait for their finality say of this participant.
+
+        Where that cannot be done, as nobody gives the proof or the chain refuses, it is tried again
+        after a pause.
+        """
         participant, task = self.access.participant, seen.task
         if participant is None or not task.batched:
             return None

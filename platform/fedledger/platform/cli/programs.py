@@ -195,7 +195,7 @@ def aggregator_start(
         mailbox, url = None, None
         if history.update().task(task).batched:
             # Nodes are answered in another thread, so the mailbox has a history and a store of its own.
-            mailbox = Mailbox(ledger, History(ledger), task, post.mailbox_dir, content.open())
+            mailbox = Mailbox(ledger, History(ledger).update(), task, post.mailbox_dir, content.open())
             listening = stack.enter_context(_listening(mailbox, post.listen, post.proxy or ()))
             url = post.public_url or listening
             network.open(ledger.chain).require(read_url(url))
