@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from fedledger.aggregator.mailbox.mailbox import Mailbox
-from fedledger.contracts.ledger import waits
 from fedledger.contracts.ledger.records import Phase
+from fedledger.node.duties import objections
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ContentUnavailableError
 from fedledger.protocol.records.commitment_batch import Opening, SignedCommitment
@@ -72,7 +72,8 @@ def test_who_is_shown_a_proof_at_any_time_loses_no_stake(
 
     monkeypatch.setattr(Mailbox, "openings", forgetful)
     # The chain's time passes faster than anybody's patience.
-    monkeypatch.setattr(waits, "FIRST_LOOK", 0.0)
+    monkeypatch.setattr(objections, "PAUSE", 0.0)
+    monkeypatch.setattr(objections, "REST", 0.0)
     with world(tmp_path, rounds=1, batched=True, verifiers=0, penalty_gwei=1_000_000) as w:
         w.join()
         victim = w.history.ids[w.people[VICTIM].access.address]

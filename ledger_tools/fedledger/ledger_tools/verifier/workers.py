@@ -143,6 +143,7 @@ class Workers:
     def busy(self) -> bool:
         """Whether anything that was ordered is not there yet."""
         self._collect()
+        self._begin()
         return bool(self._waiting or self._running)
 
     def ask(self, key: object, ordered: Ordered) -> Found | None:
