@@ -532,8 +532,15 @@ class Phoenix:
             return Step(Action.REPLAYED)
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize("journal", [True, False], ids=["with a journal", "without"])
+@pytest.mark.parametrize(
+    ("journal", "moment"),
+    [
+        pytest.param(True, "before", id="with a journal, before"),
+        pytest.param(False, "after", id="without, after"),
+        pytest.param(True, "after", id="with a journal, after", marks=pytest.mark.long),
+        pytest.param(False, "before", id="without, before", marks=pytest.mark.long),
+    ],
+)
 def test_a_verifier_may_be_killed_at_every_transaction(
     tmp_path: Path, remade: str, monkeypatch: pytest.MonkeyPatch, moment: str, journal: bool
 ) -> None:
