@@ -39,9 +39,3 @@ def faults(bench: Bench, kind: str, numbers: range) -> str:
 def test_no_file_breaks_a_command(bench: Bench, kind: str) -> None:
     many = QUICK * (FUZZ_TIMES if settings.get_current_profile_name() == FUZZ else 1)
     assert faults(bench, kind, range(many)) == ""
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("kind", KINDS)
-def test_none_of_many_files_breaks_a_command(bench: Bench, kind: str) -> None:
-    assert faults(bench, kind, range(1_000, 1_000 + QUICK * FUZZ_TIMES)) == ""

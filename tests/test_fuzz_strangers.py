@@ -120,9 +120,3 @@ def play_beside(folder: Path, kind: str, seeds: range) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_strangers_stop_nobody_and_save_no_liar(tmp_path: Path, kind: str) -> None:
     play_beside(tmp_path, kind, range(many()))
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("kind", KINDS)
-def test_many_strangers_stop_nobody_and_save_no_liar(tmp_path: Path, kind: str) -> None:
-    play_beside(tmp_path, kind, range(1_000, 1_000 + QUICK * FUZZ_TIMES))

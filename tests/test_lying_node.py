@@ -70,7 +70,7 @@ def test_a_lie_changes_nothing(honest: tuple[Any, ...], tmp_path: Path, kind: st
     assert play(tmp_path, lies) == honest
 
 
-@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(4, 60))])
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(4, 16))])
 def test_lies_of_all_kinds_change_nothing(honest: tuple[Any, ...], tmp_path: Path, seed: int) -> None:
     lies = Lies(seed, KINDS, 25, 0.1)
     assert play(tmp_path, lies) == honest
