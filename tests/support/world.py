@@ -188,7 +188,8 @@ class World:
         busy = False
         for number, verifier in enumerate(self.verifiers):
             step = verifier.step()
-            while self.patient and step.is_idle and _was_busy(verifier):
+            seen: set[object] = set()
+            while self.patient and step.is_idle and _was_busy(verifier, seen):
                 # One after another, so that the first one that has something to object to always is the same.
                 step = verifier.step()
             self.steps.append((number, step))
@@ -304,12 +305,14 @@ class World:
         return [dispute.status for dispute in self.history.update().disputes]
 
 
-def _was_busy(verifier: Verifier) -> bool:
-    """Wait for a verifier's replays; return whether there were any."""
+def _was_busy(verifier: Verifier, seen: set[object]) -> bool:
+    """Wait for a verifier's replays; return whether there were any, or results that it has not taken yet."""
     busy = verifier.replays.busy
     while verifier.replays.busy:
         time.sleep(0.002)
-    return busy
+    fresh = verifier.replays.workers._found.keys() - seen
+    seen |= fresh
+    return busy or bool(fresh)
 
 
 @contextmanager
