@@ -242,7 +242,8 @@ def test_a_process_that_is_ended_is_replaced_and_a_store_that_is_down_is_told(pl
         assert isinstance(awaited(pool, 2, ordered(played, 2)), Replay)
 
 
-@pytest.mark.parametrize("at_once", [1, pytest.param(2, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("at_once", [1, 2])
 def test_slow_content_of_some_tasks_keeps_no_other_task_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:

@@ -85,7 +85,13 @@ def played(w: World, urls: dict[str, str]) -> World:
     return w
 
 
-@pytest.mark.parametrize("slow", [("standby 0",), (AGGREGATOR, "standby 0")], ids=["standby", "both"])
+@pytest.mark.parametrize(
+    "slow",
+    [
+        pytest.param(("standby 0",), id="standby"),
+        pytest.param((AGGREGATOR, "standby 0"), id="both", marks=pytest.mark.long),
+    ],
+)
 def test_who_sends_a_byte_a_second_makes_no_honest_node_late(tmp_path: Path, slow: tuple[str, ...]) -> None:
     with (
         world(tmp_path, rounds=1, batched=True, standbys=1, verifiers=0, penalty_gwei=PENALTY_GWEI) as w,

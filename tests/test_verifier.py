@@ -536,7 +536,7 @@ class Phoenix:
     ("journal", "moment"),
     [
         pytest.param(True, "before", id="with a journal, before"),
-        pytest.param(False, "after", id="without, after"),
+        pytest.param(False, "after", id="without, after", marks=pytest.mark.long),
         pytest.param(True, "after", id="with a journal, after", marks=pytest.mark.long),
         pytest.param(False, "before", id="without, before", marks=pytest.mark.long),
     ],
