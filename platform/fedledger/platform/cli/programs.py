@@ -53,7 +53,7 @@ class MailboxOptions:
     ] = None
     proxy: Annotated[
         list[str] | None,
-        typer.Option(help="address of a reverse proxy before the mailbox, which limits clients itself; repeatable"),
+        typer.Option(help="IP address of a reverse proxy before the mailbox, which has to limit clients; repeatable"),
     ] = None
     mailbox_dir: Annotated[
         Path, typer.Option("--mailbox", help="folder in which the mailbox keeps what nodes send")
@@ -76,7 +76,7 @@ class VerifierOptions:
     jobs: Annotated[int, typer.Option(min=1, max=64, help="rounds to replay at once, each in a process of its own")] = 2
     memory_mb: Annotated[
         int | None,
-        typer.Option(min=64, help="MiB of memory for each (default: its part of the machine's)"),
+        typer.Option(min=64, help="MiB of memory for each (default: 3/4 of the machine's, shared)"),
     ] = None
     challenge: Annotated[
         bool, typer.Option("--challenge/--no-challenge", help="dispute wrong proposals, which takes a bond")
