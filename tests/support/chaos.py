@@ -455,7 +455,8 @@ class Stage:
 
     def _harm_content(self, kind: str) -> bool:
         files = sorted(path for path in (self.folder / "store").glob("*/*") if not path.name.startswith(".tmp-"))
-        files = [path for path in files if path not in self.harmed]
+        # A stranger may store nothing at all, in which nothing can be damaged.
+        files = [path for path in files if path not in self.harmed and path.stat().st_size]
         if not files:
             return False
         path = self.rng.choice(files)
