@@ -18,7 +18,7 @@ from fedledger.aggregator.round.outcome import round_outcome
 from fedledger.contracts.abi import functions
 from fedledger.contracts.chain.records import Transaction
 from fedledger.contracts.ledger.access import TaskAccess
-from fedledger.contracts.ledger.records import Proposal
+from fedledger.contracts.ledger.records import DisputeStatus, Proposal
 from fedledger.ledger_tools.audit.audit import AuditResult, audit_chain
 from fedledger.node.participant import Participant
 from fedledger.platform.experiment.accounts import AGGREGATOR, PUBLISHER
@@ -31,7 +31,7 @@ from fedledger.protocol.records.signatures import commitment
 from fedledger.protocol.records.spec import Ref, TaskSpec
 from fedledger.protocol.records.verdicts import Verdict
 from support.hostile import as_json, mutated, mutated_bytes
-from support.world import BOND, JUROR_PENALTY, World
+from support.world import BOND, JUROR_PENALTY, World, settled
 
 LASTING = 50_000
 """Seconds for which a stranger's proposals may be challenged: as long as anybody plays."""
@@ -162,6 +162,14 @@ def money_of_others(world: World) -> dict[str, int]:
         gains[role] = gains.get(role, 0) - units
         gains[PUBLISHER] = gains.get(PUBLISHER, 0) + units
     return {role: gain for role, gain in gains.items() if gain}
+
+
+def check_lie_overturned(world: World, stranger: Stranger) -> None:
+    """Assert that the liar's first round was overturned beside a stranger's tasks, and that all else went on."""
+    (dispute,) = [d for d in world.history.disputes if d.task == world.number]
+    assert dispute.status is DisputeStatus.OVERTURNED and dispute.round == 1
+    assert settled(world.task) == [2, 3] and world.audit().reproduced
+    check_caught(world, stranger)
 
 
 def check_caught(world: World, stranger: Stranger | None = None) -> None:

@@ -225,10 +225,3 @@ class RunRecord:
     def settings(self) -> dict[str, Any]:
         """The configuration by dotted paths."""
         return flat(self.made_from.get("config", {}))
-
-
-def _document(file: Path) -> Any:
-    """Return what a file of a run says, which may be somebody else's; a measurement may be NaN."""
-    text = file.read_text(encoding="utf-8")
-    canonical.require_shallow(text)
-    return json.loads(text)
