@@ -50,7 +50,7 @@ def test_ours_trains_what_the_floor_trains(
     for client in (0, 41, 99):
         part = workload.part(client)
         assert np.array_equal(experiment.parts[client].inputs, workload.inputs[part])
-        assert np.array_equal(experiment.parts[client].labels, workload.labels[part])
+        assert np.array_equal(experiment.parts[client].targets, workload.labels[part])
     solver = experiment.spec.solver
     assert solver.method == "sgd@1"
     assert solver.params == {"learning_rate": 0.1, "batch_size": 32, "local_epochs": 1}

@@ -38,7 +38,7 @@ def seen(
 ) -> RoundFeatures:
     n, d = len(harms), rows.shape[1]
     extra = [np.zeros(d, np.int64) if row is None else row for row in (centre, previous)]
-    measured = [Measurement(BASE.loss + harm, c) for harm, c in zip(harms, correct or [BASE.correct] * n, strict=True)]
+    measured = [Measurement(BASE.loss + harm, c) for harm, c in zip(harms, correct or [BASE.score] * n, strict=True)]
     return RoundFeatures(BASE, measured, reputations or [500_000] * n, gram(np.vstack([*rows[:n], *extra])))
 
 

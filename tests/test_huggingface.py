@@ -55,7 +55,7 @@ def test_grey_images_get_a_channel_and_class_labels_their_number() -> None:
     converted = dataset_from_huggingface(digits(50).select(range(5)), groups="half")
     assert converted.inputs.shape == (5, 1, 8, 8) and converted.inputs.dtype == np.float32
     assert np.array_equal(converted.inputs[:, 0], PIXELS[:5].astype(np.float32) / np.float32(255))
-    assert converted.labels.tolist() == LABELS[:5].tolist() and converted.classes == 10
+    assert converted.targets.tolist() == LABELS[:5].tolist() and converted.classes == 10
     assert converted.groups is not None and converted.groups.tolist() == ["right", "left", "right", "left", "right"]
 
 
@@ -71,7 +71,7 @@ def test_columns_of_numbers_are_put_behind_each_other() -> None:
     source = table(a=[1.5, 2.5], label=["b", "a"], c=[[1, 2], [3, 4]])
     converted = dataset_from_huggingface(source)
     assert converted.inputs.tolist() == [[1.5, 1, 2], [2.5, 3, 4]]
-    assert converted.labels.tolist() == [1, 0] and converted.classes == 2
+    assert converted.targets.tolist() == [1, 0] and converted.classes == 2
     assert dataset_from_huggingface(source, inputs="c").inputs.tolist() == [[1, 2], [3, 4]]
     assert dataset_from_huggingface(source, inputs=["c", "a"]).inputs.tolist() == [[1, 2, 1.5], [3, 4, 2.5]]
 
@@ -124,7 +124,7 @@ def test_a_saved_folder_a_saved_dictionary_and_files_are_read(tmp_path: Path) ->
     digits(100, 100).to_parquet(tmp_path / "files" / "b.parquet")
     for place in ("one", "two", "files"):
         read = load_dataset("huggingface@1", {"path": str(tmp_path / place)})
-        assert np.array_equal(read.inputs, expected.inputs) and np.array_equal(read.labels, expected.labels)
+        assert np.array_equal(read.inputs, expected.inputs) and np.array_equal(read.targets, expected.targets)
     assert len(load_dataset("huggingface@1", {"path": str(tmp_path / "two"), "split": "extra"})) == 20
     table(x=[1.0, 2.0], kind=["a", "b"]).to_csv(tmp_path / "t.csv")
     read = load_dataset("huggingface@1", {"path": str(tmp_path / "t.csv"), "labels": "kind"})
@@ -212,7 +212,7 @@ def test_given_partitions_are_the_participants_parts_and_their_test_set_is_the_t
         whole.inputs[:60].tobytes(),
         whole.inputs[60:80].tobytes(),
     ]
-    assert [part.labels.tolist() for part in experiment.parts] == [LABELS[:60].tolist(), LABELS[60:80].tolist()]
+    assert [part.targets.tolist() for part in experiment.parts] == [LABELS[:60].tolist(), LABELS[60:80].tolist()]
     # The validation set is a tenth of the test set.
     assert len(experiment.test) == 108 and sets(experiment.test) < sets(whole.take(np.arange(80, 200)))
     with pytest.raises(ConfigError, match="participants = 2"):
@@ -227,7 +227,7 @@ def test_without_a_test_set_every_part_keeps_the_order_of_what_it_keeps(task: Ca
             before.inputs.reshape(len(before), -1).tolist().index(x)
             for x in part.inputs.reshape(len(part), -1).tolist()
         ]
-        assert places == sorted(set(places)) and before.labels[places].tolist() == part.labels.tolist()
+        assert places == sorted(set(places)) and before.targets[places].tolist() == part.targets.tolist()
     assert sum(map(len, experiment.parts)) == 200 - 40 - 20 and len(experiment.test) == 40
 
 
@@ -235,7 +235,7 @@ def test_text_labels_mean_the_same_in_every_partition() -> None:
     pieces = [table(x=[1.0, 2.0], label=["b", "c"]), table(x=[3.0], label=["a"])]
     train = partitions_from_huggingface(pieces).train
     assert isinstance(train, Parts)
-    assert [part.labels.tolist() for part in train] == [[1, 2], [0]] and train[1].classes == 3
+    assert [part.targets.tolist() for part in train] == [[1, 2], [0]] and train[1].classes == 3
 
 
 def test_other_splits_empty_parts_and_other_things_are_told() -> None:
@@ -272,7 +272,7 @@ def test_flower_s_federated_data_set_keeps_its_partitions(tmp_path: Path) -> Non
     train, validation, test = hold_out(prepared, 0.2, 0.1, np.random.default_rng(0))
     assert len(validation) == 6 and len(test) == 54
     for part, dataset in zip(train, given, strict=True):
-        assert part.labels.tolist() == dataset["label"][:]
+        assert part.targets.tolist() == dataset["label"][:]
         assert np.array_equal(part.inputs, dataset_from_huggingface(dataset).inputs)
 
 
@@ -296,7 +296,7 @@ def test_flower_s_partitioners_deal(name: str, params: dict[str, Any]) -> None:
     assert len(set(dealt)) == len(dealt)
     if name == "PathologicalPartitioner":
         # It may leave a class out.
-        assert [len(set(whole.labels[part].tolist())) for part in first] == [3] * 5
+        assert [len(set(whole.targets[part].tolist())) for part in first] == [3] * 5
     else:
         assert sorted(dealt) == list(range(300))
 

@@ -374,7 +374,7 @@ class TestDataset:
         assert (digits.inputs.shape, digits.classes) == ((1797, 64), 10)
         inputs, labels = load_digits(return_X_y=True)
         assert np.array_equal(digits.inputs, (inputs / 16).astype(np.float32))
-        assert np.array_equal(digits.labels, labels)
+        assert np.array_equal(digits.targets, labels)
         assert digits.inputs.min() == 0
         assert digits.inputs.max() == 1
         assert (tumours.inputs.shape, tumours.classes) == ((569, 30), 2)
@@ -392,7 +392,7 @@ class TestDataset:
         np.testing.assert_array_equal(np.sort(everything), np.arange(n))
         for part in parts:
             np.testing.assert_array_equal(part.inputs[:, 0], part.groups)
-            shares = np.bincount(part.labels, minlength=3) / len(part)
+            shares = np.bincount(part.targets, minlength=3) / len(part)
             np.testing.assert_allclose(shares, [0.7, 0.29, 0.01], atol=0.02)
         again = split(dataset, 0.2, 0.1, np.random.default_rng(7))
         assert [part.groups.tobytes() for part in parts] == [part.groups.tobytes() for part in again]
@@ -420,7 +420,7 @@ class TestIdx:
         found = load_dataset("mnist_idx@1", {"folder": str(tmp_path)})
         assert found.inputs.shape == (6, 1, 4, 5)
         np.testing.assert_array_equal(found.inputs[:, 0], images.astype(np.float32) / np.float32(255))
-        np.testing.assert_array_equal(found.labels, labels)
+        np.testing.assert_array_equal(found.targets, labels)
         (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(images[:2]))
         (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(labels[:2]))
         assert len(load_dataset("mnist_idx@1", {"folder": str(tmp_path)})) == 2
@@ -467,20 +467,20 @@ class TestCsv:
         self.write(tmp_path, "b.data", "age, none, flat, num\n3,,5,2\n8,nan,5,0\n")
         self.write(tmp_path, "README.md", "not a table")
         found = load_dataset("csv@1", {"path": str(tmp_path), "label": "num", "threshold": 0})
-        np.testing.assert_array_equal(found.labels, [0, 1, 1, 0])
+        np.testing.assert_array_equal(found.targets, [0, 1, 1, 0])
         assert found.groups.tolist() == ["a.data", "a.data", "b.data", "b.data"]
         ages = np.array([1, 3, 3, 8])
         np.testing.assert_allclose(found.inputs[:, 0], (ages - ages.mean()) / ages.std(), rtol=1e-6)
         assert not found.inputs[:, 1:].any()
         several = load_dataset("csv@1", {"path": str(tmp_path), "label": "num"})
-        assert (several.labels.tolist(), several.classes) == ([0, 1, 2, 0], 3)
+        assert (several.targets.tolist(), several.classes) == ([0, 1, 2, 0], 3)
 
     def test_named_groups_and_text_labels(self, tmp_path):
         self.write(tmp_path, "one.csv", "x;who;y\n1;ann;no\n2;bob;yes\n4;ann;no\n")
         params = {"path": str(tmp_path / "one.csv"), "label": "y", "delimiter": ";"}
         found = load_dataset("csv@1", params | {"group": "who"})
         assert found.groups.tolist() == ["ann", "bob", "ann"]
-        assert (found.labels.tolist(), found.inputs.shape) == ([0, 1, 0], (3, 1))
+        assert (found.targets.tolist(), found.inputs.shape) == ([0, 1, 0], (3, 1))
         with pytest.raises(ConfigError, match="line 2, column who: 'ann'"):
             load_dataset("csv@1", params)
 

@@ -64,7 +64,7 @@ def test_dirichlet_shares_have_the_variance_of_the_distribution(alpha):
     participants, classes = 10, 400
     dataset = labelled(np.repeat(np.arange(classes), 200))
     parts = partition("dirichlet@1", {"alpha": alpha}, dataset, participants, np.random.default_rng(5))
-    shares = np.array([np.bincount(dataset.labels[part], minlength=classes) for part in parts]) / 200
+    shares = np.array([np.bincount(dataset.targets[part], minlength=classes) for part in parts]) / 200
     mean = 1 / participants
     variance = mean * (1 - mean) / (participants * alpha + 1)
     assert shares.mean() == pytest.approx(mean)
@@ -80,7 +80,7 @@ def test_shards_limit_the_classes_that_a_participant_sees():
     dataset = labelled(np.arange(2000) % 10)
     parts = partition("shards@1", {"shards_per_participant": 2}, dataset, 100, np.random.default_rng(0))
     assert {len(part) for part in parts} == {20}
-    assert max(len(np.unique(dataset.labels[part])) for part in parts) == 2
+    assert max(len(np.unique(dataset.targets[part])) for part in parts) == 2
 
 
 def test_natural_groups_stay_whole_and_in_order_where_there_is_one_each():

@@ -39,7 +39,7 @@ from fedledger.protocol.records import signatures
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.reputation import PPM, Evidence
 from fedledger.protocol.records.settlement import apportion, pack_lengths, pack_words, unpack_lengths, unpack_words
-from fedledger.protocol.records.spec import Ref, TaskSpec
+from fedledger.protocol.records.spec import Ref, TaskSpec, TensorsSpec
 from fedledger.protocol.records.verdicts import Verdict
 from support.examples import examples
 
@@ -674,6 +674,9 @@ class TestSpec:
             "model": Method(method="mlp@1"),
             "code": REF,
             "devices": REF,
+            "objective": Method(method="other@1"),
+            "tensors": TensorsSpec(fixed=["table"]),
+            "lower_is_better": True,
             "initial_model": Ref.of(ContentRef.of(b"other")),
             "validation": Ref.of(ContentRef.of(b"other")),
             "detection": [Method(method="norm@1")],

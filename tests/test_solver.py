@@ -44,7 +44,7 @@ def trained_by_torch(solver, dataset, seed, mu=0.0):
     for batch in solver.batches(len(dataset), rng):
         optimiser.zero_grad()
         loss = nn.functional.cross_entropy(
-            model(torch.from_numpy(dataset.inputs)[batch]), torch.from_numpy(dataset.labels)[batch]
+            model(torch.from_numpy(dataset.inputs)[batch]), torch.from_numpy(dataset.targets)[batch]
         )
         for parameter, at in zip(model.parameters(), start, strict=True):
             loss = loss + mu / 2 * (parameter - at).square().sum()
@@ -181,9 +181,9 @@ def test_training_learns():
     flat = FlatModel(module())
     solver = SGD(learning_rate=0.2, momentum=0.9, local_epochs=10)
     base = flat.vector()
-    before = evaluate(flat, [base], HeldOut(dataset.inputs, dataset.labels))[0]
+    before = evaluate(flat, [base], HeldOut(dataset.inputs, dataset.targets))[0]
     update = solver(flat, base, dataset, np.random.default_rng(0))
-    after = evaluate(flat, [base + update.delta], HeldOut(dataset.inputs, dataset.labels))[0]
+    after = evaluate(flat, [base + update.delta], HeldOut(dataset.inputs, dataset.targets))[0]
     assert after.loss < update.loss < before.loss
     assert after.accuracy > 0.9 > before.accuracy
 

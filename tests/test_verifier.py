@@ -123,7 +123,7 @@ class BetterLosses(Proposing):
         def better(what: str, vector: NDArray[np.float32]) -> Measurement:
             found = self.measure(what, vector)
             lie = 3_000 if what == "model" and given.index == 1 else 0
-            return Measurement(found.loss - lie, found.correct)
+            return Measurement(found.loss - lie, found.score)
 
         return round_outcome(given, better)
 

@@ -25,8 +25,8 @@ class Dataset:
     ----------
     inputs
         float32[n, ...], finite.
-    labels
-        int64[n], each in [0, classes).
+    targets
+        What is to be predicted of each: for classes int64[n], each in [0, classes).
     classes
         Number of classes, at least 2.
     groups
@@ -39,19 +39,19 @@ class Dataset:
     """
 
     inputs: NDArray[np.float32]
-    labels: NDArray[np.int64]
+    targets: NDArray[np.int64]
     classes: int
     groups: NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
         if self.inputs.dtype != np.float32 or self.inputs.ndim < 2:
             raise _invalid(f"inputs are {self.inputs.dtype}{list(self.inputs.shape)}, not float32[n, ...]")
-        if self.labels.dtype != np.int64 or self.labels.shape != self.inputs.shape[:1]:
-            raise _invalid(f"labels are {self.labels.dtype}{list(self.labels.shape)}, not int64[{len(self)}]")
-        if self.groups is not None and self.groups.shape != self.labels.shape:
+        if self.targets.dtype != np.int64 or self.targets.shape != self.inputs.shape[:1]:
+            raise _invalid(f"labels are {self.targets.dtype}{list(self.targets.shape)}, not int64[{len(self)}]")
+        if self.groups is not None and self.groups.shape != self.targets.shape:
             raise _invalid(f"groups have shape {list(self.groups.shape)}, not [{len(self)}]")
         whole("classes", self.classes, 2, 2**31)
-        if len(self) and not 0 <= self.labels.min() <= self.labels.max() < self.classes:
+        if len(self) and not 0 <= self.targets.min() <= self.targets.max() < self.classes:
             raise _invalid(f"a label is outside [0, {self.classes})")
         if not np.isfinite(self.inputs).all():
             raise _invalid("an input is NaN or infinite")
@@ -86,7 +86,7 @@ class Dataset:
         """Inputs and labels as tensors that share their memory."""
         import torch
 
-        return torch.from_numpy(self.inputs), torch.from_numpy(self.labels)
+        return torch.from_numpy(self.inputs), torch.from_numpy(self.targets)
 
     @cached_property
     def place(self) -> tuple[Dataset, int]:
@@ -96,13 +96,13 @@ class Dataset:
     def take(self, indices: NDArray[np.int64]) -> Dataset:
         """Return the examples at ``indices``, in that order."""
         groups = None if self.groups is None else self.groups[indices]
-        return Dataset(self.inputs[indices], self.labels[indices], self.classes, groups)
+        return Dataset(self.inputs[indices], self.targets[indices], self.classes, groups)
 
     def stretch(self, start: int, stop: int) -> Dataset:
         """Return the examples from ``start`` to ``stop`` as a view."""
         part = object.__new__(Dataset)
         groups = None if self.groups is None else self.groups[start:stop]
-        fields = {"inputs": self.inputs[start:stop], "labels": self.labels[start:stop], "groups": groups}
+        fields = {"inputs": self.inputs[start:stop], "targets": self.targets[start:stop], "groups": groups}
         # Nothing is checked again: what holds for all examples holds for some.
         whole, before = self.place
         vars(part).update(fields, classes=self.classes, place=(whole, before + start))
@@ -148,8 +148,8 @@ def split(dataset: Dataset, test_fraction: float, validation_fraction: float, rn
         )
     # Spreading each class evenly over [0, 1) makes every stretch of the order a stratified sample.
     position = np.empty(n)
-    for label in np.unique(dataset.labels):
-        members = rng.permutation(np.flatnonzero(dataset.labels == label))
+    for label in np.unique(dataset.targets):
+        members = rng.permutation(np.flatnonzero(dataset.targets == label))
         position[members] = (np.arange(len(members)) + rng.random(len(members))) / len(members)
     order = np.argsort(position, kind="stable")
     test, validation, train = np.split(order, np.cumsum(sizes))
@@ -232,7 +232,7 @@ class Parts(Sequence[Dataset]):
             If a part would be left without an example, or the fractions do not suit.
         """
         whole = self._whole
-        numbered = Dataset(whole.inputs, whole.labels, whole.classes, np.arange(len(whole)))
+        numbered = Dataset(whole.inputs, whole.targets, whole.classes, np.arange(len(whole)))
         divided = split(numbered, test_fraction, validation_fraction, rng)
         left, validation, test = (np.asarray(part.groups, np.int64) for part in divided)
         places = np.split(np.sort(left), np.searchsorted(np.sort(left), self._ends[1:-1]))
@@ -247,7 +247,7 @@ class Parts(Sequence[Dataset]):
         """Return how many examples of each class each part has, int64[parts, classes]."""
         classes = self._whole.classes
         owners = np.repeat(np.arange(len(self)), np.diff(self._ends))
-        counts = np.bincount(owners * classes + self._whole.labels, minlength=len(self) * classes)
+        counts = np.bincount(owners * classes + self._whole.targets, minlength=len(self) * classes)
         return counts.reshape(len(self), classes)
 
 

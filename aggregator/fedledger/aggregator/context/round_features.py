@@ -35,12 +35,15 @@ class RoundFeatures:
     gram
         Exact inner products of the n updates, followed by the robust centre (their coordinate-wise median) and the
         step of the last round: (n + 2) × (n + 2) integers.
+    lower_is_better
+        Whether a smaller score is better.
     """
 
     base: Measurement
     measured: Sequence[Measurement]
     reputations: Sequence[int]
     gram: Gram
+    lower_is_better: bool = False
 
     @property
     def count(self) -> int:
@@ -84,15 +87,19 @@ class RoundFeatures:
         return float(self.cosines[i, j])
 
     def harm(self, i: int) -> int:
-        """Rise of the held-out loss by update i, in micro-nats."""
+        """Rise of the held-out loss by update i, in millionths of its unit."""
         return self.measured[i].loss - self.base.loss
+
+    def gains_score(self, i: int) -> bool:
+        """Return whether update i betters the score."""
+        return self.measured[i].scores_above(self.base, self.lower_is_better)
 
     def trust(self, i: int) -> float:
         """Odds of reputation to its lack, at most ``MAX_TRUST``; 1 for a newcomer."""
         return min(MAX_TRUST, self.reputations[i] / max(1, PPM - self.reputations[i]))
 
     def harmless(self, i: int, factor: float) -> float:
-        """Harm above which update i stands out, in micro-nats, never below 0.
+        """Harm above which update i stands out, in millionths of the loss's unit, never below 0.
 
         It is the round's median harm plus ``factor`` times the trust in the sender times the median absolute
         deviation, so that neither a minority of attackers nor the stage of training moves it far.

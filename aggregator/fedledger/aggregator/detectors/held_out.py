@@ -14,7 +14,7 @@ from fedledger.protocol.records.verdicts import Verdict
 @DETECTORS.register("held_out@1")
 @dataclass(frozen=True)
 class HeldOut(Checked):
-    """Flag an update that raises the held-out loss far more than the others, and gains no accuracy.
+    """Flag an update that raises the held-out loss far more than the others, and gains no score.
 
     Parameters
     ----------
@@ -27,7 +27,4 @@ class HeldOut(Checked):
 
     def __call__(self, context: StageContext) -> list[bool]:
         seen = context.features
-        return [
-            seen.harm(i) > seen.harmless(i, self.factor) and seen.measured[i].correct <= seen.base.correct
-            for i in range(seen.count)
-        ]
+        return [seen.harm(i) > seen.harmless(i, self.factor) and not seen.gains_score(i) for i in range(seen.count)]

@@ -180,10 +180,10 @@ def _outcome(given: RoundInput, rows: Sequence[_Row], result: RoundResult) -> Ro
         "model": Ref.of(model.ref).model_dump(),
         "state": Ref.of(state.ref).model_dump(),
         "measurements": {
-            BASE: _shown(result.base_measurement),
-            MODEL: _shown(result.model_measurement),
+            BASE: shown(result.base_measurement, given.spec),
+            MODEL: shown(result.model_measurement, given.spec),
         },
-        "updates": [row.document(given.max_staleness > 0) for row in rows],
+        "updates": [row.document(given.spec, given.max_staleness > 0) for row in rows],
         "aggregation": dict(result.diagnostics),
         "stop": result.stop,
     }
@@ -234,7 +234,7 @@ class _Row:
             # What a store says of missing content is an accident of the place, so it stays out of the report.
             self.detail = "" if error.verdict is Verdict.UNAVAILABLE else error.detail
 
-    def document(self, with_staleness: bool) -> dict[str, Any]:
+    def document(self, spec: TaskSpec, with_staleness: bool) -> dict[str, Any]:
         update = self.participation.update
         staleness = {"staleness": self.participation.staleness} if with_staleness else {}
         return {
@@ -244,7 +244,7 @@ class _Row:
             "detail": self.detail,
             "reputation": self.participation.evidence.reputation,
             "examples": 0 if self.valid is None else self.valid.examples,
-            "measurement": None if self.measurement is None else _shown(self.measurement),
+            "measurement": None if self.measurement is None else shown(self.measurement, spec),
             "weight": self.weight,
             "score": _number(self.score),
             "share": self.share,
@@ -257,5 +257,6 @@ def _number(value: int) -> int | str:
     return value if value < 2**53 else str(value)
 
 
-def _shown(measurement: Measurement) -> dict[str, int]:
-    return {"loss": measurement.loss, "correct": measurement.correct}
+def shown(measurement: Measurement, spec: TaskSpec) -> dict[str, int]:
+    """Return a measurement as a task's reports hold it."""
+    return {"loss": measurement.loss, spec.score_key: measurement.score}

@@ -291,7 +291,9 @@ def _known(
         centre = aggregate(CENTRE, Rows(rows, [1] * len(rows)), unit=1).delta
         products = gram(doubles([*rows, centre, previous]))
     return StageContext(
-        features=RoundFeatures(base, measurements, [entry.reputation for entry in entries], products),
+        features=RoundFeatures(
+            base, measurements, [entry.reputation for entry in entries], products, given.spec.lower_is_better
+        ),
         owners=[entry.owner for entry in entries],
         examples=[entry.update.examples for entry in entries],
         updates=rows,

@@ -119,7 +119,8 @@ class State:
         better = self.best_loss < 0 or measured.loss < self.best_loss
         best, stale = (measured.loss, 0) if better else (self.best_loss, self.stale + 1)
         rule = spec.stopping
-        stop = rule.target_correct is not None and measured.correct >= rule.target_correct
+        target = None if rule.target is None else Measurement(0, rule.target)
+        stop = target is not None and not target.scores_above(measured, spec.lower_is_better)
         stop = stop or (rule.patience is not None and stale >= rule.patience)
         return State(moved.step, dict(moved.moments), best, stale, dict(moved.published), dict(moved.memories)), stop
 

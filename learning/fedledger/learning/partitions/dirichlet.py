@@ -38,8 +38,8 @@ class Dirichlet(Checked):
         """Deal the data set; see the module's description."""
         require_enough(dataset, participants, self.min_examples)
         pieces: list[list[Indices]] = [[] for _ in range(participants)]
-        for label in np.unique(dataset.labels):
-            members = rng.permutation(np.flatnonzero(dataset.labels == label))
+        for label in np.unique(dataset.targets):
+            members = rng.permutation(np.flatnonzero(dataset.targets == label))
             ends = np.rint(np.cumsum(self._proportions(participants, rng)) * len(members)).astype(np.int64)
             for piece, part in zip(pieces, np.split(members, ends[:-1]), strict=True):
                 piece.append(part)

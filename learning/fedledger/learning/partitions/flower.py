@@ -73,7 +73,7 @@ def _parts(kind: type[Any], params: Mapping[str, Any], dataset: Dataset) -> list
     """Return the indices of the parts that a partitioner makes of a data set."""
     import datasets
 
-    columns = {"index": np.arange(len(dataset)), "label": dataset.labels}
+    columns = {"index": np.arange(len(dataset)), "label": dataset.targets}
     if dataset.groups is not None:
         columns["group"] = dataset.groups
     made = kind(**params)

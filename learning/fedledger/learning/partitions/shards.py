@@ -32,7 +32,7 @@ class Shards(Checked):
         # More shards than examples would be empty ones, however large the parameter.
         each = min(self.shards_per_participant, len(dataset))
         mixed = rng.permutation(len(dataset))
-        by_label = mixed[np.argsort(dataset.labels[mixed], kind="stable")]
+        by_label = mixed[np.argsort(dataset.targets[mixed], kind="stable")]
         count = min(participants * each, len(dataset))
         shards = np.array_split(by_label, count)
         owners = rng.permutation(np.arange(count) % participants)

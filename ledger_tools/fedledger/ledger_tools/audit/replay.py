@@ -308,7 +308,7 @@ class _Replaying:
         self.planner, self.transcript = planner, transcript
         self.checked = True
         self.notes: list[str] = []
-        self.deviations = {"loss": 0, "correct": 0}
+        self.deviations = {"loss": 0, known.spec.score_key: 0}
 
     def run(self) -> None:
         """Go through the round; raises DivergenceError at the first thing that does not follow."""
@@ -440,18 +440,22 @@ class _Posted:
 
     def _posted(self, what: str) -> Measurement:
         posted = self._by_name.get(what)
-        if not isinstance(posted, dict) or not all(type(posted.get(k)) is int for k in ("loss", "correct")):
+        score = self._replaying.spec.score_key
+        if not isinstance(posted, dict) or not all(type(posted.get(k)) is int for k in ("loss", score)):
             raise DivergenceError(Divergence(self._replaying.index, f"measurement of {what}", "a measurement", posted))
-        return Measurement(posted["loss"], posted["correct"])
+        return Measurement(posted["loss"], posted[score])
 
     def _compared(self, what: str, again: Measurement) -> Measurement:
         """Return what was posted, if it is near enough to what was measured again."""
         replaying, found = self._replaying, self._posted(what)
-        tolerance = replaying.spec.tolerance
-        for name in ("loss", "correct"):
-            expected, told = getattr(again, name), getattr(found, name)
+        spec = replaying.spec
+        compared = (
+            ("loss", again.loss, found.loss, spec.tolerance.loss),
+            (spec.score_key, again.score, found.score, spec.tolerance.of_score),
+        )
+        for name, expected, told, tolerance in compared:
             deviation = abs(expected - told)
-            if deviation > getattr(tolerance, name):
+            if deviation > tolerance:
                 raise DivergenceError(Divergence(replaying.index, f"measurement of {what}: {name}", expected, told))
             replaying.deviations[name] = max(replaying.deviations[name], deviation)
         return found

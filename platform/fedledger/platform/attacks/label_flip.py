@@ -19,5 +19,5 @@ class LabelFlip:
 
     def __call__(self, context: TrainingContext) -> LocalUpdate:
         data = self.honest.dataset
-        flipped = Dataset.of(data.inputs, data.classes - 1 - data.labels, classes=data.classes)
+        flipped = Dataset.of(data.inputs, data.classes - 1 - data.targets, classes=data.classes)
         return replace(self.honest, dataset=flipped)(context)

@@ -257,7 +257,7 @@ class Experiment:
 
     @cached_property
     def _tested(self) -> HeldOut:
-        return HeldOut(self.test.inputs, self.test.labels)
+        return HeldOut(self.test.inputs, self.test.targets)
 
     @cached_property
     def _addresses(self) -> list[str]:
@@ -354,7 +354,7 @@ def assemble(
             "Raise fixed_point.bound, or have the model begin with smaller numbers.",
         )
     initial = ModelFile.of(FlatModel(make_model()).named(vector)).encode()
-    measured = tensors.encode({INPUTS: validation.inputs, LABELS: validation.labels})
+    measured = tensors.encode({INPUTS: validation.inputs, LABELS: validation.targets})
     solver = build_solver(config.training.solver.method, config.training.solver.params)
     payload = checked_payload(config, solver, len(vector))
     build_transforms(config.training.transforms)

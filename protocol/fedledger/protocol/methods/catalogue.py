@@ -48,6 +48,10 @@ class Methods(Document):
     """The methods that a task's spec names; a field that is a list takes several."""
 
     solver: Annotated[Method, Kind("local solver", "solvers", "node.solvers")] = Method(method="sgd@1")
+    objective: Annotated[Method | None, LATER, Kind("objective", "objectives", "learning.objectives")] = Field(
+        Method(method="classification@1"),
+        description="what training minimises and how a model is measured; null: what the code's objective() returns",
+    )
     transforms: Annotated[list[Method], LATER, Kind("transform", "transforms", "node.transforms")] = Field(
         default_factory=list,
         max_length=8,

@@ -15,10 +15,14 @@ class Measurement:
     Parameters
     ----------
     loss
-        Mean cross-entropy in micro-nats.
-    correct
-        Number of examples that are classified correctly.
+        Mean loss in millionths of the objective's unit, from 0 to ``LOSS_CAP``.
+    score
+        What the task's objective counts: for classification, the examples that are classified correctly.
     """
 
     loss: int
-    correct: int
+    score: int
+
+    def scores_above(self, other: Measurement, lower_is_better: bool) -> bool:
+        """Return whether this score is better than another one, given which of two is."""
+        return self.score < other.score if lower_is_better else self.score > other.score

@@ -20,6 +20,7 @@ from fedledger.protocol.records.update import DELTA
 SCHEMA_VERSION: Literal[1] = 1
 PROTOCOL: Literal["fedledger/1"] = "fedledger/1"
 MAX_SPEC_BYTES = 256 * 1024
+MAX_TENSORS = 10_000
 
 
 class Ref(Document):
@@ -74,8 +75,18 @@ class FixedPointSpec(Document):
 class Tolerance(Document):
     """How far a measurement may be from its reproduction on another machine."""
 
-    loss: int = Field(2000, ge=0, description="micro-nats of mean held-out loss")
-    correct: int = Field(2, ge=0, description="held-out examples")
+    pinned: ClassVar[bool] = True
+
+    loss: int = Field(2000, ge=0, description="millionths of the loss's unit (for classification: micro-nats)")
+    correct: int = Field(2, ge=0, description="held-out examples that are classified correctly")
+    score: Annotated[int | None, LATER] = Field(
+        None, ge=0, description="what the objective counts; null: what `correct` says"
+    )
+
+    @property
+    def of_score(self) -> int:
+        """The tolerance of the score."""
+        return self.correct if self.score is None else self.score
 
 
 class ReputationSpec(Document):
@@ -90,8 +101,50 @@ class ReputationSpec(Document):
 class Stopping(Document):
     """When a task ends before its last round, judged on the posted measurements of the new model."""
 
+    pinned: ClassVar[bool] = True
+
     target_correct: int | None = Field(None, ge=1, description="end once so many held-out examples are right")
+    target_score: Annotated[int | None, LATER] = Field(
+        None, ge=0, description="end once the score is as good as this, in what the objective counts"
+    )
     patience: int | None = Field(None, ge=1, description="end after so many rounds without a lower held-out loss")
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Stopping:
+        if self.target_correct is not None and self.target_score is not None:
+            raise ValueError("give target_score alone: target_correct is the same for classification")
+        return self
+
+    @property
+    def target(self) -> int | None:
+        """The score that ends the task, if one does."""
+        return self.target_correct if self.target_score is None else self.target_score
+
+
+class StatisticSpec(Document):
+    """A tensor that follows from data and not from gradients, such as a running variance: aggregated by its value."""
+
+    name: str = Field(min_length=1, max_length=1000)
+    least: float | None = Field(None, description="no number of it is below; null: -bound")
+    bound: float = Field(65_536.0, gt=0, le=2.0**38, description="a number beyond ±bound is refused (out_of_range)")
+
+
+class TensorsSpec(Document):
+    """What a task's model holds besides the tensors that updates move."""
+
+    statistics: list[StatisticSpec] = Field(
+        default_factory=list, max_length=MAX_TENSORS, description="aggregated by value, in the order of their names"
+    )
+    fixed: list[str] = Field(
+        default_factory=list, max_length=MAX_TENSORS, description="in the initial model alone, never changed; sorted"
+    )
+
+    @model_validator(mode="after")
+    def _names_once(self) -> TensorsSpec:
+        moving = [statistic.name for statistic in self.statistics]
+        if moving != sorted(set(moving)) or self.fixed != sorted(set(self.fixed) - set(moving)):
+            raise ValueError("give each tensor's name once, in order")
+        return self
 
 
 class TaskSpec(Methods):
@@ -109,6 +162,10 @@ class TaskSpec(Methods):
     code: Ref | None = Field(None, description="task.py of the publisher, which defines model()")
     initial_model: Ref
     validation: Ref = Field(description="held-out examples that updates are measured on")
+    tensors: Annotated[TensorsSpec | None, LATER] = Field(
+        None, description="what of the model updates do not move; null: they move all of its float32 tensors"
+    )
+    lower_is_better: Annotated[bool, LATER] = Field(False, description="whether the smaller of two scores is better")
     devices: Annotated[Ref | None, LATER] = Field(None, description="the participants' devices, a DeviceTable")
     limits: Limits = Limits()
     fixed_point: FixedPointSpec = FixedPointSpec()
@@ -143,6 +200,11 @@ class TaskSpec(Methods):
     def fixed(self) -> FixedPoint:
         """The format that all exact arithmetic of the task is in."""
         return _fixed(self.fixed_point.fraction_bits, self.fixed_point.bound)
+
+    @property
+    def score_key(self) -> Literal["correct", "score"]:
+        """What reports call the score of a measurement."""
+        return "correct" if self.objective == Method(method="classification@1") else "score"
 
     @cached_property
     def digest(self) -> bytes:
