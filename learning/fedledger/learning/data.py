@@ -216,6 +216,11 @@ class Parts(Sequence[Dataset]):
         """Return the number of examples of a part."""
         return int(self._ends[index + 1] - self._ends[index])
 
+    def spread(self, count: int) -> Dataset:
+        """Return at most so many examples, some of every part."""
+        n = len(self._whole)
+        return self._whole.take(np.unique(np.linspace(0, n - 1, min(count, n)).astype(np.int64)))
+
     def split(
         self, test_fraction: float, validation_fraction: float, rng: np.random.Generator
     ) -> tuple[Parts, Dataset, Dataset]:

@@ -96,7 +96,7 @@ def _train(
     """Play the rounds that are left; return the end, the metrics of all rounds, and the seconds of all attempts."""
     began = saved = time.monotonic()
     states, file = ParticipantStates(folder / STATES_FOLDER), CheckpointFile(folder, experiment.config)
-    found = file.load(states, len(experiment.initial.vector))
+    found = file.load(states, experiment.initial)
     begin_run(experiment, folder)
     before, rows = (0.0, []) if found is None else (found.seconds, found.rows)
     record = MemoryRecord(experiment, None if found is None else found.progress, states)
