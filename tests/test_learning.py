@@ -367,7 +367,7 @@ class TestDataset:
             with pytest.raises(ConfigError, match="Not a data set"):
                 Dataset(inputs, targets, 2, groups)
         with pytest.raises(ConfigError, match="whole"):
-            Dataset.of(good, [0.5, 1, 1])
+            Dataset.of(good, [0.5, 1, 1], classes=2)
         assert Dataset.of(good.tolist(), [0, 4, 1]).classes == 5
 
     def test_built_in_sets(self):

@@ -101,7 +101,7 @@ class Experiment:
     @cached_property
     def label_counts(self) -> LabelCounts:
         """How many examples of each class each participant has."""
-        return LabelCounts(self.parts.label_counts())
+        return LabelCounts.of(self.parts)
 
     @cached_property
     def initial(self) -> ModelFile:
