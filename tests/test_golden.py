@@ -52,7 +52,7 @@ class Distance(nn.Module):
         return self.x - inputs
 
 
-def half_square(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def half_square(outputs: torch.Tensor, labels: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
     return outputs.square().mean() / 2
 
 

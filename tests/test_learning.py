@@ -18,7 +18,7 @@ from fedledger.learning.metrics import (
     HeldOut,
     confusion_matrix,
     evaluate,
-    loss_in_micro_nats,
+    loss_in_millionths,
     measure,
     per_class_accuracy,
     predict,
@@ -224,9 +224,9 @@ class TestMetrics:
         log_sums = np.log(np.exp(logits).sum(axis=1))
         expected = (log_sums - logits[np.arange(50), labels]).mean()
         assert result.loss == pytest.approx(expected, abs=1e-6)
-        assert result.correct == (logits.argmax(axis=1) == labels).sum()
-        assert (result.n, result.accuracy) == (50, result.correct / 50)
-        assert measure(flat, [vector], HeldOut(inputs, labels))[0] == (round(result.loss * 1e6), result.correct)
+        assert result.score == (logits.argmax(axis=1) == labels).sum()
+        assert (result.full_score, result.share) == (50, result.score / 50)
+        assert measure(flat, [vector], HeldOut(inputs, labels))[0] == (round(result.loss * 1e6), result.score)
 
     def test_zero_model_gives_log_of_classes(self):
         flat, (inputs, labels) = self.model(), self.examples()
@@ -264,7 +264,7 @@ class TestMetrics:
             vector = (scale * flat.vector()).astype(np.float32)
             for batch in (128, 7):
                 [found] = evaluate(flat, [vector], held_out, batch)
-                assert (predict(flat, vector, inputs) == labels).sum() == found.correct
+                assert (predict(flat, vector, inputs) == labels).sum() == found.score
                 with torch.inference_mode():
                     logits = flat.module(torch.from_numpy(inputs)).double()
                 wanted = nn.functional.cross_entropy(logits, torch.from_numpy(labels))
@@ -324,10 +324,10 @@ class TestMetrics:
         monkeypatch.setattr(convolution_patches, "MOST_BYTES", 4 * 9 * 16 * 4 - 1)
         assert HeldOut(inputs, labels).patches(plain) is None, "a byte too much"
 
-    def test_rounding_to_micro_nats(self):
+    def test_rounding_to_millionths(self):
         values = [0.0, -1e-9, 1.25e-6, 2147.4836466, 3000.0, float("inf"), float("-inf"), float("nan")]
         expected = [0, 0, 1, LOSS_CAP, LOSS_CAP, LOSS_CAP, LOSS_CAP, LOSS_CAP]
-        assert [loss_in_micro_nats(value) for value in values] == expected
+        assert [loss_in_millionths(value) for value in values] == expected
 
     def test_evaluation_uses_and_restores_the_mode(self):
         flat = FlatModel(nn.Sequential(nn.Dropout(0.9), nn.Linear(4, 3)))

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from torch.nn import functional
 
 from fedledger.learning.fast.perceptron_gradients import PROOF, PerceptronGradient, by_autograd
+from fedledger.learning.objectives.classification import cross_entropy
 from fedledger.learning.vectors import FlatModel
 
 
@@ -40,7 +40,7 @@ def test_the_bits_are_those_of_autograd(
     for _ in range(3):
         x = torch.randn(examples, widths[0]).mul_(scale)
         y = torch.randint(widths[-1], (examples,))
-        loss = by_autograd(model.module, model.gradient, functional.cross_entropy, x, y)
+        loss = by_autograd(model.module, model.gradient, cross_entropy, x, y)
         expected = bits(loss), bits(model.gradient)
         model.gradient.fill_(7.0)
         found = model.perceptron_gradient(x, y)
@@ -60,7 +60,7 @@ def test_after_a_difference_autograd_is_used() -> None:
     for _ in range(3):
         found = perceptron_gradient(x, y)
         gradient = model.gradient.clone()
-        assert bits(found) == bits(by_autograd(model.module, model.gradient, functional.cross_entropy, x, y))
+        assert bits(found) == bits(by_autograd(model.module, model.gradient, cross_entropy, x, y))
         assert gradient.equal(model.gradient)
     assert perceptron_gradient._unproved[5] is None
 

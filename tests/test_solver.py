@@ -185,7 +185,7 @@ def test_training_learns():
     update = solver(flat, base, dataset, np.random.default_rng(0))
     after = evaluate(flat, [base + update.delta], HeldOut(dataset.inputs, dataset.targets))[0]
     assert after.loss < update.loss < before.loss
-    assert after.accuracy > 0.9 > before.accuracy
+    assert after.share > 0.9 > before.share
 
 
 def test_frozen_parameters_stay_and_their_decay_too():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -13,36 +15,44 @@ import torch
 from numpy.typing import NDArray
 
 from fedledger.learning.fast.convolution_patches import ConvolutionPatches, first_layers
+from fedledger.learning.objectives.base import Batch, Evaluated, Objective
+from fedledger.learning.objectives.classification import CLASSIFICATION, Classification, classes_of
 from fedledger.learning.vectors import FlatModel, Float32Array, single_thread
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.measurement import LOSS_CAP
 
 BATCH = 128
 """Examples a forward pass: what a network of moderate size makes of them stays in a processor's cache."""
+LOGITS_TOGETHER = 1 << 22
+"""Numbers that several models may put out to be measured at once."""
+OUTPUT_BYTES = 64 * 1024 * 1024
+"""Of what a model puts out in a forward pass; of larger outputs fewer examples are taken at once."""
+MAX_SCORE = 2**53 - 1
+"""Documents hold no larger whole number."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model's performance on ``n`` examples.
+    """A model's performance on held-out examples.
 
     Attributes
     ----------
     loss
-        Mean cross-entropy in nats; NaN or infinite where the model's outputs are.
-    correct
-        Number of examples classified correctly.
-    n
-        Number of examples.
+        Mean loss in the objective's unit; NaN or infinite where the model's outputs are.
+    score
+        What the objective counts.
+    full_score
+        What the score is a part or a multiple of; 0 if there is nothing of the kind.
     """
 
     loss: float
-    correct: int
-    n: int
+    score: int
+    full_score: int
 
     @property
-    def accuracy(self) -> float:
-        """Fraction of examples classified correctly."""
-        return self.correct / self.n
+    def share(self) -> float:
+        """The score divided by the full score, such as an accuracy; NaN if there is none."""
+        return self.score / self.full_score if self.full_score else math.nan
 
 
 class HeldOut:
@@ -50,8 +60,10 @@ class HeldOut:
 
     Parameters
     ----------
-    inputs, labels
-        float32[n, ...] and int64[n], n ≥ 1.
+    inputs, targets
+        float32 or int64[n, ...], and what is to be predicted of each; n ≥ 1.
+    objective
+        How a model is measured.
 
     Raises
     ------
@@ -59,17 +71,24 @@ class HeldOut:
         If there is no example.
     """
 
-    def __init__(self, inputs: Float32Array, labels: NDArray[np.int64]) -> None:
+    def __init__(self, inputs: NDArray[Any], targets: NDArray[Any], objective: Objective = CLASSIFICATION) -> None:
         if not len(inputs):
             raise ConfigError("There is no example to evaluate on.", "Give a larger held-out set.")
         self.inputs = torch.from_numpy(np.ascontiguousarray(inputs))
-        self.labels = torch.from_numpy(np.ascontiguousarray(labels))
-        self.largest = int(labels.max())
+        self.targets = torch.from_numpy(np.ascontiguousarray(targets))
+        self.objective = objective
         self._patches: WeakKeyDictionary[torch.nn.Module, ConvolutionPatches | None] = WeakKeyDictionary()
         self._shared: dict[str, ConvolutionPatches | None] = {}
+        self._checked: set[tuple[object, ...]] = set()
+        self.sizes: WeakKeyDictionary[torch.nn.Module, int] = WeakKeyDictionary()
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
+
+    @cached_property
+    def full_score(self) -> int:
+        """What the objective divides a score by where it is shown."""
+        return self.objective.full_score(self.targets)
 
     def patches(self, module: torch.nn.Module) -> ConvolutionPatches | None:
         """Return what a module sees first, where it pays to keep that; it is kept once for all that see the same."""
@@ -81,11 +100,29 @@ class HeldOut:
             self._patches[module] = self._shared[kind]
         return self._patches[module]
 
+    def checked(self, outputs: object, examples: int) -> torch.Tensor:
+        """Return what a model put out for so many examples, if the objective can measure it; else raise ConfigError."""
+        if not isinstance(outputs, torch.Tensor):
+            raise ConfigError(
+                f"The model's output is of type {type(outputs).__name__}, not a tensor.",
+                "Return one tensor from forward(), such as the first part of what a recurrent layer returns.",
+            )
+        if not outputs.ndim or len(outputs) != examples:
+            raise ConfigError(
+                f"The model's output has shape {list(outputs.shape)} for {examples} examples.",
+                "Return each example's outputs, the examples first: squeeze() drops a single one, squeeze(1) not.",
+            )
+        kind = (outputs.dtype, outputs.shape[1:])
+        if kind not in self._checked:
+            self.objective.check(outputs, self.targets, self.inputs)
+            self._checked.add(kind)
+        return outputs
+
 
 def evaluate(
     model: FlatModel, vectors: Sequence[Float32Array], held_out: HeldOut, batch: int = BATCH
 ) -> list[Evaluation]:
-    """Load each vector into ``model`` and evaluate it on one thread; losses are summed in float64.
+    """Load each vector into ``model`` and evaluate it on one thread, in double precision.
 
     What a vector gives does not depend on those beside it: only the forward passes differ, and they are each one's own.
 
@@ -96,43 +133,35 @@ def evaluate(
     vectors
         float32[d] each.
     held_out
-        The n examples.
+        The n examples, and the objective.
     batch
-        Examples a forward pass.
+        Most examples a forward pass.
 
     Raises
     ------
     ConfigError
-        If the model's output does not suit the labels.
+        If the model's outputs do not suit the targets.
     """
     if not vectors:
         return []
     # Several threads wait for each other longer than such models take: six times as long beside a busy process.
     with single_thread(), _evaluating(model.module):
-        patches = held_out.patches(model.module)
-        logits = torch.stack(_outputs(model, vectors, held_out.inputs, batch, patches)).double()
-        if held_out.largest >= logits.shape[2]:
-            raise ConfigError(
-                f"The model has {logits.shape[2]} classes, a label is {held_out.largest}.",
-                "Give the model as many classes as the data set.",
-            )
-        wanted = held_out.labels.expand(len(vectors), -1)
-        losses = torch.log_softmax(logits, 2).gather(2, wanted.unsqueeze(2)).squeeze(2).neg().numpy().sum(1)
-        correct = (_classes(logits) == wanted).sum(1)
-    n = len(held_out)
-    return [Evaluation(loss / n, right, n) for loss, right in zip(losses.tolist(), correct.tolist(), strict=True)]
+        return [
+            Evaluation(float(loss), min(max(int(score), 0), MAX_SCORE), held_out.full_score)
+            for loss, score in _evaluated(model, vectors, held_out, batch)
+        ]
 
 
 def measure(model: FlatModel, vectors: Sequence[Float32Array], held_out: HeldOut) -> list[tuple[int, int]]:
-    """Return (mean loss in micro-nats, correct count) of each vector as the integers that a report holds.
+    """Return (mean loss in millionths of its unit, score) of each vector as the integers that a report holds.
 
     The loss is rounded and capped to [0, 2**31 − 1]; NaN and infinity count as the cap. See `evaluate`.
     """
-    return [(loss_in_micro_nats(result.loss), result.correct) for result in evaluate(model, vectors, held_out)]
+    return [(loss_in_millionths(result.loss), result.score) for result in evaluate(model, vectors, held_out)]
 
 
-def loss_in_micro_nats(loss: float) -> int:
-    """Round a loss in nats to micro-nats within [0, `LOSS_CAP`]; NaN and infinity give the cap."""
+def loss_in_millionths(loss: float) -> int:
+    """Round a loss to millionths of its unit within [0, `LOSS_CAP`]; NaN and infinity give the cap."""
     if not math.isfinite(loss):
         return LOSS_CAP
     return min(max(round(loss * 1e6), 0), LOSS_CAP)
@@ -140,8 +169,11 @@ def loss_in_micro_nats(loss: float) -> int:
 
 def predict(model: FlatModel, vector: Float32Array, inputs: Float32Array, batch: int = BATCH) -> NDArray[np.int64]:
     """Return int64[n] predicted classes; −1 where the model's output is NaN. See `evaluate`."""
+    model.load(vector)
     with _evaluating(model.module):
-        classes: NDArray[np.int64] = _classes(_outputs(model, [vector], torch.from_numpy(inputs), batch)[0]).numpy()
+        given = torch.from_numpy(inputs)
+        parts = [model.module(given[start : start + batch]) for start in range(0, len(given), batch)]
+        classes: NDArray[np.int64] = classes_of(torch.cat(parts)).numpy()
     return classes
 
 
@@ -161,26 +193,57 @@ def per_class_accuracy(predictions: NDArray[np.int64], labels: NDArray[np.int64]
     return accuracy
 
 
-def _classes(logits: torch.Tensor) -> torch.Tensor:
-    # argmax takes NaN for the largest, which would make a broken model right about some class.
-    return logits.argmax(-1).masked_fill(logits.isnan().any(-1), -1)
+def _evaluated(model: FlatModel, vectors: Sequence[Float32Array], held_out: HeldOut, batch: int) -> Iterable[Evaluated]:
+    """Measure the vectors, together where that pays."""
+    objective, n = held_out.objective, len(held_out)
+    size = _output_size(model, vectors[0], held_out)
+    batch = max(1, min(batch, OUTPUT_BYTES // (4 * max(1, size))))
+    # A class that extends it may measure otherwise.
+    if type(objective) is not Classification or n * size > LOGITS_TOGETHER:
+        for vector in vectors:
+            model.load(vector)
+            yield objective.measure(_batches(model.module, held_out, batch))
+        return
+    together = max(1, LOGITS_TOGETHER // (n * size))
+    for first in range(0, len(vectors), together):
+        outputs = _outputs(model, vectors[first : first + together], held_out, batch)
+        logits = torch.stack(outputs).double()
+        yield from objective.together(logits, held_out.targets)
 
 
-def _outputs(
-    model: FlatModel,
-    vectors: Sequence[Float32Array],
-    inputs: torch.Tensor,
-    batch: int,
-    patches: ConvolutionPatches | None = None,
-) -> list[torch.Tensor]:
+def _output_size(model: FlatModel, vector: Float32Array, held_out: HeldOut) -> int:
+    """Return how many numbers a model puts out for an example, having checked that they suit the objective."""
+    kept = held_out.sizes.get(model.module)
+    if kept is None:
+        model.load(vector)
+        outputs = held_out.checked(model.module(held_out.inputs[:1]), 1)
+        kept = held_out.sizes[model.module] = outputs.numel()
+    return kept
+
+
+def _batches(module: torch.nn.Module, held_out: HeldOut, batch: int) -> Iterator[Batch]:
+    shape: torch.Size | None = None
+    for start in range(0, len(held_out), batch):
+        inputs, targets = held_out.inputs[start : start + batch], held_out.targets[start : start + batch]
+        outputs = held_out.checked(module(inputs), len(inputs))
+        if shape is not None and outputs.shape[1:] != shape:
+            raise ConfigError(
+                f"The model's output is {list(outputs.shape[1:])} an example, after {list(shape)}.",
+                "Return outputs of one shape.",
+            )
+        shape = outputs.shape[1:]
+        yield Batch(outputs, targets, inputs)
+
+
+def _outputs(model: FlatModel, vectors: Sequence[Float32Array], held_out: HeldOut, batch: int) -> list[torch.Tensor]:
     """Return float32[n, classes] of each vector."""
-    n, module = len(inputs), model.module
+    n, module, patches = len(held_out), model.module, held_out.patches(model.module)
     parts = [(start, min(start + batch, n)) for start in range(0, n, batch)]
     outputs: list[list[torch.Tensor]] = [[] for _ in vectors]
     if patches is None:
         for vector, own in zip(vectors, outputs, strict=True):
             model.load(vector)
-            own += [module(inputs[start:stop]) for start, stop in parts]
+            own += [held_out.checked(module(held_out.inputs[start:stop]), stop - start) for start, stop in parts]
     else:
         finish = patches.rest(module)
         kernels = [torch.from_numpy(model.named(vector)[patches.kernel]) for vector in vectors]
@@ -188,8 +251,6 @@ def _outputs(
             for vector, own, convolved in zip(vectors, outputs, patches.convolve(kernels, *part), strict=True):
                 model.load(vector)
                 own.append(finish(convolved))
-    if outputs[0][0].ndim != 2:
-        raise ConfigError(f"The model's output has shape {list(outputs[0][0].shape)}.", "Make it [examples, classes].")
     return [torch.cat(own) if len(own) > 1 else own[0] for own in outputs]
 
 

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedledger.learning.fast.perceptron_gradients import PerceptronGradient
+from fedledger.learning.global_generators import GeneratorStates
 from fedledger.protocol.errors import ConfigError
 
 ALIGNMENT = 16
@@ -317,17 +318,17 @@ def single_thread() -> Iterator[None]:
 
 
 class repeatable(AbstractContextManager[None]):  # noqa: N801  (it is used like a function)
-    """Guards the process around local training: torch has one thread, and its global generator is put back on leaving.
+    """Guards the process around local training: torch has one thread, and global generators are put back on leaving.
 
-    A solver seeds that generator and leaves it so. Whoever calls many solvers does so within one guard; one in another
-    costs nothing.
+    A solver seeds torch's generator, NumPy's and Python's, and leaves them so. Whoever calls many solvers does so
+    within one guard; one in another costs nothing.
     """
 
     _depth = 0
 
     def __enter__(self) -> None:
         if not repeatable._depth:
-            self._threads, self._state = torch.get_num_threads(), torch.get_rng_state()
+            self._threads, self._states = torch.get_num_threads(), GeneratorStates.now()
             if self._threads != 1:
                 torch.set_num_threads(1)
         repeatable._depth += 1
@@ -337,6 +338,6 @@ class repeatable(AbstractContextManager[None]):  # noqa: N801  (it is used like 
     ) -> None:
         repeatable._depth -= 1
         if not repeatable._depth:
-            torch.set_rng_state(self._state)
+            self._states.restore()
             if self._threads != 1:
                 torch.set_num_threads(self._threads)

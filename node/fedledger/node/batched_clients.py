@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fedledger.learning.data import Dataset
 from fedledger.learning.fast.perceptron_gradients import PROOF, Stack
+from fedledger.learning.objectives.classification import cross_entropy
 from fedledger.learning.vectors import FlatModel, Float32Array, repeatable
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.node.solvers.sgd import SGD
@@ -83,6 +84,8 @@ class BatchedClients:
         """Return an instance for participants such as this one, or None if batching is impossible or does not pay."""
         if type(trainer) is not LocalTrainer or type(trainer.solver) is not SGD or trainer.transforms:
             return None
+        if trainer.objective.loss is not cross_entropy:
+            return None
         fits = trainer.model.perceptron_gradient is not None and trainer.model.layout.dimension <= MAX_PARAMETERS
         return cls(trainer.model, trainer.solver) if fits and trainer.solver.max_gradient_norm is None else None
 
@@ -90,7 +93,8 @@ class BatchedClients:
         """Return whether this instance can train a participant."""
         if type(trainer) is not LocalTrainer:
             return False
-        return trainer.model is self.model and trainer.solver is self.solver and not trainer.transforms
+        is_same = trainer.model is self.model and trainer.solver is self.solver
+        return is_same and trainer.objective.loss is cross_entropy and not trainer.transforms
 
     def __call__(
         self, base: Float32Array, datasets: Sequence[Dataset], seeds: Sequence[bytes]

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fedledger.learning.data import Dataset
+from fedledger.learning.objectives.base import Objective
+from fedledger.learning.objectives.classification import CLASSIFICATION
 from fedledger.learning.vectors import FlatModel, repeatable
 from fedledger.node.solvers.base import BLANK, LocalUpdate, Memory, Solver
 from fedledger.node.transforms.base import Transform
@@ -48,18 +50,23 @@ class LocalTrainer:
         The participant's examples.
     transforms
         What is done to the update afterwards, in order.
+    objective
+        The task's, whose loss training minimises.
     """
 
     model: FlatModel
     solver: Solver
     dataset: Dataset
     transforms: tuple[Transform, ...] = ()
+    objective: Objective = CLASSIFICATION
 
     def __call__(self, context: TrainingContext) -> LocalUpdate:
         """Train for one round, so that the bytes repeat."""
         rng = _RANDOM.restart(training_seed(context.spec, context.index, context.owner))
         with repeatable():
-            update = self.solver(self.model, context.base.vector, self.dataset, rng, context.memory)
+            update = self.solver(
+                self.model, context.base.vector, self.dataset, rng, context.memory, self.objective.loss
+            )
         for transform in self.transforms:
             update = transform(update, rng)
         return update

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from fedledger.aggregator.round.measurer import MOST_AHEAD, Named
 from fedledger.learning.metrics import HeldOut, measure
+from fedledger.learning.objectives.base import Objective
+from fedledger.learning.objectives.classification import CLASSIFICATION
 from fedledger.learning.validation_set import INPUTS, LABELS, read_validation
 from fedledger.learning.vectors import FlatModel
 from fedledger.protocol.records.measurement import Measurement
@@ -35,10 +37,18 @@ class LiveMeasurer:
         The validation set as it is stored; see :func:`~fedledger.learning.validation_set.read_validation`.
     others
         More of the same model, each for one more thread; every forward pass is one thread's, so the bits are the same.
+    objective
+        The task's objective.
     """
 
-    def __init__(self, model: FlatModel, validation: bytes, others: Iterable[FlatModel] = ()) -> None:
-        self._held_out = HeldOut(*read_validation(validation))
+    def __init__(
+        self,
+        model: FlatModel,
+        validation: bytes,
+        others: Iterable[FlatModel] = (),
+        objective: Objective = CLASSIFICATION,
+    ) -> None:
+        self._held_out = HeldOut(*read_validation(validation), objective)
         self._models = [model, *others]
         for each in self._models:
             each.module.eval()

@@ -17,7 +17,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.nn import functional
+
+from fedledger.learning.objectives.base import Loss
+from fedledger.learning.objectives.classification import cross_entropy
 
 PROOF = 4096
 """Numbers other than zero that have to be the same before a batch size, or a group, counts as proved."""
@@ -84,7 +86,7 @@ class PerceptronGradient:
         if left is not None and left <= 0:
             with torch.inference_mode():
                 return self._compute(inputs, labels)
-        loss = by_autograd(self._module, self._gradient, functional.cross_entropy, inputs, labels)
+        loss = by_autograd(self._module, self._gradient, cross_entropy, inputs, labels)
         if left is not None:
             same = self._count_same(inputs, labels, loss)
             self._unproved[examples] = None if same is None else left - same
@@ -201,13 +203,13 @@ class Stack:
 def by_autograd(
     module: nn.Module,
     gradient: torch.Tensor,
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    loss: Loss,
     inputs: torch.Tensor,
-    labels: torch.Tensor,
+    targets: torch.Tensor,
 ) -> torch.Tensor:
     """Return the loss of a batch, and leave its gradient in the flat vector of which the gradients are views."""
     gradient.zero_()
-    value = loss(module(inputs), labels)
+    value = loss(module(inputs), targets, inputs)
     value.backward()  # type: ignore[no-untyped-call]
     return value
 

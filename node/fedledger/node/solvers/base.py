@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedledger.learning.data import Dataset
+from fedledger.learning.objectives.base import Loss
 from fedledger.learning.vectors import FlatModel, Float32Array
 from fedledger.protocol.methods.catalogue import kind_of
 from fedledger.protocol.methods.registry import Registry
@@ -30,7 +31,7 @@ class LocalUpdate:
     steps
         Number of optimiser steps taken.
     loss
-        Mean loss over the examples of all steps, each before its step; cross-entropy in nats. NaN without training.
+        Mean loss over the examples of all steps, each before its step, in the objective's unit. NaN without training.
     vectors
         Further float32 vectors that are sent with the delta, by the names that the solver ``sends``.
     state
@@ -72,7 +73,8 @@ class Memory:
 BLANK = Memory()
 """The memory of a first round."""
 
-Solver: TypeAlias = Callable[[FlatModel, Float32Array, Dataset, np.random.Generator, Memory], LocalUpdate]
+Solver: TypeAlias = Callable[[FlatModel, Float32Array, Dataset, np.random.Generator, Memory, Loss], LocalUpdate]
+"""From the task's model, the round's base, the data, a random stream, the memory and the loss to the update."""
 
 SOLVERS: Registry[Callable[..., Solver]] = Registry(kind_of("solver"))
 

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 
 from fedledger.learning.data import Dataset
+from fedledger.learning.objectives.base import Loss
+from fedledger.learning.objectives.classification import cross_entropy
 from fedledger.learning.vectors import FlatModel, Float32Array
 from fedledger.node.solvers.base import BLANK, SOLVERS, LocalUpdate, Memory
-from fedledger.node.solvers.minibatch import Loss, cross_entropy, difference
+from fedledger.node.solvers.minibatch import difference
 from fedledger.node.solvers.sgd import SGD
 from fedledger.protocol.methods.parameters import Real
 

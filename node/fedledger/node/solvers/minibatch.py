@@ -10,30 +10,31 @@ from typing import Annotated, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from fedledger.learning.data import Dataset
 from fedledger.learning.fast.perceptron_gradients import by_autograd
+from fedledger.learning.global_generators import seed_generators
+from fedledger.learning.objectives.base import Loss
+from fedledger.learning.objectives.classification import cross_entropy
 from fedledger.learning.vectors import FlatModel, Float32Array
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.parameters import Checked, Real, Whole
 
-Loss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""From a model's outputs for a batch and the batch's labels to the mean loss."""
 Adjust: TypeAlias = Callable[[torch.Tensor, torch.Tensor], object]
 """Adds to the gradient (first argument) what follows from the parameters (second); both are flat and aligned."""
 
 MAX_STEPS = 1 << 20
 """Most steps of a round: whoever posts a task may not keep its participants busy for ever."""
-
-cross_entropy: Loss = functional.cross_entropy
+SINGLE = "Expected more than 1 value per channel when training"
+"""How torch begins to say that a batch has a single example."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Minibatches(Checked):
     """Parameters of solvers that take minibatch steps; they are keywords.
 
-    Batches are consecutive stretches of a fresh permutation each epoch; an epoch's last batch may be smaller.
+    Batches are consecutive stretches of a fresh permutation each epoch; an epoch's last batch may be smaller, unless it
+    is left out.
 
     Parameters
     ----------
@@ -47,6 +48,8 @@ class Minibatches(Checked):
         Strength of the L2 penalty's gradient.
     max_gradient_norm
         Bound on each step's gradient of the loss in Euclidean norm; None for no bound.
+    drop_last
+        Whether an epoch's last batch is left out where it is smaller and not the only one.
 
     Raises
     ------
@@ -60,6 +63,7 @@ class Minibatches(Checked):
     local_steps: Annotated[int | None, Whole(1, 1_000_000_000)] = None
     weight_decay: Annotated[float, Real(0, 1e6)] = 0.0
     max_gradient_norm: Annotated[float | None, Real(0, 1e12, above=True)] = None
+    drop_last: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,13 +82,15 @@ class Minibatches(Checked):
         """Take the steps from where ``model`` is, and return their number and the mean loss of their examples.
 
         A step is g ← adjust(clip(∇) ) + weight_decay·θ, v ← momentum·v + g, θ ← θ − learning_rate·v, with v = 0 at
-        first. The result is a function of the arguments and of the machine: the model's own randomness (dropout) is
-        seeded from ``rng``. The caller guards the process, see `fedledger.learning.vectors.repeatable`.
+        first. The result is a function of the arguments and of the machine: the model's own randomness (dropout), also
+        that of NumPy's and Python's global generators, is seeded from ``rng``. The caller guards the process, see
+        `fedledger.learning.vectors.repeatable`.
 
         Raises
         ------
         ConfigError
-            If the data set is empty, or there would be more than ``MAX_STEPS`` steps.
+            If the data set is empty, if there would be more than ``MAX_STEPS`` steps, or if the model normalises over
+            a batch and one has a single example.
         """
         if not len(dataset):
             raise ConfigError("The participant has no example to train on.", "Give it data, or leave it out.")
@@ -92,22 +98,28 @@ class Minibatches(Checked):
         if not module.training:
             module.train()
         # The same as int(rng.integers(2**63)) with NumPy's usual bit generators, in a quarter of the time.
-        torch.default_generator.manual_seed(rng.bit_generator.random_raw() >> 1)
-        inputs, labels = dataset.tensors
+        seed = rng.bit_generator.random_raw() >> 1
+        torch.default_generator.manual_seed(seed)
+        inputs, targets = dataset.tensors
         is_away = model.device.type != "cpu"
         if is_away:
-            torch.manual_seed(torch.default_generator.initial_seed())
-            inputs, labels = inputs.to(model.device), labels.to(model.device)
+            torch.manual_seed(seed)
+            inputs, targets = inputs.to(model.device), targets.to(model.device)
         parameters, gradient, rate = model.trainable, model.gradient, -self.learning_rate
         bound, weight_decay = self.max_gradient_norm, self.weight_decay
         velocity = torch.zeros_like(gradient) if momentum else gradient
-        perceptron_gradient = model.perceptron_gradient if loss is cross_entropy else None
-        backward = perceptron_gradient or partial(by_autograd, module, gradient, loss)
+        backward: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+        if loss is cross_entropy and inputs.dtype == torch.float32:
+            backward = model.perceptron_gradient
+        if backward is None:
+            # A perceptron draws nothing, and what it takes to seed them would be felt.
+            seed_generators(seed)
+            backward = partial(by_autograd, module, gradient, loss)
         total, seen, steps = 0.0, 0, 0
         try:
             for order in self.batches(len(dataset), rng):
                 batch = order.to(model.device) if is_away else order
-                value = backward(inputs.index_select(0, batch), labels.index_select(0, batch))
+                value = backward(inputs.index_select(0, batch), targets.index_select(0, batch))
                 if bound is not None:
                     gradient.mul_((bound / (gradient.norm() + 1e-6)).clamp_(max=1.0))
                 if adjust is not None:
@@ -122,20 +134,42 @@ class Minibatches(Checked):
                 seen += examples
                 steps += 1
         except Exception as error:
+            if isinstance(error, ValueError) and str(error).startswith(SINGLE):
+                raise self._single(len(dataset)) from error
             error.add_note(f"in batch {steps + 1} of the {len(dataset)} examples")
             raise
         return steps, total / seen
 
     def steps(self, n: int) -> int:
         """Return how many steps training takes on ``n`` examples."""
-        return self.local_steps or -(-n // self.batch_size) * (self.local_epochs or 0)
+        return self.local_steps or -(-self._used(n) // self.batch_size) * (self.local_epochs or 0)
 
     def computed(self, n: int) -> int:
         """Return over how many examples training computes, of ``n`` that a participant has: those of all steps."""
+        used = self._used(n)
         if self.local_steps is None:
-            return n * (self.local_epochs or 0)
-        epochs, rest = divmod(self.local_steps, max(1, -(-n // self.batch_size)))
-        return epochs * n + min(rest * self.batch_size, n)
+            return used * (self.local_epochs or 0)
+        epochs, rest = divmod(self.local_steps, max(1, -(-used // self.batch_size)))
+        return epochs * used + min(rest * self.batch_size, used)
+
+    def _used(self, n: int) -> int:
+        """Return how many of ``n`` examples an epoch takes."""
+        return n - n % self.batch_size if self.drop_last and n > self.batch_size else n
+
+    def _single(self, n: int) -> ConfigError:
+        """Return the error that a batch has one example, which a model cannot normalise."""
+        remedy = "normalise by groups (GroupNorm) instead of over a batch"
+        if n > self.batch_size > 1:
+            remedy = f"set drop_last = true, take another batch_size, or {remedy}"
+        elif n > 1:
+            remedy = f"take a larger batch_size, or {remedy}"
+        else:
+            remedy = f"give the participant more examples, or {remedy}"
+        return ConfigError(
+            f"A participant has {n} example(s), so that with batch_size = {self.batch_size} a batch has a single one, "
+            "over which the model cannot normalise.",
+            f"{remedy[0].upper()}{remedy[1:]}.",
+        )
 
     def batches(self, n: int, rng: np.random.Generator) -> Iterator[torch.Tensor]:
         """Yield the indices of each step's examples, int64."""
@@ -143,7 +177,7 @@ class Minibatches(Checked):
 
     def orders(self, n: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
         """Yield what :meth:`batches` does, as arrays."""
-        left = self.steps(n)
+        left, used = self.steps(n), self._used(n)
         if left > MAX_STEPS:
             raise ConfigError(
                 f"Training takes {left:,} local steps a round; the limit is {MAX_STEPS:,}.",
@@ -151,7 +185,7 @@ class Minibatches(Checked):
             )
         while left:
             order = rng.permutation(n)
-            for start in range(0, n, self.batch_size)[:left]:
+            for start in range(0, used, self.batch_size)[:left]:
                 yield order[start : start + self.batch_size]
                 left -= 1
 

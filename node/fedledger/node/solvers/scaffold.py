@@ -9,9 +9,11 @@ import numpy as np
 import torch
 
 from fedledger.learning.data import Dataset
+from fedledger.learning.objectives.base import Loss
+from fedledger.learning.objectives.classification import cross_entropy
 from fedledger.learning.vectors import FlatModel, Float32Array
 from fedledger.node.solvers.base import BLANK, SOLVERS, LocalUpdate, Memory
-from fedledger.node.solvers.minibatch import Loss, Minibatches, cross_entropy, difference
+from fedledger.node.solvers.minibatch import Minibatches, difference
 
 CONTROL = "control"
 

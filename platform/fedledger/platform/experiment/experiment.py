@@ -170,7 +170,7 @@ class Experiment:
 
     def accuracy(self, model: ModelFile) -> float:
         """Return a model's accuracy on the test set."""
-        return evaluate(self._evaluated, [model.vector], self._tested)[0].accuracy
+        return evaluate(self._evaluated, [model.vector], self._tested)[0].share
 
     def task_params(self, spec: ContentRef) -> TaskParams:
         """Return what the publisher posts.
