@@ -569,7 +569,7 @@ class TestTaskCode:
         with pytest.raises(ConfigError, match=r"model\(\) of task.py .* raised KeyError") as caught:
             code.model()
         shown = "".join(traceback.format_exception(caught.value.__cause__))
-        assert f'File "task.py@{cid[:12]}", line 2' in shown
+        assert f'File "code@{cid}/task.py", line 2' in shown
         assert "# here" in shown
         with pytest.raises(ConfigError, match=r"no data\(\)"):
             code.data()

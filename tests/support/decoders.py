@@ -22,6 +22,7 @@ from fedledger.aggregator.selection.candidates import _evaluated
 from fedledger.contracts.abi import Log, functions
 from fedledger.contracts.chain.answers import HEADER_FIELDS, typed
 from fedledger.contracts.ledger.calls import decode_batch_proposal
+from fedledger.learning.code_bundle import decode_code, encode_bundle
 from fedledger.learning.validation_set import INPUTS, LABELS, read_validation
 from fedledger.ledger_tools.audit.export import Header
 from fedledger.protocol.arithmetic.exact import FixedPoint
@@ -109,6 +110,11 @@ def _model(data: bytes) -> bytes:
 def _validation(data: bytes) -> bytes:
     inputs, labels = read_validation(data)
     return tensors.encode({INPUTS: inputs, LABELS: labels})
+
+
+def _code(data: bytes) -> bytes:
+    files = decode_code(data)
+    return encode_bundle(files) if len(files) > 1 else files["task.py"]
 
 
 TABLE = DeviceTable(
@@ -342,6 +348,12 @@ def _kinds() -> dict[str, Kind]:
         "models": Kind((ModelFile.of(named).encode(),), mutate.of_tensors, _model, (ContentUnreadableError,)),
         "validation sets": Kind(
             (tensors.encode(validation),), mutate.of_tensors, _validation, (ContentUnreadableError,)
+        ),
+        "bundles of code": Kind(
+            (encode_bundle({"task.py": b"import a", "a.py": b"", "b/__init__.py": b"x = 1"}),),
+            mutate.of_tensors,
+            _code,
+            (ContentUnreadableError,),
         ),
         "device tables": Kind((TABLE.encode(),), mutate.of_json, _devices, (ConfigError,)),
         "batches": Kind((BATCH.encode(),), mutate.of_json, _batch, odd),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import linecache
-import sys
 from collections.abc import Callable, Set
 from dataclasses import dataclass
+from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any
 
 from torch import nn
 
+from fedledger.learning.code_bundle import MAIN, decode_code
+from fedledger.learning.code_modules import PREFIX, Modules
 from fedledger.learning.data import Dataset, Prepared
 from fedledger.learning.huggingface import prepared_from_huggingface
 from fedledger.learning.objectives.base import Objective
@@ -25,13 +26,23 @@ class TaskCode:
     Attributes
     ----------
     cid
-        Content id of the source.
+        Content id of the code.
     module
         The module that it defined.
+    content
+        The code.
+    file
+        Where it lies, if it is one's own.
     """
 
     cid: str
     module: ModuleType
+    content: bytes
+    file: Path | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process of one's own runs it again.
+        return _reloaded, (self.content, self.cid, self.file)
 
     @property
     def has_data(self) -> bool:
@@ -103,27 +114,32 @@ class TaskCode:
         return Guarded.of(self._call("objective"), what)
 
     def _call(self, name: str) -> Any:
-        return _guarded(getattr(self.module, name), f"{name}() of task.py {self.cid}")
+        return _guarded(getattr(self.module, name), f"{name}() of task.py {self.cid}", _elsewhere(self.cid))
 
 
-def load_task_code(source: bytes, cid: str, trusted: Set[str]) -> TaskCode:
+def load_task_code(content: bytes, cid: str, trusted: Set[str], file: Path | None = None) -> TaskCode:
     """Run a task's ``task.py`` in a fresh module.
 
     The code runs with all rights of this process: nothing is isolated, so trust is given by CID.
 
     Parameters
     ----------
-    source
-        The file's bytes, already checked against ``cid`` by the content store.
+    content
+        The file's bytes, or those of a bundle of it and its modules, already checked against ``cid``.
     cid
         Its content id.
     trusted
         The CIDs whose code may run.
+    file
+        Where the file is, if it is one's own: ``__file__`` says so, and data beside it are found. Else ``__file__``
+        leads nowhere.
 
     Raises
     ------
     TrustError
         If ``cid`` is not trusted.
+    ContentUnreadableError
+        If the content is a bundle that cannot be read.
     ConfigError
         If the source does not compile or run, or defines no ``model``.
     """
@@ -132,26 +148,44 @@ def load_task_code(source: bytes, cid: str, trusted: Set[str]) -> TaskCode:
             f"The task brings its own code, {cid}, and it is not trusted.",
             f"Read it, and if you want to run it here pass --trust-code {cid}.",
         )
-    filename = f"task.py@{cid[:12]}"
-    module = ModuleType(f"fedledger_task_{cid}")
-    module.__file__ = filename
-    # Dataclasses and pickling look a class's module up by name; tracebacks look lines up by file name.
-    sys.modules[module.__name__] = module
-    text = source.decode("utf-8", "replace")
-    linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
-    _guarded(lambda: exec(compile(source, filename, "exec"), module.__dict__), f"task.py {cid}")
+    files, elsewhere = decode_code(content), _elsewhere(cid)
+    place = PurePath(elsewhere, MAIN) if file is None else file.absolute()
+    module = _guarded(Modules(f"{PREFIX}{cid}", files, place).main, f"task.py {cid}", elsewhere)
     if not callable(getattr(module, "model", None)):
         raise ConfigError(f"task.py {cid} defines no model().", "Define model() so that it returns a torch.nn.Module.")
-    return TaskCode(cid, module)
+    return TaskCode(cid, module, content, file)
 
 
-def _guarded(call: Callable[[], Any], what: str) -> Any:
+def _reloaded(content: bytes, cid: str, file: Path | None) -> TaskCode:
+    return load_task_code(content, cid, {cid}, file)
+
+
+def _elsewhere(cid: str) -> str:
+    """Return what a task's code takes for its folder where its files do not lie in one."""
+    return f"code@{cid}"
+
+
+def _guarded(call: Callable[[], Any], what: str, elsewhere: str) -> Any:
     try:
         return call()
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise ConfigError(f"{what} raised {_told(error)}.", "Correct the task's code.") from error
+        raise ConfigError(f"{what} raised {_told(error)}.", _remedy(error, elsewhere)) from error
+
+
+def _remedy(error: BaseException, elsewhere: str) -> str:
+    """Say what helps against an error of a task's code."""
+    if elsewhere in _told(error):
+        return (
+            "Data files beside a task.py do not travel with the task, only the modules that it imports: read them in "
+            "data() alone, as model() also runs where they are not."
+        )
+    if isinstance(error, FileNotFoundError):
+        return "Name files beside the task.py by Path(__file__).parent: other paths start at the working folder."
+    if isinstance(error, ImportError):
+        return "Install it; modules of the task's own lie beside its task.py, and import statements name them."
+    return "Correct the task's code."
 
 
 def _told(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -41,6 +41,8 @@ class Round:
         Whether it was below quorum or voided, and so left the model as it was.
     step
         The server step of the task's schedule, if the record plays one.
+    details
+        What is said of refused updates besides their verdicts, by participant number; of rounds in which none counted.
     """
 
     index: int
@@ -49,6 +51,7 @@ class Round:
     seconds: float
     empty: bool = False
     step: ServerStep | None = None
+    details: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def accepted(self) -> int:

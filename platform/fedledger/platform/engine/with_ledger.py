@@ -41,8 +41,10 @@ from fedledger.platform.experiment.accounts import (
     participant_role,
 )
 from fedledger.platform.experiment.experiment import Experiment
+from fedledger.protocol.encoding import canonical
 from fedledger.protocol.errors import RoundError
 from fedledger.protocol.records.model import ModelFile
+from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage import durable_files
 from fedledger.storage.base import ContentStore
 from fedledger.storage.durable_files import batched_writes
@@ -344,7 +346,16 @@ class LedgerRecord(Record[LedgerRound]):
             empty=empty,
             reputations=tuple(self.history.evidence(task.publisher, i).reputation for i in sorted(task.enrolled)),
             gas=self._gas if empty else self.gas(current.settled_in),
+            details=self._details(current),
         )
+
+    def _details(self, current: RoundHistory) -> dict[int, str]:
+        """Return what a round's report says of refused updates, where none counted."""
+        if current.proposal is None or Verdict.ACCEPTED in current.verdicts.values():
+            return {}
+        report = canonical.decode(self._store.get(current.proposal.report))
+        rows = [row for row in report["updates"] if row["participant"] in self._numbers]
+        return {self._numbers[row["participant"]]: row["detail"] for row in rows}
 
     def _pass_time(self) -> None:
         """Let a development chain's time pass when everybody waits for a deadline.

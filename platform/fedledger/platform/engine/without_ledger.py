@@ -27,6 +27,7 @@ from fedledger.platform.engine.federation import Record, Round, require_quorum
 from fedledger.platform.engine.participant_states import ParticipantStates, Vectors
 from fedledger.platform.engine.progress import ParticipantHistory, Progress
 from fedledger.platform.engine.round_plan import RoundPlan
+from fedledger.platform.engine.update_limit import UpdateLimit
 from fedledger.platform.experiment.experiment import Experiment
 from fedledger.protocol.arithmetic.exact import MAX_ROWS, IntArray
 from fedledger.protocol.codecs.payload import published_lengths
@@ -55,6 +56,8 @@ class _OpenRound:
         When, by the performance counter.
     verdicts
         Of the updates so far; NONE where none was refused.
+    details
+        What is said of updates that are not valid.
     entries
         Valid updates, by participant number.
     states
@@ -69,6 +72,7 @@ class _OpenRound:
     enough: bool
     began: float
     verdicts: dict[int, Verdict] = field(default_factory=dict)
+    details: dict[int, str] = field(default_factory=dict)
     entries: dict[int, Entry] = field(default_factory=dict)
     states: dict[int, Vectors] = field(default_factory=dict)
     total: Total | None = None
@@ -106,6 +110,7 @@ class MemoryRecord(Record[Round]):
         self.progress = progress or Progress(initial.vector, State(np.zeros(initial.dimension, np.int64)))
         self.participant_states = participant_states or ParticipantStates()
         self.plan = RoundPlan(experiment, self.progress)
+        self._limit = UpdateLimit(self.spec, initial.dimension)
         self.sums = _is_plain_mean(self.spec) and not self.plan.looks_at_reports
         self.is_done = self._is_done()
         self._open: _OpenRound | None = None
@@ -131,23 +136,27 @@ class MemoryRecord(Record[Round]):
 
     def add(self, total: Total) -> None:
         """Take the sum, unless an update has to be left out: without it, the weights of the others are other ones."""
-        current, refused = self._current, total.refused
+        current = self._current
         current.states = {number: done.state for number, done in total.done.items()}
-        current.verdicts |= refused
-        current.total = None if refused else total
+        found = {number: UpdateRefusedError(fault, self._detail(fault)) for number, fault in total.refused.items()}
+        if self._limit.binds:
+            found |= self._oversized(total)
+        self._refuse(found)
+        current.total = None if found else total
 
     def keep(self, job: Job, trained: LocalUpdate) -> None:
         """Take one update; one that is not valid has its verdict."""
         current, number = self._current, job.number
         current.states[number] = trained.state
         try:
-            dimension = self.experiment.initial.dimension
+            dimension, owner = self.experiment.initial.dimension, self.experiment.address(number)
+            self._limit.require(current.index, owner, trained.examples, trained.steps, trained.sent)
             update = validate_vectors(trained.sent, self.spec, dimension, trained.examples, trained.steps)
         except UpdateRefusedError as error:
-            current.verdicts[number] = error.verdict
+            self._refuse({number: error})
             return
         reputation = self.progress.reputation(number)
-        current.entries[number] = Entry(self.experiment.address(number), reputation, update, job.staleness)
+        current.entries[number] = Entry(owner, reputation, update, job.staleness)
 
     def look(self, job: Job) -> None:
         """Measure an update ahead."""
@@ -174,12 +183,32 @@ class MemoryRecord(Record[Round]):
         now.index = current.index
         self._open, self.is_done = None, self._is_done()
         seconds = time.perf_counter() - current.began
-        yield Round(current.index, self.model, verdicts, seconds, not current.enough, current.step)
+        yield Round(
+            current.index, self.model, verdicts, seconds, not current.enough, current.step, details=current.details
+        )
 
     @property
     def _current(self) -> _OpenRound:
         assert self._open is not None, "a round is asked for first"
         return self._open
+
+    def _refuse(self, found: Mapping[int, UpdateRefusedError]) -> None:
+        for number, error in found.items():
+            self._current.verdicts[number], self._current.details[number] = error.verdict, error.detail
+
+    def _oversized(self, total: Total) -> dict[int, UpdateRefusedError]:
+        found = {}
+        for number, done in total.done.items():
+            try:
+                self._limit.require(self._current.index, self.experiment.address(number), done.examples, done.steps)
+            except UpdateRefusedError as error:
+                found[number] = error
+        return found
+
+    def _detail(self, verdict: Verdict) -> str:
+        """Say what is wrong with a coordinate of an update that was to be summed, as its codec does."""
+        finite = verdict is not Verdict.NOT_FINITE
+        return f"a coordinate is beyond ±{self.spec.fixed.bound}" if finite else "a coordinate is not a finite number"
 
     def _is_done(self) -> bool:
         return self.progress.stopped or self.progress.counted >= self.spec.rounds

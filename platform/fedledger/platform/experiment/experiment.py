@@ -15,6 +15,7 @@ from fedledger.aggregator.optimisers.base import OPTIMISERS
 from fedledger.aggregator.round.measurement import INPUTS, LABELS, LiveMeasurer
 from fedledger.aggregator.round.methods import check_memory, check_work
 from fedledger.aggregator.round.state import State
+from fedledger.learning.code_bundle import read_code
 from fedledger.learning.data import Dataset, Parts, Prepared
 from fedledger.learning.hold_out import hold_out
 from fedledger.learning.label_counts import LabelCounts
@@ -287,7 +288,7 @@ def make_experiment(config: ExperimentConfig, folder: Path) -> Experiment:
         Paths in the configuration are relative to it.
     """
     rng = np.random.Generator(np.random.PCG64(config.seed))
-    own = None if config.code is None else _own_code(_read(folder / config.code))
+    own = None if config.code is None else _own_code(folder / config.code)
     if own is None and config.model is None:
         raise ConfigError("The configuration has neither model nor code.", "Give one of them.")
     prepared = Prepared(_dataset(config, folder)) if own is None or own.data is None else own.data()
@@ -313,7 +314,7 @@ class OwnCode:
     Parameters
     ----------
     content
-        The file's bytes.
+        The file's bytes, or the bundle of it and its modules.
     model
         Makes a fresh module.
     data
@@ -394,9 +395,10 @@ def assemble(
     )
 
 
-def _own_code(content: bytes) -> OwnCode:
+def _own_code(path: Path) -> OwnCode:
+    content = read_code(path)
     cid = ContentRef.of(content).cid
-    code = load_task_code(content, cid, {cid})
+    code = load_task_code(content, cid, {cid}, path)
     return OwnCode(content, code.model, code.data if code.has_data else None)
 
 
@@ -463,10 +465,3 @@ def _dataset(config: ExperimentConfig, folder: Path) -> Dataset:
         if isinstance(params.get(key), str):
             params[key] = str(folder / params[key])
     return load_dataset(config.data.source.method, params)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Check `code` in the configuration.") from error

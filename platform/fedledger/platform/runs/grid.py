@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedledger.learning.code_bundle import read_code
 from fedledger.platform.experiment.config import ExperimentConfig, checked, load_config
 from fedledger.platform.experiment.provenance import provenance
 from fedledger.protocol.encoding import canonical
@@ -73,7 +74,7 @@ def plan_runs(path: Path, sets: Sequence[str], seeds: str | None, ledger: bool) 
         raise ConfigError(
             "The seed cannot be set with --set.", "Use --seeds, so that results are summarised over seeds."
         )
-    code = None if config.code is None else _code_cid(path.parent / config.code)
+    code = None if config.code is None else ContentRef.of(read_code(path.parent / config.code)).cid
     names = short_names(list(axes))
     runs = []
     for values in itertools.product(*axes.values()):
@@ -180,10 +181,3 @@ def _value(text: str) -> Any:
 
 def _shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-
-
-def _code_cid(path: Path) -> str:
-    try:
-        return ContentRef.of(path.read_bytes()).cid
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Check `code` in the configuration.") from error
