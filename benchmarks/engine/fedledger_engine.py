@@ -15,8 +15,9 @@ from fedledger.learning.data import Dataset, Parts
 from fedledger.platform.engine.backends.pool import Pool
 from fedledger.platform.engine.federation import play
 from fedledger.platform.engine.without_ledger import MemoryRecord
+from fedledger.platform.experiment.assembly import assemble
 from fedledger.platform.experiment.config import ExperimentConfig
-from fedledger.platform.experiment.experiment import Experiment, assemble
+from fedledger.platform.experiment.experiment import Experiment
 
 WORKERS = 2
 MODELS: dict[str, dict[str, Any]] = {

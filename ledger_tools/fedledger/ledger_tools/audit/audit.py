@@ -31,7 +31,6 @@ from fedledger.ledger_tools.audit.replay import (
     ReplayedTask,
     content,
     expect,
-    live_measure,
     read_terms,
     replay_round,
 )
@@ -221,6 +220,8 @@ def _replayed_task(
     """Read a task's terms and what its measurements need; raises DivergenceError if something is not there."""
     known = history.task(task)
     spec = read_terms(known, store)
+    from fedledger.ledger_tools.audit.measuring import live_measure
+
     measure = content(0, "validation set", lambda: live_measure(spec, store, trusted))
     return ReplayedTask(history, known, spec, store, measure, (*ledger, task))
 
@@ -338,9 +339,9 @@ def _replay(
     result.measured = measure is not None
     result.measurements = {
         "largest_loss": 0,
-        "largest_correct": 0,
+        f"largest_{spec.score_key}": 0,
         "tolerance_loss": spec.tolerance.loss,
-        "tolerance_correct": spec.tolerance.correct,
+        f"tolerance_{spec.score_key}": spec.tolerance.of_score,
     }
     if measure is None and spec.code is not None:
         result.notes.append(

@@ -33,8 +33,9 @@ from fedledger.platform.bench.engine import Bench
 from fedledger.platform.engine.backends.base import Backend, Job, Total, Work
 from fedledger.platform.engine.backends.pool import Pool
 from fedledger.platform.engine.with_ledger import Run, run
+from fedledger.platform.experiment.assembly import assemble
 from fedledger.platform.experiment.config import ExperimentConfig
-from fedledger.platform.experiment.experiment import Experiment, assemble
+from fedledger.platform.experiment.experiment import Experiment
 from fedledger.protocol.errors import ConfigError, FedledgerError
 from fedledger.storage.local import LocalStore
 from fedledger.storage.machine import processors
