@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from functools import partial
 
 from fedledger.aggregator.round.measurement import LiveMeasurer
 from fedledger.aggregator.round.measurer import Measurer
@@ -20,9 +20,6 @@ from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.spec import TaskSpec, TensorsSpec
 from fedledger.storage.base import ContentStore
-
-if TYPE_CHECKING:
-    from torch.nn import Module
 
 log = logging.getLogger(__name__)
 
@@ -52,10 +49,15 @@ def live_measure(spec: TaskSpec, store: ContentStore, trusted: frozenset[str], i
     initial = store.get(spec.initial_model.ref)
     with reading(index, "initial model"):
         file = ModelFile.decode(initial, spec.tensors)
-    held_out = HeldOut(inputs, targets, objective)
-    made = _fitting_model(spec, file, held_out, index) if code is None else code.model()
+    if code is not None:
+        make = code.model
+    elif spec.model is not None:
+        _require_fit(spec.model, spec, file, HeldOut(inputs, targets, objective), index)
+        make = partial(build_model, spec.model.method, spec.model.params)
+    else:
+        raise ConfigError("The task's spec has neither model nor code.")
     with reading(index, "initial model", "the tensors of the spec's model"):
-        model = FlatModel(made, described=spec.tensors, fixed=file.fixed)
+        model = FlatModel(make(), described=spec.tensors, fixed=file.fixed)
         model.layout.check(file.vector)
     measure = LiveMeasurer(model, validation, objective=objective)
     if code is not None:
@@ -71,21 +73,17 @@ def _objective(spec: TaskSpec, code: TaskCode | None) -> Objective:
     return code.objective()
 
 
-def _fitting_model(spec: TaskSpec, file: ModelFile, held_out: HeldOut, index: int) -> Module:
-    """Return a spec's registered model, which has its initial model's tensors and suits its validation set.
+def _require_fit(model: Method, spec: TaskSpec, file: ModelFile, held_out: HeldOut, index: int) -> None:
+    """Check that a registered model has its initial model's tensors and suits its validation set.
 
-    It is first made of shapes alone, which take no memory.
+    It is made of shapes alone, which take no memory.
     """
-    model = spec.model
-    if model is None:
-        raise ConfigError("The task's spec has neither model nor code.")
     MODELS.get(model.method)
     try:
         _check_shapes(model, spec.tensors, file, held_out, index)
     except NotImplementedError as error:
         # An installed model may compute what torch cannot do with shapes alone; then nobody knows before it is made.
         log.debug("the model %s is not checked before it is made: %s", model.method, error)
-    return build_model(model.method, model.params)
 
 
 def _check_shapes(model: Method, tensors: TensorsSpec | None, file: ModelFile, held_out: HeldOut, index: int) -> None:
