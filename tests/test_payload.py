@@ -27,7 +27,7 @@ from fedledger.platform.engine.backends.serial import Serial
 from fedledger.platform.engine.checkpoint import Checkpoint, CheckpointFile
 from fedledger.platform.engine.federation import play
 from fedledger.platform.engine.participant_states import ParticipantStates
-from fedledger.platform.engine.plain_mean import mean_accuracies
+from fedledger.platform.engine.plain_mean import mean_scores
 from fedledger.platform.engine.with_ledger import Run, run
 from fedledger.platform.engine.without_ledger import MemoryRecord
 from fedledger.platform.experiment.config import load_config
@@ -299,7 +299,7 @@ def test_vectors_of_any_length_go_all_the_way(tmp_path: Path) -> None:
         scalars = record.progress.state.published["scalars"]
         assert scalars.shape == (3,) and scalars[0] == 3 * FIXED.unit * 3 // 4
         assert record.progress.state.published["outputs"].shape == (100,)
-    assert len(mean_accuracies(setting.config, tmp_path)) == 3
+    assert len(mean_scores(setting.config, tmp_path)) == 3
 
 
 @pytest.mark.parametrize("extra", ["", REFUSED], ids=["all honest", "one refused"])

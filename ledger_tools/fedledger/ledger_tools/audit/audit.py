@@ -70,7 +70,8 @@ class AuditResult:
     measured
         Whether measurements were made again; if not, only the exact layer was checked.
     measurements
-        Largest deviations of loss (micro-nats) and correct (examples), and the spec's tolerances.
+        Largest deviations of the loss (in millionths of its unit) and of the score, which reports call ``correct`` or
+        ``score``, and the spec's tolerances.
     first_divergence
         The first thing that did not follow, or None.
     notes
@@ -338,9 +339,9 @@ def _replay(
     result.measured = measure is not None
     result.measurements = {
         "largest_loss": 0,
-        "largest_correct": 0,
+        f"largest_{spec.score_key}": 0,
         "tolerance_loss": spec.tolerance.loss,
-        "tolerance_correct": spec.tolerance.correct,
+        f"tolerance_{spec.score_key}": spec.tolerance.of_score,
     }
     if measure is None and spec.code is not None:
         result.notes.append(

@@ -21,6 +21,7 @@ from fedledger.learning.hold_out import hold_out
 from fedledger.learning.label_counts import LabelCounts
 from fedledger.learning.metrics import HeldOut, evaluate
 from fedledger.learning.models.base import build_model, initial_vector
+from fedledger.learning.objectives.base import Objective, build_objective
 from fedledger.learning.partitions.base import partition as divide
 from fedledger.learning.sources.base import load_dataset
 from fedledger.learning.task_code import load_task_code
@@ -35,6 +36,7 @@ from fedledger.platform.devices.fleet import draw_fleet, update_size
 from fedledger.platform.experiment.accounts import AGGREGATOR, experiment_address, participant_role, standby_role
 from fedledger.platform.experiment.config import GWEI, ExperimentConfig
 from fedledger.platform.experiment.payload import checked_payload
+from fedledger.platform.experiment.tested import ObjectiveSummary, Tested, objective_summary
 from fedledger.protocol.arithmetic.exact import magnitude
 from fedledger.protocol.codecs.payload import Slot, payload_slots
 from fedledger.protocol.encoding import tensors
@@ -75,7 +77,7 @@ class Experiment:
     parts
         Each participant's examples.
     test
-        Examples behind the reported accuracy; nobody trains or measures on them.
+        Examples behind the reported losses and scores; nobody trains or measures on them.
     behaviours
         Each participant's behaviour: ``honest`` or the attack's name.
     make_model
@@ -96,6 +98,19 @@ class Experiment:
     def __getstate__(self) -> dict[str, Any]:
         # The model of one process is not that of another: a copy's gradients would not be where its optimiser looks.
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @cached_property
+    def objective(self) -> Objective:
+        """What training minimises, and how models are measured."""
+        named = self.spec.objective
+        if named is None:
+            raise ConfigError("The task's spec names no objective.", "Name one under [training].")
+        return build_objective(named.method, named.params)
+
+    @property
+    def objective_summary(self) -> ObjectiveSummary:
+        """What a run's summary says of the objective."""
+        return objective_summary(self.objective, self.spec.objective)
 
     @cached_property
     def label_counts(self) -> LabelCounts:
@@ -168,9 +183,10 @@ class Experiment:
         models = [FlatModel(self.make_model()) for _ in range(1 + others)]
         return LiveMeasurer(models[0], self.contents[1], models[1:])
 
-    def accuracy(self, model: ModelFile) -> float:
-        """Return a model's accuracy on the test set."""
-        return evaluate(self._evaluated, [model.vector], self._tested)[0].share
+    def tested(self, model: ModelFile) -> Tested:
+        """Return a model's loss and score on the test set."""
+        found = evaluate(self._evaluated, [model.vector], self._tested)[0]
+        return Tested(found.loss, found.share if found.full_score else float(found.score))
 
     def task_params(self, spec: ContentRef) -> TaskParams:
         """Return what the publisher posts.
@@ -258,7 +274,7 @@ class Experiment:
 
     @cached_property
     def _tested(self) -> HeldOut:
-        return HeldOut(self.test.inputs, self.test.targets)
+        return HeldOut(self.test.inputs, self.test.targets, self.objective)
 
     @cached_property
     def _addresses(self) -> list[str]:
@@ -333,7 +349,7 @@ def assemble(
     parts
         Each participant's examples.
     validation, test
-        Examples on which updates are measured, and those behind the reported accuracy.
+        Examples on which updates are measured, and those behind the reported losses and scores.
     own
         The task's own code, if it has some; else the model is the configuration's.
     behaviours
