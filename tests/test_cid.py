@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedledger.protocol.encoding.cid import MAX_OBJECT_BYTES, MIB, UNIXFS_V0_2015, ContentRef, cid_bytes, unixfs_root
+from fedledger.protocol.encoding.cid import MAX_STATE_BYTES, MIB, UNIXFS_V0_2015, ContentRef, cid_bytes, unixfs_root
 from fedledger.protocol.errors import StoreError
 from support.examples import examples
 
@@ -128,4 +128,4 @@ def test_a_reference_needs_32_bytes_and_a_length(digest: bytes, length: int) -> 
 
 def test_objects_have_a_greatest_length() -> None:
     with pytest.raises(StoreError, match="too many"):
-        ContentRef.of(bytes(MAX_OBJECT_BYTES + 1))
+        ContentRef.of(bytes(MAX_STATE_BYTES + 1))

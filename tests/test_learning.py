@@ -23,7 +23,8 @@ from fedledger.learning.metrics import (
     per_class_accuracy,
     predict,
 )
-from fedledger.learning.models.base import build_model, initial_vector
+from fedledger.learning.models.base import build_model
+from fedledger.learning.models.initial import initial_model
 from fedledger.learning.sources.base import load_dataset
 from fedledger.learning.sources.mnist_idx import read_idx
 from fedledger.learning.task_code import load_task_code
@@ -158,13 +159,13 @@ class TestModels:
         logits = flat.module(torch.zeros(2, *shape))
         assert logits.shape == (2, params.get("classes", 10))
 
-    def test_initial_vector_repeats_and_leaves_the_global_generator_alone(self):
+    def test_the_initial_model_repeats_and_leaves_the_global_generator_alone(self):
         def factory():
             return build_model("mlp@1", {"inputs": 8, "hidden": [4], "classes": 3})
 
         torch.manual_seed(0)
         state = torch.get_rng_state()
-        first, again, other = (initial_vector(factory, seed) for seed in (2**70 + 5, 2**70 + 5, 6))
+        first, again, other = (initial_model(factory, seed).file.vector for seed in (2**70 + 5, 2**70 + 5, 6))
         assert torch.equal(torch.get_rng_state(), state)
         assert first.tobytes() == again.tobytes() != other.tobytes()
 
@@ -217,7 +218,7 @@ class TestMetrics:
 
     def test_loss_and_accuracy_equal_numpy(self):
         flat, (inputs, labels) = self.model(), self.examples()
-        vector = initial_vector(lambda: self.model().module, 1)
+        vector = initial_model(lambda: self.model().module, 1).file.vector
         result = evaluate(flat, [vector], HeldOut(inputs, labels), batch=7)[0]
         flat.load(vector)
         logits = flat.module(torch.from_numpy(inputs)).detach().double().numpy()
@@ -366,7 +367,7 @@ class TestDataset:
             with pytest.raises(ConfigError, match="Not a data set"):
                 Dataset(inputs, targets, 2, groups)
         with pytest.raises(ConfigError, match="whole"):
-            Dataset.of(good, [0.5, 1, 1])
+            Dataset.of(good, [0.5, 1, 1], classes=2)
         assert Dataset.of(good.tolist(), [0, 4, 1]).classes == 5
 
     def test_built_in_sets(self):

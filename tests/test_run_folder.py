@@ -53,7 +53,7 @@ def test_figures_are_those_of_scipy_and_pandas(counts: np.ndarray) -> None:
 def test_parts_count_their_labels() -> None:
     dataset = Dataset.of(np.zeros((6, 1)), [0, 1, 2, 0, 1, 0], classes=4)
     parts = Parts(dataset, [np.array([0, 3, 5]), np.array([], np.int64), np.array([1, 2, 4])])
-    assert parts.label_counts().tolist() == [[3, 0, 0, 0], [0, 0, 0, 0], [0, 2, 1, 0]]
+    assert LabelCounts.of(parts).counts.tolist() == [[3, 0, 0, 0], [0, 0, 0, 0], [0, 2, 1, 0]]
 
 
 def test_of_many_participants_the_largest_the_smallest_and_quantiles_are_shown() -> None:

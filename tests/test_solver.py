@@ -12,7 +12,8 @@ from torch import nn
 
 from fedledger.learning.data import Dataset
 from fedledger.learning.metrics import HeldOut, evaluate
-from fedledger.learning.models.base import build_model, initial_vector
+from fedledger.learning.models.base import build_model
+from fedledger.learning.models.initial import initial_model
 from fedledger.learning.vectors import FlatModel, repeatable, single_thread
 from fedledger.node.solvers.base import SOLVERS, Memory, sent_by
 from fedledger.node.solvers.build import build_solver
@@ -218,7 +219,7 @@ def test_calls_repeat_to_the_byte_whatever_happened_before():
 
 def mlp_digest():
     params = {"inputs": 6, "hidden": [32], "classes": 3}
-    base = initial_vector(lambda: build_model("mlp@1", params), 1)
+    base = initial_model(lambda: build_model("mlp@1", params), 1).file.vector
     solver = build_solver("sgd@1", {"learning_rate": 0.1, "momentum": 0.9, "local_epochs": 1})
     update = solver(FlatModel(build_model("mlp@1", params)), base, examples(500), np.random.default_rng(6))
     return hashlib.sha256(update.delta.tobytes()).hexdigest()

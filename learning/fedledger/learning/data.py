@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fedledger.learning.arrays import MAX_CLASSES, Numbers, as_groups, as_inputs, as_targets, check_groups, invalid
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.parameters import Real, real, whole
 
 if TYPE_CHECKING:
     import torch
 
+STRATA = 10
+"""Groups of numbers to predict, by their quantiles."""
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled examples.
+    """Examples with what is to be predicted of each.
 
     Attributes
     ----------
     inputs
-        float32[n, ...], finite.
+        float32[n, ...], finite, or int64[n, ...] such as ids and tokens.
     targets
-        What is to be predicted of each: for classes int64[n], each in [0, classes).
+        What is to be predicted of each: its class int64[n] in [0, classes), numbers float32[n] or float32[n, k],
+        finite, or whole numbers int64[n, k], such as the labels that apply or the tokens that follow.
     classes
-        Number of classes, at least 2.
+        Number of classes, at least 2; None where targets are no classes.
     groups
-        The natural key of each example (hospital, speaker, …), or None.
+        The natural key of each example (hospital, speaker, …), none of them missing; or None.
 
     Raises
     ------
@@ -38,41 +43,70 @@ class Dataset:
         If any of this does not hold.
     """
 
-    inputs: NDArray[np.float32]
-    targets: NDArray[np.int64]
-    classes: int
+    inputs: Numbers
+    targets: Numbers
+    classes: int | None
     groups: NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
-        if self.inputs.dtype != np.float32 or self.inputs.ndim < 2:
-            raise _invalid(f"inputs are {self.inputs.dtype}{list(self.inputs.shape)}, not float32[n, ...]")
-        if self.targets.dtype != np.int64 or self.targets.shape != self.inputs.shape[:1]:
-            raise _invalid(f"labels are {self.targets.dtype}{list(self.targets.shape)}, not int64[{len(self)}]")
-        if self.groups is not None and self.groups.shape != self.targets.shape:
-            raise _invalid(f"groups have shape {list(self.groups.shape)}, not [{len(self)}]")
-        whole("classes", self.classes, 2, 2**31)
-        if len(self) and not 0 <= self.targets.min() <= self.targets.max() < self.classes:
-            raise _invalid(f"a label is outside [0, {self.classes})")
+        if self.inputs.dtype not in (np.float32, np.int64) or self.inputs.ndim < 2:
+            raise invalid(f"inputs are {_shown(self.inputs)}, not float32[n, ...] or int64[n, ...]")
+        if self.classes is None:
+            self._check_numbers()
+        else:
+            self._check_classes(self.classes)
+        if self.groups is not None and self.groups.shape != (len(self),):
+            raise invalid(f"groups have shape {list(self.groups.shape)}, not [{len(self)}]")
+        if self.groups is not None:
+            check_groups(self.groups)
         if not np.isfinite(self.inputs).all():
-            raise _invalid("an input is NaN or infinite")
+            raise invalid("an input is NaN or infinite", "Fill in what is missing, or leave such examples out.")
+
+    def _check_classes(self, classes: int) -> None:
+        if self.targets.dtype != np.int64 or self.targets.shape != (len(self),):
+            raise invalid(f"labels are {_shown(self.targets)}, not int64[{len(self)}]")
+        whole("classes", classes, 2, MAX_CLASSES)
+        if len(self) and not 0 <= self.targets.min() <= self.targets.max() < classes:
+            raise invalid(
+                f"a label is outside [0, {classes}): they are {self.targets.min()} to {self.targets.max()}",
+                "Number classes from 0, or correct `classes`.",
+            )
+
+    def _check_numbers(self) -> None:
+        kind, shape = self.targets.dtype, self.targets.shape
+        suits = len(shape) in (1, 2) if kind == np.float32 else kind == np.int64 and len(shape) >= 2
+        if not suits or shape[0] != len(self):
+            n = len(self)
+            raise invalid(f"targets are {_shown(self.targets)}, not float32[{n}], float32[{n}, k] or int64[{n}, k]")
+        if not np.isfinite(self.targets).all():
+            raise invalid("a target is NaN or infinite", "Leave out examples whose target is missing.")
 
     @classmethod
     def of(
-        cls, inputs: ArrayLike, labels: ArrayLike, groups: ArrayLike | None = None, classes: int | None = None
+        cls, inputs: ArrayLike, targets: ArrayLike, groups: ArrayLike | None = None, classes: int | None = None
     ) -> Dataset:
-        """Return a data set from anything that numpy can convert, counting the classes where not told."""
-        try:
-            converted = np.ascontiguousarray(np.asarray(inputs), np.float32)
-            given = np.asarray(labels)
-            whole_labels = np.ascontiguousarray(given, np.int64)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise _invalid(str(error)) from error
-        if not np.array_equal(given, whole_labels):
-            raise _invalid("labels are not whole numbers")
-        if classes is None:
-            classes = max(2, int(whole_labels.max(initial=0)) + 1)
-        keys = None if groups is None else np.asarray(groups)
-        return cls(converted, whole_labels, classes, keys)
+        """Return a data set from anything that numpy can convert.
+
+        Parameters
+        ----------
+        inputs
+            [n, ...]; see :func:`fedledger.learning.arrays.as_inputs`.
+        targets
+            [n] or [n, k]; one whole number per example is its class, unless they look like numbers to predict; see
+            :func:`fedledger.learning.arrays.as_targets`.
+        groups
+            The natural key of each example.
+        classes
+            Number of classes, where targets are classes; counted where not told.
+
+        Raises
+        ------
+        ConfigError
+            If they are no data set, or a value would change its meaning.
+        """
+        converted = as_inputs(inputs)
+        found, counted = as_targets(targets, classes)
+        return cls(converted, found, counted, as_groups(groups))
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -83,7 +117,7 @@ class Dataset:
 
     @cached_property
     def tensors(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs and labels as tensors that share their memory."""
+        """Inputs and targets as tensors that share their memory."""
         import torch
 
         return torch.from_numpy(self.inputs), torch.from_numpy(self.targets)
@@ -93,20 +127,76 @@ class Dataset:
         """The data set of which this is a stretch, and where that starts; itself and 0 if it is none."""
         return self, 0
 
+    @property
+    def strata(self) -> NDArray[np.int64] | None:
+        """The classes, or which tenth of the targets each number is in, int64[n]; None where there is no one target."""
+        if self.classes is not None:
+            return np.asarray(self.targets, np.int64)
+        if self.targets.dtype != np.float32 or self.targets.shape not in ((len(self),), (len(self), 1)):
+            return None
+        numbers = self.targets.reshape(-1)
+        if not len(numbers):
+            return np.zeros(0, np.int64)
+        return np.asarray(np.searchsorted(tenths(numbers), numbers, side="right"), np.int64)
+
+    def as_float(self) -> Dataset:
+        """Return the data set with float32 inputs.
+
+        Raises
+        ------
+        ConfigError
+            If float32 would change a whole number.
+        """
+        if self.inputs.dtype == np.float32:
+            return self
+        changed = self.inputs.astype(np.float32)
+        # Both are compared as doubles, which hold every whole number up to 2^53.
+        limit = 2**53
+        if self.inputs.size and not (
+            -limit <= self.inputs.min() and self.inputs.max() <= limit and np.array_equal(changed, self.inputs)
+        ):
+            raise ConfigError(
+                f"Inputs are whole numbers from {self.inputs.min()} to {self.inputs.max()}, and float32 would change "
+                "some of them.",
+                "Number ids from 0, scale quantities, or have the model take int64 inputs, as an embedding does.",
+            )
+        return self._with(inputs=changed)
+
+    def as_numbers(self) -> Dataset:
+        """Return the data set with classes as numbers to predict, float32[n]; others as they are."""
+        if self.classes is None:
+            return self
+        return self._with(targets=self.targets.astype(np.float32), classes=None)
+
+    def as_classes(self, classes: int) -> Dataset:
+        """Return the data set with numbers as classes.
+
+        Raises
+        ------
+        ConfigError
+            If they are not one whole number in [0, classes) per example.
+        """
+        return self if self.classes == classes else Dataset.of(self.inputs, self.targets, self.groups, classes)
+
     def take(self, indices: NDArray[np.int64]) -> Dataset:
         """Return the examples at ``indices``, in that order."""
         groups = None if self.groups is None else self.groups[indices]
-        return Dataset(self.inputs[indices], self.targets[indices], self.classes, groups)
+        return self._with(inputs=self.inputs[indices], targets=self.targets[indices], groups=groups)
 
     def stretch(self, start: int, stop: int) -> Dataset:
         """Return the examples from ``start`` to ``stop`` as a view."""
-        part = object.__new__(Dataset)
         groups = None if self.groups is None else self.groups[start:stop]
-        fields = {"inputs": self.inputs[start:stop], "targets": self.targets[start:stop], "groups": groups}
-        # Nothing is checked again: what holds for all examples holds for some.
+        part = self._with(inputs=self.inputs[start:stop], targets=self.targets[start:stop], groups=groups)
         whole, before = self.place
-        vars(part).update(fields, classes=self.classes, place=(whole, before + start))
+        vars(part)["place"] = whole, before + start
         return part
+
+    def _with(self, **changed: Any) -> Dataset:
+        """Return another data set; nothing is checked again, as what holds for all examples holds for some."""
+        other = object.__new__(Dataset)
+        kept = {name: getattr(self, name) for name in ("inputs", "targets", "classes", "groups")}
+        vars(other).update(kept, **changed)
+        return other
 
 
 class Split(NamedTuple):
@@ -118,7 +208,9 @@ class Split(NamedTuple):
 
 
 def split(dataset: Dataset, test_fraction: float, validation_fraction: float, rng: np.random.Generator) -> Split:
-    """Split a data set at random, keeping every class's share nearly the same in each part.
+    """Split a data set at random, whatever its order, keeping every class's share nearly the same in each part.
+
+    Of numbers to predict every tenth of their range of quantiles is kept instead; other targets are not looked at.
 
     Parameters
     ----------
@@ -146,10 +238,13 @@ def split(dataset: Dataset, test_fraction: float, validation_fraction: float, rn
             f"{n} examples cannot be split by the fractions {fractions[0]:g} (test) and {fractions[1]:g} (validation).",
             "Choose fractions that leave at least one example in each part.",
         )
+    strata = dataset.strata
+    if strata is None:
+        strata = np.zeros(n, np.int64)
     # Spreading each class evenly over [0, 1) makes every stretch of the order a stratified sample.
     position = np.empty(n)
-    for label in np.unique(dataset.targets):
-        members = rng.permutation(np.flatnonzero(dataset.targets == label))
+    for stratum in members_of(strata):
+        members = rng.permutation(stratum)
         position[members] = (np.arange(len(members)) + rng.random(len(members))) / len(members)
     order = np.argsort(position, kind="stable")
     test, validation, train = np.split(order, np.cumsum(sizes))
@@ -216,6 +311,11 @@ class Parts(Sequence[Dataset]):
         """Return the number of examples of a part."""
         return int(self._ends[index + 1] - self._ends[index])
 
+    def spread(self, count: int) -> Dataset:
+        """Return at most so many examples, some of every part."""
+        n = len(self._whole)
+        return self._whole.take(np.unique(np.linspace(0, n - 1, min(count, n)).astype(np.int64)))
+
     def split(
         self, test_fraction: float, validation_fraction: float, rng: np.random.Generator
     ) -> tuple[Parts, Dataset, Dataset]:
@@ -232,7 +332,7 @@ class Parts(Sequence[Dataset]):
             If a part would be left without an example, or the fractions do not suit.
         """
         whole = self._whole
-        numbered = Dataset(whole.inputs, whole.targets, whole.classes, np.arange(len(whole)))
+        numbered = replace(whole, groups=np.arange(len(whole)))
         divided = split(numbered, test_fraction, validation_fraction, rng)
         left, validation, test = (np.asarray(part.groups, np.int64) for part in divided)
         places = np.split(np.sort(left), np.searchsorted(np.sort(left), self._ends[1:-1]))
@@ -243,17 +343,27 @@ class Parts(Sequence[Dataset]):
             )
         return Parts(whole, places), whole.take(validation), whole.take(test)
 
-    def label_counts(self) -> NDArray[np.int64]:
-        """Return how many examples of each class each part has, int64[parts, classes]."""
-        classes = self._whole.classes
-        owners = np.repeat(np.arange(len(self)), np.diff(self._ends))
-        counts = np.bincount(owners * classes + self._whole.targets, minlength=len(self) * classes)
-        return counts.reshape(len(self), classes)
+    def changed(self, change: Callable[[Dataset], Dataset]) -> Parts:
+        """Return the same parts of a changed data set; the change keeps every example in its place."""
+        return Parts.stretches(change(self._whole), self._ends[1:])
+
+    @property
+    def whole(self) -> Dataset:
+        """The parts behind each other."""
+        return self._whole
+
+    @property
+    def owners(self) -> NDArray[np.int64]:
+        """Which part each example of the whole belongs to, int64[n]."""
+        return np.repeat(np.arange(len(self)), np.diff(self._ends))
 
 
 @dataclass(frozen=True)
 class Prepared:
     """Examples as a task brings them: perhaps divided already, perhaps with held-out ones.
+
+    Held-out examples get the types of the others: float32 inputs if any are, as many classes as any have, and numbers
+    to predict where the others have them.
 
     Parameters
     ----------
@@ -261,6 +371,11 @@ class Prepared:
         What participants learn from; with parts, each participant's.
     test, validation
         Held-out examples, or None where they are yet to be taken.
+
+    Raises
+    ------
+    ConfigError
+        If one has no example, or held-out targets are of another kind than the others.
     """
 
     train: Dataset | Parts
@@ -273,10 +388,72 @@ class Prepared:
                 require_examples(f"The part of participant {number}", self.train.size(number))
         for name, dataset in (("test", self.test), ("validation", self.validation)):
             require_examples(f"The {name} set", 1 if dataset is None else len(dataset))
+        if self._differ(lambda dataset: dataset.inputs.dtype):
+            self._change(Dataset.as_float)
+        if self._differ(lambda dataset: dataset.classes is None) or self._every[0].classes is None:
+            self._agree_on_numbers()
+        elif not self._differ(lambda dataset: dataset.inputs.shape[1:]):
+            # Of candidates, which are the classes of a ranking, each may have as many as it likes.
+            classes = max(dataset.classes or 0 for dataset in self._every)
+            self._change(lambda dataset: replace(dataset, classes=classes) if dataset.classes != classes else dataset)
+
+    def changed(self, change: Callable[[Dataset], Dataset]) -> Prepared:
+        """Return all of it changed; the change keeps every example in its place."""
+        return Prepared(*(_changed(each, change) for each in (self.train, self.test, self.validation)))
+
+    @property
+    def _every(self) -> list[Dataset]:
+        train = self.train.whole if isinstance(self.train, Parts) else self.train
+        return [dataset for dataset in (train, self.test, self.validation) if dataset is not None]
+
+    def _differ(self, what: Callable[[Dataset], object]) -> bool:
+        return len({what(dataset) for dataset in self._every}) > 1
+
+    def _change(self, change: Callable[[Dataset], Dataset]) -> None:
+        for name in ("train", "test", "validation"):
+            object.__setattr__(self, name, _changed(getattr(self, name), change))
+
+    def _agree_on_numbers(self) -> None:
+        """Give held-out targets, which look like classes or do not by accident, the kind that the others have."""
+        wanted = self._every[0]
+        for name in ("test", "validation"):
+            dataset: Dataset | None = getattr(self, name)
+            if dataset is None:
+                continue
+            alike = dataset.as_numbers() if wanted.classes is None else dataset.as_classes(wanted.classes)
+            if (alike.targets.dtype, alike.targets.ndim) != (wanted.targets.dtype, wanted.targets.ndim):
+                raise ConfigError(
+                    f"The targets of the {name} set are {_shown(dataset.targets)}, those learned from "
+                    f"{_shown(wanted.targets)}.",
+                    "Make them alike.",
+                )
+            object.__setattr__(self, name, alike)
 
 
-def _invalid(what: str) -> ConfigError:
-    return ConfigError(f"Not a data set: {what}.", "Correct what makes it.")
+def tenths(numbers: NDArray[Any]) -> NDArray[Any]:
+    """Return where the second to last tenth of some numbers begin, ascending; fewer where many are equal.
+
+    The limits are numbers that occur, so that equal ones are in one tenth and no rounding decides.
+    """
+    return np.unique(np.quantile(numbers, np.arange(1, STRATA) / STRATA, method="lower"))
+
+
+def members_of(strata: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Return the places of each value that occurs, ascending, in the values' order."""
+    order = np.argsort(strata, kind="stable")
+    _, counts = np.unique(strata, return_counts=True)
+    return np.split(order, np.cumsum(counts)[:-1]) if len(strata) else []
+
+
+def _changed(examples: Any, change: Callable[[Dataset], Dataset]) -> Any:
+    """Return a data set, parts or None changed."""
+    if examples is None:
+        return None
+    return examples.changed(change) if isinstance(examples, Parts) else change(examples)
+
+
+def _shown(array: NDArray[Any]) -> str:
+    return f"{array.dtype}{list(array.shape)}"
 
 
 def require_examples(what: str, examples: int) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fedledger.learning.data import Dataset
 from fedledger.learning.fast.convolution_patches import ConvolutionPatches, first_layers
 from fedledger.learning.objectives.base import Batch, Evaluated, Objective
 from fedledger.learning.objectives.classification import CLASSIFICATION, Classification, classes_of
@@ -27,6 +28,8 @@ LOGITS_TOGETHER = 1 << 22
 """Numbers that several models may put out to be measured at once."""
 OUTPUT_BYTES = 64 * 1024 * 1024
 """Of what a model puts out in a forward pass; of larger outputs fewer examples are taken at once."""
+PROBED = 8
+"""Examples of which a model's outputs are looked at beforehand."""
 MAX_SCORE = 2**53 - 1
 """Documents hold no larger whole number."""
 
@@ -158,6 +161,46 @@ def measure(model: FlatModel, vectors: Sequence[Float32Array], held_out: HeldOut
     The loss is rounded and capped to [0, 2**31 − 1]; NaN and infinity count as the cap. See `evaluate`.
     """
     return [(loss_in_millionths(result.loss), result.score) for result in evaluate(model, vectors, held_out)]
+
+
+def check_model(model: FlatModel, vector: Float32Array, dataset: Dataset, objective: Objective) -> None:
+    """Check that a model can be trained and measured on a data set, before anything is.
+
+    Parameters
+    ----------
+    model
+        Holds ``vector`` afterwards.
+    vector
+        float32[d]: the model that training begins with.
+    dataset
+        Examples as the objective prepared them, n ≥ 1.
+    objective
+        The task's.
+
+    Raises
+    ------
+    ConfigError
+        If the model's outputs do not suit the targets, differ from one time to the next, or are so bad that its loss is
+        at the cap, where nothing shows whether it gets better.
+    """
+    held_out = HeldOut(dataset.inputs, dataset.targets, objective)
+    model.load(vector)
+    with single_thread(), _evaluating(model.module):
+        few = held_out.inputs[:PROBED]
+        outputs = held_out.checked(model.module(few), len(few))
+        objective.check(outputs, held_out.targets, held_out.inputs, dataset.classes)
+        again = model.module(few)
+    if not torch.equal(again.nan_to_num(), outputs.nan_to_num()):
+        raise ConfigError(
+            "The model's outputs for the same examples differ from one evaluation to the next.",
+            "Draw random numbers only while self.training is true; functional.dropout takes training=self.training.",
+        )
+    loss = measure(model, [vector], held_out)[0][0]
+    if loss == LOSS_CAP:
+        raise ConfigError(
+            f"The initial model's loss ({objective.loss_name}) is at the cap of {LOSS_CAP / 1e6:,.0f} or undefined.",
+            "Scale the inputs and targets, or have the model begin with smaller numbers.",
+        )
 
 
 def loss_in_millionths(loss: float) -> int:

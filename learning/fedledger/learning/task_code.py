@@ -14,6 +14,8 @@ from fedledger.learning.code_bundle import MAIN, decode_code
 from fedledger.learning.code_modules import PREFIX, Modules
 from fedledger.learning.data import Dataset, Prepared
 from fedledger.learning.huggingface import prepared_from_huggingface
+from fedledger.learning.objectives.base import Objective
+from fedledger.learning.objectives.own import Guarded
 from fedledger.protocol.errors import ConfigError, TrustError
 
 
@@ -90,6 +92,26 @@ class TaskCode:
             f"data() of task.py {self.cid} returned {type(made).__name__}.",
             "Make it return a Dataset, a tuple (inputs, labels), or one of Hugging Face's data sets.",
         )
+
+    @property
+    def has_objective(self) -> bool:
+        """Whether the task defines ``objective()``."""
+        return callable(getattr(self.module, "objective", None))
+
+    def objective(self) -> Objective:
+        """Return what the task's ``objective()`` returns, guarded.
+
+        Raises
+        ------
+        ConfigError
+            If it is missing, raises, or returns no `Objective`.
+        """
+        if not self.has_objective:
+            raise ConfigError(
+                f"task.py {self.cid} defines no objective().", "Define it, or name an objective under [training]."
+            )
+        what = f"objective() of task.py {self.cid}"
+        return Guarded.of(self._call("objective"), what)
 
     def _call(self, name: str) -> Any:
         return _guarded(getattr(self.module, name), f"{name}() of task.py {self.cid}", _elsewhere(self.cid))

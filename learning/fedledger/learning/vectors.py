@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from fedledger.learning.fast.perceptron_gradients import PerceptronGradient
 from fedledger.learning.global_generators import GeneratorStates
 from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.records.spec import TensorsSpec
 
 ALIGNMENT = 16
 """Alignment of each tensor in the flat vector, in float32 elements (64 bytes)."""
@@ -29,15 +30,16 @@ _FLOAT32 = np.dtype(np.float32)
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a model's tensors lie, packed (without padding) and aligned (each on a 64-byte boundary).
+    """Where the tensors of a model lie that training moves: packed without padding, and each on a 64-byte boundary.
 
-    The packed vector holds the tensors in the order of their names. The aligned vector holds the trainable
-    parameters first, so that one slice of it is everything that a solver may change.
+    The packed vector holds the tensors that updates move, in the order of their names, then the statistics, in theirs.
+    The aligned vector holds the trainable parameters first, so that one slice of it is everything that a solver may
+    change.
 
     Attributes
     ----------
     names
-        Sorted names of the parameters and persistent float buffers.
+        Names of the tensors in the packed vector.
     shapes
         Their shapes.
     offsets
@@ -46,6 +48,8 @@ class Layout:
         Length of the aligned vector's prefix that holds the trainable parameters.
     length
         Length of the aligned vector.
+    statistics
+        Number of coordinates s of the statistics.
     """
 
     names: tuple[str, ...]
@@ -53,17 +57,21 @@ class Layout:
     offsets: tuple[int, ...]
     trainable: int
     length: int
+    statistics: int = 0
 
     @classmethod
-    def of(cls, module: torch.nn.Module) -> Layout:
-        """Return the layout of a module.
+    def of(cls, module: torch.nn.Module, described: TensorsSpec | None = None) -> Layout:
+        """Return the layout of a module, as a task describes its tensors.
+
+        Without a description, updates move all parameters and persistent float buffers.
 
         Raises
         ------
         ConfigError
-            If the module has no trainable parameter, or a parameter or float buffer that is not float32.
+            If the module has no trainable parameter, a tensor to move that is not float32, or other tensors than those
+            described.
         """
-        tensors = _travelling(module)
+        tensors, statistics = _moving(module, described)
         offsets: dict[str, int] = {}
         end = trainable = 0
         for name in sorted(tensors, key=lambda name: (not tensors[name].requires_grad, name)):
@@ -72,9 +80,10 @@ class Layout:
             trainable = end if tensors[name].requires_grad else trainable
         if not trainable:
             raise ConfigError("The model has no trainable parameter.", "Add one, or set requires_grad.")
-        names = tuple(sorted(tensors))
+        names = (*sorted(set(tensors) - set(statistics)), *statistics)
         shapes = tuple(tuple(tensors[name].shape) for name in names)
-        return cls(names, shapes, tuple(offsets[name] for name in names), trainable, end)
+        values = sum(tensors[name].numel() for name in statistics)
+        return cls(names, shapes, tuple(offsets[name] for name in names), trainable, end, values)
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
@@ -99,9 +108,14 @@ class Layout:
         return _joined([place for place in self.places if place[1].start < self.trainable])
 
     @cached_property
-    def dimension(self) -> int:
-        """Number of coordinates d of the packed vector."""
+    def size(self) -> int:
+        """Number of coordinates d + s of the packed vector."""
         return sum(self.sizes)
+
+    @cached_property
+    def dimension(self) -> int:
+        """Number of coordinates d that updates move: the first ones of the packed vector."""
+        return self.size - self.statistics
 
     def named(self, vector: Float32Array) -> dict[str, Float32Array]:
         """Return the tensors of a packed vector as views of it.
@@ -109,7 +123,7 @@ class Layout:
         Raises
         ------
         ConfigError
-            If the vector is not float32 of length ``dimension``.
+            If the vector is not float32 of length ``size``.
         """
         self.check(vector)
         parts = zip(self.names, self.shapes, self.places, strict=True)
@@ -134,21 +148,15 @@ class Layout:
         return np.concatenate([tensors[name].ravel() for name in self.names]).astype(np.float32, copy=False)
 
     def check(self, vector: NDArray[Any]) -> None:
-        """Raise ConfigError unless ``vector`` is float32 of length ``dimension``."""
-        if vector.dtype != _FLOAT32 or vector.shape != (self.dimension,):
-            found = f"{vector.dtype}{list(vector.shape)}"
-            raise ConfigError(
-                f"The vector is {found}, the model's is float32[{self.dimension}].",
-                "Use the model of the task's spec.",
-            )
+        """Raise ConfigError unless ``vector`` is float32 of length ``size``."""
+        _check(vector, self.size)
 
 
 class FlatModel:
     """A module whose parameters, float buffers and gradients are views of two flat tensors.
 
-    The module is moved to the device and changed in place. Tied parameters stay tied. Integer buffers and
-    non-persistent ones do not travel: `load` sets them back to what they were here, so that a model is a
-    function of its vector alone.
+    The module is moved to the device and changed in place. Tied parameters stay tied. Whatever training does not move
+    is the same after each `load`, so that a model is a function of its vector alone.
 
     Parameters
     ----------
@@ -156,6 +164,11 @@ class FlatModel:
         The module; keep using it through this object.
     device
         Where it computes. Packed vectors are always the host's.
+    described
+        How the task describes the model's tensors; without a description, updates move all that are float32.
+    fixed
+        What the tensors are that no update moves, by name: those of the task's initial model. As the module has them
+        unless given.
 
     Attributes
     ----------
@@ -171,22 +184,30 @@ class FlatModel:
     Raises
     ------
     ConfigError
-        If the module's tensors are not float32, or none is trainable.
+        If a tensor to move is not float32, none is trainable, or the tensors are not as described.
     """
 
-    def __init__(self, module: torch.nn.Module, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        device: str = "cpu",
+        described: TensorsSpec | None = None,
+        fixed: Mapping[str, NDArray[np.generic]] | None = None,
+    ) -> None:
         self.device = torch.device(device)
         self._is_away = self.device.type != "cpu"
         # In one mode throughout, as evaluation puts back what it finds.
         self.module = module.to(self.device).train()
-        self.layout = Layout.of(module)
+        self.layout = Layout.of(module, described)
+        if fixed:
+            _set_fixed(module, fixed)
         self._flat = torch.zeros(self.layout.length, device=self.device)
         self._values: Float32Array = np.zeros(self.layout.length, np.float32) if self._is_away else self._flat.numpy()
         self.trainable = self._flat[: self.layout.trainable]
         self.gradient = torch.zeros(self.layout.trainable, device=self.device)
         self._runs, self._trainable_runs = self.layout.runs, self.layout.trainable_runs
         self._buffers: list[tuple[torch.nn.Module, str, torch.Tensor]] = []
-        tensors = _travelling(module)
+        tensors, _ = _moving(module, described)
         for name, shape, (_, place) in zip(self.layout.names, self.layout.shapes, self.layout.places, strict=True):
             tensor, view = tensors[name], self._flat[place].view(shape)
             view.copy_(tensor.detach())
@@ -217,18 +238,18 @@ class FlatModel:
             return None
 
     def vector(self) -> Float32Array:
-        """Return a copy of the model as a packed float32[d]."""
+        """Return a copy of the model as a packed float32[d + s]."""
         if self._buffers:
             self._rejoin()
         if self._is_away:
             torch.from_numpy(self._values).copy_(self._flat)
-        packed = np.empty(self.layout.dimension, np.float32)
+        packed = np.empty(self.layout.size, np.float32)
         for packed_at, aligned_at in self._runs:
             packed[packed_at] = self._values[aligned_at]
         return packed
 
     def load(self, vector: Float32Array) -> None:
-        """Set the model to a packed float32[d]; raises ConfigError if it is anything else."""
+        """Set the model to a packed float32[d + s]; raises ConfigError if it is anything else."""
         self.layout.check(vector)
         if self._buffers:
             self._rejoin()
@@ -237,23 +258,37 @@ class FlatModel:
         if self._is_away:
             self._flat.copy_(torch.from_numpy(self._values))
         for owner, key, buffer in self._kept:
-            owner._buffers[key] = buffer.clone()
+            current = owner._buffers[key]
+            if current is None or current.dtype != buffer.dtype or not torch.equal(current, buffer):
+                owner._buffers[key] = buffer.clone()
 
     def aligned(self, vector: Float32Array) -> torch.Tensor:
-        """Return the trainable part of a packed float32[d] as ``trainable`` is laid out; raises ConfigError."""
-        self.layout.check(vector)
+        """Return float32[d], one number for each that updates move, as ``trainable`` is laid out.
+
+        Raises
+        ------
+        ConfigError
+            If it is anything else.
+        """
+        _check(vector, self.layout.dimension)
         values = np.zeros(self.layout.trainable, np.float32)
         for packed_at, aligned_at in self._trainable_runs:
             values[aligned_at] = vector[packed_at]
         return torch.from_numpy(values).to(self.device)
 
     def packed(self, trainable: torch.Tensor) -> Float32Array:
-        """Return what is laid out as ``trainable`` is as a packed float32[d], zero where nothing is trained."""
+        """Return what is laid out as ``trainable`` is as float32[d], zero where nothing is trained."""
         values: Float32Array = trainable.cpu().numpy()
         packed = np.zeros(self.layout.dimension, np.float32)
         for packed_at, aligned_at in self._trainable_runs:
             packed[packed_at] = values[aligned_at]
         return packed
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """Return a copy of the module's whole state by name, which a fresh module of the kind loads strictly."""
+        if self._buffers:
+            self._rejoin()
+        return {name: tensor.detach().cpu().numpy().copy() for name, tensor in self.module.state_dict().items()}
 
     def named(self, vector: Float32Array) -> dict[str, Float32Array]:
         """Return the tensors of a packed vector; see `Layout.named`."""
@@ -279,17 +314,66 @@ def _owner(module: torch.nn.Module, name: str) -> tuple[torch.nn.Module, str]:
     return module.get_submodule(path), key
 
 
-def _travelling(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+def state_tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return a module's parameters and persistent buffers, each once, by name."""
     persistent = module.state_dict(keep_vars=True).keys()
-    tensors: dict[str, torch.Tensor] = dict(module.named_parameters())
-    for name, buffer in module.named_buffers():
-        if name in persistent and (buffer.is_floating_point() or buffer.is_complex()):
-            tensors[name] = buffer
-    for name, tensor in tensors.items():
+    buffers = ((name, buffer) for name, buffer in module.named_buffers() if name in persistent)
+    return {**dict(module.named_parameters()), **dict(buffers)}
+
+
+def _moving(module: torch.nn.Module, described: TensorsSpec | None) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+    """Return the tensors that training moves, by name, and which of them are statistics."""
+    tensors = state_tensors(module)
+    statistics: tuple[str, ...] = ()
+    if described is None:
+        moving = {
+            name: tensor
+            for name, tensor in tensors.items()
+            if isinstance(tensor, torch.nn.Parameter) or tensor.is_floating_point() or tensor.is_complex()
+        }
+    else:
+        statistics = tuple(statistic.name for statistic in described.statistics)
+        moving = {name: tensor for name, tensor in tensors.items() if name not in set(described.fixed)}
+        _require_described(tensors, moving, described)
+    for name, tensor in moving.items():
         if tensor.dtype != torch.float32 or isinstance(tensor, torch.nn.UninitializedParameter):
             kind = "uninitialised" if isinstance(tensor, torch.nn.UninitializedParameter) else tensor.dtype
             raise ConfigError(f"The tensor {name} is {kind}.", "Build the model with float32 tensors of fixed shape.")
-    return tensors
+    return moving, statistics
+
+
+def _require_described(
+    tensors: Mapping[str, torch.Tensor], moving: Mapping[str, torch.Tensor], described: TensorsSpec
+) -> None:
+    lengths = {statistic.name: statistic.length for statistic in described.statistics}
+    odd = {name for name in moving if moving[name].requires_grad == (name in lengths)}
+    odd |= {name for name, length in lengths.items() if name not in moving or moving[name].numel() != length}
+    odd |= set(described.fixed) - set(tensors)
+    if odd:
+        raise ConfigError(
+            f"The model and the description of its tensors differ in {', '.join(sorted(odd)[:5])}.",
+            "Use the model of the task's spec.",
+        )
+
+
+def _set_fixed(module: torch.nn.Module, fixed: Mapping[str, NDArray[np.generic]]) -> None:
+    """Give tensors that no update moves their values."""
+    tensors = state_tensors(module)
+    for name, values in fixed.items():
+        given = torch.from_numpy(np.array(values))
+        tensor = tensors.get(name)
+        if tensor is None or tensor.shape != given.shape or tensor.dtype != given.dtype:
+            raise ConfigError(f"The initial model's {name} is not the model's.", "Use the model of the task's spec.")
+        with torch.no_grad():
+            tensor.copy_(given)
+
+
+def _check(vector: NDArray[Any], length: int) -> None:
+    if vector.dtype != _FLOAT32 or vector.shape != (length,):
+        found = f"{vector.dtype}{list(vector.shape)}"
+        raise ConfigError(
+            f"The vector is {found}, the model's is float32[{length}].", "Use the model of the task's spec."
+        )
 
 
 def _joined(places: Sequence[tuple[slice, slice]]) -> list[tuple[slice, slice]]:

@@ -10,7 +10,7 @@ import numpy as np
 from fedledger.node.solvers.base import LocalUpdate, Memory
 from fedledger.node.training import Trainer, TrainingContext
 from fedledger.protocol.arithmetic.exact import FixedPoint
-from fedledger.protocol.codecs.payload import Slot, slots
+from fedledger.protocol.codecs.payload import Slot, described_slots
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.update import DELTA, UpdateRefusedError
 
@@ -33,7 +33,9 @@ class CompressingTrainer:
     def __call__(self, context: TrainingContext) -> LocalUpdate:
         """Return the encoded update for a round."""
         spec = context.spec
-        return compress(self.trainer(context), slots(spec, len(context.base.vector)), context.memory, spec.fixed)
+        return compress(
+            self.trainer(context), described_slots(spec, context.base.dimension), context.memory, spec.fixed
+        )
 
 
 def compress(update: LocalUpdate, payload: Sequence[Slot], memory: Memory, fixed: FixedPoint) -> LocalUpdate:

@@ -72,7 +72,7 @@ class Participant(Actor[Situation]):
         models: Models | None = None,
     ) -> None:
         name = "-".join(map(str, access.place))
-        models = models or Models(access.store)
+        models = models or Models(access.store, access.spec.tensors)
         self.task = access.task
         self.updates = self.updates_kind(access, Journal(journal, name), trainer, base_of, models)
         self.direct = self.direct_kind(access, self.updates)

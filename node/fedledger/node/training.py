@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from fedledger.learning.data import Dataset
@@ -67,6 +67,8 @@ class LocalTrainer:
             update = self.solver(
                 self.model, context.base.vector, self.dataset, rng, context.memory, self.objective.loss
             )
+            if context.base.statistics:
+                update = replace(update, statistics=self.model.vector()[context.base.dimension :])
         for transform in self.transforms:
             update = transform(update, rng)
         return update

@@ -12,10 +12,10 @@ from fedledger.node.journal import UPDATE, Journal, JournalEntry
 from fedledger.node.solvers.base import LocalUpdate, Memory
 from fedledger.node.training import Trainer, TrainingContext
 from fedledger.protocol.codecs.payload import header_codec, published_lengths
-from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.codecs.statistics import require_model
+from fedledger.protocol.encoding.cid import MAX_STATE_BYTES, ContentRef
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records import update as wire
-from fedledger.protocol.records.model import require_readable
 from fedledger.protocol.records.published_vectors import published
 from fedledger.protocol.records.signatures import commitment, salt
 from fedledger.protocol.records.update import UpdateHeader
@@ -123,7 +123,7 @@ class Updates:
 
     def _context(self, task: TaskHistory, current: RoundHistory) -> TrainingContext:
         base = self._models(current.bases[self.staleness(current)])
-        require_readable(base.vector, self.access.spec.fixed)
+        require_model(base, self.access.spec)
         before = task.rounds.get(current.index - 1)
         return TrainingContext(
             spec=self.access.spec,
@@ -131,14 +131,14 @@ class Updates:
             owner=self.access.address,
             base=base,
             before=None if before is None else self._models(before.base),
-            memory=self._memory(task, current, len(base.vector)),
+            memory=self._memory(task, current, base.dimension),
         )
 
     def _memory(self, task: TaskHistory, current: RoundHistory, dimension: int) -> Memory:
         """Return the state of this participant's newest update before that counted, and what the aggregator tells."""
         spec = self.access.spec
         reference = task.state_before(current.index) if spec.vectors else None
-        state = b"" if reference is None else self.access.store.get(reference)
+        state = b"" if reference is None else self.access.store.get(reference, MAX_STATE_BYTES)
         own = self.journal.state_before(current.index, task.rounds, partial(self._counts, task))
         return Memory(own, published(state, published_lengths(spec, dimension), spec.fixed))
 

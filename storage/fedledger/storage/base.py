@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from fedledger.protocol.encoding.cid import MAX_OBJECT_BYTES, ContentRef
+from fedledger.protocol.encoding.cid import MAX_OBJECT_BYTES, MAX_STATE_BYTES, ContentRef
 from fedledger.protocol.errors import ContentCorruptError, ContentUnavailableError
 from fedledger.storage import durable_files
 
@@ -59,7 +59,7 @@ class ContentStore(Protocol):
 
 def check_limit(ref: ContentRef, limit: int | None) -> None:
     """Raise ContentUnavailableError if the content is longer than the limit, before anything is read."""
-    limit = MAX_OBJECT_BYTES if limit is None else min(limit, MAX_OBJECT_BYTES)
+    limit = MAX_OBJECT_BYTES if limit is None else min(limit, MAX_STATE_BYTES)
     if ref.length > limit:
         raise ContentUnavailableError(
             f"{ref.cid} has {ref.length} bytes, the limit is {limit}.", "Ask its author for a smaller one."

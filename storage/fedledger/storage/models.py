@@ -6,6 +6,7 @@ from collections import OrderedDict
 
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.records.model import ModelFile
+from fedledger.protocol.records.spec import TensorsSpec
 from fedledger.storage.base import ContentStore
 
 REMEMBERED = 4
@@ -18,10 +19,12 @@ class Models:
     ----------
     store
         Where they are fetched.
+    tensors
+        How the task describes its model's tensors.
     """
 
-    def __init__(self, store: ContentStore) -> None:
-        self._store = store
+    def __init__(self, store: ContentStore, tensors: TensorsSpec | None = None) -> None:
+        self._store, self._tensors = store, tensors
         self._known: OrderedDict[ContentRef, ModelFile] = OrderedDict()
 
     def __call__(self, ref: ContentRef) -> ModelFile:
@@ -33,7 +36,7 @@ class Models:
             If it cannot be had, or is none.
         """
         if ref not in self._known:
-            self._known[ref] = ModelFile.decode(self._store.get(ref))
+            self._known[ref] = ModelFile.decode(self._store.get(ref), self._tensors)
             if len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
         self._known.move_to_end(ref)

@@ -102,13 +102,13 @@ class Proposing:
         if self._valid[0] != index:
             self._valid = index, {}
         spec, measure, valid = self.access.spec, self.measure, self._valid[1]
-        expected = Expected(spec, index, base.ref.digest, len(base.model.vector))
+        expected = Expected(spec, index, base.ref.digest, base.model.dimension)
         with suppress(UpdateRefusedError):
             update = validate(data, expected, sender, sender)
             if (len(valid) + 1) * update.delta.nbytes <= MOST_AHEAD:
                 valid[expected.about(ref, sender, sender)] = update
             if isinstance(measure, ForesightedMeasurer):
-                measure.ahead(sender, foreseen(spec, base.model.vector, update.delta, base.staleness))
+                measure.ahead(sender, foreseen(spec, base.model.vector, update, base.staleness))
 
     def propose(self, task: TaskHistory, current: RoundHistory, phase: Phase) -> Step | None:
         """Propose a round's outcome; None as long as updates may still come."""

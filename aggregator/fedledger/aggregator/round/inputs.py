@@ -10,8 +10,9 @@ from fedledger.aggregator.staleness.damping import shifts
 from fedledger.contracts.ledger.records import Proposal
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
-from fedledger.protocol.encoding.cid import ContentRef
-from fedledger.protocol.records.model import ModelFile, require_readable
+from fedledger.protocol.codecs.statistics import require_model
+from fedledger.protocol.encoding.cid import MAX_STATE_BYTES, ContentRef
+from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.settlement import pack_words, updates_hash
 from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.records.update import UpdateRefusedError
@@ -77,15 +78,15 @@ def round_input(
 
 
 def _model(store: ContentStore, ref: ContentRef, spec: TaskSpec) -> ModelFile:
-    found = ModelFile.decode(store.get(ref))
-    require_readable(found.vector, spec.fixed)
+    found = ModelFile.decode(store.get(ref), spec.tensors)
+    require_model(found, spec)
     return found
 
 
 def previous_state(store: ContentStore, task: TaskHistory, index: int) -> bytes:
     """Return the aggregator's state that the last proposed, not voided, round before ``index`` left."""
     before = task.state_before(index)
-    return b"" if before is None else store.get(before)
+    return b"" if before is None else store.get(before, MAX_STATE_BYTES)
 
 
 def proposal_of(outcome: RoundOutcome, batched: RoundHistory | None = None) -> Proposal:

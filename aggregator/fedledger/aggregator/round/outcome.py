@@ -129,7 +129,7 @@ def round_outcome(given: RoundInput, measure: Measurer, observe: Observer = null
 
     What is observed is what :func:`~fedledger.aggregator.round.pipeline.evaluate_round` shows.
     """
-    expected = Expected(given.spec, given.index, given.base_ref.digest, len(given.base.vector))
+    expected = Expected(given.spec, given.index, given.base_ref.digest, given.base.dimension)
     rows = [_Row(participation) for participation in given.participations]
     bases = (given.base_ref, *given.earlier)
     for row in rows:
@@ -171,7 +171,7 @@ def round_outcome(given: RoundInput, measure: Measurer, observe: Observer = null
 
 
 def _outcome(given: RoundInput, rows: Sequence[_Row], result: RoundResult) -> RoundOutcome:
-    model, state = Content.of(given.base.encode(result.model)), Content.of(result.state.encode())
+    model, state = Content.of(given.base.moved(result.model).encode()), Content.of(result.state.encode())
     document = {
         "version": REPORT_VERSION,
         "spec": given.spec.digest.hex(),

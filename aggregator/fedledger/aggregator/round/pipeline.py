@@ -20,12 +20,14 @@ from fedledger.aggregator.round.measurer import Measurer, measured
 from fedledger.aggregator.round.methods import RoundMethods
 from fedledger.aggregator.round.server_step import take_step, weigh
 from fedledger.aggregator.round.state import Moved, State
+from fedledger.aggregator.round.statistic_rows import StatisticRows
 from fedledger.aggregator.round.validation import ValidUpdate
 from fedledger.aggregator.rules.aggregate import Rows, aggregate, doubles
 from fedledger.aggregator.rules.median import Median
 from fedledger.aggregator.staleness.damping import damped, staleness_weight
-from fedledger.protocol.arithmetic.exact import FixedPoint, Gram, IntArray, gram, scaled
+from fedledger.protocol.arithmetic.exact import Gram, IntArray, gram, scaled
 from fedledger.protocol.codecs.payload import published_lengths
+from fedledger.protocol.codecs.statistics import Statistics
 from fedledger.protocol.errors import RoundError
 from fedledger.protocol.records.measurement import Measurement
 from fedledger.protocol.records.model import fixed_model
@@ -74,7 +76,7 @@ class RoundContext:
     spec
         The task's spec.
     base
-        The round's base model, float32[d].
+        The round's base model, float32[d + s].
     state
         What the round before left.
     reputations
@@ -88,7 +90,7 @@ class RoundContext:
     units
         Credit units that the round may pay.
     earlier
-        The base models of stale updates, float32[d] by staleness, if the spec's weight mixes models.
+        The base models of stale updates, float32[d + s] by staleness, if the spec's weight mixes models.
     trusted
         The update that the aggregator trusts, int64[d], if the rule asks for one.
     """
@@ -104,6 +106,11 @@ class RoundContext:
     units: int = 0
     earlier: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
     trusted: IntArray | None = None
+
+    @property
+    def dimension(self) -> int:
+        """Number of coordinates d that updates move; the model's s statistics follow them."""
+        return len(self.base) - self.spec.statistics
 
     @property
     def bound(self) -> int:
@@ -122,7 +129,7 @@ class RoundResult:
     base_measurement, model_measurement
         Of the round's base model and of the new one.
     model, state
-        The new model, float32[d], and the new state.
+        The new model, float32[d + s], and the new state.
     weights, scores, shares
         Of each update in the aggregate, for its contribution, and in credit units; empty in a round that does not
         count.
@@ -176,9 +183,10 @@ def evaluate_round(
         If the rule needs an update that the aggregator trusts, and there is none.
     """
     methods = RoundMethods.of(given.spec)
-    rows = _damped(given, entries, _normalised(methods, entries, len(given.base), given.bound))
-    _show(entries, rows, observe)
-    base, measurements = measure(BASE, given.base), _measured(given, entries, rows, measure)
+    rows = _damped(given, entries, _normalised(methods, entries, given.dimension, given.bound))
+    statistics = StatisticRows.of(given.spec, given.base, [(e.update.statistics, e.staleness) for e in entries])
+    _show(entries, rows, statistics, observe)
+    base, measurements = measure(BASE, given.base), _measured(given, entries, rows, statistics, measure)
     known = _known(given, entries, rows, base, measurements)
     observe("inner products", known.features.gram)
     contexts = {
@@ -197,10 +205,11 @@ def evaluate_round(
     delta, diagnostics = _aggregate(
         methods, context, rows, weights, given.state.previous, known.features.without_centre
     )
-    stepped = take_step(given.spec, given.base, delta, given.state.moments)
+    stepped = take_step(given.spec, given.base[: given.dimension], delta, given.state.moments)
     for what, values in (("aggregate", delta), ("step", stepped.step), ("model", stepped.moved)):
         observe(what, values)
-    model_measurement = measure(MODEL, stepped.model)
+    model, told = _with_statistics(stepped.model, methods, context, statistics, weights, observe)
+    model_measurement = measure(MODEL, model)
     published, notes = _publish(given, methods, context, entries, weights)
     for name, vector in published.items():
         observe(f"published {name}", vector)
@@ -215,27 +224,44 @@ def evaluate_round(
         measurements=measurements,
         base_measurement=base,
         model_measurement=model_measurement,
-        model=stepped.model,
+        model=model,
         state=state,
         weights=weights,
         scores=scores,
         shares=apportion(given.units, scores),
-        diagnostics={**diagnostics, **notes},
+        diagnostics={**diagnostics, **notes, **told},
         stop=stop,
     )
 
 
-def probe(base: NDArray[np.float32], delta: IntArray, fixed: FixedPoint) -> NDArray[np.float32]:
-    """Return the model float32[d] that tells what an update int64[d] to the base model is worth."""
-    probed: NDArray[np.float32] = base + PROBE * fixed.to_float32(delta)
-    return probed
+def probe(spec: TaskSpec, base: NDArray[np.float32], delta: IntArray, statistics: IntArray) -> NDArray[np.float32]:
+    """Return the model float32[d + s] that tells what an update to the base model is worth.
+
+    Parameters
+    ----------
+    spec
+        The task's spec.
+    base
+        The base model, float32[d + s].
+    delta, statistics
+        The update int64[d], and its statistics int64[s].
+    """
+    d = len(delta)
+    probed: NDArray[np.float32] = base[:d] + PROBE * spec.fixed.to_float32(delta)
+    if not len(statistics):
+        return probed
+    before = base[d:]
+    values = before + PROBE * (Statistics.of(spec.tensors).to_float32(statistics) - before)
+    return np.concatenate([probed, values])
 
 
-def foreseen(spec: TaskSpec, base: NDArray[np.float32], delta: IntArray, staleness: int) -> NDArray[np.float32] | None:
+def foreseen(
+    spec: TaskSpec, base: NDArray[np.float32], update: ValidUpdate, staleness: int
+) -> NDArray[np.float32] | None:
     """Return the model that will be measured for an update, where that can be told before its round is complete."""
     if staleness or spec.normalisation is not None:
         return None
-    return probe(base, delta, spec.fixed)
+    return probe(spec, base, update.delta, update.statistics)
 
 
 def _normalised(methods: RoundMethods, entries: Sequence[Entry], dimension: int, bound: int) -> IntArray:
@@ -254,7 +280,8 @@ def _damped(given: RoundContext, entries: Sequence[Entry], deltas: IntArray) -> 
     def left(delta: IntArray, steps: int) -> IntArray:
         shift = None
         if weight.mix_models:
-            shift = fixed_model(given.earlier[steps], fixed) - fixed_model(given.base, fixed)
+            earlier, base = (model[: given.dimension] for model in (given.earlier[steps], given.base))
+            shift = fixed_model(earlier, fixed) - fixed_model(base, fixed)
         return damped(delta, weight(steps), shift, given.bound)
 
     if not any(entry.staleness for entry in entries):
@@ -263,16 +290,21 @@ def _damped(given: RoundContext, entries: Sequence[Entry], deltas: IntArray) -> 
     return np.vstack([left(delta, entry.staleness) if entry.staleness else delta for delta, entry in rows])
 
 
-def _show(entries: Sequence[Entry], rows: IntArray, observe: Observer) -> None:
-    for entry, delta in zip(entries, rows, strict=True):
+def _show(entries: Sequence[Entry], rows: IntArray, statistics: StatisticRows, observe: Observer) -> None:
+    for entry, delta, values in zip(entries, rows, statistics.rows, strict=True):
         observe(f"update of {entry.owner}", delta)
         for name, vector in entry.update.vectors.items():
             observe(f"{name} of {entry.owner}", vector)
+        if len(values):
+            observe(f"statistics of {entry.owner}", values)
 
 
-def _measured(given: RoundContext, entries: Sequence[Entry], rows: IntArray, measure: Measurer) -> list[Measurement]:
+def _measured(
+    given: RoundContext, entries: Sequence[Entry], rows: IntArray, statistics: StatisticRows, measure: Measurer
+) -> list[Measurement]:
     probes = (
-        (entry.owner, probe(given.base, delta, given.spec.fixed)) for entry, delta in zip(entries, rows, strict=True)
+        (entry.owner, probe(given.spec, given.base, delta, values))
+        for entry, delta, values in zip(entries, rows, statistics.rows, strict=True)
     )
     return measured(measure, probes)
 
@@ -320,6 +352,7 @@ def _aggregate(
     weights: Sequence[int],
     previous: IntArray,
     products: Gram | None = None,
+    by_value: bool = False,
 ) -> tuple[IntArray, dict[str, Any]]:
     rule = methods.rule.method
     if not any(weights):
@@ -329,8 +362,29 @@ def _aggregate(
             "The aggregation rule needs an update that the aggregator trusts, and there is none.",
             "Start the aggregator with data of its own, or choose another rule.",
         )
-    outcome = aggregate(rule, Rows(rows, weights, previous, products), context.unit, methods.mixing, context)
+    given = Rows(rows, weights, previous, products, by_value=by_value)
+    outcome = aggregate(rule, given, context.unit, methods.mixing, context)
     return outcome.delta, dict(outcome.diagnostics)
+
+
+def _with_statistics(
+    trained: NDArray[np.float32],
+    methods: RoundMethods,
+    context: StageContext,
+    statistics: StatisticRows,
+    weights: Sequence[int],
+    observe: Observer,
+) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """Return the new model float32[d + s]: its statistics are what the task's rule makes of the updates' values."""
+    base = statistics.base
+    if not len(base):
+        return trained, {}
+    # A rule that starts from the last aggregate starts from the base's values.
+    changes = statistics.rows - base
+    change, notes = _aggregate(methods, context, changes, weights, np.zeros_like(base), by_value=True)
+    values = statistics.format.cut(base + change)
+    observe("statistics", values)
+    return np.concatenate([trained, statistics.format.to_float32(values)]), {"statistics": notes}
 
 
 def _publish(
@@ -343,7 +397,7 @@ def _publish(
     """
     counting, everybody = sum(weight > 0 for weight in weights), max(given.everybody, 1)
     published, notes = {}, {}
-    for name, length in published_lengths(given.spec, len(given.base)).items():
+    for name, length in published_lengths(given.spec, given.dimension).items():
         zeros = np.zeros(length, np.int64)
         vectors = _stack([entry.update.vectors[name] for entry in entries], length)
         aggregated, notes[name] = _aggregate(methods, context, vectors, weights, zeros)

@@ -23,7 +23,7 @@ _OPTIMISERS: BoundedCache[bytes, Optimiser] = BoundedCache(16)
 
 @dataclass(frozen=True)
 class Stepped:
-    """The optimiser's step int64[d], its new state, the sum of base and step int64[d], and the model float32[d]."""
+    """The optimiser's step int64[d], its new state, base plus step int64[d], and the new coordinates float32[d]."""
 
     step: IntArray
     moments: State
@@ -55,7 +55,10 @@ def weigh(
 
 
 def take_step(spec: TaskSpec, base: NDArray[np.float32], delta: IntArray, moments: State) -> Stepped:
-    """Return where the server optimiser goes from float32[d] with the aggregate int64[d]; the model stays in bounds."""
+    """Return where the server optimiser goes from trained coordinates float32[d] with the aggregate int64[d].
+
+    They stay in bounds.
+    """
     fixed = spec.fixed
     optimiser = _OPTIMISERS.get(spec.digest)
     if optimiser is None:

@@ -50,14 +50,15 @@ class Expected:
 class ValidUpdate:
     """An update that passed validation.
 
-    Its delta as int64[d] in fixed point, the examples that count, the local steps as they were stated, and the further
-    vectors, int64 as well, that the spec names.
+    Its delta as int64[d] in fixed point, the examples that count, the local steps as they were stated, the further
+    vectors, int64 as well, that the spec names, and the statistics of its model, int64[s].
     """
 
     delta: NDArray[np.int64]
     examples: int
     steps: int = 0
     vectors: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    statistics: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 def fetch(store: ContentStore, ref: ContentRef, limit: int) -> bytes:
@@ -121,7 +122,7 @@ def validate_vectors(
     payload = slots(spec, dimension)
     if set(vectors) != {slot.name for slot in payload}:
         names = ", ".join(slot.name for slot in payload)
-        wanted = f"the vectors {names}" if spec.vectors else f"the one vector {wire.DELTA!r}"
+        wanted = f"the vectors {names}" if len(payload) > 1 else f"the one vector {wire.DELTA!r}"
         raise UpdateRefusedError(Verdict.WRONG_SHAPE, f"the update must hold {wanted}")
     fixed = spec.fixed
     decoded: dict[str, NDArray[np.int64]] = {}
@@ -133,7 +134,10 @@ def validate_vectors(
             refusals.append(error)
     if refusals:
         raise min(refusals, key=lambda refusal: _FAULTS.index(refusal.verdict))
-    return ValidUpdate(decoded.pop(wire.DELTA), min(examples, spec.limits.max_examples), steps, decoded)
+    delta, statistics = decoded.pop(wire.DELTA), np.zeros(0, np.int64)
+    if spec.statistics:
+        statistics = decoded.pop(wire.STATISTICS)
+    return ValidUpdate(delta, min(examples, spec.limits.max_examples), steps, decoded, statistics)
 
 
 _FAULTS = (Verdict.WRONG_SHAPE, Verdict.MALFORMED, Verdict.NOT_FINITE, Verdict.OUT_OF_RANGE)

@@ -55,6 +55,8 @@ class Rows:
         Inner products of the updates followed by ``previous``, if they are known already.
     columns
         Length of a block; what suits the number of updates unless given. The outcome does not depend on it.
+    by_value
+        Whether the rows are values, such as running variances, and no steps.
     """
 
     updates: Sequence[IntArray] | IntArray
@@ -62,6 +64,7 @@ class Rows:
     previous: IntArray | None = None
     gram: Gram | None = None
     columns: int | None = None
+    by_value: bool = False
 
     @cached_property
     def counted(self) -> list[int]:
@@ -123,7 +126,7 @@ def aggregate(
     mixture = _mixture(mixer, products, len(counted), len(rows)) if mixer else None
     if mixture:
         products, unit = mixture.gram(products) if rule.needs_gram else products, unit * mixture.share
-    context = RuleContext([given.weights[i] for i in counted], unit, products, counted, stage)
+    context = RuleContext([given.weights[i] for i in counted], unit, products, counted, stage, given.by_value)
     if isinstance(rule, LinearRule):
         finish, notes = _linear(rule, context, mixture)
     else:

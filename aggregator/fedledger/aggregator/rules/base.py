@@ -70,6 +70,8 @@ class RuleContext:
     stage
         What is known of the round: see :class:`~fedledger.aggregator.context.stage_context.StageContext`; None where
         vectors are aggregated outside of a round.
+    by_value
+        Whether the rows are values and no steps, so that only weights with a sum of 1 make sense.
     """
 
     weights: Sequence[int]
@@ -77,6 +79,7 @@ class RuleContext:
     gram: Gram
     rows: Sequence[int] = ()
     stage: StageContext | None = None
+    by_value: bool = False
 
     @property
     def round(self) -> StageContext:

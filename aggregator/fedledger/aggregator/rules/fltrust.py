@@ -23,7 +23,8 @@ class FLTrust(LinearRule):
 
     g₀ is an update that the aggregator trusts, made from the round's base model on data of its own. The report names
     it as content; an audit takes it as it is, since nobody else can train it. All rows count alike, whatever their
-    weights. If no row is trusted, the aggregate is zero.
+    weights. If no row is trusted, the aggregate is zero. Statistics of a model are not rescaled: they have the mean
+    Σ t_i s_i / Σ t_i.
     """
 
     needs_gram: ClassVar[bool] = False
@@ -43,5 +44,7 @@ class FLTrust(LinearRule):
         if not total:
             return Combination([0] * len(trusts), 1, {"trusts": [0] * len(trusts)})
         scales = [min(MAX_SCALE, norms[-1] / norm) if norm else 0.0 for norm in norms[:-1]]
+        if context.by_value:
+            scales = [1.0] * len(trusts)
         coefficients = [round(trust / total * scale * ONE) for trust, scale in zip(trusts, scales, strict=True)]
         return Combination(coefficients, ONE, {"trusts": [round(trust * ONE) for trust in trusts]})

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from fedledger.learning.vectors import FlatModel, Float32Array
 from fedledger.protocol.encoding.cid import MAX_OBJECT_BYTES
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import MODEL
@@ -24,7 +23,7 @@ ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "tanh": n
 def build_model(key: str, params: Mapping[str, Any]) -> nn.Module:
     """Return a fresh model of a registered kind.
 
-    Its weights come from torch's global generator; see `initial_vector` for repeatable ones.
+    Its weights come from torch's global generator; see :mod:`fedledger.learning.models.initial` for repeatable ones.
 
     Raises
     ------
@@ -62,14 +61,3 @@ def dimension_of(key: str, params: Mapping[str, Any]) -> int | None:
         return None
     counted: dict[int, int] = {id(each): each.numel() for each in module.state_dict(keep_vars=True).values()}
     return sum(counted.values())
-
-
-def initial_vector(factory: Callable[[], nn.Module], seed: int) -> Float32Array:
-    """Return the packed float32[d] of a fresh model whose random initialisation is seeded.
-
-    Torch's global generator is left as it was. The result repeats on one machine and torch version; what
-    parties share is the bytes, not the seed.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed % 2**63)
-        return FlatModel(factory()).vector()

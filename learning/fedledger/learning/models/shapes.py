@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from fedledger.learning.models.base import build_model
-from fedledger.learning.vectors import Layout
 from fedledger.protocol.errors import ConfigError
 
 
@@ -37,11 +36,6 @@ class Shapes:
             raise
         except (RuntimeError, TypeError, OverflowError) as error:
             raise ConfigError(f"The model {key} cannot have these dimensions: {error}.") from error
-
-    @property
-    def layout(self) -> Layout:
-        """Names and shapes of the model's tensors; raises ConfigError if it has none to train."""
-        return Layout.of(self.module)
 
     def outputs(self, example: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape of what the model makes of one example; raises ConfigError if it takes no such example.

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedledger.learning.data import Dataset
+from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import PARTITION
 from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.methods.registry import Registry
@@ -37,3 +38,21 @@ def partition(
         If there is no such method, if the parameters do not suit it, or if there are too few examples.
     """
     return build(PARTITIONS, key, params)(dataset, participants, rng)
+
+
+def require_strata(dataset: Dataset) -> NDArray[np.int64]:
+    """Return the class of each example, or the tenth that its number to predict is in, int64[n].
+
+    Raises
+    ------
+    ConfigError
+        If there is no one target per example.
+    """
+    strata = dataset.strata
+    if strata is None:
+        raise ConfigError(
+            f"Examples have {dataset.targets.dtype}{list(dataset.targets.shape[1:])} as targets, which cannot be "
+            "divided by class.",
+            "Use iid@1, or natural@1 where examples have groups.",
+        )
+    return strata

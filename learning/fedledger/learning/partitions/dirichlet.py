@@ -9,8 +9,8 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.learning.data import Dataset
-from fedledger.learning.partitions.base import PARTITIONS, Indices
+from fedledger.learning.data import Dataset, members_of
+from fedledger.learning.partitions.base import PARTITIONS, Indices, require_strata
 from fedledger.learning.partitions.sizes import require_enough, top_up
 from fedledger.protocol.methods.parameters import Checked, Real, Whole
 
@@ -21,7 +21,7 @@ class Dirichlet(Checked):
     """Divides each class by its own draw of Dirichlet proportions (Hsu, Qi and Brown, 2019).
 
     Drawn once; participants left with fewer than ``min_examples`` then receive examples from whoever holds
-    the most.
+    the most. Of numbers to predict each tenth, by their quantiles, is divided like a class.
 
     Parameters
     ----------
@@ -38,8 +38,8 @@ class Dirichlet(Checked):
         """Deal the data set; see the module's description."""
         require_enough(dataset, participants, self.min_examples)
         pieces: list[list[Indices]] = [[] for _ in range(participants)]
-        for label in np.unique(dataset.targets):
-            members = rng.permutation(np.flatnonzero(dataset.targets == label))
+        for stratum in members_of(require_strata(dataset)):
+            members = rng.permutation(stratum)
             ends = np.rint(np.cumsum(self._proportions(participants, rng)) * len(members)).astype(np.int64)
             for piece, part in zip(pieces, np.split(members, ends[:-1]), strict=True):
                 piece.append(part)

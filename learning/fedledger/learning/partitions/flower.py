@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from fedledger.learning.data import Dataset
-from fedledger.learning.partitions.base import PARTITIONS, Indices
+from fedledger.learning.partitions.base import PARTITIONS, Indices, require_strata
 from fedledger.learning.partitions.sizes import require_enough
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.parameters import Checked, Entries, Text
@@ -21,7 +21,8 @@ from fedledger.protocol.methods.parameters import Checked, Entries, Text
 class Flower(Checked):
     """Deals by a partitioner of Flower's ``flwr-datasets``, which must be installed.
 
-    It sees the columns ``label`` and, where the data set has groups, ``group``. Some of them leave examples out, which
+    It sees the columns ``label`` (of numbers to predict, which tenth of them each is in) and, where the data set has
+    groups, ``group``. Some of them leave examples out, which
     nobody gets then.
 
     Parameters
@@ -73,7 +74,9 @@ def _parts(kind: type[Any], params: Mapping[str, Any], dataset: Dataset) -> list
     """Return the indices of the parts that a partitioner makes of a data set."""
     import datasets
 
-    columns = {"index": np.arange(len(dataset)), "label": dataset.targets}
+    columns = {"index": np.arange(len(dataset))}
+    if params.get("partition_by") == "label":
+        columns["label"] = require_strata(dataset)
     if dataset.groups is not None:
         columns["group"] = dataset.groups
     made = kind(**params)

@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 
 from fedledger.learning.data import Dataset
-from fedledger.learning.partitions.base import PARTITIONS, Indices
+from fedledger.learning.partitions.base import PARTITIONS, Indices, require_strata
 from fedledger.learning.partitions.sizes import require_enough, top_up
 from fedledger.protocol.methods.parameters import Checked, Whole
 
@@ -17,6 +17,8 @@ from fedledger.protocol.methods.parameters import Checked, Whole
 @dataclass(frozen=True)
 class Shards(Checked):
     """Sorts by label, cuts into equal shards and distributes them at random (McMahan et al., 2017).
+
+    Numbers to predict are sorted by their value.
 
     Parameters
     ----------
@@ -31,8 +33,10 @@ class Shards(Checked):
         require_enough(dataset, participants)
         # More shards than examples would be empty ones, however large the parameter.
         each = min(self.shards_per_participant, len(dataset))
+        strata = require_strata(dataset)
+        order = dataset.targets.reshape(-1) if dataset.classes is None else strata
         mixed = rng.permutation(len(dataset))
-        by_label = mixed[np.argsort(dataset.targets[mixed], kind="stable")]
+        by_label = mixed[np.argsort(order[mixed], kind="stable")]
         count = min(participants * each, len(dataset))
         shards = np.array_split(by_label, count)
         owners = rng.permutation(np.arange(count) % participants)

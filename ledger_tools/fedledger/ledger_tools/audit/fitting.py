@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +10,12 @@ from numpy.typing import NDArray
 from fedledger.learning.models.base import MODELS, build_model
 from fedledger.learning.models.shapes import Shapes
 from fedledger.learning.validation_set import read_validation
+from fedledger.learning.vectors import FlatModel, Layout
 from fedledger.ledger_tools.audit.divergence import Divergence, DivergenceError, reading
+from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.records.model import ModelFile
-
-if TYPE_CHECKING:
-    from fedledger.learning.vectors import FlatModel
+from fedledger.protocol.records.spec import TaskSpec, TensorsSpec
 
 log = logging.getLogger(__name__)
 
@@ -28,18 +27,18 @@ def readable_set(content: bytes, index: int) -> tuple[NDArray[np.float32], NDArr
 
 
 def fitting_model(
-    model: Method, initial: bytes, inputs: NDArray[np.float32], labels: NDArray[np.int64], index: int
+    spec: TaskSpec, initial: bytes, inputs: NDArray[np.float32], labels: NDArray[np.int64], index: int
 ) -> FlatModel:
-    """Return a registered model, which has the tensors of its initial model's file and suits the validation set.
+    """Return a spec's registered model, which has its initial model's tensors and suits its validation set.
 
     It is first made of shapes alone, which take no memory.
 
     Parameters
     ----------
-    model
-        The model.
+    spec
+        The spec, which names one.
     initial
-        The file.
+        The initial model's file.
     inputs, labels
         The validation set's.
     index
@@ -52,25 +51,32 @@ def fitting_model(
     DivergenceError
         In that round, if they do not fit each other.
     """
-    from fedledger.learning.vectors import FlatModel
-
+    model = spec.model
+    if model is None:
+        raise ConfigError("The task's spec has neither model nor code.")
     MODELS.get(model.method)
     with reading(index, "initial model"):
-        file = ModelFile.decode(initial)
+        file = ModelFile.decode(initial, spec.tensors)
     try:
-        _check_shapes(model, file, inputs, labels, index)
+        _check_shapes(model, spec.tensors, file, inputs, labels, index)
     except NotImplementedError as error:
         # An installed model may compute what torch cannot do with shapes alone; then nobody knows before it is made.
         log.debug("the model %s is not checked before it is made: %s", model.method, error)
-    return FlatModel(build_model(model.method, model.params))
+    with reading(index, "initial model", "the tensors of the spec's model"):
+        return FlatModel(build_model(model.method, model.params), "cpu", spec.tensors, file.fixed)
 
 
 def _check_shapes(
-    model: Method, file: ModelFile, inputs: NDArray[np.float32], labels: NDArray[np.int64], index: int
+    model: Method,
+    tensors: TensorsSpec | None,
+    file: ModelFile,
+    inputs: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    index: int,
 ) -> None:
     with reading(index, "model", "one that can be made"):
         shapes = Shapes.of(model.method, model.params)
-        layout = shapes.layout
+        layout = Layout.of(shapes.module, tensors)
     if (layout.names, layout.shapes) != (file.names, file.shapes):
         raise _unfit(index, "initial model", "the tensors of the spec's model")
     with reading(index, "validation set", "examples that the spec's model takes"):

@@ -235,18 +235,14 @@ def live_measure(spec: TaskSpec, store: ContentStore, trusted: frozenset[str], i
 
     if spec.code is not None and spec.code.cid not in trusted:
         return None
-    validation = store.get(spec.validation.ref)
-    inputs, labels = readable_set(validation, index)
-    if spec.code is not None:
-        code = load_task_code(store.get(spec.code.ref), spec.code.cid, set(trusted))
-        model = FlatModel(code.model())
-    elif spec.model is not None:
-        model = fitting_model(spec.model, store.get(spec.initial_model.ref), inputs, labels, index)
-    else:
-        raise ConfigError("The task's spec has neither model nor code.")
-    measure = LiveMeasurer(model, validation)
-    if spec.code is not None:
-        _try_out(measure, ModelFile.decode(store.get(spec.initial_model.ref)))
+    validation, initial = store.get(spec.validation.ref), store.get(spec.initial_model.ref)
+    if spec.code is None:
+        return LiveMeasurer(fitting_model(spec, initial, *readable_set(validation, index), index), validation)
+    readable_set(validation, index)
+    code = load_task_code(store.get(spec.code.ref), spec.code.cid, set(trusted))
+    file = ModelFile.decode(initial, spec.tensors)
+    measure = LiveMeasurer(FlatModel(code.model(), "cpu", spec.tensors, file.fixed), validation)
+    _try_out(measure, file)
     return measure
 
 

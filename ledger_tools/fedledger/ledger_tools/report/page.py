@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from fedledger.learning.label_counts import LabelCounts
+from fedledger.learning.label_counts import EFFECTIVE, LabelCounts
 from fedledger.protocol.text import shown
 
 if TYPE_CHECKING:
@@ -59,29 +59,31 @@ def plain(text: str) -> str:
 
 
 def heat_map(labels: LabelCounts) -> Markup:
-    """Return a map of examples by participant and class as markup.
+    """Return a map of examples by participant and class, or tenth of the numbers to predict, as markup.
 
     Of more than ``MAX_PARTICIPANTS`` participants it shows quantiles by size, the largest and the smallest included; of
     more than ``MAX_CLASSES`` classes the most frequent.
     """
     shown = labels.sample(MAX_PARTICIPANTS)
-    classes = list(range(labels.classes))
+    columns = list(range(labels.classes))
     notes = []
     if len(shown) < labels.participants:
         notes.append(f"{len(shown)} of {labels.participants:,} participants, evenly by size")
     if labels.classes > MAX_CLASSES:
         frequent = (-labels.counts.sum(axis=0)).argsort(kind="stable")[:MAX_CLASSES]
-        classes = sorted(frequent.tolist())
+        columns = sorted(frequent.tolist())
         notes.append(f"the {MAX_CLASSES} most frequent of {labels.classes:,} classes")
-    counts = labels.counts[shown][:, classes]
+    counts = labels.counts[shown][:, columns]
     rows = zip(shown.tolist(), counts.tolist(), labels.sizes[shown], labels.effective_classes[shown], strict=True)
     return render(
         "heat_map.html",
+        kind=labels.kind,
+        effective=EFFECTIVE.get(labels.kind, "").replace("_", " "),
         note="; ".join(notes),
-        classes=classes,
+        names=[labels.names[column] for column in columns],
         rows=list(rows),
         most=max(int(labels.counts[shown].max(initial=0)), 1),
-        numbered=len(classes) <= _NUMBERED_CLASSES,
+        numbered=len(columns) <= _NUMBERED_CLASSES,
     )
 
 

@@ -15,7 +15,7 @@ from fedledger.learning.objectives.base import Loss
 from fedledger.learning.vectors import FlatModel, Float32Array
 from fedledger.protocol.methods.catalogue import kind_of
 from fedledger.protocol.methods.registry import Registry
-from fedledger.protocol.records.update import DELTA
+from fedledger.protocol.records.update import DELTA, STATISTICS
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +38,8 @@ class LocalUpdate:
         float32 vectors that the participant keeps once the update counts.
     coded
         The tensors that stand for delta and vectors, by name, if the task's payload describes any.
+    statistics
+        float32[s]: the values of the trained model's statistics.
     """
 
     delta: Float32Array
@@ -47,11 +49,13 @@ class LocalUpdate:
     vectors: Mapping[str, Float32Array] = field(default_factory=dict)
     state: Mapping[str, Float32Array] = field(default_factory=dict)
     coded: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+    statistics: Float32Array = field(default_factory=lambda: np.zeros(0, np.float32))
 
     @property
     def sent(self) -> Mapping[str, NDArray[np.generic]]:
         """The tensors that travel, by name."""
-        return self.coded or {**self.vectors, DELTA: self.delta}
+        tensors = self.coded or {**self.vectors, DELTA: self.delta}
+        return {**tensors, STATISTICS: self.statistics} if len(self.statistics) else tensors
 
 
 @dataclass(frozen=True, eq=False)

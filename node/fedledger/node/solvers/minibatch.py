@@ -191,7 +191,8 @@ class Minibatches(Checked):
 
 
 def difference(model: FlatModel, base: Float32Array) -> Float32Array:
-    """Return float32[d]: what ``model`` holds minus ``base``."""
-    trained = model.vector()
-    trained -= base
+    """Return float32[d]: what ``model`` holds minus ``base`` float32[d + s], of what updates move."""
+    d = model.layout.dimension
+    trained = model.vector()[:d]
+    trained -= base[:d]
     return trained

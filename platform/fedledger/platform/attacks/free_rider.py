@@ -17,7 +17,7 @@ from fedledger.protocol.methods.parameters import Checked, Real
 class FreeRider(Checked):
     """Does not train: sends the last round's step under a little noise; in the first round only noise.
 
-    As is everything that it sends besides.
+    So is everything that it sends besides; a model's statistics are those of the round's base.
     """
 
     honest: LocalTrainer
@@ -25,6 +25,12 @@ class FreeRider(Checked):
 
     def __call__(self, context: TrainingContext) -> LocalUpdate:
         noise = noises(context, self.deviation)
-        last = 0 if context.before is None else context.base.vector - context.before.vector
-        delta = last + noise(len(context.base.vector))
-        return LocalUpdate(delta, len(self.honest.dataset), 1, vectors=further_noise(context, noise))
+        last = 0 if context.before is None else context.base.trained - context.before.trained
+        delta = last + noise(context.base.dimension)
+        return LocalUpdate(
+            delta,
+            len(self.honest.dataset),
+            1,
+            vectors=further_noise(context, noise),
+            statistics=context.base.statistic_values,
+        )

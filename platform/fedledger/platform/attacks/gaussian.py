@@ -15,12 +15,18 @@ from fedledger.protocol.methods.parameters import Checked, Real
 @ATTACKS.register("gaussian@1")
 @dataclass(frozen=True)
 class Gaussian(Checked):
-    """Sends Gaussian noise of the given standard deviation."""
+    """Sends Gaussian noise of the given standard deviation; a model's statistics stay as they are."""
 
     honest: LocalTrainer
     deviation: Annotated[float, Real(0, 1e12)] = 0.1
 
     def __call__(self, context: TrainingContext) -> LocalUpdate:
         noise = noises(context, self.deviation)
-        delta = noise(len(context.base.vector))
-        return LocalUpdate(delta, len(self.honest.dataset), 1, vectors=further_noise(context, noise))
+        delta = noise(context.base.dimension)
+        return LocalUpdate(
+            delta,
+            len(self.honest.dataset),
+            1,
+            vectors=further_noise(context, noise),
+            statistics=context.base.statistic_values,
+        )

@@ -22,5 +22,5 @@ def further_noise(
     context: TrainingContext, noise: Callable[[int], NDArray[np.float32]]
 ) -> dict[str, NDArray[np.float32]]:
     """Return noise for each vector that an update holds besides its delta, by name."""
-    lengths = published_lengths(context.spec, len(context.base.vector))
+    lengths = published_lengths(context.spec, context.base.dimension)
     return {name: noise(length) for name, length in lengths.items()}

@@ -28,20 +28,25 @@ MAX_SHOWN = 12
 
 
 def heat_map(labels: LabelCounts) -> Table | None:
-    """Return a map of examples by participant and class, or None where it would not fit a screen."""
+    """Return a map of examples by participant and class (or tenth), or None where it would not fit a screen."""
+    from fedledger.learning.label_counts import EFFECTIVE
+
     if labels.participants > FEW_PARTICIPANTS or labels.classes > FEW_CLASSES:
         return None
-    table = Table(title="Examples by participant and class", title_justify="left", box=None, padding=0)
+    effective = EFFECTIVE.get(labels.kind)
+    by = f" and {labels.kind}" if effective else ""
+    table = Table(title=f"Examples by participant{by}", title_justify="left", box=None, padding=0)
     table.add_column("participant ", justify="right")
     for number in range(labels.classes):
-        table.add_column(f"{number} ", justify="right")
+        table.add_column(f"{number if effective else ''} ", justify="right")
     table.add_column("  examples", justify="right")
-    table.add_column("  effective classes", justify="right")
+    if effective:
+        table.add_column(f"  {effective.replace('_', ' ')}", justify="right")
     most = max(int(labels.counts.max(initial=0)), 1)
     figures = zip(labels.counts.tolist(), labels.sizes, labels.effective_classes, strict=True)
-    for number, (row, size, effective) in enumerate(figures):
+    for number, (row, size, number_of) in enumerate(figures):
         cells = [Text(f" {count:>4} ", style=_shade(count / most)) for count in row]
-        table.add_row(f"{number} ", *cells, f"{size:,}", f"{effective:.2f}")
+        table.add_row(f"{number} ", *cells, f"{size:,}", *([f"{number_of:.2f}"] if effective else []))
     return table
 
 

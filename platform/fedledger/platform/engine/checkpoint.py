@@ -22,6 +22,7 @@ from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.platform.experiment.run_files import CHECKPOINT_FILE
 from fedledger.protocol.encoding import tensors
 from fedledger.protocol.errors import ConfigError, StoreError
+from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.reputation import Evidence
 from fedledger.storage.durable_files import write_atomically
 from fedledger.storage.foreign_files import shaped
@@ -118,15 +119,15 @@ class CheckpointFile:
             ) from error
         states.forget_before(progress.index)
 
-    def load(self, states: ParticipantStates, length: int | None = None) -> Checkpoint | None:
+    def load(self, states: ParticipantStates, model: ModelFile | None = None) -> Checkpoint | None:
         """Return the checkpoint, and put the participants' states back to it; None if there is no checkpoint.
 
         Parameters
         ----------
         states
             The participants' states.
-        length
-            Number of coordinates of the run's model; checked if it is given.
+        model
+            A model of the run, whose shapes are checked if it is given.
 
         Raises
         ------
@@ -143,12 +144,13 @@ class CheckpointFile:
             document = shaped(_DOCUMENT, from_json(named["document"].tobytes())).model_dump()
             base = np.array(named["base"], np.float32)
             earlier = list(np.array(named["earlier"], np.float32)) if "earlier" in named else []
-            if any(vector.shape != (length or len(base),) for vector in (base, *earlier)):
+            length, dimension = (len(base),) * 2 if model is None else (len(model.vector), model.dimension)
+            if any(vector.shape != (length,) for vector in (base, *earlier)):
                 raise ValueError("a model has not the task's length")
             asked: list[list[int]] = [[] for _ in range(document["asked"])]
             for time, number in named["asked"].tolist() if "asked" in named else ():
                 asked[time].append(number)
-            state = State.decode(named["state"].tobytes(), len(base))
+            state = State.decode(named["state"].tobytes(), dimension)
             histories = {
                 number: ParticipantHistory(Evidence.unpack(evidence), last_round, examples, utility)
                 for number, evidence, last_round, examples, utility in named["standings"].tolist()

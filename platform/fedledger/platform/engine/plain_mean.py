@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,8 @@ from fedledger.platform.engine.backends.serial import Serial
 from fedledger.platform.engine.federation import Record, Round, play
 from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.platform.experiment.experiment import Experiment, make_experiment
-from fedledger.protocol.codecs.payload import slots
-from fedledger.protocol.records.update import DELTA
+from fedledger.protocol.codecs.payload import published_lengths, slots
+from fedledger.protocol.records.update import DELTA, STATISTICS
 from fedledger.protocol.records.verdicts import Verdict
 
 
@@ -34,9 +33,12 @@ class PlainMean(Record[Round]):
     """
 
     def __init__(self, experiment: Experiment) -> None:
-        self._experiment, self._payload = experiment, slots(experiment.spec, len(experiment.initial.vector))
+        self._experiment, self._payload = experiment, slots(experiment.spec, experiment.initial.dimension)
         self._index, self._base, self._before = 1, experiment.initial, list[NDArray[np.float32]]()
-        self._server = {slot.name: np.zeros(slot.length, np.float32) for slot in self._payload[1:]}
+        self._server = {
+            name: np.zeros(length, np.float32)
+            for name, length in published_lengths(experiment.spec, experiment.initial.dimension).items()
+        }
         self._states: dict[int, Mapping[str, NDArray[np.float32]]] = {}
 
     def ask(self) -> Work:
@@ -51,8 +53,9 @@ class PlainMean(Record[Round]):
     def keep(self, job: Job, trained: LocalUpdate) -> None:
         """Add an update."""
         self._states[job.number] = trained.state
-        for name, vector in {**trained.vectors, DELTA: trained.delta}.items():
-            self._total[name] += vector.astype(np.float64) * trained.examples
+        vectors = {**trained.vectors, DELTA: trained.delta, STATISTICS: trained.statistics}
+        for name in self._total:
+            self._total[name] += vectors[name].astype(np.float64) * trained.examples
         self._examples += trained.examples
 
     def close(self) -> Iterator[Round]:
@@ -60,7 +63,9 @@ class PlainMean(Record[Round]):
         means = {name: vector / self._examples for name, vector in self._total.items()}
         self._server = {name: (vector + means[name]).astype(np.float32) for name, vector in self._server.items()}
         self._before = [self._base.vector]
-        self._base = replace(self._base, vector=(self._base.vector + means[DELTA]).astype(np.float32))
+        trained = self._base.vector[: self._base.dimension] + means[DELTA]
+        moved = [trained, means[STATISTICS]] if STATISTICS in means else [trained]
+        self._base = self._base.moved(np.concatenate(moved).astype(np.float32))
         index, verdicts = self._index, dict.fromkeys(range(self._experiment.config.participants), Verdict.ACCEPTED)
         self._index, self.is_done = index + 1, index >= self._experiment.spec.rounds
         yield Round(index, self._base, verdicts, time.perf_counter() - self._began)

@@ -213,7 +213,7 @@ class LedgerRecord(Record[LedgerRound]):
         posted_spec(self.ledger, store, TASK, experiment)
         chain.fund(aggregator_account.address, params.bond + 10 * ETHER)
         self._mailbox = Mailbox(self.ledger, self.history, TASK, folder / "mailbox") if params.batched else None
-        self._store, self._models = store, Models(store)
+        self._store, self._models = store, Models(store, experiment.spec.tensors)
         self._participants = self._enrolled(experiment, folder)
         self._numbers: dict[str, int] = {p.access.address: n for n, p in enumerate(self._participants)}
         access = TaskAccess(self.ledger, self.history, aggregator_account, store, TASK, experiment.spec)

@@ -106,11 +106,11 @@ class MemoryRecord(Record[Round]):
     ) -> None:
         _require_no_ledger(experiment)
         self.experiment, self.spec = experiment, experiment.spec
-        initial = experiment.initial.vector
-        self.progress = progress or Progress(initial, State(np.zeros(len(initial), np.int64)))
+        initial = experiment.initial
+        self.progress = progress or Progress(initial.vector, State(np.zeros(initial.dimension, np.int64)))
         self.participant_states = participant_states or ParticipantStates()
         self.plan = RoundPlan(experiment, self.progress)
-        self._limit = UpdateLimit(self.spec, len(initial))
+        self._limit = UpdateLimit(self.spec, initial.dimension)
         self.sums = _is_plain_mean(self.spec) and not self.plan.looks_at_reports
         self.is_done = self._is_done()
         self._open: _OpenRound | None = None
@@ -118,8 +118,7 @@ class MemoryRecord(Record[Round]):
     @property
     def model(self) -> ModelFile:
         """The newest model."""
-        initial = self.experiment.initial
-        return ModelFile(initial.names, initial.shapes, self.progress.base)
+        return self.experiment.initial.moved(self.progress.base)
 
     def ask(self) -> Work:
         """Return the training of the next round; once more, with other weights, if an update has to be left out."""
@@ -150,7 +149,7 @@ class MemoryRecord(Record[Round]):
         current, number = self._current, job.number
         current.states[number] = trained.state
         try:
-            dimension, owner = len(self.progress.base), self.experiment.address(number)
+            dimension, owner = self.experiment.initial.dimension, self.experiment.address(number)
             self._limit.require(current.index, owner, trained.examples, trained.steps, trained.sent)
             update = validate_vectors(trained.sent, self.spec, dimension, trained.examples, trained.steps)
         except UpdateRefusedError as error:
@@ -163,7 +162,7 @@ class MemoryRecord(Record[Round]):
         """Measure an update ahead."""
         entry = self._current.entries.get(job.number)
         if entry is not None:
-            vector = foreseen(self.spec, self.progress.base, entry.update.delta, job.staleness)
+            vector = foreseen(self.spec, self.progress.base, entry.update, job.staleness)
             self._measure.ahead(entry.owner, vector)
 
     def close(self) -> Iterator[Round]:
@@ -232,7 +231,7 @@ class MemoryRecord(Record[Round]):
         verdicts = dict.fromkeys(current.selected, Verdict.ACCEPTED) | current.verdicts
         if total is None or not current.enough:
             return verdicts, now.base
-        delta = total.sum.mean() if total.sum.weight else np.zeros(len(now.base), np.int64)
+        delta = total.sum.mean() if total.sum.weight else np.zeros(self.experiment.initial.dimension, np.int64)
         stepped = take_step(self.spec, now.base, delta, now.state.moments)
         now.state = State(stepped.step, stepped.moments)
         return verdicts, stepped.model
@@ -268,7 +267,7 @@ class MemoryRecord(Record[Round]):
         if not RoundMethods.of(self.spec).rule.method.needs_trusted:
             return None
         base = replace(self.experiment.initial, vector=self.progress.base)
-        return read_trusted(self.experiment.trusted_update(index, base), self.spec, len(base.vector))
+        return read_trusted(self.experiment.trusted_update(index, base), self.spec, base.dimension)
 
     def _work(self, index: int, selected: Mapping[int, int], weights: list[int]) -> Work:
         now = self.progress
@@ -282,7 +281,10 @@ class MemoryRecord(Record[Round]):
     def _published(self) -> Mapping[str, NDArray[np.float32]]:
         if not self.spec.vectors:
             return {}
-        published, lengths = self.progress.state.published, published_lengths(self.spec, len(self.progress.base))
+        published, lengths = (
+            self.progress.state.published,
+            published_lengths(self.spec, self.experiment.initial.dimension),
+        )
         vectors = {name: published.get(name, np.zeros(length, np.int64)) for name, length in lengths.items()}
         return {name: self.spec.fixed.to_float32(vector) for name, vector in vectors.items()}
 
@@ -293,7 +295,15 @@ class MemoryRecord(Record[Round]):
 
 def _is_plain_mean(spec: TaskSpec) -> bool:
     """Return whether nothing but the mean of the updates enters a round's model."""
-    beyond = spec.detection, spec.mixing, spec.normalisation, spec.staleness, spec.vectors, spec.payload
+    beyond = (
+        spec.detection,
+        spec.mixing,
+        spec.normalisation,
+        spec.staleness,
+        spec.vectors,
+        spec.payload,
+        spec.statistics,
+    )
     stops = spec.stopping.target is not None or spec.stopping.patience is not None
     return spec.aggregation.method == "mean@1" and not any(beyond) and not stops
 

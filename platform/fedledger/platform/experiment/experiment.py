@@ -20,7 +20,8 @@ from fedledger.learning.data import Dataset, Parts, Prepared
 from fedledger.learning.hold_out import hold_out
 from fedledger.learning.label_counts import LabelCounts
 from fedledger.learning.metrics import HeldOut, evaluate
-from fedledger.learning.models.base import build_model, initial_vector
+from fedledger.learning.models.base import build_model
+from fedledger.learning.models.initial import initial_model, require_in_bounds, require_reproducible
 from fedledger.learning.objectives.base import Objective, build_objective
 from fedledger.learning.partitions.base import partition as divide
 from fedledger.learning.sources.base import load_dataset
@@ -37,8 +38,7 @@ from fedledger.platform.experiment.accounts import AGGREGATOR, experiment_addres
 from fedledger.platform.experiment.config import GWEI, ExperimentConfig
 from fedledger.platform.experiment.payload import checked_payload
 from fedledger.platform.experiment.tested import ObjectiveSummary, Tested, objective_summary
-from fedledger.protocol.arithmetic.exact import magnitude
-from fedledger.protocol.codecs.payload import Slot, payload_slots
+from fedledger.protocol.codecs.payload import Slot, payload_slots, statistics_slots
 from fedledger.protocol.encoding import tensors
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
@@ -60,6 +60,8 @@ NOBODY = "0x" + "00" * 20
 MAX_PARTICIPANTS = 4096
 """Of a task, as the contract has it."""
 
+SPREAD = 2048
+"""Examples, at most, on which is tried out what training makes of a model."""
 MEASURERS = 8
 """Threads that measure at most, each with a model of its own."""
 
@@ -115,12 +117,12 @@ class Experiment:
     @cached_property
     def label_counts(self) -> LabelCounts:
         """How many examples of each class each participant has."""
-        return LabelCounts(self.parts.label_counts())
+        return LabelCounts.of(self.parts)
 
     @cached_property
     def initial(self) -> ModelFile:
         """The initial model."""
-        return ModelFile.decode(self.contents[0])
+        return ModelFile.decode(self.contents[0], self.spec.tensors)
 
     @cached_property
     def device_table(self) -> DeviceTable | None:
@@ -176,11 +178,20 @@ class Experiment:
         trained = trainer(TrainingContext(self.spec, index, NOBODY, base, None))
         return write_trusted(trained.delta)
 
+    def flat_model(self, device: str = "cpu") -> FlatModel:
+        """Return a fresh module of the task's model, flat; what no update moves is the initial model's."""
+        return FlatModel(self.make_model(), device, self.spec.tensors, self.initial.fixed)
+
+    def state(self, model: ModelFile) -> bytes:
+        """Return a model as a file that a fresh module of its kind loads strictly, tied and fixed tensors included."""
+        self._evaluated.load(model.vector)
+        return tensors.encode(self._evaluated.state())
+
     def measurer(self) -> LiveMeasurer:
         """Return a measurer on the task's validation set."""
         # A task's own code may hold what threads must not share.
         others = 0 if self.config.code is not None else min(processors(), MEASURERS) - 1
-        models = [FlatModel(self.make_model()) for _ in range(1 + others)]
+        models = [self.flat_model() for _ in range(1 + others)]
         return LiveMeasurer(models[0], self.contents[1], models[1:])
 
     def tested(self, model: ModelFile) -> Tested:
@@ -261,11 +272,11 @@ class Experiment:
 
     @cached_property
     def _model(self) -> FlatModel:
-        return FlatModel(self.make_model(), self.device)
+        return self.flat_model(self.device)
 
     @cached_property
     def _evaluated(self) -> FlatModel:
-        return self._model if self.device == "cpu" else FlatModel(self.make_model())
+        return self._model if self.device == "cpu" else self.flat_model()
 
     @cached_property
     def _validation(self) -> Dataset:
@@ -363,19 +374,16 @@ def assemble(
         If there is no model, or the configuration does not suit its schedule.
     """
     make_model = _configured_model(config) if own is None else own.model
-    vector = initial_vector(make_model, config.seed)
-    fixed_point = config.training.fixed_point
-    if not magnitude(vector) <= fixed_point.bound:
-        raise ConfigError(
-            f"The initial model has a number that is not finite, or beyond ±{fixed_point.bound:g}.",
-            "Raise fixed_point.bound, or have the model begin with smaller numbers.",
-        )
-    initial = ModelFile.of(FlatModel(make_model()).named(vector)).encode()
+    begins = initial_model(make_model, config.seed, parts.spread(SPREAD).inputs)
+    require_in_bounds(begins, config.training.fixed_point)
+    if own is not None:
+        require_reproducible(make_model, config.seed, validation.inputs)
+    initial, dimension = begins.file.encode_whole(), begins.file.dimension
     measured = tensors.encode({INPUTS: validation.inputs, LABELS: validation.targets})
     solver = build_solver(config.training.solver.method, config.training.solver.params)
-    payload = checked_payload(config, solver, len(vector))
+    payload = checked_payload(config, solver, dimension)
     build_transforms(config.training.transforms)
-    slots = payload_slots(payload, list(sent_by(solver)), len(vector))
+    slots = (*payload_slots(payload, list(sent_by(solver)), dimension), *statistics_slots(begins.tensors))
     code, devices = None if own is None else own.content, _devices(config, solver, slots, initial, parts, folder)
     _require_schedulable(config)
     spec = TaskSpec(
@@ -384,13 +392,14 @@ def assemble(
         model=config.model,
         code=_ref(code),
         initial_model=Ref.of(ContentRef.of(initial)),
+        tensors=begins.tensors,
         validation=Ref.of(ContentRef.of(measured)),
         vectors=list(sent_by(solver)),
         devices=_ref(devices),
         **{name: getattr(config.training, name) for name in type(config.training).model_fields} | {"payload": payload},
     )
-    check_memory(spec, config.participants, len(vector))
-    check_work(spec, min(config.participants, spec.selection.params.get("count", config.participants)), len(vector))
+    check_memory(spec, config.participants, dimension)
+    check_work(spec, min(config.participants, spec.selection.params.get("count", config.participants)), dimension)
     return Experiment(
         config=config,
         spec=spec,

@@ -106,7 +106,7 @@ def _train(
     began = saved = time.monotonic()
     begin_run(experiment, folder)
     states, file = ParticipantStates(folder / STATES_FOLDER), CheckpointFile(folder, experiment.config)
-    found = file.load(states, len(experiment.initial.vector))
+    found = file.load(states, experiment.initial)
     before, rows = (0.0, []) if found is None else (found.seconds, found.rows)
     record = MemoryRecord(experiment, None if found is None else found.progress, states)
     counted = any(row["accepted"] for row in rows)

@@ -9,12 +9,13 @@ from typing import Literal
 from fedledger.protocol.bounded_cache import BoundedCache
 from fedledger.protocol.codecs.base import CODECS, Codec
 from fedledger.protocol.codecs.dense import Dense
+from fedledger.protocol.codecs.statistics import Statistics
 from fedledger.protocol.encoding.cid import MAX_OBJECT_BYTES
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import VectorSpec
 from fedledger.protocol.methods.parameters import build
-from fedledger.protocol.records.spec import TaskSpec
-from fedledger.protocol.records.update import DELTA
+from fedledger.protocol.records.spec import TaskSpec, TensorsSpec
+from fedledger.protocol.records.update import DELTA, STATISTICS
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,19 @@ def payload_slots(payload: Sequence[VectorSpec], vectors: Sequence[str], dimensi
     return tuple(slots)
 
 
+def statistics_slots(tensors: TensorsSpec | None) -> tuple[Slot, ...]:
+    """Return the vector of a model's statistics, if it has any."""
+    length = 0 if tensors is None else tensors.length
+    return (Slot(STATISTICS, length, Statistics.of(tensors)),) if length else ()
+
+
 def slots(spec: TaskSpec, dimension: int) -> tuple[Slot, ...]:
-    """Return the vectors of a task's updates; see :func:`payload_slots`."""
+    """Return the vectors of a task's updates: those of :func:`payload_slots`, then its model's statistics, if any."""
+    return (*described_slots(spec, dimension), *statistics_slots(spec.tensors))
+
+
+def described_slots(spec: TaskSpec, dimension: int) -> tuple[Slot, ...]:
+    """Return the vectors of a task's updates without its model's statistics; see :func:`payload_slots`."""
     key = spec.digest, dimension
     return _slots.get(key) or _slots.keep(key, payload_slots(spec.payload, spec.vectors, dimension))
 
@@ -85,7 +97,7 @@ _slots: BoundedCache[tuple[bytes, int], tuple[Slot, ...]] = BoundedCache(16)
 
 def published_lengths(spec: TaskSpec, dimension: int) -> dict[str, int]:
     """Return the number of coordinates of each vector that an aggregator publishes, by name."""
-    return {slot.name: slot.length for slot in slots(spec, dimension)[1:]}
+    return {slot.name: slot.length for slot in described_slots(spec, dimension)[1:]}
 
 
 def header_codec(spec: TaskSpec) -> Literal["dense", "coded"]:

@@ -17,6 +17,9 @@ from fedledger.protocol.errors import StoreError
 
 MIB = 1024 * 1024
 MAX_OBJECT_BYTES = 174 * MIB
+"""Of a model or an update."""
+MAX_STATE_BYTES = 1024 * MIB
+"""Of an aggregator's state, which holds several vectors of eight bytes a coordinate: one level of links is enough."""
 RAW, DAG_PB = 0x55, 0x70
 SHA2_256 = b"\x12\x20"
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
@@ -125,11 +128,15 @@ def unixfs_root(data: bytes, profile: Profile = UNIXFS_V1_2025) -> bytes:
     Raises
     ------
     StoreError
-        If the data is longer than 174 MiB, beyond which old daemons build another tree.
+        If the data is longer than 1 GiB, beyond which a root has no room for all links.
+
+    Notes
+    -----
+    Daemons that know nothing of the profile give content beyond 174 MiB another root, which the store notices.
     """
-    if len(data) > MAX_OBJECT_BYTES:
+    if len(data) > MAX_STATE_BYTES:
         raise StoreError(
-            f"{len(data)} bytes are too many for one object.", f"Split it: the limit is {MAX_OBJECT_BYTES}."
+            f"{len(data)} bytes are too many for one object.", f"Split it: the limit is {MAX_STATE_BYTES}."
         )
     view = memoryview(data)
     level = [_leaf(view[start : start + profile.chunk], profile) for start in range(0, len(data) or 1, profile.chunk)]

@@ -17,7 +17,17 @@ from numpy.typing import NDArray
 from fedledger.protocol.encoding import canonical, strict
 
 DTYPES: dict[str, np.dtype[np.generic]] = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8"), "U8": np.dtype("<u1")}
-NAMES = {dtype: name for name, dtype in DTYPES.items()}
+FURTHER_DTYPES: dict[str, np.dtype[np.generic]] = {
+    "BOOL": np.dtype("?"),
+    "F16": np.dtype("<f2"),
+    "F64": np.dtype("<f8"),
+    "I16": np.dtype("<i2"),
+    "I32": np.dtype("<i4"),
+    "I8": np.dtype("<i1"),
+}
+"""What a model may hold besides: tensors that nobody computes with but the model itself."""
+_ALL = {**DTYPES, **FURTHER_DTYPES}
+NAMES = {dtype: name for name, dtype in _ALL.items()}
 MAX_HEADER_BYTES = 1024 * 1024
 MAX_RANK = 8
 HEADERS_CACHED = 16
@@ -34,7 +44,7 @@ def encode(tensors: Mapping[str, NDArray[np.generic]]) -> bytes:
     Parameters
     ----------
     tensors
-        Arrays of dtype float32, int64 or uint8, by name.
+        Arrays by name, of a type in ``DTYPES`` or ``FURTHER_DTYPES``.
 
     Raises
     ------
@@ -54,7 +64,7 @@ def encode(tensors: Mapping[str, NDArray[np.generic]]) -> bytes:
         array = np.ascontiguousarray(tensors[name])
         dtype = array.dtype.newbyteorder("<")
         if dtype not in NAMES:
-            raise TypeError(f"tensor {name!r} has dtype {array.dtype}; allowed are float32, int64, uint8")
+            raise TypeError(f"tensor {name!r} has dtype {array.dtype}; allowed are {', '.join(map(str, NAMES))}")
         data = array.astype(dtype, copy=False).tobytes()
         places.append((name, dtype, np.shape(tensors[name]), offset, len(data)))
         parts.append(data)
@@ -62,8 +72,15 @@ def encode(tensors: Mapping[str, NDArray[np.generic]]) -> bytes:
     return b"".join((_header_bytes(tuple(places)), *parts))
 
 
-def decode(data: bytes | memoryview) -> dict[str, NDArray[np.generic]]:
+def decode(data: bytes | memoryview, further: bool = False) -> dict[str, NDArray[np.generic]]:
     """Return the tensors of a canonical file as read-only views of its bytes, in name order.
+
+    Parameters
+    ----------
+    data
+        The file.
+    further
+        Whether tensors may have types in ``FURTHER_DTYPES``, too.
 
     Raises
     ------
@@ -78,10 +95,12 @@ def decode(data: bytes | memoryview) -> dict[str, NDArray[np.generic]]:
     if length > MAX_HEADER_BYTES or 8 + length > len(view):
         raise TensorFormatError(f"the header claims {length} bytes")
     tensors: dict[str, NDArray[np.generic]] = {}
-    for name, dtype, shape, offset, size in _places(bytes(view[: 8 + length]), len(view) - 8 - length):
+    for name, dtype, shape, offset, size in _places(bytes(view[: 8 + length]), len(view) - 8 - length, further):
         start = 8 + length + offset
         array = np.frombuffer(view[start : start + size], dtype=dtype).reshape(shape)
         array.flags.writeable = False
+        if dtype == np.bool_ and array.view(np.uint8).max(initial=0) > 1:
+            raise TensorFormatError(f"tensor {name!r} holds a truth value that is neither 0 nor 1")
         tensors[name] = array
     return tensors
 
@@ -91,7 +110,7 @@ _Place = tuple[str, np.dtype[np.generic], tuple[int, ...], int, int]
 
 
 @lru_cache(maxsize=HEADERS_CACHED)
-def _places(start: bytes, size: int) -> tuple[_Place, ...]:
+def _places(start: bytes, size: int, further: bool) -> tuple[_Place, ...]:
     """Return where tensors are in so many bytes that follow a header; updates of one model have one in common.
 
     Raises
@@ -110,7 +129,7 @@ def _places(start: bytes, size: int) -> tuple[_Place, ...]:
     for name, entry in header.items():
         if not strict.is_text(name):
             raise TensorFormatError("a tensor's name is no text")
-        dtype, shape = _dtype_and_shape(name, entry)
+        dtype, shape = _dtype_and_shape(name, entry, _ALL if further else DTYPES)
         length = prod(shape) * dtype.itemsize
         if offset + length > size:
             raise TensorFormatError(f"tensor {name!r} ends after the file")
@@ -134,10 +153,12 @@ def _header_bytes(places: tuple[_Place, ...]) -> bytes:
     return len(raw).to_bytes(8, "little") + raw
 
 
-def _dtype_and_shape(name: str, entry: object) -> tuple[np.dtype[np.generic], tuple[int, ...]]:
+def _dtype_and_shape(
+    name: str, entry: object, allowed: Mapping[str, np.dtype[np.generic]]
+) -> tuple[np.dtype[np.generic], tuple[int, ...]]:
     if name == _RESERVED:
         raise TensorFormatError("metadata are not allowed")
-    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str) or entry["dtype"] not in DTYPES:
+    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str) or entry["dtype"] not in allowed:
         raise TensorFormatError(f"tensor {name!r} has no dtype that is allowed")
     shape = entry.get("shape")
     if not isinstance(shape, list) or len(shape) > MAX_RANK:
@@ -147,4 +168,4 @@ def _dtype_and_shape(name: str, entry: object) -> tuple[np.dtype[np.generic], tu
     # NumPy refuses such shapes even where another axis is empty.
     if prod(extent or 1 for extent in shape) >= 2**48:
         raise TensorFormatError(f"tensor {name!r} has an impossible shape")
-    return DTYPES[entry["dtype"]], tuple(shape)
+    return allowed[entry["dtype"]], tuple(shape)

@@ -14,13 +14,15 @@ from fedledger.protocol.documents import LATER, Document, validated
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError, StoreError
-from fedledger.protocol.methods.catalogue import Method, Methods, VectorName
-from fedledger.protocol.records.update import DELTA
+from fedledger.protocol.methods.catalogue import MAX_LENGTH, Method, Methods, VectorName
+from fedledger.protocol.records.update import DELTA, STATISTICS
 
 SCHEMA_VERSION: Literal[1] = 1
 PROTOCOL: Literal["fedledger/1"] = "fedledger/1"
 MAX_SPEC_BYTES = 256 * 1024
 MAX_TENSORS = 10_000
+MAX_VECTORS = 7
+"""Of an update besides its delta."""
 
 
 class Ref(Document):
@@ -125,8 +127,14 @@ class StatisticSpec(Document):
     """A tensor that follows from data and not from gradients, such as a running variance: aggregated by its value."""
 
     name: str = Field(min_length=1, max_length=1000)
-    least: float | None = Field(None, description="no number of it is below; null: -bound")
-    bound: float = Field(65_536.0, gt=0, le=2.0**38, description="a number beyond ±bound is refused (out_of_range)")
+    length: int = Field(ge=1, le=MAX_LENGTH, description="how many numbers it has")
+    least: float | None = Field(None, allow_inf_nan=False, description="no number of it is below; null: -bound")
+    bound_bits: int = Field(
+        16,
+        ge=0,
+        le=38,
+        description="a number beyond ±2^bound_bits is refused (out_of_range); the rest are fraction bits",
+    )
 
 
 class TensorsSpec(Document):
@@ -144,7 +152,14 @@ class TensorsSpec(Document):
         moving = [statistic.name for statistic in self.statistics]
         if moving != sorted(set(moving)) or self.fixed != sorted(set(self.fixed) - set(moving)):
             raise ValueError("give each tensor's name once, in order")
+        if self.length > MAX_LENGTH:
+            raise ValueError(f"the statistics have {self.length} numbers, more than {MAX_LENGTH}")
         return self
+
+    @property
+    def length(self) -> int:
+        """How many numbers all statistics have."""
+        return sum(statistic.length for statistic in self.statistics)
 
 
 class TaskSpec(Methods):
@@ -170,7 +185,9 @@ class TaskSpec(Methods):
     limits: Limits = Limits()
     fixed_point: FixedPointSpec = FixedPointSpec()
     vectors: Annotated[list[VectorName], LATER] = Field(
-        default_factory=list, max_length=7, description="sorted names of what an update holds besides its delta"
+        default_factory=list,
+        max_length=MAX_VECTORS,
+        description="sorted names of what an update holds besides its delta",
     )
     reputation: ReputationSpec = ReputationSpec()
     stopping: Stopping = Stopping()
@@ -182,6 +199,14 @@ class TaskSpec(Methods):
         if names != sorted(set(names) - {DELTA}):
             raise ValueError(f"give each name once, in order, and not {DELTA!r}")
         return names
+
+    @model_validator(mode="after")
+    def _statistics_travel_beside_the_vectors(self) -> TaskSpec:
+        if self.statistics and (STATISTICS in self.vectors or len(self.vectors) == MAX_VECTORS):
+            raise ValueError(
+                f"a model with statistics takes at most {MAX_VECTORS - 1} vectors, and none called {STATISTICS!r}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _payload_carries_the_vectors(self) -> TaskSpec:
@@ -200,6 +225,11 @@ class TaskSpec(Methods):
     def fixed(self) -> FixedPoint:
         """The format that all exact arithmetic of the task is in."""
         return _fixed(self.fixed_point.fraction_bits, self.fixed_point.bound)
+
+    @property
+    def statistics(self) -> int:
+        """How many numbers of a model are statistics s: the last ones of its packed vector float32[d + s]."""
+        return 0 if self.tensors is None else self.tensors.length
 
     @property
     def score_key(self) -> Literal["correct", "score"]:

@@ -28,7 +28,7 @@ MAGIC = b"FLU1"
 MAX_HEADER_BYTES = 4096
 SIGNATURE_BYTES = 65
 HEADERS_CACHED = 4096
-DELTA = "delta"
+DELTA, STATISTICS = "delta", "statistics"
 _Digest = Field(pattern="^[0-9a-f]{64}$")
 
 

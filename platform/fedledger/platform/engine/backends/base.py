@@ -191,16 +191,15 @@ class Worker:
 
     @property
     def dimension(self) -> int:
-        """Number of coordinates d of the model."""
-        return len(self._initial.vector)
+        """Number of coordinates d that updates move."""
+        return self._initial.dimension
 
     def begin(
         self, index: int, bases: Sequence[Vector], before: int | None = None, server: Mapping[str, Vector] = NOTHING
     ) -> None:
         """Go on with a round: what follows is trained for it."""
-        initial = self._initial
         self._round = index
-        self._bases = [ModelFile(initial.names, initial.shapes, base) for base in bases]
+        self._bases = [self._initial.moved(base) for base in bases]
         self._before = None if before is None else self._bases[before]
         self._server = server
 

@@ -10,32 +10,29 @@ import contextlib
 import gc
 import heapq
 import logging
-import mmap
 import os
 import selectors
 import signal
 import sys
-import tempfile
 import time
 import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from multiprocessing import get_context, reduction
+from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from fedledger.learning.vectors import repeatable
 from fedledger.learning.worker import become_worker
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.platform.engine.backends.base import BACKENDS, Done, Job, Population, Total, TrainingError, Work, Worker
+from fedledger.platform.engine.backends.shared_vectors import MAX_BASES, SharedVectors
 from fedledger.protocol.arithmetic.exact import WeightedSum
 from fedledger.protocol.codecs.payload import published_lengths
 from fedledger.protocol.errors import FedledgerError
@@ -43,90 +40,11 @@ from fedledger.storage.machine import processors
 
 log = logging.getLogger(__name__)
 
-MAX_BASES = 66
-"""Base models that a round may refer to: its own, those before it, and one more for who looks at the last step."""
-MAX_SERVER = 7
-"""Vectors that an aggregator may publish."""
 QUANTUM = 0.002
 """Seconds of work in one message: so much that messages cost little, so little that nobody waits for the last one."""
 AHEAD = 2
 """Messages that a worker has at once, so that it need not wait for the next one."""
-MAX_LIMBS = 2
 MAX_DEATHS = 3
-ALIGNMENT = 64
-
-
-class SharedMemory:
-    """Zeros that a process shares with those it starts; nothing is left of it when they have ended, however they did.
-
-    Parameters
-    ----------
-    size
-        Bytes. Pages that nobody writes to take no memory.
-    """
-
-    def __init__(self, size: int, handle: int | None = None) -> None:
-        self.size = size
-        self._handle = _anonymous_file() if handle is None else handle
-        if handle is None:
-            os.ftruncate(self._handle, size)
-        self.buffer = mmap.mmap(self._handle, size)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _attach, (self.size, reduction.DupFd(self._handle))
-
-
-def _attach(size: int, handle: Any) -> SharedMemory:
-    return SharedMemory(size, handle.detach())
-
-
-def _anonymous_file() -> int:
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("fedledger")
-    handle, name = tempfile.mkstemp()
-    Path(name).unlink()
-    return handle
-
-
-@dataclass(frozen=True)
-class _Vectors:
-    """What all processes see: a round's base models and published vectors, and the limbs of each worker's sum.
-
-    Base models are float32[d] each, limbs int64[k, d]; a published vector has at most ``longest`` coordinates.
-    """
-
-    memory: SharedMemory
-    workers: int
-    dimension: int
-    longest: int
-
-    @classmethod
-    def make(cls, workers: int, dimension: int, longest: int) -> _Vectors:
-        floats = MAX_BASES * _stride(4 * dimension) + MAX_SERVER * _stride(4 * longest)
-        return cls(SharedMemory(floats + workers * MAX_LIMBS * _stride(8 * dimension)), workers, dimension, longest)
-
-    @property
-    def bases(self) -> list[NDArray[np.float32]]:
-        return self._floats(0, MAX_BASES, self.dimension)
-
-    @property
-    def server(self) -> list[NDArray[np.float32]]:
-        return self._floats(MAX_BASES * _stride(4 * self.dimension), MAX_SERVER, self.longest)
-
-    def _floats(self, start: int, count: int, length: int) -> list[NDArray[np.float32]]:
-        starts = (start + place * _stride(4 * length) for place in range(count))
-        return [np.frombuffer(self.memory.buffer, np.float32, length, each) for each in starts]
-
-    def limbs(self, place: int) -> NDArray[np.int64]:
-        stride = _stride(8 * self.dimension)
-        floats = MAX_BASES * _stride(4 * self.dimension) + MAX_SERVER * _stride(4 * self.longest)
-        start = floats + place * MAX_LIMBS * stride
-        flat = np.frombuffer(self.memory.buffer, np.int64, MAX_LIMBS * stride // 8, start)
-        return flat.reshape(MAX_LIMBS, stride // 8)[:, : self.dimension]
-
-
-def _stride(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 class _Message(NamedTuple):
@@ -216,7 +134,7 @@ class Pool:
         torch.set_num_threads(1)
         count = workers or processors()
         lengths = published_lengths(self._worker.spec, self._worker.dimension).values()
-        self._vectors = _Vectors.make(count, self._worker.dimension, max(lengths, default=0))
+        self._vectors = SharedVectors.make(count, population.initial, max(lengths, default=0))
         self._bases, self._server = self._vectors.bases, self._vectors.server
         self._sums = [self._vectors.limbs(place) for place in range(count)]
         self._costs: dict[int, float] = {}
@@ -452,7 +370,7 @@ def _deal(costs: Sequence[tuple[float, int, Job]], hands: int) -> list[list[Job]
 
 def _serve(
     population: Population,
-    vectors: _Vectors,
+    vectors: SharedVectors,
     place: int,
     pipe: Connection,
     inherited: Sequence[Connection],
