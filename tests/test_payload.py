@@ -314,7 +314,7 @@ def test_compressed_updates_are_audited_and_small_and_give_the_same_model_withou
     dense = setting_of(tmp_path / "dense", "")
     largest = max(reveal.update.length for settled in done.task.settled for reveal in settled.reveals.values())
     assert 20 * largest < 4 * len(dense.initial.vector)
-    assert done.accuracy > 0.5
+    assert done.tested.score > 0.5
     for backend in (Serial, in_pool):
         record = without_ledger(setting, backend)
         assert np.array_equal(record.model.vector, done.final.vector)
@@ -327,7 +327,7 @@ def test_error_feedback_learns_what_was_not_sent(tmp_path: Path) -> None:
     accuracies = []
     for name, extra in (("with", few), ("without", few.replace("true", "false"))):
         record = without_ledger(setting_of(tmp_path / name, extra, rounds=12), Serial)
-        accuracies.append(record.experiment.accuracy(record.model))
+        accuracies.append(record.experiment.tested(record.model).score)
     assert accuracies[0] > accuracies[1] + 0.02
 
 
