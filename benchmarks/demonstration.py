@@ -83,7 +83,7 @@ def play(experiment: Experiment, chain: Chain) -> tuple[float, bool, float, floa
     by = list(zip(paid, experiment.behaviours, strict=True))
     typical = median(p for p, b in by if b == HONEST)
     largest = max((p for p, b in by if b != HONEST), default=0)
-    return experiment.accuracy(ModelFile.decode(data)), ordered, largest / max(1, typical), refused / total
+    return experiment.tested(ModelFile.decode(data)).score, ordered, largest / max(1, typical), refused / total
 
 
 def main() -> None:

@@ -79,8 +79,8 @@ def picture(folder: Path) -> str:
     summary = json.loads((folder / "run.json").read_text())
     reputations = reputations_frame(TaskView.of(exported_history(folder), summary["task"])) / 1_000_000
     accuracy = [
-        Line("fedledger", ACCURACY["fedledger"], [row["accuracy"] for row in metrics]),
-        Line("plain mean", ACCURACY["plain mean"], [row["plain_mean_accuracy"] for row in metrics]),
+        Line("fedledger", ACCURACY["fedledger"], [row["score"] for row in metrics]),
+        Line("plain mean", ACCURACY["plain mean"], [row["plain_mean_score"] for row in metrics]),
     ]
     by_behaviour: dict[str, list[str]] = {}
     for participant in summary["participants"]:

@@ -237,7 +237,7 @@ def test_a_project_runs_as_it_is_and_its_code_is_run_only_where_it_is_trusted(
     code, out, _ = call("run", project, "--chain", "embedded", "--out", tmp_path / "runs", "--format", "json")
     assert code == 0
     summary = json.loads(out)
-    keys = {"task", "rounds", "accuracy", "final_model", "seconds", "chain", "gas", "participants"}
+    keys = {"task", "rounds", "loss", "score", "objective", "final_model", "seconds", "chain", "gas", "participants"}
     assert keys <= summary.keys()
     assert all(
         {"address", "accepted", "refused", "reputation", "credit"} <= row.keys() for row in summary["participants"]

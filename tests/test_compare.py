@@ -70,8 +70,8 @@ def test_the_command_says_what_differs_and_which_models_are_the_same(runs: list[
     assert [row["seed"] for row in rows] == [0, 0, 0, 4]
     for row, folder in zip(rows, runs, strict=True):
         metrics = pd.DataFrame(json.loads((folder / "metrics.json").read_text()))
-        assert row["best_accuracy"] == metrics["accuracy"].max()
-        assert (row["accuracy"], row["rounds"]) == (metrics["accuracy"].iloc[-1], len(metrics))
+        assert row["best_score"] == metrics["score"].max()
+        assert (row["score"], row["rounds"]) == (metrics["score"].iloc[-1], len(metrics))
     (traces,) = figures(page.read_text())
     assert [trace["name"] for trace in traces] == ["1: plain", "2: with ledger", "3: longer", "4: other"]
     assert [len(trace["x"]) for trace in traces] == [2, 2, 3, 2]

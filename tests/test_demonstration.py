@@ -13,7 +13,7 @@ from fedledger.contracts.chain.development import running_chain
 from fedledger.ledger_tools.audit.audit import audit_run
 from fedledger.ledger_tools.report.tables import pay_frame, reputations_frame
 from fedledger.ledger_tools.report.task_view import TaskView
-from fedledger.platform.engine.plain_mean import mean_accuracies
+from fedledger.platform.engine.plain_mean import mean_scores
 from fedledger.platform.engine.with_ledger import run
 from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import DEMO, load_config
@@ -27,7 +27,7 @@ def test_attackers_are_found_remembered_and_not_paid(tmp_path: Path) -> None:
     experiment, store = make_experiment(config, DEMO.parent), LocalStore(tmp_path / "store")
     with running_chain("anvil") as process:
         finished = run(experiment, Chain(process.url), store, tmp_path)
-        plain_mean = mean_accuracies(config, DEMO.parent)
+        plain_mean = mean_scores(config, DEMO.parent)
         summary = write_results(finished, experiment, store, tmp_path, plain_mean)
         task = TaskView.of(finished.history, 1)
         reputations, pay = reputations_frame(task), pay_frame(task)

@@ -27,7 +27,7 @@ from fedledger.platform.engine.backends.serial import Serial
 from fedledger.platform.engine.checkpoint import Checkpoint, CheckpointFile
 from fedledger.platform.engine.federation import play
 from fedledger.platform.engine.participant_states import ParticipantStates
-from fedledger.platform.engine.plain_mean import mean_accuracies
+from fedledger.platform.engine.plain_mean import mean_scores
 from fedledger.platform.engine.with_ledger import Run, run
 from fedledger.platform.engine.without_ledger import MemoryRecord
 from fedledger.platform.experiment.assembly import make_experiment
@@ -300,7 +300,7 @@ def test_vectors_of_any_length_go_all_the_way(tmp_path: Path) -> None:
         scalars = record.progress.state.published["scalars"]
         assert scalars.shape == (3,) and scalars[0] == 3 * FIXED.unit * 3 // 4
         assert record.progress.state.published["outputs"].shape == (100,)
-    assert len(mean_accuracies(setting.config, tmp_path)) == 3
+    assert len(mean_scores(setting.config, tmp_path)) == 3
 
 
 @pytest.mark.parametrize("extra", ["", REFUSED], ids=["all honest", "one refused"])
@@ -315,7 +315,7 @@ def test_compressed_updates_are_audited_and_small_and_give_the_same_model_withou
     dense = setting_of(tmp_path / "dense", "")
     largest = max(reveal.update.length for settled in done.task.settled for reveal in settled.reveals.values())
     assert 20 * largest < 4 * len(dense.initial.vector)
-    assert done.accuracy > 0.5
+    assert done.tested.score > 0.5
     for backend in (Serial, in_pool):
         record = without_ledger(setting, backend)
         assert np.array_equal(record.model.vector, done.final.vector)
@@ -328,7 +328,7 @@ def test_error_feedback_learns_what_was_not_sent(tmp_path: Path) -> None:
     accuracies = []
     for name, extra in (("with", few), ("without", few.replace("true", "false"))):
         record = without_ledger(setting_of(tmp_path / name, extra, rounds=12), Serial)
-        accuracies.append(record.experiment.accuracy(record.model))
+        accuracies.append(record.experiment.tested(record.model).score)
     assert accuracies[0] > accuracies[1] + 0.02
 
 

@@ -38,7 +38,9 @@ def view(participants: int, refusals: int = 1, **strings: str) -> RunView:
         "name": strings.get("name", "small"),
         "final_model": MODEL.cid,
         "spec": MODEL.cid,
-        "accuracy": 1.0,
+        "loss": 0.25,
+        "score": 1.0,
+        "objective": {"score_name": strings.get("score", "accuracy"), "loss_name": strings.get("loss", "nats")},
         "rounds": 2,
         "chain": strings.get("chain", "none"),
         "gas": 20,
@@ -47,7 +49,9 @@ def view(participants: int, refusals: int = 1, **strings: str) -> RunView:
     }
     return RunView(
         summary=summary,
-        metrics=[{"round": r, "accuracy": r / 2, "accepted": 1, "refused": 0, "gas": 10 * r} for r in (1, 2)],
+        metrics=[
+            {"round": r, "loss": 1 / r, "score": r / 2, "accepted": 1, "refused": 0, "gas": 10 * r} for r in (1, 2)
+        ],
         task=TaskView(1, MODEL, MODEL, 0, rounds, people),
         behaviours={a: strings.get("behaviour", "sign_flip") if a == addresses[0] else "honest" for a in addresses},
         refusals=[Refusal(2, addresses[0], reason, strings.get("detail", ""))] * refusals,
@@ -62,8 +66,16 @@ def report(path: Path, shown: RunView) -> str:
 
 
 def test_few_participants_have_a_line_each(tmp_path: Path) -> None:
-    accuracy, reputation, verdicts, pay, gas = figures(report(tmp_path, view(3)))
-    assert [trace["name"] for trace in accuracy] == ["fedledger", "plain mean, no defence"]
+    page = report(tmp_path, view(3, score="AUC", loss="binary cross-entropy (nats)"))
+    score, loss, reputation, verdicts, pay, gas = figures(page)
+    assert [(trace["name"], trace["y"]) for trace in score] == [
+        ("fedledger", [0.5, 1.0]),
+        ("plain mean, no defence", [0.1, 0.2]),
+    ]
+    assert [trace["y"] for trace in loss] == [[1.0, 0.5]]
+    assert (
+        "Test AUC" in page and "Test binary cross-entropy (nats)" in page and "accuracy" not in page.split("<body")[1]
+    )
     assert [trace["y"] for trace in reputation] == [[0, 0], [0.1, 0.1], [0.2, 0.2]]
     assert [trace["line"]["dash"] for trace in reputation] == ["dash", "solid", "solid"]
     assert [trace["y"] for trace in pay] == [[1, 2]] * 3
@@ -74,7 +86,7 @@ def test_few_participants_have_a_line_each(tmp_path: Path) -> None:
 
 
 def test_many_participants_are_shown_by_behaviour(tmp_path: Path) -> None:
-    _, reputation, verdicts, _, _ = figures(report(tmp_path, view(MAX_LINES + 1)))
+    _, _, reputation, verdicts, _, _ = figures(report(tmp_path, view(MAX_LINES + 1)))
     named = {trace["name"]: trace["y"] for trace in reputation if trace.get("showlegend", True)}
     assert set(named) == {"honest, median", "honest, middle 80 %", "sign_flip, median", "sign_flip, middle 80 %"}
     assert named["honest, median"] == pytest.approx([0.45, 0.45], abs=0.06)
@@ -90,7 +102,7 @@ def test_a_long_list_is_cut(tmp_path: Path) -> None:
 HOSTILE = "</script></style><script>alert(1)</script><b title=\"'&"
 
 
-@pytest.mark.parametrize("field", ["name", "chain", "address", "reason", "detail", "behaviour"])
+@pytest.mark.parametrize("field", ["name", "chain", "address", "reason", "detail", "behaviour", "score", "loss"])
 @pytest.mark.parametrize("participants", [2, MAX_LINES + 1])
 def test_what_strangers_wrote_is_never_markup(tmp_path: Path, field: str, participants: int) -> None:
     harmless, hostile = (report(tmp_path, view(participants, **{field: text})) for text in ("harmless", HOSTILE))

@@ -96,7 +96,7 @@ def test_both_kinds_of_run_leave_a_record_that_can_be_read(tmp_path: Path) -> No
     records = [RunRecord.read(folder) for folder in (with_ledger, without_ledger)]
     assert records[1].summary == document
     assert [record.summary["name"] for record in records] == ["small", "small"]
-    assert [len(record.accuracies) for record in records] == [1, 1]
+    assert [len(record.scores) for record in records] == [1, 1]
     first, second = (record.settings for record in records)
     differing = {key for key in first.keys() | second.keys() if first.get(key) != second.get(key)}
     assert {key.split(".")[1] for key in differing} == {"detection"}

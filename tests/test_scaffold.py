@@ -44,7 +44,7 @@ from fedledger.node.journal import KEPT_STATES
 from fedledger.node.participant import Participant
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.node.training import TrainingContext
-from fedledger.platform.engine.plain_mean import mean_accuracies
+from fedledger.platform.engine.plain_mean import mean_scores
 from fedledger.platform.engine.with_ledger import Run, run
 from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import load_config
@@ -454,5 +454,5 @@ def test_the_plain_mean_beside_a_run_keeps_controls_too(tmp_path: Path) -> None:
     """Without attackers and with a plain mean it is the same training, but for rounding and reputation's weights."""
     experiment = experiment_of(tmp_path, "", participants=3)
     ledgered = run(experiment, Chain(), LocalStore(tmp_path / "store"), tmp_path)
-    plain = mean_accuracies(experiment.config, tmp_path)
+    plain = mean_scores(experiment.config, tmp_path)
     assert plain == pytest.approx([row["accuracy"] for row in ledgered.metrics], abs=0.02)

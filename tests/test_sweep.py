@@ -187,10 +187,10 @@ def test_the_table_is_that_of_its_runs_and_each_run_is_that_of_a_run_alone(confi
     assert document["found"] == 0 and not document["failed"]
     table = pd.read_csv(folder / "sweep.csv")
     by_point = table.groupby(RATE, sort=False)
-    accuracy, seconds, first = (by_point[column] for column in ("accuracy", "seconds", "rounds_to_target"))
+    score, seconds, first = (by_point[column] for column in ("score", "seconds", "rounds_to_target"))
     for place, (rate, point) in enumerate(zip((0.05, 0.2), document["points"], strict=True)):
         assert point["settings"] == {RATE: rate} and point["n"] == 3
-        for name, group in (("accuracy", accuracy), ("seconds", seconds), ("rounds_to_target", first)):
+        for name, group in (("score", score), ("seconds", seconds), ("rounds_to_target", first)):
             found = [np.nan if point[name][key] is None else point[name][key] for key in ("n", "mean", "sd", "se")]
             expected = [figures.iloc[place] for figures in (group.count(), group.mean(), group.std(), group.sem())]
             assert found == pytest.approx(expected, nan_ok=True)
@@ -199,7 +199,7 @@ def test_the_table_is_that_of_its_runs_and_each_run_is_that_of_a_run_alone(confi
     alone.mkdir()
     one = run_without_ledger(make_experiment(planned[4].config, tmp_path), alone, "serial")
     row = document["runs"][4]
-    assert [row[key] for key in ("final_model", "accuracy", "seed")] == [one["final_model"], one["accuracy"], 1]
+    assert [row[key] for key in ("final_model", "score", "seed")] == [one["final_model"], one["score"], 1]
     assert row["folder"] == planned[4].name
     # The plot: for each point a band, one standard deviation wide at either side of the mean over its runs.
     (traces,) = figures((folder / "sweep.html").read_text())
@@ -207,7 +207,7 @@ def test_the_table_is_that_of_its_runs_and_each_run_is_that_of_a_run_alone(confi
         "learning_rate=0.05 (n = 3, ± 1 sd)",
         "learning_rate=0.2 (n = 3, ± 1 sd)",
     ]
-    curves = pd.DataFrame([dict(RunRecord.read(folder / run.name).accuracies) for run in planned[:3]])
+    curves = pd.DataFrame([dict(RunRecord.read(folder / run.name).scores) for run in planned[:3]])
     low, high, mean = (np.array(trace["y"]) for trace in traces[:3])
     assert mean == pytest.approx(curves.mean().to_numpy())
     assert (high - low) / 2 == pytest.approx(curves.std().to_numpy())
@@ -243,7 +243,7 @@ def test_killed_and_started_again_it_runs_what_is_missing_and_nothing_twice(conf
         alone = tmp_path / "alone" / run.name
         alone.mkdir(parents=True)
         fresh = run_without_ledger(make_experiment(run.config, tmp_path), alone, "serial")
-        assert (fresh["final_model"], fresh["accuracy"]) == (row["final_model"], row["accuracy"])
+        assert (fresh["final_model"], fresh["score"]) == (row["final_model"], row["score"])
 
 
 def test_a_wider_sweep_runs_only_what_is_new(config: Path, tmp_path: Path) -> None:

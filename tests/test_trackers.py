@@ -66,7 +66,7 @@ def test_both_get_every_round_of_a_run(tmp_path: Path, options: list[str]) -> No
     client = mlflow_client(tmp_path / "mlflow.db")
     (run,) = client.search_runs([client.get_experiment_by_name("tracked").experiment_id])
     assert len(rows) == 3
-    for name in ("accuracy", "accepted", "refused"):
+    for name in ("score", "loss", "accuracy", "accepted", "refused"):
         expected = [(row["round"], pytest.approx(row[name], abs=1e-6)) for row in rows]
         assert [(event.step, event.value) for event in accumulator.Scalars(name)] == expected
         history = client.get_metric_history(run.info.run_id, name)
@@ -92,8 +92,8 @@ def test_both_get_every_round_of_a_sweep(tmp_path: Path, monkeypatch: pytest.Mon
     told = client.search_runs([client.get_experiment_by_name("tracked").experiment_id])
     assert {run.info.run_name: run.info.status for run in told} == {run.name: "FINISHED" for run in runs}
     for run, record in sweep.done:
-        expected = [(index, pytest.approx(value, abs=1e-6)) for index, value in record.accuracies]
-        assert [(event.step, event.value) for event in events(folder / run.name).Scalars("accuracy")] == expected
+        expected = [(index, pytest.approx(value, abs=1e-6)) for index, value in record.scores]
+        assert [(event.step, event.value) for event in events(folder / run.name).Scalars("score")] == expected
         (other,) = [known for known in told if known.info.run_name == run.name]
         assert other.data.tags["fedledger.final_model"] == record.summary["final_model"]
         assert other.data.params["seed"] == str(run.config.seed)

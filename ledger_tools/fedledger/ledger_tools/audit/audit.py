@@ -69,7 +69,8 @@ class AuditResult:
     measured
         Whether measurements were made again; if not, only the exact layer was checked.
     measurements
-        Largest deviations of loss (micro-nats) and correct (examples), and the spec's tolerances.
+        Largest deviations of the loss (in millionths of its unit) and of the score, which reports call ``correct`` or
+        ``score``, and the spec's tolerances.
     first_divergence
         The first thing that did not follow, or None.
     notes

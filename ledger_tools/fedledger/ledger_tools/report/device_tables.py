@@ -209,26 +209,33 @@ def _cost(row: Row) -> Cost:
     return Cost(row["download_us"], row["compute_us"], row["upload_us"], row["idle_us"], row["energy_uj"])
 
 
-def device_figures(metrics: Sequence[Mapping[str, Any]], rows: Sequence[Row], names: Mapping[str, str]) -> list[Any]:
-    """Draw accuracy over simulated time, and what each participant spent.
+def device_figures(
+    metrics: Sequence[Mapping[str, Any]], rows: Sequence[Row], names: Mapping[str, str], score_name: str
+) -> list[Any]:
+    """Draw the score over simulated time, and what each participant spent.
 
     Parameters
     ----------
     metrics
-        Rows with ``round``, ``accuracy`` and ``time_us``.
+        Rows with ``round``, ``score`` and ``time_us``.
     rows
         What was done.
     names
         Of participants, by address.
+    score_name
+        What the score is called.
     """
     from plotly import graph_objects as go
 
-    accuracy = go.Figure(
-        layout={"title": "Test accuracy over simulated time", "xaxis_title": "seconds", "yaxis_title": "accuracy"}
+    from fedledger.ledger_tools.report.page import plain
+
+    named = plain(score_name)
+    score = go.Figure(
+        layout={"title": f"Test {named} over simulated time", "xaxis_title": "seconds", "yaxis_title": named}
     )
-    accuracy.add_scatter(
+    score.add_scatter(
         x=[row["time_us"] / MICRO for row in metrics],
-        y=[row["accuracy"] for row in metrics],
+        y=[row["score"] for row in metrics],
         text=[f"round {row['round']}" for row in metrics],
         mode="lines+markers",
     )
@@ -240,4 +247,4 @@ def device_figures(metrics: Sequence[Mapping[str, Any]], rows: Sequence[Row], na
     times = go.Figure(layout={"title": "Time of each participant", "yaxis_title": "seconds", "barmode": "stack"})
     for part in ("download", "compute", "upload", "idle"):
         times.add_bar(x=shown, y=[p[f"{part}_seconds"] for p in people], name=part)
-    return [accuracy, energy, times]
+    return [score, energy, times]

@@ -41,12 +41,13 @@ def write_report(path: Path, view: RunView) -> None:
     names = {address: plain(f"{address[:8]}… {behaviour}") for address, behaviour in behaviours.items()}
     reputations, pay = reputations_frame(view.task), pay_frame(view.task)
     figures = [
-        _accuracy(view.metrics, view.plain_mean),
+        _by_round("score", view.score_name, view.metrics, view.plain_mean),
+        _by_round("loss", view.loss_name, view.metrics),
         _lines("Reputation after each round", "reputation", reputations / 1_000_000, names, behaviours),
         _verdicts(verdicts_frame(view.task), names, behaviours),
         _lines("Cumulative pay", "credit units", pay.cumsum(), names, behaviours),
         _gas(view.metrics),
-        *(device_figures(view.metrics, view.devices, names) if view.devices else ()),
+        *(device_figures(view.metrics, view.devices, names, view.score_name) if view.devices else ()),
     ]
     people = render(
         "participants.html",
@@ -60,12 +61,13 @@ def write_report(path: Path, view: RunView) -> None:
     write_page(path, view.summary["name"], "fedledger run report", parts)
 
 
-def _accuracy(metrics: Sequence[Mapping[str, Any]], plain_mean: Sequence[float]) -> Any:
+def _by_round(column: str, name: str, metrics: Sequence[Mapping[str, Any]], plain_mean: Sequence[float] = ()) -> Any:
     from plotly import graph_objects as go
 
     rounds = [row["round"] for row in metrics]
-    figure = go.Figure(layout={"title": "Test accuracy", "xaxis_title": "round", "yaxis_title": "accuracy"})
-    figure.add_scatter(x=rounds, y=[row["accuracy"] for row in metrics], name="fedledger", mode="lines+markers")
+    named = plain(name)
+    figure = go.Figure(layout={"title": f"Test {named}", "xaxis_title": "round", "yaxis_title": named})
+    figure.add_scatter(x=rounds, y=[row[column] for row in metrics], name="fedledger", mode="lines+markers")
     if plain_mean:
         figure.add_scatter(
             x=list(range(1, len(plain_mean) + 1)),

@@ -19,8 +19,8 @@ class RunView:
     summary
         Its ``run.json``.
     metrics
-        One row per round with ``round``, ``accuracy``, ``accepted``, ``refused`` and ``gas`` (total so far), and with
-        ``time_us`` if there are ``devices``.
+        One row per round with ``round``, ``loss`` (None if it is not finite), ``score``, ``accepted``, ``refused`` and
+        ``gas`` (total so far), and with ``time_us`` if there are ``devices``.
     task
         Its task, as the ledger tells it.
     behaviours
@@ -30,7 +30,7 @@ class RunView:
     labels
         How the examples are divided.
     plain_mean
-        Accuracy after each round of the same training with a plain mean; may be empty.
+        Score after each round of the same training with a plain mean; may be empty.
     devices
         What the participants' devices did, by :func:`~fedledger.ledger_tools.report.device_tables.task_rows`; empty
         without a schedule.
@@ -46,6 +46,16 @@ class RunView:
     devices: Sequence[Mapping[str, Any]] = ()
 
     @property
+    def score_name(self) -> str:
+        """What the score is called."""
+        return str(self.summary["objective"]["score_name"])
+
+    @property
+    def loss_name(self) -> str:
+        """What the loss is called."""
+        return str(self.summary["objective"]["loss_name"])
+
+    @property
     def facts(self) -> dict[str, str]:
         """What the report says about the run as a whole."""
         summary = self.summary
@@ -53,7 +63,8 @@ class RunView:
         facts = {
             "final model": summary["final_model"],
             "spec": summary["spec"],
-            "test accuracy": f"{summary['accuracy']:.2%}",
+            f"test {self.score_name}": f"{summary['score']:.4f}",
+            f"test {self.loss_name}": "not finite" if summary["loss"] is None else f"{summary['loss']:.4f}",
             "rounds": f"{summary['rounds']:,}",
             "chain": summary["chain"],
             "gas": f"{summary['gas']:,}",

@@ -249,4 +249,5 @@ def _measured(base: Mapping[str, int], update: Mapping[str, int] | None) -> str:
     if update is None:
         return ""
     losses = f"{base['loss'] / 1e6:.4f} to {update['loss'] / 1e6:.4f}"
-    return f"held-out loss {losses}, right answers {base['correct']} to {update['correct']}"
+    key, name = ("correct", "right answers") if "correct" in base else ("score", "score")
+    return f"held-out loss {losses}, {name} {base[key]} to {update[key]}"

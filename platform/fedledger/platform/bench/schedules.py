@@ -176,7 +176,7 @@ def play(config: ExperimentConfig, target: float = TARGET) -> Outcome:
     with Serial(experiment) as backend:
         record = MemoryRecord(experiment)
         for closed in play_rounds(record, backend):
-            reached = experiment.accuracy(closed.model) >= target
+            reached = experiment.tested(closed.model).score >= target
             if reached:
                 break
         server_steps = record.plan.server_steps

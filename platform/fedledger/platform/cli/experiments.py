@@ -116,7 +116,7 @@ def sweep(
         int | None, typer.Option(min=1, help="number of concurrent runs (default: one per processor)")
     ] = None,
     target: Annotated[
-        float | None, typer.Option(min=0, max=1, help="also report the first round that reaches this accuracy")
+        float | None, typer.Option(help="also report the first round whose score is as good as this")
     ] = None,
     folder: Annotated[Path | None, typer.Option("--out", help="folder of the sweep (default: runs/NAME-sweep)")] = None,
     track: TrackOption = None,
@@ -229,7 +229,7 @@ def _run_with_ledger(
         client = chain.capabilities.client
         err.print(shown(f"{experiment.config.name} on {client} (chain {chain.chain_id})"), style="bold", markup=False)
         _show_partition(experiment, format_)
-        watch = stack.enter_context(live_rounds())
+        watch = stack.enter_context(live_rounds(experiment.objective.score_name))
 
         def show(row: RoundMetrics) -> None:
             watch(row)
@@ -254,11 +254,18 @@ def _print_run(document: LedgerSummary, folder: Path) -> None:
         }
         for p in document["participants"]
     ]
-    print_rows(rows, f"{document['rounds']} rounds, test accuracy {document['accuracy']:.1%}")
+    print_rows(rows, f"{document['rounds']} rounds, {_tested(document)}")
     if not document["challenge_window"]:
         out.print("The task has no challenge window: nobody could dispute a round.")
     out.print(f"Final model {document['final_model']}   gas {document['gas']:,}   {document['seconds']:.1f} s")
     out.print(f"Folder: {folder}", markup=False)
+
+
+def _tested(document: RunSummary) -> str:
+    """Say what a run's final model is worth."""
+    names, loss = document["objective"], document["loss"]
+    told = "not finite" if loss is None else f"{loss:.4f}"
+    return f"test {names['score_name']} {document['score']:.4f}, {names['loss_name']} {told}"
 
 
 def _run_without_ledger(
@@ -268,17 +275,18 @@ def _run_without_ledger(
     from fedledger.platform.runs.trackers.base import tracking
 
     _show_partition(experiment, format_)
-    rounds = experiment.spec.rounds
+    rounds, score_name = experiment.spec.rounds, experiment.objective.score_name
     with tracking(training.track or (), experiment.config, folder) as tracked, progress_bar("training") as watch:
 
         def show(row: MetricsRow) -> None:
-            watch(f"{row['accuracy']:.1%}", row["round"], rounds)
+            watch(f"{score_name} {row['score']:.4f}", row["round"], rounds)
             tracked.log(row)
 
         document = run_without_ledger(experiment, folder, training.backend, training.workers, show)
         tracked.summary = document
     if format_ is Format.TEXT:
-        out.print(f"{document['rounds']} rounds, test accuracy {document['accuracy']:.1%}, {document['seconds']:.1f} s")
+        line = f"{document['rounds']} rounds, {_tested(document)}, {document['seconds']:.1f} s"
+        out.print(line, markup=False, highlight=False)
         out.print(f"Final model {document['final_model']}   folder {folder}", markup=False)
     return document
 

@@ -276,9 +276,12 @@ def show_audit(result: AuditResult, format_: Format) -> None:
         out.print(f"Newest block: {result.head}; compare it with the chain's own, or with what others were given")
     if result.measured and result.measurements:
         m = result.measurements
+        score, loss_unit, score_unit = ("correct", "micro-nats", "examples")
+        if "largest_score" in m:
+            score, loss_unit, score_unit = ("score", "millionths of the loss's unit", "of the score")
         out.print(
-            f"Measurements: largest deviation {m['largest_loss']} micro-nats and {m['largest_correct']} examples "
-            f"(tolerance {m['tolerance_loss']} and {m['tolerance_correct']})"
+            f"Measurements: largest deviation {m['largest_loss']} {loss_unit} and {m[f'largest_{score}']} {score_unit} "
+            f"(tolerance {m['tolerance_loss']} and {m[f'tolerance_{score}']})"
         )
     for note in result.notes:
         out.print(shown(note), markup=False)

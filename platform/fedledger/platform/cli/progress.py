@@ -63,7 +63,7 @@ def sweeping(console: Console, total: int) -> Iterator[Callable[[PlannedRun, Run
             if isinstance(outcome, FailedRun):
                 ended = f"failed: {outcome.reason}"
             else:
-                ended = f"accuracy {outcome.accuracy:.4f}  {outcome.rounds} rounds  {outcome.seconds:.1f} s"
+                ended = f"{outcome.score_name} {outcome.score:.4f}  {outcome.rounds} rounds  {outcome.seconds:.1f} s"
             name = f"{run.label or run.config.name}  seed {run.config.seed}"
             console.print(shown(f"{done}/{total}  {name}  {ended}"), highlight=False, markup=False, soft_wrap=True)
             bar.update(task, completed=done)
@@ -72,9 +72,9 @@ def sweeping(console: Console, total: int) -> Iterator[Callable[[PlannedRun, Run
 
 
 @contextmanager
-def live_rounds() -> Iterator[Callable[[with_ledger.RoundMetrics], None]]:
+def live_rounds(score_name: str) -> Iterator[Callable[[with_ledger.RoundMetrics], None]]:
     """Show rounds as they end: in a live table on a terminal, else a line each."""
-    columns = ("round", "accuracy", "accepted", "refused", "lowest to highest reputation", "gas")
+    columns = ("round", "loss", score_name, "accepted", "refused", "lowest to highest reputation", "gas")
     table = Table(*columns, box=None)
     if not err.is_terminal:
         err.print(", ".join(columns), highlight=False)
@@ -91,7 +91,8 @@ def _cells(row: with_ledger.RoundMetrics) -> list[str]:
         shown = [shown[round(tenth * (len(shown) - 1) / 10)] for tenth in range(11)]
     reputations = " ".join(f"{reputation / 1e6:.2f}" for reputation in shown)
     counts = str(row.accepted), str(row.refused)
-    return [f"{row.round}/{row.rounds}", f"{row.accuracy:.3f}", *counts, reputations, f"{row.gas:,}"]
+    tested = f"{row.tested.loss:.4f}", f"{row.tested.score:.4f}"
+    return [f"{row.round}/{row.rounds}", *tested, *counts, reputations, f"{row.gas:,}"]
 
 
 def _shade(share: float) -> str:

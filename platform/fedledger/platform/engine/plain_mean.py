@@ -72,12 +72,12 @@ class PlainMean(Record[Round]):
         yield Round(index, self._base, verdicts, time.perf_counter() - self._began)
 
 
-def mean_accuracies(config: ExperimentConfig, folder: Path) -> list[float]:
-    """Return the test accuracy after each round of the same training with a plain mean and no ledger.
+def mean_scores(config: ExperimentConfig, folder: Path) -> list[float]:
+    """Return the test score after each round of the same training with a plain mean and no ledger.
 
     Both arguments are those of :func:`fedledger.platform.experiment.experiment.make_experiment`, so that another
     process can do this beside the run.
     """
     experiment = make_experiment(config, folder)
     with Serial(experiment) as backend:
-        return [experiment.accuracy(done.model) for done in play(PlainMean(experiment), backend)]
+        return [experiment.tested(done.model).score for done in play(PlainMean(experiment), backend)]

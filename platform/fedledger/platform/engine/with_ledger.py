@@ -33,6 +33,7 @@ from fedledger.platform.engine.backends.base import Backend, Job, Work
 from fedledger.platform.engine.backends.serial import Serial
 from fedledger.platform.engine.enrolment import ETHER, enrol, fund
 from fedledger.platform.engine.federation import Record, Round, play, require_quorum
+from fedledger.platform.engine.standstill import Standstill
 from fedledger.platform.experiment.accounts import (
     AGGREGATOR,
     DEPLOYER,
@@ -41,6 +42,8 @@ from fedledger.platform.experiment.accounts import (
     participant_role,
 )
 from fedledger.platform.experiment.experiment import Experiment
+from fedledger.platform.experiment.posted_task import posted_spec
+from fedledger.platform.experiment.tested import Tested
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.errors import RoundError
 from fedledger.protocol.records.model import ModelFile
@@ -64,11 +67,12 @@ class LedgerRound(Round):
 
 @dataclass(frozen=True)
 class RoundMetrics:
-    """What is shown of a round of a run with a ledger: the test accuracy after it, and the figures of its round."""
+    """What is shown of a round of a run with a ledger: loss and score on the test set, and the figures of its round."""
 
     round: int
     rounds: int
-    accuracy: float
+    tested: Tested
+    score_name: str
     accepted: int
     refused: int
     reputations: tuple[int, ...]
@@ -80,7 +84,8 @@ class RoundMetrics:
         return cls(
             round=closed.index,
             rounds=experiment.spec.rounds,
-            accuracy=experiment.accuracy(closed.model),
+            tested=experiment.tested(closed.model),
+            score_name=experiment.objective.score_name,
             accepted=closed.accepted,
             refused=closed.refused,
             reputations=closed.reputations,
@@ -90,7 +95,8 @@ class RoundMetrics:
     @property
     def row(self) -> dict[str, Any]:
         """The row of a table of metrics."""
-        return {name: getattr(self, name) for name in ("round", "accuracy", "accepted", "refused", "gas")}
+        counts = {"accepted": self.accepted, "refused": self.refused, "gas": self.gas}
+        return {"round": self.round, **self.tested.row(self.score_name), **counts}
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ class Run:
     deployment: Deployment
     metrics: tuple[dict[str, Any], ...]
     final: ModelFile
-    accuracy: float
+    tested: Tested
     seconds: float
     gas: int
 
@@ -140,9 +146,10 @@ def run(
     Raises
     ------
     RoundError
-        If several rounds in a row are below quorum or voided.
+        If several rounds in a row are below quorum, voided, or of no use; see ``Standstill``.
     """
     started = time.monotonic()
+    standstill = Standstill(lambda: experiment.tested(experiment.initial).loss)
     record = LedgerRecord(experiment, chain, store, folder, found)
     rows = []
     for closed in play(record, backend or Serial(experiment)):
@@ -150,6 +157,8 @@ def run(
             metrics = RoundMetrics.of(experiment, closed)
             rows.append(metrics.row)
             watch(metrics)
+            standstill.look(closed, metrics.tested.loss)
+    standstill.end()
     task = record.history.update().task(TASK)
     final = ModelFile.decode(store.get(task.model))
     return Run(
@@ -159,7 +168,7 @@ def run(
         deployment=record.deployment,
         metrics=tuple(rows),
         final=final,
-        accuracy=experiment.accuracy(final),
+        tested=experiment.tested(final),
         seconds=time.monotonic() - started,
         gas=record.gas(),
     )
@@ -201,6 +210,7 @@ class LedgerRecord(Record[LedgerRound]):
         if not self.history.update().tasks:
             chain.fund(publisher.address, params.budget + ETHER)
             self.ledger.post_task(publisher, params, experiment.standbys())
+        posted_spec(self.ledger, store, TASK, experiment)
         chain.fund(aggregator_account.address, params.bond + 10 * ETHER)
         self._mailbox = Mailbox(self.ledger, self.history, TASK, folder / "mailbox") if params.batched else None
         self._store, self._models = store, Models(store, experiment.spec.tensors)

@@ -102,7 +102,7 @@ def assemble(
     parts
         Each participant's examples.
     validation, test
-        Examples on which updates are measured, and those behind the reported accuracy.
+        Examples on which updates are measured, and those behind the reported losses and scores.
     own
         The task's own code, if it has some; else the model is the configuration's.
     behaviours

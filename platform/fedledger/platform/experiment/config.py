@@ -27,7 +27,7 @@ class DataConfig(Document):
 
     source: Method = Field(default=Method(method="digits@1"), description="data set; paths are relative to the file")
     partition: Method = Method(method="dirichlet@1", params={"alpha": 0.5, "min_examples": 20})
-    test_fraction: float = Field(default=0.2, gt=0, lt=1, description="for the reported accuracy only")
+    test_fraction: float = Field(default=0.2, gt=0, lt=1, description="for the reported loss and score only")
     validation_fraction: float = Field(default=0.1, gt=0, lt=1, description="for measuring updates")
 
 

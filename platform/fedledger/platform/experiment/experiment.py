@@ -24,6 +24,7 @@ from fedledger.node.transforms.base import Transform, build_transforms
 from fedledger.platform.attacks.base import attacker
 from fedledger.platform.experiment.accounts import AGGREGATOR, experiment_address, participant_role, standby_role
 from fedledger.platform.experiment.config import GWEI, ExperimentConfig
+from fedledger.platform.experiment.tested import ObjectiveSummary, Tested, objective_summary
 from fedledger.protocol.encoding import tensors
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
@@ -60,7 +61,7 @@ class Experiment:
     parts
         Each participant's examples.
     test
-        Examples behind the reported accuracy; nobody trains or measures on them.
+        Examples behind the reported losses and scores; nobody trains or measures on them.
     behaviours
         Each participant's behaviour: ``honest`` or the attack's name.
     make_model
@@ -84,6 +85,11 @@ class Experiment:
     def __getstate__(self) -> dict[str, Any]:
         # The model of one process is not that of another: a copy's gradients would not be where its optimiser looks.
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @property
+    def objective_summary(self) -> ObjectiveSummary:
+        """What a run's summary says of the objective."""
+        return objective_summary(self.objective, self.spec.objective)
 
     @cached_property
     def label_counts(self) -> LabelCounts:
@@ -165,9 +171,10 @@ class Experiment:
         models = [self.flat_model() for _ in range(1 + others)]
         return LiveMeasurer(models[0], self.contents[1], models[1:], self.objective)
 
-    def accuracy(self, model: ModelFile) -> float:
-        """Return a model's accuracy on the test set."""
-        return evaluate(self._evaluated, [model.vector], self._tested)[0].share
+    def tested(self, model: ModelFile) -> Tested:
+        """Return a model's loss and score on the test set."""
+        found = evaluate(self._evaluated, [model.vector], self._tested)[0]
+        return Tested(found.loss, found.share if found.full_score else float(found.score))
 
     def task_params(self, spec: ContentRef) -> TaskParams:
         """Return what the publisher posts.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedledger.platform.runs.curves import accuracy_figure
+from fedledger.platform.runs.curves import common_name, score_figure
 from fedledger.platform.runs.grid import short_names
 from fedledger.platform.runs.run_folder import RunRecord
 from fedledger.protocol.errors import ConfigError
@@ -68,7 +68,6 @@ class Comparison:
         differing = self.differing()
         runs = []
         for record in self.records:
-            accuracies = [accuracy for _, accuracy in record.accuracies]
             row = {
                 "folder": str(record.folder),
                 "name": record.name,
@@ -77,8 +76,11 @@ class Comparison:
                 "ledger": record.ledger,
                 "settings": {key: record.settings.get(key) for key in differing} if record.settings else None,
                 "rounds": record.rounds,
-                "accuracy": record.accuracy,
-                "best_accuracy": max(accuracies, default=record.accuracy),
+                "score_name": record.score_name,
+                "lower_is_better": record.lower_is_better,
+                "loss": record.loss,
+                "score": record.score,
+                "best_score": record.best_score,
                 "final_model": record.final_model,
                 "seconds": record.seconds,
                 "gas": record.gas,
@@ -91,7 +93,7 @@ class Comparison:
         document = self.document()
         names = short_names(document["differing"])
         same = {place: group[0] for group in document["same_final_models"] for place in group[1:]}
-        rows = []
+        rows, score_name = list[dict[str, str]](), self._score_name
         for place, run in enumerate(document["runs"]):
             cid = run["final_model"]
             settings = run["settings"] or {}
@@ -102,8 +104,9 @@ class Comparison:
                     "seed": str(run["seed"]),
                     **{names[key]: _shown(settings.get(key)) for key in document["differing"]},
                     "rounds": str(run["rounds"]),
-                    "accuracy": f"{run['accuracy']:.4f}",
-                    "best": f"{run['best_accuracy']:.4f}",
+                    "test loss": "–" if run["loss"] is None else f"{run['loss']:.4f}",
+                    f"test {score_name}": f"{run['score']:.4f}",
+                    "best": f"{run['best_score']:.4f}",
                     "final model": f"the same as run {same[place] + 1}" if place in same else f"{cid[:8]}…{cid[-6:]}",
                     "seconds": f"{run['seconds']:.1f}",
                     "gas": "–" if run["gas"] is None else f"{run['gas']:,}",
@@ -112,13 +115,18 @@ class Comparison:
         return rows
 
     def write_page(self, path: Path) -> None:
-        """Write the table and the runs' accuracies by round as a page."""
+        """Write the table and the runs' scores by round as a page, with a plot for each kind of score."""
         from fedledger.ledger_tools.report.page import table, write_page
 
-        curves = {
-            f"{place}: {record.folder.name}": [record.accuracies] for place, record in enumerate(self.records, start=1)
-        }
-        write_page(path, "Runs compared", "fedledger compare", [table(self.table()), accuracy_figure(curves)])
+        curves: dict[str, dict[str, list[list[tuple[int, float]]]]] = {}
+        for place, record in enumerate(self.records, start=1):
+            curves.setdefault(record.score_name, {})[f"{place}: {record.folder.name}"] = [record.scores]
+        figures = [score_figure(group, score_name) for score_name, group in curves.items()]
+        write_page(path, "Runs compared", "fedledger compare", [table(self.table()), *figures])
+
+    @property
+    def _score_name(self) -> str:
+        return common_name(record.score_name for record in self.records)
 
 
 def _shown(value: Any) -> str:

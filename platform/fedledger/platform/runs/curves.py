@@ -1,4 +1,4 @@
-"""Accuracy by round of several runs: figures over seeds, and their plot."""
+"""Scores by round of several runs: figures over seeds, and their plot."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 Curve = Sequence[tuple[int, float]]
-"""Round and accuracy after it."""
+"""Round and score after it."""
 
 
 @dataclass(frozen=True)
@@ -53,27 +53,34 @@ class Spread:
         return format(self.mean, form) + ("" if self.sd is None else f" ± {format(self.sd, form)}")
 
 
-def rounds_to(curve: Curve, target: float) -> int | None:
-    """Return the first round whose accuracy is at least ``target``, or None."""
-    return next((index for index, accuracy in curve if accuracy >= target), None)
+def rounds_to(curve: Curve, target: float, lower_is_better: bool = False) -> int | None:
+    """Return the first round whose score is as good as ``target``, or None."""
+    return next((index for index, score in curve if (score <= target if lower_is_better else score >= target)), None)
 
 
 def over_seeds(curves: Iterable[Curve]) -> list[tuple[int, Spread]]:
-    """Return each round with the spread of the accuracies of those curves that have it."""
+    """Return each round with the spread of the scores of those curves that have it."""
     by_round: dict[int, list[float]] = {}
     for curve in curves:
-        for index, accuracy in curve:
-            by_round.setdefault(index, []).append(accuracy)
+        for index, score in curve:
+            by_round.setdefault(index, []).append(score)
     return [(index, Spread.of(by_round[index])) for index in sorted(by_round)]
 
 
-def accuracy_figure(groups: Mapping[str, Sequence[Curve]]) -> Any:
+def common_name(names: Iterable[str]) -> str:
+    """Return what the scores of several runs are called together."""
+    different = set(names)
+    return different.pop() if len(different) == 1 else "score"
+
+
+def score_figure(groups: Mapping[str, Sequence[Curve]], score_name: str) -> Any:
     """Draw one line per group: its mean, in a band of one standard deviation over its curves."""
     from plotly import graph_objects as go
 
     from fedledger.ledger_tools.report.page import plain
 
-    figure = go.Figure(layout={"title": "Test accuracy", "xaxis_title": "round", "yaxis_title": "accuracy"})
+    named = plain(score_name)
+    figure = go.Figure(layout={"title": f"Test {named}", "xaxis_title": "round", "yaxis_title": named})
     palette = figure.layout.template.layout.colorway
     for place, (group, curves) in enumerate(groups.items()):
         name = plain(group)

@@ -15,7 +15,7 @@ from fedledger.contracts.chain.reverts import RefusedError
 from fedledger.ledger_tools.audit.export import DEPLOYMENT_FILE
 from fedledger.ledger_tools.deploy import Deployment
 from fedledger.platform.engine.backends.base import Backend
-from fedledger.platform.engine.plain_mean import mean_accuracies
+from fedledger.platform.engine.plain_mean import mean_scores
 from fedledger.platform.engine.with_ledger import RoundMetrics, run
 from fedledger.platform.experiment.experiment import Experiment
 from fedledger.platform.experiment.run_files import CHAIN_FILE
@@ -110,7 +110,7 @@ def run_with_ledger(
     aside = ProcessPoolExecutor(1, get_context("spawn"))
     try:
         compared = experiment.config.compare_with_mean and experiment.spec.schedule is None
-        means = aside.submit(mean_accuracies, experiment.config, source) if compared else None
+        means = aside.submit(mean_scores, experiment.config, source) if compared else None
         finished = run(experiment, chain, store, folder, watch, deployment, backend)
         return write_results(finished, experiment, store, folder, means.result() if means else [])
     finally:

@@ -13,9 +13,11 @@ from fedledger.platform.engine.backends.choose import open_backend
 from fedledger.platform.engine.checkpoint import STATES_FOLDER, Checkpoint, CheckpointFile
 from fedledger.platform.engine.federation import Round, play
 from fedledger.platform.engine.participant_states import ParticipantStates
+from fedledger.platform.engine.standstill import Standstill
 from fedledger.platform.engine.without_ledger import MemoryRecord
 from fedledger.platform.experiment.experiment import Experiment
 from fedledger.platform.experiment.run_files import MODEL_FILE
+from fedledger.platform.experiment.tested import TestedRow
 from fedledger.platform.runs.run_folder import begin_run, write_record
 from fedledger.platform.runs.summary import MetricsRow, PlainSummary
 from fedledger.protocol.encoding.cid import ContentRef
@@ -62,6 +64,8 @@ def run_without_ledger(
     ------
     ConfigError
         If there is no such backend, the task needs a ledger, or the folder is another run's.
+    RoundError
+        If several rounds in a row are below quorum or of no use; see ``Standstill``.
     StoreError
         If a checkpoint cannot be read or written.
     """
@@ -69,17 +73,22 @@ def run_without_ledger(
         record, rows, seconds = _train(experiment, folder, opened, watch, checkpoint_seconds)
     model = record.model.encode()
     write_atomically(folder / MODEL_FILE, model)
+    tested = experiment.tested(record.model).row(experiment.objective.score_name)
     document: PlainSummary = {
         "name": experiment.config.name,
         "seed": experiment.config.seed,
         "rounds": len(rows),
-        "accuracy": rows[-1]["accuracy"],
+        "loss": tested["loss"],
+        "score": tested["score"],
+        "objective": experiment.objective_summary,
         "final_model": ContentRef.of(model).cid,
         "spec": ContentRef.of(experiment.spec.encode()).cid,
         "seconds": round(seconds, 3),
         "ledger": False,
         "backend": backend,
     }
+    if "accuracy" in tested:
+        document["accuracy"] = tested["accuracy"]
     if devices := _write_devices(experiment, record.plan.server_steps, folder):
         document["devices"] = devices
     write_record(folder, document, rows)
@@ -95,30 +104,35 @@ def _train(
 ) -> tuple[MemoryRecord, list[MetricsRow], float]:
     """Play the rounds that are left; return the end, the metrics of all rounds, and the seconds of all attempts."""
     began = saved = time.monotonic()
+    begin_run(experiment, folder)
     states, file = ParticipantStates(folder / STATES_FOLDER), CheckpointFile(folder, experiment.config)
     found = file.load(states, experiment.initial)
-    begin_run(experiment, folder)
     before, rows = (0.0, []) if found is None else (found.seconds, found.rows)
     record = MemoryRecord(experiment, None if found is None else found.progress, states)
+    counted = any(row["accepted"] for row in rows)
+    standstill = Standstill(lambda: experiment.tested(experiment.initial).loss, counted)
     for closed in play(record, backend):
         if not closed.empty:
-            rows.append(_metrics(experiment, closed))
+            tested = experiment.tested(closed.model)
+            rows.append(_metrics(tested.row(experiment.objective.score_name), closed))
             watch(rows[-1])
+            standstill.look(closed, tested.loss)
         now = time.monotonic()
         if now - saved >= checkpoint_seconds and not record.is_done:
             file.save(Checkpoint(record.progress, rows, before + now - began), states)
             saved = time.monotonic()
+    standstill.end()
     seconds = before + time.monotonic() - began
     # So that a folder that is resumed once more stays as it is.
     file.save(Checkpoint(record.progress, rows, seconds), states)
     return record, rows, seconds
 
 
-def _metrics(experiment: Experiment, closed: Round) -> MetricsRow:
-    """Return a round's row of metrics."""
+def _metrics(tested: TestedRow, closed: Round) -> MetricsRow:
+    """Return a round's row of metrics, given what its model is worth."""
     row = {
         "round": closed.index,
-        "accuracy": experiment.accuracy(closed.model),
+        **tested,
         "accepted": closed.accepted,
         "refused": closed.refused,
         "seconds": round(closed.seconds, 6),

@@ -32,13 +32,15 @@ def summary(run: Run, experiment: Experiment, task: TaskView, behaviours: Mappin
     behaviours
         What each participant did, by address.
     """
-    config = experiment.config
-    return {
+    config, tested = experiment.config, run.tested.row(experiment.objective.score_name)
+    document: LedgerSummary = {
         "task": task.id,
         "name": config.name,
         "seed": config.seed,
         "rounds": len(task.settled),
-        "accuracy": run.accuracy,
+        "loss": tested["loss"],
+        "score": tested["score"],
+        "objective": experiment.objective_summary,
         "final_model": task.model.cid,
         "spec": task.spec.cid,
         "seconds": round(run.seconds, 3),
@@ -57,6 +59,9 @@ def summary(run: Run, experiment: Experiment, task: TaskView, behaviours: Mappin
             for row in task.participants
         ],
     }
+    if "accuracy" in tested:
+        document["accuracy"] = tested["accuracy"]
+    return document
 
 
 def behaviours_by_address(experiment: Experiment) -> dict[str, str]:
@@ -91,7 +96,7 @@ def view_of(
     run, experiment, store
         The run.
     plain_mean
-        Accuracy after each round of the same training with a plain mean; may be empty.
+        Score after each round of the same training with a plain mean; may be empty.
 
     Raises
     ------
@@ -108,7 +113,7 @@ def view_of(
         document["devices"] = {"simulated_seconds": metrics[-1]["time_us"] / MICRO, **totals(devices)}
     if plain_mean:
         means = [*plain_mean, *[None] * len(metrics)]
-        metrics = [{**row, "plain_mean_accuracy": mean} for row, mean in zip(metrics, means, strict=False)]
+        metrics = [{**row, "plain_mean_score": mean} for row, mean in zip(metrics, means, strict=False)]
     refusals = task.refusals(store)
     view = RunView(document, metrics, task, behaviours, refusals, experiment.label_counts, plain_mean, devices)
     return document, view

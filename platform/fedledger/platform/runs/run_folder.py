@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import AliasChoices, BaseModel, Field, TypeAdapter
 
 from fedledger.ledger_tools.report.device_tables import as_csv
+from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.platform.experiment.provenance import flat, provenance
 from fedledger.platform.experiment.run_files import (
     CHAIN_FILE,
@@ -23,16 +26,18 @@ from fedledger.platform.experiment.run_files import (
     PARTITION_PAGE,
     SUMMARY_FILE,
 )
+from fedledger.platform.experiment.tested import ACCURACY
+from fedledger.protocol.documents import validated
 from fedledger.protocol.encoding import canonical
+from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.text import file_name
+from fedledger.protocol.text import file_name, shown
 from fedledger.storage.durable_files import write_atomically
 from fedledger.storage.foreign_files import MAX_TABLE_BYTES, read_json, shaped
 from fedledger.storage.foreign_folder import inner_file
 
 if TYPE_CHECKING:
     from fedledger.learning.label_counts import LabelCounts
-    from fedledger.platform.experiment.config import ExperimentConfig
     from fedledger.platform.experiment.experiment import Experiment
 
 
@@ -47,8 +52,12 @@ def new_run_folder(config: ExperimentConfig, where: Path) -> Path:
         The folder in which it is made.
     """
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    folder = where / f"{file_name(config.name)}-{config.seed}-{stamp}"
-    folder.mkdir(parents=True, exist_ok=True)
+    where.mkdir(parents=True, exist_ok=True)
+    for place in itertools.count(1):
+        folder = where / f"{file_name(config.name)}-{config.seed}-{stamp}{'' if place == 1 else f'-{place}'}"
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            break
     return folder
 
 
@@ -69,7 +78,7 @@ def resumed_run_folder(folder: Path, ledger: bool) -> Path:
 
 
 def begin_run(experiment: Experiment, folder: Path) -> LabelCounts:
-    """Write a run's configuration and how its examples are divided, before the first round.
+    """Write a run's configuration and how its examples are divided, before the first round or when it is resumed.
 
     Parameters
     ----------
@@ -82,11 +91,17 @@ def begin_run(experiment: Experiment, folder: Path) -> LabelCounts:
     -------
     LabelCounts
         What was written about the examples.
+
+    Raises
+    ------
+    ConfigError
+        If the folder is that of a run of another configuration, data set or code.
     """
     from fedledger.ledger_tools.report.page import heat_map, write_page
 
-    labels = experiment.label_counts
-    write_atomically(folder / CONFIG_FILE, canonical.encode(provenance(experiment.config)))
+    labels, spec = experiment.label_counts, ContentRef.of(experiment.spec.encode()).cid
+    _require_same(folder, experiment.config, spec)
+    write_atomically(folder / CONFIG_FILE, canonical.encode({**provenance(experiment.config), "spec": spec}))
     write_atomically(folder / PARTITION_FILE, (json.dumps(labels.document(), indent=1) + "\n").encode())
     write_page(folder / PARTITION_PAGE, experiment.config.name, "how the examples are divided", [heat_map(labels)])
     return labels
@@ -109,21 +124,73 @@ def write_record(folder: Path, summary: Mapping[str, Any], metrics: Sequence[Map
     write_atomically(folder / SUMMARY_FILE, (json.dumps(summary, indent=1) + "\n").encode())
 
 
-class _Summary(BaseModel):
+class _MadeFrom(BaseModel):
+    """What ``config.json`` says; versions before 0.2 did not name the spec."""
+
+    config: dict[str, Any]
+    spec: str | None = None
+
+
+_MADE_FROM = TypeAdapter(_MadeFrom)
+
+
+def _require_same(folder: Path, config: ExperimentConfig, spec: str) -> None:
+    """Raise ConfigError if a folder is already that of a run which was made from something else."""
+    file = inner_file(folder, CONFIG_FILE)
+    if not file.exists():
+        return
+    try:
+        found = shaped(_MADE_FROM, read_json(file))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file} does not say what the run was made from: {error}.", "Start the run anew.") from error
+    # A key that the other version did not know has its default.
+    known = validated(ExperimentConfig, found.config, str(file))
+    before, now = (flat(each.model_dump(mode="json")) for each in (known, config))
+    for key in [*now, *(key for key in before if key not in now)]:
+        if before.get(key) != now.get(key):
+            was, is_now = (shown(json.dumps(values.get(key)), 100) for values in (before, now))
+            raise ConfigError(
+                f"The run in {folder} began with {shown(key, 200)} = {was}; the configuration has {is_now}.",
+                "Resume with the configuration and seed that it was started with, or start a new run.",
+            )
+    if found.spec not in (None, spec):
+        raise ConfigError(
+            f"The run in {folder} began with other data, or with another model or task.py: its spec is {found.spec}.",
+            "Resume with what it was started with, or start a new run.",
+        )
+
+
+class _Objective(BaseModel):
+    loss_name: str
+    score_name: str
+    lower_is_better: bool
+
+
+_ACCURACY = _Objective(loss_name="cross-entropy (nats)", score_name=ACCURACY, lower_is_better=False)
+"""What runs of version 0.1.0 had: only accuracies were kept."""
+
+
+class _Scored(BaseModel):
+    """A loss and a score; in folders of version 0.1.0 an accuracy alone."""
+
+    loss: float | None = None
+    score: float = Field(validation_alias=AliasChoices("score", ACCURACY))
+
+
+class _Summary(_Scored):
     """What every run's summary has, as far as it is read here."""
 
     name: str
     seed: int
     rounds: int
-    accuracy: float
     final_model: str
     seconds: float
     gas: int | None = None
+    objective: _Objective = _ACCURACY
 
 
-class _Row(BaseModel):
+class _Row(_Scored):
     round: int
-    accuracy: float
 
 
 _SHAPES: TypeAdapter[tuple[_Summary, list[_Row], dict[str, Any]]] = TypeAdapter(
@@ -192,9 +259,24 @@ class RunRecord:
         return int(self.summary["rounds"])
 
     @property
-    def accuracy(self) -> float:
-        """Test accuracy of the final model."""
-        return float(self.summary["accuracy"])
+    def loss(self) -> float | None:
+        """Loss of the final model on the test set; None if it was not kept, or is not finite."""
+        return _Scored.model_validate(self.summary).loss
+
+    @property
+    def score(self) -> float:
+        """Score of the final model on the test set."""
+        return _Scored.model_validate(self.summary).score
+
+    @property
+    def score_name(self) -> str:
+        """What the score is called."""
+        return self._objective.score_name
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether the smaller of two scores is better."""
+        return self._objective.lower_is_better
 
     @property
     def final_model(self) -> str:
@@ -217,9 +299,19 @@ class RunRecord:
         return bool(self.summary.get("ledger", True))
 
     @property
-    def accuracies(self) -> list[tuple[int, float]]:
-        """Round and test accuracy after it, for each round that counted."""
-        return [(int(row["round"]), float(row["accuracy"])) for row in self.metrics]
+    def scores(self) -> list[tuple[int, float]]:
+        """Round and score on the test set after it, for each round that counted."""
+        return [(row.round, row.score) for row in map(_Row.model_validate, self.metrics)]
+
+    @property
+    def best_score(self) -> float:
+        """The best score of all rounds."""
+        scores = [score for _, score in self.scores] or [self.score]
+        return min(scores) if self.lower_is_better else max(scores)
+
+    @property
+    def _objective(self) -> _Objective:
+        return _Objective.model_validate(self.summary["objective"]) if "objective" in self.summary else _ACCURACY
 
     @property
     def settings(self) -> dict[str, Any]:

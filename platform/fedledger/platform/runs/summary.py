@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NotRequired, TypedDict
 
+from fedledger.platform.experiment.tested import ObjectiveSummary, TestedRow
+
 MetricsRow = dict[str, Any]
-"""A round's metrics: ``round``, ``accuracy``, ``accepted``, ``refused``, and what the kind of run adds."""
+"""A round's metrics: ``round``, ``loss``, ``score``, ``accepted``, ``refused``, and what the kind of run adds."""
 
 
 class ParticipantSummary(TypedDict):
@@ -19,13 +21,13 @@ class ParticipantSummary(TypedDict):
     credit: int
 
 
-class RunSummary(TypedDict):
-    """What every run came to: its rounds, its final model (a CID) and that model's test accuracy."""
+class RunSummary(TestedRow):
+    """What every run came to: its rounds, its final model (a CID), and that model's loss and score on the test set."""
 
     name: str
     seed: int
     rounds: int
-    accuracy: float
+    objective: ObjectiveSummary
     final_model: str
     spec: str
     seconds: float

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedledger.platform.experiment.run_files import CHECKPOINT_FILE
-from fedledger.platform.runs.curves import Spread, accuracy_figure, rounds_to
+from fedledger.platform.runs.curves import Spread, common_name, rounds_to, score_figure
 from fedledger.platform.runs.grid import PlannedRun
 from fedledger.platform.runs.run_folder import RunRecord
 from fedledger.protocol.errors import ConfigError, FedledgerError
@@ -76,7 +76,7 @@ class Sweep:
     found
         How many of ``done`` had ended before.
     target
-        The accuracy whose first round is of interest, or None.
+        The score whose first round is of interest, or None.
     """
 
     folder: Path
@@ -93,11 +93,12 @@ class Sweep:
                 "point": label,
                 "settings": dict(group[0][0].settings),
                 "n": len(group),
-                "accuracy": Spread.of(record.accuracy for _, record in group).document(),
+                "score": Spread.of(record.score for _, record in group).document(),
+                "loss": Spread.of(record.loss for _, record in group if record.loss is not None).document(),
                 "seconds": Spread.of(record.seconds for _, record in group).document(),
             }
             if self.target is not None:
-                firsts = [rounds_to(record.accuracies, self.target) for _, record in group]
+                firsts = [self._first(record) for _, record in group]
                 row["rounds_to_target"] = Spread.of(first for first in firsts if first is not None).document()
             rows.append(row)
         return rows
@@ -106,6 +107,7 @@ class Sweep:
         """Return the outcome as JSON."""
         return {
             "folder": str(self.folder),
+            "score_name": self._score_name,
             "target": self.target,
             "found": self.found,
             "points": self.points(),
@@ -115,10 +117,11 @@ class Sweep:
                     "seed": run.config.seed,
                     "folder": run.name,
                     "rounds": record.rounds,
-                    "accuracy": record.accuracy,
+                    "score": record.score,
+                    "loss": record.loss,
                     "final_model": record.final_model,
                     "seconds": record.seconds,
-                    **({} if self.target is None else {"rounds_to_target": rounds_to(record.accuracies, self.target)}),
+                    **({} if self.target is None else {"rounds_to_target": self._first(record)}),
                 }
                 for run, record in self.done
             ],
@@ -138,9 +141,10 @@ class Sweep:
         rows = []
         for point in self.points():
             row = {"point": point["point"] or "–", "n": str(point["n"])}
-            accuracy = point["accuracy"]
-            row["accuracy, mean ± sd"] = Spread(**accuracy).shown(".4f")
-            row["se"] = "–" if accuracy["se"] is None else f"{accuracy['se']:.4f}"
+            score = point["score"]
+            row[f"{self._score_name}, mean ± sd"] = Spread(**score).shown(".4f")
+            row["se"] = "–" if score["se"] is None else f"{score['se']:.4f}"
+            row["loss, mean ± sd"] = Spread(**point["loss"]).shown(".4f")
             if self.target is not None:
                 first = point["rounds_to_target"]
                 row[f"rounds to {self.target:g}"] = f"{Spread(**first).shown('.1f')} ({first['n']} of {point['n']})"
@@ -164,11 +168,22 @@ class Sweep:
         if self.done:
             name = self.done[0][0].config.name
             groups = {
-                label or name: [record.accuracies for _, record in group] for label, group in self._by_point().items()
+                label or name: [record.scores for _, record in group] for label, group in self._by_point().items()
             }
             write_page(
-                self.folder / "sweep.html", name, "fedledger sweep", [table(self.table()), accuracy_figure(groups)]
+                self.folder / "sweep.html",
+                name,
+                "fedledger sweep",
+                [table(self.table()), score_figure(groups, self._score_name)],
             )
+
+    @property
+    def _score_name(self) -> str:
+        return common_name(record.score_name for _, record in self.done)
+
+    def _first(self, record: RunRecord) -> int | None:
+        """Return the first round of a run whose score is as good as the target."""
+        return None if self.target is None else rounds_to(record.scores, self.target, record.lower_is_better)
 
     def _by_point(self) -> dict[str, list[tuple[PlannedRun, RunRecord]]]:
         groups: dict[str, list[tuple[PlannedRun, RunRecord]]] = {}

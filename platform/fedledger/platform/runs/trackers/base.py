@@ -70,7 +70,7 @@ class Tracked:
 
     def show(self, metrics: RoundMetrics) -> None:
         """Pass on the metrics of a round of a run with a ledger."""
-        self.log(vars(metrics))
+        self.log(metrics.row)
 
     def close(self) -> None:
         """Tell all of them that the run has ended."""
