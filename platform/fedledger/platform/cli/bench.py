@@ -178,7 +178,7 @@ def bench_schedules(
 @bench_app.command("engine")
 def bench_engine(
     peers: Annotated[str, typer.Option(help="frameworks to compare with, besides bare torch: flwr, pfl or both")] = "",
-    workloads: Annotated[str, typer.Option(help=WORKLOADS)] = "digits,mlp,cnn",
+    workloads: Annotated[str, typer.Option(help=WORKLOADS)] = "digits,mlp,cnn,gru",
     rounds: Annotated[int | None, typer.Option(help="rounds of each workload (default: its own number)")] = None,
     repetitions: Annotated[int | None, typer.Option(help="how often each engine is run (default: 5)")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="few rounds, two repetitions: only see that it runs")] = False,
