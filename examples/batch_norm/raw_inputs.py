@@ -1,10 +1,10 @@
 """Digits as raw pixels, without any scaling."""
 
+from network import network
 from sklearn.datasets import load_digits
 from torch import nn
 
 from fedledger.learning.data import Dataset
-from network import network
 
 
 def model() -> nn.Module:

@@ -11,7 +11,8 @@ from torch import nn
 from fedledger.learning.data import Dataset, Parts, Prepared
 
 LENGTH = 40
-PARTICIPANTS = 400
+PARTICIPANTS = 40
+MOST_CHARACTERS = 4_000
 CHARACTERS = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
@@ -36,18 +37,15 @@ def model() -> nn.Module:
 
 
 def data() -> Prepared:
-    """Return stretches of text and, of each, the characters that follow; the most talkative fill several seats."""
+    """Return stretches of text and, of each, the characters that follow, of the most talkative speakers."""
     folder = Path(os.environ.get("FEDLEDGER_DATA", Path(__file__).parents[1] / "data"))
     text = (folder / "tiny_shakespeare" / "input.txt").read_text(encoding="utf-8")
     said: dict[str, str] = {}
     for speech in re.split(r"\n\n+", text):
         speaker, _, words = speech.partition(":\n")
         said[speaker] = said.get(speaker, "") + words + "\n"
-    texts = sorted((words for words in said.values() if len(words) > 2 * LENGTH), key=len)
-    while len(texts) < PARTICIPANTS:
-        longest = texts.pop()
-        texts = sorted([*texts, longest[: len(longest) // 2], longest[len(longest) // 2 :]], key=len)
-    parts = [windows(words) for words in texts[-PARTICIPANTS:]]
+    longest = sorted(said.values(), key=len, reverse=True)[:PARTICIPANTS]
+    parts = [windows(words[:MOST_CHARACTERS]) for words in longest]
     rows = np.concatenate(parts)
     dataset = Dataset.of(rows[:, :-1], rows[:, 1:])
     return Prepared(Parts.stretches(dataset, np.cumsum([len(part) for part in parts]).tolist()))

@@ -242,7 +242,7 @@ class Bench:
         ConfigError
             If the scripts are not there.
         """
-        for root in (Path(__file__).parents[3], Path.cwd()):
+        for root in (Path(__file__).parents[4], Path.cwd()):
             scripts = root / "benchmarks" / "engine"
             if (scripts / "floor.py").exists():
                 python = peer_python or root / ".venv-bench" / "bin" / "python"

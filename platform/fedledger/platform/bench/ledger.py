@@ -323,6 +323,8 @@ def make_experiment(case: Case) -> Experiment:
         workloads, models = importlib.import_module("workloads"), importlib.import_module("fedledger_engine").MODELS
     finally:
         sys.path.remove(scripts)
+    if case.workload not in models:
+        raise ConfigError(f"There is no workload {case.workload!r}.", f"There are: {', '.join(models)}.")
     workload = workloads.load(case.workload)
     f = max(1, case.participants // 5)
     document: dict[str, Any] = {
