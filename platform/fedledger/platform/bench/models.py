@@ -46,8 +46,8 @@ class ModelRow:
         Its folder, and the configuration's name where it is not the usual one.
     objective
         The method, with the parameters that the example gives it.
-    loss, score
-        Of the final model on the test set, in words.
+    loss_name, loss, score_name, score
+        Of the final model on the test set; the score as a share or a multiple of the objective's full score.
     seconds_per_round, ledger_seconds_per_round
         Medians over the rounds, in one process; with the ledger all parties and the chain are in it.
     update_bytes
@@ -60,8 +60,10 @@ class ModelRow:
 
     example: str
     objective: str
-    loss: str
-    score: str
+    loss_name: str
+    loss: float
+    score_name: str
+    score: float
     seconds_per_round: float
     ledger_seconds_per_round: float
     update_bytes: int
@@ -222,8 +224,10 @@ def try_out(name: str, experiment: Experiment, folder: Path) -> ModelRow:
     return ModelRow(
         example=name,
         objective=_named(experiment.config),
-        loss=tested.loss_text,
-        score=tested.score_text,
+        loss_name=experiment.objective.loss_name,
+        loss=tested.loss,
+        score_name=experiment.objective.score_name,
+        score=tested.score,
         seconds_per_round=median(seconds[1:] or seconds),
         ledger_seconds_per_round=_usual(times),
         update_bytes=_largest_update(finished),
@@ -267,8 +271,8 @@ def table_cells(row: ModelRow) -> Mapping[str, str]:
     return {
         "example": row.example,
         "objective": row.objective,
-        "loss": row.loss,
-        "score": row.score,
+        "loss": f"{row.loss_name} {row.loss:.3f}",
+        "score": f"{row.score_name} {row.score:.3f}",
         "s per round": f"{row.seconds_per_round:.3f}",
         "with a ledger": f"{row.ledger_seconds_per_round:.3f}",
         "bytes per update": f"{row.update_bytes:,}",
@@ -284,7 +288,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _usual(times: Sequence[float]) -> float:
-    """Return the median seconds of the rounds after the first, which has all set-up in it, unless it is the only one."""
+    """Return the median seconds of the rounds after the first, which has all set-up in it; of that if there is one."""
     taken = [later - earlier for earlier, later in pairwise(times)]
     return median(taken[1:] or taken)
 
