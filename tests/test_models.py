@@ -153,7 +153,7 @@ def test_what_does_not_fit_is_refused_before_the_first_round(name: str) -> None:
 @pytest.mark.parametrize("rate", [1e6, 1e30], ids=["far too fast", "not finite"])
 def test_what_diverges_stops_and_says_why(rate: float, ledger: bool, tmp_path: Path) -> None:
     case = Tried("perceptron", {"learning_rate": rate}, rounds=6)
-    with pytest.raises(RoundError, match="learning_rate|learning rate"):
+    with pytest.raises(RoundError, match=r"learning.rate"):
         played(case.experiment(), tmp_path, ledger)
 
 
