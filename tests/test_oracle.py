@@ -89,8 +89,7 @@ INPUTS = normal(sum(SIZES), 5, seed=1)
 
 def normalised(outputs: int) -> Callable[[], nn.Module]:
     """Return a maker of perceptrons with batch normalisation, before which a bias would stand still."""
-    layers = lambda: (nn.Linear(5, 7, bias=False), nn.BatchNorm1d(7), nn.Tanh(), nn.Linear(7, outputs))
-    return lambda: nn.Sequential(*layers())
+    return lambda: nn.Sequential(nn.Linear(5, 7, bias=False), nn.BatchNorm1d(7), nn.Tanh(), nn.Linear(7, outputs))
 
 
 def classification() -> Case:
