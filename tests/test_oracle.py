@@ -24,8 +24,9 @@ from fedledger.platform.engine.backends.serial import Serial
 from fedledger.platform.engine.federation import play
 from fedledger.platform.engine.with_ledger import run
 from fedledger.platform.engine.without_ledger import MemoryRecord
+from fedledger.platform.experiment.assembly import assemble
 from fedledger.platform.experiment.config import ExperimentConfig
-from fedledger.platform.experiment.experiment import Experiment, OwnCode, assemble
+from fedledger.platform.experiment.experiment import Experiment, OwnCode
 from fedledger.protocol.arithmetic.random_streams import Restartable
 from fedledger.protocol.encoding import tensors
 from fedledger.protocol.records.spec import TaskSpec
