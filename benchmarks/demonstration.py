@@ -19,8 +19,9 @@ from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.ledger.round_history import Participation
 from fedledger.node.training import TrainingContext
 from fedledger.platform.experiment.accounts import experiment_account, participant_role
+from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import DEMO, load_config
-from fedledger.platform.experiment.experiment import HONEST, Experiment, make_experiment
+from fedledger.platform.experiment.experiment import HONEST, Experiment
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.records import update as wire
 from fedledger.protocol.records.model import ModelFile

@@ -37,8 +37,8 @@ from fedledger.ledger_tools.audit.replay import Replay
 from fedledger.ledger_tools.deploy import deploy
 from fedledger.node.participant import Participant
 from fedledger.platform.experiment.accounts import AGGREGATOR, DEPLOYER, PUBLISHER, experiment_account, participant_role
+from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import GWEI, load_config
-from fedledger.platform.experiment.experiment import make_experiment
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ChainError, ConfigError

@@ -17,8 +17,9 @@ from fedledger.platform.engine.backends.batched import Batched
 from fedledger.platform.engine.backends.pool import Pool
 from fedledger.platform.engine.backends.ray import Cluster
 from fedledger.platform.engine.backends.serial import Serial
+from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import ExperimentConfig
-from fedledger.platform.experiment.experiment import Experiment, make_experiment
+from fedledger.platform.experiment.experiment import Experiment
 from fedledger.protocol.arithmetic.exact import FixedPoint, WeightedSum, weighted_mean
 
 

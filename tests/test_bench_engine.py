@@ -46,16 +46,18 @@ def test_ours_trains_what_the_floor_trains(
     assert len(experiment.initial.vector) == sum(p.numel() for p in workload.model().parameters()) == parameters
     # Our pooling is torch's in training.
     assert str(experiment.make_model()).replace("HalvingMaxPool2d", "MaxPool2d") == str(workload.model())
-    assert len(experiment.parts) == workloads.CLIENTS == 100
+    assert len(experiment.parts) == workload.clients == 100
     for client in (0, 41, 99):
         part = workload.part(client)
         assert np.array_equal(experiment.parts[client].inputs, workload.inputs[part])
         assert np.array_equal(experiment.parts[client].targets, workload.labels[part])
+        assert part.stop - part.start == (14 if name == "digits" else 600)
     solver = experiment.spec.solver
     assert solver.method == "sgd@1"
     assert solver.params == {"learning_rate": 0.1, "batch_size": 32, "local_epochs": 1}
     assert experiment.spec.selection.params == {"count": 10} and experiment.spec.rounds == 7
-    assert workloads.LEARNING_RATE == 0.1 and workloads.BATCH == 32 and workloads.PER_ROUND == 10
+    assert workload.learning_rate == 0.1 and workload.batch == 32 and workloads.PER_ROUND == 10
+    assert workload.share(range(10)) == workload.share(range(90, 100)) == 1
 
 
 def test_stretches_of_a_data_set_are_its_parts() -> None:
@@ -140,7 +142,7 @@ def test_what_cannot_be_compared_is_refused_with_a_remedy(root: Path, tmp_path: 
         bench.compare(["flwr"], {"digits": 7}, 1)
     with pytest.raises(ConfigError, match=r"There are: flwr, pfl"):
         bench.compare(["fedjax"], {"digits": 7}, 1)
-    with pytest.raises(ConfigError, match=r"There are: digits, mlp, cnn"):
+    with pytest.raises(ConfigError, match=r"There are: digits, mlp, cnn, gru"):
         bench.compare([], {"imagenet": 7}, 1)
     with pytest.raises(ConfigError, match="more than 5"):
         bench.compare([], {"digits": 5}, 1)

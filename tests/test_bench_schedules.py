@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from fedledger.platform.bench import schedules
 from fedledger.platform.bench.schedules import BASELINE, CONTENDERS, CYCLES, compare, configuration, play
 from fedledger.platform.cli.app import app
-from fedledger.platform.experiment.experiment import make_experiment
+from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.protocol.schedules.base import build_schedule
 
 BY_NAME = {contender.name: contender for contender in CONTENDERS}

@@ -24,8 +24,8 @@ from fedledger.platform.cli import context as options
 from fedledger.platform.cli.options import expand_options
 from fedledger.platform.engine.with_ledger import run
 from fedledger.platform.experiment.accounts import experiment_address, participant_role
+from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import load_config
-from fedledger.platform.experiment.experiment import make_experiment
 from fedledger.protocol.errors import ExitCode
 from fedledger.storage.local import LocalStore
 from support.small import write_config

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from fedledger.contracts.chain.chain import Chain
+from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import ExperimentConfig
-from fedledger.platform.experiment.experiment import make_experiment
 from fedledger.platform.runs.compare import Comparison
 from fedledger.platform.runs.ledger_run import run_with_ledger
 from fedledger.platform.runs.plain_run import run_without_ledger

@@ -15,8 +15,9 @@ from fedledger.ledger_tools.report.tables import pay_frame, reputations_frame
 from fedledger.ledger_tools.report.task_view import TaskView
 from fedledger.platform.engine.plain_mean import mean_scores
 from fedledger.platform.engine.with_ledger import run
+from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import DEMO, load_config
-from fedledger.platform.experiment.experiment import HONEST, make_experiment
+from fedledger.platform.experiment.experiment import HONEST
 from fedledger.platform.runs.results import write_results
 from fedledger.storage.local import LocalStore
 

@@ -19,8 +19,8 @@ from fedledger.contracts.ledger.records import Settings, TaskRecord
 from fedledger.ledger_tools.audit.audit import audit_run
 from fedledger.ledger_tools.deploy import deploy
 from fedledger.platform.experiment.accounts import AGGREGATOR, PUBLISHER, experiment_account, participant_role
+from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import load_config
-from fedledger.platform.experiment.experiment import make_experiment
 from fedledger.protocol.errors import ChainError
 from fedledger.storage.local import LocalStore
 from support.small import Small, run_small, write_config

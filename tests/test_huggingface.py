@@ -19,8 +19,8 @@ from fedledger.learning.huggingface import (
 )
 from fedledger.learning.partitions.base import partition
 from fedledger.learning.sources.base import load_dataset
+from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import ExperimentConfig
-from fedledger.platform.experiment.experiment import make_experiment
 from fedledger.platform.runs.plain_run import run_without_ledger
 from fedledger.protocol.errors import ConfigError
 

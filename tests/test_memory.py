@@ -19,7 +19,7 @@ from pathlib import Path
 from fedledger.platform.engine.backends.pool import Pool
 from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.storage.process_memory import ProcessTree
-from fedledger.platform.experiment.experiment import make_experiment
+from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.engine.federation import play
 from fedledger.platform.engine.without_ledger import MemoryRecord
 given = make_experiment(ExperimentConfig.model_validate(json.loads(sys.argv[1])), Path())

@@ -30,8 +30,9 @@ from fedledger.platform.engine.participant_states import ParticipantStates
 from fedledger.platform.engine.plain_mean import mean_scores
 from fedledger.platform.engine.with_ledger import Run, run
 from fedledger.platform.engine.without_ledger import MemoryRecord
+from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import load_config
-from fedledger.platform.experiment.experiment import Experiment, make_experiment
+from fedledger.platform.experiment.experiment import Experiment
 from fedledger.platform.runs.results import write_results
 from fedledger.protocol.arithmetic.exact import FixedPoint
 from fedledger.protocol.codecs.payload import payload_slots, slots

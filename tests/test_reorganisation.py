@@ -31,8 +31,9 @@ from fedledger.node.participant import Participant
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.node.training import TrainingContext
 from fedledger.platform.experiment.accounts import PUBLISHER, experiment_account, participant_role
+from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import load_config
-from fedledger.platform.experiment.experiment import Experiment, make_experiment
+from fedledger.platform.experiment.experiment import Experiment
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ChainError
 from fedledger.protocol.records import update as wire

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from fedledger.contracts.chain.chain import Chain
-from fedledger.ledger_tools.audit.replay import Replay, ReplayedTask, Transcript, live_measure, read_terms, replay_round
+from fedledger.ledger_tools.audit.measuring import live_measure
+from fedledger.ledger_tools.audit.replay import Replay, ReplayedTask, Transcript, read_terms, replay_round
 from fedledger.protocol.encoding import canonical, tensors
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
@@ -29,7 +30,8 @@ from pathlib import Path
 from fedledger.contracts.ledger.history import History
 from fedledger.ledger_tools.audit.execute import execute
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport
-from fedledger.ledger_tools.audit.replay import ReplayedTask, live_measure, read_terms, replay_round
+from fedledger.ledger_tools.audit.measuring import live_measure
+from fedledger.ledger_tools.audit.replay import ReplayedTask, read_terms, replay_round
 from fedledger.storage.local import LocalStore
 folder = Path(sys.argv[1])
 export = LedgerExport.read(folder / LEDGER_FILE)

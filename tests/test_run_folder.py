@@ -22,8 +22,8 @@ from fedledger.learning.label_counts import MAX_LISTED, LabelCounts
 from fedledger.ledger_tools.report import page
 from fedledger.ledger_tools.report.task_view import TaskView, exported_history
 from fedledger.platform.cli import progress
+from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import ExperimentConfig, load_config
-from fedledger.platform.experiment.experiment import make_experiment
 from fedledger.platform.experiment.provenance import flat
 from fedledger.platform.experiment.run_files import CONFIG_FILE, PARTITION_FILE, PARTITION_PAGE
 from fedledger.platform.runs.plain_run import run_without_ledger

@@ -19,8 +19,9 @@ from fedledger.platform.engine.backends.serial import Serial
 from fedledger.platform.engine.federation import play
 from fedledger.platform.engine.with_ledger import run
 from fedledger.platform.engine.without_ledger import MemoryRecord
+from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import AttackerConfig, ExperimentConfig, LedgerConfig
-from fedledger.platform.experiment.experiment import Experiment, make_experiment
+from fedledger.platform.experiment.experiment import Experiment
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.records.verdicts import Verdict

@@ -13,8 +13,8 @@ from fedledger.aggregator.round.state import State
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.connection import EMBEDDED
 from fedledger.ledger_tools.audit.audit import audit_run
+from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import load_config
-from fedledger.platform.experiment.experiment import make_experiment
 from fedledger.platform.runs.plain_run import run_without_ledger
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.errors import ConfigError

@@ -20,8 +20,9 @@ from fedledger.platform.engine.standstill import MAX_ROUNDS, Standstill
 from fedledger.platform.engine.update_limit import UpdateLimit
 from fedledger.platform.engine.with_ledger import LedgerRecord, run
 from fedledger.platform.engine.without_ledger import MemoryRecord
+from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import ExperimentConfig, checked
-from fedledger.platform.experiment.experiment import Experiment, make_experiment
+from fedledger.platform.experiment.experiment import Experiment
 from fedledger.platform.runs.plain_run import run_without_ledger
 from fedledger.protocol.errors import RoundError
 from fedledger.protocol.records.measurement import LOSS_CAP

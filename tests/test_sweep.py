@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedledger.ledger_tools.audit.audit import audit_run
+from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import checked, read_document
-from fedledger.platform.experiment.experiment import make_experiment
 from fedledger.platform.runs.curves import Spread, over_seeds, rounds_to
 from fedledger.platform.runs.grid import assign, parse_seeds, parse_set, plan_runs, short_names
 from fedledger.platform.runs.plain_run import run_without_ledger

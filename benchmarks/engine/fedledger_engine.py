@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
-from workloads import BATCH, CLIENTS, LEARNING_RATE, PER_ROUND, Clock, Workload, load
+import workloads
+from workloads import PER_ROUND, Clock, Workload, load
 
 from fedledger.learning.data import Dataset, Parts
 from fedledger.platform.engine.backends.pool import Pool
 from fedledger.platform.engine.federation import play
 from fedledger.platform.engine.without_ledger import MemoryRecord
+from fedledger.platform.experiment.assembly import OwnCode, assemble
 from fedledger.platform.experiment.config import ExperimentConfig
-from fedledger.platform.experiment.experiment import Experiment, assemble
+from fedledger.platform.experiment.experiment import Experiment
 
 WORKERS = 2
 MODELS: dict[str, dict[str, Any]] = {
@@ -24,37 +27,42 @@ MODELS: dict[str, dict[str, Any]] = {
     "mlp": {"method": "mlp@1", "params": {"inputs": 784, "hidden": [200, 200], "classes": 10}},
     "cnn": {"method": "lenet@1"},
 }
+TOKENS = {"method": "tokens@1"}
 
 
 def workload_experiment(workload: Workload, rounds: int) -> Experiment:
     """Return the experiment that trains a workload."""
-    solver = {"learning_rate": LEARNING_RATE, "batch_size": BATCH, "local_epochs": 1}
+    solver = {"learning_rate": workload.learning_rate, "batch_size": workload.batch, "local_epochs": 1}
+    sequences = workload.labels.ndim == 2
     document = {
         "name": workload.name,
-        "participants": CLIENTS,
-        "model": MODELS[workload.name],
+        "participants": workload.clients,
+        **({"code": "workloads.py"} if sequences else {"model": MODELS[workload.name]}),
         "training": {
+            **({"objective": TOKENS} if sequences else {}),
             "rounds": rounds,
             "solver": {"method": "sgd@1", "params": solver},
             "selection": {"method": "uniform@1", "params": {"count": PER_ROUND}},
         },
         "ledger": {"quorum": PER_ROUND},
     }
-    dataset = Dataset.of(workload.inputs, workload.labels, classes=10)
-    parts = Parts.stretches(dataset, [workload.part(client).stop for client in range(CLIENTS)])
+    dataset = Dataset.of(workload.inputs, workload.labels, classes=None if sequences else 10)
+    parts = Parts.stretches(dataset, workload.ends)
+    own = OwnCode(Path(workloads.__file__).read_bytes(), workload.model) if sequences else None
     # Nobody measures updates here.
-    return assemble(ExperimentConfig.model_validate(document), parts, dataset.stretch(0, 1), dataset)
+    return assemble(ExperimentConfig.model_validate(document), parts, dataset.stretch(0, 1), dataset, own)
 
 
 def main() -> None:
     """Train for some rounds."""
     name, rounds, began = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
     clock = Clock(began)
-    experiment = workload_experiment(load(name), rounds)
+    workload = load(name)
+    experiment = workload_experiment(workload, rounds)
     with Pool(experiment, WORKERS) as pool:
         for played in play(MemoryRecord(experiment), pool):
             assert played.accepted == PER_ROUND
-            clock.add(played.seconds)
+            clock.add(played.seconds, workload.share(played.verdicts))
     clock.report(f"fedledger {version('fedledger')}, {WORKERS} worker processes")
 
 

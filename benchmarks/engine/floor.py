@@ -15,8 +15,7 @@ import time
 
 import numpy as np
 import torch
-from torch.nn import functional
-from workloads import BATCH, CLIENTS, LEARNING_RATE, PER_ROUND, Clock, Workload, load
+from workloads import PER_ROUND, Clock, Workload, load
 
 WORKERS = 2
 
@@ -55,18 +54,19 @@ def work(
     torch.set_num_threads(1)
     values, gradient = flatten(model)
     inputs, labels = torch.from_numpy(workload.inputs), torch.from_numpy(workload.labels)
+    batch, rate, loss = workload.batch, -workload.learning_rate, workload.loss
     while message := os.read(go, 4096):
         total.zero_()
-        for client in message:
+        for client in memoryview(message).cast("H"):
             values.copy_(base)
             part = workload.part(client)
             x, y = inputs[part], labels[part]
             order = torch.randperm(len(x))
-            for start in range(0, len(x), BATCH):
-                chosen = order[start : start + BATCH]
+            for start in range(0, len(x), batch):
+                chosen = order[start : start + batch]
                 gradient.zero_()
-                functional.cross_entropy(model(x[chosen]), y[chosen]).backward()
-                values.add_(gradient, alpha=-LEARNING_RATE)
+                loss(model(x[chosen]), y[chosen]).backward()
+                values.add_(gradient, alpha=rate)
             total.add_(values, alpha=1 / PER_ROUND)
         os.write(done, b".")
     os._exit(0)
@@ -97,13 +97,13 @@ def main() -> None:
     chooser = random.Random(0)
     for _ in range(rounds):
         started = time.perf_counter()
-        chosen = chooser.sample(range(CLIENTS), PER_ROUND)
+        chosen = chooser.sample(range(workload.clients), PER_ROUND)
         for worker, go in enumerate(goes):
-            os.write(go, bytes(chosen[worker::WORKERS]))
+            os.write(go, np.array(chosen[worker::WORKERS], np.uint16).tobytes())
         for done in dones:
             os.read(done, 1)
         torch.add(totals[0], totals[1], out=base)
-        clock.add(time.perf_counter() - started)
+        clock.add(time.perf_counter() - started, workload.share(chosen))
     clock.report(f"torch {torch.__version__}, {WORKERS} processes")
     for go in goes:
         os.close(go)

@@ -25,8 +25,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 from flwr.simulation import run_simulation
 from torch import nn
-from torch.nn import functional
-from workloads import BATCH, CLIENTS, LEARNING_RATE, PER_ROUND, Clock, Workload, load
+from workloads import PER_ROUND, Clock, Workload, load
 
 WORKERS = 2
 client, server = ClientApp(), ServerApp()
@@ -51,13 +50,13 @@ def train(message: Message, context: Context) -> Message:
     x, y = torch.from_numpy(workload.inputs[part]), torch.from_numpy(workload.labels[part])
     order = torch.randperm(len(x))
     parameters = list(model.parameters())
-    for start in range(0, len(x), BATCH):
-        chosen = order[start : start + BATCH]
-        loss = functional.cross_entropy(model(x[chosen]), y[chosen])
+    for start in range(0, len(x), workload.batch):
+        chosen = order[start : start + workload.batch]
+        loss = workload.loss(model(x[chosen]), y[chosen])
         gradients = torch.autograd.grad(loss, parameters)
         with torch.no_grad():
             for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.add_(gradient, alpha=-LEARNING_RATE)
+                parameter.add_(gradient, alpha=-workload.learning_rate)
     records = {"arrays": ArrayRecord(model.state_dict()), "metrics": MetricRecord({"num-examples": len(x)})}
     return Message(RecordDict(records), reply_to=message)
 
@@ -76,14 +75,14 @@ def serve(grid: Grid, context: Context) -> None:
             clock.add(now - last)
         last = time.perf_counter()
 
+    workload, model = made(name, digits)
     strategy = FedAvg(
-        fraction_train=PER_ROUND / CLIENTS,
+        fraction_train=PER_ROUND / workload.clients,
         fraction_evaluate=0.0,
         # Without both, the first round would train those few that are there already.
         min_train_nodes=PER_ROUND,
-        min_available_nodes=CLIENTS,
+        min_available_nodes=workload.clients,
     )
-    _, model = made(name, digits)
     strategy.start(
         grid=grid,
         initial_arrays=ArrayRecord(model.state_dict()),
@@ -105,7 +104,7 @@ def main() -> None:
     run_simulation(
         server_app=server,
         client_app=client,
-        num_supernodes=CLIENTS,
+        num_supernodes=made(arguments()[0], arguments()[3])[0].clients,
         backend_config={
             "init_args": {"num_cpus": WORKERS, "log_to_driver": False},
             "client_resources": {"num_cpus": 1, "num_gpus": 0.0},

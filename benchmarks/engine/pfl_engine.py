@@ -1,8 +1,8 @@
 """pfl-research on the workloads: its simulated backend in two processes over torch.distributed and gloo.
 
 As its guide to fast simulations says: a process for each processor, data in tensors that are made once, no evaluation.
-All clients have as many examples, so none is scheduled before another. Its batches are the same in every epoch, as it
-keeps them. Usage: python pfl_engine.py WORKLOAD ROUNDS BEGAN [DIGITS]
+No client is scheduled before another, as most workloads give all of them as many examples. Its batches are the same in
+every epoch, as it keeps them. Usage: python pfl_engine.py WORKLOAD ROUNDS BEGAN [DIGITS]
 """
 
 from __future__ import annotations
@@ -57,8 +57,7 @@ def play() -> None:
     from pfl.metrics import Metrics
     from pfl.model.pytorch import PyTorchModel
     from torch import nn
-    from torch.nn import functional
-    from workloads import BATCH, CLIENTS, LEARNING_RATE, PER_ROUND, Clock, load
+    from workloads import PER_ROUND, Clock, load
 
     name, rounds, began = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
     clock = Clock(began)
@@ -73,7 +72,7 @@ def play() -> None:
             self.inner = workload.model()
 
         def loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-            return functional.cross_entropy(self.inner(x), y)
+            return workload.loss(self.inner(x), y)
 
         def metrics(self, x: torch.Tensor, y: torch.Tensor) -> dict[str, float]:
             return {}
@@ -94,9 +93,9 @@ def play() -> None:
     inputs, labels = torch.from_numpy(workload.inputs), torch.from_numpy(workload.labels)
     users = [
         PyTorchTensorDataset((inputs[part], labels[part]), user_id=str(number))
-        for number, part in enumerate(map(workload.part, range(CLIENTS)))
+        for number, part in enumerate(map(workload.part, range(workload.clients)))
     ]
-    data = FederatedDataset(users.__getitem__, get_user_sampler("minimize_reuse", list(range(CLIENTS))))
+    data = FederatedDataset(users.__getitem__, get_user_sampler("minimize_reuse", list(range(workload.clients))))
     module = Model()
     model = PyTorchModel(module, torch.optim.SGD, torch.optim.SGD(module.parameters(), lr=1.0))
     FederatedAveraging().run(
@@ -109,7 +108,7 @@ def play() -> None:
         backend=SimulatedBackend(training_data=data, val_data=data),
         model=model,
         model_train_params=NNTrainHyperParams(
-            local_num_epochs=1, local_learning_rate=LEARNING_RATE, local_batch_size=BATCH
+            local_num_epochs=1, local_learning_rate=workload.learning_rate, local_batch_size=workload.batch
         ),
         callbacks=[Ticks()],
         send_metrics_to_platform=False,

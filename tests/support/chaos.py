@@ -70,8 +70,9 @@ from fedledger.platform.experiment.accounts import (
     participant_role,
     standby_role,
 )
+from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import GWEI, load_config
-from fedledger.platform.experiment.experiment import Experiment, make_experiment
+from fedledger.platform.experiment.experiment import Experiment
 from fedledger.protocol.errors import ChainError
 from fedledger.storage.addresses import DEVELOPMENT, Networks
 from fedledger.storage.local import LocalStore

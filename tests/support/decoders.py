@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +28,7 @@ from fedledger.learning.validation_set import INPUTS, LABELS, read_validation
 from fedledger.ledger_tools.audit.export import Header
 from fedledger.protocol.arithmetic.exact import FixedPoint
 from fedledger.protocol.codecs.payload import slots
+from fedledger.protocol.codecs.statistics import Statistics, require_model
 from fedledger.protocol.codecs.top_k import TopK
 from fedledger.protocol.encoding import canonical, strict, tensors
 from fedledger.protocol.encoding.cid import ContentRef, cid_bytes
@@ -44,7 +46,7 @@ from fedledger.protocol.records.commitment_batch import Batch, SignedCommitment
 from fedledger.protocol.records.model import ModelFile, fixed_model
 from fedledger.protocol.records.published_vectors import published
 from fedledger.protocol.records.settlement import pack_words, unpack_words
-from fedledger.protocol.records.spec import Ref, TaskSpec
+from fedledger.protocol.records.spec import Ref, StatisticSpec, TaskSpec, TensorsSpec
 from fedledger.protocol.records.trusted_update import read_trusted
 from fedledger.protocol.records.update import UpdateHeader, UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict
@@ -105,6 +107,24 @@ def _model(data: bytes) -> bytes:
     assert np.isfinite(found.vector).all()
     fixed_model(found.vector, FIXED)
     return found.encode()
+
+
+DESCRIBED = TensorsSpec(statistics=[StatisticSpec(name="b.running_var", length=3, least=0.0)], fixed=["mask", "steps"])
+
+
+def _described_model(data: bytes) -> bytes:
+    found = ModelFile.decode(data, DESCRIBED)
+    assert np.isfinite(found.vector).all() and found.statistics == 3
+    with suppress(ContentUnreadableError):
+        require_model(found, spec(tensors=DESCRIBED))
+    return found.encode_whole()
+
+
+def _statistics(data: bytes) -> bytes:
+    sent = tensors.decode(data)["statistics"]
+    whole = Statistics.of(DESCRIBED).decode(sent, 3, FIXED)
+    assert (whole >= 0).all() and np.isfinite(Statistics.of(DESCRIBED).to_float32(whole)).all()
+    return NOTHING
 
 
 def _validation(data: bytes) -> bytes:
@@ -331,11 +351,16 @@ def _kinds() -> dict[str, Kind]:
     update = wire.encode(header(), VECTORS, KEY)
     words = b"".join(word.to_bytes(32, "big") for part in WORDS for word in part)
     named = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.zeros((), np.float32)}
+    moving = {"w": np.ones((2, 2), np.float32), "b.running_var": np.array([0, 1, 2], np.float32)}
+    described = {**moving, "mask": np.array([True, False]), "steps": np.array(3)}
     validation = {INPUTS: np.ones((4, 3), np.float32), LABELS: np.array([0, 1, 2, 1])}
     kept = {"participant": 7, "kind": "commitment", "commitment": "ab" * 32, "signature": "cd" * 65}
     opening = {"participant": 7, "digest": "ab" * 32, "length": 70, "salt": "cd" * 32, "staleness": 1}
     commitment = {key: kept[key] for key in ("participant", "commitment", "signature")}
     rich = spec(
+        objective=Method(method="regression@1", params={"offset": 1.5, "scale": 2.0}),
+        tensors=DESCRIBED,
+        lower_is_better=True,
         model=Method(method="mlp@1", params={"inputs": 4, "hidden": [3], "classes": 2}),
         detection=[Method(method="norm@1"), Method(method="cosine@1", params={"factor": 1.5})],
         aggregation=Method(method="geometric_median@1", params={"iterations": 7}),
@@ -346,6 +371,18 @@ def _kinds() -> dict[str, Kind]:
     return {
         "specs": Kind((SPEC.encode(), rich.encode()), mutate.of_json, _spec, (ConfigError,)),
         "models": Kind((ModelFile.of(named).encode(),), mutate.of_tensors, _model, (ContentUnreadableError,)),
+        "models with statistics": Kind(
+            (ModelFile.of(described, DESCRIBED).encode_whole(), ModelFile.of(moving, DESCRIBED).encode()),
+            mutate.of_tensors,
+            _described_model,
+            (ContentUnreadableError,),
+        ),
+        "statistics": Kind(
+            (tensors.encode({"statistics": np.array([0, 0.5, 1e4], np.float32)}),),
+            mutate.of_tensors,
+            _statistics,
+            (UpdateRefusedError, tensors.TensorFormatError, KeyError),
+        ),
         "validation sets": Kind(
             (tensors.encode(validation),), mutate.of_tensors, _validation, (ContentUnreadableError,)
         ),

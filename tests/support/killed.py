@@ -46,7 +46,7 @@ _CHILD = """
 import json, sys
 from pathlib import Path
 from fedledger.platform.experiment.config import load_config
-from fedledger.platform.experiment.experiment import make_experiment
+from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.runs.plain_run import run_without_ledger
 config, folder = Path(sys.argv[1]), Path(sys.argv[2])
 experiment = make_experiment(load_config(config), config.parent)

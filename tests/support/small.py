@@ -9,8 +9,9 @@ from typing import Any
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.ledger.records import COIN, TaskParams
 from fedledger.platform.engine.with_ledger import Run, run
+from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import load_config
-from fedledger.platform.experiment.experiment import Experiment, make_experiment
+from fedledger.platform.experiment.experiment import Experiment
 from fedledger.platform.runs.results import write_results
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.storage.local import LocalStore

@@ -40,8 +40,8 @@ from fedledger.platform.experiment.accounts import (
     participant_role,
     verifier_role,
 )
+from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import load_config
-from fedledger.platform.experiment.experiment import make_experiment
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.local import LocalStore
 from support.small import write_config

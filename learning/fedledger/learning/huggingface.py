@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedledger.learning.arrays import Numbers, as_inputs
 from fedledger.learning.data import Dataset, Parts, Prepared
 from fedledger.protocol.errors import ConfigError
 
@@ -28,8 +29,9 @@ def dataset_from_huggingface(
 ) -> Dataset:
     """Return a ``datasets.Dataset`` as a data set.
 
-    Images become float32[n, channels, rows, columns] in [0, 1]. Other columns keep their values; several are flattened
-    and put behind each other, float32[n, ...].
+    Images become float32[n, channels, rows, columns] in [0, 1]. Other columns, of numbers or of equally long sequences
+    of them, keep their values: whole numbers of 32 or 64 bits as int64, others as float32. Several are flattened and
+    put behind each other, [n, ...].
 
     Parameters
     ----------
@@ -40,7 +42,9 @@ def dataset_from_huggingface(
         ``groups``.
     labels
         The column to predict; by default the only one of class labels, else ``label`` or ``labels``. Class labels are
-        as many classes as they name; the distinct values of a column of text are the classes, in their order.
+        as many classes as they name; the distinct values of a column of text are the classes, in their order. Fractions
+        are numbers to predict, sequences of numbers are labels or tokens; see
+        :func:`fedledger.learning.arrays.as_targets`.
     groups
         The column that holds each example's natural key.
 
@@ -49,6 +53,17 @@ def dataset_from_huggingface(
     ConfigError
         If a column is missing or ambiguous, or does not hold what is needed of it; the message lists the columns.
     """
+    return _converted(source, inputs, labels, groups)
+
+
+def _converted(
+    source: datasets.Dataset,
+    inputs: str | Sequence[str] | None,
+    labels: str | None,
+    groups: str | None = None,
+    names: NDArray[Any] | None = None,
+) -> Dataset:
+    """Return a data set; the classes of a column of text are ``names`` where these are given."""
     if not is_huggingface(source):
         raise ConfigError(
             f"{type(source).__name__} is not a datasets.Dataset.", "Load a whole split: datasets are not streamed."
@@ -63,7 +78,7 @@ def dataset_from_huggingface(
     arrays = [_array(source, column, values[column]) for column in chosen]
     if len(arrays) > 1:
         arrays = [np.concatenate([array.reshape(len(array), -1) for array in arrays], axis=1)]
-    codes, classes = _classes(source, labels, values[labels])
+    codes, classes = _classes(source, labels, values[labels], names)
     return Dataset.of(arrays[0], codes, None if groups is None else np.asarray(values[groups]), classes)
 
 
@@ -87,9 +102,11 @@ def partitions_from_huggingface(
     inputs, labels
         As in :func:`dataset_from_huggingface`.
     """
-    whole = dataset_from_huggingface(_joined(partitions), inputs, labels)
-    held_out = [None if each is None else dataset_from_huggingface(each, inputs, labels) for each in (test, validation)]
-    return Prepared(Parts.stretches(whole, np.cumsum([len(each) for each in partitions]).tolist()), *held_out)
+    ends = np.cumsum([len(each) for each in partitions]).tolist()
+    names = _class_names([*partitions, test, validation], labels)
+    whole = _converted(_joined(partitions), inputs, labels, names=names)
+    held_out = [None if each is None else _converted(each, inputs, labels, names=names) for each in (test, validation)]
+    return Prepared(Parts.stretches(whole, ends), *held_out)
 
 
 def prepared_from_huggingface(made: Any) -> Prepared | None:
@@ -111,10 +128,11 @@ def prepared_from_huggingface(made: Any) -> Prepared | None:
         train, held_out = made["train"], {name: made[name] for name in ("test", "validation") if name in made}
         if _is_list(train):
             return partitions_from_huggingface(train, **held_out)
-        return Prepared(
-            dataset_from_huggingface(train),
-            **{name: dataset_from_huggingface(each) for name, each in held_out.items()},
-        )
+        names = _class_names([train, *held_out.values()], None)
+        splits = {
+            name: _converted(each, None, None, names=names) for name, each in {"train": train, **held_out}.items()
+        }
+        return Prepared(**splits)
     return None
 
 
@@ -216,39 +234,73 @@ def _input_columns(source: datasets.Dataset, labels: str, groups: str | None) ->
     return found
 
 
-def _array(source: datasets.Dataset, column: str, values: NDArray[Any]) -> NDArray[np.float32]:
-    """Return a column as float32[n, ...]."""
+def _array(source: datasets.Dataset, column: str, values: NDArray[Any]) -> Numbers:
+    """Return a column as float32[n, ...] or int64[n, ...]."""
     import datasets
 
     image = isinstance(source.features[column], datasets.Image)
-    try:
-        if not image:
-            array = np.asarray(values).astype(np.float32)
-            return array[:, None] if array.ndim == 1 else array
-        if values.dtype == object:
-            shapes = sorted({np.shape(value) for value in values})
-            raise ValueError(f"its images have the shapes {shapes[:3]}")
-    except (TypeError, ValueError) as error:
-        remedy = "Make them alike with map()" if image else "Name columns of numbers as `inputs`"
-        raise _unsuitable(source, f"{column!r} is no array of numbers: {error}", remedy) from error
+    ragged = (
+        isinstance(values, np.ndarray) and values.dtype == object and len({np.shape(value) for value in values}) > 1
+    )
+    if ragged:
+        shapes = sorted({np.shape(value) for value in values})
+        what, remedy = ("images have", "Make") if image else ("values have", "Pad or cut")
+        raise _unsuitable(
+            source,
+            f"{column!r} is no array of numbers: its {what} the shapes {shapes[:3]}",
+            f"{remedy} them alike with map()",
+        )
+    if not image:
+        try:
+            array = as_inputs(values)
+        except ConfigError as error:
+            raise _unsuitable(
+                source, f"{column!r} is no array of numbers: {error}", "Name columns of numbers as `inputs`"
+            ) from error
+        return array[:, None] if array.ndim == 1 else array
+    if values.dtype == object:
+        raise _unsuitable(source, f"An image of {column!r} is missing", "Filter such rows out")
     top = np.iinfo(values.dtype).max if np.issubdtype(values.dtype, np.integer) else 1
     scaled = np.divide(values, np.float32(top), dtype=np.float32)
-    return scaled[:, None] if scaled.ndim == 3 else np.moveaxis(scaled, -1, 1)
+    return np.asarray(scaled[:, None] if scaled.ndim == 3 else np.moveaxis(scaled, -1, 1), np.float32)
 
 
-def _classes(source: datasets.Dataset, column: str, values: NDArray[Any]) -> tuple[NDArray[Any], int | None]:
+def _classes(
+    source: datasets.Dataset, column: str, values: NDArray[Any], names: NDArray[Any] | None
+) -> tuple[NDArray[Any], int | None]:
     import datasets
 
-    feature = source.features[column]
+    feature, found = source.features[column], np.asarray(values)
     if isinstance(feature, datasets.ClassLabel):
-        return values, int(feature.num_classes)
-    if np.issubdtype(np.asarray(values).dtype, np.number) or np.asarray(values).dtype == bool:
-        return values, None
+        return found, int(feature.num_classes)
+    if found.dtype.kind in "biuf":
+        return found, None
+    if found.dtype == object and len(found) and isinstance(found[0], np.ndarray):
+        raise _unsuitable(source, f"{column!r} has sequences of several lengths", "Pad or cut them alike with map()")
     try:
-        names, codes = np.unique(values, return_inverse=True)
+        known = np.unique(found) if names is None else names
+        codes = np.searchsorted(known, found)
     except TypeError as error:
         raise _unsuitable(source, f"A label of {column!r} is missing", "Filter such rows out") from error
-    return codes, max(2, len(names))
+    return codes, max(2, len(known))
+
+
+def _class_names(sources: Sequence[datasets.Dataset | None], labels: str | None) -> NDArray[Any] | None:
+    """Return the distinct texts of a column of text in all data sets, so that each means the same class in all."""
+    import datasets
+
+    given = [source for source in sources if source is not None and is_huggingface(source)]
+    if not given:
+        return None
+    first = given[0]
+    column = labels or _label_column(first)
+    feature = first.features.get(column)
+    if not isinstance(feature, datasets.Value) or feature.dtype not in ("string", "large_string"):
+        return None
+    values = [value for source in given if column in source.column_names for value in source[column]]
+    if any(value is None for value in values):
+        raise _unsuitable(first, f"A label of {column!r} is missing", "Filter such rows out")
+    return np.unique(np.array(values))
 
 
 def _unsuitable(source: datasets.Dataset, what: str, remedy: str) -> ConfigError:

@@ -16,7 +16,7 @@ from fedledger.learning.data import Dataset, Prepared
 from fedledger.learning.huggingface import prepared_from_huggingface
 from fedledger.learning.objectives.base import Objective
 from fedledger.learning.objectives.own import Guarded
-from fedledger.protocol.errors import ConfigError, TrustError
+from fedledger.protocol.errors import ConfigError, FedledgerError, TrustError
 
 
 @dataclass(frozen=True)
@@ -170,6 +170,8 @@ def _guarded(call: Callable[[], Any], what: str, elsewhere: str) -> Any:
         return call()
     except KeyboardInterrupt:
         raise
+    except FedledgerError as error:
+        raise ConfigError(f"{what}: {error.message}", error.remedy) from error
     except BaseException as error:
         raise ConfigError(f"{what} raised {_told(error)}.", _remedy(error, elsewhere)) from error
 

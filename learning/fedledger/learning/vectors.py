@@ -260,7 +260,9 @@ class FlatModel:
         for owner, key, buffer in self._kept:
             current = owner._buffers[key]
             if current is None or current.dtype != buffer.dtype or not torch.equal(current, buffer):
-                owner._buffers[key] = buffer.clone()
+                # A tensor that is made while a model is only evaluated could not be trained with.
+                with torch.inference_mode(False):
+                    owner._buffers[key] = buffer.clone()
 
     def aligned(self, vector: Float32Array) -> torch.Tensor:
         """Return float32[d], one number for each that updates move, as ``trainable`` is laid out.

@@ -37,15 +37,19 @@ class Shapes:
         except (RuntimeError, TypeError, OverflowError) as error:
             raise ConfigError(f"The model {key} cannot have these dimensions: {error}.") from error
 
-    def outputs(self, example: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape of what the model makes of one example; raises ConfigError if it takes no such example.
+    def outputs(self, inputs: torch.Tensor) -> tuple[int, ...]:
+        """Return the shape of what the model makes of one example; raises ConfigError if it takes none such.
+
+        Only type and shape of the inputs [n, ...] count.
 
         As :meth:`of`, it raises NotImplementedError if torch cannot tell.
         """
         try:
             with torch.device("meta"), torch.inference_mode():
-                return tuple(self.module(torch.empty((1, *example))).shape)
+                return tuple(self.module(torch.empty((1, *inputs.shape[1:]), dtype=inputs.dtype)).shape)
         except NotImplementedError:
             raise
         except (RuntimeError, TypeError, LookupError, ValueError) as error:
-            raise ConfigError(f"The model does not take examples of shape {list(example)}: {error}.") from error
+            raise ConfigError(
+                f"The model does not take examples of shape {list(inputs.shape[1:])}: {error}."
+            ) from error

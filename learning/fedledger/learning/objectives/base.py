@@ -172,6 +172,8 @@ def unsuitable(dataset: Dataset, key: str, wanted: str) -> ConfigError:
     found = f"{targets.dtype}{list(targets.shape)}"
     suits = suiting(dataset)
     remedy = f'Set objective = {{ method = "{suits}" }} under [training]' if suits != key else "Correct the targets"
+    if key == "classification@1" and targets.ndim == 1 and (targets % 1 == 0).all():
+        remedy += "; if they are classes, say how many: Dataset.of(inputs, targets, classes=…)"
     return ConfigError(f"The objective {key} wants {wanted}; the targets are {found}.", f"{remedy}.")
 
 

@@ -152,5 +152,5 @@ def _losses(logits: torch.Tensor, targets: torch.Tensor) -> NDArray[np.float64]:
 
 def _reconstructs(outputs: torch.Tensor, inputs: torch.Tensor) -> str:
     """Return a hint for a model whose outputs are as large as its inputs."""
-    is_as_large = outputs[:1].numel() == inputs[:1].numel() and outputs.ndim > 1
+    is_as_large = outputs.ndim > 1 and outputs[:1].numel() == inputs[:1].numel()
     return " As many as an example has numbers: an autoencoder wants reconstruction@1." if is_as_large else ""

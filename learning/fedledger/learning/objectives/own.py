@@ -108,9 +108,7 @@ class Guarded:
             )
         lower = getattr(made, "lower_is_better", None)
         if not isinstance(lower, bool):
-            raise ConfigError(
-                f"{what} returned an objective whose lower_is_better is {lower!r}.", "Give true or false."
-            )
+            raise ConfigError(f"{what} returned an objective without lower_is_better.", "Give true or false.")
         return cls(made, what, str(names[0]), str(names[1]), lower)
 
     @property

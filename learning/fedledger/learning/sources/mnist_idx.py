@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -16,6 +17,10 @@ from fedledger.learning.data import Dataset
 from fedledger.learning.sources.base import DATASETS
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.parameters import Text, Whole
+
+_GZIP = b"\x1f\x8b"
+_OTHER_KINDS = {9: "int8", 11: "int16", 12: "int32", 13: "float32", 14: "float64"}
+_TRAIN = re.compile(r"(^|[^a-z])train([^a-z]|$)", re.IGNORECASE)
 
 
 @DATASETS.register("mnist_idx@1")
@@ -32,9 +37,10 @@ def mnist_idx(
     folder
         Where the files lie.
     images, labels
-        Their names; by default the folder's only pair, or the one whose name starts with ``train``.
+        Their names; by default the folder's only pair, or the one with ``train`` in its name. A file that lies beside
+        itself gzipped is taken as it is; one in a folder of its name is found there.
     classes
-        Number of classes.
+        Number of classes; labels are below it.
 
     Raises
     ------
@@ -48,6 +54,11 @@ def mnist_idx(
         raise ConfigError(
             f"{root}: images have shape {list(pixels.shape)}, labels {list(targets.shape)}.",
             "Name an images file [n, rows, columns] and its labels file [n].",
+        )
+    if targets.max(initial=0) >= classes:
+        raise ConfigError(
+            f"{root}: labels go up to {targets.max()}, but classes = {classes}.",
+            f"Set classes = {int(targets.max()) + 1}, or what the data set has.",
         )
     scaled = np.divide(pixels[:, None], np.float32(255), dtype=np.float32)
     return Dataset.of(scaled, targets, classes=classes)
@@ -65,15 +76,20 @@ def read_idx(path: Path, max_bytes: int = 2**31) -> NDArray[np.uint8]:
     """
     try:
         with path.open("rb") as raw:
-            zipped = raw.read(2) == b"\x1f\x8b"
+            zipped = raw.read(2) == _GZIP
             raw.seek(0)
             return _parse_idx(cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if zipped else raw, max_bytes)
     except (OSError, EOFError, zlib.error, ValueError, struct.error) as error:
-        raise ConfigError(f"{path} cannot be read as IDX: {error}.", "Fetch the file again.") from error
+        raise ConfigError(f"{path} cannot be read as IDX: {error}.", "Fetch or make the file again.") from error
 
 
 def _parse_idx(stream: BinaryIO, max_bytes: int) -> NDArray[np.uint8]:
-    zeros, kind, ndim = struct.unpack(">HBB", stream.read(4))
+    start = stream.read(4)
+    if start[:2] == _GZIP:
+        raise ValueError("it is gzipped twice")
+    zeros, kind, ndim = struct.unpack(">HBB", start)
+    if zeros == 0 and kind in _OTHER_KINDS:
+        raise ValueError(f"it holds {_OTHER_KINDS[kind]}, and only unsigned bytes are read")
     if zeros != 0 or kind != 8 or not 1 <= ndim <= 4:
         raise ValueError("its header is not that of an array of unsigned bytes")
     shape = struct.unpack(f">{ndim}I", stream.read(4 * ndim))
@@ -90,9 +106,18 @@ def _parse_idx(stream: BinaryIO, max_bytes: int) -> NDArray[np.uint8]:
 
 def _idx_file(folder: Path, name: str | None, kind: str) -> Path:
     if name is not None:
-        return folder / name
-    found = sorted(folder.glob(f"*{kind}*idx*"))
-    chosen = [path for path in found if path.name.startswith("train")] or found
+        return _inside(folder / name, kind)
+    found = {path.name: _inside(path, kind) for path in sorted(folder.glob(f"*{kind}*idx*"))}
+    # Beside a file its gzipped copy says nothing new.
+    plain = [path for name, path in found.items() if not (name.endswith(".gz") and name[: -len(".gz")] in found)]
+    chosen = [path for path in plain if _TRAIN.search(path.name)] or plain
     if len(chosen) != 1:
-        raise ConfigError(f"{folder} has {len(chosen)} files of {kind} in IDX format.", f"Name one as {kind}.")
+        names = f" ({', '.join(path.name for path in chosen[:3])}{', …' if len(chosen) > 3 else ''})" if chosen else ""
+        raise ConfigError(f"{folder} has {len(chosen)} files of {kind} in IDX format{names}.", f"Name one as {kind}.")
     return chosen[0]
+
+
+def _inside(path: Path, kind: str) -> Path:
+    """Return the only such file of a folder, as archives are often unpacked into one; else the path itself."""
+    within = sorted(path.glob(f"*{kind}*")) if path.is_dir() else []
+    return within[0] if len(within) == 1 else path

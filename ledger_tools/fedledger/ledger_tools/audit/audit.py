@@ -31,7 +31,6 @@ from fedledger.ledger_tools.audit.replay import (
     ReplayedTask,
     content,
     expect,
-    live_measure,
     read_terms,
     replay_round,
 )
@@ -222,6 +221,8 @@ def _replayed_task(
     """Read a task's terms and what its measurements need; raises DivergenceError if something is not there."""
     known = history.task(task)
     spec = read_terms(known, store)
+    from fedledger.ledger_tools.audit.measuring import live_measure
+
     measure = content(0, "validation set", lambda: live_measure(spec, store, trusted))
     return ReplayedTask(history, known, spec, store, measure, (*ledger, task))
 

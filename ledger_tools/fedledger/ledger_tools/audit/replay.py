@@ -40,7 +40,6 @@ from fedledger.protocol.errors import ConfigError, ContentUnreadableError, ExitC
 from fedledger.protocol.methods.registry import registry_of
 from fedledger.protocol.records.commitment_batch import Batch
 from fedledger.protocol.records.measurement import Measurement
-from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.report import BASE, MODEL
 from fedledger.protocol.records.settlement import pack_words
 from fedledger.protocol.records.signatures import Place
@@ -216,45 +215,6 @@ def refused(divergence: DivergenceError) -> Replay:
     transcript = Transcript()
     transcript.add(found.field)
     return Replay(found.round, found, transcript.digest(), missing=isinstance(divergence, MissingContentError))
-
-
-def live_measure(spec: TaskSpec, store: ContentStore, trusted: frozenset[str], index: int = 0) -> Measurer | None:
-    """Return a measurer for a spec, or None if that would run a stranger's code that is not trusted.
-
-    Raises
-    ------
-    DivergenceError
-        In round ``index``, if the spec's model, its initial model and its validation set do not fit each other.
-    StoreError
-        If one of them cannot be had.
-    """
-    from fedledger.aggregator.round.measurement import LiveMeasurer
-    from fedledger.learning.task_code import load_task_code
-    from fedledger.learning.vectors import FlatModel
-    from fedledger.ledger_tools.audit.fitting import fitting_model, readable_set
-
-    if spec.code is not None and spec.code.cid not in trusted:
-        return None
-    validation, initial = store.get(spec.validation.ref), store.get(spec.initial_model.ref)
-    if spec.code is None:
-        return LiveMeasurer(fitting_model(spec, initial, *readable_set(validation, index), index), validation)
-    readable_set(validation, index)
-    code = load_task_code(store.get(spec.code.ref), spec.code.cid, set(trusted))
-    file = ModelFile.decode(initial, spec.tensors)
-    measure = LiveMeasurer(FlatModel(code.model(), "cpu", spec.tensors, file.fixed), validation)
-    _try_out(measure, file)
-    return measure
-
-
-def _try_out(measure: Measurer, initial: ModelFile) -> None:
-    """Measure the initial model of trusted code once; raises ConfigError if it does not take the validation set."""
-    try:
-        measure("initial", initial.vector)
-    except (RuntimeError, ValueError, TypeError, LookupError) as error:
-        raise ConfigError(
-            f"The task's model cannot be measured on its validation set: {error}.",
-            "Nobody can check this task's measurements; its publisher has to post another one.",
-        ) from error
 
 
 def require_methods(spec: TaskSpec) -> None:

@@ -23,7 +23,6 @@ from fedledger.ledger_tools.audit.replay import (
     Replay,
     ReplayedTask,
     content,
-    live_measure,
     read_terms,
     refused,
     replay_round,
@@ -202,6 +201,8 @@ class Replayer:
 
     def _read(self, history: History, job: Job) -> tuple[TaskSpec, Measurer | None, RoundPlanner]:
         if job.task not in self._terms:
+            from fedledger.ledger_tools.audit.measuring import live_measure
+
             spec = read_terms(history.task(job.task), self._store, job.round)
             measure = content(
                 job.round, "validation set", lambda: live_measure(spec, self._store, job.trusted, job.round)

@@ -69,8 +69,8 @@ ENGINES = {
     )
 }
 PEERS = tuple(engine.name for engine in ENGINES.values() if engine.needs)
-ROUNDS = {"digits": 300, "mlp": 30, "cnn": 20}
-QUICK_ROUNDS = {"digits": 40, "mlp": 10, "cnn": 8}
+ROUNDS = {"digits": 300, "mlp": 30, "cnn": 20, "gru": 40}
+QUICK_ROUNDS = {"digits": 40, "mlp": 10, "cnn": 8, "gru": 12}
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ class Bench:
         ConfigError
             If the scripts are not there.
         """
-        for root in (Path(__file__).parents[3], Path.cwd()):
+        for root in (Path(__file__).parents[4], Path.cwd()):
             scripts = root / "benchmarks" / "engine"
             if (scripts / "floor.py").exists():
                 python = peer_python or root / ".venv-bench" / "bin" / "python"

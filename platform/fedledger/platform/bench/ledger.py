@@ -33,8 +33,9 @@ from fedledger.platform.bench.engine import Bench
 from fedledger.platform.engine.backends.base import Backend, Job, Total, Work
 from fedledger.platform.engine.backends.pool import Pool
 from fedledger.platform.engine.with_ledger import Run, run
+from fedledger.platform.experiment.assembly import assemble
 from fedledger.platform.experiment.config import ExperimentConfig
-from fedledger.platform.experiment.experiment import Experiment, assemble
+from fedledger.platform.experiment.experiment import Experiment
 from fedledger.protocol.errors import ConfigError, FedledgerError
 from fedledger.storage.local import LocalStore
 from fedledger.storage.machine import processors
@@ -322,6 +323,8 @@ def make_experiment(case: Case) -> Experiment:
         workloads, models = importlib.import_module("workloads"), importlib.import_module("fedledger_engine").MODELS
     finally:
         sys.path.remove(scripts)
+    if case.workload not in models:
+        raise ConfigError(f"There is no workload {case.workload!r}.", f"There are: {', '.join(models)}.")
     workload = workloads.load(case.workload)
     f = max(1, case.participants // 5)
     document: dict[str, Any] = {
@@ -333,8 +336,8 @@ def make_experiment(case: Case) -> Experiment:
             "solver": {
                 "method": "sgd@1",
                 "params": {
-                    "learning_rate": workloads.LEARNING_RATE,
-                    "batch_size": workloads.BATCH,
+                    "learning_rate": workload.learning_rate,
+                    "batch_size": workload.batch,
                     "local_epochs": 1,
                 },
             },
@@ -348,8 +351,8 @@ def make_experiment(case: Case) -> Experiment:
     rng, examples = np.random.default_rng(0), np.arange(len(dataset))
     indices = [
         examples[workload.part(number)]
-        if case.participants <= workloads.CLIENTS
-        else rng.choice(examples, workload.each, replace=False)
+        if case.participants <= workload.clients
+        else rng.choice(examples, len(examples) // workload.clients, replace=False)
         for number in range(case.participants)
     ]
     shown = np.arange(len(dataset) - case.validation, len(dataset))

@@ -17,8 +17,9 @@ from fedledger.platform.engine.backends.base import Backend
 from fedledger.platform.engine.backends.pool import Pool
 from fedledger.platform.engine.federation import play as play_rounds
 from fedledger.platform.engine.without_ledger import MemoryRecord
+from fedledger.platform.experiment.assembly import assemble
 from fedledger.platform.experiment.config import ExperimentConfig
-from fedledger.platform.experiment.experiment import Experiment, assemble
+from fedledger.platform.experiment.experiment import Experiment
 from fedledger.storage.process_memory import ProcessTree, measurable
 
 EXAMPLES, FEATURES, HIDDEN, CLASSES = 14, 64, 32, 10

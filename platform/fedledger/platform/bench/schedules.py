@@ -24,8 +24,8 @@ from fedledger.ledger_tools.report.device_tables import server_step_rows, totals
 from fedledger.platform.engine.backends.serial import Serial
 from fedledger.platform.engine.federation import play as play_rounds
 from fedledger.platform.engine.without_ledger import MemoryRecord
+from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import ExperimentConfig
-from fedledger.platform.experiment.experiment import make_experiment
 from fedledger.protocol.schedules.devices import MICRO, DeviceTable
 from fedledger.protocol.schedules.events import Arrival, Loss, ServerStep
 from fedledger.protocol.schedules.timetable import Timetable

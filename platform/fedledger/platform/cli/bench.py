@@ -23,7 +23,7 @@ from fedledger.platform.cli.console import (
     print_rows,
     progress_bar,
 )
-from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
     from fedledger.contracts.chain.chain import Chain
@@ -178,7 +178,7 @@ def bench_schedules(
 @bench_app.command("engine")
 def bench_engine(
     peers: Annotated[str, typer.Option(help="frameworks to compare with, besides bare torch: flwr, pfl or both")] = "",
-    workloads: Annotated[str, typer.Option(help=WORKLOADS)] = "digits,mlp,cnn",
+    workloads: Annotated[str, typer.Option(help=WORKLOADS)] = "digits,mlp,cnn,gru",
     rounds: Annotated[int | None, typer.Option(help="rounds of each workload (default: its own number)")] = None,
     repetitions: Annotated[int | None, typer.Option(help="how often each engine is run (default: 5)")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="few rounds, two repetitions: only see that it runs")] = False,
@@ -330,6 +330,41 @@ def bench_ledger(
             ],
             "Audits",
         )
+
+
+@bench_app.command("models")
+def bench_models(
+    examples: Annotated[
+        str, typer.Option(help="which, separated by commas: lora, batch_norm/fedavgm, … (default: all of them)")
+    ] = "",
+    data: Annotated[
+        Path | None, typer.Option(help="folder of data sets (default: FEDLEDGER_DATA, or else examples/data)")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="rounds of each example (default: its own number)")] = None,
+    document: Annotated[
+        Path | None, typer.Option(help="document whose table is to be written anew, such as docs/models.md")
+    ] = None,
+    output: FiguresOption = None,
+    format_: BenchFormatOption = BenchFormat.TABLE,
+) -> None:
+    """Train each example without a ledger and with one, audit it, and show what it comes to.
+
+    The ledger is on the embedded chain, and one process plays all parts. The exit code is 6 unless all are reproduced.
+    """
+    from fedledger.platform.bench.models import REPRODUCED, Examples, table_cells, try_examples, with_table
+
+    with err.status("starting", refresh_per_second=1) as shown:
+        rows, left_out = try_examples(
+            Examples.find(data), names(examples), rounds, lambda doing: shown.update(f"trying {doing}")
+        )
+    for name, lacking in left_out.items():
+        err.print(f"{name} is left out: there is no data set {lacking}; give its folder with --data.", markup=False)
+    if document is not None:
+        document.write_text(with_table(document.read_text(encoding="utf-8"), rows), encoding="utf-8")
+    if not _written({"rows": [asdict(row) for row in rows], "left_out": left_out}, output, format_):
+        print_rows([table_cells(row) for row in rows], "What the examples come to, in one run")
+    if any(row.audit != REPRODUCED for row in rows):
+        raise typer.Exit(ExitCode.NOT_REPRODUCED)
 
 
 @contextmanager

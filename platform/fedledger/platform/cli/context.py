@@ -152,7 +152,7 @@ def open_ledger(rpc: str, deployment: Path, reading: bool = False) -> Ledger:
 
 def open_experiment(path: Path, seed: int | None) -> Experiment:
     """Read a configuration and make its experiment; a seed replaces the configuration's."""
+    from fedledger.platform.experiment.assembly import make_experiment
     from fedledger.platform.experiment.config import load_config
-    from fedledger.platform.experiment.experiment import make_experiment
 
     return make_experiment(load_config(path, seed=seed), path.parent)

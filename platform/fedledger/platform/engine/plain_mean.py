@@ -13,8 +13,9 @@ from fedledger.node.solvers.base import LocalUpdate
 from fedledger.platform.engine.backends.base import Job, Work
 from fedledger.platform.engine.backends.serial import Serial
 from fedledger.platform.engine.federation import Record, Round, play
+from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import ExperimentConfig
-from fedledger.platform.experiment.experiment import Experiment, make_experiment
+from fedledger.platform.experiment.experiment import Experiment
 from fedledger.protocol.codecs.payload import published_lengths, slots
 from fedledger.protocol.records.update import DELTA, STATISTICS
 from fedledger.protocol.records.verdicts import Verdict

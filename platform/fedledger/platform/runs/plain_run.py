@@ -72,7 +72,7 @@ def run_without_ledger(
     with open_backend(backend, experiment, workers) as opened:
         record, rows, seconds = _train(experiment, folder, opened, watch, checkpoint_seconds)
     model = record.model.encode()
-    write_atomically(folder / MODEL_FILE, model)
+    write_atomically(folder / MODEL_FILE, experiment.state(record.model))
     tested = experiment.tested(record.model).row(experiment.objective.score_name)
     document: PlainSummary = {
         "name": experiment.config.name,

@@ -77,7 +77,7 @@ def write_results(
     if view.devices:
         write_devices(folder, view.devices)
     export_ledger(run.ledger, run.deployment, run.history).write(folder / LEDGER_FILE)
-    (folder / MODEL_FILE).write_bytes(store.get(run.task.model))
+    (folder / MODEL_FILE).write_bytes(experiment.state(run.final))
     write_record(folder, view.summary, view.metrics)
     refusals = [vars(refusal) for refusal in view.refusals]
     text = as_csv(refusals, [field.name for field in fields(Refusal)])

@@ -306,7 +306,7 @@ class _Task:
 
     def _run(self, place: Path) -> None:
         from fedledger.platform.engine.checkpoint import STATES_FOLDER
-        from fedledger.platform.experiment.experiment import make_experiment
+        from fedledger.platform.experiment.assembly import make_experiment
         from fedledger.platform.runs.plain_run import run_without_ledger
         from fedledger.platform.runs.trackers.base import tracking
 

@@ -1,0 +1,273 @@
+"""From a configuration to an experiment: the data loaded and divided, the model tried out, and the spec written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fedledger.aggregator.optimisers.base import OPTIMISERS
+from fedledger.aggregator.round.methods import check_memory, check_work
+from fedledger.aggregator.round.state import State
+from fedledger.learning.code_bundle import read_code
+from fedledger.learning.data import Dataset, Parts, Prepared
+from fedledger.learning.hold_out import hold_out
+from fedledger.learning.metrics import check_model
+from fedledger.learning.models.base import build_model
+from fedledger.learning.models.initial import (
+    InitialModel,
+    initial_model,
+    outputs,
+    require_in_bounds,
+    require_reproducible,
+)
+from fedledger.learning.partitions.base import partition as divide
+from fedledger.learning.sources.base import load_dataset
+from fedledger.learning.task_code import TaskCode, load_task_code
+from fedledger.learning.validation_set import INPUTS, LABELS
+from fedledger.learning.vectors import FlatModel
+from fedledger.node.solvers.base import Solver, computed_by, sent_by
+from fedledger.node.solvers.build import build_solver
+from fedledger.node.transforms.base import build_transforms
+from fedledger.platform.devices.fleet import draw_fleet, update_size
+from fedledger.platform.experiment.accounts import experiment_address, participant_role
+from fedledger.platform.experiment.config import ExperimentConfig
+from fedledger.platform.experiment.experiment import HONEST, Experiment
+from fedledger.platform.experiment.payload import checked_payload
+from fedledger.platform.experiment.sizes import fitting_limits, published, require_sizes
+from fedledger.platform.experiment.task_objective import TaskObjective, task_objective, task_tolerance
+from fedledger.protocol.codecs.payload import Slot, payload_slots, statistics_slots
+from fedledger.protocol.encoding import tensors
+from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.methods.parameters import build
+from fedledger.protocol.records.spec import Ref, TaskSpec
+from fedledger.protocol.schedules.timetable import require_schedule
+
+SPREAD = 2048
+"""Examples, at most, on which is tried out what training makes of a model."""
+TRIED = 8
+"""Examples on which is tried out what inputs a model takes."""
+
+
+def make_experiment(config: ExperimentConfig, folder: Path) -> Experiment:
+    """Load the data, divide it, draw the attackers and write the spec; all of it follows from the configuration.
+
+    Parameters
+    ----------
+    config
+        The configuration.
+    folder
+        Paths in the configuration are relative to it.
+    """
+    rng = np.random.Generator(np.random.PCG64(config.seed))
+    own = None if config.code is None else _own_code(folder / config.code)
+    if own is None and config.model is None:
+        raise ConfigError("The configuration has neither model nor code.", "Give one of them.")
+    prepared = Prepared(_dataset(config, folder)) if own is None or not own.has_data else own.data()
+    prepared = _suited(prepared.changed(task_objective(config, own).objective.prepared), _model(config, own))
+    train, validation, test = hold_out(prepared, config.data.test_fraction, config.data.validation_fraction, rng)
+    parts = train if isinstance(train, Parts) else _dealt(train, config, rng)
+    if len(parts) != config.participants:
+        raise ConfigError(
+            f"The data are divided among {len(parts)} participants, but the configuration has {config.participants}.",
+            f"Set participants = {len(parts)}.",
+        )
+    behaviours = [HONEST] * config.participants
+    drawn = iter(rng.permutation(config.participants).tolist())
+    for group in config.attackers:
+        for _ in range(group.count):
+            behaviours[next(drawn)] = group.attack.method.split("@")[0]
+    return assemble(config, parts, validation, test, own, behaviours, folder)
+
+
+def assemble(
+    config: ExperimentConfig,
+    parts: Parts,
+    validation: Dataset,
+    test: Dataset,
+    own: TaskCode | None = None,
+    behaviours: Sequence[str] = (),
+    folder: Path = Path(),
+) -> Experiment:
+    """Write the spec of an experiment whose data are there.
+
+    Parameters
+    ----------
+    config
+        The configuration.
+    parts
+        Each participant's examples.
+    validation, test
+        Examples on which updates are measured, and those behind the reported losses and scores.
+    own
+        The task's own code, if it has some; else the model is the configuration's.
+    behaviours
+        Each participant's behaviour; honest unless given.
+    folder
+        Paths in the configuration are relative to it.
+
+    Raises
+    ------
+    ConfigError
+        If there is no model, or the configuration does not suit its schedule.
+    """
+    make_model = _model(config, own)
+    found = task_objective(config, own, validation)
+    begins = _tried(make_model, config, parts, validation, found, is_own=own is not None)
+    initial, dimension = begins.file.encode_whole(), begins.file.dimension
+    measured = tensors.encode({INPUTS: validation.inputs, LABELS: validation.targets})
+    training = config.training
+    solver = build_solver(training.solver.method, training.solver.params)
+    payload = checked_payload(config, solver, dimension)
+    build_transforms(training.transforms)
+    slots = (*payload_slots(payload, list(sent_by(solver)), dimension), *statistics_slots(begins.tensors))
+    require_sizes(initial, slots, training.optimiser)
+    code = None if own is None else own.content
+    devices = _devices(config, solver, slots, begins, parts, folder)
+    _require_schedulable(config)
+    changed = {
+        "payload": payload,
+        "objective": found.method,
+        "limits": fitting_limits(training.limits, slots, training.rounds),
+        "tolerance": task_tolerance(training.tolerance, found, validation),
+    }
+    spec = TaskSpec(
+        name=config.name,
+        seed=config.seed,
+        model=config.model,
+        code=_ref(code),
+        initial_model=Ref.of(ContentRef.of(initial)),
+        tensors=begins.tensors,
+        lower_is_better=found.objective.lower_is_better,
+        validation=Ref.of(ContentRef.of(measured)),
+        vectors=list(sent_by(solver)),
+        devices=_ref(devices),
+        **{name: getattr(training, name) for name in type(training).model_fields} | changed,
+    )
+    check_memory(spec, config.participants, dimension)
+    check_work(spec, min(config.participants, spec.selection.params.get("count", config.participants)), dimension)
+    return Experiment(
+        config=config,
+        spec=spec,
+        contents=tuple(content for content in (initial, measured, code, devices) if content is not None),
+        parts=parts,
+        test=test,
+        behaviours=tuple(behaviours) or (HONEST,) * config.participants,
+        make_model=make_model,
+        objective=found.objective,
+    )
+
+
+def _tried(
+    make_model: Callable[[], torch.nn.Module],
+    config: ExperimentConfig,
+    parts: Parts,
+    validation: Dataset,
+    found: TaskObjective,
+    is_own: bool,
+) -> InitialModel:
+    """Return the initial model, once it has been seen to suit data, objective and number format."""
+    begins = initial_model(make_model, config.seed, parts.spread(SPREAD).inputs)
+    require_in_bounds(begins, config.training.fixed_point)
+    model = FlatModel(make_model(), described=begins.tensors, fixed=begins.file.fixed)
+    check_model(model, begins.file.vector, validation, found.objective)
+    if is_own:
+        require_reproducible(make_model, config.seed, validation.inputs)
+    return begins
+
+
+def _suited(prepared: Prepared, make_model: Callable[[], torch.nn.Module]) -> Prepared:
+    """Return data with whole numbers as inputs where the model takes such, and else with the same as float32."""
+    train = prepared.train.whole if isinstance(prepared.train, Parts) else prepared.train
+    if train.inputs.dtype == np.float32 or not len(train):
+        return prepared
+    module = make_model()
+    try:
+        outputs(module, train.inputs[:TRIED])
+    except ConfigError as whole:
+        changed = prepared.changed(Dataset.as_float)
+        try:
+            outputs(module, train.inputs[:TRIED].astype(np.float32))
+        except ConfigError:
+            raise whole from None
+        return changed
+    return prepared
+
+
+def _model(config: ExperimentConfig, own: TaskCode | None) -> Callable[[], torch.nn.Module]:
+    return _configured_model(config) if own is None else own.model
+
+
+def _own_code(path: Path) -> TaskCode:
+    content = read_code(path)
+    cid = ContentRef.of(content).cid
+    return load_task_code(content, cid, {cid}, path)
+
+
+def _configured_model(config: ExperimentConfig) -> Callable[[], torch.nn.Module]:
+    if config.model is None:
+        raise ConfigError("The configuration has no model.", "Give one.")
+    return partial(build_model, config.model.method, config.model.params)
+
+
+def _ref(content: bytes | None) -> Ref | None:
+    return None if content is None else Ref.of(ContentRef.of(content))
+
+
+def _dealt(dataset: Dataset, config: ExperimentConfig, rng: np.random.Generator) -> Parts:
+    division = config.data.partition
+    return Parts(dataset, divide(division.method, division.params, dataset, config.participants, rng))
+
+
+def _require_schedulable(config: ExperimentConfig) -> None:
+    schedule = config.training.schedule
+    if schedule is None:
+        return
+    if config.devices is None:
+        raise ConfigError(
+            f"The schedule {schedule.method} needs to know the participants' devices.",
+            'Describe them, for example: devices = { kinds = [{ link = "4g" }] }.',
+        )
+    require_schedule(schedule, config.quorum, config.ledger.max_staleness)
+
+
+def _devices(
+    config: ExperimentConfig, solver: Solver, payload: Sequence[Slot], begins: InitialModel, parts: Parts, folder: Path
+) -> bytes | None:
+    """Draw the participants' devices, if there are any, and find out what a round sends each way.
+
+    A participant downloads the model and, if its solver is told more by the aggregator, the state that holds that. It
+    uploads its update.
+    """
+    if config.devices is None:
+        return None
+    down, told = len(begins.file.encode()), published(payload)
+    if told:
+        nothing = np.zeros(payload[0].length, np.int64)
+        optimiser = build(OPTIMISERS, config.training.optimiser.method, config.training.optimiser.params)
+        _, moments = optimiser(nothing, {}, 1 << config.training.fixed_point.fraction_bits)
+        zeros = {name: np.zeros(length, np.int64) for name, length in told.items()}
+        down += len(State(nothing, moments, published=zeros).encode())
+    table = draw_fleet(
+        config.devices,
+        [experiment_address(config.seed, participant_role(number)) for number in range(config.participants)],
+        [computed_by(solver, parts.size(number)) for number in range(config.participants)],
+        bytes_down=down,
+        bytes_up=update_size(payload, config.training.rounds),
+        seed=config.seed,
+        folder=folder,
+    )
+    return table.encode()
+
+
+def _dataset(config: ExperimentConfig, folder: Path) -> Dataset:
+    params = dict(config.data.source.params)
+    for key in ("path", "folder"):
+        # Anything else than a text is the source's to refuse.
+        if isinstance(params.get(key), str):
+            params[key] = str(folder / params[key])
+    return load_dataset(config.data.source.method, params)

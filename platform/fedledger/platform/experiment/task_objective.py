@@ -1,0 +1,60 @@
+"""The objective of a task, from its configuration or its own code."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fedledger.learning.data import Dataset
+from fedledger.learning.objectives.base import Objective, Settling, build_objective
+from fedledger.learning.task_code import TaskCode
+from fedledger.platform.experiment.config import ExperimentConfig
+from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.methods.catalogue import Method
+from fedledger.protocol.records.spec import Tolerance
+
+
+class TaskObjective(NamedTuple):
+    """An objective, and how the task's spec names it: None if it is the code's own."""
+
+    objective: Objective
+    method: Method | None
+
+
+def task_objective(config: ExperimentConfig, own: TaskCode | None, validation: Dataset | None = None) -> TaskObjective:
+    """Return a task's objective.
+
+    Parameters
+    ----------
+    config, own
+        The configuration, and the task's own code, if it has some.
+    validation
+        The held-out examples, from which parameters follow that the configuration leaves out; unless given, they stay
+        open.
+
+    Raises
+    ------
+    ConfigError
+        If neither names one, both do, or its parameters do not suit.
+    """
+    method = config.training.objective
+    if own is not None and own.has_objective:
+        if "objective" in config.training.model_fields_set and method is not None:
+            raise ConfigError(
+                f"The configuration names the objective {method.method}, and the task.py defines objective().",
+                "Leave one of them out.",
+            )
+        return TaskObjective(own.objective(), None)
+    if method is None:
+        raise ConfigError("The task has no objective.", "Name one under [training], or define objective() in task.py.")
+    objective = build_objective(method.method, method.params)
+    if validation is not None and isinstance(objective, Settling):
+        method = Method(method=method.method, params=dict(objective.settled(validation)))
+        objective = build_objective(method.method, method.params)
+    return TaskObjective(objective, method)
+
+
+def task_tolerance(given: Tolerance, found: TaskObjective, validation: Dataset) -> Tolerance:
+    """Return a task's tolerance: that of its objective for scores, unless it is given."""
+    if found.method == Method(method="classification@1") or given.score is not None:
+        return given
+    return given.model_copy(update={"score": found.objective.tolerance(validation.tensors[1])})

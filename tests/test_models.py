@@ -1,0 +1,225 @@
+"""Models as people bring them: each trains with and without a ledger and is reproduced, or is refused in a sentence."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedledger.contracts.chain.chain import Chain
+from fedledger.platform.bench.models import REPRODUCED, Examples, ModelRow, try_out
+from fedledger.platform.engine.backends.base import Backend
+from fedledger.platform.engine.backends.pool import Pool
+from fedledger.platform.engine.backends.serial import Serial
+from fedledger.platform.engine.federation import play
+from fedledger.platform.engine.with_ledger import run
+from fedledger.platform.engine.without_ledger import MemoryRecord
+from fedledger.platform.experiment.assembly import make_experiment
+from fedledger.platform.experiment.config import ExperimentConfig
+from fedledger.platform.experiment.experiment import Experiment
+from fedledger.platform.experiment.run_files import MODEL_FILE
+from fedledger.platform.runs.plain_run import run_without_ledger
+from fedledger.protocol.encoding import tensors
+from fedledger.protocol.errors import ConfigError, RoundError
+from fedledger.storage.local import LocalStore
+
+TASKS = Path(__file__).parent / "tasks"
+EXAMPLES = Examples.find()
+SGD = {"learning_rate": 0.1, "momentum": 0.9, "batch_size": 32, "local_epochs": 1}
+IID, NATURAL = {"method": "iid@1"}, {"method": "natural@1"}
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A task with a configuration, and how good it is to become: at least, or at most, such a score."""
+
+    task: str
+    solver: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    partition: dict[str, Any] = field(default_factory=lambda: IID)
+    rounds: int = 2
+    participants: int = 3
+    at_least: float = 0.0
+    at_most: float = 1e9
+
+    def experiment(self, folder: Path = TASKS) -> Experiment:
+        document = {
+            "name": self.task,
+            "participants": self.participants,
+            "code": f"{self.task}.py",
+            "compare_with_mean": False,
+            "data": {"partition": self.partition},
+            "training": {
+                "rounds": self.rounds,
+                "solver": {"method": "sgd@1", "params": {**SGD, **self.solver}},
+                **self.training,
+            },
+        }
+        return make_experiment(ExperimentConfig.model_validate(document), folder)
+
+
+def objective(method: str, **params: Any) -> dict[str, Any]:
+    return {"objective": {"method": method, "params": params}}
+
+
+TRAINED = {
+    "two logits from an autoencoder": Tried("anomaly_classes", training=objective("classification@1", score="auc")),
+    "FedAvgM with batch normalisation": Tried("normalised", training={"optimiser": {"method": "fedavgm@1"}}),
+    "the last batch left out": Tried("normalised", {"batch_size": 209, "drop_last": True}, rounds=4),
+    "a last batch of one without it": Tried("perceptron", {"batch_size": 209}, rounds=4),
+    "floats as characters": Tried("next_character", {"learning_rate": 0.5}, partition=NATURAL),
+    "ids beyond 2^24": Tried("large_ids", {"learning_rate": 1.0}, rounds=3, at_least=0.9),
+    "ratings as classes": Tried("ratings", {"learning_rate": 0.5}, partition=NATURAL),
+    "several labels": Tried("flags", training=objective("multilabel@1"), rounds=4, at_least=0.8),
+    "labels by F1": Tried("flags", training=objective("multilabel@1", score="f1")),
+    "floats to predict": Tried("diabetes", {"learning_rate": 0.02}, objective("regression@1"), at_most=0.9),
+    "whole numbers to predict": Tried(
+        "whole_numbers", {"learning_rate": 0.02}, objective("regression@1", criterion="absolute"), at_most=0.9
+    ),
+    "a transformer with tied weights": Tried("last_token", {"batch_size": 64}),
+    "chance in the forward pass": Tried("skipping", rounds=4, at_least=0.5),
+}
+
+
+def tried(case: Tried, folder: Path) -> ModelRow:
+    row = try_out(case.task, case.experiment(), folder)
+    assert row.audit == REPRODUCED
+    assert case.at_least <= row.score <= case.at_most
+    return row
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_it_trains_and_is_reproduced(name: str, tmp_path: Path) -> None:
+    tried(TRAINED[name], tmp_path)
+
+
+@pytest.mark.parametrize("name", [name for name in EXAMPLES.paths if not name.startswith("batch_norm/")])
+def test_examples_train_and_are_reproduced(name: str, tmp_path: Path) -> None:
+    lacking = EXAMPLES.lacks(name)
+    if lacking is not None:
+        pytest.skip(f"there is no data set {lacking}; FEDLEDGER_DATA names its folder")
+    row = try_out(name, EXAMPLES.experiment(name, rounds=2), tmp_path)
+    assert row.audit == REPRODUCED
+    if name == "lora":
+        assert (row.trained, row.statistics, row.fixed) == (11_530, 0, 295_936)
+        assert 4 * 11_530 < row.update_bytes < 4 * 11_530 + 1_000
+
+
+@pytest.mark.parametrize("name", [name for name in EXAMPLES.paths if name.startswith("batch_norm/")])
+def test_running_statistics_stay_what_they_are(name: str, tmp_path: Path) -> None:
+    """Five rounds, as momentum on the server needs a few of them to drive a variance below zero."""
+    experiment = EXAMPLES.experiment(name)
+    with Serial(experiment) as backend:
+        record = MemoryRecord(experiment)
+        assert [played.accepted for played in play(record, backend)] == [4] * 5
+    model = tensors.decode(record.model.encode())
+    variances = [value for key, value in model.items() if key.endswith("running_var")]
+    assert variances and all((value > 0).all() for value in variances)
+    assert experiment.tested(record.model).score > 0.6
+    assert try_out(name, EXAMPLES.experiment(name, rounds=1), tmp_path).audit == REPRODUCED
+
+
+REFUSED = {
+    "an autoencoder as a classifier": (Tried("autoencoder"), r"64.*reconstruction@1"),
+    "a batch of one": (Tried("normalised", {"batch_size": 209}), r"drop_last"),
+    "groups that are missing": (Tried("missing_groups", partition=NATURAL), r"12 examples have no group"),
+    "several labels as classes": (Tried("flags"), r"classification@1.*multilabel@1"),
+    "floats as classes": (Tried("diabetes"), r"classification@1.*regression@1"),
+    "many whole numbers as classes": (Tried("whole_numbers"), r"regression@1"),
+    "classes as tokens": (Tried("perceptron", training=objective("tokens@1")), r"tokens@1.*classification@1"),
+    "two parts of an output": (Tried("returns_tuple"), r"tuple.*one tensor"),
+    "numbers of sixteen bits": (Tried("half_precision"), r"bfloat16.*float32"),
+    "an update beyond the limit": (
+        Tried("perceptron", training={"limits": {"max_update_bytes": 5_000}}),
+        r"max_update_bytes",
+    ),
+    "a statistic that does not exist": (Tried("perceptron", training=objective("regression@1")), r"1 number"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_does_not_fit_is_refused_before_the_first_round(name: str) -> None:
+    case, said = REFUSED[name]
+    with pytest.raises(ConfigError, match=said):
+        case.experiment()
+
+
+@pytest.mark.parametrize("ledger", [False, True], ids=["memory", "ledger"])
+@pytest.mark.parametrize("rate", [1e6, 1e30], ids=["far too fast", "not finite"])
+def test_what_diverges_stops_and_says_why(rate: float, ledger: bool, tmp_path: Path) -> None:
+    case = Tried("perceptron", {"learning_rate": rate}, rounds=6)
+    with pytest.raises(RoundError, match=r"learning.rate"):
+        played(case.experiment(), tmp_path, ledger)
+
+
+def test_unscaled_inputs_train_or_stop_and_say_why(tmp_path: Path) -> None:
+    """Variances of such columns are in the hundred thousands."""
+    case = Tried("unscaled", rounds=4, at_least=0.8)
+    try:
+        tried(case, tmp_path)
+    except RoundError as error:
+        assert "out_of_range" in str(error) and "scale" in str(error)
+
+
+def played(experiment: Experiment, folder: Path, ledger: bool, backend: Backend | None = None) -> bytes:
+    """Return the bytes of the final model."""
+    if ledger:
+        return run(experiment, Chain(), LocalStore(folder / "store"), folder, backend=backend).final.encode()
+    record = MemoryRecord(experiment)
+    with backend or Serial(experiment) as opened:
+        for _ in play(record, opened):
+            pass
+    return record.model.encode()
+
+
+def test_what_a_forward_pass_draws_is_drawn_alike_everywhere(tmp_path: Path) -> None:
+    experiment = Tried("skipping", rounds=3).experiment()
+    before = np.random.get_state()[1].tolist()
+    serial = played(experiment, tmp_path, ledger=False)
+    assert np.random.get_state()[1].tolist() == before, "the generators of who calls are left alone"
+    np.random.seed(7)
+    assert played(experiment, tmp_path, ledger=False, backend=Pool(experiment, 2)) == serial
+    assert played(Tried("skipping", rounds=3).experiment(), tmp_path, ledger=True) == serial
+
+
+def test_a_module_and_data_beside_a_task_are_found(tmp_path: Path) -> None:
+    for name in ("sibling.py", "perceptron.py"):
+        shutil.copy(TASKS / name, tmp_path)
+    rng = np.random.default_rng(0)
+    rows = np.column_stack([rng.random((120, 64)), rng.integers(0, 10, 120)])
+    np.savetxt(tmp_path / "rows.csv", rows, delimiter=",")
+    assert try_out("sibling", Tried("sibling").experiment(tmp_path), tmp_path / "run").audit == REPRODUCED
+
+
+STRICT = """
+import sys, numpy, runpy, torch
+sys.path.insert(0, sys.argv[1])
+from safetensors.torch import load_file
+module = runpy.run_path(sys.argv[2])["model"]()
+module.load_state_dict(load_file(sys.argv[3]), strict=True)
+"""
+
+
+@pytest.mark.parametrize("task", ["normalised", "last_token", "skipping", "lora"])
+def test_a_saved_model_loads_strictly_into_a_fresh_module_elsewhere(task: str, tmp_path: Path) -> None:
+    """It is all that ``model()`` makes: tied weights, integer tables, and what is frozen."""
+    folder = EXAMPLES.folder / "lora" if task == "lora" else TASKS
+    experiment = EXAMPLES.experiment("lora", 1) if task == "lora" else Tried(task, rounds=1).experiment()
+    run_without_ledger(experiment, tmp_path, "serial")
+    code = folder / ("task.py" if task == "lora" else f"{task}.py")
+    command = [sys.executable, "-c", STRICT, str(folder), str(code), str(tmp_path / MODEL_FILE)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("task", "limit"), [("wide", None), ("wider", 150_000_000)])
+def test_large_models_are_trained_and_reproduced(task: str, limit: int | None, tmp_path: Path) -> None:
+    limits = {} if limit is None else {"limits": {"max_update_bytes": limit}}
+    tried(Tried(task, {"batch_size": 512}, limits, rounds=1, participants=2), tmp_path)
