@@ -19,6 +19,9 @@ partition = {{ method = "dirichlet@1", params = {{ alpha = 1.0, min_examples = 1
 
 [training]
 rounds = 5
+# What training minimises and how models are measured; with classes as targets, the default is
+# objective = {{ method = "classification@1" }}
+# Others: fedledger methods objectives
 solver = {{ method = "sgd@1", params = {{ learning_rate = 0.1, momentum = 0.9, batch_size = 16, local_epochs = 2 }} }}
 detection = [{{ method = "norm@1" }}, {{ method = "near_duplicate@1" }}, {{ method = "held_out@1" }}]
 """

@@ -54,7 +54,7 @@ class ObjectiveSummary(TypedDict):
 def objective_summary(objective: Objective, method: Method | None) -> ObjectiveSummary:
     """Return the names of an objective, which is the code's own if no method is given."""
     return {
-        "name": type(objective).__name__ if method is None else method.method,
+        "name": "objective() of task.py" if method is None else method.method,
         "loss_name": objective.loss_name,
         "score_name": objective.score_name,
         "lower_is_better": objective.lower_is_better,
