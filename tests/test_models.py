@@ -20,8 +20,9 @@ from fedledger.platform.engine.backends.serial import Serial
 from fedledger.platform.engine.federation import play
 from fedledger.platform.engine.with_ledger import run
 from fedledger.platform.engine.without_ledger import MemoryRecord
+from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import ExperimentConfig
-from fedledger.platform.experiment.experiment import Experiment, make_experiment
+from fedledger.platform.experiment.experiment import Experiment
 from fedledger.platform.experiment.run_files import MODEL_FILE
 from fedledger.platform.runs.plain_run import run_without_ledger
 from fedledger.protocol.encoding import tensors

@@ -20,8 +20,9 @@ from fedledger.platform.engine.backends.serial import Serial
 from fedledger.platform.engine.federation import play
 from fedledger.platform.engine.with_ledger import Run, run
 from fedledger.platform.engine.without_ledger import MemoryRecord
+from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import ExperimentConfig, load_config
-from fedledger.platform.experiment.experiment import Experiment, make_experiment
+from fedledger.platform.experiment.experiment import Experiment
 from fedledger.platform.runs.results import write_results
 from fedledger.protocol.encoding import tensors
 from fedledger.protocol.errors import ConfigError, FedledgerError
