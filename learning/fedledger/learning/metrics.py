@@ -18,8 +18,8 @@ from fedledger.learning.data import Dataset
 from fedledger.learning.fast.convolution_patches import ConvolutionPatches, first_layers
 from fedledger.learning.objectives.base import Batch, Evaluated, Objective
 from fedledger.learning.objectives.classification import CLASSIFICATION, Classification, classes_of
-from fedledger.learning.vectors import FlatModel, Float32Array, single_thread
-from fedledger.protocol.errors import ConfigError
+from fedledger.learning.vectors import FlatModel, Float32Array, repeatable, single_thread
+from fedledger.protocol.errors import ConfigError, FedledgerError
 from fedledger.protocol.records.measurement import LOSS_CAP
 
 BATCH = 128
@@ -185,17 +185,21 @@ def check_model(model: FlatModel, vector: Float32Array, dataset: Dataset, object
     """
     held_out = HeldOut(dataset.inputs, dataset.targets, objective)
     model.load(vector)
-    with single_thread(), _evaluating(model.module):
-        few = held_out.inputs[:PROBED]
-        outputs = held_out.checked(model.module(few), len(few))
-        objective.check(outputs, held_out.targets, held_out.inputs, dataset.classes)
-        again = model.module(few)
+    with repeatable(), _computing():
+        with _evaluating(model.module):
+            few = held_out.inputs[:PROBED]
+            outputs = held_out.checked(model.module(few), len(few))
+            objective.check(outputs, held_out.targets, held_out.inputs, dataset.classes)
+            again = model.module(few)
+        if len(few) > 1:
+            _check_training(model, held_out)
+            model.load(vector)
+        loss = measure(model, [vector], held_out)[0][0]
     if not torch.equal(again.nan_to_num(), outputs.nan_to_num()):
         raise ConfigError(
             "The model's outputs for the same examples differ from one evaluation to the next.",
             "Draw random numbers only while self.training is true; functional.dropout takes training=self.training.",
         )
-    loss = measure(model, [vector], held_out)[0][0]
     if loss == LOSS_CAP:
         raise ConfigError(
             f"The initial model's loss ({objective.loss_name}) is at the cap of {LOSS_CAP / 1e6:,.0f} or undefined.",
@@ -234,6 +238,40 @@ def per_class_accuracy(predictions: NDArray[np.int64], labels: NDArray[np.int64]
     accuracy = np.full(classes, np.nan)
     np.divide(hits, totals, out=accuracy, where=totals > 0)
     return accuracy
+
+
+@contextmanager
+def _computing() -> Iterator[None]:
+    """Say what a model's code raises in a sentence."""
+    try:
+        yield
+    except FedledgerError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"The model cannot compute the examples: {type(error).__name__}: {error}.",
+            "Make it take examples of this shape and type, or convert them.",
+        ) from error
+
+
+def _check_training(model: FlatModel, held_out: HeldOut) -> None:
+    """Check the outputs and the loss of a model that trains, on a few examples; it may change its statistics."""
+    module, inputs, targets = model.module, held_out.inputs[:PROBED], held_out.targets[:PROBED]
+    was = module.training
+    module.train()
+    try:
+        outputs = held_out.checked(module(inputs), len(inputs))
+        loss: object = held_out.objective.loss(outputs, targets, inputs)
+    finally:
+        module.train(was)
+    if not isinstance(loss, torch.Tensor) or loss.ndim:
+        found = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
+        raise ConfigError(f"The objective's loss() returned {found}.", "Return the mean loss of a batch, one number.")
+    if not loss.requires_grad:
+        raise ConfigError(
+            "The model's loss does not follow from what is trained.",
+            "Compute it by torch from parameters that have requires_grad, without detach() or item().",
+        )
 
 
 def _evaluated(model: FlatModel, vectors: Sequence[Float32Array], held_out: HeldOut, batch: int) -> Iterable[Evaluated]:

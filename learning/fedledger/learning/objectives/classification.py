@@ -70,17 +70,16 @@ class Classification(Checked):
             )
         if outputs.ndim != 2 or not outputs.is_floating_point():
             raise ConfigError(
-                f"The model's output is {described(outputs)}; {KEY} wants floats [examples, classes]."
-                f"{_reconstructs(outputs, inputs)}",
-                'Return one logit a class, or set objective = { method = "…" } under [training] as the task is.',
+                f"The model's output is {described(outputs)}; {KEY} wants floats [examples, classes].",
+                _remedy(outputs, inputs, "Return one logit a class"),
             )
         found = outputs.shape[1]
         wanted = int(targets.max()) + 1 if classes is None else classes
         if found < wanted or (classes is not None and found != classes):
             largest = f"the data set has {wanted}" if classes is not None else f"a label is {wanted - 1}"
             raise ConfigError(
-                f"The model has {found} classes, {largest}.{_reconstructs(outputs, inputs)}",
-                "Give the model as many classes as the data set.",
+                f"The model has {found} classes, {largest}.",
+                _remedy(outputs, inputs, "Give the model as many classes as the data set"),
             )
         if int(targets.min()) < 0:
             raise ConfigError(f"A label is {int(targets.min())}.", "Number the classes from 0.")
@@ -150,7 +149,8 @@ def _losses(logits: torch.Tensor, targets: torch.Tensor) -> NDArray[np.float64]:
     return losses
 
 
-def _reconstructs(outputs: torch.Tensor, inputs: torch.Tensor) -> str:
-    """Return a hint for a model whose outputs are as large as its inputs."""
-    is_as_large = outputs.ndim > 1 and outputs[:1].numel() == inputs[:1].numel()
-    return " As many as an example has numbers: an autoencoder wants reconstruction@1." if is_as_large else ""
+def _remedy(outputs: torch.Tensor, inputs: torch.Tensor, usual: str) -> str:
+    """Return the usual remedy, and the one for a model whose outputs are as large as its inputs."""
+    if outputs.ndim < 2 or outputs[:1].numel() != inputs[:1].numel():
+        return f"{usual}."
+    return f'{usual}; if it is an autoencoder, set objective = {{ method = "reconstruction@1" }} under [training].'
