@@ -77,6 +77,45 @@ def test_a_pool_of_any_size_gives_the_bits_of_the_serial_backend(
                 assert np.array_equal(found, expected)
 
 
+DRAWING = """
+import random
+import numpy as np
+import torch
+from torch import nn
+from sklearn.datasets import load_digits
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(64, 10)
+
+    def forward(self, inputs):
+        if self.training:
+            inputs = inputs * (np.random.random() + random.random() + torch.rand(1))
+        return self.layer(inputs)
+
+def model():
+    return Net()
+
+def data():
+    inputs, labels = load_digits(return_X_y=True)
+    return (inputs / 16).astype(np.float32), labels
+"""
+
+
+def test_a_model_that_draws_random_numbers_gets_the_same_bits_everywhere(tmp_path: Path) -> None:
+    (tmp_path / "task.py").write_text(DRAWING)
+    document = {"name": "drawing", "participants": 5, "code": "task.py", "training": {"rounds": 2}}
+    drawing = make_experiment(ExperimentConfig.model_validate(document), tmp_path)
+    with Serial(drawing) as serial:
+        wanted = means(serial, drawing)[0]
+    for method in ("fork", "spawn"):
+        np.random.seed(len(method))
+        with Pool(drawing, 2, method=method) as pool:
+            for found in means(pool, drawing):
+                assert np.array_equal(found, wanted)
+
+
 def test_spawned_workers_give_the_same_bits(given: Experiment, expected: np.ndarray) -> None:
     with Pool(given, 2, method="spawn") as pool:
         for found in means(pool, given):
