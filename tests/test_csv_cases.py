@@ -17,6 +17,8 @@ from fedledger.learning.data import Dataset
 from fedledger.learning.sources.base import load_dataset
 from fedledger.learning.sources.scaling import standardised
 from fedledger.learning.sources.tables import as_number
+from fedledger.platform.experiment.assembly import make_experiment
+from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.protocol.errors import ConfigError
 from support.examples import examples
 
@@ -199,6 +201,26 @@ def test_numbers_to_predict_are_loaded_as_they_are(tmp_path: Path) -> None:
         load(tmp_path, content, targets="numbers", threshold=1.0)
     with pytest.raises(ConfigError, match="one of classes, numbers"):
         load(tmp_path, content, targets="both")
+
+
+def test_a_regression_gets_the_labels_values_without_being_told(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("x,stars\n" + "".join(f"{row % 7}.5,{1 + row % 5}\n" for row in range(300)))
+    (tmp_path / "task.py").write_text("from torch import nn\ndef model():\n    return nn.Linear(1, 1)\n")
+    described = {
+        "name": "stars",
+        "participants": 3,
+        "code": "task.py",
+        "data": {"source": {"method": "csv@1", "params": {"path": "t.csv", "label": "stars"}}},
+        "training": {
+            "rounds": 1,
+            "objective": {"method": "regression@1"},
+            "solver": {"method": "sgd@1", "params": {"learning_rate": 0.1, "local_epochs": 1}},
+        },
+    }
+    experiment = make_experiment(ExperimentConfig.model_validate(described), tmp_path)
+    whole = experiment.parts.whole
+    assert whole.classes is None and set(whole.targets.tolist()) == {1.0, 2.0, 3.0, 4.0, 5.0}
+    assert experiment.label_counts.kind == "tenth"
 
 
 def test_groups_and_ignored_columns(tmp_path: Path) -> None:

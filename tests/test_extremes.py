@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -22,6 +23,7 @@ from fedledger.aggregator.rules.base import RULES, RuleContext
 from fedledger.aggregator.selection.base import Candidate, SelectionContext
 from fedledger.learning.data import Dataset
 from fedledger.learning.models.base import MODELS, build_model, dimension_of
+from fedledger.learning.objectives.base import Batch
 from fedledger.learning.partitions.base import partition
 from fedledger.learning.vectors import FlatModel
 from fedledger.node.solvers.base import BLANK, LocalUpdate
@@ -262,8 +264,36 @@ def attack(key: str, params: dict[str, Any]) -> None:
     )
 
 
+def judge(key: str, params: dict[str, Any]) -> None:
+    objective = build(registry_of(kinds()["objectives"]), key, params)
+    rng = np.random.default_rng(8)
+    outputs: list[Any] = [np.zeros, np.ones, lambda shape: np.full(shape, 3e38), lambda shape: np.full(shape, np.nan)]
+    outputs.append(lambda shape: rng.normal(size=shape))
+    targets = [np.arange(8) % 2, np.zeros(8, np.int64), np.full((8, 2), 3e38), np.eye(8, dtype=np.int64), np.zeros(8)]
+    suited = 0
+    for target, make in itertools.product(targets, outputs):
+        given = torch.from_numpy(target if target.dtype == np.int64 else target.astype(np.float32))
+        inputs = torch.from_numpy(rng.normal(size=(8, 2)).astype(np.float32))
+        for shape in ((8, 2), (8, 8), (8, 1), (8, 8, 3)):
+            found = torch.from_numpy(np.asarray(make(shape), np.float32)).requires_grad_()
+            # Which targets it takes depends on the parameters, too.
+            try:
+                objective.check(found, given, inputs)
+            except ConfigError as error:
+                refused = error
+                continue
+            objective.loss(found, given, inputs).backward()
+            measured = objective.measure([Batch(found.detach(), given, inputs)])
+            most = LOSS_CAP if objective.lower_is_better else objective.full_score(given)
+            assert 0 <= measured.score <= most and not measured.loss < 0
+            suited += 1
+    if not suited:
+        raise refused
+
+
 EVALUATE: dict[str, Callable[[str, dict[str, Any]], None]] = {
     "solvers": solve,
+    "objectives": judge,
     "transforms": transform,
     "codecs": code,
     "selections": select,

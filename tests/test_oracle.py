@@ -9,6 +9,7 @@ import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch import nn
 
 from fedledger.contracts.chain.chain import Chain
 from fedledger.learning.data import Dataset, Parts
+from fedledger.learning.task_code import TaskCode
 from fedledger.node.training import training_seed
 from fedledger.platform.engine.backends.serial import Serial
 from fedledger.platform.engine.federation import play
@@ -26,7 +28,7 @@ from fedledger.platform.engine.with_ledger import run
 from fedledger.platform.engine.without_ledger import MemoryRecord
 from fedledger.platform.experiment.assembly import assemble
 from fedledger.platform.experiment.config import ExperimentConfig
-from fedledger.platform.experiment.experiment import Experiment, OwnCode
+from fedledger.platform.experiment.experiment import Experiment
 from fedledger.protocol.arithmetic.random_streams import Restartable
 from fedledger.protocol.encoding import tensors
 from fedledger.protocol.records.spec import TaskSpec
@@ -317,7 +319,9 @@ def experiment_of(case: Case, method: Method) -> Experiment:
     }
     parts = Parts.stretches(case.dataset, np.cumsum(SIZES).tolist())
     held_out = case.dataset.stretch(0, 60)
-    own = OwnCode(b"def model(): ...", case.model)
+    code = ModuleType("oracle")
+    code.model = case.model  # type: ignore[attr-defined]
+    own = TaskCode("oracle", code, b"def model(): ...")
     return assemble(ExperimentConfig.model_validate(document), parts, held_out, held_out, own)
 
 

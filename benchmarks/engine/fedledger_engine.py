@@ -8,16 +8,18 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import workloads
 from workloads import PER_ROUND, Clock, Workload, load
 
 from fedledger.learning.data import Dataset, Parts
+from fedledger.learning.task_code import TaskCode
 from fedledger.platform.engine.backends.pool import Pool
 from fedledger.platform.engine.federation import play
 from fedledger.platform.engine.without_ledger import MemoryRecord
-from fedledger.platform.experiment.assembly import OwnCode, assemble
+from fedledger.platform.experiment.assembly import assemble
 from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.platform.experiment.experiment import Experiment
 
@@ -48,9 +50,16 @@ def workload_experiment(workload: Workload, rounds: int) -> Experiment:
     }
     dataset = Dataset.of(workload.inputs, workload.labels, classes=None if sequences else 10)
     parts = Parts.stretches(dataset, workload.ends)
-    own = OwnCode(Path(workloads.__file__).read_bytes(), workload.model) if sequences else None
+    own = TaskCode("workload", _module(workload), Path(workloads.__file__).read_bytes()) if sequences else None
     # Nobody measures updates here.
     return assemble(ExperimentConfig.model_validate(document), parts, dataset.stretch(0, 1), dataset, own)
+
+
+def _module(workload: Workload) -> ModuleType:
+    """Return a task's own code as it is after it has run."""
+    module = ModuleType(workload.name)
+    module.model = workload.model  # type: ignore[attr-defined]
+    return module
 
 
 def main() -> None:

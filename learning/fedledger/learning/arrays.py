@@ -210,7 +210,7 @@ def _require_no_merged_ids(values: NDArray[Any]) -> None:
 
     These are ids that became floats, for example beside a column of fractions; other floats are rounded.
     """
-    if values.ndim == 0 or not values.size or not np.abs(values).max() > EXACT:
+    if values.ndim == 0 or not values.size or not (values.max() > EXACT or values.min() < -EXACT):
         return
     columns = values.reshape(len(values), -1) if values.ndim > 1 else values[:, None]
     with np.errstate(invalid="ignore", over="ignore"):

@@ -24,7 +24,8 @@ def require_labels(tables: Sequence[Table], name: str, what: str, missing: str) 
         for row, cell in enumerate(table.column(name)):
             if is_missing(cell, missing):
                 raise ConfigError(
-                    f"{table.place(row, name)}: a {what} is missing.", f"Give every row a value of {name}."
+                    f"{table.place(row, name)}: a {what} is missing.",
+                    f"Give every row a value of {name}, or delete such rows.",
                 )
 
 

@@ -108,13 +108,7 @@ class Minibatches(Checked):
         parameters, gradient, rate = model.trainable, model.gradient, -self.learning_rate
         bound, weight_decay = self.max_gradient_norm, self.weight_decay
         velocity = torch.zeros_like(gradient) if momentum else gradient
-        backward: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
-        if loss is cross_entropy and inputs.dtype == torch.float32:
-            backward = model.perceptron_gradient
-        if backward is None:
-            # A perceptron draws nothing, and what it takes to seed them would be felt.
-            seed_generators(seed)
-            backward = partial(by_autograd, module, gradient, loss)
+        backward = _backward(model, loss, inputs.dtype, seed)
         total, seen, steps = 0.0, 0, 0
         try:
             for order in self.batches(len(dataset), rng):
@@ -134,10 +128,11 @@ class Minibatches(Checked):
                 seen += examples
                 steps += 1
         except Exception as error:
-            if isinstance(error, ValueError) and str(error).startswith(SINGLE):
-                raise self._single(len(dataset)) from error
             error.add_note(f"in batch {steps + 1} of the {len(dataset)} examples")
-            raise
+            told = self._told(error, len(dataset))
+            if told is None:
+                raise
+            raise told from error
         return steps, total / seen
 
     def steps(self, n: int) -> int:
@@ -156,8 +151,10 @@ class Minibatches(Checked):
         """Return how many of ``n`` examples an epoch takes."""
         return n - n % self.batch_size if self.drop_last and n > self.batch_size else n
 
-    def _single(self, n: int) -> ConfigError:
-        """Return the error that a batch has one example, which a model cannot normalise."""
+    def _told(self, error: Exception, n: int) -> ConfigError | None:
+        """Return what to do about an error in a step, if it is that a batch has a single example."""
+        if not isinstance(error, ValueError) or not str(error).startswith(SINGLE):
+            return None
         remedy = "normalise by groups (GroupNorm) instead of over a batch"
         if n > self.batch_size > 1:
             remedy = f"set drop_last = true, take another batch_size, or {remedy}"
@@ -188,6 +185,17 @@ class Minibatches(Checked):
             for start in range(0, used, self.batch_size)[:left]:
                 yield order[start : start + self.batch_size]
                 left -= 1
+
+
+def _backward(
+    model: FlatModel, loss: Loss, inputs: torch.dtype, seed: int
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Return what computes a batch's loss and gradient; further generators are seeded where a model may draw."""
+    if loss is cross_entropy and inputs == torch.float32 and model.perceptron_gradient is not None:
+        # A perceptron draws nothing, and the time that seeding takes would be felt.
+        return model.perceptron_gradient
+    seed_generators(seed)
+    return partial(by_autograd, model.module, model.gradient, loss)
 
 
 def difference(model: FlatModel, base: Float32Array) -> Float32Array:

@@ -270,4 +270,6 @@ def _dataset(config: ExperimentConfig, folder: Path) -> Dataset:
         # Anything else than a text is the source's to refuse.
         if isinstance(params.get(key), str):
             params[key] = str(folder / params[key])
-    return load_dataset(config.data.source.method, params)
+    objective = config.training.objective
+    numbers = objective is not None and objective.method.startswith("regression@")
+    return load_dataset(config.data.source.method, params, numbers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import isfinite
 
 import numpy as np
@@ -24,22 +24,49 @@ BITS = 39
 class Statistics:
     """Writes and reads float32[s] by value; each tensor has a fixed-point format and a range of its own.
 
+    Nothing of their length, which a spec only claims, is made before there are so many values.
+
     Parameters
     ----------
-    units
-        What stands for 1, float32[s]: powers of two.
-    low, high
-        The least and the largest value of each number, int64[s].
+    tensors
+        The statistics.
     """
 
-    units: Float32Array
-    low: IntArray
-    high: IntArray
+    tensors: tuple[StatisticSpec, ...]
 
     @classmethod
     def of(cls, tensors: TensorsSpec | None) -> Statistics:
         """Return the format of a spec's statistics; without any it is that of float32[0]."""
         return _format(() if tensors is None else tuple(tensors.statistics))
+
+    @cached_property
+    def length(self) -> int:
+        """How many numbers they are, s."""
+        return sum(tensor.length for tensor in self.tensors)
+
+    @cached_property
+    def units(self) -> Float32Array:
+        """What stands for 1 in each number's format, float32[s]: powers of two."""
+        units = np.array([2.0**bits for bits, _, _ in self._ranges], np.float32)
+        return np.repeat(units, self._lengths)
+
+    @cached_property
+    def low(self) -> IntArray:
+        """The least value of each number, int64[s]."""
+        return np.repeat(np.array([low for _, low, _ in self._ranges], np.int64), self._lengths)
+
+    @cached_property
+    def high(self) -> IntArray:
+        """The largest value of each number, int64[s]."""
+        return np.repeat(np.array([high for _, _, high in self._ranges], np.int64), self._lengths)
+
+    @property
+    def _ranges(self) -> list[tuple[int, int, int]]:
+        return [range_of(tensor) for tensor in self.tensors]
+
+    @property
+    def _lengths(self) -> list[int]:
+        return [tensor.length for tensor in self.tensors]
 
     def check(self, length: int) -> None:
         """Accept any length: it follows from the ranges."""
@@ -67,7 +94,8 @@ class Statistics:
 
     def fixed(self, values: Float32Array) -> IntArray:
         """Return a model's statistics float32[s] as int64[s]; raises ContentUnreadableError if one is out of range."""
-        whole = self._rounded(values) if isfinite(magnitude(values)) else None
+        is_readable = values.shape == (self.length,) and isfinite(magnitude(values))
+        whole = self._rounded(values) if is_readable else None
         if whole is None:
             raise ContentUnreadableError(
                 "A statistic of the model is out of its tensor's range.",
@@ -104,13 +132,8 @@ def range_of(statistic: StatisticSpec) -> tuple[int, int, int]:
 
 
 @lru_cache(maxsize=16)
-def _format(statistics: tuple[StatisticSpec, ...]) -> Statistics:
-    lengths = [statistic.length for statistic in statistics]
-    ranges = [range_of(statistic) for statistic in statistics]
-
-    units = np.array([2.0**bits for bits, _, _ in ranges], np.float32)
-    low, high = (np.array([each[place] for each in ranges], np.int64) for place in (1, 2))
-    return Statistics(np.repeat(units, lengths), np.repeat(low, lengths), np.repeat(high, lengths))
+def _format(tensors: tuple[StatisticSpec, ...]) -> Statistics:
+    return Statistics(tensors)
 
 
 def require_model(model: ModelFile, spec: TaskSpec) -> None:
