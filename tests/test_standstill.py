@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,13 @@ def config(rounds: int = 5, rate: float = 0.1, **training: Any) -> ExperimentCon
     )
 
 
-def experiment(**given: Any) -> Experiment:
-    return make_experiment(config(**given), Path())
+def experiment(limit: int | None = None, **given: Any) -> Experiment:
+    """Return an experiment, whose spec may have a limit on an update's bytes that a configuration is refused."""
+    made = make_experiment(config(**given), Path())
+    if limit is None:
+        return made
+    limits = made.spec.limits.model_copy(update={"max_update_bytes": limit})
+    return replace(made, spec=made.spec.model_copy(update={"limits": limits}))
 
 
 def closed(index: int, *verdicts: Verdict, details: Mapping[int, str] | None = None, empty: bool = False) -> Round:
@@ -134,7 +140,7 @@ def test_the_error_names_the_commonest_verdicts_their_details_and_a_remedy(verdi
 CASES: list[tuple[dict[str, Any], str]] = [
     ({"rate": 1e6}, r"9 out_of_range \(a coordinate is beyond ±64"),
     ({"rate": 1e30}, r"\d not_finite \(a coordinate is not a finite number\)"),
-    ({"limits": {"max_update_bytes": 1000}}, r"9 oversize \(\d+ bytes, the limit is 1000\)"),
+    ({"limit": 1000}, r"9 oversize \(\d+ bytes, the limit is 1000\)"),
 ]
 STAGES: list[dict[str, Any]] = [
     {},
@@ -152,7 +158,7 @@ def message(call: Any) -> str:
 @pytest.mark.parametrize(
     ("given", "told", "stages"),
     # A codec that sends a few bits of each coordinate sends none that is out of range.
-    [(*case, stages) for case in CASES for stages in STAGES if "payload" not in stages or "limits" in case[0]],
+    [(*case, stages) for case in CASES for stages in STAGES if "payload" not in stages or "limit" in case[0]],
 )
 def test_both_kinds_of_run_end_alike(given: dict[str, Any], told: str, stages: dict[str, Any], tmp_path: Path) -> None:
     made, errors = experiment(**given, **stages), set()
@@ -194,7 +200,7 @@ def lengths(current: Any) -> list[Any]:
 def test_the_limit_on_bytes_is_the_same_to_the_byte(stages: dict[str, Any], tmp_path: Path) -> None:
     most = longest(experiment(rounds=2, **stages), tmp_path)
     for limit in (most, most - 1):
-        made = experiment(rounds=2, limits={"max_update_bytes": limit}, **stages)
+        made = experiment(limit, rounds=2, **stages)
         folder = tmp_path / str(limit)
         record = LedgerRecord(made, Chain(), LocalStore(folder / "store"), folder)
         recorded: list[Round] = list(play(record, Serial(made)))
@@ -208,4 +214,4 @@ def test_the_limit_on_bytes_is_the_same_to_the_byte(stages: dict[str, Any], tmp_
 
 def test_a_limit_that_is_far_away_costs_nothing() -> None:
     assert not UpdateLimit(experiment().spec, 314).binds
-    assert UpdateLimit(experiment(limits={"max_update_bytes": 9000}).spec, 314).binds
+    assert UpdateLimit(experiment(9000).spec, 314).binds

@@ -19,6 +19,12 @@ import pytest
 from fedledger.learning import code_bundle
 from fedledger.learning.code_bundle import decode_code, encode_bundle, read_code
 from fedledger.learning.task_code import TaskCode, load_task_code
+from fedledger.platform.engine.backends.pool import Pool
+from fedledger.platform.engine.backends.serial import Serial
+from fedledger.platform.engine.federation import play
+from fedledger.platform.engine.without_ledger import MemoryRecord
+from fedledger.platform.experiment.assembly import make_experiment
+from fedledger.platform.experiment.config import checked
 from fedledger.protocol.encoding import tensors
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError, ContentUnreadableError, TrustError
@@ -229,6 +235,45 @@ def test_another_process_runs_the_code_again(tmp_path: Path) -> None:
     assert pickle.loads(pickle.dumps(code)).model().out_features == 6
     with get_context("spawn").Pool(1) as pool:
         assert pool.apply(out_features, (code,)) == 6
+
+
+OWN = {
+    "task.py": """
+        import numpy as np
+        from fedledger.learning.data import Dataset
+        from mine import Net, Own
+        def model():
+            return Net(4, 1)
+        def objective():
+            return Own()
+        def data():
+            inputs = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
+            return Dataset.of(inputs, (inputs @ np.array([1, 2, 3, 4])).astype(np.float32))
+    """,
+    "mine.py": """
+        import torch
+        from fedledger.learning.objectives.own import OwnObjective
+        class Own(OwnObjective):
+            def loss(self, outputs, targets, inputs):
+                return (outputs.squeeze(-1) - targets).abs().mean()
+        class Net(torch.nn.Linear):
+            pass
+    """,
+}
+
+
+def test_processes_that_are_spawned_find_classes_of_the_task_beside_its_file(tmp_path: Path) -> None:
+    write(tmp_path, OWN)
+    given = {"name": "own", "participants": 3, "code": "task.py", "compare_with_mean": False}
+    training = {"rounds": 2, "objective": None}
+    config = checked({**given, "data": {"partition": {"method": "iid@1"}}, "training": training}, "here")
+    made = make_experiment(config, tmp_path)
+    assert made.objective_summary["name"] == "objective() of task.py"
+    models = set()
+    for backend in (Serial(made), Pool(made, 2), Pool(made, 2, "spawn")):
+        with backend:
+            models.add(list(play(MemoryRecord(made), backend))[-1].model.vector.tobytes())
+    assert len(models) == 1
 
 
 CONFIG = """

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, NotRequired, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, NotRequired, TypedDict
 
-from fedledger.learning.objectives.base import Objective
 from fedledger.protocol.methods.catalogue import Method
+
+if TYPE_CHECKING:
+    from fedledger.learning.objectives.base import Objective
 
 ACCURACY = "accuracy"
 """Name of the score that tables had before there were others; they still have a column of it."""
