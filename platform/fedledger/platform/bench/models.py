@@ -20,6 +20,7 @@ from fedledger.platform.engine.with_ledger import Run, run
 from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import ExperimentConfig, load_config
 from fedledger.platform.experiment.experiment import Experiment
+from fedledger.platform.experiment.run_files import MODEL_FILE
 from fedledger.platform.runs.plain_run import run_without_ledger
 from fedledger.platform.runs.results import write_results
 from fedledger.platform.runs.summary import MetricsRow
@@ -215,12 +216,13 @@ def try_out(name: str, experiment: Experiment, folder: Path) -> ModelRow:
     times = [perf_counter()]
     store = LocalStore(folder / "store")
     finished = run(experiment, Chain(), store, folder, lambda _: times.append(perf_counter()))
-    if ContentRef.of(finished.final.encode()).cid != plain["final_model"]:
-        raise FedledgerError(f"{name}: the runs with and without a ledger end with different models.")
     write_results(finished, experiment, store, folder, [])
+    files = [(where / MODEL_FILE).read_bytes() for where in (folder, folder / "plain")]
+    if ContentRef.of(finished.final.encode()).cid != plain["final_model"] or files[0] != files[1]:
+        raise FedledgerError(f"{name}: the runs with and without a ledger end with different models.")
     code = experiment.spec.code
     audit = audit_run(folder, store, frozenset() if code is None else frozenset({code.cid}))
-    tested = experiment.tested(finished.final)
+    tested = finished.tested
     trained, statistics, fixed = numbers(experiment)
     return ModelRow(
         example=name,
