@@ -16,6 +16,8 @@ class Factorisation(nn.Module):
         super().__init__()
         self.users, self.items = nn.Embedding(USERS, 8), nn.Embedding(ITEMS, 8)
         self.popularity = nn.Embedding(ITEMS, 1)
+        for table in (self.users, self.items, self.popularity):
+            nn.init.normal_(table.weight, std=0.3)
 
     def forward(self, pairs: torch.Tensor) -> torch.Tensor:
         """Return the inner products of users and items, plus what is general about an item."""

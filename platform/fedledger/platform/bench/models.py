@@ -16,15 +16,16 @@ from time import perf_counter
 
 from fedledger.contracts.chain.chain import Chain
 from fedledger.ledger_tools.audit.audit import audit_run
-from fedledger.platform.engine.backends.serial import Serial
-from fedledger.platform.engine.federation import play
 from fedledger.platform.engine.with_ledger import Run, run
-from fedledger.platform.engine.without_ledger import MemoryRecord
 from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import ExperimentConfig, load_config
 from fedledger.platform.experiment.experiment import Experiment
+from fedledger.platform.experiment.run_files import MODEL_FILE
+from fedledger.platform.runs.plain_run import run_without_ledger
 from fedledger.platform.runs.results import write_results
+from fedledger.platform.runs.summary import MetricsRow
 from fedledger.protocol.encoding import tensors
+from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError, FedledgerError
 from fedledger.protocol.methods.catalogue import Method
 from fedledger.storage.local import LocalStore
@@ -209,18 +210,19 @@ def try_out(name: str, experiment: Experiment, folder: Path) -> ModelRow:
     FedledgerError
         If the runs end with different models, or no round counts.
     """
-    with Serial(experiment) as backend:
-        record = MemoryRecord(experiment)
-        seconds = [played.seconds for played in play(record, backend)]
+    rows: list[MetricsRow] = []
+    plain = run_without_ledger(experiment, _made(folder / "plain"), "serial", watch=rows.append)
+    seconds = [row["seconds"] for row in rows]
     times = [perf_counter()]
     store = LocalStore(folder / "store")
     finished = run(experiment, Chain(), store, folder, lambda _: times.append(perf_counter()))
-    if finished.final.encode() != record.model.encode():
-        raise FedledgerError(f"{name}: the runs with and without a ledger end with different models.")
     write_results(finished, experiment, store, folder, [])
+    files = [(where / MODEL_FILE).read_bytes() for where in (folder, folder / "plain")]
+    if ContentRef.of(finished.final.encode()).cid != plain["final_model"] or files[0] != files[1]:
+        raise FedledgerError(f"{name}: the runs with and without a ledger end with different models.")
     code = experiment.spec.code
     audit = audit_run(folder, store, frozenset() if code is None else frozenset({code.cid}))
-    tested = experiment.tested(record.model)
+    tested = finished.tested
     trained, statistics, fixed = numbers(experiment)
     return ModelRow(
         example=name,
@@ -286,6 +288,11 @@ def table_cells(row: ModelRow) -> Mapping[str, str]:
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
 
 
 def _usual(times: Sequence[float]) -> float:

@@ -160,7 +160,7 @@ def run(
             standstill.look(closed, metrics.tested.loss)
     standstill.end()
     task = record.history.update().task(TASK)
-    final = ModelFile.decode(store.get(task.model))
+    final = ModelFile.decode(store.get(task.model), experiment.spec.tensors)
     return Run(
         ledger=record.ledger,
         history=record.history,
