@@ -51,7 +51,7 @@ class Classification(Checked):
     def prepared(self, dataset: Dataset) -> Dataset:
         """Return the data set itself, if it is one of classes."""
         if dataset.classes is None or dataset.targets.dtype != np.int64 or dataset.targets.ndim != 1:
-            raise unsuitable(dataset, KEY, "one class an example, int64[n]")
+            raise unsuitable(dataset, KEY, "one class per example, int64[n]")
         if self.score == "auc" and dataset.classes != 2:
             raise ConfigError(
                 f"The score auc is for two classes; the data set has {dataset.classes}.",
@@ -65,7 +65,7 @@ class Classification(Checked):
         """Check logits [m, classes], and that no class is beyond them."""
         if targets.dtype != torch.int64 or targets.ndim != 1:
             raise ConfigError(
-                f"The objective {KEY} wants one class an example; the targets are {described(targets)}.",
+                f"The objective {KEY} wants one class per example; the targets are {described(targets)}.",
                 "Give classes as int64[n], or name the objective that the targets suit.",
             )
         if outputs.ndim != 2 or not outputs.is_floating_point():
