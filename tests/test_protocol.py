@@ -624,7 +624,7 @@ class TestModel:
 
     def test_another_vector_takes_the_shapes(self) -> None:
         model = ModelFile.of({"b": np.zeros((2, 2), np.float32), "a": np.zeros(1, np.float32)})
-        named = tensors.decode(model.encode(np.arange(5, dtype=np.float32)))
+        named = tensors.decode(model.moved(np.arange(5, dtype=np.float32)).encode())
         assert named["a"].tolist() == [0]
         assert named["b"].tolist() == [[1, 2], [3, 4]]
 

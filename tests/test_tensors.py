@@ -376,7 +376,8 @@ class TestFile:
             "var": np.ones(2, np.float32),
             "table": np.arange(3, dtype=np.int32),
             "w": np.ones((2, 3), np.float32),
-        }
+        },
+        further=True,
     )
 
     def test_a_described_file_is_read_back(self) -> None:
@@ -389,21 +390,29 @@ class TestFile:
     def test_what_moves_must_be_there(self, lacking: str) -> None:
         named = {name: array for name, array in tensors.decode(self.FILE, further=True).items() if name != lacking}
         with pytest.raises(ContentUnreadableError):
-            ModelFile.decode(tensors.encode(named), TENSORS)
+            ModelFile.decode(tensors.encode(named, further=True), TENSORS)
 
     def test_other_types_are_for_what_is_fixed_alone(self) -> None:
         named = tensors.decode(self.FILE, further=True)
         for name, array in (("w", np.ones(3)), ("w", np.ones(3, np.int64)), ("var", np.ones(2))):
             with pytest.raises(ContentUnreadableError):
-                ModelFile.decode(tensors.encode({**named, name: array}), TENSORS)
+                ModelFile.decode(tensors.encode({**named, name: array}, further=True), TENSORS)
         with pytest.raises(ContentUnreadableError):
             ModelFile.decode(self.FILE)
         with pytest.raises(tensors.TensorFormatError):
             tensors.decode(self.FILE)
 
     def test_a_truth_value_is_zero_or_one(self) -> None:
-        data = bytearray(tensors.encode({"mask": np.array([True, False])}))
+        data = bytearray(tensors.encode({"mask": np.array([True, False])}, further=True))
         assert tensors.decode(bytes(data), further=True)["mask"].tolist() == [True, False]
         data[-1] = 2
         with pytest.raises(tensors.TensorFormatError):
             tensors.decode(bytes(data), further=True)
+
+    @examples(50)
+    @given(
+        st.dictionaries(st.text(min_size=1, max_size=5).filter(lambda n: n.isalnum()), st.integers(0, 9), max_size=5)
+    )
+    def test_a_length_is_told_without_the_bytes(self, sizes: dict[str, int]) -> None:
+        named = {name: np.zeros((n, 2), np.float32 if n % 2 else np.uint8) for name, n in sizes.items()}
+        assert tensors.encoded_length(named) == len(tensors.encode(named))

@@ -62,6 +62,9 @@ def live_measure(spec: TaskSpec, store: ContentStore, trusted: frozenset[str], i
     measure = LiveMeasurer(model, validation, objective=objective)
     if code is not None:
         _try_out(measure, file)
+    else:
+        with reading(index, "validation set", "examples that the spec's model takes"):
+            measure("initial", file.vector)
     return measure
 
 

@@ -16,7 +16,7 @@ from fedledger.protocol.codecs.payload import Slot
 from fedledger.protocol.documents import Document
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.settlement import apportion
-from fedledger.protocol.records.update import UpdateHeader, encode
+from fedledger.protocol.records.update import UpdateHeader, encoded_length
 from fedledger.protocol.schedules.devices import MICRO, Battery, Device, DeviceTable, Link
 
 FEMTO = 10**15
@@ -245,4 +245,4 @@ def update_size(payload: Sequence[Slot], rounds: int) -> int:
         vectors=sorted(slot.name for slot in payload),
         payload="0" * 64,
     )
-    return len(encode(header, {slot.name: slot.codec.largest(slot.length) for slot in payload}, b"\x01" * 32))
+    return encoded_length(header, {slot.name: slot.codec.largest(slot.length) for slot in payload})

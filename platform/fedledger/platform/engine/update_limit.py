@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedledger.protocol.codecs.payload import header_codec, slots
-from fedledger.protocol.encoding import canonical, tensors
 from fedledger.protocol.records.spec import TaskSpec
-from fedledger.protocol.records.update import MAGIC, SIGNATURE_BYTES, UpdateHeader, UpdateRefusedError
+from fedledger.protocol.records.update import UpdateHeader, UpdateRefusedError, encoded_length
 from fedledger.protocol.records.verdicts import Verdict
 
 _AROUND = 8192
@@ -70,7 +69,6 @@ class UpdateLimit:
             vectors=sorted(vectors),
             payload="0" * 64,
         )
-        raw = canonical.encode(header.model_dump())
-        length = len(MAGIC) + 4 + len(raw) + SIGNATURE_BYTES + len(tensors.encode(vectors))
+        length = encoded_length(header, vectors)
         if length > self._limit:
             raise UpdateRefusedError(Verdict.OVERSIZE, f"{length} bytes, the limit is {self._limit}")

@@ -162,7 +162,7 @@ class Experiment:
     def state(self, model: ModelFile) -> bytes:
         """Return a model as a file that a fresh module of its kind loads strictly, tied and fixed tensors included."""
         self._evaluated.load(model.vector)
-        return tensors.encode(self._evaluated.state())
+        return tensors.encode(self._evaluated.state(), further=True)
 
     def measurer(self) -> LiveMeasurer:
         """Return a measurer on the task's validation set."""

@@ -38,13 +38,15 @@ class TensorFormatError(ValueError):
     """The bytes are not a canonical tensor file."""
 
 
-def encode(tensors: Mapping[str, NDArray[np.generic]]) -> bytes:
+def encode(tensors: Mapping[str, NDArray[np.generic]], further: bool = False) -> bytes:
     """Return the canonical bytes of named tensors.
 
     Parameters
     ----------
     tensors
-        Arrays by name, of a type in ``DTYPES`` or ``FURTHER_DTYPES``.
+        Arrays by name, of a type in ``DTYPES``.
+    further
+        Whether they may have types in ``FURTHER_DTYPES``, too.
 
     Raises
     ------
@@ -53,8 +55,22 @@ def encode(tensors: Mapping[str, NDArray[np.generic]]) -> bytes:
     ValueError
         If a tensor has more than 8 axes, or a name that the format reserves or that is no text in Unicode.
     """
+    places, arrays = _placed(tensors, further)
+    return b"".join((_header_bytes(places), *(array.tobytes() for array in arrays)))
+
+
+def encoded_length(tensors: Mapping[str, NDArray[np.generic]]) -> int:
+    """Return how many bytes :func:`encode` would give, without making them."""
+    places, _ = _placed(tensors, further=True)
+    return len(_header_bytes(places)) + sum(size for *_, size in places)
+
+
+def _placed(
+    tensors: Mapping[str, NDArray[np.generic]], further: bool
+) -> tuple[tuple[_Place, ...], list[NDArray[np.generic]]]:
+    """Return where tensors will be, and the tensors in that order and in the byte order of the file."""
     places: list[_Place] = []
-    parts: list[bytes] = []
+    arrays: list[NDArray[np.generic]] = []
     offset = 0
     for name in sorted(tensors):
         if np.ndim(tensors[name]) > MAX_RANK or name == _RESERVED:
@@ -63,13 +79,14 @@ def encode(tensors: Mapping[str, NDArray[np.generic]]) -> bytes:
             raise ValueError(f"tensor {name!r} has a name that is no text")
         array = np.ascontiguousarray(tensors[name])
         dtype = array.dtype.newbyteorder("<")
-        if dtype not in NAMES:
-            raise TypeError(f"tensor {name!r} has dtype {array.dtype}; allowed are {', '.join(map(str, NAMES))}")
-        data = array.astype(dtype, copy=False).tobytes()
-        places.append((name, dtype, np.shape(tensors[name]), offset, len(data)))
-        parts.append(data)
-        offset += len(data)
-    return b"".join((_header_bytes(tuple(places)), *parts))
+        allowed = _ALL if further else DTYPES
+        if dtype not in allowed.values():
+            names = ", ".join(map(str, allowed.values()))
+            raise TypeError(f"tensor {name!r} has dtype {array.dtype}; allowed are {names}")
+        arrays.append(array.astype(dtype, copy=False))
+        places.append((name, dtype, np.shape(tensors[name]), offset, array.nbytes))
+        offset += array.nbytes
+    return tuple(places), arrays
 
 
 def decode(data: bytes | memoryview, further: bool = False) -> dict[str, NDArray[np.generic]]:

@@ -115,7 +115,7 @@ class ModelFile:
 
     def encode_whole(self) -> bytes:
         """Return the canonical bytes of all tensors, which are those of an initial model."""
-        return encoding.encode({**self.fixed, **self.named()})
+        return encoding.encode({**self.fixed, **self.named()}, further=True)
 
 
 def fixed_model(vector: NDArray[np.float32], fixed: FixedPoint) -> IntArray:

@@ -66,6 +66,12 @@ class UpdateHeader(BaseModel):
     payload: str = _Digest
 
 
+def encoded_length(header: UpdateHeader, vectors: Mapping[str, NDArray[np.generic]]) -> int:
+    """Return how many bytes :func:`encode` would give for a header whose payload is none yet, without a signature."""
+    raw = canonical.encode({**header.model_dump(), "vectors": sorted(vectors)})
+    return len(MAGIC) + 4 + len(raw) + SIGNATURE_BYTES + tensors.encoded_length(vectors)
+
+
 @dataclass(frozen=True)
 class Update:
     """A decoded update whose bytes agree with its header, not yet validated.
