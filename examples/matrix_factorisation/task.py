@@ -39,4 +39,4 @@ def data() -> Dataset:
     liking = np.einsum("nd,nkd->nk", tastes[users], features[items])
     chosen = (liking + rng.gumbel(size=liking.shape)).argmax(axis=1)
     pairs = np.stack([np.broadcast_to(users[:, None], items.shape), items], axis=-1)
-    return Dataset.of(pairs, chosen, groups=users % 20, classes=CANDIDATES)
+    return Dataset.of(pairs, chosen, groups=users % 10, classes=CANDIDATES)

@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import random
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
 
-class GeneratorStates(NamedTuple):
-    """What the global generators were."""
+class GeneratorStates:
+    """What the global generators are now, until they are put back.
 
-    torch: torch.Tensor
-    numpy: dict[str, Any] | tuple[Any, ...]
-    python: tuple[Any, ...]
+    NumPy's and Python's have large states, which take as long to copy as a tiny model takes to train. So these are
+    looked at only once they are about to be seeded.
+    """
 
-    @classmethod
-    def now(cls) -> GeneratorStates:
-        """Return the states that they have."""
-        return cls(torch.get_rng_state(), np.random.get_state(), random.getstate())
+    _kept: list[GeneratorStates] = []  # noqa: RUF012  (of the process, as the generators are)
+
+    def __init__(self) -> None:
+        self._torch = torch.get_rng_state()
+        self._others: tuple[dict[str, Any] | tuple[Any, ...], tuple[Any, ...]] | None = None
+        self._kept.append(self)
 
     def restore(self) -> None:
         """Put them back."""
-        torch.set_rng_state(self.torch)
-        np.random.set_state(self.numpy)
-        random.setstate(self.python)
+        self._kept.remove(self)
+        torch.set_rng_state(self._torch)
+        if self._others is not None:
+            numpy, python = self._others
+            np.random.set_state(numpy)
+            random.setstate(python)
+
+    def _look(self) -> None:
+        if self._others is None:
+            self._others = np.random.get_state(), random.getstate()
 
 
 def seed_generators(seed: int) -> None:
     """Seed NumPy's and Python's global generators from a number of 63 bits, from which torch's is seeded as it is."""
+    for states in GeneratorStates._kept:
+        states._look()
     np.random.seed(seed & 0xFFFFFFFF)
     random.seed(seed)

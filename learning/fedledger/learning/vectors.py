@@ -414,7 +414,7 @@ class repeatable(AbstractContextManager[None]):  # noqa: N801  (it is used like 
 
     def __enter__(self) -> None:
         if not repeatable._depth:
-            self._threads, self._states = torch.get_num_threads(), GeneratorStates.now()
+            self._threads, self._states = torch.get_num_threads(), GeneratorStates()
             if self._threads != 1:
                 torch.set_num_threads(1)
         repeatable._depth += 1

@@ -257,12 +257,14 @@ def with_table(document: str, rows: Sequence[ModelRow]) -> str:
     Raises
     ------
     ConfigError
-        If it has no such marks.
+        If it has no such marks, or there are no rows.
     """
     if not _TABLE.search(document):
         raise ConfigError(
             "The document has no place for the table.", "Put <!-- fedledger bench models --> and <!-- end --> into it."
         )
+    if not rows:
+        raise ConfigError("There is nothing to write: no example has its data.", "Give their folder with --data.")
     cells = [table_cells(row) for row in rows]
     lines = [_line(list(cells[0])), _line(["---"] * len(cells[0])), *(_line(list(each.values())) for each in cells)]
     table = "".join(f"{line}\n" for line in lines)
