@@ -169,12 +169,12 @@ class Gives(nn.Module):
         (lambda x: x[:, :3].argmax(1), "int64", "one logit a class"),
         (lambda x: torch.dropout(x[:, :3], 0.5, True), "differ from one evaluation", "self.training"),
         (lambda x: x[:, :3] + np.random.random(), "differ from one evaluation", "self.training"),
-        (lambda x: x[:, :3] * 1e9, "at the cap", "Scale the inputs"),
+        (lambda x: x[:, :3] * 1e9, "at the cap", "Scale the targets"),
         (lambda x: x @ torch.ones(5), "cannot compute the examples: RuntimeError", "examples of this shape"),
         (lambda x: x[:, :3].detach(), "does not follow from what is trained", "requires_grad"),
         (lambda x: (x[:, :3],) if torch.is_grad_enabled() else x[:, :3], "of type tuple", "one tensor"),
         (lambda x: x[:, :3] if len(x) < 9 else 1 / 0, "cannot compute the examples: ZeroDivision", "this shape"),
-        (lambda x: x[:, :3] * torch.nan, "at the cap", "Scale the inputs"),
+        (lambda x: x[:, :3] * torch.nan, "at the cap", "Scale the targets"),
     ],
 )
 def test_a_model_that_cannot_be_measured_is_refused_before_it_trains(function: Any, message: str, remedy: str) -> None:
@@ -250,7 +250,7 @@ def own(expression: str) -> Any:
 
 def test_a_task_s_own_objective_trains_and_measures() -> None:
     objective = own("Mine()")
-    assert (objective.loss_name, objective.score_name, objective.lower_is_better) == ("mine", "loss", True)
+    assert (objective.loss_name, objective.score_name, objective.lower_is_better) == ("mine", "mine", True)
     assert not isinstance(objective, Settling)
     dataset = objective.prepared(Dataset(X, NUMBERS, None))
     flat = FlatModel(nn.Linear(4, 1))

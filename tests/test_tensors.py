@@ -361,12 +361,15 @@ class TestInitialModel:
             def forward(self, x: torch.Tensor) -> torch.Tensor:
                 return super().forward(x) + torch.randn(2)
 
-        inputs = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
-        require_reproducible(lambda: Lost(True), 1, inputs)
+        def same(factory: Callable[[], nn.Module]) -> None:
+            inputs = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+            require_reproducible(factory, factory, 1, inputs)
+
+        same(lambda: Lost(True))
         with pytest.raises(ConfigError, match="persistent=True"):
-            require_reproducible(lambda: Lost(False), 1, inputs)
+            same(lambda: Lost(False))
         with pytest.raises(ConfigError, match="training mode alone"):
-            require_reproducible(lambda: Noisy(4, 2), 1, inputs)
+            same(lambda: Noisy(4, 2))
 
 
 class TestFile:

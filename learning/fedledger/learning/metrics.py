@@ -50,7 +50,7 @@ class Evaluation:
 
     loss: float
     score: int
-    full_score: int
+    full_score: float
 
     @property
     def share(self) -> float:
@@ -89,7 +89,7 @@ class HeldOut:
         return len(self.targets)
 
     @cached_property
-    def full_score(self) -> int:
+    def full_score(self) -> float:
         """What the objective divides a score by where it is shown."""
         return self.objective.full_score(self.targets)
 
@@ -203,7 +203,7 @@ def check_model(model: FlatModel, vector: Float32Array, dataset: Dataset, object
     if loss == LOSS_CAP:
         raise ConfigError(
             f"The initial model's loss ({objective.loss_name}) is at the cap of {LOSS_CAP / 1e6:,.0f} or undefined.",
-            "Scale the inputs and targets, or have the model begin with smaller numbers.",
+            "Scale the targets (regression@1 has a scale) or the inputs, or have the model begin with smaller numbers.",
         )
 
 

@@ -101,8 +101,19 @@ def require_in_bounds(model: InitialModel, fixed_point: FixedPointSpec) -> None:
         )
 
 
-def require_reproducible(factory: Callable[[], nn.Module], seed: int, examples: Examples) -> None:
+def require_reproducible(
+    factory: Callable[[], nn.Module], elsewhere: Callable[[], nn.Module], seed: int, examples: Examples
+) -> None:
     """Check that a model is a function of its state: that a fresh one with the same state gives the same outputs.
+
+    Parameters
+    ----------
+    factory, elsewhere
+        Make a fresh module, here and where there is nothing but its code.
+    seed
+        What is random in them is seeded with it, differently in the second.
+    examples
+        Inputs [n, ...].
 
     Raises
     ------
@@ -112,7 +123,7 @@ def require_reproducible(factory: Callable[[], nn.Module], seed: int, examples: 
     with seeded(seed):
         first = factory()
     with seeded(seed + 1):
-        second = factory()
+        second = elsewhere()
     try:
         second.load_state_dict(first.state_dict(), strict=True)
     except RuntimeError as error:

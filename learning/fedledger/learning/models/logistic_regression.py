@@ -13,7 +13,7 @@ from fedledger.protocol.methods.parameters import Whole
 
 @MODELS.register("logistic_regression@1")
 def logistic_regression(
-    inputs: Annotated[int, Whole(1, 2**31)], classes: Annotated[int, Whole(2, 1_000_000)]
+    inputs: Annotated[int, Whole(1, 2**31)], classes: Annotated[int, Whole(1, 1_000_000)]
 ) -> nn.Module:
     """Return multinomial logistic regression on flattened inputs."""
     return mlp(inputs, [], classes)

@@ -16,7 +16,7 @@ from fedledger.protocol.methods.parameters import ListOf, OneOf, Whole
 def mlp(
     inputs: Annotated[int, Whole(1, 2**31)],
     hidden: Annotated[Sequence[int], ListOf(Whole(1, 1_000_000), 256)],
-    classes: Annotated[int, Whole(2, 1_000_000)],
+    classes: Annotated[int, Whole(1, 1_000_000)],
     activation: Annotated[str, OneOf(tuple(ACTIVATIONS))] = "relu",
 ) -> nn.Module:
     """Return a multi-layer perceptron on flattened inputs, with logits as its output.
@@ -28,7 +28,7 @@ def mlp(
     hidden
         Widths of the hidden layers.
     classes
-        Number of classes.
+        Number of classes; of another objective, of outputs.
     activation
         ``relu``, ``tanh`` or ``gelu``.
     """

@@ -103,7 +103,7 @@ class Objective(Protocol):
         """
         ...
 
-    def full_score(self, targets: torch.Tensor) -> int:
+    def full_score(self, targets: torch.Tensor) -> float:
         """Return what a score is divided by where it is shown, such as the number of examples; 0 if there is none."""
         ...
 

@@ -35,7 +35,7 @@ class Regression(Checked):
     """Predicts numbers in units of their spread: a model's output o stands for offset + scale · o.
 
     So the loss of a model that knows nothing is about 1, whatever the targets' unit is. The score is the mean absolute
-    error in millionths of the scale; lower is better.
+    error in millionths of the scale, and shown in the targets' unit; lower is better.
 
     Parameters
     ----------
@@ -43,9 +43,10 @@ class Regression(Checked):
         squared, absolute or huber (Huber 1964).
     delta
         Of huber: the error, in units of scale, from which on the loss grows in proportion.
-    offset, scale
-        One number, or one a target; by default mean and standard deviation of the validation set's targets, which the
-        task's spec then names.
+    offset
+        One number, or one per target; by default the mean of the validation set's targets, which the spec then names.
+    scale
+        One number, or one per target; by default their standard deviation, which the spec then names.
     """
 
     criterion: Annotated[str, OneOf(tuple(_NAMES))] = "squared"
@@ -54,7 +55,11 @@ class Regression(Checked):
     scale: Annotated[float | list[float] | None, AnyOf((_SCALE, ListOf(_SCALE, MAX_TARGETS)))] = None
 
     lower_is_better = True
-    score_name = "mean absolute error (scale)"
+
+    @property
+    def score_name(self) -> str:
+        """The score's name, with its unit unless that is the targets'."""
+        return "mean absolute error (scale)" if isinstance(self.scale, Sequence) else "mean absolute error"
 
     @property
     def loss_name(self) -> str:
@@ -126,9 +131,9 @@ class Regression(Checked):
         mean = distance / count
         return Evaluated(loss / count, min(round(mean * PPM), LOSS_CAP) if np.isfinite(mean) else LOSS_CAP)
 
-    def full_score(self, targets: torch.Tensor) -> int:
-        """Return a million, which makes a score a multiple of the scale."""
-        return PPM
+    def full_score(self, targets: torch.Tensor) -> float:
+        """Return what makes a score an error in the targets' unit, or in scales where each target has its own."""
+        return PPM if self.scale is None or isinstance(self.scale, Sequence) else PPM / self.scale
 
     def tolerance(self, targets: torch.Tensor) -> int:
         """Return as much as a loss may be off, 2,000 millionths."""

@@ -15,7 +15,7 @@ from fedledger.protocol.encoding.strict import shown
 from fedledger.protocol.errors import ConfigError
 
 _PADDED = re.compile(r"[+-]?0[0-9].*")
-_AS_NUMBERS = 'set targets = "numbers" and objective = { method = "regression@1" }'
+_AS_NUMBERS = 'set objective = { method = "regression@1" }, or for an objective() of your own targets = "numbers"'
 
 
 def require_labels(tables: Sequence[Table], name: str, what: str, missing: str) -> None:

@@ -68,7 +68,8 @@ class Minibatches(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.local_epochs is None) == (self.local_steps is None):
-            raise ConfigError("local_epochs and local_steps exclude each other.", "Give exactly one of them.")
+            both = "neither local_epochs nor" if self.local_steps is None else "both local_epochs and"
+            raise ConfigError(f"The solver has {both} local_steps.", "Give exactly one of them.")
 
     def train(
         self,

@@ -26,7 +26,7 @@ from fedledger.learning.models.initial import (
 )
 from fedledger.learning.partitions.base import partition as divide
 from fedledger.learning.sources.base import load_dataset
-from fedledger.learning.task_code import TaskCode, load_task_code
+from fedledger.learning.task_code import TaskCode, load_task_code, model_of_code_alone
 from fedledger.learning.validation_set import INPUTS, LABELS
 from fedledger.learning.vectors import FlatModel
 from fedledger.node.solvers.base import Solver, computed_by, sent_by
@@ -34,7 +34,7 @@ from fedledger.node.solvers.build import build_solver
 from fedledger.node.transforms.base import build_transforms
 from fedledger.platform.devices.fleet import draw_fleet, update_size
 from fedledger.platform.experiment.accounts import experiment_address, participant_role
-from fedledger.platform.experiment.config import ExperimentConfig
+from fedledger.platform.experiment.config import DataConfig, ExperimentConfig
 from fedledger.platform.experiment.experiment import HONEST, Experiment
 from fedledger.platform.experiment.payload import checked_payload
 from fedledger.platform.experiment.sizes import fitting_limits, published, require_sizes
@@ -67,7 +67,7 @@ def make_experiment(config: ExperimentConfig, folder: Path) -> Experiment:
     own = None if config.code is None else _own_code(folder / config.code)
     if own is None and config.model is None:
         raise ConfigError("The configuration has neither model nor code.", "Give one of them.")
-    prepared = Prepared(_dataset(config, folder)) if own is None or not own.has_data else own.data()
+    prepared = _prepared(config, own, folder)
     prepared = _suited(prepared.changed(task_objective(config, own).objective.prepared), _model(config, own))
     train, validation, test = hold_out(prepared, config.data.test_fraction, config.data.validation_fraction, rng)
     parts = train if isinstance(train, Parts) else _dealt(train, config, rng)
@@ -117,7 +117,9 @@ def assemble(
     """
     make_model = _model(config, own)
     found = task_objective(config, own, validation)
-    begins = _tried(make_model, config, parts, validation, found, is_own=own is not None)
+    begins = _tried(make_model, config, parts, validation, found)
+    if own is not None:
+        require_reproducible(make_model, partial(model_of_code_alone, own), config.seed, validation.inputs)
     initial, dimension = begins.file.encode_whole(), begins.file.dimension
     measured = tensors.encode({INPUTS: validation.inputs, LABELS: validation.targets})
     training = config.training
@@ -168,16 +170,25 @@ def _tried(
     parts: Parts,
     validation: Dataset,
     found: TaskObjective,
-    is_own: bool,
 ) -> InitialModel:
     """Return the initial model, once it has been seen to suit data, objective and number format."""
     begins = initial_model(make_model, config.seed, parts.spread(SPREAD).inputs)
     require_in_bounds(begins, config.training.fixed_point)
     model = FlatModel(make_model(), described=begins.tensors, fixed=begins.file.fixed)
     check_model(model, begins.file.vector, validation, found.objective)
-    if is_own:
-        require_reproducible(make_model, config.seed, validation.inputs)
     return begins
+
+
+def _prepared(config: ExperimentConfig, own: TaskCode | None, folder: Path) -> Prepared:
+    if own is None or not own.has_data:
+        return Prepared(_dataset(config, folder))
+    source = config.data.source
+    if source != DataConfig().source:
+        raise ConfigError(
+            f"The configuration names the data source {source.method}, and the task.py defines data().",
+            "Leave one of them out.",
+        )
+    return own.data()
 
 
 def _suited(prepared: Prepared, make_model: Callable[[], torch.nn.Module]) -> Prepared:

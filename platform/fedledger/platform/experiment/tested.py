@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, NotRequired, TypedDict
 
 from fedledger.protocol.methods.catalogue import Method
 
@@ -48,6 +48,7 @@ class ObjectiveSummary(TypedDict):
     """What ``run.json`` says of a task's objective."""
 
     name: str
+    params: dict[str, Any]
     loss_name: str
     score_name: str
     lower_is_better: bool
@@ -57,6 +58,7 @@ def objective_summary(objective: Objective, method: Method | None) -> ObjectiveS
     """Return the names of an objective, which is the code's own if no method is given."""
     return {
         "name": "objective() of task.py" if method is None else method.method,
+        "params": {} if method is None else method.params,
         "loss_name": objective.loss_name,
         "score_name": objective.score_name,
         "lower_is_better": objective.lower_is_better,
