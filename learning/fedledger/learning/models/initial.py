@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, log2
 
@@ -14,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fedledger.learning.global_generators import seeded
+from fedledger.learning.models.whole_state import require_forgetful, require_tensors
 from fedledger.learning.vectors import single_thread, state_tensors
 from fedledger.protocol.arithmetic.exact import magnitude
 from fedledger.protocol.encoding.tensors import NAMES
@@ -69,10 +69,11 @@ def initial_model(factory: Callable[[], nn.Module], seed: int, examples: Example
     Raises
     ------
     ConfigError
-        If the module does not take the examples, or has a tensor of a type that cannot travel.
+        If the module does not take the examples, or has a tensor that cannot travel.
     """
     with seeded(seed):
         module = factory()
+    require_tensors(module)
     module.train()
     arrays = {name: _array(name, tensor) for name, tensor in state_tensors(module).items()}
     tensors = _described(module, arrays, examples)
@@ -131,6 +132,7 @@ def require_reproducible(
             f"A fresh model does not take another one's state: {error}.",
             "Have model() return the same layers each time.",
         ) from error
+    require_forgetful(factory, seed, examples[:TRIED])
     before = outputs(first, examples[:TRIED], seed)
     for module, other, remedy in (
         (first, "in one evaluation and the next", "Let forward draw random numbers in training mode alone."),
@@ -170,21 +172,6 @@ def unsuited(examples: Examples, error: Exception) -> ConfigError:
         f"{type(error).__name__}: {error}.",
         "Make its forward suit the inputs of the data: a batch of them is [examples, ...].",
     )
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed the global generators of torch, NumPy and Python; they are as they were afterwards."""
-    states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed % 2**63)
-        np.random.seed(seed % 2**32)
-        random.seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])
 
 
 def _array(name: str, tensor: torch.Tensor) -> NDArray[np.generic]:

@@ -244,7 +244,7 @@ def try_out(name: str, experiment: Experiment, folder: Path) -> ModelRow:
 def numbers(experiment: Experiment) -> tuple[int, int, int]:
     """Return how many numbers of a model move by updates, are aggregated by value, and stay as they are."""
     listed = experiment.spec.tensors
-    sizes = {name: prod(tensor.shape) for name, tensor in tensors.decode(experiment.contents[0]).items()}
+    sizes = {name: prod(tensor.shape) for name, tensor in tensors.decode(experiment.contents[0], further=True).items()}
     statistics = set() if listed is None else {statistic.name for statistic in listed.statistics}
     fixed = set() if listed is None else set(listed.fixed)
     counts = [sum(sizes[name] for name in part) for part in (sizes.keys() - statistics - fixed, statistics, fixed)]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,6 +111,8 @@ class MemoryRecord(Record[Round]):
         self.plan = RoundPlan(experiment, self.progress)
         self._limit = UpdateLimit(self.spec, initial.dimension)
         self.sums = _is_plain_mean(self.spec) and not self.plan.looks_at_reports
+        # Before anybody trains: to make a model draws from the generators that dropout draws from.
+        self._measurer = None if self.sums else experiment.measurer()
         self.is_done = self._is_done()
         self._open: _OpenRound | None = None
 
@@ -288,9 +289,10 @@ class MemoryRecord(Record[Round]):
         vectors = {name: published.get(name, np.zeros(length, np.int64)) for name, length in lengths.items()}
         return {name: self.spec.fixed.to_float32(vector) for name, vector in vectors.items()}
 
-    @cached_property
+    @property
     def _measure(self) -> LiveMeasurer:
-        return self.experiment.measurer()
+        assert self._measurer is not None, "a sum is not measured"
+        return self._measurer
 
 
 def _is_plain_mean(spec: TaskSpec) -> bool:
