@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,14 +97,14 @@ TAKEN: dict[str, tuple[Start, Step]] = {
 def test_memory_beside_parameters_and_buffers_is_refused(name: str) -> None:
     start, step, said = REFUSED[name]
     with pytest.raises(ConfigError, match=f"(?s){said}"):
-        require_reproducible(lambda: Remembering(start, step), 1, X)
+        require_reproducible(partial(Remembering, start, step), partial(Remembering, start, step), 1, X)
 
 
 @pytest.mark.parametrize("name", TAKEN)
 def test_what_begins_anew_or_belongs_to_the_state_is_taken(name: str) -> None:
     """So that a model that others have trained is what a fresh one is, bit for bit."""
     start, step = TAKEN[name]
-    require_reproducible(lambda: Remembering(start, step), 1, X)
+    require_reproducible(partial(Remembering, start, step), partial(Remembering, start, step), 1, X)
     begins = initial_model(lambda: Remembering(start, step), 1, X)
     used, fresh = (FlatModel(Remembering(start, step), described=begins.tensors) for _ in range(2))
     used.load(begins.file.vector)
