@@ -18,6 +18,7 @@ from fedledger.learning.data import Dataset, Parts
 from fedledger.platform.bench import engine
 from fedledger.platform.bench.engine import OURS, PEERS, Bench, Figures, Row
 from fedledger.platform.cli import app
+from fedledger.platform.engine.without_ledger import MemoryRecord
 from fedledger.protocol.errors import ConfigError, ExitCode, FedledgerError
 from fedledger.storage.process_memory import ProcessTree, measurable
 
@@ -57,7 +58,36 @@ def test_ours_trains_what_the_floor_trains(
     assert solver.params == {"learning_rate": 0.1, "batch_size": 32, "local_epochs": 1}
     assert experiment.spec.selection.params == {"count": 10} and experiment.spec.rounds == 7
     assert workload.learning_rate == 0.1 and workload.batch == 32 and workloads.PER_ROUND == 10
-    assert workload.share(range(10)) == workload.share(range(90, 100)) == 1
+
+
+def test_ours_asks_whom_the_floor_asks(scripts: tuple[ModuleType, ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
+    workloads, ours = scripts
+    workload = workloads.load("gru")
+    sizes = np.diff([0, *workload.ends])
+    assert workload.clients == 400 and sizes.min() >= 1 and workload.inputs.shape[1] == workloads.STRETCH
+    assert np.array_equal(workload.inputs[:, 1:], workload.labels[:, :-1])
+    record = MemoryRecord(ours.workload_experiment(workload, 3))
+    ours.ask_floors_clients(record, workload)
+    choices = workload.chosen()
+    for index in (1, 2, 3):
+        assert set(record.plan.round(index)[0]) == set(next(choices))
+
+
+def test_speakers_are_read_from_the_text(
+    scripts: tuple[ModuleType, ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    workloads, _ = scripts
+    words = ["".join(chr(97 + (i * j) % 26) for j in range(90)) for i in range(1, 4)]
+    text = "\n\n".join(f"{name}:\n{said}" for name, said in zip("ABA", words, strict=True))
+    (tmp_path / "tiny_shakespeare").mkdir()
+    (tmp_path / "tiny_shakespeare" / "input.txt").write_text(text)
+    monkeypatch.setenv(workloads.DATA, str(tmp_path))
+    monkeypatch.setattr(workloads, "SPEAKERS", 3)
+    found = workloads.speeches()
+    # A has said twice as much as B, and is halved.
+    assert [len(each) for each in found] == [91, 91, 91] and f"{words[0]}\n" in found and f"{words[1]}\n" in found
+    read, following, ends = workloads.stretches(found)
+    assert ends == [2, 4, 6] and read.shape == following.shape == (6, 40)
 
 
 def test_stretches_of_a_data_set_are_its_parts() -> None:

@@ -62,6 +62,17 @@ def _module(workload: Workload) -> ModuleType:
     return module
 
 
+def ask_floors_clients(record: MemoryRecord, workload: Workload) -> None:
+    """Have a record select, and then ask those whom the floor asks."""
+    select, choices, experiment = record.plan.select, workload.chosen(), record.experiment
+
+    def selected(index: int) -> list[str]:
+        select(index)
+        return sorted(map(experiment.address, next(choices)), key=str.lower)
+
+    record.plan.select = selected  # type: ignore[method-assign]
+
+
 def main() -> None:
     """Train for some rounds."""
     name, rounds, began = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
@@ -69,9 +80,11 @@ def main() -> None:
     workload = load(name)
     experiment = workload_experiment(workload, rounds)
     with Pool(experiment, WORKERS) as pool:
-        for played in play(MemoryRecord(experiment), pool):
+        record = MemoryRecord(experiment)
+        ask_floors_clients(record, workload)
+        for played in play(record, pool):
             assert played.accepted == PER_ROUND
-            clock.add(played.seconds, workload.share(played.verdicts))
+            clock.add(played.seconds)
     clock.report(f"fedledger {version('fedledger')}, {WORKERS} worker processes")
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-import random
 import sys
 import time
 
@@ -94,16 +93,16 @@ def main() -> None:
             work(workload, model, base, totals[-1], go_read, done_write)
         goes.append(go)
         dones.append(done)
-    chooser = random.Random(0)
+    choices = workload.chosen()
     for _ in range(rounds):
         started = time.perf_counter()
-        chosen = chooser.sample(range(workload.clients), PER_ROUND)
+        chosen = next(choices)
         for worker, go in enumerate(goes):
             os.write(go, np.array(chosen[worker::WORKERS], np.uint16).tobytes())
         for done in dones:
             os.read(done, 1)
         torch.add(totals[0], totals[1], out=base)
-        clock.add(time.perf_counter() - started, workload.share(chosen))
+        clock.add(time.perf_counter() - started)
     clock.report(f"torch {torch.__version__}, {WORKERS} processes")
     for go in goes:
         os.close(go)

@@ -10,9 +10,10 @@ import gzip
 import heapq
 import json
 import os
+import random
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,10 +85,11 @@ class Workload:
         """Return where a client's examples lie."""
         return slice(self.ends[client - 1] if client else 0, self.ends[client])
 
-    def share(self, clients: Iterable[int]) -> float:
-        """Return how many examples a round of these clients has, of those that one has on average."""
-        examples = sum(part.stop - part.start for part in map(self.part, clients))
-        return examples * self.clients / (PER_ROUND * len(self.inputs))
+    def chosen(self) -> Iterator[list[int]]:
+        """Yield the clients of each round: the same for the floor and for us, as clients may differ in size."""
+        chooser = random.Random(0)
+        while True:
+            yield chooser.sample(range(self.clients), PER_ROUND)
 
     def loss(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the mean cross-entropy."""
@@ -168,9 +170,9 @@ class Clock:
         self._rounds: list[float] = []
         self._first = 0.0
 
-    def add(self, seconds: float, share: float = 1.0) -> None:
-        """Count a round of ``share`` times as many examples as one has on average; its seconds are those of one."""
-        self._rounds.append(seconds / share)
+    def add(self, seconds: float) -> None:
+        """Count a round."""
+        self._rounds.append(seconds)
         if len(self._rounds) == 1:
             self._first = time.time() - self._began
 
