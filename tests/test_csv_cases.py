@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -307,3 +308,14 @@ def check_any_bytes(content: bytes, delimiter: str) -> None:
             assert error.remedy
         else:
             assert np.isfinite(found.inputs).all() and found.classes is not None
+
+
+def test_a_table_may_have_very_many_columns(tmp_path: Path) -> None:
+    """The work grows with the columns, not with their square."""
+    names, n = "".join(f"c{number}," for number in range(100_000)), 100_000
+    began = time.monotonic()
+    found = load(tmp_path, f"{names}sick\n" + "1," * n + "0\n" + "2," * n + "1\n")
+    assert found.inputs.shape == (2, n)
+    with pytest.raises(ConfigError, match="two columns of the same name, 'sick'"):
+        load(tmp_path, f"{names}sick,sick\n" + "1," * n + "0,0\n")
+    assert time.monotonic() - began < 60

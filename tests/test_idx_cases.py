@@ -107,3 +107,12 @@ def test_several_training_files_are_named(tmp_path: Path) -> None:
         load_dataset("mnist_idx@1", {"folder": folder})
     params = {"folder": folder, "images": "b-train-images-idx3"}
     assert len(load_dataset("mnist_idx@1", params)) == 50
+
+
+@pytest.mark.parametrize("shape", [(0, 2**31, 2**31), (2**32 - 1, 0, 2**32 - 1), (2**11, 2**10, 2**11)])
+def test_extents_that_no_array_has_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """An empty axis hid the others, so that what was made of them failed."""
+    images = struct.pack(">HBB3I", 0, 8, 3, *shape)
+    folder = folder_of(tmp_path, {"train-images-idx3-ubyte": images, "train-labels-idx1-ubyte": Y})
+    with pytest.raises(ConfigError, match="it announces"):
+        load_dataset("mnist_idx@1", {"folder": folder})

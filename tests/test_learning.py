@@ -1,12 +1,16 @@
 """Flat vectors, models, data sets, metrics and a task's own code."""
 
 import gzip
+import math
 import struct
 import traceback
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from torch import nn
 
@@ -330,6 +334,11 @@ class TestMetrics:
         expected = [0, 0, 1, LOSS_CAP, LOSS_CAP, LOSS_CAP, LOSS_CAP, LOSS_CAP]
         assert [loss_in_millionths(value) for value in values] == expected
 
+    @given(st.floats())
+    def test_every_double_has_millionths(self, loss):
+        exact = round(Fraction(loss * 1e6 if abs(loss) < 1e300 else loss)) if math.isfinite(loss) else LOSS_CAP
+        assert loss_in_millionths(loss) == min(max(exact, 0), LOSS_CAP)
+
     def test_evaluation_uses_and_restores_the_mode(self):
         flat = FlatModel(nn.Sequential(nn.Dropout(0.9), nn.Linear(4, 3)))
         inputs, labels = self.examples()
@@ -520,6 +529,8 @@ TASK = b"""
 from __future__ import annotations
 from dataclasses import dataclass
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 @dataclass

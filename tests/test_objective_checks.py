@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
 
 from fedledger.learning.data import Dataset
-from fedledger.learning.metrics import HeldOut, check_model, evaluate, measure
+from fedledger.learning.metrics import HeldOut, check_model, evaluate, loss_in_millionths, measure
 from fedledger.learning.objectives.base import OBJECTIVES, PPM, Batch, Evaluated, Settling, build_objective, fits
 from fedledger.learning.objectives.classification import CLASSIFICATION, Classification
 from fedledger.learning.objectives.multilabel import Multilabel
-from fedledger.learning.objectives.own import OwnObjective
+from fedledger.learning.objectives.own import Guarded, OwnObjective
 from fedledger.learning.objectives.ranking import Ranking
 from fedledger.learning.objectives.reconstruction import Reconstruction
 from fedledger.learning.objectives.regression import Regression
@@ -27,7 +30,7 @@ from fedledger.learning.vectors import FlatModel
 from fedledger.node.solvers.sgd import SGD
 from fedledger.protocol.encoding import tensors
 from fedledger.protocol.errors import ConfigError, ContentUnreadableError
-from fedledger.protocol.records.measurement import LOSS_CAP
+from fedledger.protocol.records.measurement import LOSS_CAP, MAX_SCORE
 
 FLOATS, WHOLE = np.float32, np.int64
 X = np.random.default_rng(0).normal(size=(12, 4)).astype(FLOATS)
@@ -227,6 +230,42 @@ class Quantile(OwnObjective):
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
         error = targets - outputs[:, 0]
         return torch.maximum(0.9 * error, -0.1 * error).mean()
+
+
+@given(st.lists(st.floats(width=32) | st.just(math.nan), min_size=1, max_size=3))
+def test_the_worst_is_never_taken_for_the_best(losses: list[float]) -> None:
+    """A mean that is no number, or beyond all, is the worst loss and the worst score."""
+
+    class Given(OwnObjective):
+        def loss(self, outputs: torch.Tensor, targets: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+            return outputs.mean()
+
+    batches = [Batch(torch.full((2, 1), loss), torch.zeros(2), torch.zeros(2, 1)) for loss in losses]
+    found = Given().measure(batches)
+    mean = math.fsum(losses) / len(losses) if all(map(math.isfinite, losses)) else math.nan
+    if math.isnan(mean) or mean > 2**31:
+        assert loss_in_millionths(found.loss) == LOSS_CAP and found.score == MAX_SCORE
+    assert 0 <= found.score <= MAX_SCORE
+
+
+@pytest.mark.parametrize(
+    ("loss", "score"), [("10**400", "10**400"), ("-10**400", "2**60"), ("1e305", "0"), ("math.nan", "1")]
+)
+def test_numbers_beyond_a_document_are_limited(loss: str, score: str) -> None:
+    """Whatever a task's own objective returns, a report can hold it."""
+
+    class Boundless(OwnObjective):
+        def measure(self, batches: Iterable[Batch]) -> Evaluated:
+            return Evaluated(eval(loss), eval(score))
+
+        def tolerance(self, targets: torch.Tensor) -> int:
+            return 2**70
+
+    guarded = Guarded.of(Boundless(), "task.py")
+    model = FlatModel(nn.Linear(4, 1))
+    found = measure(model, [model.vector()], HeldOut(X, NUMBERS, guarded))
+    assert found == [(LOSS_CAP, min(eval(score), MAX_SCORE))]
+    assert guarded.tolerance(torch.zeros(1)) == MAX_SCORE
 
 
 OWN = b"""

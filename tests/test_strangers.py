@@ -16,7 +16,7 @@ from fedledger.platform.experiment.accounts import AGGREGATOR
 from fedledger.protocol.encoding import canonical, tensors
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.methods.catalogue import Method
-from fedledger.protocol.records.spec import Ref, TaskSpec
+from fedledger.protocol.records.spec import Ref, StatisticSpec, TaskSpec, TensorsSpec
 from support.strangers import Stranger, audited, check_lie_overturned, money_of_others
 from support.world import BOND, World, liar, settled, world, wrong_model
 
@@ -38,6 +38,21 @@ def with_initial(w: World, value: float) -> TaskSpec:
     return spec.model_copy(update={"initial_model": Ref.of(w.store.put(tensors.encode(named)))})
 
 
+def with_statistic(w: World, least: float) -> TaskSpec:
+    """Take a bias for a statistic; that the model has none such is seen only once its range is known."""
+    spec = w.experiment.spec
+    name, values = min(tensors.decode(w.store.get(spec.initial_model.ref)).items())
+    statistic = StatisticSpec(name=name, length=values.size, least=least)
+    return spec.model_copy(update={"tensors": TensorsSpec(statistics=[statistic])})
+
+
+def with_fixed(w: World, name: str) -> TaskSpec:
+    spec = w.experiment.spec
+    named = {**tensors.decode(w.store.get(spec.initial_model.ref)), name: np.array([np.nan, -0.0])}
+    initial = Ref.of(w.store.put(tensors.encode(named, further=True)))
+    return spec.model_copy(update={"tensors": TensorsSpec(fixed=[name]), "initial_model": initial})
+
+
 POISONS = {
     "dimensions beyond memory": lambda w: with_model(w, inputs=2**40, hidden=[2**40], classes=10),
     "a model of 160 GB": lambda w: with_model(w, inputs=200_000, hidden=[200_000], classes=10),
@@ -47,6 +62,12 @@ POISONS = {
     "no labels": lambda w: with_validation(w, np.zeros((4, 64), np.float32), np.zeros(0, np.int64)),
     "inputs of another width": lambda w: with_validation(w, np.zeros((4, 3), np.float32), np.zeros(4, np.int64)),
     "a label of no class": lambda w: with_validation(w, np.zeros((4, 64), np.float32), np.full(4, 10, np.int64)),
+    "whole numbers for a model of floats": lambda w: with_validation(
+        w, np.zeros((4, 64), np.int64), np.zeros(4, np.int64)
+    ),
+    "scores the wrong way round": lambda w: w.experiment.spec.model_copy(update={"lower_is_better": True}),
+    "a least statistic beyond all doubles": lambda w: with_statistic(w, 1e308),
+    "a fixed tensor of a stranger's": lambda w: with_fixed(w, "\x1b[31mred"),
     "no examples": lambda w: with_validation(w, np.zeros((0, 64), np.float32), np.zeros(0, np.int64)),
     "an initial model that is no number": lambda w: with_initial(w, np.nan),
     "an initial model out of range": lambda w: with_initial(w, 1e30),

@@ -174,6 +174,23 @@ def test_a_file_that_is_a_link_out_of_the_folder_is_not_published(tmp_path: Path
         read_code(path)
 
 
+@pytest.mark.parametrize("target", ["helper.py", "/dev/zero", "nowhere", ".."])
+def test_a_link_that_leads_to_no_file_is_refused(tmp_path: Path, target: str) -> None:
+    path = write(tmp_path, {"task.py": HELPED})
+    (tmp_path / "helper.py").symlink_to(target)
+    with pytest.raises(ConfigError, match="not a plain file in that folder"):
+        read_code(path)
+
+
+@pytest.mark.parametrize(
+    "nested", ["(" * 300 + ")" * 300, "-" * 100_000 + "1", "not " * 100_000 + "1", "a" + ".b" * 100_000]
+)
+def test_code_that_is_nested_too_deeply_is_refused(tmp_path: Path, nested: str) -> None:
+    path = write(tmp_path, {"task.py": f"{MODEL}\nx = {nested}\n"})
+    with pytest.raises(ConfigError, match="raised"):
+        loaded(read_code(path), path)
+
+
 def test_a_bundle_has_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {f"m{number}.py": "" for number in range(1, 4)}
     path = write(tmp_path, {"task.py": "import m1, m2, m3\n" + MODEL, **files})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -220,6 +221,13 @@ class TestWire:
         assert all(low <= v <= high for v in whole.tolist())
         back = found.to_float32(whole)
         assert back.tolist() == [float(np.float32(int(v)) / np.float32(float(unit))) for v in whole]
+
+    @examples(200)
+    @given(st.integers(0, 38), st.floats(allow_nan=False, allow_infinity=False))
+    def test_a_range_is_one_whatever_its_least_value_claims(self, bits: int, least: float) -> None:
+        fraction, low, high = range_of(StatisticSpec(name="x", length=1, least=least, bound_bits=bits))
+        exact = math.ceil(Fraction(least) * Fraction(2) ** fraction)
+        assert high == 2**39 and low == min(high, max(-high, exact))
 
 
 class Net(nn.Module):

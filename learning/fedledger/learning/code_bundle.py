@@ -52,9 +52,9 @@ def read_code(path: Path) -> bytes:
         name, source = waiting.pop()
         for module in _imported(source, name):
             for found in _files_of(path.parent, module):
-                if found in files or (path.parent / found).resolve() == path.resolve():
+                if found in files or (file := inner_file(path.parent, found)).resolve() == path.resolve():
                     continue
-                files[found] = _read(inner_file(path.parent, found))
+                files[found] = _read(file)
                 waiting.append((found, files[found]))
                 if len(files) > MAX_FILES or sum(map(len, files.values())) > MAX_BYTES:
                     raise ConfigError(
@@ -120,8 +120,8 @@ def _imported(source: bytes, name: str) -> Iterator[str]:
     """Yield the dotted names of the modules that a file's import statements may mean."""
     try:
         tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError):
-        # Running it will say what is wrong.
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        # Running it will say what is wrong; the parser takes code that is nested too deeply for a lack of memory.
         return
     inside = name.split("/")[:-1]
     for node in ast.walk(tree):

@@ -20,7 +20,7 @@ from fedledger.learning.objectives.base import Batch, Evaluated, Objective
 from fedledger.learning.objectives.classification import CLASSIFICATION, Classification, classes_of
 from fedledger.learning.vectors import FlatModel, Float32Array, repeatable, single_thread
 from fedledger.protocol.errors import ConfigError, FedledgerError
-from fedledger.protocol.records.measurement import LOSS_CAP
+from fedledger.protocol.records.measurement import LOSS_CAP, MAX_SCORE
 
 BATCH = 128
 """Examples a forward pass: what a network of moderate size makes of them stays in a processor's cache."""
@@ -30,8 +30,6 @@ OUTPUT_BYTES = 64 * 1024 * 1024
 """Of what a model puts out in a forward pass; of larger outputs fewer examples are taken at once."""
 PROBED = 8
 """Examples of which a model's outputs are looked at beforehand."""
-MAX_SCORE = 2**53 - 1
-"""Documents hold no larger whole number."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +209,8 @@ def loss_in_millionths(loss: float) -> int:
     """Round a loss to millionths of its unit within [0, `LOSS_CAP`]; NaN and infinity give the cap."""
     if not math.isfinite(loss):
         return LOSS_CAP
-    return min(max(round(loss * 1e6), 0), LOSS_CAP)
+    # Limited first: the product of a large loss is beyond all doubles.
+    return round(min(max(loss, 0.0) * 1e6, LOSS_CAP))
 
 
 def predict(model: FlatModel, vector: Float32Array, inputs: Float32Array, batch: int = BATCH) -> NDArray[np.int64]:

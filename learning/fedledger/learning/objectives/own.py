@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from numbers import Integral
@@ -12,6 +13,7 @@ import torch
 from fedledger.learning.data import Dataset
 from fedledger.learning.objectives.base import PPM, Batch, Evaluated, Loss, Objective
 from fedledger.protocol.errors import ConfigError, FedledgerError
+from fedledger.protocol.records.measurement import MAX_SCORE
 
 T = TypeVar("T")
 
@@ -53,8 +55,12 @@ class OwnObjective:
         for outputs, targets, inputs in batches:
             total += float(self.loss(outputs.double(), _double(targets), _double(inputs))) * len(outputs)
             count += len(outputs)
-        mean = max(0.0, total / count)
-        return Evaluated(mean, round(mean * PPM) if mean < 2.0**30 else 2**53 - 1)
+        mean = total / count
+        if not math.isfinite(mean):
+            # Python takes 0 for the larger of 0 and NaN, which would be the best loss that there is.
+            return Evaluated(mean, MAX_SCORE)
+        mean = max(0.0, mean)
+        return Evaluated(mean, round(mean * PPM) if mean < 2.0**30 else MAX_SCORE)
 
     def full_score(self, targets: torch.Tensor) -> int:
         """Return a million: a score is shown as a loss."""
@@ -67,6 +73,14 @@ class OwnObjective:
 
 def _double(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.double() if tensor.is_floating_point() else tensor
+
+
+def _float(value: float) -> float:
+    """Return a number as a double; infinite where it is a whole number beyond all doubles."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 @dataclass(frozen=True)
@@ -141,7 +155,7 @@ class Guarded:
         loss, score = found
         if isinstance(loss, bool) or not isinstance(loss, int | float):
             raise self._wrong("measure", loss, "a loss that is a number")
-        return Evaluated(float(loss), self._whole("measure", score))
+        return Evaluated(_float(loss), self._whole("measure", score))
 
     def full_score(self, targets: torch.Tensor) -> int:
         """Return what the code says a score is divided by."""
@@ -165,7 +179,7 @@ class Guarded:
     def _whole(self, name: str, value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
             raise self._wrong(name, value, "a whole number of at least 0 as a score")
-        return int(value)
+        return min(int(value), MAX_SCORE)
 
     def _wrong(self, name: str, value: object, wanted: str) -> ConfigError:
         return ConfigError(

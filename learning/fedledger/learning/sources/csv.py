@@ -91,7 +91,7 @@ class CsvTables(Checked):
         """Return the columns of the inputs."""
         first = tables[0]
         for column in (self.label, *([] if self.group is None else [self.group]), *self.ignore):
-            if column not in first.header:
+            if column not in first.places:
                 raise ConfigError(f"{first.file} has no column {column!r}.", f"There are: {', '.join(first.header)}.")
             if column in self.ignore and column in (self.label, self.group):
                 raise ConfigError(f"Column {column!r} is both used and ignored.", "Take it out of `ignore`.")

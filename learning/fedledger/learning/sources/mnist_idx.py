@@ -94,8 +94,9 @@ def _parse_idx(stream: BinaryIO, max_bytes: int) -> NDArray[np.uint8]:
         raise ValueError("its header is not that of an array of unsigned bytes")
     shape = struct.unpack(f">{ndim}I", stream.read(4 * ndim))
     size = math.prod(shape)
-    if size > max_bytes:
-        raise ValueError(f"it announces {size} bytes")
+    # An empty axis must not hide others that no array can have.
+    if math.prod(extent or 1 for extent in shape) > max_bytes:
+        raise ValueError(f"it announces {' · '.join(map(str, shape))} bytes")
     content = bytearray()
     while len(content) <= size and (chunk := stream.read(min(2**20, size + 1 - len(content)))):
         content += chunk

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -49,9 +51,14 @@ class Table:
     header: tuple[str, ...]
     rows: Sequence[tuple[int, Sequence[str]]]
 
+    @cached_property
+    def places(self) -> Mapping[str, int]:
+        """Where each column is, by name: tables may have very many."""
+        return {name: index for index, name in enumerate(self.header)}
+
     def column(self, name: str) -> list[str]:
         """Return the cells of a column."""
-        index = self.header.index(name)
+        index = self.places[name]
         return [cells[index] for _, cells in self.rows]
 
     def numbers(self, names: Sequence[str], missing: str) -> list[list[float]]:
@@ -62,7 +69,7 @@ class Table:
         ConfigError
             If a cell is neither missing nor a number, at its line and column.
         """
-        places = [(name, self.header.index(name)) for name in names]
+        places = [(name, self.places[name]) for name in names]
         return [
             [
                 math.nan if is_missing(cells[index], missing) else self._number(line, name, cells[index])
@@ -244,7 +251,7 @@ def _require_header(file: Path, header: tuple[str, ...], delimiter: str) -> None
                 f"{file} has one column, {shown(header[0])}.", f'Set delimiter = "{found[0]}", which separates it.'
             )
     if len(set(header)) != len(header):
-        twice = next(name for name in header if header.count(name) > 1)
+        twice = Counter(header).most_common(1)[0][0]
         if not twice:
             raise ConfigError(f"{file} has several columns without a name.", "Give every column its own name.")
         raise ConfigError(

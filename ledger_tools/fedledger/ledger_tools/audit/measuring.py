@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from fedledger.aggregator.round.measurement import LiveMeasurer
@@ -32,8 +34,8 @@ def live_measure(spec: TaskSpec, store: ContentStore, trusted: frozenset[str], i
     ConfigError
         If this release lacks the spec's model or objective, or trusted code cannot be measured.
     DivergenceError
-        In round ``index``, if the spec's model, its initial model, its objective and its validation set do not fit each
-        other.
+        In round ``index``, if the spec's model, its initial model, its objective, its direction of scores and its
+        validation set do not fit each other.
     StoreError
         If one of them cannot be had.
     """
@@ -46,6 +48,11 @@ def live_measure(spec: TaskSpec, store: ContentStore, trusted: frozenset[str], i
     if spec.code is not None:
         code = load_task_code(store.get(spec.code.ref), spec.code.cid, set(trusted))
     objective = _objective(spec, code)
+    if spec.lower_is_better != objective.lower_is_better:
+        # The wrong way round, detectors would spare whoever worsens the score.
+        raise DivergenceError(
+            Divergence(index, "lower_is_better of the spec", objective.lower_is_better, spec.lower_is_better)
+        )
     initial = store.get(spec.initial_model.ref)
     with reading(index, "initial model"):
         file = ModelFile.decode(initial, spec.tensors)
@@ -63,7 +70,7 @@ def live_measure(spec: TaskSpec, store: ContentStore, trusted: frozenset[str], i
     if code is not None:
         _try_out(measure, file)
     else:
-        with reading(index, "validation set", "examples that the spec's model takes"):
+        with reading(index, "validation set", "examples that the spec's model takes"), _computing():
             measure("initial", file.vector)
     return measure
 
@@ -99,6 +106,17 @@ def _check_shapes(model: Method, tensors: TensorsSpec | None, file: ModelFile, h
         outputs = shapes.outputs(held_out.inputs)
     with reading(index, "validation set", "targets that suit the spec's model and objective"):
         fits(held_out.objective, outputs, held_out.targets, held_out.inputs)
+
+
+@contextmanager
+def _computing() -> Iterator[None]:
+    """Tell what torch cannot compute, such as products of whole numbers and floats, from what it has no memory for."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "alloc" in str(error) or "memory" in str(error):
+            raise
+        raise ConfigError(f"The model cannot compute them: {error}.") from error
 
 
 def _try_out(measure: Measurer, initial: ModelFile) -> None:

@@ -126,9 +126,10 @@ class Statistics:
 def range_of(statistic: StatisticSpec) -> tuple[int, int, int]:
     """Return the number of fraction bits of a tensor's format, and its least and largest value in that."""
     bits = BITS - statistic.bound_bits
-    high = 1 << BITS
-    least = -float(2**statistic.bound_bits) if statistic.least is None else statistic.least
-    return bits, min(high, max(-high, int(np.ceil(least * 2.0**bits)))), high
+    bound = float(2**statistic.bound_bits)
+    # Limited first: a spec may claim a least value whose product is beyond all doubles.
+    least = -bound if statistic.least is None else min(bound, max(-bound, statistic.least))
+    return bits, int(np.ceil(least * 2.0**bits)), 1 << BITS
 
 
 @lru_cache(maxsize=16)

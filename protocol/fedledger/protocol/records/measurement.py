@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 LOSS_CAP = 2**31 - 1
+MAX_SCORE = 2**53 - 1
+"""Documents hold no larger whole number."""
 """Largest measured loss, in micro-nats; stands for every larger or undefined one."""
 
 
