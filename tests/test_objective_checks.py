@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,16 @@ from torch import nn
 
 from fedledger.learning.data import Dataset
 from fedledger.learning.metrics import HeldOut, check_model, evaluate, loss_in_millionths, measure
-from fedledger.learning.objectives.base import OBJECTIVES, PPM, Batch, Evaluated, Settling, build_objective, fits
+from fedledger.learning.objectives.base import (
+    OBJECTIVES,
+    PPM,
+    Batch,
+    Evaluated,
+    Objective,
+    Settling,
+    build_objective,
+    fits,
+)
 from fedledger.learning.objectives.classification import CLASSIFICATION, Classification
 from fedledger.learning.objectives.multilabel import Multilabel
 from fedledger.learning.objectives.own import Guarded, OwnObjective
@@ -28,6 +38,7 @@ from fedledger.learning.task_code import load_task_code
 from fedledger.learning.validation_set import INPUTS, LABELS, read_validation
 from fedledger.learning.vectors import FlatModel
 from fedledger.node.solvers.sgd import SGD
+from fedledger.platform.experiment.task_objective import require_pairs
 from fedledger.protocol.encoding import tensors
 from fedledger.protocol.errors import ConfigError, ContentUnreadableError
 from fedledger.protocol.records.measurement import LOSS_CAP, MAX_SCORE
@@ -364,3 +375,87 @@ class Odd(Quantile):
 def test_measurements_are_kept_within_what_a_report_holds(loss: float, score: int, found: tuple[int, int]) -> None:
     flat = FlatModel(nn.Linear(4, 1))
     assert measure(flat, [flat.vector()], HeldOut(X, NUMBERS, Odd(loss, score))) == [found]
+
+
+class GaussianLikelihood(OwnObjective):
+    """Negative where the model is sure and right."""
+
+    def __init__(self, lowest: float) -> None:
+        self.lowest = lowest
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+        return nn.functional.gaussian_nll_loss(outputs[:, 0], targets, outputs[:, 1].exp(), full=True)
+
+
+def test_a_loss_below_zero_is_told_and_counts_above_its_lowest() -> None:
+    module = nn.Linear(4, 2)
+    with torch.no_grad():
+        module.weight.zero_()
+        module.bias.copy_(torch.tensor([0.0, -9.0]))
+    flat, dataset = FlatModel(module), Dataset(X, np.zeros(12, FLOATS), None)
+    with pytest.raises(ConfigError, match=r"loss.* is -3\.5.*lowest"):
+        check_model(flat, flat.vector(), dataset, GaussianLikelihood(0.0))
+    check_model(flat, flat.vector(), dataset, GaussianLikelihood(-10.0))
+    held_out = HeldOut(X, dataset.targets, GaussianLikelihood(-10.0))
+    found, exact = evaluate(flat, [flat.vector()], held_out)[0], 10 + 0.5 * (math.log(2 * math.pi) - 9)
+    assert found.loss == pytest.approx(exact) and found.score == round(found.loss * PPM)
+
+
+class Peeking(nn.Module):
+    """Looks at the whole batch, in training alone or always; else it is linear."""
+
+    def __init__(self, always: bool) -> None:
+        super().__init__()
+        self.layer, self.always = nn.Linear(4, 3), always
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        outputs: torch.Tensor = self.layer(inputs - inputs.mean(0) if self.always or self.training else inputs)
+        return outputs
+
+
+class Resetting(nn.Linear):
+    """Loses its gradients, or its place in the flat tensors, in each forward pass."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__(4, 3)
+        self.how = how
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        if self.how == "gradient":
+            self.zero_grad(set_to_none=True)
+        else:
+            self.weight.data = self.weight.data.clone()
+        return super().forward(inputs)
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        (Peeking(always=True), "depend on the others.*track_running_stats"),
+        (nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3, track_running_stats=False)), "single example.*running_stats"),
+        (Resetting("gradient"), "weight.*in place"),
+        (Resetting("place"), "weight.*in place"),
+        (Peeking(always=False), None),
+        (nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), None),
+    ],
+)
+def test_a_model_that_cannot_be_measured_or_trained_is_told_so(module: nn.Module, said: str | None) -> None:
+    flat, dataset = FlatModel(module), Dataset(X, PLACES, 3)
+    with nullcontext() if said is None else pytest.raises(ConfigError, match=said):
+        check_model(flat, flat.vector(), dataset, CLASSIFICATION)
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+@pytest.mark.parametrize(
+    ("objective", "alike"),
+    [(Classification("auc"), PLACES * 0), (Multilabel(), FLAGS * 0), (Multilabel(), FLAGS * 0 + 1)],
+)
+def test_an_area_without_pairs_is_refused(part: str, objective: Objective, alike: NDArray[Any]) -> None:
+    mixed = alike.copy()
+    mixed[:6] = 1 - mixed[:6]
+    classes = 2 if alike.ndim == 1 else None
+    given = {name: Dataset(X, alike if name == part else mixed, classes) for name in ("validation", "test")}
+    with pytest.raises(ConfigError, match=rf"The {part} set.*no pair.*{part}_fraction"):
+        require_pairs(objective, **given)
+    require_pairs(objective, Dataset(X, mixed, classes), Dataset(X, mixed, classes))
+    require_pairs(Reconstruction(), **given)

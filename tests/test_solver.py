@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -307,3 +308,16 @@ def test_an_error_names_the_batch():
     with pytest.raises(ValueError, match="broken") as caught:
         solver(FlatModel(Fragile()), FlatModel(Fragile()).vector(), examples(), np.random.default_rng(0))
     assert caught.value.__notes__ == ["in batch 3 of the 45 examples"]
+
+
+@pytest.mark.parametrize("n", range(1, 12))
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("duration", [{"local_epochs": 1}, {"local_steps": 2}, {"local_steps": 9}])
+def test_single_examples_are_found_before_training(n: int, drop_last: bool, duration: dict[str, int]) -> None:
+    solver = SGD(learning_rate=0.1, batch_size=4, drop_last=drop_last, **duration)
+    model = FlatModel(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2)))
+    inputs = np.ones((5, 3), np.float32)
+    is_single = any(len(order) == 1 for order in solver.orders(n, np.random.default_rng(0)))
+    with pytest.raises(ConfigError, match=rf"{n} example") if is_single else nullcontext():
+        solver.require_batches(model, inputs, [8, n, 4])
+    solver.require_batches(FlatModel(torch.nn.Linear(3, 2)), inputs, [n])

@@ -189,16 +189,22 @@ def check_model(model: FlatModel, vector: Float32Array, dataset: Dataset, object
             outputs = held_out.checked(model.module(few), len(few))
             objective.check(outputs, held_out.targets, held_out.inputs, dataset.classes)
             again = model.module(few)
+        if not torch.equal(again.nan_to_num(), outputs.nan_to_num()):
+            raise ConfigError(
+                "The model's outputs for the same examples differ from one evaluation to the next.",
+                "Draw random numbers while self.training is true alone; functional.dropout takes training=self.training.",
+            )
         if len(few) > 1:
+            _check_alone(model, few, outputs)
             _check_training(model, held_out)
             model.load(vector)
-        loss = measure(model, [vector], held_out)[0][0]
-    if not torch.equal(again.nan_to_num(), outputs.nan_to_num()):
+        loss = evaluate(model, [vector], held_out)[0].loss
+    if loss < 0:
         raise ConfigError(
-            "The model's outputs for the same examples differ from one evaluation to the next.",
-            "Draw random numbers only while self.training is true; functional.dropout takes training=self.training.",
+            f"The initial model's loss ({objective.loss_name}) is {loss:g}; a ledger holds none below 0.",
+            "Set lowest, of OwnObjective, to a number that the loss stays above, such as -10.",
         )
-    if loss == LOSS_CAP:
+    if loss_in_millionths(loss) == LOSS_CAP:
         raise ConfigError(
             f"The initial model's loss ({objective.loss_name}) is at the cap of {LOSS_CAP / 1e6:,.0f} or undefined.",
             "Scale the targets (regression@1 has a scale) or the inputs, or have the model begin with smaller numbers.",
@@ -253,6 +259,26 @@ def _computing() -> Iterator[None]:
         ) from error
 
 
+def _check_alone(model: FlatModel, inputs: torch.Tensor, outputs: torch.Tensor) -> None:
+    """Check that what a model makes of an example does not depend on the others beside it.
+
+    Rounding moves outputs a little, and may take a few of them to another expert or code; it leaves most as they are.
+    """
+    remedy = "Normalise in evaluation by what was seen in training, as BatchNorm does with track_running_stats = True."
+    try:
+        with _evaluating(model.module):
+            alone = torch.cat([model.module(inputs[place : place + 1]) for place in range(len(inputs))])
+    except ValueError as error:
+        raise ConfigError(f"The model cannot evaluate a single example: {error}.", remedy) from error
+    if alone.shape != outputs.shape:
+        return
+    apart = (alone - outputs).nan_to_num().abs() > 1e-3 * outputs.nan_to_num().abs().max()
+    if 2 * int(apart.flatten(1).any(1).sum()) > len(inputs):
+        raise ConfigError(
+            "The model's outputs for an example depend on the others of its batch, also in evaluation.", remedy
+        )
+
+
 def _check_training(model: FlatModel, held_out: HeldOut) -> None:
     """Check the outputs and the loss of a model that trains, on a few examples; it may change its statistics."""
     module, inputs, targets = model.module, held_out.inputs[:PROBED], held_out.targets[:PROBED]
@@ -270,6 +296,13 @@ def _check_training(model: FlatModel, held_out: HeldOut) -> None:
         raise ConfigError(
             "The model's loss does not follow from what is trained.",
             "Compute it by torch from parameters that have requires_grad, without detach() or item().",
+        )
+    model.gradient.zero_()
+    loss.backward()  # type: ignore[no-untyped-call]
+    if lost := model.lost():
+        raise ConfigError(
+            f"The model's code replaces the parameter {lost[0]} or its gradient, so that training does not move it.",
+            "Change parameters in place, as copy_() does, and leave zero_grad() to the solver.",
         )
 
 

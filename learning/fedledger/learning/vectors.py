@@ -300,6 +300,20 @@ class FlatModel:
         """Return the packed vector of named tensors; see `Layout.from_named`."""
         return self.layout.from_named(tensors)
 
+    def lost(self) -> list[str]:
+        """Return the trained parameters that are no views of the flat tensors any more, or whose gradients are none."""
+        values, gradients = (tensor.untyped_storage().data_ptr() for tensor in (self._flat, self.gradient))
+        return [
+            name
+            for name, parameter in self.module.named_parameters()
+            if parameter.requires_grad
+            and (
+                parameter.untyped_storage().data_ptr() != values
+                or parameter.grad is None
+                or parameter.grad.untyped_storage().data_ptr() != gradients
+            )
+        ]
+
     def _rejoin(self) -> None:
         # A forward pass may assign a buffer instead of writing into it; the new value must not get lost.
         for owner, key, view in self._buffers:

@@ -132,7 +132,6 @@ def require_reproducible(
             f"A fresh model does not take another one's state: {error}.",
             "Have model() return the same layers each time.",
         ) from error
-    require_forgetful(factory, seed, examples[:TRIED])
     before = outputs(first, examples[:TRIED], seed)
     for module, other, remedy in (
         (first, "in one evaluation and the next", "Let forward draw random numbers in training mode alone."),
@@ -144,6 +143,7 @@ def require_reproducible(
     ):
         if not _same(before, outputs(module, examples[:TRIED], seed + 1)):
             raise ConfigError(f"The model's outputs for the same examples differ {other}.", remedy)
+    require_forgetful(factory, seed, examples[:TRIED])
 
 
 def outputs(module: nn.Module, examples: Examples, seed: int = 0) -> object:

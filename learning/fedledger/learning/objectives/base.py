@@ -33,7 +33,8 @@ class Evaluated(NamedTuple):
     Parameters
     ----------
     loss
-        Mean loss in the objective's unit, not negative; NaN or infinite where the model's outputs are.
+        Mean loss in the objective's unit; NaN or infinite where the model's outputs are. A ledger holds none below
+        0.
     score
         What the objective counts, a whole number of at least 0.
     """

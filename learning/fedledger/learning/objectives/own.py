@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 import torch
@@ -24,10 +24,16 @@ _CALLED = ("prepared", "check", "loss", "measure", "full_score", "tolerance")
 class OwnObjective:
     """What a task's own objective may extend: all that is left to say is the loss.
 
-    The score is the mean loss in millionths, and lower is better. Losses are not negative: what is below 0 counts as 0
-    when a model is measured.
+    The score is the mean loss in millionths, and lower is better.
+
+    Attributes
+    ----------
+    lowest
+        A number that no loss is below, such as −10 of a log-density. It is subtracted where a model is measured, since
+        a ledger holds no loss below 0.
     """
 
+    lowest = 0.0
     loss_name = "loss"
     lower_is_better = True
 
@@ -50,17 +56,16 @@ class OwnObjective:
         raise NotImplementedError("an objective says its loss")
 
     def measure(self, batches: Iterable[Batch]) -> Evaluated:
-        """Return the mean loss of the batches in double precision, and the same in millionths."""
+        """Return the mean loss of the batches above the lowest in double precision, and the same in millionths."""
         total, count = 0.0, 0
         for outputs, targets, inputs in batches:
             total += float(self.loss(outputs.double(), _double(targets), _double(inputs))) * len(outputs)
             count += len(outputs)
-        mean = total / count
+        mean = total / count - self.lowest
         if not math.isfinite(mean):
             # Python takes 0 for the larger of 0 and NaN, which would be the best loss that there is.
             return Evaluated(mean, MAX_SCORE)
-        mean = max(0.0, mean)
-        return Evaluated(mean, round(mean * PPM) if mean < 2.0**30 else MAX_SCORE)
+        return Evaluated(mean, round(max(0.0, mean) * PPM) if mean < 2.0**30 else MAX_SCORE)
 
     def full_score(self, targets: torch.Tensor) -> int:
         """Return a million: a score is shown as a loss."""
@@ -153,7 +158,7 @@ class Guarded:
         if not isinstance(found, tuple) or len(found) != 2:
             raise self._wrong("measure", found, "a loss and a score")
         loss, score = found
-        if isinstance(loss, bool) or not isinstance(loss, int | float):
+        if isinstance(loss, bool) or not isinstance(loss, Real):
             raise self._wrong("measure", loss, "a loss that is a number")
         return Evaluated(_float(loss), self._whole("measure", score))
 

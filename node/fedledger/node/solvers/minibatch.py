@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, TypeAlias
@@ -147,6 +147,41 @@ class Minibatches(Checked):
             return used * (self.local_epochs or 0)
         epochs, rest = divmod(self.local_steps, max(1, -(-used // self.batch_size)))
         return epochs * used + min(rest * self.batch_size, used)
+
+    def require_batches(self, model: FlatModel, inputs: NDArray[np.generic], sizes: Iterable[int]) -> None:
+        """Check that a model takes the smallest batches of participants with so many examples.
+
+        Parameters
+        ----------
+        model
+            The model; a forward pass may change its statistics.
+        inputs
+            Any examples, n ≥ 1.
+        sizes
+            How many examples each participant has.
+
+        Raises
+        ------
+        ConfigError
+            If one has a batch of a single example, over which the model cannot normalise.
+        """
+        single = next((n for n in sizes if self._smallest(n) == 1), None)
+        if single is None:
+            return
+        try:
+            with torch.no_grad():
+                model.module.train()(torch.from_numpy(np.ascontiguousarray(inputs[:1])))
+        except Exception as error:
+            told = self._told(error, single)
+            if told is not None:
+                raise told from error
+
+    def _smallest(self, n: int) -> int:
+        """Return the size of the smallest batch of ``n`` examples that training takes."""
+        used = self._used(n)
+        rest = used % self.batch_size
+        comes = self.local_steps is None or self.local_steps > used // self.batch_size
+        return rest if rest and comes else min(used, self.batch_size)
 
     def _used(self, n: int) -> int:
         """Return how many of ``n`` examples an epoch takes."""

@@ -49,6 +49,7 @@ class Standstill:
         self._initial_loss, self._counted = initial_loss, counted
         self._refused: list[Round] = []
         self._lost: list[Round] = []
+        self._negative: list[Round] = []
 
     def look(self, closed: Round, loss: float) -> None:
         """Look at a round, and at its model's loss on the test set.
@@ -72,6 +73,13 @@ class Standstill:
             raise _nothing_counts(recent)
         if len(self._lost) >= MAX_ROUNDS:
             self._require_model()
+        self._negative = [*self._negative, closed] if loss < 0 else []
+        if len(self._negative) >= MAX_ROUNDS:
+            raise RoundError(
+                f"From round {self._negative[0].index} on, the model's loss on the test set is below 0, where a "
+                "measurement holds 0 and shows no difference between updates.",
+                "Set lowest, of OwnObjective, to a number that the loss stays above, such as -10.",
+            )
 
     def end(self) -> None:
         """Look at the run as a whole, once it has ended.

@@ -28,9 +28,10 @@ from fedledger.learning.partitions.base import partition as divide
 from fedledger.learning.sources.base import load_dataset
 from fedledger.learning.task_code import TaskCode, load_task_code, model_of_code_alone
 from fedledger.learning.validation_set import INPUTS, LABELS
-from fedledger.learning.vectors import FlatModel
+from fedledger.learning.vectors import FlatModel, repeatable
 from fedledger.node.solvers.base import Solver, computed_by, sent_by
 from fedledger.node.solvers.build import build_solver
+from fedledger.node.solvers.minibatch import Minibatches
 from fedledger.node.transforms.base import build_transforms
 from fedledger.platform.devices.fleet import draw_fleet, update_size
 from fedledger.platform.experiment.accounts import experiment_address, participant_role
@@ -38,7 +39,7 @@ from fedledger.platform.experiment.config import DataConfig, ExperimentConfig
 from fedledger.platform.experiment.experiment import HONEST, Experiment
 from fedledger.platform.experiment.payload import checked_payload
 from fedledger.platform.experiment.sizes import fitting_limits, published, require_sizes
-from fedledger.platform.experiment.task_objective import TaskObjective, task_objective, task_tolerance
+from fedledger.platform.experiment.task_objective import TaskObjective, require_pairs, task_objective, task_tolerance
 from fedledger.protocol.codecs.payload import Slot, payload_slots, statistics_slots
 from fedledger.protocol.encoding import tensors
 from fedledger.protocol.encoding.cid import ContentRef
@@ -117,13 +118,14 @@ def assemble(
     """
     make_model = _model(config, own)
     found = task_objective(config, own, validation)
-    begins = _tried(make_model, config, parts, validation, found)
+    require_pairs(found.objective, validation, test)
+    solver = build_solver(config.training.solver.method, config.training.solver.params)
+    begins = _tried(make_model, config, parts, validation, found, solver)
     if own is not None:
         require_reproducible(make_model, partial(model_of_code_alone, own), config.seed, validation.inputs)
     initial, dimension = begins.file.encode_whole(), begins.file.dimension
     measured = tensors.encode({INPUTS: validation.inputs, LABELS: validation.targets})
     training = config.training
-    solver = build_solver(training.solver.method, training.solver.params)
     payload = checked_payload(config, solver, dimension)
     build_transforms(training.transforms)
     slots = (*payload_slots(payload, list(sent_by(solver)), dimension), *statistics_slots(begins.tensors))
@@ -170,12 +172,16 @@ def _tried(
     parts: Parts,
     validation: Dataset,
     found: TaskObjective,
+    solver: Solver,
 ) -> InitialModel:
     """Return the initial model, once it has been seen to suit data, objective and number format."""
     begins = initial_model(make_model, config.seed, parts.spread(SPREAD).inputs)
     require_in_bounds(begins, config.training.fixed_point)
     model = FlatModel(make_model(), described=begins.tensors, fixed=begins.file.fixed)
     check_model(model, begins.file.vector, validation, found.objective)
+    if isinstance(solver, Minibatches):
+        with repeatable():
+            solver.require_batches(model, validation.inputs, map(parts.size, range(len(parts))))
     return begins
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
+
 from fedledger.learning.data import Dataset
 from fedledger.learning.objectives.base import Objective, Settling, build_objective
+from fedledger.learning.objectives.classification import Classification
+from fedledger.learning.objectives.multilabel import Multilabel
 from fedledger.learning.task_code import TaskCode
 from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.protocol.errors import ConfigError
@@ -51,6 +55,19 @@ def task_objective(config: ExperimentConfig, own: TaskCode | None, validation: D
         method = Method(method=method.method, params=dict(objective.settled(validation)))
         objective = build_objective(method.method, method.params)
     return TaskObjective(objective, method)
+
+
+def require_pairs(objective: Objective, validation: Dataset, test: Dataset) -> None:
+    """Raise ConfigError if an area under the curve is the score of held-out examples that have no pair to count."""
+    if not isinstance(objective, Classification | Multilabel):
+        return
+    for name, held_out in (("validation", validation), ("test", test)):
+        if not objective.full_score(torch.from_numpy(held_out.targets)):
+            raise ConfigError(
+                f"The {name} set has {len(held_out)} examples that are all alike in their targets, so that there is no "
+                f"pair to count for the {objective.score_name}.",
+                f"Give more examples of the rare class, a larger data.{name}_fraction, or another score.",
+            )
 
 
 def task_tolerance(given: Tolerance, found: TaskObjective, validation: Dataset) -> Tolerance:
