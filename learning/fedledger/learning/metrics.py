@@ -192,7 +192,7 @@ def check_model(model: FlatModel, vector: Float32Array, dataset: Dataset, object
         if not torch.equal(again.nan_to_num(), outputs.nan_to_num()):
             raise ConfigError(
                 "The model's outputs for the same examples differ from one evaluation to the next.",
-                "Draw random numbers while self.training is true alone; functional.dropout takes training=self.training.",
+                "Draw random numbers while self.training alone; functional.dropout takes training=self.training.",
             )
         if len(few) > 1:
             _check_alone(model, few, outputs)
