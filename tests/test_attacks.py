@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fedledger.aggregator.driver import Aggregator
@@ -29,6 +30,8 @@ from fedledger.node.duties.direct_rounds import DirectRounds
 from fedledger.node.duties.objections import Objections
 from fedledger.node.journal import JournalEntry
 from fedledger.node.participant import Participant
+from fedledger.node.solvers.base import LocalUpdate
+from fedledger.node.training import TrainingContext
 from fedledger.node.updates import Updates
 from fedledger.platform.experiment.accounts import AGGREGATOR, PUBLISHER, experiment_account, participant_role
 from fedledger.protocol.encoding.cid import ContentRef
@@ -117,6 +120,46 @@ def test_who_brings_a_round_below_quorum_by_not_revealing_pays_all_the_same(tmp_
         assert [r.index for r in w.task.counted] == [2, 3], "it is made up for"
         assert AGGREGATOR not in w.gains(), "the aggregator was not silent"
         assert w.audit().reproduced
+
+
+CENTRED = """
+import torch
+from torch import nn
+class Centre(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(64))
+    def forward(self, x):
+        if self.training:
+            self.mean.lerp_(x.detach().mean(0), 0.1)
+        return x - self.mean
+def model():
+    return nn.Sequential(Centre(), nn.Linear(64, 10))
+"""
+
+
+@pytest.mark.parametrize("batched", [False, True], ids=["direct", "batched"])
+@pytest.mark.parametrize("fault", ["a statistic beyond its range", "a coordinate beyond the bound", "no number"])
+def test_who_cannot_help_a_useless_update_loses_nothing(tmp_path: Path, fault: str, batched: bool) -> None:
+    """It misses the round; unusual data, or a model that others have spoilt, are no offence."""
+    (tmp_path / "task.py").write_text(CENTRED)
+    with world(tmp_path, batched=batched, penalty_gwei=PENALTY_GWEI, verifiers=0, code="task.py") as w:
+        honest = w.people[VICTIM].updates.trainer
+
+        def spoilt(context: TrainingContext) -> LocalUpdate:
+            update = honest(context)
+            if context.index > 1:
+                return update
+            if fault == "a statistic beyond its range":
+                return replace(update, statistics=update.statistics + np.float32(2**16 + 1))
+            return replace(update, delta=update.delta + np.float32(65 if "bound" in fault else np.nan))
+
+        w.people[VICTIM].updates.trainer = spoilt
+        w.join().play()
+        assert settled(w.task) == [1, 2] and not slashed(w, VICTIM)
+        assert verdict(w, VICTIM, 1) is Verdict.MISSED and verdict(w, VICTIM, 2) is Verdict.ACCEPTED
+        assert all(verdict(w, number, 1) is Verdict.ACCEPTED for number in range(4) if number != VICTIM)
+        w.check_money()
 
 
 def test_who_leaves_before_its_punishment_is_punished(tmp_path: Path) -> None:

@@ -281,6 +281,19 @@ class TestInitialModel:
         fresh.load_state_dict(state, strict=True)
         assert fresh.eval()(x).equal(second.module(x))
 
+    @pytest.mark.parametrize("lacking", range(4))
+    def test_what_does_not_move_must_be_given_as_a_whole(self, lacking: int) -> None:
+        """The rest would be random, and honest parties would disagree about what a model is worth."""
+        begins = made(Net)
+        assert begins.tensors is not None and len(begins.tensors.fixed) > 1
+        names = begins.tensors.fixed[:lacking] if lacking < 3 else begins.tensors.fixed
+        kept = {name: values for name, values in begins.file.fixed.items() if name not in names}
+        if not names:
+            FlatModel(Net(), described=begins.tensors, fixed=kept)
+            return
+        with pytest.raises(ConfigError, match=f"lacks {names[0]}"):
+            FlatModel(Net(), described=begins.tensors, fixed=kept)
+
     def test_what_does_not_move_stays_bit_for_bit(self) -> None:
         begins = made(Net)
         model = FlatModel(Net(), described=begins.tensors, fixed=begins.file.fixed)

@@ -199,7 +199,8 @@ class FlatModel:
         # In one mode throughout, as evaluation puts back what it finds.
         self.module = module.to(self.device).train()
         self.layout = Layout.of(module, described)
-        if fixed:
+        if fixed is not None:
+            _require_all_fixed(fixed, described)
             _set_fixed(module, fixed)
         self._flat = torch.zeros(self.layout.length, device=self.device)
         self._values: Float32Array = np.zeros(self.layout.length, np.float32) if self._is_away else self._flat.numpy()
@@ -368,6 +369,19 @@ def _require_described(
     if odd:
         raise ConfigError(
             f"The model and the description of its tensors differ in {', '.join(sorted(odd)[:5])}.",
+            "Use the model of the task's spec.",
+        )
+
+
+def _require_all_fixed(fixed: Mapping[str, object], described: TensorsSpec | None) -> None:
+    """Raise ConfigError unless all is given that no update moves: what is not would be random, and so all that follows.
+
+    Two honest parties would measure different losses of one model, and one of them would be punished for it.
+    """
+    lacking = set(() if described is None else described.fixed) - set(fixed)
+    if lacking:
+        raise ConfigError(
+            f"The initial model lacks {', '.join(sorted(lacking)[:5])}, which no update moves.",
             "Use the model of the task's spec.",
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 
@@ -11,16 +12,18 @@ from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.node.journal import UPDATE, Journal, JournalEntry
 from fedledger.node.solvers.base import LocalUpdate, Memory
 from fedledger.node.training import Trainer, TrainingContext
-from fedledger.protocol.codecs.payload import header_codec, published_lengths
+from fedledger.protocol.codecs.payload import decode_vectors, header_codec, published_lengths
 from fedledger.protocol.codecs.statistics import require_model
 from fedledger.protocol.encoding.cid import MAX_STATE_BYTES, ContentRef
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records import update as wire
 from fedledger.protocol.records.published_vectors import published
 from fedledger.protocol.records.signatures import commitment, salt
-from fedledger.protocol.records.update import UpdateHeader
+from fedledger.protocol.records.update import UpdateHeader, UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.models import Models
+
+log = logging.getLogger(__name__)
 
 BaseOf = Callable[[int], int]
 """Tells how many models before a round's base, given its index, the one lies that a participant trains on."""
@@ -55,6 +58,7 @@ class Updates:
         self.trainer = trainer
         self.base_of = base_of
         self._models = models
+        self._faults: dict[ContentRef, str] = {}
         self._committed: tuple[tuple[int | bytes, ...], bytes] | None = None
 
     def context(self, task: TaskHistory, current: RoundHistory) -> TrainingContext | None:
@@ -98,6 +102,38 @@ class Updates:
     def made(self, task: TaskHistory, current: RoundHistory) -> JournalEntry:
         """Return the round's update, which is in the journal; it is made if it is not there."""
         return self.journal.entry(current) or self.keep(current, self.trainer(self._context(task, current)))
+
+    def costs(self, task: TaskHistory, current: RoundHistory) -> bool:
+        """Return whether revealing the round's update would cost a penalty, as every aggregator has to refuse it.
+
+        Others may have brought that about: by a model with which training diverges, or statistics leave their range.
+        A round without this participant costs it nothing of its stake.
+        """
+        if not task.params.penalty:
+            return False
+        entry = self.made(task, current)
+        if entry.reference not in self._faults:
+            fault = self._fault(entry, self._models(current.bases[entry.staleness(current)]).dimension)
+            self._faults = {entry.reference: fault}
+            if fault:
+                log.warning(
+                    "round %d: missed, as the update would be refused and cost a penalty: %s; scale the inputs, lower "
+                    "learning_rate, or leave the task",
+                    current.index,
+                    fault,
+                )
+        return bool(self._faults[entry.reference])
+
+    def _fault(self, entry: JournalEntry, dimension: int) -> str:
+        """Return why an update would be refused whoever looks at it; empty if it would not."""
+        spec, length = self.access.spec, entry.reference.length
+        if length > spec.limits.max_update_bytes:
+            return f"it has {length:,} bytes"
+        try:
+            decode_vectors(wire.decode(self.journal.content(entry.round)).vectors, spec, dimension)
+        except UpdateRefusedError as error:
+            return error.detail
+        return ""
 
     def put(self, current: RoundHistory, entry: JournalEntry) -> ContentRef:
         """Put the round's update into the store, where everybody may see it from now on."""

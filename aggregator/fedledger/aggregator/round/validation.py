@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.protocol.codecs.payload import header_codec, slots
+from fedledger.protocol.codecs.payload import decode_vectors, header_codec
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ContentUnavailableError, StoreError
 from fedledger.protocol.records import update as wire
@@ -119,26 +119,8 @@ def validate_vectors(
     UpdateRefusedError
         With the reason: other vectors than the spec's, or the gravest fault of one.
     """
-    payload = slots(spec, dimension)
-    if set(vectors) != {slot.name for slot in payload}:
-        names = ", ".join(slot.name for slot in payload)
-        wanted = f"the vectors {names}" if len(payload) > 1 else f"the one vector {wire.DELTA!r}"
-        raise UpdateRefusedError(Verdict.WRONG_SHAPE, f"the update must hold {wanted}")
-    fixed = spec.fixed
-    decoded: dict[str, NDArray[np.int64]] = {}
-    refusals: list[UpdateRefusedError] = []
-    for slot in payload:
-        try:
-            decoded[slot.name] = slot.codec.decode(vectors[slot.name], slot.length, fixed)
-        except UpdateRefusedError as error:
-            refusals.append(error)
-    if refusals:
-        raise min(refusals, key=lambda refusal: _FAULTS.index(refusal.verdict))
+    decoded = decode_vectors(vectors, spec, dimension)
     delta, statistics = decoded.pop(wire.DELTA), np.zeros(0, np.int64)
     if spec.statistics:
         statistics = decoded.pop(wire.STATISTICS)
     return ValidUpdate(delta, min(examples, spec.limits.max_examples), steps, decoded, statistics)
-
-
-_FAULTS = (Verdict.WRONG_SHAPE, Verdict.MALFORMED, Verdict.NOT_FINITE, Verdict.OUT_OF_RANGE)
-"""Faults of a vector; of several vectors' faults the first of these applies, and of equal ones that of the first."""

@@ -151,7 +151,9 @@ class BatchedRounds:
         return proof
 
     def stands_by(self, task: TaskHistory, current: RoundHistory) -> bool:
-        """Return whether the round's commitment is the only one ever made for it; two are equivocation."""
+        """Return whether to commit: it costs no penalty, and is the round's only commitment; two are equivocation."""
+        if self.updates.costs(task, current):
+            return False
         stands = self.updates.journal.sign(self.updates.made(task, current))
         if not stands and current.index not in self._missed:
             self._missed.add(current.index)

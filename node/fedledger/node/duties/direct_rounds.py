@@ -42,7 +42,9 @@ class DirectRounds:
         return None
 
     def commit(self, task: TaskHistory, current: RoundHistory) -> Step | None:
-        """Commit to the round's update, which is made if need be."""
+        """Commit to the round's update, which is made if need be, unless it would cost a penalty."""
+        if self.updates.costs(task, current):
+            return None
         digest = self.updates.commitment(task, current)
         self.access.ledger.commit_update(self.access.account, self.access.task, current.index, digest)
         return Step(Action.COMMITTED, self.access.task, current.index)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from fedledger.protocol.arithmetic.exact import IntArray
 from fedledger.protocol.bounded_cache import BoundedCache
-from fedledger.protocol.codecs.base import CODECS, Codec
+from fedledger.protocol.codecs.base import CODECS, Codec, Tensor
 from fedledger.protocol.codecs.dense import Dense
 from fedledger.protocol.codecs.statistics import Statistics
 from fedledger.protocol.encoding.cid import MAX_OBJECT_BYTES
@@ -15,7 +16,8 @@ from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import VectorSpec
 from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.records.spec import TaskSpec, TensorsSpec
-from fedledger.protocol.records.update import DELTA, STATISTICS
+from fedledger.protocol.records.update import DELTA, STATISTICS, UpdateRefusedError
+from fedledger.protocol.records.verdicts import Verdict
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,36 @@ _slots: BoundedCache[tuple[bytes, int], tuple[Slot, ...]] = BoundedCache(16)
 def published_lengths(spec: TaskSpec, dimension: int) -> dict[str, int]:
     """Return the number of coordinates of each vector that an aggregator publishes, by name."""
     return {slot.name: slot.length for slot in described_slots(spec, dimension)[1:]}
+
+
+def decode_vectors(vectors: Mapping[str, Tensor], spec: TaskSpec, dimension: int) -> dict[str, IntArray]:
+    """Return the vectors of an update in fixed point, by name.
+
+    Raises
+    ------
+    UpdateRefusedError
+        With the reason: other vectors than the spec's, or the gravest fault of one.
+    """
+    payload = slots(spec, dimension)
+    if set(vectors) != {slot.name for slot in payload}:
+        names = ", ".join(slot.name for slot in payload)
+        wanted = f"the vectors {names}" if len(payload) > 1 else f"the one vector {DELTA!r}"
+        raise UpdateRefusedError(Verdict.WRONG_SHAPE, f"the update must hold {wanted}")
+    fixed = spec.fixed
+    decoded: dict[str, IntArray] = {}
+    refusals: list[UpdateRefusedError] = []
+    for slot in payload:
+        try:
+            decoded[slot.name] = slot.codec.decode(vectors[slot.name], slot.length, fixed)
+        except UpdateRefusedError as error:
+            refusals.append(error)
+    if refusals:
+        raise min(refusals, key=lambda refusal: _FAULTS.index(refusal.verdict))
+    return decoded
+
+
+_FAULTS = (Verdict.WRONG_SHAPE, Verdict.MALFORMED, Verdict.NOT_FINITE, Verdict.OUT_OF_RANGE)
+"""Faults of a vector; of several vectors' faults the first of these applies, and of equal ones that of the first."""
 
 
 def header_codec(spec: TaskSpec) -> Literal["dense", "coded"]:
