@@ -21,7 +21,7 @@ from fedledger.aggregator.round.pipeline import Entry, RoundContext, RoundResult
 from fedledger.aggregator.round.state import State
 from fedledger.aggregator.round.validation import ValidUpdate, validate_vectors
 from fedledger.aggregator.rules.base import RULES
-from fedledger.learning.models.initial import initial_model, require_in_bounds, require_reproducible
+from fedledger.learning.models.initial import initial_model, outputs, require_in_bounds, require_reproducible
 from fedledger.learning.vectors import FlatModel
 from fedledger.protocol.codecs.payload import published_lengths, slots
 from fedledger.protocol.codecs.statistics import Statistics, range_of
@@ -361,6 +361,22 @@ class TestInitialModel:
     def test_parameters_of_other_types_are_refused(self, dtype: torch.dtype) -> None:
         with pytest.raises(ConfigError, match=r"\.float\(\)|Make it float32"):
             initial_model(lambda: nn.Linear(4, 2).to(dtype), 1)
+
+    @pytest.mark.parametrize(
+        ("factory", "inputs", "words"),
+        [
+            (lambda: nn.Sequential(nn.Embedding(5, 3), nn.Flatten(), nn.Linear(12, 2)), 9, "which are 0 to 9"),
+            (lambda: nn.Sequential(nn.Linear(4, 4).half(), nn.Linear(4, 2)), 0.5, r"\.float\(\) on frozen parts"),
+            (lambda: nn.Linear(5, 2), 0.5, "Make its forward suit"),
+        ],
+    )
+    def test_examples_that_do_not_suit_are_told_with_what_helps(
+        self, factory: Callable[[], nn.Module], inputs: float, words: str
+    ) -> None:
+        examples_ = np.zeros((20, 4), np.int64 if isinstance(inputs, int) else np.float32)
+        examples_[3] = inputs
+        with pytest.raises(ConfigError, match=words):
+            outputs(factory(), examples_)
 
     def test_unscaled_inputs_widen_the_range_of_a_statistic(self) -> None:
         examples_ = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32) * 5000

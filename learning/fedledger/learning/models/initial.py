@@ -167,10 +167,18 @@ def outputs(module: nn.Module, examples: Examples, seed: int = 0) -> object:
 
 def unsuited(examples: Examples, error: Exception) -> ConfigError:
     """Return the error that a model does not take some examples."""
+    remedy = "Make its forward suit the inputs of the data: a batch of them is [examples, ...]."
+    if isinstance(error, IndexError) and examples.size:
+        remedy = (
+            f"Give each embedding a row for every number among the inputs, which are {examples.min()} to "
+            f"{examples.max()}: as many as the largest one, and one more."
+        )
+    elif "dtype" in str(error) or " type " in str(error):
+        remedy = "Call .float() on frozen parts in another precision, or convert the inputs in forward()."
     return ConfigError(
         f"The model does not take examples of {examples.dtype}{list(examples.shape[1:])}: "
         f"{type(error).__name__}: {error}.",
-        "Make its forward suit the inputs of the data: a batch of them is [examples, ...].",
+        remedy,
     )
 
 
