@@ -9,7 +9,6 @@ import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from torch import nn
 
 from fedledger.contracts.chain.chain import Chain
 from fedledger.learning.data import Dataset, Parts
-from fedledger.learning.task_code import TaskCode
+from fedledger.learning.task_code import load_task_code
 from fedledger.node.training import training_seed
 from fedledger.platform.engine.backends.serial import Serial
 from fedledger.platform.engine.federation import play
@@ -215,6 +214,10 @@ CASES: dict[str, Callable[[], Case]] = {
 }
 
 
+CODE = "from test_oracle import CASES\n\n\ndef model():\n    return CASES[{!r}]().model()\n"
+"""A task's own code, which makes the model of a case."""
+
+
 class Oracle:
     """Federated training as the papers have it, in doubles between rounds."""
 
@@ -308,7 +311,7 @@ def numbers(module: nn.Module) -> Numbers:
     return {n: t.double().numpy().copy() for n, t in module.state_dict().items() if t.is_floating_point()}
 
 
-def experiment_of(case: Case, method: Method) -> Experiment:
+def experiment_of(name: str, case: Case, method: Method) -> Experiment:
     objective = {} if case.objective is None else {"objective": case.objective}
     document = {
         "name": "oracle",
@@ -319,9 +322,7 @@ def experiment_of(case: Case, method: Method) -> Experiment:
     }
     parts = Parts.stretches(case.dataset, np.cumsum(SIZES).tolist())
     held_out = case.dataset.stretch(0, 60)
-    code = ModuleType("oracle")
-    code.model = case.model  # type: ignore[attr-defined]
-    own = TaskCode("oracle", code, b"def model(): ...")
+    own = load_task_code(CODE.format(name).encode(), name, {name})
     return assemble(ExperimentConfig.model_validate(document), parts, held_out, held_out, own)
 
 
@@ -355,7 +356,7 @@ METHODS = {
 @pytest.mark.parametrize("case", CASES)
 def test_rounds_are_those_of_the_oracle(case: str, method: str, tmp_path: Path) -> None:
     given = CASES[case]()
-    experiment = experiment_of(given, METHODS[method])
+    experiment = experiment_of(case, given, METHODS[method])
     wanted = expected(given, METHODS[method], experiment)
     with Serial(experiment) as backend:
         record = MemoryRecord(experiment)
