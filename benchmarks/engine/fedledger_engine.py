@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import version
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import workloads
 from workloads import PER_ROUND, Clock, Workload, load
 
 from fedledger.learning.data import Dataset, Parts
-from fedledger.learning.task_code import TaskCode
+from fedledger.learning.task_code import load_task_code
 from fedledger.platform.engine.backends.pool import Pool
 from fedledger.platform.engine.federation import play
 from fedledger.platform.engine.without_ledger import MemoryRecord
@@ -30,6 +27,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "cnn": {"method": "lenet@1"},
 }
 TOKENS = {"method": "tokens@1"}
+RECURRENT = b"from workloads import Recurrent as model"
 
 
 def workload_experiment(workload: Workload, rounds: int) -> Experiment:
@@ -50,16 +48,9 @@ def workload_experiment(workload: Workload, rounds: int) -> Experiment:
     }
     dataset = Dataset.of(workload.inputs, workload.labels, classes=None if sequences else 10)
     parts = Parts.stretches(dataset, workload.ends)
-    own = TaskCode("workload", _module(workload), Path(workloads.__file__).read_bytes()) if sequences else None
+    own = load_task_code(RECURRENT, "recurrent", {"recurrent"}) if sequences else None
     # Nobody measures updates here.
     return assemble(ExperimentConfig.model_validate(document), parts, dataset.stretch(0, 1), dataset, own)
-
-
-def _module(workload: Workload) -> ModuleType:
-    """Return a task's own code as it is after it has run."""
-    module = ModuleType(workload.name)
-    module.model = workload.model  # type: ignore[attr-defined]
-    return module
 
 
 def ask_floors_clients(record: MemoryRecord, workload: Workload) -> None:

@@ -23,11 +23,11 @@ class TiedTransformer(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(CHARACTERS, WIDTH)
         self.positions = nn.Parameter(torch.zeros(LENGTH, WIDTH))
-        layer = nn.TransformerEncoderLayer(WIDTH, 4, 64, dropout=0.1, batch_first=True)
-        self.encoder = nn.TransformerEncoder(layer, 2)
+        layer = nn.TransformerEncoderLayer(WIDTH, 4, 64, dropout=0.1, batch_first=True, norm_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
         self.output = nn.Linear(WIDTH, CHARACTERS, bias=False)
         self.output.weight = self.embedding.weight
-        nn.init.normal_(self.embedding.weight, std=WIDTH**-0.5)
+        nn.init.normal_(self.embedding.weight, std=0.5)
         self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(LENGTH), persistent=False)
 
     def forward(self, characters: torch.Tensor) -> torch.Tensor:

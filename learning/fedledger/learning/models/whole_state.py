@@ -68,8 +68,11 @@ def require_forgetful(factory: Callable[[], nn.Module], seed: int, examples: NDA
         If it is not.
     """
     batch = torch.from_numpy(np.ascontiguousarray(examples))
+    with seeded(seed):
+        used = factory()
     with seeded(seed), single_thread(), torch.no_grad():
-        used, fresh = factory(), factory()
+        # From the same seed: what a model draws besides its state is not what it remembers.
+        fresh = factory()
         fresh.load_state_dict(used.state_dict())
         state = {name: tensor.clone() for name, tensor in used.state_dict().items()}
         buffers = {name: buffer.clone() for name, buffer in used.named_buffers()}
