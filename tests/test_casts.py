@@ -99,7 +99,7 @@ def test_both_zeros_and_the_smallest_floats_are_0_in_the_exact_layer() -> None:
 def test_sums_take_what_is_within_the_bound_and_refuse_the_rest(values: list[float], fixed: FixedPoint) -> None:
     vector = np.array(values, np.float32)
     whole, rows = WeightedSum(fixed, len(vector), 8), WeightedSum(fixed, len(vector), 8)
-    if not np.isfinite(vector).all() or np.abs(vector).max() > fixed.bound:
+    if not np.isfinite(vector).all() or float(np.abs(vector).max()) > fixed.bound:
         for add in (lambda: whole.add(vector, 3), lambda: rows.add_rows(vector[None], [3])):
             with pytest.raises((NotFiniteError, OutOfRangeError)):
                 add()

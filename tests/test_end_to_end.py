@@ -109,6 +109,7 @@ def test_killing_nodes_and_the_aggregator_loses_nothing(reference: Small, tmp_pa
     assert [p["credit"] for p in people] == [p["credit"] for p in reference.summary["participants"]]
 
 
+@pytest.mark.long
 def test_a_run_that_was_killed_is_resumed(reference: Small, tmp_path: Path) -> None:
     config = write_config(tmp_path)
     command = ["run", str(config), "--chain", "embedded", "--out", str(tmp_path / "runs"), "--format", "json"]

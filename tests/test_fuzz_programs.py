@@ -35,7 +35,9 @@ def faults(bench: Bench, kind: str, numbers: range) -> str:
 
 
 @pytest.mark.hypothesis
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.long if kind == "stored_content" else ()) for kind in KINDS]
+)
 def test_no_file_breaks_a_command(bench: Bench, kind: str) -> None:
     many = QUICK * (FUZZ_TIMES if settings.get_current_profile_name() == FUZZ else 1)
     assert faults(bench, kind, range(many)) == ""

@@ -113,6 +113,8 @@ def play_beside(folder: Path, kind: str, seeds: range) -> None:
 
 
 @pytest.mark.hypothesis
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=() if kind in ("specs", "updates") else pytest.mark.long) for kind in KINDS]
+)
 def test_strangers_stop_nobody_and_save_no_liar(tmp_path: Path, kind: str) -> None:
     play_beside(tmp_path, kind, range(many()))

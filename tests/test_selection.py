@@ -296,4 +296,4 @@ def test_without_a_ledger_reputation_selects_the_same(tmp_path: Path) -> None:
         rounds = [sorted(given.address(number) for number in done.verdicts) for done in play(record, serial)]
     on_ledger = [sorted(r.owners.values()) for r in finished.task.settled]
     assert rounds == on_ledger and len({tuple(asked) for asked in rounds}) > 1
-    assert record.model.encode(record.model.vector) == finished.final.encode(finished.final.vector)
+    assert record.model.encode() == finished.final.encode()

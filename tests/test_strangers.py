@@ -75,7 +75,18 @@ POISONS = {
 }
 
 
-@pytest.mark.parametrize("poison", POISONS)
+QUICK = (
+    "dimensions beyond memory",
+    "a label of no class",
+    "scores the wrong way round",
+    "a fixed tensor of a stranger's",
+)
+"""One of each kind; the others are left to the long tests."""
+
+
+@pytest.mark.parametrize(
+    "poison", [pytest.param(name, marks=() if name in QUICK else pytest.mark.long) for name in POISONS]
+)
 def test_a_strangers_task_saves_no_liar(tmp_path: Path, poison: str) -> None:
     """The stranger's task comes first, so that whoever looks at tasks in turn meets it before the lie."""
     strangers: list[Stranger] = []

@@ -246,6 +246,7 @@ def test_killed_and_started_again_it_runs_what_is_missing_and_nothing_twice(conf
         assert (fresh["final_model"], fresh["score"]) == (row["final_model"], row["score"])
 
 
+@pytest.mark.long
 def test_a_wider_sweep_runs_only_what_is_new(config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     assert run_sweep(plan_runs(config, [], "0,1", False), tmp_path, folder, SweepOptions(jobs=2)).found == 0
