@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fedledger.platform.cli import app
 from fedledger.platform.experiment import tested
 from fedledger.platform.runs.compare import Comparison
 from fedledger.platform.runs.curves import common_name, rounds_to
 from fedledger.platform.runs.run_folder import RunRecord
+from support.command_line import Call, caller
 
 CONFIG = """
 name = "errors"
@@ -47,21 +45,10 @@ def data():
 """
 NAME, LOSS_NAME = "mean absolute error", "squared error (scale²)"
 
-Command = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    def called(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["fedledger", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            app.main()
-            raise SystemExit(0)
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return called
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    return caller(monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -88,7 +75,7 @@ def check_record(folder: Path) -> dict[str, Any]:
     return dict(summary)
 
 
-def test_a_run_speaks_of_its_objective(command: Command, config: Path, tmp_path: Path) -> None:
+def test_a_run_speaks_of_its_objective(command: Call, config: Path, tmp_path: Path) -> None:
     models = set()
     for options in (("--no-ledger", "--backend", "serial"), ("--chain", "embedded", "--backend", "serial")):
         out = tmp_path / options[0]
@@ -118,9 +105,7 @@ def summary_code(folder: Path) -> str:
     return ContentRef.of(read_code(folder.parents[1] / "task.py")).cid
 
 
-def test_sweeps_and_comparisons_take_the_lowest_error_for_the_best(
-    command: Command, config: Path, tmp_path: Path
-) -> None:
+def test_sweeps_and_comparisons_take_the_lowest_error_for_the_best(command: Call, config: Path, tmp_path: Path) -> None:
     rate, where = "training.solver.params.learning_rate", tmp_path / "sweep"
     options = ("--set", f"{rate}=0.01,0.05", "--seeds", "0..1", "--target", "3.0", "--jobs", 1, "--format", "json")
     code, shown, progress = command("sweep", config, "--out", where, *options)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedledger.platform.cli import app
 from fedledger.platform.experiment.config import ExperimentConfig, load_config
 from fedledger.platform.experiment.run_files import CONFIG_FILE
 from fedledger.platform.runs.run_folder import new_run_folder
+from support.command_line import caller
 
 CONFIG = """
 name = "resumed"
@@ -73,14 +72,10 @@ Command = Callable[..., Ended]
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    call = caller(monkeypatch, capsys)
+
     def called(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["fedledger", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            app.main()
-            raise SystemExit(0)
-        captured = capsys.readouterr()
-        return Ended(int(ended.value.code or 0), captured.out, captured.err)
+        return Ended(*call(*arguments))
 
     return called
 

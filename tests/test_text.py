@@ -7,9 +7,7 @@ import io
 import json
 import logging
 import os
-import sys
 import unicodedata
-from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from fedledger.platform.cli.console import SafeConsole
 from fedledger.platform.runs.run_folder import RunRecord
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.text import NAME_BYTES, cell, file_name, shown
+from support.command_line import Call, caller
 from support.small import write_config
 
 HOSTILE = (
@@ -139,23 +138,17 @@ def test_a_line_of_the_log_is_one_line(capsys: pytest.CaptureFixture[str]) -> No
     assert "\n" not in told and not harm(told) and "3 times" in told
 
 
-Call = Callable[..., tuple[int, str, str]]
-
-
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
     """Call the command line in a folder of its own, and look at all that it prints."""
 
+    plain = caller(monkeypatch, capsys)
+
     def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["fedledger", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            app.main()
-            raise SystemExit(0)
-        captured = capsys.readouterr()
-        assert not harm(captured.out), captured.out
-        assert not harm(captured.err), captured.err
-        return int(ended.value.code or 0), captured.out, captured.err
+        code, out, err = plain(*arguments)
+        assert not harm(out), out
+        assert not harm(err), err
+        return code, out, err
 
     return run
 

@@ -27,13 +27,7 @@ class Dense:
 
     def decode(self, sent: Tensor, length: int, fixed: FixedPoint) -> IntArray:
         """Return float32[n] in fixed point, rounded half to even; see `Codec`."""
-        if sent.dtype != np.float32 or sent.shape != (length,):
-            detail = f"{sent.dtype}{list(sent.shape)}, not float32[{length}]"
-            raise UpdateRefusedError(Verdict.WRONG_SHAPE, detail)
-        values = sent.astype(np.float32, copy=False)
-        largest = magnitude(values)
-        if not isfinite(largest):
-            raise UpdateRefusedError(Verdict.NOT_FINITE, "a coordinate is not a finite number")
+        values, largest = finite_floats(sent, length, "coordinate")
         if largest > fixed.bound:
             raise UpdateRefusedError(Verdict.OUT_OF_RANGE, f"a coordinate is beyond ±{fixed.bound}")
         return fixed.rounded(values)
@@ -41,3 +35,29 @@ class Dense:
     def largest(self, length: int) -> Tensor:
         """Return float32[n]."""
         return np.zeros(length, np.float32)
+
+
+def finite_floats(sent: Tensor, length: int, what: str) -> tuple[Float32Array, float]:
+    """Return a stranger's tensor as finite float32[n], and the largest magnitude in it.
+
+    Parameters
+    ----------
+    sent
+        The tensor.
+    length
+        Number of coordinates n.
+    what
+        What one of them is called in the reason.
+
+    Raises
+    ------
+    UpdateRefusedError
+        ``wrong_shape`` or ``not_finite``.
+    """
+    if sent.dtype != np.float32 or sent.shape != (length,):
+        raise UpdateRefusedError(Verdict.WRONG_SHAPE, f"{sent.dtype}{list(sent.shape)}, not float32[{length}]")
+    values = sent.astype(np.float32, copy=False)
+    largest = magnitude(values)
+    if not isfinite(largest):
+        raise UpdateRefusedError(Verdict.NOT_FINITE, f"a {what} is not a finite number")
+    return values, largest

@@ -10,6 +10,7 @@ import numpy as np
 
 from fedledger.protocol.arithmetic.exact import FixedPoint, Float32Array, IntArray, magnitude
 from fedledger.protocol.codecs.base import Tensor
+from fedledger.protocol.codecs.dense import finite_floats
 from fedledger.protocol.errors import ContentUnreadableError
 from fedledger.protocol.records.model import ModelFile, require_readable
 from fedledger.protocol.records.spec import StatisticSpec, TaskSpec, TensorsSpec
@@ -77,13 +78,7 @@ class Statistics:
 
     def decode(self, sent: Tensor, length: int, fixed: FixedPoint) -> IntArray:
         """Return float32[s] in each tensor's own format, rounded half to even; see `Codec`."""
-        if sent.dtype != np.float32 or sent.shape != (length,):
-            detail = f"{sent.dtype}{list(sent.shape)}, not float32[{length}]"
-            raise UpdateRefusedError(Verdict.WRONG_SHAPE, detail)
-        values = sent.astype(np.float32, copy=False)
-        if not isfinite(magnitude(values)):
-            raise UpdateRefusedError(Verdict.NOT_FINITE, "a statistic is not a finite number")
-        whole = self._rounded(values)
+        whole = self._rounded(finite_floats(sent, length, "statistic")[0])
         if whole is None:
             raise UpdateRefusedError(Verdict.OUT_OF_RANGE, "a statistic is out of its tensor's range")
         return whole
