@@ -172,6 +172,7 @@ class Minibatches(Checked):
             with torch.no_grad():
                 model.module.train()(torch.from_numpy(np.ascontiguousarray(inputs[:1])))
         except Exception as error:
+            # Whatever else a model raises, it raises for larger batches as well, which are tried elsewhere.
             told = self._told(error, single)
             if told is not None:
                 raise told from error
