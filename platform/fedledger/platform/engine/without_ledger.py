@@ -109,6 +109,7 @@ class MemoryRecord(Record[Round]):
         self.progress = progress or Progress(initial.vector, State(np.zeros(initial.dimension, np.int64)))
         self.participant_states = participant_states or ParticipantStates()
         self.plan = RoundPlan(experiment, self.progress)
+        self._looks_back = experiment.looks_back
         self._limit = UpdateLimit(self.spec, initial.dimension)
         self.sums = _is_plain_mean(self.spec) and not self.plan.looks_at_reports
         # Before anybody trains: to make a model draws from the generators that dropout draws from.
@@ -175,7 +176,7 @@ class MemoryRecord(Record[Round]):
         for number, state in current.states.items():
             if state and current.enough and verdicts[number] is Verdict.ACCEPTED:
                 self.participant_states.put(number, current.index, state)
-        now.earlier = [now.base, *now.earlier][: max(1, self.plan.most_stale)]
+        now.earlier = [now.base, *now.earlier][: max(self._looks_back, self.plan.most_stale)]
         now.base = model
         for number, verdict in verdicts.items():
             evidence, _, examples, utility = now.history(number)
@@ -276,7 +277,7 @@ class MemoryRecord(Record[Round]):
             Job(number, staleness, weight, self.participant_states.get(number))
             for (number, staleness), weight in zip(selected.items(), weights, strict=True)
         ]
-        bases = [now.base, *now.earlier[: max([1, *selected.values()])]]
+        bases = [now.base, *now.earlier[: max([self._looks_back, *selected.values()])]]
         return Work(index, bases, jobs, 1 if now.earlier else None, self._published())
 
     def _published(self) -> Mapping[str, NDArray[np.float32]]:

@@ -104,7 +104,7 @@ class Methods(Document):
 MODEL = Kind("model", "models", "learning.models")
 DATA_SOURCE = Kind("data source", "datasets", "learning.sources")
 PARTITION = Kind("partition", "partitions", "learning.partitions")
-ATTACK = Kind("attack", "attacks", "platform.attacks", supplied=("honest", "accomplice_address"))
+ATTACK = Kind("attack", "attacks", "platform.attacks", supplied=("honest", "coalition", "accomplice_address"))
 BACKEND = Kind("backend", "backends", "platform.engine.backends", supplied=("population", "workers", "method"))
 TRACKER = Kind("tracker", "trackers", "platform.runs.trackers", supplied=("config", "folder"))
 """Kinds of which a spec names no method, or which it names elsewhere."""
