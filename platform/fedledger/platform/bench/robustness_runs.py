@@ -50,6 +50,7 @@ class Kept:
     folder: Path | None
     rounds: int | None = None
     _known: dict[str, Any] = field(default_factory=dict)
+    _begun: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         if self.folder is None:
@@ -57,7 +58,8 @@ class Kept:
         self.folder.mkdir(parents=True, exist_ok=True)
         for file in (self.folder / ROWS, self.folder / ORACLES):
             for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
-                self._take(file, line)
+                if line:
+                    self._take(file, line)
 
     def row(self, case: Case) -> RobustnessRow | None:
         """Return the row of a run; None if there is none yet, or it failed."""
@@ -79,18 +81,22 @@ class Kept:
     def _take(self, file: Path, line: str) -> None:
         try:
             found = json.loads(line)
+        except ValueError:
+            # Half a line, as the command was killed while it wrote: that run is played again.
+            return
+        try:
             result = found["result"]
             self._known[found["of"]] = RobustnessRow(**result) if file.name == ROWS else float(result)
         except (ValueError, TypeError, LookupError) as error:
-            # The last line may be half written.
-            if line.endswith("}"):
-                raise ConfigError(f"{file} cannot be read: {error}.", "Give a new folder.") from error
+            raise ConfigError(f"{file} cannot be read: {error}.", "Give a new folder.") from error
 
     def _keep(self, name: str, key: str, result: object, value: object) -> None:
         self._known[key] = value
         if self.folder is not None:
             with (self.folder / name).open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"of": key, "result": result}) + "\n")
+                # The line before it may be half written.
+                file.write("\n" * (name not in self._begun) + json.dumps({"of": key, "result": result}) + "\n")
+            self._begun.add(name)
 
     def _key(self, case: Case) -> str:
         config = configuration(case, self.rounds).model_dump(mode="json")
