@@ -238,8 +238,8 @@ def test_without_a_public_validation_set_there_is_nothing_to_train_on() -> None:
     trainer = given.trainer(0)
     assert isinstance(trainer, LocalTrainer)
     public, sealed = (
-        Coalition([0], [1], lambda number: Colleague(given.address(number), trainer), data)
-        for data in (given.test, None)
+        Coalition([0], [1], lambda number: Colleague(given.address(number), trainer), known)
+        for known in (lambda index: given.test, lambda index: None)
     )
     moved = given.initial.moved(given.initial.vector + np.float32(0.5))
     late = replace(context(given, 0), base=moved, before=given.initial, earlier=(given.initial,), index=2)

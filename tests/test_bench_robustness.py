@@ -22,7 +22,7 @@ from fedledger.platform.bench.robustness import (
     configuration,
     image_shape,
     oracle_accuracy,
-    pipeline_methods,
+    pipeline_tables,
     played,
 )
 from fedledger.platform.bench.robustness_goals import judged
@@ -209,4 +209,4 @@ def test_images_come_from_a_folder_as_well(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(ConfigError, match="no folder"):
         image_shape(str(tmp_path / "nowhere"))
     monkeypatch.delenv("FEDLEDGER_DATA")
-    assert pipeline_methods("0.1.0")["detection"][0] == {"method": "norm@1"}
+    assert pipeline_tables("0.1.0")["training"]["detection"][0] == {"method": "norm@1"}

@@ -261,7 +261,7 @@ def attack(key: str, params: dict[str, Any]) -> None:
     ref = Ref.of(ContentRef.of(b"x"))
     spec = TaskSpec(name="a", rounds=1, initial_model=ref, validation=ref)
     honest = LocalTrainer(flat, solver, dataset)
-    coalition = Coalition([0, 1], [2, 3, 4], lambda number: Colleague(ADDRESSES[number], honest), dataset)
+    coalition = Coalition([0, 1], [2, 3, 4], lambda number: Colleague(ADDRESSES[number], honest), lambda index: dataset)
     made = attacker(key, {**params, **given}, honest, coalition)
     made(TrainingContext(spec, 2, ADDRESSES[1], base, base, earlier=(base,)))
 

@@ -37,8 +37,8 @@ class Coalition:
         Numbers of the attackers, and of those who are honest.
     colleague
         Gives the participant of a number.
-    validation
-        The task's validation set, where it is public.
+    public_validation
+        Gives the examples of the task's validation set that are public when a round begins; None: there are none.
 
     Attributes
     ----------
@@ -51,9 +51,9 @@ class Coalition:
         members: Sequence[int],
         others: Sequence[int],
         colleague: Callable[[int], Colleague],
-        validation: Dataset | None = None,
+        public_validation: Callable[[int], Dataset | None] = lambda index: None,
     ) -> None:
-        self.members, self.others, self.validation = tuple(members), tuple(others), validation
+        self.members, self.others, self.public_validation = tuple(members), tuple(others), public_validation
         self.looks_back: int | None = None
         self._colleague = colleague
         self._known: dict[tuple[int, int, int], LocalUpdate] = {}

@@ -43,7 +43,7 @@ class Replay(Colluding):
     def _best(self, context: TrainingContext, updates: Sequence[LocalUpdate]) -> int:
         base = context.base
         vectors = [np.concatenate([base.trained + update.delta, base.statistic_values]) for update in updates]
-        known: Dataset = self.coalition.validation or self.honest.dataset
+        known: Dataset = self.coalition.public_validation(context.index) or self.honest.dataset
         held_out = HeldOut(known.inputs, known.targets, self.honest.objective)
         losses = [found.loss for found in evaluate(self.honest.model, vectors, held_out)]
         return int(np.nan_to_num(losses, nan=np.inf).argmin())

@@ -17,7 +17,7 @@ from fedledger.protocol.methods.parameters import Checked
 @ATTACKS.register("validation_training@1")
 @dataclass(frozen=True)
 class ValidationTraining(Checked):
-    """Trains on the task's validation set; where that is not public, sends the last round's step under noise.
+    """Trains on what of the validation set is public; where nothing is, sends the last round's step under noise.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class ValidationTraining(Checked):
     noise: Annotated[float, NOISE] = 0.1
 
     def __call__(self, context: TrainingContext) -> LocalUpdate:
-        known = self.coalition.validation
+        known = self.coalition.public_validation(context.index)
         if known is None:
             return FreeRider(self.honest, noise=self.noise)(context)
         trained = replace(self.honest, dataset=known)(context)

@@ -91,16 +91,19 @@ def _no_work() -> Iterator[Variant]:
     yield _one("noise_common", NO_WORK, "gaussian", deviation=0.05, common=0.95)
     for factor in (1.0, 0.5, 2.0):
         yield _one(f"rider_x{factor:g}", NO_WORK, "free_rider", factor=factor)
-    for noise in NOISES:
+    for noise in (*NOISES, 0.3):
         yield _one(f"rider_noise_{noise:g}", NO_WORK, "free_rider", noise=noise)
     yield _one("rider_common_noise", NO_WORK, "free_rider", noise=1.0, common=0.95)
     for noise in (0.1, 1.0):
         yield _one(f"plagiarist_{noise:g}", NO_WORK, "plagiarism", noise=noise)
         yield _one(f"yesterdays_best_{noise:g}", NO_WORK, "replay", noise=noise)
     yield _one("synthetic", NO_WORK, "synthetic")
-    rider = {"attack": "free_rider@1", "params": {"noise": 0.1}}
+    # With less noise than its step even 0.1.0 refuses a rider, whatever it claims.
+    rider = {"attack": "free_rider@1", "params": {"noise": 1.0}}
     yield _one("over_claim_300", NO_WORK, "over_claim", examples=300, **rider)
     yield _one("over_claim_1e6", NO_WORK, "over_claim", examples=1_000_000, **rider)
+    noise_claim = {"attack": "gaussian@1", "params": {"deviation": 0.02}, "examples": 1_000_000}
+    yield _one("over_claim_1e6_noise", NO_WORK, "over_claim", **noise_claim)
     yield _one("over_claim_steps", NO_WORK, "over_claim", examples=None, steps=1_000_000, **rider)
 
 
@@ -114,7 +117,7 @@ def _harm() -> Iterator[Variant]:
     yield _one("sign_flip_x3", HARM, "sign_flip", factor=3.0)
     yield _one("label_flip", HARM, "label_flip")
     yield Variant("mixed", HARM, (("sign_flip@1", {}), ("label_flip@1", {}), ("free_rider@1", {})))
-    yield _one("alie", HARM, "alie", noise=0.01)
+    yield _one("alie_3", HARM, "alie", z=3.0, noise=0.01)
     yield _one("alie_1.5", HARM, "alie", z=1.5, noise=0.01)
     yield _one("alie_1.5_omniscient", HARM, "alie", z=1.5, noise=0.01, knowledge=OMNISCIENT)
     for factor in (0.1, 0.5, 10.0):
@@ -133,6 +136,8 @@ def _groups() -> Iterator[Variant]:
     for noise in (0.01, 0.3, 1.0):
         yield _one(f"sybil_{noise:g}", GROUP, "sybil", noise=noise)
     yield _one("split_data", GROUP, "split_data")
+    # At its usual z, of a quarter, it harms no mean: it is the work of several, sent once more by each of them.
+    yield _one("alie_usual", GROUP, "alie", noise=0.01)
     yield _one("mimic", GROUP, "mimic")
     yield _one("mimic_0.1", GROUP, "mimic", noise=0.1)
     yield _one("plagiarist_omniscient", GROUP, "plagiarism", noise=0.1, knowledge=OMNISCIENT)

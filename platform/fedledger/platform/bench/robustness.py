@@ -177,13 +177,13 @@ def image_source(data: str) -> dict[str, Any]:
     return {"method": "mnist_idx@1", "params": {"folder": str(folder.absolute())}}
 
 
-def pipeline_methods(pipeline: str) -> dict[str, Any]:
-    """Return the methods that a configuration names for a pipeline.
+def pipeline_tables(pipeline: str) -> dict[str, dict[str, Any]]:
+    """Return what the tables ``training`` and ``data`` of a configuration say for a pipeline.
 
     Parameters
     ----------
     pipeline
-        One of `PIPELINES`, or a file in TOML with a table ``[training]``.
+        One of `PIPELINES`, or a file in TOML with these tables.
 
     Raises
     ------
@@ -191,20 +191,21 @@ def pipeline_methods(pipeline: str) -> dict[str, Any]:
         If there is no such pipeline.
     """
     if pipeline.endswith(".toml"):
-        return dict(read_document(Path(pipeline)).get("training", {}))
+        given = read_document(Path(pipeline))
+        return {table: given.get(table, {}) for table in ("training", "data")}
     if pipeline not in PIPELINES:
         raise ConfigError(
             f"There is no pipeline {pipeline!r}.",
-            f"There are: {', '.join(PIPELINES)}; or name a file in TOML with a table [training].",
+            f"There are: {', '.join(PIPELINES)}; or name a file in TOML with tables [training] and [data].",
         )
     if "pipeline" in TrainingConfig.model_fields:
-        return {"pipeline": pipeline}
-    return dict(PIPELINES[pipeline])
+        return {"training": {"pipeline": pipeline}, "data": {}}
+    return {"training": dict(PIPELINES[pipeline]), "data": {}}
 
 
 def configuration(case: Case, rounds: int | None = None) -> ExperimentConfig:
     """Return the configuration of a run: that of the demonstration with other participants, data and methods."""
-    given = case.condition
+    given, tables = case.condition, pipeline_tables(case.pipeline)
     document = tomllib.loads(DEMO.read_text(encoding="utf-8"))
     side, classes = image_shape(given.data)
     solver = document["training"]["solver"]
@@ -216,6 +217,7 @@ def configuration(case: Case, rounds: int | None = None) -> ExperimentConfig:
     document["data"] |= {
         "source": image_source(given.data),
         "partition": {"method": "iid@1"} if given.dirichlet is None else division,
+        **tables["data"],
     }
     document |= {
         "seed": given.seed,
@@ -224,7 +226,7 @@ def configuration(case: Case, rounds: int | None = None) -> ExperimentConfig:
         "training": {
             "rounds": rounds or document["training"]["rounds"],
             "solver": solver,
-            **pipeline_methods(case.pipeline),
+            **tables["training"],
         },
     }
     return validated(ExperimentConfig, document, str(case))
@@ -314,7 +316,7 @@ def cases(pipelines: Sequence[str], attacks: Sequence[str], given: Sequence[Cond
     if unknown:
         raise ConfigError(f"There is no attack {unknown[0]!r}.", f"There are: {', '.join(NAMES)}.")
     for pipeline in pipelines:
-        pipeline_methods(pipeline)
+        pipeline_tables(pipeline)
     every = [
         Case(pipeline, attack, condition if attack != NONE else _peaceful(condition))
         for pipeline in pipelines

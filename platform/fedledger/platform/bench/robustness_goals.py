@@ -99,6 +99,7 @@ GOALS = (
         mean={MILD: 0.015, HARSH: 0.04},
         worst={MILD: 0.04, HARSH: 0.08},
     ),
+    Goal("accuracy behind the mean where nobody attacks", _behind, (NONE,), {MILD: 0.005, HARSH: 0.01}, {}),
     Goal("clean accuracy behind the oracle under a backdoor", _behind, (BACKDOOR,), {MILD: 0.02}, {}),
     Goal("pay without work", lambda row: row.pay_ratio, (NO_WORK,), {MILD: 0.05, HARSH: 0.1}, {}),
     Goal(

@@ -153,8 +153,11 @@ class Experiment:
             [number for number in numbers if self.behaviours[number] != HONEST],
             [number for number in numbers if self.behaviours[number] == HONEST],
             lambda number: Colleague(self.address(number), self._local(number)),
-            self._validation,
+            self._public_validation,
         )
+
+    def _public_validation(self, index: int) -> Dataset | None:
+        return self._validation if getattr(self.spec, "seal", None) is None else None
 
     def _attacker(self, number: int) -> Trainer:
         honest = self._local(number)
