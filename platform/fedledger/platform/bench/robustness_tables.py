@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fedledger.platform.bench.attack_suite import GROUP, NONE, ON_OFF
-from fedledger.platform.bench.robustness import RobustnessRow
+from fedledger.platform.bench.robustness import IID, RobustnessRow
 from fedledger.platform.bench.robustness_goals import judged
 from fedledger.platform.bench.tables import between_marks, markdown_table
 from fedledger.protocol.errors import ConfigError
@@ -19,7 +19,7 @@ Figure = Callable[[RobustnessRow], float | None]
 
 @dataclass(frozen=True)
 class Cross:
-    """A table with a row for each attack and a column for each division of the data.
+    """A table with a row for each attack, or class of attacks, and a column for each division of the data.
 
     Parameters
     ----------
@@ -29,11 +29,14 @@ class Cross:
         Of a run.
     beside
         What stands in brackets behind the pipelines' figures, if anything.
+    by_class
+        Whether it has a row for each class, with means over its attacks.
     """
 
     title: str
     figure: Figure
     beside: Figure | None = None
+    by_class: bool = False
 
 
 def paid(row: RobustnessRow) -> float | None:
@@ -50,11 +53,13 @@ CROSSES = (
         paid,
     ),
     Cross("Success of backdoors", lambda row: row.attack_success),
-    Cross("Share of honest updates refused", lambda row: row.refused_honest),
-    Cross("Share of hostile updates refused", lambda row: row.refused_hostile),
-    Cross("Pay of the poorest honest participant over the honest median", lambda row: row.pay_poorest),
+    Cross("Share of honest updates refused", lambda row: row.refused_honest, by_class=True),
+    Cross("Share of hostile updates refused", lambda row: row.refused_hostile, by_class=True),
+    Cross("Pay of the poorest honest participant over the honest median", lambda row: row.pay_poorest, by_class=True),
     Cross(
-        "Lowest reputation of an honest participant minus the highest of an attacker", lambda row: row.reputation_gap
+        "Lowest reputation of an honest participant minus the highest of an attacker",
+        lambda row: row.reputation_gap,
+        by_class=True,
     ),
 )
 
@@ -149,17 +154,23 @@ def _cells(group: Sequence[RobustnessRow]) -> dict[str, str]:
 
 
 def _crossed(cross: Cross, rows: Sequence[RobustnessRow], pipelines: Sequence[str]) -> list[Mapping[str, str]]:
+    groups: dict[tuple[str, str], list[RobustnessRow]] = {}
+    for row in rows:
+        groups.setdefault(("" if cross.by_class else row.attack, row.kind), []).append(row)
     divisions = list(dict.fromkeys(row.dirichlet for row in rows))
     table: list[Mapping[str, str]] = []
-    for attack, kind in dict.fromkeys((row.attack, row.kind) for row in rows):
-        cells = {"attack": attack, "class": kind}
+    for (attack, kind), own in groups.items():
+        cells = {"attack": attack, "class": kind} if attack else {"class": kind}
         for division in divisions:
-            here = [row for row in rows if (row.attack, row.dirichlet) == (attack, division)]
-            cell = " → ".join(_mean([row for row in here if row.pipeline == each], cross.figure) for each in pipelines)
-            beside = "" if cross.beside is None else f" ({_mean(here, cross.beside)})"
-            cells[f"Dirichlet {division}" if division != "iid" else "IID"] = cell + beside
+            here = [row for row in own if row.dirichlet == division]
+            cells["IID" if division == IID else f"Dirichlet {division}"] = _cell(cross, here, pipelines)
         table.append(cells)
     return table
+
+
+def _cell(cross: Cross, rows: Sequence[RobustnessRow], pipelines: Sequence[str]) -> str:
+    cell = " → ".join(_mean([row for row in rows if row.pipeline == each], cross.figure) for each in pipelines)
+    return cell if cross.beside is None else f"{cell} ({_mean(rows, cross.beside)})"
 
 
 def _mean(rows: Sequence[RobustnessRow], figure: Figure) -> str:
