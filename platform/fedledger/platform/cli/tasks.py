@@ -42,7 +42,8 @@ def task_post(
     ledger, experiment = at.open(), source.open()
     params = experiment.task_params(experiment.publish(open_store(store, Path("store"))))
     params = replace(params, aggregator=aggregator or params.aggregator, token=token)
-    account = key.account(ledger.chain, experiment.config.seed, PUBLISHER, funds=params.budget + 10**18)
+    funds = params.budget + params.seal_deposit + 10**18
+    account = key.account(ledger.chain, experiment.config.seed, PUBLISHER, funds=funds)
     task = ledger.post_task(account, params, experiment.standbys() if standby is None else standby)
     document = {"task": task, "spec": params.spec.cid, "budget": str(params.budget)}
     print_result(format_, document, f"Task {task} posted; spec {params.spec.cid}")

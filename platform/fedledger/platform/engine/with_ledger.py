@@ -208,7 +208,7 @@ class LedgerRecord(Record[LedgerRound]):
         self.history = History(self.ledger)
         self._params = params = experiment.task_params(experiment.publish(store))
         if not self.history.update().tasks:
-            chain.fund(publisher.address, params.budget + ETHER)
+            chain.fund(publisher.address, params.budget + params.seal_deposit + ETHER)
             self.ledger.post_task(publisher, params, experiment.standbys())
         posted_spec(self.ledger, store, TASK, experiment)
         chain.fund(aggregator_account.address, params.bond + 10 * ETHER)

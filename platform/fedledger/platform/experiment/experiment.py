@@ -204,8 +204,15 @@ class Experiment:
         found = evaluate(self._evaluated, [model.vector], self._tested)[0]
         return Tested(found.loss, found.share if found.full_score else float(found.score))
 
-    def task_params(self, spec: ContentRef) -> TaskParams:
+    def task_params(self, spec: ContentRef, seal: bytes = bytes(32)) -> TaskParams:
         """Return what the publisher posts.
+
+        Parameters
+        ----------
+        spec
+            The task's spec, as content.
+        seal
+            Keccak-256 of the key that opens the validation set; zero if it is not sealed.
 
         Raises
         ------
@@ -244,6 +251,13 @@ class Experiment:
             credit_unit=ledger.credit_unit_gwei * GWEI,
             units_per_round=ledger.units_per_round,
             penalty=ledger.penalty_gwei * GWEI,
+            garbage_share=ledger.garbage_share,
+            never_revealed_share=ledger.never_revealed_share,
+            statistical_share=ledger.statistical_share,
+            free_refusals=ledger.free_refusals,
+            seal=seal,
+            seal_deposit=ledger.seal_deposit_gwei * GWEI if any(seal) else 0,
+            seal_period=ledger.seal_period if any(seal) else 0,
         )
 
     def standbys(self) -> list[str]:
