@@ -45,8 +45,9 @@ from fedledger.protocol.records import update as wire
 from fedledger.protocol.records.commitment_batch import Batch, SignedCommitment
 from fedledger.protocol.records.model import ModelFile, fixed_model
 from fedledger.protocol.records.published_vectors import published
+from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.settlement import pack_words, unpack_words
-from fedledger.protocol.records.spec import Ref, StatisticSpec, TaskSpec, TensorsSpec
+from fedledger.protocol.records.spec import StatisticSpec, TaskSpec, TensorsSpec
 from fedledger.protocol.records.trusted_update import read_trusted
 from fedledger.protocol.records.update import UpdateHeader, UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict

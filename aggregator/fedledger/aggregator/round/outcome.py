@@ -27,8 +27,9 @@ from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.records.measurement import Measurement
 from fedledger.protocol.records.model import ModelFile
+from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.report import BASE, MODEL
-from fedledger.protocol.records.spec import Ref, TaskSpec
+from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.records.trusted_update import read_trusted
 from fedledger.protocol.records.update import UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict

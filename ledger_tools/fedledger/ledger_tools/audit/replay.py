@@ -40,10 +40,11 @@ from fedledger.protocol.errors import ConfigError, ContentUnreadableError, ExitC
 from fedledger.protocol.methods.registry import registry_of
 from fedledger.protocol.records.commitment_batch import Batch
 from fedledger.protocol.records.measurement import Measurement
+from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.report import BASE, MODEL
 from fedledger.protocol.records.settlement import pack_words
 from fedledger.protocol.records.signatures import Place
-from fedledger.protocol.records.spec import MAX_SPEC_BYTES, Ref, TaskSpec
+from fedledger.protocol.records.spec import MAX_SPEC_BYTES, TaskSpec
 from fedledger.protocol.records.update import UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.base import ContentStore

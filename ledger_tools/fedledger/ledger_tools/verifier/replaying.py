@@ -31,8 +31,9 @@ from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import FedledgerError, StoreError
 from fedledger.protocol.records.commitment_batch import Batch
+from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.signatures import Place
-from fedledger.protocol.records.spec import Ref, TaskSpec
+from fedledger.protocol.records.spec import TaskSpec
 from fedledger.storage.durable_files import Name
 
 TASKS_KEPT = 4

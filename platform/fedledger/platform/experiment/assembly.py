@@ -45,7 +45,8 @@ from fedledger.protocol.encoding import tensors
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.parameters import build
-from fedledger.protocol.records.spec import Ref, TaskSpec
+from fedledger.protocol.records.ref import Ref
+from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.schedules.timetable import require_schedule
 
 SPREAD = 2048

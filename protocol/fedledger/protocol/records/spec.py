@@ -12,9 +12,9 @@ from pydantic import Field, field_validator, model_validator
 from fedledger.protocol.arithmetic.exact import FixedPoint
 from fedledger.protocol.documents import LATER, Document, validated
 from fedledger.protocol.encoding import canonical
-from fedledger.protocol.encoding.cid import ContentRef
-from fedledger.protocol.errors import ConfigError, StoreError
+from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import MAX_LENGTH, Method, Methods, VectorName
+from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.update import DELTA, STATISTICS
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -23,33 +23,6 @@ MAX_SPEC_BYTES = 256 * 1024
 MAX_TENSORS = 10_000
 MAX_VECTORS = 7
 """Of an update besides its delta."""
-
-
-class Ref(Document):
-    """Content by CID and length."""
-
-    cid: str
-    length: int = Field(ge=0, lt=2**53)
-
-    @model_validator(mode="after")
-    def _one_spelling(self) -> Ref:
-        try:
-            spelt = self.ref.cid
-        except StoreError as error:
-            raise ValueError(error.message) from error
-        if spelt != self.cid:
-            raise ValueError(f"{self.cid} is spelt in another way than {spelt}")
-        return self
-
-    @classmethod
-    def of(cls, ref: ContentRef) -> Ref:
-        """Return the document of a content reference."""
-        return cls(cid=ref.cid, length=ref.length)
-
-    @property
-    def ref(self) -> ContentRef:
-        """The content reference itself."""
-        return ContentRef.parse(self.cid, self.length)
 
 
 class Limits(Document):
