@@ -90,6 +90,8 @@ class RoundInput:
     trusted
         The update that the aggregator trusts, as content, if the rule asks for one: see
         :mod:`fedledger.protocol.records.trusted_update`.
+    block
+        The block of the validation set that the round is judged on, as content, if the set is opened in blocks.
     """
 
     spec: TaskSpec
@@ -110,6 +112,7 @@ class RoundInput:
     valid: Mapping[Question, ValidUpdate] = field(default_factory=dict)
     beacon: bytes = b""
     trusted: Content | None = None
+    block: Content | None = None
 
 
 @dataclass(frozen=True)
@@ -192,6 +195,8 @@ def _outcome(given: RoundInput, rows: Sequence[_Row], result: RoundResult) -> Ro
         document["commitments"] = Ref.of(given.commitments).model_dump()
     if given.trusted is not None:
         document["trusted"] = Ref.of(given.trusted.ref).model_dump()
+    if given.block is not None:
+        document["validation"] = Ref.of(given.block.ref).model_dump()
     return RoundOutcome(
         model=model,
         state=state,

@@ -32,7 +32,8 @@ class TaskHistory:
     """A task, as its logs tell it.
 
     ``seats`` are the addresses of its aggregators, the first of which was active at the start; ``active`` is the place
-    of the one whose turn it is. ``joined`` is each participant's evidence when it enrolled.
+    of the one whose turn it is. ``joined`` is each participant's evidence when it enrolled. ``seal_key`` opened its
+    seal in block ``seal_opened_in``; ``seal_forfeited`` says that nobody had opened it in time.
     """
 
     id: int
@@ -49,6 +50,9 @@ class TaskHistory:
     seats: tuple[str, ...] = ()
     active: int = 0
     joined: dict[int, Evidence] = field(default_factory=dict)
+    seal_key: bytes | None = None
+    seal_opened_in: int | None = None
+    seal_forfeited: bool = False
 
     @property
     def unfinal(self) -> list[RoundHistory]:

@@ -12,9 +12,11 @@ from pydantic import Field, field_validator, model_validator
 from fedledger.protocol.arithmetic.exact import FixedPoint
 from fedledger.protocol.documents import LATER, Document, validated
 from fedledger.protocol.encoding import canonical
+from fedledger.protocol.encoding.encryption import OVERHEAD
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import MAX_LENGTH, Method, Methods, VectorName
 from fedledger.protocol.records.ref import Ref
+from fedledger.protocol.records.seal import SealSpec
 from fedledger.protocol.records.update import DELTA, STATISTICS
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -149,7 +151,13 @@ class TaskSpec(Methods):
     model: Method | None = Field(None, description="a registered model; or null when the code makes it")
     code: Ref | None = Field(None, description="task.py of the publisher, which defines model()")
     initial_model: Ref
-    validation: Ref = Field(description="held-out examples that updates are measured on")
+    validation: Ref = Field(
+        description="held-out examples that updates are measured on; where the task has a seal, their ciphertext or "
+        "the index of their blocks"
+    )
+    seal: Annotated[SealSpec | None, LATER] = Field(
+        None, description="how the validation set is kept from participants; null: it is public"
+    )
     tensors: Annotated[TensorsSpec | None, LATER] = Field(
         None, description="what of the model updates do not move; null: they move all of its float32 tensors"
     )
@@ -172,6 +180,13 @@ class TaskSpec(Methods):
         if names != sorted(set(names) - {DELTA}):
             raise ValueError(f"give each name once, in order, and not {DELTA!r}")
         return names
+
+    @model_validator(mode="after")
+    def _ciphertext_is_of_the_plaintext(self) -> TaskSpec:
+        plaintext = None if self.seal is None else self.seal.plaintext
+        if plaintext is not None and self.validation.length != plaintext.length + OVERHEAD:
+            raise ValueError(f"the ciphertext of a validation set is {OVERHEAD} bytes longer than its plaintext")
+        return self
 
     @model_validator(mode="after")
     def _statistics_travel_beside_the_vectors(self) -> TaskSpec:
