@@ -19,6 +19,7 @@ from fedledger.platform.cli.context import (
     KeyOptions,
     LedgerOptions,
     NetworkOptions,
+    SealOptions,
     SignerOptions,
     StoreOptions,
 )
@@ -110,7 +111,7 @@ def node_start(
     from fedledger.platform.experiment.posted_task import posted_spec
 
     ledger, store, experiment = at.open(), content.open(), source.open()
-    spec = posted_spec(ledger, store, task, experiment)
+    spec = posted_spec(ledger, store, task, experiment, holds_key=False)
     funds = experiment.config.ledger.stake_gwei * 10**9 + 2 * 10**18
     account = key.account(ledger.chain, experiment.config.seed, participant_role(participant), funds)
     history = History(ledger)
@@ -163,6 +164,7 @@ def aggregator_start(
     key: KeyOptions,
     post: MailboxOptions,
     network: NetworkOptions,
+    seal: SealOptions,
     task: TaskOption = 1,
     standby: Annotated[
         int | None, typer.Option(help="act as the experiment's standby aggregator of this index (from 0)")
@@ -184,7 +186,7 @@ def aggregator_start(
     from fedledger.platform.experiment.posted_task import posted_spec
     from fedledger.storage.addresses import read_url
 
-    ledger, store, experiment = at.open(), content.open(), source.open()
+    ledger, store, experiment = at.open(), content.open(), seal.apply(source.open())
     spec = posted_spec(ledger, store, task, experiment)
     role = AGGREGATOR if standby is None else standby_role(standby)
     funds = experiment.config.ledger.bond_gwei * 10**9 + 10 * 10**18

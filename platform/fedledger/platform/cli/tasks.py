@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from fedledger.platform.cli.console import Format, FormatOption, print_result
-from fedledger.platform.cli.context import ExperimentOptions, KeyOptions, LedgerOptions, SignerOptions
+from fedledger.platform.cli.context import ExperimentOptions, KeyOptions, LedgerOptions, SealOptions, SignerOptions
 from fedledger.platform.cli.options import NOBODY, RoleOption, StoreOption, TaskOption, expand_options
 
 task_app = typer.Typer(no_args_is_help=True, help="Tasks.")
@@ -19,6 +19,7 @@ def task_post(
     source: ExperimentOptions,
     at: LedgerOptions,
     key: KeyOptions,
+    seal: SealOptions,
     store: StoreOption = "local",
     aggregator: Annotated[
         str | None, typer.Option(help="address of the aggregator (default: the experiment's own)")
@@ -32,14 +33,19 @@ def task_post(
     ] = NOBODY,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Post a task: store its spec, initial model and validation set, and put its budget in escrow."""
+    """Post a task: store its spec, initial model and validation set, and put its budget in escrow.
+
+    With a validation set that is sealed, or opened in blocks, --seal-key names the file of its key, which is made if it
+    is not there. Give it to your aggregators and to nobody who takes part.
+    """
     from dataclasses import replace
     from pathlib import Path
 
     from fedledger.platform.experiment.accounts import PUBLISHER
     from fedledger.storage.open import open_store
 
-    ledger, experiment = at.open(), source.open()
+    ledger = at.open()
+    experiment = seal.made(source.open(), ledger.chain)
     params = experiment.task_params(experiment.publish(open_store(store, Path("store"))))
     params = replace(params, aggregator=aggregator or params.aggregator, token=token)
     account = key.account(ledger.chain, experiment.config.seed, PUBLISHER, funds=params.budget + 10**18)
