@@ -19,6 +19,7 @@ from fedledger.protocol.records.signatures import commitment_message, sign
 from fedledger.protocol.records.verdicts import Verdict
 from support.ledger_machine import (
     AGGREGATORS,
+    CALM,
     DISPUTE_PERIOD,
     EVERYBODY,
     KEYS,
@@ -465,17 +466,7 @@ def signed(chain_id: int, contract: str, task: int, number: int, who: int, diges
 def smooth(story: dict[str, Any]) -> dict[str, Any]:
     """Return a round that is like another, and that nothing keeps from being proposed."""
     crowd = {"mask": story["mask"] | story["alone"], "silent": story["silent"] & story["alone"]}
-    calm = {
-        "meanwhile": [],
-        "wrong": None,
-        "slandered": None,
-        "turns": (0, 0, 0),
-        "fewer": 0,
-        "kind": "own",
-        "lapse": False,
-        "early": False,
-    }
-    return story | crowd | calm | {"stack": True}
+    return story | crowd | CALM | {"stack": True}
 
 
 def vote_of(finding: str, who: int) -> tuple[bool, bytes, bytes]:
@@ -512,6 +503,12 @@ OFTEN = {
     "revealStaleUpdate: NotCommitted": 5,
     "Garbage": 3,
     "NeverRevealed": 8,
+    "RepeatedRefusal": 2,
+    "openSeal": 3,
+    "openSeal: WrongKey": 15,
+    "openSeal: TaskNotFinished": 2,
+    "openSeal: SealAlreadyOpen": 4,
+    "forfeitSeal": 15,
     "Silence": 15,
     "Minority": 20,
     "Equivocation": 1,
@@ -537,7 +534,7 @@ def test_terms_that_the_model_refuses_are_refused() -> None:
     machine, ref = LedgerMachine(), (keccak(b"any"), 1)
     for wrong in WRONG_TERMS:
         terms = replace(Params(ref, ref, AGGREGATORS[0], min_participants=5, min_stake=2000), **wrong)
-        assert not machine.do("postTask", PUBLISHERS[0], terms, (), value=terms.budget), wrong
+        assert not machine.do("postTask", PUBLISHERS[0], terms, (), value=terms.due), wrong
 
 
 def play_histories(count: int) -> None:

@@ -95,12 +95,21 @@ contract EvidenceProof {
 
 contract OffencesProof {
     /// @dev Punishment rounds up, and never exceeds what was agreed.
-    function check_parts_roundUp(uint96 penalty) public pure {
+    function check_parts_roundUp(uint96 penalty, uint24 share) public pure {
         uint256 p = penalty;
-        (uint256 half, uint256 quarter) = (Offences.garbage(p), Offences.neverRevealed(p));
-        assert(2 * half >= p && 2 * half < p + 2);
-        assert(4 * quarter >= p && 4 * quarter < p + 4);
-        assert(half <= p && quarter <= p && Offences.equivocation(p) == p);
+        uint256 found = Offences.part(p, share);
+        assert(found <= p && Offences.equivocation(p) == p);
+        assert(share >= Evidence.PPM ? found == p : found * Evidence.PPM >= p * share);
+        assert(share >= Evidence.PPM || found * Evidence.PPM < p * share + Evidence.PPM);
+    }
+
+    /// @dev Whatever is remembered of a participant, no refusal costs more than the penalty, and none of the free ones costs
+    /// anything.
+    function check_repeatedRefusal_isBounded(uint96 penalty, uint24 share, uint8 free, uint32 lane) public pure {
+        (, uint256 negative,) = Evidence.unpack(lane);
+        uint256 found = Offences.repeatedRefusal(penalty, share, free, negative);
+        assert(found <= penalty);
+        assert(negative / Evidence.UNIT > free || found == 0);
     }
 }
 

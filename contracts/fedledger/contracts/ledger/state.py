@@ -251,5 +251,12 @@ class LedgerState:
     def _on_BeaconAdvanced(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.tasks[a["task"]].beacons[a["round"]] = bytes(a["beacon"])
 
+    def _on_SealOpened(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        task = self.tasks[a["task"]]
+        task.seal_key, task.seal_opened_in = bytes(a["key"]), log.block
+
+    def _on_SealForfeited(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        self.tasks[a["task"]].seal_forfeited = True
+
     def _on_TaskFinished(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.tasks[a["task"]].refund = a["refund"]
