@@ -7,10 +7,12 @@ from enum import StrEnum
 
 from eth_account.signers.local import LocalAccount
 
+from fedledger.contracts.abi import RevertedError
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import ParticipantRecord, Phase
 from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.records.seal import key_digest
 
 
 class Push(StrEnum):
@@ -88,6 +90,34 @@ def push_on(ledger: Ledger, account: LocalAccount, task: int) -> Pushed:
         done, index = Push.VOIDED, max(known.rounds)
         ledger.void_round(account, task, index)
     return Pushed(done, index, ledger.free_balance(account.address, currency) - before)
+
+
+def open_seal(ledger: Ledger, account: LocalAccount, task: int, key: bytes) -> bool:
+    """Open the seal of a task's validation set, so that everybody can measure again.
+
+    Returns
+    -------
+    bool
+        Whether this did it; if not, it was open before.
+
+    Raises
+    ------
+    ConfigError
+        If the task's validation set is not sealed, or sealed with another key.
+    """
+    seal = ledger.task(task).params.seal
+    if seal != key_digest(key):
+        kept = "is sealed with another key" if any(seal) else "is not sealed"
+        raise ConfigError(f"The validation set of task {task} {kept}.", "Give its publisher's --seal-key.")
+    if ledger.seal(task).opened:
+        return False
+    try:
+        ledger.open_seal(account, task, key)
+    except RevertedError as error:
+        if error.name != "SealAlreadyOpen":
+            raise
+        return False
+    return True
 
 
 def withdraw_all(ledger: Ledger, account: LocalAccount, to: str | None = None) -> Withdrawal:

@@ -403,7 +403,7 @@ def _replay(
 
 def _sealed_note(task: TaskHistory, count: int) -> str:
     if task.seal_forfeited:
-        return f"{count} measurements were taken as posted: the key of the validation set was never opened."
+        return f"{count} measurements were taken as posted: nobody opened the validation set's key in time."
     return (
         f"{count} measurements were taken as posted: the validation set is sealed until its key is opened on the "
         "ledger, after the task's end. Then audit again; or give the publisher's key with --seal-key."

@@ -214,6 +214,7 @@ def read_terms(task: TaskHistory, store: ContentStore, index: int = 0) -> TaskSp
     expect(index, "spec.initial_model", spec.initial_model.ref, base)
     expect(index, "spec.rounds", spec.rounds, task.params.rounds)
     expect(index, "spec.randomness", int(spec.randomness == "beacon"), task.params.randomness)
+    expect(index, "spec.seal", spec.seal_digest.hex(), task.params.seal.hex())
     return spec
 
 

@@ -175,12 +175,14 @@ def aggregator_start(
 ) -> None:
     """Aggregate a task until it ends. An aggregator that is restarted continues where it stopped.
 
-    A standby runs the same program: it deposits its bond, collects what nodes send, and acts when it is its turn.
+    A standby runs the same program: it deposits its bond, collects what nodes send, and acts when it is its turn. Where
+    the task's validation set is sealed, the aggregator has its key, and opens it when the task has ended.
     """
     from fedledger.aggregator.driver import Aggregator
     from fedledger.aggregator.mailbox.mailbox import Mailbox
     from fedledger.contracts.ledger.access import TaskAccess
     from fedledger.contracts.ledger.history import History
+    from fedledger.ledger_tools.upkeep import open_seal
     from fedledger.platform.cli.watcher import run_program
     from fedledger.platform.experiment.accounts import AGGREGATOR, standby_role
     from fedledger.platform.experiment.posted_task import posted_spec
@@ -204,6 +206,8 @@ def aggregator_start(
             logging.getLogger("fedledger.aggregator").info("the mailbox is at %s", url)
         aggregator = Aggregator(access, experiment.measurer(), mailbox, patience, url, experiment.trusted_update)
         ended, _ = run_program(aggregator, poll, "aggregator")
+    if ended and experiment.seal_key is not None:
+        open_seal(ledger, account, task, experiment.seal_key)
     record = history.update().task(task)
     rounds, final = len(record.settled), record.model.cid if ended else None
     line = f"Task {task} ended after {rounds} rounds; final model {final}"

@@ -9,6 +9,7 @@ import typer
 from fedledger.platform.cli.console import Format, FormatOption, print_result
 from fedledger.platform.cli.context import ExperimentOptions, KeyOptions, LedgerOptions, SealOptions, SignerOptions
 from fedledger.platform.cli.options import NOBODY, RoleOption, StoreOption, TaskOption, expand_options
+from fedledger.protocol.errors import ConfigError
 
 task_app = typer.Typer(no_args_is_help=True, help="Tasks.")
 
@@ -48,7 +49,8 @@ def task_post(
     experiment = seal.made(source.open(), ledger.chain)
     params = experiment.task_params(experiment.publish(open_store(store, Path("store"))))
     params = replace(params, aggregator=aggregator or params.aggregator, token=token)
-    account = key.account(ledger.chain, experiment.config.seed, PUBLISHER, funds=params.budget + 10**18)
+    funds = params.budget + params.seal_deposit + 10**18
+    account = key.account(ledger.chain, experiment.config.seed, PUBLISHER, funds)
     task = ledger.post_task(account, params, experiment.standbys() if standby is None else standby)
     document = {"task": task, "spec": params.spec.cid, "budget": str(params.budget)}
     print_result(format_, document, f"Task {task} posted; spec {params.spec.cid}")
@@ -66,6 +68,34 @@ def task_finish(at: SignerOptions, task: TaskOption = 1, format_: FormatOption =
     refund = History(ledger).update().task(task).refund
     line = f"Task {task} is finished; its publisher can collect {refund} wei with `fedledger withdraw`"
     print_result(format_, {"task": task, "refund": str(refund)}, line)
+
+
+@task_app.command("open")
+@expand_options
+def task_open(
+    at: SignerOptions,
+    seal: SealOptions,
+    task: TaskOption = 1,
+    role: RoleOption = "publisher",
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Open the sealed validation set of a task that has ended, so that everybody can check its measurements.
+
+    The publisher does this within the task's seal period, or loses the seal's deposit; anyone with the key may do it
+    instead. The publisher alone may do it earlier.
+    """
+    from fedledger.ledger_tools.upkeep import open_seal
+    from fedledger.platform.experiment.kept_validation import experiment_seal_key
+
+    key = seal.read()
+    if key is None and at.experiment_seed is not None:
+        key = experiment_seal_key(at.experiment_seed)
+    if key is None:
+        raise ConfigError("No key of the validation set was given.", "Give --seal-key FILE.")
+    ledger = at.open()
+    done = open_seal(ledger, at.account(ledger, role), task, key)
+    line = f"The validation set of task {task} is open{'' if done else '; it was before'}"
+    print_result(format_, {"task": task, "opened": done}, line)
 
 
 @task_app.command("push")

@@ -75,6 +75,12 @@ class LedgerConfig(Document):
     penalty_gwei: int = Field(
         default=0, ge=0, description="what equivocation costs; garbage half of it, never revealing a quarter"
     )
+    seal_deposit_gwei: int = Field(
+        default=10_000_000, ge=0, description="what the publisher loses that does not open a sealed validation set"
+    )
+    seal_period: int = Field(
+        default=86_400, ge=1, description="seconds from the task's end in which a sealed validation set is opened"
+    )
     standbys: int = Field(
         default=0, ge=0, le=3, description="aggregators that take over when the one before misses a deadline"
     )

@@ -96,6 +96,12 @@ class Experiment:
         """What a run's summary says of the objective."""
         return objective_summary(self.objective, self.spec.objective)
 
+    @property
+    def seal_key(self) -> bytes | None:
+        """The key of the validation set, if that is sealed."""
+        seal = self.validation.seal
+        return self.validation.key if seal is not None and seal.is_sealed else None
+
     @cached_property
     def label_counts(self) -> LabelCounts:
         """How many examples of each class each participant has."""
@@ -198,7 +204,7 @@ class Experiment:
         """
         from fedledger.contracts.ledger.records import TaskParams
 
-        ledger, config = self.config.ledger, self.config
+        ledger, config, seal = self.config.ledger, self.config, self.spec.seal_digest
         if config.participants > MAX_PARTICIPANTS:
             raise ConfigError(
                 f"The task has {config.participants:,} participants; a ledger takes at most {MAX_PARTICIPANTS:,}.",
@@ -228,6 +234,9 @@ class Experiment:
             credit_unit=ledger.credit_unit_gwei * GWEI,
             units_per_round=ledger.units_per_round,
             penalty=ledger.penalty_gwei * GWEI,
+            seal=seal,
+            seal_deposit=ledger.seal_deposit_gwei * GWEI if any(seal) else 0,
+            seal_period=ledger.seal_period if any(seal) else 0,
         )
 
     def standbys(self) -> list[str]:

@@ -31,9 +31,10 @@ def posted_spec(
     """
     params = ledger.task(task).params
     spec = TaskSpec.decode(store.get(params.spec, MAX_SPEC_BYTES))
-    if (params.rounds, params.randomness) != (spec.rounds, int(spec.randomness == "beacon")):
+    said = spec.rounds, int(spec.randomness == "beacon"), spec.seal_digest
+    if (params.rounds, params.randomness, params.seal) != said:
         raise ConfigError(
-            f"Task {task} was posted with a number of rounds or a source of randomness that differs from its spec.",
+            f"Task {task} was posted with another number of rounds, randomness or seal than its spec says.",
             "Do not take part: no history of this task can pass an audit.",
         )
     if _public(spec) != _public(experiment.spec):

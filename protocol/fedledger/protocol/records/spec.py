@@ -215,6 +215,12 @@ class TaskSpec(Methods):
         return _fixed(self.fixed_point.fraction_bits, self.fixed_point.bound)
 
     @property
+    def seal_digest(self) -> bytes:
+        """The digest of the key of the validation set, which the task's ledger holds; zeros unless that is sealed."""
+        key = None if self.seal is None else self.seal.key
+        return bytes(32) if key is None else bytes.fromhex(key)
+
+    @property
     def statistics(self) -> int:
         """How many numbers of a model are statistics s: the last ones of its packed vector float32[d + s]."""
         return 0 if self.tensors is None else self.tensors.length
