@@ -35,6 +35,7 @@ from fedledger.platform.experiment.accounts import PUBLISHER, experiment_account
 from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import load_config
 from fedledger.platform.experiment.experiment import Experiment
+from fedledger.platform.experiment.kept_validation import KeptValidation
 from fedledger.platform.experiment.posted_task import posted_spec
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.cid import ContentRef
@@ -150,9 +151,7 @@ def test_opened_blocks_are_named_and_stored_and_no_others_are(finished: Small) -
     assert named == [index.blocks[number].model_dump() for number in drawn]
     # Five blocks of 36 examples: all of them were used, the last one in the last round.
     assert seal.blocks == 5 and all(store.has(ref.ref) for ref in index.blocks)
-    assert all(
-        ContentRef.of(block) == ref.ref for block, ref in zip(finished.experiment.validation.blocks, index.blocks)
-    )
+    assert BlockIndex.of(finished.experiment.validation.blocks) == index
 
 
 def test_who_trains_on_the_validation_set_has_what_is_public_of_it(finished: Small) -> None:
@@ -346,14 +345,18 @@ def test_a_round_on_another_block_than_is_drawn_is_named(tmp_path: Path) -> None
 
 def test_an_index_of_other_blocks_is_named(tmp_path: Path) -> None:
     honest = made(tmp_path, "opened", rounds=1)
-    stranger = BlockIndex.of([b"no block"] * 5)
-    for number, (index, field) in enumerate([(stranger.encode(), "validation block"), (b"{}", "validation set")]):
+    inputs, labels = honest.validation.examples()
+    narrow = KeptValidation.of((inputs[:, :9], labels), "opened", 40, b"k" * 32).blocks
+    foreign = KeptValidation.of((inputs, labels + 90), "opened", 40, b"k" * 32).blocks
+    lies = [((b"no block",) * 5, "validation block"), (narrow, "validation set"), (foreign, "validation set")]
+    for number, (blocks, field) in enumerate([*lies, ((b"",) * 4, "validation set")]):
         folder = tmp_path / str(number)
         folder.mkdir()
-        done = unopened(folder, resealed(honest, content=index))
-        done.store.put(b"no block")
+        done = unopened(folder, resealed(honest, content=BlockIndex.of(blocks).encode()))
+        for block in blocks:
+            done.store.put(block)
         divergence = done.audit().first_divergence
-        assert divergence is not None and divergence.field == field
+        assert divergence is not None and divergence.field == field, number
 
 
 # -- verifiers -----------------------------------------------------------------------------------------------------
