@@ -26,14 +26,14 @@ from fedledger.contracts.ledger.actor import Action
 from fedledger.contracts.ledger.records import DisputeStatus
 from fedledger.ledger_tools.audit.audit import AuditResult, audit_chain, audit_run
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, export_ledger
-from fedledger.ledger_tools.upkeep import open_seal
+from fedledger.ledger_tools.upkeep import Push, open_seal, push_on
 from fedledger.platform.engine.backends.serial import Serial
 from fedledger.platform.engine.federation import play
 from fedledger.platform.engine.with_ledger import TASK, LedgerRecord
 from fedledger.platform.engine.without_ledger import MemoryRecord
-from fedledger.platform.experiment.accounts import PUBLISHER, experiment_account
+from fedledger.platform.experiment.accounts import AGGREGATOR, PUBLISHER, experiment_account
 from fedledger.platform.experiment.assembly import make_experiment
-from fedledger.platform.experiment.config import load_config
+from fedledger.platform.experiment.config import GWEI, load_config
 from fedledger.platform.experiment.experiment import Experiment
 from fedledger.platform.experiment.kept_validation import KeptValidation
 from fedledger.platform.experiment.posted_task import posted_spec
@@ -212,6 +212,20 @@ def test_after_the_opening_everybody_measures(tmp_path: Path) -> None:
     assert done.record.history.update().task(TASK).seal_key == done.experiment.seal_key
     result = done.audit()
     assert result.reproduced and result.measured and not result.sealed
+
+
+def test_the_deposit_of_a_seal_that_is_not_opened_in_time_is_burned_and_the_audit_says_so(tmp_path: Path) -> None:
+    experiment = made(tmp_path, "sealed", rounds=1)
+    done = unopened(tmp_path, experiment)
+    ledger, chain = done.record.ledger, done.record.ledger.chain
+    account, deposit = experiment_account(0, AGGREGATOR, chain), experiment.config.ledger.seal_deposit_gwei * GWEI
+    assert push_on(ledger, account, TASK).done is Push.NOTHING and ledger.seal(TASK).deposit == deposit > 0
+    chain.advance(experiment.config.ledger.seal_period)
+    assert push_on(ledger, account, TASK).done is Push.FORFEITED and not ledger.seal(TASK).deposit
+    assert push_on(ledger, account, TASK).done is Push.NOTHING
+    result = done.audit()
+    assert result.reproduced and result.sealed and any("nobody opened" in note for note in result.notes)
+    assert done.open() and done.audit().measured
 
 
 def test_a_key_is_only_for_a_sealed_set(finished: Small) -> None:

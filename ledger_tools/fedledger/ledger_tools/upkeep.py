@@ -21,6 +21,7 @@ class Push(StrEnum):
     NOTHING = "nothing"
     SETTLED = "settled"
     VOIDED = "voided"
+    FORFEITED = "seal forfeited"
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def own_record(ledger: Ledger, account: LocalAccount) -> ParticipantRecord:
 
 
 def push_on(ledger: Ledger, account: LocalAccount, task: int) -> Pushed:
-    """Settle a task's final proposal or void its overdue round, whichever is due."""
+    """Settle a task's final proposal, void its overdue round, or burn the deposit of its seal: whichever is due."""
     known = History(ledger).update().task(task)
     currency = ledger.stake_currency()
     before, done, index = ledger.free_balance(account.address, currency), Push.NOTHING, 0
@@ -89,7 +90,23 @@ def push_on(ledger: Ledger, account: LocalAccount, task: int) -> Pushed:
     elif ledger.phase(task) is Phase.OVERDUE:
         done, index = Push.VOIDED, max(known.rounds)
         ledger.void_round(account, task, index)
+    elif known.finished and any(known.params.seal) and _forfeit(ledger, account, task):
+        done = Push.FORFEITED
     return Pushed(done, index, ledger.free_balance(account.address, currency) - before)
+
+
+def _forfeit(ledger: Ledger, account: LocalAccount, task: int) -> bool:
+    """Burn the deposit of a seal that was not opened in time; return whether that was due."""
+    seal = ledger.seal(task)
+    if seal.opened or seal.forfeited:
+        return False
+    try:
+        ledger.forfeit_seal(account, task)
+    except RevertedError as error:
+        if error.name != "SealPeriodOpen":
+            raise
+        return False
+    return True
 
 
 def open_seal(ledger: Ledger, account: LocalAccount, task: int, key: bytes) -> bool:

@@ -105,16 +105,18 @@ def task_push(
 ) -> None:
     """Push on a task whose aggregators are idle: settle a final proposal, or void an overdue round.
 
-    Anyone may do this. Whoever does an aggregator's work one propose period after it was due earns a small part of the
-    aggregator's bond.
+    In a task that has ended, the deposit of a seal that was not opened in time is burned. Anyone may do this. Whoever
+    does an aggregator's work one propose period after it was due earns a small part of the aggregator's bond.
     """
-    from fedledger.ledger_tools.upkeep import push_on
+    from fedledger.ledger_tools.upkeep import Push, push_on
 
     ledger = at.open()
     pushed = push_on(ledger, at.account(ledger, role), task)
     document = {"task": task, "done": pushed.done, "round": pushed.round, "earned": str(pushed.earned)}
     if pushed.round:
         line = f"Round {pushed.round} of task {task} {pushed.done}; {pushed.earned} wei earned"
+    elif pushed.done is Push.FORFEITED:
+        line = f"The seal of task {task} was not opened in time; its deposit is burned"
     else:
         line = f"Task {task} is {ledger.phase(task).name.lower()}: there is nothing to push on"
     print_result(format_, document, line)
