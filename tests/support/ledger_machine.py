@@ -43,6 +43,7 @@ from support.ledger_views import views
 
 OFFENCES = "Equivocation", "Garbage", "NeverRevealed", "Silence", "Minority", "RepeatedRefusal"
 
+SHARES = "garbage_share", "never_revealed_share", "statistical_share", "free_refusals"
 STAKE, VERIFIER_STAKE, JUROR_PENALTY = 1000, 2000, 151
 EXIT_DELAY, DISPUTE_PERIOD = 240, 4
 SMALLEST_BOND = LEAST_BOND * JUROR_PENALTY
@@ -75,7 +76,6 @@ SEAL = keccak(KEYS_OF_SEALS["key"])
 REVERT = bytes.fromhex("5f5ffd")
 RUNNING = (Phase.COMMITTING, Phase.CLOSING, Phase.ADMITTING, Phase.REVEALING, Phase.PROPOSING)
 REFUSALS = [verdict for verdict in Verdict if verdict.refused]
-STATISTICAL = [verdict for verdict in Verdict if verdict.statistical]
 
 # Most transactions are what their senders ought to send, or no history would get far.
 seldom = st.integers(0, 11).map(lambda n: n == 11)
@@ -94,6 +94,13 @@ amounts = st.sampled_from([0, 1, STAKE - 1, STAKE, 2 * STAKE])
 agreements = st.sampled_from([0, 0, 0, 0, 0, 0, 1, None])
 turns = st.sampled_from([0, 0, 0, 0, 0, 0, 1, 1, 2, 9])
 limits = st.sampled_from([ALL_WORDS, ALL_WORDS, 2, 1, 1, 0])
+SCHEDULES = [
+    dict(zip(SHARES, shares, strict=True))
+    for shares in (
+        *((500_000, 250_000, 62_500, 1), (500_000, 250_000, 62_500, 2), (1_000_000, 1_000_000, 1_000_000, 1)),
+        *((1, 1, 1, 1), (333_333, 666_667, 333_333, 1), (1_000_000, 1, 999_999, 255), (0, 0, 0, 0)),
+    )
+]
 given_params = st.builds(
     Params,
     spec=st.just((keccak(b"spec"), 1)),
@@ -116,10 +123,6 @@ given_params = st.builds(
     penalty=st.sampled_from([0, STAKE - 1, STAKE]),
     credit_unit=st.sampled_from([1, 10**9]),
     units_per_round=st.sampled_from([1000, (2**32 - 1) // 9]),
-    garbage_share=st.sampled_from([0, 500_000, 333_333, 1_000_000]),
-    never_revealed_share=st.sampled_from([0, 250_000, 1, 1_000_000]),
-    statistical_share=st.sampled_from([0, 62_500, 1, 333_333, 1_000_000]),
-    free_refusals=st.sampled_from([1, 1, 1, 2, 255]),
     seal=st.sampled_from([ZERO, SEAL, SEAL, SEAL]),
     seal_deposit=st.sampled_from([0, 1, STAKE]),
     seal_period=st.sampled_from([1, 60, 300]),
@@ -139,7 +142,7 @@ def consistent(p: Params) -> Params:
     return replace(fine, seal_deposit=0, seal_period=0) if p.seal == ZERO else fine
 
 
-params = given_params.map(consistent)
+params = st.builds(lambda p, schedule: consistent(replace(p, **schedule)), given_params, st.sampled_from(SCHEDULES))
 standbys = st.sampled_from([(), (AGGREGATORS[2],), (AGGREGATORS[2], STRANGER)])
 BONDED = {"challenge_window": 20, "bond": SMALLEST_BOND, "penalty": 0}
 WRONG_TERMS: list[dict[str, Any]] = [
@@ -234,19 +237,6 @@ whole_rounds = st.fixed_dictionaries(
         "meanwhile": st.lists(attempts, max_size=2),
     }
 )
-
-
-CALM: dict[str, Any] = {
-    "meanwhile": [],
-    "wrong": None,
-    "slandered": None,
-    "turns": (0, 0, 0),
-    "fewer": 0,
-    "kind": "own",
-    "lapse": False,
-    "early": False,
-}
-"""What makes a whole round one that nothing keeps from being proposed."""
 
 
 def step(**arguments: Any) -> Callable[[Deed], Deed]:
@@ -371,6 +361,8 @@ class RoundsMachine(RuleBasedStateMachine):
         for terms, willing in ((easy, EVERYBODY), (other, mask)):
             assert self.do("postTask", PUBLISHERS[0], terms, helpers, value=terms.due)
             self.enrol_many(len(self.model.tasks), willing)
+        if mask & 1:
+            assert self.do("adoptEvidence", PUBLISHERS[0], (0,))
         for round_ in past:
             self.whole_round(1, round_)
 
@@ -513,7 +505,7 @@ class RoundsMachine(RuleBasedStateMachine):
         t = self.task(task)
         self.do("finishTask", t.publisher if t and entitled else sender, task)
 
-    @rule(task=tasks, ended=st.booleans(), deeds=st.lists(st.tuples(seals, seal_senders), min_size=2, max_size=4))
+    @step(task=tasks, ended=seldom, deeds=st.lists(st.tuples(seals, seal_senders), min_size=2, max_size=4))
     def deal_with_the_seal(self, task: int, ended: bool, deeds: list[tuple[str, str]]) -> None:
         """Open a task's seal or let it be forfeited, perhaps too early, too late, by another key or by a stranger."""
         if (t := self.task(task)) is None:
@@ -796,19 +788,6 @@ class RoundsMachine(RuleBasedStateMachine):
             self.push(task)
             for who in chosen(range(PARTICIPANTS), story["leavers"]):
                 self.exit(who, "cancelExit")
-
-    @rule(
-        task=tasks,
-        who=st.integers(0, PARTICIPANTS - 1),
-        verdicts=st.lists(st.sampled_from(STATISTICAL), min_size=4, max_size=5),
-        story=whole_rounds,
-    )
-    def refuse_again(self, task: int, who: int, verdicts: list[Verdict], story: dict[str, Any]) -> None:
-        """Refuse a participant by statistics in one round after the other, which others do not disturb."""
-        for verdict in verdicts:
-            refusals = [verdict if i == who else None for i in range(PARTICIPANTS)]
-            calm = CALM | {"mask": EVERYBODY, "silent": 0, "false": None, "stack": False}
-            self.whole_round(task, story | calm | {"refusals": refusals})
 
     @rule(task=tasks, stories=st.lists(whole_rounds, min_size=2, max_size=3))
     def stacked_rounds(self, task: int, stories: list[dict[str, Any]]) -> None:
