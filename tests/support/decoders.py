@@ -413,7 +413,7 @@ def _kinds() -> dict[str, Kind]:
             (ContentUnreadableError,),
         ),
         "indices of validation sets": Kind(
-            (BlockIndex.of([b"x", b"y", b"z"]).encode(),), mutate.of_json, _index, (ContentUnreadableError,)
+            (BlockIndex.of([b"x", b"y", b"z"]).encode(),), mutate.of_tensors, _index, (ContentUnreadableError,)
         ),
         "ciphertexts": Kind((encrypt(KEY, b"examples"),), mutate.of_bytes, _ciphertext, (ContentUnreadableError,)),
         "bundles of code": Kind(

@@ -123,8 +123,8 @@ class _Validation:
             return DrawnSlices(self.whole, seal.slice, digest)
         if seal is None or self.blocks is None:
             raise ValueError("the validation set is read first")
-        blocks = self.blocks.blocks
-        return OpenedBlocks(seal, lambda n: self._store.get(blocks[n].ref), digest, self._objective, self._check_block)
+        refs = self.blocks.refs
+        return OpenedBlocks(seal, lambda n: self._store.get(refs[n]), digest, self._objective, self._check_block)
 
     def _check_block(self, index: int, block: HeldOut) -> None:
         self.require_fit(index, block)

@@ -379,8 +379,8 @@ class _Replaying:
         if seal is None or seal.is_sealed:
             return None
         stored = content(self.index, "validation set", lambda: self.store.get(self.spec.validation.ref))
-        blocks = content(self.index, "validation set", lambda: BlockIndex.decode(stored, seal)).blocks
-        ref = blocks[drawn_block(self.spec.digest, self.index, seal.blocks)].ref
+        blocks: BlockIndex = content(self.index, "validation set", lambda: BlockIndex.decode(stored, seal))
+        ref = blocks.refs[drawn_block(self.spec.digest, self.index, seal.blocks)]
         found = Content(content(self.index, "validation block", lambda: self.store.get(ref)), ref)
         if self.measure is not None:
             measure = self.measure

@@ -9,17 +9,19 @@ without replacement until all were used. A task whose spec says nothing of the k
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field, StringConstraints, model_validator
 
 from fedledger.protocol.arithmetic.random_streams import stream
-from fedledger.protocol.documents import Document, validated
-from fedledger.protocol.encoding import canonical
-from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.documents import Document
+from fedledger.protocol.encoding import tensors
+from fedledger.protocol.encoding.cid import MAX_OBJECT_BYTES, ContentRef
 from fedledger.protocol.encoding.keccak import keccak
-from fedledger.protocol.errors import ConfigError, ContentUnreadableError
+from fedledger.protocol.errors import ContentUnreadableError
 from fedledger.protocol.records.ref import Ref
 
 SEALED, OPENED, PUBLIC = "sealed", "opened", "public"
@@ -28,6 +30,8 @@ PURPOSE = "validation"
 MAX_EXAMPLES = 2**31
 MAX_BLOCKS = 65_535
 """As many as a task has rounds at most."""
+DIGEST_BYTES = 32
+_DIGESTS, _LENGTHS = "digests", "lengths"
 
 
 class SealSpec(Document):
@@ -89,19 +93,24 @@ def _order(spec_digest: bytes, cycle: int, blocks: int) -> Sequence[int]:
     return stream(spec_digest, PURPOSE, cycle).sample(range(blocks), blocks)
 
 
-class BlockIndex(Document):
-    """The index of an opened validation set: its blocks by content, in order."""
+@dataclass(frozen=True)
+class BlockIndex:
+    """The index of an opened validation set: its blocks by content, in order.
 
-    blocks: list[Ref] = Field(min_length=1, max_length=MAX_BLOCKS)
+    It is stored as tensors ``digests`` uint8[n, 32] and ``lengths`` int64[n].
+    """
+
+    refs: tuple[ContentRef, ...]
 
     @classmethod
     def of(cls, blocks: Iterable[bytes]) -> BlockIndex:
         """Return the index of some blocks."""
-        return cls(blocks=[Ref.of(ContentRef.of(block)) for block in blocks])
+        return cls(tuple(map(ContentRef.of, blocks)))
 
     def encode(self) -> bytes:
-        """Return the canonical bytes, whose content id a spec names."""
-        return canonical.encode(self.model_dump())
+        """Return the bytes whose content id a spec names."""
+        digests = np.frombuffer(b"".join(ref.digest for ref in self.refs), np.uint8).reshape(-1, DIGEST_BYTES)
+        return tensors.encode({_DIGESTS: digests, _LENGTHS: np.array([ref.length for ref in self.refs], np.int64)})
 
     @classmethod
     def decode(cls, data: bytes, seal: SealSpec) -> BlockIndex:
@@ -110,15 +119,20 @@ class BlockIndex(Document):
         Raises
         ------
         ContentUnreadableError
-            If the bytes are no canonical index, or one of another number of blocks than the spec says.
+            If the bytes are no index, or one of another number of blocks than the spec says.
         """
         try:
-            document = canonical.decode(data)
-            found = validated(cls, document if isinstance(document, dict) else {}, "the index of the validation set")
-            if found.encode() != data:
-                raise ValueError("it is not in canonical form")
-            if len(found.blocks) != seal.blocks:
-                raise ValueError(f"it has {len(found.blocks)} blocks, the spec says {seal.blocks}")
-        except (ValueError, ConfigError) as error:
+            named = tensors.decode(data)
+            if set(named) != {_DIGESTS, _LENGTHS}:
+                raise ValueError(f"it holds other tensors than {_DIGESTS} and {_LENGTHS}")
+            digests, lengths = named[_DIGESTS], named[_LENGTHS]
+            if digests.dtype != np.uint8 or digests.shape != (seal.blocks, DIGEST_BYTES):
+                raise ValueError(f"{_DIGESTS} are {digests.dtype}{list(digests.shape)}; the spec says {seal.blocks}")
+            if lengths.dtype != np.int64 or lengths.shape != (seal.blocks,):
+                raise ValueError(f"{_LENGTHS} are {lengths.dtype}{list(lengths.shape)}; the spec says {seal.blocks}")
+            if not all(0 <= length <= MAX_OBJECT_BYTES for length in lengths.tolist()):
+                raise ValueError("a block has a length that no content may have")
+        except ValueError as error:
             raise ContentUnreadableError(f"The index of the validation set cannot be read: {error}.") from error
-        return found
+        refs = zip(digests, lengths.tolist(), strict=True)
+        return cls(tuple(ContentRef(digest.tobytes(), length) for digest, length in refs))
