@@ -652,6 +652,7 @@ contract FedLedger is LedgerReveals {
         } else if (Verdicts.isGarbage(verdict)) {
             (amount, offence) = (Offences.part(s.penalty, p.garbageShare), Offence.Garbage);
         } else if (Verdicts.isStatistical(verdict)) {
+            // slither-disable-next-line unused-return -- the negative count alone is asked for
             (, uint256 negative,) = Evidence.unpack(lane);
             amount = Offences.repeatedRefusal(s.penalty, p.statisticalShare, p.freeRefusals, negative);
             offence = Offence.RepeatedRefusal;

@@ -130,6 +130,7 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     }
 
     function _credit(Currency currency, address account, uint256 amount) internal {
+        // slither-disable-next-line incorrect-equality -- nothing moves nothing; no state hangs on it
         if (amount == 0) return;
         _balances[currency][account] += amount;
         emit BalanceCredited(account, currency, amount);

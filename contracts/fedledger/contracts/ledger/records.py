@@ -70,6 +70,11 @@ class Offence(IntEnum):
     MINORITY = 4
     REPEATED_REFUSAL = 5
 
+    @property
+    def label(self) -> str:
+        """The offence in words, as tables and reports show it."""
+        return self.name.lower().replace("_", " ")
+
 
 @dataclass(frozen=True)
 class Settings:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from fedledger.contracts.compile import VERSION
 from fedledger.contracts.ledger.lanes import lane
-from fedledger.contracts.ledger.records import TaskParams
+from fedledger.contracts.ledger.records import Offence, TaskParams
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.records.reputation import Evidence
@@ -25,6 +25,16 @@ class Applied:
     round: RoundHistory | None
     verdicts: dict[int, Verdict]
     adopted: dict[int, Evidence]
+
+
+@dataclass(frozen=True)
+class Slash:
+    """What an offence cost a participant, in the smallest unit of the stakes' currency."""
+
+    round: int
+    participant: int
+    offence: Offence
+    amount: int
 
 
 @dataclass
@@ -50,6 +60,7 @@ class TaskHistory:
     seats: tuple[str, ...] = ()
     active: int = 0
     joined: dict[int, Evidence] = field(default_factory=dict)
+    slashes: list[Slash] = field(default_factory=list)
     seal_key: bytes | None = None
     seal_opened_in: int | None = None
     seal_forfeited: bool = False

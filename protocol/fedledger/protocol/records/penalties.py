@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 from fedledger.protocol.records.reputation import PPM, UNIT, Evidence
 from fedledger.protocol.records.verdicts import Verdict
@@ -84,23 +83,24 @@ def expected_loss(schedule: PenaltySchedule, rate: float, rounds: int) -> Expect
     rounds
         How many rounds there are.
     """
-    verdicts = ((Verdict.ACCEPTED, 1 - rate), (Verdict.NORM, rate))
-    # The probability of a state, and the part of it in which nothing was lost yet.
-    states = {0: (1.0, 1.0)}
-    mean = 0.0
+
+    @cache
+    def steps(negative: int) -> tuple[tuple[float, int, int], ...]:
+        """Return what may follow on negative evidence: its probability, the evidence after it, and what it costs."""
+        known, following = Evidence(negative=negative), []
+        for verdict, chance in ((Verdict.ACCEPTED, 1 - rate), (Verdict.NORM, rate)):
+            after = known.after(verdict)
+            following.append((chance, after.negative, schedule.cost(verdict, after)))
+        return tuple(following)
+
+    # The probability of each state, and the part of it in which nothing was lost yet.
+    states, mean = {0: (1.0, 1.0)}, 0.0
     for _ in range(rounds):
-        following: defaultdict[int, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
+        following: dict[int, tuple[float, float]] = {}
         for negative, (probability, unharmed) in states.items():
-            for verdict, chance in verdicts:
-                after = _negative_after(negative, verdict)
-                cost = schedule.cost(verdict, Evidence(negative=after))
+            for chance, after, cost in steps(negative):
                 mean += probability * chance * cost
-                before = following[after]
-                following[after] = before[0] + probability * chance, before[1] + unharmed * chance * (not cost)
-        states = dict(following)
+                before, safe = following.get(after, (0.0, 0.0))
+                following[after] = before + probability * chance, safe + (0.0 if cost else unharmed * chance)
+        states = following
     return ExpectedLoss(mean, 1 - sum(unharmed for _, unharmed in states.values()))
-
-
-@lru_cache(maxsize=1 << 14)
-def _negative_after(negative: int, verdict: Verdict) -> int:
-    return Evidence(negative=negative).after(verdict).negative
