@@ -32,6 +32,14 @@ class DataConfig(Document):
     partition: Method = Method(method="dirichlet@1", params={"alpha": 0.5, "min_examples": 20})
     test_fraction: float = Field(default=0.2, gt=0, lt=1, description="for the reported loss and score only")
     validation_fraction: float = Field(default=0.1, gt=0, lt=1, description="for measuring updates")
+    validation_access: Literal["public", "opened", "sealed"] = Field(
+        default="public",
+        description="who can read the validation set: everybody; everybody, block by block, once a round was judged on "
+        "it; or nobody but who has its key, until the task has ended",
+    )
+    validation_slice: int = Field(
+        default=32, ge=1, description="examples that a round is judged on, unless the validation set is public"
+    )
 
 
 class AttackerConfig(Document):
