@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyrevm import EVM
 
+from fedledger.protocol.records.penalties import PenaltySchedule
 from fedledger.protocol.records.reputation import Evidence
 from fedledger.protocol.records.verdicts import Verdict
 from support.examples import examples
@@ -20,9 +21,18 @@ ROOT = Path(__file__).resolve().parents[1]
 HARNESS = """
 pragma solidity ^0.8.28;
 import {Evidence} from "contracts/src/Evidence.sol";
+import {Offences} from "contracts/src/Offences.sol";
 contract Harness {
     function afterVerdict(uint256 lane, uint256 verdict) external pure returns (uint256) {
         return Evidence.afterVerdict(lane, verdict);
+    }
+    function part(uint256 penalty, uint256 share) external pure returns (uint256) {
+        return Offences.part(penalty, share);
+    }
+    function repeatedRefusal(uint256 penalty, uint256 share, uint256 free, uint256 negative)
+        external pure returns (uint256)
+    {
+        return Offences.repeatedRefusal(penalty, share, free, negative);
     }
     function opinion(uint256 lane) external pure returns (uint256, uint256, uint256, uint256) {
         return Evidence.opinion(lane);
@@ -38,10 +48,11 @@ verdicts = st.sampled_from([verdict for verdict in Verdict if verdict is not Ver
 
 @pytest.fixture(scope="module")
 def call() -> Call:
-    library = (ROOT / "contracts" / "src" / "Evidence.sol").read_text()
+    names = "contracts/src/Evidence.sol", "contracts/src/Offences.sol"
+    libraries = {name: {"content": (ROOT / name).read_text()} for name in names}
     document = {
         "language": "Solidity",
-        "sources": {"Harness.sol": {"content": HARNESS}, "contracts/src/Evidence.sol": {"content": library}},
+        "sources": {"Harness.sol": {"content": HARNESS}, **libraries},
         "settings": {
             "evmVersion": "shanghai",
             "outputSelection": {"Harness.sol": {"Harness": ["evm.bytecode.object"]}},
@@ -84,6 +95,32 @@ def test_any_lane_gives_the_same_opinion(call: Call, lane: int) -> None:
     opinion = Evidence.unpack(lane).opinion
     expected = (opinion.belief, opinion.disbelief, opinion.uncertainty, opinion.reputation)
     assert call("opinion", lane) == expected
+
+
+shares = st.sampled_from([0, 1, 62_500, 250_000, 333_333, 500_000, 999_999, 1_000_000]) | st.integers(0, 1_000_000)
+
+
+@examples(400)
+@given(
+    lane=lanes,
+    verdict=verdicts,
+    penalty=st.integers(0, 2**96 - 1),
+    of=st.tuples(shares, shares, shares),
+    free=st.integers(0, 255),
+)
+def test_any_verdict_costs_the_same(
+    call: Call, lane: int, verdict: Verdict, penalty: int, of: tuple[int, int, int], free: int
+) -> None:
+    evidence = Evidence.unpack(lane).after(verdict)
+    schedule = PenaltySchedule(penalty, *of, free)
+    garbage, never_revealed, statistical = of
+    if verdict.statistical:
+        expected = call("repeatedRefusal", penalty, statistical, free, evidence.negative)
+    elif verdict is Verdict.LATE or (verdict.refused and verdict is not Verdict.UNAVAILABLE):
+        expected = call("part", penalty, never_revealed if verdict is Verdict.LATE else garbage)
+    else:
+        expected = (0,)
+    assert (schedule.cost(verdict, evidence),) == expected
 
 
 @pytest.mark.parametrize("verdict", [verdict for verdict in Verdict if verdict is not Verdict.NONE])

@@ -53,7 +53,8 @@ from fedledger.protocol.methods.parameters import (
 from fedledger.protocol.methods.registry import registry_of
 from fedledger.protocol.records.measurement import LOSS_CAP, Measurement
 from fedledger.protocol.records.model import ModelFile
-from fedledger.protocol.records.spec import Ref, TaskSpec
+from fedledger.protocol.records.ref import Ref
+from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.schedules.devices import Device, DeviceTable, Link
 from fedledger.protocol.schedules.play import simulate
 from support.decoders import FIXED

@@ -19,12 +19,16 @@ from fedledger.protocol.records.signatures import commitment_message, sign
 from fedledger.protocol.records.verdicts import Verdict
 from support.ledger_machine import (
     AGGREGATORS,
+    ALL_WORDS,
     DISPUTE_PERIOD,
     EVERYBODY,
     KEYS,
     OWNERS,
     PARTICIPANTS,
     PUBLISHERS,
+    SCHEDULES,
+    SEAL,
+    SMALLEST_BOND,
     STEPS,
     STRANGER,
     TASKS,
@@ -483,6 +487,28 @@ def vote_of(finding: str, who: int) -> tuple[bool, bytes, bytes]:
     return finding != "n", keccak(finding.encode()), keccak(b"vote %d" % who)
 
 
+QUIET: dict[str, Any] = {
+    "mask": EVERYBODY,
+    "silent": 0,
+    "alone": 0,
+    "given": [1] * PARTICIPANTS,
+    "stack": False,
+    "ready": False,
+    "hasty": False,
+    "lapse": False,
+    "early": False,
+    "fewer": 0,
+    "slandered": None,
+    "false": None,
+    "leavers": 0,
+    "wrong": None,
+    "turns": (0, 0, 0),
+    "kind": "own",
+    "limit": ALL_WORDS,
+    "pause": 0,
+    "meanwhile": [],
+}
+"""A round in which everybody does as it should."""
 STEP = st.one_of(*(st.tuples(st.just(name), st.fixed_dictionaries(arguments)) for name, arguments in STEPS))
 
 # An eighth or less of what a hundred histories usually reach.
@@ -510,8 +536,9 @@ OFTEN = {
     "revealStaleUpdate: TooStale": 5,
     "revealStaleUpdate: WrongReveal": 5,
     "revealStaleUpdate: NotCommitted": 5,
-    "Garbage": 3,
     "NeverRevealed": 8,
+    "openSeal: WrongKey": 15,
+    "forfeitSeal": 15,
     "Silence": 15,
     "Minority": 20,
     "Equivocation": 1,
@@ -537,7 +564,60 @@ def test_terms_that_the_model_refuses_are_refused() -> None:
     machine, ref = LedgerMachine(), (keccak(b"any"), 1)
     for wrong in WRONG_TERMS:
         terms = replace(Params(ref, ref, AGGREGATORS[0], min_participants=5, min_stake=2000), **wrong)
-        assert not machine.do("postTask", PUBLISHERS[0], terms, (), value=terms.budget), wrong
+        assert not machine.do("postTask", PUBLISHERS[0], terms, (), value=terms.due), wrong
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("batched", [False, True])
+def test_refusals_by_statistics_cost_what_the_model_says(schedule: dict[str, int], batched: bool) -> None:
+    """The first is refused in every round, the next in every second one, and so on; the last after garbage."""
+    LedgerMachine.reached.clear()
+    machine, ref = LedgerMachine(), (keccak(b"any"), 1)
+    bonded = {"challenge_window": 20, "bond": SMALLEST_BOND, "min_stake": 1000, "penalty": 97}
+    terms = replace(Params(ref, ref, AGGREGATORS[0], rounds=9, batched=batched), **bonded, **schedule)
+    machine.begin(first=terms, second=terms, mask=1, helpers=(), past=[])
+    for number in range(9):
+        refusals = [Verdict.NORM if number % (i + 1) == 0 else None for i in range(PARTICIPANTS)]
+        refusals[8] = Verdict.MALFORMED if number < 4 else Verdict(255 - 220 * (number % 2))
+        machine.whole_round(1, QUIET | {"refusals": refusals})
+        machine.every_view_agrees()
+        machine.every_wei_has_one_owner()
+    machine.teardown()
+    reached, costs = LedgerMachine.reached, schedule["statistical_share"] > 0
+    assert reached["RoundSettled"] >= 9
+    assert (
+        reached["RepeatedRefusal"] >= 8 if costs and schedule["free_refusals"] < 255 else not reached["RepeatedRefusal"]
+    )
+    assert bool(reached["Garbage"]) == (schedule["garbage_share"] > 0)
+
+
+DEEDS = {
+    "openSeal": [("key", "publisher"), ("key", STRANGER)],
+    "openSeal: SealAlreadyOpen": [("key", "publisher"), ("key", STRANGER), ("forfeit", STRANGER)],
+    "openSeal: TaskNotFinished": [("key", STRANGER), ("other key", AGGREGATORS[0])],
+    "openSeal: WrongKey": [("other key", "publisher"), ("key", STRANGER)],
+    "forfeitSeal: SealPeriodOpen": [("at once", "publisher"), ("early", STRANGER), ("key", STRANGER)],
+    "forfeitSeal: SealAlreadyForfeited": [("forfeit", STRANGER), ("forfeit", STRANGER), ("key", STRANGER)],
+    "forfeitSeal: SealAlreadyOpen": [("early", STRANGER), ("key", STRANGER), ("forfeit", STRANGER)],
+}
+
+
+@pytest.mark.parametrize("reached", DEEDS)
+@pytest.mark.parametrize("deposit", [0, 77])
+def test_seals_are_opened_and_forfeited_as_the_model_says(reached: str, deposit: int) -> None:
+    LedgerMachine.reached.clear()
+    machine, ref = LedgerMachine(), (keccak(b"any"), 1)
+    terms = Params(ref, ref, AGGREGATORS[0], seal=SEAL, seal_deposit=deposit, seal_period=60)
+    machine.begin(
+        first=terms, second=replace(terms, seal=ZERO, seal_deposit=0, seal_period=0), mask=0, helpers=(), past=[]
+    )
+    machine.whole_round(1, QUIET | {"refusals": [None] * PARTICIPANTS})
+    machine.deal_with_the_seal(1, not reached.endswith("NotFinished"), DEEDS[reached])
+    machine.deal_with_the_seal(2, True, DEEDS[reached])
+    machine.every_view_agrees()
+    machine.every_wei_has_one_owner()
+    machine.teardown()
+    assert LedgerMachine.reached[reached]
 
 
 def play_histories(count: int) -> None:

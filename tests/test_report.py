@@ -33,7 +33,9 @@ def view(participants: int, refusals: int = 1, **strings: str) -> RunView:
         return RoundView(index, "settled", *counts, verdicts, shares, reputations, MODEL, MODEL, MODEL)
 
     rounds = played(1, dict.fromkeys(addresses, "accepted")), played(2, {addresses[0]: reason})
-    people = tuple(ParticipantView(i, address, 1, {reason: 1}, 0, 0, 2) for i, address in enumerate(addresses))
+    people = tuple(
+        ParticipantView(i, address, 1, {reason: 1}, 0, 0, 2, {"garbage": "5"}) for i, address in enumerate(addresses)
+    )
     summary = {
         "name": strings.get("name", "small"),
         "final_model": MODEL.cid,

@@ -23,9 +23,10 @@ from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.records import update as wire
 from fedledger.protocol.records.measurement import Measurement
 from fedledger.protocol.records.model import ModelFile
+from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.reputation import Evidence
 from fedledger.protocol.records.signatures import sign
-from fedledger.protocol.records.spec import FixedPointSpec, Limits, Ref, TaskSpec
+from fedledger.protocol.records.spec import FixedPointSpec, Limits, TaskSpec
 from fedledger.protocol.records.trusted_update import write_trusted
 from fedledger.protocol.records.update import UpdateHeader, UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict

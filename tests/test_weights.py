@@ -20,8 +20,9 @@ from fedledger.aggregator.rules.base import RULES
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.records.measurement import Measurement
+from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.reputation import PPM, Evidence
-from fedledger.protocol.records.spec import Ref, ReputationSpec, TaskSpec
+from fedledger.protocol.records.spec import ReputationSpec, TaskSpec
 from fedledger.protocol.records.verdicts import Verdict
 from support.examples import examples
 

@@ -2,17 +2,24 @@
 pragma solidity ^0.8.28;
 
 /// @title Verdict codes
-/// @notice 1 accepted, 2 never committed, 3 committed but not revealed, 16 and above refused for a reason.
+/// @notice 1 accepted, 2 never committed, 3 committed but not revealed, 16 and above refused for a reason: up to 24 for its
+/// form, from 32 on because statistics of the round speak against it.
 library Verdicts {
     uint256 internal constant ACCEPTED = 1;
     uint256 internal constant MISSED = 2;
     uint256 internal constant LATE = 3;
     uint256 internal constant FIRST_REFUSAL = 16;
     uint256 internal constant LAST_GARBAGE = 24;
+    uint256 internal constant FIRST_STATISTICAL = 32;
 
     /// @notice Whether an update was refused for its form, which its sender can check before it sends it.
     function isGarbage(uint256 verdict) internal pure returns (bool) {
         return verdict >= FIRST_REFUSAL && verdict <= LAST_GARBAGE;
+    }
+
+    /// @notice Whether an update was refused by a statistical judgement, which may err about an honest one.
+    function isStatistical(uint256 verdict) internal pure returns (bool) {
+        return verdict >= FIRST_STATISTICAL;
     }
 }
 

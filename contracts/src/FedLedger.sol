@@ -639,13 +639,25 @@ contract FedLedger is LedgerReveals {
             uint256 shift = LANE_BITS * (id % LANES);
             uint256 next = Evidence.afterVerdict((before >> shift) & type(uint32).max, verdict);
             word = (word & ~(uint256(type(uint32).max) << shift)) | (next << shift);
-            if (s.penalty == 0) continue;
-            if (verdict == Verdicts.LATE) {
-                s.burned += _slash(id, Offences.neverRevealed(s.penalty), s.task, s.round, Offence.NeverRevealed);
-            } else if (Verdicts.isGarbage(verdict)) {
-                s.burned += _slash(id, Offences.garbage(s.penalty), s.task, s.round, Offence.Garbage);
-            }
+            if (s.penalty != 0) _punish(s, id, verdict, next);
         }
+    }
+
+    /// @dev By the task's schedule; `lane` is the evidence after the verdict.
+    function _punish(Settling memory s, uint32 id, uint256 verdict, uint256 lane) private {
+        TaskParams storage p = _tasks[s.task].params;
+        (uint256 amount, Offence offence) = (0, Offence.NeverRevealed);
+        if (verdict == Verdicts.LATE) {
+            amount = Offences.part(s.penalty, p.neverRevealedShare);
+        } else if (Verdicts.isGarbage(verdict)) {
+            (amount, offence) = (Offences.part(s.penalty, p.garbageShare), Offence.Garbage);
+        } else if (Verdicts.isStatistical(verdict)) {
+            // slither-disable-next-line unused-return -- the negative count alone is asked for
+            (, uint256 negative,) = Evidence.unpack(lane);
+            amount = Offences.repeatedRefusal(s.penalty, p.statisticalShare, p.freeRefusals, negative);
+            offence = Offence.RepeatedRefusal;
+        }
+        if (amount != 0) s.burned += _slash(id, amount, s.task, s.round, offence);
     }
 
     /// @dev Called late, and revealed on chain since.

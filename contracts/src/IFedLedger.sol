@@ -43,7 +43,11 @@ interface IFedLedger {
     /// parts per million. `bond` is what every seat of an aggregator holds and a challenger risks, `penalty` what a
     /// participant pays for an offence. In a `batched` task the aggregator posts one root of all commitments, and who was
     /// left out may commit on chain for `gracePeriod` seconds more. An update may be relative to the model that its round
-    /// starts from, or to one of the `maxStaleness` models before it.
+    /// starts from, or to one of the `maxStaleness` models before it. `garbageShare`, `neverRevealedShare` and
+    /// `statisticalShare` are parts per million of the penalty: what an update of the wrong form costs, what a commitment
+    /// that is not opened, and what each statistical refusal that the evidence remembers beyond `freeRefusals`. `seal` is
+    /// the hash of the key that opens the validation set; zero: there is none. The publisher has `sealPeriod` from the end
+    /// of the task to open it, or loses `sealDeposit`, which is in the currency of stakes.
     struct TaskParams {
         ContentRef spec;
         ContentRef model;
@@ -69,10 +73,17 @@ interface IFedLedger {
         bool batched;
         uint32 enrolPeriod;
         uint16 minParticipants;
+        uint24 garbageShare;
+        uint24 neverRevealedShare;
+        uint24 statisticalShare;
+        uint8 freeRefusals;
+        uint96 sealDeposit;
+        uint32 sealPeriod;
+        bytes32 seal;
     }
 
     /// @notice A task as the ledger holds it. `latestRound` made the model that the next round starts from; 0: none yet.
-    /// `seats` aggregators are named, and `active` is the one whose turn it is.
+    /// `seats` aggregators are named, and `active` is the one whose turn it is. `finishedAt` is when it was finished.
     struct Task {
         address publisher;
         uint32 enrolDeadline;
@@ -89,6 +100,7 @@ interface IFedLedger {
         uint16 consecutiveVoids;
         bool finished;
         bool stopSettled;
+        uint32 finishedAt;
     }
 
     /// @notice One of a task's aggregators: the first is active at the start, the others stand by. `deposit` is what it can
@@ -96,6 +108,14 @@ interface IFedLedger {
     struct Seat {
         address holder;
         uint96 deposit;
+    }
+
+    /// @notice What has become of a task's seal, and what of its deposit is held. A seal that was forfeited can still be
+    /// opened.
+    struct Seal {
+        uint96 deposit;
+        bool opened;
+        bool forfeited;
     }
 
     /// @notice What has become of a round.
@@ -149,7 +169,8 @@ interface IFedLedger {
         Garbage,
         NeverRevealed,
         Silence,
-        Minority
+        Minority,
+        RepeatedRefusal
     }
 
     /// @notice What a dispute is about: a whole proposal, which a jury replays; or one participant's commitment in a
@@ -267,6 +288,8 @@ interface IFedLedger {
     event EndpointAnnounced(address indexed account, string url);
     event Enrolled(uint256 indexed task, uint32 indexed participant);
     event TaskFinished(uint256 indexed task, uint256 refund);
+    event SealOpened(uint256 indexed task, bytes32 key);
+    event SealForfeited(uint256 indexed task, uint256 amount);
 
     event RoundOpened(
         uint256 indexed task, uint32 indexed round, bytes32 baseModel, uint32[] wordIndices, uint256[] words
@@ -366,6 +389,12 @@ interface IFedLedger {
     error ReputationTooLow(uint256 reputation, uint256 least);
     error TaskAlreadyFinished(uint256 task);
     error TaskNotFinishable(uint256 task);
+    error TaskNotFinished(uint256 task);
+    error NotSealed(uint256 task);
+    error WrongKey(bytes32 expected, bytes32 found);
+    error SealAlreadyOpen(uint256 task);
+    error SealAlreadyForfeited(uint256 task);
+    error SealPeriodOpen(uint256 until);
 
     error NotAggregator(address sender);
     error NotYourTurn(uint256 from);

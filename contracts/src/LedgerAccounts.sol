@@ -174,7 +174,8 @@ contract LedgerAccounts is LedgerReveals {
         emit Paused(paused_);
     }
 
-    /// @notice Posts a task with its whole budget in escrow, from the free balance and any value sent.
+    /// @notice Posts a task with its whole budget in escrow, and the deposit of its seal if it has one, from the free balance
+    /// and any value sent.
     /// @param standbys Aggregators that take over, in this order, when the one before misses a deadline. Name only who will
     /// serve: each one's turn takes a propose period.
     function postTask(TaskParams calldata p, address[] calldata standbys) external payable returns (uint256 id) {
@@ -183,7 +184,9 @@ contract LedgerAccounts is LedgerReveals {
         _checkDeadlines(p, standbys.length + 1);
         _takeValue();
         _debit(p.token, msg.sender, uint256(p.rounds) * p.unitsPerRound * p.creditUnit);
+        _debit(_stakes(), msg.sender, p.sealDeposit);
         id = ++_taskCount;
+        if (p.sealDeposit != 0) _seals[id].deposit = p.sealDeposit;
         Task storage t = _tasks[id];
         t.publisher = msg.sender;
         t.params = p;
@@ -264,7 +267,7 @@ contract LedgerAccounts is LedgerReveals {
         Task storage t = _open(task_);
         // INVARIANT: no round is in flight, so nothing that was earned can be refunded, and no seat answers for anything.
         if (t.currentRound != t.finalizedRound || !_finishable(t)) revert TaskNotFinishable(task_);
-        t.finished = true;
+        (t.finished, t.finishedAt) = (true, uint32(block.timestamp));
         uint256 units = uint256(t.params.rounds) * t.params.unitsPerRound - t.spentUnits;
         uint256 refund = units * t.params.creditUnit;
         emit TaskFinished(task_, refund);
@@ -275,6 +278,34 @@ contract LedgerAccounts is LedgerReveals {
             seat.deposit = 0;
             _credit(_stakes(), seat.holder, held);
         }
+    }
+
+    /// @notice Opens a task's seal for everybody, and returns its deposit to the publisher. Anyone who has the key may do so
+    /// once the task is finished, before that the publisher alone.
+    function openSeal(uint256 task_, bytes32 key) external {
+        Task storage t = _sealed(task_);
+        if (!t.finished && msg.sender != t.publisher) revert TaskNotFinished(task_);
+        bytes32 found = keccak256(abi.encode(key));
+        if (found != t.params.seal) revert WrongKey(t.params.seal, found);
+        Seal storage s = _seals[task_];
+        uint256 held = s.deposit;
+        (s.deposit, s.opened) = (0, true);
+        emit SealOpened(task_, key);
+        _credit(_stakes(), t.publisher, held);
+    }
+
+    /// @notice Burns the deposit of a seal that was not opened within its period from the end of the task; anyone may call.
+    function forfeitSeal(uint256 task_) external {
+        Task storage t = _sealed(task_);
+        if (!t.finished) revert TaskNotFinished(task_);
+        uint256 until = uint256(t.finishedAt) + t.params.sealPeriod;
+        if (block.timestamp < until) revert SealPeriodOpen(until);
+        Seal storage s = _seals[task_];
+        if (s.forfeited) revert SealAlreadyForfeited(task_);
+        uint256 held = s.deposit;
+        (s.deposit, s.forfeited) = (0, true);
+        emit SealForfeited(task_, held);
+        _burn(held);
     }
 
     /// @notice Pays a participant's credit in a task to its payout address; anyone may call.
@@ -359,6 +390,11 @@ contract LedgerAccounts is LedgerReveals {
         for (uint256 place = 0; place < found.length; ++place) {
             found[place] = _seats[task_][place];
         }
+    }
+
+    /// @notice What has become of a task's seal.
+    function sealOf(uint256 task_) external view returns (Seal memory) {
+        return _seals[task_];
     }
 
     /// @notice A round's record.
@@ -490,6 +526,15 @@ contract LedgerAccounts is LedgerReveals {
     function _checkStakes(TaskParams calldata p) private view {
         // Without a window nobody could object to a false verdict.
         if (p.penalty > (p.challengeWindow == 0 ? 0 : p.minStake)) revert InvalidParameter("penalty");
+        if (p.garbageShare > Evidence.PPM) revert InvalidParameter("garbageShare");
+        if (p.neverRevealedShare > Evidence.PPM) revert InvalidParameter("neverRevealedShare");
+        if (p.statisticalShare > Evidence.PPM) revert InvalidParameter("statisticalShare");
+        // INVARIANT: one statistical verdict, which may err, never costs a stake.
+        if (p.statisticalShare != 0 && p.freeRefusals == 0) revert InvalidParameter("freeRefusals");
+        if (p.sealDeposit != 0 && p.seal == bytes32(0)) revert InvalidParameter("sealDeposit");
+        if ((p.seal == bytes32(0)) != (p.sealPeriod == 0) || p.sealPeriod > MAX_PERIOD) {
+            revert InvalidParameter("sealPeriod");
+        }
         if (p.bond > type(uint96).max / 8) revert InvalidParameter("bond");
         if (p.challengeWindow == 0) return;
         // INVARIANT: objecting costs something, and nobody can make verifiers work for nothing.
@@ -509,6 +554,13 @@ contract LedgerAccounts is LedgerReveals {
         uint256 round_ = uint256(p.commitPeriod) + p.gracePeriod + p.revealPeriod + 2 * seats_ * p.proposePeriod;
         uint256 least = round_ + uint256(p.maxUnfinal) * p.challengeWindow + DISPUTE_PERIODS * uint256(_disputePeriod);
         if (least > _exitDelay) revert ExitDelayTooShort(_exitDelay, least);
+    }
+
+    /// @dev A task whose seal nobody has opened.
+    function _sealed(uint256 task_) private view returns (Task storage t) {
+        t = _existing(task_);
+        if (t.params.seal == bytes32(0)) revert NotSealed(task_);
+        if (_seals[task_].opened) revert SealAlreadyOpen(task_);
     }
 
     function _name(uint256 task_, uint256 place, address holder) private {

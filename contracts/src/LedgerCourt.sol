@@ -536,7 +536,7 @@ contract LedgerCourt is LedgerState {
 
     function _requireSigned(uint256 task_, uint32 round_, uint32 id, Claim calldata claim) private view {
         bytes32 domain =
-            keccak256(abi.encode(DOMAIN, keccak256("fedledger"), keccak256("4"), block.chainid, address(this)));
+            keccak256(abi.encode(DOMAIN, keccak256("fedledger"), keccak256("5"), block.chainid, address(this)));
         bytes32 message = keccak256(abi.encode(COMMITMENT, task_, round_, id, claim.commitment));
         address signer = ECDSA.recover(keccak256(bytes.concat("\x19\x01", domain, message)), claim.signature);
         if (_bySigner[signer] != uint256(id) + 1) revert WrongSignature(signer);

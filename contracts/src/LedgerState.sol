@@ -12,7 +12,7 @@ import {IFedLedger} from "./IFedLedger.sol";
 /// part hands on what it does not know to the next. No part can be exchanged.
 abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     /// @notice Version of the records.
-    uint256 public constant protocolVersion = 4;
+    uint256 public constant protocolVersion = 5;
 
     uint256 internal constant LANES = 8;
     uint256 internal constant LANE_BITS = 32;
@@ -89,6 +89,7 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     mapping(uint256 task => mapping(uint32 round => bool)) internal _challenged;
     mapping(uint256 dispute => mapping(uint256 level => Jury)) internal _juries;
     mapping(uint256 dispute => mapping(uint256 level => mapping(uint32 participant => Vote))) internal _votes;
+    mapping(uint256 task => Seal) internal _seals;
     // slither-disable-end uninitialized-state
 
     constructor(Settings memory s) {
@@ -129,6 +130,7 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     }
 
     function _credit(Currency currency, address account, uint256 amount) internal {
+        // slither-disable-next-line incorrect-equality -- nothing moves nothing; no state hangs on it
         if (amount == 0) return;
         _balances[currency][account] += amount;
         emit BalanceCredited(account, currency, amount);

@@ -167,7 +167,7 @@ abstract contract CourtFixture is BatchedFixture {
     /// @notice What is signed.
     function digest(uint256 task, uint32 round, uint256 i, bytes32 value) internal view returns (bytes32) {
         bytes32 domain =
-            keccak256(abi.encode(DOMAIN, keccak256("fedledger"), keccak256("4"), block.chainid, address(ledger)));
+            keccak256(abi.encode(DOMAIN, keccak256("fedledger"), keccak256("5"), block.chainid, address(ledger)));
         bytes32 message = keccak256(abi.encode(COMMITMENT, task, round, uint32(i), value));
         return keccak256(bytes.concat("\x19\x01", domain, message));
     }
@@ -209,6 +209,7 @@ abstract contract CourtFixture is BatchedFixture {
         for (uint256 task = 1; task <= accounts.taskCount(); ++task) {
             IFedLedger.Task memory t = accounts.task(task);
             if (!t.finished) sum += budget(t.params) - uint256(t.spentUnits) * t.params.creditUnit;
+            sum += accounts.sealOf(task).deposit;
             for (uint32 i = 0; i < accounts.participantCount(); ++i) {
                 sum += accounts.creditOf(task, i) * t.params.creditUnit;
             }

@@ -188,6 +188,7 @@ abstract contract Fixture {
         p.bond = 1 ether;
         p.creditUnit = 1 gwei;
         p.unitsPerRound = 1000;
+        (p.garbageShare, p.neverRevealedShare, p.statisticalShare, p.freeRefusals) = (500_000, 250_000, 62_500, 2);
     }
 
     function budget(IFedLedger.TaskParams memory p) internal pure returns (uint256) {
@@ -200,7 +201,7 @@ abstract contract Fixture {
     }
 
     function post(IFedLedger.TaskParams memory p, address[] memory standbys) internal returns (uint256 task) {
-        uint256 value = budget(p);
+        uint256 value = budget(p) + p.sealDeposit;
         vm.deal(PUBLISHER, PUBLISHER.balance + value);
         vm.prank(PUBLISHER);
         task = accounts.postTask{value: value}(p, standbys);

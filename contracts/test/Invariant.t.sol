@@ -17,6 +17,7 @@ contract Handler is Fixture {
     uint256 public burned;
     uint256 public settled;
     uint256 public voided;
+    bytes32 private constant KEY = keccak256("key");
     mapping(uint256 task => mapping(uint32 round => Outcome)) private _outcomes;
     uint256 private _signers;
 
@@ -51,6 +52,11 @@ contract Handler is Fixture {
         p.maxUnfinal = uint8(bound(seed, 1, 3));
         p.randomness = uint8(seed % 2);
         p.challengeWindow = uint32(seed % 6);
+        if (p.challengeWindow != 0) (p.penalty, p.minStake) = (STAKE / 3, STAKE);
+        if (seed % 4 != 0) {
+            (p.seal, p.sealPeriod) = (keccak256(abi.encode(KEY)), 20);
+            p.sealDeposit = uint96(bound(seed, 0, 2 ether));
+        }
         uint256 task = post(p);
         // Most enrol; who is leaving cannot.
         for (uint256 i = 0; i < PARTICIPANTS; ++i) {
@@ -104,7 +110,7 @@ contract Handler is Fixture {
             if (selected & bit == 0) continue;
             bool good = (seed >> i) % 4 != 0;
             bool committed = accounts.hasCommitted(task, round, uint32(i));
-            verdicts[i] = !committed ? 2 : revealed & bit == 0 ? 3 : good ? 1 : 16;
+            verdicts[i] = !committed ? 2 : revealed & bit == 0 ? 3 : good ? 1 : i < 2 ? 16 : 33;
             // Sometimes more than the round's budget, or pay for a refused update: the ledger must say no.
             if (verdicts[i] == 1 || seed % 16 == 0) shares[i] = uint256(keccak256(abi.encode(seed, i))) % 180;
         }
@@ -153,6 +159,17 @@ contract Handler is Fixture {
     function finish(uint256 task, uint256 who) external {
         address[] memory all = everybody();
         _as(all[who % all.length], abi.encodeCall(accounts.finishTask, (_task(task))));
+    }
+
+    /// @notice Somebody opens a task's seal, perhaps with another key.
+    function openSeal(uint256 task, uint256 who, uint256 key) public {
+        address[] memory all = everybody();
+        bytes32 tried = key % 4 == 0 ? bytes32(key) : KEY;
+        _as(all[who % all.length], abi.encodeCall(accounts.openSeal, (_task(task), tried)));
+    }
+
+    function forfeitSeal(uint256 task) public {
+        _as(OUTSIDER, abi.encodeCall(accounts.forfeitSeal, (_task(task))));
     }
 
     function withdrawCredit(uint256 task, uint256 who) public {
@@ -259,7 +276,7 @@ contract InvariantTest is Fixture {
         _checkRounds();
     }
 
-    /// @dev Every wei has one owner: a stake, a free balance, a bond, a task's escrow or an unpaid credit.
+    /// @dev Every wei has one owner: a stake, a free balance, a deposit, a task's escrow or an unpaid credit.
     function _checkMoney() private view {
         eq(
             address(ledger).balance,
@@ -306,6 +323,10 @@ contract InvariantTest is Fixture {
                 pass(201);
                 _handler.push(task - 1);
             }
+            // Whoever has the key may open what is left, unless it is too late.
+            if (task % 2 == 0) _handler.openSeal(task - 1, 0, 1);
+            pass(20);
+            _handler.forfeitSeal(task - 1);
             for (uint32 i = 0; i < _participants; ++i) {
                 _handler.withdrawCredit(task - 1, i);
                 if (i != 0) eq(accounts.creditOf(task, i), 0, "credit left");
@@ -346,7 +367,7 @@ contract InvariantTest is Fixture {
 
     function _deposits() private view returns (uint256 sum) {
         for (uint256 task = 1; task <= accounts.taskCount(); ++task) {
-            sum += accounts.seats(task)[0].deposit;
+            sum += accounts.seats(task)[0].deposit + accounts.sealOf(task).deposit;
         }
     }
 

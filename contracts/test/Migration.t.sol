@@ -245,7 +245,7 @@ contract DeploymentTest is CourtFixture {
         eq(keccak256(abi.encode(court.settings())), expected, "court");
         use(create(code("LedgerAccounts"), abi.encode(settings(), last)));
         eq(keccak256(abi.encode(accounts.settings())), expected, "accounts");
-        eq(ledger.protocolVersion(), 4, "version");
+        eq(ledger.protocolVersion(), 5, "version");
     }
 
     /// @dev From the ledger's address on, each part names the next: so all code behind a ledger can be looked at.

@@ -3,7 +3,6 @@ pragma solidity ^0.8.28;
 
 import {IFedLedger} from "../src/IFedLedger.sol";
 import {LedgerCourt} from "../src/LedgerCourt.sol";
-import {Offences} from "../src/Offences.sol";
 import {Verdicts} from "../src/Evidence.sol";
 import {CourtFixture} from "./CourtFixture.sol";
 import {vm} from "./Vm.sol";
@@ -287,18 +286,10 @@ contract SlashingTest is CourtFixture {
         conserved();
     }
 
-    /// @dev Any penalty leaves the parts it is for, rounded up, and never more than there is.
-    function testFuzz_offences_roundUp(uint96 penalty) public pure {
-        eq(Offences.equivocation(penalty), penalty, "all");
-        eq(2 * Offences.garbage(penalty) >= penalty ? 1 : 0, 1, "half");
-        eq(4 * Offences.neverRevealed(penalty) >= penalty ? 1 : 0, 1, "quarter");
-        eq(2 * Offences.garbage(penalty) <= uint256(penalty) + 1 ? 1 : 0, 1, "no more than half");
-        eq(4 * Offences.neverRevealed(penalty) <= uint256(penalty) + 3 ? 1 : 0, 1, "no more than a quarter");
-    }
-
     function test_isGarbage_isSixteenToTwentyFour() public pure {
         for (uint256 code = 0; code < 256; ++code) {
             eq(Verdicts.isGarbage(code) ? 1 : 0, code >= 16 && code <= 24 ? 1 : 0, "garbage");
+            eq(Verdicts.isStatistical(code) ? 1 : 0, code >= 32 ? 1 : 0, "statistical");
         }
     }
 

@@ -7,12 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from fedledger.platform.experiment.config import LedgerConfig
 from fedledger.protocol.methods.catalogue import kinds
 from fedledger.protocol.methods.description import markdown
+from fedledger.protocol.records.penalties import PenaltySchedule, expected_loss
 
 ROOT = Path(__file__).parents[2]
+RATES = 0.005, 0.015, 0.03, 0.05, 0.25, 0.5, 1.0
+"""Of statistical refusals: the first ones are honest participants', the last ones of those that do no work."""
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 _TABLE = re.compile(r"(<!-- fedledger methods (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_LOSSES = re.compile(r"(<!-- fedledger losses -->\n).*?(<!-- end -->)", re.DOTALL)
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -26,8 +31,30 @@ class Block(NamedTuple):
 
 
 def with_tables(text: str) -> str:
-    """Return a document with its tables of methods as they are now."""
-    return _TABLE.sub(lambda found: found[1] + markdown(kinds()[found[2]]) + found[3], text)
+    """Return a document with its tables of methods and of expected losses as they are now."""
+    text = _TABLE.sub(lambda found: found[1] + markdown(kinds()[found[2]]) + found[3], text)
+    return _LOSSES.sub(lambda found: found[1] + losses() + found[2], text)
+
+
+def losses() -> str:
+    """Return the table of what statistical refusals are expected to cost by the default schedule."""
+    terms = LedgerConfig()
+    schedule = PenaltySchedule(
+        10**9, terms.garbage_share, terms.never_revealed_share, terms.statistical_share, terms.free_refusals
+    )
+    lines = [
+        "| refused, of all rounds | expected loss in 20 rounds | in 100 rounds | chance of any loss in 100 rounds |",
+        "|---|---|---|---|",
+    ]
+    for rate in RATES:
+        short, long = expected_loss(schedule, rate, 20), expected_loss(schedule, rate, 100)
+        shares = (short.mean / schedule.penalty, long.mean / schedule.penalty, long.chance)
+        lines.append(f"| {100 * rate:g} % | {' | '.join(map(_percent, shares))} |")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:,.{5 if share < 0.01 else 1}f} %"
 
 
 def blocks(language: str) -> Iterator[Block]:

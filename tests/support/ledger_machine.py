@@ -41,8 +41,9 @@ from support.ledger_records import (
 )
 from support.ledger_views import views
 
-OFFENCES = "Equivocation", "Garbage", "NeverRevealed", "Silence", "Minority"
+OFFENCES = "Equivocation", "Garbage", "NeverRevealed", "Silence", "Minority", "RepeatedRefusal"
 
+SHARES = "garbage_share", "never_revealed_share", "statistical_share", "free_refusals"
 STAKE, VERIFIER_STAKE, JUROR_PENALTY = 1000, 2000, 151
 EXIT_DELAY, DISPUTE_PERIOD = 240, 4
 SMALLEST_BOND = LEAST_BOND * JUROR_PENALTY
@@ -70,6 +71,8 @@ REFUSER = address(6, 0)
 GUARDIAN = address(7, 0)
 STRANGER = OWNERS[-1]
 SENDERS = [*OWNERS, *SIGNERS, *PUBLISHERS, *AGGREGATORS, GUARDIAN]
+KEYS_OF_SEALS = {"key": keccak(b"key"), "other key": keccak(b"other key")}
+SEAL = keccak(KEYS_OF_SEALS["key"])
 REVERT = bytes.fromhex("5f5ffd")
 RUNNING = (Phase.COMMITTING, Phase.CLOSING, Phase.ADMITTING, Phase.REVEALING, Phase.PROPOSING)
 REFUSALS = [verdict for verdict in Verdict if verdict.refused]
@@ -82,6 +85,8 @@ senders = st.sampled_from(SENDERS)
 receivers = st.sampled_from([*OWNERS[:2], *PAYOUTS, REFUSER, "ledger", NOBODY])
 # One number costs less to draw than a list of them.
 scores = st.integers(0, 10**PARTICIPANTS - 1).map(lambda n: digits(n, range(10), PARTICIPANTS))
+seals = st.sampled_from([*KEYS_OF_SEALS, "at once", "early", "forfeit"])
+seal_senders = st.sampled_from(["publisher", "publisher", STRANGER, AGGREGATORS[0]])
 ALIKE = [None] * len(REFUSALS) + REFUSALS
 refusal_lists = st.integers(0, len(ALIKE) ** PARTICIPANTS - 1).map(lambda n: digits(n, ALIKE, PARTICIPANTS))
 masks = st.integers(0, EVERYBODY) | st.just(EVERYBODY)
@@ -89,6 +94,13 @@ amounts = st.sampled_from([0, 1, STAKE - 1, STAKE, 2 * STAKE])
 agreements = st.sampled_from([0, 0, 0, 0, 0, 0, 1, None])
 turns = st.sampled_from([0, 0, 0, 0, 0, 0, 1, 1, 2, 9])
 limits = st.sampled_from([ALL_WORDS, ALL_WORDS, 2, 1, 1, 0])
+SCHEDULES = [
+    dict(zip(SHARES, shares, strict=True))
+    for shares in (
+        *((500_000, 250_000, 62_500, 1), (500_000, 250_000, 62_500, 2), (1_000_000, 1_000_000, 1_000_000, 1)),
+        *((1, 1, 1, 1), (333_333, 666_667, 333_333, 1), (1_000_000, 1, 999_999, 255), (0, 0, 0, 0)),
+    )
+]
 given_params = st.builds(
     Params,
     spec=st.just((keccak(b"spec"), 1)),
@@ -111,6 +123,9 @@ given_params = st.builds(
     penalty=st.sampled_from([0, STAKE - 1, STAKE]),
     credit_unit=st.sampled_from([1, 10**9]),
     units_per_round=st.sampled_from([1000, (2**32 - 1) // 9]),
+    seal=st.sampled_from([ZERO, SEAL, SEAL, SEAL]),
+    seal_deposit=st.sampled_from([0, 1, STAKE]),
+    seal_period=st.sampled_from([1, 60, 300]),
 )
 
 
@@ -123,10 +138,11 @@ def consistent(p: Params) -> Params:
     """Return terms that the ledger takes, like the given ones."""
     penalty = min(p.penalty, p.min_stake) if p.challenge_window else 0
     bond = max(p.bond, SMALLEST_BOND) if p.challenge_window else p.bond
-    return replace(p, randomness=0 if p.batched else p.randomness, penalty=penalty, bond=bond)
+    fine = replace(p, randomness=0 if p.batched else p.randomness, penalty=penalty, bond=bond)
+    return replace(fine, seal_deposit=0, seal_period=0) if p.seal == ZERO else fine
 
 
-params = given_params.map(consistent)
+params = st.builds(lambda p, schedule: consistent(replace(p, **schedule)), given_params, st.sampled_from(SCHEDULES))
 standbys = st.sampled_from([(), (AGGREGATORS[2],), (AGGREGATORS[2], STRANGER)])
 BONDED = {"challenge_window": 20, "bond": SMALLEST_BOND, "penalty": 0}
 WRONG_TERMS: list[dict[str, Any]] = [
@@ -139,7 +155,16 @@ WRONG_TERMS: list[dict[str, Any]] = [
     *(BONDED | {"challenge_window": YEAR + 1}, BONDED | {"challenge_window": 200}),
     *(BONDED | {"bond": SMALLEST_BOND - 1}, BONDED | {"bond": 0}, BONDED | {"bond": 2**93}),
     *({"challenge_window": 0, "penalty": 1, "min_stake": 1}, BONDED | {"penalty": 2001}),
-    *({"min_reputation": 1_000_001}, {"credit_unit": 0}, {"units_per_round": 0}, {"units_per_round": 2**32 - 1}),
+    *({"garbage_share": 1_000_001}, {"never_revealed_share": 1_000_001}, {"statistical_share": 1_000_001}),
+    *({"statistical_share": 1, "free_refusals": 0}, {"seal": ZERO, "seal_deposit": 1, "seal_period": 0}),
+    *({"seal": ZERO, "seal_deposit": 0, "seal_period": 1}, {"seal": SEAL, "seal_period": 0}),
+    *(
+        {"seal": SEAL, "seal_period": YEAR + 1},
+        {"min_reputation": 1_000_001},
+        {"credit_unit": 0},
+        {"units_per_round": 0},
+        {"units_per_round": 2**32 - 1},
+    ),
 ]
 flaws = st.sampled_from(WRONG_TERMS)
 
@@ -334,8 +359,10 @@ class RoundsMachine(RuleBasedStateMachine):
         easy = replace(easy, penalty=min(easy.penalty, easy.min_stake))
         other = consistent(replace(second, batched=not first.batched))
         for terms, willing in ((easy, EVERYBODY), (other, mask)):
-            assert self.do("postTask", PUBLISHERS[0], terms, helpers, value=terms.budget)
+            assert self.do("postTask", PUBLISHERS[0], terms, helpers, value=terms.due)
             self.enrol_many(len(self.model.tasks), willing)
+        if mask & 1:
+            assert self.do("adoptEvidence", PUBLISHERS[0], (0,))
         for round_ in past:
             self.whole_round(1, round_)
 
@@ -444,7 +471,7 @@ class RoundsMachine(RuleBasedStateMachine):
 
     @step(publisher=st.sampled_from(PUBLISHERS), terms=params, helpers=standbys, mask=masks)
     def post(self, publisher: str, terms: Params, helpers: tuple[str, ...], mask: int) -> None:
-        if len(self.model.tasks) < TASKS and self.do("postTask", publisher, terms, helpers, value=terms.budget):
+        if len(self.model.tasks) < TASKS and self.do("postTask", publisher, terms, helpers, value=terms.due):
             self.enrol_many(len(self.model.tasks), mask)
 
     @step(
@@ -462,7 +489,7 @@ class RoundsMachine(RuleBasedStateMachine):
         if len(self.model.tasks) == TASKS and (not flaw or more):
             return
         wrong = replace(terms, **({} if more else flaw))
-        self.do("postTask", publisher, wrong, helpers, value=max(0, wrong.budget + more))
+        self.do("postTask", publisher, wrong, helpers, value=max(0, wrong.due + more))
 
     @step(sender=senders, task=st.integers(0, TASKS))
     def enrol(self, sender: str, task: int) -> None:
@@ -477,6 +504,23 @@ class RoundsMachine(RuleBasedStateMachine):
     def finish(self, task: int, sender: str, entitled: bool) -> None:
         t = self.task(task)
         self.do("finishTask", t.publisher if t and entitled else sender, task)
+
+    @step(task=tasks, ended=seldom, deeds=st.lists(st.tuples(seals, seal_senders), min_size=2, max_size=4))
+    def deal_with_the_seal(self, task: int, ended: bool, deeds: list[tuple[str, str]]) -> None:
+        """Open a task's seal or let it be forfeited, perhaps too early, too late, by another key or by a stranger."""
+        if (t := self.task(task)) is None:
+            return
+        if ended and t.counted:
+            self.lie_idle(task, True)
+        for deed, sender in deeds:
+            by = t.publisher if sender == "publisher" else sender
+            if deed in KEYS_OF_SEALS:
+                self.do("openSeal", by, task, KEYS_OF_SEALS[deed])
+                continue
+            if t.finished and deed != "at once":
+                late = deed == "forfeit"
+                self.wait(max(0, t.finished + t.params.seal_period - (not late) - self.model.now))
+            self.do("forfeitSeal", by, task)
 
     @step(task=tasks, who=participants)
     def withdraw_credit(self, task: int, who: int) -> None:
@@ -831,6 +875,10 @@ class RoundsMachine(RuleBasedStateMachine):
             if not t.finished:
                 self.wait(max(0, self.model.idle_until(t) + 1 - self.model.now))
                 assert self.do("finishTask", STRANGER, number)
+            if t.params.seal != ZERO and not t.seal_open and not t.seal_forfeited:
+                assert not self.do("openSeal", STRANGER, number, ZERO)
+                self.wait(max(0, t.finished + t.params.seal_period - self.model.now))
+                assert self.do("forfeitSeal", STRANGER, number)
             for i, units in list(t.credits.items()):
                 if units and self.model.participants[i].payout not in self.model.refusing:
                     assert self.do("withdrawCredit", STRANGER, number, i)

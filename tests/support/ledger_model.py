@@ -57,8 +57,7 @@ DISPUTE_PERIODS = 12
 VOID_REWARD = 8
 BOUNTY = 64
 LEFT = 2**64 - 1
-GARBAGE = range(Verdict.MALFORMED, Verdict.UNAVAILABLE)
-EQUIVOCATION, GARBAGE_SENT, NEVER_REVEALED, SILENCE, MINORITY = range(5)
+EQUIVOCATION, GARBAGE_SENT, NEVER_REVEALED, SILENCE, MINORITY, REPEATED_REFUSAL = range(6)
 FLAWS = {"shares": "LengthMismatch", "slots": "SlotsNotAscending"}
 
 
@@ -117,7 +116,7 @@ class Rounds:
         credited = sum(t.credits.total() * t.params.credit_unit for t in self.tasks)
         deposits = sum(seat.deposit for t in self.tasks for seat in t.seats)
         bonds = sum(d.held for d in self.disputes)
-        escrows = sum(t.escrow for t in self.tasks)
+        escrows = sum(t.escrow + t.seal_held for t in self.tasks)
         return self.balances.total() + stakes + credited + deposits + bonds + escrows + self.burned
 
     def reputation(self, publisher: str, participant: int) -> int:
@@ -355,12 +354,20 @@ class Rounds:
             *self.late(params, len(holders)),
             (len(holders) > MOST_SEATS or len(set(holders)) < len(holders), *invalid("standbys")),
             (NOBODY in holders, "ZeroAddress"),
-            (funds < params.budget, "InsufficientBalance", sender, funds, params.budget),
+            *self.unfunded(sender, funds, self.balances[sender] + value, params),
         )
         self.take(sender, value, params.budget)
-        self.tasks.append(Task(sender, params, self.now, [Seat(holder) for holder in holders], last_final=self.now))
+        self.debit(sender, params.seal_deposit)
+        seats = [Seat(holder) for holder in holders]
+        self.tasks.append(Task(sender, params, self.now, seats, last_final=self.now, seal_held=params.seal_deposit))
         deadline = self.tasks[-1].enrol_deadline
         self.emit("TaskPosted", len(self.tasks), sender, params.record, standbys, deadline, VERSION)
+
+    def unfunded(self, sender: str, funds: int, coin: int, params: Params) -> Iterator[Fault]:
+        """Yield what a publisher cannot pay: the budget of its funds in the task's currency, the deposit in coin."""
+        yield funds < params.budget, "InsufficientBalance", sender, funds, params.budget
+        left, deposit = coin - params.budget, params.seal_deposit
+        yield 0 <= left < deposit, "InsufficientBalance", sender, left, deposit
 
     def late(self, params: Params, seats: int) -> Iterator[Fault]:
         """Whoever does wrong in a round must not have its stake back before it is found out."""
@@ -405,12 +412,35 @@ class Rounds:
         allowed = done or (hopeless and sender == t.publisher)
         refuse((t.final < len(t.rounds) or not allowed, "TaskNotFinishable", task))
         refund = t.escrow
-        t.finished = True
+        t.finished = self.now
         self.emit("TaskFinished", task, refund)
         self.credit(t.publisher, refund)
         for seat in t.seats:
             self.credit(seat.holder, seat.deposit)
             seat.deposit = 0
+
+    def open_seal(self, sender: str, value: int, task: int, key: bytes) -> None:
+        t = self.sealed(task)
+        found = keccak(key)
+        refuse(
+            (not t.finished and sender != t.publisher, "TaskNotFinished", task),
+            (found != t.params.seal, "WrongKey", t.params.seal, found),
+        )
+        held, t.seal_held, t.seal_open = t.seal_held, 0, True
+        self.emit("SealOpened", task, key)
+        self.credit(t.publisher, held)
+
+    def forfeit_seal(self, sender: str, value: int, task: int) -> None:
+        t = self.sealed(task)
+        until = t.finished + t.params.seal_period
+        refuse(
+            (not t.finished, "TaskNotFinished", task),
+            (t.finished and self.now < until, "SealPeriodOpen", until),
+            (t.seal_forfeited, "SealAlreadyForfeited", task),
+        )
+        held, t.seal_held, t.seal_forfeited = t.seal_held, 0, True
+        self.emit("SealForfeited", task, held)
+        self.burn(held)
 
     def withdraw_credit(self, sender: str, value: int, task: int, participant: int) -> None:
         units = self.tasks[task - 1].credits[participant] if 1 <= task <= len(self.tasks) else 0
@@ -757,15 +787,13 @@ class Rounds:
     def apply(self, t: Task, task: int, number: int, r: Round, i: int) -> int:
         """Let a verdict change a participant's evidence and cost it what it must; return what was taken."""
         assert r.outcome is not None
-        verdict, penalty = r.outcome.verdict(i), t.params.penalty
+        verdict = r.outcome.verdict(i)
         if verdict is Verdict.LATE and i in r.salts:
             return 0
-        self.evidence[t.publisher, i] = self.evidence.get((t.publisher, i), Evidence()).after(verdict)
-        if penalty and verdict is Verdict.LATE:
-            return self.slash(i, -(-penalty // 4), task, number, NEVER_REVEALED)
-        if penalty and verdict in GARBAGE:
-            return self.slash(i, -(-penalty // 2), task, number, GARBAGE_SENT)
-        return 0
+        evidence = self.evidence[t.publisher, i] = self.evidence.get((t.publisher, i), Evidence()).after(verdict)
+        cost = t.params.penalties.cost(verdict, evidence)
+        offence = NEVER_REVEALED if verdict is Verdict.LATE else REPEATED_REFUSAL if verdict >= 32 else GARBAGE_SENT
+        return self.slash(i, cost, task, number, offence) if cost else 0
 
     def void(self, t: Task, first: int, last: int) -> None:
         """Void rounds; who worked on them loses nothing by it."""
@@ -825,6 +853,11 @@ class Rounds:
     def running(self, task: int) -> Task:
         t = self.posted(task)
         refuse((t.finished, "TaskAlreadyFinished", task))
+        return t
+
+    def sealed(self, task: int) -> Task:
+        t = self.posted(task)
+        refuse((t.params.seal == ZERO, "NotSealed", task), (t.seal_open, "SealAlreadyOpen", task))
         return t
 
     def open(self, task: int, number: int) -> tuple[Task, Round]:

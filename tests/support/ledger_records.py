@@ -17,7 +17,8 @@ from fedledger.contracts.abi import functions
 from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, RoundStatus
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.records.commitment_batch import EMPTY_ROOT
-from fedledger.protocol.records.reputation import LANE_BITS, LANES
+from fedledger.protocol.records.penalties import PenaltySchedule
+from fedledger.protocol.records.reputation import LANE_BITS, LANES, PPM
 from fedledger.protocol.records.settlement import pack_lengths, pack_words, updates_hash
 from fedledger.protocol.records.signatures import commitment_message, recover
 from fedledger.protocol.records.verdicts import Verdict
@@ -114,10 +115,28 @@ class Params:
     penalty: int = 0
     credit_unit: int = 1
     units_per_round: int = 1000
+    garbage_share: int = 500_000
+    never_revealed_share: int = 250_000
+    statistical_share: int = 0
+    free_refusals: int = 0
+    seal_deposit: int = 0
+    seal_period: int = 0
+    seal: bytes = ZERO
 
     @property
     def budget(self) -> int:
         return self.rounds * self.units_per_round * self.credit_unit
+
+    @property
+    def due(self) -> int:
+        """What posting takes, in wei."""
+        return self.budget + self.seal_deposit
+
+    @property
+    def penalties(self) -> PenaltySchedule:
+        return PenaltySchedule(
+            self.penalty, self.garbage_share, self.never_revealed_share, self.statistical_share, self.free_refusals
+        )
 
     @cached_property
     def record(self) -> tuple[Any, ...]:
@@ -151,6 +170,12 @@ class Params:
             "unitsPerRound": 0 < self.rounds * self.units_per_round < 2**LANE_BITS,
             # Whoever is punished must be able to object, and whoever objects must risk what pays a first jury.
             "penalty": self.penalty <= (self.min_stake if self.challenge_window else 0),
+            "garbageShare": self.garbage_share <= PPM,
+            "neverRevealedShare": self.never_revealed_share <= PPM,
+            "statisticalShare": self.statistical_share <= PPM,
+            "freeRefusals": self.free_refusals > 0 or self.statistical_share == 0,
+            "sealDeposit": self.seal != ZERO or self.seal_deposit == 0,
+            "sealPeriod": 0 < self.seal_period <= YEAR if self.seal != ZERO else self.seal_period == 0,
             "bond": (max(1, LEAST_BOND * juror_penalty) if self.challenge_window else 0) <= self.bond < 2**93,
         }
         yield from ((not fine, *invalid(name)) for name, fine in allowed.items())
@@ -346,8 +371,8 @@ class Round:
 class Task:
     """A task; its rounds are numbered from 1.
 
-    ``endings`` says for each round that ended by itself, in the order of time, whether it counts: it was settled, with
-    a quorum.
+    ``finished`` is when it was, and ``seal_held`` what is held of its seal's deposit. ``endings`` says for each round
+    that ended by itself, in the order of time, whether it counts: it was settled, with a quorum.
     """
 
     publisher: str
@@ -360,7 +385,10 @@ class Task:
     endings: list[bool] = field(default_factory=list)
     beacon: bytes = ZERO
     last_final: int = 0
-    finished: bool = False
+    finished: int = 0
+    seal_held: int = 0
+    seal_open: bool = False
+    seal_forfeited: bool = False
     credits: Counter[int] = field(default_factory=Counter)
     paid: Counter[int] = field(default_factory=Counter)
 

@@ -58,6 +58,7 @@ def of_task(model: Model, number: int, t: Task) -> Iterator[View]:
         may = turn == 0 or model.now >= model.due(t) + turn * t.params.propose_period
         yield "mayAct", (number, seat.holder), may
     yield "beacon", (number,), t.beacon
+    yield "sealOf", (number,), seal_record(t)
     yield "enrolledWord", (number, 0), mask_of(t.enrolled)
     yield from words("creditWord", number, t.credits)
 
@@ -114,10 +115,15 @@ def task_record(t: Task) -> tuple[Any, ...]:
             "spent_units": t.spent,
             "settled_rounds": t.counted,
             "consecutive_voids": t.voids_in_a_row,
-            "finished": t.finished,
+            "finished": t.finished > 0,
             "stop_settled": t.stopped,
+            "finished_at": t.finished,
         },
     )
+
+
+def seal_record(t: Task) -> tuple[Any, ...]:
+    return ordered("sealOf", {"deposit": t.seal_held, "opened": t.seal_open, "forfeited": t.seal_forfeited})
 
 
 def round_record(model: Model, t: Task, r: Round) -> tuple[Any, ...]:

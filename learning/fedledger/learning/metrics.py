@@ -78,6 +78,7 @@ class HeldOut:
         self.inputs = torch.from_numpy(np.ascontiguousarray(inputs))
         self.targets = torch.from_numpy(np.ascontiguousarray(targets))
         self.objective = objective
+        self._whole: tuple[HeldOut, torch.Tensor] | None = None
         self._patches: WeakKeyDictionary[torch.nn.Module, ConvolutionPatches | None] = WeakKeyDictionary()
         self._shared: dict[str, ConvolutionPatches | None] = {}
         self._checked: set[tuple[object, ...]] = set()
@@ -97,9 +98,24 @@ class HeldOut:
             layers = first_layers(module)
             kind = repr(layers)
             if kind not in self._shared:
-                self._shared[kind] = ConvolutionPatches.of(layers, self.inputs)
+                self._shared[kind] = self._cut_out(module, layers)
             self._patches[module] = self._shared[kind]
         return self._patches[module]
+
+    def part(self, places: Sequence[int]) -> HeldOut:
+        """Return some of the examples, by their places; what is known of all of them is not found out again."""
+        chosen = torch.tensor(places, dtype=torch.int64)
+        made = HeldOut(self.inputs[chosen].numpy(), self.targets[chosen].numpy(), self.objective)
+        made._whole, made._checked, made.sizes = (self, chosen), self._checked, self.sizes
+        return made
+
+    def _cut_out(self, module: torch.nn.Module, layers: Sequence[torch.nn.Module]) -> ConvolutionPatches | None:
+        if self._whole is not None:
+            whole, places = self._whole
+            patches = whole.patches(module)
+            if patches is not None:
+                return patches.part(places)
+        return ConvolutionPatches.of(layers, self.inputs)
 
     def checked(self, outputs: object, examples: int) -> torch.Tensor:
         """Return what a model put out for so many examples, if the objective can measure it; else raise ConfigError."""

@@ -27,8 +27,9 @@ from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.records.measurement import Measurement
 from fedledger.protocol.records.model import ModelFile
+from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.report import BASE, MODEL
-from fedledger.protocol.records.spec import Ref, TaskSpec
+from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.records.trusted_update import read_trusted
 from fedledger.protocol.records.update import UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict
@@ -89,6 +90,8 @@ class RoundInput:
     trusted
         The update that the aggregator trusts, as content, if the rule asks for one: see
         :mod:`fedledger.protocol.records.trusted_update`.
+    block
+        The block of the validation set that the round is judged on, as content, if the set is opened in blocks.
     """
 
     spec: TaskSpec
@@ -109,6 +112,7 @@ class RoundInput:
     valid: Mapping[Question, ValidUpdate] = field(default_factory=dict)
     beacon: bytes = b""
     trusted: Content | None = None
+    block: Content | None = None
 
 
 @dataclass(frozen=True)
@@ -191,6 +195,8 @@ def _outcome(given: RoundInput, rows: Sequence[_Row], result: RoundResult) -> Ro
         document["commitments"] = Ref.of(given.commitments).model_dump()
     if given.trusted is not None:
         document["trusted"] = Ref.of(given.trusted.ref).model_dump()
+    if given.block is not None:
+        document["validation"] = Ref.of(given.block.ref).model_dump()
     return RoundOutcome(
         model=model,
         state=state,

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.records.penalties import PenaltySchedule
 from fedledger.protocol.records.settlement import unpack_words
 from fedledger.protocol.records.verdicts import Verdict
 
@@ -57,6 +58,22 @@ class DisputeStatus(IntEnum):
     OVERTURNED = 2
     UNDECIDED = 3
     MOOT = 4
+
+
+class Offence(IntEnum):
+    """What a participant is punished for."""
+
+    EQUIVOCATION = 0
+    GARBAGE = 1
+    NEVER_REVEALED = 2
+    SILENCE = 3
+    MINORITY = 4
+    REPEATED_REFUSAL = 5
+
+    @property
+    def label(self) -> str:
+        """The offence in words, as tables and reports show it."""
+        return self.name.lower().replace("_", " ")
 
 
 @dataclass(frozen=True)
@@ -131,8 +148,21 @@ class SeatRecord:
 
 
 @dataclass(frozen=True)
+class SealRecord:
+    """What has become of a task's seal, and what of its deposit is held."""
+
+    deposit: int
+    opened: bool
+    forfeited: bool
+
+
+@dataclass(frozen=True)
 class TaskParams:
-    """What a publisher posts; periods in seconds, money in the currency's unit, reputation in parts per million."""
+    """What a publisher posts; periods in seconds, money in the currency's unit, reputation in parts per million.
+
+    ``seal`` is the hash of the key that opens the validation set; zero: there is none. Shares of the penalty are in
+    parts per million. What an earlier version of the ledger lacks has as its default what that version does.
+    """
 
     spec: ContentRef
     model: ContentRef
@@ -158,6 +188,20 @@ class TaskParams:
     penalty: int = 0
     token: str = COIN
     max_staleness: int = 0
+    garbage_share: int = 500_000
+    never_revealed_share: int = 250_000
+    statistical_share: int = 0
+    free_refusals: int = 0
+    seal_deposit: int = 0
+    seal_period: int = 0
+    seal: bytes = bytes(32)
+
+    @property
+    def penalties(self) -> PenaltySchedule:
+        """What verdicts cost."""
+        return PenaltySchedule(
+            self.penalty, self.garbage_share, self.never_revealed_share, self.statistical_share, self.free_refusals
+        )
 
     @property
     def budget(self) -> int:
@@ -191,6 +235,13 @@ class TaskParams:
             self.batched,
             self.enrol_period,
             self.min_participants,
+            self.garbage_share,
+            self.never_revealed_share,
+            self.statistical_share,
+            self.free_refusals,
+            self.seal_deposit,
+            self.seal_period,
+            self.seal,
         )
 
 

@@ -9,9 +9,9 @@ from fedledger.contracts.abi import Log
 from fedledger.contracts.ledger.calls import content_ref, proposal_in, task_params
 from fedledger.contracts.ledger.dispute_history import DisputeHistory, JuryHistory
 from fedledger.contracts.ledger.lanes import lane, put_lane
-from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, Reveal
+from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, Offence, Reveal
 from fedledger.contracts.ledger.round_history import RoundHistory
-from fedledger.contracts.ledger.task_history import EXCUSING, Applied, TaskHistory
+from fedledger.contracts.ledger.task_history import EXCUSING, Applied, Slash, TaskHistory
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ChainError
 from fedledger.protocol.records.reputation import Evidence
@@ -250,6 +250,17 @@ class LedgerState:
 
     def _on_BeaconAdvanced(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.tasks[a["task"]].beacons[a["round"]] = bytes(a["beacon"])
+
+    def _on_Slashed(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        slash = Slash(a["round"], a["participant"], Offence(a["offence"]), a["amount"])
+        self.tasks[a["task"]].slashes.append(slash)
+
+    def _on_SealOpened(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        task = self.tasks[a["task"]]
+        task.seal_key, task.seal_opened_in = bytes(a["key"]), log.block
+
+    def _on_SealForfeited(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        self.tasks[a["task"]].seal_forfeited = True
 
     def _on_TaskFinished(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.tasks[a["task"]].refund = a["refund"]

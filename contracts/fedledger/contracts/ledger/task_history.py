@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from fedledger.contracts.compile import VERSION
 from fedledger.contracts.ledger.lanes import lane
-from fedledger.contracts.ledger.records import TaskParams
+from fedledger.contracts.ledger.records import Offence, TaskParams
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.records.reputation import Evidence
@@ -27,12 +27,23 @@ class Applied:
     adopted: dict[int, Evidence]
 
 
+@dataclass(frozen=True)
+class Slash:
+    """What an offence cost a participant, in the smallest unit of the stakes' currency."""
+
+    round: int
+    participant: int
+    offence: Offence
+    amount: int
+
+
 @dataclass
 class TaskHistory:
     """A task, as its logs tell it.
 
     ``seats`` are the addresses of its aggregators, the first of which was active at the start; ``active`` is the place
-    of the one whose turn it is. ``joined`` is each participant's evidence when it enrolled.
+    of the one whose turn it is. ``joined`` is each participant's evidence when it enrolled. ``seal_key`` opened its
+    seal in block ``seal_opened_in``; ``seal_forfeited`` says that nobody had opened it in time.
     """
 
     id: int
@@ -49,6 +60,10 @@ class TaskHistory:
     seats: tuple[str, ...] = ()
     active: int = 0
     joined: dict[int, Evidence] = field(default_factory=dict)
+    slashes: list[Slash] = field(default_factory=list)
+    seal_key: bytes | None = None
+    seal_opened_in: int | None = None
+    seal_forfeited: bool = False
 
     @property
     def unfinal(self) -> list[RoundHistory]:

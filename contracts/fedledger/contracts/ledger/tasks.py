@@ -12,7 +12,9 @@ from fedledger.contracts.chain.records import Receipt
 from fedledger.contracts.ledger.calls import task_params
 from fedledger.contracts.ledger.contract import LedgerContract
 from fedledger.contracts.ledger.records import (
+    COIN,
     Phase,
+    SealRecord,
     SeatRecord,
     TaskParams,
     TaskRecord,
@@ -23,8 +25,15 @@ class TaskMethods(LedgerContract):
     """What publishers, participants and aggregators do with tasks."""
 
     def post_task(self, publisher: LocalAccount, params: TaskParams, standbys: Sequence[str] = ()) -> int:
-        """Post a task with its whole budget in escrow and return its id; ``standbys`` take over in their order."""
-        value = self._lacking(publisher, params.budget, params.token)
+        """Post a task with its budget and its seal's deposit in escrow; ``standbys`` take over in their order.
+
+        Returns
+        -------
+        int
+            The task's id.
+        """
+        due = ((params.token, params.budget), (self.stake_currency(), params.seal_deposit))
+        value = self._lacking(publisher, sum(amount for currency, amount in due if currency == COIN), COIN)
         receipt = self._send(publisher, "postTask", params.as_argument(), list(standbys), value=value)
         # Not asked for as logs, which one of several nodes may not have yet.
         for log in self.chain.receipt(receipt.hash)["logs"]:
@@ -104,6 +113,22 @@ class TaskMethods(LedgerContract):
     def finish_task(self, account: LocalAccount, task: int) -> Receipt:
         """End a task and release what is left of its budget."""
         return self._send(account, "finishTask", task)
+
+    def seal(self, task: int) -> SealRecord:
+        """Return what has become of a task's seal."""
+        seal = self._view("sealOf", task)
+        return SealRecord(seal.deposit, seal.opened, seal.forfeited)
+
+    def open_seal(self, account: LocalAccount, task: int, key: bytes) -> Receipt:
+        """Open a task's seal with its key, which returns the deposit to the publisher.
+
+        Before the task is finished only its publisher may.
+        """
+        return self._send(account, "openSeal", task, key)
+
+    def forfeit_seal(self, account: LocalAccount, task: int) -> Receipt:
+        """Burn the deposit of a seal that was not opened in time."""
+        return self._send(account, "forfeitSeal", task)
 
     def credit(self, task: int, participant_id: int) -> int:
         """Return the credit, in units, that a participant may withdraw from a task."""

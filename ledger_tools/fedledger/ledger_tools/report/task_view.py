@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.round_history import RoundHistory
+from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.ledger_tools.audit.divergence import reading
 from fedledger.ledger_tools.audit.execute import execute_all
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport
@@ -86,6 +87,9 @@ class ParticipantView:
         In parts per million, with the task's publisher.
     credit, earned
         Units of pay that it can withdraw, and that it was paid.
+    slashed
+        What offences cost it, by offence, in the smallest unit of the stakes' currency; text, as JSON's numbers are too
+        small.
     """
 
     id: int
@@ -95,6 +99,7 @@ class ParticipantView:
     reputation: int
     credit: int
     earned: int
+    slashed: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -162,7 +167,8 @@ class TaskView:
             reputation = history.evidence(record.publisher, number).reputation
             refused = dict(sorted(verdicts.items()))
             credit, earned = record.credit(number), record.earned(number)
-            participants.append(ParticipantView(number, address, accepted, refused, reputation, credit, earned))
+            paid, slashed = (credit, earned), _slashed(record, number)
+            participants.append(ParticipantView(number, address, accepted, refused, reputation, *paid, slashed))
         window = record.params.challenge_window
         return cls(task, record.spec, record.model, window, rounds, tuple(participants))
 
@@ -242,6 +248,14 @@ def _round(history: History, current: RoundHistory) -> RoundView:
         model=proposal.model if proposal else None,
         report=proposal.report if proposal else None,
     )
+
+
+def _slashed(task: TaskHistory, participant: int) -> dict[str, str]:
+    amounts: Counter[str] = Counter()
+    for slash in task.slashes:
+        if slash.participant == participant:
+            amounts[slash.offence.label] += slash.amount
+    return {offence: str(amount) for offence, amount in sorted(amounts.items())}
 
 
 def _measured(base: Mapping[str, int], update: Mapping[str, int] | None) -> str:

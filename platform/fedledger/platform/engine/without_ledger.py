@@ -171,7 +171,7 @@ class MemoryRecord(Record[Round]):
         entry = self._current.entries.get(job.number)
         if entry is not None:
             vector = foreseen(self.spec, self.progress.base, entry.update, job.staleness)
-            self._measure.ahead(entry.owner, vector)
+            self._measure.at(self._current.index).ahead(entry.owner, vector)
 
     def close(self) -> Iterator[Round]:
         """Yield the round, unless it is asked for once more."""
@@ -268,7 +268,7 @@ class MemoryRecord(Record[Round]):
             earlier=dict(enumerate(now.earlier, start=1)),
             trusted=self._trusted(current.index),
         )
-        result = evaluate_round(given, [entries[number] for number in numbers], self._measure)
+        result = evaluate_round(given, [entries[number] for number in numbers], self._measure.at(current.index))
         for number, verdict, measured in zip(numbers, result.verdicts, result.measurements, strict=True):
             verdicts[number] = verdict
             examples = entries[number].update.examples

@@ -13,12 +13,15 @@ from fedledger.platform.devices.fleet import FleetConfig
 from fedledger.protocol.documents import Document, validated
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import Method, Methods
+from fedledger.protocol.records.reputation import PPM
 from fedledger.protocol.records.spec import FixedPointSpec, Limits, ReputationSpec, Stopping, Tolerance
 from fedledger.protocol.schedules.base import build_schedule
 from fedledger.storage.foreign_files import read_text
 
 GWEI = 10**9
 _REMEDY = "Make one with `fedledger new NAME`."
+YEAR = 365 * 86_400
+"""Seconds of the longest period that a ledger takes."""
 DEMO = Path(__file__).with_name("demo.toml")
 
 
@@ -29,6 +32,14 @@ class DataConfig(Document):
     partition: Method = Method(method="dirichlet@1", params={"alpha": 0.5, "min_examples": 20})
     test_fraction: float = Field(default=0.2, gt=0, lt=1, description="for the reported loss and score only")
     validation_fraction: float = Field(default=0.1, gt=0, lt=1, description="for measuring updates")
+    validation_access: Literal["public", "opened", "sealed"] = Field(
+        default="public",
+        description="who can read the validation set: everybody; everybody, block by block, once a round was judged on "
+        "it; or nobody but who has its key, until the task has ended",
+    )
+    validation_slice: int = Field(
+        default=32, ge=1, description="examples that a round is judged on, unless the validation set is public"
+    )
 
 
 class AttackerConfig(Document):
@@ -62,10 +73,27 @@ class LedgerConfig(Document):
     bond_gwei: int = Field(default=10_000_000, ge=0)
     credit_unit_gwei: int = Field(default=10, ge=1)
     units_per_round: int = Field(default=100_000, ge=1)
-    min_reputation: int = Field(default=0, ge=0, le=1_000_000, description="ppm, to enrol")
+    min_reputation: int = Field(default=0, ge=0, le=PPM, description="ppm, to enrol")
     exit_delay: int = Field(default=86_400, ge=0, description="seconds between leaving and the stake's return")
-    penalty_gwei: int = Field(
-        default=0, ge=0, description="what equivocation costs; garbage half of it, never revealing a quarter"
+    penalty_gwei: int = Field(default=0, ge=0, description="what equivocation costs; other offences cost shares of it")
+    garbage_share: int = Field(
+        default=500_000, ge=0, le=PPM, description="ppm of the penalty, for revealing an update of the wrong form"
+    )
+    never_revealed_share: int = Field(
+        default=250_000, ge=0, le=PPM, description="ppm of the penalty, for committing and never revealing"
+    )
+    statistical_share: int = Field(
+        default=62_500,
+        ge=0,
+        le=PPM,
+        description="ppm of the penalty, for a statistical refusal; times the remembered refusals beyond the free ones",
+    )
+    free_refusals: int = Field(default=2, ge=1, le=255, description="how many remembered refusals cost nothing")
+    seal_deposit_gwei: int = Field(
+        default=10_000_000, ge=0, description="what the publisher loses that does not open a sealed validation set"
+    )
+    seal_period: int = Field(
+        default=86_400, ge=1, le=YEAR, description="seconds from the end of the task in which it must be opened"
     )
     standbys: int = Field(
         default=0, ge=0, le=3, description="aggregators that take over when the one before misses a deadline"

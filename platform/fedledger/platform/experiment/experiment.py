@@ -14,7 +14,6 @@ from fedledger.learning.data import Dataset, Parts
 from fedledger.learning.label_counts import LabelCounts
 from fedledger.learning.metrics import HeldOut, evaluate
 from fedledger.learning.objectives.base import Objective
-from fedledger.learning.validation_set import read_validation
 from fedledger.learning.vectors import FlatModel
 from fedledger.node.compression import CompressingTrainer
 from fedledger.node.solvers.base import Solver
@@ -25,11 +24,13 @@ from fedledger.platform.attacks.base import attacker
 from fedledger.platform.attacks.coalition import Coalition, Colleague, Remembered
 from fedledger.platform.experiment.accounts import AGGREGATOR, experiment_address, participant_role, standby_role
 from fedledger.platform.experiment.config import GWEI, ExperimentConfig
+from fedledger.platform.experiment.kept_validation import KeptValidation
 from fedledger.platform.experiment.tested import ObjectiveSummary, Tested, objective_summary
 from fedledger.protocol.encoding import tensors
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.model import ModelFile
+from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.records.trusted_update import write_trusted
 from fedledger.protocol.schedules.devices import DeviceTable
@@ -58,7 +59,8 @@ class Experiment:
     config, spec
         The configuration and the spec that follows from it.
     contents
-        What the spec names by CID: initial model, validation set, then code and device table, if there are any.
+        What the spec names by CID: initial model, validation set as it is kept, then code and device table, if there
+        are any.
     parts
         Each participant's examples.
     test
@@ -69,6 +71,8 @@ class Experiment:
         Makes a fresh module of the task's model.
     objective
         What training minimises, and how a model is measured.
+    validation
+        The validation set as its publisher keeps it.
     device
         Where participants train, as torch names it.
     """
@@ -81,6 +85,7 @@ class Experiment:
     behaviours: tuple[str, ...]
     make_model: Callable[[], torch.nn.Module]
     objective: Objective
+    validation: KeptValidation
     device: str = "cpu"
 
     def __getstate__(self) -> dict[str, Any]:
@@ -91,6 +96,12 @@ class Experiment:
     def objective_summary(self) -> ObjectiveSummary:
         """What a run's summary says of the objective."""
         return objective_summary(self.objective, self.spec.objective)
+
+    @property
+    def seal_key(self) -> bytes | None:
+        """The key of the validation set, if that is sealed."""
+        seal = self.validation.seal
+        return self.validation.key if seal is not None and seal.is_sealed else None
 
     @cached_property
     def label_counts(self) -> LabelCounts:
@@ -118,6 +129,13 @@ class Experiment:
     def on(self, device: str) -> Experiment:
         """Return the same experiment, with training on a torch device; its bits are the device's own."""
         return replace(self, device=device)
+
+    def under(self, key: bytes) -> Experiment:
+        """Return the same experiment with its validation set under another key, unless that is public."""
+        kept = self.validation.under(key)
+        named = {"validation": Ref.of(ContentRef.of(kept.content)), "seal": kept.seal}
+        contents = (self.contents[0], kept.content, *self.contents[2:])
+        return replace(self, spec=self.spec.model_copy(update=named), contents=contents, validation=kept)
 
     def publish(self, store: ContentStore) -> ContentRef:
         """Store the spec and all it names; return the spec's reference."""
@@ -197,7 +215,7 @@ class Experiment:
         # A task's own code may hold what threads must not share.
         others = 0 if self.config.code is not None else min(processors(), MEASURERS) - 1
         models = [self.flat_model() for _ in range(1 + others)]
-        return LiveMeasurer(models[0], self.contents[1], models[1:], self.objective)
+        return LiveMeasurer(models[0], self.validation.by_round(self.spec, self.objective), models[1:])
 
     def tested(self, model: ModelFile) -> Tested:
         """Return a model's loss and score on the test set."""
@@ -214,7 +232,7 @@ class Experiment:
         """
         from fedledger.contracts.ledger.records import TaskParams
 
-        ledger, config = self.config.ledger, self.config
+        ledger, config, seal = self.config.ledger, self.config, self.spec.seal_digest
         if config.participants > MAX_PARTICIPANTS:
             raise ConfigError(
                 f"The task has {config.participants:,} participants; a ledger takes at most {MAX_PARTICIPANTS:,}.",
@@ -244,6 +262,13 @@ class Experiment:
             credit_unit=ledger.credit_unit_gwei * GWEI,
             units_per_round=ledger.units_per_round,
             penalty=ledger.penalty_gwei * GWEI,
+            garbage_share=ledger.garbage_share,
+            never_revealed_share=ledger.never_revealed_share,
+            statistical_share=ledger.statistical_share,
+            free_refusals=ledger.free_refusals,
+            seal=seal,
+            seal_deposit=ledger.seal_deposit_gwei * GWEI if any(seal) else 0,
+            seal_period=ledger.seal_period if any(seal) else 0,
         )
 
     def standbys(self) -> list[str]:
@@ -285,7 +310,7 @@ class Experiment:
 
     @cached_property
     def _validation(self) -> Dataset:
-        return Dataset(*read_validation(self.contents[1]), self.test.classes)
+        return Dataset(*self.validation.examples(), self.test.classes)
 
     @cached_property
     def _tested(self) -> HeldOut:

@@ -24,7 +24,7 @@ Place = tuple[int, str, int]
 
 # The update's domain names no chain and no contract, so an update has the same bytes wherever it is sent. The
 # commitment binds it to a chain, a contract, a task, a round and a sender.
-LEDGER_VERSION = 4
+LEDGER_VERSION = 5
 """Version of the ledger whose commitments are signed unless another one is given."""
 UPDATE_DOMAIN_TYPE = "EIP712Domain(string name,string version)"
 UPDATE_TYPE = "Update(bytes32 spec,uint32 round,address participant,bytes32 base,bytes32 payload,bytes32 header)"

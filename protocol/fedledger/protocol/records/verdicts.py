@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 FIRST_REFUSAL = 16
+FIRST_STATISTICAL = 32
 
 
 class Verdict(IntEnum):
@@ -39,6 +40,11 @@ class Verdict(IntEnum):
     def refused(self) -> bool:
         """Whether an update was revealed and refused."""
         return self >= FIRST_REFUSAL
+
+    @property
+    def statistical(self) -> bool:
+        """Whether an update was refused by a statistical judgement, which may err about an honest one."""
+        return self >= FIRST_STATISTICAL
 
     @property
     def absent(self) -> bool:
