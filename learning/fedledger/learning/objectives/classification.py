@@ -163,8 +163,12 @@ def _above_mean(logits: torch.Tensor, targets: torch.Tensor) -> NDArray[np.float
 
 def _balanced(values: NDArray[np.float64], labels: NDArray[np.int64]) -> list[float]:
     """Return the mean over the classes that occur of each class's mean of float64[models, n]."""
-    means = [np.ascontiguousarray(values[:, labels == label]).mean(axis=1) for label in np.unique(labels)]
-    return [math.fsum(column) / len(means) for column in zip(*means, strict=True)]
+    order = np.argsort(labels, kind="stable")
+    counts = np.bincount(labels)
+    counts = counts[counts > 0]
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    means = np.add.reduceat(values[:, order], starts, axis=1) / counts
+    return [math.fsum(row) / len(counts) for row in means.tolist()]
 
 
 def _remedy(outputs: torch.Tensor, inputs: torch.Tensor, usual: str) -> str:
