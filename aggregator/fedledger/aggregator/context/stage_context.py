@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedledger.aggregator.context.round_features import RoundFeatures
 from fedledger.protocol.arithmetic.exact import IntArray
@@ -45,6 +46,8 @@ class StageContext:
         Makes the method's own random stream of this round; anyone can draw from it again.
     memory
         What the method kept of the last round that counted, int64 arrays by name: see :class:`Remembering`.
+    accepted
+        Which updates are not refused, bool[n]: what others are compared with. All of them unless given.
     """
 
     features: RoundFeatures
@@ -57,6 +60,11 @@ class StageContext:
     trusted: IntArray | None = None
     draws: Callable[[], Stream] = _no_draws
     memory: Mapping[str, IntArray] = field(default_factory=dict)
+    accepted: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+
+    def __post_init__(self) -> None:
+        if not len(self.accepted):
+            object.__setattr__(self, "accepted", np.ones(self.count, np.bool_))
 
     @property
     def count(self) -> int:
