@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import gcd
+from math import gcd, lcm
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,10 @@ from fedledger.protocol.arithmetic import exact
 from fedledger.protocol.arithmetic.division import whole_quotient
 from fedledger.protocol.arithmetic.exact import Float64Array, Gram, IntArray
 
+_LARGEST = 1 << 20
+"""Largest common denominator of mixed rows that a combination of them has."""
 _ONE = 1 << 40
-"""The integer that stands for a coefficient of 1 where mixed rows have no small common denominator."""
+"""The integer that stands for a coefficient of 1 where mixed rows have none."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,12 @@ class Mixture:
 
     def combined(self, coefficients: Sequence[int], denominator: int) -> tuple[list[int], int]:
         """Return what a combination of the mixed rows is of the rows, exact or rounded to 2^-40."""
-        if self.is_whole:
-            mapped = np.array(coefficients, object) @ self.matrix.astype(object)
-            return list(mapped), denominator * self.share
+        common = lcm(*self.totals)
+        if common <= _LARGEST:
+            scales = np.array(
+                [c * (common // total) for c, total in zip(coefficients, self.totals, strict=True)], object
+            )
+            return list(scales @ self.matrix.astype(object)), denominator * common
         totals = [denominator * total for total in self.totals]
         return [
             sum(
