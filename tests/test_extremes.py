@@ -210,7 +210,8 @@ def detect(key: str, params: dict[str, Any]) -> None:
 
 def mix(key: str, params: dict[str, Any]) -> None:
     method = build(registry_of(kinds()["mixings"]), key, params)
-    assert {len(members) for members in method(gram(ROWS))} <= set(range(1, N + 1))
+    coefficients = method.coefficients(gram(ROWS), [1 << 20] * N)
+    assert coefficients.min() >= 0 and (coefficients.sum(axis=1) > 0).all() and 1 <= method.near(N) <= N
 
 
 def weaken(key: str, params: dict[str, Any]) -> None:

@@ -50,6 +50,7 @@ ROUNDED = {
     "weighted_median@1": {},
     "weighted_trimmed_mean@1": {"share": 0.2},
     "multi_krum@1": {"f": 1},
+    "multi_krum@2": {"f": 1},
     "bulyan@1": {"f": 1},
     "geometric_median@1": {},
     "centred_clipping@1": {"tau": 1.0},

@@ -375,7 +375,7 @@ def test_every_reason_of_validation_is_tested_here() -> None:
     assert {verdict for verdict, _ in CASES.values()} | {Verdict.OVERSIZE, Verdict.UNAVAILABLE} == reasons
 
 
-PARAMS = {key: {"f": 2} for key in ("trimmed_mean@1", "multi_krum@1", "bulyan@1", "dnc@1")} | {
+PARAMS = {key: {"f": 2} for key in ("trimmed_mean@1", "multi_krum@1", "multi_krum@2", "bulyan@1", "dnc@1")} | {
     "centred_clipping@1": {"tau": 1.0},
     "weighted_trimmed_mean@1": {"share": 0.2},
 }

@@ -341,6 +341,7 @@ _vectors = st.lists(st.floats(-2.0, 2.0), min_size=D, max_size=D)
 PARAMS = {
     "trimmed_mean@1": {"f": 1},
     "multi_krum@1": {"f": 1},
+    "multi_krum@2": {"f": 1},
     "centred_clipping@1": {"tau": 1.0},
     "weighted_trimmed_mean@1": {"share": 0.2},
     "bulyan@1": {"f": 1},

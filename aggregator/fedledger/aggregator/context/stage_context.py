@@ -50,7 +50,7 @@ class StageContext:
     doubt
         Differences of what is measured up to this may be none on another machine, in millionths.
     accepted
-        Which updates judge the others, bool[n]: those that nobody has refused so far.
+        Which updates judge the others, bool[n]: those that nobody has refused so far; all of them unless given.
     work
         What the task's evidence says of everybody's work, if the task names a method for that.
     """
@@ -68,6 +68,10 @@ class StageContext:
     doubt: int = 0
     accepted: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     work: WorkSeen | None = None
+
+    def __post_init__(self) -> None:
+        if not len(self.accepted):
+            object.__setattr__(self, "accepted", np.ones(self.count, np.bool_))
 
     @property
     def count(self) -> int:
