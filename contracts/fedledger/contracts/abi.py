@@ -22,6 +22,10 @@ REMEDIES = {
     "InvalidParameter(bond": "A task with a challenge_window needs a bond of 12 times the ledger's juror_penalty.",
     "InvalidParameter(penalty": "It may be no more than the task's stake, and needs a challenge_window.",
     "InvalidParameter(freeRefusals": "Make free_refusals at least 1: one statistical refusal alone must cost nothing.",
+    **dict.fromkeys(
+        [f"InvalidParameter({name}Share" for name in ("garbage", "neverRevealed", "statistical")],
+        "A share is at most 1,000,000 parts per million.",
+    ),
     "InvalidParameter(seal": "A seal needs a seal_period of at most a year; without a seal there is no deposit.",
     "TaskNotFinished(": "Wait until the task has finished; before that only its publisher may open the seal.",
     "WrongKey(": "Give the key whose Keccak-256 is the task's seal.",
