@@ -30,6 +30,7 @@ from fedledger.node.solvers.base import BLANK, LocalUpdate
 from fedledger.node.solvers.minibatch import MAX_STEPS
 from fedledger.node.training import LocalTrainer, TrainingContext
 from fedledger.platform.attacks.base import attacker
+from fedledger.platform.attacks.coalition import Coalition, Colleague
 from fedledger.protocol.arithmetic.exact import LIMIT, MAX_ROWS, OutOfRangeError, gram
 from fedledger.protocol.arithmetic.random_streams import Stream
 from fedledger.protocol.encoding.cid import MAX_OBJECT_BYTES, ContentRef
@@ -260,9 +261,10 @@ def attack(key: str, params: dict[str, Any]) -> None:
     base = ModelFile.of(flat.named(np.zeros(flat.layout.dimension, np.float32)))
     ref = Ref.of(ContentRef.of(b"x"))
     spec = TaskSpec(name="a", rounds=1, initial_model=ref, validation=ref)
-    attacker(key, {**params, **given}, LocalTrainer(flat, solver, dataset))(
-        TrainingContext(spec, 2, ADDRESSES[0], base, base)
-    )
+    honest = LocalTrainer(flat, solver, dataset)
+    coalition = Coalition([0, 1], [2, 3, 4], lambda number: Colleague(ADDRESSES[number], honest), lambda index: dataset)
+    made = attacker(key, {**params, **given}, honest, coalition)
+    made(TrainingContext(spec, 2, ADDRESSES[1], base, base, earlier=(base,)))
 
 
 def judge(key: str, params: dict[str, Any]) -> None:

@@ -216,6 +216,7 @@ class LedgerRecord(Record[LedgerRound]):
         posted_spec(self.ledger, store, TASK, experiment)
         chain.fund(aggregator_account.address, params.bond + 10 * ETHER)
         self._mailbox = Mailbox(self.ledger, self.history, TASK, folder / "mailbox") if params.batched else None
+        self._looks_back = experiment.looks_back
         self._store, self._models = store, Models(store, experiment.spec.tensors)
         self._participants = self._enrolled(experiment, folder)
         self._numbers: dict[str, int] = {p.access.address: n for n, p in enumerate(self._participants)}
@@ -243,11 +244,11 @@ class LedgerRecord(Record[LedgerRound]):
                 server = dict(context.memory.server)
         if not jobs:
             return None
-        bases = [self._models(ref).vector for ref in current.bases[: max(job.staleness for job in jobs) + 1]]
-        before = task.rounds.get(current.index - 1)
-        if before is not None:
-            bases.append(self._models(before.base).vector)
-        return Work(current.index, bases, jobs, None if before is None else len(bases) - 1, server)
+        needed = max(job.staleness for job in jobs) + 1
+        bases = [self._models(ref).vector for ref in current.bases[:needed]]
+        before = [task.rounds.get(current.index - ago) for ago in range(1, self._looks_back + 1)]
+        bases += [self._models(earlier.base).vector for earlier in before if earlier is not None]
+        return Work(current.index, bases, jobs, None if before[0] is None else needed, server)
 
     def keep(self, job: Job, trained: LocalUpdate) -> None:
         """Have the participant keep its update; who signs its commitment off the chain does so at once."""

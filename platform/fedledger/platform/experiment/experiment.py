@@ -21,6 +21,7 @@ from fedledger.node.solvers.build import build_solver
 from fedledger.node.training import LocalTrainer, Trainer, TrainingContext
 from fedledger.node.transforms.base import Transform, build_transforms
 from fedledger.platform.attacks.base import attacker
+from fedledger.platform.attacks.coalition import Coalition, Colleague, Remembered
 from fedledger.platform.experiment.accounts import AGGREGATOR, experiment_address, participant_role, standby_role
 from fedledger.platform.experiment.config import GWEI, ExperimentConfig
 from fedledger.platform.experiment.kept_validation import KeptValidation
@@ -147,11 +148,41 @@ class Experiment:
         trainer = self._behaving(number)
         return CompressingTrainer(trainer) if self.spec.payload else trainer
 
+    @cached_property
+    def looks_back(self) -> int:
+        """How many models of rounds before a participant is shown, at least one: as many as an attacker looks at."""
+        return max(1, self._coalition.looks_back or 0) if self._attackers else 1
+
     def _behaving(self, number: int) -> Trainer:
+        if number in self._attackers:
+            return self._attackers[number]
+        honest = self._local(number)
+        watched = self._attackers and self._coalition.looks_back is not None
+        return Remembered(honest, number, self._coalition) if watched else honest
+
+    @cached_property
+    def _attackers(self) -> dict[int, Trainer]:
+        return {number: self._attacker(number) for number, name in enumerate(self.behaviours) if name != HONEST}
+
+    @cached_property
+    def _coalition(self) -> Coalition:
+        numbers = range(len(self.behaviours))
+        return Coalition(
+            [number for number in numbers if self.behaviours[number] != HONEST],
+            [number for number in numbers if self.behaviours[number] == HONEST],
+            lambda number: Colleague(self.address(number), self._local(number)),
+            self._public_validation,
+        )
+
+    def _public_validation(self, index: int) -> Dataset | None:
+        if self.spec.seal is None:
+            return self._validation
+        known = self.validation.public(self.spec, index)
+        return None if known is None else Dataset(*known, self.test.classes)
+
+    def _attacker(self, number: int) -> Trainer:
         honest = self._local(number)
         behaviour = self.behaviours[number]
-        if behaviour == HONEST:
-            return honest
         method = next(g.attack for g in self.config.attackers if g.attack.method.split("@")[0] == behaviour)
         params = dict(method.params)
         if behaviour == "duplicate":
@@ -162,7 +193,7 @@ class Experiment:
                 )
             address = experiment_address(self.config.seed, participant_role(accomplice))
             return attacker(method.method, {**params, "accomplice_address": address}, self._local(accomplice))
-        return attacker(method.method, params, honest)
+        return attacker(method.method, params, honest, self._coalition)
 
     def trusted_update(self, index: int, base: ModelFile) -> bytes:
         """Return the update that the aggregator trusts in a round, as content.
