@@ -136,12 +136,12 @@ class _Round:
         lasting, lasting_gain = now[:, _COSINE] / rounds, now[:, _GAIN] / rounds
         now[:, _HARM] = self._harm(gain, lasting_gain, accepted)
         variance = np.maximum(now[:, _COSINE_SQUARE] / rounds - lasting * lasting, 0.0)
-        middle, typical = max(_median(lasting[accepted]), _TINY), max(_median(cosine[accepted]), _TINY)
+        middle = max(_median(lasting[accepted]), _TINY)
         common = self._common_after(usual, accepted)
         return WorkSeen(
             absent=self._absent,
             overlap=overlap,
-            corroboration=cosine / typical,
+            corroboration=cosine / max(_median(cosine[accepted]), middle),
             lasting=lasting / middle,
             lasting_error=np.sqrt(variance / rounds) / middle,
             rounds=rounds,
