@@ -61,6 +61,6 @@ class Corroborated(Checked):
             * ramp(float(seen.overlap[i]), 1.0, 1.6)
             * ramp(float(seen.corroboration[i]), -1.0, 0.0)
             * ramp(float(seen.lasting_gain[i]), -0.1, 0.1)
-            * ramp(float(seen.gain[i]), -1.0, -0.2)
+            * ramp(float(seen.gain[i]), -0.3, 0.0)
             * (1.0 - strict + strict * support)
         )
