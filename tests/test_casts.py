@@ -130,6 +130,7 @@ EXPECTED = {
     # Casts of integers.
     "protocol/fedledger/protocol/codecs/top_k.py": 1,
     "protocol/fedledger/protocol/records/published_vectors.py": 1,
+    "protocol/fedledger/protocol/records/seal.py": 1,
     "aggregator/fedledger/aggregator/context/geometry.py": 1,
     "aggregator/fedledger/aggregator/round/methods.py": 1,
     "aggregator/fedledger/aggregator/round/state.py": 2,

@@ -146,7 +146,8 @@ from fedledger.platform.experiment.config import ExperimentConfig, TrainingConfi
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import kinds
 from fedledger.protocol.methods.registry import registry_of
-from fedledger.protocol.records.spec import Ref, TaskSpec
+from fedledger.protocol.records.ref import Ref
+from fedledger.protocol.records.spec import TaskSpec
 ref = {"cid": "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku", "length": 0}
 plain = TaskSpec(name="a", rounds=1, initial_model=ref, validation=ref)
 spec = TaskSpec(name="a", rounds=1, initial_model=ref, validation=ref, wager={"method": "added@1"})

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from fedledger.aggregator.context.round_features import RoundFeatures, median
 from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.detectors.base import DETECTORS, detect
-from fedledger.aggregator.detectors.cosine import Cosine
-from fedledger.aggregator.detectors.held_out import HeldOut
-from fedledger.aggregator.detectors.near_duplicate import NearDuplicate
-from fedledger.aggregator.detectors.norm import Norm
+from fedledger.aggregator.detectors.cosine import Cosine, CosineToAccepted
+from fedledger.aggregator.detectors.held_out import HeldOut, HeldOutOfAccepted
+from fedledger.aggregator.detectors.near_duplicate import NearDuplicate, RepeatedStep
+from fedledger.aggregator.detectors.norm import Norm, NormOfAccepted
+from fedledger.aggregator.detectors.reference import harm_limits
 from fedledger.protocol.arithmetic.exact import gram
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.parameters import build
@@ -123,6 +124,124 @@ class TestNearDuplicate:
         assert not any(NearDuplicate()(a_round([0, 0], np.zeros((2, 8), np.int64))))
 
 
+@st.composite
+def rounds(draw: st.DrawFn) -> RoundFeatures:
+    """Rounds with copies, near copies, opposites and zeros, of values small and large."""
+    n, d = draw(st.integers(1, 9)), draw(st.sampled_from([1, 2, 5, 40]))
+    bits = draw(st.sampled_from([0, 2, 20, 27, 33]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    rows = rng.integers(-(1 << bits), 1 << bits, (n + 2, d), np.int64, endpoint=True)
+    for i, j, what in draw(
+        st.lists(st.tuples(st.integers(0, n + 1), st.integers(0, n + 1), st.sampled_from("=~-0*")), max_size=6)
+    ):
+        copies = {"=": rows[j], "~": rows[j], "-": -rows[j], "0": 0 * rows[j], "*": 2 * rows[j]}
+        rows[i] = copies[what]
+        if what == "~":
+            rows[i, draw(st.integers(0, d - 1))] += draw(st.sampled_from([-1, 1]))
+    return seen([0] * n, rows, centre=rows[n], previous=rows[n + 1])
+
+
+class TestRepeatedStep:
+    step = np.ones(8, np.int64) * 1000
+    noise = TestNearDuplicate.noise
+
+    def test_a_repeated_step_is_flagged_and_copies_of_a_round_are_not(self) -> None:
+        rows = ORTHOGONAL.copy()
+        rows[4] = rows[0] - self.noise
+        rows[5] = rows[0]
+        given = a_round([0] * 6, rows, previous=rows[3] + self.noise, centre=self.step)
+        assert RepeatedStep()(given) == [i == 3 for i in range(6)]
+
+    def test_nobody_repeats_the_step_where_training_goes_straight_on(self) -> None:
+        rng = np.random.default_rng(0)
+        rows = 100_000 + rng.integers(-500, 500, (6, 64))
+        centre = np.median(rows, axis=0).astype(np.int64)
+        assert not any(RepeatedStep()(a_round([0] * 6, rows, previous=centre + 400, centre=centre)))
+
+    def test_who_sends_the_step_itself_repeats_it_however_close_the_others_are(self) -> None:
+        rows = np.stack([self.step] * 3)
+        rows[1:] += self.noise
+        given = a_round([0] * 3, rows, previous=self.step, centre=self.step)
+        assert RepeatedStep()(given) == [True, False, False]
+        assert not any(RepeatedStep()(a_round([0, 0], np.zeros((2, 8), np.int64))))
+
+    @given(st.integers(0, 2**32 - 1), st.floats(0.01, 30), st.integers(1, 4), st.sampled_from([-1, 1, 50, -50]))
+    @examples(200)
+    def test_attackers_who_widen_the_spread_get_no_honest_update_refused(
+        self, seed: int, spread: float, hostile: int, reach: int
+    ) -> None:
+        """Honest updates and the last step share a direction; up to four of ten send the coordinates' extremes."""
+        rng = np.random.default_rng(seed)
+        direction = rng.normal(size=64)
+        own = spread * rng.normal(size=(11, 64))
+        honest = 1e6 * (direction + own[hostile:10])
+        step = 1e6 * (direction + own[10] / sqrt(10))
+        far = np.where(step > 0, honest.min(axis=0), honest.max(axis=0)) * abs(reach)
+        rows = np.vstack([honest, np.tile(far if reach > 0 else -far, (hostile, 1))]).astype(np.int64)
+        centre = np.median(rows, axis=0).astype(np.int64)
+        given = a_round([0] * 10, rows, previous=step.astype(np.int64), centre=centre)
+        assert not any(RepeatedStep()(given)[: 10 - hostile])
+
+    @given(rounds(), st.permutations(range(9)))
+    @examples(100)
+    def test_the_order_of_updates_does_not_matter(self, given: RoundFeatures, order: list[int]) -> None:
+        order = [i for i in order if i < given.count]
+        rest = [given.centre, given.previous]
+        shuffled = replace(given, gram=given.gram[np.ix_([*order, *rest], [*order, *rest])])
+        flags = RepeatedStep()(StageContext(given))
+        assert RepeatedStep()(StageContext(shuffled)) == [flags[i] for i in order]
+
+
+class TestAccepted:
+    """The second versions: what is refused sets no threshold, and trust only tightens one."""
+
+    def test_norms_are_compared_with_those_that_stand(self) -> None:
+        rows = ORTHOGONAL.copy()
+        rows[2:] *= 50
+        given = a_round([0] * 6, rows)
+        assert NormOfAccepted()(given) == Norm()(given) == [True, True, False, False, False, False]
+        stand = np.array([True, True, False, False, False, False])
+        assert NormOfAccepted()(replace(given, accepted=stand)) == [False, False, True, True, True, True]
+        assert NormOfAccepted()(replace(given, accepted=~(stand | True))) == Norm()(given)
+
+    def test_harms_are_compared_with_those_that_stand(self) -> None:
+        """Of −30 −20 −10 0 10 the median is −10 and the deviation 10."""
+        given = a_round([*HARMS[:5], 40])
+        assert harm_limits(given, 4.0) == [-5 + 4 * 15.0] * 6
+        refused = replace(given, accepted=np.arange(6) < 5)
+        assert harm_limits(refused, 4.0) == [-10 + 4 * 10.0] * 6
+        assert HeldOutOfAccepted()(refused) == [False] * 5 + [True] and not any(HeldOutOfAccepted()(given))
+
+    def test_who_points_away_is_compared_with_those_that_stand(self) -> None:
+        rows = ORTHOGONAL.copy()
+        rows[5] = -rows[5]
+        given = a_round([*HARMS[:5], 20], rows, centre=TestOpposed.centre)
+        refused = replace(given, accepted=np.arange(6) < 5)
+        assert CosineToAccepted()(refused) == [False] * 5 + [True] and not any(CosineToAccepted()(given))
+
+    @pytest.mark.parametrize(("reputation", "trust"), [(0, 0.0), (200_000, 0.25), (500_000, 1.0), (1_000_000, 1.0)])
+    def test_a_good_name_loosens_nothing(self, reputation: int, trust: float) -> None:
+        given = a_round(HARMS, reputations=[reputation] * 6)
+        assert harm_limits(given, 4.0)[0] == max(0.0, -5 + 4 * trust * 15)
+
+    @given(rounds(), st.data())
+    @examples(100)
+    def test_more_reputation_never_refuses_and_beyond_a_newcomers_never_excuses(
+        self, given: RoundFeatures, data: st.DataObject
+    ) -> None:
+        harms = data.draw(st.lists(st.integers(-50, 50), min_size=given.count, max_size=given.count))
+        measured = [Measurement(BASE.loss + harm, BASE.score) for harm in harms]
+
+        def flags(reputation: int) -> list[list[bool]]:
+            known = replace(given, measured=measured, reputations=[reputation] * given.count)
+            return [detector(StageContext(known)) for detector in (HeldOutOfAccepted(), CosineToAccepted())]
+
+        low, high = sorted(data.draw(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6))))
+        for before, after in zip(flags(low), flags(high), strict=True):
+            assert all(was or not flagged for was, flagged in zip(before, after, strict=True))
+        assert flags(500_000) == flags(10**6)
+
+
 class TestNorm:
     def test_too_little_and_too_much(self) -> None:
         rows = ORTHOGONAL.copy()
@@ -140,7 +259,9 @@ def test_the_first_detector_that_flags_gives_the_verdict() -> None:
     assert judged([], given) == [Verdict.ACCEPTED] * 6
 
 
-@pytest.mark.parametrize("methods", ["held_out@1", "cosine@1", "norm@1", "near_duplicate@1"])
+@pytest.mark.parametrize(
+    "methods", [f"{name}@{version}" for name in ("held_out", "cosine", "norm", "near_duplicate") for version in (1, 2)]
+)
 def test_a_round_without_updates_is_no_problem(methods: str) -> None:
     assert judged([methods], replace(seen([0]), measured=[], reputations=[])) == []
 
@@ -153,6 +274,8 @@ def test_a_round_without_updates_is_no_problem(methods: str) -> None:
         (Cosine, {"factor": -1}),
         (Norm, {"most": 0.5}),
         (NearDuplicate, {"closeness": 1}),
+        (RepeatedStep, {"closeness": 1}),
+        (RepeatedStep, {"most": 1.5}),
     ],
 )
 def test_wrong_parameters_are_refused(make: type, params: dict[str, float]) -> None:
@@ -183,23 +306,6 @@ class Plainly:
             copied = any(apart[i][j] < pair for j in standing)
             flags.append(copied or back[i] < repeat or (gram[i][i] > 0 and equal))
         return flags
-
-
-@st.composite
-def rounds(draw: st.DrawFn) -> RoundFeatures:
-    """Rounds with copies, near copies, opposites and zeros, of values small and large."""
-    n, d = draw(st.integers(1, 9)), draw(st.sampled_from([1, 2, 5, 40]))
-    bits = draw(st.sampled_from([0, 2, 20, 27, 33]))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    rows = rng.integers(-(1 << bits), 1 << bits, (n + 2, d), np.int64, endpoint=True)
-    for i, j, what in draw(
-        st.lists(st.tuples(st.integers(0, n + 1), st.integers(0, n + 1), st.sampled_from("=~-0*")), max_size=6)
-    ):
-        copies = {"=": rows[j], "~": rows[j], "-": -rows[j], "0": 0 * rows[j], "*": 2 * rows[j]}
-        rows[i] = copies[what]
-        if what == "~":
-            rows[i, draw(st.integers(0, d - 1))] += draw(st.sampled_from([-1, 1]))
-    return seen([0] * n, rows, centre=rows[n], previous=rows[n + 1])
 
 
 @given(rounds(), st.sampled_from([0.0, 0.25, 0.9]))

@@ -30,6 +30,7 @@ from fedledger.node.solvers.base import BLANK, LocalUpdate
 from fedledger.node.solvers.minibatch import MAX_STEPS
 from fedledger.node.training import LocalTrainer, TrainingContext
 from fedledger.platform.attacks.base import attacker
+from fedledger.platform.attacks.coalition import Coalition, Colleague
 from fedledger.protocol.arithmetic.exact import LIMIT, MAX_ROWS, OutOfRangeError, gram
 from fedledger.protocol.arithmetic.random_streams import Stream
 from fedledger.protocol.encoding.cid import MAX_OBJECT_BYTES, ContentRef
@@ -52,7 +53,8 @@ from fedledger.protocol.methods.parameters import (
 from fedledger.protocol.methods.registry import registry_of
 from fedledger.protocol.records.measurement import LOSS_CAP, Measurement
 from fedledger.protocol.records.model import ModelFile
-from fedledger.protocol.records.spec import Ref, TaskSpec
+from fedledger.protocol.records.ref import Ref
+from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.schedules.devices import Device, DeviceTable, Link
 from fedledger.protocol.schedules.play import simulate
 from support.decoders import FIXED
@@ -208,7 +210,8 @@ def detect(key: str, params: dict[str, Any]) -> None:
 
 def mix(key: str, params: dict[str, Any]) -> None:
     method = build(registry_of(kinds()["mixings"]), key, params)
-    assert {len(members) for members in method(gram(ROWS))} <= set(range(1, N + 1))
+    coefficients = method.coefficients(gram(ROWS), [1 << 20] * N)
+    assert coefficients.min() >= 0 and (coefficients.sum(axis=1) > 0).all() and 1 <= method.near(N) <= N
 
 
 def weaken(key: str, params: dict[str, Any]) -> None:
@@ -259,9 +262,10 @@ def attack(key: str, params: dict[str, Any]) -> None:
     base = ModelFile.of(flat.named(np.zeros(flat.layout.dimension, np.float32)))
     ref = Ref.of(ContentRef.of(b"x"))
     spec = TaskSpec(name="a", rounds=1, initial_model=ref, validation=ref)
-    attacker(key, {**params, **given}, LocalTrainer(flat, solver, dataset))(
-        TrainingContext(spec, 2, ADDRESSES[0], base, base)
-    )
+    honest = LocalTrainer(flat, solver, dataset)
+    coalition = Coalition([0, 1], [2, 3, 4], lambda number: Colleague(ADDRESSES[number], honest), lambda index: dataset)
+    made = attacker(key, {**params, **given}, honest, coalition)
+    made(TrainingContext(spec, 2, ADDRESSES[1], base, base, earlier=(base,)))
 
 
 def judge(key: str, params: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from hypothesis import settings
 from fedledger.contracts.abi import RevertedError, functions
 from fedledger.ledger_tools.audit.audit import AuditResult
 from fedledger.protocol.encoding.cid import ContentRef
-from fedledger.protocol.records.spec import Ref
+from fedledger.protocol.records.ref import Ref
 from support.examples import FUZZ, FUZZ_TIMES
 from support.hostile import mutated_bytes
 from support.strangers import (

@@ -28,8 +28,9 @@ from fedledger.protocol.records import update as wire
 from fedledger.protocol.records.measurement import Measurement
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.published_vectors import published
+from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.reputation import Evidence
-from fedledger.protocol.records.spec import FixedPointSpec, Ref, TaskSpec
+from fedledger.protocol.records.spec import FixedPointSpec, TaskSpec
 from fedledger.protocol.records.update import UpdateHeader
 from fedledger.protocol.records.verdicts import Verdict
 

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 
 from fedledger.aggregator.round import measurement
-from fedledger.aggregator.round.measurement import INPUTS, LABELS, LiveMeasurer
+from fedledger.aggregator.round.measurement import LiveMeasurer
 from fedledger.learning.metrics import HeldOut
 from fedledger.learning.models.base import build_model
+from fedledger.learning.validation_set import WholeSet
 from fedledger.learning.vectors import FlatModel, Float32Array
-from fedledger.protocol.encoding import tensors
 from fedledger.protocol.records.report import BASE, MODEL
 
 
-def small(seed: int, models: int) -> tuple[np.random.Generator, bytes, list[FlatModel]]:
+def small(seed: int, models: int) -> tuple[np.random.Generator, WholeSet, list[FlatModel]]:
     """Return a generator, a validation set of 20 examples, and models with 43 parameters for it."""
     rng = np.random.default_rng(seed)
-    validation = tensors.encode({INPUTS: rng.random((20, 4), np.float32), LABELS: rng.integers(0, 3, 20)})
+    validation = WholeSet(HeldOut(rng.random((20, 4), np.float32), rng.integers(0, 3, 20)))
     made = [FlatModel(build_model("mlp@1", {"inputs": 4, "hidden": [5], "classes": 3})) for _ in range(models)]
     return rng, validation, made
 
@@ -95,7 +95,7 @@ def test_threads_and_groups_measure_the_same_as_one_after_another(
     monkeypatch.setattr(measurement, "LONG", long)
     monkeypatch.setattr(measurement, "EXAMPLES_PER_PASS", examples_per_pass)
     rng = np.random.default_rng(1)
-    validation = tensors.encode({INPUTS: rng.random((150, 1, 28, 28), np.float32), LABELS: rng.integers(0, 10, 150)})
+    validation = WholeSet(HeldOut(rng.random((150, 1, 28, 28), np.float32), rng.integers(0, 10, 150)))
     models = [FlatModel(build_model("lenet@1", {})) for _ in range(3)]
     single, several = LiveMeasurer(models[0], validation), LiveMeasurer(models[0], validation, models[1:])
     vectors = [(f"0x{i}", rng.normal(0, 0.1, models[0].layout.dimension).astype(np.float32)) for i in range(8)]

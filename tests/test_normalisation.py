@@ -1,8 +1,9 @@
-"""FedNova's rescaling: exact, and bounded whatever number of steps somebody claims."""
+"""Normalisations: exact, and bounded whatever somebody claims or sends."""
 
 from __future__ import annotations
 
 from fractions import Fraction
+from math import sqrt
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from test_validation import BASE, BASE_REF, EXPECTED, OWNERS, SPEC, UNITS, measure, participations, update
 
 from fedledger.aggregator.normalisations.base import NORMALISATIONS
-from fedledger.aggregator.normalisations.fednova import MOST_STEPS, FedNova
+from fedledger.aggregator.normalisations.fednova import MOST_STEPS, FedNova, MedianNova
+from fedledger.aggregator.normalisations.median_clip import MedianClip
 from fedledger.aggregator.round.outcome import RoundInput, RoundOutcome, round_outcome
 from fedledger.ledger_tools.audit.replay import require_methods
 from fedledger.protocol.arithmetic.exact import LIMIT
@@ -74,6 +76,80 @@ def test_a_liar_moves_the_others_by_no_more_than_the_cap_allows(claim: int, exam
     assert np.abs(made).max() <= unit
     fixed = FedNova(10, effective_steps=5)(deltas, [5, 5, 5, claim], [20, 20, 20, examples], unit)
     assert (fixed[:3] == deltas[:3]).all(), "with fixed effective steps a claim is nobody else's business"
+
+
+@examples(80)
+@given(data=st.data(), n=st.integers(1, 7))
+def test_a_claim_of_steps_magnifies_nothing(data: st.DataObject, n: int) -> None:
+    """Rows are those of fractions; and who states more steps than before never counts for more than before."""
+    deltas = np.array(
+        data.draw(st.lists(st.lists(st.integers(-LIMIT, LIMIT), min_size=3, max_size=3), min_size=n, max_size=n))
+    )
+    steps = data.draw(st.lists(CLAIMS, min_size=n, max_size=n))
+    ignored = [0] * n
+    made = MedianNova()(deltas, steps, ignored, LIMIT)
+    tau = [max(1, claimed) for claimed in steps]
+    middle = sorted(tau)[n // 2]
+    expected = [
+        [round(int(x) * min(Fraction(1), Fraction(middle, t))) for x in r] for r, t in zip(deltas, tau, strict=True)
+    ]
+    assert made.tolist() == expected
+    assert (np.abs(made) <= np.abs(deltas)).all()
+    more = MedianNova()(deltas, [steps[0] + data.draw(st.integers(0, 2**31)), *steps[1:]], ignored, LIMIT)
+    assert (np.abs(more[0]) <= np.abs(made[0])).all()
+
+
+def test_equal_steps_are_no_reason_to_rescale() -> None:
+    deltas = np.array([[5, -3, LIMIT], [1, 2, -LIMIT]])
+    assert (MedianNova()(deltas, [7, 7], [1, 1], LIMIT) == deltas).all()
+    assert MedianNova()(deltas[:0], [], [], LIMIT).shape == (0, 3)
+
+
+@examples(150)
+@given(data=st.data(), n=st.integers(1, 9), d=st.sampled_from([1, 3, 60]), factor=st.sampled_from([0.5, 1.0, 1.5, 4.0]))
+def test_no_update_is_longer_than_the_bound_and_short_ones_stay(
+    data: st.DataObject, n: int, d: int, factor: float
+) -> None:
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    bits = data.draw(st.lists(st.integers(0, 40), min_size=n, max_size=n))
+    deltas = np.stack([rng.integers(-(1 << b), 1 << b, d, np.int64, endpoint=True) for b in bits])
+    for i in data.draw(st.lists(st.integers(0, n - 1), max_size=4)):
+        deltas[i] = 0
+    before = deltas.copy()
+    made = MedianClip(factor)(deltas, [1] * n, [1] * n, LIMIT)
+    assert (deltas == before).all()
+    squares = [sum(int(x) ** 2 for x in row) for row in deltas]
+    norms = sorted(sqrt(square) for square in squares if square) or [0.0]
+    bound = factor * (norms[(len(norms) - 1) // 2] + norms[len(norms) // 2]) / 2
+    for row, was, square in zip(made, deltas, squares, strict=True):
+        if square <= (bound - factor - 1) ** 2 and bound > factor + 1:
+            assert (row == was).all()
+        # Each coordinate is rounded by half a unit at most, and a norm to a whole one.
+        assert sqrt(sum(int(x) ** 2 for x in row)) <= bound * (1 + 2**-40) + sqrt(d) / 2
+        assert (np.sign(row) * np.sign(was) >= 0).all() and (np.abs(row) <= np.abs(was)).all()
+
+
+def test_a_clipped_update_keeps_its_direction_and_reaches_the_bound() -> None:
+    deltas = np.array([[300, 400, 0], [0, 0, 500], [30_000, -40_000, 0], [0, 0, 0]]) << 20
+    made = MedianClip()(deltas, [1] * 4, [1] * 4, LIMIT)
+    assert (made[[0, 1, 3]] == deltas[[0, 1, 3]]).all()
+    assert made[2] / (1 << 20) == pytest.approx([450, -600, 0], rel=1e-5)
+
+
+@pytest.mark.parametrize("rows", [np.zeros((0, 3), np.int64), np.zeros((4, 3), np.int64), np.full((1, 3), -LIMIT)])
+def test_without_a_longer_update_nothing_is_clipped(rows: np.ndarray) -> None:
+    assert (MedianClip()(rows, [1] * len(rows), [1] * len(rows), LIMIT) == rows).all()
+
+
+def test_blank_updates_do_not_lower_the_bound() -> None:
+    deltas = np.array([[100, 0], [0, 120], [0, 0], [0, 0], [0, 0]])
+    assert (MedianClip(1.1)(deltas, [1] * 5, [1] * 5, LIMIT) == deltas).all()
+
+
+@pytest.mark.parametrize("factor", [0, -1, 1001, float("nan"), "1"])
+def test_a_wrong_factor_is_refused(factor: object) -> None:
+    with pytest.raises(ConfigError, match="factor is"):
+        build(NORMALISATIONS, "median_clip@1", {"factor": factor})
 
 
 @pytest.mark.parametrize(

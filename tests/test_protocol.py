@@ -37,9 +37,11 @@ from fedledger.protocol.methods.catalogue import Method, VectorSpec
 from fedledger.protocol.methods.registry import Kind, Registry
 from fedledger.protocol.records import signatures
 from fedledger.protocol.records.model import ModelFile
+from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.reputation import PPM, Evidence
+from fedledger.protocol.records.seal import SealSpec
 from fedledger.protocol.records.settlement import apportion, pack_lengths, pack_words, unpack_lengths, unpack_words
-from fedledger.protocol.records.spec import Ref, TaskSpec, TensorsSpec
+from fedledger.protocol.records.spec import TaskSpec, TensorsSpec
 from fedledger.protocol.records.verdicts import Verdict
 from support.examples import examples
 
@@ -679,6 +681,7 @@ class TestSpec:
             "lower_is_better": True,
             "initial_model": Ref.of(ContentRef.of(b"other")),
             "validation": Ref.of(ContentRef.of(b"other")),
+            "seal": SealSpec(mode="opened", examples=5, slice=2),
             "detection": [Method(method="norm@1")],
             "mixing": Method(method="mixing@1"),
             "vectors": ["control"],

@@ -12,7 +12,8 @@ from fedledger.aggregator.context.round_features import RoundFeatures
 from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.mixings.base import MIXINGS
 from fedledger.aggregator.rules.aggregate import Outcome, Rows, aggregate
-from fedledger.aggregator.rules.base import NETWORK_ROWS, RULES, sum_of_ranks
+from fedledger.aggregator.context.ranks import NETWORK_ROWS, sum_of_ranks
+from fedledger.aggregator.rules.base import RULES
 from fedledger.protocol.arithmetic.exact import LIMIT, FixedPoint, gram
 from fedledger.protocol.arithmetic.random_streams import Stream
 from fedledger.protocol.errors import ConfigError, RoundError
@@ -21,12 +22,13 @@ from fedledger.protocol.records.measurement import Measurement
 from support.examples import examples
 
 POINT = FixedPoint(28, 4096.0)
-NNM = "nearest_neighbour_mixing@1"
+NNM, WEIGHTED_NNM = "nearest_neighbour_mixing@1", "nearest_neighbour_mixing@2"
 DEFAULTS = {
     "mean@1": {},
     "median@1": {},
     "trimmed_mean@1": {"f": 2},
     "multi_krum@1": {"f": 2},
+    "multi_krum@2": {"f": 2},
     "geometric_median@1": {},
     "centred_clipping@1": {"tau": 1.0},
     "weighted_median@1": {},
@@ -87,7 +89,7 @@ def ties(rows: np.ndarray, mix: int | None) -> bool:
     """Whether two of nine rows, or of their mixtures, have one score in Krum with f = 2."""
     values = rows.astype(object)
     if mix is not None:
-        values = [values[members].sum(axis=0) for members in build(MIXINGS, NNM, {"f": mix})(gram(rows))]
+        values = build(MIXINGS, NNM, {"f": mix}).coefficients(gram(rows), [1] * len(rows)) @ values
     apart = [sorted(((a - b) ** 2).sum() for b in values) for a in values]
     scores = [sum(row[:6]) for row in apart]
     return len(set(scores)) < len({tuple(value) for value in values})
@@ -95,7 +97,7 @@ def ties(rows: np.ndarray, mix: int | None) -> bool:
 
 def test_every_rule_is_tested_here() -> None:
     assert set(RULES) == set(DEFAULTS)
-    assert set(MIXINGS) == {NNM}
+    assert set(MIXINGS) == {NNM, WEIGHTED_NNM}
 
 
 @pytest.mark.parametrize(
@@ -338,7 +340,9 @@ def test_nearest_neighbours_are_those_of_python_integers(data: st.DataObject) ->
     f = data.draw(st.integers(0, 4))
     near = n - min(f, (n - 1) // 2)
     nearest = [sorted(range(n), key=lambda j: (row[j], j))[:near] for row in distances]
-    assert MIXINGS.get(NNM)(f=f)(products) == nearest
+    found = MIXINGS.get(NNM)(f=f).coefficients(products, [1] * n)
+    assert [np.flatnonzero(row).tolist() for row in found] == [sorted(row) for row in nearest]
+    assert found.max() == 1
 
 
 @pytest.mark.parametrize("n", range(1, NETWORK_ROWS + 2))

@@ -35,7 +35,7 @@ from fedledger.protocol.encoding import canonical
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.methods.parameters import build
-from fedledger.protocol.records.spec import Ref
+from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.schedules.devices import Device, DeviceTable, Link
 from fedledger.storage.local import LocalStore
 from support.small import run_small

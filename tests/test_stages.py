@@ -18,7 +18,7 @@ from fedledger.platform.experiment.config import load_config
 from fedledger.platform.runs.plain_run import run_without_ledger
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.records.spec import Ref
+from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.trusted_update import read_trusted
 from fedledger.storage.local import LocalStore
 from support.small import Small, run_small, write_config

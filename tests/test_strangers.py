@@ -16,7 +16,8 @@ from fedledger.platform.experiment.accounts import AGGREGATOR
 from fedledger.protocol.encoding import canonical, tensors
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.methods.catalogue import Method
-from fedledger.protocol.records.spec import Ref, StatisticSpec, TaskSpec, TensorsSpec
+from fedledger.protocol.records.ref import Ref
+from fedledger.protocol.records.spec import StatisticSpec, TaskSpec, TensorsSpec
 from support.strangers import Stranger, audited, check_lie_overturned, money_of_others
 from support.world import BOND, World, liar, settled, world, wrong_model
 

@@ -31,7 +31,8 @@ from fedledger.protocol.errors import ConfigError, ContentUnreadableError
 from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.records.measurement import Measurement
 from fedledger.protocol.records.model import ModelFile
-from fedledger.protocol.records.spec import FixedPointSpec, Ref, StatisticSpec, TaskSpec, TensorsSpec
+from fedledger.protocol.records.ref import Ref
+from fedledger.protocol.records.spec import FixedPointSpec, StatisticSpec, TaskSpec, TensorsSpec
 from fedledger.protocol.records.update import DELTA, STATISTICS, UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict
 from support.examples import examples
@@ -49,6 +50,7 @@ ROUNDED = {
     "weighted_median@1": {},
     "weighted_trimmed_mean@1": {"share": 0.2},
     "multi_krum@1": {"f": 1},
+    "multi_krum@2": {"f": 1},
     "bulyan@1": {"f": 1},
     "geometric_median@1": {},
     "centred_clipping@1": {"tau": 1.0},

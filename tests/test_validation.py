@@ -23,9 +23,10 @@ from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.records import update as wire
 from fedledger.protocol.records.measurement import Measurement
 from fedledger.protocol.records.model import ModelFile
+from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.reputation import Evidence
 from fedledger.protocol.records.signatures import sign
-from fedledger.protocol.records.spec import FixedPointSpec, Limits, Ref, TaskSpec
+from fedledger.protocol.records.spec import FixedPointSpec, Limits, TaskSpec
 from fedledger.protocol.records.trusted_update import write_trusted
 from fedledger.protocol.records.update import UpdateHeader, UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict
@@ -374,7 +375,7 @@ def test_every_reason_of_validation_is_tested_here() -> None:
     assert {verdict for verdict, _ in CASES.values()} | {Verdict.OVERSIZE, Verdict.UNAVAILABLE} == reasons
 
 
-PARAMS = {key: {"f": 2} for key in ("trimmed_mean@1", "multi_krum@1", "bulyan@1", "dnc@1")} | {
+PARAMS = {key: {"f": 2} for key in ("trimmed_mean@1", "multi_krum@1", "multi_krum@2", "bulyan@1", "dnc@1")} | {
     "centred_clipping@1": {"tau": 1.0},
     "weighted_trimmed_mean@1": {"share": 0.2},
 }

@@ -20,8 +20,9 @@ from fedledger.aggregator.rules.base import RULES
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.records.measurement import Measurement
+from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.reputation import PPM, Evidence
-from fedledger.protocol.records.spec import Ref, ReputationSpec, TaskSpec
+from fedledger.protocol.records.spec import ReputationSpec, TaskSpec
 from fedledger.protocol.records.verdicts import Verdict
 from support.examples import examples
 
@@ -340,6 +341,7 @@ _vectors = st.lists(st.floats(-2.0, 2.0), min_size=D, max_size=D)
 PARAMS = {
     "trimmed_mean@1": {"f": 1},
     "multi_krum@1": {"f": 1},
+    "multi_krum@2": {"f": 1},
     "centred_clipping@1": {"tau": 1.0},
     "weighted_trimmed_mean@1": {"share": 0.2},
     "bulyan@1": {"f": 1},

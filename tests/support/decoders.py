@@ -24,7 +24,8 @@ from fedledger.contracts.abi import Log, functions
 from fedledger.contracts.chain.answers import HEADER_FIELDS, typed
 from fedledger.contracts.ledger.calls import decode_batch_proposal
 from fedledger.learning.code_bundle import decode_code, encode_bundle
-from fedledger.learning.validation_set import INPUTS, LABELS, read_validation
+from fedledger.learning.objectives.classification import CLASSIFICATION
+from fedledger.learning.validation_set import INPUTS, LABELS, SALT, read_part, read_validation
 from fedledger.ledger_tools.audit.export import Header
 from fedledger.protocol.arithmetic.exact import FixedPoint
 from fedledger.protocol.codecs.payload import slots
@@ -32,6 +33,7 @@ from fedledger.protocol.codecs.statistics import Statistics, require_model
 from fedledger.protocol.codecs.top_k import TopK
 from fedledger.protocol.encoding import canonical, strict, tensors
 from fedledger.protocol.encoding.cid import ContentRef, cid_bytes
+from fedledger.protocol.encoding.encryption import decrypt, encrypt
 from fedledger.protocol.errors import (
     ChainError,
     ConfigError,
@@ -45,8 +47,10 @@ from fedledger.protocol.records import update as wire
 from fedledger.protocol.records.commitment_batch import Batch, SignedCommitment
 from fedledger.protocol.records.model import ModelFile, fixed_model
 from fedledger.protocol.records.published_vectors import published
+from fedledger.protocol.records.ref import Ref
+from fedledger.protocol.records.seal import BlockIndex, SealSpec
 from fedledger.protocol.records.settlement import pack_words, unpack_words
-from fedledger.protocol.records.spec import Ref, StatisticSpec, TaskSpec, TensorsSpec
+from fedledger.protocol.records.spec import StatisticSpec, TaskSpec, TensorsSpec
 from fedledger.protocol.records.trusted_update import read_trusted
 from fedledger.protocol.records.update import UpdateHeader, UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict
@@ -130,6 +134,21 @@ def _statistics(data: bytes) -> bytes:
 def _validation(data: bytes) -> bytes:
     inputs, labels = read_validation(data)
     return tensors.encode({INPUTS: inputs, LABELS: labels})
+
+
+def _part(data: bytes) -> bytes:
+    part = read_part(data, 4, CLASSIFICATION)
+    assert len(part) == 4
+    return NOTHING
+
+
+def _index(data: bytes) -> bytes:
+    return BlockIndex.decode(data, SealSpec(mode="opened", examples=5, slice=2)).encode()
+
+
+def _ciphertext(data: bytes) -> bytes:
+    assert decrypt(KEY, data) == b"examples"
+    return NOTHING
 
 
 def _code(data: bytes) -> bytes:
@@ -364,6 +383,7 @@ def _kinds() -> dict[str, Kind]:
         model=Method(method="mlp@1", params={"inputs": 4, "hidden": [3], "classes": 2}),
         detection=[Method(method="norm@1"), Method(method="cosine@1", params={"factor": 1.5})],
         aggregation=Method(method="geometric_median@1", params={"iterations": 7}),
+        seal=SealSpec(mode="opened", examples=5, slice=2),
         payload=[{"name": "delta", "codec": {"method": "top_k@1", "params": {"k": 2}}}],
     )
     mixed = {"a": np.arange(3, dtype=np.uint8), "é": np.array([[-1, 2**40]]), "z": np.zeros((0, 2), np.float32)}
@@ -386,6 +406,16 @@ def _kinds() -> dict[str, Kind]:
         "validation sets": Kind(
             (tensors.encode(validation),), mutate.of_tensors, _validation, (ContentUnreadableError,)
         ),
+        "parts of validation sets": Kind(
+            (tensors.encode({**validation, SALT: np.zeros(32, np.uint8)}),),
+            mutate.of_tensors,
+            _part,
+            (ContentUnreadableError,),
+        ),
+        "indices of validation sets": Kind(
+            (BlockIndex.of([b"x", b"y", b"z"]).encode(),), mutate.of_tensors, _index, (ContentUnreadableError,)
+        ),
+        "ciphertexts": Kind((encrypt(KEY, b"examples"),), mutate.of_bytes, _ciphertext, (ContentUnreadableError,)),
         "bundles of code": Kind(
             (encode_bundle({"task.py": b"import a", "a.py": b"", "b/__init__.py": b"x = 1"}),),
             mutate.of_tensors,

@@ -45,6 +45,7 @@ participants = {participants}
 compare_with_mean = false
 model = {{ method = "mlp@1", params = {{ inputs = 64, hidden = [16], classes = 10 }} }}
 [data]
+{data}
 partition = {{ method = "dirichlet@1", params = {{ alpha = 1.0, min_examples = 10 }} }}
 [training]
 rounds = {rounds}
@@ -62,9 +63,9 @@ class Small:
     summary: dict[str, Any]
 
 
-def write_config(folder: Path, participants: int = 4, rounds: int = 3, extra: str = "") -> Path:
+def write_config(folder: Path, participants: int = 4, rounds: int = 3, extra: str = "", data: str = "") -> Path:
     path = folder / "config.toml"
-    path.write_text(CONFIG.format(participants=participants, rounds=rounds, extra=extra))
+    path.write_text(CONFIG.format(participants=participants, rounds=rounds, extra=extra, data=data))
     return path
 
 

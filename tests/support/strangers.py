@@ -26,9 +26,10 @@ from fedledger.protocol.encoding import canonical, tensors
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ChainError, FedledgerError
 from fedledger.protocol.methods.catalogue import Method
+from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.settlement import pack_words
 from fedledger.protocol.records.signatures import commitment
-from fedledger.protocol.records.spec import Ref, TaskSpec
+from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.records.verdicts import Verdict
 from support.hostile import as_json, mutated, mutated_bytes
 from support.world import BOND, JUROR_PENALTY, World, settled

@@ -101,6 +101,7 @@ class World:
         max_unfinal: int = 1,
         penalty_gwei: int = 0,
         extra: str = "",
+        data: str = "",
         code: str | None = None,
         first: Callable[[World], None] = lambda world: None,
     ) -> World:
@@ -112,7 +113,7 @@ class World:
             max_unfinal=max_unfinal,
             penalty_gwei=penalty_gwei,
         )
-        config = write_config(self.folder, participants, rounds, extra + terms)
+        config = write_config(self.folder, participants, rounds, extra + terms, data)
         if code is not None:
             model = next(line for line in config.read_text().splitlines() if line.startswith("model = "))
             config.write_text(config.read_text().replace(model, f'code = "{code}"'))

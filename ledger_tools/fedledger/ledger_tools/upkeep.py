@@ -7,10 +7,12 @@ from enum import StrEnum
 
 from eth_account.signers.local import LocalAccount
 
+from fedledger.contracts.abi import RevertedError
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import ParticipantRecord, Phase
 from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.records.seal import key_digest
 
 
 class Push(StrEnum):
@@ -19,6 +21,7 @@ class Push(StrEnum):
     NOTHING = "nothing"
     SETTLED = "settled"
     VOIDED = "voided"
+    FORFEITED = "seal forfeited"
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def own_record(ledger: Ledger, account: LocalAccount) -> ParticipantRecord:
 
 
 def push_on(ledger: Ledger, account: LocalAccount, task: int) -> Pushed:
-    """Settle a task's final proposal or void its overdue round, whichever is due."""
+    """Settle a task's final proposal, void its overdue round, or burn the deposit of its seal: whichever is due."""
     known = History(ledger).update().task(task)
     currency = ledger.stake_currency()
     before, done, index = ledger.free_balance(account.address, currency), Push.NOTHING, 0
@@ -87,7 +90,51 @@ def push_on(ledger: Ledger, account: LocalAccount, task: int) -> Pushed:
     elif ledger.phase(task) is Phase.OVERDUE:
         done, index = Push.VOIDED, max(known.rounds)
         ledger.void_round(account, task, index)
+    elif known.finished and any(known.params.seal) and _forfeit(ledger, account, task):
+        done = Push.FORFEITED
     return Pushed(done, index, ledger.free_balance(account.address, currency) - before)
+
+
+def _forfeit(ledger: Ledger, account: LocalAccount, task: int) -> bool:
+    """Burn the deposit of a seal that was not opened in time; return whether that was due."""
+    seal = ledger.seal(task)
+    if seal.opened or seal.forfeited:
+        return False
+    try:
+        ledger.forfeit_seal(account, task)
+    except RevertedError as error:
+        if error.name != "SealPeriodOpen":
+            raise
+        return False
+    return True
+
+
+def open_seal(ledger: Ledger, account: LocalAccount, task: int, key: bytes) -> bool:
+    """Open the seal of a task's validation set, so that everybody can measure again.
+
+    Returns
+    -------
+    bool
+        Whether this did it; if not, it was open before.
+
+    Raises
+    ------
+    ConfigError
+        If the task's validation set is not sealed, or sealed with another key.
+    """
+    seal = ledger.task(task).params.seal
+    if seal != key_digest(key):
+        kept = "is sealed with another key" if any(seal) else "is not sealed"
+        raise ConfigError(f"The validation set of task {task} {kept}.", "Give its publisher's --seal-key.")
+    if ledger.seal(task).opened:
+        return False
+    try:
+        ledger.open_seal(account, task, key)
+    except RevertedError as error:
+        if error.name != "SealAlreadyOpen":
+            raise
+        return False
+    return True
 
 
 def withdraw_all(ledger: Ledger, account: LocalAccount, to: str | None = None) -> Withdrawal:

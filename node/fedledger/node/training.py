@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -18,7 +19,19 @@ from fedledger.protocol.records.spec import TaskSpec
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """What a trainer may know of a round: index, owner, base model, base of the round before, if any, and memory."""
+    """What a trainer may know of a round.
+
+    Parameters
+    ----------
+    spec, index, owner
+        The task's spec, the round, and whose update it is.
+    base, before
+        The model that is trained, and that of the round before, if there was one.
+    memory
+        What the solver may read besides.
+    earlier
+        Models of the rounds before, the nearest first; only attackers in experiments are shown any.
+    """
 
     spec: TaskSpec
     index: int
@@ -26,6 +39,7 @@ class TrainingContext:
     base: ModelFile
     before: ModelFile | None
     memory: Memory = BLANK
+    earlier: Sequence[ModelFile] = ()
 
 
 class Trainer(Protocol):

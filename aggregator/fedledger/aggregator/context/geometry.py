@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,3 +30,14 @@ def squared_distances(gram: Gram) -> NDArray[Any]:
     squares = products.diagonal()
     distances: NDArray[Any] = squares[:, None] + squares[None, :] - 2 * products
     return distances
+
+
+def shared_places(values: Sequence[int], weights: Sequence[int], most: int) -> list[int]:
+    """Return the weights of the ``most`` least values, and 0 for the others, all times a common factor.
+
+    Values that tie for the last places share them alike, whatever their order: the factor is how many do.
+    """
+    last = sorted(values)[most - 1]
+    below, ties = sum(value < last for value in values), values.count(last)
+    parts = {True: ties, False: most - below}
+    return [weight * parts[value < last] if value <= last else 0 for value, weight in zip(values, weights, strict=True)]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.detectors.base import DETECTORS
+from fedledger.aggregator.detectors.reference import harm_limits
 from fedledger.protocol.methods.parameters import Checked, Real
 from fedledger.protocol.records.verdicts import Verdict
 
@@ -30,10 +31,33 @@ class Cosine(Checked):
     threshold: Annotated[float, Real(-1, 1)] = 0.0
     factor: Annotated[float, Real(0, 1e12)] = 2.0
     verdict = Verdict.COSINE
+    needs_centre: ClassVar[bool] = True
 
     def __call__(self, context: StageContext) -> list[bool]:
         seen = context.features
         return [
-            seen.harm(i) > seen.harmless(i, self.factor) and seen.cosine(i, seen.centre) < self.threshold
-            for i in range(seen.count)
+            seen.harm(i) > limit and seen.cosine(i, seen.centre) < self.threshold
+            for i, limit in enumerate(self._limits(context))
         ]
+
+    def _limits(self, context: StageContext) -> list[float]:
+        return [context.features.harmless(i, self.factor) for i in range(context.count)]
+
+
+@DETECTORS.register("cosine@2")
+@dataclass(frozen=True)
+class CosineToAccepted(Cosine):
+    """Flag an update that points away from the robust centre and does harm, as those that are not refused do not.
+
+    A good name never excuses more harm than a newcomer's update may do; a bad one excuses less.
+
+    Parameters
+    ----------
+    threshold
+        Cosine to the coordinate-wise median below which an update points away.
+    factor
+        How far, in median absolute deviations, at most; a reputation below a newcomer's lowers it.
+    """
+
+    def _limits(self, context: StageContext) -> list[float]:
+        return harm_limits(context, self.factor)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.detectors.base import DETECTORS
+from fedledger.aggregator.detectors.reference import harm_limits
 from fedledger.protocol.methods.parameters import Checked, Real
 from fedledger.protocol.records.verdicts import Verdict
 
@@ -27,4 +28,25 @@ class HeldOut(Checked):
 
     def __call__(self, context: StageContext) -> list[bool]:
         seen = context.features
-        return [seen.harm(i) > seen.harmless(i, self.factor) and not seen.gains_score(i) for i in range(seen.count)]
+        limits = self._limits(context)
+        return [seen.harm(i) > limit and not seen.gains_score(i) for i, limit in enumerate(limits)]
+
+    def _limits(self, context: StageContext) -> list[float]:
+        return [context.features.harmless(i, self.factor) for i in range(context.count)]
+
+
+@DETECTORS.register("held_out@2")
+@dataclass(frozen=True)
+class HeldOutOfAccepted(HeldOut):
+    """Flag an update that raises the held-out loss far more than those that are not refused, and gains no score.
+
+    A good name never excuses more than a newcomer's update may do; a bad one excuses less.
+
+    Parameters
+    ----------
+    factor
+        How far, in median absolute deviations, at most; a reputation below a newcomer's lowers it.
+    """
+
+    def _limits(self, context: StageContext) -> list[float]:
+        return harm_limits(context, self.factor)

@@ -53,6 +53,35 @@ class NearDuplicate(Checked):
         return [bool(flag) for flag in flagged]
 
 
+@DETECTORS.register("near_duplicate@2")
+@dataclass(frozen=True)
+class RepeatedStep(Checked):
+    """Flag an update that repeats the last round's step, which is public; likeness within a round refuses nobody.
+
+    An update repeats the step if it is much closer to it than the robust centre of the round is, and close to it by
+    any measure; distances are 1 − cosine. Where training goes straight on, the centre is close to the step as well, so
+    nobody is flagged for that. Who sends something far away moves the centre no further than honest updates spread,
+    and never moves ``most``. An update that equals the step in every coordinate always repeats it.
+
+    Parameters
+    ----------
+    closeness
+        Share of the centre's distance to the last step below which an update repeats it.
+    most
+        Distance at which no update repeats the step.
+    """
+
+    closeness: Annotated[float, Real(0, 1, below=True)] = 0.25
+    most: Annotated[float, Real(0, 1)] = 0.1
+    verdict = Verdict.DUPLICATE
+
+    def __call__(self, context: StageContext) -> list[bool]:
+        seen = context.features
+        away = (1 - seen.cosines[:, seen.previous]).tolist()
+        limit = min(self.most, self.closeness * away[seen.centre])
+        return [away[i] < limit or _is_equal(seen, i, [seen.previous]) for i in range(seen.count)]
+
+
 def _perhaps_equal(seen: RoundFeatures) -> NDArray[np.bool_]:
     """Return for each two rows whether they may be equal; False only where they are not."""
     squares = seen.products.diagonal()

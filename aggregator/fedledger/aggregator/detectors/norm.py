@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from fedledger.aggregator.context.round_features import median
 from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.detectors.base import DETECTORS
+from fedledger.aggregator.detectors.reference import reference_rows
 from fedledger.protocol.methods.parameters import Checked, Real
 from fedledger.protocol.records.verdicts import Verdict
 
@@ -28,7 +30,24 @@ class Norm(Checked):
     verdict = Verdict.NORM
 
     def __call__(self, context: StageContext) -> list[bool]:
-        seen = context.features
-        norms = seen.norms[: seen.count].tolist()
-        typical = median(norms)
+        norms = context.features.norms[: context.count].tolist()
+        typical = median([norms[i] for i in self._reference(context)])
         return [norm == 0 or not self.least * typical <= norm <= self.most * typical for norm in norms]
+
+    def _reference(self, context: StageContext) -> Sequence[int]:
+        return range(context.count)
+
+
+@DETECTORS.register("norm@2")
+@dataclass(frozen=True)
+class NormOfAccepted(Norm):
+    """Flag an update whose Euclidean norm is far from the median norm of the updates that are not refused.
+
+    Parameters
+    ----------
+    least, most
+        Limits as multiples of that median.
+    """
+
+    def _reference(self, context: StageContext) -> Sequence[int]:
+        return reference_rows(context)

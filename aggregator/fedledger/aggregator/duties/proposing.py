@@ -10,7 +10,7 @@ from typing import NamedTuple
 from fedledger.aggregator.duties.commitments import Commitments
 from fedledger.aggregator.duties.settlement import Settlement
 from fedledger.aggregator.round.inputs import TrustedUpdate, proposal_of, round_input
-from fedledger.aggregator.round.measurer import MOST_AHEAD, ForesightedMeasurer, Measurer
+from fedledger.aggregator.round.measurer import MOST_AHEAD, ForesightedMeasurer, Measurer, RoundMeasurer, in_round
 from fedledger.aggregator.round.methods import RoundMethods
 from fedledger.aggregator.round.outcome import Content, RoundInput, RoundOutcome, round_outcome
 from fedledger.aggregator.round.pipeline import foreseen
@@ -101,7 +101,7 @@ class Proposing:
         """
         if self._valid[0] != index:
             self._valid = index, {}
-        spec, measure, valid = self.access.spec, self.measure, self._valid[1]
+        spec, measure, valid = self.access.spec, in_round(self.measure, index), self._valid[1]
         expected = Expected(spec, index, base.ref.digest, base.model.dimension)
         with suppress(UpdateRefusedError):
             update = validate(data, expected, sender, sender)
@@ -135,7 +135,9 @@ class Proposing:
             who = ", ".join(absent)
             log.warning("round %d: waiting for the updates of %s, for %.0f s at most", current.index, who, left)
             return None
-        given = replace(given, trusted=self._trusted_in(current.index, given.base))
+        given = replace(
+            given, trusted=self._trusted_in(current.index, given.base), block=self._opened_in(current.index)
+        )
         outcome = self.outcome(given)
         self._store(task, given, outcome)
         proposal = proposal_of(outcome, current if task.batched else None)
@@ -143,17 +145,22 @@ class Proposing:
 
     def outcome(self, given: RoundInput) -> RoundOutcome:
         """Return what follows from a round's input."""
-        return round_outcome(given, self.measure)
+        return round_outcome(given, in_round(self.measure, given.index))
 
     def _trusted_in(self, index: int, base: ModelFile) -> Content | None:
         """Return the update that this aggregator trusts in a round, if the task's rule asks for one."""
         needed = RoundMethods.of(self.access.spec).rule.method.needs_trusted
         return Content.of(self.trusted(index, base)) if needed and self.trusted is not None else None
 
+    def _opened_in(self, index: int) -> Content | None:
+        """Return the block of the validation set that is opened with a round, if the task's is opened in blocks."""
+        opened = self.measure.opened(index) if isinstance(self.measure, RoundMeasurer) else None
+        return None if opened is None else Content.of(opened)
+
     def _store(self, task: TaskHistory, given: RoundInput, outcome: RoundOutcome) -> None:
         store = self.access.store
-        trusted = () if given.trusted is None else (given.trusted,)
-        for data, ref in (outcome.model, outcome.state, outcome.report, *trusted):
+        shown = [content for content in (given.trusted, given.block) if content is not None]
+        for data, ref in (outcome.model, outcome.state, outcome.report, *shown):
             store.put(data, ref=ref)
         if task.params.challenge_window:
             # Whoever cannot show the evaluated content loses a dispute, even if its sender no longer serves it.

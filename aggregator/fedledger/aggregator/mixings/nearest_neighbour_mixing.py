@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
 
-from fedledger.aggregator.context.geometry import squared_distances, tolerated
+from fedledger.aggregator.context.geometry import shared_places, squared_distances, tolerated
 from fedledger.aggregator.mixings.base import MIXINGS, Mixing
-from fedledger.protocol.arithmetic.exact import Gram
+from fedledger.protocol.arithmetic.exact import Gram, IntArray, OutOfRangeError
 from fedledger.protocol.methods.parameters import Checked, Whole
+
+MAX_WEIGHT = 1 << 26
+"""So that a row's coefficients, each a weight times at most 2^11 rows, have a sum of at most 2^48."""
 
 
 @MIXINGS.register("nearest_neighbour_mixing@1")
@@ -26,9 +30,38 @@ class NearestNeighbourMixing(Mixing, Checked):
 
     f: Annotated[int, Whole(0, 4096)]
 
-    def __call__(self, gram: Gram) -> list[list[int]]:
-        n = len(gram)
-        near = n - tolerated(self.f, n)
+    def near(self, n: int) -> int:
+        """Return how many of n rows are mixed into each."""
+        return n - tolerated(self.f, n)
+
+    def coefficients(self, gram: Gram, weights: Sequence[int]) -> IntArray:
+        """Return 1 for the nearest rows of each row, and 0 for the others."""
+        n, near = len(gram), self.near(len(gram))
         # The sort is stable, so equal distances stay in index order.
-        nearest: list[list[int]] = np.argsort(squared_distances(gram), axis=1, kind="stable")[:, :near].tolist()
-        return nearest
+        nearest = np.argsort(squared_distances(gram), axis=1, kind="stable")[:, :near]
+        counted = np.zeros((n, n), np.int64)
+        np.put_along_axis(counted, nearest, 1, axis=1)
+        return counted
+
+
+@MIXINGS.register("nearest_neighbour_mixing@2")
+@dataclass(frozen=True)
+class WeightedNearestNeighbourMixing(NearestNeighbourMixing):
+    """Each row becomes the weighted mean of its n − f nearest rows, itself included.
+
+    Rows that are equally far and tie for the last places share them: each counts with the same part of its weight.
+    A mixed row is rounded once a coordinate, to a whole multiple of 1 / (n − f).
+
+    Parameters
+    ----------
+    f
+        Number of hostile updates to tolerate; lowered to what n > 2f allows.
+    """
+
+    def coefficients(self, gram: Gram, weights: Sequence[int]) -> IntArray:
+        """Return the weights of the nearest rows of each row, times a factor, and 0 for the others."""
+        if max(weights) > MAX_WEIGHT:
+            raise OutOfRangeError("The weights of mixed rows are too large.", "Scale the weights down.")
+        near = self.near(len(gram))
+        rows = [shared_places(distances, weights, near) for distances in squared_distances(gram).tolist()]
+        return np.array(rows, np.int64)

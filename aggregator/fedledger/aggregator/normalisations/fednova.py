@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 
 from fedledger.aggregator.normalisations.base import NORMALISATIONS
-from fedledger.protocol.arithmetic.exact import MAX_ROWS, IntArray, weighted_mean
+from fedledger.protocol.arithmetic.exact import MAX_ROWS, IntArray, scaled, weighted_mean
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.parameters import Checked, Whole
 
@@ -72,3 +72,21 @@ class FedNova(Checked):
             for row, tau in zip(deltas, counted, strict=True)
         ]
         return np.stack(rows) if rows else deltas
+
+
+@NORMALISATIONS.register("fednova@2")
+@dataclass(frozen=True)
+class MedianNova:
+    """FedNova (Wang et al. 2020, https://arxiv.org/abs/2007.07481) that magnifies nothing: row ← row · min(1, m / τ).
+
+    τ is the number of local steps that a sender states, at least 1, and m the round's upper median of them. Who states
+    more steps than the median pulls the model no further than who took the median; stating fewer gains nothing, and
+    moves others only as far as the median follows. It is exact, rounded once a coordinate, halves to even.
+    """
+
+    def __call__(self, deltas: IntArray, steps: Sequence[int], examples: Sequence[int], bound: int) -> IntArray:
+        counted = [max(1, claimed) for claimed in steps]
+        if not counted:
+            return deltas
+        middle = sorted(counted)[len(counted) // 2]
+        return np.stack([scaled(row, min(middle, tau), tau) for row, tau in zip(deltas, counted, strict=True)])

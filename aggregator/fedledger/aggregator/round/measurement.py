@@ -12,14 +12,11 @@ from numpy.typing import NDArray
 
 from fedledger.aggregator.round.measurer import MOST_AHEAD, Named
 from fedledger.learning.metrics import HeldOut, measure
-from fedledger.learning.objectives.base import Objective
-from fedledger.learning.objectives.classification import CLASSIFICATION
-from fedledger.learning.validation_set import INPUTS, LABELS, read_validation
+from fedledger.learning.validation_set import RoundExamples
 from fedledger.learning.vectors import FlatModel
 from fedledger.protocol.records.measurement import Measurement
 from fedledger.protocol.records.report import BASE, MODEL
 
-__all__ = ["INPUTS", "LABELS", "LiveMeasurer"]
 LONG = 1e-3
 """Seconds from which on a measurement is worth another thread: a shorter one is mostly Python, which runs in one."""
 EXAMPLES_PER_PASS = 2048
@@ -27,44 +24,60 @@ EXAMPLES_PER_PASS = 2048
 
 
 class LiveMeasurer:
-    """Measures models by forward passes over the validation set.
+    """Measures models by forward passes over held-out examples.
 
     Parameters
     ----------
     model
         The task's model; its parameters are overwritten.
-    validation
-        The validation set as it is stored; see :func:`~fedledger.learning.validation_set.read_validation`.
+    examples
+        Which of the validation set a round is judged on.
     others
         More of the same model, each for one more thread; every forward pass is one thread's, so the bits are the same.
-    objective
-        The task's objective.
     """
 
-    def __init__(
-        self,
-        model: FlatModel,
-        validation: bytes,
-        others: Iterable[FlatModel] = (),
-        objective: Objective = CLASSIFICATION,
-    ) -> None:
-        self._held_out = HeldOut(*read_validation(validation), objective)
+    def __init__(self, model: FlatModel, examples: RoundExamples, others: Iterable[FlatModel] = ()) -> None:
+        self._examples, self._index = examples, 0
         self._models = [model, *others]
         for each in self._models:
             each.module.eval()
         self._threads: ThreadPoolExecutor | None = None
-        self._last: tuple[NDArray[np.float32], Measurement] | None = None
+        self._last: tuple[NDArray[np.float32], HeldOut, Measurement] | None = None
         self._ahead: dict[str, tuple[NDArray[np.float32], Measurement]] = {}
+
+    def at(self, index: int) -> LiveMeasurer:
+        """Turn to the examples of a round, which are loaded now."""
+        if index != self._index:
+            self._examples.judging(index)
+            self._index = index
+            self._ahead.clear()
+        return self
+
+    def opened(self, index: int) -> bytes | None:
+        """Return the block of the validation set that is opened with a round, if one is."""
+        return self._examples.opened(index)
 
     def __call__(self, what: str, vector: NDArray[np.float32]) -> Measurement:
         """Measure a packed vector; a round's base model has been measured already where it is the last one's."""
-        if what == BASE and self._last is not None and np.array_equal(self._last[0], vector):
-            return self._last[1]
-        measured = self._measure(self._models[0], what, vector)
         if what == MODEL:
-            self._last = vector.copy(), measured
-            self._ahead.clear()
+            return self._measure_model(vector)
+        if what == BASE and self._last is not None and np.array_equal(self._last[0], vector):
+            _, held_out, known = self._last
+            if held_out is self._held_out:
+                return known
+        return self._measure(self._models[0], what, vector)
+
+    def _measure_model(self, vector: NDArray[np.float32]) -> Measurement:
+        """Measure a round's new model, which the next round may start from."""
+        held_out = self._examples.final(self._index)
+        measured = measure(self._models[0], [vector], held_out)[0]
+        self._last = vector.copy(), held_out, measured
+        self._ahead.clear()
         return measured
+
+    @property
+    def _held_out(self) -> HeldOut:
+        return self._examples.judging(self._index)
 
     def ahead(self, what: str, vector: NDArray[np.float32] | None) -> None:
         """Measure a vector, if there is one, for whoever asks for it before the round's model is measured.
@@ -94,7 +107,7 @@ class LiveMeasurer:
         while group := list(itertools.islice(named, max(1, EXAMPLES_PER_PASS // len(self._held_out)))):
             known = [self._known(*one) for one in group]
             new = [vector for (_, vector), found in zip(group, known, strict=True) if found is None]
-            measured = itertools.starmap(Measurement, measure(self._models[0], new, self._held_out))
+            measured = iter(measure(self._models[0], new, self._held_out))
             yield from (next(measured) if found is None else found for found in known)
 
     def _beside(self, named: Iterator[Named]) -> Iterator[Measurement]:
@@ -107,7 +120,7 @@ class LiveMeasurer:
             yield from (one.result() for one in beside)
 
     def _measure(self, model: FlatModel, what: str, vector: NDArray[np.float32]) -> Measurement:
-        return self._known(what, vector) or Measurement(*measure(model, [vector], self._held_out)[0])
+        return self._known(what, vector) or measure(model, [vector], self._held_out)[0]
 
     def _known(self, what: str, vector: NDArray[np.float32]) -> Measurement | None:
         known = self._ahead.get(what)

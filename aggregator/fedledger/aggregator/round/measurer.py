@@ -44,6 +44,24 @@ class ForesightedMeasurer(Protocol):
         ...
 
 
+@runtime_checkable
+class RoundMeasurer(Protocol):
+    """A measurer that measures each round on held-out examples of its own."""
+
+    def at(self, index: int) -> Measurer:
+        """Return what measures a round; rounds are measured one after another."""
+        ...
+
+    def opened(self, index: int) -> bytes | None:
+        """Return the block of the validation set that is opened with a round, as content, if one is."""
+        ...
+
+
+def in_round(measure: Measurer, index: int) -> Measurer:
+    """Return what measures a round."""
+    return measure.at(index) if isinstance(measure, RoundMeasurer) else measure
+
+
 def measured(measure: Measurer, named: Iterable[Named]) -> list[Measurement]:
     """Measure many vectors, at once where the measurer takes them so."""
     if isinstance(measure, ManyMeasurer):

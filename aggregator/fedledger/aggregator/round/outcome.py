@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from fedledger.aggregator.detectors.base import Finding
 from fedledger.aggregator.round.measurer import Measurer
 from fedledger.aggregator.round.pipeline import (
     Entry,
@@ -27,13 +28,15 @@ from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.records.measurement import Measurement
 from fedledger.protocol.records.model import ModelFile
+from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.report import BASE, MODEL
-from fedledger.protocol.records.spec import Ref, TaskSpec
+from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.records.trusted_update import read_trusted
 from fedledger.protocol.records.update import UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict
 
 REPORT_VERSION = 1
+_MOST_MILLIONTHS = 2.0**53 - 1
 
 
 class Content(NamedTuple):
@@ -89,6 +92,8 @@ class RoundInput:
     trusted
         The update that the aggregator trusts, as content, if the rule asks for one: see
         :mod:`fedledger.protocol.records.trusted_update`.
+    block
+        The block of the validation set that the round is judged on, as content, if the set is opened in blocks.
     """
 
     spec: TaskSpec
@@ -109,6 +114,7 @@ class RoundInput:
     valid: Mapping[Question, ValidUpdate] = field(default_factory=dict)
     beacon: bytes = b""
     trusted: Content | None = None
+    block: Content | None = None
 
 
 @dataclass(frozen=True)
@@ -161,8 +167,9 @@ def round_outcome(given: RoundInput, measure: Measurer, observe: Observer = null
         measure,
         observe,
     )
-    for row, verdict, measurement in zip(valid, result.verdicts, result.measurements, strict=True):
-        row.verdict, row.measurement = verdict, measurement
+    seen = zip(valid, result.verdicts, result.findings, result.examples, result.measurements, strict=True)
+    for row, verdict, finding, examples, measurement in seen:
+        row.verdict, row.finding, row.examples, row.measurement = verdict, finding, examples, measurement
     paid = zip(result.weights, result.scores, result.shares, strict=True)
     # In a round that does not count nobody has a weight.
     for row, (weight, score, share) in zip(valid, paid, strict=False):
@@ -191,6 +198,8 @@ def _outcome(given: RoundInput, rows: Sequence[_Row], result: RoundResult) -> Ro
         document["commitments"] = Ref.of(given.commitments).model_dump()
     if given.trusted is not None:
         document["trusted"] = Ref.of(given.trusted.ref).model_dump()
+    if given.block is not None:
+        document["validation"] = Ref.of(given.block.ref).model_dump()
     return RoundOutcome(
         model=model,
         state=state,
@@ -211,7 +220,8 @@ class _Row:
         self.detail = ""
         self.valid: ValidUpdate | None = None
         self.measurement: Measurement | None = None
-        self.weight = self.score = self.share = 0
+        self.finding: Finding | None = None
+        self.examples = self.weight = self.score = self.share = 0
 
     def validate_bytes(self, given: RoundInput, expected: Expected, due: bytes) -> None:
         participation = self.participation
@@ -234,6 +244,14 @@ class _Row:
             # What a store says of missing content is an accident of the place, so it stays out of the report.
             self.detail = "" if error.verdict is Verdict.UNAVAILABLE else error.detail
 
+    def _judgement(self) -> dict[str, Any]:
+        """Return what the sender claims, and what a refusal rests on, its numbers in millionths."""
+        claimed, finding = 0 if self.valid is None else self.valid.examples, self.finding
+        if finding is None:
+            return {"claimed": claimed, "finding": None}
+        value, threshold = _millionths(finding.value), _millionths(finding.threshold)
+        return {"claimed": claimed, "finding": {"signal": finding.signal, "value": value, "threshold": threshold}}
+
     def document(self, spec: TaskSpec, with_staleness: bool) -> dict[str, Any]:
         update = self.participation.update
         staleness = {"staleness": self.participation.staleness} if with_staleness else {}
@@ -243,13 +261,18 @@ class _Row:
             "verdict": self.verdict.label,
             "detail": self.detail,
             "reputation": self.participation.evidence.reputation,
-            "examples": 0 if self.valid is None else self.valid.examples,
+            "examples": self.examples,
             "measurement": None if self.measurement is None else shown(self.measurement, spec),
             "weight": self.weight,
             "score": _number(self.score),
             "share": self.share,
             **staleness,
+            **({} if spec.judgement is None else self._judgement()),
         }
+
+
+def _millionths(value: float) -> int:
+    return round(min(max(value * 1e6, -_MOST_MILLIONTHS), _MOST_MILLIONTHS))
 
 
 def _number(value: int) -> int | str:
@@ -257,6 +280,7 @@ def _number(value: int) -> int | str:
     return value if value < 2**53 else str(value)
 
 
-def shown(measurement: Measurement, spec: TaskSpec) -> dict[str, int]:
+def shown(measurement: Measurement, spec: TaskSpec) -> dict[str, int | None]:
     """Return a measurement as a task's reports hold it."""
-    return {"loss": measurement.loss, spec.score_key: measurement.score}
+    margin = {} if spec.evidence is None else {"margin": measurement.margin}
+    return {"loss": measurement.loss, spec.score_key: measurement.score, **margin}

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.mixings.base import Mixing
+from fedledger.aggregator.mixings.mixture import Mixture
 from fedledger.aggregator.rules.base import CoordinateRule, Diagnostics, LinearRule, Rule, RuleContext
 from fedledger.protocol.arithmetic import exact
 from fedledger.protocol.arithmetic.exact import Float64Array, Gram, IntArray
@@ -123,7 +122,7 @@ def aggregate(
     products: Gram = np.zeros((0, 0), np.int64)
     if mixer or rule.needs_gram:
         products = given.products(rows, from_previous)
-    mixture = _mixture(mixer, products, len(counted), len(rows)) if mixer else None
+    mixture = Mixture.of(mixer, products, [given.weights[i] for i in counted]) if mixer else None
     if mixture:
         products, unit = mixture.gram(products) if rule.needs_gram else products, unit * mixture.share
     context = RuleContext([given.weights[i] for i in counted], unit, products, counted, stage, given.by_value)
@@ -135,44 +134,12 @@ def aggregate(
     return Outcome(delta, {"rows": counted, "mixed": mixture.share if mixture else 1, **notes})
 
 
-@dataclass(frozen=True)
-class _Mixture:
-    """Mixed rows times ``share`` = ``matrix`` · rows; the previous aggregate, if it is the last, stays."""
-
-    matrix: IntArray
-    share: int
-
-    def gram(self, products: Gram) -> Gram:
-        """Return the inner products of the mixed rows times ``share``, exactly."""
-        # Rows of the matrix sum to at most 2^11, so the products with a 30-bit limb stay below 2^52.
-        rest: NDArray[Any] = products.astype(object)
-        wide = self.matrix.astype(np.float64)
-        total: NDArray[Any] = np.zeros_like(rest)
-        shift = 0
-        while (rest != 0).any():
-            limb = ((rest + (1 << 29)) & ((1 << 30) - 1)) - (1 << 29)
-            mixed = wide @ limb.astype(np.float64) @ wide.T
-            total = total + (mixed.astype(np.int64).astype(object) << shift)
-            rest, shift = (rest - limb) >> 30, shift + 30
-        return total
-
-
-def _mixture(mixer: Mixing, products: Gram, n: int, rows: int) -> _Mixture:
-    members = mixer(products[:n, :n])
-    share = len(members[0])
-    matrix = np.zeros((rows, rows), np.int64)
-    matrix[np.arange(n)[:, None], members] = 1
-    for i in range(n, rows):
-        matrix[i, i] = share
-    return _Mixture(matrix, share)
-
-
-def _coordinate(rule: CoordinateRule, context: RuleContext, mixture: _Mixture | None) -> tuple[Finish, Diagnostics]:
+def _coordinate(rule: CoordinateRule, context: RuleContext, mixture: Mixture | None) -> tuple[Finish, Diagnostics]:
     chosen, second = rule.first_stage(context)
     weights = context.weights if chosen is None else [context.weights[i] for i in chosen]
 
     def finish(block: IntArray) -> IntArray:
-        mixed = exact.small_product(mixture.matrix, block) if mixture else block
+        mixed = mixture.rows(block) if mixture else block
         numerators, denominator = second(mixed if chosen is None else mixed[chosen], weights)
         return exact.divide_round(numerators, denominator * (mixture.share if mixture else 1))
 
@@ -180,12 +147,11 @@ def _coordinate(rule: CoordinateRule, context: RuleContext, mixture: _Mixture | 
     return finish, notes if chosen is None else {**notes, "selected": list(chosen)}
 
 
-def _linear(rule: LinearRule, context: RuleContext, mixture: _Mixture | None) -> tuple[Finish, Diagnostics]:
+def _linear(rule: LinearRule, context: RuleContext, mixture: Mixture | None) -> tuple[Finish, Diagnostics]:
     found = rule(context)
     coefficients, denominator = list(found.coefficients), found.denominator
     if mixture:
-        mapped = np.array(coefficients, object) @ mixture.matrix.astype(object)
-        coefficients, denominator = list(mapped), denominator * mixture.share
+        coefficients, denominator = mixture.combined(coefficients, denominator)
     finish = partial(exact.weighted_mean, coefficients=coefficients, denominator=denominator)
     return finish, {**found.diagnostics, "coefficients": coefficients, "denominator": denominator}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from fedledger.aggregator.context.geometry import squared_distances, tolerated
+from fedledger.aggregator.context.geometry import shared_places, squared_distances, tolerated
 from fedledger.aggregator.rules.base import RULES, Combination, LinearRule, RuleContext
 from fedledger.protocol.methods.parameters import Checked, Whole
 
@@ -27,12 +27,38 @@ class MultiKrum(LinearRule, Checked):
     m: Annotated[int | None, Whole(1, 4096)] = None
 
     def __call__(self, context: RuleContext) -> Combination:
+        scores, f, most = self._scored(context)
+        chosen = set(sorted(range(len(scores)), key=lambda i: (scores[i], i))[:most])
+        selected = [i for i in range(len(scores)) if i in chosen]
+        return Combination([int(i in chosen) for i in range(len(scores))], len(chosen), {"f": f, "selected": selected})
+
+    def _scored(self, context: RuleContext) -> tuple[list[int], int, int]:
+        """Return the score of each row, the f that is tolerated, and how many rows are averaged."""
         n = len(context.gram)
         f = tolerated(self.f, n, spare=3)
         near = max(n - f - 2, 0)
         # The first of each sorted row is the row's own distance, 0.
         scores = [sum(sorted(distances)[1 : near + 1]) for distances in squared_distances(context.gram).tolist()]
-        order = sorted(range(n), key=lambda i: (scores[i], i))
-        chosen = set(order[: min(n, n - f if self.m is None else self.m)])
-        selected = [i for i in range(n) if i in chosen]
-        return Combination([int(i in chosen) for i in range(n)], len(chosen), {"f": f, "selected": selected})
+        return scores, f, min(n, n - f if self.m is None else self.m)
+
+
+@RULES.register("multi_krum@2")
+@dataclass(frozen=True)
+class WeightedMultiKrum(MultiKrum):
+    """The weighted mean of the m rows with the least summed squared distance to their n − f − 2 nearest rows.
+
+    Rows that tie for the last places share them: each counts with the same part of its weight.
+
+    Parameters
+    ----------
+    f
+        Number of hostile updates to tolerate; lowered to what n ≥ 2f + 3 allows.
+    m
+        Number of rows that are averaged (1 is Krum), at most n; n − f unless given.
+    """
+
+    def __call__(self, context: RuleContext) -> Combination:
+        scores, f, most = self._scored(context)
+        coefficients = shared_places(scores, context.weights, most)
+        selected = [i for i, coefficient in enumerate(coefficients) if coefficient]
+        return Combination(coefficients, sum(coefficients), {"f": f, "selected": selected})

@@ -19,9 +19,10 @@ from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.strict import whole
 from fedledger.protocol.records.measurement import LOSS_CAP
+from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.report import BASE
 from fedledger.protocol.records.reputation import Evidence
-from fedledger.protocol.records.spec import Ref, TaskSpec
+from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.protocol.schedules.devices import DeviceTable
 from fedledger.storage.base import ContentStore

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -76,6 +76,12 @@ class ConvolutionPatches:
             cells = unfolded.view(len(images), -1, height, width)[..., : rows * apart, : columns * apart]
             cells = cells.reshape(len(images), -1, rows, apart, columns, apart).permute(3, 5, 1, 0, 2, 4)
             return cls(cells.reshape(apart * apart, unfolded.shape[1], -1), len(before), rows, columns)
+
+    def part(self, places: torch.Tensor) -> ConvolutionPatches:
+        """Return the patches of some of the examples, by their places int64[m]."""
+        positions = self.height * self.width
+        columns = self.columns.view(*self.columns.shape[:2], -1, positions)[:, :, places]
+        return replace(self, columns=columns.flatten(2))
 
     @property
     def kernel(self) -> str:

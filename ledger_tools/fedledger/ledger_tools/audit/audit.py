@@ -29,6 +29,7 @@ from fedledger.ledger_tools.audit.replay import (
     NullTranscript,
     Replay,
     ReplayedTask,
+    awaits_key,
     content,
     expect,
     read_terms,
@@ -38,6 +39,7 @@ from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.encoding.strict import SpellingError, hexadecimal_number
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.reputation import Evidence
+from fedledger.protocol.records.spec import TaskSpec
 from fedledger.storage.base import ContentStore
 from fedledger.storage.foreign_folder import inner_file, inner_folder
 from fedledger.storage.local import LocalStore
@@ -68,6 +70,8 @@ class AuditResult:
         Whether everything followed.
     measured
         Whether measurements were made again; if not, only the exact layer was checked.
+    sealed
+        How many measurements were taken as they were posted, because the validation set is sealed.
     measurements
         Largest deviations of the loss (in millionths of its unit) and of the score, which reports call ``correct`` or
         ``score``, and the spec's tolerances.
@@ -86,6 +90,7 @@ class AuditResult:
     rounds: int = 0
     reproduced: bool = True
     measured: bool = False
+    sealed: int = 0
     measurements: dict[str, int] = field(default_factory=dict)
     first_divergence: Divergence | None = None
     notes: list[str] = field(default_factory=list)
@@ -98,6 +103,15 @@ class AuditResult:
         return document
 
 
+@dataclass(frozen=True)
+class _Means:
+    """What an auditor has: the content, CIDs of code that it trusts, and the key of a sealed validation set."""
+
+    store: ContentStore
+    trusted: frozenset[str]
+    seal_key: bytes | None
+
+
 def audit_run(
     folder: Path,
     store: ContentStore | None = None,
@@ -105,6 +119,7 @@ def audit_run(
     task: int = 1,
     watch: Callable[[str, int, int], None] = lambda what, done, of: None,
     jobs: int = 1,
+    seal_key: bytes | None = None,
 ) -> AuditResult:
     """Audit a run from its folder: execute the exported ledger again on the embedded EVM, then replay each round.
 
@@ -121,9 +136,17 @@ def audit_run(
     jobs
         Processes that replay rounds, while this one executes the ledger; 1: this one does all of it, one after
         another. The result is the same.
+    seal_key
+        The key of the task's sealed validation set, for an auditor whom the publisher gave it; once the ledger holds
+        it, nobody needs to be given it.
+
+    Raises
+    ------
+    ConfigError
+        If the key is not that of the task's validation set.
     """
     result = AuditResult("exported ledger, executed again on the embedded EVM", task, (0, ""))
-    store = store or LocalStore(inner_folder(folder, STORE_FOLDER), reading=True)
+    means = _Means(store or LocalStore(inner_folder(folder, STORE_FOLDER), reading=True), trusted, seal_key)
     try:
         try:
             export = LedgerExport.read(inner_file(folder, LEDGER_FILE))
@@ -137,7 +160,7 @@ def audit_run(
             # What cannot be read is the execution's to tell, which names the first thing that is wrong.
             with suppress(Exception):
                 told = claimed(export)
-        with _ahead_of_execution(export, told, task, store, trusted, jobs) as ahead:
+        with _ahead_of_execution(export, told, task, means, jobs) as ahead:
             # Its digest is right, but anybody can work one out.
             with reading(0, LEDGER_FILE):
                 done = execute_all(export, lambda done, of: watch("executing blocks", done, of), told)
@@ -145,7 +168,7 @@ def audit_run(
                 result.notes += done.unchecked.notes()
                 history = History().extend(done.logs)
                 _check_state(history, export.state)
-            _replay(result, history, store, trusted, watch, ahead)
+            _replay(result, history, means, watch, ahead)
     except DivergenceError as error:
         result.reproduced, result.first_divergence = False, error.divergence
     return result
@@ -158,6 +181,7 @@ def audit_chain(
     trusted: frozenset[str] = frozenset(),
     watch: Callable[[str, int, int], None] = lambda what, done, of: None,
     jobs: int = 1,
+    seal_key: bytes | None = None,
 ) -> AuditResult:
     """Audit a task on a live chain, from its logs, and compare the chain's own state with what follows from them.
 
@@ -165,14 +189,14 @@ def audit_chain(
     """
     place = (ledger.chain.chain_id, ledger.address)
     result = AuditResult(f"logs of {ledger.address} at {ledger.chain.where}", task, place)
-    history = History(ledger).update()
+    history, means = History(ledger).update(), _Means(store, trusted, seal_key)
     try:
         if ledger.version() is None:
             found = f"code with hash 0x{keccak(ledger.chain.code(ledger.address)).hex()}"
             raise DivergenceError(Divergence(0, "contract", "a contract that this release knows", found))
         _check_state(history, chain_state(ledger, history))
-        with _ahead(history, place, task, store, trusted, jobs) as ahead:
-            _replay(result, history, store, trusted, watch, ahead)
+        with _ahead(history, place, task, means, jobs) as ahead:
+            _replay(result, history, means, watch, ahead)
     except DivergenceError as error:
         result.reproduced, result.first_divergence = False, error.divergence
     return result
@@ -180,7 +204,7 @@ def audit_chain(
 
 @contextmanager
 def _ahead_of_execution(
-    export: LedgerExport, told: Sequence[Log], task: int, store: ContentStore, trusted: frozenset[str], jobs: int
+    export: LedgerExport, told: Sequence[Log], task: int, means: _Means, jobs: int
 ) -> Iterator[Ahead | None]:
     """Replay the rounds that an export's logs tell of, while nobody knows yet whether its transactions end in these.
 
@@ -190,7 +214,7 @@ def _ahead_of_execution(
     if told:
         with suppress(Exception):
             history = History().extend(told)
-    with _ahead(history, (export.chain_id, export.address), task, store, trusted, jobs) as ahead:
+    with _ahead(history, (export.chain_id, export.address), task, means, jobs) as ahead:
         yield ahead
 
 
@@ -199,15 +223,14 @@ def _ahead(
     history: History | None,
     ledger: tuple[int, str],
     task: int,
-    store: ContentStore,
-    trusted: frozenset[str],
+    means: _Means,
     jobs: int,
 ) -> Iterator[Ahead | None]:
     """Replay rounds in other processes, where there are several of both."""
     known = None
     if history is not None and jobs > 1 and hasattr(os, "fork"):
         with suppress(Exception):
-            known = _replayed_task(history, ledger, task, store, trusted)
+            known = _replayed_task(history, ledger, task, means)
     if known is None or len(known.task.proposed) < 2:
         yield None
         return
@@ -215,16 +238,24 @@ def _ahead(
         yield ahead
 
 
-def _replayed_task(
-    history: History, ledger: tuple[int, str], task: int, store: ContentStore, trusted: frozenset[str]
-) -> ReplayedTask:
+def _replayed_task(history: History, ledger: tuple[int, str], task: int, means: _Means) -> ReplayedTask:
     """Read a task's terms and what its measurements need; raises DivergenceError if something is not there."""
-    known = history.task(task)
+    known, store = history.task(task), means.store
     spec = read_terms(known, store)
+    key = _seal_key(known, spec, means)
     from fedledger.ledger_tools.audit.measuring import live_measure
 
-    measure = content(0, "validation set", lambda: live_measure(spec, store, trusted))
-    return ReplayedTask(history, known, spec, store, measure, (*ledger, task))
+    measure = content(0, "validation set", lambda: live_measure(spec, store, means.trusted, 0, key))
+    return ReplayedTask(history, known, spec, store, measure, (*ledger, task), awaits_key(spec, key))
+
+
+def _seal_key(task: TaskHistory, spec: TaskSpec, means: _Means) -> bytes | None:
+    """Return the key of a task's sealed validation set: the ledger's, or else the auditor's own."""
+    given = means.seal_key
+    if given is not None and (spec.seal is None or not spec.seal.fits(given)):
+        kept = "is sealed with another key" if awaits_key(spec, None) else "is not sealed"
+        raise ConfigError(f"The validation set of task {task.id} {kept}.", "Ask its publisher for the key.")
+    return task.seal_key or given
 
 
 def _replayed(known: ReplayedTask, index: int, planner: RoundPlanner) -> Replay:
@@ -330,12 +361,11 @@ def _replay_some(indices: Sequence[int]) -> list[Replay]:
 def _replay(
     result: AuditResult,
     history: History,
-    store: ContentStore,
-    trusted: frozenset[str],
+    means: _Means,
     watch: Callable[[str, int, int], None],
     ahead: Ahead | None,
 ) -> None:
-    known = _replayed_task(history, result.ledger, result.task, store, trusted)
+    known = _replayed_task(history, result.ledger, result.task, means)
     task, spec, measure = known.task, known.spec, known.measure
     result.measured = measure is not None
     result.measurements = {
@@ -344,7 +374,7 @@ def _replay(
         "tolerance_loss": spec.tolerance.loss,
         f"tolerance_{spec.score_key}": spec.tolerance.of_score,
     }
-    if measure is None and spec.code is not None:
+    if measure is None and spec.code is not None and not known.awaits_key:
         result.notes.append(
             f"Only the exact layer was checked: measurements would run the publisher's code. "
             f"Read it, then give --trust-code {spec.code.cid}."
@@ -354,10 +384,11 @@ def _replay(
     overturned = [index for index, r in sorted(task.rounds.items()) if r.proposal is not None and r.voided]
     if overturned:
         result.notes.append(f"Rounds {overturned} were overturned, or built on one that was: they had no effect.")
-    proposed, planner = task.proposed, RoundPlanner(store)
+    proposed, planner = task.proposed, RoundPlanner(means.store)
     for done, current in enumerate(proposed):
         replay = (ahead and ahead(current.index)) or _replayed(known, current.index, planner)
         result.notes += replay.notes
+        result.sealed += replay.sealed
         for name, deviation in replay.deviations.items():
             largest = f"largest_{name}"
             result.measurements[largest] = max(result.measurements[largest], deviation)
@@ -366,6 +397,17 @@ def _replay(
         result.rounds += 1
         watch("replaying rounds", done + 1, len(proposed))
     _check_evidence(history, task)
+    if result.sealed:
+        result.notes.append(_sealed_note(task, result.sealed))
+
+
+def _sealed_note(task: TaskHistory, count: int) -> str:
+    if task.seal_forfeited:
+        return f"{count} measurements were taken as posted: nobody opened the validation set's key in time."
+    return (
+        f"{count} measurements were taken as posted: the validation set is sealed until its key is opened on the "
+        "ledger, after the task's end. Then audit again; or give the publisher's key with --seal-key."
+    )
 
 
 def _check_evidence(history: History, task: TaskHistory) -> None:

@@ -3,31 +3,47 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
 from fedledger.aggregator.round.measurement import LiveMeasurer
 from fedledger.aggregator.round.measurer import Measurer
-from fedledger.learning.metrics import HeldOut
+from fedledger.learning.metrics import HeldOut, measure
 from fedledger.learning.models.base import MODELS, build_model
 from fedledger.learning.models.shapes import Shapes
 from fedledger.learning.objectives.base import Objective, build_objective, fits
 from fedledger.learning.task_code import TaskCode, load_task_code
-from fedledger.learning.validation_set import read_validation
+from fedledger.learning.validation_set import (
+    DrawnSlices,
+    OpenedBlocks,
+    RoundExamples,
+    WholeSet,
+    read_part,
+    read_validation,
+)
 from fedledger.learning.vectors import FlatModel, Layout
 from fedledger.ledger_tools.audit.divergence import Divergence, DivergenceError, reading
-from fedledger.protocol.errors import ConfigError
+from fedledger.ledger_tools.audit.replay import awaits_key
+from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.encoding.encryption import decrypt
+from fedledger.protocol.errors import ConfigError, ContentUnreadableError
 from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.records.model import ModelFile
+from fedledger.protocol.records.seal import BlockIndex, SealSpec
 from fedledger.protocol.records.spec import TaskSpec, TensorsSpec
 from fedledger.storage.base import ContentStore
 
 log = logging.getLogger(__name__)
 
 
-def live_measure(spec: TaskSpec, store: ContentStore, trusted: frozenset[str], index: int = 0) -> Measurer | None:
-    """Return a measurer for a spec, or None if that would run a stranger's code that is not trusted.
+def live_measure(
+    spec: TaskSpec, store: ContentStore, trusted: frozenset[str], index: int = 0, seal_key: bytes | None = None
+) -> Measurer | None:
+    """Return a measurer for a spec, or None where nothing can be measured.
+
+    That is where its validation set is sealed and there is no key, or where measuring would run a stranger's code that
+    is not trusted. That a sealed set's ciphertext is there is seen all the same.
 
     Raises
     ------
@@ -35,19 +51,21 @@ def live_measure(spec: TaskSpec, store: ContentStore, trusted: frozenset[str], i
         If this release lacks the spec's model or objective, or trusted code cannot be measured.
     DivergenceError
         In round ``index``, if the spec's model, its initial model, its objective, its direction of scores and its
-        validation set do not fit each other.
+        validation set do not fit each other, or the key does not open the set that the spec names.
     StoreError
         If one of them cannot be had.
     """
+    if awaits_key(spec, seal_key):
+        store.get(spec.validation.ref)
+        return None
     if spec.code is not None and spec.code.cid not in trusted:
         return None
-    validation = store.get(spec.validation.ref)
-    with reading(index, "validation set"):
-        inputs, targets = read_validation(validation)
-    code = None
+    stored, code = store.get(spec.validation.ref), None
     if spec.code is not None:
         code = load_task_code(store.get(spec.code.ref), spec.code.cid, set(trusted))
     objective = _objective(spec, code)
+    validation = _Validation(spec, store, objective, index)
+    validation.read(stored, seal_key)
     if spec.lower_is_better != objective.lower_is_better:
         # The wrong way round, detectors would spare whoever worsens the score.
         raise DivergenceError(
@@ -59,20 +77,92 @@ def live_measure(spec: TaskSpec, store: ContentStore, trusted: frozenset[str], i
     if code is not None:
         make = code.model
     elif spec.model is not None:
-        _require_fit(spec.model, spec, file, HeldOut(inputs, targets, objective), index)
+        validation.shapes = _shapes(spec.model, spec.tensors, file, index)
         make = partial(build_model, spec.model.method, spec.model.params)
     else:
         raise ConfigError("The task's spec has neither model nor code.")
+    if validation.whole is not None:
+        validation.require_fit(index, validation.whole)
     with reading(index, "initial model", "the tensors of the spec's model"):
         model = FlatModel(make(), described=spec.tensors, fixed=file.fixed)
         model.layout.check(file.vector)
-    measure = LiveMeasurer(model, validation, objective=objective)
-    if code is not None:
-        _try_out(measure, file)
-    else:
-        with reading(index, "validation set", "examples that the spec's model takes"), _computing():
-            measure("initial", file.vector)
-    return measure
+    validation.try_out = partial(_try_out if code is not None else _measure_once, model, file)
+    if validation.whole is not None:
+        validation.try_out(index, validation.whole)
+    return LiveMeasurer(model, validation.by_round())
+
+
+class _Validation:
+    """A stranger's validation set while it is read, checked, and measured on."""
+
+    def __init__(self, spec: TaskSpec, store: ContentStore, objective: Objective, index: int) -> None:
+        self._spec, self._store, self._objective, self._index = spec, store, objective, index
+        self.whole: HeldOut | None = None
+        self.blocks: BlockIndex | None = None
+        self.shapes: Shapes | None = None
+        self.try_out: Callable[[int, HeldOut], None] = lambda index, held_out: None
+
+    def read(self, stored: bytes, seal_key: bytes | None) -> None:
+        """Read what the spec names: all examples, or the index of their blocks."""
+        seal = self._spec.seal
+        if seal is None:
+            with reading(self._index, "validation set"):
+                self.whole = HeldOut(*read_validation(stored), self._objective)
+        elif seal.is_sealed and seal_key is not None:
+            with reading(self._index, "validation set", "what the key opens, and the spec names"):
+                self.whole = read_part(opened_content(seal, stored, seal_key), seal.examples, self._objective)
+        else:
+            self.blocks = read_blocks(self._spec, stored, self._index)
+
+    def by_round(self) -> RoundExamples:
+        """Return the examples on which each round is judged."""
+        seal, digest = self._spec.seal, self._spec.digest
+        if seal is None and self.whole is not None:
+            return WholeSet(self.whole)
+        if seal is not None and self.whole is not None:
+            return DrawnSlices(self.whole, seal.slice, digest)
+        if seal is None or self.blocks is None:
+            raise ValueError("the validation set is read first")
+        refs = self.blocks.refs
+        return OpenedBlocks(seal, lambda n: self._store.get(refs[n]), digest, self._objective, self._check_block)
+
+    def _check_block(self, index: int, block: HeldOut) -> None:
+        self.require_fit(index, block)
+        self.try_out(index, block)
+
+    def require_fit(self, index: int, held_out: HeldOut) -> None:
+        """Check that a registered model takes the examples, by shapes alone, which take no memory."""
+        if self.shapes is None:
+            return
+        try:
+            with reading(index, "validation set", "examples that the spec's model takes"):
+                outputs = self.shapes.outputs(held_out.inputs)
+            with reading(index, "validation set", "targets that suit the spec's model and objective"):
+                fits(self._objective, outputs, held_out.targets, held_out.inputs)
+        except NotImplementedError as error:
+            _log_unchecked(self._spec.model, error)
+
+
+def opened_content(seal: SealSpec, stored: bytes, key: bytes) -> bytes:
+    """Return the plaintext of a sealed validation set.
+
+    Raises
+    ------
+    ContentUnreadableError
+        If the key does not open the ciphertext, or what it opens is not the content that the spec names.
+    """
+    plaintext = decrypt(key, stored)
+    if seal.plaintext is None or ContentRef.of(plaintext) != seal.plaintext.ref:
+        raise ContentUnreadableError("The key opens the ciphertext to another validation set than the spec names.")
+    return plaintext
+
+
+def read_blocks(spec: TaskSpec, stored: bytes, index: int) -> BlockIndex:
+    """Return the index of a validation set that is opened in blocks; raises DivergenceError if it is none."""
+    with reading(index, "validation set", "the index of its blocks"):
+        if spec.seal is None:
+            raise ValueError("the spec does not say that it is opened in blocks")
+        return BlockIndex.decode(stored, spec.seal)
 
 
 def _objective(spec: TaskSpec, code: TaskCode | None) -> Objective:
@@ -83,29 +173,27 @@ def _objective(spec: TaskSpec, code: TaskCode | None) -> Objective:
     return code.objective()
 
 
-def _require_fit(model: Method, spec: TaskSpec, file: ModelFile, held_out: HeldOut, index: int) -> None:
-    """Check that a registered model has its initial model's tensors and suits its validation set.
+def _shapes(model: Method, tensors: TensorsSpec | None, file: ModelFile, index: int) -> Shapes | None:
+    """Return a registered model's shapes, which must be those of the initial model; None where torch cannot tell.
 
     It is made of shapes alone, which take no memory.
     """
     MODELS.get(model.method)
     try:
-        _check_shapes(model, spec.tensors, file, held_out, index)
+        with reading(index, "model", "one that can be made"):
+            shapes = Shapes.of(model.method, model.params)
+            layout = Layout.of(shapes.module, tensors)
     except NotImplementedError as error:
-        # An installed model may compute what torch cannot do with shapes alone; then nobody knows before it is made.
-        log.debug("the model %s is not checked before it is made: %s", model.method, error)
-
-
-def _check_shapes(model: Method, tensors: TensorsSpec | None, file: ModelFile, held_out: HeldOut, index: int) -> None:
-    with reading(index, "model", "one that can be made"):
-        shapes = Shapes.of(model.method, model.params)
-        layout = Layout.of(shapes.module, tensors)
+        _log_unchecked(model, error)
+        return None
     if (layout.names, layout.shapes) != (file.names, file.shapes):
         raise DivergenceError(Divergence(index, "initial model", "the tensors of the spec's model", "others"))
-    with reading(index, "validation set", "examples that the spec's model takes"):
-        outputs = shapes.outputs(held_out.inputs)
-    with reading(index, "validation set", "targets that suit the spec's model and objective"):
-        fits(held_out.objective, outputs, held_out.targets, held_out.inputs)
+    return shapes
+
+
+def _log_unchecked(model: Method | None, error: NotImplementedError) -> None:
+    # An installed model may compute what torch cannot do with shapes alone; then nobody knows before it is made.
+    log.debug("the model %s is not checked before it is made: %s", model and model.method, error)
 
 
 @contextmanager
@@ -119,10 +207,16 @@ def _computing() -> Iterator[None]:
         raise ConfigError(f"The model cannot compute them: {error}.") from error
 
 
-def _try_out(measure: Measurer, initial: ModelFile) -> None:
-    """Measure the initial model of trusted code once; raises ConfigError if it does not take the validation set."""
+def _measure_once(model: FlatModel, initial: ModelFile, index: int, held_out: HeldOut) -> None:
+    """Measure the initial model of a registered kind once; raises DivergenceError if it does not take the examples."""
+    with reading(index, "validation set", "examples that the spec's model takes"), _computing():
+        measure(model, [initial.vector], held_out)
+
+
+def _try_out(model: FlatModel, initial: ModelFile, index: int, held_out: HeldOut) -> None:
+    """Measure the initial model of trusted code once; raises ConfigError if it does not take the examples."""
     try:
-        measure("initial", initial.vector)
+        measure(model, [initial.vector], held_out)
     except (RuntimeError, ValueError, TypeError, LookupError) as error:
         raise ConfigError(
             f"The task's model cannot be measured on its validation set: {error}.",

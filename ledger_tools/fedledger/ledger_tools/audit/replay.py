@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from fedledger.aggregator.round.batches import BatchError, complete
 from fedledger.aggregator.round.inputs import proposal_of, round_input
-from fedledger.aggregator.round.measurer import Measurer, Named, measured
+from fedledger.aggregator.round.measurer import Measurer, Named, in_round, measured
 from fedledger.aggregator.round.methods import RoundMethods
 from fedledger.aggregator.round.outcome import Content, RoundInput, RoundOutcome, round_outcome
 from fedledger.aggregator.selection.planner import RoundPlanner
@@ -40,10 +40,12 @@ from fedledger.protocol.errors import ConfigError, ContentUnreadableError, ExitC
 from fedledger.protocol.methods.registry import registry_of
 from fedledger.protocol.records.commitment_batch import Batch
 from fedledger.protocol.records.measurement import Measurement
+from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.report import BASE, MODEL
+from fedledger.protocol.records.seal import BlockIndex, drawn_block
 from fedledger.protocol.records.settlement import pack_words
 from fedledger.protocol.records.signatures import Place
-from fedledger.protocol.records.spec import MAX_SPEC_BYTES, Ref, TaskSpec
+from fedledger.protocol.records.spec import MAX_SPEC_BYTES, TaskSpec
 from fedledger.protocol.records.update import UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.base import ContentStore
@@ -75,7 +77,9 @@ class Replay:
     transcript
         Digest (32 bytes) of what was computed on the way.
     checked
-        Whether every measurement that the outcome rests on was made again.
+        Whether every measurement that the outcome rests on was made again, as far as that can be done yet.
+    sealed
+        Measurements that were taken as they were posted, because the validation set is sealed.
     missing
         Whether the divergence is content that could not be had.
     notes
@@ -88,6 +92,7 @@ class Replay:
     divergence: Divergence | None
     transcript: bytes
     checked: bool = True
+    sealed: int = 0
     missing: bool = False
     notes: tuple[str, ...] = ()
     deviations: Mapping[str, int] = field(default_factory=dict)
@@ -149,6 +154,8 @@ class ReplayedTask:
         Makes measurements again; None: those posted are taken as they are, and only the exact layer is checked.
     place
         What commitments of the task are bound to.
+    awaits_key
+        Whether nobody can measure before the key of the sealed validation set is known.
     """
 
     history: History
@@ -157,6 +164,7 @@ class ReplayedTask:
     store: ContentStore
     measure: Measurer | None
     place: Place
+    awaits_key: bool = False
 
 
 def replay_round(
@@ -206,7 +214,13 @@ def read_terms(task: TaskHistory, store: ContentStore, index: int = 0) -> TaskSp
     expect(index, "spec.initial_model", spec.initial_model.ref, base)
     expect(index, "spec.rounds", spec.rounds, task.params.rounds)
     expect(index, "spec.randomness", int(spec.randomness == "beacon"), task.params.randomness)
+    expect(index, "spec.seal", spec.seal_digest.hex(), task.params.seal.hex())
     return spec
+
+
+def awaits_key(spec: TaskSpec, seal_key: bytes | None) -> bool:
+    """Return whether a task's measurements cannot be made before the key of its validation set is known."""
+    return spec.seal is not None and spec.seal.is_sealed and seal_key is None
 
 
 def refused(divergence: DivergenceError) -> Replay:
@@ -259,12 +273,12 @@ class _Replaying:
         if current.proposal is None:
             raise ValueError("only proposed rounds are replayed")
         self.history, self.task, self.spec, self.store = known.history, known.task, known.spec, known.store
-        self.measure, self.place = known.measure, known.place
+        self.measure, self.place, self.awaits_key = known.measure, known.place, known.awaits_key
         self.current, self.posted, self.index = current, current.proposal, current.index
         self.planner, self.transcript = planner, transcript
-        self.checked = True
+        self.checked, self.sealed = True, 0
         self.notes: list[str] = []
-        self.deviations = {"loss": 0, known.spec.score_key: 0}
+        self.deviations = {"loss": 0, known.spec.score_key: 0, **({} if known.spec.evidence is None else {"margin": 0})}
 
     def run(self) -> None:
         """Go through the round; raises DivergenceError at the first thing that does not follow."""
@@ -295,7 +309,7 @@ class _Replaying:
                 expect(index, f"staleness of {participation.owner}", expected, participation.staleness)
         place = self.store, self.spec, self.task, current
         given = content(index, "content", lambda: round_input(*place, absent, batch, due))
-        given = replace(given, trusted=self._trusted(report))
+        given = replace(given, trusted=self._trusted(report), block=self._block())
         self._require_updates(given, absent)
         # If it fails, the state or the base that the round started from is none, and nothing follows from it.
         with self._reading("outcome"):
@@ -324,6 +338,7 @@ class _Replaying:
             divergence=None if error is None else error.divergence,
             transcript=self.transcript.digest(),
             checked=self.checked,
+            sealed=self.sealed,
             missing=isinstance(error, MissingContentError),
             notes=tuple(self.notes),
             deviations=self.deviations,
@@ -358,6 +373,20 @@ class _Replaying:
         limit = self.spec.limits.max_update_bytes
         return Content(content(self.index, "trusted", lambda: self.store.get(ref, limit)), ref)
 
+    def _block(self) -> Content | None:
+        """Return the block of the validation set that the round is judged on, if it is opened in blocks."""
+        seal = self.spec.seal
+        if seal is None or seal.is_sealed:
+            return None
+        stored = content(self.index, "validation set", lambda: self.store.get(self.spec.validation.ref))
+        blocks: BlockIndex = content(self.index, "validation set", lambda: BlockIndex.decode(stored, seal))
+        ref = blocks.refs[drawn_block(self.spec.digest, self.index, seal.blocks)]
+        found = Content(content(self.index, "validation block", lambda: self.store.get(ref)), ref)
+        if self.measure is not None:
+            measure = self.measure
+            content(self.index, "validation block", lambda: in_round(measure, self.index))
+        return found
+
     def _require_updates(self, given: RoundInput, absent: frozenset[str]) -> None:
         for participation in given.participations:
             found = given.updates.get(participation.owner)
@@ -381,17 +410,19 @@ class _Posted:
 
     def each(self, named: Iterable[Named]) -> list[Measurement]:
         """Answer for many vectors, which are measured as they would be live."""
-        measure, names = self._replaying.measure, list[str]()
+        replaying, names = self._replaying, list[str]()
 
         def noted() -> Iterator[Named]:
             for what, vector in named:
                 names.append(what)
                 yield what, vector
 
-        if measure is None:
-            self._replaying.checked = False
-            return [self._posted(what) for what, _ in named]
-        again = measured(measure, noted())
+        if replaying.measure is None:
+            posted = [self._posted(what) for what, _ in named]
+            replaying.checked &= replaying.awaits_key
+            replaying.sealed += len(posted) if replaying.awaits_key else 0
+            return posted
+        again = measured(in_round(replaying.measure, replaying.index), noted())
         return [self._compared(what, found) for what, found in zip(names, again, strict=True)]
 
     def _posted(self, what: str) -> Measurement:
@@ -399,7 +430,10 @@ class _Posted:
         score = self._replaying.spec.score_key
         if not isinstance(posted, dict) or not all(type(posted.get(k)) is int for k in ("loss", score)):
             raise DivergenceError(Divergence(self._replaying.index, f"measurement of {what}", "a measurement", posted))
-        return Measurement(posted["loss"], posted[score])
+        margin = posted.get("margin")
+        if margin is not None and (type(margin) is not int or self._replaying.spec.evidence is None):
+            raise DivergenceError(Divergence(self._replaying.index, f"margin of {what}", "a whole number", margin))
+        return Measurement(posted["loss"], posted[score], margin)
 
     def _compared(self, what: str, again: Measurement) -> Measurement:
         """Return what was posted, if it is near enough to what was measured again."""
@@ -408,6 +442,7 @@ class _Posted:
         compared = (
             ("loss", again.loss, found.loss, spec.tolerance.loss),
             (spec.score_key, again.score, found.score, spec.tolerance.of_score),
+            *self._margins(what, again, found),
         )
         for name, expected, told, tolerance in compared:
             deviation = abs(expected - told)
@@ -415,6 +450,15 @@ class _Posted:
                 raise DivergenceError(Divergence(replaying.index, f"measurement of {what}: {name}", expected, told))
             replaying.deviations[name] = max(replaying.deviations[name], deviation)
         return found
+
+    def _margins(self, what: str, again: Measurement, found: Measurement) -> list[tuple[str, int, int, int]]:
+        spec = self._replaying.spec
+        if spec.evidence is None:
+            return []
+        if again.margin is None or found.margin is None:
+            expect(self._replaying.index, f"margin of {what}", again.margin, found.margin)
+            return []
+        return [("margin", again.margin, found.margin, spec.tolerance.margin)]
 
 
 def _compare(

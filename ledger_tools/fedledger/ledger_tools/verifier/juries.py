@@ -2,6 +2,7 @@
 
 A vote says that the whole round was replayed, measurements included. Who cannot do that, because the model comes from
 code that it does not trust or because its release lacks a method, abstains, although silence costs the juror's penalty.
+Where the validation set is sealed nobody on a jury can measure, and all take the measurements as they were posted.
 """
 
 from __future__ import annotations

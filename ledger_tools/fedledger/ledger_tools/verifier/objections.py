@@ -73,6 +73,8 @@ class Objections:
             return f"not at all: {found.reason}"
         if found.divergence is not None:
             return f"does not follow: {found.divergence}"
+        if found.sealed:
+            return f"follows, with {found.sealed} measurements as posted: the validation set is sealed"
         return "follows" if found.checked else f"follows, but {self.replays.unchecked(task)}"
 
     def _is_open(self, task: TaskHistory, current: RoundHistory) -> bool:

@@ -16,12 +16,14 @@ from fedledger.aggregator.selection.planner import RoundPlanner
 from fedledger.contracts.abi import Log
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.round_history import RoundHistory
+from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.ledger_tools.audit.divergence import DivergenceError
 from fedledger.ledger_tools.audit.replay import (
     MissingContentError,
     OutageError,
     Replay,
     ReplayedTask,
+    awaits_key,
     content,
     read_terms,
     refused,
@@ -31,8 +33,9 @@ from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import FedledgerError, StoreError
 from fedledger.protocol.records.commitment_batch import Batch
+from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.signatures import Place
-from fedledger.protocol.records.spec import Ref, TaskSpec
+from fedledger.protocol.records.spec import TaskSpec
 from fedledger.storage.durable_files import Name
 
 TASKS_KEPT = 4
@@ -129,6 +132,10 @@ class AskingStore:
         raise NotImplementedError("a replay only reads")
 
 
+Terms = tuple[int, bytes | None]
+"""A task, and the key of its validation set once that is open."""
+
+
 class Replayer:
     """Replays rounds one after another; it remembers the last few tasks' terms.
 
@@ -141,7 +148,7 @@ class Replayer:
     def __init__(self, store: AskingStore) -> None:
         self._store = store
         self._history: History | None = None
-        self._terms: OrderedDict[int, tuple[TaskSpec, Measurer | None, RoundPlanner]] = OrderedDict()
+        self._terms: OrderedDict[Terms, tuple[TaskSpec, Measurer | None, RoundPlanner]] = OrderedDict()
 
     def __call__(self, job: Job) -> Found:
         """Replay a round, whatever its publisher, aggregator and participants wrote."""
@@ -167,9 +174,10 @@ class Replayer:
         if job.batch:
             return Found(self._claimed(current))
         try:
-            spec, measure, planner = self._read(history, job)
+            spec, measure, planner = self._read(task, job)
             code = None if spec.code is None else spec.code.cid
-            known = ReplayedTask(history, task, spec, self._store, measure, job.place)
+            sealed = awaits_key(spec, task.seal_key)
+            known = ReplayedTask(history, task, spec, self._store, measure, job.place, sealed)
             return Found(_brief(replay_round(known, current, planner)), code)
         except MissingContentError as error:
             # It is the publisher's, and every program of the task has it: rather is this the wrong store.
@@ -199,19 +207,19 @@ class Replayer:
         report = canonical.decode(self._store.get(current.proposal.report, canonical.MAX_DOCUMENT_BYTES))
         return Ref.model_validate(report.get("commitments")).ref
 
-    def _read(self, history: History, job: Job) -> tuple[TaskSpec, Measurer | None, RoundPlanner]:
-        if job.task not in self._terms:
+    def _read(self, task: TaskHistory, job: Job) -> tuple[TaskSpec, Measurer | None, RoundPlanner]:
+        terms = task.id, task.seal_key
+        if terms not in self._terms:
             from fedledger.ledger_tools.audit.measuring import live_measure
 
-            spec = read_terms(history.task(job.task), self._store, job.round)
-            measure = content(
-                job.round, "validation set", lambda: live_measure(spec, self._store, job.trusted, job.round)
-            )
-            self._terms[job.task] = spec, measure, RoundPlanner(self._store)
+            spec = read_terms(task, self._store, job.round)
+            given = self._store, job.trusted, job.round, task.seal_key
+            measure = content(job.round, "validation set", lambda: live_measure(spec, *given))
+            self._terms[terms] = spec, measure, RoundPlanner(self._store)
             if len(self._terms) > TASKS_KEPT:
                 self._terms.popitem(last=False)
-        self._terms.move_to_end(job.task)
-        return self._terms[job.task]
+        self._terms.move_to_end(terms)
+        return self._terms[terms]
 
 
 def serve(pipe: Connection) -> None:

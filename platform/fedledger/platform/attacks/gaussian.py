@@ -15,13 +15,24 @@ from fedledger.protocol.methods.parameters import Checked, Real
 @ATTACKS.register("gaussian@1")
 @dataclass(frozen=True)
 class Gaussian(Checked):
-    """Sends Gaussian noise of the given standard deviation; a model's statistics stay as they are."""
+    """Sends Gaussian noise of the given standard deviation; a model's statistics stay as they are.
+
+    Parameters
+    ----------
+    honest
+        The participant's own trainer.
+    deviation
+        The standard deviation.
+    common
+        Share of the noise that colluders have in common: two of them correlate by its square.
+    """
 
     honest: LocalTrainer
     deviation: Annotated[float, Real(0, 1e12)] = 0.1
+    common: Annotated[float, Real(0, 1)] = 0.0
 
     def __call__(self, context: TrainingContext) -> LocalUpdate:
-        noise = noises(context, self.deviation)
+        noise = noises(context, self.deviation, self.common)
         delta = noise(context.base.dimension)
         return LocalUpdate(
             delta,

@@ -16,6 +16,7 @@ from time import perf_counter
 
 from fedledger.contracts.chain.chain import Chain
 from fedledger.ledger_tools.audit.audit import audit_run
+from fedledger.platform.bench.tables import between_marks, markdown_table
 from fedledger.platform.engine.with_ledger import Run, run
 from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import ExperimentConfig, load_config
@@ -35,7 +36,6 @@ DATA = "FEDLEDGER_DATA"
 REPRODUCED = "reproduced"
 _BESIDE = "../data/"
 """How an example's configuration begins the path of such a data set."""
-_TABLE = re.compile(r"(<!-- fedledger bench models -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -259,16 +259,9 @@ def with_table(document: str, rows: Sequence[ModelRow]) -> str:
     ConfigError
         If it has no such marks, or there are no rows.
     """
-    if not _TABLE.search(document):
-        raise ConfigError(
-            "The document has no place for the table.", "Put <!-- fedledger bench models --> and <!-- end --> into it."
-        )
     if not rows:
         raise ConfigError("There is nothing to write: no example has its data.", "Give their folder with --data.")
-    cells = [table_cells(row) for row in rows]
-    lines = [_line(list(cells[0])), _line(["---"] * len(cells[0])), *(_line(list(each.values())) for each in cells)]
-    table = "".join(f"{line}\n" for line in lines)
-    return _TABLE.sub(lambda found: found[1] + table + found[2], document)
+    return between_marks(document, "fedledger bench models", markdown_table([table_cells(row) for row in rows]))
 
 
 def table_cells(row: ModelRow) -> Mapping[str, str]:
@@ -286,10 +279,6 @@ def table_cells(row: ModelRow) -> Mapping[str, str]:
         "fixed": f"{row.fixed:,}",
         "audit": row.audit,
     }
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _made(folder: Path) -> Path:

@@ -14,6 +14,7 @@ from fedledger.platform.cli.options import (
     KeystoreOption,
     PasswordOption,
     RpcOption,
+    SealKeyOption,
     SeedOption,
     StoreFolderOption,
     StoreOption,
@@ -140,6 +141,45 @@ class ExperimentOptions:
     def open(self) -> Experiment:
         """Read the configuration and make its experiment."""
         return open_experiment(self.config, self.seed)
+
+
+@dataclass(frozen=True)
+class SealOptions:
+    """The key of a validation set that is sealed, or opened in blocks."""
+
+    seal_key: SealKeyOption = None
+
+    def apply(self, experiment: Experiment) -> Experiment:
+        """Return the experiment with its validation set under the key, if one was given."""
+        key = self.read()
+        if key is not None and experiment.spec.seal is None:
+            raise ConfigError("The validation set is public and has no key.", "Leave --seal-key out.")
+        return experiment if key is None else experiment.under(key)
+
+    def read(self) -> bytes | None:
+        """Return the key, if one was given."""
+        from fedledger.platform.experiment.kept_validation import read_seal_key
+
+        return None if self.seal_key is None else read_seal_key(self.seal_key)
+
+    def made(self, experiment: Experiment, chain: Chain) -> Experiment:
+        """Return the experiment with its validation set under the key, which is made if the file is not there.
+
+        Raises
+        ------
+        ConfigError
+            If no file was given, and the chain is none for development: anybody can derive the experiment's own key.
+        """
+        from fedledger.platform.experiment.kept_validation import new_seal_key
+
+        if experiment.spec.seal is not None and self.seal_key is None and not chain.development:
+            raise ConfigError(
+                f"The validation set is {experiment.spec.seal.mode}, which takes a key of its own.",
+                "Give --seal-key FILE; the file is made.",
+            )
+        if experiment.spec.seal is not None and self.seal_key is not None and not self.seal_key.exists():
+            return experiment.under(new_seal_key(self.seal_key))
+        return self.apply(experiment)
 
 
 def open_ledger(rpc: str, deployment: Path, reading: bool = False) -> Ledger:

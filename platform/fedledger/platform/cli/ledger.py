@@ -21,7 +21,7 @@ from fedledger.platform.cli.console import (
     print_rows,
     progress_bar,
 )
-from fedledger.platform.cli.context import KeyOptions, LedgerOptions, SignerOptions, open_ledger
+from fedledger.platform.cli.context import KeyOptions, LedgerOptions, SealOptions, SignerOptions, open_ledger
 from fedledger.platform.cli.options import (
     NOBODY,
     DeploymentOption,
@@ -29,6 +29,7 @@ from fedledger.platform.cli.options import (
     OutputOption,
     RoleOption,
     RpcOption,
+    SealKeyOption,
     StoreOption,
     TaskOption,
     TrustOption,
@@ -99,6 +100,7 @@ def audit(
     task: TaskOption = 1,
     store: StoreOption = "local",
     trust_code: TrustOption = None,
+    seal_key: SealKeyOption = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="number of processes that replay rounds (default: one per processor)")
     ] = None,
@@ -107,23 +109,24 @@ def audit(
     """Replay a task's whole history and report the first divergence.
 
     The exit code is 0 if everything is reproduced, and 6 if not. A task's own code is executed only with
-    --trust-code CID; without it only the exact layer is checked, and the output says so.
+    --trust-code CID; without it only the exact layer is checked, and the output says so. While a task's validation set
+    is sealed, measurements are taken as posted, and the output says so; --seal-key is for auditors who have its key.
     """
     from fedledger.ledger_tools.audit.audit import audit_chain
     from fedledger.storage.machine import processors
     from fedledger.storage.open import open_store
 
-    trusted = frozenset(trust_code or ())
+    trusted, key = frozenset(trust_code or ()), SealOptions(seal_key).read()
     if rpc is not None:
         if deployment is None:
             raise ConfigError("An audit over --rpc needs --deployment.", "Give the deployment record.")
         ledger = open_ledger(rpc, deployment, reading=True)
         content = open_store(store, Path("store"))
         with progress_bar("auditing") as watch:
-            result = audit_chain(ledger, content, task, trusted, watch, jobs or processors())
+            result = audit_chain(ledger, content, task, trusted, watch, jobs or processors(), key)
         show_audit(result, format_)
     elif run_dir is not None:
-        result = audit_folder(run_dir, store, trusted, task, format_, jobs)
+        result = audit_folder(run_dir, store, trusted, task, format_, jobs, key)
     else:
         raise ConfigError("There is nothing to audit.", "Give a run's folder, or --rpc and --deployment.")
     if format_ is Format.JSON:
@@ -251,7 +254,13 @@ def withdraw(
 
 
 def audit_folder(
-    folder: Path, store: str, trusted: frozenset[str], task: int, format_: Format, jobs: int | None = None
+    folder: Path,
+    store: str,
+    trusted: frozenset[str],
+    task: int,
+    format_: Format,
+    jobs: int | None = None,
+    seal_key: bytes | None = None,
 ) -> AuditResult:
     """Audit the run in a folder and show the result."""
     from fedledger.ledger_tools.audit.audit import STORE_FOLDER, audit_run
@@ -261,7 +270,7 @@ def audit_folder(
 
     content = open_store(store, inner_folder(folder, STORE_FOLDER), reading=True)
     with progress_bar("auditing") as watch:
-        result = audit_run(folder, content, trusted, task, watch, jobs or processors())
+        result = audit_run(folder, content, trusted, task, watch, jobs or processors(), seal_key)
     show_audit(result, format_)
     return result
 
@@ -271,6 +280,10 @@ def show_audit(result: AuditResult, format_: Format) -> None:
     if format_ is Format.JSON:
         return
     verdict = "[bold green]reproduced[/bold green]" if result.reproduced else "[bold red]NOT reproduced[/bold red]"
+    if result.reproduced and result.sealed:
+        verdict = (
+            f"[bold yellow]reproduced, {result.sealed} measurements sealed until their key is opened[/bold yellow]"
+        )
     out.print(f"Audit of task {result.task} ({escape(shown(result.source))}): {result.rounds} rounds, {verdict}")
     if result.head is not None:
         out.print(f"Newest block: {result.head}; compare it with the chain's own, or with what others were given")

@@ -40,6 +40,9 @@ TrackOption = Annotated[
 TrustOption = Annotated[
     list[str] | None, typer.Option("--trust-code", help="CID of a task.py that may be executed; repeatable")
 ]
+SealKeyOption = Annotated[
+    Path | None, typer.Option("--seal-key", help="file with the key of the task's validation set")
+]
 AllowNetworkOption = Annotated[
     list[str] | None,
     typer.Option(

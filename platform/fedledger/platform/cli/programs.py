@@ -19,6 +19,7 @@ from fedledger.platform.cli.context import (
     KeyOptions,
     LedgerOptions,
     NetworkOptions,
+    SealOptions,
     SignerOptions,
     StoreOptions,
 )
@@ -110,7 +111,7 @@ def node_start(
     from fedledger.platform.experiment.posted_task import posted_spec
 
     ledger, store, experiment = at.open(), content.open(), source.open()
-    spec = posted_spec(ledger, store, task, experiment)
+    spec = posted_spec(ledger, store, task, experiment, holds_key=False)
     funds = experiment.config.ledger.stake_gwei * 10**9 + 2 * 10**18
     account = key.account(ledger.chain, experiment.config.seed, participant_role(participant), funds)
     history = History(ledger)
@@ -163,6 +164,7 @@ def aggregator_start(
     key: KeyOptions,
     post: MailboxOptions,
     network: NetworkOptions,
+    seal: SealOptions,
     task: TaskOption = 1,
     standby: Annotated[
         int | None, typer.Option(help="act as the experiment's standby aggregator of this index (from 0)")
@@ -173,18 +175,20 @@ def aggregator_start(
 ) -> None:
     """Aggregate a task until it ends. An aggregator that is restarted continues where it stopped.
 
-    A standby runs the same program: it deposits its bond, collects what nodes send, and acts when it is its turn.
+    A standby runs the same program: it deposits its bond, collects what nodes send, and acts when it is its turn. Where
+    the task's validation set is sealed, the aggregator has its key, and opens it when the task has ended.
     """
     from fedledger.aggregator.driver import Aggregator
     from fedledger.aggregator.mailbox.mailbox import Mailbox
     from fedledger.contracts.ledger.access import TaskAccess
     from fedledger.contracts.ledger.history import History
+    from fedledger.ledger_tools.upkeep import open_seal
     from fedledger.platform.cli.watcher import run_program
     from fedledger.platform.experiment.accounts import AGGREGATOR, standby_role
     from fedledger.platform.experiment.posted_task import posted_spec
     from fedledger.storage.addresses import read_url
 
-    ledger, store, experiment = at.open(), content.open(), source.open()
+    ledger, store, experiment = at.open(), content.open(), seal.apply(source.open())
     spec = posted_spec(ledger, store, task, experiment)
     role = AGGREGATOR if standby is None else standby_role(standby)
     funds = experiment.config.ledger.bond_gwei * 10**9 + 10 * 10**18
@@ -202,6 +206,8 @@ def aggregator_start(
             logging.getLogger("fedledger.aggregator").info("the mailbox is at %s", url)
         aggregator = Aggregator(access, experiment.measurer(), mailbox, patience, url, experiment.trusted_update)
         ended, _ = run_program(aggregator, poll, "aggregator")
+    if ended and experiment.seal_key is not None:
+        open_seal(ledger, account, task, experiment.seal_key)
     record = history.update().task(task)
     rounds, final = len(record.settled), record.model.cid if ended else None
     line = f"Task {task} ended after {rounds} rounds; final model {final}"

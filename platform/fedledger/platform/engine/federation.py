@@ -43,6 +43,8 @@ class Round:
         The server step of the task's schedule, if the record plays one.
     details
         What is said of refused updates besides their verdicts, by participant number; of rounds in which none counted.
+    shares
+        The credit units that each participant earned, by number, where a run without a ledger judges its rounds.
     """
 
     index: int
@@ -52,6 +54,7 @@ class Round:
     empty: bool = False
     step: ServerStep | None = None
     details: Mapping[int, str] = field(default_factory=dict)
+    shares: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def accepted(self) -> int:

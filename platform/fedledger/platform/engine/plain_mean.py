@@ -63,7 +63,7 @@ class PlainMean(Record[Round]):
         """Yield the round."""
         means = {name: vector / self._examples for name, vector in self._total.items()}
         self._server = {name: (vector + means[name]).astype(np.float32) for name, vector in self._server.items()}
-        self._before = [self._base.vector]
+        self._before = [self._base.vector, *self._before][: self._experiment.looks_back]
         trained = self._base.vector[: self._base.dimension] + means[DELTA]
         moved = [trained, means[STATISTICS]] if STATISTICS in means else [trained]
         self._base = self._base.moved(np.concatenate(moved).astype(np.float32))

@@ -27,6 +27,7 @@ from fedledger.contracts.ledger.records import Phase
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.ledger_tools.deploy import Deployment, deploy
+from fedledger.ledger_tools.upkeep import open_seal
 from fedledger.node.participant import Participant
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.platform.engine.backends.base import Backend, Job, Work
@@ -159,6 +160,7 @@ def run(
             watch(metrics)
             standstill.look(closed, metrics.tested.loss)
     standstill.end()
+    record.open_seal()
     task = record.history.update().task(TASK)
     final = ModelFile.decode(store.get(task.model), experiment.spec.tensors)
     return Run(
@@ -194,11 +196,12 @@ class LedgerRecord(Record[LedgerRound]):
     def __init__(
         self, experiment: Experiment, chain: Chain, store: ContentStore, folder: Path, found: Deployment | None = None
     ) -> None:
-        self._spec, self._chain = experiment.spec, chain
+        self._spec, self._chain, self._seal_key = experiment.spec, chain, experiment.seal_key
         seed = experiment.config.seed
         publisher, aggregator_account, deployer = (
             experiment_account(seed, role, chain) for role in (PUBLISHER, AGGREGATOR, DEPLOYER)
         )
+        self._publisher = publisher
         if found is None:
             chain.fund(deployer.address, ETHER)
             self.ledger, self.deployment = deploy(chain, deployer, experiment.ledger_settings())
@@ -213,6 +216,7 @@ class LedgerRecord(Record[LedgerRound]):
         posted_spec(self.ledger, store, TASK, experiment)
         chain.fund(aggregator_account.address, params.bond + 10 * ETHER)
         self._mailbox = Mailbox(self.ledger, self.history, TASK, folder / "mailbox") if params.batched else None
+        self._looks_back = experiment.looks_back
         self._store, self._models = store, Models(store, experiment.spec.tensors)
         self._participants = self._enrolled(experiment, folder)
         self._numbers: dict[str, int] = {p.access.address: n for n, p in enumerate(self._participants)}
@@ -240,11 +244,11 @@ class LedgerRecord(Record[LedgerRound]):
                 server = dict(context.memory.server)
         if not jobs:
             return None
-        bases = [self._models(ref).vector for ref in current.bases[: max(job.staleness for job in jobs) + 1]]
-        before = task.rounds.get(current.index - 1)
-        if before is not None:
-            bases.append(self._models(before.base).vector)
-        return Work(current.index, bases, jobs, None if before is None else len(bases) - 1, server)
+        needed = max(job.staleness for job in jobs) + 1
+        bases = [self._models(ref).vector for ref in current.bases[:needed]]
+        before = [task.rounds.get(current.index - ago) for ago in range(1, self._looks_back + 1)]
+        bases += [self._models(earlier.base).vector for earlier in before if earlier is not None]
+        return Work(current.index, bases, jobs, None if before[0] is None else needed, server)
 
     def keep(self, job: Job, trained: LocalUpdate) -> None:
         """Have the participant keep its update; who signs its commitment off the chain does so at once."""
@@ -294,6 +298,11 @@ class LedgerRecord(Record[LedgerRound]):
             step = self._aggregator.step()
         # The aggregator has just read the ledger, and sent nothing since.
         self._seen, self.is_done = self._aggregator.seen, step.action is Action.DONE
+
+    def open_seal(self) -> None:
+        """Have the publisher open the validation set, if it is sealed: the task has ended."""
+        if self._seal_key is not None:
+            open_seal(self.ledger, self._publisher, TASK, self._seal_key)
 
     def gas(self, last: int | None = None) -> int:
         """Return the gas used up to a block, the newest unless it is given; blocks are asked for in order."""

@@ -61,6 +61,8 @@ class _OpenRound:
         Valid updates, by participant number.
     states
         What participants keep if their updates count, by number.
+    shares
+        What was earned, by participant number.
     total
         Their sum, once none of them has to be left out.
     """
@@ -74,6 +76,7 @@ class _OpenRound:
     details: dict[int, str] = field(default_factory=dict)
     entries: dict[int, Entry] = field(default_factory=dict)
     states: dict[int, Vectors] = field(default_factory=dict)
+    shares: dict[int, int] = field(default_factory=dict)
     total: Total | None = None
 
 
@@ -90,6 +93,8 @@ class MemoryRecord(Record[Round]):
         Where to go on; the task's start unless given.
     participant_states
         What participants keep between rounds; in a temporary folder unless given.
+    judged
+        Whether each round is judged and paid, even if its model is the mean of all updates.
 
     Raises
     ------
@@ -102,6 +107,7 @@ class MemoryRecord(Record[Round]):
         experiment: Experiment,
         progress: Progress | None = None,
         participant_states: ParticipantStates | None = None,
+        judged: bool = False,
     ) -> None:
         _require_no_ledger(experiment)
         self.experiment, self.spec = experiment, experiment.spec
@@ -109,8 +115,9 @@ class MemoryRecord(Record[Round]):
         self.progress = progress or Progress(initial.vector, State(np.zeros(initial.dimension, np.int64)))
         self.participant_states = participant_states or ParticipantStates()
         self.plan = RoundPlan(experiment, self.progress)
+        self._looks_back = experiment.looks_back
         self._limit = UpdateLimit(self.spec, initial.dimension)
-        self.sums = _is_plain_mean(self.spec) and not self.plan.looks_at_reports
+        self.sums = not judged and _is_plain_mean(self.spec) and not self.plan.looks_at_reports
         # Before anybody trains: to make a model draws from the generators that dropout draws from.
         self._measurer = None if self.sums else experiment.measurer()
         self.is_done = self._is_done()
@@ -164,7 +171,7 @@ class MemoryRecord(Record[Round]):
         entry = self._current.entries.get(job.number)
         if entry is not None:
             vector = foreseen(self.spec, self.progress.base, entry.update, job.staleness)
-            self._measure.ahead(entry.owner, vector)
+            self._measure.at(self._current.index).ahead(entry.owner, vector)
 
     def close(self) -> Iterator[Round]:
         """Yield the round, unless it is asked for once more."""
@@ -175,7 +182,7 @@ class MemoryRecord(Record[Round]):
         for number, state in current.states.items():
             if state and current.enough and verdicts[number] is Verdict.ACCEPTED:
                 self.participant_states.put(number, current.index, state)
-        now.earlier = [now.base, *now.earlier][: max(1, self.plan.most_stale)]
+        now.earlier = [now.base, *now.earlier][: max(self._looks_back, self.plan.most_stale)]
         now.base = model
         for number, verdict in verdicts.items():
             evidence, _, examples, utility = now.history(number)
@@ -185,7 +192,14 @@ class MemoryRecord(Record[Round]):
         self._open, self.is_done = None, self._is_done()
         seconds = time.perf_counter() - current.began
         yield Round(
-            current.index, self.model, verdicts, seconds, not current.enough, current.step, details=current.details
+            index=current.index,
+            model=self.model,
+            verdicts=verdicts,
+            seconds=seconds,
+            empty=not current.enough,
+            step=current.step,
+            details=current.details,
+            shares=current.shares,
         )
 
     @property
@@ -250,16 +264,19 @@ class MemoryRecord(Record[Round]):
             everybody=self.experiment.config.participants,
             index=current.index,
             enough=current.enough,
+            units=self.experiment.config.ledger.units_per_round,
             earlier=dict(enumerate(now.earlier, start=1)),
             trusted=self._trusted(current.index),
         )
-        result = evaluate_round(given, [entries[number] for number in numbers], self._measure)
-        for number, verdict, measured in zip(numbers, result.verdicts, result.measurements, strict=True):
+        result = evaluate_round(given, [entries[number] for number in numbers], self._measure.at(current.index))
+        seen = zip(numbers, result.verdicts, result.examples, result.measurements, strict=True)
+        for number, verdict, examples, measured in seen:
             verdicts[number] = verdict
-            examples = entries[number].update.examples
             gain = max(0, result.base_measurement.loss - measured.loss)
             utility = examples * gain if verdict is Verdict.ACCEPTED else 0
             now.histories[number] = now.history(number)._replace(examples=examples, utility=utility)
+        # In a round that does not count nobody has a share.
+        current.shares = dict(zip(numbers, result.shares, strict=False))
         now.state, now.stopped = result.state, result.stop
         return verdicts, result.model
 
@@ -276,7 +293,7 @@ class MemoryRecord(Record[Round]):
             Job(number, staleness, weight, self.participant_states.get(number))
             for (number, staleness), weight in zip(selected.items(), weights, strict=True)
         ]
-        bases = [now.base, *now.earlier[: max([1, *selected.values()])]]
+        bases = [now.base, *now.earlier[: max([self._looks_back, *selected.values()])]]
         return Work(index, bases, jobs, 1 if now.earlier else None, self._published())
 
     def _published(self) -> Mapping[str, NDArray[np.float32]]:
@@ -298,6 +315,7 @@ class MemoryRecord(Record[Round]):
 def _is_plain_mean(spec: TaskSpec) -> bool:
     """Return whether nothing but the mean of the updates enters a round's model."""
     beyond = (
+        spec.judgement,
         spec.detection,
         spec.mixing,
         spec.normalisation,

@@ -12,6 +12,7 @@ import torch
 from fedledger.aggregator.optimisers.base import OPTIMISERS
 from fedledger.aggregator.round.methods import check_memory, check_work
 from fedledger.aggregator.round.state import State
+from fedledger.aggregator.rules.base import RULES
 from fedledger.learning.code_bundle import read_code
 from fedledger.learning.data import Dataset, Parts, Prepared
 from fedledger.learning.hold_out import hold_out
@@ -27,7 +28,6 @@ from fedledger.learning.models.initial import (
 from fedledger.learning.partitions.base import partition as divide
 from fedledger.learning.sources.base import load_dataset
 from fedledger.learning.task_code import TaskCode, load_task_code, model_of_code_alone
-from fedledger.learning.validation_set import INPUTS, LABELS
 from fedledger.learning.vectors import FlatModel, repeatable
 from fedledger.node.solvers.base import Solver, computed_by, sent_by
 from fedledger.node.solvers.build import build_solver
@@ -37,15 +37,17 @@ from fedledger.platform.devices.fleet import draw_fleet, update_size
 from fedledger.platform.experiment.accounts import experiment_address, participant_role
 from fedledger.platform.experiment.config import DataConfig, ExperimentConfig
 from fedledger.platform.experiment.experiment import HONEST, Experiment
+from fedledger.platform.experiment.kept_validation import KeptValidation, experiment_seal_key
 from fedledger.platform.experiment.payload import checked_payload
 from fedledger.platform.experiment.sizes import fitting_limits, published, require_sizes
 from fedledger.platform.experiment.task_objective import TaskObjective, require_pairs, task_objective, task_tolerance
 from fedledger.protocol.codecs.payload import Slot, payload_slots, statistics_slots
-from fedledger.protocol.encoding import tensors
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.parameters import build
-from fedledger.protocol.records.spec import Ref, TaskSpec
+from fedledger.protocol.records.ref import Ref
+from fedledger.protocol.records.seal import PUBLIC
+from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.schedules.timetable import require_schedule
 
 SPREAD = 2048
@@ -118,13 +120,14 @@ def assemble(
     """
     make_model = _model(config, own)
     found = task_objective(config, own, validation)
-    require_pairs(found.objective, validation, test)
+    kept = _kept(config, validation)
+    judged = kept.judged()
+    require_pairs(found.objective, validation, test, judged)
     solver = build_solver(config.training.solver.method, config.training.solver.params)
     begins = _tried(make_model, config, parts, validation, found, solver)
     if own is not None:
         require_reproducible(make_model, partial(model_of_code_alone, own), config.seed, validation.inputs)
     initial, dimension = begins.file.encode_whole(), begins.file.dimension
-    measured = tensors.encode({INPUTS: validation.inputs, LABELS: validation.targets})
     training = config.training
     payload = checked_payload(config, solver, dimension)
     build_transforms(training.transforms)
@@ -137,7 +140,7 @@ def assemble(
         "payload": payload,
         "objective": found.method,
         "limits": fitting_limits(training.limits, slots, training.rounds),
-        "tolerance": task_tolerance(training.tolerance, found, validation),
+        "tolerance": task_tolerance(training.tolerance, found, judged),
     }
     spec = TaskSpec(
         name=config.name,
@@ -147,7 +150,8 @@ def assemble(
         initial_model=Ref.of(ContentRef.of(initial)),
         tensors=begins.tensors,
         lower_is_better=found.objective.lower_is_better,
-        validation=Ref.of(ContentRef.of(measured)),
+        validation=Ref.of(ContentRef.of(kept.content)),
+        seal=kept.seal,
         vectors=list(sent_by(solver)),
         devices=_ref(devices),
         **{name: getattr(training, name) for name in type(training).model_fields} | changed,
@@ -157,13 +161,26 @@ def assemble(
     return Experiment(
         config=config,
         spec=spec,
-        contents=tuple(content for content in (initial, measured, code, devices) if content is not None),
+        contents=tuple(content for content in (initial, kept.content, code, devices) if content is not None),
         parts=parts,
         test=test,
         behaviours=tuple(behaviours) or (HONEST,) * config.participants,
         make_model=make_model,
         objective=found.objective,
+        validation=kept,
     )
+
+
+def _kept(config: ExperimentConfig, validation: Dataset) -> KeptValidation:
+    """Return the validation set as it is kept; a rule whose aggregator trains on it would tell what it holds."""
+    access, rule = config.data.validation_access, config.training.aggregation
+    if access != PUBLIC and build(RULES, rule.method, rule.params).needs_trusted:
+        raise ConfigError(
+            f"The rule {rule.method} publishes what the aggregator learns from the validation set, which is {access}.",
+            'Set validation_access = "public", or choose another rule.',
+        )
+    examples = validation.inputs, validation.targets
+    return KeptValidation.of(examples, access, config.data.validation_slice, experiment_seal_key(config.seed))
 
 
 def _tried(

@@ -14,7 +14,7 @@ from fedledger.protocol.documents import Document, validated
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import Method, Methods
 from fedledger.protocol.records.reputation import PPM
-from fedledger.protocol.records.spec import FixedPointSpec, Limits, ReputationSpec, Stopping, Tolerance
+from fedledger.protocol.records.spec import FixedPointSpec, JudgementSpec, Limits, ReputationSpec, Stopping, Tolerance
 from fedledger.protocol.schedules.base import build_schedule
 from fedledger.storage.foreign_files import read_text
 
@@ -32,6 +32,14 @@ class DataConfig(Document):
     partition: Method = Method(method="dirichlet@1", params={"alpha": 0.5, "min_examples": 20})
     test_fraction: float = Field(default=0.2, gt=0, lt=1, description="for the reported loss and score only")
     validation_fraction: float = Field(default=0.1, gt=0, lt=1, description="for measuring updates")
+    validation_access: Literal["public", "opened", "sealed"] = Field(
+        default="public",
+        description="who can read the validation set: everybody; everybody, block by block, once a round was judged on "
+        "it; or nobody but who has its key, until the task has ended",
+    )
+    validation_slice: int = Field(
+        default=32, ge=1, description="examples that a round is judged on, unless the validation set is public"
+    )
 
 
 class AttackerConfig(Document):
@@ -108,6 +116,7 @@ class TrainingConfig(Methods):
     randomness: Literal["spec", "beacon"] = "spec"
     solver: Method = Method(method="sgd@1", params={"learning_rate": 0.1, "local_epochs": 1})
     reputation: ReputationSpec = ReputationSpec()
+    judgement: JudgementSpec | None = None
     stopping: Stopping = Stopping()
     tolerance: Tolerance = Tolerance()
     limits: Limits = Limits()

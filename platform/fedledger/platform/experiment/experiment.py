@@ -14,7 +14,6 @@ from fedledger.learning.data import Dataset, Parts
 from fedledger.learning.label_counts import LabelCounts
 from fedledger.learning.metrics import HeldOut, evaluate
 from fedledger.learning.objectives.base import Objective
-from fedledger.learning.validation_set import read_validation
 from fedledger.learning.vectors import FlatModel
 from fedledger.node.compression import CompressingTrainer
 from fedledger.node.solvers.base import Solver
@@ -22,13 +21,16 @@ from fedledger.node.solvers.build import build_solver
 from fedledger.node.training import LocalTrainer, Trainer, TrainingContext
 from fedledger.node.transforms.base import Transform, build_transforms
 from fedledger.platform.attacks.base import attacker
+from fedledger.platform.attacks.coalition import Coalition, Colleague, Remembered
 from fedledger.platform.experiment.accounts import AGGREGATOR, experiment_address, participant_role, standby_role
 from fedledger.platform.experiment.config import GWEI, ExperimentConfig
+from fedledger.platform.experiment.kept_validation import KeptValidation
 from fedledger.platform.experiment.tested import ObjectiveSummary, Tested, objective_summary
 from fedledger.protocol.encoding import tensors
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.model import ModelFile
+from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.records.trusted_update import write_trusted
 from fedledger.protocol.schedules.devices import DeviceTable
@@ -57,7 +59,8 @@ class Experiment:
     config, spec
         The configuration and the spec that follows from it.
     contents
-        What the spec names by CID: initial model, validation set, then code and device table, if there are any.
+        What the spec names by CID: initial model, validation set as it is kept, then code and device table, if there
+        are any.
     parts
         Each participant's examples.
     test
@@ -68,6 +71,8 @@ class Experiment:
         Makes a fresh module of the task's model.
     objective
         What training minimises, and how a model is measured.
+    validation
+        The validation set as its publisher keeps it.
     device
         Where participants train, as torch names it.
     """
@@ -80,6 +85,7 @@ class Experiment:
     behaviours: tuple[str, ...]
     make_model: Callable[[], torch.nn.Module]
     objective: Objective
+    validation: KeptValidation
     device: str = "cpu"
 
     def __getstate__(self) -> dict[str, Any]:
@@ -90,6 +96,12 @@ class Experiment:
     def objective_summary(self) -> ObjectiveSummary:
         """What a run's summary says of the objective."""
         return objective_summary(self.objective, self.spec.objective)
+
+    @property
+    def seal_key(self) -> bytes | None:
+        """The key of the validation set, if that is sealed."""
+        seal = self.validation.seal
+        return self.validation.key if seal is not None and seal.is_sealed else None
 
     @cached_property
     def label_counts(self) -> LabelCounts:
@@ -118,6 +130,13 @@ class Experiment:
         """Return the same experiment, with training on a torch device; its bits are the device's own."""
         return replace(self, device=device)
 
+    def under(self, key: bytes) -> Experiment:
+        """Return the same experiment with its validation set under another key, unless that is public."""
+        kept = self.validation.under(key)
+        named = {"validation": Ref.of(ContentRef.of(kept.content)), "seal": kept.seal}
+        contents = (self.contents[0], kept.content, *self.contents[2:])
+        return replace(self, spec=self.spec.model_copy(update=named), contents=contents, validation=kept)
+
     def publish(self, store: ContentStore) -> ContentRef:
         """Store the spec and all it names; return the spec's reference."""
         for content in self.contents:
@@ -129,11 +148,41 @@ class Experiment:
         trainer = self._behaving(number)
         return CompressingTrainer(trainer) if self.spec.payload else trainer
 
+    @cached_property
+    def looks_back(self) -> int:
+        """How many models of rounds before a participant is shown, at least one: as many as an attacker looks at."""
+        return max(1, self._coalition.looks_back or 0) if self._attackers else 1
+
     def _behaving(self, number: int) -> Trainer:
+        if number in self._attackers:
+            return self._attackers[number]
+        honest = self._local(number)
+        watched = self._attackers and self._coalition.looks_back is not None
+        return Remembered(honest, number, self._coalition) if watched else honest
+
+    @cached_property
+    def _attackers(self) -> dict[int, Trainer]:
+        return {number: self._attacker(number) for number, name in enumerate(self.behaviours) if name != HONEST}
+
+    @cached_property
+    def _coalition(self) -> Coalition:
+        numbers = range(len(self.behaviours))
+        return Coalition(
+            [number for number in numbers if self.behaviours[number] != HONEST],
+            [number for number in numbers if self.behaviours[number] == HONEST],
+            lambda number: Colleague(self.address(number), self._local(number)),
+            self._public_validation,
+        )
+
+    def _public_validation(self, index: int) -> Dataset | None:
+        if self.spec.seal is None:
+            return self._validation
+        known = self.validation.public(self.spec, index)
+        return None if known is None else Dataset(*known, self.test.classes)
+
+    def _attacker(self, number: int) -> Trainer:
         honest = self._local(number)
         behaviour = self.behaviours[number]
-        if behaviour == HONEST:
-            return honest
         method = next(g.attack for g in self.config.attackers if g.attack.method.split("@")[0] == behaviour)
         params = dict(method.params)
         if behaviour == "duplicate":
@@ -144,7 +193,7 @@ class Experiment:
                 )
             address = experiment_address(self.config.seed, participant_role(accomplice))
             return attacker(method.method, {**params, "accomplice_address": address}, self._local(accomplice))
-        return attacker(method.method, params, honest)
+        return attacker(method.method, params, honest, self._coalition)
 
     def trusted_update(self, index: int, base: ModelFile) -> bytes:
         """Return the update that the aggregator trusts in a round, as content.
@@ -169,22 +218,15 @@ class Experiment:
         # A task's own code may hold what threads must not share.
         others = 0 if self.config.code is not None else min(processors(), MEASURERS) - 1
         models = [self.flat_model() for _ in range(1 + others)]
-        return LiveMeasurer(models[0], self.contents[1], models[1:], self.objective)
+        return LiveMeasurer(models[0], self.validation.by_round(self.spec, self.objective), models[1:])
 
     def tested(self, model: ModelFile) -> Tested:
         """Return a model's loss and score on the test set."""
         found = evaluate(self._evaluated, [model.vector], self._tested)[0]
         return Tested(found.loss, found.share if found.full_score else float(found.score))
 
-    def task_params(self, spec: ContentRef, seal: bytes = bytes(32)) -> TaskParams:
+    def task_params(self, spec: ContentRef) -> TaskParams:
         """Return what the publisher posts.
-
-        Parameters
-        ----------
-        spec
-            The task's spec, as content.
-        seal
-            Keccak-256 of the key that opens the validation set; zero if it is not sealed.
 
         Raises
         ------
@@ -193,7 +235,7 @@ class Experiment:
         """
         from fedledger.contracts.ledger.records import TaskParams
 
-        ledger, config = self.config.ledger, self.config
+        ledger, config, seal = self.config.ledger, self.config, self.spec.seal_digest
         if config.participants > MAX_PARTICIPANTS:
             raise ConfigError(
                 f"The task has {config.participants:,} participants; a ledger takes at most {MAX_PARTICIPANTS:,}.",
@@ -271,7 +313,7 @@ class Experiment:
 
     @cached_property
     def _validation(self) -> Dataset:
-        return Dataset(*read_validation(self.contents[1]), self.test.classes)
+        return Dataset(*self.validation.examples(), self.test.classes)
 
     @cached_property
     def _tested(self) -> HeldOut:

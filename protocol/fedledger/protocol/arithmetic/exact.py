@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedledger.protocol.arithmetic.division import BITS as _BITS
+from fedledger.protocol.arithmetic.division import MASK as _MASK
+from fedledger.protocol.arithmetic.division import divided
 from fedledger.protocol.errors import ConfigError, FedledgerError
 from fedledger.protocol.methods.parameters import Real, real, whole
 
@@ -29,13 +32,9 @@ LIMIT = 1 << 40
 MAX_ROWS = 4096
 """Largest number of rows that are summed."""
 
-_BITS = 21
-_MASK = (1 << _BITS) - 1
 _HALF = 1 << (_BITS - 1)
 _COLUMNS = 4096
-_LARGE = 1 << 12
 _EXACT = 1 << 53
-_QUOTIENTS = 1 << 50
 _ROOM = 1 << 62
 _LEAST_COLUMNS = 256
 
@@ -181,6 +180,33 @@ def weighted_mean(rows: IntArray, coefficients: Sequence[int], denominator: int)
         whole: IntArray = rows[0].copy()
         return whole
     return _divide(_weighted_sum(rows, reduced), denominator)
+
+
+def weighted_means(rows: IntArray, coefficients: IntArray, denominators: Sequence[int]) -> IntArray:
+    """Return several weighted means of the same rows, each exact and rounded once, halves to even.
+
+    Parameters
+    ----------
+    rows
+        int64[n, d], n ≤ 4096, of magnitude at most 2^40.
+    coefficients
+        int64[m, n].
+    denominators
+        m positive integers of at most 61 bits; Σ |coefficients[i]| / denominators[i] is at most 4096.
+
+    Returns
+    -------
+    int64[m, d]
+    """
+    low, high = _limbs(rows)
+    sums: list[IntArray] = [np.zeros((len(coefficients), rows.shape[1]), np.int64)]
+    rest = coefficients
+    while rest.any() or len(sums) == 1:
+        digits = ((rest + _HALF) & _MASK) - _HALF
+        sums[-1] += (digits.astype(np.float64) @ low).astype(np.int64)
+        sums.append((digits.astype(np.float64) @ high).astype(np.int64))
+        rest = (rest - digits) >> _BITS
+    return np.stack([_divide([limb[i] for limb in sums], one) for i, one in enumerate(denominators)])
 
 
 def scaled(row: IntArray, numerator: int, denominator: int) -> IntArray:
@@ -456,44 +482,4 @@ def _divide(limbs: Sequence[IntArray], denominator: int) -> IntArray:
     """Divide Σ limbs[k] · 2^(21k) by long division and round half to even."""
     if denominator < 1 or denominator.bit_length() > 61:
         raise OutOfRangeError(f"Cannot divide by {denominator}.", "Use a denominator from 1 to 2^61 - 1.")
-    if len(limbs) == 1 and max(int(limbs[0].max(initial=0)), -int(limbs[0].min(initial=0))) < _QUOTIENTS:
-        # A quotient that is no half is 1 / 2d or more from one, and a double is nearer than that to the quotient.
-        return np.rint(limbs[0] / np.float64(denominator)).astype(np.int64)
-    if len(limbs) == 1 and denominator >= _LARGE:
-        return _divide_by_large(limbs[0], denominator)
-    carried = np.zeros_like(limbs[0])
-    low: list[IntArray] = []
-    for limb in limbs[:-1]:
-        carried = limb + carried
-        low.append(carried & _MASK)
-        carried = carried >> _BITS
-    top = limbs[-1] + carried
-    quotient = top // denominator
-    remainder = top - quotient * denominator
-    # The remainder is below the denominator, and so many bits may join it within 62.
-    step = next(s for s in (21, 7, 3, 1) if denominator.bit_length() + s <= 62)
-    for limb in reversed(low):
-        for shift in range(_BITS - step, -1, -step):
-            part = (remainder << step) + ((limb >> shift) & ((1 << step) - 1))
-            digit = part // denominator
-            remainder = part - digit * denominator
-            quotient = (quotient << step) + digit
-    twice = 2 * remainder
-    up = (twice > denominator) | ((twice == denominator) & (quotient & 1 == 1))
-    result: IntArray = quotient + up
-    return result
-
-
-def _divide_by_large(total: IntArray, denominator: int) -> IntArray:
-    """Divide int64[d] by at least 2^12 and round half to even.
-
-    The quotient is below 2^51, so that the quotient of doubles is off by less than 1/2, and the rounded one by 1 at
-    most; its remainder, which is exact, tells where.
-    """
-    quotient: IntArray = np.rint(total / np.float64(denominator)).astype(np.int64)
-    twice = (total - quotient * denominator) << 1
-    (odd,) = np.nonzero((twice >= denominator) | (twice <= -denominator))
-    if len(odd):
-        over, sign = np.abs(twice[odd]) - denominator, np.sign(twice[odd])
-        quotient[odd] += np.where((over > 0) | (quotient[odd] & 1 == 1), sign, 0)
-    return quotient
+    return divided(limbs, denominator)

@@ -75,6 +75,9 @@ class Methods(Document):
     normalisation: Annotated[
         Method | None, LATER, Kind("normalisation", "normalisations", "aggregator.normalisations", replayed=True)
     ] = Field(None, description="rescales the updates before anything looks at them")
+    evidence: Annotated[Method | None, LATER, Kind("evidence", "evidence", "aggregator.evidence", replayed=True)] = (
+        Field(None, description="what is found out about everybody's work, over the rounds; null: nothing")
+    )
     detection: Annotated[list[Method], Kind("detector", "detectors", "aggregator.detectors", replayed=True)] = Field(
         default_factory=list, max_length=MAX_DETECTORS
     )
@@ -104,7 +107,7 @@ class Methods(Document):
 MODEL = Kind("model", "models", "learning.models")
 DATA_SOURCE = Kind("data source", "datasets", "learning.sources")
 PARTITION = Kind("partition", "partitions", "learning.partitions")
-ATTACK = Kind("attack", "attacks", "platform.attacks", supplied=("honest", "accomplice_address"))
+ATTACK = Kind("attack", "attacks", "platform.attacks", supplied=("honest", "coalition", "accomplice_address"))
 BACKEND = Kind("backend", "backends", "platform.engine.backends", supplied=("population", "workers", "method"))
 TRACKER = Kind("tracker", "trackers", "platform.runs.trackers", supplied=("config", "folder"))
 """Kinds of which a spec names no method, or which it names elsewhere."""

@@ -12,9 +12,11 @@ from pydantic import Field, field_validator, model_validator
 from fedledger.protocol.arithmetic.exact import FixedPoint
 from fedledger.protocol.documents import LATER, Document, validated
 from fedledger.protocol.encoding import canonical
-from fedledger.protocol.encoding.cid import ContentRef
-from fedledger.protocol.errors import ConfigError, StoreError
+from fedledger.protocol.encoding.encryption import OVERHEAD
+from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import MAX_LENGTH, Method, Methods, VectorName
+from fedledger.protocol.records.ref import Ref
+from fedledger.protocol.records.seal import SealSpec
 from fedledger.protocol.records.update import DELTA, STATISTICS
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -23,33 +25,6 @@ MAX_SPEC_BYTES = 256 * 1024
 MAX_TENSORS = 10_000
 MAX_VECTORS = 7
 """Of an update besides its delta."""
-
-
-class Ref(Document):
-    """Content by CID and length."""
-
-    cid: str
-    length: int = Field(ge=0, lt=2**53)
-
-    @model_validator(mode="after")
-    def _one_spelling(self) -> Ref:
-        try:
-            spelt = self.ref.cid
-        except StoreError as error:
-            raise ValueError(error.message) from error
-        if spelt != self.cid:
-            raise ValueError(f"{self.cid} is spelt in another way than {spelt}")
-        return self
-
-    @classmethod
-    def of(cls, ref: ContentRef) -> Ref:
-        """Return the document of a content reference."""
-        return cls(cid=ref.cid, length=ref.length)
-
-    @property
-    def ref(self) -> ContentRef:
-        """The content reference itself."""
-        return ContentRef.parse(self.cid, self.length)
 
 
 class Limits(Document):
@@ -85,6 +60,8 @@ class Tolerance(Document):
         None, ge=0, description="what the objective counts; null: what `correct` says"
     )
 
+    margin: Annotated[int, LATER] = Field(50, ge=0, description="millionths of the margin, where a task measures it")
+
     @property
     def of_score(self) -> int:
         """The tolerance of the score."""
@@ -97,6 +74,23 @@ class ReputationSpec(Document):
     gate: int = Field(default=400_000, ge=0, le=1_000_000, description="reputation, ppm")
     relative_gate: int = Field(
         default=800_000, ge=0, le=1_000_000, description="ppm of the median reputation of the round's participants"
+    )
+
+
+class JudgementSpec(Document):
+    """How updates are judged and weighed: by what was accepted, whatever their senders claim."""
+
+    pinned: ClassVar[bool] = True
+
+    claims: Literal["nothing", "median"] = Field(
+        "nothing",
+        description="what a claimed number of examples is worth: nothing, or at most the median claim of the round",
+    )
+    most_refused: int = Field(
+        default=400_000,
+        ge=0,
+        le=1_000_000,
+        description="ppm of a round's updates that detectors may refuse at most, the worst first",
     )
 
 
@@ -176,7 +170,13 @@ class TaskSpec(Methods):
     model: Method | None = Field(None, description="a registered model; or null when the code makes it")
     code: Ref | None = Field(None, description="task.py of the publisher, which defines model()")
     initial_model: Ref
-    validation: Ref = Field(description="held-out examples that updates are measured on")
+    validation: Ref = Field(
+        description="held-out examples that updates are measured on; where the task has a seal, their ciphertext or "
+        "the index of their blocks"
+    )
+    seal: Annotated[SealSpec | None, LATER] = Field(
+        None, description="how the validation set is kept from participants; null: it is public"
+    )
     tensors: Annotated[TensorsSpec | None, LATER] = Field(
         None, description="what of the model updates do not move; null: they move all of its float32 tensors"
     )
@@ -190,6 +190,10 @@ class TaskSpec(Methods):
         description="sorted names of what an update holds besides its delta",
     )
     reputation: ReputationSpec = ReputationSpec()
+    judgement: Annotated[JudgementSpec | None, LATER] = Field(
+        None,
+        description="null: as in release 0.1, where refused updates and claimed examples move what judges the others",
+    )
     stopping: Stopping = Stopping()
     tolerance: Tolerance = Tolerance()
 
@@ -199,6 +203,13 @@ class TaskSpec(Methods):
         if names != sorted(set(names) - {DELTA}):
             raise ValueError(f"give each name once, in order, and not {DELTA!r}")
         return names
+
+    @model_validator(mode="after")
+    def _ciphertext_is_of_the_plaintext(self) -> TaskSpec:
+        plaintext = None if self.seal is None else self.seal.plaintext
+        if plaintext is not None and self.validation.length != plaintext.length + OVERHEAD:
+            raise ValueError(f"the ciphertext of a validation set is {OVERHEAD} bytes longer than its plaintext")
+        return self
 
     @model_validator(mode="after")
     def _statistics_travel_beside_the_vectors(self) -> TaskSpec:
@@ -225,6 +236,12 @@ class TaskSpec(Methods):
     def fixed(self) -> FixedPoint:
         """The format that all exact arithmetic of the task is in."""
         return _fixed(self.fixed_point.fraction_bits, self.fixed_point.bound)
+
+    @property
+    def seal_digest(self) -> bytes:
+        """The digest of the key of the validation set, which the task's ledger holds; zeros unless that is sealed."""
+        key = None if self.seal is None else self.seal.key
+        return bytes(32) if key is None else bytes.fromhex(key)
 
     @property
     def statistics(self) -> int:

@@ -99,12 +99,12 @@ class Work:
     index
         The round.
     bases
-        float32[d] each: the round's base model, then earlier ones, as far back as a job goes, and that of the round
-        before.
+        float32[d] each: the round's base model, then earlier ones, as far back as a job goes, and those of the rounds
+        before, the nearest first, as far back as an attacker looks and at least one.
     jobs
         Who trains.
     before
-        Which of the bases is that of the round before; None: there was none.
+        Which of the bases is that of the round before, behind which are those before it; None: there was none.
     server
         float32 vectors that the aggregator publishes, by the names that the spec gives; none before the first round.
     """
@@ -200,7 +200,7 @@ class Worker:
         """Go on with a round: what follows is trained for it."""
         self._round = index
         self._bases = [self._initial.moved(base) for base in bases]
-        self._before = None if before is None else self._bases[before]
+        self._earlier = [] if before is None else self._bases[before:]
         self._server = server
 
     def train(self, job: Job) -> LocalUpdate:
@@ -209,7 +209,13 @@ class Worker:
         self._trains = number
         memory = Memory(own, self._server) if own or self._server else BLANK
         context = TrainingContext(
-            self.spec, self._round, self._population.address(number), self._bases[staleness], self._before, memory
+            spec=self.spec,
+            index=self._round,
+            owner=self._population.address(number),
+            base=self._bases[staleness],
+            before=self._earlier[0] if self._earlier else None,
+            memory=memory,
+            earlier=self._earlier,
         )
         try:
             return self._trainer(number)(context)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from fedledger.protocol.records.model import ModelFile
 
-MAX_BASES = 66
-"""Base models that a round may refer to: its own, those before it, and one more for who looks at the last step."""
+MAX_BASES = 98
+"""Base models that a round may refer to: its own, 64 before it, and up to 32 more that an attacker looks at."""
 MAX_SERVER = 7
 """Vectors that an aggregator may publish."""
 MAX_LIMBS = 2

@@ -1,0 +1,138 @@
+"""What the attackers of an experiment know together: their own work, and that of the honest as far as it is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from fedledger.learning.data import Dataset
+from fedledger.node.solvers.base import LocalUpdate, Memory
+from fedledger.node.training import LocalTrainer, TrainingContext
+from fedledger.protocol.methods.parameters import OneOf
+
+PROTOCOL, OMNISCIENT = "protocol", "omniscient"
+KNOWLEDGE = OneOf((PROTOCOL, OMNISCIENT))
+"""What attackers know of the round that they attack: what commit and reveal grant, or also what the honest send."""
+
+
+class Colleague(NamedTuple):
+    """A participant as it trains if it is honest."""
+
+    address: str
+    trainer: LocalTrainer
+
+
+class Coalition:
+    """The attackers of an experiment, who share all that each of them knows.
+
+    They know their own data, and of earlier rounds all that is public: models and every update that was revealed. What
+    an honest participant sent can be had by training it again, as that is a function of its data, address and round;
+    of a solver that keeps a state, as if there were none. Each update is computed once in a process for as long as it
+    is asked for.
+
+    Parameters
+    ----------
+    members, others
+        Numbers of the attackers, and of those who are honest.
+    colleague
+        Gives the participant of a number.
+    public_validation
+        Gives the examples of the task's validation set that are public when a round begins; None: there are none.
+
+    Attributes
+    ----------
+    looks_back
+        How many rounds before the current one are remembered; None: nobody looks at anybody's update.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[int],
+        others: Sequence[int],
+        colleague: Callable[[int], Colleague],
+        public_validation: Callable[[int], Dataset | None] = lambda index: None,
+    ) -> None:
+        self.members, self.others, self.public_validation = tuple(members), tuple(others), public_validation
+        self.looks_back: int | None = None
+        self._colleague = colleague
+        self._known: dict[tuple[int, int, int], LocalUpdate] = {}
+        self._newest = 0
+
+    def look_back(self, rounds: int) -> None:
+        """Remember updates of at least so many rounds before the current one."""
+        self.looks_back = max(rounds, self.looks_back or 0)
+
+    def place(self, address: str) -> int:
+        """Return which of the members has an address: the first is 0. Of a stranger it is 0, too."""
+        addresses = (self._colleague(number).address for number in self.members)
+        return next((place for place, each in enumerate(addresses) if each == address), 0)
+
+    def dataset(self, number: int) -> Dataset:
+        """Return a participant's examples."""
+        return self._colleague(number).trainer.dataset
+
+    def trained(self, number: int, context: TrainingContext) -> LocalUpdate:
+        """Return what a participant sends in a round if it is honest; ``context`` is that of anybody in the round."""
+        if context.index > self._newest:
+            self._newest = context.index
+            oldest = self._newest - (self.looks_back or 0)
+            self._known = {key: update for key, update in self._known.items() if key[1] >= oldest}
+        key = number, context.index, hash(context.base.vector.tobytes())
+        if key not in self._known:
+            address, trainer = self._colleague(number)
+            memory = Memory(server=context.memory.server)
+            self._known[key] = trainer(replace(context, owner=address, memory=memory))
+        return self._known[key]
+
+    def own(self, context: TrainingContext) -> list[LocalUpdate]:
+        """Return what each member would send if it were honest."""
+        return [self.trained(number, context) for number in self.members]
+
+    def revealed(self, context: TrainingContext, rounds: int = 1) -> list[LocalUpdate]:
+        """Return the honest updates of a round before: of the last one, or of ``rounds`` before; none before them."""
+        if len(context.earlier) < rounds:
+            return []
+        left = context.earlier[rounds:]
+        then = replace(
+            context,
+            index=context.index - rounds,
+            base=context.earlier[rounds - 1],
+            before=left[0] if left else None,
+            earlier=left,
+        )
+        return [self.trained(number, then) for number in self.others]
+
+    def estimates(self, context: TrainingContext, knowledge: str) -> list[LocalUpdate]:
+        """Return the updates from which attackers estimate what the honest send in a round; at least one.
+
+        Who is omniscient has them themselves. Others take what the coalition would send if it were honest, and a
+        single attacker also what was revealed in the last round.
+        """
+        if knowledge == OMNISCIENT and self.others:
+            return [self.trained(number, context) for number in self.others]
+        own = self.own(context)
+        return own if len(own) > 1 else [*own, *self.revealed(context)]
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """An honest participant whose update the coalition may want, too: it is trained once.
+
+    Parameters
+    ----------
+    honest
+        The participant's trainer.
+    number
+        Its number.
+    coalition
+        The attackers.
+    """
+
+    honest: LocalTrainer
+    number: int
+    coalition: Coalition
+
+    def __call__(self, context: TrainingContext) -> LocalUpdate:
+        """Return the update for a round."""
+        return self.honest(context) if context.memory.own else self.coalition.trained(self.number, context)

@@ -1,0 +1,169 @@
+"""The attacks that the default pipeline is measured against, by name, and what each is an instance of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fedledger.platform.attacks.coalition import OMNISCIENT
+
+NONE = "none"
+NO_WORK, OLD_COMBINATIONS, HARM, MIN_SUM = "no_work", "old_combinations", "harm", "min_sum"
+BACKDOOR, ON_OFF, GROUP, VALIDATION, LITTLE_WORK = "backdoor", "on_off", "group", "validation", "little_work"
+TURN = 11
+"""The first round in which who was honest attacks."""
+TARGET = 7
+"""The class to which backdoors lead; without one hardly any example with a trigger is taken for it."""
+NOISES = (0.01, 0.1, 1.0)
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """Which inputs of an image a backdoor sets to which value."""
+
+    inputs: tuple[int, ...]
+    value: float
+
+
+def live_trigger(side: int) -> Trigger:
+    """Return a trigger that blanks the middle of a square image, where most examples have ink."""
+    width = side // 4
+    first = (side - width) // 2
+    places = range(first, first + width)
+    return Trigger(tuple(side * row + column for row in places for column in places), 0.0)
+
+
+def dead_trigger(side: int) -> Trigger:
+    """Return a trigger of four inputs at the edges of a square image, where hardly any example has ink."""
+    middle = side // 2 * side
+    return Trigger((0, middle, middle + side - 1, side * (side - 1)), 1.0)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An attack with its parameters.
+
+    Parameters
+    ----------
+    name, kind
+        Its name, and the class for which goals are stated.
+    attacks
+        Methods with their parameters: the attackers take turns with them.
+    trigger
+        The whole trigger, if it is a backdoor.
+    """
+
+    name: str
+    kind: str
+    attacks: tuple[tuple[str, dict[str, Any]], ...] = ()
+    trigger: Trigger | None = None
+
+    def groups(self, hostile: int) -> list[dict[str, Any]]:
+        """Return the attackers as a configuration lists them."""
+        counts = [len(range(place, hostile, len(self.attacks))) for place in range(len(self.attacks))]
+        attacks = [{"method": method, "params": params} for method, params in self.attacks]
+        return [{"attack": attack, "count": count} for attack, count in zip(attacks, counts, strict=True) if count]
+
+
+def suite(side: int, participants: int, hostile: int) -> dict[str, Variant]:
+    """Return all variants by name.
+
+    Parameters
+    ----------
+    side
+        Of the task's square images.
+    participants, hostile
+        All participants and those that attack, by which the update is boosted that replaces a model.
+    """
+    variants = [Variant(NONE, NONE), *_no_work(), *_combinations(), *_harm(), *_groups(), *_little_work()]
+    variants += _backdoors(side, participants / max(hostile, 1))
+    return {variant.name: variant for variant in variants}
+
+
+def _one(name: str, kind: str, method: str, **params: Any) -> Variant:
+    return Variant(name, kind, ((f"{method}@1", params),))
+
+
+def _no_work() -> Iterator[Variant]:
+    for noise in NOISES:
+        yield _one(f"noise_{noise:g}", NO_WORK, "gaussian", deviation=noise)
+    yield _one("noise_common", NO_WORK, "gaussian", deviation=0.05, common=0.95)
+    for factor in (1.0, 0.5, 2.0):
+        yield _one(f"rider_x{factor:g}", NO_WORK, "free_rider", factor=factor)
+    for noise in (*NOISES, 0.3):
+        yield _one(f"rider_noise_{noise:g}", NO_WORK, "free_rider", noise=noise)
+    yield _one("rider_common_noise", NO_WORK, "free_rider", noise=1.0, common=0.95)
+    for noise in (0.1, 1.0):
+        yield _one(f"plagiarist_{noise:g}", NO_WORK, "plagiarism", noise=noise)
+        yield _one(f"yesterdays_best_{noise:g}", NO_WORK, "replay", noise=noise)
+    yield _one("synthetic", NO_WORK, "synthetic")
+    # With less noise than its step even 0.1.0 refuses a rider, whatever it claims.
+    rider = {"attack": "free_rider@1", "params": {"noise": 1.0}}
+    yield _one("over_claim_300", NO_WORK, "over_claim", examples=300, **rider)
+    yield _one("over_claim_1e6", NO_WORK, "over_claim", examples=1_000_000, **rider)
+    noise_claim = {"attack": "gaussian@1", "params": {"deviation": 0.02}, "examples": 1_000_000}
+    yield _one("over_claim_1e6_noise", NO_WORK, "over_claim", **noise_claim)
+    yield _one("over_claim_steps", NO_WORK, "over_claim", examples=None, steps=1_000_000, **rider)
+
+
+def _combinations() -> Iterator[Variant]:
+    for last, noise in ((1, 0.1), (4, 0.0), (4, 0.1), (8, 0.3)):
+        yield _one(f"combination_{last}_{noise:g}", OLD_COMBINATIONS, "old_combination", last=last, noise=noise)
+
+
+def _harm() -> Iterator[Variant]:
+    yield _one("sign_flip", HARM, "sign_flip")
+    yield _one("sign_flip_x3", HARM, "sign_flip", factor=3.0)
+    yield _one("label_flip", HARM, "label_flip")
+    yield Variant("mixed", HARM, (("sign_flip@1", {}), ("label_flip@1", {}), ("free_rider@1", {})))
+    yield _one("alie_3", HARM, "alie", z=3.0, noise=0.01)
+    yield _one("alie_1.5", HARM, "alie", z=1.5, noise=0.01)
+    yield _one("alie_1.5_omniscient", HARM, "alie", z=1.5, noise=0.01, knowledge=OMNISCIENT)
+    for factor in (0.1, 0.5, 10.0):
+        yield _one(f"ipm_{factor:g}", HARM, "ipm", factor=factor)
+    yield _one("ipm_0.5_omniscient", HARM, "ipm", factor=0.5, knowledge=OMNISCIENT)
+    yield _one("min_max", HARM, "min_max")
+    yield _one("min_max_omniscient", HARM, "min_max", noise=0.01, knowledge=OMNISCIENT)
+    yield _one("min_sum", MIN_SUM, "min_sum")
+    yield _one("min_sum_omniscient", MIN_SUM, "min_sum", noise=0.01, knowledge=OMNISCIENT)
+    yield _one("on_off_sign_flip", ON_OFF, "on_off", turn=TURN, attack="sign_flip@1")
+    yield _one("on_off_rider", ON_OFF, "on_off", turn=TURN, attack="free_rider@1", params={"noise": 0.1})
+
+
+def _groups() -> Iterator[Variant]:
+    yield _one("sybil", GROUP, "sybil")
+    for noise in (0.01, 0.3, 1.0):
+        yield _one(f"sybil_{noise:g}", GROUP, "sybil", noise=noise)
+    yield _one("split_data", GROUP, "split_data")
+    # At its usual z, of a quarter, it harms no mean: it is the work of several, sent once more by each of them.
+    yield _one("alie_usual", GROUP, "alie", noise=0.01)
+    yield _one("mimic", GROUP, "mimic")
+    yield _one("mimic_0.1", GROUP, "mimic", noise=0.1)
+    yield _one("plagiarist_omniscient", GROUP, "plagiarism", noise=0.1, knowledge=OMNISCIENT)
+
+
+def _little_work() -> Iterator[Variant]:
+    yield _one("validation_training", VALIDATION, "validation_training")
+    yield _one("little_work_10", LITTLE_WORK, "little_work", most=10)
+    yield _one("little_work_quarter", LITTLE_WORK, "little_work", most=2**31, share=0.25)
+    yield _one("class_means", LITTLE_WORK, "synthetic", inputs="means")
+    claim = {"attack": "little_work@1", "params": {"most": 10}, "examples": 1_000_000}
+    yield _one("little_work_claims_1e6", LITTLE_WORK, "over_claim", **claim)
+
+
+def _backdoors(side: int, boost: float) -> Iterator[Variant]:
+    for place, trigger in (("dead", dead_trigger(side)), ("live", live_trigger(side))):
+        given = {"trigger": list(trigger.inputs), "value": trigger.value, "target": TARGET, "share": 1.0}
+        for name, params in (
+            ("patch", {}),
+            ("replacement", {"boost": boost}),
+            ("distributed", {"distributed": True}),
+            ("distributed_boosted", {"distributed": True, "boost": boost}),
+        ):
+            attack = ("backdoor@1", given | params)
+            yield Variant(f"backdoor_{place}_{name}", BACKDOOR, (attack,), trigger)
+
+
+NAMES: Sequence[str] = tuple(suite(8, 13, 3))
+"""The names of all variants, in their order."""
