@@ -24,7 +24,7 @@ from fedledger.protocol.records.reputation import PPM
 
 NOTHING = 1e-3
 """A residual below this share of an update is rounding."""
-LARGEST_GAIN = 3.0
+LARGEST_GAIN = 1.5
 """A gain counts as so many usual ones at most towards harm, so that one round does not stand for many."""
 LARGEST_OVERLAP = 1e6
 LARGEST_CORROBORATION = 2.0
