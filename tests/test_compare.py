@@ -29,7 +29,7 @@ def play(folder: Path, ledger: bool = False, **changes: Any) -> Path:
         "participants": 3,
         "compare_with_mean": False,
         "model": {"method": "mlp@1", "params": {"inputs": 64, "hidden": [8], "classes": 10}},
-        "training": {"rounds": 2},
+        "training": {"pipeline": "plain", "rounds": 2},
         **changes,
     }
     experiment = make_experiment(ExperimentConfig.model_validate(document), folder)
