@@ -46,7 +46,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [
         play(root / "plain"),
         play(root / "with ledger", ledger=True),
-        play(root / "longer", training={"rounds": 3, "selection": {"method": "uniform@1", "params": {"count": 2}}}),
+        play(
+            root / "longer",
+            training={"pipeline": "plain", "rounds": 3, "selection": {"method": "uniform@1", "params": {"count": 2}}},
+        ),
         play(root / "other", seed=4, participants=4),
     ]
 
