@@ -248,6 +248,18 @@ def test_without_a_public_validation_set_there_is_nothing_to_train_on() -> None:
     assert np.abs(attacker("validation_training@1", {}, trainer, public)(late).delta - 0.5).max() > 0.1
 
 
+def test_only_what_was_opened_of_a_validation_set_is_trained_on() -> None:
+    seen = []
+    for access in ("public", "opened", "sealed"):
+        given = experiment("validation_training@1", {"noise": 0.0}, rounds=3)
+        config = given.config.model_dump() | {"data": {"validation_access": access, "validation_slice": 30}}
+        kept = make_experiment(ExperimentConfig.model_validate(config), Path())
+        hostile, _ = parties(kept)
+        seen.append([now[hostile[0]].steps for now in sent(kept)])
+    # 180 examples in batches of 32; a block more of 30 each round; nothing, and no step.
+    assert seen == [[24, 24, 24], [1, 4, 8], [1, 1, 1]]
+
+
 def test_each_honest_update_is_computed_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[int, str]] = []
     train = LocalTrainer.__call__

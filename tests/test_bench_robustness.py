@@ -133,6 +133,7 @@ def test_what_fails_is_named_in_its_row_and_ends_no_other(tmp_path: Path) -> Non
     first, second = Campaign(chosen, Kept(tmp_path / "kept", 2)).rows()
     assert first.error is not None and "nothing@1" in first.error and first.accuracy is None
     assert second.error is None and second.accuracy is not None and second.pipeline == str(file)
+    assert isinstance(second.oracle, float)
     # It is tried again.
     assert (tmp_path / "kept" / ROWS).read_text().count('{"of"') == 1
 
@@ -211,3 +212,13 @@ def test_images_come_from_a_folder_as_well(tmp_path: Path, monkeypatch: pytest.M
         image_shape(str(tmp_path / "nowhere"))
     monkeypatch.delenv("FEDLEDGER_DATA")
     assert pipeline_tables("0.1.0")["training"] == {"pipeline": "0.1.0"}
+
+
+def test_a_condition_without_an_oracle_has_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = replace(HERE, participants=200, hostile=2)
+    # Twenty examples for each of 200 participants are more than there are.
+    (row,) = Campaign(cases(["plain"], ["sign_flip"], [tiny]), Kept(None, 1)).rows()
+    assert row.error is not None and "example" in row.error and row.oracle is row.accuracy is None
+    monkeypatch.setattr(robustness_runs, "oracle_accuracy", lambda *of: 1 / 0)
+    (row,) = Campaign(cases(["plain"], ["sign_flip"], [HERE]), Kept(None, 1)).rows()
+    assert row.error is not None and "division by zero" in row.error

@@ -12,7 +12,8 @@ from fedledger.aggregator.context.round_features import RoundFeatures
 from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.mixings.base import MIXINGS
 from fedledger.aggregator.rules.aggregate import Outcome, Rows, aggregate
-from fedledger.aggregator.rules.base import NETWORK_ROWS, RULES, sum_of_ranks
+from fedledger.aggregator.context.ranks import NETWORK_ROWS, sum_of_ranks
+from fedledger.aggregator.rules.base import RULES
 from fedledger.protocol.arithmetic.exact import LIMIT, FixedPoint, gram
 from fedledger.protocol.arithmetic.random_streams import Stream
 from fedledger.protocol.errors import ConfigError, RoundError

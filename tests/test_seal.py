@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from fedledger.learning.metrics import HeldOut, measure
 from fedledger.learning.models.base import build_model
 from fedledger.learning.objectives.classification import CLASSIFICATION
+from fedledger.learning.objectives.ranking import Ranking
 from fedledger.learning.validation_set import (
     DrawnSlices,
     OpenedBlocks,
@@ -26,14 +28,16 @@ from fedledger.learning.vectors import FlatModel
 from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import load_config
 from fedledger.platform.experiment.kept_validation import KeptValidation, new_seal_key, read_seal_key
+from fedledger.platform.experiment.task_objective import TaskObjective, task_tolerance
 from fedledger.protocol.arithmetic.random_streams import Stream
 from fedledger.protocol.encoding import tensors
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.encoding.encryption import MAGIC, OVERHEAD, decrypt, encrypt
 from fedledger.protocol.errors import ConfigError, ContentUnreadableError, KeyStoreError
+from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.seal import BlockIndex, SealSpec, drawn_block, key_digest
-from fedledger.protocol.records.spec import TaskSpec
+from fedledger.protocol.records.spec import TaskSpec, Tolerance
 from support.small import write_config
 
 KEY, OTHER = b"k" * 32, b"o" * 32
@@ -237,6 +241,13 @@ class TestBlocks:
         with pytest.raises(ContentUnreadableError):
             read_part(write_validation(INPUTS[:19], LABELS[:19]), 19, CLASSIFICATION)
 
+    def test_there_are_as_many_blocks_as_rounds_at_most(self) -> None:
+        many = np.zeros((65_536, 1), np.float32), np.zeros(65_536, np.int64)
+        with pytest.raises(ConfigError, match=r"65,535 blocks of 1.*validation_slice"):
+            KeptValidation.of(many, "opened", 1, KEY)
+        with pytest.raises(ConfigError, match="no example"):
+            KeptValidation.of((INPUTS[:0], LABELS[:0]), "sealed", 1, KEY)
+
 
 class TestKeys:
     def test_a_key_is_for_its_owners_eyes_only(self, tmp_path: Path) -> None:
@@ -275,3 +286,39 @@ def test_a_rule_that_publishes_what_it_learns_from_the_set_takes_a_public_one(tm
         config = write_config(tmp_path, extra=rule, data=f'validation_access = "{access}"')
         with pytest.raises(ConfigError, match='validation_access = "public"'):
             make_experiment(load_config(config), tmp_path)
+
+
+@pytest.mark.parametrize(("access", "fewest"), [("public", 95), ("opened", 19), ("sealed", 20)])
+def test_the_tolerance_of_a_score_is_that_of_the_fewest_examples_it_is_measured_on(access: str, fewest: int) -> None:
+    kept = KeptValidation.of((INPUTS, LABELS), access, 20, KEY)
+    found = TaskObjective(Ranking(score="ndcg"), Method(method="ranking@1"))
+    assert min(map(len, kept.judged())) == fewest
+    assert task_tolerance(Tolerance(), found, kept.judged()).score == -(-2_000_000 // fewest)
+    # What a spec says is the same for whoever lacks the key.
+    assert all((a == b).all() for a, b in zip(kept.judged(), kept.under(OTHER).judged(), strict=True))
+
+
+@pytest.mark.parametrize("access", ["opened", "sealed"])
+def test_an_area_under_the_curve_takes_slices_with_pairs(tmp_path: Path, access: str) -> None:
+    made = []
+    for size in (20, 1):
+        config = tmp_path / "config.toml"
+        config.write_text(AUC.format(access=access, size=size))
+        with nullcontext() if size > 1 else pytest.raises(ConfigError, match=r"larger data\.validation_slice"):
+            made.append(make_experiment(load_config(config), tmp_path))
+    by_round = made[0].validation.by_round(made[0].spec, made[0].objective)
+    assert all(by_round.judging(index).full_score for index in range(1, 6))
+
+
+AUC = """
+name = "auc"
+participants = 3
+model = {{ method = "mlp@1", params = {{ inputs = 30, hidden = [], classes = 2 }} }}
+[training]
+objective = {{ method = "classification@1", params = {{ score = "auc" }} }}
+[data]
+source = {{ method = "breast_cancer@1" }}
+partition = {{ method = "iid@1" }}
+validation_access = "{access}"
+validation_slice = {size}
+"""

@@ -311,7 +311,7 @@ optimiser = { method = "fedadam@1" }
 schedule = { method = "synchronous@1" }
 """
     path = tmp_path / "config.toml"
-    text = CONFIG.format(participants=4, rounds=2, extra=extra + FLEET)
+    text = CONFIG.format(participants=4, rounds=2, extra=extra + FLEET, data="")
     lines = [line for line in text.splitlines() if 'sgd@1"' not in line]
     path.write_text("\n".join(lines))
     given_ = make_experiment(load_config(path), tmp_path)

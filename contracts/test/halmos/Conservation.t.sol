@@ -4,6 +4,7 @@ pragma solidity ^0.8.28;
 import {Evidence, Verdicts} from "../../src/Evidence.sol";
 import {CurrencyLibrary} from "../../src/Currency.sol";
 import {Lanes} from "../../src/Lanes.sol";
+import {LedgerAccounts} from "../../src/LedgerAccounts.sol";
 import {LedgerCourt} from "../../src/LedgerCourt.sol";
 import {Offences} from "../../src/Offences.sol";
 import {vm} from "../Vm.sol";
@@ -94,36 +95,61 @@ contract EvidenceProof {
 }
 
 contract OffencesProof {
-    /// @dev Punishment rounds up, and never exceeds what was agreed. By the usual shares: no solver multiplies any two
-    /// numbers; tests try others.
-    function check_part_half_roundsUp(uint96 penalty) public pure {
-        _checkPart(penalty, 2);
-    }
-
-    function check_part_quarter_roundsUp(uint96 penalty) public pure {
-        _checkPart(penalty, 4);
-    }
-
-    function check_part_sixteenth_roundsUp(uint96 penalty) public pure {
-        _checkPart(penalty, 16);
-    }
-
+    /// @dev No share costs more than all. That lesser ones round up, solvers cannot tell: they would have to divide by a
+    /// million. `Penalties.t.sol` and the mirror in Python try it.
     function check_part_all_isAll(uint96 penalty, uint256 share) public pure {
         vm.assume(share >= Evidence.PPM);
         assert(Offences.part(penalty, share) == penalty && Offences.equivocation(penalty) == penalty);
     }
 
-    /// @dev Whatever is remembered of a participant: none of the free refusals costs anything, and the first one that any
-    /// publisher makes is free.
+    /// @dev Whatever is remembered of a participant, none of the free refusals costs anything.
     function check_repeatedRefusal_freeOnesAreFree(uint96 penalty, uint24 share, uint8 free, uint32 lane) public pure {
         (, uint256 negative,) = Evidence.unpack(lane);
         vm.assume(negative < Evidence.UNIT * (uint256(free) + 1));
         assert(Offences.repeatedRefusal(penalty, share, free, negative) == 0);
     }
+}
 
-    function _checkPart(uint256 p, uint256 parts) private pure {
-        uint256 found = Offences.part(p, Evidence.PPM / parts);
-        assert(parts * found >= p && parts * found < p + parts && found <= p);
+/// @notice A seal's deposit goes to the publisher or to nobody, whole and once; see `MoneyProof` on how storage is filled.
+contract SealProof is LedgerAccounts {
+    address private constant PUBLISHER = address(0xB);
+
+    constructor() LedgerAccounts(_settings(), address(0)) {}
+
+    function check_openSeal_returnsTheDeposit(uint256 task_, uint96 deposit, bytes32 key, bool forfeited) public {
+        this.fill(task_, deposit, key, forfeited);
+        this.openSeal(task_, key);
+        assert(this.free(PUBLISHER) == deposit);
+        assert(_seals[task_].deposit == 0 && _seals[task_].opened);
+    }
+
+    function check_openSeal_takesNoOtherKey(uint256 task_, uint96 deposit, bytes32 key, bytes32 other) public {
+        vm.assume(key != other);
+        this.fill(task_, deposit, key, false);
+        (bool done,) = address(this).call(abi.encodeCall(this.openSeal, (task_, other)));
+        assert(!done && this.free(PUBLISHER) == 0 && _seals[task_].deposit == deposit);
+    }
+
+    function check_forfeitSeal_returnsNothing(uint256 task_, uint96 deposit, bytes32 key) public {
+        this.fill(task_, deposit, key, false);
+        this.forfeitSeal(task_);
+        assert(this.free(PUBLISHER) == 0);
+        assert(_seals[task_].deposit == 0 && _seals[task_].forfeited);
+    }
+
+    function free(address account) external view returns (uint256) {
+        return _balances[CurrencyLibrary.COIN][account];
+    }
+
+    /// @dev A finished task whose seal's period is over.
+    function fill(uint256 task_, uint96 deposit, bytes32 key, bool forfeited) external {
+        Task storage t = _tasks[task_];
+        (t.publisher, t.finished, t.params.seal) = (PUBLISHER, true, keccak256(abi.encode(key)));
+        _seals[task_] = Seal(deposit, false, forfeited);
+    }
+
+    function _settings() private pure returns (Settings memory s) {
+        s.minStake = 1;
     }
 }
 

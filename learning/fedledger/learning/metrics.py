@@ -20,7 +20,7 @@ from fedledger.learning.objectives.base import Batch, Evaluated, Objective
 from fedledger.learning.objectives.classification import CLASSIFICATION, Classification, classes_of
 from fedledger.learning.vectors import FlatModel, Float32Array, repeatable, single_thread
 from fedledger.protocol.errors import ConfigError, FedledgerError
-from fedledger.protocol.records.measurement import LOSS_CAP, MAX_SCORE
+from fedledger.protocol.records.measurement import LOSS_CAP, MAX_SCORE, Measurement
 
 BATCH = 128
 """Examples a forward pass: what a network of moderate size makes of them stays in a processor's cache."""
@@ -44,11 +44,14 @@ class Evaluation:
         What the objective counts.
     full_score
         What the score is a part or a multiple of; 0 if there is nothing of the kind.
+    margin
+        By how much the model prefers what is right; None where the objective has no such measure.
     """
 
     loss: float
     score: int
     full_score: float
+    margin: float | None = None
 
     @property
     def share(self) -> float:
@@ -164,17 +167,21 @@ def evaluate(
     # Several threads wait for each other longer than such models take: six times as long beside a busy process.
     with single_thread(), _evaluating(model.module):
         return [
-            Evaluation(float(loss), min(max(int(score), 0), MAX_SCORE), held_out.full_score)
-            for loss, score in _evaluated(model, vectors, held_out, batch)
+            Evaluation(float(found.loss), min(max(int(found.score), 0), MAX_SCORE), held_out.full_score, found.margin)
+            for found in _evaluated(model, vectors, held_out, batch)
         ]
 
 
-def measure(model: FlatModel, vectors: Sequence[Float32Array], held_out: HeldOut) -> list[tuple[int, int]]:
-    """Return (mean loss in millionths of its unit, score) of each vector as the integers that a report holds.
+def measure(model: FlatModel, vectors: Sequence[Float32Array], held_out: HeldOut) -> list[Measurement]:
+    """Return the measurement of each vector, in the integers that a report holds.
 
-    The loss is rounded and capped to [0, 2**31 − 1]; NaN and infinity count as the cap. See `evaluate`.
+    The loss is rounded and capped to [0, 2**31 − 1], a margin to ± as much; NaN and infinity count as the worst. See
+    `evaluate`.
     """
-    return [(loss_in_millionths(result.loss), result.score) for result in evaluate(model, vectors, held_out)]
+    return [
+        Measurement(loss_in_millionths(result.loss), result.score, _margin_in_millionths(result.margin))
+        for result in evaluate(model, vectors, held_out)
+    ]
 
 
 def check_model(model: FlatModel, vector: Float32Array, dataset: Dataset, objective: Objective) -> None:
@@ -233,6 +240,12 @@ def loss_in_millionths(loss: float) -> int:
         return LOSS_CAP
     # Limited first: the product of a large loss is beyond all doubles.
     return round(min(max(loss, 0.0) * 1e6, LOSS_CAP))
+
+
+def _margin_in_millionths(margin: float | None) -> int | None:
+    if margin is None:
+        return None
+    return round(min(max(margin * 1e6, -LOSS_CAP), LOSS_CAP)) if math.isfinite(margin) else -LOSS_CAP
 
 
 def predict(model: FlatModel, vector: Float32Array, inputs: Float32Array, batch: int = BATCH) -> NDArray[np.int64]:

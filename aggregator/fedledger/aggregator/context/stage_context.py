@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedledger.aggregator.context.round_features import RoundFeatures
+from fedledger.aggregator.context.work_seen import WorkSeen
 from fedledger.protocol.arithmetic.exact import IntArray
 from fedledger.protocol.arithmetic.random_streams import Stream
 from fedledger.protocol.errors import RoundError
@@ -46,8 +47,12 @@ class StageContext:
         Makes the method's own random stream of this round; anyone can draw from it again.
     memory
         What the method kept of the last round that counted, int64 arrays by name: see :class:`Remembering`.
+    doubt
+        Differences of what is measured up to this may be none on another machine, in millionths.
     accepted
-        Which updates are not refused, bool[n]: what others are compared with. All of them unless given.
+        Which updates judge the others, bool[n]: those that nobody has refused so far; all of them unless given.
+    work
+        What the task's evidence says of everybody's work, if the task names a method for that.
     """
 
     features: RoundFeatures
@@ -60,7 +65,9 @@ class StageContext:
     trusted: IntArray | None = None
     draws: Callable[[], Stream] = _no_draws
     memory: Mapping[str, IntArray] = field(default_factory=dict)
+    doubt: int = 0
     accepted: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    work: WorkSeen | None = None
 
     def __post_init__(self) -> None:
         if not len(self.accepted):

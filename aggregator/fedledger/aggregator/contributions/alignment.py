@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.contributions.base import CONTRIBUTIONS
@@ -19,6 +20,8 @@ class Alignment:
     The cosine to an aggregate as a contribution is after Xu et al. 2021 (CGSV); here the centre is the
     coordinate-wise median, which a minority cannot move at will.
     """
+
+    needs_centre: ClassVar[bool] = True
 
     def __call__(self, context: StageContext, weights: Sequence[int]) -> list[int]:
         return [

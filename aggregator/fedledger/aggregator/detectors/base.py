@@ -1,19 +1,59 @@
 """Detectors: which updates to refuse, from posted measurements and exact inner products.
 
-A detector sees how an update changes the held-out loss, where it points, and what the ledger remembers of its
-sender; never who intends what. Its thresholds compare an update with the others of its round, so one setting serves
-early rounds, in which losses are large, and late ones.
+A detector sees how an update changes the held-out loss, where it points, and what is known of its sender; never who
+intends what. Its thresholds compare an update with the others of its round, so one setting serves early rounds, in which
+losses are large, and late ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from fedledger.aggregator.context.stage_context import StageContext
+from fedledger.aggregator.context.work_seen import WorkSeen
+from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import kind_of
 from fedledger.protocol.methods.registry import Registry
 from fedledger.protocol.records.verdicts import Verdict
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Why an update stands out.
+
+    Parameters
+    ----------
+    signal
+        What was looked at, in a word or two.
+    value, threshold
+        What it was, and what it was compared with.
+    excess
+        How far it is beyond the threshold, for telling the worst; positive.
+    """
+
+    signal: str
+    value: float
+    threshold: float
+    excess: float
+
+    @classmethod
+    def above(cls, signal: str, value: float, threshold: float) -> Finding | None:
+        """Return a finding if the value is above the threshold."""
+        if not value > threshold:
+            return None
+        return cls(signal, value, threshold, (value - threshold) / max(abs(threshold), 1.0))
+
+    @classmethod
+    def below(cls, signal: str, value: float, threshold: float) -> Finding | None:
+        """Return a finding if the value is below the threshold."""
+        if not value < threshold:
+            return None
+        return cls(signal, value, threshold, (threshold - value) / max(abs(threshold), 1.0))
+
+
+Flags = Sequence[bool] | Sequence[Finding | None]
 
 
 class Detector(Protocol):
@@ -21,16 +61,27 @@ class Detector(Protocol):
 
     verdict: Verdict
 
-    def __call__(self, context: StageContext) -> list[bool]:
-        """Return one flag per update."""
+    def __call__(self, context: StageContext) -> Flags:
+        """Return for each update whether it stands out, or why."""
         ...
 
 
 DETECTORS: Registry[Callable[..., Detector]] = Registry(kind_of("detection"))
 
 
-def detect(detectors: Sequence[Detector], contexts: Sequence[StageContext], count: int) -> list[Verdict]:
-    """Return one verdict per update: accepted, or the reason of the first detector that flags it.
+@dataclass(frozen=True)
+class Judged:
+    """An update's verdict, and what it rests on where a detector says that."""
+
+    verdict: Verdict
+    finding: Finding | None = None
+
+
+ACCEPTED = Judged(Verdict.ACCEPTED)
+
+
+def detect(detectors: Sequence[Detector], contexts: Sequence[StageContext], count: int) -> list[Judged]:
+    """Return how each update is judged: accepted, or refused for the reason of the first detector that flags it.
 
     Parameters
     ----------
@@ -39,9 +90,39 @@ def detect(detectors: Sequence[Detector], contexts: Sequence[StageContext], coun
     count
         Number of updates.
     """
-    verdicts = [Verdict.ACCEPTED] * count
+    judged = [ACCEPTED] * count
     for detector, context in zip(detectors, contexts, strict=True):
-        for i, flagged in enumerate(detector(context) if count else []):
-            if flagged and verdicts[i] is Verdict.ACCEPTED:
-                verdicts[i] = detector.verdict
-    return verdicts
+        for i, flag in enumerate(detector(context) if count else []):
+            if flag and judged[i] is ACCEPTED:
+                judged[i] = Judged(detector.verdict, flag if isinstance(flag, Finding) else None)
+    return judged
+
+
+def worst(judged: Sequence[Judged], most: int) -> list[Judged]:
+    """Return the same with at most so many refusals, the worst; of equally bad ones all or none.
+
+    A refusal without a finding is as bad as can be.
+    """
+    refused = [one for one in judged if one.verdict.refused]
+    if len(refused) <= most:
+        return list(judged)
+    excesses = sorted((_excess(one) for one in refused), reverse=True)
+    limit = excesses[most]
+    return [one if one.verdict.refused and _excess(one) > limit else ACCEPTED for one in judged]
+
+
+def work_of(context: StageContext, method: str) -> WorkSeen:
+    """Return what the round's evidence shows.
+
+    Raises
+    ------
+    ConfigError
+        If the task names no evidence, which ``method`` needs.
+    """
+    if context.work is None:
+        raise ConfigError(f"{method} needs to know of everybody's work.", 'Give evidence = { method = "work@1" }.')
+    return context.work
+
+
+def _excess(judged: Judged) -> float:
+    return float("inf") if judged.finding is None else judged.finding.excess

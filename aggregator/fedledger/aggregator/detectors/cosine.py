@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.detectors.base import DETECTORS
@@ -31,6 +31,7 @@ class Cosine(Checked):
     threshold: Annotated[float, Real(-1, 1)] = 0.0
     factor: Annotated[float, Real(0, 1e12)] = 2.0
     verdict = Verdict.COSINE
+    needs_centre: ClassVar[bool] = True
 
     def __call__(self, context: StageContext) -> list[bool]:
         seen = context.features

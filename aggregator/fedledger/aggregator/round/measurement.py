@@ -70,7 +70,7 @@ class LiveMeasurer:
     def _measure_model(self, vector: NDArray[np.float32]) -> Measurement:
         """Measure a round's new model, which the next round may start from."""
         held_out = self._examples.final(self._index)
-        measured = Measurement(*measure(self._models[0], [vector], held_out)[0])
+        measured = measure(self._models[0], [vector], held_out)[0]
         self._last = vector.copy(), held_out, measured
         self._ahead.clear()
         return measured
@@ -107,7 +107,7 @@ class LiveMeasurer:
         while group := list(itertools.islice(named, max(1, EXAMPLES_PER_PASS // len(self._held_out)))):
             known = [self._known(*one) for one in group]
             new = [vector for (_, vector), found in zip(group, known, strict=True) if found is None]
-            measured = itertools.starmap(Measurement, measure(self._models[0], new, self._held_out))
+            measured = iter(measure(self._models[0], new, self._held_out))
             yield from (next(measured) if found is None else found for found in known)
 
     def _beside(self, named: Iterator[Named]) -> Iterator[Measurement]:
@@ -120,7 +120,7 @@ class LiveMeasurer:
             yield from (one.result() for one in beside)
 
     def _measure(self, model: FlatModel, what: str, vector: NDArray[np.float32]) -> Measurement:
-        return self._known(what, vector) or Measurement(*measure(model, [vector], self._held_out)[0])
+        return self._known(what, vector) or measure(model, [vector], self._held_out)[0]
 
     def _known(self, what: str, vector: NDArray[np.float32]) -> Measurement | None:
         known = self._ahead.get(what)

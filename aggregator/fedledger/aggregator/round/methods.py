@@ -13,6 +13,7 @@ from fedledger.aggregator.context.stage_context import Remembering, StageContext
 from fedledger.aggregator.context.work import Laborious
 from fedledger.aggregator.contributions.base import CONTRIBUTIONS, Contribution
 from fedledger.aggregator.detectors.base import DETECTORS, Detector
+from fedledger.aggregator.evidence.base import EVIDENCE, Evidence
 from fedledger.aggregator.mixings.base import MIXINGS, Mixing
 from fedledger.aggregator.normalisations.base import NORMALISATIONS, Normalisation
 from fedledger.aggregator.rules.base import RULES, Rule
@@ -79,6 +80,7 @@ class Staged(Generic[T]):
 class RoundMethods:
     """The methods by which a task's rounds are evaluated."""
 
+    evidence: Staged[Evidence] | None
     detectors: tuple[Staged[Detector], ...]
     rule: Staged[Rule]
     contribution: Staged[Contribution]
@@ -98,8 +100,11 @@ class RoundMethods:
 
     @classmethod
     def _made(cls, spec: TaskSpec) -> RoundMethods:
-        normalisation, mixing = spec.normalisation, spec.mixing
+        normalisation, mixing, evidence = spec.normalisation, spec.mixing, spec.evidence
         return cls(
+            evidence=None
+            if evidence is None
+            else Staged("evidence.0", build(EVIDENCE, evidence.method, evidence.params)),
             detectors=tuple(
                 Staged(f"detectors.{place}", build(DETECTORS, named.method, named.params))
                 for place, named in enumerate(spec.detection)
@@ -114,8 +119,14 @@ class RoundMethods:
             mixing=None if mixing is None else build(MIXINGS, mixing.method, mixing.params),
         )
 
-    def __iter__(self) -> Iterator[Staged[Detector] | Staged[Rule] | Staged[Contribution]]:
-        return iter((*self.detectors, self.rule, self.contribution))
+    def __iter__(self) -> Iterator[Staged[Evidence] | Staged[Detector] | Staged[Rule] | Staged[Contribution]]:
+        first = () if self.evidence is None else (self.evidence,)
+        return iter((*first, *self.detectors, self.rule, self.contribution))
+
+    @cached_property
+    def needs_centre(self) -> bool:
+        """Whether a method looks at the centre of the updates."""
+        return any(getattr(staged.method, "needs_centre", False) for staged in self)
 
 
 _MADE: BoundedCache[bytes, RoundMethods] = BoundedCache(16)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from fedledger.aggregator.detectors.base import Finding
 from fedledger.aggregator.round.measurer import Measurer
 from fedledger.aggregator.round.pipeline import (
     Entry,
@@ -35,6 +36,7 @@ from fedledger.protocol.records.update import UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict
 
 REPORT_VERSION = 1
+_MOST_MILLIONTHS = 2.0**53 - 1
 
 
 class Content(NamedTuple):
@@ -165,8 +167,9 @@ def round_outcome(given: RoundInput, measure: Measurer, observe: Observer = null
         measure,
         observe,
     )
-    for row, verdict, measurement in zip(valid, result.verdicts, result.measurements, strict=True):
-        row.verdict, row.measurement = verdict, measurement
+    seen = zip(valid, result.verdicts, result.findings, result.examples, result.measurements, strict=True)
+    for row, verdict, finding, examples, measurement in seen:
+        row.verdict, row.finding, row.examples, row.measurement = verdict, finding, examples, measurement
     paid = zip(result.weights, result.scores, result.shares, strict=True)
     # In a round that does not count nobody has a weight.
     for row, (weight, score, share) in zip(valid, paid, strict=False):
@@ -217,7 +220,8 @@ class _Row:
         self.detail = ""
         self.valid: ValidUpdate | None = None
         self.measurement: Measurement | None = None
-        self.weight = self.score = self.share = 0
+        self.finding: Finding | None = None
+        self.examples = self.weight = self.score = self.share = 0
 
     def validate_bytes(self, given: RoundInput, expected: Expected, due: bytes) -> None:
         participation = self.participation
@@ -240,6 +244,14 @@ class _Row:
             # What a store says of missing content is an accident of the place, so it stays out of the report.
             self.detail = "" if error.verdict is Verdict.UNAVAILABLE else error.detail
 
+    def _judgement(self) -> dict[str, Any]:
+        """Return what the sender claims, and what a refusal rests on, its numbers in millionths."""
+        claimed, finding = 0 if self.valid is None else self.valid.examples, self.finding
+        if finding is None:
+            return {"claimed": claimed, "finding": None}
+        value, threshold = _millionths(finding.value), _millionths(finding.threshold)
+        return {"claimed": claimed, "finding": {"signal": finding.signal, "value": value, "threshold": threshold}}
+
     def document(self, spec: TaskSpec, with_staleness: bool) -> dict[str, Any]:
         update = self.participation.update
         staleness = {"staleness": self.participation.staleness} if with_staleness else {}
@@ -249,13 +261,18 @@ class _Row:
             "verdict": self.verdict.label,
             "detail": self.detail,
             "reputation": self.participation.evidence.reputation,
-            "examples": 0 if self.valid is None else self.valid.examples,
+            "examples": self.examples,
             "measurement": None if self.measurement is None else shown(self.measurement, spec),
             "weight": self.weight,
             "score": _number(self.score),
             "share": self.share,
             **staleness,
+            **({} if spec.judgement is None else self._judgement()),
         }
+
+
+def _millionths(value: float) -> int:
+    return round(min(max(value * 1e6, -_MOST_MILLIONTHS), _MOST_MILLIONTHS))
 
 
 def _number(value: int) -> int | str:
@@ -263,6 +280,7 @@ def _number(value: int) -> int | str:
     return value if value < 2**53 else str(value)
 
 
-def shown(measurement: Measurement, spec: TaskSpec) -> dict[str, int]:
+def shown(measurement: Measurement, spec: TaskSpec) -> dict[str, int | None]:
     """Return a measurement as a task's reports hold it."""
-    return {"loss": measurement.loss, spec.score_key: measurement.score}
+    margin = {} if spec.evidence is None else {"margin": measurement.margin}
+    return {"loss": measurement.loss, spec.score_key: measurement.score, **margin}

@@ -7,7 +7,7 @@ the state that the round before left. Everything after the measurements is exact
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from fedledger.aggregator.context.round_features import RoundFeatures
 from fedledger.aggregator.context.stage_context import StageContext
-from fedledger.aggregator.detectors.base import detect
+from fedledger.aggregator.detectors.base import Finding
+from fedledger.aggregator.round.judging import judge
 from fedledger.aggregator.round.measurer import Measurer, measured
-from fedledger.aggregator.round.methods import RoundMethods
-from fedledger.aggregator.round.server_step import take_step, weigh
+from fedledger.aggregator.round.methods import RoundMethods, Staged
+from fedledger.aggregator.round.server_step import counted_examples, take_step, weigh
 from fedledger.aggregator.round.state import Moved, State
 from fedledger.aggregator.round.statistic_rows import StatisticRows
 from fedledger.aggregator.round.validation import ValidUpdate
@@ -124,8 +125,8 @@ class RoundResult:
 
     Parameters
     ----------
-    verdicts, measurements
-        Of each update.
+    verdicts, findings, examples, measurements
+        Of each update; what its refusal rests on, where a detector says that; how many examples count for it.
     base_measurement, model_measurement
         Of the round's base model and of the new one.
     model, state
@@ -140,6 +141,8 @@ class RoundResult:
     """
 
     verdicts: list[Verdict]
+    findings: list[Finding | None]
+    examples: Sequence[int]
     measurements: list[Measurement]
     base_measurement: Measurement
     model_measurement: Measurement
@@ -189,19 +192,13 @@ def evaluate_round(
     base, measurements = measure(BASE, given.base), _measured(given, entries, rows, statistics, measure)
     known = _known(given, entries, rows, base, measurements)
     observe("inner products", known.features.gram)
-    contexts = {
-        staged.name: staged.context(known, given.spec, given.beacon, given.state.memories) for staged in methods
-    }
-    verdicts = detect(
-        [staged.method for staged in methods.detectors],
-        [contexts[staged.name] for staged in methods.detectors],
-        len(entries),
-    )
+    judged, contexts = judge(methods, given.spec.judgement, len(entries), _Contexts(given, methods, known).judged_by)
+    verdicts, findings = [one.verdict for one in judged], [one.finding for one in judged]
     if not given.enough:
-        return RoundResult(verdicts, measurements, base, base, given.base, given.state)
+        return RoundResult(verdicts, findings, known.examples, measurements, base, base, given.base, given.state)
 
-    weights = _weights(given, entries, verdicts)
     context = contexts[methods.rule.name]
+    weights = _weights(given, context, verdicts)
     delta, diagnostics = _aggregate(
         methods, context, rows, weights, given.state.previous, known.features.without_centre
     )
@@ -221,6 +218,8 @@ def evaluate_round(
     scores = methods.contribution.method(contexts[methods.contribution.name], weights) if entries else []
     return RoundResult(
         verdicts=verdicts,
+        findings=findings,
+        examples=known.examples,
         measurements=measurements,
         base_measurement=base,
         model_measurement=model_measurement,
@@ -316,33 +315,70 @@ def _known(
     base: Measurement,
     measurements: Sequence[Measurement],
 ) -> StageContext:
-    """Return what all methods of the round may know."""
-    products: Gram = np.zeros((0, 0), np.int64)
-    previous = given.state.previous
-    if entries:
-        centre = aggregate(CENTRE, Rows(rows, [1] * len(rows)), unit=1).delta
-        products = gram(doubles([*rows, centre, previous]))
+    """Return what all methods of the round may know, as all updates judge each other."""
+    tolerance = given.spec.tolerance
     return StageContext(
         features=RoundFeatures(
-            base, measurements, [entry.reputation for entry in entries], products, given.spec.lower_is_better
+            base,
+            measurements,
+            [entry.reputation for entry in entries],
+            _products(given, rows, np.ones(len(rows), np.bool_)),
+            given.spec.lower_is_better,
         ),
         owners=[entry.owner for entry in entries],
-        examples=[entry.update.examples for entry in entries],
+        examples=counted_examples(given.spec.judgement, [entry.update.examples for entry in entries]),
         updates=rows,
-        previous=previous,
+        previous=given.state.previous,
         round=given.index,
         unit=given.spec.fixed.unit,
         trusted=given.trusted,
+        doubt=2 * (tolerance.loss if base.margin is None else tolerance.margin),
+        accepted=np.ones(len(rows), np.bool_),
     )
 
 
-def _weights(given: RoundContext, entries: Sequence[Entry], verdicts: Sequence[Verdict]) -> list[int]:
+def _products(given: RoundContext, rows: IntArray, accepted: NDArray[np.bool_]) -> Gram:
+    """Return the inner products of the updates, followed by the centre of those accepted and the last step."""
+    if not len(rows):
+        return np.zeros((0, 0), np.int64)
+    centred = rows[accepted] if accepted.any() else rows
+    centre = aggregate(CENTRE, Rows(centred, [1] * len(centred)), unit=1).delta
+    return gram(doubles([*rows, centre, given.state.previous]))
+
+
+class _Contexts:
+    """What each method of a round may know, given which updates judge the others."""
+
+    def __init__(self, given: RoundContext, methods: RoundMethods, known: StageContext) -> None:
+        self._given, self._methods, self._known = given, methods, known
+        evidence = methods.evidence
+        self._work = None if evidence is None else evidence.method(self._own(evidence, known))
+
+    def judged_by(self, accepted: NDArray[np.bool_]) -> dict[str, StageContext]:
+        """Return what each method may know, by its name."""
+        known = self._known
+        if self._methods.needs_centre and not (accepted == known.accepted).all():
+            features = replace(known.features, gram=_products(self._given, known.updates, accepted))
+            known = replace(known, features=features)
+        work = None if self._work is None else self._work(accepted)
+        known = replace(known, accepted=accepted, work=work)
+        return {staged.name: self._own(staged, known) for staged in self._methods}
+
+    def _own(self, staged: Staged[Any], known: StageContext) -> StageContext:
+        given = self._given
+        return staged.context(known, given.spec, given.beacon, given.state.memories)
+
+
+def _weights(given: RoundContext, known: StageContext, verdicts: Sequence[Verdict]) -> list[int]:
     counting = [
-        entry.update.examples if verdict is Verdict.ACCEPTED else 0
-        for entry, verdict in zip(entries, verdicts, strict=True)
+        count if verdict is Verdict.ACCEPTED else 0 for count, verdict in zip(known.examples, verdicts, strict=True)
     ]
-    reputations = [entry.reputation for entry in entries]
-    return weigh(reputations, counting, given.reputations, given.spec.reputation)
+    weights = weigh(known.features.reputations, counting, given.reputations, given.spec.reputation)
+    if known.work is None:
+        return weights
+    # Copies have the weight of one.
+    copies = known.work.copies(np.array(weights) > 0)
+    return [max(1, weight // shared) if weight else 0 for weight, shared in zip(weights, copies, strict=True)]
 
 
 def _aggregate(

@@ -14,7 +14,7 @@ from fedledger.protocol.bounded_cache import BoundedCache
 from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.records.model import fixed_model
 from fedledger.protocol.records.reputation import PPM
-from fedledger.protocol.records.spec import ReputationSpec, TaskSpec
+from fedledger.protocol.records.spec import JudgementSpec, ReputationSpec, TaskSpec
 
 MAX_WEIGHT = 1 << 20
 _OPTIMISERS: BoundedCache[bytes, Optimiser] = BoundedCache(16)
@@ -29,6 +29,19 @@ class Stepped:
     moments: State
     moved: IntArray
     model: NDArray[np.float32]
+
+
+def counted_examples(rule: JudgementSpec | None, claims: Sequence[int]) -> list[int]:
+    """Return how many examples count for each update, given how many its sender claims.
+
+    Under a rule for judging, a claim is worth nothing, or at most the lower median claim.
+    """
+    if rule is None or not claims:
+        return list(claims)
+    if rule.claims == "nothing":
+        return [1 if claim else 0 for claim in claims]
+    typical = sorted(claims)[(len(claims) - 1) // 2]
+    return [min(claim, typical) for claim in claims]
 
 
 def weigh(

@@ -7,8 +7,6 @@ order, and end as integers.
 
 from __future__ import annotations
 
-import functools
-import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from fedledger.aggregator.context.stage_context import StageContext
-from fedledger.protocol.arithmetic.exact import Float64Array, Gram, IntArray
+from fedledger.protocol.arithmetic.exact import Float64Array, Gram, IntArray, divide_round
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import kind_of
 from fedledger.protocol.methods.registry import Registry
@@ -25,10 +23,8 @@ from fedledger.protocol.methods.registry import Registry
 Diagnostics = dict[str, int | list[int]]
 
 
-NETWORK_ROWS = 14
-"""Most rows that a sorting network puts in order in less time than sorting every column takes."""
-
-
+_LIMB_BITS = 21
+"""Values are summed in two limbs, of which the lower one has so many bits."""
 ONE = 1 << 30
 """The integer that stands for a coefficient of 1; 2^-30 times the bound is below a model's precision."""
 
@@ -141,21 +137,6 @@ Rule = LinearRule | CoordinateRule
 RULES: Registry[Callable[..., Rule]] = Registry(kind_of("aggregation"))
 
 
-def sum_of_ranks(block: IntArray, low: int, high: int) -> IntArray:
-    """Return for each column the sum of the values of rank low to high − 1 (from 0) of int64[n, d']."""
-    if len(block) <= NETWORK_ROWS:
-        chosen = _ranked(block, low, high)
-        total = chosen[0]
-        for row in chosen[1:]:
-            total += row
-        return total
-    # A whole sort has vector instructions, and takes a third of the time of a partition.
-    columns = np.ascontiguousarray(block.T)
-    columns.sort(axis=1)
-    summed: IntArray = columns[:, low:high].sum(axis=1)
-    return summed
-
-
 def sorted_by_value(block: IntArray, weights: Sequence[int]) -> tuple[IntArray, IntArray]:
     """Return the values of every column in ascending order, int64[n, d'], and the weight up to each, int64[n, d'].
 
@@ -167,42 +148,17 @@ def sorted_by_value(block: IntArray, weights: Sequence[int]) -> tuple[IntArray, 
     return values, upto
 
 
-def _ranked(block: IntArray, low: int, high: int) -> list[IntArray]:
-    """Return the values of rank low to high − 1 of every column of int64[n, d']: whole rows are compared at once."""
-    rows, spare = list(block.copy()), np.empty_like(block[0])
-    for above, below, wants_smaller, wants_larger in _network(len(rows), low, high):
-        first, second = rows[above], rows[below]
-        if not wants_larger:
-            np.minimum(first, second, out=first)
-        elif not wants_smaller:
-            np.maximum(first, second, out=second)
-        else:
-            np.minimum(first, second, out=spare)
-            np.maximum(first, second, out=second)
-            rows[above], spare = spare, first
-    return rows[low:high]
+def mean_by_weight(values: IntArray, weights: IntArray, total: int) -> IntArray:
+    """Return Σ_i weights[i] · values[i] / ``total`` of int64[n, d'], rounded once; the weights of a column sum to that.
 
-
-@functools.cache
-def _network(n: int, low: int, high: int) -> tuple[tuple[int, int, bool, bool], ...]:
-    """Return which of n values to compare and swap in turn, and whether the smaller and the larger one are needed.
-
-    It is the network of Batcher (1968, https://doi.org/10.1145/1468075.1468121), without what the values of rank low to
-    high − 1 do not depend on.
+    Weights, int64[n, 1] or int64[n, d'], are at most 2^20, and rows at most 2^12, so either sum of limbs fits in 62
+    bits.
     """
-    pairs = []
-    for merged in itertools.takewhile(lambda size: size < n, (1 << k for k in itertools.count())):
-        for apart in (merged >> k for k in range(merged.bit_length())):
-            for start in range(apart % merged, n - apart, 2 * apart):
-                for i in range(start, min(start + apart, n - apart)):
-                    if i // (2 * merged) == (i + apart) // (2 * merged):
-                        pairs.append((i, i + apart))
-    needed, steps = set(range(low, high)), []
-    for above, below in reversed(pairs):
-        if needed & {above, below}:
-            steps.append((above, below, above in needed, below in needed))
-            needed |= {above, below}
-    return tuple(reversed(steps))
+    low = values & ((1 << _LIMB_BITS) - 1)
+    upper, lower = (weights * (values >> _LIMB_BITS)).sum(axis=0), (weights * low).sum(axis=0)
+    quotient, rest = np.divmod(upper, total)
+    mean: IntArray = (quotient << _LIMB_BITS) + divide_round((rest << _LIMB_BITS) + lower, total)
+    return mean
 
 
 def distances_to(squared: Float64Array, affine: Sequence[float]) -> list[float]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fedledger.aggregator.rules.base import RULES, CoordinateRule, sum_of_ranks
+from fedledger.aggregator.context.ranks import sum_of_ranks
+from fedledger.aggregator.rules.base import RULES, CoordinateRule
 from fedledger.protocol.arithmetic.exact import IntArray
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fedledger.aggregator.context.geometry import tolerated
-from fedledger.aggregator.rules.base import RULES, CoordinateRule, Diagnostics, sum_of_ranks
+from fedledger.aggregator.context.ranks import sum_of_ranks
+from fedledger.aggregator.rules.base import RULES, CoordinateRule, Diagnostics
 from fedledger.protocol.arithmetic.exact import IntArray
 from fedledger.protocol.methods.parameters import Checked, Whole
 

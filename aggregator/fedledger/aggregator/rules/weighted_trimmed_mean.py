@@ -8,12 +8,10 @@ from typing import Annotated
 
 import numpy as np
 
-from fedledger.aggregator.rules.base import RULES, CoordinateRule, sorted_by_value
-from fedledger.protocol.arithmetic.exact import IntArray, divide_round
+from fedledger.aggregator.rules.base import RULES, CoordinateRule, mean_by_weight, sorted_by_value
+from fedledger.protocol.arithmetic.exact import IntArray
 from fedledger.protocol.methods.parameters import Checked, Real
 
-_BITS = 21
-"""Values are summed in two limbs, of which the lower one has so many bits."""
 PPM = 1_000_000
 
 
@@ -38,10 +36,4 @@ class WeightedTrimmedMean(Checked, CoordinateRule):
         cut = total * min(round(self.share * PPM), PPM // 2 - 1) // PPM
         within = np.clip(upto, cut, total - cut)
         counted = np.diff(within, axis=0, prepend=np.full((1, values.shape[1]), cut, np.int64))
-        low = values & ((1 << _BITS) - 1)
-        # Weights are at most 2^20 and rows at most 2^12, so either sum of limbs fits in 62 bits.
-        upper, lower = (counted * (values >> _BITS)).sum(axis=0), (counted * low).sum(axis=0)
-        kept = total - 2 * cut
-        quotient, rest = np.divmod(upper, kept)
-        mean: IntArray = (quotient << _BITS) + divide_round((rest << _BITS) + lower, kept)
-        return mean, 1
+        return mean_by_weight(values, counted, total - 2 * cut), 1

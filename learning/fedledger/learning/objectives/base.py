@@ -37,10 +37,14 @@ class Evaluated(NamedTuple):
         0.
     score
         What the objective counts, a whole number of at least 0.
+    margin
+        By how much the outputs prefer what is right, on average; None where the objective has no such measure. A few
+        hard examples rule a mean loss, but not this.
     """
 
     loss: float
     score: int
+    margin: float | None = None
 
 
 class Objective(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
@@ -89,9 +90,12 @@ class Classification(Checked):
     def measure(self, batches: Iterable[Batch]) -> Evaluated:
         """Measure a model batch by batch."""
         losses, rights, margins, flags = [], 0, [np.empty(0)], [np.empty(0, np.bool_)]
+        above, labels = [], []
         for outputs, targets, _ in batches:
             logits = outputs.double()
             losses.append(_losses(logits, targets))
+            above.append(_above_mean(logits, targets))
+            labels.append(targets.numpy())
             if self.score == "auc":
                 margins.append((logits[:, 1] - logits[:, 0]).numpy())
                 flags.append(targets.numpy() == 1)
@@ -100,7 +104,8 @@ class Classification(Checked):
         every = np.concatenate(losses)
         if self.score == "auc":
             rights = half_pairs(np.concatenate(margins), np.concatenate(flags))
-        return Evaluated(float(every.sum()) / len(every), rights)
+        margin = _balanced(np.concatenate(above)[None], np.concatenate(labels))[0]
+        return Evaluated(float(every.sum()) / len(every), rights, margin)
 
     def together(self, logits: torch.Tensor, targets: torch.Tensor) -> list[Evaluated]:
         """Measure several models at once, each with the bits of :meth:`measure`.
@@ -120,7 +125,8 @@ class Classification(Checked):
             scores = [half_pairs(row, flags) for row in margins]
         else:
             scores = (classes_of(logits) == wanted).sum(1).tolist()
-        return [Evaluated(loss, score) for loss, score in zip(losses, scores, strict=True)]
+        balanced = _balanced(_above_mean(logits, wanted), targets.numpy())
+        return [Evaluated(*one) for one in zip(losses, scores, balanced, strict=True)]
 
     def full_score(self, targets: torch.Tensor) -> int:
         """Return the number of examples, or of half pairs."""
@@ -147,6 +153,22 @@ def _losses(logits: torch.Tensor, targets: torch.Tensor) -> NDArray[np.float64]:
         torch.log_softmax(logits, -1).gather(-1, targets.unsqueeze(-1)).squeeze(-1).neg().numpy()
     )
     return losses
+
+
+def _above_mean(logits: torch.Tensor, targets: torch.Tensor) -> NDArray[np.float64]:
+    """Return how far the logit of what is right is above the mean logit, float64[...], of float64[..., classes]."""
+    above: NDArray[np.float64] = (logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - logits.mean(-1)).numpy()
+    return above
+
+
+def _balanced(values: NDArray[np.float64], labels: NDArray[np.int64]) -> list[float]:
+    """Return the mean over the classes that occur of each class's mean of float64[models, n]."""
+    order = np.argsort(labels, kind="stable")
+    counts = np.bincount(labels)
+    counts = counts[counts > 0]
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    means = np.add.reduceat(values[:, order], starts, axis=1) / counts
+    return [math.fsum(row) / len(counts) for row in means.tolist()]
 
 
 def _remedy(outputs: torch.Tensor, inputs: torch.Tensor, usual: str) -> str:

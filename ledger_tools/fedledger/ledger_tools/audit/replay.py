@@ -278,7 +278,7 @@ class _Replaying:
         self.planner, self.transcript = planner, transcript
         self.checked, self.sealed = True, 0
         self.notes: list[str] = []
-        self.deviations = {"loss": 0, known.spec.score_key: 0}
+        self.deviations = {"loss": 0, known.spec.score_key: 0, **({} if known.spec.evidence is None else {"margin": 0})}
 
     def run(self) -> None:
         """Go through the round; raises DivergenceError at the first thing that does not follow."""
@@ -430,7 +430,10 @@ class _Posted:
         score = self._replaying.spec.score_key
         if not isinstance(posted, dict) or not all(type(posted.get(k)) is int for k in ("loss", score)):
             raise DivergenceError(Divergence(self._replaying.index, f"measurement of {what}", "a measurement", posted))
-        return Measurement(posted["loss"], posted[score])
+        margin = posted.get("margin")
+        if margin is not None and (type(margin) is not int or self._replaying.spec.evidence is None):
+            raise DivergenceError(Divergence(self._replaying.index, f"margin of {what}", "a whole number", margin))
+        return Measurement(posted["loss"], posted[score], margin)
 
     def _compared(self, what: str, again: Measurement) -> Measurement:
         """Return what was posted, if it is near enough to what was measured again."""
@@ -439,6 +442,7 @@ class _Posted:
         compared = (
             ("loss", again.loss, found.loss, spec.tolerance.loss),
             (spec.score_key, again.score, found.score, spec.tolerance.of_score),
+            *self._margins(what, again, found),
         )
         for name, expected, told, tolerance in compared:
             deviation = abs(expected - told)
@@ -446,6 +450,15 @@ class _Posted:
                 raise DivergenceError(Divergence(replaying.index, f"measurement of {what}: {name}", expected, told))
             replaying.deviations[name] = max(replaying.deviations[name], deviation)
         return found
+
+    def _margins(self, what: str, again: Measurement, found: Measurement) -> list[tuple[str, int, int, int]]:
+        spec = self._replaying.spec
+        if spec.evidence is None:
+            return []
+        if again.margin is None or found.margin is None:
+            expect(self._replaying.index, f"margin of {what}", again.margin, found.margin)
+            return []
+        return [("margin", again.margin, found.margin, spec.tolerance.margin)]
 
 
 def _compare(

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
@@ -25,7 +25,7 @@ from fedledger.platform.bench.robustness import (
     oracle_accuracy,
     played,
 )
-from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.errors import ConfigError, FedledgerError
 
 ROWS, ORACLES = "rows.jsonl", "oracles.jsonl"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -134,66 +134,63 @@ class Campaign:
         conditions = list(dict.fromkeys(case.condition for case in self.cases))
         oracles = [each for each in conditions if self.kept.oracle(each) is None]
         runs = [case for case in self.cases if self.kept.row(case) is None]
-        faults: dict[Case, RobustnessRow] = {}
-        done, total = 0, len(oracles) + len(runs)
-        with _executor(self.workers) as pool:
-            waiting: dict[Future[Any], Case | Condition] = {}
-            rounds = self.kept.rounds
-            waiting |= {pool.submit(oracle_accuracy, condition, rounds): condition for condition in oracles}
-            waiting |= {pool.submit(played, case, rounds): case for case in runs}
-            for future in as_completed(waiting):
-                what, done = waiting[future], done + 1
-                self._take(what, future, faults)
-                self.announce(str(what), done, total)
+        faults: dict[Case | Condition, Exception] = {}
+        todo: list[Case | Condition] = [*oracles, *runs]
+        for done, (what, found) in enumerate(_found(todo, self.kept.rounds, self.workers), start=1):
+            if isinstance(found, Exception):
+                # What is wrong with one run stands in its row, and ends no other.
+                faults[what] = found
+            elif isinstance(what, Case):
+                self.kept.keep_row(what, found)
+            else:
+                self.kept.keep_oracle(what, found)
+            self.announce(str(what), done, len(todo))
         return [self._whole(case, faults) for case in self.cases]
 
-    def _take(self, what: Case | Condition, future: Future[Any], faults: dict[Case, RobustnessRow]) -> None:
-        try:
-            found = future.result()
-        except Exception as error:
-            # What is wrong with one run stands in its row, and ends no other.
-            if isinstance(what, Case):
-                faults[what] = failed(what, error)
-            return
-        if isinstance(what, Case):
-            self.kept.keep_row(what, found)
-        else:
-            self.kept.keep_oracle(what, found)
-
-    def _whole(self, case: Case, faults: dict[Case, RobustnessRow]) -> RobustnessRow:
-        row = self.kept.row(case) or faults[case]
+    def _whole(self, case: Case, faults: dict[Case | Condition, Exception]) -> RobustnessRow:
+        row, fault = self.kept.row(case), faults.get(case) or faults.get(case.condition)
+        if row is None or fault is not None:
+            return failed(case, fault or KeyError(case))
         return replace(row, oracle=self.kept.oracle(case.condition))
 
 
-class _Here(Executor):
-    """Calls at once, in this process."""
-
-    def submit(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Return the result of a call."""
-        future: Future[Any] = Future()
+def _found(
+    todo: Sequence[Case | Condition], rounds: int | None, workers: int
+) -> Iterator[tuple[Case | Condition, Any]]:
+    """Yield what each run or condition comes to as soon as it does, or what went wrong."""
+    if workers <= 1:
+        yield from ((what, _try(what, rounds)) for what in todo)
+        return
+    with _one_thread_each(), ProcessPoolExecutor(workers, get_context("spawn"), _begin, (os.getpid(),)) as pool:
+        waiting = {pool.submit(_try, what, rounds): what for what in todo}
         try:
-            future.set_result(call(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
-        return future
+            for future in as_completed(waiting):
+                # A process that was killed is nobody's answer.
+                fault = future.exception()
+                yield waiting[future], future.result() if fault is None else fault
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _try(what: Case | Condition, rounds: int | None) -> RobustnessRow | float | Exception:
+    try:
+        return played(what, rounds) if isinstance(what, Case) else oracle_accuracy(what, rounds)
+    except FedledgerError as error:
+        return error
+    except Exception as error:
+        # Not every error reaches another process as it is.
+        return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 @contextmanager
-def _executor(workers: int) -> Iterator[Executor]:
-    """Yield what plays runs: this process, or several of one thread each."""
-    if workers <= 1:
-        yield _Here()
-        return
+def _one_thread_each() -> Iterator[None]:
+    """Have processes that are started compute with one thread."""
     before = {name: os.environ.get(name) for name in THREADS}
-    # Libraries read these when they are loaded, so they must stand before the processes start.
+    # Libraries read these when they are loaded.
     os.environ.update(dict.fromkeys(THREADS, "1"))
     try:
-        with ProcessPoolExecutor(workers, get_context("spawn"), _begin, (os.getpid(),)) as pool:
-            try:
-                yield pool
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        yield
     finally:
         for name, value in before.items():
             if value is None:

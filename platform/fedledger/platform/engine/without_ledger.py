@@ -269,9 +269,9 @@ class MemoryRecord(Record[Round]):
             trusted=self._trusted(current.index),
         )
         result = evaluate_round(given, [entries[number] for number in numbers], self._measure.at(current.index))
-        for number, verdict, measured in zip(numbers, result.verdicts, result.measurements, strict=True):
+        seen = zip(numbers, result.verdicts, result.examples, result.measurements, strict=True)
+        for number, verdict, examples, measured in seen:
             verdicts[number] = verdict
-            examples = entries[number].update.examples
             gain = max(0, result.base_measurement.loss - measured.loss)
             utility = examples * gain if verdict is Verdict.ACCEPTED else 0
             now.histories[number] = now.history(number)._replace(examples=examples, utility=utility)
@@ -315,6 +315,7 @@ class MemoryRecord(Record[Round]):
 def _is_plain_mean(spec: TaskSpec) -> bool:
     """Return whether nothing but the mean of the updates enters a round's model."""
     beyond = (
+        spec.judgement,
         spec.detection,
         spec.mixing,
         spec.normalisation,

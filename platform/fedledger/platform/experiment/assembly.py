@@ -120,13 +120,14 @@ def assemble(
     """
     make_model = _model(config, own)
     found = task_objective(config, own, validation)
-    require_pairs(found.objective, validation, test)
+    kept = _kept(config, validation)
+    judged = kept.judged()
+    require_pairs(found.objective, validation, test, judged)
     solver = build_solver(config.training.solver.method, config.training.solver.params)
     begins = _tried(make_model, config, parts, validation, found, solver)
     if own is not None:
         require_reproducible(make_model, partial(model_of_code_alone, own), config.seed, validation.inputs)
     initial, dimension = begins.file.encode_whole(), begins.file.dimension
-    kept = _kept(config, validation)
     training = config.training
     payload = checked_payload(config, solver, dimension)
     build_transforms(training.transforms)
@@ -139,7 +140,7 @@ def assemble(
         "payload": payload,
         "objective": found.method,
         "limits": fitting_limits(training.limits, slots, training.rounds),
-        "tolerance": task_tolerance(training.tolerance, found, validation),
+        "tolerance": task_tolerance(training.tolerance, found, judged),
     }
     spec = TaskSpec(
         name=config.name,

@@ -15,7 +15,7 @@ from fedledger.protocol.documents import Document, validated
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import Method, Methods
 from fedledger.protocol.records.reputation import PPM
-from fedledger.protocol.records.spec import FixedPointSpec, Limits, ReputationSpec, Stopping, Tolerance
+from fedledger.protocol.records.spec import FixedPointSpec, JudgementSpec, Limits, ReputationSpec, Stopping, Tolerance
 from fedledger.protocol.schedules.base import build_schedule
 from fedledger.storage.foreign_files import read_text
 
@@ -122,6 +122,7 @@ class TrainingConfig(Methods):
     randomness: Literal["spec", "beacon"] = "spec"
     solver: Method = Method(method="sgd@1", params={"learning_rate": 0.1, "local_epochs": 1})
     reputation: ReputationSpec = ReputationSpec()
+    judgement: JudgementSpec | None = None
     stopping: Stopping = Stopping()
     tolerance: Tolerance = Tolerance()
     limits: Limits = Limits()

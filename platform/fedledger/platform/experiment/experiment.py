@@ -175,7 +175,10 @@ class Experiment:
         )
 
     def _public_validation(self, index: int) -> Dataset | None:
-        return self._validation if getattr(self.spec, "seal", None) is None else None
+        if self.spec.seal is None:
+            return self._validation
+        known = self.validation.public(self.spec, index)
+        return None if known is None else Dataset(*known, self.test.classes)
 
     def _attacker(self, number: int) -> Trainer:
         honest = self._local(number)

@@ -18,16 +18,19 @@ from fedledger.learning.validation_set import (
     OpenedBlocks,
     RoundExamples,
     WholeSet,
+    by_class,
+    drawn_slice,
     read_validation,
     write_blocks,
     write_validation,
 )
+from fedledger.protocol.arithmetic.random_streams import Stream
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.encoding.encryption import KEY_BYTES, derived, encrypt
 from fedledger.protocol.encoding.strict import SpellingError, hexadecimal
-from fedledger.protocol.errors import KeyStoreError
+from fedledger.protocol.errors import ConfigError, KeyStoreError
 from fedledger.protocol.records.ref import Ref
-from fedledger.protocol.records.seal import PUBLIC, SEALED, BlockIndex, SealSpec, drawn_block, key_digest
+from fedledger.protocol.records.seal import MAX_BLOCKS, PUBLIC, SEALED, BlockIndex, SealSpec, drawn_block, key_digest
 from fedledger.protocol.records.spec import TaskSpec
 from fedledger.storage.foreign_files import read_text
 
@@ -72,17 +75,29 @@ class KeptValidation:
             How many of them a round is judged on, unless it is public.
         key
             The publisher's secret, 32 bytes.
+
+        Raises
+        ------
+        ConfigError
+            If there are none, or they make too many blocks.
         """
         n, (inputs, labels) = len(examples[1]), examples
         whole = write_validation(inputs, labels)
         if access == PUBLIC:
             return cls(whole, whole)
+        if not n:
+            raise ConfigError("The validation set has no example.", "Give a larger data.validation_fraction.")
         size = min(size, n)
         if access == SEALED:
             plaintext = write_validation(inputs, labels, derived(key, "salt of all examples"))
             named = Ref.of(ContentRef.of(plaintext))
             seal = SealSpec(mode="sealed", examples=n, slice=size, key=key_digest(key).hex(), plaintext=named)
             return cls(whole, encrypt(key, plaintext), seal, key)
+        if -(-n // size) > MAX_BLOCKS:
+            raise ConfigError(
+                f"{n:,} validation examples make more than {MAX_BLOCKS:,} blocks of {size}.",
+                "Give a larger data.validation_slice.",
+            )
         seal = SealSpec(mode="opened", examples=n, slice=size)
         blocks = write_blocks(inputs, labels, seal, key)
         return cls(whole, BlockIndex.of(blocks).encode(), seal, key, blocks)
@@ -115,6 +130,20 @@ class KeptValidation:
             return None
         inputs, labels = zip(*parts, strict=True)
         return np.concatenate(inputs), np.concatenate(labels)
+
+    def judged(self) -> list[NDArray[Any]]:
+        """Return labels such as models are measured on: all, or those of blocks or a slice of this size.
+
+        They do not depend on the key, so that what a spec says for their sake is the same for whoever lacks it.
+        """
+        _, labels = self.examples()
+        if self.seal is None:
+            return [labels]
+        groups = by_class(labels)
+        if self.seal.is_sealed:
+            return [labels, labels[drawn_slice(groups, self.seal.slice, Stream(bytes(32)))]]
+        ordered = labels[np.concatenate(groups)]
+        return [ordered[number :: self.seal.blocks] for number in range(self.seal.blocks)]
 
     def by_round(self, spec: TaskSpec, objective: Objective) -> RoundExamples:
         """Return the examples on which each round of a task is judged."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
+from numpy.typing import NDArray
 
 from fedledger.learning.data import Dataset
 from fedledger.learning.objectives.base import Objective, Settling, build_objective
@@ -57,8 +59,13 @@ def task_objective(config: ExperimentConfig, own: TaskCode | None, validation: D
     return TaskObjective(objective, method)
 
 
-def require_pairs(objective: Objective, validation: Dataset, test: Dataset) -> None:
-    """Raise ConfigError if an area under the curve is the score of held-out examples that have no pair to count."""
+def require_pairs(
+    objective: Objective, validation: Dataset, test: Dataset, judged: Sequence[NDArray[Any]] = ()
+) -> None:
+    """Raise ConfigError if an area under the curve is the score of held-out examples that have no pair to count.
+
+    ``judged`` are targets of parts of the validation set on which rounds are judged.
+    """
     if not isinstance(objective, Classification | Multilabel):
         return
     for name, held_out in (("validation", validation), ("test", test)):
@@ -68,10 +75,18 @@ def require_pairs(objective: Objective, validation: Dataset, test: Dataset) -> N
                 f"pair to count for the {objective.score_name}.",
                 f"Give more examples of the rare class, a larger data.{name}_fraction, or another score.",
             )
+    for targets in judged:
+        if not objective.full_score(torch.from_numpy(targets)):
+            raise ConfigError(
+                f"A round may be judged on {len(targets)} examples that are all alike in their targets, so that there "
+                f"is no pair to count for the {objective.score_name}.",
+                "Give a larger data.validation_slice, more examples of the rare class, or another score.",
+            )
 
 
-def task_tolerance(given: Tolerance, found: TaskObjective, validation: Dataset) -> Tolerance:
-    """Return a task's tolerance: that of its objective for scores, unless it is given."""
+def task_tolerance(given: Tolerance, found: TaskObjective, judged: Sequence[NDArray[Any]]) -> Tolerance:
+    """Return a task's tolerance: that of its objective for scores on any of some examples' targets, unless given."""
     if found.method == Method(method="classification@1") or given.score is not None:
         return given
-    return given.model_copy(update={"score": found.objective.tolerance(validation.tensors[1])})
+    most = max(found.objective.tolerance(torch.from_numpy(targets)) for targets in judged)
+    return given.model_copy(update={"score": most})

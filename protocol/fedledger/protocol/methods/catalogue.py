@@ -75,6 +75,9 @@ class Methods(Document):
     normalisation: Annotated[
         Method | None, LATER, Kind("normalisation", "normalisations", "aggregator.normalisations", replayed=True)
     ] = Field(None, description="rescales the updates before anything looks at them")
+    evidence: Annotated[Method | None, LATER, Kind("evidence", "evidence", "aggregator.evidence", replayed=True)] = (
+        Field(None, description="what is found out about everybody's work, over the rounds; null: nothing")
+    )
     detection: Annotated[list[Method], Kind("detector", "detectors", "aggregator.detectors", replayed=True)] = Field(
         default_factory=list, max_length=MAX_DETECTORS
     )

@@ -20,10 +20,19 @@ class Measurement:
         Mean loss in millionths of the objective's unit, from 0 to ``LOSS_CAP``.
     score
         What the task's objective counts: for classification, the examples that are classified correctly.
+    margin
+        By how much the model prefers what is right, in millionths, within ±``LOSS_CAP``; None where the objective has no
+        such measure.
     """
 
     loss: int
     score: int
+    margin: int | None = None
+
+    @property
+    def worth(self) -> int:
+        """What rises as a model gets better: the margin, or the loss with its sign turned where there is none."""
+        return -self.loss if self.margin is None else self.margin
 
     def scores_above(self, other: Measurement, lower_is_better: bool) -> bool:
         """Return whether this score is better than another one, given which of two is."""

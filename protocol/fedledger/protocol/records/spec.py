@@ -60,6 +60,8 @@ class Tolerance(Document):
         None, ge=0, description="what the objective counts; null: what `correct` says"
     )
 
+    margin: Annotated[int, LATER] = Field(50, ge=0, description="millionths of the margin, where a task measures it")
+
     @property
     def of_score(self) -> int:
         """The tolerance of the score."""
@@ -72,6 +74,23 @@ class ReputationSpec(Document):
     gate: int = Field(default=400_000, ge=0, le=1_000_000, description="reputation, ppm")
     relative_gate: int = Field(
         default=800_000, ge=0, le=1_000_000, description="ppm of the median reputation of the round's participants"
+    )
+
+
+class JudgementSpec(Document):
+    """How updates are judged and weighed: by what was accepted, whatever their senders claim."""
+
+    pinned: ClassVar[bool] = True
+
+    claims: Literal["nothing", "median"] = Field(
+        "nothing",
+        description="what a claimed number of examples is worth: nothing, or at most the median claim of the round",
+    )
+    most_refused: int = Field(
+        default=400_000,
+        ge=0,
+        le=1_000_000,
+        description="ppm of a round's updates that detectors may refuse at most, the worst first",
     )
 
 
@@ -171,6 +190,10 @@ class TaskSpec(Methods):
         description="sorted names of what an update holds besides its delta",
     )
     reputation: ReputationSpec = ReputationSpec()
+    judgement: Annotated[JudgementSpec | None, LATER] = Field(
+        None,
+        description="null: as in release 0.1, where refused updates and claimed examples move what judges the others",
+    )
     stopping: Stopping = Stopping()
     tolerance: Tolerance = Tolerance()
 

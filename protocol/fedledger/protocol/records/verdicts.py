@@ -29,6 +29,8 @@ class Verdict(IntEnum):
     COSINE = 33
     NORM = 34
     DUPLICATE = 35
+    NO_WORK = 36
+    HARM = 37
     UNKNOWN = 255
 
     @classmethod

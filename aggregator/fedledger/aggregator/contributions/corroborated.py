@@ -1,0 +1,64 @@
+"""Pay for work that the others and the held-out examples corroborate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+
+from fedledger.aggregator.context.stage_context import StageContext
+from fedledger.aggregator.context.work_seen import WorkSeen, ramp
+from fedledger.aggregator.contributions.base import CONTRIBUTIONS
+from fedledger.aggregator.detectors.base import work_of
+from fedledger.protocol.methods.parameters import Checked, Real
+
+SCALE = 1 << 20
+
+
+@CONTRIBUTIONS.register("corroborated@1")
+@dataclass(frozen=True)
+class Corroborated(Checked):
+    """Pay the same for each update that shows work, and less the less sure it is; copies share one pay.
+
+    Each doubt is a factor from 0 to 1: whether the update has more in common with the others than signs at random,
+    whether its sender's work lastingly does, whether it gains, whether its sender's lastingly does, and, where updates
+    agree, whether others support its coordinates. Nothing that its sender claims is looked at, nor is its weight. See
+    the evidence ``work@1``.
+
+    Parameters
+    ----------
+    unpaid, paid
+        Lasting corroboration, over the median sender's, up to which nothing is paid and from which on all is.
+    unsupported, supported
+        Likewise the lasting share that is supported, over the median sender's.
+    agreement
+        Agreement of updates from which on support counts in full; below ``disagreement`` it does not.
+    disagreement
+        See ``agreement``.
+    """
+
+    unpaid: Annotated[float, Real(0, 1e6)] = 0.1
+    paid: Annotated[float, Real(0, 1e6)] = 0.35
+    unsupported: Annotated[float, Real(0, 1e6)] = 0.35
+    supported: Annotated[float, Real(0, 1e6)] = 0.55
+    agreement: Annotated[float, Real(0, 1)] = 0.15
+    disagreement: Annotated[float, Real(0, 1)] = 0.06
+
+    def __call__(self, context: StageContext, weights: Sequence[int]) -> list[int]:
+        seen = work_of(context, "corroborated@1")
+        copies = seen.copies(np.array(weights) > 0)
+        return [round(self._surety(seen, i) * SCALE) // copies[i] if weight else 0 for i, weight in enumerate(weights)]
+
+    def _surety(self, seen: WorkSeen, i: int) -> float:
+        strict = ramp(seen.agreement, self.disagreement, self.agreement)
+        support = ramp(float(seen.support[i]), self.unsupported, self.supported)
+        return (
+            ramp(float(seen.lasting[i]), self.unpaid, self.paid)
+            * ramp(float(seen.overlap[i]), 1.0, 1.6)
+            * ramp(float(seen.corroboration[i]), -1.0, 0.0)
+            * ramp(float(seen.lasting_gain[i]), -0.1, 0.1)
+            * ramp(float(seen.gain[i]), -0.3, 0.0)
+            * (1.0 - strict + strict * support)
+        )

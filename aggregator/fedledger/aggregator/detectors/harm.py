@@ -1,0 +1,53 @@
+"""Updates that harm the model, over rounds or together with pointing away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from fedledger.aggregator.context.stage_context import StageContext
+from fedledger.aggregator.detectors.base import DETECTORS, Finding, work_of
+from fedledger.protocol.methods.parameters import Checked, Real
+from fedledger.protocol.records.verdicts import Verdict
+
+
+@DETECTORS.register("harm@1")
+@dataclass(frozen=True)
+class Harm(Checked):
+    """Flag an update whose sender's losses add up, or that points away from the others and does harm.
+
+    Losses on the held-out examples beyond what is common add up over rounds and are forgiven by gains, a cumulative sum
+    after Page 1954. A sender whose work lastingly points away from that of the others does harm as well, and so does one
+    update that points away and loses. The task's evidence says all this: see ``work@1``.
+
+    Parameters
+    ----------
+    losses
+        Cumulative losses, over the usual gain of a round, above which a sender does harm.
+    opposed
+        Lasting corroboration, over the median sender's, surely below which a sender works against the others.
+    away, loss
+        An update does harm whose corroboration in this round is below minus ``away`` times the median and whose loss is
+        above ``loss`` usual gains.
+    """
+
+    losses: Annotated[float, Real(0, 4)] = 2.0
+    opposed: Annotated[float, Real(-1e6, 0)] = -0.3
+    away: Annotated[float, Real(0, 1e6)] = 0.5
+    loss: Annotated[float, Real(0, 1e6)] = 0.3
+    verdict = Verdict.HARM
+
+    def __call__(self, context: StageContext) -> Sequence[Finding | None]:
+        seen = work_of(context, "harm@1")
+        found: list[Finding | None] = []
+        for i in range(context.count):
+            error = float(seen.lasting_error[i])
+            # Nothing is sure after one round, so an error of 1 stands for what is not known yet.
+            unsure = (error * error + 1.0 / float(seen.rounds[i])) ** 0.5
+            opposed = Finding.below("lasting corroboration", float(seen.lasting[i]) + unsure, self.opposed)
+            now = Finding.above("loss while pointing away", -float(seen.gain[i]), self.loss)
+            if not seen.corroboration[i] < -self.away:
+                now = None
+            found.append(Finding.above("cumulative loss", float(seen.harm[i]), self.losses) or opposed or now)
+        return found

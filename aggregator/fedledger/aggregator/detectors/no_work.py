@@ -1,0 +1,54 @@
+"""Updates without work of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from fedledger.aggregator.context.stage_context import StageContext
+from fedledger.aggregator.detectors.base import DETECTORS, Finding, work_of
+from fedledger.protocol.methods.parameters import Checked, Real
+from fedledger.protocol.records.verdicts import Verdict
+
+MANY_ROUNDS = 3.0
+"""Over so many rounds a lasting mean says something by itself."""
+
+
+@DETECTORS.register("no_work@1")
+@dataclass(frozen=True)
+class NoWork(Checked):
+    """Flag an update that adds nothing to what is public, or nothing that the others found, too.
+
+    Noise, old updates and sums of both have nothing in common with the work of others beyond what is public; who trains
+    has. The task's evidence says so: see ``work@1``.
+
+    Parameters
+    ----------
+    overlap
+        An update with less in common with the others, over what random signs have, shows no work,
+    doubtful
+        if its sender's lasting corroboration is below this share of the median sender's.
+    least
+        A sender whose lasting corroboration is surely below this share shows no work.
+    """
+
+    overlap: Annotated[float, Real(0, 1e6)] = 1.1
+    doubtful: Annotated[float, Real(-1e6, 1e6)] = 0.35
+    least: Annotated[float, Real(-1e6, 1e6)] = 0.15
+    verdict = Verdict.NO_WORK
+
+    def __call__(self, context: StageContext) -> Sequence[Finding | None]:
+        seen = work_of(context, "no_work@1")
+        found: list[Finding | None] = []
+        for i in range(context.count):
+            if seen.absent[i]:
+                found.append(Finding("nothing new", 0.0, 0.0, float("inf")))
+                continue
+            here = Finding.below("overlap", float(seen.overlap[i]), self.overlap)
+            if not seen.lasting[i] < self.doubtful:
+                here = None
+            surely = float(seen.lasting[i] + seen.lasting_error[i])
+            over_rounds = Finding.below("corroboration", surely, self.least) if seen.rounds[i] > MANY_ROUNDS else None
+            found.append(here or over_rounds)
+        return found

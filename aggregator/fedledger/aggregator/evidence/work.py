@@ -1,0 +1,274 @@
+"""Work beyond what is public: what an update adds to all that was seen before, and whether others found the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedledger.aggregator.context.round_features import median_of_array
+from fedledger.aggregator.context.sketches import Residuals, overlaps, packed, sketched, unpacked
+from fedledger.aggregator.context.stage_context import StageContext
+from fedledger.aggregator.context.support import supported_shares
+from fedledger.aggregator.context.work import MAX_PAIR_STEPS, require_work
+from fedledger.aggregator.context.work_seen import WorkSeen
+from fedledger.aggregator.evidence.base import EVIDENCE, Judged
+from fedledger.aggregator.evidence.tallies import Tallies, from_fixed, to_fixed
+from fedledger.protocol.arithmetic.exact import Float64Array, IntArray
+from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.methods.parameters import Checked, Real, Whole
+from fedledger.protocol.records.reputation import PPM
+
+NOTHING = 1e-3
+"""A residual below this share of an update is rounding."""
+LARGEST_GAIN = 3.0
+"""A gain counts as so many usual ones at most towards harm, so that one round does not stand for many."""
+LARGEST_OVERLAP = 1e6
+LARGEST_CORROBORATION = 2.0
+"""Corroboration counts as so much at most towards what is lasting."""
+LARGEST_HARM = 4.0
+"""Harm adds up to this at most, so that who does none any more is soon believed."""
+_ROUNDS, _COSINE, _COSINE_SQUARE, _GAIN, _HARM, _SUPPORT = range(6)
+_COLUMNS = 6
+_UPDATES, _STEPS, _COMMON = "updates", "steps", "common"
+_GAINS, _COSINES, _COMMON_ROUNDS, _PRODUCTS, _SQUARES = range(5)
+_COMMON_SIZE = 5
+_CLOSE = 0.25
+"""Copies are closer than this share of the distance at the lower quartile of pairs."""
+_PALE = 0.3
+"""Where updates have less in common than this share of what they had on average, it says less."""
+_TINY = 1.0 / (1 << 30)
+
+
+@EVIDENCE.register("work@1")
+@dataclass(frozen=True)
+class Work(Checked):
+    """What an update adds beyond all that is public, corroborated by the others and by held-out examples.
+
+    Public is what was seen before the round: the last steps of the model and the updates of the last rounds. What an
+    update has beyond them, its *residual*, cannot be made without work: noise in d dimensions has cosines of about
+    1 / √d with everything, and of an old update nothing is left. So what residuals have in common shows who worked. The
+    largest cosines of each, as many as updates may be hostile, do not count, as fellows would vouch for each other.
+    Besides, a share of each update is measured on the held-out examples.
+
+    Parameters
+    ----------
+    hostile
+        Which share of a round's updates may be hostile.
+    fading
+        What of a sender's tally is left from one round to the next.
+    rounds
+        The updates of so many rounds are remembered.
+    vectors
+        How many updates are remembered at most, those of the last round first.
+    steps
+        How many of the model's steps are remembered.
+    length
+        Number of coordinates by which vectors are remembered at most; longer ones are folded.
+    copies
+        Updates whose residuals have a larger cosine are copies of each other.
+    allowance
+        A loss by an update, over the usual gain, that is not held against its sender.
+    spread
+        Nor is a loss that is no further from the median sender's gain than so many times what better senders are.
+    """
+
+    hostile: Annotated[float, Real(0, 0.5, below=True)] = 0.3
+    fading: Annotated[float, Real(0, 1, below=True)] = 0.85
+    rounds: Annotated[int, Whole(0, 64)] = 4
+    vectors: Annotated[int, Whole(0, 1024)] = 128
+    steps: Annotated[int, Whole(0, 256)] = 24
+    length: Annotated[int, Whole(256, 1 << 14)] = 8192
+    copies: Annotated[float, Real(0, 1)] = 0.9
+    allowance: Annotated[float, Real(0, 100)] = 0.1
+    spread: Annotated[float, Real(0, 100)] = 2.5
+
+    def __call__(self, context: StageContext) -> Judged:
+        return _Round(self, context).judged
+
+    def memory_size(self, participants: int, dimension: int) -> int:
+        """Short copies of public vectors, and a tally for each participant."""
+        words = -(-min(dimension, self.length) // 4)
+        return (self.vectors + self.steps) * (words + 1) + Tallies.size(participants, _COLUMNS) + _COMMON_SIZE
+
+    def require_work(self, rows: int, dimension: int) -> None:
+        """Raise ConfigError if public vectors and updates are too many to be told apart."""
+        public = self.vectors + self.steps
+        require_work("work@1", public * (rows + public) ** 2, MAX_PAIR_STEPS)
+
+    def remember(self, context: StageContext, weights: Sequence[int]) -> Mapping[str, IntArray]:
+        """Return public vectors and tallies."""
+        return {} if context.work is None else context.work.keep()
+
+
+class _Round:
+    """What is known of a round before anything is judged."""
+
+    def __init__(self, method: Work, context: StageContext) -> None:
+        self._method, self._context, self._n = method, context, context.count
+        self._length = min(len(context.previous), method.length)
+        self._tallies = Tallies.read(context.memory, _COLUMNS)
+        self._before = self._tallies.of(context.owners)
+        self._common = _read_common(context.memory)
+        self._sketches = sketched(context.updates, method.length)
+        # The first number of each is its age in rounds.
+        self._updates = _read_sketches(context.memory, _UPDATES, 1 + self._length)
+        steps = _read_sketches(context.memory, _STEPS, self._length)
+        last = sketched(context.previous[None], method.length) if context.previous.any() else steps[:0]
+        self._steps = np.concatenate([steps, last])[-method.steps :] if method.steps else steps[:0]
+        found = Residuals(self._sketches, np.concatenate([self._steps, self._updates[:, 1:]]))
+        squares = np.maximum(found.products.diagonal(), 0.0)
+        self._absent: NDArray[np.bool_] = squares < NOTHING * NOTHING
+        lengths = np.where(self._absent, 1.0, np.sqrt(squares))
+        cosines = found.products / (lengths[:, None] * lengths[None, :])
+        present = ~self._absent
+        self._cosines: Float64Array = np.where(present[:, None] & present[None, :], cosines, 0.0)
+        np.fill_diagonal(self._cosines, 0.0)
+        self._random = overlaps(found.energies())
+
+    def judged(self, accepted: NDArray[np.bool_]) -> WorkSeen:
+        """Return what the round shows, as the accepted updates judge it."""
+        method, n = self._method, self._n
+        spare = max(0, int(method.hostile * n) - int((~accepted).sum()))
+        alike = self._copies(accepted)
+        voices = self._voices(accepted, alike)
+        overlap, cosine = self._beside(voices, alike, spare)
+        typical = max(_median(cosine[voices]), _PALE * self._known(_COSINES), _TINY)
+        corroboration = cosine / typical
+        gain, usual = self._gains(voices)
+        support = supported_shares(self._context.updates, accepted, spare, method.length)
+        support = support / max(_median(support[voices]), _TINY)
+        counted = np.clip(corroboration, -LARGEST_CORROBORATION, LARGEST_CORROBORATION)
+        now = np.stack([np.ones(n), counted, counted * counted, gain, np.zeros(n), support], axis=1)
+        now += method.fading * self._before
+        rounds = now[:, _ROUNDS]
+        lasting, lasting_gain = now[:, _COSINE] / rounds, now[:, _GAIN] / rounds
+        now[:, _HARM] = self._harm(gain, lasting_gain, voices)
+        variance = np.maximum(now[:, _COSINE_SQUARE] / rounds - lasting * lasting, 0.0)
+        middle = max(_median(lasting[voices]), _TINY)
+        common = self._common_after(usual, _median(cosine[voices]), accepted)
+        return WorkSeen(
+            absent=self._absent,
+            overlap=overlap,
+            corroboration=corroboration,
+            lasting=lasting / middle,
+            lasting_error=np.sqrt(variance / rounds) / middle,
+            rounds=rounds,
+            gain=gain,
+            lasting_gain=lasting_gain,
+            harm=now[:, _HARM],
+            support=now[:, _SUPPORT] / rounds,
+            alike=alike,
+            agreement=float(common[_PRODUCTS] / common[_SQUARES]) if common[_SQUARES] > 0 else 0.0,
+            keep=lambda: self._kept(now, common, cosine),
+        )
+
+    def _copies(self, accepted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which updates are copies of each other: much closer than even the closer pairs of a round are."""
+        apart = 1.0 - self._cosines
+        pairs = np.sort(apart[np.tri(self._n, k=-1, dtype=np.bool_) & accepted[:, None] & accepted[None, :]])
+        closer = float(pairs[len(pairs) // 4]) if len(pairs) else 1.0
+        alike: NDArray[np.bool_] = apart < min(1.0 - self._method.copies, _CLOSE * closer)
+        np.fill_diagonal(alike, False)
+        return alike
+
+    def _voices(self, accepted: NDArray[np.bool_], alike: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return the accepted updates, of copies only the one that has most in common with all others."""
+        voices = np.zeros(self._n, np.bool_)
+        for i in np.argsort(-self._cosines.sum(axis=0), kind="stable"):
+            voices[i] = accepted[i] and not (alike[i] & voices).any()
+        return voices
+
+    def _beside(
+        self, voices: NDArray[np.bool_], alike: NDArray[np.bool_], spare: int
+    ) -> tuple[Float64Array, Float64Array]:
+        """Return each row's overlap with the voices of others, and its mean cosine without extremes, float64[n]."""
+        others = voices[None, :] & ~alike & ~np.eye(self._n, dtype=np.bool_)
+        counts = others.sum(axis=1)
+        squares = np.where(others, self._cosines * self._cosines, np.inf)
+        order = np.argsort(squares, axis=1, kind="stable")
+        overlap, cosine = np.zeros(self._n), np.zeros(self._n)
+        found = np.cumsum(np.take_along_axis(squares, order, axis=1), axis=1)
+        random = np.cumsum(np.take_along_axis(self._random, order, axis=1), axis=1)
+        ranked = np.sort(np.where(others, self._cosines, np.inf), axis=1)
+        for i, count in enumerate(counts.tolist()):
+            if count < 2:
+                # There is nobody to compare with, so nothing is held against the sender.
+                overlap[i], cosine[i] = LARGEST_OVERLAP, 1.0
+                continue
+            last = max(1, count - spare) - 1
+            overlap[i] = min(LARGEST_OVERLAP, found[i, last] / max(random[i, last], _TINY))
+            cut = min(spare, (count - 1) // 2)
+            cosine[i] = ranked[i, cut : count - cut].cumsum()[-1] / (count - 2 * cut)
+        return overlap, cosine
+
+    def _gains(self, accepted: NDArray[np.bool_]) -> tuple[Float64Array, float]:
+        """Return what each update gains over what is usual, float64[n], and what was usual in this round."""
+        seen, doubt = self._context.features, self._context.doubt
+        worths = np.array([each.worth - seen.base.worth for each in seen.measured], np.float64).reshape(-1)
+        # What may be no difference at all on another machine is none.
+        sure = np.sign(worths) * np.maximum(np.abs(worths) - doubt, 0.0)
+        usual = _median(np.abs(sure[accepted]))
+        return sure / max(usual, self._known(_GAINS) * PPM, 1.0), usual
+
+    def _known(self, place: int) -> float:
+        """Return the mean over the rounds before of what is common."""
+        rounds = float(self._common[_COMMON_ROUNDS])
+        return float(self._common[place]) / rounds if rounds else 0.0
+
+    def _harm(self, gain: Float64Array, lasting: Float64Array, accepted: NDArray[np.bool_]) -> Float64Array:
+        """Return the cumulative sums of losses beyond what is common, float64[n]."""
+        counted = lasting[accepted]
+        middle = _median(counted)
+        better = _median(counted[counted >= middle] - middle)
+        common = min(-self._method.allowance, middle - self._method.spread * better)
+        loss = common - np.clip(gain, -LARGEST_GAIN, LARGEST_GAIN)
+        return np.clip(self._before[:, _HARM] + loss, 0.0, LARGEST_HARM)
+
+    def _common_after(self, usual: float, typical: float, accepted: NDArray[np.bool_]) -> Float64Array:
+        """Return sums over rounds: usual gains and cosines, rounds, inner products of two updates, and squares."""
+        count = int(accepted.sum())
+        gram = self._context.features.products[: self._n, : self._n][np.ix_(accepted, accepted)]
+        square = float(gram.diagonal().cumsum()[-1]) / count if count else 0.0
+        whole = float(gram.sum(axis=0).cumsum()[-1]) if count else 0.0
+        pairs = (whole - square * count) / (count * (count - 1)) if count > 1 else 0.0
+        unit = float(self._context.unit) * float(self._context.unit)
+        return self._common + np.array([usual / PPM, typical, 1.0, pairs / unit, square / unit])
+
+    def _kept(self, now: Float64Array, common: Float64Array, cosine: Float64Array) -> dict[str, IntArray]:
+        """Return what the next round needs to know."""
+        method = self._method
+        # The newest and, of those, the most corroborated first.
+        newest = np.argsort(-cosine, kind="stable")
+        new = np.insert(self._sketches[newest], 0, 1, axis=1)
+        aged = self._updates + np.eye(1, self._updates.shape[1], dtype=np.int64)
+        updates = np.concatenate([new, aged[aged[:, 0] <= method.rounds]])[: method.vectors]
+        return {
+            _UPDATES: packed(updates),
+            _STEPS: packed(self._steps),
+            _COMMON: to_fixed(common),
+            **self._tallies.updated(self._context.owners, now).stored(),
+        }
+
+
+def _read_sketches(memory: Mapping[str, IntArray], name: str, length: int) -> IntArray:
+    words = memory.get(name)
+    if words is None:
+        return np.zeros((0, length), np.int64)
+    if words.ndim != 2 or words.shape[1] != -(-length // 4):
+        raise ConfigError("What work@1 kept is of another model.", "Use the state of the last round.")
+    return unpacked(words, length)
+
+
+def _read_common(memory: Mapping[str, IntArray]) -> Float64Array:
+    kept = memory.get(_COMMON, np.zeros(_COMMON_SIZE, np.int64))
+    if kept.shape != (_COMMON_SIZE,):
+        raise ConfigError("What work@1 kept is of another method.", "Use the state of the last round.")
+    return from_fixed(kept)
+
+
+def _median(values: Float64Array) -> float:
+    return median_of_array(values) if len(values) else 0.0

@@ -1,0 +1,59 @@
+"""Judging a round's updates: by those that are accepted, until nothing changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedledger.aggregator.context.stage_context import StageContext
+from fedledger.aggregator.detectors.base import Judged, detect, worst
+from fedledger.aggregator.round.methods import RoundMethods
+from fedledger.protocol.records.reputation import PPM
+from fedledger.protocol.records.spec import JudgementSpec
+
+PASSES = 8
+"""How often updates are judged by those that were accepted before, at most."""
+
+Contexts = Callable[[NDArray[np.bool_]], dict[str, StageContext]]
+"""Says what each method may know, by its name, given which updates judge the others, bool[n]."""
+
+
+def judge(
+    methods: RoundMethods, rule: JudgementSpec | None, count: int, contexts: Contexts
+) -> tuple[Sequence[Judged], dict[str, StageContext]]:
+    """Return how the updates of a round are judged, and what each method may know of it afterwards, by its name.
+
+    Parameters
+    ----------
+    methods
+        The task's.
+    rule
+        Without one, all updates judge each other once. With one, those that are accepted judge all, until these are
+        the same as before; and only some are refused, the worst.
+    count
+        Number of updates n.
+    contexts
+        What each method may know.
+    """
+    accepted = np.ones(count, np.bool_)
+    known = contexts(accepted)
+    judged = _detected(methods, known, count)
+    if rule is None:
+        return judged, known
+    for _ in range(PASSES):
+        judged = worst(judged, count * rule.most_refused // PPM)
+        now = np.array([not one.verdict.refused for one in judged], np.bool_)
+        if (now == accepted).all():
+            return judged, known
+        accepted, settled = now, judged
+        known = contexts(accepted)
+        judged = _detected(methods, known, count)
+    # They may alternate for ever; then the last pass holds.
+    return settled, known
+
+
+def _detected(methods: RoundMethods, known: dict[str, StageContext], count: int) -> list[Judged]:
+    detectors = methods.detectors
+    return detect([staged.method for staged in detectors], [known[staged.name] for staged in detectors], count)
