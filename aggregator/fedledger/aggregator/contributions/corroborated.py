@@ -49,9 +49,7 @@ class Corroborated(Checked):
     def __call__(self, context: StageContext, weights: Sequence[int]) -> list[int]:
         seen = work_of(context, "corroborated@1")
         copies = seen.copies(np.array(weights) > 0)
-        return [
-            round(self._surety(seen, i) * SCALE) // copies[i] if weight else 0 for i, weight in enumerate(weights)
-        ]
+        return [round(self._surety(seen, i) * SCALE) // copies[i] if weight else 0 for i, weight in enumerate(weights)]
 
     def _surety(self, seen: WorkSeen, i: int) -> float:
         strict = ramp(seen.agreement, self.disagreement, self.agreement)
