@@ -9,7 +9,8 @@ import numpy as np
 
 from fedledger.aggregator.context.round_features import RoundFeatures
 from fedledger.aggregator.context.stage_context import StageContext
-from fedledger.aggregator.evidence.work import Work
+from fedledger.aggregator.context.work_seen import WorkSeen
+from fedledger.aggregator.evidence.work import LARGEST_GAIN, LARGEST_HARM, Work
 from fedledger.protocol.arithmetic.exact import IntArray, gram
 from fedledger.protocol.records.measurement import Measurement
 
@@ -71,6 +72,53 @@ def folded(row: np.ndarray, length: int) -> np.ndarray:
 
 def median(values: Sequence[float]) -> float:
     return float(np.median(values)) if len(values) else 0.0
+
+
+@dataclass
+class Training:
+    """Rounds of a task, of which each knows what the one before kept.
+
+    Parameters
+    ----------
+    method
+        What looks at them.
+    dimension
+        Number of coordinates d.
+    """
+
+    method: Work
+    dimension: int
+    memory: Mapping[str, IntArray] = field(default_factory=dict)
+    previous: IntArray | None = None
+
+    def next(
+        self, rows: IntArray, worths: Sequence[int] = (), numbers: Sequence[int] = (), **known: object
+    ) -> StageContext:
+        """Return what is known of the next round."""
+        previous = np.zeros(self.dimension, np.int64) if self.previous is None else self.previous
+        return a_round(rows, worths, numbers, self.memory, previous=previous, **known)
+
+    def judged(self, context: StageContext, accepted: Sequence[bool] = ()) -> WorkSeen:
+        """Return what a round shows, and go on; the model's step is the mean of what is accepted."""
+        judges = np.array(accepted, np.bool_) if len(accepted) else np.ones(context.count, np.bool_)
+        seen = self.method(context)(judges)
+        self.memory = seen.keep()
+        if judges.any():
+            self.previous = np.rint(context.updates[judges].mean(axis=0)).astype(np.int64)
+        return seen
+
+
+SIGNALS = (
+    "overlap",
+    "corroboration",
+    "lasting",
+    "lasting_error",
+    "rounds",
+    "gain",
+    "lasting_gain",
+    "harm",
+    "support",
+)
 
 
 @dataclass
@@ -190,7 +238,8 @@ class Oracle:
             variance = max(0.0, tally["square"] / tally["rounds"] - mean**2)
             one.rounds, one.lasting, one.lasting_gain = tally["rounds"], mean / middle, gain
             one.lasting_error = (variance / tally["rounds"]) ** 0.5 / middle
-            tally["harm"] = min(4.0, max(0.0, tally["harm"] + common - min(3.0, max(-3.0, one.gain))))
+            counted = min(LARGEST_GAIN, max(-LARGEST_GAIN, one.gain))
+            tally["harm"] = min(LARGEST_HARM, max(0.0, tally["harm"] + common - counted))
             one.harm, one.support = tally["harm"], tally["support"] / tally["rounds"]
 
     def _remember(self, context: StageContext, rows: list[np.ndarray], accepted: Sequence[bool]) -> None:
