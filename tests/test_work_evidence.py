@@ -84,18 +84,18 @@ class TestDefinition:
 
     def test_what_is_public_is_no_work_and_work_is(self) -> None:
         rng, training = np.random.default_rng(2), Training(Work(), 500)
-        first = honest(rng, 7, 500)
+        first = honest(rng, 14, 500)
         training.judged(training.next(first))
         assert training.previous is not None
-        rows = honest(rng, 7, 500)
-        rows[3], rows[4], rows[5] = 3 * training.previous, first[2] - first[6], 0
-        rows[6] = whole(rng.normal(size=500))
+        rows = honest(rng, 14, 500)
+        rows[10], rows[11], rows[12] = 3 * training.previous, first[2] - first[6], 0
+        rows[13] = whole(rng.normal(size=500))
         seen = training.judged(training.next(rows))
-        assert seen.absent.tolist() == [False] * 3 + [True] * 3 + [False]
-        assert (seen.corroboration[3:6] == 0).all()
+        assert seen.absent.tolist() == [False] * 10 + [True] * 3 + [False]
+        assert (seen.corroboration[10:13] == 0).all()
         # Noise has no more in common with the others than signs at random have.
-        assert (seen.overlap[:3] > 3 * seen.overlap[6]).all()
-        assert (seen.corroboration[:3] > 3 * abs(seen.corroboration[6])).all()
+        assert (seen.overlap[:10] > 3 * seen.overlap[13]).all()
+        assert (seen.corroboration[:10] > 3 * abs(seen.corroboration[13])).all()
 
     def test_updates_are_public_for_as_many_rounds_as_the_method_says(self) -> None:
         for rounds in (0, 1, 3):

@@ -202,7 +202,8 @@ class _Round:
         whole = float(gram.sum(axis=0).cumsum()[-1]) if count else 0.0
         pairs = (whole - square * count) / (count * (count - 1)) if count > 1 else 0.0
         unit = float(self._context.unit) * float(self._context.unit)
-        return self._common + np.array([usual / PPM, 1.0, pairs / unit, square / unit])
+        after: Float64Array = self._common + np.array([usual / PPM, 1.0, pairs / unit, square / unit])
+        return after
 
     def _kept(self, now: Float64Array, common: Float64Array, cosine: Float64Array) -> dict[str, IntArray]:
         """Return what the next round needs to know."""
