@@ -49,7 +49,7 @@ def a_round(*args: object, **kwargs: object) -> StageContext:
 
 def judged(methods: list[str], features: RoundFeatures) -> list[Verdict]:
     detectors = [build(DETECTORS, method, {}) for method in methods]
-    return detect(detectors, [StageContext(features)] * len(methods), features.count)
+    return [one.verdict for one in detect(detectors, [StageContext(features)] * len(methods), features.count)]
 
 
 HARMS = [-30, -20, -10, 0, 10, 500]  # median −5, deviations 5 5 15 15 25 505: their median is 15

@@ -110,13 +110,13 @@ class _Round:
     def __init__(self, method: Work, context: StageContext) -> None:
         self._method, self._context, self._n = method, context, context.count
         self._length = min(len(context.previous), method.length)
-        self._tallies = Tallies.read(context.memory, _COLUMNS)
+        self._tallies = _read_tallies(context.memory)
         self._before = self._tallies.of(context.owners)
         self._common = _read_common(context.memory)
         self._sketches = sketched(context.updates, method.length)
         # The first number of each is its age in rounds.
-        self._updates = _read_sketches(context.memory, _UPDATES, 1 + self._length)
-        steps = _read_sketches(context.memory, _STEPS, self._length)
+        self._updates = _read_updates(context.memory, method, self._length)
+        steps = _read_sketches(context.memory, _STEPS, self._length, method.steps)
         last = sketched(context.previous[None], method.length) if context.previous.any() else steps[:0]
         self._steps = np.concatenate([steps, last])[-method.steps :] if method.steps else steps[:0]
         found = Residuals(self._sketches, np.concatenate([self._steps, self._updates[:, 1:]]))
@@ -236,7 +236,9 @@ class _Round:
         whole = float(gram.sum(axis=0).cumsum()[-1]) if count else 0.0
         pairs = (whole - square * count) / (count * (count - 1)) if count > 1 else 0.0
         unit = float(self._context.unit) * float(self._context.unit)
-        return self._common + np.array([usual / PPM, typical, 1.0, pairs / unit, square / unit])
+        sums = np.array([usual / PPM, typical, 1.0, pairs / unit, square / unit])
+        after: Float64Array = self._common + sums
+        return after
 
     def _kept(self, now: Float64Array, common: Float64Array, cosine: Float64Array) -> dict[str, IntArray]:
         """Return what the next round needs to know."""
@@ -245,7 +247,8 @@ class _Round:
         newest = np.argsort(-cosine, kind="stable")
         new = np.insert(self._sketches[newest], 0, 1, axis=1)
         aged = self._updates + np.eye(1, self._updates.shape[1], dtype=np.int64)
-        updates = np.concatenate([new, aged[aged[:, 0] <= method.rounds]])[: method.vectors]
+        updates = np.concatenate([new, aged])
+        updates = updates[updates[:, 0] <= method.rounds][: method.vectors]
         return {
             _UPDATES: packed(updates),
             _STEPS: packed(self._steps),
@@ -254,11 +257,25 @@ class _Round:
         }
 
 
-def _read_sketches(memory: Mapping[str, IntArray], name: str, length: int) -> IntArray:
+def _read_tallies(memory: Mapping[str, IntArray]) -> Tallies:
+    tallies = Tallies.read(memory, _COLUMNS)
+    if (tallies.values[:, _ROUNDS] < 0).any():
+        raise ConfigError("What work@1 kept counts fewer rounds than none.", "Use the state of the last round.")
+    return tallies
+
+
+def _read_updates(memory: Mapping[str, IntArray], method: Work, length: int) -> IntArray:
+    updates = _read_sketches(memory, _UPDATES, 1 + length, method.vectors)
+    if ((updates[:, 0] < 1) | (updates[:, 0] > method.rounds)).any():
+        raise ConfigError("What work@1 kept is older than it may be.", "Use the state of the last round.")
+    return updates
+
+
+def _read_sketches(memory: Mapping[str, IntArray], name: str, length: int, most: int) -> IntArray:
     words = memory.get(name)
     if words is None:
         return np.zeros((0, length), np.int64)
-    if words.ndim != 2 or words.shape[1] != -(-length // 4):
+    if words.ndim != 2 or words.shape[1] != -(-length // 4) or len(words) > most:
         raise ConfigError("What work@1 kept is of another model.", "Use the state of the last round.")
     return unpacked(words, length)
 

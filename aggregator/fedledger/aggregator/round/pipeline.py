@@ -181,7 +181,7 @@ def evaluate_round(
         If the rule needs an update that the aggregator trusts, and there is none.
     """
     methods, measure = RoundMethods.of(given.spec), as_reported(measure, given.spec)
-    rows = _damped(given, entries, _normalised(methods, entries, given.dimension, given.bound))
+    rows = _damped(given, entries, _normalised(given, methods, entries))
     statistics = StatisticRows.of(given.spec, given.base, [(e.update.statistics, e.staleness) for e in entries])
     _show(entries, rows, statistics, observe)
     base, measurements = measure(BASE, given.base), _measured(given, entries, rows, statistics, measure)
@@ -270,13 +270,13 @@ def foreseen(
     return probe(spec, base, update.delta, update.statistics)
 
 
-def _normalised(methods: RoundMethods, entries: Sequence[Entry], dimension: int, bound: int) -> IntArray:
+def _normalised(given: RoundContext, methods: RoundMethods, entries: Sequence[Entry]) -> IntArray:
     updates = [entry.update for entry in entries]
-    deltas = _stack([update.delta for update in updates], dimension)
+    deltas = _stack([update.delta for update in updates], given.dimension)
     if methods.normalisation is None:
         return deltas
-    steps, examples = [update.steps for update in updates], [update.examples for update in updates]
-    return methods.normalisation(deltas, steps, examples, bound)
+    examples = counted_examples(given.spec.judgement, [update.examples for update in updates])
+    return methods.normalisation(deltas, [update.steps for update in updates], examples, given.bound)
 
 
 def _damped(given: RoundContext, entries: Sequence[Entry], deltas: IntArray) -> IntArray:

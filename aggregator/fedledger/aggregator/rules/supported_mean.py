@@ -24,11 +24,11 @@ class SupportedMean(Checked, CoordinateRule):
     """The weighted mean, in which each coordinate is cut to what more rows support than may be hostile.
 
     With f hostile rows, a coordinate counts up to the f + 1-th largest one, and down to the f + 1-th smallest, of those
-    on either side of 0. So what only f rows want, such as a backdoor, does not happen, and unlike a trimmed mean nothing
-    honest is left out where all agree. Where honest data differ so much that updates hardly agree, no rule that looks
-    at coordinates tells a backdoor from rare data, and cutting costs accuracy (Karimireddy et al. 2022,
-    https://arxiv.org/abs/2006.09365): there the rule becomes the mean. How far updates agree is the task's evidence's to
-    say; without evidence the rule is always strict.
+    on either side of 0. So what only f rows want, such as a backdoor, does not happen, and unlike a trimmed mean
+    nothing honest is left out where all agree. Where honest data differ so much that updates hardly agree, no rule that
+    looks at coordinates tells a backdoor from rare data, and cutting costs accuracy (Karimireddy et al. 2022,
+    https://arxiv.org/abs/2006.09365): there the rule becomes the mean. How far updates agree is the task's evidence's
+    to say; without evidence the rule is always strict.
 
     Parameters
     ----------
