@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedledger.aggregator.context.round_features import Float64, RoundFeatures, median, median_of_array
 from fedledger.aggregator.context.stage_context import StageContext
-from fedledger.aggregator.detectors.base import DETECTORS
+from fedledger.aggregator.detectors.base import DETECTORS, Finding
 from fedledger.aggregator.detectors.reference import reference_rows
 from fedledger.protocol.methods.parameters import Checked, Real
 from fedledger.protocol.records.verdicts import Verdict
@@ -76,11 +76,18 @@ class RepeatedStep(Checked):
     most: Annotated[float, Real(0, 1)] = 0.1
     verdict = Verdict.DUPLICATE
 
-    def __call__(self, context: StageContext) -> list[bool]:
+    def __call__(self, context: StageContext) -> Sequence[Finding | None]:
         seen = context.features
-        away = (1 - seen.cosines[: seen.count, seen.previous]).tolist()
+        # What is lost to rounding may make a cosine more than 1.
+        away = np.maximum(1 - seen.cosines[: seen.count, seen.previous], 0.0).tolist()
         limit = min(self.most, self.closeness * median([away[i] for i in reference_rows(context)]))
-        return [away[i] < limit or _is_equal(seen, i, [seen.previous]) for i in range(seen.count)]
+        found: list[Finding | None] = []
+        for i, distance in enumerate(away):
+            excess = (limit - distance) / limit if distance < limit else 0.0
+            if _is_equal(seen, i, [seen.previous]):
+                excess = float("inf")
+            found.append(Finding("distance to the last step", distance, limit, excess) if excess else None)
+        return found
 
 
 def _perhaps_equal(seen: RoundFeatures) -> NDArray[np.bool_]:
