@@ -29,6 +29,8 @@ LARGEST_GAIN = 1.5
 LARGEST_OVERLAP = 1e6
 LARGEST_CORROBORATION = 2.0
 """Corroboration counts as so much at most towards what is lasting."""
+LARGEST_COMMON = 0.6
+"""However much updates differ, a larger loss is not common."""
 LARGEST_HARM = 4.0
 """Harm adds up to this at most, so that who does none any more is soon believed."""
 _ROUNDS, _COSINE, _COSINE_SQUARE, _GAIN, _HARM, _SUPPORT = range(6)
@@ -224,7 +226,7 @@ class _Round:
         counted = lasting[accepted]
         middle = _median(counted)
         better = _median(counted[counted >= middle] - middle)
-        common = min(-self._method.allowance, middle - self._method.spread * better)
+        common = min(-self._method.allowance, max(-LARGEST_COMMON, middle - self._method.spread * better))
         loss = common - np.clip(gain, -LARGEST_GAIN, LARGEST_GAIN)
         return np.clip(self._before[:, _HARM] + loss, 0.0, LARGEST_HARM)
 

@@ -193,15 +193,9 @@ def evaluate_round(
         return RoundResult(verdicts, findings, known.examples, measurements, base, base, given.base, given.state)
 
     context = contexts[methods.rule.name]
-<<<<<<< HEAD
     weights = _weights(given, context, verdicts)
-    delta, diagnostics = _aggregate(
-        methods, context, rows, weights, given.state.previous, known.features.without_centre
-    )
-=======
     counted = Rows(rows, weights, given.state.previous, known.features.without_centre)
     delta, diagnostics = aggregate_round(methods, context, counted)
->>>>>>> seam
     stepped = take_step(given.spec, given.base[: given.dimension], delta, given.state.moments)
     for what, values in (("aggregate", delta), ("step", stepped.step), ("model", stepped.moved)):
         observe(what, values)
