@@ -14,7 +14,7 @@ from fedledger.aggregator.context.sketches import Residuals, overlaps, packed, s
 from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.context.support import supported_shares
 from fedledger.aggregator.context.work import MAX_PAIR_STEPS, require_work
-from fedledger.aggregator.context.work_seen import WorkSeen
+from fedledger.aggregator.context.work_seen import WorkSeen, ramp
 from fedledger.aggregator.evidence.base import EVIDENCE, Judged
 from fedledger.aggregator.evidence.tallies import Tallies, from_fixed, to_fixed
 from fedledger.protocol.arithmetic.exact import Float64Array, IntArray
@@ -76,6 +76,9 @@ class Work(Checked):
         A loss by an update, over the usual gain, that is not held against its sender.
     spread
         Nor is a loss that is no further from the median sender's gain than so many times what better senders are.
+    disagreeing, agreeing
+        The mean inner product of two updates over the mean square, of all rounds, up to which updates do not agree, and
+        from which on they do.
     """
 
     hostile: Annotated[float, Real(0, 0.5, below=True)] = 0.3
@@ -87,6 +90,8 @@ class Work(Checked):
     copies: Annotated[float, Real(0, 1)] = 0.9
     allowance: Annotated[float, Real(0, 100)] = 0.1
     spread: Annotated[float, Real(0, 100)] = 2.5
+    disagreeing: Annotated[float, Real(0, 1)] = 0.06
+    agreeing: Annotated[float, Real(0, 1)] = 0.15
 
     def __call__(self, context: StageContext) -> Judged:
         return _Round(self, context).judged
@@ -164,7 +169,7 @@ class _Round:
             harm=now[:, _HARM],
             support=now[:, _SUPPORT] / rounds,
             alike=alike,
-            agreement=float(common[_PRODUCTS] / common[_SQUARES]) if common[_SQUARES] > 0 else 0.0,
+            agreement=self._agreement(common),
             keep=lambda: self._kept(now, common, cosine),
         )
 
@@ -229,6 +234,12 @@ class _Round:
         common = min(-self._method.allowance, max(-LARGEST_COMMON, middle - self._method.spread * better))
         loss = common - np.clip(gain, -LARGEST_GAIN, LARGEST_GAIN)
         return np.clip(self._before[:, _HARM] + loss, 0.0, LARGEST_HARM)
+
+    def _agreement(self, common: Float64Array) -> float:
+        """Return how far updates agree, from 0 to 1; they do before anything is known."""
+        square = float(common[_SQUARES])
+        share = float(common[_PRODUCTS]) / square if square > 0 else 1.0
+        return ramp(share, self._method.disagreeing, self._method.agreeing)
 
     def _common_after(self, usual: float, typical: float, accepted: NDArray[np.bool_]) -> Float64Array:
         """Return sums over rounds: usual gains and cosines, rounds, inner products of two updates, and squares."""
