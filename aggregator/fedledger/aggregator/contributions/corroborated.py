@@ -46,12 +46,14 @@ class Corroborated(Checked):
         return [round(self._surety(seen, i) * SCALE) // copies[i] if weight else 0 for i, weight in enumerate(weights)]
 
     def _surety(self, seen: WorkSeen, i: int) -> float:
+        differing = 1.0 - seen.agreement
         support = ramp(float(seen.support[i]), self.unsupported, self.supported)
         return (
             ramp(float(seen.lasting[i]), self.unpaid, self.paid)
             * ramp(float(seen.overlap[i]), 1.0, 1.6)
             * ramp(float(seen.corroboration[i]), -1.0, 0.0)
-            * ramp(float(seen.lasting_gain[i]), -0.1, 0.1)
-            * ramp(float(seen.gain[i]), -0.3, 0.0)
-            * (1.0 - seen.agreement + seen.agreement * support)
+            * ramp(float(seen.lasting_gain[i]), -0.1 - 0.2 * differing, 0.1 - 0.1 * differing)
+            # Where updates differ much, one of rare data may lose in a round.
+            * ramp(float(seen.gain[i]), -0.3 - 0.7 * differing, -0.2 * differing)
+            * (differing + seen.agreement * support)
         )

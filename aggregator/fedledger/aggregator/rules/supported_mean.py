@@ -35,7 +35,7 @@ class SupportedMean(Checked, CoordinateRule):
         Which share of a round's updates may be hostile. Those that were refused are taken off.
     """
 
-    hostile: Annotated[float, Real(0, 0.5, below=True)] = 0.25
+    hostile: Annotated[float, Real(0, 0.5, below=True)] = 0.3
     needs_gram: ClassVar[bool] = False
 
     def first_stage(self, context: RuleContext) -> tuple[Sequence[int] | None, CoordinateRule]:
