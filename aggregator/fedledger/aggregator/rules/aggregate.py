@@ -70,6 +70,11 @@ class Rows:
         """The places of the rows that take part."""
         return [i for i, (_, weight) in enumerate(zip(self.updates, self.weights, strict=True)) if weight]
 
+    @property
+    def dimension(self) -> int:
+        """Length d of a row."""
+        return len(self.updates[0] if self.previous is None else self.previous)
+
     def taken(self, places: Sequence[int], with_previous: bool) -> Sequence[IntArray] | IntArray:
         """Return some rows, followed by the previous aggregate if that is asked for."""
         # A matrix of which all is wanted need not be copied.
@@ -143,8 +148,9 @@ def _coordinate(rule: CoordinateRule, context: RuleContext, mixture: Mixture | N
         numerators, denominator = second(mixed if chosen is None else mixed[chosen], weights)
         return exact.divide_round(numerators, denominator * (mixture.share if mixture else 1))
 
-    notes = rule.diagnostics(len(context.weights))
-    return finish, notes if chosen is None else {**notes, "selected": list(chosen)}
+    if chosen is None:
+        return finish, second.diagnostics(len(context.weights))
+    return finish, {**rule.diagnostics(len(context.weights)), "selected": list(chosen)}
 
 
 def _linear(rule: LinearRule, context: RuleContext, mixture: Mixture | None) -> tuple[Finish, Diagnostics]:

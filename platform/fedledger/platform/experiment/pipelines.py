@@ -15,7 +15,14 @@ FILLED = ("evidence", "judgement", "normalisation", "detection", "mixing", "aggr
 _PLAIN: Mapping[str, Any] = {"aggregation": {"method": "mean@1"}, "contribution": {"method": "alignment@1"}}
 
 PIPELINES: Mapping[Pipeline, Mapping[str, Any]] = {
-    "default": _PLAIN,
+    "default": {
+        "normalisation": {"method": "median_clip@1"},
+        "evidence": {"method": "work@1"},
+        "judgement": {},
+        "detection": [{"method": "no_work@1"}, {"method": "harm@1"}],
+        "aggregation": {"method": "supported_mean@1"},
+        "contribution": {"method": "corroborated@1"},
+    },
     "plain": _PLAIN,
     "0.1.0": {
         **_PLAIN,
