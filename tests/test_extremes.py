@@ -19,6 +19,8 @@ from fedledger.aggregator.context.round_features import RoundFeatures
 from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.context.work import MAX_PAIR_STEPS
 from fedledger.aggregator.contributions.base import Coalitional
+from fedledger.aggregator.evidence.base import EVIDENCE
+from fedledger.aggregator.evidence.work import Work
 from fedledger.aggregator.round.methods import check_work
 from fedledger.aggregator.rules.aggregate import Rows, aggregate
 from fedledger.aggregator.rules.base import RULES, RuleContext
@@ -128,7 +130,7 @@ HUGE = np.where(ROWS > 0, LIMIT, -LIMIT)
 def stage(rows: np.ndarray) -> StageContext:
     base, harm = Measurement(1000, 5), [Measurement(int(loss), 5) for loss in np.linspace(0, LOSS_CAP, len(rows))]
     features = RoundFeatures(base, harm, [500_000] * len(rows), gram(np.vstack([rows, rows[:1], rows[-1:]])))
-    return StageContext(
+    known = StageContext(
         features,
         ADDRESSES[: len(rows)],
         [10] * len(rows),
@@ -138,6 +140,7 @@ def stage(rows: np.ndarray) -> StageContext:
         trusted=rows[0],
         draws=lambda: Stream(bytes(32)),
     )
+    return replace(known, work=Work()(known)(known.accepted))
 
 
 @cache
@@ -208,6 +211,17 @@ def detect(key: str, params: dict[str, Any]) -> None:
     method = build(registry_of(kinds()["detectors"]), key, params)
     for rows in (ROWS, HUGE, ROWS[:1], np.zeros_like(ROWS)):
         assert len(method(stage(rows))) == len(rows)
+
+
+def witness(key: str, params: dict[str, Any]) -> None:
+    method = build(EVIDENCE, key, params)
+    for rows in (ROWS, HUGE, ROWS[:1], np.zeros_like(ROWS)):
+        known = stage(rows)
+        for _ in range(2):
+            for accepted in (np.ones(len(rows), bool), np.zeros(len(rows), bool), np.arange(len(rows)) % 2 > 0):
+                seen = method(known)(accepted)
+                assert all(np.isfinite(value).all() for value in vars(seen).values() if value is not seen.keep)
+            known = replace(known, memory=seen.keep())
 
 
 def mix(key: str, params: dict[str, Any]) -> None:
@@ -308,6 +322,7 @@ EVALUATE: dict[str, Callable[[str, dict[str, Any]], None]] = {
     "selections": select,
     "schedules": schedule,
     "normalisations": normalise,
+    "evidence": witness,
     "detectors": detect,
     "mixings": mix,
     "staleness": weaken,

@@ -34,6 +34,7 @@ from fedledger.learning.sources.mnist_idx import read_idx
 from fedledger.learning.task_code import load_task_code
 from fedledger.learning.vectors import ALIGNMENT, FlatModel
 from fedledger.protocol.errors import ConfigError, TrustError
+from fedledger.protocol.records.measurement import Measurement
 
 
 def bare_model():
@@ -231,22 +232,28 @@ class TestMetrics:
         assert result.loss == pytest.approx(expected, abs=1e-6)
         assert result.score == (logits.argmax(axis=1) == labels).sum()
         assert (result.full_score, result.share) == (50, result.score / 50)
-        assert measure(flat, [vector], HeldOut(inputs, labels))[0] == (round(result.loss * 1e6), result.score)
+        own = logits - logits.mean(axis=1, keepdims=True)
+        by_class = [own[labels == c, c].mean() for c in np.unique(labels)]
+        measured = measure(flat, [vector], HeldOut(inputs, labels))[0]
+        assert (measured.loss, measured.score) == (round(result.loss * 1e6), result.score)
+        assert measured.margin == pytest.approx(1e6 * np.mean(by_class), abs=1)
 
     def test_zero_model_gives_log_of_classes(self):
         flat, (inputs, labels) = self.model(), self.examples()
         zero = np.zeros(flat.layout.dimension, np.float32)
-        assert measure(flat, [zero], HeldOut(inputs, labels))[0][0] == round(np.log(3) * 1e6)
+        # Of classes that tie, the first is told.
+        expected = Measurement(round(np.log(3) * 1e6), int((labels == 0).sum()), 0)
+        assert measure(flat, [zero], HeldOut(inputs, labels)) == [expected]
 
     @pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
     def test_a_broken_model_measures_the_cap_and_is_right_about_nothing_it_cannot_say(self, value):
         flat, (inputs, labels) = self.model(), self.examples()
         vector = np.full(flat.layout.dimension, value, np.float32)
         vector[::3] *= -1
-        [(loss, correct)] = measure(flat, [vector], HeldOut(inputs, labels))
-        assert loss == LOSS_CAP
+        [measured] = measure(flat, [vector], HeldOut(inputs, labels))
+        assert measured.loss == LOSS_CAP and abs(measured.margin) <= LOSS_CAP
         if np.isnan(value):
-            assert correct == 0
+            assert (measured.score, measured.margin) == (0, -LOSS_CAP)
             assert (predict(flat, vector, inputs) == -1).all()
 
     @pytest.mark.parametrize(

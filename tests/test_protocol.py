@@ -41,7 +41,7 @@ from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.reputation import PPM, Evidence
 from fedledger.protocol.records.seal import SealSpec
 from fedledger.protocol.records.settlement import apportion, pack_lengths, pack_words, unpack_lengths, unpack_words
-from fedledger.protocol.records.spec import TaskSpec, TensorsSpec
+from fedledger.protocol.records.spec import JudgementSpec, TaskSpec, TensorsSpec
 from fedledger.protocol.records.verdicts import Verdict
 from support.examples import examples
 
@@ -690,6 +690,8 @@ class TestSpec:
             "normalisation": Method(method="fednova@1"),
             "staleness": Method(method="fedbuff@1"),
             "schedule": Method(method="synchronous@1"),
+            "evidence": Method(method="work@1"),
+            "judgement": JudgementSpec(claims="median"),
             "limits": SPEC.limits.model_copy(update={"max_examples": 5}),
             "fixed_point": SPEC.fixed_point.model_copy(update={"bound": 5.0}),
             "reputation": SPEC.reputation.model_copy(update={"gate": 5}),

@@ -57,6 +57,7 @@ ROUNDED = {
     "dnc@1": {"f": 1},
     "fltrust@1": {},
     "foolsgold@1": {},
+    "supported_mean@1": {},
 }
 
 

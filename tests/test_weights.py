@@ -207,7 +207,7 @@ class TestRounds:
     def test_accepted_updates_weigh_and_those_alone_earn(
         self, entries: list[Entry], rule: ReputationSpec, contribution: str, absent: list[int]
     ) -> None:
-        spec = spec_with(reputation=rule, contribution=Method(method=contribution))
+        spec = spec_with(reputation=rule, contribution=Method(method=contribution), evidence=Method(method="work@1"))
         result = evaluated(spec, entries, absent)
         counting = [
             e.update.examples if verdict is Verdict.ACCEPTED else 0
@@ -222,9 +222,8 @@ class TestRounds:
             assert score >= 0 and share >= 0
             assert weight or not score
             assert score or not share
-            # Who points elsewhere than the others earns nothing by alignment, and who is not missed nothing by leaving
-            # one out, whatever its weight.
-            assert score or not weight or contribution in ("alignment@1", "leave_one_out@1")
+            # Who points elsewhere than the others, shows no work or is not missed may earn nothing at any weight.
+            assert score or not weight or contribution in ("alignment@1", "corroborated@1", "leave_one_out@1")
         assert sum(result.shares) == (UNITS if any(result.scores) else 0)
 
     @examples(60)

@@ -39,11 +39,13 @@ def supported_shares(updates: IntArray, accepted: NDArray[np.bool_], spare: int,
     if not count or not d:
         return np.zeros(n)
     rows = updates[:, :: -(-d // most)]
-    shift = max(0, int(np.abs(rows).max()).bit_length() - BITS)
-    rows = rows >> shift
     low, high = limits(rows[accepted], min(spare, (count - 1) // 2))
-    # Squares are below 2^30, and there are fewer than 2^15 of them.
+    # Each row is cut to so many bits by itself, so that a large one takes none from the others.
+    largest = np.abs(rows).max(axis=1).tolist()
+    shifts = np.array([max(0, value.bit_length() - BITS) for value in largest])[:, None]
+    supported, rows = np.clip(rows, low, high) >> shifts, rows >> shifts
+    # Squares are at most 2^28, and there are fewer than 2^15 of them.
     whole = (rows * rows).sum(axis=1)
-    kept = (np.clip(rows, low, high) * rows).sum(axis=1)
+    kept = (supported * rows).sum(axis=1)
     shares: Float64Array = kept / np.maximum(whole, 1)
     return shares

@@ -26,7 +26,7 @@ class WorkSeen:
         How much more it has in common with the others than coordinates of random signs would have, as a ratio.
     corroboration
         Its mean cosine to the others beyond what is public, without the largest and the smallest ones, over the median
-        update's.
+        one of this round or of all, whichever is larger.
     lasting, lasting_error
         The lasting corroboration over the median sender's, and its standard error.
     rounds
@@ -42,7 +42,7 @@ class WorkSeen:
     alike
         Whether two updates are copies of each other, bool[n, n].
     agreement
-        How far all that was accepted so far points one way: the mean inner product of two updates over the mean square.
+        How far all that was accepted so far points one way, from 0 to 1.
     keep
         Returns what the next round needs to know, int64 arrays by name.
     """
@@ -60,6 +60,12 @@ class WorkSeen:
     alike: NDArray[np.bool_]
     agreement: float
     keep: Callable[[], Mapping[str, IntArray]]
+
+    def copies(self, counted: NDArray[np.bool_]) -> list[int]:
+        """Return how many of the updates that count are copies of each one, itself included."""
+        others = self.alike & counted[None, :]
+        np.fill_diagonal(others, False)
+        return [1 + int(count) for count in others.sum(axis=1)]
 
 
 def ramp(value: float, low: float, high: float) -> float:

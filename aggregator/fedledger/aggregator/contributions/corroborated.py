@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
+import numpy as np
+
 from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.context.work_seen import WorkSeen, ramp
 from fedledger.aggregator.contributions.base import CONTRIBUTIONS
@@ -31,36 +33,25 @@ class Corroborated(Checked):
         Lasting corroboration, over the median sender's, up to which nothing is paid and from which on all is.
     unsupported, supported
         Likewise the lasting share that is supported, over the median sender's.
-    agreement
-        Agreement of updates from which on support counts in full; below ``disagreement`` it does not.
-    disagreement
-        See ``agreement``.
     """
 
     unpaid: Annotated[float, Real(0, 1e6)] = 0.1
     paid: Annotated[float, Real(0, 1e6)] = 0.35
-    unsupported: Annotated[float, Real(0, 1e6)] = 0.6
-    supported: Annotated[float, Real(0, 1e6)] = 0.8
-    agreement: Annotated[float, Real(0, 1)] = 0.15
-    disagreement: Annotated[float, Real(0, 1)] = 0.06
+    unsupported: Annotated[float, Real(0, 1e6)] = 0.45
+    supported: Annotated[float, Real(0, 1e6)] = 0.7
 
     def __call__(self, context: StageContext, weights: Sequence[int]) -> list[int]:
         seen = work_of(context, "corroborated@1")
-        counted = [i for i, weight in enumerate(weights) if weight]
-        scores = [0] * len(weights)
-        for i in counted:
-            copies = 1 + sum(bool(seen.alike[i, j]) for j in counted if j != i)
-            scores[i] = round(self._surety(seen, i) * SCALE) // copies
-        return scores
+        copies = seen.copies(np.array(weights) > 0)
+        return [round(self._surety(seen, i) * SCALE) // copies[i] if weight else 0 for i, weight in enumerate(weights)]
 
     def _surety(self, seen: WorkSeen, i: int) -> float:
-        strict = ramp(seen.agreement, self.disagreement, self.agreement)
         support = ramp(float(seen.support[i]), self.unsupported, self.supported)
         return (
             ramp(float(seen.lasting[i]), self.unpaid, self.paid)
             * ramp(float(seen.overlap[i]), 1.0, 1.6)
             * ramp(float(seen.corroboration[i]), -1.0, 0.0)
             * ramp(float(seen.lasting_gain[i]), -0.1, 0.1)
-            * ramp(float(seen.gain[i]), -1.0, -0.2)
-            * (1.0 - strict + strict * support)
+            * ramp(float(seen.gain[i]), -0.3, 0.0)
+            * (1.0 - seen.agreement + seen.agreement * support)
         )

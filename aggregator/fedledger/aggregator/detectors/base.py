@@ -1,8 +1,8 @@
 """Detectors: which updates to refuse, from posted measurements and exact inner products.
 
 A detector sees how an update changes the held-out loss, where it points, and what is known of its sender; never who
-intends what. Its thresholds compare an update with the others of its round, so one setting serves early rounds, in which
-losses are large, and late ones.
+intends what. Its thresholds compare an update with the others of its round, so one setting serves early rounds, in
+which losses are large, and late ones.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ class Harm(Checked):
     """Flag an update whose sender's losses add up, or that points away from the others and does harm.
 
     Losses on the held-out examples beyond what is common add up over rounds and are forgiven by gains, a cumulative sum
-    after Page 1954. A sender whose work lastingly points away from that of the others does harm as well, and so does one
-    update that points away and loses. The task's evidence says all this: see ``work@1``.
+    after Page 1954. A sender whose work lastingly points away from that of the others does harm as well, and so does
+    one update that points away and loses. The task's evidence says all this: see ``work@1``.
 
     Parameters
     ----------

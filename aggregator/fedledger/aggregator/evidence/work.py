@@ -14,7 +14,7 @@ from fedledger.aggregator.context.sketches import Residuals, overlaps, packed, s
 from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.context.support import supported_shares
 from fedledger.aggregator.context.work import MAX_PAIR_STEPS, require_work
-from fedledger.aggregator.context.work_seen import WorkSeen
+from fedledger.aggregator.context.work_seen import WorkSeen, ramp
 from fedledger.aggregator.evidence.base import EVIDENCE, Judged
 from fedledger.aggregator.evidence.tallies import Tallies, from_fixed, to_fixed
 from fedledger.protocol.arithmetic.exact import Float64Array, IntArray
@@ -24,15 +24,24 @@ from fedledger.protocol.records.reputation import PPM
 
 NOTHING = 1e-3
 """A residual below this share of an update is rounding."""
-LARGEST_GAIN = 3.0
+LARGEST_GAIN = 1.5
 """A gain counts as so many usual ones at most towards harm, so that one round does not stand for many."""
 LARGEST_OVERLAP = 1e6
+LARGEST_CORROBORATION = 2.0
+"""Corroboration counts as so much at most towards what is lasting."""
+LARGEST_COMMON = 0.6
+"""However much updates differ, a larger loss is not common."""
 LARGEST_HARM = 4.0
 """Harm adds up to this at most, so that who does none any more is soon believed."""
 _ROUNDS, _COSINE, _COSINE_SQUARE, _GAIN, _HARM, _SUPPORT = range(6)
 _COLUMNS = 6
 _UPDATES, _STEPS, _COMMON = "updates", "steps", "common"
-_GAINS, _GAIN_ROUNDS, _PRODUCTS, _SQUARES = range(4)
+_GAINS, _COSINES, _COMMON_ROUNDS, _PRODUCTS, _SQUARES = range(5)
+_COMMON_SIZE = 5
+_CLOSE = 0.25
+"""Copies are closer than this share of the distance at the lower quartile of pairs."""
+_PALE = 0.3
+"""Where updates have less in common than this share of what they had on average, it says less."""
 _TINY = 1.0 / (1 << 30)
 
 
@@ -67,6 +76,9 @@ class Work(Checked):
         A loss by an update, over the usual gain, that is not held against its sender.
     spread
         Nor is a loss that is no further from the median sender's gain than so many times what better senders are.
+    disagreeing, agreeing
+        The mean inner product of two updates over the mean square, of all rounds, up to which updates do not agree, and
+        from which on they do.
     """
 
     hostile: Annotated[float, Real(0, 0.5, below=True)] = 0.3
@@ -78,6 +90,8 @@ class Work(Checked):
     copies: Annotated[float, Real(0, 1)] = 0.9
     allowance: Annotated[float, Real(0, 100)] = 0.1
     spread: Annotated[float, Real(0, 100)] = 2.5
+    disagreeing: Annotated[float, Real(0, 1)] = 0.06
+    agreeing: Annotated[float, Real(0, 1)] = 0.15
 
     def __call__(self, context: StageContext) -> Judged:
         return _Round(self, context).judged
@@ -85,7 +99,7 @@ class Work(Checked):
     def memory_size(self, participants: int, dimension: int) -> int:
         """Short copies of public vectors, and a tally for each participant."""
         words = -(-min(dimension, self.length) // 4)
-        return (self.vectors + self.steps) * (words + 1) + Tallies.size(participants, _COLUMNS) + 4
+        return (self.vectors + self.steps) * (words + 1) + Tallies.size(participants, _COLUMNS) + _COMMON_SIZE
 
     def require_work(self, rows: int, dimension: int) -> None:
         """Raise ConfigError if public vectors and updates are too many to be told apart."""
@@ -103,13 +117,13 @@ class _Round:
     def __init__(self, method: Work, context: StageContext) -> None:
         self._method, self._context, self._n = method, context, context.count
         self._length = min(len(context.previous), method.length)
-        self._tallies = Tallies.read(context.memory, _COLUMNS)
+        self._tallies = _read_tallies(context.memory)
         self._before = self._tallies.of(context.owners)
         self._common = _read_common(context.memory)
         self._sketches = sketched(context.updates, method.length)
         # The first number of each is its age in rounds.
-        self._updates = _read_sketches(context.memory, _UPDATES, 1 + self._length)
-        steps = _read_sketches(context.memory, _STEPS, self._length)
+        self._updates = _read_updates(context.memory, method, self._length)
+        steps = _read_sketches(context.memory, _STEPS, self._length, method.steps)
         last = sketched(context.previous[None], method.length) if context.previous.any() else steps[:0]
         self._steps = np.concatenate([steps, last])[-method.steps :] if method.steps else steps[:0]
         found = Residuals(self._sketches, np.concatenate([self._steps, self._updates[:, 1:]]))
@@ -126,22 +140,27 @@ class _Round:
         """Return what the round shows, as the accepted updates judge it."""
         method, n = self._method, self._n
         spare = max(0, int(method.hostile * n) - int((~accepted).sum()))
-        overlap, cosine = self._beside(accepted, spare)
-        gain, usual = self._gains(accepted)
+        alike = self._copies(accepted)
+        voices = self._voices(accepted, alike)
+        overlap, cosine = self._beside(voices, alike, spare)
+        typical = max(_median(cosine[voices]), _PALE * self._known(_COSINES), _TINY)
+        corroboration = cosine / typical
+        gain, usual = self._gains(voices)
         support = supported_shares(self._context.updates, accepted, spare, method.length)
-        support = support / max(_median(support[accepted]), _TINY)
-        now = np.stack([np.ones(n), cosine, cosine * cosine, gain, np.zeros(n), support], axis=1)
+        support = support / max(_median(support[voices]), _TINY)
+        counted = np.clip(corroboration, -LARGEST_CORROBORATION, LARGEST_CORROBORATION)
+        now = np.stack([np.ones(n), counted, counted * counted, gain, np.zeros(n), support], axis=1)
         now += method.fading * self._before
         rounds = now[:, _ROUNDS]
         lasting, lasting_gain = now[:, _COSINE] / rounds, now[:, _GAIN] / rounds
-        now[:, _HARM] = self._harm(gain, lasting_gain, accepted)
+        now[:, _HARM] = self._harm(gain, lasting_gain, voices)
         variance = np.maximum(now[:, _COSINE_SQUARE] / rounds - lasting * lasting, 0.0)
-        middle, typical = max(_median(lasting[accepted]), _TINY), max(_median(cosine[accepted]), _TINY)
-        common = self._common_after(usual, accepted)
+        middle = max(_median(lasting[voices]), _TINY)
+        common = self._common_after(usual, _median(cosine[voices]), accepted)
         return WorkSeen(
             absent=self._absent,
             overlap=overlap,
-            corroboration=cosine / typical,
+            corroboration=corroboration,
             lasting=lasting / middle,
             lasting_error=np.sqrt(variance / rounds) / middle,
             rounds=rounds,
@@ -149,14 +168,32 @@ class _Round:
             lasting_gain=lasting_gain,
             harm=now[:, _HARM],
             support=now[:, _SUPPORT] / rounds,
-            alike=self._cosines > method.copies,
-            agreement=float(common[_PRODUCTS] / common[_SQUARES]) if common[_SQUARES] > 0 else 0.0,
+            alike=alike,
+            agreement=self._agreement(common),
             keep=lambda: self._kept(now, common, cosine),
         )
 
-    def _beside(self, accepted: NDArray[np.bool_], spare: int) -> tuple[Float64Array, Float64Array]:
-        """Return each row's overlap with the accepted others, and its mean cosine without extremes, float64[n]."""
-        others = np.broadcast_to(accepted, (self._n, self._n)) & ~np.eye(self._n, dtype=np.bool_)
+    def _copies(self, accepted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which updates are copies of each other: much closer than even the closer pairs of a round are."""
+        apart = 1.0 - self._cosines
+        pairs = np.sort(apart[np.tri(self._n, k=-1, dtype=np.bool_) & accepted[:, None] & accepted[None, :]])
+        closer = float(pairs[len(pairs) // 4]) if len(pairs) else 1.0
+        alike: NDArray[np.bool_] = apart < min(1.0 - self._method.copies, _CLOSE * closer)
+        np.fill_diagonal(alike, False)
+        return alike
+
+    def _voices(self, accepted: NDArray[np.bool_], alike: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return the accepted updates, of copies only the one that has most in common with all others."""
+        voices = np.zeros(self._n, np.bool_)
+        for i in np.argsort(-self._cosines.sum(axis=0), kind="stable"):
+            voices[i] = accepted[i] and not (alike[i] & voices).any()
+        return voices
+
+    def _beside(
+        self, voices: NDArray[np.bool_], alike: NDArray[np.bool_], spare: int
+    ) -> tuple[Float64Array, Float64Array]:
+        """Return each row's overlap with the voices of others, and its mean cosine without extremes, float64[n]."""
+        others = voices[None, :] & ~alike & ~np.eye(self._n, dtype=np.bool_)
         counts = others.sum(axis=1)
         squares = np.where(others, self._cosines * self._cosines, np.inf)
         order = np.argsort(squares, axis=1, kind="stable")
@@ -182,27 +219,39 @@ class _Round:
         # What may be no difference at all on another machine is none.
         sure = np.sign(worths) * np.maximum(np.abs(worths) - doubt, 0.0)
         usual = _median(np.abs(sure[accepted]))
-        known = self._common[_GAINS] / self._common[_GAIN_ROUNDS] if self._common[_GAIN_ROUNDS] else 0.0
-        return sure / max(usual, float(known) * PPM, 1.0), usual
+        return sure / max(usual, self._known(_GAINS) * PPM, 1.0), usual
+
+    def _known(self, place: int) -> float:
+        """Return the mean over the rounds before of what is common."""
+        rounds = float(self._common[_COMMON_ROUNDS])
+        return float(self._common[place]) / rounds if rounds else 0.0
 
     def _harm(self, gain: Float64Array, lasting: Float64Array, accepted: NDArray[np.bool_]) -> Float64Array:
         """Return the cumulative sums of losses beyond what is common, float64[n]."""
         counted = lasting[accepted]
         middle = _median(counted)
         better = _median(counted[counted >= middle] - middle)
-        common = min(-self._method.allowance, middle - self._method.spread * better)
+        common = min(-self._method.allowance, max(-LARGEST_COMMON, middle - self._method.spread * better))
         loss = common - np.clip(gain, -LARGEST_GAIN, LARGEST_GAIN)
         return np.clip(self._before[:, _HARM] + loss, 0.0, LARGEST_HARM)
 
-    def _common_after(self, usual: float, accepted: NDArray[np.bool_]) -> Float64Array:
-        """Return sums over all rounds: usual gains, their number, inner products of two updates, and squares."""
+    def _agreement(self, common: Float64Array) -> float:
+        """Return how far updates agree, from 0 to 1; they do before anything is known."""
+        square = float(common[_SQUARES])
+        share = float(common[_PRODUCTS]) / square if square > 0 else 1.0
+        return ramp(share, self._method.disagreeing, self._method.agreeing)
+
+    def _common_after(self, usual: float, typical: float, accepted: NDArray[np.bool_]) -> Float64Array:
+        """Return sums over rounds: usual gains and cosines, rounds, inner products of two updates, and squares."""
         count = int(accepted.sum())
         gram = self._context.features.products[: self._n, : self._n][np.ix_(accepted, accepted)]
         square = float(gram.diagonal().cumsum()[-1]) / count if count else 0.0
         whole = float(gram.sum(axis=0).cumsum()[-1]) if count else 0.0
         pairs = (whole - square * count) / (count * (count - 1)) if count > 1 else 0.0
         unit = float(self._context.unit) * float(self._context.unit)
-        return self._common + np.array([usual / PPM, 1.0, pairs / unit, square / unit])
+        sums = np.array([usual / PPM, typical, 1.0, pairs / unit, square / unit])
+        after: Float64Array = self._common + sums
+        return after
 
     def _kept(self, now: Float64Array, common: Float64Array, cosine: Float64Array) -> dict[str, IntArray]:
         """Return what the next round needs to know."""
@@ -211,7 +260,8 @@ class _Round:
         newest = np.argsort(-cosine, kind="stable")
         new = np.insert(self._sketches[newest], 0, 1, axis=1)
         aged = self._updates + np.eye(1, self._updates.shape[1], dtype=np.int64)
-        updates = np.concatenate([new, aged[aged[:, 0] <= method.rounds]])[: method.vectors]
+        updates = np.concatenate([new, aged])
+        updates = updates[updates[:, 0] <= method.rounds][: method.vectors]
         return {
             _UPDATES: packed(updates),
             _STEPS: packed(self._steps),
@@ -220,18 +270,32 @@ class _Round:
         }
 
 
-def _read_sketches(memory: Mapping[str, IntArray], name: str, length: int) -> IntArray:
+def _read_tallies(memory: Mapping[str, IntArray]) -> Tallies:
+    tallies = Tallies.read(memory, _COLUMNS)
+    if (tallies.values[:, _ROUNDS] < 0).any():
+        raise ConfigError("What work@1 kept counts fewer rounds than none.", "Use the state of the last round.")
+    return tallies
+
+
+def _read_updates(memory: Mapping[str, IntArray], method: Work, length: int) -> IntArray:
+    updates = _read_sketches(memory, _UPDATES, 1 + length, method.vectors)
+    if ((updates[:, 0] < 1) | (updates[:, 0] > method.rounds)).any():
+        raise ConfigError("What work@1 kept is older than it may be.", "Use the state of the last round.")
+    return updates
+
+
+def _read_sketches(memory: Mapping[str, IntArray], name: str, length: int, most: int) -> IntArray:
     words = memory.get(name)
     if words is None:
         return np.zeros((0, length), np.int64)
-    if words.ndim != 2 or words.shape[1] != -(-length // 4):
+    if words.ndim != 2 or words.shape[1] != -(-length // 4) or len(words) > most:
         raise ConfigError("What work@1 kept is of another model.", "Use the state of the last round.")
     return unpacked(words, length)
 
 
 def _read_common(memory: Mapping[str, IntArray]) -> Float64Array:
-    kept = memory.get(_COMMON, np.zeros(4, np.int64))
-    if kept.shape != (4,):
+    kept = memory.get(_COMMON, np.zeros(_COMMON_SIZE, np.int64))
+    if kept.shape != (_COMMON_SIZE,):
         raise ConfigError("What work@1 kept is of another method.", "Use the state of the last round.")
     return from_fixed(kept)
 

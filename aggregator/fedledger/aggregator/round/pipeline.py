@@ -181,7 +181,7 @@ def evaluate_round(
         If the rule needs an update that the aggregator trusts, and there is none.
     """
     methods, measure = RoundMethods.of(given.spec), as_reported(measure, given.spec)
-    rows = _damped(given, entries, _normalised(methods, entries, given.dimension, given.bound))
+    rows = _damped(given, entries, _normalised(given, methods, entries))
     statistics = StatisticRows.of(given.spec, given.base, [(e.update.statistics, e.staleness) for e in entries])
     _show(entries, rows, statistics, observe)
     base, measurements = measure(BASE, given.base), _measured(given, entries, rows, statistics, measure)
@@ -192,8 +192,8 @@ def evaluate_round(
     if not given.enough:
         return RoundResult(verdicts, findings, known.examples, measurements, base, base, given.base, given.state)
 
-    weights = _weights(given, known, verdicts)
     context = contexts[methods.rule.name]
+    weights = _weights(given, context, verdicts)
     counted = Rows(rows, weights, given.state.previous, known.features.without_centre)
     delta, diagnostics = aggregate_round(methods, context, counted)
     stepped = take_step(given.spec, given.base[: given.dimension], delta, given.state.moments)
@@ -264,13 +264,13 @@ def foreseen(
     return probe(spec, base, update.delta, update.statistics)
 
 
-def _normalised(methods: RoundMethods, entries: Sequence[Entry], dimension: int, bound: int) -> IntArray:
+def _normalised(given: RoundContext, methods: RoundMethods, entries: Sequence[Entry]) -> IntArray:
     updates = [entry.update for entry in entries]
-    deltas = _stack([update.delta for update in updates], dimension)
+    deltas = _stack([update.delta for update in updates], given.dimension)
     if methods.normalisation is None:
         return deltas
-    steps, examples = [update.steps for update in updates], [update.examples for update in updates]
-    return methods.normalisation(deltas, steps, examples, bound)
+    examples = counted_examples(given.spec.judgement, [update.examples for update in updates])
+    return methods.normalisation(deltas, [update.steps for update in updates], examples, given.bound)
 
 
 def _damped(given: RoundContext, entries: Sequence[Entry], deltas: IntArray) -> IntArray:
@@ -374,7 +374,12 @@ def _weights(given: RoundContext, known: StageContext, verdicts: Sequence[Verdic
     counting = [
         count if verdict is Verdict.ACCEPTED else 0 for count, verdict in zip(known.examples, verdicts, strict=True)
     ]
-    return weigh(known.features.reputations, counting, given.reputations, given.spec.reputation)
+    weights = weigh(known.features.reputations, counting, given.reputations, given.spec.reputation)
+    if known.work is None:
+        return weights
+    # Copies have the weight of one.
+    copies = known.work.copies(np.array(weights) > 0)
+    return [max(1, weight // shared) if weight else 0 for weight, shared in zip(weights, copies, strict=True)]
 
 
 def _publish(

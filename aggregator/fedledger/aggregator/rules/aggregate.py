@@ -148,8 +148,9 @@ def _coordinate(rule: CoordinateRule, context: RuleContext, mixture: Mixture | N
         numerators, denominator = second(mixed if chosen is None else mixed[chosen], weights)
         return exact.divide_round(numerators, denominator * (mixture.share if mixture else 1))
 
-    notes = rule.diagnostics(len(context.weights))
-    return finish, notes if chosen is None else {**notes, "selected": list(chosen)}
+    if chosen is None:
+        return finish, second.diagnostics(len(context.weights))
+    return finish, {**rule.diagnostics(len(context.weights)), "selected": list(chosen)}
 
 
 def _linear(rule: LinearRule, context: RuleContext, mixture: Mixture | None) -> tuple[Finish, Diagnostics]:

@@ -421,8 +421,7 @@ class _Posted:
         return [self._compared(what, found) for what, found in zip(names, again, strict=True)]
 
     def _posted(self, what: str) -> Measurement:
-        posted = self._by_name.get(what)
-        score = self._replaying.spec.score_key
+        posted, score = self._by_name.get(what), self._replaying.spec.score_key
         if not isinstance(posted, dict) or not all(type(posted.get(k)) is int for k in ("loss", score)):
             raise DivergenceError(Divergence(self._replaying.index, f"measurement of {what}", "a measurement", posted))
         margin = posted.get("margin")
@@ -432,8 +431,7 @@ class _Posted:
 
     def _compared(self, what: str, again: Measurement) -> Measurement:
         """Return what was posted, if it is near enough to what was measured again."""
-        replaying, found = self._replaying, self._posted(what)
-        spec = replaying.spec
+        replaying, spec, found = self._replaying, self._replaying.spec, self._posted(what)
         compared = (
             ("loss", again.loss, found.loss, spec.tolerance.loss),
             (spec.score_key, again.score, found.score, spec.tolerance.of_score),

@@ -1,0 +1,263 @@
+"""Rounds of vectors, of which the honest share a signal, and what plain doubles say of everybody's work in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fedledger.aggregator.context.round_features import RoundFeatures
+from fedledger.aggregator.context.stage_context import StageContext
+from fedledger.aggregator.context.work_seen import WorkSeen
+from fedledger.aggregator.evidence.work import LARGEST_GAIN, LARGEST_HARM, Work
+from fedledger.protocol.arithmetic.exact import IntArray, gram
+from fedledger.protocol.records.measurement import Measurement
+
+UNIT = 1 << 24
+NEWCOMER = 500_000
+BASE_WORTH = 7_000_000
+MASK = (1 << 64) - 1
+
+
+def addresses(numbers: Sequence[int]) -> list[str]:
+    return [f"0x{number:040x}" for number in numbers]
+
+
+def honest(rng: np.random.Generator, count: int, dimension: int, own: float = 1.0) -> IntArray:
+    """Updates that share a signal, each with something of its own, ``own`` times as long."""
+    signal = rng.normal(size=dimension)
+    return whole(signal + own * rng.normal(size=(count, dimension)))
+
+
+def whole(rows: np.ndarray) -> IntArray:
+    return np.rint(np.asarray(rows, np.float64) * UNIT).astype(np.int64)
+
+
+def a_round(
+    rows: IntArray,
+    worths: Sequence[int] = (),
+    numbers: Sequence[int] = (),
+    memory: Mapping[str, IntArray] | None = None,
+    **known: object,
+) -> StageContext:
+    """What a method knows of a round: ``worths`` is by how much each update moves the margin, in millionths."""
+    n, d = rows.shape
+    measured = [Measurement(0, 0, BASE_WORTH + worth) for worth in (worths or [1000] * n)]
+    previous = known.pop("previous", np.zeros(d, np.int64))
+    reputations = known.pop("reputations", [NEWCOMER] * n)
+    products = gram(np.vstack([rows, np.zeros((1, d), np.int64), np.asarray(previous)[None]]))
+    features = RoundFeatures(Measurement(0, 0, BASE_WORTH), measured, reputations, products)
+    owners = addresses(numbers or range(1, n + 1))
+    return StageContext(features, owners, updates=rows, previous=previous, unit=UNIT, memory=memory or {}, **known)
+
+
+def sign(place: int) -> int:
+    """The sign of a coordinate when vectors are folded, from SplitMix64."""
+    mixed = (place + 1) * 0x9E3779B97F4A7C15 & MASK
+    mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 & MASK
+    mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB & MASK
+    return 2 * ((mixed ^ mixed >> 31) & 1) - 1
+
+
+def folded(row: np.ndarray, length: int) -> np.ndarray:
+    values = row.astype(float)
+    if len(row) <= length:
+        return values
+    short = np.zeros(length)
+    for k, value in enumerate(values):
+        short[k % length] += sign(k) * value
+    return short
+
+
+def median(values: Sequence[float]) -> float:
+    return float(np.median(values)) if len(values) else 0.0
+
+
+@dataclass
+class Training:
+    """Rounds of a task, of which each knows what the one before kept.
+
+    Parameters
+    ----------
+    method
+        What looks at them.
+    dimension
+        Number of coordinates d.
+    """
+
+    method: Work
+    dimension: int
+    memory: Mapping[str, IntArray] = field(default_factory=dict)
+    previous: IntArray | None = None
+
+    def next(
+        self, rows: IntArray, worths: Sequence[int] = (), numbers: Sequence[int] = (), **known: object
+    ) -> StageContext:
+        """Return what is known of the next round."""
+        previous = np.zeros(self.dimension, np.int64) if self.previous is None else self.previous
+        return a_round(rows, worths, numbers, self.memory, previous=previous, **known)
+
+    def judged(self, context: StageContext, accepted: Sequence[bool] = ()) -> WorkSeen:
+        """Return what a round shows, and go on; the model's step is the mean of what is accepted."""
+        judges = np.array(accepted, np.bool_) if len(accepted) else np.ones(context.count, np.bool_)
+        seen = self.method(context)(judges)
+        self.memory = seen.keep()
+        if judges.any():
+            self.previous = np.rint(context.updates[judges].mean(axis=0)).astype(np.int64)
+        return seen
+
+
+SIGNALS = (
+    "overlap",
+    "corroboration",
+    "lasting",
+    "lasting_error",
+    "rounds",
+    "gain",
+    "lasting_gain",
+    "harm",
+    "support",
+)
+
+
+@dataclass
+class Seen:
+    """What the oracle says of one update."""
+
+    overlap: float = 0.0
+    corroboration: float = 0.0
+    lasting: float = 0.0
+    lasting_error: float = 0.0
+    rounds: float = 0.0
+    gain: float = 0.0
+    lasting_gain: float = 0.0
+    harm: float = 0.0
+    support: float = 0.0
+
+
+@dataclass
+class Oracle:
+    """The definitions of ``work@1`` in plain doubles and loops, by least squares."""
+
+    method: Work
+    steps: list[np.ndarray] = field(default_factory=list)
+    updates: list[tuple[int, np.ndarray]] = field(default_factory=list)
+    tallies: dict[str, dict[str, float]] = field(default_factory=dict)
+    usual: list[float] = field(default_factory=list)
+    pairs: float = 0.0
+    squares: float = 0.0
+    now: int = 0
+
+    def look(self, context: StageContext, accepted: Sequence[bool]) -> tuple[list[Seen], np.ndarray, float]:
+        """Return what a round shows of each update, the residuals' cosines, and the agreement; go on to the next."""
+        method, n = self.method, context.count
+        self.now += 1
+        rows = [folded(row, method.length) for row in context.updates]
+        if context.previous.any() and method.steps:
+            self.steps = [*self.steps, folded(context.previous, method.length)][-method.steps :]
+        public = [*self.steps, *(row for _, row in self.updates)]
+        residuals = [_beyond(row, public) for row in rows]
+        cosines = np.array(
+            [[_cosine(a, b) if i != j else 0.0 for j, b in enumerate(residuals)] for i, a in enumerate(residuals)]
+        )
+        refused = sum(not good for good in accepted)
+        spare = max(0, int(method.hostile * n) - refused)
+        seen = [Seen() for _ in rows]
+        now = [self._corroboration(seen[i], i, residuals, cosines, (accepted, spare)) for i in range(n)]
+        self._gains(seen, context, accepted)
+        self._support(seen, context.updates, accepted, spare)
+        typical = median([now[i] for i in range(n) if accepted[i]])
+        for i, owner in enumerate(context.owners):
+            before = self.tallies.get(
+                owner, dict.fromkeys(("rounds", "cosine", "square", "gain", "support", "harm"), 0.0)
+            )
+            added = {
+                "rounds": 1.0,
+                "cosine": now[i],
+                "square": now[i] ** 2,
+                "gain": seen[i].gain,
+                "support": seen[i].support,
+            }
+            tally = {name: value + method.fading * before[name] for name, value in added.items()}
+            tally["harm"] = before["harm"]
+            self.tallies[owner] = tally
+            seen[i].corroboration = now[i] / typical
+        self._lasting(seen, [self.tallies[owner] for owner in context.owners], accepted)
+        self._remember(context, rows, accepted)
+        return seen, cosines, max(0.0, self.pairs) / self.squares
+
+    def _corroboration(
+        self, seen: Seen, i: int, residuals: list[np.ndarray], cosines: np.ndarray, judges: tuple[Sequence[bool], int]
+    ) -> float:
+        accepted, spare = judges
+        others = [j for j in range(len(residuals)) if accepted[j] and j != i]
+        nearest_last = sorted(others, key=lambda j: cosines[i, j] ** 2)[: max(1, len(others) - spare)]
+        shares = [row**2 / (row @ row) if row @ row > 0 else row * 0 for row in residuals]
+        random = sum(float(shares[i] @ shares[j]) for j in nearest_last)
+        seen.overlap = sum(cosines[i, j] ** 2 for j in nearest_last) / random
+        cut = min(spare, (len(others) - 1) // 2)
+        return float(np.mean(sorted(cosines[i, j] for j in others)[cut : len(others) - cut]))
+
+    def _gains(self, seen: list[Seen], context: StageContext, accepted: Sequence[bool]) -> None:
+        sure = []
+        for one in context.features.measured:
+            worth = one.worth - context.features.base.worth
+            sure.append(float(np.sign(worth)) * max(0, abs(worth) - context.doubt))
+        usual = median([abs(value) for value, good in zip(sure, accepted, strict=True) if good])
+        known = sum(self.usual) / len(self.usual) if self.usual else 0.0
+        for one, value in zip(seen, sure, strict=True):
+            one.gain = value / max(usual, known, 1.0)
+        self.usual.append(usual)
+
+    def _support(self, seen: list[Seen], updates: IntArray, accepted: Sequence[bool], spare: int) -> None:
+        rows = updates.astype(float)[:, :: -(-updates.shape[1] // self.method.length)]
+        judges = sorted(i for i, good in enumerate(accepted) if good)
+        spare = min(spare, (len(judges) - 1) // 2)
+        shares = [0.0] * len(seen)
+        for column in rows.T:
+            ordered = sorted(column[judges])
+            low, high = min(0.0, ordered[spare]), max(0.0, ordered[len(ordered) - 1 - spare])
+            for i, value in enumerate(column):
+                shares[i] += min(max(value, low), high) * value
+        for i, row in enumerate(rows):
+            shares[i] /= max(row @ row, 1.0)
+        middle = median([shares[i] for i in judges])
+        for one, share in zip(seen, shares, strict=True):
+            one.support = share / middle
+
+    def _lasting(self, seen: list[Seen], tallies: list[dict[str, float]], accepted: Sequence[bool]) -> None:
+        judges = [i for i, good in enumerate(accepted) if good]
+        means = [tally["cosine"] / tally["rounds"] for tally in tallies]
+        gains = [tally["gain"] / tally["rounds"] for tally in tallies]
+        middle = median([means[i] for i in judges])
+        typical = median([gains[i] for i in judges])
+        better = median([gains[i] - typical for i in judges if gains[i] >= typical])
+        common = min(-self.method.allowance, typical - self.method.spread * better)
+        for one, tally, mean, gain in zip(seen, tallies, means, gains, strict=True):
+            variance = max(0.0, tally["square"] / tally["rounds"] - mean**2)
+            one.rounds, one.lasting, one.lasting_gain = tally["rounds"], mean / middle, gain
+            one.lasting_error = (variance / tally["rounds"]) ** 0.5 / middle
+            counted = min(LARGEST_GAIN, max(-LARGEST_GAIN, one.gain))
+            tally["harm"] = min(LARGEST_HARM, max(0.0, tally["harm"] + common - counted))
+            one.harm, one.support = tally["harm"], tally["support"] / tally["rounds"]
+
+    def _remember(self, context: StageContext, rows: list[np.ndarray], accepted: Sequence[bool]) -> None:
+        self.updates += [(self.now, row) for row in rows]
+        self.updates = [(made, row) for made, row in self.updates if self.now + 1 - made <= self.method.rounds]
+        judges = [row.astype(float) for row, good in zip(context.updates, accepted, strict=True) if good]
+        products = [float(a @ b) for i, a in enumerate(judges) for j, b in enumerate(judges) if i != j]
+        self.pairs += float(np.mean(products)) / UNIT**2
+        self.squares += float(np.mean([row @ row for row in judges])) / UNIT**2
+
+
+def _beyond(row: np.ndarray, public: list[np.ndarray]) -> np.ndarray:
+    if not public:
+        return row
+    basis = np.stack([vector / np.linalg.norm(vector) for vector in public], axis=1)
+    return row - basis @ np.linalg.lstsq(basis, row, rcond=1e-4)[0]
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    scale = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / scale if scale else 0.0
