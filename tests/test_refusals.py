@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from fedledger.aggregator.detectors.base import Finding
 from fedledger.aggregator.duties import proposing
 from fedledger.aggregator.round.outcome import Content, RoundOutcome
+from fedledger.aggregator.selection.candidates import _evaluated
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.connection import EMBEDDED
 from fedledger.ledger_tools.audit.audit import audit_run
@@ -190,6 +191,17 @@ def test_without_a_ledger_the_same_is_said(finished: Small) -> None:
     said = {(closed.index, addresses[number], why) for closed in played for number, why in closed.details.items()}
     assert said == {(row.round, row.address, row.detail.split("; ")[0]) for row in refusals(finished)}
     assert all(closed.verdicts[number].refused for closed in played for number in closed.details)
+
+
+def test_a_selection_by_utility_sees_no_claim(finished: Small) -> None:
+    """What reports call examples is what counts: under this judgement as much for each."""
+    proposal = finished.run.task.rounds[2].proposal
+    assert proposal is not None
+    raw = LocalStore(finished.folder / "store").get(proposal.report)
+    rows = canonical.decode(raw)["updates"]
+    claimed = {row["participant"]: row["claimed"] for row in rows}
+    assert len(set(claimed.values())) > 1 and min(claimed.values()) > 1
+    assert {examples for examples, _ in _evaluated(raw).values()} == {1}
 
 
 def test_the_history_shows_refusals(finished: Small, capsys: pytest.CaptureFixture[str]) -> None:
