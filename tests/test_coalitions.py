@@ -25,6 +25,7 @@ from fedledger.aggregator.round.validation import ValidUpdate
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.connection import EMBEDDED
 from fedledger.ledger_tools.audit.audit import audit_run
+from fedledger.ledger_tools.audit.replay import ReplayedTask, read_terms, replay_round
 from fedledger.platform.engine.backends.serial import Serial
 from fedledger.platform.engine.federation import play
 from fedledger.platform.engine.without_ledger import MemoryRecord
@@ -287,6 +288,18 @@ def test_a_run_is_reproduced_by_its_audit_and_pays_the_same_without_a_ledger(
     assert [{numbers[owners[i]]: units for i, units in paid.items() if units} for paid in shares] == [
         {number: units for number, units in closed.shares.items() if units} for closed in played
     ]
+
+
+def test_while_the_validation_set_is_sealed_coalitions_are_taken_as_they_were_posted(tmp_path: Path) -> None:
+    small = run_small(tmp_path, Chain(EMBEDDED), rounds=1, extra=JUDGED, data=SEALED)
+    store = LocalStore(tmp_path / "store")
+    spec = read_terms(small.run.task, store)
+    place = small.run.ledger.chain.chain_id, small.run.ledger.address, 1
+    known = ReplayedTask(small.run.history, small.run.task, spec, store, None, place, awaits_key=True)
+    replay = replay_round(known, small.run.task.rounds[1])
+    (report,) = reports(small)
+    updates = [row for row in report["updates"] if row["measurement"] is not None]
+    assert replay.valid and replay.sealed == 2 + len(updates) + len(report["coalitions"])
 
 
 class Partial:

@@ -11,9 +11,10 @@ import pytest
 
 from fedledger.learning.label_counts import LabelCounts
 from fedledger.ledger_tools.report import page
+from fedledger.ledger_tools.report.refusals import Refusal
 from fedledger.ledger_tools.report.run_report import MAX_LINES, MAX_REFUSALS, write_report
 from fedledger.ledger_tools.report.run_view import RunView
-from fedledger.ledger_tools.report.task_view import ParticipantView, Refusal, RoundView, TaskView
+from fedledger.ledger_tools.report.task_view import ParticipantView, RoundView, TaskView
 from fedledger.protocol.encoding.cid import ContentRef
 from support.pages import figures
 
@@ -97,7 +98,7 @@ def test_many_participants_are_shown_by_behaviour(tmp_path: Path) -> None:
 
 def test_a_long_list_is_cut(tmp_path: Path) -> None:
     written = report(tmp_path, view(2, refusals=MAX_REFUSALS + 7, detail="<i>why</i>"))
-    assert written.count("&lt;i&gt;why") == MAX_REFUSALS
+    assert written.count("<td>&lt;i&gt;why") == MAX_REFUSALS
     assert "and 7 more" in written
 
 

@@ -28,8 +28,8 @@ class Coalitional(Protocol):
     """A contribution score that looks at what the round's model would be worth with some of its updates alone.
 
     The model of a coalition is the base and the aggregate of its members' updates, by the task's rule and with the
-    weights that they have in the round, before the server's optimiser. Its measurement is in the context's
-    ``coalitions``, and in the report, where anybody can check it.
+    weights that they have in the round, before the server's optimiser; to the rule, the others sent nothing that
+    counts. Its measurement is in the context's ``coalitions``, and in the report, where anybody can check it.
     """
 
     def most_coalitions(self, rows: int) -> int:

@@ -16,6 +16,7 @@ from fedledger.aggregator.context.work_seen import WorkSeen
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import kind_of
 from fedledger.protocol.methods.registry import Registry
+from fedledger.protocol.records.report import ToldFinding
 from fedledger.protocol.records.verdicts import Verdict
 
 
@@ -37,6 +38,11 @@ class Finding:
     value: float
     threshold: float
     excess: float
+
+    @property
+    def told(self) -> ToldFinding:
+        """The finding as a report tells it, in millionths."""
+        return ToldFinding.of(self.signal, self.value, self.threshold)
 
     @classmethod
     def above(cls, signal: str, value: float, threshold: float) -> Finding | None:

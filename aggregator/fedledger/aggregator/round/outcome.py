@@ -30,7 +30,6 @@ from fedledger.protocol.records.update import UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict
 
 REPORT_VERSION = 1
-_MOST_MILLIONTHS = 2.0**53 - 1
 
 
 class Content(NamedTuple):
@@ -246,11 +245,10 @@ class _Row:
 
     def _judgement(self) -> dict[str, Any]:
         """Return what the sender claims, and what a refusal rests on, its numbers in millionths."""
-        claimed, finding = 0 if self.valid is None else self.valid.examples, self.finding
-        if finding is None:
-            return {"claimed": claimed, "finding": None}
-        value, threshold = _millionths(finding.value), _millionths(finding.threshold)
-        return {"claimed": claimed, "finding": {"signal": finding.signal, "value": value, "threshold": threshold}}
+        return {
+            "claimed": 0 if self.valid is None else self.valid.examples,
+            "finding": None if self.finding is None else self.finding.told.document(),
+        }
 
     def document(self, spec: TaskSpec, with_staleness: bool) -> dict[str, Any]:
         update = self.participation.update
@@ -269,10 +267,6 @@ class _Row:
             **staleness,
             **({} if spec.judgement is None else self._judgement()),
         }
-
-
-def _millionths(value: float) -> int:
-    return round(min(max(value * 1e6, -_MOST_MILLIONTHS), _MOST_MILLIONTHS))
 
 
 def _number(value: int) -> int | str:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from fedledger.ledger_tools.report.device_tables import device_figures
 from fedledger.ledger_tools.report.page import heat_map, plain, render, write_page
+from fedledger.ledger_tools.report.refusals import Refusal
 from fedledger.ledger_tools.report.run_view import RunView
 from fedledger.ledger_tools.report.tables import pay_frame, reputations_frame, verdicts_frame
 
@@ -23,6 +24,8 @@ _COLOURS = {
     "cosine": "#e8762d",
     "norm": "#f2b134",
     "duplicate": "#7b4fa3",
+    "no_work": "#1f78b4",
+    "harm": "#7f0f0f",
 }
 _MALFORMED = "#3b3f4a"
 
@@ -44,7 +47,7 @@ def write_report(path: Path, view: RunView) -> None:
         _by_round("score", view.score_name, view.metrics, view.plain_mean),
         _by_round("loss", view.loss_name, view.metrics),
         _lines("Reputation after each round", "reputation", reputations / 1_000_000, names, behaviours),
-        _verdicts(verdicts_frame(view.task), names, behaviours),
+        _verdicts(verdicts_frame(view.task), names, behaviours, view.refusals),
         _lines("Cumulative pay", "credit units", pay.cumsum(), names, behaviours),
         _gas(view.metrics),
         *(device_figures(view.metrics, view.devices, names, view.score_name) if view.devices else ()),
@@ -113,8 +116,10 @@ def _lines(title: str, unit: str, frame: pd.DataFrame, names: Mapping[str, str],
     return figure
 
 
-def _verdicts(frame: pd.DataFrame, names: Mapping[str, str], behaviours: Mapping[str, str]) -> Any:
-    """Draw a map of verdicts, participants by behaviour."""
+def _verdicts(
+    frame: pd.DataFrame, names: Mapping[str, str], behaviours: Mapping[str, str], refusals: Sequence[Refusal]
+) -> Any:
+    """Draw a map of verdicts, participants by behaviour, which says why to whoever points at one."""
     from plotly import graph_objects as go
 
     addresses = sorted(frame.columns, key=lambda address: (behaviours[address] != "honest", behaviours[address]))
@@ -122,13 +127,15 @@ def _verdicts(frame: pd.DataFrame, names: Mapping[str, str], behaviours: Mapping
     labels = sorted(set(words.to_numpy().ravel()), key=lambda word: [*_COLOURS, word].index(word))
     colours = [_COLOURS.get(label, "#ffffff" if label == "not selected" else _MALFORMED) for label in labels]
     many = len(addresses) > MAX_LINES
+    reasons = {(row.address, row.round): plain(f" ({row.detail})") for row in refusals if row.detail}
     figure = go.Figure(layout={"title": "Verdicts", "xaxis_title": "round"})
     figure.add_heatmap(
         x=list(frame.index),
         y=[names[address] for address in addresses],
         z=[[labels.index(word) for word in row] for row in words.to_numpy()],
         text=words.to_numpy().tolist(),
-        hovertemplate="round %{x}, %{y}: %{text}<extra></extra>",
+        customdata=[[reasons.get((address, index), "") for index in frame.index] for address in addresses],
+        hovertemplate="round %{x}, %{y}: %{text}%{customdata}<extra></extra>",
         xgap=0 if many else 2,
         ygap=0 if many else 2,
         zmin=-0.5,

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedledger.learning.label_counts import LabelCounts
-from fedledger.ledger_tools.report.task_view import Refusal, TaskView
+from fedledger.ledger_tools.report.refusals import Refusal
+from fedledger.ledger_tools.report.task_view import TaskView
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import pandas as pd
@@ -11,6 +12,7 @@ from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.dispute_history import DisputeHistory, JuryHistory
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus
+from fedledger.ledger_tools.report.refusals import Refusal
 from fedledger.ledger_tools.report.task_view import RoundView, TaskView
 
 
@@ -38,6 +40,13 @@ def rounds_frame(task: TaskView) -> pd.DataFrame:
 def participants_frame(task: TaskView) -> pd.DataFrame:
     """Return one row per participant: rounds accepted, refused by reason, reputation (ppm) and credit (units)."""
     return pd.DataFrame([vars(participant) for participant in task.participants])
+
+
+def refusals_frame(refusals: Sequence[Refusal]) -> pd.DataFrame:
+    """Return one row per update that was not accepted: the reason, what it rests on, and what its sender claims."""
+    columns = [field.name for field in fields(Refusal)]
+    # Whole numbers stay whole beside those that nobody knows.
+    return pd.DataFrame([vars(refusal) for refusal in refusals], columns=columns).astype({"claimed": "Int64"})
 
 
 def reputations_frame(task: TaskView) -> pd.DataFrame:

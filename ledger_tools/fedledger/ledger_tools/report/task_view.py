@@ -14,9 +14,8 @@ from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.ledger_tools.audit.divergence import reading
 from fedledger.ledger_tools.audit.execute import execute_all
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport
-from fedledger.protocol.encoding import canonical
+from fedledger.ledger_tools.report.refusals import Refusal, ReportedReasons
 from fedledger.protocol.encoding.cid import ContentRef
-from fedledger.protocol.records.report import BASE
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.base import ContentStore
 from fedledger.storage.foreign_folder import inner_file
@@ -103,26 +102,6 @@ class ParticipantView:
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """An update that was not accepted.
-
-    Parameters
-    ----------
-    round, address
-        Which.
-    reason
-        The verdict in words.
-    detail
-        What the report says about it.
-    """
-
-    round: int
-    address: str
-    reason: str
-    detail: str
-
-
-@dataclass(frozen=True)
 class TaskView:
     """A task.
 
@@ -178,7 +157,7 @@ class TaskView:
         return [current for current in self.rounds if current.status == "settled"]
 
     def refusals(self, store: ContentStore) -> list[Refusal]:
-        """Return every update of the settled rounds that was not accepted, with the detail of its report.
+        """Return every update of the settled rounds that was not accepted, with what its report says of it.
 
         Raises
         ------
@@ -189,11 +168,10 @@ class TaskView:
         for current in self.settled:
             if current.report is None:
                 continue
-            report = canonical.decode(store.get(current.report))
-            for update in report["updates"]:
-                if update["verdict"] != Verdict.ACCEPTED.label:
-                    detail = update["detail"] or _measured(report["measurements"][BASE], update["measurement"])
-                    found.append(Refusal(current.index, update["participant"], update["verdict"], detail))
+            reasons = ReportedReasons.read(store, current.report)
+            for address, verdict in sorted(current.verdicts.items(), key=lambda pair: pair[0].lower()):
+                if verdict != Verdict.ACCEPTED.label:
+                    found.append(reasons.refusal(current.index, address, verdict))
         return found
 
 
@@ -256,12 +234,3 @@ def _slashed(task: TaskHistory, participant: int) -> dict[str, str]:
         if slash.participant == participant:
             amounts[slash.offence.label] += slash.amount
     return {offence: str(amount) for offence, amount in sorted(amounts.items())}
-
-
-def _measured(base: Mapping[str, int], update: Mapping[str, int] | None) -> str:
-    """Say what a step along an update did to the validation examples."""
-    if update is None:
-        return ""
-    losses = f"{base['loss'] / 1e6:.4f} to {update['loss'] / 1e6:.4f}"
-    key, name = ("correct", "right answers") if "correct" in base else ("score", "score")
-    return f"held-out loss {losses}, {name} {base[key]} to {update[key]}"

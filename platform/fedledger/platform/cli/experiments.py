@@ -279,7 +279,8 @@ def _run_without_ledger(
     with tracking(training.track or (), experiment.config, folder) as tracked, progress_bar("training") as watch:
 
         def show(row: MetricsRow) -> None:
-            watch(f"{score_name} {row['score']:.4f}", row["round"], rounds)
+            refused = f", {row['refused']} refused" if row["refused"] else ""
+            watch(f"{score_name} {row['score']:.4f}{refused}", row["round"], rounds)
             tracked.log(row)
 
         document = run_without_ledger(experiment, folder, training.backend, training.workers, show)

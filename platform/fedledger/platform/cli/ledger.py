@@ -39,8 +39,11 @@ from fedledger.protocol.errors import ConfigError, ExitCode
 from fedledger.protocol.text import shown
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from fedledger.contracts.ledger.records import Settings
     from fedledger.ledger_tools.audit.audit import AuditResult
+    from fedledger.ledger_tools.report.task_view import TaskView
 
 ledger_app = typer.Typer()
 
@@ -189,13 +192,19 @@ def history(
     deployment: DeploymentOption = Path("deployment.json"),
     task: TaskOption = 1,
     participants: Annotated[bool, typer.Option(help="one row per participant instead of one per round")] = False,
+    refusals: Annotated[
+        bool, typer.Option(help="one row per update that was not accepted, with the reason and what it rests on")
+    ] = False,
+    store: StoreOption = "local",
     output: OutputOption = None,
     format_: TableFormatOption = TableFormat.TEXT,
 ) -> None:
-    """Show a task's rounds or participants as a table, CSV, Parquet or JSON."""
+    """Show a task's rounds, participants or refused updates as a table, CSV, Parquet or JSON."""
     from fedledger.contracts.ledger.history import History
-    from fedledger.ledger_tools.report.tables import participants_frame, rounds_frame
     from fedledger.ledger_tools.report.task_view import TaskView, exported_history
+
+    if participants and refusals:
+        raise ConfigError("A table has one row per participant or per update.", "Give one of the options.")
 
     if rpc is not None:
         read = History(open_ledger(rpc, deployment, reading=True)).update()
@@ -204,8 +213,21 @@ def history(
             read = exported_history(run_dir, lambda done, of: watch("executing blocks", done, of))
     else:
         raise ConfigError("No ledger was given.", "Give a run's folder, or --rpc and --deployment.")
-    view = TaskView.of(read, task)
-    print_frame(participants_frame(view) if participants else rounds_frame(view), format_, output, f"Task {task}")
+    frame = _history_frame(TaskView.of(read, task), participants, store if refusals else None, run_dir)
+    print_frame(frame, format_, output, f"Task {task}")
+
+
+def _history_frame(view: TaskView, participants: bool, store: str | None, run_dir: Path | None) -> pd.DataFrame:
+    """Return a table of a task's rounds, of its participants, or of the updates that reports in a store refuse."""
+    from fedledger.ledger_tools.audit.audit import STORE_FOLDER
+    from fedledger.ledger_tools.report.tables import participants_frame, refusals_frame, rounds_frame
+    from fedledger.storage.foreign_folder import inner_folder
+    from fedledger.storage.open import open_store
+
+    if store is not None:
+        folder = Path(STORE_FOLDER) if run_dir is None else inner_folder(run_dir, STORE_FOLDER)
+        return refusals_frame(view.refusals(open_store(store, folder, reading=True)))
+    return participants_frame(view) if participants else rounds_frame(view)
 
 
 @ledger_app.command()

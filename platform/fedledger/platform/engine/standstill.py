@@ -14,7 +14,7 @@ from fedledger.protocol.records.verdicts import Verdict
 MAX_ROUNDS = 3
 """Rounds in a row that are of no use, after which a run ends with an error."""
 _DIVERGES = "Lower the solver's learning_rate, or scale the data."
-_REMEDIES = {
+_REMEDIES: dict[Verdict, str] = {
     Verdict.OUT_OF_RANGE: (
         "Lower the solver's learning_rate, scale the inputs, or raise training.fixed_point.bound for numbers that are "
         "meant to be so large."
@@ -24,7 +24,7 @@ _REMEDIES = {
         "Raise training.limits.max_update_bytes, or send less: a codec such as top_k@1 in training.payload."
     ),
     **dict.fromkeys(
-        (Verdict.HELD_OUT, Verdict.COSINE, Verdict.NORM, Verdict.DUPLICATE),
+        (verdict for verdict in Verdict if verdict.statistical and verdict is not Verdict.UNKNOWN),
         "Loosen that method in training.detection, or leave it out.",
     ),
 }

@@ -27,6 +27,7 @@ from fedledger.contracts.ledger.records import Phase
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.ledger_tools.deploy import Deployment, deploy
+from fedledger.ledger_tools.report.refusals import ReportedReasons
 from fedledger.ledger_tools.upkeep import open_seal
 from fedledger.node.participant import Participant
 from fedledger.node.solvers.base import LocalUpdate
@@ -45,7 +46,6 @@ from fedledger.platform.experiment.accounts import (
 from fedledger.platform.experiment.experiment import Experiment
 from fedledger.platform.experiment.posted_task import posted_spec
 from fedledger.platform.experiment.tested import Tested
-from fedledger.protocol.encoding import canonical
 from fedledger.protocol.errors import RoundError
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.verdicts import Verdict
@@ -372,9 +372,9 @@ class LedgerRecord(Record[LedgerRound]):
         """Return what a round's report says of refused updates, where none counted."""
         if current.proposal is None or Verdict.ACCEPTED in current.verdicts.values():
             return {}
-        report = canonical.decode(self._store.get(current.proposal.report))
-        rows = [row for row in report["updates"] if row["participant"] in self._numbers]
-        return {self._numbers[row["participant"]]: row["detail"] for row in rows}
+        reasons = ReportedReasons.read(self._store, current.proposal.report)
+        owners = (self.history.owners[i] for i in current.verdicts)
+        return {self._numbers[owner]: reasons.told(owner) for owner in owners if owner in self._numbers}
 
     def _pass_time(self) -> None:
         """Let a development chain's time pass when everybody waits for a deadline.

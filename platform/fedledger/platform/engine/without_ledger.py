@@ -56,7 +56,7 @@ class _OpenRound:
     verdicts
         Of the updates so far; NONE where none was refused.
     details
-        What is said of updates that are not valid.
+        What is said of refused updates.
     entries
         Valid updates, by participant number.
     states
@@ -275,6 +275,8 @@ class MemoryRecord(Record[Round]):
             gain = max(0, result.base_measurement.loss - measured.loss)
             utility = examples * gain if verdict is Verdict.ACCEPTED else 0
             now.histories[number] = now.history(number)._replace(examples=examples, utility=utility)
+        why = zip(numbers, result.findings, strict=True)
+        current.details |= {number: str(finding.told) for number, finding in why if finding is not None}
         # In a round that does not count nobody has a share.
         current.shares = dict(zip(numbers, result.shares, strict=False))
         now.state, now.stopped = result.state, result.stop

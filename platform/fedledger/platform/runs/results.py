@@ -8,9 +8,10 @@ from pathlib import Path
 
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, export_ledger
 from fedledger.ledger_tools.report.device_tables import as_csv, task_rows, task_server_steps, totals, write_devices
+from fedledger.ledger_tools.report.refusals import Refusal
 from fedledger.ledger_tools.report.run_report import write_report
 from fedledger.ledger_tools.report.run_view import RunView
-from fedledger.ledger_tools.report.task_view import Refusal, TaskView
+from fedledger.ledger_tools.report.task_view import TaskView
 from fedledger.platform.engine.with_ledger import Run
 from fedledger.platform.experiment.experiment import Experiment
 from fedledger.platform.experiment.run_files import MODEL_FILE, REFUSALS_TABLE, REPORT_PAGE
