@@ -29,12 +29,13 @@ from fedledger.contracts.ledger import client
 from fedledger.contracts.ledger.access import TaskAccess
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
-from fedledger.contracts.ledger.records import Settings
+from fedledger.contracts.ledger.records import Offence, Settings
 from fedledger.ledger_tools.audit import audit, execute
 from fedledger.ledger_tools.audit.audit import MOST_AT_ONCE, AuditResult, _portions, audit_chain, audit_run
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport, export_ledger
 from fedledger.ledger_tools.audit.replay import Replay
 from fedledger.ledger_tools.deploy import deploy
+from fedledger.ledger_tools.report.task_view import exported_history
 from fedledger.node.participant import Participant
 from fedledger.platform.experiment.accounts import AGGREGATOR, DEPLOYER, PUBLISHER, experiment_account, participant_role
 from fedledger.platform.experiment.assembly import make_experiment
@@ -395,6 +396,18 @@ def test_a_recorded_history_audits_for_ever(folder: Path) -> None:
     result = audited(folder)
     assert result.reproduced, result.first_divergence
     assert result.measured and result.rounds == json.loads((folder / "run.json").read_text())["rounds"]
+
+
+def test_what_a_recorded_history_cost_follows_from_its_verdicts() -> None:
+    folder = next(path for path in HISTORIES if path.name == "v5-refusals")
+    task = exported_history(folder).task(1)
+    expected = []
+    for current in task.settled:
+        for participant, verdict in current.verdicts.items():
+            cost = task.params.penalties.cost(verdict, current.left[participant])
+            expected += [(current.index, participant, Offence.REPEATED_REFUSAL, cost)] if cost else []
+    assert [(s.round, s.participant, s.offence, s.amount) for s in task.slashes] == expected
+    assert len(expected) == 5 and len({participant for _, participant, _, _ in expected}) == 1
 
 
 def test_a_report_that_is_missing_is_named(honest: Small, copy: Path) -> None:

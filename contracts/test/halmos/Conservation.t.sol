@@ -4,6 +4,7 @@ pragma solidity ^0.8.28;
 import {Evidence, Verdicts} from "../../src/Evidence.sol";
 import {CurrencyLibrary} from "../../src/Currency.sol";
 import {Lanes} from "../../src/Lanes.sol";
+import {LedgerAccounts} from "../../src/LedgerAccounts.sol";
 import {LedgerCourt} from "../../src/LedgerCourt.sol";
 import {Offences} from "../../src/Offences.sol";
 import {vm} from "../Vm.sol";
@@ -106,6 +107,49 @@ contract OffencesProof {
         (, uint256 negative,) = Evidence.unpack(lane);
         vm.assume(negative < Evidence.UNIT * (uint256(free) + 1));
         assert(Offences.repeatedRefusal(penalty, share, free, negative) == 0);
+    }
+}
+
+/// @notice A seal's deposit goes to the publisher or to nobody, whole and once; see `MoneyProof` on how storage is filled.
+contract SealProof is LedgerAccounts {
+    address private constant PUBLISHER = address(0xB);
+
+    constructor() LedgerAccounts(_settings(), address(0)) {}
+
+    function check_openSeal_returnsTheDeposit(uint256 task_, uint96 deposit, bytes32 key, bool forfeited) public {
+        this.fill(task_, deposit, key, forfeited);
+        this.openSeal(task_, key);
+        assert(this.free(PUBLISHER) == deposit);
+        assert(_seals[task_].deposit == 0 && _seals[task_].opened);
+    }
+
+    function check_openSeal_takesNoOtherKey(uint256 task_, uint96 deposit, bytes32 key, bytes32 other) public {
+        vm.assume(key != other);
+        this.fill(task_, deposit, key, false);
+        (bool done,) = address(this).call(abi.encodeCall(this.openSeal, (task_, other)));
+        assert(!done && this.free(PUBLISHER) == 0 && _seals[task_].deposit == deposit);
+    }
+
+    function check_forfeitSeal_returnsNothing(uint256 task_, uint96 deposit, bytes32 key) public {
+        this.fill(task_, deposit, key, false);
+        this.forfeitSeal(task_);
+        assert(this.free(PUBLISHER) == 0);
+        assert(_seals[task_].deposit == 0 && _seals[task_].forfeited);
+    }
+
+    function free(address account) external view returns (uint256) {
+        return _balances[CurrencyLibrary.COIN][account];
+    }
+
+    /// @dev A finished task whose seal's period is over.
+    function fill(uint256 task_, uint96 deposit, bytes32 key, bool forfeited) external {
+        Task storage t = _tasks[task_];
+        (t.publisher, t.finished, t.params.seal) = (PUBLISHER, true, keccak256(abi.encode(key)));
+        _seals[task_] = Seal(deposit, false, forfeited);
+    }
+
+    function _settings() private pure returns (Settings memory s) {
+        s.minStake = 1;
     }
 }
 

@@ -109,7 +109,7 @@ class Updates:
         Others may have brought that about: by a model with which training diverges, or statistics leave their range.
         A round without this participant costs it nothing of its stake.
         """
-        if not task.params.penalty:
+        if not task.params.penalties.garbage:
             return False
         entry = self.made(task, current)
         if entry.reference not in self._faults:

@@ -26,7 +26,7 @@ class WorkSeen:
         How much more it has in common with the others than coordinates of random signs would have, as a ratio.
     corroboration
         Its mean cosine to the others beyond what is public, without the largest and the smallest ones, over the median
-        update's.
+        one of this round or of all, whichever is larger.
     lasting, lasting_error
         The lasting corroboration over the median sender's, and its standard error.
     rounds
@@ -60,6 +60,12 @@ class WorkSeen:
     alike: NDArray[np.bool_]
     agreement: float
     keep: Callable[[], Mapping[str, IntArray]]
+
+    def copies(self, counted: NDArray[np.bool_]) -> list[int]:
+        """Return how many of the updates that count are copies of each one, itself included."""
+        others = self.alike & counted[None, :]
+        np.fill_diagonal(others, False)
+        return [1 + int(count) for count in others.sum(axis=1)]
 
 
 def ramp(value: float, low: float, high: float) -> float:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
+import numpy as np
+
 from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.context.work_seen import WorkSeen, ramp
 from fedledger.aggregator.contributions.base import CONTRIBUTIONS
@@ -39,19 +41,15 @@ class Corroborated(Checked):
 
     unpaid: Annotated[float, Real(0, 1e6)] = 0.1
     paid: Annotated[float, Real(0, 1e6)] = 0.35
-    unsupported: Annotated[float, Real(0, 1e6)] = 0.6
-    supported: Annotated[float, Real(0, 1e6)] = 0.8
+    unsupported: Annotated[float, Real(0, 1e6)] = 0.35
+    supported: Annotated[float, Real(0, 1e6)] = 0.55
     agreement: Annotated[float, Real(0, 1)] = 0.15
     disagreement: Annotated[float, Real(0, 1)] = 0.06
 
     def __call__(self, context: StageContext, weights: Sequence[int]) -> list[int]:
         seen = work_of(context, "corroborated@1")
-        counted = [i for i, weight in enumerate(weights) if weight]
-        scores = [0] * len(weights)
-        for i in counted:
-            copies = 1 + sum(bool(seen.alike[i, j]) for j in counted if j != i)
-            scores[i] = round(self._surety(seen, i) * SCALE) // copies
-        return scores
+        copies = seen.copies(np.array(weights) > 0)
+        return [round(self._surety(seen, i) * SCALE) // copies[i] if weight else 0 for i, weight in enumerate(weights)]
 
     def _surety(self, seen: WorkSeen, i: int) -> float:
         strict = ramp(seen.agreement, self.disagreement, self.agreement)
@@ -61,6 +59,6 @@ class Corroborated(Checked):
             * ramp(float(seen.overlap[i]), 1.0, 1.6)
             * ramp(float(seen.corroboration[i]), -1.0, 0.0)
             * ramp(float(seen.lasting_gain[i]), -0.1, 0.1)
-            * ramp(float(seen.gain[i]), -1.0, -0.2)
+            * ramp(float(seen.gain[i]), -0.3, 0.0)
             * (1.0 - strict + strict * support)
         )

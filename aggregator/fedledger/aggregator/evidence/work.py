@@ -27,12 +27,19 @@ NOTHING = 1e-3
 LARGEST_GAIN = 3.0
 """A gain counts as so many usual ones at most towards harm, so that one round does not stand for many."""
 LARGEST_OVERLAP = 1e6
+LARGEST_CORROBORATION = 2.0
+"""Corroboration counts as so much at most towards what is lasting."""
 LARGEST_HARM = 4.0
 """Harm adds up to this at most, so that who does none any more is soon believed."""
 _ROUNDS, _COSINE, _COSINE_SQUARE, _GAIN, _HARM, _SUPPORT = range(6)
 _COLUMNS = 6
 _UPDATES, _STEPS, _COMMON = "updates", "steps", "common"
-_GAINS, _GAIN_ROUNDS, _PRODUCTS, _SQUARES = range(4)
+_GAINS, _COSINES, _COMMON_ROUNDS, _PRODUCTS, _SQUARES = range(5)
+_COMMON_SIZE = 5
+_CLOSE = 0.25
+"""Copies are closer than this share of the distance at the lower quartile of pairs."""
+_PALE = 0.3
+"""Where updates have less in common than this share of what they had on average, it says less."""
 _TINY = 1.0 / (1 << 30)
 
 
@@ -85,7 +92,7 @@ class Work(Checked):
     def memory_size(self, participants: int, dimension: int) -> int:
         """Short copies of public vectors, and a tally for each participant."""
         words = -(-min(dimension, self.length) // 4)
-        return (self.vectors + self.steps) * (words + 1) + Tallies.size(participants, _COLUMNS) + 4
+        return (self.vectors + self.steps) * (words + 1) + Tallies.size(participants, _COLUMNS) + _COMMON_SIZE
 
     def require_work(self, rows: int, dimension: int) -> None:
         """Raise ConfigError if public vectors and updates are too many to be told apart."""
@@ -126,22 +133,27 @@ class _Round:
         """Return what the round shows, as the accepted updates judge it."""
         method, n = self._method, self._n
         spare = max(0, int(method.hostile * n) - int((~accepted).sum()))
-        overlap, cosine = self._beside(accepted, spare)
-        gain, usual = self._gains(accepted)
+        alike = self._copies(accepted)
+        voices = self._voices(accepted, alike)
+        overlap, cosine = self._beside(voices, alike, spare)
+        typical = max(_median(cosine[voices]), _PALE * self._known(_COSINES), _TINY)
+        corroboration = cosine / typical
+        gain, usual = self._gains(voices)
         support = supported_shares(self._context.updates, accepted, spare, method.length)
-        support = support / max(_median(support[accepted]), _TINY)
-        now = np.stack([np.ones(n), cosine, cosine * cosine, gain, np.zeros(n), support], axis=1)
+        support = support / max(_median(support[voices]), _TINY)
+        counted = np.clip(corroboration, -LARGEST_CORROBORATION, LARGEST_CORROBORATION)
+        now = np.stack([np.ones(n), counted, counted * counted, gain, np.zeros(n), support], axis=1)
         now += method.fading * self._before
         rounds = now[:, _ROUNDS]
         lasting, lasting_gain = now[:, _COSINE] / rounds, now[:, _GAIN] / rounds
-        now[:, _HARM] = self._harm(gain, lasting_gain, accepted)
+        now[:, _HARM] = self._harm(gain, lasting_gain, voices)
         variance = np.maximum(now[:, _COSINE_SQUARE] / rounds - lasting * lasting, 0.0)
-        middle, typical = max(_median(lasting[accepted]), _TINY), max(_median(cosine[accepted]), _TINY)
-        common = self._common_after(usual, accepted)
+        middle = max(_median(lasting[voices]), _TINY)
+        common = self._common_after(usual, _median(cosine[voices]), accepted)
         return WorkSeen(
             absent=self._absent,
             overlap=overlap,
-            corroboration=cosine / typical,
+            corroboration=corroboration,
             lasting=lasting / middle,
             lasting_error=np.sqrt(variance / rounds) / middle,
             rounds=rounds,
@@ -149,14 +161,34 @@ class _Round:
             lasting_gain=lasting_gain,
             harm=now[:, _HARM],
             support=now[:, _SUPPORT] / rounds,
-            alike=self._cosines > method.copies,
+            alike=alike,
             agreement=float(common[_PRODUCTS] / common[_SQUARES]) if common[_SQUARES] > 0 else 0.0,
             keep=lambda: self._kept(now, common, cosine),
         )
 
-    def _beside(self, accepted: NDArray[np.bool_], spare: int) -> tuple[Float64Array, Float64Array]:
-        """Return each row's overlap with the accepted others, and its mean cosine without extremes, float64[n]."""
-        others = np.broadcast_to(accepted, (self._n, self._n)) & ~np.eye(self._n, dtype=np.bool_)
+    def _copies(self, accepted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which updates are copies of each other: much closer than even the closer pairs of a round are."""
+        apart = 1.0 - self._cosines
+        pairs = np.sort(apart[np.tri(self._n, k=-1, dtype=np.bool_) & accepted[:, None] & accepted[None, :]])
+        closer = float(pairs[len(pairs) // 4]) if len(pairs) else 1.0
+        alike: NDArray[np.bool_] = apart < min(1.0 - self._method.copies, _CLOSE * closer)
+        np.fill_diagonal(alike, False)
+        return alike
+
+    def _voices(self, accepted: NDArray[np.bool_], alike: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return the accepted updates, of copies only the one that has most in common with all others."""
+        voices = np.zeros(self._n, np.bool_)
+        # Equal updates have equal sums in this order; of those, what is known of their senders tells.
+        common = np.sort(self._cosines, axis=0).sum(axis=0)
+        for i in np.lexsort((*self._before.T, -common)):
+            voices[i] = accepted[i] and not (alike[i] & voices).any()
+        return voices
+
+    def _beside(
+        self, voices: NDArray[np.bool_], alike: NDArray[np.bool_], spare: int
+    ) -> tuple[Float64Array, Float64Array]:
+        """Return each row's overlap with the voices of others, and its mean cosine without extremes, float64[n]."""
+        others = voices[None, :] & ~alike & ~np.eye(self._n, dtype=np.bool_)
         counts = others.sum(axis=1)
         squares = np.where(others, self._cosines * self._cosines, np.inf)
         order = np.argsort(squares, axis=1, kind="stable")
@@ -182,8 +214,12 @@ class _Round:
         # What may be no difference at all on another machine is none.
         sure = np.sign(worths) * np.maximum(np.abs(worths) - doubt, 0.0)
         usual = _median(np.abs(sure[accepted]))
-        known = self._common[_GAINS] / self._common[_GAIN_ROUNDS] if self._common[_GAIN_ROUNDS] else 0.0
-        return sure / max(usual, float(known) * PPM, 1.0), usual
+        return sure / max(usual, self._known(_GAINS) * PPM, 1.0), usual
+
+    def _known(self, place: int) -> float:
+        """Return the mean over the rounds before of what is common."""
+        rounds = float(self._common[_COMMON_ROUNDS])
+        return float(self._common[place]) / rounds if rounds else 0.0
 
     def _harm(self, gain: Float64Array, lasting: Float64Array, accepted: NDArray[np.bool_]) -> Float64Array:
         """Return the cumulative sums of losses beyond what is common, float64[n]."""
@@ -194,15 +230,15 @@ class _Round:
         loss = common - np.clip(gain, -LARGEST_GAIN, LARGEST_GAIN)
         return np.clip(self._before[:, _HARM] + loss, 0.0, LARGEST_HARM)
 
-    def _common_after(self, usual: float, accepted: NDArray[np.bool_]) -> Float64Array:
-        """Return sums over all rounds: usual gains, their number, inner products of two updates, and squares."""
+    def _common_after(self, usual: float, typical: float, accepted: NDArray[np.bool_]) -> Float64Array:
+        """Return sums over rounds: usual gains and cosines, rounds, inner products of two updates, and squares."""
         count = int(accepted.sum())
         gram = self._context.features.products[: self._n, : self._n][np.ix_(accepted, accepted)]
         square = float(gram.diagonal().cumsum()[-1]) / count if count else 0.0
         whole = float(gram.sum(axis=0).cumsum()[-1]) if count else 0.0
         pairs = (whole - square * count) / (count * (count - 1)) if count > 1 else 0.0
         unit = float(self._context.unit) * float(self._context.unit)
-        after: Float64Array = self._common + np.array([usual / PPM, 1.0, pairs / unit, square / unit])
+        after: Float64Array = self._common + np.array([usual / PPM, typical, 1.0, pairs / unit, square / unit])
         return after
 
     def _kept(self, now: Float64Array, common: Float64Array, cosine: Float64Array) -> dict[str, IntArray]:
@@ -246,8 +282,8 @@ def _read_sketches(memory: Mapping[str, IntArray], name: str, length: int, most:
 
 
 def _read_common(memory: Mapping[str, IntArray]) -> Float64Array:
-    kept = memory.get(_COMMON, np.zeros(4, np.int64))
-    if kept.shape != (4,):
+    kept = memory.get(_COMMON, np.zeros(_COMMON_SIZE, np.int64))
+    if kept.shape != (_COMMON_SIZE,):
         raise ConfigError("What work@1 kept is of another method.", "Use the state of the last round.")
     return from_fixed(kept)
 

@@ -197,8 +197,8 @@ def evaluate_round(
     if not given.enough:
         return RoundResult(verdicts, findings, known.examples, measurements, base, base, given.base, given.state)
 
-    weights = _weights(given, known, verdicts)
     context = contexts[methods.rule.name]
+    weights = _weights(given, context, verdicts)
     delta, diagnostics = _aggregate(
         methods, context, rows, weights, given.state.previous, known.features.without_centre
     )
@@ -373,7 +373,12 @@ def _weights(given: RoundContext, known: StageContext, verdicts: Sequence[Verdic
     counting = [
         count if verdict is Verdict.ACCEPTED else 0 for count, verdict in zip(known.examples, verdicts, strict=True)
     ]
-    return weigh(known.features.reputations, counting, given.reputations, given.spec.reputation)
+    weights = weigh(known.features.reputations, counting, given.reputations, given.spec.reputation)
+    if known.work is None:
+        return weights
+    # Copies have the weight of one.
+    copies = known.work.copies(np.array(weights) > 0)
+    return [max(1, weight // shared) if weight else 0 for weight, shared in zip(weights, copies, strict=True)]
 
 
 def _aggregate(

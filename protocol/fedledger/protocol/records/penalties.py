@@ -36,12 +36,17 @@ class PenaltySchedule:
     statistical_share: int = 0
     free_refusals: int = 0
 
+    @property
+    def garbage(self) -> int:
+        """What an update of the wrong form costs."""
+        return self._part(self.garbage_share)
+
     def cost(self, verdict: Verdict, evidence: Evidence) -> int:
         """Return what a verdict costs, if there is so much; ``evidence`` is that after the verdict."""
         if verdict is Verdict.LATE:
             return self._part(self.never_revealed_share)
         if verdict in GARBAGE:
-            return self._part(self.garbage_share)
+            return self.garbage
         if verdict.statistical:
             refusals = evidence.negative // UNIT
             return self._part(self.statistical_share * max(0, refusals - self.free_refusals))
