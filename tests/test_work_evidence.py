@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from fedledger.aggregator.context.sketches import BITS, packed, shortened, sketched, unpacked
 from fedledger.aggregator.context.work import Laborious
 from fedledger.aggregator.context.work_seen import WorkSeen
+from fedledger.aggregator.evidence.tallies import Tallies
 from fedledger.aggregator.evidence.work import Work
 from fedledger.aggregator.round.state import State
 from fedledger.protocol.arithmetic.exact import LIMIT, IntArray
@@ -378,8 +379,15 @@ class TestState:
         assert len(training.memory["owners"]) == len(known) > 150
 
     def test_names_everybody_by_address(self) -> None:
-        owners = ["0x" + "fF" * 20, "0x" + "00" * 20, *addresses([7, 5])]
-        context = replace(a_round(honest(np.random.default_rng(15), 4, 60)), owners=owners)
-        first = Work()(context)(np.ones(4, bool))
-        again = Work()(replace(context, memory=first.keep()))(np.ones(4, bool))
+        """Addresses of any 20 bytes, and sketches of any values, are within what a state may hold."""
+        rng = np.random.default_rng(15)
+        owners = ["0x" + "fF" * 20, "0x" + "00" * 20, *(f"0x{rng.bytes(20).hex()}" for _ in range(38)), *addresses([7])]
+        rows = np.repeat(honest(rng, 1, 60), len(owners), axis=0)
+        rows[::2] = rng.choice([-LIMIT, LIMIT - 1], rows[::2].shape)
+        context = replace(a_round(rows), owners=owners)
+        kept_ = Work()(context)(np.ones(len(owners), bool)).keep()
+        state = State(np.zeros(60, np.int64), memories=dict(kept_))
+        read = State.decode(state.encode(), 60).memories
+        again = Work()(replace(context, memory=read))(np.ones(len(owners), bool))
         assert (again.rounds > 1).all()
+        assert Tallies.read(read, read["tallies"].shape[1]).owners == tuple(sorted(owner.lower() for owner in owners))
