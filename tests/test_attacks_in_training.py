@@ -44,7 +44,7 @@ def experiment(method: str = "", params: dict[str, Any] | None = None, rounds: i
         "participants": 13,
         "model": {"method": "mlp@1", "params": {"inputs": 64, "hidden": [64], "classes": 10}},
         "attackers": [attack] if method else [],
-        "training": {"rounds": rounds, "solver": SGD},
+        "training": {"pipeline": "plain", "rounds": rounds, "solver": SGD},
     }
     return make_experiment(ExperimentConfig.model_validate(config), Path())
 

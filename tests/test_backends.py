@@ -28,7 +28,7 @@ def experiment_with(participants: int = 7, **training: object) -> Experiment:
         "name": "backends",
         "participants": participants,
         "model": {"method": "mlp@1", "params": {"inputs": 64, "hidden": [16], "classes": 10}},
-        "training": {"rounds": 2, **training},
+        "training": {"pipeline": "plain", "rounds": 2, **training},
         "attackers": [{"attack": {"method": name}} for name in ("sign_flip@1", "duplicate@1", "free_rider@1")],
     }
     return make_experiment(ExperimentConfig.model_validate(document), Path())
@@ -105,7 +105,7 @@ def data():
 
 def test_a_model_that_draws_random_numbers_gets_the_same_bits_everywhere(tmp_path: Path) -> None:
     (tmp_path / "task.py").write_text(DRAWING)
-    document = {"name": "drawing", "participants": 5, "code": "task.py", "training": {"rounds": 2}}
+    document = {"name": "drawing", "participants": 5, "code": "task.py", "training": {"pipeline": "plain", "rounds": 2}}
     drawing = make_experiment(ExperimentConfig.model_validate(document), tmp_path)
     with Serial(drawing) as serial:
         wanted = means(serial, drawing)[0]
@@ -160,7 +160,7 @@ def plain(examples: int = 4, **solver: object) -> Experiment:
         "participants": 40,
         "model": {"method": "mlp@1", "params": {"inputs": 64, "hidden": [16, 12], "classes": 10, "activation": "tanh"}},
         "data": {"partition": {"method": "iid@1"}, "test_fraction": 0.8},
-        "training": {"rounds": 2, "solver": method},
+        "training": {"pipeline": "plain", "rounds": 2, "solver": method},
         "attackers": [{"attack": {"method": "sign_flip@1"}}],
     }
     return make_experiment(ExperimentConfig.model_validate(document), Path())

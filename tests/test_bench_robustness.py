@@ -126,9 +126,9 @@ def test_several_processes_find_the_same() -> None:
 
 def test_what_fails_is_named_in_its_row_and_ends_no_other(tmp_path: Path) -> None:
     file = tmp_path / "odd.toml"
-    file.write_text('[training]\naggregation = { method = "median@1" }\n')
+    file.write_text('[training]\npipeline = "plain"\naggregation = { method = "median@1" }\n')
     broken = tmp_path / "broken.toml"
-    broken.write_text('[training]\naggregation = { method = "nothing@1" }\n')
+    broken.write_text('[training]\npipeline = "plain"\naggregation = { method = "nothing@1" }\n')
     chosen = cases([str(broken), str(file)], ["sign_flip"], [HERE])
     first, second = Campaign(chosen, Kept(tmp_path / "kept", 2)).rows()
     assert first.error is not None and "nothing@1" in first.error and first.accuracy is None
@@ -211,7 +211,7 @@ def test_images_come_from_a_folder_as_well(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(ConfigError, match="no folder"):
         image_shape(str(tmp_path / "nowhere"))
     monkeypatch.delenv("FEDLEDGER_DATA")
-    assert pipeline_tables("0.1.0")["training"]["detection"][0] == {"method": "norm@1"}
+    assert pipeline_tables("0.1.0")["training"] == {"pipeline": "0.1.0"}
 
 
 def test_a_condition_without_an_oracle_has_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ def play(folder: Path, ledger: bool = False, **changes: Any) -> Path:
         "participants": 3,
         "compare_with_mean": False,
         "model": {"method": "mlp@1", "params": {"inputs": 64, "hidden": [8], "classes": 10}},
-        "training": {"rounds": 2},
+        "training": {"pipeline": "plain", "rounds": 2},
         **changes,
     }
     experiment = make_experiment(ExperimentConfig.model_validate(document), folder)
@@ -46,7 +46,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [
         play(root / "plain"),
         play(root / "with ledger", ledger=True),
-        play(root / "longer", training={"rounds": 3, "selection": {"method": "uniform@1", "params": {"count": 2}}}),
+        play(
+            root / "longer",
+            training={"pipeline": "plain", "rounds": 3, "selection": {"method": "uniform@1", "params": {"count": 2}}},
+        ),
         play(root / "other", seed=4, participants=4),
     ]
 

@@ -213,6 +213,7 @@ def test_a_regression_gets_the_labels_values_without_being_told(tmp_path: Path) 
         "code": "task.py",
         "data": {"source": {"method": "csv@1", "params": {"path": "t.csv", "label": "stars"}}},
         "training": {
+            "pipeline": "plain",
             "rounds": 1,
             "objective": {"method": "regression@1"},
             "solver": {"method": "sgd@1", "params": {"learning_rate": 0.1, "local_epochs": 1}},

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fedledger.aggregator.context.round_features import RoundFeatures, median
 from fedledger.aggregator.context.stage_context import StageContext
-from fedledger.aggregator.detectors.base import DETECTORS, detect
+from fedledger.aggregator.detectors.base import DETECTORS, Detector, Finding, detect, worst
 from fedledger.aggregator.detectors.cosine import Cosine, CosineToAccepted
 from fedledger.aggregator.detectors.held_out import HeldOut, HeldOutOfAccepted
 from fedledger.aggregator.detectors.near_duplicate import NearDuplicate, RepeatedStep
@@ -45,6 +45,10 @@ def seen(
 
 def a_round(*args: object, **kwargs: object) -> StageContext:
     return StageContext(seen(*args, **kwargs))
+
+
+def flags(detector: Detector, context: StageContext) -> list[bool]:
+    return [bool(flag) for flag in detector(context)]
 
 
 def judged(methods: list[str], features: RoundFeatures) -> list[Verdict]:
@@ -150,20 +154,20 @@ class TestRepeatedStep:
         rows[4] = rows[0] - self.noise
         rows[5] = rows[0]
         given = a_round([0] * 6, rows, previous=rows[3] + self.noise, centre=self.step)
-        assert RepeatedStep()(given) == [i == 3 for i in range(6)]
+        assert flags(RepeatedStep(), given) == [i == 3 for i in range(6)]
 
     def test_nobody_repeats_the_step_where_training_goes_straight_on(self) -> None:
         rng = np.random.default_rng(0)
         rows = 100_000 + rng.integers(-500, 500, (6, 64))
         centre = np.median(rows, axis=0).astype(np.int64)
-        assert not any(RepeatedStep()(a_round([0] * 6, rows, previous=centre + 400, centre=centre)))
+        assert not any(flags(RepeatedStep(), a_round([0] * 6, rows, previous=centre + 400, centre=centre)))
 
     def test_who_sends_the_step_itself_repeats_it_however_close_the_others_are(self) -> None:
         rows = np.stack([self.step] * 3)
         rows[1:] += self.noise
         given = a_round([0] * 3, rows, previous=self.step, centre=self.step)
-        assert RepeatedStep()(given) == [True, False, False]
-        assert not any(RepeatedStep()(a_round([0, 0], np.zeros((2, 8), np.int64))))
+        assert flags(RepeatedStep(), given) == [True, False, False]
+        assert not any(flags(RepeatedStep(), a_round([0, 0], np.zeros((2, 8), np.int64))))
 
     @given(st.integers(0, 2**32 - 1), st.floats(0.01, 30), st.integers(1, 4), st.sampled_from([-1, 1, 50, -50]))
     @examples(200)
@@ -180,7 +184,7 @@ class TestRepeatedStep:
         rows = np.vstack([honest, np.tile(far if reach > 0 else -far, (hostile, 1))]).astype(np.int64)
         centre = np.median(rows, axis=0).astype(np.int64)
         given = a_round([0] * 10, rows, previous=step.astype(np.int64), centre=centre)
-        assert not any(RepeatedStep()(given)[: 10 - hostile])
+        assert not any(flags(RepeatedStep(), given)[: 10 - hostile])
 
     @given(rounds(), st.permutations(range(9)))
     @examples(100)
@@ -188,8 +192,8 @@ class TestRepeatedStep:
         order = [i for i in order if i < given.count]
         rest = [given.centre, given.previous]
         shuffled = replace(given, gram=given.gram[np.ix_([*order, *rest], [*order, *rest])])
-        flags = RepeatedStep()(StageContext(given))
-        assert RepeatedStep()(StageContext(shuffled)) == [flags[i] for i in order]
+        found = flags(RepeatedStep(), StageContext(given))
+        assert flags(RepeatedStep(), StageContext(shuffled)) == [found[i] for i in order]
 
 
 class TestAccepted:
@@ -199,10 +203,10 @@ class TestAccepted:
         rows = ORTHOGONAL.copy()
         rows[2:] *= 50
         given = a_round([0] * 6, rows)
-        assert NormOfAccepted()(given) == Norm()(given) == [True, True, False, False, False, False]
+        assert flags(NormOfAccepted(), given) == Norm()(given) == [True, True, False, False, False, False]
         stand = np.array([True, True, False, False, False, False])
-        assert NormOfAccepted()(replace(given, accepted=stand)) == [False, False, True, True, True, True]
-        assert NormOfAccepted()(replace(given, accepted=~(stand | True))) == Norm()(given)
+        assert flags(NormOfAccepted(), replace(given, accepted=stand)) == [False, False, True, True, True, True]
+        assert flags(NormOfAccepted(), replace(given, accepted=~(stand | True))) == Norm()(given)
 
     def test_harms_are_compared_with_those_that_stand(self) -> None:
         """Of −30 −20 −10 0 10 the median is −10 and the deviation 10."""
@@ -210,14 +214,16 @@ class TestAccepted:
         assert harm_limits(given, 4.0) == [-5 + 4 * 15.0] * 6
         refused = replace(given, accepted=np.arange(6) < 5)
         assert harm_limits(refused, 4.0) == [-10 + 4 * 10.0] * 6
-        assert HeldOutOfAccepted()(refused) == [False] * 5 + [True] and not any(HeldOutOfAccepted()(given))
+        assert flags(HeldOutOfAccepted(), refused) == [False] * 5 + [True] and not any(
+            flags(HeldOutOfAccepted(), given)
+        )
 
     def test_who_points_away_is_compared_with_those_that_stand(self) -> None:
         rows = ORTHOGONAL.copy()
         rows[5] = -rows[5]
         given = a_round([*HARMS[:5], 20], rows, centre=TestOpposed.centre)
         refused = replace(given, accepted=np.arange(6) < 5)
-        assert CosineToAccepted()(refused) == [False] * 5 + [True] and not any(CosineToAccepted()(given))
+        assert flags(CosineToAccepted(), refused) == [False] * 5 + [True] and not any(flags(CosineToAccepted(), given))
 
     @pytest.mark.parametrize(("reputation", "trust"), [(0, 0.0), (200_000, 0.25), (500_000, 1.0), (1_000_000, 1.0)])
     def test_a_good_name_loosens_nothing(self, reputation: int, trust: float) -> None:
@@ -232,14 +238,28 @@ class TestAccepted:
         harms = data.draw(st.lists(st.integers(-50, 50), min_size=given.count, max_size=given.count))
         measured = [Measurement(BASE.loss + harm, BASE.score) for harm in harms]
 
-        def flags(reputation: int) -> list[list[bool]]:
+        def flagged_at(reputation: int) -> list[list[bool]]:
             known = replace(given, measured=measured, reputations=[reputation] * given.count)
-            return [detector(StageContext(known)) for detector in (HeldOutOfAccepted(), CosineToAccepted())]
+            return [flags(detector, StageContext(known)) for detector in (HeldOutOfAccepted(), CosineToAccepted())]
 
         low, high = sorted(data.draw(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6))))
-        for before, after in zip(flags(low), flags(high), strict=True):
+        for before, after in zip(flagged_at(low), flagged_at(high), strict=True):
             assert all(was or not flagged for was, flagged in zip(before, after, strict=True))
-        assert flags(500_000) == flags(10**6)
+        assert flagged_at(500_000) == flagged_at(10**6)
+
+    def test_a_finding_tells_what_was_found_and_the_worst_come_first(self) -> None:
+        rows = ORTHOGONAL.copy()
+        rows[0], rows[1], rows[2] = rows[0] * 0, rows[1] * 20, rows[2] * 11
+        given = a_round([0] * 6, rows)
+        nothing, far, less = NormOfAccepted()(given)[:3]
+        assert nothing == Finding("norm", 0, 50.0, float("inf"))
+        assert far == Finding("norm", 20_000, 10_000, 1.0) and less == Finding("norm", 11_000, 10_000, 0.1)
+        judged_ = detect([NormOfAccepted()], [given], 6)
+        assert [one.verdict.refused for one in worst(judged_, 2)] == [True, True, False, False, False, False]
+        harms = HeldOutOfAccepted()(a_round(HARMS))
+        assert harms == [None] * 5 + [Finding("harm", 500, 55.0, 445 / 55)]
+        repeated = RepeatedStep()(a_round([0] * 6, previous=ORTHOGONAL[3]))
+        assert repeated == [None] * 3 + [Finding("distance to the last step", 0.0, 0.1, float("inf"))] + [None] * 2
 
 
 class TestNorm:

@@ -18,6 +18,7 @@ import torch
 from fedledger.aggregator.context.round_features import RoundFeatures
 from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.context.work import MAX_PAIR_STEPS
+from fedledger.aggregator.contributions.base import Coalitional
 from fedledger.aggregator.evidence.base import EVIDENCE
 from fedledger.aggregator.evidence.work import Work
 from fedledger.aggregator.round.methods import check_work
@@ -258,7 +259,10 @@ def optimise(key: str, params: dict[str, Any]) -> None:
 def score(key: str, params: dict[str, Any]) -> None:
     method = build(registry_of(kinds()["contributions"]), key, params)
     for rows in (ROWS, HUGE, np.zeros_like(ROWS)):
-        assert min(method(stage(rows), [1 << 20] * N)) >= 0
+        context, weights = stage(rows), [1 << 20] * N
+        asked = method.coalitions(context, weights) if isinstance(method, Coalitional) else []
+        context = replace(context, coalitions={members: Measurement(len(members), 1) for members in asked})
+        assert min(method(context, weights)) >= 0
 
 
 def model(key: str, params: dict[str, Any]) -> None:

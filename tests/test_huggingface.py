@@ -160,7 +160,11 @@ def config(participants: int, **more: Any) -> ExperimentConfig:
         "name": "given",
         "participants": participants,
         "code": "task.py",
-        "training": {"rounds": 1, "solver": {"method": "sgd@1", "params": {"learning_rate": 0.1, "local_epochs": 1}}},
+        "training": {
+            "pipeline": "plain",
+            "rounds": 1,
+            "solver": {"method": "sgd@1", "params": {"learning_rate": 0.1, "local_epochs": 1}},
+        },
         **more,
     }
     return ExperimentConfig.model_validate(document)

@@ -26,6 +26,7 @@ compare_with_mean = true
 [data]
 partition = { method = "iid@1" }
 [training]
+pipeline = "plain"
 rounds = 4
 objective = { method = "regression@1" }
 solver = { method = "sgd@1", params = { learning_rate = 0.05, local_epochs = 1 } }

@@ -46,7 +46,7 @@ def test_memory_does_not_grow_with_the_rounds() -> None:
         "participants": 50,
         "model": {"method": "mlp@1", "params": {"inputs": 64, "hidden": [32], "classes": 10}},
         "data": {"partition": {"method": "iid@1"}},
-        "training": {"rounds": 400, "selection": {"method": "uniform@1", "params": {"count": 10}}},
+        "training": {"pipeline": "plain", "rounds": 400, "selection": {"method": "uniform@1", "params": {"count": 10}}},
         "ledger": {"quorum": 10},
     }
     done = subprocess.run([sys.executable, "-c", _RUN, json.dumps(config)], capture_output=True, text=True, check=False)

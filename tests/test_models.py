@@ -53,6 +53,7 @@ class Tried:
             "compare_with_mean": False,
             "data": {"partition": self.partition},
             "training": {
+                "pipeline": "plain",
                 "rounds": self.rounds,
                 "solver": {"method": "sgd@1", "params": {**SGD, **self.solver}},
                 **self.training,

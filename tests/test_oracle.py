@@ -314,7 +314,7 @@ def experiment_of(name: str, case: Case, method: Method) -> Experiment:
         "participants": len(SIZES),
         "code": "task.py",
         "compare_with_mean": False,
-        "training": {"rounds": ROUNDS, **method.training, **objective},
+        "training": {"pipeline": "plain", "rounds": ROUNDS, **method.training, **objective},
     }
     parts = Parts.stretches(case.dataset, np.cumsum(SIZES).tolist())
     held_out = case.dataset.stretch(0, 60)

@@ -23,6 +23,7 @@ compare_with_mean = false
 [data]
 {source}
 [training]
+pipeline = "plain"
 rounds = 2
 solver = {{ method = "sgd@1", params = {{ learning_rate = {rate}, local_epochs = 1 }} }}
 """

@@ -283,7 +283,7 @@ def _plain(selection: dict[str, Any]) -> Experiment:
         "name": "plain",
         "participants": 6,
         "model": {"method": "mlp@1", "params": {"inputs": 64, "hidden": [8], "classes": 10}},
-        "training": {"rounds": 4, "selection": selection},
+        "training": {"pipeline": "plain", "rounds": 4, "selection": selection},
     }
     return make_experiment(ExperimentConfig.model_validate(document), Path())
 

@@ -34,7 +34,12 @@ def experiment_with(**training: Any) -> Experiment:
         "participants": 5,
         "model": {"method": "mlp@1", "params": {"inputs": 64, "hidden": [8], "classes": 10}},
         "compare_with_mean": False,
-        "training": {"rounds": 4, "selection": {"method": "uniform@1", "params": {"count": 3}}, **training},
+        "training": {
+            "pipeline": "plain",
+            "rounds": 4,
+            "selection": {"method": "uniform@1", "params": {"count": 3}},
+            **training,
+        },
         "attackers": [{"attack": {"method": "free_rider@1"}}],
     }
     return make_experiment(ExperimentConfig.model_validate(document), Path())
@@ -177,7 +182,7 @@ def test_the_command_gives_the_same_model_as_the_one_with_a_ledger(tmp_path: Pat
     config.write_text(
         'name = "both"\nparticipants = 3\ncompare_with_mean = false\n'
         'model = { method = "mlp@1", params = { inputs = 64, hidden = [8], classes = 10 } }\n'
-        "[training]\nrounds = 2\n"
+        '[training]\npipeline = "plain"\nrounds = 2\n'
     )
     command = [sys.executable, "-m", "fedledger.platform.cli.app", "run", str(config), "--out", str(tmp_path / "runs")]
     documents = []

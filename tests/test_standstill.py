@@ -42,7 +42,7 @@ def config(rounds: int = 5, rate: float = 0.1, **training: Any) -> ExperimentCon
             "participants": 3,
             "compare_with_mean": False,
             "model": {"method": "mlp@1", "params": {"inputs": 64, "hidden": [4], "classes": 10}},
-            "training": {"rounds": rounds, "solver": solver, **training},
+            "training": {"pipeline": "plain", "rounds": rounds, "solver": solver, **training},
         },
         "here",
     )

@@ -36,6 +36,7 @@ participants = 3
 compare_with_mean = false
 model = { method = "mlp@1", params = { inputs = 64, hidden = [8], classes = 10 } }
 [training]
+pipeline = "plain"
 rounds = 2
 solver = { method = "sgd@1", params = { learning_rate = 0.1, local_epochs = 1 } }
 [[attackers]]

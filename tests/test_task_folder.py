@@ -279,7 +279,7 @@ OWN = {
 def test_processes_that_are_spawned_find_classes_of_the_task_beside_its_file(tmp_path: Path) -> None:
     write(tmp_path, OWN)
     given = {"name": "own", "participants": 3, "code": "task.py", "compare_with_mean": False}
-    training = {"rounds": 2, "objective": None}
+    training = {"pipeline": "plain", "rounds": 2, "objective": None}
     config = checked({**given, "data": {"partition": {"method": "iid@1"}}, "training": training}, "here")
     made = make_experiment(config, tmp_path)
     assert made.objective_summary["name"] == "objective() of task.py"
@@ -296,6 +296,7 @@ participants = 3
 code = "task.py"
 compare_with_mean = true
 [training]
+pipeline = "plain"
 rounds = 2
 """
 PROJECT = {

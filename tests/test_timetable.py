@@ -180,7 +180,7 @@ def test_fedbuff_of_all_with_equal_weights_is_fedavg_bit_for_bit(tmp_path: Path)
             "participants": 4,
             "code": "task.py",
             "data": {"partition": {"method": "iid@1"}, "test_fraction": 0.25, "validation_fraction": 0.4},
-            "training": {"rounds": 5, "schedule": schedule, "staleness": {"method": "fedbuff@1"}},
+            "training": {"pipeline": "plain", "rounds": 5, "schedule": schedule, "staleness": {"method": "fedbuff@1"}},
             "devices": {"kinds": [{"link": "wifi"}]},
             "ledger": {"max_staleness": 8},
         }
@@ -250,7 +250,7 @@ def experiment_with(schedule: dict[str, Any] | None, devices: bool = True, **led
         "name": "terms",
         "participants": 4,
         "model": {"method": "mlp@1", "params": {"inputs": 64, "hidden": [4], "classes": 10}},
-        "training": {"rounds": 2, "schedule": schedule},
+        "training": {"pipeline": "plain", "rounds": 2, "schedule": schedule},
         "ledger": ledger,
     }
     if devices:
@@ -311,7 +311,7 @@ optimiser = { method = "fedadam@1" }
 schedule = { method = "synchronous@1" }
 """
     path = tmp_path / "config.toml"
-    text = CONFIG.format(participants=4, rounds=2, extra=extra + FLEET)
+    text = CONFIG.format(participants=4, rounds=2, extra=extra + FLEET, data="")
     lines = [line for line in text.splitlines() if 'sgd@1"' not in line]
     path.write_text("\n".join(lines))
     given_ = make_experiment(load_config(path), tmp_path)

@@ -25,6 +25,7 @@ participants = 3
 compare_with_mean = false
 model = { method = "mlp@1", params = { inputs = 64, hidden = [8], classes = 10 } }
 [training]
+pipeline = "plain"
 rounds = 3
 """
 

@@ -201,7 +201,7 @@ def test_no_model_is_made_while_another_one_trains(tmp_path: Path, monkeypatch: 
         "participants": 3,
         "code": "skipping.py",
         "data": {"partition": {"method": "iid@1"}},
-        "training": {"rounds": 2, "aggregation": {"method": "median@1"}},
+        "training": {"pipeline": "plain", "rounds": 2, "aggregation": {"method": "median@1"}},
     }
     given = make_experiment(ExperimentConfig.model_validate(document), TASKS)
     threads: list[int] = []

@@ -22,7 +22,7 @@ from fedledger.aggregator.evidence.tallies import Tallies
 from fedledger.aggregator.evidence.work import Work
 from fedledger.aggregator.round.state import State
 from fedledger.protocol.arithmetic.exact import LIMIT, IntArray
-from fedledger.protocol.errors import ConfigError, ContentUnreadableError
+from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.measurement import LOSS_CAP
 from support.examples import examples
 from support.limits import within
@@ -72,7 +72,7 @@ class TestDefinition:
                 # An overlap also looks at what little is left of each coordinate, to 14 bits.
                 near = 5e-3 if name == "overlap" else 1e-3
                 np.testing.assert_allclose(getattr(seen, name), wanted, rtol=near, atol=near, err_msg=name)
-            assert abs(seen.agreement - agreement) < 1e-6
+            assert abs(seen.agreement - agreement) < 1e-4
             assert (seen.alike == alike).all()
 
     def test_who_is_absent_keeps_a_tally(self) -> None:
@@ -307,8 +307,8 @@ class TestState:
             lambda found: found.ravel()[0],
             lambda found: found[..., :0],
             lambda found: np.concatenate([found, found])[..., 1:],
-            with_value(1 << 62),
-            with_value(-(1 << 62)),
+            with_value((1 << 63) - 1),
+            with_value(-(1 << 63)),
             with_value(-1),
             with_value(0),
         ],
@@ -326,7 +326,6 @@ class TestState:
                 assert "Use the state of the last round." in str(error)
             else:
                 assert is_sound(seen)
-                assert all(np.abs(found).max(initial=0) <= 1 << 62 for found in seen.keep().values())
 
     @examples(60)
     @given(st.data())
@@ -334,7 +333,7 @@ class TestState:
         memory = dict(kept())
         rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
         for name in data.draw(st.sets(st.sampled_from(sorted(memory)), min_size=1)):
-            most = data.draw(st.sampled_from([2, 1 << 15, 1 << 31, 1 << 62]))
+            most = data.draw(st.sampled_from([2, 1 << 15, 1 << 31, (1 << 63) - 1]))
             memory[name] = rng.integers(-most, most, memory[name].shape, endpoint=True)
         rows = honest(np.random.default_rng(13), 5, 100)
         try:
@@ -357,11 +356,6 @@ class TestState:
         foreign = replaced(kept(), "foreign", np.ones(5, np.int64))
         seen = Work()(a_round(honest(np.random.default_rng(13), 5, 100), memory=foreign))(np.ones(5, bool))
         assert set(seen.keep()) == set(kept())
-
-    def test_beyond_what_a_state_may_hold_is_unreadable(self) -> None:
-        state = State(np.zeros(2, np.int64), memories={"evidence.0.common": np.full(5, (1 << 62) + 1)})
-        with pytest.raises(ContentUnreadableError, match="out of bounds"):
-            State.decode(state.encode(), 2)
 
     @pytest.mark.parametrize("dimension", [1, 3, 4, 250, 300])
     @pytest.mark.parametrize("method", [Work(), Work(vectors=9, steps=2, length=256), Work(rounds=64, vectors=100)])

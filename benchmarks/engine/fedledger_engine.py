@@ -39,6 +39,7 @@ def workload_experiment(workload: Workload, rounds: int) -> Experiment:
         "participants": workload.clients,
         **({"code": "workloads.py"} if sequences else {"model": MODELS[workload.name]}),
         "training": {
+            "pipeline": "plain",
             **({"objective": TOKENS} if sequences else {}),
             "rounds": rounds,
             "solver": {"method": "sgd@1", "params": solver},

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fedledger.platform.experiment.config import LedgerConfig
+from fedledger.platform.experiment.pipelines import PIPELINES
 from fedledger.protocol.methods.catalogue import kinds
 from fedledger.protocol.methods.description import markdown
 from fedledger.protocol.records.penalties import PenaltySchedule, expected_loss
@@ -18,6 +19,7 @@ RATES = 0.005, 0.015, 0.03, 0.05, 0.25, 0.5, 1.0
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 _TABLE = re.compile(r"(<!-- fedledger methods (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _LOSSES = re.compile(r"(<!-- fedledger losses -->\n).*?(<!-- end -->)", re.DOTALL)
+_PIPELINES = re.compile(r"(<!-- fedledger pipelines -->\n).*?(<!-- end -->)", re.DOTALL)
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -31,9 +33,30 @@ class Block(NamedTuple):
 
 
 def with_tables(text: str) -> str:
-    """Return a document with its tables of methods and of expected losses as they are now."""
+    """Return a document with its tables of methods, pipelines and expected losses as they are now."""
     text = _TABLE.sub(lambda found: found[1] + markdown(kinds()[found[2]]) + found[3], text)
+    text = _PIPELINES.sub(lambda found: found[1] + pipelines() + found[2], text)
     return _LOSSES.sub(lambda found: found[1] + losses() + found[2], text)
+
+
+def pipelines() -> str:
+    """Return the table of what each pipeline fills in."""
+    lines = ["| pipeline | fills in |", "|---|---|"]
+    for name, filling in PIPELINES.items():
+        cells = [f"{key}: {_in_words(value)}" for key, value in filling.items()]
+        lines.append(f"| `{name}` | {'<br>'.join(cells)} |")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _in_words(value: Any) -> str:
+    """Return a value of a configuration as a document has it: methods by name, with their parameters."""
+    if isinstance(value, list):
+        return ", ".join(map(_in_words, value))
+    if not isinstance(value, Mapping):
+        return f"`{value}`"
+    settings = value.get("params", {}) if "method" in value else value
+    named = [f"`{value['method']}`"] if "method" in value else []
+    return " ".join([*named, *([f"({', '.join(f'{k} = {v}' for k, v in settings.items())})"] if settings else [])])
 
 
 def losses() -> str:

@@ -44,6 +44,7 @@ SMALL: dict[str, Any] = {
     "model": MODEL,
     "data": {"partition": {"method": "dirichlet@1", "params": {"alpha": 1.0, "min_examples": 10}}},
     "training": {
+        "pipeline": "plain",
         "rounds": 2,
         "solver": {
             "method": "sgd@1",

@@ -38,6 +38,7 @@ participants = 5
 compare_with_mean = false
 model = {model}
 [training]
+pipeline = "plain"
 rounds = {rounds}
 solver = {{ method = "scaffold@1", params = {{ learning_rate = 0.1, local_epochs = 1 }} }}
 selection = {{ method = "uniform@1", params = {{ count = 3 }} }}

@@ -48,6 +48,7 @@ model = {{ method = "mlp@1", params = {{ inputs = 64, hidden = [16], classes = 1
 {data}
 partition = {{ method = "dirichlet@1", params = {{ alpha = 1.0, min_examples = 10 }} }}
 [training]
+pipeline = "plain"
 rounds = {rounds}
 solver = {{ method = "sgd@1", params = {{ learning_rate = 0.1, momentum = 0.9, batch_size = 16, local_epochs = 1 }} }}
 detection = [{{ method = "norm@1" }}, {{ method = "near_duplicate@1" }}, {{ method = "held_out@1" }}]

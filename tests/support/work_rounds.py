@@ -9,8 +9,16 @@ import numpy as np
 
 from fedledger.aggregator.context.round_features import RoundFeatures
 from fedledger.aggregator.context.stage_context import StageContext
-from fedledger.aggregator.context.work_seen import WorkSeen
-from fedledger.aggregator.evidence.work import _CLOSE, _PALE, LARGEST_CORROBORATION, LARGEST_GAIN, LARGEST_HARM, Work
+from fedledger.aggregator.context.work_seen import WorkSeen, ramp
+from fedledger.aggregator.evidence.work import (
+    _CLOSE,
+    _PALE,
+    LARGEST_COMMON,
+    LARGEST_CORROBORATION,
+    LARGEST_GAIN,
+    LARGEST_HARM,
+    Work,
+)
 from fedledger.protocol.arithmetic.exact import IntArray, gram
 from fedledger.protocol.records.measurement import Measurement
 
@@ -178,7 +186,7 @@ class Oracle:
         self._support(seen, context.updates, accepted, voices, spare)
         self._lasting(seen, [self._tally(owner, one) for owner, one in zip(context.owners, seen, strict=True)], voices)
         self._remember(context, rows, accepted)
-        return seen, alike, max(0.0, self.pairs) / self.squares
+        return seen, alike, ramp(self.pairs / self.squares, method.disagreeing, method.agreeing)
 
     def _copies(self, cosines: np.ndarray, accepted: Sequence[bool]) -> np.ndarray:
         n = len(cosines)
@@ -231,7 +239,7 @@ class Oracle:
         middle = median([means[i] for i in voices])
         typical = median([gains[i] for i in voices])
         better = median([gains[i] - typical for i in voices if gains[i] >= typical])
-        common = min(-self.method.allowance, typical - self.method.spread * better)
+        common = min(-self.method.allowance, max(-LARGEST_COMMON, typical - self.method.spread * better))
         for one, tally, mean, gain in zip(seen, tallies, means, gains, strict=True):
             variance = max(0.0, tally["square"] / tally["rounds"] - mean**2)
             one.rounds, one.lasting, one.lasting_gain = tally["rounds"], mean / middle, gain

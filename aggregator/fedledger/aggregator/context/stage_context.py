@@ -17,6 +17,7 @@ from fedledger.aggregator.context.work_seen import WorkSeen
 from fedledger.protocol.arithmetic.exact import IntArray
 from fedledger.protocol.arithmetic.random_streams import Stream
 from fedledger.protocol.errors import RoundError
+from fedledger.protocol.records.measurement import Measurement
 
 
 def _no_draws() -> Stream:
@@ -53,6 +54,8 @@ class StageContext:
         Which updates judge the others, bool[n]: those that nobody has refused so far; all of them unless given.
     work
         What the task's evidence says of everybody's work, if the task names a method for that.
+    coalitions
+        What was measured of the coalitions that the task's contribution score asks for, by the places of their members.
     """
 
     features: RoundFeatures
@@ -68,6 +71,7 @@ class StageContext:
     doubt: int = 0
     accepted: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     work: WorkSeen | None = None
+    coalitions: Mapping[tuple[int, ...], Measurement] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not len(self.accepted):

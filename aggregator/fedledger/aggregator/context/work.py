@@ -12,6 +12,10 @@ from fedledger.protocol.errors import ConfigError
 
 MAX_PAIR_STEPS = 1 << 34
 """Steps over all pairs of rows in double precision: iterations times the square of the rows."""
+MAX_SUMS = 1 << 36
+"""Coordinates that are added up one by one."""
+MAX_MEMBERS = 1 << 17
+"""Members of all coalitions of a round, which its report names."""
 MAX_PRODUCTS = 1 << 40
 """Products in matrix products: subsets times their coordinates times the square of the rows."""
 

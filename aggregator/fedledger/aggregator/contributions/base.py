@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from fedledger.aggregator.context.stage_context import StageContext
+from fedledger.protocol.errors import RoundError
 from fedledger.protocol.methods.catalogue import kind_of
 from fedledger.protocol.methods.registry import Registry
 
@@ -18,4 +19,42 @@ class Contribution(Protocol):
         ...
 
 
+Coalition = tuple[int, ...]
+"""Some updates of a round: their places, ascending."""
+
+
+@runtime_checkable
+class Coalitional(Protocol):
+    """A contribution score that looks at what the round's model would be worth with some of its updates alone.
+
+    The model of a coalition is the base and the aggregate of its members' updates, by the task's rule and with the
+    weights that they have in the round, before the server's optimiser. Its measurement is in the context's
+    ``coalitions``, and in the report, where anybody can check it.
+    """
+
+    def most_coalitions(self, rows: int) -> int:
+        """Return how many coalitions it asks for at most in a round of so many updates."""
+        ...
+
+    def coalitions(self, context: StageContext, weights: Sequence[int]) -> Sequence[Coalition]:
+        """Return the coalitions whose measurement it needs, of updates whose weight is not 0."""
+        ...
+
+
 CONTRIBUTIONS: Registry[Callable[..., Contribution]] = Registry(kind_of("contribution"))
+
+
+def worth_of(context: StageContext, members: Coalition) -> int:
+    """Return the worth of a coalition's model, in millionths; that of nobody is the base's.
+
+    Raises
+    ------
+    RoundError
+        If it was not measured.
+    """
+    if not members:
+        return context.features.base.worth
+    found = context.coalitions.get(members)
+    if found is None:
+        raise RoundError("This round has no measurement of a coalition.", "Evaluate it as a round of a task.")
+    return found.worth

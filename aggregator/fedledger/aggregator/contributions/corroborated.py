@@ -33,18 +33,12 @@ class Corroborated(Checked):
         Lasting corroboration, over the median sender's, up to which nothing is paid and from which on all is.
     unsupported, supported
         Likewise the lasting share that is supported, over the median sender's.
-    agreement
-        Agreement of updates from which on support counts in full; below ``disagreement`` it does not.
-    disagreement
-        See ``agreement``.
     """
 
     unpaid: Annotated[float, Real(0, 1e6)] = 0.1
     paid: Annotated[float, Real(0, 1e6)] = 0.35
-    unsupported: Annotated[float, Real(0, 1e6)] = 0.35
-    supported: Annotated[float, Real(0, 1e6)] = 0.55
-    agreement: Annotated[float, Real(0, 1)] = 0.15
-    disagreement: Annotated[float, Real(0, 1)] = 0.06
+    unsupported: Annotated[float, Real(0, 1e6)] = 0.45
+    supported: Annotated[float, Real(0, 1e6)] = 0.7
 
     def __call__(self, context: StageContext, weights: Sequence[int]) -> list[int]:
         seen = work_of(context, "corroborated@1")
@@ -52,7 +46,6 @@ class Corroborated(Checked):
         return [round(self._surety(seen, i) * SCALE) // copies[i] if weight else 0 for i, weight in enumerate(weights)]
 
     def _surety(self, seen: WorkSeen, i: int) -> float:
-        strict = ramp(seen.agreement, self.disagreement, self.agreement)
         support = ramp(float(seen.support[i]), self.unsupported, self.supported)
         return (
             ramp(float(seen.lasting[i]), self.unpaid, self.paid)
@@ -60,5 +53,5 @@ class Corroborated(Checked):
             * ramp(float(seen.corroboration[i]), -1.0, 0.0)
             * ramp(float(seen.lasting_gain[i]), -0.1, 0.1)
             * ramp(float(seen.gain[i]), -0.3, 0.0)
-            * (1.0 - strict + strict * support)
+            * (1.0 - seen.agreement + seen.agreement * support)
         )

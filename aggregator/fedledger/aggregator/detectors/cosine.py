@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from fedledger.aggregator.context.stage_context import StageContext
-from fedledger.aggregator.detectors.base import DETECTORS
+from fedledger.aggregator.detectors.base import DETECTORS, Finding, Flags
 from fedledger.aggregator.detectors.reference import harm_limits
 from fedledger.protocol.methods.parameters import Checked, Real
 from fedledger.protocol.records.verdicts import Verdict
@@ -33,10 +33,13 @@ class Cosine(Checked):
     verdict = Verdict.COSINE
     needs_centre: ClassVar[bool] = True
 
-    def __call__(self, context: StageContext) -> list[bool]:
+    def __call__(self, context: StageContext) -> Flags:
+        return [finding is not None for finding in self._findings(context)]
+
+    def _findings(self, context: StageContext) -> list[Finding | None]:
         seen = context.features
         return [
-            seen.harm(i) > limit and seen.cosine(i, seen.centre) < self.threshold
+            Finding.below("cosine", seen.cosine(i, seen.centre), self.threshold) if seen.harm(i) > limit else None
             for i, limit in enumerate(self._limits(context))
         ]
 
@@ -58,6 +61,9 @@ class CosineToAccepted(Cosine):
     factor
         How far, in median absolute deviations, at most; a reputation below a newcomer's lowers it.
     """
+
+    def __call__(self, context: StageContext) -> Flags:
+        return self._findings(context)
 
     def _limits(self, context: StageContext) -> list[float]:
         return harm_limits(context, self.factor)

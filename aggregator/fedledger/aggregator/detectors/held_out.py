@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fedledger.aggregator.context.stage_context import StageContext
-from fedledger.aggregator.detectors.base import DETECTORS
+from fedledger.aggregator.detectors.base import DETECTORS, Finding, Flags
 from fedledger.aggregator.detectors.reference import harm_limits
 from fedledger.protocol.methods.parameters import Checked, Real
 from fedledger.protocol.records.verdicts import Verdict
@@ -26,10 +26,15 @@ class HeldOut(Checked):
     factor: Annotated[float, Real(0, 1e12, above=True)] = 4.0
     verdict = Verdict.HELD_OUT
 
-    def __call__(self, context: StageContext) -> list[bool]:
+    def __call__(self, context: StageContext) -> Flags:
+        return [finding is not None for finding in self._findings(context)]
+
+    def _findings(self, context: StageContext) -> list[Finding | None]:
         seen = context.features
-        limits = self._limits(context)
-        return [seen.harm(i) > limit and not seen.gains_score(i) for i, limit in enumerate(limits)]
+        return [
+            None if seen.gains_score(i) else Finding.above("harm", seen.harm(i), limit)
+            for i, limit in enumerate(self._limits(context))
+        ]
 
     def _limits(self, context: StageContext) -> list[float]:
         return [context.features.harmless(i, self.factor) for i in range(context.count)]
@@ -47,6 +52,9 @@ class HeldOutOfAccepted(HeldOut):
     factor
         How far, in median absolute deviations, at most; a reputation below a newcomer's lowers it.
     """
+
+    def __call__(self, context: StageContext) -> Flags:
+        return self._findings(context)
 
     def _limits(self, context: StageContext) -> list[float]:
         return harm_limits(context, self.factor)

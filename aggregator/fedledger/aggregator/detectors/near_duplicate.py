@@ -9,9 +9,10 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.aggregator.context.round_features import Float64, RoundFeatures, median_of_array
+from fedledger.aggregator.context.round_features import Float64, RoundFeatures, median, median_of_array
 from fedledger.aggregator.context.stage_context import StageContext
-from fedledger.aggregator.detectors.base import DETECTORS
+from fedledger.aggregator.detectors.base import DETECTORS, Finding
+from fedledger.aggregator.detectors.reference import reference_rows
 from fedledger.protocol.methods.parameters import Checked, Real
 from fedledger.protocol.records.verdicts import Verdict
 
@@ -58,28 +59,35 @@ class NearDuplicate(Checked):
 class RepeatedStep(Checked):
     """Flag an update that repeats the last round's step, which is public; likeness within a round refuses nobody.
 
-    An update repeats the step if it is much closer to it than the robust centre of the round is, and close to it by
-    any measure; distances are 1 − cosine. Where training goes straight on, the centre is close to the step as well, so
-    nobody is flagged for that. Who sends something far away moves the centre no further than honest updates spread,
-    and never moves ``most``. An update that equals the step in every coordinate always repeats it.
+    An update repeats the step if it is close to it, and much closer than the updates that are not refused; distances
+    are 1 − cosine. Where training goes straight on, all are close, so nobody is flagged for that. Attackers who send
+    something far away move the median no further than honest updates spread, and never move ``most``. An update that
+    equals the step in every coordinate always repeats it.
 
     Parameters
     ----------
     closeness
-        Share of the centre's distance to the last step below which an update repeats it.
+        Share of the median distance to the last step below which an update repeats it.
     most
-        Distance at which no update repeats the step.
+        Distance from which on no update repeats the step, however far away the others are.
     """
 
     closeness: Annotated[float, Real(0, 1, below=True)] = 0.25
     most: Annotated[float, Real(0, 1)] = 0.1
     verdict = Verdict.DUPLICATE
 
-    def __call__(self, context: StageContext) -> list[bool]:
+    def __call__(self, context: StageContext) -> Sequence[Finding | None]:
         seen = context.features
-        away = (1 - seen.cosines[:, seen.previous]).tolist()
-        limit = min(self.most, self.closeness * away[seen.centre])
-        return [away[i] < limit or _is_equal(seen, i, [seen.previous]) for i in range(seen.count)]
+        # What is lost to rounding may make a cosine more than 1.
+        away = np.maximum(1 - seen.cosines[: seen.count, seen.previous], 0.0).tolist()
+        limit = min(self.most, self.closeness * median([away[i] for i in reference_rows(context)]))
+        found: list[Finding | None] = []
+        for i, distance in enumerate(away):
+            excess = (limit - distance) / limit if distance < limit else 0.0
+            if _is_equal(seen, i, [seen.previous]):
+                excess = float("inf")
+            found.append(Finding("distance to the last step", distance, limit, excess) if excess else None)
+        return found
 
 
 def _perhaps_equal(seen: RoundFeatures) -> NDArray[np.bool_]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fedledger.aggregator.context.round_features import median
 from fedledger.aggregator.context.stage_context import StageContext
-from fedledger.aggregator.detectors.base import DETECTORS
+from fedledger.aggregator.detectors.base import DETECTORS, Finding, Flags
 from fedledger.aggregator.detectors.reference import reference_rows
 from fedledger.protocol.methods.parameters import Checked, Real
 from fedledger.protocol.records.verdicts import Verdict
@@ -29,10 +29,19 @@ class Norm(Checked):
     most: Annotated[float, Real(1, 1e12)] = 10.0
     verdict = Verdict.NORM
 
-    def __call__(self, context: StageContext) -> list[bool]:
+    def __call__(self, context: StageContext) -> Flags:
+        return [finding is not None for finding in self._findings(context)]
+
+    def _findings(self, context: StageContext) -> list[Finding | None]:
         norms = context.features.norms[: context.count].tolist()
         typical = median([norms[i] for i in self._reference(context)])
-        return [norm == 0 or not self.least * typical <= norm <= self.most * typical for norm in norms]
+        low, high = self.least * typical, self.most * typical
+        return [
+            (Finding.below("norm", norm, low) or Finding.above("norm", norm, high))
+            if norm
+            else Finding("norm", norm, low, float("inf"))
+            for norm in norms
+        ]
 
     def _reference(self, context: StageContext) -> Sequence[int]:
         return range(context.count)
@@ -48,6 +57,9 @@ class NormOfAccepted(Norm):
     least, most
         Limits as multiples of that median.
     """
+
+    def __call__(self, context: StageContext) -> Flags:
+        return self._findings(context)
 
     def _reference(self, context: StageContext) -> Sequence[int]:
         return reference_rows(context)

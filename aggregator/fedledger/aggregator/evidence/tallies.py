@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedledger.protocol.arithmetic.exact import Float64Array, IntArray
 from fedledger.protocol.errors import ConfigError
@@ -14,8 +13,7 @@ from fedledger.protocol.errors import ConfigError
 _OWNERS, _TALLIES = "owners", "tallies"
 _ONE = float(1 << 30)
 _MOST = float(1 << 60)
-_OWNER_WORDS, _OWNER_BYTES = 3, 7
-"""An address has so many words of so many bytes, as a state holds no word beyond 2^62."""
+_OWNER_WORDS = 3
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class Tallies:
         kept = memory.get(_TALLIES, np.zeros((0, columns), np.int64))
         if words.ndim != 2 or words.shape[1:] != (_OWNER_WORDS,) or kept.shape != (len(words), columns):
             raise ConfigError("What was kept of participants is of another method.", "Use the state of the last round.")
-        owners = tuple("0x" + row.tobytes()[1:].hex() for row in _bytes(words)[:, :, -_OWNER_BYTES:])
+        owners = tuple("0x" + row.tobytes()[4:].hex() for row in words.astype(">i8"))
         return cls(owners, from_fixed(kept))
 
     def of(self, owners: Sequence[str]) -> Float64Array:
@@ -68,21 +66,14 @@ class Tallies:
 
     def stored(self) -> dict[str, IntArray]:
         """Return the arrays that a state holds."""
-        raw = b"".join(bytes(1) + bytes.fromhex(owner[2:]) for owner in self.owners)
-        words = np.zeros((len(self.owners), _OWNER_WORDS), np.int64)
-        for place, byte in enumerate(np.frombuffer(raw, np.uint8).reshape(-1, _OWNER_WORDS, _OWNER_BYTES).T):
-            words += byte.T.astype(np.int64) << 8 * (_OWNER_BYTES - 1 - place)
+        raw = b"".join(bytes(4) + bytes.fromhex(owner[2:]) for owner in self.owners)
+        words = np.frombuffer(raw, ">i8").astype(np.int64).reshape(-1, _OWNER_WORDS)
         return {_OWNERS: words, _TALLIES: to_fixed(self.values)}
 
     @staticmethod
     def size(participants: int, columns: int) -> int:
         """Return how many integers they are, for so many participants."""
         return participants * (_OWNER_WORDS + columns)
-
-
-def _bytes(words: IntArray) -> NDArray[np.uint8]:
-    """Return the bytes of int64[n, k], the most significant first, uint8[n, k, 8]."""
-    return words.astype(">i8")[:, :, None].view(np.uint8)
 
 
 def to_fixed(values: Float64Array) -> IntArray:

@@ -14,7 +14,7 @@ from fedledger.aggregator.context.sketches import Residuals, overlaps, packed, s
 from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.context.support import supported_shares
 from fedledger.aggregator.context.work import MAX_PAIR_STEPS, require_work
-from fedledger.aggregator.context.work_seen import WorkSeen
+from fedledger.aggregator.context.work_seen import WorkSeen, ramp
 from fedledger.aggregator.evidence.base import EVIDENCE, Judged
 from fedledger.aggregator.evidence.tallies import Tallies, from_fixed, to_fixed
 from fedledger.protocol.arithmetic.exact import Float64Array, IntArray
@@ -24,11 +24,13 @@ from fedledger.protocol.records.reputation import PPM
 
 NOTHING = 1e-3
 """A residual below this share of an update is rounding."""
-LARGEST_GAIN = 3.0
+LARGEST_GAIN = 1.5
 """A gain counts as so many usual ones at most towards harm, so that one round does not stand for many."""
 LARGEST_OVERLAP = 1e6
 LARGEST_CORROBORATION = 2.0
 """Corroboration counts as so much at most towards what is lasting."""
+LARGEST_COMMON = 0.6
+"""However much updates differ, a larger loss is not common."""
 LARGEST_HARM = 4.0
 """Harm adds up to this at most, so that who does none any more is soon believed."""
 _ROUNDS, _COSINE, _COSINE_SQUARE, _GAIN, _HARM, _SUPPORT = range(6)
@@ -74,6 +76,9 @@ class Work(Checked):
         A loss by an update, over the usual gain, that is not held against its sender.
     spread
         Nor is a loss that is no further from the median sender's gain than so many times what better senders are.
+    disagreeing, agreeing
+        The mean inner product of two updates over the mean square, of all rounds, up to which updates do not agree, and
+        from which on they do.
     """
 
     hostile: Annotated[float, Real(0, 0.5, below=True)] = 0.3
@@ -85,6 +90,8 @@ class Work(Checked):
     copies: Annotated[float, Real(0, 1)] = 0.9
     allowance: Annotated[float, Real(0, 100)] = 0.1
     spread: Annotated[float, Real(0, 100)] = 2.5
+    disagreeing: Annotated[float, Real(0, 1)] = 0.06
+    agreeing: Annotated[float, Real(0, 1)] = 0.15
 
     def __call__(self, context: StageContext) -> Judged:
         return _Round(self, context).judged
@@ -162,7 +169,7 @@ class _Round:
             harm=now[:, _HARM],
             support=now[:, _SUPPORT] / rounds,
             alike=alike,
-            agreement=float(common[_PRODUCTS] / common[_SQUARES]) if common[_SQUARES] > 0 else 0.0,
+            agreement=self._agreement(common),
             keep=lambda: self._kept(now, common, cosine),
         )
 
@@ -226,9 +233,15 @@ class _Round:
         counted = lasting[accepted]
         middle = _median(counted)
         better = _median(counted[counted >= middle] - middle)
-        common = min(-self._method.allowance, middle - self._method.spread * better)
+        common = min(-self._method.allowance, max(-LARGEST_COMMON, middle - self._method.spread * better))
         loss = common - np.clip(gain, -LARGEST_GAIN, LARGEST_GAIN)
         return np.clip(self._before[:, _HARM] + loss, 0.0, LARGEST_HARM)
+
+    def _agreement(self, common: Float64Array) -> float:
+        """Return how far updates agree, from 0 to 1; they do before anything is known."""
+        square = float(common[_SQUARES])
+        share = float(common[_PRODUCTS]) / square if square > 0 else 1.0
+        return ramp(share, self._method.disagreeing, self._method.agreeing)
 
     def _common_after(self, usual: float, typical: float, accepted: NDArray[np.bool_]) -> Float64Array:
         """Return sums over rounds: usual gains and cosines, rounds, inner products of two updates, and squares."""
@@ -238,7 +251,8 @@ class _Round:
         whole = float(gram.sum(axis=0).cumsum()[-1]) if count else 0.0
         pairs = (whole - square * count) / (count * (count - 1)) if count > 1 else 0.0
         unit = float(self._context.unit) * float(self._context.unit)
-        after: Float64Array = self._common + np.array([usual / PPM, typical, 1.0, pairs / unit, square / unit])
+        sums = np.array([usual / PPM, typical, 1.0, pairs / unit, square / unit])
+        after: Float64Array = self._common + sums
         return after
 
     def _kept(self, now: Float64Array, common: Float64Array, cosine: Float64Array) -> dict[str, IntArray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from fedledger.protocol.arithmetic.exact import IntArray
 from fedledger.protocol.methods.catalogue import kind_of
@@ -12,6 +12,9 @@ from fedledger.protocol.methods.registry import Registry
 
 class Normalisation(Protocol):
     """Rescales a round's updates; a frozen dataclass of its parameters."""
+
+    trusts_claims: ClassVar[bool]
+    """Whether what a sender states may magnify its update."""
 
     def __call__(self, deltas: IntArray, steps: Sequence[int], examples: Sequence[int], bound: int) -> IntArray:
         """Return the rescaled updates int64[n, d].

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 
@@ -47,6 +47,7 @@ class FedNova(Checked):
 
     max_steps: Annotated[int, Whole(1, MOST_STEPS)]
     effective_steps: Annotated[int | None, Whole(1, MOST_STEPS)] = None
+    trusts_claims: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -83,6 +84,8 @@ class MedianNova:
     more steps than the median pulls the model no further than who took the median; stating fewer gains nothing, and
     moves others only as far as the median follows. It is exact, rounded once a coordinate, halves to even.
     """
+
+    trusts_claims: ClassVar[bool] = False
 
     def __call__(self, deltas: IntArray, steps: Sequence[int], examples: Sequence[int], bound: int) -> IntArray:
         counted = [max(1, claimed) for claimed in steps]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isqrt
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 
@@ -37,6 +37,7 @@ class MedianClip(Checked):
     """
 
     factor: Annotated[float, Real(0.001, 1000)] = 1.5
+    trusts_claims: ClassVar[bool] = False
 
     def __call__(self, deltas: IntArray, steps: Sequence[int], examples: Sequence[int], bound: int) -> IntArray:
         squares = _squares(deltas)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedledger.protocol.records.measurement import Measurement
+from fedledger.protocol.records.spec import TaskSpec
 
 MOST_AHEAD = 64 * 1024 * 1024
 """Bytes of vectors, at most, that are looked at before their round is complete."""
@@ -67,3 +69,21 @@ def measured(measure: Measurer, named: Iterable[Named]) -> list[Measurement]:
     if isinstance(measure, ManyMeasurer):
         return measure.each(named)
     return [measure(what, vector) for what, vector in named]
+
+
+def as_reported(measure: Measurer, spec: TaskSpec) -> Measurer:
+    """Return what measures as much as a task's reports hold, so that nothing rests on what nobody can check."""
+    return measure if spec.evidence is not None else _WithoutMargins(measure)
+
+
+class _WithoutMargins:
+    """Measures as another measurer does, without margins."""
+
+    def __init__(self, measure: Measurer) -> None:
+        self._measure = measure
+
+    def __call__(self, what: str, vector: NDArray[np.float32]) -> Measurement:
+        return replace(self._measure(what, vector), margin=None)
+
+    def each(self, named: Iterable[Named]) -> list[Measurement]:
+        return [replace(one, margin=None) for one in measured(self._measure, named)]

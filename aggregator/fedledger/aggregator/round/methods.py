@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from math import isqrt
 from typing import Generic, TypeVar
 
 import numpy as np
 
 from fedledger.aggregator.context.stage_context import Remembering, StageContext
-from fedledger.aggregator.context.work import Laborious
-from fedledger.aggregator.contributions.base import CONTRIBUTIONS, Contribution
+from fedledger.aggregator.context.work import MAX_MEMBERS, MAX_SUMS, Laborious, require_work
+from fedledger.aggregator.contributions.base import CONTRIBUTIONS, Coalitional, Contribution
 from fedledger.aggregator.detectors.base import DETECTORS, Detector
 from fedledger.aggregator.evidence.base import EVIDENCE, Evidence
 from fedledger.aggregator.mixings.base import MIXINGS, Mixing
@@ -94,13 +95,22 @@ class RoundMethods:
         Raises
         ------
         ConfigError
-            If this release lacks one, or its parameters are wrong.
+            If this release lacks one, its parameters are wrong, or it does not suit the spec's judgement.
         """
         return _MADE.get(spec.digest) or _MADE.keep(spec.digest, cls._made(spec))
 
     @classmethod
     def _made(cls, spec: TaskSpec) -> RoundMethods:
         normalisation, mixing, evidence = spec.normalisation, spec.mixing, spec.evidence
+        rescale = None
+        if normalisation is not None:
+            rescale = build(NORMALISATIONS, normalisation.method, normalisation.params)
+            if spec.judgement is not None and rescale.trusts_claims:
+                raise ConfigError(
+                    f"{normalisation.method} magnifies an update whose sender states few steps, and the task's "
+                    "judgement lets no claim raise a weight.",
+                    "Choose another normalisation, such as fednova@2.",
+                )
         return cls(
             evidence=None
             if evidence is None
@@ -113,15 +123,39 @@ class RoundMethods:
             contribution=Staged(
                 "contributions.0", build(CONTRIBUTIONS, spec.contribution.method, spec.contribution.params)
             ),
-            normalisation=None
-            if normalisation is None
-            else build(NORMALISATIONS, normalisation.method, normalisation.params),
+            normalisation=rescale,
             mixing=None if mixing is None else build(MIXINGS, mixing.method, mixing.params),
         )
 
     def __iter__(self) -> Iterator[Staged[Evidence] | Staged[Detector] | Staged[Rule] | Staged[Contribution]]:
         first = () if self.evidence is None else (self.evidence,)
         return iter((*first, *self.detectors, self.rule, self.contribution))
+
+    def require_coalitions(self, members: int, squares: int, dimension: int) -> None:
+        """Check that measuring coalitions is not too much work for a round.
+
+        Parameters
+        ----------
+        members, squares
+            Numbers of members of all coalitions, and their squares, added up.
+        dimension
+            Number of coordinates d of the model.
+
+        Raises
+        ------
+        ConfigError
+            If it is, or if their members are too many for a report.
+        """
+        if members > MAX_MEMBERS:
+            raise ConfigError(
+                f"The contribution score asks for coalitions of {members:,} members a round; the limit is "
+                f"{MAX_MEMBERS:,}.",
+                "Choose another score, or have a round ask fewer participants.",
+            )
+        require_work("The measurement of coalitions", members * dimension, MAX_SUMS)
+        if isinstance(self.rule.method, Laborious) and squares:
+            # What a rule computes grows with the square of its rows.
+            self.rule.method.require_work(isqrt(squares - 1) + 1, dimension)
 
     @cached_property
     def needs_centre(self) -> bool:
@@ -150,9 +184,14 @@ def check_work(spec: TaskSpec, participants: int, dimension: int) -> None:
     ConfigError
         If it is, for one of the task's methods.
     """
-    for staged in RoundMethods.of(spec):
+    methods, rows = RoundMethods.of(spec), min(participants, MAX_ROWS)
+    for staged in methods:
         if isinstance(staged.method, Laborious):
-            staged.method.require_work(min(participants, MAX_ROWS), dimension)
+            staged.method.require_work(rows, dimension)
+    contribution = methods.contribution.method
+    if isinstance(contribution, Coalitional):
+        members = contribution.most_coalitions(rows) * rows
+        methods.require_coalitions(members, members * rows, dimension)
 
 
 def check_memory(spec: TaskSpec, participants: int, dimension: int) -> None:

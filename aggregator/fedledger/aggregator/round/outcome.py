@@ -13,14 +13,8 @@ from typing import Any, NamedTuple
 
 from fedledger.aggregator.detectors.base import Finding
 from fedledger.aggregator.round.measurer import Measurer
-from fedledger.aggregator.round.pipeline import (
-    Entry,
-    Observer,
-    RoundContext,
-    RoundResult,
-    evaluate_round,
-    null_observer,
-)
+from fedledger.aggregator.round.observer import Observer, null_observer
+from fedledger.aggregator.round.pipeline import Entry, RoundContext, RoundResult, evaluate_round
 from fedledger.aggregator.round.state import State
 from fedledger.aggregator.round.validation import Expected, Question, ValidUpdate, validate
 from fedledger.contracts.ledger.round_history import Participation
@@ -174,10 +168,11 @@ def round_outcome(given: RoundInput, measure: Measurer, observe: Observer = null
     # In a round that does not count nobody has a weight.
     for row, (weight, score, share) in zip(valid, paid, strict=False):
         row.weight, row.score, row.share = weight, score, share
-    return _outcome(given, rows, result)
+    return _outcome(given, rows, result, [row.participation.owner for row in valid])
 
 
-def _outcome(given: RoundInput, rows: Sequence[_Row], result: RoundResult) -> RoundOutcome:
+def _outcome(given: RoundInput, rows: Sequence[_Row], result: RoundResult, owners: Sequence[str]) -> RoundOutcome:
+    """Return the outcome, given whose updates were evaluated."""
     model, state = Content.of(given.base.moved(result.model).encode()), Content.of(result.state.encode())
     document = {
         "version": REPORT_VERSION,
@@ -194,6 +189,11 @@ def _outcome(given: RoundInput, rows: Sequence[_Row], result: RoundResult) -> Ro
         "aggregation": dict(result.diagnostics),
         "stop": result.stop,
     }
+    if result.coalitions:
+        document["coalitions"] = [
+            {"members": [owners[place] for place in members], "measurement": shown(measurement, given.spec)}
+            for members, measurement in result.coalitions.items()
+        ]
     if given.commitments is not None:
         document["commitments"] = Ref.of(given.commitments).model_dump()
     if given.trusted is not None:

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedledger.aggregator.context.round_features import RoundFeatures
 from fedledger.aggregator.context.stage_context import StageContext
+from fedledger.aggregator.contributions.base import Coalition
 from fedledger.aggregator.detectors.base import Finding
+from fedledger.aggregator.round.aggregation import aggregate_round, aggregate_statistics
+from fedledger.aggregator.round.coalitions import CoalitionModels, measure_coalitions
 from fedledger.aggregator.round.judging import judge
-from fedledger.aggregator.round.measurer import Measurer, measured
+from fedledger.aggregator.round.measurer import Measurer, as_reported, measured
 from fedledger.aggregator.round.methods import RoundMethods, Staged
+from fedledger.aggregator.round.observer import Observer, null_observer
 from fedledger.aggregator.round.server_step import counted_examples, take_step, weigh
 from fedledger.aggregator.round.state import Moved, State
 from fedledger.aggregator.round.statistic_rows import StatisticRows
@@ -29,7 +33,6 @@ from fedledger.aggregator.staleness.damping import damped, staleness_weight
 from fedledger.protocol.arithmetic.exact import Gram, IntArray, gram, scaled
 from fedledger.protocol.codecs.payload import published_lengths
 from fedledger.protocol.codecs.statistics import Statistics
-from fedledger.protocol.errors import RoundError
 from fedledger.protocol.records.measurement import Measurement
 from fedledger.protocol.records.model import fixed_model
 from fedledger.protocol.records.report import BASE, MODEL
@@ -44,18 +47,6 @@ alone, raises the held-out loss whether or not it is honest. A power of two, so 
 
 CENTRE = Median()
 """The robust centre of a round's updates."""
-
-
-class Observer(Protocol):
-    """Sees integers of the exact layer that neither the proposal nor the report tells."""
-
-    def __call__(self, what: str, values: IntArray | Gram) -> None:
-        """Look at the vector or matrix that is called ``what``; it must not be changed."""
-        ...
-
-
-def null_observer(what: str, values: IntArray | Gram) -> None:
-    """Ignore the value."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +129,8 @@ class RoundResult:
         What the rules tell of themselves.
     stop
         Whether the task ends.
+    coalitions
+        What was measured of coalitions, by the places of their members.
     """
 
     verdicts: list[Verdict]
@@ -153,6 +146,7 @@ class RoundResult:
     shares: Sequence[int] = ()
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
     stop: bool = False
+    coalitions: Mapping[Coalition, Measurement] = field(default_factory=dict)
 
 
 def evaluate_round(
@@ -160,7 +154,8 @@ def evaluate_round(
 ) -> RoundResult:
     """Evaluate the valid updates of one round, stage by stage.
 
-    normalise → damp → measure → detect → weigh → aggregate → take the server's step → publish → reward. A round that
+    normalise → damp → measure → detect → weigh → aggregate → take the server's step → measure coalitions → publish →
+    reward. A round that
     does not count ends after the detectors.
 
     ``observe`` is shown each update in fixed point, normalised and as its staleness leaves it, before anything is
@@ -185,7 +180,7 @@ def evaluate_round(
     RoundError
         If the rule needs an update that the aggregator trusts, and there is none.
     """
-    methods = RoundMethods.of(given.spec)
+    methods, measure = RoundMethods.of(given.spec), as_reported(measure, given.spec)
     rows = _damped(given, entries, _normalised(given, methods, entries))
     statistics = StatisticRows.of(given.spec, given.base, [(e.update.statistics, e.staleness) for e in entries])
     _show(entries, rows, statistics, observe)
@@ -199,13 +194,18 @@ def evaluate_round(
 
     context = contexts[methods.rule.name]
     weights = _weights(given, context, verdicts)
-    delta, diagnostics = _aggregate(
-        methods, context, rows, weights, given.state.previous, known.features.without_centre
-    )
+    counted = Rows(rows, weights, given.state.previous, known.features.without_centre)
+    delta, diagnostics = aggregate_round(methods, context, counted)
     stepped = take_step(given.spec, given.base[: given.dimension], delta, given.state.moments)
     for what, values in (("aggregate", delta), ("step", stepped.step), ("model", stepped.moved)):
         observe(what, values)
-    model, told = _with_statistics(stepped.model, methods, context, statistics, weights, observe)
+    values, told = aggregate_statistics(methods, context, statistics, weights)
+    if len(values):
+        observe("statistics", values)
+    model = statistics.behind(stepped.model, values)
+    alone = CoalitionModels(given.spec, given.base, methods, context, counted, statistics)
+    coalitions = measure_coalitions(alone, contexts[methods.contribution.name], measure, observe)
+    paying = contexts[methods.contribution.name] = replace(contexts[methods.contribution.name], coalitions=coalitions)
     model_measurement = measure(MODEL, model)
     published, notes = _publish(given, methods, context, entries, weights)
     for name, vector in published.items():
@@ -215,7 +215,7 @@ def evaluate_round(
         kept |= staged.remembered(contexts[staged.name], weights)
     moved = Moved(stepped.step, stepped.moments, published, kept)
     state, stop = given.state.after(moved, model_measurement, given.spec)
-    scores = methods.contribution.method(contexts[methods.contribution.name], weights) if entries else []
+    scores = methods.contribution.method(paying, weights) if entries else []
     return RoundResult(
         verdicts=verdicts,
         findings=findings,
@@ -228,6 +228,7 @@ def evaluate_round(
         weights=weights,
         scores=scores,
         shares=apportion(given.units, scores),
+        coalitions=coalitions,
         diagnostics={**diagnostics, **notes, **told},
         stop=stop,
     )
@@ -381,48 +382,6 @@ def _weights(given: RoundContext, known: StageContext, verdicts: Sequence[Verdic
     return [max(1, weight // shared) if weight else 0 for weight, shared in zip(weights, copies, strict=True)]
 
 
-def _aggregate(
-    methods: RoundMethods,
-    context: StageContext,
-    rows: IntArray,
-    weights: Sequence[int],
-    previous: IntArray,
-    products: Gram | None = None,
-    by_value: bool = False,
-) -> tuple[IntArray, dict[str, Any]]:
-    rule = methods.rule.method
-    if not any(weights):
-        return np.zeros(len(previous), np.int64), {}
-    if rule.needs_trusted and context.trusted is None:
-        raise RoundError(
-            "The aggregation rule needs an update that the aggregator trusts, and there is none.",
-            "Start the aggregator with data of its own, or choose another rule.",
-        )
-    given = Rows(rows, weights, previous, products, by_value=by_value)
-    outcome = aggregate(rule, given, context.unit, methods.mixing, context)
-    return outcome.delta, dict(outcome.diagnostics)
-
-
-def _with_statistics(
-    trained: NDArray[np.float32],
-    methods: RoundMethods,
-    context: StageContext,
-    statistics: StatisticRows,
-    weights: Sequence[int],
-    observe: Observer,
-) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """Return the new model float32[d + s]: its statistics are what the task's rule makes of the updates' values."""
-    base = statistics.base
-    if not len(base):
-        return trained, {}
-    # A rule that starts from the last aggregate starts from the base's values.
-    changes = statistics.rows - base
-    change, notes = _aggregate(methods, context, changes, weights, np.zeros_like(base), by_value=True)
-    values = statistics.format.cut(base + change)
-    observe("statistics", values)
-    return np.concatenate([trained, statistics.format.to_float32(values)]), {"statistics": notes}
-
-
 def _publish(
     given: RoundContext, methods: RoundMethods, context: StageContext, entries: Sequence[Entry], weights: Sequence[int]
 ) -> tuple[dict[str, IntArray], dict[str, Any]]:
@@ -436,7 +395,7 @@ def _publish(
     for name, length in published_lengths(given.spec, given.dimension).items():
         zeros = np.zeros(length, np.int64)
         vectors = _stack([entry.update.vectors[name] for entry in entries], length)
-        aggregated, notes[name] = _aggregate(methods, context, vectors, weights, zeros)
+        aggregated, notes[name] = aggregate_round(methods, context, Rows(vectors, weights, zeros))
         step = scaled(aggregated, counting, everybody)
         published[name] = np.clip(given.state.published.get(name, zeros) + step, -given.bound, given.bound)
     return published, {"vectors": notes} if notes else {}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedledger.aggregator.optimisers.base import OPTIMISERS, Optimiser, State
-from fedledger.protocol.arithmetic.exact import IntArray
+from fedledger.protocol.arithmetic.exact import FixedPoint, IntArray
 from fedledger.protocol.bounded_cache import BoundedCache
 from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.records.model import fixed_model
@@ -77,6 +77,15 @@ def take_step(spec: TaskSpec, base: NDArray[np.float32], delta: IntArray, moment
     if optimiser is None:
         optimiser = _OPTIMISERS.keep(spec.digest, build(OPTIMISERS, spec.optimiser.method, spec.optimiser.params))
     step, moments = optimiser(delta, moments, fixed.unit)
-    bound = int(fixed.bound * fixed.unit)
     moved = fixed_model(base, fixed) + step
-    return Stepped(step, moments, moved, fixed.to_float32(np.minimum(np.maximum(moved, -bound), bound)))
+    return Stepped(step, moments, moved, _in_bounds(moved, fixed))
+
+
+def take_plain_step(fixed: FixedPoint, base: NDArray[np.float32], delta: IntArray) -> NDArray[np.float32]:
+    """Return where the aggregate int64[d] alone leads trained coordinates float32[d]."""
+    return _in_bounds(fixed_model(base, fixed) + delta, fixed)
+
+
+def _in_bounds(moved: IntArray, fixed: FixedPoint) -> NDArray[np.float32]:
+    bound = int(fixed.bound * fixed.unit)
+    return fixed.to_float32(np.minimum(np.maximum(moved, -bound), bound))

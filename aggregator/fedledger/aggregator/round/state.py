@@ -91,8 +91,6 @@ class State:
         published, memories = _taken(named, PREFIX), _taken(named, _MEMORY)
         if not all(within(vector, LIMIT) for vector in published.values()):
             raise ValueError("a published vector is out of bounds")
-        if not all(within(kept, _MOMENT) for kept in memories.values()):
-            raise ValueError("what a method keeps is out of bounds")
         if not all(vector.shape == (dimension,) and within(vector, _MOMENT) for vector in named.values()):
             raise ValueError("a vector of the optimiser is of another shape or out of bounds")
         return cls(previous, named, best, stale, published, memories)

@@ -43,3 +43,7 @@ class StatisticRows:
         weight = staleness_weight(spec)
         rows = [own + damped(row - own, weight(stale)) if stale and len(own) else row for row, stale in updates]
         return cls(values, own, np.vstack(rows) if rows else np.zeros((0, len(own)), np.int64))
+
+    def behind(self, trained: NDArray[np.float32], values: IntArray) -> NDArray[np.float32]:
+        """Return the model float32[d + s] of trained coordinates float32[d] and statistics int64[s]."""
+        return np.concatenate([trained, self.format.to_float32(values)]) if len(values) else trained

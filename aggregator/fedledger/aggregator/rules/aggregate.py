@@ -70,6 +70,11 @@ class Rows:
         """The places of the rows that take part."""
         return [i for i, (_, weight) in enumerate(zip(self.updates, self.weights, strict=True)) if weight]
 
+    @property
+    def dimension(self) -> int:
+        """Length d of a row."""
+        return len(self.updates[0] if self.previous is None else self.previous)
+
     def taken(self, places: Sequence[int], with_previous: bool) -> Sequence[IntArray] | IntArray:
         """Return some rows, followed by the previous aggregate if that is asked for."""
         # A matrix of which all is wanted need not be copied.

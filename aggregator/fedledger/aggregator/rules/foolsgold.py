@@ -85,10 +85,9 @@ def _history(context: StageContext) -> dict[str, IntArray]:
     rows = list(zip(context.owners, context.updates, strict=True))
     if any(owner in context.memory and context.memory[owner].shape != update.shape for owner, update in rows):
         raise ConfigError("What foolsgold@1 kept is of another model.", "Use the state of the last round.")
-    return {
-        owner: np.clip(context.memory[owner] + update, -LIMIT, LIMIT) if owner in context.memory else update
-        for owner, update in rows
-    }
+    # A state may hold any number of 64 bits; an honest one holds no larger ones.
+    kept = {owner: np.clip(total, -LIMIT, LIMIT) for owner, total in context.memory.items()}
+    return {owner: np.clip(kept[owner] + update, -LIMIT, LIMIT) if owner in kept else update for owner, update in rows}
 
 
 def _cosines(vectors: Sequence[IntArray]) -> Float64Array:

@@ -9,7 +9,6 @@ from typing import Annotated, ClassVar
 import numpy as np
 
 from fedledger.aggregator.context.support import limits
-from fedledger.aggregator.context.work_seen import ramp
 from fedledger.aggregator.rules.base import RULES, CoordinateRule, Diagnostics, RuleContext, mean_by_weight
 from fedledger.protocol.arithmetic.exact import IntArray, divide_round
 from fedledger.protocol.methods.parameters import Checked, Real
@@ -34,15 +33,9 @@ class SupportedMean(Checked, CoordinateRule):
     ----------
     hostile
         Which share of a round's updates may be hostile. Those that were refused are taken off.
-    agreement
-        Agreement from which on the rule is strict.
-    least
-        Agreement below which it is the mean.
     """
 
-    hostile: Annotated[float, Real(0, 0.5, below=True)] = 0.3
-    agreement: Annotated[float, Real(0, 1)] = 0.15
-    least: Annotated[float, Real(0, 1)] = 0.06
+    hostile: Annotated[float, Real(0, 0.5, below=True)] = 0.25
     needs_gram: ClassVar[bool] = False
 
     def first_stage(self, context: RuleContext) -> tuple[Sequence[int] | None, CoordinateRule]:
@@ -51,7 +44,7 @@ class SupportedMean(Checked, CoordinateRule):
         everybody = n if context.stage is None else context.stage.count
         spare = max(0, int(self.hostile * everybody) - (everybody - n))
         work = None if context.stage is None else context.stage.work
-        strict = 1.0 if work is None else ramp(work.agreement, self.least, self.agreement)
+        strict = 1.0 if work is None else work.agreement
         return None, _Cut(min(spare, (n - 1) // 2), round(strict * PARTS))
 
     def __call__(self, block: IntArray, weights: Sequence[int]) -> tuple[IntArray, int]:

@@ -21,7 +21,7 @@ from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.lanes import lane
 from fedledger.contracts.ledger.task_history import TaskHistory
-from fedledger.ledger_tools.audit.divergence import Divergence, DivergenceError, reading
+from fedledger.ledger_tools.audit.divergence import Divergence, DivergenceError, expect, reading
 from fedledger.ledger_tools.audit.execute import claimed, execute_all, head
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport, chain_state
 from fedledger.ledger_tools.audit.receipts import Unchecked
@@ -31,7 +31,6 @@ from fedledger.ledger_tools.audit.replay import (
     ReplayedTask,
     awaits_key,
     content,
-    expect,
     read_terms,
     replay_round,
 )
@@ -358,6 +357,15 @@ def _replay_some(indices: Sequence[int]) -> list[Replay]:
     return [_replayed(known, index, planner) for index in indices]
 
 
+def _no_deviations(spec: TaskSpec) -> dict[str, int]:
+    """Return the largest deviations of measurements before any was found, and what is tolerated."""
+    tolerances = {"loss": spec.tolerance.loss, spec.score_key: spec.tolerance.of_score}
+    if spec.evidence is not None:
+        tolerances["margin"] = spec.tolerance.margin
+    none = {f"largest_{name}": 0 for name in tolerances}
+    return none | {f"tolerance_{name}": tolerance for name, tolerance in tolerances.items()}
+
+
 def _replay(
     result: AuditResult,
     history: History,
@@ -368,12 +376,7 @@ def _replay(
     known = _replayed_task(history, result.ledger, result.task, means)
     task, spec, measure = known.task, known.spec, known.measure
     result.measured = measure is not None
-    result.measurements = {
-        "largest_loss": 0,
-        f"largest_{spec.score_key}": 0,
-        "tolerance_loss": spec.tolerance.loss,
-        f"tolerance_{spec.score_key}": spec.tolerance.of_score,
-    }
+    result.measurements = _no_deviations(spec)
     if measure is None and spec.code is not None and not known.awaits_key:
         result.notes.append(
             f"Only the exact layer was checked: measurements would run the publisher's code. "

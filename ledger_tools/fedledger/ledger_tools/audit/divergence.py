@@ -38,6 +38,12 @@ class DivergenceError(FedledgerError):
         self.divergence = divergence
 
 
+def expect(index: int, name: str, expected: Any, found: Any) -> None:
+    """Raise DivergenceError unless both are the same."""
+    if expected != found:
+        raise DivergenceError(Divergence(index, name, expected, found))
+
+
 @contextmanager
 def reading(index: int, what: str, expected: str = "one that can be read") -> Iterator[None]:
     """Take whatever goes wrong with a stranger's bytes for a divergence of what they should be.

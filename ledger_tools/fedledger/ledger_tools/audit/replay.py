@@ -23,16 +23,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedledger.aggregator.round.batches import BatchError, complete
-from fedledger.aggregator.round.inputs import proposal_of, round_input
+from fedledger.aggregator.round.inputs import round_input
 from fedledger.aggregator.round.measurer import Measurer, Named, in_round, measured
 from fedledger.aggregator.round.methods import RoundMethods
-from fedledger.aggregator.round.outcome import Content, RoundInput, RoundOutcome, round_outcome
+from fedledger.aggregator.round.outcome import Content, RoundInput, round_outcome
 from fedledger.aggregator.selection.planner import RoundPlanner
 from fedledger.contracts.ledger.history import History
-from fedledger.contracts.ledger.records import Proposal
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
-from fedledger.ledger_tools.audit.divergence import Divergence, DivergenceError, reading
+from fedledger.ledger_tools.audit.comparing import compare
+from fedledger.ledger_tools.audit.divergence import Divergence, DivergenceError, expect, reading
 from fedledger.protocol.arithmetic.exact import Gram, IntArray
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.cid import ContentRef
@@ -41,9 +41,8 @@ from fedledger.protocol.methods.registry import registry_of
 from fedledger.protocol.records.commitment_batch import Batch
 from fedledger.protocol.records.measurement import Measurement
 from fedledger.protocol.records.ref import Ref
-from fedledger.protocol.records.report import BASE, MODEL
+from fedledger.protocol.records.report import BASE, MODEL, of_coalition
 from fedledger.protocol.records.seal import BlockIndex, drawn_block
-from fedledger.protocol.records.settlement import pack_words
 from fedledger.protocol.records.signatures import Place
 from fedledger.protocol.records.spec import MAX_SPEC_BYTES, TaskSpec
 from fedledger.protocol.records.update import UpdateRefusedError
@@ -258,12 +257,6 @@ def content(index: int, what: str, read: Callable[[], Any]) -> Any:
         ) from error
 
 
-def expect(index: int, name: str, expected: Any, found: Any) -> None:
-    """Raise DivergenceError unless both are the same."""
-    if expected != found:
-        raise DivergenceError(Divergence(index, name, expected, found))
-
-
 class _Replaying:
     """A replay on its way."""
 
@@ -314,7 +307,7 @@ class _Replaying:
         # If it fails, the state or the base that the round started from is none, and nothing follows from it.
         with self._reading("outcome"):
             outcome = round_outcome(given, lookup, self.transcript.observe)
-        _compare(index, outcome, report, self.posted, current)
+        compare(index, outcome, report, self.posted, current)
 
     @contextmanager
     def _reading(self, what: str) -> Iterator[None]:
@@ -403,6 +396,8 @@ class _Posted:
     def __init__(self, replaying: _Replaying, report: dict[str, Any]) -> None:
         self._by_name = {BASE: report["measurements"][BASE], MODEL: report["measurements"][MODEL]}
         self._by_name |= {u["participant"]: u["measurement"] for u in report["updates"]}
+        for number, told in enumerate(report.get("coalitions", ()), start=1):
+            self._by_name[of_coalition(number)] = told["measurement"]
         self._replaying = replaying
 
     def __call__(self, what: str, vector: NDArray[np.float32]) -> Measurement:
@@ -457,44 +452,3 @@ class _Posted:
             expect(self._replaying.index, f"margin of {what}", again.margin, found.margin)
             return []
         return [("margin", again.margin, found.margin, spec.tolerance.margin)]
-
-
-def _compare(
-    index: int, outcome: RoundOutcome, report: dict[str, Any], posted: Proposal, current: RoundHistory
-) -> None:
-    expected = proposal_of(outcome)
-    owners = {participation.id: participation.owner for participation in current.participations}
-    for participant, verdict in sorted(expected.verdicts.items()):
-        expect(
-            index,
-            f"verdict of {owners[participant]}",
-            verdict.label,
-            _label(posted.verdicts.get(participant)),
-        )
-    _compare_staleness(index, outcome, report)
-    for participant, share in sorted(expected.shares.items()):
-        expect(index, f"pay share of {owners[participant]}", share, posted.shares.get(participant, 0))
-    expect(index, "model", expected.model.cid, posted.model.cid)
-    expect(index, "state", expected.state.cid, posted.state.cid)
-    for key in outcome.document:
-        expect(index, f"report.{key}", outcome.document[key], report.get(key))
-    expect(index, "report", expected.report.cid, posted.report.cid)
-    expect(index, "stop", expected.stop, posted.stop)
-    words = pack_words(outcome.verdicts, outcome.shares)
-    expect(
-        index,
-        "packed words",
-        [list(w) for w in words],
-        [list(posted.verdict_words), list(posted.share_words)],
-    )
-
-
-def _compare_staleness(index: int, outcome: RoundOutcome, report: dict[str, Any]) -> None:
-    """Name whose staleness a report tells wrongly; that of a task which takes none tells nobody's."""
-    posted = {row["participant"]: row.get("staleness") for row in report["updates"]}
-    for row in outcome.document["updates"]:
-        expect(index, f"staleness of {row['participant']}", row.get("staleness"), posted.get(row["participant"]))
-
-
-def _label(verdict: Verdict | None) -> str | None:
-    return None if verdict is None else verdict.label

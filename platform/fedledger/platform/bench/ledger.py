@@ -332,6 +332,7 @@ def make_experiment(case: Case) -> Experiment:
         "participants": case.participants,
         "model": models[case.workload],
         "training": {
+            "pipeline": "plain",
             "rounds": case.rounds,
             "solver": {
                 "method": "sgd@1",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,8 +26,9 @@ from fedledger.platform.engine.backends.serial import Serial
 from fedledger.platform.engine.federation import Round, play
 from fedledger.platform.engine.without_ledger import MemoryRecord
 from fedledger.platform.experiment.assembly import make_experiment
-from fedledger.platform.experiment.config import DEMO, ExperimentConfig, TrainingConfig, read_document
+from fedledger.platform.experiment.config import DEMO, ExperimentConfig, read_document
 from fedledger.platform.experiment.experiment import HONEST, Experiment
+from fedledger.platform.experiment.pipelines import PIPELINES
 from fedledger.protocol.documents import validated
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.model import ModelFile
@@ -36,16 +37,6 @@ from fedledger.protocol.records.reputation import PPM
 IID = "iid"
 DIGITS, MNIST = "digits", "mnist"
 HIDDEN = 64
-PIPELINES: Mapping[str, Mapping[str, Any]] = {
-    "default": {},
-    "plain": {"aggregation": {"method": "mean@1"}},
-    "0.1.0": {
-        "detection": [{"method": f"{name}@1"} for name in ("norm", "near_duplicate", "held_out", "cosine")],
-        "aggregation": {"method": "mean@1"},
-        "contribution": {"method": "alignment@1"},
-    },
-}
-"""What a configuration names for each pipeline."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +174,7 @@ def pipeline_tables(pipeline: str) -> dict[str, dict[str, Any]]:
     Parameters
     ----------
     pipeline
-        One of `PIPELINES`, or a file in TOML with these tables.
+        The name of one that a configuration may choose, or a file in TOML with these tables.
 
     Raises
     ------
@@ -198,9 +189,7 @@ def pipeline_tables(pipeline: str) -> dict[str, dict[str, Any]]:
             f"There is no pipeline {pipeline!r}.",
             f"There are: {', '.join(PIPELINES)}; or name a file in TOML with tables [training] and [data].",
         )
-    if "pipeline" in TrainingConfig.model_fields:
-        return {"training": {"pipeline": pipeline}, "data": {}}
-    return {"training": dict(PIPELINES[pipeline]), "data": {}}
+    return {"training": {"pipeline": pipeline}, "data": {}}
 
 
 def configuration(case: Case, rounds: int | None = None) -> ExperimentConfig:

@@ -45,6 +45,7 @@ def make_experiment(participants: int, selected: int, rounds: int) -> Experiment
         "participants": participants,
         "model": {"method": "mlp@1", "params": {"inputs": FEATURES, "hidden": [HIDDEN], "classes": CLASSES}},
         "training": {
+            "pipeline": "plain",
             "rounds": rounds,
             "solver": {"method": "sgd@1", "params": {"learning_rate": 0.1, "local_epochs": 1}},
             "selection": {"method": "uniform@1", "params": {"count": selected}},

@@ -160,6 +160,7 @@ def configuration(contender: Contender, workload: str, seed: int) -> ExperimentC
         "model": _method("mlp@1", inputs=64, hidden=[32], classes=10),
         "data": {"partition": _method("iid@1")},
         "training": {
+            "pipeline": "plain",
             "rounds": MOST_ROUNDS,
             "solver": _method("sgd@1", learning_rate=rate, local_epochs=epochs),
             **contender.training,

@@ -296,6 +296,10 @@ def show_audit(result: AuditResult, format_: Format) -> None:
             f"Measurements: largest deviation {m['largest_loss']} {loss_unit} and {m[f'largest_{score}']} {score_unit} "
             f"(tolerance {m['tolerance_loss']} and {m[f'tolerance_{score}']})"
         )
+        if "largest_margin" in m:
+            out.print(
+                f"Margins: largest deviation {m['largest_margin']} millionths (tolerance {m['tolerance_margin']})"
+            )
     for note in result.notes:
         out.print(shown(note), markup=False)
     if result.first_divergence is not None:

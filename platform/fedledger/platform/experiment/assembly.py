@@ -154,7 +154,7 @@ def assemble(
         seal=kept.seal,
         vectors=list(sent_by(solver)),
         devices=_ref(devices),
-        **{name: getattr(training, name) for name in type(training).model_fields} | changed,
+        **{name: getattr(training, name) for name in type(training).model_fields if name != "pipeline"} | changed,
     )
     check_memory(spec, config.participants, dimension)
     check_work(spec, min(config.participants, spec.selection.params.get("count", config.participants)), dimension)

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fedledger.platform.devices.fleet import FleetConfig
+from fedledger.platform.experiment.pipelines import DEFAULT, FILLED, Pipeline, with_pipeline
 from fedledger.protocol.documents import Document, validated
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import Method, Methods
@@ -112,6 +113,11 @@ class LedgerConfig(Document):
 class TrainingConfig(Methods):
     """The task's spec, as far as it is chosen by hand."""
 
+    pipeline: Pipeline = Field(
+        default=DEFAULT,
+        description=f"what fills in those of {', '.join(FILLED)} that are not given: the recommended methods; a plain "
+        "mean that judges nobody; or what fedledger 0.1.0 recommended. The spec has the methods and not this name",
+    )
     rounds: int = Field(default=20, ge=1, le=65_535)
     randomness: Literal["spec", "beacon"] = "spec"
     solver: Method = Method(method="sgd@1", params={"learning_rate": 0.1, "local_epochs": 1})
@@ -121,6 +127,11 @@ class TrainingConfig(Methods):
     tolerance: Tolerance = Tolerance()
     limits: Limits = Limits()
     fixed_point: FixedPointSpec = FixedPointSpec()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled_in(cls, given: Any) -> Any:
+        return with_pipeline(given) if isinstance(given, Mapping) else given
 
 
 class ExperimentConfig(Document):

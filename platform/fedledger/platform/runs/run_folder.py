@@ -15,6 +15,7 @@ from pydantic import AliasChoices, BaseModel, Field, TypeAdapter
 
 from fedledger.ledger_tools.report.device_tables import as_csv
 from fedledger.platform.experiment.config import ExperimentConfig
+from fedledger.platform.experiment.pipelines import PLAIN
 from fedledger.platform.experiment.provenance import flat, provenance
 from fedledger.platform.experiment.run_files import (
     CHAIN_FILE,
@@ -132,6 +133,8 @@ class _MadeFrom(BaseModel):
 
 
 _MADE_FROM = TypeAdapter(_MadeFrom)
+_PIPELINE = {"training": {"pipeline"}}
+"""Only a name for methods that the configuration has, too."""
 
 
 def _require_same(folder: Path, config: ExperimentConfig, spec: str) -> None:
@@ -144,8 +147,8 @@ def _require_same(folder: Path, config: ExperimentConfig, spec: str) -> None:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{file} does not say what the run was made from: {error}.", "Start the run anew.") from error
     # A key that the other version did not know has its default.
-    known = validated(ExperimentConfig, found.config, str(file))
-    before, now = (flat(each.model_dump(mode="json")) for each in (known, config))
+    known = validated(ExperimentConfig, _filled_in_by_nothing(found.config), str(file))
+    before, now = (flat(each.model_dump(mode="json", exclude=_PIPELINE)) for each in (known, config))
     for key in [*now, *(key for key in before if key not in now)]:
         if before.get(key) != now.get(key):
             was, is_now = (shown(json.dumps(values.get(key)), 100) for values in (before, now))
@@ -158,6 +161,12 @@ def _require_same(folder: Path, config: ExperimentConfig, spec: str) -> None:
             f"The run in {folder} began with other data, or with another model or task.py: its spec is {found.spec}.",
             "Resume with what it was started with, or start a new run.",
         )
+
+
+def _filled_in_by_nothing(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration of a run; in versions before 0.2 no pipeline filled in methods."""
+    training = config.get("training")
+    return {**config, "training": {"pipeline": PLAIN, **training}} if isinstance(training, dict) else config
 
 
 class _Objective(BaseModel):

@@ -21,8 +21,8 @@ class Measurement:
     score
         What the task's objective counts: for classification, the examples that are classified correctly.
     margin
-        By how much the model prefers what is right, in millionths, within ±``LOSS_CAP``; None where the objective has no
-        such measure.
+        By how much the model prefers what is right, in millionths, within ±``LOSS_CAP``; None where the objective has
+        no such measure.
     """
 
     loss: int
