@@ -185,3 +185,13 @@ def test_methods_that_need_evidence_say_so() -> None:
     for method in (NoWork(), Harm(), lambda known: Corroborated()(known, [1] * 3)):
         with pytest.raises(ConfigError, match="work@1"):
             method(context)
+
+
+def test_a_copy_that_does_not_count_takes_no_share() -> None:
+    rows = honest(np.random.default_rng(2), 7, 200)
+    rows[6] = rows[0]
+    context = a_round(rows)
+    known = replace(context, work=Work()(context)(context.accepted))
+    together, alone = Corroborated()(known, [1] * 7), Corroborated()(known, [1] * 6 + [0])
+    assert together[0] == together[6] == alone[0] // 2 and alone[6] == 0
+    assert together[1:6] == alone[1:6]
