@@ -41,7 +41,7 @@ from fedledger.node.solvers.sgd import SGD
 from fedledger.platform.experiment.task_objective import require_pairs
 from fedledger.protocol.encoding import tensors
 from fedledger.protocol.errors import ConfigError, ContentUnreadableError
-from fedledger.protocol.records.measurement import LOSS_CAP, MAX_SCORE
+from fedledger.protocol.records.measurement import LOSS_CAP, MAX_SCORE, Measurement
 
 FLOATS, WHOLE = np.float32, np.int64
 X = np.random.default_rng(0).normal(size=(12, 4)).astype(FLOATS)
@@ -275,8 +275,21 @@ def test_numbers_beyond_a_document_are_limited(loss: str, score: str) -> None:
     guarded = Guarded.of(Boundless(), "task.py")
     model = FlatModel(nn.Linear(4, 1))
     found = measure(model, [model.vector()], HeldOut(X, NUMBERS, guarded))
-    assert found == [(LOSS_CAP, min(eval(score), MAX_SCORE))]
+    assert found == [Measurement(LOSS_CAP, min(eval(score), MAX_SCORE))]
     assert guarded.tolerance(torch.zeros(1)) == MAX_SCORE
+
+
+@pytest.mark.parametrize(
+    ("margin", "found"), [(None, None), (0.25, 250_000), (-1e30, -LOSS_CAP), (math.nan, -LOSS_CAP)]
+)
+def test_a_task_s_own_objective_may_measure_a_margin(margin: float | None, found: int | None) -> None:
+    class Sure(OwnObjective):
+        def measure(self, batches: Iterable[Batch]) -> Evaluated:
+            return Evaluated(1.0, 1, margin)
+
+    model = FlatModel(nn.Linear(4, 1))
+    [measured] = measure(model, [model.vector()], HeldOut(X, NUMBERS, Guarded.of(Sure(), "task.py")))
+    assert measured == Measurement(1_000_000, 1, found)
 
 
 OWN = b"""
@@ -308,7 +321,7 @@ def test_a_task_s_own_objective_trains_and_measures() -> None:
     base, held_out = flat.vector(), HeldOut(dataset.inputs, dataset.targets, objective)
     update = SGD(learning_rate=0.1, local_epochs=40)(flat, base, dataset, np.random.default_rng(0), loss=objective.loss)
     before, after = measure(flat, [base, base + update.delta], held_out)
-    assert 0 < after[0] < before[0] and after[0] == after[1]
+    assert 0 < after.loss < before.loss and after.loss == after.score and after.margin is None
     assert evaluate(flat, [base], held_out)[0].full_score == PPM
 
 
@@ -374,7 +387,7 @@ class Odd(Quantile):
 )
 def test_measurements_are_kept_within_what_a_report_holds(loss: float, score: int, found: tuple[int, int]) -> None:
     flat = FlatModel(nn.Linear(4, 1))
-    assert measure(flat, [flat.vector()], HeldOut(X, NUMBERS, Odd(loss, score))) == [found]
+    assert measure(flat, [flat.vector()], HeldOut(X, NUMBERS, Odd(loss, score))) == [Measurement(*found)]
 
 
 class GaussianLikelihood(OwnObjective):

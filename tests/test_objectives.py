@@ -234,7 +234,7 @@ def test_a_constant_model_ranks_the_chosen_one_last() -> None:
 def test_anomalies_need_not_be_there() -> None:
     zeros = torch.zeros(N, dtype=torch.int64)
     given_ = Case(Reconstruction(), torch.zeros(N, 4), zeros, torch.ones(N, 4))
-    assert given_.measured() == (1.0, 0) and given_.objective.full_score(zeros) == 0
+    assert given_.measured() == (1.0, 0, None) and given_.objective.full_score(zeros) == 0
 
 
 def test_an_example_may_be_given_back_flat() -> None:

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from fedledger.aggregator.context.sketches import BITS, packed, shortened, sketched, unpacked
 from fedledger.aggregator.context.work import Laborious
 from fedledger.aggregator.context.work_seen import WorkSeen
+from fedledger.aggregator.evidence.tallies import Tallies
 from fedledger.aggregator.evidence.work import Work
 from fedledger.aggregator.round.state import State
 from fedledger.protocol.arithmetic.exact import LIMIT, IntArray
-from fedledger.protocol.errors import ConfigError, ContentUnreadableError
+from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.measurement import LOSS_CAP
 from support.examples import examples
 from support.limits import within
@@ -59,17 +60,20 @@ class TestDefinition:
             present = sorted(rng.choice(np.arange(1, 10), int(rng.integers(5, 9)), replace=False).tolist())
             rows = honest(rng, len(present), dimension)
             rows[-1] = whole(rng.normal(size=dimension))
+            if index % 2:
+                rows[1] = 2 * rows[0] + whole(0.1 * rng.normal(size=dimension))
             accepted = [True] * (len(present) - 1) + [index % 3 != 1]
             worths = rng.integers(-500, 3000, len(present)).tolist()
             context = training.next(rows, worths, present, doubt=100)
             seen = training.judged(context, accepted)
-            expected, cosines, agreement = oracle.look(context, accepted)
+            expected, alike, agreement = oracle.look(context, accepted)
             for name in SIGNALS:
                 wanted = np.array([getattr(one, name) for one in expected])
-                np.testing.assert_allclose(getattr(seen, name), wanted, rtol=1e-3, atol=1e-3, err_msg=name)
-            assert abs(seen.agreement - agreement) < 1e-6
-            clear = np.abs(cosines - method.copies) > 1e-3
-            assert (seen.alike == (cosines > method.copies))[clear].all()
+                # An overlap also looks at what little is left of each coordinate, to 14 bits.
+                near = 5e-3 if name == "overlap" else 1e-3
+                np.testing.assert_allclose(getattr(seen, name), wanted, rtol=near, atol=near, err_msg=name)
+            assert abs(seen.agreement - agreement) < 1e-4
+            assert (seen.alike == alike).all()
 
     def test_who_is_absent_keeps_a_tally(self) -> None:
         rng, training = np.random.default_rng(1), Training(Work(), 300)
@@ -167,10 +171,11 @@ class TestSymmetry:
         found = []
         for place in (list(range(7)), order):
             rng, training, seen = np.random.default_rng(seed), Training(Work(vectors=12), 150), []
-            for _ in range(4):
+            for index in range(4):
                 rows, worths = honest(rng, 7, 150), rng.integers(-500, 900, 7)
-                rows[1], rows[2], rows[3] = rows[0], 0, whole(rng.normal(size=150))
-                worths[1] = worths[0]
+                rows[2], rows[3] = 0, whole(rng.normal(size=150))
+                if index:
+                    rows[1], worths[1] = rows[0], worths[0]
                 # Person i has the address with the number place[i], and rows are in the order of addresses.
                 by_address = np.argsort(place)
                 accepted = np.array([True] * 6 + [False])[by_address]
@@ -302,8 +307,8 @@ class TestState:
             lambda found: found.ravel()[0],
             lambda found: found[..., :0],
             lambda found: np.concatenate([found, found])[..., 1:],
-            with_value(1 << 62),
-            with_value(-(1 << 62)),
+            with_value((1 << 63) - 1),
+            with_value(-(1 << 63)),
             with_value(-1),
             with_value(0),
         ],
@@ -321,7 +326,6 @@ class TestState:
                 assert "Use the state of the last round." in str(error)
             else:
                 assert is_sound(seen)
-                assert all(np.abs(found).max(initial=0) <= 1 << 62 for found in seen.keep().values())
 
     @examples(60)
     @given(st.data())
@@ -329,7 +333,7 @@ class TestState:
         memory = dict(kept())
         rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
         for name in data.draw(st.sets(st.sampled_from(sorted(memory)), min_size=1)):
-            most = data.draw(st.sampled_from([2, 1 << 15, 1 << 31, 1 << 62]))
+            most = data.draw(st.sampled_from([2, 1 << 15, 1 << 31, (1 << 63) - 1]))
             memory[name] = rng.integers(-most, most, memory[name].shape, endpoint=True)
         rows = honest(np.random.default_rng(13), 5, 100)
         try:
@@ -353,11 +357,6 @@ class TestState:
         seen = Work()(a_round(honest(np.random.default_rng(13), 5, 100), memory=foreign))(np.ones(5, bool))
         assert set(seen.keep()) == set(kept())
 
-    def test_beyond_what_a_state_may_hold_is_unreadable(self) -> None:
-        state = State(np.zeros(2, np.int64), memories={"evidence.0.common": np.full(4, (1 << 62) + 1)})
-        with pytest.raises(ContentUnreadableError, match="out of bounds"):
-            State.decode(state.encode(), 2)
-
     @pytest.mark.parametrize("dimension", [1, 3, 4, 250, 300])
     @pytest.mark.parametrize("method", [Work(), Work(vectors=9, steps=2, length=256), Work(rounds=64, vectors=100)])
     def test_is_never_larger_than_was_said(self, method: Work, dimension: int) -> None:
@@ -374,8 +373,15 @@ class TestState:
         assert len(training.memory["owners"]) == len(known) > 150
 
     def test_names_everybody_by_address(self) -> None:
-        owners = ["0x" + "fF" * 20, "0x" + "00" * 20, *addresses([7, 5])]
-        context = replace(a_round(honest(np.random.default_rng(15), 4, 60)), owners=owners)
-        first = Work()(context)(np.ones(4, bool))
-        again = Work()(replace(context, memory=first.keep()))(np.ones(4, bool))
+        """Addresses of any 20 bytes, and sketches of any values, are within what a state may hold."""
+        rng = np.random.default_rng(15)
+        owners = ["0x" + "fF" * 20, "0x" + "00" * 20, *(f"0x{rng.bytes(20).hex()}" for _ in range(38)), *addresses([7])]
+        rows = np.repeat(honest(rng, 1, 60), len(owners), axis=0)
+        rows[::2] = rng.choice([-LIMIT, LIMIT - 1], rows[::2].shape)
+        context = replace(a_round(rows), owners=owners)
+        kept_ = Work()(context)(np.ones(len(owners), bool)).keep()
+        state = State(np.zeros(60, np.int64), memories=dict(kept_))
+        read = State.decode(state.encode(), 60).memories
+        again = Work()(replace(context, memory=read))(np.ones(len(owners), bool))
         assert (again.rounds > 1).all()
+        assert Tallies.read(read, read["tallies"].shape[1]).owners == tuple(sorted(owner.lower() for owner in owners))

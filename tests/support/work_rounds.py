@@ -9,8 +9,16 @@ import numpy as np
 
 from fedledger.aggregator.context.round_features import RoundFeatures
 from fedledger.aggregator.context.stage_context import StageContext
-from fedledger.aggregator.context.work_seen import WorkSeen
-from fedledger.aggregator.evidence.work import LARGEST_GAIN, LARGEST_HARM, Work
+from fedledger.aggregator.context.work_seen import WorkSeen, ramp
+from fedledger.aggregator.evidence.work import (
+    _CLOSE,
+    _PALE,
+    LARGEST_COMMON,
+    LARGEST_CORROBORATION,
+    LARGEST_GAIN,
+    LARGEST_HARM,
+    Work,
+)
 from fedledger.protocol.arithmetic.exact import IntArray, gram
 from fedledger.protocol.records.measurement import Measurement
 
@@ -145,12 +153,13 @@ class Oracle:
     updates: list[tuple[int, np.ndarray]] = field(default_factory=list)
     tallies: dict[str, dict[str, float]] = field(default_factory=dict)
     usual: list[float] = field(default_factory=list)
+    typical: list[float] = field(default_factory=list)
     pairs: float = 0.0
     squares: float = 0.0
     now: int = 0
 
     def look(self, context: StageContext, accepted: Sequence[bool]) -> tuple[list[Seen], np.ndarray, float]:
-        """Return what a round shows of each update, the residuals' cosines, and the agreement; go on to the next."""
+        """Return what a round shows of each update, who are copies, and the agreement; go on to the next."""
         method, n = self.method, context.count
         self.now += 1
         rows = [folded(row, method.length) for row in context.updates]
@@ -158,61 +167,49 @@ class Oracle:
             self.steps = [*self.steps, folded(context.previous, method.length)][-method.steps :]
         public = [*self.steps, *(row for _, row in self.updates)]
         residuals = [_beyond(row, public) for row in rows]
-        cosines = np.array(
-            [[_cosine(a, b) if i != j else 0.0 for j, b in enumerate(residuals)] for i, a in enumerate(residuals)]
-        )
-        refused = sum(not good for good in accepted)
-        spare = max(0, int(method.hostile * n) - refused)
+        cosines = np.array([[_cosine(a, b) if a is not b else 0.0 for b in residuals] for a in residuals])
+        alike = self._copies(cosines, accepted)
+        voices = _voices(cosines, alike, accepted)
+        spare = max(0, int(method.hostile * n) - sum(not good for good in accepted))
         seen = [Seen() for _ in rows]
-        now = [self._corroboration(seen[i], i, residuals, cosines, (accepted, spare)) for i in range(n)]
-        self._gains(seen, context, accepted)
-        self._support(seen, context.updates, accepted, spare)
-        typical = median([now[i] for i in range(n) if accepted[i]])
-        for i, owner in enumerate(context.owners):
-            before = self.tallies.get(
-                owner, dict.fromkeys(("rounds", "cosine", "square", "gain", "support", "harm"), 0.0)
-            )
-            added = {
-                "rounds": 1.0,
-                "cosine": now[i],
-                "square": now[i] ** 2,
-                "gain": seen[i].gain,
-                "support": seen[i].support,
-            }
-            tally = {name: value + method.fading * before[name] for name, value in added.items()}
-            tally["harm"] = before["harm"]
-            self.tallies[owner] = tally
-            seen[i].corroboration = now[i] / typical
-        self._lasting(seen, [self.tallies[owner] for owner in context.owners], accepted)
+        now = []
+        for i, one in enumerate(seen):
+            others = [j for j in voices if j != i and not alike[i, j]]
+            one.overlap, cosine = _beside(i, others, spare, residuals, cosines)
+            now.append(cosine)
+        typical = median([now[i] for i in voices])
+        known = sum(self.typical) / len(self.typical) if self.typical else 0.0
+        for one, cosine in zip(seen, now, strict=True):
+            one.corroboration = cosine / max(typical, _PALE * known)
+        self.typical.append(typical)
+        self._gains(seen, context, voices)
+        self._support(seen, context.updates, accepted, voices, spare)
+        self._lasting(seen, [self._tally(owner, one) for owner, one in zip(context.owners, seen, strict=True)], voices)
         self._remember(context, rows, accepted)
-        return seen, cosines, max(0.0, self.pairs) / self.squares
+        return seen, alike, ramp(self.pairs / self.squares, method.disagreeing, method.agreeing)
 
-    def _corroboration(
-        self, seen: Seen, i: int, residuals: list[np.ndarray], cosines: np.ndarray, judges: tuple[Sequence[bool], int]
-    ) -> float:
-        accepted, spare = judges
-        others = [j for j in range(len(residuals)) if accepted[j] and j != i]
-        nearest_last = sorted(others, key=lambda j: cosines[i, j] ** 2)[: max(1, len(others) - spare)]
-        shares = [row**2 / (row @ row) if row @ row > 0 else row * 0 for row in residuals]
-        random = sum(float(shares[i] @ shares[j]) for j in nearest_last)
-        seen.overlap = sum(cosines[i, j] ** 2 for j in nearest_last) / random
-        cut = min(spare, (len(others) - 1) // 2)
-        return float(np.mean(sorted(cosines[i, j] for j in others)[cut : len(others) - cut]))
+    def _copies(self, cosines: np.ndarray, accepted: Sequence[bool]) -> np.ndarray:
+        n = len(cosines)
+        apart = sorted(1 - cosines[i, j] for i in range(n) for j in range(i) if accepted[i] and accepted[j])
+        limit = min(1 - self.method.copies, _CLOSE * apart[len(apart) // 4])
+        return np.array([[i != j and 1 - cosines[i, j] < limit for j in range(n)] for i in range(n)])
 
-    def _gains(self, seen: list[Seen], context: StageContext, accepted: Sequence[bool]) -> None:
+    def _gains(self, seen: list[Seen], context: StageContext, voices: list[int]) -> None:
         sure = []
         for one in context.features.measured:
             worth = one.worth - context.features.base.worth
             sure.append(float(np.sign(worth)) * max(0, abs(worth) - context.doubt))
-        usual = median([abs(value) for value, good in zip(sure, accepted, strict=True) if good])
+        usual = median([abs(sure[i]) for i in voices])
         known = sum(self.usual) / len(self.usual) if self.usual else 0.0
         for one, value in zip(seen, sure, strict=True):
             one.gain = value / max(usual, known, 1.0)
         self.usual.append(usual)
 
-    def _support(self, seen: list[Seen], updates: IntArray, accepted: Sequence[bool], spare: int) -> None:
+    def _support(
+        self, seen: list[Seen], updates: IntArray, accepted: Sequence[bool], voices: list[int], spare: int
+    ) -> None:
         rows = updates.astype(float)[:, :: -(-updates.shape[1] // self.method.length)]
-        judges = sorted(i for i, good in enumerate(accepted) if good)
+        judges = [i for i, good in enumerate(accepted) if good]
         spare = min(spare, (len(judges) - 1) // 2)
         shares = [0.0] * len(seen)
         for column in rows.T:
@@ -222,18 +219,27 @@ class Oracle:
                 shares[i] += min(max(value, low), high) * value
         for i, row in enumerate(rows):
             shares[i] /= max(row @ row, 1.0)
-        middle = median([shares[i] for i in judges])
+        middle = median([shares[i] for i in voices])
         for one, share in zip(seen, shares, strict=True):
             one.support = share / middle
 
-    def _lasting(self, seen: list[Seen], tallies: list[dict[str, float]], accepted: Sequence[bool]) -> None:
-        judges = [i for i, good in enumerate(accepted) if good]
+    def _tally(self, owner: str, seen: Seen) -> dict[str, float]:
+        """Add a round to what is known of a sender."""
+        names = ("rounds", "cosine", "square", "gain", "support")
+        before = self.tallies.get(owner, dict.fromkeys((*names, "harm"), 0.0))
+        counted = min(LARGEST_CORROBORATION, max(-LARGEST_CORROBORATION, seen.corroboration))
+        added = dict(zip(names, (1.0, counted, counted**2, seen.gain, seen.support), strict=True))
+        tally = {name: value + self.method.fading * before[name] for name, value in added.items()}
+        self.tallies[owner] = tally | {"harm": before["harm"]}
+        return self.tallies[owner]
+
+    def _lasting(self, seen: list[Seen], tallies: list[dict[str, float]], voices: list[int]) -> None:
         means = [tally["cosine"] / tally["rounds"] for tally in tallies]
         gains = [tally["gain"] / tally["rounds"] for tally in tallies]
-        middle = median([means[i] for i in judges])
-        typical = median([gains[i] for i in judges])
-        better = median([gains[i] - typical for i in judges if gains[i] >= typical])
-        common = min(-self.method.allowance, typical - self.method.spread * better)
+        middle = median([means[i] for i in voices])
+        typical = median([gains[i] for i in voices])
+        better = median([gains[i] - typical for i in voices if gains[i] >= typical])
+        common = min(-self.method.allowance, max(-LARGEST_COMMON, typical - self.method.spread * better))
         for one, tally, mean, gain in zip(seen, tallies, means, gains, strict=True):
             variance = max(0.0, tally["square"] / tally["rounds"] - mean**2)
             one.rounds, one.lasting, one.lasting_gain = tally["rounds"], mean / middle, gain
@@ -249,6 +255,27 @@ class Oracle:
         products = [float(a @ b) for i, a in enumerate(judges) for j, b in enumerate(judges) if i != j]
         self.pairs += float(np.mean(products)) / UNIT**2
         self.squares += float(np.mean([row @ row for row in judges])) / UNIT**2
+
+
+def _voices(cosines: np.ndarray, alike: np.ndarray, accepted: Sequence[bool]) -> list[int]:
+    """Return the accepted updates, of copies the one that has most in common with all others."""
+    voices: list[int] = []
+    for i in sorted(range(len(cosines)), key=lambda i: -cosines[i].sum()):
+        if accepted[i] and not any(alike[i, j] for j in voices):
+            voices.append(i)
+    return voices
+
+
+def _beside(
+    i: int, others: list[int], spare: int, residuals: list[np.ndarray], cosines: np.ndarray
+) -> tuple[float, float]:
+    """Return an update's overlap with others, and its mean cosine without extremes."""
+    near_last = sorted(others, key=lambda j: cosines[i, j] ** 2)[: max(1, len(others) - spare)]
+    shares = [row**2 / (row @ row) if row @ row > 0 else row * 0 for row in residuals]
+    random = sum(float(shares[i] @ shares[j]) for j in near_last)
+    cut = min(spare, (len(others) - 1) // 2)
+    trimmed = sorted(cosines[i, j] for j in others)[cut : len(others) - cut]
+    return sum(cosines[i, j] ** 2 for j in near_last) / random, float(np.mean(trimmed))
 
 
 def _beyond(row: np.ndarray, public: list[np.ndarray]) -> np.ndarray:

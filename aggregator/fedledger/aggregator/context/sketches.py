@@ -1,6 +1,6 @@
 """Short integer copies of vectors, of which inner products and what lies beyond other vectors are exact.
 
-A sketch has integers of 15 bits. One of a longer vector adds up its coordinates under random signs (Charikar et
+A sketch has 16-bit integers. One of a longer vector adds up its coordinates under signs that look random (Charikar et
 al. 2002, https://doi.org/10.1007/3-540-45465-9_59), which keeps inner products up to noise. Products of matrices of
 sketches are made of integers below 2^53, so that doubles hold them exactly, in any order of summation.
 """
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from fedledger.protocol.arithmetic.exact import Float64Array, IntArray
 
-BITS = 14
-"""Magnitudes of a sketch are at most 2^14, so that four integers make a word within ±2^62, as states hold them."""
+BITS = 15
+"""Magnitudes of a sketch are below 2^15."""
 _LANES = 4
 _NEAR = 1e-6
 """A vector of which less is left, as a share of its square, follows from the others."""
@@ -25,7 +25,7 @@ _ENERGY = 1 << 20
 
 
 def sketched(rows: IntArray, length: int) -> IntArray:
-    """Return int64[n, min(d, length)] of magnitudes up to 2^14, each row by itself, of int64[n, d]."""
+    """Return int64[n, min(d, length)] of magnitudes below 2^15, each row by itself, of int64[n, d]."""
     return shortened(folded(rows, length))
 
 
@@ -43,10 +43,10 @@ def folded(rows: IntArray, length: int) -> IntArray:
 
 
 def shortened(rows: IntArray) -> IntArray:
-    """Return each row of int64[n, k], divided by the power of two that takes it to at most 2^14."""
+    """Return each row of int64[n, k], divided by the power of two that takes it below 2^15."""
     largest = np.abs(rows).max(axis=1, initial=0).tolist()
     shifts = np.array([max(0, int(value).bit_length() - BITS) for value in largest], np.int64)[:, None]
-    # Halves are rounded up, except where that would be 2^14.
+    # Halves are rounded up, except where that would be 2^15.
     rounded: IntArray = np.minimum((rows + ((1 << shifts) >> 1)) >> shifts, (1 << BITS) - 1)
     return rounded
 

@@ -44,7 +44,7 @@ def supported_shares(updates: IntArray, accepted: NDArray[np.bool_], spare: int,
     largest = np.abs(rows).max(axis=1).tolist()
     shifts = np.array([max(0, value.bit_length() - BITS) for value in largest])[:, None]
     supported, rows = np.clip(rows, low, high) >> shifts, rows >> shifts
-    # Squares are at most 2^28, and there are fewer than 2^15 of them.
+    # Squares are at most 2^30, and there are fewer than 2^15 of them.
     whole = (rows * rows).sum(axis=1)
     kept = (supported * rows).sum(axis=1)
     shares: Float64Array = kept / np.maximum(whole, 1)

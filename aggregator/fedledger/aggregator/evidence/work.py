@@ -185,7 +185,9 @@ class _Round:
     def _voices(self, accepted: NDArray[np.bool_], alike: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return the accepted updates, of copies only the one that has most in common with all others."""
         voices = np.zeros(self._n, np.bool_)
-        for i in np.argsort(-self._cosines.sum(axis=0), kind="stable"):
+        # Equal updates have equal sums in this order; of those, what is known of their senders tells.
+        common = np.sort(self._cosines, axis=0).sum(axis=0)
+        for i in np.lexsort((*self._before.T, -common)):
             voices[i] = accepted[i] and not (alike[i] & voices).any()
         return voices
 

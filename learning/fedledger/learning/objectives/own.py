@@ -155,12 +155,14 @@ class Guarded:
     def measure(self, batches: Iterable[Batch]) -> Evaluated:
         """Measure a model as the code does."""
         found = self._call("measure", self.own.measure, batches)
-        if not isinstance(found, tuple) or len(found) != 2:
+        if not isinstance(found, tuple) or not 2 <= len(found) <= 3:
             raise self._wrong("measure", found, "a loss and a score")
-        loss, score = found
+        loss, score, margin = found if len(found) == 3 else (*found, None)
         if isinstance(loss, bool) or not isinstance(loss, Real):
             raise self._wrong("measure", loss, "a loss that is a number")
-        return Evaluated(_float(loss), self._whole("measure", score))
+        if margin is not None and (isinstance(margin, bool) or not isinstance(margin, Real)):
+            raise self._wrong("measure", margin, "a margin that is a number")
+        return Evaluated(_float(loss), self._whole("measure", score), None if margin is None else _float(margin))
 
     def full_score(self, targets: torch.Tensor) -> int:
         """Return what the code says a score is divided by."""
