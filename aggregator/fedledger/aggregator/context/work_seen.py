@@ -42,7 +42,7 @@ class WorkSeen:
     alike
         Whether two updates are copies of each other, bool[n, n].
     agreement
-        How far all that was accepted so far points one way, from 0 to 1.
+        How far all that was accepted up to some round pointed one way, from 0 to 1: the most so far.
     keep
         Returns what the next round needs to know, int64 arrays by name.
     """

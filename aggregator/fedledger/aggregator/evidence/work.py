@@ -29,15 +29,19 @@ LARGEST_GAIN = 1.5
 LARGEST_OVERLAP = 1e6
 LARGEST_CORROBORATION = 2.0
 """Corroboration counts as so much at most towards what is lasting."""
-LARGEST_COMMON = 0.6
-"""However much updates differ, a larger loss is not common."""
+LARGEST_COMMON, LARGEST_DIFFERENCE = 0.6, 2.0
+"""A larger loss is not common, whatever the gains are; and as much more where updates never agreed."""
+LEAST_COSINE = 0.01
+"""A smaller mean cosine is noise."""
+LEAST_LASTING = 0.25
+"""A smaller lasting corroboration of the median sender says nothing of the others."""
 LARGEST_HARM = 4.0
 """Harm adds up to this at most, so that who does none any more is soon believed."""
 _ROUNDS, _COSINE, _COSINE_SQUARE, _GAIN, _HARM, _SUPPORT = range(6)
 _COLUMNS = 6
 _UPDATES, _STEPS, _COMMON = "updates", "steps", "common"
-_GAINS, _COSINES, _COMMON_ROUNDS, _PRODUCTS, _SQUARES = range(5)
-_COMMON_SIZE = 5
+_GAINS, _COSINES, _COMMON_ROUNDS, _PRODUCTS, _SQUARES, _AGREEMENT = range(6)
+_COMMON_SIZE = 6
 _CLOSE = 0.25
 """Copies are closer than this share of the distance at the lower quartile of pairs."""
 _PALE = 0.3
@@ -143,7 +147,7 @@ class _Round:
         alike = self._copies(accepted)
         voices = self._voices(accepted, alike)
         overlap, cosine = self._beside(voices, alike, spare)
-        typical = max(_median(cosine[voices]), _PALE * self._known(_COSINES), _TINY)
+        typical = max(_median(cosine[voices]), _PALE * self._known(_COSINES), LEAST_COSINE)
         corroboration = cosine / typical
         gain, usual = self._gains(voices)
         support = supported_shares(self._context.updates, accepted, spare, method.length)
@@ -155,7 +159,7 @@ class _Round:
         lasting, lasting_gain = now[:, _COSINE] / rounds, now[:, _GAIN] / rounds
         now[:, _HARM] = self._harm(gain, lasting_gain, voices)
         variance = np.maximum(now[:, _COSINE_SQUARE] / rounds - lasting * lasting, 0.0)
-        middle = max(_median(lasting[voices]), _TINY)
+        middle = max(_median(lasting[voices]), LEAST_LASTING)
         common = self._common_after(usual, _median(cosine[voices]), accepted)
         return WorkSeen(
             absent=self._absent,
@@ -169,7 +173,7 @@ class _Round:
             harm=now[:, _HARM],
             support=now[:, _SUPPORT] / rounds,
             alike=alike,
-            agreement=self._agreement(common),
+            agreement=float(common[_AGREEMENT]),
             keep=lambda: self._kept(now, common, cosine),
         )
 
@@ -233,26 +237,25 @@ class _Round:
         counted = lasting[accepted]
         middle = _median(counted)
         better = _median(counted[counted >= middle] - middle)
-        common = min(-self._method.allowance, max(-LARGEST_COMMON, middle - self._method.spread * better))
+        largest = LARGEST_COMMON + (1.0 - float(self._common[_AGREEMENT])) * LARGEST_DIFFERENCE
+        common = min(-self._method.allowance, max(-largest, middle - self._method.spread * better))
         loss = common - np.clip(gain, -LARGEST_GAIN, LARGEST_GAIN)
         return np.clip(self._before[:, _HARM] + loss, 0.0, LARGEST_HARM)
 
-    def _agreement(self, common: Float64Array) -> float:
-        """Return how far updates agree, from 0 to 1; they do before anything is known."""
-        square = float(common[_SQUARES])
-        share = float(common[_PRODUCTS]) / square if square > 0 else 1.0
-        return ramp(share, self._method.disagreeing, self._method.agreeing)
-
     def _common_after(self, usual: float, typical: float, accepted: NDArray[np.bool_]) -> Float64Array:
-        """Return sums over rounds: usual gains and cosines, rounds, inner products of two updates, and squares."""
+        """Return sums over rounds: usual gains and cosines, rounds, inner products of two updates, and squares; and the
+        largest agreement so far."""
         count = int(accepted.sum())
         gram = self._context.features.products[: self._n, : self._n][np.ix_(accepted, accepted)]
         square = float(gram.diagonal().cumsum()[-1]) / count if count else 0.0
         whole = float(gram.sum(axis=0).cumsum()[-1]) if count else 0.0
         pairs = (whole - square * count) / (count * (count - 1)) if count > 1 else 0.0
         unit = float(self._context.unit) * float(self._context.unit)
-        sums = np.array([usual / PPM, typical, 1.0, pairs / unit, square / unit])
+        sums = np.array([usual / PPM, typical, 1.0, pairs / unit, square / unit, 0.0])
         after: Float64Array = self._common + sums
+        share = float(after[_PRODUCTS]) / float(after[_SQUARES]) if after[_SQUARES] > 0 else 0.0
+        # What was agreed once cannot be talked away.
+        after[_AGREEMENT] = max(after[_AGREEMENT], ramp(share, self._method.disagreeing, self._method.agreeing))
         return after
 
     def _kept(self, now: Float64Array, common: Float64Array, cosine: Float64Array) -> dict[str, IntArray]:
