@@ -207,14 +207,20 @@ class TestRounds:
     def test_accepted_updates_weigh_and_those_alone_earn(
         self, entries: list[Entry], rule: ReputationSpec, contribution: str, absent: list[int]
     ) -> None:
-        spec = spec_with(reputation=rule, contribution=Method(method=contribution), evidence=Method(method="work@1"))
+        evidence = Method(method="work@1") if contribution == "corroborated@1" else None
+        spec = spec_with(reputation=rule, contribution=Method(method=contribution), evidence=evidence)
         result = evaluated(spec, entries, absent)
         counting = [
             e.update.examples if verdict is Verdict.ACCEPTED else 0
             for e, verdict in zip(entries, result.verdicts, strict=True)
         ]
         held = [e.reputation for e in entries]
-        assert list(result.weights) == weigh(held, counting, [*held, *absent], rule)
+        alone = weigh(held, counting, [*held, *absent], rule)
+        if evidence is None:
+            assert list(result.weights) == alone
+        # Where evidence tells who are copies, these share a weight.
+        for weight, whole in zip(result.weights, alone, strict=True):
+            assert weight in {max(1, whole // n) if whole else 0 for n in range(1, len(entries) + 1)}
         for verdict, weight, score, share in zip(
             result.verdicts, result.weights, result.scores, result.shares, strict=True
         ):

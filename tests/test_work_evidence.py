@@ -37,7 +37,7 @@ def numbers_of(seen: WorkSeen) -> dict[str, np.ndarray]:
 
 
 def is_sound(seen: WorkSeen) -> bool:
-    return all(np.isfinite(found).all() for found in numbers_of(seen).values()) and np.isfinite(seen.agreement)
+    return all(np.isfinite(found).all() for found in numbers_of(seen).values()) and 0 <= seen.agreement <= 1
 
 
 def told(seen: WorkSeen) -> bytes:

@@ -10,15 +10,8 @@ import numpy as np
 from fedledger.aggregator.context.round_features import RoundFeatures
 from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.context.work_seen import WorkSeen, ramp
-from fedledger.aggregator.evidence.work import (
-    _CLOSE,
-    _PALE,
-    LARGEST_COMMON,
-    LARGEST_CORROBORATION,
-    LARGEST_GAIN,
-    LARGEST_HARM,
-    Work,
-)
+from fedledger.aggregator.evidence import work as limits
+from fedledger.aggregator.evidence.work import Work
 from fedledger.protocol.arithmetic.exact import IntArray, gram
 from fedledger.protocol.records.measurement import Measurement
 
@@ -156,6 +149,7 @@ class Oracle:
     typical: list[float] = field(default_factory=list)
     pairs: float = 0.0
     squares: float = 0.0
+    agreement: float = 0.0
     now: int = 0
 
     def look(self, context: StageContext, accepted: Sequence[bool]) -> tuple[list[Seen], np.ndarray, float]:
@@ -180,18 +174,20 @@ class Oracle:
         typical = median([now[i] for i in voices])
         known = sum(self.typical) / len(self.typical) if self.typical else 0.0
         for one, cosine in zip(seen, now, strict=True):
-            one.corroboration = cosine / max(typical, _PALE * known)
+            one.corroboration = cosine / max(typical, limits._PALE * known, limits.LEAST_COSINE)
         self.typical.append(typical)
         self._gains(seen, context, voices)
         self._support(seen, context.updates, accepted, voices, spare)
         self._lasting(seen, [self._tally(owner, one) for owner, one in zip(context.owners, seen, strict=True)], voices)
         self._remember(context, rows, accepted)
-        return seen, alike, ramp(self.pairs / self.squares, method.disagreeing, method.agreeing)
+        agreement = ramp(self.pairs / self.squares, method.disagreeing, method.agreeing)
+        self.agreement = max(self.agreement, agreement)
+        return seen, alike, self.agreement
 
     def _copies(self, cosines: np.ndarray, accepted: Sequence[bool]) -> np.ndarray:
         n = len(cosines)
         apart = sorted(1 - cosines[i, j] for i in range(n) for j in range(i) if accepted[i] and accepted[j])
-        limit = min(1 - self.method.copies, _CLOSE * apart[len(apart) // 4])
+        limit = min(1 - self.method.copies, limits._CLOSE * apart[len(apart) // 4])
         return np.array([[i != j and 1 - cosines[i, j] < limit for j in range(n)] for i in range(n)])
 
     def _gains(self, seen: list[Seen], context: StageContext, voices: list[int]) -> None:
@@ -227,7 +223,7 @@ class Oracle:
         """Add a round to what is known of a sender."""
         names = ("rounds", "cosine", "square", "gain", "support")
         before = self.tallies.get(owner, dict.fromkeys((*names, "harm"), 0.0))
-        counted = min(LARGEST_CORROBORATION, max(-LARGEST_CORROBORATION, seen.corroboration))
+        counted = min(limits.LARGEST_CORROBORATION, max(-limits.LARGEST_CORROBORATION, seen.corroboration))
         added = dict(zip(names, (1.0, counted, counted**2, seen.gain, seen.support), strict=True))
         tally = {name: value + self.method.fading * before[name] for name, value in added.items()}
         self.tallies[owner] = tally | {"harm": before["harm"]}
@@ -236,16 +232,17 @@ class Oracle:
     def _lasting(self, seen: list[Seen], tallies: list[dict[str, float]], voices: list[int]) -> None:
         means = [tally["cosine"] / tally["rounds"] for tally in tallies]
         gains = [tally["gain"] / tally["rounds"] for tally in tallies]
-        middle = median([means[i] for i in voices])
+        middle = max(limits.LEAST_LASTING, median([means[i] for i in voices]))
         typical = median([gains[i] for i in voices])
         better = median([gains[i] - typical for i in voices if gains[i] >= typical])
-        common = min(-self.method.allowance, max(-LARGEST_COMMON, typical - self.method.spread * better))
+        largest = limits.LARGEST_COMMON + (1 - self.agreement) * limits.LARGEST_DIFFERENCE
+        common = min(-self.method.allowance, max(-largest, typical - self.method.spread * better))
         for one, tally, mean, gain in zip(seen, tallies, means, gains, strict=True):
             variance = max(0.0, tally["square"] / tally["rounds"] - mean**2)
             one.rounds, one.lasting, one.lasting_gain = tally["rounds"], mean / middle, gain
             one.lasting_error = (variance / tally["rounds"]) ** 0.5 / middle
-            counted = min(LARGEST_GAIN, max(-LARGEST_GAIN, one.gain))
-            tally["harm"] = min(LARGEST_HARM, max(0.0, tally["harm"] + common - counted))
+            counted = min(limits.LARGEST_GAIN, max(-limits.LARGEST_GAIN, one.gain))
+            tally["harm"] = min(limits.LARGEST_HARM, max(0.0, tally["harm"] + common - counted))
             one.harm, one.support = tally["harm"], tally["support"] / tally["rounds"]
 
     def _remember(self, context: StageContext, rows: list[np.ndarray], accepted: Sequence[bool]) -> None:

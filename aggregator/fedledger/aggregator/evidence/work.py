@@ -243,8 +243,10 @@ class _Round:
         return np.clip(self._before[:, _HARM] + loss, 0.0, LARGEST_HARM)
 
     def _common_after(self, usual: float, typical: float, accepted: NDArray[np.bool_]) -> Float64Array:
-        """Return sums over rounds: usual gains and cosines, rounds, inner products of two updates, and squares; and the
-        largest agreement so far."""
+        """Return sums over rounds, and the largest agreement so far.
+
+        Summed are usual gains and cosines, rounds, inner products of two updates, and squares.
+        """
         count = int(accepted.sum())
         gram = self._context.features.products[: self._n, : self._n][np.ix_(accepted, accepted)]
         square = float(gram.diagonal().cumsum()[-1]) / count if count else 0.0
@@ -302,7 +304,10 @@ def _read_common(memory: Mapping[str, IntArray]) -> Float64Array:
     kept = memory.get(_COMMON, np.zeros(_COMMON_SIZE, np.int64))
     if kept.shape != (_COMMON_SIZE,):
         raise ConfigError("What work@1 kept is of another method.", "Use the state of the last round.")
-    return from_fixed(kept)
+    common = from_fixed(kept)
+    if not 0 <= common[_AGREEMENT] <= 1:
+        raise ConfigError("What work@1 kept is no agreement.", "Use the state of the last round.")
+    return common
 
 
 def _median(values: Float64Array) -> float:
