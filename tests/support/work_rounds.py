@@ -236,7 +236,9 @@ class Oracle:
         typical = median([gains[i] for i in voices])
         better = median([gains[i] - typical for i in voices if gains[i] >= typical])
         largest = limits.LARGEST_COMMON + (1 - self.agreement) * limits.LARGEST_DIFFERENCE
-        common = min(-self.method.allowance, max(-largest, typical - self.method.spread * better))
+        common = min(
+            -self.method.allowance, max(-largest, typical - (2 - self.agreement) * self.method.spread * better)
+        )
         for one, tally, mean, gain in zip(seen, tallies, means, gains, strict=True):
             variance = max(0.0, tally["square"] / tally["rounds"] - mean**2)
             one.rounds, one.lasting, one.lasting_gain = tally["rounds"], mean / middle, gain

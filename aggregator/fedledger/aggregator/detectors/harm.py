@@ -44,8 +44,10 @@ class Harm(Checked):
         for i in range(context.count):
             error = float(seen.lasting_error[i])
             # Nothing is sure after one round, so an error of 1 stands for what is not known yet.
-            unsure = (error * error + 1.0 / float(seen.rounds[i])) ** 0.5
-            opposed = Finding.below("lasting corroboration", float(seen.lasting[i]) + unsure, self.opposed)
+            unsure = (error * error + 2.0 / float(seen.rounds[i])) ** 0.5
+            # Where updates differ much, one of rare data may point away as well.
+            against = self.opposed - (1.0 - seen.agreement)
+            opposed = Finding.below("lasting corroboration", float(seen.lasting[i]) + unsure, against)
             now = Finding.above("loss while pointing away", -float(seen.gain[i]), self.loss)
             if not seen.corroboration[i] < -self.away:
                 now = None

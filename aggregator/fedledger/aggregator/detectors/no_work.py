@@ -13,6 +13,8 @@ from fedledger.protocol.records.verdicts import Verdict
 
 MANY_ROUNDS = 3.0
 """Over so many rounds a lasting mean says something by itself."""
+MUCH = 3.0
+"""So many times the least overlap is no chance."""
 
 
 @DETECTORS.register("no_work@1")
@@ -49,6 +51,9 @@ class NoWork(Checked):
             if not seen.lasting[i] < self.doubtful:
                 here = None
             surely = float(seen.lasting[i] + seen.lasting_error[i])
-            over_rounds = Finding.below("corroboration", surely, self.least) if seen.rounds[i] > MANY_ROUNDS else None
+            over_rounds = Finding.below("corroboration", surely, self.least)
+            # Who has much in common with others and points away does work, if rare or harmful.
+            if not (seen.rounds[i] > MANY_ROUNDS and seen.overlap[i] < MUCH * self.overlap):
+                over_rounds = None
             found.append(here or over_rounds)
         return found

@@ -33,7 +33,7 @@ LARGEST_COMMON, LARGEST_DIFFERENCE = 0.6, 2.0
 """A larger loss is not common, whatever the gains are; and as much more where updates never agreed."""
 LEAST_COSINE = 0.01
 """A smaller mean cosine is noise."""
-LEAST_LASTING = 0.25
+LEAST_LASTING = 0.5
 """A smaller lasting corroboration of the median sender says nothing of the others."""
 LARGEST_HARM = 4.0
 """Harm adds up to this at most, so that who does none any more is soon believed."""
@@ -237,8 +237,10 @@ class _Round:
         counted = lasting[accepted]
         middle = _median(counted)
         better = _median(counted[counted >= middle] - middle)
-        largest = LARGEST_COMMON + (1.0 - float(self._common[_AGREEMENT])) * LARGEST_DIFFERENCE
-        common = min(-self._method.allowance, max(-largest, middle - self._method.spread * better))
+        differing = 1.0 - float(self._common[_AGREEMENT])
+        largest = LARGEST_COMMON + differing * LARGEST_DIFFERENCE
+        spread = self._method.spread * (1.0 + differing)
+        common = min(-self._method.allowance, max(-largest, middle - spread * better))
         loss = common - np.clip(gain, -LARGEST_GAIN, LARGEST_GAIN)
         return np.clip(self._before[:, _HARM] + loss, 0.0, LARGEST_HARM)
 
