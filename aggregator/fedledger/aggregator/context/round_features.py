@@ -90,6 +90,15 @@ class RoundFeatures:
         """Rise of the held-out loss by update i, in millionths of its unit."""
         return self.measured[i].loss - self.base.loss
 
+    @property
+    def worths(self) -> list[int]:
+        """What each update adds to the worth of the base: by margins if all have one, else by losses."""
+        everything = (self.base, *self.measured)
+        worths = [one.worth for one in everything]
+        if any(one.margin is None for one in everything):
+            worths = [-one.loss for one in everything]
+        return [worth - worths[0] for worth in worths[1:]]
+
     def gains_score(self, i: int) -> bool:
         """Return whether update i betters the score."""
         return self.measured[i].scores_above(self.base, self.lower_is_better)

@@ -84,6 +84,7 @@ class Judged:
 
 
 ACCEPTED = Judged(Verdict.ACCEPTED)
+_CERTAIN = float("inf")
 
 
 def detect(detectors: Sequence[Detector], contexts: Sequence[StageContext], count: int) -> list[Judged]:
@@ -105,15 +106,14 @@ def detect(detectors: Sequence[Detector], contexts: Sequence[StageContext], coun
 
 
 def worst(judged: Sequence[Judged], most: int) -> list[Judged]:
-    """Return the same with at most so many refusals, the worst; of equally bad ones all or none.
+    """Return the same with at most so many refusals by doubtful signs, the worst; of equally bad ones all or none.
 
-    A refusal without a finding is as bad as can be.
+    What is certain, such as an update that holds nothing new, is refused in any case.
     """
-    refused = [one for one in judged if one.verdict.refused]
-    if len(refused) <= most:
+    doubtful = [_excess(one) for one in judged if one.verdict.refused and _excess(one) < _CERTAIN]
+    if len(doubtful) <= most:
         return list(judged)
-    excesses = sorted((_excess(one) for one in refused), reverse=True)
-    limit = excesses[most]
+    limit = sorted(doubtful, reverse=True)[most]
     return [one if one.verdict.refused and _excess(one) > limit else ACCEPTED for one in judged]
 
 
@@ -131,4 +131,5 @@ def work_of(context: StageContext, method: str) -> WorkSeen:
 
 
 def _excess(judged: Judged) -> float:
-    return float("inf") if judged.finding is None else judged.finding.excess
+    # A detector that gives no reason cannot be compared.
+    return 0.0 if judged.finding is None else judged.finding.excess

@@ -32,7 +32,7 @@ class Harm(Checked):
         above ``loss`` usual gains.
     """
 
-    losses: Annotated[float, Real(0, 4)] = 2.0
+    losses: Annotated[float, Real(0, 4)] = 2.5
     opposed: Annotated[float, Real(-1e6, 0)] = -0.3
     away: Annotated[float, Real(0, 1e6)] = 0.5
     loss: Annotated[float, Real(0, 1e6)] = 0.3

@@ -40,13 +40,15 @@ LARGEST_HARM = 4.0
 _ROUNDS, _COSINE, _COSINE_SQUARE, _GAIN, _HARM, _SUPPORT = range(6)
 _COLUMNS = 6
 _UPDATES, _STEPS, _COMMON = "updates", "steps", "common"
-_GAINS, _COSINES, _COMMON_ROUNDS, _PRODUCTS, _SQUARES, _AGREEMENT = range(6)
-_COMMON_SIZE = 6
+_GAINS, _COSINES, _COMMON_ROUNDS, _SHARES, _AGREEMENT = range(5)
+_COMMON_SIZE = 5
 _CLOSE = 0.25
 """Copies are closer than this share of the distance at the lower quartile of pairs."""
 _PALE = 0.3
 """Where updates have less in common than this share of what they had on average, it says less."""
 _TINY = 1.0 / (1 << 30)
+_LEAST_DOUBTS = 4.0
+"""A usual gain of fewer times what may be no difference at all says nothing."""
 
 
 @EVIDENCE.register("work@1")
@@ -160,7 +162,7 @@ class _Round:
         now[:, _HARM] = self._harm(gain, lasting_gain, voices)
         variance = np.maximum(now[:, _COSINE_SQUARE] / rounds - lasting * lasting, 0.0)
         middle = max(_median(lasting[voices]), LEAST_LASTING)
-        common = self._common_after(usual, _median(cosine[voices]), accepted)
+        common = self._common_after(usual, _median(cosine[voices]), voices)
         return WorkSeen(
             absent=self._absent,
             overlap=overlap,
@@ -221,11 +223,11 @@ class _Round:
     def _gains(self, accepted: NDArray[np.bool_]) -> tuple[Float64Array, float]:
         """Return what each update gains over what is usual, float64[n], and what was usual in this round."""
         seen, doubt = self._context.features, self._context.doubt
-        worths = np.array([each.worth - seen.base.worth for each in seen.measured], np.float64).reshape(-1)
+        worths = np.array(seen.worths, np.float64).reshape(-1)
         # What may be no difference at all on another machine is none.
         sure = np.sign(worths) * np.maximum(np.abs(worths) - doubt, 0.0)
         usual = _median(np.abs(sure[accepted]))
-        return sure / max(usual, self._known(_GAINS) * PPM, 1.0), usual
+        return sure / max(usual, self._known(_GAINS) * PPM, _LEAST_DOUBTS * doubt, 1.0), usual
 
     def _known(self, place: int) -> float:
         """Return the mean over the rounds before of what is common."""
@@ -244,20 +246,19 @@ class _Round:
         loss = common - np.clip(gain, -LARGEST_GAIN, LARGEST_GAIN)
         return np.clip(self._before[:, _HARM] + loss, 0.0, LARGEST_HARM)
 
-    def _common_after(self, usual: float, typical: float, accepted: NDArray[np.bool_]) -> Float64Array:
+    def _common_after(self, usual: float, typical: float, voices: NDArray[np.bool_]) -> Float64Array:
         """Return sums over rounds, and the largest agreement so far.
 
-        Summed are usual gains and cosines, rounds, inner products of two updates, and squares.
+        Summed are usual gains and cosines, rounds, and mean inner products of two updates over mean squares.
         """
-        count = int(accepted.sum())
-        gram = self._context.features.products[: self._n, : self._n][np.ix_(accepted, accepted)]
+        count = int(voices.sum())
+        gram = self._context.features.products[: self._n, : self._n][np.ix_(voices, voices)]
         square = float(gram.diagonal().cumsum()[-1]) / count if count else 0.0
         whole = float(gram.sum(axis=0).cumsum()[-1]) if count else 0.0
         pairs = (whole - square * count) / (count * (count - 1)) if count > 1 else 0.0
-        unit = float(self._context.unit) * float(self._context.unit)
-        sums = np.array([usual / PPM, typical, 1.0, pairs / unit, square / unit, 0.0])
-        after: Float64Array = self._common + sums
-        share = float(after[_PRODUCTS]) / float(after[_SQUARES]) if after[_SQUARES] > 0 else 0.0
+        share = pairs / square if square > 0 else 0.0
+        after: Float64Array = self._common + np.array([usual / PPM, typical, 1.0, share, 0.0])
+        share = float(after[_SHARES] / after[_COMMON_ROUNDS])
         # What was agreed once cannot be talked away.
         after[_AGREEMENT] = max(after[_AGREEMENT], ramp(share, self._method.disagreeing, self._method.agreeing))
         return after
