@@ -23,7 +23,8 @@ rounds = 5
 # objective = {{ method = "classification@1" }}
 # Others: fedledger methods objectives
 solver = {{ method = "sgd@1", params = {{ learning_rate = 0.1, momentum = 0.9, batch_size = 16, local_epochs = 2 }} }}
-detection = [{{ method = "norm@1" }}, {{ method = "near_duplicate@1" }}, {{ method = "held_out@1" }}]
+# How updates are judged, aggregated and paid: the default pipeline. See `fedledger methods` for single methods.
+pipeline = "default"
 """
 _TASK = '''\
 """The task's model and data. Whoever audits this task reads this file before running it."""
