@@ -48,13 +48,15 @@ class Corroborated(Checked):
 
     def _surety(self, seen: WorkSeen, i: int) -> float:
         differing = 1.0 - seen.agreement
+        # Where updates differ much, those of rare data may lose.
+        low = min(seen.common_loss, -0.1 - 0.2 * differing)
+        now = min(2.0 * seen.common_loss, -0.3 - 0.7 * differing)
         support = ramp(float(seen.support[i]), self.unsupported, self.supported)
         return (
             ramp(float(seen.lasting[i]), self.unpaid, self.paid)
             * ramp(float(seen.overlap[i]), 1.0, 1.6)
             * ramp(float(seen.corroboration[i]), -1.0, 0.0)
-            * ramp(float(seen.lasting_gain[i]), -0.1 - 0.2 * differing, 0.1 - 0.1 * differing)
-            # Where updates differ much, one of rare data may lose in a round.
-            * ramp(float(seen.gain[i]), -0.3 - 0.7 * differing, -0.2 * differing)
+            * ramp(float(seen.lasting_gain[i]), low, low + 0.2)
+            * ramp(float(seen.gain[i]), now, now + 0.3)
             * (differing + seen.agreement * support)
         )

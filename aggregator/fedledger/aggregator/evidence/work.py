@@ -31,6 +31,8 @@ LARGEST_CORROBORATION = 2.0
 """Corroboration counts as so much at most towards what is lasting."""
 LARGEST_COMMON, LARGEST_DIFFERENCE = 0.6, 2.0
 """A larger loss is not common, whatever the gains are; and as much more where updates never agreed."""
+HARDLY, WELL = 0.2, 0.5
+"""The median sender hardly gains, or gains well, over what was usual."""
 LEAST_COSINE = 0.01
 """A smaller mean cosine is noise."""
 LEAST_LASTING = 0.5
@@ -159,7 +161,7 @@ class _Round:
         now += method.fading * self._before
         rounds = now[:, _ROUNDS]
         lasting, lasting_gain = now[:, _COSINE] / rounds, now[:, _GAIN] / rounds
-        now[:, _HARM] = self._harm(gain, lasting_gain, voices)
+        now[:, _HARM] = self._harm(gain, lasting_gain[voices])
         variance = np.maximum(now[:, _COSINE_SQUARE] / rounds - lasting * lasting, 0.0)
         middle = max(_median(lasting[voices]), LEAST_LASTING)
         common = self._common_after(usual, _median(cosine[voices]), voices)
@@ -173,6 +175,7 @@ class _Round:
             gain=gain,
             lasting_gain=lasting_gain,
             harm=now[:, _HARM],
+            common_loss=self._pardoned(lasting_gain[voices]),
             support=now[:, _SUPPORT] / rounds,
             alike=alike,
             agreement=float(common[_AGREEMENT]),
@@ -234,15 +237,28 @@ class _Round:
         rounds = float(self._common[_COMMON_ROUNDS])
         return float(self._common[place]) / rounds if rounds else 0.0
 
-    def _harm(self, gain: Float64Array, lasting: Float64Array, accepted: NDArray[np.bool_]) -> Float64Array:
-        """Return the cumulative sums of losses beyond what is common, float64[n]."""
-        counted = lasting[accepted]
-        middle = _median(counted)
-        better = _median(counted[counted >= middle] - middle)
-        differing = 1.0 - float(self._common[_AGREEMENT])
+    def _common_loss(self, lasting: Float64Array, differing: float) -> float:
+        """Return the lowest lasting gain that is common among the voices' float64[m].
+
+        Where updates never agreed, of which ``differing`` is 1, more is common.
+        """
+        middle = _median(lasting)
+        better = _median(lasting[lasting >= middle] - middle)
         largest = LARGEST_COMMON + differing * LARGEST_DIFFERENCE
-        spread = self._method.spread * (1.0 + differing)
-        common = min(-self._method.allowance, max(-largest, middle - spread * better))
+        return min(-self._method.allowance, max(-largest, middle - self._method.spread * (1.0 + differing) * better))
+
+    def _pardoned(self, lasting: Float64Array) -> float:
+        """Return the lasting gain down to which no pay is lost, given the voices' float64[m].
+
+        While the model still gains, a loss shows; once it hardly does, honest updates lose as often as they gain.
+        """
+        least = -self._method.allowance
+        converged = 1.0 - ramp(_median(lasting), HARDLY, WELL)
+        return least + converged * (self._common_loss(lasting, 0.0) - least)
+
+    def _harm(self, gain: Float64Array, lasting: Float64Array) -> Float64Array:
+        """Return the cumulative sums of losses beyond what is common, float64[n], given the voices' lasting gains."""
+        common = self._common_loss(lasting, 1.0 - float(self._common[_AGREEMENT]))
         loss = common - np.clip(gain, -LARGEST_GAIN, LARGEST_GAIN)
         return np.clip(self._before[:, _HARM] + loss, 0.0, LARGEST_HARM)
 
