@@ -124,10 +124,12 @@ class TestDefinition:
         assert alike.tolist() == [[i != j and {i, j} <= same for j in range(6)] for i in range(6)]
 
     @pytest.mark.parametrize("doubt", [0, 100, 4000])
-    def test_a_gain_within_doubt_is_none(self, doubt: int) -> None:
-        rows = honest(np.random.default_rng(5), 5, 100)
-        seen = Work()(a_round(rows, [doubt, -doubt, doubt + 7, -doubt - 7, 0], doubt=doubt))(np.ones(5, bool))
-        assert seen.gain.tolist() == [0, 0, 7 / max(1, 4 * doubt), -7 / max(1, 4 * doubt), 0]
+    @pytest.mark.parametrize("times", [1, 3, 8])
+    def test_a_gain_within_doubt_is_none_and_few_times_doubt_are_little(self, doubt: int, times: int) -> None:
+        rows, more = honest(np.random.default_rng(5), 5, 100), max(1, times * doubt)
+        worths = [doubt, -doubt, doubt + more, -doubt - more, doubt + more]
+        gain = Work()(a_round(rows, worths, doubt=doubt))(np.ones(5, bool)).gain
+        assert gain.tolist() == [0, 0, *(sign * min(1.0, more / max(1, 4 * doubt)) for sign in (1, -1, 1))]
 
 
 SCRIPT = """

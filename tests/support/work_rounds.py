@@ -197,7 +197,7 @@ class Oracle:
         usual = median([abs(sure[i]) for i in voices])
         known = sum(self.usual) / len(self.usual) if self.usual else 0.0
         for one, value in zip(seen, sure, strict=True):
-            one.gain = value / max(usual, known, limits._LEAST_DOUBTS * context.doubt, 1.0)
+            one.gain = value / max(usual, known, limits.LEAST_DOUBTS * context.doubt, 1.0)
         self.usual.append(usual)
 
     def _support(

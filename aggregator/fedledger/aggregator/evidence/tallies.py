@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedledger.protocol.arithmetic.exact import Float64Array, IntArray
+from fedledger.protocol.arithmetic.exact import Float64Array, IntArray, to_whole
 from fedledger.protocol.errors import ConfigError
 
 _OWNERS, _TALLIES = "owners", "tallies"
 _ONE = float(1 << 30)
-_MOST = float(1 << 60)
+_MOST = 1 << 60
 _OWNER_WORDS = 3
 
 
@@ -78,8 +78,7 @@ class Tallies:
 
 def to_fixed(values: Float64Array) -> IntArray:
     """Return numbers in parts of 2^30, cut to ±2^30."""
-    fixed: IntArray = np.rint(np.clip(values * _ONE, -_MOST, _MOST)).astype(np.int64)
-    return fixed
+    return to_whole(values * _ONE, _MOST)
 
 
 def from_fixed(values: IntArray) -> Float64Array:

@@ -35,6 +35,8 @@ HARDLY, WELL = 0.2, 0.5
 """The median sender hardly gains, or gains well, over what was usual."""
 LEAST_COSINE = 0.01
 """A smaller mean cosine is noise."""
+LEAST_DOUBTS = 4.0
+"""A usual gain of fewer times what may be no difference at all says nothing."""
 LEAST_LASTING = 0.5
 """A smaller lasting corroboration of the median sender says nothing of the others."""
 LARGEST_HARM = 4.0
@@ -49,8 +51,6 @@ _CLOSE = 0.25
 _PALE = 0.3
 """Where updates have less in common than this share of what they had on average, it says less."""
 _TINY = 1.0 / (1 << 30)
-_LEAST_DOUBTS = 4.0
-"""A usual gain of fewer times what may be no difference at all says nothing."""
 
 
 @EVIDENCE.register("work@1")
@@ -230,7 +230,7 @@ class _Round:
         # What may be no difference at all on another machine is none.
         sure = np.sign(worths) * np.maximum(np.abs(worths) - doubt, 0.0)
         usual = _median(np.abs(sure[accepted]))
-        return sure / max(usual, self._known(_GAINS) * PPM, _LEAST_DOUBTS * doubt, 1.0), usual
+        return sure / max(usual, self._known(_GAINS) * PPM, LEAST_DOUBTS * doubt, 1.0), usual
 
     def _known(self, place: int) -> float:
         """Return the mean over the rounds before of what is common."""

@@ -13,6 +13,7 @@ from fedledger.aggregator.optimisers.base import OPTIMISERS
 from fedledger.aggregator.round.methods import check_memory, check_work
 from fedledger.aggregator.round.state import State
 from fedledger.aggregator.rules.base import RULES
+from fedledger.aggregator.selection.base import SELECTIONS
 from fedledger.learning.code_bundle import read_code
 from fedledger.learning.data import Dataset, Parts, Prepared
 from fedledger.learning.hold_out import hold_out
@@ -157,7 +158,7 @@ def assemble(
         **{name: getattr(training, name) for name in type(training).model_fields if name != "pipeline"} | changed,
     )
     check_memory(spec, config.participants, dimension)
-    check_work(spec, min(config.participants, spec.selection.params.get("count", config.participants)), dimension)
+    check_work(spec, _asked(spec, config.participants), dimension)
     return Experiment(
         config=config,
         spec=spec,
@@ -169,6 +170,13 @@ def assemble(
         objective=found.objective,
         validation=kept,
     )
+
+
+def _asked(spec: TaskSpec, participants: int) -> int:
+    """Return how many participants a round asks at most."""
+    selection = build(SELECTIONS, spec.selection.method, spec.selection.params)
+    count = getattr(selection, "count", participants)
+    return min(participants, count) if isinstance(count, int) else participants
 
 
 def _kept(config: ExperimentConfig, validation: Dataset) -> KeptValidation:
