@@ -47,11 +47,15 @@ def test_of_too_many_refusals_the_worst_stand_and_of_equals_all_or_none(
 ) -> None:
     judged = [Judged(Verdict.HARM, found) if refused else Judged(Verdict.ACCEPTED) for refused, found in given_]
     left = worst(judged, most)
-    bad = [float("inf") if one.finding is None else one.finding.excess for one in judged]
+    bad = [0.0 if one.finding is None else one.finding.excess for one in judged]
     stand = [one.verdict.refused for one in left]
     refused = [one.verdict.refused for one in judged]
-    assert sum(stand) <= most and all(was or not stands for was, stands in zip(refused, stand, strict=True))
-    if sum(refused) <= most:
+    certain = sum(was and excess == float("inf") for was, excess in zip(refused, bad, strict=True))
+    assert sum(stand) - certain <= most and all(was or not stands for was, stands in zip(refused, stand, strict=True))
+    assert all(
+        stands for was, excess, stands in zip(refused, bad, stand, strict=True) if was and excess == float("inf")
+    )
+    if sum(refused) - certain <= most:
         assert left == judged
     for i, j in ((i, j) for i, a in enumerate(refused) for j, b in enumerate(refused) if a and b):
         # Who is at least as bad as one that is refused, is refused.
@@ -59,7 +63,7 @@ def test_of_too_many_refusals_the_worst_stand_and_of_equals_all_or_none(
     # No more could be refused: the next ones are too many.
     rest = [bad[i] for i, was in enumerate(refused) if was and not stand[i]]
     if rest:
-        assert sum(stand) + rest.count(max(rest)) > most
+        assert sum(stand) - certain + rest.count(max(rest)) > most
 
 
 @dataclass(frozen=True)

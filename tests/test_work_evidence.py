@@ -127,7 +127,7 @@ class TestDefinition:
     def test_a_gain_within_doubt_is_none(self, doubt: int) -> None:
         rows = honest(np.random.default_rng(5), 5, 100)
         seen = Work()(a_round(rows, [doubt, -doubt, doubt + 7, -doubt - 7, 0], doubt=doubt))(np.ones(5, bool))
-        assert seen.gain.tolist() == [0, 0, 7, -7, 0]
+        assert seen.gain.tolist() == [0, 0, 7 / max(1, 4 * doubt), -7 / max(1, 4 * doubt), 0]
 
 
 SCRIPT = """

@@ -55,7 +55,7 @@ def _in_words(value: Any) -> str:
     if not isinstance(value, Mapping):
         return f"`{value}`"
     if not value:
-        return "its defaults"
+        return "with its defaults"
     settings = value.get("params", {}) if "method" in value else value
     named = [f"`{value['method']}`"] if "method" in value else []
     return " ".join([*named, *([f"({', '.join(f'{k} = {v}' for k, v in settings.items())})"] if settings else [])])

@@ -147,8 +147,7 @@ class Oracle:
     tallies: dict[str, dict[str, float]] = field(default_factory=dict)
     usual: list[float] = field(default_factory=list)
     typical: list[float] = field(default_factory=list)
-    pairs: float = 0.0
-    squares: float = 0.0
+    shares: list[float] = field(default_factory=list)
     agreement: float = 0.0
     now: int = 0
 
@@ -179,8 +178,8 @@ class Oracle:
         self._gains(seen, context, voices)
         self._support(seen, context.updates, accepted, voices, spare)
         self._lasting(seen, [self._tally(owner, one) for owner, one in zip(context.owners, seen, strict=True)], voices)
-        self._remember(context, rows, accepted)
-        agreement = ramp(self.pairs / self.squares, method.disagreeing, method.agreeing)
+        self._remember(context, rows, voices)
+        agreement = ramp(sum(self.shares) / len(self.shares), method.disagreeing, method.agreeing)
         self.agreement = max(self.agreement, agreement)
         return seen, alike, self.agreement
 
@@ -198,7 +197,7 @@ class Oracle:
         usual = median([abs(sure[i]) for i in voices])
         known = sum(self.usual) / len(self.usual) if self.usual else 0.0
         for one, value in zip(seen, sure, strict=True):
-            one.gain = value / max(usual, known, 1.0)
+            one.gain = value / max(usual, known, limits._LEAST_DOUBTS * context.doubt, 1.0)
         self.usual.append(usual)
 
     def _support(
@@ -247,13 +246,13 @@ class Oracle:
             tally["harm"] = min(limits.LARGEST_HARM, max(0.0, tally["harm"] + common - counted))
             one.harm, one.support = tally["harm"], tally["support"] / tally["rounds"]
 
-    def _remember(self, context: StageContext, rows: list[np.ndarray], accepted: Sequence[bool]) -> None:
+    def _remember(self, context: StageContext, rows: list[np.ndarray], voices: list[int]) -> None:
         self.updates += [(self.now, row) for row in rows]
         self.updates = [(made, row) for made, row in self.updates if self.now + 1 - made <= self.method.rounds]
-        judges = [row.astype(float) for row, good in zip(context.updates, accepted, strict=True) if good]
+        judges = [context.updates[i].astype(float) for i in voices]
         products = [float(a @ b) for i, a in enumerate(judges) for j, b in enumerate(judges) if i != j]
-        self.pairs += float(np.mean(products)) / UNIT**2
-        self.squares += float(np.mean([row @ row for row in judges])) / UNIT**2
+        squares = [float(row @ row) for row in judges]
+        self.shares.append(float(np.mean(products) / np.mean(squares)))
 
 
 def _voices(cosines: np.ndarray, alike: np.ndarray, accepted: Sequence[bool]) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 
@@ -39,6 +39,7 @@ class Corroborated(Checked):
     paid: Annotated[float, Real(0, 1e6)] = 0.35
     unsupported: Annotated[float, Real(0, 1e6)] = 0.45
     supported: Annotated[float, Real(0, 1e6)] = 0.7
+    needs_evidence: ClassVar[bool] = True
 
     def __call__(self, context: StageContext, weights: Sequence[int]) -> list[int]:
         seen = work_of(context, "corroborated@1")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.detectors.base import DETECTORS, Finding, work_of
@@ -37,6 +37,7 @@ class Harm(Checked):
     away: Annotated[float, Real(0, 1e6)] = 0.5
     loss: Annotated[float, Real(0, 1e6)] = 0.3
     verdict = Verdict.HARM
+    needs_evidence: ClassVar[bool] = True
 
     def __call__(self, context: StageContext) -> Sequence[Finding | None]:
         seen = work_of(context, "harm@1")

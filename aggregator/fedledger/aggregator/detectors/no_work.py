@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.detectors.base import DETECTORS, Finding, work_of
@@ -39,6 +39,7 @@ class NoWork(Checked):
     doubtful: Annotated[float, Real(-1e6, 1e6)] = 0.35
     least: Annotated[float, Real(-1e6, 1e6)] = 0.15
     verdict = Verdict.NO_WORK
+    needs_evidence: ClassVar[bool] = True
 
     def __call__(self, context: StageContext) -> Sequence[Finding | None]:
         seen = work_of(context, "no_work@1")

@@ -102,16 +102,7 @@ class RoundMethods:
     @classmethod
     def _made(cls, spec: TaskSpec) -> RoundMethods:
         normalisation, mixing, evidence = spec.normalisation, spec.mixing, spec.evidence
-        rescale = None
-        if normalisation is not None:
-            rescale = build(NORMALISATIONS, normalisation.method, normalisation.params)
-            if spec.judgement is not None and rescale.trusts_claims:
-                raise ConfigError(
-                    f"{normalisation.method} magnifies an update whose sender states few steps, and the task's "
-                    "judgement lets no claim raise a weight.",
-                    "Choose another normalisation, such as fednova@2.",
-                )
-        return cls(
+        made = cls(
             evidence=None
             if evidence is None
             else Staged("evidence.0", build(EVIDENCE, evidence.method, evidence.params)),
@@ -123,9 +114,13 @@ class RoundMethods:
             contribution=Staged(
                 "contributions.0", build(CONTRIBUTIONS, spec.contribution.method, spec.contribution.params)
             ),
-            normalisation=rescale,
+            normalisation=None
+            if normalisation is None
+            else build(NORMALISATIONS, normalisation.method, normalisation.params),
             mixing=None if mixing is None else build(MIXINGS, mixing.method, mixing.params),
         )
+        _require_suited(spec, made)
+        return made
 
     def __iter__(self) -> Iterator[Staged[Evidence] | Staged[Detector] | Staged[Rule] | Staged[Contribution]]:
         first = () if self.evidence is None else (self.evidence,)
@@ -161,6 +156,27 @@ class RoundMethods:
     def needs_centre(self) -> bool:
         """Whether a method looks at the centre of the updates."""
         return any(getattr(staged.method, "needs_centre", False) for staged in self)
+
+
+def _require_suited(spec: TaskSpec, methods: RoundMethods) -> None:
+    """Raise ConfigError if a task's methods do not suit each other."""
+    believes = methods.normalisation is not None and methods.normalisation.trusts_claims
+    if spec.judgement is not None and spec.normalisation is not None and believes:
+        raise ConfigError(
+            f"{spec.normalisation.method} magnifies an update whose sender states few steps, and the task's "
+            "judgement lets no claim raise a weight.",
+            "Choose another normalisation, such as fednova@2.",
+        )
+    if methods.evidence is not None:
+        return
+    named = [*spec.detection, spec.contribution]
+    made = [*(staged.method for staged in methods.detectors), methods.contribution.method]
+    for name, method in zip(named, made, strict=True):
+        if getattr(method, "needs_evidence", False):
+            raise ConfigError(
+                f"{name.method} needs to know of everybody's work, and the task names no evidence.",
+                'Give evidence = { method = "work@1" }.',
+            )
 
 
 _MADE: BoundedCache[bytes, RoundMethods] = BoundedCache(16)

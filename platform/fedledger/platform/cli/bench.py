@@ -378,7 +378,7 @@ def bench_robustness(
     populations: Annotated[str, typer.Option(help="PARTICIPANTS-HOSTILE, separated by commas")] = "13-3,10-3,10-4",
     pipelines: Annotated[
         str,
-        typer.Option(help="default, plain, 0.1.0, or TOML files with [training] and [data]; separated by commas"),
+        typer.Option(help="default, plain, 0.1.0, or TOML files with tables training and data; separated by commas"),
     ] = "default,0.1.0",
     data: Annotated[str, typer.Option(help="digits, mnist, or a folder of images in the IDX format")] = "digits",
     rounds: Annotated[int | None, typer.Option(min=1, help="rounds of each run (default: the demonstration's)")] = None,
