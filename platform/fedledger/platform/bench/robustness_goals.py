@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from fedledger.platform.bench.attack_suite import (
     BACKDOOR,
@@ -17,7 +18,7 @@ from fedledger.platform.bench.attack_suite import (
     ON_OFF,
     VALIDATION,
 )
-from fedledger.platform.bench.robustness import IID, RobustnessRow
+from fedledger.platform.bench.robustness import DIGITS, IID, RobustnessRow
 
 MILD, HARSH = (IID, 0.5), (0.1,)
 """Divisions of the data for which goals are stated together."""
@@ -182,6 +183,7 @@ def _figures(goal: Goal, rows: Sequence[RobustnessRow], single: bool) -> dict[st
         value = goal.figure(row)
         if value is not None:
             where = f"{row.attack}, {row.dirichlet}, {row.participants}-{row.hostile}"
+            where += "" if row.data == DIGITS else f", {Path(row.data).name}"
             figures.setdefault(f"{where}, seed {row.seed}" if single else where, []).append(value)
     return figures
 
