@@ -235,6 +235,8 @@ class Oracle:
         typical = median([gains[i] for i in voices])
         better = median([gains[i] - typical for i in voices if gains[i] >= typical])
         largest = limits.LARGEST_COMMON + (1 - self.agreement) * limits.LARGEST_DIFFERENCE
+        converged = min(1.0, max(0.0, (limits.WELL - typical) / (limits.WELL - limits.HARDLY)))
+        largest += converged * limits.LARGEST_CONVERGED
         common = min(
             -self.method.allowance, max(-largest, typical - (2 - self.agreement) * self.method.spread * better)
         )

@@ -29,8 +29,8 @@ LARGEST_GAIN = 1.5
 LARGEST_OVERLAP = 1e6
 LARGEST_CORROBORATION = 2.0
 """Corroboration counts as so much at most towards what is lasting."""
-LARGEST_COMMON, LARGEST_DIFFERENCE = 0.6, 2.0
-"""A larger loss is not common, whatever the gains are; and as much more where updates never agreed."""
+LARGEST_COMMON, LARGEST_DIFFERENCE, LARGEST_CONVERGED = 0.6, 2.0, 0.9
+"""A larger loss is not common, whatever the gains are; more where updates never agreed, or the model hardly gains."""
 HARDLY, WELL = 0.2, 0.5
 """The median sender hardly gains, or gains well, over what was usual."""
 LEAST_COSINE = 0.01
@@ -240,21 +240,18 @@ class _Round:
     def _common_loss(self, lasting: Float64Array, differing: float) -> float:
         """Return the lowest lasting gain that is common among the voices' float64[m].
 
-        Where updates never agreed, of which ``differing`` is 1, more is common.
+        Where updates never agreed, of which ``differing`` is 1, more is common; and once the model hardly gains, as honest
+        updates then lose as often as they gain.
         """
         middle = _median(lasting)
         better = _median(lasting[lasting >= middle] - middle)
-        largest = LARGEST_COMMON + differing * LARGEST_DIFFERENCE
+        largest = LARGEST_COMMON + differing * LARGEST_DIFFERENCE + _converged(middle) * LARGEST_CONVERGED
         return min(-self._method.allowance, max(-largest, middle - self._method.spread * (1.0 + differing) * better))
 
     def _pardoned(self, lasting: Float64Array) -> float:
-        """Return the lasting gain down to which no pay is lost, given the voices' float64[m].
-
-        While the model still gains, a loss shows; once it hardly does, honest updates lose as often as they gain.
-        """
+        """Return the lasting gain down to which no pay is lost, given the voices' float64[m]."""
         least = -self._method.allowance
-        converged = 1.0 - ramp(_median(lasting), HARDLY, WELL)
-        return least + converged * (self._common_loss(lasting, 0.0) - least)
+        return least + _converged(_median(lasting)) * (self._common_loss(lasting, 0.0) - least)
 
     def _harm(self, gain: Float64Array, lasting: Float64Array) -> Float64Array:
         """Return the cumulative sums of losses beyond what is common, float64[n], given the voices' lasting gains."""
@@ -327,6 +324,11 @@ def _read_common(memory: Mapping[str, IntArray]) -> Float64Array:
     if not 0 <= common[_AGREEMENT] <= 1:
         raise ConfigError("What work@1 kept is no agreement.", "Use the state of the last round.")
     return common
+
+
+def _converged(gain: float) -> float:
+    """Return 1 where the median sender's lasting gain is hardly one, down to 0 where the model gains well."""
+    return 1.0 - ramp(gain, HARDLY, WELL)
 
 
 def _median(values: Float64Array) -> float:
