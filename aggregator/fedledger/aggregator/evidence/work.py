@@ -240,7 +240,7 @@ class _Round:
     def _common_loss(self, lasting: Float64Array, differing: float) -> float:
         """Return the lowest lasting gain that is common among the voices' float64[m].
 
-        Where updates never agreed, of which ``differing`` is 1, more is common; and once the model hardly gains, as honest
+        More is common where updates never agreed, where ``differing`` is 1, and once the model hardly gains: honest
         updates then lose as often as they gain.
         """
         middle = _median(lasting)
