@@ -345,6 +345,17 @@ class TestState:
         else:
             assert is_sound(seen)
 
+    @examples(60)
+    @given(st.integers(-(1 << 63), -1))
+    def test_of_fewer_rounds_than_none_is_refused(self, rounds: int) -> None:
+        """With the round to come, minus one round would make none, of which there is no mean."""
+        memory = kept()
+        for rounds_kept in (rounds, -(1 << 30)):
+            common = memory["common"].copy()
+            common[2] = rounds_kept
+            with pytest.raises(ConfigError, match="fewer rounds than none"):
+                Work()(a_round(honest(np.random.default_rng(13), 5, 100), memory=replaced(memory, "common", common)))
+
     def test_of_far_more_than_a_method_keeps_is_refused_at_once(self) -> None:
         memory = kept()
         for name in ("updates", "steps"):

@@ -321,6 +321,8 @@ def _read_common(memory: Mapping[str, IntArray]) -> Float64Array:
     if kept.shape != (_COMMON_SIZE,):
         raise ConfigError("What work@1 kept is of another method.", "Use the state of the last round.")
     common = from_fixed(kept)
+    if common[_COMMON_ROUNDS] < 0:
+        raise ConfigError("What work@1 kept counts fewer rounds than none.", "Use the state of the last round.")
     if not 0 <= common[_AGREEMENT] <= 1:
         raise ConfigError("What work@1 kept is no agreement.", "Use the state of the last round.")
     return common
