@@ -532,7 +532,6 @@ OFTEN = {
     "revealUpdate committed on chain in the window": 10,
     "revealStaleUpdate by proof": 25,
     "revealStaleUpdate committed on chain": 60,
-    "revealStaleUpdate committed on chain in the window": 2,
     "revealStaleUpdate: TooStale": 5,
     "revealStaleUpdate: WrongReveal": 5,
     "revealStaleUpdate: NotCommitted": 5,
