@@ -169,6 +169,7 @@ def _found(
                 fault = future.exception()
                 yield waiting[future], future.result() if fault is None else fault
         except BaseException:
+            # Whoever interrupts the bench does not wait for what has not begun.
             pool.shutdown(cancel_futures=True)
             raise
 
