@@ -46,8 +46,8 @@ _COLUMNS = 6
 _UPDATES, _STEPS, _COMMON = "updates", "steps", "common"
 _GAINS, _COSINES, _COMMON_ROUNDS, _SHARES, _AGREEMENT = range(5)
 _COMMON_SIZE = 5
-_CLOSE = 0.25
-"""Copies are closer than this share of the distance at the lower quartile of pairs."""
+_SAME = 1e-6
+"""One minus the cosine of what differs by no more than rounding."""
 _PALE = 0.3
 """Where updates have less in common than this share of what they had on average, it says less."""
 _TINY = 1.0 / (1 << 30)
@@ -79,7 +79,8 @@ class Work(Checked):
     length
         Number of coordinates by which vectors are remembered at most; longer ones are folded.
     copies
-        Updates whose residuals have a larger cosine are copies of each other.
+        Updates are copies of each other whose residuals are closer, as one minus their cosine, than this share of the
+        lower quartile of all pairs.
     allowance
         A loss by an update, over the usual gain, that is not held against its sender.
     spread
@@ -95,7 +96,7 @@ class Work(Checked):
     vectors: Annotated[int, Whole(0, 1024)] = 128
     steps: Annotated[int, Whole(0, 256)] = 24
     length: Annotated[int, Whole(256, 1 << 14)] = 8192
-    copies: Annotated[float, Real(0, 1)] = 0.9
+    copies: Annotated[float, Real(0, 1)] = 0.5
     allowance: Annotated[float, Real(0, 100)] = 0.1
     spread: Annotated[float, Real(0, 100)] = 2.5
     disagreeing: Annotated[float, Real(0, 1)] = 0.06
@@ -187,7 +188,7 @@ class _Round:
         apart = 1.0 - self._cosines
         pairs = np.sort(apart[np.tri(self._n, k=-1, dtype=np.bool_) & accepted[:, None] & accepted[None, :]])
         closer = float(pairs[len(pairs) // 4]) if len(pairs) else 1.0
-        alike: NDArray[np.bool_] = apart < min(1.0 - self._method.copies, _CLOSE * closer)
+        alike: NDArray[np.bool_] = apart < max(self._method.copies * closer, _SAME)
         np.fill_diagonal(alike, False)
         return alike
 

@@ -9,7 +9,7 @@ from typing import Any
 from fedledger.platform.attacks.coalition import OMNISCIENT
 
 NONE = "none"
-NO_WORK, OLD_COMBINATIONS, HARM, MIN_SUM = "no_work", "old_combinations", "harm", "min_sum"
+NO_WORK, OLD_COMBINATIONS, FORECAST, HARM, MIN_SUM = "no_work", "old_combinations", "forecast", "harm", "min_sum"
 BACKDOOR, ON_OFF, GROUP, VALIDATION, LITTLE_WORK = "backdoor", "on_off", "group", "validation", "little_work"
 TURN = 11
 """The first round in which who was honest attacks."""
@@ -76,7 +76,7 @@ def suite(side: int, participants: int, hostile: int) -> dict[str, Variant]:
     participants, hostile
         All participants and those that attack, by which the update is boosted that replaces a model.
     """
-    variants = [Variant(NONE, NONE), *_no_work(), *_combinations(), *_harm(), *_groups(), *_little_work()]
+    variants = [Variant(NONE, NONE), *_no_work(), *_combinations(), *_forecasts(), *_harm(), *_groups(), *_little_work()]
     variants += _backdoors(side, participants / max(hostile, 1))
     return {variant.name: variant for variant in variants}
 
@@ -110,6 +110,11 @@ def _no_work() -> Iterator[Variant]:
 def _combinations() -> Iterator[Variant]:
     for last, noise in ((1, 0.1), (4, 0.0), (4, 0.1), (8, 0.3)):
         yield _one(f"combination_{last}_{noise:g}", OLD_COMBINATIONS, "old_combination", last=last, noise=noise)
+
+
+def _forecasts() -> Iterator[Variant]:
+    for features in ("row_means", "regression", "spaces"):
+        yield _one(f"forecast_{features}", FORECAST, "forecast", features=features)
 
 
 def _harm() -> Iterator[Variant]:
