@@ -15,6 +15,8 @@ MANY_ROUNDS = 3.0
 """Over so many rounds a lasting mean says something by itself."""
 MUCH = 3.0
 """So many times the least overlap is no chance."""
+LIKELY = 0.5
+"""So many standard errors above a lasting mean is what it likely is at most."""
 
 
 @DETECTORS.register("no_work@1")
@@ -30,7 +32,7 @@ class NoWork(Checked):
     overlap
         An update with less in common with the others, over what random signs have, shows no work,
     doubtful
-        if its sender's lasting corroboration is below this share of the median sender's.
+        if its sender's lasting corroboration is likely below this share of the median sender's.
     least
         A sender whose lasting corroboration is surely below this share shows no work.
     """
@@ -49,7 +51,7 @@ class NoWork(Checked):
                 found.append(Finding("nothing new", 0.0, 0.0, float("inf")))
                 continue
             here = Finding.below("overlap", float(seen.overlap[i]), self.overlap)
-            if not seen.lasting[i] < self.doubtful:
+            if not float(seen.lasting[i] + LIKELY * seen.lasting_error[i]) < self.doubtful:
                 here = None
             surely = float(seen.lasting[i] + seen.lasting_error[i])
             over_rounds = Finding.below("corroboration", surely, self.least)

@@ -242,12 +242,13 @@ class _Round:
         """Return the lowest lasting gain that is common among the voices' float64[m].
 
         More is common where updates never agreed, where ``differing`` is 1, and once the model hardly gains: honest
-        updates then lose as often as they gain.
+        updates then lose as often as they gain, and some senders' always do.
         """
         middle = _median(lasting)
         better = _median(lasting[lasting >= middle] - middle)
         largest = LARGEST_COMMON + differing * LARGEST_DIFFERENCE + _converged(middle) * LARGEST_CONVERGED
-        return min(-self._method.allowance, max(-largest, middle - self._method.spread * (1.0 + differing) * better))
+        usual = max(-largest, middle - self._method.spread * (1.0 + differing) * better)
+        return min(-self._method.allowance, usual, -_converged(middle) * LARGEST_CONVERGED)
 
     def _pardoned(self, lasting: Float64Array) -> float:
         """Return the lasting gain down to which no pay is lost, given the voices' float64[m]."""
