@@ -114,6 +114,7 @@ EVERY = {
     "split_data@1": {},
     "replay@1": {},
     "old_combination@1": {"last": 3},
+    "forecast@1": {"features": "regression"},
     "plagiarism@1": {},
     "synthetic@1": {"inputs": "means"},
     "validation_training@1": {},
@@ -186,6 +187,20 @@ def test_a_combination_lies_in_the_span_of_the_last_rounds() -> None:
     weights, *_ = np.linalg.lstsq(known.T, made, rcond=None)
     np.testing.assert_allclose(weights @ known, made, atol=1e-6)
     assert weights.min() > -1e-4 and weights.sum() == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("features", ["row_means", "regression"])
+def test_a_forecast_tells_something_of_what_no_public_vector_does(features: str) -> None:
+    given = experiment("forecast@1", {"features": features, "noise": 0.0, "upon": 0.0}, rounds=6)
+    hostile, honest = parties(given)
+    rounds = sent(given)
+    means = [np.mean([now[number].delta for number in honest], axis=0, dtype=np.float64) for now in rounds]
+    public, _ = np.linalg.qr(np.stack(means[:5], axis=1))
+    made = rounds[5][hostile[0]].delta.astype(np.float64)
+    assert np.linalg.norm(public[:, 1:].T @ made) < 0.2 * np.linalg.norm(made)
+    new = means[5] - public @ (public.T @ means[5])
+    # Noise of 4,810 coordinates would have .014.
+    assert new @ made / np.linalg.norm(new) / np.linalg.norm(made) > 0.1
 
 
 def test_who_is_omniscient_sees_the_round_itself() -> None:

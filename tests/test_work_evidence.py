@@ -115,6 +115,21 @@ class TestDefinition:
                 if after <= rounds:
                     break
 
+    def test_means_of_what_is_forgotten_are_no_work(self) -> None:
+        """More updates than are remembered: those of which none is kept by itself are public all the same."""
+        rng, training = np.random.default_rng(7), Training(Work(vectors=14, steps=0), 600)
+        for _ in range(3):
+            old = honest(rng, 40, 600)
+            seen = training.judged(training.next(old))
+            assert len(seen.keep()["updates"]) <= 14
+        # What they had in common goes on, so that more of it looks like the others' work.
+        forgotten = np.argsort(-seen.corroboration, kind="stable")[14:]
+        common = old.mean(axis=0)
+        rows = honest(rng, 40, 600) + np.rint(3 * common).astype(np.int64)
+        rows[0] = np.rint(old[forgotten].mean(axis=0))
+        seen = training.judged(training.next(rows))
+        assert abs(seen.corroboration[0]) < 0.1 and (seen.corroboration[1:] > 0.5).all()
+
     def test_copies_are_alike_and_strangers_are_not(self) -> None:
         rng = np.random.default_rng(4)
         rows = honest(rng, 6, 400)

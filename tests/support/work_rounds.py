@@ -118,6 +118,7 @@ SIGNALS = (
     "gain",
     "lasting_gain",
     "harm",
+    "common_loss",
     "support",
 )
 
@@ -134,6 +135,7 @@ class Seen:
     gain: float = 0.0
     lasting_gain: float = 0.0
     harm: float = 0.0
+    common_loss: float = 0.0
     support: float = 0.0
 
 
@@ -186,7 +188,7 @@ class Oracle:
     def _copies(self, cosines: np.ndarray, accepted: Sequence[bool]) -> np.ndarray:
         n = len(cosines)
         apart = sorted(1 - cosines[i, j] for i in range(n) for j in range(i) if accepted[i] and accepted[j])
-        limit = min(1 - self.method.copies, limits._CLOSE * apart[len(apart) // 4])
+        limit = max(self.method.copies * apart[len(apart) // 4], limits._SAME)
         return np.array([[i != j and 1 - cosines[i, j] < limit for j in range(n)] for i in range(n)])
 
     def _gains(self, seen: list[Seen], context: StageContext, voices: list[int]) -> None:
@@ -235,17 +237,18 @@ class Oracle:
         typical = median([gains[i] for i in voices])
         better = median([gains[i] - typical for i in voices if gains[i] >= typical])
         largest = limits.LARGEST_COMMON + (1 - self.agreement) * limits.LARGEST_DIFFERENCE
-        converged = min(1.0, max(0.0, (limits.WELL - typical) / (limits.WELL - limits.HARDLY)))
-        largest += converged * limits.LARGEST_CONVERGED
         common = min(
             -self.method.allowance, max(-largest, typical - (2 - self.agreement) * self.method.spread * better)
         )
+        converged = 1 - ramp(typical, limits.HARDLY, limits.WELL)
         for one, tally, mean, gain in zip(seen, tallies, means, gains, strict=True):
             variance = max(0.0, tally["square"] / tally["rounds"] - mean**2)
             one.rounds, one.lasting, one.lasting_gain = tally["rounds"], mean / middle, gain
             one.lasting_error = (variance / tally["rounds"]) ** 0.5 / middle
             counted = min(limits.LARGEST_GAIN, max(-limits.LARGEST_GAIN, one.gain))
-            tally["harm"] = min(limits.LARGEST_HARM, max(0.0, tally["harm"] + common - counted))
+            pardon = limits.LARGEST_PARDON * converged * ramp(one.lasting, limits.DOUBTED, limits.BELIEVED)
+            one.common_loss = min(-self.method.allowance, -pardon)
+            tally["harm"] = min(limits.LARGEST_HARM, max(0.0, tally["harm"] + min(common, -pardon) - counted))
             one.harm, one.support = tally["harm"], tally["support"] / tally["rounds"]
 
     def _remember(self, context: StageContext, rows: list[np.ndarray], voices: list[int]) -> None:

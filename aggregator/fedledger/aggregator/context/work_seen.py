@@ -38,7 +38,7 @@ class WorkSeen:
     harm
         The cumulative sum of losses beyond what is common (Page 1954).
     common_loss
-        A lasting gain below 0 that is common among updates that agree: nothing is held against a sender above it.
+        A lasting gain below 0 down to which nothing is held against the sender where updates agree.
     support
         The lasting share of the update that more others support than may be hostile, over the median update's.
     alike
@@ -58,7 +58,7 @@ class WorkSeen:
     gain: Float64Array
     lasting_gain: Float64Array
     harm: Float64Array
-    common_loss: float
+    common_loss: Float64Array
     support: Float64Array
     alike: NDArray[np.bool_]
     agreement: float

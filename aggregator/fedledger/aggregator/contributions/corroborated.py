@@ -49,8 +49,9 @@ class Corroborated(Checked):
     def _surety(self, seen: WorkSeen, i: int) -> float:
         differing = 1.0 - seen.agreement
         # Where updates differ much, those of rare data may lose.
-        low = min(seen.common_loss, -0.1 - 0.2 * differing)
-        now = min(2.0 * seen.common_loss, -0.3 - 0.7 * differing)
+        common = float(seen.common_loss[i])
+        low = min(common, -0.1 - 0.2 * differing)
+        now = min(2.0 * common, -0.3 - 0.7 * differing)
         support = ramp(float(seen.support[i]), self.unsupported, self.supported)
         return (
             ramp(float(seen.lasting[i]), self.unpaid, self.paid)

@@ -29,7 +29,7 @@ class Harm(Checked):
         Lasting corroboration, over the median sender's, surely below which a sender works against the others.
     away, loss
         An update does harm whose corroboration in this round is below minus ``away`` times the median and whose loss is
-        above ``loss`` usual gains, or, once the model hardly gains, above twice the lasting loss that is common then.
+        above ``loss`` usual gains, or above what is pardoned once the model hardly gains.
     """
 
     losses: Annotated[float, Real(0, 4)] = 2.5
@@ -41,8 +41,6 @@ class Harm(Checked):
 
     def __call__(self, context: StageContext) -> Sequence[Finding | None]:
         seen = work_of(context, "harm@1")
-        # Twice what is common over rounds is common in a single one.
-        large = max(self.loss, -2.0 * seen.common_loss)
         found: list[Finding | None] = []
         for i in range(context.count):
             error = float(seen.lasting_error[i])
@@ -51,6 +49,7 @@ class Harm(Checked):
             # Where updates differ much, one of rare data may point away as well.
             against = self.opposed - (1.0 - seen.agreement)
             opposed = Finding.below("lasting corroboration", float(seen.lasting[i]) + unsure, against)
+            large = max(self.loss, -float(seen.common_loss[i]))
             now = Finding.above("loss while pointing away", -float(seen.gain[i]), large)
             if not seen.corroboration[i] < -self.away:
                 now = None

@@ -29,10 +29,15 @@ LARGEST_GAIN = 1.5
 LARGEST_OVERLAP = 1e6
 LARGEST_CORROBORATION = 2.0
 """Corroboration counts as so much at most towards what is lasting."""
-LARGEST_COMMON, LARGEST_DIFFERENCE, LARGEST_CONVERGED = 0.6, 2.0, 0.9
-"""A larger loss is not common, whatever the gains are; more where updates never agreed, or the model hardly gains."""
-HARDLY, WELL = 0.2, 0.5
-"""The median sender hardly gains, or gains well, over what was usual."""
+LARGEST_COMMON, LARGEST_DIFFERENCE = 0.6, 2.0
+"""A larger loss is not common, whatever the gains are; more where updates never agreed."""
+LARGEST_PARDON = 0.9
+"""A loss up to this is pardoned once the model hardly gains: honest updates then lose as often as they gain, and some
+senders' always do."""
+HARDLY, WELL = 0.2, 0.7
+"""The median sender hardly gains, or gains well, over what was usual; in between, less is pardoned."""
+DOUBTED, BELIEVED = 0.2, 0.6
+"""Of a lasting corroboration, over the median one: nothing is pardoned up to the former, all from the latter on."""
 LEAST_COSINE = 0.01
 """A smaller mean cosine is noise."""
 LEAST_DOUBTS = 4.0
@@ -73,7 +78,7 @@ class Work(Checked):
     rounds
         The updates of so many rounds are remembered.
     vectors
-        How many updates are remembered at most, those of the last round first.
+        How many updates are remembered at most, those of the last round first; of more, one mean of each round.
     steps
         How many of the model's steps are remembered.
     length
@@ -162,9 +167,10 @@ class _Round:
         now += method.fading * self._before
         rounds = now[:, _ROUNDS]
         lasting, lasting_gain = now[:, _COSINE] / rounds, now[:, _GAIN] / rounds
-        now[:, _HARM] = self._harm(gain, lasting_gain[voices])
         variance = np.maximum(now[:, _COSINE_SQUARE] / rounds - lasting * lasting, 0.0)
         middle = max(_median(lasting[voices]), LEAST_LASTING)
+        pardon = self._pardon(lasting / middle, _median(lasting_gain[voices]))
+        now[:, _HARM] = self._harm(gain, lasting_gain[voices], pardon)
         common = self._common_after(usual, _median(cosine[voices]), voices)
         return WorkSeen(
             absent=self._absent,
@@ -176,7 +182,7 @@ class _Round:
             gain=gain,
             lasting_gain=lasting_gain,
             harm=now[:, _HARM],
-            common_loss=self._pardoned(lasting_gain[voices]),
+            common_loss=np.minimum(-method.allowance, -pardon),
             support=now[:, _SUPPORT] / rounds,
             alike=alike,
             agreement=float(common[_AGREEMENT]),
@@ -241,23 +247,23 @@ class _Round:
     def _common_loss(self, lasting: Float64Array, differing: float) -> float:
         """Return the lowest lasting gain that is common among the voices' float64[m].
 
-        More is common where updates never agreed, where ``differing`` is 1, and once the model hardly gains: honest
-        updates then lose as often as they gain, and some senders' always do.
+        More is common where updates never agreed, where ``differing`` is 1.
         """
         middle = _median(lasting)
         better = _median(lasting[lasting >= middle] - middle)
-        largest = LARGEST_COMMON + differing * LARGEST_DIFFERENCE + _converged(middle) * LARGEST_CONVERGED
-        usual = max(-largest, middle - self._method.spread * (1.0 + differing) * better)
-        return min(-self._method.allowance, usual, -_converged(middle) * LARGEST_CONVERGED)
+        largest = LARGEST_COMMON + differing * LARGEST_DIFFERENCE
+        return min(-self._method.allowance, max(-largest, middle - self._method.spread * (1.0 + differing) * better))
 
-    def _pardoned(self, lasting: Float64Array) -> float:
-        """Return the lasting gain down to which no pay is lost, given the voices' float64[m]."""
-        least = -self._method.allowance
-        return least + _converged(_median(lasting)) * (self._common_loss(lasting, 0.0) - least)
+    @staticmethod
+    def _pardon(lasting: Float64Array, gain: float) -> Float64Array:
+        """Return the losses that are pardoned, float64[n], given lasting corroborations and the median lasting gain."""
+        believed = ((lasting - DOUBTED) / (BELIEVED - DOUBTED)).clip(0.0, 1.0)
+        pardoned: Float64Array = believed * (LARGEST_PARDON * (1.0 - ramp(gain, HARDLY, WELL)))
+        return pardoned
 
-    def _harm(self, gain: Float64Array, lasting: Float64Array) -> Float64Array:
+    def _harm(self, gain: Float64Array, lasting: Float64Array, pardon: Float64Array) -> Float64Array:
         """Return the cumulative sums of losses beyond what is common, float64[n], given the voices' lasting gains."""
-        common = self._common_loss(lasting, 1.0 - float(self._common[_AGREEMENT]))
+        common: Float64Array = np.minimum(self._common_loss(lasting, 1.0 - float(self._common[_AGREEMENT])), -pardon)
         loss = common - np.clip(gain, -LARGEST_GAIN, LARGEST_GAIN)
         return np.clip(self._before[:, _HARM] + loss, 0.0, LARGEST_HARM)
 
@@ -286,7 +292,7 @@ class _Round:
         new = np.insert(self._sketches[newest], 0, 1, axis=1)
         aged = self._updates + np.eye(1, self._updates.shape[1], dtype=np.int64)
         updates = np.concatenate([new, aged])
-        updates = updates[updates[:, 0] <= method.rounds][: method.vectors]
+        updates = _fitting(updates[updates[:, 0] <= method.rounds], method.vectors, method.rounds)
         return {
             _UPDATES: packed(updates),
             _STEPS: packed(self._steps),
@@ -309,6 +315,20 @@ def _read_updates(memory: Mapping[str, IntArray], method: Work, length: int) -> 
     return updates
 
 
+def _fitting(updates: IntArray, most: int, rounds: int) -> IntArray:
+    """Return ``most`` of the sketches int64[m, 1 + k] at most, the first ones, and the mean of the others of each age.
+
+    Without these means, the mean of what is forgotten would count as new.
+    """
+    if len(updates) <= most:
+        return updates
+    room = max(0, most - rounds)
+    others = updates[room:]
+    means = [others[others[:, 0] == age].mean(axis=0) for age in np.unique(others[:, 0])]
+    whole = np.rint(np.stack(means)).astype(np.int64)
+    return np.concatenate([updates[:room], whole])[:most]
+
+
 def _read_sketches(memory: Mapping[str, IntArray], name: str, length: int, most: int) -> IntArray:
     words = memory.get(name)
     if words is None:
@@ -328,11 +348,6 @@ def _read_common(memory: Mapping[str, IntArray]) -> Float64Array:
     if not 0 <= common[_AGREEMENT] <= 1:
         raise ConfigError("What work@1 kept is no agreement.", "Use the state of the last round.")
     return common
-
-
-def _converged(gain: float) -> float:
-    """Return 1 where the median sender's lasting gain is hardly one, down to 0 where the model gains well."""
-    return 1.0 - ramp(gain, HARDLY, WELL)
 
 
 def _median(values: Float64Array) -> float:

@@ -76,7 +76,15 @@ def suite(side: int, participants: int, hostile: int) -> dict[str, Variant]:
     participants, hostile
         All participants and those that attack, by which the update is boosted that replaces a model.
     """
-    variants = [Variant(NONE, NONE), *_no_work(), *_combinations(), *_forecasts(), *_harm(), *_groups(), *_little_work()]
+    variants = [
+        Variant(NONE, NONE),
+        *_no_work(),
+        *_combinations(),
+        *_forecasts(),
+        *_harm(),
+        *_groups(),
+        *_little_work(),
+    ]
     variants += _backdoors(side, participants / max(hostile, 1))
     return {variant.name: variant for variant in variants}
 

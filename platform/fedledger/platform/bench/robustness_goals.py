@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fedledger.platform.bench.attack_suite import (
     BACKDOOR,
+    FORECAST,
     GROUP,
     HARM,
     LITTLE_WORK,
@@ -22,7 +23,7 @@ from fedledger.platform.bench.robustness import DIGITS, IID, RobustnessRow
 
 MILD, HARSH = (IID, 0.5), (0.1,)
 """Divisions of the data for which goals are stated together."""
-ANY = (NONE, NO_WORK, OLD_COMBINATIONS, HARM, MIN_SUM, BACKDOOR, ON_OFF, GROUP, VALIDATION, LITTLE_WORK)
+ANY = (NONE, NO_WORK, OLD_COMBINATIONS, FORECAST, HARM, MIN_SUM, BACKDOOR, ON_OFF, GROUP, VALIDATION, LITTLE_WORK)
 EXACT_COPIES = ("sybil", "sybil_0.01", "mimic")
 
 Figure = Callable[[RobustnessRow], float | None]
@@ -103,6 +104,7 @@ GOALS = (
     Goal("accuracy behind the mean where nobody attacks", _behind, (NONE,), {MILD: 0.005, HARSH: 0.01}, {}),
     Goal("clean accuracy behind the oracle under a backdoor", _behind, (BACKDOOR,), {MILD: 0.02}, {}),
     Goal("pay without work", lambda row: row.pay_ratio, (NO_WORK,), {MILD: 0.05, HARSH: 0.1}, {}),
+    Goal("pay of forecasts", lambda row: row.pay_ratio, (FORECAST,), {MILD: 0.05, HARSH: 0.1}, {}),
     Goal(
         name="pay of combinations of old updates",
         figure=lambda row: row.pay_ratio,
