@@ -114,6 +114,9 @@ SIGNALS = (
     "corroboration",
     "lasting",
     "lasting_error",
+    "direction",
+    "direction_error",
+    "likely",
     "rounds",
     "gain",
     "lasting_gain",
@@ -131,6 +134,10 @@ class Seen:
     corroboration: float = 0.0
     lasting: float = 0.0
     lasting_error: float = 0.0
+    direction: float = 0.0
+    direction_error: float = 0.0
+    likely: float = 0.0
+    clarity: float = 0.0
     rounds: float = 0.0
     gain: float = 0.0
     lasting_gain: float = 0.0
@@ -151,6 +158,7 @@ class Oracle:
     typical: list[float] = field(default_factory=list)
     shares: list[float] = field(default_factory=list)
     agreement: float = 0.0
+    directed: float = 1.0
     now: int = 0
 
     def look(self, context: StageContext, accepted: Sequence[bool]) -> tuple[list[Seen], np.ndarray, float]:
@@ -173,6 +181,11 @@ class Oracle:
             one.overlap, cosine = _beside(i, others, spare, residuals, cosines)
             now.append(cosine)
         typical = median([now[i] for i in voices])
+        sizes = [abs(cosines[i, j]) for i in voices for j in voices if i < j]
+        ratio = min(1.0, max(-1.0, typical / median(sizes))) if len(sizes) > 1 else 1.0
+        self.directed = limits.STEADY * self.directed + (1 - limits.STEADY) * ratio
+        for one in seen:
+            one.clarity = ramp(self.directed, limits.UNCLEAR, limits.CLEAR)
         known = sum(self.typical) / len(self.typical) if self.typical else 0.0
         for one, cosine in zip(seen, now, strict=True):
             one.corroboration = cosine / max(typical, limits._PALE * known, limits.LEAST_COSINE)
@@ -222,32 +235,45 @@ class Oracle:
 
     def _tally(self, owner: str, seen: Seen) -> dict[str, float]:
         """Add a round to what is known of a sender."""
-        names = ("rounds", "cosine", "square", "gain", "support")
+        names = ("rounds", "work", "work_square", "direction", "direction_square", "gain", "support")
         before = self.tallies.get(owner, dict.fromkeys((*names, "harm"), 0.0))
         counted = min(limits.LARGEST_CORROBORATION, max(-limits.LARGEST_CORROBORATION, seen.corroboration))
-        added = dict(zip(names, (1.0, counted, counted**2, seen.gain, seen.support), strict=True))
+        shared = ramp(seen.overlap, limits.CHANCE, limits.NO_CHANCE)
+        worked = seen.clarity * counted + (1 - seen.clarity) * shared
+        values = (1.0, worked, worked**2, counted, counted**2, seen.gain, seen.support)
+        added = dict(zip(names, values, strict=True))
         tally = {name: value + self.method.fading * before[name] for name, value in added.items()}
         self.tallies[owner] = tally | {"harm": before["harm"]}
         return self.tallies[owner]
 
     def _lasting(self, seen: list[Seen], tallies: list[dict[str, float]], voices: list[int]) -> None:
-        means = [tally["cosine"] / tally["rounds"] for tally in tallies]
         gains = [tally["gain"] / tally["rounds"] for tally in tallies]
-        middle = max(limits.LEAST_LASTING, median([means[i] for i in voices]))
+        for mean in ("work", "direction"):
+            means = [tally[mean] / tally["rounds"] for tally in tallies]
+            middle = max(limits.LEAST_LASTING, median([means[i] for i in voices]))
+            for one, tally, value in zip(seen, tallies, means, strict=True):
+                variance = max(0.0, tally[f"{mean}_square"] / tally["rounds"] - value**2)
+                name = "lasting" if mean == "work" else mean
+                setattr(one, name, value / middle)
+                setattr(one, f"{name}_error", (variance / tally["rounds"]) ** 0.5 / middle)
         typical = median([gains[i] for i in voices])
         better = median([gains[i] - typical for i in voices if gains[i] >= typical])
         largest = limits.LARGEST_COMMON + (1 - self.agreement) * limits.LARGEST_DIFFERENCE
         common = min(
             -self.method.allowance, max(-largest, typical - (2 - self.agreement) * self.method.spread * better)
         )
-        converged = 1 - ramp(typical, limits.HARDLY, limits.WELL)
-        for one, tally, mean, gain in zip(seen, tallies, means, gains, strict=True):
-            variance = max(0.0, tally["square"] / tally["rounds"] - mean**2)
-            one.rounds, one.lasting, one.lasting_gain = tally["rounds"], mean / middle, gain
-            one.lasting_error = (variance / tally["rounds"]) ** 0.5 / middle
-            counted = min(limits.LARGEST_GAIN, max(-limits.LARGEST_GAIN, one.gain))
-            pardon = limits.LARGEST_PARDON * converged * ramp(one.lasting, limits.DOUBTED, limits.BELIEVED)
+        for one, tally, gain in zip(seen, tallies, gains, strict=True):
+            one.rounds, one.lasting_gain = tally["rounds"], gain
+            one.likely = one.direction + (1 - one.clarity) * one.direction_error
+            pardon = max(
+                limits.PARDON * (1 - ramp(typical, limits.HARDLY, limits.WELL)),
+                limits.UNCLEAR_PARDON
+                * (1 - one.clarity)
+                * (1 - ramp(typical, limits.UNCLEAR_HARDLY, limits.UNCLEAR_WELL)),
+            )
+            pardon *= ramp(one.likely, limits.DOUBTED, limits.BELIEVED) * ramp(one.clarity * one.corroboration, -1, 0)
             one.common_loss = min(-self.method.allowance, -pardon)
+            counted = min(limits.LARGEST_GAIN, max(-limits.LARGEST_GAIN, one.gain))
             tally["harm"] = min(limits.LARGEST_HARM, max(0.0, tally["harm"] + min(common, -pardon) - counted))
             one.harm, one.support = tally["harm"], tally["support"] / tally["rounds"]
 

@@ -28,9 +28,16 @@ class WorkSeen:
         Its mean cosine to the others beyond what is public, without the largest and the smallest ones, over the median
         one of this round or of all, whichever is larger.
     lasting, lasting_error
-        The lasting corroboration over the median sender's, and its standard error.
+        Its sender's lasting work over the median sender's, and the standard error: corroboration, or, as far as
+        directions say nothing, whether the overlap is more than chance.
+    direction, direction_error
+        Likewise, of corroboration alone.
+    likely
+        The lasting direction, with its error added as far as directions say nothing.
     rounds
         Over how many rounds that is, less than there were as it fades.
+    clarity
+        How much the directions of updates say of who works, from 0 to 1: nothing once the model learns no more.
     gain
         How far a share of the update moves what is measured, over what updates usually do.
     lasting_gain
@@ -54,7 +61,11 @@ class WorkSeen:
     corroboration: Float64Array
     lasting: Float64Array
     lasting_error: Float64Array
+    direction: Float64Array
+    direction_error: Float64Array
+    likely: Float64Array
     rounds: Float64Array
+    clarity: float
     gain: Float64Array
     lasting_gain: Float64Array
     harm: Float64Array

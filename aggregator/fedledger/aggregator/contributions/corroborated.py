@@ -15,6 +15,8 @@ from fedledger.aggregator.detectors.base import work_of
 from fedledger.protocol.methods.parameters import Checked, Real
 
 SCALE = 1 << 20
+LEAST_CLARITY = 0.5
+"""However little directions say, who points away from all others in a round earns less in it."""
 
 
 @CONTRIBUTIONS.register("corroborated@1")
@@ -23,14 +25,14 @@ class Corroborated(Checked):
     """Pay the same for each update that shows work, and less the less sure it is; copies share one pay.
 
     Each doubt is a factor from 0 to 1: whether the update has more in common with the others than signs at random,
-    whether its sender's work lastingly does, whether it gains, whether its sender's lastingly does, and, where updates
-    agree, whether others support its coordinates. Nothing that its sender claims is looked at, nor is its weight. See
-    the evidence ``work@1``.
+    whether its sender's work lastingly does and does not point away, whether it gains, whether its sender's lastingly
+    does, and, where updates agree, whether others support its coordinates. Nothing that its sender claims is looked at,
+    nor is its weight. See the evidence ``work@1``.
 
     Parameters
     ----------
     unpaid, paid
-        Lasting corroboration, over the median sender's, up to which nothing is paid and from which on all is.
+        Lasting work, over the median sender's, up to which nothing is paid and from which on all is.
     unsupported, supported
         Likewise the lasting share that is supported, over the median sender's.
     """
@@ -55,8 +57,9 @@ class Corroborated(Checked):
         support = ramp(float(seen.support[i]), self.unsupported, self.supported)
         return (
             ramp(float(seen.lasting[i]), self.unpaid, self.paid)
+            * ramp(float(seen.likely[i]), -0.5, 0.0)
             * ramp(float(seen.overlap[i]), 1.0, 1.6)
-            * ramp(float(seen.corroboration[i]), -1.0, 0.0)
+            * ramp(max(seen.clarity, LEAST_CLARITY) * float(seen.corroboration[i]), -1.0, 0.0)
             * ramp(float(seen.lasting_gain[i]), low, low + 0.2)
             * ramp(float(seen.gain[i]), now, now + 0.3)
             * (differing + seen.agreement * support)

@@ -28,8 +28,8 @@ class Harm(Checked):
     opposed
         Lasting corroboration, over the median sender's, surely below which a sender works against the others.
     away, loss
-        An update does harm whose corroboration in this round is below minus ``away`` times the median and whose loss is
-        above ``loss`` usual gains, or above what is pardoned once the model hardly gains.
+        An update does harm whose corroboration in this round, times how clear directions are, is below minus ``away``
+        times the median and whose loss is above ``loss`` usual gains and above what is pardoned to its sender.
     """
 
     losses: Annotated[float, Real(0, 4)] = 2.5
@@ -43,15 +43,15 @@ class Harm(Checked):
         seen = work_of(context, "harm@1")
         found: list[Finding | None] = []
         for i in range(context.count):
-            error = float(seen.lasting_error[i])
+            error = float(seen.direction_error[i])
             # Nothing is sure after one round, so an error of 1 stands for what is not known yet.
             unsure = (error * error + 2.0 / float(seen.rounds[i])) ** 0.5
             # Where updates differ much, one of rare data may point away as well.
             against = self.opposed - (1.0 - seen.agreement)
-            opposed = Finding.below("lasting corroboration", float(seen.lasting[i]) + unsure, against)
+            opposed = Finding.below("lasting corroboration", float(seen.direction[i]) + unsure, against)
             large = max(self.loss, -float(seen.common_loss[i]))
             now = Finding.above("loss while pointing away", -float(seen.gain[i]), large)
-            if not seen.corroboration[i] < -self.away:
+            if not seen.clarity * float(seen.corroboration[i]) < -self.away:
                 now = None
             found.append(Finding.above("cumulative loss", float(seen.harm[i]), self.losses) or opposed or now)
         return found

@@ -32,9 +32,9 @@ class NoWork(Checked):
     overlap
         An update with less in common with the others, over what random signs have, shows no work,
     doubtful
-        if its sender's lasting corroboration is likely below this share of the median sender's.
+        if its sender's lasting work is likely below this share of the median sender's.
     least
-        A sender whose lasting corroboration is surely below this share shows no work.
+        A sender whose lasting work is surely below this share shows none.
     """
 
     overlap: Annotated[float, Real(0, 1e6)] = 1.1
@@ -54,7 +54,7 @@ class NoWork(Checked):
             if not float(seen.lasting[i] + LIKELY * seen.lasting_error[i]) < self.doubtful:
                 here = None
             surely = float(seen.lasting[i] + seen.lasting_error[i])
-            over_rounds = Finding.below("corroboration", surely, self.least)
+            over_rounds = Finding.below("lasting work", surely, self.least)
             # Who has much in common with others and points away does work, if rare or harmful.
             if not (seen.rounds[i] > MANY_ROUNDS and seen.overlap[i] < MUCH * self.overlap):
                 over_rounds = None

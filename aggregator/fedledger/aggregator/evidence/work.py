@@ -27,17 +27,24 @@ NOTHING = 1e-3
 LARGEST_GAIN = 1.5
 """A gain counts as so many usual ones at most towards harm, so that one round does not stand for many."""
 LARGEST_OVERLAP = 1e6
+CHANCE, NO_CHANCE = 1.0, 1.6
+"""An overlap that is chance, and one that is work."""
 LARGEST_CORROBORATION = 2.0
 """Corroboration counts as so much at most towards what is lasting."""
 LARGEST_COMMON, LARGEST_DIFFERENCE = 0.6, 2.0
 """A larger loss is not common, whatever the gains are; more where updates never agreed."""
-LARGEST_PARDON = 0.9
-"""A loss up to this is pardoned once the model hardly gains: honest updates then lose as often as they gain, and some
-senders' always do."""
-HARDLY, WELL = 0.2, 0.7
-"""The median sender hardly gains, or gains well, over what was usual; in between, less is pardoned."""
+PARDON, HARDLY, WELL = 0.9, 0.2, 0.7
+"""A loss up to the first is pardoned once the median sender's lasting gain is the second; none if it is the third. When
+a model hardly gains, honest updates lose as often as they gain, and some senders' always do."""
+UNCLEAR_PARDON, UNCLEAR_HARDLY, UNCLEAR_WELL = 1.5, 0.4, 0.9
+"""Likewise where directions say nothing."""
 DOUBTED, BELIEVED = 0.2, 0.6
 """Of a lasting corroboration, over the median one: nothing is pardoned up to the former, all from the latter on."""
+UNCLEAR, CLEAR = 0.2, 0.4
+"""Directions say nothing of who works if the median update's mean cosine, over the size of two updates' cosine, is the
+former of late, and all that they can if it is the latter."""
+STEADY = 0.7
+"""What the rounds before count in that."""
 LEAST_COSINE = 0.01
 """A smaller mean cosine is noise."""
 LEAST_DOUBTS = 4.0
@@ -46,11 +53,11 @@ LEAST_LASTING = 0.5
 """A smaller lasting corroboration of the median sender says nothing of the others."""
 LARGEST_HARM = 4.0
 """Harm adds up to this at most, so that who does none any more is soon believed."""
-_ROUNDS, _COSINE, _COSINE_SQUARE, _GAIN, _HARM, _SUPPORT = range(6)
-_COLUMNS = 6
+_ROUNDS, _WORK, _WORK_SQUARE, _DIRECTION, _DIRECTION_SQUARE, _GAIN, _HARM, _SUPPORT = range(8)
+_COLUMNS = 8
 _UPDATES, _STEPS, _COMMON = "updates", "steps", "common"
-_GAINS, _COSINES, _COMMON_ROUNDS, _SHARES, _AGREEMENT = range(5)
-_COMMON_SIZE = 5
+_GAINS, _COSINES, _COMMON_ROUNDS, _SHARES, _AGREEMENT, _DIRECTED = range(6)
+_COMMON_SIZE = 6
 _SAME = 1e-6
 """One minus the cosine of what differs by no more than rounding."""
 _PALE = 0.3
@@ -157,28 +164,37 @@ class _Round:
         alike = self._copies(accepted)
         voices = self._voices(accepted, alike)
         overlap, cosine = self._beside(voices, alike, spare)
+        directed = self._directed(voices, cosine)
+        clarity = ramp(directed, UNCLEAR, CLEAR)
         typical = max(_median(cosine[voices]), _PALE * self._known(_COSINES), LEAST_COSINE)
         corroboration = cosine / typical
         gain, usual = self._gains(voices)
         support = supported_shares(self._context.updates, accepted, spare, method.length)
         support = support / max(_median(support[voices]), _TINY)
-        counted = np.clip(corroboration, -LARGEST_CORROBORATION, LARGEST_CORROBORATION)
-        now = np.stack([np.ones(n), counted, counted * counted, gain, np.zeros(n), support], axis=1)
-        now += method.fading * self._before
+        pointing = np.clip(corroboration, -LARGEST_CORROBORATION, LARGEST_CORROBORATION)
+        shared = np.clip((overlap - CHANCE) / (NO_CHANCE - CHANCE), 0.0, 1.0)
+        worked = clarity * pointing + (1.0 - clarity) * shared
+        columns = [np.ones(n), worked, worked * worked, pointing, pointing * pointing, gain, np.zeros(n), support]
+        now = np.stack(columns, axis=1) + method.fading * self._before
         rounds = now[:, _ROUNDS]
-        lasting, lasting_gain = now[:, _COSINE] / rounds, now[:, _GAIN] / rounds
-        variance = np.maximum(now[:, _COSINE_SQUARE] / rounds - lasting * lasting, 0.0)
-        middle = max(_median(lasting[voices]), LEAST_LASTING)
-        pardon = self._pardon(lasting / middle, _median(lasting_gain[voices]))
+        lasting, lasting_error = _mean(now, _WORK, voices)
+        direction, direction_error = _mean(now, _DIRECTION, voices)
+        lasting_gain = now[:, _GAIN] / rounds
+        likely = direction + (1.0 - clarity) * direction_error
+        pardon = _pardon(likely, clarity * corroboration, _median(lasting_gain[voices]), clarity)
         now[:, _HARM] = self._harm(gain, lasting_gain[voices], pardon)
-        common = self._common_after(usual, _median(cosine[voices]), voices)
+        common = self._common_after(usual, _median(cosine[voices]), directed, voices)
         return WorkSeen(
             absent=self._absent,
             overlap=overlap,
             corroboration=corroboration,
-            lasting=lasting / middle,
-            lasting_error=np.sqrt(variance / rounds) / middle,
+            lasting=lasting,
+            lasting_error=lasting_error,
+            direction=direction,
+            direction_error=direction_error,
+            likely=likely,
             rounds=rounds,
+            clarity=clarity,
             gain=gain,
             lasting_gain=lasting_gain,
             harm=now[:, _HARM],
@@ -230,6 +246,19 @@ class _Round:
             cosine[i] = ranked[i, cut : count - cut].cumsum()[-1] / (count - 2 * cut)
         return overlap, cosine
 
+    def _directed(self, voices: NDArray[np.bool_], cosine: Float64Array) -> float:
+        """Return what updates have in common over what two have in either direction, of this round and those before.
+
+        Where the model still learns, cosines are above 0; where it does not, they have either sign, however large they
+        are.
+        """
+        pairs = np.abs(self._cosines[voices][:, voices][np.tri(int(voices.sum()), k=-1, dtype=np.bool_)])
+        now = _median(cosine[voices]) / max(_median(pairs), _TINY) if len(pairs) > 1 else 1.0
+        now = min(1.0, max(-1.0, now))
+        # Before the first round it is taken for clear.
+        before = float(self._common[_DIRECTED]) if self._common[_COMMON_ROUNDS] else 1.0
+        return STEADY * before + (1.0 - STEADY) * now
+
     def _gains(self, accepted: NDArray[np.bool_]) -> tuple[Float64Array, float]:
         """Return what each update gains over what is usual, float64[n], and what was usual in this round."""
         seen, doubt = self._context.features, self._context.doubt
@@ -254,20 +283,13 @@ class _Round:
         largest = LARGEST_COMMON + differing * LARGEST_DIFFERENCE
         return min(-self._method.allowance, max(-largest, middle - self._method.spread * (1.0 + differing) * better))
 
-    @staticmethod
-    def _pardon(lasting: Float64Array, gain: float) -> Float64Array:
-        """Return the losses that are pardoned, float64[n], given lasting corroborations and the median lasting gain."""
-        believed = ((lasting - DOUBTED) / (BELIEVED - DOUBTED)).clip(0.0, 1.0)
-        pardoned: Float64Array = believed * (LARGEST_PARDON * (1.0 - ramp(gain, HARDLY, WELL)))
-        return pardoned
-
     def _harm(self, gain: Float64Array, lasting: Float64Array, pardon: Float64Array) -> Float64Array:
         """Return the cumulative sums of losses beyond what is common, float64[n], given the voices' lasting gains."""
         common: Float64Array = np.minimum(self._common_loss(lasting, 1.0 - float(self._common[_AGREEMENT])), -pardon)
         loss = common - np.clip(gain, -LARGEST_GAIN, LARGEST_GAIN)
         return np.clip(self._before[:, _HARM] + loss, 0.0, LARGEST_HARM)
 
-    def _common_after(self, usual: float, typical: float, voices: NDArray[np.bool_]) -> Float64Array:
+    def _common_after(self, usual: float, typical: float, directed: float, voices: NDArray[np.bool_]) -> Float64Array:
         """Return sums over rounds, and the largest agreement so far.
 
         Summed are usual gains and cosines, rounds, and mean inner products of two updates over mean squares.
@@ -278,7 +300,8 @@ class _Round:
         whole = float(gram.sum(axis=0).cumsum()[-1]) if count else 0.0
         pairs = (whole - square * count) / (count * (count - 1)) if count > 1 else 0.0
         share = pairs / square if square > 0 else 0.0
-        after: Float64Array = self._common + np.array([usual / PPM, typical, 1.0, share, 0.0])
+        after: Float64Array = self._common + np.array([usual / PPM, typical, 1.0, share, 0.0, 0.0])
+        after[_DIRECTED] = directed
         share = float(after[_SHARES] / after[_COMMON_ROUNDS])
         # What was agreed once cannot be talked away.
         after[_AGREEMENT] = max(after[_AGREEMENT], ramp(share, self._method.disagreeing, self._method.agreeing))
@@ -347,7 +370,30 @@ def _read_common(memory: Mapping[str, IntArray]) -> Float64Array:
         raise ConfigError("What work@1 kept counts fewer rounds than none.", "Use the state of the last round.")
     if not 0 <= common[_AGREEMENT] <= 1:
         raise ConfigError("What work@1 kept is no agreement.", "Use the state of the last round.")
+    if not -1 <= common[_DIRECTED] <= 1:
+        raise ConfigError("What work@1 kept is no share of two directions.", "Use the state of the last round.")
     return common
+
+
+def _pardon(lasting: Float64Array, now: Float64Array, gain: float, clarity: float) -> Float64Array:
+    """Return the losses that are pardoned, float64[n].
+
+    Given are corroborations, lasting ones and this round's, the median lasting gain and the clarity of directions.
+    """
+    whole = PARDON * (1.0 - ramp(gain, HARDLY, WELL))
+    unclear = UNCLEAR_PARDON * (1.0 - clarity) * (1.0 - ramp(gain, UNCLEAR_HARDLY, UNCLEAR_WELL))
+    believed = ((lasting - DOUBTED) / (BELIEVED - DOUBTED)).clip(0.0, 1.0) * (now + 1.0).clip(0.0, 1.0)
+    pardoned: Float64Array = believed * max(whole, unclear)
+    return pardoned
+
+
+def _mean(tallies: Float64Array, column: int, voices: NDArray[np.bool_]) -> tuple[Float64Array, Float64Array]:
+    """Return a lasting mean over the median voice's, and its error; sums of squares are in the column beside."""
+    rounds = tallies[:, _ROUNDS]
+    mean = tallies[:, column] / rounds
+    variance = np.maximum(tallies[:, column + 1] / rounds - mean * mean, 0.0)
+    middle = max(_median(mean[voices]), LEAST_LASTING)
+    return mean / middle, np.sqrt(variance / rounds) / middle
 
 
 def _median(values: Float64Array) -> float:
