@@ -37,7 +37,7 @@ def numbers_of(seen: WorkSeen) -> dict[str, np.ndarray]:
 
 
 def is_sound(seen: WorkSeen) -> bool:
-    shares = (seen.agreement, seen.clarity)
+    shares = (seen.agreement, seen.clarity, seen.clarity_now)
     return all(np.isfinite(found).all() for found in numbers_of(seen).values()) and all(
         0 <= each <= 1 for each in shares
     )
@@ -75,7 +75,9 @@ class TestDefinition:
                 # An overlap also looks at what little is left of each coordinate, to 14 bits.
                 near = 5e-3 if name == "overlap" else 1e-3
                 np.testing.assert_allclose(getattr(seen, name), wanted, rtol=near, atol=near, err_msg=name)
-            assert abs(seen.agreement - agreement) < 1e-4 and abs(seen.clarity - expected[0].clarity) < 1e-4
+            assert abs(seen.agreement - agreement) < 1e-4
+            for name in ("clarity", "clarity_now"):
+                assert abs(getattr(seen, name) - getattr(expected[0], name)) < 1e-4
             assert (seen.alike == alike).all()
 
     def test_who_is_absent_keeps_a_tally(self) -> None:
@@ -231,7 +233,10 @@ class TestSymmetry:
             for _ in range(2):
                 context = training.next(np.vstack([rows[:7], last]), [*worths[:7], worth if size else 0])
                 seen = training.judged(context, accepted)
-                shown.append([getattr(seen, name)[:7].tobytes() for name in SIGNALS] + [seen.agreement, seen.clarity])
+                shown.append(
+                    [getattr(seen, name)[:7].tobytes() for name in SIGNALS]
+                    + [seen.agreement, seen.clarity, seen.clarity_now]
+                )
                 # Only the refused update is public in the next round.
                 training.memory, training.previous = {}, None
         assert shown[0] == shown[2] and shown[1] == shown[3]

@@ -138,6 +138,8 @@ class Seen:
     direction_error: float = 0.0
     likely: float = 0.0
     clarity: float = 0.0
+    clarity_now: float = 0.0
+    directed_now: float = 0.0
     rounds: float = 0.0
     gain: float = 0.0
     lasting_gain: float = 0.0
@@ -186,6 +188,8 @@ class Oracle:
         self.directed = limits.STEADY * self.directed + (1 - limits.STEADY) * ratio
         for one in seen:
             one.clarity = ramp(self.directed, limits.UNCLEAR, limits.CLEAR)
+            one.clarity_now = min(one.clarity, ramp(ratio, limits.UNCLEAR, limits.CLEAR))
+            one.directed_now = ratio
         known = sum(self.typical) / len(self.typical) if self.typical else 0.0
         for one, cosine in zip(seen, now, strict=True):
             one.corroboration = cosine / max(typical, limits._PALE * known, limits.LEAST_COSINE)
@@ -239,7 +243,8 @@ class Oracle:
         before = self.tallies.get(owner, dict.fromkeys((*names, "harm"), 0.0))
         counted = min(limits.LARGEST_CORROBORATION, max(-limits.LARGEST_CORROBORATION, seen.corroboration))
         shared = ramp(seen.overlap, limits.CHANCE, limits.NO_CHANCE)
-        worked = seen.clarity * counted + (1 - seen.clarity) * shared
+        worked = seen.clarity_now * counted + (1 - seen.clarity_now) * shared
+        counted *= ramp(seen.directed_now, 0, limits.UNCLEAR)
         values = (1.0, worked, worked**2, counted, counted**2, seen.gain, seen.support)
         added = dict(zip(names, values, strict=True))
         tally = {name: value + self.method.fading * before[name] for name, value in added.items()}

@@ -36,8 +36,9 @@ class WorkSeen:
         The lasting direction, with its error added as far as directions say nothing.
     rounds
         Over how many rounds that is, less than there were as it fades.
-    clarity
-        How much the directions of updates say of who works, from 0 to 1: nothing once the model learns no more.
+    clarity, clarity_now
+        How much the directions of updates say of who works, of late and in this round, from 0 to 1: nothing once the model
+        learns no more.
     gain
         How far a share of the update moves what is measured, over what updates usually do.
     lasting_gain
@@ -66,6 +67,7 @@ class WorkSeen:
     likely: Float64Array
     rounds: Float64Array
     clarity: float
+    clarity_now: float
     gain: Float64Array
     lasting_gain: Float64Array
     harm: Float64Array

@@ -15,8 +15,6 @@ from fedledger.aggregator.detectors.base import work_of
 from fedledger.protocol.methods.parameters import Checked, Real
 
 SCALE = 1 << 20
-LEAST_CLARITY = 0.5
-"""However little directions say, who points away from all others in a round earns less in it."""
 
 
 @CONTRIBUTIONS.register("corroborated@1")
@@ -59,7 +57,7 @@ class Corroborated(Checked):
             ramp(float(seen.lasting[i]), self.unpaid, self.paid)
             * ramp(float(seen.likely[i]), -0.5, 0.0)
             * ramp(float(seen.overlap[i]), 1.0, 1.6)
-            * ramp(max(seen.clarity, LEAST_CLARITY) * float(seen.corroboration[i]), -1.0, 0.0)
+            * ramp(seen.clarity_now * float(seen.corroboration[i]), -1.0 - differing, -differing)
             * ramp(float(seen.lasting_gain[i]), low, low + 0.2)
             * ramp(float(seen.gain[i]), now, now + 0.3)
             * (differing + seen.agreement * support)

@@ -164,8 +164,9 @@ class _Round:
         alike = self._copies(accepted)
         voices = self._voices(accepted, alike)
         overlap, cosine = self._beside(voices, alike, spare)
-        directed = self._directed(voices, cosine)
+        directed_now, directed = self._directed(voices, cosine)
         clarity = ramp(directed, UNCLEAR, CLEAR)
+        clarity_now = min(clarity, ramp(directed_now, UNCLEAR, CLEAR))
         typical = max(_median(cosine[voices]), _PALE * self._known(_COSINES), LEAST_COSINE)
         corroboration = cosine / typical
         gain, usual = self._gains(voices)
@@ -173,7 +174,9 @@ class _Round:
         support = support / max(_median(support[voices]), _TINY)
         pointing = np.clip(corroboration, -LARGEST_CORROBORATION, LARGEST_CORROBORATION)
         shared = np.clip((overlap - CHANCE) / (NO_CHANCE - CHANCE), 0.0, 1.0)
-        worked = clarity * pointing + (1.0 - clarity) * shared
+        worked = clarity_now * pointing + (1.0 - clarity_now) * shared
+        # Nor does a round that says nothing count against anybody.
+        pointing = pointing * ramp(directed_now, 0.0, UNCLEAR)
         columns = [np.ones(n), worked, worked * worked, pointing, pointing * pointing, gain, np.zeros(n), support]
         now = np.stack(columns, axis=1) + method.fading * self._before
         rounds = now[:, _ROUNDS]
@@ -195,6 +198,7 @@ class _Round:
             likely=likely,
             rounds=rounds,
             clarity=clarity,
+            clarity_now=clarity_now,
             gain=gain,
             lasting_gain=lasting_gain,
             harm=now[:, _HARM],
@@ -246,8 +250,8 @@ class _Round:
             cosine[i] = ranked[i, cut : count - cut].cumsum()[-1] / (count - 2 * cut)
         return overlap, cosine
 
-    def _directed(self, voices: NDArray[np.bool_], cosine: Float64Array) -> float:
-        """Return what updates have in common over what two have in either direction, of this round and those before.
+    def _directed(self, voices: NDArray[np.bool_], cosine: Float64Array) -> tuple[float, float]:
+        """Return what updates have in common over what two have in either direction: in this round, and of late.
 
         Where the model still learns, cosines are above 0; where it does not, they have either sign, however large they
         are.
@@ -257,7 +261,7 @@ class _Round:
         now = min(1.0, max(-1.0, now))
         # Before the first round it is taken for clear.
         before = float(self._common[_DIRECTED]) if self._common[_COMMON_ROUNDS] else 1.0
-        return STEADY * before + (1.0 - STEADY) * now
+        return now, STEADY * before + (1.0 - STEADY) * now
 
     def _gains(self, accepted: NDArray[np.bool_]) -> tuple[Float64Array, float]:
         """Return what each update gains over what is usual, float64[n], and what was usual in this round."""
