@@ -37,8 +37,8 @@ class WorkSeen:
     rounds
         Over how many rounds that is, less than there were as it fades.
     clarity, clarity_now
-        How much the directions of updates say of who works, of late and in this round, from 0 to 1: nothing once the model
-        learns no more.
+        How much the directions of updates say of who works, of late and in this round, from 0 to 1: nothing once the
+        model learns no more.
     gain
         How far a share of the update moves what is measured, over what updates usually do.
     lasting_gain
