@@ -24,6 +24,8 @@ from fedledger.protocol.records.reputation import PPM
 
 NOTHING = 1e-3
 """A residual below this share of an update is rounding."""
+DIMENSIONS = 8
+"""For each step, and for each update that is remembered, a model has so many numbers at least."""
 LARGEST_GAIN = 1.5
 """A gain counts as so many usual ones at most towards harm, so that one round does not stand for many."""
 LARGEST_OVERLAP = 1e6
@@ -58,6 +60,8 @@ _COLUMNS = 8
 _UPDATES, _STEPS, _COMMON = "updates", "steps", "common"
 _GAINS, _COSINES, _COMMON_ROUNDS, _SHARES, _AGREEMENT, _DIRECTED = range(6)
 _COMMON_SIZE = 6
+LARGEST_LIKENESS = 0.1
+"""Where updates never agreed, copies are closer than this."""
 _SAME = 1e-6
 """One minus the cosine of what differs by no more than rounding."""
 _PALE = 0.3
@@ -138,6 +142,8 @@ class _Round:
     def __init__(self, method: Work, context: StageContext) -> None:
         self._method, self._context, self._n = method, context, context.count
         self._length = min(len(context.previous), method.length)
+        # Public vectors that span the whole space leave nothing to be new.
+        self._room = self._length // DIMENSIONS
         self._tallies = _read_tallies(context.memory)
         self._before = self._tallies.of(context.owners)
         self._common = _read_common(context.memory)
@@ -146,7 +152,8 @@ class _Round:
         self._updates = _read_updates(context.memory, method, self._length)
         steps = _read_sketches(context.memory, _STEPS, self._length, method.steps)
         last = sketched(context.previous[None], method.length) if context.previous.any() else steps[:0]
-        self._steps = np.concatenate([steps, last])[-method.steps :] if method.steps else steps[:0]
+        steps = np.concatenate([steps, last])
+        self._steps = steps[max(0, len(steps) - min(method.steps, self._room)) :]
         found = Residuals(self._sketches, np.concatenate([self._steps, self._updates[:, 1:]]))
         squares = np.maximum(found.products.diagonal(), 0.0)
         self._absent: NDArray[np.bool_] = squares < NOTHING * NOTHING
@@ -213,8 +220,11 @@ class _Round:
         """Return which updates are copies of each other: much closer than even the closer pairs of a round are."""
         apart = 1.0 - self._cosines
         pairs = np.sort(apart[np.tri(self._n, k=-1, dtype=np.bool_) & accepted[:, None] & accepted[None, :]])
-        closer = float(pairs[len(pairs) // 4]) if len(pairs) else 1.0
-        alike: NDArray[np.bool_] = apart < max(self._method.copies * closer, _SAME)
+        limit = self._method.copies * float(pairs[len(pairs) // 4]) if len(pairs) else _SAME
+        # Where updates never agreed, two that work on the same rare class are close to each other.
+        agreement = float(self._common[_AGREEMENT])
+        limit = agreement * limit + (1.0 - agreement) * min(LARGEST_LIKENESS, limit)
+        alike: NDArray[np.bool_] = apart < max(limit, _SAME)
         np.fill_diagonal(alike, False)
         return alike
 
@@ -319,7 +329,7 @@ class _Round:
         new = np.insert(self._sketches[newest], 0, 1, axis=1)
         aged = self._updates + np.eye(1, self._updates.shape[1], dtype=np.int64)
         updates = np.concatenate([new, aged])
-        updates = _fitting(updates[updates[:, 0] <= method.rounds], method.vectors, method.rounds)
+        updates = _fitting(updates[updates[:, 0] <= method.rounds], min(method.vectors, self._room), method.rounds)
         return {
             _UPDATES: packed(updates),
             _STEPS: packed(self._steps),
