@@ -81,11 +81,6 @@ def number(value: int | None) -> str:
     return "" if value is None else f"{value:,}"
 
 
-def names(text: str) -> list[str]:
-    """Split a comma-separated list."""
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
 def print_json(document: object) -> None:
     """Print one JSON document on stdout."""
     # The one character that controls terminals and that JSON does not escape.
