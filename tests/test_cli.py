@@ -254,6 +254,9 @@ def test_a_project_runs_as_it_is_and_its_code_is_run_only_where_it_is_trusted(
     assert (code, trusted["reproduced"], trusted["measured"]) == (0, True, True)
     assert {"rounds", "measurements", "first_divergence"} <= trusted.keys()
 
+    code, out, err = call("audit", folder, "--trust-code", "bafkreiother")
+    assert (code, out) == (ExitCode.TRUST, "") and f"bafkreiother is not the code of task 1, which is {cid}." in err
+
     shutil.rmtree(folder / "store")
     code, out, _ = call("audit", folder, "--format", "json")
     lost = json.loads(out)
