@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ from fedledger.platform.engine.with_ledger import run
 from fedledger.platform.experiment.accounts import experiment_address, participant_role
 from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import load_config
-from fedledger.protocol.errors import ExitCode
+from fedledger.protocol.errors import ConfigError, ExitCode
 from fedledger.storage.local import LocalStore
 from support.command_line import Call, caller
 from support.small import write_config
@@ -119,6 +120,10 @@ def project(call: Call, tmp_path: Path) -> Path:
     return config
 
 
+def attack(method: str, params: str = "") -> str:
+    return f'[[attackers]]\nattack = {{ method = "{method}", params = {{ {params} }} }}'
+
+
 class TestFailures:
     @pytest.mark.parametrize(
         ("arguments", "expected"),
@@ -184,6 +189,26 @@ class TestFailures:
         code, _, err = call("run", config, "--chain", "embedded", "--out", tmp_path / "runs")
         assert code == ExitCode.CONFIG
         assert told in err
+
+    @pytest.mark.parametrize(
+        ("extra", "told"),
+        [
+            (attack("nuke@1"), "There is no attack 'nuke@1'"),
+            (attack("sybil@1", "noise = -1"), "noise is -1"),
+            (attack("sybil@1", "nois = 1"), "It takes noise."),
+            (attack("sybil@1", "honest = 1"), "It takes noise."),
+            (attack("on_off@1", 'attack = "nuke@1"'), "There is no attack 'nuke@1'"),
+            (attack("on_off@1", 'attack = "sybil@1", params = { noise = -1 }'), "noise is -1"),
+            ("[ledger]\npenalty_gwei = 5", "Give challenge_window"),
+            ("[ledger]\nchallenge_window = 60\nstake_gwei = 4\npenalty_gwei = 5", "Give a stake_gwei"),
+            ("[ledger]\nchallenge_window = 60\nbond_gwei = 0", "Give bond_gwei"),
+        ],
+    )
+    def test_attacks_and_stakes_are_checked_when_a_configuration_is_read(
+        self, tmp_path: Path, extra: str, told: str
+    ) -> None:
+        with pytest.raises(ConfigError, match=re.escape(told)):
+            load_config(write_config(tmp_path, extra=extra))
 
     def test_a_daemon_that_is_not_there(self, call: Call, tmp_path: Path) -> None:
         config = write_config(tmp_path)
