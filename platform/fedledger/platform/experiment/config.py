@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from fedledger.platform.devices.fleet import FleetConfig
 from fedledger.platform.experiment.pipelines import DEFAULT, FILLED, Pipeline, with_pipeline
@@ -37,7 +37,7 @@ class DataConfig(Document):
     validation_access: Literal["public", "opened", "sealed"] = Field(
         default="public",
         description="who can read the validation set: everybody; everybody, block by block, once a round was judged on "
-        "it; or nobody but who has its key, until the task has ended",
+        "it; or only holders of its key, until the task has ended",
     )
     validation_slice: int = Field(
         default=32, ge=1, description="examples that a round is judged on, unless the validation set is public"
@@ -92,7 +92,7 @@ class LedgerConfig(Document):
     )
     free_refusals: int = Field(default=2, ge=1, le=255, description="how many remembered refusals cost nothing")
     seal_deposit_gwei: int = Field(
-        default=10_000_000, ge=0, description="what the publisher loses that does not open a sealed validation set"
+        default=10_000_000, ge=0, description="what a publisher who does not open the sealed set loses"
     )
     seal_period: int = Field(
         default=86_400, ge=1, le=YEAR, description="seconds from the end of the task in which it must be opened"
@@ -111,8 +111,18 @@ class LedgerConfig(Document):
     )
 
 
+def _tell_filled_in(schema: dict[str, Any]) -> None:
+    """Say in a schema what a pipeline fills in; the defaults of a spec do not hold in a configuration."""
+    for name in FILLED:
+        told = schema["properties"][name]
+        told.pop("default", None)
+        told["description"] = "; ".join([*filter(None, [told.get("description")]), "from the pipeline unless given"])
+
+
 class TrainingConfig(Methods):
     """The task's spec, as far as it is chosen by hand."""
+
+    model_config = ConfigDict(json_schema_extra=_tell_filled_in)
 
     pipeline: Pipeline = Field(
         default=DEFAULT,
