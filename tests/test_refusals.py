@@ -230,7 +230,7 @@ def test_participants_are_shown_as_a_run_shows_them(finished: Small, capsys: pyt
     told = [f"{count} {reason}" for row in rows for reason, count in row["refused"].items()]
     text = _history(finished, capsys, "--participants")
     assert told and all(words in text for words in told) and "{" not in text
-    assert all(f" {row['reputation'] / 1e6:.3f} " in text for row in rows)
+    assert all(f" {row['reputation'] / 1e6:.3f} " in text and f" {row['credit']:,} " in text for row in rows)
 
 
 @pytest.mark.parametrize("key", ["finding", "claimed"])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -15,6 +16,7 @@ from fedledger.platform.cli.console import (
     TableFormat,
     TableFormatOption,
     counts,
+    number,
     out,
     print_frame,
     print_json,
@@ -225,8 +227,14 @@ def history(
 def _in_words(frame: pd.DataFrame, participants: bool, refusals: bool) -> pd.DataFrame:
     """Return a table of participants or refused updates as a person reads it."""
     if participants and len(frame):
-        told = {"refused": frame["refused"].map(counts), "reputation": frame["reputation"].map(reputation)}
-        return frame.assign(**told, slashed=frame["slashed"].map(counts))
+        words: dict[str, Callable[[Any], str]] = {
+            "refused": counts,
+            "reputation": reputation,
+            "credit": number,
+            "earned": number,
+            "slashed": counts,
+        }
+        return frame.assign(**{column: frame[column].map(told) for column, told in words.items()})
     # The detail says in words what the verdict rests on.
     return frame.drop(columns=["signal", "value", "threshold"]) if refusals else frame
 
