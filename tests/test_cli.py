@@ -23,6 +23,7 @@ from fedledger.platform.cli import app, console, ledger
 from fedledger.platform.cli import context as options
 from fedledger.platform.cli.options import expand_options
 from fedledger.platform.engine.with_ledger import run
+from fedledger.platform.experiment import assembly
 from fedledger.platform.experiment.accounts import experiment_address, participant_role
 from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import load_config
@@ -204,11 +205,12 @@ class TestFailures:
             ("[ledger]\nchallenge_window = 60\nbond_gwei = 0", "Give bond_gwei"),
         ],
     )
-    def test_attacks_and_stakes_are_checked_when_a_configuration_is_read(
-        self, tmp_path: Path, extra: str, told: str
+    def test_attacks_and_stakes_are_checked_before_the_data_are_read(
+        self, tmp_path: Path, extra: str, told: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(assembly, "load_dataset", lambda *of: pytest.fail("the data were read"))
         with pytest.raises(ConfigError, match=re.escape(told)):
-            load_config(write_config(tmp_path, extra=extra))
+            make_experiment(load_config(write_config(tmp_path, extra=extra)), tmp_path)
 
     def test_a_daemon_that_is_not_there(self, call: Call, tmp_path: Path) -> None:
         config = write_config(tmp_path)

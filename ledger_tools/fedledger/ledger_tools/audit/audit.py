@@ -269,7 +269,7 @@ def _require_own_code(task: int, spec: TaskSpec, trusted: frozenset[str]) -> Non
     if spec.code.cid not in trusted:
         raise TrustError(
             f"{', '.join(sorted(trusted))} is not the code of task {task}, which is {spec.code.cid}.",
-            f"Read it, then give --trust-code {spec.code.cid}; or leave the option out to check the exact layer only.",
+            f"Give --trust-code {spec.code.cid} once you have read it, or no option to check the exact layer.",
         )
 
 
@@ -396,7 +396,7 @@ def _replay(
     if measure is None and spec.code is not None and not known.awaits_key:
         result.notes.append(
             f"Only the exact layer was checked: measurements would run the publisher's code. "
-            f"Read it, then give --trust-code {spec.code.cid}."
+            f"Give --trust-code {spec.code.cid} once you have read it."
         )
     if not task.params.challenge_window:
         result.notes.append("The task has no challenge window: an experiment.")

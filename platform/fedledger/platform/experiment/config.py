@@ -14,7 +14,6 @@ from fedledger.platform.experiment.pipelines import DEFAULT, FILLED, Pipeline, w
 from fedledger.protocol.documents import Document, validated
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import Method, Methods
-from fedledger.protocol.methods.parameters import require_parameters
 from fedledger.protocol.records.reputation import PPM
 from fedledger.protocol.records.spec import FixedPointSpec, JudgementSpec, Limits, ReputationSpec, Stopping, Tolerance
 from fedledger.protocol.schedules.base import build_schedule
@@ -220,19 +219,8 @@ def checked(document: Mapping[str, Any], where: str) -> ExperimentConfig:
         raise ConfigError(f"{where} must give either model or code.", 'For example: model = {method = "mlp@1", …}.')
     if sum(group.count for group in config.attackers) > config.participants:
         raise ConfigError(f"{where} has more attackers than participants.", "Lower a count under [[attackers]].")
-    for group in config.attackers:
-        _require_attack(group.attack.method, group.attack.params)
     _require_stakes(config.ledger)
     return config
-
-
-def _require_attack(method: str, params: Mapping[str, Any]) -> None:
-    """Raise ConfigError if there is no such attack, or its parameters or those of the attack in it are wrong."""
-    from fedledger.platform.attacks.base import ATTACKS
-
-    require_parameters(ATTACKS, method, params)
-    if params.get("attack"):
-        _require_attack(params["attack"], params.get("params", {}))
 
 
 def _require_stakes(ledger: LedgerConfig) -> None:
