@@ -269,7 +269,7 @@ def _require_own_code(task: int, spec: TaskSpec, trusted: frozenset[str]) -> Non
     if spec.code.cid not in trusted:
         raise TrustError(
             f"{', '.join(sorted(trusted))} is not the code of task {task}, which is {spec.code.cid}.",
-            f"Give --trust-code {spec.code.cid} once you have read it, or no option to check the exact layer.",
+            f"Give --trust-code {spec.code.cid} once you have read it, or leave the option out.",
         )
 
 
