@@ -309,7 +309,7 @@ def test_in_allowed_networks_no_path_is_named_and_own_services_stay_closed() -> 
 
 @pytest.mark.parametrize("network", ["", "10.0.0.1/8", "example.org", "10.0.0.0/33", "*"])
 def test_what_is_no_network_is_refused(network: str) -> None:
-    with pytest.raises(ConfigError, match="is no network"):
+    with pytest.raises(ConfigError, match="is not a network"):
         Networks.read([network])
 
 

@@ -34,7 +34,7 @@ from fedledger.platform.engine.backends.base import Job, Work
 from fedledger.platform.engine.backends.choose import open_backend
 from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.experiment import HONEST
-from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.errors import ConfigError, ExitCode
 
 HERE = Condition("digits", 0.5, 7, 2, 31)
 ROW = RobustnessRow("0.1.0", "sign_flip", "harm", "digits", 0.5, 13, 3, 31, accuracy=0.9, oracle=0.95, pay_ratio=0.2)
@@ -190,6 +190,52 @@ def test_options_say_what_they_do_not_mean() -> None:
         cases(["plain"], ["nobody"], [HERE])
     with pytest.raises(ConfigError, match=r"'nothing'.*plain"):
         cases(["nothing"], [], [HERE])
+
+
+@pytest.mark.parametrize(
+    ("options", "pipeline", "told"),
+    [
+        ("", '[training]\naggregation = { method = "nothing@1" }', "no aggregation rule 'nothing@1'"),
+        ("", '[training]\naggregation = { method = "trimmed_mean@1", params = { f = -1 } }', "Give a whole number"),
+        ("", '[training]\nselection = { method = "uniform@1", params = { count = "x" } }', "count is 'x'"),
+        ("", "[training]\nrounds = 3", "give --rounds"),
+        ("", '[data]\nsource = { method = "digits@1" }', "give --data"),
+        ("", '[data]\npartition = { method = "iid@1" }', "give --dirichlet"),
+        ("", "participants = 3\n[[attackers]]\ncount = 1\n[ledger]", "names participants, attackers, ledger, and"),
+        ("", "training = 3", "names training, and"),
+        ("--populations 200-2", "", "example"),
+        ("--data nowhere", "", "no folder nowhere"),
+        ("--document nowhere.md", "", "nowhere.md cannot be read"),
+        ("--document pipeline.toml", "", "no place for the table"),
+        ("--pipelines=", "", "--pipelines is empty. Give at least one value, or leave the option out."),
+        ("--attacks=", "", "--attacks is empty."),
+        ("--seeds=,", "", "--seeds is empty."),
+        ("--populations=", "", "--populations is empty."),
+        ("--dirichlet=", "", "--dirichlet is empty."),
+        ("--populations 13-0", "", "'13-0': give PARTICIPANTS-HOSTILE with 1 or more hostile and fewer than all"),
+        ("--populations 13/3", "", "for nobody use --attacks none."),
+    ],
+)
+def test_what_is_wrong_is_told_before_anything_is_played(
+    options: str, pipeline: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(robustness_runs, "_try", lambda *of: pytest.fail("it was played"))
+    monkeypatch.chdir(tmp_path)
+    Path("pipeline.toml").write_text(pipeline)
+    # What stands last counts.
+    usual = "--seeds 31 --attacks none --populations 7-2 --rounds 2 --workers 1 --pipelines plain,pipeline.toml"
+    result = CliRunner().invoke(app, ["bench", "robustness", *usual.split(), *options.split()])
+    assert isinstance(result.exception, ConfigError), result.output
+    assert told in str(result.exception)
+
+
+def test_runs_that_fail_end_in_a_code_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(robustness_runs, "oracle_accuracy", lambda *of: 1 / 0)
+    options = "--seeds 31 --attacks none --dirichlet .5 --populations 7-2 --rounds 1 --workers 1 --pipelines plain"
+    result = CliRunner().invoke(app, ["bench", "robustness", *options.split()])
+    assert result.exit_code == ExitCode.FAILURE and "ZeroDivisionError" in result.output
+    # The table's columns are explained.
+    assert "poorest: of the poorest honest participant" in " ".join(result.output.split())
 
 
 def test_images_come_from_a_folder_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from fedledger.platform.experiment.config import TrainingConfig
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods import catalogue
 from fedledger.protocol.methods.catalogue import Methods, kinds
+from fedledger.protocol.methods.description import described
 from fedledger.protocol.methods.parameters import build, parameters_of
 from fedledger.protocol.methods.registry import registry_of
 from fedledger.protocol.records.spec import TaskSpec
@@ -69,6 +71,9 @@ def test_each_parameter_is_bounded_above_and_below_and_its_default_is_within(plu
 def test_a_method_tells_what_it_is_and_what_its_parameters_are(plural: str, key: str) -> None:
     method = registry_of(kinds()[plural]).get(key)
     assert inspect.getdoc(method)
+    (own,) = (each for each in described(kinds()[plural]) if each.method == key)
+    for text in (own.summary, *(parameter.plain_meaning for parameter in own.parameters)):
+        assert not re.search(r"`|:\w+:`|\bNone\b", text), text
 
 
 def test_a_parameter_out_of_bounds_is_refused_with_its_bound() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,10 +23,11 @@ from fedledger.platform.cli import app, console, ledger
 from fedledger.platform.cli import context as options
 from fedledger.platform.cli.options import expand_options
 from fedledger.platform.engine.with_ledger import run
+from fedledger.platform.experiment import assembly
 from fedledger.platform.experiment.accounts import experiment_address, participant_role
 from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import load_config
-from fedledger.protocol.errors import ExitCode
+from fedledger.protocol.errors import ConfigError, ExitCode
 from fedledger.storage.local import LocalStore
 from support.command_line import Call, caller
 from support.small import write_config
@@ -119,6 +121,10 @@ def project(call: Call, tmp_path: Path) -> Path:
     return config
 
 
+def attack(method: str, params: str = "") -> str:
+    return f'[[attackers]]\nattack = {{ method = "{method}", params = {{ {params} }} }}'
+
+
 class TestFailures:
     @pytest.mark.parametrize(
         ("arguments", "expected"),
@@ -184,6 +190,27 @@ class TestFailures:
         code, _, err = call("run", config, "--chain", "embedded", "--out", tmp_path / "runs")
         assert code == ExitCode.CONFIG
         assert told in err
+
+    @pytest.mark.parametrize(
+        ("extra", "told"),
+        [
+            (attack("nuke@1"), "There is no attack 'nuke@1'"),
+            (attack("sybil@1", "noise = -1"), "noise is -1"),
+            (attack("sybil@1", "nois = 1"), "It takes noise."),
+            (attack("sybil@1", "honest = 1"), "It takes noise."),
+            (attack("on_off@1", 'attack = "nuke@1"'), "There is no attack 'nuke@1'"),
+            (attack("on_off@1", 'attack = "sybil@1", params = { noise = -1 }'), "noise is -1"),
+            ("[ledger]\npenalty_gwei = 5", "Give challenge_window"),
+            ("[ledger]\nchallenge_window = 60\nstake_gwei = 4\npenalty_gwei = 5", "Give a stake_gwei"),
+            ("[ledger]\nchallenge_window = 60\nbond_gwei = 0", "Give bond_gwei"),
+        ],
+    )
+    def test_attacks_and_stakes_are_checked_before_the_data_are_read(
+        self, tmp_path: Path, extra: str, told: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(assembly, "load_dataset", lambda *of: pytest.fail("the data were read"))
+        with pytest.raises(ConfigError, match=re.escape(told)):
+            make_experiment(load_config(write_config(tmp_path, extra=extra)), tmp_path)
 
     def test_a_daemon_that_is_not_there(self, call: Call, tmp_path: Path) -> None:
         config = write_config(tmp_path)
@@ -253,6 +280,9 @@ def test_a_project_runs_as_it_is_and_its_code_is_run_only_where_it_is_trusted(
     trusted = json.loads(out)
     assert (code, trusted["reproduced"], trusted["measured"]) == (0, True, True)
     assert {"rounds", "measurements", "first_divergence"} <= trusted.keys()
+
+    code, out, err = call("audit", folder, "--trust-code", "bafkreiother")
+    assert (code, out) == (ExitCode.TRUST, "") and f"bafkreiother is not the code of task 1, which is {cid}." in err
 
     shutil.rmtree(folder / "store")
     code, out, _ = call("audit", folder, "--format", "json")

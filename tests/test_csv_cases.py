@@ -102,7 +102,7 @@ def number(cell: str) -> str:
         (PLAIN.replace(",", "\t"), 'delimiter = "'),
         (PLAIN.split("\n", 1)[1], "no header: its first line holds numbers"),
         ("1,1,1,0\n" + PLAIN.split("\n", 1)[1], "no header"),
-        ("sep=,\n" + PLAIN, "the first line, 'sep=', is no header. Delete it"),
+        ("sep=,\n" + PLAIN, "the first line, 'sep=', is not a header. Delete it"),
         ("# exported, 2026\n" + PLAIN, "Delete lines in front of the header, such as '# exported'"),
         ("Patients\n" + PLAIN, "4 cells under 1 names.*delete what stands in front"),
         (PLAIN.replace("age,", "", 1), "4 cells under 3 names. Name every column"),

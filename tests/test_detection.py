@@ -340,3 +340,15 @@ def test_vectors_tell_the_same_as_plain_loops(given: RoundFeatures, closeness: f
     assert NearDuplicate(closeness)(StageContext(given)) == plain.near_duplicates(closeness)
     kept = [*range(given.count), given.previous]
     assert given.without_centre.tolist() == [[given.gram[i][j] for j in kept] for i in kept]
+
+
+@pytest.mark.parametrize("returned", [0, 5, 7])
+def test_a_detector_that_does_not_look_at_every_update_is_named(returned: int) -> None:
+    class Careless:
+        verdict = Verdict.NORM
+
+        def __call__(self, context: StageContext) -> list[bool]:
+            return [True] * returned
+
+    with pytest.raises(ConfigError, match=f"detector Careless returned {returned} flags for 6 updates"):
+        detect([NormOfAccepted(), Careless()], [a_round([0] * 6)] * 2, 6)

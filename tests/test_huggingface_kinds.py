@@ -53,7 +53,7 @@ def test_sequences_are_tokens_and_several_labels() -> None:
         ({"x": [1, None], "label": [0, 1]}, {}, "NaN"),
         ({"x": [1.0, 2.0], "label": [0, 1], "g": ["a", None]}, {"groups": "g", "inputs": "x"}, "no group"),
         ({"x": [1.0, 2.0], "label": [0, 1], "g": [1, None]}, {"groups": "g", "inputs": "x"}, "no group"),
-        ({"x": ["1", "2"], "label": [0, 1]}, {}, "'x' is no array of numbers"),
+        ({"x": ["1", "2"], "label": [0, 1]}, {}, "'x' is not an array of numbers"),
     ],
 )
 def test_columns_of_other_kinds_are_told(columns: dict[str, Any], options: dict[str, Any], told: str) -> None:

@@ -259,5 +259,5 @@ def test_stores_open_by_name(tmp_path: Path, daemon: str) -> None:
     "where", ["", "ipfs", "ftp://host:1", "http://", "http://host:port", "http://host/path", "/ip4/host", "/nothing/1"]
 )
 def test_what_is_no_address_is_refused(where: str, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="is no store"):
+    with pytest.raises(StoreError, match="is not a store"):
         open_store(where, tmp_path)

@@ -84,7 +84,10 @@ def test_another_name_is_refused_with_those_that_there_are(name: object) -> None
 
 
 def test_the_schema_tells_the_names_and_what_they_fill_in() -> None:
-    key = TrainingConfig.model_json_schema()["properties"]["pipeline"]
+    keys = TrainingConfig.model_json_schema()["properties"]
+    told = {name for name, key in keys.items() if "from the pipeline unless given" in key.get("description", "")}
+    assert told == {*FILLED} and not any("default" in keys[name] for name in FILLED)
+    key = keys["pipeline"]
     assert set(key["enum"]) == set(PIPELINES)
     assert all(field in key["description"] for field in FILLED)
 

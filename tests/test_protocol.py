@@ -771,7 +771,7 @@ class TestSpec:
 
     def test_a_reference_comes_back(self) -> None:
         assert REF.ref == ContentRef.of(b"content")
-        with pytest.raises(ValueError, match="is no CID of 2097152 bytes"):
+        with pytest.raises(ValueError, match="is not a CID of 2097152 bytes"):
             Ref(cid=REF.cid, length=2**21)
         with pytest.raises(ValueError, match="is spelt in another way"):
             Ref(cid="zb2rhnd8t1gYEQMzhAEB1VRfejM2jkcSLEazTMCut6HpRUUgz", length=7)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -204,20 +205,32 @@ def test_a_selection_by_utility_sees_no_claim(finished: Small) -> None:
     assert {examples for examples, _ in _evaluated(raw).values()} == {1}
 
 
-def test_the_history_shows_refusals(finished: Small, capsys: pytest.CaptureFixture[str]) -> None:
+def _history(finished: Small, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     from fedledger.platform.cli.app import app
 
-    def shown(*arguments: str) -> str:
-        with pytest.raises(SystemExit) as ended:
-            app(["history", str(finished.folder), *arguments])
-        assert not ended.value.code
-        return capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        app(["history", str(finished.folder), *arguments])
+    assert not ended.value.code
+    return capsys.readouterr().out
 
+
+def test_the_history_shows_refusals(finished: Small, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = partial(_history, finished, capsys)
     rows = json.loads(shown("--refusals", "--format", "json"))
     assert [row["signal"] for row in rows] == [refusal.signal for refusal in refusals(finished)]
     assert {type(row["claimed"]) for row in rows} == {int}
     assert shown("--refusals", "--format", "csv").startswith("round,address,reason,detail,claimed,signal,value")
-    assert "no_work" in shown("--refusals")
+    text = shown("--refusals")
+    assert "no_work" in text and "…" not in text and "threshold" not in text
+    assert {word for row in rows for word in row["detail"].split()} <= {*text.replace("│", " ").split()}
+
+
+def test_participants_are_shown_as_a_run_shows_them(finished: Small, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = json.loads(_history(finished, capsys, "--participants", "--format", "json"))
+    told = [f"{count} {reason}" for row in rows for reason, count in row["refused"].items()]
+    text = _history(finished, capsys, "--participants")
+    assert told and all(words in text for words in told) and "{" not in text
+    assert all(f" {row['reputation'] / 1e6:.3f} " in text and f" {row['credit']:,} " in text for row in rows)
 
 
 @pytest.mark.parametrize("key", ["finding", "claimed"])

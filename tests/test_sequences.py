@@ -62,8 +62,8 @@ def test_every_token_after_the_first_is_a_target_and_windows_overlap_by_the_step
     [
         ({"a": "abc"}, {"vocabulary": "ab"}, "'c'"),
         ({"a": "abc"}, {"vocabulary": "abca"}, "twice"),
-        ({"a": [0.5, 1]}, {}, "no sequence of tokens"),
-        ({"a": [-1, 1]}, {}, "no sequence of tokens"),
+        ({"a": [0.5, 1]}, {}, "not a sequence of tokens"),
+        ({"a": [-1, 1]}, {}, "not a sequence of tokens"),
         ({"a": [None, 1]}, {}, "None"),
         ({"a": "abc"}, {"length": 0}, "length is 0"),
         ({"a": "abc"}, {"step": 4}, "step is 4"),

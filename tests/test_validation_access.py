@@ -27,6 +27,7 @@ from fedledger.contracts.ledger.records import DisputeStatus
 from fedledger.ledger_tools.audit.audit import AuditResult, audit_chain, audit_run
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, export_ledger
 from fedledger.ledger_tools.upkeep import Push, open_seal, push_on
+from fedledger.platform.cli.context import open_experiment
 from fedledger.platform.engine.backends.serial import Serial
 from fedledger.platform.engine.federation import play
 from fedledger.platform.engine.with_ledger import TASK, LedgerRecord
@@ -94,6 +95,28 @@ def unopened(folder: Path, experiment: Experiment, measure: Measurer | None = No
 
 def made(folder: Path, access: str, **config: Any) -> Experiment:
     return make_experiment(load_config(write_config(folder, data=data(access), **config)), folder)
+
+
+COME_BACK = "The validation set has {} for 6 rounds: blocks come back, and participants can have trained on them."
+ALL_OF_THEM = "validation_slice is 400, and the validation set has 180 examples: each round is judged on all of them."
+
+
+@pytest.mark.parametrize(
+    ("access", "size", "told"),
+    [
+        ("public", 400, []),
+        ("sealed", 180, []),
+        ("sealed", 400, [ALL_OF_THEM]),
+        ("opened", 30, []),
+        ("opened", 40, [COME_BACK.format("5 blocks")]),
+        ("opened", 400, [ALL_OF_THEM, COME_BACK.format("1 block")]),
+    ],
+)
+def test_whoever_runs_a_task_is_told_where_a_validation_set_is_small(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], access: str, size: int, told: list[str]
+) -> None:
+    open_experiment(write_config(tmp_path, rounds=6, data=data(access, size)), None)
+    assert capsys.readouterr().err.splitlines() == [f"Warning: {caution}" for caution in told]
 
 
 @pytest.fixture(scope="module", params=MODES)

@@ -247,7 +247,7 @@ def _array(source: datasets.Dataset, column: str, values: NDArray[Any]) -> Numbe
         what, remedy = ("images have", "Make") if image else ("values have", "Pad or cut")
         raise _unsuitable(
             source,
-            f"{column!r} is no array of numbers: its {what} the shapes {shapes[:3]}",
+            f"{column!r} is not an array of numbers: its {what} the shapes {shapes[:3]}",
             f"{remedy} them alike with map()",
         )
     if not image:
@@ -255,7 +255,7 @@ def _array(source: datasets.Dataset, column: str, values: NDArray[Any]) -> Numbe
             array = as_inputs(values)
         except ConfigError as error:
             raise _unsuitable(
-                source, f"{column!r} is no array of numbers: {error}", "Name columns of numbers as `inputs`"
+                source, f"{column!r} is not an array of numbers: {error}", "Name columns of numbers as `inputs`"
             ) from error
         return array[:, None] if array.ndim == 1 else array
     if values.dtype == object:

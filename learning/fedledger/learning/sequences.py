@@ -91,5 +91,5 @@ def _numbers(texts: Mapping[str, str] | Mapping[str, ArrayLike], vocabulary: Seq
 def _tokens(name: str, text: ArrayLike) -> NDArray[np.int64]:
     found = as_inputs(text)
     if found.ndim != 1 or (found != np.floor(found)).any() or (len(found) and found.min() < 0):
-        raise ConfigError(f"The text of {name!r} is no sequence of tokens.", "Number tokens from 0.")
+        raise ConfigError(f"The text of {name!r} is not a sequence of tokens.", "Number tokens from 0.")
     return found.astype(np.int64)

@@ -147,7 +147,7 @@ def load_task_code(content: bytes, cid: str, trusted: Set[str], file: Path | Non
     if cid not in trusted:
         raise TrustError(
             f"The task brings its own code, {cid}, and it is not trusted.",
-            f"Read it, and if you want to run it here pass --trust-code {cid}.",
+            f"Pass --trust-code {cid} to run it here, once you have read it.",
         )
     files, elsewhere = decode_code(content), _elsewhere(cid)
     place = PurePath(elsewhere, MAIN) if file is None else file.absolute()

@@ -80,7 +80,7 @@ def read_url(url: str) -> Place:
     """
     found = _URL.fullmatch(url) if len(url) <= MAX_URL else None
     if found is None:
-        raise _refused(url, "it is no plain http or https URL")
+        raise _refused(url, "it is not a plain http or https URL")
     host = _literal_six(url, found["six"]) if found["six"] else _host(url, found["name"])
     port = int(found["port"] or PORTS[found["scheme"]])
     if port > 65_535:
@@ -92,7 +92,7 @@ def _literal_six(url: str, host: str) -> str:
     try:
         address = IPv6Address(host)
     except ValueError as error:
-        raise _refused(url, "its host is no address") from error
+        raise _refused(url, "its host is not an address") from error
     if str(address) != host or address.ipv4_mapped is not None:
         raise _refused(url, "its host is an address in an unusual spelling")
     return host
@@ -108,7 +108,7 @@ def _host(url: str, host: str) -> str:
         if not is_usual:
             raise _refused(url, "its host is an address in an unusual spelling")
     elif not _NAME.fullmatch(host):
-        raise _refused(url, "its host is no plain name")
+        raise _refused(url, "its host is not a plain name")
     return host
 
 
@@ -152,14 +152,14 @@ class Networks:
         Raises
         ------
         ConfigError
-            If one is no network.
+            If one is not a network.
         """
         networks = []
         for text in allowed:
             try:
                 networks.append(ip_network(text))
             except ValueError as error:
-                raise ConfigError(f"{text!a} is no network.", "Give one such as 10.0.0.0/8 or fd00::/8.") from error
+                raise ConfigError(f"{text!a} is not a network.", "Give one such as 10.0.0.0/8 or fd00::/8.") from error
         return cls(tuple(networks), frozenset(closed))
 
     def permit(self, place: Place, address: Address) -> bool:

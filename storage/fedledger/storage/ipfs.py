@@ -198,6 +198,6 @@ def _multiaddr(where: str) -> str:
 
 def _no_address(where: str) -> StoreError:
     return StoreError(
-        f"{where!r} is no store.",
+        f"{where!r} is not a store.",
         "Give local, a multiaddr such as /ip4/127.0.0.1/tcp/5001, or http://host:port.",
     )

@@ -96,10 +96,21 @@ def detect(detectors: Sequence[Detector], contexts: Sequence[StageContext], coun
         The detectors in their order, and what each of them may know.
     count
         Number of updates.
+
+    Raises
+    ------
+    ConfigError
+        If a detector does not return one flag for each update.
     """
     judged = [ACCEPTED] * count
     for detector, context in zip(detectors, contexts, strict=True):
-        for i, flag in enumerate(detector(context) if count else []):
+        flags = detector(context) if count else []
+        if len(flags) != count:
+            raise ConfigError(
+                f"The detector {type(detector).__name__} returned {len(flags)} flags for {count} updates.",
+                "Have it return one for each, or choose another detector.",
+            )
+        for i, flag in enumerate(flags):
             if flag and judged[i] is ACCEPTED:
                 judged[i] = Judged(detector.verdict, flag if isinstance(flag, Finding) else None)
     return judged

@@ -48,7 +48,7 @@ class Seat:
         own = next((s for s in access.ledger.seats(access.task) if s.holder == access.address), None)
         if own is None:
             raise RoundError(
-                f"{access.address} is no aggregator of task {access.task}.",
+                f"{access.address} is not an aggregator of task {access.task}.",
                 f"Use the account of one of: {', '.join(task.seats)}.",
             )
         if own.deposit < bond:

@@ -44,7 +44,7 @@ class RpcConnection(Connection):
         super().__init__(where)
         if not where.startswith(("http://", "https://")):
             raise ChainError(
-                f"{where!r} is no chain.", "Give embedded, anvil, ganache, or a URL such as http://127.0.0.1:8545."
+                f"{where!r} is not a chain.", "Give embedded, anvil, ganache, or a URL such as http://127.0.0.1:8545."
             )
         self._node = NearNode(where) if is_near(where) else _far_node(where)
 

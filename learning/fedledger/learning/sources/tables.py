@@ -132,7 +132,7 @@ def require_no_row_numbers(tables: Sequence[Table], names: Collection[str]) -> N
             continue
         if all(_is_key(table.column(name)) for table in tables):
             raise ConfigError(
-                f"{tables[0].file}: column {name!r} numbers the rows; it is no input.",
+                f"{tables[0].file}: column {name!r} numbers the rows; it is not an input.",
                 f'Leave it out with ignore = ["{name}"], or give it another name if a model is to learn from it.',
             )
 
@@ -243,7 +243,7 @@ def _require_header(file: Path, header: tuple[str, ...], delimiter: str) -> None
             f"{file} has no header: its first line holds numbers.", "Put the names of the columns into a first line."
         )
     if header[0].lower().startswith("sep="):
-        raise ConfigError(f"{file}: the first line, {shown(header[0])}, is no header.", "Delete it.")
+        raise ConfigError(f"{file}: the first line, {shown(header[0])}, is not a header.", "Delete it.")
     if len(header) == 1:
         found = [name for mark, name in _DELIMITERS.items() if mark in header[0] and mark != delimiter]
         if found:

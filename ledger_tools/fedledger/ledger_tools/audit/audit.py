@@ -36,7 +36,7 @@ from fedledger.ledger_tools.audit.replay import (
 )
 from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.encoding.strict import SpellingError, hexadecimal_number
-from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.errors import ConfigError, TrustError
 from fedledger.protocol.records.reputation import Evidence
 from fedledger.protocol.records.spec import TaskSpec
 from fedledger.storage.base import ContentStore
@@ -142,7 +142,9 @@ def audit_run(
     Raises
     ------
     ConfigError
-        If the key is not that of the task's validation set.
+        If the key is not that of the task's validation set, or the task has no code.
+    TrustError
+        If code is trusted that is not the task's.
     """
     result = AuditResult("exported ledger, executed again on the embedded EVM", task, (0, ""))
     means = _Means(store or LocalStore(inner_folder(folder, STORE_FOLDER), reading=True), trusted, seal_key)
@@ -242,6 +244,7 @@ def _replayed_task(history: History, ledger: tuple[int, str], task: int, means: 
     known, store = history.task(task), means.store
     spec = read_terms(known, store)
     key = _seal_key(known, spec, means)
+    _require_own_code(task, spec, means.trusted)
     from fedledger.ledger_tools.audit.measuring import live_measure
 
     measure = content(0, "validation set", lambda: live_measure(spec, store, means.trusted, 0, key))
@@ -255,6 +258,19 @@ def _seal_key(task: TaskHistory, spec: TaskSpec, means: _Means) -> bytes | None:
         kept = "is sealed with another key" if awaits_key(spec, None) else "is not sealed"
         raise ConfigError(f"The validation set of task {task.id} {kept}.", "Ask its publisher for the key.")
     return task.seal_key or given
+
+
+def _require_own_code(task: int, spec: TaskSpec, trusted: frozenset[str]) -> None:
+    """Raise an error if an auditor trusts code, but not that of the task: it would not be measured."""
+    if not trusted:
+        return
+    if spec.code is None:
+        raise ConfigError(f"Task {task} has no code of its own.", "Leave --trust-code out.")
+    if spec.code.cid not in trusted:
+        raise TrustError(
+            f"{', '.join(sorted(trusted))} is not the code of task {task}, which is {spec.code.cid}.",
+            f"Give --trust-code {spec.code.cid} once you have read it, or leave the option out.",
+        )
 
 
 def _replayed(known: ReplayedTask, index: int, planner: RoundPlanner) -> Replay:
@@ -380,7 +396,7 @@ def _replay(
     if measure is None and spec.code is not None and not known.awaits_key:
         result.notes.append(
             f"Only the exact layer was checked: measurements would run the publisher's code. "
-            f"Read it, then give --trust-code {spec.code.cid}."
+            f"Give --trust-code {spec.code.cid} once you have read it."
         )
     if not task.params.challenge_window:
         result.notes.append("The task has no challenge window: an experiment.")

@@ -36,6 +36,7 @@ DATA = "FEDLEDGER_DATA"
 REPRODUCED = "reproduced"
 _BESIDE = "../data/"
 """How an example's configuration begins the path of such a data set."""
+COMMAND = "fedledger bench models"
 
 
 @dataclass(frozen=True)
@@ -261,7 +262,7 @@ def with_table(document: str, rows: Sequence[ModelRow]) -> str:
     """
     if not rows:
         raise ConfigError("There is nothing to write: no example has its data.", "Give their folder with --data.")
-    return between_marks(document, "fedledger bench models", markdown_table([table_cells(row) for row in rows]))
+    return between_marks(document, COMMAND, markdown_table([table_cells(row) for row in rows]))
 
 
 def table_cells(row: ModelRow) -> Mapping[str, str]:

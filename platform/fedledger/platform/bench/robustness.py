@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from statistics import median
@@ -35,6 +35,13 @@ from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.reputation import PPM
 
 IID = "iid"
+_TABLES = ("training", "data")
+_BY_OPTION = (
+    ("training", "rounds", "--rounds"),
+    ("data", "source", "--data"),
+    ("data", "partition", "--dirichlet"),
+)
+"""What no pipeline says, as an option does."""
 DIGITS, MNIST = "digits", "mnist"
 HIDDEN = 64
 
@@ -179,11 +186,21 @@ def pipeline_tables(pipeline: str) -> dict[str, dict[str, Any]]:
     Raises
     ------
     ConfigError
-        If there is no such pipeline.
+        If there is no such pipeline, or its file says what an option of the bench says.
     """
     if pipeline.endswith(".toml"):
         given = read_document(Path(pipeline))
-        return {table: given.get(table, {}) for table in ("training", "data")}
+        strange = [key for key in given if key not in _TABLES or not isinstance(given[key], dict)]
+        if strange:
+            raise ConfigError(
+                f"{pipeline} names {', '.join(strange)}, and a pipeline has tables [training] and [data] alone.",
+                "Leave it out: options say who takes part and who attacks.",
+            )
+        tables: dict[str, dict[str, Any]] = {table: given.get(table, {}) for table in _TABLES}
+        for table, key, option in _BY_OPTION:
+            if key in tables[table]:
+                raise ConfigError(f"{pipeline} sets {key} under [{table}].", f"Leave it out, and give {option}.")
+        return tables
     if pipeline not in PIPELINES:
         raise ConfigError(
             f"There is no pipeline {pipeline!r}.",
@@ -313,6 +330,29 @@ def cases(pipelines: Sequence[str], attacks: Sequence[str], given: Sequence[Cond
         for attack in attacks or NAMES
     ]
     return list(dict.fromkeys(every))
+
+
+def require_playable(chosen: Sequence[Case], rounds: int | None = None) -> None:
+    """Check the experiment of one run of each pipeline and condition, to tell what is wrong before any is played.
+
+    Parameters
+    ----------
+    chosen
+        The runs.
+    rounds
+        Rounds of each, if not the usual number.
+
+    Raises
+    ------
+    ConfigError
+        If a method, a parameter, the data or their division cannot be.
+    """
+    tried = {(case.pipeline, replace(case.condition, seed=0, hostile=0)): case for case in reversed(chosen)}
+    for case in reversed(tried.values()):
+        try:
+            make_experiment(configuration(case, rounds), Path())
+        except ConfigError as error:
+            raise ConfigError(f"{case}: {error.message}", error.remedy) from error
 
 
 def _peaceful(condition: Condition) -> Condition:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from fedledger.platform.bench.option_lists import listed
 from fedledger.platform.bench.robustness import IID
 from fedledger.protocol.errors import ConfigError
 
@@ -19,13 +20,13 @@ def seeds_of(text: str) -> list[int]:
         If it names none.
     """
     found: list[int] = []
-    for part in _parts(text):
+    for part in listed(text, "--seeds"):
         numbers = re.fullmatch(r"(\d{1,15})(?:\.\.(\d{1,15}))?", part)
         if numbers is None:
-            raise ConfigError(f"{part!r} is no seed.", "Give for example --seeds 31..35.")
+            raise ConfigError(f"{part!r} is not a seed.", "Give for example --seeds 31..35.")
         first, last = int(numbers[1]), int(numbers[2] or numbers[1])
         if not first <= last < first + 1000:
-            raise ConfigError(f"{part!r} is no range of at most 1,000 seeds.", "Give the smaller number first.")
+            raise ConfigError(f"{part!r} is not a range of at most 1,000 seeds.", "Give the smaller number first.")
         found += range(first, last + 1)
     return found
 
@@ -36,12 +37,12 @@ def dirichlets_of(text: str) -> list[float | None]:
     Raises
     ------
     ConfigError
-        If one is no positive number.
+        If one is not a positive number.
     """
     found: list[float | None] = []
-    for part in _parts(text):
+    for part in listed(text, "--dirichlet"):
         if not re.fullmatch(rf"{IID}|\d{{0,6}}\.?\d{{0,6}}", part) or part == ".":
-            raise ConfigError(f"{part!r} is no concentration.", "Give for example --dirichlet .1,.5,iid.")
+            raise ConfigError(f"{part!r} is not a concentration.", "Give for example --dirichlet .1,.5,iid.")
         found.append(None if part == IID else float(part))
     if 0.0 in found:
         raise ConfigError("A concentration is above 0.", "Give for example --dirichlet .1,.5,iid.")
@@ -57,19 +58,12 @@ def populations_of(text: str) -> list[tuple[int, int]]:
         If one is none, or leaves nobody honest.
     """
     found = []
-    for part in _parts(text):
+    for part in listed(text, "--populations"):
         numbers = re.fullmatch(r"(\d{1,5})-(\d{1,5})", part)
         if numbers is None or not 0 < int(numbers[2]) < int(numbers[1]):
             raise ConfigError(
-                f"{part!r} does not say how many participants there are, and how many fewer attack.",
-                "Give for example --populations 13-3,10-4.",
+                f"{part!r}: give PARTICIPANTS-HOSTILE with 1 or more hostile and fewer than all, such as 13-3;",
+                "for nobody use --attacks none.",
             )
         found.append((int(numbers[1]), int(numbers[2])))
     return found
-
-
-def _parts(text: str) -> list[str]:
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not parts:
-        raise ConfigError("An option names nothing.", "Give at least one value, or leave the option out.")
-    return parts

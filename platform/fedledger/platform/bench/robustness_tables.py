@@ -13,6 +13,14 @@ from fedledger.protocol.errors import ConfigError
 
 COMMAND = "fedledger bench robustness"
 NOTHING = "–"
+COLUMNS = (
+    "worst: the lowest accuracy of a seed; oracle: accuracy of the mean of the honest alone; success: share of test "
+    "examples that a backdoor's trigger turns. Pay is in units of the honest median. best pay: of the best paid "
+    "attacker; group pay: of all attackers together; pay after: as best pay, since those turned who attack on and off; "
+    "poorest: of the poorest honest participant. gap: the lowest reputation of an honest participant minus the highest "
+    "of an attacker."
+)
+"""What the columns of :func:`table_cells` are."""
 
 Figure = Callable[[RobustnessRow], float | None]
 

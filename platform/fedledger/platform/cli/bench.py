@@ -16,7 +16,6 @@ from fedledger.platform.cli.console import (
     BenchFormat,
     BenchFormatOption,
     err,
-    names,
     number,
     out,
     print_json,
@@ -144,9 +143,10 @@ def bench_schedules(
     format_: BenchFormatOption = BenchFormat.TABLE,
 ) -> None:
     """Simulate the time and energy that each schedule needs to reach 90 % test accuracy on a mix of devices."""
+    from fedledger.platform.bench.option_lists import listed
     from fedledger.platform.bench.schedules import CYCLES, compare
 
-    chosen = names(workloads)
+    chosen = listed(workloads, "--workloads")
     unknown = [name for name in chosen if name not in CYCLES]
     if unknown:
         raise ConfigError(f"There is no workload {unknown[0]}.", f"There are: {', '.join(CYCLES)}.")
@@ -192,14 +192,15 @@ def bench_engine(
 ) -> None:
     """Compare rounds of training without a ledger with bare torch and other frameworks, in time and memory."""
     from fedledger.platform.bench.engine import QUICK_ROUNDS, ROUNDS, WARM_UP, Bench
+    from fedledger.platform.bench.option_lists import listed
 
     usual = QUICK_ROUNDS if quick else ROUNDS
-    plan = {name: rounds or usual.get(name, WARM_UP + 1) for name in names(workloads)}
+    plan = {name: rounds or usual.get(name, WARM_UP + 1) for name in listed(workloads, "--workloads")}
     times = repetitions if repetitions is not None else 2 if quick else 5
     # A spinner would take time from what is timed.
     with err.status("starting", refresh_per_second=1) as shown:
         result = Bench.find(peer_python).compare(
-            names(peers), plan, times, lambda doing: shown.update(f"measuring {doing}")
+            listed(peers, "--peers") if peers else [], plan, times, lambda doing: shown.update(f"measuring {doing}")
         )
     document = {"warm_up_rounds": WARM_UP, **asdict(result)}
     if _written(document, output, format_):
@@ -273,11 +274,11 @@ def bench_scale(
 @bench_app.command("ledger")
 def bench_ledger(
     cases: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="WORKLOAD:PARTICIPANTS:VALIDATION:ROUNDS[:WORKERS], separated by commas (default: all the usual ones)"
         ),
-    ] = "",
+    ] = None,
     audit: Annotated[bool, typer.Option(help="also time an audit and the run that it replays")] = True,
     quick: Annotated[bool, typer.Option("--quick", help="few rounds of few participants, and no audit")] = False,
     output: FiguresOption = None,
@@ -285,8 +286,10 @@ def bench_ledger(
 ) -> None:
     """Compare rounds with the ledger on Anvil with the training in them, and an audit with the run it replays."""
     from fedledger.platform.bench.ledger import AUDITED, CASES, QUICK, WARM_UP, Case, time_all
+    from fedledger.platform.bench.option_lists import listed
 
-    chosen = tuple(map(Case.read, names(cases))) or (QUICK if quick else CASES)
+    usual = QUICK if quick else CASES
+    chosen = usual if cases is None else tuple(map(Case.read, listed(cases, "--cases")))
     # A spinner would take time from what is timed.
     with err.status("starting", refresh_per_second=1) as shown:
         rows, audits = time_all(
@@ -336,8 +339,8 @@ def bench_ledger(
 @bench_app.command("models")
 def bench_models(
     examples: Annotated[
-        str, typer.Option(help="which, separated by commas: lora, batch_norm/fedavgm, … (default: all of them)")
-    ] = "",
+        str | None, typer.Option(help="which, separated by commas: lora, batch_norm/fedavgm, … (default: all of them)")
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="folder of data sets (default: FEDLEDGER_DATA, or else examples/data)")
     ] = None,
@@ -352,16 +355,23 @@ def bench_models(
 
     The ledger is on the embedded chain, and one process plays all parts. The exit code is 6 unless all are reproduced.
     """
-    from fedledger.platform.bench.models import REPRODUCED, Examples, table_cells, try_examples, with_table
+    from fedledger.platform.bench.models import COMMAND, REPRODUCED, Examples, table_cells, try_examples, with_table
+    from fedledger.platform.bench.option_lists import listed
+    from fedledger.platform.bench.tables import marked_document
+
+    text = None if document is None else marked_document(document, COMMAND)
 
     with err.status("starting", refresh_per_second=1) as shown:
         rows, left_out = try_examples(
-            Examples.find(data), names(examples), rounds, lambda doing: shown.update(f"trying {doing}")
+            Examples.find(data),
+            [] if examples is None else listed(examples, "--examples"),
+            rounds,
+            lambda doing: shown.update(f"trying {doing}"),
         )
     for name, lacking in left_out.items():
         err.print(f"{name} is left out: there is no data set {lacking}; give its folder with --data.", markup=False)
-    if document is not None:
-        document.write_text(with_table(document.read_text(encoding="utf-8"), rows), encoding="utf-8")
+    if document is not None and text is not None:
+        document.write_text(with_table(text, rows), encoding="utf-8")
     if not _written({"rows": [asdict(row) for row in rows], "left_out": left_out}, output, format_):
         print_rows([table_cells(row) for row in rows], "What the examples come to, in one run")
     if any(row.audit != REPRODUCED for row in rows):
@@ -371,7 +381,7 @@ def bench_models(
 @bench_app.command("robustness")
 def bench_robustness(
     seeds: Annotated[str, typer.Option(help="FIRST..LAST, or numbers separated by commas")] = "31..35",
-    attacks: Annotated[str, typer.Option(help="which, separated by commas (default: all of them)")] = "",
+    attacks: Annotated[str | None, typer.Option(help="which, separated by commas (default: all of them)")] = None,
     dirichlet: Annotated[
         str, typer.Option(help="concentrations of the classes' division, or iid, separated by commas")
     ] = ".1,.5,iid",
@@ -394,28 +404,37 @@ def bench_robustness(
 ) -> None:
     """Play the attacks against pipelines without a ledger, and show accuracy, refusals, pay and reputation.
 
-    The oracle is the plain mean of the honest alone. Runs that --out holds of the same configuration are not played
-    again: give a new folder for another version of the program.
+    The oracle is the plain mean of the honest alone. A line below the table explains its columns. Runs that --out holds
+    of the same configuration are not played again: give a new folder for another version of the program. Whatever the
+    options name is checked before the first run. The exit code is 1 if a run fails.
     """
-    from fedledger.platform.bench.robustness import cases, conditions
+    from fedledger.platform.bench.option_lists import listed
+    from fedledger.platform.bench.robustness import cases, conditions, require_playable
     from fedledger.platform.bench.robustness_options import dirichlets_of, populations_of, seeds_of
     from fedledger.platform.bench.robustness_runs import Campaign, Kept
-    from fedledger.platform.bench.robustness_tables import goal_cells, table_cells, with_tables
+    from fedledger.platform.bench.robustness_tables import COLUMNS, COMMAND, goal_cells, table_cells, with_tables
+    from fedledger.platform.bench.tables import marked_document
 
     given = conditions(data, dirichlets_of(dirichlet), populations_of(populations), seeds_of(seeds))
-    chosen = cases(names(pipelines), names(attacks), given)
+    attacking = [] if attacks is None else listed(attacks, "--attacks")
+    chosen = cases(listed(pipelines, "--pipelines"), attacking, given)
+    text = None if document is None else marked_document(document, COMMAND)
+    require_playable(chosen, rounds)
     with progress_bar("playing") as watch:
         rows = Campaign(chosen, Kept(folder, rounds), workers or processors(), watch).rows()
-    if document is not None:
-        document.write_text(with_tables(document.read_text(encoding="utf-8"), rows), encoding="utf-8")
-    for row in rows:
-        if row.error is not None:
-            err.print(f"{row.pipeline}, {row.attack}, seed {row.seed}: {row.error}", markup=False)
+    failures = [row for row in rows if row.error is not None]
+    for row in failures:
+        err.print(f"{row.pipeline}, {row.attack}, seed {row.seed}: {row.error}", markup=False)
+    if document is not None and text is not None:
+        document.write_text(with_tables(text, rows), encoding="utf-8")
     if format_ is BenchFormat.JSON:
         print_json({"rows": [asdict(row) for row in rows]})
-        return
-    print_rows(table_cells(rows), "Means over seeds")
-    print_rows(goal_cells(rows), "Goals")
+    else:
+        print_rows(table_cells(rows), "Means over seeds")
+        out.print(COLUMNS, markup=False)
+        print_rows(goal_cells(rows), "Goals")
+    if failures:
+        raise typer.Exit(ExitCode.FAILURE)
 
 
 @contextmanager

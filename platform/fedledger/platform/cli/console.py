@@ -81,9 +81,14 @@ def number(value: int | None) -> str:
     return "" if value is None else f"{value:,}"
 
 
-def names(text: str) -> list[str]:
-    """Split a comma-separated list."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+def counts(numbers: Mapping[str, object]) -> str:
+    """Format how many there are of each, such as ``2 harm, 1 late``."""
+    return ", ".join(f"{count} {name}" for name, count in numbers.items())
+
+
+def reputation(ppm: int) -> str:
+    """Format a reputation, which ledgers keep in parts per million."""
+    return f"{ppm / 1e6:.3f}"
 
 
 def print_json(document: object) -> None:
@@ -122,7 +127,8 @@ def print_frame(frame: pd.DataFrame, format_: TableFormat, output: Path | None, 
             raise ConfigError("Parquet cannot be printed.", "Give --output FILE.")
         frame.to_parquet(output)
     elif format_ is TableFormat.TEXT:
-        rows = frame.drop(columns="base", errors="ignore").to_dict("records")
+        told = frame.astype(object).where(frame.notna(), "")
+        rows = told.drop(columns="base", errors="ignore").to_dict("records")
         print_rows([{str(key): _short(value) for key, value in row.items()} for row in rows], title)
     else:
         if format_ is TableFormat.CSV:
@@ -136,5 +142,7 @@ def print_frame(frame: pd.DataFrame, format_: TableFormat, output: Path | None, 
 
 
 def _short(value: object) -> object:
-    """Shorten a CID so that a table fits a screen."""
-    return f"{value[:8]}…{value[-6:]}" if isinstance(value, str) and len(value) > 50 else value
+    """Shorten a CID so that a table fits a screen; what has several words is wrapped instead."""
+    if not isinstance(value, str) or len(value) <= 50 or " " in value:
+        return value
+    return f"{value[:8]}…{value[-6:]}"

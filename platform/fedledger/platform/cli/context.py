@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedledger.platform.cli.console import err
 from fedledger.platform.cli.options import (
     AllowNetworkOption,
     ConfigArgument,
@@ -191,8 +192,11 @@ def open_ledger(rpc: str, deployment: Path, reading: bool = False) -> Ledger:
 
 
 def open_experiment(path: Path, seed: int | None) -> Experiment:
-    """Read a configuration and make its experiment; a seed replaces the configuration's."""
+    """Read a configuration and make its experiment, warning on stderr; a seed replaces the configuration's."""
     from fedledger.platform.experiment.assembly import make_experiment
     from fedledger.platform.experiment.config import load_config
 
-    return make_experiment(load_config(path, seed=seed), path.parent)
+    experiment = make_experiment(load_config(path, seed=seed), path.parent)
+    for caution in experiment.cautions():
+        err.print(f"Warning: {caution}", markup=False, highlight=False)
+    return experiment

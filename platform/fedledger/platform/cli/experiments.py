@@ -12,12 +12,14 @@ import typer
 from fedledger.platform.cli.console import (
     Format,
     FormatOption,
+    counts,
     err,
     out,
     print_json,
     print_result,
     print_rows,
     progress_bar,
+    reputation,
 )
 from fedledger.platform.cli.context import open_experiment
 from fedledger.platform.cli.ledger import audit_folder
@@ -248,8 +250,8 @@ def _print_run(document: LedgerSummary, folder: Path) -> None:
             "participant": p["address"],
             "behaviour": p["behaviour"],
             "accepted": p["accepted"],
-            "refused": ", ".join(f"{n} {reason}" for reason, n in p["refused"].items()),
-            "reputation": f"{p['reputation'] / 1e6:.3f}",
+            "refused": counts(p["refused"]),
+            "reputation": reputation(p["reputation"]),
             "credit": f"{p['credit']:,}",
         }
         for p in document["participants"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -14,12 +15,15 @@ from fedledger.platform.cli.console import (
     FormatOption,
     TableFormat,
     TableFormatOption,
+    counts,
+    number,
     out,
     print_frame,
     print_json,
     print_result,
     print_rows,
     progress_bar,
+    reputation,
 )
 from fedledger.platform.cli.context import KeyOptions, LedgerOptions, SealOptions, SignerOptions, open_ledger
 from fedledger.platform.cli.options import (
@@ -112,8 +116,9 @@ def audit(
     """Replay a task's whole history and report the first divergence.
 
     The exit code is 0 if everything is reproduced, and 6 if not. A task's own code is executed only with
-    --trust-code CID; without it only the exact layer is checked, and the output says so. While a task's validation set
-    is sealed, measurements are taken as posted, and the output says so; --seal-key is for auditors who have its key.
+    --trust-code CID; without it only the exact layer is checked, and the output says so. The CID of other code ends the
+    audit with exit code 8. While a task's validation set is sealed, measurements are taken as posted, and the output
+    says so; --seal-key is for auditors who have its key.
     """
     from fedledger.ledger_tools.audit.audit import audit_chain
     from fedledger.storage.machine import processors
@@ -214,7 +219,24 @@ def history(
     else:
         raise ConfigError("No ledger was given.", "Give a run's folder, or --rpc and --deployment.")
     frame = _history_frame(TaskView.of(read, task), participants, store if refusals else None, run_dir)
+    if format_ is TableFormat.TEXT:
+        frame = _in_words(frame, participants, refusals)
     print_frame(frame, format_, output, f"Task {task}")
+
+
+def _in_words(frame: pd.DataFrame, participants: bool, refusals: bool) -> pd.DataFrame:
+    """Return a table of participants or refused updates as a person reads it."""
+    if participants and len(frame):
+        words: dict[str, Callable[[Any], str]] = {
+            "refused": counts,
+            "reputation": reputation,
+            "credit": number,
+            "earned": number,
+            "slashed": counts,
+        }
+        return frame.assign(**{column: frame[column].map(told) for column, told in words.items()})
+    # The detail says in words what the verdict rests on.
+    return frame.drop(columns=["signal", "value", "threshold"]) if refusals else frame
 
 
 def _history_frame(view: TaskView, participants: bool, store: str | None, run_dir: Path | None) -> pd.DataFrame:

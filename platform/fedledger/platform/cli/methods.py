@@ -66,7 +66,7 @@ def _table(plural: str, kind: Kind) -> Table:
         does = f"{method.summary} [{method.paper}]" if cites else method.summary
         first = (escape(method.method), escape(does))
         for parameter in method.parameters:
-            cells = (parameter.name, parameter.default_in_words, parameter.values, parameter.meaning)
+            cells = (parameter.name, parameter.default_in_words, parameter.values, parameter.plain_meaning)
             table.add_row(*first, *(escape(cell) for cell in cells))
             first = ("", "")
         if first[0]:

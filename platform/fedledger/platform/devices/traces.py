@@ -85,7 +85,7 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[floa
 def _number(path: Path, line: int, text: str) -> float:
     text = text.strip()
     if len(text) > MAX_FIELD or not _NUMBER.fullmatch(text) or float(text) > LARGEST:
-        raise _wrong(path, line, f"{text[:MAX_FIELD]!r} is no number from 0 to {LARGEST:g}")
+        raise _wrong(path, line, f"{text[:MAX_FIELD]!r} is not a number from 0 to {LARGEST:g}")
     return float(text)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ from fedledger.node.solvers.base import Solver, computed_by, sent_by
 from fedledger.node.solvers.build import build_solver
 from fedledger.node.solvers.minibatch import Minibatches
 from fedledger.node.transforms.base import build_transforms
+from fedledger.platform.attacks.base import ATTACKS
 from fedledger.platform.devices.fleet import draw_fleet, update_size
 from fedledger.platform.experiment.accounts import experiment_address, participant_role
 from fedledger.platform.experiment.config import DataConfig, ExperimentConfig
@@ -45,7 +47,7 @@ from fedledger.platform.experiment.task_objective import TaskObjective, require_
 from fedledger.protocol.codecs.payload import Slot, payload_slots, statistics_slots
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.methods.parameters import build
+from fedledger.protocol.methods.parameters import build, require_parameters
 from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.seal import PUBLIC
 from fedledger.protocol.records.spec import TaskSpec
@@ -66,7 +68,14 @@ def make_experiment(config: ExperimentConfig, folder: Path) -> Experiment:
         The configuration.
     folder
         Paths in the configuration are relative to it.
+
+    Raises
+    ------
+    ConfigError
+        If an attack, a method, the data or their division cannot be.
     """
+    for group in config.attackers:
+        _require_attack(group.attack.method, group.attack.params)
     rng = np.random.Generator(np.random.PCG64(config.seed))
     own = None if config.code is None else _own_code(folder / config.code)
     if own is None and config.model is None:
@@ -86,6 +95,13 @@ def make_experiment(config: ExperimentConfig, folder: Path) -> Experiment:
         for _ in range(group.count):
             behaviours[next(drawn)] = group.attack.method.split("@")[0]
     return assemble(config, parts, validation, test, own, behaviours, folder)
+
+
+def _require_attack(method: str, params: Mapping[str, Any]) -> None:
+    """Raise ConfigError if there is no such attack, or its parameters or those of the attack in it are wrong."""
+    require_parameters(ATTACKS, method, params)
+    if params.get("attack"):
+        _require_attack(params["attack"], params.get("params", {}))
 
 
 def assemble(

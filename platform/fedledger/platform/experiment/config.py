@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from fedledger.platform.devices.fleet import FleetConfig
 from fedledger.platform.experiment.pipelines import DEFAULT, FILLED, Pipeline, with_pipeline
@@ -36,7 +36,7 @@ class DataConfig(Document):
     validation_access: Literal["public", "opened", "sealed"] = Field(
         default="public",
         description="who can read the validation set: everybody; everybody, block by block, once a round was judged on "
-        "it; or nobody but who has its key, until the task has ended",
+        "it; or only holders of its key, until the task has ended",
     )
     validation_slice: int = Field(
         default=32, ge=1, description="examples that a round is judged on, unless the validation set is public"
@@ -91,7 +91,7 @@ class LedgerConfig(Document):
     )
     free_refusals: int = Field(default=2, ge=1, le=255, description="how many remembered refusals cost nothing")
     seal_deposit_gwei: int = Field(
-        default=10_000_000, ge=0, description="what the publisher loses that does not open a sealed validation set"
+        default=10_000_000, ge=0, description="what a publisher who does not open the sealed set loses"
     )
     seal_period: int = Field(
         default=86_400, ge=1, le=YEAR, description="seconds from the end of the task in which it must be opened"
@@ -110,8 +110,18 @@ class LedgerConfig(Document):
     )
 
 
+def _tell_filled_in(schema: dict[str, Any]) -> None:
+    """Say in a schema what a pipeline fills in; the defaults of a spec do not hold in a configuration."""
+    for name in FILLED:
+        told = schema["properties"][name]
+        told.pop("default", None)
+        told["description"] = "; ".join([*filter(None, [told.get("description")]), "from the pipeline unless given"])
+
+
 class TrainingConfig(Methods):
     """The task's spec, as far as it is chosen by hand."""
+
+    model_config = ConfigDict(json_schema_extra=_tell_filled_in)
 
     pipeline: Pipeline = Field(
         default=DEFAULT,
@@ -209,4 +219,24 @@ def checked(document: Mapping[str, Any], where: str) -> ExperimentConfig:
         raise ConfigError(f"{where} must give either model or code.", 'For example: model = {method = "mlp@1", …}.')
     if sum(group.count for group in config.attackers) > config.participants:
         raise ConfigError(f"{where} has more attackers than participants.", "Lower a count under [[attackers]].")
+    _require_stakes(config.ledger)
     return config
+
+
+def _require_stakes(ledger: LedgerConfig) -> None:
+    """Raise ConfigError if no ledger takes a task with these stakes."""
+    if ledger.penalty_gwei and not ledger.challenge_window:
+        raise ConfigError(
+            "penalty_gwei under [ledger] punishes, and without a challenge_window nobody can dispute a false verdict.",
+            "Give challenge_window, or leave penalty_gwei out.",
+        )
+    if ledger.penalty_gwei > ledger.stake_gwei:
+        raise ConfigError(
+            f"penalty_gwei under [ledger] is {ledger.penalty_gwei:,}, and a stake holds {ledger.stake_gwei:,}.",
+            "Give a stake_gwei of at least the penalty, or lower penalty_gwei.",
+        )
+    if ledger.challenge_window and not ledger.bond_gwei:
+        raise ConfigError(
+            "bond_gwei under [ledger] is 0, and with a challenge_window whoever disputes a round risks a bond.",
+            "Give bond_gwei, or leave challenge_window out.",
+        )

@@ -274,6 +274,24 @@ class Experiment:
             seal_period=ledger.seal_period if any(seal) else 0,
         )
 
+    def cautions(self) -> list[str]:
+        """Return what whoever runs the experiment should know of its validation set, in a sentence each."""
+        seal, asked = self.validation.seal, self.config.data.validation_slice
+        if seal is None:
+            return []
+        told = []
+        if asked > seal.examples:
+            told.append(
+                f"validation_slice is {asked:,}, and the validation set has {seal.examples:,} examples: "
+                "each round is judged on all of them."
+            )
+        if not seal.is_sealed and seal.blocks < self.spec.rounds:
+            told.append(
+                f"The validation set has {seal.blocks:,} {'block' if seal.blocks == 1 else 'blocks'} for "
+                f"{self.spec.rounds:,} rounds: blocks come back, and participants can have trained on them."
+            )
+        return told
+
     def standbys(self) -> list[str]:
         """Return the addresses of the experiment's standby aggregators, in their order."""
         numbers = range(self.config.ledger.standbys)

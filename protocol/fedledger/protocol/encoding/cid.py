@@ -73,12 +73,14 @@ class ContentRef:
         Raises
         ------
         StoreError
-            If it is no CID of content of that length under the profile.
+            If it is not a CID of content of that length under the profile.
         """
         decoded = cid_bytes(cid)
         ref = cls(decoded[-32:], length)
         if decoded != ref._bytes:
-            raise StoreError(f"{cid} is no CID of {length} bytes.", "Import content with the profile unixfs-v1-2025.")
+            raise StoreError(
+                f"{cid} is not a CID of {length} bytes.", "Import content with the profile unixfs-v1-2025."
+            )
         return ref
 
     @cached_property
@@ -115,10 +117,10 @@ def cid_bytes(cid: str) -> bytes:
         else:
             raise ValueError("unknown base")
     except ValueError as error:
-        raise StoreError(f"{cid[:64]!r} is no CID.", remedy) from error
+        raise StoreError(f"{cid[:64]!r} is not a CID.", remedy) from error
     prefixes = [b""] if version_0 else [bytes([1, RAW]), bytes([1, DAG_PB])]
     if decoded[-34:-32] != SHA2_256 or decoded[:-34] not in prefixes:
-        raise StoreError(f"{cid!r} is no CID of a file with a SHA-256 digest.", remedy)
+        raise StoreError(f"{cid!r} is not a CID of a file with a SHA-256 digest.", remedy)
     return decoded
 
 

@@ -48,6 +48,11 @@ class ParameterDescription:
             return "nothing"
         return f"{self.default!r}".replace("'", '"').replace("True", "true").replace("False", "false")
 
+    @property
+    def plain_meaning(self) -> str:
+        """The meaning without the marks of docstrings, and with None called as a table calls it."""
+        return re.sub(r"\bNone\b", "nothing", _without_marks(self.meaning))
+
 
 @dataclass(frozen=True)
 class MethodDescription:
@@ -98,8 +103,11 @@ def _described(parameter: Parameter, meaning: str) -> ParameterDescription:
 
 
 def _first_sentence(text: str) -> str:
-    paragraph = re.sub(r":\w+:`~?([^`]*)`|`+([^`]*)`+", r"\1\2", " ".join(text.partition("\n\n")[0].split()))
-    return re.split(r"(?<=[.;]) (?=[A-Z])", paragraph)[0]
+    return re.split(r"(?<=[.;]) (?=[A-Z])", _without_marks(" ".join(text.partition("\n\n")[0].split())))[0]
+
+
+def _without_marks(text: str) -> str:
+    return re.sub(r":\w+:`~?([^`]*)`|`+([^`]*)`+", r"\1\2", text)
 
 
 def _paper(text: str) -> str:

@@ -250,12 +250,28 @@ def build(registry: Registry[Callable[..., T]], key: str, params: Mapping[str, A
         raise
 
 
+def require_parameters(registry: Registry[Any], key: str, params: Mapping[str, Any]) -> None:
+    """Check the parameters of a method that also takes what the platform supplies, without making it.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such method, if it does not take these parameters, or if a value is out of bounds.
+    """
+    method, supplied = registry.get(key), registry.kind.supplied
+    given = {parameter.name: None for parameter in parameters_of(method) if parameter.name in supplied}
+    # A parameter of a supplied name is given twice over.
+    reserved = {f"{name} (supplied)" if name in given else name: value for name, value in params.items()}
+    _check(registry, key, method, {**given, **reserved})
+
+
 def _check(registry: Registry[Any], key: str, method: Callable[..., object], params: Mapping[str, Any]) -> None:
     """Raise ConfigError if a method does not take these parameters, or one is out of bounds."""
     try:
         inspect.signature(method).bind(**params)
     except TypeError as error:
-        takes = ", ".join(parameter.name for parameter in parameters_of(method)) or "no parameters"
+        own = [each.name for each in parameters_of(method) if each.name not in registry.kind.supplied]
+        takes = ", ".join(own) or "no parameters"
         raise ConfigError(f"The {registry.kind.name} {key}: {error}.", f"It takes {takes}.") from error
     for parameter in parameters_of(method):
         if parameter.name in params:

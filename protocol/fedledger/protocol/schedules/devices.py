@@ -256,7 +256,7 @@ class DeviceTable(Document):
     def _addresses(cls, devices: dict[str, Device]) -> dict[str, Device]:
         for address in devices:
             if not is_address(address):
-                raise ValueError(f"{shown(address)} is no address")
+                raise ValueError(f"{shown(address)} is not an address")
         if len({address.lower() for address in devices}) < len(devices):
             raise ValueError("an address occurs twice")
         return devices
@@ -284,7 +284,7 @@ class DeviceTable(Document):
         except ValueError as error:
             raise ConfigError(f"The device table cannot be read: {error}.") from error
         if not isinstance(document, dict):
-            raise ConfigError("The device table is no document.")
+            raise ConfigError("The device table is not a document.")
         table = validated(cls, document, "the device table")
         if table.encode() != data:
             raise ConfigError("The device table is not in its canonical form.")
