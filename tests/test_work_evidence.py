@@ -51,7 +51,7 @@ def told(seen: WorkSeen) -> bytes:
 class TestDefinition:
     @pytest.mark.parametrize(
         ("method", "dimension"),
-        [(Work(rounds=1, steps=3), 60), (Work(rounds=3, steps=4), 400), (Work(rounds=2, steps=4, length=256), 900)],
+        [(Work(rounds=1, steps=3), 100), (Work(rounds=3, steps=4), 400), (Work(rounds=2, steps=4, length=256), 900)],
         ids=["short", "long", "folded"],
     )
     @pytest.mark.parametrize("seed", range(3))
@@ -119,6 +119,29 @@ class TestDefinition:
                 old = honest(rng, 4, 400) if after <= rounds else old
                 if after <= rounds:
                     break
+
+    @pytest.mark.parametrize("dimension", [8, 20, 62])
+    def test_public_vectors_never_span_a_small_model(self, dimension: int) -> None:
+        """However many rounds there were, and however many participants, there is something left that can be new."""
+        rng, training = np.random.default_rng(8), Training(Work(), dimension)
+        for _ in range(12):
+            seen = training.judged(training.next(honest(rng, 10, dimension)))
+            assert not seen.absent.any()
+            kept = seen.keep()
+            assert len(kept["updates"]) + len(kept["steps"]) <= dimension // 4
+
+    def test_those_who_are_close_are_copies_only_where_updates_agree(self) -> None:
+        rng = np.random.default_rng(9)
+        for agree in (True, False):
+            training = Training(Work(), 3000)
+            for _ in range(6):
+                rows = honest(rng, 8, 3000, own=1.0 if agree else 30.0)
+                # Two vectors whose cosine is 1 / (1 + .4²).
+                noise = rng.normal(size=(2, 3000))
+                noise *= 0.4 * np.linalg.norm(rows[0]) / np.linalg.norm(noise, axis=1)[:, None]
+                rows[1:3] = rows[0] + np.rint(noise).astype(np.int64)
+                seen = training.judged(training.next(rows))
+            assert (seen.agreement > 0.9) == agree and bool(seen.alike[1, 2]) == agree
 
     def test_means_of_what_is_forgotten_are_no_work(self) -> None:
         """More updates than are remembered: those of which none is kept by itself are public all the same."""

@@ -205,7 +205,9 @@ class Oracle:
     def _copies(self, cosines: np.ndarray, accepted: Sequence[bool]) -> np.ndarray:
         n = len(cosines)
         apart = sorted(1 - cosines[i, j] for i in range(n) for j in range(i) if accepted[i] and accepted[j])
-        limit = max(self.method.copies * apart[len(apart) // 4], limits._SAME)
+        limit = self.method.copies * apart[len(apart) // 4]
+        limit = self.agreement * limit + (1 - self.agreement) * min(limits.LARGEST_LIKENESS, limit)
+        limit = max(limit, limits._SAME)
         return np.array([[i != j and 1 - cosines[i, j] < limit for j in range(n)] for i in range(n)])
 
     def _gains(self, seen: list[Seen], context: StageContext, voices: list[int]) -> None:
