@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from fedledger.protocol.arithmetic.exact import Float64Array, IntArray
 
+MANY_OTHERS = 9
+"""With so many others, one round says all that it can."""
+
 
 @dataclass(frozen=True)
 class WorkSeen:
@@ -82,6 +85,11 @@ class WorkSeen:
         others = self.alike & counted[None, :]
         np.fill_diagonal(others, False)
         return [1 + int(count) for count in others.sum(axis=1)]
+
+
+def certainty(count: int) -> float:
+    """Return how much one round says of one of so many updates, up to 1: few others agree by chance, or do not."""
+    return min(1.0, max(1, count - 1) / MANY_OTHERS)
 
 
 def ramp(value: float, low: float, high: float) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from fedledger.aggregator.context.stage_context import StageContext
+from fedledger.aggregator.context.work_seen import certainty
 from fedledger.aggregator.detectors.base import DETECTORS, Finding, work_of
 from fedledger.protocol.methods.parameters import Checked, Real
 from fedledger.protocol.records.verdicts import Verdict
@@ -28,8 +29,9 @@ class Harm(Checked):
     opposed
         Lasting corroboration, over the median sender's, surely below which a sender works against the others.
     away, loss
-        An update does harm whose corroboration in this round, times how clear directions are, is below minus ``away``
-        times the median and whose loss is above ``loss`` usual gains and above what is pardoned to its sender.
+        An update does harm whose corroboration in this round, as far as directions are clear and the others are many, is
+        below minus ``away`` times the median and whose loss is above ``loss`` usual gains, more if the others are few,
+        and above what is pardoned to its sender.
     """
 
     losses: Annotated[float, Real(0, 4)] = 2.5
@@ -41,6 +43,7 @@ class Harm(Checked):
 
     def __call__(self, context: StageContext) -> Sequence[Finding | None]:
         seen = work_of(context, "harm@1")
+        certain = certainty(context.count) ** 0.5
         found: list[Finding | None] = []
         for i in range(context.count):
             error = float(seen.direction_error[i])
@@ -49,9 +52,9 @@ class Harm(Checked):
             # Where updates differ much, one of rare data may point away as well.
             against = self.opposed - (1.0 - seen.agreement)
             opposed = Finding.below("lasting corroboration", float(seen.direction[i]) + unsure, against)
-            large = max(self.loss, -float(seen.common_loss[i]))
+            large = max(self.loss / certain, -float(seen.common_loss[i]))
             now = Finding.above("loss while pointing away", -float(seen.gain[i]), large)
-            if not seen.clarity * float(seen.corroboration[i]) < -self.away:
+            if not seen.clarity * certain * float(seen.corroboration[i]) < -self.away:
                 now = None
             found.append(Finding.above("cumulative loss", float(seen.harm[i]), self.losses) or opposed or now)
         return found

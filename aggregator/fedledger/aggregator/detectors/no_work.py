@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from fedledger.aggregator.context.stage_context import StageContext
+from fedledger.aggregator.context.work_seen import certainty
 from fedledger.aggregator.detectors.base import DETECTORS, Finding, work_of
 from fedledger.protocol.methods.parameters import Checked, Real
 from fedledger.protocol.records.verdicts import Verdict
@@ -30,9 +31,9 @@ class NoWork(Checked):
     Parameters
     ----------
     overlap
-        An update with less in common with the others, over what random signs have, shows no work,
+        An update with less in common with the others, over what random signs have, shows no work; less if they are few,
     doubtful
-        if its sender's lasting work is likely below this share of the median sender's.
+        if its sender's lasting work is likely below this share of the median sender's, also less if they are few.
     least
         A sender whose lasting work is surely below this share shows none.
     """
@@ -45,13 +46,14 @@ class NoWork(Checked):
 
     def __call__(self, context: StageContext) -> Sequence[Finding | None]:
         seen = work_of(context, "no_work@1")
+        certain = certainty(context.count)
         found: list[Finding | None] = []
         for i in range(context.count):
             if seen.absent[i]:
                 found.append(Finding("nothing new", 0.0, 0.0, float("inf")))
                 continue
-            here = Finding.below("overlap", float(seen.overlap[i]), self.overlap)
-            if not float(seen.lasting[i] + LIKELY * seen.lasting_error[i]) < self.doubtful:
+            here = Finding.below("overlap", float(seen.overlap[i]), self.overlap * certain)
+            if not float(seen.lasting[i] + LIKELY * seen.lasting_error[i]) < self.doubtful * certain:
                 here = None
             surely = float(seen.lasting[i] + seen.lasting_error[i])
             over_rounds = Finding.below("lasting work", surely, self.least)
