@@ -29,9 +29,9 @@ class Harm(Checked):
     opposed
         Lasting corroboration, over the median sender's, surely below which a sender works against the others.
     away, loss
-        An update does harm whose corroboration in this round, as far as directions are clear and the others are many, is
-        below minus ``away`` times the median and whose loss is above ``loss`` usual gains, more if the others are few,
-        and above what is pardoned to its sender.
+        An update does harm whose corroboration in this round, as far as directions are clear and the others are many,
+        is below minus ``away`` times the median and whose loss is above ``loss`` usual gains, more if the others are
+        few, and above what is pardoned to its sender.
     """
 
     losses: Annotated[float, Real(0, 4)] = 2.5
