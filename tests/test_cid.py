@@ -114,7 +114,7 @@ def test_what_is_no_cid_of_a_file_is_refused_with_a_remedy(cid: str) -> None:
 
 
 def test_codec_and_length_must_agree() -> None:
-    with pytest.raises(StoreError, match="no CID of 1048577 bytes"):
+    with pytest.raises(StoreError, match="not a CID of 1048577 bytes"):
         ContentRef.parse(HELLO, MIB + 1)
     with pytest.raises(StoreError, match="unixfs-v1-2025"):
         ContentRef.parse("QmT78zSuBmuS4z925WZfrqQ1qHaJ56DQaTfyMUF7F8ff5o", 12)

@@ -17,7 +17,7 @@ from fedledger.aggregator.context.work import MAX_PAIR_STEPS, require_work
 from fedledger.aggregator.context.work_seen import WorkSeen, ramp
 from fedledger.aggregator.evidence.base import EVIDENCE, Judged
 from fedledger.aggregator.evidence.tallies import Tallies, from_fixed, to_fixed
-from fedledger.protocol.arithmetic.exact import Float64Array, IntArray
+from fedledger.protocol.arithmetic.exact import Float64Array, IntArray, divide_round
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.parameters import Checked, Real, Whole
 from fedledger.protocol.records.reputation import PPM
@@ -361,9 +361,9 @@ def _fitting(updates: IntArray, most: int, rounds: int) -> IntArray:
         return updates
     room = max(0, most - rounds)
     others = updates[room:]
-    means = [others[others[:, 0] == age].mean(axis=0) for age in np.unique(others[:, 0])]
-    whole = np.rint(np.stack(means)).astype(np.int64)
-    return np.concatenate([updates[:room], whole])[:most]
+    of_ages = [others[others[:, 0] == age] for age in np.unique(others[:, 0])]
+    means = [divide_round(rows.sum(axis=0), len(rows)) for rows in of_ages]
+    return np.concatenate([updates[:room], np.stack(means)])[:most]
 
 
 def _read_sketches(memory: Mapping[str, IntArray], name: str, length: int, most: int) -> IntArray:

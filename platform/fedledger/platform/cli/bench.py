@@ -288,8 +288,7 @@ def bench_ledger(
     from fedledger.platform.bench.ledger import AUDITED, CASES, QUICK, WARM_UP, Case, time_all
     from fedledger.platform.bench.option_lists import listed
 
-    usual = QUICK if quick else CASES
-    chosen = usual if cases is None else tuple(map(Case.read, listed(cases, "--cases")))
+    chosen = (QUICK if quick else CASES) if cases is None else tuple(map(Case.read, listed(cases, "--cases")))
     # A spinner would take time from what is timed.
     with err.status("starting", refresh_per_second=1) as shown:
         rows, audits = time_all(
