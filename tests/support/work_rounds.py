@@ -9,7 +9,7 @@ import numpy as np
 
 from fedledger.aggregator.context.round_features import RoundFeatures
 from fedledger.aggregator.context.stage_context import StageContext
-from fedledger.aggregator.context.work_seen import WorkSeen, ramp
+from fedledger.aggregator.context.work_seen import CHANCE, NO_CHANCE, WorkSeen, ramp
 from fedledger.aggregator.evidence import work as limits
 from fedledger.aggregator.evidence.work import Work
 from fedledger.protocol.arithmetic.exact import IntArray, gram
@@ -244,7 +244,7 @@ class Oracle:
         names = ("rounds", "work", "work_square", "direction", "direction_square", "gain", "support")
         before = self.tallies.get(owner, dict.fromkeys((*names, "harm"), 0.0))
         counted = min(limits.LARGEST_CORROBORATION, max(-limits.LARGEST_CORROBORATION, seen.corroboration))
-        shared = ramp(seen.overlap, limits.CHANCE, limits.NO_CHANCE)
+        shared = ramp(seen.overlap, CHANCE, NO_CHANCE)
         worked = seen.clarity_now * counted + (1 - seen.clarity_now) * shared
         counted *= ramp(seen.directed_now, 0, limits.UNCLEAR)
         values = (1.0, worked, worked**2, counted, counted**2, seen.gain, seen.support)

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from fedledger.protocol.arithmetic.exact import Float64Array, IntArray
 
+CHANCE, NO_CHANCE = 1.0, 1.6
+"""An overlap that is chance, and one that is work."""
 MANY_OTHERS = 9
 """With so many others, one round says all that it can."""
 

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 
 from fedledger.aggregator.context.stage_context import StageContext
-from fedledger.aggregator.context.work_seen import WorkSeen, ramp
+from fedledger.aggregator.context.work_seen import CHANCE, NO_CHANCE, WorkSeen, ramp
 from fedledger.aggregator.contributions.base import CONTRIBUTIONS
 from fedledger.aggregator.detectors.base import work_of
 from fedledger.protocol.methods.parameters import Checked, Real
@@ -56,7 +56,7 @@ class Corroborated(Checked):
         return (
             ramp(float(seen.lasting[i]), self.unpaid, self.paid)
             * ramp(float(seen.likely[i]), -0.5, 0.0)
-            * ramp(float(seen.overlap[i]), 1.0, 1.6)
+            * ramp(float(seen.overlap[i]), CHANCE, NO_CHANCE)
             * ramp(seen.clarity_now * float(seen.corroboration[i]), -1.0 - differing, -differing)
             * ramp(float(seen.lasting_gain[i]), low, low + 0.2)
             * ramp(float(seen.gain[i]), now, now + 0.3)

@@ -14,7 +14,7 @@ from fedledger.aggregator.context.sketches import Residuals, overlaps, packed, s
 from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.context.support import supported_shares
 from fedledger.aggregator.context.work import MAX_PAIR_STEPS, require_work
-from fedledger.aggregator.context.work_seen import WorkSeen, ramp
+from fedledger.aggregator.context.work_seen import CHANCE, NO_CHANCE, WorkSeen, ramp
 from fedledger.aggregator.evidence.base import EVIDENCE, Judged
 from fedledger.aggregator.evidence.tallies import Tallies, from_fixed, to_fixed
 from fedledger.protocol.arithmetic.exact import Float64Array, IntArray, divide_round
@@ -29,8 +29,6 @@ DIMENSIONS = 8
 LARGEST_GAIN = 1.5
 """A gain counts as so many usual ones at most towards harm, so that one round does not stand for many."""
 LARGEST_OVERLAP = 1e6
-CHANCE, NO_CHANCE = 1.0, 1.6
-"""An overlap that is chance, and one that is work."""
 LARGEST_CORROBORATION = 2.0
 """Corroboration counts as so much at most towards what is lasting."""
 LARGEST_COMMON, LARGEST_DIFFERENCE = 0.6, 2.0
