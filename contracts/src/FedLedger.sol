@@ -47,6 +47,8 @@ contract FedLedger is LedgerReveals {
         uint256 penalty;
         uint256 units;
         uint256 burned;
+        uint256 proposedAt;
+        bool spared;
     }
 
     /// @param next See `nextPart`.
@@ -73,11 +75,13 @@ contract FedLedger is LedgerReveals {
     }
 
     /// @notice Opens the next round. Without words it is for everybody who is enrolled.
+    /// @param round_ The number of the round: one more than the last one's, so that a call that is sent again opens no other.
     /// @param wordIndices Ascending indices of 256-participant words.
     /// @param words Bits of the selected participants in each word.
-    function openRound(uint256 task_, uint32[] calldata wordIndices, uint256[] calldata words) external {
+    function openRound(uint256 task_, uint32 round_, uint32[] calldata wordIndices, uint256[] calldata words) external {
         Task storage t = _open(task_);
         uint32 number = t.currentRound;
+        if (round_ != number + 1) revert WrongRound(round_, number + 1);
         if (number == 0) _requireEnrolled(t, task_);
         else if (_rounds[task_][number].status == RoundStatus.Open) revert PreviousRoundOpen(task_, number);
         _actingSeat(t, task_, _openingDue(t, task_), false);
@@ -238,6 +242,7 @@ contract FedLedger is LedgerReveals {
         // slither-disable-next-line uninitialized-local -- memory is zeroed
         Settling memory s;
         (s.task, s.round, s.publisher, s.penalty) = (task_, round_, t.publisher, t.params.penalty);
+        s.proposedAt = r.proposedAt;
         _applyWords(s, verdictWords[from:to], shareWords[from:to]);
         _burn(s.burned);
         t.spentUnits += uint32(s.units);
@@ -302,9 +307,8 @@ contract FedLedger is LedgerReveals {
         if (t.currentRound == 0) return block.timestamp < t.enrolDeadline ? Phase.Enrolling : Phase.Idle;
         Round storage r = _rounds[task_][t.currentRound];
         if (r.status == RoundStatus.Proposed) {
-            bool over = block.timestamp >= uint256(r.proposedAt) + t.params.challengeWindow;
             if (r.disputes != 0) return Phase.Disputed;
-            return over ? Phase.Settleable : Phase.Challenging;
+            return _windowOpen(t, task_, t.currentRound, r.proposedAt) ? Phase.Challenging : Phase.Settleable;
         }
         if (r.status != RoundStatus.Open) return Phase.Idle;
         if (_commitsOpen(r.head())) return Phase.Committing;
@@ -321,8 +325,8 @@ contract FedLedger is LedgerReveals {
         Task storage t = _existing(task_);
         number = t.finalizedRound + 1;
         Round storage r = _rounds[task_][number];
-        uint256 until = uint256(r.proposedAt) + t.params.challengeWindow;
-        if (r.status != RoundStatus.Proposed || r.disputes != 0 || block.timestamp < until) return 0;
+        if (r.status != RoundStatus.Proposed || r.disputes != 0) return 0;
+        if (_windowOpen(t, task_, number, r.proposedAt)) return 0;
     }
 
     /// @notice Whether it is an aggregator's turn to do what the task needs next.
@@ -482,6 +486,9 @@ contract FedLedger is LedgerReveals {
         Task storage t = _tasks[task_];
         Round storage r = _rounds[task_][round_];
         _proposals[task_][round_ % t.params.maxUnfinal] = keccak256(abi.encode(proposal, verdictWords, shareWords));
+        if (t.params.penalty != 0 && _leastWindowBlocks != 0) {
+            _proposedIn[task_][round_ % t.params.maxUnfinal] = block.number;
+        }
         bytes32 base = _baseModel(t, task_, r);
         if (r.flags & BATCHED != 0) emit BatchProposed(task_, round_, msg.sender, proposal, base);
         else emit RoundProposed(task_, round_, msg.sender, proposal, verdictWords, shareWords, base);
@@ -495,7 +502,7 @@ contract FedLedger is LedgerReveals {
         if (r.status != RoundStatus.Proposed) revert NotProposed(task_, round_);
         if (round_ != t.finalizedRound + 1) revert WrongRound(round_, t.finalizedRound + 1);
         until = uint256(r.proposedAt) + t.params.challengeWindow;
-        if (block.timestamp < until) revert WindowOpen(until);
+        if (_windowOpen(t, task_, round_, r.proposedAt)) revert WindowOpen(until);
         if (r.disputes != 0) revert DisputesOpen(r.disputes);
         // Nobody is late with what an earlier round or a dispute kept it from.
         if (t.lastFinalAt > until) until = t.lastFinalAt;
@@ -635,7 +642,7 @@ contract FedLedger is LedgerReveals {
         for (uint32 id = uint32(slot * LANES); others != 0; ++id) {
             uint256 verdict = others & 0xff;
             others >>= LANES;
-            if (verdict == 0 || (verdict == Verdicts.LATE && _excused(s, id))) continue;
+            if (verdict == 0) continue;
             uint256 shift = LANE_BITS * (id % LANES);
             uint256 next = Evidence.afterVerdict((before >> shift) & type(uint32).max, verdict);
             word = (word & ~(uint256(type(uint32).max) << shift)) | (next << shift);
@@ -648,6 +655,8 @@ contract FedLedger is LedgerReveals {
         TaskParams storage p = _tasks[s.task].params;
         (uint256 amount, Offence offence) = (0, Offence.NeverRevealed);
         if (verdict == Verdicts.LATE) {
+            // It may have been called late falsely: it was absent, and that is all.
+            if (_excused(s, id)) return;
             amount = Offences.part(s.penalty, p.neverRevealedShare);
         } else if (Verdicts.isGarbage(verdict)) {
             (amount, offence) = (Offences.part(s.penalty, p.garbageShare), Offence.Garbage);
@@ -657,7 +666,18 @@ contract FedLedger is LedgerReveals {
             amount = Offences.repeatedRefusal(s.penalty, p.statisticalShare, p.freeRefusals, negative);
             offence = Offence.RepeatedRefusal;
         }
-        if (amount != 0) s.burned += _slash(id, amount, s.task, s.round, offence);
+        if (amount == 0 || _spares(s)) return;
+        s.burned += _slash(id, amount, s.task, s.round, offence);
+    }
+
+    /// @dev Whether too few verifiers have served the task since before the proposal, so that nobody is punished: a lie could
+    /// not be judged, or by a liar's friends.
+    function _spares(Settling memory s) private view returns (bool) {
+        if (s.spared || s.proposedAt == 0) return s.spared;
+        s.spared = _countServing(s.task, s.proposedAt, block.number + 1) < _leastPool;
+        // Looked at once in a call.
+        s.proposedAt = 0;
+        return s.spared;
     }
 
     /// @dev Called late, and revealed on chain since.

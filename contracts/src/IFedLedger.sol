@@ -15,13 +15,24 @@ interface IFedLedger {
     /// @notice What a deployment is made with, the same in all its parts. Stakes, bonds and penalties are in
     /// `stakeCurrency`. `guardian` may pause new tasks and nothing else; zero: nobody may. `predecessor` is the ledger
     /// from which publishers may take over reputations; zero: none.
+    /// A juror's seat is worth `jurorPenalty`. The first jury has `jurySize` seats, each of up to `appeals` further ones
+    /// twice as many and one. Juries are called, and penalties taken, only where at least `leastPool` verifiers serve the
+    /// task, enlisted for `verifierAge` seconds or more. No penalty is above `mostPenalty`, and a task that has one needs a
+    /// challenge window of at least `leastWindow` seconds and `leastWindowBlocks` blocks.
     struct Settings {
         Currency stakeCurrency;
         uint96 minStake;
         uint96 minVerifierStake;
         uint96 jurorPenalty;
+        uint96 mostPenalty;
         uint40 exitDelay;
         uint32 disputePeriod;
+        uint32 verifierAge;
+        uint32 leastWindow;
+        uint16 leastWindowBlocks;
+        uint16 leastPool;
+        uint8 jurySize;
+        uint8 appeals;
         address guardian;
         address predecessor;
     }
@@ -170,7 +181,8 @@ interface IFedLedger {
         NeverRevealed,
         Silence,
         Minority,
-        RepeatedRefusal
+        RepeatedRefusal,
+        CannotJudge
     }
 
     /// @notice What a dispute is about: a whole proposal, which a jury replays; or one participant's commitment in a
@@ -181,16 +193,28 @@ interface IFedLedger {
     }
 
     /// @notice How a dispute stands or ended. `Moot`: the round was voided for another reason. `Undecided`: no jury agreed.
+    /// `Unjudged`: juries said that they cannot judge the round.
     enum DisputeStatus {
         Open,
         Upheld,
         Overturned,
         Undecided,
-        Moot
+        Moot,
+        Unjudged
+    }
+
+    /// @notice What a juror says of a proposal, or a jury: that it follows, that it does not, or that this cannot be judged.
+    enum Finding {
+        None,
+        Valid,
+        Invalid,
+        Unable
     }
 
     /// @notice A dispute about a proposed round. `subject` is the participant whose commitment is demanded. `bond` is what
-    /// the challenger risks, `accused` the seat that proposed. `level` counts appeals, of which `appeals` says who made them.
+    /// the challenger risks, `accused` the seat that proposed. `level` counts appeals, of which `appeals` says who made them;
+    /// `unable` counts the juries that could not judge. `won` is what the challenger and its jurors share when another
+    /// one has proved before them that the proposal is false.
     struct Dispute {
         uint256 task;
         uint32 round;
@@ -200,13 +224,16 @@ interface IFedLedger {
         uint8 level;
         uint8 accused;
         uint40 deadline;
+        uint8 unable;
+        uint96 won;
         address challenger;
         uint96 bond;
     }
 
-    /// @notice A jury. It is drawn after block `drawBlock` from the first `pool` verifiers. It commits until `commitsUntil`
-    /// and reveals until `revealsUntil`; sooner if all have. `outcome` is what more than half of it found: the hash of
-    /// `valid` and the transcript; zero: there is none. An appellant who holds the opposite made the next level.
+    /// @notice A jury. It is drawn after block `drawBlock` from the first `pool` of the task's verifiers. It commits until
+    /// `commitsUntil` and reveals until `revealsUntil`; sooner if all have. `finding` and `transcript` are what more than
+    /// half of the votes say, if more than half of the jury voted; `None`: there is no such. An appellant who holds the
+    /// opposite made the next level.
     struct Jury {
         uint64 drawBlock;
         uint40 drawUntil;
@@ -216,8 +243,8 @@ interface IFedLedger {
         uint8 committed;
         uint8 revealed;
         bool decided;
-        bool valid;
-        bytes32 outcome;
+        Finding finding;
+        bytes32 transcript;
         address appellant;
         uint96 appealBond;
         uint32[] members;
@@ -226,15 +253,35 @@ interface IFedLedger {
     /// @notice A juror's vote: first its commitment, then what it found.
     struct Vote {
         bytes32 commitment;
-        bytes32 outcome;
-        bool valid;
+        bytes32 transcript;
+        Finding finding;
     }
 
-    /// @notice A verifier's place in the list from which juries are drawn, and the block that gave it that place; zero:
-    /// it is not in the list.
+    /// @notice A verifier: the time and the block since when it is one, and the time and the block in which it left; zero:
+    /// never.
     struct Verifier {
+        uint40 since;
+        uint64 sinceBlock;
+        uint40 left;
+        uint64 leftBlock;
+    }
+
+    /// @notice A verifier's place among those of a task, since when it has it, and the block in which it gave it up while a
+    /// jury was to be drawn; zero: it has not.
+    struct Place {
         uint32 placePlusOne;
-        uint64 since;
+        uint40 since;
+        uint64 sinceBlock;
+        uint64 leftBlock;
+    }
+
+    /// @notice A seat's deposit while disputes about its proposals are open. It answers first to the dispute that was opened
+    /// first, of which this is the id plus one. `condemned`: the seat has lost it, whatever comes of that dispute.
+    struct Held {
+        uint96 amount;
+        uint32 disputes;
+        uint64 first;
+        bool condemned;
     }
 
     /// @notice A round's outcome. `updates`: in a batched task the hash of the `Updates` that were sent with it, else
@@ -340,6 +387,10 @@ interface IFedLedger {
 
     event VerifierEnlisted(uint32 indexed participant);
     event VerifierRetired(uint32 indexed participant);
+    event ServiceBegun(uint256 indexed task, uint32 indexed participant);
+    event ServiceEnded(uint256 indexed task, uint32 indexed participant);
+    event DepositHeld(uint256 indexed task, uint256 seat, uint256 amount);
+    event DepositReturned(uint256 indexed task, uint256 seat, uint256 amount);
     event Equivocated(uint256 indexed task, uint32 indexed round, uint32 indexed participant, address reporter);
     event ProposalRefuted(uint256 indexed task, uint32 indexed round, uint32 participant, address reporter);
     event Challenged(
@@ -355,9 +406,9 @@ interface IFedLedger {
     event JuryDrawn(uint256 indexed dispute, uint8 level, uint32[] members);
     event VoteCommitted(uint256 indexed dispute, uint8 level, uint32 indexed juror, bytes32 commitment);
     event VoteRevealed(
-        uint256 indexed dispute, uint8 level, uint32 indexed juror, bool valid, bytes32 transcript, bytes32 salt
+        uint256 indexed dispute, uint8 level, uint32 indexed juror, Finding finding, bytes32 transcript, bytes32 salt
     );
-    event JuryDecided(uint256 indexed dispute, uint8 level, bool valid, bytes32 outcome);
+    event JuryDecided(uint256 indexed dispute, uint8 level, Finding finding, bytes32 transcript);
     event Appealed(uint256 indexed dispute, uint8 level, address appellant, uint256 bond);
     event CommitmentShown(uint256 indexed dispute, bytes32 commitment, bytes signature);
     event DisputeClosed(uint256 indexed dispute, DisputeStatus status);
@@ -396,6 +447,7 @@ interface IFedLedger {
     error SealAlreadyForfeited(uint256 task);
     error SealPeriodOpen(uint256 until);
 
+    error InvalidSetting(bytes32 name);
     error NotAggregator(address sender);
     error NotYourTurn(uint256 from);
     error TooFewParticipants(uint256 participants, uint256 least);
@@ -451,6 +503,10 @@ interface IFedLedger {
     error WrongKind(uint256 dispute);
     error AlreadyServing(uint32 participant);
     error NotServing(uint32 participant);
+    error StillServing(uint32 participant);
+    error TooEarlyToEnlist(uint256 from);
+    error JuryNotDrawn(uint256 task);
+    error NoFinding();
     error NotJuror(uint256 dispute, uint32 participant);
     error AlreadyVoted(uint32 participant);
     error NotInTime(uint256 from, uint256 until);

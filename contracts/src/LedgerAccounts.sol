@@ -33,13 +33,10 @@ contract LedgerAccounts is LedgerReveals {
     /// two direct rounds do, and an update so stale counts an eighth by 1 / sqrt(1 + staleness), so nobody needs more.
     uint256 public constant MAX_STALENESS = 64;
     uint256 public constant MAX_PERIOD = 365 days;
-    /// @notice Deadlines of a dispute that follow each other: draw, commit, reveal and appeal on each of three levels.
-    uint256 public constant DISPUTE_PERIODS = 12;
+    /// @notice Deadlines of a dispute that follow each other on each level: draw, commit, reveal and appeal.
+    uint256 public constant DISPUTE_PERIODS = 4;
     /// @notice Rounds in a row below quorum after which the publisher may end a task.
     uint256 public constant VOIDS_TO_FINISH = 3;
-    /// @notice How many juror's penalties a bond is worth at least: a quarter of it pays three jurors no less for their work
-    /// than silence would cost them.
-    uint256 public constant LEAST_BOND = 12;
     uint256 private constant MAX_QUORUM = 1024;
 
     /// @notice The part that knows the calls that this one does not. Whoever trusts a ledger looks at its code, too.
@@ -136,7 +133,7 @@ contract LedgerAccounts is LedgerReveals {
         p.exitAt = uint40(block.timestamp) + _exitDelay;
         (p.unbonding, p.stake) = (p.stake, 0);
         emit ExitRequested(id, p.exitAt);
-        _strike(id);
+        _retire(id);
     }
 
     /// @notice Takes the announcement back.
@@ -341,6 +338,13 @@ contract LedgerAccounts is LedgerReveals {
         }
     }
 
+    /// @notice How many seats juries have on all levels together; a task with a challenge window needs a bond of twice as
+    /// many juror's penalties.
+    function seatsOnAllLevels() public view returns (uint256) {
+        uint256 levels = uint256(_appeals) + 1;
+        return (uint256(_jurySize) + 1) * ((1 << levels) - 1) - levels;
+    }
+
     /// @notice A participant's record.
     function participant(uint32 id) external view returns (Participant memory) {
         return _participant(id);
@@ -526,6 +530,9 @@ contract LedgerAccounts is LedgerReveals {
     function _checkStakes(TaskParams calldata p) private view {
         // Without a window nobody could object to a false verdict.
         if (p.penalty > (p.challengeWindow == 0 ? 0 : p.minStake)) revert InvalidParameter("penalty");
+        // INVARIANT: whoever could lose a stake has had time to object, and loses no more than this in a round.
+        if (p.penalty > _mostPenalty) revert InvalidParameter("penalty");
+        if (p.penalty != 0 && p.challengeWindow < _leastWindow) revert InvalidParameter("challengeWindow");
         if (p.garbageShare > Evidence.PPM) revert InvalidParameter("garbageShare");
         if (p.neverRevealedShare > Evidence.PPM) revert InvalidParameter("neverRevealedShare");
         if (p.statisticalShare > Evidence.PPM) revert InvalidParameter("statisticalShare");
@@ -537,8 +544,8 @@ contract LedgerAccounts is LedgerReveals {
         }
         if (p.bond > type(uint96).max / 8) revert InvalidParameter("bond");
         if (p.challengeWindow == 0) return;
-        // INVARIANT: objecting costs something, and nobody can make verifiers work for nothing.
-        if (p.bond == 0 || p.bond < LEAST_BOND * _jurorPenalty) revert InvalidParameter("bond");
+        // INVARIANT: half of a bond pays every seat that can be called, on every level, and objecting costs something.
+        if (p.bond == 0 || p.bond < 2 * seatsOnAllLevels() * _jurorPenalty) revert InvalidParameter("bond");
     }
 
     function _checkDeadlines(TaskParams calldata p, uint256 seats_) private view {
@@ -552,7 +559,8 @@ contract LedgerAccounts is LedgerReveals {
         if (p.challengeWindow == 0) return;
         // INVARIANT: who does wrong in a round cannot have its stake back before it is found out.
         uint256 round_ = uint256(p.commitPeriod) + p.gracePeriod + p.revealPeriod + 2 * seats_ * p.proposePeriod;
-        uint256 least = round_ + uint256(p.maxUnfinal) * p.challengeWindow + DISPUTE_PERIODS * uint256(_disputePeriod);
+        uint256 dispute = DISPUTE_PERIODS * (uint256(_appeals) + 1) * _disputePeriod;
+        uint256 least = round_ + uint256(p.maxUnfinal) * p.challengeWindow + dispute;
         if (least > _exitDelay) revert ExitDelayTooShort(_exitDelay, least);
     }
 
@@ -598,12 +606,15 @@ contract LedgerAccounts is LedgerReveals {
     }
 
     function _setSigner(uint32 id, Participant storage p, address signer) private {
-        uint256 known = _bySigner[signer];
+        uint256 known = uint32(_bySigner[signer]);
         // INVARIANT: a signer serves one participant for ever, so a message has one author also later.
         if (known != 0 && known != uint256(id) + 1) revert SignerTaken(signer);
         bool agreed = known != 0 || signer == msg.sender || _agreed[signer] == msg.sender;
         if (!agreed) revert SignerUnwilling(signer);
-        _bySigner[signer] = uint256(id) + 1;
+        if (p.signer == signer) return;
+        // What a key signs afterwards is not held against the participant.
+        if (p.signer != address(0)) _bySigner[p.signer] |= block.timestamp << 72;
+        _bySigner[signer] = (block.timestamp << 32) | (uint256(id) + 1);
         p.signer = signer;
     }
 }

@@ -46,7 +46,7 @@ abstract contract LedgerReveals is LedgerState {
         unchecked {
             if (pledge >> 32 == (uint256(commitment) >> 64 << 32) | round_) return uint32(pledge) - 1;
         }
-        uint256 known = _bySigner[msg.sender];
+        uint256 known = uint32(_bySigner[msg.sender]);
         if (known == 0) revert NotRegistered(msg.sender);
         id = uint32(known - 1);
         if (head.has(BATCHED)) {
@@ -74,8 +74,7 @@ abstract contract LedgerReveals is LedgerState {
             }
         } else {
             if (!head.stands(RoundStatus.Proposed) || !head.has(BATCHED)) revert RoundNotOpen(task_, round_);
-            uint256 until = head.proposedAt() + _tasks[task_].params.challengeWindow;
-            if (block.timestamp >= until) revert RevealsAreClosed();
+            if (!_windowOpen(_tasks[task_], task_, round_, head.proposedAt())) revert RevealsAreClosed();
         }
     }
 

@@ -7,9 +7,10 @@ import {Currency, CurrencyLibrary} from "./Currency.sol";
 import {IFedLedger} from "./IFedLedger.sol";
 
 /// @title The ledger's storage, and what all of its parts do with it
-/// @notice The ledger has one address, one storage and three parts of code, as one contract cannot hold all of it:
-/// `FedLedger` runs rounds, `LedgerAccounts` keeps money, participants and tasks, `LedgerCourt` settles disputes. Each
-/// part hands on what it does not know to the next. No part can be exchanged.
+/// @notice The ledger has one address, one storage and four parts of code, as one contract cannot hold all of it:
+/// `FedLedger` runs rounds, `LedgerAccounts` keeps money, participants and tasks, `LedgerCourt` decides what the ledger
+/// can see for itself, `LedgerJuries` has juries decide the rest. Each part hands on what it does not know to the next. No
+/// part can be exchanged.
 abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     /// @notice Version of the records.
     uint256 public constant protocolVersion = 5;
@@ -29,8 +30,11 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     uint8 internal constant EMPTY = 16;
     /// @dev The task asks for more stake than the ledger does.
     uint8 internal constant STAKED = 32;
-    /// @dev `since` of a verifier that has left and keeps its place until a draw takes it off the list.
-    uint64 internal constant LEFT = type(uint64).max;
+    /// @dev How many places of a pool one call looks at.
+    uint256 internal constant MAX_LOOKS = 64;
+    uint256 private constant LEAST_JURY = 3;
+    uint256 private constant LARGEST_JURY = 15;
+    uint256 private constant MOST_APPEALS = 2;
 
     /// @dev A slot that is read and written: a pointer to it need not be found twice.
     struct Word {
@@ -41,8 +45,15 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     uint96 internal immutable _minStake;
     uint96 internal immutable _minVerifierStake;
     uint96 internal immutable _jurorPenalty;
+    uint96 internal immutable _mostPenalty;
     uint40 internal immutable _exitDelay;
     uint32 internal immutable _disputePeriod;
+    uint32 internal immutable _verifierAge;
+    uint32 internal immutable _leastWindow;
+    uint16 internal immutable _leastWindowBlocks;
+    uint16 internal immutable _leastPool;
+    uint8 internal immutable _jurySize;
+    uint8 internal immutable _appeals;
     address internal immutable _guardian;
     address internal immutable _predecessor;
 
@@ -51,8 +62,9 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     mapping(uint32 id => Participant) internal _participants;
     uint32 internal _participantCount;
     mapping(address owner => uint256 idPlusOne) internal _byOwner;
-    /// @dev For ever: whose key signed cannot change afterwards.
-    mapping(address signer => uint256 idPlusOne) internal _bySigner;
+    /// @dev For ever: whose key signed cannot change afterwards. The id plus one (32 bits), and since when (40) and until
+    /// when (40) the key was the participant's signer, the last time; zero: it still is.
+    mapping(address signer => uint256) internal _bySigner;
     /// @dev For whom an address agreed to sign; without that nobody can name it, and so keep it from others.
     mapping(address signer => address owner) internal _agreed;
 
@@ -80,41 +92,66 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     mapping(address publisher => mapping(uint256 slot => Word)) internal _evidence;
     mapping(uint256 task => mapping(uint256 slot => Word)) internal _credits;
 
-    uint32[] internal _verifiers;
+    uint256 internal _verifierCount;
     mapping(uint32 participant => Verifier) internal _verifierOf;
-    /// @dev Juries that were called and are not drawn: until they are, no verifier changes its place.
-    uint256 internal _undrawn;
+    /// @dev Who serves a task, in no order.
+    mapping(uint256 task => uint32[]) internal _pools;
+    mapping(uint256 task => mapping(uint32 participant => Place)) internal _places;
+    /// @dev Juries of a task that were called and are not drawn: until they are, no verifier of it changes its place.
+    mapping(uint256 task => uint256) internal _undrawn;
     mapping(bytes32 offence => bool) internal _punished;
     Dispute[] internal _disputes;
-    mapping(uint256 task => mapping(uint32 round => bool)) internal _challenged;
+    /// @dev The dispute, plus one, by which a proposal was challenged; it is once.
+    mapping(uint256 task => mapping(uint32 round => uint256)) internal _challenged;
+    mapping(uint256 task => mapping(uint256 place => Held)) internal _held;
+    /// @dev In which block a round was proposed, at its number modulo `maxUnfinal`; of tasks with penalties alone.
+    mapping(uint256 task => mapping(uint256 place => uint256)) internal _proposedIn;
     mapping(uint256 dispute => mapping(uint256 level => Jury)) internal _juries;
     mapping(uint256 dispute => mapping(uint256 level => mapping(uint32 participant => Vote))) internal _votes;
     mapping(uint256 task => Seal) internal _seals;
     // slither-disable-end uninitialized-state
 
     constructor(Settings memory s) {
+        if (s.jurySize < LEAST_JURY || s.jurySize > LARGEST_JURY || s.jurySize % 2 == 0) {
+            revert InvalidSetting("jurySize");
+        }
+        if (s.appeals > MOST_APPEALS) revert InvalidSetting("appeals");
+        if (s.leastPool < s.jurySize || s.leastPool > MAX_LOOKS) revert InvalidSetting("leastPool");
+        if (s.disputePeriod == 0) revert InvalidSetting("disputePeriod");
         _stakeCurrency = s.stakeCurrency;
         _minStake = s.minStake;
         _minVerifierStake = s.minVerifierStake;
         _jurorPenalty = s.jurorPenalty;
+        _mostPenalty = s.mostPenalty;
         _exitDelay = s.exitDelay;
         _disputePeriod = s.disputePeriod;
+        _verifierAge = s.verifierAge;
+        _leastWindow = s.leastWindow;
+        _leastWindowBlocks = s.leastWindowBlocks;
+        _leastPool = s.leastPool;
+        _jurySize = s.jurySize;
+        _appeals = s.appeals;
         _guardian = s.guardian;
         _predecessor = s.predecessor;
     }
 
     /// @notice What this part was made with.
-    function settings() external view returns (Settings memory) {
-        return Settings(
-            _stakeCurrency,
-            _minStake,
-            _minVerifierStake,
-            _jurorPenalty,
-            _exitDelay,
-            _disputePeriod,
-            _guardian,
-            _predecessor
-        );
+    function settings() external view returns (Settings memory s) {
+        s.stakeCurrency = _stakeCurrency;
+        s.minStake = _minStake;
+        s.minVerifierStake = _minVerifierStake;
+        s.jurorPenalty = _jurorPenalty;
+        s.mostPenalty = _mostPenalty;
+        s.exitDelay = _exitDelay;
+        s.disputePeriod = _disputePeriod;
+        s.verifierAge = _verifierAge;
+        s.leastWindow = _leastWindow;
+        s.leastWindowBlocks = _leastWindowBlocks;
+        s.leastPool = _leastPool;
+        s.jurySize = _jurySize;
+        s.appeals = _appeals;
+        s.guardian = _guardian;
+        s.predecessor = _predecessor;
     }
 
     /// @dev Hands a call on to the next part, which works on this storage for the same sender.
@@ -207,7 +244,7 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     }
 
     function _idOfSigner(address signer) internal view returns (uint32) {
-        uint256 known = _bySigner[signer];
+        uint256 known = uint32(_bySigner[signer]);
         if (known == 0 || _participants[uint32(known - 1)].signer != signer) revert NotRegistered(signer);
         return uint32(known - 1);
     }
@@ -239,26 +276,49 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
         return pledge != 0 && uint32(pledge >> 32) == round_;
     }
 
-    /// @dev Takes a participant off the list of verifiers, if it is on it. The last one takes its place, where no jury finds
-    /// it that was called before.
-    function _strike(uint32 id) internal {
-        uint32 place = _verifierOf[id].placePlusOne;
+    /// @dev Ends a participant's service as a verifier, if it is one. It keeps its places, where later draws leave it out.
+    function _retire(uint32 id) internal {
+        Verifier storage v = _verifierOf[id];
         // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
-        if (place == 0) return;
-        if (_undrawn != 0) {
-            // Whose draw is known must find all others where they were; a later draw takes this one off the list.
-            if (_verifierOf[id].since != LEFT) emit VerifierRetired(id);
-            _verifierOf[id].since = LEFT;
-            return;
+        if (v.since == 0 || v.leftBlock != 0) return;
+        (v.left, v.leftBlock) = (uint40(block.timestamp), uint64(block.number));
+        --_verifierCount;
+        emit VerifierRetired(id);
+    }
+
+    /// @dev Whether a verifier served a task at this time, and before this block, and had not left it in an earlier one.
+    /// Who leaves when a jury has been called may be drawn all the same, and pays if it says nothing.
+    function _servedAt(uint256 task_, uint32 id, uint256 time, uint256 block_) internal view returns (bool) {
+        Place storage place = _places[task_][id];
+        Verifier storage v = _verifierOf[id];
+        if (place.since > time || place.sinceBlock >= block_) return false;
+        // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
+        if (v.since == 0 || uint256(v.since) + _verifierAge > time || v.sinceBlock >= block_) return false;
+        if (place.leftBlock != 0 && place.leftBlock < block_) return false;
+        if (v.leftBlock != 0 && v.leftBlock < block_) return false;
+        Participant storage p = _participants[id];
+        return uint256(p.stake) + p.unbonding >= _minVerifierStake;
+    }
+
+    /// @dev How many verifiers served a task then, see `_servedAt`; it stops at the least that is needed.
+    function _countServing(uint256 task_, uint256 time, uint256 block_) internal view returns (uint256 count) {
+        uint32[] storage pool = _pools[task_];
+        uint256 looks = pool.length < MAX_LOOKS ? pool.length : MAX_LOOKS;
+        for (uint256 place = 0; place < looks && count < _leastPool; ++place) {
+            if (_servedAt(task_, pool[place], time, block_)) ++count;
         }
-        // slither-disable-next-line incorrect-equality -- a mark, it is no amount
-        bool left = _verifierOf[id].since == LEFT;
-        uint32 last = _verifiers[_verifiers.length - 1];
-        _verifiers[place - 1] = last;
-        _verifierOf[last].placePlusOne = place;
-        _verifiers.pop();
-        delete _verifierOf[id];
-        if (!left) emit VerifierRetired(id);
+    }
+
+    /// @dev Whether a proposal may still be challenged: until its window has passed, where there are penalties also in
+    /// blocks.
+    function _windowOpen(Task storage t, uint256 task_, uint32 round_, uint256 proposedAt)
+        internal
+        view
+        returns (bool)
+    {
+        if (block.timestamp < proposedAt + t.params.challengeWindow) return true;
+        if (t.params.penalty == 0 || _leastWindowBlocks == 0) return false;
+        return block.number < _proposedIn[task_][round_ % t.params.maxUnfinal] + _leastWindowBlocks;
     }
 
     function _baseModel(Task storage t, uint256 task_, Round storage r) internal view returns (bytes32) {

@@ -19,8 +19,12 @@ from fedledger.protocol.errors import ChainError
 
 REMEDIES = {
     "ExitDelayTooShort(": "Give the task shorter periods, or a ledger with an exit_delay of {1} s or more.",
-    "InvalidParameter(bond": "A task with a challenge_window needs a bond of 12 times the ledger's juror_penalty.",
-    "InvalidParameter(penalty": "It may be no more than the task's stake, and needs a challenge_window.",
+    "InvalidParameter(bond": "A task with a challenge_window needs a bond of twice a juror_penalty for every seat that juries can have.",
+    "InvalidParameter(penalty": "It may be no more than the task's stake and the ledger's most_penalty, and needs a challenge_window.",
+    "InvalidParameter(challengeWindow": "A task with penalties needs a window of the ledger's least_window or more.",
+    "TooFewVerifiers(": "Wait until {1} verifiers serve the task; `fedledger status` shows them.",
+    "TooEarlyToEnlist(": "Wait until block time {0}.",
+    "JuryNotDrawn(": "Draw the juries of task {0} that were called first.",
     "InvalidParameter(freeRefusals": "Make free_refusals at least 1: one statistical refusal alone must cost nothing.",
     **dict.fromkeys(
         [f"InvalidParameter({name}Share" for name in ("garbage", "neverRevealed", "statistical")],

@@ -54,7 +54,7 @@ class Opening:
             if len(task.enrolled) != record.enrolled or (phase is Phase.ENROLLING and not full):
                 return None
         try:
-            access.ledger.open_round(access.account, access.task, self.selection(task, index))
+            access.ledger.open_round(access.account, access.task, index, self.selection(task, index))
         except RevertedError as error:
             # While a task enrols, who was enrolled and is not any more may still come back.
             if error.name == "TooFewParticipants" and access.ledger.phase(access.task) is not Phase.ENROLLING:

@@ -180,7 +180,7 @@ class Proposing:
         also = [(Action.SETTLED, r.index) for r in due]
         if access.spec.randomness == "spec" and opening.may_open(task, due, pending[len(due) :]):
             following = replace(task, rounds={**task.rounds, index: proposed})
-            calls.append(open_call(access.task, opening.selection(following, index + 1)))
+            calls.append(open_call(access.task, index + 1, opening.selection(following, index + 1)))
             also.append((Action.OPENED, index + 1))
         step = Step(Action.PROPOSED, access.task, index)
         if also and access.ledger.send_calls(access.account, calls) is not None:

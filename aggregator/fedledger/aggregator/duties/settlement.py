@@ -95,7 +95,7 @@ class Settlement:
             # A beacon's selection follows from what the settlement makes of the beacon.
             if free and access.spec.randomness == "spec" and self.opening.may_open(task, settled, pending):
                 following = max(task.rounds) + 1
-                calls.append(open_call(access.task, self.opening.selection(task, following)))
+                calls.append(open_call(access.task, following, self.opening.selection(task, following)))
                 actions.append((Action.OPENED, following))
             if len(calls) > 1 and access.ledger.send_calls(access.account, calls) is not None:
                 return Step(Action.SETTLED, access.task, actions[0][1], also=tuple(actions[1:]))

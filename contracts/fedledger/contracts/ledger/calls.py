@@ -27,7 +27,7 @@ MAX_CALL_BYTES = 1 << 26
 """Bytes of calls within calls that are looked through: those of one transaction may overlap, and so be many more."""
 
 
-def open_call(task: int, selected: Sequence[int] | None) -> bytes:
+def open_call(task: int, index: int, selected: Sequence[int] | None) -> bytes:
     """Return the data by which a round is opened; see :meth:`Ledger.open_round`."""
     words: dict[int, int] = {}
     for participant in selected or ():
@@ -36,7 +36,7 @@ def open_call(task: int, selected: Sequence[int] | None) -> bytes:
     if selected is not None and not words:
         raise ValueError("a round selects somebody")
     indices = sorted(words)
-    return functions()["openRound"].encode((task, indices, [words[i] for i in indices]))
+    return functions()["openRound"].encode((task, index, indices, [words[i] for i in indices]))
 
 
 def propose_call(task: int, index: int, proposal: Proposal) -> bytes:

@@ -40,21 +40,21 @@ class Ledger(AccountMethods, TaskMethods, RoundMethods, CourtMethods):
 
     def version(self) -> int | None:
         """Return which version's code, in all its parts, is at the ledger's address; None if it is no known one's."""
-        known = (version for version in reversed(PARTS) if self._is_deployed(self.address, parts(version)))
+        known = (version for version in reversed(PARTS) if self._is_deployed(self.address, parts(version), version))
         return next(known, None)
 
-    def _is_deployed(self, address: str, expected: Sequence[Artifact]) -> bool:
+    def _is_deployed(self, address: str, expected: Sequence[Artifact], version: int) -> bool:
         code = self.chain.code(address)
         if not expected[0].deploys(code):
             return False
         if len(expected) == 1:
             return True
-        settings = self._settings_of(address)
+        settings = self._settings_of(address, version)
         return any(
-            self._is_deployed(following, expected[1:]) and self._settings_of(following) == settings
+            self._is_deployed(following, expected[1:], version) and self._settings_of(following, version) == settings
             for following in expected[0].addresses_in(code)
         )
 
-    def _settings_of(self, address: str) -> Any:
-        function = functions()["settings"]
+    def _settings_of(self, address: str, version: int) -> Any:
+        function = functions(version)["settings"]
         return function.decode(self.chain.call(address, function.encode(())))

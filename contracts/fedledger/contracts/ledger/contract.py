@@ -63,6 +63,13 @@ class LedgerContract:
             stake_currency=s.stakeCurrency,
             guardian=s.guardian,
             predecessor=s.predecessor,
+            verifier_age=s.verifierAge,
+            least_pool=s.leastPool,
+            jury_size=s.jurySize,
+            appeals=s.appeals,
+            least_window=s.leastWindow,
+            least_window_blocks=s.leastWindowBlocks,
+            most_penalty=s.mostPenalty,
         )
 
     def stake_currency(self) -> str:

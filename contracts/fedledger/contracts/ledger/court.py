@@ -13,35 +13,71 @@ from fedledger.contracts.ledger.records import (
     DisputeKind,
     DisputeRecord,
     DisputeStatus,
+    Finding,
     JuryRecord,
     Proposal,
 )
+from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.records.commitment_batch import SignedCommitment
 
-MAX_LEVEL = 2
-"""Appeals after a dispute's first jury."""
-LEAST_POOL = 3
-"""Verifiers without which nobody can challenge a proposal."""
+LAST_LEVEL = 2
+"""The highest level of a jury that any deployment may have."""
+POOL_PAGE = 500
+"""Places of a pool that are asked for at once."""
+
+
+def level_transcript(core: bytes, level: int) -> bytes:
+    """Return the transcript that a juror of a level reveals for a replay's core transcript.
+
+    It is hashed once for each level that there could be above: the ledger compares levels, and no later jury can take it
+    over.
+    """
+    for _ in range(LAST_LEVEL - level):
+        core = keccak(core)
+    return core
 
 
 class CourtMethods(LedgerContract):
     """What challengers, verifiers and jurors do about a proposal."""
 
     def enlist(self, account: LocalAccount) -> Receipt:
-        """Put the account's participant among the verifiers from which juries are drawn."""
+        """Make the account's participant a verifier."""
         return self._send(account, "enlist")
 
     def retire(self, account: LocalAccount) -> Receipt:
-        """Take the account's participant out of them."""
+        """End the service of the account's participant in all tasks."""
         return self._send(account, "retire")
 
+    def serve(self, account: LocalAccount, task: int) -> Receipt:
+        """Say that the account's participant can judge a task: its juries are drawn from those that said so."""
+        return self._send(account, "serve", task)
+
+    def quit(self, account: LocalAccount, task: int) -> Receipt:
+        """Take that back."""
+        return self._send(account, "quit", task)
+
+    def strike(self, account: LocalAccount, task: int, participants: Sequence[int]) -> Receipt:
+        """Take verifiers that left, or lost their stake, out of a task's pool."""
+        return self._send(account, "strike", task, list(participants))
+
     def is_serving(self, participant_id: int) -> bool:
-        """Return whether a participant may be drawn for a jury."""
+        """Return whether a participant is a verifier with enough stake."""
         return bool(self._view("isServing", participant_id))
 
     def verifier_count(self) -> int:
-        """Return how many verifiers ever enlisted."""
+        """Return how many verifiers there are."""
         return int(self._view("verifierCount"))
+
+    def pool(self, task: int) -> list[int]:
+        """Return the verifiers that have a place in a task's pool; some may serve it no more."""
+        found: list[int] = []
+        while len(page := self._view("pool", task, len(found), POOL_PAGE)) == POOL_PAGE:
+            found += page
+        return [*found, *page]
+
+    def has_judges(self, task: int) -> bool:
+        """Return whether enough verifiers serve a task now for a jury to be called, and penalties to be taken."""
+        return bool(self._view("hasJudges", task))
 
     def dispute(self, dispute: int) -> DisputeRecord:
         """Return a dispute's record."""
@@ -57,6 +93,7 @@ class CourtMethods(LedgerContract):
             deadline=d.deadline,
             challenger=d.challenger,
             bond=d.bond,
+            unable=d.unable,
         )
 
     def jury(self, dispute: int, level: int) -> JuryRecord:
@@ -71,8 +108,8 @@ class CourtMethods(LedgerContract):
             committed=j.committed,
             revealed=j.revealed,
             decided=j.decided,
-            valid=j.valid,
-            outcome=bytes(j.outcome),
+            finding=Finding(j.finding),
+            transcript=bytes(j.transcript),
             members=tuple(int(member) for member in j.members),
         )
 
@@ -131,17 +168,19 @@ class CourtMethods(LedgerContract):
         """Draw the jury that was called."""
         return self._send(account, "drawJury", dispute, gas=3_000_000)
 
-    def vote_of(self, dispute: int, level: int, juror: int, valid: bool, transcript: bytes, salt: bytes) -> bytes:
+    def vote_of(self, dispute: int, level: int, juror: int, finding: Finding, transcript: bytes, salt: bytes) -> bytes:
         """Return what a juror commits to."""
-        return bytes(self._view("voteOf", dispute, level, juror, valid, transcript, salt))
+        return bytes(self._view("voteOf", dispute, level, juror, finding, transcript, salt))
 
     def commit_vote(self, account: LocalAccount, dispute: int, commitment: bytes) -> Receipt:
         """Commit the account's participant, a juror, to what it found."""
         return self._send(account, "commitVote", dispute, commitment)
 
-    def reveal_vote(self, account: LocalAccount, dispute: int, valid: bool, transcript: bytes, salt: bytes) -> Receipt:
+    def reveal_vote(
+        self, account: LocalAccount, dispute: int, finding: Finding, transcript: bytes, salt: bytes
+    ) -> Receipt:
         """Reveal what the account's participant committed to."""
-        return self._send(account, "revealVote", dispute, valid, transcript, salt)
+        return self._send(account, "revealVote", dispute, finding, transcript, salt)
 
     def decide(self, account: LocalAccount, dispute: int) -> Receipt:
         """Count the votes of a jury that is done."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus
+from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, Finding
 
 
 @dataclass
@@ -14,10 +14,9 @@ class JuryHistory:
     draw_block: int
     members: tuple[int, ...] | None = None
     committed: dict[int, bytes] = field(default_factory=dict)
-    revealed: dict[int, tuple[bool, bytes]] = field(default_factory=dict)
+    revealed: dict[int, tuple[Finding, bytes]] = field(default_factory=dict)
     decided: bool = False
-    valid: bool = False
-    outcome: bytes = bytes(32)
+    finding: Finding = Finding.NONE
     appellant: str | None = None
     appeal_bond: int = 0
 

@@ -58,6 +58,16 @@ class DisputeStatus(IntEnum):
     OVERTURNED = 2
     UNDECIDED = 3
     MOOT = 4
+    UNJUDGED = 5
+
+
+class Finding(IntEnum):
+    """What a juror or a jury says of a proposal: that it follows, that it does not, or that it cannot be judged."""
+
+    NONE = 0
+    VALID = 1
+    INVALID = 2
+    UNABLE = 3
 
 
 class Offence(IntEnum):
@@ -69,6 +79,7 @@ class Offence(IntEnum):
     SILENCE = 3
     MINORITY = 4
     REPEATED_REFUSAL = 5
+    CANNOT_JUDGE = 6
 
     @property
     def label(self) -> str:
@@ -90,15 +101,25 @@ class Settings:
     min_verifier_stake
         Least stake of a verifier, from which juries are drawn.
     juror_penalty
-        What a juror loses that is silent, or finds what the last jury does not.
+        What a juror's seat is worth: it loses as much if it is silent, or finds what the last jury does not.
     dispute_period
-        For each step of a dispute; a dispute has at most twelve.
+        For each step of a dispute; each of its juries has four.
     stake_currency
         Address of the token of stakes and bonds; zero: the chain's coin.
     guardian
         Who may pause new tasks; zero: nobody.
     predecessor
         Ledger from which publishers may take reputations over; zero: none.
+    verifier_age
+        For how long a verifier has to be enlisted before juries are drawn from it.
+    least_pool
+        Verifiers that have to serve a task for a jury to be called, or a penalty to be taken.
+    jury_size, appeals
+        Seats of a first jury, and appeals after it; each jury has twice the seats of the one before, and one.
+    least_window, least_window_blocks
+        Least challenge window of a task with penalties, in seconds and in blocks.
+    most_penalty
+        Highest penalty that a task may have.
     """
 
     min_stake: int
@@ -109,6 +130,23 @@ class Settings:
     stake_currency: str = COIN
     guardian: str = COIN
     predecessor: str = COIN
+    verifier_age: int = 0
+    least_pool: int = 3
+    jury_size: int = 3
+    appeals: int = 2
+    least_window: int = 0
+    least_window_blocks: int = 0
+    most_penalty: int = 2**96 - 1
+
+    @property
+    def seats(self) -> tuple[int, ...]:
+        """Seats of the jury on each level."""
+        return tuple(((self.jury_size + 1) << level) - 1 for level in range(self.appeals + 1))
+
+    @property
+    def least_bond(self) -> int:
+        """Least bond of a task with a challenge window: half of it pays every seat that can be called."""
+        return 2 * sum(self.seats) * self.juror_penalty
 
     def as_argument(self) -> tuple[Any, ...]:
         """Return the argument of the constructors."""
@@ -117,8 +155,15 @@ class Settings:
             self.min_stake,
             self.min_verifier_stake,
             self.juror_penalty,
+            self.most_penalty,
             self.exit_delay,
             self.dispute_period,
+            self.verifier_age,
+            self.least_window,
+            self.least_window_blocks,
+            self.least_pool,
+            self.jury_size,
+            self.appeals,
             self.guardian,
             self.predecessor,
         )
@@ -297,13 +342,14 @@ class DisputeRecord:
     deadline: int
     challenger: str
     bond: int
+    unable: int
 
 
 @dataclass(frozen=True)
 class JuryRecord:
     """A jury as the ledger holds it; deadlines are times of blocks, and all but ``draw_until`` are 0 until it is drawn.
 
-    ``pool`` is the number of verifiers that it is drawn from, and ``outcome`` is zero if more than half agreed on none.
+    ``pool`` is the number of verifiers that it is drawn from, and ``finding`` what more than half of the votes say.
     """
 
     draw_block: int
@@ -314,8 +360,8 @@ class JuryRecord:
     committed: int
     revealed: int
     decided: bool
-    valid: bool
-    outcome: bytes
+    finding: Finding
+    transcript: bytes
     members: tuple[int, ...]
 
 

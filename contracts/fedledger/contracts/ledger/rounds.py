@@ -54,9 +54,11 @@ class RoundMethods(LedgerContract):
         """Return the ids of the participants that revealed in a round."""
         return self._members("revealedWord", task, index)
 
-    def open_round(self, account: LocalAccount, task: int, selected: Sequence[int] | None = None) -> Receipt:
-        """Open the next round for the selected participants; without a selection for everybody who is enrolled."""
-        return self._transact(account, "openRound", open_call(task, selected))
+    def open_round(
+        self, account: LocalAccount, task: int, index: int, selected: Sequence[int] | None = None
+    ) -> Receipt:
+        """Open the next round, ``index``, for the selected participants; without a selection for all who are enrolled."""
+        return self._transact(account, "openRound", open_call(task, index, selected))
 
     def commit_update(self, account: LocalAccount, task: int, index: int, commitment: bytes) -> Receipt:
         """Commit to an update."""

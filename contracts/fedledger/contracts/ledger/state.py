@@ -9,9 +9,9 @@ from fedledger.contracts.abi import Log
 from fedledger.contracts.ledger.calls import content_ref, proposal_in, task_params
 from fedledger.contracts.ledger.dispute_history import DisputeHistory, JuryHistory
 from fedledger.contracts.ledger.lanes import lane, put_lane
-from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, Offence, Reveal
+from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, Finding, Offence, Reveal
 from fedledger.contracts.ledger.round_history import RoundHistory
-from fedledger.contracts.ledger.task_history import EXCUSING, Applied, Slash, TaskHistory
+from fedledger.contracts.ledger.task_history import EXCUSED_AS_MISSED, EXCUSING, Applied, Slash, TaskHistory
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ChainError
 from fedledger.protocol.records.reputation import Evidence
@@ -40,6 +40,7 @@ class LedgerState:
         self.applied: list[Applied] = []
         self.disputes: list[DisputeHistory] = []
         self.verifiers: set[int] = set()
+        self.serving: dict[int, set[int]] = {}
         self.equivocated: set[tuple[int, int, int]] = set()
 
     def extend(self, logs: Iterable[Log]) -> Self:
@@ -177,7 +178,7 @@ class LedgerState:
         words = settling.proposal.verdict_words[chosen], settling.proposal.share_words[chosen]
         settling.applied = until
         verdicts, shares = unpack_words(*words)
-        if task.version >= EXCUSING:
+        if EXCUSING <= task.version < EXCUSED_AS_MISSED:
             # Called late, but revealed on chain since.
             verdicts = {i: v for i, v in verdicts.items() if v is not Verdict.LATE or i not in settling.excuses}
         if task.version > 1:
@@ -211,6 +212,12 @@ class LedgerState:
     def _on_VerifierRetired(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.verifiers.discard(a["participant"])
 
+    def _on_ServiceBegun(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        self.serving.setdefault(a["task"], set()).add(a["participant"])
+
+    def _on_ServiceEnded(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        self.serving.get(a["task"], set()).discard(a["participant"])
+
     def _on_Equivocated(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.equivocated.add((a["task"], a["round"], a["participant"]))
 
@@ -235,11 +242,12 @@ class LedgerState:
 
     def _on_VoteRevealed(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         jury = self.disputes[a["dispute"]].juries[a["level"]]
-        jury.revealed[a["juror"]] = a["valid"], bytes(a["transcript"])
+        jury.revealed[a["juror"]] = _finding(a), bytes(a["transcript"])
 
     def _on_JuryDecided(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         jury = self.disputes[a["dispute"]].juries[a["level"]]
-        jury.decided, jury.valid, jury.outcome = True, a["valid"], bytes(a["outcome"])
+        jury.decided = True
+        jury.finding = _finding(a) if any(a.get("outcome", b"1")) else Finding.NONE
 
     def _on_Appealed(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         jury = self.disputes[a["dispute"]].juries[a["level"]]
@@ -264,3 +272,10 @@ class LedgerState:
 
     def _on_TaskFinished(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.tasks[a["task"]].refund = a["refund"]
+
+
+def _finding(told: dict[str, Any]) -> Finding:
+    """Return what an event says that was found; before version 5 it is a yes or no."""
+    if "finding" in told:
+        return Finding(told["finding"])
+    return Finding.VALID if told["valid"] else Finding.INVALID

@@ -13,6 +13,7 @@ from fedledger.protocol.records.reputation import Evidence
 from fedledger.protocol.records.verdicts import Verdict
 
 EXCUSING = 3
+EXCUSED_AS_MISSED = 5
 """From this version of the ledger on, who is called late and reveals on chain is not counted as late."""
 
 

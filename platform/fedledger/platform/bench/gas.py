@@ -184,7 +184,7 @@ class _Play:
         for index in indices:
             if index == 1:
                 with self._counted("open"):
-                    ledger.open_round(r.aggregator, task, self._selection(index))
+                    ledger.open_round(r.aggregator, task, index, self._selection(index))
             ids = self._selection(index) or sorted(r.accounts)
             base = ledger.round(task, index).base_model
             if self.batched:
@@ -216,7 +216,7 @@ class _Play:
         settled = pending if last else ()
         calls = [settle_call(task, i, done, len(done.verdict_words)) for i, done in settled]
         selection = self._selection(index + 1)
-        calls = [propose_call(task, index, proposal), *calls, open_call(task, selection)]
+        calls = [propose_call(task, index, proposal), *calls, open_call(task, index + 1, selection)]
         if ledger.send_calls(r.aggregator, calls) is not None:
             return
         ledger.propose_round(r.aggregator, task, index, proposal)

@@ -45,7 +45,6 @@ T = TypeVar("T")
 
 WARM_UP = 2
 """Rounds that are not counted."""
-DETECTORS = ("norm@1", "near_duplicate@1", "held_out@1", "cosine@1")
 TESTED = 16
 """Examples on which the accuracy is measured, which is not what is timed."""
 
@@ -312,10 +311,9 @@ def time_all(
 
 
 def make_experiment(case: Case) -> Experiment:
-    """Return the experiment of a case: a workload of the comparison of engines, with all that the ledger has.
+    """Return the experiment of a case: a workload of the comparison of engines, under the default pipeline.
 
-    Commitments are batched; updates are measured, tried by all detectors, mixed with their nearest neighbours, trimmed
-    and weighed by reputation. Where there are more participants than the workload has parts, each has a random part.
+    Commitments are batched. Where there are more participants than the workload has parts, each has a random part.
     """
     scripts = str(Bench.find().scripts)
     sys.path.insert(0, scripts)
@@ -326,13 +324,11 @@ def make_experiment(case: Case) -> Experiment:
     if case.workload not in models:
         raise ConfigError(f"There is no workload {case.workload!r}.", f"There are: {', '.join(models)}.")
     workload = workloads.load(case.workload)
-    f = max(1, case.participants // 5)
     document: dict[str, Any] = {
         "name": case.workload,
         "participants": case.participants,
         "model": models[case.workload],
         "training": {
-            "pipeline": "plain",
             "rounds": case.rounds,
             "solver": {
                 "method": "sgd@1",
@@ -342,9 +338,6 @@ def make_experiment(case: Case) -> Experiment:
                     "local_epochs": 1,
                 },
             },
-            "detection": [{"method": method} for method in DETECTORS],
-            "mixing": {"method": "nearest_neighbour_mixing@1", "params": {"f": f}},
-            "aggregation": {"method": "trimmed_mean@1", "params": {"f": f}},
         },
         "ledger": {"batched": True},
     }

@@ -63,7 +63,7 @@ def time_round(chain: Chain, participants: int, folder: Path) -> list[Part]:
     mailbox = Mailbox(ledger, History(ledger).update(), task, folder / "mailbox")
     port = free_port()
     ledger.announce(account, f"http://127.0.0.1:{port}")
-    ledger.open_round(account, task)
+    ledger.open_round(account, task, 1)
     current = history.update().task(task).rounds[1]
     parts: list[Part] = []
     with serving(mailbox, "127.0.0.1", port), _people(ledger, task, participants) as people:
@@ -97,7 +97,7 @@ def time_round(chain: Chain, participants: int, folder: Path) -> list[Part]:
         with part("propose, settle, open"):
             proposal = synthetic.proposal(1, sorted(done.reveals), batched=True)
             settling = settle_call(task, 1, proposal, len(proposal.verdict_words))
-            ledger.send_calls(account, [propose_call(task, 1, proposal), settling, open_call(task, None)])
+            ledger.send_calls(account, [propose_call(task, 1, proposal), settling, open_call(task, 2, None)])
     return parts
 
 
