@@ -19,8 +19,8 @@ from fedledger.protocol.errors import ChainError
 
 REMEDIES = {
     "ExitDelayTooShort(": "Give the task shorter periods, or a ledger with an exit_delay of {1} s or more.",
-    "InvalidParameter(bond": "A task with a challenge_window needs a bond of twice a juror_penalty for every seat that juries can have.",
-    "InvalidParameter(penalty": "It may be no more than the task's stake and the ledger's most_penalty, and needs a challenge_window.",
+    "InvalidParameter(bond": "A task with a challenge_window needs twice a juror_penalty for each seat of all juries.",
+    "InvalidParameter(penalty": "It is at most the task's stake and the ledger's most_penalty, and needs a window.",
     "InvalidParameter(challengeWindow": "A task with penalties needs a window of the ledger's least_window or more.",
     "TooFewVerifiers(": "Wait until {1} verifiers serve the task; `fedledger status` shows them.",
     "TooEarlyToEnlist(": "Wait until block time {0}.",

@@ -47,6 +47,13 @@ class Deployment:
     stake_currency: str = COIN
     guardian: str = COIN
     predecessor: str = COIN
+    verifier_age: int = 0
+    least_pool: int = 3
+    jury_size: int = 3
+    appeals: int = 2
+    least_window: int = 0
+    least_window_blocks: int = 0
+    most_penalty: int = 2**96 - 1
 
     def write(self, path: Path) -> None:
         """Write the record."""

@@ -65,6 +65,9 @@ class Action(Enum):
 
     STAKED = "stake added"
     ENLISTED = "enlisted"
+    SERVED = "serving"
+    QUIT = "no longer serving"
+    STRUCK = "struck off"
     REPLAYED = "replayed"
     REFUTED = "refuted"
     DEMANDED = "commitment demanded"
@@ -72,7 +75,6 @@ class Action(Enum):
     DREW = "jury drawn"
     VOTE_COMMITTED = "vote committed"
     VOTE_REVEALED = "vote revealed"
-    ABSTAINED = "abstained"
     DECIDED = "votes counted"
     APPEALED = "appealed"
     CLOSED_DISPUTE = "dispute closed"

@@ -29,8 +29,8 @@ POOL_PAGE = 500
 def level_transcript(core: bytes, level: int) -> bytes:
     """Return the transcript that a juror of a level reveals for a replay's core transcript.
 
-    It is hashed once for each level that there could be above: the ledger compares levels, and no later jury can take it
-    over.
+    It is hashed once for each level that there could be above: the ledger compares levels, and no later jury can take
+    it over.
     """
     for _ in range(LAST_LEVEL - level):
         core = keccak(core)
@@ -63,6 +63,11 @@ class CourtMethods(LedgerContract):
     def is_serving(self, participant_id: int) -> bool:
         """Return whether a participant is a verifier with enough stake."""
         return bool(self._view("isServing", participant_id))
+
+    def may_enlist_from(self, participant_id: int) -> int:
+        """Return from which block's time on a verifier that left may enlist again; 0 if it did not leave."""
+        left = int(self._view("verifier", participant_id).left)
+        return left + self._settings.dispute_period if left else 0
 
     def verifier_count(self) -> int:
         """Return how many verifiers there are."""

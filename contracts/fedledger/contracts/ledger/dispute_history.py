@@ -35,3 +35,8 @@ class DisputeHistory:
     opened_in: int
     juries: list[JuryHistory] = field(default_factory=list)
     status: DisputeStatus = DisputeStatus.OPEN
+
+    @property
+    def awaits_draw(self) -> bool:
+        """Whether its last jury was called and is not drawn."""
+        return bool(self.juries) and self.juries[-1].members is None and not self.juries[-1].decided

@@ -69,6 +69,11 @@ class Finding(IntEnum):
     INVALID = 2
     UNABLE = 3
 
+    @property
+    def label(self) -> str:
+        """The finding in words, as tables show it."""
+        return ("nothing", "valid", "invalid", "cannot be judged")[self]
+
 
 class Offence(IntEnum):
     """What a participant is punished for."""

@@ -57,7 +57,7 @@ class RoundMethods(LedgerContract):
     def open_round(
         self, account: LocalAccount, task: int, index: int, selected: Sequence[int] | None = None
     ) -> Receipt:
-        """Open the next round, ``index``, for the selected participants; without a selection for all who are enrolled."""
+        """Open the next round, ``index``, for the selected participants; without a selection for everybody."""
         return self._transact(account, "openRound", open_call(task, index, selected))
 
     def commit_update(self, account: LocalAccount, task: int, index: int, commitment: bytes) -> Receipt:

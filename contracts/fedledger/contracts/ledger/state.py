@@ -11,7 +11,7 @@ from fedledger.contracts.ledger.dispute_history import DisputeHistory, JuryHisto
 from fedledger.contracts.ledger.lanes import lane, put_lane
 from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, Finding, Offence, Reveal
 from fedledger.contracts.ledger.round_history import RoundHistory
-from fedledger.contracts.ledger.task_history import EXCUSED_AS_MISSED, EXCUSING, Applied, Slash, TaskHistory
+from fedledger.contracts.ledger.task_history import EXCUSED_AS_ABSENT, EXCUSING, Applied, Slash, TaskHistory
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ChainError
 from fedledger.protocol.records.reputation import Evidence
@@ -178,7 +178,7 @@ class LedgerState:
         words = settling.proposal.verdict_words[chosen], settling.proposal.share_words[chosen]
         settling.applied = until
         verdicts, shares = unpack_words(*words)
-        if EXCUSING <= task.version < EXCUSED_AS_MISSED:
+        if EXCUSING <= task.version < EXCUSED_AS_ABSENT:
             # Called late, but revealed on chain since.
             verdicts = {i: v for i, v in verdicts.items() if v is not Verdict.LATE or i not in settling.excuses}
         if task.version > 1:

@@ -13,8 +13,9 @@ from fedledger.protocol.records.reputation import Evidence
 from fedledger.protocol.records.verdicts import Verdict
 
 EXCUSING = 3
-EXCUSED_AS_MISSED = 5
-"""From this version of the ledger on, who is called late and reveals on chain is not counted as late."""
+"""From this version of the ledger on, who is called late and reveals on chain is not punished as late."""
+EXCUSED_AS_ABSENT = 5
+"""From this version on it counts as absent in evidence, before that as nothing."""
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from fedledger.aggregator.round.methods import RoundMethods
 from fedledger.aggregator.round.outcome import Content, RoundInput, round_outcome
 from fedledger.aggregator.selection.planner import RoundPlanner
 from fedledger.contracts.ledger.history import History
+from fedledger.contracts.ledger.records import Finding
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.ledger_tools.audit.comparing import compare
@@ -100,6 +101,11 @@ class Replay:
     def valid(self) -> bool:
         """Whether the proposal follows from the round, with its measurements within the tolerance."""
         return self.divergence is None
+
+    @property
+    def finding(self) -> Finding:
+        """What a juror who made this replay says; see ``checked`` for whether it may say anything."""
+        return Finding.VALID if self.valid else Finding.INVALID
 
 
 class Transcript:

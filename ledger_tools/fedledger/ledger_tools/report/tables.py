@@ -11,6 +11,7 @@ import pandas as pd
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.dispute_history import DisputeHistory, JuryHistory
 from fedledger.contracts.ledger.history import History
+from fedledger.contracts.ledger.pools import pool_of
 from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus
 from fedledger.ledger_tools.report.refusals import Refusal
 from fedledger.ledger_tools.report.task_view import RoundView, TaskView
@@ -65,10 +66,15 @@ def pay_frame(task: TaskView) -> pd.DataFrame:
 
 
 def task_status_rows(ledger: Ledger) -> list[dict[str, Any]]:
-    """Return one row per task of a ledger: its phase, rounds, participants and units spent."""
+    """Return one row per task of a ledger: its phase, rounds, participants, units spent, and who would judge it.
+
+    ``verifiers`` serve the task, ``judged`` says whether they are enough for juries and penalties, and ``capture`` is,
+    for each level of juries, the chance that one of them is captured by who holds three tenths of their places.
+    """
     rows = []
     for task in range(1, ledger.task_count() + 1):
         record = ledger.task(task)
+        pool = pool_of(ledger, task) if record.params.challenge_window else None
         rows.append(
             {
                 "task": task,
@@ -78,6 +84,10 @@ def task_status_rows(ledger: Ledger) -> list[dict[str, Any]]:
                 "rounds": record.params.rounds,
                 "enrolled": record.enrolled,
                 "spent_units": record.spent_units,
+                "window": record.params.challenge_window,
+                "verifiers": pool.serving if pool else None,
+                "judged": pool.suffices if pool else False,
+                "capture": [round(chance, 4) for chance in pool.capture] if pool else None,
             }
         )
     return rows
@@ -113,7 +123,7 @@ def jury_rows(disputes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             **jury,
             "members": len(jury["members"]),
             "committed": len(jury["committed"]),
-            "revealed": ", ".join(_finding(vote["valid"]) for vote in jury["revealed"]),
+            "revealed": ", ".join(vote["found"] for vote in jury["revealed"]),
         }
         for row in disputes
         for jury in row["juries"]
@@ -160,17 +170,13 @@ def _jury_row(history: History, level: int, jury: JuryHistory) -> dict[str, Any]
         "members": [history.owners[juror] for juror in jury.members or ()],
         "committed": [history.owners[juror] for juror in jury.committed],
         "revealed": [
-            {"juror": history.owners[juror], "valid": valid, "transcript": transcript.hex()}
-            for juror, (valid, transcript) in jury.revealed.items()
+            {"juror": history.owners[juror], "found": finding.label, "transcript": transcript.hex()}
+            for juror, (finding, transcript) in jury.revealed.items()
         ],
-        "found": None if not jury.decided else "nothing" if not any(jury.outcome) else _finding(jury.valid),
+        "found": jury.finding.label if jury.decided else None,
         "appellant": jury.appellant,
         "appeal_bond": str(jury.appeal_bond),
     }
-
-
-def _finding(valid: bool) -> str:
-    return "valid" if valid else "invalid"
 
 
 def _by_round(task: TaskView, values: Callable[[RoundView], Mapping[str, object]]) -> pd.DataFrame:

@@ -36,7 +36,7 @@ class Service:
     Parameters
     ----------
     tasks
-        Tasks whose proposals it replays; None: all of them. On juries it serves whatever the task, as it is drawn.
+        Tasks whose proposals it replays, and on whose juries it serves, if it can judge them; None: all of them.
     trusted
         CIDs of code that may be run to measure.
     stake
@@ -85,6 +85,8 @@ class Context:
         self._last: dict[str, tuple[int, ...]] = {}
         self._noticed: dict[object, float] = {}
         self._told: set[object] = set()
+        self.unable: dict[int, str] = {}
+        """Tasks that cannot be judged here, and why."""
 
     @cached_property
     def settings(self) -> Settings:

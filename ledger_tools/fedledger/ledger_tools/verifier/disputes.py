@@ -5,10 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 from fedledger.contracts.ledger.actor import Action, Step
-from fedledger.contracts.ledger.court import MAX_LEVEL
 from fedledger.contracts.ledger.dispute_history import DisputeHistory, JuryHistory
 from fedledger.contracts.ledger.history import History
-from fedledger.contracts.ledger.records import DisputeKind, JuryRecord
+from fedledger.contracts.ledger.records import DisputeKind, Finding, JuryRecord
 from fedledger.contracts.ledger.waits import Wait
 from fedledger.ledger_tools.audit.replay import Replay
 from fedledger.ledger_tools.verifier.context import Context, Things
@@ -88,14 +87,15 @@ class Disputes:
         return _step(Action.DECIDED, dispute)
 
     def _appeal(self, dispute: DisputeHistory, level: int, jury: JuryHistory, record: JuryRecord) -> Step | None:
-        higher = level < MAX_LEVEL and record.pool > len(record.members)
-        if not (self.context.service.appeal and higher and any(jury.outcome)):
+        higher = level < self.context.settings.appeals and record.pool > len(record.members)
+        decided = jury.finding in (Finding.VALID, Finding.INVALID)
+        if not (self.context.service.appeal and higher and decided):
             return None
         access, current = self.context.access, self.context.round(dispute)
         task = access.history.task(dispute.task)
         found = self.replays.replayed(task, current, self.context.settings.dispute_period)
         # What is missing here may be there elsewhere, so that it is no reason to call a jury wrong.
-        sure = isinstance(found, Replay) and found.checked and not found.missing and found.valid != jury.valid
+        sure = isinstance(found, Replay) and found.checked and not found.missing and found.finding is not jury.finding
         bond = dispute.bond << (level + 1)
         if not sure or not can_bond(self.context, task, current, bond) or not self._may_push(dispute, level, "appeal"):
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from fedledger.contracts.ledger.actor import Action, Step
+from fedledger.contracts.ledger.actor import WAITED, Action, Step
 from fedledger.contracts.ledger.history import History
 from fedledger.ledger_tools.verifier.context import Context
 from fedledger.protocol.errors import ChainError, ConfigError
@@ -46,6 +46,11 @@ class Joining:
             self._require(stake - record.stake, "its stake")
             access.ledger.add_stake(access.account, stake - record.stake)
             return Step(Action.STAKED, detail=f"to {stake}")
+        again = access.ledger.may_enlist_from(record.id)
+        if access.ledger.chain.now() < again:
+            if self.context.once("enlist"):
+                log.warning("%s left as a verifier, and may enlist again from block time %d", access.address, again)
+            return WAITED
         access.ledger.enlist(access.account)
         return Step(Action.ENLISTED)
 

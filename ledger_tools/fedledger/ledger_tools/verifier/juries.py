@@ -1,8 +1,8 @@
 """How a verifier serves on juries: it votes as its own replay found.
 
-A vote says that the whole round was replayed, measurements included. Who cannot do that, because the model comes from
-code that it does not trust or because its release lacks a method, abstains, although silence costs the juror's penalty.
-Where the validation set is sealed nobody on a jury can measure, and all take the measurements as they were posted.
+A vote for or against a proposal says that the whole round was replayed, measurements included. Who cannot do that,
+because it takes more time or memory than there is, says so: that costs nothing if most of the jury does. Where the
+validation set is sealed nobody on a jury can measure, and all take the measurements as they were posted.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 
 from fedledger.contracts.ledger.actor import Action, Step
+from fedledger.contracts.ledger.court import level_transcript
 from fedledger.contracts.ledger.dispute_history import DisputeHistory
 from fedledger.contracts.ledger.history import History
-from fedledger.contracts.ledger.records import DisputeKind
+from fedledger.contracts.ledger.records import DisputeKind, Finding
 from fedledger.ledger_tools.verifier.context import Context, Things
 from fedledger.ledger_tools.verifier.replaying import Unable
 from fedledger.ledger_tools.verifier.replays import Replays
@@ -26,8 +27,14 @@ from fedledger.storage.foreign_files import read_json
 
 log = logging.getLogger(__name__)
 
-Vote = tuple[bool, bytes]
-"""Whether the proposal follows, and the digest of the replay's transcript."""
+Vote = tuple[Finding, bytes]
+"""What was found, and the transcript of the replay as jurors of a level reveal it."""
+NO_TRANSCRIPT = bytes(32)
+SAID = {
+    Finding.VALID: "the proposal follows",
+    Finding.INVALID: "the proposal does not follow",
+    Finding.UNABLE: "it cannot be judged",
+}
 
 
 class Juries:
@@ -71,8 +78,8 @@ class Juries:
             return self.reveal(dispute, level, juror) if now < record.reveals_until else None
         return None
 
-    def vote(self, dispute: DisputeHistory, level: int) -> Vote | Step | None:
-        """Return what the replay of a disputed round found, the step of an abstention, or None to wait."""
+    def vote(self, dispute: DisputeHistory, level: int) -> Vote | None:
+        """Return what the replay of a disputed round found, or that it cannot be judged here; None to wait."""
         task, current = self.context.access.history.task(dispute.task), self.context.round(dispute)
         if self.replays.may_differ(task, current) and self.context.once(dispute.id, level, "looked again"):
             self.replays.look_again(task, current)
@@ -81,18 +88,19 @@ class Juries:
             return None
         if isinstance(found, Unable) or not found.checked:
             reason = found.reason if isinstance(found, Unable) else self.replays.unchecked(task)
-            is_new = self.context.once(dispute.id, level, "abstained")
-            return _step(Action.ABSTAINED, dispute, reason) if is_new else None
-        return found.valid, found.transcript
+            if self.context.once(dispute.id, level, "unable"):
+                log.warning("dispute %d: it cannot be judged here: %s", dispute.id, reason)
+            return Finding.UNABLE, NO_TRANSCRIPT
+        return found.finding, level_transcript(found.transcript, level)
 
     def commit(self, dispute: DisputeHistory, level: int, juror: int) -> Step | None:
         """Commit to a vote, which is in the journal before."""
         found = self.vote(dispute, level)
-        if found is None or isinstance(found, Step):
-            return found
+        if found is None:
+            return None
         path = self._path(dispute, level)
         if path is not None:
-            write_atomically(path, json.dumps({"valid": found[0], "transcript": found[1].hex()}).encode())
+            write_atomically(path, json.dumps({"finding": found[0].name, "transcript": found[1].hex()}).encode())
         access = self.context.access
         access.ledger.commit_vote(access.account, dispute.id, self.sealed(dispute, level, juror, *found))
         return _step(Action.VOTE_COMMITTED, dispute)
@@ -102,19 +110,18 @@ class Juries:
         access, committed = self.context.access, dispute.juries[level].committed[juror]
         for find in (self._written, self.vote):
             found = find(dispute, level)
-            if not isinstance(found, tuple) or self.sealed(dispute, level, juror, *found) != committed:
+            if found is None or self.sealed(dispute, level, juror, *found) != committed:
                 continue
             access.ledger.reveal_vote(access.account, dispute.id, *found, self.salt(dispute, level))
-            verdict = "the proposal follows" if found[0] else "the proposal does not follow"
-            return _step(Action.VOTE_REVEALED, dispute, verdict)
+            return _step(Action.VOTE_REVEALED, dispute, SAID[found[0]])
         if self.context.once(dispute.id, level, "not revealed"):
             log.error("dispute %d: the vote cannot be opened; was it another journal or account?", dispute.id)
         return None
 
-    def sealed(self, dispute: DisputeHistory, level: int, juror: int, valid: bool, transcript: bytes) -> bytes:
+    def sealed(self, dispute: DisputeHistory, level: int, juror: int, finding: Finding, transcript: bytes) -> bytes:
         """Return the commitment to a vote."""
         ledger = self.context.access.ledger
-        return ledger.vote_of(dispute.id, level, juror, valid, transcript, self.salt(dispute, level))
+        return ledger.vote_of(dispute.id, level, juror, finding, transcript, self.salt(dispute, level))
 
     def salt(self, dispute: DisputeHistory, level: int) -> bytes:
         """Return the salt of a vote's commitment."""
@@ -135,7 +142,7 @@ class Juries:
             return None
         try:
             document = read_json(path)
-            return document["valid"] is True, hexadecimal(document["transcript"], 32)
+            return Finding[document["finding"]], hexadecimal(document["transcript"], 32)
         except (OSError, ValueError, LookupError, TypeError) as error:
             log.warning("dispute %d: the journal's vote cannot be read: %s", dispute.id, error)
             return None

@@ -8,7 +8,6 @@ from functools import partial
 
 from fedledger.contracts.ledger.access import place_of
 from fedledger.contracts.ledger.actor import WAITED, Action, Step
-from fedledger.contracts.ledger.court import LEAST_POOL
 from fedledger.contracts.ledger.dispute_history import DisputeHistory
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus
@@ -64,9 +63,17 @@ class Objections:
             return None
         if self.context.once(self.context.key(task, current), "replayed"):
             return Step(Action.REPLAYED, task.id, current.index, detail=self._told_of(task, found))
+        self._reckon(task, found)
         if isinstance(found, Replay) and found.divergence is not None and self.context.service.challenge:
             return self._object(task, current)
         return None
+
+    def _reckon(self, task: TaskHistory, found: Replay | Unable) -> None:
+        """Remember a task that cannot be judged here after all: its juries are better off without this verifier."""
+        if isinstance(found, Unable) and not found.missing:
+            self.context.unable.setdefault(task.id, found.reason)
+        elif isinstance(found, Replay) and not found.checked:
+            self.context.unable.setdefault(task.id, self.replays.unchecked(task))
 
     def _told_of(self, task: TaskHistory, found: Replay | Unable) -> str:
         if isinstance(found, Unable):
@@ -120,9 +127,9 @@ class Objections:
 
     def _challenge(self, task: TaskHistory, current: RoundHistory) -> Step | None:
         """Have a jury replay the round."""
-        if self.access.ledger.verifier_count() < LEAST_POOL:
+        if not self.access.ledger.has_judges(task.id):
             if self.context.once(task.id, current.index, "few"):
-                log.error("task %d, round %d: too few verifiers to challenge it", task.id, current.index)
+                log.error("task %d, round %d: too few verifiers serve it to challenge it", task.id, current.index)
             return None
         if not can_bond(self.context, task, current, task.params.bond):
             return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -28,6 +29,7 @@ from fedledger.ledger_tools.audit.replay import (
     read_terms,
     refused,
     replay_round,
+    require_methods,
 )
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.cid import ContentRef
@@ -51,13 +53,26 @@ class Unable:
 
 
 @dataclass(frozen=True)
+class Able:
+    """That a task's rounds can be judged here, as far as its terms tell."""
+
+
+class Order(Enum):
+    """What is wanted: a round's replay, the commitments behind its root, or whether the task can be judged here."""
+
+    REPLAY = "replay"
+    BATCH = "batch"
+    TERMS = "terms"
+
+
+@dataclass(frozen=True)
 class Job:
-    """A round that is to be replayed.
+    """What a worker is to do.
 
     Parameters
     ----------
     task, round
-        Which.
+        Of which task, and of which round; 0 where none is needed.
     place
         What commitments of the task are bound to.
     trusted
@@ -66,8 +81,8 @@ class Job:
         The ledger's state, if the worker has none that ``logs`` continue.
     logs
         What has come since.
-    batch
-        Whether the commitments behind the round's root are wanted, and not its replay.
+    order
+        What is wanted.
     """
 
     task: int
@@ -76,7 +91,7 @@ class Job:
     trusted: frozenset[str]
     history: History | None
     logs: Sequence[Log]
-    batch: bool = False
+    order: Order = Order.REPLAY
 
 
 @dataclass(frozen=True)
@@ -86,14 +101,14 @@ class Found:
     Parameters
     ----------
     found
-        The replay or the commitments, or why there are none; or the error of a store that does not work.
+        What was wanted, or why it cannot be had; or the error of a store that does not work.
     code
         CID of the code that measuring would run, if the task has such.
     is_whole
         Whether the worker is as good as before; if not, another one should go on.
     """
 
-    found: Replay | Batch | Unable | OutageError
+    found: Replay | Batch | Able | Unable | OutageError
     code: str | None = None
     is_whole: bool = True
 
@@ -170,20 +185,24 @@ class Replayer:
             raise ValueError("the first job brings a history")
         history = self._history.extend(job.logs)
         task = history.task(job.task)
-        current = task.rounds[job.round]
-        if job.batch:
-            return Found(self._claimed(current))
+        if job.order is Order.BATCH:
+            return Found(self._claimed(task.rounds[job.round]))
         try:
             spec, measure, planner = self._read(task, job)
             code = None if spec.code is None else spec.code.cid
             sealed = awaits_key(spec, task.seal_key)
+            if job.order is Order.TERMS:
+                require_methods(spec)
+                return Found(Able() if measure is not None or sealed else Unable(unchecked(code)), code)
+            current = task.rounds[job.round]
             known = ReplayedTask(history, task, spec, self._store, measure, job.place, sealed)
             return Found(_brief(replay_round(known, current, planner)), code)
         except MissingContentError as error:
             # It is the publisher's, and every program of the task has it: rather is this the wrong store.
             return Found(Unable(_short(error.divergence), missing=True))
         except DivergenceError as error:
-            return Found(_brief(refused(error)))
+            # Whatever is proposed under such terms does not follow.
+            return Found(Able() if job.order is Order.TERMS else _brief(refused(error)))
 
     def _claimed(self, current: RoundHistory) -> Batch | Unable:
         """Return the commitments behind a batched round's root, if they can be had."""
@@ -231,6 +250,11 @@ def serve(pipe: Connection) -> None:
     while True:
         job: Any = pipe.recv()
         pipe.send(replayer(job))
+
+
+def unchecked(code: str | None) -> str:
+    """Return why a task's measurements cannot be checked here; ``code`` is the CID of what would be run."""
+    return f"measuring would run the publisher's code: read it, then give --trust-code {code or ''}"
 
 
 def _rooted(current: RoundHistory) -> ContentRef | None:

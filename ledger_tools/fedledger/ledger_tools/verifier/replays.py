@@ -10,7 +10,7 @@ from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.contracts.ledger.waits import Patience
 from fedledger.ledger_tools.audit.replay import OutageError, Replay
 from fedledger.ledger_tools.verifier.context import Context, Key
-from fedledger.ledger_tools.verifier.replaying import Found, Unable
+from fedledger.ledger_tools.verifier.replaying import Able, Found, Order, Unable, unchecked
 from fedledger.ledger_tools.verifier.workers import Ordered, Workers
 from fedledger.protocol.records.commitment_batch import Batch
 from fedledger.storage.base import ContentStore
@@ -53,8 +53,7 @@ class Replays:
         OutageError
             If the store does not work.
         """
-        period = max(task.params.challenge_window, self.context.settings.dispute_period)
-        done = self._asked(task, current, max(LEAST_SECONDS, min(period / 2, MOST_SECONDS)))
+        done = self._asked(task, current, self._seconds(task))
         if done is None:
             return None
         if done.code is not None:
@@ -67,7 +66,8 @@ class Replays:
         """Return the commitments behind a batched round's root, or why they cannot be had; None while they come."""
         key = self.context.key(task, current)
         if key not in self._batches:
-            done = self._asked(task, current, min(task.params.challenge_window / 8, MOST_FETCHING), batch=True)
+            seconds = min(task.params.challenge_window / 8, MOST_FETCHING)
+            done = self._asked(task, current, seconds, Order.BATCH)
             if done is None:
                 return None
             if len(self._batches) >= MOST_BATCHES:
@@ -75,10 +75,37 @@ class Replays:
             self._batches[key] = done.found if isinstance(done.found, Batch) else Unable(str(done.found))
         return self._batches[key]
 
-    def _asked(self, task: TaskHistory, current: RoundHistory, seconds: float, batch: bool = False) -> Found | None:
-        context, place = self.context, place_of(self.context.access.ledger, task.id)
-        ordered = Ordered(task.id, current.index, place, context.service.trusted, self.store, seconds, batch)
-        return self.workers.ask((context.key(task, current), batch), ordered)
+    def judged(self, task: TaskHistory) -> Able | Unable | None:
+        """Return whether a task's rounds can be judged here: its methods, its code, its size. None while that is tried.
+
+        Raises
+        ------
+        OutageError
+            If the store does not work.
+        """
+        key = task.id, self.context.access.history.folds
+        done = self.workers.ask(key, self._ordered(task, 0, self._seconds(task), Order.TERMS))
+        if done is None:
+            return None
+        if isinstance(done.found, OutageError):
+            raise done.found
+        return done.found if isinstance(done.found, Able | Unable) else Unable("it was not tried")
+
+    def _seconds(self, task: TaskHistory) -> float:
+        """Return how long a replay of a task's rounds may take."""
+        period = max(task.params.challenge_window, self.context.settings.dispute_period)
+        return max(LEAST_SECONDS, min(period / 2, MOST_SECONDS))
+
+    def _asked(
+        self, task: TaskHistory, current: RoundHistory, seconds: float, order: Order = Order.REPLAY
+    ) -> Found | None:
+        return self.workers.ask(
+            (self.context.key(task, current), order), self._ordered(task, current.index, seconds, order)
+        )
+
+    def _ordered(self, task: TaskHistory, index: int, seconds: float, order: Order) -> Ordered:
+        place = place_of(self.context.access.ledger, task.id)
+        return Ordered(task.id, index, place, self.context.service.trusted, self.store, seconds, order)
 
     def replayed(self, task: TaskHistory, current: RoundHistory, period: int) -> Replay | Unable | None:
         """Return the replay of a round, made once; None while it is made, or content of it is waited for.
@@ -126,5 +153,4 @@ class Replays:
 
     def unchecked(self, task: TaskHistory) -> str:
         """Return why a task's measurements cannot be checked here."""
-        code = self._code.get(task.id, "")
-        return f"measuring would run the publisher's code: read it, then give --trust-code {code}"
+        return unchecked(self._code.get(task.id))

@@ -20,12 +20,14 @@ from fedledger.ledger_tools.verifier.joining import Joining
 from fedledger.ledger_tools.verifier.juries import Juries
 from fedledger.ledger_tools.verifier.objections import Objections
 from fedledger.ledger_tools.verifier.replays import Replays
+from fedledger.ledger_tools.verifier.serving import Serving
 
 RACES = frozenset(
     {
         *("AlreadyRegistered", "AlreadyServing", "NotChallengeable", "AlreadyChallenged", "TooFewVerifiers"),
         *("NotInTime", "DisputeIsClosed", "NotProposed", "AlreadyVoted", "NotJuror", "NoHigherJury", "NotRefuted"),
-        *("AlreadyPunished", "TooManyDisputes", "InsufficientBalance"),
+        *("AlreadyPunished", "TooManyDisputes", "InsufficientBalance", "JuryNotDrawn", "NotServing", "StillServing"),
+        *("TaskAlreadyFinished", "TooEarlyToEnlist"),
     }
 )
 """Refusals that mean that the ledger has moved between the question and the transaction."""
@@ -56,8 +58,8 @@ class Verifier(Actor[History]):
         self.disputes = Disputes(self.context, self.replays)
         juries = self.juries_kind(self.context, self.replays, journal)
         objections = Objections(self.context, self.replays)
-        joining = Joining(self.context)
-        duties = (self._end, joining, juries, objections, self.disputes)
+        joining, serving = Joining(self.context), Serving(self.context, self.replays)
+        duties = (self._end, joining, juries, objections, serving, self.disputes)
         super().__init__(access, duties, RACES, essential=(self._end, joining))
 
     def look(self) -> History:

@@ -18,7 +18,7 @@ from typing import Any
 
 from fedledger.contracts.ledger.history import History, Position
 from fedledger.ledger_tools.audit.replay import OutageError
-from fedledger.ledger_tools.verifier.replaying import Found, Job, Unable, Wanted, serve
+from fedledger.ledger_tools.verifier.replaying import Found, Job, Order, Unable, Wanted, serve
 from fedledger.protocol.errors import ContentCorruptError, ContentUnavailableError, StoreError
 from fedledger.storage.base import ContentStore
 from fedledger.storage.deadlines import within
@@ -69,7 +69,7 @@ class Ordered:
 
     Parameters
     ----------
-    task, round, place, trusted, batch
+    task, round, place, trusted, order
         See :class:`Job`.
     store
         Where its content is fetched.
@@ -83,7 +83,7 @@ class Ordered:
     trusted: frozenset[str]
     store: ContentStore
     seconds: float
-    batch: bool = False
+    order: Order = Order.REPLAY
     slice: float = field(default_factory=lambda: FIRST_SLICE)
     broken: int = 0
 
@@ -254,7 +254,7 @@ class Workers:
         logs = self._history.since(worker.position)
         worker.position = self._history.position
         whole = self._history if logs is None else None
-        job = Job(ordered.task, ordered.round, ordered.place, ordered.trusted, whole, logs or (), ordered.batch)
+        job = Job(ordered.task, ordered.round, ordered.place, ordered.trusted, whole, logs or (), ordered.order)
         attempt = self._running[key] = _Attempt(ordered, worker)
         try:
             # Here, as the history goes on meanwhile.

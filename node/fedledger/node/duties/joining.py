@@ -6,6 +6,7 @@ from fedledger.contracts.abi import RevertedError
 from fedledger.contracts.ledger.access import TaskAccess
 from fedledger.contracts.ledger.actor import WAITED, Action, Situation, Step
 from fedledger.contracts.ledger.client import Ledger
+from fedledger.contracts.ledger.pools import pool_of
 from fedledger.contracts.ledger.records import Phase
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.protocol.errors import ChainError
@@ -29,14 +30,15 @@ class Joining:
             stake, address = usual_stake(self.access.ledger, seen.task), self.access.address
             self.access.ledger.register(self.access.account, address, address, stake)
             return Step(Action.REGISTERED, self.access.task)
-        return None if participant in seen.task.joined else self._enrol(seen.phase)
+        return None if participant in seen.task.joined else self._enrol(seen.task, seen.phase)
 
-    def _enrol(self, phase: Phase) -> Step:
+    def _enrol(self, task: TaskHistory, phase: Phase) -> Step:
         access = self.access
         if phase is Phase.ENROLLING:
             try:
                 access.ledger.enrol(access.account, access.task)
-                return Step(Action.ENROLLED, access.task)
+                judged = pool_of(access.ledger, access.task).told() if task.params.challenge_window else ""
+                return Step(Action.ENROLLED, access.task, detail=judged)
             except RevertedError as error:
                 # An earlier enrolment may have come back, and with it have filled the task, and have gone again.
                 told = error.name in ("TaskFull", "EnrolmentClosed")

@@ -224,7 +224,7 @@ class _Play:
             words = 0
             while words < len(done.verdict_words):
                 words = ledger.settle_round(r.aggregator, task, i, done, words)
-        ledger.open_round(r.aggregator, task, selection)
+        ledger.open_round(r.aggregator, task, index + 1, selection)
 
     def withdrawal(self) -> int:
         """Return the gas of one participant's withdrawal of its credit."""

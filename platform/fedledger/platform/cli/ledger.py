@@ -72,6 +72,48 @@ class SettingsOptions:
         int, typer.Option(help="penalty for a juror who does not vote or votes against the final verdict")
     ] = 100_000
     dispute_period: Annotated[int, typer.Option(help="seconds allowed for each step of a dispute")] = 3600
+    jury_size: Annotated[int, typer.Option(min=3, max=15, help="seats of a first jury, an odd number")] = 3
+    appeals: Annotated[
+        int, typer.Option(min=0, max=2, help="appeals after the first jury; each doubles the seats, and adds one")
+    ] = 2
+    least_pool: Annotated[
+        int,
+        typer.Option(
+            min=3, max=64, help="verifiers that have to serve a task for juries to be called and penalties taken"
+        ),
+    ] = 5
+    verifier_age: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="seconds for which a verifier must be enlisted before it is drawn (default: a day, on development "
+            "chains 0)",
+            show_default=False,
+        ),
+    ] = None
+    least_window: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="least challenge window, in seconds, of a task with penalties (default: 600, on development chains 0)",
+            show_default=False,
+        ),
+    ] = None
+    least_window_blocks: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65_535,
+            help="the same in blocks (default: 20, on development chains 0)",
+            show_default=False,
+        ),
+    ] = None
+    most_penalty_gwei: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="highest penalty of a task (default: a quarter of the minimum stake)", show_default=False
+        ),
+    ] = None
     stake_token: Annotated[
         str, typer.Option(help="ERC-20 token for stakes and bonds (default: the chain's coin)", show_default=False)
     ] = NOBODY
@@ -82,8 +124,14 @@ class SettingsOptions:
         str, typer.Option(help="ledger whose reputations participants may import (default: none)", show_default=False)
     ] = NOBODY
 
-    def settings(self) -> Settings:
-        """Return the settings as the ledger takes them."""
+    def settings(self, development: bool) -> Settings:
+        """Return the settings as the ledger takes them.
+
+        Parameters
+        ----------
+        development
+            Whether the chain is a development chain, where nobody has to wait.
+        """
         from fedledger.contracts.ledger.records import Settings
         from fedledger.platform.experiment.config import GWEI
 
@@ -93,10 +141,21 @@ class SettingsOptions:
             min_verifier_stake=self.min_verifier_stake_gwei * GWEI,
             juror_penalty=self.juror_penalty_gwei * GWEI,
             dispute_period=self.dispute_period,
+            jury_size=self.jury_size,
+            appeals=self.appeals,
+            least_pool=max(self.least_pool, self.jury_size),
+            verifier_age=_usual(self.verifier_age, 0 if development else 86_400),
+            least_window=_usual(self.least_window, 0 if development else 600),
+            least_window_blocks=_usual(self.least_window_blocks, 0 if development else 20),
+            most_penalty=_usual(self.most_penalty_gwei, self.min_stake_gwei // 4) * GWEI,
             stake_currency=self.stake_token,
             guardian=self.guardian,
             predecessor=self.predecessor,
         )
+
+
+def _usual(given: int | None, usual: int) -> int:
+    return usual if given is None else given
 
 
 @ledger_app.command()
@@ -159,7 +218,7 @@ def deploy(
 
     chain = Chain(rpc)
     account = key.account(chain, experiment_seed, "deployer", funds=10**18)
-    _, record = deploy_ledger(chain, account, options.settings())
+    _, record = deploy_ledger(chain, account, options.settings(chain.development))
     record.write(output)
     if format_ is Format.JSON:
         out.print(output.read_text(), markup=False, highlight=False, soft_wrap=True)

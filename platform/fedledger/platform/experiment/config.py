@@ -106,7 +106,16 @@ class LedgerConfig(Document):
     dispute_period: int = Field(default=3600, ge=1, description="seconds for each step of a dispute")
     verifier_stake_gwei: int = Field(default=1_000_000, ge=0, description="least stake of a verifier")
     juror_penalty_gwei: int = Field(
-        default=100_000, ge=0, description="what a juror loses that is silent, or finds what the last jury does not"
+        default=100_000,
+        ge=0,
+        description="what a juror's seat is worth: what one loses that is silent, or finds what the last jury does not",
+    )
+    jury_size: int = Field(
+        default=3, ge=3, le=15, description="seats of a dispute's first jury, an odd number; each appeal doubles them"
+    )
+    appeals: int = Field(default=2, ge=0, le=2, description="appeals after a dispute's first jury")
+    least_pool: int = Field(
+        default=3, ge=3, le=64, description="verifiers that have to serve the task for juries, and for penalties"
     )
 
 

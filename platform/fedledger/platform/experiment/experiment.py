@@ -308,6 +308,9 @@ class Experiment:
             min_verifier_stake=ledger.verifier_stake_gwei * GWEI,
             juror_penalty=ledger.juror_penalty_gwei * GWEI,
             dispute_period=ledger.dispute_period,
+            jury_size=ledger.jury_size,
+            appeals=ledger.appeals,
+            least_pool=ledger.least_pool,
         )
 
     def _local(self, number: int) -> LocalTrainer:
