@@ -446,7 +446,7 @@ def test_a_stranger_moves_no_phase(tmp_path: Path) -> None:
         proposal = Proposal(content, content, content, False, (1,), (1000,))
         given = w.task.rounds[index].proposal if index else None
         tries: list[Callable[[], Any]] = [
-            lambda: w.ledger.open_round(stranger, TASK),
+            lambda: w.ledger.open_round(stranger, TASK, 1),
             lambda: w.ledger.close_commits(stranger, TASK, max(1, index), b"r" * 32, 4, content),
             lambda: w.ledger.propose_round(stranger, TASK, max(1, index), proposal),
             lambda: w.ledger.void_round(stranger, TASK, max(1, index)),

@@ -110,7 +110,7 @@ def test_a_settlement_does_not_wait_until_somebody_else_earns_by_it(tmp_path: Pa
     ("terms", "remedy"),
     [
         ("challenge_window = 100\nexit_delay = 5", "an exit_delay of 4[0-9]+ s or more"),
-        ("challenge_window = 100\nbond_gwei = 1", "12 times the ledger's juror_penalty"),
+        ("challenge_window = 100\nbond_gwei = 1", "twice a juror_penalty for each seat"),
     ],
 )
 def test_a_task_that_the_ledger_refuses_is_told_what_to_change(tmp_path: Path, terms: str, remedy: str) -> None:

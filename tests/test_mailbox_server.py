@@ -291,7 +291,7 @@ def test_nothing_is_kept_for_rounds_that_do_not_exist(tmp_path: Path) -> None:
             return super().update()
 
     synthetic = SyntheticTask.prepare(Chain(), 2, 1, batched=True)
-    synthetic.ledger.open_round(synthetic.aggregator, synthetic.task)
+    synthetic.ledger.open_round(synthetic.aggregator, synthetic.task, 1)
     history = Counting(synthetic.ledger)
     history.update()
     mailbox = Mailbox(synthetic.ledger, history, synthetic.task, tmp_path)
@@ -327,7 +327,7 @@ def test_a_slow_chain_is_asked_in_vain_for_a_small_part_of_the_time(
 
     outage: list[str] = []
     synthetic = SyntheticTask.prepare(Chain(), 2, 1, batched=True)
-    synthetic.ledger.open_round(synthetic.aggregator, synthetic.task)
+    synthetic.ledger.open_round(synthetic.aggregator, synthetic.task, 1)
     mailbox = Mailbox(synthetic.ledger, Slow(synthetic.ledger), synthetic.task, tmp_path)
     for _ in range(2):
         began, slow[0] = clock[0], 0.0
@@ -422,7 +422,7 @@ def serve_under_attack(folder: Path, honest: int, hostile: int, seconds: float) 
     with running_chain("anvil") as process, files_limited_to(FILES):
         synthetic = SyntheticTask.prepare(Chain(process.url), honest, 2, batched=True)
         ledger, task = synthetic.ledger, synthetic.task
-        ledger.open_round(synthetic.aggregator, task)
+        ledger.open_round(synthetic.aggregator, task, 1)
         history = History(ledger).update()
         current = history.task(task).rounds[1]
         signed = {i: synthetic.signed(1, i, current.base.digest) for i in synthetic.accounts}

@@ -32,12 +32,12 @@ from fedledger.contracts.ledger.actor import WAITED, Action, Situation, Step
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.dispute_history import DisputeHistory
 from fedledger.contracts.ledger.history import History
-from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, Phase
+from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, Finding, Offence, Phase
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.ledger_tools.audit.divergence import Divergence
 from fedledger.ledger_tools.audit.replay import Replay
-from fedledger.ledger_tools.verifier.context import Service
+from fedledger.ledger_tools.verifier.context import Context, Service
 from fedledger.ledger_tools.verifier.juries import Juries, Vote
 from fedledger.ledger_tools.verifier.replaying import Unable
 from fedledger.ledger_tools.verifier.replays import Replays
@@ -317,10 +317,10 @@ def test_an_appeal_mends_what_a_corrupt_jury_found(tmp_path: Path, remade: str) 
     """Two of the first jury's three are bought; the second jury is everybody who did not challenge."""
 
     class BoughtAtFirst(Juries):
-        def vote(self, dispute: DisputeHistory, level: int) -> Vote | Step | None:
+        def vote(self, dispute: DisputeHistory, level: int) -> Vote | None:
             members = dispute.juries[level].members or ()
             bought = level == 0 and self.context.access.participant in members[:2]
-            return (True, bytes(31) + b"$") if bought else super().vote(dispute, level)
+            return (Finding.VALID, bytes(31) + b"$") if bought else super().vote(dispute, level)
 
     class Corruptible(Verifier):
         juries_kind = BoughtAtFirst
@@ -331,7 +331,8 @@ def test_an_appeal_mends_what_a_corrupt_jury_found(tmp_path: Path, remade: str) 
         w.join().play()
         (dispute,) = w.history.disputes
         first, second = dispute.juries
-        assert first.valid and not second.valid and dispute.status is DisputeStatus.OVERTURNED
+        assert (first.finding, second.finding) == (Finding.VALID, Finding.INVALID)
+        assert dispute.status is DisputeStatus.OVERTURNED
         assert first.members is not None and second.members is not None and len(second.members) == 7
         assert w.task.model.cid == remade
         ids = {w.history.ids[v.access.address]: verifier_role(n) for n, v in enumerate(w.verifiers)}
@@ -388,7 +389,8 @@ class ParrotingJuries(Juries):
 
     def commit(self, dispute: DisputeHistory, level: int, juror: int) -> Step | None:
         access = self.context.access
-        access.ledger.commit_vote(access.account, dispute.id, self.sealed(dispute, level, juror, True, bytes(32)))
+        sealed = self.sealed(dispute, level, juror, Finding.VALID, bytes(32))
+        access.ledger.commit_vote(access.account, dispute.id, sealed)
         return Step(Action.VOTE_COMMITTED)
 
     def reveal(self, dispute: DisputeHistory, level: int, juror: int) -> Step | None:
@@ -448,8 +450,10 @@ def model():
 """
 
 
-def test_who_does_not_trust_the_tasks_code_abstains_and_says_why(tmp_path: Path) -> None:
-    """Three jurors trust the code and one does not: its silence costs the penalty, and nothing else depends on it."""
+def test_who_does_not_trust_the_tasks_code_does_not_serve_and_says_why(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Three verifiers trust the code and one does not: no jury is drawn from it, and nothing depends on it."""
     (tmp_path / "task.py").write_text(CODE)
     with world(tmp_path, verifiers=4, rounds=1, code="task.py") as w:
         cid = w.experiment.spec.code.cid
@@ -457,12 +461,75 @@ def test_who_does_not_trust_the_tasks_code_abstains_and_says_why(tmp_path: Path)
         w.verifiers = [w.verifier(0, Troll, **trusting), w.verifier(1, **trusting), w.verifier(2, **trusting)]
         w.verifiers.append(w.verifier(3, appeal=False))
         w.join().play()
-        told = [str(step) for number, step in w.steps if number == 3 and step.detail]
-        assert [line.count(f"--trust-code {cid}") for line in told] == [0, 1, 1]
-        assert w.did(Action.ABSTAINED) == [3] and w.statuses() == [DisputeStatus.UPHELD]
+        assert caplog.text.count("cannot be judged here, so it is not served") == 1
+        assert f"--trust-code {cid}" in caplog.text and w.statuses() == [DisputeStatus.UPHELD]
+        assert 3 not in w.did(Action.SERVED, Action.VOTE_COMMITTED)
+        jurors = {verifier_role(n): BOND // 8 for n in (1, 2)}
+        nobody_but(w, {verifier_role(0): -BOND, AGGREGATOR: BOND // 2, **jurors})
+
+
+class Overtaxed(Replays):
+    """Can look at a task's terms, and not replay its rounds."""
+
+    def replay(self, task: TaskHistory, current: RoundHistory) -> Replay | Unable:
+        return Unable("replaying it takes too long")
+
+
+class Slow(Verifier):
+    replays_kind = Overtaxed
+
+
+def test_who_cannot_judge_three_rounds_in_a_row_serves_the_task_no_more(tmp_path: Path) -> None:
+    with world(tmp_path, verifiers=4, rounds=4) as w:
+        w.verifiers[3] = w.verifier(3, Slow)
+        w.join().play(lambda: settled(w.task) == [1, 2])
+        assert 3 not in w.did(Action.QUIT) and w.pool_size == 4
+        w.play()
+        assert w.did(Action.QUIT) == [3] and settled(w.task) == [1, 2, 3, 4]
+        nobody_but(w, {})
+
+
+def test_one_juror_that_cannot_judge_what_others_can_pays_a_seat(tmp_path: Path) -> None:
+    with world(tmp_path, verifiers=4, rounds=1) as w:
+        w.verifiers = [w.verifier(0, Troll, appeal=False), w.verifier(1), w.verifier(2), w.verifier(3, Slow)]
+        w.join().play()
+        assert w.statuses() == [DisputeStatus.UPHELD] and settled(w.task) == [1]
+        (offence,) = {slash.offence for slash in w.task.slashes}
+        assert offence is Offence.CANNOT_JUDGE
         jurors = {verifier_role(n): BOND // 8 for n in (1, 2)}
         fined = {verifier_role(3): -JUROR_PENALTY}
         nobody_but(w, {verifier_role(0): -BOND, AGGREGATOR: BOND // 2, **jurors, **fined})
+
+
+def test_a_round_that_no_jury_can_judge_is_made_again_and_costs_the_challenger_a_draw_alone(tmp_path: Path) -> None:
+    """As of a task whose spec names what no release knows: it drains no juror, and leaves no pool to liars."""
+    with world(tmp_path, verifiers=10, rounds=1) as w:
+        w.verifiers = [w.verifier(0, Troll), *(w.verifier(n, Slow) for n in range(1, 10))]
+        w.join().play(lambda: bool(w.statuses()) and w.statuses()[0] is not DisputeStatus.OPEN)
+        (dispute,) = w.history.disputes
+        assert dispute.status is DisputeStatus.UNJUDGED and w.task.rounds[1].voided
+        assert [jury.finding for jury in dispute.juries] == [Finding.UNABLE, Finding.UNABLE]
+        assert w.gains() == {verifier_role(0): -2 * JUROR_PENALTY} and w.burned == 2 * JUROR_PENALTY
+        w.check_money()
+
+
+def test_one_silent_juror_of_three_does_not_keep_the_others_from_deciding(tmp_path: Path, remade: str) -> None:
+    class Mute(Juries):
+        def commit(self, dispute: DisputeHistory, level: int, juror: int) -> Step | None:
+            return None
+
+    class Sybil(Verifier):
+        juries_kind = Mute
+
+    with world(tmp_path, verifiers=4) as w:
+        w.aggregators = [w.aggregator(kind=liar(wrong_model))]
+        w.verifiers[3] = w.verifier(3, Sybil, appeal=False)
+        w.join().play()
+        (dispute,) = w.history.disputes
+        assert dispute.status is DisputeStatus.OVERTURNED and len(dispute.juries) == 1 and w.task.model.cid == remade
+        jurors = {verifier_role(n): BOND // 8 for n in (1, 2)}
+        fined = {verifier_role(3): -JUROR_PENALTY}
+        nobody_but(w, {AGGREGATOR: -BOND, verifier_role(0): BOND // 2, **jurors, **fined})
 
 
 @pytest.mark.parametrize("fault", [StoreError, ContentUnavailableError])
@@ -476,7 +543,7 @@ def test_a_store_that_does_not_work_is_no_reason_to_object(tmp_path: Path, fault
     with world(tmp_path, rounds=1) as w:
         for number in range(3):
             w.verifiers[number].replays.store = Down()  # type: ignore[arg-type]
-        w.join().play()
+        w.join(serving=False).play()
         assert not w.statuses() and settled(w.task) == [1]
         nobody_but(w, {})
 
@@ -520,6 +587,10 @@ class Phoenix:
     def replays(self) -> Replays:
         return self.verifier.replays
 
+    @property
+    def context(self) -> Context:
+        return self.verifier.context
+
     def close(self) -> None:
         self.verifier.close()
 
@@ -559,7 +630,7 @@ def test_a_verifier_may_be_killed_at_every_transaction(
         w.join().play()
         calls = {name for _, name in Mortal.died}
         assert calls == {
-            *("register", "enlist", "challengeRound", "drawJury"),
+            *("register", "enlist", "serve", "challengeRound", "drawJury"),
             *("commitVote", "revealVote", "decide", "closeDispute"),
         }
         assert w.statuses() == [DisputeStatus.OVERTURNED] and w.task.model.cid == remade
@@ -650,7 +721,7 @@ def test_a_forged_batch_needs_no_jury(
         assert w.did(Action.REFUTED, Action.DEMANDED, Action.CHALLENGED) == w.did(action) == [0]
         assert w.statuses() == ([] if action is Action.REFUTED else [DisputeStatus.OVERTURNED])
         assert w.task.rounds[1].voided and settled(w.task) == [2, 3] and w.task.model.cid == remade
-        nobody_but(w, {AGGREGATOR: -BOND, verifier_role(0): BOND // 2})
+        nobody_but(w, {AGGREGATOR: -BOND, verifier_role(0): BOND // 8})
         assert w.audit().reproduced
 
 
@@ -678,7 +749,7 @@ def test_who_is_called_missing_and_is_in_the_root_needs_no_jury(
         w.play()
         assert w.did(Action.REFUTED) == [0] and not w.statuses()
         assert settled(w.task) == [2, 3] and w.task.model.cid == remade
-        nobody_but(w, {AGGREGATOR: -BOND, verifier_role(0): BOND // 2})
+        nobody_but(w, {AGGREGATOR: -BOND, verifier_role(0): BOND // 8})
 
 
 def test_other_lies_about_a_batched_round_go_to_a_jury(tmp_path: Path, remade: str) -> None:
@@ -773,8 +844,9 @@ def test_who_signs_two_commitments_is_reported_by_its_aggregator(tmp_path: Path)
         w.join().play()
         assert settled(w.task) == [1]
         earned = w.credits()[participant_role(3)]
-        nobody_but(w, {AGGREGATOR: penalty // 2, participant_role(3): earned - penalty})
-        assert w.burned == penalty // 2
+        reward = penalty // 8
+        nobody_but(w, {AGGREGATOR: reward, participant_role(3): earned - penalty - reward})
+        assert w.burned == penalty
 
 
 def test_who_rotates_its_signer_after_it_committed_stops_nobody(tmp_path: Path) -> None:
@@ -811,6 +883,8 @@ def test_a_proposal_that_cannot_be_read_is_overturned_and_stops_nobody(
         return read(data, task, index)
 
     monkeypatch.setattr(calls, "_proposed", odd)
+    # Else worker processes, which are not patched, would read the transaction themselves.
+    monkeypatch.setattr(History, "since", lambda history, position: None)
     with world(tmp_path, batched=True) as w:
         w.join().play()
         assert w.statuses() == [DisputeStatus.OVERTURNED] and w.task.rounds[1].voided

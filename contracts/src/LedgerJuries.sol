@@ -196,7 +196,7 @@ contract LedgerJuries is LedgerDisputes {
         Jury storage last = _juries[dispute][d.level];
         bool valid = last.finding == Finding.Valid;
         if (!valid && last.finding != Finding.Invalid) {
-            return _closeOpen(t, d, dispute, last.finding == Finding.Unable);
+            return _closeOpen(t, d, dispute, d.unable != 0);
         }
         uint256 pot = _returnAppeals(dispute, d.level, last.finding);
         if (valid) {

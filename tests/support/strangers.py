@@ -94,7 +94,7 @@ class Stranger:
     def fabricate(self, task: int, update: ContentRef = NOTHING, proposal: Proposal | None = None) -> None:
         """Play a round without any work: reveal what is no update, and propose what does not follow."""
         world, worker = self.world, self.number
-        world.ledger.open_round(self.account, task, [worker])
+        world.ledger.open_round(self.account, task, 1, [worker])
         base = world.history.update().task(task).rounds[1].base.digest
         place = world.chain.chain_id, world.ledger.address, task
         bound = commitment(place, 1, self.worker.address, base, update, SALT)
@@ -108,7 +108,7 @@ class Stranger:
         The participant trains what the world's first participant would.
         """
         world = self.world
-        world.ledger.open_round(self.account, task, [self.number])
+        world.ledger.open_round(self.account, task, 1, [self.number])
         access = TaskAccess(world.ledger, world.history, self.worker, world.store, task, spec)
         node = Participant(access, world.folder / f"stranger{task}", world.experiment.trainer(0))
         while not world.history.update().task(task).rounds[1].reveals:

@@ -222,12 +222,24 @@ class World:
         disputes = self.history.update().disputes
         return self.task.finished and all(d.status is not DisputeStatus.OPEN for d in disputes)
 
-    def join(self) -> World:
-        """Let everybody register, enlist and enrol, and remember what each owns."""
+    def join(self, serving: bool = True) -> World:
+        """Let everybody register, enlist, enrol and, if they are to, serve, and remember what each owns."""
         watchers = len(self.verifiers)
-        self.play(lambda: len(self.task.enrolled) == len(self.people) and len(self.history.verifiers) == watchers)
+        self.play(
+            lambda: (
+                len(self.task.enrolled) == len(self.people)
+                and len(self.history.verifiers) == watchers
+                and (not serving or not self.params.challenge_window or self.pool_size == watchers)
+            )
+        )
         self.before = self.wealth()
         return self
+
+    @property
+    def pool_size(self) -> int:
+        """How many verifiers serve the task, or cannot judge it."""
+        unable = sum(self.number in verifier.context.unable for verifier in self.verifiers)
+        return len(self.history.serving.get(self.number, ())) + unable
 
     def did(self, *actions: Action) -> list[int]:
         """Return who did one of some things, in order."""
@@ -238,8 +250,9 @@ class World:
     def wealth(self) -> dict[str, int]:
         """Return what each account owns, by role: its purse and what the ledger holds for it, credits included."""
         seats = {}
-        for seat in self.ledger.seats(self.number):
-            seats[seat.holder] = seats.get(seat.holder, 0) + seat.deposit
+        for place, seat in enumerate(self.ledger.seats(self.number)):
+            held = self.ledger.held(self.number, place)
+            seats[seat.holder] = seats.get(seat.holder, 0) + seat.deposit + held
         owned = {}
         for role, account in self.accounts.items():
             total = self.chain.balance(account.address) + self.ledger.free_balance(account.address)

@@ -118,6 +118,10 @@ class CourtMethods(LedgerContract):
             members=tuple(int(member) for member in j.members),
         )
 
+    def held(self, task: int, place: int) -> int:
+        """Return what of a seat's deposit is held for disputes."""
+        return int(self._view("heldOf", task, place).amount)
+
     def challenge_round(self, account: LocalAccount, task: int, index: int) -> Receipt:
         """Challenge a proposal, under the task's bond; juries will replay the round."""
         value = self._lacking(account, self._bond(task))

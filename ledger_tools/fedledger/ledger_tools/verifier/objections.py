@@ -23,6 +23,9 @@ from fedledger.protocol.records.verdicts import Verdict
 
 log = logging.getLogger(__name__)
 
+TOO_MANY = 3
+"""Rounds in a row that cannot be judged, after which a verifier serves their task no longer."""
+
 
 def can_bond(context: Context, task: TaskHistory, current: RoundHistory, bond: int) -> bool:
     """Return whether the verifier can lay down a bond; told once if it cannot."""
@@ -41,6 +44,7 @@ class Objections:
         self.replays = replays
         self.access = context.access
         self._until: dict[Key, int] = {}
+        self._unjudged: dict[int, int] = {}
         self._now: int | None = None
 
     def __call__(self, history: History) -> Step | None:
@@ -62,18 +66,25 @@ class Objections:
         if found is None:
             return None
         if self.context.once(self.context.key(task, current), "replayed"):
+            self._reckon(task, found)
             return Step(Action.REPLAYED, task.id, current.index, detail=self._told_of(task, found))
-        self._reckon(task, found)
         if isinstance(found, Replay) and found.divergence is not None and self.context.service.challenge:
             return self._object(task, current)
         return None
 
     def _reckon(self, task: TaskHistory, found: Replay | Unable) -> None:
-        """Remember a task that cannot be judged here after all: its juries are better off without this verifier."""
+        """Remember a task that cannot be judged here after all: its juries are better off without this verifier.
+
+        One round may be too much because others kept the machine busy, so it takes several in a row.
+        """
         if isinstance(found, Unable) and not found.missing:
-            self.context.unable.setdefault(task.id, found.reason)
-        elif isinstance(found, Replay) and not found.checked:
-            self.context.unable.setdefault(task.id, self.replays.unchecked(task))
+            self._unjudged[task.id] = self._unjudged.get(task.id, 0) + 1
+            if self._unjudged[task.id] >= TOO_MANY:
+                self.context.unable.setdefault(task.id, found.reason)
+        elif isinstance(found, Replay):
+            self._unjudged.pop(task.id, None)
+            if not found.checked:
+                self.context.unable.setdefault(task.id, self.replays.unchecked(task))
 
     def _told_of(self, task: TaskHistory, found: Replay | Unable) -> str:
         if isinstance(found, Unable):

@@ -77,11 +77,15 @@ class SettingsOptions:
         int, typer.Option(min=0, max=2, help="appeals after the first jury; each doubles the seats, and adds one")
     ] = 2
     least_pool: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=3, max=64, help="verifiers that have to serve a task for juries to be called and penalties taken"
+            min=3,
+            max=64,
+            help="verifiers that have to serve a task for juries and penalties (default: 5, on development chains 3, "
+            "and at least the first jury's seats)",
+            show_default=False,
         ),
-    ] = 5
+    ] = None
     verifier_age: Annotated[
         int | None,
         typer.Option(
@@ -111,7 +115,9 @@ class SettingsOptions:
     most_penalty_gwei: Annotated[
         int | None,
         typer.Option(
-            min=0, help="highest penalty of a task (default: a quarter of the minimum stake)", show_default=False
+            min=0,
+            help="highest penalty of a task (default: a quarter of the minimum stake, on development chains all of it)",
+            show_default=False,
         ),
     ] = None
     stake_token: Annotated[
@@ -143,11 +149,11 @@ class SettingsOptions:
             dispute_period=self.dispute_period,
             jury_size=self.jury_size,
             appeals=self.appeals,
-            least_pool=max(self.least_pool, self.jury_size),
+            least_pool=_usual(self.least_pool, max(3 if development else 5, self.jury_size)),
             verifier_age=_usual(self.verifier_age, 0 if development else 86_400),
             least_window=_usual(self.least_window, 0 if development else 600),
             least_window_blocks=_usual(self.least_window_blocks, 0 if development else 20),
-            most_penalty=_usual(self.most_penalty_gwei, self.min_stake_gwei // 4) * GWEI,
+            most_penalty=_usual(self.most_penalty_gwei, self.min_stake_gwei // (1 if development else 4)) * GWEI,
             stake_currency=self.stake_token,
             guardian=self.guardian,
             predecessor=self.predecessor,

@@ -32,6 +32,13 @@ def task_post(
     token: Annotated[
         str, typer.Option(help="ERC-20 token of the budget (default: the chain's coin)", show_default=False)
     ] = NOBODY,
+    court: Annotated[
+        bool,
+        typer.Option(
+            help="refuse a task without challenge_window or penalty_gwei, in which nobody can dispute a lie, or nobody "
+            "pays for one; on development chains such tasks are always posted"
+        ),
+    ] = True,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Post a task: store its spec, initial model and validation set, and put its budget in escrow.
@@ -47,6 +54,12 @@ def task_post(
 
     ledger = at.open()
     experiment = seal.made(source.open(), ledger.chain)
+    terms = experiment.config.ledger
+    if court and not ledger.chain.development and not (terms.challenge_window and terms.penalty_gwei):
+        raise ConfigError(
+            "The task has no challenge_window, or no penalty_gwei: nobody could dispute a lie, or would pay for one.",
+            "Set both under [ledger], or give --no-court if that is what you want.",
+        )
     params = experiment.task_params(experiment.publish(open_store(store, Path("store"))))
     params = replace(params, aggregator=aggregator or params.aggregator, token=token)
     funds = params.budget + params.seal_deposit + 10**18
