@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from eth_account.signers.local import LocalAccount
 
 from fedledger.aggregator.driver import Aggregator
 from fedledger.aggregator.duties.commitments import Commitments
@@ -20,6 +21,7 @@ from fedledger.contracts.abi import RevertedError, functions
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.records import Transaction
 from fedledger.contracts.ledger.actor import DONE, Action, Situation, Step
+from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.records import Phase, Proposal
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
@@ -238,6 +240,15 @@ def test_who_sends_the_update_of_another_round_pays_for_it(tmp_path: Path) -> No
         assert (slashed(w, ATTACKER), share(w, ATTACKER, 2)) == (PENALTY // 2, 0)
 
 
+def open_another(w: World, ledger: Ledger, publisher: LocalAccount, people: Sequence[LocalAccount]) -> None:
+    """Post a task like the world's, and open its first round for everybody."""
+    task = ledger.post_task(publisher, replace(w.params, aggregator=publisher.address, max_participants=len(people)))
+    ledger.take_seat(publisher, task)
+    for account in people:
+        ledger.enrol(account, task)
+    ledger.open_round(publisher, task, 1)
+
+
 def test_a_signature_says_nothing_anywhere_else(tmp_path: Path) -> None:
     """What somebody signed for two rounds is no equivocation in either, nor in another task, ledger or chain."""
     with world(tmp_path, batched=True, penalty_gwei=PENALTY_GWEI, verifiers=0) as w:
@@ -246,18 +257,21 @@ def test_a_signature_says_nothing_anywhere_else(tmp_path: Path) -> None:
         number = w.history.ids[victim]
         batches = [w.task.rounds[index].batch for index in (1, 2)]
         stolen = [Batch.decode(w.store.get(batch)).by_participant[number] for batch in batches if batch is not None]
-        w.ledger.post_task(w.accounts[PUBLISHER], w.params)
+        signers = [person.access.account for person in w.people]
+        open_another(w, w.ledger, w.accounts[PUBLISHER], signers)
         places = [(w.ledger, TASK, 1), (w.ledger, TASK, 2), (w.ledger, TASK + 1, 1)]
         for chain in (w.chain, Chain()):
             publisher = experiment_account(1, PUBLISHER, chain)
             people = [experiment_account(0, participant_role(i), chain) for i in range(len(w.people))]
-            for account in (publisher, thief, *people):
+            judges = [experiment_account(0, role, chain) for role in w.accounts if role.startswith("judge")]
+            for account in (publisher, thief, *people, *judges):
                 chain.fund(account.address, 10 * PURSE)
             elsewhere, _ = deploy(chain, publisher, w.experiment.ledger_settings())
-            elsewhere.post_task(publisher, w.params)
+            # Under the same ids.
             for owner in w.history.owners.values():
-                account = next(person for person in people if person.address == owner)
+                account = next(known for known in (*people, *judges) if known.address == owner)
                 elsewhere.register(account, owner, owner, 2 * STAKE)
+            open_another(w, elsewhere, publisher, people)
             assert elsewhere.participant_id(victim) == number
             places.append((elsewhere, TASK, 1))
         for ledger, task, index in places:

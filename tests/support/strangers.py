@@ -36,7 +36,7 @@ from support.world import BOND, JUROR_PENALTY, World, settled
 
 LASTING = 50_000
 """Seconds for which a stranger's proposals may be challenged: as long as anybody plays."""
-STAKED = 12 * JUROR_PENALTY
+STAKED = 50 * JUROR_PENALTY
 """What a stranger's aggregator deposits."""
 DUST = 100
 NOTHING = ContentRef.of(b"x")

@@ -132,6 +132,8 @@ class World:
         first(self)
         standing_by = [self.accounts[s].address for s in seats[1:]]
         self.number = self.ledger.post_task(self.accounts[PUBLISHER], params, standing_by)
+        if penalty_gwei and not verifiers:
+            self.add_judges()
         self.aggregators = [self.aggregator(role) for role in seats]
         self.people = [self.participant(number) for number in range(participants)]
         self.verifiers = [self.verifier(number) for number in range(verifiers)]
@@ -176,6 +178,15 @@ class World:
         account = self.accounts[role] if role in self.accounts else self.purse(role)
         access = access or Access(self.ledger, self.history, account, self.store)
         return kind(access, Service(**{"patience": 0.0, "courtesy": 0.0} | service), self.folder / "votes")
+
+    def add_judges(self, count: int = 3) -> None:
+        """Let accounts serve the task that never do anything: without a pool of verifiers nobody is punished."""
+        stake = self.experiment.ledger_settings().min_verifier_stake
+        for number in range(count):
+            account = self.purse(f"judge {number}")
+            self.ledger.register(account, account.address, account.address, stake)
+            self.ledger.enlist(account)
+            self.ledger.serve(account, self.number)
 
     # -- the play ----------------------------------------------------------------------------------------------
 
@@ -228,8 +239,8 @@ class World:
         self.play(
             lambda: (
                 len(self.task.enrolled) == len(self.people)
-                and len(self.history.verifiers) == watchers
-                and (not serving or not self.params.challenge_window or self.pool_size == watchers)
+                and len(self.history.verifiers) >= watchers
+                and (not serving or not self.params.challenge_window or self.pool_size >= watchers)
             )
         )
         self.before = self.wealth()
