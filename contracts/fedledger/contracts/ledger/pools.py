@@ -1,0 +1,76 @@
+"""Who would judge a task: the verifiers that serve it, and how likely a jury is another one's by chance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import comb
+
+from fedledger.contracts.ledger.client import Ledger
+
+CAPTURED_SHARE = 0.3
+"""Part of a pool's places for which the chance of a captured jury is told."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The verifiers of a task.
+
+    Parameters
+    ----------
+    serving
+        How many have enough stake and did not leave.
+    least
+        How many there must be, enlisted long enough, for juries and penalties.
+    suffices
+        Whether there are.
+    seats
+        Seats of the jury on each level.
+    """
+
+    serving: int
+    least: int
+    suffices: bool
+    seats: tuple[int, ...]
+
+    @property
+    def capture(self) -> tuple[float, ...]:
+        """Chance on each level that who holds ``CAPTURED_SHARE`` of the places has more than half of the jury."""
+        return tuple(capture_chance(self.serving, CAPTURED_SHARE, seats) for seats in self.seats)
+
+    def told(self) -> str:
+        """Return the pool in a sentence."""
+        if not self.suffices:
+            return f"too few verifiers serve it ({self.serving} of {self.least}): no challenges and no penalties"
+        chances = ", ".join(f"{chance:.0%}" for chance in self.capture)
+        return (
+            f"{self.serving} verifiers serve it; who holds {CAPTURED_SHARE:.0%} of their places captures a jury by "
+            f"chance in {chances} of the draws, by level"
+        )
+
+
+def pool_of(ledger: Ledger, task: int) -> Pool:
+    """Return the verifiers of a task as they are now."""
+    settings = ledger.settings()
+    serving = sum(ledger.is_serving(participant) for participant in ledger.pool(task))
+    return Pool(serving, settings.least_pool, ledger.has_judges(task), settings.seats)
+
+
+def capture_chance(pool: int, share: float, seats: int) -> float:
+    """Return the chance that more than half of a jury drawn without replacement is of one part of the pool.
+
+    Parameters
+    ----------
+    pool
+        Places in the pool.
+    share
+        The part, from 0 to 1; it is rounded to whole places.
+    seats
+        Seats of the jury; a smaller pool fills as many as it has.
+
+    Notes
+    -----
+    With k of n places hostile it is the sum over h > s/2 of C(k, h) C(n - k, s - h) / C(n, s), the hypergeometric tail.
+    """
+    hostile, seats = round(share * pool), min(seats, pool)
+    won = range(seats // 2 + 1, min(hostile, seats) + 1)
+    return sum(comb(hostile, h) * comb(pool - hostile, seats - h) for h in won) / comb(pool, seats)

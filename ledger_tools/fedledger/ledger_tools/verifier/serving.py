@@ -1,0 +1,92 @@
+"""Which tasks a verifier serves: juries of a task are drawn among those who said that they can judge it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import partial
+
+from fedledger.contracts.ledger.actor import Action, Step
+from fedledger.contracts.ledger.history import History
+from fedledger.contracts.ledger.records import DisputeStatus
+from fedledger.contracts.ledger.task_history import TaskHistory
+from fedledger.ledger_tools.audit.replay import OutageError
+from fedledger.ledger_tools.verifier.context import Context, Things
+from fedledger.ledger_tools.verifier.replaying import Able
+from fedledger.ledger_tools.verifier.replays import Replays
+
+log = logging.getLogger(__name__)
+
+TRY_AGAIN = 30.0
+"""Seconds after which content of a task's terms that could not be had is asked for again."""
+
+
+class Serving:
+    """The duty to serve the watched tasks that can be judged here, and no others.
+
+    It also takes verifiers that serve a task no more out of its pool, so that they stand in nobody's way.
+    """
+
+    def __init__(self, context: Context, replays: Replays) -> None:
+        self.context = context
+        self.replays = replays
+        self._later: dict[int, float] = {}
+
+    def __call__(self, history: History) -> Step | None:
+        """Begin or end the service for one task."""
+        own = self.context.access.participant
+        if own is None or own not in history.verifiers:
+            return None
+        tasks: Things = {
+            (task.id,): partial(self._look, history, own, task)
+            for task in self.context.watched()
+            if self._later.get(task.id, 0.0) <= time.monotonic()
+        }
+        return self.context.first_due("task", tasks)
+
+    def _look(self, history: History, own: int, task: TaskHistory) -> Step | None:
+        serving = history.serving.get(task.id, set())
+        if own not in serving:
+            return self._begin(own, task)
+        if task.id in self.context.unable:
+            self.context.access.ledger.quit(self.context.access.account, task.id)
+            return Step(Action.QUIT, task.id, detail=self.context.unable[task.id])
+        return self._strike(history, task, serving - history.verifiers)
+
+    def _begin(self, own: int, task: TaskHistory) -> Step | None:
+        """Serve a task, if it can be judged here."""
+        access = self.context.access
+        if task.id in self.context.unable or not access.ledger.is_serving(own):
+            return None
+        try:
+            found = self.replays.judged(task)
+        except OutageError as error:
+            self._wait(task, str(error))
+            return None
+        if found is None:
+            return None
+        if isinstance(found, Able):
+            access.ledger.serve(access.account, task.id)
+            return Step(Action.SERVED, task.id)
+        if found.missing:
+            self._wait(task, found.reason)
+            return None
+        self.context.unable[task.id] = found.reason
+        log.warning("task %d cannot be judged here, so it is not served: %s", task.id, found.reason)
+        return None
+
+    def _wait(self, task: TaskHistory, reason: str) -> None:
+        self._later[task.id] = time.monotonic() + TRY_AGAIN
+        if self.context.once("terms", task.id):
+            log.warning("task %d cannot be looked at yet: %s", task.id, reason)
+
+    def _strike(self, history: History, task: TaskHistory, gone: set[int]) -> Step | None:
+        undrawn = any(
+            dispute.task == task.id and dispute.status is DisputeStatus.OPEN and dispute.awaits_draw
+            for dispute in history.disputes
+        )
+        period = self.context.settings.dispute_period
+        if not gone or undrawn or not self.context.is_turn(task.id, period, "strike", task.id, len(gone)):
+            return None
+        self.context.access.ledger.strike(self.context.access.account, task.id, sorted(gone))
+        return Step(Action.STRUCK, task.id, detail=f"{len(gone)} verifiers that left")
