@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fedledger.contracts.ledger.pools import Pool
 from fedledger.learning.label_counts import LabelCounts
 from fedledger.ledger_tools.report.refusals import Refusal
 from fedledger.ledger_tools.report.task_view import TaskView
@@ -35,6 +36,8 @@ class RunView:
     devices
         What the participants' devices did, by :func:`~fedledger.ledger_tools.report.device_tables.task_rows`; empty
         without a schedule.
+    pool
+        The verifiers that would judge it; None without a challenge window.
     """
 
     summary: Mapping[str, Any]
@@ -45,6 +48,7 @@ class RunView:
     labels: LabelCounts
     plain_mean: Sequence[float] = ()
     devices: Sequence[Mapping[str, Any]] = ()
+    pool: Pool | None = None
 
     @property
     def score_name(self) -> str:
@@ -72,6 +76,8 @@ class RunView:
             "seconds": f"{summary['seconds']:,}",
             "challenge window": f"{window:,} s" if window else "none: nobody could dispute a round",
         }
+        if self.pool is not None:
+            facts["verifiers"] = self.pool.told()
         if self.devices:
             facts["simulated seconds"] = f"{summary['devices']['simulated_seconds']:,.3f}"
             facts["energy of all devices"] = f"{summary['devices']['joules']:,.3f} J"

@@ -12,7 +12,7 @@ from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import Phase
 from fedledger.node.duties.joining import usual_stake
-from fedledger.platform.experiment.accounts import PURSE, experiment_account
+from fedledger.platform.experiment.accounts import PURSE, experiment_account, verifier_role
 
 ETHER = 10**18
 MANY = 64
@@ -31,6 +31,25 @@ def fund(chain: Chain, seed: int, accounts: Sequence[LocalAccount], wei: int) ->
         purse = experiment_account(seed, PURSE, chain)
         chain.fund(purse.address, sum(payments.values()) + len(payments) * PAYMENT_GAS * chain.sender.price() + ETHER)
         chain.send_all([Transaction(purse, to, value=amount, gas=PAYMENT_GAS) for to, amount in payments.items()])
+
+
+def seat_judges(ledger: Ledger, history: History, task: int, seed: int) -> None:
+    """Let as many verifiers serve a task as the ledger asks for, without which nobody is punished.
+
+    They are accounts of the experiment and do no more: where one process plays all parts, nobody lies to the others.
+    """
+    settings, chain = ledger.settings(), ledger.chain
+    stake = max(settings.min_stake, settings.min_verifier_stake)
+    for number in range(settings.least_pool):
+        account = experiment_account(seed, verifier_role(number), chain)
+        known = history.update().ids.get(account.address)
+        if known is None:
+            chain.fund(account.address, stake + ETHER)
+            ledger.register(account, account.address, account.address, stake)
+        if known not in history.verifiers:
+            ledger.enlist(account)
+        if known not in history.serving.get(task, ()):
+            ledger.serve(account, task)
 
 
 def enrol(ledger: Ledger, history: History, task_id: int, accounts: Sequence[LocalAccount]) -> None:

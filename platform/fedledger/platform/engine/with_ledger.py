@@ -33,7 +33,7 @@ from fedledger.node.participant import Participant
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.platform.engine.backends.base import Backend, Job, Work
 from fedledger.platform.engine.backends.serial import Serial
-from fedledger.platform.engine.enrolment import ETHER, enrol, fund
+from fedledger.platform.engine.enrolment import ETHER, enrol, fund, seat_judges
 from fedledger.platform.engine.federation import Record, Round, play, require_quorum
 from fedledger.platform.engine.standstill import Standstill
 from fedledger.platform.experiment.accounts import (
@@ -214,6 +214,8 @@ class LedgerRecord(Record[LedgerRound]):
             chain.fund(publisher.address, params.budget + params.seal_deposit + ETHER)
             self.ledger.post_task(publisher, params, experiment.standbys())
         posted_spec(self.ledger, store, TASK, experiment)
+        if params.penalty:
+            seat_judges(self.ledger, self.history, TASK, seed)
         chain.fund(aggregator_account.address, params.bond + 10 * ETHER)
         self._mailbox = Mailbox(self.ledger, self.history, TASK, folder / "mailbox") if params.batched else None
         self._looks_back = experiment.looks_back

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from fedledger.contracts.ledger.pools import pool_of
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, export_ledger
 from fedledger.ledger_tools.report.device_tables import as_csv, task_rows, task_server_steps, totals, write_devices
 from fedledger.ledger_tools.report.refusals import Refusal
@@ -116,5 +117,7 @@ def view_of(
         means = [*plain_mean, *[None] * len(metrics)]
         metrics = [{**row, "plain_mean_score": mean} for row, mean in zip(metrics, means, strict=False)]
     refusals = task.refusals(store)
-    view = RunView(document, metrics, task, behaviours, refusals, experiment.label_counts, plain_mean, devices)
+    pool = pool_of(run.ledger, run.task.id) if task.challenge_window else None
+    shown = refusals, experiment.label_counts, plain_mean, devices, pool
+    view = RunView(document, metrics, task, behaviours, *shown)
     return document, view
