@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.compile import VERSION, parts
 from fedledger.contracts.ledger.client import Ledger
-from fedledger.contracts.ledger.records import COIN, Settings
+from fedledger.contracts.ledger.records import Settings
 from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.errors import ChainError, ConfigError
 from fedledger.storage.foreign_files import read_json, shaped
@@ -20,9 +20,9 @@ from fedledger.storage.foreign_files import read_json, shaped
 RECORD_VERSION = 2
 
 
-@dataclass(frozen=True)
-class Deployment:
-    """A deployment's record; it is written as JSON.
+@dataclass(frozen=True, kw_only=True)
+class Deployment(Settings):
+    """A deployment's record, with what the ledger was deployed with; it is written as JSON.
 
     ``ledger_version`` is that of the ledger's code, 0 in records of earlier releases. ``genesis`` has the balances, in
     wei and before the first block, of a development chain's own accounts: such a chain forgets old states, and an
@@ -36,24 +36,9 @@ class Deployment:
     block: int
     transaction: str
     code_hash: str
-    min_stake: int
-    exit_delay: int
     compiler: str
     genesis: dict[str, str] = field(default_factory=dict)
     ledger_version: int = 0
-    min_verifier_stake: int = 0
-    juror_penalty: int = 0
-    dispute_period: int = 0
-    stake_currency: str = COIN
-    guardian: str = COIN
-    predecessor: str = COIN
-    verifier_age: int = 0
-    least_pool: int = 3
-    jury_size: int = 3
-    appeals: int = 2
-    least_window: int = 0
-    least_window_blocks: int = 0
-    most_penalty: int = 2**96 - 1
 
     def write(self, path: Path) -> None:
         """Write the record."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
@@ -22,6 +23,7 @@ from fedledger.contracts.ledger.records import (
 )
 from fedledger.contracts.ledger.rounds import RoundMethods
 from fedledger.contracts.ledger.tasks import TaskMethods
+from fedledger.protocol.errors import ChainError
 
 
 class Ledger(AccountMethods, TaskMethods, RoundMethods, CourtMethods):
@@ -50,11 +52,15 @@ class Ledger(AccountMethods, TaskMethods, RoundMethods, CourtMethods):
         if len(expected) == 1:
             return True
         settings = self._settings_of(address, version)
-        return any(
+        return settings is not None and any(
             self._is_deployed(following, expected[1:], version) and self._settings_of(following, version) == settings
             for following in expected[0].addresses_in(code)
         )
 
     def _settings_of(self, address: str, version: int) -> Any:
+        """Return what a part says that it was made with; None if it is no answer, as a part's code may not give."""
         function = functions(version)["settings"]
-        return function.decode(self.chain.call(address, function.encode(())))
+        answer = self.chain.call(address, function.encode(()))
+        with suppress(ChainError):
+            return function.decode(answer)
+        return None
