@@ -271,7 +271,7 @@ contract LedgerJuries is LedgerDisputes {
     }
 
     /// @dev The transcript that a juror of a level has if it found what the last jury found.
-    function _expected(uint256 dispute, uint256 last, uint256 level) private view returns (bytes32 transcript) {
+    function _expected(uint256 dispute, uint256 last, uint256 level) internal view returns (bytes32 transcript) {
         transcript = _juries[dispute][last].transcript;
         for (uint256 step = level; step < last; ++step) {
             transcript = keccak256(abi.encode(transcript));
@@ -321,18 +321,14 @@ contract LedgerJuries is LedgerDisputes {
     /// @dev Draws without replacement, looking at no more than `MAX_LOOKS` places: the first steps of a shuffle of all of
     /// them, of which only the exchanged ones are kept. Who has left or lost its stake is taken out of the pool.
     function _draw(Dispute storage d, uint256 dispute, Jury storage jury, bytes32 seed) private {
-        uint256 size = jury.pool;
-        uint256 looks = size < MAX_LOOKS ? size : MAX_LOOKS;
+        uint256 looks = jury.pool < MAX_LOOKS ? jury.pool : MAX_LOOKS;
         uint256 seats = ((uint256(_jurySize) + 1) << d.level) - 1;
         uint256[] memory places = new uint256[](looks);
         uint256[] memory values = new uint256[](looks);
         uint32[] memory gone = new uint32[](looks);
         uint256 found = 0;
         for (uint256 k = 0; k < looks && jury.members.length < seats; ++k) {
-            // slither-disable-next-line weak-prng -- of a block that nobody knew when the jury was called
-            uint256 place = k + uint256(keccak256(abi.encode(seed, k))) % (size - k);
-            uint256 value = _at(places, values, k, place);
-            (places[k], values[k]) = (place, _at(places, values, k, k));
+            uint256 value = _exchange(places, values, k, seed, jury.pool);
             if (value >= _pools[d.task].length) continue;
             uint32 id = _pools[d.task][value];
             if (_mayJudge(d, dispute, jury, id)) _swear(jury, id);
@@ -360,6 +356,18 @@ contract LedgerJuries is LedgerDisputes {
     function _swear(Jury storage jury, uint32 id) private {
         jury.members.push(id);
         ++_participants[id].locks;
+    }
+
+    /// @dev The next step of the shuffle: what lies at a place that `seed` names, which step `k` takes.
+    function _exchange(uint256[] memory places, uint256[] memory values, uint256 k, bytes32 seed, uint256 size)
+        private
+        pure
+        returns (uint256 value)
+    {
+        // slither-disable-next-line weak-prng -- of a block that nobody knew when the jury was called
+        uint256 place = k + uint256(keccak256(abi.encode(seed, k))) % (size - k);
+        value = _at(places, values, k, place);
+        (places[k], values[k]) = (place, _at(places, values, k, k));
     }
 
     /// @dev What lies at a place after `count` exchanges.
