@@ -132,7 +132,7 @@ contract LedgerJuries is LedgerDisputes {
         } else if (d.kind == DisputeKind.Commitment) {
             _close(d, dispute, DisputeStatus.Overturned);
             _credit(_stakes(), d.challenger, d.bond);
-            _overturn(t, d.task, d.round, d.accused, d.challenger);
+            _overturn(t, d.task, d.round, d.accused, d.challenger, dispute);
         } else {
             if (!_juries[dispute][d.level].decided) revert NotInTime(d.deadline, type(uint256).max);
             _closeReplay(t, d, dispute);
@@ -205,7 +205,7 @@ contract LedgerJuries is LedgerDisputes {
         } else {
             _close(d, dispute, DisputeStatus.Overturned);
             _credit(_stakes(), d.challenger, d.bond);
-            pot += _forfeitFor(d.task, d.round, d.accused);
+            pot += _forfeitFor(d.task, d.round, d.accused, dispute);
         }
         _share(d, dispute, valid ? _seats[d.task][d.accused].holder : d.challenger, last.finding, pot);
         if (!valid) _void(t, d.task, d.round, true);

@@ -63,7 +63,7 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     uint32 internal _participantCount;
     mapping(address owner => uint256 idPlusOne) internal _byOwner;
     /// @dev For ever: whose key signed cannot change afterwards. The id plus one (32 bits), and since when (40) and until
-    /// when (40) the key was the participant's signer, the last time; zero: it still is.
+    /// when (40) the key was the participant's signer; zero: it still is. One that is named again was it in between, too.
     mapping(address signer => uint256) internal _bySigner;
     /// @dev For whom an address agreed to sign; without that nobody can name it, and so keep it from others.
     mapping(address signer => address owner) internal _agreed;
