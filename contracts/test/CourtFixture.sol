@@ -27,7 +27,7 @@ abstract contract CourtFixture is BatchedFixture {
 
     function setUpCourt(uint256 verifiers) internal {
         setUpLedger();
-        vm.recordLogs();
+        burnedBefore();
         vm.roll(1000);
         // All verifiers are old enough at the start.
         vm.warp(START - AGE);
@@ -36,12 +36,23 @@ abstract contract CourtFixture is BatchedFixture {
             enlist(WORKERS + i);
         }
         vm.warp(START);
-        _verifiers = verifiers;
+        setUpVerifiers(verifiers);
         vm.deal(CHALLENGER, 1000 ether);
         vm.deal(APPELLANT, 1000 ether);
         vm.deal(STANDBY, 1000 ether);
         vm.deal(RESERVE, 1000 ether);
         nextBlock();
+    }
+
+    /// @notice How many there are that serve what is posted.
+    function setUpVerifiers(uint256 verifiers) internal {
+        _verifiers = verifiers;
+    }
+
+    /// @notice Another ledger's books begin.
+    function burnedBefore() internal {
+        vm.recordLogs();
+        _burned = 0;
     }
 
     function key(uint256 i) internal pure returns (uint256) {
