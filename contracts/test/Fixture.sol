@@ -348,7 +348,7 @@ abstract contract Fixture {
         return accounts.balanceOf(COIN, account);
     }
 
-    function pass(uint256 duration) internal {
+    function pass(uint256 duration) internal virtual {
         vm.warp(vm.getBlockTimestamp() + duration);
     }
 

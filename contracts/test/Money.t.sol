@@ -23,6 +23,9 @@ contract MoneyHandler is CourtFixture {
     uint256 public slashed;
     mapping(address account => uint256) public booked;
     mapping(uint32 participant => uint256) public staked;
+    mapping(uint32 participant => uint256) public slashedOf;
+    mapping(address account => uint256) public paidIn;
+    mapping(address account => uint256) public takenOut;
     mapping(uint256 task => mapping(uint256 place => uint256)) public deposited;
     mapping(uint256 task => mapping(uint256 place => uint256)) public held;
     mapping(uint256 task => mapping(uint32 round => Outcome)) internal _outcomes;
@@ -119,7 +122,8 @@ contract MoneyHandler is CourtFixture {
 
     function challengeRound(uint256 task, uint256 back) public {
         task = _task(task);
-        _pay(CHALLENGER, BOND, abi.encodeCall(juries.challengeRound, (task, _recent(task, back))));
+        uint32 round = _recent(task, back);
+        _pay(_challengerOf(task, round), BOND, abi.encodeCall(juries.challengeRound, (task, round)));
     }
 
     function demand(uint256 task, uint256 back, uint256 who) public {
@@ -128,7 +132,7 @@ contract MoneyHandler is CourtFixture {
         bytes memory data = abi.encodeCall(
             court.demandCommitment, (task, round, uint32(who % WORKERS), posted(_outcomes[task][round]))
         );
-        _pay(CHALLENGER, BOND, data);
+        _pay(_challengerOf(task, 0), BOND, data);
     }
 
     function show(uint256 dispute) public {
@@ -163,7 +167,7 @@ contract MoneyHandler is CourtFixture {
         _as(_seat(by), abi.encodeCall(court.refuteDuplicate, (task, _recent(task, back), 0, a, b)));
     }
 
-    function equivocate(uint256 task, uint256 who, uint32 round) public {
+    function equivocate(uint256 task, uint256 who, uint32 round) public virtual {
         uint32 id = uint32(who % (WORKERS + VERIFIERS));
         LedgerCourt.Claim memory a = signedAs(_task(task), round % 4, id, keccak256("one"), NO_PROOF);
         LedgerCourt.Claim memory b = signedAs(_task(task), round % 4, id, keccak256("other"), NO_PROOF);
@@ -356,6 +360,11 @@ contract MoneyHandler is CourtFixture {
         return (valid(way > 5), atLevel(way == 2 || way == 15 ? OTHER : TRANSCRIPT, level(dispute)));
     }
 
+    /// @dev Who disputes a round; none: makes demands.
+    function _challengerOf(uint256, uint32) internal view virtual returns (address) {
+        return CHALLENGER;
+    }
+
     function _leaf(uint32 i, bytes32 commitment_) private pure returns (bytes32) {
         return keccak256(bytes.concat(keccak256(abi.encode(i, commitment_))));
     }
@@ -413,12 +422,12 @@ contract MoneyHandler is CourtFixture {
         return 1 + task % TASKS;
     }
 
-    function _pay(address sender, uint256 value, bytes memory data) private {
+    function _pay(address sender, uint256 value, bytes memory data) internal {
         vm.deal(sender, sender.balance + value);
-        _call(sender, value, data);
+        if (_call(sender, value, data)) paidIn[sender] += value;
     }
 
-    function _as(address sender, bytes memory data) private returns (bool) {
+    function _as(address sender, bytes memory data) internal returns (bool) {
         return _call(sender, 0, data);
     }
 
@@ -449,6 +458,7 @@ contract MoneyHandler is CourtFixture {
         } else if (kind == IFedLedger.Withdrawn.selector) {
             (, uint256 amount) = abi.decode(log.data, (address, uint256));
             booked[account] -= amount;
+            takenOut[account] += amount;
         } else if (kind == IFedLedger.StakeAdded.selector) {
             (uint256 amount,) = abi.decode(log.data, (uint256, uint256));
             staked[id] += amount;
@@ -457,6 +467,7 @@ contract MoneyHandler is CourtFixture {
         } else if (kind == IFedLedger.Slashed.selector) {
             (,, uint256 amount) = abi.decode(log.data, (uint32, uint8, uint256));
             staked[id] -= amount;
+            slashedOf[id] += amount;
             if (amount != 0) ++slashed;
         } else {
             _bookSeat(kind, uint256(log.topics[1]), log.data);
