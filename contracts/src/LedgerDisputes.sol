@@ -168,6 +168,7 @@ abstract contract LedgerDisputes is LedgerState {
 
     /// @dev Takes a verifier out of a pool; the last one takes its place.
     function _remove(uint256 task_, uint32 id) internal {
+        // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
         if (_places[task_][id].leftBlock == 0) emit ServiceEnded(task_, id);
         uint32[] storage all = _pools[task_];
         uint32 place = _places[task_][id].placePlusOne;

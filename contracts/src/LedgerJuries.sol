@@ -286,6 +286,7 @@ contract LedgerJuries is LedgerDisputes {
     {
         if (d.status == DisputeStatus.Moot) return vote.commitment != bytes32(0);
         if (vote.finding != found || found == Finding.None) return false;
+        // slither-disable-next-line incorrect-equality -- hashes, no amounts
         return found == Finding.Unable || vote.transcript == expected;
     }
 
@@ -299,6 +300,7 @@ contract LedgerJuries is LedgerDisputes {
         } else if (found != Finding.Valid && found != Finding.Invalid) {
             return;
         } else if (said == Finding.Unable) {
+            // slither-disable-next-line incorrect-equality -- a finding, no amount
             if (_juries[dispute][level].finding == Finding.Unable) return;
             offence = Offence.CannotJudge;
         }

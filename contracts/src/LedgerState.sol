@@ -245,6 +245,7 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
 
     function _idOfSigner(address signer) internal view returns (uint32) {
         uint256 known = uint32(_bySigner[signer]);
+        // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
         if (known == 0 || _participants[uint32(known - 1)].signer != signer) revert NotRegistered(signer);
         return uint32(known - 1);
     }
@@ -255,6 +256,7 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     }
 
     function _isSelected(uint256 task_, uint32 round_, uint32 id) internal view returns (bool) {
+        // slither-disable-next-line weak-prng -- a bit's place, not chance
         return (_selectedWord(task_, round_, id / 256) >> (id % 256)) & 1 != 0;
     }
 
