@@ -194,6 +194,33 @@ contract SparedTest is CourtFixture {
         eq((1 << members[0]) | (1 << members[1]) | (1 << members[2]), 7 << WORKERS, "members");
     }
 
+    /// @dev A known limit: sixty-four young verifiers that come first keep every jury from being called, and offenders from
+    /// being punished, until they are old. It costs them nothing, but takes the stakes of as many.
+    function test_challenge_youngPlaces_areInTheWayUntilTheyAreOld() public {
+        setUpCourt(0);
+        registerFrom(WORKERS, 64 + POOL);
+        for (uint256 i = WORKERS + 64; i < WORKERS + 64 + POOL; ++i) {
+            enlist(i);
+        }
+        pass(AGE);
+        uint256 task = _post();
+        for (uint256 i = WORKERS; i < WORKERS + 64 + POOL; ++i) {
+            if (i < WORKERS + 64) enlist(i);
+            serve(task, i);
+        }
+        nextBlock();
+        Outcome memory o = _proposed(task);
+        refused(CHALLENGER, abi.encodeWithSelector(IFedLedger.TooFewVerifiers.selector, 0, 3));
+        juries.challengeRound{value: BOND}(task, 1);
+        uint32[] memory ids = new uint32[](1);
+        ids[0] = uint32(WORKERS);
+        refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.StillServing.selector, WORKERS));
+        court.strike(task, ids);
+        pass(5);
+        settle(task, 1, o);
+        _spared();
+    }
+
     /// @dev Dead places that are among those a draw looks at are skipped, and gone after it.
     function test_draw_skipsDeadPlaces_andTakesThemOut() public {
         uint256 task = _post();
