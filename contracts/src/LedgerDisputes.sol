@@ -137,11 +137,11 @@ abstract contract LedgerDisputes is LedgerState {
         Held storage h = _held[task_][place];
         bool claimed = _claimed(task_, round_, place, dispute);
         if (!claimed) {
-            (taken, h.amount) = (h.amount, 0);
+            (taken, h.amount, h.condemned) = (h.amount, 0, false);
             _lose(task_, place, taken);
         }
         if (taken == 0) taken = _takeDeposit(task_, place, type(uint96).max);
-        if (taken == 0 && claimed) h.condemned = true;
+        if (taken == 0 && claimed && h.amount != 0) h.condemned = true;
     }
 
     /// @dev A proposal is proved false by what anybody could see: the prover gets little. The rest is for the challenger and

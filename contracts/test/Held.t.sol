@@ -227,6 +227,27 @@ contract HeldTest is CourtFixture {
         conserved();
     }
 
+    /// @dev What was condemned and then taken is paid: what the seat deposits afterwards is not lost for it.
+    function test_condemned_andTaken_doesNotCostTheNextDeposit() public {
+        _planted(1);
+        uint256 demand = _demandBy(FRIEND, 1);
+        uint256 dispute = challenge(_task, 1);
+        decided(dispute, false);
+        _planted2();
+        _refute(2);
+        pass(DISPUTE);
+        juries.closeDispute(dispute);
+        takeSeat(_task, AGGREGATOR);
+        _planted(4);
+        uint256 next = challenge(_task, 4);
+        juries.closeDispute(demand);
+        decided(next, true);
+        closeLate(next);
+        statusIs(next, IFedLedger.DisputeStatus.Upheld);
+        _seatHas(BOND, 0);
+        conserved();
+    }
+
     /// @dev Nor does it help the friend to be the first one with another round, by a demand or by a challenge.
     function test_refuted_behindAFriendsDemand_leavesTheChallengeItsClaim() public {
         _three();
