@@ -262,7 +262,8 @@ contract FedLedger is LedgerReveals {
         emit RoundSettled(task_, round_, t.spentUnits);
         _finalize(t, task_, round_);
         _advance(t, task_);
-        _payBounty(t, task_, until);
+        // Nobody is late with what a slow chain kept it from.
+        if (!_slow(t, task_, round_)) _payBounty(t, task_, until);
     }
 
     /// @notice Voids a round that has too few commitments or was not proposed in time. In the latter case its aggregators
@@ -373,6 +374,13 @@ contract FedLedger is LedgerReveals {
             return uint8(place);
         }
         revert NotAggregator(msg.sender);
+    }
+
+    /// @dev Whether the window in blocks may have ended long after the one in time.
+    function _slow(Task storage t, uint256 task_, uint32 round_) private view returns (bool) {
+        if (t.params.penalty == 0 || _leastWindowBlocks == 0) return false;
+        uint256 proposedIn = _proposedIn[task_][round_ % t.params.maxUnfinal];
+        return block.number < proposedIn + 2 * uint256(_leastWindowBlocks);
     }
 
     function _passTurn(Task storage t, uint256 task_) private {

@@ -614,7 +614,10 @@ contract LedgerAccounts is LedgerReveals {
         if (p.signer == signer) return;
         // What a key signs afterwards is not held against the participant.
         if (p.signer != address(0)) _bySigner[p.signer] |= block.timestamp << 72;
-        _bySigner[signer] = (block.timestamp << 32) | (uint256(id) + 1);
+        // INVARIANT: nobody is rid of what it signed by naming another key and then the old one again.
+        // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
+        uint256 since = known == 0 ? block.timestamp : uint40(_bySigner[signer] >> 32);
+        _bySigner[signer] = (since << 32) | (uint256(id) + 1);
         p.signer = signer;
     }
 }

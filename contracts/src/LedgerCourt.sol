@@ -212,7 +212,7 @@ contract LedgerCourt is LedgerDisputes {
 
     function _refute(Task storage t, Round storage r, uint256 task_, uint32 round_, uint32 id) private {
         emit ProposalRefuted(task_, round_, id, msg.sender);
-        _overturn(t, task_, round_, r.seat, msg.sender);
+        _overturn(t, task_, round_, r.seat, msg.sender, _disputes.length);
     }
 
     function _requireMade(Task storage t, uint256 task_, uint32 round_, uint32 id, Claim calldata claim) private view {

@@ -77,8 +77,8 @@ abstract contract LedgerDisputes is LedgerState {
         Held storage h = _held[task_][place];
         uint256 amount = h.amount;
         if (h.first == dispute + 1) {
-            h.first = 0;
-            if (h.condemned) {
+            h.first = _oldest(task_, place, 0);
+            if (h.condemned && h.first == 0) {
                 (h.amount, h.condemned) = (0, false);
                 _lose(task_, place, amount);
                 _burn(amount);
@@ -95,35 +95,68 @@ abstract contract LedgerDisputes is LedgerState {
         else seat.deposit += uint96(amount);
     }
 
-    /// @dev What a seat loses for a false proposal. If an earlier round's dispute has the first claim on its deposit, nothing
-    /// now; then the deposit is lost whatever comes of that dispute.
-    function _forfeitFor(uint256 task_, uint32 round_, uint256 place) internal returns (uint256 taken) {
-        Held storage h = _held[task_][place];
-        if (h.disputes == 0) return _takeDeposit(task_, place, type(uint96).max);
-        if (h.first != 0) {
-            Dispute storage first = _disputes[h.first - 1];
-            if (first.round < round_ && _rounds[task_][first.round].status != RoundStatus.Voided) {
-                h.condemned = true;
-                return 0;
-            }
+    /// @dev The oldest open challenge of a seat's proposals of rounds `from` and later, plus one; zero: none. Demands, whose
+    /// challengers get little, have a claim only if they are first.
+    function _oldest(uint256 task_, uint256 place, uint32 from) private view returns (uint64 first) {
+        Task storage t = _tasks[task_];
+        for (uint32 number = t.finalizedRound + 1; number <= t.currentRound; ++number) {
+            if (number < from || !_contested(task_, number, place)) continue;
+            uint64 challenged = uint64(_challenged[task_][number]);
+            if (first == 0 || challenged < first) first = challenged;
         }
-        (taken, h.amount) = (h.amount, 0);
-        _lose(task_, place, taken);
+    }
+
+    /// @dev Whether a seat's proposal stands and is being judged.
+    function _contested(uint256 task_, uint32 round_, uint256 place) private view returns (bool) {
+        uint256 challenged = _challenged[task_][round_];
+        if (challenged == 0 || _rounds[task_][round_].status != RoundStatus.Proposed) return false;
+        Dispute storage d = _disputes[challenged - 1];
+        return d.status == DisputeStatus.Open && d.accused == place;
+    }
+
+    /// @dev Whether what is held of a seat is for another dispute: the first one or any older challenge, of an earlier round.
+    function _claimed(uint256 task_, uint32 round_, uint256 place, uint256 dispute) private view returns (bool) {
+        uint256 known = _held[task_][place].first;
+        if (known != 0) {
+            uint32 first = _disputes[known - 1].round;
+            if (first < round_ && _rounds[task_][first].status != RoundStatus.Voided) return true;
+        }
+        for (uint32 number = _tasks[task_].finalizedRound + 1; number < round_; ++number) {
+            if (_contested(task_, number, place) && _challenged[task_][number] <= dispute) return true;
+        }
+        return false;
+    }
+
+    /// @dev What a seat loses for a false proposal, to the given dispute or, with the number of all of them, to nobody's. If an
+    /// earlier round's has a claim on what is held, it loses what it has deposited since; without that nothing now, but what
+    /// is held is lost whatever comes of that dispute.
+    function _forfeitFor(uint256 task_, uint32 round_, uint256 place, uint256 dispute)
+        internal
+        returns (uint256 taken)
+    {
+        Held storage h = _held[task_][place];
+        bool claimed = _claimed(task_, round_, place, dispute);
+        if (!claimed) {
+            (taken, h.amount, h.condemned) = (h.amount, 0, false);
+            _lose(task_, place, taken);
+        }
+        if (taken == 0) taken = _takeDeposit(task_, place, type(uint96).max);
+        if (taken == 0 && claimed && h.amount != 0) h.condemned = true;
     }
 
     /// @dev A proposal is proved false by what anybody could see: the prover gets little. The rest is for the challenger and
-    /// the jurors of the same proposal, who would have found out what else is false; without them it is burned. The round
-    /// falls with all that built on it.
-    function _overturn(Task storage t, uint256 task_, uint32 round_, uint256 place, address prover) internal {
-        uint256 taken = _forfeitFor(task_, round_, place);
+    /// the jurors of the same proposal, who would have found out what else is false, or of the oldest challenge that falls
+    /// with it; without them it is burned. The round falls with all that built on it.
+    function _overturn(Task storage t, uint256 task_, uint32 round_, uint256 place, address prover, uint256 dispute)
+        internal
+    {
+        uint256 taken = _forfeitFor(task_, round_, place, dispute);
         uint256 reward = taken / PROVER_SHARE;
         _credit(_stakes(), prover, reward);
-        uint256 challenged = _challenged[task_][round_];
-        if (challenged != 0 && _disputes[challenged - 1].status == DisputeStatus.Open) {
-            _disputes[challenged - 1].won = uint96(taken - reward);
-        } else {
-            _burn(taken - reward);
-        }
+        uint256 challenged =
+            _contested(task_, round_, place) ? _challenged[task_][round_] : _oldest(task_, place, round_);
+        if (challenged == 0) _burn(taken - reward);
+        else _disputes[challenged - 1].won = uint96(taken - reward);
         _void(t, task_, round_, true);
     }
 
@@ -135,6 +168,7 @@ abstract contract LedgerDisputes is LedgerState {
 
     /// @dev Takes a verifier out of a pool; the last one takes its place.
     function _remove(uint256 task_, uint32 id) internal {
+        // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
         if (_places[task_][id].leftBlock == 0) emit ServiceEnded(task_, id);
         uint32[] storage all = _pools[task_];
         uint32 place = _places[task_][id].placePlusOne;

@@ -132,7 +132,7 @@ contract LedgerJuries is LedgerDisputes {
         } else if (d.kind == DisputeKind.Commitment) {
             _close(d, dispute, DisputeStatus.Overturned);
             _credit(_stakes(), d.challenger, d.bond);
-            _overturn(t, d.task, d.round, d.accused, d.challenger);
+            _overturn(t, d.task, d.round, d.accused, d.challenger, dispute);
         } else {
             if (!_juries[dispute][d.level].decided) revert NotInTime(d.deadline, type(uint256).max);
             _closeReplay(t, d, dispute);
@@ -205,7 +205,7 @@ contract LedgerJuries is LedgerDisputes {
         } else {
             _close(d, dispute, DisputeStatus.Overturned);
             _credit(_stakes(), d.challenger, d.bond);
-            pot += _forfeitFor(d.task, d.round, d.accused);
+            pot += _forfeitFor(d.task, d.round, d.accused, dispute);
         }
         _share(d, dispute, valid ? _seats[d.task][d.accused].holder : d.challenger, last.finding, pot);
         if (!valid) _void(t, d.task, d.round, true);
@@ -271,7 +271,7 @@ contract LedgerJuries is LedgerDisputes {
     }
 
     /// @dev The transcript that a juror of a level has if it found what the last jury found.
-    function _expected(uint256 dispute, uint256 last, uint256 level) private view returns (bytes32 transcript) {
+    function _expected(uint256 dispute, uint256 last, uint256 level) internal view returns (bytes32 transcript) {
         transcript = _juries[dispute][last].transcript;
         for (uint256 step = level; step < last; ++step) {
             transcript = keccak256(abi.encode(transcript));
@@ -286,6 +286,7 @@ contract LedgerJuries is LedgerDisputes {
     {
         if (d.status == DisputeStatus.Moot) return vote.commitment != bytes32(0);
         if (vote.finding != found || found == Finding.None) return false;
+        // slither-disable-next-line incorrect-equality -- hashes, no amounts
         return found == Finding.Unable || vote.transcript == expected;
     }
 
@@ -299,6 +300,7 @@ contract LedgerJuries is LedgerDisputes {
         } else if (found != Finding.Valid && found != Finding.Invalid) {
             return;
         } else if (said == Finding.Unable) {
+            // slither-disable-next-line incorrect-equality -- a finding, no amount
             if (_juries[dispute][level].finding == Finding.Unable) return;
             offence = Offence.CannotJudge;
         }
@@ -321,18 +323,14 @@ contract LedgerJuries is LedgerDisputes {
     /// @dev Draws without replacement, looking at no more than `MAX_LOOKS` places: the first steps of a shuffle of all of
     /// them, of which only the exchanged ones are kept. Who has left or lost its stake is taken out of the pool.
     function _draw(Dispute storage d, uint256 dispute, Jury storage jury, bytes32 seed) private {
-        uint256 size = jury.pool;
-        uint256 looks = size < MAX_LOOKS ? size : MAX_LOOKS;
+        uint256 looks = jury.pool < MAX_LOOKS ? jury.pool : MAX_LOOKS;
         uint256 seats = ((uint256(_jurySize) + 1) << d.level) - 1;
         uint256[] memory places = new uint256[](looks);
         uint256[] memory values = new uint256[](looks);
         uint32[] memory gone = new uint32[](looks);
         uint256 found = 0;
         for (uint256 k = 0; k < looks && jury.members.length < seats; ++k) {
-            // slither-disable-next-line weak-prng -- of a block that nobody knew when the jury was called
-            uint256 place = k + uint256(keccak256(abi.encode(seed, k))) % (size - k);
-            uint256 value = _at(places, values, k, place);
-            (places[k], values[k]) = (place, _at(places, values, k, k));
+            uint256 value = _exchange(places, values, k, seed, jury.pool);
             if (value >= _pools[d.task].length) continue;
             uint32 id = _pools[d.task][value];
             if (_mayJudge(d, dispute, jury, id)) _swear(jury, id);
@@ -360,6 +358,18 @@ contract LedgerJuries is LedgerDisputes {
     function _swear(Jury storage jury, uint32 id) private {
         jury.members.push(id);
         ++_participants[id].locks;
+    }
+
+    /// @dev The next step of the shuffle: what lies at a place that `seed` names, which step `k` takes.
+    function _exchange(uint256[] memory places, uint256[] memory values, uint256 k, bytes32 seed, uint256 size)
+        private
+        pure
+        returns (uint256 value)
+    {
+        // slither-disable-next-line weak-prng -- of a block that nobody knew when the jury was called
+        uint256 place = k + uint256(keccak256(abi.encode(seed, k))) % (size - k);
+        value = _at(places, values, k, place);
+        (places[k], values[k]) = (place, _at(places, values, k, k));
     }
 
     /// @dev What lies at a place after `count` exchanges.

@@ -47,6 +47,7 @@ abstract contract LedgerReveals is LedgerState {
             if (pledge >> 32 == (uint256(commitment) >> 64 << 32) | round_) return uint32(pledge) - 1;
         }
         uint256 known = uint32(_bySigner[msg.sender]);
+        // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
         if (known == 0) revert NotRegistered(msg.sender);
         id = uint32(known - 1);
         if (head.has(BATCHED)) {
@@ -86,6 +87,7 @@ abstract contract LedgerReveals is LedgerState {
 
     function _markRevealed(uint256 task_, uint32 round_, uint32 id) internal {
         Word storage place = _revealed[task_][_place(round_, id / 256)];
+        // slither-disable-next-line weak-prng -- a bit's place, not chance
         uint256 bit = 1 << (id % 256);
         uint256 revealed = place.value;
         if (revealed & bit != 0) revert AlreadyRevealed(id);

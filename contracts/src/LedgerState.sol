@@ -63,7 +63,7 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     uint32 internal _participantCount;
     mapping(address owner => uint256 idPlusOne) internal _byOwner;
     /// @dev For ever: whose key signed cannot change afterwards. The id plus one (32 bits), and since when (40) and until
-    /// when (40) the key was the participant's signer, the last time; zero: it still is.
+    /// when (40) the key was the participant's signer; zero: it still is. One that is named again was it in between, too.
     mapping(address signer => uint256) internal _bySigner;
     /// @dev For whom an address agreed to sign; without that nobody can name it, and so keep it from others.
     mapping(address signer => address owner) internal _agreed;
@@ -245,6 +245,7 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
 
     function _idOfSigner(address signer) internal view returns (uint32) {
         uint256 known = uint32(_bySigner[signer]);
+        // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
         if (known == 0 || _participants[uint32(known - 1)].signer != signer) revert NotRegistered(signer);
         return uint32(known - 1);
     }
@@ -255,6 +256,7 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     }
 
     function _isSelected(uint256 task_, uint32 round_, uint32 id) internal view returns (bool) {
+        // slither-disable-next-line weak-prng -- a bit's place, not chance
         return (_selectedWord(task_, round_, id / 256) >> (id % 256)) & 1 != 0;
     }
 

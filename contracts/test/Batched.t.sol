@@ -30,8 +30,9 @@ abstract contract BatchedFixture is Fixture {
     }
 
     function openAll(uint256 task) internal {
+        uint32 next = accounts.task(task).currentRound + 1;
         vm.prank(AGGREGATOR);
-        ledger.openRound(task, new uint32[](0), new uint256[](0));
+        ledger.openRound(task, next, new uint32[](0), new uint256[](0));
     }
 
     function leaf(uint256 task, uint32 round, uint256 i) internal view returns (bytes32) {
@@ -296,7 +297,7 @@ contract BatchedTest is BatchedFixture {
         calls[1] = abi.encodeCall(accounts.deposit, (COIN, 1));
         refused(AGGREGATOR, abi.encodeWithSelector(CurrencyLibrary.WrongValue.selector, 1, 0));
         ledger.multicall(calls);
-        calls[1] = abi.encodeCall(court.closeDispute, (0));
+        calls[1] = abi.encodeCall(juries.closeDispute, (0));
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.UnknownDispute.selector, 0));
         ledger.multicall(calls);
         calls[1] = abi.encodeCall(accounts.announce, ("https://example.org"));

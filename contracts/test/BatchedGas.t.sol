@@ -51,7 +51,7 @@ contract BatchedGasTest is BatchedFixture {
         (uint32[] memory indices, uint256[] memory words) = _some(9, 1025, 4096);
         vm.expectRevert(abi.encodeWithSelector(IFedLedger.TooManySelected.selector, 1025));
         vm.prank(AGGREGATOR, AGGREGATOR);
-        ledger.openRound(1, indices, words);
+        ledger.openRound(1, uint32(SPARSE_ROUNDS), indices, words);
         IFedLedger.TaskParams memory p = batched(4097);
         vm.expectRevert(abi.encodeWithSelector(IFedLedger.InvalidParameter.selector, bytes32("maxParticipants")));
         vm.prank(PUBLISHER);
@@ -67,7 +67,7 @@ contract BatchedGasTest is BatchedFixture {
         pass(100);
         for (uint32 round = 1; round < SPARSE_ROUNDS; ++round) {
             (uint32[] memory indices, uint256[] memory words) = _some(round, count, among);
-            warm = _send(abi.encodeCall(ledger.openRound, (task, indices, words)));
+            warm = _send(abi.encodeCall(ledger.openRound, (task, round, indices, words)));
             warm += _send(abi.encodeCall(ledger.closeCommits, (task, round, keccak256("root"), uint16(count), BATCH)));
             warm += _proposeAndSettle(task, round, count, words);
             if (round == 1) first = warm;
@@ -134,18 +134,21 @@ contract BatchedGasTest is BatchedFixture {
         (p.unitsPerRound, p.challengeWindow, p.rounds) = (1_000_000, 0, uint32(ROUNDS));
         uint256 task = post(p);
         enrol(task, count);
-        bytes memory open_ = abi.encodeCall(ledger.openRound, (task, new uint32[](0), new uint256[](0)));
         bytes[] memory both = new bytes[](2);
-        both[1] = open_;
-        _send(open_);
+        _send(_opening(task, 1));
         for (uint32 round = 1; round < ROUNDS; ++round) {
             warm = _send(abi.encodeCall(ledger.closeCommits, (task, round, keccak256("root"), uint16(count), BATCH)));
             (warm, both[0]) = _propose(task, round, count, warm);
             // A round settles in the transaction that opens the next.
+            both[1] = _opening(task, round + 1);
             warm += _send(abi.encodeCall(ledger.multicall, (both)));
             if (round == 1) first = warm;
         }
         (first, warm) = (first / count, warm / count);
+    }
+
+    function _opening(uint256 task, uint32 round) private view returns (bytes memory) {
+        return abi.encodeCall(ledger.openRound, (task, round, new uint32[](0), new uint256[](0)));
     }
 
     function _propose(uint256 task, uint32 round, uint256 count, uint256 before)

@@ -30,10 +30,16 @@ contract VerifiersTest is CourtFixture {
         eq(court.verifierCount(), 2, "verifiers");
         refused(owner(5), abi.encodeWithSelector(IFedLedger.NotServing.selector, 5));
         court.retire();
+        refused(owner(5), abi.encodeWithSelector(IFedLedger.TooEarlyToEnlist.selector, START + DISPUTE));
+        court.enlist();
+        pass(DISPUTE);
         vm.expectEmit(address(ledger));
         emit IFedLedger.VerifierEnlisted(5);
         vm.prank(owner(5));
         court.enlist();
+        IFedLedger.Verifier memory v = court.verifier(5);
+        eq(v.since, START + DISPUTE, "since");
+        eq(v.left, 0, "left");
     }
 
     function test_requestExit_endsTheService_andCancellingDoesNotBringItBack() public {
@@ -47,32 +53,101 @@ contract VerifiersTest is CourtFixture {
         eq(court.verifierCount(), 2, "verifiers");
     }
 
-    /// @dev However they come and go, the list holds who serves, each once.
+    /// @dev However they come and go, the pool holds who serves the task, each once, and a jury is of them.
     function testFuzz_verifiers_comingAndGoing_areListedOnce(uint256 seed) public {
+        uint256 task = proposedRound();
         uint256 serving = 3;
         for (uint256 step = 0; step < 24; ++step) {
-            uint256 i = WORKERS + (seed >> (8 * step)) % 3;
-            bool was = court.isServing(uint32(i));
+            uint32 i = uint32(WORKERS + (seed >> (8 * step)) % 3);
+            bool was = _listed(task, i);
             vm.prank(owner(i));
-            if (was) court.retire();
-            else court.enlist();
+            if (was) court.quit(task);
+            else court.serve(task);
             serving = was ? serving - 1 : serving + 1;
-            eq(court.verifierCount(), serving, "verifiers");
-        }
-        uint256 task = proposedRound();
-        if (serving < 3) {
-            refused(CHALLENGER, abi.encodeWithSelector(IFedLedger.TooFewVerifiers.selector, serving, 3));
-            court.challengeRound{value: BOND}(task, 1);
-            return;
+            eq(court.pool(task, 0, 64).length, serving, "pool");
+            eq(_listed(task, i) ? 1 : 0, was ? 0 : 1, "listed");
         }
         nextBlock();
+        eq(court.hasJudges(task) ? 1 : 0, serving / 3, "judges");
+        if (serving < 3) {
+            refused(CHALLENGER, abi.encodeWithSelector(IFedLedger.TooFewVerifiers.selector, serving, 3));
+            juries.challengeRound{value: BOND}(task, 1);
+            return;
+        }
         uint32[] memory members = draw(challenge(task, 1));
         eq((1 << members[0]) | (1 << members[1]) | (1 << members[2]), 7 << WORKERS, "members");
+    }
+
+    function test_serve_isForVerifiersOfATaskThatCanBeChallenged_once() public {
+        uint256 task = post(defaults(4));
+        refused(owner(4), abi.encodeWithSelector(IFedLedger.AlreadyServing.selector, 4));
+        court.serve(task);
+        refused(owner(0), abi.encodeWithSelector(IFedLedger.NotServing.selector, 0));
+        court.serve(task);
+        refused(owner(4), abi.encodeWithSelector(IFedLedger.UnknownTask.selector, 9));
+        court.serve(9);
+        IFedLedger.TaskParams memory p = defaults(4);
+        p.challengeWindow = 0;
+        uint256 unchallenged = post(p);
+        refused(owner(4), abi.encodeWithSelector(IFedLedger.InvalidParameter.selector, bytes32("challengeWindow")));
+        court.serve(unchallenged);
+        pass(250);
+        accounts.finishTask(task);
+        refused(owner(4), abi.encodeWithSelector(IFedLedger.TaskAlreadyFinished.selector, task));
+        court.serve(task);
+    }
+
+    function test_quit_andServeAgain_isTold() public {
+        uint256 task = post(defaults(4));
+        vm.expectEmit(address(ledger));
+        emit IFedLedger.ServiceEnded(task, 4);
+        vm.prank(owner(4));
+        court.quit(task);
+        refused(owner(4), abi.encodeWithSelector(IFedLedger.NotServing.selector, 4));
+        court.quit(task);
+        uint32[] memory left = court.pool(task, 0, 64);
+        eq(left[0], 6, "the last takes the place");
+        eq(left[1], 5, "of the first");
+        vm.expectEmit(address(ledger));
+        emit IFedLedger.ServiceBegun(task, 4);
+        serve(task, 4);
+        eq(court.pool(task, 1, 1)[0], 5, "second");
+        eq(court.pool(task, 2, 9)[0], 4, "third");
+        eq(court.pool(task, 3, 1).length, 0, "no more");
+    }
+
+    /// @dev Only who serves no more is taken out, and by anybody.
+    function test_strike_onlyOfTheDead() public {
+        uint256 task = post(defaults(4));
+        uint32[] memory ids = new uint32[](1);
+        ids[0] = 4;
+        refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.StillServing.selector, 4));
+        court.strike(task, ids);
+        vm.prank(owner(4));
+        court.retire();
+        vm.expectEmit(address(ledger));
+        emit IFedLedger.ServiceEnded(task, 4);
+        vm.prank(OUTSIDER);
+        court.strike(task, ids);
+        eq(court.pool(task, 0, 64).length, 2, "pool");
+        refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NotServing.selector, 4));
+        court.strike(task, ids);
+    }
+
+    function _listed(uint256 task, uint32 id) private view returns (bool) {
+        uint32[] memory all = court.pool(task, 0, 64);
+        for (uint256 i = 0; i < all.length; ++i) {
+            if (all[i] == id) return true;
+        }
+        return false;
     }
 }
 
 contract ChallengeTest is CourtFixture {
     uint256 private _task;
+    uint256 private _first;
+    uint256 private _second;
+    uint256 private _seen;
 
     function setUp() public {
         setUpCourt(3);
@@ -81,23 +156,23 @@ contract ChallengeTest is CourtFixture {
 
     function test_challenge_outOfTheWindow_isRefused() public {
         refused(CHALLENGER, abi.encodeWithSelector(IFedLedger.UnknownTask.selector, 9));
-        court.challengeRound{value: BOND}(9, 1);
+        juries.challengeRound{value: BOND}(9, 1);
         refused(CHALLENGER, abi.encodeWithSelector(IFedLedger.NotChallengeable.selector, _task, 2));
-        court.challengeRound{value: BOND}(_task, 2);
+        juries.challengeRound{value: BOND}(_task, 2);
         pass(5);
         refused(CHALLENGER, abi.encodeWithSelector(IFedLedger.NotChallengeable.selector, _task, 1));
-        court.challengeRound{value: BOND}(_task, 1);
+        juries.challengeRound{value: BOND}(_task, 1);
     }
 
     function test_challenge_bond_comesFromFreeBalanceAndValue() public {
         refused(CHALLENGER, abi.encodeWithSelector(IFedLedger.InsufficientBalance.selector, CHALLENGER, BOND - 1, BOND));
-        court.challengeRound{value: BOND - 1}(_task, 1);
+        juries.challengeRound{value: BOND - 1}(_task, 1);
         vm.prank(CHALLENGER);
         accounts.deposit{value: 0.3 ether}(COIN, 0.3 ether);
         vm.expectEmit(address(ledger));
         emit IFedLedger.Challenged(_task, 1, 0, IFedLedger.DisputeKind.Replay, 0, CHALLENGER, BOND);
         vm.prank(CHALLENGER);
-        court.challengeRound{value: 0.8 ether}(_task, 1);
+        juries.challengeRound{value: 0.8 ether}(_task, 1);
         eq(free(CHALLENGER), 0.1 ether, "rest");
         conserved();
     }
@@ -105,14 +180,16 @@ contract ChallengeTest is CourtFixture {
     function test_challenge_twice_isRefused() public {
         challenge(_task, 1);
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.AlreadyChallenged.selector, _task, 1));
-        court.challengeRound{value: BOND}(_task, 1);
+        juries.challengeRound{value: BOND}(_task, 1);
     }
 
     function test_challenge_tooFewVerifiers_isRefused() public {
         vm.prank(owner(4));
         court.retire();
+        // In the block in which it leaves it still counts, and may be drawn.
+        nextBlock();
         refused(CHALLENGER, abi.encodeWithSelector(IFedLedger.TooFewVerifiers.selector, 2, 3));
-        court.challengeRound{value: BOND}(_task, 1);
+        juries.challengeRound{value: BOND}(_task, 1);
     }
 
     function test_challenge_holdsTheSettlementBack() public {
@@ -131,16 +208,16 @@ contract ChallengeTest is CourtFixture {
         uint256 number = vm.getBlockNumber();
         uint256 until = START + DISPUTE;
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NotInTime.selector, number + 1, until));
-        court.drawJury(dispute);
+        juries.drawJury(dispute);
         nextBlock();
         uint256 state = vm.snapshotState();
         pass(DISPUTE);
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NotInTime.selector, number + 1, until));
-        court.drawJury(dispute);
+        juries.drawJury(dispute);
         vm.revertToState(state);
-        court.drawJury(dispute);
+        juries.drawJury(dispute);
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NotInTime.selector, 0, until));
-        court.drawJury(dispute);
+        juries.drawJury(dispute);
     }
 
     function test_draw_afterTheChainForgotTheBlock_callsTheJuryAgain() public {
@@ -149,24 +226,24 @@ contract ChallengeTest is CourtFixture {
         vm.roll(number + 257);
         vm.expectEmit(address(ledger));
         emit IFedLedger.JuryCalled(dispute, 0, uint64(number + 258));
-        court.drawJury(dispute);
-        eq(court.juryOf(dispute, 0).members.length, 0, "members");
+        juries.drawJury(dispute);
+        eq(juries.juryOf(dispute, 0).members.length, 0, "members");
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NotInTime.selector, number + 259, START + DISPUTE));
-        court.drawJury(dispute);
+        juries.drawJury(dispute);
         vm.roll(number + 259);
-        court.drawJury(dispute);
-        eq(court.juryOf(dispute, 0).members.length, 3, "members");
+        juries.drawJury(dispute);
+        eq(juries.juryOf(dispute, 0).members.length, 3, "members");
     }
 
     function test_draw_lastBlockThatIsRemembered_stillCounts() public {
         uint256 dispute = challenge(_task, 1);
         vm.roll(vm.getBlockNumber() + 256);
-        court.drawJury(dispute);
-        eq(court.juryOf(dispute, 0).members.length, 3, "members");
+        juries.drawJury(dispute);
+        eq(juries.juryOf(dispute, 0).members.length, 3, "members");
     }
 
-    /// @dev Whoever comes when the block of the draw may be known comes too late for that jury.
-    function test_draw_whoEnlistedSince_isNotDrawn() public {
+    /// @dev Whoever comes when the block of the draw may be known comes too late for that jury; who goes then stays on it.
+    function test_draw_whoServesOrLeavesSince_changesNothing() public {
         uint256 dispute = challenge(_task, 1);
         for (uint256 i = 4; i < 7; ++i) {
             vm.prank(owner(i));
@@ -175,52 +252,115 @@ contract ChallengeTest is CourtFixture {
         nextBlock();
         for (uint256 i = 0; i < 4; ++i) {
             enlist(i);
+            serve(_task, i);
         }
-        court.drawJury(dispute);
-        eq(court.juryOf(dispute, 0).members.length, 0, "members");
-    }
-
-    /// @dev A verifier that moves to the place of one that left is not found there by a jury that was called before.
-    /// @dev The seed is known before the draw: who leaves then takes nobody else off the list, so it cannot pack a jury.
-    function test_draw_whoLeftSince_movesNobody() public {
-        uint256 dispute = challenge(_task, 1);
-        vm.prank(owner(4));
-        court.retire();
-        eq(court.isServing(4) ? 1 : 0, 0, "serving");
-        eq(court.verifierCount(), 3, "keeps its place");
-        refused(owner(4), abi.encodeWithSelector(IFedLedger.NotServing.selector, 4));
-        court.retire();
         uint32[] memory members = draw(dispute);
-        eq(members.length, 2, "members");
-        eq(members[0] ^ members[1], 5 ^ 6, "who did not leave");
-        eq(court.verifierCount(), 2, "and is struck off by the draw");
-        vm.prank(owner(4));
-        court.enlist();
-        eq(court.verifierCount(), 3, "back");
+        eq((1 << members[0]) | (1 << members[1]) | (1 << members[2]), 7 << WORKERS, "members");
     }
 
-    function test_enlist_whoLeftSince_isBackInItsPlaceAndNotDrawn() public {
+    /// @dev The seed is known before the draw: whoever quits, retires or leaves for good then is drawn all the same, cannot
+    /// come back to another place, and pays if it says nothing.
+    function test_draw_whoLeftSince_isDrawnAndPays() public {
         uint256 dispute = challenge(_task, 1);
         vm.prank(owner(4));
+        court.quit(_task);
+        refused(owner(4), abi.encodeWithSelector(IFedLedger.AlreadyServing.selector, 4));
+        court.serve(_task);
+        refused(owner(4), abi.encodeWithSelector(IFedLedger.NotServing.selector, 4));
+        court.quit(_task);
+        vm.prank(owner(5));
         court.retire();
+        refused(owner(5), abi.encodeWithSelector(IFedLedger.TooEarlyToEnlist.selector, START + DISPUTE));
+        court.enlist();
+        vm.prank(owner(6));
+        accounts.requestExit();
+        uint32[] memory ids = new uint32[](1);
+        ids[0] = 5;
+        refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.JuryNotDrawn.selector, _task));
+        court.strike(_task, ids);
+        eq(draw(dispute).length, 3, "members");
+        pass(2 * DISPUTE);
+        juries.decide(dispute);
+        juries.closeDispute(dispute);
+        for (uint256 i = 4; i < 7; ++i) {
+            eq(stakeOf(i), VERIFIER_STAKE - JUROR_PENALTY, "stake");
+        }
+        eq(court.pool(_task, 0, 64).length, 3, "places");
+        ids = new uint32[](3);
+        (ids[0], ids[1], ids[2]) = (4, 5, 6);
+        court.strike(_task, ids);
+        eq(court.pool(_task, 0, 64).length, 0, "places");
+        conserved();
+    }
+
+    /// @dev Who left in an earlier block than that of the call is on no jury, though its place is still there.
+    function test_draw_whoLeftBefore_isNotDrawn() public {
+        registerFrom(7, 1);
+        enlist(7);
+        pass(AGE);
+        uint256 task = _again();
+        serve(task, 7);
+        vm.prank(owner(4));
+        court.retire();
+        nextBlock();
+        uint256 dispute = challenge(task, 1);
+        uint32[] memory members = draw(dispute);
+        eq((1 << members[0]) | (1 << members[1]) | (1 << members[2]), 0xe << WORKERS, "members");
+    }
+
+    /// @dev Enlisting again does not make anybody older than it is.
+    function test_challenge_youngVerifiers_doNotCount() public {
+        vm.prank(owner(4));
+        court.retire();
+        pass(DISPUTE);
         vm.prank(owner(4));
         court.enlist();
-        refused(owner(4), abi.encodeWithSelector(IFedLedger.AlreadyServing.selector, 4));
-        court.enlist();
-        eq(court.verifierCount(), 3, "once");
-        eq(draw(dispute).length, 2, "members");
-        eq(court.isServing(4) ? 1 : 0, 1, "for the next jury");
+        uint256 task = _again();
+        nextBlock();
+        refused(CHALLENGER, abi.encodeWithSelector(IFedLedger.TooFewVerifiers.selector, 2, 3));
+        juries.challengeRound{value: BOND}(task, 1);
+        eq(court.hasJudges(task) ? 1 : 0, 0, "judges");
+        pass(AGE - 1);
+        task = _again();
+        refused(CHALLENGER, abi.encodeWithSelector(IFedLedger.TooFewVerifiers.selector, 2, 3));
+        juries.challengeRound{value: BOND}(task, 1);
+        pass(1);
+        eq(court.hasJudges(task) ? 1 : 0, 1, "judges");
+        challenge(task, 1);
+    }
+
+    /// @dev Whoever sees a challenge coming cannot join its jury in the same block.
+    function test_challenge_whoServesSinceThisBlock_doesNotCount() public {
+        vm.prank(owner(4));
+        court.quit(_task);
+        serve(_task, 4);
+        refused(CHALLENGER, abi.encodeWithSelector(IFedLedger.TooFewVerifiers.selector, 2, 3));
+        juries.challengeRound{value: BOND}(_task, 1);
+        nextBlock();
+        challenge(_task, 1);
     }
 
     function test_draw_whoHasLostItsStake_isStruckOff() public {
         _fine(4);
         eq(court.isServing(4) ? 1 : 0, 0, "serving");
-        eq(court.verifierCount(), 3, "listed");
+        eq(court.pool(_task, 0, 64).length, 3, "listed");
         nextBlock();
-        uint256 dispute = challenge(_task, 1);
+        refused(CHALLENGER, abi.encodeWithSelector(IFedLedger.TooFewVerifiers.selector, 2, 3));
+        juries.challengeRound{value: BOND}(_task, 1);
+        registerFrom(7, 1);
+        enlist(7);
+        pass(AGE);
+        uint256 task = _again();
+        serve(task, 7);
+        _fine(5);
+        vm.prank(owner(4));
+        accounts.addStake{value: VERIFIER_STAKE}(VERIFIER_STAKE);
+        serve(task, 4);
+        nextBlock();
+        uint256 dispute = challenge(task, 1);
         uint32[] memory members = draw(dispute);
-        eq(members.length, 2, "members");
-        eq(court.verifierCount(), 2, "listed no more");
+        eq((1 << members[0]) | (1 << members[1]) | (1 << members[2]), 0xd << WORKERS, "members");
+        eq(court.pool(task, 0, 64).length, 3, "listed no more");
     }
 
     function test_vote_byAStranger_emptyOrTwice_isRefused() public {
@@ -228,34 +368,34 @@ contract ChallengeTest is CourtFixture {
         uint32[] memory members = draw(dispute);
         bytes32 some = keccak256("vote");
         refused(signer(0), abi.encodeWithSelector(IFedLedger.NotJuror.selector, dispute, 0));
-        court.commitVote(dispute, some);
+        juries.commitVote(dispute, some);
         refused(signer(members[0]), abi.encodeWithSelector(IFedLedger.EmptyCommitment.selector));
-        court.commitVote(dispute, 0);
+        juries.commitVote(dispute, 0);
         vm.prank(signer(members[0]));
-        court.commitVote(dispute, some);
+        juries.commitVote(dispute, some);
         refused(signer(members[0]), abi.encodeWithSelector(IFedLedger.AlreadyVoted.selector, members[0]));
-        court.commitVote(dispute, some);
+        juries.commitVote(dispute, some);
         refused(signer(0), abi.encodeWithSelector(IFedLedger.UnknownDispute.selector, 7));
-        court.commitVote(7, some);
+        juries.commitVote(7, some);
     }
 
     function test_vote_outOfItsTime_isRefused() public {
         uint256 dispute = challenge(_task, 1);
         refused(signer(4), abi.encodeWithSelector(IFedLedger.NotInTime.selector, 0, 0));
-        court.commitVote(dispute, keccak256("vote"));
+        juries.commitVote(dispute, keccak256("vote"));
         uint32[] memory members = draw(dispute);
         uint256 until = START + DISPUTE;
         commitVote(dispute, members[0], true, TRANSCRIPT);
         bytes memory reason = abi.encodeWithSelector(IFedLedger.NotInTime.selector, until, until + DISPUTE);
         refused(signer(members[0]), reason);
-        court.revealVote(dispute, true, TRANSCRIPT, SALT);
+        juries.revealVote(dispute, valid(true), atLevel(TRANSCRIPT, 0), SALT);
         pass(DISPUTE);
         refused(signer(members[1]), abi.encodeWithSelector(IFedLedger.NotInTime.selector, 0, until));
-        court.commitVote(dispute, keccak256("vote"));
+        juries.commitVote(dispute, keccak256("vote"));
         revealVote(dispute, members[0], true, TRANSCRIPT);
         pass(DISPUTE);
         refused(signer(members[1]), reason);
-        court.revealVote(dispute, true, TRANSCRIPT, SALT);
+        juries.revealVote(dispute, valid(true), atLevel(TRANSCRIPT, 0), SALT);
     }
 
     function test_reveal_mustOpenTheCommitment_once() public {
@@ -264,57 +404,58 @@ contract ChallengeTest is CourtFixture {
         for (uint256 i = 0; i < 3; ++i) {
             commitVote(dispute, members[i], true, TRANSCRIPT);
         }
-        bytes32 expected = court.voteOf(dispute, 0, members[0], true, TRANSCRIPT, SALT);
-        bytes32 found = court.voteOf(dispute, 0, members[0], false, TRANSCRIPT, SALT);
+        bytes32 expected = juries.voteOf(dispute, 0, members[0], valid(true), atLevel(TRANSCRIPT, 0), SALT);
+        bytes32 found = juries.voteOf(dispute, 0, members[0], valid(false), atLevel(TRANSCRIPT, 0), SALT);
         refused(signer(members[0]), abi.encodeWithSelector(IFedLedger.WrongVote.selector, expected, found));
-        court.revealVote(dispute, false, TRANSCRIPT, SALT);
+        juries.revealVote(dispute, valid(false), atLevel(TRANSCRIPT, 0), SALT);
         revealVote(dispute, members[0], true, TRANSCRIPT);
-        IFedLedger.Vote memory found_ = court.voteBy(dispute, 0, members[0]);
+        IFedLedger.Vote memory found_ = juries.voteBy(dispute, 0, members[0]);
         eq(found_.commitment, expected, "commitment");
-        eq(found_.outcome, keccak256(abi.encode(true, TRANSCRIPT)), "outcome");
+        eq(uint8(found_.finding), uint8(valid(true)), "finding");
+        eq(found_.transcript, atLevel(TRANSCRIPT, 0), "transcript");
         refused(signer(members[0]), abi.encodeWithSelector(IFedLedger.AlreadyVoted.selector, members[0]));
-        court.revealVote(dispute, true, TRANSCRIPT, SALT);
+        juries.revealVote(dispute, valid(true), atLevel(TRANSCRIPT, 0), SALT);
     }
 
     /// @dev Who copies another juror's commitment cannot open it.
     function test_reveal_copiedVote_cannotBeOpened() public {
         uint256 dispute = challenge(_task, 1);
         uint32[] memory members = draw(dispute);
-        bytes32 copied = court.voteOf(dispute, 0, members[0], true, TRANSCRIPT, SALT);
+        bytes32 copied = juries.voteOf(dispute, 0, members[0], valid(true), atLevel(TRANSCRIPT, 0), SALT);
         for (uint256 i = 0; i < 3; ++i) {
             vm.prank(signer(members[i]));
-            court.commitVote(dispute, copied);
+            juries.commitVote(dispute, copied);
         }
-        bytes32 found = court.voteOf(dispute, 0, members[1], true, TRANSCRIPT, SALT);
+        bytes32 found = juries.voteOf(dispute, 0, members[1], valid(true), atLevel(TRANSCRIPT, 0), SALT);
         refused(signer(members[1]), abi.encodeWithSelector(IFedLedger.WrongVote.selector, copied, found));
-        court.revealVote(dispute, true, TRANSCRIPT, SALT);
+        juries.revealVote(dispute, valid(true), atLevel(TRANSCRIPT, 0), SALT);
     }
 
     function test_decide_beforeTheVotesAreIn_orTwice_isRefused() public {
         uint256 dispute = challenge(_task, 1);
         bytes memory early = abi.encodeWithSelector(IFedLedger.NotInTime.selector, START + DISPUTE, ALL);
         refused(OUTSIDER, early);
-        court.decide(dispute);
+        juries.decide(dispute);
         uint32[] memory members = draw(dispute);
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NotInTime.selector, START + 2 * DISPUTE, ALL));
-        court.decide(dispute);
+        juries.decide(dispute);
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NotInTime.selector, 0, ALL));
-        court.closeDispute(dispute);
+        juries.closeDispute(dispute);
         vote(dispute, members, 3, 0);
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NotInTime.selector, 0, START + 2 * DISPUTE));
-        court.decide(dispute);
+        juries.decide(dispute);
     }
 
     function test_close_twice_orUnknown_isRefused() public {
         uint256 dispute = challenge(_task, 1);
         decided(dispute, true);
-        court.closeDispute(dispute);
+        juries.closeDispute(dispute);
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.DisputeIsClosed.selector, dispute));
-        court.closeDispute(dispute);
+        juries.closeDispute(dispute);
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.UnknownDispute.selector, 1));
-        court.closeDispute(1);
+        juries.closeDispute(1);
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.UnknownDispute.selector, 1));
-        court.disputeRecord(1);
+        juries.disputeRecord(1);
     }
 
     function test_close_upheld_letsTheRoundSettle() public {
@@ -322,7 +463,7 @@ contract ChallengeTest is CourtFixture {
         decided(dispute, true);
         vm.expectEmit(address(ledger));
         emit IFedLedger.DisputeClosed(dispute, IFedLedger.DisputeStatus.Upheld);
-        court.closeDispute(dispute);
+        juries.closeDispute(dispute);
         pass(5);
         settle(_task, 1, accepted(4, 250));
         roundIs(_task, 1, IFedLedger.RoundStatus.Settled);
@@ -338,8 +479,8 @@ contract ChallengeTest is CourtFixture {
         pass(EXIT_DELAY);
         refused(owner(members[0]), abi.encodeWithSelector(IFedLedger.StakeLocked.selector, members[0], 1));
         accounts.completeExit();
-        court.decide(dispute);
-        court.closeDispute(dispute);
+        juries.decide(dispute);
+        juries.closeDispute(dispute);
         vm.prank(owner(members[0]));
         accounts.completeExit();
         eq(free(owner(members[0])), VERIFIER_STAKE - JUROR_PENALTY, "what silence left of the stake");
@@ -352,18 +493,19 @@ contract ChallengeTest is CourtFixture {
         vm.prank(owner(members[0]));
         accounts.requestExit();
         vote(dispute, members, 3, 0);
-        eq(court.juryOf(dispute, 0).decided ? 1 : 0, 1, "decided");
+        eq(juries.juryOf(dispute, 0).decided ? 1 : 0, 1, "decided");
     }
 
     function test_voteOf_isTheDocumentedHash() public view {
         bytes memory fields = abi.encode(block.chainid, address(ledger), uint256(5), uint256(1), uint256(7));
         bytes memory rest = abi.encode(uint256(1), TRANSCRIPT, SALT);
-        bytes32 found = court.voteOf(5, 1, 7, true, TRANSCRIPT, SALT);
+        bytes32 found = juries.voteOf(5, 1, 7, valid(true), TRANSCRIPT, SALT);
         eq(found, keccak256(bytes.concat(fields, rest)), "vote");
     }
 
     /// forge-config: default.fuzz.runs = 64
-    /// @dev Neither challenger nor proposer sits on the jury, not as owner and not as signer; and nobody twice.
+    /// @dev Neither challenger nor proposer sits on the jury, not as owner and not as signer; nobody twice, and nobody who was
+    /// silent on the one before.
     function testFuzz_draw_neverRepeatsAndNeverPicksAParty(uint256 blocks, uint256 verifiers, uint256 round) public {
         verifiers = bound(verifiers, 3, 40);
         setUpCourt(verifiers);
@@ -374,12 +516,15 @@ contract ChallengeTest is CourtFixture {
         for (uint256 l = 0; l < 1 + round % 3; ++l) {
             uint32[] memory members = draw(dispute);
             uint256 size = l == 0 ? 3 : l == 1 ? 7 : 15;
+            uint256 silent = l == 0 ? 0 : l == 1 ? _first : _first + _second;
             uint256 eligible = verifiers - (verifiers > 4 ? 2 : 0);
+            eligible = eligible > silent ? eligible - silent : 0;
             eq(members.length, size < eligible ? size : eligible, "size");
             _distinct(members, verifiers);
-            if (court.juryOf(dispute, uint8(l)).pool <= members.length || l == 2) return;
+            (_first, _second) = l == 0 ? (members.length, 0) : (_first, members.length);
+            if (juries.juryOf(dispute, uint8(l)).pool <= members.length || l == 2) return;
             pass(2 * DISPUTE);
-            court.decide(dispute);
+            juries.decide(dispute);
         }
     }
 
@@ -408,15 +553,24 @@ contract ChallengeTest is CourtFixture {
         accounts.rotateSigner(AGGREGATOR);
     }
 
-    function _distinct(uint32[] memory members, uint256 verifiers) private view {
-        uint256 seen = 0;
+    function _distinct(uint32[] memory members, uint256 verifiers) private {
         for (uint256 i = 0; i < members.length; ++i) {
-            eq((seen >> members[i]) & 1, 0, "twice");
-            seen |= 1 << members[i];
+            eq((_seen >> members[i]) & 1, 0, "twice");
+            _seen |= 1 << members[i];
             eq(members[i] >= WORKERS && members[i] < WORKERS + verifiers ? 1 : 0, 1, "a verifier");
             address by = accounts.participant(members[i]).signer;
             eq(by == CHALLENGER || by == AGGREGATOR ? 1 : 0, 0, "a party");
         }
+    }
+
+    /// @dev Another task whose first round is proposed.
+    function _again() private returns (uint256) {
+        return proposedRound();
+    }
+
+    function _enrolOwner(uint256 task, uint256 i) private {
+        vm.prank(owner(i));
+        accounts.enrol(task);
     }
 
     /// @dev A participant of another task, in which it equivocates.
@@ -424,6 +578,11 @@ contract ChallengeTest is CourtFixture {
         IFedLedger.TaskParams memory p = defaults(4);
         (p.penalty, p.minStake) = (STAKE, STAKE);
         uint256 task = post(p);
+        for (uint256 k = 0; k < 4; ++k) {
+            if (k != 1) _enrolOwner(task, k);
+        }
+        _enrolOwner(task, i);
+        openAll(task);
         court.reportEquivocation(
             task,
             1,
@@ -448,7 +607,7 @@ contract JuryMoneyTest is CourtFixture {
     function test_upheld_challengerPaysProposerAndJurors() public {
         uint256 dispute = challenge(_task, 1);
         uint32[] memory members = decided(dispute, true);
-        court.closeDispute(dispute);
+        juries.closeDispute(dispute);
         statusIs(dispute, IFedLedger.DisputeStatus.Upheld);
         roundIs(_task, 1, IFedLedger.RoundStatus.Proposed);
         eq(free(CHALLENGER), 0, "challenger");
@@ -462,22 +621,24 @@ contract JuryMoneyTest is CourtFixture {
     /// @dev Else whoever posts tasks with a bond of nothing could make verifiers work for nothing.
     function test_firstJury_atTheLeastBond_earnsWhatSilenceWouldCost() public {
         IFedLedger.TaskParams memory p = defaults(4);
-        p.bond = 12 * JUROR_PENALTY;
+        p.bond = 50 * JUROR_PENALTY;
+        eq(accounts.seatsOnAllLevels(), 25, "seats");
         uint256 task = post(p);
         enrol(task, WORKERS);
         proposeNext(task, 1, 250);
         vm.prank(CHALLENGER);
-        uint256 dispute = court.challengeRound{value: p.bond}(task, 1);
+        uint256 dispute = juries.challengeRound{value: p.bond}(task, 1);
         uint32[] memory members = decided(dispute, true);
-        court.closeDispute(dispute);
-        _paid(members, JUROR_PENALTY);
+        juries.closeDispute(dispute);
+        // A quarter is more than a seat's worth each.
+        _paid(members, p.bond / 4 / 3);
         conserved();
     }
 
     function test_overturned_proposerPaysChallengerAndJurors() public {
         uint256 dispute = challenge(_task, 1);
         uint32[] memory members = decided(dispute, false);
-        court.closeDispute(dispute);
+        juries.closeDispute(dispute);
         statusIs(dispute, IFedLedger.DisputeStatus.Overturned);
         roundIs(_task, 1, IFedLedger.RoundStatus.Voided);
         eq(free(CHALLENGER), BOND + BOND / 2, "challenger");
@@ -492,7 +653,7 @@ contract JuryMoneyTest is CourtFixture {
         uint256 dispute = challenge(_task, 1);
         uint32[] memory members = draw(dispute);
         vote(dispute, members, 1, 2);
-        court.closeDispute(dispute);
+        juries.closeDispute(dispute);
         statusIs(dispute, IFedLedger.DisputeStatus.Overturned);
         eq(stakeOf(members[0]), FINED, "minority");
         eq(free(owner(members[0])), 0, "minority's reward");
@@ -512,8 +673,8 @@ contract JuryMoneyTest is CourtFixture {
         for (uint256 i = 0; i < 3; ++i) {
             revealVote(dispute, members[i], false, i == 0 ? OTHER : TRANSCRIPT);
         }
-        court.decide(dispute);
-        court.closeDispute(dispute);
+        juries.decide(dispute);
+        juries.closeDispute(dispute);
         eq(stakeOf(members[0]), FINED, "minority");
         statusIs(dispute, IFedLedger.DisputeStatus.Overturned);
     }
@@ -527,27 +688,27 @@ contract JuryMoneyTest is CourtFixture {
         revealVote(dispute, members[0], true, TRANSCRIPT);
         revealVote(dispute, members[1], true, TRANSCRIPT);
         pass(2 * DISPUTE);
-        court.decide(dispute);
-        court.closeDispute(dispute);
+        juries.decide(dispute);
+        juries.closeDispute(dispute);
         eq(stakeOf(members[2]), FINED, "silent");
         eq(free(owner(members[0])), BOND / 8, "the others");
         statusIs(dispute, IFedLedger.DisputeStatus.Upheld);
         conserved();
     }
 
-    function test_undecided_voidsTheRound_andCostsTheChallengerAQuarter() public {
+    function test_undecided_voidsTheRound_andReturnsAllBonds() public {
         uint256 dispute = challenge(_task, 1);
         uint32[] memory members = draw(dispute);
         vote(dispute, members, 1, 1);
-        court.closeDispute(dispute);
+        juries.closeDispute(dispute);
         statusIs(dispute, IFedLedger.DisputeStatus.Undecided);
         roundIs(_task, 1, IFedLedger.RoundStatus.Voided);
-        eq(free(CHALLENGER), BOND - BOND / 4, "challenger");
+        eq(free(CHALLENGER), BOND, "challenger");
         eq(stakeOf(members[0]), VERIFIER_STAKE, "nobody is a minority");
         eq(stakeOf(members[1]), VERIFIER_STAKE, "nobody is a minority");
         eq(stakeOf(members[2]), FINED, "silent");
         eq(accounts.seats(_task)[0].deposit, BOND, "deposit");
-        eq(burned(), BOND / 4 + JUROR_PENALTY, "burned");
+        eq(burned(), JUROR_PENALTY, "burned");
         conserved();
     }
 
@@ -555,11 +716,12 @@ contract JuryMoneyTest is CourtFixture {
         uint256 dispute = challenge(_task, 1);
         for (uint256 l = 0; l < 3; ++l) {
             pass(DISPUTE);
-            court.decide(dispute);
+            juries.decide(dispute);
         }
-        court.closeDispute(dispute);
+        juries.closeDispute(dispute);
         statusIs(dispute, IFedLedger.DisputeStatus.Undecided);
-        eq(burned(), BOND / 4, "burned");
+        eq(free(CHALLENGER), BOND, "challenger");
+        eq(burned(), 0, "burned");
         conserved();
     }
 
@@ -567,11 +729,21 @@ contract JuryMoneyTest is CourtFixture {
     function test_fine_beyondTheStake_takesWhatThereIs() public {
         uint256 dispute = challenge(_task, 1);
         uint32[] memory members = draw(dispute);
+        IFedLedger.TaskParams memory p = defaults(4);
+        // With the reporter's eighth it takes all but one wei.
+        (p.penalty, p.minStake) = (1_777_777_777_777_777_777, 2 * STAKE);
+        uint256 task = post(p);
+        for (uint256 i = 0; i < 3; ++i) {
+            vm.prank(owner(i));
+            accounts.addStake{value: STAKE}(STAKE);
+            vm.prank(owner(i));
+            accounts.enrol(task);
+        }
+        vm.prank(owner(members[0]));
+        accounts.enrol(task);
         vm.prank(owner(members[0]));
         accounts.requestExit();
-        IFedLedger.TaskParams memory p = defaults(4);
-        (p.penalty, p.minStake) = (2 * STAKE - 1, 2 * STAKE);
-        uint256 task = post(p);
+        openAll(task);
         court.reportEquivocation(
             task,
             1,
@@ -581,8 +753,8 @@ contract JuryMoneyTest is CourtFixture {
         );
         eq(stakeOf(members[0]), 1, "one wei is left");
         pass(2 * DISPUTE);
-        court.decide(dispute);
-        court.closeDispute(dispute);
+        juries.decide(dispute);
+        juries.closeDispute(dispute);
         eq(stakeOf(members[0]), 0, "stake");
         eq(stakeOf(members[1]), FINED, "another's stake");
     }
@@ -607,19 +779,19 @@ contract AppealTest is CourtFixture {
     function test_appeal_outOfItsTime_isRefused() public {
         uint256 dispute = challenge(_task, 1);
         refused(APPELLANT, abi.encodeWithSelector(IFedLedger.NotInTime.selector, 0, 0));
-        court.appeal{value: 2 * BOND}(dispute);
+        juries.appeal{value: 2 * BOND}(dispute);
         decided(dispute, true);
         uint256 until = START + DISPUTE;
         bytes memory reason =
             abi.encodeWithSelector(IFedLedger.InsufficientBalance.selector, APPELLANT, 2 * BOND - 1, 2 * BOND);
         refused(APPELLANT, reason);
-        court.appeal{value: 2 * BOND - 1}(dispute);
+        juries.appeal{value: 2 * BOND - 1}(dispute);
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NotInTime.selector, until, ALL));
-        court.closeDispute(dispute);
+        juries.closeDispute(dispute);
         pass(DISPUTE);
         refused(APPELLANT, abi.encodeWithSelector(IFedLedger.NotInTime.selector, 0, until));
-        court.appeal{value: 2 * BOND}(dispute);
-        court.closeDispute(dispute);
+        juries.appeal{value: 2 * BOND}(dispute);
+        juries.closeDispute(dispute);
     }
 
     function test_appeal_emitsAndCallsALargerJury() public {
@@ -641,8 +813,8 @@ contract AppealTest is CourtFixture {
         appeal(dispute, 4 * BOND);
         eq(decided(dispute, true).length, 15, "jury");
         refused(APPELLANT, abi.encodeWithSelector(IFedLedger.NoHigherJury.selector));
-        court.appeal{value: 8 * BOND}(dispute);
-        court.closeDispute(dispute);
+        juries.appeal{value: 8 * BOND}(dispute);
+        juries.closeDispute(dispute);
     }
 
     function test_appeal_noMoreVerifiersThanJurors_isRefused() public {
@@ -650,7 +822,7 @@ contract AppealTest is CourtFixture {
         uint256 dispute = challenge(proposedRound(), 1);
         decided(dispute, true);
         refused(APPELLANT, abi.encodeWithSelector(IFedLedger.NoHigherJury.selector));
-        court.appeal{value: 2 * BOND}(dispute);
+        juries.appeal{value: 2 * BOND}(dispute);
     }
 
     function test_appeal_lost_addsToThePot() public {
@@ -693,9 +865,9 @@ contract AppealTest is CourtFixture {
         appeal(dispute, 2 * BOND);
         decided(dispute, true);
         vm.prank(CHALLENGER);
-        court.appeal{value: 4 * BOND}(dispute);
+        juries.appeal{value: 4 * BOND}(dispute);
         decided(dispute, false);
-        court.closeDispute(dispute);
+        juries.closeDispute(dispute);
         statusIs(dispute, IFedLedger.DisputeStatus.Overturned);
         eq(free(APPELLANT), 0, "appellant");
         eq(free(CHALLENGER), 4 * BOND + BOND + (2 * BOND + BOND) / 2, "challenger");
@@ -708,7 +880,7 @@ contract AppealTest is CourtFixture {
         vote(dispute, lower, 1, 1);
         eq(level(dispute), 1, "level");
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NotInTime.selector, 0, ALL));
-        court.closeDispute(dispute);
+        juries.closeDispute(dispute);
         uint32[] memory upper = decided(dispute, false);
         closeLate(dispute);
         statusIs(dispute, IFedLedger.DisputeStatus.Overturned);
@@ -725,11 +897,11 @@ contract AppealTest is CourtFixture {
         appeal(dispute, 2 * BOND);
         vote(dispute, draw(dispute), 3, 3);
         vote(dispute, draw(dispute), 7, 7);
-        court.closeDispute(dispute);
+        juries.closeDispute(dispute);
         statusIs(dispute, IFedLedger.DisputeStatus.Undecided);
         eq(free(APPELLANT), 2 * BOND, "appellant");
-        eq(free(CHALLENGER), BOND - BOND / 4, "challenger");
-        eq(burned(), BOND / 4 + 2 * uint256(JUROR_PENALTY), "burned");
+        eq(free(CHALLENGER), BOND, "challenger");
+        eq(burned(), 2 * uint256(JUROR_PENALTY), "burned");
         conserved();
     }
 
@@ -743,9 +915,9 @@ contract AppealTest is CourtFixture {
         decided(first, false);
         closeLate(first);
         refused(signer(upper[1]), abi.encodeWithSelector(IFedLedger.NotProposed.selector, task, 2));
-        court.commitVote(dispute, keccak256("vote"));
+        juries.commitVote(dispute, keccak256("vote"));
         uint256 before = burned();
-        court.closeDispute(dispute);
+        juries.closeDispute(dispute);
         statusIs(dispute, IFedLedger.DisputeStatus.Moot);
         eq(free(APPELLANT), 2 * BOND, "appellant");
         eq(free(CHALLENGER), 2 * BOND + BOND / 2, "both bonds and half of the deposit");
@@ -761,14 +933,15 @@ contract AppealTest is CourtFixture {
     /// @dev Any way that votes can fall at three levels conserves money, releases every juror and ends the dispute.
     function testFuzz_dispute_anyVotes_conserveMoney(uint256 seed) public {
         uint256 dispute = challenge(_task, 1);
-        for (uint256 l = 0; l < 3 && court.disputeRecord(dispute).level == l; ++l) {
+        for (uint256 l = 0; l < 3 && juries.disputeRecord(dispute).level == l; ++l) {
             _voteAnyhow(dispute, draw(dispute), uint256(keccak256(abi.encode(seed, l))));
             conserved();
-            bool found = court.juryOf(dispute, uint8(l)).outcome != 0;
+            IFedLedger.Finding by = juries.juryOf(dispute, uint8(l)).finding;
+            bool found = by == valid(true) || by == valid(false);
             if (l < 2 && found && (seed >> l) & 1 != 0) appeal(dispute, 2 * BOND << l);
         }
         pass(DISPUTE);
-        court.closeDispute(dispute);
+        juries.closeDispute(dispute);
         conserved();
         eq(accounts.round(_task, 1).disputes, 0, "disputes");
         for (uint32 i = 0; i < accounts.participantCount(); ++i) {
@@ -788,7 +961,7 @@ contract AppealTest is CourtFixture {
             if (way < 14) revealVote(dispute, members[i], way < 9, way < 13 ? TRANSCRIPT : OTHER);
         }
         pass(DISPUTE);
-        court.decide(dispute);
+        juries.decide(dispute);
     }
 
     /// @dev Two proposed rounds, the first of which is challenged.
@@ -799,6 +972,8 @@ contract AppealTest is CourtFixture {
         enrol(task, WORKERS);
         proposeNext(task, 1, 100);
         dispute = challenge(task, 1);
+        // The first deposit is held for the dispute, so that going on takes another.
+        takeSeat(task, AGGREGATOR);
         proposeNext(task, 2, 200);
     }
 

@@ -23,20 +23,36 @@ abstract contract CourtFixture is BatchedFixture {
         keccak256("Commitment(uint256 task,uint32 round,uint32 participant,bytes32 commitment)");
 
     uint256 private _burned;
+    uint256 private _verifiers;
 
     function setUpCourt(uint256 verifiers) internal {
         setUpLedger();
-        vm.recordLogs();
+        burnedBefore();
         vm.roll(1000);
+        // All verifiers are old enough at the start.
+        vm.warp(START - AGE);
         register(WORKERS + verifiers);
         for (uint256 i = 0; i < verifiers; ++i) {
             enlist(WORKERS + i);
         }
+        vm.warp(START);
+        setUpVerifiers(verifiers);
         vm.deal(CHALLENGER, 1000 ether);
         vm.deal(APPELLANT, 1000 ether);
         vm.deal(STANDBY, 1000 ether);
         vm.deal(RESERVE, 1000 ether);
         nextBlock();
+    }
+
+    /// @notice How many there are that serve what is posted.
+    function setUpVerifiers(uint256 verifiers) internal {
+        _verifiers = verifiers;
+    }
+
+    /// @notice Another ledger's books begin.
+    function burnedBefore() internal {
+        vm.recordLogs();
+        _burned = 0;
     }
 
     function key(uint256 i) internal pure returns (uint256) {
@@ -47,11 +63,14 @@ abstract contract CourtFixture is BatchedFixture {
         return vm.addr(key(i));
     }
 
-    function enlist(uint256 i) internal {
-        vm.prank(owner(i));
-        accounts.addStake{value: VERIFIER_STAKE - STAKE}(VERIFIER_STAKE - STAKE);
-        vm.prank(signer(i));
-        court.enlist();
+    /// @notice Posts a task that every verifier serves, if it has a challenge window.
+    function post(IFedLedger.TaskParams memory p, address[] memory standbys) internal override returns (uint256 task) {
+        task = super.post(p, standbys);
+        if (p.challengeWindow == 0) return task;
+        for (uint256 i = WORKERS; i < WORKERS + _verifiers; ++i) {
+            if (court.isServing(uint32(i))) serve(task, i);
+        }
+        nextBlock();
     }
 
     function nextBlock() internal {
@@ -73,61 +92,90 @@ abstract contract CourtFixture is BatchedFixture {
 
     function challenge(uint256 task, uint32 round) internal returns (uint256 dispute) {
         vm.prank(CHALLENGER);
-        return court.challengeRound{value: BOND}(task, round);
+        return juries.challengeRound{value: BOND}(task, round);
     }
 
     function draw(uint256 dispute) internal returns (uint32[] memory members) {
         nextBlock();
-        court.drawJury(dispute);
-        return court.juryOf(dispute, level(dispute)).members;
+        juries.drawJury(dispute);
+        return juries.juryOf(dispute, level(dispute)).members;
     }
 
     function level(uint256 dispute) internal view returns (uint8) {
-        return court.disputeRecord(dispute).level;
+        return juries.disputeRecord(dispute).level;
     }
 
-    function commitVote(uint256 dispute, uint32 juror, bool valid, bytes32 transcript) internal {
-        bytes32 value = court.voteOf(dispute, level(dispute), juror, valid, transcript, SALT);
-        vm.prank(signer(juror));
-        court.commitVote(dispute, value);
+    function valid(bool yes) internal pure returns (IFedLedger.Finding) {
+        return yes ? IFedLedger.Finding.Valid : IFedLedger.Finding.Invalid;
     }
 
-    function revealVote(uint256 dispute, uint32 juror, bool valid, bytes32 transcript) internal {
-        vm.prank(signer(juror));
-        court.revealVote(dispute, valid, transcript, SALT);
+    /// @notice What a juror of a level has for a transcript: hashed once for each level there could be above it.
+    function atLevel(bytes32 core, uint256 level_) internal pure returns (bytes32) {
+        for (; level_ < 2; ++level_) {
+            core = keccak256(abi.encode(core));
+        }
+        return core;
+    }
+
+    function commitVote(uint256 dispute, uint32 juror, bool yes, bytes32 core) internal {
+        commitVote(dispute, juror, valid(yes), atLevel(core, level(dispute)));
+    }
+
+    function revealVote(uint256 dispute, uint32 juror, bool yes, bytes32 core) internal {
+        revealVote(dispute, juror, valid(yes), atLevel(core, level(dispute)));
+    }
+
+    function commitVote(uint256 dispute, uint32 juror, IFedLedger.Finding finding, bytes32 transcript) internal {
+        bytes32 value = juries.voteOf(dispute, level(dispute), juror, finding, transcript, SALT);
+        vm.prank(owner(juror));
+        juries.commitVote(dispute, value);
+    }
+
+    function revealVote(uint256 dispute, uint32 juror, IFedLedger.Finding finding, bytes32 transcript) internal {
+        vm.prank(owner(juror));
+        juries.revealVote(dispute, finding, transcript, SALT);
     }
 
     /// @notice The first `yes` jurors find the proposal valid, the next `no` invalid, and the others say nothing.
     function vote(uint256 dispute, uint32[] memory members, uint256 yes, uint256 no) internal {
-        for (uint256 i = 0; i < yes + no; ++i) {
-            commitVote(dispute, members[i], i < yes, TRANSCRIPT);
+        vote(dispute, members, yes, no, 0);
+    }
+
+    /// @notice So many cannot judge it besides.
+    function vote(uint256 dispute, uint32[] memory members, uint256 yes, uint256 no, uint256 unable) internal {
+        uint256 cast = yes + no + unable;
+        bytes32 transcript = atLevel(TRANSCRIPT, level(dispute));
+        for (uint256 i = 0; i < cast; ++i) {
+            if (i < yes + no) commitVote(dispute, members[i], valid(i < yes), transcript);
+            else commitVote(dispute, members[i], IFedLedger.Finding.Unable, 0);
         }
-        if (yes + no != members.length) pass(DISPUTE);
-        for (uint256 i = 0; i < yes + no; ++i) {
-            revealVote(dispute, members[i], i < yes, TRANSCRIPT);
+        if (cast != members.length) pass(DISPUTE);
+        for (uint256 i = 0; i < cast; ++i) {
+            if (i < yes + no) revealVote(dispute, members[i], valid(i < yes), transcript);
+            else revealVote(dispute, members[i], IFedLedger.Finding.Unable, 0);
         }
-        if (yes + no != members.length) pass(DISPUTE);
-        court.decide(dispute);
+        if (cast != members.length) pass(DISPUTE);
+        juries.decide(dispute);
     }
 
     /// @notice A jury that agrees.
-    function decided(uint256 dispute, bool valid) internal returns (uint32[] memory members) {
+    function decided(uint256 dispute, bool yes) internal returns (uint32[] memory members) {
         members = draw(dispute);
-        vote(dispute, members, valid ? members.length : 0, valid ? 0 : members.length);
+        vote(dispute, members, yes ? members.length : 0, yes ? 0 : members.length);
     }
 
     function appeal(uint256 dispute, uint256 bond) internal {
         vm.prank(APPELLANT);
-        court.appeal{value: bond}(dispute);
+        juries.appeal{value: bond}(dispute);
     }
 
     function closeLate(uint256 dispute) internal {
         pass(DISPUTE);
-        court.closeDispute(dispute);
+        juries.closeDispute(dispute);
     }
 
     function statusIs(uint256 dispute, IFedLedger.DisputeStatus expected) internal view {
-        eq(uint8(court.disputeRecord(dispute).status), uint8(expected), "dispute");
+        eq(uint8(juries.disputeRecord(dispute).status), uint8(expected), "dispute");
     }
 
     function roundIs(uint256 task, uint32 round, IFedLedger.RoundStatus expected) internal view {
@@ -215,18 +263,18 @@ abstract contract CourtFixture is BatchedFixture {
             }
             IFedLedger.Seat[] memory seats = accounts.seats(task);
             for (uint256 place = 0; place < seats.length; ++place) {
-                sum += seats[place].deposit;
+                sum += uint256(seats[place].deposit) + juries.heldOf(task, place).amount;
             }
         }
     }
 
     function _disputes() private view returns (uint256 sum) {
-        for (uint256 id = 0; id < court.disputeCount(); ++id) {
-            IFedLedger.Dispute memory d = court.disputeRecord(id);
+        for (uint256 id = 0; id < juries.disputeCount(); ++id) {
+            IFedLedger.Dispute memory d = juries.disputeRecord(id);
             if (d.status != IFedLedger.DisputeStatus.Open) continue;
-            sum += d.bond;
+            sum += uint256(d.bond) + d.won;
             for (uint8 l = 0; l <= d.level; ++l) {
-                sum += court.juryOf(id, l).appealBond;
+                sum += juries.juryOf(id, l).appealBond;
             }
         }
     }

@@ -99,13 +99,13 @@ contract DemandTest is CourtFixture {
     function test_demand_unanswered_overturnsTheRound() public {
         uint256 dispute = _demand(_proposed(), 2);
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NotInTime.selector, vm.getBlockTimestamp() + DISPUTE, ALL));
-        court.closeDispute(dispute);
+        juries.closeDispute(dispute);
         closeLate(dispute);
         statusIs(dispute, IFedLedger.DisputeStatus.Overturned);
         roundIs(_task, 1, IFedLedger.RoundStatus.Voided);
-        eq(free(CHALLENGER), BOND + BOND / 2, "challenger");
+        eq(free(CHALLENGER), BOND + BOND / 8, "challenger");
         eq(accounts.seats(_task)[0].deposit, 0, "deposit");
-        eq(burned(), BOND / 2, "burned");
+        eq(burned(), BOND - BOND / 8, "burned");
         conserved();
     }
 
@@ -176,8 +176,8 @@ contract DemandTest is CourtFixture {
         uint256 dispute = challenge(_task, 1);
         eq(accounts.round(_task, 1).disputes, 201, "disputes");
         decided(dispute, false);
-        court.closeDispute(dispute);
-        court.closeDispute(0);
+        juries.closeDispute(dispute);
+        juries.closeDispute(0);
         statusIs(0, IFedLedger.DisputeStatus.Moot);
         conserved();
     }
@@ -188,15 +188,15 @@ contract DemandTest is CourtFixture {
         uint256 replay = challenge(_task, 1);
         bytes memory wrong = abi.encodeWithSelector(IFedLedger.WrongKind.selector, demand);
         refused(OUTSIDER, wrong);
-        court.drawJury(demand);
+        juries.drawJury(demand);
         refused(OUTSIDER, wrong);
-        court.commitVote(demand, SALT);
+        juries.commitVote(demand, SALT);
         refused(OUTSIDER, wrong);
-        court.revealVote(demand, true, SALT, SALT);
+        juries.revealVote(demand, valid(true), SALT, SALT);
         refused(OUTSIDER, wrong);
-        court.decide(demand);
+        juries.decide(demand);
         refused(OUTSIDER, wrong);
-        court.appeal(demand);
+        juries.appeal(demand);
         LedgerCourt.Claim memory claim = signed(_task, 1, 0, _of0);
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.WrongKind.selector, replay));
         court.showCommitment(replay, claim);
@@ -213,8 +213,8 @@ contract DemandTest is CourtFixture {
         vm.prank(CHALLENGER);
         court.refuteMissed(_task, 1, 1, claim, posted(o));
         roundIs(_task, 1, IFedLedger.RoundStatus.Voided);
-        eq(free(CHALLENGER), BOND / 2, "reward");
-        eq(burned(), BOND / 2, "burned");
+        eq(free(CHALLENGER), BOND / 8, "reward");
+        eq(burned(), BOND - BOND / 8, "burned");
         conserved();
     }
 
@@ -255,7 +255,7 @@ contract DemandTest is CourtFixture {
         vm.prank(CHALLENGER);
         court.refuteDuplicate(_task, 1, 0, a, b);
         roundIs(_task, 1, IFedLedger.RoundStatus.Voided);
-        eq(free(CHALLENGER), BOND / 2, "reward");
+        eq(free(CHALLENGER), BOND / 8, "reward");
         conserved();
     }
 

@@ -223,26 +223,26 @@ contract TaskTest is Fixture {
         enrol(task, 3);
         (uint32[] memory indices, uint256[] memory words) = selection(0, 7);
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.EnrolmentOpen.selector, task));
-        ledger.openRound(task, indices, words);
+        ledger.openRound(task, 1, indices, words);
         pass(100);
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NotAggregator.selector, OUTSIDER));
-        ledger.openRound(task, indices, words);
+        ledger.openRound(task, 1, indices, words);
         words[0] = 15;
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.NotEnrolled.selector, 0));
-        ledger.openRound(task, indices, words);
+        ledger.openRound(task, 1, indices, words);
         words[0] = 4;
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.TooFewParticipants.selector, 1, 2));
-        ledger.openRound(task, indices, words);
+        ledger.openRound(task, 1, indices, words);
         words[0] = 0;
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.WordsNotAscending.selector));
-        ledger.openRound(task, indices, words);
+        ledger.openRound(task, 1, indices, words);
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.LengthMismatch.selector));
-        ledger.openRound(task, indices, new uint256[](0));
+        ledger.openRound(task, 1, indices, new uint256[](0));
         indices = new uint32[](2);
         words = new uint256[](2);
         words[0] = words[1] = 3;
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.WordsNotAscending.selector));
-        ledger.openRound(task, indices, words);
+        ledger.openRound(task, 1, indices, words);
     }
 
     function test_openRound_tooFewEnrolled_isRefused() public {
@@ -251,7 +251,7 @@ contract TaskTest is Fixture {
         pass(100);
         (uint32[] memory indices, uint256[] memory words) = selection(0, 1);
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.TooFewParticipants.selector, 1, 2));
-        ledger.openRound(task, indices, words);
+        ledger.openRound(task, 1, indices, words);
     }
 
     function test_finishTask_tooFewEnrolled_endsByPublisherThenByAnyone() public {
@@ -570,7 +570,7 @@ contract RoundTest is Fixture {
         bytes memory reason =
             abi.encodeWithSelector(IFedLedger.InsufficientBalance.selector, AGGREGATOR, 1 ether - 1, 1 ether);
         refused(AGGREGATOR, reason);
-        ledger.openRound(_task, indices, words);
+        ledger.openRound(_task, 1, indices, words);
         vm.prank(AGGREGATOR);
         accounts.deposit{value: 3}(COIN, 3);
         open(_task, 3);
@@ -699,7 +699,7 @@ contract RoundTest is Fixture {
         settle(_task, 1, o);
         (uint32[] memory indices, uint256[] memory words) = selection(0, 3);
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.RoundsExhausted.selector, _task));
-        ledger.openRound(_task, indices, words);
+        ledger.openRound(_task, 2, indices, words);
         vm.prank(OUTSIDER);
         accounts.finishTask(_task);
         eq(free(PUBLISHER), 2000 gwei, "refund");
@@ -713,20 +713,20 @@ contract RoundTest is Fixture {
         (uint32[] memory indices, uint256[] memory words) = selection(0, 3);
         open(_task, 3);
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.PreviousRoundOpen.selector, _task, 1));
-        ledger.openRound(_task, indices, words);
+        ledger.openRound(_task, 2, indices, words);
         commitAndReveal(_task, 1, 2);
         propose(_task, 1, accepted(2, 1));
         _untilProposed(2, 2, accepted(2, 2));
         eq(accounts.baseModel(_task, 2), accepted(2, 1).proposal.model.digest, "base model");
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.TooManyUnfinal.selector, _task));
-        ledger.openRound(_task, indices, words);
+        ledger.openRound(_task, 3, indices, words);
         pass(5);
         Outcome memory o = accepted(2, 2);
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.WrongRound.selector, 2, 1));
         ledger.settleRound(_task, 2, o.proposal, o.verdictWords, o.shareWords, ALL);
         settle(_task, 1, accepted(2, 1));
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.RoundsExhausted.selector, _task));
-        ledger.openRound(_task, indices, words);
+        ledger.openRound(_task, 3, indices, words);
         settle(_task, 2, o);
         vm.prank(OUTSIDER);
         accounts.finishTask(_task);
@@ -906,13 +906,13 @@ contract ManyTest is Fixture {
             (indices[i], words[i]) = (i, i < 4 ? type(uint256).max : 1);
         }
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.TooManySelected.selector, 1025));
-        ledger.openRound(task, indices, words);
+        ledger.openRound(task, 1, indices, words);
         // Twenty on both sides of a word's end: 246 to 265, in slots 30 to 33.
         indices = new uint32[](2);
         words = new uint256[](2);
         (words[0], indices[1], words[1]) = (uint256(0x3ff) << 246, 1, 0x3ff);
         vm.prank(AGGREGATOR);
-        ledger.openRound(task, indices, words);
+        ledger.openRound(task, 1, indices, words);
         for (uint256 i = 246; i < 266; ++i) {
             commit(task, 1, i);
         }

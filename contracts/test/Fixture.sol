@@ -6,6 +6,7 @@ import {FedLedger} from "../src/FedLedger.sol";
 import {IFedLedger} from "../src/IFedLedger.sol";
 import {LedgerAccounts} from "../src/LedgerAccounts.sol";
 import {LedgerCourt} from "../src/LedgerCourt.sol";
+import {LedgerJuries} from "../src/LedgerJuries.sol";
 import {vm} from "./Vm.sol";
 
 /// @notice A payout address that takes no money.
@@ -51,7 +52,7 @@ contract Greedy {
 }
 
 /// @notice A ledger with accounts, and a round's steps as one call each. Participant i has owner, signer and payout
-/// addresses of its own. `ledger`, `accounts` and `court` are three sides of one address.
+/// addresses of its own. `ledger`, `accounts`, `court` and `juries` are four sides of one address.
 abstract contract Fixture {
     struct Outcome {
         IFedLedger.Proposal proposal;
@@ -61,9 +62,12 @@ abstract contract Fixture {
 
     uint96 internal constant STAKE = 1 ether;
     uint96 internal constant VERIFIER_STAKE = 2 ether;
-    uint96 internal constant JUROR_PENALTY = 0.05 ether;
+    uint96 internal constant JUROR_PENALTY = 0.02 ether;
+    uint96 internal constant MOST_PENALTY = 2 ether;
     uint40 internal constant EXIT_DELAY = 300;
     uint32 internal constant DISPUTE = 10;
+    uint32 internal constant AGE = 20;
+    uint16 internal constant POOL = 3;
     Currency internal constant COIN = CurrencyLibrary.COIN;
     address internal constant PUBLISHER = address(0xA11CE);
     address internal constant AGGREGATOR = address(0xA99);
@@ -84,7 +88,8 @@ abstract contract Fixture {
     FedLedger internal ledger;
     LedgerAccounts internal accounts;
     LedgerCourt internal court;
-    address[2] private _parts;
+    LedgerJuries internal juries;
+    address[3] private _parts;
 
     function owner(uint256 i) internal pure returns (address) {
         return address(uint160(0x10000 + i));
@@ -112,15 +117,22 @@ abstract contract Fixture {
         s.minVerifierStake = VERIFIER_STAKE;
         s.jurorPenalty = JUROR_PENALTY;
         s.exitDelay = EXIT_DELAY;
+        s.mostPenalty = MOST_PENALTY;
         s.disputePeriod = DISPUTE;
+        s.verifierAge = AGE;
+        s.leastWindow = 5;
+        s.leastPool = POOL;
+        s.jurySize = 3;
+        s.appeals = 2;
         s.guardian = GUARDIAN;
     }
 
     function deploy(IFedLedger.Settings memory s) internal returns (address) {
-        address last = create(code("LedgerCourt"), abi.encode(s));
-        address middle = create(code("LedgerAccounts"), abi.encode(s, last));
-        _parts = [middle, last];
-        return create(code("FedLedger"), abi.encode(s, middle));
+        address last = create(code("LedgerJuries"), abi.encode(s));
+        address third = create(code("LedgerCourt"), abi.encode(s, last));
+        address second = create(code("LedgerAccounts"), abi.encode(s, third));
+        _parts = [second, third, last];
+        return create(code("FedLedger"), abi.encode(s, second));
     }
 
     /// @notice Forgets which of the ledger's slots and parts are warm, as between transactions.
@@ -134,7 +146,8 @@ abstract contract Fixture {
     function use(address deployed) internal {
         ledger = FedLedger(payable(deployed));
         accounts = LedgerAccounts(payable(deployed));
-        court = LedgerCourt(deployed);
+        court = LedgerCourt(payable(deployed));
+        juries = LedgerJuries(deployed);
     }
 
     /// @dev The code that is shipped, not what this run compiled; another test compares it with the sources. Coverage is
@@ -170,6 +183,19 @@ abstract contract Fixture {
         }
     }
 
+    /// @notice Makes participant `i` a verifier that has been one for long enough.
+    function enlist(uint256 i) internal {
+        vm.prank(owner(i));
+        accounts.addStake{value: VERIFIER_STAKE - STAKE}(VERIFIER_STAKE - STAKE);
+        vm.prank(owner(i));
+        court.enlist();
+    }
+
+    function serve(uint256 task, uint256 i) internal {
+        vm.prank(owner(i));
+        court.serve(task);
+    }
+
     function defaults(uint16 participants) internal pure returns (IFedLedger.TaskParams memory p) {
         p.spec = IFedLedger.ContentRef(keccak256("spec"), 100);
         p.model = IFedLedger.ContentRef(MODEL, 1000);
@@ -200,7 +226,7 @@ abstract contract Fixture {
         return post(p, NO_STANDBYS);
     }
 
-    function post(IFedLedger.TaskParams memory p, address[] memory standbys) internal returns (uint256 task) {
+    function post(IFedLedger.TaskParams memory p, address[] memory standbys) internal virtual returns (uint256 task) {
         uint256 value = budget(p) + p.sealDeposit;
         vm.deal(PUBLISHER, PUBLISHER.balance + value);
         vm.prank(PUBLISHER);
@@ -228,8 +254,9 @@ abstract contract Fixture {
 
     function openBy(address aggregator, uint256 task, uint256 mask) internal {
         (uint32[] memory indices, uint256[] memory words) = selection(0, mask);
+        uint32 next = accounts.task(task).currentRound + 1;
         vm.prank(aggregator);
-        ledger.openRound(task, indices, words);
+        ledger.openRound(task, next, indices, words);
     }
 
     function selection(uint32 index, uint256 mask)
@@ -321,7 +348,7 @@ abstract contract Fixture {
         return accounts.balanceOf(COIN, account);
     }
 
-    function pass(uint256 duration) internal {
+    function pass(uint256 duration) internal virtual {
         vm.warp(vm.getBlockTimestamp() + duration);
     }
 

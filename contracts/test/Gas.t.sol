@@ -50,8 +50,10 @@ contract GasTest is Fixture {
 
     /// @dev A task's first round writes slots that later ones overwrite.
     function _round(uint256 task, uint32 round, string memory which) private {
+        (uint32[] memory indices, uint256[] memory words) = selection(0, 255);
         cool();
-        open(task, 255);
+        vm.prank(AGGREGATOR);
+        ledger.openRound(task, round, indices, words);
         _note(string.concat("openRound of 8", which));
         for (uint256 i = 0; i < 8; ++i) {
             bytes32 value = commitment(task, round, i);
@@ -90,7 +92,7 @@ contract GasTest is Fixture {
             }
             cool();
             vm.prank(AGGREGATOR);
-            ledger.openRound(task, indices, words);
+            ledger.openRound(task, r, indices, words);
             _small(string.concat("openRound", which));
             commitAndReveal(task, r, LARGEST);
             Outcome memory o = _everybody(LARGEST / 8, 8);
@@ -120,7 +122,7 @@ contract GasTest is Fixture {
             (indices[i], words[i]) = (i, ALL / 255 * 3);
         }
         vm.prank(AGGREGATOR);
-        ledger.openRound(task, indices, words);
+        ledger.openRound(task, 1, indices, words);
         for (uint256 i = 0; i < 8 * slots; ++i) {
             if (i % 8 < 2) commit(task, 1, i);
         }
@@ -145,13 +147,20 @@ contract GasTest is Fixture {
 
     /// @dev Nearly all were late, which is asked of each of them one by one; each pays, so a part settles fewer words.
     function test_gas_mostLate() public {
-        register(LARGEST);
+        register(LARGEST + POOL);
+        for (uint256 i = LARGEST; i < LARGEST + POOL; ++i) {
+            enlist(i);
+        }
+        pass(AGE);
         IFedLedger.TaskParams memory p = _large();
         (p.penalty, p.minStake) = (1 gwei, 1 gwei);
         uint256 task = post(p);
+        for (uint256 i = LARGEST; i < LARGEST + POOL; ++i) {
+            serve(task, i);
+        }
         enrol(task, LARGEST);
         vm.prank(AGGREGATOR);
-        ledger.openRound(task, new uint32[](0), new uint256[](0));
+        ledger.openRound(task, 1, new uint32[](0), new uint256[](0));
         for (uint256 i = 0; i < LARGEST; ++i) {
             commit(task, 1, i);
         }

@@ -52,7 +52,8 @@ contract Handler is Fixture {
         p.maxUnfinal = uint8(bound(seed, 1, 3));
         p.randomness = uint8(seed % 2);
         p.challengeWindow = uint32(seed % 6);
-        if (p.challengeWindow != 0) (p.penalty, p.minStake) = (STAKE / 3, STAKE);
+        // A window of one to four seconds is too short for a penalty.
+        if (p.challengeWindow == 5) (p.penalty, p.minStake) = (STAKE / 3, STAKE);
         if (seed % 4 != 0) {
             (p.seal, p.sealPeriod) = (keccak256(abi.encode(KEY)), 20);
             p.sealDeposit = uint96(bound(seed, 0, 2 ether));
@@ -72,7 +73,7 @@ contract Handler is Fixture {
         task = _task(task);
         uint256 enrolled = accounts.enrolledWord(task, 0);
         (uint32[] memory indices, uint256[] memory words) = selection(0, mask % 3 == 0 ? mask & enrolled : enrolled);
-        _as(AGGREGATOR, abi.encodeCall(ledger.openRound, (task, indices, words)));
+        _as(AGGREGATOR, abi.encodeCall(ledger.openRound, (task, accounts.task(task).currentRound + 1, indices, words)));
     }
 
     function commitSome(uint256 task, uint256 mask) public {

@@ -4,6 +4,7 @@ pragma solidity ^0.8.28;
 import {FedLedger} from "../src/FedLedger.sol";
 import {IFedLedger} from "../src/IFedLedger.sol";
 import {LedgerAccounts} from "../src/LedgerAccounts.sol";
+import {LedgerCourt} from "../src/LedgerCourt.sol";
 import {CourtFixture} from "./CourtFixture.sol";
 import {vm} from "./Vm.sol";
 
@@ -240,8 +241,10 @@ contract DeploymentTest is CourtFixture {
     function test_settings_areThoseOfEveryPart() public {
         bytes32 expected = keccak256(abi.encode(settings()));
         eq(keccak256(abi.encode(ledger.settings())), expected, "rounds");
-        address last = create(code("LedgerCourt"), abi.encode(settings()));
+        address last = create(code("LedgerJuries"), abi.encode(settings()));
         use(last);
+        eq(keccak256(abi.encode(juries.settings())), expected, "juries");
+        use(create(code("LedgerCourt"), abi.encode(settings(), last)));
         eq(keccak256(abi.encode(court.settings())), expected, "court");
         use(create(code("LedgerAccounts"), abi.encode(settings(), last)));
         eq(keccak256(abi.encode(accounts.settings())), expected, "accounts");
@@ -250,11 +253,13 @@ contract DeploymentTest is CourtFixture {
 
     /// @dev From the ledger's address on, each part names the next: so all code behind a ledger can be looked at.
     function test_nextPart_leadsFromPartToPart() public {
-        address last = create(code("LedgerCourt"), abi.encode(settings()));
-        address middle = create(code("LedgerAccounts"), abi.encode(settings(), last));
-        address first = create(code("FedLedger"), abi.encode(settings(), middle));
-        eq(uint160(FedLedger(payable(first)).nextPart()), uint160(middle), "second");
-        eq(uint160(LedgerAccounts(payable(middle)).nextPart()), uint160(last), "third");
+        address last = create(code("LedgerJuries"), abi.encode(settings()));
+        address third = create(code("LedgerCourt"), abi.encode(settings(), last));
+        address second = create(code("LedgerAccounts"), abi.encode(settings(), third));
+        address first = create(code("FedLedger"), abi.encode(settings(), second));
+        eq(uint160(FedLedger(payable(first)).nextPart()), uint160(second), "second");
+        eq(uint160(LedgerAccounts(payable(second)).nextPart()), uint160(third), "third");
+        eq(uint160(LedgerCourt(payable(third)).nextPart()), uint160(last), "fourth");
     }
 
     function test_pause_byTheGuardian_refusesNewTasksAndNothingElse() public {
@@ -299,10 +304,11 @@ contract DeploymentTest is CourtFixture {
 
     /// @dev A view that is reached through the parts changes nothing and may be asked statically.
     function test_views_ofEveryPart_mayBeAskedStatically() public view {
-        bytes[3] memory calls = [
+        bytes[4] memory calls = [
             abi.encodeCall(ledger.protocolVersion, ()),
             abi.encodeCall(accounts.taskCount, ()),
-            abi.encodeCall(court.disputeCount, ())
+            abi.encodeCall(court.verifierCount, ()),
+            abi.encodeCall(juries.disputeCount, ())
         ];
         for (uint256 i = 0; i < calls.length; ++i) {
             (bool done, bytes memory answer) = address(ledger).staticcall(calls[i]);

@@ -6,10 +6,10 @@ import {LedgerCourt} from "../src/LedgerCourt.sol";
 import {CourtFixture} from "./CourtFixture.sol";
 import {Vm, vm} from "./Vm.sol";
 
-/// @notice Acts for everybody, in any order, right or wrong: four that train, six that verify, three aggregators, a
+/// @notice Acts for everybody, in any order, right or wrong: four that train, nine that verify, three aggregators, a
 /// challenger, an appellant and an outsider. It keeps the books that the events tell.
 contract MoneyHandler is CourtFixture {
-    uint256 public constant VERIFIERS = 6;
+    uint256 public constant VERIFIERS = 9;
     uint256 public constant TASKS = 3;
     uint96 private constant PENALTY = 0.1 ether + 1;
 
@@ -18,12 +18,17 @@ contract MoneyHandler is CourtFixture {
     uint256 public overturned;
     uint256 public upheld;
     uint256 public undecided;
+    uint256 public unjudged;
     uint256 public moot;
     uint256 public slashed;
     mapping(address account => uint256) public booked;
     mapping(uint32 participant => uint256) public staked;
+    mapping(uint32 participant => uint256) public slashedOf;
+    mapping(address account => uint256) public paidIn;
+    mapping(address account => uint256) public takenOut;
     mapping(uint256 task => mapping(uint256 place => uint256)) public deposited;
-    mapping(uint256 task => mapping(uint32 round => Outcome)) private _outcomes;
+    mapping(uint256 task => mapping(uint256 place => uint256)) public held;
+    mapping(uint256 task => mapping(uint32 round => Outcome)) internal _outcomes;
     uint256 private _signers;
 
     constructor() {
@@ -44,7 +49,7 @@ contract MoneyHandler is CourtFixture {
         task = _task(task);
         (uint32[] memory indices, uint256[] memory words) = selection(0, mask & accounts.enrolledWord(task, 0));
         if (mask % 2 == 0) (indices, words) = (new uint32[](0), new uint256[](0));
-        _as(_seat(seat), abi.encodeCall(ledger.openRound, (task, indices, words)));
+        _as(_seat(seat), abi.encodeCall(ledger.openRound, (task, accounts.task(task).currentRound + 1, indices, words)));
     }
 
     function commitSome(uint256 task, uint256 mask) public {
@@ -56,11 +61,12 @@ contract MoneyHandler is CourtFixture {
         }
     }
 
-    /// @notice The root is of the first two participants, whatever the count says.
+    /// @notice The root is of the first two participants, whatever the count says, or sometimes of one of them twice.
     function closeCommits(uint256 task, uint256 seat, uint256 count) public {
         task = _task(task);
         uint32 round = accounts.task(task).currentRound;
         (bytes32 root,,) = _pair(task, round);
+        if (count % 8 > 5) root = _node(_leaf(0, keccak256("one")), _leaf(0, keccak256("other")));
         bytes memory data = abi.encodeCall(ledger.closeCommits, (task, round, root, uint16(2 + count % 3), BATCH));
         _as(_seat(seat), data);
     }
@@ -116,7 +122,8 @@ contract MoneyHandler is CourtFixture {
 
     function challengeRound(uint256 task, uint256 back) public {
         task = _task(task);
-        _pay(CHALLENGER, BOND, abi.encodeCall(court.challengeRound, (task, _recent(task, back))));
+        uint32 round = _recent(task, back);
+        _pay(_challengerOf(task, round), BOND, abi.encodeCall(juries.challengeRound, (task, round)));
     }
 
     function demand(uint256 task, uint256 back, uint256 who) public {
@@ -125,13 +132,13 @@ contract MoneyHandler is CourtFixture {
         bytes memory data = abi.encodeCall(
             court.demandCommitment, (task, round, uint32(who % WORKERS), posted(_outcomes[task][round]))
         );
-        _pay(CHALLENGER, BOND, data);
+        _pay(_challengerOf(task, 0), BOND, data);
     }
 
     function show(uint256 dispute) public {
-        if (court.disputeCount() == 0) return;
-        dispute = dispute % court.disputeCount();
-        IFedLedger.Dispute memory d = court.disputeRecord(dispute);
+        if (juries.disputeCount() == 0) return;
+        dispute = dispute % juries.disputeCount();
+        IFedLedger.Dispute memory d = juries.disputeRecord(dispute);
         if (d.kind != IFedLedger.DisputeKind.Commitment) return;
         (, bytes32[] memory of0, bytes32[] memory of1) = _pair(d.task, d.round);
         LedgerCourt.Claim memory claim =
@@ -150,7 +157,17 @@ contract MoneyHandler is CourtFixture {
         _as(CHALLENGER, abi.encodeCall(court.refuteMissed, (task, round, uint32(who % 2), claim, said)));
     }
 
-    function equivocate(uint256 task, uint256 who, uint32 round) public {
+    function refuteDuplicate(uint256 task, uint256 back, uint256 by) public {
+        task = _task(task);
+        LedgerCourt.Claim memory a;
+        LedgerCourt.Claim memory b;
+        (a.commitment, b.commitment) = (keccak256("one"), keccak256("other"));
+        (a.proof, b.proof) = (new bytes32[](1), new bytes32[](1));
+        (a.proof[0], b.proof[0]) = (_leaf(0, b.commitment), _leaf(0, a.commitment));
+        _as(_seat(by), abi.encodeCall(court.refuteDuplicate, (task, _recent(task, back), 0, a, b)));
+    }
+
+    function equivocate(uint256 task, uint256 who, uint32 round) public virtual {
         uint32 id = uint32(who % (WORKERS + VERIFIERS));
         LedgerCourt.Claim memory a = signedAs(_task(task), round % 4, id, keccak256("one"), NO_PROOF);
         LedgerCourt.Claim memory b = signedAs(_task(task), round % 4, id, keccak256("other"), NO_PROOF);
@@ -158,55 +175,56 @@ contract MoneyHandler is CourtFixture {
     }
 
     function drawJury(uint256 dispute) public {
-        if (court.disputeCount() == 0) return;
+        if (juries.disputeCount() == 0) return;
         vm.roll(vm.getBlockNumber() + 1);
-        _as(OUTSIDER, abi.encodeCall(court.drawJury, (dispute % court.disputeCount())));
+        _as(OUTSIDER, abi.encodeCall(juries.drawJury, (dispute % juries.disputeCount())));
     }
 
     function commitVotes(uint256 dispute, uint256 seed) public {
-        if (court.disputeCount() == 0) return;
-        dispute = dispute % court.disputeCount();
+        if (juries.disputeCount() == 0) return;
+        dispute = dispute % juries.disputeCount();
         uint8 l = level(dispute);
-        uint32[] memory members = court.juryOf(dispute, l).members;
+        uint32[] memory members = juries.juryOf(dispute, l).members;
         for (uint256 i = 0; i < members.length; ++i) {
-            (bool valid, bytes32 transcript) = _finding(dispute, members[i], seed);
-            bytes32 sealed_ = court.voteOf(dispute, l, members[i], valid, transcript, SALT);
+            (IFedLedger.Finding finding, bytes32 transcript) = _finding(dispute, members[i], seed);
+            bytes32 sealed_ = juries.voteOf(dispute, l, members[i], finding, transcript, SALT);
             if ((seed >> (8 * i)) % 8 != 0) {
-                _as(owner(members[i]), abi.encodeCall(court.commitVote, (dispute, sealed_)));
+                _as(owner(members[i]), abi.encodeCall(juries.commitVote, (dispute, sealed_)));
             }
         }
     }
 
     function revealVotes(uint256 dispute, uint256 seed) public {
-        if (court.disputeCount() == 0) return;
-        dispute = dispute % court.disputeCount();
-        uint32[] memory members = court.juryOf(dispute, level(dispute)).members;
+        if (juries.disputeCount() == 0) return;
+        dispute = dispute % juries.disputeCount();
+        uint32[] memory members = juries.juryOf(dispute, level(dispute)).members;
         for (uint256 i = 0; i < members.length; ++i) {
-            (bool valid, bytes32 transcript) = _finding(dispute, members[i], seed);
-            _as(owner(members[i]), abi.encodeCall(court.revealVote, (dispute, valid, transcript, SALT)));
+            (IFedLedger.Finding finding, bytes32 transcript) = _finding(dispute, members[i], seed);
+            _as(owner(members[i]), abi.encodeCall(juries.revealVote, (dispute, finding, transcript, SALT)));
         }
     }
 
     function decide(uint256 dispute) public returns (bool) {
-        if (court.disputeCount() == 0) return false;
-        return _as(OUTSIDER, abi.encodeCall(court.decide, (dispute % court.disputeCount())));
+        if (juries.disputeCount() == 0) return false;
+        return _as(OUTSIDER, abi.encodeCall(juries.decide, (dispute % juries.disputeCount())));
     }
 
     function appealTo(uint256 dispute) public {
-        if (court.disputeCount() == 0) return;
-        dispute = dispute % court.disputeCount();
-        _pay(APPELLANT, uint256(BOND) << (level(dispute) + 1), abi.encodeCall(court.appeal, (dispute)));
+        if (juries.disputeCount() == 0) return;
+        dispute = dispute % juries.disputeCount();
+        _pay(APPELLANT, uint256(BOND) << (level(dispute) + 1), abi.encodeCall(juries.appeal, (dispute)));
     }
 
     function closeDispute(uint256 dispute) public returns (bool done) {
-        if (court.disputeCount() == 0) return false;
-        dispute = dispute % court.disputeCount();
-        done = _as(OUTSIDER, abi.encodeCall(court.closeDispute, (dispute)));
+        if (juries.disputeCount() == 0) return false;
+        dispute = dispute % juries.disputeCount();
+        done = _as(OUTSIDER, abi.encodeCall(juries.closeDispute, (dispute)));
         if (!done) return false;
-        IFedLedger.DisputeStatus status = court.disputeRecord(dispute).status;
+        IFedLedger.DisputeStatus status = juries.disputeRecord(dispute).status;
         if (status == IFedLedger.DisputeStatus.Overturned) ++overturned;
         else if (status == IFedLedger.DisputeStatus.Upheld) ++upheld;
         else if (status == IFedLedger.DisputeStatus.Undecided) ++undecided;
+        else if (status == IFedLedger.DisputeStatus.Unjudged) ++unjudged;
         else ++moot;
     }
 
@@ -220,6 +238,17 @@ contract MoneyHandler is CourtFixture {
         else _comeBack(i, deed);
     }
 
+    /// @notice Verifiers say that they serve a task, and say so no more; anybody takes out who serves no more.
+    function serveOrNot(uint256 task, uint256 who, uint256 deed) public {
+        task = _task(task);
+        uint256 i = who % (WORKERS + VERIFIERS);
+        uint32[] memory ids = new uint32[](1);
+        ids[0] = uint32(i);
+        if (deed % 4 == 0) _as(owner(i), abi.encodeCall(court.quit, (task)));
+        else if (deed % 4 == 1) _as(OUTSIDER, abi.encodeCall(court.strike, (task, ids)));
+        else _as(owner(i), abi.encodeCall(court.serve, (task)));
+    }
+
     function withdraw(uint256 who) public {
         address[7] memory all = [PUBLISHER, AGGREGATOR, OUTSIDER, CHALLENGER, APPELLANT, STANDBY, RESERVE];
         address account = who % 2 == 0 ? all[who / 2 % 7] : owner(who / 2 % (WORKERS + VERIFIERS));
@@ -231,6 +260,7 @@ contract MoneyHandler is CourtFixture {
     }
 
     function wait_(uint256 duration) public {
+        nextBlock();
         pass(bound(duration, 1, 25));
     }
 
@@ -256,8 +286,8 @@ contract MoneyHandler is CourtFixture {
     /// @notice A dispute from the challenge to the last word.
     function wholeDispute(uint256 task, uint256 seed) public {
         challengeRound(task, 0);
-        if (court.disputeCount() == 0) return;
-        uint256 dispute = court.disputeCount() - 1;
+        if (juries.disputeCount() == 0) return;
+        uint256 dispute = juries.disputeCount() - 1;
         for (uint256 l = 0; l < 3; ++l) {
             drawJury(dispute);
             commitVotes(dispute, seed >> l);
@@ -273,8 +303,8 @@ contract MoneyHandler is CourtFixture {
 
     /// @notice The outsider pushes on whatever is due, and says whether anything was.
     function push(uint256 task) external returns (bool done) {
-        for (uint256 dispute = 0; dispute < court.disputeCount(); ++dispute) {
-            if (court.disputeRecord(dispute).status != IFedLedger.DisputeStatus.Open) continue;
+        for (uint256 dispute = 0; dispute < juries.disputeCount(); ++dispute) {
+            if (juries.disputeRecord(dispute).status != IFedLedger.DisputeStatus.Open) continue;
             if (closeDispute(dispute) || decide(dispute)) done = true;
         }
         if (settle(task, 2) || voidRound(task) || finish(task, 2)) done = true;
@@ -319,9 +349,28 @@ contract MoneyHandler is CourtFixture {
         }
     }
 
-    function _finding(uint256 dispute, uint32 juror, uint256 seed) private pure returns (bool, bytes32) {
-        uint256 way = uint256(keccak256(abi.encode(dispute, juror, seed))) % 8;
-        return (way > 2, way == 0 || way == 7 ? OTHER : TRANSCRIPT);
+    function _finding(uint256 dispute, uint32 juror, uint256 seed)
+        internal
+        view
+        virtual
+        returns (IFedLedger.Finding, bytes32)
+    {
+        uint256 way = uint256(keccak256(abi.encode(dispute, juror, seed))) % 16;
+        if (way < (seed % 4 == 0 ? 12 : 2)) return (IFedLedger.Finding.Unable, 0);
+        return (valid(way > 5), atLevel(way == 2 || way == 15 ? OTHER : TRANSCRIPT, level(dispute)));
+    }
+
+    /// @dev Who disputes a round; none: makes demands.
+    function _challengerOf(uint256, uint32) internal view virtual returns (address) {
+        return CHALLENGER;
+    }
+
+    function _leaf(uint32 i, bytes32 commitment_) private pure returns (bytes32) {
+        return keccak256(bytes.concat(keccak256(abi.encode(i, commitment_))));
+    }
+
+    function _node(bytes32 a, bytes32 b) private pure returns (bytes32) {
+        return a < b ? keccak256(bytes.concat(a, b)) : keccak256(bytes.concat(b, a));
     }
 
     /// @dev A signer that nobody had before.
@@ -350,9 +399,8 @@ contract MoneyHandler is CourtFixture {
         view
         returns (bytes32 root, bytes32[] memory of0, bytes32[] memory of1)
     {
-        bytes32 a = keccak256(bytes.concat(keccak256(abi.encode(uint32(0), _commitment(task, round, 0)))));
-        bytes32 b = keccak256(bytes.concat(keccak256(abi.encode(uint32(1), _commitment(task, round, 1)))));
-        root = a < b ? keccak256(bytes.concat(a, b)) : keccak256(bytes.concat(b, a));
+        (bytes32 a, bytes32 b) = (_leaf(0, _commitment(task, round, 0)), _leaf(1, _commitment(task, round, 1)));
+        root = _node(a, b);
         (of0, of1) = (new bytes32[](1), new bytes32[](1));
         (of0[0], of1[0]) = (b, a);
     }
@@ -374,12 +422,12 @@ contract MoneyHandler is CourtFixture {
         return 1 + task % TASKS;
     }
 
-    function _pay(address sender, uint256 value, bytes memory data) private {
+    function _pay(address sender, uint256 value, bytes memory data) internal {
         vm.deal(sender, sender.balance + value);
-        _call(sender, value, data);
+        if (_call(sender, value, data)) paidIn[sender] += value;
     }
 
-    function _as(address sender, bytes memory data) private returns (bool) {
+    function _as(address sender, bytes memory data) internal returns (bool) {
         return _call(sender, 0, data);
     }
 
@@ -410,6 +458,7 @@ contract MoneyHandler is CourtFixture {
         } else if (kind == IFedLedger.Withdrawn.selector) {
             (, uint256 amount) = abi.decode(log.data, (address, uint256));
             booked[account] -= amount;
+            takenOut[account] += amount;
         } else if (kind == IFedLedger.StakeAdded.selector) {
             (uint256 amount,) = abi.decode(log.data, (uint256, uint256));
             staked[id] += amount;
@@ -418,6 +467,7 @@ contract MoneyHandler is CourtFixture {
         } else if (kind == IFedLedger.Slashed.selector) {
             (,, uint256 amount) = abi.decode(log.data, (uint32, uint8, uint256));
             staked[id] -= amount;
+            slashedOf[id] += amount;
             if (amount != 0) ++slashed;
         } else {
             _bookSeat(kind, uint256(log.topics[1]), log.data);
@@ -430,7 +480,18 @@ contract MoneyHandler is CourtFixture {
             deposited[task][place] = deposit;
         } else if (kind == IFedLedger.SeatCharged.selector) {
             (uint256 place,, uint256 amount) = abi.decode(data, (uint256, address, uint256));
+            // The event does not tell of which part; what is held is lost at once.
+            if (held[task][place] > juries.heldOf(task, place).amount) held[task][place] -= amount;
+            else deposited[task][place] -= amount;
+        } else if (kind == IFedLedger.DepositHeld.selector) {
+            (uint256 place, uint256 amount) = abi.decode(data, (uint256, uint256));
             deposited[task][place] -= amount;
+            held[task][place] += amount;
+        } else if (kind == IFedLedger.DepositReturned.selector) {
+            (uint256 place, uint256 amount) = abi.decode(data, (uint256, uint256));
+            held[task][place] -= amount;
+            // To the seat, unless it holds another one or the task is over: then to the holder.
+            if (accounts.seats(task)[place].deposit > deposited[task][place]) deposited[task][place] += amount;
         }
     }
 
@@ -480,6 +541,7 @@ contract MoneyTest is CourtFixture {
             IFedLedger.Seat[] memory seats = accounts.seats(task);
             for (uint256 place = 0; place < seats.length; ++place) {
                 eq(seats[place].deposit, _handler.deposited(task, place), "deposit");
+                eq(juries.heldOf(task, place).amount, _handler.held(task, place), "held");
                 eq(seats[place].deposit > BOND ? 1 : 0, 0, "no more than the bond");
             }
             IFedLedger.Task memory t = accounts.task(task);
@@ -490,15 +552,15 @@ contract MoneyTest is CourtFixture {
 
     /// @dev A round counts the disputes that are open, and a juror is locked by those it sits on.
     function _checkDisputes() private view {
-        uint256 count = court.disputeCount();
+        uint256 count = juries.disputeCount();
         uint256[] memory locks = new uint256[](accounts.participantCount());
         uint256 open_ = 0;
         for (uint256 id = 0; id < count; ++id) {
-            IFedLedger.Dispute memory d = court.disputeRecord(id);
+            IFedLedger.Dispute memory d = juries.disputeRecord(id);
             if (d.status != IFedLedger.DisputeStatus.Open) continue;
             ++open_;
             for (uint8 l = 0; l <= d.level; ++l) {
-                uint32[] memory members = court.juryOf(id, l).members;
+                uint32[] memory members = juries.juryOf(id, l).members;
                 for (uint256 i = 0; i < members.length; ++i) {
                     ++locks[members[i]];
                 }
@@ -565,12 +627,14 @@ contract MoneyTest is CourtFixture {
                 _handler.push(i);
             }
             _handler.comeOrGo(4 + i, 5 + 6 * (i % 2));
+            _handler.serveOrNot(i, 4 + i, i);
             invariant_money_isConservedAndToldByTheEvents();
         }
         eq(_handler.settled() > 0 ? 1 : 0, 1, "settled");
         eq(_handler.overturned() > 0 ? 1 : 0, 1, "overturned");
         eq(_handler.upheld() > 0 ? 1 : 0, 1, "upheld");
         eq(_handler.undecided() > 0 ? 1 : 0, 1, "undecided");
+        eq(_handler.unjudged() > 0 ? 1 : 0, 1, "unjudged");
         eq(_handler.slashed() > 0 ? 1 : 0, 1, "slashed");
         afterInvariant();
     }

@@ -22,7 +22,7 @@ contract OptimisticTest is CourtFixture {
         eq(accounts.baseModel(_task, 3), _model(2), "third base");
         (uint32[] memory indices, uint256[] memory words) = selection(0, 15);
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.TooManyUnfinal.selector, _task));
-        ledger.openRound(_task, indices, words);
+        ledger.openRound(_task, 4, indices, words);
     }
 
     function test_overturned_inTheMiddle_takesItsDescendantsAndNoMore() public {
@@ -33,7 +33,7 @@ contract OptimisticTest is CourtFixture {
         emit IFedLedger.RoundVoided(_task, 2);
         vm.expectEmit(address(ledger));
         emit IFedLedger.RoundVoided(_task, 3);
-        court.closeDispute(dispute);
+        juries.closeDispute(dispute);
         roundIs(_task, 1, IFedLedger.RoundStatus.Proposed);
         roundIs(_task, 2, IFedLedger.RoundStatus.Voided);
         roundIs(_task, 3, IFedLedger.RoundStatus.Voided);
@@ -56,7 +56,7 @@ contract OptimisticTest is CourtFixture {
         _stack();
         uint256 dispute = challenge(_task, 1);
         decided(dispute, false);
-        court.closeDispute(dispute);
+        juries.closeDispute(dispute);
         eq(accounts.task(_task).finalizedRound, 3, "all are void, so all are final");
         eq(accounts.task(_task).latestRound, 0, "latest");
         takeSeat(_task, AGGREGATOR);
@@ -72,7 +72,7 @@ contract OptimisticTest is CourtFixture {
         commit(_task, 2, 0);
         uint256 dispute = challenge(_task, 1);
         decided(dispute, false);
-        court.closeDispute(dispute);
+        juries.closeDispute(dispute);
         roundIs(_task, 2, IFedLedger.RoundStatus.Voided);
         bytes32 value = keccak256("late");
         refused(signer(1), abi.encodeWithSelector(IFedLedger.RoundNotOpen.selector, _task, 2));
@@ -86,7 +86,7 @@ contract OptimisticTest is CourtFixture {
         _stack();
         uint256 dispute = challenge(_task, 1);
         decided(dispute, false);
-        court.closeDispute(dispute);
+        juries.closeDispute(dispute);
         eq(accounts.evidenceWord(PUBLISHER, 0), 0, "evidence");
         eq(accounts.creditWord(_task, 0), 0, "credits");
         eq(accounts.task(_task).settledRounds, 0, "settled rounds");
@@ -126,8 +126,8 @@ contract OptimisticTest is CourtFixture {
         uint256 third = challenge(_task, 3);
         decided(third, true);
         decided(first, false);
-        court.closeDispute(first);
-        court.closeDispute(third);
+        juries.closeDispute(first);
+        juries.closeDispute(third);
         statusIs(third, IFedLedger.DisputeStatus.Moot);
         eq(accounts.round(_task, 3).disputes, 0, "disputes");
         eq(free(CHALLENGER), 2 * BOND + BOND / 2, "both bonds and half of the deposit");
@@ -162,7 +162,7 @@ contract OptimisticTest is CourtFixture {
         uint256 dispute = challenge(_task, 1);
         decided(dispute, false);
         vm.recordLogs();
-        court.closeDispute(dispute);
+        juries.closeDispute(dispute);
         eq(_count(IFedLedger.RoundVoided.selector), 2, "the first and the third");
         eq(accounts.task(_task).finalizedRound, 3, "final");
     }
@@ -184,11 +184,11 @@ contract OptimisticTest is CourtFixture {
         _next(2);
         (uint32[] memory indices, uint256[] memory words) = selection(0, 15);
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.RoundsExhausted.selector, _task));
-        ledger.openRound(_task, indices, words);
+        ledger.openRound(_task, 3, indices, words);
         // A round that falls makes room for another.
         uint256 dispute = challenge(_task, 2);
         decided(dispute, false);
-        court.closeDispute(dispute);
+        juries.closeDispute(dispute);
         pass(WINDOW);
         settle(_task, 1, _outcome(1));
         takeSeat(_task, AGGREGATOR);
@@ -207,7 +207,7 @@ contract OptimisticTest is CourtFixture {
         settle(_task, 1, o);
         (uint32[] memory indices, uint256[] memory words) = selection(0, 15);
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.RoundsExhausted.selector, _task));
-        ledger.openRound(_task, indices, words);
+        ledger.openRound(_task, 3, indices, words);
         settle(_task, 2, _outcome(2));
         eq(accounts.task(_task).stopSettled ? 1 : 0, 1, "stopped");
         accounts.finishTask(_task);
@@ -224,7 +224,7 @@ contract OptimisticTest is CourtFixture {
         }
         uint256 dispute = challenge(_task, 1);
         decided(dispute, false);
-        court.closeDispute(dispute);
+        juries.closeDispute(dispute);
         bytes32 expected = 0;
         for (uint256 round = 0; round < 3; ++round) {
             expected = keccak256(abi.encode(expected, salts));
@@ -265,7 +265,7 @@ contract OptimisticTest is CourtFixture {
         uint256 dispute = challenge(_task, 1);
         decided(dispute, true);
         pass(WINDOW + 10);
-        court.closeDispute(dispute);
+        juries.closeDispute(dispute);
         uint256 before = free(OUTSIDER);
         settle(_task, 1, _outcome(1));
         settle(_task, 2, _outcome(2));

@@ -16,7 +16,7 @@ contract PenaltiesTest is CourtFixture {
     uint256 private constant MORE = 2 * STAKE;
 
     function setUp() public {
-        setUpCourt(0);
+        setUpCourt(POOL);
         vm.prank(owner(1));
         accounts.addStake{value: STAKE}(STAKE);
     }

@@ -13,7 +13,7 @@ contract SlashingTest is CourtFixture {
     uint256 private _task;
 
     function setUp() public {
-        setUpCourt(0);
+        setUpCourt(POOL);
         _task = _post(batched(4));
     }
 
@@ -42,8 +42,9 @@ contract SlashingTest is CourtFixture {
         conserved();
     }
 
-    /// @dev Who is called late and shows by revealing on chain that it was not keeps its stake and its evidence.
-    function test_settle_calledLateButRevealedOnChain_isExcused() public {
+    /// @dev Who is called late and shows by revealing on chain that it was not keeps its stake; its evidence says that it was
+    /// absent, and no more.
+    function test_settle_calledLateButRevealedOnChain_isAbsentAndUnpunished() public {
         openAll(_task);
         (bytes32 root,, bytes32[] memory of1) = pair(_task, 1);
         pass(10);
@@ -58,7 +59,8 @@ contract SlashingTest is CourtFixture {
         settle(_task, 1, o);
         eq(stakeOf(1), STAKE, "stake");
         (uint256 positive, uint256 negative, uint256 missed) = accounts.evidence(PUBLISHER, 1);
-        eq(positive + negative + missed, 0, "evidence");
+        eq(positive + negative, 0, "evidence");
+        eq(missed, 15, "absent");
         eq(burned(), 0, "burned");
     }
 
@@ -130,7 +132,12 @@ contract SlashingTest is CourtFixture {
 
     /// @dev In however many parts a round is settled: each offence is punished once.
     function testFuzz_settle_inParts_isTheSameAsAtOnce(uint256 seed, uint8 limit) public {
-        registerFrom(WORKERS, 24 - WORKERS);
+        registerFrom(WORKERS + POOL, 24 - WORKERS - POOL);
+        // Verifiers that train lose what they need not have to judge.
+        for (uint256 i = WORKERS; i < WORKERS + POOL; ++i) {
+            vm.prank(owner(i));
+            accounts.addStake{value: STAKE}(STAKE);
+        }
         uint256 task = _post(24);
         open(task, (1 << 24) - 1);
         for (uint256 i = 0; i < 24; ++i) {
@@ -193,27 +200,34 @@ contract SlashingTest is CourtFixture {
     }
 
     function test_equivocation_twoSignatures_costTheWholePenalty() public {
+        openAll(_task);
         (LedgerCourt.Claim memory a, LedgerCourt.Claim memory b) = _two(0, 1);
-        _expectSlash(0, _task, IFedLedger.Offence.Equivocation, PENALTY);
+        _expectSlash(0, _task, IFedLedger.Offence.Equivocation, PENALTY + PENALTY / 8);
         vm.prank(OUTSIDER);
         court.reportEquivocation(_task, 1, 0, a, b);
-        eq(stakeOf(0), STAKE - PENALTY, "stake");
-        eq(free(OUTSIDER), PENALTY / 2, "reporter");
-        eq(burned(), PENALTY - PENALTY / 2, "burned");
+        eq(stakeOf(0), STAKE - PENALTY - PENALTY / 8, "stake");
+        eq(free(OUTSIDER), PENALTY / 8, "reporter");
+        eq(burned(), PENALTY, "burned");
         conserved();
         refused(OUTSIDER, _punished(1, 0));
         court.reportEquivocation(_task, 1, 0, b, a);
     }
 
     function test_equivocation_inAnotherRound_isAnotherOffence() public {
+        openAll(_task);
         (LedgerCourt.Claim memory a, LedgerCourt.Claim memory b) = _two(0, 1);
         court.reportEquivocation(_task, 1, 0, a, b);
+        pass(30);
+        ledger.voidRound(_task, 1);
+        takeSeat(_task, AGGREGATOR);
+        openAll(_task);
         (a, b) = _two(0, 2);
         court.reportEquivocation(_task, 2, 0, a, b);
-        eq(stakeOf(0), STAKE - 2 * PENALTY, "stake");
+        eq(stakeOf(0), STAKE - 2 * (PENALTY + PENALTY / 8), "stake");
     }
 
     function test_equivocation_sameCommitmentOrWrongSigner_isRefused() public {
+        openAll(_task);
         (LedgerCourt.Claim memory a, LedgerCourt.Claim memory b) = _two(0, 1);
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NotRefuted.selector));
         court.reportEquivocation(_task, 1, 0, a, a);
@@ -222,12 +236,17 @@ contract SlashingTest is CourtFixture {
         b.signature = signature(key(1), _task, 1, 0, b.commitment);
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.WrongSignature.selector, signer(1)));
         court.reportEquivocation(_task, 1, 0, a, b);
+        pass(30);
+        ledger.voidRound(_task, 1);
+        takeSeat(_task, AGGREGATOR);
+        openAll(_task);
         refused(OUTSIDER, _notSignedFor(2, a));
         court.reportEquivocation(_task, 2, 0, a, b);
     }
 
     /// @dev A signature of another ledger, or of another chain, proves nothing here.
     function test_equivocation_signedForAnotherChain_isRefused() public {
+        openAll(_task);
         (LedgerCourt.Claim memory a, LedgerCourt.Claim memory b) = _two(0, 1);
         uint256 here = block.chainid;
         vm.chainId(here + 1);
@@ -239,13 +258,15 @@ contract SlashingTest is CourtFixture {
 
     /// @dev Whose key it was when it signed, it stays.
     function test_equivocation_byARotatedSigner_isPunished() public {
+        openAll(_task);
         (LedgerCourt.Claim memory a, LedgerCourt.Claim memory b) = _two(0, 1);
+        pass(1);
         agree(address(0x999), owner(0));
         vm.prank(owner(0));
         accounts.rotateSigner(address(0x999));
         b.signature = signature(key(0), _task, 1, 0, b.commitment);
         court.reportEquivocation(_task, 1, 0, a, b);
-        eq(stakeOf(0), STAKE - PENALTY, "stake");
+        eq(stakeOf(0), STAKE - PENALTY - PENALTY / 8, "stake");
     }
 
     /// @dev One commitment signed for the root and another sent to the chain leave a choice, too.
@@ -255,7 +276,7 @@ contract SlashingTest is CourtFixture {
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NotCommitted.selector, 1));
         court.reportEquivocation(_task, 1, 1, sent, other);
         court.reportEquivocation(_task, 1, 2, sent, other);
-        eq(stakeOf(2), STAKE - PENALTY, "stake");
+        eq(stakeOf(2), STAKE - PENALTY - PENALTY / 8, "stake");
     }
 
     function test_equivocation_signedAndSentTheSame_isNone() public {
@@ -275,6 +296,7 @@ contract SlashingTest is CourtFixture {
     }
 
     function test_equivocation_afterTheExit_costsNothingAndStopsNobody() public {
+        openAll(_task);
         (LedgerCourt.Claim memory a, LedgerCourt.Claim memory b) = _two(0, 1);
         vm.prank(owner(0));
         accounts.requestExit();
@@ -319,7 +341,7 @@ contract SlashingTest is CourtFixture {
         (p.penalty, p.minStake, p.challengeWindow) = (1, 1, 0);
         _refusedParameter(p, "penalty");
         p = defaults(4);
-        p.bond = 12 * JUROR_PENALTY - 1;
+        p.bond = 50 * JUROR_PENALTY - 1;
         _refusedParameter(p, "bond");
         IFedLedger.Settings memory s = settings();
         s.jurorPenalty = 0;

@@ -131,7 +131,7 @@ contract StalenessTest is CourtFixture {
         eq(accounts.staleBase(_task, 3, 1), _model(1), "before");
         uint256 dispute = challenge(_task, 2);
         decided(dispute, false);
-        court.closeDispute(dispute);
+        juries.closeDispute(dispute);
         pass(WINDOW);
         settle(_task, 1, _outcome(1));
         takeSeat(_task, AGGREGATOR);
@@ -247,7 +247,7 @@ contract StalenessTest is CourtFixture {
                 _next(round);
                 uint256 dispute = challenge(_task, round);
                 decided(dispute, false);
-                court.closeDispute(dispute);
+                juries.closeDispute(dispute);
                 takeSeat(_task, AGGREGATOR);
             } else {
                 _finish(round);

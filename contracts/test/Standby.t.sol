@@ -77,9 +77,9 @@ contract StandbyTest is CourtFixture {
         pass(109);
         (uint32[] memory indices, uint256[] memory words) = selection(0, 15);
         refused(STANDBY, abi.encodeWithSelector(IFedLedger.NotYourTurn.selector, START + 110));
-        ledger.openRound(_task, indices, words);
+        ledger.openRound(_task, 1, indices, words);
         refused(RESERVE, abi.encodeWithSelector(IFedLedger.NotYourTurn.selector, START + 120));
-        ledger.openRound(_task, indices, words);
+        ledger.openRound(_task, 1, indices, words);
         eq(ledger.mayAct(_task, STANDBY) ? 1 : 0, 0, "may act");
         pass(1);
         eq(ledger.mayAct(_task, STANDBY) ? 1 : 0, 1, "may act");
@@ -102,7 +102,7 @@ contract StandbyTest is CourtFixture {
         pass(110);
         (uint32[] memory indices, uint256[] memory words) = selection(0, 15);
         refused(STANDBY, abi.encodeWithSelector(IFedLedger.InsufficientBalance.selector, STANDBY, 0, BOND));
-        ledger.openRound(_task, indices, words);
+        ledger.openRound(_task, 1, indices, words);
         vm.prank(STANDBY);
         accounts.deposit{value: BOND}(COIN, BOND);
         openBy(STANDBY, _task, 15);
@@ -136,7 +136,7 @@ contract StandbyTest is CourtFixture {
         (uint32[] memory indices, uint256[] memory words) = selection(0, 15);
         pass(10);
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.InsufficientBalance.selector, AGGREGATOR, 0, BOND));
-        ledger.openRound(_task, indices, words);
+        ledger.openRound(_task, 2, indices, words);
     }
 
     function test_proposing_byTheActiveOneAtTheLastSecond_costsNothing() public {
@@ -259,7 +259,7 @@ contract StandbyTest is CourtFixture {
         // The next step asks for the whole bond again.
         (uint32[] memory indices, uint256[] memory words) = selection(0, 15);
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.InsufficientBalance.selector, AGGREGATOR, 0, BOND / 64));
-        ledger.openRound(_task, indices, words);
+        ledger.openRound(_task, 2, indices, words);
         takeSeat(_task, AGGREGATOR);
         open(_task, 15);
     }

@@ -5,7 +5,7 @@ import {Evidence, Verdicts} from "../../src/Evidence.sol";
 import {CurrencyLibrary} from "../../src/Currency.sol";
 import {Lanes} from "../../src/Lanes.sol";
 import {LedgerAccounts} from "../../src/LedgerAccounts.sol";
-import {LedgerCourt} from "../../src/LedgerCourt.sol";
+import {LedgerJuries} from "../../src/LedgerJuries.sol";
 import {Offences} from "../../src/Offences.sol";
 import {vm} from "../Vm.sol";
 
@@ -149,20 +149,22 @@ contract SealProof is LedgerAccounts {
     }
 
     function _settings() private pure returns (Settings memory s) {
-        s.minStake = 1;
+        (s.minStake, s.disputePeriod, s.jurySize, s.leastPool) = (1, 1, 3, 3);
     }
 }
 
 /// @notice The ledger's own code on a storage that the proofs fill.
 /// @dev Halmos takes a slot that the compiler computed for another one than the same slot computed at run time. So nothing
 /// here reaches into a mapping by a constant: keys come as arguments, through `this` where they are always the same.
-contract MoneyProof is LedgerCourt {
+contract MoneyProof is LedgerJuries {
     address private constant CHALLENGER = address(0xC);
     address private constant PROPOSER = address(0xA);
     address private constant APPELLANT = address(0xD);
     uint256 private constant TASK = 1;
+    uint96 private constant SEAT = 3;
+    bytes32 private constant FOUND = keccak256("transcript");
 
-    constructor() LedgerCourt(_settings()) {}
+    constructor() LedgerJuries(_settings()) {}
 
     function check_slash_takesWhatThereIs(uint32 id, uint96 stake, uint96 unbonding, uint256 amount) public {
         Participant storage p = _participants[id];
@@ -189,79 +191,92 @@ contract MoneyProof is LedgerCourt {
         assert(free(from) + free(to) == uint256(a) + b);
     }
 
-    /// @dev The seat loses its whole deposit: half to the challenger, a quarter to the jurors, the rest to nobody.
+    /// @dev The seat loses its whole deposit: half to the challenger, what they are due to the jurors, the rest to nobody.
     function check_closeDispute_overturned_dividesTheDeposit(uint96 bond, uint96 deposit) public {
-        _close(bond, deposit, true, false);
-        assert(this.depositOf(TASK) == 0 && this.free(PROPOSER) == 0);
+        _close(bond, deposit, Finding.Invalid);
+        assert(this.depositOf(TASK) == 0 && this.heldOf(TASK, 0).amount == 0 && this.free(PROPOSER) == 0);
         assert(this.free(CHALLENGER) == uint256(bond) + deposit / 2);
         _checkJurors(deposit);
     }
 
-    /// @dev The challenger loses its bond, in the same parts.
+    /// @dev The challenger loses its bond, in the same parts; the seat has its deposit back.
     function check_closeDispute_upheld_dividesTheBond(uint96 bond, uint96 deposit) public {
-        _close(bond, deposit, true, true);
-        assert(this.depositOf(TASK) == deposit && this.free(CHALLENGER) == 0);
+        _close(bond, deposit, Finding.Valid);
+        assert(this.depositOf(TASK) == deposit && this.heldOf(TASK, 0).amount == 0 && this.free(CHALLENGER) == 0);
         assert(this.free(PROPOSER) == bond / 2);
         _checkJurors(bond);
     }
 
-    /// @dev Without an outcome the challenger pays a quarter, and nobody gets it.
-    function check_closeDispute_undecided_costsTheChallengerAQuarter(uint96 bond, uint96 deposit) public {
-        _close(bond, deposit, false, false);
-        assert(this.depositOf(TASK) == deposit && this.free(PROPOSER) == 0);
-        assert(this.free(CHALLENGER) == bond - bond / 4);
-        assert(_jurorsHave() == 0);
+    /// @dev Without a finding everybody has everything back; with one that it cannot be judged, the challenger pays a seat.
+    function check_closeDispute_open_returnsBonds(uint96 bond, uint96 deposit, bool unable) public {
+        _close(bond, deposit, unable ? Finding.Unable : Finding.None);
+        assert(this.depositOf(TASK) == deposit && this.free(PROPOSER) == 0 && _jurorsHave() == 0);
+        uint256 fee = unable ? (bond < SEAT ? bond : SEAT) : 0;
+        assert(this.free(CHALLENGER) == bond - fee);
     }
 
-    /// @dev A demand that nobody answered costs the seat its deposit, and the challenger nothing.
+    /// @dev A demand that nobody answered costs the seat its deposit; of that an eighth is the challenger's.
     function check_closeDispute_unanswered_dividesTheDeposit(uint96 bond, uint96 deposit) public {
-        _fill(bond, deposit, false, false);
+        _fill(bond, deposit, Finding.None);
         this.demand(0);
         this.closeDispute(0);
         assert(this.depositOf(TASK) == 0 && this.free(PROPOSER) == 0 && _jurorsHave() == 0);
-        assert(this.free(CHALLENGER) == uint256(bond) + deposit / 2);
+        assert(this.free(CHALLENGER) == uint256(bond) + deposit / 8);
     }
 
-    /// @dev Of a round that fell for another reason everybody has its bond back.
-    function check_closeDispute_moot_returnsBonds(uint96 bond, uint96 deposit, uint96 appealBond) public {
-        _fill(bond, deposit, true, false);
-        this.appealed(0, appealBond);
+    /// @dev Of a round that fell for another reason everybody has its bond back; challenger and jurors share what they won.
+    function check_closeDispute_moot_returnsBonds(uint96 bond, uint96 deposit, uint96 appealBond, uint96 won) public {
+        _fill(bond, deposit, Finding.Valid);
+        this.appealed(0, appealBond, won);
         this.closeDispute(0);
-        assert(this.depositOf(TASK) == deposit && this.free(PROPOSER) == 0 && _jurorsHave() == 0);
-        assert(this.free(CHALLENGER) == bond && this.free(APPELLANT) == appealBond && _undrawn == 0);
+        assert(this.depositOf(TASK) == deposit && this.free(PROPOSER) == 0);
+        assert(this.free(CHALLENGER) == uint256(bond) + won / 2 && this.free(APPELLANT) == appealBond);
+        assert(this.undrawn(TASK) == 0);
+        _checkJurors(won);
+    }
+
+    /// @dev A level's jurors are compared by what the last jury found, hashed once for each level between.
+    function check_expected_isHashedOnceForEachLevel(uint256 dispute, bytes32 found) public {
+        _juries[dispute][2].transcript = found;
+        bytes32 once = keccak256(abi.encode(found));
+        assert(_expected(dispute, 2, 2) == found && _expected(dispute, 2, 1) == once);
+        assert(_expected(dispute, 2, 0) == keccak256(abi.encode(once)));
     }
 
     function free(address account) public view returns (uint256) {
         return _balances[CurrencyLibrary.COIN][account];
     }
 
+    function undrawn(uint256 task_) external view returns (uint256) {
+        return _undrawn[task_];
+    }
+
     function depositOf(uint256 task_) external view returns (uint256) {
         return _seats[task_][0].deposit;
     }
 
-    /// @dev A dispute whose only jury of three was silent but for two, who found the same.
-    function fill(
-        uint256 dispute,
-        uint256 task_,
-        uint32 round_,
-        uint96 bond,
-        uint96 deposit,
-        bytes32 outcome,
-        bool valid
-    ) external {
+    /// @dev A dispute whose only jury of three was silent but for two, who said `finding`; none: they differed.
+    function fill(uint256 dispute, uint256 task_, uint32 round_, uint96 bond, uint96 deposit, Finding finding)
+        external
+    {
         Task storage t = _tasks[task_];
         (t.publisher, t.params.maxUnfinal, t.currentRound) = (address(0xB), 1, round_);
-        _seats[task_][0] = Seat(PROPOSER, deposit);
+        t.params.bond = deposit;
+        _seats[task_][0].holder = PROPOSER;
+        _held[task_][0] = Held(deposit, 1, uint64(dispute) + 1, false);
         (_rounds[task_][round_].status, _rounds[task_][round_].disputes) = (RoundStatus.Proposed, 1);
         _disputes.push();
         Dispute storage d = _disputes[dispute];
         (d.task, d.round, d.challenger, d.bond) = (task_, round_, CHALLENGER, bond);
         Jury storage jury = _juries[dispute][0];
-        (jury.decided, jury.valid, jury.outcome) = (true, valid, outcome);
+        bytes32 transcript = finding == Finding.Valid || finding == Finding.Invalid ? FOUND : bytes32(0);
+        (jury.decided, jury.finding, jury.transcript) = (true, finding, transcript);
         for (uint32 i = 0; i < 3; ++i) {
             (_participants[i].owner, _participants[i].locks) = (address(uint160(0x100 + i)), 1);
             jury.members.push(i);
-            if (i < 2) _votes[dispute][0][i].outcome = keccak256("outcome");
+            if (i == 2) continue;
+            Finding said = finding == Finding.None ? (i == 0 ? Finding.Valid : Finding.Invalid) : finding;
+            _votes[dispute][0][i] = Vote(FOUND, transcript, said);
         }
     }
 
@@ -270,27 +285,30 @@ contract MoneyProof is LedgerCourt {
     }
 
     /// @dev The first jury's finding was appealed against, a second one called, and then the round fell.
-    function appealed(uint256 dispute, uint96 bond) external {
+    function appealed(uint256 dispute, uint96 bond, uint96 won) external {
         Dispute storage d = _disputes[dispute];
         (_juries[dispute][0].appellant, _juries[dispute][0].appealBond) = (APPELLANT, bond);
-        (d.level, _undrawn) = (1, 1);
+        (d.level, d.won, _undrawn[d.task]) = (1, won, 1);
         _rounds[d.task][d.round].status = RoundStatus.Voided;
     }
 
-    function _close(uint96 bond, uint96 deposit, bool agreed, bool valid) private {
-        _fill(bond, deposit, agreed, valid);
+    function _close(uint96 bond, uint96 deposit, Finding finding) private {
+        _fill(bond, deposit, finding);
         this.closeDispute(0);
     }
 
-    function _fill(uint96 bond, uint96 deposit, bool agreed, bool valid) private {
-        vm.assume(bond != 0 && bond <= type(uint96).max / 8);
-        this.fill(0, TASK, 1, bond, deposit, agreed ? keccak256("outcome") : bytes32(0), valid);
+    function _fill(uint96 bond, uint96 deposit, Finding finding) private {
+        vm.assume(bond != 0 && bond <= type(uint96).max / 8 && deposit <= type(uint96).max / 8);
+        this.fill(0, TASK, 1, bond, deposit, finding);
     }
 
-    /// @dev Two equal parts of a quarter, so that with the winner's half no more than the pot is paid.
+    /// @dev Two equal parts of a quarter, or a seat's worth each, but of half of it at most: with the winner's half no more
+    /// than the pot is paid.
     function _checkJurors(uint256 pot) private view {
         uint256 paid = _jurorsHave();
-        assert(paid <= pot / 4 && paid + 2 > pot / 4 && pot / 2 + paid <= pot);
+        uint256 due = 2 * SEAT > pot / 4 ? 2 * SEAT : pot / 4;
+        if (due > pot / 2) due = pot / 2;
+        assert(paid <= due && paid + 2 > due && pot / 2 + paid <= pot);
     }
 
     function _jurorsHave() private view returns (uint256) {
@@ -298,6 +316,7 @@ contract MoneyProof is LedgerCourt {
     }
 
     function _settings() private pure returns (Settings memory s) {
-        (s.minStake, s.minVerifierStake, s.jurorPenalty, s.disputePeriod) = (1, 2, 1, 10);
+        (s.minStake, s.minVerifierStake, s.jurorPenalty, s.disputePeriod) = (1, 2, SEAT, 10);
+        (s.jurySize, s.leastPool) = (3, 3);
     }
 }
