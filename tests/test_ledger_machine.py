@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
 
-from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, RoundStatus
+from fedledger.contracts.ledger.records import DisputeKind, Finding, RoundStatus
 from fedledger.protocol.records.signatures import commitment_message, sign
 from fedledger.protocol.records.verdicts import Verdict
 from support.ledger_machine import (
@@ -28,6 +28,7 @@ from support.ledger_machine import (
     PUBLISHERS,
     SCHEDULES,
     SEAL,
+    SIGNERS,
     SMALLEST_BOND,
     STEPS,
     STRANGER,
@@ -35,7 +36,6 @@ from support.ledger_machine import (
     WRONG_TERMS,
     RoundsMachine,
     chosen,
-    consistent,
     digits,
     masks,
     params,
@@ -46,7 +46,7 @@ from support.ledger_machine import (
     tasks,
     whole_rounds,
 )
-from support.ledger_model import LEFT
+from support.ledger_model import DISPUTE_PERIODS
 from support.ledger_records import ZERO, Claim, Dispute, Outcome, Params, Posted, Task
 
 FEW = 20
@@ -56,16 +56,19 @@ LONG = 300  # blocks after which the chain has forgotten one
 backs = st.integers(0, 2)
 disputes = st.integers(0, 3)
 challengers = st.sampled_from([STRANGER, STRANGER, OWNERS[0], OWNERS[3], "aggregator"])
-# What jurors find: mostly that the proposal is valid or, if it is turned round, that it is not.
-findings = st.integers(0, 10**PARTICIPANTS - 1).map(lambda n: digits(n, "yyyyyynxsc", PARTICIPANTS))
+# What jurors find: mostly that the proposal is valid or, if it is turned, that it is not or that they cannot judge.
+SAYINGS = "yyyyyyynxwscu"
+findings = st.integers(0, len(SAYINGS) ** PARTICIPANTS - 1).map(lambda n: digits(n, SAYINGS, PARTICIPANTS))
+TURNS = {turn: str.maketrans("y" + turn, turn + "y") for turn in "nus"}
 levels = st.fixed_dictionaries(
     {
         "findings": findings,
-        "turned": st.booleans(),
+        "turn": st.sampled_from(["", "", "n", "n", "u", "s"]),
         "appeal": st.sampled_from([True, True, True, False]),
         "undrawn": seldom,
         "forgotten": seldom,
-        "leaver": st.none() | participants,
+        "leavers": st.just(0) | masks,
+        "leave": st.sampled_from(["retire", "quit", "requestExit"]),
         "back": st.booleans(),
     }
 )
@@ -76,25 +79,29 @@ class LedgerMachine(RoundsMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.votes: dict[tuple[int, int, int], tuple[bool, bytes, bytes]] = {}
+        self.votes: dict[tuple[int, int, int], tuple[Finding, bytes, bytes]] = {}
 
     # Verifiers, and what the ledger sees for itself.
 
     @step(sender=senders)
     def enlist(self, sender: str) -> None:
-        places = len(self.model.verifiers)
-        if self.do("enlist", sender) and len(self.model.verifiers) == places:
-            self.reach("enlist in its old place")
+        self.do("enlist", sender)
 
-    @step(mask=masks)
-    def enlist_many(self, mask: int) -> None:
-        for i in chosen(range(PARTICIPANTS), mask):
-            self.enlist(OWNERS[i])
+    @step(sender=senders, task=st.integers(0, TASKS))
+    def serve(self, sender: str, task: int) -> None:
+        self.do("serve", sender, task)
 
-    @step(who=participants)
-    def retire(self, who: int) -> None:
-        if self.do("retire", OWNERS[who]) and who in self.model.verifiers:
-            self.reach("retire and keep its place")
+    @step(who=participants, task=st.integers(0, TASKS), way=st.sampled_from(["retire", "quit", "requestExit"]))
+    def leave_service(self, who: int, task: int, way: str) -> None:
+        if self.do(way, OWNERS[who], *([task] if way == "quit" else [])) and self.model.undrawn(task):
+            self.reach(f"{way} while a jury is to be drawn")
+
+    @step(task=tasks, ids=st.lists(participants, max_size=3).map(tuple), fit=st.booleans())
+    def strike(self, task: int, ids: tuple[int, ...], fit: bool) -> None:
+        """Take out of a pool whoever is named, or of them who no longer serves."""
+        gone = tuple(i for i in self.model.pools.get(task, ()) if not self.model.is_serving(i))
+        if self.do("strike", STRANGER, task, gone[: len(ids)] if fit else ids) and fit and gone and ids:
+            self.reach("strike of somebody")
 
     @step(
         task=tasks,
@@ -104,11 +111,23 @@ class LedgerMachine(RoundsMachine):
         same=seldom,
         sent=st.booleans(),
         leaves=st.booleans(),
+        rotated=st.sampled_from([None, None, None, False, True]),
     )
-    def report(self, task: int, back: int, who: int, author: int | None, same: bool, sent: bool, leaves: bool) -> None:
+    def report(
+        self,
+        task: int,
+        back: int,
+        who: int,
+        author: int | None,
+        same: bool,
+        sent: bool,
+        leaves: bool,
+        rotated: bool | None = None,
+    ) -> None:
         """Report two commitments as one participant's, who may leave.
 
-        It may have sent the first to the ledger, and another may have signed the second.
+        It may have sent the first to the ledger, and another may have signed the second. It may have another signer
+        since then, and be back at the first one.
         """
         if leaves:
             self.do("requestExit", OWNERS[who])
@@ -120,6 +139,11 @@ class LedgerMachine(RoundsMachine):
         other = self.signer(who if author is None else author)
         a = Claim(first) if sent else self.claim(task, number, who, first, self.signer(who))
         b = self.claim(task, number, who, second, other)
+        if rotated is not None:
+            before = self.signer(who)
+            for signer in (SIGNERS[PARTICIPANTS + who % 3], before)[: 1 + rotated]:
+                self.agree(signer, who)
+                self.do("rotateSigner", OWNERS[who], signer)
         if self.do("reportEquivocation", STRANGER, task, number, who, a, b):
             how = " of who leaves" if self.model.participants[who].leaves else ""
             self.reach(f"reportEquivocation{' of who sent one' if sent else ''}{how}")
@@ -180,6 +204,9 @@ class LedgerMachine(RoundsMachine):
         demanded=masks,
         shown=masks,
         way=st.sampled_from(["refute", "demand", "report"]),
+        first=st.none() | whole_rounds,
+        replayed=st.lists(backs, max_size=2),
+        plan=levels,
     )
     def false_round(
         self,
@@ -191,26 +218,46 @@ class LedgerMachine(RoundsMachine):
         demanded: int,
         shown: int,
         way: str,
+        first: dict[str, Any] | None,
+        replayed: list[int],
+        plan: dict[str, Any],
     ) -> None:
         """Make a batched round that is false about somebody, or holds somebody's commitment twice, and show it.
 
-        Or report somebody who has signed twice.
+        Or report somebody who has signed twice. There may be a round before it, and either may be replayed meanwhile.
         """
         task = self.lively(task, replace(terms, batched=True))
+        if replayed:
+            self.have_judges(task, EVERYBODY)
+        if first:
+            self.whole_round(task, smooth(first))
         calm, one = smooth(story), 1 << false
         silent, alone = calm["silent"] & ~one, story["alone"] | one if way == "report" else story["alone"] & ~one
         # Who is called absent is in the root of a round with a quorum, who signs twice may send one to the ledger.
         mask = {"refute": calm["mask"] | one, "report": story["mask"] & ~one}.get(way, story["mask"])
         twisted = {"false": false, "kind": story["kind"], "mask": mask, "alone": alone, "silent": silent}
         self.whole_round(task, calm | twisted | {"early": way == "refute" and bool(shown % 2)})
+        opened = len(self.model.disputes)
+        for round_ in replayed:
+            self.challenge(task, round_, OWNERS[0], True)
+        replays = range(opened, len(self.model.disputes))
+        for dispute in replays:
+            self.draw(dispute, 1)
+            d = self.model.disputes[dispute]
+            found = {i: plan["findings"][k] for k, i in enumerate(d.jury.members)}
+            self.commit_votes(dispute, found)
         if way == "report":
             sent = sorted(set(r.commitments) if (r := self.round(task, self.number(task))) else ())
             who = sent[false % len(sent)] if sent else false % PARTICIPANTS
-            self.report(task, 0, who, None, False, bool(sent), bool(demanded % 2))
+            rotated = None if demanded % 3 else demanded % 2 == 0
+            self.report(task, 0, who, None, False, bool(sent), bool(demanded % 2), rotated)
         elif way == "refute":
             self.refute_all(task, back)
         else:
             self.demand_all(task, back, demanded | one, shown)
+        for dispute in replays if plan["back"] else reversed(replays):
+            if self.model.disputes[dispute].is_open:
+                self.push_dispute(dispute)
 
     @step(task=tasks, back=backs, mask=masks, shown=masks)
     def demand_all(self, task: int, back: int, mask: int, shown: int) -> None:
@@ -248,18 +295,21 @@ class LedgerMachine(RoundsMachine):
     @step(which=disputes, blocks=st.sampled_from([0, 1, 1, LONG]))
     def draw(self, which: int, blocks: int) -> None:
         self.wait(0, blocks)
-        dispute, placed = self.known(which), dict(self.model.placed)
+        dispute, placed = self.known(which), set(self.model.places)
         if self.do("drawJury", STRANGER, dispute):
-            if not self.model.disputes[dispute].jury.commits_until:
+            d = self.model.disputes[dispute]
+            if not d.jury.commits_until:
                 self.reach("drawJury too late")
-            if any(since == LEFT and i not in self.model.placed for i, since in placed.items()):
-                self.reach("drawJury strikes who left")
+            if placed - set(self.model.places):
+                self.reach("drawJury takes out who left")
+            if any(not self.model.is_placed(d.task, i) or not self.model.is_listed(i) for i in d.jury.members):
+                self.reach("drawJury draws who left")
 
-    @step(which=disputes, who=participants, finding=st.sampled_from("ynx"), empty=seldom)
+    @step(which=disputes, who=participants, finding=st.sampled_from("ynxwu"), empty=seldom)
     def vote(self, which: int, who: int, finding: str, empty: bool) -> None:
         dispute = self.known(which)
         level = self.model.disputes[dispute].level if dispute < len(self.model.disputes) else 0
-        sealed = vote_of(finding, who)
+        sealed = self.vote_of(finding, who, level)
         digest = ZERO if empty else self.model.vote(dispute, level, who, *sealed)
         if self.do("commitVote", self.juror(who), dispute, digest):
             self.votes[dispute, level, who] = sealed
@@ -268,8 +318,19 @@ class LedgerMachine(RoundsMachine):
     def unseal(self, which: int, who: int, wrong: bool) -> None:
         dispute = self.known(which)
         level = self.model.disputes[dispute].level if dispute < len(self.model.disputes) else 0
-        sealed = self.votes.get((dispute, level, who), vote_of("y", who))
-        self.do("revealVote", self.juror(who), dispute, sealed[0] ^ wrong, *sealed[1:])
+        finding, *others = self.votes.get((dispute, level, who), self.vote_of("y", who, level))
+        self.do("revealVote", self.juror(who), dispute, Finding((finding + wrong) % 4), *others)
+
+    def vote_of(self, saying: str, who: int, level: int) -> tuple[Finding, bytes, bytes]:
+        """Return a vote: valid (y), not valid (n), valid by another transcript (x) or by one that is of no level (w).
+
+        Or that this cannot be judged (u).
+        """
+        transcript = keccak(b"n" if saying == "n" else b"x" if saying == "x" else b"y")
+        for _ in range(self.model.terms.appeals - level + (saying == "w")):
+            transcript = keccak(transcript)
+        finding = {"n": Finding.INVALID, "u": Finding.UNABLE}.get(saying, Finding.VALID)
+        return finding, ZERO if saying == "u" else transcript, keccak(b"vote %d" % who)
 
     @step(which=disputes)
     def decide(self, which: int) -> None:
@@ -326,8 +387,10 @@ class LedgerMachine(RoundsMachine):
 
         If both are challenged, there is an appeal about one before the other is decided.
         """
-        self.enlist_many(EVERYBODY if len(self.serving) < PARTICIPANTS - 2 else 0)
         task = self.lively(task, terms)
+        pool = self.model.pools.get(task, [])
+        few = sum(self.model.is_placed(task, i) and self.model.is_serving(i) for i in pool) < PARTICIPANTS - 2
+        self.have_judges(task, EVERYBODY if few else 0)
         for round_ in (story, more or (story if both else None)):
             if round_:
                 self.whole_round(task, smooth(round_))
@@ -344,7 +407,7 @@ class LedgerMachine(RoundsMachine):
         for plan in history:
             level = d.level
             self.hear(dispute, d, plan)
-            if d.is_open and d.level == level and plan["appeal"] and d.jury.finding:
+            if d.is_open and d.level == level and plan["appeal"]:
                 self.appeal(dispute, STRANGER, True)
             if d.level == level:
                 break
@@ -357,44 +420,59 @@ class LedgerMachine(RoundsMachine):
 
     def hear(self, dispute: int, d: Dispute, plan: dict[str, Any]) -> None:
         """Take the last jury of a dispute from its call to its decision."""
-        if plan["leaver"] is not None:
-            self.retire(plan["leaver"])
+        for who in chosen(range(PARTICIPANTS), plan["leavers"]):
+            self.leave_service(who, d.task, plan["leave"])
         self.wait(0, LONG if plan["forgotten"] else 1)
         if plan["back"]:
-            self.enlist_many(1 << (plan["leaver"] or 0))
+            self.have_judges(d.task, plan["leavers"])
         if not plan["undrawn"]:
             self.draw(dispute, 1)
         if plan["forgotten"]:
             self.draw(dispute, 2)
-        turn = str.maketrans("yn", "ny") if plan["turned"] else {}
+        turn = TURNS.get(plan["turn"], {})
         found = {i: plan["findings"][k].translate(turn) for k, i in enumerate(d.jury.members)}
-        for i, finding in found.items():
-            if finding != "s":
-                self.vote(dispute, i, finding if finding != "c" else "y", False)
+        self.commit_votes(dispute, found)
         self.unseal(dispute, d.jury.members[0] if d.jury.members else 0, False)
         if len(d.jury.votes) < len(d.jury.members):
             self.wait(DISPUTE_PERIOD)
-        for i, finding in found.items():
-            if finding not in "sc" and i not in d.jury.found:
+        for i, saying in found.items():
+            if saying not in "sc" and i not in d.jury.found:
                 self.unseal(dispute, i, False)
         if not d.jury.complete:
             self.wait(max(0, (d.jury.reveals_until or d.jury.draw_until) - self.model.now))
+        finding = None if d.jury.decided else d.jury
         self.decide(dispute)
+        if finding and finding.decided:
+            self.reach(f"decide {finding.says.name}")
+
+    def commit_votes(self, dispute: int, found: dict[int, str]) -> None:
+        """Let jurors commit to what they found, also who will not reveal it (c), but not who is silent (s)."""
+        for i, saying in found.items():
+            if saying != "s":
+                self.vote(dispute, i, "y" if saying == "c" else saying, False)
 
     def let_disputes_run_out(self, task: int) -> None:
-        """Nobody votes any more: every dispute ends by time and a stranger."""
+        """Nobody votes any more: every dispute ends by time and a stranger, who may have juries drawn."""
         for dispute, d in enumerate(self.model.disputes):
-            if d.task != task or not d.is_open:
-                continue
-            if self.model.tasks[task - 1].rounds[d.number - 1].status is RoundStatus.VOIDED:
+            if d.task == task and d.is_open:
+                self.push_dispute(dispute)
+
+    def push_dispute(self, dispute: int) -> None:
+        """Do what anyone may do for a dispute, which ends within the periods of its juries."""
+        d, begun = self.model.disputes[dispute], self.model.now
+        while d.is_open:
+            moot = self.task_of(d).rounds[d.number - 1].status is RoundStatus.VOIDED
+            jury = d.jury if d.juries and not moot and not d.jury.decided else None
+            if jury and not jury.commits_until and dispute % 2:
+                self.wait(0)
+                self.do("drawJury", STRANGER, dispute)
+            until = (jury.reveals_until or jury.draw_until) if jury else 0 if moot else d.deadline
+            self.wait(max(0, until - self.model.now))
+            if jury:
+                assert self.do("decide", STRANGER, dispute)
+            else:
                 self.end(dispute)
-                continue
-            for _ in range(4):
-                self.wait(3 * DISPUTE_PERIOD)
-                if d.kind is DisputeKind.REPLAY and not d.jury.decided:
-                    self.decide(dispute)
-            self.end(dispute)
-            assert d.status is not DisputeStatus.OPEN
+        assert self.model.now - begun <= DISPUTE_PERIODS * (1 + self.model.terms.appeals) * DISPUTE_PERIOD
 
     # What the rules share.
 
@@ -408,7 +486,7 @@ class LedgerMachine(RoundsMachine):
             if len(t.enrolled) >= t.params.min_participants
         ]
         if not fit and len(self.model.tasks) < TASKS:
-            self.post(PUBLISHERS[0], consistent(replace(terms, challenge_window=30, min_reputation=0)), (), EVERYBODY)
+            self.post(PUBLISHERS[0], self.fit(replace(terms, challenge_window=30, min_reputation=0)), (), EVERYBODY)
             return len(self.model.tasks)
         return task if task in fit or not fit else fit[-1]
 
@@ -432,10 +510,6 @@ class LedgerMachine(RoundsMachine):
     def dispute(self, which: int, kind: DisputeKind) -> int | None:
         found = [k for k, d in enumerate(self.model.disputes) if d.kind is kind]
         return found[-1 - which % len(found)] if found else None
-
-    @property
-    def serving(self) -> list[int]:
-        return [i for i in range(len(self.model.participants)) if self.model.is_serving(i)]
 
     def task_of(self, d: Dispute) -> Task:
         return self.model.tasks[d.task - 1]
@@ -480,11 +554,6 @@ def smooth(story: dict[str, Any]) -> dict[str, Any]:
         "early": False,
     }
     return story | crowd | calm | {"stack": True}
-
-
-def vote_of(finding: str, who: int) -> tuple[bool, bytes, bytes]:
-    """Return a vote: valid (y), not valid (n), or valid by another transcript (x)."""
-    return finding != "n", keccak(finding.encode()), keccak(b"vote %d" % who)
 
 
 QUIET: dict[str, Any] = {
@@ -548,9 +617,8 @@ OFTEN = {
     "rotateSigner: SignerTaken": 2,
     "TurnTaken": 10,
     "proposeRound while others may reveal": 1,
-    "retire and keep its place": 3,
-    "enlist in its old place": 3,
-    "drawJury strikes who left": 2,
+    "quit while a jury is to be drawn": 3,
+    "drawJury takes out who left": 2,
     "drawJury too late": 3,
     "closeDispute COMMITMENT OVERTURNED": 6,
     "closeDispute REPLAY UPHELD": 8,
@@ -561,6 +629,7 @@ OFTEN = {
 
 def test_terms_that_the_model_refuses_are_refused() -> None:
     machine, ref = LedgerMachine(), (keccak(b"any"), 1)
+    machine.deploy()
     for wrong in WRONG_TERMS:
         terms = replace(Params(ref, ref, AGGREGATORS[0], min_participants=5, min_stake=2000), **wrong)
         assert not machine.do("postTask", PUBLISHERS[0], terms, (), value=terms.due), wrong
@@ -574,7 +643,7 @@ def test_refusals_by_statistics_cost_what_the_model_says(schedule: dict[str, int
     machine, ref = LedgerMachine(), (keccak(b"any"), 1)
     bonded = {"challenge_window": 20, "bond": SMALLEST_BOND, "min_stake": 1000, "penalty": 97}
     terms = replace(Params(ref, ref, AGGREGATORS[0], rounds=9, batched=batched), **bonded, **schedule)
-    machine.begin(first=terms, second=terms, mask=1, helpers=(), past=[])
+    machine.begin(first=terms, second=terms, mask=1, helpers=(), past=[], judges=EVERYBODY)
     for number in range(9):
         refusals = [Verdict.NORM if number % (i + 1) == 0 else None for i in range(PARTICIPANTS)]
         refusals[8] = Verdict.MALFORMED if number < 4 else Verdict(255 - 220 * (number % 2))
