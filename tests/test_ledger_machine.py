@@ -63,11 +63,11 @@ TURNS = {turn: str.maketrans("y" + turn, turn + "y") for turn in "nus"}
 levels = st.fixed_dictionaries(
     {
         "findings": findings,
-        "turn": st.sampled_from(["", "", "n", "n", "u", "s"]),
+        "turn": st.sampled_from(["", "", "", "n", "n", "n", "u", "s"]),
         "appeal": st.sampled_from([True, True, True, False]),
         "undrawn": seldom,
         "forgotten": seldom,
-        "leavers": st.just(0) | masks,
+        "leavers": st.just(0) | st.just(0) | masks,
         "leave": st.sampled_from(["retire", "quit", "requestExit"]),
         "back": st.booleans(),
     }
@@ -80,6 +80,17 @@ class LedgerMachine(RoundsMachine):
     def __init__(self) -> None:
         super().__init__()
         self.votes: dict[tuple[int, int, int], tuple[Finding, bytes, bytes]] = {}
+
+    def do(self, name: str, sender: str, *arguments: Any, value: int = 0) -> bool:
+        condemned = self.condemned
+        done = super().do(name, sender, *arguments, value=value)
+        if self.condemned > condemned:
+            self.reach("a deposit is condemned")
+        return done
+
+    @property
+    def condemned(self) -> int:
+        return sum(seat.condemned for t in self.model.tasks for seat in t.seats)
 
     # Verifiers, and what the ledger sees for itself.
 
@@ -305,7 +316,7 @@ class LedgerMachine(RoundsMachine):
             if any(not self.model.is_placed(d.task, i) or not self.model.is_listed(i) for i in d.jury.members):
                 self.reach("drawJury draws who left")
 
-    @step(which=disputes, who=participants, finding=st.sampled_from("ynxwu"), empty=seldom)
+    @step(which=disputes, who=participants, finding=st.sampled_from("ynxwuzv"), empty=seldom)
     def vote(self, which: int, who: int, finding: str, empty: bool) -> None:
         dispute = self.known(which)
         level = self.model.disputes[dispute].level if dispute < len(self.model.disputes) else 0
@@ -324,12 +335,13 @@ class LedgerMachine(RoundsMachine):
     def vote_of(self, saying: str, who: int, level: int) -> tuple[Finding, bytes, bytes]:
         """Return a vote: valid (y), not valid (n), valid by another transcript (x) or by one that is of no level (w).
 
-        Or that this cannot be judged (u).
+        Or that this cannot be judged (u); or what is no vote: nothing (z), or a transcript that cannot be judged (v).
         """
         transcript = keccak(b"n" if saying == "n" else b"x" if saying == "x" else b"y")
         for _ in range(self.model.terms.appeals - level + (saying == "w")):
             transcript = keccak(transcript)
-        finding = {"n": Finding.INVALID, "u": Finding.UNABLE}.get(saying, Finding.VALID)
+        findings = {"n": Finding.INVALID, "u": Finding.UNABLE, "v": Finding.UNABLE, "z": Finding.NONE}
+        finding = findings.get(saying, Finding.VALID)
         return finding, ZERO if saying == "u" else transcript, keccak(b"vote %d" % who)
 
     @step(which=disputes)
@@ -349,9 +361,12 @@ class LedgerMachine(RoundsMachine):
         self.end(alive[which % len(alive)] if alive else which)
 
     def end(self, dispute: int) -> None:
+        won = self.model.disputes[dispute].won if dispute < len(self.model.disputes) else 0
         if self.do("closeDispute", STRANGER, dispute):
             d = self.model.disputes[dispute]
-            self.reach(f"closeDispute {d.kind.name} {d.status.name}")
+            self.reach(f"closeDispute {d.kind.name} {d.status.name}{' won' if won else ''}")
+            if len(d.juries) > 1:
+                self.reach(f"closeDispute after {len(d.juries)} juries: {d.status.name}")
 
     # All of it.
 

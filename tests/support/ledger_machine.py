@@ -453,6 +453,9 @@ class RoundsMachine(RuleBasedStateMachine):
         for i in chosen(range(len(self.model.participants)), mask):
             if self.model.participants[i].leaves:
                 self.do("cancelExit", OWNERS[i])
+            p = self.model.participants[i]
+            if p.since and p.stake < VERIFIER_STAKE:
+                self.do("addStake", OWNERS[i], STAKE, value=STAKE)
             if not self.model.is_listed(i):
                 came |= self.do("enlist", OWNERS[i])
             if (task, i) not in self.model.places and self.task(task):
