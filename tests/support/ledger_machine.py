@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 from eth_account import Account
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from fedledger.contracts.abi import RevertedError
+from fedledger.contracts.compile import Artifact
 from fedledger.contracts.ledger.records import Phase, RoundStatus, Settings
 from fedledger.protocol.encoding.merkle import MerkleTree
 from fedledger.protocol.records.commitment_batch import EMPTY_ROOT, leaf
@@ -289,9 +291,14 @@ class Root:
 
 
 class RoundsMachine(RuleBasedStateMachine):
-    """Ten owners, two publishers and three aggregators, who do anything at any time."""
+    """Ten owners, two publishers and three aggregators, who do anything at any time.
+
+    The ledger may be made of other ``contracts``, with some words of ``storage`` to begin with.
+    """
 
     reached: ClassVar[Counter[str]] = Counter()
+    contracts: Sequence[Artifact] = ()
+    storage: Mapping[int, int] = MappingProxyType({})
 
     def __init__(self) -> None:
         super().__init__()
@@ -308,7 +315,9 @@ class RoundsMachine(RuleBasedStateMachine):
         lanes = [Evidence(240, 0, 15), Evidence(0, 480, 0), Evidence()]
         before.put_evidence(PUBLISHERS[0], 0, sum(known.pack() << 32 * i for i, known in enumerate(lanes)))
         terms = replace(terms, predecessor=before.address)
-        self.evm = Evm(0, 0, SENDERS, terms, before)
+        self.evm = Evm(0, 0, SENDERS, terms, before, self.contracts)
+        for slot, word in self.storage.items():
+            self.evm.put_word(slot, word)
         self.evm.put_code(REFUSER, REVERT)
         ledger = self.evm.address.lower()
         self.model = Model(ledger, terms, {REFUSER, ledger}, self.evm.now, self.evm.block)
