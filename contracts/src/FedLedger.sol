@@ -506,6 +506,8 @@ contract FedLedger is LedgerReveals {
         if (r.disputes != 0) revert DisputesOpen(r.disputes);
         // Nobody is late with what an earlier round or a dispute kept it from.
         if (t.lastFinalAt > until) until = t.lastFinalAt;
+        // Nor with what waited for blocks: it has as many again.
+        if (_waitsForBlocks(t, task_, round_, 2)) until = block.timestamp;
     }
 
     function _requireUpdates(bool batched, bytes32 expected, Updates calldata updates) private pure {

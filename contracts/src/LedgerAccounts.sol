@@ -614,7 +614,9 @@ contract LedgerAccounts is LedgerReveals {
         if (p.signer == signer) return;
         // What a key signs afterwards is not held against the participant.
         if (p.signer != address(0)) _bySigner[p.signer] |= block.timestamp << 72;
-        _bySigner[signer] = (block.timestamp << 32) | (uint256(id) + 1);
+        // A key that comes back was there all the time, or who has signed two commitments could lose it for a moment.
+        uint256 since = known == 0 ? block.timestamp : uint40(_bySigner[signer] >> 32);
+        _bySigner[signer] = (since << 32) | (uint256(id) + 1);
         p.signer = signer;
     }
 }

@@ -95,11 +95,11 @@ abstract contract LedgerDisputes is LedgerState {
         else seat.deposit += uint96(amount);
     }
 
-    /// @dev What a seat loses for a false proposal. If an earlier round's dispute has the first claim on its deposit, nothing
-    /// now; then the deposit is lost whatever comes of that dispute.
+    /// @dev What a seat loses for a false proposal. If an earlier round's dispute has the first claim on what is held of it,
+    /// nothing now; then that is lost whatever comes of that dispute. If nothing is held, the seat's deposit.
     function _forfeitFor(uint256 task_, uint32 round_, uint256 place) internal returns (uint256 taken) {
         Held storage h = _held[task_][place];
-        if (h.disputes == 0) return _takeDeposit(task_, place, type(uint96).max);
+        if (h.amount == 0) return _takeDeposit(task_, place, type(uint96).max);
         if (h.first != 0) {
             Dispute storage first = _disputes[h.first - 1];
             if (first.round < round_ && _rounds[task_][first.round].status != RoundStatus.Voided) {

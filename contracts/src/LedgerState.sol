@@ -62,8 +62,8 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     mapping(uint32 id => Participant) internal _participants;
     uint32 internal _participantCount;
     mapping(address owner => uint256 idPlusOne) internal _byOwner;
-    /// @dev For ever: whose key signed cannot change afterwards. The id plus one (32 bits), and since when (40) and until
-    /// when (40) the key was the participant's signer, the last time; zero: it still is.
+    /// @dev For ever: whose key signed cannot change afterwards. The id plus one (32 bits), and since when (40) the key has
+    /// been the participant's signer, the first time, and until when (40), the last time; zero: it still is.
     mapping(address signer => uint256) internal _bySigner;
     /// @dev For whom an address agreed to sign; without that nobody can name it, and so keep it from others.
     mapping(address signer => address owner) internal _agreed;
@@ -316,9 +316,13 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
         view
         returns (bool)
     {
-        if (block.timestamp < proposedAt + t.params.challengeWindow) return true;
+        return block.timestamp < proposedAt + t.params.challengeWindow || _waitsForBlocks(t, task_, round_, 1);
+    }
+
+    /// @dev Whether so many times the least number of blocks have not yet passed since a proposal, where they count.
+    function _waitsForBlocks(Task storage t, uint256 task_, uint32 round_, uint256 times) internal view returns (bool) {
         if (t.params.penalty == 0 || _leastWindowBlocks == 0) return false;
-        return block.number < _proposedIn[task_][round_ % t.params.maxUnfinal] + _leastWindowBlocks;
+        return block.number < _proposedIn[task_][round_ % t.params.maxUnfinal] + times * _leastWindowBlocks;
     }
 
     function _baseModel(Task storage t, uint256 task_, Round storage r) internal view returns (bytes32) {

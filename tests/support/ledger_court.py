@@ -472,9 +472,12 @@ class Model(Rounds):
         return lost
 
     def forfeit(self, t: Task, number: int, place: int) -> int:
-        """Take what a seat loses for a false proposal; nothing now if an earlier one's dispute has the first claim."""
+        """Take what a seat loses for a false proposal: what is held of it, unless an earlier dispute has the first claim.
+
+        Then nothing is taken now. If nothing is held, its deposit is taken.
+        """
         seat = t.seats[place]
-        if not seat.disputes:
+        if not seat.held:
             return self.charge(t, place)
         first = self.disputes[seat.first] if seat.first is not None else None
         if first and first.number < number and t.rounds[first.number - 1].status is not RoundStatus.VOIDED:

@@ -78,7 +78,7 @@ class Rounds:
     past
         What the predecessor knows: id and lane of evidence by publisher and owner.
     keys
-        From when until when each address was its participant's signer, the last time; until 0: it still is.
+        From when, first, until when, at last, each address was its participant's signer; until 0: it still is.
     agreed
         For which owner each address last agreed to sign.
     verifiers
@@ -209,8 +209,11 @@ class Rounds:
 
     def window_open(self, task: Task, r: Round) -> bool:
         """Whether a proposal may still be challenged; where there are penalties, also so many blocks long."""
-        blocks = self.terms.least_window_blocks if task.params.penalty else 0
+        blocks = self.blocks_of_window(task)
         return self.now < r.proposed + task.params.challenge_window or self.block < r.proposed_block + blocks
+
+    def blocks_of_window(self, task: Task) -> int:
+        return self.terms.least_window_blocks if task.params.penalty else 0
 
     def all_turns(self, task: Task) -> int:
         """Return for how long a task's aggregators have their turns."""
@@ -313,7 +316,9 @@ class Rounds:
             return
         if p.signer in self.keys and p.signer != signer:
             self.keys[p.signer] = self.keys[p.signer][0], self.now
-        self.keys[signer] = self.now, 0
+        # Who takes a key back answers for it as if it had kept it.
+        since, _ = self.keys.get(signer, (self.now, 0))
+        self.keys[signer] = since, 0
         p.signer = signer
         self.signers[signer] = i
 
@@ -669,6 +674,9 @@ class Rounds:
             self.emit("SettlementAdvanced", task, number, r.applied)
             return
         before, due = t.final, max(r.proposed + t.params.challenge_window, t.last_final)
+        # Nobody is late with what has waited for blocks, as long as it waited.
+        waits = self.block < r.proposed_block + 2 * self.blocks_of_window(t)
+        due = self.now if waits else due
         r.status = RoundStatus.SETTLED
         t.endings.append(not r.empty)
         self.emit("RoundSettled", task, number, t.spent)
