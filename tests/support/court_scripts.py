@@ -46,7 +46,12 @@ class Court(LedgerMachine):
     def start(self, ledger: Settings = YOUNG, judges: Iterable[int] = ALL, task: int = DIRECT, **terms: Any) -> None:
         """Begin with verifiers who serve a task."""
         ref = keccak(b"any"), 1
-        bonded: dict[str, Any] = {"bond": least_bond(ledger) + 1, "min_stake": STAKE, "challenge_window": 30, "max_unfinal": 3}
+        bonded: dict[str, Any] = {
+            "bond": least_bond(ledger) + 1,
+            "min_stake": STAKE,
+            "challenge_window": 30,
+            "max_unfinal": 3,
+        }
         bonded |= {"aggregator": AGGREGATORS[0], "penalty": 797}
         posted = Params(ref, ref, rounds=9, **(bonded | terms))
         self.begin(first=posted, second=posted, mask=EVERYBODY, helpers=(AGGREGATORS[2],), past=[], ledger=ledger)
@@ -102,7 +107,9 @@ def play(name: str, court: Court) -> None:
 @script
 def agreed(c: Court) -> None:
     c.start()
-    dispute = c.object(c.play())
+    dispute = c.object(number := c.play())
+    assert not c.do("drawJury", STRANGER, dispute)
+    assert not c.do("challengeRound", STRANGER, DIRECT, number, value=10**6)
     c.jury(dispute, "yyy")
     c.finish(dispute, DisputeStatus.UPHELD)
 
@@ -129,6 +136,15 @@ def two_of_five(c: Court) -> None:
     c.start(FIVE)
     dispute = c.object(c.play())
     c.jury(dispute, "yycss")
+    c.finish(dispute, DisputeStatus.UNDECIDED)
+
+
+@script
+def two_of_four(c: Court) -> None:
+    """The challenger serves the task, and is not drawn."""
+    c.start(FIVE, judges=range(5))
+    dispute = c.object(c.play(), OWNERS[0])
+    c.jury(dispute, "yycs")
     c.finish(dispute, DisputeStatus.UNDECIDED)
 
 
@@ -208,6 +224,8 @@ def nothing_at_all(c: Court) -> None:
     c.jury(dispute, "sssssss")
     c.jury(dispute, "ccccccccc")
     c.finish(dispute, DisputeStatus.UNDECIDED)
+    assert c.do("quit", OWNERS[0], DIRECT)
+    assert 0 not in c.model.pools[DIRECT]
 
 
 @script
@@ -277,7 +295,9 @@ def too_few(c: Court) -> None:
     number = c.play()
     assert not c.do("challengeRound", STRANGER, DIRECT, number, value=10**6)
     # The third one comes in the block of the challenge.
-    assert c.do("enlist", OWNERS[2]) and c.do("serve", OWNERS[2], DIRECT)
+    assert c.do("enlist", OWNERS[2])
+    c.wait(0)
+    assert c.do("serve", OWNERS[2], DIRECT)
     assert not c.do("challengeRound", STRANGER, DIRECT, number, value=10**6)
     c.wait(0)
     dispute = c.object(number)
@@ -321,7 +341,8 @@ def left_before(c: Court) -> None:
     assert not c.do("enlist", OWNERS[1])
     c.wait(1)
     assert c.do("enlist", OWNERS[1])
-    c.wait(1)
+    assert not c.do("challengeRound", STRANGER, DIRECT, number, value=10**6)
+    c.wait(0)
     c.object(number)
 
 
@@ -452,6 +473,19 @@ def claimed_by_the_earlier_round(c: Court) -> None:
 
 
 @script
+def taken_again(c: Court) -> None:
+    """The held deposit is gone, but the dispute is not yet closed; the next false proposal costs the new deposit."""
+    c.start(task=BATCHED)
+    dispute = c.object(c.play(BATCHED, false=4, alone=0), task=BATCHED)
+    c.refute_missed(BATCHED, 0, 4, False)
+    c.play(BATCHED, false=4, alone=0)
+    assert c.model.tasks[BATCHED - 1].seats[0].deposit
+    c.refute_missed(BATCHED, 0, 4, False)
+    assert not c.model.tasks[BATCHED - 1].seats[0].deposit
+    c.finish(dispute, DisputeStatus.MOOT)
+
+
+@script
 def shared_gain(c: Court) -> None:
     """A fault that all can see is proved while a jury sits: who had committed a vote shares with the challenger."""
     c.start(task=BATCHED)
@@ -554,11 +588,25 @@ def signed_by_other_keys(c: Court) -> None:
 
 
 @script
+def signed_and_rotated(c: Court) -> None:
+    """Who loses its key for a moment and takes it back answers for it all the same."""
+    c.start(task=BATCHED)
+    number = c.play(BATCHED)
+    other = SIGNERS[PARTICIPANTS]
+    c.agree(other, 2)
+    for signer in (other, SIGNERS[2]):
+        c.wait(1)
+        assert c.do("rotateSigner", OWNERS[2], signer)
+    assert report(c, number, 2, SIGNERS[2], SIGNERS[2])
+
+
+@script
 def not_selected(c: Court) -> None:
     c.start(task=BATCHED)
     t = c.model.tasks[BATCHED - 1]
     c.skip(t, c.model.phase(t))
-    assert c.do("openRound", AGGREGATORS[0], BATCHED, 1, (0,), (0b11110110,))
+    for number in (0, 2, 1):
+        assert c.do("openRound", AGGREGATORS[0], BATCHED, number, (0,), (0b11110110,)) == (number == 1)
     assert not report(c, 1, 3, SIGNERS[3], SIGNERS[3])
     assert report(c, 1, 2, SIGNERS[2], SIGNERS[2])
 
@@ -626,3 +674,15 @@ def late_by_word_alone(c: Court) -> None:
     c.wait(30)
     c.push(BATCHED)
     assert c.round_of(BATCHED, number) is RoundStatus.SETTLED
+
+
+@script
+def waited_for_blocks(c: Court) -> None:
+    """Blocks are slow: a stranger who settles first gets nothing of the aggregator, but does when it sleeps on."""
+    for blocks, bounty in ((9, False), (18, True)):
+        c.start(replace(YOUNG, least_window_blocks=9))
+        c.play()
+        deposit = c.model.tasks[DIRECT - 1].seats[0].deposit
+        c.wait(500, blocks)
+        c.push(DIRECT)
+        assert (c.model.tasks[DIRECT - 1].seats[0].deposit < deposit) == bounty
