@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,12 +21,10 @@ from support.court_scripts import Court
 from support.examples import examples
 from support.ledger_machine import (
     AGGREGATORS,
-    DISPUTE_PERIOD,
     GUARDIAN,
     LEDGERS,
     OWNERS,
     PARTICIPANTS,
-    PUBLISHERS,
     SIGNERS,
     STAKE,
     STRANGER,
@@ -133,10 +130,11 @@ class World(Court):
 
     def watch(self) -> None:
         """Challenge what does not follow, and appeal against juries that find otherwise than is true."""
+        judges = self.model.serving(1, self.model.now, self.model.block) == self.model.terms.least_pool
         for number, r in self.standing_rounds():
-            if not self.follows.get(number, True) and r.challenged is None and self.model.window_open(self.t, r):
-                if self.model.serving(1, self.model.now, self.model.block) == self.model.terms.least_pool:
-                    assert self.do("challengeRound", WATCHER, 1, number, value=self.t.params.bond)
+            false = not self.follows.get(number, True)
+            if false and judges and r.challenged is None and self.model.window_open(self.t, r):
+                assert self.do("challengeRound", WATCHER, 1, number, value=self.t.params.bond)
         for dispute, d in self.open_replays():
             wrong = Finding.INVALID if self.follows.get(d.number, True) else Finding.VALID
             if d.jury.decided and d.jury.says is wrong and self.model.can_go_higher(d) and self.model.now < d.deadline:
@@ -173,7 +171,7 @@ class World(Court):
         return found
 
     def take_part(self) -> None:
-        """Commit and reveal in time; on chain in a batched round only if the root leaves one out, or the verdict does."""
+        """Commit and reveal in time; on chain in a batched round only if the root or the verdict leaves one out."""
         for number, r in enumerate(self.t.rounds, 1):
             if r.status not in (RoundStatus.OPEN, RoundStatus.PROPOSED):
                 continue
@@ -186,7 +184,7 @@ class World(Court):
                     assert self.do("commitUpdate", self.signer(i), 1, number, self.commitment(1, number, i))
                 named = r.outcome is not None and r.outcome.verdict(i) is Verdict.LATE
                 window = r.status is RoundStatus.PROPOSED and self.model.window_open(self.t, r)
-                tells = phase is Phase.REVEALING and i in r.commitments or (batched and named and window)
+                tells = (phase is Phase.REVEALING and i in r.commitments) or (batched and named and window)
                 if tells and i not in r.salts and (listed or i in r.commitments):
                     steps = self.steps(1, number, i)
                     name, place = ("revealStaleUpdate", (steps,)) if steps else ("revealUpdate", ())
@@ -198,10 +196,9 @@ class World(Court):
         t, fair = self.t, self.fair
         if t.finished or (not fair and self.draw.random() < 0.2):
             return
-        for dispute, d in enumerate(self.model.disputes):
-            if d.task == 1 and d.is_open and d.kind is DisputeKind.COMMITMENT and (fair or self.draw.random() < 0.5):
-                if t.rounds[d.number - 1].status is RoundStatus.PROPOSED:
-                    self.show_own(dispute)
+        for dispute, _ in self.disputes_of(DisputeKind.COMMITMENT):
+            if fair or self.draw.random() < 0.5:
+                self.show_own(dispute)
         if self.model.settleable(t) and (call := self.next_push(1)):
             assert self.do(call.name, AGGREGATORS[0], *call.arguments)
         phase = self.model.phase(t)
@@ -300,12 +297,13 @@ class World(Court):
         return [(k, r) for k, r in enumerate(self.t.rounds, 1) if r.status is RoundStatus.PROPOSED]
 
     def open_replays(self) -> list[tuple[int, Dispute]]:
-        found = []
-        for dispute, d in enumerate(self.model.disputes):
-            if d.is_open and d.kind is DisputeKind.REPLAY:
-                if self.task_of(d).rounds[d.number - 1].status is RoundStatus.PROPOSED:
-                    found.append((dispute, d))
-        return found
+        return self.disputes_of(DisputeKind.REPLAY)
+
+    def disputes_of(self, kind: DisputeKind) -> list[tuple[int, Dispute]]:
+        """Return the open disputes about rounds that stand."""
+        standing = [number for number, _ in self.standing_rounds()]
+        known = enumerate(self.model.disputes)
+        return [(k, d) for k, d in known if d.is_open and d.kind is kind and d.task == 1 and d.number in standing]
 
 
 @pytest.mark.hypothesis

@@ -41,7 +41,7 @@ CHANGES = [
     (
         "LedgerJuries",
         "other.finding == vote.finding && other.transcript == vote.transcript",
-        "other.finding == vote.finding && (<votes are counted without transcripts> || other.transcript == vote.transcript)",
+        "other.finding == vote.finding && (<votes have no transcripts> || other.transcript == vote.transcript)",
     ),
     (
         "LedgerJuries",

@@ -472,9 +472,9 @@ class Model(Rounds):
         return lost
 
     def forfeit(self, t: Task, number: int, place: int) -> int:
-        """Take what a seat loses for a false proposal: what is held of it, unless an earlier dispute has the first claim.
+        """Take what a seat loses for a false proposal: what is held of it, or its deposit if nothing is.
 
-        Then nothing is taken now. If nothing is held, its deposit is taken.
+        If a dispute about an earlier round has the first claim on what is held, nothing is taken now.
         """
         seat = t.seats[place]
         if not seat.held:
