@@ -15,7 +15,7 @@ from eth_utils.crypto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedledger.contracts.ledger.records import DisputeKind, Finding, Phase, RoundStatus
+from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, Finding, Phase, RoundStatus
 from fedledger.protocol.records.verdicts import Verdict
 from support.court_scripts import Court
 from support.examples import examples
@@ -125,6 +125,9 @@ class World(Court):
         self.every_view_agrees()
         lost = {who: after - before[who] for who in self.followers if (after := self.wealth[who]) < before[who]}
         assert lost == {}, (lost, self.fair, self.liars)
+        for d in self.model.disputes:
+            if d.kind is DisputeKind.REPLAY and d.status is not DisputeStatus.MOOT:
+                assert d.status is (DisputeStatus.UPHELD if self.follows[d.number] else DisputeStatus.OVERTURNED)
 
     # Those who follow the protocol.
 
@@ -237,7 +240,7 @@ class World(Court):
         disputes = [dispute for dispute, _ in self.open_replays()]
         dispute = draw.choice(disputes) if disputes else 0
         rich: dict[str, Any] = {"value": 10**6}
-        deed = draw.randrange(15)
+        deed = draw.randrange(14)
         if deed == 0:
             self.do("challengeRound", who, 1, number, **rich)
         elif deed == 1 and self.t.rounds and liars:
@@ -263,10 +266,15 @@ class World(Court):
             self.slander(who, number)
         elif deed == 12:
             self.push(1)
-        elif deed == 13 and draw.random() < 0.3:
-            self.do(draw.choice(["quit"]), OWNERS[draw.choice(self.honest)], 1)
-        elif deed == 14 and draw.random() < 0.3:
-            self.do("retire", OWNERS[draw.choice(self.honest)])
+        elif deed == 13 and draw.random() < 0.5:
+            self.part()
+
+    def part(self) -> None:
+        """Let somebody who is honest leave the pool, as long as those who stay outvote the liars."""
+        there = [i for i in self.honest if self.model.is_placed(1, i) and self.model.is_listed(i)]
+        if len(there) > len(self.liars) + 1:
+            name, *task = self.draw.choice([("retire",), ("quit", 1)])
+            self.do(name, OWNERS[self.draw.choice(there)], *task)
 
     def lie(self, dispute: int) -> None:
         """Let a liar do what it may on a jury: all of them say the same, or it does something by itself."""

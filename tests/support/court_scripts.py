@@ -669,8 +669,10 @@ def counted_in_blocks(c: Court) -> None:
 @script
 def late_by_word_alone(c: Court) -> None:
     """Called late, but revealed since: it was absent, and pays nothing."""
-    c.start(task=BATCHED)
+    c.start(task=BATCHED, grace_period=6)
     number = c.play(BATCHED, mask=EVERYBODY - 1 - 16, alone=16, silent=16)
+    r = c.model.tasks[BATCHED - 1].rounds[number - 1]
+    assert r.outcome and r.outcome.verdict(4) is Verdict.LATE and 4 in r.salts
     c.wait(30)
     c.push(BATCHED)
     assert c.round_of(BATCHED, number) is RoundStatus.SETTLED
