@@ -66,13 +66,18 @@ OFTEN = {
     "rotateSigner: SignerTaken": 2,
     "TurnTaken": 10,
     "proposeRound while others may reveal": 1,
-    "quit while a jury is to be drawn": 3,
+    "quit while a jury is to be drawn": 10,
+    "drawJury draws who left": 8,
+    "DepositReturned": 15,
+    "a deposit is condemned": 1,
     "drawJury takes out who left": 2,
     "drawJury too late": 3,
-    "closeDispute COMMITMENT OVERTURNED": 6,
+    "closeDispute COMMITMENT OVERTURNED": 2,
     "closeDispute REPLAY UPHELD": 8,
-    "closeDispute REPLAY OVERTURNED": 5,
+    "closeDispute REPLAY OVERTURNED": 3,
     "closeDispute REPLAY UNDECIDED": 2,
+    "closeDispute REPLAY UNJUDGED": 1,
+    "closeDispute REPLAY MOOT won": 1,
 }
 
 

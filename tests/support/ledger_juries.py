@@ -252,7 +252,8 @@ class LedgerMachine(RoundsMachine):
             rotated = None if demanded % 3 else demanded % 2 == 0
             self.report(task, 0, who, None, False, bool(sent), bool(demanded % 2), rotated)
         elif way == "refute":
-            self.refute_all(task, back)
+            # What is first may be disputed, what is last is false.
+            self.refute_all(task, -1 if first else back)
         else:
             self.demand_all(task, back, demanded | one, shown)
         for dispute in replays if plan["back"] else reversed(replays):

@@ -932,7 +932,7 @@ class RoundsMachine(RuleBasedStateMachine):
         for number, t in enumerate(self.model.tasks, 1):
             for _ in range(2 * t.params.max_unfinal):
                 self.let_time_run_out(number)
-                self.wait(t.params.challenge_window)
+                self.wait(t.params.challenge_window, 1 + self.model.terms.least_window_blocks)
                 self.let_disputes_run_out(number)
                 self.push(number)
             if not t.finished:
