@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from fedledger.protocol.records.verdicts import Verdict
+from support.evm import Evm
 from support.ledger_juries import QUIET, LedgerMachine
 from support.ledger_machine import (
     AGGREGATORS,
@@ -19,8 +20,10 @@ from support.ledger_machine import (
     PUBLISHERS,
     SCHEDULES,
     SEAL,
+    SENDERS,
     SMALLEST_BOND,
     STRANGER,
+    TERMS,
     WRONG_TERMS,
 )
 from support.ledger_records import ZERO, Params
@@ -111,6 +114,23 @@ def test_refusals_by_statistics_cost_what_the_model_says(schedule: dict[str, int
         reached["RepeatedRefusal"] >= 8 if costs and schedule["free_refusals"] < 255 else not reached["RepeatedRefusal"]
     )
     assert bool(reached["Garbage"]) == (schedule["garbage_share"] > 0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"jury_size": 1},
+        {"jury_size": 4, "least_pool": 5},
+        {"jury_size": 17, "least_pool": 17},
+        {"appeals": 3},
+        {"least_pool": 2},
+        {"least_pool": 65},
+        {"dispute_period": 0},
+    ],
+)
+def test_settings_of_no_court_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(RuntimeError, match="Revert"):
+        Evm(0, 0, SENDERS, replace(TERMS, **wrong))
 
 
 DEEDS = {

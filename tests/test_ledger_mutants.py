@@ -92,7 +92,12 @@ CHANGES = [
         "called.commitsUntil == 0 && !called.decided && !<moot, it blocks>",
     ),
     ("LedgerState", "place.sinceBlock >= block_", "(!<who came in this block judges> && place.sinceBlock >= block_)"),
-    ("LedgerState", "v.sinceBlock >= block_", "(!<who enlists in this block judges> && v.sinceBlock >= block_)"),
+    (
+        "LedgerState",
+        "|| place.sinceBlock < v.sinceBlock)",
+        "|| (!<old places count> && place.sinceBlock < v.sinceBlock))",
+    ),
+    ("LedgerDisputes", ">= _verifierOf[id].sinceBlock", ">= (<old places stay> ? 0 : _verifierOf[id].sinceBlock)"),
     ("LedgerState", "+ _verifierAge > time", "+ (<the young judge> ? 0 : _verifierAge) > time"),
     ("LedgerState", "&& place.leftBlock < block_", "&& (<who quits is not drawn> || place.leftBlock < block_)"),
     ("LedgerState", "&& v.leftBlock < block_", "&& v.leftBlock < block_ && !<who has left judges>"),
@@ -108,7 +113,11 @@ CHANGES = [
         "if (_undrawn[task_] != 0) revert",
         "if (_undrawn[task_] != 0 && !<places move by striking>) revert",
     ),
-    ("LedgerCourt", "&& _isServing(ids[i])) revert", "&& _isServing(ids[i]) && !<anybody is struck>) revert"),
+    (
+        "LedgerCourt",
+        "if (_isPlaced(task_, ids[i])) revert",
+        "if (_isPlaced(task_, ids[i]) && !<anybody is struck>) revert",
+    ),
     # What it costs, and whom it pays.
     ("LedgerJuries", "offence = Offence.Silence;", "if (<silence costs nothing>) return; offence = Offence.Silence;"),
     (
@@ -217,7 +226,8 @@ KILLERS = {
     "given up, it blocks": "nothing_at_all",
     "moot, it blocks": "gain_of_nobody",
     "who came in this block judges": "too_few",
-    "who enlists in this block judges": "left_before",
+    "old places count": "left_before",
+    "old places stay": "left_before",
     "the young judge": "too_young",
     "who quits is not drawn": "left_after",
     "who has left judges": "left_before",

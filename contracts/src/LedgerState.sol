@@ -276,7 +276,8 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
         return pledge != 0 && uint32(pledge >> 32) == round_;
     }
 
-    /// @dev Ends a participant's service as a verifier, if it is one. It keeps its places, where later draws leave it out.
+    /// @dev Ends a participant's service as a verifier, if it is one. It keeps its places, where later draws leave it out,
+    /// also if it comes back: then it has to serve anew.
     function _retire(uint32 id) internal {
         Verifier storage v = _verifierOf[id];
         // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
@@ -291,7 +292,7 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     function _servedAt(uint256 task_, uint32 id, uint256 time, uint256 block_) internal view returns (bool) {
         Place storage place = _places[task_][id];
         Verifier storage v = _verifierOf[id];
-        if (place.since > time || place.sinceBlock >= block_) return false;
+        if (place.since > time || place.sinceBlock >= block_ || place.sinceBlock < v.sinceBlock) return false;
         // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
         if (v.since == 0 || uint256(v.since) + _verifierAge > time || v.sinceBlock >= block_) return false;
         if (place.leftBlock != 0 && place.leftBlock < block_) return false;

@@ -341,7 +341,12 @@ def left_before(c: Court) -> None:
     assert not c.do("enlist", OWNERS[1])
     c.wait(1)
     assert c.do("enlist", OWNERS[1])
+    c.wait(0)
+    # It has come back, but not to this task.
+    assert not c.do("serve", OWNERS[1], DIRECT)
     assert not c.do("challengeRound", STRANGER, DIRECT, number, value=10**6)
+    assert c.do("strike", STRANGER, DIRECT, (1,))
+    assert c.do("serve", OWNERS[1], DIRECT)
     c.wait(0)
     c.object(number)
 

@@ -83,7 +83,7 @@ class Model(Rounds):
 
     def strike(self, sender: str, value: int, task: int, ids: tuple[int, ...]) -> None:
         absent = [i for k, i in enumerate(ids) if (task, i) not in self.places or i in ids[:k]]
-        serving = [i for i in ids if self.is_placed(task, i) and self.is_serving(i)]
+        serving = [i for i in ids if self.still_serves(task, i)]
         refuse(
             (self.undrawn(task), "JuryNotDrawn", task),
             *((True, "NotServing", i) for i in absent),
@@ -94,6 +94,12 @@ class Model(Rounds):
 
     def is_placed(self, task: int, i: int) -> bool:
         return (task, i) in self.places and not self.places[task, i].left_block
+
+    def still_serves(self, task: int, i: int) -> bool:
+        """Whether a verifier serves a task, and has done so ever since it took its place."""
+        if not self.is_placed(task, i) or not self.is_serving(i):
+            return False
+        return self.places[task, i].since_block >= self.verifiers[i].since_block
 
     def remove(self, task: int, i: int) -> None:
         """Take a verifier out of a task's pool; the last one takes its place."""
@@ -226,7 +232,7 @@ class Model(Rounds):
             i = pool[places[k]]
             if self.may_judge(d, i):
                 members.append(i)
-            elif not (self.is_placed(d.task, i) and self.is_serving(i)):
+            elif not self.still_serves(d.task, i):
                 gone.append(i)
         for i in gone if not self.undrawn(d.task) else ():
             self.remove(d.task, i)

@@ -99,7 +99,7 @@ class LedgerMachine(RoundsMachine):
     @step(task=tasks, ids=st.lists(participants, max_size=3).map(tuple), fit=st.booleans())
     def strike(self, task: int, ids: tuple[int, ...], fit: bool) -> None:
         """Take out of a pool whoever is named, or of them who no longer serves."""
-        gone = tuple(i for i in self.model.pools.get(task, ()) if not self.model.is_serving(i))
+        gone = tuple(i for i in self.model.pools.get(task, ()) if not self.model.still_serves(task, i))
         if self.do("strike", STRANGER, task, gone[: len(ids)] if fit else ids) and fit and gone and ids:
             self.reach("strike of somebody")
 
@@ -394,7 +394,7 @@ class LedgerMachine(RoundsMachine):
         """
         task = self.lively(task, terms)
         pool = self.model.pools.get(task, [])
-        few = sum(self.model.is_placed(task, i) and self.model.is_serving(i) for i in pool) < PARTICIPANTS - 2
+        few = sum(self.model.still_serves(task, i) for i in pool) < PARTICIPANTS - 2
         self.have_judges(task, EVERYBODY if few else 0)
         for round_ in (story, more or (story if both else None)):
             if round_:

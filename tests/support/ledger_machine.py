@@ -467,6 +467,8 @@ class RoundsMachine(RuleBasedStateMachine):
                 self.do("addStake", OWNERS[i], STAKE, value=STAKE)
             if not self.model.is_listed(i):
                 came |= self.do("enlist", OWNERS[i])
+            if (task, i) in self.model.places and not self.model.still_serves(task, i):
+                self.do("quit", self.signer(i), task)
             if (task, i) not in self.model.places and self.task(task):
                 came |= self.do("serve", self.signer(i), task)
         if came:

@@ -147,6 +147,9 @@ class Rounds:
     def served(self, task: int, i: int, time: int, block: int) -> bool:
         """Whether who has a place served a task at a time, since before a block, and still in the one before it."""
         place, v, p = self.places[task, i], self.verifiers[i], self.participants[i]
+        if place.since_block < v.since_block:
+            # It has left since it took its place, and come back.
+            return False
         came = place.since <= time and v.since + self.terms.verifier_age <= time
         before = max(place.since_block, v.since_block) < block
         stayed = all(left == 0 or left >= block for left in (place.left_block, v.left_block))
