@@ -34,7 +34,7 @@ from support.ledger_machine import (
 from support.ledger_records import ZERO, Dispute, Params, Round, Task, least_bond
 
 TICKS = 110
-QUIET_TICKS = 40
+QUIET_TICKS = 200
 WATCHER = GUARDIAN
 
 
@@ -48,6 +48,7 @@ class World(Court):
         super().__init__()
         self.draw = draw
         self.follows: dict[int, bool] = {}
+        self.ending = False
 
     def settle_down(self) -> None:
         draw = self.draw
@@ -108,7 +109,10 @@ class World(Court):
     def live(self) -> None:
         before = self.wealth
         for tick in range(TICKS + QUIET_TICKS):
-            for _ in range(self.draw.choice([0, 0, 1, 3]) if tick < TICKS else 0):
+            self.ending = tick >= TICKS
+            if self.ending and not self.unfinished:
+                break
+            for _ in range(0 if self.ending else self.draw.choice([0, 0, 1, 3])):
                 self.attack()
             for dispute, _ in self.open_replays() if self.draw.random() < 0.7 else ():
                 self.lie(dispute)
@@ -117,6 +121,7 @@ class World(Court):
             for deed in deeds:
                 deed()
             self.wait(self.draw.choice([0, 1, 1, 2]))
+        assert not self.open_replays()
         for dispute, d in enumerate(self.model.disputes):
             if d.is_open:
                 self.push_dispute(dispute)
@@ -206,7 +211,12 @@ class World(Court):
             assert self.do(call.name, AGGREGATORS[0], *call.arguments)
         phase = self.model.phase(t)
         ended = t.stopped or t.counted + len(t.rounds) - t.final >= t.params.rounds
-        if not t.of(RoundStatus.OPEN) and len(t.rounds) - t.final < t.params.max_unfinal and not ended:
+        if (
+            not self.ending
+            and not t.of(RoundStatus.OPEN)
+            and len(t.rounds) - t.final < t.params.max_unfinal
+            and not ended
+        ):
             self.do("openRound", AGGREGATORS[0], 1, len(t.rounds) + 1, (), ())
         elif t.params.batched and phase is Phase.CLOSING:
             self.close(1, self.some(511), 0, 0, "own" if fair or self.draw.random() < 0.7 else "twice")
@@ -300,6 +310,10 @@ class World(Court):
         self.do("reportEquivocation", who, 1, number, self.stolen, one, two)
 
     # What they see.
+
+    @property
+    def unfinished(self) -> bool:
+        return bool(self.t.of(RoundStatus.OPEN, RoundStatus.PROPOSED)) or any(d.is_open for d in self.model.disputes)
 
     def standing_rounds(self) -> list[tuple[int, Round]]:
         return [(k, r) for k, r in enumerate(self.t.rounds, 1) if r.status is RoundStatus.PROPOSED]
