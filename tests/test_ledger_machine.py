@@ -4,512 +4,33 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from functools import lru_cache
-from typing import Any
 
 import pytest
-from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import rule, run_state_machine_as_test
+from hypothesis.stateful import run_state_machine_as_test
 
-from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, RoundStatus
-from fedledger.protocol.records.signatures import commitment_message, sign
 from fedledger.protocol.records.verdicts import Verdict
+from support.evm import Evm
+from support.ledger_juries import QUIET, LedgerMachine
 from support.ledger_machine import (
     AGGREGATORS,
-    ALL_WORDS,
-    DISPUTE_PERIOD,
     EVERYBODY,
-    KEYS,
-    OWNERS,
     PARTICIPANTS,
     PUBLISHERS,
     SCHEDULES,
     SEAL,
+    SENDERS,
     SMALLEST_BOND,
-    STEPS,
     STRANGER,
-    TASKS,
+    TERMS,
     WRONG_TERMS,
-    RoundsMachine,
-    chosen,
-    consistent,
-    digits,
-    masks,
-    params,
-    participants,
-    seldom,
-    senders,
-    step,
-    tasks,
-    whole_rounds,
 )
-from support.ledger_model import LEFT
-from support.ledger_records import ZERO, Claim, Dispute, Outcome, Params, Posted, Task
+from support.ledger_records import ZERO, Params
 
 FEW = 20
 # Ninety histories take less than a minute; more are for who has changed the ledger.
 EXAMPLES = int(os.environ.get("LEDGER_EXAMPLES", "90"))
-LONG = 300  # blocks after which the chain has forgotten one
-backs = st.integers(0, 2)
-disputes = st.integers(0, 3)
-challengers = st.sampled_from([STRANGER, STRANGER, OWNERS[0], OWNERS[3], "aggregator"])
-# What jurors find: mostly that the proposal is valid or, if it is turned round, that it is not.
-findings = st.integers(0, 10**PARTICIPANTS - 1).map(lambda n: digits(n, "yyyyyynxsc", PARTICIPANTS))
-levels = st.fixed_dictionaries(
-    {
-        "findings": findings,
-        "turned": st.booleans(),
-        "appeal": st.sampled_from([True, True, True, False]),
-        "undrawn": seldom,
-        "forgotten": seldom,
-        "leaver": st.none() | participants,
-        "back": st.booleans(),
-    }
-)
-
-
-class LedgerMachine(RoundsMachine):
-    """The same, and verifiers who sit on juries about what was proposed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.votes: dict[tuple[int, int, int], tuple[bool, bytes, bytes]] = {}
-
-    # Verifiers, and what the ledger sees for itself.
-
-    @step(sender=senders)
-    def enlist(self, sender: str) -> None:
-        places = len(self.model.verifiers)
-        if self.do("enlist", sender) and len(self.model.verifiers) == places:
-            self.reach("enlist in its old place")
-
-    @step(mask=masks)
-    def enlist_many(self, mask: int) -> None:
-        for i in chosen(range(PARTICIPANTS), mask):
-            self.enlist(OWNERS[i])
-
-    @step(who=participants)
-    def retire(self, who: int) -> None:
-        if self.do("retire", OWNERS[who]) and who in self.model.verifiers:
-            self.reach("retire and keep its place")
-
-    @step(
-        task=tasks,
-        back=backs,
-        who=st.integers(0, PARTICIPANTS - 1),
-        author=st.none() | participants,
-        same=seldom,
-        sent=st.booleans(),
-        leaves=st.booleans(),
-    )
-    def report(self, task: int, back: int, who: int, author: int | None, same: bool, sent: bool, leaves: bool) -> None:
-        """Report two commitments as one participant's, who may leave.
-
-        It may have sent the first to the ledger, and another may have signed the second.
-        """
-        if leaves:
-            self.do("requestExit", OWNERS[who])
-        number = self.number(task, back)
-        r = self.round(task, number)
-        on_chain = r.commitments.get(who) if r and sent else None
-        first = on_chain[1] if on_chain else keccak(b"one")
-        second = first if same else keccak(b"another")
-        other = self.signer(who if author is None else author)
-        a = Claim(first) if sent else self.claim(task, number, who, first, self.signer(who))
-        b = self.claim(task, number, who, second, other)
-        if self.do("reportEquivocation", STRANGER, task, number, who, a, b):
-            how = " of who leaves" if self.model.participants[who].leaves else ""
-            self.reach(f"reportEquivocation{' of who sent one' if sent else ''}{how}")
-
-    @step(task=tasks, back=backs, who=participants, other=seldom)
-    def refute_missed(self, task: int, back: int, who: int, other: bool) -> None:
-        number = self.standing(task, back)
-        digests = self.listed(task, number, who) or [ZERO]
-        claim = Claim(digests[0], proof=self.proof(task, number, who))
-        self.do("refuteMissed", STRANGER, task, number, who, claim, self.posted(task, number, other))
-
-    @step(task=tasks, back=backs, who=participants)
-    def refute_duplicate(self, task: int, back: int, who: int) -> None:
-        number = self.standing(task, back)
-        root = self.roots.get((task, number))
-        digests = self.listed(task, number, who) or [ZERO]
-        claims = [Claim(digest, proof=root.proof(who, k) if root else ()) for k, digest in enumerate(digests)]
-        self.do("refuteDuplicate", STRANGER, task, number, who, claims[0], claims[-1])
-
-    @step(task=tasks, back=backs)
-    def refute_all(self, task: int, back: int) -> None:
-        """Refute a proposal by whatever shows that it is false."""
-        number = self.standing(task, back)
-        for who in range(PARTICIPANTS):
-            if len(self.listed(task, number, who)) > 1:
-                self.refute_duplicate(task, back, who)
-            elif self.posted(task, number, False).outcome.verdict(who) is Verdict.MISSED:
-                self.refute_missed(task, back, who, False)
-
-    # Demands.
-
-    @step(task=tasks, back=backs, who=participants, paid=st.booleans(), other=seldom)
-    def demand(self, task: int, back: int, who: int, paid: bool, other: bool) -> None:
-        number, t = self.standing(task, back), self.task(task)
-        value = t.params.bond if t and paid else 0
-        self.do("demandCommitment", STRANGER, task, number, who, self.posted(task, number, other), value=value)
-
-    @step(which=disputes, author=st.none() | participants, other=seldom)
-    def show(self, which: int, author: int | None, other: bool) -> None:
-        """Show what was demanded; another may have signed it, or it may be nobody's."""
-        dispute = self.dispute(which, DisputeKind.COMMITMENT)
-        if dispute is None:
-            self.do("showCommitment", STRANGER, which, Claim(ZERO, bytes(65)))
-            return
-        d = self.model.disputes[dispute]
-        digests = self.listed(d.task, d.number, d.subject)
-        digest = digests[0] if digests and not other else keccak(b"unlisted")
-        signer = self.signer(d.subject if author is None else author)
-        proof = self.proof(d.task, d.number, d.subject)
-        self.do("showCommitment", STRANGER, dispute, self.claim(d.task, d.number, d.subject, digest, signer, proof))
-
-    @rule(
-        task=tasks,
-        terms=params,
-        story=whole_rounds,
-        false=participants,
-        back=backs,
-        demanded=masks,
-        shown=masks,
-        way=st.sampled_from(["refute", "demand", "report"]),
-    )
-    def false_round(
-        self,
-        task: int,
-        terms: Params,
-        story: dict[str, Any],
-        false: int,
-        back: int,
-        demanded: int,
-        shown: int,
-        way: str,
-    ) -> None:
-        """Make a batched round that is false about somebody, or holds somebody's commitment twice, and show it.
-
-        Or report somebody who has signed twice.
-        """
-        task = self.lively(task, replace(terms, batched=True))
-        calm, one = smooth(story), 1 << false
-        silent, alone = calm["silent"] & ~one, story["alone"] | one if way == "report" else story["alone"] & ~one
-        # Who is called absent is in the root of a round with a quorum, who signs twice may send one to the ledger.
-        mask = {"refute": calm["mask"] | one, "report": story["mask"] & ~one}.get(way, story["mask"])
-        twisted = {"false": false, "kind": story["kind"], "mask": mask, "alone": alone, "silent": silent}
-        self.whole_round(task, calm | twisted | {"early": way == "refute" and bool(shown % 2)})
-        if way == "report":
-            sent = sorted(set(r.commitments) if (r := self.round(task, self.number(task))) else ())
-            who = sent[false % len(sent)] if sent else false % PARTICIPANTS
-            self.report(task, 0, who, None, False, bool(sent), bool(demanded % 2))
-        elif way == "refute":
-            self.refute_all(task, back)
-        else:
-            self.demand_all(task, back, demanded | one, shown)
-
-    @step(task=tasks, back=backs, mask=masks, shown=masks)
-    def demand_all(self, task: int, back: int, mask: int, shown: int) -> None:
-        """Demand commitments, of which the aggregator shows some in time, and others cannot be shown."""
-        first, r = len(self.model.disputes), self.round(task, self.standing(task, back))
-        if r is None or r.status is not RoundStatus.PROPOSED:
-            return
-        for who in chosen(range(PARTICIPANTS), mask):
-            self.demand(task, back, who, True, False)
-        for dispute in range(first, len(self.model.disputes)):
-            if shown >> self.model.disputes[dispute].subject & 1:
-                self.show_own(dispute)
-        if len(self.model.disputes) > first:
-            self.wait(DISPUTE_PERIOD)
-        for dispute in range(first, len(self.model.disputes)):
-            self.end(dispute)
-
-    def show_own(self, dispute: int) -> None:
-        d = self.model.disputes[dispute]
-        for digest in self.listed(d.task, d.number, d.subject)[:1]:
-            proof = self.proof(d.task, d.number, d.subject)
-            claim = self.claim(d.task, d.number, d.subject, digest, self.signer(d.subject), proof)
-            if d.is_open:
-                self.do("showCommitment", STRANGER, dispute, claim)
-
-    # Replays, step by step.
-
-    @step(task=tasks, back=backs, challenger=challengers, paid=st.booleans())
-    def challenge(self, task: int, back: int, challenger: str, paid: bool) -> None:
-        t = self.task(task)
-        sender = self.aggregator(t, 0) if t and challenger == "aggregator" else STRANGER
-        sender = sender if challenger == "aggregator" else challenger
-        self.do("challengeRound", sender, task, self.standing(task, back), value=t.params.bond if t and paid else 0)
-
-    @step(which=disputes, blocks=st.sampled_from([0, 1, 1, LONG]))
-    def draw(self, which: int, blocks: int) -> None:
-        self.wait(0, blocks)
-        dispute, placed = self.known(which), dict(self.model.placed)
-        if self.do("drawJury", STRANGER, dispute):
-            if not self.model.disputes[dispute].jury.commits_until:
-                self.reach("drawJury too late")
-            if any(since == LEFT and i not in self.model.placed for i, since in placed.items()):
-                self.reach("drawJury strikes who left")
-
-    @step(which=disputes, who=participants, finding=st.sampled_from("ynx"), empty=seldom)
-    def vote(self, which: int, who: int, finding: str, empty: bool) -> None:
-        dispute = self.known(which)
-        level = self.model.disputes[dispute].level if dispute < len(self.model.disputes) else 0
-        sealed = vote_of(finding, who)
-        digest = ZERO if empty else self.model.vote(dispute, level, who, *sealed)
-        if self.do("commitVote", self.juror(who), dispute, digest):
-            self.votes[dispute, level, who] = sealed
-
-    @step(which=disputes, who=participants, wrong=seldom)
-    def unseal(self, which: int, who: int, wrong: bool) -> None:
-        dispute = self.known(which)
-        level = self.model.disputes[dispute].level if dispute < len(self.model.disputes) else 0
-        sealed = self.votes.get((dispute, level, who), vote_of("y", who))
-        self.do("revealVote", self.juror(who), dispute, sealed[0] ^ wrong, *sealed[1:])
-
-    @step(which=disputes)
-    def decide(self, which: int) -> None:
-        self.do("decide", STRANGER, self.known(which))
-
-    @step(which=disputes, sender=st.sampled_from([STRANGER, OWNERS[0]]), paid=st.booleans())
-    def appeal(self, which: int, sender: str, paid: bool) -> None:
-        dispute = self.known(which)
-        known = self.model.disputes[dispute : dispute + 1]
-        value = known[0].bond << known[0].level + 1 if known and paid else 0
-        self.do("appeal", sender, dispute, value=value)
-
-    @step(which=disputes)
-    def close_dispute(self, which: int) -> None:
-        alive = [dispute for dispute, d in enumerate(self.model.disputes) if d.is_open]
-        self.end(alive[which % len(alive)] if alive else which)
-
-    def end(self, dispute: int) -> None:
-        if self.do("closeDispute", STRANGER, dispute):
-            d = self.model.disputes[dispute]
-            self.reach(f"closeDispute {d.kind.name} {d.status.name}")
-
-    # All of it.
-
-    @rule(steps=st.deferred(lambda: st.lists(STEP, min_size=2, max_size=12)))
-    def few_steps(self, steps: list[tuple[str, dict[str, Any]]]) -> None:
-        for name, arguments in steps:
-            getattr(self, name)(**arguments)
-
-    @rule(
-        task=tasks,
-        terms=params,
-        story=whole_rounds,
-        more=st.none() | whole_rounds,
-        back=backs,
-        challenger=challengers,
-        history=st.lists(levels, min_size=3, max_size=3),
-        both=st.booleans(),
-        hasty=seldom,
-    )
-    def disputed_round(
-        self,
-        task: int,
-        terms: Params,
-        story: dict[str, Any],
-        more: dict[str, Any] | None,
-        back: int,
-        challenger: str,
-        history: list[dict[str, Any]],
-        both: bool,
-        hasty: bool,
-    ) -> None:
-        """Make a round and perhaps another on top of it, and take a challenge of one through its juries.
-
-        If both are challenged, there is an appeal about one before the other is decided.
-        """
-        self.enlist_many(EVERYBODY if len(self.serving) < PARTICIPANTS - 2 else 0)
-        task = self.lively(task, terms)
-        for round_ in (story, more or (story if both else None)):
-            if round_:
-                self.whole_round(task, smooth(round_))
-        dispute = len(self.model.disputes)
-        self.challenge(task, back, challenger, True)
-        if dispute == len(self.model.disputes):
-            return
-        d = self.model.disputes[dispute]
-        if both:
-            self.challenge(task, back + 1, STRANGER, True)
-            if (other := dispute + 1) < len(self.model.disputes):
-                self.hear(other, self.model.disputes[other], history[0])
-                self.do("appeal", OWNERS[0], other, value=2 * self.model.disputes[other].bond)
-        for plan in history:
-            level = d.level
-            self.hear(dispute, d, plan)
-            if d.is_open and d.level == level and plan["appeal"] and d.jury.finding:
-                self.appeal(dispute, STRANGER, True)
-            if d.level == level:
-                break
-        if not hasty:
-            self.wait(DISPUTE_PERIOD)
-        self.end(dispute)
-        for other in range(len(self.model.disputes)):
-            if self.model.disputes[other].is_open:
-                self.end(other)
-
-    def hear(self, dispute: int, d: Dispute, plan: dict[str, Any]) -> None:
-        """Take the last jury of a dispute from its call to its decision."""
-        if plan["leaver"] is not None:
-            self.retire(plan["leaver"])
-        self.wait(0, LONG if plan["forgotten"] else 1)
-        if plan["back"]:
-            self.enlist_many(1 << (plan["leaver"] or 0))
-        if not plan["undrawn"]:
-            self.draw(dispute, 1)
-        if plan["forgotten"]:
-            self.draw(dispute, 2)
-        turn = str.maketrans("yn", "ny") if plan["turned"] else {}
-        found = {i: plan["findings"][k].translate(turn) for k, i in enumerate(d.jury.members)}
-        for i, finding in found.items():
-            if finding != "s":
-                self.vote(dispute, i, finding if finding != "c" else "y", False)
-        self.unseal(dispute, d.jury.members[0] if d.jury.members else 0, False)
-        if len(d.jury.votes) < len(d.jury.members):
-            self.wait(DISPUTE_PERIOD)
-        for i, finding in found.items():
-            if finding not in "sc" and i not in d.jury.found:
-                self.unseal(dispute, i, False)
-        if not d.jury.complete:
-            self.wait(max(0, (d.jury.reveals_until or d.jury.draw_until) - self.model.now))
-        self.decide(dispute)
-
-    def let_disputes_run_out(self, task: int) -> None:
-        """Nobody votes any more: every dispute ends by time and a stranger."""
-        for dispute, d in enumerate(self.model.disputes):
-            if d.task != task or not d.is_open:
-                continue
-            if self.model.tasks[task - 1].rounds[d.number - 1].status is RoundStatus.VOIDED:
-                self.end(dispute)
-                continue
-            for _ in range(4):
-                self.wait(3 * DISPUTE_PERIOD)
-                if d.kind is DisputeKind.REPLAY and not d.jury.decided:
-                    self.decide(dispute)
-            self.end(dispute)
-            assert d.status is not DisputeStatus.OPEN
-
-    # What the rules share.
-
-    def lively(self, task: int, terms: Params) -> int:
-        """Return a task whose proposals can be challenged, batched if the terms are; a new one if need be."""
-        fit = [
-            number
-            for number, t in enumerate(self.model.tasks, 1)
-            if t.params.challenge_window and t.params.batched >= terms.batched
-            if not t.finished and not t.stopped and t.counted < t.params.rounds
-            if len(t.enrolled) >= t.params.min_participants
-        ]
-        if not fit and len(self.model.tasks) < TASKS:
-            self.post(PUBLISHERS[0], consistent(replace(terms, challenge_window=30, min_reputation=0)), (), EVERYBODY)
-            return len(self.model.tasks)
-        return task if task in fit or not fit else fit[-1]
-
-    def standing(self, task: int, back: int) -> int:
-        """Return the number of a round that can be challenged, or of any."""
-        t = self.task(task)
-        proposed = [number for number, r in enumerate(t.rounds, 1) if r.status is RoundStatus.PROPOSED] if t else []
-        return proposed[back % len(proposed)] if proposed else self.number(task, back)
-
-    def known(self, which: int) -> int:
-        """Return a dispute: an open one about a round that stands, counted from the last, if there is one."""
-        alive = [
-            dispute
-            for dispute, d in enumerate(self.model.disputes)
-            if d.is_open and d.kind is DisputeKind.REPLAY and self.task_of(d).rounds[d.number - 1].status == 2
-        ]
-        if which in alive or not alive:
-            return which
-        return alive[which % len(alive)]
-
-    def dispute(self, which: int, kind: DisputeKind) -> int | None:
-        found = [k for k, d in enumerate(self.model.disputes) if d.kind is kind]
-        return found[-1 - which % len(found)] if found else None
-
-    @property
-    def serving(self) -> list[int]:
-        return [i for i in range(len(self.model.participants)) if self.model.is_serving(i)]
-
-    def task_of(self, d: Dispute) -> Task:
-        return self.model.tasks[d.task - 1]
-
-    def juror(self, who: int) -> str:
-        """Return the account by which a participant votes: its owner or its signer."""
-        return OWNERS[who] if who % 2 else self.signer(who)
-
-    def listed(self, task: int, number: int, who: int) -> list[bytes]:
-        root = self.roots.get((task, number))
-        return root.of(who) if root else []
-
-    def posted(self, task: int, number: int, other: bool) -> Posted:
-        """Return the proposal of a round, or something else."""
-        r = self.round(task, number)
-        return Posted(r.outcome if r and r.outcome and not other else Outcome((ZERO, 0), {0: Verdict.ACCEPTED}, {}))
-
-    def claim(
-        self, task: int, number: int, who: int, digest: bytes, signer: str, proof: tuple[bytes, ...] = ()
-    ) -> Claim:
-        signature = signed(self.model.chain_id, self.model.address, task, number, who, digest, signer)
-        return Claim(digest, signature, proof)
-
-
-@lru_cache(maxsize=65_536)
-def signed(chain_id: int, contract: str, task: int, number: int, who: int, digest: bytes, signer: str) -> bytes:
-    key = KEYS.get(signer, keccak(text=signer))
-    return sign(commitment_message((chain_id, to_checksum_address(contract), task), number, who, digest), key)
-
-
-def smooth(story: dict[str, Any]) -> dict[str, Any]:
-    """Return a round that is like another, and that nothing keeps from being proposed."""
-    crowd = {"mask": story["mask"] | story["alone"], "silent": story["silent"] & story["alone"]}
-    calm = {
-        "meanwhile": [],
-        "wrong": None,
-        "slandered": None,
-        "turns": (0, 0, 0),
-        "fewer": 0,
-        "kind": "own",
-        "lapse": False,
-        "early": False,
-    }
-    return story | crowd | calm | {"stack": True}
-
-
-def vote_of(finding: str, who: int) -> tuple[bool, bytes, bytes]:
-    """Return a vote: valid (y), not valid (n), or valid by another transcript (x)."""
-    return finding != "n", keccak(finding.encode()), keccak(b"vote %d" % who)
-
-
-QUIET: dict[str, Any] = {
-    "mask": EVERYBODY,
-    "silent": 0,
-    "alone": 0,
-    "given": [1] * PARTICIPANTS,
-    "stack": False,
-    "ready": False,
-    "hasty": False,
-    "lapse": False,
-    "early": False,
-    "fewer": 0,
-    "slandered": None,
-    "false": None,
-    "leavers": 0,
-    "wrong": None,
-    "turns": (0, 0, 0),
-    "kind": "own",
-    "limit": ALL_WORDS,
-    "pause": 0,
-    "meanwhile": [],
-}
-"""A round in which everybody does as it should."""
-STEP = st.one_of(*(st.tuples(st.just(name), st.fixed_dictionaries(arguments)) for name, arguments in STEPS))
 
 # An eighth or less of what a hundred histories usually reach.
 OFTEN = {
@@ -548,19 +69,24 @@ OFTEN = {
     "rotateSigner: SignerTaken": 2,
     "TurnTaken": 10,
     "proposeRound while others may reveal": 1,
-    "retire and keep its place": 3,
-    "enlist in its old place": 3,
-    "drawJury strikes who left": 2,
+    "quit while a jury is to be drawn": 10,
+    "drawJury draws who left": 8,
+    "DepositReturned": 15,
+    "a deposit is condemned": 1,
+    "drawJury takes out who left": 2,
     "drawJury too late": 3,
-    "closeDispute COMMITMENT OVERTURNED": 6,
+    "closeDispute COMMITMENT OVERTURNED": 2,
     "closeDispute REPLAY UPHELD": 8,
-    "closeDispute REPLAY OVERTURNED": 5,
+    "closeDispute REPLAY OVERTURNED": 3,
     "closeDispute REPLAY UNDECIDED": 2,
+    "closeDispute REPLAY UNJUDGED": 1,
+    "closeDispute REPLAY MOOT won": 1,
 }
 
 
 def test_terms_that_the_model_refuses_are_refused() -> None:
     machine, ref = LedgerMachine(), (keccak(b"any"), 1)
+    machine.deploy()
     for wrong in WRONG_TERMS:
         terms = replace(Params(ref, ref, AGGREGATORS[0], min_participants=5, min_stake=2000), **wrong)
         assert not machine.do("postTask", PUBLISHERS[0], terms, (), value=terms.due), wrong
@@ -574,7 +100,7 @@ def test_refusals_by_statistics_cost_what_the_model_says(schedule: dict[str, int
     machine, ref = LedgerMachine(), (keccak(b"any"), 1)
     bonded = {"challenge_window": 20, "bond": SMALLEST_BOND, "min_stake": 1000, "penalty": 97}
     terms = replace(Params(ref, ref, AGGREGATORS[0], rounds=9, batched=batched), **bonded, **schedule)
-    machine.begin(first=terms, second=terms, mask=1, helpers=(), past=[])
+    machine.begin(first=terms, second=terms, mask=1, helpers=(), past=[], judges=EVERYBODY)
     for number in range(9):
         refusals = [Verdict.NORM if number % (i + 1) == 0 else None for i in range(PARTICIPANTS)]
         refusals[8] = Verdict.MALFORMED if number < 4 else Verdict(255 - 220 * (number % 2))
@@ -588,6 +114,23 @@ def test_refusals_by_statistics_cost_what_the_model_says(schedule: dict[str, int
         reached["RepeatedRefusal"] >= 8 if costs and schedule["free_refusals"] < 255 else not reached["RepeatedRefusal"]
     )
     assert bool(reached["Garbage"]) == (schedule["garbage_share"] > 0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"jury_size": 1},
+        {"jury_size": 4, "least_pool": 5},
+        {"jury_size": 17, "least_pool": 17},
+        {"appeals": 3},
+        {"least_pool": 2},
+        {"least_pool": 65},
+        {"dispute_period": 0},
+    ],
+)
+def test_settings_of_no_court_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(RuntimeError, match="Revert"):
+        Evm(0, 0, SENDERS, replace(TERMS, **wrong))
 
 
 DEEDS = {

@@ -115,7 +115,7 @@ class Task:
         scores = [draw.choice([0, 1, draw.getrandbits(40)]) for _ in accepted]
         shares = dict(zip(accepted, apportion(UNITS, scores), strict=True))
 
-        ledger("openRound", 1, [0], [sum(1 << i for i in selected)], sender=AGGREGATOR)
+        ledger("openRound", 1, self.index, [0], [sum(1 << i for i in selected)], sender=AGGREGATOR)
         for i in selected:
             if verdicts[i] is not Verdict.MISSED:
                 ledger("commitUpdate", 1, self.index, self.commitment(i), sender=signer(i))

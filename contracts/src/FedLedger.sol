@@ -262,8 +262,7 @@ contract FedLedger is LedgerReveals {
         emit RoundSettled(task_, round_, t.spentUnits);
         _finalize(t, task_, round_);
         _advance(t, task_);
-        // Nobody is late with what a slow chain kept it from.
-        if (!_slow(t, task_, round_)) _payBounty(t, task_, until);
+        _payBounty(t, task_, until);
     }
 
     /// @notice Voids a round that has too few commitments or was not proposed in time. In the latter case its aggregators
@@ -374,13 +373,6 @@ contract FedLedger is LedgerReveals {
             return uint8(place);
         }
         revert NotAggregator(msg.sender);
-    }
-
-    /// @dev Whether the window in blocks may have ended long after the one in time.
-    function _slow(Task storage t, uint256 task_, uint32 round_) private view returns (bool) {
-        if (t.params.penalty == 0 || _leastWindowBlocks == 0) return false;
-        uint256 proposedIn = _proposedIn[task_][round_ % t.params.maxUnfinal];
-        return block.number < proposedIn + 2 * uint256(_leastWindowBlocks);
     }
 
     function _passTurn(Task storage t, uint256 task_) private {
@@ -514,6 +506,8 @@ contract FedLedger is LedgerReveals {
         if (r.disputes != 0) revert DisputesOpen(r.disputes);
         // Nobody is late with what an earlier round or a dispute kept it from.
         if (t.lastFinalAt > until) until = t.lastFinalAt;
+        // Nor with what waited for blocks: it has as many again.
+        if (_waitsForBlocks(t, task_, round_, 2)) until = block.timestamp;
     }
 
     function _requireUpdates(bool batched, bytes32 expected, Updates calldata updates) private pure {

@@ -92,14 +92,14 @@ contract LedgerCourt is LedgerDisputes {
         emit ServiceEnded(task_, id);
     }
 
-    /// @notice Takes verifiers out of a task's pool that serve it no more: they left, or lost their stake. Anyone may.
+    /// @notice Takes verifiers out of a task's pool that serve it no more: they left, if only for a while, or lost their
+    /// stake. Anyone may.
     function strike(uint256 task_, uint32[] calldata ids) external {
         // Whose draw is known must find all others where they were.
         if (_undrawn[task_] != 0) revert JuryNotDrawn(task_);
         for (uint256 i = 0; i < ids.length; ++i) {
-            Place storage place = _places[task_][ids[i]];
-            if (place.placePlusOne == 0) revert NotServing(ids[i]);
-            if (place.leftBlock == 0 && _isServing(ids[i])) revert StillServing(ids[i]);
+            if (_places[task_][ids[i]].placePlusOne == 0) revert NotServing(ids[i]);
+            if (_isPlaced(task_, ids[i])) revert StillServing(ids[i]);
             _remove(task_, ids[i]);
         }
     }

@@ -166,6 +166,12 @@ abstract contract LedgerDisputes is LedgerState {
         return v.since != 0 && v.leftBlock == 0 && _participants[id].stake >= _minVerifierStake;
     }
 
+    /// @dev Whether a verifier with enough stake has its place in a task's pool, and has had it since it became one.
+    function _isPlaced(uint256 task_, uint32 id) internal view returns (bool) {
+        Place storage place = _places[task_][id];
+        return place.leftBlock == 0 && _isServing(id) && place.sinceBlock >= _verifierOf[id].sinceBlock;
+    }
+
     /// @dev Takes a verifier out of a pool; the last one takes its place.
     function _remove(uint256 task_, uint32 id) internal {
         // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount

@@ -334,7 +334,7 @@ contract LedgerJuries is LedgerDisputes {
             if (value >= _pools[d.task].length) continue;
             uint32 id = _pools[d.task][value];
             if (_mayJudge(d, dispute, jury, id)) _swear(jury, id);
-            else if (_places[d.task][id].leftBlock != 0 || !_isServing(id)) gone[found++] = id;
+            else if (!_isPlaced(d.task, id)) gone[found++] = id;
         }
         if (_undrawn[d.task] != 0) return;
         for (uint256 i = 0; i < found; ++i) {

@@ -62,8 +62,8 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     mapping(uint32 id => Participant) internal _participants;
     uint32 internal _participantCount;
     mapping(address owner => uint256 idPlusOne) internal _byOwner;
-    /// @dev For ever: whose key signed cannot change afterwards. The id plus one (32 bits), and since when (40) and until
-    /// when (40) the key was the participant's signer; zero: it still is. One that is named again was it in between, too.
+    /// @dev For ever: whose key signed cannot change afterwards. The id plus one (32 bits), and since when (40) the key has
+    /// been the participant's signer, the first time, and until when (40), the last time; zero: it still is.
     mapping(address signer => uint256) internal _bySigner;
     /// @dev For whom an address agreed to sign; without that nobody can name it, and so keep it from others.
     mapping(address signer => address owner) internal _agreed;
@@ -278,7 +278,8 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
         return pledge != 0 && uint32(pledge >> 32) == round_;
     }
 
-    /// @dev Ends a participant's service as a verifier, if it is one. It keeps its places, where later draws leave it out.
+    /// @dev Ends a participant's service as a verifier, if it is one. It keeps its places, where later draws leave it out,
+    /// also if it comes back: then it has to serve anew.
     function _retire(uint32 id) internal {
         Verifier storage v = _verifierOf[id];
         // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
@@ -293,7 +294,7 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     function _servedAt(uint256 task_, uint32 id, uint256 time, uint256 block_) internal view returns (bool) {
         Place storage place = _places[task_][id];
         Verifier storage v = _verifierOf[id];
-        if (place.since > time || place.sinceBlock >= block_) return false;
+        if (place.since > time || place.sinceBlock >= block_ || place.sinceBlock < v.sinceBlock) return false;
         // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
         if (v.since == 0 || uint256(v.since) + _verifierAge > time || v.sinceBlock >= block_) return false;
         if (place.leftBlock != 0 && place.leftBlock < block_) return false;
@@ -318,9 +319,13 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
         view
         returns (bool)
     {
-        if (block.timestamp < proposedAt + t.params.challengeWindow) return true;
+        return block.timestamp < proposedAt + t.params.challengeWindow || _waitsForBlocks(t, task_, round_, 1);
+    }
+
+    /// @dev Whether so many times the least number of blocks have not yet passed since a proposal, where they count.
+    function _waitsForBlocks(Task storage t, uint256 task_, uint32 round_, uint256 times) internal view returns (bool) {
         if (t.params.penalty == 0 || _leastWindowBlocks == 0) return false;
-        return block.number < _proposedIn[task_][round_ % t.params.maxUnfinal] + _leastWindowBlocks;
+        return block.number < _proposedIn[task_][round_ % t.params.maxUnfinal] + times * _leastWindowBlocks;
     }
 
     function _baseModel(Task storage t, uint256 task_, Round storage r) internal view returns (bytes32) {

@@ -13,7 +13,7 @@ from eth_utils.abi import get_abi_output_types
 from eth_utils.crypto import keccak
 
 from fedledger.contracts.abi import creation_code, events, explain_revert, functions
-from fedledger.contracts.compile import parts
+from fedledger.contracts.compile import Artifact, parts
 from fedledger.contracts.ledger.records import Settings
 
 FUNDS = 10**32
@@ -35,6 +35,8 @@ class Evm:
         Replaces the first two.
     beside
         Another ledger, on whose chain to deploy this one.
+    contracts
+        What to deploy instead of the committed ledger's parts.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Evm:
         accounts: Sequence[str],
         settings: Settings | None = None,
         beside: Evm | None = None,
+        contracts: Sequence[Artifact] = (),
     ) -> None:
         self._evm = beside._evm if beside else pyrevm.EVM(spec_id="SHANGHAI")
         self.now, self.block = 1_000_000, 1000
@@ -52,7 +55,7 @@ class Evm:
             self._evm.set_balance(account, FUNDS)
         settings = Settings(least_stake, exit_delay) if settings is None else settings
         following: list[str] = []
-        for part in reversed(parts()):
+        for part in reversed(contracts or parts()):
             code = creation_code(part, settings.as_argument(), *following)
             following = [self._evm.deploy(accounts[0], code)]
         (self.address,) = following
@@ -90,6 +93,10 @@ class Evm:
     def put_code(self, account: str, code: bytes) -> None:
         self._evm.insert_account_info(account, pyrevm.AccountInfo(code=code))
 
+    def put_word(self, slot: int, word: int) -> None:
+        """Write a word of the ledger's storage."""
+        self._evm.insert_account_storage(self.address, slot, word)
+
     def put_evidence(self, publisher: str, slot: int, word: int) -> None:
         """Write a word of evidence straight into storage."""
         self._put(self._evidence, publisher, slot, word)
@@ -107,7 +114,7 @@ class Evm:
     def _put(self, mapping: int, account: str, key: int, word: int) -> None:
         inner = keccak(encode(["address", "uint256"], [account, mapping]))
         place = keccak(encode(["uint256", "bytes32"], [key, inner]))
-        self._evm.insert_account_storage(self.address, int.from_bytes(place, "big"), word)
+        self.put_word(int.from_bytes(place, "big"), word)
 
     def _call(self, name: str, data: bytes, sender: str, value: int) -> bytes:
         try:

@@ -4,23 +4,39 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from functools import lru_cache
 
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
-from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, RoundStatus
+from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, Finding, RoundStatus
 from fedledger.protocol.encoding.merkle import verify
 from fedledger.protocol.records.commitment_batch import EMPTY_ROOT, leaf
 from fedledger.protocol.records.verdicts import Verdict
 from support.evm import block_hash
-from support.ledger_model import EQUIVOCATION, LEFT, MINORITY, SILENCE, Rounds
-from support.ledger_records import ZERO, Claim, Dispute, Fault, Jury, Posted, Refused, Round, Task, Vote, refuse
+from support.ledger_model import CANNOT_JUDGE, EQUIVOCATION, LOOKS, MINORITY, SILENCE, Rounds
+from support.ledger_records import (
+    ZERO,
+    Claim,
+    Dispute,
+    Fault,
+    Jury,
+    Place,
+    Posted,
+    Refused,
+    Round,
+    Task,
+    Verifier,
+    Vote,
+    invalid,
+    refuse,
+    seats_of_jury,
+)
 
-LEAST_POOL = 3
-SIZES = (3, 7, 15)
-LOOKS = 64
+LEAST_VOTES = 2
+MOST_UNABLE = 2
+PROVER_SHARE = 8
 FOREVER = 2**256 - 1
+JUDGED = Finding.VALID, Finding.INVALID
 
 
 class Model(Rounds):
@@ -31,39 +47,92 @@ class Model(Rounds):
     def enlist(self, sender: str, value: int) -> None:
         i = self.of_sender(sender)
         stake, least = self.participants[i].stake, self.terms.min_verifier_stake
-        refuse((self.is_listed(i), "AlreadyServing", i), (stake < least, "StakeTooSmall", stake, least))
-        if i not in self.verifiers:
-            self.verifiers.append(i)
-        self.placed[i] = self.block
+        known = self.verifiers.get(i)
+        again = known.left + self.terms.dispute_period if known and known.left_block else 0
+        refuse(
+            (self.is_listed(i), "AlreadyServing", i),
+            (self.now < again, "TooEarlyToEnlist", again),
+            (stake < least, "StakeTooSmall", stake, least),
+        )
+        self.verifiers[i] = Verifier(self.now, self.block)
         self.emit("VerifierEnlisted", i)
 
     def retire(self, sender: str, value: int) -> None:
         i = self.of_sender(sender)
         refuse((not self.is_listed(i), "NotServing", i))
-        self.strike(i)
+        self.end_service(i)
 
-    def is_listed(self, i: int) -> bool:
-        return i in self.verifiers and self.placed[i] != LEFT
+    def serve(self, sender: str, value: int, task: int) -> None:
+        t = self.running(task)
+        refuse((not t.params.challenge_window, *invalid("challengeWindow")))
+        i = self.of_sender(sender)
+        refuse((not self.is_serving(i), "NotServing", i), ((task, i) in self.places, "AlreadyServing", i))
+        self.pools.setdefault(task, []).append(i)
+        self.places[task, i] = Place(self.now, self.block)
+        self.emit("ServiceBegun", task, i)
 
-    def is_serving(self, i: int) -> bool:
-        return self.is_listed(i) and self.participants[i].stake >= self.terms.min_verifier_stake
+    def quit(self, sender: str, value: int, task: int) -> None:
+        i = self.of_sender(sender)
+        refuse((not self.is_placed(task, i), "NotServing", i))
+        if self.undrawn(task):
+            # Whose draw may be known already must be found where it was.
+            self.places[task, i].left_block = self.block
+            self.emit("ServiceEnded", task, i)
+        else:
+            self.remove(task, i)
+
+    def strike(self, sender: str, value: int, task: int, ids: tuple[int, ...]) -> None:
+        absent = [i for k, i in enumerate(ids) if (task, i) not in self.places or i in ids[:k]]
+        serving = [i for i in ids if self.still_serves(task, i)]
+        refuse(
+            (self.undrawn(task), "JuryNotDrawn", task),
+            *((True, "NotServing", i) for i in absent),
+            *((True, "StillServing", i) for i in serving),
+        )
+        for i in ids:
+            self.remove(task, i)
+
+    def is_placed(self, task: int, i: int) -> bool:
+        return (task, i) in self.places and not self.places[task, i].left_block
+
+    def still_serves(self, task: int, i: int) -> bool:
+        """Whether a verifier serves a task, and has done so ever since it took its place."""
+        if not self.is_placed(task, i) or not self.is_serving(i):
+            return False
+        return self.places[task, i].since_block >= self.verifiers[i].since_block
+
+    def remove(self, task: int, i: int) -> None:
+        """Take a verifier out of a task's pool; the last one takes its place."""
+        if self.is_placed(task, i):
+            self.emit("ServiceEnded", task, i)
+        pool = self.pools[task]
+        last = pool.pop()
+        if last != i:
+            pool[pool.index(i)] = last
+        del self.places[task, i]
 
     # What the ledger sees for itself.
 
     def report_equivocation(self, sender: str, value: int, task: int, number: int, i: int, a: Claim, b: Claim) -> None:
         t = self.posted(task)
+        refuse(
+            (not 1 <= number <= len(t.rounds), "RoundNotOpen", task, number),
+            (a.commitment == b.commitment, "NotRefuted"),
+        )
         offence = keccak(encode(["uint8", "uint256", "uint32", "uint32"], [EQUIVOCATION, task, number, i]))
         refuse(
-            (a.commitment == b.commitment, "NotRefuted"),
+            (i not in t.rounds[number - 1].selected, "NotSelected", i),
             *self.unmade(task, number, i, a),
             *self.unmade(task, number, i, b),
             ((task, number, i) in self.punished, "AlreadyPunished", offence),
         )
         self.punished.add((task, number, i))
-        taken = self.slash(i, t.params.penalty, task, number, EQUIVOCATION)
+        # The reporter gets nothing of the penalty, or to report oneself would make it smaller.
+        penalty = t.params.penalty
+        taken = self.slash(i, penalty + penalty // PROVER_SHARE, task, number, EQUIVOCATION)
         self.emit("Equivocated", task, number, i, sender)
-        self.credit(sender, taken // 2)
-        self.burn(taken - taken // 2)
+        self.credit(sender, max(0, taken - penalty))
+        self.burn(min(taken, penalty))
 
     def refute_missed(
         self, sender: str, value: int, task: int, number: int, i: int, claim: Claim, posted: Posted
@@ -111,20 +180,21 @@ class Model(Rounds):
         self.credit(t.seats[d.accused].holder, d.bond // 2)
         self.burn(d.bond - d.bond // 2)
         self.close(dispute, DisputeStatus.UPHELD)
+        self.let_go(dispute)
 
     # Replays.
 
     def challenge_round(self, sender: str, value: int, task: int, number: int) -> None:
         t, r = self.challengeable(task, number)
-        pool = len(self.verifiers)
+        serving, least = self.serving(task, self.now, self.block), self.terms.least_pool
         refuse(
-            (r.challenged, "AlreadyChallenged", task, number),
-            (pool < LEAST_POOL, "TooFewVerifiers", pool, LEAST_POOL),
+            (r.challenged is not None, "AlreadyChallenged", task, number),
+            (serving < least, "TooFewVerifiers", serving, least),
             self.lacks(sender, value, t.params.bond),
         )
-        r.challenged = True
+        r.challenged = len(self.disputes)
         d = self.open_dispute(sender, value, task, number, 0, DisputeKind.REPLAY)
-        self.call(len(self.disputes) - 1, d)
+        self.call(r.challenged, d)
 
     def draw_jury(self, sender: str, value: int, dispute: int) -> None:
         d = self.ongoing(dispute, DisputeKind.REPLAY)
@@ -134,7 +204,7 @@ class Model(Rounds):
         refuse((early, "NotInTime", jury.draw_block + 1, jury.draw_until))
         seed = block_hash(jury.draw_block, self.block)
         if seed == ZERO:
-            jury.draw_block, jury.pool = self.block + 1, len(self.verifiers)
+            jury.draw_block, jury.pool = self.block + 1, len(self.pools[d.task])
             self.emit("JuryCalled", dispute, d.level, jury.draw_block)
             return
         jury.commits_until = self.now + self.terms.dispute_period
@@ -145,30 +215,35 @@ class Model(Rounds):
     def drawn(self, d: Dispute, seed: bytes) -> list[int]:
         """Shuffle the places of the pool by the seed, and take from the front who may judge.
 
-        Who has come to its place since the call may not, nor who has a part in the dispute. Who has left or has too
-        small a stake is struck off the list.
+        Who may not, because it has left or has too small a stake, is taken out of the pool, unless another jury is
+        still to be drawn from it.
         """
-        places = list(range(d.jury.pool))
-        parties = {d.challenger, self.tasks[d.task - 1].seats[d.accused].holder}
+        places, pool = list(range(d.jury.pool)), self.pools[d.task]
         members: list[int] = []
-        poor = []
+        gone = []
         for k in range(min(LOOKS, len(places))):
-            if len(members) == SIZES[d.level]:
+            if len(members) == seats_of_jury(self.terms, d.level):
                 break
             draw = int.from_bytes(keccak(encode(["bytes32", "uint256"], [seed, k])), "big")
             other = k + draw % (len(places) - k)
             places[k], places[other] = places[other], places[k]
-            if places[k] >= len(self.verifiers):
+            if places[k] >= len(pool):
                 continue
-            i = self.verifiers[places[k]]
-            p = self.participants[i]
-            if not self.is_serving(i):
-                poor.append(i)
-            elif self.placed[i] < d.jury.draw_block and not parties & {p.owner, p.signer}:
+            i = pool[places[k]]
+            if self.may_judge(d, i):
                 members.append(i)
-        for i in poor:
-            self.strike(i)
+            elif not self.still_serves(d.task, i):
+                gone.append(i)
+        for i in gone if not self.undrawn(d.task) else ():
+            self.remove(d.task, i)
         return members
+
+    def may_judge(self, d: Dispute, i: int) -> bool:
+        """Whether a verifier served when the last jury was called, was silent on none before it, and is no party."""
+        p, called = self.participants[i], d.jury.draw_until - self.terms.dispute_period
+        party = {d.challenger, self.tasks[d.task - 1].seats[d.accused].holder} & {p.owner, p.signer}
+        silent = any(i in jury.members and i not in jury.found for jury in d.juries[:-1])
+        return self.served(d.task, i, called, d.jury.draw_block) and not party and not silent
 
     def commit_vote(self, sender: str, value: int, dispute: int, digest: bytes) -> None:
         d = self.ongoing(dispute, DisputeKind.REPLAY)
@@ -179,7 +254,9 @@ class Model(Rounds):
         jury.votes[i] = Vote(digest)
         self.emit("VoteCommitted", dispute, d.level, i, digest)
 
-    def reveal_vote(self, sender: str, value: int, dispute: int, valid: bool, transcript: bytes, salt: bytes) -> None:
+    def reveal_vote(
+        self, sender: str, value: int, dispute: int, finding: Finding, transcript: bytes, salt: bytes
+    ) -> None:
         d = self.ongoing(dispute, DisputeKind.REPLAY)
         jury = d.jury
         begun = len(jury.votes) == len(jury.members) or self.now >= jury.commits_until
@@ -187,11 +264,12 @@ class Model(Rounds):
         refuse((not in_time, "NotInTime", jury.commits_until, jury.reveals_until))
         i = self.juror(dispute, jury, sender)
         digest = jury.votes[i].commitment if i in jury.votes else ZERO
-        found = self.vote(dispute, d.level, i, valid, transcript, salt)
-        refuse((digest != found, "WrongVote", digest, found))
+        found = self.vote(dispute, d.level, i, finding, transcript, salt)
+        nothing = finding is Finding.NONE or (finding is Finding.UNABLE and transcript != ZERO)
+        refuse((nothing, "NoFinding"), (digest != found, "WrongVote", digest, found))
         refuse((jury.votes[i].finding is not None, "AlreadyVoted", i))
-        jury.votes[i].finding = valid, transcript
-        self.emit("VoteRevealed", dispute, d.level, i, valid, transcript, salt)
+        jury.votes[i].finding = finding, transcript
+        self.emit("VoteRevealed", dispute, d.level, i, finding, transcript, salt)
 
     def decide(self, sender: str, value: int, dispute: int) -> None:
         d = self.ongoing(dispute, DisputeKind.REPLAY)
@@ -201,14 +279,17 @@ class Model(Rounds):
         refuse((not jury.complete and self.now < until, "NotInTime", until, FOREVER))
         jury.decided = True
         votes = Counter(jury.found.values())
-        jury.finding = next((found for found, count in votes.items() if 2 * count > len(jury.members)), None)
-        valid = jury.finding is not None and jury.finding[0]
-        self.emit("JuryDecided", dispute, d.level, valid, outcome_hash(jury.finding))
-        appealable = self.can_go_higher(d)
-        if appealable and jury.finding is None:
+        cast = votes.total()
+        if cast >= LEAST_VOTES and cast > len(jury.members) / 2:
+            jury.finding = next((found for found, count in votes.items() if count > cast / 2), None)
+        self.emit("JuryDecided", dispute, d.level, jury.says, jury.finding[1] if jury.finding else ZERO)
+        higher = self.can_go_higher(d)
+        if jury.says in JUDGED:
+            d.deadline = self.now + (self.terms.dispute_period if higher else 0)
+        elif higher and d.unable < MOST_UNABLE:
             self.call(dispute, d)
         else:
-            d.deadline = self.now + (self.terms.dispute_period if appealable else 0)
+            d.deadline = self.now
 
     def appeal(self, sender: str, value: int, dispute: int) -> None:
         d = self.ongoing(dispute, DisputeKind.REPLAY)
@@ -228,10 +309,8 @@ class Model(Rounds):
         d = self.opened(dispute)
         t = self.tasks[d.task - 1]
         if t.rounds[d.number - 1].status is RoundStatus.VOIDED:
-            self.close(dispute, DisputeStatus.MOOT)
-            self.credit(d.challenger, d.bond)
-            for jury in d.juries:
-                self.credit(jury.appellant, jury.appeal_bond)
+            self.close_moot(dispute, d)
+            self.let_go(dispute)
             return
         undecided = d.kind is DisputeKind.REPLAY and not d.jury.decided
         refuse((self.now < d.deadline or undecided, "NotInTime", d.deadline, FOREVER))
@@ -239,74 +318,110 @@ class Model(Rounds):
             self.close(dispute, DisputeStatus.OVERTURNED)
             self.credit(d.challenger, d.bond)
             self.overturn(t, d.number, d.accused, d.challenger)
-        elif d.jury.finding is None:
-            self.close_undecided(t, dispute, d)
+        elif d.jury.says in JUDGED:
+            self.close_decided(t, dispute, d, d.jury.says)
         else:
-            self.close_decided(t, dispute, d, *d.jury.finding)
+            self.close_open(t, dispute, d)
+        self.let_go(dispute)
 
-    def close_undecided(self, t: Task, dispute: int, d: Dispute) -> None:
-        """Nobody knows who is right: appeals are returned, the challenger pays a quarter, the round is made again."""
-        self.close(dispute, DisputeStatus.UNDECIDED)
-        self.credit(d.challenger, d.bond - d.bond // 4)
-        self.burn(d.bond // 4)
+    def close_moot(self, dispute: int, d: Dispute) -> None:
+        """The round fell for another reason: all bonds are returned, and who had voted shares what was won by that."""
+        won, d.won = d.won, 0
+        self.close(dispute, DisputeStatus.MOOT)
+        self.credit(d.challenger, d.bond)
         for jury in d.juries:
             self.credit(jury.appellant, jury.appeal_bond)
-        self.fine(d, None)
+        voted = [i for jury in d.juries for i in jury.members if i in jury.votes]
+        self.share(d.challenger, voted, won)
+
+    def close_open(self, t: Task, dispute: int, d: Dispute) -> None:
+        """Nobody knows who is right: all bonds are returned, and the round is made again; only silence is fined.
+
+        If nobody can judge it, the challenger pays a seat's worth for each jury.
+        """
+        unable = d.jury.says is Finding.UNABLE
+        self.close(dispute, DisputeStatus.UNJUDGED if unable else DisputeStatus.UNDECIDED)
+        fee = min(d.bond, len(d.juries) * self.terms.juror_penalty) if unable else 0
+        self.credit(d.challenger, d.bond - fee)
+        self.burn(fee)
+        for jury in d.juries:
+            self.credit(jury.appellant, jury.appeal_bond)
+        for jury in d.juries:
+            for i in jury.members:
+                if i not in jury.found:
+                    self.fine(d, i, SILENCE)
         self.void(t, d.number, len(t.rounds))
 
-    def close_decided(self, t: Task, dispute: int, d: Dispute, valid: bool, transcript: bytes) -> None:
-        """Of what the losers had at stake the winner gets half, the jurors who were right a quarter."""
+    def close_decided(self, t: Task, dispute: int, d: Dispute, finding: Finding) -> None:
+        """What the losers had at stake is shared between the winner and the jurors who were right."""
         proposer = t.seats[d.accused].holder
         pot = 0
         for jury in d.juries[:-1]:
             # Who appealed held the opposite of what this jury had found.
-            if jury.finding is not None and jury.finding[0] == valid:
+            if jury.says is finding:
                 pot += jury.appeal_bond
             else:
                 self.credit(jury.appellant, jury.appeal_bond)
-        if valid:
+        if finding is Finding.VALID:
             self.close(dispute, DisputeStatus.UPHELD)
             pot += d.bond
         else:
             self.close(dispute, DisputeStatus.OVERTURNED)
             self.credit(d.challenger, d.bond)
-            pot += self.charge(t, d.accused)
-        winner = proposer if valid else d.challenger
+            pot += self.forfeit(t, d.number, d.accused)
+        right = self.judge_jurors(d)
+        self.share(proposer if finding is Finding.VALID else d.challenger, right, pot)
+        if finding is Finding.INVALID:
+            self.void(t, d.number, len(t.rounds))
+
+    def judge_jurors(self, d: Dispute) -> list[int]:
+        """Fine jurors who were silent or found something else; return those who were right, once for each jury.
+
+        The transcript of a level is that of the one above it, hashed. Who could not judge is right to say so where its
+        own jury could not.
+        """
+        assert d.jury.finding is not None
+        right = []
+        said, transcript = d.jury.finding
+        for jury in reversed(d.juries):
+            for i in jury.members:
+                found = jury.found.get(i)
+                if found == (said, transcript):
+                    right.append(i)
+                elif found is None:
+                    self.fine(d, i, SILENCE)
+                elif found[0] is not Finding.UNABLE:
+                    self.fine(d, i, MINORITY)
+                elif jury.says is not Finding.UNABLE:
+                    self.fine(d, i, CANNOT_JUDGE)
+            transcript = keccak(transcript)
+        return right
+
+    def share(self, winner: str, right: list[int], pot: int) -> None:
+        """Give the winner half of a pot, and the jurors a quarter or their seats' worth, if half is enough for it."""
         self.credit(winner, pot // 2)
-        right = self.fine(d, (valid, transcript))
-        each = pot // 4 // len(right)
+        wages = min(pot // 2, max(pot // 4, len(right) * self.terms.juror_penalty))
+        each = wages // len(right) if right else 0
         for i in right:
             self.credit(self.participants[i].owner, each)
         self.burn(pot - pot // 2 - each * len(right))
-        if not valid:
-            self.void(t, d.number, len(t.rounds))
 
-    def fine(self, d: Dispute, finding: tuple[bool, bytes] | None) -> list[int]:
-        """Fine jurors who were silent or found something else; return those who were right, once for each jury."""
-        right = []
-        for jury in d.juries:
-            for i in jury.members:
-                found = jury.found.get(i)
-                if found is not None and finding in (None, found):
-                    right.append(i)
-                else:
-                    offence = SILENCE if found is None else MINORITY
-                    self.burn(self.slash(i, self.terms.juror_penalty, d.task, d.number, offence))
-        return right
+    def fine(self, d: Dispute, i: int, offence: int) -> None:
+        self.burn(self.slash(i, self.terms.juror_penalty, d.task, d.number, offence))
 
     # What the transactions share.
 
-    def vote(self, dispute: int, level: int, juror: int, valid: bool, transcript: bytes, salt: bytes) -> bytes:
+    def vote(self, dispute: int, level: int, juror: int, finding: Finding, transcript: bytes, salt: bytes) -> bytes:
         """Return what a juror commits to."""
-        kinds = ["uint256", "address", "uint256", "uint8", "uint32", "bool", "bytes32", "bytes32"]
-        return keccak(encode(kinds, [self.chain_id, self.address, dispute, level, juror, valid, transcript, salt]))
+        kinds = ["uint256", "address", "uint256", "uint8", "uint32", "uint8", "bytes32", "bytes32"]
+        return keccak(encode(kinds, [self.chain_id, self.address, dispute, level, juror, finding, transcript, salt]))
 
     def can_go_higher(self, d: Dispute) -> bool:
         """Whether there is a next level, and anybody who did not sit on this one."""
-        return d.level + 1 < len(SIZES) and d.jury.pool > len(d.jury.members)
+        return d.level < self.terms.appeals and d.jury.pool > len(d.jury.members)
 
     def call(self, dispute: int, d: Dispute) -> None:
-        d.juries.append(Jury(self.block, self.now + self.terms.dispute_period, len(self.verifiers)))
+        d.juries.append(Jury(self.block, self.now + self.terms.dispute_period, len(self.pools.get(d.task, ()))))
         self.emit("JuryCalled", dispute, d.level, self.block)
 
     def juror(self, dispute: int, jury: Jury, sender: str) -> int:
@@ -321,7 +436,60 @@ class Model(Rounds):
         r.disputes += 1
         self.disputes.append(Dispute(task, number, subject, kind, r.seat, sender, bond))
         self.emit("Challenged", task, number, len(self.disputes) - 1, kind, subject, sender, bond)
+        self.hold(t, r.seat, len(self.disputes) - 1)
         return self.disputes[-1]
+
+    def hold(self, t: Task, place: int, dispute: int) -> None:
+        """Keep a seat's deposit for the disputes about it, whatever else the seat may lose meanwhile."""
+        seat = t.seats[place]
+        seat.disputes += 1
+        seat.first = dispute if seat.first is None else seat.first
+        if not seat.held and seat.deposit:
+            seat.held, seat.deposit = seat.deposit, 0
+            self.emit("DepositHeld", self.number_of(t), place, seat.held)
+
+    def let_go(self, dispute: int) -> None:
+        """Once a dispute is closed, burn the deposit if another has condemned it, or give it back with the last one."""
+        d = self.disputes[dispute]
+        t = self.tasks[d.task - 1]
+        seat = t.seats[d.accused]
+        seat.disputes -= 1
+        if seat.first == dispute:
+            if seat.condemned:
+                self.burn(self.lose(t, d.accused))
+            seat.first, seat.condemned = None, False
+        if seat.disputes:
+            return
+        back, seat.held, seat.first = seat.held, 0, None
+        if not back:
+            return
+        self.emit("DepositReturned", d.task, d.accused, back)
+        if t.finished or seat.deposit + back > t.params.bond:
+            self.credit(seat.holder, back)
+        else:
+            seat.deposit += back
+
+    def lose(self, t: Task, place: int) -> int:
+        """Take all that is held of a seat's deposit."""
+        seat = t.seats[place]
+        lost, seat.held = seat.held, 0
+        if lost:
+            self.emit("SeatCharged", self.number_of(t), place, seat.holder, lost)
+        return lost
+
+    def forfeit(self, t: Task, number: int, place: int) -> int:
+        """Take what a seat loses for a false proposal: what is held of it, or its deposit if nothing is.
+
+        If a dispute about an earlier round has the first claim on what is held, nothing is taken now.
+        """
+        seat = t.seats[place]
+        if not seat.held:
+            return self.charge(t, place)
+        first = self.disputes[seat.first] if seat.first is not None else None
+        if first and first.number < number and t.rounds[first.number - 1].status is not RoundStatus.VOIDED:
+            seat.condemned = True
+            return 0
+        return self.lose(t, place)
 
     def close(self, dispute: int, status: DisputeStatus) -> None:
         d = self.disputes[dispute]
@@ -331,18 +499,25 @@ class Model(Rounds):
         t.last_final = self.now
         self.emit("DisputeClosed", dispute, status)
 
-    def overturn(self, t: Task, number: int, place: int, winner: str) -> None:
-        """Take the deposit of a seat, half of it for the winner, and void a round with all that built on it."""
-        taken = self.charge(t, place)
-        self.credit(winner, taken // 2)
-        self.burn(taken - taken // 2)
+    def overturn(self, t: Task, number: int, place: int, prover: str) -> None:
+        """Take the deposit of a seat, little of it for who proved what all could see, and void what built on the round.
+
+        The rest is for those who replay the same proposal; if nobody does, it is burned.
+        """
+        taken = self.forfeit(t, number, place)
+        reward = taken // PROVER_SHARE
+        self.credit(prover, reward)
+        challenged = t.rounds[number - 1].challenged
+        if challenged is not None and self.disputes[challenged].is_open:
+            self.disputes[challenged].won = taken - reward
+        else:
+            self.burn(taken - reward)
         self.void(t, number, len(t.rounds))
 
     def challengeable(self, task: int, number: int) -> tuple[Task, Round]:
         t = self.posted(task)
         r = t.rounds[number - 1] if 1 <= number <= len(t.rounds) else None
-        proposed = r is not None and r.status is RoundStatus.PROPOSED
-        if r is None or not proposed or self.now >= r.proposed + t.params.challenge_window:
+        if r is None or r.status is not RoundStatus.PROPOSED or not self.window_open(t, r):
             raise Refused({("NotChallengeable", (task, number))})
         return t, r
 
@@ -362,13 +537,20 @@ class Model(Rounds):
         return d
 
     def unmade(self, task: int, number: int, i: int, claim: Claim) -> Iterator[Fault]:
-        """Yield the fault of a claim that the participant has neither signed nor sent to a batched round."""
+        """Yield the fault of a claim that the participant has neither signed nor sent to a batched round.
+
+        What a key signed that was not its signer while the round took commitments is not held against it.
+        """
+        t = self.posted(task)
+        r = t.rounds[number - 1]
         if claim.signature:
             yield from self.unsigned(task, number, i, claim)
+            signer = claim.signer(self.chain_id, self.address, task, number, i)
+            since, until = self.keys.get(signer or "", (0, 0))
+            closed = max(r.commits_closed, r.opened + t.params.commit_period)
+            yield since > closed or 0 < until <= r.opened, "WrongSignature", signer
             return
-        t = self.posted(task)
-        r = t.rounds[number - 1] if 1 <= number <= len(t.rounds) else None
-        sent = r.commitments[i][1] if r and t.params.batched and i in r.commitments else None
+        sent = r.commitments[i][1] if t.params.batched and i in r.commitments else None
         yield sent != claim.commitment, "NotCommitted", i
 
     def unsigned(self, task: int, number: int, i: int, claim: Claim) -> Iterator[Fault]:
@@ -382,8 +564,3 @@ def listed(t: Task, r: Round, i: int, claim: Claim) -> bool:
     """Whether a participant's commitment is in a batched round's root."""
     rooted = t.params.batched and r.root != EMPTY_ROOT
     return rooted and verify(r.root, leaf(i, claim.commitment), claim.proof)
-
-
-@lru_cache(maxsize=4096)
-def outcome_hash(finding: tuple[bool, bytes] | None) -> bytes:
-    return ZERO if finding is None else keccak(encode(["bool", "bytes32"], finding))

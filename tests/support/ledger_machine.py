@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 from eth_account import Account
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from fedledger.contracts.abi import RevertedError
+from fedledger.contracts.compile import Artifact
 from fedledger.contracts.ledger.records import Phase, RoundStatus, Settings
 from fedledger.protocol.encoding.merkle import MerkleTree
 from fedledger.protocol.records.commitment_batch import EMPTY_ROOT, leaf
@@ -25,7 +27,6 @@ from support.evm import FUNDS, Evm, log
 from support.ledger_court import Model
 from support.ledger_records import (
     COIN,
-    LEAST_BOND,
     NOBODY,
     YEAR,
     ZERO,
@@ -38,15 +39,15 @@ from support.ledger_records import (
     Round,
     Task,
     Updates,
+    least_bond,
 )
 from support.ledger_views import views
 
-OFFENCES = "Equivocation", "Garbage", "NeverRevealed", "Silence", "Minority", "RepeatedRefusal"
+OFFENCES = "Equivocation", "Garbage", "NeverRevealed", "Silence", "Minority", "RepeatedRefusal", "CannotJudge"
 
 SHARES = "garbage_share", "never_revealed_share", "statistical_share", "free_refusals"
-STAKE, VERIFIER_STAKE, JUROR_PENALTY = 1000, 2000, 151
+STAKE, VERIFIER_STAKE, JUROR_PENALTY = 1000, 2000, 101
 EXIT_DELAY, DISPUTE_PERIOD = 240, 4
-SMALLEST_BOND = LEAST_BOND * JUROR_PENALTY
 PARTICIPANTS = 9  # two slots, the second with one participant
 EVERYBODY = 2**PARTICIPANTS - 1
 TASKS = 3
@@ -76,6 +77,19 @@ SEAL = keccak(KEYS_OF_SEALS["key"])
 REVERT = bytes.fromhex("5f5ffd")
 RUNNING = (Phase.COMMITTING, Phase.CLOSING, Phase.ADMITTING, Phase.REVEALING, Phase.PROPOSING)
 REFUSALS = [verdict for verdict in Verdict if verdict.refused]
+
+TERMS = Settings(STAKE, EXIT_DELAY, VERIFIER_STAKE, JUROR_PENALTY, DISPUTE_PERIOD, COIN, GUARDIAN, verifier_age=3)
+SMALLEST_BOND = least_bond(TERMS)
+# What ledgers are deployed with: none of them asks for a higher bond.
+LEDGERS = [
+    TERMS,
+    replace(TERMS, verifier_age=0),
+    replace(TERMS, least_pool=5, least_window=20, least_window_blocks=3),
+    replace(TERMS, jury_size=5, least_pool=5, appeals=1, least_window_blocks=9, most_penalty=STAKE - 1),
+    replace(TERMS, jury_size=3, least_pool=3, appeals=0, verifier_age=30, juror_penalty=841),
+    replace(TERMS, jury_size=3, least_pool=6, appeals=1, juror_penalty=0, least_window=30),
+    replace(TERMS, jury_size=7, least_pool=7, appeals=0, juror_penalty=360),
+]
 
 # Most transactions are what their senders ought to send, or no history would get far.
 seldom = st.integers(0, 11).map(lambda n: n == 11)
@@ -277,22 +291,33 @@ class Root:
 
 
 class RoundsMachine(RuleBasedStateMachine):
-    """Ten owners, two publishers and three aggregators, who do anything at any time."""
+    """Ten owners, two publishers and three aggregators, who do anything at any time.
+
+    The ledger may be made of other ``contracts``, with some words of ``storage`` to begin with.
+    """
 
     reached: ClassVar[Counter[str]] = Counter()
+    contracts: Sequence[Artifact] = ()
+    storage: Mapping[int, int] = MappingProxyType({})
 
     def __init__(self) -> None:
         super().__init__()
+        self.roots: dict[tuple[int, int], Root] = {}
+        self.final: dict[int, int] = {}
+        self.closed: set[int] = set()
+
+    def deploy(self, terms: Settings = TERMS) -> None:
+        """Begin with an empty ledger, which has a predecessor."""
         before = Evm(0, 0, SENDERS)
         for i in (2, 0, 1):
             before("agreeToSign", OWNERS[i], sender=SIGNERS[i])
             before("register", SIGNERS[i], PAYOUTS[0], 0, sender=OWNERS[i])
         lanes = [Evidence(240, 0, 15), Evidence(0, 480, 0), Evidence()]
         before.put_evidence(PUBLISHERS[0], 0, sum(known.pack() << 32 * i for i, known in enumerate(lanes)))
-        terms = Settings(
-            STAKE, EXIT_DELAY, VERIFIER_STAKE, JUROR_PENALTY, DISPUTE_PERIOD, COIN, GUARDIAN, before.address
-        )
-        self.evm = Evm(0, 0, SENDERS, terms, before)
+        terms = replace(terms, predecessor=before.address)
+        self.evm = Evm(0, 0, SENDERS, terms, before, self.contracts)
+        for slot, word in self.storage.items():
+            self.evm.put_word(slot, word)
         self.evm.put_code(REFUSER, REVERT)
         ledger = self.evm.address.lower()
         self.model = Model(ledger, terms, {REFUSER, ledger}, self.evm.now, self.evm.block)
@@ -302,9 +327,6 @@ class RoundsMachine(RuleBasedStateMachine):
             for k, i in enumerate((2, 0, 1))
         }
         self.model.wallets.update(dict.fromkeys(SENDERS, FUNDS))
-        self.roots: dict[tuple[int, int], Root] = {}
-        self.final: dict[int, int] = {}
-        self.closed: set[int] = set()
 
     def do(self, name: str, sender: str, *arguments: Any, value: int = 0) -> bool:
         """Send a transaction to both; whether they took it, which must be the same."""
@@ -342,10 +364,20 @@ class RoundsMachine(RuleBasedStateMachine):
         mask=masks,
         helpers=standbys,
         past=st.lists(whole_rounds, max_size=4),
+        ledger=st.sampled_from(LEDGERS),
+        judges=masks,
     )
     def begin(
-        self, first: Params, second: Params, mask: int, helpers: tuple[str, ...], past: list[dict[str, Any]]
+        self,
+        first: Params,
+        second: Params,
+        mask: int,
+        helpers: tuple[str, ...],
+        past: list[dict[str, Any]],
+        ledger: Settings = TERMS,
+        judges: int = 0,
     ) -> None:
+        self.deploy(ledger)
         for i in range(PARTICIPANTS):
             stake = (2 + i % 2) * STAKE
             if i == mask % PARTICIPANTS:
@@ -356,11 +388,13 @@ class RoundsMachine(RuleBasedStateMachine):
         for account in (*AGGREGATORS, PUBLISHERS[0], STRANGER):
             assert self.do("deposit", account, COIN, 60 * STAKE, value=60 * STAKE)
         easy = replace(first, min_stake=min(first.min_stake, STAKE), min_reputation=0)
-        easy = replace(easy, penalty=min(easy.penalty, easy.min_stake))
-        other = consistent(replace(second, batched=not first.batched))
+        easy = self.fit(replace(easy, penalty=min(easy.penalty, easy.min_stake)))
+        other = self.fit(replace(second, batched=not first.batched))
         for terms, willing in ((easy, EVERYBODY), (other, mask)):
             assert self.do("postTask", PUBLISHERS[0], terms, helpers, value=terms.due)
             self.enrol_many(len(self.model.tasks), willing)
+            if terms.challenge_window:
+                self.have_judges(len(self.model.tasks), judges)
         if mask & 1:
             assert self.do("adoptEvidence", PUBLISHERS[0], (0,))
         for round_ in past:
@@ -420,6 +454,31 @@ class RoundsMachine(RuleBasedStateMachine):
     @step(who=participants, payout=receivers)
     def set_payout(self, who: int, payout: str) -> None:
         self.do("setPayout", OWNERS[who], self.receiver(payout))
+
+    @step(task=tasks, mask=masks)
+    def have_judges(self, task: int, mask: int) -> None:
+        """Let participants become verifiers of a task, whose service counts from now on."""
+        came = False
+        for i in chosen(range(len(self.model.participants)), mask):
+            if self.model.participants[i].leaves:
+                self.do("cancelExit", OWNERS[i])
+            p = self.model.participants[i]
+            if p.since and p.stake < VERIFIER_STAKE:
+                self.do("addStake", OWNERS[i], STAKE, value=STAKE)
+            if not self.model.is_listed(i):
+                came |= self.do("enlist", OWNERS[i])
+            if (task, i) in self.model.places and not self.model.still_serves(task, i):
+                self.do("quit", self.signer(i), task)
+            if (task, i) not in self.model.places and self.task(task):
+                came |= self.do("serve", self.signer(i), task)
+        if came:
+            self.wait(self.model.terms.verifier_age)
+
+    def fit(self, p: Params) -> Params:
+        """Return terms that this ledger takes, like the given ones."""
+        least, most = self.model.terms.least_window, self.model.terms.most_penalty
+        penalty = min(p.penalty, most if p.challenge_window >= least else 0)
+        return consistent(replace(p, penalty=penalty))
 
     @step(who=participants, step=st.sampled_from(["requestExit", "requestExit", "cancelExit", "completeExit"]))
     def exit(self, who: int, step: str) -> None:
@@ -542,20 +601,26 @@ class RoundsMachine(RuleBasedStateMachine):
 
     def open_round(self, t: Task, task: int, sender: str, indices: tuple[int, ...], words: tuple[int, ...]) -> None:
         stacked, active = len(t.rounds) - t.final, t.active
-        if self.do("openRound", sender, task, indices, words):
+        if self.do("openRound", sender, task, len(t.rounds) + 1, indices, words):
             if stacked:
                 self.reach(f"openRound on {stacked} unsettled")
             if t.active != active:
                 self.reach("openRound by a standby")
 
-    @step(task=tasks, words=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), max_size=2), odd=st.booleans())
-    def open_wrongly(self, task: int, words: list[tuple[int, int]], odd: bool) -> None:
+    @step(
+        task=tasks,
+        words=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), max_size=2),
+        odd=st.booleans(),
+        ahead=st.sampled_from([1, 1, 1, 0, 2]),
+    )
+    def open_wrongly(self, task: int, words: list[tuple[int, int]], odd: bool, ahead: int) -> None:
         if (t := self.task(task)) is None:
             return
         sender = self.aggregator(t, 0)
         indices, values = tuple(k for k, _ in words), tuple(word for _, word in words)
-        self.do("openRound", sender, task, indices[: len(indices) - odd], values)
-        self.do("openRound", sender, task, indices, values + (1,) * odd)
+        number = len(t.rounds) + ahead
+        self.do("openRound", sender, task, number, indices[: len(indices) - odd], values)
+        self.do("openRound", sender, task, number, indices, values + (1,) * odd)
 
     @step(task=st.integers(0, TASKS), **COMMIT)
     def commit(self, task: int, who: int, back: int, kind: str) -> None:
@@ -823,7 +888,7 @@ class RoundsMachine(RuleBasedStateMachine):
     def go_on_together(self, task: int, turn: int) -> None:
         """Settle a round and open the next as one transaction of the aggregator."""
         if (t := self.task(task)) is not None:
-            calls = *filter(None, [self.next_push(task)]), Call("openRound", (task, (), ()))
+            calls = *filter(None, [self.next_push(task)]), Call("openRound", (task, len(t.rounds) + 1, (), ()))
             self.do("multicall", self.aggregator(t, turn), Calls(calls))
 
     @step(task=tasks)
@@ -869,7 +934,7 @@ class RoundsMachine(RuleBasedStateMachine):
         for number, t in enumerate(self.model.tasks, 1):
             for _ in range(2 * t.params.max_unfinal):
                 self.let_time_run_out(number)
-                self.wait(t.params.challenge_window)
+                self.wait(t.params.challenge_window, 1 + self.model.terms.least_window_blocks)
                 self.let_disputes_run_out(number)
                 self.push(number)
             if not t.finished:

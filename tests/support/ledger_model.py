@@ -37,12 +37,14 @@ from support.ledger_records import (
     Outcome,
     Params,
     Participant,
+    Place,
     Ref,
     Refused,
     Round,
     Seat,
     Task,
     Updates,
+    Verifier,
     has_update,
     invalid,
     named,
@@ -53,11 +55,11 @@ _commitment = lru_cache(maxsize=65_536)(commitment)
 WORD = 256
 VOIDS_TO_FINISH = 3
 MOST_SEATS = 4
-DISPUTE_PERIODS = 12
+DISPUTE_PERIODS = 4
 VOID_REWARD = 8
 BOUNTY = 64
-LEFT = 2**64 - 1
-EQUIVOCATION, GARBAGE_SENT, NEVER_REVEALED, SILENCE, MINORITY, REPEATED_REFUSAL = range(6)
+LOOKS = 64
+EQUIVOCATION, GARBAGE_SENT, NEVER_REVEALED, SILENCE, MINORITY, REPEATED_REFUSAL, CANNOT_JUDGE = range(7)
 FLAWS = {"shares": "LengthMismatch", "slots": "SlotsNotAscending"}
 
 
@@ -75,12 +77,14 @@ class Rounds:
         Addresses that take no money.
     past
         What the predecessor knows: id and lane of evidence by publisher and owner.
+    keys
+        From when, first, until when, at last, each address was its participant's signer; until 0: it still is.
     agreed
         For which owner each address last agreed to sign.
     verifiers
-        In the order of their places, with those that have left while a jury was to be drawn.
-    placed
-        The block in which each verifier came to its place in the list, or `LEFT`.
+        All that ever were, also those that left.
+    pools, places
+        Who serves each task, in the order of the places, and since when.
     log
         The events so far, as name and arguments.
     """
@@ -98,11 +102,13 @@ class Rounds:
     paused: bool = False
     participants: list[Participant] = field(default_factory=list)
     signers: dict[str, int] = field(default_factory=dict)
+    keys: dict[str, tuple[int, int]] = field(default_factory=dict)
     agreed: dict[str, str] = field(default_factory=dict)
     tasks: list[Task] = field(default_factory=list)
     evidence: dict[tuple[str, int], Evidence] = field(default_factory=dict)
-    verifiers: list[int] = field(default_factory=list)
-    placed: dict[int, int] = field(default_factory=dict)
+    verifiers: dict[int, Verifier] = field(default_factory=dict)
+    pools: dict[int, list[int]] = field(default_factory=dict)
+    places: dict[tuple[int, int], Place] = field(default_factory=dict)
     disputes: list[Dispute] = field(default_factory=list)
     punished: set[tuple[int, int, int]] = field(default_factory=set)
     log: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
@@ -114,7 +120,7 @@ class Rounds:
         """All that the ledger holds, in wei: whose it is, in escrow, or burned."""
         stakes = sum(p.stake + p.unbonding for p in self.participants)
         credited = sum(t.credits.total() * t.params.credit_unit for t in self.tasks)
-        deposits = sum(seat.deposit for t in self.tasks for seat in t.seats)
+        deposits = sum(seat.deposit + seat.held for t in self.tasks for seat in t.seats)
         bonds = sum(d.held for d in self.disputes)
         escrows = sum(t.escrow + t.seal_held for t in self.tasks)
         return self.balances.total() + stakes + credited + deposits + bonds + escrows + self.burned
@@ -126,11 +132,36 @@ class Rounds:
         """Return on how many juries of open disputes a participant sits."""
         return sum(jury.members.count(participant) for d in self.disputes if d.is_open for jury in d.juries)
 
-    @property
-    def undrawn(self) -> int:
-        """How many juries are still to be drawn, or to be given up."""
-        last = [d.jury for d in self.disputes if d.is_open and d.juries]
-        return sum(not jury.commits_until and not jury.decided for jury in last)
+    def undrawn(self, task: int) -> int:
+        """How many juries of a task were called, and are still to be drawn or to be given up."""
+        return sum(d.awaits_draw for d in self.disputes if d.task == task)
+
+    # Who judges.
+
+    def is_listed(self, i: int) -> bool:
+        return i in self.verifiers and not self.verifiers[i].left_block
+
+    def is_serving(self, i: int) -> bool:
+        return self.is_listed(i) and self.participants[i].stake >= self.terms.min_verifier_stake
+
+    def served(self, task: int, i: int, time: int, block: int) -> bool:
+        """Whether who has a place served a task at a time, since before a block, and still in the one before it."""
+        place, v, p = self.places[task, i], self.verifiers[i], self.participants[i]
+        if place.since_block < v.since_block:
+            # It has left since it took its place, and come back.
+            return False
+        came = place.since <= time and v.since + self.terms.verifier_age <= time
+        before = max(place.since_block, v.since_block) < block
+        stayed = all(left == 0 or left >= block for left in (place.left_block, v.left_block))
+        return came and before and stayed and p.stake + p.unbonding >= self.terms.min_verifier_stake
+
+    def serving(self, task: int, time: int, block: int) -> int:
+        """Count who served a task, up to as many as are needed."""
+        looked = self.pools.get(task, [])[:LOOKS]
+        return min(self.terms.least_pool, sum(self.served(task, i, time, block) for i in looked))
+
+    def has_judges(self, task: int) -> bool:
+        return self.serving(task, self.now, self.block + 1) == self.terms.least_pool
 
     def of_signer(self, signer: str) -> int | None:
         """Return the participant whose present signer this is."""
@@ -163,7 +194,7 @@ class Rounds:
         if r.status is RoundStatus.PROPOSED:
             if r.disputes:
                 return Phase.DISPUTED
-            return Phase.CHALLENGING if self.now < r.proposed + p.challenge_window else Phase.SETTLEABLE
+            return Phase.CHALLENGING if self.window_open(task, r) else Phase.SETTLEABLE
         if r.status is not RoundStatus.OPEN:
             return Phase.IDLE
         if not r.commits_closed and self.now < r.opened + p.commit_period:
@@ -178,6 +209,14 @@ class Rounds:
         if self.now < reveals_end:
             return Phase.REVEALING
         return Phase.PROPOSING if self.now < reveals_end + self.all_turns(task) else Phase.OVERDUE
+
+    def window_open(self, task: Task, r: Round) -> bool:
+        """Whether a proposal may still be challenged; where there are penalties, also so many blocks long."""
+        blocks = self.blocks_of_window(task)
+        return self.now < r.proposed + task.params.challenge_window or self.block < r.proposed_block + blocks
+
+    def blocks_of_window(self, task: Task) -> int:
+        return self.terms.least_window_blocks if task.params.penalty else 0
 
     def all_turns(self, task: Task) -> int:
         """Return for how long a task's aggregators have their turns."""
@@ -249,8 +288,8 @@ class Rounds:
         if known is None:
             known = len(self.participants)
             self.participants.append(found)
+        self.name_signer(known, signer)
         self.participants[known] = found
-        self.signers[signer] = known
         self.emit("ParticipantRegistered", known, sender, signer, payout)
         self.take(sender, value, stake)
         self.emit("StakeAdded", known, stake, stake)
@@ -268,11 +307,23 @@ class Rounds:
 
     def rotate_signer(self, sender: str, value: int, signer: str) -> None:
         refuse((signer == NOBODY, "ZeroAddress"))
-        i, p = self.present(sender)
+        i, _ = self.present(sender)
         refuse(self.unsuitable(sender, i, signer))
+        self.name_signer(i, signer)
+        self.emit("SignerRotated", i, signer)
+
+    def name_signer(self, i: int, signer: str) -> None:
+        """Make an address a participant's signer; what another one signs from now on is not the participant's."""
+        p = self.participants[i]
+        if self.signers.get(signer) == i and p.signer == signer:
+            return
+        if p.signer in self.keys and p.signer != signer:
+            self.keys[p.signer] = self.keys[p.signer][0], self.now
+        # Who takes a key back answers for it as if it had kept it.
+        since, _ = self.keys.get(signer, (self.now, 0))
+        self.keys[signer] = since, 0
         p.signer = signer
         self.signers[signer] = i
-        self.emit("SignerRotated", i, signer)
 
     def set_payout(self, sender: str, value: int, payout: str) -> None:
         refuse((payout == NOBODY, "ZeroAddress"))
@@ -286,7 +337,7 @@ class Rounds:
         p.leaves = self.now + self.terms.exit_delay
         p.stake, p.unbonding = 0, p.stake
         self.emit("ExitRequested", i, p.leaves)
-        self.strike(i)
+        self.end_service(i)
 
     def cancel_exit(self, sender: str, value: int) -> None:
         i, p = self.leaving(sender)
@@ -302,22 +353,11 @@ class Rounds:
         self.credit(sender, p.unbonding)
         p.unbonding = p.since = p.leaves = 0
 
-    def strike(self, i: int) -> None:
-        """Take a participant off the list of verifiers, if it is there; the last one takes its place.
-
-        As long as a jury is to be drawn it has left, and keeps its place.
-        """
-        if i not in self.verifiers:
-            return
-        if self.placed[i] != LEFT:
+    def end_service(self, i: int) -> None:
+        """End a participant's service as a verifier, if it is one; it keeps its places."""
+        if self.is_listed(i):
+            self.verifiers[i].left, self.verifiers[i].left_block = self.now, self.block
             self.emit("VerifierRetired", i)
-        if self.undrawn:
-            self.placed[i] = LEFT
-            return
-        last = self.verifiers.pop()
-        if last != i:
-            self.verifiers[self.verifiers.index(i)] = last
-        del self.placed[i]
 
     def announce(self, sender: str, value: int, url: str) -> None:
         self.emit("EndpointAnnounced", sender, url)
@@ -350,7 +390,7 @@ class Rounds:
         funds = self.balances[sender] + value if in_coin else 0
         refuse(
             (self.paused, "NewTasksPaused"),
-            *params.faults(self.terms.juror_penalty),
+            *params.faults(self.terms),
             *self.late(params, len(holders)),
             (len(holders) > MOST_SEATS or len(set(holders)) < len(holders), *invalid("standbys")),
             (NOBODY in holders, "ZeroAddress"),
@@ -375,7 +415,7 @@ class Rounds:
             return
         lasts = params.commit_period + params.grace_period + params.reveal_period + 2 * seats * params.propose_period
         windows = params.max_unfinal * params.challenge_window
-        least = lasts + windows + DISPUTE_PERIODS * self.terms.dispute_period
+        least = lasts + windows + DISPUTE_PERIODS * (1 + self.terms.appeals) * self.terms.dispute_period
         yield least > self.terms.exit_delay, "ExitDelayTooShort", self.terms.exit_delay, least
 
     def take_seat(self, sender: str, value: int, task: int) -> None:
@@ -455,7 +495,9 @@ class Rounds:
 
     # Rounds.
 
-    def open_round(self, sender: str, value: int, task: int, indices: tuple[int, ...], words: tuple[int, ...]) -> None:
+    def open_round(
+        self, sender: str, value: int, task: int, number: int, indices: tuple[int, ...], words: tuple[int, ...]
+    ) -> None:
         t = self.running(task)
         p, due = t.params, self.opening_due(t)
         named = {WORD * k + bit for k, word in zip(indices, words, strict=False) for bit in bits(word)}
@@ -465,6 +507,7 @@ class Rounds:
         enrolled = len(t.enrolled)
         early = not t.rounds and enrolled < p.max_participants and self.now < t.enrol_deadline
         refuse(
+            (number != len(t.rounds) + 1, "WrongRound", number, len(t.rounds) + 1),
             (not t.rounds and enrolled < p.min_participants, "TooFewParticipants", enrolled, p.min_participants),
             (early, "EnrolmentOpen", task),
             (t.of(RoundStatus.OPEN), "PreviousRoundOpen", task, len(t.rounds)),
@@ -548,13 +591,13 @@ class Rounds:
         batched, proposed = t.params.batched, r.status is RoundStatus.PROPOSED
         i, most, there = self.signers.get(sender), t.params.max_staleness, len(t.way(number)) - 1
         # Also of a root that is said to be of nobody.
-        until = r.proposed + t.params.challenge_window if proposed else self.commits_end(t, r) + t.params.reveal_period
+        over = not self.window_open(t, r) if proposed else self.now >= self.commits_end(t, r) + t.params.reveal_period
         untimely: list[Fault] = [
             (proposed and not batched, "RoundNotOpen", task, number),
             (not proposed and self.now < self.commits_end(t, r), "CommitsAreOpen"),
             (not proposed and batched and not r.commits_closed, "CommitsAreOpen"),
             (self.now < r.commits_closed, "StillAdmitting", r.commits_closed),
-            (self.now >= until, "RevealsAreClosed"),
+            (over, "RevealsAreClosed"),
             (i is None, "NotRegistered", sender),
             (staleness > most, "TooStale", staleness, most),
             (staleness > there, "TooStale", staleness, there),
@@ -608,6 +651,7 @@ class Rounds:
         )
         r.seat = self.act(t, sender, due)
         r.outcome, r.proposed, r.status, r.empty = outcome, self.now, RoundStatus.PROPOSED, empty
+        r.proposed_block = self.block
         base = t.base_model(number)
         if p.batched:
             self.emit("BatchProposed", task, number, sender, outcome.proposal, base)
@@ -620,16 +664,22 @@ class Rounds:
         r = t.rounds[number - 1]
         assert r.outcome is not None
         refuse((outcome.hash != r.outcome.hash, "WrongProposal", r.outcome.hash, outcome.hash))
-        burned = 0
-        for slot in r.outcome.slots[r.applied : r.applied + limit]:
-            burned += sum(self.apply(t, task, number, r, i) for i in slot)
+        slots = r.outcome.slots[r.applied : r.applied + limit]
+        costs = [(i, offence, cost) for slot in slots for i in slot for offence, cost in self.apply(t, r, i) if cost]
+        # Where too few have been able to judge what was proposed, and still are, nobody is punished.
+        if self.serving(task, r.proposed, self.block + 1) < self.terms.least_pool:
+            costs = []
+        self.burn(sum(self.slash(i, cost, task, number, offence) for i, offence, cost in costs))
+        for slot in slots:
             t.credits.update({i: r.outcome.shares.get(i, 0) for i in slot})
-        self.burn(burned)
         r.applied = min(r.applied + limit, len(r.outcome.slots))
         if r.applied < len(r.outcome.slots):
             self.emit("SettlementAdvanced", task, number, r.applied)
             return
         before, due = t.final, max(r.proposed + t.params.challenge_window, t.last_final)
+        # Nobody is late with what has waited for blocks, as long as it waited.
+        waits = self.block < r.proposed_block + 2 * self.blocks_of_window(t)
+        due = self.now if waits else due
         r.status = RoundStatus.SETTLED
         t.endings.append(not r.empty)
         self.emit("RoundSettled", task, number, t.spent)
@@ -779,21 +829,23 @@ class Rounds:
         until = r.proposed + t.params.challenge_window
         faults: list[Fault] = [
             (number != t.final + 1, "WrongRound", number, t.final + 1),
-            (self.now < until, "WindowOpen", until),
+            (self.window_open(t, r), "WindowOpen", until),
             (r.disputes, "DisputesOpen", r.disputes),
         ]
         return [fault for fault in faults if fault[0]]
 
-    def apply(self, t: Task, task: int, number: int, r: Round, i: int) -> int:
-        """Let a verdict change a participant's evidence and cost it what it must; return what was taken."""
+    def apply(self, t: Task, r: Round, i: int) -> Iterator[tuple[int, int]]:
+        """Let a verdict change a participant's evidence; yield the offence and what it costs.
+
+        Who has shown since that it was not late was absent all the same, and that is all.
+        """
         assert r.outcome is not None
         verdict = r.outcome.verdict(i)
-        if verdict is Verdict.LATE and i in r.salts:
-            return 0
         evidence = self.evidence[t.publisher, i] = self.evidence.get((t.publisher, i), Evidence()).after(verdict)
-        cost = t.params.penalties.cost(verdict, evidence)
+        if verdict is Verdict.LATE and i in r.salts:
+            return
         offence = NEVER_REVEALED if verdict is Verdict.LATE else REPEATED_REFUSAL if verdict >= 32 else GARBAGE_SENT
-        return self.slash(i, cost, task, number, offence) if cost else 0
+        yield offence, t.params.penalties.cost(verdict, evidence)
 
     def void(self, t: Task, first: int, last: int) -> None:
         """Void rounds; who worked on them loses nothing by it."""

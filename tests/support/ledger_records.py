@@ -14,7 +14,7 @@ from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
 from fedledger.contracts.abi import functions
-from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, RoundStatus
+from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, Finding, RoundStatus, Settings
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.records.commitment_batch import EMPTY_ROOT
 from fedledger.protocol.records.penalties import PenaltySchedule
@@ -28,7 +28,6 @@ COIN = NOBODY = "0x" + "00" * 20
 ZERO = bytes(32)
 BEACON = 1
 YEAR = 365 * 24 * 3600
-LEAST_BOND = 12
 Ref = tuple[bytes, int]
 Fault = tuple[Any, ...]
 
@@ -146,8 +145,9 @@ class Params:
     def abi(self) -> tuple[Any, ...]:
         return (self.record,)
 
-    def faults(self, juror_penalty: int) -> Iterator[Fault]:
-        """Return why a ledger refuses these terms that fines jurors so much."""
+    def faults(self, settings: Settings) -> Iterator[Fault]:
+        """Return why a ledger with these settings refuses these terms."""
+        least_window = settings.least_window if self.penalty else 0
         yield self.aggregator == NOBODY, "ZeroAddress"
         allowed = {
             "spec": self.spec[0] != ZERO,
@@ -161,22 +161,22 @@ class Params:
             "revealPeriod": 0 < self.reveal_period <= YEAR,
             "proposePeriod": 0 < self.propose_period <= YEAR,
             "gracePeriod": self.grace_period <= YEAR,
-            "challengeWindow": self.challenge_window <= YEAR,
+            "challengeWindow": least_window <= self.challenge_window <= YEAR,
             "maxUnfinal": 1 <= self.max_unfinal <= 8,
             "maxStaleness": self.max_staleness <= 64,
             "randomness": self.randomness in ((0,) if self.batched else (0, BEACON)),
             "minReputation": self.min_reputation <= 1_000_000,
             "creditUnit": self.credit_unit > 0,
             "unitsPerRound": 0 < self.rounds * self.units_per_round < 2**LANE_BITS,
-            # Whoever is punished must be able to object, and whoever objects must risk what pays a first jury.
-            "penalty": self.penalty <= (self.min_stake if self.challenge_window else 0),
+            # Whoever is punished must be able to object, and half of what who objects risks must pay every seat.
+            "penalty": self.penalty <= min(settings.most_penalty, self.min_stake if self.challenge_window else 0),
             "garbageShare": self.garbage_share <= PPM,
             "neverRevealedShare": self.never_revealed_share <= PPM,
             "statisticalShare": self.statistical_share <= PPM,
             "freeRefusals": self.free_refusals > 0 or self.statistical_share == 0,
             "sealDeposit": self.seal != ZERO or self.seal_deposit == 0,
             "sealPeriod": 0 < self.seal_period <= YEAR if self.seal != ZERO else self.seal_period == 0,
-            "bond": (max(1, LEAST_BOND * juror_penalty) if self.challenge_window else 0) <= self.bond < 2**93,
+            "bond": (least_bond(settings) if self.challenge_window else 0) <= self.bond < 2**93,
         }
         yield from ((not fine, *invalid(name)) for name, fine in allowed.items())
 
@@ -321,10 +321,37 @@ class Participant:
 
 @dataclass
 class Seat:
-    """A seat of a task's aggregators."""
+    """A seat of a task's aggregators.
+
+    While disputes about its proposals are open, what it had deposited before is ``held``; this answers first to the
+    dispute ``first``. A ``condemned`` deposit is lost whatever comes of that.
+    """
 
     holder: str
     deposit: int = 0
+    held: int = 0
+    disputes: int = 0
+    first: int | None = None
+    condemned: bool = False
+
+
+@dataclass
+class Verifier:
+    """Since when a participant is a verifier, and when it left; zero: never."""
+
+    since: int
+    since_block: int
+    left: int = 0
+    left_block: int = 0
+
+
+@dataclass
+class Place:
+    """Since when a verifier has its place in a task's pool, and in which block it gave it up; zero: never."""
+
+    since: int
+    since_block: int
+    left_block: int = 0
 
 
 @dataclass
@@ -333,7 +360,7 @@ class Round:
 
     It starts from the model of round ``base``, 0: the task's first model. ``commitments`` are those on chain, with who
     sent them; of a batched round there is the ``root`` of as many more as ``rooted`` says, and ``complete`` if these
-    are all. Of its outcome the first ``applied`` slots are settled.
+    are all. Of its outcome the first ``applied`` slots are settled, and the dispute ``challenged`` is about all of it.
     """
 
     base: int
@@ -347,11 +374,12 @@ class Round:
     salts: dict[int, bytes] = field(default_factory=dict)
     commits_closed: int = 0
     proposed: int = 0
+    proposed_block: int = 0
     seat: int = 0
     outcome: Outcome | None = None
     empty: bool = False
     applied: int = 0
-    challenged: bool = False
+    challenged: int | None = None
     disputes: int = 0
     status: RoundStatus = RoundStatus.OPEN
 
@@ -464,10 +492,10 @@ class Task:
 
 @dataclass
 class Vote:
-    """What a juror committed to, and what it revealed: whether the proposal is valid, and the transcript."""
+    """What a juror committed to, and what it revealed: its finding and the transcript."""
 
     commitment: bytes
-    finding: tuple[bool, bytes] | None = None
+    finding: tuple[Finding, bytes] | None = None
 
 
 @dataclass
@@ -482,12 +510,12 @@ class Jury:
     members: list[int] = field(default_factory=list)
     votes: dict[int, Vote] = field(default_factory=dict)
     decided: bool = False
-    finding: tuple[bool, bytes] | None = None
+    finding: tuple[Finding, bytes] | None = None
     appellant: str = NOBODY
     appeal_bond: int = 0
 
     @property
-    def found(self) -> dict[int, tuple[bool, bytes]]:
+    def found(self) -> dict[int, tuple[Finding, bytes]]:
         """What its members revealed."""
         return {i: vote.finding for i, vote in self.votes.items() if vote.finding is not None}
 
@@ -496,10 +524,17 @@ class Jury:
         """Whether there is nobody to wait for."""
         return len(self.members) > 0 and len(self.found) == len(self.members)
 
+    @property
+    def says(self) -> Finding:
+        return self.finding[0] if self.finding else Finding.NONE
+
 
 @dataclass
 class Dispute:
-    """A dispute about a round; ``juries`` are those of a replay, the last one at work."""
+    """A dispute about a round; ``juries`` are those of a replay, the last one at work.
+
+    Its parties share what was ``won`` by another's proof.
+    """
 
     task: int
     number: int
@@ -510,6 +545,7 @@ class Dispute:
     bond: int
     deadline: int = 0
     status: DisputeStatus = DisputeStatus.OPEN
+    won: int = 0
     juries: list[Jury] = field(default_factory=list)
 
     @property
@@ -525,9 +561,33 @@ class Dispute:
         return self.status is DisputeStatus.OPEN
 
     @property
+    def unable(self) -> int:
+        """How many of its juries could not judge."""
+        return sum(jury.says is Finding.UNABLE for jury in self.juries)
+
+    @property
+    def awaits_draw(self) -> bool:
+        """Whether its last jury was called, and is neither drawn nor given up."""
+        return self.is_open and len(self.juries) > 0 and not self.jury.commits_until and not self.jury.decided
+
+    @property
     def held(self) -> int:
-        """The bonds that it holds, in wei."""
-        return self.bond + sum(jury.appeal_bond for jury in self.juries) if self.is_open else 0
+        """The bonds and the gain that it holds, in wei."""
+        return self.bond + self.won + sum(jury.appeal_bond for jury in self.juries) if self.is_open else 0
+
+
+def seats_of_jury(settings: Settings, level: int) -> int:
+    """Return how many seats a jury of a level has: each has twice as many as the one before, and one."""
+    return settings.jury_size if level == 0 else 2 * seats_of_jury(settings, level - 1) + 1
+
+
+def seats_on_all_levels(settings: Settings) -> int:
+    return sum(seats_of_jury(settings, level) for level in range(settings.appeals + 1))
+
+
+def least_bond(settings: Settings) -> int:
+    """Return the least bond where a proposal can be challenged."""
+    return max(1, 2 * seats_on_all_levels(settings) * settings.juror_penalty)
 
 
 def has_update(verdict: Verdict) -> bool:

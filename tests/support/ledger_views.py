@@ -5,10 +5,24 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from fedledger.contracts.ledger.records import RoundStatus
+from fedledger.contracts.ledger.records import Finding, RoundStatus
 from fedledger.protocol.records.reputation import LANE_BITS, LANES, Evidence
-from support.ledger_court import Model, outcome_hash
-from support.ledger_records import BEACON, COIN, ZERO, Dispute, Jury, Participant, Round, Task, Vote, ordered
+from support.ledger_court import Model
+from support.ledger_records import (
+    BEACON,
+    COIN,
+    ZERO,
+    Dispute,
+    Jury,
+    Participant,
+    Round,
+    Seat,
+    Task,
+    Verifier,
+    Vote,
+    ordered,
+    seats_on_all_levels,
+)
 
 EVERYBODY, BATCHED, WITH_BEACON, COMPLETE, EMPTY, STAKED = (1 << k for k in range(6))
 View = tuple[str, tuple[Any, ...], Any]
@@ -34,7 +48,8 @@ def views(model: Model, publishers: Iterable[str], final: Mapping[int, int], clo
 
 def accounts(model: Model, publishers: Iterable[str]) -> Iterator[View]:
     yield "participantCount", (), len(model.participants)
-    yield "verifierCount", (), len(model.verifiers)
+    yield "verifierCount", (), sum(map(model.is_listed, model.verifiers))
+    yield "seatsOnAllLevels", (), seats_on_all_levels(model.terms)
     for account in model.wallets:
         yield "balanceOf", (COIN, account), model.balances[account]
     for i, p in enumerate(model.participants):
@@ -42,6 +57,7 @@ def accounts(model: Model, publishers: Iterable[str]) -> Iterator[View]:
         yield "idOfOwner", (p.owner,), i
         yield "idOfSigner", (p.signer,), i
         yield "isServing", (i,), model.is_serving(i)
+        yield "verifier", (i,), verifier_record(model.verifiers.get(i))
     for publisher in publishers:
         lanes = {i: model.evidence.get((publisher, i), Evidence()) for i in range(len(model.participants))}
         yield from words("evidenceWord", publisher, {i: evidence.pack() for i, evidence in lanes.items()})
@@ -50,6 +66,10 @@ def accounts(model: Model, publishers: Iterable[str]) -> Iterator[View]:
 def of_task(model: Model, number: int, t: Task) -> Iterator[View]:
     yield "task", (number,), task_record(t)
     yield "seats", (number,), tuple((seat.holder, seat.deposit) for seat in t.seats)
+    for place, seat in enumerate(t.seats):
+        yield "heldOf", (number, place), held_record(seat)
+    yield "pool", (number, 0, 64), tuple(model.pools.get(number, ()))
+    yield "hasJudges", (number,), model.has_judges(number)
     yield "phase", (number,), model.phase(t)
     yield "settleable", (number,), model.settleable(t)
     for seat in t.seats:
@@ -155,20 +175,29 @@ def round_record(model: Model, t: Task, r: Round) -> tuple[Any, ...]:
     )
 
 
+def verifier_record(v: Verifier | None) -> tuple[Any, ...]:
+    return ordered("verifier", vars(v or Verifier(0, 0)))
+
+
+def held_record(seat: Seat) -> tuple[Any, ...]:
+    first = 0 if seat.first is None else seat.first + 1
+    held = {"amount": seat.held, "disputes": seat.disputes, "first": first, "condemned": seat.condemned}
+    return ordered("heldOf", held)
+
+
 def dispute_record(d: Dispute) -> tuple[Any, ...]:
-    return ordered("disputeRecord", vars(d) | {"round": d.number, "level": d.level})
+    return ordered("disputeRecord", vars(d) | {"round": d.number, "level": d.level, "unable": d.unable})
 
 
 def jury_record(jury: Jury) -> tuple[Any, ...]:
     counts = {"committed": len(jury.votes), "revealed": len(jury.found)}
-    finding = {"valid": jury.finding is not None and jury.finding[0], "outcome": outcome_hash(jury.finding)}
-    return ordered("juryOf", vars(jury) | counts | finding | {"members": tuple(jury.members)})
+    return ordered("juryOf", vars(jury) | counts | found(jury.finding) | {"members": tuple(jury.members)})
 
 
 def vote_record(vote: Vote | None) -> tuple[Any, ...]:
-    finding = vote.finding if vote else None
-    commitment = vote.commitment if vote else ZERO
-    return ordered(
-        "voteBy",
-        {"commitment": commitment, "outcome": outcome_hash(finding), "valid": finding is not None and finding[0]},
-    )
+    return ordered("voteBy", {"commitment": vote.commitment if vote else ZERO} | found(vote.finding if vote else None))
+
+
+def found(finding: tuple[Finding, bytes] | None) -> dict[str, Any]:
+    said, transcript = finding or (Finding.NONE, ZERO)
+    return {"finding": said, "transcript": transcript}

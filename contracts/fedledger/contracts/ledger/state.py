@@ -41,6 +41,8 @@ class LedgerState:
         self.disputes: list[DisputeHistory] = []
         self.verifiers: set[int] = set()
         self.serving: dict[int, set[int]] = {}
+        self.former: dict[int, set[int]] = {}
+        """Who has a place in a task's pool, and no longer counts there, by task."""
         self.equivocated: set[tuple[int, int, int]] = set()
 
     def extend(self, logs: Iterable[Log]) -> Self:
@@ -211,12 +213,17 @@ class LedgerState:
 
     def _on_VerifierRetired(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.verifiers.discard(a["participant"])
+        for task, serving in self.serving.items():
+            if a["participant"] in serving:
+                serving.remove(a["participant"])
+                self.former.setdefault(task, set()).add(a["participant"])
 
     def _on_ServiceBegun(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.serving.setdefault(a["task"], set()).add(a["participant"])
 
     def _on_ServiceEnded(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
-        self.serving.get(a["task"], set()).discard(a["participant"])
+        for places in (self.serving, self.former):
+            places.get(a["task"], set()).discard(a["participant"])
 
     def _on_Equivocated(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.equivocated.add((a["task"], a["round"], a["participant"]))

@@ -46,12 +46,14 @@ class Serving:
 
     def _look(self, history: History, own: int, task: TaskHistory) -> Step | None:
         serving = history.serving.get(task.id, set())
+        if own in history.former.get(task.id, ()):
+            return self._strike(history, task)
         if own not in serving:
             return self._begin(own, task)
         if task.id in self.context.unable:
             self.context.access.ledger.quit(self.context.access.account, task.id)
             return Step(Action.QUIT, task.id, detail=self.context.unable[task.id])
-        return self._strike(history, task, serving - history.verifiers)
+        return self._strike(history, task)
 
     def _begin(self, own: int, task: TaskHistory) -> Step | None:
         """Serve a task, if it can be judged here."""
@@ -80,7 +82,9 @@ class Serving:
         if self.context.once("terms", task.id):
             log.warning("task %d cannot be looked at yet: %s", task.id, reason)
 
-    def _strike(self, history: History, task: TaskHistory, gone: set[int]) -> Step | None:
+    def _strike(self, history: History, task: TaskHistory) -> Step | None:
+        """Take out of a task's pool who left as a verifier, if only for a while: then it has to serve anew."""
+        gone = history.former.get(task.id, set())
         undrawn = any(
             dispute.task == task.id and dispute.status is DisputeStatus.OPEN and dispute.awaits_draw
             for dispute in history.disputes

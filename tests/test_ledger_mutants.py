@@ -1,0 +1,332 @@
+"""Every rule of the court is tested: a ledger that has one of them wrong differs from the model in a short history.
+
+All mutants are compiled together; a word of the storage says which of them the ledger is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import pytest
+
+from fedledger.contracts.compile import PARTS, SETTINGS, VERSION, Artifact, _compiler, source_files
+from fedledger.protocol.errors import ChainError
+from support.court_scripts import SCRIPTS, Court, play
+
+SLOT = 2**255
+SWITCH = f"""
+    function _is(uint256 mutant) internal view returns (bool) {{
+        uint256 found;
+        assembly ("memory-safe") {{ found := sload({SLOT}) }}
+        return found == mutant;
+    }}
+}}
+"""
+# Contract, what it says, and what a mutant says; where a mutant is named, that is whether the ledger is this one.
+CHANGES = [
+    # Who is found to be right.
+    (
+        "LedgerJuries",
+        "2 * agreeing > cast",
+        "2 * agreeing > cast || (<half of the votes decides> && 2 * agreeing == cast)",
+    ),
+    (
+        "LedgerJuries",
+        "cast < LEAST_VOTES || 2 * cast <= members.length",
+        "cast < (<one vote decides> ? 1 : LEAST_VOTES) || (!<no quorum> && 2 * cast <= members.length"
+        " && !(<half of a jury is a quorum> && 2 * cast == members.length))",
+    ),
+    (
+        "LedgerJuries",
+        "other.finding == vote.finding && other.transcript == vote.transcript",
+        "other.finding == vote.finding && (<votes have no transcripts> || other.transcript == vote.transcript)",
+    ),
+    (
+        "LedgerJuries",
+        "|| vote.transcript == expected",
+        "|| <who is right has any transcript> || vote.transcript == expected",
+    ),
+    ("LedgerJuries", "step < last", "step < last && !<all levels have one transcript>"),
+    ("LedgerJuries", "d.unable < MOST_UNABLE", "(<a third jury is asked that is unable> || d.unable < MOST_UNABLE)"),
+    (
+        "LedgerJuries",
+        "if (finding == Finding.None ||",
+        "if (<illegal votes count> ? false : finding == Finding.None ||",
+    ),
+    # Who judges.
+    ("LedgerJuries", "serving < _leastPool", "serving < _leastPool && !<too few are called>"),
+    ("LedgerJuries", "_challenged[task_][round_] != 0", "_challenged[task_][round_] != 0 && !<challenged twice>"),
+    (
+        "LedgerJuries",
+        "_belongs(id, d.challenger) || _belongs(id, _seats[d.task][d.accused].holder)",
+        "(!<the challenger judges> && _belongs(id, d.challenger))"
+        " || (!<the proposer judges> && _belongs(id, _seats[d.task][d.accused].holder))",
+    ),
+    (
+        "LedgerJuries",
+        "members[i] == id && _votes[dispute][level][id].finding == Finding.None",
+        "members[i] == id && _votes[dispute][level][id].finding == Finding.None && !<who was silent judges again>",
+    ),
+    (
+        "LedgerJuries",
+        "((uint256(_jurySize) + 1) << d.level) - 1",
+        "<all juries are as small> ? _jurySize : ((uint256(_jurySize) + 1) << d.level) - 1",
+    ),
+    (
+        "LedgerJuries",
+        "&& jury.pool > jury.members.length",
+        "&& (<the same are asked again> || jury.pool > jury.members.length)",
+    ),
+    ("LedgerJuries", "block.number <= jury.drawBlock", "(!<drawn at once> && block.number <= jury.drawBlock)"),
+    (
+        "LedgerJuries",
+        "if (jury.commitsUntil == 0) --_undrawn",
+        "if (jury.commitsUntil == 0 && !<given up, it blocks>) --_undrawn",
+    ),
+    (
+        "LedgerJuries",
+        "called.commitsUntil == 0 && !called.decided",
+        "called.commitsUntil == 0 && !called.decided && !<moot, it blocks>",
+    ),
+    ("LedgerState", "place.sinceBlock >= block_", "(!<who came in this block judges> && place.sinceBlock >= block_)"),
+    (
+        "LedgerState",
+        "|| place.sinceBlock < v.sinceBlock)",
+        "|| (!<old places count> && place.sinceBlock < v.sinceBlock))",
+    ),
+    ("LedgerDisputes", ">= _verifierOf[id].sinceBlock", ">= (<old places stay> ? 0 : _verifierOf[id].sinceBlock)"),
+    ("LedgerState", "+ _verifierAge > time", "+ (<the young judge> ? 0 : _verifierAge) > time"),
+    ("LedgerState", "&& place.leftBlock < block_", "&& (<who quits is not drawn> || place.leftBlock < block_)"),
+    ("LedgerState", "&& v.leftBlock < block_", "&& v.leftBlock < block_ && !<who has left judges>"),
+    ("LedgerState", ">= _minVerifierStake", ">= (<the poor judge> ? 0 : _minVerifierStake)"),
+    ("LedgerCourt", "if (block.timestamp < from)", "if (block.timestamp < from && !<back at once>)"),
+    (
+        "LedgerCourt",
+        "if (_undrawn[task_] == 0) return",
+        "if (_undrawn[task_] == 0 || <places move by quitting>) return",
+    ),
+    (
+        "LedgerCourt",
+        "if (_undrawn[task_] != 0) revert",
+        "if (_undrawn[task_] != 0 && !<places move by striking>) revert",
+    ),
+    (
+        "LedgerCourt",
+        "if (_isPlaced(task_, ids[i])) revert",
+        "if (_isPlaced(task_, ids[i]) && !<anybody is struck>) revert",
+    ),
+    # What it costs, and whom it pays.
+    ("LedgerJuries", "offence = Offence.Silence;", "if (<silence costs nothing>) return; offence = Offence.Silence;"),
+    (
+        "LedgerJuries",
+        "_burn(_slash(juror,",
+        "if (<a minority costs nothing> && offence == Offence.Minority) return; _burn(_slash(juror,",
+    ),
+    (
+        "LedgerJuries",
+        "else if (found != Finding.Valid && found != Finding.Invalid) {",
+        "else if (!<who spoke pays in an open end> && found != Finding.Valid && found != Finding.Invalid) {",
+    ),
+    (
+        "LedgerJuries",
+        ".finding == Finding.Unable) return;",
+        ".finding == Finding.Unable && !<unable with all, it pays>) return;",
+    ),
+    (
+        "LedgerJuries",
+        "_credit(_stakes(), winner, pot / 2);",
+        "_credit(_stakes(), winner, <the winner has all> ? pot : pot / 2);",
+    ),
+    (
+        "LedgerJuries",
+        "--_participants[members[i]].locks;",
+        "if (!<jurors stay locked>) --_participants[members[i]].locks;",
+    ),
+    ("LedgerJuries", "if (reward < pot / 4)", "if (reward < pot / 4 && !<no quarter>)"),
+    ("LedgerJuries", "if (reward > pot / 2)", "if (reward > pot / 2 && !<rewards are not capped>)"),
+    ("LedgerJuries", "right * _jurorPenalty", "right * (<a seat is worth nothing> ? 0 : _jurorPenalty)"),
+    ("LedgerJuries", "<< (d.level + 1)", "<< (<appeals cost no more> ? 0 : d.level + 1)"),
+    (
+        "LedgerJuries",
+        "jury.finding == found) lost",
+        "(jury.finding == found) != <the wrong appellant loses>) lost",
+    ),
+    ("LedgerJuries", "uint256 fee = unable ?", "uint256 fee = unable && !<unable juries cost nothing> ?"),
+    (
+        "LedgerJuries",
+        "if (block.timestamp >= d.deadline) revert",
+        "if (block.timestamp >= d.deadline && !<late appeals>) revert",
+    ),
+    (
+        "LedgerJuries",
+        "} else if (block.timestamp < d.deadline) {",
+        "} else if (block.timestamp < d.deadline && !<closed before an appeal>) {",
+    ),
+    ("LedgerDisputes", "if (h.first == 0) h.first", "if (h.first == 0 || <the last has the first claim>) h.first"),
+    ("LedgerDisputes", "|| seat.deposit == 0) return;", "|| seat.deposit == 0 || <deposits are not held>) return;"),
+    ("LedgerDisputes", "if (amount == 0) return;", "if (amount == 0 || <deposits are not returned>) return;"),
+    ("LedgerDisputes", "if (h.amount == 0) return", "if (h.amount == 0 && !<free deposits are spared>) return"),
+    ("LedgerDisputes", "if (h.condemned) {", "if (h.condemned && !<the condemned get off>) {"),
+    ("LedgerDisputes", "first.round < round_ &&", "first.round < round_ && !<claims are ignored> &&"),
+    ("LedgerDisputes", "taken / PROVER_SHARE", "taken / (<provers have half> ? 2 : PROVER_SHARE)"),
+    ("LedgerDisputes", "if (challenged != 0 &&", "if (challenged != 0 && !<gains are not shared> &&"),
+    ("LedgerCourt", "holder, d.bond / 2);", "holder, <who answers has all> ? d.bond : d.bond / 2);"),
+    # Signing twice.
+    (
+        "LedgerCourt",
+        "id)) revert NotSelected(id);\n        _requireMade",
+        "id) && !<not selected, it equivocates>) revert NotSelected(id);\n        _requireMade",
+    ),
+    (
+        "LedgerCourt",
+        "since > closed || (until != 0 && until <= opened)",
+        "(since > closed && !<keys of later count>) || (until != 0 && until <= opened && !<keys of before count>)",
+    ),
+    (
+        "LedgerAccounts",
+        "uint256 since = known == 0 ?",
+        "uint256 since = known == 0 || <keys that come back are new> ?",
+    ),
+    ("LedgerCourt", "penalty + penalty / PROVER_SHARE", "penalty + (<no reward> ? 0 : penalty / PROVER_SHARE)"),
+    ("LedgerCourt", "if (_punished[offence])", "if (_punished[offence] && !<punished twice>)"),
+    # Rounds.
+    ("FedLedger", "amount == 0 || _spares(s)", "amount == 0 || (!<nobody is spared> && _spares(s))"),
+    (
+        "FedLedger",
+        "_countServing(s.task, s.proposedAt,",
+        "_countServing(s.task, <late judges> ? block.timestamp : s.proposedAt,",
+    ),
+    ("FedLedger", "if (_excused(s, id)) return;", "if (_excused(s, id) && !<no excuse>) return;"),
+    ("FedLedger", "_waitsForBlocks(t, task_, round_, 2)", "!<late by blocks> && _waitsForBlocks(t, task_, round_, 2)"),
+    ("FedLedger", "if (round_ != number + 1)", "if (round_ != number + 1 && !<any number>)"),
+    ("LedgerState", "|| _leastWindowBlocks == 0)", "|| _leastWindowBlocks == 0 || <blocks are not counted>)"),
+]
+NAMES = [name for _, _, new in CHANGES for name in re.findall(r"<([a-z][a-z ,]+)>", new)]
+KILLERS = {
+    "half of the votes decides": "half_of_the_votes",
+    "one vote decides": "one_alone",
+    "no quorum": "two_of_five",
+    "half of a jury is a quorum": "two_of_four",
+    "votes have no transcripts": "by_other_ways",
+    "who is right has any transcript": "by_another_way",
+    "all levels have one transcript": "rightful_appeal",
+    "a third jury is asked that is unable": "two_unable_juries",
+    "illegal votes count": "illegal_votes",
+    "too few are called": "too_few",
+    "challenged twice": "agreed",
+    "the challenger judges": "parties",
+    "the proposer judges": "parties",
+    "who was silent judges again": "one_alone",
+    "all juries are as small": "not_able",
+    "the same are asked again": "left_after",
+    "drawn at once": "agreed",
+    "given up, it blocks": "nothing_at_all",
+    "moot, it blocks": "gain_of_nobody",
+    "who came in this block judges": "too_few",
+    "old places count": "left_before",
+    "old places stay": "left_before",
+    "the young judge": "too_young",
+    "who quits is not drawn": "left_after",
+    "who has left judges": "left_before",
+    "the poor judge": "too_poor",
+    "back at once": "left_before",
+    "places move by quitting": "left_after",
+    "places move by striking": "left_after",
+    "anybody is struck": "too_poor",
+    "silence costs nothing": "half_of_the_votes",
+    "a minority costs nothing": "three_of_five",
+    "who spoke pays in an open end": "half_of_the_votes",
+    "unable with all, it pays": "not_able",
+    "the winner has all": "agreed",
+    "jurors stay locked": "agreed",
+    "no quarter": "agreed",
+    "rewards are not capped": "dear_gain",
+    "a seat is worth nothing": "dear_gain",
+    "appeals cost no more": "vain_appeals",
+    "the wrong appellant loses": "vain_appeals",
+    "unable juries cost nothing": "two_unable_juries",
+    "late appeals": "late_appeal",
+    "closed before an appeal": "late_appeal",
+    "the last has the first claim": "drawn_and_gone",
+    "deposits are not held": "agreed",
+    "deposits are not returned": "agreed",
+    "free deposits are spared": "taken_again",
+    "the condemned get off": "condemned",
+    "claims are ignored": "condemned",
+    "provers have half": "gain_of_nobody",
+    "gains are not shared": "shared_gain",
+    "who answers has all": "answered_demand",
+    "not selected, it equivocates": "not_selected",
+    "keys of later count": "signed_by_other_keys",
+    "keys of before count": "signed_by_other_keys",
+    "keys that come back are new": "signed_and_rotated",
+    "no reward": "signed_twice",
+    "punished twice": "signed_twice",
+    "nobody is spared": "nobody_to_judge",
+    "late judges": "come_after_the_proposal",
+    "no excuse": "late_by_word_alone",
+    "late by blocks": "waited_for_blocks",
+    "any number": "not_selected",
+    "blocks are not counted": "counted_in_blocks",
+}
+"""The script in which each mutant differs from the model."""
+
+
+@cache
+def mutants() -> tuple[Artifact, ...]:
+    """Compile the ledger with all changes; without a word in its storage it is the ledger itself."""
+    import solcx
+
+    sources = {name: file.read_text() for name, file in source_files().items()}
+    for contract, old, new in CHANGES:
+        path = f"contracts/src/{contract}.sol"
+        assert sources[path].count(old) == 1, f"{contract} does not say {old!r} once"
+        sources[path] = sources[path].replace(old, re.sub(r"<([a-z][a-z ,]+)>", lambda m: f"_is({number(m[1])})", new))
+    state = "contracts/src/LedgerState.sol"
+    sources[state] = sources[state].rstrip().removesuffix("}") + SWITCH
+    document = {
+        "language": "Solidity",
+        "sources": {name: {"content": text} for name, text in sources.items()},
+        "settings": SETTINGS,
+    }
+    output = solcx.compile_standard(document, solc_binary=_compiler())
+    return tuple(artifacts(output))
+
+
+def artifacts(output: dict[str, Any]) -> Iterator[Artifact]:
+    for name in PARTS[VERSION]:
+        found = output["contracts"][f"contracts/src/{name}.sol"][name]
+        code = found["evm"]["bytecode"]["object"], found["evm"]["deployedBytecode"]["object"]
+        yield Artifact(name, found["abi"], "0x" + code[0], "0x" + code[1], (), "")
+
+
+def number(name: str) -> int:
+    return NAMES.index(name) + 1
+
+
+def court(name: str | None) -> Court:
+    """Return a machine whose ledger is a mutant, or none."""
+    machine = Court()
+    machine.contracts, machine.storage = mutants(), {SLOT: number(name)} if name else {}
+    return machine
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_scripts_agree_with_the_model(name: str) -> None:
+    play(name, Court())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_without_a_mutant_nothing_has_changed(name: str) -> None:
+    play(name, court(None))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", NAMES)
+def test_a_wrong_rule_is_found(name: str) -> None:
+    with pytest.raises((AssertionError, ChainError)):
+        play(KILLERS[name], court(name))
