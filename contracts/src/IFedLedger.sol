@@ -17,7 +17,7 @@ interface IFedLedger {
     /// from which publishers may take over reputations; zero: none.
     /// A juror's seat is worth `jurorPenalty`. The first jury has `jurySize` seats, each of up to `appeals` further ones
     /// twice as many and one. Juries are called, and penalties taken, only where at least `leastPool` verifiers serve the
-    /// task, enlisted for `verifierAge` seconds or more. No penalty is above `mostPenalty`, and a task that has one needs a
+    /// task, which they may from `verifierAge` seconds after they enlisted on. No penalty is above `mostPenalty`, and a task that has one needs a
     /// challenge window of at least `leastWindow` seconds and `leastWindowBlocks` blocks.
     struct Settings {
         Currency stakeCurrency;
@@ -505,6 +505,7 @@ interface IFedLedger {
     error NotServing(uint32 participant);
     error StillServing(uint32 participant);
     error TooEarlyToEnlist(uint256 from);
+    error TooEarlyToServe(uint256 from);
     error JuryNotDrawn(uint256 task);
     error NoFinding();
     error NotJuror(uint256 dispute, uint32 participant);

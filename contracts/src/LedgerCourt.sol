@@ -76,6 +76,9 @@ contract LedgerCourt is LedgerDisputes {
         if (t.params.challengeWindow == 0) revert InvalidParameter("challengeWindow");
         uint32 id = _idOfSender();
         if (!_isServing(id)) revert NotServing(id);
+        // INVARIANT: no pool is full of verifiers that are too young to be drawn.
+        uint256 from = uint256(_verifierOf[id].since) + _verifierAge;
+        if (block.timestamp < from) revert TooEarlyToServe(from);
         if (_places[task_][id].placePlusOne != 0) revert AlreadyServing(id);
         _pools[task_].push(id);
         _places[task_][id] = Place(uint32(_pools[task_].length), uint40(block.timestamp), uint64(block.number), 0);

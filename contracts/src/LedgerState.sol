@@ -296,7 +296,7 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
         Verifier storage v = _verifierOf[id];
         if (place.since > time || place.sinceBlock >= block_ || place.sinceBlock < v.sinceBlock) return false;
         // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
-        if (v.since == 0 || uint256(v.since) + _verifierAge > time || v.sinceBlock >= block_) return false;
+        if (v.since == 0 || v.sinceBlock >= block_) return false;
         if (place.leftBlock != 0 && place.leftBlock < block_) return false;
         if (v.leftBlock != 0 && v.leftBlock < block_) return false;
         Participant storage p = _participants[id];

@@ -24,6 +24,7 @@ REMEDIES = {
     "InvalidParameter(challengeWindow": "A task with penalties needs a window of the ledger's least_window or more.",
     "TooFewVerifiers(": "Wait until {1} verifiers serve the task; `fedledger status` shows them.",
     "TooEarlyToEnlist(": "Wait until block time {0}.",
+    "TooEarlyToServe(": "Wait until block time {0}.",
     "JuryNotDrawn(": "Draw the juries of task {0} that were called first.",
     "InvalidParameter(freeRefusals": "Make free_refusals at least 1: one statistical refusal alone must cost nothing.",
     **dict.fromkeys(

@@ -69,6 +69,10 @@ class CourtMethods(LedgerContract):
         left = int(self._view("verifier", participant_id).left)
         return left + self._settings.dispute_period if left else 0
 
+    def may_serve_from(self, participant_id: int) -> int:
+        """Return from which block's time on a verifier may serve tasks."""
+        return int(self._view("verifier", participant_id).since) + self._settings.verifier_age
+
     def verifier_count(self) -> int:
         """Return how many verifiers there are."""
         return int(self._view("verifierCount"))

@@ -60,6 +60,11 @@ class Serving:
         access = self.context.access
         if task.id in self.context.unable or not access.ledger.is_serving(own):
             return None
+        first = access.ledger.may_serve_from(own)
+        if access.ledger.chain.now() < first:
+            if self.context.once("young"):
+                log.info("tasks may be served from block time %d on", first)
+            return None
         try:
             found = self.replays.judged(task)
         except OutageError as error:
