@@ -23,7 +23,7 @@ def play(root: Path, first: int, seeds: int) -> dict[str, Any]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
+        timeout=1_500,
     )
     assert done.stdout, done.stderr
     document: dict[str, Any] = json.loads(done.stdout)

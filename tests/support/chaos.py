@@ -8,10 +8,13 @@ lost or damaged for some time; nodes and the aggregator killed with SIGKILL, the
 from the seed, in the middle of a step. Of every four seeds two have a standby, and there the aggregator killed in that
 phase never comes back. Of every three seeds two have strangers: one posts tasks with something wrong in them, plays
 nonsense in them and calls the ledger with odd arguments; many connections from which nothing sensible comes keep the
-aggregators' mailboxes busy; and a batched task has one more standby, whose mailbox answers a byte now and then.
+aggregators' mailboxes busy; and a batched task has one more standby, whose mailbox answers a byte now and then. Of
+every five seeds two have a court: a challenge window, four verifiers that may be killed like nodes, and somebody who
+challenges every proposal without cause.
 
 A run must end, in time, as the undisturbed run does: the same final model, three settled rounds and none voided, the
-same credit for every owner, every stake in its place, and all money that the contract holds accounted for.
+same credit for every owner, every stake in its place, and all money that the contract holds accounted for. Every
+challenge is upheld, and no verifier is fined.
 
 What no protocol can promise is kept out: deadlines are long (ten minutes; a reorganisation must not change who was in
 time), content that is gone comes back before the aggregator's patience ends, and no reorganisation reaches below the
@@ -36,7 +39,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from http.client import HTTPConnection, HTTPException
@@ -54,12 +57,14 @@ from fedledger.aggregator.mailbox.http_server import serving
 from fedledger.aggregator.mailbox.mailbox import Mailbox
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.development import ChainProcess, free_port, start_chain
-from fedledger.contracts.ledger.access import TaskAccess
+from fedledger.contracts.ledger.access import Access, TaskAccess
 from fedledger.contracts.ledger.actor import Step
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
-from fedledger.contracts.ledger.records import Phase, Settings
+from fedledger.contracts.ledger.records import DisputeStatus, Phase, Settings
 from fedledger.ledger_tools.deploy import deploy
+from fedledger.ledger_tools.verifier.context import Service
+from fedledger.ledger_tools.verifier.verifier import Verifier
 from fedledger.node.mailbox_client import HttpMailboxClient
 from fedledger.node.participant import Participant
 from fedledger.platform.experiment.accounts import (
@@ -69,6 +74,7 @@ from fedledger.platform.experiment.accounts import (
     experiment_account,
     participant_role,
     standby_role,
+    verifier_role,
 )
 from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import GWEI, load_config
@@ -82,7 +88,8 @@ from support.small import write_config
 NODES, ROUNDS, TASK = 4, 3, 1
 AGGREGATORS = (AGGREGATOR, standby_role(0))
 TRICKLING = standby_role(1)
-DEADLINE = 60.0
+VERIFIERS, CHALLENGER = 4, "challenger"
+DEADLINE, COURT_DEADLINE = 60.0, 240.0
 POLL = 0.02
 PATIENCE = 30.0
 ETHER = 10**18
@@ -114,6 +121,7 @@ class Plan:
     batched: bool = False
     standby: bool = False
     strangers: bool = False
+    court: bool = False
 
     @classmethod
     def undisturbed(cls) -> Plan:
@@ -125,7 +133,12 @@ class Plan:
         kinds = rng.choices(list(FAULTS), list(FAULTS.values()), k=rng.randint(4, 9))
         faults = tuple((rng.uniform(0.02, 0.35), kind) for kind in kinds)
         phase, index, wire = PHASES[seed % len(PHASES)], rng.randint(1, ROUNDS), rng.choice((0.0, 0.1, 0.3))
-        kinds_of_run = {"batched": seed % 2 == 1, "standby": seed % 4 >= 2, "strangers": seed % 3 != 2}
+        kinds_of_run = {
+            "batched": seed % 2 == 1,
+            "standby": seed % 4 >= 2,
+            "strangers": seed % 3 != 2,
+            "court": seed % 5 >= 3,
+        }
         return cls(seed, faults, phase, index, wire, 8, **kinds_of_run)
 
 
@@ -206,6 +219,35 @@ def aggregator(world: World, place: int) -> None:
         if isinstance(program, Mortal):
             program.plan, program.mark = world.plan, world.folder / "killed"
         program.run(POLL, patience=PATIENCE)
+
+
+def verifier(world: World, number: int) -> None:
+    """Be a verifier until the task and all disputes about it have ended."""
+    ledger = world.ledger()
+    account = experiment_account(0, verifier_role(number), ledger.chain)
+    access = Access(ledger, History(ledger), account, world.store)
+    service = Service(frozenset({TASK}), patience=PATIENCE, courtesy=0.5, jobs=1)
+    program = Verifier(access, service, world.folder / f"votes{number}")
+    try:
+        program.run(POLL, patience=PATIENCE)
+    finally:
+        program.close()
+
+
+def challenger(world: World) -> None:
+    """Challenge every proposal of the task, without cause."""
+    ledger = world.ledger()
+    account, history = experiment_account(0, CHALLENGER, ledger.chain), History(ledger)
+    while True:
+        time.sleep(POLL)
+        try:
+            disputed = {dispute.round for dispute in history.update().disputes if dispute.task == TASK}
+            for current in history.task(TASK).unfinal:
+                if current.proposal is not None and current.index not in disputed and ledger.has_judges(TASK):
+                    ledger.challenge_round(account, TASK, current.index)
+        except ChainError:
+            # It is too early, too late, or the chain was reorganised.
+            continue
 
 
 def proxy(port: int, to: int, plan: Plan, folder: Path, gate: Lock) -> None:
@@ -290,7 +332,7 @@ class Stage:
         began = time.monotonic()
         try:
             self._set_up()
-            problem = self._watch(began + DEADLINE)
+            problem = self._watch(began + (COURT_DEADLINE if self.plan.court else DEADLINE))
             self.outcome.problems += [problem] if problem else self._check()
         except Exception as error:
             self.outcome.problems.append(f"{type(error).__name__}: {error}")
@@ -315,16 +357,23 @@ class Stage:
         params = replace(params, batched=self.plan.batched, propose_period=LEAP, **periods)
         if self.plan.phase is Phase.CHALLENGING:
             params = replace(params, challenge_window=1)
+        if self.plan.court:
+            params = replace(params, challenge_window=LEAP)
         self.people = [experiment_account(0, participant_role(number), chain) for number in range(NODES)]
         aggregators = [experiment_account(0, role, chain) for role in AGGREGATORS[: 1 + self.plan.standby]]
         is_trickling = self.plan.strangers and self.plan.batched
         seats = [*aggregators, *([experiment_account(0, TRICKLING, chain)] if is_trickling else [])]
         self.strangers = strangers(chain) if self.plan.strangers else {}
-        self.others = [publisher, deployer, *seats]
+        court = [CHALLENGER, *map(verifier_role, range(VERIFIERS))] if self.plan.court else []
+        self.others = [publisher, deployer, *seats, *(experiment_account(0, role, chain) for role in court)]
         for account in (*self.people, *self.others, *self.strangers.values()):
             chain.fund(account.address, 20 * params.budget + 100 * ETHER)
         config = self.experiment.config.ledger
-        self.ledger, _ = deploy(chain, deployer, Settings(config.stake_gwei * GWEI, config.exit_delay))
+        settings = Settings(config.stake_gwei * GWEI, config.exit_delay)
+        if self.plan.court:
+            money = {"min_verifier_stake": settings.min_stake, "juror_penalty": params.bond // 100}
+            settings = replace(settings, dispute_period=4 * LEAP, **money)
+        self.ledger, _ = deploy(chain, deployer, settings)
         self.ledger.post_task(publisher, params, [account.address for account in seats[1:]])
         self.floor = chain.block_number()
         to, port = int(self.anvil.url.rsplit(":", 1)[1]), free_port()
@@ -344,10 +393,24 @@ class Stage:
         if self.plan.standby:
             self.jobs["standby"] = (aggregator, (world, 1))
         self.jobs |= {f"node {number}": (node, (world, number)) for number in range(NODES)}
+        if self.plan.court:
+            self.jobs |= {f"verifier {number}": (verifier, (world, number)) for number in range(VERIFIERS)}
+            self.jobs["challenger"] = (challenger, (world,))
+            self.outcome.faults["court"] += 1
+            self._seat(["proxy", *(name for name in self.jobs if name.startswith("verifier"))])
         if self.plan.strangers:
             self._invite(world, is_trickling)
-        for name in self.jobs:
+        for name in [name for name in self.jobs if name not in self.programs]:
             self._start(name)
+
+    def _seat(self, names: Sequence[str]) -> None:
+        """Wait for verifiers to serve the task, as their workers take longer to start than a round to play."""
+        for name in names:
+            self._start(name)
+        deadline = time.monotonic() + COURT_DEADLINE / 2
+        while len(self.ledger.pool(TASK)) < VERIFIERS and time.monotonic() < deadline:
+            self.direct.connection.ask("evm_mine", [])
+            time.sleep(0.1)
 
     def _invite(self, world: World, is_trickling: bool) -> None:
         """Have strangers come."""
@@ -390,10 +453,10 @@ class Stage:
                 return None
             if (found := self.direct.block_number()) != block:
                 block, moved = found, now
-            elif self._is_gone("aggregator") and now > moved + STALL:
+            elif (self._is_gone("aggregator") or self._is_judged(phase)) and now > moved + STALL:
                 self.direct.advance(LEAP)
                 self.outcome.faults["time passed"] += 1
-            if phase is Phase.CHALLENGING:
+            if phase is Phase.CHALLENGING and not self.plan.court:
                 # Time passes on Anvil only with blocks.
                 self.direct.connection.ask("evm_mine", [])
             if faults and now >= next_fault and phase is not Phase.FINISHED:
@@ -407,7 +470,11 @@ class Stage:
 
     def _members(self) -> list[str]:
         """Return the programs of the task."""
-        return [name for name in self.programs if name.startswith(("node", "aggregator", "standby"))]
+        return [name for name in self.programs if name.startswith(("node", "aggregator", "standby", "verifier"))]
+
+    def _is_judged(self, phase: Phase) -> bool:
+        """Whether a proposal is in its window or before a jury, where nobody trains."""
+        return self.plan.court and phase in (Phase.CHALLENGING, Phase.DISPUTED, Phase.FINISHED)
 
     def _players(self) -> list[BaseProcess]:
         return [self.programs[name] for name in self._members() if not self._is_gone(name)]
@@ -433,7 +500,7 @@ class Stage:
             return True
         if kind in ("lost", "damaged"):
             return self._harm_content(kind)
-        name = f"node {self.rng.randrange(NODES)}"
+        name = self.rng.choice([each for each in self._members() if each.startswith(("node", "verifier"))])
         if kind == "killed the aggregator":
             name = "standby" if self._is_gone("aggregator") else "aggregator"
         if not self.programs[name].is_alive():
@@ -492,6 +559,10 @@ class Stage:
         stakes = [ledger.participant(history.ids[person.address]).stake for person in self.people]
         if stakes != [config.stake_gwei * GWEI] * NODES:
             problems.append(f"stakes {stakes}")
+        if any(dispute.status is not DisputeStatus.UPHELD for dispute in history.disputes) or task.slashes:
+            problems.append(f"disputes {[each.status.name for each in history.disputes]}, slashed {task.slashes}")
+        if self.plan.court and not history.disputes:
+            problems.append("nothing was challenged")
         credit_unit = config.credit_unit_gwei * GWEI
         owed = sum(stakes) + sum(outcome.credits.values()) * credit_unit + self._strangers_own(history)
         owed += sum(ledger.free_balance(account.address) for account in (*self.people, *self.others))
