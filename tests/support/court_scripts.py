@@ -95,6 +95,7 @@ class Court(LedgerMachine):
         self.wait(DISPUTE_PERIOD)
         assert self.do("closeDispute", STRANGER, dispute)
         assert self.dispute_of(dispute).status is expected
+        self.every_view_agrees()
 
     def check(self) -> None:
         """Whatever a transaction did not tell is compared at the end, and everybody can be paid."""
@@ -494,6 +495,7 @@ def condemned_and_taken(c: Court) -> None:
     c.finish(one, DisputeStatus.UPHELD)
     c.refute_missed(BATCHED, 1, 4, False)
     assert c.condemned == 0 and c.dispute_of(two).won
+    c.every_view_agrees()
     c.finish(two, DisputeStatus.MOOT)
 
 
@@ -550,6 +552,31 @@ def passed_on_by_a_demand(c: Court) -> None:
     c.jury(two, "nnn")
     c.finish(two, DisputeStatus.OVERTURNED)
     c.finish(1, DisputeStatus.MOOT)
+
+
+@script
+def claimed_by_a_demand(c: Court) -> None:
+    """A demand has a claim if it is the first dispute."""
+    c.three(false=(2,))
+    assert c.do("demandCommitment", STRANGER, BATCHED, 1, 3, c.posted(BATCHED, 1, False), value=10**6)
+    c.refute_missed(BATCHED, 1, 4, False)
+    assert c.condemned == 1
+    c.show_own(0)
+
+
+@script
+def fallen_claim(c: Court) -> None:
+    """The first dispute is still open, but its round has fallen; it has no claim on the next deposit."""
+    c.start(task=BATCHED)
+    one = c.object(c.play(BATCHED, false=4, alone=0), task=BATCHED)
+    c.refute_missed(BATCHED, 0, 4, False)
+    two = c.object(c.play(BATCHED, false=4, alone=0), task=BATCHED)
+    seat = c.model.tasks[BATCHED - 1].seats[0]
+    assert seat.held and seat.first == one
+    c.refute_missed(BATCHED, 0, 4, False)
+    assert not seat.held and c.condemned == 0
+    c.finish(two, DisputeStatus.MOOT)
+    c.finish(one, DisputeStatus.MOOT)
 
 
 @script

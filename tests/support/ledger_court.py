@@ -531,7 +531,7 @@ class Model(Rounds):
         """Take the deposit of a seat, little of it for who proved what all could see, and void what built on the round.
 
         The rest is for those who replay the same proposal or, if nobody does, for the oldest challenge of the seat's
-        proposals that fall with it; if there is none, it is burned. Who needs no dispute comes after all that there are.
+        proposals that fall with it; if there is none, it is burned. Who needs no dispute for it comes after all others.
         """
         taken = self.forfeit(t, number, place, len(self.disputes) if dispute is None else dispute)
         reward = taken // PROVER_SHARE
