@@ -27,6 +27,7 @@ from support.ledger_records import Dispute, Params, least_bond
 YOUNG = replace(TERMS, verifier_age=0)
 ONE_LEVEL = replace(YOUNG, appeals=0)
 DEAR = replace(ONE_LEVEL, juror_penalty=841)
+SLOW = replace(YOUNG, exit_delay=6000)
 FIVE = replace(ONE_LEVEL, jury_size=5, least_pool=5)
 LONG = 300
 DIRECT, BATCHED = 1, 2
@@ -66,6 +67,13 @@ class Court(LedgerMachine):
         assert self.round_of(task, number) is RoundStatus.PROPOSED
         return number
 
+    def three(self, challenged: Iterable[int] = (), false: Iterable[int] = ()) -> list[int]:
+        """Play three batched rounds by one deposit, and challenge some of them; return the disputes."""
+        self.start(SLOW, task=BATCHED, challenge_window=900)
+        for number in (1, 2, 3):
+            self.play(BATCHED, **({"false": 4, "alone": 0} if number in false else {}))
+        return [self.object(number, task=BATCHED) for number in challenged]
+
     def round_of(self, task: int, number: int) -> RoundStatus:
         return self.model.tasks[task - 1].rounds[number - 1].status
 
@@ -87,6 +95,7 @@ class Court(LedgerMachine):
         self.wait(DISPUTE_PERIOD)
         assert self.do("closeDispute", STRANGER, dispute)
         assert self.dispute_of(dispute).status is expected
+        self.every_view_agrees()
 
     def check(self) -> None:
         """Whatever a transaction did not tell is compared at the end, and everybody can be paid."""
@@ -215,6 +224,16 @@ def unable_and_none_higher(c: Court) -> None:
 
 
 @script
+def unable_and_then_undecided(c: Court) -> None:
+    """One jury cannot judge, the highest finds nothing."""
+    c.start(replace(YOUNG, appeals=1))
+    dispute = c.object(c.play())
+    c.jury(dispute, "uus")
+    c.jury(dispute, "yyynnnu")
+    c.finish(dispute, DisputeStatus.UNJUDGED)
+
+
+@script
 def nothing_at_all(c: Court) -> None:
     """Nobody is drawn, then nobody commits, then nobody reveals."""
     c.start()
@@ -309,10 +328,13 @@ def too_few(c: Court) -> None:
 def too_young(c: Court) -> None:
     c.start(replace(YOUNG, verifier_age=20), judges=[0, 1])
     number = c.play()
-    assert c.do("enlist", OWNERS[2]) and c.do("serve", OWNERS[2], DIRECT)
+    assert c.do("enlist", OWNERS[2])
     c.wait(19)
-    assert not c.do("challengeRound", STRANGER, DIRECT, number, value=10**6)
+    assert not c.do("serve", OWNERS[2], DIRECT)
     c.wait(1)
+    assert c.do("serve", OWNERS[2], DIRECT)
+    assert not c.do("challengeRound", STRANGER, DIRECT, number, value=10**6)
+    c.wait(0)
     c.object(number)
 
 
@@ -445,14 +467,200 @@ def held_and_back(c: Court) -> None:
 @script
 def condemned(c: Court) -> None:
     """The first round's dispute has the claim on the deposit; the second round is refuted; the first one stands."""
+    one, _ = c.three(challenged=(1, 2), false=(3,))
+    c.jury(one, "yyy")
+    c.refute_missed(BATCHED, 2, 4, False)
+    assert c.round_of(BATCHED, 3) is RoundStatus.VOIDED and c.condemned == 1
+    c.finish(one, DisputeStatus.UPHELD)
+    assert c.condemned == 1
+
+
+@script
+def condemned_and_burned(c: Court) -> None:
+    one, three = c.three(challenged=(1, 3), false=(2,))
+    c.jury(one, "yyy")
+    c.refute_missed(BATCHED, 1, 4, False)
+    c.finish(one, DisputeStatus.UPHELD)
+    assert c.condemned == 0
+    c.finish(three, DisputeStatus.MOOT)
+    assert not c.model.tasks[BATCHED - 1].seats[0].deposit
+
+
+@script
+def condemned_and_taken(c: Court) -> None:
+    """The claim passes on to the second round's dispute, but its proposal is refuted."""
+    one, two = c.three(challenged=(1, 2), false=(2, 3))
+    c.jury(one, "yyy")
+    c.refute_missed(BATCHED, 2, 4, False)
+    c.finish(one, DisputeStatus.UPHELD)
+    c.refute_missed(BATCHED, 1, 4, False)
+    assert c.condemned == 0 and c.dispute_of(two).won
+    c.every_view_agrees()
+    c.finish(two, DisputeStatus.MOOT)
+
+
+@script
+def condemned_and_won(c: Court) -> None:
+    """The same, but the second round falls by its dispute."""
+    one, two = c.three(challenged=(1, 2), false=(3,))
+    c.jury(one, "yyy")
+    c.refute_missed(BATCHED, 2, 4, False)
+    c.jury(two, "nnn")
+    c.finish(one, DisputeStatus.UPHELD)
+    c.finish(two, DisputeStatus.OVERTURNED)
+    assert c.condemned == 0
+
+
+@script
+def second_deposit(c: Court) -> None:
+    """The first round's dispute has the claim on what is held; the second false proposal costs what came since."""
     c.start(task=BATCHED)
     one = c.object(c.play(BATCHED), task=BATCHED)
     c.jury(one, "yyy")
-    second = c.play(BATCHED, false=4, alone=0)
+    seat = c.model.tasks[BATCHED - 1].seats[0]
+    c.play(BATCHED, false=4, alone=0)
+    assert seat.held and seat.deposit
     c.refute_missed(BATCHED, 1, 4, False)
-    assert c.round_of(BATCHED, second) is RoundStatus.VOIDED and c.condemned == 1
+    assert c.condemned == 0 and not seat.deposit
     c.finish(one, DisputeStatus.UPHELD)
+    assert seat.deposit
+
+
+@script
+def passed_to_the_oldest(c: Court) -> None:
+    """The third round's challenge is older than the second's, but the second round comes first all the same."""
+    one, three, two = c.three(challenged=(1, 3, 2))
+    c.jury(one, "yyy")
+    c.jury(two, "nnn")
+    c.finish(one, DisputeStatus.UPHELD)
+    assert c.model.tasks[BATCHED - 1].seats[0].first == three
+    c.finish(two, DisputeStatus.OVERTURNED)
     assert c.condemned == 0
+    c.finish(three, DisputeStatus.MOOT)
+
+
+@script
+def passed_on_by_a_demand(c: Court) -> None:
+    """A demand came first; when it is answered the claim is the challenge's, and not the next demand's."""
+    c.three()
+    posted = [c.posted(BATCHED, back, False) for back in (1, 2)]
+    for number, who in ((1, 3), (2, 3)):
+        assert c.do("demandCommitment", STRANGER, BATCHED, number, who, posted[number - 1], value=10**6)
+    two = c.object(2, task=BATCHED)
+    c.show_own(0)
+    assert c.model.tasks[BATCHED - 1].seats[0].first == two
+    c.jury(two, "nnn")
+    c.finish(two, DisputeStatus.OVERTURNED)
+    c.finish(1, DisputeStatus.MOOT)
+
+
+@script
+def claimed_by_a_demand(c: Court) -> None:
+    """A demand has a claim if it is the first dispute."""
+    c.three(false=(2,))
+    assert c.do("demandCommitment", STRANGER, BATCHED, 1, 3, c.posted(BATCHED, 1, False), value=10**6)
+    c.refute_missed(BATCHED, 1, 4, False)
+    assert c.condemned == 1
+    c.show_own(0)
+
+
+@script
+def fallen_claim(c: Court) -> None:
+    """The first dispute is still open, but its round has fallen; it has no claim on the next deposit."""
+    c.start(task=BATCHED)
+    one = c.object(c.play(BATCHED, false=4, alone=0), task=BATCHED)
+    c.refute_missed(BATCHED, 0, 4, False)
+    two = c.object(c.play(BATCHED, false=4, alone=0), task=BATCHED)
+    seat = c.model.tasks[BATCHED - 1].seats[0]
+    assert seat.held and seat.first == one
+    c.refute_missed(BATCHED, 0, 4, False)
+    assert not seat.held and c.condemned == 0
+    c.finish(two, DisputeStatus.MOOT)
+    c.finish(one, DisputeStatus.MOOT)
+
+
+@script
+def younger_claim(c: Court) -> None:
+    """An earlier round was challenged later, and has no claim before the other one."""
+    two, one = c.three(challenged=(2, 1))
+    c.jury(one, "yyy")
+    c.jury(two, "nnn")
+    c.finish(two, DisputeStatus.OVERTURNED)
+    assert c.condemned == 0
+    c.finish(one, DisputeStatus.UPHELD)
+
+
+@script
+def younger_claim_before_a_refutation(c: Court) -> None:
+    """The same, but the later round is refuted; that comes after all challenges of earlier rounds."""
+    two, one = c.three(challenged=(2, 1), false=(2,))
+    c.jury(one, "yyy")
+    c.refute_missed(BATCHED, 1, 4, False)
+    assert c.condemned == 1
+    c.finish(two, DisputeStatus.MOOT)
+    assert c.condemned == 1
+    c.finish(one, DisputeStatus.UPHELD)
+
+
+@script
+def older_claim(c: Court) -> None:
+    """The first dispute is about a later round, but there is another about an earlier one before this one."""
+    three, one, two = c.three(challenged=(3, 1, 2))
+    c.jury(one, "yyy")
+    c.jury(two, "nnn")
+    c.finish(two, DisputeStatus.OVERTURNED)
+    assert c.condemned == 1
+    c.finish(three, DisputeStatus.MOOT)
+    c.finish(one, DisputeStatus.UPHELD)
+
+
+@script
+def another_seat(c: Court) -> None:
+    """What another aggregator's proposal is disputed for gives no claim on a standby's deposit."""
+    c.start(SLOW, task=BATCHED, challenge_window=900)
+    c.play(BATCHED)
+    number = c.play(BATCHED, false=4, alone=0, turns=(1, 1, 1))
+    one = c.object(1, task=BATCHED)
+    assert c.do("demandCommitment", STRANGER, BATCHED, number, 3, c.posted(BATCHED, number, False), value=10**6)
+    assert [seat.disputes for seat in c.model.tasks[BATCHED - 1].seats] == [1, 1]
+    c.refute_missed(BATCHED, 1, 4, False)
+    assert c.condemned == 0
+    c.jury(one, "yyy")
+    c.finish(one, DisputeStatus.UPHELD)
+
+
+@script
+def gain_of_the_oldest(c: Court) -> None:
+    """Two challenges fall with an earlier round that is refuted: the older one has the gain."""
+    three, two = c.three(challenged=(3, 2), false=(1,))
+    c.draw(three, 1)
+    c.commit_votes(three, dict.fromkeys(c.dispute_of(three).jury.members, "y"))
+    c.refute_missed(BATCHED, 0, 4, False)
+    assert c.dispute_of(three).won and not c.dispute_of(two).won
+    c.finish(two, DisputeStatus.MOOT)
+    c.finish(three, DisputeStatus.MOOT)
+
+
+@script
+def gain_of_its_own(c: Court) -> None:
+    """A challenge of the refuted proposal comes before an older one that falls with it."""
+    three, two = c.three(challenged=(3, 2), false=(2,))
+    c.refute_missed(BATCHED, 1, 4, False)
+    assert c.dispute_of(two).won and not c.dispute_of(three).won
+    c.finish(three, DisputeStatus.MOOT)
+    c.finish(two, DisputeStatus.MOOT)
+
+
+@script
+def gain_by_a_demand(c: Court) -> None:
+    """A demand that nobody answers is older than an earlier round's challenge, which has no claim before it."""
+    c.three(false=(2,))
+    assert c.do("demandCommitment", STRANGER, BATCHED, 2, 3, c.posted(BATCHED, 2, False), value=10**6)
+    one, three = c.object(1, task=BATCHED), c.object(3, task=BATCHED)
+    c.finish(0, DisputeStatus.OVERTURNED)
+    assert c.condemned == 0 and c.dispute_of(three).won
+    c.push_dispute(one)
+    c.finish(three, DisputeStatus.MOOT)
 
 
 @script

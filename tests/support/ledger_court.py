@@ -66,7 +66,12 @@ class Model(Rounds):
         t = self.running(task)
         refuse((not t.params.challenge_window, *invalid("challengeWindow")))
         i = self.of_sender(sender)
-        refuse((not self.is_serving(i), "NotServing", i), ((task, i) in self.places, "AlreadyServing", i))
+        ripe = self.verifiers[i].since + self.terms.verifier_age if i in self.verifiers else 0
+        refuse(
+            (not self.is_serving(i), "NotServing", i),
+            (self.now < ripe, "TooEarlyToServe", ripe),
+            ((task, i) in self.places, "AlreadyServing", i),
+        )
         self.pools.setdefault(task, []).append(i)
         self.places[task, i] = Place(self.now, self.block)
         self.emit("ServiceBegun", task, i)
@@ -317,7 +322,7 @@ class Model(Rounds):
         if d.kind is DisputeKind.COMMITMENT:
             self.close(dispute, DisputeStatus.OVERTURNED)
             self.credit(d.challenger, d.bond)
-            self.overturn(t, d.number, d.accused, d.challenger)
+            self.overturn(t, d.number, d.accused, d.challenger, dispute)
         elif d.jury.says in JUDGED:
             self.close_decided(t, dispute, d, d.jury.says)
         else:
@@ -337,9 +342,9 @@ class Model(Rounds):
     def close_open(self, t: Task, dispute: int, d: Dispute) -> None:
         """Nobody knows who is right: all bonds are returned, and the round is made again; only silence is fined.
 
-        If nobody can judge it, the challenger pays a seat's worth for each jury.
+        If a jury could not judge it, the challenger pays a seat's worth for each jury.
         """
-        unable = d.jury.says is Finding.UNABLE
+        unable = d.unable > 0
         self.close(dispute, DisputeStatus.UNJUDGED if unable else DisputeStatus.UNDECIDED)
         fee = min(d.bond, len(d.juries) * self.terms.juror_penalty) if unable else 0
         self.credit(d.challenger, d.bond - fee)
@@ -368,7 +373,7 @@ class Model(Rounds):
         else:
             self.close(dispute, DisputeStatus.OVERTURNED)
             self.credit(d.challenger, d.bond)
-            pot += self.forfeit(t, d.number, d.accused)
+            pot += self.forfeit(t, d.number, d.accused, dispute)
         right = self.judge_jurors(d)
         self.share(proposer if finding is Finding.VALID else d.challenger, right, pot)
         if finding is Finding.INVALID:
@@ -449,15 +454,18 @@ class Model(Rounds):
             self.emit("DepositHeld", self.number_of(t), place, seat.held)
 
     def let_go(self, dispute: int) -> None:
-        """Once a dispute is closed, burn the deposit if another has condemned it, or give it back with the last one."""
+        """Once a dispute is closed, pass its claim on the deposit to the oldest open challenge.
+
+        If there is none, a condemned deposit is burned; else it goes back with the last dispute.
+        """
         d = self.disputes[dispute]
         t = self.tasks[d.task - 1]
         seat = t.seats[d.accused]
         seat.disputes -= 1
         if seat.first == dispute:
-            if seat.condemned:
+            seat.first = min(self.contested(t, d.accused).values(), default=None)
+            if seat.condemned and seat.first is None:
                 self.burn(self.lose(t, d.accused))
-            seat.first, seat.condemned = None, False
         if seat.disputes:
             return
         back, seat.held, seat.first = seat.held, 0, None
@@ -470,26 +478,46 @@ class Model(Rounds):
             seat.deposit += back
 
     def lose(self, t: Task, place: int) -> int:
-        """Take all that is held of a seat's deposit."""
+        """Take all that is held of a seat's deposit; there is nothing left to condemn."""
         seat = t.seats[place]
-        lost, seat.held = seat.held, 0
+        lost, seat.held, seat.condemned = seat.held, 0, False
         if lost:
             self.emit("SeatCharged", self.number_of(t), place, seat.holder, lost)
         return lost
 
-    def forfeit(self, t: Task, number: int, place: int) -> int:
-        """Take what a seat loses for a false proposal: what is held of it, or its deposit if nothing is.
+    def contested(self, t: Task, place: int) -> dict[int, int]:
+        """Return the open challenges of a seat's proposals that stand, by round."""
+        return {
+            number: r.challenged
+            for number, r in enumerate(t.rounds, 1)
+            if r.status is RoundStatus.PROPOSED and r.seat == place
+            if r.challenged is not None and self.disputes[r.challenged].is_open
+        }
 
-        If a dispute about an earlier round has the first claim on what is held, nothing is taken now.
+    def is_claimed(self, t: Task, number: int, place: int, dispute: int) -> bool:
+        """Whether a dispute about an earlier round than this one has a claim on what is held of a seat.
+
+        That is the first one, or a challenge that is older than the given dispute.
+        """
+        older = [there for there, challenge in self.contested(t, place).items() if challenge < dispute]
+        first = t.seats[place].first
+        if first is not None:
+            there = self.disputes[first].number
+            older += [there] if t.rounds[there - 1].status is not RoundStatus.VOIDED else []
+        return min(older, default=number) < number
+
+    def forfeit(self, t: Task, number: int, place: int, dispute: int) -> int:
+        """Take what a seat loses for a false proposal, in a dispute: what is held of it, or its deposit if nothing is.
+
+        If an earlier round's dispute has a claim on what is held, only what the seat has deposited since is taken; if
+        that is nothing, what is held is lost whatever comes of that dispute.
         """
         seat = t.seats[place]
-        if not seat.held:
-            return self.charge(t, place)
-        first = self.disputes[seat.first] if seat.first is not None else None
-        if first and first.number < number and t.rounds[first.number - 1].status is not RoundStatus.VOIDED:
-            seat.condemned = True
-            return 0
-        return self.lose(t, place)
+        claimed = self.is_claimed(t, number, place, dispute)
+        taken = 0 if claimed else self.lose(t, place)
+        taken = taken or self.charge(t, place)
+        seat.condemned |= claimed and not taken and seat.held > 0
+        return taken
 
     def close(self, dispute: int, status: DisputeStatus) -> None:
         d = self.disputes[dispute]
@@ -499,17 +527,18 @@ class Model(Rounds):
         t.last_final = self.now
         self.emit("DisputeClosed", dispute, status)
 
-    def overturn(self, t: Task, number: int, place: int, prover: str) -> None:
+    def overturn(self, t: Task, number: int, place: int, prover: str, dispute: int | None = None) -> None:
         """Take the deposit of a seat, little of it for who proved what all could see, and void what built on the round.
 
-        The rest is for those who replay the same proposal; if nobody does, it is burned.
+        The rest is for those who replay the same proposal or, if nobody does, for the oldest challenge of the seat's
+        proposals that fall with it; if there is none, it is burned. Who needs no dispute for it comes after all others.
         """
-        taken = self.forfeit(t, number, place)
+        taken = self.forfeit(t, number, place, len(self.disputes) if dispute is None else dispute)
         reward = taken // PROVER_SHARE
         self.credit(prover, reward)
-        challenged = t.rounds[number - 1].challenged
-        if challenged is not None and self.disputes[challenged].is_open:
-            self.disputes[challenged].won = taken - reward
+        falling = {there: challenge for there, challenge in self.contested(t, place).items() if there >= number}
+        if falling:
+            self.disputes[falling.get(number, min(falling.values()))].won = taken - reward
         else:
             self.burn(taken - reward)
         self.void(t, number, len(t.rounds))

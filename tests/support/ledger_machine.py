@@ -457,22 +457,28 @@ class RoundsMachine(RuleBasedStateMachine):
 
     @step(task=tasks, mask=masks)
     def have_judges(self, task: int, mask: int) -> None:
-        """Let participants become verifiers of a task, whose service counts from now on."""
-        came = False
-        for i in chosen(range(len(self.model.participants)), mask):
+        """Let participants become verifiers and, as soon as they may, serve a task; that counts from now on."""
+        who = list(chosen(range(len(self.model.participants)), mask))
+        for i in who:
             if self.model.participants[i].leaves:
                 self.do("cancelExit", OWNERS[i])
             p = self.model.participants[i]
             if p.since and p.stake < VERIFIER_STAKE:
                 self.do("addStake", OWNERS[i], STAKE, value=STAKE)
             if not self.model.is_listed(i):
-                came |= self.do("enlist", OWNERS[i])
+                self.do("enlist", OWNERS[i])
+        since = max((self.model.verifiers[i].since for i in who if self.model.is_listed(i)), default=0)
+        young = since + self.model.terms.verifier_age - self.model.now
+        if young > 0:
+            self.wait(young)
+        came = False
+        for i in who:
             if (task, i) in self.model.places and not self.model.still_serves(task, i):
                 self.do("quit", self.signer(i), task)
             if (task, i) not in self.model.places and self.task(task):
                 came |= self.do("serve", self.signer(i), task)
         if came:
-            self.wait(self.model.terms.verifier_age)
+            self.wait(0)
 
     def fit(self, p: Params) -> Params:
         """Return terms that this ledger takes, like the given ones."""
@@ -487,7 +493,7 @@ class RoundsMachine(RuleBasedStateMachine):
     @step(who=participants, back=st.booleans())
     def leave(self, who: int, back: bool) -> None:
         self.do("requestExit", OWNERS[who])
-        self.wait(EXIT_DELAY)
+        self.wait(self.model.terms.exit_delay)
         self.do("completeExit", OWNERS[who])
         if back:
             self.agree(SIGNERS[who], who)
@@ -950,7 +956,7 @@ class RoundsMachine(RuleBasedStateMachine):
         for p in self.model.participants:
             if p.since and not p.leaves:
                 assert self.do("requestExit", p.owner)
-        self.wait(EXIT_DELAY)
+        self.wait(self.model.terms.exit_delay)
         for p in self.model.participants:
             if p.since:
                 assert self.do("completeExit", p.owner)

@@ -150,7 +150,7 @@ class Rounds:
         if place.since_block < v.since_block:
             # It has left since it took its place, and come back.
             return False
-        came = place.since <= time and v.since + self.terms.verifier_age <= time
+        came = place.since <= time
         before = max(place.since_block, v.since_block) < block
         stayed = all(left == 0 or left >= block for left in (place.left_block, v.left_block))
         return came and before and stayed and p.stake + p.unbonding >= self.terms.min_verifier_stake

@@ -324,7 +324,7 @@ class Seat:
     """A seat of a task's aggregators.
 
     While disputes about its proposals are open, what it had deposited before is ``held``; this answers first to the
-    dispute ``first``. A ``condemned`` deposit is lost whatever comes of that.
+    dispute ``first``. A ``condemned`` deposit is lost whatever comes of that and those that have the claim after it.
     """
 
     holder: str
