@@ -17,8 +17,8 @@ interface IFedLedger {
     /// from which publishers may take over reputations; zero: none.
     /// A juror's seat is worth `jurorPenalty`. The first jury has `jurySize` seats, each of up to `appeals` further ones
     /// twice as many and one. Juries are called, and penalties taken, only where at least `leastPool` verifiers serve the
-    /// task, which they may from `verifierAge` seconds after they enlisted on. No penalty is above `mostPenalty`, and a task that has one needs a
-    /// challenge window of at least `leastWindow` seconds and `leastWindowBlocks` blocks.
+    /// task, which they may from `verifierAge` seconds after they enlisted on. No penalty is above `mostPenalty`, and a task
+    /// that has one needs a challenge window of at least `leastWindow` seconds and `leastWindowBlocks` blocks.
     struct Settings {
         Currency stakeCurrency;
         uint96 minStake;

@@ -244,6 +244,11 @@ contract ChallengeTest is CourtFixture {
 
     /// @dev Whoever comes when the block of the draw may be known comes too late for that jury; who goes then stays on it.
     function test_draw_whoServesOrLeavesSince_changesNothing() public {
+        for (uint256 i = 0; i < 4; ++i) {
+            enlist(i);
+        }
+        pass(AGE);
+        _task = _again();
         uint256 dispute = challenge(_task, 1);
         for (uint256 i = 4; i < 7; ++i) {
             vm.prank(owner(i));
@@ -251,7 +256,6 @@ contract ChallengeTest is CourtFixture {
         }
         nextBlock();
         for (uint256 i = 0; i < 4; ++i) {
-            enlist(i);
             serve(_task, i);
         }
         uint32[] memory members = draw(dispute);
@@ -308,25 +312,67 @@ contract ChallengeTest is CourtFixture {
         eq((1 << members[0]) | (1 << members[1]) | (1 << members[2]), 0xe << WORKERS, "members");
     }
 
-    /// @dev Enlisting again does not make anybody older than it is.
-    function test_challenge_youngVerifiers_doNotCount() public {
-        vm.prank(owner(4));
-        court.retire();
-        pass(DISPUTE);
-        vm.prank(owner(4));
-        court.enlist();
+    /// @dev Who enlists again serves no task until it is old enough again.
+    function test_serve_youngVerifiers_mayNot() public {
+        uint256 from = comeBack(4);
+        eq(from, vm.getBlockTimestamp() + AGE, "from");
         uint256 task = _again();
-        nextBlock();
+        eq(court.pool(task, 0, 64).length, 2, "places");
         refused(CHALLENGER, abi.encodeWithSelector(IFedLedger.TooFewVerifiers.selector, 2, 3));
         juries.challengeRound{value: BOND}(task, 1);
+        refused(owner(4), abi.encodeWithSelector(IFedLedger.TooEarlyToServe.selector, from));
+        court.serve(task);
+        vm.warp(from - 1);
+        refused(owner(4), abi.encodeWithSelector(IFedLedger.TooEarlyToServe.selector, from));
+        court.serve(task);
         eq(court.hasJudges(task) ? 1 : 0, 0, "judges");
-        pass(AGE - 1);
-        task = _again();
-        refused(CHALLENGER, abi.encodeWithSelector(IFedLedger.TooFewVerifiers.selector, 2, 3));
-        juries.challengeRound{value: BOND}(task, 1);
-        pass(1);
+        vm.warp(from);
+        serve(task, 4);
         eq(court.hasJudges(task) ? 1 : 0, 1, "judges");
-        challenge(task, 1);
+    }
+
+    /// @dev A place that is older than its holder's enlistment counts for nothing: who comes back has to quit it, or is
+    /// struck off, and serves anew.
+    function test_place_olderThanTheEnlistment_countsForNothing() public {
+        pass(5);
+        settle(_task, 1, accepted(WORKERS, 250));
+        comeBack(4);
+        vm.warp(comeBack(5));
+        proposeNext(_task, 2, 100);
+        eq(court.pool(_task, 0, 64).length, 3, "places");
+        eq(court.isServing(4) && court.isServing(5) ? 1 : 0, 1, "verifiers");
+        eq(court.hasJudges(_task) ? 1 : 0, 0, "judges");
+        refused(CHALLENGER, abi.encodeWithSelector(IFedLedger.TooFewVerifiers.selector, 1, 3));
+        juries.challengeRound{value: BOND}(_task, 2);
+        refused(owner(4), abi.encodeWithSelector(IFedLedger.AlreadyServing.selector, 4));
+        court.serve(_task);
+        vm.prank(owner(4));
+        court.quit(_task);
+        uint32[] memory ids = new uint32[](1);
+        ids[0] = 5;
+        vm.prank(OUTSIDER);
+        court.strike(_task, ids);
+        serve(_task, 4);
+        serve(_task, 5);
+        refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.StillServing.selector, 5));
+        court.strike(_task, ids);
+        nextBlock();
+        eq(draw(challenge(_task, 2)).length, 3, "members");
+    }
+
+    /// @dev A draw skips such a place, and takes it out.
+    function test_draw_skipsAPlaceOlderThanTheEnlistment() public {
+        setUpCourt(4);
+        _task = proposedRound();
+        pass(5);
+        settle(_task, 1, accepted(WORKERS, 250));
+        comeBack(4);
+        proposeNext(_task, 2, 100);
+        nextBlock();
+        uint32[] memory members = draw(challenge(_task, 2));
+        eq((1 << members[0]) | (1 << members[1]) | (1 << members[2]), 0xe << WORKERS, "members");
+        // It may not have been looked at.
+        eq(court.pool(_task, 0, 64).length <= 4 ? 1 : 0, 1, "places");
     }
 
     /// @dev Whoever sees a challenge coming cannot join its jury in the same block.

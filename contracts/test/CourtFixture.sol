@@ -63,14 +63,24 @@ abstract contract CourtFixture is BatchedFixture {
         return vm.addr(key(i));
     }
 
-    /// @notice Posts a task that every verifier serves, if it has a challenge window.
+    /// @notice Posts a task that every verifier serves that is old enough, if it has a challenge window.
     function post(IFedLedger.TaskParams memory p, address[] memory standbys) internal override returns (uint256 task) {
         task = super.post(p, standbys);
         if (p.challengeWindow == 0) return task;
         for (uint256 i = WORKERS; i < WORKERS + _verifiers; ++i) {
-            if (court.isServing(uint32(i))) serve(task, i);
+            if (court.isServing(uint32(i)) && _mayServeFrom(i) <= vm.getBlockTimestamp()) serve(task, i);
         }
         nextBlock();
+    }
+
+    /// @notice A verifier that retires and comes back as soon as it may, and from when on it may serve.
+    function comeBack(uint256 i) internal returns (uint256 from) {
+        vm.prank(owner(i));
+        court.retire();
+        pass(DISPUTE);
+        vm.prank(owner(i));
+        court.enlist();
+        return _mayServeFrom(i);
     }
 
     function nextBlock() internal {
@@ -245,6 +255,10 @@ abstract contract CourtFixture is BatchedFixture {
 
     function stakeOf(uint256 i) internal view returns (uint256) {
         return uint256(accounts.participant(uint32(i)).stake) + accounts.participant(uint32(i)).unbonding;
+    }
+
+    function _mayServeFrom(uint256 i) private view returns (uint256) {
+        return uint256(court.verifier(uint32(i)).since) + accounts.settings().verifierAge;
     }
 
     function _participants() private view returns (uint256 sum) {

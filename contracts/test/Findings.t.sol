@@ -102,7 +102,7 @@ contract FindingsTest is CourtFixture {
         conserved();
     }
 
-    /// @dev Unable, open and unable again is two as well; unable once and open in the end is undecided.
+    /// @dev Unable, open and unable again is two as well; unable once and open in the end says so, too.
     function test_unable_notInARow() public {
         uint256 dispute = challenge(_task, 1);
         vote(dispute, draw(dispute), 0, 0, 3);
@@ -117,8 +117,9 @@ contract FindingsTest is CourtFixture {
         vm.revertToState(state);
         vote(dispute, draw(dispute), 7, 7, 1);
         juries.closeDispute(dispute);
-        statusIs(dispute, IFedLedger.DisputeStatus.Undecided);
-        eq(free(CHALLENGER), BOND, "challenger");
+        statusIs(dispute, IFedLedger.DisputeStatus.Unjudged);
+        eq(free(CHALLENGER), BOND - 3 * JUROR_PENALTY, "the same");
+        conserved();
     }
 
     function test_reveal_nothing_orATranscriptOfWhatCannotBeJudged_isRefused() public {

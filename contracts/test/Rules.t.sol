@@ -129,33 +129,37 @@ contract SparedTest is CourtFixture {
         _spared();
     }
 
+    /// @dev Who came back serves nothing while it is young; from then on it counts.
     function test_settle_oneThatIsYoung_sparesEverybody() public {
-        vm.prank(owner(4));
-        court.retire();
-        pass(DISPUTE);
-        vm.prank(owner(4));
-        court.enlist();
-        uint256 task = _post();
-        // The proposal comes a reveal period later.
-        pass(AGE - 11);
-        _settled(task);
+        uint256 from = comeBack(4);
+        vm.warp(from - 1);
+        uint256 state = vm.snapshotState();
+        _settled(_post());
         _spared();
-        task = _post();
-        _settled(task);
+        vm.revertToState(state);
+        vm.warp(from);
+        _settled(_post());
         _punished();
     }
 
-    /// @dev However old they are by the time it is settled, it is the proposal that they must have been old at.
+    /// @dev However old they are by the time it is settled: since before the proposal they must have served.
     function test_settle_oneThatBecameOldInTheWindow_sparesEverybody() public {
-        vm.prank(owner(4));
-        court.retire();
-        pass(DISPUTE);
-        vm.prank(owner(4));
-        court.enlist();
+        uint256 from = comeBack(4);
         uint256 task = _post();
         Outcome memory o = _proposed(task);
-        pass(AGE);
+        vm.warp(from);
+        serve(task, 4);
+        nextBlock();
+        eq(court.hasJudges(task) ? 1 : 0, 1, "judges");
         settle(task, 1, o);
+        _spared();
+    }
+
+    /// @dev The place that it had before it left does not count again.
+    function test_settle_oneThatCameBack_sparesEverybody() public {
+        uint256 task = _post();
+        vm.warp(comeBack(4));
+        _settled(task);
         _spared();
     }
 
@@ -166,20 +170,27 @@ contract SparedTest is CourtFixture {
             vm.prank(owner(i));
             court.retire();
         }
-        uint256 task = _post();
         for (uint256 i = 7; i < 71; ++i) {
             enlist(i);
-            serve(task, i);
-            vm.prank(owner(i));
-            court.retire();
         }
         pass(DISPUTE);
         for (uint256 i = 4; i < 7; ++i) {
             vm.prank(owner(i));
             court.enlist();
-            serve(task, i);
         }
         pass(AGE);
+        setUpVerifiers(0);
+        uint256 task = _post();
+        for (uint256 i = 7; i < 71; ++i) {
+            serve(task, i);
+        }
+        for (uint256 i = 4; i < 7; ++i) {
+            serve(task, i);
+        }
+        for (uint256 i = 7; i < 71; ++i) {
+            vm.prank(owner(i));
+            court.retire();
+        }
         _proposed(task);
         nextBlock();
         refused(CHALLENGER, abi.encodeWithSelector(IFedLedger.TooFewVerifiers.selector, 0, 3));
@@ -194,9 +205,8 @@ contract SparedTest is CourtFixture {
         eq((1 << members[0]) | (1 << members[1]) | (1 << members[2]), 7 << WORKERS, "members");
     }
 
-    /// @dev A known limit: sixty-four young verifiers that come first keep every jury from being called, and offenders from
-    /// being punished, until they are old. It costs them nothing, but takes the stakes of as many.
-    function test_challenge_youngPlaces_areInTheWayUntilTheyAreOld() public {
+    /// @dev Sixty-four young verifiers cannot take the first places: they serve when they are old, and so may judge at once.
+    function test_challenge_youngVerifiers_areInNobodysWay() public {
         setUpCourt(0);
         registerFrom(WORKERS, 64 + POOL);
         for (uint256 i = WORKERS + 64; i < WORKERS + 64 + POOL; ++i) {
@@ -204,32 +214,37 @@ contract SparedTest is CourtFixture {
         }
         pass(AGE);
         uint256 task = _post();
-        for (uint256 i = WORKERS; i < WORKERS + 64 + POOL; ++i) {
-            if (i < WORKERS + 64) enlist(i);
+        uint256 from = vm.getBlockTimestamp() + AGE;
+        for (uint256 i = WORKERS; i < WORKERS + 64; ++i) {
+            enlist(i);
+            refused(owner(i), abi.encodeWithSelector(IFedLedger.TooEarlyToServe.selector, from));
+            court.serve(task);
+        }
+        for (uint256 i = WORKERS + 64; i < WORKERS + 64 + POOL; ++i) {
             serve(task, i);
         }
         nextBlock();
         Outcome memory o = _proposed(task);
-        refused(CHALLENGER, abi.encodeWithSelector(IFedLedger.TooFewVerifiers.selector, 0, 3));
-        juries.challengeRound{value: BOND}(task, 1);
-        uint32[] memory ids = new uint32[](1);
-        ids[0] = uint32(WORKERS);
-        refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.StillServing.selector, WORKERS));
-        court.strike(task, ids);
+        uint256 state = vm.snapshotState();
         pass(5);
         settle(task, 1, o);
-        _spared();
+        _punished();
+        vm.revertToState(state);
+        uint32[] memory members = draw(challenge(task, 1));
+        eq((1 << members[0]) | (1 << members[1]) | (1 << members[2]), 7 << (WORKERS + 64), "members");
     }
 
     /// @dev Dead places that are among those a draw looks at are skipped, and gone after it.
     function test_draw_skipsDeadPlaces_andTakesThemOut() public {
-        uint256 task = _post();
         registerFrom(7, 3);
         for (uint256 i = 7; i < 10; ++i) {
             enlist(i);
-            serve(task, i);
         }
         pass(AGE);
+        uint256 task = _post();
+        for (uint256 i = 7; i < 10; ++i) {
+            serve(task, i);
+        }
         for (uint256 i = 7; i < 10; ++i) {
             vm.prank(owner(i));
             court.retire();
