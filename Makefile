@@ -13,7 +13,7 @@ HISTORIES ?= 1000
 BENCH ?=
 PROOFS ?= ^check_
 
-.PHONY: run test test-long fuzz chaos bench install install-test lint contracts prove docs picture coverage clean
+.PHONY: run test test-long fuzz chaos bench install install-test lint contracts prove docs picture money coverage clean
 
 run: install
 	$(BIN)/fedledger demo --out $(RUNS)
@@ -61,6 +61,10 @@ docs: install-test
 picture: install
 	$(BIN)/fedledger demo --out $(RUNS)/picture
 	$(BIN)/python benchmarks/picture.py "$$(ls -td $(RUNS)/picture/*/ | head -n 1)" docs/images/demonstration.svg
+
+# What attacks on the ledger move, in docs/threat-model.md.
+money: install-test
+	PYTHONPATH=tests $(BIN)/python -m support.money --document docs/threat-model.md
 
 coverage: install-test
 	@mkdir -p contracts/cache
