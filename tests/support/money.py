@@ -1,4 +1,4 @@
-"""Who gains and loses what by attacks on the ledger: short histories on the shipped contracts, everybody's money counted.
+"""Who gains and loses what by attacks on the ledger: short histories on the shipped contracts, all money counted.
 
 Run PYTHONPATH=tests python -m support.money [--format table|json] [--document docs/threat-model.md].
 
@@ -37,7 +37,7 @@ ATTACKS = {
     "nothing_at_all": "No jury says anything",
     "twice_in_the_root": "Two commitments of one participant in a root are proved",
     "shared_gain": "A planted fault is proved by a friend while a jury judges a challenge of the same proposal",
-    "gain_of_the_oldest": "A planted fault of an earlier round is proved by a friend while later rounds are challenged",
+    "gain_of_the_oldest": "A planted fault of an earlier round is proved by a friend; later rounds are challenged",
     "condemned_and_burned": "A planted fault is proved while an earlier round is challenged without cause",
     "second_deposit": "The same, and the aggregator has deposited again",
     "answered_demand": "A commitment is demanded, and shown",
