@@ -101,6 +101,7 @@ contract LedgerCourt is LedgerDisputes {
         // Whose draw is known must find all others where they were.
         if (_undrawn[task_] != 0) revert JuryNotDrawn(task_);
         for (uint256 i = 0; i < ids.length; ++i) {
+            // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
             if (_places[task_][ids[i]].placePlusOne == 0) revert NotServing(ids[i]);
             if (_isPlaced(task_, ids[i])) revert StillServing(ids[i]);
             _remove(task_, ids[i]);
