@@ -9,6 +9,7 @@ from pathlib import Path
 from eth_account.signers.local import LocalAccount
 from pydantic import TypeAdapter
 
+from fedledger.contracts.abi import checksum_address
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.compile import VERSION, parts
 from fedledger.contracts.ledger.client import Ledger
@@ -55,6 +56,7 @@ class Deployment(Settings):
         """
         try:
             record = shaped(_RECORD, vars(cls(**read_json(path))))
+            checksum_address(record.address)
         except (OSError, ValueError, TypeError) as error:
             raise ConfigError(
                 f"{path} is not a deployment record: {error}.", "Write one with `fedledger deploy`."
