@@ -39,7 +39,7 @@ from support.ledger_machine import (
     whole_rounds,
 )
 from support.ledger_model import DISPUTE_PERIODS
-from support.ledger_records import ZERO, Claim, Dispute, Outcome, Params, Posted, Task
+from support.ledger_records import ZERO, Claim, Dispute, Outcome, Params, Posted, Seat, Task
 
 LONG = 300  # blocks after which the chain has forgotten one
 backs = st.integers(0, 2)
@@ -71,15 +71,28 @@ class LedgerMachine(RoundsMachine):
         self.votes: dict[tuple[int, int, int], tuple[Finding, bytes, bytes]] = {}
 
     def do(self, name: str, sender: str, *arguments: Any, value: int = 0) -> bool:
-        condemned = self.condemned
+        seats, won = [replace(seat) for seat in self.seats], [d.won for d in self.model.disputes]
         done = super().do(name, sender, *arguments, value=value)
-        if self.condemned > condemned:
-            self.reach("a deposit is condemned")
+        for before, after in zip(seats, self.seats, strict=False):
+            if after.condemned > before.condemned:
+                self.reach("a deposit is condemned")
+            if before.first is not None and after.first is not None and before.first != after.first:
+                self.reach("a claim passes on")
+            if name != "settleRound" and before.held and before.held == after.held and before.deposit > after.deposit:
+                self.reach(f"{name} costs what was deposited since")
+        for gain, d in zip(won, self.model.disputes, strict=False):
+            below = self.model.tasks[d.task - 1].rounds[: d.number - 1]
+            if d.won > gain and below and below[-1].status is RoundStatus.VOIDED:
+                self.reach("a challenge gains by an earlier round's fall")
         return done
 
     @property
+    def seats(self) -> list[Seat]:
+        return [seat for t in self.model.tasks for seat in t.seats]
+
+    @property
     def condemned(self) -> int:
-        return sum(seat.condemned for t in self.model.tasks for seat in t.seats)
+        return sum(seat.condemned for seat in self.seats)
 
     # Verifiers, and what the ledger sees for itself.
 
@@ -207,6 +220,7 @@ class LedgerMachine(RoundsMachine):
         first=st.none() | whole_rounds,
         replayed=st.lists(backs, max_size=2),
         plan=levels,
+        sooner=st.booleans(),
     )
     def false_round(
         self,
@@ -221,23 +235,27 @@ class LedgerMachine(RoundsMachine):
         first: dict[str, Any] | None,
         replayed: list[int],
         plan: dict[str, Any],
+        sooner: bool,
     ) -> None:
         """Make a batched round that is false about somebody, or holds somebody's commitment twice, and show it.
 
-        Or report somebody who has signed twice. There may be a round before it, and either may be replayed meanwhile.
+        Or report somebody who has signed twice. There may be a round before it, and either may be replayed meanwhile;
+        if the one before is so sooner, the false one is made with another deposit.
         """
         task = self.lively(task, replace(terms, batched=True))
         if replayed:
             self.have_judges(task, EVERYBODY)
+        opened = len(self.model.disputes)
         if first:
             self.whole_round(task, smooth(first))
+            if sooner and replayed:
+                self.challenge(task, 0, STRANGER, True)
         calm, one = smooth(story), 1 << false
         silent, alone = calm["silent"] & ~one, story["alone"] | one if way == "report" else story["alone"] & ~one
         # Who is called absent is in the root of a round with a quorum, who signs twice may send one to the ledger.
         mask = {"refute": calm["mask"] | one, "report": story["mask"] & ~one}.get(way, story["mask"])
         twisted = {"false": false, "kind": story["kind"], "mask": mask, "alone": alone, "silent": silent}
         self.whole_round(task, calm | twisted | {"early": way == "refute" and bool(shown % 2)})
-        opened = len(self.model.disputes)
         for round_ in replayed:
             self.challenge(task, round_, OWNERS[0], True)
         replays = range(opened, len(self.model.disputes))

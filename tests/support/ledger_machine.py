@@ -470,6 +470,8 @@ class RoundsMachine(RuleBasedStateMachine):
         since = max((self.model.verifiers[i].since for i in who if self.model.is_listed(i)), default=0)
         young = since + self.model.terms.verifier_age - self.model.now
         if young > 0:
+            for i in [i for i in who if self.model.is_listed(i) and (task, i) not in self.model.places][-1:]:
+                self.do("serve", self.signer(i), task)
             self.wait(young)
         came = False
         for i in who:
