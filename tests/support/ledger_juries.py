@@ -278,6 +278,55 @@ class LedgerMachine(RoundsMachine):
             if self.model.disputes[dispute].is_open:
                 self.push_dispute(dispute)
 
+    @rule(
+        task=tasks,
+        terms=params,
+        order=st.permutations(range(3)),
+        challenged=st.integers(1, 3),
+        sooner=st.booleans(),
+        demanded=seldom,
+        false=st.integers(1, 7),
+        plan=levels,
+        ends=st.permutations(range(4)),
+    )
+    def claimed_rounds(
+        self,
+        task: int,
+        terms: Params,
+        order: list[int],
+        challenged: int,
+        sooner: bool,
+        demanded: bool,
+        false: int,
+        plan: dict[str, Any],
+        ends: list[int],
+    ) -> None:
+        """Challenge some of several rounds, refute the last false one, and close the disputes in any order.
+
+        All are one aggregator's; if the first is challenged sooner, the others are made with another deposit.
+        """
+        task = self.lively(task, replace(terms, batched=True, max_unfinal=3))
+        self.have_judges(task, EVERYBODY)
+        if (t := self.task(task)) is None:
+            return
+        opened = len(self.model.disputes)
+        for back in range(min(3, t.params.max_unfinal)):
+            lie = {"false": 4} if false >> back & 1 else {}
+            self.whole_round(task, QUIET | {"stack": True, "refusals": [None] * PARTICIPANTS} | lie)
+            if sooner and not back:
+                self.challenge(task, 0, STRANGER, True)
+        if demanded:
+            self.demand(task, 0, 3, True, False)
+        for back in order[:challenged]:
+            self.challenge(task, back, OWNERS[0], True)
+        for dispute, d in enumerate(self.model.disputes[opened:], opened):
+            if d.juries:
+                self.hear(dispute, d, plan | {"leavers": 0, "forgotten": False, "undrawn": False})
+        self.refute_missed(task, false.bit_length() - 1, 4, False)
+        for k in ends:
+            if opened + k < len(self.model.disputes) and self.model.disputes[opened + k].is_open:
+                self.push_dispute(opened + k)
+
     @step(task=tasks, back=backs, mask=masks, shown=masks)
     def demand_all(self, task: int, back: int, mask: int, shown: int) -> None:
         """Demand commitments, of which the aggregator shows some in time, and others cannot be shown."""
