@@ -35,17 +35,18 @@ class Pool:
     @property
     def capture(self) -> tuple[float, ...]:
         """Chance on each level that who holds ``CAPTURED_SHARE`` of the places has more than half of the jury."""
-        return tuple(capture_chance(self.serving, CAPTURED_SHARE, seats) for seats in self.seats)
+        return self._captured_by(round(CAPTURED_SHARE * self.serving))
 
     def told(self) -> str:
         """Return the pool in a sentence."""
         if not self.suffices:
             return f"too few verifiers serve it ({self.serving} of {self.least}): no challenges and no penalties"
-        chances = ", ".join(f"{chance:.0%}" for chance in self.capture)
-        return (
-            f"{self.serving} verifiers serve it; who holds {CAPTURED_SHARE:.0%} of their places captures a jury by "
-            f"chance in {chances} of the draws, by level"
-        )
+        few, most = round(CAPTURED_SHARE * self.serving), self.serving // 2 + 1
+        captured = [f"{each} of them in {_percentages(self._captured_by(each))}" for each in (few, most)]
+        return f"{self.serving} verifiers serve it; a jury is captured by chance, by level: by {', by '.join(captured)}"
+
+    def _captured_by(self, hostile: int) -> tuple[float, ...]:
+        return tuple(capture_chance(self.serving, hostile, seats) for seats in self.seats)
 
 
 def pool_of(ledger: Ledger, task: int) -> Pool:
@@ -55,15 +56,19 @@ def pool_of(ledger: Ledger, task: int) -> Pool:
     return Pool(serving, settings.least_pool, ledger.has_judges(task), settings.seats)
 
 
-def capture_chance(pool: int, share: float, seats: int) -> float:
-    """Return the chance that more than half of a jury drawn without replacement is of one part of the pool.
+def _percentages(chances: tuple[float, ...]) -> str:
+    return ", ".join(f"{chance:.0%}" for chance in chances)
+
+
+def capture_chance(pool: int, hostile: int, seats: int) -> float:
+    """Return the chance that more than half of a jury drawn without replacement is hostile.
 
     Parameters
     ----------
     pool
-        Places in the pool.
-    share
-        The part, from 0 to 1; it is rounded to whole places.
+        Places in the pool; 0: nobody can be drawn.
+    hostile
+        How many of them are.
     seats
         Seats of the jury; a smaller pool fills as many as it has.
 
@@ -71,6 +76,6 @@ def capture_chance(pool: int, share: float, seats: int) -> float:
     -----
     With k of n places hostile it is the sum over h > s/2 of C(k, h) C(n - k, s - h) / C(n, s), the hypergeometric tail.
     """
-    hostile, seats = round(share * pool), min(seats, pool)
+    seats = min(seats, pool)
     won = range(seats // 2 + 1, min(hostile, seats) + 1)
     return sum(comb(hostile, h) * comb(pool - hostile, seats - h) for h in won) / comb(pool, seats)
