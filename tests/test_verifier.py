@@ -59,6 +59,7 @@ from fedledger.protocol.records.mailbox import MailboxRefusedError
 from fedledger.protocol.records.measurement import Measurement
 from fedledger.protocol.records.signatures import commitment_message, sign
 from fedledger.protocol.records.verdicts import Verdict
+from fedledger.storage.local import LocalStore
 from support.world import (
     BOND,
     GWEI,
@@ -234,6 +235,51 @@ def test_content_that_nobody_can_fetch_is_a_lie(tmp_path: Path, remade: str) -> 
         w.join().play()
         assert w.statuses() == [DisputeStatus.OVERTURNED] and w.task.model.cid == remade
         nobody_but(w, Caught().changes(w))
+
+
+class Hiding:
+    """A participant's store: what it puts there only the aggregator finds."""
+
+    def __init__(self, shared: LocalStore, hidden: LocalStore) -> None:
+        self.shared, self.hidden = shared, hidden
+
+    def get(self, ref: ContentRef, limit: int | None = None) -> bytes:
+        return self.shared.get(ref, limit)
+
+    def put(self, data: bytes, file: Any = None, ref: ContentRef | None = None) -> ContentRef:
+        return self.hidden.put(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.shared, name)
+
+
+class FoundByOne(Hiding):
+    """The aggregator's store, which also finds what the participant hides."""
+
+    def get(self, ref: ContentRef, limit: int | None = None) -> bytes:
+        try:
+            return self.shared.get(ref, limit)
+        except StoreError:
+            return self.hidden.get(ref, limit)
+
+    def put(self, data: bytes, file: Any = None, ref: ContentRef | None = None) -> ContentRef:
+        return self.shared.put(data)
+
+
+def test_who_serves_its_update_to_the_aggregator_alone_robs_nobody(tmp_path: Path) -> None:
+    """The aggregator stores what it evaluated, so a challenge over missing content finds it and loses its bond."""
+    with world(tmp_path, rounds=1) as w:
+        hidden = LocalStore(tmp_path / "hidden")
+        object.__setattr__(w.aggregators[0].access, "store", FoundByOne(w.store, hidden))
+        object.__setattr__(w.people[3].access, "store", Hiding(w.store, hidden))
+        w.join().play(lambda: 1 in w.task.rounds and w.task.rounds[1].proposal is not None)
+        digests = {reveal.update.digest for reveal in w.task.rounds[1].reveals.values()}
+        assert len(digests) == 4 and any(path.is_file() for path in (tmp_path / "hidden").rglob("*"))
+        w.ledger.challenge_round(w.purse("accomplice"), TASK, 1)
+        w.play()
+        assert w.statuses() == [DisputeStatus.UPHELD] and settled(w.task) == [1]
+        assert set(w.task.rounds[1].verdicts.values()) == {Verdict.ACCEPTED}
+        w.check_money()
 
 
 def test_a_verifier_that_does_not_challenge_only_tells(tmp_path: Path) -> None:
