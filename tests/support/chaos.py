@@ -372,7 +372,8 @@ class Stage:
         settings = Settings(config.stake_gwei * GWEI, config.exit_delay)
         if self.plan.court:
             money = {"min_verifier_stake": settings.min_stake, "juror_penalty": params.bond // 100}
-            settings = replace(settings, dispute_period=4 * LEAP, **money)
+            # A verifier that was killed has time to start its workers again; nobody has to wait for appeals.
+            settings = replace(settings, dispute_period=20 * LEAP, appeals=0, **money)
         self.ledger, _ = deploy(chain, deployer, settings)
         self.ledger.post_task(publisher, params, [account.address for account in seats[1:]])
         self.floor = chain.block_number()
