@@ -23,7 +23,7 @@ from fedledger.protocol.records.commitment_batch import SignedCommitment
 LAST_LEVEL = 2
 """The highest level of a jury that any deployment may have."""
 POOL_PAGE = 500
-"""Places of a pool that are asked for at once."""
+"""Places of a pool that are asked for; a jury looks at 64 of them."""
 
 
 def level_transcript(core: bytes, level: int) -> bytes:
@@ -78,11 +78,8 @@ class CourtMethods(LedgerContract):
         return int(self._view("verifierCount"))
 
     def pool(self, task: int) -> list[int]:
-        """Return the verifiers that have a place in a task's pool; some may serve it no more."""
-        found: list[int] = []
-        while len(page := self._view("pool", task, len(found), POOL_PAGE)) == POOL_PAGE:
-            found += page
-        return [*found, *page]
+        """Return the verifiers in the first ``POOL_PAGE`` places of a task's pool; some may serve it no more."""
+        return [int(participant) for participant in self._view("pool", task, 0, POOL_PAGE)]
 
     def has_judges(self, task: int) -> bool:
         """Return whether enough verifiers serve a task now for a jury to be called, and penalties to be taken."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import comb
 
 from fedledger.contracts.ledger.client import Ledger
+from fedledger.contracts.ledger.history import History
 
 CAPTURED_SHARE = 0.3
 """Part of a pool's places for which the chance of a captured jury is told."""
@@ -49,10 +50,16 @@ class Pool:
         return tuple(capture_chance(self.serving, hostile, seats) for seats in self.seats)
 
 
-def pool_of(ledger: Ledger, task: int) -> Pool:
-    """Return the verifiers of a task as they are now."""
+def pool_of(ledger: Ledger, task: int, history: History | None = None) -> Pool:
+    """Return the verifiers of a task: as many as a history knows, else as the ledger says now.
+
+    The ledger is asked about each of them, and anybody with a stake may be one, so at most ``POOL_PAGE`` are counted.
+    """
     settings = ledger.settings()
-    serving = sum(ledger.is_serving(participant) for participant in ledger.pool(task))
+    if history is None:
+        serving = sum(ledger.is_serving(participant) for participant in ledger.pool(task))
+    else:
+        serving = len(history.serving.get(task, ()))
     return Pool(serving, settings.least_pool, ledger.has_judges(task), settings.seats)
 
 

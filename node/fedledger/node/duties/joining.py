@@ -37,7 +37,9 @@ class Joining:
         if phase is Phase.ENROLLING:
             try:
                 access.ledger.enrol(access.account, access.task)
-                judged = pool_of(access.ledger, access.task).told() if task.params.challenge_window else ""
+                judged = (
+                    pool_of(access.ledger, access.task, access.history).told() if task.params.challenge_window else ""
+                )
                 return Step(Action.ENROLLED, access.task, detail=judged)
             except RevertedError as error:
                 # An earlier enrolment may have come back, and with it have filled the task, and have gone again.

@@ -228,8 +228,8 @@ def verifier_start(
 ) -> None:
     """Replay proposals, dispute those that do not follow, and serve on juries, until all watched tasks have ended.
 
-    The verifier registers and enlists itself if need be; when restarted, it continues where it stopped. It serves on
-    juries for every task of the ledger; where it cannot measure it abstains, logs why, and pays the juror penalty.
+    The verifier registers and enlists itself if need be; when restarted, it continues where it stopped. It serves the
+    watched tasks that it can judge, on whose juries it may be drawn, and logs why it does not serve others.
     """
     from fedledger.contracts.ledger.access import Access
     from fedledger.contracts.ledger.history import History
@@ -312,7 +312,7 @@ def verifier_status(at: LedgerOptions, format_: FormatOption = Format.TEXT) -> N
 @verifier_app.command("retire")
 @expand_options
 def verifier_retire(at: SignerOptions, verifier: VerifierOption = 0, format_: FormatOption = Format.TEXT) -> None:
-    """Stop serving on new juries. Keep the verifier running until it has voted on those already drawn."""
+    """Serve no task any more. Keep the verifier running until the juries that were called by now have decided."""
     from fedledger.ledger_tools.upkeep import own_record
     from fedledger.platform.experiment.accounts import verifier_role
 

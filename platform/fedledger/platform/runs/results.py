@@ -117,7 +117,7 @@ def view_of(
         means = [*plain_mean, *[None] * len(metrics)]
         metrics = [{**row, "plain_mean_score": mean} for row, mean in zip(metrics, means, strict=False)]
     refusals = task.refusals(store)
-    pool = pool_of(run.ledger, run.task.id) if task.challenge_window else None
+    pool = pool_of(run.ledger, run.task.id, run.history) if task.challenge_window else None
     shown = refusals, experiment.label_counts, plain_mean, devices, pool
     view = RunView(document, metrics, task, behaviours, *shown)
     return document, view
