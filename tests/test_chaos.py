@@ -23,7 +23,7 @@ def play(root: Path, first: int, seeds: int) -> dict[str, Any]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=1_500,
+        timeout=1_100,
     )
     assert done.stdout, done.stderr
     document: dict[str, Any] = json.loads(done.stdout)

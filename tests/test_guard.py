@@ -262,8 +262,8 @@ def test_slow_content_of_some_tasks_keeps_no_other_task_waiting(
         stuck.stopped, stuck.heeds = frozenset({NOTHING.digest}), False
         w.verifiers = [w.verifier(n, access=Access(w.ledger, w.history, v.access.account, stuck), jobs=at_once)
                        for n, v in enumerate(w.verifiers)]  # fmt: skip
-        w.join()
         w.patient, w.pause = False, 1
+        w.join()
         w.play(lambda: len([s for _, s in w.steps if (s.action, s.task) == (Action.REPLAYED, w.number)]) == 3)
         w.pause = PAUSE
         w.play(lambda: w.task.finished)
