@@ -118,7 +118,9 @@ class TaskCode:
         return _guarded(getattr(self.module, name), f"{name}() of task.py {self.cid}", _elsewhere(self.cid))
 
 
-def load_task_code(content: bytes, cid: str, trusted: Set[str], file: Path | None = None) -> TaskCode:
+def load_task_code(
+    content: bytes, cid: str, trusted: Set[str], file: Path | None = None, needs_model: bool = True
+) -> TaskCode:
     """Run a task's ``task.py`` in a fresh module.
 
     The code runs with all rights of this process: nothing is isolated, so trust is given by CID.
@@ -134,6 +136,8 @@ def load_task_code(content: bytes, cid: str, trusted: Set[str], file: Path | Non
     file
         Where the file is, if it is one's own: ``__file__`` says so, and data beside it are found. Else ``__file__``
         leads nowhere.
+    needs_model
+        Whether it has to define ``model``; a participant's own script defines ``data`` alone.
 
     Raises
     ------
@@ -152,7 +156,7 @@ def load_task_code(content: bytes, cid: str, trusted: Set[str], file: Path | Non
     files, elsewhere = decode_code(content), _elsewhere(cid)
     place = PurePath(elsewhere, MAIN) if file is None else file.absolute()
     module = _guarded(Modules(f"{PREFIX}{cid}", files, place).main, f"task.py {cid}", elsewhere)
-    if not callable(getattr(module, "model", None)):
+    if needs_model and not callable(getattr(module, "model", None)):
         raise ConfigError(f"task.py {cid} defines no model().", "Define model() so that it returns a torch.nn.Module.")
     return TaskCode(cid, module, content, file)
 

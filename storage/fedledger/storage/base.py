@@ -9,7 +9,23 @@ from fedledger.protocol.errors import ContentCorruptError, ContentUnavailableErr
 from fedledger.storage import durable_files
 
 
-class ContentStore(Protocol):
+class Readable(Protocol):
+    """Where content can be read."""
+
+    def get(self, ref: ContentRef, limit: int | None = None) -> bytes:
+        """Return the bytes of a reference.
+
+        Raises
+        ------
+        ContentUnavailableError
+            If no copy can be had in time, or the content is longer than ``limit`` bytes.
+        ContentCorruptError
+            If what the store returns does not hash to the reference.
+        """
+        ...
+
+
+class ContentStore(Readable, Protocol):
     """Where updates, models, states and reports lie."""
 
     def put(self, data: bytes, file: durable_files.Name | None = None, ref: ContentRef | None = None) -> ContentRef:
@@ -23,18 +39,6 @@ class ContentStore(Protocol):
             Where they lie for good, if they do: a store on the same disk need not write them again.
         ref
             Their reference, where it has been worked out before; a wrong one makes content that nobody can read.
-        """
-        ...
-
-    def get(self, ref: ContentRef, limit: int | None = None) -> bytes:
-        """Return the bytes of a reference.
-
-        Raises
-        ------
-        ContentUnavailableError
-            If no copy can be had in time, or the content is longer than ``limit`` bytes.
-        ContentCorruptError
-            If what the store returns does not hash to the reference.
         """
         ...
 

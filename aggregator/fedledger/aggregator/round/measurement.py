@@ -16,11 +16,19 @@ from fedledger.learning.validation_set import RoundExamples
 from fedledger.learning.vectors import FlatModel
 from fedledger.protocol.records.measurement import Measurement
 from fedledger.protocol.records.report import BASE, MODEL
+from fedledger.storage.machine import processors
 
 LONG = 1e-3
 """Seconds from which on a measurement is worth another thread: a shorter one is mostly Python, which runs in one."""
+MEASURERS = 8
+"""Threads that measure at most, each with a model of its own."""
 EXAMPLES_PER_PASS = 2048
 """Examples per joint pass of several models on one thread: for tiny models the overhead of a pass dominates."""
+
+
+def other_measurers(has_own_code: bool) -> int:
+    """Return how many more models to measure with: a task's own code may hold what threads must not share."""
+    return 0 if has_own_code else min(processors(), MEASURERS) - 1
 
 
 class LiveMeasurer:

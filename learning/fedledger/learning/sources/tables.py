@@ -128,13 +128,18 @@ def require_no_row_numbers(tables: Sequence[Table], names: Collection[str]) -> N
     if sum(len(table.rows) for table in tables) < FEWEST_ROWS:
         return
     for name in names:
-        if not _ROW_NAME.fullmatch(name) and not _CAMEL_ID.fullmatch(name):
-            continue
-        if all(_is_key(table.column(name)) for table in tables):
+        if numbers_rows(tables, name):
             raise ConfigError(
                 f"{tables[0].file}: column {name!r} numbers the rows; it is not an input.",
                 f'Leave it out with ignore = ["{name}"], or give it another name if a model is to learn from it.',
             )
+
+
+def numbers_rows(tables: Sequence[Table], name: str) -> bool:
+    """Return whether a column numbers or names the rows, by its name and its cells."""
+    if not _ROW_NAME.fullmatch(name) and not _CAMEL_ID.fullmatch(name):
+        return False
+    return all(_is_key(table.column(name)) for table in tables)
 
 
 def require_names(table: Table, ignored: Collection[str]) -> None:

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from fedledger.aggregator.round.measurement import LiveMeasurer
-from fedledger.aggregator.round.measurer import Measurer
+from fedledger.aggregator.round.measurement import LiveMeasurer, other_measurers
 from fedledger.learning.metrics import HeldOut, measure
 from fedledger.learning.models.base import MODELS, build_model
 from fedledger.learning.models.shapes import Shapes
@@ -32,18 +31,25 @@ from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.seal import BlockIndex, SealSpec
 from fedledger.protocol.records.spec import TaskSpec, TensorsSpec
-from fedledger.storage.base import ContentStore
+from fedledger.storage.base import Readable
 
 log = logging.getLogger(__name__)
 
 
 def live_measure(
-    spec: TaskSpec, store: ContentStore, trusted: frozenset[str], index: int = 0, seal_key: bytes | None = None
-) -> Measurer | None:
+    spec: TaskSpec,
+    store: Readable,
+    trusted: frozenset[str],
+    index: int = 0,
+    seal_key: bytes | None = None,
+    in_threads: bool = False,
+) -> LiveMeasurer | None:
     """Return a measurer for a spec, or None where nothing can be measured.
 
     That is where its validation set is sealed and there is no key, or where measuring would run a stranger's code that
     is not trusted. That a sealed set's ciphertext is there is seen all the same.
+
+    ``in_threads`` lets it measure in as many threads as the machine has processors, each with a model of its own.
 
     Raises
     ------
@@ -89,13 +95,15 @@ def live_measure(
     validation.try_out = partial(_try_out if code is not None else _measure_once, model, file)
     if validation.whole is not None:
         validation.try_out(index, validation.whole)
-    return LiveMeasurer(model, validation.by_round())
+    others = other_measurers(code is not None) if in_threads else 0
+    more = [FlatModel(make(), described=spec.tensors, fixed=file.fixed) for _ in range(others)]
+    return LiveMeasurer(model, validation.by_round(), more)
 
 
 class _Validation:
     """A stranger's validation set while it is read, checked, and measured on."""
 
-    def __init__(self, spec: TaskSpec, store: ContentStore, objective: Objective, index: int) -> None:
+    def __init__(self, spec: TaskSpec, store: Readable, objective: Objective, index: int) -> None:
         self._spec, self._store, self._objective, self._index = spec, store, objective, index
         self.whole: HeldOut | None = None
         self.blocks: BlockIndex | None = None

@@ -14,6 +14,9 @@ import typer
 NOBODY = "0x" + "00" * 20
 
 ConfigArgument = Annotated[Path, typer.Argument(help="TOML file; see `fedledger config schema`")]
+NodeArgument = Annotated[
+    Path, typer.Argument(help="TOML file that says where the node's own data are; see docs/participate.md")
+]
 ChainOption = Annotated[
     str, typer.Option(help="chain to use: auto, embedded, anvil, ganache, or the URL of a development chain")
 ]

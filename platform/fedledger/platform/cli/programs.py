@@ -15,21 +15,35 @@ import typer
 
 from fedledger.platform.cli.console import Format, FormatOption, print_json, print_result, print_rows
 from fedledger.platform.cli.context import (
-    ExperimentOptions,
+    AggregatedExperiment,
     KeyOptions,
     LedgerOptions,
     NetworkOptions,
     SealOptions,
     SignerOptions,
     StoreOptions,
+    experiment_part,
+    kept_validation,
+    read_node_config,
 )
-from fedledger.platform.cli.options import PatienceOption, PollOption, TaskOption, TrustOption, expand_options
-from fedledger.protocol.errors import ConfigError
+from fedledger.platform.cli.options import (
+    ExperimentSeedOption,
+    NodeArgument,
+    PatienceOption,
+    PollOption,
+    SeedOption,
+    TaskOption,
+    TrustOption,
+    expand_options,
+)
+from fedledger.protocol.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
     from fedledger.aggregator.mailbox.mailbox import Mailbox
     from fedledger.contracts.ledger.client import Ledger
     from fedledger.contracts.ledger.history import History
+    from fedledger.node.training import Trainer
+    from fedledger.protocol.records.spec import TaskSpec
     from fedledger.storage.base import ContentStore
 
 node_app = typer.Typer(no_args_is_help=True, help="A participant's program.")
@@ -90,17 +104,25 @@ class VerifierOptions:
 @node_app.command("start")
 @expand_options
 def node_start(
-    source: ExperimentOptions,
+    config: NodeArgument,
     at: LedgerOptions,
-    participant: Annotated[int, typer.Option(help="index of this node's data partition (from 0)")],
     content: StoreOptions,
     key: KeyOptions,
     network: NetworkOptions,
+    participant: Annotated[
+        int, typer.Option(help="index of the experiment's participant (from 0), whose part and account this node has")
+    ] = 0,
+    seed: SeedOption = None,
+    experiment_seed: ExperimentSeedOption = None,
     task: TaskOption = 1,
     journal: Annotated[Path, typer.Option(help="folder that keeps updates until they are revealed")] = Path("journal"),
     poll: PollOption = 0.5,
 ) -> None:
-    """Take part in a task until it ends. A node that is restarted continues where it stopped."""
+    """Take part in a task until it ends. A node that is restarted continues where it stopped.
+
+    CONFIG says where the node's own data are; everything else comes from the ledger and the store. It may instead be an
+    experiment's configuration: then the node has the data of the experiment's --participant.
+    """
     from fedledger.aggregator.selection.planner import RoundPlanner
     from fedledger.contracts.ledger.access import TaskAccess
     from fedledger.contracts.ledger.history import History
@@ -108,18 +130,85 @@ def node_start(
     from fedledger.node.participant import Participant
     from fedledger.platform.cli.watcher import run_program
     from fedledger.platform.experiment.accounts import participant_role
-    from fedledger.platform.experiment.posted_task import posted_spec
+    from fedledger.platform.experiment.posted_task import read_spec
 
-    ledger, store, experiment = at.open(), content.open(), source.open()
-    spec = posted_spec(ledger, store, task, experiment, holds_key=False)
-    funds = experiment.config.ledger.stake_gwei * 10**9 + 2 * 10**18
-    account = key.account(ledger.chain, experiment.config.seed, participant_role(participant), funds)
+    ledger, store = at.open(), content.open()
+    spec = read_spec(ledger, store, task)
+    given = experiment_part(config, seed, participant)
+    if given is None:
+        trainer, seed = _own_trainer(config, spec, store), experiment_seed
+    else:
+        trainer, seed = given.trainer(ledger, store, task), given.seed
+    funds = ledger.task(task).params.min_stake + 2 * 10**18
+    account = key.account(ledger.chain, seed, participant_role(participant), funds)
     history = History(ledger)
     access = TaskAccess(ledger, history, account, store, task, spec)
     mailbox = HttpMailboxClient(history, task, network.open(ledger.chain, at.rpc, content.store))
     base_of = RoundPlanner(store).base_of(history, task, spec, account.address)
-    node = Participant(access, journal / account.address, experiment.trainer(participant), mailbox, base_of)
+    node = Participant(access, journal / account.address, trainer, mailbox, base_of)
     run_program(node, poll, "node")
+
+
+def _own_trainer(path: Path, spec: TaskSpec, store: ContentStore) -> Trainer:
+    """Return what trains on the data that a node's configuration names, once they were seen to fit the task."""
+    from fedledger.learning.posted_model import PostedModel
+    from fedledger.node.own_data import fit_own_data
+    from fedledger.node.own_training import own_trainer
+    from fedledger.platform.experiment.posted_task import read_data_schema
+
+    config = read_node_config(path)
+    fit = fit_own_data(config.data, path.parent, read_data_schema(spec, store))
+    log = logging.getLogger("fedledger.node")
+    for misfit in fit.misfits:
+        if not misfit.is_serious:
+            log.warning("%s", misfit)
+    examples, posted = fit.required(), PostedModel.read(spec, store, frozenset(config.trust_code))
+    log.info("%s has %s examples", path, f"{len(examples):,}")
+    return own_trainer(posted, posted.objective.prepared(examples), config.device)
+
+
+@node_app.command("check")
+@expand_options
+def node_check(
+    config: NodeArgument,
+    at: LedgerOptions,
+    content: StoreOptions,
+    task: TaskOption = 1,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Look how a node's own data fit a task, before any stake is at risk; nothing leaves this machine.
+
+    What does not fit is listed, first of all what keeps the node from taking part; then the exit code is 3.
+    """
+    from fedledger.learning.posted_model import PostedModel
+    from fedledger.node.own_data import fit_own_data
+    from fedledger.node.own_training import own_trainer
+    from fedledger.platform.experiment.posted_task import read_data_schema, read_spec
+
+    ledger, store = at.open(), content.open()
+    spec, own = read_spec(ledger, store, task), read_node_config(config)
+    fit = fit_own_data(own.data, config.parent, read_data_schema(spec, store))
+    if fit.examples is not None:
+        posted = PostedModel.read(spec, store, frozenset(own.trust_code))
+        own_trainer(posted, posted.objective.prepared(fit.examples), own.device)
+    rows = [
+        {
+            "column": misfit.column,
+            "serious": misfit.is_serious,
+            "problem": misfit.problem,
+            "remedy": misfit.remedy,
+        }
+        for misfit in sorted(fit.misfits, key=lambda each: not each.is_serious)
+    ]
+    if format_ is Format.JSON:
+        print_json({"task": task, "fits": fit.examples is not None, "examples": fit.count, "findings": rows})
+    else:
+        if rows:
+            print_rows(rows, f"What does not fit, or looks wrong, in {config}")
+        state = "fit" if fit.examples is not None else "do not fit"
+        print_result(format_, {}, f"{fit.count:,} examples, which {state} the task.")
+    if fit.examples is None:
+        raise typer.Exit(ExitCode.CONFIG)
 
 
 @node_app.command("exit")
@@ -158,16 +247,24 @@ def node_exit(
 @aggregator_app.command("start")
 @expand_options
 def aggregator_start(
-    source: ExperimentOptions,
     at: LedgerOptions,
     content: StoreOptions,
     key: KeyOptions,
     post: MailboxOptions,
     network: NetworkOptions,
     seal: SealOptions,
+    config: Annotated[
+        Path | None, typer.Argument(help="configuration of an experiment, whose accounts are used and code is trusted")
+    ] = None,
+    seed: SeedOption = None,
+    experiment_seed: ExperimentSeedOption = None,
     task: TaskOption = 1,
     standby: Annotated[
         int | None, typer.Option(help="act as the experiment's standby aggregator of this index (from 0)")
+    ] = None,
+    trust_code: TrustOption = None,
+    validation: Annotated[
+        Path | None, typer.Option(help="file of a validation set that is opened in blocks, made by `task post`")
     ] = None,
     poll: PollOption = 0.2,
     patience: PatienceOption = 60.0,
@@ -175,8 +272,9 @@ def aggregator_start(
 ) -> None:
     """Aggregate a task until it ends. An aggregator that is restarted continues where it stopped.
 
-    A standby runs the same program: it deposits its bond, collects what nodes send, and acts when it is its turn. Where
-    the task's validation set is sealed, the aggregator has its key, and opens it when the task has ended.
+    It needs nobody's training data: spec, model and validation set come from the ledger and the store. A standby runs
+    the same program: it deposits its bond, collects what nodes send, and acts when it is its turn. Where the task's
+    validation set is sealed, the aggregator has its key, and opens it when the task has ended.
     """
     from fedledger.aggregator.driver import Aggregator
     from fedledger.aggregator.mailbox.mailbox import Mailbox
@@ -185,14 +283,19 @@ def aggregator_start(
     from fedledger.ledger_tools.upkeep import open_seal
     from fedledger.platform.cli.watcher import run_program
     from fedledger.platform.experiment.accounts import AGGREGATOR, standby_role
-    from fedledger.platform.experiment.posted_task import posted_spec
+    from fedledger.platform.experiment.posted_task import PostedAggregation, read_spec
     from fedledger.storage.addresses import read_url
 
-    ledger, store, experiment = at.open(), content.open(), seal.apply(source.open())
-    spec = posted_spec(ledger, store, task, experiment)
+    ledger, store = at.open(), content.open()
+    spec = read_spec(ledger, store, task)
+    named = None if config is None else AggregatedExperiment.read(config, seed)
+    seal_key = seal.of(spec, None if named is None or not ledger.chain.development else named.seed)
+    kept = None if seal_key is None else kept_validation(spec, validation, seal_key, named)
+    trusted = frozenset(trust_code or ()) | (frozenset() if named is None else named.code)
+    posted = PostedAggregation(spec, store, trusted, seal_key, kept)
     role = AGGREGATOR if standby is None else standby_role(standby)
-    funds = experiment.config.ledger.bond_gwei * 10**9 + 10 * 10**18
-    account = key.account(ledger.chain, experiment.config.seed, role, funds)
+    funds = ledger.task(task).params.bond + 10 * 10**18
+    account = key.account(ledger.chain, experiment_seed if named is None else named.seed, role, funds)
     history = History(ledger)
     access = TaskAccess(ledger, history, account, store, task, spec)
     with ExitStack() as stack:
@@ -204,10 +307,10 @@ def aggregator_start(
             url = post.public_url or listening
             network.open(ledger.chain).require(read_url(url))
             logging.getLogger("fedledger.aggregator").info("the mailbox is at %s", url)
-        aggregator = Aggregator(access, experiment.measurer(), mailbox, patience, url, experiment.trusted_update)
+        aggregator = Aggregator(access, posted.measurer(), mailbox, patience, url, posted.trusted_update)
         ended, _ = run_program(aggregator, poll, "aggregator")
-    if ended and experiment.seal_key is not None:
-        open_seal(ledger, account, task, experiment.seal_key)
+    if ended and seal_key is not None and spec.seal is not None and spec.seal.is_sealed:
+        open_seal(ledger, account, task, seal_key)
     record = history.update().task(task)
     rounds, final = len(record.settled), record.model.cid if ended else None
     line = f"Task {task} ended after {rounds} rounds; final model {final}"

@@ -2,28 +2,117 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedledger.platform.cli.console import Format, FormatOption, print_result
-from fedledger.platform.cli.context import ExperimentOptions, KeyOptions, LedgerOptions, SealOptions, SignerOptions
-from fedledger.platform.cli.options import NOBODY, RoleOption, StoreOption, TaskOption, expand_options
+from fedledger.platform.cli.console import Format, FormatOption, err, print_result
+from fedledger.platform.cli.context import KeyOptions, LedgerOptions, SealOptions, SignerOptions, open_task
+from fedledger.platform.cli.options import (
+    NOBODY,
+    RoleOption,
+    SeedOption,
+    StoreFolderOption,
+    StoreOption,
+    TaskOption,
+    expand_options,
+)
 from fedledger.protocol.errors import ConfigError
 
+if TYPE_CHECKING:
+    from fedledger.platform.experiment.task_price import TaskPrice
+
 task_app = typer.Typer(no_args_is_help=True, help="Tasks.")
+
+
+TaskArgument = Annotated[
+    Path, typer.Argument(help="TOML file of a task, made by `fedledger task draft`, or of an experiment")
+]
+
+
+@task_app.command("draft")
+@expand_options
+def task_draft(
+    data: Annotated[Path, typer.Option(help="your own table: a CSV file with a header, or a folder of such")],
+    label: Annotated[str, typer.Option(help="the column to predict")],
+    threshold: Annotated[
+        float | None, typer.Option(help="make two classes of a label's numbers: at most this, and above it")
+    ] = None,
+    delimiter: Annotated[str, typer.Option(help="what separates cells")] = ",",
+    missing: Annotated[
+        list[str] | None, typer.Option(help="a cell that stands for a missing value; repeatable (default: ?)")
+    ] = None,
+    hold_out: Annotated[
+        float | None,
+        typer.Option(help="share of the rows that become validation.csv; the others become training.csv"),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="decides which rows are held out")] = 0,
+    output: Annotated[Path, typer.Option(help="file to write")] = Path("task.toml"),
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Draft a task from your own table, for you to edit: columns, types, categories, scaling, and usual terms.
+
+    The draft holds means, deviations and medians of columns, rounded, and the names of categories that several rows
+    have. It holds no row, and no extreme value.
+    """
+    from fedledger.learning.schemas.draft import draft_schema
+    from fedledger.learning.schemas.tables import Reading
+    from fedledger.learning.sources.tables import read_tables
+    from fedledger.platform.experiment.task_draft import OwnTable, draft_text, hold_out_rows
+
+    marks = frozenset(missing or ("?",))
+    tables = read_tables(data, delimiter)
+    draft = draft_schema(tables, Reading(marks), label, threshold)
+    if output.exists():
+        raise ConfigError(f"{output} exists already.", "Give another file with --output.")
+    validation = data
+    if hold_out is not None:
+        validation, _ = hold_out_rows(tables, hold_out, seed, output.parent)
+    own = OwnTable(os.path.relpath(validation, output.parent), "," if hold_out else delimiter, tuple(sorted(marks)))
+    output.write_text(draft_text(draft, output, own), encoding="utf-8")
+    rows = sum(len(table.rows) for table in tables)
+    document = {"file": str(output), "rows": rows, "columns": len(draft.schema.columns), "notes": draft.notes}
+    lines = [f"{name or 'a column without a name'}: {note}" for name, note in draft.notes.items()]
+    print_result(
+        format_,
+        document,
+        f"{output} has {len(draft.schema.columns)} columns of {data}, drafted from {rows:,} rows. Edit it, then: "
+        f"fedledger task check {output} --rpc URL",
+        *lines,
+    )
+
+
+@task_app.command("check")
+@expand_options
+def task_check(
+    config: TaskArgument, at: LedgerOptions, seed: SeedOption = None, format_: FormatOption = Format.TEXT
+) -> None:
+    """Look whether a task can be posted, and say what it costs whom and how long it takes; nothing is posted."""
+    from fedledger.platform.experiment.task_price import TaskPrice, validation_counts, validation_line
+    from fedledger.protocol.encoding.cid import ContentRef
+
+    ledger, task = at.open(), open_task(config, seed)
+    params = task.task_params(ContentRef.of(task.spec.encode()))
+    price = TaskPrice(params, ledger.chain.sender.price())
+    document = {"spec": params.spec.cid, "validation": validation_counts(task), "price": price.document()}
+    print_result(format_, document, validation_line(task), *price.lines())
 
 
 @task_app.command("post")
 @expand_options
 def task_post(
-    source: ExperimentOptions,
+    config: TaskArgument,
     at: LedgerOptions,
     key: KeyOptions,
     seal: SealOptions,
+    seed: SeedOption = None,
     store: StoreOption = "local",
+    store_dir: StoreFolderOption = Path("store"),
     aggregator: Annotated[
-        str | None, typer.Option(help="address of the aggregator (default: the experiment's own)")
+        str | None, typer.Option(help="address of the aggregator (default, on development chains: the experiment's)")
     ] = None,
     standby: Annotated[
         list[str] | None,
@@ -39,34 +128,69 @@ def task_post(
             "pays for one; on development chains such tasks are always posted"
         ),
     ] = True,
+    validation_file: Annotated[
+        Path | None,
+        typer.Option(help="file to write a validation set to that is opened in blocks, for your aggregators"),
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="post without asking; nobody is asked on development chains")
+    ] = False,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Post a task: store its spec, initial model and validation set, and put its budget in escrow.
+    """Post a task: say what it costs, store its spec, model and validation set, and put its budget in escrow.
 
     With a validation set that is sealed, or opened in blocks, --seal-key names the file of its key, which is made if it
     is not there. Give it to your aggregators and to nobody who takes part.
     """
     from dataclasses import replace
-    from pathlib import Path
 
     from fedledger.platform.experiment.accounts import PUBLISHER
+    from fedledger.platform.experiment.task_price import TaskPrice, validation_counts, validation_line
+    from fedledger.protocol.encoding.cid import ContentRef
     from fedledger.storage.open import open_store
 
     ledger = at.open()
-    experiment = seal.made(source.open(), ledger.chain)
-    terms = experiment.config.ledger
+    task_ = seal.made(open_task(config, seed), ledger.chain)
+    terms = task_.config.ledger
     if court and not ledger.chain.development and not (terms.challenge_window and terms.penalty_gwei):
         raise ConfigError(
             "The task has no challenge_window, or no penalty_gwei: nobody could dispute a lie, or would pay for one.",
             "Set both under [ledger], or give --no-court if that is what you want.",
         )
-    params = experiment.task_params(experiment.publish(open_store(store, Path("store"))))
+    if aggregator is None and not ledger.chain.development:
+        raise ConfigError("No aggregator was named.", "Give the address of the one who aggregates with --aggregator.")
+    params = task_.task_params(ContentRef.of(task_.spec.encode()))
     params = replace(params, aggregator=aggregator or params.aggregator, token=token)
+    price = TaskPrice(params, ledger.chain.sender.price())
+    if not ledger.chain.development:
+        _require_consent(price, yes)
+    if validation_file is not None:
+        validation_file.write_bytes(task_.validation.whole)
+    task_.publish(open_store(store, store_dir))
     funds = params.budget + params.seal_deposit + 10**18
-    account = key.account(ledger.chain, experiment.config.seed, PUBLISHER, funds)
-    task = ledger.post_task(account, params, experiment.standbys() if standby is None else standby)
-    document = {"task": task, "spec": params.spec.cid, "budget": str(params.budget)}
-    print_result(format_, document, f"Task {task} posted; spec {params.spec.cid}")
+    account = key.account(ledger.chain, task_.config.seed, PUBLISHER, funds)
+    task = ledger.post_task(account, params, task_.standbys() if standby is None else standby)
+    document = {
+        "task": task,
+        "spec": params.spec.cid,
+        "budget": str(params.budget),
+        "validation": validation_counts(task_),
+        "price": price.document(),
+    }
+    print_result(
+        format_, document, f"Task {task} posted; spec {params.spec.cid}", validation_line(task_), *price.lines()
+    )
+
+
+def _require_consent(price: TaskPrice, yes: bool) -> None:
+    """Ask whether a task is to be posted at its price, unless that was said."""
+    if yes:
+        return
+    for line in price.lines():
+        err.print(line, markup=False, highlight=False)
+    if not sys.stdin.isatty():
+        raise ConfigError("The task was not posted: nobody is there to be asked.", "Give --yes if the price is right.")
+    typer.confirm("Post the task?", abort=True, err=True)
 
 
 @task_app.command("finish")

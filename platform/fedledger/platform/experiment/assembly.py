@@ -48,6 +48,7 @@ from fedledger.protocol.codecs.payload import Slot, payload_slots, statistics_sl
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.parameters import build, require_parameters
+from fedledger.protocol.records.data_schema import DataSchema
 from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.seal import PUBLIC
 from fedledger.protocol.records.spec import TaskSpec
@@ -77,7 +78,7 @@ def make_experiment(config: ExperimentConfig, folder: Path) -> Experiment:
     for group in config.attackers:
         _require_attack(group.attack.method, group.attack.params)
     rng = np.random.Generator(np.random.PCG64(config.seed))
-    own = None if config.code is None else _own_code(folder / config.code)
+    own = None if config.code is None else own_code(folder / config.code)
     if own is None and config.model is None:
         raise ConfigError("The configuration has neither model nor code.", "Give one of them.")
     prepared = _prepared(config, own, folder)
@@ -112,6 +113,7 @@ def assemble(
     own: TaskCode | None = None,
     behaviours: Sequence[str] = (),
     folder: Path = Path(),
+    schema: DataSchema | None = None,
 ) -> Experiment:
     """Write the spec of an experiment whose data are there.
 
@@ -129,6 +131,8 @@ def assemble(
         Each participant's behaviour; honest unless given.
     folder
         Paths in the configuration are relative to it.
+    schema
+        How participants make examples of their own data, if the spec is to say so.
 
     Raises
     ------
@@ -151,6 +155,7 @@ def assemble(
     slots = (*payload_slots(payload, list(sent_by(solver)), dimension), *statistics_slots(begins.tensors))
     require_sizes(initial, slots, training.optimiser)
     code = None if own is None else own.content
+    described = None if schema is None else schema.encode()
     devices = _devices(config, solver, slots, begins, parts, folder)
     _require_schedulable(config)
     changed = {
@@ -165,6 +170,7 @@ def assemble(
         model=config.model,
         code=_ref(code),
         initial_model=Ref.of(ContentRef.of(initial)),
+        data_schema=_ref(described),
         tensors=begins.tensors,
         lower_is_better=found.objective.lower_is_better,
         validation=Ref.of(ContentRef.of(kept.content)),
@@ -178,7 +184,7 @@ def assemble(
     return Experiment(
         config=config,
         spec=spec,
-        contents=tuple(content for content in (initial, kept.content, code, devices) if content is not None),
+        contents=tuple(content for content in (initial, kept.content, described, code, devices) if content is not None),
         parts=parts,
         test=test,
         behaviours=tuple(behaviours) or (HONEST,) * config.participants,
@@ -260,7 +266,8 @@ def _model(config: ExperimentConfig, own: TaskCode | None) -> Callable[[], torch
     return _configured_model(config) if own is None else own.model
 
 
-def _own_code(path: Path) -> TaskCode:
+def own_code(path: Path) -> TaskCode:
+    """Run one's own ``task.py``, which is trusted; raises ConfigError if it cannot be read or run."""
     content = read_code(path)
     cid = ContentRef.of(content).cid
     return load_task_code(content, cid, {cid}, path)
@@ -323,11 +330,6 @@ def _devices(
 
 
 def _dataset(config: ExperimentConfig, folder: Path) -> Dataset:
-    params = dict(config.data.source.params)
-    for key in ("path", "folder"):
-        # Anything else than a text is the source's to refuse.
-        if isinstance(params.get(key), str):
-            params[key] = str(folder / params[key])
-    objective = config.training.objective
+    source, objective = config.data.source, config.training.objective
     numbers = objective is not None and objective.method.startswith("regression@")
-    return load_dataset(config.data.source.method, params, numbers)
+    return load_dataset(source.method, source.params, numbers, folder)

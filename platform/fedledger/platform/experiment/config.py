@@ -59,6 +59,9 @@ class LedgerConfig(Document):
         description="a round with fewer updates does not count; if not given, half of the participants, or of the "
         "updates that the schedule waits for",
     )
+    min_participants: int | None = Field(
+        default=None, ge=1, description="rounds begin with so many; if not given, all of an experiment's participants"
+    )
     enrol_period: int = Field(default=3600, ge=1)
     commit_period: int = Field(default=600, ge=1)
     reveal_period: int = Field(default=600, ge=1)
@@ -176,7 +179,8 @@ class ExperimentConfig(Document):
         """Least number of updates of a round: unless given, half of those that one has at most."""
         schedule = self.training.schedule
         most = None if schedule is None else build_schedule(schedule).most_updates
-        return self.ledger.quorum or max(1, (most or self.participants) // 2)
+        least = self.ledger.min_participants or self.participants
+        return self.ledger.quorum or max(1, (most or least) // 2)
 
 
 def load_config(path: Path, **overrides: Any) -> ExperimentConfig:
@@ -224,12 +228,17 @@ def checked(document: Mapping[str, Any], where: str) -> ExperimentConfig:
         If it says something that is not known, or that cannot be.
     """
     config = validated(ExperimentConfig, document, where)
+    require_possible(config, where)
+    return config
+
+
+def require_possible(config: ExperimentConfig, where: str) -> None:
+    """Raise ConfigError if what a configuration says cannot be; ``where`` names it in the message."""
     if (config.model is None) == (config.code is None):
         raise ConfigError(f"{where} must give either model or code.", 'For example: model = {method = "mlp@1", …}.')
     if sum(group.count for group in config.attackers) > config.participants:
         raise ConfigError(f"{where} has more attackers than participants.", "Lower a count under [[attackers]].")
     _require_stakes(config.ledger)
-    return config
 
 
 def _require_stakes(ledger: LedgerConfig) -> None:

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fedledger.aggregator.round.measurement import LiveMeasurer
+from fedledger.aggregator.round.measurement import LiveMeasurer, other_measurers
 from fedledger.learning.data import Dataset, Parts
 from fedledger.learning.label_counts import LabelCounts
 from fedledger.learning.metrics import HeldOut, evaluate
 from fedledger.learning.objectives.base import Objective
 from fedledger.learning.vectors import FlatModel
 from fedledger.node.compression import CompressingTrainer
+from fedledger.node.own_training import trusted_update
 from fedledger.node.solvers.base import Solver
 from fedledger.node.solvers.build import build_solver
-from fedledger.node.training import LocalTrainer, Trainer, TrainingContext
+from fedledger.node.training import LocalTrainer, Trainer
 from fedledger.node.transforms.base import Transform, build_transforms
 from fedledger.platform.attacks.base import attacker
 from fedledger.platform.attacks.coalition import Coalition, Colleague, Remembered
@@ -32,22 +33,15 @@ from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.spec import TaskSpec
-from fedledger.protocol.records.trusted_update import write_trusted
 from fedledger.protocol.schedules.devices import DeviceTable
 from fedledger.storage.base import ContentStore
-from fedledger.storage.machine import processors
 
 if TYPE_CHECKING:
     from fedledger.contracts.ledger.records import Settings, TaskParams
 
 HONEST = "honest"
-NOBODY = "0x" + "00" * 20
-"""Whose training the trusted update is, for its random stream."""
 MAX_PARTICIPANTS = 4096
 """Of a task, as the contract has it."""
-
-MEASURERS = 8
-"""Threads that measure at most, each with a model of its own."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +53,8 @@ class Experiment:
     config, spec
         The configuration and the spec that follows from it.
     contents
-        What the spec names by CID: initial model, validation set as it is kept, then code and device table, if there
-        are any.
+        What the spec names by CID: initial model, validation set as it is kept, then data schema, code and device
+        table, if there are any.
     parts
         Each participant's examples.
     test
@@ -201,8 +195,7 @@ class Experiment:
         The task's solver makes it from the round's base model on the validation examples, which everybody knows.
         """
         trainer = LocalTrainer(self._model, self._solver, self._validation, objective=self.objective)
-        trained = trainer(TrainingContext(self.spec, index, NOBODY, base, None))
-        return write_trusted(trained.delta)
+        return trusted_update(self.spec, trainer, index, base)
 
     def flat_model(self, device: str = "cpu") -> FlatModel:
         """Return a fresh module of the task's model, flat; what no update moves is the initial model's."""
@@ -215,9 +208,7 @@ class Experiment:
 
     def measurer(self) -> LiveMeasurer:
         """Return a measurer on the task's validation set."""
-        # A task's own code may hold what threads must not share.
-        others = 0 if self.config.code is not None else min(processors(), MEASURERS) - 1
-        models = [self.flat_model() for _ in range(1 + others)]
+        models = [self.flat_model() for _ in range(1 + other_measurers(self.config.code is not None))]
         return LiveMeasurer(models[0], self.validation.by_round(self.spec, self.objective), models[1:])
 
     def tested(self, model: ModelFile) -> Tested:
@@ -247,7 +238,7 @@ class Experiment:
             aggregator=experiment_address(config.seed, AGGREGATOR),
             rounds=self.spec.rounds,
             quorum=config.quorum,
-            min_participants=config.participants,
+            min_participants=ledger.min_participants or config.participants,
             max_participants=config.participants,
             enrol_period=ledger.enrol_period,
             commit_period=ledger.commit_period,

@@ -177,6 +177,9 @@ class TaskSpec(Methods):
     seal: Annotated[SealSpec | None, LATER] = Field(
         None, description="how the validation set is kept from participants; null: it is public"
     )
+    data_schema: Annotated[Ref | None, LATER] = Field(
+        None, description="how participants make inputs and targets of their own data, a DataSchema; null: not said"
+    )
     tensors: Annotated[TensorsSpec | None, LATER] = Field(
         None, description="what of the model updates do not move; null: they move all of its float32 tensors"
     )

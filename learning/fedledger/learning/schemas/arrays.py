@@ -1,0 +1,116 @@
+"""One's own arrays under a task's data schema."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedledger.learning.data import Dataset
+from fedledger.learning.schemas.fit import Fit, Misfit, fit_of
+from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.records.data_schema import ArraySchema
+
+
+def fit_arrays(schema: ArraySchema, given: Dataset) -> Fit:
+    """Make examples of arrays.
+
+    Parameters
+    ----------
+    schema
+        The task's.
+    given
+        One's own, with inputs as they are before they are scaled.
+    """
+    misfits = [*_shape(schema, given), *_targets(schema, given)]
+    examples = None
+    if not misfits:
+        try:
+            examples = _examples(schema, given)
+        except ConfigError as error:
+            misfits.append(Misfit("", error.message, error.remedy))
+    if examples is not None:
+        misfits += _range(schema, given)
+    return fit_of(examples, len(given), schema.least_examples, misfits)
+
+
+def _shape(schema: ArraySchema, given: Dataset) -> list[Misfit]:
+    shape = given.inputs.shape[1:]
+    if shape != schema.shape:
+        return [
+            Misfit(
+                "",
+                f"Examples have the shape {list(shape)}, and the task's have {list(schema.shape)}.",
+                "Bring them to that shape; images are [channels, height, width].",
+            )
+        ]
+    if schema.whole and given.inputs.dtype != np.int64:
+        return [
+            Misfit("", "Inputs are fractions, and the task's are whole numbers.", "Give tokens or ids as integers.")
+        ]
+    return []
+
+
+def _targets(schema: ArraySchema, given: Dataset) -> list[Misfit]:
+    targets = given.targets
+    if schema.classes is not None:
+        if given.classes is None or targets.ndim != 1:
+            return [Misfit("", "Targets are no classes, and the task's are.", "Give each example its class's number.")]
+        largest = int(targets.max(initial=0))
+        if largest >= schema.classes:
+            return [
+                Misfit(
+                    "",
+                    f"An example is of class {largest}, and the task's classes are 0 to {schema.classes - 1}.",
+                    "Number the classes as the task does.",
+                )
+            ]
+        return []
+    shape, is_whole = targets.shape[1:], targets.dtype == np.int64
+    if shape != schema.target_shape:
+        return [
+            Misfit(
+                "",
+                f"Targets have the shape {list(shape)}, and the task's have {list(schema.target_shape)}.",
+                "Bring them to that shape.",
+            )
+        ]
+    if schema.whole_targets and not is_whole:
+        return [Misfit("", "Targets are fractions, and the task's are whole numbers.", "Give them as integers.")]
+    return []
+
+
+def _range(schema: ArraySchema, given: Dataset) -> list[Misfit]:
+    if not given.inputs.size:
+        return []
+    lowest, highest = float(given.inputs.min()), float(given.inputs.max())
+    low, high = schema.least, schema.most
+    if (low is not None and lowest < low) or (high is not None and highest > high):
+        unit = f" {schema.unit}" if schema.unit else ""
+        bounds = f"{'-∞' if low is None else f'{low:g}'} to {'∞' if high is None else f'{high:g}'}{unit}"
+        return [
+            Misfit(
+                "",
+                f"Inputs are {lowest:g} to {highest:g}, and the task's are {bounds}.",
+                "Scale them as the task does; grey values of 0 to 255 may have to be divided by 255.",
+            )
+        ]
+    if low is not None and high is not None and not schema.whole and highest - lowest < (high - low) / 8:
+        return [
+            Misfit(
+                "",
+                f"Inputs are {lowest:g} to {highest:g}, a small part of the task's range, {low:g} to {high:g}.",
+                "Look whether they were scaled twice.",
+                is_serious=False,
+            )
+        ]
+    return []
+
+
+def _examples(schema: ArraySchema, given: Dataset) -> Dataset:
+    examples = given if schema.whole else given.as_float()
+    if not schema.whole and (schema.mean, schema.deviation) != (0.0, 1.0):
+        scaled = (examples.inputs.astype(np.float64) - schema.mean) / schema.deviation
+        examples = Dataset(scaled.astype(np.float32), examples.targets, examples.classes)
+    if schema.classes is not None:
+        return examples.as_classes(schema.classes)
+    targets = examples.targets if schema.whole_targets else examples.targets.astype(np.float32)
+    return Dataset(examples.inputs, targets, None)

@@ -1,0 +1,103 @@
+"""How examples fit a task's data schema."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedledger.learning.data import Dataset
+from fedledger.protocol.errors import ConfigError
+
+MOST_TOLD = 20
+"""Misfits that one error tells."""
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """Something in the data that does not fit, or looks as if it did not.
+
+    Parameters
+    ----------
+    column
+        Where, if it is a column's.
+    problem, remedy
+        A sentence each.
+    is_serious
+        Whether examples cannot be made; else it only looks wrong.
+    """
+
+    column: str
+    problem: str
+    remedy: str
+    is_serious: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.problem} {self.remedy}".strip()
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What became of the data.
+
+    Parameters
+    ----------
+    examples
+        The examples; None if something serious does not fit.
+    count
+        How many there are.
+    misfits
+        What does not fit.
+    """
+
+    examples: Dataset | None
+    count: int
+    misfits: tuple[Misfit, ...] = ()
+
+    @property
+    def serious(self) -> list[Misfit]:
+        """What keeps examples from being made."""
+        return [misfit for misfit in self.misfits if misfit.is_serious]
+
+    def required(self) -> Dataset:
+        """Return the examples; raises ConfigError, which tells what does not fit, if there are none."""
+        if self.examples is not None:
+            return self.examples
+        first, *others = self.serious
+        more = f" There are {len(others)} more such findings: `fedledger node check` lists them." if others else ""
+        raise ConfigError(first.problem, f"{first.remedy}{more}".strip())
+
+
+def fit_of(examples: Dataset | None, count: int, least: int, misfits: Sequence[Misfit]) -> Fit:
+    """Return how examples fit, once what holds for all kinds of data was looked at.
+
+    Parameters
+    ----------
+    examples, count
+        The examples, if they could be made, and how many there are.
+    least
+        How many the task asks for.
+    misfits
+        What does not fit so far.
+    """
+    found = [*misfits]
+    if count < least:
+        found.append(
+            Misfit(
+                "", f"There are {count:,} examples, and the task asks for {least:,}.", "Add some, or do not take part."
+            )
+        )
+    if examples is not None and examples.classes is not None and len(examples):
+        present = np.unique(examples.targets)
+        if len(present) == 1:
+            found.append(
+                Misfit(
+                    "",
+                    f"All {count:,} examples are of one class, number {present[0]} of {examples.classes}.",
+                    "Updates that know one class alone are easily taken for attacks; look whether rows are left out.",
+                    is_serious=False,
+                )
+            )
+    serious = any(misfit.is_serious for misfit in found)
+    return Fit(None if serious else examples, count, tuple(found))

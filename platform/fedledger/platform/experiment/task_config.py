@@ -1,0 +1,95 @@
+"""The configuration of a task whose participants bring their own data: what `fedledger task post` reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fedledger.learning.data import Parts
+from fedledger.node.own_data import OwnData, fit_own_data
+from fedledger.platform.experiment.assembly import assemble, own_code
+from fedledger.platform.experiment.config import (
+    DataConfig,
+    ExperimentConfig,
+    LedgerConfig,
+    TrainingConfig,
+    require_possible,
+)
+from fedledger.platform.experiment.experiment import MAX_PARTICIPANTS, Experiment
+from fedledger.platform.experiment.task_objective import task_objective
+from fedledger.protocol.documents import Document
+from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.methods.catalogue import Method
+from fedledger.protocol.records.data_schema import ArraySchema, TableSchema
+
+MIN_PARTICIPANTS = 3
+"""With fewer participants, each one can tell what the others' updates were."""
+
+
+class ValidationConfig(Document):
+    """The publisher's own examples on which updates are measured."""
+
+    data: OwnData
+    access: Literal["public", "opened", "sealed"] = Field(
+        default="public", description="who can read them; see data.validation_access of experiments"
+    )
+    slice: int = Field(default=32, ge=1, description="examples that a round is judged on, unless all are public")
+
+
+class TaskConfig(Document):
+    """A task: what its spec and the ledger say. Nobody's training data are part of it."""
+
+    name: str = Field(min_length=1, max_length=100)
+    seed: int = Field(default=0, ge=0, lt=2**53)
+    model: Method | None = None
+    code: str | None = Field(default=None, description="path of a task.py with model()")
+    max_participants: int = Field(default=100, ge=1, le=MAX_PARTICIPANTS)
+    validation: ValidationConfig
+    data_schema: Annotated[TableSchema | ArraySchema, Field(discriminator="kind")] | None = Field(
+        default=None, description="how participants make inputs of their data; if not given, each one's script does"
+    )
+    training: TrainingConfig = TrainingConfig()
+    ledger: LedgerConfig = LedgerConfig()
+
+
+def make_task(config: TaskConfig, folder: Path) -> Experiment:
+    """Write the spec of a task, with the model tried out on the validation examples; nobody plays it here.
+
+    Parameters
+    ----------
+    config
+        The task's configuration.
+    folder
+        Paths in the configuration are relative to it.
+
+    Raises
+    ------
+    ConfigError
+        If the validation examples do not fit the schema, or anything else cannot be.
+    """
+    if config.training.schedule is not None:
+        raise ConfigError(
+            "A schedule needs the participants' devices, and a task of participants with data of their own knows none.",
+            "Leave the schedule out.",
+        )
+    fewest = config.ledger.min_participants or MIN_PARTICIPANTS
+    ledger = config.ledger.model_copy(update={"min_participants": min(fewest, config.max_participants)})
+    terms = ExperimentConfig(
+        name=config.name,
+        seed=config.seed,
+        participants=config.max_participants,
+        model=config.model,
+        code=config.code,
+        compare_with_mean=False,
+        data=DataConfig(validation_access=config.validation.access, validation_slice=config.validation.slice),
+        training=config.training,
+        ledger=ledger,
+    )
+    require_possible(terms, "the task's configuration")
+    own = None if config.code is None else own_code(folder / config.code)
+    fit = fit_own_data(config.validation.data, folder, config.data_schema)
+    examples = task_objective(terms, own).objective.prepared(fit.required())
+    seen = Parts.stretches(examples, [len(examples)])
+    return assemble(terms, seen, examples, examples, own, schema=config.data_schema)

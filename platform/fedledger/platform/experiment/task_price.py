@@ -1,0 +1,120 @@
+"""What a task costs whom, before it is posted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedledger.platform.experiment.config import GWEI
+
+if TYPE_CHECKING:
+    from fedledger.contracts.ledger.records import TaskParams
+    from fedledger.platform.experiment.experiment import Experiment
+
+COIN = "0x" + "00" * 20
+POST, ENROL = 420_000, 190_000
+"""Gas to post a task, and to register and enrol. These and the next ones are rounded up from `fedledger bench gas`."""
+DIRECT_ROUND, DIRECT_EACH, DIRECT_OWN = 175_000, 1_600, 80_000
+"""Gas of a round: the aggregator's, more of it for each participant, and each participant's own."""
+BATCHED_ROUND, BATCHED_EACH = 200_000, 2_400
+
+
+@dataclass(frozen=True)
+class TaskPrice:
+    """What a task costs, in wei of its currencies, and how long it takes at most.
+
+    Parameters
+    ----------
+    params
+        What is to be posted.
+    gas_price
+        Wei for a unit of gas today.
+    """
+
+    params: TaskParams
+    gas_price: int
+
+    @property
+    def round_seconds(self) -> int:
+        """Seconds of a round at most, until it is final if nobody disputes it."""
+        p = self.params
+        grace = p.grace_period if p.batched else 0
+        return p.commit_period + grace + p.reveal_period + p.propose_period + p.challenge_window
+
+    def round_gas(self, participants: int) -> int:
+        """Return the aggregator's gas of a round."""
+        if self.params.batched:
+            return BATCHED_ROUND + BATCHED_EACH * participants
+        return DIRECT_ROUND + DIRECT_EACH * participants
+
+    def document(self, now: datetime | None = None) -> dict[str, object]:
+        """Return the price as one document; amounts are wei, as text."""
+        p, now = self.params, now or datetime.now(UTC)
+        enrolled = now + timedelta(seconds=p.enrol_period)
+        last = enrolled + timedelta(seconds=p.rounds * self.round_seconds)
+        own = 0 if p.batched else DIRECT_OWN * p.rounds
+        return {
+            "rounds": p.rounds,
+            "participants": [p.min_participants, p.max_participants],
+            "budget": str(p.budget),
+            "seal_deposit": str(p.seal_deposit),
+            "aggregator_bond": str(p.bond),
+            "participant_stake": str(p.min_stake),
+            "penalty": str(p.penalty),
+            "gas_price": str(self.gas_price),
+            "posting_gas": str(POST * self.gas_price),
+            "aggregator_gas": {
+                str(count): str(self.round_gas(count) * p.rounds * self.gas_price)
+                for count in sorted({p.min_participants, p.max_participants})
+            },
+            "participant_gas": str((ENROL + own) * self.gas_price),
+            "enrolment_ends": enrolled.isoformat(timespec="seconds"),
+            "round_seconds_at_most": self.round_seconds,
+            "ends_at_latest": last.isoformat(timespec="seconds"),
+        }
+
+    def lines(self, now: datetime | None = None) -> list[str]:
+        """Return the price in sentences."""
+        p, told = self.params, self.document(now)
+        own = "" if p.token == COIN else f" of the token {p.token}"
+        seal = f", and {amount(p.seal_deposit)} until its validation set is opened" if p.seal_deposit else ""
+        gas = " to ".join(
+            amount(self.round_gas(n) * p.rounds * self.gas_price) for n in (p.min_participants, p.max_participants)
+        )
+        penalty = f", of which {amount(p.penalty)} are at risk a round" if p.penalty else ""
+        return [
+            f"Budget: {amount(p.budget)}{own} for {p.rounds:,} rounds, from the publisher{seal}.",
+            f"Gas at {self.gas_price / GWEI:g} gwei: about {amount(POST * self.gas_price)} to post it; for the "
+            f"aggregator about {gas} in all rounds, by the number of participants; for each participant about "
+            f"{amount((ENROL + (0 if p.batched else DIRECT_OWN * p.rounds)) * self.gas_price)}.",
+            f"Deposits: {amount(p.bond)} for each aggregator, {amount(p.min_stake)} for each participant{penalty}.",
+            f"Time: {p.min_participants:,} to {p.max_participants:,} participants enrol until "
+            f"{told['enrolment_ends']}; "
+            f"a round takes at most {timedelta(seconds=self.round_seconds)} h, all end by "
+            f"{told['ends_at_latest']} unless rounds are disputed.",
+        ]
+
+
+def amount(wei: int) -> str:
+    """Format an amount: in ether where it is not tiny, else in gwei."""
+    return f"{wei / 10**18:g} ether" if wei >= 10**15 else f"{wei / GWEI:g} gwei"
+
+
+def validation_counts(task: Experiment) -> dict[str, object]:
+    """Return how many validation examples there are, and how many of each class."""
+    _, labels = task.validation.examples()
+    classes = np.unique(labels, return_counts=True) if labels.ndim == 1 and labels.dtype == np.int64 else ((), ())
+    return {"examples": len(labels), "classes": {str(name): int(count) for name, count in zip(*classes, strict=True)}}
+
+
+def validation_line(task: Experiment) -> str:
+    """Return the same in a sentence."""
+    counts = validation_counts(task)
+    by_class = counts["classes"]
+    told = (
+        ", ".join(f"{count} of class {name}" for name, count in by_class.items()) if isinstance(by_class, dict) else ""
+    )
+    return f"Updates are measured on {counts['examples']} validation examples{': ' + told if told else ''}."
