@@ -141,6 +141,7 @@ def test_a_worker_that_is_killed_changes_nothing(given: Experiment, expected: np
         assert all(np.array_equal(total, expected) for total in found)
 
 
+@pytest.mark.long
 def test_a_ray_cluster_gives_the_same_bits_also_when_one_of_its_processes_is_killed(
     given: Experiment, expected: np.ndarray
 ) -> None:

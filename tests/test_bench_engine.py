@@ -101,6 +101,7 @@ def test_stretches_of_a_data_set_are_its_parts() -> None:
             Parts.stretches(dataset, ends)
 
 
+@pytest.mark.long
 def test_engines_are_compared(call_json: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Floor and ours on digits, by the command, in JSON."""
     out = tmp_path / "figures.json"

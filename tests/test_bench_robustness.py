@@ -81,6 +81,7 @@ def test_the_oracle_is_the_mean_of_those_who_are_honest() -> None:
     assert oracle_accuracy(HERE, rounds=1) == experiment.tested(model).score
 
 
+@pytest.mark.long
 def test_each_attack_of_the_suite_plays_a_round() -> None:
     assert len(NAMES) >= 30 and set(NAMES) == set(suite(28, 10, 4))
     for name in NAMES:

@@ -43,6 +43,7 @@ from fedledger.protocol.records.settlement import apportion
 from fedledger.protocol.records.spec import JudgementSpec, StatisticSpec, TaskSpec, TensorsSpec
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.local import LocalStore
+from support.quick import quick
 from support.small import Small, run_small
 
 SPEC = TaskSpec(
@@ -263,7 +264,7 @@ def reports(small: Small) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("extra", "data"), [(PLAIN, ""), (JUDGED, ""), (JUDGED, SEALED)], ids=["plain", "judged", "sealed"]
+    ("extra", "data"), quick(1, [(JUDGED, ""), (PLAIN, ""), (JUDGED, SEALED)], ["judged", "plain", "sealed"])
 )
 def test_a_run_is_reproduced_by_its_audit_and_pays_the_same_without_a_ledger(
     tmp_path: Path, extra: str, data: str

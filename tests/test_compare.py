@@ -54,6 +54,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     ]
 
 
+@pytest.mark.long
 def test_the_command_says_what_differs_and_which_models_are_the_same(runs: list[Path], tmp_path: Path) -> None:
     page = tmp_path / "compare.html"
     command = [sys.executable, "-m", "fedledger.platform.cli.app", "compare", *map(str, runs), "--out", str(page)]

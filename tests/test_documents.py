@@ -121,6 +121,7 @@ def test_every_command_in_the_text_exists() -> None:
                     command = command.commands[word]
 
 
+@pytest.mark.long
 def test_the_readme_s_own_experiment_runs(tmp_path: Path) -> None:
     """The block from ``fedledger new`` to the audit, word by word; what the reader has to fill in is filled in."""
     block = next(block for block in blocks("sh") if block.file.name == "README.md" and "fedledger new" in block.code)

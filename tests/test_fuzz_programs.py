@@ -15,6 +15,7 @@ from fedledger.contracts.chain.development import running_chain
 from support.examples import FUZZ, FUZZ_TIMES
 from support.hostile_programs import KINDS, Bench, prepare, try_mutant
 from support.programs import Programs
+from support.quick import quick
 
 QUICK = 20
 """Mutants of each kind."""
@@ -34,10 +35,11 @@ def faults(bench: Bench, kind: str, numbers: range) -> str:
     return "\n".join(str(finding) for finding in found if finding is not None)
 
 
+SLOW = ("run_folder", "resumed", "stored_content")
+
+
 @pytest.mark.hypothesis
-@pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=pytest.mark.long if kind == "stored_content" else ()) for kind in KINDS]
-)
+@pytest.mark.parametrize("kind", quick(3, sorted(KINDS, key=SLOW.__contains__)))
 def test_no_file_breaks_a_command(bench: Bench, kind: str) -> None:
     many = QUICK * (FUZZ_TIMES if settings.get_current_profile_name() == FUZZ else 1)
     assert faults(bench, kind, range(many)) == ""

@@ -20,6 +20,7 @@ from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.records.ref import Ref
 from support.examples import FUZZ, FUZZ_TIMES
 from support.hostile import mutated_bytes
+from support.quick import quick
 from support.strangers import (
     Stranger,
     audited,
@@ -113,8 +114,6 @@ def play_beside(folder: Path, kind: str, seeds: range) -> None:
 
 
 @pytest.mark.hypothesis
-@pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=() if kind in ("specs", "updates") else pytest.mark.long) for kind in KINDS]
-)
+@pytest.mark.parametrize("kind", quick(1, KINDS))
 def test_strangers_stop_nobody_and_save_no_liar(tmp_path: Path, kind: str) -> None:
     play_beside(tmp_path, kind, range(many()))

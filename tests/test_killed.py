@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from support.killed import ANVIL, CHECKPOINT, EMBEDDED, NO_LEDGER, play, undisturbed
+from support.quick import quick
 
 KILLS = {NO_LEDGER: 3, CHECKPOINT: 3, EMBEDDED: 2, ANVIL: 2}
 
@@ -18,7 +19,7 @@ def expected() -> dict[str, str]:
     return {NO_LEDGER: without_ledger, CHECKPOINT: without_ledger, EMBEDDED: with_ledger, ANVIL: with_ledger}
 
 
-@pytest.mark.parametrize("kind", KILLS)
+@pytest.mark.parametrize("kind", quick(1, [EMBEDDED, NO_LEDGER, CHECKPOINT, ANVIL]))
 def test_a_run_that_is_killed_ends_as_the_undisturbed_one(expected: dict[str, str], tmp_path: Path, kind: str) -> None:
     check(expected, tmp_path, kind, 1)
 

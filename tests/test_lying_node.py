@@ -28,6 +28,7 @@ from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
 from fedledger.protocol.errors import ChainError
 from support.lying_node import LIES, Lies, lying_node
+from support.quick import quick
 from support.world import TASK, World, world
 
 KINDS = sorted(LIES)
@@ -64,13 +65,13 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
     return play(tmp_path_factory.mktemp("honest"), Lies(0, KINDS, 0))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", quick(4, KINDS))
 def test_a_lie_changes_nothing(honest: tuple[Any, ...], tmp_path: Path, kind: str) -> None:
     lies = Lies(1, [kind], 6, 0.2)
     assert play(tmp_path, lies) == honest
 
 
-@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(4, 16))])
+@pytest.mark.parametrize("seed", quick(2, range(16)))
 def test_lies_of_all_kinds_change_nothing(honest: tuple[Any, ...], tmp_path: Path, seed: int) -> None:
     lies = Lies(seed, KINDS, 25, 0.1)
     assert play(tmp_path, lies) == honest
@@ -86,7 +87,9 @@ def standing(folder: Path, kind: str, most: int = 10**9) -> Iterator[tuple[World
             yield w, Ledger(Chain(url), w.ledger.address, w.ledger.first_block), lies
 
 
-@pytest.mark.parametrize("kind", ["last log kept back", "logs of others", "logs of other blocks", "logs taken back"])
+@pytest.mark.parametrize(
+    "kind", quick(1, ["logs of others", "last log kept back", "logs of other blocks", "logs taken back"])
+)
 def test_who_always_keeps_logs_back_is_not_believed(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with standing(tmp_path, kind) as (w, ledger, lies):
         lies.is_on = True
@@ -232,6 +235,7 @@ def test_whatever_is_no_number_and_no_bytes_is_refused_clearly(answer: Any) -> N
             assert error.remedy
 
 
+@pytest.mark.long
 def test_what_is_missing_of_very_many_blocks_is_counted(tmp_path: Path) -> None:
     """Nobody looks at so many headers; but the ledger counts its participants and tasks."""
     with standing(tmp_path, "last log kept back") as (w, ledger, lies):

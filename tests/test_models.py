@@ -25,6 +25,7 @@ from fedledger.protocol.encoding import tensors
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError, RoundError
 from fedledger.storage.local import LocalStore
+from support.quick import quick
 
 TASKS = Path(__file__).parent / "tasks"
 EXAMPLES = Examples.find()
@@ -93,12 +94,12 @@ def tried(case: Tried, folder: Path) -> ModelRow:
     return row
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", quick(3, TRAINED))
 def test_it_trains_and_is_reproduced(name: str, tmp_path: Path) -> None:
     tried(TRAINED[name], tmp_path)
 
 
-@pytest.mark.parametrize("name", [name for name in EXAMPLES.paths if not name.startswith("batch_norm/")])
+@pytest.mark.parametrize("name", quick(2, (name for name in EXAMPLES.paths if not name.startswith("batch_norm/"))))
 def test_examples_train_and_are_reproduced(name: str, tmp_path: Path) -> None:
     lacking = EXAMPLES.lacks(name)
     if lacking is not None:
@@ -110,7 +111,7 @@ def test_examples_train_and_are_reproduced(name: str, tmp_path: Path) -> None:
         assert 4 * 11_530 < row.update_bytes < 4 * 11_530 + 1_000
 
 
-@pytest.mark.parametrize("name", [name for name in EXAMPLES.paths if name.startswith("batch_norm/")])
+@pytest.mark.parametrize("name", quick(1, (name for name in EXAMPLES.paths if name.startswith("batch_norm/"))))
 def test_running_statistics_stay_what_they_are(name: str, tmp_path: Path) -> None:
     """Several rounds, as momentum on the server needs some to drive a variance below zero."""
     experiment = EXAMPLES.experiment(name)

@@ -22,6 +22,7 @@ from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import Method
 from fedledger.storage.base import ContentStore
 from fedledger.storage.local import LocalStore
+from support.quick import quick
 from support.small import Small, run_small
 
 TRANSCRIPT = """
@@ -67,11 +68,14 @@ def test_an_honest_proposal_is_valid_and_each_round_has_a_transcript_of_its_own(
 
 @pytest.mark.parametrize(
     "environment",
-    [
-        {"OMP_NUM_THREADS": "2", "MKL_CBWR": "COMPATIBLE", "OPENBLAS_CORETYPE": "Nehalem"},
-        {"NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX2 FMA3"},
-    ],
-    ids=["blas", "numpy"],
+    quick(
+        1,
+        [
+            {"OMP_NUM_THREADS": "2", "MKL_CBWR": "COMPATIBLE", "OPENBLAS_CORETYPE": "Nehalem"},
+            {"NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX2 FMA3"},
+        ],
+        ["blas", "numpy"],
+    ),
 )
 def test_the_transcript_is_the_same_under_other_arithmetic(honest: Small, environment: dict[str, str]) -> None:
     command = [sys.executable, "-c", TRANSCRIPT, str(honest.folder)]

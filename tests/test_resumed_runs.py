@@ -14,6 +14,7 @@ from fedledger.platform.experiment.config import ExperimentConfig, load_config
 from fedledger.platform.experiment.run_files import CONFIG_FILE
 from fedledger.platform.runs.run_folder import new_run_folder
 from support.command_line import caller
+from support.quick import quick
 
 CONFIG = """
 name = "resumed"
@@ -93,7 +94,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("options", [LEDGER, NO_LEDGER], ids=["ledger", "no ledger"])
+@pytest.mark.parametrize("options", quick(1, [(NO_LEDGER,), (LEDGER,)], ["no ledger", "ledger"]))
 def test_another_configuration_or_data_set_is_refused_and_the_same_goes_on(
     options: tuple[str, ...], command: Command, tmp_path: Path
 ) -> None:

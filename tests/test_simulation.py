@@ -177,6 +177,7 @@ def test_a_beacon_needs_a_ledger() -> None:
         MemoryRecord(given)
 
 
+@pytest.mark.long
 def test_the_command_gives_the_same_model_as_the_one_with_a_ledger(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text(

@@ -21,6 +21,7 @@ from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.trusted_update import read_trusted
 from fedledger.storage.local import LocalStore
+from support.quick import quick
 from support.small import Small, run_small, write_config
 
 RULES = {
@@ -48,7 +49,7 @@ def report(made: Small, index: int) -> dict[str, Any]:
     return canonical.decode(LocalStore(made.folder / "store").get(proposal.report))
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", quick(2, RULES))
 def test_a_run_is_reproduced_by_its_audit_and_is_the_same_without_a_ledger(rule: str, tmp_path: Path) -> None:
     made = run(tmp_path, rule)
     result = audit_run(tmp_path)

@@ -29,6 +29,7 @@ from fedledger.protocol.errors import RoundError
 from fedledger.protocol.records.measurement import LOSS_CAP
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.local import LocalStore
+from support.quick import quick
 
 ACCEPTED, MISSED, NORM = Verdict.ACCEPTED, Verdict.MISSED, Verdict.NORM
 RANGE, INFINITE, LONG = Verdict.OUT_OF_RANGE, Verdict.NOT_FINITE, Verdict.OVERSIZE
@@ -158,7 +159,7 @@ def message(call: Any) -> str:
 @pytest.mark.parametrize(
     ("given", "told", "stages"),
     # A codec that sends a few bits of each coordinate sends none that is out of range.
-    [(*case, stages) for case in CASES for stages in STAGES if "payload" not in stages or "limit" in case[0]],
+    quick(2, [(*case, s) for case in CASES for s in STAGES if "payload" not in s or "limit" in case[0]]),
 )
 def test_both_kinds_of_run_end_alike(given: dict[str, Any], told: str, stages: dict[str, Any], tmp_path: Path) -> None:
     made, errors = experiment(**given, **stages), set()
@@ -196,7 +197,7 @@ def lengths(current: Any) -> list[Any]:
     return [participation.update for participation in current.participations if participation.update is not None]
 
 
-@pytest.mark.parametrize("stages", STAGES, ids=("sums", "detection", "codec"))
+@pytest.mark.parametrize("stages", quick(1, STAGES, ("sums", "detection", "codec")))
 def test_the_limit_on_bytes_is_the_same_to_the_byte(stages: dict[str, Any], tmp_path: Path) -> None:
     most = longest(experiment(rounds=2, **stages), tmp_path)
     for limit in (most, most - 1):

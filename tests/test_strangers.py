@@ -79,10 +79,8 @@ POISONS = {
 QUICK = (
     "dimensions beyond memory",
     "a label of no class",
-    "scores the wrong way round",
-    "a fixed tensor of a stranger's",
 )
-"""One of each kind; the others are left to the long tests."""
+"""The others are left to the long tests."""
 
 
 @pytest.mark.parametrize(
@@ -109,6 +107,7 @@ def test_a_strangers_task_saves_no_liar(tmp_path: Path, poison: str) -> None:
         assert not isinstance(found, AuditResult) or not found.reproduced or not found.rounds
 
 
+@pytest.mark.long
 def test_a_batch_that_spells_a_commitment_in_another_way_saves_no_liar(tmp_path: Path) -> None:
     """White space in a commitment made all who looked at it fail, so that nobody objected."""
 

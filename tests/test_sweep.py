@@ -217,6 +217,7 @@ def test_the_table_is_that_of_its_runs_and_each_run_is_that_of_a_run_alone(confi
 # What it does about trouble
 
 
+@pytest.mark.long
 def test_killed_and_started_again_it_runs_what_is_missing_and_nothing_twice(config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     options = ["--set", f"{RATE}=0.05,0.1", "--set", "training.rounds=30", "--seeds", "0..2", "--jobs", "2"]
@@ -299,6 +300,7 @@ def test_a_process_that_is_killed_fails_its_run_alone(config: Path, tmp_path: Pa
     assert f"signal {int(signal.SIGKILL)}" in document["failed"][0]["reason"]
 
 
+@pytest.mark.long
 def test_a_run_that_was_killed_goes_on_from_its_checkpoint(config: Path, tmp_path: Path) -> None:
     (run,) = plan_runs(config, ["training.rounds=4"], "1", False)
     folder, rounds = tmp_path / "sweep", []
@@ -331,6 +333,7 @@ def test_two_sweeps_do_not_share_a_folder(config: Path, tmp_path: Path) -> None:
             run_sweep(plan_runs(config, [], None, False), tmp_path, folder, SweepOptions())
 
 
+@pytest.mark.long
 def test_with_ledgers_each_run_has_one_that_can_be_audited_where_it_is(config: Path, tmp_path: Path) -> None:
     folder, seen = tmp_path / "sweep", []
     plain, recorded = (

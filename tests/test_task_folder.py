@@ -339,6 +339,7 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_a_folder_trains_with_and_without_a_ledger_and_audits_elsewhere(project: Path) -> None:
     config = project / "config.toml"
     models = set()

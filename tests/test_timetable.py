@@ -159,6 +159,7 @@ def data():
 """
 
 
+@pytest.mark.long
 def test_fedbuff_of_all_with_equal_weights_is_fedavg_bit_for_bit(tmp_path: Path) -> None:
     """Two ledgers, that differ in the schedule alone, and no schedule.
 

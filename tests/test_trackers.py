@@ -17,6 +17,7 @@ from fedledger.platform.runs.sweep import SweepOptions, run_sweep
 from fedledger.platform.runs.trackers.base import TRACKERS, tracking
 from fedledger.platform.runs.trackers.tensorboard import TensorBoard
 from fedledger.protocol.errors import ConfigError
+from support.quick import quick
 from support.small import write_config
 
 RUN = """
@@ -46,7 +47,9 @@ def mlflow_client(place: Path) -> Any:
     return pytest.importorskip("mlflow.tracking").MlflowClient(f"sqlite:///{place}")
 
 
-@pytest.mark.parametrize("options", [["--no-ledger", "--backend", "serial"], ["--chain", "embedded"]], ids=str)
+@pytest.mark.parametrize(
+    "options", quick(1, [["--chain", "embedded"], ["--no-ledger", "--backend", "serial"]]), ids=str
+)
 def test_both_get_every_round_of_a_run(tmp_path: Path, options: list[str]) -> None:
     pytest.importorskip("tensorboard")
     pytest.importorskip("mlflow")
@@ -79,7 +82,7 @@ def test_both_get_every_round_of_a_run(tmp_path: Path, options: list[str]) -> No
     assert "| training.rounds | 3 |" in text
 
 
-@pytest.mark.parametrize("ledger", [False, True])
+@pytest.mark.parametrize("ledger", quick(1, [False, True]))
 def test_both_get_every_round_of_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ledger: bool) -> None:
     pytest.importorskip("tensorboard")
     pytest.importorskip("mlflow")

@@ -60,6 +60,7 @@ from fedledger.protocol.records.measurement import Measurement
 from fedledger.protocol.records.signatures import commitment_message, sign
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.local import LocalStore
+from support.quick import quick
 from support.world import (
     BOND,
     GWEI,
@@ -160,14 +161,17 @@ class Caught:
 
 @pytest.mark.parametrize(
     ("kind", "field"),
-    [
-        (liar(wrong_verdict), "verdict of 0x"),
-        (liar(wrong_model), "model"),
-        (liar(wrong_share), "pay share of 0x"),
-        (Mismeasuring, "measurement of model: loss"),
-        (Choosy, "selection"),
-    ],
-    ids=["verdict", "model", "share", "measurement", "selection"],
+    quick(
+        2,
+        [
+            (liar(wrong_verdict), "verdict of 0x"),
+            (liar(wrong_model), "model"),
+            (liar(wrong_share), "pay share of 0x"),
+            (Mismeasuring, "measurement of model: loss"),
+            (Choosy, "selection"),
+        ],
+        ["verdict", "model", "share", "measurement", "selection"],
+    ),
 )
 def test_a_lie_is_overturned_paid_for_and_made_good(
     tmp_path: Path, remade: str, kind: type[Aggregator], field: str
@@ -391,6 +395,7 @@ def test_an_appeal_mends_what_a_corrupt_jury_found(tmp_path: Path, remade: str) 
         nobody_but(w, {AGGREGATOR: -BOND, **changes})
 
 
+@pytest.mark.long
 def test_verifiers_let_each_other_go_first_but_wait_for_nobody_for_long(tmp_path: Path, remade: str) -> None:
     """Each does what is due in a turn of its own. One of three has left, and what is its turn is done all the same."""
     with world(tmp_path, verifiers=4) as w:
@@ -453,7 +458,7 @@ class Parroting(Verifier):
     juries_kind = ParrotingJuries
 
 
-@pytest.mark.parametrize("kind", [Copying, Parroting])
+@pytest.mark.parametrize("kind", quick(1, [Copying, Parroting]))
 def test_who_copies_a_vote_cannot_reveal_it_and_pays_for_silence(
     tmp_path: Path, remade: str, kind: type[Verifier]
 ) -> None:
@@ -525,6 +530,7 @@ class Slow(Verifier):
     replays_kind = Overtaxed
 
 
+@pytest.mark.long
 def test_who_cannot_judge_three_rounds_in_a_row_serves_the_task_no_more(tmp_path: Path) -> None:
     with world(tmp_path, verifiers=4, rounds=4) as w:
         w.verifiers[3] = w.verifier(3, Slow)
@@ -547,6 +553,7 @@ def test_one_juror_that_cannot_judge_what_others_can_pays_a_seat(tmp_path: Path)
         nobody_but(w, {verifier_role(0): -BOND, AGGREGATOR: BOND // 2, **jurors, **fined})
 
 
+@pytest.mark.long
 def test_a_round_that_no_jury_can_judge_is_made_again_and_costs_the_challenger_a_draw_alone(tmp_path: Path) -> None:
     """As of a task whose spec names what no release knows: it drains no juror, and leaves no pool to liars."""
     with world(tmp_path, verifiers=10, rounds=1) as w:
@@ -652,7 +659,7 @@ class Phoenix:
 @pytest.mark.parametrize(
     ("journal", "moment"),
     [
-        pytest.param(True, "before", id="with a journal, before"),
+        pytest.param(True, "before", id="with a journal, before", marks=pytest.mark.long),
         pytest.param(False, "after", id="without, after", marks=pytest.mark.long),
         pytest.param(True, "after", id="with a journal, after", marks=pytest.mark.long),
         pytest.param(False, "before", id="without, before", marks=pytest.mark.long),
@@ -755,8 +762,11 @@ def forged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[World, Callabl
 
 @pytest.mark.parametrize(
     ("change", "action"),
-    [(_twice, Action.REFUTED), (_unsigned, Action.DEMANDED), (_omitted, Action.DEMANDED)],
-    ids=["twice", "unsigned", "omitted"],
+    quick(
+        2,
+        [(_twice, Action.REFUTED), (_unsigned, Action.DEMANDED), (_omitted, Action.DEMANDED)],
+        ["twice", "unsigned", "omitted"],
+    ),
 )
 def test_a_forged_batch_needs_no_jury(
     tmp_path: Path, remade: str, forged, change: Callable[[Batch], Batch], action: Action
@@ -848,6 +858,7 @@ def test_what_cannot_be_shown_keeps_no_other_demand_from_its_answer(tmp_path: Pa
         w.check_money()
 
 
+@pytest.mark.long
 def test_demands_cannot_keep_a_challenge_out(tmp_path: Path) -> None:
     """A round takes 200 demands, each of which its aggregator may pay for and answer, and one challenge besides."""
     with world(tmp_path, batched=True) as w:
@@ -977,6 +988,7 @@ class Programs:
             time.sleep(0.05)
 
 
+@pytest.mark.long
 def test_verifiers_are_programs_that_can_be_killed(tmp_path: Path) -> None:
     with world(tmp_path, rounds=1, verifiers=0) as w:
         for number in range(3):
