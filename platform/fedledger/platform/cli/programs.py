@@ -117,20 +117,26 @@ def node_start(
     task: TaskOption = 1,
     journal: Annotated[Path, typer.Option(help="folder that keeps updates until they are revealed")] = Path("journal"),
     poll: PollOption = 0.5,
+    format_: FormatOption = Format.TEXT,
 ) -> None:
     """Take part in a task until it ends. A node that is restarted continues where it stopped.
 
     CONFIG says where the node's own data are; everything else comes from the ledger and the store. It may instead be an
-    experiment's configuration: then the node has the data of the experiment's --participant.
+    experiment's configuration: then the node has the data of the experiment's --participant. At the end the node says
+    what it earned, what was refused and why, and how to collect the money.
     """
+    from dataclasses import asdict
+
     from fedledger.aggregator.selection.planner import RoundPlanner
     from fedledger.contracts.ledger.access import TaskAccess
     from fedledger.contracts.ledger.history import History
+    from fedledger.ledger_tools.report.own_account import OwnAccount
     from fedledger.node.mailbox_client import HttpMailboxClient
     from fedledger.node.participant import Participant
     from fedledger.platform.cli.watcher import run_program
     from fedledger.platform.experiment.accounts import participant_role
     from fedledger.platform.experiment.posted_task import read_spec
+    from fedledger.storage.locks import only_copy
 
     ledger, store = at.open(), content.open()
     spec = read_spec(ledger, store, task)
@@ -145,8 +151,13 @@ def node_start(
     access = TaskAccess(ledger, history, account, store, task, spec)
     mailbox = HttpMailboxClient(history, task, network.open(ledger.chain, at.rpc, content.store))
     base_of = RoundPlanner(store).base_of(history, task, spec, account.address)
-    node = Participant(access, journal / account.address, trainer, mailbox, base_of)
-    run_program(node, poll, "node")
+    with only_copy(journal / account.address, "-".join(map(str, access.place)), "node"):
+        node = Participant(access, journal / account.address, trainer, mailbox, base_of)
+        ended, _ = run_program(node, poll, "node")
+    own = OwnAccount.of(history.update(), store, task, account.address)
+    if own is not None:
+        lines = own.lines() if ended else own.lines()[:2]
+        print_result(format_, {"task": task, "ended": ended, **asdict(own)}, *lines)
 
 
 def _own_trainer(path: Path, spec: TaskSpec, store: ContentStore) -> Trainer:
@@ -285,6 +296,7 @@ def aggregator_start(
     from fedledger.platform.experiment.accounts import AGGREGATOR, standby_role
     from fedledger.platform.experiment.posted_task import PostedAggregation, read_spec
     from fedledger.storage.addresses import read_url
+    from fedledger.storage.locks import only_copy
 
     ledger, store = at.open(), content.open()
     spec = read_spec(ledger, store, task)
@@ -299,6 +311,8 @@ def aggregator_start(
     history = History(ledger)
     access = TaskAccess(ledger, history, account, store, task, spec)
     with ExitStack() as stack:
+        name = "-".join(map(str, (*access.place, account.address)))
+        stack.enter_context(only_copy(post.mailbox_dir, name, "aggregator"))
         mailbox, url = None, None
         if history.update().task(task).batched:
             # Nodes are answered in another thread, so the mailbox has a history and a store of its own.
@@ -342,6 +356,7 @@ def verifier_start(
     from fedledger.platform.experiment.accounts import verifier_role
     from fedledger.platform.experiment.config import GWEI
     from fedledger.protocol.encoding.cid import MIB
+    from fedledger.storage.locks import only_copy
 
     ledger = at.open()
     watched = options.task or []
@@ -364,11 +379,13 @@ def verifier_start(
     )
     log = logging.getLogger("fedledger.verifier")
     log.info("%s watches %s", account.address, ", ".join(f"task {number}" for number in watched) or "all tasks")
-    program = Verifier(Access(ledger, history, account, store), service, options.journal)
-    try:
-        ended, counts = run_program(program, poll, "verifier")
-    finally:
-        program.close()
+    name = f"{ledger.chain.chain_id}-{ledger.address}-{account.address}"
+    with only_copy(options.journal, name, "verifier"):
+        program = Verifier(Access(ledger, history, account, store), service, options.journal)
+        try:
+            ended, counts = run_program(program, poll, "verifier")
+        finally:
+            program.close()
     actions = ", ".join(f"{name} {count}" for name, count in counts.items()) or "There was nothing to do."
     state = "All watched tasks have ended." if ended else "Not all watched tasks have ended."
     print_result(format_, {"account": account.address, "ended": ended, "done": counts}, f"{state} {actions}")

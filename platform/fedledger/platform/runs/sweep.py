@@ -28,6 +28,7 @@ from fedledger.platform.runs.run_folder import RunRecord
 from fedledger.protocol.errors import ConfigError, FedledgerError
 from fedledger.protocol.text import cell
 from fedledger.storage.durable_files import write_atomically
+from fedledger.storage.locks import locked
 from fedledger.storage.machine import processors
 
 if TYPE_CHECKING:
@@ -412,7 +413,7 @@ def _serve(pipe: Connection, folder: Path) -> None:
     # What has chains and processes of its own ends them on its way out.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with _locked(folder / HANDS_LOCK, shared=True), contextlib.suppress(EOFError, OSError):
+    with locked(folder / HANDS_LOCK, shared=True), contextlib.suppress(EOFError, OSError):
         while True:
             task: _Task = pipe.recv()
             pipe.send(task.play())
@@ -432,24 +433,12 @@ def _alone(folder: Path) -> Iterator[None]:
     """Hold the folder, until this process ends at the latest."""
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(_locked(folder / LOCK_FILE, wait=False))
+            stack.enter_context(locked(folder / LOCK_FILE, wait=False))
         except BlockingIOError as error:
             raise ConfigError(
                 f"Another sweep is running in {folder}.", "Wait for it, or choose another folder with --out."
             ) from error
         # Processes of a sweep that was killed see it and end, but not at once.
-        with _locked(folder / HANDS_LOCK):
+        with locked(folder / HANDS_LOCK):
             pass
-        yield
-
-
-@contextlib.contextmanager
-def _locked(path: Path, shared: bool = False, wait: bool = True) -> Iterator[None]:
-    """Hold a file's lock, where the system has such locks."""
-    with path.open("a") as file:
-        if sys.platform != "win32":
-            import fcntl
-
-            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-            fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
         yield

@@ -1,0 +1,99 @@
+"""What a participant earned in a task, what it was refused and why, and how it gets its money."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from fedledger.contracts.ledger.history import History
+from fedledger.contracts.ledger.records import COIN
+from fedledger.ledger_tools.report.refusals import Refusal
+from fedledger.ledger_tools.report.task_view import TaskView
+from fedledger.protocol.errors import FedledgerError
+from fedledger.storage.base import ContentStore
+
+log = logging.getLogger(__name__)
+
+GWEI = 10**9
+TOLD = 5
+"""Refusals that are told one by one."""
+
+
+@dataclass(frozen=True)
+class OwnAccount:
+    """A participant's own account of a task.
+
+    Parameters
+    ----------
+    address
+        The participant's.
+    accepted, refused
+        Rounds in which its update was accepted, and was not, by reason.
+    refusals
+        What the reports say of the last ones that were not.
+    earned, due
+        What it was paid, and what it can still collect, in the smallest unit of the task's currency.
+    token
+        The task's currency, if it is a token's.
+    slashed
+        What offences cost it, by offence, in the smallest unit of the stakes' currency.
+    reputation
+        In parts per million, with the task's publisher.
+    """
+
+    address: str
+    accepted: int
+    refused: dict[str, int]
+    refusals: tuple[Refusal, ...]
+    earned: int
+    due: int
+    token: str | None
+    slashed: dict[str, str]
+    reputation: int
+
+    @classmethod
+    def of(cls, history: History, store: ContentStore, task: int, address: str) -> OwnAccount | None:
+        """Return the account of an address; None if it is not enrolled in the task."""
+        view, params = TaskView.of(history, task), history.task(task).params
+        own = next((each for each in view.participants if each.address == address), None)
+        if own is None:
+            return None
+        refusals: tuple[Refusal, ...] = ()
+        if own.refused:
+            try:
+                refusals = tuple(each for each in view.refusals(store) if each.address == address)[-TOLD:]
+            except FedledgerError as error:
+                log.warning("why updates were refused is not known: %s", error)
+        return cls(
+            address,
+            own.accepted,
+            dict(own.refused),
+            refusals,
+            own.earned * params.credit_unit,
+            own.credit * params.credit_unit,
+            None if params.token == COIN else params.token,
+            dict(own.slashed),
+            own.reputation,
+        )
+
+    def lines(self) -> list[str]:
+        """Return it in sentences."""
+        currency = "" if self.token is None else f" of the token {self.token}"
+        counts = ", ".join(f"{count} {reason}" for reason, count in self.refused.items())
+        told = [
+            f"{self.accepted} updates were accepted{f', others not: {counts}' if counts else ''}; "
+            f"reputation {self.reputation / 1e6:.3f}.",
+            f"Earned: {_amount(self.earned)}{currency}.",
+        ]
+        told += [f"Round {each.round}: {each.reason}: {each.detail}" for each in self.refusals]
+        if self.slashed:
+            costs = ", ".join(f"{_amount(int(amount))} for {offence}" for offence, amount in self.slashed.items())
+            told.append(f"Lost of the stake: {costs}.")
+        if self.due:
+            told.append(f"{_amount(self.due)}{currency} wait for you: collect them with `fedledger withdraw`.")
+        told.append("The stake stays on the ledger for other tasks; `fedledger node exit` begins to take it back.")
+        return told
+
+
+def _amount(wei: int) -> str:
+    return f"{wei / GWEI:,.12g} gwei"
