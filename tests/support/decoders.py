@@ -45,6 +45,14 @@ from fedledger.protocol.errors import (
 from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.records import update as wire
 from fedledger.protocol.records.commitment_batch import Batch, SignedCommitment
+from fedledger.protocol.records.data_schema import (
+    ArraySchema,
+    CategoryColumn,
+    ClassTarget,
+    NumberColumn,
+    TableSchema,
+    read_schema,
+)
 from fedledger.protocol.records.model import ModelFile, fixed_model
 from fedledger.protocol.records.published_vectors import published
 from fedledger.protocol.records.ref import Ref
@@ -170,6 +178,16 @@ TABLE = DeviceTable(
         )
     },
 )
+
+
+TABLE_SCHEMA = TableSchema(
+    columns=(
+        NumberColumn(name="age", unit="years", least=0, most=120, mean=54.4, deviation=9.02, missing=56),
+        CategoryColumn(name="pain", categories=("1", "2"), missing=True),
+    ),
+    target=ClassTarget(name="num", classes=("no", "yes"), threshold=0.5),
+)
+ARRAY_SCHEMA = ArraySchema(shape=(1, 28, 28), least=0, most=1, classes=2, class_names=("a", "b"))
 
 
 def _devices(data: bytes) -> bytes:
@@ -421,6 +439,12 @@ def _kinds() -> dict[str, Kind]:
             mutate.of_tensors,
             _code,
             (ContentUnreadableError,),
+        ),
+        "data schemas": Kind(
+            (TABLE_SCHEMA.encode(), ARRAY_SCHEMA.encode()),
+            mutate.of_json,
+            lambda data: read_schema(data).encode(),
+            (ConfigError,),
         ),
         "device tables": Kind((TABLE.encode(),), mutate.of_json, _devices, (ConfigError,)),
         "batches": Kind((BATCH.encode(),), mutate.of_json, _batch, odd),

@@ -106,9 +106,10 @@ class _Fitting:
                     f"The task has no column {name!r}.",
                     f"Name one of the task's columns: {', '.join(known[:NAMED])}{', …' if len(known) > NAMED else ''}.",
                 )
+        free = [name for name in self._header if name not in known]
         for name in known:
             if not self._has(name):
-                close = get_close_matches(self._own(name), self._header, n=1, cutoff=0.5)
+                close = get_close_matches(self._own(name), free, n=1, cutoff=0.4)
                 hint = close[0] if close else "ITS NAME"
                 self._add(
                     name,

@@ -34,6 +34,7 @@ from fedledger.platform.cli.options import (
     RoleOption,
     RpcOption,
     SealKeyOption,
+    StoreFolderOption,
     StoreOption,
     TaskOption,
     TrustOption,
@@ -171,6 +172,7 @@ def audit(
     deployment: Annotated[Path | None, typer.Option(help="deployment record of the live ledger")] = None,
     task: TaskOption = 1,
     store: StoreOption = "local",
+    store_dir: StoreFolderOption = Path("store"),
     trust_code: TrustOption = None,
     seal_key: SealKeyOption = None,
     jobs: Annotated[
@@ -194,7 +196,7 @@ def audit(
         if deployment is None:
             raise ConfigError("An audit over --rpc needs --deployment.", "Give the deployment record.")
         ledger = open_ledger(rpc, deployment, reading=True)
-        content = open_store(store, Path("store"))
+        content = open_store(store, store_dir)
         with progress_bar("auditing") as watch:
             result = audit_chain(ledger, content, task, trusted, watch, jobs or processors(), key)
         show_audit(result, format_)
