@@ -203,6 +203,9 @@ def test_who_copies_a_commitment_or_a_reveal_cannot_use_it(tmp_path: Path) -> No
             w.ledger.commit_update(self.access.account, TASK, current.index, copied)
             return Step(Action.COMMITTED)
 
+        def _knows(self, task: TaskHistory, current: RoundHistory) -> bool:
+            return True
+
         def reveal(self, task: TaskHistory, current: RoundHistory, proof: Sequence[bytes] = ()) -> Step | None:
             victim = w.people[VICTIM].updates
             # The victim's own transaction, seen before it is in a block.
@@ -571,6 +574,9 @@ def test_who_signs_twice_keeps_no_standby_from_taking_over(tmp_path: Path) -> No
         def commit(self, index: int, signed: SignedCommitment) -> None:
             own.commit(index, signed)
             theirs.commit(index, signed)
+
+        def commitment(self, index: int, participant: int) -> SignedCommitment | None:
+            return own.commitment(index, participant)
 
         def proof(self, index: int, participant: int) -> list[bytes] | None:
             return own.proof(index, participant)

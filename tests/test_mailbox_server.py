@@ -58,6 +58,9 @@ class Taking:
     def reveal(self, index: int, participant: int, update: ContentRef, salt: bytes, staleness: int = 0) -> bool:
         return True
 
+    def commitment(self, index: int, participant: int) -> SignedCommitment | None:
+        return None
+
     def proof(self, index: int, participant: int) -> list[bytes] | None:
         self.asked += 1
         return None

@@ -118,6 +118,20 @@ class HttpMailboxClient:
             raise _refusal(asked[seats[0]])
         return taken.issuperset(seats)
 
+    def commitment(self, index: int, participant: int) -> SignedCommitment | None:
+        """Return what a participant has signed for a round, as the active aggregator shows it, if it does."""
+        seat = self._seats()[0]
+        asked = self._ask([seat], f"rounds/{index}/commitments/{participant}", None)
+        self._wait(asked, seat, lambda: True)
+        answer = asked[seat].answer
+        if answer is None or answer.get("commitment") is None:
+            return None
+        try:
+            parts = hexadecimal(str(answer["commitment"]), 32), hexadecimal(str(answer.get("signature")), 65)
+        except ValueError:
+            return None
+        return SignedCommitment(participant, *parts)
+
     def proof(self, index: int, participant: int) -> list[bytes] | None:
         """Return the way from a participant's commitment to the round's root, or None if none is to be had."""
         seats = self._seats()

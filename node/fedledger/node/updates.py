@@ -15,7 +15,7 @@ from fedledger.node.training import Trainer, TrainingContext
 from fedledger.protocol.codecs.payload import decode_vectors, header_codec, published_lengths
 from fedledger.protocol.codecs.statistics import require_model
 from fedledger.protocol.encoding.cid import MAX_STATE_BYTES, ContentRef
-from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.errors import ActsElsewhereError, ConfigError
 from fedledger.protocol.records import update as wire
 from fedledger.protocol.records.published_vectors import published
 from fedledger.protocol.records.signatures import commitment, salt
@@ -27,6 +27,14 @@ log = logging.getLogger(__name__)
 
 BaseOf = Callable[[int], int]
 """Tells how many models before a round's base, given its index, the one lies that a participant trains on."""
+
+
+def acts_elsewhere(index: int, address: str) -> ActsElsewhereError:
+    """Return the error that a participant has committed in a round, and this program has not."""
+    return ActsElsewhereError(
+        f"Round {index}: another program has committed for {address}.",
+        "A copy of this node runs on another machine, or with another journal: stop all but one of them.",
+    )
 
 
 def newest_base(index: int) -> int:

@@ -86,6 +86,12 @@ class RoundError(FedledgerError):
     exit_code = ExitCode.ROUND
 
 
+class ActsElsewhereError(FedledgerError):
+    """Another copy of a program acts for the same account: this one must stop before both sign."""
+
+    exit_code = ExitCode.CONFIG
+
+
 class TrustError(FedledgerError):
     """Running a stranger's code was not allowed."""
 

@@ -175,6 +175,14 @@ def mailbox_app(mailbox: MailboxClient, limit: RateLimit | None = None) -> ASGIA
         setattr(request.state, USEFUL, True)
         return JSONResponse({"taken": True})
 
+    @app.get("/v1/rounds/{index}/commitments/{participant}")
+    async def commitment(index: _PathIndex, participant: _PathIndex, request: Request) -> Response:
+        found = mailbox.commitment(index, participant)
+        setattr(request.state, USEFUL, found is not None)
+        if found is None:
+            return JSONResponse({"commitment": None})
+        return JSONResponse({"commitment": found.commitment.hex(), "signature": found.signature.hex()})
+
     @app.post("/v1/rounds/{index}/reveals")
     async def reveal(index: _PathIndex, request: Request) -> Response:
         message = await read_message(request, RevealMessage)

@@ -108,6 +108,11 @@ class Mailbox:
             self._write(index, "commitment", signed)
             kept.commitments[signed.participant] = signed
 
+    def commitment(self, index: int, participant: int) -> SignedCommitment | None:
+        """Return what a participant has signed for a round, if that was left here."""
+        with self._lock:
+            return self._open(index, participant)[1].commitments.get(participant)
+
     def reveal(self, index: int, participant: int, update: ContentRef, salt: bytes, staleness: int = 0) -> bool:
         """Take what opens a participant's commitment; the same may come again.
 

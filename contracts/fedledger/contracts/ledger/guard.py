@@ -11,6 +11,7 @@ from typing import TypeVar
 from fedledger.contracts.abi import RevertedError
 from fedledger.contracts.chain.connection import unanswered
 from fedledger.protocol.errors import (
+    ActsElsewhereError,
     ChainError,
     ContentCorruptError,
     ContentUnavailableError,
@@ -71,6 +72,8 @@ class Guard:
             If the chain does not answer.
         StoreError
             If the store does not work.
+        ActsElsewhereError
+            If another copy of the program acts for its account.
         """
         fault = self._faults.get(what)
         if fault is not None and time.monotonic() < fault.until:
@@ -107,7 +110,9 @@ class Guard:
 
 
 def _is_own(error: Exception) -> bool:
-    """Return whether an error says that the program's chain or store is away, which concerns all that it does."""
+    """Return whether an error concerns all that the program does: its chain or store is away, or a copy of it runs."""
+    if isinstance(error, ActsElsewhereError):
+        return True
     if isinstance(error, ChainError):
         return unanswered(error)
     return isinstance(error, StoreError) and not isinstance(error, OF_CONTENT)

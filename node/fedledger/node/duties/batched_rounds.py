@@ -14,13 +14,13 @@ from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.contracts.ledger.waits import seconds_left
 from fedledger.node.duties.direct_rounds import DirectRounds, awaited
-from fedledger.node.updates import Updates
+from fedledger.node.updates import Updates, acts_elsewhere
 from fedledger.protocol.encoding.canonical import MAX_DOCUMENT_BYTES
 from fedledger.protocol.encoding.merkle import verify
 from fedledger.protocol.errors import ContentUnavailableError, RoundError, StoreError
 from fedledger.protocol.records.commitment_batch import Batch, SignedCommitment, leaf
 from fedledger.protocol.records.mailbox import MailboxClient, MailboxRefusedError
-from fedledger.protocol.records.signatures import commitment_message, sign
+from fedledger.protocol.records.signatures import commitment_message, recover, sign
 from fedledger.storage.deadlines import within
 
 log = logging.getLogger(__name__)
@@ -73,6 +73,7 @@ class BatchedRounds:
         current = awaited(seen, participant)
         if current is None or participant is None:
             return None
+        self.direct.require_alone(current, participant)
         if phase is Phase.COMMITTING and current.index not in self.signed and self.stands_by(task, current):
             return self.sign(task, current, participant)
         is_absent = phase is Phase.ADMITTING and participant not in current.commits
@@ -86,8 +87,9 @@ class BatchedRounds:
     def sign(self, task: TaskHistory, current: RoundHistory, participant: int) -> Step | None:
         """Leave a signed commitment with the aggregator."""
         try:
-            signed = self.signed_commitment(task, current, participant)
             with within(self._share):
+                self._require_alone(task, current, participant)
+                signed = self.signed_commitment(task, current, participant)
                 self.client().commit(current.index, signed)
         except MailboxRefusedError as error:
             # Tried again while there is time; after that the ledger itself takes the commitment.
@@ -95,6 +97,15 @@ class BatchedRounds:
             return None
         self.signed.add(current.index)
         return Step(Action.COMMITTED, self.access.task, current.index)
+
+    def _require_alone(self, task: TaskHistory, current: RoundHistory, participant: int) -> None:
+        """Raise ActsElsewhereError if another copy of this program has signed for the round; an aggregator may lie."""
+        known = self.client().commitment(current.index, participant)
+        if known is None or known.commitment == self.updates.commitment(task, current):
+            return
+        message = commitment_message(self.access.place, current.index, participant, known.commitment)
+        if recover(message, known.signature) == self.access.address:
+            raise acts_elsewhere(current.index, self.access.address)
 
     def open(self, task: TaskHistory, current: RoundHistory, participant: int) -> Step | None:
         """Store the round's update, and tell the aggregators what opens the commitment to it."""

@@ -33,6 +33,7 @@ from fedledger.platform.cli.options import (
     PollOption,
     SeedOption,
     TaskOption,
+    TrackOption,
     TrustOption,
     expand_options,
 )
@@ -277,6 +278,8 @@ def aggregator_start(
     validation: Annotated[
         Path | None, typer.Option(help="file of a validation set that is opened in blocks, made by `task post`")
     ] = None,
+    track: TrackOption = None,
+    track_dir: Annotated[Path, typer.Option(help="folder for what --track writes")] = Path("tracked"),
     poll: PollOption = 0.2,
     patience: PatienceOption = 60.0,
     format_: FormatOption = Format.TEXT,
@@ -295,6 +298,8 @@ def aggregator_start(
     from fedledger.platform.cli.watcher import run_program
     from fedledger.platform.experiment.accounts import AGGREGATOR, standby_role
     from fedledger.platform.experiment.posted_task import PostedAggregation, read_spec
+    from fedledger.platform.runs.trackers.base import tracking
+    from fedledger.platform.runs.trackers.live_task import LiveTask
     from fedledger.storage.addresses import read_url
     from fedledger.storage.locks import only_copy
 
@@ -322,7 +327,8 @@ def aggregator_start(
             network.open(ledger.chain).require(read_url(url))
             logging.getLogger("fedledger.aggregator").info("the mailbox is at %s", url)
         aggregator = Aggregator(access, posted.measurer(), mailbox, patience, url, posted.trusted_update)
-        ended, _ = run_program(aggregator, poll, "aggregator")
+        tracked = stack.enter_context(tracking(track or (), spec, track_dir))
+        ended, _ = run_program(aggregator, poll, "aggregator", LiveTask(history, store, task, spec, tracked))
     if ended and seal_key is not None and spec.seal is not None and spec.seal.is_sealed:
         open_seal(ledger, account, task, seal_key)
     record = history.update().task(task)

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
-
-from fedledger.platform.experiment.config import ExperimentConfig
+from typing import Any, Protocol
 
 
-def provenance(config: ExperimentConfig) -> dict[str, Any]:
+class Described(Protocol):
+    """A configuration of an experiment, or a task's spec: it has a name, and is a document."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]:
+        """Return it as a document."""
+        ...
+
+
+def provenance(config: Described) -> dict[str, Any]:
     """Return what a run is made from: the configuration with all defaults, and the version that runs it."""
     return {"fedledger": version("fedledger"), "config": config.model_dump(mode="json")}
 

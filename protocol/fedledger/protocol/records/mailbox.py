@@ -16,6 +16,10 @@ class MailboxClient(Protocol):
         """Leave a signed commitment for a round."""
         ...
 
+    def commitment(self, index: int, participant: int) -> SignedCommitment | None:
+        """Return what a participant has signed for a round, if that was left here; the caller checks the signature."""
+        ...
+
     def proof(self, index: int, participant: int) -> list[bytes] | None:
         """Return the way from a participant's commitment to the round's root, or None if it is not in it."""
         ...

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fedledger.platform.experiment.config import ExperimentConfig
+from fedledger.platform.experiment.provenance import Described
 from fedledger.protocol.methods.catalogue import TRACKER
 from fedledger.protocol.methods.registry import Registry
 
@@ -32,7 +32,7 @@ class Tracker(Protocol):
         """End, with what is in ``run.json``, or None if the run failed, and where the run's folder stays."""
 
 
-TRACKERS: Registry[Callable[[ExperimentConfig, Path], Tracker]] = Registry(TRACKER)
+TRACKERS: Registry[Callable[[Described, Path], Tracker]] = Registry(TRACKER)
 """A tracker is made from the configuration and the run's folder."""
 
 
@@ -87,9 +87,7 @@ class Tracked:
 
 
 @contextmanager
-def tracking(
-    names: Sequence[str], config: ExperimentConfig, folder: Path, stays: Path | None = None
-) -> Iterator[Tracked]:
+def tracking(names: Sequence[str], config: Described, folder: Path, stays: Path | None = None) -> Iterator[Tracked]:
     """Open the trackers of a run, and close them when it ends; set ``summary`` before.
 
     Parameters

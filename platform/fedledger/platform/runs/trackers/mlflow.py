@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
     pass
+from fedledger.platform.experiment.provenance import Described
 from fedledger.platform.runs.trackers.base import TRACKERS
 from fedledger.platform.runs.trackers.parameters import not_installed, parameters
 
@@ -34,7 +34,7 @@ class MLflow:
         The run's folder; its name becomes the run's.
     """
 
-    def __init__(self, config: ExperimentConfig, folder: Path) -> None:
+    def __init__(self, config: Described, folder: Path) -> None:
         try:
             from mlflow.entities import Metric, Param
             from mlflow.exceptions import MlflowException

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fedledger.platform.experiment.config import ExperimentConfig
-from fedledger.platform.experiment.provenance import flat, provenance
+from fedledger.platform.experiment.provenance import Described, flat, provenance
 from fedledger.protocol.errors import ConfigError
 
-if TYPE_CHECKING:
-    pass
 
-
-def parameters(config: ExperimentConfig) -> dict[str, Any]:
+def parameters(config: Described) -> dict[str, Any]:
     """Return a run's configuration as flat keys and values, and the version that runs it."""
     made_from = provenance(config)
     return {"fedledger": made_from["fedledger"], **flat(made_from["config"])}

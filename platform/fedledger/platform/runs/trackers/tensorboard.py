@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fedledger.platform.experiment.config import ExperimentConfig
-
-if TYPE_CHECKING:
-    pass
+from fedledger.platform.experiment.provenance import Described
 from fedledger.platform.runs.trackers.base import TRACKERS
 from fedledger.platform.runs.trackers.parameters import not_installed, parameters
 
@@ -27,7 +24,7 @@ class TensorBoard:
         The run's folder.
     """
 
-    def __init__(self, config: ExperimentConfig, folder: Path) -> None:
+    def __init__(self, config: Described, folder: Path) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
