@@ -676,6 +676,7 @@ class TestSpec:
             "model": Method(method="mlp@1"),
             "code": REF,
             "devices": REF,
+            "data_schema": REF,
             "objective": Method(method="other@1"),
             "tensors": TensorsSpec(fixed=["table"]),
             "lower_is_better": True,

@@ -100,21 +100,28 @@ def _column(name: str, cells: list[str], notes: dict[str, str]) -> NumberColumn 
         notes[name] = "left out: no row has a value"
         return None
     if len(known) == len(cells):
-        distinct = np.unique(known)
-        if 2 < len(distinct) <= FEW_CODES and (distinct == np.floor(distinct)).all():
-            codes = ", ".join(f'"{code:g}"' for code in distinct)
-            notes[name] = f'if these are codes: {{ kind = "category", name = "{name}", categories = [{codes}] }}'
-        deviation = _rounded(float(known.std()))
-        return NumberColumn(
-            name=name,
-            mean=_rounded(float(known.mean())),
-            deviation=deviation if deviation > 0 else 1.0,
-            missing=_rounded(float(np.median(known))),
-        )
-    names, counts = np.unique(np.array(cells), return_counts=True)
-    kept = [str(each) for each, count in zip(names, counts, strict=True) if count >= LEAST_ROWS]
+        return _numbers(name, known, notes)
     if len(known):
         notes[name] = "some cells are numbers and some are not: is one of them a mark of missing values?"
+    return _categories(name, cells, notes)
+
+
+def _numbers(name: str, known: NDArray[np.float64], notes: dict[str, str]) -> NumberColumn:
+    distinct = np.unique(known)
+    if 2 < len(distinct) <= FEW_CODES and (distinct == np.floor(distinct)).all():
+        codes = ", ".join(f'"{code:g}"' for code in distinct)
+        notes[name] = f'if these are codes: {{ kind = "category", name = "{name}", categories = [{codes}] }}'
+    return NumberColumn(
+        name=name,
+        mean=_rounded(float(known.mean())),
+        deviation=_rounded(float(known.std())) or 1.0,
+        missing=_rounded(float(np.median(known))),
+    )
+
+
+def _categories(name: str, cells: list[str], notes: dict[str, str]) -> CategoryColumn | None:
+    names, counts = np.unique(np.array(cells), return_counts=True)
+    kept = [str(each) for each, count in zip(names, counts, strict=True) if count >= LEAST_ROWS]
     if not kept or len(kept) > MOST_CATEGORIES:
         notes[name] = f"left out: {len(names):,} different texts"
         return None

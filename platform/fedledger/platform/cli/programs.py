@@ -15,16 +15,12 @@ import typer
 
 from fedledger.platform.cli.console import Format, FormatOption, print_json, print_result, print_rows
 from fedledger.platform.cli.context import (
-    AggregatedExperiment,
     KeyOptions,
     LedgerOptions,
     NetworkOptions,
     SealOptions,
     SignerOptions,
     StoreOptions,
-    experiment_part,
-    kept_validation,
-    read_node_config,
 )
 from fedledger.platform.cli.options import (
     ExperimentSeedOption,
@@ -37,6 +33,7 @@ from fedledger.platform.cli.options import (
     TrustOption,
     expand_options,
 )
+from fedledger.platform.cli.participation import AggregationOptions, experiment_part, read_node_config
 from fedledger.protocol.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
@@ -45,6 +42,7 @@ if TYPE_CHECKING:
     from fedledger.contracts.ledger.history import History
     from fedledger.node.training import Trainer
     from fedledger.protocol.records.spec import TaskSpec
+    from fedledger.storage.addresses import Networks
     from fedledger.storage.base import ContentStore
 
 node_app = typer.Typer(no_args_is_help=True, help="A participant's program.")
@@ -74,6 +72,17 @@ class MailboxOptions:
     mailbox_dir: Annotated[
         Path, typer.Option("--mailbox", help="folder in which the mailbox keeps what nodes send")
     ] = Path("mailbox")
+
+    @contextmanager
+    def serving(self, mailbox: Mailbox, networks: Networks) -> Iterator[str]:
+        """Serve a mailbox, and give the URL at which nodes reach it; raises ConfigError if they may not."""
+        from fedledger.storage.addresses import read_url
+
+        with _listening(mailbox, self.listen, self.proxy or ()) as listening:
+            url = self.public_url or listening
+            networks.require(read_url(url))
+            logging.getLogger("fedledger.aggregator").info("the mailbox is at %s", url)
+            yield url
 
 
 @dataclass(frozen=True)
@@ -265,18 +274,10 @@ def aggregator_start(
     post: MailboxOptions,
     network: NetworkOptions,
     seal: SealOptions,
-    config: Annotated[
-        Path | None, typer.Argument(help="configuration of an experiment, whose accounts are used and code is trusted")
-    ] = None,
-    seed: SeedOption = None,
-    experiment_seed: ExperimentSeedOption = None,
+    given: AggregationOptions,
     task: TaskOption = 1,
     standby: Annotated[
         int | None, typer.Option(help="act as the experiment's standby aggregator of this index (from 0)")
-    ] = None,
-    trust_code: TrustOption = None,
-    validation: Annotated[
-        Path | None, typer.Option(help="file of a validation set that is opened in blocks, made by `task post`")
     ] = None,
     track: TrackOption = None,
     track_dir: Annotated[Path, typer.Option(help="folder for what --track writes")] = Path("tracked"),
@@ -297,40 +298,33 @@ def aggregator_start(
     from fedledger.ledger_tools.upkeep import open_seal
     from fedledger.platform.cli.watcher import run_program
     from fedledger.platform.experiment.accounts import AGGREGATOR, standby_role
-    from fedledger.platform.experiment.posted_task import PostedAggregation, read_spec
+    from fedledger.platform.experiment.posted_task import read_spec
     from fedledger.platform.runs.trackers.base import tracking
     from fedledger.platform.runs.trackers.live_task import LiveTask
-    from fedledger.storage.addresses import read_url
     from fedledger.storage.locks import only_copy
 
     ledger, store = at.open(), content.open()
     spec = read_spec(ledger, store, task)
-    named = None if config is None else AggregatedExperiment.read(config, seed)
-    seal_key = seal.of(spec, None if named is None or not ledger.chain.development else named.seed)
-    kept = None if seal_key is None else kept_validation(spec, validation, seal_key, named)
-    trusted = frozenset(trust_code or ()) | (frozenset() if named is None else named.code)
-    posted = PostedAggregation(spec, store, trusted, seal_key, kept)
+    aggregation = given.open(ledger, store, spec, seal)
     role = AGGREGATOR if standby is None else standby_role(standby)
     funds = ledger.task(task).params.bond + 10 * 10**18
-    account = key.account(ledger.chain, experiment_seed if named is None else named.seed, role, funds)
+    account = key.account(ledger.chain, aggregation.seed, role, funds)
     history = History(ledger)
     access = TaskAccess(ledger, history, account, store, task, spec)
     with ExitStack() as stack:
         name = "-".join(map(str, (*access.place, account.address)))
         stack.enter_context(only_copy(post.mailbox_dir, name, "aggregator"))
-        mailbox, url = None, None
+        box, url = None, None
         if history.update().task(task).batched:
             # Nodes are answered in another thread, so the mailbox has a history and a store of its own.
-            mailbox = Mailbox(ledger, History(ledger).update(), task, post.mailbox_dir, content.open())
-            listening = stack.enter_context(_listening(mailbox, post.listen, post.proxy or ()))
-            url = post.public_url or listening
-            network.open(ledger.chain).require(read_url(url))
-            logging.getLogger("fedledger.aggregator").info("the mailbox is at %s", url)
-        aggregator = Aggregator(access, posted.measurer(), mailbox, patience, url, posted.trusted_update)
+            box = Mailbox(ledger, History(ledger).update(), task, post.mailbox_dir, content.open())
+            url = stack.enter_context(post.serving(box, network.open(ledger.chain)))
+        posted = aggregation.posted
+        aggregator = Aggregator(access, posted.measurer(), box, patience, url, posted.trusted_update)
         tracked = stack.enter_context(tracking(track or (), spec, track_dir))
         ended, _ = run_program(aggregator, poll, "aggregator", LiveTask(history, store, task, spec, tracked))
-    if ended and seal_key is not None and spec.seal is not None and spec.seal.is_sealed:
-        open_seal(ledger, account, task, seal_key)
+    if ended and aggregation.seal_key is not None and any(spec.seal_digest):
+        open_seal(ledger, account, task, aggregation.seal_key)
     record = history.update().task(task)
     rounds, final = len(record.settled), record.model.cid if ended else None
     line = f"Task {task} ended after {rounds} rounds; final model {final}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedledger.platform.cli.console import Format, FormatOption, err, print_result
-from fedledger.platform.cli.context import KeyOptions, LedgerOptions, SealOptions, SignerOptions, open_task
+from fedledger.platform.cli.context import KeyOptions, LedgerOptions, SealOptions, SignerOptions
 from fedledger.platform.cli.options import (
     NOBODY,
     RoleOption,
@@ -20,6 +20,7 @@ from fedledger.platform.cli.options import (
     TaskOption,
     expand_options,
 )
+from fedledger.platform.cli.participation import open_task
 from fedledger.protocol.errors import ConfigError
 
 if TYPE_CHECKING:

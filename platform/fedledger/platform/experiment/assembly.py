@@ -48,7 +48,6 @@ from fedledger.protocol.codecs.payload import Slot, payload_slots, statistics_sl
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.parameters import build, require_parameters
-from fedledger.protocol.records.data_schema import DataSchema
 from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.seal import PUBLIC
 from fedledger.protocol.records.spec import TaskSpec
@@ -113,7 +112,6 @@ def assemble(
     own: TaskCode | None = None,
     behaviours: Sequence[str] = (),
     folder: Path = Path(),
-    schema: DataSchema | None = None,
 ) -> Experiment:
     """Write the spec of an experiment whose data are there.
 
@@ -131,8 +129,6 @@ def assemble(
         Each participant's behaviour; honest unless given.
     folder
         Paths in the configuration are relative to it.
-    schema
-        How participants make examples of their own data, if the spec is to say so.
 
     Raises
     ------
@@ -155,7 +151,6 @@ def assemble(
     slots = (*payload_slots(payload, list(sent_by(solver)), dimension), *statistics_slots(begins.tensors))
     require_sizes(initial, slots, training.optimiser)
     code = None if own is None else own.content
-    described = None if schema is None else schema.encode()
     devices = _devices(config, solver, slots, begins, parts, folder)
     _require_schedulable(config)
     changed = {
@@ -170,7 +165,6 @@ def assemble(
         model=config.model,
         code=_ref(code),
         initial_model=Ref.of(ContentRef.of(initial)),
-        data_schema=_ref(described),
         tensors=begins.tensors,
         lower_is_better=found.objective.lower_is_better,
         validation=Ref.of(ContentRef.of(kept.content)),
@@ -184,7 +178,7 @@ def assemble(
     return Experiment(
         config=config,
         spec=spec,
-        contents=tuple(content for content in (initial, kept.content, described, code, devices) if content is not None),
+        contents=tuple(content for content in (initial, kept.content, code, devices) if content is not None),
         parts=parts,
         test=test,
         behaviours=tuple(behaviours) or (HONEST,) * config.participants,

@@ -30,6 +30,7 @@ from fedledger.platform.experiment.tested import ObjectiveSummary, Tested, objec
 from fedledger.protocol.encoding import tensors
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.records.data_schema import DataSchema
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.spec import TaskSpec
@@ -130,6 +131,12 @@ class Experiment:
         named = {"validation": Ref.of(ContentRef.of(kept.content)), "seal": kept.seal}
         contents = (self.contents[0], kept.content, *self.contents[2:])
         return replace(self, spec=self.spec.model_copy(update=named), contents=contents, validation=kept)
+
+    def described(self, schema: DataSchema) -> Experiment:
+        """Return the same with a spec that says how participants make examples of their own data."""
+        content = schema.encode()
+        spec = self.spec.model_copy(update={"data_schema": Ref.of(ContentRef.of(content))})
+        return replace(self, spec=spec, contents=(*self.contents[:2], content, *self.contents[2:]))
 
     def publish(self, store: ContentStore) -> ContentRef:
         """Store the spec and all it names; return the spec's reference."""

@@ -92,4 +92,5 @@ def make_task(config: TaskConfig, folder: Path) -> Experiment:
     fit = fit_own_data(config.validation.data, folder, config.data_schema)
     examples = task_objective(terms, own).objective.prepared(fit.required())
     seen = Parts.stretches(examples, [len(examples)])
-    return assemble(terms, seen, examples, examples, own, schema=config.data_schema)
+    task = assemble(terms, seen, examples, examples, own)
+    return task if config.data_schema is None else task.described(config.data_schema)
