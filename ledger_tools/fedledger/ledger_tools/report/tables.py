@@ -68,8 +68,9 @@ def pay_frame(task: TaskView) -> pd.DataFrame:
 def task_status_rows(ledger: Ledger) -> list[dict[str, Any]]:
     """Return one row per task of a ledger: its phase, rounds, participants, units spent, and who would judge it.
 
-    ``verifiers`` serve the task, ``judged`` says whether they are enough for juries and penalties, and ``capture`` is,
-    for each level of juries, the chance that one of them is captured by who holds three tenths of their places.
+    ``verifiers`` serve the task, ``judged`` says whether they are enough for juries and penalties, and ``court`` what
+    that means in words. ``capture`` is, for each level of juries, the chance that one of them is captured by who holds
+    three tenths of their places; None where there are no juries.
     """
     rows = []
     for task in range(1, ledger.task_count() + 1):
@@ -87,14 +88,18 @@ def task_status_rows(ledger: Ledger) -> list[dict[str, Any]]:
                 "window": record.params.challenge_window,
                 "verifiers": pool.serving if pool else None,
                 "judged": pool.suffices if pool else False,
-                "capture": [round(chance, 4) for chance in pool.capture] if pool else None,
+                "capture": [round(chance, 4) for chance in pool.capture] if pool and pool.suffices else None,
+                "court": pool.told() if pool else "nobody can dispute its rounds, as it has no challenge window",
             }
         )
     return rows
 
 
 def verifier_rows(ledger: Ledger, history: History) -> list[dict[str, Any]]:
-    """Return one row for each verifier that has not retired; stakes are text, as JSON's numbers are too small."""
+    """Return one row for each verifier that has not retired; stakes are text, as JSON's numbers are too small.
+
+    ``enlisted`` says whether it has enough stake to be drawn, and ``tasks`` are those that it serves.
+    """
     rows = []
     for participant in sorted(history.verifiers):
         record = ledger.participant(participant)
@@ -103,7 +108,8 @@ def verifier_rows(ledger: Ledger, history: History) -> list[dict[str, Any]]:
                 "id": participant,
                 "address": record.owner,
                 "stake": str(record.stake),
-                "serving": ledger.is_serving(participant),
+                "enlisted": ledger.is_serving(participant),
+                "tasks": sorted(task for task, serving in history.serving.items() if participant in serving),
                 "juries": record.locks,
             }
         )

@@ -16,6 +16,7 @@ from fedledger.platform.cli.console import (
     TableFormat,
     TableFormatOption,
     counts,
+    err,
     number,
     out,
     print_frame,
@@ -27,7 +28,10 @@ from fedledger.platform.cli.console import (
 )
 from fedledger.platform.cli.context import KeyOptions, LedgerOptions, SealOptions, SignerOptions, open_ledger
 from fedledger.platform.cli.options import (
+    MOST_GWEI,
+    MOST_SECONDS,
     NOBODY,
+    YEAR,
     DeploymentOption,
     ExperimentSeedOption,
     OutputOption,
@@ -38,6 +42,7 @@ from fedledger.platform.cli.options import (
     TaskOption,
     TrustOption,
     expand_options,
+    read_address,
 )
 from fedledger.protocol.errors import ConfigError, ExitCode
 from fedledger.protocol.text import shown
@@ -63,19 +68,31 @@ LiveRpcOption = Annotated[
 class SettingsOptions:
     """Settings of a new ledger."""
 
-    min_stake_gwei: Annotated[int, typer.Option(help="minimum stake of a participant")] = 1_000_000
-    exit_delay: Annotated[int, typer.Option(help="seconds between an exit request and the return of the stake")] = (
-        86_400
+    min_stake_gwei: Annotated[int, typer.Option(min=0, max=MOST_GWEI, help="minimum stake of a participant")] = (
+        1_000_000
     )
-    min_verifier_stake_gwei: Annotated[int, typer.Option(help="minimum stake of a verifier")] = 1_000_000
+    exit_delay: Annotated[
+        int, typer.Option(min=0, max=MOST_SECONDS, help="seconds between an exit request and the return of the stake")
+    ] = 86_400
+    min_verifier_stake_gwei: Annotated[int, typer.Option(min=0, max=MOST_GWEI, help="minimum stake of a verifier")] = (
+        1_000_000
+    )
     juror_penalty_gwei: Annotated[
-        int, typer.Option(help="penalty for a juror who does not vote or votes against the final verdict")
+        int,
+        typer.Option(
+            min=0, max=MOST_GWEI, help="what a juror loses for staying silent, or for voting against the final verdict"
+        ),
     ] = 100_000
-    dispute_period: Annotated[int, typer.Option(help="seconds allowed for each step of a dispute")] = 3600
-    jury_size: Annotated[int, typer.Option(min=3, max=15, help="seats of a first jury, an odd number")] = 3
-    appeals: Annotated[
-        int, typer.Option(min=0, max=2, help="appeals after the first jury; each doubles the seats, and adds one")
-    ] = 2
+    dispute_period: Annotated[int, typer.Option(min=1, max=YEAR, help="seconds allowed for each step of a dispute")] = (
+        3600
+    )
+    jury_size: Annotated[
+        int,
+        typer.Option(
+            min=3, max=15, help="seats of a first jury, an odd number; each appeal doubles the seats and adds one"
+        ),
+    ] = 3
+    appeals: Annotated[int, typer.Option(min=0, max=2, help="appeals after the first jury")] = 2
     least_pool: Annotated[
         int | None,
         typer.Option(
@@ -90,6 +107,7 @@ class SettingsOptions:
         int | None,
         typer.Option(
             min=0,
+            max=MOST_SECONDS,
             help="seconds for which a verifier must be enlisted before it is drawn (default: a day, on development "
             "chains 0)",
             show_default=False,
@@ -99,6 +117,7 @@ class SettingsOptions:
         int | None,
         typer.Option(
             min=0,
+            max=YEAR,
             help="least challenge window, in seconds, of a task with penalties (default: 600, on development chains 0)",
             show_default=False,
         ),
@@ -116,18 +135,37 @@ class SettingsOptions:
         int | None,
         typer.Option(
             min=0,
+            max=MOST_GWEI,
             help="highest penalty of a task (default: a quarter of the minimum stake, on development chains all of it)",
             show_default=False,
         ),
     ] = None
     stake_token: Annotated[
-        str, typer.Option(help="ERC-20 token for stakes and bonds (default: the chain's coin)", show_default=False)
+        str,
+        typer.Option(
+            parser=read_address,
+            metavar="ADDRESS",
+            help="ERC-20 token for stakes and bonds (default: the chain's coin)",
+            show_default=False,
+        ),
     ] = NOBODY
     guardian: Annotated[
-        str, typer.Option(help="account that may pause the posting of tasks (default: nobody)", show_default=False)
+        str,
+        typer.Option(
+            parser=read_address,
+            metavar="ADDRESS",
+            help="account that may pause the posting of tasks (default: nobody)",
+            show_default=False,
+        ),
     ] = NOBODY
     predecessor: Annotated[
-        str, typer.Option(help="ledger whose reputations participants may import (default: none)", show_default=False)
+        str,
+        typer.Option(
+            parser=read_address,
+            metavar="ADDRESS",
+            help="ledger whose reputations participants may import (default: none)",
+            show_default=False,
+        ),
     ] = NOBODY
 
     def settings(self, development: bool) -> Settings:
@@ -139,7 +177,7 @@ class SettingsOptions:
             Whether the chain is a development chain, where nobody has to wait.
         """
         from fedledger.contracts.ledger.records import Settings
-        from fedledger.platform.experiment.config import GWEI
+        from fedledger.protocol.units import GWEI
 
         return Settings(
             min_stake=self.min_stake_gwei * GWEI,
@@ -221,15 +259,29 @@ def deploy(
     """Deploy a ledger and write a record of it: address, block, code hash and settings."""
     from fedledger.contracts.chain.chain import Chain
     from fedledger.ledger_tools.deploy import deploy as deploy_ledger
+    from fedledger.platform.experiment.accounts import DEPLOYER
+    from fedledger.platform.experiment.deployment_terms import court_cautions, court_needs, require_court
 
+    key.require_one(experiment_seed)
+    if output.exists():
+        raise ConfigError(
+            f"{output} exists already, and may be the only record of another ledger.",
+            "Give another file with --output, or move it away.",
+        )
     chain = Chain(rpc)
-    account = key.account(chain, experiment_seed, "deployer", funds=10**18)
-    _, record = deploy_ledger(chain, account, options.settings(chain.development))
+    settings = options.settings(chain.development)
+    require_court(settings)
+    for caution in court_cautions(settings):
+        err.print(f"Warning: {caution}", markup=False, highlight=False)
+    account = key.account(chain, experiment_seed, DEPLOYER, funds=10**18)
+    _, record = deploy_ledger(chain, account, settings)
     record.write(output)
     if format_ is Format.JSON:
         out.print(output.read_text(), markup=False, highlight=False, soft_wrap=True)
-    else:
-        out.print(f"Deployed at {record.address} in block {record.block}; record: {output}", markup=False)
+        return
+    out.print(f"Deployed at {record.address} in block {record.block}; record: {output}", markup=False)
+    for line in court_needs(settings):
+        out.print(line, markup=False, highlight=False)
 
 
 @ledger_app.command()
@@ -252,7 +304,9 @@ def status(at: LedgerOptions, format_: FormatOption = Format.TEXT) -> None:
     line = f"{document['chain']}, chain {chain.chain_id}, block {document['block']}, ledger {ledger.address}"
     print_result(format_, document, line)
     if format_ is Format.TEXT:
-        print_rows(tasks, "Tasks")
+        print_rows([{k: v for k, v in row.items() if k not in ("capture", "court")} for row in tasks], "Tasks")
+        for row in tasks:
+            out.print(f"Task {row['task']}: {row['court']}.", markup=False, highlight=False)
 
 
 @ledger_app.command()
@@ -340,7 +394,14 @@ def devices(
 def withdraw(
     at: SignerOptions,
     role: RoleOption = "participant 0",
-    to: Annotated[str | None, typer.Option(help="address for the free balance (default: the account itself)")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            parser=read_address,
+            metavar="ADDRESS",
+            help="address for the free balance (default: the account itself)",
+        ),
+    ] = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Withdraw all that an account is owed.

@@ -12,6 +12,7 @@ import typer
 from fedledger.platform.cli.console import Format, FormatOption, err, print_result
 from fedledger.platform.cli.context import KeyOptions, LedgerOptions, SealOptions, SignerOptions, open_task
 from fedledger.platform.cli.options import (
+    MOST_SEED,
     NOBODY,
     RoleOption,
     SeedOption,
@@ -19,6 +20,7 @@ from fedledger.platform.cli.options import (
     StoreOption,
     TaskOption,
     expand_options,
+    read_address,
 )
 from fedledger.protocol.errors import ConfigError
 
@@ -49,7 +51,7 @@ def task_draft(
         float | None,
         typer.Option(help="share of the rows that become validation.csv; the others become training.csv"),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="decides which rows are held out")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="decides which rows are held out")] = 0,
     output: Annotated[Path, typer.Option(help="file to write")] = Path("task.toml"),
     format_: FormatOption = Format.TEXT,
 ) -> None:
@@ -91,11 +93,14 @@ def task_check(
     config: TaskArgument, at: LedgerOptions, seed: SeedOption = None, format_: FormatOption = Format.TEXT
 ) -> None:
     """Look whether a task can be posted, and say what it costs whom and how long it takes; nothing is posted."""
+    from fedledger.platform.experiment.deployment_terms import require_deployed, require_terms
     from fedledger.platform.experiment.task_price import TaskPrice, validation_counts, validation_line
     from fedledger.protocol.encoding.cid import ContentRef
 
     ledger, task = at.open(), open_task(config, seed)
-    params = task.task_params(ContentRef.of(task.spec.encode()))
+    params, settings = task.task_params(ContentRef.of(task.spec.encode())), ledger.settings()
+    require_deployed(task.config.ledger, settings)
+    require_terms(params, settings, task.config.ledger.standbys)
     price = TaskPrice(params, ledger.chain.sender.price())
     document = {"spec": params.spec.cid, "validation": validation_counts(task), "price": price.document()}
     print_result(format_, document, validation_line(task), *price.lines())
@@ -112,14 +117,29 @@ def task_post(
     store: StoreOption = "local",
     store_dir: StoreFolderOption = Path("store"),
     aggregator: Annotated[
-        str | None, typer.Option(help="address of the aggregator (default, on development chains: the experiment's)")
+        str | None,
+        typer.Option(
+            parser=read_address,
+            metavar="ADDRESS",
+            help="address of the aggregator (default, on development chains: the experiment's)",
+        ),
     ] = None,
     standby: Annotated[
         list[str] | None,
-        typer.Option(help="address of a standby aggregator; repeatable (default: the experiment's own)"),
+        typer.Option(
+            parser=read_address,
+            metavar="ADDRESS",
+            help="address of a standby aggregator; repeatable (default, on development chains: the experiment's own)",
+        ),
     ] = None,
     token: Annotated[
-        str, typer.Option(help="ERC-20 token of the budget (default: the chain's coin)", show_default=False)
+        str,
+        typer.Option(
+            parser=read_address,
+            metavar="ADDRESS",
+            help="ERC-20 token of the budget (default: the chain's coin)",
+            show_default=False,
+        ),
     ] = NOBODY,
     court: Annotated[
         bool,
@@ -145,6 +165,7 @@ def task_post(
     from dataclasses import replace
 
     from fedledger.platform.experiment.accounts import PUBLISHER
+    from fedledger.platform.experiment.deployment_terms import require_deployed, require_terms
     from fedledger.platform.experiment.task_price import TaskPrice, validation_counts, validation_line
     from fedledger.protocol.encoding.cid import ContentRef
     from fedledger.storage.open import open_store
@@ -159,8 +180,17 @@ def task_post(
         )
     if aggregator is None and not ledger.chain.development:
         raise ConfigError("No aggregator was named.", "Give the address of the one who aggregates with --aggregator.")
+    if terms.standbys and not standby and not ledger.chain.development:
+        raise ConfigError(
+            f"standbys under [ledger] is {terms.standbys}, and anybody can derive the keys of the experiment's own.",
+            "Give the address of each with --standby, or leave standbys out.",
+        )
+    standbys = standby or task_.standbys()
     params = task_.task_params(ContentRef.of(task_.spec.encode()))
     params = replace(params, aggregator=aggregator or params.aggregator, token=token)
+    settings = ledger.settings()
+    require_deployed(terms, settings)
+    require_terms(params, settings, len(standbys))
     price = TaskPrice(params, ledger.chain.sender.price())
     if not ledger.chain.development:
         _require_consent(price, yes)
@@ -169,17 +199,23 @@ def task_post(
     task_.publish(open_store(store, store_dir))
     funds = params.budget + params.seal_deposit + 10**18
     account = key.account(ledger.chain, task_.config.seed, PUBLISHER, funds)
-    task = ledger.post_task(account, params, task_.standbys() if standby is None else standby)
+    task = ledger.post_task(account, params, standbys)
+    code = task_.spec.code
     document = {
         "task": task,
         "spec": params.spec.cid,
+        "code": None if code is None else code.cid,
         "budget": str(params.budget),
         "validation": validation_counts(task_),
         "price": price.document(),
     }
-    print_result(
-        format_, document, f"Task {task} posted; spec {params.spec.cid}", validation_line(task_), *price.lines()
-    )
+    lines = [f"Task {task} posted; spec {params.spec.cid}", validation_line(task_), *price.lines()]
+    if code is not None:
+        lines.append(
+            f"The task brings code of its own, {code.cid}. Whoever has read it lets it run with --trust-code: "
+            f"fedledger verifier start --trust-code {code.cid} …"
+        )
+    print_result(format_, document, *lines)
 
 
 def _require_consent(price: TaskPrice, yes: bool) -> None:
@@ -199,11 +235,12 @@ def task_finish(at: SignerOptions, task: TaskOption = 1, format_: FormatOption =
     """Finish a task that is complete, stopped or idle; its unspent budget returns to its publisher."""
     from fedledger.contracts.ledger.history import History
     from fedledger.platform.experiment.accounts import PUBLISHER
+    from fedledger.protocol.units import in_gwei
 
     ledger = at.open()
     ledger.finish_task(at.account(ledger, PUBLISHER), task)
     refund = History(ledger).update().task(task).refund
-    line = f"Task {task} is finished; its publisher can collect {refund} wei with `fedledger withdraw`"
+    line = f"Task {task} is finished; its publisher can collect {in_gwei(refund or 0)} with `fedledger withdraw`"
     print_result(format_, {"task": task, "refund": str(refund)}, line)
 
 
@@ -246,12 +283,13 @@ def task_push(
     does an aggregator's work one propose period after it was due earns a small part of the aggregator's bond.
     """
     from fedledger.ledger_tools.upkeep import Push, push_on
+    from fedledger.protocol.units import in_gwei
 
     ledger = at.open()
     pushed = push_on(ledger, at.account(ledger, role), task)
     document = {"task": task, "done": pushed.done, "round": pushed.round, "earned": str(pushed.earned)}
     if pushed.round:
-        line = f"Round {pushed.round} of task {task} {pushed.done}; {pushed.earned} wei earned"
+        line = f"Round {pushed.round} of task {task} {pushed.done}; {in_gwei(pushed.earned)} earned"
     elif pushed.done is Push.FORFEITED:
         line = f"The seal of task {task} was not opened in time; its deposit is burned"
     else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedledger.platform.experiment.config import GWEI
+from fedledger.protocol.units import GWEI
 
 if TYPE_CHECKING:
     from fedledger.contracts.ledger.records import TaskParams
