@@ -17,8 +17,18 @@ from fedledger.ledger_tools.report.refusals import Refusal
 from fedledger.ledger_tools.report.task_view import RoundView, TaskView
 
 
-def rounds_frame(task: TaskView) -> pd.DataFrame:
-    """Return one row per round: status, counts, units paid and the CIDs of model and report."""
+def rounds_frame(task: TaskView, least_pool: int | None = None) -> pd.DataFrame:
+    """Return one row per round: status, counts, units paid, its court, and the CIDs of model and report.
+
+    Parameters
+    ----------
+    task
+        The task.
+    least_pool
+        Verifiers that have to serve the task for juries and penalties: with so many when it was proposed, a round has a
+        ``court``. None if that is not known.
+    """
+    window = task.challenge_window > 0
     rows = [
         {
             "round": r.index,
@@ -29,6 +39,7 @@ def rounds_frame(task: TaskView) -> pd.DataFrame:
             "accepted": r.accepted,
             "refused": r.refused,
             "units": sum(r.shares.values()),
+            "court": None if least_pool is None or r.model is None else window and r.verifiers >= least_pool,
             "base": r.base.cid,
             "model": r.model.cid if r.model else None,
             "report": r.report.cid if r.report else None,

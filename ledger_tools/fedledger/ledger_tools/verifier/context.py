@@ -177,7 +177,7 @@ class Context:
         return self.access.history.task(dispute.task).rounds[dispute.round]
 
     def is_over(self) -> bool:
-        """Return whether all rounds of all watched tasks are settled, and no dispute that is open concerns this verifier."""
+        """Return whether all watched tasks have all their rounds, and no open dispute concerns this verifier."""
         tasks = [task for number, task in self.access.history.tasks.items() if self.watches(number)]
         ended = bool(tasks) and all(task.finished or task.complete for task in tasks)
         return ended and not any(self.concerns(dispute) for dispute in self.disputes())

@@ -56,6 +56,9 @@ if TYPE_CHECKING:
 
 ledger_app = typer.Typer()
 
+FIRST_WITH_POOLS = 5
+"""The first version of the ledger in which verifiers serve tasks."""
+
 ExportedRunArgument = Annotated[
     Path | None, typer.Argument(help="folder of a run, whose exported ledger is executed again")
 ]
@@ -337,7 +340,9 @@ def history(
             read = exported_history(run_dir, lambda done, of: watch("executing blocks", done, of))
     else:
         raise ConfigError("No ledger was given.", "Give a run's folder, or --rpc and --deployment.")
-    frame = _history_frame(TaskView.of(read, task), participants, store if refusals else None, run_dir)
+    settings = _settings_of(rpc, deployment, run_dir)
+    least_pool = None if settings is None else settings.least_pool
+    frame = _history_frame(TaskView.of(read, task), participants, store if refusals else None, run_dir, least_pool)
     if format_ is TableFormat.TEXT:
         frame = _in_words(frame, participants, refusals)
     print_frame(frame, format_, output, f"Task {task}")
@@ -358,7 +363,22 @@ def _in_words(frame: pd.DataFrame, participants: bool, refusals: bool) -> pd.Dat
     return frame.drop(columns=["signal", "value", "threshold"]) if refusals else frame
 
 
-def _history_frame(view: TaskView, participants: bool, store: str | None, run_dir: Path | None) -> pd.DataFrame:
+def _settings_of(rpc: str | None, deployment: Path, run_dir: Path | None) -> Settings | None:
+    """Return what a ledger was deployed with, by its record; None for ledgers and runs that do not tell."""
+    from fedledger.ledger_tools.deploy import Deployment
+    from fedledger.storage.foreign_folder import inner_file
+
+    try:
+        record = Deployment.read(deployment if run_dir is None or rpc else inner_file(run_dir, "deployment.json"))
+    except ConfigError:
+        return None
+    # Earlier ones knew no pools.
+    return record if record.ledger_version >= FIRST_WITH_POOLS else None
+
+
+def _history_frame(
+    view: TaskView, participants: bool, store: str | None, run_dir: Path | None, least_pool: int | None
+) -> pd.DataFrame:
     """Return a table of a task's rounds, of its participants, or of the updates that reports in a store refuse."""
     from fedledger.ledger_tools.audit.audit import STORE_FOLDER
     from fedledger.ledger_tools.report.tables import participants_frame, refusals_frame, rounds_frame
@@ -368,7 +388,7 @@ def _history_frame(view: TaskView, participants: bool, store: str | None, run_di
     if store is not None:
         folder = Path(STORE_FOLDER) if run_dir is None else inner_folder(run_dir, STORE_FOLDER)
         return refusals_frame(view.refusals(open_store(store, folder, reading=True)))
-    return participants_frame(view) if participants else rounds_frame(view)
+    return participants_frame(view) if participants else rounds_frame(view, least_pool)
 
 
 @ledger_app.command()

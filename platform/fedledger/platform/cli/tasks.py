@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedledger.platform.cli.console import Format, FormatOption, err, print_result
+from fedledger.platform.cli.console import Format, FormatOption, err, out, print_result
 from fedledger.platform.cli.context import KeyOptions, LedgerOptions, SealOptions, SignerOptions, open_task
 from fedledger.platform.cli.options import (
     MOST_SEED,
@@ -211,11 +211,11 @@ def task_post(
     }
     lines = [f"Task {task} posted; spec {params.spec.cid}", validation_line(task_), *price.lines()]
     if code is not None:
-        lines.append(
-            f"The task brings code of its own, {code.cid}. Whoever has read it lets it run with --trust-code: "
-            f"fedledger verifier start --trust-code {code.cid} …"
-        )
+        lines.append("The task brings code of its own. Verifiers and nodes that have read it let it run like this:")
     print_result(format_, document, *lines)
+    if code is not None and format_ is Format.TEXT:
+        # In one piece, to be copied.
+        out.print(f"fedledger verifier start --trust-code {code.cid} …", markup=False, highlight=False, soft_wrap=True)
 
 
 def _require_consent(price: TaskPrice, yes: bool) -> None:
@@ -238,6 +238,7 @@ def task_finish(at: SignerOptions, task: TaskOption = 1, format_: FormatOption =
     from fedledger.protocol.units import in_gwei
 
     ledger = at.open()
+    ledger.task(task)
     ledger.finish_task(at.account(ledger, PUBLISHER), task)
     refund = History(ledger).update().task(task).refund
     line = f"Task {task} is finished; its publisher can collect {in_gwei(refund or 0)} with `fedledger withdraw`"
