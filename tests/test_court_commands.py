@@ -19,6 +19,7 @@ from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.development import free_port, running_chain
 from fedledger.contracts.ledger.records import Settings
 from fedledger.ledger_tools.deploy import Deployment, require_funds
+from fedledger.ledger_tools.report.tables import dispute_cells
 from fedledger.platform.cli.options import read_address, read_role
 from fedledger.platform.experiment.config import LedgerConfig
 from fedledger.platform.experiment.deployment_terms import (
@@ -124,6 +125,9 @@ def test_two_accounts_are_one_too_many(
 
 
 def test_amounts_and_times_have_units() -> None:
+    row = {"dispute": 0, "bond": str(GWEI), "next": {"step": "draw", "until": 86_400}, "juries": []}
+    told = {"dispute": 0, "bond": "1 gwei", "next": "draw until 1970-01-02 00:00:00 UTC"}
+    assert dispute_cells(row) == told and dispute_cells(row | {"next": None})["next"] == ""
     assert [in_gwei(wei) for wei in (0, 1, 25 * 10**8, -GWEI, 10**18)] == [
         *("0 gwei", "0.000000001 gwei", "2.5 gwei", "-1 gwei", "1,000,000,000 gwei"),
     ]
@@ -185,6 +189,8 @@ def test_terms_are_compared_with_the_deployment() -> None:
     settings = replace(COURT, least_window=60, most_penalty=10 * GWEI)
     require_terms(terms, settings, 0)
     for change, deployed, told in (
+        ({"quorum": 1_025, "min_participants": 1_025}, {}, "quorum under [ledger] is 1,025"),
+        ({"min_participants": 2}, {}, "min_participants under [ledger] is 2"),
         ({"penalty": 11 * GWEI}, {}, "penalty_gwei under [ledger] is 11, and this ledger takes at most 10"),
         ({"challenge_window": 59}, {}, "challenge_window under [ledger] is 59"),
         ({"bond": 49 * GWEI}, {}, "bond_gwei under [ledger] is 49, and this ledger needs 50"),

@@ -15,6 +15,7 @@ from fedledger.contracts.ledger.pools import pool_of
 from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus
 from fedledger.ledger_tools.report.refusals import Refusal
 from fedledger.ledger_tools.report.task_view import RoundView, TaskView
+from fedledger.protocol.units import in_gwei, shown_time
 
 
 def rounds_frame(task: TaskView, least_pool: int | None = None) -> pd.DataFrame:
@@ -130,6 +131,14 @@ def verifier_rows(ledger: Ledger, history: History) -> list[dict[str, Any]]:
 def dispute_rows(ledger: Ledger, history: History) -> list[dict[str, Any]]:
     """Return one row for each dispute, with its juries and votes; money is text, deadlines are times of blocks."""
     return [_dispute_row(ledger, history, dispute) for dispute in history.disputes]
+
+
+def dispute_cells(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of :func:`dispute_rows` as a person reads it: without its juries, and with the time in words."""
+    due = row["next"]
+    told = "" if due is None else f"{due['step']} until {shown_time(due['until'])}"
+    cells = {name: value for name, value in row.items() if name != "juries"}
+    return cells | {"bond": in_gwei(int(row["bond"])), "next": told}
 
 
 def jury_rows(disputes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

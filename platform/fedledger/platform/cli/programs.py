@@ -98,7 +98,7 @@ class VerifierOptions:
     jobs: Annotated[int, typer.Option(min=1, max=64, help="rounds to replay at once, each in a process of its own")] = 2
     memory_mb: Annotated[
         int | None,
-        typer.Option(min=64, help="MiB of memory for each (default: 3/4 of the machine's, shared)"),
+        typer.Option(min=64, max=2**24, help="MiB of memory for each (default: 3/4 of the machine's, shared)"),
     ] = None
     challenge: Annotated[
         bool, typer.Option("--challenge/--no-challenge", help="dispute wrong proposals, which takes a bond")
@@ -430,7 +430,7 @@ def _require_specs(history: History, store: ContentStore, watched: Sequence[int]
 def verifier_status(at: LedgerOptions, format_: FormatOption = Format.TEXT) -> None:
     """Show who serves as a verifier, and every dispute: its state, level, juries, votes and bonds."""
     from fedledger.contracts.ledger.history import History
-    from fedledger.ledger_tools.report.tables import dispute_rows, jury_rows, verifier_rows
+    from fedledger.ledger_tools.report.tables import dispute_cells, dispute_rows, jury_rows, verifier_rows
 
     ledger = at.open()
     known = History(ledger).update()
@@ -439,7 +439,7 @@ def verifier_status(at: LedgerOptions, format_: FormatOption = Format.TEXT) -> N
         print_json({"verifiers": verifiers, "disputes": disputes})
         return
     print_rows(verifiers, "Verifiers")
-    print_rows([{k: v for k, v in row.items() if k != "juries"} for row in disputes], "Disputes")
+    print_rows([dispute_cells(row) for row in disputes], "Disputes")
     print_rows(jury_rows(disputes), "Juries")
 
 

@@ -51,7 +51,7 @@ def task_draft(
         float | None,
         typer.Option(help="share of the rows that become validation.csv; the others become training.csv"),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="decides which rows are held out")] = 0,
+    draw: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="decides which rows are held out")] = 0,
     output: Annotated[Path, typer.Option(help="file to write")] = Path("task.toml"),
     format_: FormatOption = Format.TEXT,
 ) -> None:
@@ -72,7 +72,7 @@ def task_draft(
         raise ConfigError(f"{output} exists already.", "Give another file with --output.")
     validation = data
     if hold_out is not None:
-        validation, _ = hold_out_rows(tables, hold_out, seed, output.parent)
+        validation, _ = hold_out_rows(tables, hold_out, draw, output.parent)
     own = OwnTable(os.path.relpath(validation, output.parent), "," if hold_out else delimiter, tuple(sorted(marks)))
     output.write_text(draft_text(draft, output, own), encoding="utf-8")
     rows = sum(len(table.rows) for table in tables)

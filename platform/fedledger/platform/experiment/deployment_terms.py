@@ -11,6 +11,9 @@ from fedledger.protocol.units import GWEI, in_gwei
 if TYPE_CHECKING:
     from fedledger.contracts.ledger.records import Settings, TaskParams
 
+MOST_QUORUM = 1_024
+"""The highest quorum that a ledger takes."""
+
 
 def require_court(settings: Settings) -> None:
     """Raise ConfigError if no ledger is deployed with these settings, or its court could not take its fines."""
@@ -92,6 +95,17 @@ def require_terms(params: TaskParams, settings: Settings, standbys: int) -> None
     standbys
         How many aggregators take over when one is silent.
     """
+    if params.quorum > MOST_QUORUM:
+        raise ConfigError(
+            f"quorum under [ledger] is {params.quorum:,}, and a ledger takes at most {MOST_QUORUM:,}.",
+            f"Give a quorum of {MOST_QUORUM:,} or less; without one it is half of the participants.",
+        )
+    if params.min_participants > params.max_participants:
+        raise ConfigError(
+            f"min_participants under [ledger] is {params.min_participants:,}, and there are at most "
+            f"{params.max_participants:,} participants.",
+            "Lower min_participants.",
+        )
     if params.penalty > settings.most_penalty:
         raise ConfigError(
             f"penalty_gwei under [ledger] is {_gwei(params.penalty)}, and this ledger takes at most "
