@@ -39,11 +39,12 @@ from fedledger.ledger_tools.report.task_view import exported_history
 from fedledger.node.participant import Participant
 from fedledger.platform.experiment.accounts import AGGREGATOR, DEPLOYER, PUBLISHER, experiment_account, participant_role
 from fedledger.platform.experiment.assembly import make_experiment
-from fedledger.platform.experiment.config import GWEI, load_config
+from fedledger.platform.experiment.config import load_config
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ChainError, ConfigError
 from fedledger.protocol.records.verdicts import Verdict
+from fedledger.protocol.units import GWEI
 from fedledger.storage.local import LocalStore
 from support.quick import quick
 from support.small import Small, run_small, write_config

@@ -27,6 +27,7 @@ from fedledger.platform.experiment import assembly
 from fedledger.platform.experiment.accounts import experiment_address, participant_role
 from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import load_config
+from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError, ExitCode
 from fedledger.storage.local import LocalStore
 from support.command_line import Call, caller
@@ -203,6 +204,10 @@ class TestFailures:
             ("[ledger]\npenalty_gwei = 5", "Give challenge_window"),
             ("[ledger]\nchallenge_window = 60\nstake_gwei = 4\npenalty_gwei = 5", "Give a stake_gwei"),
             ("[ledger]\nchallenge_window = 60\nbond_gwei = 0", "Give bond_gwei"),
+            ("[ledger]\njury_size = 4", "Give an odd number"),
+            ("[ledger]\njury_size = 5", "Give a least_pool of at least jury_size"),
+            ("[ledger]\njuror_penalty_gwei = 2\nverifier_stake_gwei = 1", "Lower juror_penalty_gwei"),
+            (f"[ledger]\nbond_gwei = {2**96}", "ledger.bond_gwei: Input should be less than"),
         ],
     )
     def test_attacks_and_stakes_are_checked_before_the_data_are_read(
@@ -281,8 +286,9 @@ def test_a_project_runs_as_it_is_and_its_code_is_run_only_where_it_is_trusted(
     assert (code, trusted["reproduced"], trusted["measured"]) == (0, True, True)
     assert {"rounds", "measurements", "first_divergence"} <= trusted.keys()
 
-    code, out, err = call("audit", folder, "--trust-code", "bafkreiother")
-    assert (code, out) == (ExitCode.TRUST, "") and f"bafkreiother is not the code of task 1, which is {cid}." in err
+    other = ContentRef.of(b"other").cid
+    code, out, err = call("audit", folder, "--trust-code", other)
+    assert (code, out) == (ExitCode.TRUST, "") and f"{other} is not the code of task 1, which is {cid}." in err
 
     shutil.rmtree(folder / "store")
     code, out, _ = call("audit", folder, "--format", "json")
@@ -301,11 +307,14 @@ def test_what_a_task_leaves_can_be_read_and_withdrawn(call: Call, tmp_path: Path
         code, out, _ = call("status", *at, "--format", "json")
         (task,) = json.loads(out)["tasks"]
         assert (code, task["phase"], task["settled"]) == (0, "finished", 1)
+        assert task["court"] == "nobody can dispute its rounds, as it has no challenge window"
+        assert f"Task 1: {task['court']}." in call("status", *at)[1]
 
         code, out, _ = call("history", *at, "--participants", "--format", "json")
         people = json.loads(out)
         assert code == 0 and sum(row["credit"] for row in people) == 100_000
         assert call("history", *at, "--format", "csv")[1].startswith("round,status,selected")
+        assert [row["court"] for row in json.loads(call("history", *at, "--format", "json")[1])] == [False]
         assert "settled" in call("history", *at)[1]
         assert call("history", *at, "--format", "parquet")[0] == ExitCode.CONFIG
         path = tmp_path / "rounds.parquet"
@@ -326,7 +335,8 @@ def test_what_a_task_leaves_can_be_read_and_withdrawn(call: Call, tmp_path: Path
         leaving = json.loads(out)
         assert (code, leaving["left"]) == (0, False)
         code, _, err = call("node", "exit", *at, "--experiment-seed", 0)
-        assert code == ExitCode.CHAIN and "ExitNotDue" in err
+        assert code == ExitCode.CHAIN and "is leaving already" in err
+        assert leaving["due"][:10] in err and " UTC" in err and "gwei" not in err
         chain.advance(experiment.config.ledger.exit_delay)
         code, out, _ = call("node", "exit", *at, "--experiment-seed", 0, "--format", "json")
         assert (code, json.loads(out)["left"]) == (0, True)

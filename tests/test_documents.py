@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import typer
 
+from fedledger.node.own_data import NodeConfig
 from fedledger.platform.cli.app import app
 from fedledger.platform.experiment.config import DEMO, ExperimentConfig
 from fedledger.protocol.documents import validated
@@ -89,7 +90,10 @@ def merged(base: dict[str, object], change: dict[str, object]) -> dict[str, obje
 @pytest.mark.parametrize("block", blocks("toml"), ids=named)
 def test_configurations_are_read(block: Block) -> None:
     document = tomllib.loads(block.code)
-    if "project" not in document:
+    data = document.get("data", {})
+    if data.keys() & {"table", "script"}:
+        validated(NodeConfig, document, named(block))
+    elif "project" not in document:
         validated(ExperimentConfig, merged(tomllib.loads(DEMO.read_text()), document), named(block))
 
 

@@ -16,7 +16,7 @@ import pytest
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.development import running_chain
 from fedledger.ledger_tools.deploy import Deployment
-from fedledger.platform.experiment.config import GWEI
+from fedledger.protocol.units import GWEI
 from support.ipfs_daemon import ipfs_daemon
 from support.small import Small, run_small, write_config
 

@@ -211,9 +211,10 @@ def test_a_limit_is_no_judgement(played: World) -> None:
     stuck.stopped = frozenset({played.experiment.spec.validation.ref.digest})
     stuck.heeds = False
     with workers_for(played, memory=MIB) as hungry, workers_for(played) as pool:
-        assert isinstance(awaited(hungry, 1, ordered(played, 1)), Unable)
+        starved = awaited(hungry, 1, ordered(played, 1))
+        assert isinstance(starved, Unable) and starved.limited
         found = awaited(pool, 1, ordered(played, 1, stuck, seconds=1.0))
-        assert found == Unable("replaying it takes longer than 1 s")
+        assert found == Unable("replaying it takes longer than 1 s", limited=True)
 
 
 def test_content_that_comes_too_slowly_is_missing(played: World) -> None:

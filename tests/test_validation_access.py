@@ -34,7 +34,7 @@ from fedledger.platform.engine.with_ledger import TASK, LedgerRecord
 from fedledger.platform.engine.without_ledger import MemoryRecord
 from fedledger.platform.experiment.accounts import AGGREGATOR, PUBLISHER, experiment_account
 from fedledger.platform.experiment.assembly import make_experiment
-from fedledger.platform.experiment.config import GWEI, load_config
+from fedledger.platform.experiment.config import load_config
 from fedledger.platform.experiment.experiment import Experiment
 from fedledger.platform.experiment.kept_validation import KeptValidation
 from fedledger.platform.experiment.posted_task import posted_spec
@@ -46,6 +46,7 @@ from fedledger.protocol.records.measurement import Measurement
 from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.seal import BlockIndex, drawn_block
 from fedledger.protocol.records.verdicts import Verdict
+from fedledger.protocol.units import GWEI
 from fedledger.storage.local import LocalStore
 from support.command_line import caller
 from support.small import Small, run_small, write_config

@@ -28,18 +28,22 @@ from fedledger.contracts.abi import RevertedError
 from fedledger.contracts.chain.records import Receipt
 from fedledger.contracts.ledger import calls
 from fedledger.contracts.ledger.access import Access
-from fedledger.contracts.ledger.actor import WAITED, Action, Situation, Step
+from fedledger.contracts.ledger.actor import DONE, WAITED, Action, Situation, Step
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.dispute_history import DisputeHistory
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, Finding, Offence, Phase
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
+from fedledger.contracts.ledger.waits import task_wait
 from fedledger.ledger_tools.audit.divergence import Divergence
 from fedledger.ledger_tools.audit.replay import Replay
+from fedledger.ledger_tools.report.tables import rounds_frame, task_status_rows
+from fedledger.ledger_tools.report.task_view import TaskView
+from fedledger.ledger_tools.verifier import serving
 from fedledger.ledger_tools.verifier.context import Context, Service
 from fedledger.ledger_tools.verifier.juries import Juries, Vote
-from fedledger.ledger_tools.verifier.replaying import Unable
+from fedledger.ledger_tools.verifier.replaying import Able, Unable
 from fedledger.ledger_tools.verifier.replays import Replays
 from fedledger.ledger_tools.verifier.verifier import Verifier
 from fedledger.node.duties.batched_rounds import BatchedRounds
@@ -541,6 +545,69 @@ def test_who_cannot_judge_three_rounds_in_a_row_serves_the_task_no_more(tmp_path
         nobody_but(w, {})
 
 
+class OnceLimited(Replays):
+    """Reaches a limit when it tries a task's terms for the first time."""
+
+    tries = 0
+
+    def judged(self, task: TaskHistory) -> Able | Unable | None:
+        self.tries += 1
+        return Unable("replaying it takes longer than 10 s", limited=True) if self.tries == 1 else super().judged(task)
+
+
+class Hurried(Verifier):
+    replays_kind = OnceLimited
+
+
+def test_a_task_that_was_too_much_once_is_tried_again_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with world(tmp_path, verifiers=1, rounds=1) as w:
+        w.verifiers = [w.verifier(0, Hurried)]
+        w.join(serving=False)
+        for _ in range(5):
+            w.turn()
+        assert w.verifiers[0].replays.tries == 1 and not w.verifiers[0].context.unable, "not at once"  # type: ignore[attr-defined]
+        assert caplog.text.count("is tried again later: replaying it takes longer") == 1
+        monkeypatch.setattr(serving.time, "monotonic", lambda now=time.monotonic: now() + 2 * serving.TRY_AGAIN)
+        w.join()
+        assert w.did(Action.SERVED) == [0]
+
+
+def test_a_verifier_ends_with_the_last_round_though_nobody_finishes_the_task(tmp_path: Path) -> None:
+    with world(tmp_path, rounds=1) as w:
+        w.join().play(lambda: settled(w.task) == [1])
+        assert not w.task.finished and w.task.complete
+        assert [verifier.step() for verifier in w.verifiers] == [DONE] * 3
+        assert str(task_wait(w.ledger, TASK)) == f"task {TASK} to be finished, as all its rounds are settled"
+
+
+def test_a_task_without_a_court_is_told_before_anybody_enrols(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with world(tmp_path, verifiers=0, rounds=1) as w:
+        told = "too few verifiers serve it (0 of 3): no challenges and no penalties"
+        (row,) = task_status_rows(w.ledger)
+        assert (row["judged"], row["capture"], row["court"]) == (False, None, told)
+        person = w.people[0]
+        assert person.step().action is Action.REGISTERED
+        caplog.clear()
+        step = person.step()
+        assert step.action is Action.ENROLLED and not step.detail
+        (record,) = (r for r in caplog.records if told in r.getMessage())
+        assert record.levelname == "WARNING"
+
+
+def test_rounds_say_whether_they_had_a_court(tmp_path: Path) -> None:
+    with world(tmp_path, rounds=2) as w:
+        w.join().play(lambda: settled(w.task) == [1])
+        w.ledger.retire(w.verifiers[2].access.account)
+        w.verifiers = []
+        w.play()
+        frame = rounds_frame(TaskView.of(w.history, TASK), w.ledger.settings().least_pool)
+        assert frame["court"].tolist() == [True, False]
+        (row,) = task_status_rows(w.ledger)
+        assert row["capture"] is None and "too few" in row["court"]
+
+
 def test_one_juror_that_cannot_judge_what_others_can_pays_a_seat(tmp_path: Path) -> None:
     with world(tmp_path, verifiers=4, rounds=1) as w:
         w.verifiers = [w.verifier(0, Troll, appeal=False), w.verifier(1), w.verifier(2), w.verifier(3, Slow)]
@@ -1018,7 +1085,7 @@ def test_verifiers_are_programs_that_can_be_killed(tmp_path: Path) -> None:
             programs.wait(lambda: w.statuses() == [DisputeStatus.OVERTURNED])
             retired = programs.say("retire", "--experiment-seed", "0", "--verifier", "2")
             assert retired["juries"] == 0
-            assert [v["serving"] for v in programs.say("status")["verifiers"]] == [True, True]
+            assert [(v["enlisted"], v["tasks"]) for v in programs.say("status")["verifiers"]] == 2 * [(True, [TASK])]
             programs.kill(2)
             programs.wait(lambda: len(w.task.proposed) == 1)
             w.chain.advance(PERIOD)
@@ -1040,7 +1107,7 @@ def test_a_program_that_lacks_money_or_a_task_says_so(tmp_path: Path) -> None:
         command = programs.call("start", *programs.place, "--experiment-seed", "0")
         here, elsewhere = (f"--store-dir {tmp_path / name}" for name in ("store", "elsewhere"))
         for more, told in (
-            (f"{here} --task 7", "UnknownTask(7)"),
+            (f"{here} --task 7", "The ledger has no task 7"),
             (f"{here} --stake-gwei 1", "is below the least"),
             (elsewhere, "has the spec of none of the watched tasks"),
         ):

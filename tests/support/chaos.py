@@ -77,9 +77,10 @@ from fedledger.platform.experiment.accounts import (
     verifier_role,
 )
 from fedledger.platform.experiment.assembly import make_experiment
-from fedledger.platform.experiment.config import GWEI, load_config
+from fedledger.platform.experiment.config import load_config
 from fedledger.platform.experiment.experiment import Experiment
 from fedledger.protocol.errors import ChainError
+from fedledger.protocol.units import GWEI
 from fedledger.storage.addresses import DEVELOPMENT, Networks
 from fedledger.storage.local import LocalStore
 from support.chaos_strangers import crowd, poster, strangers, trickling_mailbox

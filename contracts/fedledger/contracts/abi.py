@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from types import SimpleNamespace
@@ -16,6 +16,7 @@ from eth_utils.address import to_checksum_address
 from fedledger.contracts.compile import PARTS, VERSION, Artifact, parts
 from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.errors import ChainError
+from fedledger.protocol.units import in_gwei, shown_time
 
 REMEDIES = {
     "ExitDelayTooShort(": "Give the task shorter periods, or a ledger with an exit_delay of {1} s or more.",
@@ -23,8 +24,10 @@ REMEDIES = {
     "InvalidParameter(penalty": "It is at most the task's stake and the ledger's most_penalty, and needs a window.",
     "InvalidParameter(challengeWindow": "A task with penalties needs a window of the ledger's least_window or more.",
     "TooFewVerifiers(": "Wait until {1} verifiers serve the task; `fedledger status` shows them.",
-    "TooEarlyToEnlist(": "Wait until block time {0}.",
-    "TooEarlyToServe(": "Wait until block time {0}.",
+    "TooEarlyToEnlist(": "Wait until {time[0]} by the chain's time.",
+    "TooEarlyToServe(": "Wait until {time[0]} by the chain's time.",
+    "ExitNotDue(": "Wait until {time[0]} by the chain's time.",
+    "UnknownTask(": "The ledger has no task {0}; `fedledger status` lists those that it has.",
     "JuryNotDrawn(": "Draw the juries of task {0} that were called first.",
     "InvalidParameter(freeRefusals": "Make free_refusals at least 1: one statistical refusal alone must cost nothing.",
     **dict.fromkeys(
@@ -34,13 +37,26 @@ REMEDIES = {
     "InvalidParameter(seal": "A seal needs a seal_period of at most a year; without a seal there is no deposit.",
     "TaskNotFinished(": "Wait until the task has finished; before that only its publisher may open the seal.",
     "WrongKey(": "Give the key whose Keccak-256 is the task's seal.",
-    "SealPeriodOpen(": "Wait until block time {0}.",
+    "SealPeriodOpen(": "Wait until {time[0]} by the chain's time.",
     "InvalidParameter(maxParticipants": "A task takes 4,096 participants at most.",
     "InvalidParameter(unitsPerRound": "All rounds' units together must be below 2^32.",
-    "InsufficientBalance(": "Deposit {2} or more first.",
-    "StakeTooSmall(": "Give a stake of {1} or more.",
+    "InsufficientBalance(": "Deposit {gwei[2]} or more first.",
+    "StakeTooSmall(": "Give a stake of {gwei[1]} or more.",
 }
-"""What to do about some refusals, by how they begin; ``{n}`` is their n-th argument."""
+"""What to do about some refusals, by how they begin.
+
+``{n}`` is their n-th argument, ``{time[n]}`` the same as a time and ``{gwei[n]}`` as an amount.
+"""
+
+
+class _Told:
+    """Arguments as a remedy tells them, by their number."""
+
+    def __init__(self, tell: Callable[[Any], str], arguments: tuple[Any, ...]) -> None:
+        self._tell, self._arguments = tell, arguments
+
+    def __getitem__(self, number: int) -> str:
+        return self._tell(self._arguments[number])
 
 
 class RevertedError(ChainError):
@@ -50,7 +66,10 @@ class RevertedError(ChainError):
         shown = [_shown(argument) for argument in arguments]
         refusal = f"{name}({', '.join(shown)})"
         remedy = next((what for start, what in REMEDIES.items() if refusal.startswith(start)), "")
-        super().__init__(f"The ledger refused {doing}: {refusal}.", remedy.format(*shown))
+        super().__init__(
+            f"The ledger refused {doing}: {refusal}.",
+            remedy.format(*shown, time=_Told(shown_time, arguments), gwei=_Told(in_gwei, arguments)),
+        )
         self.name = name
         self.arguments = arguments
 

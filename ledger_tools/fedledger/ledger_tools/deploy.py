@@ -12,13 +12,16 @@ from pydantic import TypeAdapter
 from fedledger.contracts.abi import checksum_address
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.compile import VERSION, parts
-from fedledger.contracts.ledger.client import Ledger
+from fedledger.contracts.ledger.client import DEPLOYMENT_GAS, Ledger
 from fedledger.contracts.ledger.records import Settings
 from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.errors import ChainError, ConfigError
+from fedledger.protocol.units import in_gwei
 from fedledger.storage.foreign_files import read_json, shaped
 
 RECORD_VERSION = 2
+GAS_PER_BYTE, GAS_PER_PART = 216, 200_000
+"""Gas to store a byte of code and to send it, and what each part costs besides, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +100,26 @@ class Deployment(Settings):
 _RECORD = TypeAdapter(Deployment)
 
 
+def require_funds(chain: Chain, address: str) -> None:
+    """Raise ChainError if an account cannot pay for a deployment at today's price of gas."""
+    gas = DEPLOYMENT_GAS + sum(GAS_PER_PART + GAS_PER_BYTE * (len(part.bytecode) // 2) for part in parts())
+    needed, held = gas * chain.sender.price(), chain.balance(address)
+    if held < needed:
+        raise ChainError(
+            f"{address} has {in_gwei(held)}, and to deploy takes up to {in_gwei(needed)} at today's price of gas.",
+            f"Send it {in_gwei(needed - held)} or more.",
+        )
+
+
 def deploy(chain: Chain, account: LocalAccount, settings: Settings) -> tuple[Ledger, Deployment]:
-    """Deploy the ledger."""
+    """Deploy the ledger.
+
+    Raises
+    ------
+    ChainError
+        If the account cannot pay for it.
+    """
+    require_funds(chain, account.address)
     ledger, receipt = Ledger.deploy(chain, account, settings)
     record = Deployment(
         version=RECORD_VERSION,

@@ -53,7 +53,9 @@ def find_program(kind: ChainKind) -> str | None:
     return None
 
 
-def start_chain(kind: ChainKind, port: int = 0, state: Path | None = None, detach: bool = False) -> ChainProcess:
+def start_chain(
+    kind: ChainKind, port: int = 0, state: Path | None = None, detach: bool = False, block_time: int = 0
+) -> ChainProcess:
     """Start a development chain on the loopback address and wait until it answers.
 
     Parameters
@@ -66,6 +68,8 @@ def start_chain(kind: ChainKind, port: int = 0, state: Path | None = None, detac
         File (Anvil) or folder (Ganache) in which the chain keeps its state between starts.
     detach
         Leave the chain running when this program ends.
+    block_time
+        Seconds between blocks that are made whether there are transactions or not; 0: only transactions make blocks.
 
     Raises
     ------
@@ -85,10 +89,13 @@ def start_chain(kind: ChainKind, port: int = 0, state: Path | None = None, detac
         # Left alone, Anvil writes the whole state of every block to the home folder: gigabytes for 1,000 participants.
         arguments += ["--silent", "--balance", "1000000", "--prune-history", str(KEPT_STATES)]
         arguments += ["--state", str(state)] if state is not None else []
+        # Transactions do not wait for the next block.
+        arguments += ["--block-time", str(block_time), "--mixed-mining"] if block_time else []
     else:
         arguments += ["--logging.quiet", "--wallet.defaultBalance", "1000000", "--chain.hardfork", "shanghai"]
         arguments += ["--wallet.deterministic", "--chain.chainId", "1337"]
         arguments += ["--database.dbPath", str(state)] if state is not None else []
+        arguments += ["--miner.blockTime", str(block_time)] if block_time else []
     process = subprocess.Popen(
         arguments,
         stdin=subprocess.DEVNULL,

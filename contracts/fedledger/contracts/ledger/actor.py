@@ -24,8 +24,9 @@ from fedledger.contracts.ledger.guard import Guard
 from fedledger.contracts.ledger.records import Phase
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
-from fedledger.contracts.ledger.waits import Wait, shown_time
+from fedledger.contracts.ledger.waits import Wait
 from fedledger.protocol.errors import StoreError
+from fedledger.protocol.units import shown_time
 
 log = logging.getLogger(__name__)
 
@@ -198,7 +199,8 @@ class Watcher:
         """Tell that the chain's time has been ``now`` for some seconds, while a deadline is waited for."""
         self.log.warning(
             "the chain's time has stood still at %s for %.0f s: it passes only with new blocks, and none has come. "
-            "On a development chain, mine some",
+            "Start a development chain with `fedledger chain up`, which makes a block every second unless told "
+            "otherwise, or have it mine with evm_mine",
             shown_time(now),
             seconds,
         )

@@ -25,6 +25,9 @@ from fedledger.contracts.ledger.rounds import RoundMethods
 from fedledger.contracts.ledger.tasks import TaskMethods
 from fedledger.protocol.errors import ChainError
 
+DEPLOYMENT_GAS = 12_000_000
+"""Gas that the deployment of a part of the ledger may take; an account has to hold its price before it is sent."""
+
 
 class Ledger(AccountMethods, TaskMethods, RoundMethods, CourtMethods):
     """The deployed ``FedLedger`` contract; see :class:`LedgerContract`."""
@@ -35,7 +38,7 @@ class Ledger(AccountMethods, TaskMethods, RoundMethods, CourtMethods):
         address, first = "", 0
         for part in reversed(parts()):
             data = creation_code(part, settings.as_argument(), *([address] if address else []))
-            receipt = chain.send(Transaction(account, None, data, gas=12_000_000), f"the deployment of {part.name}")
+            receipt = chain.send(Transaction(account, None, data, gas=DEPLOYMENT_GAS), f"the deployment of {part.name}")
             address = checksum_address(chain.receipt(receipt.hash)["contractAddress"])
             first = first or receipt.block
         return cls(chain, address, first), receipt

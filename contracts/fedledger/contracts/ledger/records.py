@@ -14,6 +14,8 @@ from fedledger.protocol.records.verdicts import Verdict
 
 COIN = "0x" + "00" * 20
 """The chain's own coin, where a currency is asked for; nobody, where an account is."""
+DISPUTE_PERIODS = 4
+"""Dispute periods that each jury has: to be drawn, to commit, to reveal, and to be appealed against."""
 
 
 class Phase(IntEnum):
@@ -149,6 +151,11 @@ class Settings:
         return tuple(((self.jury_size + 1) << level) - 1 for level in range(self.appeals + 1))
 
     @property
+    def longest_dispute(self) -> int:
+        """Seconds that a dispute takes at most, with juries on all levels."""
+        return DISPUTE_PERIODS * len(self.seats) * self.dispute_period
+
+    @property
     def least_bond(self) -> int:
         """Least bond of a task with a challenge window: half of it pays every seat that can be called."""
         return 2 * sum(self.seats) * self.juror_penalty
@@ -258,6 +265,13 @@ class TaskParams:
         """Escrow that the task needs, in the smallest unit of its token."""
         return self.rounds * self.units_per_round * self.credit_unit
 
+    def least_exit_delay(self, settings: Settings, seats: int) -> int:
+        """Return the least exit delay, in seconds, of a ledger that takes the task with so many aggregators."""
+        if not self.challenge_window:
+            return 0
+        current = self.commit_period + self.grace_period + self.reveal_period + 2 * seats * self.propose_period
+        return current + self.max_unfinal * self.challenge_window + settings.longest_dispute
+
     def as_argument(self) -> tuple[Any, ...]:
         """Return the argument of the ledger's ``postTask``."""
         return (
@@ -310,6 +324,11 @@ class TaskRecord:
     spent_units: int
     finished: bool
     stop_settled: bool
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no further round can be opened: all are settled, or a settled one said to stop."""
+        return self.stop_settled or self.settled_rounds >= self.params.rounds
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,9 @@ class RoundHistory:
     A batched round has the ``root`` and ``count`` of its commitments, the content ``batch`` that holds them, and all
     ``signers`` that its participants had had when it was posted, the present ones first; its commits and reveals are
     those on chain alone, and its ``excuses`` what was revealed after the proposal, by who was called late in it.
+
+    So many ``verifiers`` served the task when the round was proposed, as far as the logs tell: whose stake had become
+    too small by then they do not.
     """
 
     index: int
@@ -72,6 +75,7 @@ class RoundHistory:
     left: dict[int, Evidence] = field(default_factory=dict)
     voided: bool = False
     earlier: tuple[ContentRef, ...] = ()
+    verifiers: int = 0
 
     @property
     def bases(self) -> tuple[ContentRef, ...]:

@@ -139,6 +139,7 @@ class LedgerState:
         round_history.proposal = proposal_in(log)
         round_history.proposer = a["aggregator"]
         round_history.proposed_at = log
+        round_history.verifiers = len(self.serving.get(task.id, ()))
         task.model = round_history.proposal.model
 
     _on_BatchProposed = _on_RoundProposed  # noqa: N815

@@ -117,6 +117,12 @@ class TaskHistory:
         """The settled rounds, in order."""
         return [self.rounds[index] for index in sorted(self.rounds) if self.rounds[index].settled]
 
+    @property
+    def complete(self) -> bool:
+        """Whether no further round can be opened and none is open: all are settled, or one of them said to stop."""
+        stopped = any(r.proposal is not None and r.proposal.stop for r in self.settled)
+        return not self.unfinal and (stopped or len(self.counted) >= self.params.rounds)
+
     def credit(self, participant: int) -> int:
         """Units that a participant may still withdraw."""
         return lane(self.credits, participant)

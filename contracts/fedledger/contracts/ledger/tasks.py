@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from eth_account.signers.local import LocalAccount
 
-from fedledger.contracts.abi import checksum_address, decode_log, events, functions
+from fedledger.contracts.abi import RevertedError, checksum_address, decode_log, events, functions
 from fedledger.contracts.chain.answers import ContradictionError
 from fedledger.contracts.chain.records import Receipt
 from fedledger.contracts.ledger.calls import task_params
@@ -19,6 +19,7 @@ from fedledger.contracts.ledger.records import (
     TaskParams,
     TaskRecord,
 )
+from fedledger.protocol.errors import ChainError
 
 
 class TaskMethods(LedgerContract):
@@ -57,7 +58,13 @@ class TaskMethods(LedgerContract):
         ChainError
             If the ledger has no such task.
         """
-        t = self._view("task", task)
+        try:
+            t = self._view("task", task)
+        except RevertedError as error:
+            if error.name != "UnknownTask":
+                raise
+            known = ", ".join(map(str, range(1, self.task_count() + 1))) or "none"
+            raise ChainError(f"The ledger has no task {task}.", f"It has: {known}.") from error
         return TaskRecord(
             id=task,
             publisher=t.publisher,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.records import Phase
+from fedledger.protocol.units import shown_time
 
 FIRST_LOOK = 0.25
 
@@ -23,11 +23,6 @@ class Wait:
         return self.what if self.until is None else f"{self.what}, until {shown_time(self.until)} by the chain's time"
 
 
-def shown_time(seconds: int) -> str:
-    """Return a chain's time as text, in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(sep=" ").replace("+00:00", " UTC")
-
-
 def task_wait(ledger: Ledger, task: int) -> Wait:
     """Return what a task waits for in its present phase."""
     phase, record = ledger.phase(task), ledger.task(task)
@@ -38,6 +33,8 @@ def task_wait(ledger: Ledger, task: int) -> Wait:
             return Wait(f"nothing, as task {task} has ended")
         case Phase.ENROLLING:
             return Wait(f"enrolment in task {task} to end", record.enrol_deadline)
+        case Phase.IDLE if record.is_complete:
+            return Wait(f"task {task} to be finished, as all its rounds are settled")
         case Phase.IDLE:
             return Wait(f"an aggregator to open round {index + 1} of task {task}")
         case Phase.SETTLEABLE:

@@ -10,11 +10,11 @@ from fedledger.contracts.ledger.records import COIN
 from fedledger.ledger_tools.report.refusals import Refusal
 from fedledger.ledger_tools.report.task_view import TaskView
 from fedledger.protocol.errors import FedledgerError
+from fedledger.protocol.units import in_gwei
 from fedledger.storage.base import ContentStore
 
 log = logging.getLogger(__name__)
 
-GWEI = 10**9
 TOLD = 5
 """Refusals that are told one by one."""
 
@@ -83,17 +83,13 @@ class OwnAccount:
         told = [
             f"{self.accepted} updates were accepted{f', others not: {counts}' if counts else ''}; "
             f"reputation {self.reputation / 1e6:.3f}.",
-            f"Earned: {_amount(self.earned)}{currency}.",
+            f"Earned: {in_gwei(self.earned)}{currency}.",
         ]
         told += [f"Round {each.round}: {each.reason}: {each.detail}" for each in self.refusals]
         if self.slashed:
-            costs = ", ".join(f"{_amount(int(amount))} for {offence}" for offence, amount in self.slashed.items())
+            costs = ", ".join(f"{in_gwei(int(amount))} for {offence}" for offence, amount in self.slashed.items())
             told.append(f"Lost of the stake: {costs}.")
         if self.due:
-            told.append(f"{_amount(self.due)}{currency} wait for you: collect them with `fedledger withdraw`.")
+            told.append(f"{in_gwei(self.due)}{currency} wait for you: collect them with `fedledger withdraw`.")
         told.append("The stake stays on the ledger for other tasks; `fedledger node exit` begins to take it back.")
         return told
-
-
-def _amount(wei: int) -> str:
-    return f"{wei / GWEI:,.12g} gwei"

@@ -15,10 +15,21 @@ from fedledger.contracts.ledger.pools import pool_of
 from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus
 from fedledger.ledger_tools.report.refusals import Refusal
 from fedledger.ledger_tools.report.task_view import RoundView, TaskView
+from fedledger.protocol.units import in_gwei, shown_time
 
 
-def rounds_frame(task: TaskView) -> pd.DataFrame:
-    """Return one row per round: status, counts, units paid and the CIDs of model and report."""
+def rounds_frame(task: TaskView, least_pool: int | None = None) -> pd.DataFrame:
+    """Return one row per round: status, counts, units paid, its court, and the CIDs of model and report.
+
+    Parameters
+    ----------
+    task
+        The task.
+    least_pool
+        Verifiers that have to serve the task for juries and penalties: with so many when it was proposed, a round has a
+        ``court``. None if that is not known.
+    """
+    window = task.challenge_window > 0
     rows = [
         {
             "round": r.index,
@@ -29,6 +40,7 @@ def rounds_frame(task: TaskView) -> pd.DataFrame:
             "accepted": r.accepted,
             "refused": r.refused,
             "units": sum(r.shares.values()),
+            "court": None if least_pool is None or r.model is None else window and r.verifiers >= least_pool,
             "base": r.base.cid,
             "model": r.model.cid if r.model else None,
             "report": r.report.cid if r.report else None,
@@ -68,8 +80,9 @@ def pay_frame(task: TaskView) -> pd.DataFrame:
 def task_status_rows(ledger: Ledger) -> list[dict[str, Any]]:
     """Return one row per task of a ledger: its phase, rounds, participants, units spent, and who would judge it.
 
-    ``verifiers`` serve the task, ``judged`` says whether they are enough for juries and penalties, and ``capture`` is,
-    for each level of juries, the chance that one of them is captured by who holds three tenths of their places.
+    ``verifiers`` serve the task, ``judged`` says whether they are enough for juries and penalties, and ``court`` what
+    that means in words. ``capture`` is, for each level of juries, the chance that one of them is captured by who holds
+    three tenths of their places; None where there are no juries.
     """
     rows = []
     for task in range(1, ledger.task_count() + 1):
@@ -87,14 +100,18 @@ def task_status_rows(ledger: Ledger) -> list[dict[str, Any]]:
                 "window": record.params.challenge_window,
                 "verifiers": pool.serving if pool else None,
                 "judged": pool.suffices if pool else False,
-                "capture": [round(chance, 4) for chance in pool.capture] if pool else None,
+                "capture": [round(chance, 4) for chance in pool.capture] if pool and pool.suffices else None,
+                "court": pool.told() if pool else "nobody can dispute its rounds, as it has no challenge window",
             }
         )
     return rows
 
 
 def verifier_rows(ledger: Ledger, history: History) -> list[dict[str, Any]]:
-    """Return one row for each verifier that has not retired; stakes are text, as JSON's numbers are too small."""
+    """Return one row for each verifier that has not retired; stakes are text, as JSON's numbers are too small.
+
+    ``enlisted`` says whether it has enough stake to be drawn, and ``tasks`` are those that it serves.
+    """
     rows = []
     for participant in sorted(history.verifiers):
         record = ledger.participant(participant)
@@ -103,7 +120,8 @@ def verifier_rows(ledger: Ledger, history: History) -> list[dict[str, Any]]:
                 "id": participant,
                 "address": record.owner,
                 "stake": str(record.stake),
-                "serving": ledger.is_serving(participant),
+                "enlisted": ledger.is_serving(participant),
+                "tasks": sorted(task for task, serving in history.serving.items() if participant in serving),
                 "juries": record.locks,
             }
         )
@@ -113,6 +131,14 @@ def verifier_rows(ledger: Ledger, history: History) -> list[dict[str, Any]]:
 def dispute_rows(ledger: Ledger, history: History) -> list[dict[str, Any]]:
     """Return one row for each dispute, with its juries and votes; money is text, deadlines are times of blocks."""
     return [_dispute_row(ledger, history, dispute) for dispute in history.disputes]
+
+
+def dispute_cells(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of :func:`dispute_rows` as a person reads it: without its juries, and with the time in words."""
+    due = row["next"]
+    told = "" if due is None else f"{due['step']} until {shown_time(due['until'])}"
+    cells = {name: value for name, value in row.items() if name != "juries"}
+    return cells | {"bond": in_gwei(int(row["bond"])), "next": told}
 
 
 def jury_rows(disputes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

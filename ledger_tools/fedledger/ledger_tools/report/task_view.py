@@ -45,6 +45,8 @@ class RoundView:
         The model that the round started from.
     model, report
         The proposed model and its report; None before a proposal.
+    verifiers
+        How many verifiers served the task when the round was proposed.
     """
 
     index: int
@@ -58,6 +60,7 @@ class RoundView:
     base: ContentRef
     model: ContentRef | None
     report: ContentRef | None
+    verifiers: int = 0
 
     @property
     def accepted(self) -> int:
@@ -225,6 +228,7 @@ def _round(history: History, current: RoundHistory) -> RoundView:
         base=current.base,
         model=proposal.model if proposal else None,
         report=proposal.report if proposal else None,
+        verifiers=current.verifiers,
     )
 
 

@@ -159,7 +159,7 @@ class Context:
     def watched(self) -> Iterator[TaskHistory]:
         """Yield the tasks whose proposals concern this verifier and can be challenged."""
         for number, task in sorted(self.access.history.tasks.items()):
-            if self.watches(number) and task.params.challenge_window and not task.finished:
+            if self.watches(number) and task.params.challenge_window and not (task.finished or task.complete):
                 yield task
 
     def disputes(self) -> Iterator[DisputeHistory]:
@@ -177,7 +177,7 @@ class Context:
         return self.access.history.task(dispute.task).rounds[dispute.round]
 
     def is_over(self) -> bool:
-        """Return whether all watched tasks have ended, and no dispute that is open concerns this verifier."""
+        """Return whether all watched tasks have all their rounds, and no open dispute concerns this verifier."""
         tasks = [task for number, task in self.access.history.tasks.items() if self.watches(number)]
-        ended = bool(tasks) and all(task.finished for task in tasks)
+        ended = bool(tasks) and all(task.finished or task.complete for task in tasks)
         return ended and not any(self.concerns(dispute) for dispute in self.disputes())

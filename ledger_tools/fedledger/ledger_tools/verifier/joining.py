@@ -8,6 +8,7 @@ from fedledger.contracts.ledger.actor import WAITED, Action, Step
 from fedledger.contracts.ledger.history import History
 from fedledger.ledger_tools.verifier.context import Context
 from fedledger.protocol.errors import ChainError, ConfigError
+from fedledger.protocol.units import in_gwei, shown_time
 
 log = logging.getLogger(__name__)
 
@@ -39,17 +40,17 @@ class Joining:
         if record is None or not record.registered_at:
             self._require(stake, "its stake")
             access.ledger.register(access.account, access.address, access.address, stake)
-            return Step(Action.REGISTERED, detail=f"with a stake of {stake}")
+            return Step(Action.REGISTERED, detail=f"with a stake of {in_gwei(stake)}")
         if record.exit_at:
             raise ConfigError(f"{access.address} is leaving the ledger.", "Use another account, or wait.")
         if record.stake < least:
             self._require(stake - record.stake, "its stake")
             access.ledger.add_stake(access.account, stake - record.stake)
-            return Step(Action.STAKED, detail=f"to {stake}")
+            return Step(Action.STAKED, detail=f"to {in_gwei(stake)}")
         again = access.ledger.may_enlist_from(record.id)
         if access.ledger.chain.now() < again:
             if self.context.once("enlist"):
-                log.warning("%s left as a verifier, and may enlist again from block time %d", access.address, again)
+                log.warning("%s left as a verifier, and may enlist again from %s on", access.address, shown_time(again))
             return WAITED
         access.ledger.enlist(access.account)
         return Step(Action.ENLISTED)
@@ -62,10 +63,13 @@ class Joining:
         least, wanted = self._least(), self.context.service.stake
         stake = least + self.context.settings.juror_penalty if wanted is None else wanted
         if stake < least:
-            raise ConfigError(f"A verifier's stake of {stake} is below the least, {least}.", "Give a higher one.")
+            raise ConfigError(
+                f"A verifier's stake of {in_gwei(stake)} is below the least, {in_gwei(least)}.",
+                "Give a higher --stake-gwei.",
+            )
         return stake
 
     def _require(self, amount: int, what: str) -> None:
         if not self.context.can_pay(amount, spare=0):
             address = self.context.access.address
-            raise ChainError(f"{address} lacks {amount} for {what}.", "Send it some, or deposit tokens.")
+            raise ChainError(f"{address} lacks {in_gwei(amount)} for {what}.", "Send it some, or deposit tokens.")

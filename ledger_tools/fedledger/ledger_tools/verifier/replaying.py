@@ -46,10 +46,21 @@ LONGEST_REASON = 400
 
 @dataclass(frozen=True)
 class Unable:
-    """Why a round cannot be replayed here; ``missing``: the task's spec or validation set cannot be had."""
+    """Why a round cannot be replayed here.
+
+    Parameters
+    ----------
+    reason
+        In words.
+    missing
+        Whether the task's spec or validation set cannot be had.
+    limited
+        Whether a limit on time or memory was reached, or a process broke: on a machine with less to do it may succeed.
+    """
 
     reason: str
     missing: bool = False
+    limited: bool = False
 
 
 @dataclass(frozen=True)
@@ -175,7 +186,8 @@ class Replayer:
             return Found(Unable(_short(error)))
         except Exception as error:
             # A library's: nobody knows what it left behind.
-            return Found(Unable(f"replaying it ends in {type(error).__name__}: {_short(error)}"), is_whole=False)
+            reason = f"replaying it ends in {type(error).__name__}: {_short(error)}"
+            return Found(Unable(reason, limited=isinstance(error, MemoryError)), is_whole=False)
 
     def _found(self, job: Job) -> Found:
         if job.history is not None:

@@ -14,11 +14,15 @@ from fedledger.ledger_tools.audit.replay import OutageError
 from fedledger.ledger_tools.verifier.context import Context, Things
 from fedledger.ledger_tools.verifier.replaying import Able
 from fedledger.ledger_tools.verifier.replays import Replays
+from fedledger.protocol.units import shown_time
 
 log = logging.getLogger(__name__)
 
-TRY_AGAIN = 30.0
-"""Seconds after which content of a task's terms that could not be had is asked for again."""
+TRY_AGAIN, LONGEST_AGAIN = 30.0, 3_600.0
+"""Seconds after which a task whose terms could not be had, or not be tried within the limits, is looked at again.
+
+After a limit it is twice as long each time, up to the second number.
+"""
 
 
 class Serving:
@@ -31,6 +35,7 @@ class Serving:
         self.context = context
         self.replays = replays
         self._later: dict[int, float] = {}
+        self._limited: dict[int, int] = {}
 
     def __call__(self, history: History) -> Step | None:
         """Begin or end the service for one task."""
@@ -63,7 +68,7 @@ class Serving:
         first = access.ledger.may_serve_from(own)
         if access.ledger.chain.now() < first:
             if self.context.once("young"):
-                log.info("tasks may be served from block time %d on", first)
+                log.info("tasks may be served from %s on, by the chain's time", shown_time(first))
             return None
         try:
             found = self.replays.judged(task)
@@ -78,14 +83,18 @@ class Serving:
         if found.missing:
             self._wait(task, found.reason)
             return None
+        if found.limited:
+            tries = self._limited[task.id] = self._limited.get(task.id, 0) + 1
+            self._wait(task, found.reason, min(TRY_AGAIN * 2.0**tries, LONGEST_AGAIN))
+            return None
         self.context.unable[task.id] = found.reason
         log.warning("task %d cannot be judged here, so it is not served: %s", task.id, found.reason)
         return None
 
-    def _wait(self, task: TaskHistory, reason: str) -> None:
-        self._later[task.id] = time.monotonic() + TRY_AGAIN
+    def _wait(self, task: TaskHistory, reason: str, seconds: float = TRY_AGAIN) -> None:
+        self._later[task.id] = time.monotonic() + seconds
         if self.context.once("terms", task.id):
-            log.warning("task %d cannot be looked at yet: %s", task.id, reason)
+            log.warning("task %d cannot be judged yet, and is tried again later: %s", task.id, reason)
 
     def _strike(self, history: History, task: TaskHistory) -> Step | None:
         """Take out of a task's pool who left as a verifier, if only for a while: then it has to serve anew."""

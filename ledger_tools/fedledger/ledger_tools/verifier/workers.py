@@ -39,6 +39,7 @@ MOST_KEPT = 256
 """Replays that are kept for whoever ordered them."""
 TRIES = 2
 """Processes that may break over one round."""
+BROKEN = "the process that replays it breaks; was it out of memory?"
 PRELOAD = (
     "fedledger.ledger_tools.verifier.replaying",
     "fedledger.aggregator.round.measurement",
@@ -197,7 +198,7 @@ class Workers:
                 if ordered.broken < TRIES:
                     self._waiting[key] = ordered
                     continue
-                found = Found(Unable("the process that replays it breaks; was it out of memory?"), is_whole=False)
+                found = Found(Unable(BROKEN, limited=True), is_whole=False)
             if found.is_whole:
                 self._idle.append(attempt.worker)
             else:
@@ -294,11 +295,11 @@ class Workers:
             if process.memory() > 2 * self._limits.memory:
                 # Where the system does not refuse it.
                 reason = f"replaying it takes more than {self._limits.memory:,} bytes of memory"
-                return Found(Unable(reason), is_whole=False)
+                return Found(Unable(reason, limited=True), is_whole=False)
 
 
 def _too_long(ordered: Ordered) -> Unable:
-    return Unable(f"replaying it takes longer than {ordered.seconds:.0f} s")
+    return Unable(f"replaying it takes longer than {ordered.seconds:.0f} s", limited=True)
 
 
 def _content(attempt: _Attempt, wanted: Wanted) -> bytes | Exception:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from fedledger.contracts.abi import RevertedError
 from fedledger.contracts.ledger.access import TaskAccess
 from fedledger.contracts.ledger.actor import WAITED, Action, Situation, Step
@@ -10,6 +12,8 @@ from fedledger.contracts.ledger.pools import pool_of
 from fedledger.contracts.ledger.records import Phase
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.protocol.errors import ChainError
+
+log = logging.getLogger(__name__)
 
 
 def usual_stake(ledger: Ledger, task: TaskHistory) -> int:
@@ -35,11 +39,9 @@ class Joining:
     def _enrol(self, task: TaskHistory, phase: Phase) -> Step:
         access = self.access
         if phase is Phase.ENROLLING:
+            judged = self._judged_by(task)
             try:
                 access.ledger.enrol(access.account, access.task)
-                judged = (
-                    pool_of(access.ledger, access.task, access.history).told() if task.params.challenge_window else ""
-                )
                 return Step(Action.ENROLLED, access.task, detail=judged)
             except RevertedError as error:
                 # An earlier enrolment may have come back, and with it have filled the task, and have gone again.
@@ -52,6 +54,16 @@ class Joining:
                 "Join another task, or ask its publisher to post it again.",
             )
         return WAITED
+
+    def _judged_by(self, task: TaskHistory) -> str:
+        """Say who judges a task's disputes, with a warning where nobody does; nothing where there are none."""
+        if not task.params.challenge_window:
+            return ""
+        pool = pool_of(self.access.ledger, task.id, self.access.history)
+        if not pool.suffices:
+            log.warning("task %d: %s", task.id, pool.told())
+            return ""
+        return pool.told()
 
     def _may_enrol(self) -> bool:
         ledger, number = self.access.ledger, self.access.task

@@ -9,7 +9,7 @@ import typer
 
 from fedledger.platform.cli.console import Format, FormatOption, out, print_result
 from fedledger.platform.cli.options import PasswordOption
-from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.errors import ChainError, ConfigError
 
 chain_app = typer.Typer(no_args_is_help=True, help="Development chains.")
 keys_app = typer.Typer(no_args_is_help=True, help="Keys of accounts.")
@@ -18,20 +18,33 @@ keys_app = typer.Typer(no_args_is_help=True, help="Keys of accounts.")
 @chain_app.command("up")
 def chain_up(
     kind: Annotated[str, typer.Argument(help="anvil or ganache")] = "anvil",
-    port: Annotated[int, typer.Option(help="TCP port on the loopback interface")] = 8545,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="TCP port on the loopback interface")] = 8545,
     state: Annotated[Path | None, typer.Option(help="where the chain keeps its state between starts")] = None,
+    block_time: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=3600,
+            help="seconds between blocks, so that the chain's time passes; 0: only transactions make blocks",
+        ),
+    ] = 1,
 ) -> None:
-    """Start a development chain and keep it running until it is interrupted."""
+    """Start a development chain and keep it running until it is interrupted or terminated."""
     from fedledger.contracts.chain.development import start_chain
+    from fedledger.contracts.ledger.actor import stop_signals
 
     if kind not in ("anvil", "ganache"):
         raise ConfigError(f"There is no chain {kind!r}.", "Give anvil or ganache.")
-    process = start_chain(kind, port, state)  # type: ignore[arg-type]
-    out.print(f"{kind} listens at {process.url}; press Ctrl-C to stop it")
-    try:
-        process.process.wait()
-    except KeyboardInterrupt:
-        process.stop()
+    with stop_signals() as stop:
+        process = start_chain(kind, port, state, block_time=block_time)  # type: ignore[arg-type]
+        try:
+            out.print(f"{kind} listens at {process.url}; press Ctrl-C to stop it")
+            while not stop.asked and process.process.poll() is None:
+                stop.pause(1.0)
+        finally:
+            process.stop()
+    if not stop.asked:
+        raise ChainError(f"{kind} has ended by itself.", "Start it again.")
 
 
 @keys_app.command("new")

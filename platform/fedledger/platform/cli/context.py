@@ -52,6 +52,14 @@ class KeyOptions:
     keystore: KeystoreOption = None
     password_file: PasswordOption = None
 
+    def require_one(self, experiment_seed: int | None) -> None:
+        """Raise ConfigError if both a key and the seed of an experiment's account were given."""
+        if self.keystore is not None and experiment_seed is not None:
+            raise ConfigError(
+                "--keystore and --experiment-seed name two accounts.",
+                "Give the one that signs, and leave the other out.",
+            )
+
     def account(self, chain: Chain, seed: int | None, role: str, funds: int = 0) -> LocalAccount:
         """Return the account of the key or, without one, the experiment's account of a seed and a role.
 
@@ -100,6 +108,7 @@ class SignerOptions:
     def account(self, ledger: Ledger, role: str, funds: int = 0) -> LocalAccount:
         """Return the account; see :meth:`KeyOptions.account`."""
         key = KeyOptions(self.keystore, self.password_file)
+        key.require_one(self.experiment_seed)
         return key.account(ledger.chain, self.experiment_seed, role, funds)
 
 

@@ -85,9 +85,14 @@ def run(
     The run's folder receives the final model, the metrics, the content store, the exported ledger and report.html;
     without a ledger, the final model and the metrics.
     """
+    from fedledger.platform.experiment.deployment_terms import require_terms
     from fedledger.platform.runs.run_folder import new_run_folder, resumed_run_folder
+    from fedledger.protocol.encoding.cid import ContentRef
 
     experiment = open_experiment(config, seed)
+    if not no_ledger:
+        params = experiment.task_params(ContentRef.of(experiment.spec.encode()))
+        require_terms(params, experiment.ledger_settings(), experiment.config.ledger.standbys)
     if resume is not None:
         folder = resumed_run_folder(resume, not no_ledger)
     else:

@@ -16,6 +16,7 @@ from fedledger.platform.cli.console import (
     TableFormat,
     TableFormatOption,
     counts,
+    err,
     number,
     out,
     print_frame,
@@ -27,7 +28,10 @@ from fedledger.platform.cli.console import (
 )
 from fedledger.platform.cli.context import KeyOptions, LedgerOptions, SealOptions, SignerOptions, open_ledger
 from fedledger.platform.cli.options import (
+    MOST_GWEI,
+    MOST_SECONDS,
     NOBODY,
+    YEAR,
     DeploymentOption,
     ExperimentSeedOption,
     OutputOption,
@@ -39,6 +43,7 @@ from fedledger.platform.cli.options import (
     TaskOption,
     TrustOption,
     expand_options,
+    read_address,
 )
 from fedledger.protocol.errors import ConfigError, ExitCode
 from fedledger.protocol.text import shown
@@ -52,6 +57,9 @@ if TYPE_CHECKING:
 
 ledger_app = typer.Typer()
 
+FIRST_WITH_POOLS = 5
+"""The first version of the ledger in which verifiers serve tasks."""
+
 ExportedRunArgument = Annotated[
     Path | None, typer.Argument(help="folder of a run, whose exported ledger is executed again")
 ]
@@ -64,19 +72,31 @@ LiveRpcOption = Annotated[
 class SettingsOptions:
     """Settings of a new ledger."""
 
-    min_stake_gwei: Annotated[int, typer.Option(help="minimum stake of a participant")] = 1_000_000
-    exit_delay: Annotated[int, typer.Option(help="seconds between an exit request and the return of the stake")] = (
-        86_400
+    min_stake_gwei: Annotated[int, typer.Option(min=0, max=MOST_GWEI, help="minimum stake of a participant")] = (
+        1_000_000
     )
-    min_verifier_stake_gwei: Annotated[int, typer.Option(help="minimum stake of a verifier")] = 1_000_000
+    exit_delay: Annotated[
+        int, typer.Option(min=0, max=MOST_SECONDS, help="seconds between an exit request and the return of the stake")
+    ] = 86_400
+    min_verifier_stake_gwei: Annotated[int, typer.Option(min=0, max=MOST_GWEI, help="minimum stake of a verifier")] = (
+        1_000_000
+    )
     juror_penalty_gwei: Annotated[
-        int, typer.Option(help="penalty for a juror who does not vote or votes against the final verdict")
+        int,
+        typer.Option(
+            min=0, max=MOST_GWEI, help="what a juror loses for staying silent, or for voting against the final verdict"
+        ),
     ] = 100_000
-    dispute_period: Annotated[int, typer.Option(help="seconds allowed for each step of a dispute")] = 3600
-    jury_size: Annotated[int, typer.Option(min=3, max=15, help="seats of a first jury, an odd number")] = 3
-    appeals: Annotated[
-        int, typer.Option(min=0, max=2, help="appeals after the first jury; each doubles the seats, and adds one")
-    ] = 2
+    dispute_period: Annotated[int, typer.Option(min=1, max=YEAR, help="seconds allowed for each step of a dispute")] = (
+        3600
+    )
+    jury_size: Annotated[
+        int,
+        typer.Option(
+            min=3, max=15, help="seats of a first jury, an odd number; each appeal doubles the seats and adds one"
+        ),
+    ] = 3
+    appeals: Annotated[int, typer.Option(min=0, max=2, help="appeals after the first jury")] = 2
     least_pool: Annotated[
         int | None,
         typer.Option(
@@ -91,6 +111,7 @@ class SettingsOptions:
         int | None,
         typer.Option(
             min=0,
+            max=MOST_SECONDS,
             help="seconds for which a verifier must be enlisted before it is drawn (default: a day, on development "
             "chains 0)",
             show_default=False,
@@ -100,6 +121,7 @@ class SettingsOptions:
         int | None,
         typer.Option(
             min=0,
+            max=YEAR,
             help="least challenge window, in seconds, of a task with penalties (default: 600, on development chains 0)",
             show_default=False,
         ),
@@ -117,18 +139,37 @@ class SettingsOptions:
         int | None,
         typer.Option(
             min=0,
+            max=MOST_GWEI,
             help="highest penalty of a task (default: a quarter of the minimum stake, on development chains all of it)",
             show_default=False,
         ),
     ] = None
     stake_token: Annotated[
-        str, typer.Option(help="ERC-20 token for stakes and bonds (default: the chain's coin)", show_default=False)
+        str,
+        typer.Option(
+            parser=read_address,
+            metavar="ADDRESS",
+            help="ERC-20 token for stakes and bonds (default: the chain's coin)",
+            show_default=False,
+        ),
     ] = NOBODY
     guardian: Annotated[
-        str, typer.Option(help="account that may pause the posting of tasks (default: nobody)", show_default=False)
+        str,
+        typer.Option(
+            parser=read_address,
+            metavar="ADDRESS",
+            help="account that may pause the posting of tasks (default: nobody)",
+            show_default=False,
+        ),
     ] = NOBODY
     predecessor: Annotated[
-        str, typer.Option(help="ledger whose reputations participants may import (default: none)", show_default=False)
+        str,
+        typer.Option(
+            parser=read_address,
+            metavar="ADDRESS",
+            help="ledger whose reputations participants may import (default: none)",
+            show_default=False,
+        ),
     ] = NOBODY
 
     def settings(self, development: bool) -> Settings:
@@ -140,7 +181,7 @@ class SettingsOptions:
             Whether the chain is a development chain, where nobody has to wait.
         """
         from fedledger.contracts.ledger.records import Settings
-        from fedledger.platform.experiment.config import GWEI
+        from fedledger.protocol.units import GWEI
 
         return Settings(
             min_stake=self.min_stake_gwei * GWEI,
@@ -223,15 +264,29 @@ def deploy(
     """Deploy a ledger and write a record of it: address, block, code hash and settings."""
     from fedledger.contracts.chain.chain import Chain
     from fedledger.ledger_tools.deploy import deploy as deploy_ledger
+    from fedledger.platform.experiment.accounts import DEPLOYER
+    from fedledger.platform.experiment.deployment_terms import court_cautions, court_needs, require_court
 
+    key.require_one(experiment_seed)
+    if output.exists():
+        raise ConfigError(
+            f"{output} exists already, and may be the only record of another ledger.",
+            "Give another file with --output, or move it away.",
+        )
     chain = Chain(rpc)
-    account = key.account(chain, experiment_seed, "deployer", funds=10**18)
-    _, record = deploy_ledger(chain, account, options.settings(chain.development))
+    settings = options.settings(chain.development)
+    require_court(settings)
+    for caution in court_cautions(settings):
+        err.print(f"Warning: {caution}", markup=False, highlight=False)
+    account = key.account(chain, experiment_seed, DEPLOYER, funds=10**18)
+    _, record = deploy_ledger(chain, account, settings)
     record.write(output)
     if format_ is Format.JSON:
         out.print(output.read_text(), markup=False, highlight=False, soft_wrap=True)
-    else:
-        out.print(f"Deployed at {record.address} in block {record.block}; record: {output}", markup=False)
+        return
+    out.print(f"Deployed at {record.address} in block {record.block}; record: {output}", markup=False)
+    for line in court_needs(settings):
+        out.print(line, markup=False, highlight=False)
 
 
 @ledger_app.command()
@@ -254,7 +309,9 @@ def status(at: LedgerOptions, format_: FormatOption = Format.TEXT) -> None:
     line = f"{document['chain']}, chain {chain.chain_id}, block {document['block']}, ledger {ledger.address}"
     print_result(format_, document, line)
     if format_ is Format.TEXT:
-        print_rows(tasks, "Tasks")
+        print_rows([{k: v for k, v in row.items() if k not in ("capture", "court")} for row in tasks], "Tasks")
+        for row in tasks:
+            out.print(f"Task {row['task']}: {row['court']}.", markup=False, highlight=False)
 
 
 @ledger_app.command()
@@ -285,7 +342,9 @@ def history(
             read = exported_history(run_dir, lambda done, of: watch("executing blocks", done, of))
     else:
         raise ConfigError("No ledger was given.", "Give a run's folder, or --rpc and --deployment.")
-    frame = _history_frame(TaskView.of(read, task), participants, store if refusals else None, run_dir)
+    settings = _settings_of(rpc, deployment, run_dir)
+    least_pool = None if settings is None else settings.least_pool
+    frame = _history_frame(TaskView.of(read, task), participants, store if refusals else None, run_dir, least_pool)
     if format_ is TableFormat.TEXT:
         frame = _in_words(frame, participants, refusals)
     print_frame(frame, format_, output, f"Task {task}")
@@ -306,7 +365,22 @@ def _in_words(frame: pd.DataFrame, participants: bool, refusals: bool) -> pd.Dat
     return frame.drop(columns=["signal", "value", "threshold"]) if refusals else frame
 
 
-def _history_frame(view: TaskView, participants: bool, store: str | None, run_dir: Path | None) -> pd.DataFrame:
+def _settings_of(rpc: str | None, deployment: Path, run_dir: Path | None) -> Settings | None:
+    """Return what a ledger was deployed with, by its record; None for ledgers and runs that do not tell."""
+    from fedledger.ledger_tools.deploy import Deployment
+    from fedledger.storage.foreign_folder import inner_file
+
+    try:
+        record = Deployment.read(deployment if run_dir is None or rpc else inner_file(run_dir, "deployment.json"))
+    except ConfigError:
+        return None
+    # Earlier ones knew no pools.
+    return record if record.ledger_version >= FIRST_WITH_POOLS else None
+
+
+def _history_frame(
+    view: TaskView, participants: bool, store: str | None, run_dir: Path | None, least_pool: int | None
+) -> pd.DataFrame:
     """Return a table of a task's rounds, of its participants, or of the updates that reports in a store refuse."""
     from fedledger.ledger_tools.audit.audit import STORE_FOLDER
     from fedledger.ledger_tools.report.tables import participants_frame, refusals_frame, rounds_frame
@@ -316,7 +390,7 @@ def _history_frame(view: TaskView, participants: bool, store: str | None, run_di
     if store is not None:
         folder = Path(STORE_FOLDER) if run_dir is None else inner_folder(run_dir, STORE_FOLDER)
         return refusals_frame(view.refusals(open_store(store, folder, reading=True)))
-    return participants_frame(view) if participants else rounds_frame(view)
+    return participants_frame(view) if participants else rounds_frame(view, least_pool)
 
 
 @ledger_app.command()
@@ -342,7 +416,14 @@ def devices(
 def withdraw(
     at: SignerOptions,
     role: RoleOption = "participant 0",
-    to: Annotated[str | None, typer.Option(help="address for the free balance (default: the account itself)")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            parser=read_address,
+            metavar="ADDRESS",
+            help="address for the free balance (default: the account itself)",
+        ),
+    ] = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Withdraw all that an account is owed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
 from functools import wraps
@@ -12,6 +13,72 @@ from typing import Annotated, get_type_hints
 import typer
 
 NOBODY = "0x" + "00" * 20
+MOST_GWEI = (2**96 - 1) // 10**9
+"""The highest amount, in gwei, that the ledger can hold in its 96 bits."""
+MOST_SECONDS = 2**32 - 1
+"""The longest period that the ledger can hold in its 32 bits."""
+YEAR = 365 * 86_400
+"""Seconds of the longest period of a task or a dispute."""
+MOST_TASKS = 2**63 - 1
+"""A number of a task that no ledger reaches."""
+MOST_SEED = 2**53 - 1
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
+_ROLE = re.compile(r"publisher|aggregator|deployer|(?:standby|participant|verifier) (?:0|[1-9][0-9]{0,8})")
+
+
+def read_address(text: str) -> str:
+    """Return the address of an option, in its mixed-case form.
+
+    Raises
+    ------
+    typer.BadParameter
+        If it is no address, or letters of both cases do not make up the checksum of EIP-55.
+    """
+    if text == NOBODY:
+        return text
+    if not _ADDRESS.fullmatch(text):
+        raise typer.BadParameter(f"{text!a} is not an address. Give 0x and 40 hexadecimal digits.")
+    from fedledger.contracts.abi import checksum_address
+
+    address = str(checksum_address(text))
+    if text != address and len({letter.isupper() for letter in text[2:] if letter.isalpha()}) > 1:
+        raise typer.BadParameter(f"{text} has a wrong checksum (EIP-55). Is a character mistyped?")
+    return address
+
+
+def read_role(text: str) -> str:
+    """Return the role of an experiment's account.
+
+    Raises
+    ------
+    typer.BadParameter
+        If no experiment has such an account.
+    """
+    if not _ROLE.fullmatch(text):
+        raise typer.BadParameter(
+            f"An experiment has no {text!a}. Give publisher, aggregator, deployer, 'standby N', 'participant N' or "
+            "'verifier N', with N from 0."
+        )
+    return text
+
+
+def read_cid(text: str) -> str:
+    """Return the CID of an option.
+
+    Raises
+    ------
+    typer.BadParameter
+        If it is none.
+    """
+    from fedledger.protocol.encoding.cid import cid_bytes
+    from fedledger.protocol.errors import StoreError
+
+    try:
+        cid_bytes(text)
+    except StoreError as error:
+        raise typer.BadParameter(f"{text!a} is not a CID. {error.remedy}") from error
+    return text
+
 
 ConfigArgument = Annotated[Path, typer.Argument(help="TOML file; see `fedledger config schema`")]
 NodeArgument = Annotated[
@@ -24,14 +91,22 @@ StoreOption = Annotated[str, typer.Option(help="content store: local, or the mul
 StoreFolderOption = Annotated[Path, typer.Option(help="folder of the local content store")]
 RpcOption = Annotated[str, typer.Option(help="URL of the chain's JSON-RPC endpoint")]
 DeploymentOption = Annotated[Path, typer.Option(help="deployment record written by `fedledger deploy`")]
-TaskOption = Annotated[int, typer.Option("--task", help="id of the task")]
-SeedOption = Annotated[int | None, typer.Option(help="override the configuration's seed")]
+TaskOption = Annotated[int, typer.Option("--task", min=1, max=MOST_TASKS, help="id of the task")]
+SeedOption = Annotated[int | None, typer.Option(min=0, max=MOST_SEED, help="override the configuration's seed")]
 ExperimentSeedOption = Annotated[
-    int | None, typer.Option(help="use the experiment's account derived from this seed (development chains only)")
+    int | None,
+    typer.Option(
+        min=0, max=MOST_SEED, help="use the experiment's account derived from this seed (development chains only)"
+    ),
 ]
 RoleOption = Annotated[
     str,
-    typer.Option(help="which account of the experiment: publisher, aggregator, 'standby N', 'participant N', …"),
+    typer.Option(
+        parser=read_role,
+        metavar="ROLE",
+        help="which account of the experiment: publisher, aggregator, deployer, 'standby N', 'participant N' or "
+        "'verifier N', with N from 0",
+    ),
 ]
 KeystoreOption = Annotated[Path | None, typer.Option(help="encrypted key made by `fedledger keys new`")]
 PasswordOption = Annotated[
@@ -41,7 +116,10 @@ TrackOption = Annotated[
     list[str] | None, typer.Option("--track", help="also log rounds to tensorboard or mlflow; repeatable")
 ]
 TrustOption = Annotated[
-    list[str] | None, typer.Option("--trust-code", help="CID of a task.py that may be executed; repeatable")
+    list[str] | None,
+    typer.Option(
+        "--trust-code", parser=read_cid, metavar="CID", help="CID of a task.py that may be executed; repeatable"
+    ),
 ]
 SealKeyOption = Annotated[
     Path | None, typer.Option("--seal-key", help="file with the key of the task's validation set")
@@ -55,8 +133,10 @@ AllowNetworkOption = Annotated[
     ),
 ]
 OutputOption = Annotated[Path | None, typer.Option(help="file to write the table to; required for Parquet")]
-PollOption = Annotated[float, typer.Option(help="seconds between two looks at the ledger")]
-PatienceOption = Annotated[float, typer.Option(help="seconds to wait for content that the store does not have yet")]
+PollOption = Annotated[float, typer.Option(min=0.0, help="seconds between two looks at the ledger")]
+PatienceOption = Annotated[
+    float, typer.Option(min=0.0, help="seconds to wait for content that the store does not have yet")
+]
 
 
 def expand_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -23,6 +23,8 @@ from fedledger.platform.cli.context import (
     StoreOptions,
 )
 from fedledger.platform.cli.options import (
+    MOST_GWEI,
+    MOST_TASKS,
     ExperimentSeedOption,
     NodeArgument,
     PatienceOption,
@@ -32,9 +34,10 @@ from fedledger.platform.cli.options import (
     TrackOption,
     TrustOption,
     expand_options,
+    read_role,
 )
 from fedledger.platform.cli.participation import AggregationOptions, experiment_part, read_node_config
-from fedledger.protocol.errors import ConfigError, ExitCode
+from fedledger.protocol.errors import ChainError, ConfigError, ExitCode
 
 if TYPE_CHECKING:
     from fedledger.aggregator.mailbox.mailbox import Mailbox
@@ -51,8 +54,10 @@ verifier_app = typer.Typer(no_args_is_help=True, help="A verifier's program, and
 
 MOST_SPECS = 16
 """Watched tasks up to which the store is asked for their specs when a verifier starts."""
+MOST_INDEX = 999_999
+"""The highest index of an experiment's account."""
 
-VerifierOption = Annotated[int, typer.Option(help="index of the experiment's verifier (from 0)")]
+VerifierOption = Annotated[int, typer.Option(min=0, max=MOST_INDEX, help="index of the experiment's verifier (from 0)")]
 
 
 @dataclass(frozen=True)
@@ -90,18 +95,20 @@ class VerifierOptions:
     """What a verifier watches and how far it goes."""
 
     task: Annotated[
-        list[int] | None, typer.Option("--task", help="id of a task to watch; repeatable (default: all tasks)")
+        list[int] | None,
+        typer.Option("--task", min=1, max=MOST_TASKS, help="id of a task to watch; repeatable (default: all tasks)"),
     ] = None
     verifier: VerifierOption = 0
     trust_code: TrustOption = None
     journal: Annotated[Path, typer.Option(help="folder that keeps votes until they are revealed")] = Path("votes")
     stake_gwei: Annotated[
-        int | None, typer.Option(help="stake to register with (default: the minimum plus one juror penalty)")
+        int | None,
+        typer.Option(min=0, max=MOST_GWEI, help="stake to register with (default: the minimum plus one juror penalty)"),
     ] = None
     jobs: Annotated[int, typer.Option(min=1, max=64, help="rounds to replay at once, each in a process of its own")] = 2
     memory_mb: Annotated[
         int | None,
-        typer.Option(min=64, help="MiB of memory for each (default: 3/4 of the machine's, shared)"),
+        typer.Option(min=64, max=2**24, help="MiB of memory for each (default: 3/4 of the machine's, shared)"),
     ] = None
     challenge: Annotated[
         bool, typer.Option("--challenge/--no-challenge", help="dispute wrong proposals, which takes a bond")
@@ -120,7 +127,12 @@ def node_start(
     key: KeyOptions,
     network: NetworkOptions,
     participant: Annotated[
-        int, typer.Option(help="index of the experiment's participant (from 0), whose part and account this node has")
+        int,
+        typer.Option(
+            min=0,
+            max=MOST_INDEX,
+            help="index of the experiment's participant (from 0), whose part and account this node has",
+        ),
     ] = 0,
     seed: SeedOption = None,
     experiment_seed: ExperimentSeedOption = None,
@@ -148,6 +160,7 @@ def node_start(
     from fedledger.platform.experiment.posted_task import read_spec
     from fedledger.storage.locks import only_copy
 
+    key.require_one(experiment_seed)
     ledger, store = at.open(), content.open()
     spec = read_spec(ledger, store, task)
     given = experiment_part(config, seed, participant)
@@ -236,7 +249,17 @@ def node_check(
 @expand_options
 def node_exit(
     at: SignerOptions,
-    participant: Annotated[int, typer.Option(help="index of the experiment's participant (from 0)")] = 0,
+    participant: Annotated[
+        int, typer.Option(min=0, max=MOST_INDEX, help="index of the experiment's participant (from 0)")
+    ] = 0,
+    role: Annotated[
+        str | None,
+        typer.Option(
+            parser=read_role,
+            metavar="ROLE",
+            help="another account of the experiment that leaves, such as 'verifier 0'; instead of --participant",
+        ),
+    ] = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Leave the ledger.
@@ -245,23 +268,29 @@ def node_exit(
     """
     from fedledger.ledger_tools.upkeep import own_record
     from fedledger.platform.experiment.accounts import participant_role
+    from fedledger.protocol.units import in_gwei, shown_time
 
     ledger = at.open()
-    account = at.account(ledger, participant_role(participant))
+    account = at.account(ledger, participant_role(participant) if role is None else role)
     record = own_record(ledger, account)
     if not record.exit_at:
         ledger.request_exit(account)
         record = ledger.participant(record.id)
         done = False
     else:
+        if ledger.chain.now() < record.exit_at:
+            raise ChainError(
+                f"{record.owner} is leaving already, and gets its stake back from {shown_time(record.exit_at)} on.",
+                "Run this again then; the chain's time counts.",
+            )
         ledger.complete_exit(account)
         done = True
     stake = record.stake + record.unbonding
     due = datetime.fromtimestamp(record.exit_at, UTC).isoformat()
     if done:
-        line = f"{record.owner} has left; {stake} wei can be collected with `fedledger withdraw`"
+        line = f"{record.owner} has left; {in_gwei(stake)} can be collected with `fedledger withdraw`"
     else:
-        line = f"{record.owner} is leaving; run this again after {due} to get {stake} wei back"
+        line = f"{record.owner} is leaving; run this again after {due} to get {in_gwei(stake)} back"
     print_result(format_, {"participant": record.id, "left": done, "due": due, "stake": str(stake)}, line)
 
 
@@ -277,7 +306,8 @@ def aggregator_start(
     given: AggregationOptions,
     task: TaskOption = 1,
     standby: Annotated[
-        int | None, typer.Option(help="act as the experiment's standby aggregator of this index (from 0)")
+        int | None,
+        typer.Option(min=0, max=MOST_INDEX, help="act as the experiment's standby aggregator of this index (from 0)"),
     ] = None,
     track: TrackOption = None,
     track_dir: Annotated[Path, typer.Option(help="folder for what --track writes")] = Path("tracked"),
@@ -303,6 +333,7 @@ def aggregator_start(
     from fedledger.platform.runs.trackers.live_task import LiveTask
     from fedledger.storage.locks import only_copy
 
+    key.require_one(given.experiment_seed)
     ledger, store = at.open(), content.open()
     spec = read_spec(ledger, store, task)
     aggregation = given.open(ledger, store, spec, seal)
@@ -354,8 +385,8 @@ def verifier_start(
     from fedledger.ledger_tools.verifier.verifier import Verifier
     from fedledger.platform.cli.watcher import run_program
     from fedledger.platform.experiment.accounts import verifier_role
-    from fedledger.platform.experiment.config import GWEI
     from fedledger.protocol.encoding.cid import MIB
+    from fedledger.protocol.units import GWEI
     from fedledger.storage.locks import only_copy
 
     ledger = at.open()
@@ -416,7 +447,7 @@ def _require_specs(history: History, store: ContentStore, watched: Sequence[int]
 def verifier_status(at: LedgerOptions, format_: FormatOption = Format.TEXT) -> None:
     """Show who serves as a verifier, and every dispute: its state, level, juries, votes and bonds."""
     from fedledger.contracts.ledger.history import History
-    from fedledger.ledger_tools.report.tables import dispute_rows, jury_rows, verifier_rows
+    from fedledger.ledger_tools.report.tables import dispute_cells, dispute_rows, jury_rows, verifier_rows
 
     ledger = at.open()
     known = History(ledger).update()
@@ -425,7 +456,7 @@ def verifier_status(at: LedgerOptions, format_: FormatOption = Format.TEXT) -> N
         print_json({"verifiers": verifiers, "disputes": disputes})
         return
     print_rows(verifiers, "Verifiers")
-    print_rows([{k: v for k, v in row.items() if k != "juries"} for row in disputes], "Disputes")
+    print_rows([dispute_cells(row) for row in disputes], "Disputes")
     print_rows(jury_rows(disputes), "Juries")
 
 

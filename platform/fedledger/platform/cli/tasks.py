@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedledger.platform.cli.console import Format, FormatOption, err, print_result
+from fedledger.platform.cli.console import Format, FormatOption, err, out, print_result
 from fedledger.platform.cli.context import KeyOptions, LedgerOptions, SealOptions, SignerOptions
 from fedledger.platform.cli.options import (
+    MOST_SEED,
     NOBODY,
     RoleOption,
     SeedOption,
@@ -19,11 +21,14 @@ from fedledger.platform.cli.options import (
     StoreOption,
     TaskOption,
     expand_options,
+    read_address,
 )
 from fedledger.platform.cli.participation import open_task
 from fedledger.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
+    from fedledger.platform.experiment.config import LedgerConfig
+    from fedledger.platform.experiment.experiment import Experiment
     from fedledger.platform.experiment.task_price import TaskPrice
 
 task_app = typer.Typer(no_args_is_help=True, help="Tasks.")
@@ -50,7 +55,9 @@ def task_draft(
         float | None,
         typer.Option(help="share of the rows that become validation.csv; the others become training.csv"),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="decides which rows are held out")] = 0,
+    draw: Annotated[
+        int, typer.Option("--hold-out-seed", min=0, max=MOST_SEED, help="decides which rows are held out")
+    ] = 0,
     output: Annotated[Path, typer.Option(help="file to write")] = Path("task.toml"),
     format_: FormatOption = Format.TEXT,
 ) -> None:
@@ -71,7 +78,7 @@ def task_draft(
         raise ConfigError(f"{output} exists already.", "Give another file with --output.")
     validation = data
     if hold_out is not None:
-        validation, _ = hold_out_rows(tables, hold_out, seed, output.parent)
+        validation, _ = hold_out_rows(tables, hold_out, draw, output.parent)
     own = OwnTable(os.path.relpath(validation, output.parent), "," if hold_out else delimiter, tuple(sorted(marks)))
     output.write_text(draft_text(draft, output, own), encoding="utf-8")
     rows = sum(len(table.rows) for table in tables)
@@ -92,14 +99,78 @@ def task_check(
     config: TaskArgument, at: LedgerOptions, seed: SeedOption = None, format_: FormatOption = Format.TEXT
 ) -> None:
     """Look whether a task can be posted, and say what it costs whom and how long it takes; nothing is posted."""
+    from fedledger.platform.experiment.deployment_terms import require_deployed, require_terms
     from fedledger.platform.experiment.task_price import TaskPrice, validation_counts, validation_line
     from fedledger.protocol.encoding.cid import ContentRef
 
     ledger, task = at.open(), open_task(config, seed)
-    params = task.task_params(ContentRef.of(task.spec.encode()))
+    params, settings = task.task_params(ContentRef.of(task.spec.encode())), ledger.settings()
+    require_deployed(task.config.ledger, settings)
+    require_terms(params, settings, task.config.ledger.standbys)
     price = TaskPrice(params, ledger.chain.sender.price())
     document = {"spec": params.spec.cid, "validation": validation_counts(task), "price": price.document()}
     print_result(format_, document, validation_line(task), *price.lines())
+
+
+@dataclass(frozen=True)
+class PostingOptions:
+    """Whom a publisher names, and on which terms the task is posted."""
+
+    aggregator: Annotated[
+        str | None,
+        typer.Option(
+            parser=read_address,
+            metavar="ADDRESS",
+            help="address of the aggregator (default, on development chains: the experiment's)",
+        ),
+    ] = None
+    standby: Annotated[
+        list[str] | None,
+        typer.Option(
+            parser=read_address,
+            metavar="ADDRESS",
+            help="address of a standby aggregator; repeatable (default, on development chains: the experiment's own)",
+        ),
+    ] = None
+    token: Annotated[
+        str,
+        typer.Option(
+            parser=read_address,
+            metavar="ADDRESS",
+            help="ERC-20 token of the budget (default: the chain's coin)",
+            show_default=False,
+        ),
+    ] = NOBODY
+    court: Annotated[
+        bool,
+        typer.Option(
+            help="refuse a task without challenge_window or penalty_gwei, in which nobody can dispute a lie, or nobody "
+            "pays for one; on development chains such tasks are always posted"
+        ),
+    ] = True
+    validation_file: Annotated[
+        Path | None,
+        typer.Option(help="file to write a validation set to that is opened in blocks, for your aggregators"),
+    ] = None
+    yes: Annotated[bool, typer.Option("--yes", help="post without asking; nobody is asked on development chains")] = (
+        False
+    )
+
+    def require_strangers_terms(self, terms: LedgerConfig) -> None:
+        """Raise ConfigError if a task on a chain that is none for development is not one for strangers."""
+        if self.court and not (terms.challenge_window and terms.penalty_gwei):
+            raise ConfigError(
+                "The task has no challenge_window, or no penalty_gwei: nobody could dispute a lie, or would pay for "
+                "one.",
+                "Set both under [ledger], or give --no-court if that is what you want.",
+            )
+        if self.aggregator is None:
+            raise ConfigError("No aggregator was named.", "Give the address of the one who aggregates: --aggregator.")
+        if terms.standbys and not self.standby:
+            raise ConfigError(
+                f"standbys under [ledger] is {terms.standbys}, and the keys of the experiment's own are anybody's.",
+                "Give the address of each with --standby, or leave standbys out.",
+            )
 
 
 @task_app.command("post")
@@ -109,33 +180,10 @@ def task_post(
     at: LedgerOptions,
     key: KeyOptions,
     seal: SealOptions,
+    posting: PostingOptions,
     seed: SeedOption = None,
     store: StoreOption = "local",
     store_dir: StoreFolderOption = Path("store"),
-    aggregator: Annotated[
-        str | None, typer.Option(help="address of the aggregator (default, on development chains: the experiment's)")
-    ] = None,
-    standby: Annotated[
-        list[str] | None,
-        typer.Option(help="address of a standby aggregator; repeatable (default: the experiment's own)"),
-    ] = None,
-    token: Annotated[
-        str, typer.Option(help="ERC-20 token of the budget (default: the chain's coin)", show_default=False)
-    ] = NOBODY,
-    court: Annotated[
-        bool,
-        typer.Option(
-            help="refuse a task without challenge_window or penalty_gwei, in which nobody can dispute a lie, or nobody "
-            "pays for one; on development chains such tasks are always posted"
-        ),
-    ] = True,
-    validation_file: Annotated[
-        Path | None,
-        typer.Option(help="file to write a validation set to that is opened in blocks, for your aggregators"),
-    ] = None,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="post without asking; nobody is asked on development chains")
-    ] = False,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Post a task: say what it costs, store its spec, model and validation set, and put its budget in escrow.
@@ -146,41 +194,51 @@ def task_post(
     from dataclasses import replace
 
     from fedledger.platform.experiment.accounts import PUBLISHER
-    from fedledger.platform.experiment.task_price import TaskPrice, validation_counts, validation_line
+    from fedledger.platform.experiment.deployment_terms import require_deployed, require_terms
+    from fedledger.platform.experiment.task_price import TaskPrice
     from fedledger.protocol.encoding.cid import ContentRef
     from fedledger.storage.open import open_store
 
     ledger = at.open()
-    task_ = seal.made(open_task(config, seed), ledger.chain)
-    terms = task_.config.ledger
-    if court and not ledger.chain.development and not (terms.challenge_window and terms.penalty_gwei):
-        raise ConfigError(
-            "The task has no challenge_window, or no penalty_gwei: nobody could dispute a lie, or would pay for one.",
-            "Set both under [ledger], or give --no-court if that is what you want.",
-        )
-    if aggregator is None and not ledger.chain.development:
-        raise ConfigError("No aggregator was named.", "Give the address of the one who aggregates with --aggregator.")
-    params = task_.task_params(ContentRef.of(task_.spec.encode()))
-    params = replace(params, aggregator=aggregator or params.aggregator, token=token)
+    made = seal.made(open_task(config, seed), ledger.chain)
+    if not ledger.chain.development:
+        posting.require_strangers_terms(made.config.ledger)
+    standbys = posting.standby or made.standbys()
+    params = made.task_params(ContentRef.of(made.spec.encode()))
+    params = replace(params, aggregator=posting.aggregator or params.aggregator, token=posting.token)
+    settings = ledger.settings()
+    require_deployed(made.config.ledger, settings)
+    require_terms(params, settings, len(standbys))
     price = TaskPrice(params, ledger.chain.sender.price())
     if not ledger.chain.development:
-        _require_consent(price, yes)
-    if validation_file is not None:
-        validation_file.write_bytes(task_.validation.whole)
-    task_.publish(open_store(store, store_dir))
+        _require_consent(price, posting.yes)
+    if posting.validation_file is not None:
+        posting.validation_file.write_bytes(made.validation.whole)
+    made.publish(open_store(store, store_dir))
     funds = params.budget + params.seal_deposit + 10**18
-    account = key.account(ledger.chain, task_.config.seed, PUBLISHER, funds)
-    task = ledger.post_task(account, params, task_.standbys() if standby is None else standby)
+    account = key.account(ledger.chain, made.config.seed, PUBLISHER, funds)
+    _print_posted(format_, ledger.post_task(account, params, standbys), made, price)
+
+
+def _print_posted(format_: Format, number: int, task: Experiment, price: TaskPrice) -> None:
+    from fedledger.platform.experiment.task_price import validation_counts, validation_line
+
+    spec, code = price.params.spec.cid, task.spec.code
     document = {
-        "task": task,
-        "spec": params.spec.cid,
-        "budget": str(params.budget),
-        "validation": validation_counts(task_),
+        "task": number,
+        "spec": spec,
+        "code": None if code is None else code.cid,
+        "budget": str(price.params.budget),
+        "validation": validation_counts(task),
         "price": price.document(),
     }
-    print_result(
-        format_, document, f"Task {task} posted; spec {params.spec.cid}", validation_line(task_), *price.lines()
-    )
+    lines = [f"Task {number} posted; spec {spec}", validation_line(task), *price.lines()]
+    if code is not None:
+        lines.append("The task brings code of its own. Verifiers and nodes that have read it let it run like this:")
+    print_result(format_, document, *lines)
+    if code is not None and format_ is Format.TEXT:
+        # In one piece, to be copied.
+        out.print(f"fedledger verifier start --trust-code {code.cid} …", markup=False, highlight=False, soft_wrap=True)
 
 
 def _require_consent(price: TaskPrice, yes: bool) -> None:
@@ -200,11 +258,13 @@ def task_finish(at: SignerOptions, task: TaskOption = 1, format_: FormatOption =
     """Finish a task that is complete, stopped or idle; its unspent budget returns to its publisher."""
     from fedledger.contracts.ledger.history import History
     from fedledger.platform.experiment.accounts import PUBLISHER
+    from fedledger.protocol.units import in_gwei
 
     ledger = at.open()
+    ledger.task(task)
     ledger.finish_task(at.account(ledger, PUBLISHER), task)
     refund = History(ledger).update().task(task).refund
-    line = f"Task {task} is finished; its publisher can collect {refund} wei with `fedledger withdraw`"
+    line = f"Task {task} is finished; its publisher can collect {in_gwei(refund or 0)} with `fedledger withdraw`"
     print_result(format_, {"task": task, "refund": str(refund)}, line)
 
 
@@ -247,12 +307,13 @@ def task_push(
     does an aggregator's work one propose period after it was due earns a small part of the aggregator's bond.
     """
     from fedledger.ledger_tools.upkeep import Push, push_on
+    from fedledger.protocol.units import in_gwei
 
     ledger = at.open()
     pushed = push_on(ledger, at.account(ledger, role), task)
     document = {"task": task, "done": pushed.done, "round": pushed.round, "earned": str(pushed.earned)}
     if pushed.round:
-        line = f"Round {pushed.round} of task {task} {pushed.done}; {pushed.earned} wei earned"
+        line = f"Round {pushed.round} of task {task} {pushed.done}; {in_gwei(pushed.earned)} earned"
     elif pushed.done is Push.FORFEITED:
         line = f"The seal of task {task} was not opened in time; its deposit is burned"
     else:

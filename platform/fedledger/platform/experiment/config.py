@@ -17,12 +17,31 @@ from fedledger.protocol.methods.catalogue import Method, Methods
 from fedledger.protocol.records.reputation import PPM
 from fedledger.protocol.records.spec import FixedPointSpec, JudgementSpec, Limits, ReputationSpec, Stopping, Tolerance
 from fedledger.protocol.schedules.base import build_schedule
+from fedledger.protocol.units import GWEI
 from fedledger.storage.foreign_files import read_text
 
-GWEI = 10**9
 _REMEDY = "Make one with `fedledger new NAME`."
 YEAR = 365 * 86_400
 """Seconds of the longest period that a ledger takes."""
+MOST_GWEI = (2**96 - 1) // GWEI
+"""The highest amount, in gwei, that a ledger takes."""
+MOST_BOND_GWEI = MOST_GWEI // 8
+MOST_UNITS = 2**32 - 1
+MOST_EXIT_DELAY = 2**32 - 1
+DEPLOYED = {
+    "exit_delay": ("exit_delay", 1),
+    "dispute_period": ("dispute_period", 1),
+    "verifier_stake_gwei": ("min_verifier_stake", GWEI),
+    "juror_penalty_gwei": ("juror_penalty", GWEI),
+    "jury_size": ("jury_size", 1),
+    "appeals": ("appeals", 1),
+    "least_pool": ("least_pool", 1),
+}
+"""Keys under [ledger] that are the deployment's: the setting of each, and its unit.
+
+`fedledger run` deploys with them; `fedledger task post` posts on a ledger that has them.
+"""
+OF_DEPLOYMENT = "; the deployment's: `fedledger run` deploys with it, `task post` only compares it"
 DEMO = Path(__file__).with_name("demo.toml")
 
 
@@ -51,7 +70,7 @@ class AttackerConfig(Document):
 
 
 class LedgerConfig(Document):
-    """What the task says to the ledger. Money in gwei, periods in seconds."""
+    """What the task says to the ledger, and what `fedledger run` deploys it with. Money in gwei, periods in seconds."""
 
     quorum: int | None = Field(
         default=None,
@@ -62,24 +81,33 @@ class LedgerConfig(Document):
     min_participants: int | None = Field(
         default=None, ge=1, description="rounds begin with so many; if not given, all of an experiment's participants"
     )
-    enrol_period: int = Field(default=3600, ge=1)
-    commit_period: int = Field(default=600, ge=1)
-    reveal_period: int = Field(default=600, ge=1)
-    propose_period: int = Field(default=600, ge=1)
+    enrol_period: int = Field(default=3600, ge=1, le=YEAR)
+    commit_period: int = Field(default=600, ge=1, le=YEAR)
+    reveal_period: int = Field(default=600, ge=1, le=YEAR)
+    propose_period: int = Field(default=600, ge=1, le=YEAR)
     batched: bool = Field(
         default=False, description="commitments are signed, collected by the aggregator and posted as one root"
     )
     grace_period: int = Field(
-        default=600, ge=0, description="seconds in which who was left out of the root may commit on chain"
+        default=600, ge=0, le=YEAR, description="seconds in which who was left out of the root may commit on chain"
     )
-    challenge_window: int = Field(default=0, ge=0, description="0 is for experiments; the record shows it")
-    stake_gwei: int = Field(default=1_000_000, ge=1)
-    bond_gwei: int = Field(default=10_000_000, ge=0)
-    credit_unit_gwei: int = Field(default=10, ge=1)
-    units_per_round: int = Field(default=100_000, ge=1)
+    challenge_window: int = Field(
+        default=0, ge=0, le=YEAR, description="in which a proposal can be disputed; 0 is for experiments, and shown"
+    )
+    stake_gwei: int = Field(default=1_000_000, ge=1, le=MOST_GWEI)
+    bond_gwei: int = Field(default=10_000_000, ge=0, le=MOST_BOND_GWEI, description="deposit of each aggregator")
+    credit_unit_gwei: int = Field(default=10, ge=1, le=MOST_GWEI)
+    units_per_round: int = Field(default=100_000, ge=1, le=MOST_UNITS)
     min_reputation: int = Field(default=0, ge=0, le=PPM, description="ppm, to enrol")
-    exit_delay: int = Field(default=86_400, ge=0, description="seconds between leaving and the stake's return")
-    penalty_gwei: int = Field(default=0, ge=0, description="what equivocation costs; other offences cost shares of it")
+    exit_delay: int = Field(
+        default=86_400,
+        ge=0,
+        le=MOST_EXIT_DELAY,
+        description="seconds between leaving and the stake's return" + OF_DEPLOYMENT,
+    )
+    penalty_gwei: int = Field(
+        default=0, ge=0, le=MOST_GWEI, description="what equivocation costs; other offences cost shares of it"
+    )
     garbage_share: int = Field(
         default=500_000, ge=0, le=PPM, description="ppm of the penalty, for revealing an update of the wrong form"
     )
@@ -94,7 +122,7 @@ class LedgerConfig(Document):
     )
     free_refusals: int = Field(default=2, ge=1, le=255, description="how many remembered refusals cost nothing")
     seal_deposit_gwei: int = Field(
-        default=10_000_000, ge=0, description="what a publisher who does not open the sealed set loses"
+        default=10_000_000, ge=0, le=MOST_GWEI, description="what a publisher who does not open the sealed set loses"
     )
     seal_period: int = Field(
         default=86_400, ge=1, le=YEAR, description="seconds from the end of the task in which it must be opened"
@@ -106,19 +134,32 @@ class LedgerConfig(Document):
     max_staleness: int = Field(
         default=0, ge=0, le=64, description="how many models before a round's base an update may be relative to"
     )
-    dispute_period: int = Field(default=3600, ge=1, description="seconds for each step of a dispute")
-    verifier_stake_gwei: int = Field(default=1_000_000, ge=0, description="least stake of a verifier")
+    dispute_period: int = Field(
+        default=3600, ge=1, le=YEAR, description="seconds for each step of a dispute" + OF_DEPLOYMENT
+    )
+    verifier_stake_gwei: int = Field(
+        default=1_000_000, ge=0, le=MOST_GWEI, description="least stake of a verifier" + OF_DEPLOYMENT
+    )
     juror_penalty_gwei: int = Field(
         default=100_000,
         ge=0,
-        description="what a juror's seat is worth: what one loses that is silent, or finds what the last jury does not",
+        le=MOST_GWEI,
+        description="what a juror loses for staying silent, or for voting against the final verdict" + OF_DEPLOYMENT,
     )
     jury_size: int = Field(
-        default=3, ge=3, le=15, description="seats of a dispute's first jury, an odd number; each appeal doubles them"
+        default=3,
+        ge=3,
+        le=15,
+        description="seats of a dispute's first jury, an odd number; each appeal doubles the seats and adds one"
+        + OF_DEPLOYMENT,
     )
-    appeals: int = Field(default=2, ge=0, le=2, description="appeals after a dispute's first jury")
+    appeals: int = Field(default=2, ge=0, le=2, description="appeals after a dispute's first jury" + OF_DEPLOYMENT)
     least_pool: int = Field(
-        default=3, ge=3, le=64, description="verifiers that have to serve the task for juries, and for penalties"
+        default=3,
+        ge=3,
+        le=64,
+        description="verifiers that have to serve the task for juries and penalties, at least jury_size"
+        + OF_DEPLOYMENT,
     )
 
 
@@ -253,8 +294,30 @@ def _require_stakes(ledger: LedgerConfig) -> None:
             f"penalty_gwei under [ledger] is {ledger.penalty_gwei:,}, and a stake holds {ledger.stake_gwei:,}.",
             "Give a stake_gwei of at least the penalty, or lower penalty_gwei.",
         )
+    _require_court(ledger)
     if ledger.challenge_window and not ledger.bond_gwei:
         raise ConfigError(
             "bond_gwei under [ledger] is 0, and with a challenge_window whoever disputes a round risks a bond.",
             "Give bond_gwei, or leave challenge_window out.",
+        )
+
+
+def _require_court(ledger: LedgerConfig) -> None:
+    """Raise ConfigError if no ledger is deployed with these juries."""
+    if ledger.jury_size % 2 == 0:
+        raise ConfigError(
+            f"jury_size under [ledger] is {ledger.jury_size}, and such a jury may be divided equally.",
+            "Give an odd number.",
+        )
+    if ledger.least_pool < ledger.jury_size:
+        raise ConfigError(
+            f"least_pool under [ledger] is {ledger.least_pool}, which does not fill a first jury of {ledger.jury_size} "
+            "seats.",
+            "Give a least_pool of at least jury_size.",
+        )
+    if ledger.juror_penalty_gwei > ledger.verifier_stake_gwei:
+        raise ConfigError(
+            f"juror_penalty_gwei under [ledger] is {ledger.juror_penalty_gwei:,}, and the least stake of a verifier, "
+            f"verifier_stake_gwei, is {ledger.verifier_stake_gwei:,}.",
+            "Lower juror_penalty_gwei, or raise verifier_stake_gwei.",
         )

@@ -24,7 +24,7 @@ from fedledger.node.transforms.base import Transform, build_transforms
 from fedledger.platform.attacks.base import attacker
 from fedledger.platform.attacks.coalition import Coalition, Colleague, Remembered
 from fedledger.platform.experiment.accounts import AGGREGATOR, experiment_address, participant_role, standby_role
-from fedledger.platform.experiment.config import GWEI, ExperimentConfig
+from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.platform.experiment.kept_validation import KeptValidation
 from fedledger.platform.experiment.tested import ObjectiveSummary, Tested, objective_summary
 from fedledger.protocol.encoding import tensors
@@ -35,6 +35,7 @@ from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.schedules.devices import DeviceTable
+from fedledger.protocol.units import GWEI
 from fedledger.storage.base import ContentStore
 
 if TYPE_CHECKING:

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedledger.platform.experiment.config import GWEI
+from fedledger.protocol.units import GWEI, in_gwei
 
 if TYPE_CHECKING:
     from fedledger.contracts.ledger.records import TaskParams
     from fedledger.platform.experiment.experiment import Experiment
 
-COIN = "0x" + "00" * 20
 POST, ENROL = 420_000, 190_000
 """Gas to post a task, and to register and enrol. These and the next ones are rounded up from `fedledger bench gas`."""
 DIRECT_ROUND, DIRECT_EACH, DIRECT_OWN = 175_000, 1_600, 80_000
@@ -79,28 +78,25 @@ class TaskPrice:
     def lines(self, now: datetime | None = None) -> list[str]:
         """Return the price in sentences."""
         p, told = self.params, self.document(now)
+        from fedledger.contracts.ledger.records import COIN
+
         own = "" if p.token == COIN else f" of the token {p.token}"
-        seal = f", and {amount(p.seal_deposit)} until its validation set is opened" if p.seal_deposit else ""
+        seal = f", and {in_gwei(p.seal_deposit)} until its validation set is opened" if p.seal_deposit else ""
         gas = " to ".join(
-            amount(self.round_gas(n) * p.rounds * self.gas_price) for n in (p.min_participants, p.max_participants)
+            in_gwei(self.round_gas(n) * p.rounds * self.gas_price) for n in (p.min_participants, p.max_participants)
         )
-        penalty = f", of which {amount(p.penalty)} are at risk a round" if p.penalty else ""
+        penalty = f", of which {in_gwei(p.penalty)} are at risk a round" if p.penalty else ""
         return [
-            f"Budget: {amount(p.budget)}{own} for {p.rounds:,} rounds, from the publisher{seal}.",
-            f"Gas at {self.gas_price / GWEI:g} gwei: about {amount(POST * self.gas_price)} to post it; for the "
+            f"Budget: {in_gwei(p.budget)}{own} for {p.rounds:,} rounds, from the publisher{seal}.",
+            f"Gas at {self.gas_price / GWEI:g} gwei: about {in_gwei(POST * self.gas_price)} to post it; for the "
             f"aggregator about {gas} in all rounds, by the number of participants; for each participant about "
-            f"{amount((ENROL + (0 if p.batched else DIRECT_OWN * p.rounds)) * self.gas_price)}.",
-            f"Deposits: {amount(p.bond)} for each aggregator, {amount(p.min_stake)} for each participant{penalty}.",
+            f"{in_gwei((ENROL + (0 if p.batched else DIRECT_OWN * p.rounds)) * self.gas_price)}.",
+            f"Deposits: {in_gwei(p.bond)} for each aggregator, {in_gwei(p.min_stake)} for each participant{penalty}.",
             f"Time: {p.min_participants:,} to {p.max_participants:,} participants enrol until "
             f"{told['enrolment_ends']}; "
             f"a round takes at most {timedelta(seconds=self.round_seconds)} h, all end by "
             f"{told['ends_at_latest']} unless rounds are disputed.",
         ]
-
-
-def amount(wei: int) -> str:
-    """Format an amount: in ether where it is not tiny, else in gwei."""
-    return f"{wei / 10**18:g} ether" if wei >= 10**15 else f"{wei / GWEI:g} gwei"
 
 
 def validation_counts(task: Experiment) -> dict[str, object]:
