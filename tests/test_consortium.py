@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedledger.contracts.chain.development import free_port
 from fedledger.learning.schemas.tables import Reading, fit_tables
 from fedledger.learning.sources.tables import read_tables
 from fedledger.protocol.errors import ExitCode
 from fedledger.protocol.records.data_schema import TableSchema, read_schema
 from support.command_line import Call, caller
-from support.consortium import LABEL, Consortium, Member, consortium, rows_elsewhere
+from support.consortium import ENVIRONMENT, LABEL, Consortium, Member, consortium, rows_elsewhere
 
 NODE = '[data]\ntable = "own.csv"\n'
 
@@ -175,3 +177,28 @@ def test_a_task_that_cannot_be_is_refused_in_a_sentence(
     Path("wrong.toml").write_text(text.replace(old, new))
     code, _, message = call("task", "check", "wrong.toml")
     assert code == ExitCode.CONFIG and told in message and "Traceback" not in message
+
+
+@pytest.mark.long
+def test_the_example_runs_word_for_word(tmp_path: Path, root: Path) -> None:
+    """All lines of its README, in one shell, on another port than a reader's."""
+    (tmp_path / "examples").symlink_to(root / "examples")
+    (tmp_path / ".venv").symlink_to(root / ".venv")
+    blocks = re.findall(r"(?ms)^```sh\n(.*?)^```", (root / "examples" / "consortium" / "README.md").read_text())
+    port = str(free_port())
+    script = "\n".join(blocks).replace("8545", port).replace("chain up anvil", f"chain up anvil --port {port}")
+    done = subprocess.run(
+        ["bash", "-e", "-c", script],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "reproduced" in done.stdout and "updates were accepted" in done.stdout
+    folder = tmp_path / "consortium"
+    for number in (1, 2, 3):
+        assert not rows_elsewhere(folder, folder / f"hospital{number}")
+        assert "verifiers serve it" in (folder / f"hospital{number}" / "log").read_text()
