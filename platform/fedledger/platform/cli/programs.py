@@ -431,6 +431,7 @@ def verifier_status(at: LedgerOptions, format_: FormatOption = Format.TEXT) -> N
     """Show who serves as a verifier, and every dispute: its state, level, juries, votes and bonds."""
     from fedledger.contracts.ledger.history import History
     from fedledger.ledger_tools.report.tables import dispute_cells, dispute_rows, jury_rows, verifier_rows
+    from fedledger.protocol.units import in_gwei
 
     ledger = at.open()
     known = History(ledger).update()
@@ -438,7 +439,7 @@ def verifier_status(at: LedgerOptions, format_: FormatOption = Format.TEXT) -> N
     if format_ is Format.JSON:
         print_json({"verifiers": verifiers, "disputes": disputes})
         return
-    print_rows(verifiers, "Verifiers")
+    print_rows([row | {"stake": in_gwei(int(row["stake"]))} for row in verifiers], "Verifiers")
     print_rows([dispute_cells(row) for row in disputes], "Disputes")
     print_rows(jury_rows(disputes), "Juries")
 
