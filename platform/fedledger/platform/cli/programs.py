@@ -27,7 +27,6 @@ from fedledger.platform.cli.context import (
     read_node_config,
 )
 from fedledger.platform.cli.options import (
-    MOST_GWEI,
     MOST_TASKS,
     ExperimentSeedOption,
     NodeArgument,
@@ -40,6 +39,7 @@ from fedledger.platform.cli.options import (
     read_role,
 )
 from fedledger.protocol.errors import ChainError, ConfigError, ExitCode
+from fedledger.protocol.units import MOST_GWEI
 
 if TYPE_CHECKING:
     from fedledger.aggregator.mailbox.mailbox import Mailbox
