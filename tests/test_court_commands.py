@@ -21,7 +21,7 @@ from fedledger.contracts.ledger.records import Settings
 from fedledger.ledger_tools.deploy import Deployment, require_funds
 from fedledger.ledger_tools.report.tables import dispute_cells
 from fedledger.platform.cli.options import read_address, read_role
-from fedledger.platform.experiment.config import LedgerConfig
+from fedledger.platform.experiment.config import DEPLOYED, LedgerConfig
 from fedledger.platform.experiment.deployment_terms import (
     court_cautions,
     court_needs,
@@ -211,6 +211,15 @@ def test_only_what_a_configuration_gives_must_be_the_deployment_s() -> None:
     assert "exit_delay is 5, and the ledger was deployed with 86,400" in str(refused.value)
     assert "juror_penalty_gwei is 2, and the ledger was deployed with 1" in str(refused.value)
     assert "jury_size" not in str(refused.value)
+
+
+def test_the_schema_says_which_keys_are_the_deployment_s() -> None:
+    told = {
+        name: field["description"]
+        for name, field in LedgerConfig.model_json_schema()["properties"].items()
+        if "description" in field
+    }
+    assert {name for name, text in told.items() if "the deployment's" in text} == DEPLOYED.keys()
 
 
 def test_a_ledger_refuses_what_the_commands_refuse(url: str) -> None:

@@ -1,4 +1,4 @@
-"""Amounts and times as text, each with its unit."""
+"""Amounts and times: the most that a ledger takes, and how they are told, each with its unit."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ from datetime import UTC, datetime
 
 GWEI = 10**9
 """Wei of a gwei; of a token, its smallest units."""
+MOST_GWEI = (2**96 - 1) // GWEI
+"""The highest amount, in gwei, that a ledger holds in its 96 bits."""
+MOST_SECONDS = 2**32 - 1
+"""The longest delay that a ledger holds in its 32 bits."""
+YEAR = 365 * 86_400
+"""Seconds of the longest period of a task or a dispute."""
 
 
 def in_gwei(wei: int) -> str:

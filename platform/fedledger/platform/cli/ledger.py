@@ -28,10 +28,7 @@ from fedledger.platform.cli.console import (
 )
 from fedledger.platform.cli.context import KeyOptions, LedgerOptions, SealOptions, SignerOptions, open_ledger
 from fedledger.platform.cli.options import (
-    MOST_GWEI,
-    MOST_SECONDS,
     NOBODY,
-    YEAR,
     DeploymentOption,
     ExperimentSeedOption,
     OutputOption,
@@ -47,6 +44,7 @@ from fedledger.platform.cli.options import (
 )
 from fedledger.protocol.errors import ConfigError, ExitCode
 from fedledger.protocol.text import shown
+from fedledger.protocol.units import MOST_GWEI, MOST_SECONDS, YEAR
 
 if TYPE_CHECKING:
     import pandas as pd

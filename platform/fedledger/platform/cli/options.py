@@ -13,12 +13,6 @@ from typing import Annotated, get_type_hints
 import typer
 
 NOBODY = "0x" + "00" * 20
-MOST_GWEI = (2**96 - 1) // 10**9
-"""The highest amount, in gwei, that the ledger can hold in its 96 bits."""
-MOST_SECONDS = 2**32 - 1
-"""The longest period that the ledger can hold in its 32 bits."""
-YEAR = 365 * 86_400
-"""Seconds of the longest period of a task or a dispute."""
 MOST_TASKS = 2**63 - 1
 """A number of a task that no ledger reaches."""
 MOST_SEED = 2**53 - 1

@@ -23,7 +23,6 @@ from fedledger.platform.cli.context import (
     StoreOptions,
 )
 from fedledger.platform.cli.options import (
-    MOST_GWEI,
     MOST_TASKS,
     ExperimentSeedOption,
     NodeArgument,
@@ -38,6 +37,7 @@ from fedledger.platform.cli.options import (
 )
 from fedledger.platform.cli.participation import AggregationOptions, experiment_part, read_node_config
 from fedledger.protocol.errors import ChainError, ConfigError, ExitCode
+from fedledger.protocol.units import MOST_GWEI
 
 if TYPE_CHECKING:
     from fedledger.aggregator.mailbox.mailbox import Mailbox
@@ -448,6 +448,7 @@ def verifier_status(at: LedgerOptions, format_: FormatOption = Format.TEXT) -> N
     """Show who serves as a verifier, and every dispute: its state, level, juries, votes and bonds."""
     from fedledger.contracts.ledger.history import History
     from fedledger.ledger_tools.report.tables import dispute_cells, dispute_rows, jury_rows, verifier_rows
+    from fedledger.protocol.units import in_gwei
 
     ledger = at.open()
     known = History(ledger).update()
@@ -455,7 +456,7 @@ def verifier_status(at: LedgerOptions, format_: FormatOption = Format.TEXT) -> N
     if format_ is Format.JSON:
         print_json({"verifiers": verifiers, "disputes": disputes})
         return
-    print_rows(verifiers, "Verifiers")
+    print_rows([row | {"stake": in_gwei(int(row["stake"]))} for row in verifiers], "Verifiers")
     print_rows([dispute_cells(row) for row in disputes], "Disputes")
     print_rows(jury_rows(disputes), "Juries")
 

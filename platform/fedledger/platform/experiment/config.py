@@ -17,17 +17,13 @@ from fedledger.protocol.methods.catalogue import Method, Methods
 from fedledger.protocol.records.reputation import PPM
 from fedledger.protocol.records.spec import FixedPointSpec, JudgementSpec, Limits, ReputationSpec, Stopping, Tolerance
 from fedledger.protocol.schedules.base import build_schedule
-from fedledger.protocol.units import GWEI
+from fedledger.protocol.units import GWEI, MOST_GWEI, MOST_SECONDS, YEAR
 from fedledger.storage.foreign_files import read_text
 
 _REMEDY = "Make one with `fedledger new NAME`."
-YEAR = 365 * 86_400
-"""Seconds of the longest period that a ledger takes."""
-MOST_GWEI = (2**96 - 1) // GWEI
-"""The highest amount, in gwei, that a ledger takes."""
 MOST_BOND_GWEI = MOST_GWEI // 8
 MOST_UNITS = 2**32 - 1
-MOST_EXIT_DELAY = 2**32 - 1
+"""Units that all rounds of a task may pay."""
 DEPLOYED = {
     "exit_delay": ("exit_delay", 1),
     "dispute_period": ("dispute_period", 1),
@@ -102,7 +98,7 @@ class LedgerConfig(Document):
     exit_delay: int = Field(
         default=86_400,
         ge=0,
-        le=MOST_EXIT_DELAY,
+        le=MOST_SECONDS,
         description="seconds between leaving and the stake's return" + OF_DEPLOYMENT,
     )
     penalty_gwei: int = Field(
