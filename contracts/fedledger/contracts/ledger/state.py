@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Self
 
@@ -43,6 +44,8 @@ class LedgerState:
         self.serving: dict[int, set[int]] = {}
         self.former: dict[int, set[int]] = {}
         """Who has a place in a task's pool, and no longer counts there, by task."""
+        self.slashed: Counter[int] = Counter()
+        """How often each participant lost some of its stake."""
         self.equivocated: set[tuple[int, int, int]] = set()
 
     def extend(self, logs: Iterable[Log]) -> Self:
@@ -269,6 +272,7 @@ class LedgerState:
     def _on_Slashed(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         slash = Slash(a["round"], a["participant"], Offence(a["offence"]), a["amount"])
         self.tasks[a["task"]].slashes.append(slash)
+        self.slashed[a["participant"]] += 1
 
     def _on_SealOpened(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         task = self.tasks[a["task"]]
