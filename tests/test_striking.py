@@ -117,7 +117,8 @@ def test_places_in_front_hide_nobody_from_a_challenge(tmp_path: Path, way: str) 
         for account in dead:
             w.ledger.enlist(account)
             w.ledger.serve(account, w.number)
-        w.join()
+        w.aggregators = []
+        w.play(lambda: len(w.ledger.pool(w.number)) == LOOKS + 3)
         w.aggregators = [w.aggregator(kind=liar(wrong_share))]
         w.verifiers, verifiers = [], w.verifiers
         w.play(lambda: 1 in w.task.rounds and w.task.rounds[1].proposal is not None)
@@ -127,7 +128,6 @@ def test_places_in_front_hide_nobody_from_a_challenge(tmp_path: Path, way: str) 
         else:
             make_poor(w, dead)
         w.verifiers = verifiers
-        assert len(w.ledger.pool(w.number)) == LOOKS + 3
         assert not w.ledger.has_judges(w.number, 1)
         w.play()
         assert w.statuses() == [DisputeStatus.OVERTURNED] and settled(w.task) == [2]
