@@ -25,7 +25,6 @@ REMEDIES = {
     "TooFewVerifiers(": "Wait until {1} verifiers serve the task; `fedledger status` shows them.",
     "TooEarlyToEnlist(": "Wait until block time {0}.",
     "TooEarlyToServe(": "Wait until block time {0}.",
-    "InvalidSetting(minVerifierStake": "A verifier's least stake is a juror_penalty or more.",
     "NobodyStruck(": "All that are named serve task {0}, or have no place in its pool.",
     "JuryNotDrawn(": "Draw the juries of task {0} that were called first.",
     "InvalidParameter(freeRefusals": "Make free_refusals at least 1: one statistical refusal alone must cost nothing.",
