@@ -131,6 +131,7 @@ def test_refusals_by_statistics_cost_what_the_model_says(schedule: dict[str, int
         {"least_pool": 2},
         {"least_pool": 65},
         {"dispute_period": 0},
+        {"min_verifier_stake": 100},
     ],
 )
 def test_settings_of_no_court_are_refused(wrong: dict[str, int]) -> None:

@@ -123,8 +123,24 @@ CHANGES = [
     ),
     (
         "LedgerCourt",
-        "if (_isPlaced(task_, ids[i])) revert",
-        "if (_isPlaced(task_, ids[i]) && !<anybody is struck>) revert",
+        "|| _isPlaced(task_, ids[i])) continue;",
+        "|| (_isPlaced(task_, ids[i]) && !<anybody is struck>)) {\n"
+        "if (<one that serves keeps all in>) revert NobodyStruck(task_);\ncontinue;\n}",
+    ),
+    (
+        "LedgerCourt",
+        "if (_pools[task_].length == size) revert",
+        "if (_pools[task_].length == size && !<nobody is struck>) revert",
+    ),
+    (
+        "LedgerJuries",
+        "_countServing(task_, _openedAt(t, r), block.number)",
+        "_countServing(task_, <who came after the opening counts> ? block.timestamp : _openedAt(t, r), block.number)",
+    ),
+    (
+        "LedgerJuries",
+        "if (!_servedAt(d.task, id, opened,",
+        "if (!_servedAt(d.task, id, <who came after the opening judges> ? block.timestamp : opened,",
     ),
     # What it costs, and whom it pays.
     ("LedgerJuries", "offence = Offence.Silence;", "if (<silence costs nothing>) return; offence = Offence.Silence;"),
@@ -266,8 +282,8 @@ CHANGES = [
     ("FedLedger", "amount == 0 || _spares(s)", "amount == 0 || (!<nobody is spared> && _spares(s))"),
     (
         "FedLedger",
-        "_countServing(s.task, s.proposedAt,",
-        "_countServing(s.task, <late judges> ? block.timestamp : s.proposedAt,",
+        "_countServing(s.task, opened,",
+        "_countServing(s.task, <late judges> ? block.timestamp : opened,",
     ),
     ("FedLedger", "if (_excused(s, id)) return;", "if (_excused(s, id) && !<no excuse>) return;"),
     ("FedLedger", "_waitsForBlocks(t, task_, round_, 2)", "!<late by blocks> && _waitsForBlocks(t, task_, round_, 2)"),
@@ -306,6 +322,10 @@ KILLERS = {
     "places move by quitting": "left_after",
     "places move by striking": "left_after",
     "anybody is struck": "too_poor",
+    "one that serves keeps all in": "too_poor",
+    "nobody is struck": "too_poor",
+    "who came after the opening counts": "one_more_after_the_opening",
+    "who came after the opening judges": "came_after_the_opening",
     "silence costs nothing": "half_of_the_votes",
     "a minority costs nothing": "three_of_five",
     "who spoke pays in an open end": "half_of_the_votes",
@@ -354,7 +374,7 @@ KILLERS = {
     "no reward": "signed_twice",
     "punished twice": "signed_twice",
     "nobody is spared": "nobody_to_judge",
-    "late judges": "come_after_the_proposal",
+    "late judges": "come_before_the_proposal",
     "no excuse": "late_by_word_alone",
     "late by blocks": "waited_for_blocks",
     "any number": "not_selected",

@@ -1060,13 +1060,13 @@ def test_verifiers_are_programs_that_can_be_killed(tmp_path: Path) -> None:
     with world(tmp_path, rounds=1, verifiers=0) as w:
         for number in range(3):
             w.purse(verifier_role(number))
-        w.aggregators = [w.aggregator(kind=liar(wrong_model))]
+        aggregators, w.aggregators = [w.aggregator(kind=liar(wrong_model))], []
         programs = Programs(w)
         for number in range(3):
             programs.start(number)
         try:
-            programs.wait(lambda: len(w.history.update().verifiers) == 3)
-            w.before = w.wealth()
+            programs.wait(lambda: len(w.history.update().serving.get(TASK, ())) == 3)
+            w.before, w.aggregators = w.wealth(), aggregators
             programs.wait(lambda: bool(w.history.update().disputes and w.history.disputes[0].juries[0].members))
             (dispute,), roles = w.history.disputes, {w.accounts[verifier_role(n)].address: n for n in range(3)}
             jurors = [roles[w.history.owners[i]] for i in dispute.juries[0].members or ()]

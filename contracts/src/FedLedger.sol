@@ -47,7 +47,7 @@ contract FedLedger is LedgerReveals {
         uint256 penalty;
         uint256 units;
         uint256 burned;
-        uint256 proposedAt;
+        bool looked;
         bool spared;
     }
 
@@ -242,7 +242,6 @@ contract FedLedger is LedgerReveals {
         // slither-disable-next-line uninitialized-local -- memory is zeroed
         Settling memory s;
         (s.task, s.round, s.publisher, s.penalty) = (task_, round_, t.publisher, t.params.penalty);
-        s.proposedAt = r.proposedAt;
         _applyWords(s, verdictWords[from:to], shareWords[from:to]);
         _burn(s.burned);
         t.spentUnits += uint32(s.units);
@@ -672,13 +671,13 @@ contract FedLedger is LedgerReveals {
         s.burned += _slash(id, amount, s.task, s.round, offence);
     }
 
-    /// @dev Whether too few verifiers have served the task since before the proposal, so that nobody is punished: a lie could
-    /// not be judged, or by a liar's friends.
+    /// @dev Whether too few verifiers have served the task since the round was opened, so that nobody is punished: a lie could
+    /// not be judged, or by a liar's friends. Looked at once in a call.
     function _spares(Settling memory s) private view returns (bool) {
-        if (s.spared || s.proposedAt == 0) return s.spared;
-        s.spared = _countServing(s.task, s.proposedAt, block.number + 1) < _leastPool;
-        // Looked at once in a call.
-        s.proposedAt = 0;
+        if (s.looked) return s.spared;
+        uint256 opened = _openedAt(_tasks[s.task], _rounds[s.task][s.round]);
+        s.looked = true;
+        s.spared = _countServing(s.task, opened, block.number + 1) < _leastPool;
         return s.spared;
     }
 

@@ -503,7 +503,7 @@ interface IFedLedger {
     error WrongKind(uint256 dispute);
     error AlreadyServing(uint32 participant);
     error NotServing(uint32 participant);
-    error StillServing(uint32 participant);
+    error NobodyStruck(uint256 task);
     error TooEarlyToEnlist(uint256 from);
     error TooEarlyToServe(uint256 from);
     error JuryNotDrawn(uint256 task);

@@ -96,16 +96,18 @@ contract LedgerCourt is LedgerDisputes {
     }
 
     /// @notice Takes verifiers out of a task's pool that serve it no more: they left, if only for a while, or lost their
-    /// stake. Anyone may.
+    /// stake. Anyone may. Whoever serves it, or has no place in it, is passed over: else one of them could keep all others
+    /// in.
     function strike(uint256 task_, uint32[] calldata ids) external {
         // Whose draw is known must find all others where they were.
         if (_undrawn[task_] != 0) revert JuryNotDrawn(task_);
+        uint256 size = _pools[task_].length;
         for (uint256 i = 0; i < ids.length; ++i) {
             // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
-            if (_places[task_][ids[i]].placePlusOne == 0) revert NotServing(ids[i]);
-            if (_isPlaced(task_, ids[i])) revert StillServing(ids[i]);
+            if (_places[task_][ids[i]].placePlusOne == 0 || _isPlaced(task_, ids[i])) continue;
             _remove(task_, ids[i]);
         }
+        if (_pools[task_].length == size) revert NobodyStruck(task_);
     }
 
     /// @notice Punishes a participant that signed two commitments for a round that selected it, with keys that were its
@@ -204,9 +206,26 @@ contract LedgerCourt is LedgerDisputes {
         }
     }
 
-    /// @notice Whether enough verifiers serve a task now for a jury to be called.
-    function hasJudges(uint256 task_) external view returns (bool) {
-        return _countServing(task_, block.timestamp, block.number + 1) >= _leastPool;
+    /// @notice Who may be struck of a task's places `from` and up, at most `count` of them.
+    function lapsed(uint256 task_, uint256 from, uint256 count) external view returns (uint32[] memory ids) {
+        uint32[] storage all = _pools[task_];
+        uint256 end = all.length < from + count ? all.length : from + count;
+        ids = new uint32[](end > from ? end - from : 0);
+        uint256 found = 0;
+        for (uint256 place = from; place < end; ++place) {
+            if (!_isPlaced(task_, all[place])) ids[found++] = all[place];
+        }
+        assembly ("memory-safe") {
+            mstore(ids, found)
+        }
+    }
+
+    /// @notice Whether enough verifiers served a task when a round of it was opened, and serve it still, for a jury to be
+    /// called; of a round that was not opened, such as 0, whether enough serve it now.
+    function hasJudges(uint256 task_, uint32 round_) external view returns (bool) {
+        Round storage r = _rounds[task_][round_];
+        uint256 time = r.status == RoundStatus.None ? block.timestamp : _openedAt(_tasks[task_], r);
+        return _countServing(task_, time, block.number + 1) >= _leastPool;
     }
 
     /// @notice Whether a participant is a verifier with enough stake.
@@ -232,7 +251,7 @@ contract LedgerCourt is LedgerDisputes {
     /// it.
     function _requireSignerOf(Task storage t, Round storage r, address signer) private view {
         uint256 known = _bySigner[signer];
-        uint256 opened = uint256(r.commitDeadline) - t.params.commitPeriod;
+        uint256 opened = _openedAt(t, r);
         uint256 closed = r.commitsClosedAt > r.commitDeadline ? r.commitsClosedAt : r.commitDeadline;
         (uint256 since, uint256 until) = (uint40(known >> 32), uint40(known >> 72));
         if (since > closed || (until != 0 && until <= opened)) revert WrongSignature(signer);

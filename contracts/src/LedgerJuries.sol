@@ -16,12 +16,13 @@ contract LedgerJuries is LedgerDisputes {
 
     constructor(Settings memory s) LedgerState(s) {}
 
-    /// @notice Challenges a proposal: juries of verifiers replay the round. A proposal can be challenged once.
+    /// @notice Challenges a proposal: juries replay the round, of verifiers who served the task when the round was opened.
+    /// A proposal can be challenged once.
     /// @dev The bond is taken from the free balance and any value sent.
     function challengeRound(uint256 task_, uint32 round_) external payable returns (uint256 dispute) {
         (Task storage t, Round storage r) = _challengeable(task_, round_);
         if (_challenged[task_][round_] != 0) revert AlreadyChallenged(task_, round_);
-        uint256 serving = _countServing(task_, block.timestamp, block.number);
+        uint256 serving = _countServing(task_, _openedAt(t, r), block.number);
         if (serving < _leastPool) revert TooFewVerifiers(serving, _leastPool);
         dispute = _openDispute(t, r, task_, round_, 0, DisputeKind.Replay);
         _challenged[task_][round_] = dispute + 1;
@@ -342,9 +343,11 @@ contract LedgerJuries is LedgerDisputes {
         }
     }
 
-    /// @dev Who served the task when the jury was called, has not been silent on an earlier one, and is no party.
+    /// @dev Who has served the task since the round was opened, had not left when the jury was called, has not been silent on
+    /// an earlier one, and is no party.
     function _mayJudge(Dispute storage d, uint256 dispute, Jury storage jury, uint32 id) private view returns (bool) {
-        if (!_servedAt(d.task, id, jury.drawUntil - _disputePeriod, jury.drawBlock)) return false;
+        uint256 opened = _openedAt(_tasks[d.task], _rounds[d.task][d.round]);
+        if (!_servedAt(d.task, id, opened, jury.drawBlock)) return false;
         if (_belongs(id, d.challenger) || _belongs(id, _seats[d.task][d.accused].holder)) return false;
         for (uint256 level = 0; level < d.level; ++level) {
             uint32[] storage members = _juries[dispute][level].members;

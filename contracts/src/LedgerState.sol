@@ -118,6 +118,8 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
         if (s.appeals > MOST_APPEALS) revert InvalidSetting("appeals");
         if (s.leastPool < s.jurySize || s.leastPool > MAX_LOOKS) revert InvalidSetting("leastPool");
         if (s.disputePeriod == 0) revert InvalidSetting("disputePeriod");
+        // Who serves on a jury can pay for it.
+        if (s.minVerifierStake < s.jurorPenalty) revert InvalidSetting("minVerifierStake");
         _stakeCurrency = s.stakeCurrency;
         _minStake = s.minStake;
         _minVerifierStake = s.minVerifierStake;
@@ -289,6 +291,11 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
         emit VerifierRetired(id);
     }
 
+    /// @dev When a round was opened, which it need not store.
+    function _openedAt(Task storage t, Round storage r) internal view returns (uint256) {
+        return uint256(r.commitDeadline) - t.params.commitPeriod;
+    }
+
     /// @dev Whether a verifier served a task at this time, and before this block, and had not left it in an earlier one.
     /// Who leaves when a jury has been called may be drawn all the same, and pays if it says nothing.
     function _servedAt(uint256 task_, uint32 id, uint256 time, uint256 block_) internal view returns (bool) {
@@ -303,7 +310,8 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
         return uint256(p.stake) + p.unbonding >= _minVerifierStake;
     }
 
-    /// @dev How many verifiers served a task then, see `_servedAt`; it stops at the least that is needed.
+    /// @dev How many verifiers served a task then, see `_servedAt`, of those in its first places; it stops at the least that
+    /// is needed.
     function _countServing(uint256 task_, uint256 time, uint256 block_) internal view returns (uint256 count) {
         uint32[] storage pool = _pools[task_];
         uint256 looks = pool.length < MAX_LOOKS ? pool.length : MAX_LOOKS;

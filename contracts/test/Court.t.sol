@@ -68,7 +68,7 @@ contract VerifiersTest is CourtFixture {
             eq(_listed(task, i) ? 1 : 0, was ? 0 : 1, "listed");
         }
         nextBlock();
-        eq(court.hasJudges(task) ? 1 : 0, serving / 3, "judges");
+        eq(court.hasJudges(task, 1) ? 1 : 0, serving / 3, "judges");
         if (serving < 3) {
             refused(CHALLENGER, abi.encodeWithSelector(IFedLedger.TooFewVerifiers.selector, serving, 3));
             juries.challengeRound{value: BOND}(task, 1);
@@ -116,22 +116,29 @@ contract VerifiersTest is CourtFixture {
         eq(court.pool(task, 3, 1).length, 0, "no more");
     }
 
-    /// @dev Only who serves no more is taken out, and by anybody.
+    /// @dev Only who serves no more is taken out, and by anybody; whoever else is named is passed over.
     function test_strike_onlyOfTheDead() public {
         uint256 task = post(defaults(4));
-        uint32[] memory ids = new uint32[](1);
-        ids[0] = 4;
-        refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.StillServing.selector, 4));
+        uint32[] memory ids = new uint32[](4);
+        (ids[0], ids[1], ids[2], ids[3]) = (0, 5, 4, 4);
+        refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NobodyStruck.selector, task));
         court.strike(task, ids);
+        eq(court.lapsed(task, 0, 64).length, 0, "nobody");
         vm.prank(owner(4));
         court.retire();
+        uint32[] memory lapsed = court.lapsed(task, 0, 64);
+        eq(lapsed.length, 1, "one");
+        eq(lapsed[0], 4, "who left");
+        eq(court.lapsed(task, 1, 64).length + court.lapsed(task, 9, 64).length, 0, "no other");
         vm.expectEmit(address(ledger));
         emit IFedLedger.ServiceEnded(task, 4);
         vm.prank(OUTSIDER);
         court.strike(task, ids);
         eq(court.pool(task, 0, 64).length, 2, "pool");
-        refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NotServing.selector, 4));
+        refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NobodyStruck.selector, task));
         court.strike(task, ids);
+        refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NobodyStruck.selector, task));
+        court.strike(task, new uint32[](0));
     }
 
     function _listed(uint256 task, uint32 id) private view returns (bool) {
@@ -325,10 +332,10 @@ contract ChallengeTest is CourtFixture {
         vm.warp(from - 1);
         refused(owner(4), abi.encodeWithSelector(IFedLedger.TooEarlyToServe.selector, from));
         court.serve(task);
-        eq(court.hasJudges(task) ? 1 : 0, 0, "judges");
+        eq(court.hasJudges(task, 0) ? 1 : 0, 0, "judges");
         vm.warp(from);
         serve(task, 4);
-        eq(court.hasJudges(task) ? 1 : 0, 1, "judges");
+        eq(court.hasJudges(task, 0) ? 1 : 0, 1, "judges");
     }
 
     /// @dev A place that is older than its holder's enlistment counts for nothing: who comes back has to quit it, or is
@@ -341,7 +348,7 @@ contract ChallengeTest is CourtFixture {
         proposeNext(_task, 2, 100);
         eq(court.pool(_task, 0, 64).length, 3, "places");
         eq(court.isServing(4) && court.isServing(5) ? 1 : 0, 1, "verifiers");
-        eq(court.hasJudges(_task) ? 1 : 0, 0, "judges");
+        eq(court.hasJudges(_task, 0) ? 1 : 0, 0, "judges");
         refused(CHALLENGER, abi.encodeWithSelector(IFedLedger.TooFewVerifiers.selector, 1, 3));
         juries.challengeRound{value: BOND}(_task, 2);
         refused(owner(4), abi.encodeWithSelector(IFedLedger.AlreadyServing.selector, 4));
@@ -354,7 +361,7 @@ contract ChallengeTest is CourtFixture {
         court.strike(_task, ids);
         serve(_task, 4);
         serve(_task, 5);
-        refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.StillServing.selector, 5));
+        refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NobodyStruck.selector, _task));
         court.strike(_task, ids);
         nextBlock();
         eq(draw(challenge(_task, 2)).length, 3, "members");
@@ -384,6 +391,27 @@ contract ChallengeTest is CourtFixture {
         juries.challengeRound{value: BOND}(_task, 1);
         nextBlock();
         challenge(_task, 1);
+    }
+
+    /// @dev Whoever joins when the round has been opened neither counts nor is drawn, as the liar may have sent it.
+    function test_challenge_whoServesSinceTheOpening_neitherCountsNorJudges() public {
+        vm.prank(owner(4));
+        court.quit(_task);
+        pass(1);
+        serve(_task, 4);
+        nextBlock();
+        refused(CHALLENGER, abi.encodeWithSelector(IFedLedger.TooFewVerifiers.selector, 2, 3));
+        juries.challengeRound{value: BOND}(_task, 1);
+        setUpCourt(4);
+        uint256 task = proposedRound();
+        vm.prank(owner(4));
+        court.quit(task);
+        pass(1);
+        serve(task, 4);
+        nextBlock();
+        uint32[] memory members = draw(challenge(task, 1));
+        eq((1 << members[0]) | (1 << members[1]) | (1 << members[2]), 0xe << WORKERS, "members");
+        eq(court.pool(task, 0, 64).length, 4, "it stays in the pool");
     }
 
     function test_draw_whoHasLostItsStake_isStruckOff() public {

@@ -26,7 +26,9 @@ contract SettingsTest is CourtFixture {
         _refusedSetting(s, "leastPool");
         (s.leastPool, s.appeals) = (64, 3);
         _refusedSetting(s, "appeals");
-        (s.appeals, s.disputePeriod) = (0, 0);
+        (s.appeals, s.minVerifierStake) = (0, s.jurorPenalty - 1);
+        _refusedSetting(s, "minVerifierStake");
+        (s.minVerifierStake, s.disputePeriod) = (s.jurorPenalty, 0);
         _refusedSetting(s, "disputePeriod");
         s.disputePeriod = 1;
         use(deploy(s));
@@ -129,6 +131,28 @@ contract SparedTest is CourtFixture {
         _spared();
     }
 
+    /// @dev The pool is who served the task when the round was opened.
+    function test_settle_oneThatServesSinceTheOpening_sparesEverybody() public {
+        uint256 task = _post();
+        vm.prank(owner(4));
+        court.quit(task);
+        open(task, 15);
+        uint256 state = vm.snapshotState();
+        for (uint256 later = 0; later < 2; ++later) {
+            pass(later);
+            serve(task, 4);
+            nextBlock();
+            Outcome memory o = _made(task);
+            eq(court.hasJudges(task, 0) ? 1 : 0, 1, "now");
+            eq(court.hasJudges(task, 1) ? 1 : 0, 1 - later, "since the opening");
+            pass(5);
+            settle(task, 1, o);
+            if (later == 0) _punished();
+            else _spared();
+            vm.revertToState(state);
+        }
+    }
+
     /// @dev Who came back serves nothing while it is young; from then on it counts.
     function test_settle_oneThatIsYoung_sparesEverybody() public {
         uint256 from = comeBack(4);
@@ -150,7 +174,7 @@ contract SparedTest is CourtFixture {
         vm.warp(from);
         serve(task, 4);
         nextBlock();
-        eq(court.hasJudges(task) ? 1 : 0, 1, "judges");
+        eq(court.hasJudges(task, 0) ? 1 : 0, 1, "judges");
         settle(task, 1, o);
         _spared();
     }
@@ -351,6 +375,11 @@ contract SparedTest is CourtFixture {
     /// @dev The second is late, the third sent garbage.
     function _proposed(uint256 task) private returns (Outcome memory o) {
         open(task, 15);
+        return _made(task);
+    }
+
+    /// @dev A round that was opened, up to its proposal.
+    function _made(uint256 task) private returns (Outcome memory o) {
         for (uint256 i = 0; i < WORKERS; ++i) {
             commit(task, 1, i);
         }

@@ -244,7 +244,8 @@ def challenger(world: World) -> None:
         try:
             disputed = {dispute.round for dispute in history.update().disputes if dispute.task == TASK}
             for current in history.task(TASK).unfinal:
-                if current.proposal is not None and current.index not in disputed and ledger.has_judges(TASK):
+                fresh = current.proposal is not None and current.index not in disputed
+                if fresh and ledger.has_judges(TASK, current.index):
                     ledger.challenge_round(account, TASK, current.index)
         except ChainError:
             # It is too early, too late, or the chain was reorganised.

@@ -311,15 +311,45 @@ def late_appeal(c: Court) -> None:
 @script
 def too_few(c: Court) -> None:
     c.start(judges=[0, 1])
-    number = c.play()
+    number = c.play(early=True)
     assert not c.do("challengeRound", STRANGER, DIRECT, number, value=10**6)
-    # The third one comes in the block of the challenge.
+    # The third one comes at the time of the opening, but in the block of the challenge.
     assert c.do("enlist", OWNERS[2])
     c.wait(0)
     assert c.do("serve", OWNERS[2], DIRECT)
     assert not c.do("challengeRound", STRANGER, DIRECT, number, value=10**6)
     c.wait(0)
     dispute = c.object(number)
+    c.jury(dispute, "yyy")
+    c.finish(dispute, DisputeStatus.UPHELD)
+
+
+@script
+def one_more_after_the_opening(c: Court) -> None:
+    """The third one comes when the round has been opened: it judges the next one."""
+    c.start(judges=[0, 1])
+    number = c.play()
+    c.wait(1)
+    c.have_judges(DIRECT, 0b111)
+    c.wait(1)
+    assert not c.do("challengeRound", STRANGER, DIRECT, number, value=10**6)
+    dispute = c.object(c.play())
+    c.jury(dispute, "yyy")
+    c.finish(dispute, DisputeStatus.UPHELD)
+
+
+@script
+def came_after_the_opening(c: Court) -> None:
+    """Who joins a pool to judge a lie is not drawn, though there are many, and the pool suffices without them."""
+    c.start(judges=[0, 1, 2])
+    number = c.play()
+    c.wait(1)
+    c.have_judges(DIRECT, EVERYBODY)
+    c.wait(1)
+    dispute = c.object(number)
+    c.wait(0)
+    assert c.do("drawJury", STRANGER, dispute)
+    assert set(c.dispute_of(dispute).jury.members) == {0, 1, 2}
     c.jury(dispute, "yyy")
     c.finish(dispute, DisputeStatus.UPHELD)
 
@@ -333,9 +363,9 @@ def too_young(c: Court) -> None:
     assert not c.do("serve", OWNERS[2], DIRECT)
     c.wait(1)
     assert c.do("serve", OWNERS[2], DIRECT)
-    assert not c.do("challengeRound", STRANGER, DIRECT, number, value=10**6)
     c.wait(0)
-    c.object(number)
+    assert not c.do("challengeRound", STRANGER, DIRECT, number, value=10**6)
+    c.object(c.play())
 
 
 @script
@@ -348,7 +378,11 @@ def too_poor(c: Court) -> None:
     assert c.do("reportEquivocation", STRANGER, BATCHED, number, 0, one, two)
     assert not c.do("challengeRound", STRANGER, BATCHED, number, value=10**6)
     assert not c.do("strike", STRANGER, BATCHED, (1,))
-    assert c.do("strike", STRANGER, BATCHED, (0,))
+    assert not c.do("strike", STRANGER, BATCHED, ())
+    # Who serves, or has no place, keeps nobody else in.
+    assert c.do("strike", STRANGER, BATCHED, (8, 1, 0, 0))
+    assert c.model.pools[BATCHED] == [2, 1]
+    assert not c.do("strike", STRANGER, BATCHED, (0,))
 
 
 @script
@@ -370,7 +404,8 @@ def left_before(c: Court) -> None:
     assert c.do("strike", STRANGER, DIRECT, (1,))
     assert c.do("serve", OWNERS[1], DIRECT)
     c.wait(0)
-    c.object(number)
+    assert not c.do("challengeRound", STRANGER, DIRECT, number, value=10**6)
+    c.object(c.play())
 
 
 @script
@@ -844,6 +879,26 @@ def come_after_the_proposal(c: Court) -> None:
     c.have_judges(DIRECT, 0b1111)
     c.wait(30)
     c.push(DIRECT)
+
+
+@script
+def come_before_the_proposal(c: Court) -> None:
+    """The third one serves when the round has been opened, and before it is proposed: nobody is punished."""
+    c.start(judges=[0, 1])
+    t = c.model.tasks[DIRECT - 1]
+    c.skip(t, c.model.phase(t))
+    c.open(DIRECT, EVERYBODY, 0, False)
+    c.wait(1)
+    c.have_judges(DIRECT, 0b1011)
+    c.commit_many(DIRECT, EVERYBODY)
+    c.reveal_many(DIRECT, EVERYBODY, 0)
+    refusals = [None, None, Verdict.MALFORMED] + [None] * 6
+    c.propose(DIRECT, [1] * PARTICIPANTS, refusals, EVERYBODY, False, 0, None)
+    assert c.round_of(DIRECT, 1) is RoundStatus.PROPOSED
+    c.wait(30)
+    c.push(DIRECT)
+    assert c.round_of(DIRECT, 1) is RoundStatus.SETTLED
+    assert c.model.participants[2].stake % STAKE == 0
 
 
 @script

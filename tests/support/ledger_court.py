@@ -87,14 +87,12 @@ class Model(Rounds):
             self.remove(task, i)
 
     def strike(self, sender: str, value: int, task: int, ids: tuple[int, ...]) -> None:
-        absent = [i for k, i in enumerate(ids) if (task, i) not in self.places or i in ids[:k]]
-        serving = [i for i in ids if self.still_serves(task, i)]
+        struck = [i for i in dict.fromkeys(ids) if self.is_lapsed(task, i)]
         refuse(
             (self.undrawn(task), "JuryNotDrawn", task),
-            *((True, "NotServing", i) for i in absent),
-            *((True, "StillServing", i) for i in serving),
+            (not struck, "NobodyStruck", task),
         )
-        for i in ids:
+        for i in struck:
             self.remove(task, i)
 
     def is_placed(self, task: int, i: int) -> bool:
@@ -105,6 +103,10 @@ class Model(Rounds):
         if not self.is_placed(task, i) or not self.is_serving(i):
             return False
         return self.places[task, i].since_block >= self.verifiers[i].since_block
+
+    def is_lapsed(self, task: int, i: int) -> bool:
+        """Whether somebody has a place in a task's pool, and serves it no more."""
+        return (task, i) in self.places and not self.still_serves(task, i)
 
     def remove(self, task: int, i: int) -> None:
         """Take a verifier out of a task's pool; the last one takes its place."""
@@ -191,7 +193,7 @@ class Model(Rounds):
 
     def challenge_round(self, sender: str, value: int, task: int, number: int) -> None:
         t, r = self.challengeable(task, number)
-        serving, least = self.serving(task, self.now, self.block), self.terms.least_pool
+        serving, least = self.serving(task, r.opened, self.block), self.terms.least_pool
         refuse(
             (r.challenged is not None, "AlreadyChallenged", task, number),
             (serving < least, "TooFewVerifiers", serving, least),
@@ -244,11 +246,14 @@ class Model(Rounds):
         return members
 
     def may_judge(self, d: Dispute, i: int) -> bool:
-        """Whether a verifier served when the last jury was called, was silent on none before it, and is no party."""
-        p, called = self.participants[i], d.jury.draw_until - self.terms.dispute_period
+        """Whether a verifier served when the round was opened and when the last jury was called.
+
+        It must have been silent on no jury before it, and be no party.
+        """
+        p, opened = self.participants[i], self.tasks[d.task - 1].rounds[d.number - 1].opened
         party = {d.challenger, self.tasks[d.task - 1].seats[d.accused].holder} & {p.owner, p.signer}
         silent = any(i in jury.members and i not in jury.found for jury in d.juries[:-1])
-        return self.served(d.task, i, called, d.jury.draw_block) and not party and not silent
+        return self.served(d.task, i, opened, d.jury.draw_block) and not party and not silent
 
     def commit_vote(self, sender: str, value: int, dispute: int, digest: bytes) -> None:
         d = self.ongoing(dispute, DisputeKind.REPLAY)

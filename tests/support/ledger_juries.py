@@ -112,7 +112,7 @@ class LedgerMachine(RoundsMachine):
     @step(task=tasks, ids=st.lists(participants, max_size=3).map(tuple), fit=st.booleans())
     def strike(self, task: int, ids: tuple[int, ...], fit: bool) -> None:
         """Take out of a pool whoever is named, or of them who no longer serves."""
-        gone = tuple(i for i in self.model.pools.get(task, ()) if not self.model.still_serves(task, i))
+        gone = tuple(i for i in self.model.pools.get(task, ()) if self.model.is_lapsed(task, i))
         if self.do("strike", STRANGER, task, gone[: len(ids)] if fit else ids) and fit and gone and ids:
             self.reach("strike of somebody")
 

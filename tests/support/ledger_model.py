@@ -160,8 +160,10 @@ class Rounds:
         looked = self.pools.get(task, [])[:LOOKS]
         return min(self.terms.least_pool, sum(self.served(task, i, time, block) for i in looked))
 
-    def has_judges(self, task: int) -> bool:
-        return self.serving(task, self.now, self.block + 1) == self.terms.least_pool
+    def has_judges(self, task: int, number: int = 0) -> bool:
+        """Whether enough served a task when its round was opened, and still do; of no round: whether enough do now."""
+        time = self.tasks[task - 1].rounds[number - 1].opened if number else self.now
+        return self.serving(task, time, self.block + 1) == self.terms.least_pool
 
     def of_signer(self, signer: str) -> int | None:
         """Return the participant whose present signer this is."""
@@ -666,8 +668,8 @@ class Rounds:
         refuse((outcome.hash != r.outcome.hash, "WrongProposal", r.outcome.hash, outcome.hash))
         slots = r.outcome.slots[r.applied : r.applied + limit]
         costs = [(i, offence, cost) for slot in slots for i in slot for offence, cost in self.apply(t, r, i) if cost]
-        # Where too few have been able to judge what was proposed, and still are, nobody is punished.
-        if self.serving(task, r.proposed, self.block + 1) < self.terms.least_pool:
+        # Where too few could judge the round when it was opened, and still can, nobody is punished.
+        if self.serving(task, r.opened, self.block + 1) < self.terms.least_pool:
             costs = []
         self.burn(sum(self.slash(i, cost, task, number, offence) for i, offence, cost in costs))
         for slot in slots:

@@ -69,7 +69,9 @@ def of_task(model: Model, number: int, t: Task) -> Iterator[View]:
     for place, seat in enumerate(t.seats):
         yield "heldOf", (number, place), held_record(seat)
     yield "pool", (number, 0, 64), tuple(model.pools.get(number, ()))
-    yield "hasJudges", (number,), model.has_judges(number)
+    yield "lapsed", (number, 0, 64), tuple(i for i in model.pools.get(number, ()) if model.is_lapsed(number, i))
+    yield "hasJudges", (number, 0), model.has_judges(number)
+    yield "hasJudges", (number, len(t.rounds) + 1), model.has_judges(number)
     yield "phase", (number,), model.phase(t)
     yield "settleable", (number,), model.settleable(t)
     for seat in t.seats:
@@ -85,6 +87,7 @@ def of_task(model: Model, number: int, t: Task) -> Iterator[View]:
 
 def of_round(model: Model, number: int, t: Task, index: int, r: Round) -> Iterator[View]:
     yield "round", (number, index), round_record(model, t, r)
+    yield "hasJudges", (number, index), model.has_judges(number, index)
     yield "selectedWord", (number, index, 0), mask_of(r.selected)
     yield "revealedWord", (number, index, 0), mask_of(r.salts)
     yield "baseModel", (number, index), t.base_model(index)

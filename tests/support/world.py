@@ -234,8 +234,12 @@ class World:
         return self.task.finished and all(d.status is not DisputeStatus.OPEN for d in disputes)
 
     def join(self, serving: bool = True) -> World:
-        """Let everybody register, enlist, enrol and, if they are to, serve, and remember what each owns."""
+        """Let everybody register, enlist, enrol and, if they are to, serve, and remember what each owns.
+
+        No round is opened before: it is judged by those that served the task then.
+        """
         watchers = len(self.verifiers)
+        aggregators, self.aggregators = self.aggregators, []
         self.play(
             lambda: (
                 len(self.task.enrolled) == len(self.people)
@@ -243,6 +247,7 @@ class World:
                 and (not serving or not self.params.challenge_window or self.pool_size >= watchers)
             )
         )
+        self.aggregators = aggregators
         self.before = self.wealth()
         return self
 

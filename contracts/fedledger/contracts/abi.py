@@ -28,6 +28,7 @@ REMEDIES = {
     "TooEarlyToServe(": "Wait until {time[0]} by the chain's time.",
     "ExitNotDue(": "Wait until {time[0]} by the chain's time.",
     "UnknownTask(": "The ledger has no task {0}; `fedledger status` lists those that it has.",
+    "NobodyStruck(": "All that are named serve task {0}, or have no place in its pool.",
     "JuryNotDrawn(": "Draw the juries of task {0} that were called first.",
     "InvalidParameter(freeRefusals": "Make free_refusals at least 1: one statistical refusal alone must cost nothing.",
     **dict.fromkeys(

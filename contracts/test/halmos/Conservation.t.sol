@@ -316,7 +316,7 @@ contract MoneyProof is LedgerJuries {
     }
 
     function _settings() private pure returns (Settings memory s) {
-        (s.minStake, s.minVerifierStake, s.jurorPenalty, s.disputePeriod) = (1, 2, SEAT, 10);
+        (s.minStake, s.minVerifierStake, s.jurorPenalty, s.disputePeriod) = (1, SEAT, SEAT, 10);
         (s.jurySize, s.leastPool) = (3, 3);
     }
 }

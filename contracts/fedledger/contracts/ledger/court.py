@@ -7,7 +7,7 @@ from typing import Any
 
 from eth_account.signers.local import LocalAccount
 
-from fedledger.contracts.chain.records import Receipt
+from fedledger.contracts.chain.records import DEFAULT_GAS, Receipt
 from fedledger.contracts.ledger.contract import LedgerContract
 from fedledger.contracts.ledger.records import (
     DisputeKind,
@@ -24,6 +24,12 @@ LAST_LEVEL = 2
 """The highest level of a jury that any deployment may have."""
 POOL_PAGE = 500
 """Places of a pool that are asked for; a jury looks at 64 of them."""
+SOME_GAS, STRIKE_GAS = 300_000, 50_000
+"""Gas that a call takes besides, and gas for each place that is struck."""
+DRAW_GAS, SEAT_GAS = 3_000_000, 50_000
+"""Gas for the 64 places that a draw looks at, and for each seat that is drawn, or paid or fined."""
+PAIR_GAS = 1_500
+"""Gas for each pair of votes that is compared."""
 
 
 def level_transcript(core: bytes, level: int) -> bytes:
@@ -57,8 +63,13 @@ class CourtMethods(LedgerContract):
         return self._send(account, "quit", task)
 
     def strike(self, account: LocalAccount, task: int, participants: Sequence[int]) -> Receipt:
-        """Take verifiers that left, or lost their stake, out of a task's pool."""
-        return self._send(account, "strike", task, list(participants))
+        """Take verifiers that left, or lost their stake, out of a task's pool; who serves it is passed over."""
+        gas = SOME_GAS + STRIKE_GAS * len(participants)
+        return self._send(account, "strike", task, list(participants), gas=gas)
+
+    def lapsed(self, task: int) -> list[int]:
+        """Return who may be struck of the first ``POOL_PAGE`` places of a task's pool, front places first."""
+        return [int(participant) for participant in self._view("lapsed", task, 0, POOL_PAGE)]
 
     def is_serving(self, participant_id: int) -> bool:
         """Return whether a participant is a verifier with enough stake."""
@@ -81,9 +92,17 @@ class CourtMethods(LedgerContract):
         """Return the verifiers in the first ``POOL_PAGE`` places of a task's pool; some may serve it no more."""
         return [int(participant) for participant in self._view("pool", task, 0, POOL_PAGE)]
 
-    def has_judges(self, task: int) -> bool:
-        """Return whether enough verifiers serve a task now for a jury to be called, and penalties to be taken."""
-        return bool(self._view("hasJudges", task))
+    def has_judges(self, task: int, index: int = 0) -> bool:
+        """Return whether enough verifiers serve a task for a jury to be called, and penalties to be taken.
+
+        Parameters
+        ----------
+        task
+            The task.
+        index
+            A round, for which only those count that have served the task since it was opened; 0: all that serve it now.
+        """
+        return bool(self._view("hasJudges", task, index))
 
     def dispute(self, dispute: int) -> DisputeRecord:
         """Return a dispute's record."""
@@ -176,7 +195,7 @@ class CourtMethods(LedgerContract):
 
     def draw_jury(self, account: LocalAccount, dispute: int) -> Receipt:
         """Draw the jury that was called."""
-        return self._send(account, "drawJury", dispute, gas=3_000_000)
+        return self._send(account, "drawJury", dispute, gas=DRAW_GAS + SEAT_GAS * self._seats(dispute)[-1])
 
     def vote_of(self, dispute: int, level: int, juror: int, finding: Finding, transcript: bytes, salt: bytes) -> bytes:
         """Return what a juror commits to."""
@@ -194,7 +213,7 @@ class CourtMethods(LedgerContract):
 
     def decide(self, account: LocalAccount, dispute: int) -> Receipt:
         """Count the votes of a jury that is done."""
-        return self._send(account, "decide", dispute)
+        return self._send(account, "decide", dispute, gas=DEFAULT_GAS + PAIR_GAS * self._seats(dispute)[-1] ** 2)
 
     def appeal(self, account: LocalAccount, dispute: int, bond: int) -> Receipt:
         """Appeal against what a jury found; ``bond`` is twice that of the level before."""
@@ -202,7 +221,12 @@ class CourtMethods(LedgerContract):
 
     def close_dispute(self, account: LocalAccount, dispute: int) -> Receipt:
         """Close a dispute whose last deadline is over."""
-        return self._send(account, "closeDispute", dispute, gas=6_000_000)
+        gas = DEFAULT_GAS + SEAT_GAS * sum(self._seats(dispute))
+        return self._send(account, "closeDispute", dispute, gas=gas)
+
+    def _seats(self, dispute: int) -> tuple[int, ...]:
+        """Return the seats of a dispute's juries up to its level."""
+        return self._settings.seats[: self.dispute(dispute).level + 1]
 
     def _bond(self, task: int) -> int:
         return int(self._view("task", task).params.bond)

@@ -48,7 +48,7 @@ class RoundHistory:
     ``signers`` that its participants had had when it was posted, the present ones first; its commits and reveals are
     those on chain alone, and its ``excuses`` what was revealed after the proposal, by who was called late in it.
 
-    So many ``verifiers`` served the task when the round was proposed, as far as the logs tell: whose stake had become
+    So many ``verifiers`` served the task when the round was opened, as far as the logs tell: whose stake had become
     too small by then they do not.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Self
 
@@ -43,6 +44,8 @@ class LedgerState:
         self.serving: dict[int, set[int]] = {}
         self.former: dict[int, set[int]] = {}
         """Who has a place in a task's pool, and no longer counts there, by task."""
+        self.slashed: Counter[int] = Counter()
+        """How often each participant lost some of its stake."""
         self.equivocated: set[tuple[int, int, int]] = set()
 
     def extend(self, logs: Iterable[Log]) -> Self:
@@ -117,6 +120,7 @@ class LedgerState:
         if task.max_staleness and (standing := task.proposed):
             # The last round that stands made this one's base, so the way goes on with that round's own.
             opened.earlier = standing[-1].bases[: task.max_staleness]
+        opened.verifiers = len(self.serving.get(task.id, ()))
         task.rounds[a["round"]] = opened
 
     def _on_UpdateCommitted(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
@@ -139,7 +143,6 @@ class LedgerState:
         round_history.proposal = proposal_in(log)
         round_history.proposer = a["aggregator"]
         round_history.proposed_at = log
-        round_history.verifiers = len(self.serving.get(task.id, ()))
         task.model = round_history.proposal.model
 
     _on_BatchProposed = _on_RoundProposed  # noqa: N815
@@ -270,6 +273,7 @@ class LedgerState:
     def _on_Slashed(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         slash = Slash(a["round"], a["participant"], Offence(a["offence"]), a["amount"])
         self.tasks[a["task"]].slashes.append(slash)
+        self.slashed[a["participant"]] += 1
 
     def _on_SealOpened(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         task = self.tasks[a["task"]]

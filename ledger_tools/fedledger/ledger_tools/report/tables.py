@@ -26,7 +26,7 @@ def rounds_frame(task: TaskView, least_pool: int | None = None) -> pd.DataFrame:
     task
         The task.
     least_pool
-        Verifiers that have to serve the task for juries and penalties: with so many when it was proposed, a round has a
+        Verifiers that have to serve the task for juries and penalties: with so many when it was opened, a round has a
         ``court``. None if that is not known.
     """
     window = task.challenge_window > 0

@@ -17,6 +17,7 @@ from fedledger.ledger_tools.audit.replay import Replay
 from fedledger.ledger_tools.verifier.context import Context, Key, Things
 from fedledger.ledger_tools.verifier.replaying import Unable
 from fedledger.ledger_tools.verifier.replays import Replays
+from fedledger.ledger_tools.verifier.striking import Striking
 from fedledger.protocol.records.commitment_batch import Batch, SignedCommitment
 from fedledger.protocol.records.signatures import commitment_message, recover
 from fedledger.protocol.records.verdicts import Verdict
@@ -39,9 +40,10 @@ def can_bond(context: Context, task: TaskHistory, current: RoundHistory, bond: i
 class Objections:
     """The duty to replay what may still be challenged, and to object to what does not follow."""
 
-    def __init__(self, context: Context, replays: Replays) -> None:
+    def __init__(self, context: Context, replays: Replays, striking: Striking) -> None:
         self.context = context
         self.replays = replays
+        self.striking = striking
         self.access = context.access
         self._until: dict[Key, int] = {}
         self._unjudged: dict[int, int] = {}
@@ -138,7 +140,11 @@ class Objections:
 
     def _challenge(self, task: TaskHistory, current: RoundHistory) -> Step | None:
         """Have a jury replay the round."""
-        if not self.access.ledger.has_judges(task.id):
+        if not self.access.ledger.has_judges(task.id, current.index):
+            # Those who left may only stand in front of those who serve.
+            step = self.striking(self.access.history, task)
+            if step is not None:
+                return step
             if self.context.once(task.id, current.index, "few"):
                 log.error("task %d, round %d: too few verifiers serve it to challenge it", task.id, current.index)
             return None

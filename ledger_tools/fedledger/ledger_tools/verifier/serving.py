@@ -8,12 +8,12 @@ from functools import partial
 
 from fedledger.contracts.ledger.actor import Action, Step
 from fedledger.contracts.ledger.history import History
-from fedledger.contracts.ledger.records import DisputeStatus
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.ledger_tools.audit.replay import OutageError
 from fedledger.ledger_tools.verifier.context import Context, Things
 from fedledger.ledger_tools.verifier.replaying import Able
 from fedledger.ledger_tools.verifier.replays import Replays
+from fedledger.ledger_tools.verifier.striking import Striking
 from fedledger.protocol.units import shown_time
 
 log = logging.getLogger(__name__)
@@ -31,9 +31,10 @@ class Serving:
     It also takes verifiers that serve a task no more out of its pool, so that they stand in nobody's way.
     """
 
-    def __init__(self, context: Context, replays: Replays) -> None:
+    def __init__(self, context: Context, replays: Replays, striking: Striking) -> None:
         self.context = context
         self.replays = replays
+        self.striking = striking
         self._later: dict[int, float] = {}
         self._limited: dict[int, int] = {}
 
@@ -97,14 +98,10 @@ class Serving:
             log.warning("task %d cannot be judged yet, and is tried again later: %s", task.id, reason)
 
     def _strike(self, history: History, task: TaskHistory) -> Step | None:
-        """Take out of a task's pool who left as a verifier, if only for a while: then it has to serve anew."""
-        gone = history.former.get(task.id, set())
-        undrawn = any(
-            dispute.task == task.id and dispute.status is DisputeStatus.OPEN and dispute.awaits_draw
-            for dispute in history.disputes
-        )
-        period = self.context.settings.dispute_period
-        if not gone or undrawn or not self.context.is_turn(task.id, period, "strike", task.id, len(gone)):
+        """Take out of a task's pool who left as a verifier, if only for a while, or lost its stake."""
+        if not self.striking.is_due(history, task):
             return None
-        self.context.access.ledger.strike(self.context.access.account, task.id, sorted(gone))
-        return Step(Action.STRUCK, task.id, detail=f"{len(gone)} verifiers that left")
+        what = "strike", task.id, len(history.former.get(task.id, ()))
+        if not self.context.is_turn(task.id, self.context.settings.dispute_period, *what):
+            return None
+        return self.striking(history, task)

@@ -21,12 +21,13 @@ from fedledger.ledger_tools.verifier.juries import Juries
 from fedledger.ledger_tools.verifier.objections import Objections
 from fedledger.ledger_tools.verifier.replays import Replays
 from fedledger.ledger_tools.verifier.serving import Serving
+from fedledger.ledger_tools.verifier.striking import Striking
 
 RACES = frozenset(
     {
         *("AlreadyRegistered", "AlreadyServing", "NotChallengeable", "AlreadyChallenged", "TooFewVerifiers"),
         *("NotInTime", "DisputeIsClosed", "NotProposed", "AlreadyVoted", "NotJuror", "NoHigherJury", "NotRefuted"),
-        *("AlreadyPunished", "TooManyDisputes", "InsufficientBalance", "JuryNotDrawn", "NotServing", "StillServing"),
+        *("AlreadyPunished", "TooManyDisputes", "InsufficientBalance", "JuryNotDrawn", "NotServing", "NobodyStruck"),
         *("TaskAlreadyFinished", "TooEarlyToEnlist"),
     }
 )
@@ -57,8 +58,9 @@ class Verifier(Actor[History]):
         self.replays = self.replays_kind(self.context)
         self.disputes = Disputes(self.context, self.replays)
         juries = self.juries_kind(self.context, self.replays, journal)
-        objections = Objections(self.context, self.replays)
-        joining, serving = Joining(self.context), Serving(self.context, self.replays)
+        striking = Striking(self.context)
+        objections = Objections(self.context, self.replays, striking)
+        joining, serving = Joining(self.context), Serving(self.context, self.replays, striking)
         duties = (self._end, joining, juries, objections, serving, self.disputes)
         super().__init__(access, duties, RACES, essential=(self._end, joining))
 
