@@ -32,6 +32,7 @@ from fedledger.platform.experiment.deployment_terms import (
 from fedledger.protocol.errors import ChainError, ConfigError, ExitCode
 from fedledger.protocol.units import GWEI, in_gwei, shown_time
 from support.command_line import Call, caller
+from support.quick import quick
 from support.small import TERMS, write_config
 
 ADDRESS = "0x52908400098527886E0F7030069857D2E4169EE7"
@@ -330,7 +331,7 @@ def test_a_verifier_s_stake_comes_back_by_its_role(
 # -- development chains --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("options", "blocks"), [([], True), (["--block-time", "0"], False)])
+@pytest.mark.parametrize(("options", "blocks"), quick(1, [([], True), (["--block-time", "0"], False)]))
 def test_a_chain_makes_blocks_by_itself_and_ends_with_its_program(options: list[str], blocks: bool) -> None:
     port = free_port()
     command = [sys.executable, "-m", "fedledger.platform.cli.app", "chain", "up", "anvil", "--port", str(port)]

@@ -58,9 +58,8 @@ def test_separate_processes_over_ipfs_give_the_same_model(reference: Small, tmp_
         assert audited["reproduced"] is True
 
 
-@pytest.mark.parametrize(
-    "extra", [pytest.param("", id="direct", marks=pytest.mark.long), pytest.param(BATCHED, id="batched")]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("extra", ["", BATCHED], ids=["direct", "batched"])
 def test_killing_nodes_and_the_aggregator_loses_nothing(reference: Small, tmp_path: Path, extra: str) -> None:
     config = write_config(tmp_path, extra=extra)
     draw = random.Random(7)

@@ -482,6 +482,7 @@ def test_on_opened_sets_a_false_measurement_and_a_withheld_block_are_overturned(
 CLI = [sys.executable, "-m", "fedledger.platform.cli.app"]
 
 
+@pytest.mark.long
 def test_separate_programs_with_a_key_of_their_own(tmp_path: Path) -> None:
     config = write_config(tmp_path, participants=2, rounds=1, data=data("sealed"))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

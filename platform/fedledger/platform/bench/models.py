@@ -111,7 +111,8 @@ class Examples:
     @property
     def paths(self) -> dict[str, Path]:
         """Configurations by the example's name."""
-        found = sorted(self.folder.glob("*/*.toml"), key=lambda path: (path.parent.name, path.stem != "config", path))
+        configurations = (path for path in self.folder.glob("*/*.toml") if (path.parent / "config.toml").exists())
+        found = sorted(configurations, key=lambda path: (path.parent.name, path.stem != "config", path))
         return {path.parent.name + ("" if path.stem == "config" else f"/{path.stem}"): path for path in found}
 
     def lacks(self, name: str) -> str | None:
