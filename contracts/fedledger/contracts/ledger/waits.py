@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from fedledger.contracts.ledger.client import Ledger
-from fedledger.contracts.ledger.records import Phase
+from fedledger.contracts.ledger.records import Phase, TaskRecord
 from fedledger.protocol.units import shown_time
 
 FIRST_LOOK = 0.25
@@ -32,9 +32,12 @@ def task_wait(ledger: Ledger, task: int) -> Wait:
         case Phase.FINISHED:
             return Wait(f"nothing, as task {task} has ended")
         case Phase.ENROLLING:
-            return Wait(f"enrolment in task {task} to end", record.enrol_deadline)
+            return Wait(f"enrolment in task {task} to end: it {_enrolled(record)}", record.enrol_deadline)
         case Phase.IDLE if record.is_complete:
             return Wait(f"task {task} to be finished, as all its rounds are settled")
+        case Phase.IDLE if not index and record.enrolled < params.min_participants:
+            # Nobody can enrol any more, so nothing comes of it.
+            return Wait(f"its publisher to end task {task} (`fedledger task finish`): it {_enrolled(record)}")
         case Phase.IDLE:
             return Wait(f"an aggregator to open round {index + 1} of task {task}")
         case Phase.SETTLEABLE:
@@ -48,15 +51,27 @@ def task_wait(ledger: Ledger, task: int) -> Wait:
     closing = current.commit_deadline + turns
     commits_end = current.commits_closed_at or (closing if params.batched else current.commit_deadline)
     reveals_end = commits_end + (current.reveal_period if current.committed else 0)
+    so_far = "" if params.batched else f" ({current.committed} of {current.selected} so far)"
     what, until = {
-        Phase.COMMITTING: ("the commitments", current.commit_deadline),
-        Phase.CLOSING: ("the root of the commitments", closing),
-        Phase.ADMITTING: ("commitments that the root lacks", current.commits_closed_at),
-        Phase.REVEALING: ("the updates", reveals_end),
-        Phase.PROPOSING: ("a proposal", reveals_end + turns),
-        Phase.CHALLENGING: ("challenges", current.proposed_at + params.challenge_window),
+        Phase.COMMITTING: (f"the commitments of {place}{so_far}", current.commit_deadline),
+        Phase.CLOSING: (f"{_aggregators(ledger, task)} to post the root of the commitments of {place}", closing),
+        Phase.ADMITTING: (f"commitments of {place} that the root lacks", current.commits_closed_at),
+        Phase.REVEALING: (f"the updates of {place}", reveals_end),
+        Phase.PROPOSING: (f"{_aggregators(ledger, task)} to propose {place}", reveals_end + turns),
+        Phase.CHALLENGING: (f"challenges of {place}", current.proposed_at + params.challenge_window),
     }[phase]
-    return Wait(f"{what} of {place}", until)
+    return Wait(what, until)
+
+
+def _enrolled(record: TaskRecord) -> str:
+    """Say how many participants a task has, and how many it needs."""
+    return f"has {record.enrolled} participants and needs {record.params.min_participants}"
+
+
+def _aggregators(ledger: Ledger, task: int) -> str:
+    """Name a task's aggregators."""
+    first, *standbys = [seat.holder for seat in ledger.seats(task)]
+    return f"the aggregator {first}{' or a standby' if standbys else ''}"
 
 
 def seconds_left(ledger: Ledger, task: int) -> float:

@@ -13,6 +13,7 @@ from fedledger.contracts.ledger.dispute_history import DisputeHistory, JuryHisto
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.pools import pool_of
 from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus
+from fedledger.contracts.ledger.waits import task_wait
 from fedledger.ledger_tools.report.refusals import Refusal
 from fedledger.ledger_tools.report.task_view import RoundView, TaskView
 from fedledger.protocol.units import in_gwei, shown_time
@@ -80,6 +81,8 @@ def pay_frame(task: TaskView) -> pd.DataFrame:
 def task_status_rows(ledger: Ledger) -> list[dict[str, Any]]:
     """Return one row per task of a ledger: its phase, rounds, participants, units spent, and who would judge it.
 
+    ``waits`` says for what it waits, for whom, and until when.
+
     ``verifiers`` serve the task, ``judged`` says whether they are enough for juries and penalties, and ``court`` what
     that means in words. ``capture`` is, for each level of juries, the chance that one of them is captured by who holds
     three tenths of their places; None where there are no juries.
@@ -101,6 +104,7 @@ def task_status_rows(ledger: Ledger) -> list[dict[str, Any]]:
                 "verifiers": pool.serving if pool else None,
                 "judged": pool.suffices if pool else False,
                 "capture": [round(chance, 4) for chance in pool.capture] if pool and pool.suffices else None,
+                "waits": str(task_wait(ledger, task)),
                 "court": pool.told() if pool else "nobody can dispute its rounds, as it has no challenge window",
             }
         )

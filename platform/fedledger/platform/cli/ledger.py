@@ -307,8 +307,9 @@ def status(at: LedgerOptions, format_: FormatOption = Format.TEXT) -> None:
     line = f"{document['chain']}, chain {chain.chain_id}, block {document['block']}, ledger {ledger.address}"
     print_result(format_, document, line)
     if format_ is Format.TEXT:
-        print_rows([{k: v for k, v in row.items() if k not in ("capture", "court")} for row in tasks], "Tasks")
+        print_rows([{k: v for k, v in row.items() if k not in ("capture", "court", "waits")} for row in tasks], "Tasks")
         for row in tasks:
+            out.print(f"Task {row['task']} waits for {row['waits']}.", markup=False, highlight=False)
             out.print(f"Task {row['task']}: {row['court']}.", markup=False, highlight=False)
 
 
