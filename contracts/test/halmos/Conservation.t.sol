@@ -268,6 +268,7 @@ contract MoneyProof is LedgerJuries {
         _disputes.push();
         Dispute storage d = _disputes[dispute];
         (d.task, d.round, d.challenger, d.bond) = (task_, round_, CHALLENGER, bond);
+        d.unable = finding == Finding.Unable ? 1 : 0;
         Jury storage jury = _juries[dispute][0];
         bytes32 transcript = finding == Finding.Valid || finding == Finding.Invalid ? FOUND : bytes32(0);
         (jury.decided, jury.finding, jury.transcript) = (true, finding, transcript);
