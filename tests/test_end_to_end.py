@@ -50,7 +50,8 @@ def test_separate_processes_over_ipfs_give_the_same_model(reference: Small, tmp_
             _start(["node", "start", str(config), *at, "--store", store, "--participant", str(i)], tmp_path, f"node{i}")
             for i in range(4)
         ]
-        done = _cli(["aggregator", "start", str(config), *at, "--store", store, "--format", "json"])
+        folder = ["--mailbox", str(tmp_path / "mailbox")]
+        done = _cli(["aggregator", "start", str(config), *at, *folder, "--store", store, "--format", "json"])
         for node in nodes:
             assert node.wait(timeout=60) == 0
         assert json.loads(done)["final_model"] == reference.summary["final_model"]

@@ -1105,7 +1105,8 @@ def test_verifiers_are_programs_that_can_be_killed(tmp_path: Path) -> None:
 def test_a_program_that_lacks_money_or_a_task_says_so(tmp_path: Path) -> None:
     with world(tmp_path, verifiers=0) as w:
         programs = Programs(w)
-        command = programs.call("start", *programs.place, "--experiment-seed", "0")
+        journal = ["--journal", str(tmp_path / "votes")]
+        command = programs.call("start", *programs.place, *journal, "--experiment-seed", "0")
         here, elsewhere = (f"--store-dir {tmp_path / name}" for name in ("store", "elsewhere"))
         for more, told in (
             (f"{here} --task 7", "The ledger has no task 7"),
