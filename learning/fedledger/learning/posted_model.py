@@ -67,7 +67,7 @@ class PostedModel:
             _require_trust(spec.code.cid, trusted)
             code = load_task_code(store.get(spec.code.ref), spec.code.cid, trusted)
         initial = ModelFile.decode(store.get(spec.initial_model.ref), spec.tensors)
-        return cls(spec, _maker(spec, code, initial), _objective(spec, code), initial)
+        return cls(spec, _maker(spec, code, initial), posted_objective(spec, code), initial)
 
     def flat(self, device: str = "cpu") -> FlatModel:
         """Return a fresh module, flat; what no update moves is the initial model's."""
@@ -103,7 +103,8 @@ def _require_tensors(spec: TaskSpec, model: Method, initial: ModelFile) -> None:
         )
 
 
-def _objective(spec: TaskSpec, code: TaskCode | None) -> Objective:
+def posted_objective(spec: TaskSpec, code: TaskCode | None) -> Objective:
+    """Return the objective of a spec, or its code's own; raises ConfigError if there is none."""
     if spec.objective is not None:
         return build_objective(spec.objective.method, spec.objective.params)
     if code is None:

@@ -11,8 +11,9 @@ from fedledger.aggregator.round.measurement import LiveMeasurer, other_measurers
 from fedledger.learning.metrics import HeldOut, measure
 from fedledger.learning.models.base import MODELS, build_model
 from fedledger.learning.models.shapes import Shapes
-from fedledger.learning.objectives.base import Objective, build_objective, fits
-from fedledger.learning.task_code import TaskCode, load_task_code
+from fedledger.learning.objectives.base import Objective, fits
+from fedledger.learning.posted_model import posted_objective
+from fedledger.learning.task_code import load_task_code
 from fedledger.learning.validation_set import (
     DrawnSlices,
     OpenedBlocks,
@@ -69,7 +70,7 @@ def live_measure(
     stored, code = store.get(spec.validation.ref), None
     if spec.code is not None:
         code = load_task_code(store.get(spec.code.ref), spec.code.cid, set(trusted))
-    objective = _objective(spec, code)
+    objective = posted_objective(spec, code)
     validation = _Validation(spec, store, objective, index)
     validation.read(stored, seal_key)
     if spec.lower_is_better != objective.lower_is_better:
@@ -171,14 +172,6 @@ def read_blocks(spec: TaskSpec, stored: bytes, index: int) -> BlockIndex:
         if spec.seal is None:
             raise ValueError("the spec does not say that it is opened in blocks")
         return BlockIndex.decode(stored, spec.seal)
-
-
-def _objective(spec: TaskSpec, code: TaskCode | None) -> Objective:
-    if spec.objective is not None:
-        return build_objective(spec.objective.method, spec.objective.params)
-    if code is None:
-        raise ConfigError("The task's spec has neither objective nor code.", "Ask its publisher for another one.")
-    return code.objective()
 
 
 def _shapes(model: Method, tensors: TensorsSpec | None, file: ModelFile, index: int) -> Shapes | None:

@@ -48,10 +48,10 @@ class AggregationOptions:
         from fedledger.platform.experiment.posted_task import PostedAggregation
 
         named = None if self.config is None else AggregatedExperiment.read(self.config, self.seed)
-        key = seal.of(spec, None if named is None or not ledger.chain.development else named.seed)
+        seed = self.experiment_seed if named is None else named.seed
+        key = seal.of(spec, seed if ledger.chain.development else None)
         kept = None if key is None else kept_validation(spec, self.validation, key, named)
         trusted = frozenset(self.trust_code or ()) | (frozenset() if named is None else named.code)
-        seed = self.experiment_seed if named is None else named.seed
         return Aggregation(PostedAggregation(spec, store, trusted, key, kept), seed, key)
 
 
