@@ -10,6 +10,7 @@ import pytest
 from fedledger.contracts.ledger.actor import Action
 from fedledger.contracts.ledger.records import Phase
 from fedledger.contracts.ledger.waits import task_wait
+from fedledger.ledger_tools.report.own_account import OwnAccount
 from fedledger.ledger_tools.report.task_view import TaskView
 from fedledger.ledger_tools.upkeep import leave_task
 from fedledger.platform.experiment.accounts import AGGREGATOR, PUBLISHER, participant_role
@@ -79,6 +80,8 @@ def test_who_has_left_comes_back_when_it_says_so(tmp_path: Path) -> None:
         gone = w.people.pop()
         leave_task(w.ledger, gone.access.account, w.number)
         assert gone.step().action is Action.DONE
+        own = OwnAccount.of(w.history, w.store, w.number, gone.access.address)
+        assert own is not None and own.left and "--rejoin" in " ".join(own.lines())
         again = w.participant(2)
         assert again.step().action is Action.DONE
         again.joining.rejoins = True
