@@ -29,11 +29,10 @@ from fedledger.platform.cli.options import (
     PollOption,
     SeedOption,
     TaskOption,
-    TrackOption,
     TrustOption,
     expand_options,
 )
-from fedledger.platform.cli.participation import AggregationOptions, experiment_part, read_node_config
+from fedledger.platform.cli.participation import AggregationOptions, TrackOptions, experiment_part, read_node_config
 from fedledger.protocol.errors import ConfigError, ExitCode
 from fedledger.protocol.units import MOST_GWEI
 
@@ -124,6 +123,7 @@ def node_start(
     content: StoreOptions,
     key: KeyOptions,
     network: NetworkOptions,
+    tracker: TrackOptions,
     participant: Annotated[
         int,
         typer.Option(
@@ -156,7 +156,6 @@ def node_start(
     from fedledger.ledger_tools.report.own_account import OwnAccount
     from fedledger.node.mailbox_client import HttpMailboxClient
     from fedledger.node.participant import Participant
-    from fedledger.platform.cli.watcher import run_program
     from fedledger.platform.experiment.accounts import participant_role
     from fedledger.platform.experiment.posted_task import read_spec
     from fedledger.storage.locks import only_copy
@@ -177,7 +176,7 @@ def node_start(
     base_of = RoundPlanner(store).base_of(history, task, spec, account.address)
     with only_copy(journal / account.address, "-".join(map(str, access.place)), "node"):
         node = Participant(access, journal / account.address, trainer, mailbox, base_of, rejoins=rejoin)
-        ended, _ = run_program(node, poll, "node")
+        ended = tracker.run(node, access, poll, "node")
     own = OwnAccount.of(history.update(), store, task, account.address)
     if own is not None:
         lines = own.lines() if ended else own.lines()[:2]
@@ -256,13 +255,12 @@ def aggregator_start(
     network: NetworkOptions,
     seal: SealOptions,
     given: AggregationOptions,
+    tracker: TrackOptions,
     task: TaskOption = 1,
     standby: Annotated[
         int | None,
         typer.Option(min=0, max=MOST_INDEX, help="act as the experiment's standby aggregator of this index (from 0)"),
     ] = None,
-    track: TrackOption = None,
-    track_dir: Annotated[Path, typer.Option(help="folder for what --track writes")] = Path("tracked"),
     poll: PollOption = 0.2,
     patience: PatienceOption = 60.0,
     format_: FormatOption = Format.TEXT,
@@ -278,11 +276,8 @@ def aggregator_start(
     from fedledger.contracts.ledger.access import TaskAccess
     from fedledger.contracts.ledger.history import History
     from fedledger.ledger_tools.upkeep import open_seal
-    from fedledger.platform.cli.watcher import run_program
     from fedledger.platform.experiment.accounts import AGGREGATOR, standby_role
     from fedledger.platform.experiment.posted_task import read_spec
-    from fedledger.platform.runs.trackers.base import tracking
-    from fedledger.platform.runs.trackers.live_task import LiveTask
     from fedledger.storage.locks import only_copy
 
     key.require_one(given.experiment_seed)
@@ -304,8 +299,7 @@ def aggregator_start(
             url = stack.enter_context(post.serving(box, network.open(ledger.chain)))
         posted = aggregation.posted
         aggregator = Aggregator(access, posted.measurer(), box, patience, url, posted.trusted_update)
-        tracked = stack.enter_context(tracking(track or (), spec, track_dir))
-        ended, _ = run_program(aggregator, poll, "aggregator", LiveTask(history, store, task, spec, tracked))
+        ended = tracker.run(aggregator, access, poll, "aggregator")
     if ended and aggregation.seal_key is not None and any(spec.seal_digest):
         open_seal(ledger, account, task, aggregation.seal_key)
     record = history.update().task(task)
