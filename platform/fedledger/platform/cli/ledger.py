@@ -430,6 +430,7 @@ def withdraw(
     Credits go to the participant's payout address, the free balance to the address given with --to.
     """
     from fedledger.ledger_tools.upkeep import withdraw_all
+    from fedledger.protocol.units import in_gwei
 
     ledger = at.open()
     account = at.account(ledger, role)
@@ -439,8 +440,8 @@ def withdraw(
         "credits": [{"task": task, "wei": str(wei)} for task, wei in paid.credits.items()],
         "balance": str(paid.balance),
     }
-    lines = [f"Task {task}: {wei} wei of credit paid to {paid.payout}" for task, wei in paid.credits.items()]
-    lines.append(f"{paid.balance} wei of free balance paid to {to or account.address}")
+    lines = [f"Task {task}: {in_gwei(wei)} of credit paid to {paid.payout}" for task, wei in paid.credits.items()]
+    lines.append(f"{in_gwei(paid.balance)} of free balance paid to {to or account.address}")
     print_result(format_, document, *lines)
 
 
