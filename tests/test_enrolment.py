@@ -11,6 +11,7 @@ from fedledger.contracts.ledger.actor import Action
 from fedledger.contracts.ledger.records import Phase
 from fedledger.contracts.ledger.waits import task_wait
 from fedledger.ledger_tools.report.own_account import OwnAccount
+from fedledger.ledger_tools.report.tables import task_cells, task_status_rows
 from fedledger.ledger_tools.report.task_view import TaskView
 from fedledger.ledger_tools.upkeep import leave_task
 from fedledger.platform.experiment.accounts import AGGREGATOR, PUBLISHER, participant_role
@@ -105,7 +106,16 @@ def test_nobody_leaves_a_task_that_does_not_say_so(waiting: World) -> None:
 def test_too_few_wait_for_more_and_say_so(waiting: World) -> None:
     assert waiting.ledger.phase(waiting.number) is Phase.ENROLLING and not waiting.task.rounds
     told = str(task_wait(waiting.ledger, waiting.number))
-    assert "more participants to enrol" in told and "has 1 participants and needs 2" in told and "until" in told
+    (row,) = task_status_rows(waiting.ledger)
+    assert (row["enrols"], row["least"], row["most"]) == (True, 2, 2) and task_cells(row)[
+        "enrolled"
+    ] == "1 (2 to 2), enrols"
+    assert (
+        row["waits"] == told
+        and "more participants to enrol" in told
+        and "has 1 participants and needs 2" in told
+        and "until" in told
+    )
     waiting.play()
     assert len(waiting.task.counted) == 2 and waiting.audit().reproduced
 

@@ -291,7 +291,7 @@ def deploy(
 @expand_options
 def status(at: LedgerOptions, format_: FormatOption = Format.TEXT) -> None:
     """Show the chain, the ledger, and the state of each task."""
-    from fedledger.ledger_tools.report.tables import task_status_rows
+    from fedledger.ledger_tools.report.tables import task_cells, task_status_rows
 
     ledger = at.open()
     tasks = task_status_rows(ledger)
@@ -307,7 +307,7 @@ def status(at: LedgerOptions, format_: FormatOption = Format.TEXT) -> None:
     line = f"{document['chain']}, chain {chain.chain_id}, block {document['block']}, ledger {ledger.address}"
     print_result(format_, document, line)
     if format_ is Format.TEXT:
-        print_rows([{k: v for k, v in row.items() if k not in ("capture", "court", "waits")} for row in tasks], "Tasks")
+        print_rows([task_cells(row) for row in tasks], "Tasks")
         for row in tasks:
             out.print(f"Task {row['task']} waits for {row['waits']}.", markup=False, highlight=False)
             out.print(f"Task {row['task']}: {row['court']}.", markup=False, highlight=False)
