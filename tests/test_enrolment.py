@@ -113,7 +113,7 @@ def test_too_few_wait_for_more_and_say_so(waiting: World) -> None:
     assert (
         row["waits"] == told
         and "more participants to enrol" in told
-        and "has 1 participants and needs 2" in told
+        and "has 1 of the 2 participants that it needs" in told
         and "until" in told
     )
     waiting.play()
