@@ -19,7 +19,7 @@ from fedledger.contracts.chain.development import running_chain
 from fedledger.ledger_tools.audit.audit import AuditResult
 from fedledger.ledger_tools.audit.divergence import Divergence
 from fedledger.ledger_tools.deploy import Deployment
-from fedledger.platform.cli import app, console, ledger
+from fedledger.platform.cli import app, auditing, console
 from fedledger.platform.cli import context as options
 from fedledger.platform.cli.options import expand_options
 from fedledger.platform.engine.with_ledger import run
@@ -163,7 +163,7 @@ class TestFailures:
     def test_what_strangers_wrote_is_shown_as_it_is(self, capsys: pytest.CaptureFixture[str]) -> None:
         written = "float32[d], [/red], [bold]x"
         divergence = Divergence(3, "update", "one that can be read", written)
-        ledger.show_audit(
+        auditing.show_audit(
             AuditResult("a chain at http://[::1]:1", 1, (1, ""), first_divergence=divergence, notes=[written]),
             console.Format.TEXT,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,10 @@ class Small:
 
 def write_config(folder: Path, participants: int = 4, rounds: int = 3, extra: str = "", data: str = "") -> Path:
     path = folder / "config.toml"
-    path.write_text(CONFIG.format(participants=participants, rounds=rounds, extra=extra, data=data))
+    text = CONFIG
+    if "solver = " in extra:
+        text = re.sub("solver = .*\n", "", text)
+    path.write_text(text.format(participants=participants, rounds=rounds, extra=extra, data=data))
     return path
 
 

@@ -9,18 +9,16 @@ from functools import partial
 from fedledger.contracts.ledger.access import TaskAccess
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
+from fedledger.node.contexts import Contexts, counts
 from fedledger.node.journal import UPDATE, Journal, JournalEntry
-from fedledger.node.solvers.base import LocalUpdate, Memory
+from fedledger.node.solvers.base import LocalUpdate
 from fedledger.node.training import Trainer, TrainingContext
-from fedledger.protocol.codecs.payload import decode_vectors, header_codec, published_lengths
-from fedledger.protocol.codecs.statistics import require_model
-from fedledger.protocol.encoding.cid import MAX_STATE_BYTES, ContentRef
+from fedledger.protocol.codecs.payload import decode_vectors, header_codec
+from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ActsElsewhereError, ConfigError
 from fedledger.protocol.records import update as wire
-from fedledger.protocol.records.published_vectors import published
 from fedledger.protocol.records.signatures import commitment, salt
 from fedledger.protocol.records.update import UpdateHeader, UpdateRefusedError
-from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.models import Models
 
 log = logging.getLogger(__name__)
@@ -66,6 +64,7 @@ class Updates:
         self.trainer = trainer
         self.base_of = base_of
         self._models = models
+        self._contexts = Contexts(access.spec, access.store, models)
         self._faults: dict[ContentRef, str] = {}
         self._committed: tuple[tuple[int | bytes, ...], bytes] | None = None
 
@@ -166,29 +165,9 @@ class Updates:
         return commitment(*by, base, entry.reference, self.salt(current))
 
     def _context(self, task: TaskHistory, current: RoundHistory) -> TrainingContext:
-        base = self._models(current.bases[self.staleness(current)])
-        require_model(base, self.access.spec)
-        before = task.rounds.get(current.index - 1)
-        return TrainingContext(
-            spec=self.access.spec,
-            index=current.index,
-            owner=self.access.address,
-            base=base,
-            before=None if before is None else self._models(before.base),
-            memory=self._memory(task, current, base.dimension),
-        )
-
-    def _memory(self, task: TaskHistory, current: RoundHistory, dimension: int) -> Memory:
-        """Return the state of this participant's newest update before that counted, and what the aggregator tells."""
-        spec = self.access.spec
-        reference = task.state_before(current.index) if spec.vectors else None
-        state = b"" if reference is None else self.access.store.get(reference, MAX_STATE_BYTES)
         own = self.journal.state_before(current.index, task.rounds, partial(self._counts, task))
-        return Memory(own, published(state, published_lengths(spec, dimension), spec.fixed))
+        return self._contexts(task, current, self.access.address, self.staleness(current), own)
 
     def _counts(self, task: TaskHistory, before: RoundHistory) -> bool:
-        """Return whether this participant's update was accepted in a proposal that stands and is not below quorum."""
-        if before.voided or before.proposal is None or task.is_empty(before):
-            return False
         participant = self.access.participant
-        return participant is not None and before.verdicts.get(participant) is Verdict.ACCEPTED
+        return participant is not None and counts(task, before, participant)

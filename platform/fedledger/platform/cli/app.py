@@ -10,6 +10,7 @@ import typer
 from rich.logging import RichHandler
 from rich.markup import escape
 
+from fedledger.platform.cli.auditing import audit_app
 from fedledger.platform.cli.bench import bench_app
 from fedledger.platform.cli.chains import chain_app, keys_app
 from fedledger.platform.cli.console import err
@@ -32,6 +33,7 @@ app = typer.Typer(
     "4 chain · 5 store · 6 not reproduced · 7 round · 8 untrusted code · 9 keys.",
 )
 app.add_typer(experiments_app)
+app.add_typer(audit_app)
 app.add_typer(ledger_app)
 app.add_typer(methods_app)
 node_app.add_typer(leaving_app)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedledger.platform.cli.auditing import audit_folder
 from fedledger.platform.cli.console import (
     Format,
     FormatOption,
@@ -22,7 +23,6 @@ from fedledger.platform.cli.console import (
     reputation,
 )
 from fedledger.platform.cli.context import open_experiment
-from fedledger.platform.cli.ledger import audit_folder
 from fedledger.platform.cli.options import (
     ChainOption,
     ConfigArgument,

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from fedledger.platform.cli.console import (
     Format,
@@ -20,13 +19,12 @@ from fedledger.platform.cli.console import (
     number,
     out,
     print_frame,
-    print_json,
     print_result,
     print_rows,
     progress_bar,
     reputation,
 )
-from fedledger.platform.cli.context import KeyOptions, LedgerOptions, SealOptions, SignerOptions, open_ledger
+from fedledger.platform.cli.context import KeyOptions, LedgerOptions, SignerOptions, open_ledger
 from fedledger.platform.cli.options import (
     NOBODY,
     DeploymentOption,
@@ -34,23 +32,18 @@ from fedledger.platform.cli.options import (
     OutputOption,
     RoleOption,
     RpcOption,
-    SealKeyOption,
-    StoreFolderOption,
     StoreOption,
     TaskOption,
-    TrustOption,
     expand_options,
     read_address,
 )
-from fedledger.protocol.errors import ConfigError, ExitCode
-from fedledger.protocol.text import shown
+from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.units import MOST_GWEI, MOST_SECONDS, YEAR
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from fedledger.contracts.ledger.records import Settings
-    from fedledger.ledger_tools.audit.audit import AuditResult
     from fedledger.ledger_tools.report.task_view import TaskView
 
 ledger_app = typer.Typer()
@@ -202,51 +195,6 @@ class SettingsOptions:
 
 def _usual(given: int | None, usual: int) -> int:
     return usual if given is None else given
-
-
-@ledger_app.command()
-def audit(
-    run_dir: ExportedRunArgument = None,
-    rpc: LiveRpcOption = None,
-    deployment: Annotated[Path | None, typer.Option(help="deployment record of the live ledger")] = None,
-    task: TaskOption = 1,
-    store: StoreOption = "local",
-    store_dir: StoreFolderOption = Path("store"),
-    trust_code: TrustOption = None,
-    seal_key: SealKeyOption = None,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="number of processes that replay rounds (default: one per processor)")
-    ] = None,
-    format_: FormatOption = Format.TEXT,
-) -> None:
-    """Replay a task's whole history and report the first divergence.
-
-    The exit code is 0 if everything is reproduced, and 6 if not. A task's own code is executed only with
-    --trust-code CID; without it only the exact layer is checked, and the output says so. The CID of other code ends the
-    audit with exit code 8. While a task's validation set is sealed, measurements are taken as posted, and the output
-    says so; --seal-key is for auditors who have its key.
-    """
-    from fedledger.ledger_tools.audit.audit import audit_chain
-    from fedledger.storage.machine import processors
-    from fedledger.storage.open import open_store
-
-    trusted, key = frozenset(trust_code or ()), SealOptions(seal_key).read()
-    if rpc is not None:
-        if deployment is None:
-            raise ConfigError("An audit over --rpc needs --deployment.", "Give the deployment record.")
-        ledger = open_ledger(rpc, deployment, reading=True)
-        content = open_store(store, store_dir)
-        with progress_bar("auditing") as watch:
-            result = audit_chain(ledger, content, task, trusted, watch, jobs or processors(), key)
-        show_audit(result, format_)
-    elif run_dir is not None:
-        result = audit_folder(run_dir, store, trusted, task, format_, jobs, key)
-    else:
-        raise ConfigError("There is nothing to audit.", "Give a run's folder, or --rpc and --deployment.")
-    if format_ is Format.JSON:
-        print_json(result.document())
-    if not result.reproduced:
-        raise typer.Exit(ExitCode.NOT_REPRODUCED)
 
 
 @ledger_app.command()
@@ -443,56 +391,3 @@ def withdraw(
     lines = [f"Task {task}: {in_gwei(wei)} of credit paid to {paid.payout}" for task, wei in paid.credits.items()]
     lines.append(f"{in_gwei(paid.balance)} of free balance paid to {to or account.address}")
     print_result(format_, document, *lines)
-
-
-def audit_folder(
-    folder: Path,
-    store: str,
-    trusted: frozenset[str],
-    task: int,
-    format_: Format,
-    jobs: int | None = None,
-    seal_key: bytes | None = None,
-) -> AuditResult:
-    """Audit the run in a folder and show the result."""
-    from fedledger.ledger_tools.audit.audit import STORE_FOLDER, audit_run
-    from fedledger.storage.foreign_folder import inner_folder
-    from fedledger.storage.machine import processors
-    from fedledger.storage.open import open_store
-
-    content = open_store(store, inner_folder(folder, STORE_FOLDER), reading=True)
-    with progress_bar("auditing") as watch:
-        result = audit_run(folder, content, trusted, task, watch, jobs or processors(), seal_key)
-    show_audit(result, format_)
-    return result
-
-
-def show_audit(result: AuditResult, format_: Format) -> None:
-    """Print the result of an audit as text, where text is wanted."""
-    if format_ is Format.JSON:
-        return
-    verdict = "[bold green]reproduced[/bold green]" if result.reproduced else "[bold red]NOT reproduced[/bold red]"
-    if result.reproduced and result.sealed:
-        verdict = (
-            f"[bold yellow]reproduced, {result.sealed} measurements sealed until their key is opened[/bold yellow]"
-        )
-    out.print(f"Audit of task {result.task} ({escape(shown(result.source))}): {result.rounds} rounds, {verdict}")
-    if result.head is not None:
-        out.print(f"Newest block: {result.head}; compare it with the chain's own, or with what others were given")
-    if result.measured and result.measurements:
-        m = result.measurements
-        score, loss_unit, score_unit = ("correct", "micro-nats", "examples")
-        if "largest_score" in m:
-            score, loss_unit, score_unit = ("score", "millionths of the loss's unit", "of the score")
-        out.print(
-            f"Measurements: largest deviation {m['largest_loss']} {loss_unit} and {m[f'largest_{score}']} {score_unit} "
-            f"(tolerance {m['tolerance_loss']} and {m[f'tolerance_{score}']})"
-        )
-        if "largest_margin" in m:
-            out.print(
-                f"Margins: largest deviation {m['largest_margin']} millionths (tolerance {m['tolerance_margin']})"
-            )
-    for note in result.notes:
-        out.print(shown(note), markup=False)
-    if result.first_divergence is not None:
-        out.print(shown(f"First divergence: {result.first_divergence}"), highlight=False, markup=False)

@@ -145,9 +145,9 @@ class Experiment:
             store.put(content)
         return store.put(self.spec.encode())
 
-    def trainer(self, number: int) -> Trainer:
-        """Return what makes the updates of a participant, honest or not; all of them use one model."""
-        trainer = self._behaving(number)
+    def trainer(self, number: int, honest: bool = False) -> Trainer:
+        """Return what makes the updates of a participant, as it behaves or as if honest; all of them use one model."""
+        trainer = self._local(number) if honest else self._behaving(number)
         return CompressingTrainer(trainer) if self.spec.payload else trainer
 
     @cached_property

@@ -139,15 +139,9 @@ _PIPELINE = {"training": {"pipeline"}}
 
 def _require_same(folder: Path, config: ExperimentConfig, spec: str) -> None:
     """Raise ConfigError if a folder is already that of a run which was made from something else."""
-    file = inner_file(folder, CONFIG_FILE)
-    if not file.exists():
+    if not inner_file(folder, CONFIG_FILE).exists():
         return
-    try:
-        found = shaped(_MADE_FROM, read_json(file))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{file} does not say what the run was made from: {error}.", "Start the run anew.") from error
-    # A key that the other version did not know has its default.
-    known = validated(ExperimentConfig, _filled_in_by_nothing(found.config), str(file))
+    known, found = recorded_config(folder)
     before, now = (flat(each.model_dump(mode="json", exclude=_PIPELINE)) for each in (known, config))
     for key in [*now, *(key for key in before if key not in now)]:
         if before.get(key) != now.get(key):
@@ -156,11 +150,28 @@ def _require_same(folder: Path, config: ExperimentConfig, spec: str) -> None:
                 f"The run in {folder} began with {shown(key, 200)} = {was}; the configuration has {is_now}.",
                 "Resume with the configuration and seed that it was started with, or start a new run.",
             )
-    if found.spec not in (None, spec):
+    if found not in (None, spec):
         raise ConfigError(
-            f"The run in {folder} began with other data, or with another model or task.py: its spec is {found.spec}.",
+            f"The run in {folder} began with other data, or with another model or task.py: its spec is {found}.",
             "Resume with what it was started with, or start a new run.",
         )
+
+
+def recorded_config(folder: Path) -> tuple[ExperimentConfig, str | None]:
+    """Return the configuration that a run was made from, and its spec's CID, which versions before 0.2 did not write.
+
+    Raises
+    ------
+    ConfigError
+        If the run's folder does not tell.
+    """
+    file = inner_file(folder, CONFIG_FILE)
+    try:
+        found = shaped(_MADE_FROM, read_json(file))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file} does not say what the run was made from: {error}.", "Start the run anew.") from error
+    # A key that the other version did not know has its default.
+    return validated(ExperimentConfig, _filled_in_by_nothing(found.config), str(file)), found.spec
 
 
 def _filled_in_by_nothing(config: dict[str, Any]) -> dict[str, Any]:
