@@ -55,6 +55,7 @@ class NodeConfig(Document):
     """What a participant's program reads: where its own data are, and nothing of others'."""
 
     data: OwnData
+    offered: str = Field("offered", description="folder of the rows that were offered for validation sets")
     trust_code: tuple[str, ...] = Field((), description="CIDs of publishers' code that may run here, once it was read")
     device: str = Field("cpu", description="where it trains, as torch names it")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,7 +29,7 @@ from fedledger.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
     from fedledger.platform.experiment.config import LedgerConfig
-    from fedledger.platform.experiment.experiment import Experiment
+    from fedledger.platform.experiment.task_config import OpenedTask
     from fedledger.platform.experiment.task_price import TaskPrice
 
 task_app = typer.Typer(no_args_is_help=True, help="Tasks.")
@@ -100,16 +101,17 @@ def task_check(
 ) -> None:
     """Look whether a task can be posted, and say what it costs whom and how long it takes; nothing is posted."""
     from fedledger.platform.experiment.deployment_terms import require_deployed, require_terms
-    from fedledger.platform.experiment.task_price import TaskPrice, validation_counts, validation_line
+    from fedledger.platform.experiment.task_price import TaskPrice, validation_counts, validation_lines
     from fedledger.protocol.encoding.cid import ContentRef
 
-    ledger, task = at.open(), open_task(config, seed)
+    ledger, opened = at.open(), open_task(config, seed)
+    task = opened.experiment
     params, settings = task.task_params(ContentRef.of(task.spec.encode())), ledger.settings()
     require_deployed(task.config.ledger, settings)
     require_terms(params, settings, task.config.ledger.standbys)
     price = TaskPrice(params, ledger.chain.sender.price())
-    document = {"spec": params.spec.cid, "validation": validation_counts(task), "price": price.document()}
-    print_result(format_, document, validation_line(task), *price.lines())
+    document = {"spec": params.spec.cid, "validation": validation_counts(opened), "price": price.document()}
+    print_result(format_, document, *validation_lines(opened), *price.lines())
 
 
 @dataclass(frozen=True)
@@ -195,12 +197,13 @@ def task_post(
 
     from fedledger.platform.experiment.accounts import PUBLISHER
     from fedledger.platform.experiment.deployment_terms import require_deployed, require_terms
-    from fedledger.platform.experiment.task_price import TaskPrice
+    from fedledger.platform.experiment.task_price import TaskPrice, validation_lines
     from fedledger.protocol.encoding.cid import ContentRef
     from fedledger.storage.open import open_store
 
     ledger = at.open()
-    made = seal.made(open_task(config, seed), ledger.chain)
+    opened = open_task(config, seed)
+    made = seal.made(opened.experiment, ledger.chain)
     if not ledger.chain.development:
         posting.require_strangers_terms(made.config.ledger)
     standbys = posting.standby or made.standbys()
@@ -211,19 +214,19 @@ def task_post(
     require_terms(params, settings, len(standbys))
     price = TaskPrice(params, ledger.chain.sender.price())
     if not ledger.chain.development:
-        _require_consent(price, posting.yes)
+        _require_consent([*validation_lines(opened), *price.lines()], posting.yes)
     if posting.validation_file is not None:
         posting.validation_file.write_bytes(made.validation.whole)
     made.publish(open_store(store, store_dir))
     funds = params.budget + params.seal_deposit + 10**18
     account = key.account(ledger.chain, made.config.seed, PUBLISHER, funds)
-    _print_posted(format_, ledger.post_task(account, params, standbys), made, price)
+    _print_posted(format_, ledger.post_task(account, params, standbys), opened, price)
 
 
-def _print_posted(format_: Format, number: int, task: Experiment, price: TaskPrice) -> None:
-    from fedledger.platform.experiment.task_price import validation_counts, validation_line
+def _print_posted(format_: Format, number: int, task: OpenedTask, price: TaskPrice) -> None:
+    from fedledger.platform.experiment.task_price import validation_counts, validation_lines
 
-    spec, code = price.params.spec.cid, task.spec.code
+    spec, code = price.params.spec.cid, task.experiment.spec.code
     document = {
         "task": number,
         "spec": spec,
@@ -232,7 +235,7 @@ def _print_posted(format_: Format, number: int, task: Experiment, price: TaskPri
         "validation": validation_counts(task),
         "price": price.document(),
     }
-    lines = [f"Task {number} posted; spec {spec}", validation_line(task), *price.lines()]
+    lines = [f"Task {number} posted; spec {spec}", *validation_lines(task), *price.lines()]
     if code is not None:
         lines.append("The task brings code of its own. Verifiers and nodes that have read it let it run like this:")
     print_result(format_, document, *lines)
@@ -241,14 +244,14 @@ def _print_posted(format_: Format, number: int, task: Experiment, price: TaskPri
         out.print(f"fedledger verifier start --trust-code {code.cid} …", markup=False, highlight=False, soft_wrap=True)
 
 
-def _require_consent(price: TaskPrice, yes: bool) -> None:
-    """Ask whether a task is to be posted at its price, unless that was said."""
+def _require_consent(terms: Sequence[str], yes: bool) -> None:
+    """Ask whether a task is to be posted on its terms, unless that was said."""
     if yes:
         return
-    for line in price.lines():
+    for line in terms:
         err.print(line, markup=False, highlight=False)
     if not sys.stdin.isatty():
-        raise ConfigError("The task was not posted: nobody is there to be asked.", "Give --yes if the price is right.")
+        raise ConfigError("The task was not posted: nobody is there to be asked.", "Give --yes if the terms are right.")
     typer.confirm("Post the task?", abort=True, err=True)
 
 

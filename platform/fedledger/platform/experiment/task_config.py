@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from fedledger.learning.data import Parts
-from fedledger.node.own_data import OwnData, fit_own_data
+from fedledger.node.own_data import OwnData
 from fedledger.platform.experiment.assembly import assemble, own_code
 from fedledger.platform.experiment.config import (
     DataConfig,
     ExperimentConfig,
     LedgerConfig,
     TrainingConfig,
+    read_document,
     require_possible,
 )
 from fedledger.platform.experiment.experiment import MAX_PARTICIPANTS, Experiment
 from fedledger.platform.experiment.task_objective import task_objective
-from fedledger.protocol.documents import Document
+from fedledger.platform.experiment.task_validation import MAX_OFFERS, ValidationSource, validation_examples
+from fedledger.protocol.documents import Document, validated
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.records.data_schema import ArraySchema, TableSchema
@@ -29,9 +32,12 @@ MIN_PARTICIPANTS = 3
 
 
 class ValidationConfig(Document):
-    """The publisher's own examples on which updates are measured."""
+    """The examples on which updates are measured: the publisher's own, offered ones, or both."""
 
-    data: OwnData
+    data: OwnData | None = Field(default=None, description="the publisher's own")
+    offered: tuple[str, ...] = Field(
+        default=(), max_length=MAX_OFFERS, description="tables of rows that participants offer, made by `node offer`"
+    )
     access: Literal["public", "opened", "sealed"] = Field(
         default="public", description="who can read them; see data.validation_access of experiments"
     )
@@ -54,7 +60,35 @@ class TaskConfig(Document):
     ledger: LedgerConfig = LedgerConfig()
 
 
-def make_task(config: TaskConfig, folder: Path) -> Experiment:
+@dataclass(frozen=True)
+class OpenedTask:
+    """A task that may be posted.
+
+    Parameters
+    ----------
+    experiment
+        Its spec, with what that names.
+    sources
+        Where the validation examples come from, if participants bring their own data.
+    """
+
+    experiment: Experiment
+    sources: tuple[ValidationSource, ...] = ()
+
+
+def read_task_config(path: Path, seed: int | None = None) -> TaskConfig:
+    """Read the configuration of a task; a seed replaces its own.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, or says something else.
+    """
+    document = read_document(path)
+    return validated(TaskConfig, document if seed is None else document | {"seed": seed}, str(path))
+
+
+def make_task(config: TaskConfig, folder: Path) -> OpenedTask:
     """Write the spec of a task, with the model tried out on the validation examples; nobody plays it here.
 
     Parameters
@@ -89,8 +123,9 @@ def make_task(config: TaskConfig, folder: Path) -> Experiment:
     )
     require_possible(terms, "the task's configuration")
     own = None if config.code is None else own_code(folder / config.code)
-    fit = fit_own_data(config.validation.data, folder, config.data_schema)
-    examples = task_objective(terms, own).objective.prepared(fit.required())
+    given = config.validation
+    found, sources = validation_examples(given.data, given.offered, folder, config.data_schema)
+    examples = task_objective(terms, own).objective.prepared(found)
     seen = Parts.stretches(examples, [len(examples)])
     task = assemble(terms, seen, examples, examples, own)
-    return task if config.data_schema is None else task.described(config.data_schema)
+    return OpenedTask(task if config.data_schema is None else task.described(config.data_schema), tuple(sources))

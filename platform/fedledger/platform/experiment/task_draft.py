@@ -23,7 +23,8 @@ seed = 0
 model = {model}
 max_participants = 100
 
-# Rows on which updates are measured. Everybody can read them unless access is "opened" or "sealed".
+# Rows on which updates are measured. Everybody can read them unless access is "opened" or "sealed". Participants may
+# offer some with `fedledger node offer`: offered = ["THEIRS.csv"].
 [validation]
 data = {table}
 access = "public"
