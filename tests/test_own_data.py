@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from fedledger.learning.data import Dataset
 from fedledger.learning.schemas.arrays import fit_arrays
+from fedledger.learning.schemas.columns import Reading
 from fedledger.learning.schemas.draft import draft_schema
 from fedledger.learning.schemas.fit import Fit
-from fedledger.learning.schemas.tables import Reading, fit_tables
+from fedledger.learning.schemas.tables import fit_tables
 from fedledger.learning.sources.tables import read_tables
 from fedledger.node.own_data import OwnData, fit_own_data
 from fedledger.protocol.errors import ConfigError

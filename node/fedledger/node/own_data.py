@@ -9,8 +9,10 @@ from pydantic import Field, model_validator
 from fedledger.learning.code_bundle import read_code
 from fedledger.learning.data import Dataset, Parts
 from fedledger.learning.schemas.arrays import fit_arrays
+from fedledger.learning.schemas.columns import Reading
 from fedledger.learning.schemas.fit import Fit
-from fedledger.learning.schemas.tables import Reading, fit_tables
+from fedledger.learning.schemas.statistics import fit_statistics
+from fedledger.learning.schemas.tables import fit_tables
 from fedledger.learning.sources.base import load_dataset
 from fedledger.learning.sources.tables import read_tables
 from fedledger.learning.task_code import load_task_code
@@ -18,7 +20,7 @@ from fedledger.protocol.documents import Document
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import Method
-from fedledger.protocol.records.data_schema import DataSchema, TableSchema
+from fedledger.protocol.records.data_schema import DataSchema, StatisticsSchema, TableSchema
 
 
 class OwnData(Document):
@@ -75,10 +77,13 @@ def fit_own_data(own: OwnData, folder: Path, schema: DataSchema | None) -> Fit:
     ConfigError
         If they cannot be read, or are of another kind than the schema's.
     """
-    if isinstance(schema, TableSchema):
+    if isinstance(schema, TableSchema | StatisticsSchema):
         if own.table is None:
             raise ConfigError("The task is about tables.", 'Give the path of yours: table = "MINE.csv".')
-        return fit_tables(schema, read_tables(folder / own.table, own.delimiter), own.reading)
+        tables = read_tables(folder / own.table, own.delimiter)
+        if isinstance(schema, StatisticsSchema):
+            return fit_statistics(schema, tables, own.reading)
+        return fit_tables(schema, tables, own.reading)
     if own.table is not None:
         raise ConfigError(
             "The task does not say how tables become its inputs.",

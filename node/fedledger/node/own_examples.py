@@ -22,7 +22,7 @@ from fedledger.node.own_data import NodeConfig, fit_own_data
 from fedledger.node.own_training import own_trainer
 from fedledger.node.training import Trainer
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.records.data_schema import DataSchema, TableSchema
+from fedledger.protocol.records.data_schema import DataSchema, StatisticsSchema, TableSchema
 from fedledger.protocol.records.spec import TaskSpec
 from fedledger.storage.base import Readable
 
@@ -86,7 +86,8 @@ def own_examples(
         return OwnExamples(fit, None, 0)
     posted = PostedModel.read(spec, store, frozenset(config.trust_code))
     known = set[bytes]()
-    if spec.seal is None:
+    # Statistics are of all rows, whatever is measured.
+    if spec.seal is None and not isinstance(schema, StatisticsSchema):
         known.update(example_keys(*read_validation(store.get(spec.validation.ref))))
     if isinstance(schema, TableSchema):
         for offered in offered_examples(folder / config.offered, schema):

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedledger.learning.data import Dataset, stratified_order
-from fedledger.learning.schemas.tables import Reading, fit_tables
+from fedledger.learning.schemas.columns import Reading
+from fedledger.learning.schemas.tables import fit_tables
 from fedledger.learning.sources.tables import Table, read_tables
 from fedledger.protocol.encoding.strict import shown
 from fedledger.protocol.errors import ConfigError

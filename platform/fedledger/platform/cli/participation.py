@@ -236,6 +236,6 @@ def open_task(path: Path, seed: int | None) -> OpenedTask:
     from fedledger.platform.experiment.config import read_document
     from fedledger.platform.experiment.task_config import OpenedTask, make_task, read_task_config
 
-    if "validation" not in read_document(path):
+    if not read_document(path).keys() & {"validation", "data_schema"}:
         return OpenedTask(open_experiment(path, seed))
     return make_task(read_task_config(path, seed), path.parent)

@@ -67,8 +67,8 @@ def task_draft(
     The draft holds means, deviations and medians of columns, rounded, and the names of categories that several rows
     have. It holds no row, and no extreme value.
     """
+    from fedledger.learning.schemas.columns import Reading
     from fedledger.learning.schemas.draft import draft_schema
-    from fedledger.learning.schemas.tables import Reading
     from fedledger.learning.sources.tables import read_tables
     from fedledger.platform.experiment.task_draft import OwnTable, draft_text, hold_out_rows
 
@@ -92,6 +92,65 @@ def task_draft(
         f"fedledger task check {output} --rpc URL",
         *lines,
     )
+
+
+@task_app.command("statistics")
+@expand_options
+def task_statistics(
+    config: Annotated[Path, typer.Argument(help="TOML file of a task with a data schema of tables")],
+    output: Annotated[Path, typer.Option(help="file to write")] = Path("statistics.toml"),
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Draft a task that finds the constants of a task's data schema out from its participants, without any row.
+
+    Each number needs the bounds that it cannot leave: least and most. After the rounds of that task, `task constants`
+    writes what they found into CONFIG.
+    """
+    from fedledger.platform.experiment.statistics_draft import statistics_text
+    from fedledger.platform.experiment.task_config import read_task_config
+
+    if output.exists():
+        raise ConfigError(f"{output} exists already.", "Give another file with --output.")
+    text, left_out = statistics_text(read_task_config(config), config)
+    output.write_text(text, encoding="utf-8")
+    lines = [f"{name}: left out, as it has not both least and most" for name in left_out]
+    line = (
+        f"{output} is a task that finds the constants of {config} out. Post it: fedledger task post {output} --rpc URL"
+    )
+    print_result(format_, {"file": str(output), "left_out": left_out}, line, *lines)
+
+
+@task_app.command("constants")
+@expand_options
+def task_constants(
+    config: Annotated[Path, typer.Argument(help="TOML file of a task with a data schema of tables")],
+    at: LedgerOptions,
+    task: TaskOption = 1,
+    store: StoreOption = "local",
+    store_dir: StoreFolderOption = Path("store"),
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Write the constants that a task of statistics found into the data schema of CONFIG.
+
+    Means and deviations have three digits. Categories that most participants do not have are left out. Everybody can
+    check them: `fedledger audit` replays the rounds.
+    """
+    from fedledger.contracts.ledger.history import History
+    from fedledger.platform.experiment.posted_task import found_constants
+    from fedledger.platform.experiment.statistics_draft import described_table, text_with
+    from fedledger.platform.experiment.task_config import read_task_config
+    from fedledger.storage.durable_files import write_atomically
+    from fedledger.storage.foreign_files import read_text
+    from fedledger.storage.open import open_store
+
+    before = read_task_config(config)
+    history = History(at.open()).update()
+    draft = found_constants(history, open_store(store, store_dir), task, described_table(before, config))
+    write_atomically(config, text_with(read_text(config), before, draft, config).encode())
+    columns = {column.name: column.model_dump(exclude={"name", "kind", "unit"}) for column in draft.schema.columns}
+    lines = [f"{name}: {note}" for name, note in draft.notes.items()]
+    line = f"{config} has the constants of task {task}: {len(columns):,} columns, {draft.schema.width:,} inputs"
+    print_result(format_, {"file": str(config), "columns": columns, "notes": draft.notes}, line, *lines)
 
 
 @task_app.command("check")

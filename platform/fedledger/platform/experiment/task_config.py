@@ -25,7 +25,7 @@ from fedledger.platform.experiment.task_validation import MAX_OFFERS, Validation
 from fedledger.protocol.documents import Document, validated
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import Method
-from fedledger.protocol.records.data_schema import ArraySchema, TableSchema
+from fedledger.protocol.records.data_schema import ArraySchema, StatisticsSchema, TableSchema
 
 MIN_PARTICIPANTS = 3
 """With fewer participants, each one can tell what the others' updates were."""
@@ -52,8 +52,8 @@ class TaskConfig(Document):
     model: Method | None = None
     code: str | None = Field(default=None, description="path of a task.py with model()")
     max_participants: int = Field(default=100, ge=1, le=MAX_PARTICIPANTS)
-    validation: ValidationConfig
-    data_schema: Annotated[TableSchema | ArraySchema, Field(discriminator="kind")] | None = Field(
+    validation: ValidationConfig = ValidationConfig()
+    data_schema: Annotated[TableSchema | ArraySchema | StatisticsSchema, Field(discriminator="kind")] | None = Field(
         default=None, description="how participants make inputs of their data; if not given, each one's script does"
     )
     training: TrainingConfig = TrainingConfig()

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from fedledger.learning.data import Dataset
 from fedledger.learning.equal_examples import example_keys
 from fedledger.learning.schemas.offered import read_offered
+from fedledger.learning.schemas.statistics import middle_row
 from fedledger.node.own_data import OwnData, fit_own_data
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.records.data_schema import DataSchema, TableSchema
+from fedledger.protocol.records.data_schema import DataSchema, StatisticsSchema, TableSchema
 
 MAX_OFFERS = 256
 """Tables of offered rows that one validation set takes."""
@@ -56,6 +57,8 @@ def validation_examples(
     own: OwnData | None, offered: Sequence[str], folder: Path, schema: DataSchema | None
 ) -> tuple[Dataset, list[ValidationSource]]:
     """Read all validation examples; of those that are equal in two files, or twice in an offered one, one counts.
+
+    A task of statistics needs none: its models are measured on one row that nobody has.
 
     Parameters
     ----------
@@ -100,6 +103,9 @@ def validation_examples(
             raise ConfigError(f"All rows that {name} offers are in the validation set already.", "Leave it out.")
         parts.append(given.take(np.array(new, np.int64)))
         sources.append(_source(name, parts[-1], len(given) - len(new)))
+    if not parts and isinstance(schema, StatisticsSchema):
+        parts.append(middle_row(schema))
+        sources.append(_source("one row in the middle of the bounds, which nobody has", parts[0], 0))
     if not parts:
         raise ConfigError(
             "The task has no validation examples.",

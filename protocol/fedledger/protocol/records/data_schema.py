@@ -56,6 +56,16 @@ class NumberColumn(_Bounded):
         """How many inputs it makes."""
         return 1
 
+    @property
+    def half_range(self) -> float:
+        """Half the distance between the bounds; 0 unless both are given."""
+        return 0.0 if self.least is None or self.most is None else self.most / 2 - self.least / 2
+
+    @property
+    def middle(self) -> float:
+        """The middle between the bounds; 0 unless both are given."""
+        return 0.0 if self.least is None or self.most is None else self.most / 2 + self.least / 2
+
 
 class CategoryColumn(Document):
     """A column of names; each becomes one input per category: 1 for its own, 0 for the others."""
@@ -182,8 +192,44 @@ class ArraySchema(_Bounded, _Schema):
         return self
 
 
-DataSchema = TableSchema | ArraySchema
-KINDS: dict[str, type[TableSchema] | type[ArraySchema]] = {"table": TableSchema, "arrays": ArraySchema}
+class StatisticsSchema(_Schema):
+    """Columns of tables of which each participant tells means, spreads and shares, and no row.
+
+    A number x becomes 2 (x - least) / (most - least) - 1, within [-1, 1]; a category becomes one number for each of its
+    names, 1 for the row's own and 0 for the others. Any value may be missing.
+    """
+
+    kind: Literal["statistics"] = "statistics"
+    columns: tuple[Column, ...] = Field(min_length=1, max_length=MAX_COLUMNS)
+
+    @model_validator(mode="after")
+    def _suit(self) -> StatisticsSchema:
+        require_once("column", [column.name for column in self.columns])
+        for column in self.columns:
+            if column.model_fields_set & {"mean", "deviation", "missing"}:
+                raise ValueError(f"column {column.name!r}: leave mean, deviation and missing out, which are looked for")
+            if isinstance(column, NumberColumn) and not column.half_range > 0:
+                raise ValueError(f"column {column.name!r} takes least, and most above it: statistics stay within them")
+        if self.width > MAX_INPUTS:
+            raise ValueError(f"the columns make {self.width:,} numbers, more than {MAX_INPUTS:,}")
+        return self
+
+    @property
+    def width(self) -> int:
+        """How many numbers a row makes."""
+        return sum(column.width for column in self.columns)
+
+    def encode(self) -> bytes:
+        """Return the canonical bytes."""
+        return canonical.encode(self.model_dump(exclude={"columns": {"__all__": {"mean", "deviation", "missing"}}}))
+
+
+DataSchema = TableSchema | ArraySchema | StatisticsSchema
+KINDS: dict[str, type[TableSchema] | type[ArraySchema] | type[StatisticsSchema]] = {
+    "table": TableSchema,
+    "arrays": ArraySchema,
+    "statistics": StatisticsSchema,
+}
 
 
 def require_once(what: str, names: Sequence[str]) -> None:
