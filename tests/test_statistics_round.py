@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,17 @@ from hypothesis import strategies as st
 
 from fedledger.aggregator.rules.median import Median
 from fedledger.learning.data import Dataset
+from fedledger.learning.models.base import build_model
+from fedledger.learning.objectives.classification import CLASSIFICATION
 from fedledger.learning.schemas.columns import Reading
 from fedledger.learning.schemas.statistics import fit_statistics, with_constants
 from fedledger.learning.sources.tables import read_tables
+from fedledger.learning.vectors import FlatModel
+from fedledger.node.solvers.base import BLANK
+from fedledger.node.solvers.build import build_solver
 from fedledger.node.solvers.column_statistics import own_statistics
+from fedledger.platform.experiment.statistics_draft import statistics_text, text_with
+from fedledger.platform.experiment.task_config import TaskConfig, make_task, read_task_config
 from fedledger.protocol.errors import ConfigError, ExitCode
 from fedledger.protocol.records.data_schema import (
     CategoryColumn,
@@ -136,6 +144,78 @@ def test_a_schema_of_statistics_is_read_as_it_was_written() -> None:
 def test_statistics_without_bounds_or_with_constants_are_refused(column: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         schema_of({"kind": "statistics", "columns": [column]}, "schema")
+
+
+DRAFT = """name = "clinics"
+model = { method = "logistic_regression@1", params = { inputs = 4, classes = 2 } }
+[validation]
+offered = ["theirs.csv"]
+[ledger]
+stake_gwei = 77
+[data_schema]
+kind = "table"
+target = { kind = "classes", name = "ill", classes = ["no", "yes"] }
+columns = [
+  { kind = "number", name = "age", unit = "years", least = 0, most = 120, missing = 0 },
+  { kind = "category", name = "sex", categories = ["f", "m", "x"] },
+]
+"""
+
+
+def test_a_task_s_columns_are_asked_for_and_written_where_they_stand(tmp_path: Path) -> None:
+    path = tmp_path / "task.toml"
+    path.write_text(DRAFT)
+    config = read_task_config(path)
+    asked, left_out = statistics_text(config, path)
+    statistics = TaskConfig.model_validate(tomllib.loads(asked))
+    assert statistics.data_schema == TOLD.model_copy(update={"least_examples": 1}) and not left_out
+    assert statistics.ledger.stake_gwei == 77
+    assert make_task(statistics, tmp_path).experiment.spec.aggregation.method == "median@1"
+    assert isinstance(config.data_schema, TableSchema)
+    mean, spread = np.array([-0.1, 0.7, 0.3, 0]), np.array([0.1, 0.5, 0.5, 0])
+    draft = with_constants(config.data_schema, TOLD, mean, spread)
+    written = text_with(DRAFT, config, draft, path)
+    path.write_text(written)
+    again = read_task_config(path)
+    assert again.data_schema == draft.schema and again.model is not None and again.model.params["inputs"] == 3
+    assert "mean = 54.0, deviation = 6.0, missing = 54.0" in written and "'x'" in written
+    for odd in (DRAFT.replace("columns = [\n", "columns = ["), DRAFT.replace("\n]", " ]")):
+        with pytest.raises(ConfigError, match="Write these instead"):
+            text_with(odd, TaskConfig.model_validate(tomllib.loads(odd)), draft, path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('objective = { method = "column_statistics@1" }', 'objective = { method = "regression@1" }', "output"),
+        ("columns = 4 }", "columns = 5 }", "columns = 4"),
+        (
+            'model = { method = "column_statistics@1", params = { columns = 4 } }',
+            'model = { method = "logistic_regression@1", params = { inputs = 4, classes = 2 } }',
+            "column_statistics@1",
+        ),
+        ("least = 0.0", "least = 120.0", "most above it"),
+        ('kind = "statistics"', 'kind = "table"\ntarget = { kind = "number" }', "no validation examples"),
+    ],
+)
+def test_a_round_of_statistics_that_cannot_be_is_refused_in_a_sentence(
+    tmp_path: Path, old: str, new: str, told: str
+) -> None:
+    path = tmp_path / "task.toml"
+    path.write_text(DRAFT)
+    text, _ = statistics_text(read_task_config(path), path)
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(ConfigError, match=told):
+        make_task(read_task_config(path), tmp_path)
+
+
+def test_nobody_tells_statistics_of_what_is_no_column() -> None:
+    flat = FlatModel(build_model("column_statistics@1", {"columns": 4}))
+    classes = Dataset(np.zeros((6, 4), np.float32), np.arange(6) % 2, 2)
+    tell = build_solver("column_statistics@1", {})
+    with pytest.raises(ConfigError, match="data schema of statistics"):
+        tell(flat, flat.vector(), classes, np.random.default_rng(0), BLANK, CLASSIFICATION.loss)
 
 
 NODE = '[data]\ntable = "own.csv"\n'

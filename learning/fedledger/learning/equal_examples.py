@@ -21,14 +21,16 @@ def example_keys(inputs: NDArray[Any], targets: NDArray[Any]) -> Iterator[bytes]
         [n, ...] and [n, ...], such as :class:`~fedledger.learning.data.Dataset` has them.
     """
     kind = repr([(array.dtype.str, array.shape[1:]) for array in (inputs, targets)]).encode()
-    # Both zeros are one number.
-    plain = [np.ascontiguousarray(array + array.dtype.type(0)) for array in (inputs, targets)]
-    for row, target in zip(*plain, strict=True):
-        yield hashlib.sha256(kind + row.tobytes() + target.tobytes()).digest()
+    for pair in zip(inputs, targets, strict=True):
+        # Both zeros are one number.
+        numbers = b"".join((one + one.dtype.type(0)).tobytes() for one in pair)
+        yield hashlib.sha256(kind + numbers).digest()
 
 
 def without(examples: Dataset, known: Set[bytes]) -> Dataset:
     """Return the examples that have none of some keys, in their order; the same object if that is all of them."""
+    if not known:
+        return examples
     keys = example_keys(examples.inputs, examples.targets)
     places = np.array([place for place, key in enumerate(keys) if key not in known], np.int64)
     return examples if len(places) == len(examples) else examples.take(places)

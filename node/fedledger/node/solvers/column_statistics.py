@@ -43,7 +43,8 @@ class ColumnStatistics(Checked):
         """
         model.load(base)
         width = dataset.inputs.shape[1]
-        if tuple(model.layout.names) != ("mean", "spread") or len(base) != 2 * width or not len(dataset):
+        is_described = dataset.targets.shape == dataset.inputs.shape and len(dataset) > 0
+        if tuple(model.layout.names) != ("mean", "spread") or len(base) != 2 * width or not is_described:
             raise ConfigError(
                 "The solver column_statistics@1 tells statistics of a table's columns.",
                 "Use the model and the objective of the same name, and a data schema of statistics.",
