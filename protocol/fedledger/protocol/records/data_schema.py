@@ -7,11 +7,11 @@ a missing value becomes, and the constants by which numbers are scaled.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from fedledger.protocol.documents import Document, validated
+from fedledger.protocol.documents import LATER, Document, validated
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.errors import ConfigError
 
@@ -162,8 +162,13 @@ class ArraySchema(_Bounded, _Schema):
     Numbers x become (x - mean) / deviation; whole numbers, such as tokens, stay what they are.
     """
 
+    pinned: ClassVar[bool] = True
+
     kind: Literal["arrays"] = "arrays"
     shape: tuple[Annotated[int, Field(ge=1, le=MAX_INPUTS)], ...] = Field(min_length=1, max_length=MAX_DIMENSIONS)
+    resize: Annotated[Literal["area"] | None, LATER] = Field(
+        None, description="what becomes of images of another height and width: the mean of each area; null: refused"
+    )
     whole: bool = Field(default=False, description="whether inputs are whole numbers, as tokens and ids are")
     tokeniser: str = Field("", max_length=200, description="what made the tokens, with its version")
     mean: Finite = 0.0
@@ -184,6 +189,8 @@ class ArraySchema(_Bounded, _Schema):
             raise ValueError(f"an example has {width:,} inputs, more than {MAX_INPUTS:,}")
         if self.whole and (self.mean, self.deviation) != (0.0, 1.0):
             raise ValueError("whole numbers are not scaled: leave mean and deviation out")
+        if self.resize is not None and (self.whole or len(self.shape) < 2):
+            raise ValueError("images are resized: leave whole out, and give height and width as the last of the shape")
         if self.class_names and len(self.class_names) != self.classes:
             raise ValueError(f"there are {self.classes} classes, and {len(self.class_names)} names for them")
         if self.classes is not None and (self.target_shape or self.whole_targets):
