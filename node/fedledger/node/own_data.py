@@ -13,6 +13,7 @@ from fedledger.learning.schemas.columns import Reading
 from fedledger.learning.schemas.fit import Fit
 from fedledger.learning.schemas.statistics import fit_statistics
 from fedledger.learning.schemas.tables import fit_tables
+from fedledger.learning.schemas.texts import fit_texts
 from fedledger.learning.sources.base import load_dataset
 from fedledger.learning.sources.tables import read_tables
 from fedledger.learning.task_code import load_task_code
@@ -21,6 +22,7 @@ from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.records.data_schema import DataSchema, StatisticsSchema, TableSchema
+from fedledger.protocol.records.vocabulary import Vocabulary
 
 
 class OwnData(Document):
@@ -28,6 +30,7 @@ class OwnData(Document):
 
     table: str | None = Field(None, description="CSV file with a header, or a folder of such")
     source: Method | None = Field(None, description="a data source, such as mnist_idx@1 or huggingface@1")
+    text: str | None = Field(None, description="text in UTF-8, or a folder of .txt files")
     script: str | None = Field(None, description="one's own Python file, whose data() returns the examples")
     delimiter: str = Field(",", min_length=1, max_length=1, description="what separates a table's cells")
     missing: tuple[str, ...] = Field(("?",), description="cells of a table that stand for a missing value")
@@ -40,9 +43,9 @@ class OwnData(Document):
 
     @model_validator(mode="after")
     def _one_place(self) -> OwnData:
-        given = [name for name in ("table", "source", "script") if getattr(self, name) is not None]
+        given = [name for name in ("table", "text", "source", "script") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"give one of table, source and script, not {' and '.join(given) or 'none'}")
+            raise ValueError(f"give one of table, text, source and script, not {' and '.join(given) or 'none'}")
         if self.table is None and self.model_fields_set & {"delimiter", "missing", "missing_in", "columns"}:
             raise ValueError("delimiter, missing, missing_in and columns are for a table")
         return self
@@ -62,7 +65,7 @@ class NodeConfig(Document):
     device: str = Field("cpu", description="where it trains, as torch names it")
 
 
-def fit_own_data(own: OwnData, folder: Path, schema: DataSchema | None) -> Fit:
+def fit_own_data(own: OwnData, folder: Path, schema: DataSchema | None, vocabulary: Vocabulary | None = None) -> Fit:
     """Load one's own data and look how they fit a task.
 
     Parameters
@@ -71,6 +74,8 @@ def fit_own_data(own: OwnData, folder: Path, schema: DataSchema | None) -> Fit:
         Where they are; paths are relative to the folder.
     schema
         The task's data schema; None where it has none: then the data are taken as they are.
+    vocabulary
+        The vocabulary that it names, if it does.
 
     Raises
     ------
@@ -89,10 +94,17 @@ def fit_own_data(own: OwnData, folder: Path, schema: DataSchema | None) -> Fit:
             "The task does not say how tables become its inputs.",
             "Give a script whose data() returns inputs and targets as the task's model takes them, or a source.",
         )
+    if own.text is not None:
+        if schema is None or vocabulary is None:
+            raise ConfigError(
+                "The task names no vocabulary by which text becomes tokens.",
+                "Give a script whose data() returns inputs and targets as the task's model takes them.",
+            )
+        return fit_texts(schema, vocabulary, folder / own.text)
     given = _loaded(own, folder)
     if schema is None:
         return Fit(given, len(given))
-    return fit_arrays(schema, given)
+    return fit_arrays(schema, given, vocabulary)
 
 
 def _loaded(own: OwnData, folder: Path) -> Dataset:

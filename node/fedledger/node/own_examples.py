@@ -22,8 +22,9 @@ from fedledger.node.own_data import NodeConfig, fit_own_data
 from fedledger.node.own_training import own_trainer
 from fedledger.node.training import Trainer
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.records.data_schema import DataSchema, StatisticsSchema, TableSchema
+from fedledger.protocol.records.data_schema import ArraySchema, DataSchema, StatisticsSchema, TableSchema
 from fedledger.protocol.records.spec import TaskSpec
+from fedledger.protocol.records.vocabulary import MAX_BYTES, Vocabulary
 from fedledger.storage.base import Readable
 
 log = logging.getLogger("fedledger.node")
@@ -81,7 +82,7 @@ def own_examples(
     ConfigError, StoreError, TrustError
         If the data, or what the spec names, cannot be read, or do not fit each other.
     """
-    fit = fit_own_data(config.data, folder, schema)
+    fit = fit_own_data(config.data, folder, schema, posted_vocabulary(schema, store))
     if fit.examples is None:
         return OwnExamples(fit, None, 0)
     posted = PostedModel.read(spec, store, frozenset(config.trust_code))
@@ -96,6 +97,21 @@ def own_examples(
     prepared = replace(fit, examples=posted.objective.prepared(fit.examples))
     kept = _held_out(prepared, known, 1 if schema is None else schema.least_examples)
     return OwnExamples(kept, posted, fit.count - kept.count)
+
+
+def posted_vocabulary(schema: DataSchema | None, store: Readable) -> Vocabulary | None:
+    """Return the vocabulary that a task's data schema names, if it does.
+
+    Raises
+    ------
+    ConfigError
+        If it is none.
+    StoreError
+        If the store does not have it.
+    """
+    if not isinstance(schema, ArraySchema) or schema.vocabulary is None:
+        return None
+    return Vocabulary.decode(store.get(schema.vocabulary.ref, MAX_BYTES), schema.unknown)
 
 
 def offered_examples(folder: Path, schema: TableSchema) -> list[Dataset]:

@@ -7,11 +7,13 @@ import numpy as np
 from fedledger.learning.data import Dataset
 from fedledger.learning.schemas.fit import Fit, Misfit, fit_of
 from fedledger.learning.schemas.resizing import averaged
+from fedledger.learning.sequences import PADDING
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.data_schema import ArraySchema
+from fedledger.protocol.records.vocabulary import Vocabulary
 
 
-def fit_arrays(schema: ArraySchema, given: Dataset) -> Fit:
+def fit_arrays(schema: ArraySchema, given: Dataset, vocabulary: Vocabulary | None = None) -> Fit:
     """Make examples of arrays.
 
     Parameters
@@ -20,6 +22,8 @@ def fit_arrays(schema: ArraySchema, given: Dataset) -> Fit:
         The task's.
     given
         One's own, with inputs as they are before they are scaled.
+    vocabulary
+        The one that the schema names, if it does.
     """
     resized = _resized(schema, given)
     misfits = [] if resized is given else [_told_size(schema, given)]
@@ -32,7 +36,7 @@ def fit_arrays(schema: ArraySchema, given: Dataset) -> Fit:
         except ConfigError as error:
             misfits.append(Misfit("", error.message, error.remedy))
     if examples is not None:
-        misfits += _range(schema, given)
+        misfits += [*_range(schema, given), *(() if vocabulary is None else _strange_tokens(vocabulary, given))]
     return fit_of(examples, len(given), schema.least_examples, misfits)
 
 
@@ -139,6 +143,23 @@ def _range(schema: ArraySchema, given: Dataset) -> list[Misfit]:
             )
         ]
     return []
+
+
+def _strange_tokens(vocabulary: Vocabulary, given: Dataset) -> list[Misfit]:
+    """Tell of tokens that the vocabulary does not have."""
+    count, lowest = len(vocabulary.texts), 0 if given.classes is not None else PADDING
+    found = []
+    for name, tokens, least in (("Inputs", given.inputs, 0), ("Targets", given.targets, lowest)):
+        is_told = given.classes is None or name == "Inputs"
+        if is_told and tokens.size and tokens.dtype == np.int64 and not least <= tokens.min() <= tokens.max() < count:
+            found.append(
+                Misfit(
+                    "",
+                    f"{name} are tokens {tokens.min()} to {tokens.max()}; the task's vocabulary has 0 to {count - 1}.",
+                    'Make them of the text by the task\'s vocabulary: text = "MINE.txt" under [data] does.',
+                )
+            )
+    return found
 
 
 def _examples(schema: ArraySchema, given: Dataset) -> Dataset:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,9 +23,13 @@ from fedledger.platform.experiment.experiment import MAX_PARTICIPANTS, Experimen
 from fedledger.platform.experiment.task_objective import task_objective
 from fedledger.platform.experiment.task_validation import MAX_OFFERS, ValidationSource, validation_examples
 from fedledger.protocol.documents import Document, validated
+from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import Method
-from fedledger.protocol.records.data_schema import ArraySchema, StatisticsSchema, TableSchema
+from fedledger.protocol.records.data_schema import ArraySchema, DataSchema, StatisticsSchema, TableSchema
+from fedledger.protocol.records.ref import Ref
+from fedledger.protocol.records.vocabulary import MAX_BYTES, Vocabulary
+from fedledger.storage.foreign_files import read_json
 
 MIN_PARTICIPANTS = 3
 """With fewer participants, each one can tell what the others' updates were."""
@@ -55,6 +59,9 @@ class TaskConfig(Document):
     validation: ValidationConfig = ValidationConfig()
     data_schema: Annotated[TableSchema | ArraySchema | StatisticsSchema, Field(discriminator="kind")] | None = Field(
         default=None, description="how participants make inputs of their data; if not given, each one's script does"
+    )
+    vocabulary: str | None = Field(
+        default=None, description="path of a JSON list of texts, by which participants make tokens of theirs"
     )
     training: TrainingConfig = TrainingConfig()
     ledger: LedgerConfig = LedgerConfig()
@@ -124,8 +131,38 @@ def make_task(config: TaskConfig, folder: Path) -> OpenedTask:
     require_possible(terms, "the task's configuration")
     own = None if config.code is None else own_code(folder / config.code)
     given = config.validation
-    found, sources = validation_examples(given.data, given.offered, folder, config.data_schema)
+    schema, vocabulary = _described(config, folder)
+    found, sources = validation_examples(given.data, given.offered, folder, schema, vocabulary)
     examples = task_objective(terms, own).objective.prepared(found)
     seen = Parts.stretches(examples, [len(examples)])
     task = assemble(terms, seen, examples, examples, own)
-    return OpenedTask(task if config.data_schema is None else task.described(config.data_schema), tuple(sources))
+    if schema is not None:
+        task = task.described(schema)
+    if vocabulary is not None:
+        task = replace(task, contents=(*task.contents[:3], vocabulary.encode(), *task.contents[3:]))
+    return OpenedTask(task, tuple(sources))
+
+
+def _described(config: TaskConfig, folder: Path) -> tuple[DataSchema | None, Vocabulary | None]:
+    """Return the data schema of a configuration, and its vocabulary, which the schema then names."""
+    schema = config.data_schema
+    named = schema.vocabulary if isinstance(schema, ArraySchema) else None
+    if config.vocabulary is None:
+        if named is not None or (isinstance(schema, ArraySchema) and schema.unknown is not None):
+            raise ConfigError(
+                "The data schema is about a vocabulary, which is not there.",
+                'Give its file: vocabulary = "TOKENS.json".',
+            )
+        return schema, None
+    if not isinstance(schema, ArraySchema):
+        raise ConfigError("A vocabulary is for a data schema of arrays.", "Leave vocabulary out.")
+    path = folder / config.vocabulary
+    try:
+        # What is unknown is part of the schema, which is read once it names the vocabulary.
+        vocabulary = Vocabulary.of(read_json(path, MAX_BYTES), schema.unknown)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"The vocabulary {path} cannot be read: {error}.", "Give a JSON list of texts.") from error
+    ref = Ref.of(ContentRef.of(vocabulary.encode()))
+    if named not in {None, ref}:
+        raise ConfigError(f"{path} is another vocabulary than the data schema names.", "Leave it out of the schema.")
+    return validated(ArraySchema, schema.model_dump() | {"vocabulary": ref.model_dump()}, "data_schema"), vocabulary

@@ -17,6 +17,7 @@ from fedledger.learning.schemas.statistics import middle_row
 from fedledger.node.own_data import OwnData, fit_own_data
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.data_schema import DataSchema, StatisticsSchema, TableSchema
+from fedledger.protocol.records.vocabulary import Vocabulary
 
 MAX_OFFERS = 256
 """Tables of offered rows that one validation set takes."""
@@ -54,7 +55,11 @@ class ValidationSource:
 
 
 def validation_examples(
-    own: OwnData | None, offered: Sequence[str], folder: Path, schema: DataSchema | None
+    own: OwnData | None,
+    offered: Sequence[str],
+    folder: Path,
+    schema: DataSchema | None,
+    vocabulary: Vocabulary | None = None,
 ) -> tuple[Dataset, list[ValidationSource]]:
     """Read all validation examples; of those that are equal in two files, or twice in an offered one, one counts.
 
@@ -68,6 +73,8 @@ def validation_examples(
         Paths are relative to it.
     schema
         The task's data schema, if it has one.
+    vocabulary
+        The one that it names, if it does.
 
     Returns
     -------
@@ -83,9 +90,9 @@ def validation_examples(
     sources: list[ValidationSource] = []
     seen: set[bytes] = set()
     if own is not None:
-        examples = fit_own_data(own, folder, schema).required()
+        examples = fit_own_data(own, folder, schema, vocabulary).required()
         parts.append(examples)
-        sources.append(_source(own.table or own.script or "the publisher's own", examples, 0))
+        sources.append(_source(own.table or own.text or own.script or "the publisher's own", examples, 0))
         seen.update(example_keys(examples.inputs, examples.targets) if offered else ())
     for name in offered:
         if not isinstance(schema, TableSchema):

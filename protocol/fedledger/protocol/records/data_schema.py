@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from fedledger.protocol.documents import LATER, Document, validated
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.records.ref import Ref
 
 MAX_SCHEMA_BYTES = 4 * 1024 * 1024
 MAX_COLUMNS = 4096
@@ -171,6 +172,12 @@ class ArraySchema(_Bounded, _Schema):
     )
     whole: bool = Field(default=False, description="whether inputs are whole numbers, as tokens and ids are")
     tokeniser: str = Field("", max_length=200, description="what made the tokens, with its version")
+    vocabulary: Annotated[Ref | None, LATER] = Field(
+        None, description="the list of texts that are tokens, by which everybody makes the same of a text"
+    )
+    unknown: Annotated[int | None, LATER] = Field(
+        None, ge=0, description="the token of a character with which none of the vocabulary begins; null: it is refused"
+    )
     mean: Finite = 0.0
     deviation: Deviation = 1.0
     classes: int | None = Field(
@@ -189,13 +196,19 @@ class ArraySchema(_Bounded, _Schema):
             raise ValueError(f"an example has {width:,} inputs, more than {MAX_INPUTS:,}")
         if self.whole and (self.mean, self.deviation) != (0.0, 1.0):
             raise ValueError("whole numbers are not scaled: leave mean and deviation out")
-        if self.resize is not None and (self.whole or len(self.shape) < 2):
-            raise ValueError("images are resized: leave whole out, and give height and width as the last of the shape")
         if self.class_names and len(self.class_names) != self.classes:
             raise ValueError(f"there are {self.classes} classes, and {len(self.class_names)} names for them")
         if self.classes is not None and (self.target_shape or self.whole_targets):
             raise ValueError("classes are one whole number each: leave target_shape and whole_targets out")
         require_once("class", self.class_names)
+        return self
+
+    @model_validator(mode="after")
+    def _images_or_tokens(self) -> ArraySchema:
+        if self.resize is not None and (self.whole or len(self.shape) < 2):
+            raise ValueError("images are resized: leave whole out, and give height and width as the last of the shape")
+        if self.vocabulary is not None and (not self.whole or len(self.shape) != 1):
+            raise ValueError("a vocabulary makes tokens: set whole = true, and shape = [length of a window]")
         return self
 
 
