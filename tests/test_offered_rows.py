@@ -16,10 +16,12 @@ from fedledger.learning.data import Dataset
 from fedledger.learning.equal_examples import example_keys, without
 from fedledger.learning.schemas.offered import MAX_BYTES, chosen_rows, read_offered
 from fedledger.node.own_data import NodeConfig, OwnData
-from fedledger.node.own_examples import offer_rows
+from fedledger.node.own_examples import offer_rows, own_examples
+from fedledger.platform.experiment.task_config import TaskConfig, make_task
 from fedledger.platform.experiment.task_validation import validation_examples
 from fedledger.protocol.errors import ConfigError, ExitCode
-from fedledger.protocol.records.data_schema import CategoryColumn, ClassTarget, NumberColumn, TableSchema
+from fedledger.protocol.records.data_schema import CategoryColumn, ClassTarget, NumberColumn, NumberTarget, TableSchema
+from fedledger.storage.local import LocalStore
 from support.command_line import caller
 from support.consortium import Consortium, consortium
 
@@ -141,6 +143,30 @@ def test_an_offer_is_a_file_and_a_validation_set_has_examples(tmp_path: Path) ->
     for offered, told in ((["theirs.csv"], "no table"), (["none.csv"], "no table"), ([], "no validation examples")):
         with pytest.raises(ConfigError, match=told):
             validation_examples(None, offered, tmp_path, SCHEMA)
+
+
+def test_numbers_to_predict_are_held_out_as_well(tmp_path: Path) -> None:
+    schema = TableSchema(columns=(AGE, PAIN), target=NumberTarget(name="cost"), least_examples=3)
+    rows = [f"{30 + i},none,{i * 1.5}" for i in range(12)]
+    written(tmp_path, "age,pain,cost", *rows[:5], name="held.csv")
+    written(tmp_path, "age,pain,cost", *rows[2:10], rows[3])
+    config = {
+        "name": "costs",
+        "model": {"method": "logistic_regression@1", "params": {"inputs": 3, "classes": 1}},
+        "training": {"objective": {"method": "regression@1"}},
+        "validation": {"data": {"table": "held.csv"}},
+        "data_schema": schema.model_dump(),
+    }
+    experiment = make_task(TaskConfig.model_validate(config), tmp_path).experiment
+    store = LocalStore(tmp_path / "store")
+    experiment.publish(store)
+    mine = NodeConfig(data=OwnData(table="own.csv"))
+    own = own_examples(mine, tmp_path, schema, experiment.spec, store)
+    assert own.left_out == 4 and own.fit.required().targets.tolist() == [7.5, 9, 10.5, 12, 13.5]
+    more = schema.model_copy(update={"least_examples": 6})
+    few = own_examples(mine, tmp_path, more, experiment.spec, store)
+    with pytest.raises(ConfigError, match="5 examples are left without the 4 that are held out"):
+        few.trainer()
 
 
 def test_owners_offer_rows_before_a_task_is_posted_and_do_not_train_on_them(

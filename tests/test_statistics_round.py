@@ -248,6 +248,8 @@ def test_owners_find_constants_and_everybody_can_replay_them(
         assert posted["validation"]["examples"] == 1
         for number, owner in enumerate(made.owners):
             (owner.folder / "node.toml").write_text(NODE)
+            told = document("node", "check", owner.folder / "node.toml", *place)
+            assert told["fits"] and "the mean and the spread" in told["published"]
             owner.start("node", "start", "node.toml", "--experiment-seed", 0, "--participant", number, "--poll", 0.1)
         done = document("aggregator", "start", "--experiment-seed", 0, "--poll", 0.1, *place)
         assert done["ended"] and done["rounds"] == 3

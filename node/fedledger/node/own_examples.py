@@ -29,6 +29,8 @@ from fedledger.storage.base import Readable
 
 log = logging.getLogger("fedledger.node")
 
+STATISTICS = "Everybody will be able to read the mean and the spread of each column, and the share of each category."
+
 
 @dataclass(frozen=True)
 class OwnExamples:
@@ -43,11 +45,14 @@ class OwnExamples:
         The task's model; None if nothing fits, so that it was not looked at.
     left_out
         How many examples are held out.
+    published
+        What of the data everybody will be able to read, if the task asks for more than training.
     """
 
     fit: Fit
     posted: PostedModel | None
     left_out: int
+    published: str = ""
 
     def trainer(self, device: str = "cpu") -> Trainer:
         """Return what trains on the examples; see :func:`~fedledger.node.own_training.own_trainer`.
@@ -85,6 +90,7 @@ def own_examples(
     fit = fit_own_data(config.data, folder, schema, posted_vocabulary(schema, store))
     if fit.examples is None:
         return OwnExamples(fit, None, 0)
+    published = STATISTICS if isinstance(schema, StatisticsSchema) else ""
     posted = PostedModel.read(spec, store, frozenset(config.trust_code))
     known = set[bytes]()
     # Statistics are of all rows, whatever is measured.
@@ -96,7 +102,7 @@ def own_examples(
             known.update(example_keys(given.inputs, given.targets))
     prepared = replace(fit, examples=posted.objective.prepared(fit.examples))
     kept = _held_out(prepared, known, 1 if schema is None else schema.least_examples)
-    return OwnExamples(kept, posted, fit.count - kept.count)
+    return OwnExamples(kept, posted, fit.count - kept.count, published)
 
 
 def posted_vocabulary(schema: DataSchema | None, store: Readable) -> Vocabulary | None:

@@ -194,7 +194,9 @@ def _own_trainer(path: Path, spec: TaskSpec, store: ContentStore) -> Trainer:
     for misfit in own.fit.misfits:
         if not misfit.is_serious:
             log.warning("%s", misfit)
-    log.info("%s has %s examples to train on", path, f"{own.fit.count:,}")
+    log.info("%s has %s examples", path, f"{own.fit.count:,}")
+    if own.published:
+        log.info("%s", own.published)
     return own.trainer(config.device)
 
 
@@ -230,13 +232,18 @@ def node_check(
         for misfit in sorted(fit.misfits, key=lambda each: not each.is_serious)
     ]
     if format_ is Format.JSON:
-        told = {"fits": fit.examples is not None, "examples": fit.count, "held_out": found.left_out}
+        told = {
+            "fits": fit.examples is not None,
+            "examples": fit.count,
+            "held_out": found.left_out,
+            "published": found.published,
+        }
         print_json({"task": task, **told, "findings": rows})
     else:
         if rows:
             print_rows(rows, f"What does not fit, or looks wrong, in {config}")
         state = "fit" if fit.examples is not None else "do not fit"
-        print_result(format_, {}, f"{fit.count:,} examples, which {state} the task.")
+        print_result(format_, {}, f"{fit.count:,} examples, which {state} the task. {found.published}".rstrip())
     if fit.examples is None:
         raise typer.Exit(ExitCode.CONFIG)
 
