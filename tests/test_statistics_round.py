@@ -78,6 +78,13 @@ def test_statistics_are_those_of_the_known_rows_by_hand(tmp_path: Path) -> None:
     assert second[4] == pytest.approx(np.std([-0.5, 0.5, 0.5, 0, 0, 0]))
 
 
+def test_an_owner_s_file_may_be_of_the_task_that_the_constants_are_for(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text("years,sex,ill\n" + "40,f,no\n" * 6)
+    reading = Reading({"?"}, {"ill": {"unknown"}}, {"age": "years", "diagnosis": "ill"})
+    fit = fit_statistics(TOLD, read_tables(tmp_path / "own.csv", ","), reading)
+    assert fit.examples is not None and [misfit.column for misfit in fit.misfits] == ["diagnosis", "ill"]
+
+
 def test_who_knows_too_little_of_a_column_says_nothing_of_it(tmp_path: Path) -> None:
     base = np.linspace(0.1, 0.8, 8)
     told = own(fitted(tmp_path, *["40,f"] * 4, *["?,f"] * 4), base)

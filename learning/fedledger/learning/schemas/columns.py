@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,9 @@ class ColumnReader:
         How they are written.
     """
 
+    names_all: ClassVar[bool] = True
+    """Whether the task names all columns that its owners may have to say something of."""
+
     def __init__(self, names: Sequence[str], tables: Sequence[Table], reading: Reading) -> None:
         self._names, self._tables, self._reading = names, tables, reading
         self._header = tables[0].header
@@ -74,9 +78,10 @@ class ColumnReader:
 
     def _require_names(self) -> None:
         known = self._names
-        for name in self._reading.names.keys() | self._reading.missing_in.keys():
+        told = self._add if self.names_all else self._warn
+        for name in sorted(self._reading.names.keys() | self._reading.missing_in.keys()):
             if name not in known:
-                self._add(
+                told(
                     name,
                     f"The task has no column {name!r}.",
                     f"Name one of the task's columns: {', '.join(known[:NAMED])}{', …' if len(known) > NAMED else ''}.",

@@ -51,7 +51,7 @@ class ColumnStatistics(Checked):
             )
         own = own_statistics(dataset.inputs, dataset.targets, base.astype(np.float64))
         with torch.no_grad():
-            inputs, targets = dataset.tensors
+            inputs, targets = (tensor.to(model.device) for tensor in dataset.tensors)
             found = loss(model.module(inputs), targets, inputs)
         return LocalUpdate((own - base).astype(np.float32), len(dataset), 1, float(found))
 
