@@ -101,7 +101,7 @@ def task_statistics(
     output: Annotated[Path, typer.Option(help="file to write")] = Path("statistics.toml"),
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Draft a task that finds the constants of a task's data schema out from its participants, without any row.
+    """Draft a task that finds out the constants of a task's data schema from its participants, without any row.
 
     Each number needs the bounds that it cannot leave: least and most. After the rounds of that task, `task constants`
     writes what they found into CONFIG.
@@ -115,7 +115,7 @@ def task_statistics(
     output.write_text(text, encoding="utf-8")
     lines = [f"{name}: left out, as it has not both least and most" for name in left_out]
     line = (
-        f"{output} is a task that finds the constants of {config} out. Post it: fedledger task post {output} --rpc URL"
+        f"{output} is a task that finds out the constants of {config}. Post it: fedledger task post {output} --rpc URL"
     )
     print_result(format_, {"file": str(output), "left_out": left_out}, line, *lines)
 

@@ -13,7 +13,7 @@ from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.data_schema import CategoryColumn, Column, NumberColumn, StatisticsSchema, TableSchema
 
 _STATISTICS = """\
-# A task that finds the constants of {of} out: each participant sends the mean and the spread of its columns, and the
+# A task that finds out the constants of {of}: each participant sends the mean and the spread of its columns, and the
 # share of its rows that hold each category, and no row. Post it, have your participants take part, and then:
 #   fedledger task constants {of} --rpc URL --task NUMBER
 name = {name}
@@ -126,7 +126,7 @@ def text_with(text: str, config: TaskConfig, draft: Draft, file: Path) -> str:
 
 def _asked(column: Column) -> dict[str, object]:
     """Return the fields of a column of which statistics are told."""
-    return {"kind": column.kind} | column.model_dump(exclude={"mean", "deviation", "missing"})
+    return {"kind": column.kind, "name": column.name} | column.model_dump(exclude={"mean", "deviation", "missing"})
 
 
 def described_table(config: TaskConfig, file: Path) -> TableSchema:
