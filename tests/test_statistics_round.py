@@ -119,6 +119,15 @@ def test_one_liar_of_four_moves_nothing_out_of_the_honest_range(
         }
 
 
+def test_who_has_no_value_of_a_column_adopts_the_others(tmp_path: Path) -> None:
+    owners = [fitted(tmp_path, *[f"{age},f"] * 6) for age in ("90", "96", "?")]
+    means = [60 + 60 * base[0] for base, _ in rounds(owners, [], 3)]
+    assert all(90 <= mean <= 96 for mean in means)
+    owners = [fitted(tmp_path, *[f"{age},f"] * 6) for age in ("90", "96", "93", "?")]
+    means = [60 + 60 * base[0] for base, _ in rounds(owners, [], 3)]
+    assert means == pytest.approx([91.5, 92.25, 92.625])
+
+
 def test_constants_are_those_of_the_pooled_rows_where_owners_are_alike(tmp_path: Path) -> None:
     numbers = np.random.default_rng(3).normal(54, 9, 4000).clip(0, 120)
     owners = [
@@ -228,7 +237,7 @@ def test_nobody_tells_statistics_of_what_is_no_column() -> None:
 NODE = '[data]\ntable = "own.csv"\n'
 
 
-def test_owners_find_constants_and_everybody_can_replay_them(
+def test_owners_find_constants_though_one_lies_and_everybody_can_replay_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call = caller(monkeypatch, capsys)
@@ -238,7 +247,7 @@ def test_owners_find_constants_and_everybody_can_replay_them(
         assert code == 0, told
         return json.loads(out)
 
-    with consortium(tmp_path, 3) as made:
+    with consortium(tmp_path, 4) as made:
         place, ledger = made.publisher.place, made.publisher.place[:4]
         monkeypatch.chdir(made.publisher.folder)
         document("task", "draft", "--data", "own.csv", "--label", LABEL, "--hold-out", 0.5)
@@ -250,13 +259,17 @@ def test_owners_find_constants_and_everybody_can_replay_them(
         known = known.replace("challenge_window = 3600", "challenge_window = 0")
         task.write_text(known.replace("penalty_gwei = 500000", "penalty_gwei = 0"))
         assert document("task", "statistics", task)["left_out"] == []
-        statistics.write_text(statistics.read_text().replace("max_participants = 100", "max_participants = 3"))
+        statistics.write_text(statistics.read_text().replace("max_participants = 100", "max_participants = 4"))
+        liar = made.owners[-1].folder / "own.csv"
+        header, *lines = liar.read_text().splitlines()
+        liar.write_text("\n".join([header, *("5000," * 30 + line[-1] for line in lines)]) + "\n")
         posted = document("task", "post", statistics, *place)
         assert posted["validation"]["examples"] == 1
         for number, owner in enumerate(made.owners):
             (owner.folder / "node.toml").write_text(NODE)
-            told = document("node", "check", owner.folder / "node.toml", *place)
-            assert told["fits"] and "the mean and the spread" in told["published"]
+            if not number:
+                told = document("node", "check", owner.folder / "node.toml", *place)
+                assert told["fits"] and "the mean and the spread" in told["published"]
             owner.start("node", "start", "node.toml", "--experiment-seed", 0, "--participant", number, "--poll", 0.1)
         done = document("aggregator", "start", "--experiment-seed", 0, "--poll", 0.1, *place)
         assert done["ended"] and done["rounds"] == 3
@@ -270,9 +283,11 @@ def test_owners_find_constants_and_everybody_can_replay_them(
     tables = [np.genfromtxt(owner.folder / "own.csv", delimiter=",", names=True) for owner in made.owners]
     assert len(found) == 30
     for name, column in found.items():
-        means = sorted(table[name].mean() for table in tables)
-        spreads = sorted(np.sqrt(np.square(table[name] - means[1]).mean()) for table in tables)
-        # The median of three owners is one's own, and a constant has three digits.
-        assert column["mean"] == column["missing"] == pytest.approx(means[1], rel=6e-3, abs=1e-3)
-        assert column["deviation"] == pytest.approx(spreads[1], rel=6e-3, abs=1e-3)
+        means = [table[name].mean() for table in tables]
+        middle = np.median(means)
+        spreads = [np.sqrt(np.square(table[name] - middle).mean()) for table in tables]
+        # A constant has three digits.
+        assert column["mean"] == column["missing"] == pytest.approx(middle, rel=6e-3, abs=1e-3)
+        assert column["deviation"] == pytest.approx(np.median(spreads), rel=6e-3, abs=1e-3)
+        assert min(means[:3]) - 1e-3 <= column["mean"] * 1.006 and column["mean"] * 0.994 <= max(means[:3]) + 1e-3
         assert column["most"] == 5000
