@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from fedledger.contracts.chain.development import free_port
-from fedledger.learning.schemas.tables import Reading, fit_tables
+from fedledger.learning.schemas.columns import Reading
+from fedledger.learning.schemas.tables import fit_tables
 from fedledger.learning.sources.tables import read_tables
 from fedledger.protocol.errors import ExitCode
 from fedledger.protocol.records.data_schema import TableSchema, read_schema

@@ -17,6 +17,7 @@ import typer
 from fedledger.node.own_data import NodeConfig
 from fedledger.platform.cli.app import app
 from fedledger.platform.experiment.config import DEMO, ExperimentConfig
+from fedledger.platform.experiment.task_config import ValidationConfig
 from fedledger.protocol.documents import validated
 from fedledger.protocol.methods.catalogue import kinds
 from support.documents import DOCUMENTS, ROOT, Block, blocks, with_tables
@@ -93,6 +94,8 @@ def test_configurations_are_read(block: Block) -> None:
     data = document.get("data", {})
     if data.keys() & {"table", "script"}:
         validated(NodeConfig, document, named(block))
+    elif "validation" in document:
+        validated(ValidationConfig, document["validation"], named(block))
     elif "project" not in document:
         validated(ExperimentConfig, merged(tomllib.loads(DEMO.read_text()), document), named(block))
 

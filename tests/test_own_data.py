@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from fedledger.learning.data import Dataset
 from fedledger.learning.schemas.arrays import fit_arrays
+from fedledger.learning.schemas.columns import Reading
 from fedledger.learning.schemas.draft import draft_schema
 from fedledger.learning.schemas.fit import Fit
-from fedledger.learning.schemas.tables import Reading, fit_tables
+from fedledger.learning.schemas.tables import fit_tables
 from fedledger.learning.sources.tables import read_tables
 from fedledger.node.own_data import OwnData, fit_own_data
 from fedledger.protocol.errors import ConfigError
@@ -27,6 +28,7 @@ from fedledger.protocol.records.data_schema import (
     NumberColumn,
     NumberTarget,
     TableSchema,
+    read_schema,
     schema_of,
 )
 
@@ -223,6 +225,29 @@ def test_images_under_a_schema(tmp_path: Path) -> None:
         assert told in problems(fit_arrays(schema, Dataset.of(inputs, labels)))[0]
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(4, 6), (8, 6), (3, 5), (4, 3), (1, 1), (7, 11)])
+def test_images_of_another_size_become_the_means_of_areas(rows: int, columns: int) -> None:
+    schema = ArraySchema(shape=(1, 4, 6), resize="area", least=0, most=255, classes=2)
+    grey = np.random.default_rng(rows).integers(0, 256, (70, 1, rows, columns))
+    fit = fit_arrays(schema, Dataset.of(grey.astype(np.float32), [0, 1] * 35))
+    # Cut into the least common pieces, and put together again.
+    pieces = grey.repeat(4, axis=2).repeat(6, axis=3).reshape(70, 1, 4, rows, 6, columns)
+    assert np.array_equal(fit.required().inputs, pieces.mean((3, 5)).astype(np.float32))
+    told = problems(fit, serious=False)
+    assert [f"{rows} × {columns}" in each for each in told] == [True] * ((rows, columns) != (4, 6))
+    bare = schema.model_copy(update={"resize": None})
+    refused = fit_arrays(bare, Dataset.of(grey.astype(np.float32), [0, 1] * 35))
+    assert (refused.examples is None) == ((rows, columns) != (4, 6))
+
+
+def test_channels_are_not_resized_and_a_schema_without_the_rule_keeps_its_bytes() -> None:
+    schema = ArraySchema(shape=(1, 4, 6), resize="area", classes=2)
+    colour = Dataset.of(np.ones((4, 3, 8, 12), np.float32), [0, 1, 0, 1])
+    assert "shape [3, 8, 12]" in problems(fit_arrays(schema, colour))[0]
+    assert b"resize" in schema.encode() and b"resize" not in ArraySchema(shape=(1, 4, 6)).encode()
+    assert read_schema(schema.encode()) == schema
+
+
 def test_tokens_stay_whole() -> None:
     schema = ArraySchema(shape=(3,), whole=True, least=0, most=9, target_shape=(3,), whole_targets=True)
     tokens = np.arange(6).reshape(2, 3)
@@ -242,6 +267,8 @@ def test_tokens_stay_whole() -> None:
         {"kind": "arrays", "shape": [2**20, 2**20]},
         {"kind": "arrays", "shape": [2], "classes": 3, "class_names": ["a"]},
         {"kind": "arrays", "shape": [2], "whole": True, "mean": 1},
+        {"kind": "arrays", "shape": [4], "resize": "area"},
+        {"kind": "arrays", "shape": [4, 4], "resize": "area", "whole": True},
         {"kind": "sound"},
         [],
     ],

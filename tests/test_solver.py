@@ -148,7 +148,8 @@ def test_a_diverged_scaffold_round_leaves_the_control_as_it_was():
 
 def test_what_a_solver_sends_is_what_it_says():
     flat = FlatModel(module())
-    for key in SOLVERS:
+    # One of them trains nothing.
+    for key in sorted({*SOLVERS} - {"column_statistics@1"}):
         solver = build_solver(key, {"learning_rate": 0.1, "local_steps": 1})
         made = solver(flat, flat.vector(), examples(), np.random.default_rng(0), Memory())
         assert dict.fromkeys(sorted(made.vectors)) == sent_by(solver)

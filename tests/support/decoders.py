@@ -50,6 +50,7 @@ from fedledger.protocol.records.data_schema import (
     CategoryColumn,
     ClassTarget,
     NumberColumn,
+    StatisticsSchema,
     TableSchema,
     read_schema,
 )
@@ -186,6 +187,12 @@ TABLE_SCHEMA = TableSchema(
         CategoryColumn(name="pain", categories=("1", "2"), missing=True),
     ),
     target=ClassTarget(name="num", classes=("no", "yes"), threshold=0.5),
+)
+STATISTICS_SCHEMA = StatisticsSchema(
+    columns=(
+        NumberColumn(name="age", unit="years", least=0, most=120),
+        CategoryColumn(name="pain", categories=("1", "2")),
+    )
 )
 ARRAY_SCHEMA = ArraySchema(shape=(1, 28, 28), least=0, most=1, classes=2, class_names=("a", "b"))
 
@@ -441,7 +448,7 @@ def _kinds() -> dict[str, Kind]:
             (ContentUnreadableError,),
         ),
         "data schemas": Kind(
-            (TABLE_SCHEMA.encode(), ARRAY_SCHEMA.encode()),
+            (TABLE_SCHEMA.encode(), ARRAY_SCHEMA.encode(), STATISTICS_SCHEMA.encode()),
             mutate.of_json,
             lambda data: read_schema(data).encode(),
             (ConfigError,),

@@ -238,17 +238,22 @@ def split(dataset: Dataset, test_fraction: float, validation_fraction: float, rn
             f"{n} examples cannot be split by the fractions {fractions[0]:g} (test) and {fractions[1]:g} (validation).",
             "Choose fractions that leave at least one example in each part.",
         )
+    order = stratified_order(dataset, rng)
+    test, validation, train = np.split(order, np.cumsum(sizes))
+    return Split(*(dataset.take(rng.permutation(part)) for part in (train, validation, test)))
+
+
+def stratified_order(dataset: Dataset, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return an order of a data set's n examples, int64[n], of which every stretch has each stratum's share nearly."""
     strata = dataset.strata
     if strata is None:
-        strata = np.zeros(n, np.int64)
+        strata = np.zeros(len(dataset), np.int64)
     # Spreading each class evenly over [0, 1) makes every stretch of the order a stratified sample.
-    position = np.empty(n)
+    position = np.empty(len(dataset))
     for stratum in members_of(strata):
         members = rng.permutation(stratum)
         position[members] = (np.arange(len(members)) + rng.random(len(members))) / len(members)
-    order = np.argsort(position, kind="stable")
-    test, validation, train = np.split(order, np.cumsum(sizes))
-    return Split(*(dataset.take(rng.permutation(part)) for part in (train, validation, test)))
+    return np.argsort(position, kind="stable")
 
 
 class Parts(Sequence[Dataset]):

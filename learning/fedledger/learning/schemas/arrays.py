@@ -6,11 +6,14 @@ import numpy as np
 
 from fedledger.learning.data import Dataset
 from fedledger.learning.schemas.fit import Fit, Misfit, fit_of
+from fedledger.learning.schemas.resizing import averaged
+from fedledger.learning.sequences import PADDING
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.data_schema import ArraySchema
+from fedledger.protocol.records.vocabulary import Vocabulary
 
 
-def fit_arrays(schema: ArraySchema, given: Dataset) -> Fit:
+def fit_arrays(schema: ArraySchema, given: Dataset, vocabulary: Vocabulary | None = None) -> Fit:
     """Make examples of arrays.
 
     Parameters
@@ -19,17 +22,48 @@ def fit_arrays(schema: ArraySchema, given: Dataset) -> Fit:
         The task's.
     given
         One's own, with inputs as they are before they are scaled.
+    vocabulary
+        The one that the schema names, if it does.
     """
-    misfits = [*_shape(schema, given), *_targets(schema, given)]
+    resized = _resized(schema, given)
+    misfits = [] if resized is given else [_told_size(schema, given)]
+    given = resized
+    misfits += [*_shape(schema, given), *_targets(schema, given)]
     examples = None
-    if not misfits:
+    if not any(misfit.is_serious for misfit in misfits):
         try:
             examples = _examples(schema, given)
         except ConfigError as error:
             misfits.append(Misfit("", error.message, error.remedy))
     if examples is not None:
-        misfits += _range(schema, given)
+        misfits += [*_range(schema, given), *(() if vocabulary is None else _strange_tokens(vocabulary, given))]
     return fit_of(examples, len(given), schema.least_examples, misfits)
+
+
+def _resized(schema: ArraySchema, given: Dataset) -> Dataset:
+    """Return images of the task's height and width, if it says how they are made of others that are alike otherwise."""
+    shape = given.inputs.shape[1:]
+    if (
+        schema.resize is None
+        or shape == schema.shape
+        or len(shape) != len(schema.shape)
+        or shape[:-2] != schema.shape[:-2]
+    ):
+        return given
+    if not given.inputs.size:
+        return given
+    return Dataset(averaged(given.inputs, *schema.shape[-2:]), given.targets, given.classes)
+
+
+def _told_size(schema: ArraySchema, given: Dataset) -> Misfit:
+    (rows, columns), (height, width) = given.inputs.shape[-2:], schema.shape[-2:]
+    stretched = "" if rows * width == columns * height else ", which stretches them"
+    return Misfit(
+        "",
+        f"Images are {rows} × {columns}, and are averaged to the task's {height} × {width}{stretched}.",
+        "Cut them to the task's proportions first if what they show must keep its own." if stretched else "",
+        is_serious=False,
+    )
 
 
 def _shape(schema: ArraySchema, given: Dataset) -> list[Misfit]:
@@ -39,7 +73,7 @@ def _shape(schema: ArraySchema, given: Dataset) -> list[Misfit]:
             Misfit(
                 "",
                 f"Examples have the shape {list(shape)}, and the task's have {list(schema.shape)}.",
-                "Bring them to that shape; images are [channels, height, width].",
+                f"Bring them to that shape; images are [channels, height, width]{_rule(schema, shape)}.",
             )
         ]
     if schema.whole and given.inputs.dtype != np.int64:
@@ -47,6 +81,12 @@ def _shape(schema: ArraySchema, given: Dataset) -> list[Misfit]:
             Misfit("", "Inputs are fractions, and the task's are whole numbers.", "Give tokens or ids as integers.")
         ]
     return []
+
+
+def _rule(schema: ArraySchema, shape: tuple[int, ...]) -> str:
+    """Say that a task does not resize, to somebody whose images differ in nothing else."""
+    is_size = len(shape) == len(schema.shape) > 1 and shape[:-2] == schema.shape[:-2] and not schema.whole
+    return ", and the task has no rule for other sizes, so that you choose how" if is_size else ""
 
 
 def _targets(schema: ArraySchema, given: Dataset) -> list[Misfit]:
@@ -103,6 +143,23 @@ def _range(schema: ArraySchema, given: Dataset) -> list[Misfit]:
             )
         ]
     return []
+
+
+def _strange_tokens(vocabulary: Vocabulary, given: Dataset) -> list[Misfit]:
+    """Tell of tokens that the vocabulary does not have."""
+    count, lowest = len(vocabulary.texts), 0 if given.classes is not None else PADDING
+    found = []
+    for name, tokens, least in (("Inputs", given.inputs, 0), ("Targets", given.targets, lowest)):
+        is_told = given.classes is None or name == "Inputs"
+        if is_told and tokens.size and tokens.dtype == np.int64 and not least <= tokens.min() <= tokens.max() < count:
+            found.append(
+                Misfit(
+                    "",
+                    f"{name} are tokens {tokens.min()} to {tokens.max()}; the task's vocabulary has 0 to {count - 1}.",
+                    'Make them of the text by the task\'s vocabulary: text = "MINE.txt" under [data] does.',
+                )
+            )
+    return found
 
 
 def _examples(schema: ArraySchema, given: Dataset) -> Dataset:

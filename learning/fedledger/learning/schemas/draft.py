@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedledger.learning.arrays import look_like_numbers
-from fedledger.learning.schemas.tables import Reading
+from fedledger.learning.schemas.columns import Reading
 from fedledger.learning.sources.tables import Table, as_number, numbers_rows
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.data_schema import (
@@ -113,9 +113,9 @@ def _numbers(name: str, known: NDArray[np.float64], notes: dict[str, str]) -> Nu
         notes[name] = f'if these are codes: {{ kind = "category", name = "{name}", categories = [{codes}] }}'
     return NumberColumn(
         name=name,
-        mean=_rounded(float(known.mean())),
-        deviation=_rounded(float(known.std())) or 1.0,
-        missing=_rounded(float(np.median(known))),
+        mean=rounded(float(known.mean())),
+        deviation=rounded(float(known.std())) or 1.0,
+        missing=rounded(float(np.median(known))),
     )
 
 
@@ -159,5 +159,6 @@ def _class_names(distinct: NDArray[np.float64] | NDArray[np.str_]) -> tuple[str,
     return tuple(f"{each:g}" if isinstance(each, float) else str(each) for each in distinct.tolist())
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
+    """Return a constant with as many digits as a draft has."""
     return float(f"{value:.{DIGITS}g}")

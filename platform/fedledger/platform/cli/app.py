@@ -18,6 +18,7 @@ from fedledger.platform.cli.experiments import config_app, experiments_app
 from fedledger.platform.cli.leaving import leaving_app
 from fedledger.platform.cli.ledger import ledger_app
 from fedledger.platform.cli.methods import methods_app
+from fedledger.platform.cli.owners import owners_app
 from fedledger.platform.cli.programs import aggregator_app, node_app, verifier_app
 from fedledger.platform.cli.tasks import task_app
 from fedledger.protocol.errors import ExitCode, FedledgerError
@@ -37,6 +38,7 @@ app.add_typer(audit_app)
 app.add_typer(ledger_app)
 app.add_typer(methods_app)
 node_app.add_typer(leaving_app)
+node_app.add_typer(owners_app)
 for name, group in (
     ("chain", chain_app),
     ("keys", keys_app),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fedledger.platform.experiment.experiment import Experiment
     from fedledger.platform.experiment.kept_validation import KeptValidation
     from fedledger.platform.experiment.posted_task import PostedAggregation
+    from fedledger.platform.experiment.task_config import OpenedTask
     from fedledger.protocol.records.spec import TaskSpec
     from fedledger.storage.base import ContentStore
 
@@ -226,7 +227,7 @@ def read_node_config(path: Path) -> NodeConfig:
     return validated(NodeConfig, document, str(path))
 
 
-def open_task(path: Path, seed: int | None) -> Experiment:
+def open_task(path: Path, seed: int | None) -> OpenedTask:
     """Read the configuration of a task, or of an experiment, and make its spec.
 
     Raises
@@ -235,14 +236,11 @@ def open_task(path: Path, seed: int | None) -> Experiment:
         If it is neither, or cannot be.
     """
     from fedledger.platform.experiment.config import read_document
-    from fedledger.platform.experiment.task_config import TaskConfig, make_task
-    from fedledger.protocol.documents import validated
+    from fedledger.platform.experiment.task_config import OpenedTask, make_task, read_task_config
 
-    document = read_document(path)
-    if "validation" not in document:
-        return open_experiment(path, seed)
-    given = document if seed is None else document | {"seed": seed}
-    return make_task(validated(TaskConfig, given, str(path)), path.parent)
+    if not read_document(path).keys() & {"validation", "data_schema"}:
+        return OpenedTask(open_experiment(path, seed))
+    return make_task(read_task_config(path, seed), path.parent)
 
 
 @dataclass(frozen=True)

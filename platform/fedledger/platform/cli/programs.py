@@ -185,20 +185,19 @@ def node_start(
 
 def _own_trainer(path: Path, spec: TaskSpec, store: ContentStore) -> Trainer:
     """Return what trains on the data that a node's configuration names, once they were seen to fit the task."""
-    from fedledger.learning.posted_model import PostedModel
-    from fedledger.node.own_data import fit_own_data
-    from fedledger.node.own_training import own_trainer
+    from fedledger.node.own_examples import own_examples
     from fedledger.platform.experiment.posted_task import read_data_schema
 
     config = read_node_config(path)
-    fit = fit_own_data(config.data, path.parent, read_data_schema(spec, store))
+    own = own_examples(config, path.parent, read_data_schema(spec, store), spec, store)
     log = logging.getLogger("fedledger.node")
-    for misfit in fit.misfits:
+    for misfit in own.fit.misfits:
         if not misfit.is_serious:
             log.warning("%s", misfit)
-    examples, posted = fit.required(), PostedModel.read(spec, store, frozenset(config.trust_code))
-    log.info("%s has %s examples", path, f"{len(examples):,}")
-    return own_trainer(posted, posted.objective.prepared(examples), config.device)
+    log.info("%s has %s examples", path, f"{own.fit.count:,}")
+    if own.published:
+        log.info("%s", own.published)
+    return own.trainer(config.device)
 
 
 @node_app.command("check")
@@ -214,17 +213,15 @@ def node_check(
 
     What does not fit is listed, first of all what keeps the node from taking part; then the exit code is 3.
     """
-    from fedledger.learning.posted_model import PostedModel
-    from fedledger.node.own_data import fit_own_data
-    from fedledger.node.own_training import own_trainer
+    from fedledger.node.own_examples import own_examples
     from fedledger.platform.experiment.posted_task import read_data_schema, read_spec
 
     ledger, store = at.open(), content.open()
     spec, own = read_spec(ledger, store, task), read_node_config(config)
-    fit = fit_own_data(own.data, config.parent, read_data_schema(spec, store))
+    found = own_examples(own, config.parent, read_data_schema(spec, store), spec, store)
+    fit = found.fit
     if fit.examples is not None:
-        posted = PostedModel.read(spec, store, frozenset(own.trust_code))
-        own_trainer(posted, posted.objective.prepared(fit.examples), own.device)
+        found.trainer(own.device)
     rows = [
         {
             "column": misfit.column,
@@ -235,12 +232,18 @@ def node_check(
         for misfit in sorted(fit.misfits, key=lambda each: not each.is_serious)
     ]
     if format_ is Format.JSON:
-        print_json({"task": task, "fits": fit.examples is not None, "examples": fit.count, "findings": rows})
+        told = {
+            "fits": fit.examples is not None,
+            "examples": fit.count,
+            "held_out": found.left_out,
+            "published": found.published,
+        }
+        print_json({"task": task, **told, "findings": rows})
     else:
         if rows:
             print_rows(rows, f"What does not fit, or looks wrong, in {config}")
         state = "fit" if fit.examples is not None else "do not fit"
-        print_result(format_, {}, f"{fit.count:,} examples, which {state} the task.")
+        print_result(format_, {}, f"{fit.count:,} examples, which {state} the task. {found.published}".rstrip())
     if fit.examples is None:
         raise typer.Exit(ExitCode.CONFIG)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,7 +29,7 @@ from fedledger.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
     from fedledger.platform.experiment.config import LedgerConfig
-    from fedledger.platform.experiment.experiment import Experiment
+    from fedledger.platform.experiment.task_config import OpenedTask
     from fedledger.platform.experiment.task_price import TaskPrice
 
 task_app = typer.Typer(no_args_is_help=True, help="Tasks.")
@@ -66,8 +67,8 @@ def task_draft(
     The draft holds means, deviations and medians of columns, rounded, and the names of categories that several rows
     have. It holds no row, and no extreme value.
     """
+    from fedledger.learning.schemas.columns import Reading
     from fedledger.learning.schemas.draft import draft_schema
-    from fedledger.learning.schemas.tables import Reading
     from fedledger.learning.sources.tables import read_tables
     from fedledger.platform.experiment.task_draft import OwnTable, draft_text, hold_out_rows
 
@@ -93,6 +94,65 @@ def task_draft(
     )
 
 
+@task_app.command("statistics")
+@expand_options
+def task_statistics(
+    config: Annotated[Path, typer.Argument(help="TOML file of a task with a data schema of tables")],
+    output: Annotated[Path, typer.Option(help="file to write")] = Path("statistics.toml"),
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Draft a task that finds out the constants of a task's data schema from its participants, without any row.
+
+    Each number needs the bounds that it cannot leave: least and most. After the rounds of that task, `task constants`
+    writes what they found into CONFIG.
+    """
+    from fedledger.platform.experiment.statistics_draft import statistics_text
+    from fedledger.platform.experiment.task_config import read_task_config
+
+    if output.exists():
+        raise ConfigError(f"{output} exists already.", "Give another file with --output.")
+    text, left_out = statistics_text(read_task_config(config), config)
+    output.write_text(text, encoding="utf-8")
+    lines = [f"{name}: left out, as it has not both least and most" for name in left_out]
+    line = (
+        f"{output} is a task that finds out the constants of {config}. Post it: fedledger task post {output} --rpc URL"
+    )
+    print_result(format_, {"file": str(output), "left_out": left_out}, line, *lines)
+
+
+@task_app.command("constants")
+@expand_options
+def task_constants(
+    config: Annotated[Path, typer.Argument(help="TOML file of a task with a data schema of tables")],
+    at: LedgerOptions,
+    task: TaskOption = 1,
+    store: StoreOption = "local",
+    store_dir: StoreFolderOption = Path("store"),
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Write the constants that a task of statistics found into the data schema of CONFIG.
+
+    Means and deviations have three digits. Categories that most participants do not have are left out. Everybody can
+    check them: `fedledger audit` replays the rounds.
+    """
+    from fedledger.contracts.ledger.history import History
+    from fedledger.platform.experiment.posted_task import found_constants
+    from fedledger.platform.experiment.statistics_draft import described_table, text_with
+    from fedledger.platform.experiment.task_config import read_task_config
+    from fedledger.storage.durable_files import write_atomically
+    from fedledger.storage.foreign_files import read_text
+    from fedledger.storage.open import open_store
+
+    before = read_task_config(config)
+    history = History(at.open()).update()
+    draft = found_constants(history, open_store(store, store_dir), task, described_table(before, config))
+    write_atomically(config, text_with(read_text(config), before, draft, config).encode())
+    columns = {column.name: column.model_dump(exclude={"name", "kind", "unit"}) for column in draft.schema.columns}
+    lines = [f"{name}: {note}" for name, note in draft.notes.items()]
+    line = f"{config} has the constants of task {task}: {len(columns):,} columns, {draft.schema.width:,} inputs"
+    print_result(format_, {"file": str(config), "columns": columns, "notes": draft.notes}, line, *lines)
+
+
 @task_app.command("check")
 @expand_options
 def task_check(
@@ -100,16 +160,17 @@ def task_check(
 ) -> None:
     """Look whether a task can be posted, and say what it costs whom and how long it takes; nothing is posted."""
     from fedledger.platform.experiment.deployment_terms import require_deployed, require_terms
-    from fedledger.platform.experiment.task_price import TaskPrice, validation_counts, validation_line
+    from fedledger.platform.experiment.task_price import TaskPrice, validation_counts, validation_lines
     from fedledger.protocol.encoding.cid import ContentRef
 
-    ledger, task = at.open(), open_task(config, seed)
+    ledger, opened = at.open(), open_task(config, seed)
+    task = opened.experiment
     params, settings = task.task_params(ContentRef.of(task.spec.encode())), ledger.settings()
     require_deployed(task.config.ledger, settings)
     require_terms(params, settings, task.config.ledger.standbys)
     price = TaskPrice(params, ledger.chain.sender.price())
-    document = {"spec": params.spec.cid, "validation": validation_counts(task), "price": price.document()}
-    print_result(format_, document, validation_line(task), *price.lines())
+    document = {"spec": params.spec.cid, "validation": validation_counts(opened), "price": price.document()}
+    print_result(format_, document, *validation_lines(opened), *price.lines())
 
 
 @dataclass(frozen=True)
@@ -195,12 +256,13 @@ def task_post(
 
     from fedledger.platform.experiment.accounts import PUBLISHER
     from fedledger.platform.experiment.deployment_terms import require_deployed, require_terms
-    from fedledger.platform.experiment.task_price import TaskPrice
+    from fedledger.platform.experiment.task_price import TaskPrice, validation_lines
     from fedledger.protocol.encoding.cid import ContentRef
     from fedledger.storage.open import open_store
 
     ledger = at.open()
-    made = seal.made(open_task(config, seed), ledger.chain)
+    opened = open_task(config, seed)
+    made = seal.made(opened.experiment, ledger.chain)
     if not ledger.chain.development:
         posting.require_strangers_terms(made.config.ledger)
     standbys = posting.standby or made.standbys()
@@ -211,19 +273,19 @@ def task_post(
     require_terms(params, settings, len(standbys))
     price = TaskPrice(params, ledger.chain.sender.price())
     if not ledger.chain.development:
-        _require_consent(price, posting.yes)
+        _require_consent([*validation_lines(opened), *price.lines()], posting.yes)
     if posting.validation_file is not None:
         posting.validation_file.write_bytes(made.validation.whole)
     made.publish(open_store(store, store_dir))
     funds = params.budget + params.seal_deposit + 10**18
     account = key.account(ledger.chain, made.config.seed, PUBLISHER, funds)
-    _print_posted(format_, ledger.post_task(account, params, standbys), made, price)
+    _print_posted(format_, ledger.post_task(account, params, standbys), opened, price)
 
 
-def _print_posted(format_: Format, number: int, task: Experiment, price: TaskPrice) -> None:
-    from fedledger.platform.experiment.task_price import validation_counts, validation_line
+def _print_posted(format_: Format, number: int, task: OpenedTask, price: TaskPrice) -> None:
+    from fedledger.platform.experiment.task_price import validation_counts, validation_lines
 
-    spec, code = price.params.spec.cid, task.spec.code
+    spec, code = price.params.spec.cid, task.experiment.spec.code
     document = {
         "task": number,
         "spec": spec,
@@ -232,7 +294,7 @@ def _print_posted(format_: Format, number: int, task: Experiment, price: TaskPri
         "validation": validation_counts(task),
         "price": price.document(),
     }
-    lines = [f"Task {number} posted; spec {spec}", validation_line(task), *price.lines()]
+    lines = [f"Task {number} posted; spec {spec}", *validation_lines(task), *price.lines()]
     if code is not None:
         lines.append("The task brings code of its own. Verifiers and nodes that have read it let it run like this:")
     print_result(format_, document, *lines)
@@ -241,14 +303,14 @@ def _print_posted(format_: Format, number: int, task: Experiment, price: TaskPri
         out.print(f"fedledger verifier start --trust-code {code.cid} …", markup=False, highlight=False, soft_wrap=True)
 
 
-def _require_consent(price: TaskPrice, yes: bool) -> None:
-    """Ask whether a task is to be posted at its price, unless that was said."""
+def _require_consent(terms: Sequence[str], yes: bool) -> None:
+    """Ask whether a task is to be posted on its terms, unless that was said."""
     if yes:
         return
-    for line in price.lines():
+    for line in terms:
         err.print(line, markup=False, highlight=False)
     if not sys.stdin.isatty():
-        raise ConfigError("The task was not posted: nobody is there to be asked.", "Give --yes if the price is right.")
+        raise ConfigError("The task was not posted: nobody is there to be asked.", "Give --yes if the terms are right.")
     typer.confirm("Post the task?", abort=True, err=True)
 
 

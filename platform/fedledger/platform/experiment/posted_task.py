@@ -10,8 +10,11 @@ import numpy as np
 from fedledger.aggregator.round.inputs import TrustedUpdate
 from fedledger.aggregator.round.measurer import Measurer
 from fedledger.contracts.ledger.client import Ledger
+from fedledger.contracts.ledger.state import LedgerState
 from fedledger.learning.data import Dataset
 from fedledger.learning.posted_model import PostedModel
+from fedledger.learning.schemas.draft import Draft
+from fedledger.learning.schemas.statistics import with_constants
 from fedledger.learning.validation_set import read_validation
 from fedledger.ledger_tools.audit.measuring import live_measure
 from fedledger.node.own_training import local_trainer, trusted_update
@@ -20,7 +23,13 @@ from fedledger.platform.experiment.experiment import Experiment
 from fedledger.platform.experiment.kept_validation import KeptValidation
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError, TrustError
-from fedledger.protocol.records.data_schema import MAX_SCHEMA_BYTES, DataSchema, read_schema
+from fedledger.protocol.records.data_schema import (
+    MAX_SCHEMA_BYTES,
+    DataSchema,
+    StatisticsSchema,
+    TableSchema,
+    read_schema,
+)
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.spec import MAX_SPEC_BYTES, TaskSpec
 from fedledger.storage.base import ContentStore, Readable
@@ -58,6 +67,40 @@ def read_data_schema(spec: TaskSpec, store: ContentStore) -> DataSchema | None:
         If the store does not have it.
     """
     return None if spec.data_schema is None else read_schema(store.get(spec.data_schema.ref, MAX_SCHEMA_BYTES))
+
+
+def found_constants(history: LedgerState, store: ContentStore, task: int, table: TableSchema) -> Draft:
+    """Return a table's schema with the constants that a task of statistics found.
+
+    Parameters
+    ----------
+    history, store, task
+        Where the task is.
+    table
+        The schema before.
+
+    Raises
+    ------
+    ConfigError
+        If it is no such task, fewer than two rounds of it were settled, or it has no column of the table.
+    StoreError
+        If the store lacks what the task names.
+    """
+    found = history.task(task)
+    spec = TaskSpec.decode(store.get(found.spec, MAX_SPEC_BYTES))
+    told = read_data_schema(spec, store)
+    if not isinstance(told, StatisticsSchema):
+        raise ConfigError(f"Task {task} is none of statistics.", "Draft one with `fedledger task statistics`.")
+    if len(found.counted) < 2:
+        raise ConfigError(
+            f"Task {task} has {len(found.counted)} settled rounds, and the spreads come with the second one.",
+            "Wait for it, or post another task if this one has ended.",
+        )
+    model = ModelFile.decode(store.get(found.model), spec.tensors).named()
+    mean, spread = (model.get(name, np.zeros(0)).astype(np.float64) for name in ("mean", "spread"))
+    if not mean.shape == spread.shape == (told.width,):
+        raise ConfigError(f"The model of task {task} is none of its statistics.", "Post another task.")
+    return with_constants(table, told, mean, spread)
 
 
 def posted_spec(

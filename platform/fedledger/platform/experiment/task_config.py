@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from fedledger.learning.data import Parts
-from fedledger.node.own_data import OwnData, fit_own_data
+from fedledger.node.own_data import OwnData
 from fedledger.platform.experiment.assembly import assemble, own_code
 from fedledger.platform.experiment.config import (
     DataConfig,
     ExperimentConfig,
     LedgerConfig,
     TrainingConfig,
+    read_document,
     require_possible,
 )
 from fedledger.platform.experiment.experiment import MAX_PARTICIPANTS, Experiment
 from fedledger.platform.experiment.task_objective import task_objective
-from fedledger.protocol.documents import Document
+from fedledger.platform.experiment.task_validation import MAX_OFFERS, ValidationSource, validation_examples
+from fedledger.protocol.documents import Document, validated
+from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import Method
-from fedledger.protocol.records.data_schema import ArraySchema, TableSchema
+from fedledger.protocol.records.data_schema import ArraySchema, DataSchema, StatisticsSchema, TableSchema
+from fedledger.protocol.records.ref import Ref
+from fedledger.protocol.records.vocabulary import MAX_BYTES, Vocabulary
+from fedledger.storage.foreign_files import read_json
 
 MIN_PARTICIPANTS = 3
 """With fewer participants, each one can tell what the others' updates were."""
 
 
 class ValidationConfig(Document):
-    """The publisher's own examples on which updates are measured."""
+    """The examples on which updates are measured: the publisher's own, offered ones, or both."""
 
-    data: OwnData
+    data: OwnData | None = Field(default=None, description="the publisher's own")
+    offered: tuple[str, ...] = Field(
+        default=(), max_length=MAX_OFFERS, description="tables of rows that participants offer, made by `node offer`"
+    )
     access: Literal["public", "opened", "sealed"] = Field(
         default="public", description="who can read them; see data.validation_access of experiments"
     )
@@ -46,15 +56,46 @@ class TaskConfig(Document):
     model: Method | None = None
     code: str | None = Field(default=None, description="path of a task.py with model()")
     max_participants: int = Field(default=100, ge=1, le=MAX_PARTICIPANTS)
-    validation: ValidationConfig
-    data_schema: Annotated[TableSchema | ArraySchema, Field(discriminator="kind")] | None = Field(
+    validation: ValidationConfig = ValidationConfig()
+    data_schema: Annotated[TableSchema | ArraySchema | StatisticsSchema, Field(discriminator="kind")] | None = Field(
         default=None, description="how participants make inputs of their data; if not given, each one's script does"
+    )
+    vocabulary: str | None = Field(
+        default=None, description="path of a JSON list of texts, by which participants make tokens of theirs"
     )
     training: TrainingConfig = TrainingConfig()
     ledger: LedgerConfig = LedgerConfig()
 
 
-def make_task(config: TaskConfig, folder: Path) -> Experiment:
+@dataclass(frozen=True)
+class OpenedTask:
+    """A task that may be posted.
+
+    Parameters
+    ----------
+    experiment
+        Its spec, with what that names.
+    sources
+        Where the validation examples come from, if participants bring their own data.
+    """
+
+    experiment: Experiment
+    sources: tuple[ValidationSource, ...] = ()
+
+
+def read_task_config(path: Path, seed: int | None = None) -> TaskConfig:
+    """Read the configuration of a task; a seed replaces its own.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, or says something else.
+    """
+    document = read_document(path)
+    return validated(TaskConfig, document if seed is None else document | {"seed": seed}, str(path))
+
+
+def make_task(config: TaskConfig, folder: Path) -> OpenedTask:
     """Write the spec of a task, with the model tried out on the validation examples; nobody plays it here.
 
     Parameters
@@ -89,8 +130,39 @@ def make_task(config: TaskConfig, folder: Path) -> Experiment:
     )
     require_possible(terms, "the task's configuration")
     own = None if config.code is None else own_code(folder / config.code)
-    fit = fit_own_data(config.validation.data, folder, config.data_schema)
-    examples = task_objective(terms, own).objective.prepared(fit.required())
+    given = config.validation
+    schema, vocabulary = _described(config, folder)
+    found, sources = validation_examples(given.data, given.offered, folder, schema, vocabulary)
+    examples = task_objective(terms, own).objective.prepared(found)
     seen = Parts.stretches(examples, [len(examples)])
     task = assemble(terms, seen, examples, examples, own)
-    return task if config.data_schema is None else task.described(config.data_schema)
+    if schema is not None:
+        task = task.described(schema)
+    if vocabulary is not None:
+        task = replace(task, contents=(*task.contents[:3], vocabulary.encode(), *task.contents[3:]))
+    return OpenedTask(task, tuple(sources))
+
+
+def _described(config: TaskConfig, folder: Path) -> tuple[DataSchema | None, Vocabulary | None]:
+    """Return the data schema of a configuration, and its vocabulary, which the schema then names."""
+    schema = config.data_schema
+    named = schema.vocabulary if isinstance(schema, ArraySchema) else None
+    if config.vocabulary is None:
+        if named is not None or (isinstance(schema, ArraySchema) and schema.unknown is not None):
+            raise ConfigError(
+                "The data schema is about a vocabulary, which is not there.",
+                'Give its file: vocabulary = "TOKENS.json".',
+            )
+        return schema, None
+    if not isinstance(schema, ArraySchema):
+        raise ConfigError("A vocabulary is for a data schema of arrays.", "Leave vocabulary out.")
+    path = folder / config.vocabulary
+    try:
+        # What is unknown is part of the schema, which is read once it names the vocabulary.
+        vocabulary = Vocabulary.of(read_json(path, MAX_BYTES), schema.unknown)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"The vocabulary {path} cannot be read: {error}.", "Give a JSON list of texts.") from error
+    ref = Ref.of(ContentRef.of(vocabulary.encode()))
+    if named not in {None, ref}:
+        raise ConfigError(f"{path} is another vocabulary than the data schema names.", "Leave it out of the schema.")
+    return validated(ArraySchema, schema.model_dump() | {"vocabulary": ref.model_dump()}, "data_schema"), vocabulary

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,8 @@ seed = 0
 model = {model}
 max_participants = 100
 
-# Rows on which updates are measured. Everybody can read them unless access is "opened" or "sealed".
+# Rows on which updates are measured. Everybody can read them unless access is "opened" or "sealed". Participants may
+# offer some with `fedledger node offer`: offered = ["THEIRS.csv"].
 [validation]
 data = {table}
 access = "public"
@@ -81,7 +82,7 @@ class OwnTable:
             fields["delimiter"] = self.delimiter
         if self.missing != ("?",):
             fields["missing"] = self.missing
-        return _inline(fields)
+        return toml_inline(fields)
 
 
 def draft_text(draft: Draft, file: Path, validation: OwnTable) -> str:
@@ -101,7 +102,7 @@ def draft_text(draft: Draft, file: Path, validation: OwnTable) -> str:
     model = f'{{ method = "logistic_regression@1", params = {{ inputs = {schema.width}, classes = {outputs} }} }}'
     objective = "regression@1" if isinstance(target, NumberTarget) else "classification@1"
     drafted = {column.name for column in schema.columns}
-    lines = [_column(column, draft.notes.get(column.name)) for column in schema.columns]
+    lines = [column_line(column, draft.notes.get(column.name)) for column in schema.columns]
     lines += [f"  # {_text(name)}: {note}" for name, note in draft.notes.items() if name not in drafted]
     return _TASK.format(
         file=file.name,
@@ -110,28 +111,31 @@ def draft_text(draft: Draft, file: Path, validation: OwnTable) -> str:
         table=validation.inline(),
         objective=f'{{ method = "{objective}" }}',
         least=20,
-        target=_inline(target.model_dump(exclude_none=True)),
+        target=toml_inline(target.model_dump(exclude_none=True)),
         columns="\n".join(lines),
     )
 
 
-def _column(column: NumberColumn | CategoryColumn, note: str | None) -> str:
+def column_line(column: NumberColumn | CategoryColumn, note: str | None) -> str:
+    """Return a column as a line of a drafted list of columns."""
     fields = column.model_dump(exclude_none=True)
     ordered = {name: fields.pop(name) for name in ("kind", "name")} | fields
-    return f"  {_inline(ordered)},{f'  # {note}' if note else ''}"
+    return f"  {toml_inline(ordered)},{f'  # {note}' if note else ''}"
 
 
-def _inline(fields: dict[str, object]) -> str:
-    return f"{{ {', '.join(f'{name} = {_value(value)}' for name, value in fields.items())} }}"
+def toml_inline(fields: Mapping[str, object]) -> str:
+    """Return fields as an inline table of TOML."""
+    return f"{{ {', '.join(f'{name} = {toml_value(value)}' for name, value in fields.items())} }}"
 
 
-def _value(value: object) -> str:
+def toml_value(value: object) -> str:
+    """Return a text, number, truth value or list of such as TOML has it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
         return repr(value)
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_value, value))}]"
+        return f"[{', '.join(map(toml_value, value))}]"
     return _text(value) if isinstance(value, str) else str(value)
 
 

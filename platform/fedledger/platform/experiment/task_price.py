@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from fedledger.platform.experiment.task_validation import class_counts, told_classes
 from fedledger.protocol.units import GWEI, in_gwei
 
 if TYPE_CHECKING:
     from fedledger.contracts.ledger.records import TaskParams
-    from fedledger.platform.experiment.experiment import Experiment
+    from fedledger.platform.experiment.task_config import OpenedTask
 
 POST, ENROL = 420_000, 190_000
 """Gas to post a task, and to register and enrol. These and the next ones are rounded up from `fedledger bench gas`."""
@@ -99,18 +98,15 @@ class TaskPrice:
         ]
 
 
-def validation_counts(task: Experiment) -> dict[str, object]:
-    """Return how many validation examples there are, and how many of each class."""
-    _, labels = task.validation.examples()
-    classes = np.unique(labels, return_counts=True) if labels.ndim == 1 and labels.dtype == np.int64 else ((), ())
-    return {"examples": len(labels), "classes": {str(name): int(count) for name, count in zip(*classes, strict=True)}}
+def validation_counts(task: OpenedTask) -> dict[str, object]:
+    """Return how many validation examples there are, how many of each class, and where they come from."""
+    _, labels = task.experiment.validation.examples()
+    counts = {"examples": len(labels), "classes": class_counts(labels)}
+    return counts | {"sources": [source.document() for source in task.sources]}
 
 
-def validation_line(task: Experiment) -> str:
-    """Return the same in a sentence."""
-    counts = validation_counts(task)
-    by_class = counts["classes"]
-    told = (
-        ", ".join(f"{count} of class {name}" for name, count in by_class.items()) if isinstance(by_class, dict) else ""
-    )
-    return f"Updates are measured on {counts['examples']} validation examples{': ' + told if told else ''}."
+def validation_lines(task: OpenedTask) -> list[str]:
+    """Return the same in sentences."""
+    _, labels = task.experiment.validation.examples()
+    line = f"Updates are measured on {len(labels):,} validation examples{told_classes(class_counts(labels))}."
+    return [line, *(source.line() for source in task.sources if len(task.sources) > 1 or source.repeated)]

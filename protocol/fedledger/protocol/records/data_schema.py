@@ -7,13 +7,14 @@ a missing value becomes, and the constants by which numbers are scaled.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from fedledger.protocol.documents import Document, validated
+from fedledger.protocol.documents import LATER, Document, validated
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.records.ref import Ref
 
 MAX_SCHEMA_BYTES = 4 * 1024 * 1024
 MAX_COLUMNS = 4096
@@ -55,6 +56,16 @@ class NumberColumn(_Bounded):
     def width(self) -> int:
         """How many inputs it makes."""
         return 1
+
+    @property
+    def half_range(self) -> float:
+        """Half the distance between the bounds; 0 unless both are given."""
+        return 0.0 if self.least is None or self.most is None else self.most / 2 - self.least / 2
+
+    @property
+    def middle(self) -> float:
+        """The middle between the bounds; 0 unless both are given."""
+        return 0.0 if self.least is None or self.most is None else self.most / 2 + self.least / 2
 
 
 class CategoryColumn(Document):
@@ -152,10 +163,21 @@ class ArraySchema(_Bounded, _Schema):
     Numbers x become (x - mean) / deviation; whole numbers, such as tokens, stay what they are.
     """
 
+    pinned: ClassVar[bool] = True
+
     kind: Literal["arrays"] = "arrays"
     shape: tuple[Annotated[int, Field(ge=1, le=MAX_INPUTS)], ...] = Field(min_length=1, max_length=MAX_DIMENSIONS)
+    resize: Annotated[Literal["area"] | None, LATER] = Field(
+        None, description="what becomes of images of another height and width: the mean of each area; null: refused"
+    )
     whole: bool = Field(default=False, description="whether inputs are whole numbers, as tokens and ids are")
     tokeniser: str = Field("", max_length=200, description="what made the tokens, with its version")
+    vocabulary: Annotated[Ref | None, LATER] = Field(
+        None, description="the list of texts that are tokens, by which everybody makes the same of a text"
+    )
+    unknown: Annotated[int | None, LATER] = Field(
+        None, ge=0, description="the token of a character with which none of the vocabulary begins; null: it is refused"
+    )
     mean: Finite = 0.0
     deviation: Deviation = 1.0
     classes: int | None = Field(
@@ -181,9 +203,53 @@ class ArraySchema(_Bounded, _Schema):
         require_once("class", self.class_names)
         return self
 
+    @model_validator(mode="after")
+    def _images_or_tokens(self) -> ArraySchema:
+        if self.resize is not None and (self.whole or len(self.shape) < 2):
+            raise ValueError("images are resized: leave whole out, and give height and width as the last of the shape")
+        if self.vocabulary is not None and (not self.whole or len(self.shape) != 1):
+            raise ValueError("a vocabulary makes tokens: set whole = true, and shape = [length of a window]")
+        return self
 
-DataSchema = TableSchema | ArraySchema
-KINDS: dict[str, type[TableSchema] | type[ArraySchema]] = {"table": TableSchema, "arrays": ArraySchema}
+
+class StatisticsSchema(_Schema):
+    """Columns of tables of which each participant tells means, spreads and shares, and no row.
+
+    A number x becomes 2 (x - least) / (most - least) - 1, within [-1, 1]; a category becomes one number for each of its
+    names, 1 for the row's own and 0 for the others. Any value may be missing.
+    """
+
+    kind: Literal["statistics"] = "statistics"
+    columns: tuple[Column, ...] = Field(min_length=1, max_length=MAX_COLUMNS)
+
+    @model_validator(mode="after")
+    def _suit(self) -> StatisticsSchema:
+        require_once("column", [column.name for column in self.columns])
+        for column in self.columns:
+            if column.model_fields_set & {"mean", "deviation", "missing"}:
+                raise ValueError(f"column {column.name!r}: leave mean, deviation and missing out, which are looked for")
+            if isinstance(column, NumberColumn) and not column.half_range > 0:
+                raise ValueError(f"column {column.name!r} takes least, and most above it: statistics stay within them")
+        if self.width > MAX_INPUTS:
+            raise ValueError(f"the columns make {self.width:,} numbers, more than {MAX_INPUTS:,}")
+        return self
+
+    @property
+    def width(self) -> int:
+        """How many numbers a row makes."""
+        return sum(column.width for column in self.columns)
+
+    def encode(self) -> bytes:
+        """Return the canonical bytes."""
+        return canonical.encode(self.model_dump(exclude={"columns": {"__all__": {"mean", "deviation", "missing"}}}))
+
+
+DataSchema = TableSchema | ArraySchema | StatisticsSchema
+KINDS: dict[str, type[TableSchema] | type[ArraySchema] | type[StatisticsSchema]] = {
+    "table": TableSchema,
+    "arrays": ArraySchema,
+    "statistics": StatisticsSchema,
+}
 
 
 def require_once(what: str, names: Sequence[str]) -> None:

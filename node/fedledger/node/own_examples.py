@@ -1,0 +1,195 @@
+"""What a participant trains on: its own examples without those on which updates are measured, and what it offers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Set
+from dataclasses import dataclass, replace
+from itertools import count as count_from
+from pathlib import Path
+
+import numpy as np
+
+from fedledger.learning.data import Dataset
+from fedledger.learning.equal_examples import example_keys, without
+from fedledger.learning.posted_model import PostedModel
+from fedledger.learning.schemas.fit import Fit, Misfit
+from fedledger.learning.schemas.offered import chosen_rows, read_offered, write_offered
+from fedledger.learning.schemas.tables import fit_tables
+from fedledger.learning.sources.tables import read_tables
+from fedledger.learning.validation_set import read_validation
+from fedledger.node.own_data import NodeConfig, fit_own_data
+from fedledger.node.own_training import own_trainer
+from fedledger.node.training import Trainer
+from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.records.data_schema import ArraySchema, DataSchema, StatisticsSchema, TableSchema
+from fedledger.protocol.records.spec import TaskSpec
+from fedledger.protocol.records.vocabulary import MAX_BYTES, Vocabulary
+from fedledger.storage.base import Readable
+
+log = logging.getLogger("fedledger.node")
+
+STATISTICS = "Everybody will be able to read the mean and the spread of each column, and the share of each category."
+
+
+@dataclass(frozen=True)
+class OwnExamples:
+    """One's own examples in a posted task.
+
+    Parameters
+    ----------
+    fit
+        How one's data fit; its examples are prepared by the task's objective, and none of them is known to be a
+        validation example.
+    posted
+        The task's model; None if nothing fits, so that it was not looked at.
+    left_out
+        How many examples are held out.
+    published
+        What of the data everybody will be able to read, if the task asks for more than training.
+    """
+
+    fit: Fit
+    posted: PostedModel | None
+    left_out: int
+    published: str = ""
+
+    def trainer(self, device: str = "cpu") -> Trainer:
+        """Return what trains on the examples; see :func:`~fedledger.node.own_training.own_trainer`.
+
+        Raises
+        ------
+        ConfigError
+            If the data do not fit, or the model does not take them.
+        """
+        examples = self.fit.required()
+        if self.posted is None:
+            raise ConfigError("The task's model was not read.", "Correct the data first.")
+        return own_trainer(self.posted, examples, device)
+
+
+def own_examples(
+    config: NodeConfig, folder: Path, schema: DataSchema | None, spec: TaskSpec, store: Readable
+) -> OwnExamples:
+    """Read one's own examples, and leave out those that are in a public validation set or were offered for one.
+
+    Parameters
+    ----------
+    config, folder
+        Where the data are; paths are relative to the folder.
+    schema
+        The task's data schema, if it has one.
+    spec, store
+        The task's spec, and where the content that it names is.
+
+    Raises
+    ------
+    ConfigError, StoreError, TrustError
+        If the data, or what the spec names, cannot be read, or do not fit each other.
+    """
+    fit = fit_own_data(config.data, folder, schema, posted_vocabulary(schema, store))
+    if fit.examples is None:
+        return OwnExamples(fit, None, 0)
+    published = STATISTICS if isinstance(schema, StatisticsSchema) else ""
+    posted = PostedModel.read(spec, store, frozenset(config.trust_code))
+    known = set[bytes]()
+    # Statistics are of all rows, whatever is measured.
+    if spec.seal is None and not isinstance(schema, StatisticsSchema):
+        known.update(example_keys(*read_validation(store.get(spec.validation.ref))))
+    if isinstance(schema, TableSchema):
+        for offered in offered_examples(folder / config.offered, schema):
+            given = posted.objective.prepared(offered)
+            known.update(example_keys(given.inputs, given.targets))
+    prepared = replace(fit, examples=posted.objective.prepared(fit.examples))
+    kept = _held_out(prepared, known, 1 if schema is None else schema.least_examples)
+    return OwnExamples(kept, posted, fit.count - kept.count, published)
+
+
+def posted_vocabulary(schema: DataSchema | None, store: Readable) -> Vocabulary | None:
+    """Return the vocabulary that a task's data schema names, if it does.
+
+    Raises
+    ------
+    ConfigError
+        If it is none.
+    StoreError
+        If the store does not have it.
+    """
+    if not isinstance(schema, ArraySchema) or schema.vocabulary is None:
+        return None
+    return Vocabulary.decode(store.get(schema.vocabulary.ref, MAX_BYTES), schema.unknown)
+
+
+def offered_examples(folder: Path, schema: TableSchema) -> list[Dataset]:
+    """Return what was offered before, file by file, as far as it suits a task: what does not is no part of it."""
+    found = []
+    for path in sorted(folder.glob("*.csv")):
+        try:
+            found.append(read_offered(path, schema))
+        except ConfigError as error:
+            log.warning("%s is not of this task, so that its rows are not left out: %s", path, error)
+    return found
+
+
+def offer_rows(config: NodeConfig, folder: Path, schema: DataSchema | None, count: int) -> tuple[Path, Dataset]:
+    """Write some of one's own rows for the publisher's validation set; this node does not train on them any more.
+
+    Parameters
+    ----------
+    config, folder
+        Where the data are; paths are relative to the folder.
+    schema
+        The task's data schema, posted or drafted.
+    count
+        How many rows; each class has its share.
+
+    Returns
+    -------
+    tuple
+        The new file, which is also what tells the node that they were offered, and what they hold.
+
+    Raises
+    ------
+    ConfigError
+        If the task is not about tables, the data do not fit it, or there are too few rows that were not offered yet.
+    """
+    if not isinstance(schema, TableSchema) or config.data.table is None:
+        raise ConfigError(
+            "Rows are offered of a table, for a task about tables.",
+            'Give a task with a data schema of tables, and table = "MINE.csv" under [data].',
+        )
+    tables, reading = read_tables(folder / config.data.table, config.data.delimiter), config.data.reading
+    examples = fit_tables(schema, tables, reading).required()
+    target = folder / config.offered
+    known = {key for each in offered_examples(target, schema) for key in example_keys(each.inputs, each.targets)}
+    keys = example_keys(examples.inputs, examples.targets)
+    left = np.array([place for place, key in enumerate(keys) if key not in known], np.int64)
+    rows = left[chosen_rows(examples.take(left), count, np.random.default_rng())]
+    target.mkdir(parents=True, exist_ok=True)
+    path = next(path for number in count_from(1) if not (path := target / f"rows-{number}.csv").exists())
+    write_offered(path, schema, tables, reading, rows.tolist())
+    return path, examples.take(rows)
+
+
+def _held_out(fit: Fit, known: Set[bytes], least: int) -> Fit:
+    """Return a fit without the examples that have one of some keys, and with what there is to say of it."""
+    if fit.examples is None:
+        return fit
+    kept = without(fit.examples, known)
+    count = len(fit.examples) - len(kept)
+    if not count:
+        return fit
+    told = Misfit(
+        "",
+        f"{count:,} examples are held out: they are in the task's validation set, or were offered for one.",
+        "The node does not train on them.",
+        is_serious=False,
+    )
+    if len(kept) >= least:
+        return replace(fit, examples=kept, count=len(kept), misfits=(*fit.misfits, told))
+    few = Misfit(
+        "",
+        f"{len(kept):,} examples are left without the {count:,} that are held out, and the task asks for {least:,}.",
+        "Add some, or do not take part.",
+    )
+    return replace(fit, examples=None, count=len(kept), misfits=(*fit.misfits, few))
