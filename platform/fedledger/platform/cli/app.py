@@ -10,17 +10,17 @@ import typer
 from rich.logging import RichHandler
 from rich.markup import escape
 
+from fedledger.platform.cli.aggregators import aggregator_app
 from fedledger.platform.cli.auditing import audit_app
 from fedledger.platform.cli.bench import bench_app
 from fedledger.platform.cli.chains import chain_app, keys_app
 from fedledger.platform.cli.console import err
 from fedledger.platform.cli.experiments import config_app, experiments_app
-from fedledger.platform.cli.leaving import leaving_app
 from fedledger.platform.cli.ledger import ledger_app
 from fedledger.platform.cli.methods import methods_app
-from fedledger.platform.cli.owners import owners_app
-from fedledger.platform.cli.programs import aggregator_app, node_app, verifier_app
+from fedledger.platform.cli.nodes import node_app
 from fedledger.platform.cli.tasks import task_app
+from fedledger.platform.cli.verifiers import verifier_app
 from fedledger.protocol.errors import ExitCode, FedledgerError
 from fedledger.protocol.text import shown
 from fedledger.storage.machine import keep_freed_memory
@@ -37,8 +37,6 @@ app.add_typer(experiments_app)
 app.add_typer(audit_app)
 app.add_typer(ledger_app)
 app.add_typer(methods_app)
-node_app.add_typer(leaving_app)
-node_app.add_typer(owners_app)
 for name, group in (
     ("chain", chain_app),
     ("keys", keys_app),

@@ -16,6 +16,8 @@ import typer
 from fedledger.protocol.units import YEAR
 
 NOBODY = "0x" + "00" * 20
+MOST_INDEX = 999_999
+"""The highest index of an experiment's account."""
 MOST_TASKS = 2**63 - 1
 """A number of a task that no ledger reaches."""
 MOST_SEED = 2**53 - 1
