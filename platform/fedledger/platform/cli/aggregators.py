@@ -32,6 +32,7 @@ from fedledger.protocol.errors import ConfigError
 if TYPE_CHECKING:
     from fedledger.aggregator.mailbox.mailbox import Mailbox
     from fedledger.storage.addresses import Networks
+
 aggregator_app = typer.Typer(no_args_is_help=True, help="An aggregator's program.")
 
 

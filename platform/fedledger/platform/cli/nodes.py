@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from fedledger.protocol.records.spec import TaskSpec
     from fedledger.storage.base import ContentStore
 
-
 node_app = typer.Typer(no_args_is_help=True, help="A participant's program.")
 
 ParticipantOption = Annotated[

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fedledger.contracts.ledger.client import Ledger
     from fedledger.contracts.ledger.history import History
     from fedledger.storage.base import ContentStore
+
 verifier_app = typer.Typer(no_args_is_help=True, help="A verifier's program, and disputes.")
 
 MOST_SPECS = 16
