@@ -1,0 +1,95 @@
+"""Looks for the rows of owners' tables where they do not belong, in whatever form they may have been written."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fedledger.learning.schemas.tables import Reading, fit_tables
+from fedledger.learning.sources.tables import read_tables
+from fedledger.protocol.records.data_schema import TableSchema
+
+CELLS = 8
+"""The first cells of a row, by which it is known; fewer may be several rows' own."""
+MISSING = "?"
+WORD = 8
+HEXADECIMAL = re.compile(rb"(?:[0-9a-f]{2}){16,}|(?:[0-9A-F]{2}){16,}")
+
+
+def row_forms(table: Path, schema: TableSchema | None = None) -> set[bytes]:
+    """Return the bytes that would betray a table's rows.
+
+    Their cells as text and as numbers, and, with the schema of a task, the inputs that a node makes of them: each as
+    text, as 32-bit and as 64-bit floats.
+    """
+    with table.open(encoding="utf-8", newline="") as file:
+        _, *rows = csv.reader(file)
+    forms = {",".join(row[:CELLS]).encode() for row in rows}
+    forms |= _number_forms(row[:CELLS] for row in rows if MISSING not in row[:CELLS])
+    if schema is not None:
+        inputs = fit_tables(schema, read_tables(table, ","), Reading({MISSING})).required().inputs
+        forms |= _number_forms(row[:CELLS] for row in np.asarray(inputs).tolist())
+    return forms
+
+
+def _number_forms(rows: Iterable[Sequence[str | float]]) -> set[bytes]:
+    forms = set()
+    for row in rows:
+        numbers = np.array(row, np.float64)
+        forms |= {numbers.tobytes(), numbers.astype(np.float32).tobytes()}
+        forms |= {mark.join(map(repr, numbers.tolist())).encode() for mark in (",", ", ")}
+    return forms
+
+
+class RowSearch:
+    """Searches bytes for any of many forms at once.
+
+    Parameters
+    ----------
+    forms
+        Of at least eight bytes each.
+    """
+
+    def __init__(self, forms: set[bytes]) -> None:
+        self._forms: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
+        for form in forms:
+            # The part of a form that few others have: no zeros, which are everywhere.
+            place = max(range(len(form) - WORD + 1), key=lambda at: len(set(form[at : at + WORD])))
+            self._forms[int.from_bytes(form[place : place + WORD], "little")].append((place, form))
+        self._keys = np.array(sorted(self._forms), np.uint64)
+
+    def is_in(self, content: bytes) -> bool:
+        """Return whether a form is in some content, as it is or in hexadecimal digits."""
+        return self._is_in(content) or any(
+            self._is_in(bytes.fromhex(run[0].decode())) for run in HEXADECIMAL.finditer(content)
+        )
+
+    def _is_in(self, content: bytes) -> bool:
+        for shift in range(min(WORD, max(0, len(content) - WORD + 1))):
+            words = np.frombuffer(content, "<u8", (len(content) - shift) // WORD, shift)
+            for word in np.flatnonzero(np.isin(words, self._keys)).tolist():
+                at = shift + WORD * word
+                for place, form in self._forms[int(words[word])]:
+                    if at >= place and content.startswith(form, at - place):
+                        return True
+        return False
+
+
+def files_with(forms: set[bytes], folder: Path, without: Path) -> list[Path]:
+    """Return the files in a folder, but for those in a part of it, that have one of the forms."""
+    search = RowSearch(forms)
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.is_relative_to(without) and search.is_in(path.read_bytes())
+    ]
+
+
+def rows_elsewhere(folder: Path, owner: Path, table: str = "own.csv", schema: TableSchema | None = None) -> list[Path]:
+    """Return the files outside of an owner's folder that hold a row of its table, in any form."""
+    return files_with(row_forms(owner / table, schema), folder, owner)
