@@ -74,7 +74,8 @@ contract FedLedger is LedgerReveals {
         }
     }
 
-    /// @notice Opens the next round. Without words it is for everybody who is enrolled.
+    /// @notice Opens the next round. Without words it is for everybody who is enrolled; a task of open enrolment needs words,
+    /// and its least participants in every round.
     /// @param round_ The number of the round: one more than the last one's, so that a call that is sent again opens no other.
     /// @param wordIndices Ascending indices of 256-participant words.
     /// @param words Bits of the selected participants in each word.
@@ -82,8 +83,8 @@ contract FedLedger is LedgerReveals {
         Task storage t = _open(task_);
         uint32 number = t.currentRound;
         if (round_ != number + 1) revert WrongRound(round_, number + 1);
-        if (number == 0) _requireEnrolled(t, task_);
-        else if (_rounds[task_][number].status == RoundStatus.Open) revert PreviousRoundOpen(task_, number);
+        if (number != 0 && _rounds[task_][number].status == RoundStatus.Open) revert PreviousRoundOpen(task_, number);
+        if (number == 0 || t.params.openEnrolment) _requireEnrolled(t, task_);
         _actingSeat(t, task_, _openingDue(t, task_), false);
         uint32 unfinal = number - t.finalizedRound;
         if (unfinal >= t.params.maxUnfinal) revert TooManyUnfinal(task_);
@@ -92,10 +93,9 @@ contract FedLedger is LedgerReveals {
         t.currentRound = ++number;
         Round storage r = _rounds[task_][number];
         if (wordIndices.length != words.length) revert LengthMismatch();
-        uint256 selected = words.length == 0 ? t.enrolled : _select(task_, number, wordIndices, words);
-        if (selected > MOST_SELECTED) revert TooManySelected(selected);
-        if (selected < t.params.quorum) revert TooFewParticipants(selected, t.params.quorum);
-        _begin(t, r, uint16(selected), words.length == 0 ? EVERYBODY : 0);
+        // Who is enrolled may change while a round of open enrolment lasts, so it keeps whom it is for.
+        bool everybody = words.length == 0 && !t.params.openEnrolment;
+        _begin(t, r, everybody ? t.enrolled : _select(task_, number, wordIndices, words), everybody ? EVERYBODY : 0);
         emit RoundOpened(task_, number, _baseModel(t, task_, r), wordIndices, words);
     }
 
@@ -303,7 +303,10 @@ contract FedLedger is LedgerReveals {
     function phase(uint256 task_) external view returns (Phase) {
         Task storage t = _existing(task_);
         if (t.finished) return Phase.Finished;
-        if (t.currentRound == 0) return block.timestamp < t.enrolDeadline ? Phase.Enrolling : Phase.Idle;
+        if (t.currentRound == 0) {
+            bool enrolling = block.timestamp < t.enrolDeadline || t.enrolled < t.params.minParticipants;
+            return enrolling ? Phase.Enrolling : Phase.Idle;
+        }
         Round storage r = _rounds[task_][t.currentRound];
         if (r.status == RoundStatus.Proposed) {
             if (r.disputes != 0) return Phase.Disputed;
@@ -409,14 +412,16 @@ contract FedLedger is LedgerReveals {
     }
 
     /// @dev All is read before anything is written, so that the slot is written once.
-    function _begin(Task storage t, Round storage r, uint16 selected, uint8 flags) private {
+    function _begin(Task storage t, Round storage r, uint256 selected, uint8 flags) private {
+        if (selected > MOST_SELECTED) revert TooManySelected(selected);
+        if (selected < t.params.quorum) revert TooFewParticipants(selected, t.params.quorum);
         uint32 deadline = uint32(block.timestamp) + t.params.commitPeriod;
         uint32 revealPeriod = t.params.revealPeriod;
         uint32 base = t.latestRound;
         flags |= (t.params.batched ? BATCHED : 0) | (t.params.randomness == RANDOMNESS_BEACON ? BEACON : 0)
             | (t.params.minStake > _minStake ? STAKED : 0);
         (r.status, r.commitDeadline, r.revealPeriod) = (RoundStatus.Open, deadline, revealPeriod);
-        (r.baseRound, r.selected, r.flags) = (base, selected, flags);
+        (r.baseRound, r.selected, r.flags) = (base, uint16(selected), flags);
     }
 
     function _select(uint256 task_, uint32 round_, uint32[] calldata wordIndices, uint256[] calldata words)
@@ -434,7 +439,7 @@ contract FedLedger is LedgerReveals {
     /// @dev A signer's first commitment in a task; another signer of the same participant loses its place.
     function _newPledger(uint256 task_, uint32 round_) private returns (uint32 id) {
         id = _idOfSigner(msg.sender);
-        if ((_enrolled[task_][id / 256] >> (id % 256)) & 1 == 0) revert NotSelected(id);
+        if (!_isSelected(task_, round_, id)) revert NotSelected(id);
         if (_pledged(task_, round_, id)) revert AlreadyCommitted(id);
         delete _pledges[task_][_pledgers[task_][id]];
         _pledgers[task_][id] = msg.sender;

@@ -58,7 +58,8 @@ interface IFedLedger {
     /// `statisticalShare` are parts per million of the penalty: what an update of the wrong form costs, what a commitment
     /// that is not opened, and what each statistical refusal that the evidence remembers beyond `freeRefusals`. `seal` is
     /// the hash of the key that opens the validation set; zero: there is none. The publisher has `sealPeriod` from the end
-    /// of the task to open it, or loses `sealDeposit`, which is in the currency of stakes.
+    /// of the task to open it, or loses `sealDeposit`, which is in the currency of stakes. Where `openEnrolment` is set,
+    /// participants may enrol and leave until the task ends, which acts from the next opened round on.
     struct TaskParams {
         ContentRef spec;
         ContentRef model;
@@ -91,16 +92,19 @@ interface IFedLedger {
         uint96 sealDeposit;
         uint32 sealPeriod;
         bytes32 seal;
+        bool openEnrolment;
     }
 
     /// @notice A task as the ledger holds it. `latestRound` made the model that the next round starts from; 0: none yet.
     /// `seats` aggregators are named, and `active` is the one whose turn it is. `finishedAt` is when it was finished.
+    /// `changes` counts how often participants have enrolled or left.
     struct Task {
         address publisher;
         uint32 enrolDeadline;
         uint16 enrolled;
         uint8 seats;
         uint8 active;
+        uint32 changes;
         TaskParams params;
         uint32 currentRound;
         uint32 finalizedRound;
@@ -334,6 +338,7 @@ interface IFedLedger {
     event EvidenceAdopted(address indexed publisher, uint32 indexed participant, uint32 from, uint32 lane);
     event EndpointAnnounced(address indexed account, string url);
     event Enrolled(uint256 indexed task, uint32 indexed participant);
+    event TaskLeft(uint256 indexed task, uint32 indexed participant);
     event TaskFinished(uint256 indexed task, uint256 refund);
     event SealOpened(uint256 indexed task, bytes32 key);
     event SealForfeited(uint256 indexed task, uint256 amount);
@@ -437,6 +442,9 @@ interface IFedLedger {
     error EnrolmentOpen(uint256 task);
     error AlreadyEnrolled(uint256 task, uint32 participant);
     error TaskFull(uint256 task);
+    error NotInTask(uint256 task, uint32 participant);
+    error TooEarlyToReturn(uint32 participant, uint32 round);
+    error EnrolmentChanged(uint256 changes, uint256 expected);
     error ReputationTooLow(uint256 reputation, uint256 least);
     error TaskAlreadyFinished(uint256 task);
     error TaskNotFinishable(uint256 task);

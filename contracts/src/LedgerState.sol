@@ -73,6 +73,8 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     mapping(uint256 task => Task) internal _tasks;
     mapping(uint256 task => mapping(uint256 place => Seat)) internal _seats;
     mapping(uint256 task => mapping(uint256 word => uint256)) internal _enrolled;
+    /// @dev The round after which a participant may enrol again; zero: it has not left.
+    mapping(uint256 task => mapping(uint32 participant => uint32)) internal _returns;
     mapping(uint256 task => bytes32) internal _beacons;
     mapping(uint256 task => mapping(uint32 round => Round)) internal _rounds;
     /// @dev At `_place(round, word)`.

@@ -181,7 +181,10 @@ contract TaskTest is Fixture {
         eq(accounts.enrolledWord(task, 0), 9, "enrolled");
         refused(signer(1), abi.encodeWithSelector(IFedLedger.TaskFull.selector, task));
         accounts.enrol(task);
-        task = post(defaults(2));
+        task = post(defaults(3));
+        enrol(task, 1);
+        vm.prank(owner(3));
+        accounts.enrol(task);
         pass(100);
         refused(signer(1), abi.encodeWithSelector(IFedLedger.EnrolmentClosed.selector, task));
         accounts.enrol(task);

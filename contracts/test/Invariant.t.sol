@@ -51,6 +51,7 @@ contract Handler is Fixture {
         IFedLedger.TaskParams memory p = defaults(uint16(PARTICIPANTS));
         p.maxUnfinal = uint8(bound(seed, 1, 3));
         p.randomness = uint8(seed % 2);
+        p.openEnrolment = (seed >> 8) % 2 != 0;
         p.challengeWindow = uint32(seed % 6);
         // A window of one to four seconds is too short for a penalty.
         if (p.challengeWindow == 5) (p.penalty, p.minStake) = (STAKE / 3, STAKE);
@@ -67,6 +68,10 @@ contract Handler is Fixture {
 
     function enrolOne(uint256 task, uint256 who) external {
         _as(owner(who % PARTICIPANTS), abi.encodeCall(accounts.enrol, (_task(task))));
+    }
+
+    function leaveOne(uint256 task, uint256 who) external {
+        _as(owner(who % PARTICIPANTS), abi.encodeCall(accounts.leaveTask, (_task(task))));
     }
 
     function openRound(uint256 task, uint256 mask) public {

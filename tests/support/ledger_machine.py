@@ -130,6 +130,7 @@ given_params = st.builds(
     max_staleness=st.sampled_from([0, 1, 2, 64]),
     randomness=st.integers(0, 1),
     batched=st.booleans(),
+    open_enrolment=st.booleans(),
     grace_period=st.sampled_from([0, 6, 6]),
     min_stake=st.sampled_from([0, STAKE, STAKE, 2 * STAKE]),
     min_reputation=st.sampled_from([0, 0, 500_000, 500_001]),
@@ -562,6 +563,14 @@ class RoundsMachine(RuleBasedStateMachine):
     def enrol(self, sender: str, task: int) -> None:
         self.do("enrol", sender, task)
 
+    @step(task=st.integers(0, TASKS), mask=masks, by=st.booleans(), back=st.booleans())
+    def leave_task(self, task: int, mask: int, by: bool, back: bool) -> None:
+        """Leave a task, as owner or signer, and perhaps come back at once."""
+        for i in chosen(range(PARTICIPANTS), mask & mask >> 1):
+            sender = self.signer(i) if by else OWNERS[i]
+            if self.do("leaveTask", sender, task) and back:
+                self.do("enrol", sender, task)
+
     @step(task=st.integers(0, TASKS), turn=turns, value=st.sampled_from([0, SMALLEST_BOND, 7 * STAKE]))
     def take_seat(self, task: int, turn: int, value: int) -> None:
         t = self.task(task)
@@ -606,6 +615,18 @@ class RoundsMachine(RuleBasedStateMachine):
     def open_for_everybody(self, task: int, turn: int) -> None:
         if (t := self.task(task)) is not None:
             self.open_round(t, task, self.aggregator(t, turn), (), ())
+
+    @step(task=tasks, mask=masks, came=st.none() | participants, gone=st.none() | participants)
+    def open_unchanged(self, task: int, mask: int, came: int | None, gone: int | None) -> None:
+        """Open a round for those who are known, unless somebody has come or gone meanwhile."""
+        if (t := self.task(task)) is None:
+            return
+        known, words = t.changes, (sum(1 << i for i in t.enrolled if mask >> i & 1),)
+        for name, who in (("enrol", came), ("leaveTask", gone)):
+            if who is not None:
+                self.do(name, self.signer(who), task)
+        calls = Call("requireUnchanged", (task, known)), Call("openRound", (task, len(t.rounds) + 1, (0,), words))
+        self.do("multicall", self.aggregator(t, 0), Calls(calls))
 
     def open_round(self, t: Task, task: int, sender: str, indices: tuple[int, ...], words: tuple[int, ...]) -> None:
         stacked, active = len(t.rounds) - t.final, t.active
@@ -809,6 +830,8 @@ class RoundsMachine(RuleBasedStateMachine):
             self.skip(t, *RUNNING, Phase.CHALLENGING)
             for _ in range(unsettled if is_open else 1):
                 self.push(task)
+        if t.lacks_participants:
+            self.enrol_many(task, EVERYBODY)
         self.skip(t, Phase.ENROLLING)
         opens, closes, proposes = story["turns"]
         self.stand_in(t, opens)
@@ -896,7 +919,8 @@ class RoundsMachine(RuleBasedStateMachine):
     def go_on_together(self, task: int, turn: int) -> None:
         """Settle a round and open the next as one transaction of the aggregator."""
         if (t := self.task(task)) is not None:
-            calls = *filter(None, [self.next_push(task)]), Call("openRound", (task, len(t.rounds) + 1, (), ()))
+            chosen = ((0,), (sum(1 << i for i in t.enrolled),)) if t.params.open_enrolment else ((), ())
+            calls = *filter(None, [self.next_push(task)]), Call("openRound", (task, len(t.rounds) + 1, *chosen))
             self.do("multicall", self.aggregator(t, turn), Calls(calls))
 
     @step(task=tasks)
@@ -1045,8 +1069,10 @@ class RoundsMachine(RuleBasedStateMachine):
             self.do("enrol", (OWNERS if i % 2 else SIGNERS)[i], task)
 
     def skip(self, t: Task, *phases: Phase) -> None:
-        """Let time pass until a task is in none of these phases."""
-        while self.model.phase(t) in phases:
+        """Let time pass until a task is in none of these phases, or waits for somebody to enrol."""
+        while (phase := self.model.phase(t)) in phases:
+            if phase is Phase.ENROLLING and self.model.now >= t.enrol_deadline:
+                return
             self.wait(5)
 
 

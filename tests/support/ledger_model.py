@@ -188,7 +188,8 @@ class Rounds:
             return Phase.FINISHED
         if task.rounds:
             return self.round_phase(task, task.rounds[-1])
-        return Phase.ENROLLING if self.now < task.enrol_deadline else Phase.IDLE
+        enrolling = self.now < task.enrol_deadline or task.lacks_participants
+        return Phase.ENROLLING if enrolling else Phase.IDLE
 
     def round_phase(self, task: Task, r: Round) -> Phase:
         """Return where a round is: a phase ends at its deadline or as soon as all have acted."""
@@ -434,22 +435,46 @@ class Rounds:
     def enrol(self, sender: str, value: int, task: int) -> None:
         t = self.running(task)
         i = self.of_sender(sender)
-        reputation = self.reputation(t.publisher, i)
+        reputation, again = self.reputation(t.publisher, i), t.back.get(i, 0)
+        over = self.now >= t.enrol_deadline
+        closed = not t.params.open_enrolment and (t.rounds or (over and not t.lacks_participants))
         refuse(
-            (t.rounds or self.now >= t.enrol_deadline, "EnrolmentClosed", task),
+            (closed, "EnrolmentClosed", task),
+            (again > len(t.rounds), "TooEarlyToReturn", i, again),
             (len(t.enrolled) == t.params.max_participants, "TaskFull", task),
             *self.unstaked(t, i),
             (reputation < t.params.min_reputation, "ReputationTooLow", reputation, t.params.min_reputation),
             (i in t.enrolled, "AlreadyEnrolled", task, i),
         )
         t.enrolled.add(i)
+        t.changes += 1
+        if over and len(t.enrolled) == t.params.min_participants:
+            # As if the time for it had only ended now.
+            t.completed = t.last_final = self.now
         self.emit("Enrolled", task, i)
+
+    def leave_task(self, sender: str, value: int, task: int) -> None:
+        t = self.running(task)
+        i = self.of_sender(sender)
+        refuse(
+            (i not in t.enrolled, "NotInTask", task, i),
+            (not t.params.open_enrolment, "EnrolmentClosed", task),
+        )
+        t.enrolled.remove(i)
+        t.changes += 1
+        t.back[i] = len(t.rounds) + 1
+        self.emit("TaskLeft", task, i)
+
+    def require_unchanged(self, sender: str, value: int, task: int, changes: int) -> None:
+        refuse((not 1 <= task <= len(self.tasks), "UnknownTask", task))
+        found = self.tasks[task - 1].changes
+        refuse((found != changes, "EnrolmentChanged", found, changes))
 
     def finish_task(self, sender: str, value: int, task: int) -> None:
         t = self.running(task)
         p = t.params
         done = t.stopped or t.counted == p.rounds or self.now > self.idle_until(t)
-        too_few = not t.rounds and self.now >= t.enrol_deadline and len(t.enrolled) < p.min_participants
+        too_few = not t.rounds and self.now >= t.enrol_deadline and t.lacks_participants
         hopeless = too_few or t.voids_in_a_row >= VOIDS_TO_FINISH
         allowed = done or (hopeless and sender == t.publisher)
         refuse((t.final < len(t.rounds) or not allowed, "TaskNotFinishable", task))
@@ -503,14 +528,16 @@ class Rounds:
         t = self.running(task)
         p, due = t.params, self.opening_due(t)
         named = {WORD * k + bit for k, word in zip(indices, words, strict=False) for bit in bits(word)}
-        selected = named if words else set(t.enrolled)
+        everybody = not words and not p.open_enrolment
+        selected = set(t.enrolled) if everybody else named
         strangers = {i // WORD for i in selected - t.enrolled}
         unfinal = len(t.rounds) - t.final
         enrolled = len(t.enrolled)
-        early = not t.rounds and enrolled < p.max_participants and self.now < t.enrol_deadline
+        asks = not t.rounds or p.open_enrolment
+        early = asks and enrolled < p.max_participants and self.now < t.enrol_deadline
         refuse(
             (number != len(t.rounds) + 1, "WrongRound", number, len(t.rounds) + 1),
-            (not t.rounds and enrolled < p.min_participants, "TooFewParticipants", enrolled, p.min_participants),
+            (asks and t.lacks_participants, "TooFewParticipants", enrolled, p.min_participants),
             (early, "EnrolmentOpen", task),
             (t.of(RoundStatus.OPEN), "PreviousRoundOpen", task, len(t.rounds)),
             *self.turn_faults(t, sender, due, forfeits=False),
@@ -522,7 +549,7 @@ class Rounds:
             (len(selected) < p.quorum, "TooFewParticipants", len(selected), p.quorum),
         )
         self.act(t, sender, due, forfeits=False)
-        t.rounds.append(Round(t.latest, self.now, selected, everybody=not words))
+        t.rounds.append(Round(t.latest, self.now, selected, everybody=everybody))
         self.emit("RoundOpened", task, len(t.rounds), t.base_model(len(t.rounds)), indices, words)
 
     def commit_update(self, sender: str, value: int, task: int, number: int, digest: bytes) -> None:

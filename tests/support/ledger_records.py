@@ -121,6 +121,7 @@ class Params:
     seal_deposit: int = 0
     seal_period: int = 0
     seal: bytes = ZERO
+    open_enrolment: bool = False
 
     @property
     def budget(self) -> int:
@@ -400,7 +401,8 @@ class Task:
     """A task; its rounds are numbered from 1.
 
     ``finished`` is when it was, and ``seal_held`` what is held of its seal's deposit. ``endings`` says for each round
-    that ended by itself, in the order of time, whether it counts: it was settled, with a quorum.
+    that ended by itself, in the order of time, whether it counts: it was settled, with a quorum. ``completed`` is when
+    enough had enrolled at last, if that was after the time for it; ``back`` says after which round who left may return.
     """
 
     publisher: str
@@ -409,6 +411,9 @@ class Task:
     seats: list[Seat]
     active: int = 0
     enrolled: set[int] = field(default_factory=set)
+    changes: int = 0
+    completed: int = 0
+    back: dict[int, int] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
     endings: list[bool] = field(default_factory=list)
     beacon: bytes = ZERO
@@ -422,7 +427,11 @@ class Task:
 
     @property
     def enrol_deadline(self) -> int:
-        return self.posted + self.params.enrol_period
+        return max(self.posted + self.params.enrol_period, self.completed)
+
+    @property
+    def lacks_participants(self) -> bool:
+        return len(self.enrolled) < self.params.min_participants
 
     def of(self, *states: RoundStatus) -> list[Round]:
         """Return the rounds in one of these states."""

@@ -101,11 +101,15 @@ class World:
         max_unfinal: int = 1,
         penalty_gwei: int = 0,
         extra: str = "",
+        ledger: str = "",
         data: str = "",
         code: str | None = None,
         first: Callable[[World], None] = lambda world: None,
     ) -> World:
-        """Deploy the ledger, fill everybody's purse, and post the task; ``first`` does what comes before that."""
+        """Deploy the ledger, fill everybody's purse, and post the task; ``first`` does what comes before that.
+
+        ``extra`` are more lines of the training, ``ledger`` of the terms.
+        """
         terms = LEDGER.format(
             quorum=max(1, participants // 2),
             batched=str(batched).lower(),
@@ -113,7 +117,7 @@ class World:
             max_unfinal=max_unfinal,
             penalty_gwei=penalty_gwei,
         )
-        config = write_config(self.folder, participants, rounds, extra + terms, data)
+        config = write_config(self.folder, participants, rounds, extra + terms + ledger, data)
         if code is not None:
             model = next(line for line in config.read_text().splitlines() if line.startswith("model = "))
             config.write_text(config.read_text().replace(model, f'code = "{code}"'))

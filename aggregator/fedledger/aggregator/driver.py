@@ -26,6 +26,7 @@ RACES = frozenset(
         *("PreviousRoundOpen", "RoundNotOpen", "NotProposed", "WrongRound", "NotOverdue", "ProposalOverdue"),
         *("CommitsAreOpen", "RevealsAreOpen", "BelowQuorum", "WindowOpen", "InsufficientBalance", "EnrolmentOpen"),
         *("TooManyUnfinal", "TaskAlreadyFinished", "NotEnrolled", "TooFewParticipants", "NotYourTurn", "NotClosing"),
+        "EnrolmentChanged",
         *("DisputesOpen", "RoundsExhausted", "TaskNotFinishable", "DisputeIsClosed", "AlreadyPunished"),
     }
 )

@@ -76,6 +76,37 @@ def own_record(ledger: Ledger, account: LocalAccount) -> ParticipantRecord:
     return ledger.participant(participant)
 
 
+def leave_task(ledger: Ledger, account: LocalAccount, task: int) -> int:
+    """Take an account's participant out of a task of open enrolment.
+
+    Returns
+    -------
+    int
+        The last round that still asks it; 0 if there is none that is not final.
+
+    Raises
+    ------
+    ConfigError
+        If it is not enrolled, or the task lets nobody leave.
+    """
+    participant = ledger.participant_id(account.address)
+    try:
+        ledger.leave_task(account, task)
+    except RevertedError as error:
+        if error.name in ("NotInTask", "NotRegistered"):
+            raise ConfigError(
+                f"{account.address} is not enrolled in task {task}.", "Give the key of a participant that is."
+            ) from error
+        if error.name == "EnrolmentClosed":
+            raise ConfigError(
+                f"Task {task} lets nobody leave: its enrolment is not open between rounds.",
+                "Stop the node; rounds that it misses cost reputation, and no stake.",
+            ) from error
+        raise
+    known = History(ledger).update().task(task)
+    return max((current.index for current in known.unfinal if participant in current.selected), default=0)
+
+
 def push_on(ledger: Ledger, account: LocalAccount, task: int) -> Pushed:
     """Settle a task's final proposal, void its overdue round, or burn the deposit of its seal: whichever is due."""
     known = History(ledger).update().task(task)

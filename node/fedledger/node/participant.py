@@ -26,7 +26,7 @@ RACES = frozenset(
     {
         *("AlreadyRegistered", "AlreadyEnrolled", "AlreadyCommitted", "NotCommitted"),
         *("CommitsAreClosed", "CommitsAreOpen", "RevealsAreClosed", "RoundNotOpen"),
-        *("AlreadyRevealed", "NotAdmitting", "StillAdmitting", "NotChallengeable", "NotRefuted"),
+        *("AlreadyRevealed", "NotAdmitting", "StillAdmitting", "NotChallengeable", "NotRefuted", "TooEarlyToReturn"),
     }
 )
 """Refusals that mean that the ledger has moved between the question and the transaction.
@@ -55,6 +55,8 @@ class Participant(Actor[Situation]):
         base that the round takes.
     models
         Reads models from the store; who plays several participants gives them all the same.
+    rejoins
+        Whether it enrols again where it has left the task.
     """
 
     updates_kind: type[Updates] = Updates
@@ -70,6 +72,7 @@ class Participant(Actor[Situation]):
         mailbox: MailboxClient | None = None,
         base_of: BaseOf = newest_base,
         models: Models | None = None,
+        rejoins: bool = False,
     ) -> None:
         name = "-".join(map(str, access.place))
         models = models or Models(access.store, access.spec.tensors)
@@ -78,9 +81,9 @@ class Participant(Actor[Situation]):
         self.direct = self.direct_kind(access, self.updates)
         self.batched = self.batched_kind(access, self.updates, self.direct, mailbox)
         objections = self.objections_kind(access, self.batched)
-        joining = Joining(access)
-        duties = (_end, joining, objections, self.batched, self.direct)
-        super().__init__(access, duties, RACES, essential=(_end, joining))
+        self.joining = Joining(access, rejoins)
+        duties = (self._end, self.joining, objections, self.batched, self.direct)
+        super().__init__(access, duties, RACES, essential=(self._end, self.joining))
 
     def look(self) -> Situation:
         """Return where the task is. The phase is asked for last, so that it may be newer than the logs."""
@@ -91,6 +94,9 @@ class Participant(Actor[Situation]):
         """Return what the task waits for."""
         return task_wait(self.access.ledger, self.task)
 
-
-def _end(seen: Situation) -> Step | None:
-    return DONE if seen.task.finished else None
+    def _end(self, seen: Situation) -> Step | None:
+        """End with the task, or once every round that asked a participant that has left it is final."""
+        if seen.task.finished:
+            return DONE
+        asked = any(self.access.participant in current.selected for current in seen.task.unfinal)
+        return DONE if self.joining.has_left(seen.task) and not asked else None

@@ -8,7 +8,8 @@ from fedledger.aggregator.selection.planner import RoundPlanner
 from fedledger.contracts.abi import RevertedError
 from fedledger.contracts.ledger.access import TaskAccess
 from fedledger.contracts.ledger.actor import Action, Step
-from fedledger.contracts.ledger.records import Phase
+from fedledger.contracts.ledger.calls import open_call, unchanged_call
+from fedledger.contracts.ledger.records import Phase, TaskRecord
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.protocol.errors import RoundError
@@ -25,7 +26,12 @@ class Opening:
         """Return the ids that a round is for, or None for everybody who is enrolled: the ledger need not write them."""
         beacon = task.beacons[max(task.beacons)] if task.beacons else bytes(32)
         chosen = self.planner.selected(self.access.history, task, self.access.spec, index, beacon)
-        return None if set(chosen) == set(task.enrolled) else chosen
+        return None if set(chosen) == set(task.enrolled) and not task.params.open_enrolment else chosen
+
+    def calls(self, task: TaskHistory, index: int) -> list[bytes]:
+        """Return the calls that open a round beside others in one transaction, for who is known to be enrolled."""
+        known = [unchanged_call(task.id, task.changes)] if task.params.open_enrolment else []
+        return [*known, open_call(task.id, index, self.selection(task, index))]
 
     def may_open(self, task: TaskHistory, settled: Sequence[RoundHistory], pending: Sequence[RoundHistory]) -> bool:
         """Return whether the next round may be opened after some have been settled and while others are pending."""
@@ -35,26 +41,30 @@ class Opening:
         return room and not stops and counted + len(pending) < self.access.spec.rounds
 
     def open_or_finish(self, task: TaskHistory, phase: Phase) -> Step | None:
-        """Open the next round, or end the task if it was the last one.
+        """Open the next round, or end the task: after the last round, or if too few participants came for too long.
 
         Raises
         ------
         RoundError
-            If too few participants are left.
+            If the task's selection leaves too few participants.
         """
         access, index = self.access, max(task.rounds, default=0) + 1
         proposals = [r.proposal for r in task.settled if r.proposal is not None]
         if any(proposal.stop for proposal in proposals) or len(task.counted) >= access.spec.rounds:
             access.ledger.finish_task(access.account, access.task)
             return Step(Action.FINISHED, access.task, index - 1)
-        if index == 1:
+        is_open = task.params.open_enrolment
+        if index == 1 or is_open:
             record = access.ledger.task(access.task)
+            if record.lacks_participants:
+                return self._give_up(record)
             full = record.enrolled == record.params.max_participants
             # Somebody may have enrolled since the history was read: a selection among fewer would be a lie.
             if len(task.enrolled) != record.enrolled or (phase is Phase.ENROLLING and not full):
                 return None
+        changes = task.changes if is_open else None
         try:
-            access.ledger.open_round(access.account, access.task, index, self.selection(task, index))
+            access.ledger.open_round(access.account, access.task, index, self.selection(task, index), changes)
         except RevertedError as error:
             # While a task enrols, who was enrolled and is not any more may still come back.
             if error.name == "TooFewParticipants" and access.ledger.phase(access.task) is not Phase.ENROLLING:
@@ -64,3 +74,13 @@ class Opening:
                 ) from error
             raise
         return Step(Action.OPENED, access.task, index)
+
+    def _give_up(self, record: TaskRecord) -> Step | None:
+        """End a task for which too few participants came in time, which returns its budget; before that, wait."""
+        access = self.access
+        if access.ledger.chain.now() <= record.idle_until:
+            return None
+        access.ledger.finish_task(access.account, access.task)
+        least = record.params.min_participants
+        too_few = f"it has {record.enrolled} participants and needs {least}; its budget returns to the publisher"
+        return Step(Action.FINISHED, access.task, record.current_round, detail=too_few)

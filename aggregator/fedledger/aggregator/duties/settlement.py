@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from fedledger.aggregator.duties.opening import Opening
 from fedledger.contracts.ledger.access import TaskAccess
 from fedledger.contracts.ledger.actor import Action, Situation, Step
-from fedledger.contracts.ledger.calls import open_call, settle_call
+from fedledger.contracts.ledger.calls import settle_call
 from fedledger.contracts.ledger.records import Phase
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
@@ -95,7 +95,7 @@ class Settlement:
             # A beacon's selection follows from what the settlement makes of the beacon.
             if free and access.spec.randomness == "spec" and self.opening.may_open(task, settled, pending):
                 following = max(task.rounds) + 1
-                calls.append(open_call(access.task, following, self.opening.selection(task, following)))
+                calls += self.opening.calls(task, following)
                 actions.append((Action.OPENED, following))
             if len(calls) > 1 and access.ledger.send_calls(access.account, calls) is not None:
                 return Step(Action.SETTLED, access.task, actions[0][1], also=tuple(actions[1:]))

@@ -68,7 +68,7 @@ def round_input(
         units=task.params.units_per_round,
         commitments=commitments,
         quorum=task.params.quorum if task.version >= EMPTYING else 0,
-        enrolled=len(task.enrolled),
+        enrolled=len(current.enrolled),
         max_staleness=task.max_staleness,
         earlier=current.earlier,
         due=due or {},

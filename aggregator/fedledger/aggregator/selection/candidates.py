@@ -66,7 +66,7 @@ class Candidates:
             If the device table is none.
         """
         looks_at = getattr(selection, "looks_at", EVERYTHING)
-        owners = [(history.owners[participant], participant) for participant in task.enrolled]
+        owners = [(history.owners[participant], participant) for participant in task.enrolled_at(index)]
         owners.sort(key=lambda pair: pair[0].lower())
         candidates = [Candidate(owner, 0) for owner, _ in owners]
         if looks_at & {RECORD, REPORTS}:

@@ -54,12 +54,13 @@ class RoundPlanner:
         ConfigError
             If nobody can be asked, or the task's terms do not suit its methods.
         """
-        by_owner = {history.owners[participant]: participant for participant in task.enrolled}
+        by_owner = {history.owners[participant]: participant for participant in task.enrolled_at(index)}
         if spec.schedule is None:
             owners = self._choose(history, task, spec, _Place(index, beacon), index)
         else:
             owners = [arrival.address for arrival in self.round(history, task, spec, index, beacon).arrivals]
-        return [by_owner[owner] for owner in owners]
+        # Of those whose updates a schedule expects, some may have left.
+        return [by_owner[owner] for owner in owners if owner in by_owner]
 
     def bases(self, history: History, task: TaskHistory, spec: TaskSpec, current: RoundHistory) -> dict[str, bytes]:
         """Return the digest of the model that each update of a round is relative to by the task's schedule, by owner.
@@ -115,7 +116,7 @@ class RoundPlanner:
             )
         quorum = task.params.quorum
         require_schedule(spec.schedule, quorum, task.max_staleness)
-        owners = [history.owners[participant] for participant in task.enrolled]
+        owners = [history.owners[participant] for participant in task.enrolled_at(1)]
         table = enrolled_table(device_table(self._store, spec.devices), owners)
         return _Played(self, spec, spec.schedule, key, table, quorum)
 

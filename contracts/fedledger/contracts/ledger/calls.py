@@ -39,6 +39,11 @@ def open_call(task: int, index: int, selected: Sequence[int] | None) -> bytes:
     return functions()["openRound"].encode((task, index, indices, [words[i] for i in indices]))
 
 
+def unchanged_call(task: int, changes: int) -> bytes:
+    """Return the data of a call that fails, and those after it with it, unless enrolment has changed so often."""
+    return functions()["requireUnchanged"].encode((task, changes))
+
+
 def propose_call(task: int, index: int, proposal: Proposal) -> bytes:
     """Return the data by which a round's outcome is proposed."""
     updates = [update.digest for update in proposal.updates], pack_lengths(proposal.updates)

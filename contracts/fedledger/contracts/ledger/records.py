@@ -218,7 +218,8 @@ class TaskParams:
     """What a publisher posts; periods in seconds, money in the currency's unit, reputation in parts per million.
 
     ``seal`` is the hash of the key that opens the validation set; zero: there is none. Shares of the penalty are in
-    parts per million. What an earlier version of the ledger lacks has as its default what that version does.
+    parts per million. With ``open_enrolment`` participants enrol and leave until the task ends; that acts from the next
+    opened round on. What an earlier version of the ledger lacks has as its default what that version does.
     """
 
     spec: ContentRef
@@ -252,6 +253,7 @@ class TaskParams:
     seal_deposit: int = 0
     seal_period: int = 0
     seal: bytes = bytes(32)
+    open_enrolment: bool = False
 
     @property
     def penalties(self) -> PenaltySchedule:
@@ -306,18 +308,21 @@ class TaskParams:
             self.seal_deposit,
             self.seal_period,
             self.seal,
+            self.open_enrolment,
         )
 
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """A task as the ledger holds it."""
+    """A task as the ledger holds it; ``last_final_at`` is when a round last became final, or the next one possible."""
 
     id: int
     publisher: str
     params: TaskParams
     enrol_deadline: int
     enrolled: int
+    seats: int
+    last_final_at: int
     current_round: int
     finalized_round: int
     settled_rounds: int
@@ -329,6 +334,18 @@ class TaskRecord:
     def is_complete(self) -> bool:
         """Whether no further round can be opened: all are settled, or a settled one said to stop."""
         return self.stop_settled or self.settled_rounds >= self.params.rounds
+
+    @property
+    def lacks_participants(self) -> bool:
+        """Whether the next round cannot be opened before more participants enrol."""
+        asked = self.params.open_enrolment or not self.current_round
+        return asked and self.enrolled < self.params.min_participants
+
+    @property
+    def idle_until(self) -> int:
+        """The time after which anybody may end the task, if no round has been opened by then."""
+        since = self.last_final_at if self.current_round else self.enrol_deadline
+        return since + self.params.enrol_period + self.seats * self.params.propose_period
 
 
 @dataclass(frozen=True)

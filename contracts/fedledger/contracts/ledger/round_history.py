@@ -48,8 +48,8 @@ class RoundHistory:
     ``signers`` that its participants had had when it was posted, the present ones first; its commits and reveals are
     those on chain alone, and its ``excuses`` what was revealed after the proposal, by who was called late in it.
 
-    So many ``verifiers`` served the task when the round was opened, as far as the logs tell: whose stake had become
-    too small by then they do not.
+    ``enrolled`` are all who were in the task when the round was opened. So many ``verifiers`` served the task then, as
+    far as the logs tell: whose stake had become too small by then they do not.
     """
 
     index: int
@@ -75,6 +75,7 @@ class RoundHistory:
     left: dict[int, Evidence] = field(default_factory=dict)
     voided: bool = False
     earlier: tuple[ContentRef, ...] = ()
+    enrolled: tuple[int, ...] = ()
     verifiers: int = 0
 
     @property

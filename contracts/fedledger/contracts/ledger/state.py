@@ -101,7 +101,13 @@ class LedgerState:
     def _on_Enrolled(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         task, participant = self.tasks[a["task"]], a["participant"]
         task.enrolled.append(participant)
-        task.joined[participant] = self.evidence(task.publisher, participant)
+        task.changes += 1
+        task.joined.setdefault(participant, self.evidence(task.publisher, participant))
+
+    def _on_TaskLeft(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
+        task = self.tasks[a["task"]]
+        task.enrolled.remove(a["participant"])
+        task.changes += 1
 
     def _on_RoundOpened(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         task = self.tasks[a["task"]]
@@ -120,6 +126,10 @@ class LedgerState:
         if task.max_staleness and (standing := task.proposed):
             # The last round that stands made this one's base, so the way goes on with that round's own.
             opened.earlier = standing[-1].bases[: task.max_staleness]
+        opened.enrolled = tuple(task.enrolled)
+        if (before := task.rounds.get(opened.index - 1)) is not None and before.enrolled == opened.enrolled:
+            # Kept once for all rounds that it is the same in.
+            opened.enrolled = before.enrolled
         opened.verifiers = len(self.serving.get(task.id, ()))
         task.rounds[a["round"]] = opened
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fedledger.contracts.compile import VERSION
@@ -44,7 +45,8 @@ class TaskHistory:
     """A task, as its logs tell it.
 
     ``seats`` are the addresses of its aggregators, the first of which was active at the start; ``active`` is the place
-    of the one whose turn it is. ``joined`` is each participant's evidence when it enrolled. ``seal_key`` opened its
+    of the one whose turn it is. ``joined`` is the evidence of each participant that was ever enrolled, when it first
+    was; ``changes`` counts how often participants have enrolled or left. ``seal_key`` opened its
     seal in block ``seal_opened_in``; ``seal_forfeited`` says that nobody had opened it in time.
     """
 
@@ -53,6 +55,7 @@ class TaskHistory:
     params: TaskParams
     model: ContentRef
     enrolled: list[int] = field(default_factory=list)
+    changes: int = 0
     rounds: dict[int, RoundHistory] = field(default_factory=dict)
     version: int = VERSION
     credits: dict[int, int] = field(default_factory=dict)
@@ -76,6 +79,10 @@ class TaskHistory:
     def proposed(self) -> list[RoundHistory]:
         """The rounds whose proposal stands or has been settled, in order."""
         return [r for _, r in sorted(self.rounds.items()) if r.proposal is not None and not r.voided]
+
+    def enrolled_at(self, index: int) -> Sequence[int]:
+        """Return who was enrolled when a round was opened; of one that is still to be opened, who is enrolled now."""
+        return self.rounds[index].enrolled if index in self.rounds else self.enrolled
 
     def state_before(self, index: int) -> ContentRef | None:
         """Return the aggregator's state that the last standing proposal before a round left; None before the first."""

@@ -46,6 +46,10 @@ class TaskMethods(LedgerContract):
         """Enrol the account's participant in a task."""
         return self._send(account, "enrol", task)
 
+    def leave_task(self, account: LocalAccount, task: int) -> Receipt:
+        """Take the account's participant out of a task of open enrolment; rounds that are open keep it."""
+        return self._send(account, "leaveTask", task)
+
     def enrol_all(self, accounts: Sequence[LocalAccount], task: int) -> list[Receipt]:
         """Enrol the participants of many accounts in a task, without waiting in between."""
         return self._send_all(accounts, "enrol", [functions()["enrol"].encode((task,))] * len(accounts))
@@ -71,6 +75,8 @@ class TaskMethods(LedgerContract):
             params=task_params(t.params),
             enrol_deadline=t.enrolDeadline,
             enrolled=t.enrolled,
+            seats=t.seats,
+            last_final_at=t.lastFinalAt,
             current_round=t.currentRound,
             finalized_round=t.finalizedRound,
             settled_rounds=t.settledRounds,

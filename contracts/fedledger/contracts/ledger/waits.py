@@ -32,12 +32,13 @@ def task_wait(ledger: Ledger, task: int) -> Wait:
         case Phase.FINISHED:
             return Wait(f"nothing, as task {task} has ended")
         case Phase.ENROLLING:
+            if ledger.chain.now() >= record.enrol_deadline:
+                return _more_participants(record)
             return Wait(f"enrolment in task {task} to end: it {_enrolled(record)}", record.enrol_deadline)
         case Phase.IDLE if record.is_complete:
             return Wait(f"task {task} to be finished, as all its rounds are settled")
-        case Phase.IDLE if not index and record.enrolled < params.min_participants:
-            # Nobody can enrol any more, so nothing comes of it.
-            return Wait(f"its publisher to end task {task} (`fedledger task finish`): it {_enrolled(record)}")
+        case Phase.IDLE if record.lacks_participants:
+            return _more_participants(record)
         case Phase.IDLE:
             return Wait(f"an aggregator to open round {index + 1} of task {task}")
         case Phase.SETTLEABLE:
@@ -61,6 +62,12 @@ def task_wait(ledger: Ledger, task: int) -> Wait:
         Phase.CHALLENGING: (f"challenges of {place}", current.proposed_at + params.challenge_window),
     }[phase]
     return Wait(what, until)
+
+
+def _more_participants(record: TaskRecord) -> Wait:
+    """Return the wait of a task that cannot go on with those whom it has."""
+    what = f"more participants to enrol in task {record.id}: it {_enrolled(record)}, or else anybody may end it"
+    return Wait(what, record.idle_until)
 
 
 def _enrolled(record: TaskRecord) -> str:

@@ -445,7 +445,7 @@ def _check_evidence(history: History, task: TaskHistory) -> None:
             name = f"evidence of {applied.round.owners[participant]}{where}"
             expect(index if own else 0, name, expected.pack(), applied.round.left[participant].pack())
             evidence[participant] = expected
-    for participant in task.enrolled:
+    for participant in task.joined:
         withdrawn = task.withdrawn.get(participant, 0) // task.params.credit_unit
         expected_credit = task.earned(participant) - withdrawn
         expect(0, f"credit of {history.owners[participant]}", expected_credit, task.credit(participant))

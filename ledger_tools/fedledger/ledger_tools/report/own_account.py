@@ -53,7 +53,7 @@ class OwnAccount:
 
     @classmethod
     def of(cls, history: History, store: ContentStore, task: int, address: str) -> OwnAccount | None:
-        """Return the account of an address; None if it is not enrolled in the task."""
+        """Return the account of an address; None if it was never enrolled in the task."""
         view, params = TaskView.of(history, task), history.task(task).params
         own = next((each for each in view.participants if each.address == address), None)
         if own is None:

@@ -119,7 +119,7 @@ class TaskView:
     rounds
         Its rounds, by number.
     participants
-        The enrolled participants, by address.
+        The participants that were ever enrolled, by address.
     """
 
     id: int
@@ -142,7 +142,7 @@ class TaskView:
         rounds = tuple(_round(history, current) for _, current in sorted(record.rounds.items()))
         settled = [current for current in rounds if current.status == "settled"]
         participants = []
-        for number in sorted(record.enrolled, key=lambda i: history.owners[i].lower()):
+        for number in sorted(record.joined, key=lambda i: history.owners[i].lower()):
             address = history.owners[number]
             verdicts = Counter(current.verdicts[address] for current in settled if address in current.verdicts)
             accepted = verdicts.pop(Verdict.ACCEPTED.label, 0)

@@ -22,10 +22,20 @@ def usual_stake(ledger: Ledger, task: TaskHistory) -> int:
 
 
 class Joining:
-    """The duty to register and to enrol."""
+    """The duty to register and to enrol.
 
-    def __init__(self, access: TaskAccess) -> None:
-        self.access = access
+    Parameters
+    ----------
+    access
+        The task and the account.
+    rejoins
+        Whether to enrol again where the participant has left the task before. It does so once: who leaves while the
+        program runs means it.
+    """
+
+    def __init__(self, access: TaskAccess, rejoins: bool = False) -> None:
+        self.access, self.rejoins = access, rejoins
+        self._told_full = False
 
     def __call__(self, seen: Situation) -> Step | None:
         """Register or enrol, if that is not done."""
@@ -34,11 +44,20 @@ class Joining:
             stake, address = usual_stake(self.access.ledger, seen.task), self.access.address
             self.access.ledger.register(self.access.account, address, address, stake)
             return Step(Action.REGISTERED, self.access.task)
-        return None if participant in seen.task.joined else self._enrol(seen.task, seen.phase)
+        if participant in seen.task.enrolled:
+            self.rejoins = False
+        if participant in seen.task.enrolled or self.has_left(seen.task):
+            return None
+        return self._enrol(seen.task, seen.phase)
+
+    def has_left(self, task: TaskHistory) -> bool:
+        """Return whether the participant was enrolled in a task, has left it, and does not mean to come back."""
+        participant = self.access.participant
+        return not self.rejoins and participant in task.joined and participant not in task.enrolled
 
     def _enrol(self, task: TaskHistory, phase: Phase) -> Step:
         access = self.access
-        if phase is Phase.ENROLLING:
+        if phase is Phase.ENROLLING or (task.params.open_enrolment and not task.complete):
             judged = self._judged_by(task)
             try:
                 access.ledger.enrol(access.account, access.task)
@@ -46,6 +65,9 @@ class Joining:
             except RevertedError as error:
                 # An earlier enrolment may have come back, and with it have filled the task, and have gone again.
                 told = error.name in ("TaskFull", "EnrolmentClosed")
+                if error.name == "TaskFull" and task.params.open_enrolment:
+                    self._tell_full(task)
+                    return WAITED
                 if not told or not (self._is_enrolled() or self._may_enrol()):
                     raise
         elif not self._is_enrolled():
@@ -65,10 +87,18 @@ class Joining:
             return ""
         return pool.told()
 
+    def _tell_full(self, task: TaskHistory) -> None:
+        """Say once that there is no place left."""
+        if not self._told_full:
+            most = task.params.max_participants
+            log.warning("task %d is full: it has its %d participants. Waiting until one leaves.", task.id, most)
+        self._told_full = True
+
     def _may_enrol(self) -> bool:
         ledger, number = self.access.ledger, self.access.task
         task = ledger.task(number)
-        return ledger.phase(number) is Phase.ENROLLING and task.enrolled < task.params.max_participants
+        enrols = task.params.open_enrolment or ledger.phase(number) is Phase.ENROLLING
+        return enrols and task.enrolled < task.params.max_participants
 
     def _is_enrolled(self) -> bool:
         """Return whether the participant is enrolled by now; the phase may be newer than the history."""

@@ -138,10 +138,13 @@ def node_start(
     experiment_seed: ExperimentSeedOption = None,
     task: TaskOption = 1,
     journal: Annotated[Path, typer.Option(help="folder that keeps updates until they are revealed")] = Path("journal"),
+    rejoin: Annotated[
+        bool, typer.Option("--rejoin", help="enrol again in a task of open enrolment that this participant has left")
+    ] = False,
     poll: PollOption = 0.5,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Take part in a task until it ends. A node that is restarted continues where it stopped.
+    """Take part in a task until it ends, or until `node leave`. A node that is restarted continues where it stopped.
 
     CONFIG says where the node's own data are; everything else comes from the ledger and the store. It may instead be an
     experiment's configuration: then the node has the data of the experiment's --participant. At the end the node says
@@ -175,7 +178,7 @@ def node_start(
     mailbox = HttpMailboxClient(history, task, network.open(ledger.chain, at.rpc, content.store))
     base_of = RoundPlanner(store).base_of(history, task, spec, account.address)
     with only_copy(journal / account.address, "-".join(map(str, access.place)), "node"):
-        node = Participant(access, journal / account.address, trainer, mailbox, base_of)
+        node = Participant(access, journal / account.address, trainer, mailbox, base_of, rejoins=rejoin)
         ended, _ = run_program(node, poll, "node")
     own = OwnAccount.of(history.update(), store, task, account.address)
     if own is not None:
@@ -243,6 +246,31 @@ def node_check(
         print_result(format_, {}, f"{fit.count:,} examples, which {state} the task.")
     if fit.examples is None:
         raise typer.Exit(ExitCode.CONFIG)
+
+
+@node_app.command("leave")
+@expand_options
+def node_leave(
+    at: SignerOptions,
+    participant: Annotated[
+        int, typer.Option(min=0, max=MOST_INDEX, help="index of the experiment's participant (from 0)")
+    ] = 0,
+    task: TaskOption = 1,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Leave a task of open enrolment. Later rounds do not ask the participant any more.
+
+    Rounds that are open still do: leave the node running until it ends by itself.
+    """
+    from fedledger.ledger_tools.upkeep import leave_task
+    from fedledger.platform.experiment.accounts import participant_role
+
+    ledger = at.open()
+    account = at.account(ledger, participant_role(participant))
+    last = leave_task(ledger, account, task)
+    line = f"{account.address} has left task {task}"
+    line += f"; round {last} still asks it, so let its node run until that is final" if last else ""
+    print_result(format_, {"task": task, "address": account.address, "last_round": last}, line)
 
 
 @node_app.command("exit")

@@ -77,6 +77,11 @@ class LedgerConfig(Document):
     min_participants: int | None = Field(
         default=None, ge=1, description="rounds begin with so many; if not given, all of an experiment's participants"
     )
+    open_enrolment: bool = Field(
+        default=False,
+        description="participants may join and leave between rounds, and every round needs min_participants; if not, "
+        "enrolment ends with the enrol_period, or as soon after it as there are enough",
+    )
     enrol_period: int = Field(default=3600, ge=1, le=YEAR)
     commit_period: int = Field(default=600, ge=1, le=YEAR)
     reveal_period: int = Field(default=600, ge=1, le=YEAR)

@@ -271,6 +271,7 @@ class Experiment:
             seal=seal,
             seal_deposit=ledger.seal_deposit_gwei * GWEI if any(seal) else 0,
             seal_period=ledger.seal_period if any(seal) else 0,
+            open_enrolment=ledger.open_enrolment,
         )
 
     def cautions(self) -> list[str]:

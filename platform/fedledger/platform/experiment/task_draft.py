@@ -36,6 +36,7 @@ solver = {{ method = "sgd@1", params = {{ learning_rate = 0.1, batch_size = 16, 
 # Money in gwei, periods in seconds. With a window and a penalty, verifiers can dispute lies; see docs/threat-model.md.
 [ledger]
 min_participants = 3
+open_enrolment = false    # true: people may join and leave between rounds
 enrol_period = 86400
 commit_period = 600
 reveal_period = 600
