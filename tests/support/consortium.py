@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from eth_utils.address import to_checksum_address
 from sklearn.datasets import load_breast_cancer
 
 from fedledger.contracts.chain.development import running_chain
@@ -119,6 +120,16 @@ class Member:
                 self._behind(self.command), cwd=self.folder, env=self._environment, stdout=told, stderr=log
             )
         return self.program
+
+    @property
+    def ledger(self) -> list[str]:
+        """The options that say where chain and ledger are, for commands that need no store."""
+        return self.place[:4]
+
+    @property
+    def address(self) -> str:
+        """The address of the member's own key."""
+        return str(to_checksum_address(json.loads((self.folder / "key.json").read_text())["address"]))
 
     def take_part(self, *account: object) -> None:
         """Start an owner's node, on its own table."""

@@ -56,25 +56,28 @@ class RowSearch:
     """
 
     def __init__(self, forms: set[bytes]) -> None:
-        self._forms: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
+        self._forms: defaultdict[int, list[tuple[int, bytes]]] = defaultdict(list)
         for form in forms:
             # The part of a form that few others have: no zeros, which are everywhere.
             place = max(range(len(form) - WORD + 1), key=lambda at: len(set(form[at : at + WORD])))
             self._forms[int.from_bytes(form[place : place + WORD], "little")].append((place, form))
-        self._keys = np.array(sorted(self._forms), np.uint64)
+        self._words = np.array(sorted(self._forms), np.uint64)
+        self._ends = np.zeros(1 << 16, np.bool_)
+        self._ends[[word & 0xFFFF for word in self._forms]] = True
 
     def is_in(self, content: bytes) -> bool:
         """Return whether a form is in some content, as it is or in hexadecimal digits."""
-        return self._is_in(content) or any(
-            self._is_in(bytes.fromhex(run[0].decode())) for run in HEXADECIMAL.finditer(content)
-        )
+        runs = b"".join(bytes.fromhex(run.decode()) for run in HEXADECIMAL.findall(content))
+        return self._is_in(content) or self._is_in(runs)
 
     def _is_in(self, content: bytes) -> bool:
         for shift in range(min(WORD, max(0, len(content) - WORD + 1))):
             words = np.frombuffer(content, "<u8", (len(content) - shift) // WORD, shift)
-            for word in np.flatnonzero(np.isin(words, self._keys)).tolist():
-                at = shift + WORD * word
-                for place, form in self._forms[int(words[word])]:
+            # Few words end like one that is looked for, which is quick to see.
+            alike = np.flatnonzero(self._ends[words & 0xFFFF])
+            for index in alike[np.isin(words[alike], self._words)].tolist():
+                at = shift + WORD * index
+                for place, form in self._forms[int(words[index])]:
                     if at >= place and content.startswith(form, at - place):
                         return True
         return False
