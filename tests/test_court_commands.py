@@ -78,7 +78,7 @@ def url() -> Iterator[str]:
         ["node", "start", "x.toml", *NOWHERE, "--participant", -1],
         ["node", "exit", *NOWHERE, "--role", "verifier -1"],
         ["aggregator", "start", *NOWHERE, "--standby", -1],
-        ["aggregator", "start", *NOWHERE, "--poll", -1],
+        *(["aggregator", "start", *NOWHERE, "--poll", odd] for odd in (-1, "nan", "inf", "soon", "1e99")),
         ["verifier", "start", *NOWHERE, "--verifier", -1],
         ["verifier", "start", *NOWHERE, "--patience", -1],
         ["verifier", "start", *NOWHERE, "--task", 0],

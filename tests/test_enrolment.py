@@ -10,6 +10,8 @@ import pytest
 from fedledger.contracts.ledger.actor import Action
 from fedledger.contracts.ledger.records import Phase
 from fedledger.contracts.ledger.waits import task_wait
+from fedledger.ledger_tools.report.own_account import OwnAccount
+from fedledger.ledger_tools.report.tables import task_cells, task_status_rows
 from fedledger.ledger_tools.report.task_view import TaskView
 from fedledger.ledger_tools.upkeep import leave_task
 from fedledger.platform.experiment.accounts import AGGREGATOR, PUBLISHER, participant_role
@@ -79,6 +81,8 @@ def test_who_has_left_comes_back_when_it_says_so(tmp_path: Path) -> None:
         gone = w.people.pop()
         leave_task(w.ledger, gone.access.account, w.number)
         assert gone.step().action is Action.DONE
+        own = OwnAccount.of(w.history, w.store, w.number, gone.access.address)
+        assert own is not None and own.left and "--rejoin" in " ".join(own.lines())
         again = w.participant(2)
         assert again.step().action is Action.DONE
         again.joining.rejoins = True
@@ -102,7 +106,16 @@ def test_nobody_leaves_a_task_that_does_not_say_so(waiting: World) -> None:
 def test_too_few_wait_for_more_and_say_so(waiting: World) -> None:
     assert waiting.ledger.phase(waiting.number) is Phase.ENROLLING and not waiting.task.rounds
     told = str(task_wait(waiting.ledger, waiting.number))
-    assert "more participants to enrol" in told and "has 1 participants and needs 2" in told and "until" in told
+    (row,) = task_status_rows(waiting.ledger)
+    assert (row["enrols"], row["least"], row["most"]) == (True, 2, 2) and task_cells(row)[
+        "enrolled"
+    ] == "1 (2 to 2), enrols"
+    assert (
+        row["waits"] == told
+        and "more participants to enrol" in told
+        and "has 1 participants and needs 2" in told
+        and "until" in told
+    )
     waiting.play()
     assert len(waiting.task.counted) == 2 and waiting.audit().reproduced
 

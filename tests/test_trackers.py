@@ -15,10 +15,12 @@ from fedledger.platform.experiment.config import load_config
 from fedledger.platform.runs.grid import plan_runs
 from fedledger.platform.runs.sweep import SweepOptions, run_sweep
 from fedledger.platform.runs.trackers.base import TRACKERS, tracking
+from fedledger.platform.runs.trackers.live_task import LiveTask
 from fedledger.platform.runs.trackers.tensorboard import TensorBoard
 from fedledger.protocol.errors import ConfigError
 from support.quick import quick
 from support.small import write_config
+from support.world import world
 
 RUN = """
 name = "tracked"
@@ -172,3 +174,25 @@ def test_an_unknown_tracker_and_an_unreachable_server_are_told(tmp_path: Path, m
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "ftp://nowhere")
     with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI"), tracking(["mlflow"], config, tmp_path):
         pass
+
+
+def test_a_node_tells_of_every_settled_round_and_of_its_own_part_once(tmp_path: Path) -> None:
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    with world(tmp_path, participants=3, rounds=3, verifiers=0, window=0) as w:
+        access = w.join().people[1].access
+        with tracking(["tensorboard"], access.spec, tmp_path / "tracked") as tracked:
+            live = LiveTask(access, tracked)
+            w.play(lambda: len(w.task.settled) == 2)
+            live()
+            live()
+            w.play()
+            live()
+        final, own = w.task, access.participant
+    (folder,) = {path.parent for path in (tmp_path / "tracked").rglob("*tfevents*")}
+    found = reader.EventAccumulator(str(folder))
+    found.Reload()
+    shown = {name: [(each.step, each.value) for each in found.Scalars(name)] for name in found.Tags()["scalars"]}
+    assert [step for step, _ in shown["loss"]] == [1, 2, 3] == sorted(final.rounds)
+    units = [final.rounds[index].proposal.shares.get(own, 0) for index in (1, 2, 3)]  # type: ignore[union-attr, arg-type]
+    assert [value for _, value in shown["own_units"]] == units
+    assert all(value in (0, 1) for _, value in shown["own_accepted"]) and len(shown["own_reputation"]) == 3

@@ -53,8 +53,7 @@ class Opening:
         if any(proposal.stop for proposal in proposals) or len(task.counted) >= access.spec.rounds:
             access.ledger.finish_task(access.account, access.task)
             return Step(Action.FINISHED, access.task, index - 1)
-        is_open = task.params.open_enrolment
-        if index == 1 or is_open:
+        if index == 1 or task.params.open_enrolment:
             record = access.ledger.task(access.task)
             if record.lacks_participants:
                 return self._give_up(record)
@@ -62,7 +61,10 @@ class Opening:
             # Somebody may have enrolled since the history was read: a selection among fewer would be a lie.
             if len(task.enrolled) != record.enrolled or (phase is Phase.ENROLLING and not full):
                 return None
-        changes = task.changes if is_open else None
+        return self._open(task, index)
+
+    def _open(self, task: TaskHistory, index: int) -> Step:
+        access, changes = self.access, task.changes if task.params.open_enrolment else None
         try:
             access.ledger.open_round(access.account, access.task, index, self.selection(task, index), changes)
         except RevertedError as error:

@@ -39,6 +39,8 @@ class OwnAccount:
         What offences cost it, by offence, in the smallest unit of the stakes' currency.
     reputation
         In parts per million, with the task's publisher.
+    left
+        Whether it has left the task.
     """
 
     address: str
@@ -50,11 +52,13 @@ class OwnAccount:
     token: str | None
     slashed: dict[str, str]
     reputation: int
+    left: bool
 
     @classmethod
     def of(cls, history: History, store: ContentStore, task: int, address: str) -> OwnAccount | None:
         """Return the account of an address; None if it was never enrolled in the task."""
-        view, params = TaskView.of(history, task), history.task(task).params
+        view, record = TaskView.of(history, task), history.task(task)
+        params = record.params
         own = next((each for each in view.participants if each.address == address), None)
         if own is None:
             return None
@@ -74,6 +78,7 @@ class OwnAccount:
             None if params.token == COIN else params.token,
             dict(own.slashed),
             own.reputation,
+            own.id not in record.enrolled,
         )
 
     def lines(self) -> list[str]:
@@ -91,5 +96,7 @@ class OwnAccount:
             told.append(f"Lost of the stake: {costs}.")
         if self.due:
             told.append(f"{in_gwei(self.due)}{currency} wait for you: collect them with `fedledger withdraw`.")
+        if self.left:
+            told.append("You have left the task: `fedledger node start --rejoin` enrols you again, while it goes on.")
         told.append("The stake stays on the ledger for other tasks; `fedledger node exit` begins to take it back.")
         return told

@@ -12,7 +12,7 @@ from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.dispute_history import DisputeHistory, JuryHistory
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.pools import pool_of
-from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus
+from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, Phase
 from fedledger.contracts.ledger.waits import task_wait
 from fedledger.ledger_tools.report.refusals import Refusal
 from fedledger.ledger_tools.report.task_view import RoundView, TaskView
@@ -81,7 +81,8 @@ def pay_frame(task: TaskView) -> pd.DataFrame:
 def task_status_rows(ledger: Ledger) -> list[dict[str, Any]]:
     """Return one row per task of a ledger: its phase, rounds, participants, units spent, and who would judge it.
 
-    ``waits`` says for what it waits, for whom, and until when.
+    ``waits`` says for what it waits, for whom, and until when. ``least`` and ``most`` are how many participants it may have,
+    and ``enrols`` says whether one more may enrol now.
 
     ``verifiers`` serve the task, ``judged`` says whether they are enough for juries and penalties, and ``court`` what
     that means in words. ``capture`` is, for each level of juries, the chance that one of them is captured by who holds
@@ -91,14 +92,20 @@ def task_status_rows(ledger: Ledger) -> list[dict[str, Any]]:
     for task in range(1, ledger.task_count() + 1):
         record = ledger.task(task)
         pool = pool_of(ledger, task) if record.params.challenge_window else None
+        phase = ledger.phase(task)
+        goes_on = not record.finished and not record.is_complete
+        enrols = phase is Phase.ENROLLING or (record.params.open_enrolment and goes_on)
         rows.append(
             {
                 "task": task,
-                "phase": ledger.phase(task).name.lower(),
+                "phase": phase.name.lower(),
                 "round": record.current_round,
                 "settled": record.settled_rounds,
                 "rounds": record.params.rounds,
                 "enrolled": record.enrolled,
+                "least": record.params.min_participants,
+                "most": record.params.max_participants,
+                "enrols": enrols and record.enrolled < record.params.max_participants,
                 "spent_units": record.spent_units,
                 "window": record.params.challenge_window,
                 "verifiers": pool.serving if pool else None,
@@ -109,6 +116,14 @@ def task_status_rows(ledger: Ledger) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def task_cells(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of :func:`task_status_rows` as a table shows it: without its sentences, and those enrolled in one."""
+    hidden = ("capture", "court", "waits", "least", "most", "enrols")
+    cells = {name: value for name, value in row.items() if name not in hidden}
+    places = f"{row['enrolled']} ({row['least']} to {row['most']})"
+    return cells | {"enrolled": places + (", enrols" if row["enrols"] else "")}
 
 
 def verifier_rows(ledger: Ledger, history: History) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from fedledger.platform.cli.bench import bench_app
 from fedledger.platform.cli.chains import chain_app, keys_app
 from fedledger.platform.cli.console import err
 from fedledger.platform.cli.experiments import config_app, experiments_app
+from fedledger.platform.cli.leaving import leaving_app
 from fedledger.platform.cli.ledger import ledger_app
 from fedledger.platform.cli.methods import methods_app
 from fedledger.platform.cli.programs import aggregator_app, node_app, verifier_app
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.add_typer(experiments_app)
 app.add_typer(ledger_app)
 app.add_typer(methods_app)
+node_app.add_typer(leaving_app)
 for name, group in (
     ("chain", chain_app),
     ("keys", keys_app),

@@ -291,7 +291,7 @@ def deploy(
 @expand_options
 def status(at: LedgerOptions, format_: FormatOption = Format.TEXT) -> None:
     """Show the chain, the ledger, and the state of each task."""
-    from fedledger.ledger_tools.report.tables import task_status_rows
+    from fedledger.ledger_tools.report.tables import task_cells, task_status_rows
 
     ledger = at.open()
     tasks = task_status_rows(ledger)
@@ -307,7 +307,7 @@ def status(at: LedgerOptions, format_: FormatOption = Format.TEXT) -> None:
     line = f"{document['chain']}, chain {chain.chain_id}, block {document['block']}, ledger {ledger.address}"
     print_result(format_, document, line)
     if format_ is Format.TEXT:
-        print_rows([{k: v for k, v in row.items() if k not in ("capture", "court", "waits")} for row in tasks], "Tasks")
+        print_rows([task_cells(row) for row in tasks], "Tasks")
         for row in tasks:
             out.print(f"Task {row['task']} waits for {row['waits']}.", markup=False, highlight=False)
             out.print(f"Task {row['task']}: {row['court']}.", markup=False, highlight=False)
@@ -430,6 +430,7 @@ def withdraw(
     Credits go to the participant's payout address, the free balance to the address given with --to.
     """
     from fedledger.ledger_tools.upkeep import withdraw_all
+    from fedledger.protocol.units import in_gwei
 
     ledger = at.open()
     account = at.account(ledger, role)
@@ -439,8 +440,8 @@ def withdraw(
         "credits": [{"task": task, "wei": str(wei)} for task, wei in paid.credits.items()],
         "balance": str(paid.balance),
     }
-    lines = [f"Task {task}: {wei} wei of credit paid to {paid.payout}" for task, wei in paid.credits.items()]
-    lines.append(f"{paid.balance} wei of free balance paid to {to or account.address}")
+    lines = [f"Task {task}: {in_gwei(wei)} of credit paid to {paid.payout}" for task, wei in paid.credits.items()]
+    lines.append(f"{in_gwei(paid.balance)} of free balance paid to {to or account.address}")
     print_result(format_, document, *lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Annotated, get_type_hints
 
 import typer
+
+from fedledger.protocol.units import YEAR
 
 NOBODY = "0x" + "00" * 20
 MOST_TASKS = 2**63 - 1
@@ -38,6 +41,17 @@ def read_address(text: str) -> str:
     if text != address and len({letter.isupper() for letter in text[2:] if letter.isalpha()}) > 1:
         raise typer.BadParameter(f"{text} has a wrong checksum (EIP-55). Is a character mistyped?")
     return address
+
+
+def read_seconds(text: str | float) -> float:
+    """Return the seconds of an option; raises typer.BadParameter unless they are a number from 0 to a year's."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= YEAR:
+        raise typer.BadParameter(f"{text!a} is not a time. Give seconds, from 0 to {YEAR:,}.")
+    return seconds
 
 
 def read_role(text: str) -> str:
@@ -127,9 +141,14 @@ AllowNetworkOption = Annotated[
     ),
 ]
 OutputOption = Annotated[Path | None, typer.Option(help="file to write the table to; required for Parquet")]
-PollOption = Annotated[float, typer.Option(min=0.0, help="seconds between two looks at the ledger")]
+PollOption = Annotated[
+    float, typer.Option(parser=read_seconds, metavar="SECONDS", help="seconds between two looks at the ledger")
+]
 PatienceOption = Annotated[
-    float, typer.Option(min=0.0, help="seconds to wait for content that the store does not have yet")
+    float,
+    typer.Option(
+        parser=read_seconds, metavar="SECONDS", help="seconds to wait for content that the store does not have yet"
+    ),
 ]
 
 

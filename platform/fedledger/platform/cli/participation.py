@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fedledger.platform.cli.context import SealOptions, open_experiment
-from fedledger.platform.cli.options import ExperimentSeedOption, SeedOption, TrustOption
+from fedledger.platform.cli.options import ExperimentSeedOption, SeedOption, TrackOption, TrustOption
 from fedledger.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
+    from fedledger.contracts.ledger.access import TaskAccess
+    from fedledger.contracts.ledger.actor import Actor
     from fedledger.contracts.ledger.client import Ledger
     from fedledger.node.own_data import NodeConfig
     from fedledger.node.training import Trainer
@@ -241,3 +243,23 @@ def open_task(path: Path, seed: int | None) -> Experiment:
         return open_experiment(path, seed)
     given = document if seed is None else document | {"seed": seed}
     return make_task(validated(TaskConfig, given, str(path)), path.parent)
+
+
+@dataclass(frozen=True)
+class TrackOptions:
+    """Who else is told of a task's rounds while a program plays its part in it."""
+
+    track: TrackOption = None
+    track_dir: Annotated[Path, typer.Option(help="folder for what --track writes")] = Path("tracked")
+
+    def run(self, actor: Actor[Any], access: TaskAccess, poll: float, name: str) -> bool:
+        """Run a task's program as ``run_program`` does, and return whether it has nothing left to do."""
+        from fedledger.platform.cli.watcher import run_program
+        from fedledger.platform.runs.trackers.base import tracking
+        from fedledger.platform.runs.trackers.live_task import LiveTask
+
+        with tracking(self.track or (), access.spec, self.track_dir) as tracked:
+            live = LiveTask(access, tracked)
+            ended, _ = run_program(actor, poll, name, live)
+            live()
+        return ended

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,13 +29,11 @@ from fedledger.platform.cli.options import (
     PollOption,
     SeedOption,
     TaskOption,
-    TrackOption,
     TrustOption,
     expand_options,
-    read_role,
 )
-from fedledger.platform.cli.participation import AggregationOptions, experiment_part, read_node_config
-from fedledger.protocol.errors import ChainError, ConfigError, ExitCode
+from fedledger.platform.cli.participation import AggregationOptions, TrackOptions, experiment_part, read_node_config
+from fedledger.protocol.errors import ConfigError, ExitCode
 from fedledger.protocol.units import MOST_GWEI
 
 if TYPE_CHECKING:
@@ -126,6 +123,7 @@ def node_start(
     content: StoreOptions,
     key: KeyOptions,
     network: NetworkOptions,
+    tracker: TrackOptions,
     participant: Annotated[
         int,
         typer.Option(
@@ -158,7 +156,6 @@ def node_start(
     from fedledger.ledger_tools.report.own_account import OwnAccount
     from fedledger.node.mailbox_client import HttpMailboxClient
     from fedledger.node.participant import Participant
-    from fedledger.platform.cli.watcher import run_program
     from fedledger.platform.experiment.accounts import participant_role
     from fedledger.platform.experiment.posted_task import read_spec
     from fedledger.storage.locks import only_copy
@@ -179,7 +176,7 @@ def node_start(
     base_of = RoundPlanner(store).base_of(history, task, spec, account.address)
     with only_copy(journal / account.address, "-".join(map(str, access.place)), "node"):
         node = Participant(access, journal / account.address, trainer, mailbox, base_of, rejoins=rejoin)
-        ended, _ = run_program(node, poll, "node")
+        ended = tracker.run(node, access, poll, "node")
     own = OwnAccount.of(history.update(), store, task, account.address)
     if own is not None:
         lines = own.lines() if ended else own.lines()[:2]
@@ -248,80 +245,6 @@ def node_check(
         raise typer.Exit(ExitCode.CONFIG)
 
 
-@node_app.command("leave")
-@expand_options
-def node_leave(
-    at: SignerOptions,
-    participant: Annotated[
-        int, typer.Option(min=0, max=MOST_INDEX, help="index of the experiment's participant (from 0)")
-    ] = 0,
-    task: TaskOption = 1,
-    format_: FormatOption = Format.TEXT,
-) -> None:
-    """Leave a task of open enrolment. Later rounds do not ask the participant any more.
-
-    Rounds that are open still do: leave the node running until it ends by itself.
-    """
-    from fedledger.ledger_tools.upkeep import leave_task
-    from fedledger.platform.experiment.accounts import participant_role
-
-    ledger = at.open()
-    account = at.account(ledger, participant_role(participant))
-    last = leave_task(ledger, account, task)
-    line = f"{account.address} has left task {task}"
-    line += f"; round {last} still asks it, so let its node run until that is final" if last else ""
-    print_result(format_, {"task": task, "address": account.address, "last_round": last}, line)
-
-
-@node_app.command("exit")
-@expand_options
-def node_exit(
-    at: SignerOptions,
-    participant: Annotated[
-        int, typer.Option(min=0, max=MOST_INDEX, help="index of the experiment's participant (from 0)")
-    ] = 0,
-    role: Annotated[
-        str | None,
-        typer.Option(
-            parser=read_role,
-            metavar="ROLE",
-            help="another account of the experiment that leaves, such as 'verifier 0'; instead of --participant",
-        ),
-    ] = None,
-    format_: FormatOption = Format.TEXT,
-) -> None:
-    """Leave the ledger.
-
-    The first call requests the exit; one made after the exit delay returns the stake to the account's free balance.
-    """
-    from fedledger.ledger_tools.upkeep import own_record
-    from fedledger.platform.experiment.accounts import participant_role
-    from fedledger.protocol.units import in_gwei, shown_time
-
-    ledger = at.open()
-    account = at.account(ledger, participant_role(participant) if role is None else role)
-    record = own_record(ledger, account)
-    if not record.exit_at:
-        ledger.request_exit(account)
-        record = ledger.participant(record.id)
-        done = False
-    else:
-        if ledger.chain.now() < record.exit_at:
-            raise ChainError(
-                f"{record.owner} is leaving already, and gets its stake back from {shown_time(record.exit_at)} on.",
-                "Run this again then; the chain's time counts.",
-            )
-        ledger.complete_exit(account)
-        done = True
-    stake = record.stake + record.unbonding
-    due = datetime.fromtimestamp(record.exit_at, UTC).isoformat()
-    if done:
-        line = f"{record.owner} has left; {in_gwei(stake)} can be collected with `fedledger withdraw`"
-    else:
-        line = f"{record.owner} is leaving; run this again after {due} to get {in_gwei(stake)} back"
-    print_result(format_, {"participant": record.id, "left": done, "due": due, "stake": str(stake)}, line)
-
-
 @aggregator_app.command("start")
 @expand_options
 def aggregator_start(
@@ -332,13 +255,12 @@ def aggregator_start(
     network: NetworkOptions,
     seal: SealOptions,
     given: AggregationOptions,
+    tracker: TrackOptions,
     task: TaskOption = 1,
     standby: Annotated[
         int | None,
         typer.Option(min=0, max=MOST_INDEX, help="act as the experiment's standby aggregator of this index (from 0)"),
     ] = None,
-    track: TrackOption = None,
-    track_dir: Annotated[Path, typer.Option(help="folder for what --track writes")] = Path("tracked"),
     poll: PollOption = 0.2,
     patience: PatienceOption = 60.0,
     format_: FormatOption = Format.TEXT,
@@ -354,11 +276,8 @@ def aggregator_start(
     from fedledger.contracts.ledger.access import TaskAccess
     from fedledger.contracts.ledger.history import History
     from fedledger.ledger_tools.upkeep import open_seal
-    from fedledger.platform.cli.watcher import run_program
     from fedledger.platform.experiment.accounts import AGGREGATOR, standby_role
     from fedledger.platform.experiment.posted_task import read_spec
-    from fedledger.platform.runs.trackers.base import tracking
-    from fedledger.platform.runs.trackers.live_task import LiveTask
     from fedledger.storage.locks import only_copy
 
     key.require_one(given.experiment_seed)
@@ -380,8 +299,7 @@ def aggregator_start(
             url = stack.enter_context(post.serving(box, network.open(ledger.chain)))
         posted = aggregation.posted
         aggregator = Aggregator(access, posted.measurer(), box, patience, url, posted.trusted_update)
-        tracked = stack.enter_context(tracking(track or (), spec, track_dir))
-        ended, _ = run_program(aggregator, poll, "aggregator", LiveTask(history, store, task, spec, tracked))
+        ended = tracker.run(aggregator, access, poll, "aggregator")
     if ended and aggregation.seal_key is not None and any(spec.seal_digest):
         open_seal(ledger, account, task, aggregation.seal_key)
     record = history.update().task(task)

@@ -1,62 +1,75 @@
-"""Rounds of a live task, passed on to trackers by the aggregator's program as they settle."""
+"""Rounds of a live task, passed on to trackers by a node's or an aggregator's program once they are settled."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any
 
-from fedledger.contracts.ledger.actor import Action, Step
-from fedledger.contracts.ledger.history import History
+from fedledger.contracts.ledger.access import TaskAccess
+from fedledger.contracts.ledger.actor import Step
+from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.platform.runs.trackers.base import Tracked
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.errors import FedledgerError
 from fedledger.protocol.records.report import MODEL
-from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.records.verdicts import Verdict
-from fedledger.storage.base import Readable
 
 log = logging.getLogger(__name__)
 
 
 class LiveTask:
-    """Tells trackers of each round that a program settles: its model's loss and score, and how updates were judged.
+    """Tells trackers of each settled round: its model's loss and score, and how updates were judged.
+
+    Of a participant's own update it tells whether it was accepted, the units that it earned, and the reputation after
+    it, in parts per million.
 
     Parameters
     ----------
-    history, store, task, spec
-        The task.
+    access
+        The task, and the account of the program.
     tracked
         To whom it is passed on.
     """
 
-    def __init__(self, history: History, store: Readable, task: int, spec: TaskSpec, tracked: Tracked) -> None:
-        self._history, self._store, self._task, self._spec = history, store, task, spec
-        self._tracked = tracked
+    def __init__(self, access: TaskAccess, tracked: Tracked) -> None:
+        self._access, self._tracked = access, tracked
+        self._told: set[int] = set()
 
-    def __call__(self, step: Step) -> None:
-        """Look at what a step did."""
-        for action, index in step.actions:
-            if action is Action.SETTLED:
-                self._tell(index)
+    def __call__(self, step: Step | None = None) -> None:
+        """Tell of the rounds that have been settled since the last time."""
+        for current in self._access.history.update().task(self._access.task).settled:
+            if current.index not in self._told:
+                self._told.add(current.index)
+                self._tracked.log(self._row(current))
 
-    def _tell(self, index: int) -> None:
-        current = self._history.update().task(self._task).rounds.get(index)
-        if current is None or current.proposal is None:
-            return
-        verdicts = [*current.verdicts.values()]
+    def _row(self, current: RoundHistory) -> dict[str, Any]:
+        verdicts = current.verdicts
         row: dict[str, Any] = {
-            "round": index,
-            "accepted": sum(verdict is Verdict.ACCEPTED for verdict in verdicts),
-            "refused": sum(verdict.refused for verdict in verdicts),
+            "round": current.index,
+            "accepted": sum(verdict is Verdict.ACCEPTED for verdict in verdicts.values()),
+            "refused": sum(verdict.refused for verdict in verdicts.values()),
         }
+        own = self._access.participant
+        if own in verdicts and current.proposal is not None:
+            row |= {
+                "own_accepted": int(verdicts[own] is Verdict.ACCEPTED),
+                "own_units": current.proposal.shares.get(own, 0),
+                "own_reputation": current.left[own].reputation,
+            }
+        return row | self._measured(current)
+
+    def _measured(self, current: RoundHistory) -> dict[str, Any]:
+        """Return loss and score of a round's model, if its report can be had."""
+        if current.proposal is None:
+            return {}
         try:
-            report = canonical.decode(self._store.get(current.proposal.report))
+            report = canonical.decode(self._access.store.get(current.proposal.report, canonical.MAX_DOCUMENT_BYTES))
         except (FedledgerError, ValueError) as error:
-            log.warning("round %d: its report cannot be shown: %s", index, error)
-            report = None
+            log.warning("round %d: its report cannot be shown: %s", current.index, error)
+            return {}
         measured = report.get("measurements") if isinstance(report, dict) else None
         model = measured.get(MODEL) if isinstance(measured, dict) else None
-        if isinstance(model, dict):
-            loss, score = model.get("loss"), model.get(self._spec.score_key)
-            row |= {"loss": loss / 1e6 if isinstance(loss, int) else None, "score": score}
-        self._tracked.log(row)
+        if not isinstance(model, dict):
+            return {}
+        loss, score = model.get("loss"), model.get(self._access.spec.score_key)
+        return {"loss": loss / 1e6 if isinstance(loss, int) else None, "score": score}
