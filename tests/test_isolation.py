@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from support.consortium import KEY, Consortium, Member, consortium, machines
+from support.consortium import KEY, Consortium, Member, consortium, machines, write_tables
 from support.isolation import Walls, missing, missing_network, network
-from support.rows import files_with, row_forms, rows_elsewhere
+from support.rows import files_with, outside, row_forms
 
 LOOK = "import pathlib, sys; print(*pathlib.Path(sys.argv[1]).rglob('own.csv'))"
 """Lists the tables that a program can find in a folder."""
@@ -39,13 +39,17 @@ def reaches(member: Member, address: str, port: int) -> bool:
 
 def require_rows_at_home(made: Consortium) -> None:
     """Fail if a row is anywhere but with its owner, or offered for validation and in the store."""
-    for owner in made.owners:
-        assert not rows_elsewhere(made.folder, owner.folder, schema=made.schema)
     publisher = made.publisher.folder
-    assert not rows_elsewhere(made.folder, publisher, "training.csv", made.schema)
-    offered = files_with(row_forms(publisher / "validation.csv", made.schema), made.folder, publisher)
-    assert any(path.is_relative_to(made.store) for path in offered), "the search finds nothing"
-    assert not any(path.is_relative_to(member.folder) for path in offered for member in made.members)
+    private = {owner.folder: row_forms(owner.folder / "own.csv", made.schema) for owner in made.owners}
+    private[publisher] = row_forms(publisher / "training.csv", made.schema)
+    offered = row_forms(publisher / "validation.csv", made.schema)
+    # Most files have no row at all, and are searched once.
+    files = files_with(offered.union(*private.values()), made.folder.rglob("*"))
+    for owner, rows in private.items():
+        assert files_with(rows, outside(files, owner)) == []
+    shown = files_with(offered, outside(files, publisher))
+    assert any(path.is_relative_to(made.store) for path in shown), "the search finds nothing"
+    assert not any(path.is_relative_to(member.folder) for path in shown for member in made.members)
 
 
 def test_owners_train_on_their_own_tables_and_no_row_leaves_them(tmp_path: Path) -> None:
@@ -60,6 +64,18 @@ def test_owners_train_on_their_own_tables_and_no_row_leaves_them(tmp_path: Path)
         assert done["ended"] and done["rounds"] == 2
         assert all("updates were accepted" in each and "fedledger withdraw" in each for each in told)
         require_rows_at_home(made)
+
+
+def test_a_row_is_found_wherever_it_is_and_nothing_else(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+    write_tables(folders)
+    rows, others = (row_forms(folder / "own.csv") for folder in folders)
+    for number, row in enumerate(rows):
+        (tmp_path / f"{number}").write_bytes(b"." * (number % 9) + (row.hex().encode() if number % 2 else row) + b".")
+    files = outside(tmp_path.glob("*"), folders[0])
+    assert len(files_with(rows, files)) == len(rows) > 300 and not files_with(others, files)
 
 
 @needs_walls
@@ -108,7 +124,7 @@ def test_machines_reach_each_other_as_far_and_as_fast_as_the_network_lets_them(t
 ROUNDS = 20
 TERMS = {
     **{"rounds": ROUNDS, "standbys": 1, "max_participants": 4, "min_participants": 2, "open_enrolment": "true"},
-    **{"enrol_period": 60, "commit_period": 8, "reveal_period": 8, "propose_period": 6, "grace_period": 4},
+    **{"enrol_period": 90, "commit_period": 8, "reveal_period": 8, "propose_period": 6, "grace_period": 4},
     **{"challenge_window": 2},
 }
 """Short, so that 20 rounds take minutes; programs on a busy machine meet them nevertheless."""
@@ -148,7 +164,7 @@ def play(made: Consortium) -> None:
     steady, late, leaver, gone = made.owners
     until(steady, "round 3: committed")
     late.take_part(*KEY)
-    until(late, "round 6: committed")
+    until(late, ": committed")
     late.kill()
     until(steady, "round 7: committed")
     late.start()
@@ -180,7 +196,7 @@ def require_expected(made: Consortium, budget: int) -> None:
     total = {each["address"]: each["accepted"] + sum(each["refused"].values()) for each in found.values()}
     assert total[steady["address"]] == total[gone["address"]] == ROUNDS and steady["accepted"] >= ROUNDS - 2
     assert gone["refused"]["missed"] >= ROUNDS - 16
-    assert 14 <= total[late["address"]] < ROUNDS and 13 <= total[leaver["address"]] <= 16
+    assert 10 <= total[late["address"]] < ROUNDS and 14 <= total[leaver["address"]] < ROUNDS
     audited = made.publisher.json("audit")
     assert audited["reproduced"] and audited["measured"] and audited["rounds"] == ROUNDS
     paid = {member.folder.name: withdrawn(member) for member in made.members}

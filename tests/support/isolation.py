@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -180,7 +180,6 @@ class Walls:
     hidden: Path
     shared: Sequence[Path] = ()
     network: Network | None = None
-    _points: list[Path] = field(default_factory=list)
 
     def around(self, folder: Path, command: Sequence[str]) -> list[str]:
         """Return a command that runs another one behind walls, in its own folder; killing it kills the other one.

@@ -83,16 +83,17 @@ class RowSearch:
         return False
 
 
-def files_with(forms: set[bytes], folder: Path, without: Path) -> list[Path]:
-    """Return the files in a folder, but for those in a part of it, that have one of the forms."""
+def files_with(forms: set[bytes], files: Iterable[Path]) -> list[Path]:
+    """Return the files that have one of the forms."""
     search = RowSearch(forms)
-    return [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.is_relative_to(without) and search.is_in(path.read_bytes())
-    ]
+    return [path for path in files if path.is_file() and search.is_in(path.read_bytes())]
 
 
-def rows_elsewhere(folder: Path, owner: Path, table: str = "own.csv", schema: TableSchema | None = None) -> list[Path]:
-    """Return the files outside of an owner's folder that hold a row of its table, in any form."""
-    return files_with(row_forms(owner / table, schema), folder, owner)
+def outside(files: Iterable[Path], folder: Path) -> list[Path]:
+    """Return the files that are not in a folder."""
+    return [path for path in sorted(files) if not path.is_relative_to(folder)]
+
+
+def rows_elsewhere(folder: Path, owner: Path) -> list[Path]:
+    """Return the files in a folder, but outside of an owner's own, that hold a row of its table."""
+    return files_with(row_forms(owner / "own.csv"), outside(folder.rglob("*"), owner))
