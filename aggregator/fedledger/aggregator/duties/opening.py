@@ -84,5 +84,5 @@ class Opening:
             return None
         access.ledger.finish_task(access.account, access.task)
         least = record.params.min_participants
-        too_few = f"it has {record.enrolled} participants and needs {least}; its budget returns to the publisher"
+        too_few = f"it has {record.enrolled} of the {least} participants that it needs; its budget returns"
         return Step(Action.FINISHED, access.task, record.current_round, detail=too_few)

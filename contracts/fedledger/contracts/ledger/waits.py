@@ -72,7 +72,7 @@ def _more_participants(record: TaskRecord) -> Wait:
 
 def _enrolled(record: TaskRecord) -> str:
     """Say how many participants a task has, and how many it needs."""
-    return f"has {record.enrolled} participants and needs {record.params.min_participants}"
+    return f"has {record.enrolled} of the {record.params.min_participants} participants that it needs"
 
 
 def _aggregators(ledger: Ledger, task: int) -> str:

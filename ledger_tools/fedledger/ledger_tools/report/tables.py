@@ -81,8 +81,8 @@ def pay_frame(task: TaskView) -> pd.DataFrame:
 def task_status_rows(ledger: Ledger) -> list[dict[str, Any]]:
     """Return one row per task of a ledger: its phase, rounds, participants, units spent, and who would judge it.
 
-    ``waits`` says for what it waits, for whom, and until when. ``least`` and ``most`` are how many participants it may have,
-    and ``enrols`` says whether one more may enrol now.
+    ``waits`` says for what it waits, for whom, and until when. ``least`` and ``most`` are how many participants it may
+    have, and ``enrols`` says whether one more may enrol now.
 
     ``verifiers`` serve the task, ``judged`` says whether they are enough for juries and penalties, and ``court`` what
     that means in words. ``capture`` is, for each level of juries, the chance that one of them is captured by who holds
@@ -119,7 +119,7 @@ def task_status_rows(ledger: Ledger) -> list[dict[str, Any]]:
 
 
 def task_cells(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row of :func:`task_status_rows` as a table shows it: without its sentences, and those enrolled in one."""
+    """Return a row of :func:`task_status_rows` as a table shows it: without its sentences."""
     hidden = ("capture", "court", "waits", "least", "most", "enrols")
     cells = {name: value for name, value in row.items() if name not in hidden}
     places = f"{row['enrolled']} ({row['least']} to {row['most']})"
