@@ -8,7 +8,6 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,63 +19,17 @@ from fedledger.learning.sources.tables import read_tables
 from fedledger.protocol.errors import ExitCode
 from fedledger.protocol.records.data_schema import TableSchema, read_schema
 from support.command_line import Call, caller
-from support.consortium import ENVIRONMENT, LABEL, Consortium, Member, consortium, rows_elsewhere
-
-NODE = '[data]\ntable = "own.csv"\n'
-
-
-def draft(publisher: Member, **changed: object) -> None:
-    """Draft a task from the publisher's table, and edit it as a publisher would."""
-    publisher.cli("task", "draft", "--data", "own.csv", "--label", LABEL, "--hold-out", 0.5, where=False)
-    path = publisher.folder / "task.toml"
-    text = path.read_text()
-    for name, value in changed.items():
-        text, count = re.subn(rf"(?m)^{name} = .*$", f"{name} = {value}", text)
-        assert count == 1, name
-    path.write_text(text)
-
-
-def post(made: Consortium) -> dict[str, Any]:
-    document: dict[str, Any] = made.publisher.json("task", "post", "task.toml")
-    return document
-
-
-def start(owner: Member, number: int) -> None:
-    (owner.folder / "node.toml").write_text(NODE)
-    owner.start("node", "start", "node.toml", "--experiment-seed", 0, "--participant", number, "--poll", 0.1)
-
+from support.consortium import ENVIRONMENT, Consortium, consortium
+from support.rows import rows_elsewhere
 
 EASY = {"challenge_window": 0, "penalty_gwei": 0, "rounds": 3, "max_participants": 3}
-
-
-def test_owners_train_on_their_own_tables_and_no_row_leaves_them(tmp_path: Path) -> None:
-    with consortium(tmp_path, 3) as made:
-        draft(made.publisher, **EASY)
-        posted = post(made)
-        validation = posted["validation"]
-        assert validation["examples"] == 45 and min(validation["classes"].values()) > 5
-        for number, owner in enumerate(made.owners):
-            (owner.folder / "node.toml").write_text(NODE)
-            assert owner.json("node", "check", "node.toml")["fits"]
-            start(owner, number)
-        done = made.aggregator.json("aggregator", "start", "--experiment-seed", 0, "--poll", 0.1)
-        told = [owner.ended() for owner in made.owners]
-        audited = made.publisher.json("audit")
-    assert done["ended"] and done["rounds"] == 3
-    assert audited["reproduced"] and audited["measured"]
-    assert all("updates were accepted" in each and "fedledger withdraw" in each for each in told)
-    for owner in made.owners:
-        assert not rows_elsewhere(tmp_path, owner.folder)
-    # What the publisher offered for validation everybody can read, and nothing else of its own.
-    assert rows_elsewhere(tmp_path, made.publisher.folder) == []
-    assert not [*made.aggregator.folder.rglob("*.csv")]
 
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
     with consortium(tmp_path_factory.mktemp("task"), 1) as made:
-        draft(made.publisher, **EASY)
-        post(made)
+        made.draft(**EASY)
+        made.publisher.json("task", "post", "task.toml")
         yield made
 
 
@@ -91,7 +44,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ta
 
 def test_a_second_copy_says_so_and_stops(task: Consortium, call: Call) -> None:
     (owner,) = task.owners
-    start(owner, 0)
+    owner.take_part("--experiment-seed", 0, "--participant", 0)
     assert owner.program is not None
     while not [*owner.folder.glob("journal/*/*.lock")]:
         assert owner.program.poll() is None

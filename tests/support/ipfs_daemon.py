@@ -7,20 +7,13 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 CLI = Path(__file__).parents[2] / "node_modules" / "ipfs" / "src" / "cli.js"
 PRELOAD = Path(__file__).with_name("ipfs_preload.cjs")
 CONFIG = {
-    "Addresses": {
-        "Swarm": [],
-        "API": "/ip4/127.0.0.1/tcp/0",
-        "Gateway": "/ip4/127.0.0.1/tcp/0",
-        "RPC": "/ip4/127.0.0.1/tcp/0",
-        "Delegates": [],
-    },
     "Bootstrap": [],
     "Discovery": {"MDNS": {"Enabled": False}, "webRTCStar": {"Enabled": False}},
     "Swarm": {"DisableNatPortMap": True},
@@ -29,8 +22,12 @@ CONFIG = {
 
 
 @contextmanager
-def ipfs_daemon(folder: Path, patience: float = 120.0) -> Iterator[str]:
+def ipfs_daemon(
+    folder: Path, patience: float = 120.0, host: str = "127.0.0.1", enter: Sequence[str] = ()
+) -> Iterator[str]:
     """Run a daemon with its repository in ``folder`` and yield the multiaddr of its RPC.
+
+    It listens at ``host``; ``enter`` are words before its command that make it run on that machine.
 
     Raises
     ------
@@ -38,8 +35,9 @@ def ipfs_daemon(folder: Path, patience: float = 120.0) -> Iterator[str]:
         If it ends, or is not ready after ``patience`` seconds.
     """
     config, log = folder / "ipfs-config.json", folder / "ipfs.log"
-    config.write_text(json.dumps(CONFIG))
-    command = ["node", "--require", str(PRELOAD), str(CLI), "daemon", "--offline", "--enable-preload=false"]
+    listening = dict.fromkeys(("API", "Gateway", "RPC"), f"/ip4/{host}/tcp/0")
+    config.write_text(json.dumps(CONFIG | {"Addresses": {"Swarm": [], "Delegates": [], **listening}}))
+    command = [*enter, "node", "--require", str(PRELOAD), str(CLI), "daemon", "--offline", "--enable-preload=false"]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, f"--init-config={config}"],

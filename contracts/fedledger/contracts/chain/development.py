@@ -18,6 +18,7 @@ from typing import Literal
 from fedledger.protocol.errors import ChainError
 
 ChainKind = Literal["anvil", "ganache"]
+LOOPBACK = "127.0.0.1"
 START_TIMEOUT = 30.0
 KEPT_STATES = 64
 
@@ -54,9 +55,14 @@ def find_program(kind: ChainKind) -> str | None:
 
 
 def start_chain(
-    kind: ChainKind, port: int = 0, state: Path | None = None, detach: bool = False, block_time: int = 0
+    kind: ChainKind,
+    port: int = 0,
+    state: Path | None = None,
+    detach: bool = False,
+    block_time: int = 0,
+    host: str = LOOPBACK,
 ) -> ChainProcess:
-    """Start a development chain on the loopback address and wait until it answers.
+    """Start a development chain and wait until it answers.
 
     Parameters
     ----------
@@ -70,6 +76,8 @@ def start_chain(
         Leave the chain running when this program ends.
     block_time
         Seconds between blocks that are made whether there are transactions or not; 0: only transactions make blocks.
+    host
+        Address on which it listens; anybody who reaches it can do with the chain what they like.
 
     Raises
     ------
@@ -84,7 +92,7 @@ def start_chain(
             f"Install it with `npm install {package}`, or use --chain embedded.",
         )
     port = port or free_port()
-    arguments = [program, "--port", str(port), "--host", "127.0.0.1"]
+    arguments = [program, "--port", str(port), "--host", host]
     if kind == "anvil":
         # Left alone, Anvil writes the whole state of every block to the home folder: gigabytes for 1,000 participants.
         arguments += ["--silent", "--balance", "1000000", "--prune-history", str(KEPT_STATES)]
@@ -104,12 +112,15 @@ def start_chain(
         env={**os.environ, "NO_COLOR": "1"},
         start_new_session=detach,
     )
-    url = f"http://127.0.0.1:{port}"
+    url = f"http://{host}:{port}"
     deadline = time.monotonic() + START_TIMEOUT
     while not _answers(url):
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
-            raise ChainError(f"{kind} did not start on port {port}.", "Is the port taken? Try another with --port.")
+            raise ChainError(
+                f"{kind} did not start at {url}.",
+                "Is the port taken, or the address none of this machine's? Try another with --port or --host.",
+            )
         time.sleep(0.05)
     return ChainProcess(kind, url, process)
 
@@ -127,7 +138,7 @@ def running_chain(kind: ChainKind, state: Path | None = None) -> Iterator[ChainP
 def free_port() -> int:
     """Return a TCP port that is free on the loopback address."""
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.bind((LOOPBACK, 0))
         return int(listener.getsockname()[1])
 
 

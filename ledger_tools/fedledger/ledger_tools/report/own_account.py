@@ -90,7 +90,9 @@ class OwnAccount:
             f"reputation {self.reputation / 1e6:.3f}.",
             f"Earned: {in_gwei(self.earned)}{currency}.",
         ]
-        told += [f"Round {each.round}: {each.reason}: {each.detail}" for each in self.refusals]
+        for each in self.refusals:
+            detail = f": {each.detail}" if each.detail else ""
+            told.append(f"Round {each.round}: {each.reason}{detail}")
         if self.slashed:
             costs = ", ".join(f"{in_gwei(int(amount))} for {offence}" for offence, amount in self.slashed.items())
             told.append(f"Lost of the stake: {costs}.")

@@ -18,7 +18,11 @@ keys_app = typer.Typer(no_args_is_help=True, help="Keys of accounts.")
 @chain_app.command("up")
 def chain_up(
     kind: Annotated[str, typer.Argument(help="anvil or ganache")] = "anvil",
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="TCP port on the loopback interface")] = 8545,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="TCP port")] = 8545,
+    host: Annotated[
+        str,
+        typer.Option(help="address on which it listens; whoever reaches it can do with the chain what they like"),
+    ] = "127.0.0.1",
     state: Annotated[Path | None, typer.Option(help="where the chain keeps its state between starts")] = None,
     block_time: Annotated[
         int,
@@ -36,7 +40,7 @@ def chain_up(
     if kind not in ("anvil", "ganache"):
         raise ConfigError(f"There is no chain {kind!r}.", "Give anvil or ganache.")
     with stop_signals() as stop:
-        process = start_chain(kind, port, state, block_time=block_time)  # type: ignore[arg-type]
+        process = start_chain(kind, port, state, block_time=block_time, host=host)  # type: ignore[arg-type]
         try:
             out.print(f"{kind} listens at {process.url}; press Ctrl-C to stop it")
             while not stop.asked and process.process.poll() is None:
