@@ -93,7 +93,7 @@ class TaskPrice:
             f"Deposits: {in_gwei(p.bond)} for each aggregator, {in_gwei(p.min_stake)} for each participant{penalty}.",
             f"Time: {p.min_participants:,} to {p.max_participants:,} participants enrol until "
             f"{told['enrolment_ends']}{', and may join and leave between rounds' if p.open_enrolment else ''}; "
-            f"a round takes at most {timedelta(seconds=self.round_seconds)} h, all end by "
+            f"a round takes at most {timedelta(seconds=self.round_seconds)} (hours:minutes:seconds), all end by "
             f"{told['ends_at_latest']} unless rounds are disputed.",
         ]
 
