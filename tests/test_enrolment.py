@@ -14,6 +14,7 @@ from fedledger.ledger_tools.report.own_account import OwnAccount
 from fedledger.ledger_tools.report.tables import task_cells, task_status_rows
 from fedledger.ledger_tools.report.task_view import TaskView
 from fedledger.ledger_tools.upkeep import leave_task
+from fedledger.node.participant import Participant
 from fedledger.platform.experiment.accounts import AGGREGATOR, PUBLISHER, participant_role
 from fedledger.protocol.errors import ConfigError
 from support.world import World, world
@@ -58,8 +59,10 @@ def test_who_comes_and_who_leaves_counts_from_the_next_opened_round(
         w.people.append(late)
         gone = w.people[0]
         w.play(lambda: late.access.participant in w.task.enrolled)
-        last = leave_task(w.ledger, gone.access.account, w.number)
-        assert last == (2 if gone.access.participant in before else 0) and w.task.rounds[2].selected == before
+        left = leave_task(w.ledger, gone.access.account, w.number)
+        assert (
+            left.last_round == (2 if gone.access.participant in before else 0) and w.task.rounds[2].selected == before
+        )
         w.play()
         final = w.task
         for index, current in final.rounds.items():
@@ -152,3 +155,30 @@ def test_a_round_is_opened_for_those_whom_the_ledger_has(tmp_path: Path) -> None
         w.people.append(late)
         w.play()
         assert len(w.task.rounds[1].enrolled) == 3 and w.audit().reproduced
+
+
+@pytest.mark.parametrize("max_unfinal", [1, 2])
+def test_who_comes_or_goes_holds_up_no_proposal(tmp_path: Path, max_unfinal: int) -> None:
+    """Where enrolment is open, a round is opened by itself: what fails with it costs its aggregator nothing."""
+    terms = {"max_unfinal": max_unfinal, "ledger": OPEN}
+    with world(tmp_path, participants=2, rounds=3, verifiers=0, window=0, **terms) as w:
+        w.join().play()
+        rounds = w.task.rounds.values()
+        opened = {current.opened_at.transaction for current in rounds}
+        proposed = {current.proposed_at.transaction for current in rounds if current.proposed_at is not None}
+        assert len(opened) == len(proposed) == 3 and not opened & proposed
+
+
+def test_a_place_without_stake_is_free(tmp_path: Path) -> None:
+    with world(tmp_path, participants=3, rounds=2, verifiers=0, window=0, ledger=OPEN) as w:
+        w.join()
+        gone = w.people.pop()
+        w.ledger.request_exit(gone.access.account)
+        stranger = w.purse("stranger")
+        late = Participant(w.access(stranger), w.folder / "late", w.experiment.trainer(2))
+        steps = [late.step() for _ in range(4)]
+        assert [step.action for step in steps[:3]] == [Action.REGISTERED, Action.STRUCK, Action.ENROLLED]
+        w.people.append(late)
+        w.play()
+        assert late.access.participant in w.task.rounds[1].selected and w.audit().reproduced
+        assert gone.access.participant not in w.task.rounds[1].selected

@@ -74,6 +74,21 @@ contract FedLedger is LedgerReveals {
         }
     }
 
+    /// @notice Reverts unless exactly these participants are enrolled in a task: first in a `multicall`, it has the calls
+    /// after it act on those participants that their sender knows.
+    /// @param wordIndices Ascending indices of 256-participant words.
+    /// @param words Bits of all that are enrolled.
+    function requireEnrolled(uint256 task_, uint32[] calldata wordIndices, uint256[] calldata words) external view {
+        if (wordIndices.length != words.length) revert LengthMismatch();
+        uint256 count = 0;
+        for (uint256 i = 0; i < words.length; ++i) {
+            if (i > 0 && wordIndices[i] <= wordIndices[i - 1]) revert WordsNotAscending();
+            if (_enrolled[task_][wordIndices[i]] != words[i]) revert EnrolmentChanged(task_);
+            count += Lanes.popcount(words[i]);
+        }
+        if (count != _existing(task_).enrolled) revert EnrolmentChanged(task_);
+    }
+
     /// @notice Opens the next round. Without words it is for everybody who is enrolled; a task of open enrolment needs words,
     /// and its least participants in every round.
     /// @param round_ The number of the round: one more than the last one's, so that a call that is sent again opens no other.

@@ -97,14 +97,14 @@ interface IFedLedger {
 
     /// @notice A task as the ledger holds it. `latestRound` made the model that the next round starts from; 0: none yet.
     /// `seats` aggregators are named, and `active` is the one whose turn it is. `finishedAt` is when it was finished.
-    /// `changes` counts how often participants have enrolled or left.
+    /// `refilled` is one more than the round after which enough participants were enrolled again; zero: never.
     struct Task {
         address publisher;
         uint32 enrolDeadline;
         uint16 enrolled;
         uint8 seats;
         uint8 active;
-        uint32 changes;
+        uint32 refilled;
         TaskParams params;
         uint32 currentRound;
         uint32 finalizedRound;
@@ -444,7 +444,8 @@ interface IFedLedger {
     error TaskFull(uint256 task);
     error NotInTask(uint256 task, uint32 participant);
     error TooEarlyToReturn(uint32 participant, uint32 round);
-    error EnrolmentChanged(uint256 changes, uint256 expected);
+    error StillEntitled(uint32 participant);
+    error EnrolmentChanged(uint256 task);
     error ReputationTooLow(uint256 reputation, uint256 least);
     error TaskAlreadyFinished(uint256 task);
     error TaskNotFinishable(uint256 task);

@@ -226,7 +226,7 @@ contract LedgerAccounts is LedgerReveals {
         if (closed && !t.params.openEnrolment) revert EnrolmentClosed(task_);
         if (t.enrolled == t.params.maxParticipants) revert TaskFull(task_);
         uint32 from = _returns[task_][id];
-        if (from > t.currentRound) revert TooEarlyToReturn(id, from);
+        if (from > t.currentRound && t.enrolled >= least) revert TooEarlyToReturn(id, from);
         uint96 stake = _participant(id).stake;
         if (stake < _minStake) revert NotActive(id);
         if (stake < t.params.minStake) revert StakeTooSmall(stake, t.params.minStake);
@@ -236,36 +236,31 @@ contract LedgerAccounts is LedgerReveals {
         (uint256 word, uint256 bit) = (id / 256, 1 << (id % 256));
         if (_enrolled[task_][word] & bit != 0) revert AlreadyEnrolled(task_, id);
         _enrolled[task_][word] |= bit;
-        _countEnrolled(t, t.enrolled + 1);
+        ++t.enrolled;
         emit Enrolled(task_, id);
-        // Nobody is late with what too few participants kept it from.
-        // slither-disable-next-line incorrect-equality -- it passes this number by steps of one
-        if (t.enrolled == least && block.timestamp >= t.enrolDeadline) {
-            (t.enrolDeadline, t.lastFinalAt) = (uint32(block.timestamp), uint32(block.timestamp));
-        }
+        if (t.enrolled != least || block.timestamp < t.enrolDeadline || t.refilled > t.currentRound) return;
+        // Nobody is late with what too few participants kept it from; once a round, or this could go on for ever.
+        t.refilled = t.currentRound + 1;
+        (t.enrolDeadline, t.lastFinalAt) = (uint32(block.timestamp), uint32(block.timestamp));
     }
 
-    /// @notice Takes the sender's participant (as owner or signer) out of a task of open enrolment. Rounds that are open keep
-    /// it; it may enrol again once another one has been opened.
-    function leaveTask(uint256 task_) external {
+    /// @notice Takes a participant out of a task of open enrolment: the sender's own (as owner or signer), or one that has
+    /// less stake than the task asks for. Rounds that are open keep it. It may enrol again once
+    /// another one has been opened, or too few are left.
+    function leaveTask(uint256 task_, uint32 id) external {
         Task storage t = _open(task_);
-        uint32 id = _idOfSender();
         // slither-disable-next-line weak-prng -- a bit's place, not chance
         (uint256 word, uint256 bit) = (id / 256, 1 << (id % 256));
         if (_enrolled[task_][word] & bit == 0) revert NotInTask(task_, id);
         // INVARIANT: rounds of other tasks may ask everybody who is enrolled, without a list of their own.
         if (!t.params.openEnrolment) revert EnrolmentClosed(task_);
+        uint96 stake = _participants[id].stake;
+        if (stake >= _minStake && stake >= t.params.minStake && _idOfSender() != id) revert StillEntitled(id);
         _enrolled[task_][word] &= ~bit;
-        _countEnrolled(t, t.enrolled - 1);
-        // Who comes and goes can keep a round from being opened no more than once.
+        --t.enrolled;
+        // Who comes and goes can keep a round from being opened no more than twice.
         _returns[task_][id] = t.currentRound + 1;
         emit TaskLeft(task_, id);
-    }
-
-    /// @notice Reverts unless participants have enrolled in a task and left it so often: first in a `multicall`, it has the
-    /// calls after it act on those participants that their sender knows.
-    function requireUnchanged(uint256 task_, uint256 changes) external view {
-        if (_existing(task_).changes != changes) revert EnrolmentChanged(_tasks[task_].changes, changes);
     }
 
     /// @notice Reveals an update that is relative to an earlier model than the one that the round starts from; see
@@ -622,13 +617,6 @@ contract LedgerAccounts is LedgerReveals {
         if (msg.sender != t.publisher) return false;
         if (t.consecutiveVoids >= VOIDS_TO_FINISH) return true;
         return t.currentRound == 0 && block.timestamp >= t.enrolDeadline && t.enrolled < t.params.minParticipants;
-    }
-
-    function _countEnrolled(Task storage t, uint16 enrolled) private {
-        // A count that began anew would take more calls than a chain has room for.
-        unchecked {
-            (t.enrolled, t.changes) = (enrolled, t.changes + 1);
-        }
     }
 
     function _addStake(uint32 id, Participant storage p, uint96 amount) private {

@@ -59,10 +59,10 @@ contract EnrolmentTest is BatchedFixture {
     function test_leaveTask_ofAFixedTask_isRefused() public {
         uint256 task = post(defaults(4));
         refused(signer(0), abi.encodeWithSelector(IFedLedger.NotInTask.selector, task, 0));
-        accounts.leaveTask(task);
+        accounts.leaveTask(task, 0);
         enrol(task, 2);
         refused(signer(0), abi.encodeWithSelector(IFedLedger.EnrolmentClosed.selector, task));
-        accounts.leaveTask(task);
+        accounts.leaveTask(task, 0);
     }
 
     function test_open_roundForEverybody_needsWords() public {
@@ -131,7 +131,7 @@ contract EnrolmentTest is BatchedFixture {
         uint256 task = _open(1);
         _leave(task, 0);
         refused(signer(0), abi.encodeWithSelector(IFedLedger.NotInTask.selector, task, 0));
-        accounts.leaveTask(task);
+        accounts.leaveTask(task, 0);
         refused(signer(0), abi.encodeWithSelector(IFedLedger.TooEarlyToReturn.selector, 0, 1));
         accounts.enrol(task);
         open(task, 6);
@@ -140,7 +140,6 @@ contract EnrolmentTest is BatchedFixture {
         refused(signer(0), abi.encodeWithSelector(IFedLedger.TooEarlyToReturn.selector, 0, 2));
         accounts.enrol(task);
         eq(accounts.task(task).enrolled, 2, "enrolled");
-        eq(accounts.task(task).changes, 6, "changes");
     }
 
     function test_openRound_tooFewAreLeft_waitsForMore() public {
@@ -180,22 +179,92 @@ contract EnrolmentTest is BatchedFixture {
         accounts.finishTask(task);
     }
 
-    function test_requireUnchanged_undoesWhatWasMeantForOthers() public {
+    /// @dev Without who left the task could not go on, so it need not wait for a round that nobody can open.
+    function test_leaveTask_tooFewAreLeft_comesBackAtOnce() public {
+        IFedLedger.TaskParams memory p = defaults(4);
+        (p.openEnrolment, p.minParticipants) = (true, 3);
+        uint256 task = post(p);
+        enrol(task, 3);
+        pass(100);
+        _leave(task, 2);
+        _enrolOne(task, 2);
+        open(task, 7);
+        eq(accounts.round(task, 1).selected, 3, "selected");
+    }
+
+    /// @dev Who comes and goes does not keep a task from being ended.
+    function test_enrol_againAndAgain_gainsTimeOncePerRound() public {
+        IFedLedger.TaskParams memory p = defaults(4);
+        p.openEnrolment = true;
+        uint256 task = post(p);
+        enrol(task, 1);
+        for (uint256 i = 0; i < 3; ++i) {
+            pass(109);
+            _enrolOne(task, 1);
+            _leave(task, 1);
+        }
+        vm.prank(OUTSIDER);
+        accounts.finishTask(task);
+    }
+
+    function test_leaveTask_ofOthers_takesOutWhoLacksStake() public {
+        uint256 task = _open(1);
+        refused(owner(0), abi.encodeWithSelector(IFedLedger.StillEntitled.selector, 1));
+        accounts.leaveTask(task, 1);
+        refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NotRegistered.selector, OUTSIDER));
+        accounts.leaveTask(task, 1);
+        vm.prank(owner(1));
+        accounts.requestExit();
+        vm.prank(OUTSIDER);
+        accounts.leaveTask(task, 1);
+        eq(accounts.enrolledWord(task, 0), 5, "enrolled");
+        IFedLedger.TaskParams memory p = defaults(6);
+        (p.openEnrolment, p.minStake) = (true, 2 * STAKE);
+        task = post(p);
+        vm.prank(owner(2));
+        accounts.addStake{value: STAKE}(STAKE);
+        _enrolOne(task, 2);
+        refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NotRegistered.selector, OUTSIDER));
+        accounts.leaveTask(task, 2);
+    }
+
+    function test_requireEnrolled_undoesWhatWasMeantForOthers() public {
         uint256 task = _open(1);
         (uint32[] memory indices, uint256[] memory words) = selection(0, 7);
         bytes[] memory calls = new bytes[](2);
-        calls[0] = abi.encodeCall(accounts.requireUnchanged, (task, accounts.task(task).changes));
+        calls[0] = abi.encodeCall(ledger.requireEnrolled, (task, indices, words));
         calls[1] = abi.encodeCall(ledger.openRound, (task, 1, indices, words));
         uint256 state = vm.snapshotState();
         _enrolOne(task, 3);
-        refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.EnrolmentChanged.selector, 4, 3));
+        refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.EnrolmentChanged.selector, task));
+        ledger.multicall(calls);
+        _leave(task, 0);
+        refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.EnrolmentChanged.selector, task));
         ledger.multicall(calls);
         vm.revertToState(state);
         vm.prank(AGGREGATOR);
         ledger.multicall(calls);
         eq(accounts.round(task, 1).selected, 3, "selected");
+    }
+
+    /// @dev Also of those in words that are not named.
+    function test_requireEnrolled_namesEverybody() public {
+        uint256 task = _open(1);
+        registerFrom(6, 251);
+        _enrolOne(task, 256);
+        (uint32[] memory indices, uint256[] memory words) = selection(0, 7);
+        vm.expectRevert(abi.encodeWithSelector(IFedLedger.EnrolmentChanged.selector, task));
+        ledger.requireEnrolled(task, indices, words);
+        (indices, words) = (new uint32[](2), new uint256[](2));
+        (indices[1], words[0], words[1]) = (1, 7, 1);
+        ledger.requireEnrolled(task, indices, words);
+        (indices[1], words[1]) = (0, 7);
+        vm.expectRevert(abi.encodeWithSelector(IFedLedger.WordsNotAscending.selector));
+        ledger.requireEnrolled(task, indices, words);
+        vm.expectRevert(abi.encodeWithSelector(IFedLedger.LengthMismatch.selector));
+        ledger.requireEnrolled(task, new uint32[](1), words);
         vm.expectRevert(abi.encodeWithSelector(IFedLedger.UnknownTask.selector, 77));
-        accounts.requireUnchanged(77, 0);
+        ledger.requireEnrolled(77, new uint32[](0), new uint256[](0));
     }
 
     /// @dev Three participants of a task that others may join and leave.
@@ -214,7 +283,7 @@ contract EnrolmentTest is BatchedFixture {
 
     function _leave(uint256 task, uint256 i) private {
         vm.prank(owner(i));
-        accounts.leaveTask(task);
+        accounts.leaveTask(task, uint32(i));
     }
 
     function _phaseIs(uint256 task, IFedLedger.Phase phase) private view {

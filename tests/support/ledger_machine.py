@@ -563,13 +563,18 @@ class RoundsMachine(RuleBasedStateMachine):
     def enrol(self, sender: str, task: int) -> None:
         self.do("enrol", sender, task)
 
-    @step(task=st.integers(0, TASKS), mask=masks, by=st.booleans(), back=st.booleans())
-    def leave_task(self, task: int, mask: int, by: bool, back: bool) -> None:
-        """Leave a task, as owner or signer, and perhaps come back at once."""
+    @step(
+        task=st.integers(0, TASKS),
+        mask=masks,
+        by=st.sampled_from(["owner", "owner", "signer", "other"]),
+        back=st.booleans(),
+    )
+    def leave_task(self, task: int, mask: int, by: str, back: bool) -> None:
+        """Leave a task, as owner or signer, or take others out of it, and perhaps come back at once."""
         for i in chosen(range(PARTICIPANTS), mask & mask >> 1):
-            sender = self.signer(i) if by else OWNERS[i]
-            if self.do("leaveTask", sender, task) and back:
-                self.do("enrol", sender, task)
+            sender = {"owner": OWNERS[i], "signer": self.signer(i), "other": OWNERS[(i + 1) % PARTICIPANTS]}[by]
+            if self.do("leaveTask", sender, task, i) and back:
+                self.do("enrol", OWNERS[i], task)
 
     @step(task=st.integers(0, TASKS), turn=turns, value=st.sampled_from([0, SMALLEST_BOND, 7 * STAKE]))
     def take_seat(self, task: int, turn: int, value: int) -> None:
@@ -621,11 +626,15 @@ class RoundsMachine(RuleBasedStateMachine):
         """Open a round for those who are known, unless somebody has come or gone meanwhile."""
         if (t := self.task(task)) is None:
             return
-        known, words = t.changes, (sum(1 << i for i in t.enrolled if mask >> i & 1),)
-        for name, who in (("enrol", came), ("leaveTask", gone)):
-            if who is not None:
-                self.do(name, self.signer(who), task)
-        calls = Call("requireUnchanged", (task, known)), Call("openRound", (task, len(t.rounds) + 1, (0,), words))
+        known, words = sum(1 << i for i in t.enrolled), (sum(1 << i for i in t.enrolled if mask >> i & 1),)
+        if came is not None:
+            self.do("enrol", self.signer(came), task)
+        if gone is not None:
+            self.do("leaveTask", self.signer(gone), task, gone)
+        calls = (
+            Call("requireEnrolled", (task, (0,), (known,))),
+            Call("openRound", (task, len(t.rounds) + 1, (0,), words)),
+        )
         self.do("multicall", self.aggregator(t, 0), Calls(calls))
 
     def open_round(self, t: Task, task: int, sender: str, indices: tuple[int, ...], words: tuple[int, ...]) -> None:

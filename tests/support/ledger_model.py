@@ -440,35 +440,41 @@ class Rounds:
         closed = not t.params.open_enrolment and (t.rounds or (over and not t.lacks_participants))
         refuse(
             (closed, "EnrolmentClosed", task),
-            (again > len(t.rounds), "TooEarlyToReturn", i, again),
+            (again > len(t.rounds) and not t.lacks_participants, "TooEarlyToReturn", i, again),
             (len(t.enrolled) == t.params.max_participants, "TaskFull", task),
             *self.unstaked(t, i),
             (reputation < t.params.min_reputation, "ReputationTooLow", reputation, t.params.min_reputation),
             (i in t.enrolled, "AlreadyEnrolled", task, i),
         )
         t.enrolled.add(i)
-        t.changes += 1
-        if over and len(t.enrolled) == t.params.min_participants:
+        if over and len(t.enrolled) == t.params.min_participants and t.refilled <= len(t.rounds):
             # As if the time for it had only ended now.
             t.completed = t.last_final = self.now
+            t.refilled = len(t.rounds) + 1
         self.emit("Enrolled", task, i)
 
-    def leave_task(self, sender: str, value: int, task: int) -> None:
+    def leave_task(self, sender: str, value: int, task: int, i: int) -> None:
         t = self.running(task)
-        i = self.of_sender(sender)
-        refuse(
-            (i not in t.enrolled, "NotInTask", task, i),
-            (not t.params.open_enrolment, "EnrolmentClosed", task),
-        )
+        inside = i in t.enrolled
+        refuse((not inside, "NotInTask", task, i), (not t.params.open_enrolment, "EnrolmentClosed", task))
+        stake = self.participants[i].stake
+        if stake >= max(self.terms.min_stake, t.params.min_stake):
+            refuse((self.of_sender(sender) != i, "StillEntitled", i))
         t.enrolled.remove(i)
-        t.changes += 1
         t.back[i] = len(t.rounds) + 1
         self.emit("TaskLeft", task, i)
 
-    def require_unchanged(self, sender: str, value: int, task: int, changes: int) -> None:
-        refuse((not 1 <= task <= len(self.tasks), "UnknownTask", task))
-        found = self.tasks[task - 1].changes
-        refuse((found != changes, "EnrolmentChanged", found, changes))
+    def require_enrolled(
+        self, sender: str, value: int, task: int, indices: tuple[int, ...], words: tuple[int, ...]
+    ) -> None:
+        known = self.tasks[task - 1].enrolled if 1 <= task <= len(self.tasks) else set[int]()
+        named = {WORD * k + bit for k, word in zip(indices, words, strict=False) for bit in bits(word)}
+        refuse(
+            (not 1 <= task <= len(self.tasks), "UnknownTask", task),
+            (len(indices) != len(words), "LengthMismatch"),
+            (any(a >= b for a, b in pairwise(indices)), "WordsNotAscending"),
+            (named != known, "EnrolmentChanged", task),
+        )
 
     def finish_task(self, sender: str, value: int, task: int) -> None:
         t = self.running(task)

@@ -402,7 +402,8 @@ class Task:
 
     ``finished`` is when it was, and ``seal_held`` what is held of its seal's deposit. ``endings`` says for each round
     that ended by itself, in the order of time, whether it counts: it was settled, with a quorum. ``completed`` is when
-    enough had enrolled at last, if that was after the time for it; ``back`` says after which round who left may return.
+    enough had enrolled at last, if that was after the time for it, and ``refilled`` one more than the last round then;
+    ``back`` says after which round who left may return.
     """
 
     publisher: str
@@ -411,8 +412,8 @@ class Task:
     seats: list[Seat]
     active: int = 0
     enrolled: set[int] = field(default_factory=set)
-    changes: int = 0
     completed: int = 0
+    refilled: int = 0
     back: dict[int, int] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
     endings: list[bool] = field(default_factory=list)

@@ -130,7 +130,7 @@ def task_record(t: Task) -> tuple[Any, ...]:
             "enrolled": len(t.enrolled),
             "seats": len(t.seats),
             "active": t.active,
-            "changes": t.changes,
+            "refilled": t.refilled,
             "params": t.params.record,
             "current_round": len(t.rounds),
             "finalized_round": t.final,

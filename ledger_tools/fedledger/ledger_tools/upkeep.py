@@ -76,13 +76,25 @@ def own_record(ledger: Ledger, account: LocalAccount) -> ParticipantRecord:
     return ledger.participant(participant)
 
 
-def leave_task(ledger: Ledger, account: LocalAccount, task: int) -> int:
-    """Take an account's participant out of a task of open enrolment.
+@dataclass(frozen=True)
+class Left:
+    """What leaving a task came to.
 
-    Returns
-    -------
-    int
-        The last round that still asks it; 0 if there is none that is not final.
+    Parameters
+    ----------
+    last_round
+        The last round that still asks the participant; 0 if there is none that is not final.
+    enrolled, least
+        How many participants the task has now, and how many every round needs.
+    """
+
+    last_round: int
+    enrolled: int
+    least: int
+
+
+def leave_task(ledger: Ledger, account: LocalAccount, task: int) -> Left:
+    """Take an account's participant out of a task of open enrolment.
 
     Raises
     ------
@@ -91,20 +103,26 @@ def leave_task(ledger: Ledger, account: LocalAccount, task: int) -> int:
     """
     participant = ledger.participant_id(account.address)
     try:
-        ledger.leave_task(account, task)
+        if participant is not None:
+            ledger.leave_task(account, task, participant)
     except RevertedError as error:
-        if error.name in ("NotInTask", "NotRegistered"):
-            raise ConfigError(
-                f"{account.address} is not enrolled in task {task}.", "Give the key of a participant that is."
-            ) from error
         if error.name == "EnrolmentClosed":
             raise ConfigError(
                 f"Task {task} lets nobody leave: its enrolment is not open between rounds.",
                 "Stop the node; rounds that it misses cost reputation, and no stake.",
             ) from error
-        raise
+        if error.name == "TaskAlreadyFinished":
+            raise ConfigError(f"Task {task} has ended.", "Collect what is left with `fedledger withdraw`.") from error
+        if error.name != "NotInTask":
+            raise
+        participant = None
+    if participant is None:
+        raise ConfigError(
+            f"{account.address} is not enrolled in task {task}.", "Give the key of a participant that is."
+        )
     known = History(ledger).update().task(task)
-    return max((current.index for current in known.unfinal if participant in current.selected), default=0)
+    last = max((current.index for current in known.unfinal if participant in current.selected), default=0)
+    return Left(last, len(known.enrolled), known.params.min_participants)
 
 
 def push_on(ledger: Ledger, account: LocalAccount, task: int) -> Pushed:

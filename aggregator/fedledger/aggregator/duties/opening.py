@@ -8,7 +8,6 @@ from fedledger.aggregator.selection.planner import RoundPlanner
 from fedledger.contracts.abi import RevertedError
 from fedledger.contracts.ledger.access import TaskAccess
 from fedledger.contracts.ledger.actor import Action, Step
-from fedledger.contracts.ledger.calls import open_call, unchanged_call
 from fedledger.contracts.ledger.records import Phase, TaskRecord
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
@@ -28,10 +27,14 @@ class Opening:
         chosen = self.planner.selected(self.access.history, task, self.access.spec, index, beacon)
         return None if set(chosen) == set(task.enrolled) and not task.params.open_enrolment else chosen
 
-    def calls(self, task: TaskHistory, index: int) -> list[bytes]:
-        """Return the calls that open a round beside others in one transaction, for who is known to be enrolled."""
-        known = [unchanged_call(task.id, task.changes)] if task.params.open_enrolment else []
-        return [*known, open_call(task.id, index, self.selection(task, index))]
+    def may_join(self, task: TaskHistory, settled: Sequence[RoundHistory], pending: Sequence[RoundHistory]) -> bool:
+        """Return whether the next round may be opened in the transaction that settles or proposes others.
+
+        Not one of open enrolment, where who comes or goes could hold up what the round needs; nor where a beacon's
+        selection follows from what the settlement makes of the beacon.
+        """
+        alone = task.params.open_enrolment or self.access.spec.randomness != "spec"
+        return not alone and self.may_open(task, settled, pending)
 
     def may_open(self, task: TaskHistory, settled: Sequence[RoundHistory], pending: Sequence[RoundHistory]) -> bool:
         """Return whether the next round may be opened after some have been settled and while others are pending."""
@@ -64,9 +67,9 @@ class Opening:
         return self._open(task, index)
 
     def _open(self, task: TaskHistory, index: int) -> Step:
-        access, changes = self.access, task.changes if task.params.open_enrolment else None
+        access, enrolled = self.access, task.enrolled if task.params.open_enrolment else None
         try:
-            access.ledger.open_round(access.account, access.task, index, self.selection(task, index), changes)
+            access.ledger.open_round(access.account, access.task, index, self.selection(task, index), enrolled)
         except RevertedError as error:
             # While a task enrols, who was enrolled and is not any more may still come back.
             if error.name == "TooFewParticipants" and access.ledger.phase(access.task) is not Phase.ENROLLING:

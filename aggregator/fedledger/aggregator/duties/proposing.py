@@ -17,7 +17,7 @@ from fedledger.aggregator.round.pipeline import foreseen
 from fedledger.aggregator.round.validation import Expected, Question, ValidUpdate, validate
 from fedledger.contracts.ledger.access import TaskAccess
 from fedledger.contracts.ledger.actor import Action, Situation, Step
-from fedledger.contracts.ledger.calls import propose_call
+from fedledger.contracts.ledger.calls import open_call, propose_call
 from fedledger.contracts.ledger.records import Phase, Proposal
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
@@ -178,9 +178,9 @@ class Proposing:
         calls = [settlement.call(r) for r in due]
         calls.insert(len(due) - (proposed in due), propose_call(access.task, index, proposal))
         also = [(Action.SETTLED, r.index) for r in due]
-        if access.spec.randomness == "spec" and opening.may_open(task, due, pending[len(due) :]):
+        if opening.may_join(task, due, pending[len(due) :]):
             following = replace(task, rounds={**task.rounds, index: proposed})
-            calls += opening.calls(following, index + 1)
+            calls.append(open_call(access.task, index + 1, opening.selection(following, index + 1)))
             also.append((Action.OPENED, index + 1))
         step = Step(Action.PROPOSED, access.task, index)
         if also and access.ledger.send_calls(access.account, calls) is not None:

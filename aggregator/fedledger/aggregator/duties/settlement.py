@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from fedledger.aggregator.duties.opening import Opening
 from fedledger.contracts.ledger.access import TaskAccess
 from fedledger.contracts.ledger.actor import Action, Situation, Step
-from fedledger.contracts.ledger.calls import settle_call
+from fedledger.contracts.ledger.calls import open_call, settle_call
 from fedledger.contracts.ledger.records import Phase
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
@@ -92,10 +92,9 @@ class Settlement:
             settled, pending = due[:count], task.unfinal[count:]
             calls, actions = [self.call(r) for r in settled], [(Action.SETTLED, r.index) for r in settled]
             free = all(r.proposal is not None for r in pending)
-            # A beacon's selection follows from what the settlement makes of the beacon.
-            if free and access.spec.randomness == "spec" and self.opening.may_open(task, settled, pending):
+            if free and self.opening.may_join(task, settled, pending):
                 following = max(task.rounds) + 1
-                calls += self.opening.calls(task, following)
+                calls.append(open_call(access.task, following, self.opening.selection(task, following)))
                 actions.append((Action.OPENED, following))
             if len(calls) > 1 and access.ledger.send_calls(access.account, calls) is not None:
                 return Step(Action.SETTLED, access.task, actions[0][1], also=tuple(actions[1:]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from functools import cache
 from typing import Any
@@ -29,19 +29,24 @@ MAX_CALL_BYTES = 1 << 26
 
 def open_call(task: int, index: int, selected: Sequence[int] | None) -> bytes:
     """Return the data by which a round is opened; see :meth:`Ledger.open_round`."""
+    if selected is not None and not selected:
+        raise ValueError("a round selects somebody")
+    return functions()["openRound"].encode((task, index, *_words(selected or ())))
+
+
+def enrolled_call(task: int, enrolled: Iterable[int]) -> bytes:
+    """Return the data of a call that fails, and those after it with it, unless exactly these are enrolled."""
+    return functions()["requireEnrolled"].encode((task, *_words(enrolled)))
+
+
+def _words(participants: Iterable[int]) -> tuple[list[int], list[int]]:
+    """Return the indices of 256-participant words, ascending, and the words of some participants."""
     words: dict[int, int] = {}
-    for participant in selected or ():
+    for participant in participants:
         word, bit = divmod(participant, WORD_BITS)
         words[word] = words.get(word, 0) | 1 << bit
-    if selected is not None and not words:
-        raise ValueError("a round selects somebody")
     indices = sorted(words)
-    return functions()["openRound"].encode((task, index, indices, [words[i] for i in indices]))
-
-
-def unchanged_call(task: int, changes: int) -> bytes:
-    """Return the data of a call that fails, and those after it with it, unless enrolment has changed so often."""
-    return functions()["requireUnchanged"].encode((task, changes))
+    return indices, [words[i] for i in indices]
 
 
 def propose_call(task: int, index: int, proposal: Proposal) -> bytes:

@@ -10,7 +10,7 @@ from fedledger.contracts.abi import (
     functions,
 )
 from fedledger.contracts.chain.records import DEFAULT_GAS, MAX_GAS, Receipt
-from fedledger.contracts.ledger.calls import open_call, propose_call, settle_call, unchanged_call
+from fedledger.contracts.ledger.calls import enrolled_call, open_call, propose_call, settle_call
 from fedledger.contracts.ledger.contract import LedgerContract
 from fedledger.contracts.ledger.records import (
     Proposal,
@@ -60,15 +60,15 @@ class RoundMethods(LedgerContract):
         task: int,
         index: int,
         selected: Sequence[int] | None = None,
-        changes: int | None = None,
+        enrolled: Sequence[int] | None = None,
     ) -> Receipt:
         """Open the next round, ``index``, for the selected participants; without a selection for everybody.
 
-        With ``changes`` it is refused where participants have not enrolled or left exactly so often.
+        With ``enrolled`` it is refused unless these, and nobody else, are enrolled.
         """
-        if changes is None:
+        if enrolled is None:
             return self._transact(account, "openRound", open_call(task, index, selected))
-        calls = [unchanged_call(task, changes), open_call(task, index, selected)]
+        calls = [enrolled_call(task, enrolled), open_call(task, index, selected)]
         return self._transact(account, "multicall", functions()["multicall"].encode([calls]))
 
     def commit_update(self, account: LocalAccount, task: int, index: int, commitment: bytes) -> Receipt:

@@ -101,13 +101,11 @@ class LedgerState:
     def _on_Enrolled(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         task, participant = self.tasks[a["task"]], a["participant"]
         task.enrolled.append(participant)
-        task.changes += 1
         task.joined.setdefault(participant, self.evidence(task.publisher, participant))
 
     def _on_TaskLeft(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         task = self.tasks[a["task"]]
         task.enrolled.remove(a["participant"])
-        task.changes += 1
 
     def _on_RoundOpened(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         task = self.tasks[a["task"]]

@@ -46,7 +46,7 @@ class TaskHistory:
 
     ``seats`` are the addresses of its aggregators, the first of which was active at the start; ``active`` is the place
     of the one whose turn it is. ``joined`` is the evidence of each participant that was ever enrolled, when it first
-    was; ``changes`` counts how often participants have enrolled or left. ``seal_key`` opened its
+    was. ``seal_key`` opened its
     seal in block ``seal_opened_in``; ``seal_forfeited`` says that nobody had opened it in time.
     """
 
@@ -55,7 +55,6 @@ class TaskHistory:
     params: TaskParams
     model: ContentRef
     enrolled: list[int] = field(default_factory=list)
-    changes: int = 0
     rounds: dict[int, RoundHistory] = field(default_factory=dict)
     version: int = VERSION
     credits: dict[int, int] = field(default_factory=dict)

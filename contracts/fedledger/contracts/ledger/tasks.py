@@ -46,9 +46,9 @@ class TaskMethods(LedgerContract):
         """Enrol the account's participant in a task."""
         return self._send(account, "enrol", task)
 
-    def leave_task(self, account: LocalAccount, task: int) -> Receipt:
-        """Take the account's participant out of a task of open enrolment; rounds that are open keep it."""
-        return self._send(account, "leaveTask", task)
+    def leave_task(self, account: LocalAccount, task: int, participant: int) -> Receipt:
+        """Take a participant out of a task of open enrolment: the account's own, or one without the stake for it."""
+        return self._send(account, "leaveTask", task, participant)
 
     def enrol_all(self, accounts: Sequence[LocalAccount], task: int) -> list[Receipt]:
         """Enrol the participants of many accounts in a task, without waiting in between."""

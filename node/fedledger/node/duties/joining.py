@@ -35,7 +35,7 @@ class Joining:
 
     def __init__(self, access: TaskAccess, rejoins: bool = False) -> None:
         self.access, self.rejoins = access, rejoins
-        self._told_full = False
+        self._told = ""
 
     def __call__(self, seen: Situation) -> Step | None:
         """Register or enrol, if that is not done."""
@@ -63,11 +63,10 @@ class Joining:
                 access.ledger.enrol(access.account, access.task)
                 return Step(Action.ENROLLED, access.task, detail=judged)
             except RevertedError as error:
+                if (waits := self._waits(task, error)) is not None:
+                    return waits
                 # An earlier enrolment may have come back, and with it have filled the task, and have gone again.
                 told = error.name in ("TaskFull", "EnrolmentClosed")
-                if error.name == "TaskFull" and task.params.open_enrolment:
-                    self._tell_full(task)
-                    return WAITED
                 if not told or not (self._is_enrolled() or self._may_enrol()):
                     raise
         elif not self._is_enrolled():
@@ -76,6 +75,26 @@ class Joining:
                 "Join another task, or ask its publisher to post it again.",
             )
         return WAITED
+
+    def _waits(self, task: TaskHistory, error: RevertedError) -> Step | None:
+        """Return the step of who may enrol later, and says once why not now; None if it never may."""
+        if error.name == "TooEarlyToReturn":
+            self._tell(f"task {task.id}: who has left it may enrol again once round {error.arguments[1]} is open")
+            return WAITED
+        if error.name != "TaskFull" or not task.params.open_enrolment:
+            return None
+        for participant in task.enrolled:
+            stake = self.access.ledger.participant(participant).stake
+            if stake < max(task.params.min_stake, self.access.ledger.settings().min_stake):
+                self.access.ledger.leave_task(self.access.account, task.id, participant)
+                return Step(Action.STRUCK, task.id, detail=f"participant {participant} has no stake, and makes room")
+        self._tell(f"task {task.id} is full: it has its {task.params.max_participants} participants; one has to leave")
+        return WAITED
+
+    def _tell(self, waits: str) -> None:
+        if waits != self._told:
+            log.warning("%s", waits)
+        self._told = waits
 
     def _judged_by(self, task: TaskHistory) -> str:
         """Say who judges a task's disputes, with a warning where nobody does; nothing where there are none."""
@@ -86,13 +105,6 @@ class Joining:
             log.warning("task %d: %s", task.id, pool.told())
             return ""
         return pool.told()
-
-    def _tell_full(self, task: TaskHistory) -> None:
-        """Say once that there is no place left."""
-        if not self._told_full:
-            most = task.params.max_participants
-            log.warning("task %d is full: it has its %d participants. Waiting until one leaves.", task.id, most)
-        self._told_full = True
 
     def _may_enrol(self) -> bool:
         ledger, number = self.access.ledger, self.access.task

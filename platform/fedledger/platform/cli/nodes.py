@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -79,8 +79,6 @@ def node_start(
     experiment's configuration: then the node has the data of the experiment's --participant. At the end the node says
     what it earned, what was refused and why, and how to collect the money.
     """
-    from dataclasses import asdict
-
     from fedledger.aggregator.selection.planner import RoundPlanner
     from fedledger.contracts.ledger.access import TaskAccess
     from fedledger.contracts.ledger.history import History
@@ -244,10 +242,16 @@ def node_leave(
 
     ledger = at.open()
     account = at.account(ledger, participant_role(participant))
-    last = leave_task(ledger, account, task)
-    line = f"{account.address} has left task {task}"
-    line += f"; round {last} still asks it, so let its node run until that is final" if last else ""
-    print_result(format_, {"task": task, "address": account.address, "last_round": last}, line)
+    left = leave_task(ledger, account, task)
+    lines = [f"{account.address} has left task {task}."]
+    if left.last_round:
+        lines.append(f"Round {left.last_round} still asks it: let its node run until that is final.")
+    if left.enrolled < left.least:
+        lines.append(
+            f"The task has {left.enrolled} of the {left.least} participants that each round needs: it waits for "
+            "others, and ends if nobody comes."
+        )
+    print_result(format_, {"task": task, "address": account.address, **asdict(left)}, *lines)
 
 
 @node_app.command("exit")
