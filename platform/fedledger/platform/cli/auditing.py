@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,7 +52,7 @@ def audit(
     ] = False,
     data_dir: Annotated[
         Path | None,
-        typer.Option(help="folder that paths of the experiment's configuration are relative to (default: RUN_DIR)"),
+        typer.Option(help="folder with the data that the experiment's configuration names, with --train"),
     ] = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
@@ -64,69 +66,89 @@ def audit(
     With --train participants are trained once more, and the first update that does not follow from its participant's
     data is named. Whether honest updates follow on any processor depends on the solver: see docs/replayable.md.
     """
-    from fedledger.ledger_tools.audit.audit import audit_chain
-    from fedledger.storage.machine import processors
-    from fedledger.storage.open import open_store
-
     trusted, key = frozenset(trust_code or ()), SealOptions(seal_key).read()
+    # What it takes is asked for before anything that takes long.
+    again = _again(run_dir, data_dir, store, trusted, task) if train else None
     if rpc is not None:
-        if deployment is None:
-            raise ConfigError("An audit over --rpc needs --deployment.", "Give the deployment record.")
-        ledger = open_ledger(rpc, deployment, reading=True)
-        content = open_store(store, store_dir)
-        with progress_bar("auditing") as watch:
-            result = audit_chain(ledger, content, task, trusted, watch, jobs or processors(), key)
-        show_audit(result, format_)
+        result = _audit_live(rpc, deployment, store, store_dir)(trusted, task, format_, jobs, key)
     elif run_dir is not None:
         result = audit_folder(run_dir, store, trusted, task, format_, jobs, key)
     else:
         raise ConfigError("There is nothing to audit.", "Give a run's folder, or --rpc and --deployment.")
     document, follows = result.document(), result.reproduced
-    if train and result.reproduced:
-        found = _train_again(run_dir, data_dir, store, trusted, task)
+    if again is not None and result.reproduced:
+        with progress_bar("training") as watch:
+            found = again(lambda done, of: watch("rounds", done, of))
         _show_training(found, format_)
-        document, follows = document | {"training": found.document()}, found.first is None
+        document, follows = document | {"training": found.document()}, found.follows
     if format_ is Format.JSON:
         print_json(document)
     if not follows:
         raise typer.Exit(ExitCode.NOT_REPRODUCED)
 
 
-def _train_again(
+def _again(
     run_dir: Path | None, data_dir: Path | None, store: str, trusted: frozenset[str], task: int
-) -> TrainingReplay:
-    """Make an experiment's updates again; raises ConfigError or TrustError if it cannot be made again."""
+) -> Callable[[Callable[[int, int], None]], TrainingReplay] | None:
+    """Return what trains an experiment again; None if its export is so wrong that the audit has to say it.
+
+    Raises ConfigError or TrustError if something is missing for it.
+    """
+    from fedledger.ledger_tools.audit.divergence import DivergenceError
     from fedledger.ledger_tools.report.task_view import exported_history
     from fedledger.platform.runs.recorded_experiment import recorded_experiment
     from fedledger.platform.runs.training_replay import replay_training
 
     if run_dir is None:
         raise ConfigError("Only an experiment can be trained again.", "Give the folder of a run.")
-    experiment = recorded_experiment(run_dir, data_dir or run_dir, trusted)
-    history, content = exported_history(run_dir), open_run_store(run_dir, store)
-    known = history.task(task)
-    if known.spec.digest != experiment.spec.digest:
-        raise ConfigError(
-            f"The configuration in {run_dir} makes another spec than that of task {task}.",
-            "Give the --data-dir with the data, and train with the release that the run was made with.",
-        )
-    participants = range(experiment.config.participants)
-    trainers = {experiment.address(number): experiment.trainer(number, honest=True) for number in participants}
-    with progress_bar("training") as watch:
-        return replay_training(known, experiment.spec, content, trainers, lambda done, of: watch("rounds", done, of))
+    try:
+        known = exported_history(run_dir).task(task)
+    except DivergenceError:
+        return None
+    content = open_run_store(run_dir, store)
+    experiment = recorded_experiment(run_dir, data_dir, trusted, content, known)
+    return partial(replay_training, known, content, experiment)
 
 
 def _show_training(found: TrainingReplay, format_: Format) -> None:
     """Print what training again found as text, where text is wanted."""
     if format_ is Format.JSON:
         return
-    state = (
-        "all the same" if found.first is None else f"[bold red]{sum(found.counts.values())} do not follow[/bold red]"
-    )
+    wrong = sum(found.counts.values())
+    state = "[bold green]all the same[/bold green]" if found.follows else f"[bold red]{wrong} do not follow[/bold red]"
     out.print(f"Training: {found.updates} updates made again, {state}")
+    if found.unknown:
+        out.print(f"{found.unknown} updates are of participants that the experiment does not have: nobody can say")
+    if found.unreadable:
+        out.print(f"{found.unreadable} updates cannot be read, or are relative to another model")
     for difference in found.differences[:TOLD]:
         count = found.counts[difference.participant]
-        out.print(shown(f"First of {count}: {difference}"), highlight=False, markup=False)
+        out.print(shown(f"The first of {count}: {difference}"), highlight=False, markup=False)
+    if len(found.differences) > TOLD:
+        out.print(f"and {len(found.differences) - TOLD} more participants; --format json lists them")
+
+
+def _audit_live(
+    rpc: str, deployment: Path | None, store: str, store_dir: Path
+) -> Callable[[frozenset[str], int, Format, int | None, bytes | None], AuditResult]:
+    """Return what audits a task of a live ledger and shows the result."""
+    from fedledger.ledger_tools.audit.audit import audit_chain
+    from fedledger.storage.machine import processors
+    from fedledger.storage.open import open_store
+
+    if deployment is None:
+        raise ConfigError("An audit over --rpc needs --deployment.", "Give the deployment record.")
+    ledger, content = open_ledger(rpc, deployment, reading=True), open_store(store, store_dir)
+
+    def audited(
+        trusted: frozenset[str], task: int, format_: Format, jobs: int | None, key: bytes | None
+    ) -> AuditResult:
+        with progress_bar("auditing") as watch:
+            result = audit_chain(ledger, content, task, trusted, watch, jobs or processors(), key)
+        show_audit(result, format_)
+        return result
+
+    return audited
 
 
 def audit_folder(

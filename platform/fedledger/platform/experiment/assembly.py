@@ -59,7 +59,7 @@ TRIED = 8
 """Examples on which is tried out what inputs a model takes."""
 
 
-def make_experiment(config: ExperimentConfig, folder: Path) -> Experiment:
+def make_experiment(config: ExperimentConfig, folder: Path, own: TaskCode | None = None) -> Experiment:
     """Load the data, divide it, draw the attackers and write the spec; all of it follows from the configuration.
 
     Parameters
@@ -68,6 +68,8 @@ def make_experiment(config: ExperimentConfig, folder: Path) -> Experiment:
         The configuration.
     folder
         Paths in the configuration are relative to it.
+    own
+        The task's own code; unless given, it is run from where the configuration says.
 
     Raises
     ------
@@ -77,7 +79,8 @@ def make_experiment(config: ExperimentConfig, folder: Path) -> Experiment:
     for group in config.attackers:
         _require_attack(group.attack.method, group.attack.params)
     rng = np.random.Generator(np.random.PCG64(config.seed))
-    own = None if config.code is None else own_code(folder / config.code)
+    if own is None and config.code is not None:
+        own = own_code(folder / config.code)
     if own is None and config.model is None:
         raise ConfigError("The configuration has neither model nor code.", "Give one of them.")
     prepared = _prepared(config, own, folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.node.contexts import Contexts, counts
 from fedledger.node.solvers.base import LocalUpdate
-from fedledger.node.training import Trainer
+from fedledger.platform.experiment.experiment import HONEST, Experiment
 from fedledger.protocol.encoding import tensors
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ContentCorruptError, ContentUnavailableError
@@ -40,6 +40,8 @@ class Difference:
     distance
         Of two deltas, |sent − trained| / |trained|; None where they cannot be compared. Below a thousandth it may be
         another processor's floating-point arithmetic.
+    behaviour
+        What the experiment's configuration says of the participant, if it is to attack.
     """
 
     round: int
@@ -48,10 +50,11 @@ class Difference:
     expected: Any
     found: Any
     distance: float | None = None
+    behaviour: str = ""
 
     def __str__(self) -> str:
-        far = "" if self.distance is None else f"; it is {self.distance:.3g} of the trained one's length away from it"
-        place = f"round {self.round}, update of {self.participant}"
+        far = "" if self.distance is None else f"; {self.distance:.3g} times its length away"
+        place = f"round {self.round}, update of {self.participant}{f' ({self.behaviour})' if self.behaviour else ''}"
         return f"{place}: {self.field}: expected {self.expected}, found {self.found}{far}"
 
 
@@ -63,16 +66,24 @@ class TrainingReplay:
     ----------
     updates
         Updates that were made again.
+    unknown
+        Updates of participants that the experiment does not have.
     unreadable
-        Updates that cannot be read, which the audit of their round judges.
+        Updates that cannot be read, or are relative to no model of their round, which the audit of the round judges.
     differences
         Those that do not follow, the first of each participant; how many there are of each is in ``counts``.
     """
 
     updates: int = 0
+    unknown: int = 0
     unreadable: int = 0
     differences: list[Difference] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def follows(self) -> bool:
+        """Whether all updates are of participants whose data are known, and follow from them."""
+        return not self.differences and not self.unknown and self.updates > 0
 
     @property
     def first(self) -> Difference | None:
@@ -86,19 +97,18 @@ class TrainingReplay:
 
 def replay_training(
     task: TaskHistory,
-    spec: TaskSpec,
     store: ContentStore,
-    trainers: Mapping[str, Trainer],
+    experiment: Experiment,
     watch: Callable[[int, int], None] = lambda done, of: None,
 ) -> TrainingReplay:
     """Make every update of a task's proposed rounds again, in their order.
 
     Parameters
     ----------
-    task, spec, store
-        The task, its spec, and its content.
-    trainers
-        What trains on each participant's data, by address.
+    task, store
+        The task, and its content.
+    experiment
+        The experiment, with each participant's data.
     watch
         Is told how many rounds are done, and of how many.
 
@@ -109,12 +119,18 @@ def replay_training(
     ConfigError
         If a model is none of the task's.
     """
-    contexts, replay = Contexts(spec, store, Models(store, spec.tensors)), TrainingReplay()
+    spec, replay = experiment.spec, TrainingReplay()
+    contexts = Contexts(spec, store, Models(store, spec.tensors))
+    numbers = {experiment.address(number): number for number in range(experiment.config.participants)}
+    trainers = {owner: experiment.trainer(number, honest=True) for owner, number in numbers.items()}
     kept: dict[str, Mapping[str, NDArray[np.float32]]] = {}
     rounds = task.proposed
     for done, current in enumerate(rounds):
         watch(done, len(rounds))
-        for participant, owner, reference in _updates(task, current, trainers):
+        for participant, owner, reference in _updates(task, current):
+            if owner not in trainers:
+                replay.unknown += 1
+                continue
             sent = _read(store, reference, spec)
             staleness = None if sent is None else current.staleness_of(bytes.fromhex(sent.header.base))
             if sent is None or staleness is None:
@@ -124,7 +140,8 @@ def replay_training(
             replay.updates += 1
             if (found := _difference(current.index, owner, trained, sent)) is not None:
                 if owner not in replay.counts:
-                    replay.differences.append(found)
+                    behaviour = experiment.behaviours[numbers[owner]]
+                    replay.differences.append(replace(found, behaviour="" if behaviour == HONEST else behaviour))
                 replay.counts[owner] = replay.counts.get(owner, 0) + 1
             if trained.state and counts(task, current, participant):
                 kept[owner] = trained.state
@@ -132,14 +149,11 @@ def replay_training(
     return replay
 
 
-def _updates(
-    task: TaskHistory, current: RoundHistory, trainers: Mapping[str, Trainer]
-) -> Iterator[tuple[int, str, ContentRef]]:
-    """Yield the updates of a round whose participants' data are known, by address."""
+def _updates(task: TaskHistory, current: RoundHistory) -> Iterator[tuple[int, str, ContentRef]]:
+    """Yield the updates of a round, by their participants' addresses."""
     shown = current.delivered if task.batched else {i: reveal.update for i, reveal in current.reveals.items()}
     for participant in sorted(shown, key=lambda i: current.owners[i].lower()):
-        if current.owners[participant] in trainers:
-            yield participant, current.owners[participant], shown[participant]
+        yield participant, current.owners[participant], shown[participant]
 
 
 def _read(store: ContentStore, reference: ContentRef, spec: TaskSpec) -> Update | None:
