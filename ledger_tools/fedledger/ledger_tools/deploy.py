@@ -60,6 +60,11 @@ class Deployment(Settings):
         try:
             record = shaped(_RECORD, vars(cls(**read_json(path))))
             checksum_address(record.address)
+        except FileNotFoundError as error:
+            raise ConfigError(
+                f"There is no deployment record at {path}.",
+                "Give the file that `fedledger deploy` wrote with --deployment.",
+            ) from error
         except (OSError, ValueError, TypeError) as error:
             raise ConfigError(
                 f"{path} is not a deployment record: {error}.", "Write one with `fedledger deploy`."

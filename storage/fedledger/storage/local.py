@@ -69,7 +69,8 @@ class LocalStore:
             data = durable_files.read(self._path(ref), ref.length + 1)
         except FileNotFoundError as error:
             raise ContentUnavailableError(
-                f"{ref.cid} is not in the store {self.folder}.", "Fetch it from whoever pins it."
+                f"{ref.cid} is not in the store {self.folder}.",
+                "Give the store that has it with --store or --store-dir, or fetch it from whoever pins it.",
             ) from error
         except OSError as error:
             raise StoreError(

@@ -24,6 +24,8 @@ from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.contracts.ledger.waits import Patience
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.records.model import ModelFile
+from fedledger.protocol.records.report import MODEL
+from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.records.update import UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage import durable_files
@@ -141,7 +143,7 @@ class Proposing:
         outcome = self.outcome(given)
         self._store(task, given, outcome)
         proposal = proposal_of(outcome, current if task.batched else None)
-        return self._post(task, current.index, proposal)
+        return replace(self._post(task, current.index, proposal), detail=_told(outcome, access.spec))
 
     def outcome(self, given: RoundInput) -> RoundOutcome:
         """Return what follows from a round's input."""
@@ -187,6 +189,14 @@ class Proposing:
             return replace(step, also=tuple(also))
         access.ledger.propose_round(access.account, access.task, index, proposal)
         return step
+
+
+def _told(outcome: RoundOutcome, spec: TaskSpec) -> str:
+    """Say how good a round's model is on the validation set, and how many updates it is made of."""
+    measured = outcome.document["measurements"][MODEL]
+    accepted = sum(verdict is Verdict.ACCEPTED for verdict in outcome.verdicts.values())
+    quality = f"loss {measured['loss'] / 1e6:.4f}, {spec.score_key} {measured[spec.score_key]}"
+    return f"{quality}; {accepted} of {len(outcome.verdicts)} updates accepted"
 
 
 def _is_unavailable(update: bytes | UpdateRefusedError) -> bool:

@@ -12,6 +12,7 @@ from fedledger.contracts.ledger.pools import pool_of
 from fedledger.contracts.ledger.records import Phase
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.protocol.errors import ChainError
+from fedledger.protocol.units import in_gwei
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class Joining:
         if participant is None:
             stake, address = usual_stake(self.access.ledger, seen.task), self.access.address
             self.access.ledger.register(self.access.account, address, address, stake)
-            return Step(Action.REGISTERED, self.access.task)
+            return Step(Action.REGISTERED, self.access.task, detail=f"with a stake of {in_gwei(stake)}")
         if participant in seen.task.enrolled:
             self.rejoins = False
         if participant in seen.task.enrolled or self.has_left(seen.task):
@@ -81,6 +82,11 @@ class Joining:
         if error.name == "TooEarlyToReturn":
             self._tell(f"task {task.id}: who has left it may enrol again once round {error.arguments[1]} is open")
             return WAITED
+        if error.name == "NotActive":
+            raise ChainError(
+                f"{self.access.address} is leaving the ledger, or has too small a stake to take part.",
+                "Take part with another account, or register it again once it has left.",
+            ) from error
         if error.name != "TaskFull" or not task.params.open_enrolment:
             return None
         for participant in task.enrolled:

@@ -19,6 +19,7 @@ from fedledger.platform.cli.experiments import config_app, experiments_app
 from fedledger.platform.cli.ledger import ledger_app
 from fedledger.platform.cli.methods import methods_app
 from fedledger.platform.cli.nodes import node_app
+from fedledger.platform.cli.results import results_app
 from fedledger.platform.cli.tasks import task_app
 from fedledger.platform.cli.verifiers import verifier_app
 from fedledger.protocol.errors import ExitCode, FedledgerError
@@ -37,6 +38,7 @@ app.add_typer(experiments_app)
 app.add_typer(audit_app)
 app.add_typer(ledger_app)
 app.add_typer(methods_app)
+task_app.add_typer(results_app)
 for name, group in (
     ("chain", chain_app),
     ("keys", keys_app),

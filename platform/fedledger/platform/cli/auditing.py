@@ -20,7 +20,7 @@ from fedledger.platform.cli.options import (
     TaskOption,
     TrustOption,
 )
-from fedledger.protocol.errors import ConfigError, ExitCode
+from fedledger.protocol.errors import ConfigError, ExitCode, StoreError
 from fedledger.protocol.text import shown
 
 if TYPE_CHECKING:
@@ -138,7 +138,9 @@ def _audit_live(
 
     if deployment is None:
         raise ConfigError("An audit over --rpc needs --deployment.", "Give the deployment record.")
-    ledger, content = open_ledger(rpc, deployment, reading=True), open_store(store, store_dir)
+    if store == "local" and not store_dir.is_dir():
+        raise StoreError(f"There is no store in {store_dir}.", "Give the task's with --store-dir, or with --store.")
+    ledger, content = open_ledger(rpc, deployment, reading=True), open_store(store, store_dir, reading=True)
 
     def audited(
         trusted: frozenset[str], task: int, format_: Format, jobs: int | None, key: bytes | None

@@ -48,7 +48,10 @@ def chain_up(
         finally:
             process.stop()
     if not stop.asked:
-        raise ChainError(f"{kind} has ended by itself.", "Start it again.")
+        raise ChainError(
+            f"{kind} has ended by itself.",
+            f"Look whether port {port} is in use: --port names another one. Else start it again.",
+        )
 
 
 @keys_app.command("new")

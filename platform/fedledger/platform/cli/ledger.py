@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from fedledger.contracts.ledger.records import Settings
     from fedledger.ledger_tools.report.task_view import TaskView
+    from fedledger.storage.base import ContentStore
 
 ledger_app = typer.Typer()
 
@@ -272,12 +273,16 @@ def history(
         bool, typer.Option(help="one row per update that was not accepted, with the reason and what it rests on")
     ] = False,
     store: StoreOption = "local",
+    store_dir: StoreFolderOption = Path("store"),
     output: OutputOption = None,
     format_: TableFormatOption = TableFormat.TEXT,
 ) -> None:
     """Show a task's rounds, participants or refused updates as a table, CSV, Parquet or JSON."""
     from fedledger.contracts.ledger.history import History
+    from fedledger.ledger_tools.audit.audit import STORE_FOLDER
     from fedledger.ledger_tools.report.task_view import TaskView, exported_history
+    from fedledger.storage.foreign_folder import inner_folder
+    from fedledger.storage.open import open_store
 
     if participants and refusals:
         raise ConfigError("A table has one row per participant or per update.", "Give one of the options.")
@@ -291,7 +296,9 @@ def history(
         raise ConfigError("No ledger was given.", "Give a run's folder, or --rpc and --deployment.")
     settings = _settings_of(rpc, deployment, run_dir)
     least_pool = None if settings is None else settings.least_pool
-    frame = _history_frame(TaskView.of(read, task), participants, store if refusals else None, run_dir, least_pool)
+    folder = store_dir if run_dir is None else inner_folder(run_dir, STORE_FOLDER)
+    content = open_store(store, folder, reading=True) if refusals else None
+    frame = _history_frame(TaskView.of(read, task), participants, content, least_pool)
     if format_ is TableFormat.TEXT:
         frame = _in_words(frame, participants, refusals)
     print_frame(frame, format_, output, f"Task {task}")
@@ -326,17 +333,13 @@ def _settings_of(rpc: str | None, deployment: Path, run_dir: Path | None) -> Set
 
 
 def _history_frame(
-    view: TaskView, participants: bool, store: str | None, run_dir: Path | None, least_pool: int | None
+    view: TaskView, participants: bool, store: ContentStore | None, least_pool: int | None
 ) -> pd.DataFrame:
     """Return a table of a task's rounds, of its participants, or of the updates that reports in a store refuse."""
-    from fedledger.ledger_tools.audit.audit import STORE_FOLDER
     from fedledger.ledger_tools.report.tables import participants_frame, refusals_frame, rounds_frame
-    from fedledger.storage.foreign_folder import inner_folder
-    from fedledger.storage.open import open_store
 
     if store is not None:
-        folder = Path(STORE_FOLDER) if run_dir is None else inner_folder(run_dir, STORE_FOLDER)
-        return refusals_frame(view.refusals(open_store(store, folder, reading=True)))
+        return refusals_frame(view.refusals(store))
     return participants_frame(view) if participants else rounds_frame(view, least_pool)
 
 
@@ -389,5 +392,8 @@ def withdraw(
         "balance": str(paid.balance),
     }
     lines = [f"Task {task}: {in_gwei(wei)} of credit paid to {paid.payout}" for task, wei in paid.credits.items()]
-    lines.append(f"{in_gwei(paid.balance)} of free balance paid to {to or account.address}")
+    if paid.balance:
+        lines.append(f"{in_gwei(paid.balance)} of free balance paid to {to or account.address}")
+    elif not lines:
+        lines.append(f"Nothing waits for {account.address}. A stake comes back by `fedledger node exit`.")
     print_result(format_, document, *lines)

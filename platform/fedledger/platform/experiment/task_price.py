@@ -61,6 +61,7 @@ class TaskPrice:
             "seal_deposit": str(p.seal_deposit),
             "aggregator_bond": str(p.bond),
             "participant_stake": str(p.min_stake),
+            "usual_stake": str(p.min_stake + p.penalty),
             "penalty": str(p.penalty),
             "gas_price": str(self.gas_price),
             "posting_gas": str(POST * self.gas_price),
@@ -90,7 +91,8 @@ class TaskPrice:
             f"Gas at {self.gas_price / GWEI:g} gwei: about {in_gwei(POST * self.gas_price)} to post it; for the "
             f"aggregator about {gas} in all rounds, by the number of participants; for each participant about "
             f"{in_gwei((ENROL + (0 if p.batched else DIRECT_OWN * p.rounds)) * self.gas_price)}.",
-            f"Deposits: {in_gwei(p.bond)} for each aggregator, {in_gwei(p.min_stake)} for each participant{penalty}.",
+            f"Deposits: {in_gwei(p.bond)} for each aggregator, {in_gwei(p.min_stake)} or more for each "
+            f"participant{penalty}; nodes deposit {in_gwei(p.min_stake + p.penalty)}.",
             f"Time: {p.min_participants:,} to {p.max_participants:,} participants enrol until "
             f"{told['enrolment_ends']}{', and may join and leave between rounds' if p.open_enrolment else ''}; "
             f"a round takes at most {timedelta(seconds=self.round_seconds)} (hours:minutes:seconds), all end by "

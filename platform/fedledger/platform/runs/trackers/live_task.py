@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from fedledger.contracts.ledger.access import TaskAccess
 from fedledger.contracts.ledger.actor import Step
 from fedledger.contracts.ledger.round_history import RoundHistory
+from fedledger.ledger_tools.report.quality import shown_quality
 from fedledger.platform.runs.trackers.base import Tracked
-from fedledger.protocol.encoding import canonical
-from fedledger.protocol.errors import FedledgerError
-from fedledger.protocol.records.report import MODEL
 from fedledger.protocol.records.verdicts import Verdict
-
-log = logging.getLogger(__name__)
 
 
 class LiveTask:
@@ -56,20 +51,4 @@ class LiveTask:
                 "own_units": current.proposal.shares.get(own, 0),
                 "own_reputation": current.left[own].reputation,
             }
-        return row | self._measured(current)
-
-    def _measured(self, current: RoundHistory) -> dict[str, Any]:
-        """Return loss and score of a round's model, if its report can be had."""
-        if current.proposal is None:
-            return {}
-        try:
-            report = canonical.decode(self._access.store.get(current.proposal.report, canonical.MAX_DOCUMENT_BYTES))
-        except (FedledgerError, ValueError) as error:
-            log.warning("round %d: its report cannot be shown: %s", current.index, error)
-            return {}
-        measured = report.get("measurements") if isinstance(report, dict) else None
-        model = measured.get(MODEL) if isinstance(measured, dict) else None
-        if not isinstance(model, dict):
-            return {}
-        loss, score = model.get("loss"), model.get(self._access.spec.score_key)
-        return {"loss": loss / 1e6 if isinstance(loss, int) else None, "score": score}
+        return row | (shown_quality(current, self._access.store, self._access.spec) or {})
