@@ -1,0 +1,233 @@
+"""Minibatch gradient descent that gives the same bytes on any processor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedledger.learning.data import Dataset
+from fedledger.learning.objectives.base import Loss
+from fedledger.learning.replayable.arithmetic import DivergedError, Singles
+from fedledger.learning.replayable.losses import Gradient, gradient_of
+from fedledger.learning.replayable.network import Network
+from fedledger.learning.replayable.perceptrons import Perceptrons, suits
+from fedledger.learning.replayable.plan import Plan
+from fedledger.learning.vectors import FlatModel, Float32Array
+from fedledger.protocol.errors import ConfigError
+
+SETTLE = 16
+"""Steps after which velocities are rounded to a fixed grid, long before they could become subnormal."""
+LEAST_MOMENTUM = 1 / 16
+MOST_BATCH = 1 << 16
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How steps follow from gradients: v ← momentum · v + rate · (g + decay · w + pull · (w − w₀)), w ← w − v.
+
+    Parameters
+    ----------
+    rate
+        The learning rate.
+    momentum
+        0, or in [1/16, 1); counts as the float32 that is nearest.
+    decay
+        Of weights.
+    pull
+        Towards where training began.
+    """
+
+    rate: float
+    momentum: float = 0.0
+    decay: float = 0.0
+    pull: float = 0.0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training gave.
+
+    Parameters
+    ----------
+    delta
+        float32[d]: the trained model minus the base, packed; NaN if it diverged.
+    steps
+        How many steps there were.
+    loss
+        Mean loss over the examples of all steps, each before its step.
+    """
+
+    delta: Float32Array
+    steps: int
+    loss: float
+
+
+_NETWORKS: WeakKeyDictionary[torch.nn.Module, dict[tuple[object, ...], Perceptrons | Network]] = WeakKeyDictionary()
+
+
+def network_of(model: FlatModel, inputs: torch.Tensor, copies: int = 1) -> Perceptrons | Network:
+    """Return a model's network for examples such as [n, ...]; it is made once.
+
+    Which arithmetic it has follows from the model alone. Several copies take :func:`trains_together`.
+
+    Raises
+    ------
+    ConfigError
+        If the model has no replayable form.
+    """
+    kept = _NETWORKS.setdefault(model.module, {})
+    key = tuple(inputs.shape[1:]), inputs.dtype, copies
+    if key not in kept:
+        plan = Plan.of(model.module, inputs)
+        kept[key] = Perceptrons(plan, copies) if suits(plan) else Network(plan, Singles())
+    return kept[key]
+
+
+def require_replayable(model: FlatModel, inputs: torch.Tensor, loss: Loss) -> None:
+    """Raise ConfigError if a model for examples such as [n, ...] has no replayable form, or its loss has none."""
+    gradient_of(loss, network_of(model, inputs).plan.blocks[-1].outputs)
+
+
+def trains_together(model: FlatModel, inputs: torch.Tensor) -> bool:
+    """Return whether several participants can be trained in the same calls."""
+    return isinstance(network_of(model, inputs), Perceptrons)
+
+
+def descend(
+    model: FlatModel,
+    base: Float32Array,
+    datasets: Sequence[Dataset],
+    orders: Sequence[Iterable[NDArray[np.int64]]],
+    rates: Rates,
+    loss: Loss,
+    network: Perceptrons | Network | None = None,
+) -> list[Trained]:
+    """Take steps from a base model; the result is a function of the arguments, and of nothing else.
+
+    Parameters
+    ----------
+    model
+        Its weights stay as they are.
+    base
+        float32[d], packed.
+    datasets
+        Examples of each participant, equally many; of one alone unless they can train together.
+    orders
+        Of each, the examples of each step, by their places.
+    rates
+        What a step is.
+    loss
+        The objective's.
+    network
+        Unless given, it follows from the model.
+
+    Raises
+    ------
+    ConfigError
+        If model or loss have no replayable form.
+    """
+    copies = len(datasets)
+    tensors = [dataset.tensors for dataset in datasets]
+    if network is None:
+        network = network_of(model, tensors[0][0], copies)
+    plan = network.plan
+    gradient = gradient_of(loss, plan.blocks[-1].outputs)
+    shapes = dict(zip(model.layout.names, model.layout.shapes, strict=True))
+    with torch.inference_mode():
+        begun = plan.flat({name: torch.from_numpy(values) for name, values in model.named(base).items()})
+        network.load(begun)
+        examples = _Examples(network, gradient, tensors)
+        descent = _Descent(network, rates)
+        seen = steps = 0
+        try:
+            for batches in zip(*orders, strict=True):
+                inputs, targets = examples.batch(batches)
+                delta, power = gradient.delta(network.outputs(inputs), targets, rates.rate)
+                network.backward(delta)
+                descent.step(2.0**-power)
+                steps += 1
+                seen += len(batches[0])
+        except DivergedError:
+            return [Trained(np.full(len(base), np.nan, np.float32), steps, math.nan)]
+        deltas = []
+        for moved in network.apart(descent.moved()).float():
+            named = {name: values.reshape(shapes[name]).numpy() for name, values in plan.named(moved).items()}
+            deltas.append(model.from_named(named))
+    return [Trained(delta, steps, total / seen) for delta, total in zip(deltas, gradient.totals(), strict=True)]
+
+
+class _Examples:
+    """The examples of all copies, as a network takes them."""
+
+    def __init__(
+        self, network: Perceptrons | Network, gradient: Gradient, tensors: Sequence[tuple[torch.Tensor, torch.Tensor]]
+    ) -> None:
+        inputs, targets = (torch.cat(part) if len(part) > 1 else part[0] for part in zip(*tensors, strict=True))
+        self._inputs, self._targets = network.prepared(inputs), gradient.prepared(targets)
+        self._copies = len(tensors) if isinstance(network, Perceptrons) else None
+        self._starts = np.arange(0, len(inputs), len(tensors[0][0]))[:, None]
+
+    def batch(self, orders: Sequence[NDArray[np.int64]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return inputs and targets of one step."""
+        order = orders[0] if len(orders) == 1 else (np.stack(orders) + self._starts).reshape(-1)
+        places = torch.from_numpy(order)
+        inputs, targets = self._inputs.index_select(0, places), self._targets.index_select(0, places)
+        if self._copies is None:
+            return inputs, targets
+        shape = self._copies, len(orders[0])
+        return inputs.view(*shape, -1), targets.view(*shape, *targets.shape[1:])
+
+
+class _Descent:
+    """How the weights of a network move."""
+
+    def __init__(self, network: Perceptrons | Network, rates: Rates) -> None:
+        self._network, self._rates = network, rates
+        self._stored, self._gradient = network.stored, network.gradient
+        self._begun = network.weights()
+        self._momentum = _single(rates.momentum)
+        if rates.momentum and not LEAST_MOMENTUM <= self._momentum < 1:
+            raise ConfigError(f"A momentum of {rates.momentum} is not in [0.0625, 1).", "Give 0, or at least 0.0625.")
+        self._velocity = torch.zeros_like(self._stored) if rates.momentum else self._gradient
+        self._pulled = bool(rates.decay or rates.pull)
+        self._steps = 0
+
+    def step(self, scale: float) -> None:
+        """Move the weights by the network's gradient times a power of two."""
+        gradient, velocity = self._gradient, self._velocity
+        # Products with powers of two are exact, so it does not matter whether they are rounded before they are added.
+        if self._momentum:
+            velocity.mul_(self._momentum).add_(gradient, alpha=scale)
+        elif self._pulled:
+            velocity.mul_(scale)
+        if self._pulled:
+            self._pull(velocity)
+        if self._momentum or self._pulled:
+            self._stored.sub_(velocity)
+        else:
+            self._stored.sub_(gradient, alpha=scale)
+        self._network.moved(scale, self._momentum, self._pulled)
+        self._steps += 1
+        if self._momentum and self._steps % SETTLE == 0:
+            velocity.add_(self._network.velocity_grid).sub_(self._network.velocity_grid)
+
+    def _pull(self, velocity: torch.Tensor) -> None:
+        weights, rates = self._network.weights(), self._rates
+        if rates.pull:
+            velocity.add_(torch.sub(weights, self._begun).mul_(_single(rates.rate * rates.pull)))
+        if rates.decay:
+            velocity.add_(weights.mul_(_single(rates.rate * rates.decay)))
+
+    def moved(self) -> torch.Tensor:
+        """Return by how much the weights moved."""
+        return self._network.weights().sub_(self._begun)
+
+
+def _single(value: float) -> float:
+    return float(np.float32(value))
