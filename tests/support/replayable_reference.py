@@ -148,11 +148,12 @@ class Reference:
     def step(self, inputs: np.ndarray, labels: Sequence[int], rate: float, momentum: float, decay: float, pull: float):
         """Take one step on float32[n, ...] or int64[n, ...], already shaped as the first layer takes them."""
         fraction, exponent = math.frexp(rate / len(labels))
-        outputs = self._forward(inputs)
+        outputs = self.outputs(inputs)
         self._backward([self._of_output(z, label, fraction) for z, label in zip(outputs, labels, strict=True)])
         self._move(math.ldexp(1.0, exponent), rate, momentum, decay, pull)
 
-    def _forward(self, inputs: np.ndarray) -> list[list[int]]:
+    def outputs(self, inputs: np.ndarray) -> list[list[int]]:
+        """Return what the network makes of float32[n, ...] or int64[n, ...]."""
         current = [self._taken(example) for example in inputs]
         for place, layer in enumerate(self.layers):
             layer.seen = current

@@ -141,12 +141,13 @@ def descend(
     shapes = dict(zip(model.layout.names, model.layout.shapes, strict=True))
     with torch.inference_mode():
         begun = plan.flat({name: torch.from_numpy(values) for name, values in model.named(base).items()})
-        network.load(begun)
         examples = _Examples(network, gradient, tensors)
-        descent = _Descent(network, rates)
         seen = steps = 0
         try:
+            network.load(begun)
+            descent = _Descent(network, rates)
             for batches in zip(*orders, strict=True):
+                network.refresh()
                 inputs, targets = examples.batch(batches)
                 delta, power = gradient.delta(network.outputs(inputs), targets, rates.rate)
                 network.backward(delta)
@@ -154,7 +155,7 @@ def descend(
                 steps += 1
                 seen += len(batches[0])
         except DivergedError:
-            return [Trained(np.full(len(base), np.nan, np.float32), steps, math.nan)]
+            return [Trained(np.full(len(base), np.nan, np.float32), steps, math.nan)] * copies
         deltas = []
         for moved in network.apart(descent.moved()).float():
             named = {name: values.reshape(shapes[name]).numpy() for name, values in plan.named(moved).items()}
@@ -170,18 +171,16 @@ class _Examples:
     ) -> None:
         inputs, targets = (torch.cat(part) if len(part) > 1 else part[0] for part in zip(*tensors, strict=True))
         self._inputs, self._targets = network.prepared(inputs), gradient.prepared(targets)
-        self._copies = len(tensors) if isinstance(network, Perceptrons) else None
+        self._network = network
         self._starts = np.arange(0, len(inputs), len(tensors[0][0]))[:, None]
 
     def batch(self, orders: Sequence[NDArray[np.int64]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return inputs and targets of one step."""
         order = orders[0] if len(orders) == 1 else (np.stack(orders) + self._starts).reshape(-1)
         places = torch.from_numpy(order)
-        inputs, targets = self._inputs.index_select(0, places), self._targets.index_select(0, places)
-        if self._copies is None:
-            return inputs, targets
-        shape = self._copies, len(orders[0])
-        return inputs.view(*shape, -1), targets.view(*shape, *targets.shape[1:])
+        parts = (part.index_select(0, places) for part in (self._inputs, self._targets))
+        inputs, targets = map(self._network.batch, parts)
+        return inputs, targets
 
 
 class _Descent:

@@ -20,7 +20,7 @@ TABLE_BITS = 36
 """The table holds multiples of 2^−36, so that sums over up to 2^17 classes are exact in float64."""
 MAX_CLASSES = 1 << (53 - TABLE_BITS)
 _PRECISION = 160
-_TERMS = 12
+_TERMS = 8
 
 
 @cache

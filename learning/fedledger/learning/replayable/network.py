@@ -81,9 +81,16 @@ class Network:
         rest.copy_(numbers).clamp_(-ACTIVATION_LIMIT, ACTIVATION_LIMIT).add_(_ACTIVATION).sub_(_ACTIVATION)
         return found
 
+    def refresh(self) -> None:
+        """Let products take the weights as they are now."""
+        torch.add(self.stored, _WEIGHT, out=self.operand).sub_(_WEIGHT)
+
+    def batch(self, prepared: Tensor) -> Tensor:
+        """Return prepared examples, or their targets, as they are."""
+        return prepared
+
     def outputs(self, inputs: Tensor) -> Tensor:
         """Return exact outputs [outputs, positions · n] of prepared examples [n, ...]."""
-        torch.add(self.stored, _WEIGHT, out=self.operand).sub_(_WEIGHT)
         layers = self._layers
         layers[0].take(inputs)
         last = len(layers) - 1
@@ -118,7 +125,7 @@ class _Layer:
         self.low = 0.0 if block.rectified else -ACTIVATION_LIMIT
         self.seen = self.kept = self._contiguous = weight
         self._intakes: dict[int, tuple[Tensor, Tensor]] = {}
-        self._chosen: list[Tensor] = []
+        self._pooled: tuple[list[Tensor], Tensor] = [], weight
         self.rows = RowBound(weight.shape[1])
         self.longest = 0.0
         """Bound on the norm of a row of the gradient."""
@@ -179,7 +186,7 @@ class _Layer:
         else:
             # Rounded before its type changes, or it would be rounded twice.
             exact = rounder(ACTIVATION_BITS, made.dtype)
-            goal.copy_(made.clamp_(self.low, ACTIVATION_LIMIT).add_(exact).sub_(exact))
+            goal.copy_(made.clamp(self.low, ACTIVATION_LIMIT).add_(exact).sub_(exact))
 
     def taken_back(self, delta: Tensor) -> Tensor:
         """Return gradients [outputs, ...] of what the maxima are, given those of what was handed on."""
@@ -219,15 +226,16 @@ class _Layer:
         largest = torch.maximum(parts[0], parts[1])
         for part in parts[2:]:
             torch.maximum(largest, part, out=largest)
-        self._chosen = [part == largest for part in parts[:-1]]
+        self._pooled = parts, largest
         return largest
 
     def _returned(self, delta: Tensor) -> Tensor:
         """Give each gradient to the first place of its square that is the largest."""
         full = delta.new_zeros(*self.block.after, delta.shape[-1])
         parts = self._parts(full, self.block.pool)
-        for chosen, part in zip(self._chosen, parts, strict=False):
-            torch.mul(delta, chosen, out=part)
+        made, largest = self._pooled
+        for own, part in zip(made[:-1], parts, strict=False):
+            torch.mul(delta, own == largest, out=part)
             delta = delta.sub_(part)
         parts[-1].copy_(delta)
         return full

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from fedledger.learning.replayable.arithmetic import DivergedError
 from fedledger.learning.replayable.grids import ACTIVATION_LIMIT, rounder
 from fedledger.learning.replayable.plan import Plan
 
@@ -94,14 +95,16 @@ class Perceptrons:
         return made
 
     def load(self, base: Tensor) -> None:
-        """Set all copies to float32[d], laid out as a single one."""
+        """Set all copies to float32[d], laid out as a single one; raises DivergedError if it is not finite."""
+        if not torch.isfinite(base).all():
+            raise DivergedError
         start = place = 0
         for layer in self._layers:
             size = layer.matrix[0].numel()
             kept = self.stored[place : place + self.copies * size].view(self.copies, size)
             kept.copy_(base[start : start + size])
             start, place = start + size, place + self.copies * size
-        self.stored.nan_to_num_().clamp_(-WEIGHT_LIMIT, WEIGHT_LIMIT).add_(_WEIGHT)
+        self.stored.clamp_(-WEIGHT_LIMIT, WEIGHT_LIMIT).add_(_WEIGHT)
 
     def weights(self) -> Tensor:
         """Return the weights as they are."""
@@ -112,9 +115,16 @@ class Perceptrons:
         sizes = [layer.matrix.numel() for layer in self._layers]
         return torch.cat([part.view(self.copies, -1) for part in torch.split(flat, sizes)], 1)
 
+    def refresh(self) -> None:
+        """Let products take the weights as they are now."""
+        torch.sub(self.stored, _WEIGHT, out=self.operand)
+
+    def batch(self, prepared: Tensor) -> Tensor:
+        """Return prepared examples of all copies [c · n, ...] as each copy takes its own."""
+        return prepared.view(self.copies, -1, *prepared.shape[1:])
+
     def outputs(self, inputs: Tensor) -> Tensor:
         """Return exact outputs [c, o, n] of prepared examples [c, n, i + 1]."""
-        torch.sub(self.stored, _WEIGHT, out=self.operand)
         rooms = self._room(inputs.shape[1])
         seen = inputs.transpose(1, 2)
         self._seen = [(seen, inputs)]

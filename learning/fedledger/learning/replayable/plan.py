@@ -19,7 +19,7 @@ MOST_INPUTS = 1 << 20
 MOST_AVERAGED = 16
 REMEDY = (
     "Make the model an nn.Sequential of nn.Linear, nn.Conv2d and nn.Embedding, each followed by nn.ReLU, nn.MaxPool2d, "
-    "nn.AvgPool2d or nn.Flatten where wanted, or choose another solver."
+    "nn.AvgPool2d or nn.Flatten where wanted; or train and measure in floating point."
 )
 
 Shape = tuple[int, ...]
