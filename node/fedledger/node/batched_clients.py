@@ -205,10 +205,8 @@ class ReplayableClients:
     def __call__(self, base: Float32Array, datasets: Sequence[Dataset], seeds: Sequence[bytes]) -> BatchedUpdates:
         """Train from float32[d] on data sets of one size, whose random streams begin at the seeds."""
         streams = [own.restart(seed) for own, seed in zip(self._streams, seeds, strict=False)]
-        updates = self.solver.together(self.model, base, datasets, streams, self._loss)
-        deltas = np.stack([update.delta for update in updates])
-        first = updates[0]
-        return BatchedUpdates(deltas, first.examples, first.steps, lambda: [update.loss for update in updates])
+        trained = self.solver.together(self.model, base, datasets, streams, self._loss)
+        return BatchedUpdates(trained.deltas, len(datasets[0]), trained.steps, trained.means)
 
 
 def batched_clients(trainer: Trainer) -> BatchedClients | ReplayableClients | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -51,24 +52,25 @@ class Rates:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training gave.
+    """What training gave c participants.
 
     Parameters
     ----------
-    delta
-        float32[d]: the trained model minus the base, packed; NaN if it diverged.
+    deltas
+        float32[c, d]: the trained models minus the base, packed; NaN if training diverged.
     steps
-        How many steps there were.
-    loss
-        Mean loss over the examples of all steps, each before its step.
+        How many steps each took.
+    means
+        Returns each one's mean loss over the examples of all steps, each before its step.
     """
 
-    delta: Float32Array
+    deltas: Float32Array
     steps: int
-    loss: float
+    means: Callable[[], Sequence[float]]
 
 
-_NETWORKS: WeakKeyDictionary[torch.nn.Module, dict[tuple[object, ...], Perceptrons | Network]] = WeakKeyDictionary()
+_Known: TypeAlias = "dict[tuple[object, ...], Perceptrons | Network]"
+_NETWORKS: WeakKeyDictionary[torch.nn.Module, _Known] = WeakKeyDictionary()
 
 
 def network_of(model: FlatModel, inputs: torch.Tensor, copies: int = 1) -> Perceptrons | Network:
@@ -107,7 +109,7 @@ def descend(
     rates: Rates,
     loss: Loss,
     network: Perceptrons | Network | None = None,
-) -> list[Trained]:
+) -> Trained:
     """Take steps from a base model; the result is a function of the arguments, and of nothing else.
 
     Parameters
@@ -136,15 +138,12 @@ def descend(
     tensors = [dataset.tensors for dataset in datasets]
     if network is None:
         network = network_of(model, tensors[0][0], copies)
-    plan = network.plan
-    gradient = gradient_of(loss, plan.blocks[-1].outputs)
-    shapes = dict(zip(model.layout.names, model.layout.shapes, strict=True))
+    gradient = gradient_of(loss, network.plan.blocks[-1].outputs)
     with torch.inference_mode():
-        begun = plan.flat({name: torch.from_numpy(values) for name, values in model.named(base).items()})
         examples = _Examples(network, gradient, tensors)
         seen = steps = 0
         try:
-            network.load(begun)
+            load(model, network, base)
             descent = _Descent(network, rates)
             for batches in zip(*orders, strict=True):
                 network.refresh()
@@ -155,12 +154,27 @@ def descend(
                 steps += 1
                 seen += len(batches[0])
         except DivergedError:
-            return [Trained(np.full(len(base), np.nan, np.float32), steps, math.nan)] * copies
-        deltas = []
-        for moved in network.apart(descent.moved()).float():
-            named = {name: values.reshape(shapes[name]).numpy() for name, values in plan.named(moved).items()}
-            deltas.append(model.from_named(named))
-    return [Trained(delta, steps, total / seen) for delta, total in zip(deltas, gradient.totals(), strict=True)]
+            return Trained(np.full((copies, len(base)), np.nan, np.float32), steps, lambda: [math.nan] * copies)
+        moved = network.apart(descent.moved()).float()
+        deltas = torch.empty_like(moved).index_copy_(1, _places(model, network), moved)
+    return Trained(deltas.numpy(), steps, lambda: [total / seen for total in gradient.totals()])
+
+
+def load(model: FlatModel, network: Perceptrons | Network, vector: Float32Array) -> None:
+    """Set a network's weights to a packed float32[d]; raises DivergedError if exact products cannot take them."""
+    network.load(torch.from_numpy(vector).index_select(0, _places(model, network)))
+
+
+def _places(model: FlatModel, network: Perceptrons | Network) -> torch.Tensor:
+    """Return where each weight of a network lies in a packed vector, int64[d]."""
+    if network.places is None:
+        layout = model.layout
+        named, start = {}, 0
+        for name, shape, size in zip(layout.names, layout.shapes, layout.sizes, strict=True):
+            named[name] = torch.arange(start, start + size).view(shape)
+            start += size
+        network.places = network.plan.flat(named)
+    return network.places
 
 
 class _Examples:

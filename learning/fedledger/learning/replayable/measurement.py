@@ -18,7 +18,7 @@ from fedledger.learning.objectives.half_pairs import half_pairs
 from fedledger.learning.objectives.regression import Regression
 from fedledger.learning.objectives.tokens import PADDING, Tokens
 from fedledger.learning.replayable.arithmetic import DivergedError
-from fedledger.learning.replayable.descent import network_of
+from fedledger.learning.replayable.descent import load, network_of
 from fedledger.learning.replayable.exponentials import LOWEST, MAX_CLASSES, STEPS, TABLE_BITS, exponentials, logarithm
 from fedledger.learning.replayable.grids import rounder
 from fedledger.learning.replayable.losses import scaled_targets
@@ -125,7 +125,7 @@ class ExactObjective:
         prepared = kept.get(network)
         if prepared is None:
             prepared = kept[network] = network.prepared(inputs)
-        network.load(network.plan.flat({name: torch.from_numpy(own) for name, own in model.named(vector).items()}))
+        load(model, network, vector)
         network.refresh()
         last = network.plan.blocks[-1].after
         few, many = _sizes(network, math.prod(last))

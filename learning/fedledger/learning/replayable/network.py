@@ -26,6 +26,8 @@ class Network:
 
     Attributes
     ----------
+    places
+        Where each weight lies in the model's packed vector, once that is known.
     stored, gradient
         float32[d], laid out alike: the weights, and the gradient that :meth:`backward` leaves.
     """
@@ -34,6 +36,7 @@ class Network:
 
     def __init__(self, plan: Plan, arithmetic: Singles) -> None:
         self.plan, self.arithmetic = plan, arithmetic
+        self.places: Tensor | None = None
         self.stored = torch.zeros(plan.parameters)
         self.operand, self.gradient = torch.zeros_like(self.stored), torch.zeros_like(self.stored)
         self._layers: list[_Layer] = []

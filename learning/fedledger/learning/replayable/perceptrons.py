@@ -65,6 +65,8 @@ class Perceptrons:
 
     Attributes
     ----------
+    places
+        Where each weight lies in the model's packed vector, once that is known.
     stored, gradient
         float64[c · d], each layer's of all copies beside each other: weights as they are kept, and their gradients.
     """
@@ -73,6 +75,7 @@ class Perceptrons:
 
     def __init__(self, plan: Plan, copies: int) -> None:
         self.plan, self.copies = plan, copies
+        self.places: Tensor | None = None
         self.stored = torch.zeros(copies * plan.parameters, dtype=torch.float64)
         self.operand, self.gradient = torch.zeros_like(self.stored), torch.zeros_like(self.stored)
         self._layers: list[_Layer] = []

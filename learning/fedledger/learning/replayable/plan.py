@@ -110,24 +110,12 @@ class Plan:
         return sum(prod(block.matrix) for block in self.blocks)
 
     def flat(self, named: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Return named tensors as one float32[d], each layer's biases beside its weights."""
+        """Return named tensors as one array [d], each layer's biases beside its weights."""
         parts = []
         for block in self.blocks:
             weight = named[block.weight].flatten(1)
             parts.append(weight if block.bias is None else torch.cat([weight, named[block.bias][:, None]], 1))
         return torch.cat([part.flatten() for part in parts])
-
-    def named(self, flat: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return the tensors of what :meth:`flat` gives, each layer's weights as a matrix."""
-        found, start = {}, 0
-        for block in self.blocks:
-            matrix = flat[start : start + prod(block.matrix)].view(block.matrix)
-            start += matrix.numel()
-            if block.bias is not None:
-                found[block.bias] = matrix[:, -1]
-                matrix = matrix[:, :-1]
-            found[block.weight] = matrix
-        return found
 
     @classmethod
     def of(cls, module: nn.Module, inputs: torch.Tensor) -> Plan:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fedledger.learning.data import Dataset
 from fedledger.learning.objectives.base import Loss
 from fedledger.learning.objectives.classification import cross_entropy
-from fedledger.learning.replayable.descent import Rates, descend, require_replayable
+from fedledger.learning.replayable.descent import Rates, Trained, descend, require_replayable
 from fedledger.learning.vectors import FlatModel, Float32Array
 from fedledger.node.solvers.base import BLANK, SOLVERS, LocalUpdate, Memory
 from fedledger.node.solvers.minibatch import Batches, require_examples
@@ -63,9 +63,9 @@ class ReplayableSGD(Batches):
         ConfigError
             If the model or its loss has no replayable form, if ``base`` does not fit it, or if the data set is empty.
         """
-        update = self.together(model, base, [dataset], [rng], loss)[0]
-        model.load(base + update.delta)
-        return update
+        trained = self.together(model, base, [dataset], [rng], loss)
+        model.load(base + trained.deltas[0])
+        return LocalUpdate(trained.deltas[0], len(dataset), trained.steps, trained.means()[0])
 
     def together(
         self,
@@ -74,7 +74,7 @@ class ReplayableSGD(Batches):
         datasets: Sequence[Dataset],
         streams: Sequence[np.random.Generator],
         loss: Loss = cross_entropy,
-    ) -> list[LocalUpdate]:
+    ) -> Trained:
         """Train from ``base`` on each data set, with the bytes that each gives by itself.
 
         Parameters
@@ -87,8 +87,7 @@ class ReplayableSGD(Batches):
         require_examples(examples)
         orders = [self.orders(examples, rng) for rng in streams]
         rates = Rates(self.learning_rate, self.momentum, self.weight_decay, self.mu)
-        trained = descend(model, base, datasets, orders, rates, loss)
-        return [LocalUpdate(one.delta, examples, one.steps, one.loss) for one in trained]
+        return descend(model, base, datasets, orders, rates, loss)
 
     def require_suited(self, model: FlatModel, dataset: Dataset, sizes: Iterable[int], loss: Loss) -> None:
         """Raise ConfigError if a model or its loss has no replayable form."""
