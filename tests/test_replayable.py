@@ -11,7 +11,7 @@ from fedledger.learning.data import Dataset
 from fedledger.learning.models.base import build_model
 from fedledger.learning.objectives.classification import cross_entropy
 from fedledger.learning.replayable.arithmetic import Singles
-from fedledger.learning.replayable.descent import Rates, descend, network_of
+from fedledger.learning.replayable.descent import Rates, Replayable, descend, replayable
 from fedledger.learning.replayable.network import Network
 from fedledger.learning.replayable.perceptrons import Perceptrons
 from fedledger.learning.vectors import FlatModel
@@ -84,7 +84,7 @@ def test_updates_are_those_of_python_integers(name: str, steps: int, rates: Rate
     model, dataset = _task(name)
     orders = _orders(len(dataset), steps)
     base = model.vector()
-    network = network_of(model, dataset.tensors[0])
+    network = replayable(model, dataset.tensors[0]).network
     flat = network.plan.flat({key: torch.from_numpy(value) for key, value in model.named(base).items()})
     reference = Reference(network.plan, flat.tolist(), isinstance(network, Perceptrons))
     for order in orders:
@@ -108,8 +108,9 @@ def _trained(name: str, network: Network | None, scale: float = 1.0, inputs: flo
     if dataset.inputs.dtype == np.float32:
         dataset = Dataset(dataset.inputs * np.float32(inputs), dataset.targets, CLASSES)
     base = model.vector() * np.float32(scale)
+    own = None if network is None else Replayable.of(model, network)
     orders = _orders(len(dataset), 20, 16)
-    return descend(model, base, [dataset], [orders], Rates(0.1, 0.9), cross_entropy, network).deltas.tobytes()
+    return descend(model, base, [dataset], [orders], Rates(0.1, 0.9), cross_entropy, own).deltas.tobytes()
 
 
 @pytest.mark.parametrize("name", ["wide", "convolutions", "tokens"])
@@ -118,7 +119,7 @@ def _trained(name: str, network: Network | None, scale: float = 1.0, inputs: flo
 def test_float32_gives_the_bits_of_doubles(name: str, scale: float, inputs: float) -> None:
     # Around the bounds some products are proved and others not; far beyond, all are doubles', or training diverges.
     model, dataset = _task(name)
-    plan = network_of(model, dataset.tensors[0]).plan
+    plan = replayable(model, dataset.tensors[0]).network.plan
     found = [_trained(name, Network(plan, Singles(short)), scale, inputs) for short in (True, False)]
     assert found[0] == found[1]
 

@@ -23,7 +23,7 @@ from fedledger.learning.models.base import build_model
 from fedledger.learning.objectives.classification import Classification
 from fedledger.learning.objectives.regression import Regression
 from fedledger.learning.replayable import measurement
-from fedledger.learning.replayable.descent import network_of
+from fedledger.learning.replayable.descent import replayable
 from fedledger.learning.replayable.measurement import ExactObjective
 from fedledger.learning.replayable.perceptrons import Perceptrons
 from fedledger.learning.vectors import FlatModel
@@ -49,7 +49,7 @@ def _measured(hidden: list[int], scale: float = 1.0) -> tuple[FlatModel, np.ndar
 @pytest.mark.parametrize("hidden", [[6, 4], [300]], ids=["doubles", "float32"])
 def test_measurements_are_those_of_integers(hidden: list[int]) -> None:
     model, base, held_out = _measured(hidden)
-    network = network_of(model, held_out.inputs)
+    network = replayable(model, held_out.inputs).network
     flat = network.plan.flat({name: torch.from_numpy(values) for name, values in model.named(base).items()})
     outputs = Reference(network.plan, flat.tolist(), isinstance(network, Perceptrons)).outputs(held_out.inputs.numpy())
     losses, margins = [], [[] for _ in range(3)]

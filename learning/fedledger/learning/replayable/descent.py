@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -69,11 +68,50 @@ class Trained:
     means: Callable[[], Sequence[float]]
 
 
-_Known: TypeAlias = "dict[tuple[object, ...], Perceptrons | Network]"
-_NETWORKS: WeakKeyDictionary[torch.nn.Module, _Known] = WeakKeyDictionary()
+@dataclass(frozen=True)
+class Replayable:
+    """A model's network, and where its weights lie.
+
+    Parameters
+    ----------
+    network
+        The network, of one or several copies.
+    loaded
+        The place of each of its weights in a packed vector, int64[c · d].
+    packed
+        The place in its weights of each number of all copies' packed vectors, int64[c · d].
+    """
+
+    network: Perceptrons | Network
+    loaded: torch.Tensor
+    packed: torch.Tensor
+
+    @classmethod
+    def of(cls, model: FlatModel, network: Perceptrons | Network) -> Replayable:
+        """Return a model's, given its network."""
+        layout = model.layout
+        starts = zip(layout.names, layout.shapes, layout.places, strict=True)
+        named = {name: torch.arange(packed.start, packed.stop).view(shape) for name, shape, (packed, _) in starts}
+        own, copies = network.places()
+        loaded = network.plan.flat(named)[own]
+        packed = torch.empty_like(loaded)
+        packed[copies * layout.dimension + loaded] = torch.arange(len(loaded))
+        return cls(network, loaded, packed)
+
+    def load(self, vector: Float32Array) -> None:
+        """Set the weights to a packed float32[d]; raises DivergedError if exact products cannot take them."""
+        self.network.load(torch.from_numpy(vector).index_select(0, self.loaded))
+
+    def vectors(self, weights: torch.Tensor) -> Float32Array:
+        """Return packed vectors float32[c, d] of what lies as the network's weights do."""
+        vectors: Float32Array = weights.index_select(0, self.packed).float().view(self.network.copies, -1).numpy()
+        return vectors
 
 
-def network_of(model: FlatModel, inputs: torch.Tensor, copies: int = 1) -> Perceptrons | Network:
+_MADE: WeakKeyDictionary[torch.nn.Module, dict[tuple[object, ...], Replayable]] = WeakKeyDictionary()
+
+
+def replayable(model: FlatModel, inputs: torch.Tensor, copies: int = 1) -> Replayable:
     """Return a model's network for examples such as [n, ...]; it is made once.
 
     Which arithmetic it has follows from the model alone. Several copies take :func:`trains_together`.
@@ -83,22 +121,23 @@ def network_of(model: FlatModel, inputs: torch.Tensor, copies: int = 1) -> Perce
     ConfigError
         If the model has no replayable form.
     """
-    kept = _NETWORKS.setdefault(model.module, {})
+    kept = _MADE.setdefault(model.module, {})
     key = tuple(inputs.shape[1:]), inputs.dtype, copies
     if key not in kept:
         plan = Plan.of(model.module, inputs)
-        kept[key] = Perceptrons(plan, copies) if suits(plan) else Network(plan, Singles())
+        network = Perceptrons(plan, copies) if suits(plan) else Network(plan, Singles())
+        kept[key] = Replayable.of(model, network)
     return kept[key]
 
 
 def require_replayable(model: FlatModel, inputs: torch.Tensor, loss: Loss) -> None:
     """Raise ConfigError if a model for examples such as [n, ...] has no replayable form, or its loss has none."""
-    gradient_of(loss, network_of(model, inputs).plan.blocks[-1].outputs)
+    gradient_of(loss, replayable(model, inputs).network.plan.blocks[-1].outputs)
 
 
 def trains_together(model: FlatModel, inputs: torch.Tensor) -> bool:
     """Return whether several participants can be trained in the same calls."""
-    return isinstance(network_of(model, inputs), Perceptrons)
+    return isinstance(replayable(model, inputs).network, Perceptrons)
 
 
 def descend(
@@ -108,7 +147,7 @@ def descend(
     orders: Sequence[Iterable[NDArray[np.int64]]],
     rates: Rates,
     loss: Loss,
-    network: Perceptrons | Network | None = None,
+    own: Replayable | None = None,
 ) -> Trained:
     """Take steps from a base model; the result is a function of the arguments, and of nothing else.
 
@@ -126,8 +165,8 @@ def descend(
         What a step is.
     loss
         The objective's.
-    network
-        Unless given, it follows from the model.
+    own
+        The model's network; unless given, it follows from the model.
 
     Raises
     ------
@@ -136,14 +175,14 @@ def descend(
     """
     copies = len(datasets)
     tensors = [dataset.tensors for dataset in datasets]
-    if network is None:
-        network = network_of(model, tensors[0][0], copies)
+    own = own or replayable(model, tensors[0][0], copies)
+    network = own.network
     gradient = gradient_of(loss, network.plan.blocks[-1].outputs)
     with torch.inference_mode():
         examples = _Examples(network, gradient, tensors)
         seen = steps = 0
         try:
-            load(model, network, base)
+            own.load(base)
             descent = _Descent(network, rates)
             for batches in zip(*orders, strict=True):
                 network.refresh()
@@ -155,26 +194,8 @@ def descend(
                 seen += len(batches[0])
         except DivergedError:
             return Trained(np.full((copies, len(base)), np.nan, np.float32), steps, lambda: [math.nan] * copies)
-        moved = network.apart(descent.moved()).float()
-        deltas = torch.empty_like(moved).index_copy_(1, _places(model, network), moved)
-    return Trained(deltas.numpy(), steps, lambda: [total / seen for total in gradient.totals()])
-
-
-def load(model: FlatModel, network: Perceptrons | Network, vector: Float32Array) -> None:
-    """Set a network's weights to a packed float32[d]; raises DivergedError if exact products cannot take them."""
-    network.load(torch.from_numpy(vector).index_select(0, _places(model, network)))
-
-
-def _places(model: FlatModel, network: Perceptrons | Network) -> torch.Tensor:
-    """Return where each weight of a network lies in a packed vector, int64[d]."""
-    if network.places is None:
-        layout = model.layout
-        named, start = {}, 0
-        for name, shape, size in zip(layout.names, layout.shapes, layout.sizes, strict=True):
-            named[name] = torch.arange(start, start + size).view(shape)
-            start += size
-        network.places = network.plan.flat(named)
-    return network.places
+        deltas = own.vectors(descent.moved())
+    return Trained(deltas, steps, lambda: [total / seen for total in gradient.totals()])
 
 
 class _Examples:
@@ -203,7 +224,7 @@ class _Descent:
     def __init__(self, network: Perceptrons | Network, rates: Rates) -> None:
         self._network, self._rates = network, rates
         self._stored, self._gradient = network.stored, network.gradient
-        self._begun = network.weights()
+        self._begun = network.stored.clone()
         self._momentum = _single(rates.momentum)
         if rates.momentum and not LEAST_MOMENTUM <= self._momentum < 1:
             raise ConfigError(f"A momentum of {rates.momentum} is not in [0.0625, 1).", "Give 0, or at least 0.0625.")
@@ -233,13 +254,13 @@ class _Descent:
     def _pull(self, velocity: torch.Tensor) -> None:
         weights, rates = self._network.weights(), self._rates
         if rates.pull:
-            velocity.add_(torch.sub(weights, self._begun).mul_(_single(rates.rate * rates.pull)))
+            velocity.add_(self.moved().mul_(_single(rates.rate * rates.pull)))
         if rates.decay:
             velocity.add_(weights.mul_(_single(rates.rate * rates.decay)))
 
     def moved(self) -> torch.Tensor:
         """Return by how much the weights moved."""
-        return self._network.weights().sub_(self._begun)
+        return self._stored - self._begun
 
 
 def _single(value: float) -> float:

@@ -18,7 +18,7 @@ from fedledger.learning.objectives.half_pairs import half_pairs
 from fedledger.learning.objectives.regression import Regression
 from fedledger.learning.objectives.tokens import PADDING, Tokens
 from fedledger.learning.replayable.arithmetic import DivergedError
-from fedledger.learning.replayable.descent import load, network_of
+from fedledger.learning.replayable.descent import replayable
 from fedledger.learning.replayable.exponentials import LOWEST, MAX_CLASSES, STEPS, TABLE_BITS, exponentials, logarithm
 from fedledger.learning.replayable.grids import rounder
 from fedledger.learning.replayable.losses import scaled_targets
@@ -121,11 +121,12 @@ class ExactObjective:
         DivergedError
             If its weights are too large for exact products.
         """
-        network = network_of(model, inputs)
+        own = replayable(model, inputs)
+        network = own.network
         prepared = kept.get(network)
         if prepared is None:
             prepared = kept[network] = network.prepared(inputs)
-        load(model, network, vector)
+        own.load(vector)
         network.refresh()
         last = network.plan.blocks[-1].after
         few, many = _sizes(network, math.prod(last))

@@ -26,17 +26,15 @@ class Network:
 
     Attributes
     ----------
-    places
-        Where each weight lies in the model's packed vector, once that is known.
     stored, gradient
         float32[d], laid out alike: the weights, and the gradient that :meth:`backward` leaves.
     """
 
+    copies = 1
     velocity_grid = rounder(50, torch.float32)
 
     def __init__(self, plan: Plan, arithmetic: Singles) -> None:
         self.plan, self.arithmetic = plan, arithmetic
-        self.places: Tensor | None = None
         self.stored = torch.zeros(plan.parameters)
         self.operand, self.gradient = torch.zeros_like(self.stored), torch.zeros_like(self.stored)
         self._layers: list[_Layer] = []
@@ -47,20 +45,20 @@ class Network:
             self._layers.append(_KINDS[block.kind](block, arithmetic, *views))
             start = place.stop
 
-    def load(self, base: Tensor) -> None:
+    def places(self) -> tuple[Tensor, Tensor]:
+        """Return of each number in ``stored`` its place in the plan's flat array, and its copy: the one that is."""
+        return torch.arange(len(self.stored)), torch.zeros(len(self.stored), dtype=torch.int64)
+
+    def load(self, weights: Tensor) -> None:
         """Set the weights to float32[d]."""
         # Adding 0 makes −0 to 0: which of them a product's zero is depends on the processor.
-        torch.add(base, 0.0, out=self.stored)
+        torch.add(weights, 0.0, out=self.stored)
         for layer in self._layers:
             layer.rows.reset()
 
     def weights(self) -> Tensor:
         """Return the weights as they are."""
         return self.stored.clone()
-
-    def apart(self, flat: Tensor) -> Tensor:
-        """Return [1, d] of what is laid out as ``stored``."""
-        return flat[None]
 
     def moved(self, scale: float, momentum: float, is_pulled: bool) -> None:
         """Take notice of a step: momentum times the last one, plus the gradient times a scale, and what pulls."""

@@ -6,11 +6,12 @@ of its own, share them. As all products are exact, a copy gets the bits that it 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 
-from fedledger.learning.replayable.arithmetic import DivergedError
+from fedledger.learning.replayable.arithmetic import DivergedError, magnitude
 from fedledger.learning.replayable.grids import ACTIVATION_LIMIT, rounder
 from fedledger.learning.replayable.plan import Plan
 
@@ -65,8 +66,6 @@ class Perceptrons:
 
     Attributes
     ----------
-    places
-        Where each weight lies in the model's packed vector, once that is known.
     stored, gradient
         float64[c · d], each layer's of all copies beside each other: weights as they are kept, and their gradients.
     """
@@ -75,7 +74,6 @@ class Perceptrons:
 
     def __init__(self, plan: Plan, copies: int) -> None:
         self.plan, self.copies = plan, copies
-        self.places: Tensor | None = None
         self.stored = torch.zeros(copies * plan.parameters, dtype=torch.float64)
         self.operand, self.gradient = torch.zeros_like(self.stored), torch.zeros_like(self.stored)
         self._layers: list[_Layer] = []
@@ -97,26 +95,24 @@ class Perceptrons:
         rest.copy_(inputs.flatten(1)).clamp_(-ACTIVATION_LIMIT, ACTIVATION_LIMIT).add_(_ACTIVATION).sub_(_ACTIVATION)
         return made
 
-    def load(self, base: Tensor) -> None:
-        """Set all copies to float32[d], laid out as a single one; raises DivergedError if it is not finite."""
-        if not torch.isfinite(base).all():
+    def places(self) -> tuple[Tensor, Tensor]:
+        """Return of each number in ``stored`` its place in the plan's flat array and its copy, int64[c · d] both."""
+        sizes = [layer.matrix[0].numel() for layer in self._layers]
+        starts = [sum(sizes[:place]) for place in range(len(sizes))]
+        pairs = zip(starts, sizes, strict=True)
+        own = [torch.arange(start, start + size).repeat(self.copies) for start, size in pairs]
+        copies = [torch.arange(self.copies).repeat_interleave(size) for size in sizes]
+        return torch.cat(own), torch.cat(copies)
+
+    def load(self, weights: Tensor) -> None:
+        """Set the weights to float32[c · d]; raises DivergedError if they are not finite."""
+        if not magnitude(weights) < math.inf:
             raise DivergedError
-        start = place = 0
-        for layer in self._layers:
-            size = layer.matrix[0].numel()
-            kept = self.stored[place : place + self.copies * size].view(self.copies, size)
-            kept.copy_(base[start : start + size])
-            start, place = start + size, place + self.copies * size
-        self.stored.clamp_(-WEIGHT_LIMIT, WEIGHT_LIMIT).add_(_WEIGHT)
+        self.stored.copy_(weights).clamp_(-WEIGHT_LIMIT, WEIGHT_LIMIT).add_(_WEIGHT)
 
     def weights(self) -> Tensor:
         """Return the weights as they are."""
         return self.stored - _WEIGHT
-
-    def apart(self, flat: Tensor) -> Tensor:
-        """Return float64[c, d], each copy laid out as a single one, of what is laid out as ``stored``."""
-        sizes = [layer.matrix.numel() for layer in self._layers]
-        return torch.cat([part.view(self.copies, -1) for part in torch.split(flat, sizes)], 1)
 
     def refresh(self) -> None:
         """Let products take the weights as they are now."""
