@@ -128,6 +128,7 @@ class _Layer:
         self._intakes: dict[int, tuple[Tensor, Tensor]] = {}
         self._pooled: tuple[list[Tensor], Tensor] = [], weight
         self.rows = RowBound(weight.shape[1])
+        self._is_signed = True
         self.longest = 0.0
         """Bound on the norm of a row of the gradient."""
 
@@ -160,12 +161,13 @@ class _Layer:
 
     def highest(self) -> float:
         """Return the largest magnitude of what is seen."""
-        return magnitude(self._contiguous)
+        return magnitude(self._contiguous) if self._is_signed else self._contiguous.amax().item()
 
     def hand_on(self, made: Tensor, after: _Layer, n: int) -> None:
         """Pool, rectify and round, into where the next layer takes it."""
         block = self.block
         made = made.view(*block.after, n)
+        after._is_signed = not block.rectified
         if block.pool > 1:
             made = self._largest(made)
         goal = after.intake(n)
