@@ -184,12 +184,13 @@ def descend(
         try:
             own.load(base)
             descent = _Descent(network, rates)
+            network.refresh(slice(None))
             for batches in zip(*orders, strict=True):
-                network.refresh()
                 inputs, targets = examples.batch(batches)
                 delta, power = gradient.delta(network.outputs(inputs), targets, rates.rate)
-                network.backward(delta)
-                descent.step(2.0**-power)
+                descent.begin(2.0**-power)
+                network.backward(delta, descent.step)
+                descent.end()
                 steps += 1
                 seen += len(batches[0])
         except DivergedError:
@@ -230,31 +231,41 @@ class _Descent:
             raise ConfigError(f"A momentum of {rates.momentum} is not in [0.0625, 1).", "Give 0, or at least 0.0625.")
         self._velocity = torch.zeros_like(self._stored) if rates.momentum else self._gradient
         self._pulled = bool(rates.decay or rates.pull)
-        self._steps = 0
+        self._steps, self._scale = 0, 1.0
 
-    def step(self, scale: float) -> None:
-        """Move the weights by the network's gradient times a power of two."""
-        gradient, velocity = self._gradient, self._velocity
-        # Products with powers of two are exact, so it does not matter whether they are rounded before they are added.
-        if self._momentum:
-            velocity.mul_(self._momentum).add_(gradient, alpha=scale)
-        elif self._pulled:
-            velocity.mul_(scale)
-        if self._pulled:
-            self._pull(velocity)
-        if self._momentum or self._pulled:
-            self._stored.sub_(velocity)
-        else:
-            self._stored.sub_(gradient, alpha=scale)
-        self._network.moved(scale, self._momentum, self._pulled)
+    def begin(self, scale: float) -> None:
+        """Begin a step, in which gradients are multiplied with a power of two."""
+        self._scale = scale
         self._steps += 1
-        if self._momentum and self._steps % SETTLE == 0:
-            velocity.add_(self._network.velocity_grid).sub_(self._network.velocity_grid)
 
-    def _pull(self, velocity: torch.Tensor) -> None:
-        weights, rates = self._network.weights(), self._rates
+    def step(self, part: slice) -> None:
+        """Move a part of the weights by their gradient, and let products take them."""
+        stored, gradient, scale = self._stored[part], self._gradient[part], self._scale
+        # Products with powers of two are exact, so it does not matter whether they are rounded before they are added.
+        if not (self._momentum or self._pulled):
+            stored.sub_(gradient, alpha=scale)
+        else:
+            velocity = self._velocity[part]
+            if self._momentum:
+                velocity.mul_(self._momentum).add_(gradient, alpha=scale)
+            else:
+                velocity.mul_(scale)
+            if self._pulled:
+                self._pull(velocity, part)
+            stored.sub_(velocity)
+            if self._momentum and self._steps % SETTLE == 0:
+                velocity.add_(self._network.velocity_grid).sub_(self._network.velocity_grid)
+        self._network.refresh(part)
+
+    def end(self) -> None:
+        """End a step."""
+        self._network.moved(self._scale, self._momentum, self._pulled)
+
+    def _pull(self, velocity: torch.Tensor, part: slice) -> None:
+        weights, rates = self._network.weights(part), self._rates
         if rates.pull:
-            velocity.add_(self.moved().mul_(_single(rates.rate * rates.pull)))
+            apart = torch.sub(self._stored[part], self._begun[part])
+            velocity.add_(apart.mul_(_single(rates.rate * rates.pull)))
         if rates.decay:
             velocity.add_(weights.mul_(_single(rates.rate * rates.decay)))
 

@@ -127,7 +127,7 @@ class ExactObjective:
         if prepared is None:
             prepared = kept[network] = network.prepared(inputs)
         own.load(vector)
-        network.refresh()
+        network.refresh(slice(None))
         last = network.plan.blocks[-1].after
         few, many = _sizes(network, math.prod(last))
         for start in range(0, targets.shape[0], many):

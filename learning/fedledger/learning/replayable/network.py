@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import prod
 
 import torch
@@ -43,6 +43,7 @@ class Network:
             place = slice(start, start + prod(block.matrix))
             views = (flat[place].view(block.matrix) for flat in (self.operand, self.gradient))
             self._layers.append(_KINDS[block.kind](block, arithmetic, *views))
+            self._layers[-1].part = place
             start = place.stop
 
     def places(self) -> tuple[Tensor, Tensor]:
@@ -56,9 +57,9 @@ class Network:
         for layer in self._layers:
             layer.rows.reset()
 
-    def weights(self) -> Tensor:
-        """Return the weights as they are."""
-        return self.stored.clone()
+    def weights(self, part: slice) -> Tensor:
+        """Return a part of the weights as they are."""
+        return self.stored[part].clone()
 
     def moved(self, scale: float, momentum: float, is_pulled: bool) -> None:
         """Take notice of a step: momentum times the last one, plus the gradient times a scale, and what pulls."""
@@ -82,9 +83,9 @@ class Network:
         rest.copy_(numbers).clamp_(-ACTIVATION_LIMIT, ACTIVATION_LIMIT).add_(_ACTIVATION).sub_(_ACTIVATION)
         return found
 
-    def refresh(self) -> None:
-        """Let products take the weights as they are now."""
-        torch.add(self.stored, _WEIGHT, out=self.operand).sub_(_WEIGHT)
+    def refresh(self, part: slice) -> None:
+        """Let products take a part of the weights as it is now."""
+        torch.add(self.stored[part], _WEIGHT, out=self.operand[part]).sub_(_WEIGHT)
 
     def batch(self, prepared: Tensor) -> Tensor:
         """Return prepared examples, or their targets, as they are."""
@@ -101,14 +102,17 @@ class Network:
                 layer.hand_on(made, layers[place + 1], inputs.shape[0])
         return made
 
-    def backward(self, delta: Tensor) -> None:
-        """Leave the gradient, given that of the outputs; what was computed last counts."""
+    def backward(self, delta: Tensor, step: Callable[[slice], None]) -> None:
+        """Leave each layer's gradient, given that of the outputs, and take a step with it.
+
+        A step follows at once, while what it needs is near the processor.
+        """
         for place in range(len(self._layers) - 1, -1, -1):
             layer = self._layers[place]
+            delta = layer.back(delta, place > 0)
+            step(layer.part)
             if place:
-                delta = self._layers[place - 1].taken_back(layer.back(delta, True))
-            else:
-                layer.back(delta, False)
+                delta = self._layers[place - 1].taken_back(delta)
 
 
 class _Layer:
@@ -129,6 +133,7 @@ class _Layer:
         self._pooled: tuple[list[Tensor], Tensor] = [], weight
         self.rows = RowBound(weight.shape[1])
         self._is_signed = True
+        self.part = slice(None)
         self.longest = 0.0
         """Bound on the norm of a row of the gradient."""
 

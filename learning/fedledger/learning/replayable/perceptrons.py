@@ -7,6 +7,7 @@ of its own, share them. As all products are exact, a copy gets the bits that it 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,7 @@ _threshold_backward = torch.ops.aten.threshold_backward.default
 MOST_PARAMETERS, MOST_INPUTS, MOST_OUTPUTS, MOST_EXAMPLES = 20_000, (1 << 15) - 1, 1 << 8, 1 << 18
 WEIGHT_BITS, ACTIVATION_BITS, DELTA_BITS = 22, 10, 20
 WEIGHT_LIMIT, DELTA_LIMIT = 4.0, 2.0
+_ALL = slice(None)
 _WEIGHT, _ACTIVATION, _DELTA = map(rounder, (WEIGHT_BITS, ACTIVATION_BITS, DELTA_BITS))
 
 
@@ -110,12 +112,13 @@ class Perceptrons:
             raise DivergedError
         self.stored.copy_(weights).clamp_(-WEIGHT_LIMIT, WEIGHT_LIMIT).add_(_WEIGHT)
 
-    def weights(self) -> Tensor:
-        """Return the weights as they are."""
-        return self.stored - _WEIGHT
+    def weights(self, part: slice) -> Tensor:
+        """Return a part of the weights as they are."""
+        return self.stored[part] - _WEIGHT
 
-    def refresh(self) -> None:
-        """Let products take the weights as they are now."""
+    def refresh(self, part: slice) -> None:
+        """Cut all weights to what products take, and let them take these."""
+        self.stored.clamp_(_WEIGHT - WEIGHT_LIMIT, _WEIGHT + WEIGHT_LIMIT)
         torch.sub(self.stored, _WEIGHT, out=self.operand)
 
     def batch(self, prepared: Tensor) -> Tensor:
@@ -135,8 +138,8 @@ class Perceptrons:
             seen = room
         return _bmm(self._layers[-1].matrix, seen)
 
-    def backward(self, delta: Tensor) -> None:
-        """Leave the gradients, given those of the outputs, within ±1."""
+    def backward(self, delta: Tensor, step: Callable[[slice], None]) -> None:
+        """Leave the gradients, given those of the outputs within ±1, and take a step with all of them."""
         layers, seen = self._layers, self._seen
         # The outputs' own are within the bound.
         delta = torch.add(delta, _DELTA).sub_(_DELTA)
@@ -148,10 +151,10 @@ class Perceptrons:
                 if not layers[place - 1].low:
                     delta = _threshold_backward(delta, seen[place][0][:, :-1], 0)
                 delta.clamp_(-DELTA_LIMIT, DELTA_LIMIT).add_(_DELTA).sub_(_DELTA)
+        step(_ALL)
 
     def moved(self, scale: float, momentum: float, is_pulled: bool) -> None:
-        """Cut the weights to what products take."""
-        self.stored.clamp_(_WEIGHT - WEIGHT_LIMIT, _WEIGHT + WEIGHT_LIMIT)
+        """There is nothing to do: the bounds hold however weights move."""
 
     def _room(self, examples: int) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Return where each layer's activations go, with the bias's 1 beside them; transposed; and without it."""
