@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,10 @@ from torch import nn
 
 from fedledger.learning.data import Dataset
 from fedledger.learning.models.base import build_model
+from fedledger.learning.objectives.base import Loss
 from fedledger.learning.objectives.classification import cross_entropy
+from fedledger.learning.objectives.regression import Regression
+from fedledger.learning.objectives.tokens import Tokens
 from fedledger.learning.replayable.arithmetic import Singles
 from fedledger.learning.replayable.descent import Rates, Replayable, descend, replayable
 from fedledger.learning.replayable.network import Network
@@ -22,6 +28,7 @@ from fedledger.node.solvers.replayable_sgd import ReplayableSGD
 from fedledger.node.training import LocalTrainer
 from fedledger.protocol.arithmetic.random_streams import Restartable
 from fedledger.protocol.errors import ConfigError
+from support.replayable import pseudo
 from support.replayable_reference import Reference
 
 CLASSES = 3
@@ -179,3 +186,48 @@ def test_models_without_a_replayable_form_are_refused(module: nn.Module, told: s
 def test_parameters_without_a_replayable_form_are_refused(change: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
         build_solver("replayable_sgd@1", {"learning_rate": 0.1, "local_epochs": 1, **change})
+
+
+def _averages() -> tuple[nn.Module, Dataset, Loss]:
+    layers = [nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2)]
+    module = nn.Sequential(nn.Unflatten(1, (1, 8, 8)), nn.Sequential(*layers), nn.Flatten(), nn.Linear(64, CLASSES))
+    return module, Dataset(pseudo(40 * 64, 1).reshape(40, 64), np.arange(40) % CLASSES, CLASSES), cross_entropy
+
+
+def _sequences() -> tuple[nn.Module, Dataset, Loss]:
+    module = nn.Sequential(nn.Embedding(9, 8), nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 9))
+    inputs = np.abs(pseudo(40 * 6, 2).reshape(40, 6) * 9).astype(np.int64)
+    targets = np.where(pseudo(40 * 6, 3).reshape(40, 6) > 0.5, -1, (inputs + 1) % 9)
+    return module, Dataset(inputs, targets, None), Tokens().loss
+
+
+def _numbers(hidden: int) -> tuple[nn.Module, Dataset, Loss]:
+    module = build_model("mlp@1", {"inputs": 4, "hidden": [hidden], "classes": 2})
+    dataset = Dataset(pseudo(160, 4).reshape(40, 4), pseudo(80, 5).reshape(40, 2) * np.float32(5) + 3, None)
+    return module, dataset, Regression(offset=[3.0, 2.0], scale=2.5).loss
+
+
+@pytest.mark.parametrize(
+    "task",
+    [_averages, _sequences, partial(_numbers, 10), partial(_numbers, 300)],
+    ids=["averages", "sequences", "numbers in doubles", "numbers in float32"],
+)
+def test_updates_are_near_those_of_floating_point(task: Callable[[], tuple[nn.Module, Dataset, Loss]]) -> None:
+    torch.manual_seed(0)
+    module, dataset, loss = task()
+    model = FlatModel(module)
+    base, orders = model.vector(), _orders(40, 30, 12)
+    rates = Rates(0.05, 0.5, 0.01)
+    found = descend(model, base, [dataset], [orders], rates, loss)
+    optimiser = torch.optim.SGD(module.parameters(), lr=0.05, momentum=0.5, weight_decay=0.01)
+    inputs, targets = dataset.tensors
+    total = 0.0
+    for order in orders:
+        optimiser.zero_grad(set_to_none=False)
+        value = loss(module(inputs[order]), targets[order], inputs[order])
+        value.backward()
+        optimiser.step()
+        total += value.item() * len(order)
+    expected = model.vector() - base
+    assert np.linalg.norm(found.deltas[0] - expected) < 0.03 * np.linalg.norm(expected)
+    assert found.means()[0] == pytest.approx(total / sum(map(len, orders)), rel=1e-3)
