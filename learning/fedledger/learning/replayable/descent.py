@@ -206,7 +206,10 @@ class _Examples:
         self, network: Perceptrons | Network, gradient: Gradient, tensors: Sequence[tuple[torch.Tensor, torch.Tensor]]
     ) -> None:
         inputs, targets = (torch.cat(part) if len(part) > 1 else part[0] for part in zip(*tensors, strict=True))
-        self._inputs, self._targets = network.prepared(inputs), gradient.prepared(targets)
+        # A large network's batches are prepared while they are near the processor, a small one's all in a few calls.
+        self._late = isinstance(network, Network)
+        self._inputs = inputs if self._late else network.prepared(inputs)
+        self._targets = gradient.prepared(targets)
         self._network = network
         self._starts = np.arange(0, len(inputs), len(tensors[0][0]))[:, None]
 
@@ -214,9 +217,10 @@ class _Examples:
         """Return inputs and targets of one step."""
         order = orders[0] if len(orders) == 1 else (np.stack(orders) + self._starts).reshape(-1)
         places = torch.from_numpy(order)
-        parts = (part.index_select(0, places) for part in (self._inputs, self._targets))
-        inputs, targets = map(self._network.batch, parts)
-        return inputs, targets
+        inputs, targets = self._inputs.index_select(0, places), self._targets.index_select(0, places)
+        if self._late:
+            inputs = self._network.prepared(inputs)
+        return self._network.batch(inputs), self._network.batch(targets)
 
 
 class _Descent:

@@ -75,12 +75,13 @@ class Network:
             return inputs.reshape(len(inputs), -1)
         numbers = inputs.reshape(len(inputs), *self.plan.inputs)
         first = self.plan.blocks[0]
+        numbers = numbers.clamp(-ACTIVATION_LIMIT, ACTIVATION_LIMIT).add_(_ACTIVATION).sub_(_ACTIVATION)
         if numbers.ndim > 2 or first.bias is None:
-            return numbers.clamp(-ACTIVATION_LIMIT, ACTIVATION_LIMIT).add_(_ACTIVATION).sub_(_ACTIVATION)
+            return numbers
         # Beside each example is the 1 that the bias is multiplied with.
-        found = torch.ones(len(numbers), first.inputs + 1)
-        rest = found[:, :-1]
-        rest.copy_(numbers).clamp_(-ACTIVATION_LIMIT, ACTIVATION_LIMIT).add_(_ACTIVATION).sub_(_ACTIVATION)
+        found = torch.empty(len(numbers), first.inputs + 1)
+        found[:, -1] = 1.0
+        found[:, :-1] = numbers
         return found
 
     def refresh(self, part: slice) -> None:
