@@ -16,6 +16,7 @@ from fedledger.learning.objectives.base import Loss
 from fedledger.learning.objectives.classification import cross_entropy
 from fedledger.learning.objectives.regression import Regression
 from fedledger.learning.objectives.tokens import Tokens
+from fedledger.learning.replayable import losses
 from fedledger.learning.replayable.arithmetic import Singles
 from fedledger.learning.replayable.descent import Rates, Replayable, descend, replayable
 from fedledger.learning.replayable.network import Network
@@ -231,3 +232,9 @@ def test_updates_are_near_those_of_floating_point(task: Callable[[], tuple[nn.Mo
     expected = model.vector() - base
     assert np.linalg.norm(found.deltas[0] - expected) < 0.03 * np.linalg.norm(expected)
     assert found.means()[0] == pytest.approx(total / sum(map(len, orders)), rel=1e-3)
+
+
+def test_many_classes_have_the_gradients_of_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = _trained("tokens", None)
+    monkeypatch.setattr(losses, "FEW", 1)
+    assert _trained("tokens", None) == found
