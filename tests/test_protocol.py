@@ -698,6 +698,7 @@ class TestSpec:
             "reputation": SPEC.reputation.model_copy(update={"gate": 5}),
             "stopping": SPEC.stopping.model_copy(update={"patience": 5}),
             "tolerance": SPEC.tolerance.model_copy(update={"loss": 5}),
+            "measurement": "exact",
         }
         methods = ("solver", "selection", "aggregation", "optimiser", "contribution")
         changes |= {field: Method(method="other@2") for field in methods}

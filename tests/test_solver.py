@@ -147,7 +147,7 @@ def test_a_diverged_scaffold_round_leaves_the_control_as_it_was():
 
 
 def test_what_a_solver_sends_is_what_it_says():
-    flat = FlatModel(module())
+    flat = FlatModel(build_model("mlp@1", {"inputs": 6, "hidden": [8], "classes": 3}))
     # One of them trains nothing.
     for key in sorted({*SOLVERS} - {"column_statistics@1"}):
         solver = build_solver(key, {"learning_rate": 0.1, "local_steps": 1})

@@ -30,8 +30,8 @@ TOKENS = {"method": "tokens@1"}
 RECURRENT = b"from workloads import Recurrent as model"
 
 
-def workload_experiment(workload: Workload, rounds: int) -> Experiment:
-    """Return the experiment that trains a workload."""
+def workload_experiment(workload: Workload, rounds: int, method: str = "sgd@1") -> Experiment:
+    """Return the experiment that trains a workload with a solver that takes minibatches."""
     solver = {"learning_rate": workload.learning_rate, "batch_size": workload.batch, "local_epochs": 1}
     sequences = workload.labels.ndim == 2
     document = {
@@ -42,7 +42,7 @@ def workload_experiment(workload: Workload, rounds: int) -> Experiment:
             "pipeline": "plain",
             **({"objective": TOKENS} if sequences else {}),
             "rounds": rounds,
-            "solver": {"method": "sgd@1", "params": solver},
+            "solver": {"method": method, "params": solver},
             "selection": {"method": "uniform@1", "params": {"count": PER_ROUND}},
         },
         "ledger": {"quorum": PER_ROUND},

@@ -11,6 +11,7 @@ from torch import nn
 from fedledger.learning.models.base import build_model
 from fedledger.learning.models.shapes import Shapes
 from fedledger.learning.objectives.base import Objective, build_objective
+from fedledger.learning.replayable.measurement import ExactObjective
 from fedledger.learning.task_code import TaskCode, load_task_code
 from fedledger.learning.vectors import FlatModel, Layout
 from fedledger.protocol.errors import ConfigError
@@ -106,7 +107,9 @@ def _require_tensors(spec: TaskSpec, model: Method, initial: ModelFile) -> None:
 def posted_objective(spec: TaskSpec, code: TaskCode | None) -> Objective:
     """Return the objective of a spec, or its code's own; raises ConfigError if there is none."""
     if spec.objective is not None:
-        return build_objective(spec.objective.method, spec.objective.params)
-    if code is None:
+        objective = build_objective(spec.objective.method, spec.objective.params)
+    elif code is None:
         raise ConfigError("The task's spec has neither objective nor code.", "Ask its publisher for another one.")
-    return code.objective()
+    else:
+        objective = code.objective()
+    return ExactObjective(objective) if spec.measurement == "exact" else objective

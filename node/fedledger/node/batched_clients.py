@@ -8,7 +8,8 @@ first groups are trained in both ways, and after any difference participants are
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, TypeGuard
 
 import numpy as np
@@ -17,9 +18,12 @@ from numpy.typing import NDArray
 
 from fedledger.learning.data import Dataset
 from fedledger.learning.fast.perceptron_gradients import PROOF, Stack
+from fedledger.learning.objectives.base import Loss
 from fedledger.learning.objectives.classification import cross_entropy
+from fedledger.learning.replayable.descent import trains_together
 from fedledger.learning.vectors import FlatModel, Float32Array, repeatable
 from fedledger.node.solvers.base import LocalUpdate
+from fedledger.node.solvers.replayable_sgd import ReplayableSGD
 from fedledger.node.solvers.sgd import SGD
 from fedledger.node.training import LocalTrainer, Trainer
 from fedledger.protocol.arithmetic.random_streams import Restartable
@@ -36,29 +40,31 @@ class BatchedUpdates(NamedTuple):
     ----------
     deltas
         float32[c, d].
-    examples
+    examples, steps
         Of each of them.
-    losses
-        Of each step float32[c, n]: the losses of its examples.
+    means
+        Returns each one's mean loss.
     """
 
     deltas: NDArray[np.float32]
     examples: int
-    losses: Sequence[torch.Tensor]
-
-    @property
-    def steps(self) -> int:
-        """How many steps each of them took."""
-        return len(self.losses)
+    steps: int
+    means: Callable[[], Sequence[float]]
 
     def updates(self) -> list[LocalUpdate]:
         """Return the updates, one by one."""
-        total, seen = np.zeros(len(self.deltas)), 0
-        for losses in self.losses:
-            seen += losses.shape[1]
-            total += losses.mean(1).numpy().astype(np.float64) * losses.shape[1]
-        means = zip(self.deltas, (total / seen).tolist(), strict=True)
-        return [LocalUpdate(delta, self.examples, self.steps, mean) for delta, mean in means]
+        pairs = zip(self.deltas, self.means(), strict=True)
+        return [LocalUpdate(delta, self.examples, self.steps, mean) for delta, mean in pairs]
+
+
+def _means(losses: Sequence[torch.Tensor]) -> list[float]:
+    """Return each participant's mean, given the losses float32[c, n] of the examples of each step."""
+    total, seen = np.zeros(len(losses[0])), 0
+    for each in losses:
+        seen += each.shape[1]
+        total += each.mean(1).numpy().astype(np.float64) * each.shape[1]
+    means: list[float] = (total / seen).tolist()
+    return means
 
 
 class BatchedClients:
@@ -153,7 +159,7 @@ class BatchedClients:
         deltas = np.empty((copies, len(base)), np.float32)
         for packed, aligned in runs:
             np.subtract(trained[:, aligned], base[packed], out=deltas[:, packed])
-        return BatchedUpdates(deltas, examples, losses)
+        return BatchedUpdates(deltas, examples, len(losses), partial(_means, losses))
 
     def _begun(self, seed: bytes) -> np.random.Generator:
         rng = self._random.restart(seed)
@@ -167,6 +173,45 @@ class BatchedClients:
         if copies not in self._stacks:
             self._stacks[copies] = Stack(perceptron_gradient, len(self.model.trainable), copies)
         return self._stacks[copies]
+
+
+class ReplayableClients:
+    """Trains participants of one task in batches, where their solver is replayable: each gets the bits of its own.
+
+    Parameters
+    ----------
+    model, solver, loss
+        The task's.
+    """
+
+    def __init__(self, model: FlatModel, solver: ReplayableSGD, loss: Loss) -> None:
+        self.model, self.solver, self._loss = model, solver, loss
+        self._streams = [Restartable() for _ in range(MAX_COPIES)]
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> ReplayableClients | None:
+        """Return an instance for participants such as this one, or None if batching is impossible or does not pay."""
+        if type(trainer) is not LocalTrainer or type(trainer.solver) is not ReplayableSGD or trainer.transforms:
+            return None
+        together = trains_together(trainer.model, trainer.dataset.tensors[0])
+        return cls(trainer.model, trainer.solver, trainer.objective.loss) if together else None
+
+    def trains(self, trainer: Trainer) -> TypeGuard[LocalTrainer]:
+        """Return whether this instance can train a participant."""
+        if type(trainer) is not LocalTrainer:
+            return False
+        return trainer.model is self.model and trainer.solver is self.solver and not trainer.transforms
+
+    def __call__(self, base: Float32Array, datasets: Sequence[Dataset], seeds: Sequence[bytes]) -> BatchedUpdates:
+        """Train from float32[d] on data sets of one size, whose random streams begin at the seeds."""
+        streams = [own.restart(seed) for own, seed in zip(self._streams, seeds, strict=False)]
+        trained = self.solver.together(self.model, base, datasets, streams, self._loss)
+        return BatchedUpdates(trained.deltas, len(datasets[0]), trained.steps, trained.means)
+
+
+def batched_clients(trainer: Trainer) -> BatchedClients | ReplayableClients | None:
+    """Return what trains participants such as this one in batches, if anything does."""
+    return BatchedClients.of(trainer) or ReplayableClients.of(trainer)
 
 
 def _joined(datasets: Sequence[Dataset]) -> tuple[torch.Tensor, torch.Tensor, NDArray[np.int64]]:

@@ -10,10 +10,10 @@ from fedledger.learning.data import Dataset
 from fedledger.learning.metrics import check_model
 from fedledger.learning.models.initial import outputs
 from fedledger.learning.posted_model import PostedModel
-from fedledger.learning.vectors import FlatModel, repeatable
+from fedledger.learning.vectors import FlatModel
 from fedledger.node.compression import CompressingTrainer
+from fedledger.node.solvers.base import require_suited
 from fedledger.node.solvers.build import build_solver
-from fedledger.node.solvers.minibatch import Minibatches
 from fedledger.node.training import LocalTrainer, Trainer, TrainingContext
 from fedledger.node.transforms.base import build_transforms
 from fedledger.protocol.records.model import ModelFile
@@ -47,9 +47,7 @@ def own_trainer(posted: PostedModel, examples: Dataset, device: str = "cpu") -> 
     examples = _with_all_classes(model, examples)
     check_model(model, posted.initial.vector, examples.stretch(0, min(TRIED, len(examples))), posted.objective)
     trainer = local_trainer(posted, examples, model)
-    if isinstance(trainer.solver, Minibatches):
-        with repeatable():
-            trainer.solver.require_batches(model, examples.inputs, [len(examples)])
+    require_suited(trainer.solver, model, examples, [len(examples)], posted.objective.loss)
     return CompressingTrainer(trainer) if posted.spec.payload else trainer
 
 

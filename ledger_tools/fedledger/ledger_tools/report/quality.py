@@ -16,9 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Quality(TypedDict):
-    """A model on the task's validation set: its loss, in the loss's unit, and its score, which reports call so or
-    ``correct``.
-    """
+    """A model on the task's validation set: its loss, in the loss's unit, and its score as reports have it."""
 
     loss: float | None
     score: int | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fedledger.learning.data import Dataset
 from fedledger.learning.objectives.base import Loss
-from fedledger.learning.vectors import FlatModel, Float32Array
+from fedledger.learning.vectors import FlatModel, Float32Array, repeatable
 from fedledger.protocol.methods.catalogue import kind_of
 from fedledger.protocol.methods.registry import Registry
 from fedledger.protocol.records.update import DELTA, STATISTICS
@@ -81,6 +81,29 @@ Solver: TypeAlias = Callable[[FlatModel, Float32Array, Dataset, np.random.Genera
 """From the task's model, the round's base, the data, a random stream, the memory and the loss to the update."""
 
 SOLVERS: Registry[Callable[..., Solver]] = Registry(kind_of("solver"))
+
+
+def require_suited(solver: Solver, model: FlatModel, dataset: Dataset, sizes: Iterable[int], loss: Loss) -> None:
+    """Check that a solver can train a model, by its ``require_suited``, if it has one.
+
+    Parameters
+    ----------
+    solver, model, loss
+        The task's.
+    dataset
+        Any examples, n ≥ 1.
+    sizes
+        How many examples each participant has.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot.
+    """
+    check: Callable[[FlatModel, Dataset, Iterable[int], Loss], None] | None = getattr(solver, "require_suited", None)
+    if check is not None:
+        with repeatable():
+            check(model, dataset, sizes, loss)
 
 
 def computed_by(solver: Solver, examples: int) -> int:

@@ -30,7 +30,7 @@ SINGLE = "Expected more than 1 value per channel when training"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Minibatches(Checked):
+class Batches(Checked):
     """Parameters of solvers that take minibatch steps; they are keywords.
 
     Batches are consecutive stretches of a fresh permutation each epoch; an epoch's last batch may be smaller, unless it
@@ -46,8 +46,6 @@ class Minibatches(Checked):
         How long to train; give exactly one of them.
     weight_decay
         Strength of the L2 penalty's gradient.
-    max_gradient_norm
-        Bound on each step's gradient of the loss in Euclidean norm; None for no bound.
     drop_last
         Whether an epoch's last batch is left out where it is smaller and not the only one.
 
@@ -62,7 +60,6 @@ class Minibatches(Checked):
     local_epochs: Annotated[int | None, Whole(1, 1_000_000)] = None
     local_steps: Annotated[int | None, Whole(1, 1_000_000_000)] = None
     weight_decay: Annotated[float, Real(0, 1e6)] = 0.0
-    max_gradient_norm: Annotated[float | None, Real(0, 1e12, above=True)] = None
     drop_last: bool = False
 
     def __post_init__(self) -> None:
@@ -70,6 +67,59 @@ class Minibatches(Checked):
         if (self.local_epochs is None) == (self.local_steps is None):
             both = "neither local_epochs nor" if self.local_steps is None else "both local_epochs and"
             raise ConfigError(f"The solver has {both} local_steps.", "Give exactly one of them.")
+
+    def steps(self, n: int) -> int:
+        """Return how many steps training takes on ``n`` examples."""
+        return self.local_steps or -(-self._used(n) // self.batch_size) * (self.local_epochs or 0)
+
+    def computed(self, n: int) -> int:
+        """Return over how many examples training computes, of ``n`` that a participant has: those of all steps."""
+        used = self._used(n)
+        if self.local_steps is None:
+            return used * (self.local_epochs or 0)
+        epochs, rest = divmod(self.local_steps, max(1, -(-used // self.batch_size)))
+        return epochs * used + min(rest * self.batch_size, used)
+
+    def orders(self, n: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+        """Yield the indices of each step's examples, int64."""
+        left, used = self.steps(n), self._used(n)
+        if left > MAX_STEPS:
+            raise ConfigError(
+                f"Training takes {left:,} local steps a round; the limit is {MAX_STEPS:,}.",
+                "Leave this task, or post one with fewer epochs or steps.",
+            )
+        while left:
+            order = self.permutation(n, rng)
+            for start in range(0, used, self.batch_size)[:left]:
+                yield order[start : start + self.batch_size]
+                left -= 1
+
+    def permutation(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return the order in which an epoch takes ``n`` examples."""
+        return rng.permutation(n)
+
+    def _used(self, n: int) -> int:
+        """Return how many of ``n`` examples an epoch takes."""
+        return n - n % self.batch_size if self.drop_last and n > self.batch_size else n
+
+
+@dataclass(frozen=True, kw_only=True)
+class Minibatches(Batches):
+    """Solvers whose steps torch computes.
+
+    Parameters
+    ----------
+    max_gradient_norm
+        Bound on each step's gradient of the loss in Euclidean norm; None for no bound. The others are those of
+        `Batches`.
+
+    Raises
+    ------
+    ConfigError
+        If a parameter is out of range.
+    """
+
+    max_gradient_norm: Annotated[float | None, Real(0, 1e12, above=True)] = None
 
     def train(
         self,
@@ -93,8 +143,7 @@ class Minibatches(Checked):
             If the data set is empty, if there would be more than ``MAX_STEPS`` steps, or if the model normalises over
             a batch and one has a single example.
         """
-        if not len(dataset):
-            raise ConfigError("The participant has no example to train on.", "Give it data, or leave it out.")
+        require_examples(len(dataset))
         module = model.module
         if not module.training:
             module.train()
@@ -136,17 +185,9 @@ class Minibatches(Checked):
             raise told from error
         return steps, total / seen
 
-    def steps(self, n: int) -> int:
-        """Return how many steps training takes on ``n`` examples."""
-        return self.local_steps or -(-self._used(n) // self.batch_size) * (self.local_epochs or 0)
-
-    def computed(self, n: int) -> int:
-        """Return over how many examples training computes, of ``n`` that a participant has: those of all steps."""
-        used = self._used(n)
-        if self.local_steps is None:
-            return used * (self.local_epochs or 0)
-        epochs, rest = divmod(self.local_steps, max(1, -(-used // self.batch_size)))
-        return epochs * used + min(rest * self.batch_size, used)
+    def require_suited(self, model: FlatModel, dataset: Dataset, sizes: Iterable[int], loss: Loss) -> None:
+        """Raise ConfigError if a model does not take the batches of participants; see :meth:`require_batches`."""
+        self.require_batches(model, dataset.inputs, sizes)
 
     def require_batches(self, model: FlatModel, inputs: NDArray[np.generic], sizes: Iterable[int]) -> None:
         """Check that a model takes the smallest batches of participants with so many examples.
@@ -184,10 +225,6 @@ class Minibatches(Checked):
         comes = self.local_steps is None or self.local_steps > used // self.batch_size
         return rest if rest and comes else min(used, self.batch_size)
 
-    def _used(self, n: int) -> int:
-        """Return how many of ``n`` examples an epoch takes."""
-        return n - n % self.batch_size if self.drop_last and n > self.batch_size else n
-
     def _told(self, error: Exception, n: int) -> ConfigError | None:
         """Return what to do about an error in a step, if it is that a batch has a single example."""
         if not isinstance(error, ValueError) or not str(error).startswith(SINGLE):
@@ -206,22 +243,8 @@ class Minibatches(Checked):
         )
 
     def batches(self, n: int, rng: np.random.Generator) -> Iterator[torch.Tensor]:
-        """Yield the indices of each step's examples, int64."""
+        """Yield what :meth:`orders` does, as tensors."""
         return map(torch.from_numpy, self.orders(n, rng))
-
-    def orders(self, n: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-        """Yield what :meth:`batches` does, as arrays."""
-        left, used = self.steps(n), self._used(n)
-        if left > MAX_STEPS:
-            raise ConfigError(
-                f"Training takes {left:,} local steps a round; the limit is {MAX_STEPS:,}.",
-                "Leave this task, or post one with fewer epochs or steps.",
-            )
-        while left:
-            order = rng.permutation(n)
-            for start in range(0, used, self.batch_size)[:left]:
-                yield order[start : start + self.batch_size]
-                left -= 1
 
 
 def _backward(
@@ -233,6 +256,12 @@ def _backward(
         return model.perceptron_gradient
     seed_generators(seed)
     return partial(by_autograd, model.module, model.gradient, loss)
+
+
+def require_examples(n: int) -> None:
+    """Raise ConfigError if there is nothing to train on."""
+    if not n:
+        raise ConfigError("The participant has no example to train on.", "Give it data, or leave it out.")
 
 
 def difference(model: FlatModel, base: Float32Array) -> Float32Array:

@@ -32,6 +32,7 @@ from fedledger.platform.cli.options import (
     OutputOption,
     RoleOption,
     RpcOption,
+    StoreFolderOption,
     StoreOption,
     TaskOption,
     expand_options,

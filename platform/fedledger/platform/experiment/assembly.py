@@ -30,10 +30,9 @@ from fedledger.learning.models.initial import (
 from fedledger.learning.partitions.base import partition as divide
 from fedledger.learning.sources.base import load_dataset
 from fedledger.learning.task_code import TaskCode, load_task_code, model_of_code_alone
-from fedledger.learning.vectors import FlatModel, repeatable
-from fedledger.node.solvers.base import Solver, computed_by, sent_by
+from fedledger.learning.vectors import FlatModel
+from fedledger.node.solvers.base import Solver, computed_by, require_suited, sent_by
 from fedledger.node.solvers.build import build_solver
-from fedledger.node.solvers.minibatch import Minibatches
 from fedledger.node.transforms.base import build_transforms
 from fedledger.platform.attacks.base import ATTACKS
 from fedledger.platform.devices.fleet import draw_fleet, update_size
@@ -223,9 +222,7 @@ def _tried(
     require_in_bounds(begins, config.training.fixed_point)
     model = FlatModel(make_model(), described=begins.tensors, fixed=begins.file.fixed)
     check_model(model, begins.file.vector, validation, found.objective)
-    if isinstance(solver, Minibatches):
-        with repeatable():
-            solver.require_batches(model, validation.inputs, map(parts.size, range(len(parts))))
+    require_suited(solver, model, validation, map(parts.size, range(len(parts))), found.objective.loss)
     return begins
 
 

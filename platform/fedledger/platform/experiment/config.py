@@ -189,6 +189,10 @@ class TrainingConfig(Methods):
     judgement: JudgementSpec | None = None
     stopping: Stopping = Stopping()
     tolerance: Tolerance = Tolerance()
+    measurement: Literal["float", "exact"] = Field(
+        default="float",
+        description="exact: models are measured by exact arithmetic, so that nothing is tolerated",
+    )
     limits: Limits = Limits()
     fixed_point: FixedPointSpec = FixedPointSpec()
 

@@ -12,6 +12,7 @@ from fedledger.learning.data import Dataset
 from fedledger.learning.objectives.base import Objective, Settling, build_objective
 from fedledger.learning.objectives.classification import Classification
 from fedledger.learning.objectives.multilabel import Multilabel
+from fedledger.learning.replayable.measurement import ExactObjective
 from fedledger.learning.task_code import TaskCode
 from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.protocol.errors import ConfigError
@@ -42,6 +43,13 @@ def task_objective(config: ExperimentConfig, own: TaskCode | None, validation: D
     ConfigError
         If neither names one, both do, or its parameters do not suit.
     """
+    found = _named(config, own, validation)
+    if config.training.measurement == "exact":
+        return found._replace(objective=ExactObjective(found.objective))
+    return found
+
+
+def _named(config: ExperimentConfig, own: TaskCode | None, validation: Dataset | None) -> TaskObjective:
     method = config.training.objective
     if own is not None and own.has_objective:
         if "objective" in config.training.model_fields_set and method is not None:
@@ -66,6 +74,8 @@ def require_pairs(
 
     ``judged`` are targets of parts of the validation set on which rounds are judged.
     """
+    if isinstance(objective, ExactObjective):
+        objective = objective.own
     if not isinstance(objective, Classification | Multilabel):
         return
     for name, held_out in (("validation", validation), ("test", test)):
@@ -86,7 +96,13 @@ def require_pairs(
 
 def task_tolerance(given: Tolerance, found: TaskObjective, judged: Sequence[NDArray[Any]]) -> Tolerance:
     """Return a task's tolerance: that of its objective for scores on any of some examples' targets, unless given."""
-    if found.method == Method(method="classification@1") or given.score is not None:
+    is_classes = found.method == Method(method="classification@1")
+    if isinstance(found.objective, ExactObjective):
+        none = Tolerance.none(not is_classes)
+        if given not in (Tolerance(), none):
+            raise ConfigError("Exact measurements tolerate nothing.", "Leave out the tolerance.")
+        return none
+    if is_classes or given.score is not None:
         return given
     most = max(found.objective.tolerance(torch.from_numpy(targets)) for targets in judged)
     return given.model_copy(update={"score": most})

@@ -62,6 +62,11 @@ class Tolerance(Document):
 
     margin: Annotated[int, LATER] = Field(50, ge=0, description="millionths of the margin, where a task measures it")
 
+    @classmethod
+    def none(cls, of_score: bool) -> Tolerance:
+        """Return what tolerates nothing, also ``of_score``, where an objective counts something of its own."""
+        return cls(loss=0, correct=0, score=0 if of_score else None, margin=0)
+
     @property
     def of_score(self) -> int:
         """The tolerance of the score."""
@@ -199,6 +204,10 @@ class TaskSpec(Methods):
     )
     stopping: Stopping = Stopping()
     tolerance: Tolerance = Tolerance()
+    measurement: Annotated[Literal["float", "exact"], LATER] = Field(
+        "float",
+        description="exact: models are measured by exact arithmetic, so that nothing is tolerated",
+    )
 
     @field_validator("vectors")
     @classmethod
@@ -220,6 +229,12 @@ class TaskSpec(Methods):
             raise ValueError(
                 f"a model with statistics takes at most {MAX_VECTORS - 1} vectors, and none called {STATISTICS!r}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _exact_is_exact(self) -> TaskSpec:
+        if self.measurement == "exact" and self.tolerance != Tolerance.none(self.tolerance.score is not None):
+            raise ValueError("exact measurements take a tolerance of 0")
         return self
 
     @model_validator(mode="after")

@@ -19,7 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedledger.learning.vectors import repeatable
-from fedledger.node.batched_clients import MAX_COPIES, BatchedClients, BatchedUpdates
+from fedledger.node.batched_clients import (
+    MAX_COPIES,
+    BatchedClients,
+    BatchedUpdates,
+    ReplayableClients,
+    batched_clients,
+)
 from fedledger.node.solvers.base import BLANK, LocalUpdate, Memory
 from fedledger.node.training import Trainer, TrainingContext, training_seed
 from fedledger.protocol.arithmetic.exact import NotFiniteError, OutOfRangeError, WeightedSum
@@ -187,7 +193,7 @@ class Worker:
         self._size = lru_cache(maxsize=TRAINERS)(self._batched_size)
         self._initial = population.initial
         self._batched, self._trains = batched, -1
-        self._batched_clients: BatchedClients | None = None
+        self._batched_clients: BatchedClients | ReplayableClients | None = None
 
     @property
     def dimension(self) -> int:
@@ -291,7 +297,7 @@ class Worker:
             return None
         trainer = self._trainer(number)
         if self._batched_clients is None:
-            self._batched_clients = BatchedClients.of(trainer)
+            self._batched_clients = batched_clients(trainer)
         return (
             len(trainer.dataset)
             if self._batched_clients is not None and self._batched_clients.trains(trainer)
@@ -300,14 +306,14 @@ class Worker:
 
     def _train_batched(self, group: Sequence[Job]) -> BatchedUpdates | None:
         """Return what a group learned, or None if they are to be trained one by one."""
-        batched_clients = self._batched_clients
-        if len(group) == 1 or batched_clients is None:
+        clients = self._batched_clients
+        if len(group) == 1 or clients is None:
             return None
         trainers = (self._trainer(job.number) for job in group)
-        datasets = [trainer.dataset for trainer in trainers if batched_clients.trains(trainer)]
+        datasets = [trainer.dataset for trainer in trainers if clients.trains(trainer)]
         seeds = [training_seed(self.spec, self._round, self._population.address(job.number)) for job in group]
         try:
-            return batched_clients(self._bases[group[0].staleness].vector, datasets, seeds)
+            return clients(self._bases[group[0].staleness].vector, datasets, seeds)
         except Exception:
             # Whose fault it is will be seen when they are trained one by one.
             log.debug("participants cannot be trained together", exc_info=True)
