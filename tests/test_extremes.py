@@ -349,7 +349,8 @@ def test_a_method_at_its_extremes_ends_or_says_why_not(plural: str, key: str) ->
                 worked += 1
             except FedledgerError as error:
                 assert error.message
-    assert worked or key == "flower@1"
+    # Others have data that cannot be had here, or take no data of others.
+    assert worked or key in ("flower@1", "column_statistics@1")
 
 
 @pytest.mark.parametrize(
@@ -402,7 +403,11 @@ def test_a_model_is_counted_before_it_is_made() -> None:
     with within(SECONDS), pytest.raises(ConfigError, match="take more than the"):
         build_model("mlp@1", huge)
     assert torch.equal(torch.get_rng_state(), before)
-    small = {"mlp@1": {"inputs": 4, "hidden": [3], "classes": 2}, "logistic_regression@1": {"inputs": 2, "classes": 2}}
+    small = {
+        "mlp@1": {"inputs": 4, "hidden": [3], "classes": 2},
+        "logistic_regression@1": {"inputs": 2, "classes": 2},
+        "column_statistics@1": {"columns": 3},
+    }
     for key in MODELS:
         params = small.get(key, {})
         assert dimension_of(key, params) == FlatModel(build_model(key, params)).layout.dimension
