@@ -43,8 +43,16 @@ class Pool:
         if not self.suffices:
             return f"too few verifiers serve it ({self.serving} of {self.least}): no challenges and no penalties"
         few, most = round(CAPTURED_SHARE * self.serving), self.serving // 2 + 1
-        captured = [f"{each} of them in {_percentages(self._captured_by(each))}" for each in (few, most)]
-        return f"{self.serving} verifiers serve it; a jury is captured by chance, by level: by {', by '.join(captured)}"
+        levels = (
+            "a jury"
+            if len(self.seats) == 1
+            else "a jury of level " + ", ".join(map(str, range(1, len(self.seats) + 1)))
+        )
+        few_of_them, most_of_them = (_percentages(self._captured_by(each)) for each in (few, most))
+        return (
+            f"{self.serving} verifiers serve it; if {few} of them conspired, they would have most of {levels} "
+            f"by a chance of {few_of_them}; if {most} did, of {most_of_them}"
+        )
 
     def _captured_by(self, hostile: int) -> tuple[float, ...]:
         return tuple(capture_chance(self.serving, hostile, seats) for seats in self.seats)

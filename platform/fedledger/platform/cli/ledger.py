@@ -259,6 +259,9 @@ def status(at: LedgerOptions, format_: FormatOption = Format.TEXT) -> None:
     if format_ is Format.TEXT:
         print_rows([task_cells(row) for row in tasks], "Tasks")
         for row in tasks:
+            if row["phase"] == "finished":
+                out.print(f"Task {row['task']} has ended.", markup=False, highlight=False)
+                continue
             out.print(f"Task {row['task']} waits for {row['waits']}.", markup=False, highlight=False)
             out.print(f"Task {row['task']}: {row['court']}.", markup=False, highlight=False)
 

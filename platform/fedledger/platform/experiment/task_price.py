@@ -75,6 +75,11 @@ class TaskPrice:
             "ends_at_latest": last.isoformat(timespec="seconds"),
         }
 
+    def _about(self, gas: int) -> str:
+        """Return the price of some gas, in whole gwei as far as there are any."""
+        wei = gas * self.gas_price
+        return in_gwei(round(wei / GWEI) * GWEI if wei > GWEI else wei)
+
     def lines(self, now: datetime | None = None) -> list[str]:
         """Return the price in sentences."""
         p, told = self.params, self.document(now)
@@ -82,15 +87,14 @@ class TaskPrice:
 
         own = "" if p.token == COIN else f" of the token {p.token}"
         seal = f", and {in_gwei(p.seal_deposit)} until its validation set is opened" if p.seal_deposit else ""
-        gas = " to ".join(
-            in_gwei(self.round_gas(n) * p.rounds * self.gas_price) for n in (p.min_participants, p.max_participants)
-        )
+        counts = sorted({p.min_participants, p.max_participants})
+        gas = " to ".join(self._about(self.round_gas(n) * p.rounds) for n in counts)
         penalty = f", of which {in_gwei(p.penalty)} are at risk a round" if p.penalty else ""
         return [
             f"Budget: {in_gwei(p.budget)}{own} for {p.rounds:,} rounds, from the publisher{seal}.",
-            f"Gas at {self.gas_price / GWEI:g} gwei: about {in_gwei(POST * self.gas_price)} to post it; for the "
+            f"Gas at {self.gas_price / GWEI:g} gwei: about {self._about(POST)} to post it; for the "
             f"aggregator about {gas} in all rounds, by the number of participants; for each participant about "
-            f"{in_gwei((ENROL + (0 if p.batched else DIRECT_OWN * p.rounds)) * self.gas_price)}.",
+            f"{self._about(ENROL + (0 if p.batched else DIRECT_OWN * p.rounds))}.",
             f"Deposits: {in_gwei(p.bond)} for each aggregator, {in_gwei(p.min_stake)} or more for each "
             f"participant{penalty}; nodes deposit {in_gwei(p.min_stake + p.penalty)}.",
             f"Time: {p.min_participants:,} to {p.max_participants:,} participants enrol until "
