@@ -43,15 +43,10 @@ class Pool:
         if not self.suffices:
             return f"too few verifiers serve it ({self.serving} of {self.least}): no challenges and no penalties"
         few, most = round(CAPTURED_SHARE * self.serving), self.serving // 2 + 1
-        levels = (
-            "a jury"
-            if len(self.seats) == 1
-            else "a jury of level " + ", ".join(map(str, range(1, len(self.seats) + 1)))
-        )
-        few_of_them, most_of_them = (_percentages(self._captured_by(each)) for each in (few, most))
+        weak, strong = (_percentages(self._captured_by(each)) for each in (few, most))
         return (
-            f"{self.serving} verifiers serve it; if {few} of them conspired, they would have most of {levels} "
-            f"by a chance of {few_of_them}; if {most} did, of {most_of_them}"
+            f"{self.serving} verifiers serve it; {few} of them together would capture a jury, level by level, by a chance "
+            f"of {weak}; {most} of them of {strong}"
         )
 
     def _captured_by(self, hostile: int) -> tuple[float, ...]:
