@@ -45,8 +45,8 @@ class Pool:
         few, most = round(CAPTURED_SHARE * self.serving), self.serving // 2 + 1
         weak, strong = (_percentages(self._captured_by(each)) for each in (few, most))
         return (
-            f"{self.serving} verifiers serve it; {few} of them together would capture a jury, level by level, by a chance "
-            f"of {weak}; {most} of them of {strong}"
+            f"{self.serving} verifiers serve it; {few} of them together would capture a jury, level by level, by a "
+            f"chance of {weak}; {most} of them of {strong}"
         )
 
     def _captured_by(self, hostile: int) -> tuple[float, ...]:
