@@ -15,6 +15,7 @@ from fedledger.learning.equal_examples import example_keys, without
 from fedledger.learning.posted_model import PostedModel
 from fedledger.learning.schemas.fit import Fit, Misfit
 from fedledger.learning.schemas.offered import chosen_rows, read_offered, write_offered
+from fedledger.learning.schemas.statistics import require_statistics
 from fedledger.learning.schemas.tables import fit_tables
 from fedledger.learning.sources.tables import read_tables
 from fedledger.learning.validation_set import read_validation
@@ -85,13 +86,16 @@ def own_examples(
     Raises
     ------
     ConfigError, StoreError, TrustError
-        If the data, or what the spec names, cannot be read, or do not fit each other.
+        If the data, or what the spec names, cannot be read, or do not fit each other; or if a task whose schema is one
+        of statistics could ask for more.
     """
     fit = fit_own_data(config.data, folder, schema, posted_vocabulary(schema, store))
     if fit.examples is None:
         return OwnExamples(fit, None, 0)
     published = STATISTICS if isinstance(schema, StatisticsSchema) else ""
     posted = PostedModel.read(spec, store, frozenset(config.trust_code))
+    if isinstance(schema, StatisticsSchema):
+        require_statistics(schema, spec, posted.initial)
     known = set[bytes]()
     # Statistics are of all rows, whatever is measured.
     if spec.seal is None and not isinstance(schema, StatisticsSchema):

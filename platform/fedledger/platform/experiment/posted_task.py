@@ -14,7 +14,7 @@ from fedledger.contracts.ledger.state import LedgerState
 from fedledger.learning.data import Dataset
 from fedledger.learning.posted_model import PostedModel
 from fedledger.learning.schemas.draft import Draft
-from fedledger.learning.schemas.statistics import with_constants
+from fedledger.learning.schemas.statistics import require_statistics, with_constants
 from fedledger.learning.validation_set import read_validation
 from fedledger.ledger_tools.audit.measuring import live_measure
 from fedledger.node.own_training import local_trainer, trusted_update
@@ -70,7 +70,9 @@ def read_data_schema(spec: TaskSpec, store: ContentStore) -> DataSchema | None:
 
 
 def found_constants(history: LedgerState, store: ContentStore, task: int, table: TableSchema) -> Draft:
-    """Return a table's schema with the constants that a task of statistics found.
+    """Return a table's schema with the constants that a task of statistics found by its last settled round.
+
+    What is only proposed counts for nothing: it may still fall.
 
     Parameters
     ----------
@@ -91,12 +93,14 @@ def found_constants(history: LedgerState, store: ContentStore, task: int, table:
     told = read_data_schema(spec, store)
     if not isinstance(told, StatisticsSchema):
         raise ConfigError(f"Task {task} is none of statistics.", "Draft one with `fedledger task statistics`.")
-    if len(found.counted) < 2:
+    require_statistics(told, spec, ModelFile.decode(store.get(spec.initial_model.ref), spec.tensors))
+    models = [settled.proposal.model for settled in found.counted if settled.proposal is not None]
+    if len(models) < 2:
         raise ConfigError(
-            f"Task {task} has {len(found.counted)} settled rounds, and the spreads come with the second one.",
+            f"Task {task} has {len(models)} settled rounds, and the spreads come with the second one.",
             "Wait for it, or post another task if this one has ended.",
         )
-    model = ModelFile.decode(store.get(found.model), spec.tensors).named()
+    model = ModelFile.decode(store.get(models[-1]), spec.tensors).named()
     mean, spread = (model.get(name, np.zeros(0)).astype(np.float64) for name in ("mean", "spread"))
     if not mean.shape == spread.shape == (told.width,):
         raise ConfigError(f"The model of task {task} is none of its statistics.", "Post another task.")
