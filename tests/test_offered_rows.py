@@ -13,10 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedledger.learning.data import Dataset
-from fedledger.learning.equal_examples import example_keys, without
+from fedledger.learning.equal_examples import example_keys
+from fedledger.learning.schemas.fit import Fit
 from fedledger.learning.schemas.offered import MAX_BYTES, chosen_rows, read_offered
+from fedledger.node.held_out import HeldOut
 from fedledger.node.own_data import NodeConfig, OwnData
 from fedledger.node.own_examples import offer_rows, own_examples
+from fedledger.node.training import TrainingContext
 from fedledger.platform.experiment.task_config import TaskConfig, make_task
 from fedledger.platform.experiment.task_validation import validation_examples
 from fedledger.protocol.errors import ConfigError, ExitCode
@@ -40,16 +43,42 @@ def dataset(rows: list[tuple[float, float, int]]) -> Dataset:
     return Dataset(inputs, np.array([row[2] for row in rows], np.int64), 2)
 
 
-@given(own=examples, held=examples, order=st.randoms(use_true_random=False))
-def test_own_examples_that_are_held_out_are_those_that_are_equal_in_any_order(own: Any, held: Any, order: Any) -> None:
-    mixed = list(held)
+def keys_of(examples: Dataset) -> Counter[bytes]:
+    return Counter(example_keys(examples.inputs, examples.targets))
+
+
+def keys(rows: list[tuple[float, float, int]]) -> Counter[bytes]:
+    return keys_of(dataset(rows))
+
+
+@given(own=examples, public=examples, offered=examples, order=st.randoms(use_true_random=False))
+def test_each_validation_row_holds_out_one_equal_row_in_any_order(
+    own: Any, public: Any, offered: Any, order: Any
+) -> None:
+    mixed = list(public)
     order.shuffle(mixed)
-    keys = [set(example_keys(each.inputs, each.targets)) for each in map(dataset, (held, mixed))]
-    assert keys[0] == keys[1]
-    kept = without(dataset(own), keys[0])
-    expected = [row for row in own if row not in held]
-    assert kept.inputs.tolist() == [list(np.float32(row[:2]).tolist()) for row in expected]
-    assert kept.targets.tolist() == [row[2] for row in expected]
+    assert keys(public) == keys(mixed)
+    held = HeldOut.of(dataset(own), keys(offered), keys(mixed), 1)
+    kept = held.fit_without(Fit(dataset(own), len(own)), 0)
+    left = keys(public) | keys(offered)
+    assert keys_of(kept.required()) == keys(own) - left
+    assert kept.count == len(own) - len(held) and held.equal == len(held.others)
+
+
+@given(own=examples, public=examples, offered=examples, share=st.floats(0, 1))
+def test_others_hold_out_a_share_at_most_and_no_count_tells_how_much(
+    own: Any, public: Any, offered: Any, share: float
+) -> None:
+    held = HeldOut.of(dataset(own), keys(offered), keys(public), share)
+    without = HeldOut.of(dataset(own), keys(offered), Counter(), share)
+    assert len(held.others) <= np.ceil(share * len(own))
+    assert np.array_equal(held.offered, without.offered)
+    fit = held.fit_without(Fit(dataset(own), len(own)), 1)
+    if fit.examples is not None:
+        trained = [each.filled(each.fit_without(Fit(dataset(own), len(own)), 1).required()) for each in (held, without)]
+        assert len(trained[0]) == len(trained[1])
+        assert {*keys_of(trained[0])} == {*keys_of(fit.required())}
+    assert bool(held.equal > len(held.others)) == any("most_held_out" in each.remedy for each in fit.misfits)
 
 
 @given(counts=st.lists(st.integers(1, 40), min_size=2, max_size=4), share=st.floats(0.05, 0.95), seed=st.integers(0, 9))
@@ -110,6 +139,18 @@ def test_of_equal_rows_in_several_files_one_counts_and_it_is_told(tmp_path: Path
         validation_examples(OwnData(table="mine.csv"), ["a.csv", "b.csv", "b.csv"], tmp_path, SCHEMA)
 
 
+def test_an_offer_of_every_row_there_can_be_is_told(tmp_path: Path) -> None:
+    every = [f"{age},{pain},{ill}" for age in (0, 60) for pain in ("none", "=1+1", "") for ill in ("no", "yes")]
+    written(tmp_path, "age,pain,ill", *(f"{30 + i},none,{'yes' if i % 2 else 'no'}" for i in range(9)), name="mine.csv")
+    written(tmp_path, "age,pain,ill", *every, name="every.csv")
+    written(tmp_path, "age,pain,ill", "41,none,yes", "42,none,no", "43,none,no", "38,none,no", name="own.csv")
+    _, (mine, all_rows, some) = validation_examples(
+        OwnData(table="mine.csv"), ["every.csv", "own.csv"], tmp_path, SCHEMA
+    )
+    assert "12 of its 12 rows have the same inputs as others" in all_rows.line()
+    assert (mine.common, some.common) == (0, 1) and "inputs" not in some.line()
+
+
 HEADER = "age,pain,ill"
 
 
@@ -160,12 +201,16 @@ def test_numbers_to_predict_are_held_out_as_well(tmp_path: Path) -> None:
     experiment = make_task(TaskConfig.model_validate(config), tmp_path).experiment
     store = LocalStore(tmp_path / "store")
     experiment.publish(store)
-    mine = NodeConfig(data=OwnData(table="own.csv"))
+    mine = NodeConfig(data=OwnData(table="own.csv"), most_held_out=0.5)
     own = own_examples(mine, tmp_path, schema, experiment.spec, store)
-    assert own.left_out == 4 and own.fit.required().targets.tolist() == [7.5, 9, 10.5, 12, 13.5]
-    more = schema.model_copy(update={"least_examples": 6})
+    # Of two rows that are equal to one of the validation set one stays.
+    assert own.left_out == 3 and own.fit.required().targets.tolist() == [7.5, 9, 10.5, 12, 13.5, 4.5]
+    assert own.trainer()(TrainingContext(experiment.spec, 1, "0x" + "11" * 20, experiment.initial, None)).examples == 9
+    careful = own_examples(NodeConfig(data=OwnData(table="own.csv")), tmp_path, schema, experiment.spec, store)
+    assert careful.left_out == 1 and "3 of 9 examples are also in" in careful.fit.misfits[-1].problem
+    more = schema.model_copy(update={"least_examples": 7})
     few = own_examples(mine, tmp_path, more, experiment.spec, store)
-    with pytest.raises(ConfigError, match="5 examples are left without the 4 that are held out"):
+    with pytest.raises(ConfigError, match="6 examples are left without the 3 that are held out"):
         few.trainer()
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,21 +38,32 @@ class ValidationSource:
         How many examples it adds.
     repeated
         How many more it has, which are in the set already.
+    common
+        How many of all rows that it offers have the same inputs as another row that somebody gives.
     """
 
     name: str
     classes: Mapping[str, int]
     examples: int
     repeated: int
+    common: int = 0
 
     def line(self) -> str:
         """Return it in a sentence."""
         repeated = f"; {self.repeated:,} more were there already" if self.repeated else ""
-        return f"{self.name}: {self.examples:,} examples{told_classes(self.classes)}{repeated}."
+        rows = self.examples + self.repeated
+        told = ""
+        if self.common * 2 > rows:
+            told = (
+                f" {self.common:,} of its {rows:,} rows have the same inputs as others: participants have many such "
+                "rows, and updates that are measured on them say little. Leave it out unless the table has few columns."
+            )
+        return f"{self.name}: {self.examples:,} examples{told_classes(self.classes)}{repeated}.{told}"
 
     def document(self) -> dict[str, object]:
         """Return it as a document."""
-        return {"name": self.name, "examples": self.examples, "classes": self.classes, "repeated": self.repeated}
+        counts = {"examples": self.examples, "repeated": self.repeated, "common": self.common}
+        return {"name": self.name, "classes": self.classes, **counts}
 
 
 def validation_examples(
@@ -89,11 +101,14 @@ def validation_examples(
     parts: list[Dataset] = []
     sources: list[ValidationSource] = []
     seen: set[bytes] = set()
+    inputs: Counter[bytes] = Counter()
+    offers: dict[int, list[bytes]] = {}
     if own is not None:
         examples = fit_own_data(own, folder, schema, vocabulary).required()
         parts.append(examples)
         sources.append(_source(own.table or own.text or own.script or "the publisher's own", examples, 0))
         seen.update(example_keys(examples.inputs, examples.targets) if offered else ())
+        inputs.update(_input_keys(examples) if offered else ())
     for name in offered:
         if not isinstance(schema, TableSchema):
             raise ConfigError(
@@ -109,7 +124,11 @@ def validation_examples(
         if not new:
             raise ConfigError(f"All rows that {name} offers are in the validation set already.", "Leave it out.")
         parts.append(given.take(np.array(new, np.int64)))
+        offers[len(sources)] = _input_keys(given)
+        inputs.update(offers[len(sources)])
         sources.append(_source(name, parts[-1], len(given) - len(new)))
+    for place, keys in offers.items():
+        sources[place] = replace(sources[place], common=sum(inputs[key] > 1 for key in keys))
     if not parts and isinstance(schema, StatisticsSchema):
         parts.append(middle_row(schema))
         sources.append(_source("one row in the middle of the bounds, which nobody has", parts[0], 0))
@@ -132,6 +151,10 @@ def class_counts(targets: NDArray[Any]) -> dict[str, int]:
 def told_classes(counts: Mapping[str, int]) -> str:
     """Return the counts of classes as the end of a sentence."""
     return ": " + ", ".join(f"{count:,} of class {name}" for name, count in counts.items()) if counts else ""
+
+
+def _input_keys(examples: Dataset) -> list[bytes]:
+    return list(example_keys(examples.inputs, np.zeros((len(examples), 0), np.int64)))
 
 
 def _source(name: str, examples: Dataset, repeated: int) -> ValidationSource:
