@@ -14,8 +14,13 @@ from hypothesis import strategies as st
 
 from fedledger.learning.data import Dataset
 from fedledger.learning.equal_examples import example_keys
+from fedledger.learning.schemas.arrays import fit_arrays
+from fedledger.learning.schemas.columns import Reading
 from fedledger.learning.schemas.fit import Fit
 from fedledger.learning.schemas.offered import MAX_BYTES, chosen_rows, read_offered
+from fedledger.learning.schemas.statistics import fit_statistics
+from fedledger.learning.schemas.tables import fit_tables
+from fedledger.learning.sources.tables import read_tables
 from fedledger.node.held_out import HeldOut
 from fedledger.node.own_data import NodeConfig, OwnData
 from fedledger.node.own_examples import offer_rows, own_examples
@@ -23,7 +28,15 @@ from fedledger.node.training import TrainingContext
 from fedledger.platform.experiment.task_config import TaskConfig, make_task
 from fedledger.platform.experiment.task_validation import validation_examples
 from fedledger.protocol.errors import ConfigError, ExitCode
-from fedledger.protocol.records.data_schema import CategoryColumn, ClassTarget, NumberColumn, NumberTarget, TableSchema
+from fedledger.protocol.records.data_schema import (
+    ArraySchema,
+    CategoryColumn,
+    ClassTarget,
+    NumberColumn,
+    NumberTarget,
+    StatisticsSchema,
+    TableSchema,
+)
 from fedledger.storage.local import LocalStore
 from support.command_line import caller
 from support.consortium import Consortium, consortium
@@ -177,6 +190,30 @@ def test_a_hostile_offer_is_refused_and_its_file_is_named(tmp_path: Path, rows: 
     with pytest.raises(ConfigError, match=r"theirs\.csv") as raised:
         validation_examples(None, ["theirs.csv"], tmp_path, SCHEMA)
     assert told in str(raised.value) and len(str(raised.value)) < 1000
+
+
+def test_few_bytes_make_no_more_numbers_than_there_may_be(tmp_path: Path) -> None:
+    """Width and height, categories and windows are the task's, so that whoever posts it chooses how much they make."""
+    codes = CategoryColumn(name="pain", categories=("none", *map(str, range(4095))))
+    wide = TableSchema(columns=(codes,), target=ILL)
+    written(tmp_path, "pain,ill", *["none,no", "none,yes"] * 2049, name="theirs.csv")
+    with pytest.raises(ConfigError, match=r"theirs\.csv make 16,785,408 inputs"):
+        read_offered(tmp_path / "theirs.csv", wide)
+    columns = tuple(codes.model_copy(update={"name": f"pain{number}"}) for number in range(256))
+    written(tmp_path, ",".join(column.name for column in columns), *[",".join(["none"] * 256)] * 600, name="many.csv")
+    tables = read_tables(tmp_path / "many.csv", ",")
+    for fit in (
+        lambda: fit_tables(TableSchema(columns=columns, target=ILL), tables, Reading()),
+        lambda: fit_statistics(StatisticsSchema(columns=columns), tables, Reading()),
+        lambda: fit_arrays(ArraySchema(shape=(1, 1024, 1024), resize="area", classes=2), pictures(512, 100)),
+        lambda: fit_arrays(ArraySchema(shape=(1, 1024, 1024), resize="area", classes=2), pictures(1, 8)),
+    ):
+        with pytest.raises(ConfigError, match=r"are the limit|16 times as long"):
+            fit()
+
+
+def pictures(count: int, size: int) -> Dataset:
+    return Dataset(np.zeros((count + 1, 1, size, size), np.float32), np.zeros(count + 1, np.int64), 2)
 
 
 def test_an_offer_is_a_file_and_a_validation_set_has_examples(tmp_path: Path) -> None:

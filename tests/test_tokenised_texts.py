@@ -76,6 +76,14 @@ def test_windows_of_a_text_are_the_same_however_its_lines_end(tmp_path: Path) ->
     assert strict.examples is None and "b.txt" in strict.serious[0].problem
 
 
+def test_windows_that_would_hardly_hold_anything_are_refused(tmp_path: Path) -> None:
+    for number in range(600):
+        (tmp_path / f"{number}.txt").write_text("ab")
+    long = SCHEMA.model_copy(update={"shape": (2**20,), "target_shape": (2**20,)})
+    with pytest.raises(ConfigError, match="are the limit"):
+        fit_texts(long, WORDS, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("inputs", "targets", "told"),
     [

@@ -19,6 +19,8 @@ from fedledger.protocol.records.data_schema import TableSchema
 
 MAX_BYTES = 4 * 1024 * 1024
 """Of an offered table."""
+MOST_OFFERED = 2**24
+"""Numbers of inputs that the rows of an offered table may have in all: a schema can make very many of few bytes."""
 TOLD = 5
 """Names that a message lists."""
 
@@ -102,7 +104,8 @@ def read_offered(path: Path, schema: TableSchema) -> Dataset:
     Raises
     ------
     ConfigError
-        If it is larger, has other columns, a cell that is not the task's, or one class alone; the file is named.
+        If it is larger, has other columns, a cell that is not the task's, or one class alone, or if its rows make more
+        than ``MOST_OFFERED`` inputs; the file is named.
     """
     if not path.is_file():
         raise ConfigError(f"There is no table of offered rows at {path}.", "Correct its path under `offered`.")
@@ -118,6 +121,12 @@ def read_offered(path: Path, schema: TableSchema) -> Dataset:
         raise ConfigError(
             f"The offered rows in {path} have columns that are not the task's: {told}.",
             "Ask for rows that `fedledger node offer` wrote: they hold the task's columns alone.",
+        )
+    rows = sum(len(table.rows) for table in tables)
+    if rows * schema.width > MOST_OFFERED:
+        raise ConfigError(
+            f"The offered rows in {path} make {rows * schema.width:,} inputs, and {MOST_OFFERED:,} are the limit.",
+            "Ask for fewer rows.",
         )
     # What a participant needs to train is not what it has to offer.
     fit = fit_tables(schema.model_copy(update={"least_examples": 1}), tables, Reading())

@@ -11,7 +11,7 @@ from fedledger.learning.data import Dataset
 from fedledger.learning.objectives.column_statistics import KEY
 from fedledger.learning.schemas.columns import ColumnReader, Reading
 from fedledger.learning.schemas.draft import LEAST_ROWS, Draft, rounded
-from fedledger.learning.schemas.fit import Fit, fit_of
+from fedledger.learning.schemas.fit import Fit, fit_of, require_few_numbers
 from fedledger.learning.sources.tables import Table
 from fedledger.protocol.encoding.strict import shown
 from fedledger.protocol.errors import ConfigError
@@ -47,7 +47,13 @@ def fit_statistics(schema: StatisticsSchema, tables: Sequence[Table], reading: R
         One's own, which have one header.
     reading
         How they are written.
+
+    Raises
+    ------
+    ConfigError
+        If all rows together would have more numbers than there may be.
     """
+    require_few_numbers(sum(len(table.rows) for table in tables), 2 * schema.width)
     return _Fitting(schema, tables, reading).fit()
 
 
@@ -108,13 +114,16 @@ class _Fitting(ColumnReader):
         self._schema = schema
 
     def fit(self) -> Fit:
-        present = [column for column in self._schema.columns if self._has(column.name)]
-        pairs = [
-            self._scaled(column) if isinstance(column, NumberColumn) else self._shares(column) for column in present
-        ]
+        values, known = np.zeros((2, self._count, self._schema.width), np.float32)
+        start = 0
+        for column in self._schema.columns:
+            end = start + column.width
+            if self._has(column.name):
+                found = self._scaled(column) if isinstance(column, NumberColumn) else self._shares(column)
+                values[:, start:end], known[:, start:end] = found
+            start = end
         examples = None
         if not any(misfit.is_serious for misfit in self._misfits):
-            values, known = (np.concatenate(each, axis=1).astype(np.float32) for each in zip(*pairs, strict=True))
             examples = Dataset(values, known, None)
         return fit_of(examples, self._count, self._schema.least_examples, self._misfits)
 

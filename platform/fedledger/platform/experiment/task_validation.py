@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fedledger.learning.data import Dataset
 from fedledger.learning.equal_examples import example_keys
+from fedledger.learning.schemas.fit import require_few_numbers
 from fedledger.learning.schemas.offered import read_offered
 from fedledger.learning.schemas.statistics import middle_row
 from fedledger.node.own_data import OwnData, fit_own_data
@@ -116,6 +117,7 @@ def validation_examples(
                 "Describe the columns under [data_schema].",
             )
         given = read_offered(folder / name, schema)
+        require_few_numbers(len(given) + sum(map(len, parts)), schema.width)
         new = []
         for place, key in enumerate(example_keys(given.inputs, given.targets)):
             if key not in seen:
