@@ -102,14 +102,13 @@ def validation_examples(
     parts: list[Dataset] = []
     sources: list[ValidationSource] = []
     seen: set[bytes] = set()
-    inputs: Counter[bytes] = Counter()
-    offers: dict[int, list[bytes]] = {}
+    inputs: list[list[bytes]] = []
     if own is not None:
         examples = fit_own_data(own, folder, schema, vocabulary).required()
         parts.append(examples)
         sources.append(_source(own.table or own.text or own.script or "the publisher's own", examples, 0))
         seen.update(example_keys(examples.inputs, examples.targets) if offered else ())
-        inputs.update(_input_keys(examples) if offered else ())
+        inputs.append(_input_keys(examples) if offered else [])
     for name in offered:
         if not isinstance(schema, TableSchema):
             raise ConfigError(
@@ -118,19 +117,13 @@ def validation_examples(
             )
         given = read_offered(folder / name, schema)
         require_few_numbers(len(given) + sum(map(len, parts)), schema.width)
-        new = []
-        for place, key in enumerate(example_keys(given.inputs, given.targets)):
-            if key not in seen:
-                seen.add(key)
-                new.append(place)
-        if not new:
+        new = _new_places(given, seen)
+        if not len(new):
             raise ConfigError(f"All rows that {name} offers are in the validation set already.", "Leave it out.")
-        parts.append(given.take(np.array(new, np.int64)))
-        offers[len(sources)] = _input_keys(given)
-        inputs.update(offers[len(sources)])
+        parts.append(given.take(new))
+        inputs.append(_input_keys(given))
         sources.append(_source(name, parts[-1], len(given) - len(new)))
-    for place, keys in offers.items():
-        sources[place] = replace(sources[place], common=sum(inputs[key] > 1 for key in keys))
+    sources = _with_common(sources, inputs, 0 if own is None else 1)
     if not parts and isinstance(schema, StatisticsSchema):
         parts.append(middle_row(schema))
         sources.append(_source("one row in the middle of the bounds, which nobody has", parts[0], 0))
@@ -153,6 +146,26 @@ def class_counts(targets: NDArray[Any]) -> dict[str, int]:
 def told_classes(counts: Mapping[str, int]) -> str:
     """Return the counts of classes as the end of a sentence."""
     return ": " + ", ".join(f"{count:,} of class {name}" for name, count in counts.items()) if counts else ""
+
+
+def _new_places(given: Dataset, seen: set[bytes]) -> NDArray[np.int64]:
+    """Return where examples are that were not seen, and count them as seen."""
+    new = []
+    for place, key in enumerate(example_keys(given.inputs, given.targets)):
+        if key not in seen:
+            seen.add(key)
+            new.append(place)
+    return np.array(new, np.int64)
+
+
+def _with_common(
+    sources: Sequence[ValidationSource], inputs: Sequence[Sequence[bytes]], own: int
+) -> list[ValidationSource]:
+    """Return sources with the number of their common rows, from the keys of all inputs; own ones come first."""
+    counts = Counter(key for keys in inputs for key in keys)
+    common = [sum(counts[key] > 1 for key in keys) for keys in inputs]
+    common[:own] = [0] * own
+    return [replace(source, common=count) for source, count in zip(sources, common, strict=True)]
 
 
 def _input_keys(examples: Dataset) -> list[bytes]:
