@@ -17,7 +17,7 @@ from fedledger.learning.equal_examples import example_keys
 from fedledger.learning.schemas.arrays import fit_arrays
 from fedledger.learning.schemas.columns import Reading
 from fedledger.learning.schemas.fit import Fit
-from fedledger.learning.schemas.offered import MAX_BYTES, chosen_rows, read_offered
+from fedledger.learning.schemas.offered import MAX_BYTES, chosen_rows, read_offered, write_offered
 from fedledger.learning.schemas.statistics import fit_statistics
 from fedledger.learning.schemas.tables import fit_tables
 from fedledger.learning.sources.tables import read_tables
@@ -199,6 +199,9 @@ def test_few_bytes_make_no_more_numbers_than_there_may_be(tmp_path: Path) -> Non
     written(tmp_path, "pain,ill", *["none,no", "none,yes"] * 2049, name="theirs.csv")
     with pytest.raises(ConfigError, match=r"theirs\.csv make 16,785,408 inputs"):
         read_offered(tmp_path / "theirs.csv", wide)
+    with pytest.raises(ConfigError, match="The chosen rows make"):
+        write_offered(tmp_path / "mine.csv", wide, read_tables(tmp_path / "theirs.csv", ","), Reading(), range(4098))
+    assert not (tmp_path / "mine.csv").exists()
     columns = tuple(codes.model_copy(update={"name": f"pain{number}"}) for number in range(256))
     written(tmp_path, ",".join(column.name for column in columns), *[",".join(["none"] * 256)] * 600, name="many.csv")
     tables = read_tables(tmp_path / "many.csv", ",")

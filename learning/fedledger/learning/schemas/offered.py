@@ -76,8 +76,9 @@ def write_offered(
     Raises
     ------
     ConfigError
-        If the file exists already.
+        If the file exists already, or the rows make more inputs than anybody would read.
     """
+    _require_few(len(rows), schema, "The chosen rows", "Offer fewer with --examples.")
     names = _names(schema)
     cells = [[cell for table in tables for cell in table.column(reading.names.get(name, name))] for name in names]
     try:
@@ -122,12 +123,7 @@ def read_offered(path: Path, schema: TableSchema) -> Dataset:
             f"The offered rows in {path} have columns that are not the task's: {told}.",
             "Ask for rows that `fedledger node offer` wrote: they hold the task's columns alone.",
         )
-    rows = sum(len(table.rows) for table in tables)
-    if rows * schema.width > MOST_OFFERED:
-        raise ConfigError(
-            f"The offered rows in {path} make {rows * schema.width:,} inputs, and {MOST_OFFERED:,} are the limit.",
-            "Ask for fewer rows.",
-        )
+    _require_few(sum(len(table.rows) for table in tables), schema, f"The offered rows in {path}", "Ask for fewer rows.")
     # What a participant needs to train is not what it has to offer.
     fit = fit_tables(schema.model_copy(update={"least_examples": 1}), tables, Reading())
     for misfit in fit.serious:
@@ -139,6 +135,12 @@ def read_offered(path: Path, schema: TableSchema) -> Dataset:
 
 def _names(schema: TableSchema) -> list[str]:
     return [*(column.name for column in schema.columns), schema.target.name]
+
+
+def _require_few(rows: int, schema: TableSchema, what: str, remedy: str) -> None:
+    inputs = rows * schema.width
+    if inputs > MOST_OFFERED:
+        raise ConfigError(f"{what} make {inputs:,} inputs, and {MOST_OFFERED:,} are the limit.", remedy)
 
 
 def _require_classes(examples: Dataset, what: str, remedy: str) -> None:
