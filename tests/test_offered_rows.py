@@ -13,14 +13,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedledger.learning.data import Dataset
-from fedledger.learning.equal_examples import example_keys, without
-from fedledger.learning.schemas.offered import MAX_BYTES, chosen_rows, read_offered
+from fedledger.learning.equal_examples import example_keys
+from fedledger.learning.schemas.arrays import fit_arrays
+from fedledger.learning.schemas.columns import Reading
+from fedledger.learning.schemas.fit import Fit
+from fedledger.learning.schemas.offered import MAX_BYTES, chosen_rows, read_offered, write_offered
+from fedledger.learning.schemas.statistics import fit_statistics
+from fedledger.learning.schemas.tables import fit_tables
+from fedledger.learning.sources.tables import read_tables
+from fedledger.node.held_out import HeldOut
 from fedledger.node.own_data import NodeConfig, OwnData
 from fedledger.node.own_examples import offer_rows, own_examples
+from fedledger.node.training import TrainingContext
 from fedledger.platform.experiment.task_config import TaskConfig, make_task
 from fedledger.platform.experiment.task_validation import validation_examples
 from fedledger.protocol.errors import ConfigError, ExitCode
-from fedledger.protocol.records.data_schema import CategoryColumn, ClassTarget, NumberColumn, NumberTarget, TableSchema
+from fedledger.protocol.records.data_schema import (
+    ArraySchema,
+    CategoryColumn,
+    ClassTarget,
+    NumberColumn,
+    NumberTarget,
+    StatisticsSchema,
+    TableSchema,
+)
 from fedledger.storage.local import LocalStore
 from support.command_line import caller
 from support.consortium import Consortium, consortium
@@ -40,16 +56,42 @@ def dataset(rows: list[tuple[float, float, int]]) -> Dataset:
     return Dataset(inputs, np.array([row[2] for row in rows], np.int64), 2)
 
 
-@given(own=examples, held=examples, order=st.randoms(use_true_random=False))
-def test_own_examples_that_are_held_out_are_those_that_are_equal_in_any_order(own: Any, held: Any, order: Any) -> None:
-    mixed = list(held)
+def keys_of(examples: Dataset) -> Counter[bytes]:
+    return Counter(example_keys(examples.inputs, examples.targets))
+
+
+def keys(rows: list[tuple[float, float, int]]) -> Counter[bytes]:
+    return keys_of(dataset(rows))
+
+
+@given(own=examples, public=examples, offered=examples, order=st.randoms(use_true_random=False))
+def test_each_validation_row_holds_out_one_equal_row_in_any_order(
+    own: Any, public: Any, offered: Any, order: Any
+) -> None:
+    mixed = list(public)
     order.shuffle(mixed)
-    keys = [set(example_keys(each.inputs, each.targets)) for each in map(dataset, (held, mixed))]
-    assert keys[0] == keys[1]
-    kept = without(dataset(own), keys[0])
-    expected = [row for row in own if row not in held]
-    assert kept.inputs.tolist() == [list(np.float32(row[:2]).tolist()) for row in expected]
-    assert kept.targets.tolist() == [row[2] for row in expected]
+    assert keys(public) == keys(mixed)
+    held = HeldOut.of(dataset(own), keys(offered), keys(mixed), 1)
+    kept = held.fit_without(Fit(dataset(own), len(own)), 0)
+    left = keys(public) | keys(offered)
+    assert keys_of(kept.required()) == keys(own) - left
+    assert kept.count == len(own) - len(held) and held.equal == len(held.others)
+
+
+@given(own=examples, public=examples, offered=examples, share=st.floats(0, 1))
+def test_others_hold_out_a_share_at_most_and_no_count_tells_how_much(
+    own: Any, public: Any, offered: Any, share: float
+) -> None:
+    held = HeldOut.of(dataset(own), keys(offered), keys(public), share)
+    without = HeldOut.of(dataset(own), keys(offered), Counter(), share)
+    assert len(held.others) <= np.ceil(share * len(own))
+    assert np.array_equal(held.offered, without.offered)
+    fit = held.fit_without(Fit(dataset(own), len(own)), 1)
+    if fit.examples is not None:
+        trained = [each.filled(each.fit_without(Fit(dataset(own), len(own)), 1).required()) for each in (held, without)]
+        assert len(trained[0]) == len(trained[1])
+        assert {*keys_of(trained[0])} == {*keys_of(fit.required())}
+    assert bool(held.equal > len(held.others)) == any("most_held_out" in each.remedy for each in fit.misfits)
 
 
 @given(counts=st.lists(st.integers(1, 40), min_size=2, max_size=4), share=st.floats(0.05, 0.95), seed=st.integers(0, 9))
@@ -110,6 +152,18 @@ def test_of_equal_rows_in_several_files_one_counts_and_it_is_told(tmp_path: Path
         validation_examples(OwnData(table="mine.csv"), ["a.csv", "b.csv", "b.csv"], tmp_path, SCHEMA)
 
 
+def test_an_offer_of_every_row_there_can_be_is_told(tmp_path: Path) -> None:
+    every = [f"{age},{pain},{ill}" for age in (0, 60) for pain in ("none", "=1+1", "") for ill in ("no", "yes")]
+    written(tmp_path, "age,pain,ill", *(f"{30 + i},none,{'yes' if i % 2 else 'no'}" for i in range(9)), name="mine.csv")
+    written(tmp_path, "age,pain,ill", *every, name="every.csv")
+    written(tmp_path, "age,pain,ill", "41,none,yes", "42,none,no", "43,none,no", "38,none,no", name="own.csv")
+    _, (mine, all_rows, some) = validation_examples(
+        OwnData(table="mine.csv"), ["every.csv", "own.csv"], tmp_path, SCHEMA
+    )
+    assert "12 of its 12 rows have the same inputs as others" in all_rows.line()
+    assert (mine.common, some.common) == (0, 1) and "inputs" not in some.line()
+
+
 HEADER = "age,pain,ill"
 
 
@@ -138,6 +192,33 @@ def test_a_hostile_offer_is_refused_and_its_file_is_named(tmp_path: Path, rows: 
     assert told in str(raised.value) and len(str(raised.value)) < 1000
 
 
+def test_few_bytes_make_no_more_numbers_than_there_may_be(tmp_path: Path) -> None:
+    """Width and height, categories and windows are the task's, so that whoever posts it chooses how much they make."""
+    codes = CategoryColumn(name="pain", categories=("none", *map(str, range(4095))))
+    wide = TableSchema(columns=(codes,), target=ILL)
+    written(tmp_path, "pain,ill", *["none,no", "none,yes"] * 2049, name="theirs.csv")
+    with pytest.raises(ConfigError, match=r"theirs\.csv make 16,785,408 inputs"):
+        read_offered(tmp_path / "theirs.csv", wide)
+    with pytest.raises(ConfigError, match="The chosen rows make"):
+        write_offered(tmp_path / "mine.csv", wide, read_tables(tmp_path / "theirs.csv", ","), Reading(), range(4098))
+    assert not (tmp_path / "mine.csv").exists()
+    columns = tuple(codes.model_copy(update={"name": f"pain{number}"}) for number in range(256))
+    written(tmp_path, ",".join(column.name for column in columns), *[",".join(["none"] * 256)] * 600, name="many.csv")
+    tables = read_tables(tmp_path / "many.csv", ",")
+    for fit in (
+        lambda: fit_tables(TableSchema(columns=columns, target=ILL), tables, Reading()),
+        lambda: fit_statistics(StatisticsSchema(columns=columns), tables, Reading()),
+        lambda: fit_arrays(ArraySchema(shape=(1, 1024, 1024), resize="area", classes=2), pictures(512, 100)),
+        lambda: fit_arrays(ArraySchema(shape=(1, 1024, 1024), resize="area", classes=2), pictures(1, 8)),
+    ):
+        with pytest.raises(ConfigError, match=r"are the limit|16 times as long"):
+            fit()
+
+
+def pictures(count: int, size: int) -> Dataset:
+    return Dataset(np.zeros((count + 1, 1, size, size), np.float32), np.zeros(count + 1, np.int64), 2)
+
+
 def test_an_offer_is_a_file_and_a_validation_set_has_examples(tmp_path: Path) -> None:
     (tmp_path / "theirs.csv").mkdir()
     for offered, told in ((["theirs.csv"], "no table"), (["none.csv"], "no table"), ([], "no validation examples")):
@@ -160,12 +241,16 @@ def test_numbers_to_predict_are_held_out_as_well(tmp_path: Path) -> None:
     experiment = make_task(TaskConfig.model_validate(config), tmp_path).experiment
     store = LocalStore(tmp_path / "store")
     experiment.publish(store)
-    mine = NodeConfig(data=OwnData(table="own.csv"))
+    mine = NodeConfig(data=OwnData(table="own.csv"), most_held_out=0.5)
     own = own_examples(mine, tmp_path, schema, experiment.spec, store)
-    assert own.left_out == 4 and own.fit.required().targets.tolist() == [7.5, 9, 10.5, 12, 13.5]
-    more = schema.model_copy(update={"least_examples": 6})
+    # Of two rows that are equal to one of the validation set one stays.
+    assert own.left_out == 3 and own.fit.required().targets.tolist() == [7.5, 9, 10.5, 12, 13.5, 4.5]
+    assert own.trainer()(TrainingContext(experiment.spec, 1, "0x" + "11" * 20, experiment.initial, None)).examples == 9
+    careful = own_examples(NodeConfig(data=OwnData(table="own.csv")), tmp_path, schema, experiment.spec, store)
+    assert careful.left_out == 1 and "3 of 9 examples are also in" in careful.fit.misfits[-1].problem
+    more = schema.model_copy(update={"least_examples": 7})
     few = own_examples(mine, tmp_path, more, experiment.spec, store)
-    with pytest.raises(ConfigError, match="5 examples are left without the 4 that are held out"):
+    with pytest.raises(ConfigError, match="6 examples are left without the 3 that are held out"):
         few.trainer()
 
 

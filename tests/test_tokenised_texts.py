@@ -47,16 +47,41 @@ def by_hand(vocabulary: Vocabulary, text: str) -> list[int]:
     return found
 
 
+words = st.text("abc", min_size=1, max_size=4) | st.text("ab", min_size=1, max_size=30)
+
+
 @given(
-    texts=st.lists(st.text("abc", min_size=1, max_size=4), min_size=1, max_size=9, unique=True), text=st.text("abcd")
+    texts=st.lists(words, min_size=1, max_size=12, unique=True),
+    text=st.text("abcd"),
+    chosen=st.lists(st.integers(0, 11), max_size=4),
 )
-def test_tokens_are_the_longest_that_fit_and_make_the_text_again(texts: list[str], text: str) -> None:
+def test_tokens_are_the_longest_that_fit_and_make_the_text_again(
+    texts: list[str], text: str, chosen: list[int]
+) -> None:
+    text += "".join(texts[place % len(texts)][: 1 + place * 3] for place in chosen)
     vocabulary = Vocabulary(("<unknown>", *texts), 0)
     tokens, strange = vocabulary.tokens(text)
     assert tokens == by_hand(vocabulary, text)
     left = iter(strange)
     assert "".join(vocabulary.texts[token] if token else next(left) for token in tokens) == text
     assert Vocabulary.decode(vocabulary.encode(), 0) == vocabulary
+
+
+class Watched(str):
+    """Text that counts how often it is looked into."""
+
+    looks = 0
+
+    def __getitem__(self, key: Any) -> str:
+        self.looks += 1
+        return super().__getitem__(key)
+
+
+def test_tokens_of_many_lengths_take_few_looks() -> None:
+    vocabulary = Vocabulary(("?", *("a" * length + "b" for length in range(1, 64))), 0)
+    text = Watched("a" * 1000)
+    assert vocabulary.tokens(text)[0] == [0] * 1000
+    assert text.looks <= 9 * len(text)
 
 
 def test_windows_of_a_text_are_the_same_however_its_lines_end(tmp_path: Path) -> None:
@@ -74,6 +99,14 @@ def test_windows_of_a_text_are_the_same_however_its_lines_end(tmp_path: Path) ->
     assert "'x'" in fit.misfits[0].problem
     strict = fit_texts(SCHEMA, Vocabulary(WORDS.texts), folder)
     assert strict.examples is None and "b.txt" in strict.serious[0].problem
+
+
+def test_windows_that_would_hardly_hold_anything_are_refused(tmp_path: Path) -> None:
+    for number in range(600):
+        (tmp_path / f"{number}.txt").write_text("ab")
+    long = SCHEMA.model_copy(update={"shape": (2**20,), "target_shape": (2**20,)})
+    with pytest.raises(ConfigError, match="are the limit"):
+        fit_texts(long, WORDS, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Set
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,10 +28,20 @@ def example_keys(inputs: NDArray[Any], targets: NDArray[Any]) -> Iterator[bytes]
         yield hashlib.sha256(kind + numbers).digest()
 
 
-def without(examples: Dataset, known: Set[bytes]) -> Dataset:
-    """Return the examples that have none of some keys, in their order; the same object if that is all of them."""
-    if not known:
-        return examples
-    keys = example_keys(examples.inputs, examples.targets)
-    places = np.array([place for place, key in enumerate(keys) if key not in known], np.int64)
-    return examples if len(places) == len(examples) else examples.take(places)
+def places_of(examples: Dataset, known: Mapping[bytes, int]) -> NDArray[np.int64]:
+    """Return the places of the examples that have some keys, ascending: of each key as many as are known of it.
+
+    Parameters
+    ----------
+    examples
+        Among which they are looked for.
+    known
+        How many examples of a key there are.
+    """
+    left = Counter(known)
+    found = []
+    for place, key in enumerate(example_keys(examples.inputs, examples.targets) if left else ()):
+        if left[key] > 0:
+            left[key] -= 1
+            found.append(place)
+    return np.array(found, np.int64)

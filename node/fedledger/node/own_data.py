@@ -61,6 +61,12 @@ class NodeConfig(Document):
 
     data: OwnData
     offered: str = Field("offered", description="folder of the rows that were offered for validation sets")
+    most_held_out: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="share of the own examples that the validation set may hold out, besides own offers",
+    )
     trust_code: tuple[str, ...] = Field((), description="CIDs of publishers' code that may run here, once it was read")
     device: str = Field("cpu", description="where it trains, as torch names it")
 

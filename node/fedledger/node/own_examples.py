@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Set
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass
 from itertools import count as count_from
 from pathlib import Path
 
 import numpy as np
 
 from fedledger.learning.data import Dataset
-from fedledger.learning.equal_examples import example_keys, without
+from fedledger.learning.equal_examples import example_keys
 from fedledger.learning.posted_model import PostedModel
-from fedledger.learning.schemas.fit import Fit, Misfit
+from fedledger.learning.schemas.fit import Fit
 from fedledger.learning.schemas.offered import chosen_rows, read_offered, write_offered
+from fedledger.learning.schemas.statistics import require_statistics
 from fedledger.learning.schemas.tables import fit_tables
 from fedledger.learning.sources.tables import read_tables
 from fedledger.learning.validation_set import read_validation
+from fedledger.node.held_out import HeldOut
 from fedledger.node.own_data import NodeConfig, fit_own_data
 from fedledger.node.own_training import own_trainer
 from fedledger.node.training import Trainer
@@ -39,20 +41,24 @@ class OwnExamples:
     Parameters
     ----------
     fit
-        How one's data fit; its examples are prepared by the task's objective, and none of them is known to be a
-        validation example.
+        How one's data fit; its examples are prepared by the task's objective, without those that are held out.
     posted
         The task's model; None if nothing fits, so that it was not looked at.
-    left_out
-        How many examples are held out.
+    held
+        Which examples are held out; None if nothing fits.
     published
         What of the data everybody will be able to read, if the task asks for more than training.
     """
 
     fit: Fit
     posted: PostedModel | None
-    left_out: int
+    held: HeldOut | None = None
     published: str = ""
+
+    @property
+    def left_out(self) -> int:
+        """How many examples are held out."""
+        return 0 if self.held is None else len(self.held)
 
     def trainer(self, device: str = "cpu") -> Trainer:
         """Return what trains on the examples; see :func:`~fedledger.node.own_training.own_trainer`.
@@ -63,9 +69,9 @@ class OwnExamples:
             If the data do not fit, or the model does not take them.
         """
         examples = self.fit.required()
-        if self.posted is None:
+        if self.posted is None or self.held is None:
             raise ConfigError("The task's model was not read.", "Correct the data first.")
-        return own_trainer(self.posted, examples, device)
+        return own_trainer(self.posted, self.held.filled(examples), device)
 
 
 def own_examples(
@@ -85,24 +91,27 @@ def own_examples(
     Raises
     ------
     ConfigError, StoreError, TrustError
-        If the data, or what the spec names, cannot be read, or do not fit each other.
+        If the data, or what the spec names, cannot be read, or do not fit each other; or if a task whose schema is one
+        of statistics could ask for more.
     """
     fit = fit_own_data(config.data, folder, schema, posted_vocabulary(schema, store))
     if fit.examples is None:
-        return OwnExamples(fit, None, 0)
+        return OwnExamples(fit, None)
     published = STATISTICS if isinstance(schema, StatisticsSchema) else ""
     posted = PostedModel.read(spec, store, frozenset(config.trust_code))
-    known = set[bytes]()
+    if isinstance(schema, StatisticsSchema):
+        require_statistics(schema, spec, posted.initial)
+    public, offered = Counter[bytes](), Counter[bytes]()
     # Statistics are of all rows, whatever is measured.
     if spec.seal is None and not isinstance(schema, StatisticsSchema):
-        known.update(example_keys(*read_validation(store.get(spec.validation.ref))))
+        public.update(example_keys(*read_validation(store.get(spec.validation.ref))))
     if isinstance(schema, TableSchema):
-        for offered in offered_examples(folder / config.offered, schema):
-            given = posted.objective.prepared(offered)
-            known.update(example_keys(given.inputs, given.targets))
-    prepared = replace(fit, examples=posted.objective.prepared(fit.examples))
-    kept = _held_out(prepared, known, 1 if schema is None else schema.least_examples)
-    return OwnExamples(kept, posted, fit.count - kept.count, published)
+        for each in offered_examples(folder / config.offered, schema):
+            given = posted.objective.prepared(each)
+            offered.update(example_keys(given.inputs, given.targets))
+    held = HeldOut.of(posted.objective.prepared(fit.examples), offered, public, config.most_held_out)
+    least = 1 if schema is None else schema.least_examples
+    return OwnExamples(held.fit_without(fit, least), posted, held, published)
 
 
 def posted_vocabulary(schema: DataSchema | None, store: Readable) -> Vocabulary | None:
@@ -169,27 +178,3 @@ def offer_rows(config: NodeConfig, folder: Path, schema: DataSchema | None, coun
     path = next(path for number in count_from(1) if not (path := target / f"rows-{number}.csv").exists())
     write_offered(path, schema, tables, reading, rows.tolist())
     return path, examples.take(rows)
-
-
-def _held_out(fit: Fit, known: Set[bytes], least: int) -> Fit:
-    """Return a fit without the examples that have one of some keys, and with what there is to say of it."""
-    if fit.examples is None:
-        return fit
-    kept = without(fit.examples, known)
-    count = len(fit.examples) - len(kept)
-    if not count:
-        return fit
-    told = Misfit(
-        "",
-        f"{count:,} examples are held out: they are in the task's validation set, or were offered for one.",
-        "The node does not train on them.",
-        is_serious=False,
-    )
-    if len(kept) >= least:
-        return replace(fit, examples=kept, count=len(kept), misfits=(*fit.misfits, told))
-    few = Misfit(
-        "",
-        f"{len(kept):,} examples are left without the {count:,} that are held out, and the task asks for {least:,}.",
-        "Add some, or do not take part.",
-    )
-    return replace(fit, examples=None, count=len(kept), misfits=(*fit.misfits, few))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from fedledger.learning.data import Dataset
-from fedledger.learning.schemas.fit import Fit, Misfit, fit_of
+from fedledger.learning.schemas.fit import Fit, Misfit, fit_of, require_few_numbers
 from fedledger.learning.schemas.resizing import averaged
 from fedledger.learning.sequences import PADDING
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.data_schema import ArraySchema
 from fedledger.protocol.records.vocabulary import Vocabulary
+
+MOST_ENLARGED = 16
+"""How many times as long or as wide images may become: what they show does not become more."""
 
 
 def fit_arrays(schema: ArraySchema, given: Dataset, vocabulary: Vocabulary | None = None) -> Fit:
@@ -24,6 +29,11 @@ def fit_arrays(schema: ArraySchema, given: Dataset, vocabulary: Vocabulary | Non
         One's own, with inputs as they are before they are scaled.
     vocabulary
         The one that the schema names, if it does.
+
+    Raises
+    ------
+    ConfigError
+        If the task's size of images would make very much of them.
     """
     resized = _resized(schema, given)
     misfits = [] if resized is given else [_told_size(schema, given)]
@@ -41,7 +51,13 @@ def fit_arrays(schema: ArraySchema, given: Dataset, vocabulary: Vocabulary | Non
 
 
 def _resized(schema: ArraySchema, given: Dataset) -> Dataset:
-    """Return images of the task's height and width, if it says how they are made of others that are alike otherwise."""
+    """Return images of the task's height and width, if it says how they are made of others that are alike otherwise.
+
+    Raises
+    ------
+    ConfigError
+        If they would be very much larger, or have more numbers than there may be.
+    """
     shape = given.inputs.shape[1:]
     if (
         schema.resize is None
@@ -52,6 +68,14 @@ def _resized(schema: ArraySchema, given: Dataset) -> Dataset:
         return given
     if not given.inputs.size:
         return given
+    if any(wanted > MOST_ENLARGED * had for wanted, had in zip(schema.shape[-2:], shape[-2:], strict=True)):
+        raise ConfigError(
+            f"The task makes images of {' × '.join(map(str, schema.shape[-2:]))} of yours, which are "
+            f"{' × '.join(map(str, shape[-2:]))}: they would be more than {MOST_ENLARGED} times as long or as wide.",
+            "Bring larger images, or do not take part.",
+        )
+    if math.prod(schema.shape) > math.prod(shape):
+        require_few_numbers(len(given), math.prod(schema.shape))
     return Dataset(averaged(given.inputs, *schema.shape[-2:]), given.targets, given.classes)
 
 

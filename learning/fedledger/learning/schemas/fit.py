@@ -13,6 +13,25 @@ from fedledger.protocol.errors import ConfigError
 MOST_TOLD = 20
 """Misfits that one error tells."""
 
+MOST_NUMBERS = 2**29
+"""Numbers that a schema may make of one's own data in all, 2 GiB as float32: it can make very many of few cells."""
+
+
+def require_few_numbers(examples: int, width: int) -> None:
+    """Raise ConfigError if examples would have more numbers than there may be, before any of them is made.
+
+    Parameters
+    ----------
+    examples, width
+        How many examples, and how many numbers each has.
+    """
+    if examples * width > MOST_NUMBERS:
+        raise ConfigError(
+            f"{examples:,} examples of {width:,} numbers each are {examples * width:,} numbers, and {MOST_NUMBERS:,} "
+            "are the limit.",
+            "Give fewer examples, or do not take part in a task that makes so much of each.",
+        )
+
 
 @dataclass(frozen=True)
 class Misfit:

@@ -19,6 +19,8 @@ from fedledger.protocol.records.data_schema import TableSchema
 
 MAX_BYTES = 4 * 1024 * 1024
 """Of an offered table."""
+MOST_OFFERED = 2**24
+"""Numbers of inputs that the rows of an offered table may have in all: a schema can make very many of few bytes."""
 TOLD = 5
 """Names that a message lists."""
 
@@ -74,8 +76,9 @@ def write_offered(
     Raises
     ------
     ConfigError
-        If the file exists already.
+        If the file exists already, or the rows make more inputs than anybody would read.
     """
+    _require_few(len(rows), schema, "The chosen rows", "Offer fewer with --examples.")
     names = _names(schema)
     cells = [[cell for table in tables for cell in table.column(reading.names.get(name, name))] for name in names]
     try:
@@ -102,7 +105,8 @@ def read_offered(path: Path, schema: TableSchema) -> Dataset:
     Raises
     ------
     ConfigError
-        If it is larger, has other columns, a cell that is not the task's, or one class alone; the file is named.
+        If it is larger, has other columns, a cell that is not the task's, or one class alone, or if its rows make more
+        than ``MOST_OFFERED`` inputs; the file is named.
     """
     if not path.is_file():
         raise ConfigError(f"There is no table of offered rows at {path}.", "Correct its path under `offered`.")
@@ -119,6 +123,7 @@ def read_offered(path: Path, schema: TableSchema) -> Dataset:
             f"The offered rows in {path} have columns that are not the task's: {told}.",
             "Ask for rows that `fedledger node offer` wrote: they hold the task's columns alone.",
         )
+    _require_few(sum(len(table.rows) for table in tables), schema, f"The offered rows in {path}", "Ask for fewer rows.")
     # What a participant needs to train is not what it has to offer.
     fit = fit_tables(schema.model_copy(update={"least_examples": 1}), tables, Reading())
     for misfit in fit.serious:
@@ -130,6 +135,12 @@ def read_offered(path: Path, schema: TableSchema) -> Dataset:
 
 def _names(schema: TableSchema) -> list[str]:
     return [*(column.name for column in schema.columns), schema.target.name]
+
+
+def _require_few(rows: int, schema: TableSchema, what: str, remedy: str) -> None:
+    inputs = rows * schema.width
+    if inputs > MOST_OFFERED:
+        raise ConfigError(f"{what} make {inputs:,} inputs, and {MOST_OFFERED:,} are the limit.", remedy)
 
 
 def _require_classes(examples: Dataset, what: str, remedy: str) -> None:

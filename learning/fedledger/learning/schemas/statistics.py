@@ -8,16 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedledger.learning.data import Dataset
+from fedledger.learning.objectives.column_statistics import KEY
 from fedledger.learning.schemas.columns import ColumnReader, Reading
 from fedledger.learning.schemas.draft import LEAST_ROWS, Draft, rounded
-from fedledger.learning.schemas.fit import Fit, fit_of
+from fedledger.learning.schemas.fit import Fit, fit_of, require_few_numbers
 from fedledger.learning.sources.tables import Table
 from fedledger.protocol.encoding.strict import shown
 from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.records.data_schema import CategoryColumn, NumberColumn, StatisticsSchema, TableSchema
+from fedledger.protocol.records.model import ModelFile
+from fedledger.protocol.records.spec import TaskSpec
 
 SHARE = 1e-6
 """A category with a smaller share has none: rounding may leave as much of it."""
+
+FINEST = 2**-10
+"""The finest step in which a statistic is told, of half the range between the bounds."""
+WIDEST = 2.0
+"""The largest spread about any mean within the bounds."""
 
 Numbers = NDArray[np.float64]
 
@@ -26,8 +35,9 @@ def fit_statistics(schema: StatisticsSchema, tables: Sequence[Table], reading: R
     """Make examples of tables, of which a solver takes means and spreads.
 
     Inputs are float32[n, k] within [-1, 1], targets float32[n, k] are 1 where a number is known and 0 where not. A
-    category that fewer than five rows have counts as one that no row has, and a number that fewer than five rows have
-    as unknown in all: neither may be told.
+    category that fewer than five rows have counts as one that no row has, and one that fewer than five lack as one that
+    all have. A number that fewer than five rows have, or in which fewer than five differ from the commonest value,
+    counts as unknown in all. None of these may be told.
 
     Parameters
     ----------
@@ -37,7 +47,13 @@ def fit_statistics(schema: StatisticsSchema, tables: Sequence[Table], reading: R
         One's own, which have one header.
     reading
         How they are written.
+
+    Raises
+    ------
+    ConfigError
+        If all rows together would have more numbers than there may be.
     """
+    require_few_numbers(sum(len(table.rows) for table in tables), 2 * schema.width)
     return _Fitting(schema, tables, reading).fit()
 
 
@@ -45,6 +61,48 @@ def middle_row(schema: StatisticsSchema) -> Dataset:
     """Return one row that nobody has, in the middle of all bounds, on which models of statistics are measured."""
     zeros = np.zeros((1, schema.width), np.float32)
     return Dataset(zeros, np.ones_like(zeros), None)
+
+
+def require_statistics(schema: StatisticsSchema, spec: TaskSpec, initial: ModelFile) -> None:
+    """Raise ConfigError unless a task asks its participants for statistics, as its data schema says, and nothing else.
+
+    Any other model or solver would have the rows themselves to train on, and an update may tell them.
+
+    Parameters
+    ----------
+    schema
+        The task's data schema.
+    spec
+        The task's spec.
+    initial
+        The task's initial model.
+    """
+    wanted: dict[str, tuple[object, object]] = {
+        "model": (spec.model, Method(method=KEY, params={"columns": schema.width})),
+        "objective": (spec.objective, Method(method=KEY)),
+        "solver": (spec.solver, Method(method=KEY)),
+        "code": (spec.code, None),
+        "transforms": (spec.transforms, []),
+        "payload": (spec.payload, []),
+        "vectors": (spec.vectors, []),
+        "tensors": (spec.tensors, None),
+    }
+    wrong = [name for name, (found, expected) in wanted.items() if found != expected]
+    if not wrong and not _is_within_bounds(initial, schema.width):
+        wrong = ["initial_model"]
+    if wrong:
+        raise ConfigError(
+            f"The data schema is one of statistics, and {', '.join(wrong)} of the task could tell whole rows.",
+            f"Only {KEY} as model, with columns = {schema.width}, objective and solver tells statistics alone, without "
+            "code, transforms, payload and vectors, from a model within the bounds. Do not take part in another task.",
+        )
+
+
+def _is_within_bounds(initial: ModelFile, width: int) -> bool:
+    if (initial.names, initial.shapes) != (("mean", "spread"), ((width,), (width,))):
+        return False
+    mean, spread = initial.vector[:width], initial.vector[width:]
+    return bool((np.abs(mean) <= 1).all() and (spread >= 0).all() and (spread <= WIDEST).all())
 
 
 class _Fitting(ColumnReader):
@@ -56,13 +114,16 @@ class _Fitting(ColumnReader):
         self._schema = schema
 
     def fit(self) -> Fit:
-        present = [column for column in self._schema.columns if self._has(column.name)]
-        pairs = [
-            self._scaled(column) if isinstance(column, NumberColumn) else self._shares(column) for column in present
-        ]
+        values, known = np.zeros((2, self._count, self._schema.width), np.float32)
+        start = 0
+        for column in self._schema.columns:
+            end = start + column.width
+            if self._has(column.name):
+                found = self._scaled(column) if isinstance(column, NumberColumn) else self._shares(column)
+                values[:, start:end], known[:, start:end] = found
+            start = end
         examples = None
         if not any(misfit.is_serious for misfit in self._misfits):
-            values, known = (np.concatenate(each, axis=1).astype(np.float32) for each in zip(*pairs, strict=True))
             examples = Dataset(values, known, None)
         return fit_of(examples, self._count, self._schema.least_examples, self._misfits)
 
@@ -70,12 +131,13 @@ class _Fitting(ColumnReader):
         values = self._read_numbers(column.name, may_be_missing=True)
         self._require_bounds(column, values)
         known = ~np.isnan(values)
-        if known.sum() < LEAST_ROWS:
+        commonest = np.unique(values[known], return_counts=True)[1].max(initial=0)
+        if known.sum() - commonest < LEAST_ROWS:
             self._warn(
                 column.name,
-                f"Column {self._own(column.name)!r} has {known.sum()} values: nothing is told of fewer than "
-                f"{LEAST_ROWS}.",
-                "If it has more, look whether `missing` and `columns` name the right ones.",
+                f"Column {self._own(column.name)!r} has {known.sum()} values, of which {commonest} are the same: "
+                f"nothing is told of it, as fewer than {LEAST_ROWS} differ.",
+                "If more do, look whether `missing` and `columns` name the right ones.",
             )
             known[:] = False
         scaled = np.clip((np.where(known, values, column.middle) - column.middle) / column.half_range, -1, 1)
@@ -84,7 +146,9 @@ class _Fitting(ColumnReader):
     def _shares(self, column: CategoryColumn) -> tuple[Numbers, Numbers]:
         codes = self._read_names(column.name, column.categories, may_be_missing=True, what="category")
         held = codes[:, None] == np.arange(column.width)
-        held &= held.sum(0) >= LEAST_ROWS
+        counts = held.sum(0)
+        held &= counts >= LEAST_ROWS
+        held |= counts > max(self._count - LEAST_ROWS, LEAST_ROWS - 1)
         return held.astype(np.float64), np.ones(held.shape)
 
 
@@ -136,10 +200,16 @@ def _number(
 ) -> NumberColumn:
     least, most = asked.middle - asked.half_range, asked.middle + asked.half_range
     centre = rounded(min(max(asked.middle + asked.half_range * mean, least), most))
-    deviation = rounded(min(max(spread, 0.0), 2.0) * asked.half_range)
+    deviation = rounded(min(max(spread, 0.0), WIDEST) * asked.half_range)
     if not deviation:
-        notes[column.name] = "no spread: all values are the same, or most participants have none"
+        notes[column.name] = (
+            "no spread: most participants told nothing of it, as they have no values, or one value alone"
+        )
         deviation = rounded(asked.half_range)
+    elif not mean:
+        notes[column.name] = "its mean is the middle of the bounds: look whether most participants have values of it"
+    elif spread < FINEST * 8:
+        notes[column.name] = "its bounds are so wide that its spread is hardly known: narrow them, and ask again"
     missing = None if column.missing is None else centre
     return column.model_copy(update={"mean": centre, "deviation": deviation, "missing": missing})
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fedledger.learning.data import Dataset
 from fedledger.learning.schemas.columns import ColumnReader, Reading
-from fedledger.learning.schemas.fit import Fit, fit_of
+from fedledger.learning.schemas.fit import Fit, fit_of, require_few_numbers
 from fedledger.learning.sources.tables import Table
 from fedledger.protocol.records.data_schema import CategoryColumn, ClassTarget, NumberColumn, NumberTarget, TableSchema
 
@@ -32,7 +32,13 @@ def fit_tables(schema: TableSchema, tables: Sequence[Table], reading: Reading) -
         One's own.
     reading
         How they are written.
+
+    Raises
+    ------
+    ConfigError
+        If all rows together would have more inputs than there may be.
     """
+    require_few_numbers(sum(len(table.rows) for table in tables), schema.width)
     return _Fitting(schema, tables, reading).fit()
 
 
@@ -42,11 +48,16 @@ class _Fitting(ColumnReader):
         self._schema = schema
 
     def fit(self) -> Fit:
-        blocks = [self._inputs(column) for column in self._schema.columns if self._has(column.name)]
+        inputs = np.empty((self._count, self._schema.width), np.float32)
+        start = 0
+        for column in self._schema.columns:
+            end = start + column.width
+            if self._has(column.name):
+                inputs[:, start:end] = self._inputs(column)
+            start = end
         targets = self._targets() if self._has(self._schema.target.name) else None
         examples = None
         if targets is not None and not any(misfit.is_serious for misfit in self._misfits):
-            inputs = np.ascontiguousarray(np.concatenate(blocks, axis=1), np.float32)
             examples = Dataset(inputs, targets, self._schema.classes)
         return fit_of(examples, self._count, self._schema.least_examples, self._misfits)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from fedledger.learning.data import Dataset
 from fedledger.learning.schemas.arrays import fit_arrays
-from fedledger.learning.schemas.fit import Fit, Misfit, fit_of
+from fedledger.learning.schemas.fit import Fit, Misfit, fit_of, require_few_numbers
 from fedledger.learning.sequences import token_windows
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.data_schema import ArraySchema
@@ -34,7 +34,8 @@ def fit_texts(schema: ArraySchema, vocabulary: Vocabulary, path: Path) -> Fit:
     Raises
     ------
     ConfigError
-        If the task does not predict the tokens that follow, or a text cannot be read.
+        If the task does not predict the tokens that follow, a text cannot be read, or windows are so long that they
+        would have more tokens than there may be.
     """
     if schema.target_shape != schema.shape or not schema.whole_targets:
         raise ConfigError(
@@ -53,6 +54,8 @@ def fit_texts(schema: ArraySchema, vocabulary: Vocabulary, path: Path) -> Fit:
             misfits.append(Misfit("", f"{what}{strange[0]!a}.", remedy, is_serious))
     if any(misfit.is_serious for misfit in misfits):
         return fit_of(None, 0, 0, misfits)
+    # Each text ends with a window that may be nearly empty.
+    require_few_numbers(sum(1 + len(text) // schema.shape[0] for text in tokens.values()), schema.shape[0])
     windows = token_windows(tokens, schema.shape[0])
     fit = fit_arrays(schema, Dataset(windows.inputs, windows.targets, None), vocabulary)
     return Fit(fit.examples, fit.count, (*misfits, *fit.misfits))

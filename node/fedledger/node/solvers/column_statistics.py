@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fedledger.learning.data import Dataset
 from fedledger.learning.objectives.base import Loss
+from fedledger.learning.schemas.statistics import FINEST
 from fedledger.learning.vectors import FlatModel, Float32Array
 from fedledger.node.solvers.base import BLANK, SOLVERS, LocalUpdate, Memory
 from fedledger.protocol.errors import ConfigError
@@ -22,7 +23,8 @@ class ColumnStatistics(Checked):
     """Moves the model to the means of one's own columns, and to their spreads about the base model's means.
 
     So the spreads of a second round are about means that all participants share. A column of which nothing is known
-    stays as it is: whoever knows nothing of it says nothing about it. It takes no parameters.
+    stays as it is: whoever knows nothing of it says nothing about it. What is told is rounded, so that it is of all
+    rows and of none alone. It takes no parameters.
     """
 
     def __call__(
@@ -61,6 +63,9 @@ def own_statistics(
 ) -> NDArray[np.float64]:
     """Return the means of columns, and the roots of their mean squares about the means of ``base``.
 
+    Both follow from two rounded numbers of each column, whatever the base is, so that no number of rounds tells more:
+    its mean in steps of :func:`steps`, and its standard deviation with four binary digits.
+
     Parameters
     ----------
     values, known
@@ -73,9 +78,32 @@ def own_statistics(
     numpy.ndarray
         float64[2k].
     """
-    mean, spread = base[: values.shape[1]], base[values.shape[1] :]
+    before, spread = base[: values.shape[1]], base[values.shape[1] :]
     weights = known.astype(np.float64)
     counts = weights.sum(0)
-    own = (values * weights).sum(0) / np.maximum(counts, 1)
-    squares = (np.square(values - mean) * weights).sum(0) / np.maximum(counts, 1)
-    return np.concatenate([np.where(counts > 0, own, mean), np.where(counts > 0, np.sqrt(squares), spread)])
+    divisors = np.maximum(counts, 1)
+    exact = (values * weights).sum(0) / divisors
+    deviation = np.sqrt((np.square(values - exact) * weights).sum(0) / divisors)
+    step = steps(counts)
+    mean = np.round(exact / step) * step
+    are_shares = (((values == 0) | (values == 1)) | (weights == 0)).all(0)
+    # What few rows hold stays apart from what none holds, and what the share tells is all that is told.
+    mean = np.where(are_shares & (exact > 0), np.maximum(mean, step), mean)
+    deviation = np.where(are_shares, np.sqrt(np.maximum(mean * (1 - mean), 0)), _rounded(deviation))
+    about = np.hypot(deviation, mean - np.clip(before, -1, 1))
+    return np.concatenate([np.where(counts > 0, mean, before), np.where(counts > 0, about, spread)])
+
+
+def steps(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the steps in which means of so many numbers within [-1, 1] are told, float64[k].
+
+    They are powers of two, ``FINEST`` at least and 1 / n at least, so that one row of n moves no mean by more than two.
+    """
+    return np.maximum(FINEST, np.exp2(-np.floor(np.log2(np.maximum(counts, 1)))))
+
+
+def _rounded(deviations: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return standard deviations with four binary digits, those that are not zero as ``FINEST`` at least."""
+    fractions, exponents = np.frexp(deviations)
+    found = np.ldexp(np.round(fractions * 16) / 16, exponents)
+    return np.where(deviations > 0, np.maximum(np.round(found / FINEST) * FINEST, FINEST), 0)

@@ -130,7 +130,7 @@ def task_constants(
     store_dir: StoreFolderOption = Path("store"),
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Write the constants that a task of statistics found into the data schema of CONFIG.
+    """Write the constants that a task of statistics found by its last settled round into the data schema of CONFIG.
 
     Means and deviations have three digits. Categories that most participants do not have are left out. Everybody can
     check them: `fedledger audit` replays the rounds.
@@ -149,8 +149,13 @@ def task_constants(
     write_atomically(config, text_with(read_text(config), before, draft, config).encode())
     columns = {column.name: column.model_dump(exclude={"name", "kind", "unit"}) for column in draft.schema.columns}
     lines = [f"{name}: {note}" for name, note in draft.notes.items()]
-    line = f"{config} has the constants of task {task}: {len(columns):,} columns, {draft.schema.width:,} inputs"
-    print_result(format_, {"file": str(config), "columns": columns, "notes": draft.notes}, line, *lines)
+    settled, rounds = len(history.task(task).counted), history.task(task).params.rounds
+    line = (
+        f"{config} has the constants of task {task} after {settled:,} of {rounds:,} rounds: {len(columns):,} columns, "
+        f"{draft.schema.width:,} inputs"
+    )
+    document = {"file": str(config), "settled": settled, "rounds": rounds, "columns": columns, "notes": draft.notes}
+    print_result(format_, document, line, *lines)
 
 
 @task_app.command("check")

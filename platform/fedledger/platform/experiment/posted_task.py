@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Set
+from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 
 from fedledger.aggregator.round.inputs import TrustedUpdate
 from fedledger.aggregator.round.measurer import Measurer
+from fedledger.aggregator.round.validation import fetch
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.state import LedgerState
+from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.learning.data import Dataset
 from fedledger.learning.posted_model import PostedModel
 from fedledger.learning.schemas.draft import Draft
-from fedledger.learning.schemas.statistics import with_constants
+from fedledger.learning.schemas.statistics import require_statistics, with_constants
 from fedledger.learning.validation_set import read_validation
 from fedledger.ledger_tools.audit.measuring import live_measure
 from fedledger.node.own_training import local_trainer, trusted_update
@@ -26,12 +30,15 @@ from fedledger.protocol.errors import ConfigError, TrustError
 from fedledger.protocol.records.data_schema import (
     MAX_SCHEMA_BYTES,
     DataSchema,
+    NumberColumn,
     StatisticsSchema,
     TableSchema,
     read_schema,
 )
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.spec import MAX_SPEC_BYTES, TaskSpec
+from fedledger.protocol.records.update import DELTA, UpdateRefusedError, decode
+from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.base import ContentStore, Readable
 
 
@@ -70,7 +77,9 @@ def read_data_schema(spec: TaskSpec, store: ContentStore) -> DataSchema | None:
 
 
 def found_constants(history: LedgerState, store: ContentStore, task: int, table: TableSchema) -> Draft:
-    """Return a table's schema with the constants that a task of statistics found.
+    """Return a table's schema with the constants that a task of statistics found by its last settled round.
+
+    What is only proposed counts for nothing: it may still fall.
 
     Parameters
     ----------
@@ -91,16 +100,42 @@ def found_constants(history: LedgerState, store: ContentStore, task: int, table:
     told = read_data_schema(spec, store)
     if not isinstance(told, StatisticsSchema):
         raise ConfigError(f"Task {task} is none of statistics.", "Draft one with `fedledger task statistics`.")
-    if len(found.counted) < 2:
+    require_statistics(told, spec, ModelFile.decode(store.get(spec.initial_model.ref), spec.tensors))
+    models = [settled.proposal.model for settled in found.counted if settled.proposal is not None]
+    if len(models) < 2:
         raise ConfigError(
-            f"Task {task} has {len(found.counted)} settled rounds, and the spreads come with the second one.",
+            f"Task {task} has {len(models)} settled rounds, and the spreads come with the second one.",
             "Wait for it, or post another task if this one has ended.",
         )
-    model = ModelFile.decode(store.get(found.model), spec.tensors).named()
+    model = ModelFile.decode(store.get(models[-1]), spec.tensors).named()
     mean, spread = (model.get(name, np.zeros(0)).astype(np.float64) for name in ("mean", "spread"))
     if not mean.shape == spread.shape == (told.width,):
         raise ConfigError(f"The model of task {task} is none of its statistics.", "Post another task.")
-    return with_constants(table, told, mean, spread)
+    draft = with_constants(table, told, mean, spread)
+    return replace(draft, notes=draft.notes | _little_told(told, spec, found, store))
+
+
+def _little_told(told: StatisticsSchema, spec: TaskSpec, task: TaskHistory, store: ContentStore) -> dict[str, str]:
+    """Return a note on each number of which half of a first round's participants or fewer told something.
+
+    Who tells nothing of a number leaves the model as it is; updates that the store does not have any more say nothing.
+    """
+    first = task.counted[0]
+    revealed = first.delivered if task.batched else {i: reveal.update for i, reveal in first.reveals.items()}
+    moved = []
+    for participant, ref in revealed.items():
+        if first.verdicts.get(participant) is Verdict.ACCEPTED:
+            with suppress(UpdateRefusedError):
+                delta = decode(fetch(store, ref, spec.limits.max_update_bytes)).vectors.get(DELTA)
+                if delta is not None and delta.shape == (2 * told.width,):
+                    moved.append(delta.reshape(2, -1).any(0))
+    counts = np.array(moved, bool).reshape(-1, told.width).sum(0)
+    starts = np.cumsum([0, *(column.width for column in told.columns)])
+    return {
+        column.name: f"only {counts[start]} of {len(moved)} participants told something of it, too few against a liar"
+        for column, start in zip(told.columns, starts, strict=False)
+        if isinstance(column, NumberColumn) and moved and counts[start] * 2 <= len(moved)
+    }
 
 
 def posted_spec(

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fedledger.learning.data import Parts
+from fedledger.learning.schemas.statistics import require_statistics
 from fedledger.node.own_data import OwnData
 from fedledger.platform.experiment.assembly import assemble, own_code
 from fedledger.platform.experiment.config import (
@@ -136,6 +137,8 @@ def make_task(config: TaskConfig, folder: Path) -> OpenedTask:
     examples = task_objective(terms, own).objective.prepared(found)
     seen = Parts.stretches(examples, [len(examples)])
     task = assemble(terms, seen, examples, examples, own)
+    if isinstance(schema, StatisticsSchema):
+        require_statistics(schema, task.spec, task.initial)
     if schema is not None:
         task = task.described(schema)
     if vocabulary is not None:

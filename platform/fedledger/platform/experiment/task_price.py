@@ -115,4 +115,7 @@ def validation_lines(task: OpenedTask) -> list[str]:
     """Return the same in sentences."""
     _, labels = task.experiment.validation.examples()
     line = f"Updates are measured on {len(labels):,} validation examples{told_classes(class_counts(labels))}."
-    return [line, *(source.line() for source in task.sources if len(task.sources) > 1 or source.repeated)]
+    return [
+        line,
+        *(source.line() for source in task.sources if len(task.sources) > 1 or source.repeated or source.common),
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -74,32 +74,66 @@ class Vocabulary:
 
         A character with which no token begins becomes ``unknown``, or is left out where there is no such token.
         """
-        numbers, lengths, unknown = self._numbers, self._lengths, self.unknown
+        unknown = self.unknown
         found: list[int] = []
         strange: list[str] = []
         place = 0
         while place < len(text):
-            for length in lengths.get(text[place], ()):
-                number = numbers.get(text[place : place + length])
-                if number is not None:
-                    found.append(number)
-                    place += length
-                    break
-            else:
-                strange.append(text[place])
-                if unknown is not None:
-                    found.append(unknown)
-                place += 1
+            number = self._longest(self._starts, text, place)
+            if number is not None:
+                found.append(number)
+                place += len(self.texts[number])
+                continue
+            strange.append(text[place])
+            if unknown is not None:
+                found.append(unknown)
+            place += 1
         return found, strange
 
+    def _longest(self, starts: Mapping[str, int | None], text: str, place: int) -> int | None:
+        """Return the longest token with which a text goes on at a place, if there is one.
+
+        The lengths of tokens that begin alike are searched by halves, so that many lengths take few steps: seven for
+        the 64 that there may be.
+        """
+        lengths = self._lengths.get(text[place], ())
+        best = None
+        low, high = 0, len(lengths)
+        while low < high:
+            middle = (low + high) // 2
+            start = text[place : place + lengths[middle]]
+            if start in starts:
+                best = starts[start]
+                low = middle + 1
+            else:
+                high = middle
+        return best
+
     @cached_property
-    def _numbers(self) -> dict[str, int]:
-        return {text: number for number, text in enumerate(self.texts)}
+    def _starts(self) -> dict[str, int | None]:
+        """The starts of tokens that lead a search by halves to them, with the longest token that each begins with."""
+        starts: dict[str, int | None] = {}
+        # All shorter tokens are there when a start is looked up among them.
+        for number in sorted(range(len(self.texts)), key=lambda number: len(self.texts[number])):
+            text = self.texts[number]
+            lengths = self._lengths[text[0]]
+            own = lengths.index(len(text))
+            low, high = 0, len(lengths)
+            while (middle := (low + high) // 2) != own:
+                if middle > own:
+                    high = middle
+                    continue
+                start = text[: lengths[middle]]
+                if start not in starts:
+                    starts[start] = self._longest(starts, start, 0)
+                low = middle + 1
+            starts[text] = number
+        return starts
 
     @cached_property
     def _lengths(self) -> dict[str, Sequence[int]]:
-        """How long the tokens are that begin with a character, the longest first."""
+        """How long the tokens are that begin with a character, the shortest first."""
         lengths: dict[str, set[int]] = {}
         for text in self.texts:
             lengths.setdefault(text[0], set()).add(len(text))
-        return {first: sorted(found, reverse=True) for first, found in lengths.items()}
+        return {first: sorted(found) for first, found in lengths.items()}
