@@ -113,7 +113,7 @@ def test_a_task_is_priced_before_it_is_posted(task: Consortium, call: Call, monk
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("inputs = 30", "inputs = 7", "shapes cannot be multiplied"),
+        ("inputs = 30", "inputs = 7", "The columns make 30 inputs, and the model takes 7"),
         ("seed = 0", "seed = -1", "seed"),
         ("rounds = 3", "rounds = 0", "rounds"),
         ("max_participants = 3", "max_participants = 5000", "max_participants"),

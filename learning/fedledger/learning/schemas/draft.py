@@ -25,6 +25,8 @@ DIGITS = 3
 FEW_CODES = 12
 """So few distinct whole numbers may be codes of something."""
 MOST_CATEGORIES = 50
+LEAST_RUN = 20
+"""Numbers that follow each other, from which on they number the rows."""
 LEAST_ROWS = 5
 """Rows that share a name, below which it may be somebody's and is not drafted as a category."""
 
@@ -100,10 +102,19 @@ def _column(name: str, cells: list[str], notes: dict[str, str]) -> NumberColumn 
         notes[name] = "left out: no row has a value"
         return None
     if len(known) == len(cells):
+        if _is_run(known):
+            notes[name] = "left out: its numbers follow each other, one a row"
+            return None
         return _numbers(name, known, notes)
     if len(known):
         notes[name] = "some cells are numbers and some are not: is one of them a mark of missing values?"
     return _categories(name, cells, notes)
+
+
+def _is_run(known: NDArray[np.float64]) -> bool:
+    """Return whether numbers look like those of cases: whole, each once, with none between them left out."""
+    whole = len(known) >= LEAST_RUN and bool((known == np.floor(known)).all())
+    return whole and len(np.unique(known)) == len(known) and known.max() - known.min() == len(known) - 1
 
 
 def _numbers(name: str, known: NDArray[np.float64], notes: dict[str, str]) -> NumberColumn:
@@ -143,6 +154,11 @@ def _target(
     if threshold is not None:
         if len(known) < len(cells):
             raise ConfigError(f"A threshold takes numbers, and column {label} has others.", "Leave --threshold out.")
+        if not min(known) <= threshold < max(known):
+            raise ConfigError(
+                f"All rows are on one side of the threshold {threshold:g} of column {label}.",
+                f"Give one from {min(known):g} to below {max(known):g}.",
+            )
         return ClassTarget(
             name=label, classes=(f"at most {threshold:g}", f"above {threshold:g}"), threshold=float(threshold)
         )

@@ -10,6 +10,8 @@ import numpy as np
 from fedledger.learning.data import Dataset
 from fedledger.protocol.errors import ConfigError
 
+TOLD = 3
+"""Further findings that a message tells."""
 MOST_TOLD = 20
 """Misfits that one error tells."""
 
@@ -84,8 +86,10 @@ class Fit:
         if self.examples is not None:
             return self.examples
         first, *others = self.serious
-        more = f" There are {len(others)} more such findings: `fedledger node check` lists them." if others else ""
-        raise ConfigError(first.problem, f"{first.remedy}{more}".strip())
+        told = " ".join(other.problem for other in others[:TOLD])
+        more = f" Besides: {told}" if told else ""
+        rest = f" There are {len(others) - TOLD} more such findings." if len(others) > TOLD else ""
+        raise ConfigError(first.problem, f"{first.remedy}{more}{rest}".strip())
 
 
 def fit_of(examples: Dataset | None, count: int, least: int, misfits: Sequence[Misfit]) -> Fit:

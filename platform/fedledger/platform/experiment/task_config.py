@@ -133,6 +133,7 @@ def make_task(config: TaskConfig, folder: Path) -> OpenedTask:
     own = None if config.code is None else own_code(folder / config.code)
     given = config.validation
     schema, vocabulary = _described(config, folder)
+    _require_inputs(config.model, schema)
     found, sources = validation_examples(given.data, given.offered, folder, schema, vocabulary)
     examples = task_objective(terms, own).objective.prepared(found)
     seen = Parts.stretches(examples, [len(examples)])
@@ -144,6 +145,16 @@ def make_task(config: TaskConfig, folder: Path) -> OpenedTask:
     if vocabulary is not None:
         task = replace(task, contents=(*task.contents[:3], vocabulary.encode(), *task.contents[3:]))
     return OpenedTask(task, tuple(sources))
+
+
+def _require_inputs(model: Method | None, schema: DataSchema | None) -> None:
+    """Raise ConfigError if a model takes another number of inputs than the columns make."""
+    taken = None if model is None else model.params.get("inputs")
+    if isinstance(schema, TableSchema) and isinstance(taken, int) and taken != schema.width:
+        raise ConfigError(
+            f"The columns make {schema.width:,} inputs, and the model takes {taken:,}.",
+            f"Set inputs = {schema.width} in the model's params.",
+        )
 
 
 def _described(config: TaskConfig, folder: Path) -> tuple[DataSchema | None, Vocabulary | None]:
