@@ -96,7 +96,7 @@ def test_all_misfits_are_told_at_once_and_counted(tmp_path: Path) -> None:
     fit = fitted(tmp_path, "age,pain,ill", "x,few,no", "y,few,maybe", "30,some,yes")
     assert len(problems(fit)) == 3
     assert "(in 2 rows)" in problems(fit)[0] and fit.count == 3
-    with pytest.raises(ConfigError, match="Besides: .*column pain.*column ill"):
+    with pytest.raises(ConfigError, match=r"Besides: .*column pain.*column ill"):
         fit.required()
 
 
