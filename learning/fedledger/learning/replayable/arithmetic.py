@@ -22,11 +22,15 @@ WEIGHT_BITS, ACTIVATION_BITS, OUTPUT_BITS, FINEST = 10, 8, 30, 40
 WEIGHT_LIMIT = 2.0**11
 ROOM = 2.0 ** (24 - WEIGHT_BITS - ACTIVATION_BITS)
 """What a partial sum of weights times activations may be in float32."""
+GRADIENT_LIMIT = 2.0**64
+"""Sums of gradients from which on training has diverged, long before float32 overflows."""
 _OUTPUT = rounder(OUTPUT_BITS)
+_ROUNDED = 2.0**22
+"""Units of a grid below which float32 is rounded to it by two additions."""
 
 
 class DivergedError(Exception):
-    """Weights are too large for exact products."""
+    """Weights or gradients are too large for exact products."""
 
 
 class RowBound:
@@ -134,12 +138,19 @@ class Singles:
             Largest magnitude of what the layer saw, which are multiples of 2^−``bits``.
         weight
             Its weights, if gradients of its inputs are wanted.
+
+        Raises
+        ------
+        DivergedError
+            If the gradients are beyond all bounds.
         """
         if delta.dtype == torch.float64:
             delta = delta.add(_OUTPUT).sub_(_OUTPUT)
         sizes = delta.abs().double()
         rows = sizes.flatten(1)
         largest = rows.sum(1).max().item()
+        if not largest < GRADIENT_LIMIT:
+            raise DivergedError
         finest = FINEST
         if highest:
             finest = exponent(largest, 2.0 ** (24 - bits) / highest, rows.shape[1], finest)
@@ -148,6 +159,9 @@ class Singles:
             total = sizes.sum(0).max().item()
             if most:
                 finest = exponent(total, 2.0 ** (24 - WEIGHT_BITS) / most, delta.shape[0], finest)
+        if math.ldexp(largest, finest) >= _ROUNDED:
+            # One gradient may then have too many units for its own type, as where all that is seen is tiny.
+            delta = delta.double()
         grid = rounder(finest, delta.dtype)
         return delta.add_(grid).sub_(grid).to(torch.float32), largest
 

@@ -7,7 +7,15 @@ from math import prod
 
 import torch
 
-from fedledger.learning.replayable.arithmetic import ACTIVATION_BITS, WEIGHT_BITS, RowBound, Singles, magnitude
+from fedledger.learning.replayable.arithmetic import (
+    ACTIVATION_BITS,
+    WEIGHT_BITS,
+    WEIGHT_LIMIT,
+    DivergedError,
+    RowBound,
+    Singles,
+    magnitude,
+)
 from fedledger.learning.replayable.grids import ACTIVATION_LIMIT, rounder
 from fedledger.learning.replayable.plan import Block, Plan
 
@@ -51,7 +59,7 @@ class Network:
         return torch.arange(len(self.stored)), torch.zeros(len(self.stored), dtype=torch.int64)
 
     def load(self, weights: Tensor) -> None:
-        """Set the weights to float32[d]."""
+        """Set the weights to float32[d], which are finite."""
         # Adding 0 makes −0 to 0: which of them a product's zero is depends on the processor.
         torch.add(weights, 0.0, out=self.stored)
         for layer in self._layers:
@@ -317,7 +325,10 @@ class _Embedding(_Layer):
         self._places = inputs.t().flatten()
 
     def outputs(self) -> Tensor:
-        return self.matrix.index_select(0, self._places).t().contiguous()
+        found = self.matrix.index_select(0, self._places)
+        if not magnitude(found) <= WEIGHT_LIMIT:
+            raise DivergedError
+        return found.t().contiguous()
 
     def back(self, delta: Tensor, further: bool) -> Tensor:
         delta = self.arithmetic.gridded(delta, 1.0, 0, None)[0]
