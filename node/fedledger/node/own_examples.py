@@ -20,6 +20,8 @@ from fedledger.learning.sources.tables import read_tables
 from fedledger.learning.validation_set import read_validation
 from fedledger.node.own_data import NodeConfig, fit_own_data
 from fedledger.node.own_training import own_trainer
+from fedledger.node.solvers.base import cautions_of
+from fedledger.node.solvers.build import build_solver
 from fedledger.node.training import Trainer
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.data_schema import ArraySchema, DataSchema, StatisticsSchema, TableSchema
@@ -102,7 +104,7 @@ def own_examples(
             known.update(example_keys(given.inputs, given.targets))
     prepared = replace(fit, examples=posted.objective.prepared(fit.examples))
     kept = _held_out(prepared, known, 1 if schema is None else schema.least_examples)
-    return OwnExamples(kept, posted, fit.count - kept.count, published)
+    return OwnExamples(_cautioned(kept, spec), posted, fit.count - kept.count, published)
 
 
 def posted_vocabulary(schema: DataSchema | None, store: Readable) -> Vocabulary | None:
@@ -169,6 +171,14 @@ def offer_rows(config: NodeConfig, folder: Path, schema: DataSchema | None, coun
     path = next(path for number in count_from(1) if not (path := target / f"rows-{number}.csv").exists())
     write_offered(path, schema, tables, reading, rows.tolist())
     return path, examples.take(rows)
+
+
+def _cautioned(fit: Fit, spec: TaskSpec) -> Fit:
+    """Return a fit with what the task's solver makes of the examples that one should know."""
+    if fit.examples is None:
+        return fit
+    solver = build_solver(spec.solver.method, spec.solver.params)
+    return replace(fit, misfits=(*fit.misfits, *cautions_of(solver, fit.examples)))
 
 
 def _held_out(fit: Fit, known: Set[bytes], least: int) -> Fit:
