@@ -100,7 +100,7 @@ class Singles:
         if is_short:
             require_exact_float32()
 
-    def outputs(self, weight: Tensor, seen: Tensor, rows: RowBound, highest: float | None = None) -> Tensor:
+    def outputs(self, weight: Tensor, seen: Tensor, rows: RowBound, highest: float) -> Tensor:
         """Return weight [o, k] times seen [k, m].
 
         Parameters
@@ -108,7 +108,7 @@ class Singles:
         rows
             Of the weights.
         highest
-            Bounds what is seen, where that is known.
+            Bounds the magnitudes of what is seen.
 
         Raises
         ------
@@ -119,7 +119,8 @@ class Singles:
             inputs = weight.shape[1]
             # Norms are themselves rounded: by a share of at most 2^−24 a term.
             room = ROOM / (1 + inputs * 2.0**-20)
-            if highest is not None and rows.allows(weight, highest * inputs**0.5, room):
+            # Most often the first bound will do, and saves what the second one takes.
+            if rows.allows(weight, highest * inputs**0.5, room):
                 return _mm(weight, seen)
             if rows.allows(weight, math.sqrt(torch.square(seen).sum(0).max().item()), room):
                 return _mm(weight, seen)
@@ -175,8 +176,9 @@ class Singles:
 
 def magnitude(values: Tensor) -> float:
     """Return the largest magnitude; NaN if one is."""
-    # One reduction each takes a third of the time of torch.aminmax.
-    return max(-values.amin().item(), values.amax().item())
+    # NumPy's reductions take half of the time of torch's, and those a third of what torch.aminmax takes.
+    numbers = values.numpy()
+    return max(-float(numbers.min()), float(numbers.max()))
 
 
 @cache

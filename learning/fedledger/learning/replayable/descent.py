@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fedledger.learning.data import Dataset
 from fedledger.learning.objectives.base import Loss
-from fedledger.learning.replayable.arithmetic import DivergedError, Singles, magnitude
+from fedledger.learning.replayable.arithmetic import DivergedError, Singles
 from fedledger.learning.replayable.losses import Gradient, gradient_of
 from fedledger.learning.replayable.network import Network
 from fedledger.learning.replayable.perceptrons import Perceptrons, suits
@@ -100,7 +100,7 @@ class Replayable:
 
     def load(self, vector: Float32Array) -> None:
         """Set the weights to a packed float32[d]; raises DivergedError if they are not finite."""
-        if not magnitude(torch.from_numpy(vector)) < math.inf:
+        if not np.isfinite(vector).all():
             raise DivergedError
         self.network.load(torch.from_numpy(vector).index_select(0, self.loaded))
 
@@ -197,7 +197,7 @@ def descend(
                 seen += len(batches[0])
             deltas = own.vectors(descent.moved())
             # Which NaN stands for what is no number depends on the processor.
-            if not magnitude(torch.from_numpy(deltas)) < math.inf:
+            if not np.isfinite(deltas).all():
                 raise DivergedError
         except DivergedError:
             return Trained(np.full((copies, len(base)), np.nan, np.float32), steps, lambda: [math.nan] * copies)
