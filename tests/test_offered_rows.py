@@ -254,6 +254,29 @@ def test_numbers_to_predict_are_held_out_as_well(tmp_path: Path) -> None:
         few.trainer()
 
 
+def test_inputs_that_replayable_training_cuts_are_counted(tmp_path: Path) -> None:
+    far = AGE.model_copy(update={"deviation": 1.0})
+    schema = TableSchema(columns=(far, PAIN), target=NumberTarget(name="cost"), least_examples=3)
+    written(tmp_path, "age,pain,cost", "40,none,3", "60,none,5", "70,none,6", name="held.csv")
+    written(tmp_path, "age,pain,cost", "50,none,4", "67,none,5", "20,none,6", "34,none,6")
+    solver = {"method": "replayable_sgd@1", "params": {"learning_rate": 0.1, "local_epochs": 1}}
+    config = {
+        "name": "costs",
+        "model": {"method": "logistic_regression@1", "params": {"inputs": 3, "classes": 1}},
+        "training": {"objective": {"method": "regression@1"}, "solver": solver},
+        "validation": {"data": {"table": "held.csv"}},
+        "data_schema": schema.model_dump(),
+    }
+    experiment = make_task(TaskConfig.model_validate(config), tmp_path).experiment
+    assert [caution for caution in experiment.cautions() if "1 of the inputs' 9 numbers" in caution]
+    store = LocalStore(tmp_path / "store")
+    experiment.publish(store)
+    own = own_examples(NodeConfig(data=OwnData(table="own.csv")), tmp_path, schema, experiment.spec, store)
+    told = [misfit.problem for misfit in own.fit.misfits if not misfit.is_serious]
+    assert any("2 of the inputs' 12 numbers are beyond ±16" in problem for problem in told)
+    own.trainer()
+
+
 def test_owners_offer_rows_before_a_task_is_posted_and_do_not_train_on_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

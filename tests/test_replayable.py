@@ -16,11 +16,7 @@ from fedledger.learning.objectives.base import Loss
 from fedledger.learning.objectives.classification import cross_entropy
 from fedledger.learning.objectives.regression import Regression
 from fedledger.learning.objectives.tokens import Tokens
-from fedledger.learning.replayable import losses
-from fedledger.learning.replayable.arithmetic import Singles
-from fedledger.learning.replayable.descent import Rates, Replayable, descend, replayable
-from fedledger.learning.replayable.network import Network
-from fedledger.learning.replayable.perceptrons import Perceptrons
+from fedledger.learning.replayable.descent import Rates, descend
 from fedledger.learning.vectors import FlatModel
 from fedledger.node.batched_clients import batched_clients
 from fedledger.node.solvers.base import BLANK, require_suited
@@ -30,47 +26,8 @@ from fedledger.node.training import LocalTrainer
 from fedledger.protocol.arithmetic.random_streams import Restartable
 from fedledger.protocol.errors import ConfigError
 from support.replayable import pseudo
-from support.replayable_reference import Reference
-
-CLASSES = 3
-
-
-def _convolutions() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(2, 3, 3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(3, 4, 2, stride=2),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(16, 5),
-        nn.ReLU(),
-        nn.Linear(5, CLASSES),
-    )
-
-
-def _tokens() -> nn.Module:
-    return nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 6), nn.ReLU(), nn.Flatten(), nn.Linear(30, CLASSES))
-
-
-MODELS = {
-    "small": (lambda: build_model("mlp@1", {"inputs": 7, "hidden": [6, 5], "classes": CLASSES}), (7,)),
-    "wide": (lambda: nn.Sequential(nn.Linear(7, 300), nn.ReLU(), nn.Linear(300, CLASSES)), (7,)),
-    "convolutions": (_convolutions, (2, 8, 8)),
-    "tokens": (_tokens, None),
-}
-
-
-def _task(name: str, n: int = 11) -> tuple[FlatModel, Dataset]:
-    make, shape = MODELS[name]
-    rng = np.random.default_rng(len(name))
-    torch.manual_seed(len(name))
-    model = FlatModel(make())
-    if shape is None:
-        inputs: np.ndarray = rng.integers(0, 9, (n, 5))
-    else:
-        inputs = rng.normal(size=(n, *shape)).astype(np.float32)
-    return model, Dataset(inputs, rng.integers(0, CLASSES, n), CLASSES)
+from support.replayable_reference import with_reference
+from support.replayable_tasks import CLASSES, task
 
 
 def _orders(n: int, steps: int, batch: int = 4) -> list[np.ndarray]:
@@ -85,55 +42,25 @@ def _orders(n: int, steps: int, batch: int = 4) -> list[np.ndarray]:
         ("small", 3, Rates(0.7)),
         ("wide", 2, Rates(0.3, decay=0.1)),
         ("convolutions", 3, Rates(0.2, 0.9, pull=0.2)),
-        ("tokens", 3, Rates(0.4, 0.5)),
+        ("averages", 3, Rates(0.6, 0.5)),
+        ("frames", 3, Rates(0.4, 0.5)),
+        ("table", 3, Rates(0.4, 0.5)),
+        ("tags", 3, Rates(0.4)),
+        ("numbers in doubles", 3, Rates(0.3)),
+        ("numbers in float32", 2, Rates(0.1)),
     ],
 )
 def test_updates_are_those_of_python_integers(name: str, steps: int, rates: Rates) -> None:
-    model, dataset = _task(name)
-    orders = _orders(len(dataset), steps)
-    base = model.vector()
-    network = replayable(model, dataset.tensors[0]).network
-    flat = network.plan.flat({key: torch.from_numpy(value) for key, value in model.named(base).items()})
-    reference = Reference(network.plan, flat.tolist(), isinstance(network, Perceptrons))
-    for order in orders:
-        reference.step(
-            dataset.inputs[order],
-            dataset.targets[order].tolist(),
-            rates.rate,
-            rates.momentum,
-            rates.decay,
-            rates.pull,
-        )
-    found = descend(model, base, [dataset], [orders], rates, cross_entropy).deltas[0]
-    named = {key: torch.from_numpy(value) for key, value in model.named(found).items()}
-    assert network.plan.flat(named).tolist() == reference.delta()
+    own = task(name)
+    base = own.model.vector()
+    found, expected = with_reference(own, base, _orders(len(own.dataset), steps), rates)
+    assert found.tolist() == expected
     assert np.count_nonzero(found) > len(base) // 2
 
 
-def _trained(name: str, network: Network | None, scale: float = 1.0, inputs: float = 1.0) -> bytes:
-    """Return the update of a few steps from weights and on inputs of some magnitude."""
-    model, dataset = _task(name, 40)
-    if dataset.inputs.dtype == np.float32:
-        dataset = Dataset(dataset.inputs * np.float32(inputs), dataset.targets, CLASSES)
-    base = model.vector() * np.float32(scale)
-    own = None if network is None else Replayable.of(model, network)
-    orders = _orders(len(dataset), 20, 16)
-    return descend(model, base, [dataset], [orders], Rates(0.1, 0.9), cross_entropy, own).deltas.tobytes()
-
-
-@pytest.mark.parametrize("name", ["wide", "convolutions", "tokens"])
-@pytest.mark.parametrize("scale", [0.01, 1.0, 6.0, 40.0, 1000.0])
-@pytest.mark.parametrize("inputs", [0.05, 1.0, 100.0])
-def test_float32_gives_the_bits_of_doubles(name: str, scale: float, inputs: float) -> None:
-    # Around the bounds some products are proved and others not; far beyond, all are doubles', or training diverges.
-    model, dataset = _task(name)
-    plan = replayable(model, dataset.tensors[0]).network.plan
-    found = [_trained(name, Network(plan, Singles(short)), scale, inputs) for short in (True, False)]
-    assert found[0] == found[1]
-
-
 def test_participants_trained_together_get_the_bits_of_their_own() -> None:
-    model, dataset = _task("small", 60)
+    own = task("small", 60)
+    model, dataset = own.model, own.dataset
     solver = build_solver("replayable_sgd@1", {"learning_rate": 0.2, "momentum": 0.9, "mu": 0.1, "local_epochs": 2})
     parts = [dataset.stretch(start, start + 20) for start in (0, 20, 40)]
     base, seeds = model.vector(), [bytes([i]) * 32 for i in range(3)]
@@ -177,7 +104,7 @@ def test_the_order_of_examples_is_pinned() -> None:
     ],
 )
 def test_models_without_a_replayable_form_are_refused(module: nn.Module, told: str) -> None:
-    _, dataset = _task("small")
+    dataset = task("small").dataset
     solver = build_solver("replayable_sgd@1", {"learning_rate": 0.1, "local_epochs": 1})
     with pytest.raises(ConfigError, match=told):
         require_suited(solver, FlatModel(module), dataset, [len(dataset)], cross_entropy)
@@ -232,9 +159,3 @@ def test_updates_are_near_those_of_floating_point(task: Callable[[], tuple[nn.Mo
     expected = model.vector() - base
     assert np.linalg.norm(found.deltas[0] - expected) < 0.03 * np.linalg.norm(expected)
     assert found.means()[0] == pytest.approx(total / sum(map(len, orders)), rel=1e-3)
-
-
-def test_many_classes_have_the_gradients_of_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = _trained("tokens", None)
-    monkeypatch.setattr(losses, "FEW", 1)
-    assert _trained("tokens", None) == found

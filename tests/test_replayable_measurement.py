@@ -52,19 +52,18 @@ def test_measurements_are_those_of_integers(hidden: list[int]) -> None:
     network = replayable(model, held_out.inputs).network
     flat = network.plan.flat({name: torch.from_numpy(values) for name, values in model.named(base).items()})
     outputs = Reference(network.plan, flat.tolist(), isinstance(network, Perceptrons)).outputs(held_out.inputs.numpy())
+    rows = [values[()] for values in outputs]
     losses, margins = [], [[] for _ in range(3)]
     with localcontext() as context:
         context.prec = 50
-        for row, label in zip(outputs, held_out.targets.tolist(), strict=True):
+        for row, label in zip(rows, held_out.targets.tolist(), strict=True):
             logits = [Decimal(z) / 2**SCALE for z in row]
             losses.append(sum(z.exp() for z in logits).ln() - logits[label])
             margins[label].append(logits[label] - sum(logits) / 3)
     found = evaluate(model, [base], held_out)[0]
     assert found.loss == pytest.approx(float(sum(losses) / 14), abs=3e-7)
     assert found.margin == pytest.approx(float(sum(sum(each) / len(each) for each in margins) / 3), abs=1e-5)
-    assert found.score == sum(
-        row.index(max(row)) == label for row, label in zip(outputs, held_out.targets, strict=True)
-    )
+    assert found.score == sum(row.index(max(row)) == label for row, label in zip(rows, held_out.targets, strict=True))
 
 
 def test_measurements_do_not_depend_on_batches(monkeypatch: pytest.MonkeyPatch) -> None:

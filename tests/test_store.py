@@ -69,7 +69,7 @@ def test_missing_content_is_unavailable(store: LocalStore) -> None:
     ref = ContentRef.of(b"never stored")
     assert not store.has(ref)
     for use in (store.get, store.pin):
-        with pytest.raises(ContentUnavailableError, match="Fetch it from"):
+        with pytest.raises(ContentUnavailableError, match="fetch it from"):
             use(ref)
 
 

@@ -1,6 +1,6 @@
 """Training and measuring in a process of its own, whose environment says which kernels compute.
 
-Run as ``python -m support.replayable``, it prints a digest of updates and measurements.
+Run as ``python -m support.replayable THREADS SOLVER``, it prints digests of updates and measurements.
 """
 
 from __future__ import annotations
@@ -43,9 +43,8 @@ def tasks() -> dict[str, tuple[nn.Module, np.ndarray]]:
     }
 
 
-def updates(epochs: int = 2) -> dict[str, bytes]:
+def updates(method: str, epochs: int = 2) -> dict[str, bytes]:
     """Return each task's update after a few steps, with all options, and measurements of each trained model."""
-    torch.set_num_threads(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
     labels = (np.random.PCG64(9).random_raw(60) % np.uint64(10)).astype(np.int64)
     found: dict[str, bytes] = {}
     measured: list[str] = []
@@ -54,7 +53,7 @@ def updates(epochs: int = 2) -> dict[str, bytes]:
         base = pseudo(len(model.vector()), 7) * np.float32(0.2)
         dataset = Dataset(inputs.reshape(60, -1), labels, 10)
         params = {"learning_rate": 0.1, "momentum": 0.9, "mu": 0.01, "weight_decay": 0.01, "local_epochs": epochs}
-        solver = build_solver("replayable_sgd@1", params | {"batch_size": 16})
+        solver = build_solver(method, params | {"batch_size": 16})
         update = solver(model, base, dataset, Restartable().restart(bytes(32)), BLANK)
         found[name] = update.delta.tobytes()
         held_out = HeldOut(dataset.inputs, labels, ExactObjective(Classification()))
@@ -63,7 +62,7 @@ def updates(epochs: int = 2) -> dict[str, bytes]:
     base = pseudo(len(model.vector()), 8)
     numbers = Dataset(pseudo(400, 5).reshape(50, 8), pseudo(50, 6) * np.float32(7), None)
     objective = Regression(offset=0.3, scale=2.7)
-    solver = build_solver("replayable_sgd@1", {"learning_rate": 0.1, "local_epochs": epochs})
+    solver = build_solver(method, {"learning_rate": 0.1, "local_epochs": epochs})
     update = solver(model, base, numbers, Restartable().restart(bytes(32)), BLANK, objective.loss)
     found["regression"] = update.delta.tobytes()
     held_out = HeldOut(numbers.inputs, numbers.targets, ExactObjective(objective))
@@ -72,5 +71,7 @@ def updates(epochs: int = 2) -> dict[str, bytes]:
 
 
 if __name__ == "__main__":
-    for name, update in updates().items():
+    threads, method = sys.argv[1:]
+    torch.set_num_threads(int(threads))
+    for name, update in updates(method).items():
         print(name, hashlib.sha256(update).hexdigest()[:16])

@@ -13,8 +13,15 @@ from decimal import Decimal, localcontext
 from functools import cache
 
 import numpy as np
+import torch
 
+from fedledger.learning.objectives.base import Loss
+from fedledger.learning.objectives.classification import cross_entropy
+from fedledger.learning.objectives.regression import Regression
+from fedledger.learning.replayable.descent import Rates, descend, replayable
+from fedledger.learning.replayable.perceptrons import Perceptrons
 from fedledger.learning.replayable.plan import Block, Plan
+from support.replayable_tasks import Task
 
 SCALE = 320
 ONE = 1 << SCALE
@@ -85,6 +92,7 @@ class Layer:
     gradient: list[list[int]] = field(default_factory=list)
     seen: list[Values] = field(default_factory=list)
     made: list[Values] = field(default_factory=list)
+    settled: list[Values] = field(default_factory=list)
     handed: list[Values] = field(default_factory=list)
 
     def sources(self, place: tuple[int, ...]) -> Iterable[tuple[int, tuple[int, ...], int]]:
@@ -104,8 +112,8 @@ class Layer:
                         yield (c * high + i) * wide + j, (y, x), c
 
     def cells(self, values: Values, side: int) -> dict[tuple[int, ...], list[tuple[int, ...]]]:
-        """Return which places each square has, row by row."""
-        _, height, width = self.block.after
+        """Return which places each square has, row by row; what is left at the borders belongs to none."""
+        height, width = (max(place[axis] for place in values) + 1 for axis in (0, 1))
         cells: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
         for place in sorted(values):
             if place[0] < height // side * side and place[1] < width // side * side:
@@ -119,15 +127,17 @@ class Reference:
     Parameters
     ----------
     plan
-        The network, without means of squares.
+        The network.
     flat
         float32[d], as ``Plan.flat`` lays it out.
     small
         Whether the arithmetic is that of small perceptrons.
+    loss
+        The objective's.
     """
 
-    def __init__(self, plan: Plan, flat: Sequence[float], small: bool) -> None:
-        self.small = small
+    def __init__(self, plan: Plan, flat: Sequence[float], small: bool, loss: Loss = cross_entropy) -> None:
+        self.small, self.loss = small, loss
         self.precision = DOUBLE if small else SINGLE
         self.activation_bits, self.weight_bits = (10, 22) if small else (8, 10)
         values = [number(value) for value in flat]
@@ -145,14 +155,15 @@ class Reference:
     def flat(self) -> list[int]:
         return [value for layer in self.layers for row in layer.weights for value in row]
 
-    def step(self, inputs: np.ndarray, labels: Sequence[int], rate: float, momentum: float, decay: float, pull: float):
+    def step(self, inputs: np.ndarray, targets: np.ndarray, rates: Rates) -> None:
         """Take one step on float32[n, ...] or int64[n, ...], already shaped as the first layer takes them."""
-        fraction, exponent = math.frexp(rate / len(labels))
-        outputs = self.outputs(inputs)
-        self._backward([self._of_output(z, label, fraction) for z, label in zip(outputs, labels, strict=True)])
-        self._move(math.ldexp(1.0, exponent), rate, momentum, decay, pull)
+        deltas, exponent = self._of_outputs(self.outputs(inputs), targets, rates.rate)
+        if not self.small:
+            deltas = [{place: [on_grid(v, 30) for v in row] for place, row in one.items()} for one in deltas]
+        self._backward(deltas)
+        self._move(math.ldexp(1.0, exponent), rates)
 
-    def outputs(self, inputs: np.ndarray) -> list[list[int]]:
+    def outputs(self, inputs: np.ndarray) -> list[Values]:
         """Return what the network makes of float32[n, ...] or int64[n, ...]."""
         current = [self._taken(example) for example in inputs]
         for place, layer in enumerate(self.layers):
@@ -160,9 +171,10 @@ class Reference:
             operands = [[on_grid(w, self.weight_bits) for w in row] for row in layer.weights]
             layer.made = [self._made(layer, operands, values) for values in current]
             if place < len(self.layers) - 1:
-                layer.handed = [self._handed(layer, values) for values in layer.made]
+                layer.settled = [self._settled(layer, values) for values in layer.made]
+                layer.handed = [self._handed(layer, values) for values in layer.settled]
                 current = [self._next(layer, values, self.layers[place + 1]) for values in layer.handed]
-        return [values[()] for values in self.layers[-1].made]
+        return self.layers[-1].made
 
     def _taken(self, example: np.ndarray) -> Values:
         if example.dtype == np.int64:
@@ -171,6 +183,8 @@ class Reference:
         values = rounded(example)
         if example.ndim == 1:
             return {(): list(values)}
+        if example.ndim == 2:
+            return {(place,): list(row) for place, row in enumerate(values)}
         return {(y, x): list(values[:, y, x]) for y in range(example.shape[1]) for x in range(example.shape[2])}
 
     def _made(self, layer: Layer, operands: list[list[int]], values: Values) -> Values:
@@ -188,7 +202,7 @@ class Reference:
             ]
         return made
 
-    def _handed(self, layer: Layer, values: Values) -> Values:
+    def _settled(self, layer: Layer, values: Values) -> Values:
         if layer.block.pool > 1:
             cells = layer.cells(values, layer.block.pool)
             values = {
@@ -198,6 +212,18 @@ class Reference:
         low = 0 if layer.block.rectified else -16
         bits = self.activation_bits
         return {place: [on_grid(cut(v, low, 16), bits) for v in row] for place, row in values.items()}
+
+    def _handed(self, layer: Layer, values: Values) -> Values:
+        side = layer.block.average
+        if side == 1:
+            return values
+        return {
+            cell: [
+                on_grid(_shared(sum(column), side), self.activation_bits)
+                for column in zip(*(values[place] for place in places), strict=True)
+            ]
+            for cell, places in layer.cells(values, side).items()
+        }
 
     @staticmethod
     def _next(layer: Layer, values: Values, after: Layer) -> Values:
@@ -209,13 +235,20 @@ class Reference:
             return {(): [v for place in places for v in values[place]]}
         return {(): [values[place][c] for c in range(len(values[places[0]])) for place in places]}
 
-    def _of_output(self, z: list[int], label: int, fraction: float) -> Values:
-        units = [_shifted(value << 12, SCALE) for value in z]
-        shares = [power_of_e(min(max(units) - unit, 65_535)) for unit in units]
-        total = over(sum(shares), number(fraction), DOUBLE)
-        found = [over(share, total, DOUBLE) for share in shares]
-        found[label] = digits(found[label] - number(fraction), DOUBLE)
-        return {(): found if self.small else [on_grid(value, 30) for value in found]}
+    def _of_outputs(self, outputs: list[Values], targets: np.ndarray, rate: float) -> tuple[list[Values], int]:
+        """Return gradients, and the exponent of what they are still to be multiplied with."""
+        owner = getattr(self.loss, "__self__", None)
+        rows = targets.reshape(len(targets), -1)
+        if isinstance(owner, Regression):
+            fraction, exponent = math.frexp(rate / rows.size)
+            pairs = zip(outputs, rows, strict=True)
+            return [{(): _errors(z[()], row, owner, fraction)} for z, row in pairs], exponent + 5
+        fraction, exponent = math.frexp(rate / max(1, int((rows >= 0).sum())))
+        deltas = [
+            {place: _shares(made[place], label, fraction) for place, label in zip(sorted(made), row, strict=True)}
+            for made, row in zip(outputs, rows.tolist(), strict=True)
+        ]
+        return deltas, exponent
 
     def _backward(self, deltas: list[Values]) -> None:
         for place in range(len(self.layers) - 1, -1, -1):
@@ -228,7 +261,9 @@ class Reference:
                 operands = [[on_grid(w, self.weight_bits) for w in row] for row in layer.weights]
                 deltas = [self._of_seen(layer, operands, one) for one in deltas]
                 before = self.layers[place - 1]
-                deltas = [self._taken_back(before, *pair) for pair in zip(before.handed, deltas, strict=True)]
+                deltas = [
+                    self._taken_back(before, *each) for each in zip(before.settled, before.handed, deltas, strict=True)
+                ]
 
     def _gridded(self, layer: Layer, deltas: list[Values], further: bool) -> list[Values]:
         if self.small:
@@ -302,7 +337,7 @@ class Reference:
         return found
 
     @staticmethod
-    def _taken_back(layer: Layer, handed: Values, delta: Values) -> Values:
+    def _taken_back(layer: Layer, settled: Values, handed: Values, delta: Values) -> Values:
         if set(delta) != set(handed):
             row, places = delta[()], sorted(handed)
             width = len(row) // len(places)
@@ -310,14 +345,21 @@ class Reference:
                 delta = {place: row[i * width : (i + 1) * width] for i, place in enumerate(places)}
             else:
                 delta = {place: row[i :: len(places)] for i, place in enumerate(places)}
+        side = layer.block.average
+        if side > 1:
+            spread = {place: [0] * len(row) for place, row in settled.items()}
+            for cell, places in layer.cells(settled, side).items():
+                spread |= {place: [_shared(value, side) for value in delta[cell]] for place in places}
+            delta = spread
         if not layer.block.rectified:
             return delta
         return {
-            place: [d if h > 0 else 0 for d, h in zip(delta[place], handed[place], strict=True)] for place in handed
+            place: [d if s > 0 else 0 for d, s in zip(delta[place], row, strict=True)] for place, row in settled.items()
         }
 
-    def _move(self, scale: float, rate: float, momentum: float, decay: float, pull: float) -> None:
-        single = [number(np.float32(value)) for value in (momentum, rate * decay, rate * pull)]
+    def _move(self, scale: float, rates: Rates) -> None:
+        decay, pull = rates.rate * rates.decay, rates.rate * rates.pull
+        single = [number(np.float32(value)) for value in (rates.momentum, decay, pull)]
         count, weights = self.precision, self.flat()
         gradient = [value for layer in self.layers for row in layer.gradient for value in row]
         moved = []
@@ -333,7 +375,7 @@ class Reference:
             if self.steps % 16 == 0:
                 coarse = number(math.ldexp(1.5, -8 if self.small else -27))
                 velocity = digits(digits(velocity + coarse, count) - coarse, count)
-            self.velocity[place] = velocity if momentum else 0
+            self.velocity[place] = velocity if rates.momentum else 0
             moved.append(cut(on_grid(value, 22), -4, 4) if self.small else digits(value, SINGLE))
         start = 0
         for layer in self.layers:
@@ -347,9 +389,58 @@ class Reference:
         return [float(np.float32(digits(a - b, SINGLE) / ONE)) for a, b in pairs]
 
 
+def _shared(value: int, side: int) -> int:
+    """Return one of the equal parts that a square's places have, which is exact."""
+    share, rest = divmod(value, side * side)
+    assert not rest, "a number is too small for the reference"
+    return share
+
+
+def _shares(z: list[int], label: int, fraction: float) -> list[int]:
+    """Return the gradient of one place's cross-entropy by its logits, times a fraction; 0 if it is padding."""
+    if label < 0:
+        return [0] * len(z)
+    units = [_shifted(value << 12, SCALE) for value in z]
+    shares = [power_of_e(min(max(units) - unit, 65_535)) for unit in units]
+    total = over(sum(shares), number(fraction), DOUBLE)
+    found = [over(share, total, DOUBLE) for share in shares]
+    found[label] = digits(found[label] - number(fraction), DOUBLE)
+    return found
+
+
+def _errors(z: list[int], targets: np.ndarray, objective: Regression, fraction: float) -> list[int]:
+    """Return the gradient of one example's squared errors by its outputs, times a fraction / 2^5."""
+    found = []
+    for i, (value, target) in enumerate(zip(z, targets.tolist(), strict=True)):
+        offset, scale = (
+            number(each[i] if isinstance(each, list) else each) for each in (objective.offset, objective.scale)
+        )
+        wanted = over(digits(number(target) - offset, DOUBLE), scale, DOUBLE)
+        error = cut(digits(value - wanted, DOUBLE), -16, 16)
+        found.append(times(error, number(fraction / 16), DOUBLE))
+    return found
+
+
 def _exponent(total: int, room: float, terms: int, most: int) -> int:
     if not total:
         return most
     found = min(most, math.frexp(room / (total / ONE))[1] - 1)
     units = math.ldexp(total / ONE, found)
     return found if units + min(terms / 2, units) <= room else found - 1
+
+
+def with_reference(
+    task: Task, base: np.ndarray, orders: Sequence[np.ndarray], rates: Rates
+) -> tuple[np.ndarray, list[float]]:
+    """Return a task's update from a base, and the reference's, laid out alike."""
+    model, dataset = task.model, task.dataset
+    network = replayable(model, dataset.tensors[0]).network
+
+    def flat(vector: np.ndarray) -> np.ndarray:
+        return network.plan.flat({key: torch.from_numpy(value) for key, value in model.named(vector).items()}).numpy()
+
+    reference = Reference(network.plan, flat(base).tolist(), isinstance(network, Perceptrons), task.loss)
+    for order in orders:
+        reference.step(dataset.inputs[order], dataset.targets[order], rates)
+    found = descend(model, base, [dataset], [orders], rates, task.loss).deltas[0]
+    return flat(found), reference.delta()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count as count_from
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from fedledger.learning.validation_set import read_validation
 from fedledger.node.held_out import HeldOut
 from fedledger.node.own_data import NodeConfig, fit_own_data
 from fedledger.node.own_training import own_trainer
+from fedledger.node.solvers.base import cautions_of
+from fedledger.node.solvers.build import build_solver
 from fedledger.node.training import Trainer
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.data_schema import ArraySchema, DataSchema, StatisticsSchema, TableSchema
@@ -111,7 +113,7 @@ def own_examples(
             offered.update(example_keys(given.inputs, given.targets))
     held = HeldOut.of(posted.objective.prepared(fit.examples), offered, public, config.most_held_out)
     least = 1 if schema is None else schema.least_examples
-    return OwnExamples(held.fit_without(fit, least), posted, held, published)
+    return OwnExamples(_cautioned(held.fit_without(fit, least), spec), posted, held, published)
 
 
 def posted_vocabulary(schema: DataSchema | None, store: Readable) -> Vocabulary | None:
@@ -178,3 +180,11 @@ def offer_rows(config: NodeConfig, folder: Path, schema: DataSchema | None, coun
     path = next(path for number in count_from(1) if not (path := target / f"rows-{number}.csv").exists())
     write_offered(path, schema, tables, reading, rows.tolist())
     return path, examples.take(rows)
+
+
+def _cautioned(fit: Fit, spec: TaskSpec) -> Fit:
+    """Return a fit with what the task's solver makes of the examples that one should know."""
+    if fit.examples is None:
+        return fit
+    solver = build_solver(spec.solver.method, spec.solver.params)
+    return replace(fit, misfits=(*fit.misfits, *cautions_of(solver, fit.examples)))

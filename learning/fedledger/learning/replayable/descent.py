@@ -99,7 +99,9 @@ class Replayable:
         return cls(network, loaded, packed)
 
     def load(self, vector: Float32Array) -> None:
-        """Set the weights to a packed float32[d]; raises DivergedError if exact products cannot take them."""
+        """Set the weights to a packed float32[d]; raises DivergedError if they are not finite."""
+        if not np.isfinite(vector).all():
+            raise DivergedError
         self.network.load(torch.from_numpy(vector).index_select(0, self.loaded))
 
     def vectors(self, weights: torch.Tensor) -> Float32Array:
@@ -193,9 +195,12 @@ def descend(
                 descent.end()
                 steps += 1
                 seen += len(batches[0])
+            deltas = own.vectors(descent.moved())
+            # Which NaN stands for what is no number depends on the processor.
+            if not np.isfinite(deltas).all():
+                raise DivergedError
         except DivergedError:
             return Trained(np.full((copies, len(base)), np.nan, np.float32), steps, lambda: [math.nan] * copies)
-        deltas = own.vectors(descent.moved())
     return Trained(deltas, steps, lambda: [total / seen for total in gradient.totals()])
 
 
@@ -274,8 +279,8 @@ class _Descent:
             velocity.add_(weights.mul_(_single(rates.rate * rates.decay)))
 
     def moved(self) -> torch.Tensor:
-        """Return by how much the weights moved."""
-        return self._stored - self._begun
+        """Return by how much the weights moved, when all steps are taken."""
+        return torch.sub(self._stored, self._begun, out=self._begun)
 
 
 def _single(value: float) -> float:

@@ -7,7 +7,15 @@ from math import prod
 
 import torch
 
-from fedledger.learning.replayable.arithmetic import ACTIVATION_BITS, WEIGHT_BITS, RowBound, Singles, magnitude
+from fedledger.learning.replayable.arithmetic import (
+    ACTIVATION_BITS,
+    WEIGHT_BITS,
+    WEIGHT_LIMIT,
+    DivergedError,
+    RowBound,
+    Singles,
+    magnitude,
+)
 from fedledger.learning.replayable.grids import ACTIVATION_LIMIT, rounder
 from fedledger.learning.replayable.plan import Block, Plan
 
@@ -51,7 +59,7 @@ class Network:
         return torch.arange(len(self.stored)), torch.zeros(len(self.stored), dtype=torch.int64)
 
     def load(self, weights: Tensor) -> None:
-        """Set the weights to float32[d]."""
+        """Set the weights to float32[d], which are finite."""
         # Adding 0 makes −0 to 0: which of them a product's zero is depends on the processor.
         torch.add(weights, 0.0, out=self.stored)
         for layer in self._layers:
@@ -75,14 +83,14 @@ class Network:
             return inputs.reshape(len(inputs), -1)
         numbers = inputs.reshape(len(inputs), *self.plan.inputs)
         first = self.plan.blocks[0]
-        numbers = numbers.clamp(-ACTIVATION_LIMIT, ACTIVATION_LIMIT).add_(_ACTIVATION).sub_(_ACTIVATION)
         if numbers.ndim > 2 or first.bias is None:
-            return numbers
-        # Beside each example is the 1 that the bias is multiplied with.
-        found = torch.empty(len(numbers), first.inputs + 1)
-        found[:, -1] = 1.0
-        found[:, :-1] = numbers
-        return found
+            found = numbers.clamp(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
+        else:
+            # Beside each example is the 1 that the bias is multiplied with.
+            found = torch.empty(len(numbers), first.inputs + 1)
+            found[:, -1] = 1.0
+            torch.clamp(numbers, -ACTIVATION_LIMIT, ACTIVATION_LIMIT, out=found[:, :-1])
+        return found.add_(_ACTIVATION).sub_(_ACTIVATION)
 
     def refresh(self, part: slice) -> None:
         """Let products take a part of the weights as it is now."""
@@ -133,8 +141,9 @@ class _Layer:
         self._intakes: dict[int, tuple[Tensor, Tensor]] = {}
         self._pooled: tuple[list[Tensor], Tensor] = [], weight
         self.rows = RowBound(weight.shape[1])
-        self._is_signed = True
         self.part = slice(None)
+        self.highest = 1.0
+        """Largest magnitude of what is seen."""
         self.longest = 0.0
         """Bound on the norm of a row of the gradient."""
 
@@ -163,17 +172,13 @@ class _Layer:
 
     def outputs(self) -> Tensor:
         """Return what the layer makes, [outputs, places · n]."""
-        return self.arithmetic.outputs(self.matrix, self.seen, self.rows)
-
-    def highest(self) -> float:
-        """Return the largest magnitude of what is seen."""
-        return magnitude(self._contiguous) if self._is_signed else self._contiguous.amax().item()
+        self.highest = magnitude(self._contiguous)
+        return self.arithmetic.outputs(self.matrix, self.seen, self.rows, self.highest)
 
     def hand_on(self, made: Tensor, after: _Layer, n: int) -> None:
         """Pool, rectify and round, into where the next layer takes it."""
         block = self.block
         made = made.view(*block.after, n)
-        after._is_signed = not block.rectified
         if block.pool > 1:
             made = self._largest(made)
         goal = after.intake(n)
@@ -211,10 +216,9 @@ class _Layer:
     def back(self, delta: Tensor, further: bool) -> Tensor:
         """Leave the gradient of the weights; return that of the intake, if it is wanted."""
         arithmetic, block = self.arithmetic, self.block
-        highest = self.highest()
-        delta, total = arithmetic.gridded(delta, highest, ACTIVATION_BITS, self.matrix if further else None)
+        delta, total = arithmetic.gridded(delta, self.highest, ACTIVATION_BITS, self.matrix if further else None)
         # A row is a sum of what is seen times gradients, which rounding at most doubles.
-        self.longest = 2 * total * highest * self.matrix.shape[1] ** 0.5
+        self.longest = 2 * total * self.highest * self.matrix.shape[1] ** 0.5
         if block.pool > 1:
             delta = self._returned(delta)
         delta = delta.reshape(block.outputs, -1)
@@ -270,7 +274,6 @@ class _Convolution(_Layer):
     def __init__(self, block: Block, arithmetic: Singles, weight: Tensor, gradient: Tensor) -> None:
         super().__init__(block, arithmetic, weight, gradient)
         self._padded: dict[int, Tensor] = {}
-        self._highest = 1.0
 
     def _made(self, n: int) -> tuple[Tensor, Tensor]:
         block = self.block
@@ -290,11 +293,8 @@ class _Convolution(_Layer):
         sizes = block.before[0], high, wide, *block.after[1:], n
         strides = channel, row, column, row * down, column * right, 1
         self.seen[: block.inputs].view(sizes).copy_(padded.as_strided(sizes, strides))
-        self._highest = max(magnitude(padded), 1.0)
-        return self.arithmetic.outputs(self.matrix, self.seen, self.rows, self._highest)
-
-    def highest(self) -> float:
-        return self._highest
+        self.highest = max(magnitude(padded), 1.0)
+        return self.arithmetic.outputs(self.matrix, self.seen, self.rows, self.highest)
 
     def _of_intake(self, delta: Tensor) -> Tensor:
         block = self.block
@@ -317,10 +317,13 @@ class _Embedding(_Layer):
         self._places = inputs.t().flatten()
 
     def outputs(self) -> Tensor:
-        return self.matrix.index_select(0, self._places).t().contiguous()
+        found = self.matrix.index_select(0, self._places)
+        if not magnitude(found) <= WEIGHT_LIMIT:
+            raise DivergedError
+        return found.t().contiguous()
 
     def back(self, delta: Tensor, further: bool) -> Tensor:
-        delta = self.arithmetic.gridded(delta, 1.0, 0, None)[0]
+        delta = self.arithmetic.gridded(delta, self.highest, 0, None)[0]
         self.gradient.zero_().index_add_(0, self._places, delta.reshape(self.block.outputs, -1).t())
         return delta
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fedledger.learning.data import Dataset
 from fedledger.learning.objectives.base import Loss
+from fedledger.learning.schemas.fit import Misfit
 from fedledger.learning.vectors import FlatModel, Float32Array, repeatable
 from fedledger.protocol.methods.catalogue import kind_of
 from fedledger.protocol.methods.registry import Registry
@@ -104,6 +105,12 @@ def require_suited(solver: Solver, model: FlatModel, dataset: Dataset, sizes: It
     if check is not None:
         with repeatable():
             check(model, dataset, sizes, loss)
+
+
+def cautions_of(solver: Solver, dataset: Dataset) -> list[Misfit]:
+    """Return what whoever trains on a data set should know, by the solver's ``cautions``, if it has any."""
+    cautions: Callable[[Dataset], list[Misfit]] | None = getattr(solver, "cautions", None)
+    return [] if cautions is None else cautions(dataset)
 
 
 def computed_by(solver: Solver, examples: int) -> int:

@@ -13,6 +13,8 @@ from fedledger.learning.data import Dataset
 from fedledger.learning.objectives.base import Loss
 from fedledger.learning.objectives.classification import cross_entropy
 from fedledger.learning.replayable.descent import Rates, Trained, descend, require_replayable
+from fedledger.learning.replayable.inputs import cut_inputs
+from fedledger.learning.schemas.fit import Misfit
 from fedledger.learning.vectors import FlatModel, Float32Array
 from fedledger.node.solvers.base import BLANK, SOLVERS, LocalUpdate, Memory
 from fedledger.node.solvers.minibatch import Batches, require_examples
@@ -92,6 +94,10 @@ class ReplayableSGD(Batches):
     def require_suited(self, model: FlatModel, dataset: Dataset, sizes: Iterable[int], loss: Loss) -> None:
         """Raise ConfigError if a model or its loss has no replayable form."""
         require_replayable(model, dataset.tensors[0], loss)
+
+    def cautions(self, dataset: Dataset) -> list[Misfit]:
+        """Return how many of the inputs' numbers are cut, if any are."""
+        return cut_inputs(dataset.inputs)
 
     def permutation(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return the order of ``n`` words that the bit generator draws.

@@ -244,6 +244,11 @@ def open_experiment(path: Path, seed: int | None) -> Experiment:
     from fedledger.platform.experiment.config import load_config
 
     experiment = make_experiment(load_config(path, seed=seed), path.parent)
+    warn_of(experiment)
+    return experiment
+
+
+def warn_of(experiment: Experiment) -> None:
+    """Say on stderr what whoever runs an experiment or posts a task should know."""
     for caution in experiment.cautions():
         err.print(f"Warning: {caution}", markup=False, highlight=False)
-    return experiment

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedledger.platform.cli.context import SealOptions, open_experiment
+from fedledger.platform.cli.context import SealOptions, open_experiment, warn_of
 from fedledger.platform.cli.options import ExperimentSeedOption, SeedOption, TrackOption, TrustOption
 from fedledger.protocol.errors import ConfigError
 
@@ -228,7 +228,7 @@ def read_node_config(path: Path) -> NodeConfig:
 
 
 def open_task(path: Path, seed: int | None) -> OpenedTask:
-    """Read the configuration of a task, or of an experiment, and make its spec.
+    """Read the configuration of a task, or of an experiment, and make its spec, warning on stderr.
 
     Raises
     ------
@@ -240,7 +240,9 @@ def open_task(path: Path, seed: int | None) -> OpenedTask:
 
     if not read_document(path).keys() & {"validation", "data_schema"}:
         return OpenedTask(open_experiment(path, seed))
-    return make_task(read_task_config(path, seed), path.parent)
+    opened = make_task(read_task_config(path, seed), path.parent)
+    warn_of(opened.experiment)
+    return opened
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from fedledger.learning.data import Dataset, Parts
 from fedledger.learning.label_counts import LabelCounts
 from fedledger.learning.metrics import HeldOut, evaluate
 from fedledger.learning.objectives.base import Objective
+from fedledger.learning.replayable.inputs import cut_inputs
 from fedledger.learning.vectors import FlatModel
 from fedledger.node.compression import CompressingTrainer
 from fedledger.node.own_training import trusted_update
-from fedledger.node.solvers.base import Solver
+from fedledger.node.solvers.base import Solver, cautions_of
 from fedledger.node.solvers.build import build_solver
 from fedledger.node.training import LocalTrainer, Trainer
 from fedledger.node.transforms.base import Transform, build_transforms
@@ -275,11 +276,14 @@ class Experiment:
         )
 
     def cautions(self) -> list[str]:
-        """Return what whoever runs the experiment should know of its validation set, in a sentence each."""
+        """Return what whoever runs the experiment should know of its data, a string each."""
+        train = self.parts.whole
+        is_exact = self.spec.measurement == "exact"
+        cut = cut_inputs(train.inputs) if is_exact else cautions_of(self._solver, train)
+        told = [str(caution) for caution in cut]
         seal, asked = self.validation.seal, self.config.data.validation_slice
         if seal is None:
-            return []
-        told = []
+            return told
         if asked > seal.examples:
             told.append(
                 f"validation_slice is {asked:,}, and the validation set has {seal.examples:,} examples: "
