@@ -251,6 +251,7 @@ contract LedgerAccounts is LedgerReveals {
         Task storage t = _open(task_);
         // slither-disable-next-line weak-prng -- a bit's place, not chance
         (uint256 word, uint256 bit) = (id / 256, 1 << (id % 256));
+        // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
         if (_enrolled[task_][word] & bit == 0) revert NotInTask(task_, id);
         // INVARIANT: rounds of other tasks may ask everybody who is enrolled, without a list of their own.
         if (!t.params.openEnrolment) revert EnrolmentClosed(task_);
