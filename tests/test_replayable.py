@@ -16,7 +16,6 @@ from fedledger.learning.objectives.base import Loss
 from fedledger.learning.objectives.classification import cross_entropy
 from fedledger.learning.objectives.regression import Regression
 from fedledger.learning.objectives.tokens import Tokens
-from fedledger.learning.replayable import losses
 from fedledger.learning.replayable.descent import Rates, descend
 from fedledger.learning.vectors import FlatModel
 from fedledger.node.batched_clients import batched_clients
@@ -160,11 +159,3 @@ def test_updates_are_near_those_of_floating_point(task: Callable[[], tuple[nn.Mo
     expected = model.vector() - base
     assert np.linalg.norm(found.deltas[0] - expected) < 0.03 * np.linalg.norm(expected)
     assert found.means()[0] == pytest.approx(total / sum(map(len, orders)), rel=1e-3)
-
-
-def test_many_classes_have_the_gradients_of_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = task("table", 40)
-    train = partial(descend, own.model, own.model.vector(), [own.dataset], [_orders(40, 20, 16)], Rates(0.1, 0.9))
-    found = train(own.loss).deltas.tobytes()
-    monkeypatch.setattr(losses, "FEW", 1)
-    assert train(own.loss).deltas.tobytes() == found

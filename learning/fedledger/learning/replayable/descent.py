@@ -279,8 +279,8 @@ class _Descent:
             velocity.add_(weights.mul_(_single(rates.rate * rates.decay)))
 
     def moved(self) -> torch.Tensor:
-        """Return by how much the weights moved."""
-        return self._stored - self._begun
+        """Return by how much the weights moved, when all steps are taken."""
+        return torch.sub(self._stored, self._begun, out=self._begun)
 
 
 def _single(value: float) -> float:

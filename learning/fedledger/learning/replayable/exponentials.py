@@ -11,6 +11,7 @@ from functools import cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 STEPS = 12
 """Logits are rounded to multiples of 2^−12."""
@@ -44,18 +45,21 @@ def _ln2() -> float:
     return float((total + (1 << (_PRECISION - 53)) >> (_PRECISION - 52)) / 2**52)
 
 
-def logarithm(values: torch.Tensor) -> torch.Tensor:
-    """Return the natural logarithm of float64, each above 0, within 2^−40 and the same on any processor.
+def logarithm(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the natural logarithm of numbers, each above 0, within 2^−40 and the same on any processor.
 
     With x = m · 2^e and m in [2/3, 4/3), ln x = e · ln 2 + 2 artanh z for z = (m − 1) / (m + 1), |z| ≤ 1/5.
     """
-    fraction, power = torch.frexp(values)
+    fraction, power = np.frexp(values)
     low = fraction < 2 / 3
-    fraction = torch.where(low, fraction * 2.0, fraction)
-    power = power.double() - low.double()
-    z = (fraction - 1.0).div_(fraction + 1.0)
+    fraction = np.where(low, fraction * 2.0, fraction)
+    z = (fraction - 1.0) / (fraction + 1.0)
     square = z * z
-    series = torch.full_like(z, 1 / (2 * _TERMS + 1))
+    series = np.full_like(z, 1 / (2 * _TERMS + 1))
     for order in range(_TERMS - 1, -1, -1):
-        series.mul_(square).add_(1 / (2 * order + 1))
-    return series.mul_(z).mul_(2.0).add_(power.mul_(_ln2()))
+        series *= square
+        series += 1 / (2 * order + 1)
+    series *= z
+    series *= 2.0
+    series += (power.astype(np.float64) - low) * _ln2()
+    return series

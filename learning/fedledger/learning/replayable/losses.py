@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Protocol
+from collections.abc import Sequence
+from functools import cache
+from typing import Protocol, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fedledger.learning.objectives.base import Loss
 from fedledger.learning.objectives.classification import cross_entropy
@@ -16,12 +19,11 @@ from fedledger.learning.replayable.grids import ACTIVATION_LIMIT, scaled_rate
 from fedledger.protocol.errors import ConfigError
 
 Tensor = torch.Tensor
+Array: TypeAlias = NDArray[np.float64]
 AT_ONCE = 64
 """Batches whose losses are added up at once."""
-FEW = 256
-"""Classes up to which a table of targets saves calls."""
 _LEAST = 2.0**-40
-_LAST = (LOWEST << STEPS) - 1
+_LAST = float((LOWEST << STEPS) - 1)
 _SCALE = float(1 << STEPS)
 
 
@@ -58,8 +60,8 @@ class CrossEntropy:
 
     def __init__(self, padded: bool = False) -> None:
         self._padded = padded
-        self._sums: Tensor | float = 0.0
-        self._recent: list[tuple[Tensor, Tensor, float, float]] = []
+        self._sums: Array | float = 0.0
+        self._recent: list[tuple[Array, float]] = []
 
     def prepared(self, targets: Tensor) -> Tensor:
         return targets
@@ -68,54 +70,57 @@ class CrossEntropy:
         if self._padded:
             return self._of_tokens(outputs, targets, rate)
         fraction, power = scaled_rate(rate, targets.shape[-1])
-        found = self._scaled(outputs, targets, fraction)
-        self._note(found, targets, fraction, 1.0)
-        return found, power
+        found, shares = _classes(outputs, targets.numpy(), fraction)
+        self._note(shares, 1.0)
+        return torch.from_numpy(found), power
 
     def _of_tokens(self, outputs: Tensor, targets: Tensor, rate: float) -> tuple[Tensor, int]:
-        flat = targets.t().reshape(-1)
+        flat = targets.numpy().T.reshape(-1)
         is_token = flat != PADDING
         tokens = max(1, int(is_token.sum()))
         fraction, power = scaled_rate(rate, tokens)
-        found = self._scaled(outputs, flat.clamp(min=0), fraction)
-        self._note(found[:, is_token], flat[is_token], fraction, targets.shape[0] / tokens)
-        return found.mul(is_token.double()), power
+        found, shares = _classes(outputs, np.maximum(flat, 0), fraction)
+        self._note(shares[is_token], targets.shape[0] / tokens)
+        found *= is_token
+        return torch.from_numpy(found), power
 
-    @staticmethod
-    def _scaled(outputs: Tensor, targets: Tensor, fraction: float) -> Tensor:
-        units = torch.mul(outputs if outputs.dtype == torch.float64 else outputs.double(), _SCALE).round_()
-        below = torch.sub(units.amax(-2, True), units, out=units).clamp_max_(_LAST)
-        shares = exponentials().take(below.long())
-        # c · p, so that c need not be multiplied in later.
-        found = shares.div_(shares.sum(-2, True).div_(fraction))
-        if found.shape[-2] > FEW:
-            places = targets.unsqueeze(-2)
-            return found.scatter_(-2, places, found.gather(-2, places).sub_(fraction))
-        goals = _units(found.shape[-2], fraction).index_select(1, targets.view(-1))
-        if targets.ndim > 1:
-            goals = goals.view(-1, *targets.shape).transpose(0, 1)
-        return found.sub_(goals)
-
-    def _note(self, found: Tensor, targets: Tensor, fraction: float, share: float) -> None:
-        self._recent.append((found, targets, fraction, share))
+    def _note(self, shares: Array, weight: float) -> None:
+        self._recent.append((shares, weight))
         if len(self._recent) >= AT_ONCE:
             self._settle()
 
     def _settle(self) -> None:
-        """Add up the losses of recent batches, all at once: what remains of −1 for a target's logit is its p."""
+        """Add up the losses of recent batches, all at once."""
         if not self._recent:
             return
-        found, targets, fractions, shares = zip(*self._recent, strict=True)
-        own = [each.gather(-2, goals.unsqueeze(-2)).squeeze(-2) for each, goals in zip(found, targets, strict=True)]
-        scaled = [each.div_(fraction).add_(1.0) for each, fraction in zip(own, fractions, strict=True)]
-        losses = torch.split(logarithm(torch.cat(scaled, -1).clamp_min_(_LEAST)), [each.shape[-1] for each in own], -1)
-        for each, share in zip(losses, shares, strict=True):
-            self._sums = self._sums - each.sum(-1) * share
+        shares, weights = zip(*self._recent, strict=True)
+        logarithms = logarithm(np.maximum(np.concatenate(shares, -1), _LEAST))
+        ends = np.cumsum([each.shape[-1] for each in shares])
+        for own, weight in zip(np.split(logarithms, ends[:-1], -1), weights, strict=True):
+            self._sums = self._sums - own.sum(-1) * weight
         self._recent = []
 
     def totals(self) -> list[float]:
         self._settle()
-        return torch.as_tensor(self._sums).view(-1).tolist()
+        return np.reshape(self._sums, -1).tolist()
+
+
+def _classes(outputs: Tensor, targets: NDArray[np.int64], fraction: float) -> tuple[Array, Array]:
+    """Return gradients by logits [..., classes, m], times a fraction, and the targets' probabilities [..., m].
+
+    NumPy's calls take less time than torch's, which matters with so few numbers.
+    """
+    units: Array = np.rint(outputs.numpy() * _SCALE, dtype=np.float64)
+    below = np.minimum(units.max(-2, keepdims=True) - units, _LAST)
+    found: Array = _table().take(below.astype(np.int64))
+    # c · p, so that c need not be multiplied in later.
+    found /= found.sum(-2, keepdims=True) / fraction
+    grid: Sequence[NDArray[np.int64]] = np.indices(targets.shape, sparse=True)
+    places = *grid[:-1], targets, grid[-1]
+    own = found[places] - fraction
+    found[places] = own
+    # What remains of −1 for a target's logit is its p.
+    return found, own / fraction + 1.0
 
 
 class SquaredError:
@@ -159,9 +164,9 @@ def scaled_targets(objective: Regression, targets: Tensor) -> Tensor:
     return rows.sub_(offset).div_(scale)
 
 
-@lru_cache(maxsize=64)
-def _units(classes: int, fraction: float) -> Tensor:
-    return torch.eye(classes, dtype=torch.float64).mul_(fraction)
+@cache
+def _table() -> Array:
+    return exponentials().numpy()
 
 
 def gradient_of(loss: Loss, outputs: int) -> Gradient:

@@ -171,7 +171,7 @@ def _losses(logits: Tensor, targets: Tensor) -> list[float]:
     left = cut.sub_(units * 2.0**-STEPS)
     series = torch.mul(left, -1 / 6).add_(0.5).mul_(left).sub_(1.0).mul_(left).add_(1.0)
     shares = series.mul_(exponentials().take(units.long())).add_(_TABLE).sub_(_TABLE)
-    losses: list[float] = logarithm(shares.sum(1)).add_(own).tolist()
+    losses: list[float] = (logarithm(shares.sum(1).numpy()) + own.numpy()).tolist()
     return losses
 
 
