@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Protocol, TypeAlias
 
@@ -114,7 +115,7 @@ def _classes(outputs: Tensor, targets: NDArray[np.int64], fraction: float) -> tu
     found: Array = _table().take(below.astype(np.int64))
     # c · p, so that c need not be multiplied in later.
     found /= found.sum(-2, keepdims=True) / fraction
-    grid: tuple[NDArray[np.int64], ...] = np.indices(targets.shape, sparse=True)
+    grid: Sequence[NDArray[np.int64]] = np.indices(targets.shape, sparse=True)
     places = *grid[:-1], targets, grid[-1]
     own = found[places] - fraction
     found[places] = own
