@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedledger.platform.cli.console import Format, FormatOption, err, number, out, print_json, print_rows
+from fedledger.platform.cli.bench import FiguresOption, bench_app, write_figures
+from fedledger.platform.cli.console import (
+    BenchFormat,
+    BenchFormatOption,
+    Format,
+    FormatOption,
+    err,
+    number,
+    out,
+    print_json,
+    print_rows,
+    progress_bar,
+)
 from fedledger.platform.cli.options import expand_options
 from fedledger.protocol.records.reputation import PPM
 from fedledger.protocol.units import MOST_GWEI
+from fedledger.storage.machine import processors
 
 if TYPE_CHECKING:
     from fedledger.platform.spot_checks.plan import CheckPlan
@@ -112,6 +125,62 @@ def spot_check_plan(
     print_rows([_cells(each) for each in plan.others()], "Other rates, with the same room")
     for line in told:
         err.print(f"[bold yellow]Warning:[/bold yellow] {line}")
+
+
+@dataclass(frozen=True)
+class StudiedOptions:
+    """Which runs are played."""
+
+    tasks: Annotated[str, typer.Option(help="digits, new, or both: what `fedledger new` makes")] = "digits,new"
+    strategies: Annotated[
+        str | None, typer.Option(help="which, separated by commas (default: honest work and those without training)")
+    ] = None
+    seeds: Annotated[str, typer.Option(help="FIRST..LAST, or numbers separated by commas")] = "1..100"
+    dirichlet: Annotated[
+        str, typer.Option(help="concentrations of the classes' division, or iid, separated by commas")
+    ] = ".5"
+    populations: Annotated[str, typer.Option(help="PARTICIPANTS-HOSTILE, separated by commas")] = "10-1"
+    rounds: Annotated[int | None, typer.Option(min=1, help="rounds of each run (default: the task's own)")] = None
+    by_examples: Annotated[
+        bool, typer.Option("--by-examples", help="pay by committed examples, up to a round's median number")
+    ] = False
+
+
+@bench_app.command("spot-checks")
+@expand_options
+def bench_spot_checks(
+    studied: StudiedOptions,
+    rate: Annotated[
+        int, typer.Option(min=1, max=PPM, metavar="PPM", help="accepted updates of a million that are checked")
+    ] = PPM // 20,
+    gas_price: Annotated[float, typer.Option(min=0, max=1e9, metavar="GWEI", help="of a unit of gas")] = 1.0,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes (default: one for each processor)")] = None,
+    output: FiguresOption = None,
+    format_: BenchFormatOption = BenchFormat.TABLE,
+) -> None:
+    """Play strategies that do not train on what they committed to, and show what they earn where updates are checked.
+
+    Rounds are played without a ledger, with the pay of the default pipeline. Penalties are those of `spot-check plan`;
+    a stake holds what it says, and no check is decided before the last round. A line below the table explains it.
+    """
+    from fedledger.platform.bench.option_lists import listed
+    from fedledger.platform.bench.robustness import DIGITS, conditions
+    from fedledger.platform.bench.robustness_options import dirichlets_of, populations_of, seeds_of
+    from fedledger.platform.bench.spot_check_runs import STUDY, cases
+    from fedledger.platform.bench.spot_checks import COLUMNS, StudyOptions, study, table_cells
+
+    populations, seeds = populations_of(studied.populations), seeds_of(studied.seeds)
+    given = conditions(DIGITS, dirichlets_of(studied.dirichlet), populations, seeds)
+    strategies = list(STUDY) if studied.strategies is None else listed(studied.strategies, "--strategies")
+    chosen = cases(listed(studied.tasks, "--tasks"), strategies, given, studied.by_examples)
+    options = StudyOptions(rate, gas_price, studied.rounds, workers or processors())
+    with progress_bar("playing") as watch:
+        profits = study(chosen, options, watch)
+    document = {"rate": rate, "gas_price": gas_price, "seeds": seeds, "rows": [asdict(each) for each in profits]}
+    if write_figures(document, output, format_):
+        return
+    print_rows(table_cells(profits), "What strategies earn")
+    out.print(COLUMNS, markup=False)
 
 
 def _cells(plan: CheckPlan) -> dict[str, object]:
