@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -12,9 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from fedledger.learning.canonical_examples import CanonicalExamples
 from fedledger.learning.data import Dataset
+from fedledger.learning.equal_examples import example_keys
+from fedledger.learning.posted_model import PostedModel
 from fedledger.node.solvers.base import LocalUpdate
+from fedledger.node.spot_checks.opening import make_opening
 from fedledger.node.training import LocalTrainer, TrainingContext
+from fedledger.node.updates import header_of
 from fedledger.platform.attacks.over_claim import OverClaim
 from fedledger.platform.attacks.split_data import SplitData
 from fedledger.platform.bench.attack_suite import GROUP, NO_WORK, NONE, Variant, suite
@@ -27,15 +33,24 @@ from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import ExperimentConfig, read_document
 from fedledger.platform.experiment.experiment import HONEST, Experiment
 from fedledger.platform.experiment.template import new_project
+from fedledger.platform.spot_checks.judging import Case as CheckedUpdate
+from fedledger.platform.spot_checks.judging import judge
 from fedledger.protocol.documents import validated
+from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.records.spot_checks import drawn
+from fedledger.protocol.records import update as wire
+from fedledger.protocol.records.data_root import DataRoot, commit_examples, salt_seed
+from fedledger.protocol.records.signatures import Place
+from fedledger.protocol.records.spot_checks import Check, Reason, drawn
 from fedledger.protocol.records.verdicts import Verdict
 
 NEW = "new"
 """The project that `fedledger new` makes."""
 TASKS = (DIGITS, NEW)
-TASK, AUDITORS = 1, 3
+PLACE: Place = (1, "0x" + "00" * 20, 1)
+"""Where the task would be."""
+AUDITORS = 3
 CLAIM = 1000
 """Examples that who claims too many claims, and has committed to by repeating its own."""
 COPY = "copy"
@@ -211,7 +226,7 @@ class WatchedRecord(MemoryRecord):
 
 @dataclass
 class Checks:
-    """Judges updates by training again on the examples that their senders have committed to.
+    """Spot checks of an experiment's updates, as participants answer them and auditors judge.
 
     Parameters
     ----------
@@ -220,20 +235,50 @@ class Checks:
     """
 
     experiment: Experiment
-    _trainers: dict[int, LocalTrainer] = field(default_factory=dict)
+    _known: dict[int, tuple[LocalTrainer, DataRoot, bytes]] = field(default_factory=dict)
 
-    def passes(self, number: int, context: TrainingContext, sent: LocalUpdate) -> bool:
-        """Return whether an update follows from what its sender has committed to."""
-        trained = self._trainer(number)(context)
-        counts = (trained.examples, trained.steps) == (sent.examples, sent.steps)
-        return counts and trained.delta.tobytes() == sent.delta.tobytes()
+    @cached_property
+    def posted(self) -> PostedModel:
+        """The task's model, as an auditor reads it."""
+        given = self.experiment
+        return PostedModel(given.spec, given.make_model, given.objective, given.initial)
 
-    def _trainer(self, number: int) -> LocalTrainer:
-        if number not in self._trainers:
+    @cached_property
+    def public(self) -> frozenset[bytes]:
+        """The validation examples that nobody may train on."""
+        if self.experiment.spec.seal is not None:
+            return frozenset()
+        return frozenset(example_keys(*self.experiment.validation.examples()))
+
+    def reason(self, seed: bytes, number: int, context: TrainingContext, sent: LocalUpdate) -> Reason:
+        """Return what an auditor finds of an update; its sender opens what it has committed to.
+
+        Parameters
+        ----------
+        seed
+            Hash of the block of the round's proposal.
+        number
+            Whose update it is.
+        context, sent
+            What it should follow from, and the update.
+        """
+        trainer, root, salts = self._committed(number)
+        check = Check(PLACE, context.index, number, 0, seed)
+        opening = make_opening(check, trainer, context, root, salts)
+        header = header_of(context.spec, context.index, context.owner, ContentRef.of(context.base.encode()), sent)
+        content = wire.encode(header, sent.sent, _key(number))
+        case = CheckedUpdate(self.posted, context, content, root, keccak(opening.transcript), self.public)
+        return judge(check, case, opening.plaintext).reason
+
+    def _committed(self, number: int) -> tuple[LocalTrainer, DataRoot, bytes]:
+        """Return what trains on the examples that a participant has committed to, their root, and its salts' seed."""
+        if number not in self._known:
             honest = self.experiment.trainer(number, honest=True)
             assert isinstance(honest, LocalTrainer), "nothing is compressed"
-            self._trainers[number] = replace(honest, dataset=self.committed(number, honest.dataset))
-        return self._trainers[number]
+            trainer = replace(honest, dataset=self.committed(number, honest.dataset))
+            salts = salt_seed(_key(number), PLACE, 1)
+            self._known[number] = trainer, commit_examples(CanonicalExamples.of(trainer.dataset), salts), salts
+        return self._known[number]
 
     def committed(self, number: int, own: Dataset) -> Dataset:
         """Return what a participant has committed to, which suits its strategy as well as can be."""
@@ -248,7 +293,10 @@ class Checks:
 
 
 def played(case: CheckedCase, rate: int, rounds: int | None = None) -> CheckedRow:
-    """Play a run, judge each accepted update of the strategy, and draw which of them are checked."""
+    """Play a run, judge accepted updates of the strategy, and draw which of them are checked.
+
+    All are judged, so that it is known what is lost in the mean; where all are honest, those that are drawn.
+    """
     with TemporaryDirectory() as folder:
         config = case.config(Path(folder), rounds)
         experiment = make_experiment(config, Path(folder) / NEW)
@@ -260,8 +308,10 @@ def played(case: CheckedCase, rate: int, rounds: int | None = None) -> CheckedRo
             closed.append(done)
             for number, (context, sent) in record.sent.items():
                 if done.verdicts[number] is Verdict.ACCEPTED and not done.empty:
-                    auditor = drawn(block_hash(case, done.index), TASK, done.index, number, rate, AUDITORS)
-                    passes = checks.passes(number, context, sent)
+                    seed = block_hash(case, done.index)
+                    auditor = drawn(seed, PLACE[2], done.index, number, rate, AUDITORS)
+                    looks = case.hostile or auditor is not None
+                    passes = not looks or checks.reason(seed, number, context, sent) is Reason.PASSED
                     earned[number].add(done.shares.get(number, 0), passes, auditor is not None)
     pays = [sum(done.shares.get(number, 0) for done in closed) for number in honest]
     units = config.ledger.units_per_round
@@ -313,3 +363,7 @@ def cases(
 def block_hash(case: CheckedCase, index: int) -> bytes:
     """Return 32 bytes that stand for the hash of the block in which a round was proposed."""
     return hashlib.sha256(f"{case.task} {case.strategy} {case.seed} block of round {index}".encode()).digest()
+
+
+def _key(number: int) -> bytes:
+    return hashlib.sha256(f"participant {number}".encode()).digest()
