@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from fedledger.platform.bench.honest_checks import CONVOLUTION, PERCEPTRONS, HonestRun, honest_cells, varied
 from fedledger.platform.bench.robustness import Condition
 from fedledger.platform.bench.spot_check_runs import (
     GROUPS,
@@ -93,6 +94,29 @@ def test_the_command_writes_figures(tmp_path: Path) -> None:
     honest, copy = document["rows"]
     assert (honest["strategy"], honest["failing"], honest["runs"]) == ("none", 0, 2)
     assert copy["failing"] == copy["accepted"] > 0 and copy["expected"] < 0
+
+
+def test_honest_participants_pass_whatever_they_train(tmp_path: Path) -> None:
+    told = CliRunner().invoke(app, ["bench", "honest-checks", "--checks", "40", "--workers", "1", "--format", "json"])
+    assert told.exit_code == 0, told.output
+    rows = json.loads(told.stdout)["rows"]
+    assert (sum(row["checks"] for row in rows), sum(row["failed"] for row in rows)) == (40, 0)
+    seen = [varied(seed, tmp_path) for seed in range(12)]
+    assert {kind for kind, _ in seen} == {*PERCEPTRONS, CONVOLUTION}
+    assert len({experiment.spec.digest for _, experiment in seen}) == 12
+    assert {experiment.spec.windows is None for _, experiment in seen} == {True, False}
+
+
+def test_a_check_that_an_honest_participant_fails_is_counted() -> None:
+    run = HonestRun(1, CONVOLUTION, True, False, {"passed": 38, "does not follow": 2})
+    assert honest_cells([run, replace(run, found={"passed": 40})])[0] == {
+        "model": CONVOLUTION,
+        "momentum": "yes",
+        "replayed": "all",
+        "runs": 2,
+        "checks": 80,
+        "failed": 2,
+    }
 
 
 @pytest.mark.long

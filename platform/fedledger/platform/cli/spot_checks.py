@@ -22,6 +22,7 @@ from fedledger.platform.cli.console import (
     progress_bar,
 )
 from fedledger.platform.cli.options import expand_options
+from fedledger.protocol.errors import ExitCode
 from fedledger.protocol.records.reputation import PPM
 from fedledger.protocol.units import MOST_GWEI
 from fedledger.storage.machine import processors
@@ -181,6 +182,28 @@ def bench_spot_checks(
         return
     print_rows(table_cells(profits), "What strategies earn")
     out.print(COLUMNS, markup=False)
+
+
+@bench_app.command("honest-checks")
+def bench_honest_checks(
+    checks: Annotated[int, typer.Option(min=1, help="how many updates are checked, at least")] = 10_000,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes (default: one for each processor)")] = None,
+    output: FiguresOption = None,
+    format_: BenchFormatOption = BenchFormat.TABLE,
+) -> None:
+    """Check updates of honest participants, with models and training that vary, and show whether any fails.
+
+    Each is opened and judged as on a ledger. The exit code is 1 if one fails.
+    """
+    from fedledger.platform.bench.honest_checks import check_honest, honest_cells
+
+    with progress_bar("checking") as watch:
+        runs = check_honest(checks, workers or processors(), watch)
+    rows = honest_cells(runs)
+    if not write_figures({"rows": rows}, output, format_):
+        print_rows(rows, "Checks of honest participants")
+    if any(run.failed for run in runs):
+        raise typer.Exit(ExitCode.FAILURE)
 
 
 def _cells(plan: CheckPlan) -> dict[str, object]:
