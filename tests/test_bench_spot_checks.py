@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from fedledger.platform.bench.honest_checks import CONVOLUTION, PERCEPTRONS, HonestRun, honest_cells, varied
 from fedledger.platform.bench.robustness import Condition
 from fedledger.platform.bench.spot_check_runs import (
+    CHAINS,
     GROUPS,
     NEW,
     STRATEGIES,
@@ -39,21 +40,22 @@ def test_profit_is_pay_less_penalties_and_gas() -> None:
     options = StudyOptions(PPM // 20, gas_price=2.0)
     terms = options.terms(row_of())
     assert (terms.plan.pay, terms.plan.penalty, terms.plan.staked_penalties) == (200_000, 8_000_000, 1)
-    rides = Earned(accepted=10, failing=10, caught=2, pay=50_000, unearned=50_000, most=10_000)
-    found = profit_of([row_of(rides), row_of(replace(rides, caught=0))], terms)
+    rides = Earned(accepted=10, failing=10, caught=[2] * CHAINS, pay=50_000, unearned=50_000, most=10_000)
+    found = profit_of([row_of(rides), row_of(replace(rides, caught=[0] * CHAINS))], terms)
     assert (found.pay, found.unearned, found.failing, found.a_failing) == (0.25, 0.25, 10, 0.5)
     assert found.profit == pytest.approx(0.25 - 4 / 2) and found.error == pytest.approx(2)
     assert found.expected == pytest.approx(0.25 - 4 * (1 - 0.95**10))
-    honest = profit_of([row_of(Earned(accepted=20, answered=1, pay=200_000))], terms)
+    honest = profit_of([row_of(Earned(accepted=20, answered=[1] * CHAINS, pay=200_000))], terms)
     # One answer of 50,000 gas at 2 gwei, where all pay is 2,000,000 gwei.
     assert honest.profit == honest.expected == pytest.approx(1 - 0.05)
 
 
 def test_updates_are_counted_by_what_a_check_finds() -> None:
     earned = Earned()
-    for units, passes, is_drawn in ((5, True, False), (7, True, True), (11, False, False), (13, False, True)):
-        earned.add(units, passes, is_drawn)
-    assert earned == Earned(accepted=4, failing=2, answered=1, caught=1, pay=36, unearned=24, most=13)
+    for units, passes, drawn_by in ((5, True, []), (7, True, [0]), (11, False, []), (13, False, [0, 2])):
+        earned.add(units, passes, drawn_by)
+    assert (earned.accepted, earned.failing, earned.pay, earned.unearned, earned.most) == (4, 2, 36, 24, 13)
+    assert (earned.answered[:3], earned.caught[:3], sum(earned.caught)) == ([1, 0, 0], [1, 0, 1], 2)
 
 
 @pytest.mark.parametrize(("strategy", "fails"), [("none", False), ("copy", True), ("over_claim", True)])
@@ -61,8 +63,8 @@ def test_honest_work_passes_and_other_work_fails(strategy: str, fails: bool) -> 
     row = played(replace(CASE, strategy=strategy, hostile=int(strategy != "none")), rate=PPM, rounds=2)
     assert len(row.earned) == (1 if fails else 10)
     for each in row.earned:
-        assert each.failing == each.caught == (each.accepted if fails else 0)
-        assert each.answered == each.accepted - each.failing
+        assert each.failing == (each.accepted if fails else 0)
+        assert each.caught == [each.failing] * CHAINS and each.answered == [each.accepted - each.failing] * CHAINS
     assert sum(each.accepted for each in row.earned) >= 2
 
 

@@ -50,7 +50,8 @@ NEW = "new"
 TASKS = (DIGITS, NEW)
 PLACE: Place = (1, "0x" + "00" * 20, 1)
 """Where the task would be."""
-AUDITORS = 3
+AUDITORS, CHAINS = 3, 20
+"""Auditors of the task, and how often it is drawn, by other hashes, who of a run is checked."""
 CLAIM = 1000
 """Examples that who claims too many claims, and has committed to by repeating its own."""
 COPY = "copy"
@@ -150,25 +151,25 @@ class Earned:
     accepted, failing
         Updates that were accepted, and those of them that a check fails.
     answered, caught
-        Those that were drawn to be checked and pass, and those that were drawn and fail.
+        Those that were drawn to be checked and pass, and those that were drawn and fail, by each chain of hashes.
     pay, unearned, most
         Credit units in all, those of the updates that a check fails, and the most in a round.
     """
 
     accepted: int = 0
     failing: int = 0
-    answered: int = 0
-    caught: int = 0
+    answered: list[int] = field(default_factory=lambda: [0] * CHAINS)
+    caught: list[int] = field(default_factory=lambda: [0] * CHAINS)
     pay: int = 0
     unearned: int = 0
     most: int = 0
 
-    def add(self, units: int, passes: bool, is_drawn: bool) -> None:
-        """Count an accepted update that earned so many credit units."""
+    def add(self, units: int, passes: bool, drawn_by: Sequence[int]) -> None:
+        """Count an accepted update that earned so many credit units, and is drawn by these chains."""
         self.accepted += 1
         self.failing += not passes
-        self.answered += is_drawn and passes
-        self.caught += is_drawn and not passes
+        for chain in drawn_by:
+            (self.answered if passes else self.caught)[chain] += 1
         self.pay += units
         self.unearned += 0 if passes else units
         self.most = max(self.most, units)
@@ -295,7 +296,8 @@ class Checks:
 def played(case: CheckedCase, rate: int, rounds: int | None = None) -> CheckedRow:
     """Play a run, judge accepted updates of the strategy, and draw which of them are checked.
 
-    All are judged, so that it is known what is lost in the mean; where all are honest, those that are drawn.
+    All are judged, so that it is known what is lost in the mean; where all are honest, those that the first
+    chain draws.
     """
     with TemporaryDirectory() as folder:
         config = case.config(Path(folder), rounds)
@@ -308,11 +310,10 @@ def played(case: CheckedCase, rate: int, rounds: int | None = None) -> CheckedRo
             closed.append(done)
             for number, (context, sent) in record.sent.items():
                 if done.verdicts[number] is Verdict.ACCEPTED and not done.empty:
-                    seed = block_hash(case, done.index)
-                    auditor = drawn(seed, PLACE[2], done.index, number, rate, AUDITORS)
-                    looks = case.hostile or auditor is not None
+                    drawn_by = _drawn_by(case, done.index, number, rate)
+                    looks, seed = case.hostile or 0 in drawn_by, block_hash(case, done.index, 0)
                     passes = not looks or checks.reason(seed, number, context, sent) is Reason.PASSED
-                    earned[number].add(done.shares.get(number, 0), passes, auditor is not None)
+                    earned[number].add(done.shares.get(number, 0), passes, drawn_by)
     pays = [sum(done.shares.get(number, 0) for done in closed) for number in honest]
     units = config.ledger.units_per_round
     return CheckedRow(case, len(closed), units, config.quorum, max(1.0, median(pays)), list(earned.values()))
@@ -360,9 +361,16 @@ def cases(
     return list(dict.fromkeys(every))
 
 
-def block_hash(case: CheckedCase, index: int) -> bytes:
-    """Return 32 bytes that stand for the hash of the block in which a round was proposed."""
-    return hashlib.sha256(f"{case.task} {case.strategy} {case.seed} block of round {index}".encode()).digest()
+def block_hash(case: CheckedCase, index: int, chain: int) -> bytes:
+    """Return 32 bytes that stand for the hash of the block in which a round was proposed, on one of several chains."""
+    return hashlib.sha256(f"{case.task} {case.strategy} {case.seed} round {index} on {chain}".encode()).digest()
+
+
+def _drawn_by(case: CheckedCase, index: int, number: int, rate: int) -> list[int]:
+    """Return on which chains the update of a participant is drawn."""
+    hashes = [block_hash(case, index, chain) for chain in range(CHAINS)]
+    found = [drawn(seed, PLACE[2], index, number, rate, AUDITORS) for seed in hashes]
+    return [chain for chain, auditor in enumerate(found) if auditor is not None]
 
 
 def _key(number: int) -> bytes:

@@ -75,8 +75,9 @@ class Terms:
     gas_price: float
 
     def cost(self, earned: Earned) -> float:
-        """Return what one participant's checks cost it, in credit units, as they were drawn."""
-        return self._cost(min(earned.caught, self.plan.staked_penalties), earned.answered)
+        """Return what one participant's checks cost it, in credit units, as they were drawn: the mean of all chains."""
+        charged = fmean(min(caught, self.plan.staked_penalties) for caught in earned.caught)
+        return self._cost(charged, fmean(earned.answered))
 
     def expected_cost(self, earned: Earned) -> float:
         """Return what they cost in the mean."""
@@ -209,8 +210,8 @@ def table_cells(profits: Sequence[Profit]) -> list[dict[str, str]]:
 COLUMNS = (
     "accepted, failing: a follower's updates in a run, and those that a check fails. Pay, profit and expected are in "
     "pays of the median honest participant, of all followers together; unearned is the pay of failing updates. profit: "
-    "pay less the drawn penalties and the gas of answers, with its standard error; expected: with the mean of what is "
-    "drawn. a failing update, most: what one earned in the mean, and the most that an update of a follower earned, in "
-    "equal shares of a round. Where nobody is hostile, figures are of one participant."
+    "pay less the drawn penalties and the gas of answers, with its standard error over the runs; expected: with the "
+    "mean of what can be drawn. a failing update, most: what one earned in the mean, and the most that an update of a "
+    "follower earned, in equal shares of a round. Where nobody is hostile, figures are of one participant."
 )
 """What the columns of :func:`table_cells` are."""
