@@ -35,8 +35,10 @@ from fedledger.node.spot_checks.opening import (
 )
 from fedledger.node.spot_checks.replay import local_part
 from fedledger.node.training import training_seed
+from fedledger.platform.spot_checks.judging import judge_box
 from fedledger.protocol.arithmetic.random_streams import Restartable
 from fedledger.protocol.encoding import tensors
+from fedledger.protocol.encoding.sealed_boxes import public_key, reader_key, seal
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import Method, VectorSpec
 from fedledger.protocol.records.data_root import CommittedExamples, DataRoot
@@ -244,6 +246,21 @@ def test_another_transcript_than_the_claimed_one_fails(windows: Wanted) -> None:
     second = replace(scene.check, auditor=2)
     other = make_opening(second, scene.trainer(), scene.context, scene.committed.root, scene.seed)
     assert other.transcript != scene.opening.transcript and other.plaintext == scene.opening.plaintext
+
+
+@pytest.mark.parametrize("windows", [None, WINDOWS])
+def test_a_box_is_read_by_its_auditor_for_its_check_alone(windows: Wanted) -> None:
+    scene = digits(windows)
+    opening, case, key = scene.opening, scene.case(), reader_key(b"\x07" * 32)
+    box = seal(public_key(key), opening.plaintext, scene.check.info)
+    assert judge_box(scene.check, case, box, opening.digest, key).passed
+    for check, digest, reader in (
+        (replace(scene.check, auditor=2), opening.digest, key),
+        (replace(scene.check, participant=9), opening.digest, key),
+        (scene.check, bytes(32), key),
+        (scene.check, opening.digest, bytes(32)),
+    ):
+        assert judge_box(check, case, box, digest, reader).reason is Reason.UNREADABLE
 
 
 def changed_tensor(named: dict[str, np.ndarray], name: str, value: Any) -> bytes:
