@@ -26,7 +26,7 @@ from fedledger.protocol.records.spot_checks import LEAST_AUDITORS, Auditor, Comm
 PARTICIPANTS, ROUNDS = 8, 5
 PERCEPTRONS = {"logistic regression": [], "perceptron": [16], "large perceptron": [256, 64]}
 CONVOLUTION = "convolution"
-SHARES = (0.35, 0.35, 0.15, 0.15)
+SHARES = (0.4, 0.4, 0.1, 0.1)
 """How often each kind of model is tried: large ones take long."""
 CODE = """\
 import numpy as np
