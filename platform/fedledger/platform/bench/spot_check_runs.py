@@ -25,7 +25,7 @@ from fedledger.platform.attacks.over_claim import OverClaim
 from fedledger.platform.attacks.split_data import SplitData
 from fedledger.platform.bench.attack_suite import GROUP, NO_WORK, NONE, Variant, suite
 from fedledger.platform.bench.robustness import DIGITS, Case, Condition, configuration
-from fedledger.platform.engine.backends.base import Job
+from fedledger.platform.engine.backends.base import Job, Work
 from fedledger.platform.engine.backends.choose import open_backend
 from fedledger.platform.engine.federation import Round, play
 from fedledger.platform.engine.without_ledger import MemoryRecord
@@ -202,7 +202,7 @@ class CheckedRow:
 
 
 class WatchedRecord(MemoryRecord):
-    """The rounds of a task in memory, with the updates of some participants of the newest round.
+    """The rounds of a task in memory, with the updates that some participants sent in the newest one.
 
     Parameters
     ----------
@@ -216,6 +216,11 @@ class WatchedRecord(MemoryRecord):
         super().__init__(experiment, judged=True)
         self._watched = frozenset(watched)
         self.sent: dict[int, tuple[TrainingContext, LocalUpdate]] = {}
+
+    def ask(self) -> Work:
+        """Return the training of the next round; what was sent in the last one is forgotten."""
+        self.sent = {}
+        return super().ask()
 
     def keep(self, job: Job, trained: LocalUpdate) -> None:
         """Take one update, and remember it with what it should follow from."""
