@@ -192,8 +192,8 @@ abstract contract CourtFixture is BatchedFixture {
         eq(uint8(accounts.round(task, round).status), uint8(expected), "round");
     }
 
-    function posted(Outcome memory o) internal pure returns (LedgerCourt.Posted memory) {
-        return LedgerCourt.Posted(o.proposal, o.verdictWords, o.shareWords);
+    function posted(Outcome memory o) internal pure returns (IFedLedger.Posted memory) {
+        return IFedLedger.Posted(o.proposal, o.verdictWords, o.shareWords);
     }
 
     /// @notice The commitment of participant `i`, as it signed it and with its way to the root.
@@ -271,7 +271,7 @@ abstract contract CourtFixture is BatchedFixture {
         for (uint256 task = 1; task <= accounts.taskCount(); ++task) {
             IFedLedger.Task memory t = accounts.task(task);
             if (!t.finished) sum += budget(t.params) - uint256(t.spentUnits) * t.params.creditUnit;
-            sum += accounts.sealOf(task).deposit;
+            sum += court.sealOf(task).deposit;
             for (uint32 i = 0; i < accounts.participantCount(); ++i) {
                 sum += accounts.creditOf(task, i) * t.params.creditUnit;
             }
