@@ -29,7 +29,7 @@ from fedledger.ledger_tools.audit.divergence import Divergence
 from fedledger.ledger_tools.audit.replay import MissingContentError
 from fedledger.protocol.arithmetic.random_streams import Stream, derive_seed, generator, stream
 from fedledger.protocol.documents import validated
-from fedledger.protocol.encoding import canonical, tensors
+from fedledger.protocol.encoding import canonical, sealed_boxes, tensors
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.encoding.tensors import TensorFormatError
 from fedledger.protocol.errors import ConfigError, StoreError
@@ -42,6 +42,7 @@ from fedledger.protocol.records.reputation import PPM, Evidence
 from fedledger.protocol.records.seal import SealSpec
 from fedledger.protocol.records.settlement import apportion, pack_lengths, pack_words, unpack_lengths, unpack_words
 from fedledger.protocol.records.spec import JudgementSpec, TaskSpec, TensorsSpec
+from fedledger.protocol.records.spot_checks import Auditor, CommittedData, SpotChecks, Windows
 from fedledger.protocol.records.verdicts import Verdict
 from support.examples import examples
 
@@ -640,6 +641,10 @@ class TestModel:
 
 REF = Ref.of(ContentRef.of(b"content"))
 SPEC = TaskSpec(name="small", rounds=3, initial_model=REF, validation=REF)
+AUDITORS = [
+    Auditor(account=signatures.checksummed("0x" + f"{i:02x}" * 20), key=sealed_boxes.public_key(bytes([i]) * 32).hex())
+    for i in (1, 2)
+]
 
 
 class TestSpec:
@@ -699,6 +704,8 @@ class TestSpec:
             "stopping": SPEC.stopping.model_copy(update={"patience": 5}),
             "tolerance": SPEC.tolerance.model_copy(update={"loss": 5}),
             "measurement": "exact",
+            "committed_data": CommittedData(every=5),
+            "spot_checks": SpotChecks(auditors=AUDITORS, windows=Windows(steps=5)),
         }
         methods = ("solver", "selection", "aggregation", "optimiser", "contribution")
         changes |= {field: Method(method="other@2") for field in methods}

@@ -17,6 +17,7 @@ from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import MAX_LENGTH, Method, Methods, VectorName
 from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.seal import SealSpec
+from fedledger.protocol.records.spot_checks import CommittedData, SpotChecks, Windows, unsuited
 from fedledger.protocol.records.update import DELTA, STATISTICS
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -208,6 +209,12 @@ class TaskSpec(Methods):
         "float",
         description="exact: models are measured by exact arithmetic, so that nothing is tolerated",
     )
+    committed_data: Annotated[CommittedData | None, LATER] = Field(
+        None, description="that participants commit to their data on the ledger; null: they do not"
+    )
+    spot_checks: Annotated[SpotChecks | None, LATER] = Field(
+        None, description="who trains again for updates that are drawn; null: nobody"
+    )
 
     @field_validator("vectors")
     @classmethod
@@ -246,9 +253,25 @@ class TaskSpec(Methods):
             raise ValueError(f"payload: {DELTA!r} has the model's length; leave its own out")
         return self
 
+    @model_validator(mode="after")
+    def _checks_can_be_made(self) -> TaskSpec:
+        if self.spot_checks is None:
+            return self
+        if self.committed_data is None:
+            raise ValueError("spot checks take committed data: add [committed_data]")
+        feedback = [vector.name for vector in self.payload if vector.error_feedback]
+        if found := unsuited(self.solver.method, feedback, self.vectors):
+            raise ValueError(f"spot checks: {found}")
+        return self
+
     def encode(self) -> bytes:
         """Return the canonical bytes."""
         return canonical.encode(self.model_dump())
+
+    @property
+    def windows(self) -> Windows | None:
+        """How updates commit to the states of their training; None if they do not."""
+        return None if self.spot_checks is None else self.spot_checks.windows
 
     @property
     def fixed(self) -> FixedPoint:
