@@ -50,9 +50,7 @@ class CheckMethods(LedgerContract):
         """Commit the account's participant to its data, from the next opened round on."""
         return self._send(account, "commitData", task, word)
 
-    def commit_data_of(
-        self, account: LocalAccount, task: int, signed: Sequence[tuple[int, int, bytes]]
-    ) -> Receipt:
+    def commit_data_of(self, account: LocalAccount, task: int, signed: Sequence[tuple[int, int, bytes]]) -> Receipt:
         """Post commitments to data that participants signed: participant, word and signature of each."""
         columns = [list(column) for column in zip(*signed, strict=True)]
         return self._send(account, "commitDataOf", task, *columns, gas=DEFAULT_GAS + CHECK_GAS * len(signed))

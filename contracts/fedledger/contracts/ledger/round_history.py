@@ -52,7 +52,8 @@ class RoundHistory:
     ``enrolled`` are all who were in the task when the round was opened. So many ``verifiers`` served the task then, as
     far as the logs tell: whose stake had become too small by then they do not.
 
-    ``checks`` of participants were drawn by ``check_seed``, the hash of the proposal's block; None before anybody is named.
+    ``checks`` of participants were drawn by ``check_seed``, the hash of the proposal's block; None before anybody is
+    named.
     """
 
     index: int

@@ -49,8 +49,8 @@ class TaskHistory:
     of the one whose turn it is. ``joined`` is the evidence of each participant that was ever enrolled, when it first
     was. ``seal_key`` opened its
     seal in block ``seal_opened_in``; ``seal_forfeited`` says that nobody had opened it in time. ``data`` is what each
-    participant committed to, in the ledger's order; ``findings`` what auditors, by their places, committed to and have not
-    revealed.
+    participant committed to, in the ledger's order; ``findings`` what auditors, by their places, committed to and have
+    not revealed.
     """
 
     id: int

@@ -162,7 +162,12 @@ def drawn(seed: bytes, task: int, round_index: int, participant: int, rate: int,
         How many the task has.
     """
     value = draw_value(seed, task, round_index, participant)
-    return (value >> 128) % auditors if value % RATE_UNIT < rate else None
+    return auditor_of(value, auditors) if value % RATE_UNIT < rate else None
+
+
+def auditor_of(value: int, auditors: int) -> int:
+    """Return the place of the auditor who checks an update that was drawn, by its :func:`draw_value`."""
+    return (value >> 128) % auditors
 
 
 def second_auditor(first: int, auditors: int) -> int:
