@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fedledger.contracts.compile import VERSION
-from fedledger.contracts.ledger.check_history import CheckHistory, DataWord
+from fedledger.contracts.ledger.check_history import CheckHistory, DataWord, word_at
 from fedledger.contracts.ledger.lanes import lane
 from fedledger.contracts.ledger.records import Offence, TaskParams
 from fedledger.contracts.ledger.round_history import RoundHistory
@@ -88,6 +88,10 @@ class TaskHistory:
     def checks(self) -> list[CheckHistory]:
         """All checks of the task, by round and participant."""
         return [r.checks[i] for _, r in sorted(self.rounds.items()) for i in sorted(r.checks)]
+
+    def committed(self, participant: int, index: int, every: int) -> int | None:
+        """Return a participant's commitment to its data that holds in a round; see :func:`word_at`."""
+        return word_at(self.data.get(participant, ()), index, every)
 
     def enrolled_at(self, index: int) -> Sequence[int]:
         """Return who was enrolled when a round was opened; of one that is still to be opened, who is enrolled now."""

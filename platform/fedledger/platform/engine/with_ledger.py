@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fedledger.aggregator.driver import Aggregator
 from fedledger.aggregator.duties.proposing import Based
 from fedledger.aggregator.mailbox.mailbox import Mailbox
+from fedledger.aggregator.round.inputs import committed_examples
 from fedledger.aggregator.selection.planner import RoundPlanner
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.ledger.access import TaskAccess
@@ -268,7 +269,9 @@ class LedgerRecord(Record[LedgerRound]):
             data, sender = journal.content(current.index), participant.access.address
             durable_files.begin()
             base = Based(self._models(ref), ref, job.staleness)
-            self._aggregator.proposing.look(current.index, base, sender, data, entry.reference)
+            committed = committed_examples(self._open.task, current, self._spec)
+            count = None if committed is None else committed.get(sender, 0)
+            self._aggregator.proposing.look(current.index, base, sender, data, entry.reference, count)
 
     def deliver(self) -> None:
         """Have all participants do what comes next."""

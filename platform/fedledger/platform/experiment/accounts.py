@@ -9,7 +9,9 @@ from coincurve import PublicKey
 from eth_utils.address import to_checksum_address
 
 from fedledger.protocol.encoding.keccak import keccak
+from fedledger.protocol.encoding.sealed_boxes import public_key, reader_key
 from fedledger.protocol.errors import KeyStoreError
+from fedledger.protocol.records.spot_checks import Auditor
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
@@ -56,6 +58,17 @@ def standby_role(number: int) -> str:
 def verifier_role(number: int) -> str:
     """Return the role of the verifier with a number, counted from 0."""
     return f"verifier {number}"
+
+
+def auditor_role(number: int) -> str:
+    """Return the role of the auditor with a number, counted from 0."""
+    return f"auditor {number}"
+
+
+def experiment_auditor(seed: int, number: int) -> Auditor:
+    """Return an experiment's auditor: its address, and the key that openings are sealed to."""
+    key = public_key(reader_key(_key(seed, auditor_role(number))))
+    return Auditor(account=experiment_address(seed, auditor_role(number)), key=key.hex())
 
 
 def _key(seed: int, role: str) -> bytes:

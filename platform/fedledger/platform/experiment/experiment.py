@@ -273,7 +273,24 @@ class Experiment:
             seal_deposit=ledger.seal_deposit_gwei * GWEI if any(seal) else 0,
             seal_period=ledger.seal_period if any(seal) else 0,
             open_enrolment=ledger.open_enrolment,
+            **self._check_terms(),
         )
+
+    def _check_terms(self) -> dict[str, Any]:
+        """Return the terms of spot checks, if the task has any."""
+        from fedledger.contracts.ledger.checks import auditors_hash
+
+        ledger, checks = self.config.ledger, self.spec.spot_checks
+        if checks is None:
+            return {}
+        penalty = ledger.stake_gwei if ledger.check_penalty_gwei is None else ledger.check_penalty_gwei
+        return {
+            "check_rate": ledger.check_rate,
+            "check_period": ledger.check_period,
+            "check_penalty": penalty * GWEI,
+            "auditor_count": len(checks.auditors),
+            "auditors": auditors_hash(checks.accounts),
+        }
 
     def cautions(self) -> list[str]:
         """Return what whoever runs the experiment should know of its data, a string each."""

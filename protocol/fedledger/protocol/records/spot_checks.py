@@ -91,6 +91,11 @@ class SpotChecks(Document):
     )
     windows: Windows | None = Field(None, description="what is replayed; null: the whole training of an update")
 
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """The auditors' addresses, in their order."""
+        return tuple(auditor.account for auditor in self.auditors)
+
     @model_validator(mode="after")
     def _each_once(self) -> SpotChecks:
         for what in ("account", "key"):
