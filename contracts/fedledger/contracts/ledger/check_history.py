@@ -68,8 +68,8 @@ class DataWord:
     word: int
 
 
-def word_at(words: Sequence[DataWord], index: int, every: int) -> int | None:
-    """Return the commitment that holds for a participant in a round; None if there is none yet.
+def acting(words: Sequence[DataWord], index: int, every: int) -> int | None:
+    """Return the place of the commitment that holds for a participant in a round; None if there is none yet.
 
     The first one holds from the next opened round on, a later one from the next round r where (r - 1) % every is 0.
 
@@ -83,8 +83,8 @@ def word_at(words: Sequence[DataWord], index: int, every: int) -> int | None:
         See ``CommittedData`` of the task's spec.
     """
     found: int | None = None
-    for known in words:
-        acts = known.posted if found is None else known.posted + (1 - known.posted) % every
+    for place, known in enumerate(words):
+        acts = known.posted + (1 - known.posted) % every if place else known.posted
         if acts <= index:
-            found = known.word
+            found = place
     return found

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fedledger.contracts.compile import VERSION
-from fedledger.contracts.ledger.check_history import CheckHistory, DataWord, word_at
+from fedledger.contracts.ledger.check_history import CheckHistory, DataWord, acting
 from fedledger.contracts.ledger.lanes import lane
 from fedledger.contracts.ledger.records import Offence, TaskParams
 from fedledger.contracts.ledger.round_history import RoundHistory
@@ -90,8 +90,10 @@ class TaskHistory:
         return [r.checks[i] for _, r in sorted(self.rounds.items()) for i in sorted(r.checks)]
 
     def committed(self, participant: int, index: int, every: int) -> int | None:
-        """Return a participant's commitment to its data that holds in a round; see :func:`word_at`."""
-        return word_at(self.data.get(participant, ()), index, every)
+        """Return a participant's commitment to its data that holds in a round, if there is one; see :func:`acting`."""
+        words = self.data.get(participant, [])
+        place = acting(words, index, every)
+        return None if place is None else words[place].word
 
     def enrolled_at(self, index: int) -> Sequence[int]:
         """Return who was enrolled when a round was opened; of one that is still to be opened, who is enrolled now."""

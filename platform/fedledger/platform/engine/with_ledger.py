@@ -34,6 +34,7 @@ from fedledger.node.participant import Participant
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.platform.engine.backends.base import Backend, Job, Work
 from fedledger.platform.engine.backends.serial import Serial
+from fedledger.platform.engine.checking import Checking
 from fedledger.platform.engine.enrolment import ETHER, enrol, fund, seat_judges
 from fedledger.platform.engine.federation import Record, Round, play, require_quorum
 from fedledger.platform.engine.standstill import Standstill
@@ -161,6 +162,7 @@ def run(
             watch(metrics)
             standstill.look(closed, metrics.tested.loss)
     standstill.end()
+    record.end_checks()
     record.open_seal()
     task = record.history.update().task(TASK)
     final = ModelFile.decode(store.get(task.model), experiment.spec.tensors)
@@ -218,6 +220,7 @@ class LedgerRecord(Record[LedgerRound]):
         if params.penalty:
             seat_judges(self.ledger, self.history, TASK, seed)
         chain.fund(aggregator_account.address, params.bond + 10 * ETHER)
+        self._checking = Checking(experiment, chain, self.ledger, self.history, TASK, store, folder)
         self._mailbox = Mailbox(self.ledger, self.history, TASK, folder / "mailbox") if params.batched else None
         self._looks_back = experiment.looks_back
         self._store, self._models = store, Models(store, experiment.spec.tensors)
@@ -277,6 +280,7 @@ class LedgerRecord(Record[LedgerRound]):
         """Have all participants do what comes next."""
         if self._seen is not None:
             self._steps += [participant.act(self._seen) for participant in self._participants]
+            self._steps += self._checking.act(self._seen)
 
     def close(self) -> Iterator[LedgerRound]:
         """Have the aggregator act until it waits for participants, and yield the rounds that end meanwhile.
@@ -303,6 +307,10 @@ class LedgerRecord(Record[LedgerRound]):
             step = self._aggregator.step()
         # The aggregator has just read the ledger, and sent nothing since.
         self._seen, self.is_done = self._aggregator.seen, step.action is Action.DONE
+
+    def end_checks(self) -> None:
+        """Have the spot checks of the last rounds come to their end."""
+        self._checking.end(self._participants)
 
     def open_seal(self) -> None:
         """Have the publisher open the validation set, if it is sealed: the task has ended."""
@@ -333,8 +341,7 @@ class LedgerRecord(Record[LedgerRound]):
         roles = [participant_role(number) for number in range(experiment.config.participants)]
         accounts = [experiment_account(seed, role, self._chain) for role in roles]
         fund(self._chain, seed, accounts, params.min_stake + params.penalty + 2 * ETHER)
-        enrol(self.ledger, self.history, TASK, accounts)
-        return [
+        participants = [
             Participant(
                 TaskAccess(self.ledger, self.history, account, self._store, TASK, experiment.spec),
                 folder / "journal" / account.address,
@@ -342,9 +349,12 @@ class LedgerRecord(Record[LedgerRound]):
                 self._mailbox,
                 planner.base_of(self.history, TASK, experiment.spec, account.address),
                 self._models,
+                shows=experiment.shows(number),
             )
             for number, account in enumerate(accounts)
         ]
+        enrol(self.ledger, self.history, TASK, participants)
+        return participants
 
     def _ended(self, index: int, voided: bool) -> LedgerRound:
         """Return a round that has just been settled or voided."""

@@ -41,7 +41,11 @@ def experiment_account(seed: int, role: str, chain: Chain) -> LocalAccount:
 
 def experiment_address(seed: int, role: str) -> str:
     """Return the address of a role; its key is :func:`experiment_account`'s to give."""
-    point = PublicKey.from_secret(_key(seed, role)).format(compressed=False)[1:]
+    return _address(_key(seed, role))
+
+
+def _address(key: bytes) -> str:
+    point = PublicKey.from_secret(key).format(compressed=False)[1:]
     return str(to_checksum_address(keccak(point)[-20:]))
 
 
@@ -66,9 +70,13 @@ def auditor_role(number: int) -> str:
 
 
 def experiment_auditor(seed: int, number: int) -> Auditor:
-    """Return an experiment's auditor: its address, and the key that openings are sealed to."""
-    key = public_key(reader_key(_key(seed, auditor_role(number))))
-    return Auditor(account=experiment_address(seed, auditor_role(number)), key=key.hex())
+    """Return the auditor of an experiment with a number, counted from 0."""
+    return auditor_of_key(_key(seed, auditor_role(number)))
+
+
+def auditor_of_key(key: bytes) -> Auditor:
+    """Return the auditor whose account has a key: its address, and the key that openings are sealed to."""
+    return Auditor(account=_address(key), key=public_key(reader_key(key)).hex())
 
 
 def _key(seed: int, role: str) -> bytes:

@@ -20,6 +20,7 @@ from fedledger.node.compression import CompressingTrainer
 from fedledger.node.own_training import trusted_update
 from fedledger.node.solvers.base import Solver, cautions_of
 from fedledger.node.solvers.build import build_solver
+from fedledger.node.spot_checks.shows import Shows
 from fedledger.node.training import LocalTrainer, Trainer
 from fedledger.node.transforms.base import Transform, build_transforms
 from fedledger.platform.attacks.base import attacker
@@ -150,6 +151,15 @@ class Experiment:
         """Return what makes the updates of a participant, as it behaves or as if honest; all of them use one model."""
         trainer = self._local(number) if honest else self._behaving(number)
         return CompressingTrainer(trainer) if self.spec.payload else trainer
+
+    def shows(self, number: int) -> Shows | None:
+        """Return how a participant answers spot checks: by what honest training on its data gives; None without them.
+
+        Attackers do so, too, but do not appeal.
+        """
+        if self.spec.committed_data is None:
+            return None
+        return Shows(self.trainer(number, honest=True), self.behaviours[number] == HONEST)
 
     @cached_property
     def looks_back(self) -> int:
