@@ -16,10 +16,11 @@ from fedledger.learning.objectives.base import Loss
 from fedledger.learning.objectives.classification import cross_entropy
 from fedledger.learning.objectives.regression import Regression
 from fedledger.learning.objectives.tokens import Tokens
-from fedledger.learning.replayable.descent import Rates, descend
+from fedledger.learning.replayable.descent import Rates, Trained, descend
+from fedledger.learning.replayable.trajectory import State, Tracing, Trajectory
 from fedledger.learning.vectors import FlatModel
 from fedledger.node.batched_clients import batched_clients
-from fedledger.node.solvers.base import BLANK, require_suited
+from fedledger.node.solvers.base import BLANK, require_suited, traced
 from fedledger.node.solvers.build import build_solver
 from fedledger.node.solvers.replayable_sgd import ReplayableSGD
 from fedledger.node.training import LocalTrainer
@@ -27,7 +28,7 @@ from fedledger.protocol.arithmetic.random_streams import Restartable
 from fedledger.protocol.errors import ConfigError
 from support.replayable import pseudo
 from support.replayable_reference import with_reference
-from support.replayable_tasks import CLASSES, task
+from support.replayable_tasks import CLASSES, TASKS, task
 
 
 def _orders(n: int, steps: int, batch: int = 4) -> list[np.ndarray]:
@@ -58,6 +59,37 @@ def test_updates_are_those_of_python_integers(name: str, steps: int, rates: Rate
     assert np.count_nonzero(found) > len(base) // 2
 
 
+@pytest.mark.parametrize("rates", [Rates(0.2), Rates(0.1, 0.9, 0.01, 0.1)])
+@pytest.mark.parametrize("name", TASKS)
+def test_training_goes_on_from_any_of_its_states(name: str, rates: Rates) -> None:
+    own = task(name)
+    base, orders = own.model.vector(), _orders(len(own.dataset), 40)
+    by = own.dataset, rates, own.loss
+    plain = _descend(own.model, base, orders, *by)
+    followed = Trajectory(kept=range(7))
+    traced = _descend(own.model, base, orders, *by, Tracing(7, [followed.take]))
+    assert traced.deltas.tobytes() == plain.deltas.tobytes() and len(followed.digests) == 7
+    for place, state in sorted(followed.states.items())[:-1]:
+        ends: list[State] = []
+        last = _descend(own.model, base, orders[state.steps :][:7], *by, Tracing(99, [ends.append], state))
+        assert [end.digest for end in ends] == followed.digests[place : place + 2]
+    assert last.deltas.tobytes() == plain.deltas.tobytes()
+    nothing = _descend(own.model, base, [], *by, Tracing(1, [ends.append], followed.states[6]))
+    assert nothing.deltas.tobytes() == plain.deltas.tobytes()
+
+
+def _descend(
+    model: FlatModel,
+    base: np.ndarray,
+    orders: list[np.ndarray],
+    dataset: Dataset,
+    rates: Rates,
+    loss: Loss,
+    tracing: Tracing | None = None,
+) -> Trained:
+    return descend(model, base, [dataset], [orders], rates, loss, tracing)
+
+
 def test_participants_trained_together_get_the_bits_of_their_own() -> None:
     own = task("small", 60)
     model, dataset = own.model, own.dataset
@@ -65,12 +97,13 @@ def test_participants_trained_together_get_the_bits_of_their_own() -> None:
     parts = [dataset.stretch(start, start + 20) for start in (0, 20, 40)]
     base, seeds = model.vector(), [bytes([i]) * 32 for i in range(3)]
     trainer = LocalTrainer(model, solver, parts[0])
-    clients = batched_clients(trainer)
+    clients = batched_clients(trainer, 4)
     assert clients is not None and clients.trains(trainer)
     together = clients(base, parts, seeds)
     assert together is not None
     for part, seed, update in zip(parts, seeds, together.updates(), strict=True):
-        alone = solver(model, base, part, Restartable().restart(seed), BLANK, cross_entropy)
+        alone = traced(solver, 4)(model, base, part, Restartable().restart(seed), BLANK, cross_entropy)
+        assert update.trajectory == alone.trajectory and len(alone.trajectory) == 32
         assert update.delta.tobytes() == alone.delta.tobytes()
         assert (update.steps, update.examples) == (alone.steps, 20)
         assert update.loss == pytest.approx(alone.loss, rel=1e-12)

@@ -86,7 +86,7 @@ def test_float32_gives_the_bits_of_doubles_on_any_magnitudes(case: Case) -> None
     found = []
     for short in (True, False):
         own = Replayable.of(model, Network(plan, Singles(short)))
-        found.append(descend(model, case.base, [dataset], [case.orders], case.rates, case.task.loss, own))
+        found.append(descend(own, case.base, [dataset], [case.orders], case.rates, case.task.loss))
     event("diverged" if np.isnan(found[0].deltas).any() else "trained")
     assert found[0].deltas.tobytes() == found[1].deltas.tobytes()
     assert repr(found[0].means()) == repr(found[1].means())

@@ -21,6 +21,7 @@ from fedledger.learning.fast.perceptron_gradients import PROOF, Stack
 from fedledger.learning.objectives.base import Loss
 from fedledger.learning.objectives.classification import cross_entropy
 from fedledger.learning.replayable.descent import trains_together
+from fedledger.learning.replayable.trajectory import Tracing, Trajectory
 from fedledger.learning.vectors import FlatModel, Float32Array, repeatable
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.node.solvers.replayable_sgd import ReplayableSGD
@@ -44,17 +45,23 @@ class BatchedUpdates(NamedTuple):
         Of each of them.
     means
         Returns each one's mean loss.
+    trajectories
+        What each one's update says of the states of its training, if it does.
     """
 
     deltas: NDArray[np.float32]
     examples: int
     steps: int
     means: Callable[[], Sequence[float]]
+    trajectories: Sequence[bytes] = ()
 
     def updates(self) -> list[LocalUpdate]:
         """Return the updates, one by one."""
-        pairs = zip(self.deltas, self.means(), strict=True)
-        return [LocalUpdate(delta, self.examples, self.steps, mean) for delta, mean in pairs]
+        each = zip(self.deltas, self.means(), self.trajectories or [b""] * len(self.deltas), strict=True)
+        return [
+            LocalUpdate(delta, self.examples, self.steps, mean, trajectory=trajectory)
+            for delta, mean, trajectory in each
+        ]
 
 
 def _means(losses: Sequence[torch.Tensor]) -> list[float]:
@@ -182,19 +189,21 @@ class ReplayableClients:
     ----------
     model, solver, loss
         The task's.
+    every
+        Steps after which updates commit to the states of their training; None: they do not.
     """
 
-    def __init__(self, model: FlatModel, solver: ReplayableSGD, loss: Loss) -> None:
-        self.model, self.solver, self._loss = model, solver, loss
+    def __init__(self, model: FlatModel, solver: ReplayableSGD, loss: Loss, every: int | None = None) -> None:
+        self.model, self.solver, self._loss, self._every = model, solver, loss, every
         self._streams = [Restartable() for _ in range(MAX_COPIES)]
 
     @classmethod
-    def of(cls, trainer: Trainer) -> ReplayableClients | None:
+    def of(cls, trainer: Trainer, every: int | None = None) -> ReplayableClients | None:
         """Return an instance for participants such as this one, or None if batching is impossible or does not pay."""
         if type(trainer) is not LocalTrainer or type(trainer.solver) is not ReplayableSGD or trainer.transforms:
             return None
         together = trains_together(trainer.model, trainer.dataset.tensors[0])
-        return cls(trainer.model, trainer.solver, trainer.objective.loss) if together else None
+        return cls(trainer.model, trainer.solver, trainer.objective.loss, every) if together else None
 
     def trains(self, trainer: Trainer) -> TypeGuard[LocalTrainer]:
         """Return whether this instance can train a participant."""
@@ -205,13 +214,24 @@ class ReplayableClients:
     def __call__(self, base: Float32Array, datasets: Sequence[Dataset], seeds: Sequence[bytes]) -> BatchedUpdates:
         """Train from float32[d] on data sets of one size, whose random streams begin at the seeds."""
         streams = [own.restart(seed) for own, seed in zip(self._streams, seeds, strict=False)]
-        trained = self.solver.together(self.model, base, datasets, streams, self._loss)
-        return BatchedUpdates(trained.deltas, len(datasets[0]), trained.steps, trained.means)
+        followed = [Trajectory() for _ in datasets]
+        tracing = None if self._every is None else Tracing(self._every, [each.take for each in followed])
+        trained = self.solver.together(self.model, base, datasets, streams, self._loss, tracing)
+        roots = () if tracing is None else [each.root for each in followed]
+        return BatchedUpdates(trained.deltas, len(datasets[0]), trained.steps, trained.means, roots)
 
 
-def batched_clients(trainer: Trainer) -> BatchedClients | ReplayableClients | None:
-    """Return what trains participants such as this one in batches, if anything does."""
-    return BatchedClients.of(trainer) or ReplayableClients.of(trainer)
+def batched_clients(trainer: Trainer, every: int | None = None) -> BatchedClients | ReplayableClients | None:
+    """Return what trains participants such as this one in batches, if anything does.
+
+    Parameters
+    ----------
+    trainer
+        Makes the updates of one of them.
+    every
+        Steps after which updates commit to the states of their training; None: they do not.
+    """
+    return (BatchedClients.of(trainer) if every is None else None) or ReplayableClients.of(trainer, every)
 
 
 def _joined(datasets: Sequence[Dataset]) -> tuple[torch.Tensor, torch.Tensor, NDArray[np.int64]]:

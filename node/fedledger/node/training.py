@@ -10,7 +10,7 @@ from fedledger.learning.data import Dataset
 from fedledger.learning.objectives.base import Objective
 from fedledger.learning.objectives.classification import CLASSIFICATION
 from fedledger.learning.vectors import FlatModel, repeatable
-from fedledger.node.solvers.base import BLANK, LocalUpdate, Memory, Solver
+from fedledger.node.solvers.base import BLANK, LocalUpdate, Memory, Solver, traced
 from fedledger.node.transforms.base import Transform
 from fedledger.protocol.arithmetic.random_streams import Restartable, derive_seed
 from fedledger.protocol.records.model import ModelFile
@@ -77,10 +77,10 @@ class LocalTrainer:
     def __call__(self, context: TrainingContext) -> LocalUpdate:
         """Train for one round, so that the bytes repeat."""
         rng = _RANDOM.restart(training_seed(context.spec, context.index, context.owner))
+        windows = context.spec.windows
+        solver = self.solver if windows is None else traced(self.solver, windows.steps)
         with repeatable():
-            update = self.solver(
-                self.model, context.base.vector, self.dataset, rng, context.memory, self.objective.loss
-            )
+            update = solver(self.model, context.base.vector, self.dataset, rng, context.memory, self.objective.loss)
             if context.base.statistics:
                 update = replace(update, statistics=self.model.vector()[context.base.dimension :])
         for transform in self.transforms:

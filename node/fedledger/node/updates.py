@@ -108,6 +108,7 @@ class Updates:
             codec=header_codec(spec),
             vectors=[wire.DELTA, *spec.vectors],
             payload="0" * 64,
+            trajectory=trained.trajectory.hex() or None,
         )
         data = wire.encode(header, trained.sent, bytes(account.key))
         return self.journal.write(current.index, base.digest, data, trained.state)

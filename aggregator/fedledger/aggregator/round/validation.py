@@ -109,6 +109,9 @@ def validate(data: bytes, expected: Expected, owner: str, signer: str) -> ValidU
         raise UpdateRefusedError(Verdict.BAD_SIGNATURE, "the header is not signed by the participant's signer")
     if header.codec != header_codec(expected.spec):
         raise UpdateRefusedError(Verdict.MALFORMED, "the header names another codec than the task's payload has")
+    if (header.trajectory is None) != (expected.spec.windows is None):
+        wanted = "a trajectory, which the task does not take" if header.trajectory else "no trajectory, which it must"
+        raise UpdateRefusedError(Verdict.MALFORMED, f"the header names {wanted}")
     require_committed(header.examples, expected.committed)
     return validate_vectors(update.vectors, expected.spec, expected.dimension, header.examples, header.steps)
 

@@ -18,6 +18,7 @@ from fedledger.learning.replayable.losses import Gradient, gradient_of
 from fedledger.learning.replayable.network import Network
 from fedledger.learning.replayable.perceptrons import Perceptrons, suits
 from fedledger.learning.replayable.plan import Plan
+from fedledger.learning.replayable.trajectory import State, Tracing
 from fedledger.learning.vectors import FlatModel, Float32Array
 from fedledger.protocol.errors import ConfigError
 
@@ -106,8 +107,21 @@ class Replayable:
 
     def vectors(self, weights: torch.Tensor) -> Float32Array:
         """Return packed vectors float32[c, d] of what lies as the network's weights do."""
-        vectors: Float32Array = weights.index_select(0, self.packed).float().view(self.network.copies, -1).numpy()
-        return vectors
+        return np.asarray(self._packed(weights.float()), np.float32)
+
+    def states(self, steps: int, velocity: torch.Tensor | None) -> list[State]:
+        """Return where each copy's training is after so many steps, given the velocity, if there is one."""
+        weights = self.vectors(self.network.weights(slice(None)))
+        moving = np.zeros((len(weights), 0), np.float32) if velocity is None else self._packed(velocity)
+        return [State(steps, *pair) for pair in zip(weights, moving, strict=True)]
+
+    def velocity(self, state: State) -> torch.Tensor:
+        """Return the velocity of a state as the network's weights lie."""
+        return torch.from_numpy(state.velocity).to(self.network.stored.dtype).index_select(0, self.loaded)
+
+    def _packed(self, numbers: torch.Tensor) -> NDArray[np.floating]:
+        found: NDArray[np.floating] = numbers.index_select(0, self.packed).view(self.network.copies, -1).numpy()
+        return found
 
 
 _MADE: WeakKeyDictionary[torch.nn.Module, dict[tuple[object, ...], Replayable]] = WeakKeyDictionary()
@@ -143,20 +157,20 @@ def trains_together(model: FlatModel, inputs: torch.Tensor) -> bool:
 
 
 def descend(
-    model: FlatModel,
+    model: FlatModel | Replayable,
     base: Float32Array,
     datasets: Sequence[Dataset],
     orders: Sequence[Iterable[NDArray[np.int64]]],
     rates: Rates,
     loss: Loss,
-    own: Replayable | None = None,
+    tracing: Tracing | None = None,
 ) -> Trained:
     """Take steps from a base model; the result is a function of the arguments, and of nothing else.
 
     Parameters
     ----------
     model
-        Its weights stay as they are.
+        The model, whose weights stay as they are, or its network.
     base
         float32[d], packed.
     datasets
@@ -167,8 +181,8 @@ def descend(
         What a step is.
     loss
         The objective's.
-    own
-        The model's network; unless given, it follows from the model.
+    tracing
+        Is shown states, and says where training goes on; its result is what it is without.
 
     Raises
     ------
@@ -177,7 +191,7 @@ def descend(
     """
     copies = len(datasets)
     tensors = [dataset.tensors for dataset in datasets]
-    own = own or replayable(model, tensors[0][0], copies)
+    own = model if isinstance(model, Replayable) else replayable(model, tensors[0][0], copies)
     network = own.network
     gradient = gradient_of(loss, network.plan.blocks[-1].outputs)
     with torch.inference_mode():
@@ -185,7 +199,7 @@ def descend(
         seen = steps = 0
         try:
             own.load(base)
-            descent = _Descent(network, rates)
+            descent = _Descent(own, rates, tracing)
             network.refresh(slice(None))
             for batches in zip(*orders, strict=True):
                 inputs, targets = examples.batch(batches)
@@ -231,8 +245,9 @@ class _Examples:
 class _Descent:
     """How the weights of a network move."""
 
-    def __init__(self, network: Perceptrons | Network, rates: Rates) -> None:
-        self._network, self._rates = network, rates
+    def __init__(self, own: Replayable, rates: Rates, tracing: Tracing | None) -> None:
+        network = own.network
+        self._own, self._network, self._rates, self._tracing = own, network, rates, tracing
         self._stored, self._gradient = network.stored, network.gradient
         self._begun = network.stored.clone()
         self._momentum = _single(rates.momentum)
@@ -240,7 +255,25 @@ class _Descent:
             raise ConfigError(f"A momentum of {rates.momentum} is not in [0.0625, 1).", "Give 0, or at least 0.0625.")
         self._velocity = torch.zeros_like(self._stored) if rates.momentum else self._gradient
         self._pulled = bool(rates.decay or rates.pull)
-        self._steps, self._scale = 0, 1.0
+        self._steps, self._scale, self._shown = 0, 1.0, -1
+        if tracing is not None:
+            self._go_on(tracing.start)
+            self._show(tracing)
+
+    def _go_on(self, start: State | None) -> None:
+        if start is not None:
+            self._own.load(start.weights)
+            self._steps = start.steps
+            if self._momentum:
+                self._velocity.copy_(self._own.velocity(start))
+
+    def _show(self, tracing: Tracing) -> None:
+        """Show each participant's state, unless it was shown before."""
+        if self._shown != self._steps:
+            self._shown = self._steps
+            states = self._own.states(self._steps, self._velocity if self._momentum else None)
+            for take, state in zip(tracing.shown, states, strict=True):
+                take(state)
 
     def begin(self, scale: float) -> None:
         """Begin a step, in which gradients are multiplied with a power of two."""
@@ -269,6 +302,8 @@ class _Descent:
     def end(self) -> None:
         """End a step."""
         self._network.moved(self._scale, self._momentum, self._pulled)
+        if self._tracing is not None and self._steps % self._tracing.every == 0:
+            self._show(self._tracing)
 
     def _pull(self, velocity: torch.Tensor, part: slice) -> None:
         weights, rates = self._network.weights(part), self._rates
@@ -280,6 +315,8 @@ class _Descent:
 
     def moved(self) -> torch.Tensor:
         """Return by how much the weights moved, when all steps are taken."""
+        if self._tracing is not None:
+            self._show(self._tracing)
         return torch.sub(self._stored, self._begun, out=self._begun)
 
 

@@ -14,6 +14,7 @@ from fedledger.learning.data import Dataset
 from fedledger.learning.objectives.base import Loss
 from fedledger.learning.schemas.fit import Misfit
 from fedledger.learning.vectors import FlatModel, Float32Array, repeatable
+from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import kind_of
 from fedledger.protocol.methods.registry import Registry
 from fedledger.protocol.records.update import DELTA, STATISTICS
@@ -41,6 +42,8 @@ class LocalUpdate:
         The tensors that stand for delta and vectors, by name, if the task's payload describes any.
     statistics
         float32[s]: the values of the trained model's statistics.
+    trajectory
+        32 bytes that commit to the states of training, where the task wants it; see :func:`traced`.
     """
 
     delta: Float32Array
@@ -51,6 +54,7 @@ class LocalUpdate:
     state: Mapping[str, Float32Array] = field(default_factory=dict)
     coded: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
     statistics: Float32Array = field(default_factory=lambda: np.zeros(0, np.float32))
+    trajectory: bytes = b""
 
     @property
     def sent(self) -> Mapping[str, NDArray[np.generic]]:
@@ -111,6 +115,23 @@ def cautions_of(solver: Solver, dataset: Dataset) -> list[Misfit]:
     """Return what whoever trains on a data set should know, by the solver's ``cautions``, if it has any."""
     cautions: Callable[[Dataset], list[Misfit]] | None = getattr(solver, "cautions", None)
     return [] if cautions is None else cautions(dataset)
+
+
+def traced(solver: Solver, every: int) -> Solver:
+    """Return a solver whose updates commit to the states of their training, after every so many steps.
+
+    Raises
+    ------
+    ConfigError
+        If this one's cannot: it has no ``traced``.
+    """
+    make: Callable[[int], Solver] | None = getattr(solver, "traced", None)
+    if make is None:
+        raise ConfigError(
+            f"{type(solver).__name__} does not say which states its training goes through.",
+            "Train with a solver that is replayable, or check updates without windows.",
+        )
+    return make(every)
 
 
 def computed_by(solver: Solver, examples: int) -> int:

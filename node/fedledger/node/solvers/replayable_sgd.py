@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
@@ -14,9 +14,10 @@ from fedledger.learning.objectives.base import Loss
 from fedledger.learning.objectives.classification import cross_entropy
 from fedledger.learning.replayable.descent import Rates, Trained, descend, require_replayable
 from fedledger.learning.replayable.inputs import cut_inputs
+from fedledger.learning.replayable.trajectory import Tracing, Trajectory
 from fedledger.learning.schemas.fit import Misfit
 from fedledger.learning.vectors import FlatModel, Float32Array
-from fedledger.node.solvers.base import BLANK, SOLVERS, LocalUpdate, Memory
+from fedledger.node.solvers.base import BLANK, SOLVERS, LocalUpdate, Memory, Solver
 from fedledger.node.solvers.minibatch import Batches, require_examples
 from fedledger.protocol.methods.parameters import AnyOf, Real, Whole
 
@@ -65,9 +66,29 @@ class ReplayableSGD(Batches):
         ConfigError
             If the model or its loss has no replayable form, if ``base`` does not fit it, or if the data set is empty.
         """
-        trained = self.together(model, base, [dataset], [rng], loss)
+        return self._alone(model, base, dataset, rng, loss)
+
+    def traced(self, every: int) -> Solver:
+        """Return this solver with updates that commit to the states of their training, after every so many steps."""
+        return _Traced(self, every)
+
+    def _alone(
+        self,
+        model: FlatModel,
+        base: Float32Array,
+        dataset: Dataset,
+        rng: np.random.Generator,
+        loss: Loss,
+        tracing: Tracing | None = None,
+    ) -> LocalUpdate:
+        trained = self.together(model, base, [dataset], [rng], loss, tracing)
         model.load(base + trained.deltas[0])
         return LocalUpdate(trained.deltas[0], len(dataset), trained.steps, trained.means()[0])
+
+    @property
+    def rates(self) -> Rates:
+        """What a step is."""
+        return Rates(self.learning_rate, self.momentum, self.weight_decay, self.mu)
 
     def together(
         self,
@@ -76,6 +97,7 @@ class ReplayableSGD(Batches):
         datasets: Sequence[Dataset],
         streams: Sequence[np.random.Generator],
         loss: Loss = cross_entropy,
+        tracing: Tracing | None = None,
     ) -> Trained:
         """Train from ``base`` on each data set, with the bytes that each gives by itself.
 
@@ -84,12 +106,13 @@ class ReplayableSGD(Batches):
         datasets, streams
             Equally many examples each, and a random stream of its own for each; several only where
             :func:`fedledger.learning.replayable.descent.trains_together`.
+        tracing
+            What looks on.
         """
         examples = len(datasets[0])
         require_examples(examples)
         orders = [self.orders(examples, rng) for rng in streams]
-        rates = Rates(self.learning_rate, self.momentum, self.weight_decay, self.mu)
-        return descend(model, base, datasets, orders, rates, loss)
+        return descend(model, base, datasets, orders, self.rates, loss, tracing)
 
     def require_suited(self, model: FlatModel, dataset: Dataset, sizes: Iterable[int], loss: Loss) -> None:
         """Raise ConfigError if a model or its loss has no replayable form."""
@@ -106,3 +129,24 @@ class ReplayableSGD(Batches):
         """
         order: NDArray[np.int64] = np.argsort(rng.bit_generator.random_raw(n), kind="stable")
         return order
+
+
+@dataclass(frozen=True)
+class _Traced:
+    """A solver whose updates commit to the states of their training."""
+
+    solver: ReplayableSGD
+    every: int
+
+    def __call__(
+        self,
+        model: FlatModel,
+        base: Float32Array,
+        dataset: Dataset,
+        rng: np.random.Generator,
+        memory: Memory = BLANK,
+        loss: Loss = cross_entropy,
+    ) -> LocalUpdate:
+        trajectory = Trajectory()
+        update = self.solver._alone(model, base, dataset, rng, loss, Tracing(self.every, [trajectory.take]))
+        return replace(update, trajectory=trajectory.root)

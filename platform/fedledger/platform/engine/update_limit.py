@@ -68,6 +68,7 @@ class UpdateLimit:
             codec=header_codec(self._spec),
             vectors=sorted(vectors),
             payload="0" * 64,
+            trajectory=None if self._spec.windows is None else "0" * 64,
         )
         length = encoded_length(header, vectors)
         if length > self._limit:

@@ -32,6 +32,10 @@ DELTA, STATISTICS = "delta", "statistics"
 _Digest = Field(pattern="^[0-9a-f]{64}$")
 
 
+def _is_absent(value: object) -> bool:
+    return value is None
+
+
 class UpdateRefusedError(ValueError):
     """An update that must be refused; carries the verdict.
 
@@ -49,7 +53,8 @@ class UpdateHeader(BaseModel):
 
     ``participant`` is the owner's checksummed address; ``base`` the digest of the round's base model; ``examples``
     the number of local training examples; ``steps`` the local optimiser steps; ``vectors`` the tensors sent. ``codec``
-    is ``coded`` if the task's payload has a vector that another codec than ``dense@1`` writes.
+    is ``coded`` if the task's payload has a vector that another codec than ``dense@1`` writes. ``trajectory`` commits
+    to the states of local training, in tasks whose spot checks replay windows of it; elsewhere it is left out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -64,6 +69,7 @@ class UpdateHeader(BaseModel):
     codec: Literal["dense", "coded"] = "dense"
     vectors: list[str] = Field(min_length=1, max_length=8)
     payload: str = _Digest
+    trajectory: str | None = Field(None, pattern="^[0-9a-f]{64}$", exclude_if=_is_absent)
 
 
 def encoded_length(header: UpdateHeader, vectors: Mapping[str, NDArray[np.generic]]) -> int:

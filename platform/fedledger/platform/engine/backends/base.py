@@ -297,7 +297,8 @@ class Worker:
             return None
         trainer = self._trainer(number)
         if self._batched_clients is None:
-            self._batched_clients = batched_clients(trainer)
+            windows = self.spec.windows
+            self._batched_clients = batched_clients(trainer, None if windows is None else windows.steps)
         return (
             len(trainer.dataset)
             if self._batched_clients is not None and self._batched_clients.trains(trainer)
