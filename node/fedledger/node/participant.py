@@ -93,10 +93,9 @@ class Participant(Actor[Situation]):
         if self.data is not None and access.spec.spot_checks is not None:
             self.checks = Checks(access, self.updates, self.data, shows.trainer, shows.appeals)
         own: list[Duty[Situation]] = [] if self.data is None else [self.data]
-        if self.checks is not None:
-            own.append(self.checks)
+        own += [] if self.checks is None else [self.checks]
         self.joining = Joining(access, rejoins, self.data)
-        duties = (self._end, self.joining, objections, *own, self.batched, self.direct)
+        duties: list[Duty[Situation]] = [self._end, self.joining, objections, *own, self.batched, self.direct]
         super().__init__(access, duties, RACES, essential=(self._end, self.joining))
 
     def look(self) -> Situation:
