@@ -17,7 +17,7 @@ from torch import nn
 from fedledger.learning.canonical_examples import CanonicalExamples
 from fedledger.learning.data import Dataset
 from fedledger.learning.equal_examples import example_keys
-from fedledger.learning.replayable.trajectory import Tracing, Trajectory
+from fedledger.learning.replayable.trajectory import State, Tracing, Trajectory
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.node.solvers.replayable_sgd import Watched
 from fedledger.node.spot_checks.opening import (
@@ -32,7 +32,7 @@ from fedledger.node.spot_checks.opening import (
     Opening,
     make_opening,
 )
-from fedledger.node.spot_checks.replay import local_part
+from fedledger.node.spot_checks.replay import Drawn, Transcript, WindowReplay, local_part
 from fedledger.node.training import training_seed
 from fedledger.platform.spot_checks.judging import judge_box
 from fedledger.protocol.arithmetic.random_streams import Restartable
@@ -221,6 +221,38 @@ def test_a_wrong_trajectory_with_the_true_end_fails_where_it_is_looked_at() -> N
         named[STATE_SIBLINGS] = stacked(trajectory.siblings(seen))
         found = scene.judged(update, plaintext=tensors.encode(named, further=True))
         assert found.reason is (Reason.TRAJECTORY if wrong in seen else Reason.PASSED)
+
+
+@pytest.mark.parametrize("make", [digits, images], ids=["doubles", "float32"])
+@pytest.mark.parametrize("weight", [0.0, 5.0, 3e38, -3e38, 1e-45])
+@pytest.mark.parametrize("velocity", [0.0, 3e38, -3e38, 1e-45])
+def test_states_of_any_numbers_never_raise_and_never_pass(
+    make: Callable[[Wanted], Scene], weight: float, velocity: float
+) -> None:
+    """Of a participant that commits to what it shows, and to what follows from it."""
+    scene = make(WINDOWS)
+    named = dict(tensors.decode(scene.opening.plaintext, further=True))
+    named[WEIGHTS] = np.full_like(named[WEIGHTS], weight)
+    named[VELOCITIES] = np.full_like(named[VELOCITIES], velocity)
+    drawn = Drawn.of(scene.check, local_part(scene.trainer())[1], scene.context, len(scene.dataset), WINDOWS)
+    trajectory = Trajectory(digests=[bytes([place]) * 32 for place in range(drawn.last + 1)])
+    trajectory.digests[0] = traced(scene).digests[0]
+    rows = zip(drawn.shown, named[WEIGHTS], named[VELOCITIES], strict=True)
+    given = {place: State(drawn.steps_at(place), *row) for place, *row in rows}
+    shown = scene.trainer(scene.dataset.take(drawn.places))
+    replay = WindowReplay(shown, scene.context, drawn)
+    first = replay.begun()
+    assert first is not None
+    states = replay.states({0: first} | given, Transcript(scene.check, b""))
+    diverged = any(place not in states for place in drawn.known)
+    for place, state in states.items():
+        trajectory.digests[place] = state.digest
+    named[STATE_SIBLINGS] = stacked(trajectory.siblings(drawn.known))
+    update = replace(scene.honest, trajectory=trajectory.root)
+    with np.errstate(all="raise"):
+        found = scene.judged(update, plaintext=tensors.encode(named, further=True))
+    # Training that diverges has no end.
+    assert found.reason is (Reason.TRAJECTORY if diverged else Reason.DOES_NOT_FOLLOW)
 
 
 def stacked(rows: list[bytes]) -> np.ndarray:
