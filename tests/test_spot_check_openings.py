@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from torch import nn
 from fedledger.learning.canonical_examples import CanonicalExamples
 from fedledger.learning.data import Dataset
 from fedledger.learning.equal_examples import example_keys
-from fedledger.learning.replayable.trajectory import Tracing, Trajectory
+from fedledger.learning.replayable.trajectory import State, Tracing, Trajectory
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.node.solvers.replayable_sgd import Watched
 from fedledger.node.spot_checks.opening import (
@@ -33,10 +32,12 @@ from fedledger.node.spot_checks.opening import (
     Opening,
     make_opening,
 )
-from fedledger.node.spot_checks.replay import local_part
+from fedledger.node.spot_checks.replay import Drawn, Transcript, WindowReplay, local_part
 from fedledger.node.training import training_seed
+from fedledger.platform.spot_checks.judging import judge_box
 from fedledger.protocol.arithmetic.random_streams import Restartable
 from fedledger.protocol.encoding import tensors
+from fedledger.protocol.encoding.sealed_boxes import public_key, reader_key, seal
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import Method, VectorSpec
 from fedledger.protocol.records.data_root import CommittedExamples, DataRoot
@@ -222,6 +223,38 @@ def test_a_wrong_trajectory_with_the_true_end_fails_where_it_is_looked_at() -> N
         assert found.reason is (Reason.TRAJECTORY if wrong in seen else Reason.PASSED)
 
 
+@pytest.mark.parametrize("make", [digits, images], ids=["doubles", "float32"])
+@pytest.mark.parametrize("weight", [0.0, 5.0, 3e38, -3e38, 1e-45])
+@pytest.mark.parametrize("velocity", [0.0, 3e38, -3e38, 1e-45])
+def test_states_of_any_numbers_never_raise_and_never_pass(
+    make: Callable[[Wanted], Scene], weight: float, velocity: float
+) -> None:
+    """Of a participant that commits to what it shows, and to what follows from it."""
+    scene = make(WINDOWS)
+    named = dict(tensors.decode(scene.opening.plaintext, further=True))
+    named[WEIGHTS] = np.full_like(named[WEIGHTS], weight)
+    named[VELOCITIES] = np.full_like(named[VELOCITIES], velocity)
+    drawn = Drawn.of(scene.check, local_part(scene.trainer())[1], scene.context, len(scene.dataset), WINDOWS)
+    trajectory = Trajectory(digests=[bytes([place]) * 32 for place in range(drawn.last + 1)])
+    trajectory.digests[0] = traced(scene).digests[0]
+    rows = zip(drawn.shown, named[WEIGHTS], named[VELOCITIES], strict=True)
+    given = {place: State(drawn.steps_at(place), *row) for place, *row in rows}
+    shown = scene.trainer(scene.dataset.take(drawn.places))
+    replay = WindowReplay(shown, scene.context, drawn)
+    first = replay.begun()
+    assert first is not None
+    states = replay.states({0: first} | given, Transcript(scene.check, b""))
+    diverged = any(place not in states for place in drawn.known)
+    for place, state in states.items():
+        trajectory.digests[place] = state.digest
+    named[STATE_SIBLINGS] = stacked(trajectory.siblings(drawn.known))
+    update = replace(scene.honest, trajectory=trajectory.root)
+    with np.errstate(all="raise"):
+        found = scene.judged(update, plaintext=tensors.encode(named, further=True))
+    # Training that diverges has no end.
+    assert found.reason is (Reason.TRAJECTORY if diverged else Reason.DOES_NOT_FOLLOW)
+
+
 def stacked(rows: list[bytes]) -> np.ndarray:
     return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, 32)
 
@@ -244,6 +277,21 @@ def test_another_transcript_than_the_claimed_one_fails(windows: Wanted) -> None:
     second = replace(scene.check, auditor=2)
     other = make_opening(second, scene.trainer(), scene.context, scene.committed.root, scene.seed)
     assert other.transcript != scene.opening.transcript and other.plaintext == scene.opening.plaintext
+
+
+@pytest.mark.parametrize("windows", [None, WINDOWS])
+def test_a_box_is_read_by_its_auditor_for_its_check_alone(windows: Wanted) -> None:
+    scene = digits(windows)
+    opening, case, key = scene.opening, scene.case(), reader_key(b"\x07" * 32)
+    box = seal(public_key(key), opening.plaintext, scene.check.info)
+    assert judge_box(scene.check, case, box, opening.digest, key).passed
+    for check, digest, reader in (
+        (replace(scene.check, auditor=2), opening.digest, key),
+        (replace(scene.check, participant=9), opening.digest, key),
+        (scene.check, bytes(32), key),
+        (scene.check, opening.digest, bytes(32)),
+    ):
+        assert judge_box(check, case, box, digest, reader).reason is Reason.UNREADABLE
 
 
 def changed_tensor(named: dict[str, np.ndarray], name: str, value: Any) -> bytes:
@@ -334,13 +382,13 @@ def plain() -> nn.Module:
         (
             None,
             "eb16101761d4e44cd141242a8ac57ac16de8d01c461b95c8366039440000000c",
-            "293d07a8ecbe587d123e978120606e1b5543c28b011cf4bd5c5d59eb9a1c63d1",
+            "40698351b08289176397abdd080faf3e94ef0478a9ee9102f811e3bc2a447dcf",
             "aa02758b64d29328c57fd8f943e3b4ec2f4ad2407145e208f70f6e01ac864199",
         ),
         (
             Windows(steps=2, drawn=1),
             "eb16101761d4e44cd141242a8ac57ac16de8d01c461b95c8366039440000000c",
-            "25d4ce8c8355e0be4773c2fbf92419ed381706d55c364cb41c5dfb6ad768dc88",
+            "720bea4ffa6e22c5fc15674dcc53fed34676f46808a436721cbdcacaca6cc293",
             "a8f3844ccf6fdb7086053a7aa74c98600ee1ed9b47a07fd0faa255a6520ce836",
         ),
     ],
@@ -351,5 +399,50 @@ def test_words_openings_and_transcripts_are_pinned(windows: Wanted, word: str, t
     scene = replace(table(windows), make=plain, dataset=Dataset(inputs, inputs[:, 2], None))
     assert scene.judged().passed
     opening = scene.opening
-    found = f"{scene.committed.root.word:064x}", opening.transcript.hex(), sha256(opening.plaintext).hexdigest()
+    found = f"{scene.committed.root.word:064x}", opening.transcript.hex(), opening.digest.hex()
     assert found == (word, transcript, plaintext)
+
+
+def anything(data: st.DataObject) -> Scene:
+    """A small task of any kind, and the windows that are replayed of it."""
+    drawn = st.builds(Windows, steps=st.integers(1, 40), drawn=st.integers(1, 5))
+    make = data.draw(st.sampled_from([digit_scene, images, table, words]))
+    scene = make(data.draw(st.none() | drawn))
+    solver = {
+        "batch_size": data.draw(st.integers(1, 12)),
+        "local_epochs": data.draw(st.integers(1, 4)),
+        "momentum": data.draw(st.sampled_from([0.0, 0.5, 0.9])),
+        "mu": data.draw(st.sampled_from([0.0, 0.1])),
+        "weight_decay": data.draw(st.sampled_from([0.0, 0.01])),
+        "drop_last": data.draw(st.booleans()),
+    }
+    part = scene.dataset.stretch(0, data.draw(st.integers(1, len(scene.dataset))))
+    return replace(
+        scene, dataset=part, solver=solver, owner=data.draw(st.integers(1, 9)), index=data.draw(st.integers(1, 5))
+    )
+
+
+def tried(data: st.DataObject) -> None:
+    scene = anything(data)
+    assert scene.judged().passed
+    delta = scene.honest.delta.copy()
+    place = data.draw(st.integers(0, len(delta) - 1))
+    delta[place] += np.float32(0.25)
+    assert scene.judged(replace(scene.honest, delta=delta)).reason is Reason.DOES_NOT_FOLLOW
+    other = scene.dataset.take(np.arange(1, len(scene.dataset) + 1) % len(scene.dataset))
+    if len(other) > 1 and not np.array_equal(other.inputs, scene.dataset.inputs):
+        found = scene.judged(scene.trainer(other)(scene.context), other_data(scene, other)).reason
+        assert found is Reason.OTHER_DATA
+
+
+@examples(25)
+@given(data=st.data())
+def test_the_honest_pass_and_riders_fail_in_any_task(data: st.DataObject) -> None:
+    tried(data)
+
+
+@pytest.mark.long
+@examples(3000)
+@given(data=st.data())
+def test_the_honest_pass_and_riders_fail_in_thousands_of_tasks(data: st.DataObject) -> None:
+    tried(data)

@@ -27,11 +27,13 @@ from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.reputation import Evidence
 from fedledger.protocol.records.signatures import sign
 from fedledger.protocol.records.spec import FixedPointSpec, Limits, TaskSpec
+from fedledger.protocol.records.spot_checks import CommittedData, SpotChecks, Windows
 from fedledger.protocol.records.trusted_update import write_trusted
 from fedledger.protocol.records.update import UpdateHeader, UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.local import LocalStore
 from support.examples import examples
+from support.spot_checks import AUDITORS
 
 D = 5
 LIMIT = 2**21
@@ -132,6 +134,11 @@ CASES = {
     "unknown codec": (Verdict.MALFORMED, update(codec="sparse")),
     "unknown field": (Verdict.MALFORMED, framed(canonical.encode({**header().model_dump(), "more": 1}), b"")),
     "examples as text": (Verdict.MALFORMED, framed(canonical.encode({**header().model_dump(), "examples": "10"}), b"")),
+    "trajectory that no spec wants": (Verdict.MALFORMED, update(trajectory="0" * 64)),
+    "trajectory named and absent": (
+        Verdict.MALFORMED,
+        framed(canonical.encode({**header().model_dump(), "trajectory": None}), b""),
+    ),
     "negative examples": (Verdict.MALFORMED, update(examples=-1)),
     "payload no tensors": (Verdict.MALFORMED, signed(b"not tensors")),
     "payload claims memory": (Verdict.MALFORMED, signed(payload_of(bomb))),
@@ -192,6 +199,17 @@ def test_each_fault_has_its_reason(name: str) -> None:
     error = refusal(data)
     assert error.verdict is verdict
     assert len(error.detail) < 120
+
+
+def test_an_update_names_a_trajectory_where_windows_of_it_are_replayed() -> None:
+    checks = SpotChecks(auditors=AUDITORS, windows=Windows(steps=5))
+    spec = SPEC.model_copy(update={"committed_data": CommittedData(), "spot_checks": checks})
+    expected = replace(EXPECTED, spec=spec)
+    named = update(spec=spec.digest.hex(), trajectory="ab" * 32)
+    assert validate(named, expected, OWNERS[0], SIGNERS[0]).examples == 10
+    with pytest.raises(UpdateRefusedError, match="no trajectory") as caught:
+        validate(update(spec=spec.digest.hex()), expected, OWNERS[0], SIGNERS[0])
+    assert caught.value.verdict is Verdict.MALFORMED
 
 
 def test_the_first_reason_in_order_counts() -> None:

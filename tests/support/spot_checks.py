@@ -152,6 +152,11 @@ class Scene:
         )
         return wire.encode(header, update.sent, key_of(self.owner))
 
+    def case(self, update: LocalUpdate | None = None, opening: Opening | None = None) -> Case:
+        """Return what an auditor knows of an update besides what is opened, both honest unless given."""
+        opening = opening or self.opening
+        return Case(self.posted, self.context, self.sent(update or self.honest), self.committed.root, opening.claim)
+
     @cached_property
     def opening(self) -> Opening:
         return make_opening(self.check, self.trainer(), self.context, self.committed.root, self.seed)
@@ -165,14 +170,8 @@ class Scene:
     ) -> Judgement:
         """Return the finding about an update and an opening, both honest unless given."""
         opening = opening or self.opening
-        case = Case(
-            self.posted,
-            self.context,
-            self.sent(update or self.honest),
-            self.committed.root,
-            keccak(opening.transcript),
-        )
-        return judge(self.check, replace(case, **known), opening.plaintext if plaintext is None else plaintext)
+        case = replace(self.case(update, opening), **known)
+        return judge(self.check, case, opening.plaintext if plaintext is None else plaintext)
 
 
 def digit_scene(windows: Windows | None = None, n: int = 40, **changes: Any) -> Scene:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -34,15 +34,19 @@ class State:
     weights: Float32Array
     velocity: NDArray[np.floating]
 
-    @cached_property
-    def data(self) -> bytes:
-        """Weights and velocity as bytes, little endian."""
-        return b"".join(part.astype(part.dtype.newbyteorder("<")).tobytes() for part in (self.weights, self.velocity))
+    @property
+    def parts(self) -> Iterator[memoryview]:
+        """Weights and velocity, little endian and one number after the other, as they are hashed."""
+        for part in (self.weights, self.velocity):
+            yield np.ascontiguousarray(part, part.dtype.newbyteorder("<")).data
 
     @cached_property
     def digest(self) -> bytes:
         """The hash that stands for the state in a trajectory, 32 bytes."""
-        return hashlib.sha256(_STATE + self.steps.to_bytes(8, "big") + self.data).digest()
+        found = hashlib.sha256(_STATE + self.steps.to_bytes(8, "big"))
+        for part in self.parts:
+            found.update(part)
+        return found.digest()
 
 
 @dataclass(frozen=True)

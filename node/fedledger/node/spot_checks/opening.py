@@ -7,6 +7,7 @@ one, and what shows that all of them are what the participant committed to.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -24,6 +25,7 @@ from fedledger.node.training import LocalTrainer, Trainer, TrainingContext, trai
 from fedledger.protocol.arithmetic.random_streams import Restartable
 from fedledger.protocol.encoding import tensors
 from fedledger.protocol.encoding.cid import MAX_STATE_BYTES
+from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.encoding.ordered_merkle import DIGEST_BYTES, sibling_count
 from fedledger.protocol.encoding.sealed_boxes import OVERHEAD
 from fedledger.protocol.errors import ConfigError
@@ -57,6 +59,16 @@ class Opening:
 
     plaintext: bytes
     transcript: bytes
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of what is sealed, which shows that two auditors are shown the same."""
+        return hashlib.sha256(self.plaintext).digest()
+
+    @property
+    def claim(self) -> bytes:
+        """What the participant says of the transcript: its Keccak-256."""
+        return keccak(self.transcript)
 
 
 @dataclass(frozen=True)
@@ -133,13 +145,29 @@ class Opened:
         return {place: State(drawn.steps_at(place), np.array(own), np.array(moving)) for place, own, moving in each}
 
 
-def require_committable(spec: TaskSpec, count: int) -> None:
-    """Raise ConfigError if a participant of a task may not commit to so many examples."""
+def committed_examples(spec: TaskSpec, trainer: Trainer, seed: bytes) -> CommittedExamples:
+    """Return the examples that a participant of a task trains on, as it commits to them.
+
+    Parameters
+    ----------
+    spec, trainer
+        The task's, and the participant's.
+    seed
+        Of the salts; see :func:`fedledger.protocol.records.data_root.salt_seed`.
+
+    Raises
+    ------
+    ConfigError
+        If there are none, or more than the task takes.
+    """
+    local, _ = local_part(trainer)
+    count = len(local.dataset)
     if not 1 <= count <= spec.most_committed:
         raise ConfigError(
             f"The task takes participants with 1 to {spec.most_committed:,} examples, and here are {count:,}.",
             "Take part with fewer of them.",
         )
+    return CommittedExamples(CanonicalExamples.of(local.dataset), seed)
 
 
 def make_opening(check: Check, trainer: Trainer, context: TrainingContext, root: DataRoot, seed: bytes) -> Opening:
@@ -161,8 +189,7 @@ def make_opening(check: Check, trainer: Trainer, context: TrainingContext, root:
     ConfigError
         If the examples are not those that it committed to, the training cannot be replayed, or the opening is too long.
     """
-    local, _ = local_part(trainer)
-    committed = CommittedExamples(CanonicalExamples.of(local.dataset), seed)
+    committed = committed_examples(context.spec, trainer, seed)
     if committed.root != root:
         raise ConfigError(
             "The examples are not those that this participant committed to.",

@@ -44,7 +44,9 @@ class Transcript:
 
     def take(self, state: State) -> None:
         """Take the next state."""
-        self._digest.update(state.digest + state.data)
+        self._digest.update(state.steps.to_bytes(8, "big"))
+        for part in state.parts:
+            self._digest.update(part)
 
     def digest(self) -> bytes:
         """Return 32 bytes."""

@@ -31,7 +31,8 @@ from fedledger.node.spot_checks.replay import Drawn, Transcript, WindowReplay, r
 from fedledger.node.training import Trainer, TrainingContext
 from fedledger.protocol.encoding import tensors
 from fedledger.protocol.encoding.keccak import keccak
-from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.encoding.sealed_boxes import open_box
+from fedledger.protocol.errors import ConfigError, ContentUnreadableError
 from fedledger.protocol.records import update as wire
 from fedledger.protocol.records.data_root import SALT_BYTES, CommittedExamples, DataRoot
 from fedledger.protocol.records.spec import TaskSpec
@@ -142,6 +143,33 @@ def judge(check: Check, case: Case, plaintext: bytes) -> Judgement:
         return Judgement(failed.reason)
     wrong = keccak(transcript) != case.claim
     return Judgement(Reason.WRONG_CLAIM if wrong else Reason.PASSED, transcript)
+
+
+def judge_box(check: Check, case: Case, box: bytes, digest: bytes, reader: bytes) -> Judgement:
+    """Return what an auditor finds, given the box that a participant sealed.
+
+    Parameters
+    ----------
+    check, case
+        See :func:`judge`.
+    box
+        Its content.
+    digest
+        SHA-256 of what is in it, as the participant says on the ledger.
+    reader
+        The auditor's private key; see :func:`fedledger.protocol.encoding.sealed_boxes.reader_key`.
+
+    Raises
+    ------
+    ConfigError
+        See :func:`judge`.
+    """
+    try:
+        plaintext = open_box(reader, box, check.info, MOST_OPENING_BYTES)
+    except ContentUnreadableError:
+        return Judgement(Reason.UNREADABLE)
+    is_claimed = hashlib.sha256(plaintext).digest() == digest
+    return judge(check, case, plaintext) if is_claimed else Judgement(Reason.UNREADABLE)
 
 
 class _Trial:
