@@ -18,6 +18,7 @@ from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ActsElsewhereError, ConfigError
 from fedledger.protocol.records import update as wire
 from fedledger.protocol.records.signatures import commitment, salt
+from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.records.update import UpdateHeader, UpdateRefusedError
 from fedledger.storage.models import Models
 
@@ -32,6 +33,22 @@ def acts_elsewhere(index: int, address: str) -> ActsElsewhereError:
     return ActsElsewhereError(
         f"Round {index}: another program has committed for {address}.",
         "A copy of this node runs on another machine, or with another journal: stop all but one of them.",
+    )
+
+
+def header_of(spec: TaskSpec, index: int, owner: str, base: ContentRef, trained: LocalUpdate) -> UpdateHeader:
+    """Return what an update, relative to a model ``base``, says of itself before its payload is known."""
+    return UpdateHeader(
+        spec=spec.digest.hex(),
+        round=index,
+        participant=owner,
+        base=base.digest.hex(),
+        examples=trained.examples,
+        steps=trained.steps,
+        codec=header_codec(spec),
+        vectors=[wire.DELTA, *spec.vectors],
+        payload="0" * 64,
+        trajectory=trained.trajectory.hex() or None,
     )
 
 
@@ -98,18 +115,7 @@ class Updates:
                 "Train with the solver that the spec names.",
             )
         base = current.bases[self.staleness(current)]
-        header = UpdateHeader(
-            spec=spec.digest.hex(),
-            round=current.index,
-            participant=account.address,
-            base=base.digest.hex(),
-            examples=trained.examples,
-            steps=trained.steps,
-            codec=header_codec(spec),
-            vectors=[wire.DELTA, *spec.vectors],
-            payload="0" * 64,
-            trajectory=trained.trajectory.hex() or None,
-        )
+        header = header_of(spec, current.index, account.address, base, trained)
         data = wire.encode(header, trained.sent, bytes(account.key))
         return self.journal.write(current.index, base.digest, data, trained.state)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fedledger.learning.data import Dataset
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.node.training import LocalTrainer, TrainingContext
 from fedledger.platform.attacks.base import ATTACKS
@@ -22,8 +23,12 @@ class SplitData(Checked):
     coalition: Coalition
 
     def __call__(self, context: TrainingContext) -> LocalUpdate:
+        return replace(self.honest, dataset=self.part(context.owner))(context)
+
+    def part(self, owner: str) -> Dataset:
+        """Return the examples on which an attacker trains."""
         data, parts = self.coalition.dataset(self.coalition.members[0]), len(self.coalition.members)
-        place = self.coalition.place(context.owner)
+        place = self.coalition.place(owner)
         # Of fewer examples than attackers, some have one that another has, too.
         indices = np.arange(place, max(len(data), place + 1), parts) % len(data)
-        return replace(self.honest, dataset=data.take(indices.astype(np.int64)))(context)
+        return data.take(indices.astype(np.int64))

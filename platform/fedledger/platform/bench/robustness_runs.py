@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from fedledger.learning.worker import become_worker
+from fedledger.platform.bench.processes import shared_out
 from fedledger.platform.bench.robustness import (
     Case,
     Condition,
@@ -28,8 +23,6 @@ from fedledger.platform.bench.robustness import (
 from fedledger.protocol.errors import ConfigError, FedledgerError
 
 ROWS, ORACLES = "rows.jsonl", "oracles.jsonl"
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-"""Environment variables that say how many threads libraries take."""
 
 
 @dataclass
@@ -134,10 +127,11 @@ class Campaign:
         conditions = list(dict.fromkeys(case.condition for case in self.cases))
         oracles = [each for each in conditions if self.kept.oracle(each) is None]
         runs = [case for case in self.cases if self.kept.row(case) is None]
-        faults: dict[Case | Condition, Exception] = {}
+        faults: dict[Case | Condition, BaseException] = {}
         todo: list[Case | Condition] = [*oracles, *runs]
-        for done, (what, found) in enumerate(_found(todo, self.kept.rounds, self.workers), start=1):
-            if isinstance(found, Exception):
+        found_all = shared_out(todo, partial(_try, rounds=self.kept.rounds), self.workers)
+        for done, (what, found) in enumerate(found_all, start=1):
+            if isinstance(found, BaseException):
                 # What is wrong with one run stands in its row, and ends no other.
                 faults[what] = found
             elif isinstance(what, Case):
@@ -147,34 +141,14 @@ class Campaign:
             self.announce(str(what), done, len(todo))
         return [self._whole(case, faults) for case in self.cases]
 
-    def _whole(self, case: Case, faults: dict[Case | Condition, Exception]) -> RobustnessRow:
+    def _whole(self, case: Case, faults: dict[Case | Condition, BaseException]) -> RobustnessRow:
         row, fault = self.kept.row(case), faults.get(case) or faults.get(case.condition)
         if row is None or fault is not None:
             return failed(case, fault or KeyError(case))
         return replace(row, oracle=self.kept.oracle(case.condition))
 
 
-def _found(
-    todo: Sequence[Case | Condition], rounds: int | None, workers: int
-) -> Iterator[tuple[Case | Condition, Any]]:
-    """Yield what each run or condition comes to as soon as it does, or what went wrong."""
-    if workers <= 1:
-        yield from ((what, _try(what, rounds)) for what in todo)
-        return
-    with _one_thread_each(), ProcessPoolExecutor(workers, get_context("spawn"), _begin, (os.getpid(),)) as pool:
-        waiting = {pool.submit(_try, what, rounds): what for what in todo}
-        try:
-            for future in as_completed(waiting):
-                # A process that was killed is nobody's answer.
-                fault = future.exception()
-                yield waiting[future], future.result() if fault is None else fault
-        except BaseException:
-            # Whoever interrupts the bench does not wait for what has not begun.
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _try(what: Case | Condition, rounds: int | None) -> RobustnessRow | float | Exception:
+def _try(what: Case | Condition, rounds: int | None) -> Any:
     try:
         return played(what, rounds) if isinstance(what, Case) else oracle_accuracy(what, rounds)
     except FedledgerError as error:
@@ -182,27 +156,6 @@ def _try(what: Case | Condition, rounds: int | None) -> RobustnessRow | float | 
     except Exception as error:
         # Not every error reaches another process as it is.
         return RuntimeError(f"{type(error).__name__}: {error}")
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Have processes that are started compute with one thread."""
-    before = {name: os.environ.get(name) for name in THREADS}
-    # Libraries read these when they are loaded.
-    os.environ.update(dict.fromkeys(THREADS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _begin(parent: int) -> None:
-    become_worker(parent)
-    torch.set_num_threads(1)
 
 
 def _digest(document: object) -> str:

@@ -21,6 +21,7 @@ from fedledger.platform.cli.ledger import ledger_app
 from fedledger.platform.cli.methods import methods_app
 from fedledger.platform.cli.nodes import node_app
 from fedledger.platform.cli.results import results_app
+from fedledger.platform.cli.spot_checks import spot_check_app
 from fedledger.platform.cli.tasks import task_app
 from fedledger.platform.cli.verifiers import verifier_app
 from fedledger.protocol.errors import ExitCode, FedledgerError
@@ -48,6 +49,7 @@ for name, group in (
     ("aggregator", aggregator_app),
     ("verifier", verifier_app),
     ("auditor", auditor_app),
+    ("spot-check", spot_check_app),
     ("config", config_app),
     ("bench", bench_app),
 ):

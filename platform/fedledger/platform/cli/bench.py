@@ -63,7 +63,7 @@ def bench_gas(
         "rows": [vars(row) for row in rows],
         "peers": [vars(peer) for peer in PEERS],
     }
-    if _written(document, output, format_):
+    if write_figures(document, output, format_):
         return
     print_rows([_gas_cells(row) for row in rows], "Gas of whole rounds")
     print_rows([_peer_cells(peer) for peer in PEERS], "Published figures of other ledgers")
@@ -153,7 +153,7 @@ def bench_schedules(
     with err.status("starting", refresh_per_second=1) as shown:
         rows = compare(chosen, range(seeds), lambda doing: shown.update(f"playing {doing}"))
     document = {"seeds": seeds, "rows": [asdict(row) for row in rows]}
-    if _written(document, output, format_):
+    if write_figures(document, output, format_):
         return
     print_rows(
         [
@@ -203,7 +203,7 @@ def bench_engine(
             listed(peers, "--peers") if peers else [], plan, times, lambda doing: shown.update(f"measuring {doing}")
         )
     document = {"warm_up_rounds": WARM_UP, **asdict(result)}
-    if _written(document, output, format_):
+    if write_figures(document, output, format_):
         return
     print_rows(
         [
@@ -295,7 +295,7 @@ def bench_ledger(
             chosen, AUDITED if audit and not quick else None, lambda doing: shown.update(f"timing {doing}")
         )
     document = {"warm_up_rounds": WARM_UP, "rows": [asdict(r) for r in rows], "audits": [asdict(a) for a in audits]}
-    if _written(document, output, format_):
+    if write_figures(document, output, format_):
         return
     print_rows(
         [
@@ -371,7 +371,7 @@ def bench_models(
         err.print(f"{name} is left out: there is no data set {lacking}; give its folder with --data.", markup=False)
     if document is not None and text is not None:
         document.write_text(with_table(text, rows), encoding="utf-8")
-    if not _written({"rows": [asdict(row) for row in rows], "left_out": left_out}, output, format_):
+    if not write_figures({"rows": [asdict(row) for row in rows], "left_out": left_out}, output, format_):
         print_rows([table_cells(row) for row in rows], "What the examples come to, in one run")
     if any(row.audit != REPRODUCED for row in rows):
         raise typer.Exit(ExitCode.NOT_REPRODUCED)
@@ -451,7 +451,7 @@ def _fresh_chain(kind: str) -> Iterator[Chain]:
         raise ConfigError(f"There is no chain {kind!r}.", "Give anvil, ganache or embedded.")
 
 
-def _written(document: Mapping[str, object], output: Path | None, format_: BenchFormat) -> bool:
+def write_figures(document: Mapping[str, object], output: Path | None, format_: BenchFormat) -> bool:
     """Write figures to the file if one was given, print them if JSON is wanted, and return whether it is."""
     if output is not None:
         output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

@@ -17,6 +17,7 @@ from fedledger.platform.experiment.config import (
     ExperimentConfig,
     LedgerConfig,
     TrainingConfig,
+    load_config,
     read_document,
     require_possible,
 )
@@ -96,6 +97,35 @@ def read_task_config(path: Path, seed: int | None = None) -> TaskConfig:
     return validated(TaskConfig, document if seed is None else document | {"seed": seed}, str(path))
 
 
+def task_terms(config: TaskConfig) -> ExperimentConfig:
+    """Return a task's training and terms as an experiment has them, with as many participants as may take part."""
+    fewest = config.ledger.min_participants or MIN_PARTICIPANTS
+    ledger = config.ledger.model_copy(update={"min_participants": min(fewest, config.max_participants)})
+    return ExperimentConfig(
+        name=config.name,
+        seed=config.seed,
+        participants=config.max_participants,
+        model=config.model,
+        code=config.code,
+        compare_with_mean=False,
+        data=DataConfig(validation_access=config.validation.access, validation_slice=config.validation.slice),
+        training=config.training,
+        ledger=ledger,
+    )
+
+
+def read_terms(path: Path) -> ExperimentConfig:
+    """Read what a file in TOML says of training and the ledger, whether it is of a task or of an experiment.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither, or says what cannot be.
+    """
+    is_task = bool(read_document(path).keys() & {"validation", "data_schema"})
+    return task_terms(read_task_config(path)) if is_task else load_config(path)
+
+
 def make_task(config: TaskConfig, folder: Path) -> OpenedTask:
     """Write the spec of a task, with the model tried out on the validation examples; nobody plays it here.
 
@@ -116,19 +146,7 @@ def make_task(config: TaskConfig, folder: Path) -> OpenedTask:
             "A schedule needs the participants' devices, and a task of participants with data of their own knows none.",
             "Leave the schedule out.",
         )
-    fewest = config.ledger.min_participants or MIN_PARTICIPANTS
-    ledger = config.ledger.model_copy(update={"min_participants": min(fewest, config.max_participants)})
-    terms = ExperimentConfig(
-        name=config.name,
-        seed=config.seed,
-        participants=config.max_participants,
-        model=config.model,
-        code=config.code,
-        compare_with_mean=False,
-        data=DataConfig(validation_access=config.validation.access, validation_slice=config.validation.slice),
-        training=config.training,
-        ledger=ledger,
-    )
+    terms = task_terms(config)
     require_possible(terms, "the task's configuration")
     own = None if config.code is None else own_code(folder / config.code)
     given = config.validation
