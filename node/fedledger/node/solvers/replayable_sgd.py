@@ -66,24 +66,11 @@ class ReplayableSGD(Batches):
         ConfigError
             If the model or its loss has no replayable form, if ``base`` does not fit it, or if the data set is empty.
         """
-        return self._alone(model, base, dataset, rng, loss)
+        return Watched(self, None)(model, base, dataset, rng, memory, loss)
 
     def traced(self, every: int) -> Solver:
         """Return this solver with updates that commit to the states of their training, after every so many steps."""
         return _Traced(self, every)
-
-    def _alone(
-        self,
-        model: FlatModel,
-        base: Float32Array,
-        dataset: Dataset,
-        rng: np.random.Generator,
-        loss: Loss,
-        tracing: Tracing | None = None,
-    ) -> LocalUpdate:
-        trained = self.together(model, base, [dataset], [rng], loss, tracing)
-        model.load(base + trained.deltas[0])
-        return LocalUpdate(trained.deltas[0], len(dataset), trained.steps, trained.means()[0])
 
     @property
     def rates(self) -> Rates:
@@ -132,6 +119,36 @@ class ReplayableSGD(Batches):
 
 
 @dataclass(frozen=True)
+class Watched:
+    """A solver whose training something looks on.
+
+    Parameters
+    ----------
+    solver
+        What trains.
+    tracing
+        What looks on, for one participant; None: nothing does.
+    """
+
+    solver: ReplayableSGD
+    tracing: Tracing | None
+
+    def __call__(
+        self,
+        model: FlatModel,
+        base: Float32Array,
+        dataset: Dataset,
+        rng: np.random.Generator,
+        memory: Memory = BLANK,
+        loss: Loss = cross_entropy,
+    ) -> LocalUpdate:
+        """Train as the solver does."""
+        trained = self.solver.together(model, base, [dataset], [rng], loss, self.tracing)
+        model.load(base + trained.deltas[0])
+        return LocalUpdate(trained.deltas[0], len(dataset), trained.steps, trained.means()[0])
+
+
+@dataclass(frozen=True)
 class _Traced:
     """A solver whose updates commit to the states of their training."""
 
@@ -148,5 +165,5 @@ class _Traced:
         loss: Loss = cross_entropy,
     ) -> LocalUpdate:
         trajectory = Trajectory()
-        update = self.solver._alone(model, base, dataset, rng, loss, Tracing(self.every, [trajectory.take]))
-        return replace(update, trajectory=trajectory.root)
+        watched = Watched(self.solver, Tracing(self.every, [trajectory.take]))
+        return replace(watched(model, base, dataset, rng, memory, loss), trajectory=trajectory.root)

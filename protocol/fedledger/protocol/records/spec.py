@@ -269,6 +269,11 @@ class TaskSpec(Methods):
         return canonical.encode(self.model_dump())
 
     @property
+    def most_committed(self) -> int:
+        """To how many examples a participant may commit at most: auditors look at no more."""
+        return self.limits.max_examples
+
+    @property
     def windows(self) -> Windows | None:
         """How updates commit to the states of their training; None if they do not."""
         return None if self.spot_checks is None else self.spot_checks.windows

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator, model_validator
@@ -25,6 +26,31 @@ MOST_WINDOWS = 256
 REPLAYABLE = frozenset({"replayable_sgd@1"})
 """Solvers whose training gives the same bytes everywhere."""
 RATE_UNIT = 1_000_000
+
+
+class Reason(IntEnum):
+    """What an auditor found; anything but PASSED is a fail."""
+
+    PASSED = 0
+    UNREADABLE = 1
+    """The opening is not there, or none for this update."""
+    EXAMPLES = 2
+    """The update claims other numbers of examples or steps than the committed data have."""
+    OTHER_DATA = 3
+    """What is opened was not committed to."""
+    VALIDATION_ROWS = 4
+    """An example is equal to one of the public validation set."""
+    TRAJECTORY = 5
+    """A state is not among those that the update commits to, or does not lead to the next."""
+    DOES_NOT_FOLLOW = 6
+    """Training gives another update."""
+    WRONG_CLAIM = 7
+    """Training gives another transcript than the participant claimed."""
+
+    @property
+    def label(self) -> str:
+        """In words, for reports."""
+        return self.name.lower().replace("_", " ")
 
 
 class CommittedData(Document):
