@@ -92,9 +92,10 @@ class Participant(Actor[Situation]):
         self.checks: Checks | None = None
         if self.data is not None and access.spec.spot_checks is not None:
             self.checks = Checks(access, self.updates, self.data, shows.trainer, shows.appeals)
-        own: tuple[Duty[Situation], ...] = tuple(duty for duty in (self.data, self.checks) if duty is not None)
+        own: list[Duty[Situation]] = [] if self.data is None else [self.data]
+        own += [] if self.checks is None else [self.checks]
         self.joining = Joining(access, rejoins, self.data)
-        duties = (self._end, self.joining, objections, *own, self.batched, self.direct)
+        duties: list[Duty[Situation]] = [self._end, self.joining, objections, *own, self.batched, self.direct]
         super().__init__(access, duties, RACES, essential=(self._end, self.joining))
 
     def look(self) -> Situation:

@@ -13,9 +13,10 @@ from fedledger.contracts.ledger.records import CheckState
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.learning.canonical_examples import CanonicalExamples
+from fedledger.learning.data import Dataset
+from fedledger.node.compression import CompressingTrainer
 from fedledger.node.spot_checks.opening import make_opening, require_committable
-from fedledger.node.spot_checks.replay import local_part
-from fedledger.node.training import Trainer
+from fedledger.node.training import LocalTrainer, Trainer
 from fedledger.node.updates import Updates
 from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.encoding.sealed_boxes import seal
@@ -39,12 +40,12 @@ class CommittedData:
     Raises
     ------
     ConfigError
-        If there are more examples than participants of the task may have.
+        If there are more examples than participants of the task may have, or they are not known.
     """
 
     def __init__(self, access: TaskAccess, trainer: Trainer) -> None:
         self.access = access
-        self._examples = CanonicalExamples.of(local_part(trainer)[0].dataset)
+        self._examples = CanonicalExamples.of(_trained_on(trainer))
         require_committable(access.spec, len(self._examples))
         self._roots: dict[int, DataRoot] = {}
         self._posted: tuple[int, int] | None = None
@@ -60,9 +61,7 @@ class CommittedData:
         self.access.ledger.commit_data(self.access.account, self.access.task, word)
         self._posted = key
         if participant in task.data:
-            log.warning(
-                "the data are others than before: what was trained on the old ones cannot be shown any more"
-            )
+            log.warning("the data are others than before: what was trained on the old ones cannot be shown any more")
         return Step(Action.COMMITTED_DATA, task.id, detail=f"{len(self._examples):,} examples")
 
     def missing(self, task: TaskHistory) -> int | None:
@@ -80,6 +79,15 @@ class CommittedData:
         if number not in self._roots:
             self._roots = {number: commit_examples(self._examples, self.seed(number))}
         return self._roots[number]
+
+
+def _trained_on(trainer: Trainer) -> Dataset:
+    local = trainer.trainer if isinstance(trainer, CompressingTrainer) else trainer
+    if not isinstance(local, LocalTrainer):
+        raise ConfigError(
+            "What this participant trains on is not known, so it cannot commit to it.", "Use `node start`."
+        )
+    return local.dataset
 
 
 class Checks:

@@ -64,9 +64,9 @@ class Checking:
             access = TaskAccess(ledger, history, account, store, task, experiment.spec)
             self.auditors.append(Auditor(access, TaskJudge(access, _trusted(experiment)), folder / "audits"))
 
-    def act(self, seen: Situation) -> list[Step]:
-        """Have all auditors do what comes next."""
-        return [auditor.act(seen) for auditor in self.auditors]
+    def act(self) -> list[Step]:
+        """Have all auditors do what comes next, each after the one before it."""
+        return [auditor.step() for auditor in self.auditors]
 
     def end(self, participants: Sequence[Participant]) -> None:
         """Have auditors and participants act after the last round, until no check goes on."""
@@ -76,7 +76,7 @@ class Checking:
         while True:
             task = self.history.update().task(self.task)
             seen = Situation(task, self.ledger.phase(self.task))
-            steps = self.act(seen)
+            steps = self.act()
             steps += [participant.act(seen) for participant in participants if participant.checks is not None]
             if all(step.action is Action.DONE for step in steps):
                 return

@@ -217,7 +217,7 @@ class LedgerRecord(Record[LedgerRound]):
             chain.fund(publisher.address, params.budget + params.seal_deposit + ETHER)
             self.ledger.post_task(publisher, params, experiment.standbys())
         posted_spec(self.ledger, store, TASK, experiment)
-        if params.penalty:
+        if params.penalty or params.check_rate:
             seat_judges(self.ledger, self.history, TASK, seed)
         chain.fund(aggregator_account.address, params.bond + 10 * ETHER)
         self._checking = Checking(experiment, chain, self.ledger, self.history, TASK, store, folder)
@@ -280,7 +280,7 @@ class LedgerRecord(Record[LedgerRound]):
         """Have all participants do what comes next."""
         if self._seen is not None:
             self._steps += [participant.act(self._seen) for participant in self._participants]
-            self._steps += self._checking.act(self._seen)
+            self._steps += self._checking.act()
 
     def close(self) -> Iterator[LedgerRound]:
         """Have the aggregator act until it waits for participants, and yield the rounds that end meanwhile.

@@ -12,6 +12,7 @@ from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.learning.posted_model import PostedModel
 from fedledger.node.contexts import Contexts
+from fedledger.node.spot_checks.opening import MOST_OPENING_BYTES
 from fedledger.platform.spot_checks.findings import Judged
 from fedledger.platform.spot_checks.judging import Case, judge, validation_keys
 from fedledger.protocol.encoding.cid import MAX_STATE_BYTES, ContentRef
@@ -62,7 +63,7 @@ class TaskJudge:
         except (ContentUnavailableError, ContentCorruptError):
             return Judged(False, reason="what should be shown cannot be fetched") if is_last_try else None
         try:
-            plaintext = open_box(self._key, box, about.info)
+            plaintext = open_box(self._key, box, about.info, MOST_OPENING_BYTES)
         except ContentUnreadableError:
             return Judged(False, reason="the box does not open")
         if hashlib.sha256(plaintext).digest() != answer.opening:

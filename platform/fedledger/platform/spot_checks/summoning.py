@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fedledger.contracts.ledger.access import TaskAccess
 from fedledger.contracts.ledger.actor import Action, Situation, Step
+from fedledger.contracts.ledger.check_history import CheckHistory
 from fedledger.contracts.ledger.check_times import KNOWN_BLOCKS, CheckTimes
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
@@ -67,8 +68,8 @@ class Summoning:
         return None
 
     def _name(self, task: TaskHistory, current: RoundHistory, block: int) -> Step | None:
-        access, seed = self.access, self.access.ledger.chain.connection.hash(block)
-        if seed is None or current.proposal is None:
+        access, seed = self.access, self.access.ledger.chain.block_hash(block)
+        if current.proposal is None:
             return None
         missing = sorted(set(drawn_of(task, current, seed)) - set(current.checks))[:MOST_AT_ONCE]
         if not missing:
@@ -93,7 +94,7 @@ class Summoning:
         now = chain.now()
         due: dict[int, list[int]] = {}
         for check in task.checks:
-            if self.times.is_due(task, check, now) and self._ends(task, check.round, now):
+            if self.times.is_due(task, check, now) and self._ends(task, check, now):
                 due.setdefault(check.round, []).append(check.participant)
         for index, participants in due.items():
             some, access = participants[:MOST_AT_ONCE], self.access
@@ -103,11 +104,10 @@ class Summoning:
             return Step(Action.ENDED_CHECKS, task.id, index, detail=_participants(some))
         return None
 
-    def _ends(self, task: TaskHistory, index: int, now: int) -> bool:
+    def _ends(self, task: TaskHistory, check: CheckHistory, now: int) -> bool:
         """Return whether it is this auditor's turn; the one before it may have failed to act for a while."""
-        waits = [self.times.waits_until(task, check) or 0 for check in task.rounds[index].checks.values()]
-        turn = (self.place - index) % task.params.auditor_count
-        return now >= min(waits) + turn * max(1, task.params.check_period // TURNS)
+        turn = (self.place - check.round) % task.params.auditor_count
+        return now >= (self.times.waits_until(task, check) or 0) + turn * max(1, task.params.check_period // TURNS)
 
     def _key(self, current: RoundHistory) -> tuple[int, bytes]:
         return current.index, b"" if current.proposed_at is None else current.proposed_at.transaction
