@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import COIN
+from fedledger.ledger_tools.clock import Clock
+from fedledger.ledger_tools.report.check_view import counted
 from fedledger.ledger_tools.report.refusals import Refusal
 from fedledger.ledger_tools.report.task_view import TaskView
 from fedledger.protocol.errors import FedledgerError
@@ -41,6 +43,8 @@ class OwnAccount:
         In parts per million, with the task's publisher.
     left
         Whether it has left the task.
+    checks
+        How many spot checks of its updates came to what.
     """
 
     address: str
@@ -53,11 +57,14 @@ class OwnAccount:
     slashed: dict[str, str]
     reputation: int
     left: bool
+    checks: dict[str, int]
 
     @classmethod
-    def of(cls, history: History, store: ContentStore, task: int, address: str) -> OwnAccount | None:
+    def of(
+        cls, history: History, store: ContentStore, task: int, address: str, clock: Clock | None = None
+    ) -> OwnAccount | None:
         """Return the account of an address; None if it was never enrolled in the task."""
-        view, record = TaskView.of(history, task), history.task(task)
+        view, record = TaskView.of(history, task, clock), history.task(task)
         params = record.params
         own = next((each for each in view.participants if each.address == address), None)
         if own is None:
@@ -79,6 +86,7 @@ class OwnAccount:
             dict(own.slashed),
             own.reputation,
             own.id not in record.enrolled,
+            dict(own.checks),
         )
 
     def lines(self) -> list[str]:
@@ -93,6 +101,8 @@ class OwnAccount:
         for each in self.refusals:
             detail = f": {each.detail}" if each.detail else ""
             told.append(f"Round {each.round}: {each.reason}{detail}")
+        if self.checks:
+            told.append(f"Spot checks of its updates: {counted(self.checks)}.")
         if self.slashed:
             costs = ", ".join(f"{in_gwei(int(amount))} for {offence}" for offence, amount in self.slashed.items())
             told.append(f"Lost of the stake: {costs}.")
