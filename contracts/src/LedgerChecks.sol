@@ -41,13 +41,13 @@ abstract contract LedgerChecks is LedgerDisputes {
     }
 
     /// @notice Names participants whose updates of a proposed round are checked: that were accepted, and drawn. Anyone may,
-    /// as long as the chain knows the hash of the proposal's block, and for one check period.
+    /// from the next block on, for one check period, as long as the chain knows the hash of the proposal's block and no
+    /// other proposal took its place: at least for the challenge window.
     function summon(uint256 task_, uint32 round_, uint32[] calldata ids, Posted calldata posted) external {
         Task storage t = _existing(task_);
         _requireStage(t, task_, round_, 1);
         _requireProposal(t, task_, round_, posted.proposal, posted.verdictWords, posted.shareWords);
-        bytes32 seed = blockhash(_proposedIn[task_][round_ % t.params.maxUnfinal]);
-        if (seed == bytes32(0)) revert NotDrawn(0);
+        bytes32 seed = _seed(t, task_, round_);
         (uint256 rate, uint256 count) = (t.params.checkRate, t.params.auditorCount);
         for (uint256 i = 0; i < ids.length; ++i) {
             uint256 value = uint256(keccak256(abi.encode(seed, task_, round_, ids[i])));
@@ -168,6 +168,14 @@ abstract contract LedgerChecks is LedgerDisputes {
         return ECDSA.recover(keccak256(bytes.concat("\x19\x01", domain, message)), signature);
     }
 
+    /// @dev The hash of the block of a round's proposal, which draws its checks.
+    function _seed(Task storage t, uint256 task_, uint32 round_) private view returns (bytes32 seed) {
+        uint256 known = _proposedIn[task_][round_ % t.params.maxUnfinal];
+        // INVARIANT: a round is drawn from one block alone, also if a later one in its place was proposed alike.
+        if (known >> 64 == round_) seed = blockhash(uint64(known));
+        if (seed == bytes32(0)) revert DrawUnknown(task_, round_);
+    }
+
     function _verdict(uint256[] calldata verdictWords, uint32 id) internal pure returns (uint256) {
         for (uint256 i = 0; i < verdictWords.length; ++i) {
             if (verdictWords[i] >> 64 == id / LANES) return (verdictWords[i] >> (LANES * (id % LANES))) & 0xff;
@@ -183,6 +191,7 @@ abstract contract LedgerChecks is LedgerDisputes {
     }
 
     function _reveal(Task storage t, uint256 task_, uint256 place, Findings calldata found) private {
+        if (found.transcripts.length != found.passed.length) revert LengthMismatch();
         for (uint256 i = 0; i < found.passed.length; ++i) {
             _decide(t, task_, found.round, found.passed[i], place, CheckState.Passed, CheckState.Cleared);
         }
