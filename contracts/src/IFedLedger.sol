@@ -585,6 +585,7 @@ interface IFedLedger {
     error WrongSignature(address recovered);
     error NoHigherJury();
 
+    error DrawUnknown(uint256 task, uint32 round);
     error NotDrawn(uint32 participant);
     error NotAuditor(address sender);
     error WrongCheck(uint32 participant, CheckState state);

@@ -9,7 +9,8 @@ import {LedgerDisputes} from "./LedgerDisputes.sol";
 /// @notice Participants commit to their data. Of the updates that a proposal accepts some are drawn, from a block that nobody
 /// knew before: who made one shows what it follows from to an auditor, whom the task names, and loses by a failed check.
 /// @dev What becomes of a check is one byte of a participant and round: the auditor's place, above its state. All its
-/// deadlines follow from the time of the proposal, so no other record is kept.
+/// deadlines follow from the time of the proposal, so no other record is kept. A task that does not exist has no round that
+/// stands, and no auditors.
 abstract contract LedgerChecks is LedgerDisputes {
     /// @notice An appeal costs one part in so many of a check's penalty, as a bond.
     uint256 public constant APPEAL_SHARE = 4;
@@ -41,13 +42,13 @@ abstract contract LedgerChecks is LedgerDisputes {
     }
 
     /// @notice Names participants whose updates of a proposed round are checked: that were accepted, and drawn. Anyone may,
-    /// as long as the chain knows the hash of the proposal's block, and for one check period.
+    /// from the next block on, for one check period, as long as the chain knows the hash of the proposal's block and no
+    /// other proposal took its place: at least for the challenge window.
     function summon(uint256 task_, uint32 round_, uint32[] calldata ids, Posted calldata posted) external {
-        Task storage t = _existing(task_);
+        Task storage t = _tasks[task_];
         _requireStage(t, task_, round_, 1);
         _requireProposal(t, task_, round_, posted.proposal, posted.verdictWords, posted.shareWords);
-        bytes32 seed = blockhash(_proposedIn[task_][round_ % t.params.maxUnfinal]);
-        if (seed == bytes32(0)) revert NotDrawn(0);
+        bytes32 seed = _seed(t, task_, round_);
         (uint256 rate, uint256 count) = (t.params.checkRate, t.params.auditorCount);
         for (uint256 i = 0; i < ids.length; ++i) {
             uint256 value = uint256(keccak256(abi.encode(seed, task_, round_, ids[i])));
@@ -69,7 +70,7 @@ abstract contract LedgerChecks is LedgerDisputes {
         external
     {
         uint32 id = _idOfSender();
-        _requireStage(_existing(task_), task_, round_, 2);
+        _requireStage(_tasks[task_], task_, round_, 2);
         _move(task_, round_, id, CheckState.Summoned, CheckState.Answered);
         emit CheckAnswered(task_, round_, id, box, opening, claim);
     }
@@ -88,7 +89,7 @@ abstract contract LedgerChecks is LedgerDisputes {
         bytes32 salt,
         bytes32 next
     ) external {
-        Task storage t = _existing(task_);
+        Task storage t = _tasks[task_];
         _requireAuditors(t, auditors);
         if (place >= auditors.length || auditors[place] != msg.sender) revert NotAuditor(msg.sender);
         if (found.length != 0) {
@@ -110,7 +111,7 @@ abstract contract LedgerChecks is LedgerDisputes {
         external
         payable
     {
-        Task storage t = _existing(task_);
+        Task storage t = _tasks[task_];
         uint32 id = _idOfSender();
         // The bond goes back to the owner.
         if (_participants[id].owner != msg.sender) revert NotRegistered(msg.sender);
@@ -127,7 +128,7 @@ abstract contract LedgerChecks is LedgerDisputes {
     /// @notice Ends checks whose last deadline is over, or that a second auditor decided. Of a round that is not final yet
     /// none can be ended, and of one that was voided nobody fails. Anyone may.
     function endChecks(uint256 task_, uint32 round_, uint32[] calldata ids, address[] calldata auditors) external {
-        Task storage t = _existing(task_);
+        Task storage t = _tasks[task_];
         _requireAuditors(t, auditors);
         RoundStatus status = _rounds[task_][round_].status;
         if (status != RoundStatus.Settled && status != RoundStatus.Voided) revert NotInTime(0, 0);
@@ -168,11 +169,24 @@ abstract contract LedgerChecks is LedgerDisputes {
         return ECDSA.recover(keccak256(bytes.concat("\x19\x01", domain, message)), signature);
     }
 
+    /// @dev The hash of the block of a round's proposal, which draws its checks.
+    function _seed(Task storage t, uint256 task_, uint32 round_) private view returns (bytes32 seed) {
+        uint256 known = _proposedIn[task_][round_ % t.params.maxUnfinal];
+        // INVARIANT: a round is drawn from one block alone, also if a later one in its place was proposed alike.
+        if (known >> 64 == round_) seed = blockhash(uint64(known));
+        if (seed == bytes32(0)) revert DrawUnknown(task_, round_);
+    }
+
+    /// @dev A participant's verdict by the words of a proposal, whose slots ascend; zero: it has none.
     function _verdict(uint256[] calldata verdictWords, uint32 id) internal pure returns (uint256) {
-        for (uint256 i = 0; i < verdictWords.length; ++i) {
-            if (verdictWords[i] >> 64 == id / LANES) return (verdictWords[i] >> (LANES * (id % LANES))) & 0xff;
+        (uint256 low, uint256 high) = (0, verdictWords.length);
+        while (low < high) {
+            uint256 middle = (low + high) / 2;
+            if (verdictWords[middle] >> 64 < id / LANES) low = middle + 1;
+            else high = middle;
         }
-        return 0;
+        bool none = low == verdictWords.length || verdictWords[low] >> 64 != id / LANES;
+        return none ? 0 : (verdictWords[low] >> (LANES * (id % LANES))) & 0xff;
     }
 
     function _commitData(uint256 task_, uint32 id, uint256 word) private {
@@ -183,6 +197,7 @@ abstract contract LedgerChecks is LedgerDisputes {
     }
 
     function _reveal(Task storage t, uint256 task_, uint256 place, Findings calldata found) private {
+        if (found.transcripts.length != found.passed.length) revert LengthMismatch();
         for (uint256 i = 0; i < found.passed.length; ++i) {
             _decide(t, task_, found.round, found.passed[i], place, CheckState.Passed, CheckState.Cleared);
         }

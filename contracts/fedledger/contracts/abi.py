@@ -41,6 +41,9 @@ REMEDIES = {
     "InvalidParameter(checkPenalty": "It is at most the task's stake and the ledger's most_penalty; both or neither of "
     "check_rate and check_penalty are 0.",
     "InvalidParameter(auditors": "Name 2 to 16 auditors for a task with spot checks, and none for another.",
+    "DrawUnknown(": "Summon from the next block after the proposal of round {1} on, for 256 blocks, and before a later "
+    "round is proposed in its place.",
+    "WrongFindings(": "Reveal exactly what was committed to with the same salt, or commit to it first.",
     "SealPeriodOpen(": "Wait until {time[0]} by the chain's time.",
     "InvalidParameter(maxParticipants": "A task takes 4,096 participants at most.",
     "InvalidParameter(unitsPerRound": "All rounds' units together must be below 2^32.",
