@@ -12,16 +12,13 @@ from fedledger.contracts.ledger.check_times import CheckTimes
 from fedledger.contracts.ledger.records import CheckState
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
-from fedledger.learning.canonical_examples import CanonicalExamples
-from fedledger.learning.data import Dataset
-from fedledger.node.compression import CompressingTrainer
-from fedledger.node.spot_checks.opening import make_opening, require_committable
-from fedledger.node.training import LocalTrainer, Trainer
+from fedledger.node.spot_checks.opening import committed_examples, make_opening
+from fedledger.node.training import Trainer
 from fedledger.node.updates import Updates
 from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.encoding.sealed_boxes import seal
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.records.data_root import DataRoot, commit_examples, salt_seed
+from fedledger.protocol.records.data_root import SEED_BYTES, DataRoot, salt_seed
 from fedledger.protocol.records.spot_checks import Check, second_auditor
 
 log = logging.getLogger(__name__)
@@ -45,8 +42,9 @@ class CommittedData:
 
     def __init__(self, access: TaskAccess, trainer: Trainer) -> None:
         self.access = access
-        self._examples = CanonicalExamples.of(_trained_on(trainer))
-        require_committable(access.spec, len(self._examples))
+        self._trainer = trainer
+        # Whoever cannot commit to its data learns so before it has a stake.
+        self._count = len(committed_examples(access.spec, trainer, bytes(SEED_BYTES)).rows)
         self._roots: dict[int, DataRoot] = {}
         self._posted: tuple[int, int] | None = None
 
@@ -62,7 +60,7 @@ class CommittedData:
         self._posted = key
         if participant in task.data:
             log.warning("the data are others than before: what was trained on the old ones cannot be shown any more")
-        return Step(Action.COMMITTED_DATA, task.id, detail=f"{len(self._examples):,} examples")
+        return Step(Action.COMMITTED_DATA, task.id, detail=f"{self._count:,} examples")
 
     def missing(self, task: TaskHistory) -> int | None:
         """Return the commitment that the ledger does not have yet; None if it has the newest."""
@@ -77,17 +75,8 @@ class CommittedData:
     def root(self, number: int) -> DataRoot:
         """Return the root of the examples under these salts."""
         if number not in self._roots:
-            self._roots = {number: commit_examples(self._examples, self.seed(number))}
+            self._roots = {number: committed_examples(self.access.spec, self._trainer, self.seed(number)).root}
         return self._roots[number]
-
-
-def _trained_on(trainer: Trainer) -> Dataset:
-    local = trainer.trainer if isinstance(trainer, CompressingTrainer) else trainer
-    if not isinstance(local, LocalTrainer):
-        raise ConfigError(
-            "What this participant trains on is not known, so it cannot commit to it.", "Use `node start`."
-        )
-    return local.dataset
 
 
 class Checks:
