@@ -18,7 +18,6 @@ from fedledger.ledger_tools.audit.audit import audit_chain, audit_run
 from fedledger.ledger_tools.audit.checks import audit_checks
 from fedledger.ledger_tools.audit.divergence import DivergenceError
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport
-from fedledger.ledger_tools.clock import Clock
 from fedledger.ledger_tools.report.check_view import told_open
 from fedledger.ledger_tools.report.own_account import OwnAccount
 from fedledger.ledger_tools.report.tables import task_cells, task_status_rows
@@ -148,11 +147,11 @@ def test_what_does_not_follow_is_named(
 ) -> None:
     """Lies that a ledger refuses, or would have to tell in its logs."""
     history, clock = read_export(checked.folder)
-    task, auditors = history.task(1), [auditor.address for auditor in checked.auditors]
-    audit_checks(history, task, auditors, clock)
+    task, terms = history.task(1), checked.aggregator.access.spec.spot_checks
+    audit_checks(history, task, terms, clock)
     lie(task)
     with pytest.raises(DivergenceError) as found:
-        audit_checks(history, task, auditors, clock)
+        audit_checks(history, task, terms, clock)
     assert found.value.divergence.round == index and found.value.divergence.field.startswith(field)
 
 
@@ -257,7 +256,6 @@ def test_a_store_without_the_spec_leaves_only_the_auditors_unnamed(
 
 
 def test_a_participant_is_told_of_its_checks(checked: Checked) -> None:
-    clock = Clock.of(checked.ledger)
-    own = OwnAccount.of(checked.history, checked.store, 1, checked.history.owners[1], clock)
+    own = OwnAccount.of(checked.history, checked.store, 1, checked.history.owners[1], checked.ledger)
     assert own is not None and "Spot checks of its updates: 1 passed, 1 failed." in own.lines()
     assert any("for failed check" in line for line in own.lines())

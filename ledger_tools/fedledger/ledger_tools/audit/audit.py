@@ -420,9 +420,8 @@ def _replay(
             raise DivergenceError(replay.divergence)
         result.rounds += 1
         watch("replaying rounds", done + 1, len(proposed))
-    auditors = () if spec.spot_checks is None else spec.spot_checks.accounts
     with reading(0, "spot checks"):
-        result.notes += audit_checks(history, task, auditors, clock)
+        result.notes += audit_checks(history, task, spec.spot_checks, clock)
     _check_evidence(history, task)
     if result.sealed:
         result.notes.append(_sealed_note(task, result.sealed))

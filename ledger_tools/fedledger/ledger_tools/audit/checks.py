@@ -16,7 +16,7 @@ from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.ledger_tools.audit.divergence import Divergence, DivergenceError, expect
 from fedledger.ledger_tools.clock import Clock
 from fedledger.protocol.encoding.keccak import keccak
-from fedledger.protocol.records.spot_checks import drawn
+from fedledger.protocol.records.spot_checks import SpotChecks, drawn
 from fedledger.protocol.records.verdicts import Verdict
 
 
@@ -31,15 +31,15 @@ def drawn_of(task: TaskHistory, current: RoundHistory, seed: bytes) -> set[int]:
     }
 
 
-def audit_checks(history: History, task: TaskHistory, auditors: Sequence[str], clock: Clock) -> list[str]:
+def audit_checks(history: History, task: TaskHistory, terms: SpotChecks | None, clock: Clock) -> list[str]:
     """Audit the spot checks of a task's rounds that stand, and return what an auditor of the history should know.
 
     Parameters
     ----------
     history, task
         The ledger's history, and the task, all rounds of which follow.
-    auditors
-        The accounts of the task's auditors, which are those of its terms.
+    terms
+        What the task's spec says of spot checks, whose auditors are those that the ledger has.
     clock
         The chain's.
 
@@ -49,7 +49,7 @@ def audit_checks(history: History, task: TaskHistory, auditors: Sequence[str], c
         If the seed of a round's checks is not the hash of its proposal's block, if somebody was checked that was not
         drawn, or if an auditor let an update pass without knowing its transcript.
     """
-    if not task.params.check_rate:
+    if terms is None or not task.params.check_rate:
         return []
     missed: dict[int, int] = {}
     count = 0
@@ -63,7 +63,7 @@ def audit_checks(history: History, task: TaskHistory, auditors: Sequence[str], c
         for participant in sorted(current.checks):
             draw = "drawn" if participant in found else "not drawn"
             expect(current.index, f"spot check of {history.owners[participant]}", "drawn", draw)
-            _require_work(history, current.checks[participant], auditors)
+            _require_work(history, current.checks[participant], terms.accounts)
         count += len(found)
         if len(found) > len(current.checks) and not clock.times.draws(task, current, clock.now, clock.block):
             missed[current.index] = len(found) - len(current.checks)

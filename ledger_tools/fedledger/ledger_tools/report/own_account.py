@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import COIN
 from fedledger.ledger_tools.clock import Clock
@@ -61,9 +62,13 @@ class OwnAccount:
 
     @classmethod
     def of(
-        cls, history: History, store: ContentStore, task: int, address: str, clock: Clock | None = None
+        cls, history: History, store: ContentStore, task: int, address: str, ledger: Ledger | None = None
     ) -> OwnAccount | None:
-        """Return the account of an address; None if it was never enrolled in the task."""
+        """Return the account of an address; None if it was never enrolled in the task.
+
+        A ``ledger`` tells what time it is: without, checks that nobody may decide any more count as open.
+        """
+        clock = None if ledger is None else Clock.of(ledger)
         view, record = TaskView.of(history, task, clock), history.task(task)
         params = record.params
         own = next((each for each in view.participants if each.address == address), None)

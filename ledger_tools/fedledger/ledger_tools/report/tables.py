@@ -12,7 +12,7 @@ from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.dispute_history import DisputeHistory, JuryHistory
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.pools import pool_of
-from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, Phase
+from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, Phase, TaskRecord
 from fedledger.contracts.ledger.waits import task_wait
 from fedledger.ledger_tools.clock import Clock
 from fedledger.ledger_tools.report.check_view import ChecksView, CheckView, check_status, counted
@@ -110,7 +110,7 @@ def task_status_rows(ledger: Ledger) -> list[dict[str, Any]]:
     """
     rows = []
     records = {task: ledger.task(task) for task in range(1, ledger.task_count() + 1)}
-    checks = _checks(ledger, [task for task, record in records.items() if record.params.check_rate])
+    checks = _checks(ledger, records)
     for task, record in records.items():
         pool = pool_of(ledger, task) if record.params.challenge_window else None
         phase = ledger.phase(task)
@@ -140,8 +140,9 @@ def task_status_rows(ledger: Ledger) -> list[dict[str, Any]]:
     return rows
 
 
-def _checks(ledger: Ledger, tasks: Sequence[int]) -> dict[int, dict[str, Any] | None]:
-    """Return how the checks of tasks stand; only these ask for all logs of a ledger."""
+def _checks(ledger: Ledger, records: Mapping[int, TaskRecord]) -> dict[int, dict[str, Any] | None]:
+    """Return how the checks of tasks stand; only for those that have some are all logs of a ledger read."""
+    tasks = [task for task, record in records.items() if record.params.check_rate]
     if not tasks:
         return {}
     history, clock = History(ledger).update(), Clock.of(ledger)

@@ -82,7 +82,6 @@ def node_start(
     from fedledger.aggregator.selection.planner import RoundPlanner
     from fedledger.contracts.ledger.access import TaskAccess
     from fedledger.contracts.ledger.history import History
-    from fedledger.ledger_tools.clock import Clock
     from fedledger.ledger_tools.report.own_account import OwnAccount
     from fedledger.node.mailbox_client import HttpMailboxClient
     from fedledger.node.own_examples import seen_by_auditors
@@ -112,7 +111,7 @@ def node_start(
         folder = journal / account.address
         node = Participant(access, folder, trainer, mailbox, base_of, rejoins=rejoin, shows=shows)
         ended = tracker.run(node, access, poll, "node")
-    own = OwnAccount.of(history.update(), store, task, account.address, Clock.of(ledger))
+    own = OwnAccount.of(history.update(), store, task, account.address, ledger)
     if own is not None:
         lines = own.lines() if ended else own.lines()[:2]
         print_result(format_, {"task": task, "ended": ended, **asdict(own)}, *lines)
