@@ -247,7 +247,7 @@ class TaskParams:
     ``seal`` is the hash of the key that opens the validation set; zero: there is none. Shares of the penalty are in
     parts per million. With ``open_enrolment`` participants enrol and leave until the task ends; that acts from the next
     opened round on. ``check_rate`` parts per million of the accepted updates are checked by one of ``auditor_count``
-    accounts, whose list has the hash ``auditors``; each step of a check takes ``check_period``, and one that fails costs
+    accounts, whose list has the hash ``auditors``; each step of a check takes ``check_period``, and a failed one costs
     ``check_penalty``. What an earlier version of the ledger lacks has as its default what that version does.
     """
 
