@@ -56,6 +56,7 @@ def digits(windows: Wanted = None) -> Scene:
     return digit_scene(windows, solver={"local_epochs": 5})
 
 
+@cache
 def images(windows: Wanted) -> Scene:
     def make() -> nn.Module:
         layers = [nn.Conv2d(1, 3, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(27, 10)]
@@ -64,6 +65,7 @@ def images(windows: Wanted) -> Scene:
     return replace(digits(windows), make=make, solver={"momentum": 0.9, "mu": 0.1, "weight_decay": 0.01})
 
 
+@cache
 def table(windows: Wanted) -> Scene:
     rng = np.random.default_rng(3)
     inputs = rng.normal(size=(21, 5)).astype(np.float32)
@@ -76,6 +78,7 @@ def table(windows: Wanted) -> Scene:
     return Scene(make, dataset, regression, windows, {"momentum": 0.0, "drop_last": True})
 
 
+@cache
 def words(windows: Wanted) -> Scene:
     inputs = (np.random.PCG64(4).random_raw(30 * 5) % np.uint64(9)).astype(np.int64).reshape(30, 5)
 
@@ -366,6 +369,26 @@ def test_changed_openings_never_raise_and_never_pass(windows: Wanted, data: st.D
     with within(30, plaintext[:300]):
         found = scene.judged(plaintext=bytes(plaintext))
     assert found.passed == (bytes(plaintext) == scene.opening.plaintext)
+
+
+@pytest.mark.parametrize("make", [digits, images, table, words])
+@examples(20)
+@given(data=st.data())
+def test_tensors_of_any_type_and_shape_never_raise_and_never_pass(
+    make: Callable[[Wanted], Scene], data: st.DataObject
+) -> None:
+    scene = make(None)
+    named = dict(tensors.decode(scene.opening.plaintext, further=True))
+    for name in data.draw(st.sets(st.sampled_from([INPUTS, TARGETS]), min_size=1)):
+        right = named[name]
+        alike = st.tuples(*(st.just(extent) for extent in right.shape[1:]))
+        shape = data.draw(alike | st.lists(st.integers(0, 4), max_size=4))
+        dtype = data.draw(st.sampled_from([right.dtype, *tensors.NAMES]))
+        value = data.draw(st.sampled_from([0, 1, -1, 7, 255, 2**31, 2**62, 3e38, -1e300]))
+        with np.errstate(all="ignore"):
+            named[name] = np.full((len(right), *shape), np.array([value]).astype(dtype)[0])
+    with within(30):
+        assert not scene.judged(plaintext=tensors.encode(named, further=True)).passed
 
 
 def plain() -> nn.Module:

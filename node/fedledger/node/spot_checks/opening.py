@@ -274,11 +274,11 @@ def _read(plaintext: bytes, names: set[str]) -> dict[str, NDArray[Any]]:
 
 
 def _examples(named: Mapping[str, NDArray[Any]], count: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    inputs, targets = named[INPUTS], named[TARGETS]
-    for array in (inputs, targets):
-        if not array.ndim or len(array) != count or not array.size:
-            raise ValueError(f"it shows {list(array.shape)} instead of {count} examples")
-    return inputs, targets
+    for name, axes in ((INPUTS, 2), (TARGETS, 1)):
+        array = named[name]
+        if array.dtype not in (np.float32, np.int64) or array.ndim < axes or len(array) != count or not array.size:
+            raise ValueError(f"its {name} are {array.dtype}{list(array.shape)}, of {count} examples")
+    return named[INPUTS], named[TARGETS]
 
 
 def _rows(array: NDArray[Any], count: int, length: int) -> list[bytes]:
