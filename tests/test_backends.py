@@ -6,12 +6,14 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from fedledger.node.batched_clients import ReplayableClients
 from fedledger.platform.engine.backends.base import BACKENDS, Backend, Job, TrainingError, Work, Worker
 from fedledger.platform.engine.backends.batched import Batched
 from fedledger.platform.engine.backends.pool import Pool
@@ -21,6 +23,8 @@ from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.platform.experiment.experiment import Experiment
 from fedledger.protocol.arithmetic.exact import FixedPoint, WeightedSum, weighted_mean
+from fedledger.protocol.records.spot_checks import CommittedData, SpotChecks, Windows
+from support.spot_checks import AUDITORS
 
 
 def experiment_with(participants: int = 7, **training: object) -> Experiment:
@@ -179,6 +183,25 @@ def test_participants_that_are_trained_together_have_the_bits_of_those_one_by_on
         batched_clients = batched._worker._batched_clients
         assert (batched_clients is None) == ("max_gradient_norm" in solver)
         assert batched_clients is None or any(count > 1 for count, _ in batched_clients._unproved)
+
+
+def test_updates_commit_to_the_same_training_wherever_it_is_done() -> None:
+    params = {"learning_rate": 0.1, "momentum": 0.9, "local_epochs": 2, "batch_size": 16}
+    made = plain()
+    model = {"method": "mlp@1", "params": {"inputs": 64, "hidden": [16], "classes": 10}}
+    document = made.config.model_dump() | {"model": model}
+    document["training"]["solver"] = {"method": "replayable_sgd@1", "params": params}
+    made = make_experiment(ExperimentConfig.model_validate(document), Path())
+    checks = SpotChecks(auditors=AUDITORS, windows=Windows(steps=1))
+    changes = {"committed_data": CommittedData(), "spot_checks": checks}
+    given = replace(made, spec=made.spec.model_copy(update=changes))
+    todo = work(given)
+    with Serial(given) as serial, Batched(given) as batched, Pool(given, 2) as pool:
+        expected = {job.number: trained.trajectory for job, trained in serial.train(todo)}
+        assert len(set(expected.values())) == len(expected) and {len(root) for root in expected.values()} == {32}
+        for backend in (batched, pool):
+            assert {job.number: trained.trajectory for job, trained in backend.train(todo)} == expected
+        assert type(batched._worker._batched_clients) is ReplayableClients
 
 
 def test_a_group_that_would_have_other_bits_is_trained_one_by_one() -> None:

@@ -320,6 +320,9 @@ def test_what_a_task_leaves_can_be_read_and_withdrawn(call: Call, tmp_path: Path
         path = tmp_path / "rounds.parquet"
         assert call("history", *at, "--format", "parquet", "--output", path)[0] == 0
         assert pd.read_parquet(path)["round"].tolist() == [1]
+        assert call("history", *at, "--participants", "--format", "parquet", "--output", path)[0] == 0
+        assert len(pd.read_parquet(path)) == 2
+        assert json.loads(call("history", *at, "--checks", "--format", "json")[1]) == []
         assert call("history", *at, "--task", 2)[0] == ExitCode.CHAIN
 
         account = experiment_address(0, participant_role(0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import pytest
 
 from fedledger.learning.label_counts import LabelCounts
 from fedledger.ledger_tools.report import page
+from fedledger.ledger_tools.report.check_view import ChecksView, CheckView
 from fedledger.ledger_tools.report.refusals import Refusal
 from fedledger.ledger_tools.report.run_report import MAX_LINES, MAX_REFUSALS, write_report
 from fedledger.ledger_tools.report.run_view import RunView
 from fedledger.ledger_tools.report.task_view import ParticipantView, RoundView, TaskView
 from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.units import GWEI
 from support.pages import figures
 
 MODEL = ContentRef.of(b"model")
@@ -100,6 +103,24 @@ def test_a_long_list_is_cut(tmp_path: Path) -> None:
     written = report(tmp_path, view(2, refusals=MAX_REFUSALS + 7, detail="<i>why</i>"))
     assert written.count("<td>&lt;i&gt;why") == MAX_REFUSALS
     assert "and 7 more" in written
+
+
+def test_spot_checks_have_a_map(tmp_path: Path) -> None:
+    shown = view(3)
+    assert "Spot checks" not in report(tmp_path, shown) and "spot checks" not in report(tmp_path, shown)
+    first, second, third = (person.address for person in shown.task.participants)
+
+    def row(index: int, address: str, outcome: str) -> CheckView:
+        return CheckView(index, address, 1, None, outcome, f"{outcome} in words", True, "0", "00")
+
+    rows = row(1, first, "failed"), row(1, second, "passed"), row(2, third, "open")
+    checks = ChecksView(50_000, 600, 3 * GWEI, 2, 3, rows)
+    page = report(tmp_path, replace(shown, task=replace(shown.task, checks=checks)))
+    maps = [figure[0] for figure in figures(page) if figure[0].get("text") and figure[0]["type"] == "heatmap"]
+    assert maps[1]["text"] == [["passed", "not checked"], ["not checked", "open"], ["failed", "not checked"]]
+    assert maps[1]["customdata"][2] == [" (failed in words; auditor 1)", ""]
+    assert "5 % of the accepted updates, by one of 2 auditors; a failed check costs 3 gwei" in page
+    assert "1 passed, 1 failed, 1 open" in page
 
 
 HOSTILE = "</script></style><script>alert(1)</script><b title=\"'&"

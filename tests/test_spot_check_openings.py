@@ -17,7 +17,7 @@ from torch import nn
 from fedledger.learning.canonical_examples import CanonicalExamples
 from fedledger.learning.data import Dataset
 from fedledger.learning.equal_examples import example_keys
-from fedledger.learning.replayable.trajectory import Tracing, Trajectory
+from fedledger.learning.replayable.trajectory import State, Tracing, Trajectory
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.node.solvers.replayable_sgd import Watched
 from fedledger.node.spot_checks.opening import (
@@ -32,7 +32,7 @@ from fedledger.node.spot_checks.opening import (
     Opening,
     make_opening,
 )
-from fedledger.node.spot_checks.replay import local_part
+from fedledger.node.spot_checks.replay import Drawn, Transcript, WindowReplay, local_part
 from fedledger.node.training import training_seed
 from fedledger.platform.spot_checks.judging import judge_box
 from fedledger.protocol.arithmetic.random_streams import Restartable
@@ -56,6 +56,7 @@ def digits(windows: Wanted = None) -> Scene:
     return digit_scene(windows, solver={"local_epochs": 5})
 
 
+@cache
 def images(windows: Wanted) -> Scene:
     def make() -> nn.Module:
         layers = [nn.Conv2d(1, 3, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(27, 10)]
@@ -64,6 +65,7 @@ def images(windows: Wanted) -> Scene:
     return replace(digits(windows), make=make, solver={"momentum": 0.9, "mu": 0.1, "weight_decay": 0.01})
 
 
+@cache
 def table(windows: Wanted) -> Scene:
     rng = np.random.default_rng(3)
     inputs = rng.normal(size=(21, 5)).astype(np.float32)
@@ -76,6 +78,7 @@ def table(windows: Wanted) -> Scene:
     return Scene(make, dataset, regression, windows, {"momentum": 0.0, "drop_last": True})
 
 
+@cache
 def words(windows: Wanted) -> Scene:
     inputs = (np.random.PCG64(4).random_raw(30 * 5) % np.uint64(9)).astype(np.int64).reshape(30, 5)
 
@@ -223,6 +226,38 @@ def test_a_wrong_trajectory_with_the_true_end_fails_where_it_is_looked_at() -> N
         assert found.reason is (Reason.TRAJECTORY if wrong in seen else Reason.PASSED)
 
 
+@pytest.mark.parametrize("make", [digits, images], ids=["doubles", "float32"])
+@pytest.mark.parametrize("weight", [0.0, 5.0, 3e38, -3e38, 1e-45])
+@pytest.mark.parametrize("velocity", [0.0, 3e38, -3e38, 1e-45])
+def test_states_of_any_numbers_never_raise_and_never_pass(
+    make: Callable[[Wanted], Scene], weight: float, velocity: float
+) -> None:
+    """Of a participant that commits to what it shows, and to what follows from it."""
+    scene = make(WINDOWS)
+    named = dict(tensors.decode(scene.opening.plaintext, further=True))
+    named[WEIGHTS] = np.full_like(named[WEIGHTS], weight)
+    named[VELOCITIES] = np.full_like(named[VELOCITIES], velocity)
+    drawn = Drawn.of(scene.check, local_part(scene.trainer())[1], scene.context, len(scene.dataset), WINDOWS)
+    trajectory = Trajectory(digests=[bytes([place]) * 32 for place in range(drawn.last + 1)])
+    trajectory.digests[0] = traced(scene).digests[0]
+    rows = zip(drawn.shown, named[WEIGHTS], named[VELOCITIES], strict=True)
+    given = {place: State(drawn.steps_at(place), *row) for place, *row in rows}
+    shown = scene.trainer(scene.dataset.take(drawn.places))
+    replay = WindowReplay(shown, scene.context, drawn)
+    first = replay.begun()
+    assert first is not None
+    states = replay.states({0: first} | given, Transcript(scene.check, b""))
+    diverged = any(place not in states for place in drawn.known)
+    for place, state in states.items():
+        trajectory.digests[place] = state.digest
+    named[STATE_SIBLINGS] = stacked(trajectory.siblings(drawn.known))
+    update = replace(scene.honest, trajectory=trajectory.root)
+    with np.errstate(all="raise"):
+        found = scene.judged(update, plaintext=tensors.encode(named, further=True))
+    # Training that diverges has no end.
+    assert found.reason is (Reason.TRAJECTORY if diverged else Reason.DOES_NOT_FOLLOW)
+
+
 def stacked(rows: list[bytes]) -> np.ndarray:
     return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, 32)
 
@@ -334,6 +369,26 @@ def test_changed_openings_never_raise_and_never_pass(windows: Wanted, data: st.D
     with within(30, plaintext[:300]):
         found = scene.judged(plaintext=bytes(plaintext))
     assert found.passed == (bytes(plaintext) == scene.opening.plaintext)
+
+
+@pytest.mark.parametrize("make", [digits, images, table, words])
+@examples(20)
+@given(data=st.data())
+def test_tensors_of_any_type_and_shape_never_raise_and_never_pass(
+    make: Callable[[Wanted], Scene], data: st.DataObject
+) -> None:
+    scene = make(None)
+    named = dict(tensors.decode(scene.opening.plaintext, further=True))
+    for name in data.draw(st.sets(st.sampled_from([INPUTS, TARGETS]), min_size=1)):
+        right = named[name]
+        alike = st.tuples(*(st.just(extent) for extent in right.shape[1:]))
+        shape = data.draw(alike | st.lists(st.integers(0, 4), max_size=4))
+        dtype = data.draw(st.sampled_from([right.dtype, *tensors.NAMES]))
+        value = data.draw(st.sampled_from([0, 1, -1, 7, 255, 2**31, 2**62, 3e38, -1e300]))
+        with np.errstate(all="ignore"):
+            named[name] = np.full((len(right), *shape), np.array([value]).astype(dtype)[0])
+    with within(30):
+        assert not scene.judged(plaintext=tensors.encode(named, further=True)).passed
 
 
 def plain() -> nn.Module:

@@ -79,6 +79,12 @@ library Evidence {
         }
     }
 
+    /// @notice Returns a lane after a failed check: what was counted for the participant was not earned.
+    function afterFailedCheck(uint256 lane) internal pure returns (uint256) {
+        (, uint256 negative, uint256 missed) = unpack(lane);
+        return (_min(MAX_COUNT, negative + UNIT) << 12) | (missed << 24);
+    }
+
     /// @notice Returns the opinion in parts per million; the first three sum to one million.
     function opinion(uint256 lane)
         internal

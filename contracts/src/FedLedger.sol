@@ -505,8 +505,8 @@ contract FedLedger is LedgerReveals {
         Task storage t = _tasks[task_];
         Round storage r = _rounds[task_][round_];
         _proposals[task_][round_ % t.params.maxUnfinal] = keccak256(abi.encode(proposal, verdictWords, shareWords));
-        if (t.params.penalty != 0 && _leastWindowBlocks != 0) {
-            _proposedIn[task_][round_ % t.params.maxUnfinal] = block.number;
+        if (t.params.checkRate != 0 || (t.params.penalty != 0 && _leastWindowBlocks != 0)) {
+            _proposedIn[task_][round_ % t.params.maxUnfinal] = (uint256(round_) << 64) | block.number;
         }
         bytes32 base = _baseModel(t, task_, r);
         if (r.flags & BATCHED != 0) emit BatchProposed(task_, round_, msg.sender, proposal, base);

@@ -59,7 +59,9 @@ interface IFedLedger {
     /// that is not opened, and what each statistical refusal that the evidence remembers beyond `freeRefusals`. `seal` is
     /// the hash of the key that opens the validation set; zero: there is none. The publisher has `sealPeriod` from the end
     /// of the task to open it, or loses `sealDeposit`, which is in the currency of stakes. Where `openEnrolment` is set,
-    /// participants may enrol and leave until the task ends, which acts from the next opened round on.
+    /// participants may enrol and leave until the task ends, which acts from the next opened round on. `checkRate` parts per
+    /// million of the accepted updates are checked, by one of `auditorCount` accounts; `auditors` is the hash of the list of
+    /// them. Each step of a check takes `checkPeriod`, and one that fails costs `checkPenalty`.
     struct TaskParams {
         ContentRef spec;
         ContentRef model;
@@ -93,6 +95,11 @@ interface IFedLedger {
         uint32 sealPeriod;
         bytes32 seal;
         bool openEnrolment;
+        uint24 checkRate;
+        uint32 checkPeriod;
+        uint96 checkPenalty;
+        uint8 auditorCount;
+        bytes32 auditors;
     }
 
     /// @notice A task as the ledger holds it. `latestRound` made the model that the next round starts from; 0: none yet.
@@ -186,7 +193,8 @@ interface IFedLedger {
         Silence,
         Minority,
         RepeatedRefusal,
-        CannotJudge
+        CannotJudge,
+        FailedCheck
     }
 
     /// @notice What a dispute is about: a whole proposal, which a jury replays; or one participant's commitment in a
@@ -296,6 +304,35 @@ interface IFedLedger {
         ContentRef report;
         bytes32 updates;
         bool stop;
+    }
+
+    /// @notice What has become of a check. `Failed` says its auditor, who may be appealed against; then `Cleared` or
+    /// `Confirmed` says the second one. `Ended`: it failed for good.
+    enum CheckState {
+        None,
+        Summoned,
+        Answered,
+        Passed,
+        Failed,
+        Ended,
+        Appealed,
+        Cleared,
+        Confirmed
+    }
+
+    /// @notice What an auditor found in a round's checks, and the transcripts of those that passed, in their order.
+    struct Findings {
+        uint32 round;
+        uint32[] passed;
+        uint32[] failed;
+        bytes32[] transcripts;
+    }
+
+    /// @notice A proposal as it was posted.
+    struct Posted {
+        Proposal proposal;
+        uint256[] verdictWords;
+        uint256[] shareWords;
     }
 
     /// @notice The updates of a batched round, of all participants that are judged by one, by ascending id: digests, and
@@ -415,6 +452,28 @@ interface IFedLedger {
     );
     event JuryDecided(uint256 indexed dispute, uint8 level, Finding finding, bytes32 transcript);
     event Appealed(uint256 indexed dispute, uint8 level, address appellant, uint256 bond);
+    /// @dev `word`: the root of the participant's examples, and in its last 32 bits their number.
+    event DataCommitted(uint256 indexed task, uint32 indexed participant, uint256 word);
+    event Summoned(uint256 indexed task, uint32 indexed round, bytes32 seed, uint32[] participants);
+    event CheckAnswered(
+        uint256 indexed task,
+        uint32 indexed round,
+        uint32 indexed participant,
+        ContentRef box,
+        bytes32 opening,
+        bytes32 claim
+    );
+    event CheckAppealed(
+        uint256 indexed task,
+        uint32 indexed round,
+        uint32 indexed participant,
+        ContentRef box,
+        bytes32 opening,
+        bytes32 claim
+    );
+    event FindingsCommitted(uint256 indexed task, uint256 auditor, bytes32 commitment);
+    event FindingsRevealed(uint256 indexed task, uint256 auditor, Findings[] found, bytes32 salt);
+    event CheckEnded(uint256 indexed task, uint32 indexed round, uint32 indexed participant, bool failed);
     event CommitmentShown(uint256 indexed dispute, bytes32 commitment, bytes signature);
     event DisputeClosed(uint256 indexed dispute, DisputeStatus status);
 
@@ -525,4 +584,10 @@ interface IFedLedger {
     error AlreadyPunished(bytes32 offence);
     error WrongSignature(address recovered);
     error NoHigherJury();
+
+    error DrawUnknown(uint256 task, uint32 round);
+    error NotDrawn(uint32 participant);
+    error NotAuditor(address sender);
+    error WrongCheck(uint32 participant, CheckState state);
+    error WrongFindings(bytes32 expected, bytes32 found);
 }

@@ -35,6 +35,10 @@ contract LedgerAccounts is LedgerReveals {
     uint256 public constant MAX_PERIOD = 365 days;
     /// @notice Deadlines of a dispute that follow each other on each level: draw, commit, reveal and appeal.
     uint256 public constant DISPUTE_PERIODS = 4;
+    /// @notice Check periods from a proposal until its checks can be ended, and one to do so.
+    uint256 public constant CHECK_PERIODS = 6;
+    /// @notice Most auditors of a task.
+    uint256 public constant MAX_AUDITORS = 16;
     /// @notice Rounds in a row below quorum after which the publisher may end a task.
     uint256 public constant VOIDS_TO_FINISH = 3;
     uint256 private constant MAX_QUORUM = 1024;
@@ -306,34 +310,6 @@ contract LedgerAccounts is LedgerReveals {
         }
     }
 
-    /// @notice Opens a task's seal for everybody, and returns its deposit to the publisher. Anyone who has the key may do so
-    /// once the task is finished, before that the publisher alone.
-    function openSeal(uint256 task_, bytes32 key) external {
-        Task storage t = _sealed(task_);
-        if (!t.finished && msg.sender != t.publisher) revert TaskNotFinished(task_);
-        bytes32 found = keccak256(abi.encode(key));
-        if (found != t.params.seal) revert WrongKey(t.params.seal, found);
-        Seal storage s = _seals[task_];
-        uint256 held = s.deposit;
-        (s.deposit, s.opened) = (0, true);
-        emit SealOpened(task_, key);
-        _credit(_stakes(), t.publisher, held);
-    }
-
-    /// @notice Burns the deposit of a seal that was not opened within its period from the end of the task; anyone may call.
-    function forfeitSeal(uint256 task_) external {
-        Task storage t = _sealed(task_);
-        if (!t.finished) revert TaskNotFinished(task_);
-        uint256 until = uint256(t.finishedAt) + t.params.sealPeriod;
-        if (block.timestamp < until) revert SealPeriodOpen(until);
-        Seal storage s = _seals[task_];
-        if (s.forfeited) revert SealAlreadyForfeited(task_);
-        uint256 held = s.deposit;
-        (s.deposit, s.forfeited) = (0, true);
-        emit SealForfeited(task_, held);
-        _burn(held);
-    }
-
     /// @notice Pays a participant's credit in a task to its payout address; anyone may call.
     function withdrawCredit(uint256 task_, uint32 id) external nonReentrant {
         uint256 slot = id / LANES;
@@ -423,11 +399,6 @@ contract LedgerAccounts is LedgerReveals {
         for (uint256 place = 0; place < found.length; ++place) {
             found[place] = _seats[task_][place];
         }
-    }
-
-    /// @notice What has become of a task's seal.
-    function sealOf(uint256 task_) external view returns (Seal memory) {
-        return _seals[task_];
     }
 
     /// @notice A round's record.
@@ -572,9 +543,24 @@ contract LedgerAccounts is LedgerReveals {
             revert InvalidParameter("sealPeriod");
         }
         if (p.bond > type(uint96).max / 8) revert InvalidParameter("bond");
+        _checkChecks(p);
         if (p.challengeWindow == 0) return;
         // INVARIANT: half of a bond pays every seat that can be called, on every level, and objecting costs something.
         if (p.bond == 0 || p.bond < 2 * seatsOnAllLevels() * _jurorPenalty) revert InvalidParameter("bond");
+    }
+
+    function _checkChecks(TaskParams calldata p) private view {
+        bool none = p.checkRate == 0;
+        if (p.checkRate > Evidence.PPM) revert InvalidParameter("checkRate");
+        if (none != (p.checkPeriod == 0) || p.checkPeriod > MAX_PERIOD) revert InvalidParameter("checkPeriod");
+        // INVARIANT: a check can be appealed against, so there is a second auditor; a place has four bits.
+        bool auditors = p.auditorCount >= 2 && p.auditorCount <= MAX_AUDITORS && p.auditors != bytes32(0);
+        if (none ? p.auditorCount != 0 || p.auditors != bytes32(0) : !auditors) revert InvalidParameter("auditors");
+        if (none != (p.checkPenalty == 0) || p.checkPenalty > p.minStake) revert InvalidParameter("checkPenalty");
+        if (p.checkPenalty > _mostPenalty) revert InvalidParameter("checkPenalty");
+        if (!none && p.challengeWindow < (_leastWindow == 0 ? 1 : _leastWindow)) {
+            revert InvalidParameter("challengeWindow");
+        }
     }
 
     function _checkDeadlines(TaskParams calldata p, uint256 seats_) private view {
@@ -589,15 +575,8 @@ contract LedgerAccounts is LedgerReveals {
         // INVARIANT: who does wrong in a round cannot have its stake back before it is found out.
         uint256 round_ = uint256(p.commitPeriod) + p.gracePeriod + p.revealPeriod + 2 * seats_ * p.proposePeriod;
         uint256 dispute = DISPUTE_PERIODS * (uint256(_appeals) + 1) * _disputePeriod;
-        uint256 least = round_ + uint256(p.maxUnfinal) * p.challengeWindow + dispute;
+        uint256 least = round_ + uint256(p.maxUnfinal) * p.challengeWindow + dispute + CHECK_PERIODS * p.checkPeriod;
         if (least > _exitDelay) revert ExitDelayTooShort(_exitDelay, least);
-    }
-
-    /// @dev A task whose seal nobody has opened.
-    function _sealed(uint256 task_) private view returns (Task storage t) {
-        t = _existing(task_);
-        if (t.params.seal == bytes32(0)) revert NotSealed(task_);
-        if (_seals[task_].opened) revert SealAlreadyOpen(task_);
     }
 
     function _name(uint256 task_, uint256 place, address holder) private {

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
-import {LedgerDisputes} from "./LedgerDisputes.sol";
+import {LedgerChecks} from "./LedgerChecks.sol";
 import {LedgerState} from "./LedgerState.sol";
 import {Offences} from "./Offences.sol";
 import {Verdicts} from "./Evidence.sol";
@@ -11,21 +10,12 @@ import {Verdicts} from "./Evidence.sol";
 /// @notice What the ledger can see for itself, it decides at once. Whether an aggregator holds a commitment that it claims,
 /// the aggregator shows or loses. Verifiers say here which tasks they can judge; juries are drawn among them.
 /// @dev The third of the ledger's parts.
-contract LedgerCourt is LedgerDisputes {
-    bytes32 private constant DOMAIN =
-        keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
+contract LedgerCourt is LedgerChecks {
     bytes32 private constant COMMITMENT =
         keccak256("Commitment(uint256 task,uint32 round,uint32 participant,bytes32 commitment)");
 
     /// @notice The part that knows the calls that this one does not. Whoever trusts a ledger looks at its code, too.
     address public immutable nextPart;
-
-    /// @notice A proposal as it was posted.
-    struct Posted {
-        Proposal proposal;
-        uint256[] verdictWords;
-        uint256[] shareWords;
-    }
 
     /// @notice A commitment that a participant signed (EIP-712) or, with no signature, sent to a batched round; or one that
     /// is in a root.
@@ -186,6 +176,39 @@ contract LedgerCourt is LedgerDisputes {
         _letGo(d, dispute);
     }
 
+    /// @notice Opens a task's seal for everybody, and returns its deposit to the publisher. Anyone who has the key may do so
+    /// once the task is finished, before that the publisher alone.
+    function openSeal(uint256 task_, bytes32 key) external {
+        Task storage t = _sealed(task_);
+        if (!t.finished && msg.sender != t.publisher) revert TaskNotFinished(task_);
+        bytes32 found = keccak256(abi.encode(key));
+        if (found != t.params.seal) revert WrongKey(t.params.seal, found);
+        Seal storage s = _seals[task_];
+        uint256 held = s.deposit;
+        (s.deposit, s.opened) = (0, true);
+        emit SealOpened(task_, key);
+        _credit(_stakes(), t.publisher, held);
+    }
+
+    /// @notice Burns the deposit of a seal that was not opened within its period from the end of the task; anyone may call.
+    function forfeitSeal(uint256 task_) external {
+        Task storage t = _sealed(task_);
+        if (!t.finished) revert TaskNotFinished(task_);
+        uint256 until = uint256(t.finishedAt) + t.params.sealPeriod;
+        if (block.timestamp < until) revert SealPeriodOpen(until);
+        Seal storage s = _seals[task_];
+        if (s.forfeited) revert SealAlreadyForfeited(task_);
+        uint256 held = s.deposit;
+        (s.deposit, s.forfeited) = (0, true);
+        emit SealForfeited(task_, held);
+        _burn(held);
+    }
+
+    /// @notice What has become of a task's seal.
+    function sealOf(uint256 task_) external view returns (Seal memory) {
+        return _seals[task_];
+    }
+
     /// @notice How many verifiers there are.
     function verifierCount() external view returns (uint256) {
         return _verifierCount;
@@ -233,6 +256,13 @@ contract LedgerCourt is LedgerDisputes {
         return _isServing(id);
     }
 
+    /// @dev A task whose seal nobody has opened.
+    function _sealed(uint256 task_) private view returns (Task storage t) {
+        t = _existing(task_);
+        if (t.params.seal == bytes32(0)) revert NotSealed(task_);
+        if (_seals[task_].opened) revert SealAlreadyOpen(task_);
+    }
+
     function _refute(Task storage t, Round storage r, uint256 task_, uint32 round_, uint32 id) private {
         emit ProposalRefuted(task_, round_, id, msg.sender);
         _overturn(t, task_, round_, r.seat, msg.sender, _disputes.length);
@@ -262,22 +292,13 @@ contract LedgerCourt is LedgerDisputes {
         view
         returns (address signer)
     {
-        bytes32 domain =
-            keccak256(abi.encode(DOMAIN, keccak256("fedledger"), keccak256("5"), block.chainid, address(this)));
         bytes32 message = keccak256(abi.encode(COMMITMENT, task_, round_, id, claim.commitment));
-        signer = ECDSA.recover(keccak256(bytes.concat("\x19\x01", domain, message)), claim.signature);
+        signer = _signerOf(message, claim.signature);
         if (uint32(_bySigner[signer]) != uint256(id) + 1) revert WrongSignature(signer);
     }
 
     function _punishOnce(bytes32 offence) private {
         if (_punished[offence]) revert AlreadyPunished(offence);
         _punished[offence] = true;
-    }
-
-    function _verdict(uint256[] calldata verdictWords, uint32 id) private pure returns (uint256) {
-        for (uint256 i = 0; i < verdictWords.length; ++i) {
-            if (verdictWords[i] >> 64 == id / LANES) return (verdictWords[i] >> (LANES * (id % LANES))) & 0xff;
-        }
-        return 0;
     }
 }

@@ -106,11 +106,16 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     /// @dev The dispute, plus one, by which a proposal was challenged; it is once.
     mapping(uint256 task => mapping(uint32 round => uint256)) internal _challenged;
     mapping(uint256 task => mapping(uint256 place => Held)) internal _held;
-    /// @dev In which block a round was proposed, at its number modulo `maxUnfinal`; of tasks with penalties alone.
+    /// @dev Which round was proposed (from bit 64 on), and in which block (64 bits), at its number modulo `maxUnfinal`; of
+    /// tasks with penalties or checks alone.
     mapping(uint256 task => mapping(uint256 place => uint256)) internal _proposedIn;
     mapping(uint256 dispute => mapping(uint256 level => Jury)) internal _juries;
     mapping(uint256 dispute => mapping(uint256 level => mapping(uint32 participant => Vote))) internal _votes;
     mapping(uint256 task => Seal) internal _seals;
+    /// @dev Checks of 32 participants at `_place(round, word)`, a byte each: state (4 bits), auditor (4).
+    mapping(uint256 task => mapping(uint256 place => Word)) internal _checks;
+    /// @dev What an auditor committed to, by its place.
+    mapping(uint256 task => mapping(uint256 auditor => bytes32)) internal _findings;
     // slither-disable-end uninitialized-state
 
     constructor(Settings memory s) {
@@ -334,8 +339,8 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
 
     /// @dev Whether so many times the least number of blocks have not yet passed since a proposal, where they count.
     function _waitsForBlocks(Task storage t, uint256 task_, uint32 round_, uint256 times) internal view returns (bool) {
-        if (t.params.penalty == 0 || _leastWindowBlocks == 0) return false;
-        return block.number < _proposedIn[task_][round_ % t.params.maxUnfinal] + times * _leastWindowBlocks;
+        if (_leastWindowBlocks == 0 || (t.params.penalty == 0 && t.params.checkPenalty == 0)) return false;
+        return block.number < uint64(_proposedIn[task_][round_ % t.params.maxUnfinal]) + times * _leastWindowBlocks;
     }
 
     function _baseModel(Task storage t, uint256 task_, Round storage r) internal view returns (bytes32) {

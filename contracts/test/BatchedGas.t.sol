@@ -7,8 +7,6 @@ import {BatchedFixture} from "./Batched.t.sol";
 import {vm} from "./Vm.sol";
 
 /// @notice Gas of a participant in a whole batched round: opening with the settlement before, root, proposal.
-/// @dev Counted as a chain does: 21,000 a transaction, 16 a calldata byte or 4 if it is zero, and execution from cold
-/// storage.
 contract BatchedGasTest is BatchedFixture {
     /// @dev The last one is warm in every way.
     uint256 private constant ROUNDS = 4;
@@ -112,7 +110,7 @@ contract BatchedGasTest is BatchedFixture {
 
     /// @dev All who were selected accepted, with pay of three bytes or less.
     function _selected(uint256[] memory words) private pure returns (Outcome memory o) {
-        o = _everybody(256 * words.length);
+        o = everybody(256 * words.length, 500);
         uint256 kept = 0;
         for (uint256 slot = 0; slot < o.verdictWords.length; ++slot) {
             uint256 bits = (words[slot / 32] >> (8 * (slot % 32))) & 0xff;
@@ -155,7 +153,7 @@ contract BatchedGasTest is BatchedFixture {
         private
         returns (uint256 gas, bytes memory settlement)
     {
-        Outcome memory o = _everybody(count);
+        Outcome memory o = everybody(count, 500);
         IFedLedger.Updates memory u = updatesOf(count);
         bind(o, u);
         bytes memory call_ =
@@ -164,29 +162,8 @@ contract BatchedGasTest is BatchedFixture {
         settlement = abi.encodeCall(ledger.settleRound, (task, round, o.proposal, o.verdictWords, o.shareWords, ALL));
     }
 
-    /// @dev Shares as they come: three bytes or less.
-    function _everybody(uint256 count) private pure returns (Outcome memory o) {
-        uint256 slots = (count + 7) / 8;
-        (o.verdictWords, o.shareWords) = (new uint256[](slots), new uint256[](slots));
-        for (uint256 i = 0; i < count; ++i) {
-            o.verdictWords[i / 8] |= ((i / 8) << 64) * (i % 8 == 0 ? 1 : 0) | (1 << (8 * (i % 8)));
-            o.shareWords[i / 8] |= (500 + i % 500) << (32 * (i % 8));
-        }
-        o.proposal.model = IFedLedger.ContentRef(keccak256(abi.encode(count)), 20_000);
-        o.proposal.state = IFedLedger.ContentRef(keccak256("state"), 40_000);
-        o.proposal.report = IFedLedger.ContentRef(keccak256("report"), 300_000);
-    }
-
     function _send(bytes memory data) private returns (uint256 gas) {
-        cool();
-        vm.prank(AGGREGATOR, AGGREGATOR);
-        (bool done,) = address(ledger).call(data);
-        if (!done) revert Differs("call", 0, 0);
-        gas = vm.lastCallGas().gasTotalUsed;
-        gas += 21_000;
-        for (uint256 i = 0; i < data.length; ++i) {
-            gas += data[i] == 0 ? 4 : 16;
-        }
+        gas = transact(AGGREGATOR, data);
         if (gas > TRANSACTION_LIMIT) revert Differs("gas of a transaction", gas, TRANSACTION_LIMIT);
     }
 }

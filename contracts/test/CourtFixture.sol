@@ -10,6 +10,7 @@ import {Vm, vm} from "./Vm.sol";
 /// after them verify.
 abstract contract CourtFixture is BatchedFixture {
     uint256 internal constant WORKERS = 4;
+    uint256 internal constant AUDITORS = 3;
     uint96 internal constant BOND = 1 ether;
     address internal constant CHALLENGER = address(0xC4A);
     address internal constant APPELLANT = address(0xA44);
@@ -61,6 +62,10 @@ abstract contract CourtFixture is BatchedFixture {
 
     function signer(uint256 i) internal pure override returns (address) {
         return vm.addr(key(i));
+    }
+
+    function auditor(uint256 place) internal pure returns (address) {
+        return address(uint160(0xA0D0 + place));
     }
 
     /// @notice Posts a task that every verifier serves that is old enough, if it has a challenge window.
@@ -192,8 +197,8 @@ abstract contract CourtFixture is BatchedFixture {
         eq(uint8(accounts.round(task, round).status), uint8(expected), "round");
     }
 
-    function posted(Outcome memory o) internal pure returns (LedgerCourt.Posted memory) {
-        return LedgerCourt.Posted(o.proposal, o.verdictWords, o.shareWords);
+    function posted(Outcome memory o) internal pure returns (IFedLedger.Posted memory) {
+        return IFedLedger.Posted(o.proposal, o.verdictWords, o.shareWords);
     }
 
     /// @notice The commitment of participant `i`, as it signed it and with its way to the root.
@@ -250,6 +255,9 @@ abstract contract CourtFixture is BatchedFixture {
         for (uint256 i = 0; i < all.length; ++i) {
             sum += free(all[i]);
         }
+        for (uint256 i = 0; i < AUDITORS; ++i) {
+            sum += free(auditor(i));
+        }
         eq(address(ledger).balance, sum, "money");
     }
 
@@ -271,13 +279,24 @@ abstract contract CourtFixture is BatchedFixture {
         for (uint256 task = 1; task <= accounts.taskCount(); ++task) {
             IFedLedger.Task memory t = accounts.task(task);
             if (!t.finished) sum += budget(t.params) - uint256(t.spentUnits) * t.params.creditUnit;
-            sum += accounts.sealOf(task).deposit;
+            sum += court.sealOf(task).deposit + _appeals(task, t);
             for (uint32 i = 0; i < accounts.participantCount(); ++i) {
                 sum += accounts.creditOf(task, i) * t.params.creditUnit;
             }
             IFedLedger.Seat[] memory seats = accounts.seats(task);
             for (uint256 place = 0; place < seats.length; ++place) {
                 sum += uint256(seats[place].deposit) + juries.heldOf(task, place).amount;
+            }
+        }
+    }
+
+    /// @dev Bonds of appeals against checks that have not ended.
+    function _appeals(uint256 task, IFedLedger.Task memory t) private view returns (uint256 sum) {
+        if (t.params.checkRate == 0) return 0;
+        for (uint32 round = 1; round <= t.currentRound; ++round) {
+            for (uint32 i = 0; i < WORKERS; ++i) {
+                (IFedLedger.CheckState state,) = court.checkOf(task, round, i);
+                if (state >= IFedLedger.CheckState.Appealed) sum += court.appealBond(t.params.checkPenalty);
             }
         }
     }

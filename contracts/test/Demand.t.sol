@@ -126,7 +126,7 @@ contract DemandTest is CourtFixture {
         Outcome memory o = outcome(verdicts(1, 1, 2, 2), new uint256[](4));
         pass(10);
         proposeBatch(_task, 1, o, updatesOf(2));
-        LedgerCourt.Posted memory empty;
+        IFedLedger.Posted memory empty;
         vm.prank(CHALLENGER);
         uint256 dispute = court.demandCommitment{value: BOND}(_task, 1, 3, empty);
         closeLate(dispute);

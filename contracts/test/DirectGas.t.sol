@@ -7,8 +7,6 @@ import {vm} from "./Vm.sol";
 
 /// @notice What a participant of direct rounds pays. In a whole round: its commitment, its reveal, and its part of the
 /// transaction that proposes, settles and opens the next.
-/// @dev Counted as a chain does: 21,000 a transaction, 16 a calldata byte or 4 if it is zero, and execution from cold
-/// storage.
 contract DirectGasTest is Fixture {
     uint256 private constant COUNT = 100;
     uint256 private constant ROUNDS = 4;
@@ -31,7 +29,7 @@ contract DirectGasTest is Fixture {
         pass(5);
         settle(task, 1, accepted(2, 400));
         vm.cool(payout(0));
-        uint256 gas = _send(OUTSIDER, abi.encodeCall(accounts.withdrawCredit, (task, 0)));
+        uint256 gas = transact(OUTSIDER, abi.encodeCall(accounts.withdrawCredit, (task, 0)));
         eq(payout(0).balance, 400 gwei + 1, "paid");
         vm.snapshotValue("FedLedger", "withdrawCredit, whole transaction", gas);
         if (gas > WITHDRAWAL_LIMIT) revert Differs("gas of a withdrawal", gas, WITHDRAWAL_LIMIT);
@@ -43,17 +41,17 @@ contract DirectGasTest is Fixture {
         uint256 task = post(p);
         enrol(task, COUNT);
         bytes[] memory calls = new bytes[](3);
-        _send(AGGREGATOR, _opening(task, 1));
+        transact(AGGREGATOR, _opening(task, 1));
         (uint256 first, uint256 warm) = (0, 0);
         for (uint32 round = 1; round < ROUNDS; ++round) {
-            Outcome memory o = _everybody();
+            Outcome memory o = everybody(COUNT, 9_500);
             calls[0] = abi.encodeCall(
                 ledger.proposeRound, (task, round, o.proposal, o.verdictWords, o.shareWords, NO_UPDATES)
             );
             calls[1] = abi.encodeCall(ledger.settleRound, (task, round, o.proposal, o.verdictWords, o.shareWords, ALL));
             calls[2] = _opening(task, round + 1);
             warm = _commitAndReveal(task, round);
-            warm += _send(AGGREGATOR, abi.encodeCall(ledger.multicall, (calls)));
+            warm += transact(AGGREGATOR, abi.encodeCall(ledger.multicall, (calls)));
             if (round == 1) first = warm;
         }
         (first, warm) = (first / COUNT, warm / COUNT);
@@ -68,35 +66,10 @@ contract DirectGasTest is Fixture {
 
     function _commitAndReveal(uint256 task, uint32 round) private returns (uint256 gas) {
         for (uint256 i = 0; i < COUNT; ++i) {
-            gas += _send(signer(i), abi.encodeCall(ledger.commitUpdate, (task, round, commitment(task, round, i))));
+            gas += transact(signer(i), abi.encodeCall(ledger.commitUpdate, (task, round, commitment(task, round, i))));
         }
         for (uint256 i = 0; i < COUNT; ++i) {
-            gas += _send(signer(i), abi.encodeCall(ledger.revealUpdate, (task, round, update(i), SALT, NO_PROOF)));
-        }
-    }
-
-    /// @dev Shares as they come: three bytes or less.
-    function _everybody() private pure returns (Outcome memory o) {
-        uint256 slots = (COUNT + 7) / 8;
-        (o.verdictWords, o.shareWords) = (new uint256[](slots), new uint256[](slots));
-        for (uint256 i = 0; i < COUNT; ++i) {
-            o.verdictWords[i / 8] |= ((i / 8) << 64) * (i % 8 == 0 ? 1 : 0) | (1 << (8 * (i % 8)));
-            o.shareWords[i / 8] |= (9_500 + i % 500) << (32 * (i % 8));
-        }
-        o.proposal.model = IFedLedger.ContentRef(keccak256("new model"), 20_000);
-        o.proposal.state = IFedLedger.ContentRef(keccak256("state"), 40_000);
-        o.proposal.report = IFedLedger.ContentRef(keccak256("report"), 300_000);
-    }
-
-    function _send(address sender, bytes memory data) private returns (uint256 gas) {
-        cool();
-        vm.prank(sender, sender);
-        (bool done,) = address(ledger).call(data);
-        if (!done) revert Differs("call", 0, 0);
-        gas = vm.lastCallGas().gasTotalUsed;
-        gas += 21_000;
-        for (uint256 i = 0; i < data.length; ++i) {
-            gas += data[i] == 0 ? 4 : 16;
+            gas += transact(signer(i), abi.encodeCall(ledger.revealUpdate, (task, round, update(i), SALT, NO_PROOF)));
         }
     }
 }

@@ -143,6 +143,20 @@ abstract contract Fixture {
         }
     }
 
+    /// @notice Sends a transaction from cold storage; what it costs as a chain counts: 21,000, 16 a calldata byte or 4 if it is
+    /// zero, and execution.
+    function transact(address sender, bytes memory data) internal returns (uint256 gas) {
+        cool();
+        vm.prank(sender, sender);
+        (bool done,) = address(ledger).call(data);
+        if (!done) revert Differs("call", 0, 0);
+        gas = vm.lastCallGas().gasTotalUsed;
+        gas += 21_000;
+        for (uint256 i = 0; i < data.length; ++i) {
+            gas += data[i] == 0 ? 4 : 16;
+        }
+    }
+
     function use(address deployed) internal {
         ledger = FedLedger(payable(deployed));
         accounts = LedgerAccounts(payable(deployed));
@@ -323,6 +337,19 @@ abstract contract Fixture {
             (verdicts[i], shares[i]) = (1, share);
         }
         return outcome(verdicts, shares);
+    }
+
+    /// @notice So many participants accepted, with shares as they come: three bytes or less, of at least so many units.
+    function everybody(uint256 count, uint256 share) internal pure returns (Outcome memory o) {
+        uint256 slots = (count + 7) / 8;
+        (o.verdictWords, o.shareWords) = (new uint256[](slots), new uint256[](slots));
+        for (uint256 i = 0; i < count; ++i) {
+            o.verdictWords[i / 8] |= ((i / 8) << 64) * (i % 8 == 0 ? 1 : 0) | (1 << (8 * (i % 8)));
+            o.shareWords[i / 8] |= (share + i % 500) << (32 * (i % 8));
+        }
+        o.proposal.model = IFedLedger.ContentRef(keccak256(abi.encode(count)), 20_000);
+        o.proposal.state = IFedLedger.ContentRef(keccak256("state"), 40_000);
+        o.proposal.report = IFedLedger.ContentRef(keccak256("report"), 300_000);
     }
 
     function propose(uint256 task, uint32 round, Outcome memory o) internal {

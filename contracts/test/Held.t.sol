@@ -472,7 +472,7 @@ contract HeldTest is CourtFixture {
     }
 
     function _demandBy(address by, uint32 round) private returns (uint256) {
-        LedgerCourt.Posted memory nothing;
+        IFedLedger.Posted memory nothing;
         vm.prank(by);
         return court.demandCommitment{value: BOND}(_task, round, 0, nothing);
     }

@@ -172,11 +172,11 @@ contract Handler is Fixture {
     function openSeal(uint256 task, uint256 who, uint256 key) public {
         address[] memory all = everybody();
         bytes32 tried = key % 4 == 0 ? bytes32(key) : KEY;
-        _as(all[who % all.length], abi.encodeCall(accounts.openSeal, (_task(task), tried)));
+        _as(all[who % all.length], abi.encodeCall(court.openSeal, (_task(task), tried)));
     }
 
     function forfeitSeal(uint256 task) public {
-        _as(OUTSIDER, abi.encodeCall(accounts.forfeitSeal, (_task(task))));
+        _as(OUTSIDER, abi.encodeCall(court.forfeitSeal, (_task(task))));
     }
 
     function withdrawCredit(uint256 task, uint256 who) public {
@@ -374,7 +374,7 @@ contract InvariantTest is Fixture {
 
     function _deposits() private view returns (uint256 sum) {
         for (uint256 task = 1; task <= accounts.taskCount(); ++task) {
-            sum += accounts.seats(task)[0].deposit + accounts.sealOf(task).deposit;
+            sum += accounts.seats(task)[0].deposit + court.sealOf(task).deposit;
         }
     }
 

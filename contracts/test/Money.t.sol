@@ -153,7 +153,7 @@ contract MoneyHandler is CourtFixture {
         claim.commitment = _commitment(task, round, uint32(who % 2));
         (, bytes32[] memory of0, bytes32[] memory of1) = _pair(task, round);
         claim.proof = who % 2 == 0 ? of0 : of1;
-        LedgerCourt.Posted memory said = posted(_outcomes[task][round]);
+        IFedLedger.Posted memory said = posted(_outcomes[task][round]);
         _as(CHALLENGER, abi.encodeCall(court.refuteMissed, (task, round, uint32(who % 2), claim, said)));
     }
 

@@ -25,7 +25,7 @@ contract PledgesTest is BatchedFixture {
         Outcome memory o = _proposeAfterReveals(3);
         _commitOnChain(2);
         eq(accounts.hasCommitted(_task, 1, 0) ? 1 : 0, 1, "committed in the first round");
-        LedgerCourt.Posted memory posted = LedgerCourt.Posted(o.proposal, o.verdictWords, o.shareWords);
+        IFedLedger.Posted memory posted = IFedLedger.Posted(o.proposal, o.verdictWords, o.shareWords);
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NotRefuted.selector));
         court.demandCommitment{value: 1 ether}(_task, 1, 0, posted);
     }

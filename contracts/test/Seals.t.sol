@@ -19,7 +19,7 @@ contract SealsTest is CourtFixture {
     }
 
     function test_postTask_takesTheDeposit() public {
-        eq(accounts.sealOf(_task).deposit, DEPOSIT, "held");
+        eq(court.sealOf(_task).deposit, DEPOSIT, "held");
         eq(accounts.task(_task).params.seal, keccak256(abi.encode(KEY)), "seal");
         eq(free(PUBLISHER), 0, "free");
         conserved();
@@ -36,23 +36,23 @@ contract SealsTest is CourtFixture {
         vm.expectEmit(address(ledger));
         emit IFedLedger.SealOpened(_task, KEY);
         vm.prank(OUTSIDER);
-        accounts.openSeal(_task, KEY);
+        court.openSeal(_task, KEY);
         eq(free(PUBLISHER) - before, DEPOSIT, "returned to the publisher");
         eq(free(OUTSIDER), 0, "and not to who opened it");
-        eq(accounts.sealOf(_task).opened ? 1 : 0, 1, "opened");
+        eq(court.sealOf(_task).opened ? 1 : 0, 1, "opened");
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.SealAlreadyOpen.selector, _task));
-        accounts.openSeal(_task, KEY);
+        court.openSeal(_task, KEY);
         pass(PERIOD);
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.SealAlreadyOpen.selector, _task));
-        accounts.forfeitSeal(_task);
+        court.forfeitSeal(_task);
         conserved();
     }
 
     function test_openSeal_beforeTheEnd_byThePublisherAlone() public {
         refused(AGGREGATOR, abi.encodeWithSelector(IFedLedger.TaskNotFinished.selector, _task));
-        accounts.openSeal(_task, KEY);
+        court.openSeal(_task, KEY);
         vm.prank(PUBLISHER);
-        accounts.openSeal(_task, KEY);
+        court.openSeal(_task, KEY);
         eq(free(PUBLISHER), DEPOSIT, "returned");
         _finish();
         conserved();
@@ -63,37 +63,37 @@ contract SealsTest is CourtFixture {
         _finish();
         bytes32 seal = keccak256(abi.encode(KEY));
         refused(PUBLISHER, abi.encodeWithSelector(IFedLedger.WrongKey.selector, seal, keccak256(abi.encode(key))));
-        accounts.openSeal(_task, key);
+        court.openSeal(_task, key);
     }
 
     function test_openSeal_ofATaskWithoutOne_isRefused() public {
         uint256 task = post(defaults(4));
         refused(PUBLISHER, abi.encodeWithSelector(IFedLedger.NotSealed.selector, task));
-        accounts.openSeal(task, KEY);
+        court.openSeal(task, KEY);
         refused(PUBLISHER, abi.encodeWithSelector(IFedLedger.NotSealed.selector, task));
-        accounts.forfeitSeal(task);
+        court.forfeitSeal(task);
         refused(PUBLISHER, abi.encodeWithSelector(IFedLedger.UnknownTask.selector, 99));
-        accounts.openSeal(99, KEY);
+        court.openSeal(99, KEY);
     }
 
     function test_forfeitSeal_burnsTheDeposit_notBeforeThePeriodIsOver() public {
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.TaskNotFinished.selector, _task));
-        accounts.forfeitSeal(_task);
+        court.forfeitSeal(_task);
         _finish();
         uint256 until = vm.getBlockTimestamp() + PERIOD;
         pass(PERIOD - 1);
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.SealPeriodOpen.selector, until));
-        accounts.forfeitSeal(_task);
+        court.forfeitSeal(_task);
         pass(1);
         uint256 before = free(PUBLISHER);
         vm.expectEmit(address(ledger));
         emit IFedLedger.SealForfeited(_task, DEPOSIT);
         vm.prank(OUTSIDER);
-        accounts.forfeitSeal(_task);
+        court.forfeitSeal(_task);
         eq(burned(), DEPOSIT, "burned");
         eq(free(PUBLISHER), before, "nothing returned");
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.SealAlreadyForfeited.selector, _task));
-        accounts.forfeitSeal(_task);
+        court.forfeitSeal(_task);
         conserved();
     }
 
@@ -101,11 +101,11 @@ contract SealsTest is CourtFixture {
     function test_openSeal_afterItWasForfeited_returnsNothing() public {
         _finish();
         pass(PERIOD);
-        accounts.forfeitSeal(_task);
+        court.forfeitSeal(_task);
         uint256 before = free(PUBLISHER);
         vm.prank(PUBLISHER);
-        accounts.openSeal(_task, KEY);
-        IFedLedger.Seal memory s = accounts.sealOf(_task);
+        court.openSeal(_task, KEY);
+        IFedLedger.Seal memory s = court.sealOf(_task);
         eq(free(PUBLISHER), before, "nothing returned");
         eq(s.opened && s.forfeited ? 1 : 0, 1, "both");
         conserved();
@@ -115,7 +115,7 @@ contract SealsTest is CourtFixture {
         _finish();
         pass(2 * PERIOD);
         uint256 before = free(PUBLISHER);
-        accounts.openSeal(_task, KEY);
+        court.openSeal(_task, KEY);
         eq(free(PUBLISHER) - before, DEPOSIT, "returned");
     }
 
@@ -127,8 +127,8 @@ contract SealsTest is CourtFixture {
         pass(PERIOD);
         vm.expectEmit(address(ledger));
         emit IFedLedger.SealForfeited(_task, 0);
-        accounts.forfeitSeal(_task);
-        accounts.openSeal(_task, KEY);
+        court.forfeitSeal(_task);
+        court.openSeal(_task, KEY);
         eq(burned(), 0, "burned");
     }
 

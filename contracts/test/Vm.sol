@@ -21,12 +21,15 @@ interface Vm {
     /// @dev The optimiser takes `block.timestamp` for constant within a call, so tests that warp must ask.
     function getBlockTimestamp() external view returns (uint256);
     function roll(uint256 number) external;
+    function setBlockhash(uint256 number, bytes32 hash) external;
     function getBlockNumber() external view returns (uint256);
     function addr(uint256 key) external pure returns (address);
     function sign(uint256 key, bytes32 digest) external pure returns (uint8 v, bytes32 r, bytes32 s);
     function prank(address sender) external;
     function prank(address sender, address origin) external;
     function deal(address account, uint256 balance) external;
+    function load(address target, bytes32 slot) external view returns (bytes32);
+    function store(address target, bytes32 slot, bytes32 value) external;
     function readFile(string calldata path) external view returns (string memory);
     function parseJsonBytes(string calldata json, string calldata key) external pure returns (bytes memory);
     function getCode(string calldata artifact) external view returns (bytes memory);

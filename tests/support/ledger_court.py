@@ -13,7 +13,8 @@ from fedledger.protocol.encoding.merkle import verify
 from fedledger.protocol.records.commitment_batch import EMPTY_ROOT, leaf
 from fedledger.protocol.records.verdicts import Verdict
 from support.evm import block_hash
-from support.ledger_model import CANNOT_JUDGE, EQUIVOCATION, LOOKS, MINORITY, SILENCE, Rounds
+from support.ledger_checks import Checks
+from support.ledger_model import CANNOT_JUDGE, EQUIVOCATION, LOOKS, MINORITY, SILENCE
 from support.ledger_records import (
     ZERO,
     Claim,
@@ -39,7 +40,7 @@ FOREVER = 2**256 - 1
 JUDGED = Finding.VALID, Finding.INVALID
 
 
-class Model(Rounds):
+class Model(Checks):
     """The whole ledger."""
 
     # Verifiers.

@@ -14,6 +14,7 @@ from hypothesis.stateful import rule
 from fedledger.contracts.ledger.records import DisputeKind, Finding, RoundStatus
 from fedledger.protocol.records.signatures import commitment_message, sign
 from fedledger.protocol.records.verdicts import Verdict
+from support.ledger_check_rules import ChecksMachine
 from support.ledger_machine import (
     ALL_WORDS,
     DISPUTE_PERIOD,
@@ -26,7 +27,6 @@ from support.ledger_machine import (
     STEPS,
     STRANGER,
     TASKS,
-    RoundsMachine,
     chosen,
     digits,
     masks,
@@ -34,6 +34,7 @@ from support.ledger_machine import (
     participants,
     seldom,
     senders,
+    smooth,
     step,
     tasks,
     whole_rounds,
@@ -63,7 +64,7 @@ levels = st.fixed_dictionaries(
 )
 
 
-class LedgerMachine(RoundsMachine):
+class LedgerMachine(ChecksMachine):
     """The same, and verifiers who sit on juries about what was proposed."""
 
     def __init__(self) -> None:
@@ -610,22 +611,6 @@ class LedgerMachine(RoundsMachine):
 def signed(chain_id: int, contract: str, task: int, number: int, who: int, digest: bytes, signer: str) -> bytes:
     key = KEYS.get(signer, keccak(text=signer))
     return sign(commitment_message((chain_id, to_checksum_address(contract), task), number, who, digest), key)
-
-
-def smooth(story: dict[str, Any]) -> dict[str, Any]:
-    """Return a round that is like another, and that nothing keeps from being proposed."""
-    crowd = {"mask": story["mask"] | story["alone"], "silent": story["silent"] & story["alone"]}
-    calm = {
-        "meanwhile": [],
-        "wrong": None,
-        "slandered": None,
-        "turns": (0, 0, 0),
-        "fewer": 0,
-        "kind": "own",
-        "lapse": False,
-        "early": False,
-    }
-    return story | crowd | calm | {"stack": True}
 
 
 QUIET: dict[str, Any] = {

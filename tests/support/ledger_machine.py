@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from fedledger.contracts.abi import RevertedError
 from fedledger.contracts.compile import Artifact
+from fedledger.contracts.ledger.checks import auditors_hash
 from fedledger.contracts.ledger.records import Phase, RoundStatus, Settings
 from fedledger.protocol.encoding.merkle import MerkleTree
 from fedledger.protocol.records.commitment_batch import EMPTY_ROOT, leaf
@@ -43,11 +44,14 @@ from support.ledger_records import (
 )
 from support.ledger_views import views
 
-OFFENCES = "Equivocation", "Garbage", "NeverRevealed", "Silence", "Minority", "RepeatedRefusal", "CannotJudge"
+OFFENCES = (
+    *("Equivocation", "Garbage", "NeverRevealed", "Silence", "Minority"),
+    *("RepeatedRefusal", "CannotJudge", "FailedCheck"),
+)
 
 SHARES = "garbage_share", "never_revealed_share", "statistical_share", "free_refusals"
 STAKE, VERIFIER_STAKE, JUROR_PENALTY = 1000, 2000, 101
-EXIT_DELAY, DISPUTE_PERIOD = 240, 4
+EXIT_DELAY, DISPUTE_PERIOD = 340, 4
 PARTICIPANTS = 9  # two slots, the second with one participant
 EVERYBODY = 2**PARTICIPANTS - 1
 TASKS = 3
@@ -71,7 +75,18 @@ AGGREGATORS = [address(5, i) for i in range(3)]
 REFUSER = address(6, 0)
 GUARDIAN = address(7, 0)
 STRANGER = OWNERS[-1]
-SENDERS = [*OWNERS, *SIGNERS, *PUBLISHERS, *AGGREGATORS, GUARDIAN]
+INSPECTORS = [address(8, i) for i in range(3)]
+NO_AUDITORS: tuple[str, ...] = ()
+AUDITORS = {
+    auditors_hash(accounts): accounts
+    for accounts in (
+        tuple(INSPECTORS),
+        tuple(INSPECTORS[:2]),
+        (PUBLISHERS[0], OWNERS[1], *INSPECTORS[1:]),
+    )
+}
+"""Who checks updates, by the hash of the list; some are parties of the task."""
+SENDERS = [*OWNERS, *SIGNERS, *PUBLISHERS, *AGGREGATORS, GUARDIAN, *INSPECTORS]
 KEYS_OF_SEALS = {"key": keccak(b"key"), "other key": keccak(b"other key")}
 SEAL = keccak(KEYS_OF_SEALS["key"])
 REVERT = bytes.fromhex("5f5ffd")
@@ -141,6 +156,10 @@ given_params = st.builds(
     seal=st.sampled_from([ZERO, SEAL, SEAL, SEAL]),
     seal_deposit=st.sampled_from([0, 1, STAKE]),
     seal_period=st.sampled_from([1, 60, 300]),
+    check_rate=st.sampled_from([0, 400_000, 1_000_000, 1_000_000]),
+    check_period=st.sampled_from([2, 6, 15]),
+    check_penalty=st.sampled_from([1, 401, STAKE]),
+    auditors=st.sampled_from(sorted(AUDITORS)),
 )
 
 
@@ -149,17 +168,31 @@ def digits(number: int, alphabet: Sequence[Any], count: int) -> list[Any]:
     return [alphabet[number // len(alphabet) ** place % len(alphabet)] for place in range(count)]
 
 
+NO_CHECKS: dict[str, Any] = {
+    **dict.fromkeys(("check_rate", "check_period", "check_penalty", "auditor_count"), 0),
+    "auditors": ZERO,
+}
+
+
 def consistent(p: Params) -> Params:
     """Return terms that the ledger takes, like the given ones."""
     penalty = min(p.penalty, p.min_stake) if p.challenge_window else 0
     bond = max(p.bond, SMALLEST_BOND) if p.challenge_window else p.bond
     fine = replace(p, randomness=0 if p.batched else p.randomness, penalty=penalty, bond=bond)
-    return replace(fine, seal_deposit=0, seal_period=0) if p.seal == ZERO else fine
+    fine = replace(fine, seal_deposit=0, seal_period=0) if p.seal == ZERO else fine
+    cost = min(p.check_penalty, p.min_stake)
+    if not p.check_rate or not p.challenge_window or not cost:
+        return replace(fine, **NO_CHECKS)
+    return replace(fine, check_penalty=cost, auditor_count=len(AUDITORS[p.auditors]))
 
 
 params = st.builds(lambda p, schedule: consistent(replace(p, **schedule)), given_params, st.sampled_from(SCHEDULES))
 standbys = st.sampled_from([(), (AGGREGATORS[2],), (AGGREGATORS[2], STRANGER)])
 BONDED = {"challenge_window": 20, "bond": SMALLEST_BOND, "penalty": 0}
+CHECKED: dict[str, Any] = BONDED | {
+    **{"check_rate": 1, "check_period": 2, "check_penalty": STAKE, "min_stake": STAKE},
+    **{"auditor_count": 3, "auditors": next(iter(AUDITORS))},
+}
 WRONG_TERMS: list[dict[str, Any]] = [
     *({"spec": (ZERO, 1)}, {"model": (ZERO, 1)}, {"aggregator": NOBODY}, {"token": OWNERS[0]}, {"rounds": 0}),
     *({"rounds": 65_536}, {"quorum": 0}, {"quorum": 1025}, {"min_participants": 0}, {"max_participants": 4}),
@@ -167,7 +200,7 @@ WRONG_TERMS: list[dict[str, Any]] = [
     *({"propose_period": 0}, {"max_unfinal": 0}, {"max_unfinal": 9}, {"max_staleness": 65}, {"randomness": 2}),
     *({"batched": True, "randomness": 1}, {"enrol_period": YEAR + 1}, {"commit_period": YEAR + 1}),
     *({"reveal_period": YEAR + 1}, {"grace_period": YEAR + 1}, {"propose_period": YEAR + 1}),
-    *(BONDED | {"challenge_window": YEAR + 1}, BONDED | {"challenge_window": 200}),
+    *(BONDED | {"challenge_window": YEAR + 1}, BONDED | {"challenge_window": 300}),
     *(BONDED | {"bond": SMALLEST_BOND - 1}, BONDED | {"bond": 0}, BONDED | {"bond": 2**93}),
     *({"challenge_window": 0, "penalty": 1, "min_stake": 1}, BONDED | {"penalty": 2001}),
     *({"garbage_share": 1_000_001}, {"never_revealed_share": 1_000_001}, {"statistical_share": 1_000_001}),
@@ -180,8 +213,13 @@ WRONG_TERMS: list[dict[str, Any]] = [
         {"units_per_round": 0},
         {"units_per_round": 2**32 - 1},
     ),
+    *(CHECKED | {"check_rate": 1_000_001}, CHECKED | {"check_period": 0}, CHECKED | {"check_period": YEAR + 1}),
+    *(CHECKED | {"check_period": 60}, CHECKED | {"check_penalty": 0}, CHECKED | {"check_penalty": 1001}),
+    *(CHECKED | {"auditor_count": 1}, CHECKED | {"auditor_count": 17}, CHECKED | {"auditors": ZERO}),
+    *(CHECKED | {"check_rate": 0}, CHECKED | {"challenge_window": 0}),
+    *(NO_CHECKS | {name: CHECKED[name]} for name in ("check_period", "check_penalty", "auditor_count", "auditors")),
 ]
-flaws = st.sampled_from(WRONG_TERMS)
+flaws = st.integers(0, len(WRONG_TERMS) - 1).map(WRONG_TERMS.__getitem__)
 
 COMMIT: dict[str, Any] = {
     "who": participants,
@@ -486,8 +524,9 @@ class RoundsMachine(RuleBasedStateMachine):
     def fit(self, p: Params) -> Params:
         """Return terms that this ledger takes, like the given ones."""
         least, most = self.model.terms.least_window, self.model.terms.most_penalty
-        penalty = min(p.penalty, most if p.challenge_window >= least else 0)
-        return consistent(replace(p, penalty=penalty))
+        wide = p.challenge_window >= least
+        penalty, cost = (min(cost, most if wide else 0) for cost in (p.penalty, p.check_penalty))
+        return consistent(replace(p, penalty=penalty, check_penalty=cost))
 
     @step(who=participants, step=st.sampled_from(["requestExit", "requestExit", "cancelExit", "completeExit"]))
     def exit(self, who: int, step: str) -> None:
@@ -985,6 +1024,7 @@ class RoundsMachine(RuleBasedStateMachine):
                 assert not self.do("openSeal", STRANGER, number, ZERO)
                 self.wait(max(0, t.finished + t.params.seal_period - self.model.now))
                 assert self.do("forfeitSeal", STRANGER, number)
+            self.let_checks_run_out(number)
             for i, units in list(t.credits.items()):
                 if units and self.model.participants[i].payout not in self.model.refusing:
                     assert self.do("withdrawCredit", STRANGER, number, i)
@@ -1006,6 +1046,9 @@ class RoundsMachine(RuleBasedStateMachine):
 
     def let_disputes_run_out(self, task: int) -> None:
         """Let every dispute about a task end; of those that only make rounds there are none."""
+
+    def let_checks_run_out(self, task: int) -> None:
+        """Let every check of a task that is finished end; of those that only make rounds there are none."""
 
     # What the rules share.
 
@@ -1116,3 +1159,19 @@ def judged(
         return Outcome((t.base_model(len(t.rounds)), 1), verdicts, dict.fromkeys(accepted, 0), stop)
     shares = dict(zip(accepted, apportion(t.params.units_per_round, [given[i] for i in accepted]), strict=True))
     return Outcome((keccak(b"model %d" % len(t.rounds)), 1), verdicts, shares, stop)
+
+
+def smooth(story: dict[str, Any]) -> dict[str, Any]:
+    """Return a round that is like another, and that nothing keeps from being proposed."""
+    crowd = {"mask": story["mask"] | story["alone"], "silent": story["silent"] & story["alone"]}
+    calm = {
+        "meanwhile": [],
+        "wrong": None,
+        "slandered": None,
+        "turns": (0, 0, 0),
+        "fewer": 0,
+        "kind": "own",
+        "lapse": False,
+        "early": False,
+    }
+    return story | crowd | calm | {"stack": True}

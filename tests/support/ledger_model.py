@@ -56,10 +56,11 @@ WORD = 256
 VOIDS_TO_FINISH = 3
 MOST_SEATS = 4
 DISPUTE_PERIODS = 4
+CHECK_PERIODS = 6
 VOID_REWARD = 8
 BOUNTY = 64
 LOOKS = 64
-EQUIVOCATION, GARBAGE_SENT, NEVER_REVEALED, SILENCE, MINORITY, REPEATED_REFUSAL, CANNOT_JUDGE = range(7)
+EQUIVOCATION, GARBAGE_SENT, NEVER_REVEALED, SILENCE, MINORITY, REPEATED_REFUSAL, CANNOT_JUDGE, FAILED_CHECK = range(8)
 FLAWS = {"shares": "LengthMismatch", "slots": "SlotsNotAscending"}
 
 
@@ -219,7 +220,7 @@ class Rounds:
         return self.now < r.proposed + task.params.challenge_window or self.block < r.proposed_block + blocks
 
     def blocks_of_window(self, task: Task) -> int:
-        return self.terms.least_window_blocks if task.params.penalty else 0
+        return self.terms.least_window_blocks if task.params.penalty or task.params.check_penalty else 0
 
     def all_turns(self, task: Task) -> int:
         """Return for how long a task's aggregators have their turns."""
@@ -418,7 +419,8 @@ class Rounds:
             return
         lasts = params.commit_period + params.grace_period + params.reveal_period + 2 * seats * params.propose_period
         windows = params.max_unfinal * params.challenge_window
-        least = lasts + windows + DISPUTE_PERIODS * (1 + self.terms.appeals) * self.terms.dispute_period
+        dispute = DISPUTE_PERIODS * (1 + self.terms.appeals) * self.terms.dispute_period
+        least = lasts + windows + dispute + CHECK_PERIODS * params.check_period
         yield least > self.terms.exit_delay, "ExitDelayTooShort", self.terms.exit_delay, least
 
     def take_seat(self, sender: str, value: int, task: int) -> None:

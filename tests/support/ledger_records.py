@@ -14,7 +14,15 @@ from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
 from fedledger.contracts.abi import functions
-from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, Finding, RoundStatus, Settings
+from fedledger.contracts.ledger.checks import RoundFindings
+from fedledger.contracts.ledger.records import (
+    CheckState,
+    DisputeKind,
+    DisputeStatus,
+    Finding,
+    RoundStatus,
+    Settings,
+)
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.records.commitment_batch import EMPTY_ROOT
 from fedledger.protocol.records.penalties import PenaltySchedule
@@ -122,6 +130,11 @@ class Params:
     seal_period: int = 0
     seal: bytes = ZERO
     open_enrolment: bool = False
+    check_rate: int = 0
+    check_period: int = 0
+    check_penalty: int = 0
+    auditor_count: int = 0
+    auditors: bytes = ZERO
 
     @property
     def budget(self) -> int:
@@ -148,7 +161,9 @@ class Params:
 
     def faults(self, settings: Settings) -> Iterator[Fault]:
         """Return why a ledger with these settings refuses these terms."""
-        least_window = settings.least_window if self.penalty else 0
+        checks = self.check_rate > 0
+        least_window = max(settings.least_window if self.penalty or checks else 0, checks)
+        named = 2 <= self.auditor_count <= 16 and self.auditors != ZERO
         yield self.aggregator == NOBODY, "ZeroAddress"
         allowed = {
             "spec": self.spec[0] != ZERO,
@@ -171,6 +186,11 @@ class Params:
             "unitsPerRound": 0 < self.rounds * self.units_per_round < 2**LANE_BITS,
             # Whoever is punished must be able to object, and half of what who objects risks must pay every seat.
             "penalty": self.penalty <= min(settings.most_penalty, self.min_stake if self.challenge_window else 0),
+            "checkRate": self.check_rate <= PPM,
+            "checkPeriod": 0 < self.check_period <= YEAR if checks else self.check_period == 0,
+            "checkPenalty": checks == (self.check_penalty > 0)
+            and self.check_penalty <= min(settings.most_penalty, self.min_stake),
+            "auditors": named if checks else (self.auditor_count, self.auditors) == (0, ZERO),
             "garbageShare": self.garbage_share <= PPM,
             "neverRevealedShare": self.never_revealed_share <= PPM,
             "statisticalShare": self.statistical_share <= PPM,
@@ -280,6 +300,16 @@ class Posted:
 
 
 @dataclass(frozen=True)
+class Found:
+    """What an auditor found in checks of several rounds."""
+
+    rounds: tuple[RoundFindings, ...] = ()
+
+    def abi(self) -> tuple[Any, ...]:
+        return ([each.as_argument() for each in self.rounds],)
+
+
+@dataclass(frozen=True)
 class Claim:
     """A commitment with its signature, empty for one that was sent, and its way to the root, if it is there."""
 
@@ -355,6 +385,14 @@ class Place:
     left_block: int = 0
 
 
+@dataclass(frozen=True)
+class Check:
+    """What has become of the check of an update, and the place of the auditor it is for."""
+
+    state: CheckState = CheckState.NONE
+    auditor: int = 0
+
+
 @dataclass
 class Round:
     """A round; times are 0 for what has not happened.
@@ -382,6 +420,7 @@ class Round:
     applied: int = 0
     challenged: int | None = None
     disputes: int = 0
+    checks: dict[int, Check] = field(default_factory=dict)
     status: RoundStatus = RoundStatus.OPEN
 
     @property
@@ -403,7 +442,7 @@ class Task:
     ``finished`` is when it was, and ``seal_held`` what is held of its seal's deposit. ``endings`` says for each round
     that ended by itself, in the order of time, whether it counts: it was settled, with a quorum. ``completed`` is when
     enough had enrolled at last, if that was after the time for it, and ``refilled`` one more than the last round then;
-    ``back`` says after which round who left may return.
+    ``back`` says after which round who left may return. ``findings`` are what auditors, by place, committed to.
     """
 
     publisher: str
@@ -423,6 +462,7 @@ class Task:
     seal_held: int = 0
     seal_open: bool = False
     seal_forfeited: bool = False
+    findings: dict[int, bytes] = field(default_factory=dict)
     credits: Counter[int] = field(default_factory=Counter)
     paid: Counter[int] = field(default_factory=Counter)
 

@@ -12,6 +12,7 @@ from support.ledger_records import (
     BEACON,
     COIN,
     ZERO,
+    Check,
     Dispute,
     Jury,
     Participant,
@@ -81,6 +82,7 @@ def of_task(model: Model, number: int, t: Task) -> Iterator[View]:
         yield "mayAct", (number, seat.holder), may
     yield "beacon", (number,), t.beacon
     yield "sealOf", (number,), seal_record(t)
+    yield from of_checks(number, t)
     yield "enrolledWord", (number, 0), mask_of(t.enrolled)
     yield from words("creditWord", number, t.credits)
 
@@ -96,6 +98,16 @@ def of_round(model: Model, number: int, t: Task, index: int, r: Round) -> Iterat
     yield "commitsRoot", (number, index), t.root(index)
     for i in r.selected:
         yield "hasCommitted", (number, index, i), t.has_committed(index, i)
+
+
+def of_checks(number: int, t: Task) -> Iterator[View]:
+    """Return what has become of checks, also in rounds that are final."""
+    for place in range(t.params.auditor_count):
+        yield "findingsOf", (number, place), t.findings.get(place, ZERO)
+    for index, r in enumerate(t.rounds, 1):
+        for i in sorted(r.selected) if r.checks else ():
+            check = r.checks.get(i, Check())
+            yield "checkOf", (number, index, i), (check.state, check.auditor)
 
 
 def of_dispute(dispute: int, d: Dispute) -> Iterator[View]:

@@ -38,6 +38,12 @@ REMEDIES = {
     "InvalidParameter(seal": "A seal needs a seal_period of at most a year; without a seal there is no deposit.",
     "TaskNotFinished(": "Wait until the task has finished; before that only its publisher may open the seal.",
     "WrongKey(": "Give the key whose Keccak-256 is the task's seal.",
+    "InvalidParameter(checkPenalty": "It is at most the task's stake and the ledger's most_penalty; both or neither of "
+    "check_rate and check_penalty are 0.",
+    "InvalidParameter(auditors": "Name 2 to 16 auditors for a task with spot checks, and none for another.",
+    "DrawUnknown(": "Summon from the next block after the proposal of round {1} on, for 256 blocks, and before a later "
+    "round is proposed in its place.",
+    "WrongFindings(": "Reveal exactly what was committed to with the same salt, or commit to it first.",
     "SealPeriodOpen(": "Wait until {time[0]} by the chain's time.",
     "InvalidParameter(maxParticipants": "A task takes 4,096 participants at most.",
     "InvalidParameter(unitsPerRound": "All rounds' units together must be below 2^32.",
@@ -153,6 +159,11 @@ class Event:
 def checksum_address(address: str | bytes) -> ChecksumAddress:
     """Return an address in its mixed-case form; remembered, as each costs a hash."""
     return to_checksum_address(address)
+
+
+def encode_values(kinds: Sequence[str], values: Sequence[Any]) -> bytes:
+    """Return what Solidity's ``abi.encode`` gives for values of these types."""
+    return abi.encode(kinds, values)
 
 
 def creation_code(part: Artifact, *arguments: Any) -> bytes:

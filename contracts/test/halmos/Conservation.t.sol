@@ -4,7 +4,7 @@ pragma solidity ^0.8.28;
 import {Evidence, Verdicts} from "../../src/Evidence.sol";
 import {CurrencyLibrary} from "../../src/Currency.sol";
 import {Lanes} from "../../src/Lanes.sol";
-import {LedgerAccounts} from "../../src/LedgerAccounts.sol";
+import {LedgerCourt} from "../../src/LedgerCourt.sol";
 import {LedgerJuries} from "../../src/LedgerJuries.sol";
 import {Offences} from "../../src/Offences.sol";
 import {vm} from "../Vm.sol";
@@ -111,10 +111,10 @@ contract OffencesProof {
 }
 
 /// @notice A seal's deposit goes to the publisher or to nobody, whole and once; see `MoneyProof` on how storage is filled.
-contract SealProof is LedgerAccounts {
+contract SealProof is LedgerCourt {
     address private constant PUBLISHER = address(0xB);
 
-    constructor() LedgerAccounts(_settings(), address(0)) {}
+    constructor() LedgerCourt(_settings(), address(0)) {}
 
     function check_openSeal_returnsTheDeposit(uint256 task_, uint96 deposit, bytes32 key, bool forfeited) public {
         this.fill(task_, deposit, key, forfeited);

@@ -116,6 +116,16 @@ def own_examples(
     return OwnExamples(_cautioned(held.fit_without(fit, least), spec), posted, held, published)
 
 
+def seen_by_auditors(spec: TaskSpec) -> str | None:
+    """Say who may see one's examples, beside oneself; None if nobody does."""
+    checks = spec.spot_checks
+    if checks is None:
+        return None
+    what = "all of your examples" if checks.windows is None else "some of your examples"
+    names = ", ".join(checks.accounts)
+    return f"Where your update is drawn for a spot check, one of the task's auditors sees {what}: {names}."
+
+
 def posted_vocabulary(schema: DataSchema | None, store: Readable) -> Vocabulary | None:
     """Return the vocabulary that a task's data schema names, if it does.
 

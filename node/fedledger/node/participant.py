@@ -10,13 +10,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from fedledger.contracts.ledger.access import TaskAccess
-from fedledger.contracts.ledger.actor import DONE, Actor, Situation, Step
+from fedledger.contracts.ledger.actor import DONE, Actor, Duty, Situation, Step
 from fedledger.contracts.ledger.waits import Wait, task_wait
 from fedledger.node.duties.batched_rounds import BatchedRounds
+from fedledger.node.duties.checks import Checks, CommittedData
 from fedledger.node.duties.direct_rounds import DirectRounds
 from fedledger.node.duties.joining import Joining
 from fedledger.node.duties.objections import Objections
 from fedledger.node.journal import Journal
+from fedledger.node.spot_checks.shows import Shows
 from fedledger.node.training import Trainer
 from fedledger.node.updates import BaseOf, Updates, newest_base
 from fedledger.protocol.records.mailbox import MailboxClient
@@ -27,6 +29,7 @@ RACES = frozenset(
         *("AlreadyRegistered", "AlreadyEnrolled", "AlreadyCommitted", "NotCommitted"),
         *("CommitsAreClosed", "CommitsAreOpen", "RevealsAreClosed", "RoundNotOpen"),
         *("AlreadyRevealed", "NotAdmitting", "StillAdmitting", "NotChallengeable", "NotRefuted", "TooEarlyToReturn"),
+        *("NotInTask", "WrongCheck", "NotInTime", "NotProposed"),
     }
 )
 """Refusals that mean that the ledger has moved between the question and the transaction.
@@ -57,6 +60,8 @@ class Participant(Actor[Situation]):
         Reads models from the store; who plays several participants gives them all the same.
     rejoins
         Whether it enrols again where it has left the task.
+    shows
+        How it answers spot checks; unless given, as an honest participant whose ``trainer`` trains on its own data.
     """
 
     updates_kind: type[Updates] = Updates
@@ -73,6 +78,7 @@ class Participant(Actor[Situation]):
         base_of: BaseOf = newest_base,
         models: Models | None = None,
         rejoins: bool = False,
+        shows: Shows | None = None,
     ) -> None:
         name = "-".join(map(str, access.place))
         models = models or Models(access.store, access.spec.tensors)
@@ -81,8 +87,15 @@ class Participant(Actor[Situation]):
         self.direct = self.direct_kind(access, self.updates)
         self.batched = self.batched_kind(access, self.updates, self.direct, mailbox)
         objections = self.objections_kind(access, self.batched)
-        self.joining = Joining(access, rejoins)
-        duties = (self._end, self.joining, objections, self.batched, self.direct)
+        shows = shows or Shows(trainer)
+        self.data = CommittedData(access, shows.trainer) if access.spec.committed_data is not None else None
+        self.checks: Checks | None = None
+        if self.data is not None and access.spec.spot_checks is not None:
+            self.checks = Checks(access, self.updates, self.data, shows.trainer, shows.appeals)
+        own: list[Duty[Situation]] = [] if self.data is None else [self.data]
+        own += [] if self.checks is None else [self.checks]
+        self.joining = Joining(access, rejoins, self.data)
+        duties: list[Duty[Situation]] = [self._end, self.joining, objections, *own, self.batched, self.direct]
         super().__init__(access, duties, RACES, essential=(self._end, self.joining))
 
     def look(self) -> Situation:
@@ -92,11 +105,15 @@ class Participant(Actor[Situation]):
 
     def wait(self) -> Wait:
         """Return what the task waits for."""
+        task = self.access.history.task(self.task)
+        if task.finished and self.checks is not None:
+            return Wait(f"spot checks of task {self.task} to be over")
         return task_wait(self.access.ledger, self.task)
 
     def _end(self, seen: Situation) -> Step | None:
         """End with the task, or once every round that asked a participant that has left it is final."""
-        if seen.task.finished:
-            return DONE
         asked = any(self.access.participant in current.selected for current in seen.task.unfinal)
-        return DONE if self.joining.has_left(seen.task) and not asked else None
+        left = self.joining.has_left(seen.task) and not asked
+        if not (seen.task.finished or left):
+            return None
+        return None if self.checks is not None and self.checks.may_go_on(seen.task) else DONE

@@ -89,6 +89,12 @@ class Updates:
         """Return what the update of a round follows from; None if it was made before."""
         return None if self.journal.entry(current) is not None else self._context(task, current)
 
+    def shown_context(self, task: TaskHistory, current: RoundHistory) -> TrainingContext:
+        """Return what a round's update follows from, of a solver that keeps nothing between rounds."""
+        entry = self.journal.entry(current)
+        staleness = self.staleness(current) if entry is None else entry.staleness(current)
+        return self._contexts(task, current, self.access.address, staleness, {})
+
     def staleness(self, current: RoundHistory) -> int:
         """Return how many models before a round's base the one lies that is trained on."""
         return min(self.base_of(current.index), len(current.earlier))

@@ -85,7 +85,9 @@ class Proposing:
             return None
         return self.propose(seen.task, seen.current, seen.phase)
 
-    def look(self, index: int, base: Based, sender: str, data: bytes, ref: ContentRef) -> None:
+    def look(
+        self, index: int, base: Based, sender: str, data: bytes, ref: ContentRef, committed: int | None = None
+    ) -> None:
         """Look at an update that will be revealed: who plays all parts has time for that while others still train.
 
         It changes no outcome; it only leaves less to do when the round is evaluated.
@@ -100,11 +102,13 @@ class Proposing:
             Owner and signer of the update.
         data, ref
             Its bytes and their reference.
+        committed
+            How many examples the sender has committed to; None where the task does not ask for that.
         """
         if self._valid[0] != index:
             self._valid = index, {}
         spec, measure, valid = self.access.spec, in_round(self.measure, index), self._valid[1]
-        expected = Expected(spec, index, base.ref.digest, base.model.dimension)
+        expected = Expected(spec, index, base.ref.digest, base.model.dimension, committed)
         with suppress(UpdateRefusedError):
             update = validate(data, expected, sender, sender)
             if (len(valid) + 1) * update.delta.nbytes <= MOST_AHEAD:

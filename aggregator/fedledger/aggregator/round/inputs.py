@@ -12,6 +12,7 @@ from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.protocol.codecs.statistics import require_model
 from fedledger.protocol.encoding.cid import MAX_STATE_BYTES, ContentRef
+from fedledger.protocol.records.data_root import DataRoot
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.settlement import pack_words, updates_hash
 from fedledger.protocol.records.spec import TaskSpec
@@ -73,8 +74,20 @@ def round_input(
         earlier=current.earlier,
         due=due or {},
         beacon=current.beacon,
+        committed=committed_examples(task, current, spec),
         earlier_models={steps: _model(store, current.bases[steps], spec) for steps in needed},
     )
+
+
+def committed_examples(task: TaskHistory, current: RoundHistory, spec: TaskSpec) -> dict[str, int] | None:
+    """Return how many examples a round's participants had committed to when it was opened, by owner.
+
+    None where the task does not ask for that; who has committed to none is left out.
+    """
+    if spec.committed_data is None:
+        return None
+    words = {owner: task.committed(i, current.index, spec.committed_data.every) for i, owner in current.owners.items()}
+    return {owner: DataRoot.of_word(word).count for owner, word in words.items() if word is not None}
 
 
 def _model(store: ContentStore, ref: ContentRef, spec: TaskSpec) -> ModelFile:

@@ -87,6 +87,8 @@ class RoundInput:
         :mod:`fedledger.protocol.records.trusted_update`.
     block
         The block of the validation set that the round is judged on, as content, if the set is opened in blocks.
+    committed
+        How many examples participants have committed to, by owner; None where the task does not ask for that.
     """
 
     spec: TaskSpec
@@ -108,6 +110,7 @@ class RoundInput:
     beacon: bytes = b""
     trusted: Content | None = None
     block: Content | None = None
+    committed: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,9 @@ def round_outcome(given: RoundInput, measure: Measurer, observe: Observer = null
     bases = (given.base_ref, *given.earlier)
     for row in rows:
         base = bases[row.participation.staleness].digest
-        row.validate_bytes(given, replace(expected, base=base), given.due.get(row.participation.owner, base))
+        owner = row.participation.owner
+        own = replace(expected, base=base, committed=None if given.committed is None else given.committed.get(owner, 0))
+        row.validate_bytes(given, own, given.due.get(owner, base))
     valid = [row for row in rows if row.valid is not None]
     state = State.decode(given.state, expected.dimension)
     result = evaluate_round(

@@ -34,12 +34,15 @@ class Expected:
         Digest of the round's base model.
     dimension
         Number of coordinates d of the model.
+    committed
+        How many examples the participant has committed to; None where the task does not ask for that.
     """
 
     spec: TaskSpec
     round: int
     base: bytes
     dimension: int
+    committed: int | None = None
 
     def about(self, update: ContentRef, owner: str, signer: str) -> Question:
         """Return what :func:`validate` is asked of the content of a reference, by what it depends on."""
@@ -109,7 +112,27 @@ def validate(data: bytes, expected: Expected, owner: str, signer: str) -> ValidU
     if (header.trajectory is None) != (expected.spec.windows is None):
         wanted = "a trajectory, which the task does not take" if header.trajectory else "no trajectory, which it must"
         raise UpdateRefusedError(Verdict.MALFORMED, f"the header names {wanted}")
+    require_committed(header.examples, expected.committed)
     return validate_vectors(update.vectors, expected.spec, expected.dimension, header.examples, header.steps)
+
+
+def require_committed(examples: int, committed: int | None) -> None:
+    """Raise UpdateRefusedError if an update claims more examples than its participant has committed to.
+
+    Parameters
+    ----------
+    examples
+        What it claims.
+    committed
+        See :class:`Expected`.
+    """
+    if committed is None:
+        return
+    if not committed:
+        raise UpdateRefusedError(Verdict.UNCOMMITTED, "its participant has committed to no data")
+    if examples > committed:
+        detail = f"it claims {examples} examples, and its participant has committed to {committed}"
+        raise UpdateRefusedError(Verdict.UNCOMMITTED, detail)
 
 
 def validate_vectors(

@@ -53,6 +53,9 @@ class Action(Enum):
     COMMITTED = "committed"
     REVEALED = "revealed"
     OBJECTED = "objected"
+    COMMITTED_DATA = "data committed"
+    CHECK_ANSWERED = "check answered"
+    CHECK_APPEALED = "failed check appealed against"
 
     OPENED = "opened"
     CLOSED = "commitments closed"
@@ -79,6 +82,12 @@ class Action(Enum):
     DECIDED = "votes counted"
     APPEALED = "appealed"
     CLOSED_DISPUTE = "dispute closed"
+
+    SUMMONED = "summoned"
+    JUDGED = "judged"
+    FINDINGS_COMMITTED = "findings committed"
+    FINDINGS_REVEALED = "findings revealed"
+    ENDED_CHECKS = "checks ended"
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,14 @@ def enrolled_call(task: int, enrolled: Iterable[int]) -> bytes:
     return functions()["requireEnrolled"].encode((task, *_words(enrolled)))
 
 
+def enrol_call(task: int, word: int | None) -> bytes:
+    """Return the data by which a participant enrols, and commits to its data with that if it has a word for them."""
+    enrolling = functions()["enrol"].encode((task,))
+    if word is None:
+        return enrolling
+    return functions()["multicall"].encode(([enrolling, functions()["commitData"].encode((task, word))],))
+
+
 def _words(participants: Iterable[int]) -> tuple[list[int], list[int]]:
     """Return the indices of 256-participant words, ascending, and the words of some participants."""
     words: dict[int, int] = {}

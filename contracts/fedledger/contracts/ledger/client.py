@@ -17,6 +17,7 @@ from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.records import Receipt, Transaction
 from fedledger.contracts.compile import PARTS, Artifact, parts
 from fedledger.contracts.ledger.accounts import AccountMethods
+from fedledger.contracts.ledger.checks import CheckMethods
 from fedledger.contracts.ledger.court import CourtMethods
 from fedledger.contracts.ledger.records import (
     Settings,
@@ -29,7 +30,7 @@ DEPLOYMENT_GAS = 12_000_000
 """Gas that the deployment of a part of the ledger may take; an account has to hold its price before it is sent."""
 
 
-class Ledger(AccountMethods, TaskMethods, RoundMethods, CourtMethods):
+class Ledger(AccountMethods, TaskMethods, RoundMethods, CourtMethods, CheckMethods):
     """The deployed ``FedLedger`` contract; see :class:`LedgerContract`."""
 
     @classmethod

@@ -14,6 +14,10 @@ from fedledger.protocol.records.verdicts import Verdict
 
 COIN = "0x" + "00" * 20
 """The chain's own coin, where a currency is asked for; nobody, where an account is."""
+CHECK_PERIODS = 6
+"""Check periods from a proposal until its checks can be ended, and one to do so."""
+SUMMONED_UNTIL, ANSWERED_UNTIL, FOUND_UNTIL, APPEALED_UNTIL, DECIDED_UNTIL = 1, 2, 3, 4, 5
+"""Check periods from a proposal until participants are named, answer, are judged, appeal, and are judged again."""
 DISPUTE_PERIODS = 4
 """Dispute periods that each jury has: to be drawn, to commit, to reveal, and to be appealed against."""
 
@@ -77,6 +81,28 @@ class Finding(IntEnum):
         return ("nothing", "valid", "invalid", "cannot be judged")[self]
 
 
+class CheckState(IntEnum):
+    """What has become of the check of a participant's update; ``ENDED``: it failed for good."""
+
+    NONE = 0
+    SUMMONED = 1
+    ANSWERED = 2
+    PASSED = 3
+    FAILED = 4
+    ENDED = 5
+    APPEALED = 6
+    CLEARED = 7
+    CONFIRMED = 8
+
+    @property
+    def label(self) -> str:
+        """The state in words, as tables and reports show it."""
+        return (
+            *("not drawn", "summoned", "answered", "passed", "failed, may be appealed against", "failed"),
+            *("appealed", "cleared by the second auditor", "failed before the second auditor"),
+        )[self]
+
+
 class Offence(IntEnum):
     """What a participant is punished for."""
 
@@ -87,6 +113,7 @@ class Offence(IntEnum):
     MINORITY = 4
     REPEATED_REFUSAL = 5
     CANNOT_JUDGE = 6
+    FAILED_CHECK = 7
 
     @property
     def label(self) -> str:
@@ -219,7 +246,9 @@ class TaskParams:
 
     ``seal`` is the hash of the key that opens the validation set; zero: there is none. Shares of the penalty are in
     parts per million. With ``open_enrolment`` participants enrol and leave until the task ends; that acts from the next
-    opened round on. What an earlier version of the ledger lacks has as its default what that version does.
+    opened round on. ``check_rate`` parts per million of the accepted updates are checked by one of ``auditor_count``
+    accounts, whose list has the hash ``auditors``; each step of a check takes ``check_period``, and a failed one costs
+    ``check_penalty``. What an earlier version of the ledger lacks has as its default what that version does.
     """
 
     spec: ContentRef
@@ -254,6 +283,11 @@ class TaskParams:
     seal_period: int = 0
     seal: bytes = bytes(32)
     open_enrolment: bool = False
+    check_rate: int = 0
+    check_period: int = 0
+    check_penalty: int = 0
+    auditor_count: int = 0
+    auditors: bytes = bytes(32)
 
     @property
     def penalties(self) -> PenaltySchedule:
@@ -272,7 +306,8 @@ class TaskParams:
         if not self.challenge_window:
             return 0
         current = self.commit_period + self.grace_period + self.reveal_period + 2 * seats * self.propose_period
-        return current + self.max_unfinal * self.challenge_window + settings.longest_dispute
+        judged = self.max_unfinal * self.challenge_window + settings.longest_dispute
+        return current + judged + CHECK_PERIODS * self.check_period
 
     def as_argument(self) -> tuple[Any, ...]:
         """Return the argument of the ledger's ``postTask``."""
@@ -309,6 +344,11 @@ class TaskParams:
             self.seal_period,
             self.seal,
             self.open_enrolment,
+            self.check_rate,
+            self.check_period,
+            self.check_penalty,
+            self.auditor_count,
+            self.auditors,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fedledger.contracts.abi import Log
+from fedledger.contracts.ledger.check_history import CheckHistory
 from fedledger.contracts.ledger.records import Proposal, Reveal
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.records.reputation import Evidence
@@ -50,6 +51,9 @@ class RoundHistory:
 
     ``enrolled`` are all who were in the task when the round was opened. So many ``verifiers`` served the task then, as
     far as the logs tell: whose stake had become too small by then they do not.
+
+    ``checks`` of participants were drawn by ``check_seed``, the hash of the proposal's block; None before anybody is
+    named.
     """
 
     index: int
@@ -77,6 +81,8 @@ class RoundHistory:
     earlier: tuple[ContentRef, ...] = ()
     enrolled: tuple[int, ...] = ()
     verifiers: int = 0
+    check_seed: bytes | None = None
+    checks: dict[int, CheckHistory] = field(default_factory=dict)
 
     @property
     def bases(self) -> tuple[ContentRef, ...]:

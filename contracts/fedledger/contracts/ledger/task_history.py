@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fedledger.contracts.compile import VERSION
+from fedledger.contracts.ledger.check_history import CheckHistory, DataWord, acting
 from fedledger.contracts.ledger.lanes import lane
 from fedledger.contracts.ledger.records import Offence, TaskParams
 from fedledger.contracts.ledger.round_history import RoundHistory
@@ -47,7 +48,9 @@ class TaskHistory:
     ``seats`` are the addresses of its aggregators, the first of which was active at the start; ``active`` is the place
     of the one whose turn it is. ``joined`` is the evidence of each participant that was ever enrolled, when it first
     was. ``seal_key`` opened its
-    seal in block ``seal_opened_in``; ``seal_forfeited`` says that nobody had opened it in time.
+    seal in block ``seal_opened_in``; ``seal_forfeited`` says that nobody had opened it in time. ``data`` is what each
+    participant committed to, in the ledger's order; ``findings`` what auditors, by their places, committed to and have
+    not revealed.
     """
 
     id: int
@@ -68,6 +71,8 @@ class TaskHistory:
     seal_key: bytes | None = None
     seal_opened_in: int | None = None
     seal_forfeited: bool = False
+    data: dict[int, list[DataWord]] = field(default_factory=dict)
+    findings: dict[int, bytes] = field(default_factory=dict)
 
     @property
     def unfinal(self) -> list[RoundHistory]:
@@ -78,6 +83,17 @@ class TaskHistory:
     def proposed(self) -> list[RoundHistory]:
         """The rounds whose proposal stands or has been settled, in order."""
         return [r for _, r in sorted(self.rounds.items()) if r.proposal is not None and not r.voided]
+
+    @property
+    def checks(self) -> list[CheckHistory]:
+        """All checks of the task, by round and participant."""
+        return [r.checks[i] for _, r in sorted(self.rounds.items()) for i in sorted(r.checks)]
+
+    def committed(self, participant: int, index: int, every: int) -> int | None:
+        """Return a participant's commitment to its data that holds in a round, if there is one; see :func:`acting`."""
+        words = self.data.get(participant, [])
+        place = acting(words, index, every)
+        return None if place is None else words[place].word
 
     def enrolled_at(self, index: int) -> Sequence[int]:
         """Return who was enrolled when a round was opened; of one that is still to be opened, who is enrolled now."""

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from eth_account.signers.local import LocalAccount
 
-from fedledger.contracts.abi import RevertedError, checksum_address, decode_log, events, functions
+from fedledger.contracts.abi import RevertedError, checksum_address, decode_log, events
 from fedledger.contracts.chain.answers import ContradictionError
 from fedledger.contracts.chain.records import Receipt
-from fedledger.contracts.ledger.calls import task_params
+from fedledger.contracts.ledger.calls import enrol_call, task_params
 from fedledger.contracts.ledger.contract import LedgerContract
 from fedledger.contracts.ledger.records import (
     COIN,
@@ -42,17 +42,18 @@ class TaskMethods(LedgerContract):
                 return int(decode_log(log).arguments["task"])
         raise ContradictionError(f"The chain shows no task that transaction 0x{receipt.hash.hex()} posted.")
 
-    def enrol(self, account: LocalAccount, task: int) -> Receipt:
-        """Enrol the account's participant in a task."""
-        return self._send(account, "enrol", task)
+    def enrol(self, account: LocalAccount, task: int, word: int | None = None) -> Receipt:
+        """Enrol the account's participant in a task; with a ``word`` it commits to its data in the same transaction."""
+        return self._transact(account, "enrol", enrol_call(task, word))
 
     def leave_task(self, account: LocalAccount, task: int, participant: int) -> Receipt:
         """Take a participant out of a task of open enrolment: the account's own, or one without the stake for it."""
         return self._send(account, "leaveTask", task, participant)
 
-    def enrol_all(self, accounts: Sequence[LocalAccount], task: int) -> list[Receipt]:
-        """Enrol the participants of many accounts in a task, without waiting in between."""
-        return self._send_all(accounts, "enrol", [functions()["enrol"].encode((task,))] * len(accounts))
+    def enrol_all(self, accounts: Sequence[LocalAccount], task: int, words: Sequence[int | None] = ()) -> list[Receipt]:
+        """Enrol the participants of many accounts in a task, without waiting in between; see :meth:`enrol`."""
+        calls = [enrol_call(task, word) for word in words or [None] * len(accounts)]
+        return self._send_all(accounts, "enrol", calls)
 
     def task(self, task: int) -> TaskRecord:
         """Return a task's record.

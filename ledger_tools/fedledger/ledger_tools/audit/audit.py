@@ -21,9 +21,10 @@ from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.lanes import lane
 from fedledger.contracts.ledger.task_history import TaskHistory
+from fedledger.ledger_tools.audit.checks import audit_checks
 from fedledger.ledger_tools.audit.divergence import Divergence, DivergenceError, expect, reading
 from fedledger.ledger_tools.audit.execute import claimed, execute_all, head
-from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport, chain_state
+from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport, chain_state, checks_of
 from fedledger.ledger_tools.audit.receipts import Unchecked
 from fedledger.ledger_tools.audit.replay import (
     NullTranscript,
@@ -34,6 +35,7 @@ from fedledger.ledger_tools.audit.replay import (
     read_terms,
     replay_round,
 )
+from fedledger.ledger_tools.clock import Clock
 from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.encoding.strict import SpellingError, hexadecimal_number
 from fedledger.protocol.errors import ConfigError, TrustError
@@ -169,7 +171,8 @@ def audit_run(
                 result.notes += done.unchecked.notes()
                 history = History().extend(done.logs)
                 _check_state(history, export.state)
-            _replay(result, history, means, watch, ahead)
+                clock = Clock.of_export(export)
+            _replay(result, history, means, watch, ahead, clock)
     except DivergenceError as error:
         result.reproduced, result.first_divergence = False, error.divergence
     return result
@@ -196,8 +199,9 @@ def audit_chain(
             found = f"code with hash 0x{keccak(ledger.chain.code(ledger.address)).hex()}"
             raise DivergenceError(Divergence(0, "contract", "a contract that this release knows", found))
         _check_state(history, chain_state(ledger, history))
+        clock = Clock.of(ledger)
         with _ahead(history, place, task, means, jobs) as ahead:
-            _replay(result, history, means, watch, ahead)
+            _replay(result, history, means, watch, ahead, clock)
     except DivergenceError as error:
         result.reproduced, result.first_divergence = False, error.divergence
     return result
@@ -388,6 +392,7 @@ def _replay(
     means: _Means,
     watch: Callable[[str, int, int], None],
     ahead: Ahead | None,
+    clock: Clock,
 ) -> None:
     known = _replayed_task(history, result.ledger, result.task, means)
     task, spec, measure = known.task, known.spec, known.measure
@@ -415,6 +420,8 @@ def _replay(
             raise DivergenceError(replay.divergence)
         result.rounds += 1
         watch("replaying rounds", done + 1, len(proposed))
+    with reading(0, "spot checks"):
+        result.notes += audit_checks(history, task, spec.spot_checks, clock)
     _check_evidence(history, task)
     if result.sealed:
         result.notes.append(_sealed_note(task, result.sealed))
@@ -474,3 +481,6 @@ def _check_state(history: History, state: dict[str, Any]) -> None:
         for slot, word in task.credits.items():
             claimed_word = _word(state["credits"].get(str(task.id), {}).get(str(slot), "0x0"))
             expect(0, f"credits of task {task.id}, slot {slot}, on the chain", hex(word), hex(claimed_word))
+        for place, expected_check in checks_of(task).items():
+            found_check = state.get("checks", {}).get(str(task.id), {}).get(place)
+            expect(0, f"check {place} of task {task.id} on the chain", expected_check, found_check)

@@ -28,6 +28,7 @@ from fedledger.aggregator.round.measurer import Measurer, Named, in_round, measu
 from fedledger.aggregator.round.methods import RoundMethods
 from fedledger.aggregator.round.outcome import Content, RoundInput, round_outcome
 from fedledger.aggregator.selection.planner import RoundPlanner
+from fedledger.contracts.ledger.checks import auditors_hash
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import Finding
 from fedledger.contracts.ledger.round_history import RoundHistory
@@ -220,6 +221,9 @@ def read_terms(task: TaskHistory, store: ContentStore, index: int = 0) -> TaskSp
     expect(index, "spec.rounds", spec.rounds, task.params.rounds)
     expect(index, "spec.randomness", int(spec.randomness == "beacon"), task.params.randomness)
     expect(index, "spec.seal", spec.seal_digest.hex(), task.params.seal.hex())
+    auditors = () if spec.spot_checks is None else spec.spot_checks.accounts
+    expect(index, "spec.spot_checks", auditors_hash(auditors).hex(), task.params.auditors.hex())
+    expect(index, "number of auditors", len(auditors), task.params.auditor_count)
     return spec
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import COIN
+from fedledger.ledger_tools.clock import Clock
+from fedledger.ledger_tools.report.check_view import counted
 from fedledger.ledger_tools.report.refusals import Refusal
 from fedledger.ledger_tools.report.task_view import TaskView
 from fedledger.protocol.errors import FedledgerError
@@ -41,6 +44,8 @@ class OwnAccount:
         In parts per million, with the task's publisher.
     left
         Whether it has left the task.
+    checks
+        How many spot checks of its updates came to what.
     """
 
     address: str
@@ -53,11 +58,18 @@ class OwnAccount:
     slashed: dict[str, str]
     reputation: int
     left: bool
+    checks: dict[str, int]
 
     @classmethod
-    def of(cls, history: History, store: ContentStore, task: int, address: str) -> OwnAccount | None:
-        """Return the account of an address; None if it was never enrolled in the task."""
-        view, record = TaskView.of(history, task), history.task(task)
+    def of(
+        cls, history: History, store: ContentStore, task: int, address: str, ledger: Ledger | None = None
+    ) -> OwnAccount | None:
+        """Return the account of an address; None if it was never enrolled in the task.
+
+        A ``ledger`` tells what time it is: without, checks that nobody may decide any more count as open.
+        """
+        clock = None if ledger is None else Clock.of(ledger)
+        view, record = TaskView.of(history, task, clock), history.task(task)
         params = record.params
         own = next((each for each in view.participants if each.address == address), None)
         if own is None:
@@ -79,6 +91,7 @@ class OwnAccount:
             dict(own.slashed),
             own.reputation,
             own.id not in record.enrolled,
+            dict(own.checks),
         )
 
     def lines(self) -> list[str]:
@@ -93,6 +106,8 @@ class OwnAccount:
         for each in self.refusals:
             detail = f": {each.detail}" if each.detail else ""
             told.append(f"Round {each.round}: {each.reason}{detail}")
+        if self.checks:
+            told.append(f"Spot checks of its updates: {counted(self.checks)}.")
         if self.slashed:
             costs = ", ".join(f"{in_gwei(int(amount))} for {offence}" for offence, amount in self.slashed.items())
             told.append(f"Lost of the stake: {costs}.")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from fedledger.ledger_tools.report.check_view import FAILED, OPEN, PASSED, WITHOUT_EFFECT
 from fedledger.ledger_tools.report.device_tables import device_figures
 from fedledger.ledger_tools.report.page import heat_map, plain, render, write_page
-from fedledger.ledger_tools.report.refusals import Refusal
 from fedledger.ledger_tools.report.run_view import RunView
-from fedledger.ledger_tools.report.tables import pay_frame, reputations_frame, verdicts_frame
+from fedledger.ledger_tools.report.tables import outcomes_frame, pay_frame, reputations_frame, verdicts_frame
 
 MAX_REFUSALS = 500
 MAX_LINES = 20
@@ -28,6 +29,7 @@ _COLOURS = {
     "harm": "#7f0f0f",
 }
 _MALFORMED = "#3b3f4a"
+_OF_CHECKS = {PASSED: "#7cc08f", OPEN: "#f2b134", WITHOUT_EFFECT: "#a9adba", FAILED: "#b3261e"}
 
 
 def write_report(path: Path, view: RunView) -> None:
@@ -47,7 +49,8 @@ def write_report(path: Path, view: RunView) -> None:
         _by_round("score", view.score_name, view.metrics, view.plain_mean),
         _by_round("loss", view.loss_name, view.metrics),
         _lines("Reputation after each round", "reputation", reputations / 1_000_000, names, behaviours),
-        _verdicts(verdicts_frame(view.task), names, behaviours, view.refusals),
+        _verdicts(view, names),
+        *_checks(view, names),
         _lines("Cumulative pay", "credit units", pay.cumsum(), names, behaviours),
         _gas(view.metrics),
         *(device_figures(view.metrics, view.devices, names, view.score_name) if view.devices else ()),
@@ -56,6 +59,7 @@ def write_report(path: Path, view: RunView) -> None:
         "participants.html",
         participants=view.task.participants,
         behaviours=behaviours,
+        checked=view.task.checks is not None and view.task.checks.rate > 0,
         refusals=view.refusals[:MAX_REFUSALS],
         more=len(view.refusals) - MAX_REFUSALS,
     )
@@ -116,25 +120,51 @@ def _lines(title: str, unit: str, frame: pd.DataFrame, names: Mapping[str, str],
     return figure
 
 
-def _verdicts(
-    frame: pd.DataFrame, names: Mapping[str, str], behaviours: Mapping[str, str], refusals: Sequence[Refusal]
-) -> Any:
-    """Draw a map of verdicts, participants by behaviour, which says why to whoever points at one."""
+def _verdicts(view: RunView, names: Mapping[str, str]) -> Any:
+    """Draw a map of verdicts, which says why to whoever points at one."""
+    reasons = {(row.address, row.round): plain(f" ({row.detail})") for row in view.refusals if row.detail}
+    return _map(
+        "Verdicts", _Words(verdicts_frame(view.task), _COLOURS, "not selected", reasons), names, view.behaviours
+    )
+
+
+def _checks(view: RunView, names: Mapping[str, str]) -> list[Any]:
+    """Draw a map of spot checks, if there were any, which says how each stands to whoever points at one."""
+    checks = view.task.checks
+    if checks is None or not checks.rows:
+        return []
+    states = {(row.address, row.round): f" ({row.state}; auditor {row.auditor})" for row in checks.rows}
+    words = _Words(outcomes_frame(view.task), _OF_CHECKS, "not checked", states)
+    return [_map("Spot checks", words, names, view.behaviours)]
+
+
+@dataclass(frozen=True)
+class _Words:
+    """A word for each round and address, with the colour of each, the word for none, and what is told besides."""
+
+    frame: pd.DataFrame
+    colours: Mapping[str, str]
+    none: str
+    details: Mapping[tuple[str, int], str]
+
+
+def _map(title: str, known: _Words, names: Mapping[str, str], behaviours: Mapping[str, str]) -> Any:
+    """Draw a map of words, participants by behaviour."""
     from plotly import graph_objects as go
 
+    frame = known.frame
     addresses = sorted(frame.columns, key=lambda address: (behaviours[address] != "honest", behaviours[address]))
-    words = frame[addresses].T.astype(object).where(frame[addresses].T.notna(), "not selected")
-    labels = sorted(set(words.to_numpy().ravel()), key=lambda word: [*_COLOURS, word].index(word))
-    colours = [_COLOURS.get(label, "#ffffff" if label == "not selected" else _MALFORMED) for label in labels]
+    words = frame[addresses].T.astype(object).where(frame[addresses].T.notna(), known.none)
+    labels = sorted(set(words.to_numpy().ravel()), key=lambda word: [*known.colours, word].index(word))
+    colours = [known.colours.get(label, "#ffffff" if label == known.none else _MALFORMED) for label in labels]
     many = len(addresses) > MAX_LINES
-    reasons = {(row.address, row.round): plain(f" ({row.detail})") for row in refusals if row.detail}
-    figure = go.Figure(layout={"title": "Verdicts", "xaxis_title": "round"})
+    figure = go.Figure(layout={"title": title, "xaxis_title": "round"})
     figure.add_heatmap(
         x=list(frame.index),
         y=[names[address] for address in addresses],
         z=[[labels.index(word) for word in row] for row in words.to_numpy()],
         text=words.to_numpy().tolist(),
-        customdata=[[reasons.get((address, index), "") for index in frame.index] for address in addresses],
+        customdata=[[known.details.get((address, index), "") for index in frame.index] for address in addresses],
         hovertemplate="round %{x}, %{y}: %{text}%{customdata}<extra></extra>",
         xgap=0 if many else 2,
         ygap=0 if many else 2,

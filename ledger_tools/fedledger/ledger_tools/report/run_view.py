@@ -78,6 +78,8 @@ class RunView:
         }
         if self.pool is not None:
             facts["verifiers"] = self.pool.told()
+        if self.task.checks is not None:
+            facts |= self.task.checks.facts
         if self.devices:
             facts["simulated seconds"] = f"{summary['devices']['simulated_seconds']:,.3f}"
             facts["energy of all devices"] = f"{summary['devices']['joules']:,.3f} J"

@@ -12,8 +12,10 @@ from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.dispute_history import DisputeHistory, JuryHistory
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.pools import pool_of
-from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, Phase
+from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, Phase, TaskRecord
 from fedledger.contracts.ledger.waits import task_wait
+from fedledger.ledger_tools.clock import Clock
+from fedledger.ledger_tools.report.check_view import ChecksView, CheckView, check_status, counted
 from fedledger.ledger_tools.report.refusals import Refusal
 from fedledger.ledger_tools.report.task_view import RoundView, TaskView
 from fedledger.protocol.units import in_gwei, shown_time
@@ -52,8 +54,24 @@ def rounds_frame(task: TaskView, least_pool: int | None = None) -> pd.DataFrame:
 
 
 def participants_frame(task: TaskView) -> pd.DataFrame:
-    """Return one row per participant: rounds accepted, refused by reason, reputation (ppm) and credit (units)."""
+    """Return one row per participant: rounds accepted, refused by reason, reputation (ppm), credit (units), checks."""
     return pd.DataFrame([vars(participant) for participant in task.participants])
+
+
+def checks_frame(checks: ChecksView | None) -> pd.DataFrame:
+    """Return one row per spot check; see ``CheckView``."""
+    columns = [field.name for field in fields(CheckView)]
+    return pd.DataFrame([vars(row) for row in checks.rows] if checks else [], columns=columns)
+
+
+def outcomes_frame(task: TaskView) -> pd.DataFrame:
+    """Return what came of spot checks, in words: one row per round with a proposal, one column per address."""
+    rows = () if task.checks is None else task.checks.rows
+    found = {(row.round, row.address): row.outcome for row in rows}
+    rounds = [current.index for current in task.rounds if current.model is not None]
+    addresses = [participant.address for participant in task.participants]
+    table = [[found.get((index, address)) for address in addresses] for index in rounds]
+    return pd.DataFrame(table, pd.Index(rounds, name="round"), addresses)
 
 
 def refusals_frame(refusals: Sequence[Refusal]) -> pd.DataFrame:
@@ -87,10 +105,13 @@ def task_status_rows(ledger: Ledger) -> list[dict[str, Any]]:
     ``verifiers`` serve the task, ``judged`` says whether they are enough for juries and penalties, and ``court`` what
     that means in words. ``capture`` is, for each level of juries, the chance that one of them is captured by who holds
     three tenths of their places; None where there are no juries.
+
+    ``checks`` is what :func:`~fedledger.ledger_tools.report.check_view.check_status` returns.
     """
     rows = []
-    for task in range(1, ledger.task_count() + 1):
-        record = ledger.task(task)
+    records = {task: ledger.task(task) for task in range(1, ledger.task_count() + 1)}
+    checks = _checks(ledger, records)
+    for task, record in records.items():
         pool = pool_of(ledger, task) if record.params.challenge_window else None
         phase = ledger.phase(task)
         goes_on = not record.finished and not record.is_complete
@@ -111,6 +132,7 @@ def task_status_rows(ledger: Ledger) -> list[dict[str, Any]]:
                 "verifiers": pool.serving if pool else None,
                 "judged": pool.suffices if pool else False,
                 "capture": [round(chance, 4) for chance in pool.capture] if pool and pool.suffices else None,
+                "checks": checks.get(task),
                 "waits": str(task_wait(ledger, task)),
                 "court": pool.told() if pool else "nobody can dispute its rounds, as it has no challenge window",
             }
@@ -118,12 +140,23 @@ def task_status_rows(ledger: Ledger) -> list[dict[str, Any]]:
     return rows
 
 
+def _checks(ledger: Ledger, records: Mapping[int, TaskRecord]) -> dict[int, dict[str, Any] | None]:
+    """Return how the checks of tasks stand; only for those that have some are all logs of a ledger read."""
+    tasks = [task for task, record in records.items() if record.params.check_rate]
+    if not tasks:
+        return {}
+    history, clock = History(ledger).update(), Clock.of(ledger)
+    return {task: check_status(history, task, clock) for task in tasks}
+
+
 def task_cells(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row of :func:`task_status_rows` as a table shows it: without its sentences."""
     hidden = ("capture", "court", "waits", "least", "most", "enrols")
     cells = {name: value for name, value in row.items() if name not in hidden}
     places = f"{row['enrolled']} ({row['least']} to {row['most']})"
-    return cells | {"enrolled": places + (", enrols" if row["enrols"] else "")}
+    checks = row["checks"]
+    told = "" if checks is None else counted(checks["outcomes"])
+    return cells | {"enrolled": places + (", enrols" if row["enrols"] else ""), "checks": told}
 
 
 def verifier_rows(ledger: Ledger, history: History) -> list[dict[str, Any]]:

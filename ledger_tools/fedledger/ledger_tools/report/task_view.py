@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedledger.contracts.ledger.history import History
@@ -14,6 +14,8 @@ from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.ledger_tools.audit.divergence import reading
 from fedledger.ledger_tools.audit.execute import execute_all
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport
+from fedledger.ledger_tools.clock import Clock
+from fedledger.ledger_tools.report.check_view import ChecksView
 from fedledger.ledger_tools.report.refusals import Refusal, ReportedReasons
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.records.verdicts import Verdict
@@ -92,6 +94,8 @@ class ParticipantView:
     slashed
         What offences cost it, by offence, in the smallest unit of the stakes' currency; text, as JSON's numbers are too
         small.
+    checks
+        How many spot checks of its updates came to what.
     """
 
     id: int
@@ -102,6 +106,7 @@ class ParticipantView:
     credit: int
     earned: int
     slashed: Mapping[str, str]
+    checks: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,8 @@ class TaskView:
         Its rounds, by number.
     participants
         The participants that were ever enrolled, by address.
+    checks
+        Its spot checks and committed data; None without both.
     """
 
     id: int
@@ -128,10 +135,18 @@ class TaskView:
     challenge_window: int
     rounds: tuple[RoundView, ...]
     participants: tuple[ParticipantView, ...]
+    checks: ChecksView | None = None
 
     @classmethod
-    def of(cls, history: History, task: int) -> TaskView:
+    def of(cls, history: History, task: int, clock: Clock | None = None, auditors: Sequence[str] = ()) -> TaskView:
         """Return the view of a task in the history of a ledger.
+
+        Parameters
+        ----------
+        history, task
+            The history, and the task's number.
+        clock, auditors
+            What is known of spot checks besides, as :meth:`ChecksView.of` takes it.
 
         Raises
         ------
@@ -141,6 +156,7 @@ class TaskView:
         record = history.task(task)
         rounds = tuple(_round(history, current) for _, current in sorted(record.rounds.items()))
         settled = [current for current in rounds if current.status == "settled"]
+        checks = ChecksView.of(history, task, clock, auditors)
         participants = []
         for number in sorted(record.joined, key=lambda i: history.owners[i].lower()):
             address = history.owners[number]
@@ -150,9 +166,10 @@ class TaskView:
             refused = dict(sorted(verdicts.items()))
             credit, earned = record.credit(number), record.earned(number)
             paid, slashed = (credit, earned), _slashed(record, number)
-            participants.append(ParticipantView(number, address, accepted, refused, reputation, *paid, slashed))
+            own = {} if checks is None else checks.counts(address)
+            participants.append(ParticipantView(number, address, accepted, refused, reputation, *paid, slashed, own))
         window = record.params.challenge_window
-        return cls(task, record.spec, record.model, window, rounds, tuple(participants))
+        return cls(task, record.spec, record.model, window, rounds, tuple(participants), checks)
 
     @property
     def settled(self) -> list[RoundView]:
@@ -179,7 +196,12 @@ class TaskView:
 
 
 def exported_history(folder: Path, watch: Callable[[int, int], None] = lambda done, of: None) -> History:
-    """Return the history of the ledger that a run exported to its folder, executed again on the embedded EVM.
+    """Return the history of the ledger that a run exported to its folder; see :func:`read_export`."""
+    return read_export(folder, watch)[0]
+
+
+def read_export(folder: Path, watch: Callable[[int, int], None] = lambda done, of: None) -> tuple[History, Clock]:
+    """Return the history of the ledger that a run exported, executed again on the embedded EVM, and its chain's clock.
 
     Parameters
     ----------
@@ -201,7 +223,7 @@ def exported_history(folder: Path, watch: Callable[[int, int], None] = lambda do
         history = History().extend(done.logs)
     for note in done.unchecked.notes():
         log.warning("%s", note)
-    return history
+    return history, Clock.of_export(export)
 
 
 _REFUSED = frozenset(verdict.label for verdict in Verdict if verdict.refused)

@@ -11,6 +11,7 @@ from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.pools import pool_of
 from fedledger.contracts.ledger.records import Phase
 from fedledger.contracts.ledger.task_history import TaskHistory
+from fedledger.node.duties.checks import CommittedData
 from fedledger.protocol.errors import ChainError
 from fedledger.protocol.units import in_gwei
 
@@ -32,10 +33,12 @@ class Joining:
     rejoins
         Whether to enrol again where the participant has left the task before. It does so once: who leaves while the
         program runs means it.
+    data
+        What the participant commits to when it enrols, if the task asks for that.
     """
 
-    def __init__(self, access: TaskAccess, rejoins: bool = False) -> None:
-        self.access, self.rejoins = access, rejoins
+    def __init__(self, access: TaskAccess, rejoins: bool = False, data: CommittedData | None = None) -> None:
+        self.access, self.rejoins, self.data = access, rejoins, data
         self._told = ""
 
     def __call__(self, seen: Situation) -> Step | None:
@@ -61,7 +64,7 @@ class Joining:
         if phase is Phase.ENROLLING or (task.params.open_enrolment and not task.complete):
             judged = self._judged_by(task)
             try:
-                access.ledger.enrol(access.account, access.task)
+                access.ledger.enrol(access.account, access.task, None if self.data is None else self.data.missing(task))
                 return Step(Action.ENROLLED, access.task, detail=judged)
             except RevertedError as error:
                 if (waits := self._waits(task, error)) is not None:

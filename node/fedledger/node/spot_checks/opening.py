@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedledger.learning.canonical_examples import CanonicalExamples
+from fedledger.learning.data import Dataset
 from fedledger.learning.replayable.trajectory import State, Tracing, Trajectory
 from fedledger.learning.vectors import repeatable
 from fedledger.node.compression import CompressingTrainer
@@ -145,6 +146,16 @@ class Opened:
         return {place: State(drawn.steps_at(place), np.array(own), np.array(moving)) for place, own, moving in each}
 
 
+def trained_on(trainer: Trainer) -> Dataset:
+    """Return what a participant trains on; raises ConfigError if that is not known."""
+    local = trainer.trainer if isinstance(trainer, CompressingTrainer) else trainer
+    if not isinstance(local, LocalTrainer):
+        raise ConfigError(
+            "What this participant trains on is not known, so it cannot commit to it.", "Use `node start`."
+        )
+    return local.dataset
+
+
 def committed_examples(spec: TaskSpec, trainer: Trainer, seed: bytes) -> CommittedExamples:
     """Return the examples that a participant of a task trains on, as it commits to them.
 
@@ -158,16 +169,16 @@ def committed_examples(spec: TaskSpec, trainer: Trainer, seed: bytes) -> Committ
     Raises
     ------
     ConfigError
-        If there are none, or more than the task takes.
+        If there are none, or more than the task takes, or they are not known.
     """
-    local, _ = local_part(trainer)
-    count = len(local.dataset)
+    dataset = trained_on(trainer)
+    count = len(dataset)
     if not 1 <= count <= spec.most_committed:
         raise ConfigError(
             f"The task takes participants with 1 to {spec.most_committed:,} examples, and here are {count:,}.",
             "Take part with fewer of them.",
         )
-    return CommittedExamples(CanonicalExamples.of(local.dataset), seed)
+    return CommittedExamples(CanonicalExamples.of(dataset), seed)
 
 
 def make_opening(check: Check, trainer: Trainer, context: TrainingContext, root: DataRoot, seed: bytes) -> Opening:
@@ -263,11 +274,11 @@ def _read(plaintext: bytes, names: set[str]) -> dict[str, NDArray[Any]]:
 
 
 def _examples(named: Mapping[str, NDArray[Any]], count: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    inputs, targets = named[INPUTS], named[TARGETS]
-    for array in (inputs, targets):
-        if not array.ndim or len(array) != count or not array.size:
-            raise ValueError(f"it shows {list(array.shape)} instead of {count} examples")
-    return inputs, targets
+    for name, axes in ((INPUTS, 2), (TARGETS, 1)):
+        array = named[name]
+        if array.dtype not in (np.float32, np.int64) or array.ndim < axes or len(array) != count or not array.size:
+            raise ValueError(f"its {name} are {array.dtype}{list(array.shape)}, of {count} examples")
+    return named[INPUTS], named[TARGETS]
 
 
 def _rows(array: NDArray[Any], count: int, length: int) -> list[bytes]:

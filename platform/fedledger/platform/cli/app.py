@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from fedledger.platform.cli.aggregators import aggregator_app
 from fedledger.platform.cli.auditing import audit_app
+from fedledger.platform.cli.auditors import auditor_app
 from fedledger.platform.cli.bench import bench_app
 from fedledger.platform.cli.chains import chain_app, keys_app
 from fedledger.platform.cli.console import err
@@ -47,6 +48,7 @@ for name, group in (
     ("node", node_app),
     ("aggregator", aggregator_app),
     ("verifier", verifier_app),
+    ("auditor", auditor_app),
     ("spot-check", spot_check_app),
     ("config", config_app),
     ("bench", bench_app),

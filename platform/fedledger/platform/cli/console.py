@@ -125,7 +125,8 @@ def print_frame(frame: pd.DataFrame, format_: TableFormat, output: Path | None, 
     if format_ is TableFormat.PARQUET:
         if output is None:
             raise ConfigError("Parquet cannot be printed.", "Give --output FILE.")
-        frame.to_parquet(output)
+        # Parquet has no mapping without any name.
+        frame.map(lambda value: None if value == {} else value).to_parquet(output)
     elif format_ is TableFormat.TEXT:
         told = frame.astype(object).where(frame.notna(), "")
         rows = told.drop(columns="base", errors="ignore").to_dict("records")

@@ -52,6 +52,8 @@ ledger_app = typer.Typer()
 
 FIRST_WITH_POOLS = 5
 """The first version of the ledger in which verifiers serve tasks."""
+TOLD_CHECKS = 5
+"""Open checks of a task that ``status`` tells of one by one."""
 
 ExportedRunArgument = Annotated[
     Path | None, typer.Argument(help="folder of a run, whose exported ledger is executed again")
@@ -241,6 +243,7 @@ def deploy(
 @expand_options
 def status(at: LedgerOptions, format_: FormatOption = Format.TEXT) -> None:
     """Show the chain, the ledger, and the state of each task."""
+    from fedledger.ledger_tools.report.check_view import told_open
     from fedledger.ledger_tools.report.tables import task_cells, task_status_rows
 
     ledger = at.open()
@@ -261,9 +264,15 @@ def status(at: LedgerOptions, format_: FormatOption = Format.TEXT) -> None:
         for row in tasks:
             if row["phase"] == "finished":
                 out.print(f"Task {row['task']} has ended.", markup=False, highlight=False)
-                continue
-            out.print(f"Task {row['task']} waits for {row['waits']}.", markup=False, highlight=False)
-            out.print(f"Task {row['task']}: {row['court']}.", markup=False, highlight=False)
+            else:
+                out.print(f"Task {row['task']} waits for {row['waits']}.", markup=False, highlight=False)
+                out.print(f"Task {row['task']}: {row['court']}.", markup=False, highlight=False)
+            waiting = [] if row["checks"] is None else row["checks"]["open"]
+            for check in waiting[:TOLD_CHECKS]:
+                out.print(told_open(check), markup=False, highlight=False)
+            if len(waiting) > TOLD_CHECKS:
+                more = f"{len(waiting) - TOLD_CHECKS:,} more checks of task {row['task']} are open"
+                out.print(f"{more}; `history --checks` lists them.", markup=False, highlight=False)
 
 
 @ledger_app.command()
@@ -276,51 +285,63 @@ def history(
     refusals: Annotated[
         bool, typer.Option(help="one row per update that was not accepted, with the reason and what it rests on")
     ] = False,
+    checks: Annotated[
+        bool, typer.Option(help="one row per spot check, with the auditor, what came of it, and what it cost")
+    ] = False,
     store: StoreOption = "local",
     store_dir: StoreFolderOption = Path("store"),
     output: OutputOption = None,
     format_: TableFormatOption = TableFormat.TEXT,
 ) -> None:
-    """Show a task's rounds, participants or refused updates as a table, CSV, Parquet or JSON."""
+    """Show a task's rounds, participants, refused updates or spot checks as a table, CSV, Parquet or JSON."""
     from fedledger.contracts.ledger.history import History
     from fedledger.ledger_tools.audit.audit import STORE_FOLDER
-    from fedledger.ledger_tools.report.task_view import TaskView, exported_history
+    from fedledger.ledger_tools.clock import Clock
+    from fedledger.ledger_tools.report.check_view import known_auditors
+    from fedledger.ledger_tools.report.task_view import TaskView, read_export
     from fedledger.storage.foreign_folder import inner_folder
     from fedledger.storage.open import open_store
 
-    if participants and refusals:
-        raise ConfigError("A table has one row per participant or per update.", "Give one of the options.")
+    kinds = {"participants": participants, "refusals": refusals, "checks": checks}
+    asked = [kind for kind, is_asked in kinds.items() if is_asked]
+    if len(asked) > 1:
+        raise ConfigError("A table has one row per participant, update or check.", "Give one of the options.")
 
     if rpc is not None:
-        read = History(open_ledger(rpc, deployment, reading=True)).update()
+        ledger = open_ledger(rpc, deployment, reading=True)
+        read, clock = History(ledger).update(), Clock.of(ledger)
     elif run_dir is not None:
         with progress_bar("reading") as watch:
-            read = exported_history(run_dir, lambda done, of: watch("executing blocks", done, of))
+            read, clock = read_export(run_dir, lambda done, of: watch("executing blocks", done, of))
     else:
         raise ConfigError("No ledger was given.", "Give a run's folder, or --rpc and --deployment.")
     settings = _settings_of(rpc, deployment, run_dir)
     least_pool = None if settings is None else settings.least_pool
     folder = store_dir if run_dir is None else inner_folder(run_dir, STORE_FOLDER)
-    content = open_store(store, folder, reading=True) if refusals else None
-    frame = _history_frame(TaskView.of(read, task), participants, content, least_pool)
+    content = open_store(store, folder, reading=True) if refusals or checks else None
+    auditors = () if content is None else known_auditors(read.task(task), content)
+    view = TaskView.of(read, task, clock, auditors)
+    kind = asked[0] if asked else "rounds"
+    frame = _history_frame(kind, view, content, least_pool)
     if format_ is TableFormat.TEXT:
-        frame = _in_words(frame, participants, refusals)
+        frame = _in_words(frame, kind)
     print_frame(frame, format_, output, f"Task {task}")
 
 
-def _in_words(frame: pd.DataFrame, participants: bool, refusals: bool) -> pd.DataFrame:
-    """Return a table of participants or refused updates as a person reads it."""
-    if participants and len(frame):
-        words: dict[str, Callable[[Any], str]] = {
-            "refused": counts,
-            "reputation": reputation,
-            "credit": number,
-            "earned": number,
-            "slashed": counts,
-        }
-        return frame.assign(**{column: frame[column].map(told) for column, told in words.items()})
-    # The detail says in words what the verdict rests on.
-    return frame.drop(columns=["signal", "value", "threshold"]) if refusals else frame
+def _in_words(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """Return a table of one of the kinds of rows as a person reads it."""
+    words: dict[str, Callable[[Any], str]] = {}
+    if kind == "participants":
+        words |= {"refused": counts, "slashed": counts, "checks": counts}
+        words |= {"reputation": reputation, "credit": number, "earned": number}
+    if kind == "checks":
+        words |= {"answered": lambda answered: "yes" if answered else "no", "cost": lambda cost: number(int(cost))}
+        # The state in words says it, and the seed is for programs.
+        frame = frame.drop(columns=["outcome", "seed"])
+    if kind == "refusals":
+        # The detail says in words what the verdict rests on.
+        frame = frame.drop(columns=["signal", "value", "threshold"])
+    return frame.assign(**{column: frame[column].map(told) for column, told in words.items()}) if len(frame) else frame
 
 
 def _settings_of(rpc: str | None, deployment: Path, run_dir: Path | None) -> Settings | None:
@@ -336,15 +357,15 @@ def _settings_of(rpc: str | None, deployment: Path, run_dir: Path | None) -> Set
     return record if record.ledger_version >= FIRST_WITH_POOLS else None
 
 
-def _history_frame(
-    view: TaskView, participants: bool, store: ContentStore | None, least_pool: int | None
-) -> pd.DataFrame:
-    """Return a table of a task's rounds, of its participants, or of the updates that reports in a store refuse."""
-    from fedledger.ledger_tools.report.tables import participants_frame, refusals_frame, rounds_frame
+def _history_frame(kind: str, view: TaskView, store: ContentStore | None, least_pool: int | None) -> pd.DataFrame:
+    """Return a table of a task's rounds, participants, checks, or of the updates that reports in a store refuse."""
+    from fedledger.ledger_tools.report.tables import checks_frame, participants_frame, refusals_frame, rounds_frame
 
-    if store is not None:
+    if kind == "refusals" and store is not None:
         return refusals_frame(view.refusals(store))
-    return participants_frame(view) if participants else rounds_frame(view, least_pool)
+    if kind == "checks":
+        return checks_frame(view.checks)
+    return participants_frame(view) if kind == "participants" else rounds_frame(view, least_pool)
 
 
 @ledger_app.command()

@@ -84,6 +84,7 @@ def node_start(
     from fedledger.contracts.ledger.history import History
     from fedledger.ledger_tools.report.own_account import OwnAccount
     from fedledger.node.mailbox_client import HttpMailboxClient
+    from fedledger.node.own_examples import seen_by_auditors
     from fedledger.node.participant import Participant
     from fedledger.platform.experiment.accounts import participant_role
     from fedledger.platform.experiment.posted_task import read_spec
@@ -97,6 +98,8 @@ def node_start(
         trainer, seed = _own_trainer(config, spec, store), experiment_seed
     else:
         trainer, seed = given.trainer(ledger, store, task), given.seed
+    if (seen := seen_by_auditors(spec)) is not None:
+        logging.getLogger("fedledger.node").warning("%s", seen)
     funds = ledger.task(task).params.min_stake + 2 * 10**18
     account = key.account(ledger.chain, seed, participant_role(participant), funds)
     history = History(ledger)
@@ -104,9 +107,11 @@ def node_start(
     mailbox = HttpMailboxClient(history, task, network.open(ledger.chain, at.rpc, content.store))
     base_of = RoundPlanner(store).base_of(history, task, spec, account.address)
     with only_copy(journal / account.address, "-".join(map(str, access.place)), "node"):
-        node = Participant(access, journal / account.address, trainer, mailbox, base_of, rejoins=rejoin)
+        shows = None if given is None else given.experiment.shows(given.number)
+        folder = journal / account.address
+        node = Participant(access, folder, trainer, mailbox, base_of, rejoins=rejoin, shows=shows)
         ended = tracker.run(node, access, poll, "node")
-    own = OwnAccount.of(history.update(), store, task, account.address)
+    own = OwnAccount.of(history.update(), store, task, account.address, ledger)
     if own is not None:
         lines = own.lines() if ended else own.lines()[:2]
         print_result(format_, {"task": task, "ended": ended, **asdict(own)}, *lines)
@@ -142,7 +147,7 @@ def node_check(
 
     What does not fit is listed, first of all what keeps the node from taking part; then the exit code is 3.
     """
-    from fedledger.node.own_examples import own_examples
+    from fedledger.node.own_examples import own_examples, seen_by_auditors
     from fedledger.platform.experiment.posted_task import read_data_schema, read_spec
 
     ledger, store = at.open(), content.open()
@@ -166,13 +171,15 @@ def node_check(
             "examples": fit.count,
             "held_out": found.left_out,
             "published": found.published,
+            "seen_by_auditors": seen_by_auditors(spec),
         }
         print_json({"task": task, **told, "findings": rows})
     else:
         if rows:
             print_rows(rows, f"What does not fit, or looks wrong, in {config}")
         state = "fit" if fit.examples is not None else "do not fit"
-        print_result(format_, {}, f"{fit.count:,} examples, which {state} the task. {found.published}".rstrip())
+        told_of = " ".join(filter(None, (found.published, seen_by_auditors(spec))))
+        print_result(format_, {}, f"{fit.count:,} examples, which {state} the task. {told_of}".rstrip())
     if fit.examples is None:
         raise typer.Exit(ExitCode.CONFIG)
 

@@ -260,6 +260,7 @@ def task_post(
     from dataclasses import replace
 
     from fedledger.platform.experiment.accounts import PUBLISHER
+    from fedledger.platform.experiment.checked_data import require_named_auditors
     from fedledger.platform.experiment.deployment_terms import require_deployed, require_terms
     from fedledger.platform.experiment.task_price import TaskPrice, validation_lines
     from fedledger.protocol.encoding.cid import ContentRef
@@ -270,6 +271,7 @@ def task_post(
     made = seal.made(opened.experiment, ledger.chain)
     if not ledger.chain.development:
         posting.require_strangers_terms(made.config.ledger)
+        require_named_auditors(made.config)
     standbys = posting.standby or made.standbys()
     params = made.task_params(ContentRef.of(made.spec.encode()))
     params = replace(params, aggregator=posting.aggregator or params.aggregator, token=posting.token)

@@ -12,6 +12,7 @@ from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import Phase
 from fedledger.node.duties.joining import usual_stake
+from fedledger.node.participant import Participant
 from fedledger.platform.experiment.accounts import PURSE, experiment_account, verifier_role
 
 ETHER = 10**18
@@ -52,15 +53,16 @@ def seat_judges(ledger: Ledger, history: History, task: int, seed: int) -> None:
             ledger.serve(account, task)
 
 
-def enrol(ledger: Ledger, history: History, task_id: int, accounts: Sequence[LocalAccount]) -> None:
+def enrol(ledger: Ledger, history: History, task_id: int, participants: Sequence[Participant]) -> None:
     """Register and enrol those who are not yet, if they are many; few do it themselves, as do those too late for it."""
-    if len(accounts) < MANY:
+    if len(participants) < MANY:
         return
     task = history.update().task(task_id)
-    new = [account for account in accounts if account.address not in history.ids]
+    new = [each.access.account for each in participants if each.access.address not in history.ids]
     if new:
         ledger.register_all(new, usual_stake(ledger, task))
     enrolled = history.update().task(task_id).enrolled
-    left = [account for account in accounts if history.ids.get(account.address) not in enrolled]
+    left = [each for each in participants if history.ids.get(each.access.address) not in enrolled]
     if left and ledger.phase(task_id) is Phase.ENROLLING:
-        ledger.enrol_all(left, task_id)
+        words = [None if each.data is None else each.data.missing(task) for each in left]
+        ledger.enrol_all([each.access.account for each in left], task_id, words)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fedledger.aggregator.driver import Aggregator
 from fedledger.aggregator.duties.proposing import Based
 from fedledger.aggregator.mailbox.mailbox import Mailbox
+from fedledger.aggregator.round.inputs import committed_examples
 from fedledger.aggregator.selection.planner import RoundPlanner
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.ledger.access import TaskAccess
@@ -33,6 +34,7 @@ from fedledger.node.participant import Participant
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.platform.engine.backends.base import Backend, Job, Work
 from fedledger.platform.engine.backends.serial import Serial
+from fedledger.platform.engine.checking import Checking
 from fedledger.platform.engine.enrolment import ETHER, enrol, fund, seat_judges
 from fedledger.platform.engine.federation import Record, Round, play, require_quorum
 from fedledger.platform.engine.standstill import Standstill
@@ -160,6 +162,7 @@ def run(
             watch(metrics)
             standstill.look(closed, metrics.tested.loss)
     standstill.end()
+    record.end_checks()
     record.open_seal()
     task = record.history.update().task(TASK)
     final = ModelFile.decode(store.get(task.model), experiment.spec.tensors)
@@ -214,9 +217,10 @@ class LedgerRecord(Record[LedgerRound]):
             chain.fund(publisher.address, params.budget + params.seal_deposit + ETHER)
             self.ledger.post_task(publisher, params, experiment.standbys())
         posted_spec(self.ledger, store, TASK, experiment)
-        if params.penalty:
+        if params.penalty or params.check_rate:
             seat_judges(self.ledger, self.history, TASK, seed)
         chain.fund(aggregator_account.address, params.bond + 10 * ETHER)
+        self._checking = Checking(experiment, chain, self.ledger, self.history, TASK, store, folder)
         self._mailbox = Mailbox(self.ledger, self.history, TASK, folder / "mailbox") if params.batched else None
         self._looks_back = experiment.looks_back
         self._store, self._models = store, Models(store, experiment.spec.tensors)
@@ -268,12 +272,15 @@ class LedgerRecord(Record[LedgerRound]):
             data, sender = journal.content(current.index), participant.access.address
             durable_files.begin()
             base = Based(self._models(ref), ref, job.staleness)
-            self._aggregator.proposing.look(current.index, base, sender, data, entry.reference)
+            committed = committed_examples(self._open.task, current, self._spec)
+            count = None if committed is None else committed.get(sender, 0)
+            self._aggregator.proposing.look(current.index, base, sender, data, entry.reference, count)
 
     def deliver(self) -> None:
         """Have all participants do what comes next."""
         if self._seen is not None:
             self._steps += [participant.act(self._seen) for participant in self._participants]
+            self._steps += self._checking.act()
 
     def close(self) -> Iterator[LedgerRound]:
         """Have the aggregator act until it waits for participants, and yield the rounds that end meanwhile.
@@ -300,6 +307,10 @@ class LedgerRecord(Record[LedgerRound]):
             step = self._aggregator.step()
         # The aggregator has just read the ledger, and sent nothing since.
         self._seen, self.is_done = self._aggregator.seen, step.action is Action.DONE
+
+    def end_checks(self) -> None:
+        """Have the spot checks of the last rounds come to their end."""
+        self._checking.end(self._participants)
 
     def open_seal(self) -> None:
         """Have the publisher open the validation set, if it is sealed: the task has ended."""
@@ -330,8 +341,7 @@ class LedgerRecord(Record[LedgerRound]):
         roles = [participant_role(number) for number in range(experiment.config.participants)]
         accounts = [experiment_account(seed, role, self._chain) for role in roles]
         fund(self._chain, seed, accounts, params.min_stake + params.penalty + 2 * ETHER)
-        enrol(self.ledger, self.history, TASK, accounts)
-        return [
+        participants = [
             Participant(
                 TaskAccess(self.ledger, self.history, account, self._store, TASK, experiment.spec),
                 folder / "journal" / account.address,
@@ -339,9 +349,12 @@ class LedgerRecord(Record[LedgerRound]):
                 self._mailbox,
                 planner.base_of(self.history, TASK, experiment.spec, account.address),
                 self._models,
+                shows=experiment.shows(number),
             )
             for number, account in enumerate(accounts)
         ]
+        enrol(self.ledger, self.history, TASK, participants)
+        return participants
 
     def _ended(self, index: int, voided: bool) -> LedgerRound:
         """Return a round that has just been settled or voided."""

@@ -19,7 +19,7 @@ from fedledger.aggregator.round.methods import RoundMethods
 from fedledger.aggregator.round.pipeline import Entry, RoundContext, evaluate_round, foreseen
 from fedledger.aggregator.round.server_step import take_step, weigh
 from fedledger.aggregator.round.state import State
-from fedledger.aggregator.round.validation import validate_vectors
+from fedledger.aggregator.round.validation import require_committed, validate_vectors
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.platform.engine.backends.base import Job, Total, Work
 from fedledger.platform.engine.federation import Record, Round, require_quorum
@@ -159,6 +159,8 @@ class MemoryRecord(Record[Round]):
         try:
             dimension, owner = self.experiment.initial.dimension, self.experiment.address(number)
             self._limit.require(current.index, owner, trained.examples, trained.steps, trained.sent)
+            if self.spec.committed_data is not None:
+                require_committed(trained.examples, self.experiment.examples(number))
             update = validate_vectors(trained.sent, self.spec, dimension, trained.examples, trained.steps)
         except UpdateRefusedError as error:
             self._refuse({number: error})

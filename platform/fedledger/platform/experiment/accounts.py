@@ -9,7 +9,9 @@ from coincurve import PublicKey
 from eth_utils.address import to_checksum_address
 
 from fedledger.protocol.encoding.keccak import keccak
+from fedledger.protocol.encoding.sealed_boxes import public_key, reader_key
 from fedledger.protocol.errors import KeyStoreError
+from fedledger.protocol.records.spot_checks import Auditor
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
@@ -39,7 +41,11 @@ def experiment_account(seed: int, role: str, chain: Chain) -> LocalAccount:
 
 def experiment_address(seed: int, role: str) -> str:
     """Return the address of a role; its key is :func:`experiment_account`'s to give."""
-    point = PublicKey.from_secret(_key(seed, role)).format(compressed=False)[1:]
+    return _address(_key(seed, role))
+
+
+def _address(key: bytes) -> str:
+    point = PublicKey.from_secret(key).format(compressed=False)[1:]
     return str(to_checksum_address(keccak(point)[-20:]))
 
 
@@ -56,6 +62,21 @@ def standby_role(number: int) -> str:
 def verifier_role(number: int) -> str:
     """Return the role of the verifier with a number, counted from 0."""
     return f"verifier {number}"
+
+
+def auditor_role(number: int) -> str:
+    """Return the role of the auditor with a number, counted from 0."""
+    return f"auditor {number}"
+
+
+def experiment_auditor(seed: int, number: int) -> Auditor:
+    """Return the auditor of an experiment with a number, counted from 0."""
+    return auditor_of_key(_key(seed, auditor_role(number)))
+
+
+def auditor_of_key(key: bytes) -> Auditor:
+    """Return the auditor whose account has a key: its address, and the key that openings are sealed to."""
+    return Auditor(account=_address(key), key=public_key(reader_key(key)).hex())
 
 
 def _key(seed: int, role: str) -> bytes:

@@ -37,6 +37,7 @@ from fedledger.node.transforms.base import build_transforms
 from fedledger.platform.attacks.base import ATTACKS
 from fedledger.platform.devices.fleet import draw_fleet, update_size
 from fedledger.platform.experiment.accounts import experiment_address, participant_role
+from fedledger.platform.experiment.checked_data import checked_data
 from fedledger.platform.experiment.config import DataConfig, ExperimentConfig
 from fedledger.platform.experiment.experiment import HONEST, Experiment
 from fedledger.platform.experiment.kept_validation import KeptValidation, experiment_seal_key
@@ -160,6 +161,7 @@ def assemble(
         "objective": found.method,
         "limits": fitting_limits(training.limits, slots, training.rounds),
         "tolerance": task_tolerance(training.tolerance, found, judged),
+        **checked_data(config),
     }
     spec = TaskSpec(
         name=config.name,

@@ -16,6 +16,7 @@ from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import Method, Methods
 from fedledger.protocol.records.reputation import PPM
 from fedledger.protocol.records.spec import FixedPointSpec, JudgementSpec, Limits, ReputationSpec, Stopping, Tolerance
+from fedledger.protocol.records.spot_checks import Auditor, CommittedData, Windows
 from fedledger.protocol.schedules.base import build_schedule
 from fedledger.protocol.units import GWEI, MOST_GWEI, MOST_SECONDS, YEAR
 from fedledger.storage.foreign_files import read_text
@@ -128,6 +129,24 @@ class LedgerConfig(Document):
     seal_period: int = Field(
         default=86_400, ge=1, le=YEAR, description="seconds from the end of the task in which it must be opened"
     )
+    check_rate: int = Field(
+        default=0,
+        ge=0,
+        le=PPM,
+        description="ppm of the accepted updates that auditors check; 0: no spot checks",
+    )
+    check_period: int = Field(
+        default=600,
+        ge=1,
+        le=YEAR,
+        description="seconds for each step of a spot check: the draw, the answer, the finding, an appeal, its decision",
+    )
+    check_penalty_gwei: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_GWEI,
+        description="what a failed spot check costs; if not given, the whole stake",
+    )
     standbys: int = Field(
         default=0, ge=0, le=3, description="aggregators that take over when the one before misses a deadline"
     )
@@ -172,6 +191,17 @@ def _tell_filled_in(schema: dict[str, Any]) -> None:
         told["description"] = "; ".join([*filter(None, [told.get("description")]), "from the pipeline unless given"])
 
 
+class SpotChecksConfig(Document):
+    """Who checks updates, and how much of each."""
+
+    auditors: list[Auditor] | None = Field(
+        default=None,
+        description="account and key of each, as `fedledger auditor key` prints them; if not given, two of the "
+        "experiment's own, for development chains alone",
+    )
+    windows: Windows | None = Field(default=None, description="what is replayed; if not given, the whole training")
+
+
 class TrainingConfig(Methods):
     """The task's spec, as far as it is chosen by hand."""
 
@@ -192,6 +222,13 @@ class TrainingConfig(Methods):
     measurement: Literal["float", "exact"] = Field(
         default="float",
         description="exact: models are measured by exact arithmetic, so that nothing is tolerated",
+    )
+    committed_data: CommittedData | None = Field(
+        default=None,
+        description="participants commit to their data on the ledger, and claim no more examples; so with spot checks",
+    )
+    spot_checks: SpotChecksConfig | None = Field(
+        default=None, description="who checks updates, and how; needs check_rate under [ledger]"
     )
     limits: Limits = Limits()
     fixed_point: FixedPointSpec = FixedPointSpec()
@@ -282,6 +319,11 @@ def require_possible(config: ExperimentConfig, where: str) -> None:
     """Raise ConfigError if what a configuration says cannot be; ``where`` names it in the message."""
     if (config.model is None) == (config.code is None):
         raise ConfigError(f"{where} must give either model or code.", 'For example: model = {method = "mlp@1", …}.')
+    if config.training.spot_checks is not None and not config.ledger.check_rate:
+        raise ConfigError(
+            f"{where} says who checks updates, and check_rate under [ledger] is 0.",
+            "Give check_rate, such as 50000 for one update in twenty; `fedledger spot-check plan` computes it.",
+        )
     if sum(group.count for group in config.attackers) > config.participants:
         raise ConfigError(f"{where} has more attackers than participants.", "Lower a count under [[attackers]].")
     _require_stakes(config.ledger)
@@ -299,11 +341,28 @@ def _require_stakes(ledger: LedgerConfig) -> None:
             f"penalty_gwei under [ledger] is {ledger.penalty_gwei:,}, and a stake holds {ledger.stake_gwei:,}.",
             "Give a stake_gwei of at least the penalty, or lower penalty_gwei.",
         )
+    _require_checks(ledger)
     _require_court(ledger)
     if ledger.challenge_window and not ledger.bond_gwei:
         raise ConfigError(
             "bond_gwei under [ledger] is 0, and with a challenge_window whoever disputes a round risks a bond.",
             "Give bond_gwei, or leave challenge_window out.",
+        )
+
+
+def _require_checks(ledger: LedgerConfig) -> None:
+    """Raise ConfigError if no ledger takes a task with these spot checks."""
+    if ledger.check_rate and not ledger.challenge_window:
+        raise ConfigError(
+            "check_rate under [ledger] has updates checked, and without a challenge_window nobody can dispute a false "
+            "proposal first.",
+            "Give challenge_window, or leave check_rate out.",
+        )
+    if (ledger.check_penalty_gwei or 0) > ledger.stake_gwei:
+        raise ConfigError(
+            f"check_penalty_gwei under [ledger] is {ledger.check_penalty_gwei:,}, and a stake holds "
+            f"{ledger.stake_gwei:,}.",
+            "Give a stake_gwei of at least the penalty, or lower check_penalty_gwei.",
         )
 
 

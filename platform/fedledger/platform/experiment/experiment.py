@@ -20,6 +20,7 @@ from fedledger.node.compression import CompressingTrainer
 from fedledger.node.own_training import trusted_update
 from fedledger.node.solvers.base import Solver, cautions_of
 from fedledger.node.solvers.build import build_solver
+from fedledger.node.spot_checks.shows import Shows
 from fedledger.node.training import LocalTrainer, Trainer
 from fedledger.node.transforms.base import Transform, build_transforms
 from fedledger.platform.attacks.base import attacker
@@ -151,6 +152,15 @@ class Experiment:
         trainer = self._local(number) if honest else self._behaving(number)
         return CompressingTrainer(trainer) if self.spec.payload else trainer
 
+    def shows(self, number: int) -> Shows | None:
+        """Return how a participant answers spot checks: by what honest training on its data gives; None without them.
+
+        Attackers do so, too, but do not appeal.
+        """
+        if self.spec.committed_data is None:
+            return None
+        return Shows(self.trainer(number, honest=True), self.behaviours[number] == HONEST)
+
     @cached_property
     def looks_back(self) -> int:
         """How many models of rounds before a participant is shown, at least one: as many as an attacker looks at."""
@@ -273,7 +283,24 @@ class Experiment:
             seal_deposit=ledger.seal_deposit_gwei * GWEI if any(seal) else 0,
             seal_period=ledger.seal_period if any(seal) else 0,
             open_enrolment=ledger.open_enrolment,
+            **self._check_terms(),
         )
+
+    def _check_terms(self) -> dict[str, Any]:
+        """Return the terms of spot checks, if the task has any."""
+        from fedledger.contracts.ledger.checks import auditors_hash
+
+        ledger, checks = self.config.ledger, self.spec.spot_checks
+        if checks is None:
+            return {}
+        penalty = ledger.stake_gwei if ledger.check_penalty_gwei is None else ledger.check_penalty_gwei
+        return {
+            "check_rate": ledger.check_rate,
+            "check_period": ledger.check_period,
+            "check_penalty": penalty * GWEI,
+            "auditor_count": len(checks.auditors),
+            "auditors": auditors_hash(checks.accounts),
+        }
 
     def cautions(self) -> list[str]:
         """Return what whoever runs the experiment should know of its data, a string each."""

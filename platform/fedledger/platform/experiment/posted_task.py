@@ -12,6 +12,7 @@ import numpy as np
 from fedledger.aggregator.round.inputs import TrustedUpdate
 from fedledger.aggregator.round.measurer import Measurer
 from fedledger.aggregator.round.validation import fetch
+from fedledger.contracts.ledger.checks import auditors_hash
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.state import LedgerState
 from fedledger.contracts.ledger.task_history import TaskHistory
@@ -59,6 +60,16 @@ def read_spec(ledger: Ledger, store: ContentStore, task: int) -> TaskSpec:
         raise ConfigError(
             f"Task {task} was posted with another number of rounds, randomness or seal than its spec says.",
             "Do not take part: no history of this task can pass an audit.",
+        )
+    checks = () if spec.spot_checks is None else spec.spot_checks.accounts
+    if (params.auditor_count, params.auditors, params.check_rate != 0) != (
+        len(checks),
+        auditors_hash(checks),
+        bool(checks),
+    ):
+        raise ConfigError(
+            f"Task {task} was posted with other auditors than its spec names.",
+            "Do not take part: its spot checks cannot be answered.",
         )
     return spec
 

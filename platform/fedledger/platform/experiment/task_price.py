@@ -18,6 +18,8 @@ POST, ENROL = 420_000, 190_000
 DIRECT_ROUND, DIRECT_EACH, DIRECT_OWN = 175_000, 1_600, 80_000
 """Gas of a round: the aggregator's, more of it for each participant, and each participant's own."""
 BATCHED_ROUND, BATCHED_EACH = 200_000, 2_400
+ANSWER = 60_000
+"""Gas with which a participant answers a spot check."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class TaskPrice:
             "participant_stake": str(p.min_stake),
             "usual_stake": str(p.min_stake + p.penalty),
             "penalty": str(p.penalty),
+            "check_rate": p.check_rate,
+            "check_penalty": str(p.check_penalty),
             "gas_price": str(self.gas_price),
             "posting_gas": str(POST * self.gas_price),
             "aggregator_gas": {
@@ -79,6 +83,17 @@ class TaskPrice:
         """Return the price of some gas, in whole gwei as far as there are any."""
         wei = gas * self.gas_price
         return in_gwei(round(wei / GWEI) * GWEI if wei > GWEI else wei)
+
+    def _check_lines(self) -> list[str]:
+        """Say what spot checks cost a participant, if there are any."""
+        p = self.params
+        if not p.check_rate:
+            return []
+        return [
+            f"Spot checks: {p.auditor_count} auditors check {p.check_rate / 10_000:g} % of accepted updates, and see "
+            f"the data of whom they check; an answer takes about {self._about(ANSWER)} of gas, within "
+            f"{timedelta(seconds=p.check_period)}, and a failed check costs {in_gwei(p.check_penalty)}."
+        ]
 
     def lines(self, now: datetime | None = None) -> list[str]:
         """Return the price in sentences."""
@@ -97,6 +112,7 @@ class TaskPrice:
             f"{self._about(ENROL + (0 if p.batched else DIRECT_OWN * p.rounds))}.",
             f"Deposits: {in_gwei(p.bond)} for each aggregator, {in_gwei(p.min_stake)} or more for each "
             f"participant{penalty}; nodes deposit {in_gwei(p.min_stake + p.penalty)}.",
+            *self._check_lines(),
             f"Time: {p.min_participants:,} to {p.max_participants:,} participants enrol until "
             f"{told['enrolment_ends']}{', and may join and leave between rounds' if p.open_enrolment else ''}; "
             f"a round takes at most {timedelta(seconds=self.round_seconds)} (hours:minutes:seconds), all end by "

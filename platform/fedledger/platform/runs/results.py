@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fedledger.contracts.ledger.pools import pool_of
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, export_ledger
+from fedledger.ledger_tools.clock import Clock
 from fedledger.ledger_tools.report.device_tables import as_csv, task_rows, task_server_steps, totals, write_devices
 from fedledger.ledger_tools.report.refusals import Refusal
 from fedledger.ledger_tools.report.run_report import write_report
@@ -105,7 +106,7 @@ def view_of(
     StoreError
         If a report is missing from the store.
     """
-    task = TaskView.of(run.history, run.task.id)
+    task = TaskView.of(run.history, run.task.id, Clock.of(run.ledger))
     behaviours = behaviours_by_address(experiment)
     document = summary(run, experiment, task, behaviours)
     server_steps = task_server_steps(run.history, run.task, experiment.spec, store)

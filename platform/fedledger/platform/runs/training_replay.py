@@ -34,7 +34,7 @@ class Difference:
     round, participant
         Whose it is, by address.
     field
-        What differs first: examples, steps or payload.
+        What differs first: examples, steps, payload or trajectory.
     expected, found
         What follows, and what was sent; digests of payloads.
     distance
@@ -172,6 +172,7 @@ def _difference(index: int, owner: str, trained: LocalUpdate, sent: Update) -> D
         "examples": (trained.examples, header.examples),
         "steps": (trained.steps, header.steps),
         "payload": (payload, header.payload),
+        "trajectory": (trained.trajectory.hex() or None, header.trajectory),
     }
     for name, (expected, found) in pairs.items():
         if expected != found:

@@ -67,6 +67,10 @@ class Evidence:
             return Evidence(min(4095, positive + UNIT), negative, missed)
         return Evidence(positive, min(4095, negative + UNIT), missed)
 
+    def after_failed_check(self) -> Evidence:
+        """Return the evidence after a failed check: what was counted for the participant was not earned."""
+        return Evidence(0, min(4095, self.negative + UNIT), self.missed)
+
     @property
     def opinion(self) -> Opinion:
         """The opinion that follows from the evidence."""

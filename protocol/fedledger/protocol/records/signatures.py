@@ -30,6 +30,7 @@ UPDATE_DOMAIN_TYPE = "EIP712Domain(string name,string version)"
 UPDATE_TYPE = "Update(bytes32 spec,uint32 round,address participant,bytes32 base,bytes32 payload,bytes32 header)"
 COMMITMENT_DOMAIN_TYPE = "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
 COMMITMENT_TYPE = "Commitment(uint256 task,uint32 round,uint32 participant,bytes32 commitment)"
+DATA_TYPE = "Data(uint256 task,uint32 round,uint32 participant,uint256 word)"
 COMMITTED = ("uint256", "address", "uint256", "uint32", "address", "bytes32", "bytes32", "uint64", "bytes32")
 DOMAINS_CACHED, KEYS_CACHED, ADDRESSES_CACHED, SIGNERS_CACHED = 64, 4_096, 65_536, 16_384
 COMMITMENTS_CACHED = 4_096
@@ -90,6 +91,23 @@ def commitment_message(
     chain_id, contract, task = place
     message = {"task": task, "round": round_index, "participant": participant, "commitment": digest}
     return _signable(b"\x01", _commitment_domain(chain_id, contract, version), _hash_struct(COMMITMENT_TYPE, message))
+
+
+def data_message(place: Place, round_index: int, participant: int, word: int) -> SignableMessage:
+    """Return the EIP-712 message by which a participant's signer commits to its data, so that anybody may post it.
+
+    Parameters
+    ----------
+    place
+        The task.
+    round_index
+        The next round to be opened when it is posted; the ledger takes it for no other.
+    participant, word
+        Who commits to what, see :mod:`fedledger.protocol.records.data_root`.
+    """
+    chain_id, contract, task = place
+    message = {"task": task, "round": round_index, "participant": participant, "word": word}
+    return _signable(b"\x01", _commitment_domain(chain_id, contract, LEDGER_VERSION), _hash_struct(DATA_TYPE, message))
 
 
 @lru_cache(maxsize=DOMAINS_CACHED)

@@ -117,6 +117,11 @@ class SpotChecks(Document):
     )
     windows: Windows | None = Field(None, description="what is replayed; null: the whole training of an update")
 
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """The auditors' addresses, in their order."""
+        return tuple(auditor.account for auditor in self.auditors)
+
     @model_validator(mode="after")
     def _each_once(self) -> SpotChecks:
         for what in ("account", "key"):
@@ -188,7 +193,12 @@ def drawn(seed: bytes, task: int, round_index: int, participant: int, rate: int,
         How many the task has.
     """
     value = draw_value(seed, task, round_index, participant)
-    return (value >> 128) % auditors if value % RATE_UNIT < rate else None
+    return auditor_of(value, auditors) if value % RATE_UNIT < rate else None
+
+
+def auditor_of(value: int, auditors: int) -> int:
+    """Return the place of the auditor who checks an update that was drawn, by its :func:`draw_value`."""
+    return (value >> 128) % auditors
 
 
 def second_auditor(first: int, auditors: int) -> int:

@@ -25,6 +25,7 @@ class Verdict(IntEnum):
     BAD_SIGNATURE = 23
     REPLAYED = 24
     UNAVAILABLE = 25
+    UNCOMMITTED = 26
     HELD_OUT = 32
     COSINE = 33
     NORM = 34
