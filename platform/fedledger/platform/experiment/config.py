@@ -182,6 +182,11 @@ class LedgerConfig(Document):
         + OF_DEPLOYMENT,
     )
 
+    @property
+    def failed_check_gwei(self) -> int:
+        """What a failed spot check costs; the whole stake unless that is given."""
+        return self.stake_gwei if self.check_penalty_gwei is None else self.check_penalty_gwei
+
 
 def _tell_filled_in(schema: dict[str, Any]) -> None:
     """Say in a schema what a pipeline fills in; the defaults of a spec do not hold in a configuration."""

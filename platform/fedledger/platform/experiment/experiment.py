@@ -293,11 +293,10 @@ class Experiment:
         ledger, checks = self.config.ledger, self.spec.spot_checks
         if checks is None:
             return {}
-        penalty = ledger.stake_gwei if ledger.check_penalty_gwei is None else ledger.check_penalty_gwei
         return {
             "check_rate": ledger.check_rate,
             "check_period": ledger.check_period,
-            "check_penalty": penalty * GWEI,
+            "check_penalty": ledger.failed_check_gwei * GWEI,
             "auditor_count": len(checks.auditors),
             "auditors": auditors_hash(checks.accounts),
         }
