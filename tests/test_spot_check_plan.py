@@ -168,6 +168,17 @@ def test_the_command_plans_for_a_configuration(tmp_path: Path) -> None:
     assert "Set check_rate = 50000" in shown.output and "20 forged windows" in shown.output and "0.5 %" in shown.output
 
 
+def test_the_command_looks_at_what_a_configuration_says_of_checks(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(CONFIG + "challenge_window = 60\ncheck_rate = 100_000\n")
+    # A failed check takes what the plan has unless another penalty is given.
+    plan = plan_of(str(path))
+    assert (plan["check_rate"], plan["check_penalty_gwei"], plan["warnings"]) == (100_000, 5_000_000, [])
+    path.write_text(path.read_text() + "check_penalty_gwei = 5_000\n")
+    assert "Riding pays" in str(plan_of(str(path))["warnings"])
+    assert plan_of(str(path), "--rate", "200000")["check_penalty_gwei"] == 5_000
+
+
 def test_the_command_plans_for_a_task_of_owners(tmp_path: Path) -> None:
     text = CONFIG.replace("participants = 12", "max_participants = 12").replace("quorum = 8", "min_participants = 8")
     (tmp_path / "task.toml").write_text(text + '[validation]\naccess = "public"\n')

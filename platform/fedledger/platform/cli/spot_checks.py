@@ -67,13 +67,17 @@ class CheckOptions:
             min=1,
             max=PPM,
             metavar="PPM",
-            help="accepted updates of a million that are checked (default: what suits --penalty, or else 50,000)",
+            help="accepted updates of a million that are checked (default: what suits --penalty; without it the "
+            "configuration's, or else 50,000)",
         ),
     ] = None
     penalty: Annotated[
         int | None,
         typer.Option(
-            min=1, max=MOST_GWEI, metavar="GWEI", help="what one failed check takes (default: what suits --rate)"
+            min=1,
+            max=MOST_GWEI,
+            metavar="GWEI",
+            help="what one failed check takes (default: the configuration's without --rate, or else what suits the rate)",
         ),
     ] = None
     undecided: Annotated[
@@ -115,8 +119,11 @@ def spot_check_plan(
     pot = terms.ledger.units_per_round * terms.ledger.credit_unit_gwei
     pay = paid.pay or most_pay(pot, paid.participants or terms.quorum, paid.participants_that_ride)
     windows = None if checks.windows is None else Windows(checks.windows, checks.windows_drawn)
-    plan = CheckPlan.of(pay, rounds or terms.training.rounds, checks.rate, checks.penalty, checks.undecided, windows)
-    told = plan.warnings(terms.ledger.stake_gwei)
+    rate, penalty = checks.rate, checks.penalty
+    if rate is None and penalty is None and terms.ledger.check_rate:
+        rate, penalty = terms.ledger.check_rate, terms.ledger.check_penalty_gwei
+    plan = CheckPlan.of(pay, rounds or terms.training.rounds, rate, penalty, checks.undecided, windows)
+    told = plan.warnings(terms.ledger.stake_gwei if "stake_gwei" in terms.ledger.model_fields_set else None)
     if format_ is Format.JSON:
         others = [each.document() for each in plan.others()]
         print_json({**plan.document(), "other_rates": others, "warnings": told})

@@ -56,8 +56,7 @@ def require_held_penalty(config: ExperimentConfig) -> None:
     if plan is not None and plan.penalty > stake:
         raise ConfigError(
             f"A failed check costs {plan.penalty:,} gwei, and a stake under [ledger] holds {stake:,}.",
-            "Leave stake_gwei out, raise it to the penalty, or let rounds pay less; `fedledger spot-check plan` computes "
-            "both.",
+            "Leave stake_gwei out, raise it, or let rounds pay less; `fedledger spot-check plan` computes both.",
         )
 
 

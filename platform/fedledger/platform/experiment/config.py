@@ -145,8 +145,8 @@ class LedgerConfig(Document):
         default=None,
         ge=1,
         le=MOST_GWEI,
-        description="what a failed spot check costs; if not given, twice what makes a ridden round lose, and a stake_gwei "
-        "that is not given holds it",
+        description="what a failed spot check costs; if not given, what `spot-check plan` has, and so has a stake_gwei "
+        "that is not given",
     )
     standbys: int = Field(
         default=0, ge=0, le=3, description="aggregators that take over when the one before misses a deadline"
