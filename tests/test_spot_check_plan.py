@@ -173,7 +173,7 @@ def test_the_command_looks_at_what_a_configuration_says_of_checks(tmp_path: Path
     path.write_text(CONFIG + "challenge_window = 60\ncheck_rate = 100_000\n")
     # A failed check takes what the plan has unless another penalty is given.
     plan = plan_of(str(path))
-    assert (plan["check_rate"], plan["check_penalty_gwei"], plan["warnings"]) == (100_000, 5_000_000, [])
+    assert (plan["check_rate"], plan["check_penalty_gwei"], plan["warnings"]) == (100_000, 10_000, [])
     path.write_text(path.read_text() + "check_penalty_gwei = 5_000\n")
     assert "Riding pays" in str(plan_of(str(path))["warnings"])
     assert plan_of(str(path), "--rate", "200000")["check_penalty_gwei"] == 5_000
@@ -186,9 +186,11 @@ def test_the_command_plans_for_a_task_of_owners(tmp_path: Path) -> None:
     assert plan_of(str(tmp_path / "task.toml"))["most_pay_gwei"] == 1000
 
 
-def test_usual_terms_need_a_larger_stake_and_say_so() -> None:
-    plan = plan_of()
-    assert plan["check_rate"] == 50_000 and "stake_gwei is 1000000" in str(plan["warnings"])
+def test_a_stake_that_was_chosen_and_holds_too_little_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(CONFIG.replace("stake_gwei = 5_000_000", "stake_gwei = 1_000"))
+    plan = plan_of(str(path))
+    assert plan["check_rate"] == 50_000 and "stake_gwei is 1000," in str(plan["warnings"])
     refused = CliRunner().invoke(app, ["spot-check", "plan", "--penalty", "1"])
     assert refused.exit_code and isinstance(refused.exception, ConfigError)
     assert refused.exception.exit_code is ExitCode.CONFIG

@@ -107,9 +107,7 @@ def node_start(
     mailbox = HttpMailboxClient(history, task, network.open(ledger.chain, at.rpc, content.store))
     base_of = RoundPlanner(store).base_of(history, task, spec, account.address)
     with only_copy(journal / account.address, "-".join(map(str, access.place)), "node"):
-        shows = None if given is None else given.experiment.shows(given.number)
-        folder = journal / account.address
-        node = Participant(access, folder, trainer, mailbox, base_of, rejoins=rejoin, shows=shows)
+        node = Participant(access, journal / account.address, trainer, mailbox, base_of, rejoins=rejoin)
         ended = tracker.run(node, access, poll, "node")
     own = OwnAccount.of(history.update(), store, task, account.address, ledger)
     if own is not None:
