@@ -13,6 +13,7 @@ from fedledger.contracts.ledger.dispute_history import DisputeHistory, JuryHisto
 from fedledger.contracts.ledger.lanes import lane, put_lane
 from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, Finding, Offence, Reveal
 from fedledger.contracts.ledger.round_history import RoundHistory
+from fedledger.contracts.ledger.stake_logs import StakeLogs
 from fedledger.contracts.ledger.task_history import EXCUSED_AS_ABSENT, EXCUSING, Applied, Slash, TaskHistory
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ChainError
@@ -21,7 +22,7 @@ from fedledger.protocol.records.settlement import unpack_words
 from fedledger.protocol.records.verdicts import Verdict
 
 
-class LedgerState(CheckLogs):
+class LedgerState(CheckLogs, StakeLogs):
     """What the ledger's logs add up to: participants, tasks and their rounds, disputes, evidence.
 
     A task's history is a view: whoever holds one sees the task as the last log left it. Rounds are made anew.
@@ -41,6 +42,8 @@ class LedgerState(CheckLogs):
         self.tasks: dict[int, TaskHistory] = {}
         self.applied: list[Applied] = []
         self.disputes: list[DisputeHistory] = []
+        self.stakes: dict[int, int] = {}
+        self.unbonding: dict[int, int] = {}
         self.verifiers: set[int] = set()
         self.serving: dict[int, set[int]] = {}
         self.former: dict[int, set[int]] = {}
@@ -130,6 +133,7 @@ class LedgerState(CheckLogs):
             # Kept once for all rounds that it is the same in.
             opened.enrolled = before.enrolled
         opened.verifiers = len(self.serving.get(task.id, ()))
+        opened.staked = frozenset(i for i in selected if self.stakes.get(i, 0) >= task.params.min_stake)
         task.rounds[a["round"]] = opened
 
     def _on_UpdateCommitted(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
@@ -283,6 +287,7 @@ class LedgerState(CheckLogs):
         slash = Slash(a["round"], a["participant"], Offence(a["offence"]), a["amount"])
         self.tasks[a["task"]].slashes.append(slash)
         self.slashed[a["participant"]] += 1
+        self._slash(a["participant"], a["amount"])
 
     def _on_SealOpened(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         task = self.tasks[a["task"]]
