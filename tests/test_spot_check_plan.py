@@ -171,7 +171,7 @@ def test_the_command_plans_for_a_configuration(tmp_path: Path) -> None:
 def test_the_command_looks_at_what_a_configuration_says_of_checks(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(CONFIG + "challenge_window = 60\ncheck_rate = 100_000\n")
-    # A failed check takes the whole stake unless another penalty is given.
+    # A failed check takes what the plan has unless another penalty is given.
     plan = plan_of(str(path))
     assert (plan["check_rate"], plan["check_penalty_gwei"], plan["warnings"]) == (100_000, 5_000_000, [])
     path.write_text(path.read_text() + "check_penalty_gwei = 5_000\n")

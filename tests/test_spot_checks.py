@@ -41,7 +41,7 @@ def terms(rate: int = 1_000_000, training: str = "", ledger: str = "", attackers
     solver = "" if "solver = " in training else SOLVER
     return (
         f'measurement = "exact"\n{solver}{training}\n{attackers}[ledger]\nchallenge_window = 30\n'
-        f"check_rate = {rate}\ncheck_period = 60\n{ledger}"
+        f"check_rate = {rate}\ncheck_period = 60\nstake_gwei = 1_000_000\n{ledger}"
     )
 
 

@@ -42,7 +42,7 @@ class Clock:
             CheckTimes(ledger),
             int(newest["timestamp"]),
             int(newest["number"]),
-            lambda number: bytes(chain.block(number)["hash"]),
+            chain.block_hash,
         )
 
     @classmethod

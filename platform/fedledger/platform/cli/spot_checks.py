@@ -77,7 +77,7 @@ class CheckOptions:
             min=1,
             max=MOST_GWEI,
             metavar="GWEI",
-            help="what one failed check takes (default: what suits --rate; without it the configuration's)",
+            help="what one failed check takes (default: the configuration's without --rate, or else what suits the rate)",
         ),
     ] = None
     undecided: Annotated[
@@ -121,9 +121,9 @@ def spot_check_plan(
     windows = None if checks.windows is None else Windows(checks.windows, checks.windows_drawn)
     rate, penalty = checks.rate, checks.penalty
     if rate is None and penalty is None and terms.ledger.check_rate:
-        rate, penalty = terms.ledger.check_rate, terms.ledger.failed_check_gwei
+        rate, penalty = terms.ledger.check_rate, terms.ledger.check_penalty_gwei
     plan = CheckPlan.of(pay, rounds or terms.training.rounds, rate, penalty, checks.undecided, windows)
-    told = plan.warnings(terms.ledger.stake_gwei)
+    told = plan.warnings(terms.ledger.stake_gwei if "stake_gwei" in terms.ledger.model_fields_set else None)
     if format_ is Format.JSON:
         others = [each.document() for each in plan.others()]
         print_json({**plan.document(), "other_rates": others, "warnings": told})

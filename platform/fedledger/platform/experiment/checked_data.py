@@ -6,6 +6,7 @@ from typing import Any
 
 from fedledger.platform.experiment.accounts import experiment_auditor
 from fedledger.platform.experiment.config import ExperimentConfig
+from fedledger.platform.spot_checks.plan import CheckPlan, most_pay
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.spot_checks import LEAST_AUDITORS, CommittedData, SpotChecks
 
@@ -16,6 +17,7 @@ def checked_data(config: ExperimentConfig) -> dict[str, Any]:
     With a check rate, participants commit to their data; the auditors are the experiment's own unless others are named.
     """
     training, rate = config.training, config.ledger.check_rate
+    require_held_penalty(config)
     if not rate:
         return {"committed_data": training.committed_data, "spot_checks": None}
     asked = training.spot_checks
@@ -26,6 +28,36 @@ def checked_data(config: ExperimentConfig) -> dict[str, Any]:
         "committed_data": training.committed_data or CommittedData(),
         "spot_checks": SpotChecks(auditors=auditors, windows=None if asked is None else asked.windows),
     }
+
+
+def check_plan(config: ExperimentConfig) -> CheckPlan | None:
+    """Return the rate and the penalty of a configuration's spot checks, and what follows; None if it has none.
+
+    A penalty that is not given is planned: a ridden round loses as much again as it can gain.
+    """
+    ledger = config.ledger
+    if not ledger.check_rate:
+        return None
+    pay = most_pay(ledger.units_per_round * ledger.credit_unit_gwei, config.quorum)
+    return CheckPlan.of(pay, config.training.rounds, ledger.check_rate, ledger.check_penalty_gwei)
+
+
+def least_stake(config: ExperimentConfig) -> int:
+    """Return the stake of participants in gwei: as given, or else enough for the plan of checks."""
+    plan, ledger = check_plan(config), config.ledger
+    if plan is None or "stake_gwei" in ledger.model_fields_set:
+        return ledger.stake_gwei
+    return max(ledger.stake_gwei, plan.stake)
+
+
+def require_held_penalty(config: ExperimentConfig) -> None:
+    """Raise ConfigError if a stake does not hold the penalty of one failed check."""
+    plan, stake = check_plan(config), least_stake(config)
+    if plan is not None and plan.penalty > stake:
+        raise ConfigError(
+            f"A failed check costs {plan.penalty:,} gwei, and a stake under [ledger] holds {stake:,}.",
+            "Leave stake_gwei out, raise it, or let rounds pay less; `fedledger spot-check plan` computes both.",
+        )
 
 
 def require_named_auditors(config: ExperimentConfig) -> None:

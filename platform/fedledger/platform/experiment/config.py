@@ -145,7 +145,8 @@ class LedgerConfig(Document):
         default=None,
         ge=1,
         le=MOST_GWEI,
-        description="what a failed spot check costs; if not given, the whole stake",
+        description="what a failed spot check costs; if not given, what `spot-check plan` has, and so has a stake_gwei "
+        "that is not given",
     )
     standbys: int = Field(
         default=0, ge=0, le=3, description="aggregators that take over when the one before misses a deadline"
@@ -181,11 +182,6 @@ class LedgerConfig(Document):
         description="verifiers that have to serve the task for juries and penalties, at least jury_size"
         + OF_DEPLOYMENT,
     )
-
-    @property
-    def failed_check_gwei(self) -> int:
-        """What a failed spot check costs; the whole stake unless that is given."""
-        return self.stake_gwei if self.check_penalty_gwei is None else self.check_penalty_gwei
 
 
 def _tell_filled_in(schema: dict[str, Any]) -> None:
@@ -362,12 +358,6 @@ def _require_checks(ledger: LedgerConfig) -> None:
             "check_rate under [ledger] has updates checked, and without a challenge_window nobody can dispute a false "
             "proposal first.",
             "Give challenge_window, or leave check_rate out.",
-        )
-    if (ledger.check_penalty_gwei or 0) > ledger.stake_gwei:
-        raise ConfigError(
-            f"check_penalty_gwei under [ledger] is {ledger.check_penalty_gwei:,}, and a stake holds "
-            f"{ledger.stake_gwei:,}.",
-            "Give a stake_gwei of at least the penalty, or lower check_penalty_gwei.",
         )
 
 

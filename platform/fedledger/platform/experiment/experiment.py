@@ -26,6 +26,7 @@ from fedledger.node.transforms.base import Transform, build_transforms
 from fedledger.platform.attacks.base import attacker
 from fedledger.platform.attacks.coalition import Coalition, Colleague, Remembered
 from fedledger.platform.experiment.accounts import AGGREGATOR, experiment_address, participant_role, standby_role
+from fedledger.platform.experiment.checked_data import check_plan, least_stake
 from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.platform.experiment.kept_validation import KeptValidation
 from fedledger.platform.experiment.tested import ObjectiveSummary, Tested, objective_summary
@@ -269,7 +270,7 @@ class Experiment:
             randomness=int(self.spec.randomness == "beacon"),
             batched=ledger.batched,
             grace_period=ledger.grace_period,
-            min_stake=ledger.stake_gwei * GWEI,
+            min_stake=least_stake(config) * GWEI,
             min_reputation=ledger.min_reputation,
             bond=ledger.bond_gwei * GWEI,
             credit_unit=ledger.credit_unit_gwei * GWEI,
@@ -290,13 +291,13 @@ class Experiment:
         """Return the terms of spot checks, if the task has any."""
         from fedledger.contracts.ledger.checks import auditors_hash
 
-        ledger, checks = self.config.ledger, self.spec.spot_checks
-        if checks is None:
+        ledger, checks, plan = self.config.ledger, self.spec.spot_checks, check_plan(self.config)
+        if checks is None or plan is None:
             return {}
         return {
             "check_rate": ledger.check_rate,
             "check_period": ledger.check_period,
-            "check_penalty": ledger.failed_check_gwei * GWEI,
+            "check_penalty": plan.penalty * GWEI,
             "auditor_count": len(checks.auditors),
             "auditors": auditors_hash(checks.accounts),
         }
@@ -307,6 +308,8 @@ class Experiment:
         is_exact = self.spec.measurement == "exact"
         cut = cut_inputs(train.inputs) if is_exact else cautions_of(self._solver, train)
         told = [str(caution) for caution in cut]
+        if (plan := check_plan(self.config)) is not None:
+            told += plan.warnings(least_stake(self.config))
         seal, asked = self.validation.seal, self.config.data.validation_slice
         if seal is None:
             return told
@@ -333,7 +336,7 @@ class Experiment:
 
         ledger = self.config.ledger
         return Settings(
-            min_stake=ledger.stake_gwei * GWEI,
+            min_stake=least_stake(self.config) * GWEI,
             exit_delay=ledger.exit_delay,
             min_verifier_stake=ledger.verifier_stake_gwei * GWEI,
             juror_penalty=ledger.juror_penalty_gwei * GWEI,

@@ -102,10 +102,6 @@ class Windows(Document):
         """Return how many windows so many local steps have."""
         return -(-steps // self.steps)
 
-    def span(self, window: int, steps: int) -> range:
-        """Return the steps of a window, counted from 0, of so many that training takes."""
-        return range(window * self.steps, min((window + 1) * self.steps, steps))
-
 
 class SpotChecks(Document):
     """Who checks updates, and how much of each."""
