@@ -171,10 +171,10 @@ def test_the_command_plans_for_a_configuration(tmp_path: Path) -> None:
 def test_the_command_looks_at_what_a_configuration_says_of_checks(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(CONFIG + "challenge_window = 60\ncheck_rate = 100_000\n")
-    # A failed check takes what the plan has unless another penalty is given.
+    # A penalty that is not given follows from the rate.
     plan = plan_of(str(path))
     assert (plan["check_rate"], plan["check_penalty_gwei"], plan["warnings"]) == (100_000, 10_000, [])
-    path.write_text(path.read_text() + "check_penalty_gwei = 5_000\n")
+    path.write_text(path.read_text() + "check_penalty_gwei = 4_000\n")
     assert "Riding pays" in str(plan_of(str(path))["warnings"])
     assert plan_of(str(path), "--rate", "200000")["check_penalty_gwei"] == 5_000
 
@@ -186,11 +186,13 @@ def test_the_command_plans_for_a_task_of_owners(tmp_path: Path) -> None:
     assert plan_of(str(tmp_path / "task.toml"))["most_pay_gwei"] == 1000
 
 
-def test_a_stake_that_was_chosen_and_holds_too_little_is_told(tmp_path: Path) -> None:
+def test_a_stake_that_is_given_has_to_hold_what_is_planned(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
-    path.write_text(CONFIG.replace("stake_gwei = 5_000_000", "stake_gwei = 1_000"))
-    plan = plan_of(str(path))
-    assert plan["check_rate"] == 50_000 and "stake_gwei is 1000," in str(plan["warnings"])
+    path.write_text(CONFIG.replace("5_000_000", "19_999"))
+    assert "stake_gwei is 19999, and holds too little" in str(plan_of(str(path))["warnings"])
+    # Without a configuration nothing is given: stakes follow from the plan.
+    plan = plan_of()
+    assert plan["check_rate"] == 50_000 and plan["warnings"] == []
     refused = CliRunner().invoke(app, ["spot-check", "plan", "--penalty", "1"])
     assert refused.exit_code and isinstance(refused.exception, ConfigError)
     assert refused.exception.exit_code is ExitCode.CONFIG

@@ -73,7 +73,8 @@ def _study() -> dict[str, Variant]:
 
 STUDY = _study()
 """What one participant does instead of training on what it has committed to, and that all of them are honest."""
-GROUPS = {variant.name: variant for variant in suite(8, 13, 3).values() if variant.kind == GROUP}
+SAME_DATA = Variant("same_data", GROUP, (("split_data@1", {"whole": True}),))
+GROUPS = {variant.name: variant for variant in (*suite(8, 13, 3).values(), SAME_DATA) if variant.kind == GROUP}
 STRATEGIES = {**STUDY, **GROUPS}
 
 

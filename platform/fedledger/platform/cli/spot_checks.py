@@ -77,7 +77,8 @@ class CheckOptions:
             min=1,
             max=MOST_GWEI,
             metavar="GWEI",
-            help="what one failed check takes (default: what suits the rate)",
+            help="what one failed check takes (default: the configuration's unless --rate is given, or else what suits "
+            "the rate)",
         ),
     ] = None
     undecided: Annotated[
