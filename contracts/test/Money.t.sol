@@ -714,6 +714,7 @@ contract MoneyTest is CourtFixture {
             for (uint256 step = 0; step < 4; ++step) {
                 _handler.push(i);
             }
+            _handler.wholeChecks(i, seed >> 7);
             _handler.comeOrGo(4 + i, 5 + 6 * (i % 2));
             _handler.serveOrNot(i, 4 + i, i);
             invariant_money_isConservedAndToldByTheEvents();
