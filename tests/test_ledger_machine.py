@@ -90,6 +90,15 @@ OFTEN = {
     "closeDispute REPLAY UNDECIDED": 2,
     "closeDispute REPLAY UNJUDGED": 1,
     "closeDispute REPLAY MOOT won": 1,
+    "summon": 15,
+    "answerCheck": 50,
+    "postFindings revealed": 25,
+    "FailedCheck": 10,
+    "CheckAppealed": 10,
+    "endChecks SUMMONED SETTLED": 2,
+    "endChecks CLEARED SETTLED": 2,
+    "endChecks CONFIRMED SETTLED": 2,
+    "endChecks: NotInTime": 5,
 }
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from fedledger.contracts.compile import PARTS, SETTINGS, VERSION, Artifact, _compiler, source_files
 from fedledger.protocol.errors import ChainError
+from support import check_scripts  # noqa: F401 -- its scripts are among all
 from support.court_scripts import SCRIPTS, Court, play
 
 SLOT = 2**255
@@ -288,7 +289,107 @@ CHANGES = [
     ("FedLedger", "if (_excused(s, id)) return;", "if (_excused(s, id) && !<no excuse>) return;"),
     ("FedLedger", "_waitsForBlocks(t, task_, round_, 2)", "!<late by blocks> && _waitsForBlocks(t, task_, round_, 2)"),
     ("FedLedger", "if (round_ != number + 1)", "if (round_ != number + 1 && !<any number>)"),
-    ("LedgerState", "|| _leastWindowBlocks == 0)", "|| _leastWindowBlocks == 0 || <blocks are not counted>)"),
+    (
+        "LedgerState",
+        "if (_leastWindowBlocks == 0 || (",
+        "if (_leastWindowBlocks == 0 || <blocks are not counted> || (",
+    ),
+    # Committed data and checks.
+    ("LedgerChecks", "if (uint32(word) == 0)", "if (uint32(word) == 0 && !<no examples are data>)"),
+    ("LedgerChecks", "& 1 == 0) revert NotInTask", "& 1 == 0 && !<strangers have data>) revert NotInTask"),
+    ("LedgerChecks", ".currentRound + 1;", ".currentRound + (<signed for this round> ? 0 : 1);"),
+    ("LedgerChecks", "_idOfSigner(signer) != ids[i]", "_idOfSigner(signer) != ids[i] && !<signed by another>"),
+    ("LedgerChecks", "if (known >> 64 == round_)", "if (known >> 64 == round_ || <drawn by another round>)"),
+    ("LedgerChecks", "if (seed == bytes32(0))", "if (seed == bytes32(0) && !<drawn by no hash>)"),
+    ("LedgerChecks", "Evidence.PPM >= rate)", "Evidence.PPM >= rate && !<all are drawn>)"),
+    ("LedgerChecks", "!= Verdicts.ACCEPTED)", "!= Verdicts.ACCEPTED && !<the refused are drawn>)"),
+    ("LedgerChecks", "(value >> 128) % count", "(value >> (<drawn by other bits> ? 0 : 128)) % count"),
+    ("LedgerChecks", "_requireStage(t, task_, round_, 1)", "_requireStage(t, task_, round_, <summoned late> ? 2 : 1)"),
+    ("LedgerChecks", "task_, round_, 2);\n        _move", "task_, round_, <answered late> ? 3 : 2);\n        _move"),
+    (
+        "LedgerChecks",
+        "|| auditors[place] != msg.sender)",
+        "|| (auditors[place] != msg.sender && !<anybody is an auditor>))",
+    ),
+    ("LedgerChecks", "if (computed != expected)", "if (computed != expected && !<found without a word before>)"),
+    (
+        "LedgerChecks",
+        "found.transcripts.length != found.passed.length)",
+        "found.transcripts.length != found.passed.length && !<transcripts are left out>)",
+    ),
+    (
+        "LedgerChecks",
+        "_findings[task_][place] = next;",
+        "if (next != bytes32(0) || !<revealed again>) _findings[task_][place] = next;",
+    ),
+    ("LedgerChecks", ".owner != msg.sender)", ".owner != msg.sender && !<signers appeal>)"),
+    ("LedgerChecks", "_requireStage(t, task_, round_, 4)", "_requireStage(t, task_, round_, <appealed late> ? 5 : 4)"),
+    (
+        "LedgerChecks",
+        "_debit(_stakes(), msg.sender, bond);",
+        "if (!<appeals are free>) _debit(_stakes(), msg.sender, bond);",
+    ),
+    ("LedgerChecks", "(place + 1) %", "(place + (<the same auditor again> ? 0 : 1)) %"),
+    (
+        "LedgerChecks",
+        "status != RoundStatus.Settled && status != RoundStatus.Voided)",
+        "status != RoundStatus.Settled && status != RoundStatus.Voided && !<ended before it is settled>)",
+    ),
+    (
+        "LedgerChecks",
+        "failed && status == RoundStatus.Settled;",
+        "failed && (status == RoundStatus.Settled || <fallen rounds fail>);",
+    ),
+    (
+        "LedgerChecks",
+        "if (state >= CheckState.Appealed)",
+        "if (state >= CheckState.Appealed && !<bonds are kept>)",
+    ),
+    ("LedgerChecks", "stands ? auditors[place]", "stands && !<lost bonds come back> ? auditors[place]"),
+    ("LedgerChecks", "if (stands) _fail", "if (stands && !<failures cost nothing>) _fail"),
+    ("LedgerChecks", "if (assigned != place)", "if (assigned != place && !<any auditor finds>)"),
+    (
+        "LedgerChecks",
+        "appealed ? 5 : 3",
+        "appealed ? (<second findings come late> ? 6 : 5) : (<findings come late> ? 4 : 3)",
+    ),
+    (
+        "LedgerChecks",
+        "return state == CheckState.Confirmed;",
+        "return state == CheckState.Confirmed || <the cleared fail>;",
+    ),
+    (
+        "LedgerChecks",
+        "_requireOver(t, task_, round_, 2)",
+        "_requireOver(t, task_, round_, <silence ends early> ? 1 : 2)",
+    ),
+    (
+        "LedgerChecks",
+        "_requireOver(t, task_, round_, 4)",
+        "_requireOver(t, task_, round_, <failures end early> ? 3 : 4)",
+    ),
+    (
+        "LedgerChecks",
+        "_requireOver(t, task_, round_, 5)",
+        "_requireOver(t, task_, round_, <appeals end early> ? 4 : 5)",
+    ),
+    (
+        "LedgerChecks",
+        "return state != CheckState.Appealed;",
+        "return state != CheckState.Appealed || <no word is a no>;",
+    ),
+    ("LedgerChecks", "auditor, bond / 2);", "auditor, <the second auditor has all> ? bond : bond / 2);"),
+    (
+        "LedgerChecks",
+        "&& r.status != RoundStatus.Settled)",
+        "&& r.status != RoundStatus.Settled && !(<fallen rounds are checked> && r.status == RoundStatus.Voided))",
+    ),
+    ("LedgerChecks", "Evidence.afterFailedCheck(lane)", "(<evidence stays> ? lane : Evidence.afterFailedCheck(lane))"),
+    (
+        "LedgerState",
+        "&& t.params.checkPenalty == 0)",
+        "&& (t.params.checkPenalty == 0 || <checks do not wait>))",
+    ),
 ]
 NAMES = [name for _, _, new in CHANGES for name in re.findall(r"<([a-z][a-z ,]+)>", new)]
 KILLERS = {
@@ -379,6 +480,42 @@ KILLERS = {
     "late by blocks": "waited_for_blocks",
     "any number": "not_selected",
     "blocks are not counted": "counted_in_blocks",
+    "no examples are data": "data",
+    "strangers have data": "data",
+    "signed for this round": "data",
+    "signed by another": "data",
+    "drawn by another round": "draws_by_another_round",
+    "drawn by no hash": "draws_of_an_old_block",
+    "all are drawn": "draws",
+    "the refused are drawn": "draws_of_the_accepted",
+    "drawn by other bits": "draws",
+    "summoned late": "late_steps",
+    "answered late": "late_steps",
+    "anybody is an auditor": "appeals_of_checks",
+    "found without a word before": "appeals_of_checks",
+    "transcripts are left out": "appeals_of_checks",
+    "revealed again": "appeals_of_checks",
+    "signers appeal": "appeals_of_checks",
+    "appealed late": "late_steps",
+    "appeals are free": "appeals_of_checks",
+    "the same auditor again": "appeals_of_checks",
+    "ended before it is settled": "appeals_of_checks",
+    "fallen rounds fail": "fallen_checks",
+    "bonds are kept": "appeals_of_checks",
+    "lost bonds come back": "appeals_of_checks",
+    "failures cost nothing": "late_steps",
+    "any auditor finds": "appeals_of_checks",
+    "second findings come late": "late_steps",
+    "findings come late": "late_steps",
+    "the cleared fail": "appeals_of_checks",
+    "silence ends early": "late_steps",
+    "failures end early": "late_steps",
+    "appeals end early": "late_steps",
+    "no word is a no": "late_steps",
+    "the second auditor has all": "appeals_of_checks",
+    "fallen rounds are checked": "answers_in_a_fallen_round",
+    "evidence stays": "late_steps",
+    "checks do not wait": "checks_wait_for_blocks",
 }
 """The script in which each mutant differs from the model."""
 

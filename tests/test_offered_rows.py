@@ -25,6 +25,7 @@ from fedledger.node.held_out import HeldOut
 from fedledger.node.own_data import NodeConfig, OwnData
 from fedledger.node.own_examples import offer_rows, own_examples
 from fedledger.node.training import TrainingContext
+from fedledger.platform.experiment.cautions import cautions
 from fedledger.platform.experiment.task_config import TaskConfig, make_task
 from fedledger.platform.experiment.task_validation import validation_examples
 from fedledger.protocol.errors import ConfigError, ExitCode
@@ -268,7 +269,7 @@ def test_inputs_that_replayable_training_cuts_are_counted(tmp_path: Path) -> Non
         "data_schema": schema.model_dump(),
     }
     experiment = make_task(TaskConfig.model_validate(config), tmp_path).experiment
-    assert [caution for caution in experiment.cautions() if "1 of the inputs' 9 numbers" in caution]
+    assert [caution for caution in cautions(experiment) if "1 of the inputs' 9 numbers" in caution]
     store = LocalStore(tmp_path / "store")
     experiment.publish(store)
     own = own_examples(NodeConfig(data=OwnData(table="own.csv")), tmp_path, schema, experiment.spec, store)

@@ -23,6 +23,7 @@ from fedledger.ledger_tools.deploy import Deployment
 from fedledger.platform.engine import checking
 from fedledger.platform.spot_checks.findings import Judged
 from fedledger.platform.spot_checks.judge import TaskJudge
+from fedledger.protocol.records.verdicts import Verdict
 from fedledger.protocol.units import GWEI
 from support.consortium import ENVIRONMENT
 from support.small import Small, run_small, write_config
@@ -102,6 +103,17 @@ def test_who_does_not_train_fails_and_pays(tmp_path: Path) -> None:
     assert sum(slash.amount for slash in slashes) == STAKE
     evidence = played.run.history.evidence(played.run.task.publisher, rider)
     assert evidence.positive == 0 and evidence.negative > 0
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_who_has_lost_its_stake_is_not_paid_any_more(tmp_path: Path, batched: bool) -> None:
+    extra = terms(attackers=RIDER, ledger="batched = true\n" if batched else "")
+    played = run_small(tmp_path, Chain(), rounds=9, extra=extra.replace("check_period = 60", "check_period = 10"))
+    rider, task = rider_of(played), played.run.task
+    without = [r for r in task.settled if rider not in r.staked]
+    assert without and all(r.verdicts[rider] is not Verdict.ACCEPTED for r in without)
+    assert all(not r.proposal.shares.get(rider) for r in without if r.proposal is not None)
+    assert played.run.ledger.participant(rider).stake == played.run.history.stakes[rider] < STAKE
 
 
 class Liar(TaskJudge):

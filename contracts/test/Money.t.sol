@@ -12,6 +12,7 @@ contract MoneyHandler is CourtFixture {
     uint256 public constant VERIFIERS = 9;
     uint256 public constant TASKS = 3;
     uint96 private constant PENALTY = 0.1 ether + 1;
+    uint96 private constant CHECK_PENALTY = 0.15 ether + 2;
 
     uint256 public burnt;
     uint256 public settled;
@@ -21,6 +22,8 @@ contract MoneyHandler is CourtFixture {
     uint256 public unjudged;
     uint256 public moot;
     uint256 public slashed;
+    uint256 public failedChecks;
+    uint256 public clearedChecks;
     mapping(address account => uint256) public booked;
     mapping(uint32 participant => uint256) public staked;
     mapping(uint32 participant => uint256) public slashedOf;
@@ -252,11 +255,44 @@ contract MoneyHandler is CourtFixture {
     function withdraw(uint256 who) public {
         address[7] memory all = [PUBLISHER, AGGREGATOR, OUTSIDER, CHALLENGER, APPELLANT, STANDBY, RESERVE];
         address account = who % 2 == 0 ? all[who / 2 % 7] : owner(who / 2 % (WORKERS + VERIFIERS));
+        if (who % 32 == 30) account = auditor(who / 32 % AUDITORS);
         _as(account, abi.encodeCall(accounts.withdraw, (COIN, account)));
     }
 
     function withdrawCredit(uint256 task, uint256 who) public {
         _as(OUTSIDER, abi.encodeCall(accounts.withdrawCredit, (_task(task), uint32(who % WORKERS))));
+    }
+
+    /// @notice The next step of the check of an update, whatever that is, or its end.
+    function checkUpdate(uint256 task, uint256 back, uint256 who, uint256 seed) public {
+        task = _task(task);
+        (uint32 round, uint32 id) = (_recent(task, back), uint32(who % WORKERS));
+        (IFedLedger.CheckState state, uint256 place) = court.checkOf(task, round, id);
+        IFedLedger.ContentRef memory box = update(id);
+        if (state == IFedLedger.CheckState.None) {
+            IFedLedger.Posted memory said = posted(_outcomes[task][round]);
+            _as(OUTSIDER, abi.encodeCall(court.summon, (task, round, _one(id), said)));
+        } else if (seed % 8 == 0) {
+            endCheck(task - 1, round, id);
+        } else if (state == IFedLedger.CheckState.Summoned) {
+            _as(_signer(id), abi.encodeCall(court.answerCheck, (task, round, box, SALT, SALT)));
+        } else if (state == IFedLedger.CheckState.Answered || state == IFedLedger.CheckState.Appealed) {
+            _find(task, round, id, place, seed % 3 == 0);
+        } else if (state == IFedLedger.CheckState.Failed) {
+            uint256 bond = court.appealBond(CHECK_PENALTY);
+            _pay(owner(id), bond, abi.encodeCall(court.appealCheck, (task, round, box, SALT, SALT)));
+        } else {
+            endCheck(task - 1, round, id);
+        }
+    }
+
+    function endCheck(uint256 task, uint32 round, uint32 id) public {
+        task = _task(task);
+        (IFedLedger.CheckState before,) = court.checkOf(task, round, id);
+        if (!_as(OUTSIDER, abi.encodeCall(court.endChecks, (task, round, _one(id), _auditors())))) return;
+        (IFedLedger.CheckState state,) = court.checkOf(task, round, id);
+        if (state == IFedLedger.CheckState.Ended) ++failedChecks;
+        else if (before == IFedLedger.CheckState.Cleared) ++clearedChecks;
     }
 
     function wait_(uint256 duration) public {
@@ -281,6 +317,14 @@ contract MoneyHandler is CourtFixture {
         }
         pass(10);
         propose(task, 0, seed >> 8);
+    }
+
+    /// @notice Checks of a round's updates, as far as they go without waiting.
+    function wholeChecks(uint256 task, uint256 seed) public {
+        nextBlock();
+        for (uint256 k = 0; k < 5 * WORKERS; ++k) {
+            checkUpdate(task, 0, k, uint256(keccak256(abi.encode(seed, k))));
+        }
     }
 
     /// @notice A dispute from the challenge to the last word.
@@ -318,9 +362,35 @@ contract MoneyHandler is CourtFixture {
     function _postTask(uint256 seed) private {
         IFedLedger.TaskParams memory p = seed % 2 == 0 ? defaults(uint16(WORKERS)) : batched(uint16(WORKERS));
         (p.maxUnfinal, p.challengeWindow, p.penalty, p.minStake) = (uint8(1 + seed % 3), 20, PENALTY, STAKE);
+        (p.checkRate, p.checkPeriod, p.checkPenalty) = (1_000_000, 5, CHECK_PENALTY);
+        (p.auditorCount, p.auditors) = (uint8(AUDITORS), keccak256(abi.encode(_auditors())));
         address[] memory standbys = new address[](2);
         (standbys[0], standbys[1]) = (STANDBY, RESERVE);
         enrol(post(p, standbys), WORKERS);
+    }
+
+    function _find(uint256 task, uint32 round, uint32 id, uint256 place, bool passes) private {
+        IFedLedger.Findings[] memory found = new IFedLedger.Findings[](1);
+        found[0].round = round;
+        if (passes) (found[0].passed, found[0].transcripts) = (_one(id), new bytes32[](1));
+        else found[0].failed = _one(id);
+        address[] memory all = _auditors();
+        IFedLedger.Findings[] memory none = new IFedLedger.Findings[](0);
+        bytes32 value = keccak256(abi.encode(task, place, found, SALT));
+        _as(auditor(place), abi.encodeCall(court.postFindings, (task, all, place, none, 0, value)));
+        _as(auditor(place), abi.encodeCall(court.postFindings, (task, all, place, found, SALT, 0)));
+    }
+
+    function _auditors() private pure returns (address[] memory all) {
+        all = new address[](AUDITORS);
+        for (uint256 place = 0; place < AUDITORS; ++place) {
+            all[place] = auditor(place);
+        }
+    }
+
+    function _one(uint32 id) private pure returns (uint32[] memory ids) {
+        ids = new uint32[](1);
+        ids[0] = id;
     }
 
     /// @dev What the ledger saw, and by chance what it did not see.
@@ -530,6 +600,9 @@ contract MoneyTest is CourtFixture {
         for (uint256 i = 0; i < all.length; ++i) {
             eq(free(all[i]), _handler.booked(all[i]), "balance");
         }
+        for (uint256 i = 0; i < AUDITORS; ++i) {
+            eq(free(auditor(i)), _handler.booked(auditor(i)), "auditor's balance");
+        }
         for (uint32 i = 0; i < accounts.participantCount(); ++i) {
             eq(free(owner(i)), _handler.booked(owner(i)), "owner's balance");
             eq(stakeOf(i), _handler.staked(i), "stake");
@@ -599,6 +672,7 @@ contract MoneyTest is CourtFixture {
             pass(61);
             _handler.push(0);
         }
+        _endChecks();
         for (uint256 i = 0; i < accounts.participantCount(); ++i) {
             _handler.comeOrGo(i, 0);
         }
@@ -610,8 +684,21 @@ contract MoneyTest is CourtFixture {
         for (uint256 i = 0; i < 7; ++i) {
             _handler.withdraw(2 * i);
         }
+        for (uint256 i = 0; i < AUDITORS; ++i) {
+            _handler.withdraw(32 * i + 30);
+        }
         _handler.checkMoney();
         eq(address(ledger).balance, _handler.burnt(), "only what was burned is left");
+    }
+
+    function _endChecks() private {
+        for (uint256 task = 1; task <= accounts.taskCount(); ++task) {
+            for (uint32 round = 1; round <= accounts.task(task).currentRound; ++round) {
+                for (uint32 i = 0; i < WORKERS; ++i) {
+                    _handler.endCheck(task - 1, round, i);
+                }
+            }
+        }
     }
 
     /// @dev The handler reaches all kinds of ends; without them the invariant would say little.
@@ -619,6 +706,7 @@ contract MoneyTest is CourtFixture {
         for (uint256 i = 0; i < 40; ++i) {
             uint256 seed = uint256(keccak256(abi.encode(i)));
             _handler.wholeRound(i, seed | 0xff);
+            _handler.wholeChecks(i, seed);
             if (i % 3 == 1) _handler.demand(i, 0, seed % 2);
             if (i % 2 == 0) _handler.wholeDispute(i, seed >> 100);
             _handler.show(seed);
@@ -626,6 +714,7 @@ contract MoneyTest is CourtFixture {
             for (uint256 step = 0; step < 4; ++step) {
                 _handler.push(i);
             }
+            _handler.wholeChecks(i, seed >> 7);
             _handler.comeOrGo(4 + i, 5 + 6 * (i % 2));
             _handler.serveOrNot(i, 4 + i, i);
             invariant_money_isConservedAndToldByTheEvents();
@@ -636,6 +725,8 @@ contract MoneyTest is CourtFixture {
         eq(_handler.undecided() > 0 ? 1 : 0, 1, "undecided");
         eq(_handler.unjudged() > 0 ? 1 : 0, 1, "unjudged");
         eq(_handler.slashed() > 0 ? 1 : 0, 1, "slashed");
+        eq(_handler.failedChecks() > 0 ? 1 : 0, 1, "failed checks");
+        eq(_handler.clearedChecks() > 0 ? 1 : 0, 1, "cleared checks");
         afterInvariant();
     }
 }

@@ -154,7 +154,7 @@ def post_checked(folder: Path, participants: int = 4, rounds: int = 1) -> Checke
 
     def person(n: int) -> Participant:
         own, journal = access(participant_role(n)), folder / f"journal{n}"
-        return Participant(own, journal, experiment.trainer(n), shows=experiment.shows(n))
+        return Participant(own, journal, experiment.trainer(n))
 
     people = [person(n) for n in range(participants)]
     auditors = {account.address: account for account in (purse(auditor_role(n)) for n in range(2))}

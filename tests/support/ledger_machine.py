@@ -605,14 +605,15 @@ class RoundsMachine(RuleBasedStateMachine):
     @step(
         task=st.integers(0, TASKS),
         mask=masks,
-        by=st.sampled_from(["owner", "owner", "signer", "other"]),
+        by=st.sampled_from(["owner", "both", "signer", "other"]),
         back=st.booleans(),
     )
     def leave_task(self, task: int, mask: int, by: str, back: bool) -> None:
-        """Leave a task, as owner or signer, or take others out of it, and perhaps come back at once."""
+        """Leave a task, as owner or signer, or take others out of it, or try both; and perhaps come back at once."""
         for i in chosen(range(PARTICIPANTS), mask & mask >> 1):
-            sender = {"owner": OWNERS[i], "signer": self.signer(i), "other": OWNERS[(i + 1) % PARTICIPANTS]}[by]
-            if self.do("leaveTask", sender, task, i) and back:
+            other, own = OWNERS[(i + 1) % PARTICIPANTS], self.signer(i) if by == "signer" else OWNERS[i]
+            senders = {"both": (other, own), "other": (other,)}.get(by, (own,))
+            if any(self.do("leaveTask", sender, task, i) for sender in senders) and back:
                 self.do("enrol", OWNERS[i], task)
 
     @step(task=st.integers(0, TASKS), turn=turns, value=st.sampled_from([0, SMALLEST_BOND, 7 * STAKE]))

@@ -18,7 +18,7 @@ from fedledger.node.duties.direct_rounds import DirectRounds
 from fedledger.node.duties.joining import Joining
 from fedledger.node.duties.objections import Objections
 from fedledger.node.journal import Journal
-from fedledger.node.spot_checks.shows import Shows
+from fedledger.node.spot_checks.showing import Showing
 from fedledger.node.training import Trainer
 from fedledger.node.updates import BaseOf, Updates, newest_base
 from fedledger.protocol.records.mailbox import MailboxClient
@@ -60,8 +60,6 @@ class Participant(Actor[Situation]):
         Reads models from the store; who plays several participants gives them all the same.
     rejoins
         Whether it enrols again where it has left the task.
-    shows
-        How it answers spot checks; unless given, as an honest participant whose ``trainer`` trains on its own data.
     """
 
     updates_kind: type[Updates] = Updates
@@ -78,7 +76,6 @@ class Participant(Actor[Situation]):
         base_of: BaseOf = newest_base,
         models: Models | None = None,
         rejoins: bool = False,
-        shows: Shows | None = None,
     ) -> None:
         name = "-".join(map(str, access.place))
         models = models or Models(access.store, access.spec.tensors)
@@ -87,11 +84,11 @@ class Participant(Actor[Situation]):
         self.direct = self.direct_kind(access, self.updates)
         self.batched = self.batched_kind(access, self.updates, self.direct, mailbox)
         objections = self.objections_kind(access, self.batched)
-        shows = shows or Shows(trainer)
-        self.data = CommittedData(access, shows.trainer) if access.spec.committed_data is not None else None
+        shown, appeals = (trainer.shown, trainer.appeals) if isinstance(trainer, Showing) else (trainer, True)
+        self.data = CommittedData(access, shown) if access.spec.committed_data is not None else None
         self.checks: Checks | None = None
         if self.data is not None and access.spec.spot_checks is not None:
-            self.checks = Checks(access, self.updates, self.data, shows.trainer, shows.appeals)
+            self.checks = Checks(access, self.updates, self.data, shown, appeals)
         own: list[Duty[Situation]] = [] if self.data is None else [self.data]
         own += [] if self.checks is None else [self.checks]
         self.joining = Joining(access, rejoins, self.data)

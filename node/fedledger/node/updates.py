@@ -20,6 +20,7 @@ from fedledger.protocol.records import update as wire
 from fedledger.protocol.records.signatures import commitment, salt
 from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.records.update import UpdateHeader, UpdateRefusedError
+from fedledger.protocol.units import in_gwei
 from fedledger.storage.models import Models
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ class Updates:
         self._models = models
         self._contexts = Contexts(access.spec, access.store, models)
         self._faults: dict[ContentRef, str] = {}
+        self._is_told = False
         self._committed: tuple[tuple[int | bytes, ...], bytes] | None = None
 
     def context(self, task: TaskHistory, current: RoundHistory) -> TrainingContext | None:
@@ -123,12 +125,29 @@ class Updates:
         """Return the round's update, which is in the journal; it is made if it is not there."""
         return self.journal.entry(current) or self.keep(current, self.trainer(self._context(task, current)))
 
+    def is_staked(self, task: TaskHistory) -> bool:
+        """Return whether this participant has the stake without which a task with spot checks refuses its updates."""
+        stake = self.access.history.stakes.get(self.access.participant or 0, 0)
+        if not task.params.check_rate or stake >= task.params.min_stake:
+            return True
+        if not self._is_told:
+            self._is_told = True
+            log.error(
+                "the stake is %s, and the task asks for %s: rounds are missed until it is there again; add to it with "
+                "`fedledger node stake`",
+                in_gwei(stake),
+                in_gwei(task.params.min_stake),
+            )
+        return False
+
     def costs(self, task: TaskHistory, current: RoundHistory) -> bool:
-        """Return whether revealing the round's update would cost a penalty, as every aggregator has to refuse it.
+        """Return whether revealing the round's update would cost something, as every aggregator has to refuse it.
 
         Others may have brought that about: by a model with which training diverges, or statistics leave their range.
         A round without this participant costs it nothing of its stake.
         """
+        if not self.is_staked(task):
+            return True
         if not task.params.penalties.garbage:
             return False
         entry = self.made(task, current)

@@ -75,6 +75,7 @@ def round_input(
         due=due or {},
         beacon=current.beacon,
         committed=committed_examples(task, current, spec),
+        unstaked=unstaked(current, spec),
         earlier_models={steps: _model(store, current.bases[steps], spec) for steps in needed},
     )
 
@@ -88,6 +89,13 @@ def committed_examples(task: TaskHistory, current: RoundHistory, spec: TaskSpec)
         return None
     words = {owner: task.committed(i, current.index, spec.committed_data.every) for i, owner in current.owners.items()}
     return {owner: DataRoot.of_word(word).count for owner, word in words.items() if word is not None}
+
+
+def unstaked(current: RoundHistory, spec: TaskSpec) -> frozenset[str]:
+    """Return the owners who had lost so much of their stake that a spot check could take nothing from them."""
+    if spec.spot_checks is None:
+        return frozenset()
+    return frozenset(owner for i, owner in current.owners.items() if i not in current.staked)
 
 
 def _model(store: ContentStore, ref: ContentRef, spec: TaskSpec) -> ModelFile:

@@ -89,6 +89,8 @@ class RoundInput:
         The block of the validation set that the round is judged on, as content, if the set is opened in blocks.
     committed
         How many examples participants have committed to, by owner; None where the task does not ask for that.
+    unstaked
+        Owners whose updates do not count, as they had too little stake for the task's spot checks.
     """
 
     spec: TaskSpec
@@ -111,6 +113,7 @@ class RoundInput:
     trusted: Content | None = None
     block: Content | None = None
     committed: Mapping[str, int] | None = None
+    unstaked: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,8 @@ def round_outcome(given: RoundInput, measure: Measurer, observe: Observer = null
     for row in rows:
         base = bases[row.participation.staleness].digest
         owner = row.participation.owner
-        own = replace(expected, base=base, committed=None if given.committed is None else given.committed.get(owner, 0))
+        committed = None if given.committed is None else given.committed.get(owner, 0)
+        own = replace(expected, base=base, committed=committed, staked=owner not in given.unstaked)
         row.validate_bytes(given, own, given.due.get(owner, base))
     valid = [row for row in rows if row.valid is not None]
     state = State.decode(given.state, expected.dimension)
@@ -237,7 +241,9 @@ class _Row:
             if isinstance(data, UpdateRefusedError):
                 raise data
             known = given.valid.get(expected.about(participation.update, participation.owner, participation.sender))
-            valid = known or validate(data, expected, participation.owner, participation.sender)
+            # Who looked ahead did not ask for the stake.
+            ahead = known if expected.staked else None
+            valid = ahead or validate(data, expected, participation.owner, participation.sender)
             if expected.base != due:
                 before = participation.staleness
                 detail = f"it is relative to the model {before} before, which the task's schedule does not say"

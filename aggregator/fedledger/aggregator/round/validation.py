@@ -36,6 +36,8 @@ class Expected:
         Number of coordinates d of the model.
     committed
         How many examples the participant has committed to; None where the task does not ask for that.
+    staked
+        Whether the participant had the task's stake when the round was opened, or needs none for its update to count.
     """
 
     spec: TaskSpec
@@ -43,6 +45,7 @@ class Expected:
     base: bytes
     dimension: int
     committed: int | None = None
+    staked: bool = True
 
     def about(self, update: ContentRef, owner: str, signer: str) -> Question:
         """Return what :func:`validate` is asked of the content of a reference, by what it depends on."""
@@ -113,6 +116,8 @@ def validate(data: bytes, expected: Expected, owner: str, signer: str) -> ValidU
         wanted = "a trajectory, which the task does not take" if header.trajectory else "no trajectory, which it must"
         raise UpdateRefusedError(Verdict.MALFORMED, f"the header names {wanted}")
     require_committed(header.examples, expected.committed)
+    if not expected.staked:
+        raise UpdateRefusedError(Verdict.UNSTAKED, "its participant had less than the task's stake at the opening")
     return validate_vectors(update.vectors, expected.spec, expected.dimension, header.examples, header.steps)
 
 

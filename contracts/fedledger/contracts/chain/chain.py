@@ -95,10 +95,6 @@ class Chain:
         shown = number if isinstance(number, str) else hex(number)
         return self._found("eth_getBlockByNumber", [shown, full], f"block {number}")
 
-    def block_hash(self, number: int) -> bytes:
-        """Return the hash of a block, as contracts see it."""
-        return bytes(self.block(number)["hash"])
-
     def transaction(self, digest: bytes) -> dict[str, Any]:
         """Return a transaction's fields as the node gives them."""
         return self._found("eth_getTransactionByHash", ["0x" + digest.hex()], "the transaction")

@@ -52,6 +52,8 @@ class RoundHistory:
     ``enrolled`` are all who were in the task when the round was opened. So many ``verifiers`` served the task then, as
     far as the logs tell: whose stake had become too small by then they do not.
 
+    ``staked`` are those of the selected who had the stake that the task asks for when the round was opened.
+
     ``checks`` of participants were drawn by ``check_seed``, the hash of the proposal's block; None before anybody is
     named.
     """
@@ -81,6 +83,7 @@ class RoundHistory:
     earlier: tuple[ContentRef, ...] = ()
     enrolled: tuple[int, ...] = ()
     verifiers: int = 0
+    staked: frozenset[int] = frozenset()
     check_seed: bytes | None = None
     checks: dict[int, CheckHistory] = field(default_factory=dict)
 

@@ -8,21 +8,21 @@ from typing import Any, Self
 
 from fedledger.contracts.abi import Log
 from fedledger.contracts.ledger.calls import content_ref, proposal_in, task_params
-from fedledger.contracts.ledger.check_history import Answer, CheckHistory, DataWord
+from fedledger.contracts.ledger.check_logs import CheckLogs
 from fedledger.contracts.ledger.dispute_history import DisputeHistory, JuryHistory
 from fedledger.contracts.ledger.lanes import lane, put_lane
-from fedledger.contracts.ledger.records import CheckState, DisputeKind, DisputeStatus, Finding, Offence, Reveal
+from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, Finding, Offence, Reveal
 from fedledger.contracts.ledger.round_history import RoundHistory
+from fedledger.contracts.ledger.stake_logs import StakeLogs
 from fedledger.contracts.ledger.task_history import EXCUSED_AS_ABSENT, EXCUSING, Applied, Slash, TaskHistory
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ChainError
 from fedledger.protocol.records.reputation import Evidence
 from fedledger.protocol.records.settlement import unpack_words
-from fedledger.protocol.records.spot_checks import auditor_of, draw_value, second_auditor
 from fedledger.protocol.records.verdicts import Verdict
 
 
-class LedgerState:
+class LedgerState(CheckLogs, StakeLogs):
     """What the ledger's logs add up to: participants, tasks and their rounds, disputes, evidence.
 
     A task's history is a view: whoever holds one sees the task as the last log left it. Rounds are made anew.
@@ -42,6 +42,8 @@ class LedgerState:
         self.tasks: dict[int, TaskHistory] = {}
         self.applied: list[Applied] = []
         self.disputes: list[DisputeHistory] = []
+        self.stakes: dict[int, int] = {}
+        self.unbonding: dict[int, int] = {}
         self.verifiers: set[int] = set()
         self.serving: dict[int, set[int]] = {}
         self.former: dict[int, set[int]] = {}
@@ -131,6 +133,7 @@ class LedgerState:
             # Kept once for all rounds that it is the same in.
             opened.enrolled = before.enrolled
         opened.verifiers = len(self.serving.get(task.id, ()))
+        opened.staked = frozenset(i for i in selected if self.stakes.get(i, 0) >= task.params.min_stake)
         task.rounds[a["round"]] = opened
 
     def _on_UpdateCommitted(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
@@ -277,57 +280,6 @@ class LedgerState:
     def _on_DisputeClosed(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.disputes[a["dispute"]].status = DisputeStatus(a["status"])
 
-    def _on_DataCommitted(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
-        task = self.tasks[a["task"]]
-        posted = DataWord(max(task.rounds, default=0) + 1, a["word"])
-        task.data.setdefault(a["participant"], []).append(posted)
-
-    def _on_Summoned(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
-        task, index = self.tasks[a["task"]], a["round"]
-        summoning = task.rounds[index]
-        summoning.check_seed = bytes(a["seed"])
-        for participant in a["participants"]:
-            value = draw_value(summoning.check_seed, task.id, index, participant)
-            auditor = auditor_of(value, task.params.auditor_count)
-            summoning.checks[participant] = CheckHistory(index, participant, auditor)
-
-    def _on_CheckAnswered(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
-        check = self._check(a, a["participant"])
-        check.state = CheckState.ANSWERED
-        check.answers.append(_answer(a))
-
-    def _on_CheckAppealed(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
-        check = self._check(a, a["participant"])
-        check.state = CheckState.APPEALED
-        check.auditor = second_auditor(check.auditor, self.tasks[a["task"]].params.auditor_count)
-        check.answers.append(_answer(a))
-
-    def _on_FindingsCommitted(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
-        self.tasks[a["task"]].findings[a["auditor"]] = bytes(a["commitment"])
-
-    def _on_FindingsRevealed(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
-        task = self.tasks[a["task"]]
-        task.findings.pop(a["auditor"], None)
-        for found in a["found"]:
-            checks, transcripts = task.rounds[found.round].checks, found.transcripts
-            for place, participant in enumerate(found.passed):
-                known = bytes(transcripts[place]) if place < len(transcripts) else None
-                checks[participant].said(True, known)
-            for participant in found.failed:
-                checks[participant].said(False, None)
-
-    def _on_CheckEnded(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
-        task, participant = self.tasks[a["task"]], a["participant"]
-        self._check(a, participant).state = CheckState.ENDED if a["failed"] else CheckState.PASSED
-        if not a["failed"]:
-            return
-        after = self.evidence(task.publisher, participant).after_failed_check()
-        put_lane(self.evidence_words.setdefault(task.publisher, {}), participant, after.pack())
-        self.applied.append(Applied(task.publisher, None, None, {}, {participant: after}))
-
-    def _check(self, a: dict[str, Any], participant: int) -> CheckHistory:
-        return self.tasks[a["task"]].rounds[a["round"]].checks[participant]
-
     def _on_BeaconAdvanced(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.tasks[a["task"]].beacons[a["round"]] = bytes(a["beacon"])
 
@@ -335,6 +287,7 @@ class LedgerState:
         slash = Slash(a["round"], a["participant"], Offence(a["offence"]), a["amount"])
         self.tasks[a["task"]].slashes.append(slash)
         self.slashed[a["participant"]] += 1
+        self._slash(a["participant"], a["amount"])
 
     def _on_SealOpened(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         task = self.tasks[a["task"]]
@@ -345,10 +298,6 @@ class LedgerState:
 
     def _on_TaskFinished(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         self.tasks[a["task"]].refund = a["refund"]
-
-
-def _answer(told: dict[str, Any]) -> Answer:
-    return Answer(content_ref(told["box"]), bytes(told["opening"]), bytes(told["claim"]))
 
 
 def _finding(told: dict[str, Any]) -> Finding:

@@ -22,6 +22,7 @@ from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.lanes import lane
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.ledger_tools.audit.checks import audit_checks
+from fedledger.ledger_tools.audit.clock import Clock
 from fedledger.ledger_tools.audit.divergence import Divergence, DivergenceError, expect, reading
 from fedledger.ledger_tools.audit.execute import claimed, execute_all, head
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport, chain_state, checks_of
@@ -35,7 +36,6 @@ from fedledger.ledger_tools.audit.replay import (
     read_terms,
     replay_round,
 )
-from fedledger.ledger_tools.clock import Clock
 from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.encoding.strict import SpellingError, hexadecimal_number
 from fedledger.protocol.errors import ConfigError, TrustError

@@ -13,8 +13,8 @@ from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import CheckState
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
+from fedledger.ledger_tools.audit.clock import Clock
 from fedledger.ledger_tools.audit.divergence import Divergence, DivergenceError, expect
-from fedledger.ledger_tools.clock import Clock
 from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.records.spot_checks import SpotChecks, drawn
 from fedledger.protocol.records.verdicts import Verdict

@@ -13,7 +13,7 @@ from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import CheckState, Offence
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.contracts.ledger.waits import Wait
-from fedledger.ledger_tools.clock import Clock
+from fedledger.ledger_tools.audit.clock import Clock
 from fedledger.protocol.errors import FedledgerError
 from fedledger.protocol.records.spec import MAX_SPEC_BYTES, TaskSpec
 from fedledger.protocol.units import in_gwei

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import COIN
-from fedledger.ledger_tools.clock import Clock
+from fedledger.ledger_tools.audit.clock import Clock
 from fedledger.ledger_tools.report.check_view import counted
 from fedledger.ledger_tools.report.refusals import Refusal
 from fedledger.ledger_tools.report.task_view import TaskView

@@ -14,7 +14,7 @@ from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.pools import pool_of
 from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, Phase, TaskRecord
 from fedledger.contracts.ledger.waits import task_wait
-from fedledger.ledger_tools.clock import Clock
+from fedledger.ledger_tools.audit.clock import Clock
 from fedledger.ledger_tools.report.check_view import ChecksView, CheckView, check_status, counted
 from fedledger.ledger_tools.report.refusals import Refusal
 from fedledger.ledger_tools.report.task_view import RoundView, TaskView

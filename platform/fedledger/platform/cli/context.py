@@ -250,5 +250,7 @@ def open_experiment(path: Path, seed: int | None) -> Experiment:
 
 def warn_of(experiment: Experiment) -> None:
     """Say on stderr what whoever runs an experiment or posts a task should know."""
-    for caution in experiment.cautions():
+    from fedledger.platform.experiment.cautions import cautions
+
+    for caution in cautions(experiment):
         err.print(f"Warning: {caution}", markup=False, highlight=False)

@@ -296,7 +296,7 @@ def history(
     """Show a task's rounds, participants, refused updates or spot checks as a table, CSV, Parquet or JSON."""
     from fedledger.contracts.ledger.history import History
     from fedledger.ledger_tools.audit.audit import STORE_FOLDER
-    from fedledger.ledger_tools.clock import Clock
+    from fedledger.ledger_tools.audit.clock import Clock
     from fedledger.ledger_tools.report.check_view import known_auditors
     from fedledger.ledger_tools.report.task_view import TaskView, read_export
     from fedledger.storage.foreign_folder import inner_folder

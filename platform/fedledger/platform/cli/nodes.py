@@ -32,6 +32,7 @@ from fedledger.platform.cli.options import (
 )
 from fedledger.platform.cli.participation import TrackOptions, experiment_part, read_node_config
 from fedledger.protocol.errors import ChainError, ConfigError, ExitCode
+from fedledger.protocol.units import MOST_GWEI
 
 if TYPE_CHECKING:
     from fedledger.node.training import Trainer
@@ -107,9 +108,7 @@ def node_start(
     mailbox = HttpMailboxClient(history, task, network.open(ledger.chain, at.rpc, content.store))
     base_of = RoundPlanner(store).base_of(history, task, spec, account.address)
     with only_copy(journal / account.address, "-".join(map(str, access.place)), "node"):
-        shows = None if given is None else given.experiment.shows(given.number)
-        folder = journal / account.address
-        node = Participant(access, folder, trainer, mailbox, base_of, rejoins=rejoin, shows=shows)
+        node = Participant(access, journal / account.address, trainer, mailbox, base_of, rejoins=rejoin)
         ended = tracker.run(node, access, poll, "node")
     own = OwnAccount.of(history.update(), store, task, account.address, ledger)
     if own is not None:
@@ -259,6 +258,28 @@ def node_leave(
             "others, and ends if nobody comes."
         )
     print_result(format_, {"task": task, "address": account.address, **asdict(left)}, *lines)
+
+
+@node_app.command("stake")
+@expand_options
+def node_stake(
+    at: SignerOptions,
+    add_gwei: Annotated[int, typer.Option(min=1, max=MOST_GWEI, help="how much to add to the stake")],
+    participant: ParticipantOption = 0,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Add to the stake of a participant, such as after a penalty; it is taken from the account."""
+    from fedledger.ledger_tools.upkeep import own_record
+    from fedledger.platform.experiment.accounts import participant_role
+    from fedledger.protocol.units import GWEI, in_gwei
+
+    ledger = at.open()
+    account = at.account(ledger, participant_role(participant), add_gwei * GWEI + 10**18)
+    own_record(ledger, account)
+    ledger.add_stake(account, add_gwei * GWEI)
+    record = own_record(ledger, account)
+    line = f"{record.owner} has a stake of {in_gwei(record.stake)}"
+    print_result(format_, {"participant": record.id, "stake": str(record.stake)}, line)
 
 
 @node_app.command("exit")

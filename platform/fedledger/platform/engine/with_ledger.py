@@ -349,7 +349,6 @@ class LedgerRecord(Record[LedgerRound]):
                 self._mailbox,
                 planner.base_of(self.history, TASK, experiment.spec, account.address),
                 self._models,
-                shows=experiment.shows(number),
             )
             for number, account in enumerate(accounts)
         ]

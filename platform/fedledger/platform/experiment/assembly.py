@@ -138,8 +138,7 @@ def assemble(
     ConfigError
         If there is no model, or the configuration does not suit its schedule.
     """
-    make_model = _model(config, own)
-    found = task_objective(config, own, validation)
+    make_model, found = _model(config, own), task_objective(config, own, validation)
     kept = _kept(config, validation)
     judged = kept.judged()
     require_pairs(found.objective, validation, test, judged)

@@ -9,6 +9,7 @@ from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.platform.spot_checks.plan import CheckPlan, most_pay
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.spot_checks import LEAST_AUDITORS, CommittedData, SpotChecks
+from fedledger.protocol.units import GWEI
 
 
 def checked_data(config: ExperimentConfig) -> dict[str, Any]:
@@ -40,6 +41,22 @@ def check_plan(config: ExperimentConfig) -> CheckPlan | None:
         return None
     pay = most_pay(ledger.units_per_round * ledger.credit_unit_gwei, config.quorum)
     return CheckPlan.of(pay, config.training.rounds, ledger.check_rate, ledger.check_penalty_gwei)
+
+
+def check_terms(config: ExperimentConfig, checks: SpotChecks | None) -> dict[str, Any]:
+    """Return what the ledger's terms say of spot checks; nothing if there are none."""
+    from fedledger.contracts.ledger.checks import auditors_hash
+
+    plan = check_plan(config)
+    if checks is None or plan is None:
+        return {}
+    return {
+        "check_rate": plan.rate,
+        "check_period": config.ledger.check_period,
+        "check_penalty": plan.penalty * GWEI,
+        "auditor_count": len(checks.auditors),
+        "auditors": auditors_hash(checks.accounts),
+    }
 
 
 def least_stake(config: ExperimentConfig) -> int:

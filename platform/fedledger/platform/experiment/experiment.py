@@ -14,19 +14,18 @@ from fedledger.learning.data import Dataset, Parts
 from fedledger.learning.label_counts import LabelCounts
 from fedledger.learning.metrics import HeldOut, evaluate
 from fedledger.learning.objectives.base import Objective
-from fedledger.learning.replayable.inputs import cut_inputs
 from fedledger.learning.vectors import FlatModel
 from fedledger.node.compression import CompressingTrainer
 from fedledger.node.own_training import trusted_update
-from fedledger.node.solvers.base import Solver, cautions_of
+from fedledger.node.solvers.base import Solver
 from fedledger.node.solvers.build import build_solver
-from fedledger.node.spot_checks.shows import Shows
+from fedledger.node.spot_checks.showing import Showing
 from fedledger.node.training import LocalTrainer, Trainer
 from fedledger.node.transforms.base import Transform, build_transforms
 from fedledger.platform.attacks.base import attacker
 from fedledger.platform.attacks.coalition import Coalition, Colleague, Remembered
 from fedledger.platform.experiment.accounts import AGGREGATOR, experiment_address, participant_role, standby_role
-from fedledger.platform.experiment.checked_data import check_plan, least_stake
+from fedledger.platform.experiment.checked_data import check_terms, least_stake
 from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.platform.experiment.kept_validation import KeptValidation
 from fedledger.platform.experiment.tested import ObjectiveSummary, Tested, objective_summary
@@ -151,16 +150,11 @@ class Experiment:
     def trainer(self, number: int, honest: bool = False) -> Trainer:
         """Return what makes the updates of a participant, as it behaves or as if honest; all of them use one model."""
         trainer = self._local(number) if honest else self._behaving(number)
-        return CompressingTrainer(trainer) if self.spec.payload else trainer
-
-    def shows(self, number: int) -> Shows | None:
-        """Return how a participant answers spot checks: by what honest training on its data gives; None without them.
-
-        Attackers do so, too, but do not appeal.
-        """
-        if self.spec.committed_data is None:
-            return None
-        return Shows(self.trainer(number, honest=True), self.behaviours[number] == HONEST)
+        made = CompressingTrainer(trainer) if self.spec.payload else trainer
+        if isinstance(trainer, LocalTrainer) or self.spec.committed_data is None:
+            return made
+        # Attackers commit to their data, too, and show what honest training makes of them.
+        return Showing(made, self.trainer(number, honest=True), self.behaviours[number] == HONEST)
 
     @cached_property
     def looks_back(self) -> int:
@@ -284,46 +278,8 @@ class Experiment:
             seal_deposit=ledger.seal_deposit_gwei * GWEI if any(seal) else 0,
             seal_period=ledger.seal_period if any(seal) else 0,
             open_enrolment=ledger.open_enrolment,
-            **self._check_terms(),
+            **check_terms(config, self.spec.spot_checks),
         )
-
-    def _check_terms(self) -> dict[str, Any]:
-        """Return the terms of spot checks, if the task has any."""
-        from fedledger.contracts.ledger.checks import auditors_hash
-
-        ledger, checks, plan = self.config.ledger, self.spec.spot_checks, check_plan(self.config)
-        if checks is None or plan is None:
-            return {}
-        return {
-            "check_rate": ledger.check_rate,
-            "check_period": ledger.check_period,
-            "check_penalty": plan.penalty * GWEI,
-            "auditor_count": len(checks.auditors),
-            "auditors": auditors_hash(checks.accounts),
-        }
-
-    def cautions(self) -> list[str]:
-        """Return what whoever runs the experiment should know of its data, a string each."""
-        train = self.parts.whole
-        is_exact = self.spec.measurement == "exact"
-        cut = cut_inputs(train.inputs) if is_exact else cautions_of(self._solver, train)
-        told = [str(caution) for caution in cut]
-        if (plan := check_plan(self.config)) is not None:
-            told += plan.warnings(least_stake(self.config))
-        seal, asked = self.validation.seal, self.config.data.validation_slice
-        if seal is None:
-            return told
-        if asked > seal.examples:
-            told.append(
-                f"validation_slice is {asked:,}, and the validation set has {seal.examples:,} examples: "
-                "each round is judged on all of them."
-            )
-        if not seal.is_sealed and seal.blocks < self.spec.rounds:
-            told.append(
-                f"The validation set has {seal.blocks:,} {'block' if seal.blocks == 1 else 'blocks'} for "
-                f"{self.spec.rounds:,} rounds: blocks come back, and participants can have trained on them."
-            )
-        return told
 
     def standbys(self) -> list[str]:
         """Return the addresses of the experiment's standby aggregators, in their order."""

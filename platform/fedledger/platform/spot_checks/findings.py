@@ -84,16 +84,24 @@ class Findings:
             return None
         now = self.access.ledger.chain.now()
         open_ = [check for check in own if self.times.is_open(task, check, now)]
-        for check in open_:
+        return self._look_at_one(task, open_, now) or self._post(task, open_, committed, now)
+
+    def _look_at_one(self, task: TaskHistory, checks: Sequence[CheckHistory], now: int) -> Step | None:
+        """Judge the first check that can be judged and was not yet."""
+        for check in checks:
             if _key(check) not in self._judged and (step := self._look(task, check, now)) is not None:
                 return step
-        judged = [check for check in open_ if _key(check) in self._judged]
-        revealing = () if committed is None else self._written(committed)
-        if revealing and _pairs(revealing) <= {(check.round, check.participant) for check in open_}:
-            return self._reveal(task, revealing)
-        if self._is_due(task, judged, now):
-            return self._commit(task, judged)
         return None
+
+    def _post(
+        self, task: TaskHistory, checks: Sequence[CheckHistory], committed: bytes | None, now: int
+    ) -> Step | None:
+        """Reveal what was committed to, as long as all of it can be, or commit to what was found."""
+        revealing = () if committed is None else self._written(committed)
+        if revealing and _pairs(revealing) <= {(check.round, check.participant) for check in checks}:
+            return self._reveal(task, revealing)
+        judged = [check for check in checks if _key(check) in self._judged]
+        return self._commit(task, judged) if self._is_due(task, judged, now) else None
 
     def _look(self, task: TaskHistory, check: CheckHistory, now: int) -> Step | None:
         # What cannot be fetched now may be there later, and then there must be time to say what was found.

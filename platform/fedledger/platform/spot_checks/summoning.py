@@ -8,24 +8,12 @@ from fedledger.contracts.ledger.check_history import CheckHistory
 from fedledger.contracts.ledger.check_times import KNOWN_BLOCKS, CheckTimes
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
-from fedledger.protocol.records.spot_checks import drawn
-from fedledger.protocol.records.verdicts import Verdict
+from fedledger.ledger_tools.audit.checks import drawn_of
 
 MOST_AT_ONCE = 40
 """Participants that one transaction names, or ends the checks of."""
 TURNS = 8
 """Parts of a check period after each of which the next auditor does what the ones before it have not done."""
-
-
-def drawn_of(task: TaskHistory, current: RoundHistory, seed: bytes) -> dict[int, int]:
-    """Return who of a proposed round is drawn to be checked, with the places of their auditors."""
-    params, found = task.params, {}
-    for participant, verdict in current.verdicts.items():
-        if verdict is Verdict.ACCEPTED:
-            place = drawn(seed, task.id, current.index, participant, params.check_rate, params.auditor_count)
-            if place is not None:
-                found[participant] = place
-    return found
 
 
 class Summoning:
@@ -68,10 +56,11 @@ class Summoning:
         return None
 
     def _name(self, task: TaskHistory, current: RoundHistory, block: int) -> Step | None:
-        access, seed = self.access, self.access.ledger.chain.block_hash(block)
+        # As contracts see it, also on a chain within this process.
+        access, seed = self.access, bytes(self.access.ledger.chain.block(block)["hash"])
         if current.proposal is None:
             return None
-        missing = sorted(set(drawn_of(task, current, seed)) - set(current.checks))[:MOST_AT_ONCE]
+        missing = sorted(drawn_of(task, current, seed) - set(current.checks))[:MOST_AT_ONCE]
         if not missing:
             self._named.add(self._key(current))
             return None

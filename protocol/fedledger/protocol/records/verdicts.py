@@ -26,6 +26,7 @@ class Verdict(IntEnum):
     REPLAYED = 24
     UNAVAILABLE = 25
     UNCOMMITTED = 26
+    UNSTAKED = 27
     HELD_OUT = 32
     COSINE = 33
     NORM = 34

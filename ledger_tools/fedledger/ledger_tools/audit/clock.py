@@ -42,7 +42,7 @@ class Clock:
             CheckTimes(ledger),
             int(newest["timestamp"]),
             int(newest["number"]),
-            chain.block_hash,
+            lambda number: bytes(chain.block(number)["hash"]),
         )
 
     @classmethod
