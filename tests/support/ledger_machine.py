@@ -610,7 +610,7 @@ class RoundsMachine(RuleBasedStateMachine):
     )
     def leave_task(self, task: int, mask: int, by: str, back: bool) -> None:
         """Leave a task, as owner or signer, or take others out of it, or try both; and perhaps come back at once."""
-        for i in chosen(range(PARTICIPANTS), mask & mask >> 1):
+        for i in chosen(range(PARTICIPANTS), mask):
             other, own = OWNERS[(i + 1) % PARTICIPANTS], self.signer(i) if by == "signer" else OWNERS[i]
             senders = {"both": (other, own), "other": (other,)}.get(by, (own,))
             if any(self.do("leaveTask", sender, task, i) for sender in senders) and back:
