@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from fedledger.platform.experiment.task_validation import class_counts, told_classes
+from fedledger.platform.spot_checks.plan import ANSWER_GAS
 from fedledger.protocol.units import GWEI, in_gwei
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ POST, ENROL = 420_000, 190_000
 DIRECT_ROUND, DIRECT_EACH, DIRECT_OWN = 175_000, 1_600, 80_000
 """Gas of a round: the aggregator's, more of it for each participant, and each participant's own."""
 BATCHED_ROUND, BATCHED_EACH = 200_000, 2_400
-ANSWER = 60_000
-"""Gas with which a participant answers a spot check."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class TaskPrice:
             return []
         return [
             f"Spot checks: {p.auditor_count} auditors check {p.check_rate / 10_000:g} % of accepted updates, and see "
-            f"the data of whom they check; an answer takes about {self._about(ANSWER)} of gas, within "
+            f"the data of whom they check; an answer takes about {self._about(ANSWER_GAS)} of gas, within "
             f"{timedelta(seconds=p.check_period)}, and a failed check costs {in_gwei(p.check_penalty)}."
         ]
 
