@@ -10,7 +10,7 @@ from eth_account.signers.local import LocalAccount
 from fedledger.contracts.abi import RevertedError
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.records import load_account
-from fedledger.contracts.ledger.check_history import Answer, word_at
+from fedledger.contracts.ledger.check_history import Answer, acting
 from fedledger.contracts.ledger.checks import RoundFindings, auditors_hash, findings_hash
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
@@ -244,4 +244,4 @@ def test_data_is_committed_to_by_its_owner_or_by_signatures_for_the_next_round()
     assert [(word.posted, word.word) for word in data[first]] == [(1, words[first]), (2, words[first] ^ 4)]
     assert all([(word.posted, word.word) for word in data[i]] == [(1, words[i] ^ 2)] for i in others)
     # A new root waits for its turn.
-    assert [word_at(data[first], index, 2) for index in (1, 2, 3)] == [words[first]] * 2 + [words[first] ^ 4]
+    assert [acting(data[first], index, 2) for index in (1, 2, 3)] == [0, 0, 1]

@@ -27,9 +27,10 @@ from fedledger.aggregator.round.batches import BatchError
 from fedledger.contracts.abi import RevertedError
 from fedledger.ledger_tools.audit.divergence import Divergence
 from fedledger.ledger_tools.audit.replay import MissingContentError
+from fedledger.platform.experiment.accounts import auditor_of_key
 from fedledger.protocol.arithmetic.random_streams import Stream, derive_seed, generator, stream
 from fedledger.protocol.documents import validated
-from fedledger.protocol.encoding import canonical, sealed_boxes, tensors
+from fedledger.protocol.encoding import canonical, tensors
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.encoding.tensors import TensorFormatError
 from fedledger.protocol.errors import ConfigError, StoreError
@@ -42,7 +43,7 @@ from fedledger.protocol.records.reputation import PPM, Evidence
 from fedledger.protocol.records.seal import SealSpec
 from fedledger.protocol.records.settlement import apportion, pack_lengths, pack_words, unpack_lengths, unpack_words
 from fedledger.protocol.records.spec import JudgementSpec, TaskSpec, TensorsSpec
-from fedledger.protocol.records.spot_checks import Auditor, CommittedData, SpotChecks, Windows
+from fedledger.protocol.records.spot_checks import CommittedData, SpotChecks, Windows
 from fedledger.protocol.records.verdicts import Verdict
 from support.examples import examples
 
@@ -641,10 +642,7 @@ class TestModel:
 
 REF = Ref.of(ContentRef.of(b"content"))
 SPEC = TaskSpec(name="small", rounds=3, initial_model=REF, validation=REF)
-AUDITORS = [
-    Auditor(account=signatures.checksummed("0x" + f"{i:02x}" * 20), key=sealed_boxes.public_key(bytes([i]) * 32).hex())
-    for i in (1, 2)
-]
+AUDITORS = [auditor_of_key(bytes([i]) * 32) for i in (1, 2)]
 
 
 class TestSpec:

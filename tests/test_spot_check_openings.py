@@ -405,13 +405,13 @@ def plain() -> nn.Module:
         (
             None,
             "eb16101761d4e44cd141242a8ac57ac16de8d01c461b95c8366039440000000c",
-            "40698351b08289176397abdd080faf3e94ef0478a9ee9102f811e3bc2a447dcf",
+            "9d925dcdddaceac43db5a24f329412ff90b4c52a0ff41ff44cc30fe593278924",
             "aa02758b64d29328c57fd8f943e3b4ec2f4ad2407145e208f70f6e01ac864199",
         ),
         (
             Windows(steps=2, drawn=1),
             "eb16101761d4e44cd141242a8ac57ac16de8d01c461b95c8366039440000000c",
-            "720bea4ffa6e22c5fc15674dcc53fed34676f46808a436721cbdcacaca6cc293",
+            "9d6c30e0710dbf4114fc48bbd2e7dfa1af8ab25435ef4f1348aec718b3583270",
             "a8f3844ccf6fdb7086053a7aa74c98600ee1ed9b47a07fd0faa255a6520ce836",
         ),
     ],

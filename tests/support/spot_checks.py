@@ -24,11 +24,11 @@ from fedledger.node.own_training import local_trainer
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.node.spot_checks.opening import Opening, make_opening
 from fedledger.node.training import Trainer, TrainingContext
+from fedledger.platform.experiment.accounts import auditor_of_key
 from fedledger.platform.spot_checks.judging import Case, Judgement, judge
 from fedledger.protocol.codecs.payload import header_codec
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.encoding.keccak import keccak
-from fedledger.protocol.encoding.sealed_boxes import public_key
 from fedledger.protocol.methods.catalogue import Method, VectorSpec
 from fedledger.protocol.records import update as wire
 from fedledger.protocol.records.data_root import CommittedExamples, salt_seed
@@ -36,13 +36,11 @@ from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.signatures import checksummed
 from fedledger.protocol.records.spec import TaskSpec
-from fedledger.protocol.records.spot_checks import Auditor, Check, CommittedData, SpotChecks, Windows
+from fedledger.protocol.records.spot_checks import Check, CommittedData, SpotChecks, Windows
 
 REF = Ref.of(ContentRef.of(b"content"))
 PLACE = 31337, checksummed("0x" + "5f" * 20), 3
-AUDITORS = [
-    Auditor(account=checksummed("0x" + f"{i:02x}" * 20), key=public_key(bytes([i]) * 32).hex()) for i in (1, 2, 3)
-]
+AUDITORS = [auditor_of_key(bytes([i]) * 32) for i in (1, 2, 3)]
 TOP_K = {
     "payload": [VectorSpec(name="delta", codec=Method(method="top_k@1", params={"k": 200}))],
     "transforms": [Method(method="clip@1", params={"bound": 0.05})],

@@ -316,6 +316,13 @@ class Parts(Sequence[Dataset]):
         """Return the number of examples of a part."""
         return int(self._ends[index + 1] - self._ends[index])
 
+    def kept(self, kept: NDArray[np.bool_]) -> Parts:
+        """Return the parts with those of their examples alone that bool[n] over all of them, part after part, names."""
+        if kept.all():
+            return self
+        ends = [int(kept[:end].sum()) for end in self._ends[1:]]
+        return Parts.stretches(self._whole.take(np.flatnonzero(kept)), ends)
+
     def spread(self, count: int) -> Dataset:
         """Return at most so many examples, some of every part."""
         n = len(self._whole)

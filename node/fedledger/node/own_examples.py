@@ -111,7 +111,11 @@ def own_examples(
         for each in offered_examples(folder / config.offered, schema):
             given = posted.objective.prepared(each)
             offered.update(example_keys(given.inputs, given.targets))
-    held = HeldOut.of(posted.objective.prepared(fit.examples), offered, public, config.most_held_out)
+    examples, share = posted.objective.prepared(fit.examples), config.most_held_out
+    if spec.spot_checks is not None:
+        # A check fails on any of them.
+        public, share = Counter(dict.fromkeys(public, len(examples))), 1.0
+    held = HeldOut.of(examples, offered, public, share)
     least = 1 if schema is None else schema.least_examples
     return OwnExamples(_cautioned(held.fit_without(fit, least), spec), posted, held, published)
 

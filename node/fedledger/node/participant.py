@@ -86,13 +86,15 @@ class Participant(Actor[Situation]):
         objections = self.objections_kind(access, self.batched)
         shown, appeals = (trainer.shown, trainer.appeals) if isinstance(trainer, Showing) else (trainer, True)
         self.data = CommittedData(access, shown) if access.spec.committed_data is not None else None
+        if self.data is not None:
+            self.updates.covered = self.data.covers
         self.checks: Checks | None = None
         if self.data is not None and access.spec.spot_checks is not None:
             self.checks = Checks(access, self.updates, self.data, shown, appeals)
         own: list[Duty[Situation]] = [] if self.data is None else [self.data]
-        own += [] if self.checks is None else [self.checks]
+        late: list[Duty[Situation]] = [] if self.checks is None else [self.checks]
         self.joining = Joining(access, rejoins, self.data)
-        duties: list[Duty[Situation]] = [self._end, self.joining, objections, *own, self.batched, self.direct]
+        duties: list[Duty[Situation]] = [self._end, self.joining, objections, *own, self.batched, self.direct, *late]
         super().__init__(access, duties, RACES, essential=(self._end, self.joining))
 
     def look(self) -> Situation:

@@ -84,7 +84,9 @@ class Updates:
         self._models = models
         self._contexts = Contexts(access.spec, access.store, models)
         self._faults: dict[ContentRef, str] = {}
+        self.covered: Callable[[TaskHistory, RoundHistory], bool] = lambda task, current: True
         self._is_told = False
+        self._uncovered: set[int] = set()
         self._committed: tuple[tuple[int | bytes, ...], bytes] | None = None
 
     def context(self, task: TaskHistory, current: RoundHistory) -> TrainingContext | None:
@@ -125,10 +127,10 @@ class Updates:
         """Return the round's update, which is in the journal; it is made if it is not there."""
         return self.journal.entry(current) or self.keep(current, self.trainer(self._context(task, current)))
 
-    def is_staked(self, task: TaskHistory) -> bool:
+    def is_staked(self, task: TaskHistory, current: RoundHistory) -> bool:
         """Return whether this participant has the stake without which a task with spot checks refuses its updates."""
         stake = self.access.history.stakes.get(self.access.participant or 0, 0)
-        if not task.params.check_rate or stake >= task.params.min_stake:
+        if not task.params.check_rate or self.access.participant in current.staked:
             return True
         if not self._is_told:
             self._is_told = True
@@ -146,7 +148,12 @@ class Updates:
         Others may have brought that about: by a model with which training diverges, or statistics leave their range.
         A round without this participant costs it nothing of its stake.
         """
-        if not self.is_staked(task):
+        if not self.is_staked(task, current):
+            return True
+        if not self.covered(task, current):
+            if current.index not in self._uncovered:
+                self._uncovered.add(current.index)
+                log.warning("round %d: missed, as the commitment to the present data does not hold yet", current.index)
             return True
         if not task.params.penalties.garbage:
             return False

@@ -122,7 +122,7 @@ def validate(data: bytes, expected: Expected, owner: str, signer: str) -> ValidU
 
 
 def require_committed(examples: int, committed: int | None) -> None:
-    """Raise UpdateRefusedError if an update claims more examples than its participant has committed to.
+    """Raise UpdateRefusedError if an update claims other examples than its participant has committed to.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def require_committed(examples: int, committed: int | None) -> None:
         return
     if not committed:
         raise UpdateRefusedError(Verdict.UNCOMMITTED, "its participant has committed to no data")
-    if examples > committed:
+    if examples != committed:
         detail = f"it claims {examples} examples, and its participant has committed to {committed}"
         raise UpdateRefusedError(Verdict.UNCOMMITTED, detail)
 

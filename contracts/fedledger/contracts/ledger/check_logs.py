@@ -28,8 +28,10 @@ class CheckLogs(ABC):
 
     def _on_DataCommitted(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         task = self.tasks[a["task"]]
-        posted = DataWord(max(task.rounds, default=0) + 1, a["word"])
-        task.data.setdefault(a["participant"], []).append(posted)
+        posted, known = DataWord(max(task.rounds, default=0) + 1, a["word"]), task.data.setdefault(a["participant"], [])
+        # Each has salts of its own: one that comes again was signed before, and is posted by somebody else.
+        if all(each.word != posted.word for each in known):
+            known.append(posted)
 
     def _on_Summoned(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         task, index = self.tasks[a["task"]], a["round"]

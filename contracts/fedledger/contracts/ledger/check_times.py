@@ -39,12 +39,12 @@ class CheckTimes:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._proposed: dict[tuple[int, int, bytes], int] = {}
+        self._proposed: dict[tuple[int, int, int, bytes], int] = {}
 
     def until(self, task: TaskHistory, current: RoundHistory, periods: int) -> int:
         """Return the block time that lies so many check periods after a round's proposal."""
-        transaction = b"" if current.proposed_at is None else current.proposed_at.transaction
-        key = task.id, current.index, transaction
+        at = current.proposed_at
+        key = (task.id, current.index, 0, b"") if at is None else (task.id, current.index, at.block, at.transaction)
         if key not in self._proposed:
             self._proposed[key] = self._ledger.round(task.id, current.index).proposed_at
         return self._proposed[key] + periods * task.params.check_period

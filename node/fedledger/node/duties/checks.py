@@ -62,6 +62,12 @@ class CommittedData:
             log.warning("the data are others than before: what was trained on the old ones cannot be shown any more")
         return Step(Action.COMMITTED_DATA, task.id, detail=f"{self._count:,} examples")
 
+    def covers(self, task: TaskHistory, current: RoundHistory) -> bool:
+        """Return whether the commitment that holds in a round is to the data as they are now."""
+        committed, words = self.access.spec.committed_data, task.data.get(self.access.participant or 0, [])
+        place = None if committed is None else acting(words, current.index, committed.every)
+        return place is not None and words[place].word == self.root(place + 1).word
+
     def missing(self, task: TaskHistory) -> int | None:
         """Return the commitment that the ledger does not have yet; None if it has the newest."""
         words = [] if self.access.participant is None else task.data.get(self.access.participant, [])

@@ -178,6 +178,8 @@ def committed_examples(spec: TaskSpec, trainer: Trainer, seed: bytes) -> Committ
             f"The task takes participants with 1 to {spec.most_committed:,} examples, and here are {count:,}.",
             "Take part with fewer of them.",
         )
+    if spec.spot_checks is not None and spec.windows is None:
+        _require_storable(dataset.inputs.nbytes + dataset.targets.nbytes)
     return CommittedExamples(CanonicalExamples.of(dataset), seed)
 
 
@@ -212,12 +214,16 @@ def make_opening(check: Check, trainer: Trainer, context: TrainingContext, root:
         if windows is None
         else _open_windows(check, trainer, context, committed, windows)
     )
-    if len(opening.plaintext) > MOST_OPENING_BYTES:
+    _require_storable(len(opening.plaintext))
+    return opening
+
+
+def _require_storable(length: int) -> None:
+    if length > MOST_OPENING_BYTES:
         raise ConfigError(
-            f"The opening has {len(opening.plaintext):,} bytes; at most {MOST_OPENING_BYTES:,} can be stored.",
+            f"What an auditor has to see has {length:,} bytes; at most {MOST_OPENING_BYTES:,} can be stored.",
             "Take part with fewer examples, or in a task whose spot checks replay windows.",
         )
-    return opening
 
 
 def _open_all(check: Check, trainer: Trainer, context: TrainingContext, seed: bytes) -> Opening:

@@ -15,13 +15,12 @@ from fedledger.platform.bench.processes import shared_out
 from fedledger.platform.bench.spot_check_runs import Checks, WatchedRecord
 from fedledger.platform.engine.backends.choose import open_backend
 from fedledger.platform.engine.federation import play
-from fedledger.platform.experiment.accounts import experiment_address
+from fedledger.platform.experiment.accounts import experiment_auditor
 from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.platform.experiment.experiment import Experiment
 from fedledger.protocol.documents import validated
-from fedledger.protocol.encoding.sealed_boxes import public_key
-from fedledger.protocol.records.spot_checks import LEAST_AUDITORS, Auditor, CommittedData, Reason, SpotChecks, Windows
+from fedledger.protocol.records.spot_checks import LEAST_AUDITORS, CommittedData, Reason, SpotChecks, Windows
 
 PARTICIPANTS, ROUNDS = 8, 5
 PERCEPTRONS = {"logistic regression": [], "perceptron": [16], "large perceptron": [256, 64]}
@@ -107,7 +106,9 @@ def varied(seed: int, folder: Path) -> tuple[str, Experiment]:
         document["model"] = {"method": "mlp@1", "params": {"inputs": 64, "hidden": hidden, "classes": 10}}
     experiment = make_experiment(validated(ExperimentConfig, document, kind), folder)
     windows = Windows(steps=int(rng.integers(1, 6)), drawn=int(rng.integers(1, 4))) if rng.integers(2) else None
-    checks = SpotChecks(auditors=[_auditor(seed, number) for number in range(LEAST_AUDITORS)], windows=windows)
+    checks = SpotChecks(
+        auditors=[experiment_auditor(seed, number) for number in range(LEAST_AUDITORS)], windows=windows
+    )
     spec = experiment.spec.model_copy(update={"committed_data": CommittedData(), "spot_checks": checks})
     return kind, replace(experiment, spec=spec)
 
@@ -167,8 +168,3 @@ def honest_cells(runs: Sequence[HonestRun]) -> list[dict[str, object]]:
         }
         for (model, momentum, windows), own in sorted(groups.items())
     ]
-
-
-def _auditor(seed: int, number: int) -> Auditor:
-    key = hashlib.sha256(f"auditor {number} of {seed}".encode()).digest()
-    return Auditor(account=experiment_address(seed, f"auditor {number}"), key=public_key(key).hex())

@@ -90,5 +90,5 @@ def auditor_key(
         found = auditor_of_key(bytes(read_key(keystore, password_file).key))
     else:
         found = experiment_auditor(experiment_seed or 0, auditor)
-    line = f'{{ account = "{found.account}", key = "{found.key}" }}'
+    line = f'{{ account = "{found.account}", key = "{found.key}", signature = "{found.signature}" }}'
     print_result(format_, found.model_dump(), line)

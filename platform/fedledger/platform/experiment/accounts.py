@@ -11,6 +11,7 @@ from eth_utils.address import to_checksum_address
 from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.encoding.sealed_boxes import public_key, reader_key
 from fedledger.protocol.errors import KeyStoreError
+from fedledger.protocol.records.signatures import reader_message, sign
 from fedledger.protocol.records.spot_checks import Auditor
 
 if TYPE_CHECKING:
@@ -75,8 +76,9 @@ def experiment_auditor(seed: int, number: int) -> Auditor:
 
 
 def auditor_of_key(key: bytes) -> Auditor:
-    """Return the auditor whose account has a key: its address, and the key that openings are sealed to."""
-    return Auditor(account=_address(key), key=public_key(reader_key(key)).hex())
+    """Return the auditor whose account has a key: its address, and the key that openings are sealed to, signed."""
+    public = public_key(reader_key(key))
+    return Auditor(account=_address(key), key=public.hex(), signature=sign(reader_message(public), key).hex())
 
 
 def _key(seed: int, role: str) -> bytes:

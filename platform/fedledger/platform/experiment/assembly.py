@@ -17,6 +17,7 @@ from fedledger.aggregator.rules.base import RULES
 from fedledger.aggregator.selection.base import SELECTIONS
 from fedledger.learning.code_bundle import read_code
 from fedledger.learning.data import Dataset, Parts, Prepared
+from fedledger.learning.equal_examples import example_keys
 from fedledger.learning.hold_out import hold_out
 from fedledger.learning.metrics import check_model
 from fedledger.learning.models.base import build_model
@@ -92,6 +93,11 @@ def make_experiment(config: ExperimentConfig, folder: Path, own: TaskCode | None
             f"The data are divided among {len(parts)} participants, but the configuration has {config.participants}.",
             f"Set participants = {len(parts)}.",
         )
+    if config.ledger.check_rate and config.data.validation_access == PUBLIC:
+        # A check fails on any of them.
+        public = frozenset(example_keys(validation.inputs, validation.targets))
+        keys = example_keys(parts.whole.inputs, parts.whole.targets)
+        parts = parts.kept(np.array([key not in public for key in keys]))
     behaviours = [HONEST] * config.participants
     drawn = iter(rng.permutation(config.participants).tolist())
     for group in config.attackers:

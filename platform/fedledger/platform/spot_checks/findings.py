@@ -84,7 +84,8 @@ class Findings:
             return None
         now = self.access.ledger.chain.now()
         open_ = [check for check in own if self.times.is_open(task, check, now)]
-        return self._look_at_one(task, open_, now) or self._post(task, open_, committed, now)
+        open_.sort(key=lambda check: self.times.waits_until(task, check) or now)
+        return self._post(task, open_, committed, now) or self._look_at_one(task, open_, now)
 
     def _look_at_one(self, task: TaskHistory, checks: Sequence[CheckHistory], now: int) -> Step | None:
         """Judge the first check that can be judged and was not yet."""
@@ -100,7 +101,7 @@ class Findings:
         revealing = () if committed is None else self._written(committed)
         if revealing and _pairs(revealing) <= {(check.round, check.participant) for check in checks}:
             return self._reveal(task, revealing)
-        judged = [check for check in checks if _key(check) in self._judged]
+        judged = [check for check in checks if _key(check) in self._judged][:BATCH]
         return self._commit(task, judged) if self._is_due(task, judged, now) else None
 
     def _look(self, task: TaskHistory, check: CheckHistory, now: int) -> Step | None:

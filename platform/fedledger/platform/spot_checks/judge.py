@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Set
 
@@ -12,13 +11,12 @@ from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.learning.posted_model import PostedModel
 from fedledger.node.contexts import Contexts
-from fedledger.node.spot_checks.opening import MOST_OPENING_BYTES
 from fedledger.platform.spot_checks.findings import Judged
-from fedledger.platform.spot_checks.judging import Case, judge, validation_keys
+from fedledger.platform.spot_checks.judging import Case, judge_box, validation_keys
 from fedledger.protocol.encoding.cid import MAX_STATE_BYTES, ContentRef
-from fedledger.protocol.encoding.sealed_boxes import open_box, reader_key
+from fedledger.protocol.encoding.sealed_boxes import public_key, reader_key
 from fedledger.protocol.encoding.strict import hexadecimal
-from fedledger.protocol.errors import ContentCorruptError, ContentUnavailableError, ContentUnreadableError
+from fedledger.protocol.errors import ConfigError, ContentCorruptError, ContentUnavailableError
 from fedledger.protocol.records import update as wire
 from fedledger.protocol.records.data_root import DataRoot
 from fedledger.protocol.records.spot_checks import Check
@@ -50,6 +48,12 @@ class TaskJudge:
         self._public = validation_keys(spec, store)
         self._contexts = Contexts(spec, store, Models(store, spec.tensors))
         self._key = reader_key(bytes(access.account.key))
+        named = () if spec.spot_checks is None else spec.spot_checks.auditors
+        if not any(each.account == access.address and each.key == public_key(self._key).hex() for each in named):
+            raise ConfigError(
+                f"The task seals what {access.address} has to see to another key than this program has.",
+                "Do not audit it: ask its publisher to post it with what `fedledger auditor key` prints.",
+            )
 
     def __call__(self, task: TaskHistory, check: CheckHistory, is_last_try: bool) -> Judged | None:
         """Return what is found; None if something cannot be had yet, or is not the participant's to provide."""
@@ -62,14 +66,8 @@ class TaskJudge:
             box = self.access.store.get(answer.box, MAX_STATE_BYTES)
         except (ContentUnavailableError, ContentCorruptError):
             return Judged(False, reason="what should be shown cannot be fetched") if is_last_try else None
-        try:
-            plaintext = open_box(self._key, box, about.info, MOST_OPENING_BYTES)
-        except ContentUnreadableError:
-            return Judged(False, reason="the box does not open")
-        if hashlib.sha256(plaintext).digest() != answer.opening:
-            return Judged(False, reason="what is in the box is not what the participant says")
-        found = judge(about, case, plaintext)
-        return Judged(found.passed, found.transcript, "" if found.passed else str(found.reason))
+        found = judge_box(about, case, box, answer.opening, self._key)
+        return Judged(found.passed, found.transcript, "" if found.passed else found.reason.label)
 
     def _case(self, task: TaskHistory, current: RoundHistory, check: CheckHistory) -> Case | None:
         """Return what is known of the update that is checked; None if it cannot be had."""
@@ -82,11 +80,14 @@ class TaskJudge:
             return None
         try:
             update = self.access.store.get(reference, spec.limits.max_update_bytes)
-            staleness = current.staleness_of(hexadecimal(wire.read_header(update).base, 32))
+            sent = wire.decode(update)
+            staleness = current.staleness_of(hexadecimal(sent.header.base, 32))
         except (ContentUnavailableError, ContentCorruptError, wire.UpdateRefusedError) as error:
             log.warning("round %d: an update that was accepted cannot be read: %s", current.index, error)
             return None
-        if staleness is None:
+        if staleness is None or sent.signed_by not in self.access.history.all_signers[check.participant]:
+            # Whoever proposed the round put it there, and not the participant: that is for verifiers to see.
+            log.warning("round %d: the update of participant %d is not its own", current.index, check.participant)
             return None
         context = self._contexts(task, current, owner, staleness, {})
         claim = check.answers[-1].claim

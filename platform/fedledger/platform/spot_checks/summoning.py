@@ -35,7 +35,7 @@ class Summoning:
         self.access = access
         self.place = place
         self.times = times
-        self._named: set[tuple[int, bytes]] = set()
+        self._named: set[tuple[int, int, bytes]] = set()
 
     def summon(self, seen: Situation) -> Step | None:
         """Name those who were drawn in a round."""
@@ -98,8 +98,9 @@ class Summoning:
         turn = (self.place - check.round) % task.params.auditor_count
         return now >= (self.times.waits_until(task, check) or 0) + turn * max(1, task.params.check_period // TURNS)
 
-    def _key(self, current: RoundHistory) -> tuple[int, bytes]:
-        return current.index, b"" if current.proposed_at is None else current.proposed_at.transaction
+    def _key(self, current: RoundHistory) -> tuple[int, int, bytes]:
+        at = current.proposed_at
+        return (current.index, 0, b"") if at is None else (current.index, at.block, at.transaction)
 
 
 def _participants(some: list[int]) -> str:

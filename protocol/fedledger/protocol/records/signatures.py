@@ -30,6 +30,7 @@ UPDATE_DOMAIN_TYPE = "EIP712Domain(string name,string version)"
 UPDATE_TYPE = "Update(bytes32 spec,uint32 round,address participant,bytes32 base,bytes32 payload,bytes32 header)"
 COMMITMENT_DOMAIN_TYPE = "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
 COMMITMENT_TYPE = "Commitment(uint256 task,uint32 round,uint32 participant,bytes32 commitment)"
+READER_TYPE = "Reader(bytes32 key)"
 DATA_TYPE = "Data(uint256 task,uint32 round,uint32 participant,uint256 word)"
 COMMITTED = ("uint256", "address", "uint256", "uint32", "address", "bytes32", "bytes32", "uint64", "bytes32")
 DOMAINS_CACHED, KEYS_CACHED, ADDRESSES_CACHED, SIGNERS_CACHED = 64, 4_096, 65_536, 16_384
@@ -91,6 +92,11 @@ def commitment_message(
     chain_id, contract, task = place
     message = {"task": task, "round": round_index, "participant": participant, "commitment": digest}
     return _signable(b"\x01", _commitment_domain(chain_id, contract, version), _hash_struct(COMMITMENT_TYPE, message))
+
+
+def reader_message(key: bytes) -> SignableMessage:
+    """Return the EIP-712 message by which an account says that what is sealed to a key, 32 bytes, reaches it alone."""
+    return _signable(b"\x01", _update_domain(), _hash_struct(READER_TYPE, {"key": key}))
 
 
 def data_message(place: Place, round_index: int, participant: int, word: int) -> SignableMessage:

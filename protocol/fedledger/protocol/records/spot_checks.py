@@ -18,7 +18,7 @@ from fedledger.protocol.documents import Document
 from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.encoding.sealed_boxes import require_public_key
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.records.signatures import Place, checksummed, is_checksummed
+from fedledger.protocol.records.signatures import Place, checksummed, is_checksummed, reader_message, recover
 
 LEAST_AUDITORS, MOST_AUDITORS = 2, 16
 MOST_WINDOWS = 256
@@ -72,6 +72,9 @@ class Auditor(Document):
     key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(
         description="X25519 key to which openings are sealed, hexadecimal"
     )
+    signature: Annotated[str, Field(pattern=r"^[0-9a-f]{130}$")] = Field(
+        description="the account's, which says that the key is its own, hexadecimal"
+    )
 
     @field_validator("account")
     @classmethod
@@ -88,6 +91,12 @@ class Auditor(Document):
         except ConfigError as error:
             raise ValueError(error.message) from error
         return key
+
+    @model_validator(mode="after")
+    def _is_own_key(self) -> Auditor:
+        if recover(reader_message(bytes.fromhex(self.key)), bytes.fromhex(self.signature)) != self.account:
+            raise ValueError(f"{self.account} has not signed its key: have it print both with `fedledger auditor key`")
+        return self
 
 
 class Windows(Document):
