@@ -12,13 +12,13 @@ from eth_account.signers.local import LocalAccount
 from fedledger.contracts.abi import checksum_address
 from fedledger.contracts.chain.answers import octets, quantity, typed
 from fedledger.contracts.chain.connection import EMBEDDED, connect, probe, unanswered
-from fedledger.contracts.chain.journal import ChainJournal, Entry, read_entries
+from fedledger.contracts.chain.journal import Block, ChainJournal, Entry, read_journal
 from fedledger.contracts.chain.logs import place_of, read_logs
 from fedledger.contracts.chain.records import MAX_GAS, PAYMENT_GAS, Head, Receipt, Transaction
 from fedledger.contracts.chain.reverts import Explain, RefusedError, revert_data
 from fedledger.contracts.chain.sender import SENT_AT_ONCE, Sender, Sent
 from fedledger.protocol.encoding.keccak import keccak
-from fedledger.protocol.errors import ChainError
+from fedledger.protocol.errors import ChainError, ConfigError
 
 ATTEMPTS = 5
 JOURNAL_LAG = 30
@@ -53,6 +53,8 @@ class Chain:
         self._gas: dict[int, int] = {}
         self._faucet: str | None = None
         self._journal: ChainJournal | None = None
+        self.has_other_blocks = False
+        """Whether a journal was repeated on it that does not say what hashes its blocks had."""
 
     @property
     def chain_id(self) -> int:
@@ -296,11 +298,33 @@ class Chain:
     def keep_journal(self, path: Path) -> None:
         """Repeat on this chain what a journal says, and write down what is done from now on.
 
-        A development chain ends with the program that started it. Its journal holds every payment, transaction and
-        step in time, so that a chain of the same kind can be brought to the same state.
+        A development chain ends with the program that started it. The journal of an embedded one holds its blocks,
+        which are made again with the same hashes. Any other journal, and one of versions before 0.2, holds every
+        payment, transaction and step in time, so that a chain of the same kind can be brought to the same state.
+
+        Raises
+        ------
+        StoreError
+            If the journal cannot be read.
+        ConfigError
+            If a block that is made again has another hash than it had, or this kind of chain makes none again.
+        RefusedError
+            If the chain refuses what the journal says.
         """
+        known = read_journal(path)
+        blocks = [entry for entry in known if isinstance(entry, Block)]
+        done = [entry for entry in known if isinstance(entry, Entry)]
+        if not done and self.connection.keep_blocks(blocks, ChainJournal(path).write_block):
+            self.forget()
+            return
+        if blocks:
+            raise ConfigError(f"The journal {path} is that of an embedded chain.", "Resume with --chain embedded.")
+        self.has_other_blocks = bool(done)
+        self._do_again(path, done)
+
+    def _do_again(self, path: Path, done: Sequence[Entry]) -> None:
         began, elapsed, advanced = time.monotonic(), 0.0, 0
-        for entry in read_entries(path):
+        for entry in done:
             elapsed = entry.elapsed
             waited = int(elapsed - advanced - (time.monotonic() - began))
             if waited > JOURNAL_LAG:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from requests.exceptions import RequestException
 
 from fedledger.contracts.chain.answers import ContradictionError, quantity
+from fedledger.contracts.chain.journal import Block
 from fedledger.contracts.chain.records import Capabilities, Head
 from fedledger.contracts.chain.reverts import RefusedError, revert_data
 from fedledger.protocol.errors import ChainError
@@ -84,6 +85,30 @@ class Connection(ABC):
     @abstractmethod
     def advance(self, seconds: int) -> None:
         """Move a development chain's time forward and mine a block."""
+
+    def keep_blocks(self, blocks: Sequence[Block], keep: Callable[[Block], None]) -> bool:
+        """Make a new chain's blocks again, and hand over those that are made from now on.
+
+        Parameters
+        ----------
+        blocks
+            From the first on; none if the chain is to stay as it is, whose blocks so far are handed over, then.
+        keep
+            Called with each block as soon as it is made.
+
+        Returns
+        -------
+        bool
+            Whether this kind of chain can do so.
+
+        Raises
+        ------
+        RefusedError
+            If the chain refuses a transaction.
+        ConfigError
+            If one of the blocks has another hash than it had.
+        """
+        return False
 
     def ask(self, method: str, params: list[Any]) -> Any:
         """Return the answer to a question, which may be None; wait while nobody answers, and ask again after errors.

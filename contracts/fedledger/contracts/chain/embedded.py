@@ -3,34 +3,68 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import rlp
-from eth.exceptions import TransactionNotFound
+from eth.constants import ZERO_ADDRESS
+from eth.exceptions import PyEVMError, TransactionNotFound
 from eth_tester import EthereumTester, PyEVMBackend
 from eth_tester.backends.pyevm.serializers import serialize_transaction, serialize_transaction_receipt
 from eth_tester.exceptions import BlockNotFound, TransactionFailed
 from eth_tester.exceptions import ValidationError as InvalidRequestError
 from eth_utils.exceptions import ValidationError as InvalidTransactionError
+from rlp.exceptions import RLPException
 from web3 import EthereumTesterProvider, Web3
 from web3.exceptions import Web3Exception
 from web3.types import RPCEndpoint
 
 from fedledger.contracts.chain.answers import quantity
 from fedledger.contracts.chain.connection import EMBEDDED, Connection
+from fedledger.contracts.chain.journal import Block
 from fedledger.contracts.chain.records import Head
 from fedledger.contracts.chain.reverts import RefusedError
+from fedledger.protocol.errors import ConfigError
 
 MNEMONIC = "test test test test test test test test test test test junk"
 REFUSALS = (
     *(Web3Exception, ValueError, TransactionFailed, BlockNotFound, InvalidRequestError, InvalidTransactionError),
 )
 
+UNREPEATABLE = (*REFUSALS, PyEVMError, RLPException)
 
-class IndexedBackend(PyEVMBackend):  # type: ignore[misc]
-    """py-evm, finding transactions by its index: eth-tester searches all blocks, which makes an export quadratic."""
+
+class JournalledBackend(PyEVMBackend):  # type: ignore[misc]
+    """py-evm, telling of every block, and making the same blocks again.
+
+    It finds transactions by its index: eth-tester searches all blocks, which makes an export quadratic.
+    """
+
+    keep: Callable[[Block], None] | None = None
+    """Called with each block that is mined."""
+
+    def mine_blocks(self, num_blocks: int = 1, coinbase: bytes = ZERO_ADDRESS) -> tuple[bytes, ...]:
+        return tuple(self._mine(os.urandom(32), coinbase).hash for _ in range(num_blocks))
+
+    def block(self, number: int) -> Block:
+        """Return a block, as a journal keeps it."""
+        return _kept(self.chain.get_canonical_block_by_number(number))
+
+    def repeat(self, block: Block) -> Block:
+        """Mine what comes next as it was mined, and return what came of it."""
+        self.chain.set_header_timestamp(block.timestamp)
+        for raw in block.transactions:
+            self.send_raw_transaction(raw)
+        return _kept(self._mine(block.mix))
+
+    def _mine(self, mix: bytes, coinbase: bytes = ZERO_ADDRESS) -> Any:
+        # No transaction has blobs.
+        mined = self.chain.mine_block(coinbase=coinbase, mix_hash=mix, blob_gas_used=0)
+        if self.keep is not None:
+            self.keep(_kept(mined))
+        return mined
 
     def get_transaction_by_hash(self, transaction_hash: bytes) -> Any:
         found = self._mined(transaction_hash)
@@ -63,10 +97,19 @@ class EmbeddedConnection(Connection):
 
     def __init__(self) -> None:
         super().__init__(EMBEDDED)
+        self._begin()
+
+    def _begin(self, began: int | None = None) -> None:
+        """Make a new chain, whose first block is of now unless a time is given (seconds since 1970)."""
         rich = {"balance": 10**24}
-        self._tester = EthereumTester(
-            IndexedBackend.from_mnemonic(MNEMONIC, num_accounts=1, genesis_state_overrides=rich)
+        overrides = {} if began is None else {"timestamp": began}
+        self._backend = JournalledBackend.from_mnemonic(
+            MNEMONIC,
+            num_accounts=1,
+            genesis_state_overrides=rich,
+            genesis_parameters=PyEVMBackend.generate_genesis_params(overrides),
         )
+        self._tester = EthereumTester(self._backend)
         self._manager = Web3(EthereumTesterProvider(self._tester), middleware=[]).manager
 
     def request(self, method: str, params: list[Any]) -> Any:
@@ -95,6 +138,26 @@ class EmbeddedConnection(Connection):
         mined = self._tester.backend.chain.get_canonical_block_by_number(int(block["number"]))
         return bytes(rlp.encode(mined.header))
 
+    def keep_blocks(self, blocks: Sequence[Block], keep: Callable[[Block], None]) -> bool:
+        if blocks:
+            self._begin(blocks[0].timestamp)
+        else:
+            for number in range(self.head().number + 1):
+                keep(self._backend.block(number))
+        for number, block in enumerate(blocks):
+            try:
+                made = self._backend.repeat(block) if number else self._backend.block(0)
+            except UNREPEATABLE as error:
+                raise RefusedError(str(error)) from error
+            if made.hash != block.hash:
+                raise ConfigError(
+                    f"Block {number} of the run's chain had the hash {block.hash.hex()}; made again, it has "
+                    f"{made.hash.hex()}, so that the run would go on with another history.",
+                    "Resume with the version of fedledger and of its packages that it began with, or start a new run.",
+                )
+        self._backend.keep = keep
+        return True
+
     def advance(self, seconds: int) -> None:
         newest = self.ask("eth_getBlockByNumber", ["latest", False])
         try:
@@ -102,6 +165,12 @@ class EmbeddedConnection(Connection):
             self._tester.mine_block()
         except REFUSALS as error:
             raise RefusedError(str(error)) from error
+
+
+def _kept(block: Any) -> Block:
+    header = block.header
+    transactions = tuple(transaction.encode() for transaction in block.transactions)
+    return Block(int(header.timestamp), bytes(header.mix_hash), bytes(header.hash), transactions)
 
 
 def _reverted(error: Exception) -> str | None:

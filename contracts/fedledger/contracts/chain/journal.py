@@ -1,10 +1,11 @@
-"""A development chain's journal: what was done to it, so that it can be done again."""
+"""A development chain's journal: its blocks, or else what was done to it, so that it can be made again."""
 
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,6 +27,28 @@ class Entry:
     kind: str
     value: Any
     elapsed: float
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of a chain that can make the same blocks again.
+
+    Parameters
+    ----------
+    timestamp
+        Seconds since 1970.
+    mix
+        What the block's miner drew at random, 32 bytes.
+    hash
+        The block's hash.
+    transactions
+        Its transactions as they were signed, in order.
+    """
+
+    timestamp: int
+    mix: bytes
+    hash: bytes
+    transactions: tuple[bytes, ...]
 
 
 class _Line(BaseModel):
@@ -52,13 +75,30 @@ class _Transaction(_Line):
     value: str = Field(pattern="^([0-9a-f]{2})+$")
 
 
-_ENTRY: TypeAdapter[_Advance | _Payment | _Transaction] = TypeAdapter(
-    Annotated[_Advance | _Payment | _Transaction, Field(discriminator="kind")]
+class _Block(BaseModel):
+    kind: Literal["block"]
+    timestamp: int = Field(ge=0, lt=2**64)
+    mix: str = Field(pattern="^[0-9a-f]{64}$")
+    hash: str = Field(pattern="^[0-9a-f]{64}$")
+    transactions: list[Annotated[str, Field(pattern="^([0-9a-f]{2})+$")]]
+
+    @property
+    def entry(self) -> Block:
+        return Block(
+            timestamp=self.timestamp,
+            mix=bytes.fromhex(self.mix),
+            hash=bytes.fromhex(self.hash),
+            transactions=tuple(map(bytes.fromhex, self.transactions)),
+        )
+
+
+_ENTRY: TypeAdapter[_Advance | _Payment | _Transaction | _Block] = TypeAdapter(
+    Annotated[_Advance | _Payment | _Transaction | _Block, Field(discriminator="kind")]
 )
 
 
 class ChainJournal:
-    """A file to which every payment, transaction and step in time is added.
+    """A file to which every block, or else every payment, transaction and step in time, is added.
 
     Parameters
     ----------
@@ -71,22 +111,52 @@ class ChainJournal:
     def __init__(self, path: Path, elapsed: float = 0.0) -> None:
         self._path = path
         self._began = time.monotonic() - elapsed
+        if _is_cut_off(path):
+            # What comes next has a line of its own.
+            self._add("\n")
 
     def write(self, kind: str, value: Any) -> None:
         """Add an entry."""
         elapsed = round(time.monotonic() - self._began, 1)
+        self._add(json.dumps({"kind": kind, "value": value, "elapsed": elapsed}) + "\n")
+
+    def write_block(self, block: Block) -> None:
+        """Add a block."""
+        shown = {"timestamp": block.timestamp, "mix": block.mix.hex(), "hash": block.hash.hex()}
+        transactions = [raw.hex() for raw in block.transactions]
+        self._add(json.dumps({"kind": "block", **shown, "transactions": transactions}) + "\n")
+
+    def _add(self, text: str) -> None:
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"kind": kind, "value": value, "elapsed": elapsed}) + "\n")
+            file.write(text)
 
 
-def read_entries(path: Path) -> Iterator[Entry]:
-    """Yield the entries of a journal in order; none if there is no such file.
+def _is_cut_off(path: Path) -> bool:
+    """Return whether a file ends within a line."""
+    if not path.exists() or not path.stat().st_size:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
+
+
+def read_journal(path: Path) -> Sequence[Block] | Sequence[Entry]:
+    """Return what a journal says, in order: blocks, or else what was done; nothing if there is no such file.
 
     Raises
     ------
     StoreError
-        If the file cannot be read, or a line says something that no journal does.
+        If the file cannot be read, or says something that no journal does.
     """
+    entries = list(_read_entries(path))
+    blocks = [entry for entry in entries if isinstance(entry, Block)]
+    done = [entry for entry in entries if isinstance(entry, Entry)]
+    if blocks and done:
+        raise StoreError(f"The journal {path} of the run's chain is part of two.", "Start the run anew.")
+    return blocks or done
+
+
+def _read_entries(path: Path) -> Iterator[Block | Entry]:
     if not path.exists():
         return
     try:

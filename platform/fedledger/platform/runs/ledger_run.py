@@ -103,9 +103,20 @@ def run_with_ledger(
     -------
     LedgerSummary
         What is in ``run.json``.
+
+    Raises
+    ------
+    ConfigError
+        If the run was made from something else, or has spot checks and a chain on which they would be drawn again.
     """
     found = folder / DEPLOYMENT_FILE
     deployment = Deployment.read(found) if found.exists() else None
+    if deployment is not None and chain.has_other_blocks and experiment.config.ledger.check_rate:
+        raise ConfigError(
+            f"The run in {folder} cannot be resumed: its spot checks were drawn by the hashes of blocks, which a "
+            f"{chain.capabilities.client} made again does not have.",
+            "Start a new run; those with --chain embedded can be resumed.",
+        )
     begin_run(experiment, folder)
     aside = ProcessPoolExecutor(1, get_context("spawn"))
     try:
