@@ -105,4 +105,4 @@ node_modules/.installed: package.json package-lock.json
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(PROVER) $(PEERS) node_modules contracts/out contracts/cache build dist
+	rm -rf $(VENV) $(PROVER) $(PEERS) .venv-releases node_modules contracts/out contracts/cache build dist

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -36,12 +37,14 @@ MATRIX = [
 ]
 
 
-def digests(settings: dict[str, str], method: str = "replayable_sgd@1") -> dict[str, str]:
+def digests(
+    settings: dict[str, str], method: str = "replayable_sgd@1", python: Sequence[str] = (sys.executable,)
+) -> dict[str, str]:
     """Return the digests that a solver gives under environment variables."""
     settings = dict(settings)
-    command = [sys.executable, "-W", "ignore", "-m", "support.replayable", settings.pop("THREADS", "1"), method]
+    command = [*python, "-W", "ignore", "-m", "support.replayable", settings.pop("THREADS", "1"), method]
     environment = os.environ | {"PYTHONPATH": str(TESTS)} | settings
-    made = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=600)
+    made = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=600)
     return dict(line.split() for line in made.stdout.splitlines())
 
 
