@@ -56,7 +56,10 @@ def run(*command: str | Path) -> str:
 
 
 def kept(name: str, contents: list[str], make: Callable[[Path], None]) -> Path:
-    """Return the folder of that name, made unless it is whole and of these contents. A full disk skips the test."""
+    """Return the folder of that name, made unless it is whole and of these contents.
+
+    A full disk skips the test, and so does an index that does not have what is asked for, or cannot be reached.
+    """
     folder = FOLDER / name
     stamp, text = folder / "contents.txt", "\n".join(contents)
     if not stamp.exists() or stamp.read_text() != text:
@@ -64,7 +67,11 @@ def kept(name: str, contents: list[str], make: Callable[[Path], None]) -> Path:
         if shutil.disk_usage(ROOT).free < FREE:
             pytest.skip(f"less than {FREE >> 30} GiB of disk are free")
         folder.mkdir(parents=True)
-        make(folder)
+        try:
+            make(folder)
+        except (RuntimeError, subprocess.TimeoutExpired) as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            pytest.skip(f"the environment cannot be made here: {error}")
         stamp.write_text(text)
     return folder
 
