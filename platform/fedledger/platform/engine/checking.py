@@ -11,7 +11,7 @@ from fedledger.contracts.ledger.actor import Action, Situation, Step
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
 from fedledger.node.participant import Participant
-from fedledger.platform.engine.enrolment import ETHER
+from fedledger.platform.engine.enrolment import ETHER, goes_on
 from fedledger.platform.experiment.accounts import auditor_role, experiment_account
 from fedledger.platform.experiment.experiment import Experiment
 from fedledger.platform.spot_checks.auditor import Auditor
@@ -60,7 +60,8 @@ class Checking:
                     f"The task's auditor {address} is not the experiment's own, so that it cannot be played here.",
                     "Leave auditors out of spot_checks.",
                 )
-            chain.fund(address, ETHER)
+            if goes_on(ledger, task):
+                chain.fund(address, ETHER)
             access = TaskAccess(ledger, history, account, store, task, experiment.spec)
             self.auditors.append(Auditor(access, TaskJudge(access, _trusted(experiment)), folder / "audits"))
 

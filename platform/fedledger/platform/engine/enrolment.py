@@ -34,6 +34,11 @@ def fund(chain: Chain, seed: int, accounts: Sequence[LocalAccount], wei: int) ->
         chain.send_all([Transaction(purse, to, value=amount, gas=PAYMENT_GAS) for to, amount in payments.items()])
 
 
+def goes_on(ledger: Ledger, task: int) -> bool:
+    """Return whether a task has rounds to come, for which accounts need money; resuming a finished run costs none."""
+    return ledger.phase(task) is not Phase.FINISHED
+
+
 def seat_judges(ledger: Ledger, history: History, task: int, seed: int) -> None:
     """Let as many verifiers serve a task as the ledger asks for, without which nobody is punished.
 

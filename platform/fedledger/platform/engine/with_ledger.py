@@ -35,7 +35,7 @@ from fedledger.node.solvers.base import LocalUpdate
 from fedledger.platform.engine.backends.base import Backend, Job, Work
 from fedledger.platform.engine.backends.serial import Serial
 from fedledger.platform.engine.checking import Checking
-from fedledger.platform.engine.enrolment import ETHER, enrol, fund, seat_judges
+from fedledger.platform.engine.enrolment import ETHER, enrol, fund, goes_on, seat_judges
 from fedledger.platform.engine.federation import Record, Round, play, require_quorum
 from fedledger.platform.engine.standstill import Standstill
 from fedledger.platform.experiment.accounts import (
@@ -219,7 +219,8 @@ class LedgerRecord(Record[LedgerRound]):
         posted_spec(self.ledger, store, TASK, experiment)
         if params.penalty or params.check_rate:
             seat_judges(self.ledger, self.history, TASK, seed)
-        chain.fund(aggregator_account.address, params.bond + 10 * ETHER)
+        if goes_on(self.ledger, TASK):
+            chain.fund(aggregator_account.address, params.bond + 10 * ETHER)
         self._checking = Checking(experiment, chain, self.ledger, self.history, TASK, store, folder)
         self._mailbox = Mailbox(self.ledger, self.history, TASK, folder / "mailbox") if params.batched else None
         self._looks_back = experiment.looks_back
@@ -340,7 +341,8 @@ class LedgerRecord(Record[LedgerRound]):
         seed, params, planner = experiment.config.seed, self._params, RoundPlanner(self._store)
         roles = [participant_role(number) for number in range(experiment.config.participants)]
         accounts = [experiment_account(seed, role, self._chain) for role in roles]
-        fund(self._chain, seed, accounts, params.min_stake + params.penalty + 2 * ETHER)
+        if goes_on(self.ledger, TASK):
+            fund(self._chain, seed, accounts, params.min_stake + params.penalty + 2 * ETHER)
         participants = [
             Participant(
                 TaskAccess(self.ledger, self.history, account, self._store, TASK, experiment.spec),
