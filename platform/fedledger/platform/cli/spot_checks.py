@@ -124,7 +124,7 @@ def spot_check_plan(
     if rate is None and penalty is None and terms.ledger.check_rate:
         rate, penalty = terms.ledger.check_rate, terms.ledger.check_penalty_gwei
     plan = CheckPlan.of(pay, rounds or terms.training.rounds, rate, penalty, checks.undecided, windows)
-    told = plan.warnings(terms.ledger.stake_gwei if "stake_gwei" in terms.ledger.model_fields_set else None)
+    told = plan.warnings(terms.ledger.stake_gwei)
     if format_ is Format.JSON:
         others = [each.document() for each in plan.others()]
         print_json({**plan.document(), "other_rates": others, "warnings": told})
