@@ -110,7 +110,8 @@ def spot_check_plan(
 
     With v for the most that one round pays a participant and P for what one failed check takes, riding loses if more
     than v / P of the accepted updates are checked. What is not given follows, with room for twice as much pay: see
-    docs/replayable.md.
+    docs/replayable.md. Windows are those of --windows alone: how many a configuration's have depends on each
+    participant's number of steps, which nobody knows before.
     """
     from fedledger.platform.experiment.config import DEMO
     from fedledger.platform.experiment.task_config import read_terms
