@@ -39,6 +39,7 @@ from fedledger.ledger_tools.report.task_view import exported_history
 from fedledger.node.participant import Participant
 from fedledger.platform.experiment.accounts import AGGREGATOR, DEPLOYER, PUBLISHER, experiment_account, participant_role
 from fedledger.platform.experiment.assembly import make_experiment
+from fedledger.platform.experiment.checked_data import least_stake
 from fedledger.platform.experiment.config import load_config
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.cid import ContentRef
@@ -352,7 +353,7 @@ def test_two_tasks_of_one_publisher_are_reproduced_though_their_settlements_alte
     publisher, aggregator, deployer = (experiment_account(0, r, chain) for r in (PUBLISHER, AGGREGATOR, DEPLOYER))
     for account in (publisher, aggregator, deployer):
         chain.fund(account.address, 10**20)
-    ledger, deployment = deploy(chain, deployer, Settings(experiment.config.ledger.stake_gwei * GWEI, 0))
+    ledger, deployment = deploy(chain, deployer, Settings(least_stake(experiment.config) * GWEI, 0))
     history = History(ledger)
     tasks = [ledger.post_task(publisher, experiment.task_params(experiment.publish(store))) for _ in range(2)]
     people = []

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from fedledger.ledger_tools.report.check_view import told_open
 from fedledger.ledger_tools.report.own_account import OwnAccount
 from fedledger.ledger_tools.report.tables import task_cells, task_status_rows
 from fedledger.ledger_tools.report.task_view import read_export
+from fedledger.node.own_examples import asked_by_checks
 from fedledger.platform.experiment.accounts import PUBLISHER, experiment_account
+from fedledger.platform.experiment.task_price import TaskPrice
 from fedledger.protocol.errors import ExitCode
-from fedledger.protocol.units import shown_time
+from fedledger.protocol.units import GWEI, in_gwei, shown_time
 from support.checked import PENALTY, PERIOD, Checked, post_checked
 from support.command_line import caller
 
@@ -94,6 +97,7 @@ def test_a_history_with_every_kind_of_check_is_reproduced(checked: Checked) -> N
     assert slashed == [(2, participant, PENALTY) for participant in (1, 2, 3)]
     for result in (audit_run(checked.folder), audit_chain(checked.ledger, checked.store, checked.number)):
         assert result.reproduced, result.first_divergence
+        assert result.checks == {"checks": 6, "passed": 3, "failed": 3, "cost": str(3 * PENALTY)}
         missed, silent = (note for note in result.notes if "spot checks" in note)
         assert missed.startswith("Of 8 updates that were drawn for spot checks, 2 were not checked, in rounds 1:")
         assert silent.startswith("1 of 6 spot checks passed without a finding")
@@ -234,7 +238,11 @@ def test_history_lists_checks(
     assert list(table["address"]) == [row["address"] for row in rows]
     assert pd.read_csv(tmp_path / "csv", dtype=str)["cost"].tolist() == [row["cost"] for row in rows]
     code, out, _ = call("history", w.folder, "--checks", "--store-dir", tmp_path / "none")
-    assert code == 0 and "said nothing" in out and "seed" not in out
+    assert code == 0 and "said nothing" in out and "seed" not in out and f"{in_gwei(PENALTY)}" in out
+    code, out, _ = call("history", w.folder, "--participants")
+    assert code == 0 and f"{in_gwei(PENALTY)}" in " ".join(out.split())
+    code, out, _ = call("audit", w.folder, "--jobs", 1)
+    assert code == 0 and f"Spot checks: 6 (3 passed, 3 failed), which cost {in_gwei(3 * PENALTY)}" in out
     code, out, _ = call("history", w.folder, "--participants", "--format", "json")
     assert [row["checks"] for row in json.loads(out)] == [
         _own(w, address) for address in sorted(w.history.owners.values(), key=str.lower)
@@ -259,3 +267,15 @@ def test_a_participant_is_told_of_its_checks(checked: Checked) -> None:
     own = OwnAccount.of(checked.history, checked.store, 1, checked.history.owners[1], checked.ledger)
     assert own is not None and "Spot checks of its updates: 1 passed, 1 failed." in own.lines()
     assert any("for failed check" in line for line in own.lines())
+
+
+def test_whoever_takes_part_is_told_what_checks_ask(checked: Checked) -> None:
+    spec, params = checked.aggregator.access.spec, checked.task.params
+    told = asked_by_checks(spec, params)
+    within, cost = f"within two check periods ({timedelta(seconds=2 * PERIOD)})", in_gwei(PENALTY)
+    assert told is not None and "all of your examples" in told and within in told and cost in told
+    (line,) = (line for line in TaskPrice(params, 1).lines() if line.startswith("Spot checks"))
+    assert within in line and cost in line
+    (line,) = (line for line in TaskPrice(replace(params, penalty=GWEI), 1).lines() if line.startswith("Deposits"))
+    assert f"of which {in_gwei(PENALTY + GWEI)} are at risk a round" in line
+    assert asked_by_checks(spec.model_copy(update={"spot_checks": None}), params) is None

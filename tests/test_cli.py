@@ -122,6 +122,16 @@ def project(call: Call, tmp_path: Path) -> Path:
     return config
 
 
+ONE_AUDITOR = """[training.spot_checks]
+auditors = [
+    { account = "0x92b7b72b6b77Ccc9CDD7aF1fEc9f4Da952E5059A", \
+key = "a4b7623e6d06509e174de21fed442485a4b7b9ba5202749c2cb9c469d2dc9c3a" },
+]
+[ledger]
+challenge_window = 60
+check_rate = 1"""
+
+
 def attack(method: str, params: str = "") -> str:
     return f'[[attackers]]\nattack = {{ method = "{method}", params = {{ {params} }} }}'
 
@@ -207,6 +217,7 @@ class TestFailures:
             ("[ledger]\njury_size = 4", "Give an odd number"),
             ("[ledger]\njury_size = 5", "Give a least_pool of at least jury_size"),
             ("[ledger]\njuror_penalty_gwei = 2\nverifier_stake_gwei = 1", "Lower juror_penalty_gwei"),
+            (ONE_AUDITOR, "training.spot_checks.auditors: List should have at least 2 items"),
             (f"[ledger]\nbond_gwei = {2**96}", "ledger.bond_gwei: Input should be less than"),
         ],
     )
@@ -216,6 +227,12 @@ class TestFailures:
         monkeypatch.setattr(assembly, "load_dataset", lambda *of: pytest.fail("the data were read"))
         with pytest.raises(ConfigError, match=re.escape(told)):
             make_experiment(load_config(write_config(tmp_path, extra=extra)), tmp_path)
+
+    def test_a_solver_that_cannot_be_replayed_is_told_in_one_sentence(self, call: Call, tmp_path: Path) -> None:
+        config = write_config(tmp_path, extra="[ledger]\nchallenge_window = 60\ncheck_rate = 1")
+        code, _, err = call("run", config, "--out", tmp_path / "runs")
+        told = "The task's spec: spot checks: the solver sgd@1 does not give the same bytes everywhere"
+        assert code == ExitCode.CONFIG and told in " ".join(err.split()) and "pydantic" not in err
 
     def test_a_daemon_that_is_not_there(self, call: Call, tmp_path: Path) -> None:
         config = write_config(tmp_path)

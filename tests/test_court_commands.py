@@ -193,7 +193,10 @@ def test_terms_are_compared_with_the_deployment() -> None:
         ({"quorum": 1_025, "min_participants": 1_025}, {}, "quorum under [ledger] is 1,025"),
         ({"min_participants": 2}, {}, "min_participants under [ledger] is 2"),
         ({"penalty": 11 * GWEI}, {}, "penalty_gwei under [ledger] is 11, and this ledger takes at most 10"),
+        ({"check_penalty": 11 * GWEI}, {}, "a ledger deployed with --most-penalty-gwei 11 or more"),
+        ({"check_penalty": 10 * GWEI, "min_stake": GWEI}, {}, "a stake under [ledger] holds 1 gwei"),
         ({"challenge_window": 59}, {}, "challenge_window under [ledger] is 59"),
+        ({"penalty": 0, "check_rate": 1, "challenge_window": 59}, {}, "challenge_window under [ledger] is 59"),
         ({"bond": 49 * GWEI}, {}, "bond_gwei under [ledger] is 49, and this ledger needs 50"),
         ({}, {"exit_delay": 43_263}, "Shorten the task's periods by 1 s"),
     ):

@@ -16,6 +16,7 @@ import pytest
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.development import running_chain
 from fedledger.ledger_tools.deploy import Deployment
+from fedledger.platform.experiment.checked_data import least_stake
 from fedledger.protocol.units import GWEI
 from support.ipfs_daemon import ipfs_daemon
 from support.small import Small, run_small, write_config
@@ -104,7 +105,7 @@ def test_killing_nodes_and_the_aggregator_loses_nothing(reference: Small, tmp_pa
         ledger = Deployment.read(tmp_path / "deployment.json").open(Chain(chain.url))
         stakes = {ledger.participant(number).stake for number in range(4)}
     assert kills == 10
-    assert stakes == {reference.experiment.config.ledger.stake_gwei * GWEI}
+    assert stakes == {least_stake(reference.experiment.config) * GWEI}
     assert history[-1]["model"] == reference.summary["final_model"], history
     assert [p["credit"] for p in people] == [p["credit"] for p in reference.summary["participants"]]
 

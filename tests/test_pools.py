@@ -24,6 +24,7 @@ def test_in_large_pools_three_tenths_capture_what_the_documents_say() -> None:
 
 
 def test_a_pool_says_who_could_capture_it() -> None:
-    assert "too few" in Pool(2, 3, False, (3, 7)).told()
+    assert Pool(2, 3, False, (3, 7)).told().endswith("no challenges and no penalties")
+    assert Pool(2, 3, False, (3, 7), True).told().endswith("no penalties but for failed spot checks")
     assert Pool(3, 3, True, (3, 7)).told().endswith("of 0%, 0%; 2 of them of 100%, 100%")
     assert Pool(0, 3, False, (3,)).capture == (0.0,)

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from fedledger.platform.cli.app import app
+from fedledger.platform.experiment.checked_data import least_stake
+from fedledger.platform.experiment.config import checked
 from fedledger.platform.spot_checks.plan import (
     MARGIN,
     CheckPlan,
@@ -196,3 +198,14 @@ def test_a_stake_that_is_given_has_to_hold_what_is_planned(tmp_path: Path) -> No
     refused = CliRunner().invoke(app, ["spot-check", "plan", "--penalty", "1"])
     assert refused.exit_code and isinstance(refused.exception, ConfigError)
     assert refused.exception.exit_code is ExitCode.CONFIG
+
+
+@pytest.mark.parametrize(
+    ("ledger", "stake"),
+    [({}, 1_000_000), ({"stake_gwei": 3}, 3), ({"challenge_window": 60, "check_rate": 1_000}, 400_000_000)],
+)
+def test_a_recorded_configuration_asks_for_the_same_stake(ledger: dict[str, int], stake: int) -> None:
+    """Of a stake that follows from the plan, the record of a run does not make one that was given."""
+    model = {"method": "logistic_regression@1", "params": {"inputs": 64, "classes": 10}}
+    config = checked({"name": "stakes", "model": model, "ledger": ledger}, "a configuration")
+    assert least_stake(config) == least_stake(checked(config.model_dump(), "its record")) == stake

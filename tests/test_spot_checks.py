@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,6 +102,10 @@ def test_who_does_not_train_fails_and_pays(tmp_path: Path) -> None:
     slashes = played.run.task.slashes
     assert {(slash.participant, slash.offence) for slash in slashes} == {(rider, Offence.FAILED_CHECK)}
     assert sum(slash.amount for slash in slashes) == STAKE
+    counts = Counter("passed" if state is CheckState.PASSED else "failed" for state in found.values())
+    assert played.summary["checks"] == {"checks": 12, **counts, "cost": str(STAKE)}
+    own = [each["checks"] for each in played.summary["participants"] if each["behaviour"] != "honest"]
+    assert own == [{"failed": counts["failed"]}]
     evidence = played.run.history.evidence(played.run.task.publisher, rider)
     assert evidence.positive == 0 and evidence.negative > 0
 

@@ -77,6 +77,7 @@ from fedledger.platform.experiment.accounts import (
     verifier_role,
 )
 from fedledger.platform.experiment.assembly import make_experiment
+from fedledger.platform.experiment.checked_data import least_stake
 from fedledger.platform.experiment.config import load_config
 from fedledger.platform.experiment.experiment import Experiment
 from fedledger.protocol.errors import ChainError
@@ -371,7 +372,7 @@ class Stage:
         for account in (*self.people, *self.others, *self.strangers.values()):
             chain.fund(account.address, 20 * params.budget + 100 * ETHER)
         config = self.experiment.config.ledger
-        settings = Settings(config.stake_gwei * GWEI, config.exit_delay)
+        settings = Settings(least_stake(self.experiment.config) * GWEI, config.exit_delay)
         if self.plan.court:
             money = {"min_verifier_stake": settings.min_stake, "juror_penalty": params.bond // 100}
             # A verifier that was killed has time to start its workers again; nobody has to wait for appeals.
@@ -560,7 +561,7 @@ class Stage:
         if [r.index for r in task.settled] != list(range(1, ROUNDS + 1)) or len(task.rounds) != ROUNDS:
             problems.append(f"rounds {sorted(task.rounds)}, of them settled {[r.index for r in task.settled]}")
         stakes = [ledger.participant(history.ids[person.address]).stake for person in self.people]
-        if stakes != [config.stake_gwei * GWEI] * NODES:
+        if stakes != [least_stake(self.experiment.config) * GWEI] * NODES:
             problems.append(f"stakes {stakes}")
         if any(dispute.status is not DisputeStatus.UPHELD for dispute in history.disputes) or task.slashes:
             problems.append(f"disputes {[each.status.name for each in history.disputes]}, slashed {task.slashes}")

@@ -48,7 +48,8 @@ REMEDIES = {
     "InvalidParameter(maxParticipants": "A task takes 4,096 participants at most.",
     "InvalidParameter(unitsPerRound": "All rounds' units together must be below 2^32.",
     "InsufficientBalance(": "Deposit {gwei[2]} or more first.",
-    "StakeTooSmall(": "Give a stake of {gwei[1]} or more.",
+    "StakeTooSmall(": "Give a stake of {gwei[1]} or more; `fedledger node stake` adds to one.",
+    "NotActive(": "It is leaving, or has too small a stake: `fedledger node stake` adds to that.",
 }
 """What to do about some refusals, by how they begin.
 

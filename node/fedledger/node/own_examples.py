@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from itertools import count as count_from
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,7 +31,11 @@ from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.data_schema import ArraySchema, DataSchema, StatisticsSchema, TableSchema
 from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.records.vocabulary import MAX_BYTES, Vocabulary
+from fedledger.protocol.units import in_gwei
 from fedledger.storage.base import Readable
+
+if TYPE_CHECKING:
+    from fedledger.contracts.ledger.records import TaskParams
 
 log = logging.getLogger("fedledger.node")
 
@@ -125,9 +131,22 @@ def seen_by_auditors(spec: TaskSpec) -> str | None:
     checks = spec.spot_checks
     if checks is None:
         return None
-    what = "all of your examples" if checks.windows is None else "some of your examples"
+    some = "some of your examples, or all of them if training takes few steps"
+    what = "all of your examples" if checks.windows is None else some
     names = ", ".join(checks.accounts)
     return f"Where your update is drawn for a spot check, one of the task's auditors sees {what}: {names}."
+
+
+def asked_by_checks(spec: TaskSpec, params: TaskParams) -> str | None:
+    """Say who may see one's examples, and what a task's spot checks ask of a node besides; None if it has none."""
+    seen = seen_by_auditors(spec)
+    if seen is None:
+        return None
+    within = timedelta(seconds=2 * params.check_period)
+    return (
+        f"{seen} Keep the node running until it ends: it answers a check by itself, and has to within two check "
+        f"periods ({within}) of the round's proposal. A failed check costs {in_gwei(params.check_penalty)}."
+    )
 
 
 def posted_vocabulary(schema: DataSchema | None, store: Readable) -> Vocabulary | None:

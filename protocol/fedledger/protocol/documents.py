@@ -56,7 +56,8 @@ def validated(kind: type[M], document: Mapping[str, Any], where: str) -> M:
             close = get_close_matches(str(first["loc"][-1]), known, n=1)
             hint = f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(sorted(known))}."
             raise ConfigError(f"Unknown key {path!r} in {where}.", hint) from None
-        raise ConfigError(f"{path or where}: {first['msg']} (in {where}).") from None
+        wrong = first["msg"].removeprefix("Value error, ").rstrip(".")
+        raise ConfigError(f"{path}: {wrong} (in {where})." if path else f"{where}: {wrong}.") from None
 
 
 def _fields_at(kind: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

@@ -26,12 +26,15 @@ class Pool:
         Whether there are.
     seats
         Seats of the jury on each level.
+    checked
+        Whether the task has spot checks, which no jury decides.
     """
 
     serving: int
     least: int
     suffices: bool
     seats: tuple[int, ...]
+    checked: bool = False
 
     @property
     def capture(self) -> tuple[float, ...]:
@@ -41,7 +44,9 @@ class Pool:
     def told(self) -> str:
         """Return the pool in a sentence."""
         if not self.suffices:
-            return f"too few verifiers serve it ({self.serving} of {self.least}): no challenges and no penalties"
+            none = "no challenges, and no penalties but for failed spot checks"
+            none = none if self.checked else "no challenges and no penalties"
+            return f"too few verifiers serve it ({self.serving} of {self.least}): {none}"
         few, most = round(CAPTURED_SHARE * self.serving), self.serving // 2 + 1
         weak, strong = (_percentages(self._captured_by(each)) for each in (few, most))
         return (
@@ -60,10 +65,10 @@ def pool_of(ledger: Ledger, task: int, history: History | None = None) -> Pool:
     """
     settings = ledger.settings()
     if history is None:
-        serving = sum(ledger.is_serving(participant) for participant in ledger.pool(task))
+        serving, params = sum(map(ledger.is_serving, ledger.pool(task))), ledger.task(task).params
     else:
-        serving = len(history.serving.get(task, ()))
-    return Pool(serving, settings.least_pool, ledger.has_judges(task), settings.seats)
+        serving, params = len(history.serving.get(task, ())), history.task(task).params
+    return Pool(serving, settings.least_pool, ledger.has_judges(task), settings.seats, params.check_rate > 0)
 
 
 def _percentages(chances: tuple[float, ...]) -> str:

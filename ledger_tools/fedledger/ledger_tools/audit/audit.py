@@ -36,6 +36,7 @@ from fedledger.ledger_tools.audit.replay import (
     read_terms,
     replay_round,
 )
+from fedledger.ledger_tools.report.check_view import ChecksView
 from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.encoding.strict import SpellingError, hexadecimal_number
 from fedledger.protocol.errors import ConfigError, TrustError
@@ -78,6 +79,9 @@ class AuditResult:
         ``score``, and the spec's tolerances.
     first_divergence
         The first thing that did not follow, or None.
+    checks
+        How many spot checks there were, how many came to what, and what they cost; see ``ChecksView.totals``. Empty
+        without any.
     notes
         What an auditor should know besides.
     unchecked
@@ -94,6 +98,7 @@ class AuditResult:
     sealed: int = 0
     measurements: dict[str, int] = field(default_factory=dict)
     first_divergence: Divergence | None = None
+    checks: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     unchecked: Unchecked = field(default_factory=Unchecked)
 
@@ -422,6 +427,8 @@ def _replay(
         watch("replaying rounds", done + 1, len(proposed))
     with reading(0, "spot checks"):
         result.notes += audit_checks(history, task, spec.spot_checks, clock)
+        view = ChecksView.of(history, task.id, clock)
+        result.checks = view.totals() if view is not None and view.rate else {}
     _check_evidence(history, task)
     if result.sealed:
         result.notes.append(_sealed_note(task, result.sealed))

@@ -133,6 +133,13 @@ class ChecksView:
         """Return how many checks came to what: of all participants, or of one."""
         return counts_of(row.outcome for row in self.rows if address is None or row.address == address)
 
+    def totals(self) -> dict[str, Any]:
+        """Return how many checks there are, how many came to what, and what they cost all together, as JSON.
+
+        ``cost`` is text, in the smallest unit of the stakes' currency.
+        """
+        return {"checks": len(self.rows), **self.counts(), "cost": str(sum(int(row.cost) for row in self.rows))}
+
     @property
     def facts(self) -> dict[str, str]:
         """What a page says of them as a whole."""
@@ -155,6 +162,12 @@ def counts_of(outcomes: Iterable[str]) -> dict[str, int]:
 def counted(counts: Mapping[str, int]) -> str:
     """Return numbers of checks in words, such as ``3 passed, 1 failed``."""
     return ", ".join(f"{count} {outcome}" for outcome, count in counts.items()) or "none yet"
+
+
+def told_totals(totals: Mapping[str, Any]) -> str:
+    """Return what :meth:`ChecksView.totals` says as a sentence."""
+    found = counted({outcome: totals[outcome] for outcome in OUTCOMES if outcome in totals})
+    return f"Spot checks: {totals['checks']:,} ({found}), which cost {in_gwei(int(totals['cost']))}"
 
 
 def outcome_of(task: TaskHistory, check: CheckHistory, clock: Clock | None) -> str:

@@ -11,7 +11,7 @@ from fedledger.contracts.ledger.records import COIN
 from fedledger.ledger_tools.audit.clock import Clock
 from fedledger.ledger_tools.report.check_view import counted
 from fedledger.ledger_tools.report.refusals import Refusal
-from fedledger.ledger_tools.report.task_view import TaskView
+from fedledger.ledger_tools.report.task_view import TaskView, losses
 from fedledger.protocol.errors import FedledgerError
 from fedledger.protocol.units import in_gwei
 from fedledger.storage.base import ContentStore
@@ -109,8 +109,7 @@ class OwnAccount:
         if self.checks:
             told.append(f"Spot checks of its updates: {counted(self.checks)}.")
         if self.slashed:
-            costs = ", ".join(f"{in_gwei(int(amount))} for {offence}" for offence, amount in self.slashed.items())
-            told.append(f"Lost of the stake: {costs}.")
+            told.append(f"Lost of the stake: {losses(self.slashed)}.")
         if self.due:
             told.append(f"{in_gwei(self.due)}{currency} wait for you: collect them with `fedledger withdraw`.")
         if self.left:

@@ -14,6 +14,7 @@ from fedledger.ledger_tools.report.device_tables import device_figures
 from fedledger.ledger_tools.report.page import heat_map, plain, render, write_page
 from fedledger.ledger_tools.report.run_view import RunView
 from fedledger.ledger_tools.report.tables import outcomes_frame, pay_frame, reputations_frame, verdicts_frame
+from fedledger.ledger_tools.report.task_view import losses
 
 MAX_REFUSALS = 500
 MAX_LINES = 20
@@ -59,6 +60,7 @@ def write_report(path: Path, view: RunView) -> None:
         "participants.html",
         participants=view.task.participants,
         behaviours=behaviours,
+        losses=losses,
         checked=view.task.checks is not None and view.task.checks.rate > 0,
         refusals=view.refusals[:MAX_REFUSALS],
         more=len(view.refusals) - MAX_REFUSALS,

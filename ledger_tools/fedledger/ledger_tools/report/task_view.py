@@ -19,6 +19,7 @@ from fedledger.ledger_tools.report.check_view import ChecksView
 from fedledger.ledger_tools.report.refusals import Refusal, ReportedReasons
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.records.verdicts import Verdict
+from fedledger.protocol.units import in_gwei
 from fedledger.storage.base import ContentStore
 from fedledger.storage.foreign_folder import inner_file
 
@@ -193,6 +194,11 @@ class TaskView:
                 if verdict != Verdict.ACCEPTED.label:
                     found.append(reasons.refusal(current.index, address, verdict))
         return found
+
+
+def losses(slashed: Mapping[str, str]) -> str:
+    """Return what offences cost, such as ``5 gwei for failed check``; see ``ParticipantView``."""
+    return ", ".join(f"{in_gwei(int(amount))} for {offence}" for offence, amount in slashed.items())
 
 
 def exported_history(folder: Path, watch: Callable[[int, int], None] = lambda done, of: None) -> History:

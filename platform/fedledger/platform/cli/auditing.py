@@ -184,6 +184,8 @@ def open_run_store(folder: Path, store: str) -> ContentStore:
 
 def show_audit(result: AuditResult, format_: Format) -> None:
     """Print the result of an audit as text, where text is wanted."""
+    from fedledger.ledger_tools.report.check_view import told_totals
+
     if format_ is Format.JSON:
         return
     verdict = "[bold green]reproduced[/bold green]" if result.reproduced else "[bold red]NOT reproduced[/bold red]"
@@ -207,6 +209,8 @@ def show_audit(result: AuditResult, format_: Format) -> None:
             out.print(
                 f"Margins: largest deviation {m['largest_margin']} millionths (tolerance {m['tolerance_margin']})"
             )
+    if result.checks:
+        out.print(told_totals(result.checks))
     for note in result.notes:
         out.print(shown(note), markup=False)
     if result.first_divergence is not None:

@@ -250,6 +250,8 @@ def _run_with_ledger(
 
 
 def _print_run(document: LedgerSummary, folder: Path) -> None:
+    from fedledger.ledger_tools.report.check_view import told_totals
+
     rows = [
         {
             "participant": p["address"],
@@ -258,10 +260,13 @@ def _print_run(document: LedgerSummary, folder: Path) -> None:
             "refused": counts(p["refused"]),
             "reputation": reputation(p["reputation"]),
             "credit": f"{p['credit']:,}",
+            **({"checks": counts(p["checks"]) or "none"} if "checks" in p else {}),
         }
         for p in document["participants"]
     ]
     print_rows(rows, f"{document['rounds']} rounds, {_tested(document)}")
+    if "checks" in document:
+        out.print(told_totals(document["checks"]))
     if not document["challenge_window"]:
         out.print("The task has no challenge window: nobody could dispute a round.")
     out.print(f"Final model {document['final_model']}   gas {document['gas']:,}   {document['seconds']:.1f} s")

@@ -330,12 +330,15 @@ def history(
 
 def _in_words(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
     """Return a table of one of the kinds of rows as a person reads it."""
+    from fedledger.ledger_tools.report.task_view import losses
+    from fedledger.protocol.units import in_gwei
+
     words: dict[str, Callable[[Any], str]] = {}
     if kind == "participants":
-        words |= {"refused": counts, "slashed": counts, "checks": counts}
+        words |= {"refused": counts, "slashed": losses, "checks": counts}
         words |= {"reputation": reputation, "credit": number, "earned": number}
     if kind == "checks":
-        words |= {"answered": lambda answered: "yes" if answered else "no", "cost": lambda cost: number(int(cost))}
+        words |= {"answered": lambda answered: "yes" if answered else "no", "cost": lambda wei: in_gwei(int(wei))}
         # The state in words says it, and the seed is for programs.
         frame = frame.drop(columns=["outcome", "seed"])
     if kind == "refusals":

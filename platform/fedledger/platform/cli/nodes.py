@@ -85,7 +85,7 @@ def node_start(
     from fedledger.contracts.ledger.history import History
     from fedledger.ledger_tools.report.own_account import OwnAccount
     from fedledger.node.mailbox_client import HttpMailboxClient
-    from fedledger.node.own_examples import seen_by_auditors
+    from fedledger.node.own_examples import asked_by_checks
     from fedledger.node.participant import Participant
     from fedledger.platform.experiment.accounts import participant_role
     from fedledger.platform.experiment.posted_task import read_spec
@@ -99,9 +99,10 @@ def node_start(
         trainer, seed = _own_trainer(config, spec, store), experiment_seed
     else:
         trainer, seed = given.trainer(ledger, store, task), given.seed
-    if (seen := seen_by_auditors(spec)) is not None:
-        logging.getLogger("fedledger.node").warning("%s", seen)
-    funds = ledger.task(task).params.min_stake + 2 * 10**18
+    params = ledger.task(task).params
+    if (asked := asked_by_checks(spec, params)) is not None:
+        logging.getLogger("fedledger.node").warning("%s", asked)
+    funds = params.min_stake + 2 * 10**18
     account = key.account(ledger.chain, seed, participant_role(participant), funds)
     history = History(ledger)
     access = TaskAccess(ledger, history, account, store, task, spec)
@@ -144,13 +145,16 @@ def node_check(
 ) -> None:
     """Look how a node's own data fit a task, before any stake is at risk; nothing leaves this machine.
 
-    What does not fit is listed, first of all what keeps the node from taking part; then the exit code is 3.
+    What does not fit is listed, first of all what keeps the node from taking part; then the exit code is 3. With spot
+    checks it says who sees what, what a failed one costs (as JSON `check_penalty`, in wei), and how soon a node has to
+    answer (`answer_within`, in seconds).
     """
-    from fedledger.node.own_examples import own_examples, seen_by_auditors
+    from fedledger.node.own_examples import asked_by_checks, own_examples, seen_by_auditors
     from fedledger.platform.experiment.posted_task import read_data_schema, read_spec
 
     ledger, store = at.open(), content.open()
     spec, own = read_spec(ledger, store, task), read_node_config(config)
+    params = ledger.task(task).params
     found = own_examples(own, config.parent, read_data_schema(spec, store), spec, store)
     fit = found.fit
     if fit.examples is not None:
@@ -171,13 +175,15 @@ def node_check(
             "held_out": found.left_out,
             "published": found.published,
             "seen_by_auditors": seen_by_auditors(spec),
+            "check_penalty": str(params.check_penalty),
+            "answer_within": 2 * params.check_period,
         }
         print_json({"task": task, **told, "findings": rows})
     else:
         if rows:
             print_rows(rows, f"What does not fit, or looks wrong, in {config}")
         state = "fit" if fit.examples is not None else "do not fit"
-        told_of = " ".join(filter(None, (found.published, seen_by_auditors(spec))))
+        told_of = " ".join(filter(None, (found.published, asked_by_checks(spec, params))))
         print_result(format_, {}, f"{fit.count:,} examples, which {state} the task. {told_of}".rstrip())
     if fit.examples is None:
         raise typer.Exit(ExitCode.CONFIG)
@@ -268,7 +274,10 @@ def node_stake(
     participant: ParticipantOption = 0,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Add to the stake of a participant, such as after a penalty; it is taken from the account."""
+    """Add to the stake of a participant, such as after a penalty; it is taken from the account.
+
+    As JSON the stake is wei, in text, as with `node exit`.
+    """
     from fedledger.ledger_tools.upkeep import own_record
     from fedledger.platform.experiment.accounts import participant_role
     from fedledger.protocol.units import GWEI, in_gwei

@@ -110,7 +110,8 @@ def spot_check_plan(
 
     With v for the most that one round pays a participant and P for what one failed check takes, riding loses if more
     than v / P of the accepted updates are checked. What is not given follows, with room for twice as much pay: see
-    docs/replayable.md.
+    docs/replayable.md. Windows are those of --windows alone: how many a configuration's have depends on each
+    participant's number of steps, which nobody knows before.
     """
     from fedledger.platform.experiment.config import DEMO
     from fedledger.platform.experiment.task_config import read_terms
@@ -124,7 +125,7 @@ def spot_check_plan(
     if rate is None and penalty is None and terms.ledger.check_rate:
         rate, penalty = terms.ledger.check_rate, terms.ledger.check_penalty_gwei
     plan = CheckPlan.of(pay, rounds or terms.training.rounds, rate, penalty, checks.undecided, windows)
-    told = plan.warnings(terms.ledger.stake_gwei if "stake_gwei" in terms.ledger.model_fields_set else None)
+    told = plan.warnings(terms.ledger.stake_gwei)
     if format_ is Format.JSON:
         others = [each.document() for each in plan.others()]
         print_json({**plan.document(), "other_rates": others, "warnings": told})

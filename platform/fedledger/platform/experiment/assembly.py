@@ -46,6 +46,7 @@ from fedledger.platform.experiment.payload import checked_payload
 from fedledger.platform.experiment.sizes import fitting_limits, published, require_sizes
 from fedledger.platform.experiment.task_objective import TaskObjective, require_pairs, task_objective, task_tolerance
 from fedledger.protocol.codecs.payload import Slot, payload_slots, statistics_slots
+from fedledger.protocol.documents import validated
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.parameters import build, require_parameters
@@ -168,20 +169,21 @@ def assemble(
         "tolerance": task_tolerance(training.tolerance, found, judged),
         **checked_data(config),
     }
-    spec = TaskSpec(
-        name=config.name,
-        seed=config.seed,
-        model=config.model,
-        code=_ref(code),
-        initial_model=Ref.of(ContentRef.of(initial)),
-        tensors=begins.tensors,
-        lower_is_better=found.objective.lower_is_better,
-        validation=Ref.of(ContentRef.of(kept.content)),
-        seal=kept.seal,
-        vectors=list(sent_by(solver)),
-        devices=_ref(devices),
-        **{name: getattr(training, name) for name in type(training).model_fields if name != "pipeline"} | changed,
-    )
+    chosen = {name: getattr(training, name) for name in type(training).model_fields if name != "pipeline"}
+    own_fields = {
+        "name": config.name,
+        "seed": config.seed,
+        "model": config.model,
+        "code": _ref(code),
+        "initial_model": Ref.of(ContentRef.of(initial)),
+        "tensors": begins.tensors,
+        "lower_is_better": found.objective.lower_is_better,
+        "validation": Ref.of(ContentRef.of(kept.content)),
+        "seal": kept.seal,
+        "vectors": list(sent_by(solver)),
+        "devices": _ref(devices),
+    }
+    spec = validated(TaskSpec, chosen | changed | own_fields, "The task's spec")
     check_memory(spec, config.participants, dimension)
     check_work(spec, _asked(spec, config.participants), dimension)
     return Experiment(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from fedledger.platform.experiment.accounts import experiment_auditor
-from fedledger.platform.experiment.config import ExperimentConfig
+from fedledger.platform.experiment.config import USUAL_STAKE_GWEI, ExperimentConfig
 from fedledger.platform.spot_checks.plan import CheckPlan, most_pay
+from fedledger.protocol.documents import validated
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.spot_checks import LEAST_AUDITORS, CommittedData, SpotChecks
 from fedledger.protocol.units import GWEI
@@ -27,7 +28,11 @@ def checked_data(config: ExperimentConfig) -> dict[str, Any]:
         auditors = [experiment_auditor(config.seed, number) for number in range(LEAST_AUDITORS)]
     return {
         "committed_data": training.committed_data or CommittedData(),
-        "spot_checks": SpotChecks(auditors=auditors, windows=None if asked is None else asked.windows),
+        "spot_checks": validated(
+            SpotChecks,
+            {"auditors": auditors, "windows": None if asked is None else asked.windows},
+            "spot_checks under [training]",
+        ),
     }
 
 
@@ -61,10 +66,10 @@ def check_terms(config: ExperimentConfig, checks: SpotChecks | None) -> dict[str
 
 def least_stake(config: ExperimentConfig) -> int:
     """Return the stake of participants in gwei: as given, or else enough for the plan of checks."""
-    plan, ledger = check_plan(config), config.ledger
-    if plan is None or "stake_gwei" in ledger.model_fields_set:
-        return ledger.stake_gwei
-    return max(ledger.stake_gwei, plan.stake)
+    given, plan = config.ledger.stake_gwei, check_plan(config)
+    if given is not None:
+        return given
+    return USUAL_STAKE_GWEI if plan is None else max(USUAL_STAKE_GWEI, plan.stake)
 
 
 def require_held_penalty(config: ExperimentConfig) -> None:

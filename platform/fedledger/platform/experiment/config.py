@@ -16,12 +16,14 @@ from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import Method, Methods
 from fedledger.protocol.records.reputation import PPM
 from fedledger.protocol.records.spec import FixedPointSpec, JudgementSpec, Limits, ReputationSpec, Stopping, Tolerance
-from fedledger.protocol.records.spot_checks import Auditor, CommittedData, Windows
+from fedledger.protocol.records.spot_checks import LEAST_AUDITORS, MOST_AUDITORS, Auditor, CommittedData, Windows
 from fedledger.protocol.schedules.base import build_schedule
 from fedledger.protocol.units import GWEI, MOST_GWEI, MOST_SECONDS, YEAR
 from fedledger.storage.foreign_files import read_text
 
 _REMEDY = "Make one with `fedledger new NAME`."
+USUAL_STAKE_GWEI = 1_000_000
+"""The least stake of participants where a configuration has no other, and no plan of spot checks that needs more."""
 MOST_BOND_GWEI = MOST_GWEI // 8
 MOST_UNITS = 2**32 - 1
 """Units that all rounds of a task may pay."""
@@ -96,7 +98,13 @@ class LedgerConfig(Document):
     challenge_window: int = Field(
         default=0, ge=0, le=YEAR, description="in which a proposal can be disputed; 0 is for experiments, and shown"
     )
-    stake_gwei: int = Field(default=1_000_000, ge=1, le=MOST_GWEI)
+    stake_gwei: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_GWEI,
+        description=f"least stake of a participant; if not given, {USUAL_STAKE_GWEI:,}, or with spot checks what "
+        "`spot-check plan` has, if that is more",
+    )
     bond_gwei: int = Field(default=10_000_000, ge=0, le=MOST_BOND_GWEI, description="deposit of each aggregator")
     credit_unit_gwei: int = Field(default=10, ge=1, le=MOST_GWEI)
     units_per_round: int = Field(default=100_000, ge=1, le=MOST_UNITS)
@@ -145,8 +153,7 @@ class LedgerConfig(Document):
         default=None,
         ge=1,
         le=MOST_GWEI,
-        description="what a failed spot check costs; if not given, what `spot-check plan` has, and so has a stake_gwei "
-        "that is not given",
+        description="what a failed spot check costs; if not given, what `spot-check plan` has",
     )
     standbys: int = Field(
         default=0, ge=0, le=3, description="aggregators that take over when the one before misses a deadline"
@@ -197,6 +204,8 @@ class SpotChecksConfig(Document):
 
     auditors: list[Auditor] | None = Field(
         default=None,
+        min_length=LEAST_AUDITORS,
+        max_length=MOST_AUDITORS,
         description="account and key of each, as `fedledger auditor key` prints them; if not given, two of the "
         "experiment's own, for development chains alone",
     )
@@ -337,9 +346,10 @@ def _require_stakes(ledger: LedgerConfig) -> None:
             "penalty_gwei under [ledger] punishes, and without a challenge_window nobody can dispute a false verdict.",
             "Give challenge_window, or leave penalty_gwei out.",
         )
-    if ledger.penalty_gwei > ledger.stake_gwei:
+    stake = USUAL_STAKE_GWEI if ledger.stake_gwei is None else ledger.stake_gwei
+    if ledger.penalty_gwei > stake:
         raise ConfigError(
-            f"penalty_gwei under [ledger] is {ledger.penalty_gwei:,}, and a stake holds {ledger.stake_gwei:,}.",
+            f"penalty_gwei under [ledger] is {ledger.penalty_gwei:,}, and a stake holds {stake:,}.",
             "Give a stake_gwei of at least the penalty, or lower penalty_gwei.",
         )
     _require_checks(ledger)

@@ -112,11 +112,12 @@ def require_terms(params: TaskParams, settings: Settings, standbys: int) -> None
             f"{settings.most_penalty // GWEI:,}.",
             "Lower penalty_gwei.",
         )
-    if params.penalty and params.challenge_window < settings.least_window:
+    _require_check_penalty(params, settings)
+    if (params.penalty or params.check_rate) and params.challenge_window < settings.least_window:
         raise ConfigError(
             f"challenge_window under [ledger] is {params.challenge_window:,}, and this ledger takes penalties only "
             f"with {settings.least_window:,} s or more.",
-            "Give a longer challenge_window, or leave penalty_gwei out.",
+            "Give a longer challenge_window, or leave penalty_gwei and check_rate out.",
         )
     if params.challenge_window and params.bond < settings.least_bond:
         raise ConfigError(
@@ -131,6 +132,24 @@ def require_terms(params: TaskParams, settings: Settings, standbys: int) -> None
             f"ledger's exit delay is {settings.exit_delay:,} s.",
             f"Shorten the task's periods by {least - settings.exit_delay:,} s, or post it on a ledger with an exit "
             f"delay of {least:,} s or more.",
+        )
+
+
+def _require_check_penalty(params: TaskParams, settings: Settings) -> None:
+    """Raise ConfigError if a failed spot check costs more than the ledger, or a participant's stake, takes."""
+    lower = "raise quorum, or lower units_per_round, so that a round pays one participant less"
+    if params.check_penalty > settings.most_penalty:
+        raise ConfigError(
+            f"A failed spot check costs {in_gwei(params.check_penalty)}, and this ledger takes penalties of at most "
+            f"{in_gwei(settings.most_penalty)}.",
+            f"Post the task on a ledger deployed with --most-penalty-gwei {-(-params.check_penalty // GWEI)} or more; "
+            f"or {lower}.",
+        )
+    if params.check_penalty > params.min_stake:
+        raise ConfigError(
+            f"A failed spot check costs {in_gwei(params.check_penalty)}, and a stake under [ledger] holds "
+            f"{in_gwei(params.min_stake)}.",
+            f"Leave stake_gwei out, or raise it; or {lower}.",
         )
 
 

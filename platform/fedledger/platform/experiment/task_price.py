@@ -31,10 +31,13 @@ class TaskPrice:
         What is to be posted.
     gas_price
         Wei for a unit of gas today.
+    windows
+        Whether spot checks replay windows of the training, and not the whole.
     """
 
     params: TaskParams
     gas_price: int
+    windows: bool = False
 
     @property
     def round_seconds(self) -> int:
@@ -88,10 +91,11 @@ class TaskPrice:
         p = self.params
         if not p.check_rate:
             return []
+        seen = "some of the data, or all if training takes few steps," if self.windows else "the data"
         return [
             f"Spot checks: {p.auditor_count} auditors check {p.check_rate / 10_000:g} % of accepted updates, and see "
-            f"the data of whom they check; an answer takes about {self._about(ANSWER_GAS)} of gas, within "
-            f"{timedelta(seconds=p.check_period)}, and a failed check costs {in_gwei(p.check_penalty)}."
+            f"{seen} of whom they check; an answer takes about {self._about(ANSWER_GAS)} of gas, within two check "
+            f"periods ({timedelta(seconds=2 * p.check_period)}), and a failed check costs {in_gwei(p.check_penalty)}."
         ]
 
     def lines(self, now: datetime | None = None) -> list[str]:
@@ -103,7 +107,8 @@ class TaskPrice:
         seal = f", and {in_gwei(p.seal_deposit)} until its validation set is opened" if p.seal_deposit else ""
         counts = sorted({p.min_participants, p.max_participants})
         gas = " to ".join(self._about(self.round_gas(n) * p.rounds) for n in counts)
-        penalty = f", of which {in_gwei(p.penalty)} are at risk a round" if p.penalty else ""
+        at_risk = p.penalty + p.check_penalty
+        penalty = f", of which {in_gwei(at_risk)} are at risk a round" if at_risk else ""
         return [
             f"Budget: {in_gwei(p.budget)}{own} for {p.rounds:,} rounds, from the publisher{seal}.",
             f"Gas at {self.gas_price / GWEI:g} gwei: about {self._about(POST)} to post it; for the "

@@ -62,6 +62,10 @@ def summary(run: Run, experiment: Experiment, task: TaskView, behaviours: Mappin
             for row in task.participants
         ],
     }
+    if task.checks is not None and task.checks.rate:
+        document["checks"] = task.checks.totals()
+        for told, row in zip(document["participants"], task.participants, strict=True):
+            told["checks"] = dict(row.checks)
     if "accuracy" in tested:
         document["accuracy"] = tested["accuracy"]
     return document

@@ -19,6 +19,7 @@ class ParticipantSummary(TypedDict):
     refused: dict[str, int]
     reputation: int
     credit: int
+    checks: NotRequired[dict[str, int]]
 
 
 class RunSummary(TestedRow):
@@ -42,10 +43,14 @@ class PlainSummary(RunSummary):
 
 
 class LedgerSummary(RunSummary):
-    """What a run with a ledger came to; the challenge window is in seconds."""
+    """What a run with a ledger came to; the challenge window is in seconds.
+
+    Where there are spot checks, ``checks`` is as :meth:`ChecksView.totals` returns it.
+    """
 
     task: int
     chain: str
     gas: int
     challenge_window: int
     participants: list[ParticipantSummary]
+    checks: NotRequired[dict[str, Any]]
