@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.reverts import RefusedError
-from fedledger.contracts.ledger.history import History
-from fedledger.ledger_tools.audit.export import DEPLOYMENT_FILE
-from fedledger.ledger_tools.deploy import Deployment
 from fedledger.platform.runs.ledger_run import open_chain
 from fedledger.protocol.errors import ConfigError, ExitCode, StoreError
 from support.command_line import caller
 from support.small import write_config
+from support.stopped import told
 
 CHECKED = """
 measurement = "exact"
@@ -29,37 +27,10 @@ solver = { method = "replayable_sgd@1", params = { learning_rate = 0.1, batch_si
 attack = { method = "little_work@1" }
 [ledger]
 challenge_window = 30
-check_rate = 500_000
-check_period = 30
+check_rate = 1_000_000
+check_period = 10
 """
-TOLD = """
-def history(task):
-    seeds = [(index, bytes(current.check_seed).hex()) for index, current in task.rounds.items() if current.settled]
-    return seeds, [(check.round, check.participant) for check in task.checks], list(map(str, task.slashes))
-"""
-KILLED = (
-    TOLD
-    + """
-import os, signal, sys
-from pathlib import Path
-from fedledger.contracts.ledger.history import History
-from fedledger.ledger_tools.audit.export import DEPLOYMENT_FILE
-from fedledger.ledger_tools.deploy import Deployment
-from fedledger.platform.experiment.assembly import make_experiment
-from fedledger.platform.experiment.config import load_config
-from fedledger.platform.runs.ledger_run import open_chain, run_with_ledger
-from fedledger.storage.local import LocalStore
-config, folder = Path(sys.argv[1]), Path(sys.argv[2])
-with open_chain("embedded", folder) as chain:
-    def watch(metrics):
-        task = History(Deployment.read(folder / DEPLOYMENT_FILE).open(chain)).update().task(1)
-        if task.slashes and metrics.row["round"] >= 3:
-            print(chain.block_number(), history(task), flush=True)
-            os.kill(os.getpid(), signal.SIGKILL)
-    run_with_ledger(make_experiment(load_config(config), config.parent), config.parent, folder, chain,
-                    LocalStore(folder / "store"), watch)
-"""
-)
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
 Call = Callable[..., tuple[int, str, str]]
 OWNER = "0x" + "11" * 20
 LINE = {"kind": "payment", "value": [OWNER, 10**18], "elapsed": 0.1}
@@ -74,21 +45,14 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def told(folder: Path) -> str:
-    """Return a run's draws, checks and slashes so far, as its chain made again tells them."""
-    with open_chain("embedded", folder) as chain:
-        task = History(Deployment.read(folder / DEPLOYMENT_FILE).open(chain)).update().task(1)
-        names: dict[str, Any] = {}
-        exec(TOLD, names)
-        return f"{chain.block_number()} {names['history'](task)}"
-
-
 def test_a_killed_run_goes_on_with_its_checks_and_ends_once(tmp_path: Path, call: Call) -> None:
-    config, folder = write_config(tmp_path, rounds=6, extra=CHECKED), tmp_path / "run"
+    config, folder = write_config(tmp_path, participants=3, rounds=4, extra=CHECKED), tmp_path / "run"
     folder.mkdir()
-    done = subprocess.run([sys.executable, "-c", KILLED, config, folder], capture_output=True, text=True, check=False)
+    program = [sys.executable, "-m", "support.stopped", str(config), str(folder)]
+    done = subprocess.run(program, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert told(folder) == done.stdout.strip() and "FAILED_CHECK" in done.stdout
+    with open_chain("embedded", folder) as chain:
+        assert told(chain, folder) == done.stdout.splitlines()
     blocks = (folder / "chain.jsonl").read_text()
 
     resume = "run", config, "--resume", folder, "--backend", "serial", "--chain", "embedded"

@@ -15,13 +15,12 @@ from fedledger.contracts.chain.connection import EMBEDDED, connect, probe, unans
 from fedledger.contracts.chain.journal import Block, ChainJournal, Entry, read_journal
 from fedledger.contracts.chain.logs import place_of, read_logs
 from fedledger.contracts.chain.records import MAX_GAS, PAYMENT_GAS, Head, Receipt, Transaction
+from fedledger.contracts.chain.repeating import do_again
 from fedledger.contracts.chain.reverts import Explain, RefusedError, revert_data
 from fedledger.contracts.chain.sender import SENT_AT_ONCE, Sender, Sent
-from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.errors import ChainError, ConfigError
 
 ATTEMPTS = 5
-JOURNAL_LAG = 30
 
 
 class Chain:
@@ -280,12 +279,12 @@ class Chain:
             missing = wei - self.balance(address)
             if missing <= 0:
                 return
-            if self._pay(address, missing):
+            if self.pay(address, missing):
                 self._write_down("payment", [address, missing])
                 return
         raise ChainError(f"The chain at {self.where} loses every payment to {address}.", "Is it still being restarted?")
 
-    def _pay(self, address: str, wei: int) -> bool:
+    def pay(self, address: str, wei: int) -> bool:
         """Pay from the development chain's first account; False if the payment vanished."""
         if self._faucet is None:
             self._faucet = checksum_address(self.connection.ask_once("eth_accounts", [])[0])
@@ -298,9 +297,8 @@ class Chain:
     def keep_journal(self, path: Path) -> None:
         """Repeat on this chain what a journal says, and write down what is done from now on.
 
-        A development chain ends with the program that started it. The journal of an embedded one holds its blocks,
-        which are made again with the same hashes. Any other journal, and one of versions before 0.2, holds every
-        payment, transaction and step in time, so that a chain of the same kind can be brought to the same state.
+        A development chain ends with its program. An embedded one's journal holds blocks, made again with their hashes;
+        others, as before version 0.2, hold payments, transactions and steps in time, which lead to the same state.
 
         Raises
         ------
@@ -320,29 +318,7 @@ class Chain:
         if blocks:
             raise ConfigError(f"The journal {path} is that of an embedded chain.", "Resume with --chain embedded.")
         self.has_other_blocks = bool(done)
-        self._do_again(path, done)
-
-    def _do_again(self, path: Path, done: Sequence[Entry]) -> None:
-        began, elapsed, advanced = time.monotonic(), 0.0, 0
-        for entry in done:
-            elapsed = entry.elapsed
-            waited = int(elapsed - advanced - (time.monotonic() - began))
-            if waited > JOURNAL_LAG:
-                # Deadlines must have passed again where they had passed.
-                self.advance(waited)
-                advanced += waited
-            self._repeat(entry)
-        self._journal = ChainJournal(path, elapsed)
-
-    def _repeat(self, entry: Entry) -> None:
-        if entry.kind == "advance":
-            self.advance(int(entry.value))
-        elif entry.kind == "payment":
-            self._pay(str(entry.value[0]), int(entry.value[1]))
-        else:
-            raw = bytes.fromhex(entry.value)
-            self.sender.submit(raw, keccak(raw))
-            self.sender.receipt(keccak(raw), None, "a transaction of the journal")
+        self._journal = ChainJournal(path, do_again(self, done))
 
     def _write_down(self, kind: str, value: Any) -> None:
         if self._journal is not None:
