@@ -36,7 +36,7 @@ from fedledger.ledger_tools.audit.replay import (
     read_terms,
     replay_round,
 )
-from fedledger.ledger_tools.report.check_view import ChecksView
+from fedledger.ledger_tools.report.check_view import ChecksView, totals_of
 from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.encoding.strict import SpellingError, hexadecimal_number
 from fedledger.protocol.errors import ConfigError, TrustError
@@ -80,7 +80,7 @@ class AuditResult:
     first_divergence
         The first thing that did not follow, or None.
     checks
-        How many spot checks there were, how many came to what, and what they cost; see ``ChecksView.totals``. Empty
+        How many spot checks there were, how many came to what, and what they cost; see ``totals_of``. Empty
         without any.
     notes
         What an auditor should know besides.
@@ -427,8 +427,7 @@ def _replay(
         watch("replaying rounds", done + 1, len(proposed))
     with reading(0, "spot checks"):
         result.notes += audit_checks(history, task, spec.spot_checks, clock)
-        view = ChecksView.of(history, task.id, clock)
-        result.checks = view.totals() if view is not None and view.rate else {}
+        result.checks = totals_of(ChecksView.of(history, task.id, clock))
     _check_evidence(history, task)
     if result.sealed:
         result.notes.append(_sealed_note(task, result.sealed))

@@ -133,13 +133,6 @@ class ChecksView:
         """Return how many checks came to what: of all participants, or of one."""
         return counts_of(row.outcome for row in self.rows if address is None or row.address == address)
 
-    def totals(self) -> dict[str, Any]:
-        """Return how many checks there are, how many came to what, and what they cost all together, as JSON.
-
-        ``cost`` is text, in the smallest unit of the stakes' currency.
-        """
-        return {"checks": len(self.rows), **self.counts(), "cost": str(sum(int(row.cost) for row in self.rows))}
-
     @property
     def facts(self) -> dict[str, str]:
         """What a page says of them as a whole."""
@@ -164,8 +157,18 @@ def counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {outcome}" for outcome, count in counts.items()) or "none yet"
 
 
+def totals_of(view: ChecksView | None) -> dict[str, Any]:
+    """Return how many checks a task has, how many came to what, and what all cost, as JSON; empty if it has none.
+
+    ``cost`` is text, in the smallest unit of the stakes' currency.
+    """
+    if view is None or not view.rate:
+        return {}
+    return {"checks": len(view.rows), **view.counts(), "cost": str(sum(int(row.cost) for row in view.rows))}
+
+
 def told_totals(totals: Mapping[str, Any]) -> str:
-    """Return what :meth:`ChecksView.totals` says as a sentence."""
+    """Return what :func:`totals_of` says as a sentence."""
     found = counted({outcome: totals[outcome] for outcome in OUTCOMES if outcome in totals})
     return f"Spot checks: {totals['checks']:,} ({found}), which cost {in_gwei(int(totals['cost']))}"
 

@@ -162,15 +162,13 @@ def assemble(
     code = None if own is None else own.content
     devices = _devices(config, solver, slots, begins, parts, folder)
     _require_schedulable(config)
-    changed = {
+    fields = {
+        **{name: value for name, value in training if name != "pipeline"},
         "payload": payload,
         "objective": found.method,
         "limits": fitting_limits(training.limits, slots, training.rounds),
         "tolerance": task_tolerance(training.tolerance, found, judged),
         **checked_data(config),
-    }
-    chosen = {name: getattr(training, name) for name in type(training).model_fields if name != "pipeline"}
-    own_fields = {
         "name": config.name,
         "seed": config.seed,
         "model": config.model,
@@ -183,7 +181,7 @@ def assemble(
         "vectors": list(sent_by(solver)),
         "devices": _ref(devices),
     }
-    spec = validated(TaskSpec, chosen | changed | own_fields, "The task's spec")
+    spec = validated(TaskSpec, fields, "The task's spec")
     check_memory(spec, config.participants, dimension)
     check_work(spec, _asked(spec, config.participants), dimension)
     return Experiment(

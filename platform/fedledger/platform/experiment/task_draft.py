@@ -37,6 +37,8 @@ solver = {{ method = "sgd@1", params = {{ learning_rate = 0.1, batch_size = 16, 
 # Money in gwei, periods in seconds. With a window and a penalty, verifiers can dispute lies; see docs/threat-model.md.
 [ledger]
 min_participants = 3
+# A round with fewer updates does not count. Unless given it is half of min_participants. With spot checks a higher one
+# makes penalties and stakes smaller: quorum = 2
 open_enrolment = false    # true: people may join and leave between rounds
 enrol_period = 86400
 commit_period = 600

@@ -9,6 +9,7 @@ from pathlib import Path
 from fedledger.contracts.ledger.pools import pool_of
 from fedledger.ledger_tools.audit.clock import Clock
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, export_ledger
+from fedledger.ledger_tools.report.check_view import totals_of
 from fedledger.ledger_tools.report.device_tables import as_csv, task_rows, task_server_steps, totals, write_devices
 from fedledger.ledger_tools.report.refusals import Refusal
 from fedledger.ledger_tools.report.run_report import write_report
@@ -62,8 +63,8 @@ def summary(run: Run, experiment: Experiment, task: TaskView, behaviours: Mappin
             for row in task.participants
         ],
     }
-    if task.checks is not None and task.checks.rate:
-        document["checks"] = task.checks.totals()
+    if totals := totals_of(task.checks):
+        document["checks"] = totals
         for told, row in zip(document["participants"], task.participants, strict=True):
             told["checks"] = dict(row.checks)
     if "accuracy" in tested:

@@ -45,7 +45,7 @@ class PlainSummary(RunSummary):
 class LedgerSummary(RunSummary):
     """What a run with a ledger came to; the challenge window is in seconds.
 
-    Where there are spot checks, ``checks`` is as :meth:`ChecksView.totals` returns it.
+    Where there are spot checks, ``checks`` is what ``totals_of`` in ``report.check_view`` returns.
     """
 
     task: int
