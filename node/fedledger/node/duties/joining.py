@@ -88,7 +88,7 @@ class Joining:
         if error.name == "NotActive":
             raise ChainError(
                 f"{self.access.address} is leaving the ledger, or has too small a stake to take part.",
-                "Add to the stake with `fedledger node stake`, take part with another account, or register it again once "
+                "Add to the stake with `fedledger node stake`, take part with another account, or register again once "
                 "it has left.",
             ) from error
         if error.name != "TaskFull" or not task.params.open_enrolment:
