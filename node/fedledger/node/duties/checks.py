@@ -110,6 +110,7 @@ class Checks:
         self.appeals = appeals
         self.times = CheckTimes(access.ledger)
         self._told: set[int] = set()
+        self._shown: set[tuple[int, CheckState, int]] = set()
 
     def __call__(self, seen: Situation) -> Step | None:
         """Answer a summons, or appeal against a failed check."""
@@ -140,7 +141,7 @@ class Checks:
         return any(self.times.is_open(task, check, now) for check in checks if check.round not in self._told)
 
     def _asks(self, check: CheckHistory) -> bool:
-        if check.round in self._told:
+        if check.round in self._told or (check.round, check.state, self.access.history.folds) in self._shown:
             return False
         return check.state is CheckState.SUMMONED or (check.state is CheckState.FAILED and self.appeals)
 
@@ -156,8 +157,10 @@ class Checks:
         if appeals:
             log.warning("round %d: an auditor says that the check fails, so appealing to the next one", check.round)
             access.ledger.appeal_check(access.account, task.id, check.round, answer)
+            self._shown.add((check.round, check.state, access.history.folds))
             return Step(Action.CHECK_APPEALED, task.id, check.round)
         access.ledger.answer_check(access.account, task.id, check.round, answer)
+        self._shown.add((check.round, check.state, access.history.folds))
         return Step(Action.CHECK_ANSWERED, task.id, check.round)
 
     def _answer(self, task: TaskHistory, current: RoundHistory, check: CheckHistory, place: int) -> Answer:

@@ -74,6 +74,7 @@ class Findings:
         name = "-".join(map(str, (*access.place, access.address)))
         self._path = journal / f"{name}.findings"
         self._judged: dict[Key, Judged] = {}
+        self._sent: tuple[bytes, int] | None = None
 
     def __call__(self, seen: Situation) -> Step | None:
         """Judge a check, commit to findings, or reveal them: what comes next."""
@@ -126,11 +127,15 @@ class Findings:
                 return True
         return False
 
-    def _commit(self, task: TaskHistory, checks: Sequence[CheckHistory]) -> Step:
-        found = self._findings(checks)
+    def _commit(self, task: TaskHistory, checks: Sequence[CheckHistory]) -> Step | None:
+        found, access = self._findings(checks), self.access
+        key = self._hash(found), access.history.folds
+        if self._sent == key:
+            # The history does not go as far yet.
+            return None
         self._write(found)
-        access = self.access
-        access.ledger.post_findings(access.account, task.id, self._accounts, (), bytes(32), self._hash(found))
+        access.ledger.post_findings(access.account, task.id, self._accounts, (), bytes(32), key[0])
+        self._sent = key
         return Step(Action.FINDINGS_COMMITTED, task.id, detail=_told(found))
 
     def _reveal(self, task: TaskHistory, found: Sequence[RoundFindings]) -> Step:
