@@ -43,9 +43,12 @@ def auditor_access(w: Checked, place: int) -> TaskAccess:
 
 
 def test_an_auditor_whose_key_the_spec_has_wrong_fails_nobody(tmp_path: Path) -> None:
-    pairs = [(experiment_auditor(0, i).account, experiment_auditor(99, i).key) for i in (0, 1)]
-    named = ", ".join(f'{{ account = "{account}", key = "{key}" }}' for account, key in pairs)
-    with pytest.raises(ConfigError):
+    pairs = [(experiment_auditor(0, i), experiment_auditor(99, i)) for i in (0, 1)]
+    named = ", ".join(
+        f'{{ account = "{own.account}", key = "{other.key}", signature = "{signed.signature}" }}'
+        for (own, other), signed in zip(pairs, (pairs[0][0], pairs[1][1]), strict=True)
+    )
+    with pytest.raises(ConfigError, match="has not signed its key"):
         run_small(tmp_path, Chain(), rounds=1, extra=terms(training=f"spot_checks = {{ auditors = [{named}] }}\n"))
 
 

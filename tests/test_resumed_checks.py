@@ -45,6 +45,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on_with_its_checks_and_ends_once(tmp_path: Path, call: Call) -> None:
     config, folder = write_config(tmp_path, participants=3, rounds=4, extra=CHECKED), tmp_path / "run"
     folder.mkdir()

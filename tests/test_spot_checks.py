@@ -110,7 +110,7 @@ def test_who_does_not_train_fails_and_pays(tmp_path: Path) -> None:
     assert evidence.positive == 0 and evidence.negative > 0
 
 
-@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("batched", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_who_has_lost_its_stake_is_not_paid_any_more(tmp_path: Path, batched: bool) -> None:
     extra = terms(attackers=RIDER, ledger="batched = true\n" if batched else "")
     played = run_small(tmp_path, Chain(), rounds=9, extra=extra.replace("check_period = 60", "check_period = 10"))
