@@ -16,10 +16,10 @@ import pytest
 from fedledger.contracts.ledger.records import Offence
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.ledger_tools.audit.audit import audit_chain, audit_run
+from fedledger.ledger_tools.audit.check_view import told_open
 from fedledger.ledger_tools.audit.checks import audit_checks
 from fedledger.ledger_tools.audit.divergence import DivergenceError
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport
-from fedledger.ledger_tools.report.check_view import told_open
 from fedledger.ledger_tools.report.own_account import OwnAccount
 from fedledger.ledger_tools.report.tables import task_cells, task_status_rows
 from fedledger.ledger_tools.report.task_view import read_export

@@ -24,7 +24,7 @@ from fedledger.platform.cli import context as options
 from fedledger.platform.cli.options import expand_options
 from fedledger.platform.engine.with_ledger import run
 from fedledger.platform.experiment import assembly
-from fedledger.platform.experiment.accounts import experiment_address, participant_role
+from fedledger.platform.experiment.accounts import experiment_address, experiment_auditor, participant_role
 from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import load_config
 from fedledger.protocol.encoding.cid import ContentRef
@@ -122,11 +122,9 @@ def project(call: Call, tmp_path: Path) -> Path:
     return config
 
 
-ONE_AUDITOR = """[training.spot_checks]
-auditors = [
-    { account = "0x92b7b72b6b77Ccc9CDD7aF1fEc9f4Da952E5059A", \
-key = "a4b7623e6d06509e174de21fed442485a4b7b9ba5202749c2cb9c469d2dc9c3a" },
-]
+ONE = experiment_auditor(0, 0)
+ONE_AUDITOR = f"""[training.spot_checks]
+auditors = [{{ account = "{ONE.account}", key = "{ONE.key}", signature = "{ONE.signature}" }}]
 [ledger]
 challenge_window = 60
 check_rate = 1"""

@@ -116,7 +116,7 @@ def test_any_verdict_costs_the_same(
     garbage, never_revealed, statistical = of
     if verdict.statistical:
         expected = call("repeatedRefusal", penalty, statistical, free, evidence.negative)
-    elif verdict is Verdict.LATE or (verdict.refused and verdict is not Verdict.UNAVAILABLE):
+    elif verdict is Verdict.LATE or Verdict.MALFORMED <= verdict <= Verdict.REPLAYED:
         expected = call("part", penalty, never_revealed if verdict is Verdict.LATE else garbage)
     else:
         expected = (0,)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from fedledger.learning.label_counts import LabelCounts
+from fedledger.ledger_tools.audit.check_view import ChecksView, CheckView
 from fedledger.ledger_tools.report import page
-from fedledger.ledger_tools.report.check_view import ChecksView, CheckView
 from fedledger.ledger_tools.report.refusals import Refusal
 from fedledger.ledger_tools.report.run_report import MAX_LINES, MAX_REFUSALS, write_report
 from fedledger.ledger_tools.report.run_view import RunView

@@ -412,7 +412,7 @@ def plain() -> nn.Module:
             Windows(steps=2, drawn=1),
             "eb16101761d4e44cd141242a8ac57ac16de8d01c461b95c8366039440000000c",
             "9d6c30e0710dbf4114fc48bbd2e7dfa1af8ab25435ef4f1348aec718b3583270",
-            "a8f3844ccf6fdb7086053a7aa74c98600ee1ed9b47a07fd0faa255a6520ce836",
+            "e5949b12b9b450872e73a958a5be277e5962027d63d13deefb00e864cca125e5",
         ),
     ],
 )

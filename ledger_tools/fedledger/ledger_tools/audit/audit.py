@@ -21,6 +21,7 @@ from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.lanes import lane
 from fedledger.contracts.ledger.task_history import TaskHistory
+from fedledger.ledger_tools.audit.check_view import ChecksView, totals_of
 from fedledger.ledger_tools.audit.checks import audit_checks
 from fedledger.ledger_tools.audit.clock import Clock
 from fedledger.ledger_tools.audit.divergence import Divergence, DivergenceError, expect, reading
@@ -36,7 +37,6 @@ from fedledger.ledger_tools.audit.replay import (
     read_terms,
     replay_round,
 )
-from fedledger.ledger_tools.report.check_view import ChecksView, totals_of
 from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.encoding.strict import SpellingError, hexadecimal_number
 from fedledger.protocol.errors import ConfigError, TrustError

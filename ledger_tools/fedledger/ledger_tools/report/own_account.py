@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import COIN
+from fedledger.ledger_tools.audit.check_view import counted
 from fedledger.ledger_tools.audit.clock import Clock
-from fedledger.ledger_tools.report.check_view import counted
 from fedledger.ledger_tools.report.refusals import Refusal
 from fedledger.ledger_tools.report.task_view import TaskView, losses
 from fedledger.protocol.errors import FedledgerError

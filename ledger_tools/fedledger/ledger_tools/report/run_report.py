@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from fedledger.ledger_tools.report.check_view import FAILED, OPEN, PASSED, WITHOUT_EFFECT
+from fedledger.ledger_tools.audit.check_view import FAILED, OPEN, PASSED, WITHOUT_EFFECT
 from fedledger.ledger_tools.report.device_tables import device_figures
 from fedledger.ledger_tools.report.page import heat_map, plain, render, write_page
 from fedledger.ledger_tools.report.run_view import RunView

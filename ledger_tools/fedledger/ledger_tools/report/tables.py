@@ -14,8 +14,8 @@ from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.pools import pool_of
 from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, Phase, TaskRecord
 from fedledger.contracts.ledger.waits import task_wait
+from fedledger.ledger_tools.audit.check_view import ChecksView, CheckView, check_status, counted
 from fedledger.ledger_tools.audit.clock import Clock
-from fedledger.ledger_tools.report.check_view import ChecksView, CheckView, check_status, counted
 from fedledger.ledger_tools.report.refusals import Refusal
 from fedledger.ledger_tools.report.task_view import RoundView, TaskView
 from fedledger.protocol.units import in_gwei, shown_time
@@ -106,7 +106,7 @@ def task_status_rows(ledger: Ledger) -> list[dict[str, Any]]:
     that means in words. ``capture`` is, for each level of juries, the chance that one of them is captured by who holds
     three tenths of their places; None where there are no juries.
 
-    ``checks`` is what :func:`~fedledger.ledger_tools.report.check_view.check_status` returns.
+    ``checks`` is what :func:`~fedledger.ledger_tools.audit.check_view.check_status` returns.
     """
     rows = []
     records = {task: ledger.task(task) for task in range(1, ledger.task_count() + 1)}

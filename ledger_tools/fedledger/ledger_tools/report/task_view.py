@@ -11,11 +11,11 @@ from pathlib import Path
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
+from fedledger.ledger_tools.audit.check_view import ChecksView
 from fedledger.ledger_tools.audit.clock import Clock
 from fedledger.ledger_tools.audit.divergence import reading
 from fedledger.ledger_tools.audit.execute import execute_all
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport
-from fedledger.ledger_tools.report.check_view import ChecksView
 from fedledger.ledger_tools.report.refusals import Refusal, ReportedReasons
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.records.verdicts import Verdict

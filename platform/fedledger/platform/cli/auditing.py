@@ -184,7 +184,7 @@ def open_run_store(folder: Path, store: str) -> ContentStore:
 
 def show_audit(result: AuditResult, format_: Format) -> None:
     """Print the result of an audit as text, where text is wanted."""
-    from fedledger.ledger_tools.report.check_view import told_totals
+    from fedledger.ledger_tools.audit.check_view import told_totals
 
     if format_ is Format.JSON:
         return

@@ -250,7 +250,7 @@ def _run_with_ledger(
 
 
 def _print_run(document: LedgerSummary, folder: Path) -> None:
-    from fedledger.ledger_tools.report.check_view import told_totals
+    from fedledger.ledger_tools.audit.check_view import told_totals
 
     rows = [
         {

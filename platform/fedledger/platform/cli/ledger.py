@@ -243,7 +243,7 @@ def deploy(
 @expand_options
 def status(at: LedgerOptions, format_: FormatOption = Format.TEXT) -> None:
     """Show the chain, the ledger, and the state of each task."""
-    from fedledger.ledger_tools.report.check_view import told_open
+    from fedledger.ledger_tools.audit.check_view import told_open
     from fedledger.ledger_tools.report.tables import task_cells, task_status_rows
 
     ledger = at.open()
@@ -296,8 +296,8 @@ def history(
     """Show a task's rounds, participants, refused updates or spot checks as a table, CSV, Parquet or JSON."""
     from fedledger.contracts.ledger.history import History
     from fedledger.ledger_tools.audit.audit import STORE_FOLDER
+    from fedledger.ledger_tools.audit.check_view import known_auditors
     from fedledger.ledger_tools.audit.clock import Clock
-    from fedledger.ledger_tools.report.check_view import known_auditors
     from fedledger.ledger_tools.report.task_view import TaskView, read_export
     from fedledger.storage.foreign_folder import inner_folder
     from fedledger.storage.open import open_store

@@ -7,9 +7,9 @@ from dataclasses import fields
 from pathlib import Path
 
 from fedledger.contracts.ledger.pools import pool_of
+from fedledger.ledger_tools.audit.check_view import totals_of
 from fedledger.ledger_tools.audit.clock import Clock
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, export_ledger
-from fedledger.ledger_tools.report.check_view import totals_of
 from fedledger.ledger_tools.report.device_tables import as_csv, task_rows, task_server_steps, totals, write_devices
 from fedledger.ledger_tools.report.refusals import Refusal
 from fedledger.ledger_tools.report.run_report import write_report
