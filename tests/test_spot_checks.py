@@ -33,7 +33,7 @@ CLI = [sys.executable, "-m", "fedledger.platform.cli.app"]
 SOLVER = (
     'solver = { method = "replayable_sgd@1", params = { learning_rate = 0.1, batch_size = 16, local_epochs = 1 } }\n'
 )
-TOP_K = 'payload = [{ name = "delta", codec = { method = "top_k@1", params = { fraction = 0.1 } } }]\n'
+TOP_K = 'payload = [{ name = "delta", codec = { method = "top_k@1", params = { k = 200 } } }]\n'
 RIDER = '[[attackers]]\nattack = { method = "little_work@1" }\n'
 STAKE = 1_000_000 * GWEI
 
