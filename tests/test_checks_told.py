@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -24,9 +25,10 @@ from fedledger.ledger_tools.report.own_account import OwnAccount
 from fedledger.ledger_tools.report.tables import task_cells, task_status_rows
 from fedledger.ledger_tools.report.task_view import read_export
 from fedledger.node.own_examples import asked_by_checks
-from fedledger.platform.experiment.accounts import PUBLISHER, experiment_account
+from fedledger.platform.experiment.accounts import PUBLISHER, experiment_account, experiment_auditor
 from fedledger.platform.experiment.task_price import TaskPrice
 from fedledger.protocol.errors import ExitCode
+from fedledger.protocol.records.spot_checks import Auditor
 from fedledger.protocol.units import GWEI, in_gwei, shown_time
 from support.checked import PENALTY, PERIOD, Checked, post_checked
 from support.command_line import caller
@@ -279,3 +281,12 @@ def test_whoever_takes_part_is_told_what_checks_ask(checked: Checked) -> None:
     (line,) = (line for line in TaskPrice(replace(params, penalty=GWEI), 1).lines() if line.startswith("Deposits"))
     assert f"of which {in_gwei(PENALTY + GWEI)} are at risk a round" in line
     assert asked_by_checks(spec.model_copy(update={"spot_checks": None}), params) is None
+
+
+def test_an_auditor_s_key_is_one_line_that_a_configuration_takes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = caller(monkeypatch, capsys)("auditor", "key", "--experiment-seed", 0, "--auditor", 1)
+    (line,) = out.splitlines()
+    read = tomllib.loads(f"auditors = [{line}]")["auditors"]
+    assert code == 0 and Auditor.model_validate(read[0]) == experiment_auditor(0, 1)

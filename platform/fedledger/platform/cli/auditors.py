@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fedledger.platform.cli.console import Format, FormatOption, print_result
+from fedledger.platform.cli.console import Format, FormatOption, out, print_json, print_result
 from fedledger.platform.cli.context import SignerOptions, StoreOptions
 from fedledger.platform.cli.options import (
     MOST_INDEX,
@@ -91,4 +91,8 @@ def auditor_key(
     else:
         found = experiment_auditor(experiment_seed or 0, auditor)
     line = f'{{ account = "{found.account}", key = "{found.key}", signature = "{found.signature}" }}'
-    print_result(format_, found.model_dump(), line)
+    if format_ is Format.JSON:
+        print_json(found.model_dump())
+    else:
+        # In one piece, to be copied: TOML takes no line breaks within it.
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
