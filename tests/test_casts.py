@@ -124,7 +124,7 @@ def test_a_codec_limits_what_is_beyond_the_bound(values: list[float], fixed: Fix
 CAST = re.compile(r"\.astype\((?:np\.)?int|np\.rint\(.*out=|np\.as\w*array\([^)]*np\.int|np\.array\([^)]*np\.int")
 EXPECTED = {
     # Casts of whole doubles below 2^53, and of floats that are checked or limited right before.
-    "protocol/fedledger/protocol/arithmetic/exact.py": 16,
+    "protocol/fedledger/protocol/arithmetic/exact.py": 15,
     "protocol/fedledger/protocol/arithmetic/division.py": 2,
     "protocol/fedledger/protocol/codecs/statistics.py": 3,
     "aggregator/fedledger/aggregator/context/sketches.py": 4,

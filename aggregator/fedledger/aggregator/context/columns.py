@@ -5,18 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.aggregator.context.threads import shared_out
+from fedledger.aggregator.context.threads import in_threads
 from fedledger.protocol.arithmetic.exact import FixedPoint, Float64Array, Gram, GramAccumulator, IntArray, magnitude
 from fedledger.protocol.errors import ConfigError
 
 CELLS, LEAST_COLUMNS = 1 << 17, 512
 """A block has so many numbers, which fit in a processor's cache, but no fewer columns."""
 _NARROW = 1 << 31
+
+
+class Scratch(NamedTuple):
+    """Memory of one thread, float64[n, d'] and float32[n, d'], in which it makes one block after another."""
+
+    doubles: Float64Array
+    singles: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,11 @@ class Columns:
             )
 
     @property
+    def most(self) -> int | None:
+        """What no magnitude is above, if that is known before they are read."""
+        return None if self.fixed is None or self.last is not None else int(self.fixed.bound * self.fixed.unit)
+
+    @property
     def count(self) -> int:
         """Number of vectors n, with the last one."""
         return len(self.rows) + (self.last is not None)
@@ -59,38 +71,38 @@ class Columns:
         dimension = len(self.rows[0]) if len(self.rows) else 0
         return [slice(start, min(start + width, dimension)) for start in range(0, dimension, width)]
 
-    def doubles(self, part: slice) -> Float64Array:
-        """Return a block as whole doubles [n, d']."""
-        block = self._quantised(part) if self._is_float else self._stacked(part)
-        wide = np.empty((self.count, block.shape[1]))
+    def doubles(self, part: slice, scratch: Scratch) -> Float64Array:
+        """Return a block as whole doubles [n, d'], for as long as ``scratch`` is not used again."""
+        block = self._quantised(part, scratch) if self._is_float else self._stacked(part)
+        wide = scratch.doubles[: self.count, : block.shape[1]]
         wide[: len(block)] = block
         if self.last is not None:
             wide[-1] = self.last[part]
         return wide
 
-    def whole(self, part: slice) -> IntArray:
-        """Return a block as int64[n, d']; a matrix's own is not to be changed."""
-        block: IntArray = self._quantised(part).astype(np.int64) if self._is_float else self._stacked(part)
-        return block if self.last is None else np.vstack([block, self.last[part]])
+    def scratch(self) -> Scratch:
+        """Return what a thread needs to make blocks in."""
+        width = max((part.stop - part.start for part in self.parts()), default=0)
+        shape = (self.count, width)
+        return Scratch(np.empty(shape), np.empty(shape if self._is_float else (0, 0), np.float32))
 
-    def narrow(self, part: slice) -> IntArray:
-        """Return a block as int32[n, d'] where all of it fits, else as int64; the same integers."""
-        block = self._quantised(part) if self._is_float else self._stacked(part)
-        fits = self.last is None and max(float(block.max(initial=0)), -float(block.min(initial=0))) < _NARROW
-        # A float32 below 2^31 is at least 2^7 below it.
-        return block.astype(np.int32) if fits else self.whole(part)
+    def integers(self, part: slice, scratch: Scratch, narrow: bool = False) -> IntArray:
+        """Return a block as integers [n, d'] like :func:`as_integers`; a matrix's own is not to be changed."""
+        if self.last is not None:
+            return as_integers(self.doubles(part, scratch), narrow)
+        return as_integers(self._quantised(part, scratch) if self._is_float else self._stacked(part), narrow)
 
     def products(self) -> Gram:
         """Return the exact inner products [n, n] of all vectors."""
         done: list[GramAccumulator] = []
 
         def work(parts: Iterator[slice]) -> None:
-            own = GramAccumulator(self.count)
+            own, scratch = GramAccumulator(self.count), self.scratch()
             for part in parts:
-                own.add(self.doubles(part))
+                own.add(self.doubles(part, scratch))
             done.append(own)
 
-        shared_out(work, self.parts())
+        in_threads(work, self.parts())
         total = done[0]
         for other in done[1:]:
             total.merge(other)
@@ -104,21 +116,33 @@ class Columns:
         rows = self.rows
         return rows[:, part] if isinstance(rows, np.ndarray) else np.stack([row[part] for row in rows])
 
-    def _quantised(self, part: slice) -> NDArray[np.float32]:
+    def _quantised(self, part: slice, scratch: Scratch) -> NDArray[np.float32]:
         """Return a block of float32 rounded to whole numbers, which a float32 holds exactly."""
         assert self.fixed is not None
-        block = self._stacked(part)
+        rows, unit, width = self.rows, np.float32(self.fixed.unit), part.stop - part.start
+        flat = scratch.singles.reshape(-1)[: len(rows) * width]
+        whole = flat.reshape(len(rows), width)
         # A power of two, so the product is exact.
-        whole: NDArray[np.float32] = block * np.float32(self.fixed.unit)
-        flat = whole.ravel()
+        if isinstance(rows, np.ndarray):
+            np.multiply(rows[:, part], unit, out=whole)
+        else:
+            for row, scaled in zip(rows, whole, strict=True):
+                np.multiply(row[part], unit, out=scaled)
         # Of a block of half that length no coordinate is beyond the bound, however inexact its length is; of one with
         # NaN or infinity the length is neither.
         with np.errstate(over="ignore", invalid="ignore"):
             is_short = flat.dot(flat) <= (self.fixed.bound * self.fixed.unit) ** 2 / 4
         if not is_short:
-            self.fixed.require_fits(magnitude(block))
+            self.fixed.require_fits(max(magnitude(row[part]) for row in rows))
         np.rint(whole, out=whole)
         return whole
+
+
+def as_integers(whole: NDArray[Any], narrow: bool = False) -> IntArray:
+    """Return whole numbers as int64, or as int32 if that is asked for and holds them all."""
+    if narrow and max(float(whole.max(initial=0)), -float(whole.min(initial=0))) < _NARROW:
+        return whole.astype(np.int32)
+    return whole.astype(np.int64, copy=False)
 
 
 def exact_products(rows: Sequence[IntArray] | IntArray) -> Gram:

@@ -13,7 +13,7 @@ from threadpoolctl import ThreadpoolController
 P = TypeVar("P")
 
 
-def shared_out(work: Callable[[Iterator[P]], None], parts: Sequence[P]) -> None:
+def in_threads(work: Callable[[Iterator[P]], None], parts: Sequence[P]) -> None:
     """Call ``work`` in several threads, each of which takes parts from an iterator until none is left.
 
     An error of one of them is raised once all have ended. A single part is worked on in the calling thread, in which

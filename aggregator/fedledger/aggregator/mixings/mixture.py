@@ -52,8 +52,8 @@ class Mixture:
         """Whether the mixed rows times the share are sums of rows."""
         return all(total == self.share for total in self.totals)
 
-    def rows(self, block: IntArray) -> IntArray:
-        """Return columns int64[n, d'] of the mixed rows times the share."""
+    def rows(self, block: Float64Array) -> Float64Array | IntArray:
+        """Return columns [n, d'] of the mixed rows times the share, given those of the rows as whole doubles."""
         if self.is_whole:
             return exact.small_product(self.matrix, block)
         return exact.weighted_means(block, self.share * self.matrix, self.totals)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.aggregator.context.columns import Columns
+from fedledger.aggregator.context.columns import Columns, Scratch, as_integers
 from fedledger.aggregator.context.stage_context import StageContext
-from fedledger.aggregator.context.threads import shared_out
+from fedledger.aggregator.context.threads import in_threads
 from fedledger.aggregator.mixings.base import Mixing
 from fedledger.aggregator.mixings.mixture import Mixture
 from fedledger.aggregator.rules.base import CoordinateRule, Diagnostics, LinearRule, Rule, RuleContext
@@ -23,7 +23,7 @@ from fedledger.protocol.errors import ConfigError, RoundError
 MAX_MIXED = 2048
 """Largest number of updates that are mixed: sums of so many sums of so many values fit in int64."""
 
-Finish = Callable[[Columns, slice], IntArray]
+Finish = Callable[[Columns, slice, Scratch], IntArray]
 """Returns the aggregate int64[d'] of some columns."""
 
 
@@ -145,10 +145,11 @@ def aggregate(
     delta = np.empty(given.dimension, np.int64)
 
     def work(parts: Iterator[slice]) -> None:
+        scratch = rows.scratch()
         for part in parts:
-            delta[part] = finish(rows, part)
+            delta[part] = finish(rows, part, scratch)
 
-    shared_out(work, rows.parts())
+    in_threads(work, rows.parts())
     return Outcome(delta, {"rows": counted, "mixed": mixture.share if mixture else 1, **notes})
 
 
@@ -156,9 +157,11 @@ def _coordinate(rule: CoordinateRule, context: RuleContext, mixture: Mixture | N
     chosen, second = rule.first_stage(context)
     weights = context.weights if chosen is None else [context.weights[i] for i in chosen]
 
-    def finish(rows: Columns, part: slice) -> IntArray:
-        take = rows.narrow if second.narrow and not mixture else rows.whole
-        block = mixture.rows(take(part)) if mixture else take(part)
+    def finish(rows: Columns, part: slice, scratch: Scratch) -> IntArray:
+        if mixture:
+            block = as_integers(mixture.rows(rows.doubles(part, scratch)), second.narrow)
+        else:
+            block = rows.integers(part, scratch, second.narrow)
         numerators, denominator = second(block if chosen is None else block[chosen], weights)
         return exact.divide_round(numerators, denominator * (mixture.share if mixture else 1))
 
@@ -174,8 +177,8 @@ def _linear(rule: LinearRule, context: RuleContext, mixture: Mixture | None) -> 
         coefficients, denominator = mixture.combined(coefficients, denominator)
     mean = exact.WeightedMean(coefficients, denominator)
 
-    def finish(rows: Columns, part: slice) -> IntArray:
-        return mean(rows.doubles(part))
+    def finish(rows: Columns, part: slice, scratch: Scratch) -> IntArray:
+        return mean(rows.doubles(part, scratch), rows.most)
 
     return finish, {**found.diagnostics, "coefficients": coefficients, "denominator": denominator}
 

@@ -35,7 +35,7 @@ def shared_out(todo: Sequence[T], work: Callable[[T], R], workers: int) -> Itera
     if workers <= 1:
         yield from ((each, work(each)) for each in todo)
         return
-    with _one_thread_each(), ProcessPoolExecutor(workers, get_context("spawn"), _begin, (os.getpid(),)) as pool:
+    with threads_each(1), ProcessPoolExecutor(workers, get_context("spawn"), _begin, (os.getpid(),)) as pool:
         waiting = {pool.submit(work, each): each for each in todo}
         try:
             for future in as_completed(waiting):
@@ -49,11 +49,11 @@ def shared_out(todo: Sequence[T], work: Callable[[T], R], workers: int) -> Itera
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Have processes that are started compute with one thread."""
+def threads_each(count: int) -> Iterator[None]:
+    """Have processes that are started compute with so many threads."""
     before = {name: os.environ.get(name) for name in THREADS}
     # Libraries read these when they are loaded.
-    os.environ.update(dict.fromkeys(THREADS, "1"))
+    os.environ.update(dict.fromkeys(THREADS, str(count)))
     try:
         yield
     finally:

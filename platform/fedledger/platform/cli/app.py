@@ -14,6 +14,7 @@ from fedledger.platform.cli.aggregators import aggregator_app
 from fedledger.platform.cli.auditing import audit_app
 from fedledger.platform.cli.auditors import auditor_app
 from fedledger.platform.cli.bench import bench_app
+from fedledger.platform.cli.bench_rules import bench_rules
 from fedledger.platform.cli.chains import chain_app, keys_app
 from fedledger.platform.cli.console import err
 from fedledger.platform.cli.experiments import config_app, experiments_app

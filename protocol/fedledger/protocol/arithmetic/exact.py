@@ -185,8 +185,15 @@ class WeightedMean:
             raise OutOfRangeError("The weights of a sum are too large.", "Scale the weights down.")
         self._digits: dict[int, Float64Array] = {}
 
-    def __call__(self, rows: IntArray | Float64Array) -> IntArray:
-        """Return the mean int64[d] of rows [n, d], int64 or whole doubles, of magnitude at most 2^40.
+    def __call__(self, rows: IntArray | Float64Array, most: int | None = None) -> IntArray:
+        """Return the mean int64[d] of rows [n, d].
+
+        Parameters
+        ----------
+        rows
+            int64 or whole doubles of magnitude at most 2^40.
+        most
+            What no magnitude is above, if that is known: it need not be the largest.
 
         Raises
         ------
@@ -196,19 +203,24 @@ class WeightedMean:
         n = len(self._coefficients)
         if not rows.shape[0] == n <= MAX_ROWS:
             raise OutOfRangeError(f"{rows.shape[0]} rows cannot be summed.", f"Sum at most {MAX_ROWS}.")
-        largest = _largest(rows)
+        largest = _largest(rows) if most is None or not self._digit_bits(most) else most
         if self._coefficients == [1] and self._denominator == 1:
             alone: IntArray = rows[0].astype(np.int64)
             return alone
-        # Products of such digits with the rows, n of them added up, stay below 2^53.
-        bits = 53 - largest.bit_length() - (n - 1).bit_length()
-        if bits < _LEAST_DIGIT or self._total * largest >= _ROOM:
+        bits = self._digit_bits(largest)
+        if not bits:
             return divide_limbs(self._limbs(rows), self._denominator)
         sums = (self._split(bits) @ rows.astype(np.float64, copy=False)).astype(np.int64)
         total = sums[0]
         for place, digit_sum in enumerate(sums[1:], start=1):
             total += digit_sum << (place * bits)
         return divide_limbs([total], self._denominator)
+
+    def _digit_bits(self, largest: int) -> int:
+        """Return how long digits of coefficients are by which rows of such a magnitude are multiplied; 0: by none."""
+        # Products of such digits with the rows, n of them added up, stay below 2^53.
+        bits = 53 - largest.bit_length() - (len(self._coefficients) - 1).bit_length()
+        return bits if bits >= _LEAST_DIGIT and self._total * largest < _ROOM else 0
 
     def _limbs(self, rows: IntArray | Float64Array) -> list[IntArray]:
         """Return limbs L with Σ coefficients[i] · rows[i] = Σ L[k] · 2^(21k), each below 2^54."""
@@ -231,7 +243,7 @@ def weighted_mean(rows: IntArray | Float64Array, coefficients: Sequence[int], de
     return WeightedMean(coefficients, denominator)(rows)
 
 
-def weighted_means(rows: IntArray, coefficients: IntArray, denominators: Sequence[int]) -> IntArray:
+def weighted_means(rows: IntArray | Float64Array, coefficients: IntArray, denominators: Sequence[int]) -> IntArray:
     """Return several weighted means of the same rows, each exact and rounded once, halves to even.
 
     Parameters
@@ -269,8 +281,8 @@ def divide_round(total: IntArray, denominator: int) -> IntArray:
     return divide_limbs([total], denominator)
 
 
-def small_product(matrix: IntArray, rows: IntArray) -> IntArray:
-    """Return the exact product of int64[m, n], whose rows' magnitudes sum to at most 4096, and int64[n, d].
+def small_product(matrix: IntArray, rows: IntArray | Float64Array) -> Float64Array:
+    """Return the exact product, as whole doubles, of int64[m, n], whose rows' magnitudes sum to ≤ 4096, and [n, d].
 
     Raises
     ------
@@ -281,7 +293,8 @@ def small_product(matrix: IntArray, rows: IntArray) -> IntArray:
         raise OutOfRangeError("The coefficients of a sum are too large.", f"Sum at most {MAX_ROWS} rows.")
     # No partial sum is beyond 2^12 times 2^40, so it is exact in whatever order.
     _largest(rows)
-    return (matrix.astype(np.float64) @ rows.astype(np.float64)).astype(np.int64)
+    product: Float64Array = matrix.astype(np.float64) @ rows.astype(np.float64, copy=False)
+    return product
 
 
 class GramAccumulator:
