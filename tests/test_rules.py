@@ -20,25 +20,9 @@ from fedledger.protocol.errors import ConfigError, RoundError
 from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.records.measurement import Measurement
 from support.examples import examples
+from support.rules import DEFAULTS, MIXING_DEFAULTS, NNM
 
 POINT = FixedPoint(28, 4096.0)
-NNM, WEIGHTED_NNM = "nearest_neighbour_mixing@1", "nearest_neighbour_mixing@2"
-DEFAULTS = {
-    "mean@1": {},
-    "median@1": {},
-    "trimmed_mean@1": {"f": 2},
-    "multi_krum@1": {"f": 2},
-    "multi_krum@2": {"f": 2},
-    "geometric_median@1": {},
-    "centred_clipping@1": {"tau": 1.0},
-    "weighted_median@1": {},
-    "weighted_trimmed_mean@1": {"share": 0.25},
-    "bulyan@1": {"f": 1},
-    "dnc@1": {"f": 2},
-    "fltrust@1": {},
-    "foolsgold@1": {},
-    "supported_mean@1": {},
-}
 BOUNDED = {"trimmed_mean@1", "multi_krum@1", "median@1", "geometric_median@1"}
 """Rules with a published bound on what hostile rows can do."""
 ROBUST = [name for name in DEFAULTS if name not in ("mean@1", "centred_clipping@1", "foolsgold@1")]
@@ -98,7 +82,7 @@ def ties(rows: np.ndarray, mix: int | None) -> bool:
 
 def test_every_rule_is_tested_here() -> None:
     assert set(RULES) == set(DEFAULTS)
-    assert set(MIXINGS) == {NNM, WEIGHTED_NNM}
+    assert set(MIXINGS) == set(MIXING_DEFAULTS)
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
+from fedledger.aggregator.context.least_rows import NeedsRows
 from fedledger.protocol.arithmetic.exact import Gram, IntArray
 from fedledger.protocol.methods.catalogue import kind_of
 from fedledger.protocol.methods.registry import Registry
 
 
-class Mixing(ABC):
+class Mixing(NeedsRows, ABC):
     """A step before the rule that replaces each row by a mean of some rows."""
 
     @abstractmethod

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from fedledger.aggregator.context.least_rows import NeedsRows, most_demanding, need
 from fedledger.aggregator.context.stage_context import Remembering, StageContext
 from fedledger.aggregator.context.work import MAX_MEMBERS, MAX_SUMS, Laborious, require_work
 from fedledger.aggregator.contributions.base import CONTRIBUTIONS, Coalitional, Contribution
@@ -126,6 +127,17 @@ class RoundMethods:
         first = () if self.evidence is None else (self.evidence,)
         return iter((*first, *self.detectors, self.rule, self.contribution))
 
+    @cached_property
+    def least_rows(self) -> int:
+        """How many updates have to count in a round, so that rule and mixing keep what they promise."""
+        methods: list[NeedsRows] = [self.rule.method, *([] if self.mixing is None else [self.mixing])]
+        return max(method.least_rows for method in methods)
+
+    def lack(self, weights: Sequence[int]) -> dict[str, int]:
+        """Return how many updates count by their weights, and how many are needed, if too few count; else nothing."""
+        counted = sum(weight > 0 for weight in weights)
+        return {"counted": counted, "needed": self.least_rows} if counted < self.least_rows else {}
+
     def require_coalitions(self, members: int, squares: int, dimension: int) -> None:
         """Check that measuring coalitions is not too much work for a round.
 
@@ -208,6 +220,33 @@ def check_work(spec: TaskSpec, participants: int, dimension: int) -> None:
     if isinstance(contribution, Coalitional):
         members = contribution.most_coalitions(rows) * rows
         methods.require_coalitions(members, members * rows, dimension)
+
+
+def check_rows(spec: TaskSpec, participants: int) -> None:
+    """Check that a round of a task can have as many updates as its rule and its mixing need.
+
+    Parameters
+    ----------
+    spec
+        The task's spec.
+    participants
+        How many updates a round has at most.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot, so that no round would move the model.
+    """
+    methods, mixing = RoundMethods.of(spec), spec.mixing
+    named: list[tuple[str, NeedsRows]] = [(spec.aggregation.method, methods.rule.method)]
+    if mixing is not None and methods.mixing is not None:
+        named.append((mixing.method, methods.mixing))
+    most = most_demanding(named)
+    if participants < most[1].least_rows:
+        raise ConfigError(
+            f"{need(most)}; a round of this task has {participants:,} at most.",
+            f"Lower f, or have a round ask at least {most[1].least_rows:,} participants.",
+        )
 
 
 def check_memory(spec: TaskSpec, participants: int, dimension: int) -> None:

@@ -8,10 +8,11 @@ from functools import cached_property, partial
 
 import numpy as np
 
+from fedledger.aggregator.context.least_rows import most_demanding, need
 from fedledger.aggregator.context.stage_context import StageContext
-from fedledger.aggregator.mixings.base import Mixing
+from fedledger.aggregator.mixings.base import MIXINGS, Mixing
 from fedledger.aggregator.mixings.mixture import Mixture
-from fedledger.aggregator.rules.base import CoordinateRule, Diagnostics, LinearRule, Rule, RuleContext
+from fedledger.aggregator.rules.base import RULES, CoordinateRule, Diagnostics, LinearRule, Rule, RuleContext
 from fedledger.protocol.arithmetic import exact
 from fedledger.protocol.arithmetic.exact import Float64Array, Gram, IntArray
 from fedledger.protocol.errors import ConfigError, RoundError
@@ -116,12 +117,13 @@ def aggregate(
     ConfigError
         If a weight is negative, or there are more updates than can be summed exactly.
     RoundError
-        If no update has a weight.
+        If no update has a weight, or fewer have one than the rule or the mixer needs.
     OutOfRangeError
         If a value is beyond 2^40, or the weights are too large for an exact sum.
     """
     counted = given.counted
     _check(given.weights, counted, mixer)
+    _require_rows(rule, mixer, len(counted))
     from_previous = isinstance(rule, LinearRule) and rule.needs_previous
     rows = given.taken(counted, from_previous)
     products: Gram = np.zeros((0, 0), np.int64)
@@ -172,6 +174,13 @@ def _check(weights: Sequence[int], kept: Sequence[int], mixer: Mixing | None) ->
     most = MAX_MIXED if mixer else exact.MAX_ROWS
     if len(kept) > most:
         raise ConfigError(f"{len(kept)} updates cannot be summed exactly.", f"Select at most {most}.")
+
+
+def _require_rows(rule: Rule, mixer: Mixing | None, counted: int) -> None:
+    mixing = [] if mixer is None else [(MIXINGS.key_of(mixer), mixer)]
+    most = most_demanding([(RULES.key_of(rule), rule), *mixing])
+    if counted < most[1].least_rows:
+        raise RoundError(f"{need(most)}; there are {counted:,}.", "Give more updates, or lower f.")
 
 
 def blocks(rows: Sequence[IntArray] | IntArray, columns: int | None = None) -> Iterator[IntArray]:

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from fedledger.aggregator.context.least_rows import NeedsRows
 from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.protocol.arithmetic.exact import Float64Array, Gram, IntArray, divide_round
 from fedledger.protocol.errors import ConfigError
@@ -91,7 +92,7 @@ class RuleContext:
         return self.stage
 
 
-class LinearRule(ABC):
+class LinearRule(NeedsRows, ABC):
     """A rule whose result is a combination of the rows."""
 
     needs_gram: ClassVar[bool] = True
@@ -106,7 +107,7 @@ class LinearRule(ABC):
         """Return the combination."""
 
 
-class CoordinateRule(ABC):
+class CoordinateRule(NeedsRows, ABC):
     """A rule that works on each coordinate by itself, perhaps after a first stage that chooses rows."""
 
     needs_gram: ClassVar[bool] = False
