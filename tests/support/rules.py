@@ -22,3 +22,5 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "supported_mean@1": {},
 }
 MIXING_DEFAULTS: dict[str, dict[str, Any]] = {NNM: {"f": 2}, WEIGHTED_NNM: {"f": 2}}
+DEFAULTS |= {"mda@1": {"f": 2}, "meamed@1": {"f": 2}, "monna@1": {"f": 2}, "caf@1": {"f": 2}, "flame@1": {"noise": 0.0}}
+MIXING_DEFAULTS |= {"bucketing@1": {"s": 2}}

@@ -16,8 +16,9 @@ from fedledger.aggregator.context.work import MAX_MEMBERS, MAX_SUMS, Laborious, 
 from fedledger.aggregator.contributions.base import CONTRIBUTIONS, Coalitional, Contribution
 from fedledger.aggregator.detectors.base import DETECTORS, Detector
 from fedledger.aggregator.evidence.base import EVIDENCE, Evidence
-from fedledger.aggregator.mixings.base import MIXINGS, Mixing
+from fedledger.aggregator.mixings.base import MIXINGS, Behind, Mixing
 from fedledger.aggregator.normalisations.base import NORMALISATIONS, Normalisation
+from fedledger.aggregator.rules.aggregate import require_suited
 from fedledger.aggregator.rules.base import RULES, Rule
 from fedledger.protocol.arithmetic.exact import MAX_ROWS, IntArray
 from fedledger.protocol.arithmetic.random_streams import stream
@@ -129,9 +130,18 @@ class RoundMethods:
 
     @cached_property
     def least_rows(self) -> int:
-        """How many updates have to count in a round, so that rule and mixing keep what they promise."""
-        methods: list[NeedsRows] = [self.rule.method, *([] if self.mixing is None else [self.mixing])]
-        return max(method.least_rows for method in methods)
+        """How many updates have to count in a round, so that its methods keep what they promise."""
+        return max(method.least_rows for method in self.needing.values())
+
+    @property
+    def needing(self) -> dict[str, NeedsRows]:
+        """Rule, mixing and normalisation, as far as the task names them and they may need a least number of rows."""
+        rule: NeedsRows = self.rule.method
+        found = {"rule": rule if self.mixing is None else Behind(rule, self.mixing)}
+        for kind, method in (("mixing", self.mixing), ("normalisation", self.normalisation)):
+            if isinstance(method, NeedsRows):
+                found[kind] = method
+        return found
 
     def lack(self, weights: Sequence[int]) -> dict[str, int]:
         """Return how many updates count by their weights, and how many are needed, if too few count; else nothing."""
@@ -179,6 +189,8 @@ def _require_suited(spec: TaskSpec, methods: RoundMethods) -> None:
             "judgement lets no claim raise a weight.",
             "Choose another normalisation, such as fednova@2.",
         )
+    if methods.mixing is not None:
+        require_suited(methods.rule.method, methods.mixing)
     if methods.evidence is not None:
         return
     named = [*spec.detection, spec.contribution]
@@ -237,11 +249,9 @@ def check_rows(spec: TaskSpec, participants: int) -> None:
     ConfigError
         If it cannot, so that no round would move the model.
     """
-    methods, mixing = RoundMethods.of(spec), spec.mixing
-    named: list[tuple[str, NeedsRows]] = [(spec.aggregation.method, methods.rule.method)]
-    if mixing is not None and methods.mixing is not None:
-        named.append((mixing.method, methods.mixing))
-    most = most_demanding(named)
+    named = {"rule": spec.aggregation, "mixing": spec.mixing, "normalisation": spec.normalisation}
+    needing = RoundMethods.of(spec).needing.items()
+    most = most_demanding((chosen.method, method) for kind, method in needing if (chosen := named[kind]) is not None)
     if participants < most[1].least_rows:
         raise ConfigError(
             f"{need(most)}; a round of this task has {participants:,} at most.",

@@ -274,7 +274,8 @@ def _normalised(given: RoundContext, methods: RoundMethods, entries: Sequence[En
     if methods.normalisation is None:
         return deltas
     examples = counted_examples(given.spec.judgement, [update.examples for update in updates])
-    return methods.normalisation(deltas, [update.steps for update in updates], examples, given.bound)
+    steps, unit = [update.steps for update in updates], given.spec.fixed.unit
+    return methods.normalisation(deltas, steps, examples, given.bound, unit)
 
 
 def _damped(given: RoundContext, entries: Sequence[Entry], deltas: IntArray) -> IntArray:
