@@ -33,7 +33,8 @@ class NearMedian(CoordinateRule):
     def __call__(self, block: IntArray, weights: Sequence[int]) -> tuple[IntArray, int]:
         if self.is_weighted and len(set(weights)) > 1:
             return self._by_weight(block, weights), 1
-        columns = np.ascontiguousarray(block.T)
+        # A copy, whatever the order of the block in memory: it is sorted in place.
+        columns = np.array(block.T, order="C")
         columns.sort(axis=1)
         moves = self._moves(columns)
         gains = columns[:, self.count :] - columns[:, : len(block) - self.count]
@@ -44,7 +45,7 @@ class NearMedian(CoordinateRule):
         reduced = np.array(weights, np.int64) // gcd(*weights)
         # Of equal values the one of more weight comes first.
         heavier = np.argsort(-reduced, kind="stable")
-        columns = np.ascontiguousarray(block[heavier].T)
+        columns = np.array(block[heavier].T, order="C")
         order = np.argsort(columns, axis=1, kind="stable")
         values: IntArray = np.take_along_axis(columns, order, axis=1)
         first = self._moves(values).sum(axis=1)[:, None]
