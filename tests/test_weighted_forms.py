@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_rules import DEFAULTS, NNM, POINT, WEIGHTED_NNM, a_round, hostile
+from test_rules import POINT, a_round, hostile
 
 from fedledger.aggregator.context.geometry import shared_places, squared_distances
 from fedledger.aggregator.mixings.base import MIXINGS
@@ -20,6 +20,7 @@ from fedledger.protocol.arithmetic.exact import OutOfRangeError, gram
 from fedledger.protocol.methods.parameters import build
 from support.documents import ROOT
 from support.examples import examples
+from support.rules import DEFAULTS, NNM, WEIGHTED_NNM
 
 MIXED = ("mean@1", "median@1", "trimmed_mean@1", "multi_krum@1", "geometric_median@1", "centred_clipping@1")
 WEIGHTS = st.lists(st.integers(1, 1 << 20), min_size=9, max_size=9)

@@ -122,18 +122,19 @@ class Columns:
         rows, unit, width = self.rows, np.float32(self.fixed.unit), part.stop - part.start
         flat = scratch.singles.reshape(-1)[: len(rows) * width]
         whole = flat.reshape(len(rows), width)
-        # A power of two, so the product is exact.
-        if isinstance(rows, np.ndarray):
-            np.multiply(rows[:, part], unit, out=whole)
-        else:
-            for row, scaled in zip(rows, whole, strict=True):
-                np.multiply(row[part], unit, out=scaled)
         # Of a block of half that length no coordinate is beyond the bound, however inexact its length is; of one with
         # NaN or infinity the length is neither.
         with np.errstate(over="ignore", invalid="ignore"):
+            # A power of two, so the product is exact.
+            if isinstance(rows, np.ndarray):
+                np.multiply(rows[:, part], unit, out=whole)
+            else:
+                for row, scaled in zip(rows, whole, strict=True):
+                    np.multiply(row[part], unit, out=scaled)
             is_short = flat.dot(flat) <= (self.fixed.bound * self.fixed.unit) ** 2 / 4
         if not is_short:
-            self.fixed.require_fits(max(magnitude(row[part]) for row in rows))
+            for row in rows:
+                self.fixed.require_fits(magnitude(row[part]))
         np.rint(whole, out=whole)
         return whole
 

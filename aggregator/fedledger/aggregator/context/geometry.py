@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedledger.protocol.arithmetic.exact import Gram
+from fedledger.protocol.arithmetic.exact import Float64Array, Gram
 
 
 def tolerated(f: int, n: int, spare: int = 1) -> int:
@@ -30,6 +30,15 @@ def squared_distances(gram: Gram) -> NDArray[Any]:
     squares = products.diagonal()
     distances: NDArray[Any] = squares[:, None] + squares[None, :] - 2 * products
     return distances
+
+
+def cosines(gram: Gram) -> Float64Array:
+    """Return the cosines of the angles between all pairs of rows, float64[n, n]; 0 where a row is zero."""
+    products: Float64Array = gram.astype(np.float64)
+    norms = np.sqrt(products.diagonal())
+    scales: Float64Array = norms[:, None] * norms[None, :]
+    found: Float64Array = np.divide(products, scales, out=np.zeros_like(scales), where=scales > 0)
+    return found
 
 
 def shared_places(values: Sequence[int], weights: Sequence[int], most: int) -> list[int]:

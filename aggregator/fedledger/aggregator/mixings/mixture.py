@@ -16,36 +16,66 @@ from fedledger.protocol.arithmetic import exact
 from fedledger.protocol.arithmetic.division import whole_quotient
 from fedledger.protocol.arithmetic.exact import Float64Array, Gram, IntArray
 
+MAX_SHARE = exact.MAX_ROWS
+"""Largest number of which mixed rows are parts."""
+MAX_WEIGHT = 1 << 26
+"""So that a row's coefficients, each a weight times at most 2^11 rows, have a sum of at most 2^48."""
 _LARGEST = 1 << 20
 """Largest common denominator of mixed rows that a combination of them has."""
 _ONE = 1 << 40
 """The integer that stands for a coefficient of 1 where mixed rows have none."""
 
 
+def require_weights(weights: Sequence[int]) -> None:
+    """Check that rows of such weights can be mixed exactly.
+
+    Raises
+    ------
+    OutOfRangeError
+        If a weight is too large.
+    """
+    if max(weights) > MAX_WEIGHT:
+        raise exact.OutOfRangeError("The weights of mixed rows are too large.", "Scale the weights down.")
+
+
 @dataclass(frozen=True)
 class Mixture:
     """Mixed row i times ``share`` is ``share`` / ``totals[i]`` · Σ_j ``matrix[i, j]`` · row j.
 
-    Where all totals equal the share that is whole; elsewhere it is rounded once, halves to even.
+    Where all totals equal the share that is whole; elsewhere it is rounded once, halves to even. ``weights`` are those
+    of the mixed rows.
     """
 
     matrix: IntArray
     totals: Sequence[int]
     share: int
+    weights: Sequence[int]
 
     @classmethod
     def of(cls, mixer: Mixing, products: Gram, weights: Sequence[int]) -> Mixture:
         """Return the mixture of as many rows as there are weights; rows beyond those stay as they are."""
-        n, rows = len(weights), len(products)
-        shared = gcd(*weights)
-        found = mixer.coefficients(products[:n, :n], [weight // shared for weight in weights])
-        found //= np.gcd.reduce(found, axis=1, keepdims=True)
-        share = mixer.near(n)
-        matrix = np.zeros((rows, rows), np.int64)
-        matrix[:n, :n] = found
-        for i in range(n, rows):
-            matrix[i, i] = share
-        return cls(matrix, matrix.sum(axis=1).tolist(), share)
+        n, shared = len(weights), gcd(*weights)
+        matrix = mixer.coefficients(products[:n, :n], [weight // shared for weight in weights])
+        matrix //= np.gcd.reduce(matrix, axis=1, keepdims=True)
+        share, totals = mixer.share(n), matrix.sum(axis=1, keepdims=True)
+        if not (share % totals).any():
+            matrix *= share // totals
+        mixed = cls(matrix, matrix.sum(axis=1).tolist(), share, mixer.weights(matrix, weights))
+        return mixed.beside(max(0, len(products) - n))
+
+    def beside(self, count: int) -> Mixture:
+        """Return the mixture of so many rows more, which stay as they are."""
+        if not count:
+            return self
+        kept = self.share * np.eye(count, dtype=np.int64)
+        rows, columns = self.matrix.shape
+        matrix = np.block(
+            [
+                [self.matrix, np.zeros((rows, count), np.int64)],
+                [np.zeros((count, columns), np.int64), kept],
+            ]
+        )
+        return Mixture(matrix, [*self.totals, *[self.share] * count], self.share, self.weights)
 
     @cached_property
     def is_whole(self) -> bool:

@@ -10,11 +10,9 @@ import numpy as np
 
 from fedledger.aggregator.context.geometry import shared_places, squared_distances, tolerated
 from fedledger.aggregator.mixings.base import MIXINGS, Mixing
-from fedledger.protocol.arithmetic.exact import Gram, IntArray, OutOfRangeError
+from fedledger.aggregator.mixings.mixture import require_weights
+from fedledger.protocol.arithmetic.exact import Gram, IntArray
 from fedledger.protocol.methods.parameters import Checked, Whole
-
-MAX_WEIGHT = 1 << 26
-"""So that a row's coefficients, each a weight times at most 2^11 rows, have a sum of at most 2^48."""
 
 
 @MIXINGS.register("nearest_neighbour_mixing@1")
@@ -60,8 +58,7 @@ class WeightedNearestNeighbourMixing(NearestNeighbourMixing):
 
     def coefficients(self, gram: Gram, weights: Sequence[int]) -> IntArray:
         """Return the weights of the nearest rows of each row, times a factor, and 0 for the others."""
-        if max(weights) > MAX_WEIGHT:
-            raise OutOfRangeError("The weights of mixed rows are too large.", "Scale the weights down.")
+        require_weights(weights)
         near = self.near(len(gram))
         rows = [shared_places(distances, weights, near) for distances in squared_distances(gram).tolist()]
         return np.array(rows, np.int64)

@@ -16,7 +16,9 @@ class Normalisation(Protocol):
     trusts_claims: ClassVar[bool]
     """Whether what a sender states may magnify its update."""
 
-    def __call__(self, deltas: IntArray, steps: Sequence[int], examples: Sequence[int], bound: int) -> IntArray:
+    def __call__(
+        self, deltas: IntArray, steps: Sequence[int], examples: Sequence[int], bound: int, unit: int = 1
+    ) -> IntArray:
         """Return the rescaled updates int64[n, d].
 
         Parameters
@@ -29,6 +31,8 @@ class Normalisation(Protocol):
             The examples that count of each.
         bound
             The magnitude at which the result saturates, at most 2^40.
+        unit
+            The integer that stands for a coordinate of 1.
         """
         ...
 

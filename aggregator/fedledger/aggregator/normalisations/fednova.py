@@ -56,7 +56,9 @@ class FedNova(Checked):
                 f"effective_steps is {self.effective_steps}.", f"Give at most max_steps, {self.max_steps}."
             )
 
-    def __call__(self, deltas: IntArray, steps: Sequence[int], examples: Sequence[int], bound: int) -> IntArray:
+    def __call__(
+        self, deltas: IntArray, steps: Sequence[int], examples: Sequence[int], bound: int, unit: int = 1
+    ) -> IntArray:
         # Examples and steps are below 2^20 and rows at most 2^12, so all products stay below 2^61.
         if len(deltas) > MAX_ROWS:
             raise ConfigError(f"{len(deltas)} updates cannot be normalised exactly.", f"Select at most {MAX_ROWS}.")
@@ -87,7 +89,9 @@ class MedianNova:
 
     trusts_claims: ClassVar[bool] = False
 
-    def __call__(self, deltas: IntArray, steps: Sequence[int], examples: Sequence[int], bound: int) -> IntArray:
+    def __call__(
+        self, deltas: IntArray, steps: Sequence[int], examples: Sequence[int], bound: int, unit: int = 1
+    ) -> IntArray:
         counted = [max(1, claimed) for claimed in steps]
         if not counted:
             return deltas

@@ -10,13 +10,13 @@ from typing import Annotated, ClassVar
 import numpy as np
 
 from fedledger.aggregator.normalisations.base import NORMALISATIONS
-from fedledger.protocol.arithmetic.exact import LIMIT, IntArray, divide_round, gram
+from fedledger.aggregator.normalisations.clipping import squared_norms
+from fedledger.protocol.arithmetic.exact import IntArray, divide_round
 from fedledger.protocol.methods.parameters import Checked, Real
 
 PPM = 1_000_000
 _ONE = 1 << 22
 """The integer that stands for a scale of 1: its product with a value of at most 2^40 fits."""
-_ROOM = 1 << 62
 
 
 @NORMALISATIONS.register("median_clip@1")
@@ -39,8 +39,10 @@ class MedianClip(Checked):
     factor: Annotated[float, Real(0.001, 1000)] = 1.5
     trusts_claims: ClassVar[bool] = False
 
-    def __call__(self, deltas: IntArray, steps: Sequence[int], examples: Sequence[int], bound: int) -> IntArray:
-        squares = _squares(deltas)
+    def __call__(
+        self, deltas: IntArray, steps: Sequence[int], examples: Sequence[int], bound: int, unit: int = 1
+    ) -> IntArray:
+        squares = squared_norms(deltas)
         ordered = sorted(square for square in squares if square)
         if not ordered:
             return deltas
@@ -54,11 +56,3 @@ class MedianClip(Checked):
         clipped = deltas.copy()
         clipped[long] = divide_round((deltas[long] * scales[:, None]).ravel(), _ONE).reshape(len(long), -1)
         return clipped
-
-
-def _squares(rows: IntArray) -> list[int]:
-    """Return the exact squares of the rows' Euclidean norms."""
-    largest = max(int(rows.max(initial=0)), -int(rows.min(initial=0)))
-    if largest <= LIMIT and largest * largest * rows.shape[1] < _ROOM:
-        return np.einsum("ij,ij->i", rows, rows).tolist()  # type: ignore[no-any-return]
-    return [int(gram(row[None])[0, 0]) for row in rows]

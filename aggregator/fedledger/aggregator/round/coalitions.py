@@ -49,10 +49,13 @@ class CoalitionModels:
     statistics: StatisticRows
 
     def each(self, coalitions: Sequence[Coalition], observe: Observer) -> Iterator[Named]:
-        """Yield the model float32[d + s] of each coalition, with its name."""
+        """Yield the model float32[d + s] of each coalition, with its name; the base where it has too few updates."""
         for number, members in enumerate(coalitions, start=1):
             chosen = set(members)
             weights = [weight if i in chosen else 0 for i, weight in enumerate(self.rows.weights)]
+            if self.methods.lack(weights):
+                yield of_coalition(number), self.base
+                continue
             delta, _ = aggregate_round(self.methods, self.context, replace(self.rows, weights=weights))
             values, _ = aggregate_statistics(self.methods, self.context, self.statistics, weights)
             name = of_coalition(number)

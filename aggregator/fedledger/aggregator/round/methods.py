@@ -10,13 +10,15 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from fedledger.aggregator.context.least_rows import NeedsRows, most_demanding, need
 from fedledger.aggregator.context.stage_context import Remembering, StageContext
 from fedledger.aggregator.context.work import MAX_MEMBERS, MAX_SUMS, Laborious, require_work
 from fedledger.aggregator.contributions.base import CONTRIBUTIONS, Coalitional, Contribution
 from fedledger.aggregator.detectors.base import DETECTORS, Detector
 from fedledger.aggregator.evidence.base import EVIDENCE, Evidence
-from fedledger.aggregator.mixings.base import MIXINGS, Mixing
+from fedledger.aggregator.mixings.base import MIXINGS, Behind, Mixing
 from fedledger.aggregator.normalisations.base import NORMALISATIONS, Normalisation
+from fedledger.aggregator.rules.aggregate import require_suited
 from fedledger.aggregator.rules.base import RULES, Rule
 from fedledger.protocol.arithmetic.exact import MAX_ROWS, IntArray
 from fedledger.protocol.arithmetic.random_streams import stream
@@ -126,6 +128,26 @@ class RoundMethods:
         first = () if self.evidence is None else (self.evidence,)
         return iter((*first, *self.detectors, self.rule, self.contribution))
 
+    @cached_property
+    def least_rows(self) -> int:
+        """How many updates have to count in a round, so that its methods keep what they promise."""
+        return max(method.least_rows for method in self.needing.values())
+
+    @property
+    def needing(self) -> dict[str, NeedsRows]:
+        """Rule, mixing and normalisation, as far as the task names them and they may need a least number of rows."""
+        rule: NeedsRows = self.rule.method
+        found = {"rule": rule if self.mixing is None else Behind(rule, self.mixing)}
+        for kind, method in (("mixing", self.mixing), ("normalisation", self.normalisation)):
+            if isinstance(method, NeedsRows):
+                found[kind] = method
+        return found
+
+    def lack(self, weights: Sequence[int]) -> dict[str, int]:
+        """Return how many updates count by their weights, and how many are needed, if too few count; else nothing."""
+        counted = sum(weight > 0 for weight in weights)
+        return {"counted": counted, "needed": self.least_rows} if counted < self.least_rows else {}
+
     def require_coalitions(self, members: int, squares: int, dimension: int) -> None:
         """Check that measuring coalitions is not too much work for a round.
 
@@ -167,6 +189,8 @@ def _require_suited(spec: TaskSpec, methods: RoundMethods) -> None:
             "judgement lets no claim raise a weight.",
             "Choose another normalisation, such as fednova@2.",
         )
+    if methods.mixing is not None:
+        require_suited(methods.rule.method, methods.mixing)
     if methods.evidence is not None:
         return
     named = [*spec.detection, spec.contribution]
@@ -208,6 +232,31 @@ def check_work(spec: TaskSpec, participants: int, dimension: int) -> None:
     if isinstance(contribution, Coalitional):
         members = contribution.most_coalitions(rows) * rows
         methods.require_coalitions(members, members * rows, dimension)
+
+
+def check_rows(spec: TaskSpec, participants: int) -> None:
+    """Check that a round of a task can have as many updates as its rule and its mixing need.
+
+    Parameters
+    ----------
+    spec
+        The task's spec.
+    participants
+        How many updates a round has at most.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot, so that no round would move the model.
+    """
+    named = {"rule": spec.aggregation, "mixing": spec.mixing, "normalisation": spec.normalisation}
+    needing = RoundMethods.of(spec).needing.items()
+    most = most_demanding((chosen.method, method) for kind, method in needing if (chosen := named[kind]) is not None)
+    if participants < most[1].least_rows:
+        raise ConfigError(
+            f"{need(most)}; a round of this task has {participants:,} at most.",
+            f"Lower f, or have a round ask at least {most[1].least_rows:,} participants.",
+        )
 
 
 def check_memory(spec: TaskSpec, participants: int, dimension: int) -> None:

@@ -173,7 +173,7 @@ def round_outcome(given: RoundInput, measure: Measurer, observe: Observer = null
     for row, verdict, finding, examples, measurement in seen:
         row.verdict, row.finding, row.examples, row.measurement = verdict, finding, examples, measurement
     paid = zip(result.weights, result.scores, result.shares, strict=True)
-    # In a round that does not count nobody has a weight.
+    # In a round that does not count, or in which too few updates do, nobody has a weight.
     for row, (weight, score, share) in zip(valid, paid, strict=False):
         row.weight, row.score, row.share = weight, score, share
     return _outcome(given, rows, result, [row.participation.owner for row in valid])

@@ -124,7 +124,7 @@ class RoundResult:
         The new model, float32[d + s], and the new state.
     weights, scores, shares
         Of each update in the aggregate, for its contribution, and in credit units; empty in a round that does not
-        count.
+        count, or in which too few updates do.
     diagnostics
         What the rules tell of themselves.
     stop
@@ -155,8 +155,9 @@ def evaluate_round(
     """Evaluate the valid updates of one round, stage by stage.
 
     normalise → damp → measure → detect → weigh → aggregate → take the server's step → measure coalitions → publish →
-    reward. A round that
-    does not count ends after the detectors.
+    reward. A round that does not count ends after the detectors, and one in which fewer updates count than its rule
+    or its mixing needs ends after the weights: its model and state stay, nobody is paid, and its diagnostics say how
+    many ``counted`` and were ``needed``.
 
     ``observe`` is shown each update in fixed point, normalised and as its staleness leaves it, before anything is
     measured, and its further vectors; then, as far as the round gets, the inner products, the aggregate, the
@@ -189,11 +190,14 @@ def evaluate_round(
     observe("inner products", known.features.gram)
     judged, contexts = judge(methods, given.spec.judgement, len(entries), _Contexts(given, methods, known).judged_by)
     verdicts, findings = [one.verdict for one in judged], [one.finding for one in judged]
+    unmoved = RoundResult(verdicts, findings, known.examples, measurements, base, base, given.base, given.state)
     if not given.enough:
-        return RoundResult(verdicts, findings, known.examples, measurements, base, base, given.base, given.state)
+        return unmoved
 
     context = contexts[methods.rule.name]
     weights = _weights(given, context, verdicts)
+    if lack := methods.lack(weights):
+        return replace(unmoved, diagnostics=lack)
     counted = Rows(rows, weights, given.state.previous, known.features.without_centre)
     delta, diagnostics = aggregate_round(methods, context, counted)
     stepped = take_step(given.spec, given.base[: given.dimension], delta, given.state.moments)
@@ -270,7 +274,8 @@ def _normalised(given: RoundContext, methods: RoundMethods, entries: Sequence[En
     if methods.normalisation is None:
         return deltas
     examples = counted_examples(given.spec.judgement, [update.examples for update in updates])
-    return methods.normalisation(deltas, [update.steps for update in updates], examples, given.bound)
+    steps, unit = [update.steps for update in updates], given.spec.fixed.unit
+    return methods.normalisation(deltas, steps, examples, given.bound, unit)
 
 
 def _damped(given: RoundContext, entries: Sequence[Entry], deltas: IntArray) -> IntArray:

@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedledger.aggregator.context.columns import Columns, Scratch, as_integers
+from fedledger.aggregator.context.least_rows import Named, most_demanding, need
 from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.context.threads import in_threads
-from fedledger.aggregator.mixings.base import Mixing
+from fedledger.aggregator.mixings.base import MIXINGS, Behind, Mixing
 from fedledger.aggregator.mixings.mixture import Mixture
-from fedledger.aggregator.rules.base import CoordinateRule, Diagnostics, LinearRule, Rule, RuleContext
+from fedledger.aggregator.rules.base import RULES, CoordinateRule, Diagnostics, LinearRule, Rule, RuleContext
 from fedledger.protocol.arithmetic import exact
 from fedledger.protocol.arithmetic.exact import FixedPoint, Float64Array, Gram, IntArray
+from fedledger.protocol.arithmetic.random_streams import Stream
 from fedledger.protocol.errors import ConfigError, RoundError
 
 MAX_MIXED = 2048
@@ -121,7 +123,7 @@ def aggregate(
     ConfigError
         If a weight is negative, or there are more updates than can be summed exactly.
     RoundError
-        If no update has a weight.
+        If no update has a weight, or fewer have one than the rule or the mixer needs.
     OutOfRangeError
         If a value is beyond 2^40, or the weights are too large for an exact sum; of float32, if one is out of bounds.
     NotFiniteError
@@ -129,17 +131,21 @@ def aggregate(
     """
     counted = given.counted
     _check(given.weights, counted, mixer)
+    _require_rows(rule, mixer, len(counted))
     from_previous = isinstance(rule, LinearRule) and rule.needs_previous
     rows = given.taken(from_previous)
     products: Gram = np.zeros((0, 0), np.int64)
-    if mixer or rule.needs_gram:
+    if rule.needs_gram or from_previous or (mixer and mixer.needs_gram):
         products = given.products(rows, from_previous)
-    mixture = Mixture.of(mixer, products, [given.weights[i] for i in counted]) if mixer else None
+    weights: Sequence[int] = [given.weights[i] for i in counted]
+    mixture = Mixture.of(mixer.drawn(_draws(stage)), products, weights) if mixer else None
     if mixture:
-        products, unit = mixture.gram(products) if rule.needs_gram else products, unit * mixture.share
-    context = RuleContext([given.weights[i] for i in counted], unit, products, counted, stage, given.by_value)
+        products = mixture.gram(products) if rule.needs_gram else products
+        weights, unit = mixture.weights, unit * mixture.share
+    context = RuleContext(weights, unit, products, counted, stage, given.by_value, given.dimension, mixture)
+    plus = None
     if isinstance(rule, LinearRule):
-        finish, notes = _linear(rule, context, mixture)
+        finish, notes, plus = _linear(rule, context, mixture)
     else:
         finish, notes = _coordinate(rule, context, mixture)
     delta = np.empty(given.dimension, np.int64)
@@ -150,7 +156,9 @@ def aggregate(
             delta[part] = finish(rows, part, scratch)
 
     in_threads(work, rows.parts())
-    return Outcome(delta, {"rows": counted, "mixed": mixture.share if mixture else 1, **notes})
+    if plus is not None:
+        delta = exact.saturate(delta + plus)
+    return Outcome(delta, {"rows": counted, "mixed": mixer.near(len(counted)) if mixer else 1, **notes})
 
 
 def _coordinate(rule: CoordinateRule, context: RuleContext, mixture: Mixture | None) -> tuple[Finish, Diagnostics]:
@@ -170,7 +178,9 @@ def _coordinate(rule: CoordinateRule, context: RuleContext, mixture: Mixture | N
     return finish, {**rule.diagnostics(len(context.weights)), "selected": list(chosen)}
 
 
-def _linear(rule: LinearRule, context: RuleContext, mixture: Mixture | None) -> tuple[Finish, Diagnostics]:
+def _linear(
+    rule: LinearRule, context: RuleContext, mixture: Mixture | None
+) -> tuple[Finish, Diagnostics, IntArray | None]:
     found = rule(context)
     coefficients, denominator = list(found.coefficients), found.denominator
     if mixture:
@@ -180,7 +190,18 @@ def _linear(rule: LinearRule, context: RuleContext, mixture: Mixture | None) -> 
     def finish(rows: Columns, part: slice, scratch: Scratch) -> IntArray:
         return mean(rows.doubles(part, scratch), rows.most)
 
-    return finish, {**found.diagnostics, "coefficients": coefficients, "denominator": denominator}
+    return finish, {**found.diagnostics, "coefficients": coefficients, "denominator": denominator}, found.plus
+
+
+def _draws(stage: StageContext | None) -> Callable[[], Stream]:
+    """Return what makes the random stream of a round's mixing, which is not that of its rule."""
+
+    def draws() -> Stream:
+        if stage is None:
+            raise ConfigError("This mixing works on a round's updates only.", "Choose another mixing.")
+        return Stream(stage.draws().bytes(32))
+
+    return draws
 
 
 def _check(weights: Sequence[int], kept: Sequence[int], mixer: Mixing | None) -> None:
@@ -193,6 +214,31 @@ def _check(weights: Sequence[int], kept: Sequence[int], mixer: Mixing | None) ->
     most = MAX_MIXED if mixer else exact.MAX_ROWS
     if len(kept) > most:
         raise ConfigError(f"{len(kept)} updates cannot be summed exactly.", f"Select at most {most}.")
+
+
+def require_suited(rule: Rule, mixer: Mixing) -> None:
+    """Check that a mixing leaves a rule the rows that it needs.
+
+    Raises
+    ------
+    ConfigError
+        If it does not.
+    """
+    if mixer.makes_fewer and isinstance(rule, LinearRule) and rule.needs_updates:
+        raise ConfigError(
+            f"{RULES.key_of(rule)} looks at each update by itself, and {MIXINGS.key_of(mixer)} makes fewer rows.",
+            "Choose another mixing, or another aggregation rule.",
+        )
+
+
+def _require_rows(rule: Rule, mixer: Mixing | None, counted: int) -> None:
+    named: list[Named] = [(RULES.key_of(rule), rule if mixer is None else Behind(rule, mixer))]
+    if mixer is not None:
+        require_suited(rule, mixer)
+        named.append((MIXINGS.key_of(mixer), mixer))
+    most = most_demanding(named)
+    if counted < most[1].least_rows:
+        raise RoundError(f"{need(most)}; there are {counted:,}.", "Give more updates, or lower f.")
 
 
 def blocks(rows: Sequence[IntArray] | IntArray, columns: int | None = None) -> Iterator[IntArray]:

@@ -14,7 +14,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from fedledger.aggregator.context.least_rows import NeedsRows
 from fedledger.aggregator.context.stage_context import StageContext
+from fedledger.aggregator.mixings.mixture import Mixture
 from fedledger.protocol.arithmetic.exact import Float64Array, Gram, IntArray, divide_round
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import kind_of
@@ -41,11 +43,14 @@ class Combination:
         What their sum of products is divided by.
     diagnostics
         What is worth knowing about how it was found.
+    plus
+        What is added to the quotient, int64[d]; nothing if None.
     """
 
     coefficients: Sequence[int]
     denominator: int
     diagnostics: Mapping[str, int | list[int]] = field(default_factory=dict)
+    plus: IntArray | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,10 @@ class RuleContext:
         vectors are aggregated outside of a round.
     by_value
         Whether the rows are values and no steps, so that only weights with a sum of 1 make sense.
+    dimension
+        Length d of a row.
+    mixture
+        How the rows were mixed of the round's updates at the places ``rows``, if they were.
     """
 
     weights: Sequence[int]
@@ -76,6 +85,8 @@ class RuleContext:
     rows: Sequence[int] = ()
     stage: StageContext | None = None
     by_value: bool = False
+    dimension: int = 0
+    mixture: Mixture | None = None
 
     @property
     def round(self) -> StageContext:
@@ -91,7 +102,7 @@ class RuleContext:
         return self.stage
 
 
-class LinearRule(ABC):
+class LinearRule(NeedsRows, ABC):
     """A rule whose result is a combination of the rows."""
 
     needs_gram: ClassVar[bool] = True
@@ -100,13 +111,15 @@ class LinearRule(ABC):
     """Whether the Gram matrix has a last row and column for the previous round's aggregate."""
     needs_trusted: ClassVar[bool] = False
     """Whether the aggregator has to provide an update that it trusts."""
+    needs_updates: ClassVar[bool] = False
+    """Whether there has to be a row for each update, so that no mixing may make fewer."""
 
     @abstractmethod
     def __call__(self, context: RuleContext) -> Combination:
         """Return the combination."""
 
 
-class CoordinateRule(ABC):
+class CoordinateRule(NeedsRows, ABC):
     """A rule that works on each coordinate by itself, perhaps after a first stage that chooses rows."""
 
     needs_gram: ClassVar[bool] = False
@@ -150,17 +163,27 @@ def sorted_by_value(block: IntArray, weights: Sequence[int]) -> tuple[IntArray, 
     return values, upto
 
 
-def mean_by_weight(values: IntArray, weights: IntArray, total: int) -> IntArray:
+def mean_by_weight(values: IntArray, weights: IntArray, total: int | IntArray) -> IntArray:
     """Return Σ_i weights[i] · values[i] / ``total`` of int64[n, d'], rounded once; the weights of a column sum to that.
 
     Weights, int64[n, 1] or int64[n, d'], are at most 2^20, and rows at most 2^12, so either sum of limbs fits in 62
-    bits.
+    bits. The total is one number, or one for each column, int64[d'].
     """
     low = values & ((1 << _LIMB_BITS) - 1)
     upper, lower = (weights * (values >> _LIMB_BITS)).sum(axis=0), (weights * low).sum(axis=0)
     quotient, rest = np.divmod(upper, total)
-    mean: IntArray = (quotient << _LIMB_BITS) + divide_round((rest << _LIMB_BITS) + lower, total)
+    numerators: IntArray = (rest << _LIMB_BITS) + lower
+    whole = divide_round(numerators, total) if isinstance(total, int) else _rounded_quotients(numerators, total)
+    mean: IntArray = (quotient << _LIMB_BITS) + whole
     return mean
+
+
+def _rounded_quotients(numerators: IntArray, denominators: IntArray) -> IntArray:
+    """Return the quotients of int64[d'] and int64[d'] above 0, rounded, halves to even."""
+    quotients, rests = np.divmod(numerators, denominators)
+    doubled = 2 * rests
+    nearest: IntArray = quotients + ((doubled > denominators) | ((doubled == denominators) & (quotients % 2 == 1)))
+    return nearest
 
 
 def distances_to(squared: Float64Array, affine: Sequence[float]) -> list[float]:

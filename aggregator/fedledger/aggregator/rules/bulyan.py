@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fedledger.aggregator.context.geometry import squared_distances
 from fedledger.aggregator.rules.base import RULES, CoordinateRule, Diagnostics, RuleContext
+from fedledger.aggregator.rules.near_median import NearMedian
 from fedledger.protocol.arithmetic.exact import IntArray
 from fedledger.protocol.methods.parameters import Checked, Whole
 
@@ -37,11 +38,11 @@ class Bulyan(Checked, CoordinateRule):
         n = len(context.weights)
         f = self._tolerated(n)
         left = _Left(squared_distances(context.gram), f)
-        return sorted(left.take() for _ in range(n - 2 * f)), _NearMedian(n - 4 * f)
+        return sorted(left.take() for _ in range(n - 2 * f)), NearMedian(n - 4 * f)
 
     def __call__(self, block: IntArray, weights: Sequence[int]) -> tuple[IntArray, int]:
         """Average all values of each coordinate, as is right where no update is hostile."""
-        return _NearMedian(len(block))(block, weights)
+        return NearMedian(len(block))(block, weights)
 
     def diagnostics(self, n: int) -> Diagnostics:
         """Return the f that was used."""
@@ -89,18 +90,3 @@ class _Left:
     def _at_last(self) -> NDArray[Any]:
         """Return to which row each row's last distance that counts is; to any where none does."""
         return self._order[self._rows, np.maximum(self._last, 0)]  # type: ignore[no-any-return]
-
-
-@dataclass(frozen=True)
-class _NearMedian(CoordinateRule):
-    """The mean of the ``count`` values of each coordinate that are nearest the median."""
-
-    count: int
-
-    def __call__(self, block: IntArray, weights: Sequence[int]) -> tuple[IntArray, int]:
-        rows = len(block)
-        ordered = np.sort(block, axis=0)
-        middle = ordered[(rows - 1) // 2] + ordered[rows // 2]
-        nearest = np.argsort(np.abs(2 * ordered - middle), axis=0, kind="stable")[: self.count]
-        total: IntArray = np.take_along_axis(ordered, nearest, axis=0).sum(axis=0)
-        return total, self.count

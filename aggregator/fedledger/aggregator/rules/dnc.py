@@ -51,6 +51,7 @@ class DivideAndConquer(Checked, LinearRule):
     coordinates: Annotated[int, Whole(1, 1_000_000)] = 10_000
     filtering: Annotated[float, Real(0, 10, above=True)] = 1.0
     needs_gram = False
+    needs_updates = True
 
     def require_work(self, rows: int, dimension: int) -> None:
         """Raise ConfigError if the products of so many rows are too many."""

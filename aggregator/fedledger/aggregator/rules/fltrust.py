@@ -29,6 +29,7 @@ class FLTrust(LinearRule):
 
     needs_gram: ClassVar[bool] = False
     needs_trusted: ClassVar[bool] = True
+    needs_updates: ClassVar[bool] = True
 
     def __call__(self, context: RuleContext) -> Combination:
         known = context.round

@@ -8,11 +8,12 @@ from typing import Annotated
 
 import numpy as np
 
+from fedledger.aggregator.context.geometry import cosines
 from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.rules.aggregate import blocks
 from fedledger.aggregator.rules.base import ONE, RULES, Combination, LinearRule, RuleContext
 from fedledger.protocol.arithmetic import exact
-from fedledger.protocol.arithmetic.exact import LIMIT, Float64Array, IntArray
+from fedledger.protocol.arithmetic.exact import LIMIT, IntArray
 from fedledger.protocol.arithmetic.logarithm import ln_ppm
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.parameters import Checked, Real
@@ -39,6 +40,7 @@ class FoolsGold(Checked, LinearRule):
 
     confidence: Annotated[float, Real(0, 1000, above=True)] = 1.0
     needs_gram = False
+    needs_updates = True
 
     def __call__(self, context: RuleContext) -> Combination:
         known = context.round
@@ -61,7 +63,7 @@ class FoolsGold(Checked, LinearRule):
         """Return α of each history, out of 2^30."""
         if len(histories) < 2:
             return [ONE] * len(histories)
-        alike = _cosines(histories)
+        alike = cosines(exact.gram(blocks(histories)))
         np.fill_diagonal(alike, -1.0)
         most = alike.max(axis=1)
         pardon = (most[None, :] > most[:, None]) & (most[:, None] > 0)
@@ -88,12 +90,3 @@ def _history(context: StageContext) -> dict[str, IntArray]:
     # A state may hold any number of 64 bits; an honest one holds no larger ones.
     kept = {owner: np.clip(total, -LIMIT, LIMIT) for owner, total in context.memory.items()}
     return {owner: np.clip(kept[owner] + update, -LIMIT, LIMIT) if owner in kept else update for owner, update in rows}
-
-
-def _cosines(vectors: Sequence[IntArray]) -> Float64Array:
-    """Return the cosines of the angles between all pairs, float64[n, n]; 0 where a vector is zero."""
-    products: Float64Array = exact.gram(blocks(vectors)).astype(np.float64)
-    norms = np.sqrt(products.diagonal())
-    scales: Float64Array = norms[:, None] * norms[None, :]
-    cosines: Float64Array = np.divide(products, scales, out=np.zeros_like(scales), where=scales > 0)
-    return cosines

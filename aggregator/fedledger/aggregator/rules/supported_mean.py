@@ -41,8 +41,9 @@ class SupportedMean(Checked, CoordinateRule):
     def first_stage(self, context: RuleContext) -> tuple[Sequence[int] | None, CoordinateRule]:
         """Return all rows, and the rule for so many of them that may be hostile."""
         n = len(context.weights)
-        everybody = n if context.stage is None else context.stage.count
-        spare = max(0, int(self.hostile * everybody) - (everybody - n))
+        counted = len(context.rows) or n
+        everybody = counted if context.stage is None else context.stage.count
+        spare = max(0, int(self.hostile * everybody) - (everybody - counted))
         work = None if context.stage is None else context.stage.work
         strict = 1.0 if work is None else work.agreement
         return None, _Cut(min(spare, (n - 1) // 2), round(strict * PARTS))

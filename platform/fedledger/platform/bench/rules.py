@@ -11,7 +11,7 @@ import resource
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -37,6 +37,7 @@ from fedledger.protocol.methods.parameters import build
 COMMAND = "fedledger bench rules"
 OURS, PEER = "fedledger", "byzfl"
 NUMPY, TORCH = "numpy", "torch"
+NOTHING = "–"
 FIXED = FixedPoint(24, 64.0)
 """The fixed-point format that tasks have by default."""
 MEGABYTE = 1 << 20
@@ -233,30 +234,32 @@ def measure(name: str, engine: str, given: Given, kind: str) -> RuleRow:
 
 
 def table_cells(rows: Sequence[RuleRow]) -> list[dict[str, str]]:
-    """Return a table's rows: each rule's figures side by side, and the ratio of the times; their geometric mean last."""
+    """Return a table's rows: each rule's figures side by side and the ratio of times; their geometric mean last."""
     table, ratios = [], []
     for name in dict.fromkeys(row.rule for row in rows):
         by_engine = {row.engine: row for row in rows if row.rule == name}
-        ours, peer = by_engine.get(OURS), by_engine.get(PEER)
+        first = next(iter(by_engine.values()))
+        nothing = replace(first, seconds=None, peak_mb=None, input=NOTHING)
+        ours, peer = by_engine.get(OURS, nothing), by_engine.get(PEER, nothing)
         ratio = None
-        if ours and peer and ours.seconds and peer.seconds:
+        if ours.seconds and peer.seconds:
             ratio = peer.seconds / ours.seconds
             ratios.append(ratio)
         table.append(
             {
                 "rule": name,
-                "vectors": str(next(iter(by_engine.values())).rows),
-                "fedledger, s": _shown(ours and ours.seconds, 3),
-                "byzfl, s": _shown(peer and peer.seconds, 3),
-                "byzfl's input": peer.input if peer and peer.seconds else "–",
+                "vectors": str(first.rows),
+                "fedledger, s": _shown(ours.seconds, 3),
+                "byzfl, s": _shown(peer.seconds, 3),
+                "byzfl's input": peer.input if peer.seconds else NOTHING,
                 "times as fast": _shown(ratio, 2),
-                "fedledger, MB": _shown(ours and ours.peak_mb, 0),
-                "byzfl, MB": _shown(peer and peer.peak_mb, 0),
+                "fedledger, MB": _shown(ours.peak_mb, 0),
+                "byzfl, MB": _shown(peer.peak_mb, 0),
             }
         )
     if ratios:
         mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-        table.append({key: "" for key in table[0]} | {"rule": "geometric mean", "times as fast": _shown(mean, 2)})
+        table.append(dict.fromkeys(table[0], "") | {"rule": "geometric mean", "times as fast": _shown(mean, 2)})
     return table
 
 
@@ -300,7 +303,7 @@ def _suited(name: str, given: Given) -> Given:
     most = STEPS[name.rpartition("+")[2]].most_rows
     if given.rows <= most:
         return given
-    return Given(**{**vars(given), "rows": most, "f": given.f * most // given.rows})
+    return replace(given, rows=most, f=given.f * most // given.rows)
 
 
 def _alone(work: Callable[[], RuleRow], threads: int) -> RuleRow:
@@ -309,4 +312,4 @@ def _alone(work: Callable[[], RuleRow], threads: int) -> RuleRow:
 
 
 def _shown(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}"
+    return NOTHING if value is None else f"{value:,.{digits}f}"

@@ -42,6 +42,7 @@ app.add_typer(audit_app)
 app.add_typer(ledger_app)
 app.add_typer(methods_app)
 task_app.add_typer(results_app)
+bench_app.command("rules")(bench_rules)
 for name, group in (
     ("chain", chain_app),
     ("keys", keys_app),

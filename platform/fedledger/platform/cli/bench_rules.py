@@ -33,8 +33,8 @@ def bench_rules(
 ) -> None:
     """Time aggregation rules beside byzfl's, from vectors of float32 to the aggregate, and measure their memory.
 
-    Each is run in a process of its own; ours quantises its input. byzfl is tried with NumPy's and with torch's type, and
-    the faster one counts.
+    Each is run in a process of its own; ours quantises its input. byzfl is tried with NumPy's and torch's type, and the
+    faster one counts.
     """
     from fedledger.platform.bench.option_lists import listed
     from fedledger.platform.bench.rules import COMMAND, NAMES, Bench, Given, table_cells

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from fedledger.aggregator.optimisers.base import OPTIMISERS
-from fedledger.aggregator.round.methods import check_memory, check_work
+from fedledger.aggregator.round.methods import check_memory, check_rows, check_work
 from fedledger.aggregator.round.state import State
 from fedledger.aggregator.rules.base import RULES
 from fedledger.aggregator.selection.base import SELECTIONS
@@ -53,6 +53,7 @@ from fedledger.protocol.methods.parameters import build, require_parameters
 from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.seal import PUBLIC
 from fedledger.protocol.records.spec import TaskSpec
+from fedledger.protocol.schedules.base import build_schedule
 from fedledger.protocol.schedules.timetable import require_schedule
 
 SPREAD = 2048
@@ -182,8 +183,7 @@ def assemble(
         "devices": _ref(devices),
     }
     spec = validated(TaskSpec, fields, "The task's spec")
-    check_memory(spec, config.participants, dimension)
-    check_work(spec, _asked(spec, config.participants), dimension)
+    _require_rounds(spec, config.participants, dimension)
     return Experiment(
         config=config,
         spec=spec,
@@ -197,11 +197,25 @@ def assemble(
     )
 
 
+def _require_rounds(spec: TaskSpec, participants: int, dimension: int) -> None:
+    """Raise ConfigError if a task's rounds are too much work, keep too much, or have too few updates."""
+    asked = _asked(spec, participants)
+    check_memory(spec, participants, dimension)
+    check_work(spec, asked, dimension)
+    check_rows(spec, _most_updates(spec, asked))
+
+
 def _asked(spec: TaskSpec, participants: int) -> int:
     """Return how many participants a round asks at most."""
     selection = build(SELECTIONS, spec.selection.method, spec.selection.params)
-    count = getattr(selection, "count", participants)
-    return min(participants, count) if isinstance(count, int) else participants
+    limits = [getattr(selection, name, None) for name in ("count", "asked", "most")]
+    return min(participants, *(limit for limit in limits if isinstance(limit, int)), participants)
+
+
+def _most_updates(spec: TaskSpec, asked: int) -> int:
+    """Return how many updates a round has at most, which asks so many participants."""
+    most = None if spec.schedule is None else build_schedule(spec.schedule).most_updates
+    return asked if most is None else min(asked, most)
 
 
 def _kept(config: ExperimentConfig, validation: Dataset) -> KeptValidation:

@@ -91,6 +91,10 @@ class Registry(Generic[T]):
             raise ConfigError(f"There is no {self.kind.name} {key!r}.", hint)
         return self._methods[key]
 
+    def key_of(self, method: object) -> str:
+        """Return the ``name@version`` of a method that was made, or its class's name if that is not registered."""
+        return next((key for key, made in self._methods.items() if made is type(method)), type(method).__name__)
+
     def __contains__(self, key: str) -> bool:
         return key in self._methods
 

@@ -1,0 +1,67 @@
+"""The mean of the values of each coordinate that are nearest the median, which several rules take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import gcd
+
+import numpy as np
+
+from fedledger.aggregator.rules.base import CoordinateRule, mean_by_weight
+from fedledger.protocol.arithmetic.exact import IntArray
+
+
+@dataclass(frozen=True)
+class NearMedian(CoordinateRule):
+    """The mean of the ``count`` values of each coordinate that are nearest the median; of equally near ones, smaller.
+
+    The median is that of all rows, which count alike. Of equal values the one of more weight comes first.
+
+    Parameters
+    ----------
+    count
+        How many values are averaged, from 1 to the number of rows.
+    is_weighted
+        Whether the mean is by the rows' weights; where those differ it is rounded once, before the division by the
+        share of mixed rows.
+    """
+
+    count: int
+    is_weighted: bool = False
+
+    def __call__(self, block: IntArray, weights: Sequence[int]) -> tuple[IntArray, int]:
+        if self.is_weighted and len(set(weights)) > 1:
+            return self._by_weight(block, weights), 1
+        # A copy, whatever the order of the block in memory: it is sorted in place.
+        columns = np.array(block.T, order="C")
+        columns.sort(axis=1)
+        moves = self._moves(columns)
+        gains = columns[:, self.count :] - columns[:, : len(block) - self.count]
+        total: IntArray = columns[:, : self.count].sum(axis=1) + (gains * moves).sum(axis=1)
+        return total, self.count
+
+    def _by_weight(self, block: IntArray, weights: Sequence[int]) -> IntArray:
+        reduced = np.array(weights, np.int64) // gcd(*weights)
+        # Of equal values the one of more weight comes first.
+        heavier = np.argsort(-reduced, kind="stable")
+        columns = np.array(block[heavier].T, order="C")
+        order = np.argsort(columns, axis=1, kind="stable")
+        values: IntArray = np.take_along_axis(columns, order, axis=1)
+        first = self._moves(values).sum(axis=1)[:, None]
+        place = np.arange(len(block))[None, :]
+        is_near = (place >= first) & (place < first + self.count)
+        counted: IntArray = reduced[heavier][order] * is_near
+        return mean_by_weight(values.T, counted.T, counted.sum(axis=1))
+
+    def _moves(self, ordered: IntArray) -> IntArray:
+        """Return, of int64[d', n] in order, how often the window of the nearest values moves up: int64[d', n − count].
+
+        The nearest values are neighbours in this order. From the smallest ones the window moves up while the value
+        that it would gain is nearer to the median than the one that it would lose, so the ones in a row come first.
+        """
+        n = ordered.shape[1]
+        middle = ordered[:, (n - 1) // 2] + ordered[:, n // 2]
+        # |2a − m| < |2b − m| for a ≥ b if and only if a + b < m and a > b; where a = b either will do.
+        moves: IntArray = (ordered[:, : n - self.count] + ordered[:, self.count :] < middle[:, None]).astype(np.int64)
+        return moves

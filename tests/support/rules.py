@@ -1,0 +1,26 @@
+"""Every aggregation rule and mixing, with parameters that suit about nine rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+NNM, WEIGHTED_NNM = "nearest_neighbour_mixing@1", "nearest_neighbour_mixing@2"
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "mean@1": {},
+    "median@1": {},
+    "trimmed_mean@1": {"f": 2},
+    "multi_krum@1": {"f": 2},
+    "multi_krum@2": {"f": 2},
+    "geometric_median@1": {},
+    "centred_clipping@1": {"tau": 1.0},
+    "weighted_median@1": {},
+    "weighted_trimmed_mean@1": {"share": 0.25},
+    "bulyan@1": {"f": 1},
+    "dnc@1": {"f": 2},
+    "fltrust@1": {},
+    "foolsgold@1": {},
+    "supported_mean@1": {},
+}
+MIXING_DEFAULTS: dict[str, dict[str, Any]] = {NNM: {"f": 2}, WEIGHTED_NNM: {"f": 2}}
+DEFAULTS |= {"mda@1": {"f": 2}, "meamed@1": {"f": 2}, "monna@1": {"f": 2}, "caf@1": {"f": 2}, "flame@1": {"noise": 0.0}}
+MIXING_DEFAULTS |= {"bucketing@1": {"s": 2}}
