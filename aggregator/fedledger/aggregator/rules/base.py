@@ -10,13 +10,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import gcd
 from typing import ClassVar
 
 import numpy as np
 
 from fedledger.aggregator.context.least_rows import NeedsRows
 from fedledger.aggregator.context.stage_context import StageContext
-from fedledger.protocol.arithmetic.exact import Float64Array, Gram, IntArray, divide_round
+from fedledger.protocol.arithmetic.division import BITS, MASK
+from fedledger.protocol.arithmetic.exact import Float64Array, Gram, IntArray, OutOfRangeError, divide_round
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import kind_of
 from fedledger.protocol.methods.registry import Registry
@@ -24,10 +26,10 @@ from fedledger.protocol.methods.registry import Registry
 Diagnostics = dict[str, int | list[int]]
 
 
-_LIMB_BITS = 21
-"""Values are summed in two limbs, of which the lower one has so many bits."""
 ONE = 1 << 30
 """The integer that stands for a coefficient of 1; 2^-30 times the bound is below a model's precision."""
+MAX_WEIGHT = 1 << 20
+"""The largest weight of values that are summed in two limbs."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,26 @@ Rule = LinearRule | CoordinateRule
 RULES: Registry[Callable[..., Rule]] = Registry(kind_of("aggregation"))
 
 
+def are_equal(weights: Sequence[int]) -> bool:
+    """Return whether all weights are the same, so that a weighted rule is the one without weights."""
+    return min(weights) == max(weights)
+
+
+def summable(weights: Sequence[int]) -> list[int]:
+    """Return weights in lowest terms, by which values can be summed in two limbs.
+
+    Raises
+    ------
+    OutOfRangeError
+        If one is above 2^20.
+    """
+    shared = gcd(*weights)
+    reduced = [weight // shared for weight in weights]
+    if max(reduced) > MAX_WEIGHT:
+        raise OutOfRangeError("The weights of a sum are too large.", "Scale the weights down.")
+    return reduced
+
+
 def sorted_by_value(block: IntArray, weights: Sequence[int]) -> tuple[IntArray, IntArray]:
     """Return the values of every column in ascending order, int64[n, d'], and the weight up to each, int64[n, d'].
 
@@ -149,17 +171,30 @@ def sorted_by_value(block: IntArray, weights: Sequence[int]) -> tuple[IntArray, 
     return values, upto
 
 
-def mean_by_weight(values: IntArray, weights: IntArray, total: int) -> IntArray:
+def mean_by_weight(values: IntArray, weights: IntArray, total: int | IntArray) -> IntArray:
     """Return Σ_i weights[i] · values[i] / ``total`` of int64[n, d'], rounded once; the weights of a column sum to that.
 
     Weights, int64[n, 1] or int64[n, d'], are at most 2^20, and rows at most 2^12, so either sum of limbs fits in 62
-    bits.
+    bits. The total is one integer or one for each column, int64[d'].
     """
-    low = values & ((1 << _LIMB_BITS) - 1)
-    upper, lower = (weights * (values >> _LIMB_BITS)).sum(axis=0), (weights * low).sum(axis=0)
+    upper, lower = weighted_limbs(values, weights)
     quotient, rest = np.divmod(upper, total)
-    mean: IntArray = (quotient << _LIMB_BITS) + divide_round((rest << _LIMB_BITS) + lower, total)
+    rest = (rest << BITS) + lower
+    if not isinstance(total, np.ndarray):
+        return (quotient << BITS) + divide_round(rest, total)
+    whole, rest = np.divmod(rest, total)
+    is_up = (2 * rest > total) | ((2 * rest == total) & (whole & 1 == 1))
+    mean: IntArray = (quotient << BITS) + whole + is_up
     return mean
+
+
+def weighted_limbs(values: IntArray, weights: IntArray) -> tuple[IntArray, IntArray]:
+    """Return two integers for each column, of which upper · 2^21 + lower is Σ_i weights[i] · values[i] of int64[n, d'].
+
+    Values and weights are bounded as those of :func:`mean_by_weight`.
+    """
+    low = values & MASK
+    return (weights * (values >> BITS)).sum(axis=0), (weights * low).sum(axis=0)
 
 
 def distances_to(squared: Float64Array, affine: Sequence[float]) -> list[float]:
@@ -177,7 +212,7 @@ def distances_to(squared: Float64Array, affine: Sequence[float]) -> list[float]:
     return [float(d) for d in np.sqrt(np.maximum(toward - spread / 2, 0.0))]
 
 
-def rounded(affine: Sequence[float], **diagnostics: int | list[int]) -> Combination:
-    """Return doubles that sum to 1 as integers that sum exactly to their denominator."""
-    coefficients = [round(a * ONE) for a in affine]
+def rounded(affine: Sequence[float], one: int = ONE, /, **diagnostics: int | list[int]) -> Combination:
+    """Return doubles that sum to 1 as integers, ``one`` for 1, that sum exactly to their denominator."""
+    coefficients = [round(a * one) for a in affine]
     return Combination(coefficients, sum(coefficients), diagnostics)

@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedledger.aggregator.context.geometry import squared_distances
-from fedledger.aggregator.rules.base import RULES, CoordinateRule, Diagnostics, RuleContext
+from fedledger.aggregator.rules.base import (
+    RULES,
+    CoordinateRule,
+    Diagnostics,
+    RuleContext,
+    are_equal,
+    mean_by_weight,
+    summable,
+)
 from fedledger.protocol.arithmetic.exact import IntArray
 from fedledger.protocol.methods.parameters import Checked, Whole
 
@@ -37,18 +45,47 @@ class Bulyan(Checked, CoordinateRule):
         n = len(context.weights)
         f = self._tolerated(n)
         left = _Left(squared_distances(context.gram), f)
-        return sorted(left.take() for _ in range(n - 2 * f)), _NearMedian(n - 4 * f)
+        return sorted(left.take() for _ in range(n - 2 * f)), self._second(n - 4 * f)
 
     def __call__(self, block: IntArray, weights: Sequence[int]) -> tuple[IntArray, int]:
         """Average all values of each coordinate, as is right where no update is hostile."""
-        return _NearMedian(len(block))(block, weights)
+        return self._second(len(block))(block, weights)
 
     def diagnostics(self, n: int) -> Diagnostics:
         """Return the f that was used."""
         return {"f": self._tolerated(n)}
 
+    def _second(self, count: int) -> CoordinateRule:
+        """Return the rule that averages so many values near their median."""
+        return _NearMedian(count)
+
     def _tolerated(self, n: int) -> int:
         return max(0, min(self.f, (n - 3) // 4))
+
+
+@RULES.register("bulyan@2")
+@dataclass(frozen=True)
+class StrictBulyan(Bulyan):
+    """Choose n − 2f rows by repeated Krum; per coordinate, average the n − 4f values nearest their median by weight.
+
+    Each turn of Krum takes, of the rows that are left, the one of least summed squared distance to its nearest others,
+    the earlier address if equal. The median is that without weights. Of two values equally near to it the smaller one
+    is nearer, and of equal values the one of more weight. f is never lowered: a round needs n ≥ 4f + 3 rows.
+
+    Parameters
+    ----------
+    f
+        Number of hostile updates to tolerate; a round needs 4f + 3 updates that count.
+    """
+
+    @property
+    def least_rows(self) -> int:
+        """4f + 3: with fewer rows, hostile values may be most of those near the median."""
+        return 4 * self.f + 3
+
+    def _second(self, count: int) -> CoordinateRule:
+        """Return the rule that averages so many values near their median."""
+        return _NearMedianByWeight(count)
 
 
 class _Left:
@@ -98,9 +135,30 @@ class _NearMedian(CoordinateRule):
     count: int
 
     def __call__(self, block: IntArray, weights: Sequence[int]) -> tuple[IntArray, int]:
-        rows = len(block)
         ordered = np.sort(block, axis=0)
-        middle = ordered[(rows - 1) // 2] + ordered[rows // 2]
-        nearest = np.argsort(np.abs(2 * ordered - middle), axis=0, kind="stable")[: self.count]
-        total: IntArray = np.take_along_axis(ordered, nearest, axis=0).sum(axis=0)
+        total: IntArray = np.take_along_axis(ordered, self._nearest(ordered), axis=0).sum(axis=0)
         return total, self.count
+
+    def _nearest(self, ordered: IntArray) -> NDArray[np.intp]:
+        """Return the places of the values that count, int64[count, d'], of columns in ascending order."""
+        rows = len(ordered)
+        middle = ordered[(rows - 1) // 2] + ordered[rows // 2]
+        return np.argsort(np.abs(2 * ordered - middle), axis=0, kind="stable")[: self.count]
+
+
+@dataclass(frozen=True)
+class _NearMedianByWeight(_NearMedian):
+    """The weighted mean of the ``count`` values of each coordinate that are nearest the median, rounded once."""
+
+    def __call__(self, block: IntArray, weights: Sequence[int]) -> tuple[IntArray, int]:
+        if are_equal(weights):
+            return super().__call__(block, weights)
+        reduced = np.array(summable(weights), np.int64)
+        # Of equal values the one of more weight comes first.
+        heavier = np.argsort(-reduced, kind="stable")
+        places = heavier[np.argsort(block[heavier], axis=0, kind="stable")]
+        ordered: IntArray = np.take_along_axis(block, places, axis=0)
+        nearest = self._nearest(ordered)
+        counted: IntArray = np.take_along_axis(reduced[places], nearest, axis=0)
+        values: IntArray = np.take_along_axis(ordered, nearest, axis=0)
+        return mean_by_weight(values, counted, counted.sum(axis=0)), 1
