@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from fedledger.aggregator.mixings.base import MIXINGS
 from fedledger.aggregator.round.methods import check_rows
 from fedledger.aggregator.round.pipeline import RoundContext, evaluate_round
 from fedledger.aggregator.rules.aggregate import Rows, aggregate
-from fedledger.aggregator.rules.base import MAX_WEIGHT, RULES, NeedsRows
+from fedledger.aggregator.rules.base import MAX_WEIGHT, RULES, NeedsRows, sorted_by_value
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.connection import EMBEDDED
 from fedledger.ledger_tools.audit.audit import audit_run
@@ -231,6 +232,20 @@ def test_a_trimmed_mean_cuts_the_weight_of_f_rows(data: st.DataObject) -> None:
     weights = [int(weight) for weight in rng.integers(1, most + 1, n)]
     found = run("trimmed_mean@2", rows, f=f, weights=weights).delta.tolist()
     assert found == [trimmed(column, weights, f) for column in rows.T.tolist()]
+
+
+@examples(60)
+@given(st.integers(0, 2**32), st.integers(1, 40), st.sampled_from([1, 1 << 40, 1 << 56, (1 << 62) - 1]))
+def test_values_are_sorted_with_the_weight_up_to_each(seed: int, n: int, bound: int) -> None:
+    """Whether a value and its row fit in one integer or not; equal values in the order of their rows."""
+    rng = np.random.default_rng(seed)
+    block = rng.integers(-bound, bound, (n, 4), np.int64, endpoint=True)
+    weights = [int(weight) for weight in rng.integers(1, MAX_WEIGHT, n)]
+    values, upto = sorted_by_value(block, weights)
+    for column, found, sums in zip(block.T.tolist(), values.T.tolist(), upto.T.tolist(), strict=True):
+        order = sorted(range(n), key=lambda i: (column[i], i))
+        assert found == [column[i] for i in order]
+        assert sums == list(accumulate(weights[i] for i in order))
 
 
 @pytest.mark.parametrize("f", [0, 1, 1365, 2047])

