@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedledger.aggregator.context.columns import exact_products
 from fedledger.aggregator.context.round_features import RoundFeatures
 from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.contributions.base import Coalition
@@ -27,10 +28,10 @@ from fedledger.aggregator.round.server_step import counted_examples, take_step, 
 from fedledger.aggregator.round.state import Moved, State
 from fedledger.aggregator.round.statistic_rows import StatisticRows
 from fedledger.aggregator.round.validation import ValidUpdate
-from fedledger.aggregator.rules.aggregate import Rows, aggregate, doubles
+from fedledger.aggregator.rules.aggregate import Rows, aggregate
 from fedledger.aggregator.rules.median import Median
 from fedledger.aggregator.staleness.damping import damped, staleness_weight
-from fedledger.protocol.arithmetic.exact import Gram, IntArray, gram, scaled
+from fedledger.protocol.arithmetic.exact import Gram, IntArray, scaled
 from fedledger.protocol.codecs.payload import published_lengths
 from fedledger.protocol.codecs.statistics import Statistics
 from fedledger.protocol.records.measurement import Measurement
@@ -349,7 +350,7 @@ def _products(given: RoundContext, rows: IntArray, accepted: NDArray[np.bool_]) 
         return np.zeros((0, 0), np.int64)
     centred = rows[accepted] if accepted.any() else rows
     centre = aggregate(CENTRE, Rows(centred, [1] * len(centred)), unit=1).delta
-    return gram(doubles([*rows, centre, given.state.previous]))
+    return exact_products([*rows, centre, given.state.previous])
 
 
 class _Contexts:

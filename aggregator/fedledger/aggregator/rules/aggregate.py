@@ -18,7 +18,7 @@ from fedledger.aggregator.mixings.base import MIXINGS, Behind, Mixing
 from fedledger.aggregator.mixings.mixture import Mixture
 from fedledger.aggregator.rules.base import RULES, CoordinateRule, Diagnostics, LinearRule, Rule, RuleContext
 from fedledger.protocol.arithmetic import exact
-from fedledger.protocol.arithmetic.exact import FixedPoint, Float64Array, Gram, IntArray
+from fedledger.protocol.arithmetic.exact import FixedPoint, Gram, IntArray
 from fedledger.protocol.arithmetic.random_streams import Stream
 from fedledger.protocol.errors import ConfigError, RoundError
 
@@ -239,23 +239,3 @@ def _require_rows(rule: Rule, mixer: Mixing | None, counted: int) -> None:
     most = most_demanding(named)
     if counted < most[1].least_rows:
         raise RoundError(f"{need(most)}; there are {counted:,}.", "Give more updates, or lower f.")
-
-
-def blocks(rows: Sequence[IntArray] | IntArray, columns: int | None = None) -> Iterator[IntArray]:
-    """Yield int64[n, d] as int64[n, d'], by ``columns`` or by as many as suit the number of rows.
-
-    A block of a matrix is a part of it, which is not to be changed.
-    """
-    for part in _stretches(rows, columns):
-        yield rows[:, part] if isinstance(rows, np.ndarray) else np.stack([row[part] for row in rows])
-
-
-def doubles(rows: Sequence[IntArray], columns: int | None = None) -> Iterator[Float64Array]:
-    """Yield rows of integers below 2^53 as doubles, in blocks as :func:`blocks` does."""
-    for part in _stretches(rows, columns):
-        yield np.stack([row[part] for row in rows], dtype=np.float64, casting="unsafe")
-
-
-def _stretches(rows: Sequence[IntArray] | IntArray, columns: int | None) -> Iterator[slice]:
-    columns = columns or max(512, (1 << 16) // len(rows))
-    return (slice(start, start + columns) for start in range(0, len(rows[0]), columns))

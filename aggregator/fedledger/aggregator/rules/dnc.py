@@ -11,11 +11,10 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedledger.aggregator.context.columns import exact_products
 from fedledger.aggregator.context.geometry import tolerated
 from fedledger.aggregator.context.work import MAX_PRODUCTS, require_work
-from fedledger.aggregator.rules.aggregate import blocks
 from fedledger.aggregator.rules.base import RULES, Combination, LinearRule, RuleContext
-from fedledger.protocol.arithmetic import exact
 from fedledger.protocol.arithmetic.exact import Float64Array, Gram
 from fedledger.protocol.methods.parameters import Checked, Real, Whole
 
@@ -85,7 +84,7 @@ class DivideAndConquer(Checked, LinearRule):
         for _ in range(self.iterations):
             chosen = sorted(draws.sample(range(d), self.coordinates)) if self.coordinates < d else slice(None)
             rows = [known.updates[place][chosen] for place in context.rows]
-            yield _scores(_centred(exact.gram(blocks(rows))))
+            yield _scores(_centred(exact_products(rows)))
 
 
 @RULES.register("dnc@2")

@@ -9,9 +9,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedledger.aggregator.rules.aggregate import blocks
+from fedledger.aggregator.context.columns import exact_products
 from fedledger.aggregator.rules.base import ONE, RULES, Combination, LinearRule, RuleContext
-from fedledger.protocol.arithmetic import exact
 from fedledger.protocol.errors import RoundError
 
 MAX_SCALE = float(1 << 20)
@@ -58,7 +57,7 @@ def _combination(context: RuleContext, weights: Sequence[int]) -> Combination:
     if known.trusted is None:
         raise RoundError("There is no update that the aggregator trusts.", "Choose another aggregation rule.")
     rows = [*(known.updates[place] for place in context.rows), known.trusted]
-    products = exact.gram(blocks(rows)).astype(np.float64)
+    products = exact_products(rows).astype(np.float64)
     norms = np.sqrt(products.diagonal()).tolist()
     trusts, total = [], 0.0
     for weight, toward, norm in zip(weights, products[-1].tolist(), norms[:-1], strict=False):

@@ -8,11 +8,10 @@ from typing import Annotated
 
 import numpy as np
 
+from fedledger.aggregator.context.columns import exact_products
 from fedledger.aggregator.context.geometry import cosines
 from fedledger.aggregator.context.stage_context import StageContext
-from fedledger.aggregator.rules.aggregate import blocks
 from fedledger.aggregator.rules.base import ONE, RULES, Combination, LinearRule, RuleContext
-from fedledger.protocol.arithmetic import exact
 from fedledger.protocol.arithmetic.exact import LIMIT, IntArray
 from fedledger.protocol.arithmetic.logarithm import ln_ppm
 from fedledger.protocol.errors import ConfigError
@@ -63,7 +62,7 @@ class FoolsGold(Checked, LinearRule):
         """Return α of each history, out of 2^30."""
         if len(histories) < 2:
             return [ONE] * len(histories)
-        alike = cosines(exact.gram(blocks(histories)))
+        alike = cosines(exact_products(histories))
         np.fill_diagonal(alike, -1.0)
         most = alike.max(axis=1)
         pardon = (most[None, :] > most[:, None]) & (most[:, None] > 0)
