@@ -26,13 +26,17 @@ import psutil
 import torch
 from numpy.typing import NDArray
 
+from fedledger.aggregator.context.round_features import RoundFeatures
+from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.mixings.base import MIXINGS
-from fedledger.aggregator.rules.aggregate import Rows, aggregate
+from fedledger.aggregator.rules.aggregate import Outcome, Rows, aggregate
 from fedledger.aggregator.rules.base import RULES
 from fedledger.platform.bench.processes import threads_each
 from fedledger.protocol.arithmetic.exact import FixedPoint
+from fedledger.protocol.arithmetic.random_streams import Stream
 from fedledger.protocol.errors import ConfigError, FedledgerError
 from fedledger.protocol.methods.parameters import build
+from fedledger.protocol.records.measurement import Measurement
 
 COMMAND = "fedledger bench rules"
 OURS, PEER = "fedledger", "byzfl"
@@ -192,7 +196,7 @@ class Bench:
             raise ConfigError(f"There is no rule {unknown[0]!r} here.", f"There are: {', '.join(NAMES)}.")
         if any(engine not in (OURS, PEER) for engine in self.engines):
             raise ConfigError("There is no such engine.", f"There are: {OURS}, {PEER}.")
-        if PEER in self.engines and find_spec(PEER) is None:
+        if PEER in self.engines and PEER not in sys.modules and find_spec(PEER) is None:
             raise ConfigError(
                 "byzfl is not installed.",
                 f"Install it by `pip install --no-deps byzfl`, or measure with --engines {OURS} alone.",
@@ -219,7 +223,7 @@ def measure(name: str, engine: str, given: Given, kind: str) -> RuleRow:
     torch.set_num_threads(given.threads)
     before = psutil.Process().memory_info().rss
     vectors = given.vectors()
-    rows = torch.from_numpy(vectors) if kind == TORCH else vectors
+    rows: Any = torch.from_numpy(vectors) if kind == TORCH else vectors
     about = (given.rows, given.dimension, given.f, given.threads, kind)
     taken = []
     try:
@@ -275,20 +279,21 @@ def peer_module(part: str) -> ModuleType:
     return import_module(f"{PEER}.aggregators.{part}")
 
 
-def _ours(name: str, given: Given) -> Callable[[Any], object]:
+def _ours(name: str, given: Given) -> Callable[[NDArray[np.float32]], Outcome]:
     before, _, rule = name.rpartition("+")
     step = STEPS[rule]
     mixing = build(MIXINGS, BEFORE[before].method, BEFORE[before].params(given)) if before else None
     made = build(RULES, step.method, step.params(given))
-    weights = [1] * given.rows
+    weights, nothing = [1] * given.rows, Measurement(0, 0)
+    stage = StageContext(RoundFeatures(nothing, [], [], np.zeros((0, 0), np.int64)), draws=lambda: Stream(bytes(32)))
 
-    def run(rows: NDArray[np.float32]) -> object:
-        return aggregate(made, Rows(rows, weights, fixed=FIXED), FIXED.unit, mixing)
+    def run(rows: NDArray[np.float32]) -> Outcome:
+        return aggregate(made, Rows(rows, weights, fixed=FIXED), FIXED.unit, mixing, stage)
 
     return run
 
 
-def _theirs(name: str, given: Given) -> Callable[[Any], object]:
+def _theirs(name: str, given: Given) -> Callable[[Any], Any]:
     before, _, rule = name.rpartition("+")
     step = STEPS[rule]
     aggregator = getattr(peer_module("aggregators"), step.peer)(**step.peer_params(given))
