@@ -16,10 +16,12 @@ from fedledger.learning.data import Dataset
 from fedledger.learning.objectives.tokens import Tokens
 from fedledger.learning.vectors import FlatModel, repeatable
 from fedledger.node.batched_clients import BatchedClients
+from fedledger.node.solvers.expected_noise import ExpectedNoise
 from fedledger.node.solvers.fedprox import FedProx
 from fedledger.node.solvers.minibatch import Minibatches
 from fedledger.node.solvers.scaffold import Scaffold
 from fedledger.node.solvers.sgd import SGD
+from fedledger.node.solvers.worst_case_noise import WorstCaseNoise
 from fedledger.node.training import LocalTrainer
 from fedledger.protocol.errors import ConfigError
 
@@ -62,7 +64,7 @@ def normalising(features: int = 4) -> FlatModel:
     return FlatModel(nn.Sequential(nn.BatchNorm1d(features), nn.Linear(features, 3)))
 
 
-@pytest.mark.parametrize("made", [SGD, FedProx, Scaffold])
+@pytest.mark.parametrize("made", [SGD, FedProx, Scaffold, ExpectedNoise, WorstCaseNoise])
 def test_a_last_batch_of_one_is_told_or_left_out(made: Any) -> None:
     flat, dataset, rng = normalising(), examples(33), np.random.default_rng(0)
     base = flat.vector()

@@ -23,6 +23,9 @@ from fedledger.protocol.methods.parameters import Checked, Real, Whole
 Adjust: TypeAlias = Callable[[torch.Tensor, torch.Tensor], object]
 """Adds to the gradient (first argument) what follows from the parameters (second); both are flat and aligned."""
 
+Backward: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Returns the mean loss of a batch, given its inputs and targets, and leaves a gradient in the model."""
+
 MAX_STEPS = 1 << 20
 """Most steps of a round: whoever posts a task may not keep its participants busy for ever."""
 SINGLE = "Expected more than 1 value per channel when training"
@@ -158,7 +161,7 @@ class Minibatches(Batches):
         parameters, gradient, rate = model.trainable, model.gradient, -self.learning_rate
         bound, weight_decay = self.max_gradient_norm, self.weight_decay
         velocity = torch.zeros_like(gradient) if momentum else gradient
-        backward = _backward(model, loss, inputs.dtype, seed)
+        backward = self.backward(model, loss, inputs.dtype, seed)
         total, seen, steps = 0.0, 0, 0
         try:
             for order in self.batches(len(dataset), rng):
@@ -184,6 +187,26 @@ class Minibatches(Batches):
                 raise
             raise told from error
         return steps, total / seen
+
+    def backward(self, model: FlatModel, loss: Loss, inputs: torch.dtype, seed: int) -> Backward:
+        """Return what computes a batch's loss and gradient.
+
+        A solver that descends another function than the loss overrides this.
+
+        Parameters
+        ----------
+        model, loss
+            The task's.
+        inputs
+            Type of the inputs.
+        seed
+            Of 63 bits, for this training; the process's generators from which a model may draw are seeded with it.
+        """
+        if loss is cross_entropy and inputs == torch.float32 and model.perceptron_gradient is not None:
+            # A perceptron draws nothing, and the time that seeding takes would be felt.
+            return model.perceptron_gradient
+        seed_generators(seed)
+        return partial(by_autograd, model.module, model.gradient, loss)
 
     def require_suited(self, model: FlatModel, dataset: Dataset, sizes: Iterable[int], loss: Loss) -> None:
         """Raise ConfigError if a model does not take the batches of participants; see :meth:`require_batches`."""
@@ -245,17 +268,6 @@ class Minibatches(Batches):
     def batches(self, n: int, rng: np.random.Generator) -> Iterator[torch.Tensor]:
         """Yield what :meth:`orders` does, as tensors."""
         return map(torch.from_numpy, self.orders(n, rng))
-
-
-def _backward(
-    model: FlatModel, loss: Loss, inputs: torch.dtype, seed: int
-) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Return what computes a batch's loss and gradient; further generators are seeded where a model may draw."""
-    if loss is cross_entropy and inputs == torch.float32 and model.perceptron_gradient is not None:
-        # A perceptron draws nothing, and the time that seeding takes would be felt.
-        return model.perceptron_gradient
-    seed_generators(seed)
-    return partial(by_autograd, model.module, model.gradient, loss)
 
 
 def require_examples(n: int) -> None:
