@@ -44,14 +44,13 @@ class NearMedian(CoordinateRule):
         reduced = np.array(summable(weights), np.int64)
         # Of equal values the one of more weight comes first.
         heavier = np.argsort(-reduced, kind="stable")
-        columns = np.array(block[heavier].T, order="C")
-        order = np.argsort(columns, axis=1, kind="stable")
-        values: IntArray = np.take_along_axis(columns, order, axis=1)
-        first = self._moves(values).sum(axis=1)[:, None]
-        place = np.arange(len(block))[None, :]
-        is_near = (place >= first) & (place < first + self.count)
-        counted: IntArray = reduced[heavier][order] * is_near
-        return mean_by_weight(values.T, counted.T, counted.sum(axis=1))
+        places = heavier[np.argsort(block[heavier], axis=0, kind="stable")]
+        ordered: IntArray = np.take_along_axis(block, places, axis=0)
+        middle = ordered[(len(block) - 1) // 2] + ordered[len(block) // 2]
+        nearest = np.argsort(np.abs(2 * ordered - middle), axis=0, kind="stable")[: self.count]
+        counted: IntArray = np.take_along_axis(reduced[places], nearest, axis=0)
+        values: IntArray = np.take_along_axis(ordered, nearest, axis=0)
+        return mean_by_weight(values, counted, counted.sum(axis=0))
 
     def _moves(self, ordered: IntArray) -> IntArray:
         """Return, of int64[d', n] in order, how often the window of the nearest values moves up: int64[d', n − count].
