@@ -13,7 +13,6 @@ from rich.markup import escape
 from fedledger.platform.cli.aggregators import aggregator_app
 from fedledger.platform.cli.auditing import audit_app
 from fedledger.platform.cli.auditors import auditor_app
-from fedledger.platform.cli.bench import bench_app
 from fedledger.platform.cli.chains import chain_app, keys_app
 from fedledger.platform.cli.console import err
 from fedledger.platform.cli.experiments import config_app, experiments_app
@@ -21,6 +20,7 @@ from fedledger.platform.cli.ledger import ledger_app
 from fedledger.platform.cli.methods import methods_app
 from fedledger.platform.cli.nodes import node_app
 from fedledger.platform.cli.results import results_app
+from fedledger.platform.cli.robustness import bench_app
 from fedledger.platform.cli.spot_checks import spot_check_app
 from fedledger.platform.cli.tasks import task_app
 from fedledger.platform.cli.verifiers import verifier_app
