@@ -69,11 +69,11 @@ def _short(value: float) -> str:
     return f"{value:.2f}" if abs(value) < 9.95 else f"{value:,.0f}" if abs(value) < 99_999 else f"{value:.0e}"
 
 
-_TENTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 # Of small losses one sees more than of large ones.
 _LOSS = Shade(lambda value: copysign(sqrt(abs(value)), value), (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0), _percent)
-_BAD_SHARE = Shade(lambda value: value, _TENTHS, _percent)
-_GOOD_SHARE = Shade(lambda value: 1 - value, _TENTHS, _percent)
+_BAD_SHARE = Shade(lambda value: value, _QUARTERS, _percent)
+_GOOD_SHARE = Shade(lambda value: 1 - value, _QUARTERS[::-1], _percent)
 
 FIGURES: Mapping[str, ShownFigure] = {
     "lost": ShownFigure("accuracy lost against the oracle, points", behind, _LOSS),

@@ -81,7 +81,7 @@ class Part:
                 raise ConfigError(f"{self.key} has no parameter {name}.", f"It has: {', '.join(known) or 'none'}.")
             known[name].check(value)
         for name, parameter in known.items():
-            if parameter.is_required and name not in self.given and not _suited(parameter):
+            if parameter.is_required and name not in self.given and not self._lacks(parameter):
                 raise ConfigError(
                     f"{self.key} needs {name}, which follows from nothing.",
                     f"Give it, for example {self.key}({name}=1).",
@@ -102,8 +102,8 @@ class Part:
         return {"method": self.key, "params": params}
 
     def _lacks(self, parameter: Parameter) -> bool:
-        """Return whether a parameter is to be chosen here; one with a default of its own keeps that, unless it is f."""
-        chosen = _suited(parameter) and (parameter.is_required or parameter.name == "f")
+        """Return whether a parameter is to be chosen here; a length keeps a default of its own."""
+        chosen = parameter.name in _BY_POPULATION or (parameter.name in _LENGTHS and parameter.is_required)
         return chosen and parameter.name not in self.given
 
     def _parameters(self) -> tuple[Parameter, ...]:
@@ -237,11 +237,6 @@ def _newest(registry: Registry[Any], name: str) -> str:
     """Return the newest version of a method as ``@version``; nothing if there is no such method."""
     versions = [int(key.partition("@")[2]) for key in registry if key.partition("@")[0] == name]
     return f"@{max(versions)}" if versions else ""
-
-
-def _suited(parameter: Parameter) -> bool:
-    """Return whether it is known what a parameter is to be."""
-    return parameter.name in _BY_POPULATION or parameter.name in _LENGTHS
 
 
 def _every_rule() -> Iterator[str]:

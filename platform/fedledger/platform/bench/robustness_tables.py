@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
+from io import StringIO
 
 from fedledger.platform.bench.attack_suite import GROUP, NONE, ON_OFF
 from fedledger.platform.bench.robustness import IID, RobustnessRow
 from fedledger.platform.bench.robustness_goals import judged
 from fedledger.platform.bench.tables import between_marks, markdown_table
 from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.text import cell
 
 COMMAND = "fedledger bench robustness"
 NOTHING = "–"
@@ -75,6 +78,15 @@ CROSSES = (
 def table_cells(rows: Sequence[RobustnessRow]) -> list[dict[str, str]]:
     """Return a table's rows: means over the seeds by pipeline, attack and condition."""
     return [_cells(group) for group in _grouped(rows)]
+
+
+def csv_table(rows: Sequence[RobustnessRow]) -> str:
+    """Return all figures of all runs as a table of comma-separated values; what a run has not is empty."""
+    text = StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(field.name for field in fields(RobustnessRow))
+    table.writerows([cell(value) for value in astuple(row)] for row in rows)
+    return text.getvalue()
 
 
 def goal_cells(rows: Sequence[RobustnessRow]) -> list[dict[str, str]]:

@@ -13,10 +13,8 @@ from fedledger.platform.cli.bench import bench_app
 from fedledger.platform.cli.console import (
     BenchFormat,
     BenchFormatOption,
-    TableFormat,
     err,
     out,
-    print_frame,
     print_json,
     print_rows,
     progress_bar,
@@ -122,15 +120,13 @@ class WrittenOptions:
 
     def write(self, rows: Sequence[RobustnessRow], text: str | None, rules: bool) -> None:
         """Write all that is asked for."""
-        import pandas as pd
-
         from fedledger.platform.bench.heat_map import HeatMap
         from fedledger.platform.bench.heat_map_files import write_heat_map
         from fedledger.platform.bench.robustness_rule_tables import picture_for, with_rule_tables
-        from fedledger.platform.bench.robustness_tables import with_tables
+        from fedledger.platform.bench.robustness_tables import csv_table, with_tables
 
         if self.csv is not None:
-            print_frame(pd.DataFrame([asdict(row) for row in rows], dtype=object), TableFormat.CSV, self.csv, "")
+            self.csv.write_text(csv_table(rows), encoding="utf-8", newline="")
         for picture in self.heat_map or ():
             write_heat_map(picture, HeatMap(rows, self.figure))
         if self.document is not None and text is not None:
@@ -179,6 +175,7 @@ def bench_robustness(
     else:
         print_rows(table_cells(rows), "Means over seeds")
         out.print(COLUMNS, markup=False)
-        print_rows(goal_cells(rows), "Goals")
+        if goals := goal_cells([row for row in rows if rule_pipeline(row.pipeline) is None]):
+            print_rows(goals, "Goals")
     if failures:
         raise typer.Exit(ExitCode.FAILURE)
