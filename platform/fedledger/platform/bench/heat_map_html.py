@@ -27,17 +27,46 @@ def write_html(path: Path, shown_map: HeatMap) -> None:
 def _drawn(facet: Facet) -> Any:
     from plotly import graph_objects as go
 
-    shade, pipelines, colours = facet.shade, facet.pipelines, colormaps[COLOURS]
-    rows = {attack: [facet.cell(attack, pipeline) for pipeline in pipelines] for attack in facet.attacks}
-    rows |= {f"<b>{name}</b>": cells for name, cells in facet.summary.items()}
-    told = [
-        [_told(cell, pipeline, name, facet) for pipeline, cell in zip(pipelines, cells, strict=True)]
-        for name, cells in (*zip(facet.attacks, rows.values(), strict=False), *facet.summary.items())
-    ]
-    drawn = go.Heatmap(
-        z=[[None if cell.mean is None else shade(cell.mean) for cell in cells] for cells in rows.values()],
-        text=[[cell_text(cell, shade) for cell in cells] for cells in rows.values()],
-        customdata=told,
+    names = [plain(pipeline) for pipeline in facet.pipelines]
+    rows = [*facet.attacks, *(f"<b>{name}</b>" for name in facet.summary)]
+    above = LETTER * max(map(len, facet.pipelines)) + ABOVE + TITLE
+    figure = go.Figure(
+        _cells(facet),
+        layout={
+            "title": {"text": plain(f"{facet.population}, {facet.division}"), "x": 0, "y": 0.99, "yanchor": "top"},
+            "height": above + CELL_HEIGHT * len(rows) + 2 * MARGIN,
+            "margin": {"l": MARGIN, "r": MARGIN, "b": MARGIN, "t": above},
+            "font": {"size": 11},
+            "plot_bgcolor": NO_FIGURE,
+        },
+    )
+    # Names of pipelines may be alike once they are shown, so that places are numbers.
+    both = {"showgrid": False, "zeroline": False, "ticklabelstandoff": STANDOFF}
+    figure.update_xaxes(tickvals=[*range(len(names))], ticktext=names, side="top", tickangle=-90, **both)
+    figure.update_yaxes(tickvals=[*range(len(rows))], ticktext=rows, autorange="reversed", automargin=True, **both)
+    for place, pipeline in enumerate(facet.pipelines):
+        worst = facet.worst(pipeline)
+        if worst is not None:
+            row = facet.attacks.index(worst)
+            edges = {"x0": place - 0.47, "x1": place + 0.47, "y0": row - 0.45, "y1": row + 0.45}
+            figure.add_shape(type="rect", line={"color": FRAME, "width": 2}, **edges)
+    return figure
+
+
+def _cells(facet: Facet) -> Any:
+    """Return the cells of a facet as plotly draws them."""
+    from plotly import graph_objects as go
+
+    shade, colours = facet.shade, colormaps[COLOURS]
+    rows = {attack: [facet.cell(attack, pipeline) for pipeline in facet.pipelines] for attack in facet.attacks}
+    named = [*rows.items(), *facet.summary.items()]
+    return go.Heatmap(
+        z=[[None if cell.mean is None else shade(cell.mean) for cell in cells] for _, cells in named],
+        text=[[cell_text(cell, shade) for cell in cells] for _, cells in named],
+        customdata=[
+            [_told(cell, pipeline, name, facet) for pipeline, cell in zip(facet.pipelines, cells, strict=True)]
+            for name, cells in named
+        ],
         texttemplate="%{text}",
         hovertemplate="%{customdata}<extra></extra>",
         colorscale=[[place / STEPS, to_hex(colours(place / STEPS))] for place in range(STEPS + 1)],
@@ -50,29 +79,6 @@ def _drawn(facet: Facet) -> Any:
             "ticktext": [shade.text(value) for value in shade.ticks],
         },
     )
-    letters = max(len(pipeline) for pipeline in pipelines)
-    figure = go.Figure(
-        drawn,
-        layout={
-            "title": {"text": plain(f"{facet.population}, {facet.division}"), "x": 0, "y": 0.99, "yanchor": "top"},
-            "height": LETTER * letters + CELL_HEIGHT * len(rows) + 2 * MARGIN + ABOVE + TITLE,
-            "margin": {"l": MARGIN, "r": MARGIN, "b": MARGIN, "t": LETTER * letters + ABOVE + TITLE},
-            "font": {"size": 11},
-            "plot_bgcolor": NO_FIGURE,
-        },
-    )
-    # Names of pipelines may be alike once they are shown, so that places are numbers.
-    names = [plain(pipeline) for pipeline in pipelines]
-    both = {"showgrid": False, "zeroline": False, "ticklabelstandoff": STANDOFF}
-    figure.update_xaxes(tickvals=[*range(len(names))], ticktext=names, side="top", tickangle=-90, **both)
-    figure.update_yaxes(tickvals=[*range(len(rows))], ticktext=[*rows], autorange="reversed", automargin=True, **both)
-    for place, pipeline in enumerate(pipelines):
-        worst = facet.worst(pipeline)
-        if worst is not None:
-            row = facet.attacks.index(worst)
-            edges = {"x0": place - 0.47, "x1": place + 0.47, "y0": row - 0.45, "y1": row + 0.45}
-            figure.add_shape(type="rect", line={"color": FRAME, "width": 2}, **edges)
-    return figure
 
 
 def _told(cell: Cell, pipeline: str, attack: str, facet: Facet) -> str:
