@@ -49,6 +49,8 @@ _BY_POPULATION: Mapping[str, Callable[[int, int], float]] = {
     "f": lambda participants, hostile: hostile,
     "share": lambda participants, hostile: hostile / participants,
     "hostile": lambda participants, hostile: hostile / participants,
+    # Buckets are pairs, unless most of them could have a hostile row then (Karimireddy et al. 2022).
+    "s": lambda participants, hostile: 2 if participants >= 4 * hostile else 1,
 }
 """Parameters that follow from the number of participants and of attackers."""
 _LENGTHS = ("tau", "radius", "norm", "bound")
