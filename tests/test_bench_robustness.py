@@ -22,11 +22,11 @@ from fedledger.platform.bench.robustness import (
     configuration,
     image_shape,
     oracle_accuracy,
-    pipeline_tables,
     played,
 )
 from fedledger.platform.bench.robustness_goals import judged
 from fedledger.platform.bench.robustness_options import dirichlets_of, populations_of, seeds_of
+from fedledger.platform.bench.robustness_pipelines import pipeline_tables
 from fedledger.platform.bench.robustness_runs import ORACLES, ROWS, Campaign, Kept
 from fedledger.platform.bench.robustness_tables import goal_cells, table_cells, with_tables
 from fedledger.platform.cli.app import app
@@ -258,7 +258,7 @@ def test_images_come_from_a_folder_as_well(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(ConfigError, match="no folder"):
         image_shape(str(tmp_path / "nowhere"))
     monkeypatch.delenv("FEDLEDGER_DATA")
-    assert pipeline_tables("0.1.0")["training"] == {"pipeline": "0.1.0"}
+    assert pipeline_tables("0.1.0", 7, 2)["training"] == {"pipeline": "0.1.0"}
 
 
 def test_a_condition_without_an_oracle_has_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from fedledger.protocol.errors import ConfigError
 
 
@@ -11,7 +13,7 @@ def listed(text: str, option: str) -> list[str]:
     Parameters
     ----------
     text
-        The values, separated by commas.
+        The values, separated by commas; what stands in parentheses belongs to one value.
     option
         The option's name, such as ``--seeds``, for messages.
 
@@ -20,7 +22,7 @@ def listed(text: str, option: str) -> list[str]:
     ConfigError
         If there is none.
     """
-    values = [value.strip() for value in text.split(",") if value.strip()]
+    values = [value.strip() for value in re.split(r",(?![^()]*\))", text) if value.strip()]
     if not values:
         raise ConfigError(f"{option} is empty.", "Give at least one value, or leave the option out.")
     return values

@@ -21,27 +21,21 @@ from fedledger.learning.sources.base import load_dataset
 from fedledger.platform.attacks.backdoor import triggered
 from fedledger.platform.bench.attack_suite import NAMES, NONE, ON_OFF, TARGET, TURN, Trigger, Variant, suite
 from fedledger.platform.bench.models import DATA
+from fedledger.platform.bench.robustness_pipelines import pipeline_tables, rule_pipeline
 from fedledger.platform.engine.backends.base import Job, Work
 from fedledger.platform.engine.backends.serial import Serial
 from fedledger.platform.engine.federation import Round, play
 from fedledger.platform.engine.without_ledger import MemoryRecord
 from fedledger.platform.experiment.assembly import make_experiment
-from fedledger.platform.experiment.config import DEMO, ExperimentConfig, read_document
+from fedledger.platform.experiment.config import DEMO, ExperimentConfig
 from fedledger.platform.experiment.experiment import HONEST, Experiment
-from fedledger.platform.experiment.pipelines import PIPELINES
+from fedledger.platform.experiment.pipelines import PLAIN
 from fedledger.protocol.documents import validated
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.reputation import PPM
 
 IID = "iid"
-_TABLES = ("training", "data")
-_BY_OPTION = (
-    ("training", "rounds", "--rounds"),
-    ("data", "source", "--data"),
-    ("data", "partition", "--dirichlet"),
-)
-"""What no pipeline says, as an option does."""
 DIGITS, MNIST = "digits", "mnist"
 HIDDEN = 64
 
@@ -76,11 +70,20 @@ class Condition:
 
 @dataclass(frozen=True)
 class Case:
-    """A run: a pipeline, an attack and a condition."""
+    """A run.
+
+    Parameters
+    ----------
+    pipeline, attack, condition
+        The pipeline, the attack, and the condition in which both meet.
+    expected
+        How many attackers the pipeline is told of; None if its methods do not ask.
+    """
 
     pipeline: str
     attack: str
     condition: Condition
+    expected: int | None = None
 
     def __str__(self) -> str:
         given = self.condition
@@ -105,7 +108,7 @@ class RobustnessRow:
     attack_success
         Share of test examples with the trigger that the last model takes for the attackers' class; None without one.
     refused_honest, refused_hostile
-        Share of the updates that were refused; None without such participants.
+        Share of the updates that were refused; None without such participants. The latter is the recall of refusals.
     pay_ratio, pay_group
         Pay of the best attacker, and of all of them together, over the median of the honest.
     pay_poorest
@@ -118,6 +121,13 @@ class RobustnessRow:
         How many rounds were played.
     error
         Why there are no figures.
+    expected
+        How many attackers the pipeline was told of; None if its methods do not ask.
+    precision
+        Share of refused updates that were hostile; None where nobody is hostile, or nothing was refused.
+    f1
+        Harmonic mean of precision and recall, 2 TP / (2 TP + FP + FN), where refused hostile updates are the true
+        positives; None where nobody is hostile.
     """
 
     pipeline: str
@@ -140,6 +150,9 @@ class RobustnessRow:
     reputation_gap: float | None = None
     rounds: int = 0
     error: str | None = None
+    expected: int | None = None
+    precision: float | None = None
+    f1: float | None = None
 
 
 @lru_cache(maxsize=8)
@@ -175,43 +188,11 @@ def image_source(data: str) -> dict[str, Any]:
     return {"method": "mnist_idx@1", "params": {"folder": str(folder.absolute())}}
 
 
-def pipeline_tables(pipeline: str) -> dict[str, dict[str, Any]]:
-    """Return what the tables ``training`` and ``data`` of a configuration say for a pipeline.
-
-    Parameters
-    ----------
-    pipeline
-        The name of one that a configuration may choose, or a file in TOML with these tables.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such pipeline, or its file says what an option of the bench says.
-    """
-    if pipeline.endswith(".toml"):
-        given = read_document(Path(pipeline))
-        strange = [key for key in given if key not in _TABLES or not isinstance(given[key], dict)]
-        if strange:
-            raise ConfigError(
-                f"{pipeline} names {', '.join(strange)}, and a pipeline has tables [training] and [data] alone.",
-                "Leave it out: options say who takes part and who attacks.",
-            )
-        tables: dict[str, dict[str, Any]] = {table: given.get(table, {}) for table in _TABLES}
-        for table, key, option in _BY_OPTION:
-            if key in tables[table]:
-                raise ConfigError(f"{pipeline} sets {key} under [{table}].", f"Leave it out, and give {option}.")
-        return tables
-    if pipeline not in PIPELINES:
-        raise ConfigError(
-            f"There is no pipeline {pipeline!r}.",
-            f"There are: {', '.join(PIPELINES)}; or name a file in TOML with tables [training] and [data].",
-        )
-    return {"training": {"pipeline": pipeline}, "data": {}}
-
-
 def configuration(case: Case, rounds: int | None = None) -> ExperimentConfig:
     """Return the configuration of a run: that of the demonstration with other participants, data and methods."""
-    given, tables = case.condition, pipeline_tables(case.pipeline)
+    given, expected = case.condition, case.expected
+    told = given.hostile if expected is None else expected
+    tables = pipeline_tables(case.pipeline, given.participants, told)
     document = tomllib.loads(DEMO.read_text(encoding="utf-8"))
     side, classes = image_shape(given.data)
     solver = document["training"]["solver"]
@@ -262,7 +243,7 @@ def played(case: Case, rounds: int | None = None) -> RobustnessRow:
     hostile = [number for number, name in enumerate(experiment.behaviours) if name != HONEST]
     honest = [number for number, name in enumerate(experiment.behaviours) if name == HONEST]
     reputations = {number: record.progress.reputation(number) for number in (*honest, *hostile)}
-    pay = _Pay.of(closed, honest, hostile)
+    pay, refused = _Pay.of(closed, honest, hostile), Refusals.of(closed, honest, hostile)
     turned = [done for done in closed if done.index >= TURN]
     gap = min(reputations[number] for number in honest) - max((reputations[number] for number in hostile), default=0)
     model = closed[-1].model
@@ -270,14 +251,16 @@ def played(case: Case, rounds: int | None = None) -> RobustnessRow:
         **_named(case, variant),
         accuracy=experiment.tested(model).score,
         attack_success=None if variant.trigger is None else success(experiment, model, variant.trigger),
-        refused_honest=_refused(closed, honest),
-        refused_hostile=_refused(closed, hostile),
+        refused_honest=refused.honest,
+        refused_hostile=refused.hostile,
         pay_ratio=pay.best,
         pay_group=pay.group,
         pay_poorest=pay.poorest,
         pay_after=_Pay.of(turned, honest, hostile).best if variant.kind == ON_OFF and turned else None,
         reputation_gap=gap / PPM if hostile else None,
         rounds=len(closed),
+        precision=refused.precision,
+        f1=refused.f1,
     )
 
 
@@ -311,7 +294,9 @@ def conditions(
 
 
 def cases(pipelines: Sequence[str], attacks: Sequence[str], given: Sequence[Condition]) -> list[Case]:
-    """Return all runs, each once: where nobody attacks, it does not matter how many would.
+    """Return all runs, each once.
+
+    Where nobody attacks, it does not matter how many would, unless a rule is told how many it has to expect.
 
     Raises
     ------
@@ -321,11 +306,17 @@ def cases(pipelines: Sequence[str], attacks: Sequence[str], given: Sequence[Cond
     unknown = [name for name in attacks if name not in NAMES]
     if unknown:
         raise ConfigError(f"There is no attack {unknown[0]!r}.", f"There are: {', '.join(NAMES)}.")
+    rules = {pipeline: rule_pipeline(pipeline) for pipeline in pipelines}
     for pipeline in pipelines:
-        pipeline_tables(pipeline)
+        pipeline_tables(pipeline, 2, 1)
     every = [
-        Case(pipeline, attack, condition if attack != NONE else _peaceful(condition))
-        for pipeline in pipelines
+        Case(
+            pipeline,
+            attack,
+            condition if attack != NONE else _peaceful(condition),
+            condition.hostile if rule is not None and rule.expects_attackers else None,
+        )
+        for pipeline, rule in rules.items()
         for condition in given
         for attack in attacks or NAMES
     ]
@@ -334,6 +325,8 @@ def cases(pipelines: Sequence[str], attacks: Sequence[str], given: Sequence[Cond
 
 def require_playable(chosen: Sequence[Case], rounds: int | None = None) -> None:
     """Check the experiment of one run of each pipeline and condition, to tell what is wrong before any is played.
+
+    Whether a rule suits the number of participants and attackers is not checked: its rows say that.
 
     Parameters
     ----------
@@ -347,7 +340,8 @@ def require_playable(chosen: Sequence[Case], rounds: int | None = None) -> None:
     ConfigError
         If a method, a parameter, the data or their division cannot be.
     """
-    tried = {(case.pipeline, replace(case.condition, seed=0, hostile=0)): case for case in reversed(chosen)}
+    checked = [case if rule_pipeline(case.pipeline) is None else replace(case, pipeline=PLAIN) for case in chosen]
+    tried = {(case.pipeline, replace(case.condition, seed=0, hostile=0)): case for case in reversed(checked)}
     for case in reversed(tried.values()):
         try:
             make_experiment(configuration(case, rounds), Path())
@@ -371,6 +365,7 @@ def _named(case: Case, variant: Variant) -> dict[str, Any]:
         "participants": given.participants,
         "hostile": given.hostile,
         "seed": given.seed,
+        "expected": case.expected,
     }
 
 
@@ -380,9 +375,40 @@ def failed(case: Case, error: BaseException) -> RobustnessRow:
     return RobustnessRow(**_named(case, variant), error=f"{type(error).__name__}: {error}")
 
 
-def _refused(closed: Sequence[Round], numbers: Sequence[int]) -> float | None:
+@dataclass(frozen=True)
+class Refusals:
+    """Which updates were refused, given who is honest and who hostile.
+
+    Parameters
+    ----------
+    honest, hostile
+        The shares of the updates that were refused; None without such participants.
+    precision, f1
+        As in :class:`RobustnessRow`.
+    """
+
+    honest: float | None
+    hostile: float | None
+    precision: float | None
+    f1: float | None
+
+    @classmethod
+    def of(cls, closed: Sequence[Round], honest: Sequence[int], hostile: Sequence[int]) -> Refusals:
+        """Return the figures of rounds."""
+        (false, negatives), (true, positives) = _refused(closed, honest), _refused(closed, hostile)
+        return cls(
+            honest=false / negatives if negatives else None,
+            hostile=true / positives if positives else None,
+            precision=true / (true + false) if positives and true + false else None,
+            # TP + FN are all hostile updates.
+            f1=2 * true / (true + false + positives) if positives else None,
+        )
+
+
+def _refused(closed: Sequence[Round], numbers: Sequence[int]) -> tuple[int, int]:
+    """Return how many of the updates of these participants were refused, and how many there were."""
     verdicts = [done.verdicts[number] for done in closed for number in numbers if number in done.verdicts]
-    return sum(verdict.refused for verdict in verdicts) / len(verdicts) if verdicts else None
+    return sum(verdict.refused for verdict in verdicts), len(verdicts)
 
 
 @dataclass(frozen=True)

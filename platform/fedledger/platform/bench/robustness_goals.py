@@ -85,7 +85,8 @@ class GoalRow:
     where: str
 
 
-def _behind(row: RobustnessRow) -> float | None:
+def behind(row: RobustnessRow) -> float | None:
+    """Return how much less accurate a run's model is than the oracle's."""
     return None if row.accuracy is None or row.oracle is None else row.oracle - row.accuracy
 
 
@@ -96,13 +97,13 @@ def _below(row: RobustnessRow) -> float | None:
 GOALS = (
     Goal(
         name="accuracy behind the oracle",
-        figure=_behind,
+        figure=behind,
         kinds=tuple(kind for kind in ANY if kind not in (BACKDOOR, NONE)),
         mean={MILD: 0.015, HARSH: 0.04},
         worst={MILD: 0.04, HARSH: 0.08},
     ),
-    Goal("accuracy behind the mean where nobody attacks", _behind, (NONE,), {MILD: 0.005, HARSH: 0.01}, {}),
-    Goal("clean accuracy behind the oracle under a backdoor", _behind, (BACKDOOR,), {MILD: 0.02}, {}),
+    Goal("accuracy behind the mean where nobody attacks", behind, (NONE,), {MILD: 0.005, HARSH: 0.01}, {}),
+    Goal("clean accuracy behind the oracle under a backdoor", behind, (BACKDOOR,), {MILD: 0.02}, {}),
     Goal("pay without work", lambda row: row.pay_ratio, (NO_WORK,), {MILD: 0.05, HARSH: 0.1}, {}),
     Goal("pay of forecasts", lambda row: row.pay_ratio, (FORECAST,), {MILD: 0.05, HARSH: 0.1}, {}),
     Goal(

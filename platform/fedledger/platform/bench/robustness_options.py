@@ -6,9 +6,45 @@ import re
 
 from fedledger.platform.bench.option_lists import listed
 from fedledger.platform.bench.robustness import IID
+from fedledger.platform.bench.robustness_pipelines import expanded
 from fedledger.protocol.errors import ConfigError
 
 MAX_SEED = 2**53
+PUBLISHED = "published"
+PUBLISHED_ATTACKS = (
+    "none",
+    "sign_flip",
+    "label_flip",
+    "noise_1",
+    "ipm_0.5_omniscient",
+    "alie_1.5_omniscient",
+    "min_max_omniscient",
+    "mimic",
+)
+"""The attacks that comparisons of aggregation rules usually play; whoever colludes sees the round's honest updates."""
+
+
+def attacks_of(text: str) -> list[str]:
+    """Return the attacks that a text names, separated by commas; ``published`` stands for eight of them.
+
+    Raises
+    ------
+    ConfigError
+        If it names none.
+    """
+    named = listed(text, "--attacks")
+    return list(dict.fromkeys(one for each in named for one in (PUBLISHED_ATTACKS if each == PUBLISHED else [each])))
+
+
+def pipelines_of(text: str) -> list[str]:
+    """Return the pipelines that a text names, separated by commas; ``rules`` stands for each aggregation rule.
+
+    Raises
+    ------
+    ConfigError
+        If it names none.
+    """
+    return list(dict.fromkeys(one for each in listed(text, "--pipelines") for one in expanded(each)))
 
 
 def seeds_of(text: str) -> list[int]:
@@ -52,6 +88,8 @@ def dirichlets_of(text: str) -> list[float | None]:
 def populations_of(text: str) -> list[tuple[int, int]]:
     """Return the numbers of participants and attackers that a text names, such as ``13-3``, separated by commas.
 
+    The attackers may be a share, such as ``20-30%``, which is rounded to the nearest number, up from a half.
+
     Raises
     ------
     ConfigError
@@ -59,11 +97,14 @@ def populations_of(text: str) -> list[tuple[int, int]]:
     """
     found = []
     for part in listed(text, "--populations"):
-        numbers = re.fullmatch(r"(\d{1,5})-(\d{1,5})", part)
-        if numbers is None or not 0 < int(numbers[2]) < int(numbers[1]):
+        numbers = re.fullmatch(r"(\d{1,5})-(\d{1,5})(%?)", part)
+        participants, hostile = (int(numbers[1]), int(numbers[2])) if numbers is not None else (0, 0)
+        if numbers is not None and numbers[3]:
+            hostile = (participants * hostile + 50) // 100
+        if not 0 < hostile < participants:
             raise ConfigError(
                 f"{part!r}: give PARTICIPANTS-HOSTILE with 1 or more hostile and fewer than all, such as 13-3;",
-                "for nobody use --attacks none.",
+                "20-30% is a share of the participants; for nobody use --attacks none.",
             )
-        found.append((int(numbers[1]), int(numbers[2])))
+        found.append((participants, hostile))
     return found

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
+from io import StringIO
 
 from fedledger.platform.bench.attack_suite import GROUP, NONE, ON_OFF
 from fedledger.platform.bench.robustness import IID, RobustnessRow
 from fedledger.platform.bench.robustness_goals import judged
 from fedledger.platform.bench.tables import between_marks, markdown_table
 from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.text import cell
 
 COMMAND = "fedledger bench robustness"
 NOTHING = "–"
 COLUMNS = (
     "worst: the lowest accuracy of a seed; oracle: accuracy of the mean of the honest alone; success: share of test "
-    "examples that a backdoor's trigger turns. Pay is in units of the honest median. best pay: of the best paid "
-    "attacker; group pay: of all attackers together; pay after: as best pay, since those turned who attack on and off; "
-    "poorest: of the poorest honest participant. gap: the lowest reputation of an honest participant minus the highest "
-    "of an attacker."
+    "examples that a backdoor's trigger turns; F1: of refusals, of which those of hostile updates are right. Pay is in "
+    "units of the honest median. best pay: of the best paid attacker; group pay: of all attackers together; pay after: "
+    "as best pay, since those turned who attack on and off; poorest: of the poorest honest participant. gap: the "
+    "lowest reputation of an honest participant minus the highest of an attacker."
 )
 """What the columns of :func:`table_cells` are."""
 
@@ -77,6 +80,15 @@ def table_cells(rows: Sequence[RobustnessRow]) -> list[dict[str, str]]:
     return [_cells(group) for group in _grouped(rows)]
 
 
+def csv_table(rows: Sequence[RobustnessRow]) -> str:
+    """Return all figures of all runs as a table of comma-separated values; what a run has not is empty."""
+    text = StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(field.name for field in fields(RobustnessRow))
+    table.writerows([cell(value) for value in astuple(row)] for row in rows)
+    return text.getvalue()
+
+
 def goal_cells(rows: Sequence[RobustnessRow]) -> list[dict[str, str]]:
     """Return what pipelines reach of the goals, as rows of a table."""
     return [
@@ -108,7 +120,7 @@ def with_tables(document: str, rows: Sequence[RobustnessRow]) -> str:
     text = f"Means over the seeds {', '.join(map(str, seeds))}; pipelines: {' → '.join(pipelines)}.\n\n"
     if goals := goal_cells(rows):
         text += f"### Goals\n{markdown_table(goals)}\n"
-    for population, own in _populations(rows).items():
+    for population, own in populations_in(rows).items():
         text += f"### {population}\n"
         for cross in CROSSES:
             shown = [row for row in own if cross.figure(row) is not None]
@@ -117,7 +129,7 @@ def with_tables(document: str, rows: Sequence[RobustnessRow]) -> str:
     return between_marks(document, COMMAND, text)
 
 
-def _populations(rows: Sequence[RobustnessRow]) -> dict[str, list[RobustnessRow]]:
+def populations_in(rows: Sequence[RobustnessRow]) -> dict[str, list[RobustnessRow]]:
     """Return the rows of each number of participants and attackers, and with each those where nobody attacks."""
     populations: dict[str, list[RobustnessRow]] = {}
     for first in rows:
@@ -125,7 +137,11 @@ def _populations(rows: Sequence[RobustnessRow]) -> dict[str, list[RobustnessRow]
         if first.attack == NONE or name in populations:
             continue
         alike = [row for row in rows if (row.data, row.participants) == (first.data, first.participants)]
-        populations[name] = [row for row in alike if row.hostile in (first.hostile, 0)]
+        populations[name] = [
+            row
+            for row in alike
+            if row.hostile == first.hostile or (row.attack == NONE and row.expected in (None, first.hostile))
+        ]
     return populations or {f"{rows[0].data}, nobody hostile": list(rows)}
 
 
@@ -133,7 +149,7 @@ def _grouped(rows: Sequence[RobustnessRow]) -> list[list[RobustnessRow]]:
     groups: dict[tuple[object, ...], list[RobustnessRow]] = {}
     for row in rows:
         if row.error is None:
-            key = row.data, row.participants, row.hostile, row.dirichlet, row.attack, row.pipeline
+            key = row.data, row.participants, row.hostile, row.expected, row.dirichlet, row.attack, row.pipeline
             groups.setdefault(key, []).append(row)
     return list(groups.values())
 
@@ -153,6 +169,7 @@ def _cells(group: Sequence[RobustnessRow]) -> dict[str, str]:
         "success": _mean(group, lambda row: row.attack_success),
         "honest refused": _mean(group, lambda row: row.refused_honest),
         "hostile refused": _mean(group, lambda row: row.refused_hostile),
+        "F1": _mean(group, lambda row: row.f1),
         "best pay": _mean(group, lambda row: row.pay_ratio),
         "group pay": _mean(group, lambda row: row.pay_group),
         "pay after": _mean(group, lambda row: row.pay_after),

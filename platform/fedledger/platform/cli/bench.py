@@ -23,7 +23,6 @@ from fedledger.platform.cli.console import (
     progress_bar,
 )
 from fedledger.protocol.errors import ConfigError, ExitCode
-from fedledger.storage.machine import processors
 
 if TYPE_CHECKING:
     from fedledger.contracts.chain.chain import Chain
@@ -375,65 +374,6 @@ def bench_models(
         print_rows([table_cells(row) for row in rows], "What the examples come to, in one run")
     if any(row.audit != REPRODUCED for row in rows):
         raise typer.Exit(ExitCode.NOT_REPRODUCED)
-
-
-@bench_app.command("robustness")
-def bench_robustness(
-    seeds: Annotated[str, typer.Option(help="FIRST..LAST, or numbers separated by commas")] = "31..35",
-    attacks: Annotated[str | None, typer.Option(help="which, separated by commas (default: all of them)")] = None,
-    dirichlet: Annotated[
-        str, typer.Option(help="concentrations of the classes' division, or iid, separated by commas")
-    ] = ".1,.5,iid",
-    populations: Annotated[str, typer.Option(help="PARTICIPANTS-HOSTILE, separated by commas")] = "13-3,10-3,10-4",
-    pipelines: Annotated[
-        str,
-        typer.Option(help="default, plain, 0.1.0, or TOML files with tables training and data; separated by commas"),
-    ] = "default,0.1.0",
-    data: Annotated[str, typer.Option(help="digits, mnist, or a folder of images in the IDX format")] = "digits",
-    rounds: Annotated[int | None, typer.Option(min=1, help="rounds of each run (default: the demonstration's)")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="processes (default: one for each processor)")] = None,
-    folder: Annotated[
-        Path | None,
-        typer.Option("--out", help="folder to which each finished run is added, and from which one goes on"),
-    ] = None,
-    document: Annotated[
-        Path | None, typer.Option(help="document whose tables are to be written anew, such as docs/robustness.md")
-    ] = None,
-    format_: BenchFormatOption = BenchFormat.TABLE,
-) -> None:
-    """Play the attacks against pipelines without a ledger, and show accuracy, refusals, pay and reputation.
-
-    The oracle is the plain mean of the honest alone. A line below the table explains its columns. Runs that --out holds
-    of the same configuration are not played again: give a new folder for another version of the program. Whatever the
-    options name is checked before the first run. The exit code is 1 if a run fails.
-    """
-    from fedledger.platform.bench.option_lists import listed
-    from fedledger.platform.bench.robustness import cases, conditions, require_playable
-    from fedledger.platform.bench.robustness_options import dirichlets_of, populations_of, seeds_of
-    from fedledger.platform.bench.robustness_runs import Campaign, Kept
-    from fedledger.platform.bench.robustness_tables import COLUMNS, COMMAND, goal_cells, table_cells, with_tables
-    from fedledger.platform.bench.tables import marked_document
-
-    given = conditions(data, dirichlets_of(dirichlet), populations_of(populations), seeds_of(seeds))
-    attacking = [] if attacks is None else listed(attacks, "--attacks")
-    chosen = cases(listed(pipelines, "--pipelines"), attacking, given)
-    text = None if document is None else marked_document(document, COMMAND)
-    require_playable(chosen, rounds)
-    with progress_bar("playing") as watch:
-        rows = Campaign(chosen, Kept(folder, rounds), workers or processors(), watch).rows()
-    failures = [row for row in rows if row.error is not None]
-    for row in failures:
-        err.print(f"{row.pipeline}, {row.attack}, seed {row.seed}: {row.error}", markup=False)
-    if document is not None and text is not None:
-        document.write_text(with_tables(text, rows), encoding="utf-8")
-    if format_ is BenchFormat.JSON:
-        print_json({"rows": [asdict(row) for row in rows]})
-    else:
-        print_rows(table_cells(rows), "Means over seeds")
-        out.print(COLUMNS, markup=False)
-        print_rows(goal_cells(rows), "Goals")
-    if failures:
-        raise typer.Exit(ExitCode.FAILURE)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -70,10 +71,32 @@ Watch = Callable[[str, int, int], None]
 
 
 @contextmanager
-def progress_bar(what: str) -> Iterator[Watch]:
-    """Show on stderr that work is under way, and give the function that shows how far it is."""
+def progress_bar(what: str, left: bool = False) -> Iterator[Watch]:
+    """Show on stderr that work is under way, and give the function that shows how far it is.
+
+    Parameters
+    ----------
+    what
+        The work.
+    left
+        Whether to show how long the rest will take, if all of it is as long as what is done.
+    """
+    began = time.monotonic()
     with err.status(what) as shown:
-        yield lambda doing, done, of: shown.update(f"{what}: {doing} {done}/{of}")
+
+        def watch(doing: str, done: int, of: int) -> None:
+            rest = time_left(time.monotonic() - began, done, of) if left else ""
+            shown.update(f"{what}: {doing} {done}/{of}{rest}")
+
+        yield watch
+
+
+def time_left(passed: float, done: int, of: int) -> str:
+    """Return how long the rest takes, after so many seconds; nothing before anything is done, and once all is."""
+    if not 0 < done < of:
+        return ""
+    seconds = passed / done * (of - done)
+    return f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
 
 
 def number(value: int | None) -> str:
