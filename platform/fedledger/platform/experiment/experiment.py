@@ -247,7 +247,7 @@ class Experiment:
         Raises
         ------
         ConfigError
-            If there are more participants than a ledger takes.
+            If there are more participants than a ledger takes, or an attacker takes new names.
         """
         from fedledger.contracts.ledger.records import TaskParams
 
@@ -257,6 +257,8 @@ class Experiment:
                 f"The task has {config.participants:,} participants; a ledger takes at most {MAX_PARTICIPANTS:,}.",
                 "Reduce their number, or run with --no-ledger.",
             )
+        if any(isinstance(attack, Whitewashing) for attack in self._attackers.values()):
+            raise ConfigError("An attacker takes new names, which no ledger is played with.", "Run with --no-ledger.")
         return TaskParams(
             spec=spec,
             model=self.spec.initial_model.ref,
