@@ -84,8 +84,11 @@ $(VENV)/.installed: pyproject.toml requirements.lock $(VENV)/.venv
 	$(BIN)/pip install --quiet --constraint requirements.lock --editable .
 	touch $@
 
-$(VENV)/.installed-test: pyproject.toml requirements.lock $(VENV)/.installed
+# The oracles' rules need NumPy, SciPy and torch alone; what their packages ask for besides, torchvision and exact
+# versions of everything, conflicts with the lock file.
+$(VENV)/.installed-test: pyproject.toml requirements.lock tests/oracles.txt $(VENV)/.installed
 	$(BIN)/pip install --quiet --constraint requirements.lock --editable ".[test]"
+	$(BIN)/pip install --quiet --no-deps --requirement tests/oracles.txt
 	touch $@
 
 # The prover's pins of libraries are not those of the project.
