@@ -15,7 +15,7 @@ from fedledger.platform.attacks.base import ATTACKS, attacker
 from fedledger.platform.attacks.coalition import KNOWLEDGE, PROTOCOL, earlier_round
 from fedledger.platform.attacks.rehearsal import Standing, Updates, rehearse
 from fedledger.platform.attacks.within import Within
-from fedledger.protocol.methods.parameters import Whole
+from fedledger.protocol.methods.parameters import Real, Whole
 
 REMEMBERED = 64
 """In so many rounds, counted from the first, attackers know what the aggregator remembers; then they begin anew."""
@@ -49,14 +49,17 @@ class Adaptive(Within):
     ----------
     knowledge
         ``protocol``: they play the last round, whose updates were revealed, and take the γ that would have been best
-        there; ``omniscient``: they play the round itself.
+        there, less a margin; ``omniscient``: they play the round itself.
     trials
         How often they play a round before they send an update.
+    margin
+        Which share of the γ found in the last round they send, as updates grow shorter from round to round.
     """
 
     attack: str = "sign_flip@1"
     knowledge: Annotated[str, KNOWLEDGE] = PROTOCOL
-    trials: Annotated[int, Whole(1, 64)] = 12
+    trials: Annotated[int, Whole(1, 64)] = 10
+    margin: Annotated[float, Real(0, 1)] = 0.8
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,10 +74,12 @@ class Adaptive(Within):
         return self.coalition.once((self._key, "factor"), context, lambda: self._searched(context))
 
     def _searched(self, context: TrainingContext) -> float:
-        if self.knowledge == PROTOCOL:
-            if not context.earlier:
-                return 0.0
-            context = earlier_round(context, 1)
+        if self.knowledge != PROTOCOL:
+            return self._best(context)
+        return self.margin * self._best(earlier_round(context, 1)) if context.earlier else 0.0
+
+    def _best(self, context: TrainingContext) -> float:
+        """Return the γ with which all members together do most harm in a round."""
         standing, members, others = self._standing(context), self._members(context), self._others(context)
         held_out = self.coalition.public_validation(context.index) or self.honest.dataset
         towards = np.sum(
@@ -128,7 +133,7 @@ class Adaptive(Within):
 
     @property
     def _key(self) -> str:
-        return repr((self.attack, sorted(self.params.items()), self.knowledge, self.trials))
+        return repr((self.attack, sorted(self.params.items()), self.knowledge, self.trials, self.margin))
 
 
 def moved(honest: LocalUpdate, attacking: LocalUpdate, factor: float) -> LocalUpdate:
