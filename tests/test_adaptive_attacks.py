@@ -78,15 +78,13 @@ def test_what_attackers_play_is_the_round_itself(training: dict[str, Any]) -> No
     assert standing.state.encode() == now.state.encode()
     for each in range(10):
         assert standing.reputation(given.address(each)) == now.reputation(each)
-    assert 0 < len(standing.evidence)
+    assert len(standing.evidence) > 0
 
 
 @cache
 def sent_factors(knowledge: str) -> list[float]:
     """The factors of five rounds against a limit of norms, and how many of the attackers' updates it refuses."""
-    given = experiment(
-        "adaptive@1", {"knowledge": knowledge}, rounds=5, pipeline="plain", detection=NORM, judgement={}
-    )
+    given = experiment("adaptive@1", {"knowledge": knowledge}, rounds=5, pipeline="plain", detection=NORM, judgement={})
     record, rounds = played(given)
     attack = given.trainer(hostile(given)[0])
     assert isinstance(attack, Adaptive)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.peers import byzfl_aggregators, byzfl_attacks
 
 from fedledger.aggregator.rules.aggregate import Rows, aggregate
 from fedledger.aggregator.rules.multi_krum import MultiKrum
@@ -19,7 +18,7 @@ from fedledger.platform.attacks.adaptive import strongest
 from fedledger.platform.attacks.base import attacker
 from fedledger.platform.attacks.coalition import OMNISCIENT, OWN, PROTOCOL, Coalition, Colleague
 from fedledger.platform.attacks.colluding import Crafted
-from fedledger.platform.attacks.edge_case import rare_examples
+from fedledger.platform.attacks.edge_case_backdoor import rare_examples
 from fedledger.platform.attacks.fang_krum import FangKrum, selected_by_krum
 from fedledger.platform.attacks.fang_trimmed_mean import FangTrimmedMean
 from fedledger.platform.attacks.mimic import most_extreme
@@ -27,6 +26,7 @@ from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.platform.experiment.experiment import Experiment
 from fedledger.protocol.errors import ConfigError
+from support.peers import byzfl_aggregators, byzfl_attacks
 
 HONEST = np.random.default_rng(7).normal(0.3, 1.0, (10, 40))
 SMALL = np.array([[1.0, -1.0, 2.0], [2.0, -3.0, -1.0], [3.0, -2.0, 2.0]])
@@ -201,7 +201,9 @@ def test_attackers_estimate_from_no_more_than_they_know() -> None:
 
 
 def test_late_work_is_that_of_an_earlier_round() -> None:
-    bases = [experiment().initial.moved(experiment().initial.vector * np.float32(scale)) for scale in (1, 0.9, 0.8, 0.7)]
+    bases = [
+        experiment().initial.moved(experiment().initial.vector * np.float32(scale)) for scale in (1, 0.9, 0.8, 0.7)
+    ]
 
     def at(index: int) -> TrainingContext:
         earlier = tuple(reversed(bases[: index - 1]))

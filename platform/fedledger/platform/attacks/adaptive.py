@@ -15,7 +15,7 @@ from fedledger.platform.attacks.base import ATTACKS, attacker
 from fedledger.platform.attacks.coalition import KNOWLEDGE, PROTOCOL, earlier_round
 from fedledger.platform.attacks.rehearsal import Standing, Updates, rehearse
 from fedledger.platform.attacks.within import Within
-from fedledger.protocol.methods.parameters import Real, Whole
+from fedledger.protocol.methods.parameters import Real, Text, Whole
 
 REMEMBERED = 64
 """In so many rounds, counted from the first, attackers know what the aggregator remembers; then they begin anew."""
@@ -41,9 +41,9 @@ class Adaptive(Within):
 
     The attackers play the task's own round with what is public, its detectors, rule and parameters, what the aggregator
     remembers and the reputations, and search for the γ with which all of them together move the model farthest along
-    a − h: what is refused moves nothing. The search is that of Shejwalkar and Houmansadr (2021,
-    https://doi.org/10.14722/ndss.2021.24498, algorithm 1), with the aggregate's deviation as its aim: steps double
-    while they help, and shrink when they do not. Before anything was revealed they are honest.
+    a − h: what is refused moves nothing. Steps of the search double while they help, and are halved when
+    they do not (Shejwalkar and Houmansadr 2021, https://doi.org/10.14722/ndss.2021.24498, algorithm 1, with the
+    model's deviation as its aim). Before anything was revealed the attackers are honest.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class Adaptive(Within):
         Which share of the γ found in the last round they send, as updates grow shorter from round to round.
     """
 
-    attack: str = "sign_flip@1"
+    attack: Annotated[str, Text(64)] = "sign_flip@1"
     knowledge: Annotated[str, KNOWLEDGE] = PROTOCOL
     trials: Annotated[int, Whole(1, 64)] = 10
     margin: Annotated[float, Real(0, 1)] = 0.8

@@ -17,11 +17,11 @@ LEAST = 1e-5
 @ATTACKS.register("fang_krum@1")
 @dataclass(frozen=True)
 class FangKrum(Crafted):
-    """Sends −λ times the signs of the honest mean, λ the largest of its halvings that Krum selects (Fang et al. 2020).
+    """Sends −λ times the signs of the honest mean, λ the largest of its halvings that Krum selects.
 
-    https://arxiv.org/abs/1911.11815, section 4.2. The search starts from the paper's upper bound. An omniscient
-    coalition takes the honest updates, and as many copies as it has members. Others take what they would send
-    themselves for the honest updates, and one copy; while no λ suits, one copy more.
+    The search starts from the upper bound of the paper (Fang et al. 2020, https://arxiv.org/abs/1911.11815, section
+    4.2). An omniscient coalition takes the honest updates, and as many copies as it has members. Others take what they
+    would send themselves for the honest updates, and one copy; while no λ suits, one copy more.
     """
 
     def craft(self, rows: Rows) -> Rows:

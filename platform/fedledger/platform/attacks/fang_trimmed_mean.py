@@ -23,10 +23,10 @@ NEAR, FAR = 3.0, 4.0
 @ATTACKS.register("fang_trimmed_mean@1")
 @dataclass(frozen=True)
 class FangTrimmedMean(Crafted):
-    """Deviates in each coordinate against the honest mean's sign, just beyond the honest updates (Fang et al. 2020).
+    """Deviates in each coordinate against the honest mean's sign, just beyond the honest updates.
 
-    https://arxiv.org/abs/1911.11815, section 4.3, made against trimmed mean and median, with updates in place of local
-    models. Where the honest mean grows, an omniscient attacker draws from [w/b, w] for the least honest value w if that
+    Made against trimmed mean and median (Fang et al. 2020, https://arxiv.org/abs/1911.11815, section 4.3), here with
+    updates in place of local models. Where the honest mean grows, an omniscient attacker draws from [w/b, w] for the least honest value w if that
     is positive, and from [b·w, w] if not; where it falls, likewise beyond the largest. Others know a mean μ and a
     standard deviation σ of each coordinate, and draw from μ − 4σ to μ − 3σ, or from μ + 3σ to μ + 4σ. Each attacker
     draws for itself.
@@ -53,7 +53,7 @@ class FangTrimmedMean(Crafted):
         grows = mean > 0
         if self.knowledge == OMNISCIENT:
             near = np.where(grows, rows.min(axis=0), rows.max(axis=0))
-            # Beyond the honest values: away from zero where they lie on the side that is aimed at, and towards it else.
+            # The farther end is away from zero where the nearer one lies on the side that is aimed at.
             far = np.where(grows == (near > 0), near / self.factor, near * self.factor)
         else:
             against = np.where(grows, -1.0, 1.0) * rows.std(axis=0)

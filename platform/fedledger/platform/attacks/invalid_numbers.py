@@ -20,8 +20,8 @@ NUMBERS = {"nan": np.nan, "inf": np.inf, "-inf": -np.inf, "1e38": 1e38}
 class InvalidNumbers(Checked):
     """Sends an honest update some of whose coordinates are NaN, infinite, or finite and beyond all bounds.
 
-    One such number makes a mean of floating-point numbers useless, and one NaN also many robust rules (Allouah et al.
-    2023, https://arxiv.org/abs/2302.01772, assume finite inputs). Here validation refuses the update.
+    One such number makes a mean of floating-point numbers useless, and one NaN also many an implementation of a robust
+    rule. Here validation refuses the update before any rule sees it.
 
     Parameters
     ----------

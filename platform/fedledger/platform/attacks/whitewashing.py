@@ -16,11 +16,12 @@ from fedledger.protocol.records.reputation import PPM
 @ATTACKS.register("whitewashing@1")
 @dataclass(frozen=True)
 class Whitewashing(Within):
-    """Attacks in another way, and comes back under a new name when its reputation is low (Feldman et al. 2006).
+    """Attacks in another way, and comes back under a new name when its reputation is low.
 
-    https://doi.org/10.1109/JSAC.2006.872882. A new name has a newcomer's reputation, and nothing is remembered of it;
-    what both names earn goes to the same person. Only runs without a ledger show it, and there a new name costs
-    nothing. A ledger asks a stake of it, and takes newcomers only where enrolment is open.
+    A new name has a newcomer's reputation, and nothing is remembered of it (Friedman and Resnick 2001,
+    https://doi.org/10.1111/j.1430-9134.2001.00173.x); what both names earn goes to the same person. Only runs without a
+    ledger play it, and there a new name costs nothing. A ledger asks a stake of it, and takes newcomers only where
+    enrolment is open.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ import numpy as np
 from fedledger.learning.data import Dataset
 from fedledger.platform.attacks.backdoor import triggered
 from fedledger.platform.attacks.coalition import OMNISCIENT
-from fedledger.platform.attacks.edge_case import rare_examples
+from fedledger.platform.attacks.edge_case_backdoor import rare_examples
 
 NONE = "none"
 NO_WORK, OLD_COMBINATIONS, FORECAST, HARM, MIN_SUM = "no_work", "old_combinations", "forecast", "harm", "min_sum"

@@ -20,11 +20,11 @@ from fedledger.protocol.methods.parameters import Checked, Real, Whole
 @ATTACKS.register("edge_case_backdoor@1")
 @dataclass(frozen=True)
 class EdgeCaseBackdoor(Checked):
-    """Trains on its own data and on rare examples of a class under another label (Wang et al. 2020).
+    """Trains on its own data and on rare examples of a class under another label.
 
-    https://arxiv.org/abs/2007.05084. The rare examples are those of all attackers that are farthest from their class's
-    mean, moved still farther away from it, so that nobody honest holds such; attackers hold no examples of the class
-    with its own label.
+    A backdoor that needs no trigger (Wang et al. 2020, https://arxiv.org/abs/2007.05084). The rare examples are those
+    of all attackers that are farthest from their class's mean, moved still farther away from it, so that nobody honest
+    holds such; attackers hold no examples of the class with its own label.
 
     Parameters
     ----------
