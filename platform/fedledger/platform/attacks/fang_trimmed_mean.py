@@ -26,10 +26,10 @@ class FangTrimmedMean(Crafted):
     """Deviates in each coordinate against the honest mean's sign, just beyond the honest updates.
 
     Made against trimmed mean and median (Fang et al. 2020, https://arxiv.org/abs/1911.11815, section 4.3), here with
-    updates in place of local models. Where the honest mean grows, an omniscient attacker draws from [w/b, w] for the least honest value w if that
-    is positive, and from [b·w, w] if not; where it falls, likewise beyond the largest. Others know a mean μ and a
-    standard deviation σ of each coordinate, and draw from μ − 4σ to μ − 3σ, or from μ + 3σ to μ + 4σ. Each attacker
-    draws for itself.
+    updates in place of local models. Where the honest mean grows, an omniscient attacker draws from [w/b, w] for the
+    least honest value w if that is positive, and from [b·w, w] if not; where it falls, likewise beyond the largest.
+    Others know a mean μ and a standard deviation σ of each coordinate, and draw from μ − 4σ to μ − 3σ, or from μ + 3σ
+    to μ + 4σ. Each attacker draws for itself.
 
     Parameters
     ----------
