@@ -116,7 +116,8 @@ def test_who_sees_what_was_revealed_sends_what_would_have_been_best_in_the_last_
 
 
 def test_worker_processes_send_the_same() -> None:
-    given = experiment("adaptive@1", {"trials": 3, "attack": "alie@1"}, rounds=3, pipeline="default")
+    params = {"trials": 2, "horizon": 2, "attack": "alie@1"}
+    given = experiment("adaptive@1", params, rounds=4, pipeline="default")
     assert played(given, "pool")[0].model.encode() == played(given)[0].model.encode()
 
 

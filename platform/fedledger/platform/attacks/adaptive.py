@@ -8,7 +8,9 @@ from functools import cached_property
 from typing import Annotated, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from fedledger.learning.data import Dataset
 from fedledger.node.solvers.base import LocalUpdate, Memory
 from fedledger.node.training import Trainer, TrainingContext
 from fedledger.platform.attacks.base import ATTACKS, attacker
@@ -34,6 +36,19 @@ class Members(NamedTuple):
         return {address: moved(self.honest[address], self.attacking[address], factor) for address in self.honest}
 
 
+class _Known(NamedTuple):
+    """What attackers know of a round that they play: all updates, and float64[d], where theirs are to lead."""
+
+    members: Members
+    others: Updates
+    towards: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, members: Members, others: Updates) -> _Known:
+        pairs = [(members.attacking[one].delta, honest.delta) for one, honest in members.honest.items()]
+        return cls(members, others, np.sum([end.astype(np.float64) - start for end, start in pairs], axis=0))
+
+
 @ATTACKS.register("adaptive@1")
 @dataclass(frozen=True)
 class Adaptive(Within):
@@ -52,6 +67,9 @@ class Adaptive(Within):
         there, less a margin; ``omniscient``: they play the round itself.
     trials
         How often they play a round before they send an update.
+    horizon
+        How many rounds in a row they play with one γ, up to the last that they know: with several they take into
+        account what is remembered of them.
     margin
         Which share of the γ found in the last round they send, as updates grow shorter from round to round.
     """
@@ -59,6 +77,7 @@ class Adaptive(Within):
     attack: Annotated[str, Text(64)] = "sign_flip@1"
     knowledge: Annotated[str, KNOWLEDGE] = PROTOCOL
     trials: Annotated[int, Whole(1, 64)] = 10
+    horizon: Annotated[int, Whole(1, 16)] = 1
     margin: Annotated[float, Real(0, 1)] = 0.8
 
     def __post_init__(self) -> None:
@@ -78,20 +97,22 @@ class Adaptive(Within):
             return self._best(context)
         return self.margin * self._best(earlier_round(context, 1)) if context.earlier else 0.0
 
-    def _best(self, context: TrainingContext) -> float:
-        """Return the γ with which all members together do most harm in a round."""
-        standing, members, others = self._standing(context), self._members(context), self._others(context)
-        held_out = self.coalition.public_validation(context.index) or self.honest.dataset
-        towards = np.sum(
-            [members.attacking[one].delta.astype(np.float64) - members.honest[one].delta for one in members.honest],
-            axis=0,
-        )
+    def _best(self, last: TrainingContext) -> float:
+        """Return the γ with which all members together do most harm in the rounds up to one."""
+        count = min(self.horizon, (last.index - 1) % REMEMBERED + 1, len(last.earlier) + 1)
+        contexts = [earlier_round(last, ago) for ago in reversed(range(count))]
+        rounds = [_Known.of(self._members(each), self._others(each)) for each in contexts]
 
         def harm(factor: float) -> float:
-            played = rehearse(context, standing, others | members.sent(factor), self.honest, held_out)
-            step = played.result.model[: len(towards)] - context.base.trained.astype(np.float64)
-            # Element by element, so that it is the same at any number of threads.
-            return float((step * towards).sum())
+            standing, total = self._standing(contexts[0]), 0.0
+            for context, known in zip(contexts, rounds, strict=True):
+                sent = {**known.others, **known.members.sent(factor)}
+                played = rehearse(context, standing, sent, self.honest, self._held_out(context))
+                standing = played.standing
+                step = played.result.model[: len(known.towards)] - context.base.trained.astype(np.float64)
+                # Element by element, so that it is the same at any number of threads.
+                total += float((step * known.towards).sum())
+            return total
 
         return strongest(harm, self.trials)
 
@@ -103,8 +124,10 @@ class Adaptive(Within):
 
     def _after(self, context: TrainingContext) -> Standing:
         sent = self._others(context) | self._members(context).sent(self._factor(context))
-        held_out = self.coalition.public_validation(context.index) or self.honest.dataset
-        return rehearse(context, self._standing(context), sent, self.honest, held_out).standing
+        return rehearse(context, self._standing(context), sent, self.honest, self._held_out(context)).standing
+
+    def _held_out(self, context: TrainingContext) -> Dataset:
+        return self.coalition.public_validation(context.index) or self.honest.dataset
 
     def _members(self, context: TrainingContext) -> Members:
         honest, attacking = dict[str, LocalUpdate](), dict[str, LocalUpdate]()
@@ -133,13 +156,13 @@ class Adaptive(Within):
 
     @property
     def _key(self) -> str:
-        return repr((self.attack, sorted(self.params.items()), self.knowledge, self.trials, self.margin))
+        return repr((self.attack, sorted(self.params.items()), self.knowledge, self.trials, self.horizon, self.margin))
 
 
 def moved(honest: LocalUpdate, attacking: LocalUpdate, factor: float) -> LocalUpdate:
     """Return an honest update, moved by a factor towards another one; its statistics stay as they are."""
 
-    def between(start: object, end: object) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    def between(start: NDArray[np.float32], end: NDArray[np.float32]) -> NDArray[np.float32]:
         first, last = np.asarray(start, np.float64), np.asarray(end, np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
             return np.asarray(first + factor * (last - first), np.float32)

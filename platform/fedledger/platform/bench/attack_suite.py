@@ -215,6 +215,7 @@ def _little_work() -> Iterator[Variant]:
 
 def _adaptive() -> Iterator[Variant]:
     yield _one("adaptive_sign_flip", ADAPTIVE, "adaptive", attack="sign_flip@1")
+    yield _one("adaptive_sign_flip_patient", ADAPTIVE, "adaptive", attack="sign_flip@1", horizon=5, trials=6)
     yield _one("adaptive_sign_flip_omniscient", ADAPTIVE, "adaptive", attack="sign_flip@1", knowledge=OMNISCIENT)
     yield _one("adaptive_label_flip", ADAPTIVE, "adaptive", attack="label_flip@1")
     alie = {"attack": "alie@1", "params": {"z": 1.0}}
