@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -26,10 +28,17 @@ from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.platform.experiment.experiment import Experiment
 from fedledger.protocol.errors import ConfigError
-from support.peers import byzfl_aggregators, byzfl_attacks
+from support.peers import byzfl_aggregators
 
 HONEST = np.random.default_rng(7).normal(0.3, 1.0, (10, 40))
 SMALL = np.array([[1.0, -1.0, 2.0], [2.0, -3.0, -1.0], [3.0, -2.0, 2.0]])
+
+
+def byzfl_attacks() -> ModuleType:
+    """ByzFL's module of attacks: ``InnerProductManipulation``, ``ALittleIsEnough``, …"""
+    # Its rules make the package known without its benchmark.
+    byzfl_aggregators()
+    return import_module("byzfl.attacks.attacks")
 
 
 @cache

@@ -32,9 +32,3 @@ def _byzfl(name: str) -> ModuleType:
         package.__path__ = list(found.submodule_search_locations)
         sys.modules["byzfl"] = package
     return import_module(f"byzfl.aggregators.{name}")
-
-
-def byzfl_attacks() -> ModuleType:
-    """Return ByzFL's module of attacks: ``InnerProductManipulation``, ``ALittleIsEnough``, …"""
-    _byzfl("aggregators")
-    return import_module("byzfl.attacks.attacks")
