@@ -110,7 +110,7 @@ def test_one_invalid_number_is_enough_for_a_mean_of_floating_point_numbers(numbe
     sent = attacker("invalid_numbers@1", {"number": number}, local())(context()).delta
     np.testing.assert_array_equal(sent[:1], np.float32(expected))
     np.testing.assert_array_equal(sent[1:], honest[1:])
-    mean = np.mean([honest] * 12 + [sent], axis=0, dtype=np.float64)
+    mean = np.asarray(np.mean([honest] * 12 + [sent], axis=0, dtype=np.float64))
     assert not np.abs(mean[0]) < 1e36
     several = attacker("invalid_numbers@1", {"number": number, "share": 0.5}, local())(context()).delta
     assert (several != honest).sum() == len(honest) // 2
@@ -260,7 +260,11 @@ def test_the_search_is_no_worse_than_byzfls() -> None:
 
 def test_the_search_finds_what_passes() -> None:
     for limit in (0.013, 0.7, 1.0, 37.0):
-        found = strongest(lambda factor, limit=limit: factor if factor <= limit else 0.0, 16)
+
+        def passing(factor: float, limit: float = limit) -> float:
+            return factor if factor <= limit else 0.0
+
+        found = strongest(passing, 16)
         assert 0.9 * limit <= found <= limit
     assert strongest(lambda factor: factor, 10) == 2**10 - 1
     assert strongest(lambda factor: -factor, 10) == 0.0
