@@ -19,6 +19,7 @@ from fedledger.node.training import LocalTrainer, TrainingContext
 from fedledger.platform.attacks.backdoor import triggered
 from fedledger.platform.attacks.base import attacker
 from fedledger.platform.attacks.coalition import OMNISCIENT, Coalition, Colleague
+from fedledger.platform.attacks.edge_case_backdoor import rare_examples
 from fedledger.platform.engine.backends.choose import open_backend
 from fedledger.platform.engine.federation import play
 from fedledger.platform.engine.with_ledger import run
@@ -73,6 +74,12 @@ def undisturbed() -> float:
         ("min_sum@1", {}),
         ("min_max@1", {"knowledge": OMNISCIENT}),
         ("min_sum@1", {"knowledge": OMNISCIENT, "direction": "deviation"}),
+        ("fang_trimmed_mean@1", {}),
+        ("fang_trimmed_mean@1", {"knowledge": OMNISCIENT}),
+        ("fang_krum@1", {}),
+        ("fang_krum@1", {"knowledge": OMNISCIENT}),
+        ("adaptive@1", {"trials": 4}),
+        ("adaptive@1", {"trials": 4, "attack": "alie@1", "params": {"z": 1.0}}),
         ("mimic@1", {}),
         ("gaussian@1", {}),
         ("on_off@1", {"turn": 5, "attack": "sign_flip@1", "params": {"factor": 3.0}}),
@@ -104,6 +111,15 @@ def test_a_backdoor_opens_while_the_model_goes_on_to_work(params: dict[str, Any]
     assert given.tested(trained(given)).score > 0.8
 
 
+def test_rare_examples_are_taken_for_what_attackers_say() -> None:
+    given, clean = experiment("edge_case_backdoor@1", {"share": 1.0}), experiment()
+    rare = rare_examples(given.test, source=9, target=7, tail=0.5, stretch=2.0)
+    held_out = HeldOut(rare.inputs, rare.targets)
+    success = [evaluate(each.flat_model(), [trained(each).vector], held_out)[0].share for each in (given, clean)]
+    assert success[0] > 0.4 and success[1] < 0.2
+    assert given.tested(trained(given)).score > 0.8
+
+
 EVERY = {
     "free_rider@1": {"noise": 1.0, "factor": 2.0, "common": 0.9},
     "gaussian@1": {"common": 0.5},
@@ -120,6 +136,10 @@ EVERY = {
     "validation_training@1": {},
     "on_off@1": {"turn": 3, "attack": "old_combination@1", "params": {"last": 2}},
     "backdoor@1": {"trigger": LIVE},
+    "edge_case_backdoor@1": {},
+    "delayed@1": {"late": 1, "every": 2, "noise": 0.1},
+    "fang_trimmed_mean@1": {},
+    "fang_krum@1": {"noise": 0.01},
 }
 
 

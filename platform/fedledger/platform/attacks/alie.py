@@ -16,9 +16,9 @@ from fedledger.protocol.methods.parameters import Real
 @ATTACKS.register("alie@1")
 @dataclass(frozen=True)
 class Alie(Crafted):
-    """Sends the mean of the honest updates minus z of their standard deviations (Baruch, Baruch and Goldberg 2019).
+    """Sends the mean of the honest updates minus z of their standard deviations.
 
-    https://arxiv.org/abs/1902.06156
+    A little is enough (Baruch, Baruch and Goldberg 2019, https://arxiv.org/abs/1902.06156).
 
     Parameters
     ----------

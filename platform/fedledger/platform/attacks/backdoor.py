@@ -70,9 +70,14 @@ class Backdoor(Checked):
             targets=np.concatenate([data.targets, poisoned.targets]),
             groups=None,
         )
-        trained, boost = replace(self.honest, dataset=mixed)(context), np.float32(self.boost)
-        vectors = {name: boost * vector for name, vector in trained.vectors.items()}
-        return replace(trained, delta=boost * trained.delta, examples=len(data), vectors=vectors)
+        return replace(boosted(replace(self.honest, dataset=mixed)(context), self.boost), examples=len(data))
+
+
+def boosted(update: LocalUpdate, boost: float) -> LocalUpdate:
+    """Return an update that is multiplied, with its further vectors."""
+    factor = np.float32(boost)
+    vectors = {name: factor * vector for name, vector in update.vectors.items()}
+    return replace(update, delta=factor * update.delta, vectors=vectors)
 
 
 def triggered(data: Dataset, trigger: Sequence[int], value: float, target: int) -> Dataset:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.node.training import LocalTrainer, TrainingContext
-from fedledger.platform.attacks.coalition import KNOWLEDGE, PROTOCOL, Coalition
+from fedledger.platform.attacks.coalition import ESTIMATED_FROM, PROTOCOL, Coalition
 from fedledger.platform.attacks.noise import disguised
 from fedledger.protocol.methods.parameters import Checked, Real
 
@@ -54,9 +54,19 @@ class Colluding(Checked):
 
 @dataclass(frozen=True)
 class Crafted(Colluding, ABC):
-    """An attack that computes what all attackers send from what is known of the honest updates."""
+    """An attack that computes what all attackers send from what is known of the honest updates.
 
-    knowledge: Annotated[str, KNOWLEDGE] = PROTOCOL
+    Parameters
+    ----------
+    knowledge
+        From what the attackers estimate the honest updates: ``own``, what they would send if they were honest;
+        ``protocol``, also what was revealed in the last round, if there is one attacker only; ``omniscient``, the
+        honest updates of the round themselves.
+    noise
+        Norm of each attacker's own noise, relative to that of what is crafted.
+    """
+
+    knowledge: Annotated[str, ESTIMATED_FROM] = PROTOCOL
     noise: Annotated[float, NOISE] = 0.0
 
     @abstractmethod
@@ -65,7 +75,11 @@ class Crafted(Colluding, ABC):
 
     def __call__(self, context: TrainingContext) -> LocalUpdate:
         estimates = self.coalition.estimates(context, self.knowledge)
-        return disguised(context, self.sent(made_of(estimates, self.craft)), self.noise)
+        return disguised(context, self.sent(made_of(estimates, self.crafting(context))), self.noise)
+
+    def crafting(self, context: TrainingContext) -> Callable[[Rows], Rows]:
+        """Return what crafts the vectors of a round; :meth:`craft` unless the attack draws at random."""
+        return self.craft
 
 
 def made_of(updates: Sequence[LocalUpdate], craft: Callable[[Rows], Rows]) -> LocalUpdate:

@@ -15,9 +15,9 @@ from fedledger.protocol.methods.parameters import Real
 @ATTACKS.register("ipm@1")
 @dataclass(frozen=True)
 class Ipm(Crafted):
-    """Sends −factor times the mean of the honest updates (Xie, Koyejo and Gupta 2019).
+    """Sends −factor times the mean of the honest updates.
 
-    https://arxiv.org/abs/1903.03936
+    Inner product manipulation (Xie, Koyejo and Gupta 2019, https://arxiv.org/abs/1903.03936).
     """
 
     factor: Annotated[float, Real(0, 1e12)] = 0.5

@@ -14,7 +14,7 @@ from fedledger.platform.attacks.farthest import Farthest
 class MinSum(Farthest):
     """Goes as far from the mean as the sum of its squared distances is no larger than an honest update's.
 
-    Shejwalkar and Houmansadr (2021), https://doi.org/10.14722/ndss.2021.24498
+    It needs to know nothing of the rule (Shejwalkar and Houmansadr 2021, https://doi.org/10.14722/ndss.2021.24498).
     """
 
     def measure(self, squared: Rows) -> float:

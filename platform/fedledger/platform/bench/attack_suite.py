@@ -4,18 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
+
+from fedledger.learning.data import Dataset
+from fedledger.platform.attacks.backdoor import triggered
 from fedledger.platform.attacks.coalition import OMNISCIENT
+from fedledger.platform.attacks.edge_case_backdoor import rare_examples
 
 NONE = "none"
 NO_WORK, OLD_COMBINATIONS, FORECAST, HARM, MIN_SUM = "no_work", "old_combinations", "forecast", "harm", "min_sum"
 BACKDOOR, ON_OFF, GROUP, VALIDATION, LITTLE_WORK = "backdoor", "on_off", "group", "validation", "little_work"
+ADAPTIVE = "adaptive"
 TURN = 11
 """The first round in which who was honest attacks."""
 TARGET = 7
 """The class to which backdoors lead; without one hardly any example with a trigger is taken for it."""
+SOURCE = 9
+"""The class whose rare examples lead to it without a trigger."""
 NOISES = (0.01, 0.1, 1.0)
+
+
+class Opening(Protocol):
+    """What opens a backdoor."""
+
+    def opened(self, test: Dataset) -> Dataset:
+        """Return test examples of other classes that the model shall take for the target, with that as their class."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -24,6 +40,23 @@ class Trigger:
 
     inputs: tuple[int, ...]
     value: float
+
+    def opened(self, test: Dataset) -> Dataset:
+        """Return the test examples of all other classes, with the trigger."""
+        others = test.take(np.flatnonzero(test.targets != TARGET).astype(np.int64))
+        return triggered(others, self.inputs, self.value, TARGET)
+
+
+@dataclass(frozen=True)
+class Tail:
+    """Which examples of a class are rare, and how far they are moved away from its mean."""
+
+    share: float
+    stretch: float
+
+    def opened(self, test: Dataset) -> Dataset:
+        """Return the rare test examples of the class."""
+        return rare_examples(test, SOURCE, TARGET, self.share, self.stretch)
 
 
 def live_trigger(side: int) -> Trigger:
@@ -51,13 +84,13 @@ class Variant:
     attacks
         Methods with their parameters: the attackers take turns with them.
     trigger
-        The whole trigger, if it is a backdoor.
+        What opens it, if it is a backdoor: the whole trigger, or rare examples.
     """
 
     name: str
     kind: str
     attacks: tuple[tuple[str, dict[str, Any]], ...] = ()
-    trigger: Trigger | None = None
+    trigger: Opening | None = None
 
     def groups(self, hostile: int) -> list[dict[str, Any]]:
         """Return the attackers as a configuration lists them."""
@@ -84,8 +117,10 @@ def suite(side: int, participants: int, hostile: int) -> dict[str, Variant]:
         *_harm(),
         *_groups(),
         *_little_work(),
+        *_adaptive(),
     ]
-    variants += _backdoors(side, participants / max(hostile, 1))
+    boost = participants / max(hostile, 1)
+    variants += [*_backdoors(side, boost), *_edge_cases(boost)]
     return {variant.name: variant for variant in variants}
 
 
@@ -113,6 +148,8 @@ def _no_work() -> Iterator[Variant]:
     noise_claim = {"attack": "gaussian@1", "params": {"deviation": 0.02}, "examples": 1_000_000}
     yield _one("over_claim_1e6_noise", NO_WORK, "over_claim", **noise_claim)
     yield _one("over_claim_steps", NO_WORK, "over_claim", examples=None, steps=1_000_000, **rider)
+    yield _one("rider_zero", NO_WORK, "free_rider", deviation=0.0, factor=0.0)
+    yield _one("whitewashing_rider", NO_WORK, "whitewashing", **rider)
 
 
 def _combinations() -> Iterator[Variant]:
@@ -136,6 +173,14 @@ def _harm() -> Iterator[Variant]:
     for factor in (0.1, 0.5, 10.0):
         yield _one(f"ipm_{factor:g}", HARM, "ipm", factor=factor)
     yield _one("ipm_0.5_omniscient", HARM, "ipm", factor=0.5, knowledge=OMNISCIENT)
+    yield _one("fang_trimmed_mean", HARM, "fang_trimmed_mean")
+    yield _one("fang_trimmed_mean_omniscient", HARM, "fang_trimmed_mean", knowledge=OMNISCIENT)
+    yield _one("fang_krum", HARM, "fang_krum", noise=0.01)
+    yield _one("fang_krum_omniscient", HARM, "fang_krum", noise=0.01, knowledge=OMNISCIENT)
+    yield _one("nan", HARM, "invalid_numbers", number="nan")
+    yield _one("inf", HARM, "invalid_numbers", number="inf", share=1.0)
+    yield _one("1e38", HARM, "invalid_numbers", number="1e38")
+    yield _one("whitewashing_sign_flip", HARM, "whitewashing", attack="sign_flip@1")
     yield _one("min_max", HARM, "min_max")
     yield _one("min_max_omniscient", HARM, "min_max", noise=0.01, knowledge=OMNISCIENT)
     yield _one("min_sum", MIN_SUM, "min_sum")
@@ -163,6 +208,19 @@ def _little_work() -> Iterator[Variant]:
     yield _one("class_means", LITTLE_WORK, "synthetic", inputs="means")
     claim = {"attack": "little_work@1", "params": {"most": 10}, "examples": 1_000_000}
     yield _one("little_work_claims_1e6", LITTLE_WORK, "over_claim", **claim)
+    yield _one("delayed_1", LITTLE_WORK, "delayed", late=1)
+    yield _one("delayed_5", LITTLE_WORK, "delayed", late=5)
+    yield _one("delayed_every_5", LITTLE_WORK, "delayed", late=0, every=5, noise=0.1)
+
+
+def _adaptive() -> Iterator[Variant]:
+    yield _one("adaptive_sign_flip", ADAPTIVE, "adaptive", attack="sign_flip@1")
+    yield _one("adaptive_sign_flip_patient", ADAPTIVE, "adaptive", attack="sign_flip@1", horizon=5, trials=6)
+    yield _one("adaptive_sign_flip_omniscient", ADAPTIVE, "adaptive", attack="sign_flip@1", knowledge=OMNISCIENT)
+    yield _one("adaptive_label_flip", ADAPTIVE, "adaptive", attack="label_flip@1")
+    alie = {"attack": "alie@1", "params": {"z": 1.0}}
+    yield _one("adaptive_alie", ADAPTIVE, "adaptive", **alie)
+    yield _one("adaptive_alie_omniscient", ADAPTIVE, "adaptive", **alie, knowledge=OMNISCIENT)
 
 
 def _backdoors(side: int, boost: float) -> Iterator[Variant]:
@@ -176,6 +234,13 @@ def _backdoors(side: int, boost: float) -> Iterator[Variant]:
         ):
             attack = ("backdoor@1", given | params)
             yield Variant(f"backdoor_{place}_{name}", BACKDOOR, (attack,), trigger)
+
+
+def _edge_cases(boost: float) -> Iterator[Variant]:
+    tail = Tail(0.5, 2.0)
+    given = {"source": SOURCE, "target": TARGET, "tail": tail.share, "stretch": tail.stretch}
+    for name, params in (("edge_case", {}), ("edge_case_replacement", {"boost": boost})):
+        yield Variant(f"backdoor_{name}", BACKDOOR, (("edge_case_backdoor@1", given | params),), tail)
 
 
 NAMES: Sequence[str] = tuple(suite(8, 13, 3))

@@ -18,8 +18,7 @@ import numpy as np
 
 from fedledger.learning.metrics import HeldOut, evaluate
 from fedledger.learning.sources.base import load_dataset
-from fedledger.platform.attacks.backdoor import triggered
-from fedledger.platform.bench.attack_suite import NAMES, NONE, ON_OFF, TARGET, TURN, Trigger, Variant, suite
+from fedledger.platform.bench.attack_suite import NAMES, NONE, ON_OFF, TARGET, TURN, Opening, Variant, suite
 from fedledger.platform.bench.models import DATA
 from fedledger.platform.bench.robustness_pipelines import pipeline_tables, rule_pipeline
 from fedledger.platform.engine.backends.base import Job, Work
@@ -264,11 +263,10 @@ def played(case: Case, rounds: int | None = None) -> RobustnessRow:
     )
 
 
-def success(experiment: Experiment, model: ModelFile, trigger: Trigger) -> float:
-    """Return the share of test examples of other classes that a model takes for the target once they have a trigger."""
-    others = experiment.test.take(np.flatnonzero(experiment.test.targets != TARGET).astype(np.int64))
-    stamped = triggered(others, trigger.inputs, trigger.value, TARGET)
-    held_out = HeldOut(stamped.inputs, stamped.targets, experiment.objective)
+def success(experiment: Experiment, model: ModelFile, trigger: Opening) -> float:
+    """Return the share of the test examples that open a backdoor which a model takes for the target."""
+    opened = trigger.opened(experiment.test)
+    held_out = HeldOut(opened.inputs, opened.targets, experiment.objective)
     return evaluate(experiment.flat_model(), [model.vector], held_out)[0].share
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedledger.platform.bench.attack_suite import (
+    ADAPTIVE,
     BACKDOOR,
     FORECAST,
     GROUP,
@@ -23,7 +24,20 @@ from fedledger.platform.bench.robustness import DIGITS, IID, RobustnessRow
 
 MILD, HARSH = (IID, 0.5), (0.1,)
 """Divisions of the data for which goals are stated together."""
-ANY = (NONE, NO_WORK, OLD_COMBINATIONS, FORECAST, HARM, MIN_SUM, BACKDOOR, ON_OFF, GROUP, VALIDATION, LITTLE_WORK)
+ANY = (
+    NONE,
+    NO_WORK,
+    OLD_COMBINATIONS,
+    FORECAST,
+    HARM,
+    MIN_SUM,
+    BACKDOOR,
+    ON_OFF,
+    GROUP,
+    VALIDATION,
+    LITTLE_WORK,
+    ADAPTIVE,
+)
 EXACT_COPIES = ("sybil", "sybil_0.01", "mimic")
 
 Figure = Callable[[RobustnessRow], float | None]

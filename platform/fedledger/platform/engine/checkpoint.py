@@ -110,6 +110,8 @@ class CheckpointFile:
         if progress.asked:
             asked = [(time, number) for time, numbers in enumerate(progress.asked) for number in numbers]
             named["asked"] = np.array(asked, np.int64).reshape(-1, 2)
+        if progress.names_left:
+            named["names_left"] = np.array(list(progress.names_left.items()), np.int64)
         states.save()
         try:
             write_atomically(self.path, tensors.encode(named))
@@ -166,6 +168,7 @@ class CheckpointFile:
                 stopped=document["stopped"],
                 histories=histories,
                 asked=asked,
+                names_left=dict(named["names_left"].tolist() if "names_left" in named else ()),
             )
             checkpoint = Checkpoint(progress, document["rows"], document["seconds"])
         except (OSError, ValueError, LookupError, TypeError) as error:

@@ -47,6 +47,8 @@ class Progress:
         Of each participant that was selected, by number.
     asked
         The numbers of those whom a schedule asked each time; a resumed run plays its timetable again.
+    names_left
+        How many names each participant has left that came back under another one, by number.
     """
 
     base: NDArray[np.float32]
@@ -58,6 +60,7 @@ class Progress:
     stopped: bool = False
     histories: dict[int, ParticipantHistory] = field(default_factory=dict)
     asked: list[list[int]] = field(default_factory=list)
+    names_left: dict[int, int] = field(default_factory=dict)
 
     def history(self, number: int) -> ParticipantHistory:
         """Return what earlier rounds tell of a participant."""
@@ -66,3 +69,8 @@ class Progress:
     def reputation(self, number: int) -> int:
         """Return a participant's reputation in ppm."""
         return self.history(number).evidence.reputation
+
+    def leave_name(self, number: int) -> None:
+        """Have a participant go on under a new name, of which nothing is known."""
+        self.names_left[number] = self.names_left.get(number, 0) + 1
+        self.histories[number] = NEWCOMER

@@ -157,7 +157,7 @@ class MemoryRecord(Record[Round]):
         current, number = self._current, job.number
         current.states[number] = trained.state
         try:
-            dimension, owner = self.experiment.initial.dimension, self.experiment.address(number)
+            dimension, owner = self.experiment.initial.dimension, self._name(number)
             self._limit.require(current.index, owner, trained.examples, trained.steps, trained.sent)
             if self.spec.committed_data is not None:
                 require_committed(trained.examples, self.experiment.examples(number))
@@ -189,6 +189,8 @@ class MemoryRecord(Record[Round]):
         for number, verdict in verdicts.items():
             evidence, _, examples, utility = now.history(number)
             now.histories[number] = ParticipantHistory(evidence.after(verdict), current.index, examples, utility)
+            if self.experiment.leaves(number, now.reputation(number)):
+                now.leave_name(number)
         now.counted += current.enough
         now.index = current.index
         self._open, self.is_done = None, self._is_done()
@@ -209,6 +211,10 @@ class MemoryRecord(Record[Round]):
         assert self._open is not None, "a round is asked for first"
         return self._open
 
+    def _name(self, number: int) -> str:
+        """Return the address under which a participant takes part now."""
+        return self.experiment.later_address(number, self.progress.names_left.get(number, 0))
+
     def _refuse(self, found: Mapping[int, UpdateRefusedError]) -> None:
         for number, error in found.items():
             self._current.verdicts[number], self._current.details[number] = error.verdict, error.detail
@@ -217,7 +223,7 @@ class MemoryRecord(Record[Round]):
         found = {}
         for number, done in total.done.items():
             try:
-                self._limit.require(self._current.index, self.experiment.address(number), done.examples, done.steps)
+                self._limit.require(self._current.index, self._name(number), done.examples, done.steps)
             except UpdateRefusedError as error:
                 found[number] = error
         return found

@@ -24,6 +24,7 @@ from fedledger.node.training import LocalTrainer, Trainer
 from fedledger.node.transforms.base import Transform, build_transforms
 from fedledger.platform.attacks.base import attacker
 from fedledger.platform.attacks.coalition import Coalition, Colleague, Remembered
+from fedledger.platform.attacks.whitewashing import Whitewashing
 from fedledger.platform.experiment.accounts import AGGREGATOR, experiment_address, participant_role, standby_role
 from fedledger.platform.experiment.checked_data import check_terms, least_stake
 from fedledger.platform.experiment.config import ExperimentConfig
@@ -119,6 +120,16 @@ class Experiment:
     def address(self, number: int) -> str:
         """Return a participant's address."""
         return self._addresses[number]
+
+    def later_address(self, number: int, left: int) -> str:
+        """Return the address under which a participant takes part that has left so many names, 0 or more."""
+        role = participant_role(number)
+        return experiment_address(self.config.seed, f"{role}, name {left}") if left else self.address(number)
+
+    def leaves(self, number: int, reputation: int) -> bool:
+        """Return whether a participant leaves its name for a new one, given its reputation in ppm."""
+        attack = self._attackers.get(number)
+        return isinstance(attack, Whitewashing) and attack.leaves(reputation)
 
     def examples(self, number: int) -> int:
         """Return how many examples a participant has."""
@@ -236,7 +247,7 @@ class Experiment:
         Raises
         ------
         ConfigError
-            If there are more participants than a ledger takes.
+            If there are more participants than a ledger takes, or an attacker takes new names.
         """
         from fedledger.contracts.ledger.records import TaskParams
 
@@ -246,6 +257,8 @@ class Experiment:
                 f"The task has {config.participants:,} participants; a ledger takes at most {MAX_PARTICIPANTS:,}.",
                 "Reduce their number, or run with --no-ledger.",
             )
+        if any(isinstance(attack, Whitewashing) for attack in self._attackers.values()):
+            raise ConfigError("An attacker takes new names, which no ledger is played with.", "Run with --no-ledger.")
         return TaskParams(
             spec=spec,
             model=self.spec.initial_model.ref,
