@@ -22,7 +22,8 @@ from fedledger.platform.engine.backends.serial import Serial
 from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.platform.experiment.experiment import Experiment
-from fedledger.protocol.arithmetic.exact import FixedPoint, WeightedSum, weighted_mean
+from fedledger.protocol.arithmetic.exact import FixedPoint, weighted_mean
+from fedledger.protocol.arithmetic.weighted_sum import WeightedSum
 from fedledger.protocol.records.spot_checks import CommittedData, SpotChecks, Windows
 from support.spot_checks import AUDITORS
 

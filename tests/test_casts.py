@@ -16,11 +16,11 @@ from fedledger.protocol.arithmetic.exact import (
     FixedPoint,
     NotFiniteError,
     OutOfRangeError,
-    WeightedSum,
     saturate,
     to_whole,
     within,
 )
+from fedledger.protocol.arithmetic.weighted_sum import WeightedSum
 from fedledger.protocol.codecs.top_k import TopK
 from fedledger.protocol.errors import ContentUnreadableError
 from fedledger.protocol.records.model import LARGEST, ModelFile, fixed_model
@@ -129,7 +129,10 @@ EXPECTED = {
     "protocol/fedledger/protocol/codecs/statistics.py": 3,
     "aggregator/fedledger/aggregator/context/sketches.py": 4,
     "aggregator/fedledger/aggregator/mixings/mixture.py": 1,
+    "protocol/fedledger/protocol/arithmetic/weighted_sum.py": 4,
+    "aggregator/fedledger/aggregator/context/columns.py": 3,
     # Casts of integers.
+    "aggregator/fedledger/aggregator/context/ranks.py": 1,
     "protocol/fedledger/protocol/codecs/top_k.py": 1,
     "protocol/fedledger/protocol/records/published_vectors.py": 1,
     "protocol/fedledger/protocol/records/seal.py": 1,

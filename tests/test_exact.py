@@ -13,13 +13,13 @@ from fedledger.protocol.arithmetic.exact import (
     GramAccumulator,
     NotFiniteError,
     OutOfRangeError,
-    WeightedSum,
     divide_round,
     gram,
     saturate,
     small_product,
     weighted_mean,
 )
+from fedledger.protocol.arithmetic.weighted_sum import WeightedSum
 from fedledger.protocol.errors import ConfigError
 from support.examples import examples
 

@@ -41,11 +41,11 @@ def computed(ours: oracles.Ours, rows: np.ndarray, f: int) -> np.ndarray:
     return np.asarray(found) / POINT.unit
 
 
-def random_rows(seed: int, spare: int = 3) -> tuple[np.ndarray, int]:
-    """Return float64[n, d] of which f rows are elsewhere, n ≥ 2f + ``spare``, as fixed point has them."""
+def random_rows(seed: int, spare: int = 3, least: int = 1) -> tuple[np.ndarray, int]:
+    """Return float64[n, d] of which f rows are elsewhere, n ≥ 2f + ``spare``, d ≥ ``least``, as fixed point has them."""
     rng = np.random.default_rng(seed)
     f = int(rng.integers(1, 4))
-    n, d = 2 * f + spare + int(rng.integers(0, 4)), int(rng.integers(1, 8))
+    n, d = 2 * f + spare + int(rng.integers(0, 4)), int(rng.integers(least, 8))
     rows = rng.normal(size=(n, d)) + rng.normal(size=d)
     rows[rng.permutation(n)[:f]] += rng.choice([0.1, 2.0, 50.0]) * rng.normal(size=d)
     return fixed(rows) / POINT.unit, f
@@ -87,7 +87,7 @@ def test_flower_computes_the_same(root: Path) -> None:
     python = root / ".venv-bench/bin/python"
     if not (root / ".venv-bench/.installed").exists():
         pytest.skip("Flower is not installed: make .venv-bench/.installed")
-    cases = [random_rows(seed, spare=9) for seed in range(DRAWS)]
+    cases = [random_rows(seed, spare=9, least=2) for seed in range(DRAWS)]
     for (rows, f), vectors in zip(cases, oracles.flower(python, cases), strict=True):
         for name, ours in oracles.FLOWER.items():
             if len(rows) >= ours.least(f):

@@ -100,6 +100,18 @@ def test_published_vectors(name: str, params: dict, expected: list[float]) -> No
     np.testing.assert_allclose(outcome.delta / POINT.unit, expected, atol=3e-8)
 
 
+@pytest.mark.parametrize("name", DEFAULTS)
+@pytest.mark.parametrize("shape", [(20, 1), (20, 3), (9, 1)])
+def test_a_rule_leaves_its_input_as_it_is(name: str, shape: tuple[int, int]) -> None:
+    if shape == (20, 1) and name in ("median@1", "trimmed_mean@1"):
+        pytest.xfail("sum_of_ranks sorts a matrix of one column in place")
+    rows = fixed(np.random.default_rng(1).normal(size=shape))
+    before = rows.copy()
+    run(name, rows, weights=list(range(1, len(rows) + 1)))
+    run(name, rows)
+    assert (rows == before).all()
+
+
 def test_mean_weighs_and_rounds_once() -> None:
     rows = np.array([[3, -3, 1], [0, 0, 2], [7, 7, 7]], np.int64)
     outcome = run("mean@1", rows, weights=[1, 5, 0])

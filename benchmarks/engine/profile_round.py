@@ -28,7 +28,7 @@ from fedledger.platform.engine.backends.serial import Serial
 from fedledger.platform.engine.federation import Round, play
 from fedledger.platform.engine.round_plan import RoundPlan
 from fedledger.platform.engine.without_ledger import MemoryRecord
-from fedledger.protocol.arithmetic.exact import WeightedSum
+from fedledger.protocol.arithmetic.weighted_sum import WeightedSum
 
 WARM_UP = 5
 STAGES: tuple[tuple[str, Callable[..., Any]], ...] = (

@@ -1,29 +1,32 @@
-"""The one driver of all aggregation rules: it streams column blocks and keeps every integer exact."""
+"""The one driver of all aggregation rules: it streams column blocks by all threads, and keeps every integer exact."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from fedledger.aggregator.context.columns import Columns
 from fedledger.aggregator.context.least_rows import Named, most_demanding, need
 from fedledger.aggregator.context.stage_context import StageContext
+from fedledger.aggregator.context.threads import shared_out
 from fedledger.aggregator.mixings.base import MIXINGS, Behind, Mixing
 from fedledger.aggregator.mixings.mixture import Mixture
 from fedledger.aggregator.rules.base import RULES, CoordinateRule, Diagnostics, LinearRule, Rule, RuleContext
 from fedledger.protocol.arithmetic import exact
-from fedledger.protocol.arithmetic.exact import Float64Array, Gram, IntArray
+from fedledger.protocol.arithmetic.exact import FixedPoint, Float64Array, Gram, IntArray
 from fedledger.protocol.arithmetic.random_streams import Stream
 from fedledger.protocol.errors import ConfigError, RoundError
 
-CELLS, LEAST_COLUMNS = 1 << 16, 512
-"""A block has so many integers, which fit in a processor's cache, but no fewer columns."""
 MAX_MIXED = 2048
 """Largest number of updates that are mixed: sums of so many sums of so many values fit in int64."""
 
-Finish = Callable[[IntArray], IntArray]
+Finish = Callable[[Columns, slice], IntArray]
+"""Returns the aggregate int64[d'] of some columns."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,8 @@ class Rows:
     Parameters
     ----------
     updates
-        n vectors int64[d] (or int64[n, d]) in the order of their participants' addresses; they may be memory
-        maps, are read a block of columns at a time, and are never changed.
+        n vectors int64[d] (or int64[n, d]) in the order of their participants' addresses, or float32 with ``fixed``;
+        they may be memory maps, are read a block of columns at a time, and are never changed.
     weights
         n integers ≥ 0. A row of weight 0 takes no part.
     previous
@@ -58,14 +61,18 @@ class Rows:
         Length of a block; what suits the number of updates unless given. The outcome does not depend on it.
     by_value
         Whether the rows are values, such as running variances, and no steps.
+    fixed
+        By which float32 becomes integers, a block at a time: the outcome is that of the quantised vectors, without
+        their copy.
     """
 
-    updates: Sequence[IntArray] | IntArray
+    updates: Sequence[NDArray[Any]] | NDArray[Any]
     weights: Sequence[int]
     previous: IntArray | None = None
     gram: Gram | None = None
     columns: int | None = None
     by_value: bool = False
+    fixed: FixedPoint | None = None
 
     @cached_property
     def counted(self) -> list[int]:
@@ -77,20 +84,18 @@ class Rows:
         """Length d of a row."""
         return len(self.updates[0] if self.previous is None else self.previous)
 
-    def taken(self, places: Sequence[int], with_previous: bool) -> Sequence[IntArray] | IntArray:
-        """Return some rows, followed by the previous aggregate if that is asked for."""
+    def taken(self, with_previous: bool) -> Columns:
+        """Return the rows that take part, followed by the previous aggregate if that is asked for."""
         # A matrix of which all is wanted need not be copied.
-        if not with_previous and len(places) == len(self.weights) and isinstance(self.updates, np.ndarray):
-            return self.updates
-        rows = [self.updates[i] for i in places]
-        if with_previous:
-            rows.append(np.zeros_like(rows[0]) if self.previous is None else self.previous)
-        return rows
+        is_whole = len(self.counted) == len(self.weights) and isinstance(self.updates, np.ndarray)
+        rows = self.updates if is_whole else [self.updates[i] for i in self.counted]
+        last = np.zeros(self.dimension, np.int64) if self.previous is None else self.previous
+        return Columns(rows, self.fixed, self.columns, last if with_previous else None)
 
-    def products(self, rows: Sequence[IntArray] | IntArray, with_previous: bool) -> Gram:
+    def products(self, rows: Columns, with_previous: bool) -> Gram:
         """Return the inner products of the rows that take part, ``rows``."""
         if self.gram is None:
-            return exact.gram(blocks(rows, self.columns))
+            return rows.products()
         chosen = [*self.counted, len(self.weights)] if with_previous else self.counted
         return self.gram[np.ix_(chosen, chosen)]
 
@@ -120,13 +125,15 @@ def aggregate(
     RoundError
         If no update has a weight, or fewer have one than the rule or the mixer needs.
     OutOfRangeError
-        If a value is beyond 2^40, or the weights are too large for an exact sum.
+        If a value is beyond 2^40, or the weights are too large for an exact sum; of float32, if one is out of bounds.
+    NotFiniteError
+        If a float32 is not a finite number.
     """
     counted = given.counted
     _check(given.weights, counted, mixer)
     _require_rows(rule, mixer, len(counted))
     from_previous = isinstance(rule, LinearRule) and rule.needs_previous
-    rows = given.taken(counted, from_previous)
+    rows = given.taken(from_previous)
     products: Gram = np.zeros((0, 0), np.int64)
     if rule.needs_gram or from_previous or (mixer and mixer.needs_gram):
         products = given.products(rows, from_previous)
@@ -141,7 +148,13 @@ def aggregate(
         finish, notes, plus = _linear(rule, context, mixture)
     else:
         finish, notes = _coordinate(rule, context, mixture)
-    delta = np.concatenate([finish(block) for block in blocks(rows, given.columns)])
+    delta = np.empty(given.dimension, np.int64)
+
+    def work(parts: Iterator[slice]) -> None:
+        for part in parts:
+            delta[part] = finish(rows, part)
+
+    shared_out(work, rows.parts())
     if plus is not None:
         delta = exact.saturate(delta + plus)
     return Outcome(delta, {"rows": counted, "mixed": mixer.near(len(counted)) if mixer else 1, **notes})
@@ -151,9 +164,10 @@ def _coordinate(rule: CoordinateRule, context: RuleContext, mixture: Mixture | N
     chosen, second = rule.first_stage(context)
     weights = context.weights if chosen is None else [context.weights[i] for i in chosen]
 
-    def finish(block: IntArray) -> IntArray:
-        mixed = mixture.rows(block) if mixture else block
-        numerators, denominator = second(mixed if chosen is None else mixed[chosen], weights)
+    def finish(rows: Columns, part: slice) -> IntArray:
+        take = rows.narrow if second.narrow and not mixture else rows.whole
+        block = mixture.rows(take(part)) if mixture else take(part)
+        numerators, denominator = second(block if chosen is None else block[chosen], weights)
         return exact.divide_round(numerators, denominator * (mixture.share if mixture else 1))
 
     if chosen is None:
@@ -168,7 +182,11 @@ def _linear(
     coefficients, denominator = list(found.coefficients), found.denominator
     if mixture:
         coefficients, denominator = mixture.combined(coefficients, denominator)
-    finish = partial(exact.weighted_mean, coefficients=coefficients, denominator=denominator)
+    mean = exact.WeightedMean(coefficients, denominator)
+
+    def finish(rows: Columns, part: slice) -> IntArray:
+        return mean(rows.doubles(part))
+
     return finish, {**found.diagnostics, "coefficients": coefficients, "denominator": denominator}, found.plus
 
 
@@ -236,5 +254,5 @@ def doubles(rows: Sequence[IntArray], columns: int | None = None) -> Iterator[Fl
 
 
 def _stretches(rows: Sequence[IntArray] | IntArray, columns: int | None) -> Iterator[slice]:
-    columns = columns or max(LEAST_COLUMNS, CELLS // len(rows))
+    columns = columns or max(512, (1 << 16) // len(rows))
     return (slice(start, start + columns) for start in range(0, len(rows[0]), columns))

@@ -124,6 +124,8 @@ class CoordinateRule(NeedsRows, ABC):
 
     needs_gram: ClassVar[bool] = False
     """Whether the first stage looks at the Gram matrix."""
+    narrow: ClassVar[bool] = False
+    """Whether the rule takes blocks of int32, too, and adds them up in int64."""
     needs_trusted: ClassVar[bool] = False
     """Whether the aggregator has to provide an update that it trusts."""
 

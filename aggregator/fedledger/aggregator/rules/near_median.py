@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd
+from typing import ClassVar
 
 import numpy as np
 
@@ -29,13 +30,15 @@ class NearMedian(CoordinateRule):
 
     count: int
     is_weighted: bool = False
+    narrow: ClassVar[bool] = True
 
     def __call__(self, block: IntArray, weights: Sequence[int]) -> tuple[IntArray, int]:
         if self.is_weighted and len(set(weights)) > 1:
             return self._by_weight(block, weights), 1
         # A copy, whatever the order of the block in memory: it is sorted in place.
-        columns = np.array(block.T, order="C")
-        columns.sort(axis=1)
+        ordered = np.array(block.T, order="C")
+        ordered.sort(axis=1)
+        columns = ordered.astype(np.int64, copy=False)
         moves = self._moves(columns)
         gains = columns[:, self.count :] - columns[:, : len(block) - self.count]
         total: IntArray = columns[:, : self.count].sum(axis=1) + (gains * moves).sum(axis=1)
@@ -45,7 +48,7 @@ class NearMedian(CoordinateRule):
         reduced = np.array(weights, np.int64) // gcd(*weights)
         # Of equal values the one of more weight comes first.
         heavier = np.argsort(-reduced, kind="stable")
-        columns = np.array(block[heavier].T, order="C")
+        columns = np.array(block[heavier].T, np.int64, order="C")
         order = np.argsort(columns, axis=1, kind="stable")
         values: IntArray = np.take_along_axis(columns, order, axis=1)
         first = self._moves(values).sum(axis=1)[:, None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from fedledger.aggregator.context.geometry import tolerated
 from fedledger.aggregator.context.ranks import sum_of_ranks
@@ -25,6 +25,7 @@ class TrimmedMean(CoordinateRule, Checked):
     """
 
     f: Annotated[int, Whole(0, 4096)]
+    narrow: ClassVar[bool] = True
 
     def __call__(self, block: IntArray, weights: Sequence[int]) -> tuple[IntArray, int]:
         n = len(block)

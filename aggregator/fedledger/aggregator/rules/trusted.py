@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fedledger.aggregator.rules.aggregate import blocks
+from fedledger.aggregator.context.columns import exact_products
 from fedledger.aggregator.rules.base import RuleContext
-from fedledger.protocol.arithmetic.exact import Gram, gram
+from fedledger.protocol.arithmetic.exact import Gram
 from fedledger.protocol.errors import RoundError
 
 
@@ -21,5 +21,5 @@ def products_with_trusted(context: RuleContext) -> Gram:
     known = context.round
     if known.trusted is None:
         raise RoundError("There is no update that the aggregator trusts.", "Choose another aggregation rule.")
-    products = gram(blocks([*(known.updates[place] for place in context.rows), known.trusted]))
+    products = exact_products([*(known.updates[place] for place in context.rows), known.trusted])
     return products if context.mixture is None else context.mixture.beside(1).gram(products)

@@ -33,7 +33,10 @@ MAX_ROWS = 4096
 """Largest number of rows that are summed."""
 
 _HALF = 1 << (_BITS - 1)
-_COLUMNS = 4096
+_BASE, _BASE_INVERSE = float(1 << _BITS), 1 / (1 << _BITS)
+_LEAST_DIGIT = 8
+"""Coefficients are split into digits of so many bits at least."""
+_COLUMNS, _LIMB_COLUMNS = 4096, 2048
 _EXACT = 1 << 53
 _ROOM = 1 << 62
 _LEAST_COLUMNS = 256
@@ -92,7 +95,17 @@ class FixedPoint:
             If a coordinate is beyond ±bound.
         """
         single = np.asarray(x, np.float32)
-        largest = magnitude(single)
+        self.require_fits(magnitude(single))
+        return self.rounded(single)
+
+    def require_fits(self, largest: float) -> None:
+        """Check the largest magnitude of a vector.
+
+        Raises
+        ------
+        NotFiniteError, OutOfRangeError
+            As :meth:`quantise`.
+        """
         if not np.isfinite(largest):
             raise NotFiniteError("A coordinate is not a finite number.", "Leave this vector out.")
         if largest > self.bound:
@@ -100,7 +113,6 @@ class FixedPoint:
                 f"A coordinate is {largest:g}, beyond ±{self.bound:g}.",
                 "Leave this vector out, or raise the fixed-point bound of the task.",
             )
-        return self.rounded(single)
 
     def rounded(self, x: Float32Array) -> IntArray:
         """Return what :meth:`quantise` does of a vector whose :func:`magnitude` is known to be within the bound."""
@@ -148,38 +160,75 @@ def magnitude(x: Float32Array) -> float:
     return max(float(x.max(initial=0.0)), -float(x.min(initial=0.0)))
 
 
-def weighted_mean(rows: IntArray, coefficients: Sequence[int], denominator: int) -> IntArray:
-    """Return Σ coefficients[i] · rows[i] / denominator, exact and rounded once, halves to even.
+class WeightedMean:
+    """Σ coefficients[i] · rows[i] / denominator, exact and rounded once, halves to even.
 
     Parameters
     ----------
-    rows
-        int64[n, d], n ≤ 4096, of magnitude at most 2^40.
     coefficients
-        n integers of any size and sign.
+        n ≤ 4096 integers of any size and sign.
     denominator
         A positive integer; together with the coefficients it is first reduced to lowest terms.
-
-    Returns
-    -------
-    int64[d]
 
     Raises
     ------
     OutOfRangeError
-        If a value is beyond 2^40, if the result might not fit in 62 bits, or if the reduced denominator has
-        more than 61 bits.
+        If the result might not fit in 62 bits, or if the reduced denominator has more than 61 bits.
     """
-    shared = gcd(denominator, *coefficients)
-    reduced = [c // shared for c in coefficients]
-    denominator //= shared
-    if sum(map(abs, reduced)) * LIMIT >= denominator << 62 or denominator.bit_length() > 61:
-        raise OutOfRangeError("The weights of a sum are too large.", "Scale the weights down.")
-    if reduced == [1] and denominator == 1:
-        _largest(rows)
-        whole: IntArray = rows[0].copy()
-        return whole
-    return _divide(_weighted_sum(rows, reduced), denominator)
+
+    def __init__(self, coefficients: Sequence[int], denominator: int) -> None:
+        shared = gcd(denominator, *coefficients)
+        self._coefficients = [c // shared for c in coefficients]
+        self._denominator = denominator // shared
+        self._total = sum(map(abs, self._coefficients))
+        if self._total * LIMIT >= self._denominator << 62 or self._denominator.bit_length() > 61:
+            raise OutOfRangeError("The weights of a sum are too large.", "Scale the weights down.")
+        self._digits: dict[int, Float64Array] = {}
+
+    def __call__(self, rows: IntArray | Float64Array) -> IntArray:
+        """Return the mean int64[d] of rows [n, d], int64 or whole doubles, of magnitude at most 2^40.
+
+        Raises
+        ------
+        OutOfRangeError
+            If a value is beyond 2^40, or there are not as many rows as coefficients.
+        """
+        n = len(self._coefficients)
+        if not rows.shape[0] == n <= MAX_ROWS:
+            raise OutOfRangeError(f"{rows.shape[0]} rows cannot be summed.", f"Sum at most {MAX_ROWS}.")
+        largest = _largest(rows)
+        if self._coefficients == [1] and self._denominator == 1:
+            alone: IntArray = rows[0].astype(np.int64)
+            return alone
+        # Products of such digits with the rows, n of them added up, stay below 2^53.
+        bits = 53 - largest.bit_length() - (n - 1).bit_length()
+        if bits < _LEAST_DIGIT or self._total * largest >= _ROOM:
+            return divide_limbs(self._limbs(rows), self._denominator)
+        sums = (self._split(bits) @ rows.astype(np.float64, copy=False)).astype(np.int64)
+        total = sums[0]
+        for place, digit_sum in enumerate(sums[1:], start=1):
+            total += digit_sum << (place * bits)
+        return divide_limbs([total], self._denominator)
+
+    def _limbs(self, rows: IntArray | Float64Array) -> list[IntArray]:
+        """Return limbs L with Σ coefficients[i] · rows[i] = Σ L[k] · 2^(21k), each below 2^54."""
+        digits = self._split(_BITS)
+        low, high = _limbs(rows)
+        sums = np.zeros((len(digits) + 1, rows.shape[1]), np.int64)
+        sums[:-1] += (digits @ low).astype(np.int64)
+        sums[1:] += (digits @ high).astype(np.int64)
+        return list(sums)
+
+    def _split(self, bits: int) -> Float64Array:
+        """Return the coefficients' digits float64[k, n] of so many bits, the least significant first."""
+        if bits not in self._digits:
+            self._digits[bits] = np.array(_digits(self._coefficients, bits), np.float64)
+        return self._digits[bits]
+
+
+def weighted_mean(rows: IntArray | Float64Array, coefficients: Sequence[int], denominator: int) -> IntArray:
+    """Return the :class:`WeightedMean` int64[d] of rows [n, d]."""
+    return WeightedMean(coefficients, denominator)(rows)
 
 
 def weighted_means(rows: IntArray, coefficients: IntArray, denominators: Sequence[int]) -> IntArray:
@@ -198,6 +247,7 @@ def weighted_means(rows: IntArray, coefficients: IntArray, denominators: Sequenc
     -------
     int64[m, d]
     """
+    _largest(rows)
     low, high = _limbs(rows)
     sums: list[IntArray] = [np.zeros((len(coefficients), rows.shape[1]), np.int64)]
     rest = coefficients
@@ -206,7 +256,7 @@ def weighted_means(rows: IntArray, coefficients: IntArray, denominators: Sequenc
         sums[-1] += (digits.astype(np.float64) @ low).astype(np.int64)
         sums.append((digits.astype(np.float64) @ high).astype(np.int64))
         rest = (rest - digits) >> _BITS
-    return np.stack([_divide([limb[i] for limb in sums], one) for i, one in enumerate(denominators)])
+    return np.stack([divide_limbs([limb[i] for limb in sums], one) for i, one in enumerate(denominators)])
 
 
 def scaled(row: IntArray, numerator: int, denominator: int) -> IntArray:
@@ -216,7 +266,7 @@ def scaled(row: IntArray, numerator: int, denominator: int) -> IntArray:
 
 def divide_round(total: IntArray, denominator: int) -> IntArray:
     """Return int64[d] / denominator (of at most 61 bits), rounded half to even."""
-    return _divide([total], denominator)
+    return divide_limbs([total], denominator)
 
 
 def small_product(matrix: IntArray, rows: IntArray) -> IntArray:
@@ -232,106 +282,6 @@ def small_product(matrix: IntArray, rows: IntArray) -> IntArray:
     # No partial sum is beyond 2^12 times 2^40, so it is exact in whatever order.
     _largest(rows)
     return (matrix.astype(np.float64) @ rows.astype(np.float64)).astype(np.int64)
-
-
-class WeightedSum:
-    """The exact sum of weighted vectors that come one after another, in any order and in any number of parts.
-
-    Parameters
-    ----------
-    fixed
-        The vectors' fixed-point format.
-    dimension
-        Number of coordinates d.
-    weights
-        Sum of all weights that will be added, to this sum and to those that are merged into it.
-    limbs
-        Where to sum, int64[k, d] of zeros with k = ``limbs_needed(fixed, weights)``; made if not given.
-
-    Raises
-    ------
-    OutOfRangeError
-        If the weights are too large for an exact sum.
-    """
-
-    def __init__(self, fixed: FixedPoint, dimension: int, weights: int, limbs: IntArray | None = None) -> None:
-        self.fixed = fixed
-        self.limbs = np.zeros((limbs_needed(fixed, weights), dimension), np.int64) if limbs is None else limbs
-        self.weight = 0
-        self._unit, self._short = np.float32(fixed.unit), fixed.bound**2 / 4
-        self._scaled = np.empty(dimension, np.float32)
-        self._whole = np.empty(dimension, np.int64)
-
-    def add(self, x: Float32Array, weight: int) -> None:
-        """Add float32[d], rounded as :meth:`FixedPoint.quantise` does, times an integer weight of at least 0.
-
-        Raises
-        ------
-        NotFiniteError, OutOfRangeError
-            As :meth:`FixedPoint.quantise`; the sum is as it was then.
-        """
-        scaled, whole = self._scaled, self._whole
-        # A vector of half that length has no coordinate beyond the bound, however inexact its length is.
-        with np.errstate(over="ignore", invalid="ignore"):
-            is_short = x.dot(x) <= self._short
-        if not is_short:
-            self.fixed.quantise(x)
-        # A power of two, so the product is exact; and a float32 is rounded to the same integer as its double.
-        np.multiply(x, self._unit, out=scaled)
-        np.rint(scaled, out=whole, casting="unsafe")
-        self._add(whole, weight)
-        self.weight += weight
-
-    def _add(self, whole: IntArray, weight: int) -> None:
-        if len(self.limbs) == 1:
-            np.multiply(whole, weight, out=whole)
-            self.limbs[0] += whole
-        else:
-            low = ((whole + _HALF) & _MASK) - _HALF
-            self.limbs[0] += low * weight
-            self.limbs[1] += ((whole - low) >> _BITS) * weight
-
-    def add_rows(self, rows: Float32Array, weights: Sequence[int]) -> None:
-        """Add float32[n, d] times n integer weights of at least 0, as :meth:`add` adds one after another.
-
-        Raises
-        ------
-        NotFiniteError, OutOfRangeError
-            As :meth:`add`; the sum is as it was then.
-        """
-        largest = magnitude(rows)
-        if not largest <= self.fixed.bound:
-            for row in rows:
-                self.fixed.quantise(row)
-        # As in add: a float32 holds the product, and the integer that it is rounded to.
-        whole = rows * self._unit
-        np.rint(whole, out=whole)
-        total = sum(weights)
-        if len(self.limbs) == 1 and total * (int(largest * self.fixed.unit) + 1) < _EXACT:
-            # As every partial sum is, a product of doubles is exact in whatever order it adds up.
-            self.limbs[0] += (np.array(weights, np.float64) @ whole.astype(np.float64)).astype(np.int64)
-        else:
-            for row, weight in zip(whole.astype(np.int64), weights, strict=True):
-                self._add(row, weight)
-        self.weight += total
-
-    def merge(self, limbs: IntArray, weight: int) -> None:
-        """Add what another sum holds."""
-        self.limbs += limbs
-        self.weight += weight
-
-    def mean(self) -> IntArray:
-        """Return int64[d], the sum divided by the weights that were added, rounded half to even."""
-        return _divide(list(self.limbs), self.weight)
-
-
-def limbs_needed(fixed: FixedPoint, weights: int) -> int:
-    """Return how many limbs the sum of vectors needs whose weights have the sum ``weights``."""
-    if weights * int(fixed.bound * fixed.unit) < 1 << 62:
-        return 1
-    if weights.bit_length() > 62 - _BITS:
-        raise OutOfRangeError("The weights of a sum are too large.", "Scale the weights down.")
-    return 2
 
 
 class GramAccumulator:
@@ -361,7 +311,7 @@ class GramAccumulator:
             largest = _largest(columns)
             width = _EXACT // max(1, largest * largest)
             if width < _LEAST_COLUMNS:
-                self._add_limbs(columns.astype(np.int64, copy=False))
+                self._add_limbs(columns)
             else:
                 self._add_whole(columns.astype(np.float64, copy=False), width, largest)
 
@@ -371,15 +321,25 @@ class GramAccumulator:
             self._make_room(part.shape[1] * largest * largest)
             self._low += (part @ part.T).astype(np.int64)
 
-    def _add_limbs(self, columns: IntArray) -> None:
-        n = self._n
-        limbs = np.concatenate(_limbs(columns))
-        products = (limbs @ limbs.T).astype(np.int64)
-        self._make_room(columns.shape[1] << (2 * _BITS - 2))
-        self._low += products[:n, :n]
-        self._cross += products[:n, n:] + products[n:, :n]
-        self._high += products[n:, n:]
-        self._split = True
+    def _add_limbs(self, columns: IntArray | Float64Array) -> None:
+        for start in range(0, columns.shape[1], _LIMB_COLUMNS):
+            low, high = _limbs(columns[:, start : start + _LIMB_COLUMNS])
+            both = low + high
+            # Three symmetric products instead of four (Karatsuba and Ofman 1962); sums of 2^11 squares of at most
+            # 3 · 2^19 are below 2^53.
+            squares, upper = (low @ low.T).astype(np.int64), (high @ high.T).astype(np.int64)
+            self._make_room(low.shape[1] * 9 << (2 * _BITS - 4))
+            self._low += squares
+            self._cross += (both @ both.T).astype(np.int64) - squares - upper
+            self._high += upper
+            self._split = True
+
+    def merge(self, other: GramAccumulator) -> None:
+        """Add what another one holds of other columns of the same rows."""
+        self._flush()
+        more = other.result()
+        assert self._total is not None
+        self._total = _added(self._total, more)
 
     def result(self) -> Gram:
         """Return the n × n inner products."""
@@ -397,10 +357,16 @@ class GramAccumulator:
         parts: NDArray[Any] = self._low.copy()
         if self._split:
             parts = _joined(self._low, self._cross, self._high)
-        self._total = parts if self._total is None else self._total.astype(object) + parts.astype(object)
+        self._total = parts if self._total is None else _added(self._total, parts)
         for sums in (self._low, self._cross, self._high):
             sums[:] = 0
         self._bound, self._split = 0, False
+
+
+def _added(left: Gram, right: Gram) -> Gram:
+    """Return the sum, as int64 where it is below 2^62 in magnitude."""
+    total: NDArray[Any] = left.astype(object) + right.astype(object)
+    return total.astype(np.int64) if int(np.abs(total).max(initial=0)) < _ROOM else total
 
 
 def _joined(low: IntArray, cross: IntArray, high: IntArray) -> NDArray[Any]:
@@ -450,36 +416,26 @@ def _largest(rows: IntArray | Float64Array) -> int:
     return largest
 
 
-def _limbs(rows: IntArray) -> tuple[Float64Array, Float64Array]:
-    _largest(rows)
-    low = ((rows + _HALF) & _MASK) - _HALF
-    return low.astype(np.float64), ((rows - low) >> _BITS).astype(np.float64)
+def _limbs(rows: IntArray | Float64Array) -> tuple[Float64Array, Float64Array]:
+    """Return doubles with low + 2^21 · high = rows, which are at most 2^40; low is at most 2^20."""
+    whole = rows.astype(np.float64, copy=False)
+    # By powers of two, so both products are exact.
+    high = np.rint(whole * _BASE_INVERSE)
+    return whole - high * _BASE, high
 
 
-def _digits(coefficients: Sequence[int]) -> list[list[int]]:
-    """Split integers into balanced digits of 21 bits, least significant first: digits[k][i]."""
+def _digits(coefficients: Sequence[int], bits: int) -> list[list[int]]:
+    """Split integers into balanced digits of so many bits, least significant first: digits[k][i]."""
     digits: list[list[int]] = []
-    rest = list(coefficients)
+    rest, half, mask = list(coefficients), 1 << (bits - 1), (1 << bits) - 1
     while any(rest) or not digits:
-        digits.append([((c + _HALF) & _MASK) - _HALF for c in rest])
-        rest = [(c - digit) >> _BITS for c, digit in zip(rest, digits[-1], strict=True)]
+        digits.append([((c + half) & mask) - half for c in rest])
+        rest = [(c - digit) >> bits for c, digit in zip(rest, digits[-1], strict=True)]
     return digits
 
 
-def _weighted_sum(rows: IntArray, coefficients: Sequence[int]) -> list[IntArray]:
-    """Return limbs L with Σ coefficients[i] · rows[i] = Σ L[k] · 2^(21k), each below 2^54."""
-    if not rows.shape[0] == len(coefficients) <= MAX_ROWS:
-        raise OutOfRangeError(f"{rows.shape[0]} rows cannot be summed.", f"Sum at most {MAX_ROWS}.")
-    digits = np.array(_digits(coefficients), np.float64)
-    low, high = _limbs(rows)
-    sums = np.zeros((len(digits) + 1, rows.shape[1]), np.int64)
-    sums[:-1] += (digits @ low).astype(np.int64)
-    sums[1:] += (digits @ high).astype(np.int64)
-    return list(sums)
-
-
-def _divide(limbs: Sequence[IntArray], denominator: int) -> IntArray:
-    """Divide Σ limbs[k] · 2^(21k) by long division and round half to even."""
+def divide_limbs(limbs: Sequence[IntArray], denominator: int) -> IntArray:
+    """Return Σ limbs[k] · 2^(21k), int64[d] each, divided by 1 to 2^61 − 1 and rounded half to even."""
     if denominator < 1 or denominator.bit_length() > 61:
         raise OutOfRangeError(f"Cannot divide by {denominator}.", "Use a denominator from 1 to 2^61 - 1.")
     return divided(limbs, denominator)

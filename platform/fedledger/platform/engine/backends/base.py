@@ -28,7 +28,8 @@ from fedledger.node.batched_clients import (
 )
 from fedledger.node.solvers.base import BLANK, LocalUpdate, Memory
 from fedledger.node.training import Trainer, TrainingContext, training_seed
-from fedledger.protocol.arithmetic.exact import NotFiniteError, OutOfRangeError, WeightedSum
+from fedledger.protocol.arithmetic.exact import NotFiniteError, OutOfRangeError
+from fedledger.protocol.arithmetic.weighted_sum import WeightedSum
 from fedledger.protocol.errors import FedledgerError, RoundError
 from fedledger.protocol.methods.catalogue import BACKEND
 from fedledger.protocol.methods.registry import Registry

@@ -33,7 +33,7 @@ from fedledger.learning.worker import become_worker
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.platform.engine.backends.base import BACKENDS, Done, Job, Population, Total, TrainingError, Work, Worker
 from fedledger.platform.engine.backends.shared_vectors import MAX_BASES, SharedVectors
-from fedledger.protocol.arithmetic.exact import WeightedSum
+from fedledger.protocol.arithmetic.weighted_sum import WeightedSum
 from fedledger.protocol.codecs.payload import published_lengths
 from fedledger.protocol.errors import FedledgerError
 from fedledger.storage.machine import processors

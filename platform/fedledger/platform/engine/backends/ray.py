@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.platform.engine.backends.base import BACKENDS, Done, Job, Population, Total, TrainingError, Work, Worker
-from fedledger.protocol.arithmetic.exact import WeightedSum
+from fedledger.protocol.arithmetic.weighted_sum import WeightedSum
 from fedledger.protocol.errors import ConfigError
 
 CHUNKS = 4

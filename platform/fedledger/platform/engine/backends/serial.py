@@ -9,7 +9,7 @@ from typing import ClassVar
 from fedledger.learning.vectors import repeatable
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.platform.engine.backends.base import BACKENDS, Job, Population, Total, Work, Worker
-from fedledger.protocol.arithmetic.exact import WeightedSum
+from fedledger.protocol.arithmetic.weighted_sum import WeightedSum
 
 
 @BACKENDS.register("serial@1")
