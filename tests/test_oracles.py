@@ -42,7 +42,7 @@ def computed(ours: oracles.Ours, rows: np.ndarray, f: int) -> np.ndarray:
 
 
 def random_rows(seed: int, spare: int = 3, least: int = 1) -> tuple[np.ndarray, int]:
-    """Return float64[n, d] of which f rows are elsewhere, n ≥ 2f + ``spare``, d ≥ ``least``, as fixed point has them."""
+    """Return float64[n, d] in fixed point of which f rows are elsewhere, n ≥ 2f + ``spare``, d ≥ ``least``."""
     rng = np.random.default_rng(seed)
     f = int(rng.integers(1, 4))
     n, d = 2 * f + spare + int(rng.integers(0, 4)), int(rng.integers(least, 8))
