@@ -237,7 +237,7 @@ def weaken(key: str, params: dict[str, Any]) -> None:
 
 def combine(key: str, params: dict[str, Any]) -> None:
     rule = build(RULES, key, params)
-    for rows in (ROWS, HUGE, ROWS[:1], np.zeros_like(ROWS), np.repeat(ROWS[:1], N, axis=0)):
+    for rows in (ROWS, HUGE, ROWS[: max(1, rule.least_rows)], np.zeros_like(ROWS), np.repeat(ROWS[:1], N, axis=0)):
         for weight in (1, 1 << 20):
             aggregate(rule, Rows(rows, [weight] * len(rows), rows[0]), FIXED.unit, None, stage(rows))
 

@@ -23,8 +23,16 @@ from support.examples import examples
 from support.rules import DEFAULTS, MIXING_DEFAULTS, NNM
 
 POINT = FixedPoint(28, 4096.0)
-BOUNDED = {"trimmed_mean@1", "multi_krum@1", "median@1", "geometric_median@1"}
+BOUNDED = {
+    f"{name}@{version}"
+    for name, versions in {"trimmed_mean": "12", "multi_krum": "123", "median": "12", "geometric_median": "12"}.items()
+    for version in versions
+}
 """Rules with a published bound on what hostile rows can do."""
+STRICT = {"trimmed_mean@2", "multi_krum@3", "bulyan@2", "dnc@2"}
+"""Rules that need rows for their f."""
+SHIFTED = ["mean@1", "median@1", "median@2", "trimmed_mean@1", "trimmed_mean@2", "multi_krum@1", "multi_krum@3"]
+"""Rules whose result a shift of all rows shifts exactly, whatever their order."""
 ROBUST = [name for name in DEFAULTS if name not in ("mean@1", "centred_clipping@1", "foolsgold@1")]
 
 
@@ -90,7 +98,11 @@ def test_every_rule_is_tested_here() -> None:
     [
         ("trimmed_mean@1", {"f": 2}, [0.03627191, 0.18406603, -0.09607201, -0.15084274, -0.16542504]),
         ("median@1", {}, [-0.00885131, 0.41211849, -0.42818267, -0.13235175, -0.90557836]),
+        ("trimmed_mean@2", {"f": 2}, [0.03627191, 0.18406603, -0.09607201, -0.15084274, -0.16542504]),
+        ("median@2", {}, [-0.00885131, 0.41211849, -0.42818267, -0.13235175, -0.90557836]),
         ("multi_krum@1", {"f": 2, "m": 1}, frozen()[6]),
+        ("multi_krum@3", {"f": 2, "m": 1}, frozen()[6]),
+        ("geometric_median@2", {}, [0.01316124, 0.30463411, 0.15976126, -0.21390151, -0.28101666]),
         ("geometric_median@1", {}, [0.01316125, 0.30463407, 0.15976125, -0.21390146, -0.28101664]),
         ("centred_clipping@1", {"tau": 1.0}, [0.0874379, 0.15848891, 0.00268865, -0.15675165, -0.09140575]),
     ],
@@ -100,10 +112,13 @@ def test_published_vectors(name: str, params: dict, expected: list[float]) -> No
     np.testing.assert_allclose(outcome.delta / POINT.unit, expected, atol=3e-8)
 
 
+BY_RANKS = {"median", "weighted_median", "trimmed_mean", "supported_mean"}
+
+
 @pytest.mark.parametrize("name", DEFAULTS)
 @pytest.mark.parametrize("shape", [(20, 1), (20, 3), (9, 1)])
 def test_a_rule_leaves_its_input_as_it_is(name: str, shape: tuple[int, int]) -> None:
-    if shape == (20, 1) and name in ("median@1", "trimmed_mean@1", "supported_mean@1"):
+    if shape == (20, 1) and name.partition("@")[0] in BY_RANKS:
         pytest.xfail("sum_of_ranks sorts a matrix of one column in place")
     rows = fixed(np.random.default_rng(1).normal(size=shape))
     before = rows.copy()
@@ -169,14 +184,14 @@ def test_rules_are_robust(seed: int, size: tuple[int, int], name: str, mixed: bo
     rows = hostile(seed, n, f)
     r = f / (n - 2 * f)
     kappa = {
-        "trimmed_mean@1": 6 * r * (1 + r),
-        "multi_krum@1": 6 * (1 + r),
-        "median@1": 4 * (1 + r) ** 2,
-        "geometric_median@1": 4 * (1 + r) ** 2,
-    }[name]
+        "trimmed_mean": 6 * r * (1 + r),
+        "multi_krum": 6 * (1 + r),
+        "median": 4 * (1 + r) ** 2,
+        "geometric_median": 4 * (1 + r) ** 2,
+    }[name.partition("@")[0]]
     if mixed:
         kappa = 8 * f / (n - f) * (kappa + 1)
-    params = {"m": 1} if name == "multi_krum@1" else {}
+    params = {"m": 1} if name.startswith("multi_krum") else {}
     result = run(name, rows, f=f, mix=f if mixed else None, params=params).delta / POINT.unit
     for subset in combinations(rows / POINT.unit, n - f):
         honest = np.array(subset)
@@ -208,9 +223,9 @@ def test_order_blocks_and_known_products_do_not_matter(name: str, mix: int | Non
     )
     # Bulyan's last turns compare each row's one nearest neighbour, so that nearest pairs tie; and several subsets may
     # have the least diameter, as a pair of rows makes it.
-    if name not in ("bulyan@1", "mda@1"):
+    if not name.startswith(("bulyan", "mda")):
         np.testing.assert_allclose(shuffled.delta, first.delta, atol=2)
-    if name in ("mean@1", "median@1", "trimmed_mean@1", "multi_krum@1"):
+    if name in SHIFTED:
         assert (shuffled.delta == first.delta).all()
     known = gram(np.vstack([rows, previous]))
     for same in (
@@ -237,7 +252,7 @@ def test_a_row_without_weight_takes_no_part(name: str, mix: int | None) -> None:
         assert outcome.diagnostics["rows"] == [0, 1, 2, 3, 5, 6, 7, 8]
 
 
-@pytest.mark.parametrize("name", ["mean@1", "median@1", "trimmed_mean@1", "multi_krum@1"])
+@pytest.mark.parametrize("name", SHIFTED)
 def test_a_shift_of_all_rows_shifts_the_result(name: str) -> None:
     rows = hostile(5, 9, 2)
     shift = fixed([5.0, -70.0, 0.0, 600.0])
@@ -279,7 +294,7 @@ def test_mixing_is_the_mean_of_the_nearest_rows() -> None:
     np.testing.assert_allclose(clipping, plain, atol=4)
 
 
-@pytest.mark.parametrize("name", DEFAULTS)
+@pytest.mark.parametrize("name", sorted(set(DEFAULTS) - STRICT))
 @pytest.mark.parametrize("mix", [None, 3])
 def test_few_rows(name: str, mix: int | None) -> None:
     row = fixed([[0.25, -0.5]])

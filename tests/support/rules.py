@@ -1,10 +1,10 @@
-"""Every aggregation rule and mixing, with parameters that suit about nine rows."""
+"""Every aggregation rule and mixing, with parameters that suit nine rows."""
 
 from __future__ import annotations
 
 from typing import Any
 
-NNM, WEIGHTED_NNM = "nearest_neighbour_mixing@1", "nearest_neighbour_mixing@2"
+NNM, WEIGHTED_NNM, STRICT_NNM = (f"nearest_neighbour_mixing@{version}" for version in (1, 2, 3))
 DEFAULTS: dict[str, dict[str, Any]] = {
     "mean@1": {},
     "median@1": {},
@@ -20,7 +20,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "fltrust@1": {},
     "foolsgold@1": {},
     "supported_mean@1": {},
+    "median@2": {},
+    "trimmed_mean@2": {"f": 2},
+    "multi_krum@3": {"f": 2},
+    "geometric_median@2": {},
+    "bulyan@2": {"f": 1},
+    "dnc@2": {"f": 2},
+    "fltrust@2": {},
 }
-MIXING_DEFAULTS: dict[str, dict[str, Any]] = {NNM: {"f": 2}, WEIGHTED_NNM: {"f": 2}}
+MIXING_DEFAULTS: dict[str, dict[str, Any]] = {NNM: {"f": 2}, WEIGHTED_NNM: {"f": 2}, STRICT_NNM: {"f": 2}}
 DEFAULTS |= {"mda@1": {"f": 2}, "meamed@1": {"f": 2}, "monna@1": {"f": 2}, "caf@1": {"f": 2}, "flame@1": {"noise": 0.0}}
 MIXING_DEFAULTS |= {"bucketing@1": {"s": 2}}

@@ -62,3 +62,24 @@ class WeightedNearestNeighbourMixing(NearestNeighbourMixing):
         near = self.near(len(gram))
         rows = [shared_places(distances, weights, near) for distances in squared_distances(gram).tolist()]
         return np.array(rows, np.int64)
+
+
+@MIXINGS.register("nearest_neighbour_mixing@3")
+@dataclass(frozen=True)
+class StrictNearestNeighbourMixing(WeightedNearestNeighbourMixing):
+    """Each row becomes the weighted mean of its n − f nearest rows, itself included.
+
+    Rows that are equally far and tie for the last places share them: each counts with the same part of its weight.
+    A mixed row is rounded once a coordinate, to a whole multiple of 1 / (n − f). f is never lowered: a round needs
+    n > 2f rows.
+
+    Parameters
+    ----------
+    f
+        Number of hostile updates to tolerate; a round needs 2f + 1 updates that count.
+    """
+
+    @property
+    def least_rows(self) -> int:
+        """2f + 1: with fewer rows, hostile ones may be most of every row's nearest."""
+        return 2 * self.f + 1

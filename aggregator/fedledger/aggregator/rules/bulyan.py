@@ -38,18 +38,47 @@ class Bulyan(Checked, CoordinateRule):
         n = len(context.weights)
         f = self._tolerated(n)
         left = _Left(squared_distances(context.gram), f)
-        return sorted(left.take() for _ in range(n - 2 * f)), NearMedian(n - 4 * f)
+        return sorted(left.take() for _ in range(n - 2 * f)), self._second(n - 4 * f)
 
     def __call__(self, block: IntArray, weights: Sequence[int]) -> tuple[IntArray, int]:
         """Average all values of each coordinate, as is right where no update is hostile."""
-        return NearMedian(len(block))(block, weights)
+        return self._second(len(block))(block, weights)
 
     def diagnostics(self, n: int) -> Diagnostics:
         """Return the f that was used."""
         return {"f": self._tolerated(n)}
 
+    def _second(self, count: int) -> CoordinateRule:
+        """Return the rule that averages so many values near their median."""
+        return NearMedian(count)
+
     def _tolerated(self, n: int) -> int:
         return max(0, min(self.f, (n - 3) // 4))
+
+
+@RULES.register("bulyan@2")
+@dataclass(frozen=True)
+class StrictBulyan(Bulyan):
+    """Choose n − 2f rows by repeated Krum; per coordinate, average the n − 4f values nearest their median by weight.
+
+    Each turn of Krum takes, of the rows that are left, the one of least summed squared distance to its nearest others,
+    the earlier address if equal. The median is that without weights. Of two values equally near to it the smaller one
+    is nearer, and of equal values the one of more weight. f is never lowered: a round needs n ≥ 4f + 3 rows.
+
+    Parameters
+    ----------
+    f
+        Number of hostile updates to tolerate; a round needs 4f + 3 updates that count.
+    """
+
+    @property
+    def least_rows(self) -> int:
+        """4f + 3: with fewer rows, hostile values may be most of those near the median."""
+        return 4 * self.f + 3
+
+    def _second(self, count: int) -> CoordinateRule:
+        """Return the rule that averages so many values near their median."""
+        return NearMedian(count, is_weighted=True)
 
 
 class _Left:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from math import lcm
 from typing import Annotated, Any
 
 import numpy as np
@@ -22,6 +25,8 @@ OVERHEAD = 1000
 """What a pair of rows takes besides the products of their coordinates, in products."""
 SETTLED = 1e-12
 """It ends once no component changes by more."""
+LARGEST = 1 << 20
+"""Largest common denominator of the parts of rows that tie; finer ones are rounded to it."""
 
 
 @RULES.register("dnc@1")
@@ -56,23 +61,78 @@ class DivideAndConquer(Checked, LinearRule):
     def require_work(self, rows: int, dimension: int) -> None:
         """Raise ConfigError if the products of so many rows are too many."""
         products = self.iterations * rows * rows * (min(self.coordinates, dimension) + OVERHEAD)
-        require_work("dnc@1", products, MAX_PRODUCTS)
+        require_work(RULES.key_of(self), products, MAX_PRODUCTS)
 
     def __call__(self, context: RuleContext) -> Combination:
-        known, n = context.round, len(context.rows)
-        d, draws = known.updates.shape[1], known.draws()
-        self.require_work(n, d)
-        outliers = min(round(self.filtering * tolerated(self.f, n)), n - 1)
+        n = len(context.rows)
         flags = [0] * n
-        for _ in range(self.iterations):
-            chosen = sorted(draws.sample(range(d), self.coordinates)) if self.coordinates < d else slice(None)
-            rows = [known.updates[place][chosen] for place in context.rows]
-            scores = _scores(_centred(exact.gram(blocks(rows))))
-            for i in sorted(range(n), key=lambda i: (scores[i], i))[n - outliers :]:
+        for scores in self._scored(context):
+            for i in sorted(range(n), key=lambda i: (scores[i], i))[n - self._outliers(n) :]:
                 flags[i] += 1
         least = min(flags)
         selected = [i for i in range(n) if flags[i] == least]
         return Combination([int(i in selected) for i in range(n)], len(selected), {"selected": selected})
+
+    def _outliers(self, n: int) -> int:
+        """Return how many of n rows are outliers in a subset."""
+        return min(round(self.filtering * tolerated(self.f, n)), n - 1)
+
+    def _scored(self, context: RuleContext) -> Iterator[list[float]]:
+        """Yield the rows' scores in each random subset."""
+        known, n = context.round, len(context.rows)
+        d, draws = known.updates.shape[1], known.draws()
+        self.require_work(n, d)
+        for _ in range(self.iterations):
+            chosen = sorted(draws.sample(range(d), self.coordinates)) if self.coordinates < d else slice(None)
+            rows = [known.updates[place][chosen] for place in context.rows]
+            yield _scores(_centred(exact.gram(blocks(rows))))
+
+
+@RULES.register("dnc@2")
+@dataclass(frozen=True)
+class StrictDivideAndConquer(DivideAndConquer):
+    """The weighted mean of the rows that are not outliers in any of several random subsets of the coordinates.
+
+    In each, the rows are centred without weights, so that no weight moves the centre that tells outliers, and the score
+    of a row is its squared projection on the first principal direction; the ``filtering`` · f rows of the highest
+    scores are outliers. Rows that tie for the last places share them: each counts with the same part of its weight, the
+    least one of all subsets. If every row is an outlier somewhere, those that are in the fewest subsets are averaged. f
+    is never lowered: a round needs n > 2f rows, and more than there are outliers.
+
+    Parameters
+    ----------
+    f
+        Number of hostile updates to tolerate; a round needs 2f + 1 updates that count.
+    iterations
+        Number of random subsets.
+    coordinates
+        Coordinates in each subset; all if there are no more.
+    filtering
+        Outliers per hostile update.
+    """
+
+    @property
+    def least_rows(self) -> int:
+        """2f + 1, or one more than the outliers."""
+        return max(2 * self.f, round(self.filtering * self.f)) + 1
+
+    def __call__(self, context: RuleContext) -> Combination:
+        n = len(context.rows)
+        parts = [_parts(scores, n - self._outliers(n)) for scores in self._scored(context)]
+        kept = [min(row) for row in zip(*parts, strict=True)]
+        if not any(kept):
+            sums = [sum(row) for row in zip(*parts, strict=True)]
+            kept = [Fraction(total == max(sums)) for total in sums]
+        one = min(lcm(*(part.denominator for part in kept)), LARGEST)
+        coefficients = [weight * round(part * one) for weight, part in zip(context.weights, kept, strict=True)]
+        return Combination(coefficients, sum(coefficients), {"selected": [i for i in range(n) if kept[i]]})
+
+
+def _parts(scores: Sequence[float], most: int) -> list[Fraction]:
+    """Return which part of each row is among the ``most`` of the least scores, where ties share the last places."""
+    last = sorted(scores)[most - 1]
+    shared = Fraction(most - sum(score < last for score in scores), scores.count(last))
+    return [Fraction(score < last) or shared * (score == last) for score in scores]
 
 
 def _centred(gram: Gram) -> Float64Array:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import gcd
 from typing import ClassVar
 
 import numpy as np
@@ -32,20 +34,41 @@ class FLTrust(LinearRule):
     needs_updates: ClassVar[bool] = True
 
     def __call__(self, context: RuleContext) -> Combination:
-        known = context.round
-        if known.trusted is None:
-            raise RoundError("There is no update that the aggregator trusts.", "Choose another aggregation rule.")
-        rows = [*(known.updates[place] for place in context.rows), known.trusted]
-        products = exact.gram(blocks(rows)).astype(np.float64)
-        norms = np.sqrt(products.diagonal()).tolist()
-        trusts, total = [], 0.0
-        for toward, norm in zip(products[-1].tolist(), norms[:-1], strict=False):
-            trusts.append(max(0.0, toward / (norm * norms[-1])) if norm and norms[-1] else 0.0)
-            total += trusts[-1]
-        if not total:
-            return Combination([0] * len(trusts), 1, {"trusts": [0] * len(trusts)})
-        scales = [min(MAX_SCALE, norms[-1] / norm) if norm else 0.0 for norm in norms[:-1]]
-        if context.by_value:
-            scales = [1.0] * len(trusts)
-        coefficients = [round(trust / total * scale * ONE) for trust, scale in zip(trusts, scales, strict=True)]
-        return Combination(coefficients, ONE, {"trusts": [round(trust * ONE) for trust in trusts]})
+        return _combination(context, [1] * len(context.weights))
+
+
+@RULES.register("fltrust@2")
+@dataclass(frozen=True)
+class WeightedFLTrust(FLTrust):
+    """Σ w_i t_i (‖g₀‖ / ‖g_i‖) g_i / Σ w_i t_i with the trust t_i = max(0, cos(g_i, g₀)) in update g_i of weight w_i.
+
+    g₀ is an update that the aggregator trusts, made from the round's base model on data of its own. The report names
+    it as content; an audit takes it as it is, since nobody else can train it. If no row is trusted, the aggregate is
+    zero. Statistics of a model are not rescaled: they have the mean Σ w_i t_i s_i / Σ w_i t_i.
+    """
+
+    def __call__(self, context: RuleContext) -> Combination:
+        shared = gcd(*context.weights)
+        return _combination(context, [weight // shared for weight in context.weights])
+
+
+def _combination(context: RuleContext, weights: Sequence[int]) -> Combination:
+    """Return the rows by weight times trust, each as long as the update that is trusted."""
+    known = context.round
+    if known.trusted is None:
+        raise RoundError("There is no update that the aggregator trusts.", "Choose another aggregation rule.")
+    rows = [*(known.updates[place] for place in context.rows), known.trusted]
+    products = exact.gram(blocks(rows)).astype(np.float64)
+    norms = np.sqrt(products.diagonal()).tolist()
+    trusts, total = [], 0.0
+    for weight, toward, norm in zip(weights, products[-1].tolist(), norms[:-1], strict=False):
+        trusts.append(max(0.0, toward / (norm * norms[-1])) if norm and norms[-1] else 0.0)
+        total += weight * trusts[-1]
+    if not total:
+        return Combination([0] * len(trusts), 1, {"trusts": [0] * len(trusts)})
+    scales = [min(MAX_SCALE, norms[-1] / norm) if norm else 0.0 for norm in norms[:-1]]
+    if context.by_value:
+        scales = [1.0] * len(trusts)
+    parts = zip(weights, trusts, scales, strict=True)
+    coefficients = [round(weight * trust / total * scale * ONE) for weight, trust, scale in parts]
+    return Combination(coefficients, ONE, {"trusts": [round(trust * ONE) for trust in trusts]})

@@ -62,3 +62,25 @@ class WeightedMultiKrum(MultiKrum):
         coefficients = shared_places(scores, context.weights, most)
         selected = [i for i, coefficient in enumerate(coefficients) if coefficient]
         return Combination(coefficients, sum(coefficients), {"f": f, "selected": selected})
+
+
+@RULES.register("multi_krum@3")
+@dataclass(frozen=True)
+class StrictMultiKrum(WeightedMultiKrum):
+    """The weighted mean of the m rows with the least summed squared distance to their n − f − 2 nearest rows.
+
+    Rows that tie for the last places share them: each counts with the same part of its weight. f is never lowered: a
+    round needs n ≥ 2f + 3 rows.
+
+    Parameters
+    ----------
+    f
+        Number of hostile updates to tolerate; a round needs 2f + 3 updates that count.
+    m
+        Number of rows that are averaged (1 is Krum), at most n; n − f unless given.
+    """
+
+    @property
+    def least_rows(self) -> int:
+        """2f + 3: with fewer rows, hostile ones may choose each other's nearest neighbours."""
+        return 2 * self.f + 3

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import gcd
 from typing import ClassVar
 
 import numpy as np
 
-from fedledger.aggregator.rules.base import CoordinateRule, mean_by_weight
+from fedledger.aggregator.rules.base import CoordinateRule, are_equal, mean_by_weight, summable
 from fedledger.protocol.arithmetic.exact import IntArray
 
 
@@ -33,7 +32,7 @@ class NearMedian(CoordinateRule):
     narrow: ClassVar[bool] = True
 
     def __call__(self, block: IntArray, weights: Sequence[int]) -> tuple[IntArray, int]:
-        if self.is_weighted and len(set(weights)) > 1:
+        if self.is_weighted and not are_equal(weights):
             return self._by_weight(block, weights), 1
         # A copy, whatever the order of the block in memory: it is sorted in place.
         ordered = np.array(block.T, order="C")
@@ -45,7 +44,7 @@ class NearMedian(CoordinateRule):
         return total, self.count
 
     def _by_weight(self, block: IntArray, weights: Sequence[int]) -> IntArray:
-        reduced = np.array(weights, np.int64) // gcd(*weights)
+        reduced = np.array(summable(weights), np.int64)
         # Of equal values the one of more weight comes first.
         heavier = np.argsort(-reduced, kind="stable")
         columns = np.array(block[heavier].T, np.int64, order="C")

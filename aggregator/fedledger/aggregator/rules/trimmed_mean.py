@@ -6,9 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+import numpy as np
+
 from fedledger.aggregator.context.geometry import tolerated
 from fedledger.aggregator.context.ranks import sum_of_ranks
-from fedledger.aggregator.rules.base import RULES, CoordinateRule, Diagnostics
+from fedledger.aggregator.rules.base import (
+    RULES,
+    CoordinateRule,
+    Diagnostics,
+    are_equal,
+    sorted_by_value,
+    summable,
+    weighted_limbs,
+)
+from fedledger.protocol.arithmetic.division import BITS, MASK, divided
 from fedledger.protocol.arithmetic.exact import IntArray
 from fedledger.protocol.methods.parameters import Checked, Whole
 
@@ -35,3 +46,46 @@ class TrimmedMean(CoordinateRule, Checked):
     def diagnostics(self, n: int) -> Diagnostics:
         """Return the f that was used."""
         return {"f": tolerated(self.f, n)}
+
+
+@RULES.register("trimmed_mean@2")
+@dataclass(frozen=True)
+class StrictTrimmedMean(TrimmedMean):
+    """The weighted mean of each coordinate without the lowest and the highest f / n of the weight.
+
+    With n rows that is f rows' worth of weight on either side. A row whose weight lies across a limit counts with the
+    part that is within. The sum is exact, and rounded once. f is never lowered: a round needs n > 2f rows.
+
+    Parameters
+    ----------
+    f
+        Number of hostile updates to tolerate; a round needs 2f + 1 updates that count.
+    """
+
+    @property
+    def least_rows(self) -> int:
+        """2f + 1: with fewer rows nothing is left between the limits."""
+        return 2 * self.f + 1
+
+    def __call__(self, block: IntArray, weights: Sequence[int]) -> tuple[IntArray, int]:
+        if are_equal(weights):
+            return super().__call__(block, weights)
+        n, f, reduced = len(block), tolerated(self.f, len(block)), summable(weights)
+        values, upto = sorted_by_value(block, reduced)
+        total = sum(reduced)
+        # The limit lies at f · total / n: so many whole units of the weight, and the n-th parts of one more.
+        whole, parts = divmod(f * total, n)
+        within = np.clip(upto, whole, total - whole)
+        counted = np.diff(within, axis=0, prepend=np.full((1, values.shape[1]), whole, np.int64))
+        upper, lower = weighted_limbs(values, counted)
+        columns = np.arange(values.shape[1])
+        # Of the outermost unit on either side, n-th parts are beyond the limit.
+        lowest = values[(upto <= whole).sum(axis=0), columns]
+        highest = values[(upto < total - whole).sum(axis=0), columns]
+        beyond, carried = lowest + highest, upper + (lower >> BITS)
+        limbs = [
+            n * (lower & MASK) - parts * (beyond & MASK),
+            n * (carried & MASK) - parts * (beyond >> BITS),
+            n * (carried >> BITS),
+        ]
+        return divided(limbs, (n - 2 * f) * total), 1
