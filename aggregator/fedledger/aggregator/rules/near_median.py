@@ -44,17 +44,21 @@ class NearMedian(CoordinateRule):
         return total, self.count
 
     def _by_weight(self, block: IntArray, weights: Sequence[int]) -> IntArray:
-        reduced = np.array(summable(weights), np.int64)
-        # Of equal values the one of more weight comes first.
-        heavier = np.argsort(-reduced, kind="stable")
-        columns = np.array(block[heavier].T, np.int64, order="C")
-        order = np.argsort(columns, axis=1, kind="stable")
-        values: IntArray = np.take_along_axis(columns, order, axis=1)
-        first = self._moves(values).sum(axis=1)[:, None]
-        place = np.arange(len(block))[None, :]
-        is_near = (place >= first) & (place < first + self.count)
-        counted: IntArray = reduced[heavier][order] * is_near
-        return mean_by_weight(values.T, counted.T, counted.sum(axis=1))
+        n, reduced = len(block), np.array(summable(weights), np.int64)
+        columns = np.array(block.T, np.int64, order="C")
+        ordered = np.sort(columns, axis=1)
+        middle, first = _doubled_median(ordered), self._moves(ordered).sum(axis=1)[:, None]
+        # Equal values below the median are cut from below, and others from above: the heavier ones are on the other
+        # side. Values are below 2^62 / n, so one and a rank of its row fit in one integer.
+        heavier, bits = np.argsort(-reduced, kind="stable"), (n - 1).bit_length()
+        rank = np.argsort(heavier)
+        keys = columns << bits | np.where(2 * columns < middle, n - 1 - rank, rank)
+        keys.sort(axis=1)
+        ranks = keys & ((1 << bits) - 1)
+        rows = heavier[np.where(2 * ordered < middle, n - 1 - ranks, ranks)]
+        place = np.arange(n)
+        counted: IntArray = reduced[rows] * ((place >= first) & (place < first + self.count))
+        return mean_by_weight(ordered.T, counted.T, counted.sum(axis=1))
 
     def _moves(self, ordered: IntArray) -> IntArray:
         """Return, of int64[d', n] in order, how often the window of the nearest values moves up: int64[d', n − count].
@@ -62,8 +66,14 @@ class NearMedian(CoordinateRule):
         The nearest values are neighbours in this order. From the smallest ones the window moves up while the value
         that it would gain is nearer to the median than the one that it would lose, so the ones in a row come first.
         """
-        n = ordered.shape[1]
-        middle = ordered[:, (n - 1) // 2] + ordered[:, n // 2]
         # |2a − m| < |2b − m| for a ≥ b if and only if a + b < m and a > b; where a = b either will do.
-        moves: IntArray = (ordered[:, : n - self.count] + ordered[:, self.count :] < middle[:, None]).astype(np.int64)
+        sums = ordered[:, : ordered.shape[1] - self.count] + ordered[:, self.count :]
+        moves: IntArray = (sums < _doubled_median(ordered)).astype(np.int64)
         return moves
+
+
+def _doubled_median(ordered: IntArray) -> IntArray:
+    """Return twice the median of each row of int64[d', n] in order, int64[d', 1]."""
+    n = ordered.shape[1]
+    doubled: IntArray = ordered[:, (n - 1) // 2] + ordered[:, n // 2]
+    return doubled[:, None]
