@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import pdist, squareform
 from test_rules import fixed, run
 
+from fedledger.aggregator.context.distances import squared_distances_to
 from fedledger.aggregator.context.geometry import squared_distances
 from fedledger.aggregator.context.smallest_diameter import smallest_diameter
 from fedledger.protocol.arithmetic.exact import LIMIT, gram
@@ -80,3 +81,12 @@ def test_mda_leaves_out_what_is_far() -> None:
     outcome = run("mda@1", rows, f=2)
     assert outcome.diagnostics["selected"] == [0, 2, 3, 4, 5, 7, 8]
     assert outcome.diagnostics["exact"] == 1
+
+
+@pytest.mark.parametrize("bits", [3, 20, 40])
+@pytest.mark.parametrize("d", [1, 4095, 4097, 20_000])
+def test_distances_to_a_point_are_exact(bits: int, d: int) -> None:
+    rows = np.random.default_rng(d).integers(-(1 << bits), 1 << bits, (4, d), np.int64, endpoint=True)
+    rows[0], rows[1] = 1 << bits, -(1 << bits)
+    found = squared_distances_to(list(rows[1:]), rows[0])
+    assert found == [sum((a - b) ** 2 for a, b in zip(row, rows[0].tolist(), strict=True)) for row in rows[1:].tolist()]
