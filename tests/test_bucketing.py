@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,12 @@ from fedledger.aggregator.mixings.base import MIXINGS
 from fedledger.aggregator.round.methods import RoundMethods, check_rows
 from fedledger.aggregator.rules.aggregate import MAX_MIXED, Outcome, Rows, aggregate
 from fedledger.aggregator.rules.base import RULES
+from fedledger.contracts.chain.chain import Chain
+from fedledger.contracts.chain.connection import EMBEDDED
+from fedledger.ledger_tools.audit.audit import audit_run
+from fedledger.platform.experiment.assembly import make_experiment
+from fedledger.platform.experiment.config import load_config
+from fedledger.platform.runs.plain_run import run_without_ledger
 from fedledger.protocol.arithmetic.exact import LIMIT, OutOfRangeError
 from fedledger.protocol.arithmetic.random_streams import Stream
 from fedledger.protocol.encoding.cid import ContentRef
@@ -24,6 +31,7 @@ from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.spec import TaskSpec
 from support.examples import examples
 from support.rules import DEFAULTS
+from support.small import run_small
 
 LOOK_AT_UPDATES = {"dnc", "fltrust", "foolsgold"}
 """Rules that score each update by itself."""
@@ -156,3 +164,31 @@ def test_the_largest_values_of_many_rows_do_not_overflow(s: int) -> None:
         assert found.delta.tolist() == [-LIMIT]
     with pytest.raises(OutOfRangeError, match="Scale the weights down"):
         run("mean@1", hostile(1, 9, 2), 2, [1 << 40, *[1] * 8])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("normalisation", "mixing", "rule"),
+    [
+        ("arc@1", ("bucketing@1", {"s": 2}), ("flame@1", {"noise": 0.01})),
+        ("norm_clip@1", ("nearest_neighbour_mixing@3", {"f": 1}), ("monna@1", {"f": 1})),
+        ("arc@1", ("bucketing@1", {"s": 2}), ("caf@1", {"f": 1})),
+        ("norm_clip@1", ("bucketing@1", {"s": 2}), ("mda@1", {"f": 1})),
+    ],
+)
+def test_rounds_with_what_is_drawn_are_audited_and_the_same_without_a_ledger(
+    tmp_path: Path, normalisation: str, mixing: tuple[str, dict], rule: tuple[str, dict]
+) -> None:
+    def toml(name: str, params: dict) -> str:
+        given_ = ", ".join(f"{key} = {value}" for key, value in params.items())
+        return f'{{ method = "{name}", params = {{ {given_} }} }}'
+
+    clip = toml(normalisation, {"f": 1} if normalisation == "arc@1" else {"norm": 0.5})
+    extra = f"normalisation = {clip}\nmixing = {toml(*mixing)}\naggregation = {toml(*rule)}\n"
+    made = run_small(tmp_path, Chain(EMBEDDED), participants=6, rounds=2, extra=extra)
+    result = audit_run(tmp_path)
+    assert result.reproduced and result.rounds == 2
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    plain = run_without_ledger(make_experiment(load_config(tmp_path / "config.toml"), tmp_path), folder, "serial")
+    assert plain["final_model"] == made.summary["final_model"]
