@@ -357,8 +357,10 @@ def test_a_method_at_its_extremes_ends_or_says_why_not(plural: str, key: str) ->
     ("rule", "most", "too_many"),
     [
         ("geometric_median@1", {"iterations": 1024}, {"iterations": 1025}),
+        ("geometric_median@2", {"iterations": 1024}, {"iterations": 1025}),
         ("centred_clipping@1", {"tau": 1.0, "iterations": 1024}, {"tau": 1.0, "iterations": 1025}),
         ("dnc@1", {"f": 1, "iterations": 5}, {"f": 1, "iterations": 7}),
+        ("dnc@2", {"f": 1, "iterations": 5}, {"f": 1, "iterations": 7}),
     ],
 )
 def test_a_task_whose_rounds_are_too_much_work_is_not_posted(

@@ -113,6 +113,21 @@ def test_a_task_whose_rounds_have_too_few_participants_is_not_posted(tmp_path: P
             make_experiment(load_config(write_config(tmp_path, participants=participants, extra=extra)), tmp_path)
 
 
+def test_a_schedule_whose_steps_are_too_small_for_the_rule_is_not_posted(tmp_path: Path) -> None:
+    extra = (
+        'aggregation = { method = "trimmed_mean@2", params = { f = 2 } }\n'
+        'schedule = { method = "fedbuff@1", params = { buffer = BUFFER, concurrency = 6, max_staleness = 2 } }\n'
+        '[devices]\nkinds = [{ link = "4g" }]\n[ledger]\nmax_staleness = 2\n'
+    )
+    for buffer, enough in ((5, True), (4, False)):
+        written = write_config(tmp_path, participants=6, extra=extra.replace("BUFFER", str(buffer)))
+        if enough:
+            make_experiment(load_config(written), tmp_path)
+            continue
+        with pytest.raises(ConfigError, match="needs 5 updates that count; a round of this task has 4 at most"):
+            make_experiment(load_config(written), tmp_path)
+
+
 # -- a round without them ----------------------------------------------------------------------------------------
 
 

@@ -20,6 +20,7 @@ from fedledger.contracts.ledger.round_history import Participation
 from fedledger.protocol.encoding import canonical, tensors
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.methods.catalogue import Method
+from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.records import update as wire
 from fedledger.protocol.records.measurement import Measurement
 from fedledger.protocol.records.model import ModelFile
@@ -33,6 +34,7 @@ from fedledger.protocol.records.update import UpdateHeader, UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.local import LocalStore
 from support.examples import examples
+from support.rules import DEFAULTS
 from support.spot_checks import AUDITORS
 
 D = 5
@@ -393,23 +395,17 @@ def test_every_reason_of_validation_is_tested_here() -> None:
     assert {verdict for verdict, _ in CASES.values()} | {Verdict.OVERSIZE, Verdict.UNAVAILABLE} == reasons
 
 
-PARAMS = {key: {"f": 2} for key in ("trimmed_mean@1", "multi_krum@1", "multi_krum@2", "bulyan@1", "dnc@1")} | {
-    "centred_clipping@1": {"tau": 1.0},
-    "weighted_trimmed_mean@1": {"share": 0.2},
-}
-
-
 @pytest.mark.parametrize("rule", sorted(RULES))
 @pytest.mark.parametrize("survivors", [0, 1, 2, 3])
 @pytest.mark.parametrize("mixing", [None, Method(method="nearest_neighbour_mixing@1", params={"f": 1})])
 def test_every_rule_copes_with_whatever_is_left(
     store: LocalStore, rule: str, survivors: int, mixing: Method | None
 ) -> None:
-    aggregation = Method(method=rule, params=PARAMS.get(rule, {}))
+    aggregation = Method(method=rule, params=DEFAULTS[rule])
     spec = SPEC.model_copy(update={"aggregation": aggregation, "mixing": mixing})
     refs = {i: store.put(update(i, spec=spec.digest.hex())) for i in range(survivors)}
     # Its length is what every row is scaled to.
-    trusted = Content.of(write_trusted(delta(0))) if rule == "fltrust@1" else None
+    trusted = Content.of(write_trusted(delta(0))) if rule.startswith("fltrust") else None
     outcome = run_round(store, {**refs, 3: store.put(b"junk")}, spec, trusted=trusted)
     assert [v for v in outcome.verdicts.values() if v is Verdict.ACCEPTED] == [Verdict.ACCEPTED] * survivors
     moved = ModelFile.decode(outcome.model.data).vector - BASE.vector
@@ -421,4 +417,8 @@ def test_every_rule_copes_with_whatever_is_left(
         # Mixed rows are not as long as those whose lengths were compared.
         assert mixing is not None or np.linalg.norm(moved) <= np.linalg.norm(delta(0)) + 1e-6
         assert outcome.document["trusted"] == Ref.of(trusted.ref).model_dump()
-    assert sum(outcome.shares.values()) == (UNITS if survivors else 0)
+    least = build(RULES, rule, DEFAULTS[rule]).least_rows
+    assert sum(outcome.shares.values()) == (UNITS if survivors >= max(1, least) else 0)
+    told = {"counted": survivors, "needed": least}
+    assert (outcome.document["aggregation"] == told) == (survivors < least)
+    assert survivors >= least or outcome.model.ref == BASE_REF

@@ -25,6 +25,7 @@ from fedledger.protocol.records.reputation import PPM, Evidence
 from fedledger.protocol.records.spec import ReputationSpec, TaskSpec
 from fedledger.protocol.records.verdicts import Verdict
 from support.examples import examples
+from support.rules import DEFAULTS
 
 OPEN = ReputationSpec(gate=0, relative_gate=0)
 MOST_EXAMPLES = 2**20 - 1
@@ -275,7 +276,7 @@ class TestRounds:
 
     @pytest.mark.parametrize("rule", sorted(RULES))
     def test_the_gate_holds_whatever_the_rule(self, rule: str) -> None:
-        spec = spec_with(aggregation=Method(method=rule, params=PARAMS.get(rule, {})), detection=[])
+        spec = spec_with(aggregation=Method(method=rule, params=DEFAULTS[rule]), detection=[])
         good = [entry(i, NEWCOMER, 10 + i, [0.5 + i / 100, -0.5, 0.25, i / 50]) for i in range(7)]
         near, far = (entry(7, 300_000, 1000, delta) for delta in ([0.4, -0.4, 0.2, 0.1], [-9.0, 9.0, 9.0, -9.0]))
         with_near, with_far = evaluated(spec, [*good, near]), evaluated(spec, [*good, far])
@@ -344,12 +345,3 @@ class TestRounds:
 
 
 _vectors = st.lists(st.floats(-2.0, 2.0), min_size=D, max_size=D)
-PARAMS = {
-    "trimmed_mean@1": {"f": 1},
-    "multi_krum@1": {"f": 1},
-    "multi_krum@2": {"f": 1},
-    "centred_clipping@1": {"tau": 1.0},
-    "weighted_trimmed_mean@1": {"share": 0.2},
-    "bulyan@1": {"f": 1},
-    "dnc@1": {"f": 1},
-}
