@@ -14,6 +14,7 @@ from test_validation import BASE, BASE_REF, EXPECTED, OWNERS, SPEC, UNITS, measu
 from fedledger.aggregator.normalisations.base import NORMALISATIONS
 from fedledger.aggregator.normalisations.fednova import MOST_STEPS, FedNova, MedianNova
 from fedledger.aggregator.normalisations.median_clip import MedianClip
+from fedledger.aggregator.round.methods import RoundMethods, check_rows
 from fedledger.aggregator.round.outcome import RoundInput, RoundOutcome, round_outcome
 from fedledger.ledger_tools.audit.replay import require_methods
 from fedledger.protocol.arithmetic.exact import LIMIT
@@ -206,3 +207,42 @@ def test_an_audit_names_a_normalisation_that_it_lacks() -> None:
     spec = SPEC.model_copy(update={"normalisation": Method(method="other@1")})
     with pytest.raises(ConfigError, match=r"no normalisation 'other@1'"):
         require_methods(spec)
+
+
+@examples(60)
+@given(data=st.data(), n=st.integers(1, 9), bits=st.sampled_from([3, 20, 40]))
+def test_a_fixed_norm_is_never_exceeded(data: st.DataObject, n: int, bits: int) -> None:
+    values = st.integers(-(1 << bits), 1 << bits)
+    deltas = np.array(data.draw(st.lists(st.lists(values, min_size=3, max_size=3), min_size=n, max_size=n)))
+    most = data.draw(st.integers(1, 1 << (bits + 1)))
+    before = deltas.copy()
+    made = build(NORMALISATIONS, "norm_clip@1", {"norm": most / 16})(deltas, [1] * n, [1] * n, LIMIT, 16)
+    assert (deltas == before).all()
+    for row, short in zip(deltas.tolist(), made.tolist(), strict=True):
+        norm = sqrt(sum(x * x for x in row))
+        expected = row if norm <= most else [x * most / norm for x in row]
+        # Halves go to even, so of three coordinates it is at most √3 / 2 longer.
+        assert all(abs(a - b) <= 0.5 + 1e-9 * abs(b) for a, b in zip(short, expected, strict=True))
+
+
+def test_adaptive_clipping_shortens_the_longest_to_the_next() -> None:
+    """Of 10 updates with f = 2 they are ⌊2 · 2 / 10 · 8⌋ = 3, whatever they are."""
+    lengths = [5, 900, 40, 10, 70, 2, 70, 1 << 39, 30, 60]
+    deltas = np.array([[length, 0] for length in lengths])
+    clip = build(NORMALISATIONS, "arc@1", {"f": 2})
+    assert clip(deltas, [1] * 10, [1] * 10, LIMIT)[:, 0].tolist() == [5, 70, 40, 10, 70, 2, 70, 70, 30, 60]
+    assert (clip(np.zeros((5, 2), np.int64), [1] * 5, [1] * 5, LIMIT) == 0).all()
+    assert clip(deltas[:4], [1] * 4, [1] * 4, LIMIT) is not None and clip.least_rows == 5
+    none = build(NORMALISATIONS, "arc@1", {"f": 0})
+    assert (none(deltas, [1] * 10, [1] * 10, LIMIT) == deltas).all()
+
+
+def test_a_round_of_too_few_for_adaptive_clipping_moves_nothing() -> None:
+    clipped = {"normalisation": Method(method="arc@1", params={"f": 3})}
+    spec = SPEC.model_copy(update={**clipped, "aggregation": Method(method="mean@1", params={})})
+    assert RoundMethods.of(spec).least_rows == 7
+    assert RoundMethods.of(spec).lack([1] * 6) == {"counted": 6, "needed": 7} and not RoundMethods.of(spec).lack(
+        [1] * 7
+    )
+    with pytest.raises(ConfigError, match="arc@1 with f = 3 needs 7"):
+        check_rows(spec, 6)

@@ -14,7 +14,7 @@ from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.mixings.base import MIXINGS
 from fedledger.aggregator.rules.aggregate import Outcome, Rows, aggregate
 from fedledger.aggregator.rules.base import RULES
-from fedledger.protocol.arithmetic.exact import LIMIT, FixedPoint, gram
+from fedledger.protocol.arithmetic.exact import LIMIT, FixedPoint, NotFiniteError, OutOfRangeError, gram
 from fedledger.protocol.arithmetic.random_streams import Stream
 from fedledger.protocol.errors import ConfigError, RoundError
 from fedledger.protocol.methods.parameters import build
@@ -110,6 +110,21 @@ def test_every_rule_is_tested_here() -> None:
 def test_published_vectors(name: str, params: dict, expected: list[float]) -> None:
     outcome = run(name, fixed(frozen()), params=params)
     np.testing.assert_allclose(outcome.delta / POINT.unit, expected, atol=3e-8)
+
+
+BY_RANKS = {"median", "weighted_median", "trimmed_mean", "supported_mean"}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+@pytest.mark.parametrize("shape", [(20, 1), (20, 3), (9, 1)])
+def test_a_rule_leaves_its_input_as_it_is(name: str, shape: tuple[int, int]) -> None:
+    if shape == (20, 1) and name.partition("@")[0] in BY_RANKS:
+        pytest.xfail("sum_of_ranks sorts a matrix of one column in place")
+    rows = fixed(np.random.default_rng(1).normal(size=shape))
+    before = rows.copy()
+    run(name, rows, weights=list(range(1, len(rows) + 1)))
+    run(name, rows)
+    assert (rows == before).all()
 
 
 def test_mean_weighs_and_rounds_once() -> None:
@@ -504,3 +519,76 @@ def test_foolsgold_gives_nothing_to_rows_of_one_direction_and_all_to_orthogonal_
     same, apart = run("foolsgold@1", fixed([[3.0, 4.0]] * 3)), run("foolsgold@1", fixed(np.eye(3)))
     assert same.diagnostics["rates"] == [0, 0, 0] and not same.delta.any()
     assert apart.diagnostics["rates"] == [1 << 30] * 3
+
+
+@examples(60)
+@given(st.integers(0, 2**32), st.lists(st.integers(1, 1 << 20), min_size=9, max_size=9), st.integers(0, 4))
+def test_meamed_is_the_mean_around_the_median(seed: int, weights: list[int], f: int) -> None:
+    """Against fractions; of equal values the one of more weight is nearer."""
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(-3, 4, (9, 5)) if rng.random() < 0.5 else hostile(seed, 9, 2)
+    weighted, plain = (run("meamed@1", rows, f=f, weights=w).delta.tolist() for w in (weights, [3] * 9))
+    for column, by_weight, alike in zip(rows.T.tolist(), weighted, plain, strict=True):
+        middle = sorted(column)[4]
+        order = sorted(zip(column, weights, strict=True), key=lambda pair: (abs(pair[0] - middle), pair[0], -pair[1]))
+        near = order[: 9 - f]
+        total = sum(weight for _, weight in near)
+        assert by_weight == round(Fraction(sum(value * weight for value, weight in near), total))
+        assert alike == round(Fraction(sum(value for value, _ in near), len(near)))
+
+
+@pytest.mark.parametrize("name", ["bulyan@1", "bulyan@2", "meamed@1"])
+def test_the_largest_values_near_a_median_do_not_overflow(name: str) -> None:
+    rows, weights = np.full((4096, 2), LIMIT, np.int64), [1 << 20] * 4095 + [1]
+    rows[:2048, 1] = -LIMIT
+    given_ = Rows(rows, weights, gram=np.zeros((4096, 4096), np.int64))
+    found = aggregate(build(RULES, name, {"f": 0}), given_, 1).delta.tolist()
+    assert found[0] == LIMIT and abs(found[1]) <= LIMIT
+
+
+def test_monna_averages_what_is_nearest_the_trusted_update() -> None:
+    """Also of mixed rows, and of values beside the updates that are looked at."""
+    rows, trusted = hostile(4, 9, 2), hostile(5, 9, 0)[0]
+    stage = a_round(rows, trusted=trusted)
+
+    def nearest(values: list[list[Fraction]]) -> list[int]:
+        apart = [sum((x - int(t)) ** 2 for x, t in zip(row, trusted, strict=True)) for row in values]
+        return sorted(sorted(range(9), key=lambda i: (apart[i], i))[:7])
+
+    plain = run("monna@1", rows, stage=stage, weights=list(range(1, 10)))
+    chosen = nearest([[Fraction(int(x)) for x in row] for row in rows])
+    assert plain.diagnostics["selected"] == chosen
+    total = sum(i + 1 for i in chosen)
+    assert plain.delta.tolist() == [
+        round(Fraction(sum((i + 1) * int(rows[i, k]) for i in chosen), total)) for k in range(4)
+    ]
+    members = build(MIXINGS, NNM, {"f": 2}).coefficients(gram(rows), [1] * 9)
+    means = [[Fraction(int(x), 7) for x in row] for row in members @ rows]
+    mixed = run("monna@1", rows, stage=stage, mix=2)
+    chosen = nearest(means)
+    assert mixed.diagnostics["selected"] == chosen
+    assert mixed.delta.tolist() == [round(sum(means[i][k] for i in chosen) / 7) for k in range(4)]
+    statistics = np.arange(9)[:, None]
+    values = run("monna@1", statistics, stage=stage, by_value=True)
+    assert values.delta.tolist() == [round(Fraction(sum(plain.diagnostics["selected"]), 7))]
+    with pytest.raises(RoundError, match="trusts"):
+        run("monna@1", rows, stage=a_round(rows, trusted=None))
+
+
+def test_monna_shares_the_last_places() -> None:
+    """Two rows have one place between them."""
+    rows = np.array([[0], [1], [4], [-4], [100]], np.int64)
+    found = run("monna@1", rows, f=2, stage=a_round(rows, trusted=np.zeros(1, np.int64)), weights=[1, 2, 3, 4, 5])
+    assert found.diagnostics["coefficients"] == [2, 4, 3, 4, 0]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 1e38])
+def test_what_is_no_number_of_the_format_never_reaches_a_rule(bad: float) -> None:
+    """Validation quantises each update by itself, and so does a rule that is given float32."""
+    updates = np.random.default_rng(1).normal(size=(5, 6)).astype(np.float32)
+    updates[2, 3] = bad
+    with pytest.raises((NotFiniteError, OutOfRangeError)):
+        POINT.quantise(updates[2])
+    for name in ("mean@1", "median@1", "caf@1", "mda@1", "meamed@1"):
+        with pytest.raises((NotFiniteError, OutOfRangeError)):
+            aggregate(build(RULES, name, DEFAULTS[name]), Rows(updates, [1] * 5, fixed=POINT), POINT.unit)

@@ -200,6 +200,8 @@ def test_on_a_ledger_such_a_round_is_audited_and_the_same_without_one(tmp_path: 
 @examples(25)
 @given(st.integers(0, 2**32), st.integers(1, MAX_WEIGHT), st.booleans(), st.sampled_from([None, 2]))
 def test_equal_weights_are_none(name: str, seed: int, weight: int, tied: bool, mix: int | None) -> None:
+    # Of mixed rows these two look at the mixtures, and their first versions at what was mixed.
+    assume(mix is None or name not in ("dnc@2", "fltrust@2"))
     rows = np.random.default_rng(seed).integers(-2, 3, (9, 5)) if tied else hostile(seed, 9, 2)
     # Of copies that tie for a place, Krum's and divide and conquer's first versions take one by its address.
     assume(not tied or name not in ("multi_krum@3", "dnc@2") or len({tuple(row) for row in rows.tolist()}) == 9)

@@ -405,7 +405,8 @@ def test_every_rule_copes_with_whatever_is_left(
     spec = SPEC.model_copy(update={"aggregation": aggregation, "mixing": mixing})
     refs = {i: store.put(update(i, spec=spec.digest.hex())) for i in range(survivors)}
     # Its length is what every row is scaled to.
-    trusted = Content.of(write_trusted(delta(0))) if rule.startswith("fltrust") else None
+    made = build(RULES, rule, DEFAULTS[rule])
+    trusted = Content.of(write_trusted(delta(0))) if made.needs_trusted else None
     outcome = run_round(store, {**refs, 3: store.put(b"junk")}, spec, trusted=trusted)
     assert [v for v in outcome.verdicts.values() if v is Verdict.ACCEPTED] == [Verdict.ACCEPTED] * survivors
     moved = ModelFile.decode(outcome.model.data).vector - BASE.vector
@@ -417,7 +418,7 @@ def test_every_rule_copes_with_whatever_is_left(
         # Mixed rows are not as long as those whose lengths were compared.
         assert mixing is not None or np.linalg.norm(moved) <= np.linalg.norm(delta(0)) + 1e-6
         assert outcome.document["trusted"] == Ref.of(trusted.ref).model_dump()
-    least = build(RULES, rule, DEFAULTS[rule]).least_rows
+    least = made.least_rows
     assert sum(outcome.shares.values()) == (UNITS if survivors >= max(1, least) else 0)
     told = {"counted": survivors, "needed": least}
     assert (outcome.document["aggregation"] == told) == (survivors < least)

@@ -177,7 +177,7 @@ def summable(weights: Sequence[int]) -> list[int]:
 def sorted_by_value(block: IntArray, weights: Sequence[int]) -> tuple[IntArray, IntArray]:
     """Return the values of every column of [n, d'] in ascending order, and the weight up to each, both int64[n, d'].
 
-    Equal values keep the order of their rows.
+    The block may be of int32. Equal values keep the order of their rows.
     """
     own, bits = np.array(weights, np.int64), (len(block) - 1).bit_length()
     block = block.astype(np.int64, copy=False)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import lcm
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +55,7 @@ class DivideAndConquer(Checked, LinearRule):
     coordinates: Annotated[int, Whole(1, 1_000_000)] = 10_000
     filtering: Annotated[float, Real(0, 10, above=True)] = 1.0
     needs_gram = False
-    needs_updates = True
+    needs_updates: ClassVar[bool] = True
 
     def require_work(self, rows: int, dimension: int) -> None:
         """Raise ConfigError if the products of so many rows are too many."""
@@ -84,7 +84,10 @@ class DivideAndConquer(Checked, LinearRule):
         for _ in range(self.iterations):
             chosen = sorted(draws.sample(range(d), self.coordinates)) if self.coordinates < d else slice(None)
             rows = [known.updates[place][chosen] for place in context.rows]
-            yield _scores(_centred(exact_products(rows)))
+            products = exact_products(rows)
+            if context.mixture is not None and not self.needs_updates:
+                products = context.mixture.gram(products)
+            yield _scores(_centred(products))
 
 
 @RULES.register("dnc@2")
@@ -95,8 +98,9 @@ class StrictDivideAndConquer(DivideAndConquer):
     In each, the rows are centred without weights, so that no weight moves the centre that tells outliers, and the score
     of a row is its squared projection on the first principal direction; the ``filtering`` · f rows of the highest
     scores are outliers. Rows that tie for the last places share them: each counts with the same part of its weight, the
-    least one of all subsets. If every row is an outlier somewhere, those that are in the fewest subsets are averaged. f
-    is never lowered: a round needs n > 2f rows, and more than there are outliers.
+    least one of all subsets. If every row is an outlier somewhere, those that are in the fewest subsets are averaged.
+    Rows are as the task's mixing makes them. f is never lowered: a round needs n > 2f rows, and more than there are
+    outliers.
 
     Parameters
     ----------
@@ -110,13 +114,15 @@ class StrictDivideAndConquer(DivideAndConquer):
         Outliers per hostile update.
     """
 
+    needs_updates: ClassVar[bool] = False
+
     @property
     def least_rows(self) -> int:
         """2f + 1, or one more than the outliers."""
         return max(2 * self.f, round(self.filtering * self.f)) + 1
 
     def __call__(self, context: RuleContext) -> Combination:
-        n = len(context.rows)
+        n = len(context.weights)
         parts = [_parts(scores, n - self._outliers(n)) for scores in self._scored(context)]
         kept = [min(row) for row in zip(*parts, strict=True)]
         if not any(kept):

@@ -11,6 +11,8 @@ import numpy as np
 
 from fedledger.aggregator.context.columns import exact_products
 from fedledger.aggregator.rules.base import ONE, RULES, Combination, LinearRule, RuleContext
+from fedledger.aggregator.rules.trusted import products_with_trusted
+from fedledger.protocol.arithmetic.exact import Gram
 from fedledger.protocol.errors import RoundError
 
 MAX_SCALE = float(1 << 20)
@@ -33,7 +35,11 @@ class FLTrust(LinearRule):
     needs_updates: ClassVar[bool] = True
 
     def __call__(self, context: RuleContext) -> Combination:
-        return _combination(context, [1] * len(context.weights))
+        known = context.round
+        if known.trusted is None:
+            raise RoundError("There is no update that the aggregator trusts.", "Choose another aggregation rule.")
+        rows = [*(known.updates[place] for place in context.rows), known.trusted]
+        return _combination(context, [1] * len(context.weights), exact_products(rows))
 
 
 @RULES.register("fltrust@2")
@@ -43,21 +49,21 @@ class WeightedFLTrust(FLTrust):
 
     g₀ is an update that the aggregator trusts, made from the round's base model on data of its own. The report names
     it as content; an audit takes it as it is, since nobody else can train it. If no row is trusted, the aggregate is
-    zero. Statistics of a model are not rescaled: they have the mean Σ w_i t_i s_i / Σ w_i t_i.
+    zero. Rows are as the task's mixing makes them. Statistics of a model are not rescaled: they have the mean
+    Σ w_i t_i s_i / Σ w_i t_i.
     """
+
+    needs_updates: ClassVar[bool] = False
 
     def __call__(self, context: RuleContext) -> Combination:
         shared = gcd(*context.weights)
-        return _combination(context, [weight // shared for weight in context.weights])
+        weights = [weight // shared for weight in context.weights]
+        return _combination(context, weights, products_with_trusted(context))
 
 
-def _combination(context: RuleContext, weights: Sequence[int]) -> Combination:
-    """Return the rows by weight times trust, each as long as the update that is trusted."""
-    known = context.round
-    if known.trusted is None:
-        raise RoundError("There is no update that the aggregator trusts.", "Choose another aggregation rule.")
-    rows = [*(known.updates[place] for place in context.rows), known.trusted]
-    products = exact_products(rows).astype(np.float64)
+def _combination(context: RuleContext, weights: Sequence[int], gram: Gram) -> Combination:
+    """Return the rows by weight times trust, each as long as the update that is trusted, the last row of ``gram``."""
+    products = gram.astype(np.float64)
     norms = np.sqrt(products.diagonal()).tolist()
     trusts, total = [], 0.0
     for weight, toward, norm in zip(weights, products[-1].tolist(), norms[:-1], strict=False):

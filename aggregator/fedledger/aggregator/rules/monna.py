@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from fedledger.aggregator.context.geometry import shared_places, squared_distances
+from fedledger.aggregator.context.geometry import shared_places
 from fedledger.aggregator.rules.base import RULES, Combination, LinearRule, RuleContext
-from fedledger.aggregator.rules.trusted import products_with_trusted
+from fedledger.aggregator.rules.trusted import squared_distances_to_trusted
 from fedledger.protocol.methods.parameters import Checked, Whole
 
 
@@ -37,7 +37,7 @@ class NearestNeighbourAveraging(Checked, LinearRule):
         return 2 * self.f + 1
 
     def __call__(self, context: RuleContext) -> Combination:
-        distances = squared_distances(products_with_trusted(context))[-1, :-1].tolist()
+        distances = squared_distances_to_trusted(context)
         coefficients = shared_places(distances, context.weights, len(distances) - self.f)
         selected = [i for i, coefficient in enumerate(coefficients) if coefficient]
         return Combination(coefficients, sum(coefficients), {"selected": selected})
