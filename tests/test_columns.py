@@ -1,13 +1,14 @@
 """Vectors a block at a time: float32 or integers, of any width, by any number of threads."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from fedledger.aggregator.context.columns import Columns, as_integers, exact_products
 from fedledger.aggregator.context.threads import in_threads
@@ -87,8 +88,18 @@ def test_each_part_is_worked_on_once_and_errors_arrive(monkeypatch: pytest.Monke
 
     with pytest.raises(OutOfRangeError, match="Seven"):
         in_threads(fail, range(20))
+
+
+def test_two_calls_at_once_leave_linear_algebra_its_threads() -> None:
+    vectors, before = drawn(9, 4000), [library["num_threads"] for library in threadpool_info()]
+    columns = Columns(vectors, FIXED, width=50)
+    expected = columns.products()
+    with ThreadPoolExecutor(6) as pool:
+        for found in pool.map(lambda _: columns.products(), range(60)):
+            assert (found == expected).all()
+    assert [library["num_threads"] for library in threadpool_info()] == before
     with threadpool_limits(1, user_api="blas"):
-        in_threads(seen.extend, [1])
+        assert (columns.products() == expected).all()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 64.1, -1e38, 3e38])

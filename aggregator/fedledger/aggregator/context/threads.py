@@ -6,28 +6,36 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from threading import Lock
 from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
 
 P = TypeVar("P")
 
+_TAKEN = Lock()
+
 
 def in_threads(work: Callable[[Iterator[P]], None], parts: Sequence[P]) -> None:
     """Call ``work`` in several threads, each of which takes parts from an iterator until none is left.
 
     An error of one of them is raised once all have ended. A single part is worked on in the calling thread, in which
-    linear algebra may use all threads; elsewhere each thread has one of its own.
+    linear algebra may use all threads; elsewhere each thread has one of its own. While one call has the threads, any
+    other one works in its calling thread alone.
     """
     threads = min(len(parts), _allowed()) if len(parts) > 1 else 1
     # Of a list's iterator, each thread gets another element.
     left = iter(list(parts))
-    if threads == 1:
+    # How many threads linear algebra uses holds for the whole process.
+    if threads == 1 or not _TAKEN.acquire(blocking=False):
         work(left)
         return
-    with _controller().limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(work, left) for _ in range(threads)]:
-            done.result()
+    try:
+        with _controller().limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+            for done in [pool.submit(work, left) for _ in range(threads)]:
+                done.result()
+    finally:
+        _TAKEN.release()
 
 
 def _allowed() -> int:
