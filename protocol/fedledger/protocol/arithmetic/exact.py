@@ -209,8 +209,9 @@ class WeightedMean:
             return alone
         bits = self._digit_bits(largest)
         if not bits:
-            return divide_limbs(self._limbs(rows), self._denominator)
-        sums = (self._split(bits) @ rows.astype(np.float64, copy=False)).astype(np.int64)
+            limbs = self._digit_sums(rows, _BITS) if self._room(largest) >= _BITS else self._limbs(rows)
+            return divide_limbs(limbs, self._denominator)
+        sums = self._digit_sums(rows, bits)
         total = sums[0]
         for place, digit_sum in enumerate(sums[1:], start=1):
             total += digit_sum << (place * bits)
@@ -218,9 +219,16 @@ class WeightedMean:
 
     def _digit_bits(self, largest: int) -> int:
         """Return how long digits of coefficients are by which rows of such a magnitude are multiplied; 0: by none."""
-        # Products of such digits with the rows, n of them added up, stay below 2^53.
-        bits = 53 - largest.bit_length() - (len(self._coefficients) - 1).bit_length()
+        bits = self._room(largest)
         return bits if bits >= _LEAST_DIGIT and self._total * largest < _ROOM else 0
+
+    def _room(self, largest: int) -> int:
+        """Return of how many bits digits are whose products with such rows, all of them added up, stay below 2^53."""
+        return 53 - largest.bit_length() - (len(self._coefficients) - 1).bit_length()
+
+    def _digit_sums(self, rows: IntArray | Float64Array, bits: int) -> list[IntArray]:
+        """Return Σ_i digits[k, i] · rows[i], int64[d] for each place k of digits of so many bits."""
+        return list((self._split(bits) @ rows.astype(np.float64, copy=False)).astype(np.int64))
 
     def _limbs(self, rows: IntArray | Float64Array) -> list[IntArray]:
         """Return limbs L with Σ coefficients[i] · rows[i] = Σ L[k] · 2^(21k), each below 2^54."""
