@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fedledger.platform.bench import rules
+from fedledger.platform.bench.robustness_pipelines import expanded
 from fedledger.platform.bench.rules import NAMES, OURS, PEER, Bench, Given, RuleRow, measure, table_cells
 from fedledger.platform.cli.app import app
 from fedledger.protocol.errors import ConfigError
@@ -64,9 +65,9 @@ def test_the_table_has_ratios_and_their_geometric_mean() -> None:
 
 def test_what_cannot_be_measured_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     told = CliRunner().invoke(app, ["bench", "rules", "--rules", "best"])
-    assert isinstance(told.exception, ConfigError) and "There are: mean, median" in told.exception.remedy
-    for names, engines in ((["best"], [OURS]), (["mean"], ["flwr"])):
-        with pytest.raises(ConfigError, match="There is no"):
+    assert isinstance(told.exception, ConfigError) and "nnm+median" in told.exception.remedy
+    for names, engines in ((["best"], [OURS]), (["arc+mean"], [OURS]), (["default"], [OURS]), (["mean"], ["flwr"])):
+        with pytest.raises(ConfigError, match=r"There is no|is no rule"):
             Bench(SMALL, names, engines)
     monkeypatch.delitem(sys.modules, rules.PEER, raising=False)
     monkeypatch.setattr(rules, "find_spec", lambda name: None)
@@ -80,3 +81,16 @@ def test_more_vectors_than_all_subsets_can_be_tried_of_are_not_given(monkeypatch
     monkeypatch.setattr(rules, "_alone", lambda work, threads: seen.append(work.args[2]) or ROW)
     list(Bench(replace(SMALL, rows=50, f=10), ["mda", "mean"], [OURS]).rows())
     assert [(given.rows, given.f) for given in seen] == [(15, 3), (50, 10)]
+
+
+@pytest.mark.parametrize("name", [*expanded("rules"), "bucketing+median@1", "nnm+trimmed_mean@1(f=1)"])
+def test_any_rule_can_be_timed(name: str) -> None:
+    bench = Bench(replace(SMALL, rows=15), [name])
+    assert measure(name, OURS, bench.given, "numpy").error is None
+
+
+def test_only_ours_is_timed_of_a_rule_that_byzfl_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, str]] = []
+    monkeypatch.setattr(rules, "_alone", lambda work, threads: seen.append(work.args[:2]) or ROW)
+    list(Bench(SMALL, ["bulyan", "mean"]).rows())
+    assert seen == [("bulyan", OURS), ("mean", OURS), ("mean", PEER), ("mean", PEER)]

@@ -104,7 +104,7 @@ def test_every_rule_has_a_name_and_the_newest_version() -> None:
         ("nothing", "aggregation rule 'nothing'"),
         ("nothing+mean", "mixing 'nothing'"),
         ("mean@9", "'mean@9'"),
-        ("mean+mean", "mixing 'mean'"),
+        ("mean+mean", "aggregation rule 'mean'"),
         ("nnm+median_clip+mean", "order"),
         ("nnm+nnm+mean", "order"),
         ("trimmed_mean(f=-1)", "Give a whole number"),

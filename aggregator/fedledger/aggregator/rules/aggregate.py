@@ -183,6 +183,13 @@ def _linear(
 ) -> tuple[Finish, Diagnostics, IntArray | None]:
     found = rule(context)
     coefficients, denominator = list(found.coefficients), found.denominator
+    expected = len(context.weights) + rule.needs_previous
+    if len(coefficients) != expected:
+        raise ConfigError(
+            f"{RULES.key_of(rule)} combines {len(coefficients):,} rows of {expected:,}.",
+            "A rule returns a coefficient for each row that it is given, and a mixing may have made fewer; report this to "
+            "the author of the rule.",
+        )
     if mixture:
         coefficients, denominator = mixture.combined(coefficients, denominator)
     mean = exact.WeightedMean(coefficients, denominator)

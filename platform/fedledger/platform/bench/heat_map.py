@@ -214,14 +214,18 @@ class HeatMap:
         ]
 
     @property
+    def over(self) -> str:
+        """Over which seeds figures are means."""
+        seeds = sorted({row.seed for row in self.rows})
+        return f"means over the seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]}"
+
+    @property
     def caption(self) -> str:
         """How the picture is to be read, and what it was made of."""
-        seeds = sorted({row.seed for row in self.rows})
-        over = f"means over the seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]}"
         data = ", ".join(sorted({Path(row.data).name for row in self.rows}))
         rounds = ", ".join(map(str, sorted({row.rounds for row in self.rows if row.error is None}))) or "no"
         told = (
-            f"Data: {data}; {rounds} rounds; {over}. The darker, the worse; framed: the worst "
+            f"Data: {data}; {rounds} rounds; {self.over}. The darker, the worse; framed: the worst "
             "attack against each pipeline. Below: the mean over all attacks, and the worst of them."
         )
         return told + (f" {FAILED}: a run failed." if any(row.error is not None for row in self.rows) else "")

@@ -53,6 +53,7 @@ _BY_POPULATION: Mapping[str, Callable[[int, int], float]] = {
     "s": lambda participants, hostile: 2 if participants >= 4 * hostile else 1,
 }
 """Parameters that follow from the number of participants and of attackers."""
+_ORDER = "Give at most one normalisation, then at most one mixing, then the rule, such as median_clip+nnm+median."
 _LENGTHS = ("tau", "radius", "norm", "bound")
 """Parameters that are lengths of updates."""
 
@@ -153,7 +154,7 @@ def rule_pipeline(text: str) -> RulePipeline | None:
     if order != sorted(set(order)):
         raise ConfigError(
             f"{text!r} has its parts in an order that no round has.",
-            "Give at most one normalisation, then at most one mixing, then the rule, such as median_clip+nnm+median.",
+            _ORDER,
         )
     for part in parts:
         part.require()
@@ -212,6 +213,9 @@ def _part(text: str, whole: str, slots: tuple[str, ...]) -> Part:
             key = method + (version or _newest(_SLOTS[slot], method))
             if "@" in key and key in list(_SLOTS[slot]):
                 return Part(slot, key, {**preset, **_values(given or "", text)})
+    other = [] if found is None else [slot for slot in _SLOTS if slot not in slots and _has(slot, found[1])]
+    if found is not None and other:
+        raise ConfigError(f"The {_SLOTS[other[0]].kind.name} {found[1]!r} has another place than in {whole!r}.", _ORDER)
     kinds = " or ".join(_SLOTS[slot].kind.name for slot in slots)
     of = "" if text == whole else f", of which {whole!r} is to have one"
     raise ConfigError(
@@ -235,6 +239,11 @@ def _values(text: str, part: str) -> dict[str, Any]:
     return values
 
 
+def _has(slot: str, name: str) -> bool:
+    """Return whether a slot has a method of this name."""
+    return bool(_newest(_SLOTS[slot], SHORT_NAMES.get(name, (name, {}))[0]))
+
+
 def _newest(registry: Registry[Any], name: str) -> str:
     """Return the newest version of a method as ``@version``; nothing if there is no such method."""
     versions = [int(key.partition("@")[2]) for key in registry if key.partition("@")[0] == name]
@@ -251,6 +260,8 @@ def _every_rule() -> Iterator[str]:
             part.require()
         except ConfigError:
             continue
-        if method not in seen:
+        # A class with nothing of its own is another one's second name.
+        own = [key for key, value in vars(method).items() if callable(value) and not key.startswith("__")]
+        if method not in seen and (own or "__call__" in vars(method)):
             seen.append(method)
             yield name

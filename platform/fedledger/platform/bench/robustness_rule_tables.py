@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedledger.platform.bench.attack_suite import NONE
-from fedledger.platform.bench.heat_map import Facet, HeatMap, cell_text
+from fedledger.platform.bench.heat_map import FAILED, Facet, HeatMap, cell_text
 from fedledger.platform.bench.robustness import RobustnessRow
 from fedledger.platform.bench.robustness_tables import COMMAND, NOTHING
 from fedledger.platform.bench.tables import between_marks, markdown_table
@@ -41,8 +41,9 @@ def with_rule_tables(document: str, rows: Sequence[RobustnessRow], picture: Path
     if not any(row.error is None for row in rows):
         raise ConfigError("There is nothing to write: no run has an end.", "Look at the errors in the rows.")
     shown_map = HeatMap(rows)
-    seeds = ", ".join(map(str, sorted({row.seed for row in rows})))
-    text = f"{shown_map.title}: means over the seeds {seeds}.\n\n"
+    text = f"{shown_map.title}: {shown_map.over}.\n\n"
+    if any(row.error is not None for row in rows):
+        text += f"{FAILED}: a run failed, as where the participants are too few for the rule.\n\n"
     if picture is not None:
         text += f"![{shown_map.title}]({Path(picture).as_posix()})\n\n"
     facets = [facet for population in shown_map.facets for facet in population]
@@ -76,6 +77,9 @@ def _costs(facet: Facet, pipeline: str) -> dict[str, str]:
 
 
 def _passing(facet: Facet, pipeline: str) -> str:
-    """Return the attacks that pass a pipeline."""
+    """Return the attacks that pass a pipeline, and that some were not played."""
     found = ((attack, facet.cell(attack, pipeline)) for attack in facet.attacks if attack != NONE)
-    return ", ".join(attack for attack, cell in found if cell.mean is not None and cell.mean >= PASSES) or NOTHING
+    cells = [(attack, cell) for attack, cell in found if cell.mean is None or cell.mean >= PASSES]
+    passing = [attack for attack, cell in cells if cell.mean is not None]
+    unknown = [FAILED] if any(cell.mean is None and cell.error is not None for _, cell in cells) else []
+    return ", ".join(passing + unknown) or NOTHING

@@ -28,10 +28,12 @@ from numpy.typing import NDArray
 
 from fedledger.aggregator.context.round_features import RoundFeatures
 from fedledger.aggregator.context.stage_context import StageContext
-from fedledger.aggregator.mixings.base import MIXINGS
+from fedledger.aggregator.mixings.base import MIXINGS, Mixing
 from fedledger.aggregator.rules.aggregate import Outcome, Rows, aggregate
-from fedledger.aggregator.rules.base import RULES
+from fedledger.aggregator.rules.base import RULES, LinearRule, Rule
+from fedledger.aggregator.rules.mean import Mean
 from fedledger.platform.bench.processes import threads_each
+from fedledger.platform.bench.robustness_pipelines import Part, rule_pipeline
 from fedledger.protocol.arithmetic.exact import FixedPoint
 from fedledger.protocol.arithmetic.random_streams import Stream
 from fedledger.protocol.errors import ConfigError, FedledgerError
@@ -191,9 +193,9 @@ class Bench:
     announce: Callable[[str], None] = field(default=lambda doing: None)
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.names if name not in NAMES]
-        if unknown:
-            raise ConfigError(f"There is no rule {unknown[0]!r} here.", f"There are: {', '.join(NAMES)}.")
+        for name in self.names:
+            if name not in NAMES:
+                _parts(name)
         if any(engine not in (OURS, PEER) for engine in self.engines):
             raise ConfigError("There is no such engine.", f"There are: {OURS}, {PEER}.")
         if PEER in self.engines and PEER not in sys.modules and find_spec(PEER) is None:
@@ -205,7 +207,7 @@ class Bench:
     def rows(self) -> Iterator[RuleRow]:
         """Yield the figures of one rule after another."""
         for name in self.names:
-            for engine in self.engines:
+            for engine in self.engines if name in NAMES else [each for each in self.engines if each == OURS]:
                 self.announce(f"{name} of {engine}")
                 yield self._measured(name, engine)
 
@@ -280,17 +282,51 @@ def peer_module(part: str) -> ModuleType:
 
 
 def _ours(name: str, given: Given) -> Callable[[NDArray[np.float32]], Outcome]:
-    before, _, rule = name.rpartition("+")
-    step = STEPS[rule]
-    mixing = build(MIXINGS, BEFORE[before].method, BEFORE[before].params(given)) if before else None
-    made = build(RULES, step.method, step.params(given))
+    mixing, made = _methods(name, given)
     weights, nothing = [1] * given.rows, Measurement(0, 0)
-    stage = StageContext(RoundFeatures(nothing, [], [], np.zeros((0, 0), np.int64)), draws=lambda: Stream(bytes(32)))
+    stage = StageContext(
+        RoundFeatures(nothing, [], [], np.zeros((0, 0), np.int64)),
+        owners=[f"0x{number:040x}" for number in range(given.rows)],
+        draws=lambda: Stream(bytes(32)),
+    )
 
     def run(rows: NDArray[np.float32]) -> Outcome:
         return aggregate(made, Rows(rows, weights, fixed=FIXED), FIXED.unit, mixing, stage)
 
-    return run
+    def run_whole(rows: NDArray[np.float32]) -> Outcome:
+        # As in a round, where a rule may look at whole updates; the first one stands for the trusted one.
+        whole = np.stack([FIXED.quantise(row) for row in rows])
+        seen = replace(stage, updates=whole, trusted=whole[0])
+        return aggregate(made, Rows(whole, weights), FIXED.unit, mixing, seen)
+
+    is_linear = isinstance(made, LinearRule) and not made.needs_gram and not isinstance(made, Mean)
+    return run_whole if is_linear else run
+
+
+def _methods(name: str, given: Given) -> tuple[Mixing | None, Rule]:
+    """Return the mixing and the rule of a name."""
+    if name in NAMES:
+        before, _, rule = name.rpartition("+")
+        mixing = build(MIXINGS, BEFORE[before].method, BEFORE[before].params(given)) if before else None
+        return mixing, build(RULES, STEPS[rule].method, STEPS[rule].params(given))
+    chosen = {part.slot: part.method(given.rows, given.f) for part in _parts(name)}
+    first, rule_ = chosen.get("mixing"), chosen["aggregation"]
+    mixing = None if first is None else build(MIXINGS, first["method"], first["params"])
+    return mixing, build(RULES, rule_["method"], rule_["params"])
+
+
+def _parts(name: str) -> Sequence[Part]:
+    """Return the methods of a rule's pipeline.
+
+    Raises
+    ------
+    ConfigError
+        If it is none, or has a normalisation.
+    """
+    pipeline = rule_pipeline(name)
+    if pipeline is None or any(part.slot == "normalisation" for part in pipeline.parts):
+        raise ConfigError(f"{name!r} is no rule that is timed here.", "Give a rule, perhaps behind a mixing: nnm+krum.")
+    return pipeline.parts
 
 
 def _theirs(name: str, given: Given) -> Callable[[Any], Any]:
@@ -305,7 +341,8 @@ def _theirs(name: str, given: Given) -> Callable[[Any], Any]:
 
 def _suited(name: str, given: Given) -> Given:
     """Return the condition with no more vectors than the rule is tried for."""
-    most = STEPS[name.rpartition("+")[2]].most_rows
+    step = STEPS.get(name.rpartition("+")[2])
+    most = given.rows if step is None else step.most_rows
     if given.rows <= most:
         return given
     return replace(given, rows=most, f=given.f * most // given.rows)

@@ -162,8 +162,8 @@ def bench_robustness(
     with progress_bar("playing", left=True) as watch:
         rows = Campaign(chosen, Kept(folder, played.rounds), workers or processors(), watch).rows()
     failures = [row for row in rows if row.error is not None]
-    for row in failures:
-        err.print(f"{row.pipeline}, {row.attack}, seed {row.seed}: {row.error}", markup=False)
+    for told in dict.fromkeys(f"{row.pipeline}, {row.hostile} of {row.participants}: {row.error}" for row in failures):
+        err.print(told, markup=False)
     written.write(rows, text, rules)
     if format_ is BenchFormat.JSON:
         print_json({"rows": [asdict(row) for row in rows]})

@@ -10,11 +10,16 @@ import typer
 
 from fedledger.platform.cli.bench import FiguresOption, write_figures
 from fedledger.platform.cli.console import BenchFormat, BenchFormatOption, err, print_rows
+from fedledger.protocol.errors import ExitCode
 
 
 def bench_rules(
     rules: Annotated[
-        str | None, typer.Option(help="which, separated by commas: krum, nnm+trimmed_mean, … (default: all of them)")
+        str | None,
+        typer.Option(
+            help="which, separated by commas: krum, nnm+trimmed_mean, any rule as `bench robustness` names it "
+            "(default: those that byzfl has)"
+        ),
     ] = None,
     engines: Annotated[str, typer.Option(help="whose, separated by commas: fedledger, byzfl")] = "fedledger,byzfl",
     vectors: Annotated[int, typer.Option(min=3, max=4096, help="number of vectors")] = 50,
@@ -34,7 +39,7 @@ def bench_rules(
     """Time aggregation rules beside byzfl's, from vectors of float32 to the aggregate, and measure their memory.
 
     Each is run in a process of its own; ours quantises its input. byzfl is tried with NumPy's and torch's type, and the
-    faster one counts.
+    faster one counts. The exit code is 1 if a run fails.
     """
     from fedledger.platform.bench.option_lists import listed
     from fedledger.platform.bench.rules import COMMAND, NAMES, Bench, Given, table_cells
@@ -58,6 +63,8 @@ def bench_rules(
         document.write_text(between_marks(text, COMMAND, markdown_table(cells)), encoding="utf-8")
     if not write_figures({"given": asdict(given), "rows": [asdict(row) for row in rows]}, output, format_):
         print_rows(cells, f"{vectors} vectors of {dimension:,} coordinates, {threads} threads")
-    for row in rows:
-        if row.error is not None:
-            err.print(f"{row.rule} of {row.engine}: {row.error}", markup=False)
+    failures = [row for row in rows if row.error is not None]
+    for row in failures:
+        err.print(f"{row.rule} of {row.engine}: {row.error}", markup=False)
+    if failures:
+        raise typer.Exit(ExitCode.FAILURE)
