@@ -168,3 +168,17 @@ def test_the_mean_promises_nothing() -> None:
         apart = ((values.mean(axis=0) - means) ** 2).sum(axis=1)
         broken += bool((apart > 4 * (1 + f / (n - 2 * f)) ** 2 * spreads + 1e-6).any())
     assert broken > 20
+
+
+@pytest.mark.parametrize("iterations", [1, 100])
+@pytest.mark.parametrize("far", [1.0, 4000.0])
+@pytest.mark.parametrize("decoys", [1, 2])
+def test_a_far_row_does_not_shield_a_nearer_one_from_the_filter(decoys: int, far: float, iterations: int) -> None:
+    """CAF's steps are relative to the farthest row, even once it has no weight; they do not end before its promise."""
+    honest = np.random.default_rng(0).normal(size=(7, 20)) / 1000
+    along = np.eye(20)[:1]
+    rows = fixed(np.vstack([honest, far * np.repeat(along, decoys, 0), far / 1001 * np.repeat(along, 3 - decoys, 0)]))
+    rule = build(RULES, "caf@1", {"f": 3, "iterations": iterations})
+    found = aggregate(rule, Rows(rows, [1] * 10), POINT.unit).delta / POINT.unit
+    mean = honest.mean(axis=0)
+    assert np.linalg.norm(found - mean) <= np.sqrt(np.square(honest - mean).sum(axis=1).mean())

@@ -23,17 +23,19 @@ class CovarianceFilter(Checked, LinearRule):
     While Σ c_i > n − 2f: with the mean μ and the covariance of the rows under weights c, and its first eigenvector v,
     c_i ← c_i (1 − t_i / max_j t_j), t_i = ⟨x_i − μ, v⟩². The mean with the least first eigenvalue is the aggregate.
     The c start at the rows' weights, scaled to a mean of 1. The maximum is over all rows, also those that have lost all
-    their weight, so steps can become ever smaller; then they end after ``iterations``, or once a step takes less than
-    ``settled`` of the weight. Eigenvectors come from exact distances of the rows, in double precision.
+    their weight, so one far row can make all further steps as small as it likes. After ``iterations`` steps, or once
+    one would take less than ``settled`` of the weight, the maximum is over the rows that still have weight: then each
+    step takes all the weight of a row, the filter's guarantee holds as before, and the filter ends. Eigenvectors come
+    from exact distances of the rows, in double precision.
 
     Parameters
     ----------
     f
         Number of hostile updates to tolerate; a round needs 2f + 1 updates that count.
     iterations
-        Largest number of steps.
+        Largest number of steps whose maximum is over all rows; there are at most as many more as there are rows.
     settled
-        The filter ends once a step takes less than this share of the weight.
+        Such steps end once one would take less than this share of the weight.
     """
 
     f: Annotated[int, Whole(0, 4096)]
@@ -47,7 +49,7 @@ class CovarianceFilter(Checked, LinearRule):
 
     def require_work(self, rows: int, dimension: int) -> None:
         """Raise ConfigError if the eigenvectors of so many rows are too much work."""
-        require_work("caf@1", self.iterations * min(rows, STEPS) * rows * rows, MAX_PAIR_STEPS)
+        require_work("caf@1", (self.iterations + rows) * min(rows, STEPS) * rows * rows, MAX_PAIR_STEPS)
 
     def __call__(self, context: RuleContext) -> Combination:
         n = len(context.weights)
@@ -57,8 +59,8 @@ class CovarianceFilter(Checked, LinearRule):
         squared /= max(1.0, float(squared.max()))
         weights = np.array(context.weights, np.float64)
         kept: Float64Array = weights * (n / float(in_order(weights)))
-        best, least, steps = kept, float("inf"), 0
-        while steps < self.iterations and (total := float(in_order(kept))) > n - 2 * self.f:
+        best, least, steps, slow = kept, float("inf"), 0, False
+        while (total := float(in_order(kept))) > n - 2 * self.f:
             products = _about_mean(squared, kept, total)
             roots = np.sqrt(kept)
             value, vector = principal(products * roots[:, None] * roots[None, :] / total)
@@ -67,13 +69,22 @@ class CovarianceFilter(Checked, LinearRule):
                 best, least = kept, value
             tests: Float64Array = along * along
             steps += 1
-            if not (most := float(tests.max())):
+            slow = slow or steps > self.iterations
+            following = _lighter(kept, tests, float(tests.max()))
+            if slow or total - float(in_order(following)) < self.settled * total:
+                slow = True
+                following = _lighter(kept, tests, float(tests[kept > 0].max()))
+            if not (following < kept).any():
                 break
-            kept = kept * (1.0 - tests / most)
-            if total - float(in_order(kept)) < self.settled * total:
-                break
+            kept = following
         total = float(in_order(best))
         return rounded([part / total for part in best.tolist()], iterations=steps)
+
+
+def _lighter(kept: Float64Array, tests: Float64Array, most: float) -> Float64Array:
+    """Return weights times 1 − t / ``most``, at least 0; as they were if ``most`` is 0."""
+    lighter: Float64Array = kept * np.maximum(0.0, 1.0 - tests / most) if most else kept
+    return lighter
 
 
 def _about_mean(squared: Float64Array, weights: Float64Array, total: float) -> Float64Array:
