@@ -48,7 +48,9 @@ def bite(variant: Variant, row: RobustnessRow, honest_alone: float) -> dict[str,
     if (variant.kind in (HARM, MIN_SUM, ADAPTIVE) and variant.name not in WORK) or variant.name in HARMFUL_GROUPS:
         return {"accuracy lost": lost / 0.02}
     if variant.kind == BACKDOOR:
-        return {"success": (row.attack_success or 0.0) / 0.35, "clean accuracy": (row.accuracy or 0.0) / 0.8}
+        # One class called another: those who have that class and say so stand against it.
+        least = 0.1 if variant.name == "pair_flip" else 0.35
+        return {"success": (row.attack_success or 0.0) / least, "clean accuracy": (row.accuracy or 0.0) / 0.8}
     if variant.kind == ON_OFF:
         harms = {"accuracy lost": lost / 0.02} if "sign_flip" in variant.name else {}
         return {"pay since the turn": (row.pay_after or 0.0) / 0.5, **harms}

@@ -26,7 +26,8 @@ from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.connection import EMBEDDED
 from fedledger.ledger_tools.audit.audit import audit_run
 from fedledger.platform.experiment.assembly import make_experiment
-from fedledger.platform.experiment.config import load_config
+from fedledger.platform.experiment.cautions import cautions
+from fedledger.platform.experiment.config import DEMO, load_config
 from fedledger.platform.runs.plain_run import run_without_ledger
 from fedledger.protocol.arithmetic.exact import LIMIT, OutOfRangeError
 from fedledger.protocol.encoding import canonical
@@ -440,3 +441,26 @@ def test_values_at_the_limit_do_not_overflow() -> None:
 def test_needs_rows_is_none_by_default() -> None:
     named: list[Any] = [NeedsRows(), build(RULES, "mean@1", {})]
     assert [one.least_rows for one in named] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("f", "m", "least"), [(2, None, 7), (2, 1, 7), (2, 5, 7), (2, 6, 8), (0, 999, 999), (3, 9, 12)]
+)
+def test_krum_never_averages_rows_that_it_is_to_leave_out(f: int, m: int | None, least: int) -> None:
+    rule = build(RULES, "multi_krum@3", {"f": f, "m": m})
+    assert rule.least_rows == least
+
+
+@pytest.mark.parametrize(("f", "spare"), [(1, True), (2, False)])
+def test_whoever_runs_a_task_is_told_that_those_it_tolerates_can_stop_it(f: int, spare: bool) -> None:
+    config = load_config(DEMO)
+    training = config.training.model_copy(
+        update={"aggregation": Method(method="trimmed_mean@2", params={"f": f}), "rounds": 1}
+    )
+    few = config.model_copy(update={"participants": 5, "attackers": (), "training": training})
+    experiment = make_experiment(few, Path())
+    told = [caution for caution in cautions(experiment) if "changes nothing and pays nobody" in caution]
+    assert bool(told) is not spare
+    if told:
+        assert "trimmed_mean@2 with f = 2 needs 5 updates that count, and a round has 5 at most" in told[0]
+        assert "With 7" in told[0]

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_LARGE = 256
+"""A step takes longer with more rows."""
+
 
 @dataclass(frozen=True)
 class Closest:
@@ -50,7 +53,7 @@ def smallest_diameter(distances: NDArray[Any], count: int, most_steps: int) -> C
     count
         How many rows, from 1 to n.
     most_steps
-        How many rows the search looks at, at most, of up to 1,024 rows; of more it is a part of that. Then the best
+        How many rows the search looks at, at most, of up to 255 rows; of more it is a part of that. Then the best
         that was found so far is returned.
     """
     n = len(distances)
@@ -60,7 +63,7 @@ def smallest_diameter(distances: NDArray[Any], count: int, most_steps: int) -> C
     places = sorted(nearest[middle].tolist())
     low, high = radii[middle], distances[np.ix_(places, places)].max()
     diameters = np.unique(distances[(distances >= low) & (distances <= high)])
-    search, cover = _Search(most_steps // (1 + n // 1024)), _bits(set(range(n)).difference(places))
+    search, cover = _Search(most_steps // (1 + n // _LARGE)), _bits(set(range(n)).difference(places))
     first, last = 0, len(diameters) - 1
     try:
         while first < last:

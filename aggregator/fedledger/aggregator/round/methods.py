@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from fedledger.aggregator.context.least_rows import NeedsRows, most_demanding, need
+from fedledger.aggregator.context.least_rows import Named, NeedsRows, most_demanding, need
 from fedledger.aggregator.context.stage_context import Remembering, StageContext
 from fedledger.aggregator.context.work import MAX_MEMBERS, MAX_SUMS, Laborious, require_work
 from fedledger.aggregator.contributions.base import CONTRIBUTIONS, Coalitional, Contribution
@@ -234,6 +234,13 @@ def check_work(spec: TaskSpec, participants: int, dimension: int) -> None:
         methods.require_coalitions(members, members * rows, dimension)
 
 
+def most_needing(spec: TaskSpec) -> Named:
+    """Return which of a task's rule, mixing and normalisation needs the most updates, by its name."""
+    named = {"rule": spec.aggregation, "mixing": spec.mixing, "normalisation": spec.normalisation}
+    needing = RoundMethods.of(spec).needing.items()
+    return most_demanding((chosen.method, method) for kind, method in needing if (chosen := named[kind]) is not None)
+
+
 def check_rows(spec: TaskSpec, participants: int) -> None:
     """Check that a round of a task can have as many updates as its rule and its mixing need.
 
@@ -249,9 +256,7 @@ def check_rows(spec: TaskSpec, participants: int) -> None:
     ConfigError
         If it cannot, so that no round would move the model.
     """
-    named = {"rule": spec.aggregation, "mixing": spec.mixing, "normalisation": spec.normalisation}
-    needing = RoundMethods.of(spec).needing.items()
-    most = most_demanding((chosen.method, method) for kind, method in needing if (chosen := named[kind]) is not None)
+    most = most_needing(spec)
     if participants < most[1].least_rows:
         raise ConfigError(
             f"{need(most)}; a round of this task has {participants:,} at most.",

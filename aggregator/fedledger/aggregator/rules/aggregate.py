@@ -187,8 +187,8 @@ def _linear(
     if len(coefficients) != expected:
         raise ConfigError(
             f"{RULES.key_of(rule)} combines {len(coefficients):,} rows of {expected:,}.",
-            "A rule returns a coefficient for each row that it is given, and a mixing may have made fewer; report this to "
-            "the author of the rule.",
+            "A rule returns a coefficient for each row that it is given, and a mixing may have made fewer; report this "
+            "to the author of the rule.",
         )
     if mixture:
         coefficients, denominator = mixture.combined(coefficients, denominator)

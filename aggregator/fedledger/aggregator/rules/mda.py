@@ -10,8 +10,8 @@ from fedledger.aggregator.context.smallest_diameter import smallest_diameter
 from fedledger.aggregator.rules.base import RULES, Combination, LinearRule, RuleContext
 from fedledger.protocol.methods.parameters import Checked, Whole
 
-MAX_STEPS = 1 << 23
-"""Rows that the search looks at, at most, which take about two seconds."""
+MAX_STEPS = 1 << 22
+"""Rows that the search looks at, at most, which take some seconds."""
 
 
 @RULES.register("mda@1")
@@ -20,8 +20,9 @@ class MinimumDiameterAveraging(Checked, LinearRule):
     """The weighted mean of the n − f rows whose largest distance from each other is least.
 
     Of several such subsets it is the first in lexicographic order. It is found by branch and bound over exact
-    distances, which looks at 2^23 rows at most. Beyond that limit, which takes many rows of a hard geometry, it is the
-    best that was found, of at most twice the least diameter, and the report says that it is not ``exact``.
+    distances, which looks at 2^22 rows at most, and at fewer in large rounds. Beyond that limit, which takes many rows
+    of a hard geometry, it is the best that was found, of at most twice the least diameter, and the report says that it
+    is not ``exact``.
 
     Parameters
     ----------

@@ -70,17 +70,17 @@ class StrictMultiKrum(WeightedMultiKrum):
     """The weighted mean of the m rows with the least summed squared distance to their n − f − 2 nearest rows.
 
     Rows that tie for the last places share them: each counts with the same part of its weight. f is never lowered: a
-    round needs n ≥ 2f + 3 rows.
+    round needs n ≥ 2f + 3 rows, and n ≥ m + f.
 
     Parameters
     ----------
     f
         Number of hostile updates to tolerate; a round needs 2f + 3 updates that count.
     m
-        Number of rows that are averaged (1 is Krum), at most n; n − f unless given.
+        Number of rows that are averaged (1 is Krum), at most n − f, which it is unless given.
     """
 
     @property
     def least_rows(self) -> int:
-        """2f + 3: with fewer rows, hostile ones may choose each other's nearest neighbours."""
-        return 2 * self.f + 3
+        """2f + 3: with fewer rows, hostile ones may choose each other's nearest neighbours; and no fewer than m + f."""
+        return max(2 * self.f + 3, self.f + (self.m or 0))

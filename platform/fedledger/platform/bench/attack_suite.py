@@ -241,6 +241,9 @@ def _edge_cases(boost: float) -> Iterator[Variant]:
     given = {"source": SOURCE, "target": TARGET, "tail": tail.share, "stretch": tail.stretch}
     for name, params in (("edge_case", {}), ("edge_case_replacement", {"boost": boost})):
         yield Variant(f"backdoor_{name}", BACKDOOR, (("edge_case_backdoor@1", given | params),), tail)
+    # Open to every example of the class, as it is.
+    flip = {"source": SOURCE, "target": TARGET}
+    yield Variant("pair_flip", BACKDOOR, (("pair_flip@1", flip),), Tail(1.0, 1.0))
 
 
 NAMES: Sequence[str] = tuple(suite(8, 13, 3))

@@ -213,9 +213,7 @@ def _part(text: str, whole: str, slots: tuple[str, ...]) -> Part:
             key = method + (version or _newest(_SLOTS[slot], method))
             if "@" in key and key in list(_SLOTS[slot]):
                 return Part(slot, key, {**preset, **_values(given or "", text)})
-    other = [] if found is None else [slot for slot in _SLOTS if slot not in slots and _has(slot, found[1])]
-    if found is not None and other:
-        raise ConfigError(f"The {_SLOTS[other[0]].kind.name} {found[1]!r} has another place than in {whole!r}.", _ORDER)
+        _require_no_other(slots, name, whole)
     kinds = " or ".join(_SLOTS[slot].kind.name for slot in slots)
     of = "" if text == whole else f", of which {whole!r} is to have one"
     raise ConfigError(
@@ -239,9 +237,11 @@ def _values(text: str, part: str) -> dict[str, Any]:
     return values
 
 
-def _has(slot: str, name: str) -> bool:
-    """Return whether a slot has a method of this name."""
-    return bool(_newest(_SLOTS[slot], SHORT_NAMES.get(name, (name, {}))[0]))
+def _require_no_other(slots: tuple[str, ...], name: str, whole: str) -> None:
+    """Raise ConfigError if a name is that of a method for another slot."""
+    for slot in _SLOTS:
+        if slot not in slots and _newest(_SLOTS[slot], SHORT_NAMES.get(name, (name, {}))[0]):
+            raise ConfigError(f"The {_SLOTS[slot].kind.name} {name!r} has another place than in {whole!r}.", _ORDER)
 
 
 def _newest(registry: Registry[Any], name: str) -> str:

@@ -199,20 +199,20 @@ def assemble(
 
 def _require_rounds(spec: TaskSpec, participants: int, dimension: int) -> None:
     """Raise ConfigError if a task's rounds are too much work, keep too much, or have too few updates."""
-    asked = _asked(spec, participants)
+    asked = asked_at_most(spec, participants)
     check_memory(spec, participants, dimension)
     check_work(spec, asked, dimension)
-    check_rows(spec, _most_updates(spec, asked))
+    check_rows(spec, most_updates(spec, asked))
 
 
-def _asked(spec: TaskSpec, participants: int) -> int:
+def asked_at_most(spec: TaskSpec, participants: int) -> int:
     """Return how many participants a round asks at most."""
     selection = build(SELECTIONS, spec.selection.method, spec.selection.params)
     limits = [getattr(selection, name, None) for name in ("count", "asked", "most")]
     return min(participants, *(limit for limit in limits if isinstance(limit, int)), participants)
 
 
-def _most_updates(spec: TaskSpec, asked: int) -> int:
+def most_updates(spec: TaskSpec, asked: int) -> int:
     """Return how many updates a round has at most, which asks so many participants."""
     most = None if spec.schedule is None else build_schedule(spec.schedule).most_updates
     return asked if most is None else min(asked, most)
