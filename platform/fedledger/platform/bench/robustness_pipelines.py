@@ -261,7 +261,7 @@ def _every_rule() -> Iterator[str]:
         except ConfigError:
             continue
         # A class with nothing of its own is another one's second name.
-        own = [key for key, value in vars(method).items() if callable(value) and not key.startswith("__")]
-        if method not in seen and (own or "__call__" in vars(method)):
+        has_own = "__call__" in vars(method) or any(not key.startswith("_") for key in vars(method))
+        if method not in seen and has_own:
             seen.append(method)
             yield name
