@@ -36,6 +36,7 @@ from fedledger.protocol.records.spec import FixedPointSpec, StatisticSpec, TaskS
 from fedledger.protocol.records.update import DELTA, STATISTICS, UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict
 from support.examples import examples
+from support.rules import DEFAULTS
 
 D = 6
 TENSORS = TensorsSpec(
@@ -43,22 +44,7 @@ TENSORS = TensorsSpec(
 )
 FORMAT = Statistics.of(TENSORS)
 BASE = np.array([0.5, -0.25, 1, 0, 0, 2, 0.5, -1, 4, 1], np.float32)
-ROUNDED = {
-    "mean@1": {},
-    "median@1": {},
-    "trimmed_mean@1": {"f": 1},
-    "weighted_median@1": {},
-    "weighted_trimmed_mean@1": {"share": 0.2},
-    "multi_krum@1": {"f": 1},
-    "multi_krum@2": {"f": 1},
-    "bulyan@1": {"f": 1},
-    "geometric_median@1": {},
-    "centred_clipping@1": {"tau": 1.0},
-    "dnc@1": {"f": 1},
-    "fltrust@1": {},
-    "foolsgold@1": {},
-    "supported_mean@1": {},
-}
+ROUNDED = {rule: params | ({"f": 1} if "f" in params else {}) for rule, params in DEFAULTS.items()}
 
 
 def spec(**changes: Any) -> TaskSpec:
