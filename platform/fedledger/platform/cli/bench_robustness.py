@@ -147,7 +147,8 @@ def bench_robustness(
     The oracle is the plain mean of the honest alone. A rule is told how many attack, detects nothing and gives each
     update the same weight. A line below the table explains its columns. Runs that --out holds of the same configuration
     are not played again: give a new folder for another version of the program. Whatever the options name is checked
-    before the first run. The exit code is 1 if a run fails.
+    before the first run; only a rule for which a population is too small fails in its runs. The exit code is 1 if a run
+    fails.
     """
     from fedledger.platform.bench.robustness import require_playable
     from fedledger.platform.bench.robustness_pipelines import rule_pipeline

@@ -62,7 +62,7 @@ def bench_rules(
     if document is not None and text is not None:
         document.write_text(between_marks(text, COMMAND, markdown_table(cells)), encoding="utf-8")
     if not write_figures({"given": asdict(given), "rows": [asdict(row) for row in rows]}, output, format_):
-        print_rows(cells, f"{vectors} vectors of {dimension:,} coordinates, {threads} threads")
+        print_rows(cells, f"{vectors:,} vectors of {dimension:,} coordinates; threads: {threads:,}")
     failures = [row for row in rows if row.error is not None]
     for row in failures:
         err.print(f"{row.rule} of {row.engine}: {row.error}", markup=False)
