@@ -14,6 +14,17 @@ class NeedsRows:
         return 0
 
 
+class NeedsMajority(NeedsRows):
+    """A method that keeps what it promises where more rows are honest than its ``f`` may be hostile."""
+
+    f: int
+
+    @property
+    def least_rows(self) -> int:
+        """2f + 1."""
+        return 2 * self.f + 1
+
+
 Named = tuple[str, NeedsRows]
 """A method by its ``name@version``."""
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import numpy as np
 
 from fedledger.aggregator.context.geometry import shared_places, squared_distances, tolerated
+from fedledger.aggregator.context.least_rows import NeedsMajority
 from fedledger.aggregator.mixings.base import MIXINGS, Mixing
 from fedledger.aggregator.mixings.mixture import require_weights
 from fedledger.protocol.arithmetic.exact import Gram, IntArray
@@ -66,7 +67,7 @@ class WeightedNearestNeighbourMixing(NearestNeighbourMixing):
 
 @MIXINGS.register("nearest_neighbour_mixing@3")
 @dataclass(frozen=True)
-class StrictNearestNeighbourMixing(WeightedNearestNeighbourMixing):
+class StrictNearestNeighbourMixing(WeightedNearestNeighbourMixing, NeedsMajority):
     """Each row becomes the weighted mean of its n − f nearest rows, itself included.
 
     Rows that are equally far and tie for the last places share them: each counts with the same part of its weight.
@@ -78,8 +79,3 @@ class StrictNearestNeighbourMixing(WeightedNearestNeighbourMixing):
     f
         Number of hostile updates to tolerate; a round needs 2f + 1 updates that count.
     """
-
-    @property
-    def least_rows(self) -> int:
-        """2f + 1: with fewer rows, hostile ones may be most of every row's nearest."""
-        return 2 * self.f + 1

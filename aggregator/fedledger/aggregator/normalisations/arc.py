@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import isqrt
 from typing import Annotated, ClassVar
 
-from fedledger.aggregator.context.least_rows import NeedsRows
+from fedledger.aggregator.context.least_rows import NeedsMajority
 from fedledger.aggregator.normalisations.base import NORMALISATIONS
 from fedledger.aggregator.normalisations.clipping import clipped, squared_norms
 from fedledger.protocol.arithmetic.exact import IntArray
@@ -16,7 +16,7 @@ from fedledger.protocol.methods.parameters import Checked, Whole
 
 @NORMALISATIONS.register("arc@1")
 @dataclass(frozen=True)
-class AdaptiveRobustClipping(Checked, NeedsRows):
+class AdaptiveRobustClipping(Checked, NeedsMajority):
     """Clips the ⌊2 (f / n) (n − f)⌋ longest of n updates to the norm of the longest one that is left.
 
     It is meant before a rule that is robust against f hostile updates. It is exact: the norm is rounded up to whole
@@ -30,11 +30,6 @@ class AdaptiveRobustClipping(Checked, NeedsRows):
 
     f: Annotated[int, Whole(0, 4096)]
     trusts_claims: ClassVar[bool] = False
-
-    @property
-    def least_rows(self) -> int:
-        """2f + 1."""
-        return 2 * self.f + 1
 
     def __call__(
         self, deltas: IntArray, steps: Sequence[int], examples: Sequence[int], bound: int, unit: int = 1

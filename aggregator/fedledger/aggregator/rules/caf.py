@@ -8,6 +8,7 @@ from typing import Annotated
 import numpy as np
 
 from fedledger.aggregator.context.geometry import squared_distances
+from fedledger.aggregator.context.least_rows import NeedsMajority
 from fedledger.aggregator.context.spectrum import STEPS, in_order, principal, times
 from fedledger.aggregator.context.work import MAX_PAIR_STEPS, require_work
 from fedledger.aggregator.rules.base import RULES, Combination, LinearRule, RuleContext, rounded
@@ -17,7 +18,7 @@ from fedledger.protocol.methods.parameters import Checked, Real, Whole
 
 @RULES.register("caf@1")
 @dataclass(frozen=True)
-class CovarianceFilter(Checked, LinearRule):
+class CovarianceFilter(Checked, NeedsMajority, LinearRule):
     """The weighted mean with the least variance along its main direction, of those met while outliers lose weight.
 
     While Σ c_i > n − 2f: with the mean μ and the covariance of the rows under weights c, and its first eigenvector v,
@@ -41,11 +42,6 @@ class CovarianceFilter(Checked, LinearRule):
     f: Annotated[int, Whole(0, 4096)]
     iterations: Annotated[int, Whole(1, 10_000)] = 100
     settled: Annotated[float, Real(0, 1)] = 1e-6
-
-    @property
-    def least_rows(self) -> int:
-        """2f + 1."""
-        return 2 * self.f + 1
 
     def require_work(self, rows: int, dimension: int) -> None:
         """Raise ConfigError if the eigenvectors of so many rows are too much work."""

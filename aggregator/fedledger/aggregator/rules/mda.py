@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fedledger.aggregator.context.geometry import squared_distances
+from fedledger.aggregator.context.least_rows import NeedsMajority
 from fedledger.aggregator.context.smallest_diameter import smallest_diameter
 from fedledger.aggregator.rules.base import RULES, Combination, LinearRule, RuleContext
 from fedledger.protocol.methods.parameters import Checked, Whole
@@ -16,7 +17,7 @@ MAX_STEPS = 1 << 22
 
 @RULES.register("mda@1")
 @dataclass(frozen=True)
-class MinimumDiameterAveraging(Checked, LinearRule):
+class MinimumDiameterAveraging(Checked, NeedsMajority, LinearRule):
     """The weighted mean of the n − f rows whose largest distance from each other is least.
 
     Of several such subsets it is the first in lexicographic order. It is found by branch and bound over exact
@@ -31,11 +32,6 @@ class MinimumDiameterAveraging(Checked, LinearRule):
     """
 
     f: Annotated[int, Whole(0, 4096)]
-
-    @property
-    def least_rows(self) -> int:
-        """2f + 1."""
-        return 2 * self.f + 1
 
     def __call__(self, context: RuleContext) -> Combination:
         closest = smallest_diameter(squared_distances(context.gram), len(context.weights) - self.f, MAX_STEPS)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
+from fedledger.aggregator.context.least_rows import NeedsMajority
 from fedledger.aggregator.rules.base import RULES, CoordinateRule, RuleContext
 from fedledger.aggregator.rules.near_median import NearMedian
 from fedledger.protocol.arithmetic.exact import IntArray
@@ -14,7 +15,7 @@ from fedledger.protocol.methods.parameters import Checked, Whole
 
 @RULES.register("meamed@1")
 @dataclass(frozen=True)
-class MeanAroundMedian(Checked, CoordinateRule):
+class MeanAroundMedian(Checked, NeedsMajority, CoordinateRule):
     """The weighted mean of the n − f values of each coordinate that are nearest their median.
 
     The median is that without weights. Of two values equally near to it the smaller one is nearer, and of equal values
@@ -27,11 +28,6 @@ class MeanAroundMedian(Checked, CoordinateRule):
     """
 
     f: Annotated[int, Whole(0, 4096)]
-
-    @property
-    def least_rows(self) -> int:
-        """2f + 1."""
-        return 2 * self.f + 1
 
     def first_stage(self, context: RuleContext) -> tuple[None, CoordinateRule]:
         """Return all rows, and the mean near the median for so many."""

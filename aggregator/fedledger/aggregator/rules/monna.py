@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from fedledger.aggregator.context.geometry import shared_places
+from fedledger.aggregator.context.least_rows import NeedsMajority
 from fedledger.aggregator.rules.base import RULES, Combination, LinearRule, RuleContext
 from fedledger.aggregator.rules.trusted import squared_distances_to_trusted
 from fedledger.protocol.methods.parameters import Checked, Whole
@@ -13,7 +14,7 @@ from fedledger.protocol.methods.parameters import Checked, Whole
 
 @RULES.register("monna@1")
 @dataclass(frozen=True)
-class NearestNeighbourAveraging(Checked, LinearRule):
+class NearestNeighbourAveraging(Checked, NeedsMajority, LinearRule):
     """The weighted mean of the n − f rows nearest an update that the aggregator trusts.
 
     In the paper each participant trusts its own update; here it is one that the aggregator makes from the round's base
@@ -30,11 +31,6 @@ class NearestNeighbourAveraging(Checked, LinearRule):
     f: Annotated[int, Whole(0, 4096)]
     needs_gram: ClassVar[bool] = False
     needs_trusted: ClassVar[bool] = True
-
-    @property
-    def least_rows(self) -> int:
-        """2f + 1."""
-        return 2 * self.f + 1
 
     def __call__(self, context: RuleContext) -> Combination:
         distances = squared_distances_to_trusted(context)

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 
 from fedledger.aggregator.context.geometry import tolerated
+from fedledger.aggregator.context.least_rows import NeedsMajority
 from fedledger.aggregator.context.ranks import sum_of_ranks
 from fedledger.aggregator.rules.base import (
     RULES,
@@ -50,7 +51,7 @@ class TrimmedMean(CoordinateRule, Checked):
 
 @RULES.register("trimmed_mean@2")
 @dataclass(frozen=True)
-class StrictTrimmedMean(TrimmedMean):
+class StrictTrimmedMean(TrimmedMean, NeedsMajority):
     """The weighted mean of each coordinate without the lowest and the highest f / n of the weight.
 
     With n rows that is f rows' worth of weight on either side. A row whose weight lies across a limit counts with the
@@ -61,11 +62,6 @@ class StrictTrimmedMean(TrimmedMean):
     f
         Number of hostile updates to tolerate; a round needs 2f + 1 updates that count.
     """
-
-    @property
-    def least_rows(self) -> int:
-        """2f + 1: with fewer rows nothing is left between the limits."""
-        return 2 * self.f + 1
 
     def __call__(self, block: IntArray, weights: Sequence[int]) -> tuple[IntArray, int]:
         if are_equal(weights):
