@@ -11,6 +11,8 @@ library Verdicts {
     uint256 internal constant FIRST_REFUSAL = 16;
     uint256 internal constant LAST_GARBAGE = 24;
     uint256 internal constant FIRST_STATISTICAL = 32;
+    /// @dev By the scorers, whose median the contract takes.
+    uint256 internal constant OUTVOTED = 38;
 
     /// @notice Whether an update was refused for its form, which its sender can check before it sends it.
     function isGarbage(uint256 verdict) internal pure returns (bool) {

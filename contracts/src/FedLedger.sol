@@ -6,6 +6,7 @@ import {Head, Heads} from "./Heads.sol";
 import {Lanes} from "./Lanes.sol";
 import {LedgerReveals} from "./LedgerReveals.sol";
 import {LedgerState} from "./LedgerState.sol";
+import {LedgerTurns} from "./LedgerTurns.sol";
 import {Offences} from "./Offences.sol";
 
 /// @title The ledger of federated training
@@ -13,7 +14,7 @@ import {Offences} from "./Offences.sol";
 /// what it earned. A round's phase follows from block time and from what was posted; anyone may push an overdue round
 /// on, and nobody's refusal or silence stops a task.
 /// @dev The first of the ledger's parts: rounds. Its address is the ledger's; see `LedgerState`.
-contract FedLedger is LedgerReveals {
+contract FedLedger is LedgerReveals, LedgerTurns {
     using Heads for Round;
 
     /// @dev A round that is not proposed in time costs its aggregators their deposits; this part goes to who voids it.
@@ -32,7 +33,9 @@ contract FedLedger is LedgerReveals {
         uint256 selected;
         uint256 revealed;
         uint256 present;
+        uint256 outvoted;
         bool batched;
+        bool scored;
         uint256 judged;
         uint256 delivered;
         uint256 late;
@@ -49,6 +52,7 @@ contract FedLedger is LedgerReveals {
         uint256 burned;
         bool looked;
         bool spared;
+        uint256 word;
     }
 
     /// @param next See `nextPart`.
@@ -220,16 +224,18 @@ contract FedLedger is LedgerReveals {
         Task storage t = _tasks[task_];
         Round storage r = _openRound(task_, round_);
         bool batched = r.flags & BATCHED != 0;
-        r.seat = _actingSeat(t, task_, _revealsEnd(t, r.head()), true);
+        r.seat = _actingSeat(t, task_, _proposalDue(t, task_, round_, r.head()), true);
         // slither-disable-next-line tx-origin -- no authorisation: it keeps the data where everybody can read it
         if (batched && (msg.sender != tx.origin || msg.sender.code.length != 0)) revert ThroughContract(msg.sender);
         _requireUpdates(batched, proposal.updates, updates);
-        Seen memory seen = _checkWords(task_, round_, verdictWords, shareWords, batched);
+        bool scored = r.flags & SCORED != 0;
+        if (scored) _requireTallied(_scorings[task_], task_, round_, batched, proposal.updates);
+        Seen memory seen = _checkWords(task_, round_, verdictWords, shareWords, batched, scored);
         if (seen.judged != r.selected) revert NotEverybodyJudged(seen.judged, r.selected);
         if (batched && seen.delivered != updates.digests.length) {
             revert WrongCount(updates.digests.length, seen.delivered);
         }
-        _requireProposable(t, r, seen);
+        _requireProposable(t, task_, round_, r, seen);
         _requirePayable(t, task_, r, seen, proposal);
         r.status = RoundStatus.Proposed;
         r.proposedAt = uint32(block.timestamp);
@@ -257,6 +263,7 @@ contract FedLedger is LedgerReveals {
         // slither-disable-next-line uninitialized-local -- memory is zeroed
         Settling memory s;
         (s.task, s.round, s.publisher, s.penalty) = (task_, round_, t.publisher, t.params.penalty);
+        s.word = type(uint256).max;
         _applyWords(s, verdictWords[from:to], shareWords[from:to]);
         _burn(s.burned);
         t.spentUnits += uint32(s.units);
@@ -284,7 +291,7 @@ contract FedLedger is LedgerReveals {
     function voidRound(uint256 task_, uint32 round_) external {
         Task storage t = _tasks[task_];
         Round storage r = _openRound(task_, round_);
-        if (!_overdue(t, r.head())) revert NotOverdue(task_, round_);
+        if (!_overdue(t, task_, round_, r.head())) revert NotOverdue(task_, round_);
         _countVoid(t);
         bool batched = r.flags & BATCHED != 0;
         bool silent = batched && r.commitsClosedAt == 0;
@@ -333,7 +340,8 @@ contract FedLedger is LedgerReveals {
             return Phase.Closing;
         }
         if (_admitting(r.head())) return Phase.Admitting;
-        if (_overdue(t, r.head())) return Phase.Overdue;
+        if (_overdue(t, task_, t.currentRound, r.head())) return Phase.Overdue;
+        if (_isScoring(task_, t.currentRound)) return Phase.Scoring;
         return _revealsOpen(t, r.head()) ? Phase.Revealing : Phase.Proposing;
     }
 
@@ -352,7 +360,9 @@ contract FedLedger is LedgerReveals {
         Round storage r = _rounds[task_][t.currentRound];
         uint256 due = _openingDue(t, task_);
         if (r.status == RoundStatus.Open) {
-            due = r.flags & BATCHED != 0 && r.commitsClosedAt == 0 ? r.commitDeadline : _revealsEnd(t, r.head());
+            due = r.flags & BATCHED != 0 && r.commitsClosedAt == 0
+                ? r.commitDeadline
+                : _proposalDue(t, task_, t.currentRound, r.head());
         }
         for (uint256 turn = 0; turn < t.seats; ++turn) {
             if (_seats[task_][(t.active + turn) % t.seats].holder != holder) continue;
@@ -361,48 +371,11 @@ contract FedLedger is LedgerReveals {
         return false;
     }
 
-    /// @dev The sender's seat, if it may act on what is due since then: the active one always, each of the others one
-    /// propose period after the one before it. Who takes over from the silent ones gets half of what they forfeit.
-    function _actingSeat(Task storage t, uint256 task_, uint256 due, bool forfeits) private returns (uint8) {
-        uint256 count = t.seats;
-        uint256 active = t.active;
-        for (uint256 turn = 0; turn < count; ++turn) {
-            uint256 place = (active + turn) % count;
-            Seat storage seat = _seats[task_][place];
-            if (seat.holder != msg.sender) continue;
-            if (turn != 0) {
-                uint256 from = due + turn * t.params.proposePeriod;
-                if (block.timestamp < from) revert NotYourTurn(from);
-                t.active = uint8(place);
-                emit TurnTaken(task_, place, msg.sender);
-                if (forfeits) {
-                    uint256 lost = _forfeit(task_, active, turn, count);
-                    _credit(_stakes(), msg.sender, lost / 2);
-                    _burn(lost - lost / 2);
-                }
-            }
-            uint96 bond = t.params.bond;
-            if (seat.deposit < bond) {
-                _debit(_stakes(), msg.sender, bond - seat.deposit);
-                seat.deposit = bond;
-                emit SeatTaken(task_, place, msg.sender, bond);
-            }
-            return uint8(place);
-        }
-        revert NotAggregator(msg.sender);
-    }
-
     function _passTurn(Task storage t, uint256 task_) private {
         if (t.seats == 1) return;
         uint8 next = (t.active + 1) % t.seats;
         t.active = next;
         emit TurnTaken(task_, next, _seats[task_][next].holder);
-    }
-
-    function _forfeit(uint256 task_, uint256 first, uint256 turns, uint256 count) private returns (uint256 lost) {
-        for (uint256 turn = 0; turn < turns; ++turn) {
-            lost += _takeDeposit(task_, (first + turn) % count, type(uint96).max);
-        }
     }
 
     /// @dev For what an aggregator should have done, and somebody else did a propose period later.
@@ -434,7 +407,7 @@ contract FedLedger is LedgerReveals {
         uint32 revealPeriod = t.params.revealPeriod;
         uint32 base = t.latestRound;
         flags |= (t.params.batched ? BATCHED : 0) | (t.params.randomness == RANDOMNESS_BEACON ? BEACON : 0)
-            | (t.params.minStake > _minStake ? STAKED : 0);
+            | (t.params.minStake > _minStake ? STAKED : 0) | (t.params.scorers != 0 ? SCORED : 0);
         (r.status, r.commitDeadline, r.revealPeriod) = (RoundStatus.Open, deadline, revealPeriod);
         (r.baseRound, r.selected, r.flags) = (base, uint16(selected), flags);
     }
@@ -469,14 +442,19 @@ contract FedLedger is LedgerReveals {
         if (!head.has(EVERYBODY) && !_isSelected(task_, round_, id)) revert NotSelected(id);
     }
 
-    function _requireProposable(Task storage t, Round storage r, Seen memory seen) private view {
-        if (_commitsOpen(r.head()) || (r.flags & BATCHED != 0 && r.commitsClosedAt == 0)) revert CommitsAreOpen();
+    function _requireProposable(Task storage t, uint256 task_, uint32 round_, Round storage r, Seen memory seen)
+        private
+        view
+    {
+        if (_commitsOpen(r.head()) || (r.flags & BATCHED != 0 && r.commitsClosedAt == 0)) {
+            revert CommitsAreOpen();
+        }
         if (_admitting(r.head())) revert StillAdmitting(r.commitsClosedAt);
         if (seen.delivered > r.committed) revert WrongCount(seen.delivered, r.committed);
         // All that was committed is there, or the time to reveal it is over. Who is in the root and on chain counts twice
         // among the committed.
         if (seen.late != 0 && _revealsOpen(t, r.head())) revert RevealsAreOpen();
-        if (_overdue(t, r.head())) revert ProposalOverdue();
+        if (_overdue(t, task_, round_, r.head())) revert ProposalOverdue();
     }
 
     /// @dev Below quorum the model must stay and nobody is paid.
@@ -529,6 +507,19 @@ contract FedLedger is LedgerReveals {
         if (_waitsForBlocks(t, task_, round_, 2)) until = block.timestamp;
     }
 
+    /// @dev Whose updates the scorers were shown is judged, on what the contract made of the scores.
+    function _requireTallied(Scoring storage s, uint256 task_, uint32 round_, bool batched, bytes32 updates)
+        private
+        view
+    {
+        if (s.round != round_ || !s.tallied) revert NotTallied(task_, round_);
+        if (batched && s.updates != updates) revert WrongUpdates(s.updates, updates);
+    }
+
+    function _isScoring(uint256 task_, uint32 round_) private view returns (bool) {
+        return _scorings[task_].round == round_ && !_scorings[task_].tallied;
+    }
+
     function _requireUpdates(bool batched, bytes32 expected, Updates calldata updates) private pure {
         uint256 count = updates.digests.length;
         if (updates.lengthWords.length != (count + LANES - 1) / LANES) revert LengthMismatch();
@@ -544,10 +535,12 @@ contract FedLedger is LedgerReveals {
         uint32 round_,
         uint256[] calldata verdictWords,
         uint256[] calldata shareWords,
-        bool batched
+        bool batched,
+        bool scored
     ) private view returns (Seen memory seen) {
         if (verdictWords.length != shareWords.length) revert LengthMismatch();
-        (seen.task, seen.round, seen.batched, seen.word) = (task_, round_, batched, type(uint256).max);
+        (seen.task, seen.round, seen.batched, seen.scored) = (task_, round_, batched, scored);
+        seen.word = type(uint256).max;
         uint256 least = 0;
         for (uint256 i = 0; i < verdictWords.length; ++i) {
             uint256 slot = verdictWords[i] >> 64;
@@ -573,6 +566,10 @@ contract FedLedger is LedgerReveals {
         seen.revealed = _revealed[seen.task][_place(seen.round, word)].value;
         // Who may have been accepted.
         seen.present = seen.batched ? seen.selected : seen.selected & seen.revealed;
+        if (!seen.scored) return;
+        if (seen.batched) seen.revealed = _listed[seen.task][word];
+        seen.outvoted = _outvoted[seen.task][_place(seen.round, word)];
+        seen.present = seen.revealed & ~seen.outvoted;
     }
 
     function _checkSlot(Seen memory seen, uint256 slot, uint256 verdicts, uint256 shares) private view {
@@ -622,7 +619,13 @@ contract FedLedger is LedgerReveals {
         seen.late |= late;
         // Exactly who was selected has a verdict, and a known one.
         wrong = (Lanes.equal(verdicts, 0) ^ Lanes.ALL ^ selected) | ((present | missed | late) ^ selected);
-        wrong |= seen.batched ? revealed & ~present : revealed ^ present;
+        // Who was listed for the scorers is present, and nobody else.
+        wrong |= seen.batched && !seen.scored ? revealed & ~present : revealed ^ present;
+        if (seen.scored) {
+            uint256 outvoted = Lanes.spread((seen.outvoted >> ((slot % SLOTS_PER_WORD) * LANES)) & 0xff);
+            wrong |= Lanes.equal(verdicts, Verdicts.ACCEPTED) & outvoted;
+            wrong |= Lanes.equal(verdicts, Verdicts.OUTVOTED) & ~outvoted;
+        }
         if ((missed | late) == 0 || wrong != 0) return wrong;
         uint256 committed = 0;
         for (uint256 lane = 0; lane < LANES; ++lane) {
@@ -640,6 +643,10 @@ contract FedLedger is LedgerReveals {
         for (uint256 i = 0; i < verdictWords.length; ++i) {
             uint256 word = verdictWords[i];
             uint256 slot = word >> 64;
+            if (slot / SLOTS_PER_WORD != s.word) {
+                s.word = slot / SLOTS_PER_WORD;
+                _judgedToday(s.publisher, s.word).value |= _selectedWord(s.task, s.round, s.word);
+            }
             word &= type(uint64).max;
             Word storage evidence = evidences[slot];
             uint256 before = evidence.value;
@@ -708,42 +715,6 @@ contract FedLedger is LedgerReveals {
 
     function _countVoid(Task storage t) private {
         if (t.consecutiveVoids < type(uint16).max) ++t.consecutiveVoids;
-    }
-
-    function _commitsOpen(Head head) private view returns (bool) {
-        return head.commitsClosedAt() == 0 && block.timestamp < head.commitDeadline();
-    }
-
-    /// @dev Until when the root of a batched round may be posted: every seat has its turn.
-    function _closingUntil(Task storage t, Head head) private view returns (uint256) {
-        return head.commitDeadline() + uint256(t.seats) * t.params.proposePeriod;
-    }
-
-    /// @dev Whether who was left out of the root may still commit.
-    function _admitting(Head head) private view returns (bool) {
-        return block.timestamp < head.commitsClosedAt();
-    }
-
-    /// @dev When reveals begin. A batched round without a root has none.
-    function _commitsEnd(Task storage t, Head head) private view returns (uint256) {
-        uint256 closedAt = head.commitsClosedAt();
-        if (closedAt != 0) return closedAt;
-        return head.has(BATCHED) ? _closingUntil(t, head) : head.commitDeadline();
-    }
-
-    function _revealsEnd(Task storage t, Head head) private view returns (uint256) {
-        return _commitsEnd(t, head) + (head.committed() == 0 ? 0 : head.revealPeriod());
-    }
-
-    function _revealsOpen(Task storage t, Head head) private view returns (bool) {
-        uint256 from = _commitsEnd(t, head);
-        return block.timestamp >= from && block.timestamp < from + (head.committed() == 0 ? 0 : head.revealPeriod());
-    }
-
-    function _overdue(Task storage t, Head head) private view returns (bool) {
-        if (block.timestamp < _commitsEnd(t, head)) return false;
-        if (head.committed() < t.params.quorum) return true;
-        return block.timestamp >= _revealsEnd(t, head) + uint256(t.seats) * t.params.proposePeriod;
     }
 
     function _openRound(uint256 task_, uint32 round_) private view returns (Round storage r) {

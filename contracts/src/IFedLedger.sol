@@ -61,7 +61,11 @@ interface IFedLedger {
     /// of the task to open it, or loses `sealDeposit`, which is in the currency of stakes. Where `openEnrolment` is set,
     /// participants may enrol and leave until the task ends, which acts from the next opened round on. `checkRate` parts per
     /// million of the accepted updates are checked, by one of `auditorCount` accounts; `auditors` is the hash of the list of
-    /// them. Each step of a check takes `checkPeriod`, and one that fails costs `checkPenalty`.
+    /// them. Each step of a check takes `checkPeriod`, and one that fails costs `checkPenalty`. `recommenders` is the hash of
+    /// a list of publishers whose opinions of who enrols count, too, by `recommenderTrust` parts per million. Of a task with
+    /// `scorers` so many are drawn each round, among its verifiers if `verifiersScore`, else among who was selected. They
+    /// commit to their scores for `scorePeriod` and reveal them for as long again; an update does not count whose score is
+    /// above the round's median by more than `scoreSpread` quarters of the spread and by more than `scoreFloor`.
     struct TaskParams {
         ContentRef spec;
         ContentRef model;
@@ -100,6 +104,13 @@ interface IFedLedger {
         uint96 checkPenalty;
         uint8 auditorCount;
         bytes32 auditors;
+        bytes32 recommenders;
+        uint24 recommenderTrust;
+        uint8 scorers;
+        bool verifiersScore;
+        uint32 scorePeriod;
+        uint8 scoreSpread;
+        uint16 scoreFloor;
     }
 
     /// @notice A task as the ledger holds it. `latestRound` made the model that the next round starts from; 0: none yet.
@@ -182,7 +193,8 @@ interface IFedLedger {
         Finished,
         Closing,
         Admitting,
-        Disputed
+        Disputed,
+        Scoring
     }
 
     /// @notice What a participant can be punished for.
@@ -335,6 +347,34 @@ interface IFedLedger {
         uint256[] shareWords;
     }
 
+    /// @notice How a round is scored. Scorers are called at `calledAt` in block `drawBlock`, whose hash draws them: `drawn`
+    /// of them, bits of whom have committed themselves, are on the aggregator's list, have revealed themselves, or have
+    /// failed before (`stained`). `present` updates are scored; in a batched round their hash is `updates`. `list` is the
+    /// hash of the listed commitments.
+    struct Scoring {
+        uint32 round;
+        uint40 calledAt;
+        uint64 drawBlock;
+        uint16 present;
+        uint16 committed;
+        uint16 listed;
+        uint16 revealed;
+        uint16 stained;
+        uint8 drawn;
+        bool isDrawn;
+        bool tallied;
+        bytes32 updates;
+        bytes32 list;
+        uint32[15] scorers;
+    }
+
+    /// @notice What a scorer, by its place among the drawn, says of the updates, by ascending participant: 16 a word.
+    struct Scored {
+        uint8 place;
+        bytes32 salt;
+        uint256[] words;
+    }
+
     /// @notice The updates of a batched round, of all participants that are judged by one, by ascending id: digests, and
     /// lengths in bytes, eight 32-bit lanes a word.
     struct Updates {
@@ -474,6 +514,23 @@ interface IFedLedger {
     event FindingsCommitted(uint256 indexed task, uint256 auditor, bytes32 commitment);
     event FindingsRevealed(uint256 indexed task, uint256 auditor, Findings[] found, bytes32 salt);
     event CheckEnded(uint256 indexed task, uint32 indexed round, uint32 indexed participant, bool failed);
+    /// @dev Updates of a batched round are in the data of the transaction, which nobody but the aggregator itself may send.
+    event ScorersCalled(
+        uint256 indexed task, uint32 indexed round, uint256 present, uint32[] wordIndices, uint256[] words
+    );
+    event ScorersDrawn(uint256 indexed task, uint32 indexed round, bytes32 seed, uint32[] participants);
+    event ScoresCommitted(uint256 indexed task, uint32 indexed round, uint256 places, bytes32[] commitments);
+    event ScoreRevealed(uint256 indexed task, uint32 indexed round, uint32 indexed participant, Scored scored);
+    /// @dev `limit`: scores above it exclude; 0: none does. `silent` and `far` are bits of scorers.
+    event ScoresTallied(
+        uint256 indexed task,
+        uint32 indexed round,
+        Scored[] scores,
+        uint256 limit,
+        uint32[] outvoted,
+        uint256 silent,
+        uint256 far
+    );
     event CommitmentShown(uint256 indexed dispute, bytes32 commitment, bytes signature);
     event DisputeClosed(uint256 indexed dispute, DisputeStatus status);
 
@@ -590,4 +647,14 @@ interface IFedLedger {
     error NotAuditor(address sender);
     error WrongCheck(uint32 participant, CheckState state);
     error WrongFindings(bytes32 expected, bytes32 found);
+
+    error NotScored(uint256 task);
+    error AlreadyCalled(uint256 task, uint32 round);
+    error NotCalled(uint256 task, uint32 round);
+    error NotTallied(uint256 task, uint32 round);
+    error AlreadyTallied(uint256 task, uint32 round);
+    error NotScorer(uint32 participant);
+    error WrongList(bytes32 expected, bytes32 found);
+    error WrongScores(uint256 place);
+    error MissingScores(uint256 places);
 }

@@ -6,6 +6,7 @@ import {Evidence} from "./Evidence.sol";
 import {Head, Heads} from "./Heads.sol";
 import {LedgerReveals} from "./LedgerReveals.sol";
 import {LedgerState} from "./LedgerState.sol";
+import {Scores} from "./Scores.sol";
 
 /// @notice What every version of the ledger answers, so that the next one can take reputations over.
 interface IPredecessor {
@@ -42,6 +43,10 @@ contract LedgerAccounts is LedgerReveals {
     /// @notice Rounds in a row below quorum after which the publisher may end a task.
     uint256 public constant VOIDS_TO_FINISH = 3;
     uint256 private constant MAX_QUORUM = 1024;
+    uint256 private constant LEAST_SCORERS = 3;
+    uint256 private constant MAX_SCORERS = 15;
+    /// @dev `scoreSpread` counts quarters of the spread.
+    uint256 private constant WHOLE_SPREAD = 4;
 
     /// @notice The part that knows the calls that this one does not. Whoever trusts a ledger looks at its code, too.
     address public immutable nextPart;
@@ -218,54 +223,6 @@ contract LedgerAccounts is LedgerReveals {
             return;
         }
         revert NotAggregator(msg.sender);
-    }
-
-    /// @notice Enrols the sender's participant (as owner or signer) in a task: until its first round, or as long as it has too
-    /// few; in a task of open enrolment always.
-    function enrol(uint256 task_) external {
-        Task storage t = _open(task_);
-        uint32 id = _idOfSender();
-        uint256 least = t.params.minParticipants;
-        bool closed = t.currentRound != 0 || (block.timestamp >= t.enrolDeadline && t.enrolled >= least);
-        if (closed && !t.params.openEnrolment) revert EnrolmentClosed(task_);
-        if (t.enrolled == t.params.maxParticipants) revert TaskFull(task_);
-        uint32 from = _returns[task_][id];
-        if (from > t.currentRound && t.enrolled >= least) revert TooEarlyToReturn(id, from);
-        uint96 stake = _participant(id).stake;
-        if (stake < _minStake) revert NotActive(id);
-        if (stake < t.params.minStake) revert StakeTooSmall(stake, t.params.minStake);
-        uint256 held = reputation(t.publisher, id);
-        if (held < t.params.minReputation) revert ReputationTooLow(held, t.params.minReputation);
-        // slither-disable-next-line weak-prng -- a bit's place, not chance
-        (uint256 word, uint256 bit) = (id / 256, 1 << (id % 256));
-        if (_enrolled[task_][word] & bit != 0) revert AlreadyEnrolled(task_, id);
-        _enrolled[task_][word] |= bit;
-        ++t.enrolled;
-        emit Enrolled(task_, id);
-        if (t.enrolled != least || block.timestamp < t.enrolDeadline || t.refilled > t.currentRound) return;
-        // Nobody is late with what too few participants kept it from; once a round, or this could go on for ever.
-        t.refilled = t.currentRound + 1;
-        (t.enrolDeadline, t.lastFinalAt) = (uint32(block.timestamp), uint32(block.timestamp));
-    }
-
-    /// @notice Takes a participant out of a task of open enrolment: the sender's own (as owner or signer), or one that has
-    /// less stake than the task asks for. Rounds that are open keep it. It may enrol again once
-    /// another one has been opened, or too few are left.
-    function leaveTask(uint256 task_, uint32 id) external {
-        Task storage t = _open(task_);
-        // slither-disable-next-line weak-prng -- a bit's place, not chance
-        (uint256 word, uint256 bit) = (id / 256, 1 << (id % 256));
-        // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
-        if (_enrolled[task_][word] & bit == 0) revert NotInTask(task_, id);
-        // INVARIANT: rounds of other tasks may ask everybody who is enrolled, without a list of their own.
-        if (!t.params.openEnrolment) revert EnrolmentClosed(task_);
-        uint96 stake = _participants[id].stake;
-        if (stake >= _minStake && stake >= t.params.minStake && _idOfSender() != id) revert StillEntitled(id);
-        _enrolled[task_][word] &= ~bit;
-        --t.enrolled;
-        // Who comes and goes can keep a round from being opened no more than twice.
-        _returns[task_][id] = t.currentRound + 1;
-        emit TaskLeft(task_, id);
     }
 
     /// @notice Reveals an update that is relative to an earlier model than the one that the round starts from; see
@@ -450,11 +407,6 @@ contract LedgerAccounts is LedgerReveals {
         return _pledged(task_, round_, id) || _forced[task_][round_][id] != bytes32(0);
     }
 
-    /// @notice Evidence of the participants `8 · slot` and up with a publisher, 32 bits each.
-    function evidenceWord(address publisher, uint256 slot) external view returns (uint256) {
-        return _evidence[publisher][slot].value;
-    }
-
     /// @notice Credits of the participants `8 · slot` and up in a task, 32 bits each.
     function creditWord(uint256 task_, uint256 slot) external view returns (uint256) {
         return _credits[task_][slot].value;
@@ -463,32 +415,6 @@ contract LedgerAccounts is LedgerReveals {
     /// @notice A participant's credit in a task, in units.
     function creditOf(uint256 task_, uint32 id) external view returns (uint256) {
         return (_credits[task_][id / LANES].value >> (LANE_BITS * (id % LANES))) & type(uint32).max;
-    }
-
-    /// @notice A participant's evidence with a publisher.
-    function evidence(address publisher, uint32 id)
-        external
-        view
-        returns (uint256 positive, uint256 negative, uint256 missed)
-    {
-        // slither-disable-next-line unused-return -- false finding: all of it is returned
-        return Evidence.unpack(_lane(publisher, id));
-    }
-
-    /// @notice The opinion that a publisher's evidence gives of a participant, in parts per million.
-    function opinion(address publisher, uint32 id)
-        external
-        view
-        returns (uint256 belief, uint256 disbelief, uint256 uncertainty, uint256 reputation_)
-    {
-        // slither-disable-next-line unused-return -- false finding: all of it is returned
-        return Evidence.opinion(_lane(publisher, id));
-    }
-
-    /// @notice A participant's reputation with a publisher, in parts per million.
-    function reputation(address publisher, uint32 id) public view returns (uint256 result) {
-        // slither-disable-next-line unused-return -- the reputation alone is asked for
-        (,,, result) = Evidence.opinion(_lane(publisher, id));
     }
 
     /// @dev Marks who opens this commitment as revealed.
@@ -544,6 +470,7 @@ contract LedgerAccounts is LedgerReveals {
         }
         if (p.bond > type(uint96).max / 8) revert InvalidParameter("bond");
         _checkChecks(p);
+        _checkScorers(p);
         if (p.challengeWindow == 0) return;
         // INVARIANT: half of a bond pays every seat that can be called, on every level, and objecting costs something.
         if (p.bond == 0 || p.bond < 2 * seatsOnAllLevels() * _jurorPenalty) revert InvalidParameter("bond");
@@ -563,6 +490,19 @@ contract LedgerAccounts is LedgerReveals {
         }
     }
 
+    function _checkScorers(TaskParams calldata p) private pure {
+        if ((p.recommenders == bytes32(0)) != (p.recommenderTrust == 0) || p.recommenderTrust > Evidence.PPM) {
+            revert InvalidParameter("recommenderTrust");
+        }
+        bool none = p.scorers == 0;
+        // INVARIANT: less than a third of the scorers can never make up a median.
+        if (!none && (p.scorers < LEAST_SCORERS || p.scorers > MAX_SCORERS)) revert InvalidParameter("scorers");
+        if (none && p.verifiersScore) revert InvalidParameter("verifiersScore");
+        if (none != (p.scorePeriod == 0) || p.scorePeriod > MAX_PERIOD) revert InvalidParameter("scorePeriod");
+        if (none ? p.scoreSpread != 0 : p.scoreSpread < WHOLE_SPREAD) revert InvalidParameter("scoreSpread");
+        if (none != (p.scoreFloor == 0) || p.scoreFloor > Scores.MOST) revert InvalidParameter("scoreFloor");
+    }
+
     function _checkDeadlines(TaskParams calldata p, uint256 seats_) private view {
         if (seats_ > MAX_SEATS) revert InvalidParameter("standbys");
         if (p.enrolPeriod == 0 || p.enrolPeriod > MAX_PERIOD) revert InvalidParameter("enrolPeriod");
@@ -573,7 +513,8 @@ contract LedgerAccounts is LedgerReveals {
         if (p.challengeWindow > MAX_PERIOD) revert InvalidParameter("challengeWindow");
         if (p.challengeWindow == 0) return;
         // INVARIANT: who does wrong in a round cannot have its stake back before it is found out.
-        uint256 round_ = uint256(p.commitPeriod) + p.gracePeriod + p.revealPeriod + 2 * seats_ * p.proposePeriod;
+        uint256 turns = (p.scorers == 0 ? 2 : 3) * seats_ * p.proposePeriod;
+        uint256 round_ = uint256(p.commitPeriod) + p.gracePeriod + p.revealPeriod + 2 * uint256(p.scorePeriod) + turns;
         uint256 dispute = DISPUTE_PERIODS * (uint256(_appeals) + 1) * _disputePeriod;
         uint256 least = round_ + uint256(p.maxUnfinal) * p.challengeWindow + dispute + CHECK_PERIODS * p.checkPeriod;
         if (least > _exitDelay) revert ExitDelayTooShort(_exitDelay, least);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {Evidence, Verdicts} from "./Evidence.sol";
 import {LedgerDisputes} from "./LedgerDisputes.sol";
+import {LedgerSignatures} from "./LedgerSignatures.sol";
 
 /// @title Committed data and spot checks
 /// @notice Participants commit to their data. Of the updates that a proposal accepts some are drawn, from a block that nobody
@@ -11,11 +11,9 @@ import {LedgerDisputes} from "./LedgerDisputes.sol";
 /// @dev What becomes of a check is one byte of a participant and round: the auditor's place, above its state. All its
 /// deadlines follow from the time of the proposal, so no other record is kept. A task that does not exist has no round that
 /// stands, and no auditors.
-abstract contract LedgerChecks is LedgerDisputes {
+abstract contract LedgerChecks is LedgerDisputes, LedgerSignatures {
     /// @notice An appeal costs one part in so many of a check's penalty, as a bond.
     uint256 public constant APPEAL_SHARE = 4;
-    bytes32 internal constant DOMAIN =
-        keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
     bytes32 private constant DATA = keccak256("Data(uint256 task,uint32 round,uint32 participant,uint256 word)");
     uint256 private constant CHECKS_PER_WORD = 32;
 
@@ -139,6 +137,7 @@ abstract contract LedgerChecks is LedgerDisputes {
             _move(task_, round_, ids[i], state, stands ? CheckState.Ended : CheckState.Passed);
             if (state >= CheckState.Appealed) _payAppeal(t, ids[i], stands ? auditors[place] : address(0));
             if (stands) _fail(t, task_, round_, ids[i]);
+            if (stands) _noteJudged(t.publisher, ids[i]);
             emit CheckEnded(task_, round_, ids[i], stands);
         }
     }
@@ -160,13 +159,6 @@ abstract contract LedgerChecks is LedgerDisputes {
     /// @notice What an appeal against a check with this penalty costs as a bond.
     function appealBond(uint256 penalty) public pure returns (uint256) {
         return (penalty + APPEAL_SHARE - 1) / APPEAL_SHARE;
-    }
-
-    /// @dev Who signed an EIP-712 message of this ledger.
-    function _signerOf(bytes32 message, bytes calldata signature) internal view returns (address) {
-        bytes32 domain =
-            keccak256(abi.encode(DOMAIN, keccak256("fedledger"), keccak256("5"), block.chainid, address(this)));
-        return ECDSA.recover(keccak256(bytes.concat("\x19\x01", domain, message)), signature);
     }
 
     /// @dev The hash of the block of a round's proposal, which draws its checks.
@@ -253,6 +245,11 @@ abstract contract LedgerChecks is LedgerDisputes {
         uint256 shift = LANE_BITS * (id % LANES);
         uint256 lane = (place.value >> shift) & type(uint32).max;
         place.value = (place.value & ~(uint256(type(uint32).max) << shift)) | (Evidence.afterFailedCheck(lane) << shift);
+    }
+
+    function _noteJudged(address publisher, uint32 id) private {
+        // slither-disable-next-line weak-prng -- a bit's place, not chance
+        _judgedToday(publisher, id / 256).value |= 1 << (id % 256);
     }
 
     function _requireAuditors(Task storage t, address[] calldata auditors) private view {

@@ -7,9 +7,10 @@ import {Currency, CurrencyLibrary} from "./Currency.sol";
 import {IFedLedger} from "./IFedLedger.sol";
 
 /// @title The ledger's storage, and what all of its parts do with it
-/// @notice The ledger has one address, one storage and four parts of code, as one contract cannot hold all of it:
-/// `FedLedger` runs rounds, `LedgerAccounts` keeps money, participants and tasks, `LedgerCourt` decides what the ledger
-/// can see for itself, `LedgerJuries` has juries decide the rest. Each part hands on what it does not know to the next. No
+/// @notice The ledger has one address, one storage and five parts of code, as one contract cannot hold all of it:
+/// `FedLedger` runs rounds, `LedgerAccounts` keeps money, participants and tasks, `LedgerOpinions` knows what publishers
+/// think of participants and takes scores, `LedgerCourt` decides what the ledger can see for itself, `LedgerJuries` has
+/// juries decide the rest. Each part hands on what it does not know to the next. No
 /// part can be exchanged.
 abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     /// @notice Version of the records.
@@ -30,6 +31,8 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     uint8 internal constant EMPTY = 16;
     /// @dev The task asks for more stake than the ledger does.
     uint8 internal constant STAKED = 32;
+    /// @dev The contract decides by the scores of some whom updates do not count.
+    uint8 internal constant SCORED = 64;
     /// @dev How many places of a pool one call looks at.
     uint256 internal constant MAX_LOOKS = 64;
     uint256 private constant LEAST_JURY = 3;
@@ -116,6 +119,17 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     mapping(uint256 task => mapping(uint256 place => Word)) internal _checks;
     /// @dev What an auditor committed to, by its place.
     mapping(uint256 task => mapping(uint256 auditor => bytes32)) internal _findings;
+    /// @dev Bits of the 256 participants of a word about whom a publisher's evidence changed on a day: at day and word.
+    mapping(address publisher => mapping(uint256 place => Word)) internal _judgedOn;
+    /// @dev How well participants score for a publisher, eight lanes of evidence a slot; empty unless one has failed.
+    mapping(address publisher => mapping(uint256 slot => Word)) internal _scoring;
+    /// @dev Of a task's latest round that called scorers.
+    mapping(uint256 task => Scoring) internal _scorings;
+    /// @dev Whose updates the scorers of a batched round were shown.
+    mapping(uint256 task => mapping(uint256 word => uint256)) internal _listed;
+    mapping(uint256 task => mapping(uint256 place => bytes32)) internal _scoreCommitments;
+    /// @dev Whose updates do not count by the scores, at `_place(round, word)`.
+    mapping(uint256 task => mapping(uint256 place => uint256)) internal _outvoted;
     // slither-disable-end uninitialized-state
 
     constructor(Settings memory s) {
@@ -262,6 +276,11 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     function _lane(address publisher, uint32 id) internal view returns (uint256) {
         // slither-disable-next-line weak-prng -- a lane's place, not chance
         return (_evidence[publisher][id / LANES].value >> (LANE_BITS * (id % LANES))) & type(uint32).max;
+    }
+
+    /// @dev Bits of whom a publisher's evidence changed for today.
+    function _judgedToday(address publisher, uint256 word) internal view returns (Word storage) {
+        return _judgedOn[publisher][((block.timestamp / 1 days) << 32) | word];
     }
 
     function _isSelected(uint256 task_, uint32 round_, uint32 id) internal view returns (bool) {

@@ -67,10 +67,10 @@ contract AttacksTest is Fixture {
         uint256[] memory verdicts = new uint256[](2);
         (verdicts[0], verdicts[1]) = (REFUSED, ACCEPTED);
         _settleNow(task, 1, outcome(verdicts, new uint256[](2)));
-        uint256 before = accounts.reputation(PUBLISHER, 0);
+        uint256 before = opinions.reputation(PUBLISHER, 0);
         _leaveAndReturn(0);
         eq(accounts.idOfOwner(owner(0)), 0, "id");
-        eq(accounts.reputation(PUBLISHER, 0), before, "reputation");
+        eq(opinions.reputation(PUBLISHER, 0), before, "reputation");
     }
 
     /// @dev A requester cannot take back what was earned, and who has left is paid all the same.
@@ -144,7 +144,7 @@ contract AttacksTest is Fixture {
         takeSeat(task, AGGREGATOR);
         open(task, 15);
         eq(accounts.baseModel(task, 2), MODEL, "base");
-        eq(accounts.evidenceWord(PUBLISHER, 0), 0, "evidence");
+        eq(opinions.evidenceWord(PUBLISHER, 0), 0, "evidence");
         eq(address(ledger).balance, held + 1 ether, "money and a new deposit");
     }
 

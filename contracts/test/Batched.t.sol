@@ -107,7 +107,7 @@ contract BatchedTest is BatchedFixture {
         settle(_task, 1, o);
         for (uint32 i = 0; i < 4; ++i) {
             eq(accounts.creditOf(_task, i), 250, "credit");
-            (uint256 positive,,) = accounts.evidence(PUBLISHER, i);
+            (uint256 positive,,) = opinions.evidence(PUBLISHER, i);
             eq(positive, 240, "evidence");
         }
     }
@@ -148,7 +148,7 @@ contract BatchedTest is BatchedFixture {
         ledger.closeCommits(_task, 1, keccak256("root"), 4, BATCH);
         vm.prank(OUTSIDER);
         ledger.voidRound(_task, 1);
-        (uint256 positive, uint256 negative, uint256 missed) = accounts.evidence(PUBLISHER, 0);
+        (uint256 positive, uint256 negative, uint256 missed) = opinions.evidence(PUBLISHER, 0);
         eq(positive + negative + missed, 0, "evidence");
         eq(accounts.seats(_task)[0].deposit, 0, "deposit");
         eq(free(OUTSIDER), 0.125 ether, "reward");

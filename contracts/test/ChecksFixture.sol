@@ -145,7 +145,7 @@ abstract contract ChecksFixture is CourtFixture {
     }
 
     function lane(uint256 i) internal view returns (uint256) {
-        return (accounts.evidenceWord(PUBLISHER, i / 8) >> (32 * (i % 8))) & type(uint32).max;
+        return (opinions.evidenceWord(PUBLISHER, i / 8) >> (32 * (i % 8))) & type(uint32).max;
     }
 
     function wrongCheck(uint256 i, IFedLedger.CheckState state) internal pure returns (bytes memory) {

@@ -25,11 +25,11 @@ contract ChecksMoneyTest is ChecksFixture {
         vm.store(
             address(ledger), keccak256(abi.encode(0, keccak256(abi.encode(PUBLISHER, EVIDENCE_SLOT)))), bytes32(word)
         );
-        eq(accounts.evidenceWord(PUBLISHER, 0), word, "slot");
+        eq(opinions.evidenceWord(PUBLISHER, 0), word, "slot");
         end(who);
         uint256 mask = uint256(type(uint32).max) << (32 * who);
-        eq(accounts.evidenceWord(PUBLISHER, 0) & ~mask, word & ~mask, "neighbours");
-        (uint256 positive, uint256 negative, uint256 missed) = accounts.evidence(PUBLISHER, uint32(who));
+        eq(opinions.evidenceWord(PUBLISHER, 0) & ~mask, word & ~mask, "neighbours");
+        (uint256 positive, uint256 negative, uint256 missed) = opinions.evidence(PUBLISHER, uint32(who));
         uint256 before = (word & mask) >> (32 * who);
         eq(positive, 0, "positive");
         uint256 counted = ((before >> 12) & 0xfff) + 240;

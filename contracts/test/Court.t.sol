@@ -644,7 +644,7 @@ contract ChallengeTest is CourtFixture {
 
     function _enrolOwner(uint256 task, uint256 i) private {
         vm.prank(owner(i));
-        accounts.enrol(task);
+        opinions.enrol(task);
     }
 
     /// @dev A participant of another task, in which it equivocates.
@@ -811,10 +811,10 @@ contract JuryMoneyTest is CourtFixture {
             vm.prank(owner(i));
             accounts.addStake{value: STAKE}(STAKE);
             vm.prank(owner(i));
-            accounts.enrol(task);
+            opinions.enrol(task);
         }
         vm.prank(owner(members[0]));
-        accounts.enrol(task);
+        opinions.enrol(task);
         vm.prank(owner(members[0]));
         accounts.requestExit();
         openAll(task);

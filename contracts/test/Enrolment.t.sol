@@ -20,7 +20,7 @@ contract EnrolmentTest is BatchedFixture {
         _enrolOne(task, 1);
         _phaseIs(task, IFedLedger.Phase.Idle);
         refused(signer(2), abi.encodeWithSelector(IFedLedger.EnrolmentClosed.selector, task));
-        accounts.enrol(task);
+        opinions.enrol(task);
         eq(accounts.task(task).enrolDeadline, START + 170, "its time begins when there are enough");
         openAll(task);
         eq(accounts.round(task, 1).selected, 2, "selected");
@@ -53,16 +53,16 @@ contract EnrolmentTest is BatchedFixture {
         accounts.finishTask(task);
         eq(free(PUBLISHER) - before, budget(p), "refund");
         refused(signer(1), abi.encodeWithSelector(IFedLedger.TaskAlreadyFinished.selector, task));
-        accounts.enrol(task);
+        opinions.enrol(task);
     }
 
     function test_leaveTask_ofAFixedTask_isRefused() public {
         uint256 task = post(defaults(4));
         refused(signer(0), abi.encodeWithSelector(IFedLedger.NotInTask.selector, task, 0));
-        accounts.leaveTask(task, 0);
+        opinions.leaveTask(task, 0);
         enrol(task, 2);
         refused(signer(0), abi.encodeWithSelector(IFedLedger.EnrolmentClosed.selector, task));
-        accounts.leaveTask(task, 0);
+        opinions.leaveTask(task, 0);
     }
 
     function test_open_roundForEverybody_needsWords() public {
@@ -131,14 +131,14 @@ contract EnrolmentTest is BatchedFixture {
         uint256 task = _open(1);
         _leave(task, 0);
         refused(signer(0), abi.encodeWithSelector(IFedLedger.NotInTask.selector, task, 0));
-        accounts.leaveTask(task, 0);
+        opinions.leaveTask(task, 0);
         refused(signer(0), abi.encodeWithSelector(IFedLedger.TooEarlyToReturn.selector, 0, 1));
-        accounts.enrol(task);
+        opinions.enrol(task);
         open(task, 6);
         _enrolOne(task, 0);
         _leave(task, 0);
         refused(signer(0), abi.encodeWithSelector(IFedLedger.TooEarlyToReturn.selector, 0, 2));
-        accounts.enrol(task);
+        opinions.enrol(task);
         eq(accounts.task(task).enrolled, 2, "enrolled");
     }
 
@@ -210,13 +210,13 @@ contract EnrolmentTest is BatchedFixture {
     function test_leaveTask_ofOthers_takesOutWhoLacksStake() public {
         uint256 task = _open(1);
         refused(owner(0), abi.encodeWithSelector(IFedLedger.StillEntitled.selector, 1));
-        accounts.leaveTask(task, 1);
+        opinions.leaveTask(task, 1);
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NotRegistered.selector, OUTSIDER));
-        accounts.leaveTask(task, 1);
+        opinions.leaveTask(task, 1);
         vm.prank(owner(1));
         accounts.requestExit();
         vm.prank(OUTSIDER);
-        accounts.leaveTask(task, 1);
+        opinions.leaveTask(task, 1);
         eq(accounts.enrolledWord(task, 0), 5, "enrolled");
         IFedLedger.TaskParams memory p = defaults(6);
         (p.openEnrolment, p.minStake) = (true, 2 * STAKE);
@@ -225,7 +225,7 @@ contract EnrolmentTest is BatchedFixture {
         accounts.addStake{value: STAKE}(STAKE);
         _enrolOne(task, 2);
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NotRegistered.selector, OUTSIDER));
-        accounts.leaveTask(task, 2);
+        opinions.leaveTask(task, 2);
     }
 
     function test_requireEnrolled_undoesWhatWasMeantForOthers() public {
@@ -278,12 +278,12 @@ contract EnrolmentTest is BatchedFixture {
 
     function _enrolOne(uint256 task, uint256 i) private {
         vm.prank(signer(i));
-        accounts.enrol(task);
+        opinions.enrol(task);
     }
 
     function _leave(uint256 task, uint256 i) private {
         vm.prank(owner(i));
-        accounts.leaveTask(task, uint32(i));
+        opinions.leaveTask(task, uint32(i));
     }
 
     function _phaseIs(uint256 task, IFedLedger.Phase phase) private view {

@@ -173,23 +173,23 @@ contract TaskTest is Fixture {
     function test_enrol_lateTwiceOrFull_isRefused() public {
         uint256 task = post(defaults(2));
         vm.prank(signer(0));
-        accounts.enrol(task);
+        opinions.enrol(task);
         refused(owner(0), abi.encodeWithSelector(IFedLedger.AlreadyEnrolled.selector, task, 0));
-        accounts.enrol(task);
+        opinions.enrol(task);
         vm.prank(owner(3));
-        accounts.enrol(task);
+        opinions.enrol(task);
         eq(accounts.enrolledWord(task, 0), 9, "enrolled");
         refused(signer(1), abi.encodeWithSelector(IFedLedger.TaskFull.selector, task));
-        accounts.enrol(task);
+        opinions.enrol(task);
         task = post(defaults(3));
         enrol(task, 1);
         vm.prank(owner(3));
-        accounts.enrol(task);
+        opinions.enrol(task);
         pass(100);
         refused(signer(1), abi.encodeWithSelector(IFedLedger.EnrolmentClosed.selector, task));
-        accounts.enrol(task);
+        opinions.enrol(task);
         refused(signer(1), abi.encodeWithSelector(IFedLedger.UnknownTask.selector, 77));
-        accounts.enrol(77);
+        opinions.enrol(77);
     }
 
     function test_enrol_notEntitled_isRefused() public {
@@ -197,18 +197,18 @@ contract TaskTest is Fixture {
         p.minStake = STAKE + 1;
         uint256 task = post(p);
         refused(signer(0), abi.encodeWithSelector(IFedLedger.StakeTooSmall.selector, STAKE, STAKE + 1));
-        accounts.enrol(task);
+        opinions.enrol(task);
         p = defaults(4);
         p.minReputation = 500_001;
         task = post(p);
         refused(signer(0), abi.encodeWithSelector(IFedLedger.ReputationTooLow.selector, 500_000, 500_001));
-        accounts.enrol(task);
+        opinions.enrol(task);
         vm.prank(owner(0));
         accounts.requestExit();
         refused(signer(0), abi.encodeWithSelector(IFedLedger.NotActive.selector, 0));
-        accounts.enrol(task);
+        opinions.enrol(task);
         refused(OUTSIDER, abi.encodeWithSelector(IFedLedger.NotRegistered.selector, OUTSIDER));
-        accounts.enrol(task);
+        opinions.enrol(task);
     }
 
     function test_enrol_ownerNamedAsSignerByAStranger_enrolsItsOwnParticipant() public {
@@ -217,7 +217,7 @@ contract TaskTest is Fixture {
         accounts.register{value: STAKE}(owner(0), OUTSIDER, STAKE);
         uint256 task = post(defaults(4));
         vm.prank(owner(0));
-        accounts.enrol(task);
+        opinions.enrol(task);
         eq(accounts.enrolledWord(task, 0), 1, "enrolled");
     }
 
@@ -355,16 +355,16 @@ contract RoundTest is Fixture {
         pass(5);
         settle(_task, 1, accepted(4, 250));
         eq(accounts.seats(_task)[0].deposit, 1 ether, "deposit, which answers for the next round, too");
-        (uint256 positive, uint256 negative, uint256 missed) = accounts.evidence(PUBLISHER, 3);
+        (uint256 positive, uint256 negative, uint256 missed) = opinions.evidence(PUBLISHER, 3);
         eq(positive, 240, "positive");
         eq(negative + missed, 0, "other evidence");
         // 480 of 720 parts unknown, rounded up; the rest is belief.
-        (uint256 belief, uint256 disbelief, uint256 uncertainty, uint256 held) = accounts.opinion(PUBLISHER, 3);
+        (uint256 belief, uint256 disbelief, uint256 uncertainty, uint256 held) = opinions.opinion(PUBLISHER, 3);
         eq(uncertainty, 666_667, "uncertainty");
         eq(belief, 333_333, "belief");
         eq(disbelief, 0, "disbelief");
         eq(held, 666_666, "reputation");
-        eq(accounts.reputation(OUTSIDER, 3), 500_000, "reputation with another publisher");
+        eq(opinions.reputation(OUTSIDER, 3), 500_000, "reputation with another publisher");
         eq(accounts.creditOf(_task, 3), 250, "credit");
         accounts.withdrawCredit(_task, 3);
         eq(payout(3).balance, 250 gwei, "paid");
@@ -529,7 +529,7 @@ contract RoundTest is Fixture {
         _send(_outcome([uint256(1), 2, 0, 0], 0));
         vm.prank(OUTSIDER);
         ledger.voidRound(_task, 1);
-        (uint256 positive, uint256 negative, uint256 missed) = accounts.evidence(PUBLISHER, 1);
+        (uint256 positive, uint256 negative, uint256 missed) = opinions.evidence(PUBLISHER, 1);
         eq(positive + negative + missed, 0, "evidence");
         eq(accounts.seats(_task)[0].deposit, 1 ether, "deposit");
         open(_task, 15);
@@ -554,7 +554,7 @@ contract RoundTest is Fixture {
         propose(_task, 1, o);
         pass(5);
         settle(_task, 1, o);
-        (,, uint256 missed) = accounts.evidence(PUBLISHER, 1);
+        (,, uint256 missed) = opinions.evidence(PUBLISHER, 1);
         eq(missed, 15, "late");
         eq(accounts.task(_task).settledRounds, 0, "settled rounds");
         eq(accounts.task(_task).consecutiveVoids, 1, "voids");
@@ -823,7 +823,7 @@ contract RoundTest is Fixture {
         for (uint32 i = 0; i < 4; ++i) {
             if (shares[i] != 0) accounts.withdrawCredit(_task, i);
             eq(payout(i).balance, shares[i] * 1 gwei, "pay");
-            eq(uint256(accounts.evidenceWord(PUBLISHER, 0) >> (32 * i)) & type(uint32).max, _first(verdicts[i]), "lane");
+            eq(uint256(opinions.evidenceWord(PUBLISHER, 0) >> (32 * i)) & type(uint32).max, _first(verdicts[i]), "lane");
         }
         eq(free(PUBLISHER), (3000 - spent) * 1 gwei, "refund");
         eq(free(AGGREGATOR), 1 ether, "bond");
@@ -937,7 +937,7 @@ contract ManyTest is Fixture {
         eq(accounts.creditOf(task, 248), p.unitsPerRound, "credit");
         eq(accounts.creditOf(task, 249), 0, "neighbour's credit");
         for (uint32 i = 245; i < 267; ++i) {
-            (uint256 positive,,) = accounts.evidence(PUBLISHER, i);
+            (uint256 positive,,) = opinions.evidence(PUBLISHER, i);
             eq(positive, i > 245 && i < 266 ? 240 : 0, "positive");
         }
     }

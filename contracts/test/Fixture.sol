@@ -7,6 +7,7 @@ import {IFedLedger} from "../src/IFedLedger.sol";
 import {LedgerAccounts} from "../src/LedgerAccounts.sol";
 import {LedgerCourt} from "../src/LedgerCourt.sol";
 import {LedgerJuries} from "../src/LedgerJuries.sol";
+import {LedgerOpinions} from "../src/LedgerOpinions.sol";
 import {vm} from "./Vm.sol";
 
 /// @notice A payout address that takes no money.
@@ -52,7 +53,7 @@ contract Greedy {
 }
 
 /// @notice A ledger with accounts, and a round's steps as one call each. Participant i has owner, signer and payout
-/// addresses of its own. `ledger`, `accounts`, `court` and `juries` are four sides of one address.
+/// addresses of its own. `ledger`, `accounts`, `opinions`, `court` and `juries` are five sides of one address.
 abstract contract Fixture {
     struct Outcome {
         IFedLedger.Proposal proposal;
@@ -87,9 +88,10 @@ abstract contract Fixture {
 
     FedLedger internal ledger;
     LedgerAccounts internal accounts;
+    LedgerOpinions internal opinions;
     LedgerCourt internal court;
     LedgerJuries internal juries;
-    address[3] private _parts;
+    address[4] private _parts;
 
     function owner(uint256 i) internal pure returns (address) {
         return address(uint160(0x10000 + i));
@@ -129,9 +131,10 @@ abstract contract Fixture {
 
     function deploy(IFedLedger.Settings memory s) internal returns (address) {
         address last = create(code("LedgerJuries"), abi.encode(s));
-        address third = create(code("LedgerCourt"), abi.encode(s, last));
+        address fourth = create(code("LedgerCourt"), abi.encode(s, last));
+        address third = create(code("LedgerOpinions"), abi.encode(s, fourth));
         address second = create(code("LedgerAccounts"), abi.encode(s, third));
-        _parts = [second, third, last];
+        _parts = [second, third, fourth, last];
         return create(code("FedLedger"), abi.encode(s, second));
     }
 
@@ -160,6 +163,7 @@ abstract contract Fixture {
     function use(address deployed) internal {
         ledger = FedLedger(payable(deployed));
         accounts = LedgerAccounts(payable(deployed));
+        opinions = LedgerOpinions(payable(deployed));
         court = LedgerCourt(payable(deployed));
         juries = LedgerJuries(deployed);
     }
@@ -258,7 +262,7 @@ abstract contract Fixture {
     function enrol(uint256 task, uint256 count) internal {
         for (uint256 i = 0; i < count; ++i) {
             vm.prank(signer(i));
-            accounts.enrol(task);
+            opinions.enrol(task);
         }
     }
 

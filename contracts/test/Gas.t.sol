@@ -33,7 +33,7 @@ contract GasTest is Fixture {
         enrol(task, 7);
         cool();
         vm.prank(signer(7));
-        accounts.enrol(task);
+        opinions.enrol(task);
         _note("enrol");
         _round(task, 1, ", first");
         _round(task, 2, "");

@@ -62,17 +62,17 @@ contract Handler is Fixture {
         uint256 task = post(p);
         // Most enrol; who is leaving cannot.
         for (uint256 i = 0; i < PARTICIPANTS; ++i) {
-            if ((seed >> i) % 4 != 0) _as(owner(i), abi.encodeCall(accounts.enrol, (task)));
+            if ((seed >> i) % 4 != 0) _as(owner(i), abi.encodeCall(opinions.enrol, (task)));
         }
     }
 
     function enrolOne(uint256 task, uint256 who) external {
-        _as(owner(who % PARTICIPANTS), abi.encodeCall(accounts.enrol, (_task(task))));
+        _as(owner(who % PARTICIPANTS), abi.encodeCall(opinions.enrol, (_task(task))));
     }
 
     function leaveOne(uint256 task, uint256 who) external {
         uint32 id = uint32(who % PARTICIPANTS);
-        _as(owner((who >> 8) % 4 == 0 ? id + 1 : id), abi.encodeCall(accounts.leaveTask, (_task(task), id)));
+        _as(owner((who >> 8) % 4 == 0 ? id + 1 : id), abi.encodeCall(opinions.leaveTask, (_task(task), id)));
     }
 
     function openRound(uint256 task, uint256 mask) public {

@@ -5,6 +5,7 @@ import {FedLedger} from "../src/FedLedger.sol";
 import {IFedLedger} from "../src/IFedLedger.sol";
 import {LedgerAccounts} from "../src/LedgerAccounts.sol";
 import {LedgerCourt} from "../src/LedgerCourt.sol";
+import {LedgerOpinions} from "../src/LedgerOpinions.sol";
 import {CourtFixture} from "./CourtFixture.sol";
 import {vm} from "./Vm.sol";
 
@@ -104,13 +105,13 @@ contract MigrationTest is CourtFixture {
         _adopt(PUBLISHER, 1);
         for (uint32 i = 0; i < 3; ++i) {
             (uint256 positive, uint256 negative, uint256 missed) = _before.evidence(PUBLISHER, i);
-            (uint256 p, uint256 n, uint256 m) = accounts.evidence(PUBLISHER, 3 - i);
+            (uint256 p, uint256 n, uint256 m) = opinions.evidence(PUBLISHER, 3 - i);
             eq(p, positive, "positive");
             eq(n, negative, "negative");
             eq(m, missed, "missed");
         }
-        eq(accounts.evidenceWord(PUBLISHER, 0), (240 << 96) | (240 << 76) | (15 << 56), "word");
-        eq(accounts.reputation(PUBLISHER, 3) > 500_000 ? 1 : 0, 1, "reputation");
+        eq(opinions.evidenceWord(PUBLISHER, 0), (240 << 96) | (240 << 76) | (15 << 56), "word");
+        eq(opinions.reputation(PUBLISHER, 3) > 500_000 ? 1 : 0, 1, "reputation");
     }
 
     function test_adopt_severalAtOnce() public {
@@ -118,7 +119,7 @@ contract MigrationTest is CourtFixture {
         (ids[0], ids[1], ids[2]) = (1, 2, 3);
         vm.prank(PUBLISHER);
         accounts.adoptEvidence(ids);
-        eq(accounts.evidenceWord(PUBLISHER, 0), (240 << 96) | (240 << 76) | (15 << 56), "word");
+        eq(opinions.evidenceWord(PUBLISHER, 0), (240 << 96) | (240 << 76) | (15 << 56), "word");
     }
 
     function test_adopt_twice_isRefused() public {
@@ -144,8 +145,8 @@ contract MigrationTest is CourtFixture {
     /// @dev Each publisher takes over what it knew itself.
     function test_adopt_byAnotherPublisher_findsNothing() public {
         _adopt(OUTSIDER, 3);
-        eq(accounts.evidenceWord(OUTSIDER, 0), 0, "evidence");
-        eq(accounts.evidenceWord(PUBLISHER, 0), 0, "another's evidence");
+        eq(opinions.evidenceWord(OUTSIDER, 0), 0, "evidence");
+        eq(opinions.evidenceWord(PUBLISHER, 0), 0, "another's evidence");
     }
 
     function test_adopt_unknownHereOrBefore_isRefused() public {
@@ -175,7 +176,7 @@ contract MigrationTest is CourtFixture {
         vm.prank(owner(0));
         accounts.register{value: STAKE}(signer(0), payout(0), STAKE);
         _adopt(PUBLISHER, 0);
-        eq(accounts.evidenceWord(PUBLISHER, 0), 240, "evidence");
+        eq(opinions.evidenceWord(PUBLISHER, 0), 240, "evidence");
     }
 
     function _adopt(address publisher, uint32 id) private {
@@ -246,6 +247,8 @@ contract DeploymentTest is CourtFixture {
         eq(keccak256(abi.encode(juries.settings())), expected, "juries");
         use(create(code("LedgerCourt"), abi.encode(settings(), last)));
         eq(keccak256(abi.encode(court.settings())), expected, "court");
+        use(create(code("LedgerOpinions"), abi.encode(settings(), last)));
+        eq(keccak256(abi.encode(opinions.settings())), expected, "opinions");
         use(create(code("LedgerAccounts"), abi.encode(settings(), last)));
         eq(keccak256(abi.encode(accounts.settings())), expected, "accounts");
         eq(ledger.protocolVersion(), 5, "version");
@@ -254,12 +257,14 @@ contract DeploymentTest is CourtFixture {
     /// @dev From the ledger's address on, each part names the next: so all code behind a ledger can be looked at.
     function test_nextPart_leadsFromPartToPart() public {
         address last = create(code("LedgerJuries"), abi.encode(settings()));
-        address third = create(code("LedgerCourt"), abi.encode(settings(), last));
+        address fourth = create(code("LedgerCourt"), abi.encode(settings(), last));
+        address third = create(code("LedgerOpinions"), abi.encode(settings(), fourth));
         address second = create(code("LedgerAccounts"), abi.encode(settings(), third));
         address first = create(code("FedLedger"), abi.encode(settings(), second));
         eq(uint160(FedLedger(payable(first)).nextPart()), uint160(second), "second");
         eq(uint160(LedgerAccounts(payable(second)).nextPart()), uint160(third), "third");
-        eq(uint160(LedgerCourt(payable(third)).nextPart()), uint160(last), "fourth");
+        eq(uint160(LedgerOpinions(payable(third)).nextPart()), uint160(fourth), "fourth");
+        eq(uint160(LedgerCourt(payable(fourth)).nextPart()), uint160(last), "fifth");
     }
 
     function test_pause_byTheGuardian_refusesNewTasksAndNothingElse() public {

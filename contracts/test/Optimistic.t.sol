@@ -87,7 +87,7 @@ contract OptimisticTest is CourtFixture {
         uint256 dispute = challenge(_task, 1);
         decided(dispute, false);
         juries.closeDispute(dispute);
-        eq(accounts.evidenceWord(PUBLISHER, 0), 0, "evidence");
+        eq(opinions.evidenceWord(PUBLISHER, 0), 0, "evidence");
         eq(accounts.creditWord(_task, 0), 0, "credits");
         eq(accounts.task(_task).settledRounds, 0, "settled rounds");
         eq(accounts.task(_task).consecutiveVoids, 0, "voids");

@@ -407,9 +407,9 @@ contract SparedTest is CourtFixture {
     function _spared() private {
         eq(stakeOf(1), STAKE, "late");
         eq(stakeOf(2), STAKE, "garbage");
-        (, uint256 negative, uint256 missed) = accounts.evidence(PUBLISHER, 2);
+        (, uint256 negative, uint256 missed) = opinions.evidence(PUBLISHER, 2);
         eq(negative, 240, "remembered all the same");
-        (,, missed) = accounts.evidence(PUBLISHER, 1);
+        (,, missed) = opinions.evidence(PUBLISHER, 1);
         eq(missed, 15, "remembered all the same");
         conserved();
     }

@@ -58,7 +58,7 @@ contract SlashingTest is CourtFixture {
         pass(5);
         settle(_task, 1, o);
         eq(stakeOf(1), STAKE, "stake");
-        (uint256 positive, uint256 negative, uint256 missed) = accounts.evidence(PUBLISHER, 1);
+        (uint256 positive, uint256 negative, uint256 missed) = opinions.evidence(PUBLISHER, 1);
         eq(positive + negative, 0, "evidence");
         eq(missed, 15, "absent");
         eq(burned(), 0, "burned");
@@ -425,7 +425,7 @@ contract SlashingTest is CourtFixture {
         found = keccak256(abi.encode(t.spentUnits, t.settledRounds, t.finalizedRound, t.consecutiveVoids));
         for (uint256 slot = 0; slot < 3; ++slot) {
             found =
-                keccak256(abi.encode(found, accounts.evidenceWord(PUBLISHER, slot), accounts.creditWord(task, slot)));
+                keccak256(abi.encode(found, opinions.evidenceWord(PUBLISHER, slot), accounts.creditWord(task, slot)));
         }
         for (uint256 i = 0; i < 24; ++i) {
             found = keccak256(abi.encode(found, stakeOf(i)));

@@ -25,7 +25,7 @@ PARTS = {
     2: ("FedLedger",),
     3: ("FedLedger", "LedgerAccounts", "LedgerCourt"),
     4: ("FedLedger", "LedgerAccounts", "LedgerCourt"),
-    5: ("FedLedger", "LedgerAccounts", "LedgerCourt", "LedgerJuries"),
+    5: ("FedLedger", "LedgerAccounts", "LedgerOpinions", "LedgerCourt", "LedgerJuries"),
 }
 """The contracts of each ledger version that this release reads; each but the last passes on what it does not know."""
 VERSION = max(PARTS)

@@ -37,6 +37,7 @@ class Phase(IntEnum):
     CLOSING = 9
     ADMITTING = 10
     DISPUTED = 11
+    SCORING = 12
 
 
 class RoundStatus(IntEnum):
@@ -248,7 +249,10 @@ class TaskParams:
     parts per million. With ``open_enrolment`` participants enrol and leave until the task ends; that acts from the next
     opened round on. ``check_rate`` parts per million of the accepted updates are checked by one of ``auditor_count``
     accounts, whose list has the hash ``auditors``; each step of a check takes ``check_period``, and a failed one costs
-    ``check_penalty``. What an earlier version of the ledger lacks has as its default what that version does.
+    ``check_penalty``. The list of publishers whose opinions of who enrols count, too, has the hash ``recommenders``; they
+    count by ``recommender_trust`` parts per million. So many ``scorers`` are drawn each round, of the verifiers if
+    ``verifiers_score``, who commit and reveal for ``score_period`` each; an update does not count whose score is above the
+    round's median by more than ``score_spread`` quarters of the spread and by more than ``score_floor``. What an earlier version of the ledger lacks has as its default what that version does.
     """
 
     spec: ContentRef
@@ -288,6 +292,13 @@ class TaskParams:
     check_penalty: int = 0
     auditor_count: int = 0
     auditors: bytes = bytes(32)
+    recommenders: bytes = bytes(32)
+    recommender_trust: int = 0
+    scorers: int = 0
+    verifiers_score: bool = False
+    score_period: int = 0
+    score_spread: int = 0
+    score_floor: int = 0
 
     @property
     def penalties(self) -> PenaltySchedule:
@@ -305,7 +316,8 @@ class TaskParams:
         """Return the least exit delay, in seconds, of a ledger that takes the task with so many aggregators."""
         if not self.challenge_window:
             return 0
-        current = self.commit_period + self.grace_period + self.reveal_period + 2 * seats * self.propose_period
+        turns = (3 if self.scorers else 2) * seats * self.propose_period
+        current = self.commit_period + self.grace_period + self.reveal_period + 2 * self.score_period + turns
         judged = self.max_unfinal * self.challenge_window + settings.longest_dispute
         return current + judged + CHECK_PERIODS * self.check_period
 
@@ -349,6 +361,13 @@ class TaskParams:
             self.check_penalty,
             self.auditor_count,
             self.auditors,
+            self.recommenders,
+            self.recommender_trust,
+            self.scorers,
+            self.verifiers_score,
+            self.score_period,
+            self.score_spread,
+            self.score_floor,
         )
 
 
