@@ -345,6 +345,11 @@ def _require_no_ledger(experiment: Experiment) -> None:
             "The task draws its randomness from a beacon, which only a ledger has.",
             'Give randomness = "spec", or run with a ledger.',
         )
+    if experiment.config.ledger.scorers:
+        raise ConfigError(
+            "Whose updates do not count is decided by scorers, whom only a ledger draws.",
+            "Leave scorers out, or run with a ledger.",
+        )
     if experiment.config.ledger.max_unfinal > 1:
         raise ConfigError(
             "Several rounds may wait to be final; when each of them counts towards reputations, only a ledger tells.",

@@ -43,6 +43,7 @@ from fedledger.platform.experiment.config import DataConfig, ExperimentConfig
 from fedledger.platform.experiment.experiment import HONEST, Experiment
 from fedledger.platform.experiment.kept_validation import KeptValidation, experiment_seal_key
 from fedledger.platform.experiment.payload import checked_payload
+from fedledger.platform.experiment.scoring_terms import require_candidates
 from fedledger.platform.experiment.sizes import fitting_limits, published, require_sizes
 from fedledger.platform.experiment.task_objective import TaskObjective, require_pairs, task_objective, task_tolerance
 from fedledger.protocol.codecs.payload import Slot, payload_slots, statistics_slots
@@ -184,6 +185,7 @@ def assemble(
     }
     spec = validated(TaskSpec, fields, "The task's spec")
     _require_rounds(spec, config.participants, dimension)
+    require_candidates(config, asked_at_most(spec, config.ledger.min_participants or config.participants))
     return Experiment(
         config=config,
         spec=spec,

@@ -40,6 +40,11 @@ DEPLOYED = {
 
 `fedledger run` deploys with them; `fedledger task post` posts on a ledger that has them.
 """
+LEAST_SCORERS, MOST_SCORERS = 3, 15
+"""Scorers of a round: fewer have no median, and the ledger keeps no more."""
+MOST_SCORE = 32_766
+SCORE_SPREAD, SCORE_FLOOR = 8, 1024
+"""Measured; see docs/robustness.md."""
 OF_DEPLOYMENT = "; the deployment's: `fedledger run` deploys with it, `task post` only compares it"
 DEMO = Path(__file__).with_name("demo.toml")
 
@@ -154,6 +159,32 @@ class LedgerConfig(Document):
         ge=1,
         le=MOST_GWEI,
         description="what a failed spot check costs; if not given, what `spot-check plan` has",
+    )
+    scorers: int = Field(
+        default=0,
+        ge=0,
+        le=MOST_SCORERS,
+        description="how many are drawn each round to score all updates on data of their own, 3 or more; the contract "
+        "excludes what their medians are against; 0: none",
+    )
+    score_from: Literal["participants", "verifiers"] = Field(
+        default="participants", description="who may be drawn to score: whom the round selects, or the task's verifiers"
+    )
+    score_period: int = Field(
+        default=600, ge=1, le=YEAR, description="seconds in which scorers commit to their scores, and again to reveal"
+    )
+    score_spread: int = Field(
+        default=SCORE_SPREAD,
+        ge=4,
+        le=255,
+        description="an update is excluded whose median score is above the round's by more than so many quarters of "
+        "the median distance from it, and by more than score_floor",
+    )
+    score_floor: int = Field(
+        default=SCORE_FLOOR,
+        ge=1,
+        le=MOST_SCORE,
+        description="see score_spread; 4096 are as much as the base model's loss on a scorer's data",
     )
     standbys: int = Field(
         default=0, ge=0, le=3, description="aggregators that take over when the one before misses a deadline"
@@ -353,6 +384,7 @@ def _require_stakes(ledger: LedgerConfig) -> None:
             "Give a stake_gwei of at least the penalty, or lower penalty_gwei.",
         )
     _require_checks(ledger)
+    _require_scorers(ledger)
     _require_court(ledger)
     if ledger.challenge_window and not ledger.bond_gwei:
         raise ConfigError(
@@ -368,6 +400,25 @@ def _require_checks(ledger: LedgerConfig) -> None:
             "check_rate under [ledger] has updates checked, and without a challenge_window nobody can dispute a false "
             "proposal first.",
             "Give challenge_window, or leave check_rate out.",
+        )
+
+
+def _require_scorers(ledger: LedgerConfig) -> None:
+    """Raise ConfigError if no ledger takes a task with these scorers."""
+    if 0 < ledger.scorers < LEAST_SCORERS:
+        raise ConfigError(
+            f"scorers under [ledger] is {ledger.scorers}, and the median of so few is one scorer's own.",
+            f"Give {LEAST_SCORERS} or more, or leave scorers out.",
+        )
+    if ledger.score_from == "verifiers" and not ledger.scorers:
+        raise ConfigError(
+            "score_from under [ledger] has verifiers score, and there are no scorers.",
+            "Give scorers, such as 5, or leave score_from out.",
+        )
+    if ledger.score_from == "verifiers" and not ledger.challenge_window:
+        raise ConfigError(
+            "score_from under [ledger] has verifiers score, and nobody can serve a task without a challenge_window.",
+            'Give challenge_window, or score_from = "participants".',
         )
 
 

@@ -29,6 +29,7 @@ from fedledger.platform.experiment.accounts import AGGREGATOR, experiment_addres
 from fedledger.platform.experiment.checked_data import check_terms, least_stake
 from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.platform.experiment.kept_validation import KeptValidation
+from fedledger.platform.experiment.scoring_terms import scoring_terms
 from fedledger.platform.experiment.tested import ObjectiveSummary, Tested, objective_summary
 from fedledger.protocol.encoding import tensors
 from fedledger.protocol.encoding.cid import ContentRef
@@ -292,6 +293,7 @@ class Experiment:
             seal_period=ledger.seal_period if any(seal) else 0,
             open_enrolment=ledger.open_enrolment,
             **check_terms(config, self.spec.spot_checks),
+            **scoring_terms(config),
         )
 
     def standbys(self) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from fedledger.platform.experiment.scoring_terms import told_scorers
 from fedledger.platform.experiment.task_validation import class_counts, told_classes
 from fedledger.platform.spot_checks.plan import ANSWER_GAS
 from fedledger.protocol.units import GWEI, in_gwei
@@ -19,6 +20,10 @@ POST, ENROL = 420_000, 190_000
 DIRECT_ROUND, DIRECT_EACH, DIRECT_OWN = 175_000, 1_600, 80_000
 """Gas of a round: the aggregator's, more of it for each participant, and each participant's own."""
 BATCHED_ROUND, BATCHED_EACH = 200_000, 2_400
+SCORED_ROUND, LISTED_EACH, SCORE = 450_000, 1_000, 350
+"""Gas of a round's scorers: the aggregator's, more of it for each update that a batched round lists, and for each score."""
+SCORE_OWN = 150_000
+"""Gas of a scorer that commits and reveals on chain, as in direct rounds."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +49,22 @@ class TaskPrice:
         """Seconds of a round at most, until it is final if nobody disputes it."""
         p = self.params
         grace = p.grace_period if p.batched else 0
-        return p.commit_period + grace + p.reveal_period + p.propose_period + p.challenge_window
+        scoring = 2 * p.score_period + p.propose_period if p.scorers else 0
+        return p.commit_period + grace + p.reveal_period + scoring + p.propose_period + p.challenge_window
 
     def round_gas(self, participants: int) -> int:
         """Return the aggregator's gas of a round."""
         if self.params.batched:
-            return BATCHED_ROUND + BATCHED_EACH * participants
-        return DIRECT_ROUND + DIRECT_EACH * participants
+            return BATCHED_ROUND + BATCHED_EACH * participants + self._scoring_gas(participants)
+        return DIRECT_ROUND + DIRECT_EACH * participants + self._scoring_gas(participants)
+
+    def _scoring_gas(self, participants: int) -> int:
+        """Return what a round's scorers cost the aggregator."""
+        p = self.params
+        if not p.scorers:
+            return 0
+        each = LISTED_EACH if p.batched else 0
+        return SCORED_ROUND + each * participants + SCORE * p.scorers * participants
 
     def document(self, now: datetime | None = None) -> dict[str, object]:
         """Return the price as one document; amounts are wei, as text."""
@@ -69,6 +83,8 @@ class TaskPrice:
             "penalty": str(p.penalty),
             "check_rate": p.check_rate,
             "check_penalty": str(p.check_penalty),
+            "scorers": p.scorers,
+            "score_period": p.score_period,
             "gas_price": str(self.gas_price),
             "posting_gas": str(POST * self.gas_price),
             "aggregator_gas": {
@@ -98,6 +114,14 @@ class TaskPrice:
             f"periods ({timedelta(seconds=2 * p.check_period)}), and a failed check costs {in_gwei(p.check_penalty)}."
         ]
 
+    def _scorer_lines(self) -> list[str]:
+        """Say what scoring costs whoever is drawn for it, if there are scorers."""
+        p = self.params
+        if not p.scorers:
+            return []
+        own = "no gas unless the aggregator is silent" if p.batched else f"about {self._about(SCORE_OWN)} of gas"
+        return [f"Scorers: {told_scorers(p)}; each time it costs a scorer {own}."]
+
     def lines(self, now: datetime | None = None) -> list[str]:
         """Return the price in sentences."""
         p, told = self.params, self.document(now)
@@ -117,6 +141,7 @@ class TaskPrice:
             f"Deposits: {in_gwei(p.bond)} for each aggregator, {in_gwei(p.min_stake)} or more for each "
             f"participant{penalty}; nodes deposit {in_gwei(p.min_stake + p.penalty)}.",
             *self._check_lines(),
+            *self._scorer_lines(),
             f"Time: {p.min_participants:,} to {p.max_participants:,} participants enrol until "
             f"{told['enrolment_ends']}{', and may join and leave between rounds' if p.open_enrolment else ''}; "
             f"a round takes at most {timedelta(seconds=self.round_seconds)} (hours:minutes:seconds), all end by "
