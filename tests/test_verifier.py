@@ -1000,14 +1000,14 @@ def test_who_rotates_its_signer_after_it_committed_stops_nobody(tmp_path: Path) 
 def test_a_proposal_that_cannot_be_read_is_overturned_and_stops_nobody(
     tmp_path: Path, remade: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = calls._proposed
+    read = calls._called
 
-    def odd(data: bytes, task: int, index: int) -> tuple[Any, ...]:
+    def odd(name: str, data: bytes, task: int, index: int) -> tuple[Any, ...]:
         if index == 1:
             raise ChainError("it is made in a way that nobody knows")
-        return read(data, task, index)
+        return read(name, data, task, index)
 
-    monkeypatch.setattr(calls, "_proposed", odd)
+    monkeypatch.setattr(calls, "_called", odd)
     # Else worker processes, which are not patched, would read the transaction themselves.
     monkeypatch.setattr(History, "since", lambda history, position: None)
     with world(tmp_path, batched=True) as w:

@@ -22,7 +22,7 @@ from fedledger.aggregator.round.validation import validate
 from fedledger.aggregator.selection.candidates import _evaluated
 from fedledger.contracts.abi import Log, functions
 from fedledger.contracts.chain.answers import HEADER_FIELDS, typed
-from fedledger.contracts.ledger.calls import decode_batch_proposal
+from fedledger.contracts.ledger.calls import call_scorers_call, decode_batch_proposal, listed_updates
 from fedledger.learning.code_bundle import decode_code, encode_bundle
 from fedledger.learning.objectives.classification import CLASSIFICATION
 from fedledger.learning.validation_set import INPUTS, LABELS, SALT, read_part, read_validation
@@ -345,7 +345,8 @@ def _calls() -> bytes:
     ref = (b"m" * 32, 5)
     propose, several = functions()["proposeRound"], functions()["multicall"]
     call = propose.encode((1, 2, (ref, ref, ref, bytes(32), False), [1 << 64], [9], ([b"u" * 32], [7])))
-    return several.encode([[several.encode([[call]]), call, functions()["announce"].encode(("http://x",))]])
+    listing = call_scorers_call(1, 2, [3, 300], {3: ContentRef(b"u" * 32, 7), 300: ContentRef(b"v" * 32, 9)})
+    return several.encode([[several.encode([[call]]), call, listing, functions()["announce"].encode(("http://x",))]])
 
 
 def _proposal(data: bytes) -> bytes:
@@ -353,6 +354,12 @@ def _proposal(data: bytes) -> bytes:
     given = {"task": 1, "round": 2, "proposal": SimpleNamespace(**refs, stop=False, updates=bytes(32))}
     found = decode_batch_proposal(Log("BatchProposed", given, 1, bytes(32), 0, input=data))
     _ = found.is_readable
+    return NOTHING
+
+
+def _listed(data: bytes) -> bytes:
+    given = {"task": 1, "round": 2, "present": 2}
+    assert len(listed_updates(Log("ScorersCalled", given, 1, bytes(32), 0, input=data))) in (0, 2)
     return NOTHING
 
 
@@ -483,6 +490,7 @@ def _kinds() -> dict[str, Kind]:
         "CIDs": Kind(cids, mutate.of_text, _cid, (StoreError, UnicodeDecodeError)),
         "words of a proposal": Kind((words,), mutate.of_bytes, _words, odd),
         "calls": Kind((_calls(),), mutate.of_bytes, _proposal, ()),
+        "listed updates": Kind((_calls(),), mutate.of_bytes, _listed, ()),
         "answers of a node": Kind((json.dumps(ANSWER).encode(),), mutate.of_json, _answer, (ChainError, *odd)),
         "headers of blocks": Kind((BLOCK,), mutate.of_bytes, _block, odd),
         "decimal digits": Kind((b"0", b"1048576"), mutate.of_text, _digits, odd),

@@ -44,6 +44,15 @@ REMEDIES = {
     "DrawUnknown(": "Summon from the next block after the proposal of round {1} on, for 256 blocks, and before a later "
     "round is proposed in its place.",
     "WrongFindings(": "Reveal exactly what was committed to with the same salt, or commit to it first.",
+    "InvalidParameter(recommender": "Name up to 8 recommenders and a trust above 0, or neither.",
+    "InvalidParameter(score": "A task with 3 to 15 scorers needs a score_period, a score_spread of 4 or more and a "
+    "score_floor of 1 to 32,766; another has none of them.",
+    "NotTallied(": "Have the scorers of round {1} called and their scores tallied first; `fedledger history` shows how "
+    "far that is.",
+    "NotCalled(": "The aggregator has to call the scorers of round {1} first.",
+    "NotScorer(": "Participant {0} is not among those drawn to score this round.",
+    "MissingScores(": "Whoever revealed on chain must be in the tally: places {0} in binary.",
+    "WrongScores(": "Scores are 0 to 32,766, sixteen a word, one for each listed update, and committed once.",
     "SealPeriodOpen(": "Wait until {time[0]} by the chain's time.",
     "InvalidParameter(maxParticipants": "A task takes 4,096 participants at most.",
     "InvalidParameter(unitsPerRound": "All rounds' units together must be below 2^32.",

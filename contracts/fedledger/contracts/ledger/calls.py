@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cache
 from typing import Any
@@ -39,9 +39,14 @@ def enrolled_call(task: int, enrolled: Iterable[int]) -> bytes:
     return functions()["requireEnrolled"].encode((task, *_words(enrolled)))
 
 
-def enrol_call(task: int, word: int | None) -> bytes:
-    """Return the data by which a participant enrols, and commits to its data with that if it has a word for them."""
+def enrol_call(task: int, word: int | None, recommenders: Sequence[str] = ()) -> bytes:
+    """Return the data by which a participant enrols, and commits to its data with that if it has a word for them.
+
+    ``recommenders`` are the task's, if it has some.
+    """
     enrolling = functions()["enrol"].encode((task,))
+    if recommenders:
+        enrolling = functions()["enrolRecommended"].encode((task, list(recommenders)))
     if word is None:
         return enrolling
     return functions()["multicall"].encode(([enrolling, functions()["commitData"].encode((task, word))],))
@@ -61,6 +66,17 @@ def propose_call(task: int, index: int, proposal: Proposal) -> bytes:
     """Return the data by which a round's outcome is proposed."""
     updates = [update.digest for update in proposal.updates], pack_lengths(proposal.updates)
     return functions()["proposeRound"].encode((task, index, *proposal.as_arguments(), updates))
+
+
+def call_scorers_call(task: int, index: int, selected: Sequence[int], listed: Mapping[int, ContentRef] | None) -> bytes:
+    """Return the data by which a round's scorers are called; see :meth:`Ledger.call_scorers`."""
+    indices, _ = _words(selected)
+    if listed is None:
+        return functions()["callScorers"].encode((task, index, indices, [], ([], [])))
+    known = dict(zip(*_words(listed), strict=True))
+    updates = [listed[participant] for participant in sorted(listed)]
+    given = [update.digest for update in updates], pack_lengths(updates)
+    return functions()["callScorers"].encode((task, index, indices, [known.get(i, 0) for i in indices], given))
 
 
 def settle_call(task: int, index: int, proposal: Proposal, limit: int) -> bytes:
@@ -85,6 +101,11 @@ def _members_of_task() -> tuple[tuple[str, str], ...]:
     return tuple((field.name, re.sub("_(.)", lambda m: m[1].upper(), field.name)) for field in fields(TaskParams))
 
 
+def needs_input(log: Log) -> bool:
+    """Return whether the data of its transaction is part of what an event tells: of a batched round's updates."""
+    return log.event == "BatchProposed" or (log.event == "ScorersCalled" and bool(log.arguments["words"]))
+
+
 def proposal_in(log: Log) -> Proposal:
     """Return the proposal that a ``RoundProposed`` or ``BatchProposed`` event tells of."""
     return decode_batch_proposal(log) if log.event == "BatchProposed" else decode_proposal(log.arguments)
@@ -96,21 +117,42 @@ def decode_batch_proposal(log: Log) -> Proposal:
     A transaction that the ledger understood and this release does not gives a proposal that judges nobody: no round may
     be proposed so, and nobody else's task may suffer by it.
     """
+    place = log.arguments["task"], log.arguments["round"]
     try:
-        given = _proposed(log.input, log.arguments["task"], log.arguments["round"])
-        _, _, _, verdict_words, share_words, (digests, length_words) = given
-        lengths = unpack_lengths(length_words, len(digests))
+        _, _, _, verdict_words, share_words, packed = _called("proposeRound", log.input, *place)
+        updates = _updates(packed)
     except (ChainError, ValueError) as error:
-        place = log.arguments["task"], log.arguments["round"]
         LOGGER.error("task %d, round %d: the proposal cannot be read: %s", *place, error)
-        verdict_words, share_words, digests, lengths = (), (), (), []
-    updates = tuple(ContentRef(digest, length) for digest, length in zip(digests, lengths, strict=True))
+        verdict_words, share_words, updates = (), (), ()
     words = {"verdictWords": verdict_words, "shareWords": share_words}
     return replace(decode_proposal(log.arguments | words), updates=updates)
 
 
-def _proposed(data: bytes, task: int, index: int) -> tuple[Any, ...]:
-    """Return the arguments of the call that proposes a round, which may be one of several in one transaction."""
+def listed_updates(log: Log) -> tuple[ContentRef, ...]:
+    """Return the updates that a batched round's scorers were called to, which are in the transaction of the event.
+
+    Of a transaction that the ledger understood and this release does not there are none: nobody can score them then,
+    and nobody else's task suffers by it.
+    """
+    place = log.arguments["task"], log.arguments["round"]
+    try:
+        updates = _updates(_called("callScorers", log.input, *place)[4])
+        if len(updates) != log.arguments["present"]:
+            raise ValueError(f"{len(updates)} updates of {log.arguments['present']}")
+    except (ChainError, ValueError) as error:
+        LOGGER.error("task %d, round %d: the updates for the scorers cannot be read: %s", *place, error)
+        return ()
+    return updates
+
+
+def _updates(packed: tuple[Sequence[bytes], Sequence[int]]) -> tuple[ContentRef, ...]:
+    digests, length_words = packed
+    lengths = unpack_lengths(length_words, len(digests))
+    return tuple(ContentRef(digest, length) for digest, length in zip(digests, lengths, strict=True))
+
+
+def _called(name: str, data: bytes, task: int, index: int) -> tuple[Any, ...]:
+    """Return the arguments of the call of a function about a round, which may be one of several in one transaction."""
     waiting, left = [data], MAX_CALL_BYTES + len(data)
     while waiting:
         call = waiting.pop()
@@ -121,9 +163,9 @@ def _proposed(data: bytes, task: int, index: int) -> tuple[Any, ...]:
             continue
         if function.name == "multicall":
             waiting += _calls(call[4:], left)
-        elif (given := function.decode_input(call))[:2] == (task, index):
+        elif function.name == name and (given := function.decode_input(call))[:2] == (task, index):
             return given
-    raise ChainError(f"A transaction does not call what proposes round {index} of task {task}.")
+    raise ChainError(f"A transaction does not call {name} for round {index} of task {task}.")
 
 
 def _calls(arguments: bytes, most: int) -> list[bytes]:
@@ -145,9 +187,10 @@ def _calls(arguments: bytes, most: int) -> list[bytes]:
 
 @cache
 def _batching() -> dict[bytes, Function]:
-    """Return by selector what a batched proposal is called by, in every version of the ledger that has them."""
+    """Return by selector what tells of a batched round's updates, in every version of the ledger that has them."""
     known = [functions(version) for version in PARTS if "BatchProposed" in events(version)]
-    return {found[name].selector: found[name] for found in known for name in ("proposeRound", "multicall")}
+    names = "proposeRound", "callScorers", "multicall"
+    return {found[name].selector: found[name] for found in known for name in names if name in found}
 
 
 def decode_proposal(arguments: dict[str, Any]) -> Proposal:

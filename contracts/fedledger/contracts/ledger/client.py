@@ -23,6 +23,7 @@ from fedledger.contracts.ledger.records import (
     Settings,
 )
 from fedledger.contracts.ledger.rounds import RoundMethods
+from fedledger.contracts.ledger.scores import ScoreMethods
 from fedledger.contracts.ledger.tasks import TaskMethods
 from fedledger.protocol.errors import ChainError
 
@@ -30,7 +31,7 @@ DEPLOYMENT_GAS = 12_000_000
 """Gas that the deployment of a part of the ledger may take; an account has to hold its price before it is sent."""
 
 
-class Ledger(AccountMethods, TaskMethods, RoundMethods, CourtMethods, CheckMethods):
+class Ledger(AccountMethods, TaskMethods, RoundMethods, ScoreMethods, CourtMethods, CheckMethods):
     """The deployed ``FedLedger`` contract; see :class:`LedgerContract`."""
 
     @classmethod

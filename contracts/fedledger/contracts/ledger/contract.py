@@ -24,7 +24,7 @@ from fedledger.contracts.chain.logs import check_complete, place_of
 from fedledger.contracts.chain.records import DEFAULT_GAS, Receipt, Transaction
 from fedledger.contracts.chain.reverts import revert_data
 from fedledger.contracts.chain.signed_bytes import rebuilt
-from fedledger.contracts.ledger.calls import WORD_BITS
+from fedledger.contracts.ledger.calls import WORD_BITS, needs_input
 from fedledger.contracts.ledger.records import (
     COIN,
     Settings,
@@ -126,7 +126,7 @@ class LedgerContract:
 
     def _decoded(self, raw: dict[str, Any]) -> Log:
         log = decode_log(raw)
-        return replace(log, input=self._input(log.transaction)) if log.event == "BatchProposed" else log
+        return replace(log, input=self._input(log.transaction)) if needs_input(log) else log
 
     def check_there(self) -> None:
         """Check that the chain is still the same, and has the ledger.

@@ -9,12 +9,11 @@ from eth_account.signers.local import LocalAccount
 
 from fedledger.contracts.chain.records import DEFAULT_GAS, Receipt
 from fedledger.contracts.ledger.contract import LedgerContract
+from fedledger.contracts.ledger.court_records import DisputeRecord, JuryRecord
 from fedledger.contracts.ledger.records import (
     DisputeKind,
-    DisputeRecord,
     DisputeStatus,
     Finding,
-    JuryRecord,
     Proposal,
 )
 from fedledger.protocol.encoding.keccak import keccak

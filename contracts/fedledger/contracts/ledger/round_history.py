@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fedledger.contracts.abi import Log
 from fedledger.contracts.ledger.check_history import CheckHistory
 from fedledger.contracts.ledger.records import Proposal, Reveal
+from fedledger.contracts.ledger.score_history import ScoringHistory
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.records.reputation import Evidence
 from fedledger.protocol.records.verdicts import Verdict
@@ -54,6 +55,8 @@ class RoundHistory:
 
     ``staked`` are those of the selected who had the stake that the task asks for when the round was opened.
 
+    ``scoring`` is how the round is scored, once its scorers have been called.
+
     ``checks`` of participants were drawn by ``check_seed``, the hash of the proposal's block; None before anybody is
     named.
     """
@@ -86,6 +89,7 @@ class RoundHistory:
     staked: frozenset[int] = frozenset()
     check_seed: bytes | None = None
     checks: dict[int, CheckHistory] = field(default_factory=dict)
+    scoring: ScoringHistory | None = None
 
     @property
     def bases(self) -> tuple[ContentRef, ...]:
@@ -106,6 +110,21 @@ class RoundHistory:
             return {}
         ids = sorted(i for i, verdict in self.proposal.verdicts.items() if not verdict.absent)
         return dict(zip(ids, self.proposal.updates, strict=True))
+
+    @property
+    def listed(self) -> dict[int, ContentRef]:
+        """The updates that the round's scorers score, by ascending participant id; empty before they were called."""
+        if self.scoring is None:
+            return {}
+        present, updates = self.scoring.present, self.scoring.updates
+        if self.root is None:
+            return {participant: self.reveals[participant].update for participant in present}
+        return dict(zip(present, updates, strict=True)) if updates else {}
+
+    @property
+    def outvoted(self) -> tuple[int, ...]:
+        """The participants whose updates do not count, by the scores."""
+        return () if self.scoring is None else self.scoring.outvoted
 
     @property
     def settled(self) -> bool:

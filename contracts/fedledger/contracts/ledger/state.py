@@ -13,6 +13,7 @@ from fedledger.contracts.ledger.dispute_history import DisputeHistory, JuryHisto
 from fedledger.contracts.ledger.lanes import lane, put_lane
 from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, Finding, Offence, Reveal
 from fedledger.contracts.ledger.round_history import RoundHistory
+from fedledger.contracts.ledger.score_logs import ScoreLogs, members
 from fedledger.contracts.ledger.stake_logs import StakeLogs
 from fedledger.contracts.ledger.task_history import EXCUSED_AS_ABSENT, EXCUSING, Applied, Slash, TaskHistory
 from fedledger.protocol.encoding.cid import ContentRef
@@ -22,7 +23,7 @@ from fedledger.protocol.records.settlement import unpack_words
 from fedledger.protocol.records.verdicts import Verdict
 
 
-class LedgerState(CheckLogs, StakeLogs):
+class LedgerState(CheckLogs, ScoreLogs, StakeLogs):
     """What the ledger's logs add up to: participants, tasks and their rounds, disputes, evidence.
 
     A task's history is a view: whoever holds one sees the task as the last log left it. Rounds are made anew.
@@ -41,6 +42,8 @@ class LedgerState(CheckLogs, StakeLogs):
         self.evidence_words: dict[str, dict[int, int]] = {}
         self.tasks: dict[int, TaskHistory] = {}
         self.applied: list[Applied] = []
+        self.scoring_words: dict[str, dict[int, int]] = {}
+        self.tallied: list[tuple[int, int]] = []
         self.disputes: list[DisputeHistory] = []
         self.stakes: dict[int, int] = {}
         self.unbonding: dict[int, int] = {}
@@ -113,14 +116,7 @@ class LedgerState(CheckLogs, StakeLogs):
 
     def _on_RoundOpened(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         task = self.tasks[a["task"]]
-        selected = tuple(
-            256 * index + bit
-            for index, word in zip(a["wordIndices"], a["words"], strict=True)
-            for bit in range(256)
-            if word >> bit & 1
-        )
-        if not a["words"]:
-            selected = tuple(sorted(task.enrolled))
+        selected = members(a["wordIndices"], a["words"]) if a["words"] else tuple(sorted(task.enrolled))
         evidence = {participant: self.evidence(task.publisher, participant) for participant in selected}
         owners = {participant: self.owners[participant] for participant in selected}
         beacon = task.beacons[max(task.beacons)] if task.beacons else bytes(32)

@@ -47,6 +47,8 @@ def task_wait(ledger: Ledger, task: int) -> Wait:
             return Wait(f"{place} to be voided")
         case Phase.DISPUTED:
             return Wait(f"the disputes about {place} to end")
+        case Phase.SCORING:
+            return _scores(ledger, task, place)
     current = ledger.round(task, index)
     turns = len(ledger.seats(task)) * params.propose_period
     closing = current.commit_deadline + turns
@@ -58,10 +60,36 @@ def task_wait(ledger: Ledger, task: int) -> Wait:
         Phase.CLOSING: (f"{_aggregators(ledger, task)} to post the root of the commitments of {place}", closing),
         Phase.ADMITTING: (f"commitments of {place} that the root lacks", current.commits_closed_at),
         Phase.REVEALING: (f"the updates of {place}", reveals_end),
-        Phase.PROPOSING: (f"{_aggregators(ledger, task)} to propose {place}", reveals_end + turns),
+        Phase.PROPOSING: _proposal(ledger, record, place, reveals_end + turns),
         Phase.CHALLENGING: (f"challenges of {place}", current.proposed_at + params.challenge_window),
     }[phase]
     return Wait(what, until)
+
+
+def _proposal(ledger: Ledger, record: TaskRecord, place: str, until: int) -> tuple[str, int]:
+    """Return what is waited for when updates are there, and until when; without scorers that is ``until``."""
+    aggregators = _aggregators(ledger, record.id)
+    if not record.params.scorers:
+        return f"{aggregators} to propose {place}", until
+    scoring = ledger.scoring(record.id)
+    if scoring.round != record.current_round:
+        return f"{aggregators} to call the scorers of {place}", until
+    turns = record.seats * record.params.propose_period
+    return f"{aggregators} to propose {place}", scoring.called_at + 2 * record.params.score_period + turns
+
+
+def _scores(ledger: Ledger, task: int, place: str) -> Wait:
+    """Return the wait of a round whose scorers have been called, and whose scores are not tallied yet."""
+    scoring, params = ledger.scoring(task), ledger.task(task).params
+    commits_end = scoring.called_at + params.score_period
+    reveals_end = commits_end + params.score_period
+    now = ledger.chain.now()
+    if now < commits_end and not scoring.all_committed:
+        return Wait(f"the scorers of {place} to commit", commits_end)
+    if now < reveals_end:
+        return Wait(f"the scores of {place}", reveals_end)
+    turns = len(ledger.seats(task)) * params.propose_period
+    return Wait(f"{_aggregators(ledger, task)} to tally the scores of {place}", reveals_end + turns)
 
 
 def _more_participants(record: TaskRecord) -> Wait:

@@ -7,7 +7,8 @@ from functools import partial
 from fedledger.contracts.ledger.actor import Action, Step
 from fedledger.contracts.ledger.dispute_history import DisputeHistory, JuryHistory
 from fedledger.contracts.ledger.history import History
-from fedledger.contracts.ledger.records import DisputeKind, Finding, JuryRecord
+from fedledger.contracts.ledger.court_records import JuryRecord
+from fedledger.contracts.ledger.records import DisputeKind, Finding
 from fedledger.contracts.ledger.waits import Wait
 from fedledger.ledger_tools.audit.replay import Replay
 from fedledger.ledger_tools.verifier.context import Context, Things

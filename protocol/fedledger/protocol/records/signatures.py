@@ -32,6 +32,7 @@ COMMITMENT_DOMAIN_TYPE = "EIP712Domain(string name,string version,uint256 chainI
 COMMITMENT_TYPE = "Commitment(uint256 task,uint32 round,uint32 participant,bytes32 commitment)"
 READER_TYPE = "Reader(bytes32 key)"
 DATA_TYPE = "Data(uint256 task,uint32 round,uint32 participant,uint256 word)"
+SCORES_TYPE = "Scores(uint256 task,uint32 round,uint32 participant,bytes32 commitment)"
 COMMITTED = ("uint256", "address", "uint256", "uint32", "address", "bytes32", "bytes32", "uint64", "bytes32")
 DOMAINS_CACHED, KEYS_CACHED, ADDRESSES_CACHED, SIGNERS_CACHED = 64, 4_096, 65_536, 16_384
 COMMITMENTS_CACHED = 4_096
@@ -114,6 +115,23 @@ def data_message(place: Place, round_index: int, participant: int, word: int) ->
     chain_id, contract, task = place
     message = {"task": task, "round": round_index, "participant": participant, "word": word}
     return _signable(b"\x01", _commitment_domain(chain_id, contract, LEDGER_VERSION), _hash_struct(DATA_TYPE, message))
+
+
+def scores_message(place: Place, round_index: int, participant: int, digest: bytes) -> SignableMessage:
+    """Return the EIP-712 message by which a scorer's signer commits to its scores, so that the aggregator may post it.
+
+    ``digest`` is what :func:`~fedledger.protocol.records.scores.score_commitment` returns.
+
+    Raises
+    ------
+    ValueError
+        If the commitment is not 32 bytes or the contract's address is not checksummed.
+    """
+    chain_id, contract, task = place
+    message = {"task": task, "round": round_index, "participant": participant, "commitment": digest}
+    return _signable(
+        b"\x01", _commitment_domain(chain_id, contract, LEDGER_VERSION), _hash_struct(SCORES_TYPE, message)
+    )
 
 
 @lru_cache(maxsize=DOMAINS_CACHED)
@@ -242,6 +260,13 @@ def vote_salt(key: bytes, chain_id: int, contract: str, dispute: int, level: int
     """Return a juror's salt for its vote on a level of a dispute: a function of its key, as no crash can lose it."""
     place = f"fedledger vote|{chain_id}|{contract.lower()}|{dispute}|{level}"
     return hmac.new(key, place.encode(), hashlib.sha256).digest()
+
+
+def score_salt(key: bytes, place: Place, round_index: int) -> bytes:
+    """Return a scorer's salt for its scores of a round: a function of its key, as no crash can lose it."""
+    chain_id, contract, task = place
+    message = f"fedledger scores|{chain_id}|{contract.lower()}|{task}|{round_index}"
+    return hmac.new(key, message.encode(), hashlib.sha256).digest()
 
 
 def _signable(version: bytes, domain: bytes, body: bytes) -> SignableMessage:

@@ -33,6 +33,7 @@ class Verdict(IntEnum):
     DUPLICATE = 35
     NO_WORK = 36
     HARM = 37
+    OUTVOTED = 38
     UNKNOWN = 255
 
     @classmethod
