@@ -7,12 +7,13 @@ leaves the machine but a number between 1 and 32,766 for each update.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedledger.learning.data import Dataset
 from fedledger.learning.metrics import HeldOut, evaluate
@@ -39,8 +40,9 @@ MOST_EXAMPLES = 1_024
 GROUP_BYTES = 1 << 26
 MOST_IN_GROUP = 64
 """Bytes and models that are measured in one pass at most."""
-SHARE = np.float32(0.125)
-"""Share of an update that is measured, about its share in the aggregate; see ``PROBE`` of the round's pipeline."""
+SHARE = np.float32(0.25)
+"""Share of an update that is measured: all of it, trained on one participant's data alone, raises others' loss whether
+or not it is honest. A power of two, so that the product is exact."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,11 @@ class ScoredRound:
     owners
         Owners of the updates that are scored, by ascending participant id.
     updates
-        Where each of them is, in the same order.
+        Where each of them is, in the same order; empty if nobody can read where.
     scorer
         The scorer's own address.
+    before
+        What a scorer revealed of each owner's update in the round before; only attackers in experiments look at it.
     """
 
     spec: TaskSpec
@@ -67,19 +71,23 @@ class ScoredRound:
     owners: Sequence[str]
     updates: Sequence[ContentRef]
     scorer: str
+    before: Mapping[str, int] = field(default_factory=dict)
 
 
 class Scorer(Protocol):
     """Scores the updates of a round."""
 
-    def __call__(self, asked: ScoredRound, store: Readable) -> list[int]:
-        """Return a score for each update, 0 for none: less is better."""
+    def __call__(self, asked: ScoredRound, store: Readable) -> list[int] | None:
+        """Return a score for each owner's update, 0 for none: less is better; None to be silent."""
         ...
 
 
 @dataclass(frozen=True)
 class OwnScorer:
-    """Scores updates by the loss on own examples.
+    """Scores updates by what a share of each does to the loss on own examples, on which all classes count the same.
+
+    Of an honest update that was trained on few classes, the loss on a scorer's own mix of classes says little: it says
+    mostly whether the two have the same ones.
 
     Parameters
     ----------
@@ -87,10 +95,13 @@ class OwnScorer:
         The task's model, whose parameters are overwritten.
     examples
         What updates are measured on; see :meth:`of`.
+    objective
+        The task's.
     """
 
     model: FlatModel
-    examples: HeldOut
+    examples: Dataset
+    objective: Objective
 
     @classmethod
     def of(cls, model: FlatModel, examples: Dataset, objective: Objective, key: bytes) -> OwnScorer:
@@ -107,31 +118,37 @@ class OwnScorer:
         key
             The participant's secret.
         """
-        chosen = examples
-        if len(examples) > MOST_EXAMPLES:
-            rows = generator(key, "examples to score on").permutation(len(examples))
-            chosen = examples.take(np.sort(rows[:MOST_EXAMPLES]))
-        return cls(model, HeldOut(chosen.inputs, chosen.targets, objective))
+        return cls(model, examples.take(_chosen(examples, generator(key, "examples to score on"))), objective)
 
     def __call__(self, asked: ScoredRound, store: Readable) -> list[int]:
         """Measure each update that can be had and read; of the scorer's own, and of the others, there is no score."""
-        scores = [NO_SCORE] * len(asked.updates)
+        scores = [NO_SCORE] * len(asked.owners)
         try:
-            base = evaluate(self.model, [asked.base.vector], self.examples)[0].loss
+            own = HeldOut(self.examples.inputs, self.examples.targets, self.objective)
+            base = evaluate(self.model, [asked.base.vector], own)[0].loss
             for places, models in _grouped(_moved(asked, store)):
-                found = evaluate(self.model, models, self.examples)
-                for place, one in zip(places, found, strict=True):
-                    scores[place] = score_of(one.loss, base)
+                for place, found in zip(places, evaluate(self.model, models, own), strict=True):
+                    scores[place] = score_of(found.loss, base)
         except ConfigError as error:
             # Such as a loss that needs examples of two classes, where the scorer has one.
             log.warning("round %d: the updates cannot be measured on these examples: %s", asked.index, error)
-            return [NO_SCORE] * len(asked.updates)
+            return [NO_SCORE] * len(asked.owners)
         return scores
+
+
+def _chosen(examples: Dataset, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return the places of the examples to score on: equally many of each class, some of them more than once."""
+    order = rng.permutation(len(examples))
+    if examples.classes is None:
+        return np.sort(order[:MOST_EXAMPLES])
+    classes = [order[examples.targets[order] == label] for label in np.unique(examples.targets)]
+    each = max(1, min(max(map(len, classes)), MOST_EXAMPLES // len(classes)))
+    return np.sort(np.concatenate([np.resize(rows, each) for rows in classes]))
 
 
 def _moved(asked: ScoredRound, store: Readable) -> Iterator[tuple[int, Float32Array]]:
     """Yield the place of each update that can be had and read, with the model float32[d + s] that it leads to."""
-    for place, (owner, ref) in enumerate(zip(asked.owners, asked.updates, strict=True)):
+    for place, (owner, ref) in enumerate(zip(asked.owners, asked.updates, strict=False)):
         if owner == asked.scorer or ref.length > asked.spec.limits.max_update_bytes:
             continue
         try:
