@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedledger.protocol.encoding.cid import ContentRef
-from fedledger.protocol.records.reputation import LANE_BITS, Evidence
+from fedledger.protocol.records.opinions import opinion_with
+from fedledger.protocol.records.reputation import LANE_BITS, PPM, Evidence
 from fedledger.protocol.records.settlement import apportion, pack_words
 from fedledger.protocol.records.signatures import commitment
 from fedledger.protocol.records.verdicts import Verdict
@@ -60,6 +61,18 @@ def test_every_opinion_is_the_ledgers(empty: Evm, word: list[int]) -> None:
         expected = (opinion.belief, opinion.disbelief, opinion.uncertainty, evidence.reputation)
         assert empty.view("opinion", PUBLISHER, participant) == expected
         assert empty.view("reputation", PUBLISHER, participant) == evidence.reputation
+
+
+@examples(150)
+@given(own=lanes, others=st.lists(lanes, max_size=8), trust=st.integers(0, PPM) | st.sampled_from([0, 1, 500_000, PPM]))
+def test_every_opinion_with_recommendations_is_the_ledgers(empty: Evm, own: int, others: list[int], trust: int) -> None:
+    participant = 9
+    recommenders = tuple(f"0x{0x3000 + k:040x}" for k in range(len(others)))
+    for publisher, lane in ((PUBLISHER, own), *zip(recommenders, others, strict=True)):
+        empty.put_evidence(publisher, 1, lane << LANE_BITS)
+    held = opinion_with(Evidence.unpack(own), [Evidence.unpack(lane) for lane in others], trust)
+    expected = (held.belief, held.disbelief, held.uncertainty, held.reputation)
+    assert empty.view("opinionWith", PUBLISHER, recommenders, trust, participant) == expected
 
 
 digests = st.binary(min_size=32, max_size=32)

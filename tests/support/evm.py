@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache, cached_property, lru_cache
 from typing import Any
 
@@ -12,7 +13,7 @@ from eth_abi.abi import decode, encode
 from eth_utils.abi import get_abi_output_types
 from eth_utils.crypto import keccak
 
-from fedledger.contracts.abi import creation_code, events, explain_revert, functions
+from fedledger.contracts.abi import Log, creation_code, decode_log, events, explain_revert, functions
 from fedledger.contracts.compile import Artifact, parts
 from fedledger.contracts.ledger.records import Settings
 
@@ -86,6 +87,20 @@ class Evm:
             topics, data = entry.data
             found.append(b"".join(bytes(topic) for topic in topics) + bytes(data))
         return found
+
+    def events(self, data: bytes = b"") -> list[Log]:
+        """Return what the last transaction, with this data, told, decoded."""
+        raw = (
+            {
+                "topics": topics,
+                "data": content,
+                "blockNumber": self.block,
+                "transactionHash": bytes(32),
+                "logIndex": place,
+            }
+            for place, (topics, content) in enumerate(entry.data for entry in self._evm.result.logs)
+        )
+        return [replace(log, input=data) for log in map(decode_log, raw)]
 
     def balance(self, account: str) -> int:
         return int(self._evm.get_balance(account))

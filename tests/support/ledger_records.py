@@ -135,6 +135,13 @@ class Params:
     check_penalty: int = 0
     auditor_count: int = 0
     auditors: bytes = ZERO
+    recommenders: bytes = ZERO
+    recommender_trust: int = 0
+    scorers: int = 0
+    verifiers_score: bool = False
+    score_period: int = 0
+    score_spread: int = 0
+    score_floor: int = 0
 
     @property
     def budget(self) -> int:

@@ -29,6 +29,8 @@ class Participation:
         The update that was revealed, or None.
     staleness
         How many models before the round's base it is relative to.
+    modelled
+        Its reputation by the task's reputation model, in ppm; None where the task has none.
     """
 
     id: int
@@ -37,6 +39,12 @@ class Participation:
     evidence: Evidence
     update: ContentRef | None
     staleness: int = 0
+    modelled: int | None = None
+
+    @property
+    def reputation(self) -> int:
+        """The reputation that counts in the round, in ppm: the ledger's own unless the task has a model of it."""
+        return self.evidence.reputation if self.modelled is None else self.modelled
 
 
 @dataclass
@@ -56,6 +64,9 @@ class RoundHistory:
     ``staked`` are those of the selected who had the stake that the task asks for when the round was opened.
 
     ``scoring`` is how the round is scored, once its scorers have been called.
+
+    ``applied_before`` counts how often the ledger had changed evidence, anybody's, when the round was opened, and
+    ``applied_after`` when the last of its own verdicts were applied.
 
     ``checks`` of participants were drawn by ``check_seed``, the hash of the proposal's block; None before anybody is
     named.
@@ -90,6 +101,8 @@ class RoundHistory:
     check_seed: bytes | None = None
     checks: dict[int, CheckHistory] = field(default_factory=dict)
     scoring: ScoringHistory | None = None
+    applied_before: int = 0
+    applied_after: int = 0
 
     @property
     def bases(self) -> tuple[ContentRef, ...]:

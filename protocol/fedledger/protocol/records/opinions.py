@@ -2,15 +2,16 @@
 
 Subjective logic (Josang 2016, *Subjective Logic*, sections 12.3 and 14.3) with the weights of Kang et al. (2019,
 *Incentive mechanism for reliable federated learning*, IEEE IoT Journal 6(6), equations 1-6). A publisher has an opinion
-of its own; publishers that it names recommend theirs. Recommendations are weighed by how often each recommender has dealt
-with the participant, discounted by the trust that the publisher puts in them, and fused with its own opinion.
+of its own; publishers that it names recommend theirs. Recommendations are weighed by how often each recommender has
+dealt with the participant, discounted by the trust that the publisher puts in them, and fused with its own opinion.
 
-All values are integers in parts per million, and belief + disbelief + uncertainty = 1,000,000 after each step. Each step
-says how it rounds: belief always down.
+All values are integers in parts per million, and belief + disbelief + uncertainty = 1,000,000 after each step. Each
+step says how it rounds: belief always down.
 
 Kang divides a recommender's interactions with a participant by the mean of its interactions with *all* of its
 participants. That would let a recommender raise its own weight by many idle names, so here the mean is taken over the
-recommenders of this one participant. It is the same for all of them and cancels: the weight is the number of interactions.
+recommenders of this one participant. It is the same for all of them and cancels: the weight is the number of
+interactions.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ VACUOUS = Opinion(0, 0, PPM)
 def recommended(evidence: Sequence[Evidence]) -> Opinion:
     """Return what recommenders say together about a participant.
 
-    Each recommender counts by its interactions N = positive + negative, that is by the decayed rounds in which it saw an
-    update. Missed rounds make its opinion uncertain, and give it no weight.
+    Each recommender counts by its interactions N = positive + negative, that is by the decayed rounds in which it saw
+    an update. Missed rounds make its opinion uncertain, and give it no weight.
 
     Parameters
     ----------
@@ -82,8 +83,8 @@ def fuse(left: Opinion, right: Opinion) -> Opinion:
     Returns
     -------
     Opinion
-        With k = u_l + u_r - u_l u_r: b = (b_l u_r + b_r u_l) / k, rounded down; u = u_l u_r / k, rounded up, but at most
-        1 - b; d = 1 - b - u. If neither opinion leaves any uncertainty: the mean belief, rounded down, and no
+        With k = u_l + u_r - u_l u_r: b = (b_l u_r + b_r u_l) / k, rounded down; u = u_l u_r / k, rounded up, but at
+        most 1 - b; d = 1 - b - u. If neither opinion leaves any uncertainty: the mean belief, rounded down, and no
         uncertainty. A vacuous opinion changes nothing.
     """
     if left.uncertainty == 0 and right.uncertainty == 0:
@@ -113,11 +114,9 @@ def opinion_with(own: Evidence, recommendations: Sequence[Evidence], trust: int)
     Opinion
         The publisher's own opinion, unchanged, if no recommender has seen an update.
 
-    Notes
-    -----
-    Evidence against a participant never raises its reputation. Evidence for it raises its reputation unless recommenders
-    praise a participant that the publisher has refused more often than accepted: there each interaction of its own,
-    also a good one, moves weight from the recommenders to the publisher.
+    Notes ----- Evidence against a participant never raises its reputation. Evidence for it raises its reputation unless
+    recommenders praise a participant that the publisher has refused more often than accepted: there each interaction of
+    its own, also a good one, moves weight from the recommenders to the publisher.
     """
     return fuse(own.opinion, discount(recommended(recommendations), trust))
 
