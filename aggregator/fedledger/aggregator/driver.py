@@ -8,6 +8,7 @@ from fedledger.aggregator.duties.commitments import Commitments
 from fedledger.aggregator.duties.defence import Defence
 from fedledger.aggregator.duties.opening import Opening
 from fedledger.aggregator.duties.proposing import Proposing
+from fedledger.aggregator.duties.scoring import Scoring
 from fedledger.aggregator.duties.seat import Seat
 from fedledger.aggregator.duties.settlement import Settlement
 from fedledger.aggregator.mailbox.mailbox import Mailbox
@@ -27,6 +28,15 @@ RACES = frozenset(
         *("CommitsAreOpen", "RevealsAreOpen", "BelowQuorum", "WindowOpen", "InsufficientBalance", "EnrolmentOpen"),
         *("TooManyUnfinal", "TaskAlreadyFinished", "NotEnrolled", "TooFewParticipants", "NotYourTurn", "NotClosing"),
         "EnrolmentChanged",
+        *(
+            "AlreadyCalled",
+            "NotCalled",
+            "AlreadyTallied",
+            "NotTallied",
+            "NotInTime",
+            "AlreadyCommitted",
+            "MissingScores",
+        ),
         *("DisputesOpen", "RoundsExhausted", "TaskNotFinishable", "DisputeIsClosed", "AlreadyPunished"),
     }
 )
@@ -76,7 +86,8 @@ class Aggregator(Actor[Situation]):
         self.proposing = self.proposing_kind(access, self.commitments, self.settlement, measure, patience, trusted)
         defence = Defence(access, self.commitments)
         own = (defence.answer, defence.report, self.seat)
-        due = (self.commitments, self.proposing, self.settlement.void, self.settlement)
+        self.scoring = Scoring(access, self.commitments)
+        due = (self.commitments, self.scoring, self.proposing, self.settlement.void, self.settlement)
         super().__init__(access, (_end, *own, *due), RACES, essential=(_end, self.seat))
 
     def look(self) -> Situation:

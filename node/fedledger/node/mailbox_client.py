@@ -70,19 +70,26 @@ class HttpMailboxClient:
     def __init__(self, history: History, task: int, networks: Networks | None = None, timeout: float = TIMEOUT) -> None:
         self._history, self._task, self._timeout = history, task, timeout
         self._networks = networks or Networks()
-        self._revealed: dict[tuple[int, int], set[str]] = {}
+        self._revealed: dict[tuple[int, int, str], set[str]] = {}
         self._running: dict[Asked, _Question] = {}
         self._changed = threading.Condition()
 
     def commit(self, index: int, signed: SignedCommitment) -> None:
         """Leave a signed commitment for a round; the active aggregator must take it."""
+        self._commit(f"rounds/{index}/commitments", signed)
+
+    def commit_scores(self, index: int, signed: SignedCommitment) -> None:
+        """Leave a scorer's signed commitment for a round; the active aggregator must take it."""
+        self._commit(f"rounds/{index}/scores/commitments", signed)
+
+    def _commit(self, path: str, signed: SignedCommitment) -> None:
         document = {
             "participant": signed.participant,
             "commitment": signed.commitment.hex(),
             "signature": signed.signature.hex(),
         }
         seats = self._seats()
-        asked = self._ask(seats, f"rounds/{index}/commitments", document)
+        asked = self._ask(seats, path, document)
         self._wait(asked, seats[0], lambda: True)
         if asked[seats[0]].answer is None:
             raise _refusal(asked[seats[0]])
@@ -107,11 +114,23 @@ class HttpMailboxClient:
             "salt": salt.hex(),
             "staleness": staleness,
         }
+        return self._reveal(index, participant, f"rounds/{index}/reveals", document)
+
+    def reveal_scores(self, index: int, participant: int, salt: bytes, words: Sequence[int]) -> bool:
+        """Leave a scorer's scores with each aggregator that has not taken them yet; see :meth:`reveal`."""
+        document = {
+            "participant": participant,
+            "salt": salt.hex(),
+            "words": b"".join(word.to_bytes(32, "big") for word in words).hex(),
+        }
+        return self._reveal(index, participant, f"rounds/{index}/scores/reveals", document)
+
+    def _reveal(self, index: int, participant: int, path: str, document: dict[str, Any]) -> bool:
         for earlier in [place for place in self._revealed if place[0] != index]:
             del self._revealed[earlier]
-        taken = self._revealed.setdefault((index, participant), set())
+        taken = self._revealed.setdefault((index, participant, path), set())
         seats = self._seats()
-        asked = self._ask([seat for seat in seats if seat not in taken], f"rounds/{index}/reveals", document)
+        asked = self._ask([seat for seat in seats if seat not in taken], path, document)
         self._wait(asked, seats[0], lambda: bool(taken) or any(q.answer is not None for q in asked.values()))
         taken.update(seat for seat, question in asked.items() if question.answer is not None)
         if not taken:

@@ -8,6 +8,7 @@ reorganisation took back is sent again, in the same bytes unless the round has a
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
 from fedledger.contracts.ledger.access import TaskAccess
 from fedledger.contracts.ledger.actor import DONE, Actor, Duty, Situation, Step
@@ -17,7 +18,9 @@ from fedledger.node.duties.checks import Checks, CommittedData
 from fedledger.node.duties.direct_rounds import DirectRounds
 from fedledger.node.duties.joining import Joining
 from fedledger.node.duties.objections import Objections
+from fedledger.node.duties.scoring import Scoring
 from fedledger.node.journal import Journal
+from fedledger.node.scoring import Scorer
 from fedledger.node.spot_checks.showing import Showing
 from fedledger.node.training import Trainer
 from fedledger.node.updates import BaseOf, Updates, newest_base
@@ -29,6 +32,7 @@ RACES = frozenset(
         *("AlreadyRegistered", "AlreadyEnrolled", "AlreadyCommitted", "NotCommitted"),
         *("CommitsAreClosed", "CommitsAreOpen", "RevealsAreClosed", "RoundNotOpen"),
         *("AlreadyRevealed", "NotAdmitting", "StillAdmitting", "NotChallengeable", "NotRefuted", "TooEarlyToReturn"),
+        *("AlreadyCalled", "NotCalled", "AlreadyTallied", "NotScorer"),
         *("NotInTask", "WrongCheck", "NotInTime", "NotProposed"),
     }
 )
@@ -96,6 +100,14 @@ class Participant(Actor[Situation]):
         self.joining = Joining(access, rejoins, self.data)
         duties: list[Duty[Situation]] = [self._end, self.joining, objections, *own, self.batched, self.direct, *late]
         super().__init__(access, duties, RACES, essential=(self._end, self.joining))
+
+        self._journal, self._models = journal, models
+
+    def score_with(self, scorer: Scorer) -> Self:
+        """Score updates, too, whenever this participant is drawn for it; without that it is silent then."""
+        access, mailbox = self.access, self.batched.mailbox
+        self.duties = (*self.duties, Scoring(access, scorer, self._journal, mailbox, self._models))
+        return self
 
     def look(self) -> Situation:
         """Return where the task is. The phase is asked for last, so that it may be newer than the logs."""

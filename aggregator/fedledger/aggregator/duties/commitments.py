@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from fedledger.aggregator.mailbox.mailbox import Mailbox
 from fedledger.aggregator.round.batches import complete, opened, opens, posted_batch
@@ -15,6 +16,11 @@ from fedledger.protocol.errors import ContentUnavailableError, RoundError
 from fedledger.protocol.records.commitment_batch import Batch, Opening
 
 log = logging.getLogger(__name__)
+
+
+def opened_to(openings: Mapping[int, Opening], participant: int, update: ContentRef) -> bool:
+    """Return whether what a participant revealed is an update."""
+    return participant in openings and openings[participant].update == update
 
 
 class Commitments:
@@ -65,7 +71,12 @@ class Commitments:
                 for i, opening in openings.items()
                 if i in committed and (i in current.reveals or opens(current, sealed, i, opening, access.place))
             }
-            if phase is Phase.REVEALING and committed - set(openings):
+            if current.scoring is not None:
+                # What the scorers were called to is what the round is made of.
+                openings = {i: openings[i] for i, update in current.listed.items() if opened_to(openings, i, update)}
+                if len(openings) != len(current.scoring.present):
+                    raise RoundError("What opens some of the updates that were scored has not come here.")
+            elif phase is Phase.REVEALING and committed - set(openings):
                 return None
             batch = opened(sealed, openings)
             updates = {i: opening.update for i, opening in openings.items()}

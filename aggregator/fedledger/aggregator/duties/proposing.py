@@ -84,6 +84,8 @@ class Proposing:
         """Propose the current round's outcome, if that is due."""
         if seen.current is None or seen.phase not in (Phase.REVEALING, Phase.PROPOSING):
             return None
+        if seen.task.params.scorers and (seen.current.scoring is None or not seen.current.scoring.tallied):
+            return None
         return self.propose(seen.task, seen.current, seen.phase)
 
     def look(
@@ -130,7 +132,7 @@ class Proposing:
             if completed is None:
                 return None
             current, commitments = completed
-        elif phase is Phase.REVEALING and set(current.commits) - set(current.reveals):
+        elif phase is Phase.REVEALING and current.scoring is None and set(current.commits) - set(current.reveals):
             return None
         planner, known = self.settlement.opening.planner, (access.history, task, access.spec, current)
         planned = PlannedRound(planner.bases(*known), planner.reputations(*known))

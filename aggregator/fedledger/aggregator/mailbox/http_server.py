@@ -39,6 +39,9 @@ from fedledger.protocol.records.mailbox import MailboxClient
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 2048
+MAX_SCORES_BYTES = 5120
+"""Of a message that reveals scores: of 1,024 updates, which a round has at most, there are 64 words of them."""
+_SCORES = "/scores/reveals"
 START_TIMEOUT = 20.0
 
 ACCEPTED_AT_ONCE = 64
@@ -59,6 +62,11 @@ class CommitmentMessage(BaseModel):
     commitment: _Hash
     signature: Annotated[str, Field(pattern=r"^[0-9a-f]{130}$")]
 
+    @property
+    def signed(self) -> SignedCommitment:
+        """The same as bytes."""
+        return SignedCommitment(self.participant, hexadecimal(self.commitment), hexadecimal(self.signature))
+
 
 class RevealMessage(BaseModel):
     """What opens a commitment."""
@@ -69,6 +77,20 @@ class RevealMessage(BaseModel):
     length: Annotated[int, Field(ge=0, lt=2**53)]
     salt: _Hash
     staleness: Annotated[int, Field(ge=0, le=MAX_STALENESS)] = 0
+
+
+class ScoresMessage(BaseModel):
+    """A scorer's scores, and the salt with which it committed to them; words of 32 bytes each."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    participant: _Index
+    salt: _Hash
+    words: Annotated[str, Field(pattern=r"^([0-9a-f]{64}){0,64}$")]
+
+    @property
+    def as_words(self) -> list[int]:
+        """The words."""
+        return [int(self.words[start : start + 64], 16) for start in range(0, len(self.words), 64)]
 
 
 _Message = TypeVar("_Message", bound=BaseModel)
@@ -130,15 +152,16 @@ class Bounded:
             headers = {"Retry-After": str(max(1, round(wait)))}
             return JSONResponse({"error": "Too many requests."}, status_code=429, headers=headers)
         length = Headers(scope=scope).get("content-length", "0" if scope["method"] == "GET" else "")
-        if not _is_length(length):
-            error = f"A message has at most {MAX_BODY_BYTES} bytes, and says how many."
+        most = MAX_SCORES_BYTES if str(scope["path"]).endswith(_SCORES) else MAX_BODY_BYTES
+        if not _is_length(length, most):
+            error = f"A message has at most {most} bytes, and says how many."
             return JSONResponse({"error": error}, status_code=413)
         return None
 
 
-def _is_length(text: str) -> bool:
+def _is_length(text: str, most: int) -> bool:
     try:
-        return decimal(text, MAX_BODY_BYTES) >= 0
+        return decimal(text, most) >= 0
     except SpellingError:
         return False
 
@@ -170,8 +193,7 @@ def mailbox_app(mailbox: MailboxClient, limit: RateLimit | None = None) -> ASGIA
     @app.post("/v1/rounds/{index}/commitments")
     async def commit(index: _PathIndex, request: Request) -> Response:
         message = await read_message(request, CommitmentMessage)
-        raw = hexadecimal(message.commitment), hexadecimal(message.signature)
-        mailbox.commit(index, SignedCommitment(message.participant, *raw))
+        mailbox.commit(index, message.signed)
         setattr(request.state, USEFUL, True)
         return JSONResponse({"taken": True})
 
@@ -196,6 +218,19 @@ def mailbox_app(mailbox: MailboxClient, limit: RateLimit | None = None) -> ASGIA
         found = mailbox.proof(index, participant)
         setattr(request.state, USEFUL, found is not None)
         return JSONResponse({"proof": None if found is None else [sibling.hex() for sibling in found]})
+
+    @app.post("/v1/rounds/{index}/scores/commitments")
+    async def commit_scores(index: _PathIndex, request: Request) -> Response:
+        mailbox.commit_scores(index, (await read_message(request, CommitmentMessage)).signed)
+        setattr(request.state, USEFUL, True)
+        return JSONResponse({"taken": True})
+
+    @app.post("/v1/rounds/{index}" + _SCORES)
+    async def reveal_scores(index: _PathIndex, request: Request) -> Response:
+        message = await read_message(request, ScoresMessage)
+        mailbox.reveal_scores(index, message.participant, hexadecimal(message.salt), message.as_words)
+        setattr(request.state, USEFUL, True)
+        return JSONResponse({"taken": True})
 
     return Bounded(app, limit or RateLimit())
 

@@ -6,11 +6,12 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fedledger.aggregator.mailbox.score_box import RevealedScores, ScoreBox
 from fedledger.aggregator.round.batches import posted_batch
 from fedledger.contracts.ledger.access import place_of
 from fedledger.contracts.ledger.client import Ledger
@@ -75,6 +76,7 @@ class Mailbox:
         self._rounds: dict[int, _Round] = {}
         self._lock = threading.RLock()
         self._ask_at = 0.0
+        self._scores = ScoreBox(history, task, self._place, lambda index: self._path(index, "scores"))
         folder.mkdir(parents=True, exist_ok=True)
 
     def commit(self, index: int, signed: SignedCommitment) -> None:
@@ -144,6 +146,29 @@ class Mailbox:
                 self._write(index, "opening", participant, opening)
                 kept.openings[participant] = opening
             return True
+
+    def commit_scores(self, index: int, signed: SignedCommitment) -> None:
+        """Take a scorer's signed commitment; see :meth:`ScoreBox.commit`."""
+        with self._lock:
+            self._asked(lambda: self._scores.is_scorer(index, signed.participant))
+            self._scores.commit(index, signed)
+
+    def reveal_scores(self, index: int, participant: int, salt: bytes, words: Sequence[int]) -> bool:
+        """Take a scorer's scores; see :meth:`ScoreBox.reveal`. True is returned, as nobody else needs them."""
+        with self._lock:
+            self._asked(lambda: self._scores.is_scorer(index, participant))
+            self._scores.reveal(index, participant, salt, words)
+            return True
+
+    def score_commitments(self, index: int) -> Mapping[int, SignedCommitment]:
+        """Return the scorers' commitments that came for a round, by participant id."""
+        with self._lock:
+            return self._scores.commitments(index)
+
+    def revealed_scores(self, index: int) -> Mapping[int, RevealedScores]:
+        """Return the scores that came for a round, by participant id."""
+        with self._lock:
+            return self._scores.revealed(index)
 
     def _is_known(self, index: int, participant: int, opened: bytes) -> bool:
         """Return whether a commitment is on chain, or in the root that was posted."""

@@ -83,6 +83,13 @@ class Action(Enum):
     APPEALED = "appealed"
     CLOSED_DISPUTE = "dispute closed"
 
+    SCORERS_CALLED = "scorers called"
+    SCORERS_DRAWN = "scorers drawn"
+    SCORED = "scores committed"
+    SCORES_LISTED = "commitments to scores listed"
+    SCORES_REVEALED = "scores revealed"
+    TALLIED = "scores tallied"
+
     SUMMONED = "summoned"
     JUDGED = "judged"
     FINDINGS_COMMITTED = "findings committed"

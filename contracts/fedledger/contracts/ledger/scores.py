@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from eth_account.signers.local import LocalAccount
 
-from fedledger.contracts.abi import checksum_address, encode_values
+from fedledger.contracts.abi import checksum_address, encode_values, functions
 from fedledger.contracts.chain.records import DEFAULT_GAS, MAX_GAS, Receipt
 from fedledger.contracts.ledger.calls import WORD_BITS, call_scorers_call, enrol_call
 from fedledger.contracts.ledger.contract import LedgerContract
@@ -91,6 +91,11 @@ class ScoreMethods(LedgerContract):
         """Commit the account's participant, a scorer, to its scores."""
         gas = DEFAULT_GAS + DRAW_GAS
         return self._send(account, "commitScore", task, index, _indices(selected), commitment, gas=gas)
+
+    def would_score(self, account: LocalAccount, task: int, index: int, selected: Sequence[int]) -> bool:
+        """Return whether the account's participant could commit to scores now: it is drawn, or would be."""
+        data = functions()["commitScore"].encode((task, index, _indices(selected), b"\1" * 32))
+        return self.chain.would_succeed(account, self.address, data)
 
     def list_scores(
         self,

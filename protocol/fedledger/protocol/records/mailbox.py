@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from fedledger.protocol.encoding.cid import ContentRef
@@ -26,6 +27,14 @@ class MailboxClient(Protocol):
 
     def reveal(self, index: int, participant: int, update: ContentRef, salt: bytes, staleness: int = 0) -> bool:
         """Leave what opens a commitment; return whether all who may need it have it by now."""
+        ...
+
+    def commit_scores(self, index: int, signed: SignedCommitment) -> None:
+        """Leave a scorer's signed commitment to its scores of a round."""
+        ...
+
+    def reveal_scores(self, index: int, participant: int, salt: bytes, words: Sequence[int]) -> bool:
+        """Leave a scorer's scores of a round; return whether all who may need them have them by now."""
         ...
 
 
