@@ -28,15 +28,8 @@ RACES = frozenset(
         *("CommitsAreOpen", "RevealsAreOpen", "BelowQuorum", "WindowOpen", "InsufficientBalance", "EnrolmentOpen"),
         *("TooManyUnfinal", "TaskAlreadyFinished", "NotEnrolled", "TooFewParticipants", "NotYourTurn", "NotClosing"),
         "EnrolmentChanged",
-        *(
-            "AlreadyCalled",
-            "NotCalled",
-            "AlreadyTallied",
-            "NotTallied",
-            "NotInTime",
-            "AlreadyCommitted",
-            "MissingScores",
-        ),
+        *("AlreadyCalled", "NotCalled", "AlreadyTallied", "NotTallied", "NotInTime", "AlreadyCommitted"),
+        "MissingScores",
         *("DisputesOpen", "RoundsExhausted", "TaskNotFinishable", "DisputeIsClosed", "AlreadyPunished"),
     }
 )

@@ -8,7 +8,6 @@ reorganisation took back is sent again, in the same bytes unless the round has a
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
 
 from fedledger.contracts.ledger.access import TaskAccess
 from fedledger.contracts.ledger.actor import DONE, Actor, Duty, Situation, Step
@@ -100,14 +99,12 @@ class Participant(Actor[Situation]):
         self.joining = Joining(access, rejoins, self.data)
         duties: list[Duty[Situation]] = [self._end, self.joining, objections, *own, self.batched, self.direct, *late]
         super().__init__(access, duties, RACES, essential=(self._end, self.joining))
-
         self._journal, self._models = journal, models
 
-    def score_with(self, scorer: Scorer) -> Self:
+    def score_with(self, scorer: Scorer) -> None:
         """Score updates, too, whenever this participant is drawn for it; without that it is silent then."""
         access, mailbox = self.access, self.batched.mailbox
         self.duties = (*self.duties, Scoring(access, scorer, self._journal, mailbox, self._models))
-        return self
 
     def look(self) -> Situation:
         """Return where the task is. The phase is asked for last, so that it may be newer than the logs."""

@@ -94,8 +94,8 @@ class ScoreJournal:
 class Scoring:
     """The duty to score the updates of rounds for which the participant is drawn.
 
-    In a batched task the aggregator is left what the ledger has to have; where it does not do its part by the middle of a
-    period, the scorer does it itself.
+    In a batched task the aggregator is left what the ledger has to have; where it does not do its part by the middle of
+    a period, the scorer does it itself.
 
     Parameters
     ----------

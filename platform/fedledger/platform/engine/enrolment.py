@@ -39,14 +39,14 @@ def goes_on(ledger: Ledger, task: int) -> bool:
     return ledger.phase(task) is not Phase.FINISHED
 
 
-def seat_judges(ledger: Ledger, history: History, task: int, seed: int) -> None:
-    """Let as many verifiers serve a task as the ledger asks for, without which nobody is punished.
+def seat_judges(ledger: Ledger, history: History, task: int, seed: int, count: int) -> None:
+    """Let so many verifiers serve a task: without as many as the ledger asks for nobody is punished.
 
-    They are accounts of the experiment and do no more: where one process plays all parts, nobody lies to the others.
+    They are accounts of the experiment, and judge nothing: where one process plays all parts, nobody lies to others.
     """
     settings, chain = ledger.settings(), ledger.chain
     stake = max(settings.min_stake, settings.min_verifier_stake)
-    for number in range(settings.least_pool):
+    for number in range(count):
         account = experiment_account(seed, verifier_role(number), chain)
         known = history.update().ids.get(account.address)
         if known is None:

@@ -39,6 +39,7 @@ from fedledger.platform.engine.backends.serial import Serial
 from fedledger.platform.engine.checking import Checking
 from fedledger.platform.engine.enrolment import ETHER, enrol, fund, goes_on, seat_judges
 from fedledger.platform.engine.federation import Record, Round, play, require_quorum
+from fedledger.platform.engine.scoring import ScoringFigures, ScoringVerifiers, judges_needed, let_score
 from fedledger.platform.engine.standstill import Standstill
 from fedledger.platform.experiment.accounts import (
     AGGREGATOR,
@@ -64,10 +65,14 @@ TASK = 1
 
 @dataclass(frozen=True)
 class LedgerRound(Round):
-    """A round that was settled or voided, with the reputations after it in ppm and the gas used up to it."""
+    """A round that was settled or voided, with the reputations after it in ppm and the gas used up to it.
+
+    ``scoring`` is what came of its scores, if the task has scorers.
+    """
 
     reputations: tuple[int, ...] = ()
     gas: int = 0
+    scoring: ScoringFigures | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,7 @@ class RoundMetrics:
     refused: int
     reputations: tuple[int, ...]
     gas: int
+    scoring: ScoringFigures | None = None
 
     @classmethod
     def of(cls, experiment: Experiment, closed: LedgerRound) -> RoundMetrics:
@@ -95,13 +101,15 @@ class RoundMetrics:
             refused=closed.refused,
             reputations=closed.reputations,
             gas=closed.gas,
+            scoring=closed.scoring,
         )
 
     @property
     def row(self) -> dict[str, Any]:
         """The row of a table of metrics."""
         counts = {"accepted": self.accepted, "refused": self.refused, "gas": self.gas}
-        return {"round": self.round, **self.tested.row(self.score_name), **counts}
+        scored = {} if self.scoring is None else self.scoring.row
+        return {"round": self.round, **self.tested.row(self.score_name), **counts, **scored}
 
 
 @dataclass(frozen=True)
@@ -221,11 +229,11 @@ class LedgerRecord(Record[LedgerRound]):
             chain.fund(publisher.address, params.budget + params.seal_deposit + ETHER)
             self.ledger.post_task(publisher, params, experiment.standbys())
         posted_spec(self.ledger, store, TASK, experiment)
-        if params.penalty or params.check_rate:
-            seat_judges(self.ledger, self.history, TASK, seed)
+        seat_judges(self.ledger, self.history, TASK, seed, judges_needed(self.ledger, params))
         if goes_on(self.ledger, TASK):
             chain.fund(aggregator_account.address, params.bond + 10 * ETHER)
         self._checking = Checking(experiment, chain, self.ledger, self.history, TASK, store, folder)
+        self._scorers = ScoringVerifiers(experiment, chain, self.ledger, self.history, TASK, store, folder)
         self._mailbox = Mailbox(self.ledger, self.history, TASK, folder / "mailbox") if params.batched else None
         self._looks_back = experiment.looks_back
         self._store, self._models = store, Models(store, experiment.spec.tensors)
@@ -285,7 +293,7 @@ class LedgerRecord(Record[LedgerRound]):
         """Have all participants do what comes next."""
         if self._seen is not None:
             self._steps += [participant.act(self._seen) for participant in self._participants]
-            self._steps += self._checking.act()
+            self._steps += [*self._checking.act(), *self._scorers.act(self._seen)]
 
     def close(self) -> Iterator[LedgerRound]:
         """Have the aggregator act until it waits for participants, and yield the rounds that end meanwhile.
@@ -358,6 +366,8 @@ class LedgerRecord(Record[LedgerRound]):
             )
             for number, account in enumerate(accounts)
         ]
+        for number, participant in enumerate(participants):
+            let_score(participant, params, experiment, number)
         enrol(self.ledger, self.history, TASK, participants)
         return participants
 
@@ -385,6 +395,7 @@ class LedgerRecord(Record[LedgerRound]):
             empty=empty,
             reputations=self._reputations(task),
             gas=self._gas if empty else self.gas(current.settled_in),
+            scoring=ScoringFigures.of(current, self.history, numbers) if self._params.scorers else None,
             details=self._details(current),
         )
 

@@ -173,6 +173,10 @@ class Experiment:
         """How many models of rounds before a participant is shown, at least one: as many as an attacker looks at."""
         return max(1, self._coalition.looks_back or 0) if self._attackers else 1
 
+    def attack(self, number: int) -> Trainer | None:
+        """Return the attack of a participant; None if it is honest."""
+        return self._attackers.get(number)
+
     def _behaving(self, number: int) -> Trainer:
         if number in self._attackers:
             return self._attackers[number]
@@ -229,8 +233,8 @@ class Experiment:
 
     def state(self, model: ModelFile) -> bytes:
         """Return a model as a file that a fresh module of its kind loads strictly, tied and fixed tensors included."""
-        self._evaluated.load(model.vector)
-        return tensors.encode(self._evaluated.state(), further=True)
+        self.evaluated.load(model.vector)
+        return tensors.encode(self.evaluated.state(), further=True)
 
     def measurer(self) -> LiveMeasurer:
         """Return a measurer on the task's validation set."""
@@ -239,7 +243,7 @@ class Experiment:
 
     def tested(self, model: ModelFile) -> Tested:
         """Return a model's loss and score on the test set."""
-        found = evaluate(self._evaluated, [model.vector], self._tested)[0]
+        found = evaluate(self.evaluated, [model.vector], self._tested)[0]
         return Tested(found.loss, found.share if found.full_score else float(found.score))
 
     def task_params(self, spec: ContentRef) -> TaskParams:
@@ -333,7 +337,8 @@ class Experiment:
         return self.flat_model(self.device)
 
     @cached_property
-    def _evaluated(self) -> FlatModel:
+    def evaluated(self) -> FlatModel:
+        """The task's model on the processor, to measure with; its parameters are overwritten."""
         return self._model if self.device == "cpu" else self.flat_model()
 
     @cached_property

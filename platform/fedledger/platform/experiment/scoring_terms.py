@@ -53,6 +53,6 @@ def told_scorers(params: TaskParams) -> str:
         return ""
     who = "of the task's verifiers" if params.verifiers_score else "of the selected participants"
     return (
-        f"{params.scorers} {who} score each round's updates on data of their own, within {params.score_period:,} s, and "
-        f"reveal the scores within {params.score_period:,} s more"
+        f"{params.scorers} {who} score each round's updates on data of their own, within {params.score_period:,} s, "
+        f"and reveal the scores within {params.score_period:,} s more"
     )

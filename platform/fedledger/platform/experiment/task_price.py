@@ -21,7 +21,7 @@ DIRECT_ROUND, DIRECT_EACH, DIRECT_OWN = 175_000, 1_600, 80_000
 """Gas of a round: the aggregator's, more of it for each participant, and each participant's own."""
 BATCHED_ROUND, BATCHED_EACH = 200_000, 2_400
 SCORED_ROUND, LISTED_EACH, SCORE = 450_000, 1_000, 350
-"""Gas of a round's scorers: the aggregator's, more of it for each update that a batched round lists, and for each score."""
+"""Gas of a round's scorers: the aggregator's, more for each update that a batched round lists, and for each score."""
 SCORE_OWN = 150_000
 """Gas of a scorer that commits and reveals on chain, as in direct rounds."""
 

@@ -107,14 +107,14 @@ def run_with_ledger(
     Raises
     ------
     ConfigError
-        If the run was made from something else, or has spot checks and a chain on which they would be drawn again.
+        If the run was made from something else, or draws by blocks' hashes on a chain on which others would be drawn.
     """
     found = folder / DEPLOYMENT_FILE
     deployment = Deployment.read(found) if found.exists() else None
-    if deployment is not None and chain.has_other_blocks and experiment.config.ledger.check_rate:
+    if deployment is not None and chain.has_other_blocks and _draws_by_blocks(experiment):
         raise ConfigError(
-            f"The run in {folder} cannot be resumed: its spot checks were drawn by the hashes of blocks, which a "
-            f"{chain.capabilities.client} made again does not have.",
+            f"The run in {folder} cannot be resumed: its spot checks or scorers were drawn by the hashes of blocks, which "
+            f"a {chain.capabilities.client} made again does not have.",
             "Start a new run; those with --chain embedded can be resumed.",
         )
     begin_run(experiment, folder)
@@ -127,3 +127,8 @@ def run_with_ledger(
     finally:
         # Nobody waits for the process to end once it has answered.
         aside.shutdown(wait=False, cancel_futures=True)
+
+
+def _draws_by_blocks(experiment: Experiment) -> bool:
+    """Return whether hashes of blocks decide about something in a run."""
+    return bool(experiment.config.ledger.check_rate or experiment.config.ledger.scorers)
