@@ -24,6 +24,7 @@ from fedledger.learning.validation_set import read_validation
 from fedledger.node.held_out import HeldOut
 from fedledger.node.own_data import NodeConfig, fit_own_data
 from fedledger.node.own_training import own_trainer
+from fedledger.node.scoring import OwnScorer
 from fedledger.node.solvers.base import cautions_of
 from fedledger.node.solvers.build import build_solver
 from fedledger.node.training import Trainer
@@ -80,6 +81,19 @@ class OwnExamples:
         if self.posted is None or self.held is None:
             raise ConfigError("The task's model was not read.", "Correct the data first.")
         return own_trainer(self.posted, self.held.filled(examples), device)
+
+    def scorer(self, key: bytes) -> OwnScorer:
+        """Return what scores others' updates on some of the examples, chosen by a secret of 32 bytes.
+
+        Raises
+        ------
+        ConfigError
+            If the data do not fit.
+        """
+        examples = self.fit.required()
+        if self.posted is None:
+            raise ConfigError("The task's model was not read.", "Correct the data first.")
+        return OwnScorer.of(self.posted.flat(), examples, self.posted.objective, key)
 
 
 def own_examples(

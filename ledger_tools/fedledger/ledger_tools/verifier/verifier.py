@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from fedledger.contracts.ledger.access import Access
-from fedledger.contracts.ledger.actor import DONE, Actor, Step
+from fedledger.contracts.ledger.actor import DONE, Actor, Duty, Step
 from fedledger.contracts.ledger.guard import Guard
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.waits import Wait, task_wait
@@ -29,6 +29,7 @@ RACES = frozenset(
         *("NotInTime", "DisputeIsClosed", "NotProposed", "AlreadyVoted", "NotJuror", "NoHigherJury", "NotRefuted"),
         *("AlreadyPunished", "TooManyDisputes", "InsufficientBalance", "JuryNotDrawn", "NotServing", "NobodyStruck"),
         *("TaskAlreadyFinished", "TooEarlyToEnlist"),
+        *("AlreadyCalled", "NotCalled", "AlreadyTallied", "AlreadyRevealed", "AlreadyCommitted", "NotScorer"),
     }
 )
 """Refusals that mean that the ledger has moved between the question and the transaction."""
@@ -63,6 +64,10 @@ class Verifier(Actor[History]):
         joining, serving = Joining(self.context), Serving(self.context, self.replays, striking)
         duties = (self._end, joining, juries, objections, serving, self.disputes)
         super().__init__(access, duties, RACES, essential=(self._end, joining))
+
+    def also(self, duty: Duty[History]) -> None:
+        """Have the verifier do something besides, after all that it does for the tasks that it serves."""
+        self.duties = (*self.duties, duty)
 
     def look(self) -> History:
         """Return the ledger's newest state."""

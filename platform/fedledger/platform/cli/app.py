@@ -23,6 +23,7 @@ from fedledger.platform.cli.ledger import ledger_app
 from fedledger.platform.cli.methods import methods_app
 from fedledger.platform.cli.nodes import node_app
 from fedledger.platform.cli.results import results_app
+from fedledger.platform.cli.scorers import scorer_app
 from fedledger.platform.cli.spot_checks import spot_check_app
 from fedledger.platform.cli.tasks import task_app
 from fedledger.platform.cli.verifiers import verifier_app
@@ -52,6 +53,7 @@ for name, group in (
     ("node", node_app),
     ("aggregator", aggregator_app),
     ("verifier", verifier_app),
+    ("scorer", scorer_app),
     ("auditor", auditor_app),
     ("spot-check", spot_check_app),
     ("config", config_app),

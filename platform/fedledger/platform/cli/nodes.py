@@ -30,15 +30,12 @@ from fedledger.platform.cli.options import (
     expand_options,
     read_role,
 )
-from fedledger.platform.cli.participation import TrackOptions, experiment_part, read_node_config
+from fedledger.platform.cli.participation import OwnPart, TrackOptions, experiment_part, read_node_config
 from fedledger.protocol.errors import ChainError, ConfigError, ExitCode
 from fedledger.protocol.units import MOST_GWEI
 
 if TYPE_CHECKING:
-    from fedledger.node.training import Trainer
     from fedledger.protocol.records.data_schema import DataSchema
-    from fedledger.protocol.records.spec import TaskSpec
-    from fedledger.storage.base import ContentStore
 
 node_app = typer.Typer(no_args_is_help=True, help="A participant's program.")
 
@@ -94,44 +91,26 @@ def node_start(
     key.require_one(experiment_seed)
     ledger, store = at.open(), content.open()
     spec = read_spec(ledger, store, task)
-    given = experiment_part(config, seed, participant)
-    if given is None:
-        trainer, seed = _own_trainer(config, spec, store), experiment_seed
-    else:
-        trainer, seed = given.trainer(ledger, store, task), given.seed
+    part = experiment_part(config, seed, participant) or OwnPart.read(config, spec, store, experiment_seed, "node")
+    trainer = part.trainer(ledger, store, task)
     params = ledger.task(task).params
     if (asked := asked_by_checks(spec, params)) is not None:
         logging.getLogger("fedledger.node").warning("%s", asked)
     funds = params.min_stake + 2 * 10**18
-    account = key.account(ledger.chain, seed, participant_role(participant), funds)
+    account = key.account(ledger.chain, part.seed, participant_role(participant), funds)
     history = History(ledger)
     access = TaskAccess(ledger, history, account, store, task, spec)
     mailbox = HttpMailboxClient(history, task, network.open(ledger.chain, at.rpc, content.store))
     base_of = RoundPlanner(store).base_of(history, task, spec, account.address)
     with only_copy(journal / account.address, "-".join(map(str, access.place)), "node"):
         node = Participant(access, journal / account.address, trainer, mailbox, base_of, rejoins=rejoin)
+        if params.scorers and not params.verifiers_score:
+            node.score_with(part.scorer(bytes(account.key)))
         ended = tracker.run(node, access, poll, "node")
     own = OwnAccount.of(history.update(), store, task, account.address, ledger)
     if own is not None:
         lines = own.lines() if ended else own.lines()[:2]
         print_result(format_, {"task": task, "ended": ended, **asdict(own)}, *lines)
-
-
-def _own_trainer(path: Path, spec: TaskSpec, store: ContentStore) -> Trainer:
-    """Return what trains on the data that a node's configuration names, once they were seen to fit the task."""
-    from fedledger.node.own_examples import own_examples
-    from fedledger.platform.experiment.posted_task import read_data_schema
-
-    config = read_node_config(path)
-    own = own_examples(config, path.parent, read_data_schema(spec, store), spec, store)
-    log = logging.getLogger("fedledger.node")
-    for misfit in own.fit.misfits:
-        if not misfit.is_serious:
-            log.warning("%s", misfit)
-    log.info("%s has %s examples", path, f"{own.fit.count:,}")
-    if own.published:
-        log.info("%s", own.published)
-    return own.trainer(config.device)
 
 
 @node_app.command("check")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from fedledger.contracts.ledger.actor import Actor
     from fedledger.contracts.ledger.client import Ledger
     from fedledger.node.own_data import NodeConfig
+    from fedledger.node.own_examples import OwnExamples
+    from fedledger.node.scoring import Scorer
     from fedledger.node.training import Trainer
     from fedledger.platform.experiment.experiment import Experiment
     from fedledger.platform.experiment.kept_validation import KeptValidation
@@ -195,6 +198,60 @@ class ExperimentPart:
             return self.experiment.trainer(self.number)
         trusted = frozenset() if spec.code is None else frozenset({spec.code.cid})
         return own_trainer(PostedModel.read(spec, store, trusted), self.experiment.parts[self.number])
+
+    def scorer(self, key: bytes) -> Scorer:
+        """Return what scores updates on the part, by a secret of the participant."""
+        from fedledger.platform.experiment.scorers import ParticipantScorer
+
+        return ParticipantScorer(self.experiment, self.number, key)
+
+
+@dataclass(frozen=True)
+class OwnPart:
+    """What a node has on its own: its data, which fit the task.
+
+    Parameters
+    ----------
+    examples, device
+        The data, and where training takes place.
+    seed
+        Of the experiment whose accounts are used, if it is one.
+    """
+
+    examples: OwnExamples
+    device: str
+    seed: int | None
+
+    @classmethod
+    def read(cls, path: Path, spec: TaskSpec, store: ContentStore, seed: int | None, name: str) -> OwnPart:
+        """Read what a program's configuration names, and log under a name how it fits the task.
+
+        Raises
+        ------
+        ConfigError
+            If it cannot be read.
+        """
+        from fedledger.node.own_examples import own_examples
+        from fedledger.platform.experiment.posted_task import read_data_schema
+
+        config = read_node_config(path)
+        own = own_examples(config, path.parent, read_data_schema(spec, store), spec, store)
+        log = logging.getLogger(f"fedledger.{name}")
+        for misfit in own.fit.misfits:
+            if not misfit.is_serious:
+                log.warning("%s", misfit)
+        log.info("%s has %s examples", path, f"{own.fit.count:,}")
+        if own.published:
+            log.info("%s", own.published)
+        return cls(own, config.device, seed)
+
+    def trainer(self, ledger: Ledger, store: ContentStore, task: int) -> Trainer:
+        """Return what trains on the data; raises ConfigError if they do not fit."""
+        return self.examples.trainer(self.device)
+
+    def scorer(self, key: bytes) -> Scorer:
+        """Return what scores updates on the data, by a secret of their owner; raises ConfigError if they do not fit."""
+        return self.examples.scorer(key)
 
 
 def experiment_part(path: Path, seed: int | None, number: int) -> ExperimentPart | None:

@@ -26,11 +26,12 @@ from fedledger.platform.cli.options import (
     expand_options,
 )
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.units import MOST_GWEI
+from fedledger.protocol.units import GWEI, MOST_GWEI
 
 if TYPE_CHECKING:
     from fedledger.contracts.ledger.client import Ledger
     from fedledger.contracts.ledger.history import History
+    from fedledger.ledger_tools.verifier.context import Service
     from fedledger.storage.base import ContentStore
 
 verifier_app = typer.Typer(no_args_is_help=True, help="A verifier's program, and disputes.")
@@ -68,6 +69,27 @@ class VerifierOptions:
         bool, typer.Option("--appeal/--no-appeal", help="appeal against wrong juries, which takes a bond")
     ] = True
 
+    @property
+    def stake(self) -> int | None:
+        """The stake to register with, in wei, if one was given."""
+        return None if self.stake_gwei is None else self.stake_gwei * GWEI
+
+    def service(self, watched: Sequence[int], patience: float) -> Service:
+        """Return what a verifier serves for, and how, given the tasks that it watches; none: all."""
+        from fedledger.ledger_tools.verifier.context import Service
+        from fedledger.protocol.encoding.cid import MIB
+
+        return Service(
+            tasks=frozenset(watched) or None,
+            trusted=frozenset(self.trust_code or ()),
+            stake=self.stake,
+            challenge=self.challenge,
+            appeal=self.appeal,
+            patience=patience,
+            jobs=self.jobs,
+            memory=None if self.memory_mb is None else self.memory_mb * MIB,
+        )
+
 
 @verifier_app.command("start")
 @expand_options
@@ -86,33 +108,20 @@ def verifier_start(
     """
     from fedledger.contracts.ledger.access import Access
     from fedledger.contracts.ledger.history import History
-    from fedledger.ledger_tools.verifier.context import Service
     from fedledger.ledger_tools.verifier.verifier import Verifier
     from fedledger.platform.cli.watcher import run_program
     from fedledger.platform.experiment.accounts import verifier_role
-    from fedledger.protocol.encoding.cid import MIB
-    from fedledger.protocol.units import GWEI
     from fedledger.storage.locks import only_copy
 
     ledger = at.open()
     watched = options.task or []
     for number in watched:
         ledger.task(number)
-    stake = None if options.stake_gwei is None else options.stake_gwei * GWEI
-    needed = _least_stake(ledger) if stake is None else stake
+    needed = least_stake(ledger) if options.stake is None else options.stake
     account = at.account(ledger, verifier_role(options.verifier), needed + 10 * 10**18)
     history, store = History(ledger), content.open()
     _require_specs(history, store, watched)
-    service = Service(
-        tasks=frozenset(watched) or None,
-        trusted=frozenset(options.trust_code or ()),
-        stake=stake,
-        challenge=options.challenge,
-        appeal=options.appeal,
-        patience=patience,
-        jobs=options.jobs,
-        memory=None if options.memory_mb is None else options.memory_mb * MIB,
-    )
+    service = options.service(watched, patience)
     log = logging.getLogger("fedledger.verifier")
     log.info("%s watches %s", account.address, ", ".join(f"task {number}" for number in watched) or "all tasks")
     name = f"{ledger.chain.chain_id}-{ledger.address}-{account.address}"
@@ -127,7 +136,7 @@ def verifier_start(
     print_result(format_, {"account": account.address, "ended": ended, "done": counts}, f"{state} {actions}")
 
 
-def _least_stake(ledger: Ledger) -> int:
+def least_stake(ledger: Ledger) -> int:
     """Return the least stake, in wei, with which a verifier can serve on a jury."""
     settings = ledger.settings()
     return max(settings.min_stake, settings.min_verifier_stake) + settings.juror_penalty

@@ -47,6 +47,8 @@ propose_period = 600
 challenge_window = 3600
 penalty_gwei = 500000
 stake_gwei = 1000000
+# Some participants, drawn each round, measure all updates on data of their own; the contract leaves out what their
+# medians are against: scorers = 5
 
 # How everybody makes inputs of a table: one for each number, one for each category. The constants are rounded from this
 # table. Say units, and bounds beyond which a value must be wrong (least, most): none is drafted, as extremes are single

@@ -113,8 +113,8 @@ def run_with_ledger(
     deployment = Deployment.read(found) if found.exists() else None
     if deployment is not None and chain.has_other_blocks and _draws_by_blocks(experiment):
         raise ConfigError(
-            f"The run in {folder} cannot be resumed: its spot checks or scorers were drawn by the hashes of blocks, which "
-            f"a {chain.capabilities.client} made again does not have.",
+            f"The run in {folder} cannot be resumed: its spot checks or scorers were drawn by the hashes of blocks, "
+            f"which a {chain.capabilities.client} made again does not have.",
             "Start a new run; those with --chain embedded can be resumed.",
         )
     begin_run(experiment, folder)
