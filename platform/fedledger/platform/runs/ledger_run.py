@@ -111,10 +111,11 @@ def run_with_ledger(
     """
     found = folder / DEPLOYMENT_FILE
     deployment = Deployment.read(found) if found.exists() else None
-    if deployment is not None and chain.has_other_blocks and _draws_by_blocks(experiment):
+    drawn = _drawn_by_blocks(experiment)
+    if deployment is not None and chain.has_other_blocks and drawn:
         raise ConfigError(
-            f"The run in {folder} cannot be resumed: its spot checks or scorers were drawn by the hashes of blocks, "
-            f"which a {chain.capabilities.client} made again does not have.",
+            f"The run in {folder} cannot be resumed: its {drawn} were drawn by the hashes of blocks, which a "
+            f"{chain.capabilities.client} made again does not have.",
             "Start a new run; those with --chain embedded can be resumed.",
         )
     begin_run(experiment, folder)
@@ -129,6 +130,8 @@ def run_with_ledger(
         aside.shutdown(wait=False, cancel_futures=True)
 
 
-def _draws_by_blocks(experiment: Experiment) -> bool:
-    """Return whether hashes of blocks decide about something in a run."""
-    return bool(experiment.config.ledger.check_rate or experiment.config.ledger.scorers)
+def _drawn_by_blocks(experiment: Experiment) -> str:
+    """Return what hashes of blocks decide about in a run; empty if they do about nothing."""
+    if experiment.config.ledger.check_rate:
+        return "spot checks"
+    return "scorers" if experiment.config.ledger.scorers else ""
