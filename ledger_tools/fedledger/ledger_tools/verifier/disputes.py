@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 from fedledger.contracts.ledger.actor import Action, Step
+from fedledger.contracts.ledger.court_records import JuryRecord
 from fedledger.contracts.ledger.dispute_history import DisputeHistory, JuryHistory
 from fedledger.contracts.ledger.history import History
-from fedledger.contracts.ledger.court_records import JuryRecord
 from fedledger.contracts.ledger.records import DisputeKind, Finding
 from fedledger.contracts.ledger.waits import Wait
 from fedledger.ledger_tools.audit.replay import Replay
