@@ -62,7 +62,7 @@ class ScoredTask:
         if self.recommenders:
             scored |= {"recommenders": recommenders_hash(self.recommenders), "recommender_trust": 500_000}
         sizes = {"quorum": 1, "min_participants": 1, "max_participants": participants}
-        self.terms = Params(ref, ref, AGGREGATOR, rounds=40, **sizes, **scored)
+        self.terms = Params(ref, ref, AGGREGATOR, rounds=40, **sizes | scored)
         self.send("postTask", *self.terms.abi(), [], sender=PUBLISHER, value=self.terms.budget)
         for account in self.accounts:
             self.send("enrol", 1, sender=account)
@@ -89,24 +89,25 @@ class ScoredTask:
 
     # A round, step by step.
 
-    def train(self, selected: Sequence[int], silent: Sequence[int] = ()) -> list[int]:
-        """Open a round, in which all but some commit and reveal; return the words that it selects."""
+    def train(self, selected: Sequence[int], silent: Sequence[int] = (), late: Sequence[int] = ()) -> None:
+        """Open a round, in which all but some commit, and all of these but the late ones reveal."""
         self.index += 1
         words = [
             (w, sum(1 << i % 256 for i in selected if i // 256 == w)) for w in sorted({i // 256 for i in selected})
         ]
         self.words = [w for w, _ in words]
         self.send("openRound", 1, self.index, self.words, [bits for _, bits in words], sender=AGGREGATOR)
-        self.there = [i for i in selected if i not in silent]
+        committed = [i for i in selected if i not in silent]
+        self.there, self.late = [i for i in committed if i not in late], late
         salt = keccak(b"salt")
         if self.terms.batched:
-            tree = MerkleTree([leaf(i, self.commitment(i, salt)) for i in self.there])
+            tree = MerkleTree([leaf(i, self.commitment(i, salt)) for i in committed])
             self.evm.wait(PERIOD)
             self.send(
-                "closeCommits", 1, self.index, tree.root, len(self.there), (keccak(b"batch"), 1), sender=AGGREGATOR
+                "closeCommits", 1, self.index, tree.root, len(committed), (keccak(b"batch"), 1), sender=AGGREGATOR
             )
         else:
-            for i in self.there:
+            for i in committed:
                 self.send("commitUpdate", 1, self.index, self.commitment(i, salt), sender=self.accounts[i])
             # A phase ends at its deadline, or as soon as everybody has acted.
             self.evm.wait(PERIOD if silent else 0)
@@ -114,7 +115,7 @@ class ScoredTask:
                 update = self.update(i)
                 content = (update.digest, update.length)
                 self.send("revealUpdate", 1, self.index, content, salt, [], sender=self.accounts[i])
-        return self.words
+        self.evm.wait(PERIOD if late else 0)
 
     def commitment(self, i: int, salt: bytes) -> bytes:
         return commitment(self.place, self.index, self.accounts[i], self.base, self.update(i), salt)
@@ -166,9 +167,9 @@ class ScoredTask:
         """Propose and settle the round: who is outvoted is refused for that, all others are accepted."""
         outvoted, there = self.current.outvoted, self.there
         verdicts = {
-            i: (Verdict.MISSED if i not in there else Verdict.OUTVOTED if i in outvoted else Verdict.ACCEPTED)
+            i: Verdict.OUTVOTED if i in outvoted else Verdict.ACCEPTED if i in there else Verdict.MISSED
             for i in self.current.selected
-        }
+        } | dict.fromkeys(self.late, Verdict.LATE)
         accepted = [i for i in verdicts if verdicts[i] is Verdict.ACCEPTED]
         shares = {accepted[0]: 10} if accepted else {}
         updates = [self.update(i) for i in there] if self.terms.batched else []

@@ -49,7 +49,8 @@ def round_input(
     Raises
     ------
     RoundError
-        If the task has a reputation model, and nobody has asked it.
+        If the task has a reputation model, and nobody has asked it; if it has scorers, and their scores are not tallied
+        yet, or are of other updates.
     """
     planned = planned or PlannedRound()
     if (spec.reputation_model is None) != (planned.reputations is None):
@@ -91,6 +92,7 @@ def round_input(
         beacon=current.beacon,
         committed=committed_examples(task, current, spec),
         unstaked=unstaked(current, spec),
+        outvoted=outvoted(task, current),
         earlier_models={steps: _model(store, current.bases[steps], spec) for steps in needed},
     )
 
@@ -111,6 +113,24 @@ def unstaked(current: RoundHistory, spec: TaskSpec) -> frozenset[str]:
     if spec.spot_checks is None:
         return frozenset()
     return frozenset(owner for i, owner in current.owners.items() if i not in current.staked)
+
+
+def outvoted(task: TaskHistory, current: RoundHistory) -> frozenset[str]:
+    """Return the owners whose updates do not count in a round, by its scores; see :func:`round_input`."""
+    if not task.params.scorers:
+        return frozenset()
+    scoring = current.scoring
+    if scoring is None or not scoring.tallied:
+        raise RoundError(
+            f"The scores of round {current.index} are not tallied, and the ledger takes no proposal before that.",
+            "Call the round's scorers, and tally what they reveal, or once the time for that is over what there is.",
+        )
+    if set(scoring.present) != set(current.reveals):
+        raise RoundError(
+            f"Round {current.index} was scored with {len(scoring.present)} updates, and there are other ones now.",
+            "Propose exactly the updates to which its scorers were called.",
+        )
+    return frozenset(current.owners[participant] for participant in scoring.outvoted)
 
 
 def _model(store: ContentStore, ref: ContentRef, spec: TaskSpec) -> ModelFile:

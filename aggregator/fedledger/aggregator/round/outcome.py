@@ -91,6 +91,8 @@ class RoundInput:
         How many examples participants have committed to, by owner; None where the task does not ask for that.
     unstaked
         Owners whose updates do not count, as they had too little stake for the task's spot checks.
+    outvoted
+        Owners whose updates do not count, by the medians that the ledger has taken of their scores.
     """
 
     spec: TaskSpec
@@ -114,6 +116,7 @@ class RoundInput:
     block: Content | None = None
     committed: Mapping[str, int] | None = None
     unstaked: frozenset[str] = frozenset()
+    outvoted: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -246,6 +249,9 @@ class _Row:
                 before = participation.staleness
                 detail = f"it is relative to the model {before} before, which the task's schedule does not say"
                 raise UpdateRefusedError(Verdict.WRONG_BASE, detail)
+            if participation.owner in given.outvoted:
+                detail = "the median of its scores is far above that of the round's updates"
+                raise UpdateRefusedError(Verdict.OUTVOTED, detail)
             self.valid = valid
         except UpdateRefusedError as error:
             self.verdict = error.verdict

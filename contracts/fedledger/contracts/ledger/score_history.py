@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from fedledger.contracts.abi import Log
 from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.records.reputation import Evidence
 from fedledger.protocol.records.scores import Scored
 
 
@@ -15,22 +16,25 @@ class ScoringHistory:
 
     Scorers were called in the block of ``called_at`` to score the updates of the ``present`` participants, by ascending
     id; in a batched round these are the ``updates``, of which there are none if their transaction cannot be read.
-    ``seed`` has drawn the ``scorers``, by their places; it is zeros if the chain had forgotten the block, and None
-    before anybody has drawn. The ``stained`` had failed before then.
+    ``seed`` has drawn the ``scorers`` in block ``drawn_in``, by their places; it is zeros if the chain had forgotten
+    the block, and None before anybody has drawn. ``failed`` is the evidence of those who had failed before, and might
+    have been drawn, and ``pool`` who had a place among the task's verifiers then, if these score.
 
     ``commitments`` are by place, ``revealed`` what scorers revealed on chain. Once it is ``tallied``, in ``tallied_at``
     if anything was: ``scores`` are of those who revealed, by place; updates with a median above ``limit`` do not count,
     which are those of the ``outvoted``, 0: all count; ``silent`` and ``far`` from the medians are scorers.
 
-    ``tallies`` of the ledger had come before the draw, and ``applied`` changes of evidence before the tally.
+    ``applied`` counts how often the ledger had changed evidence, anybody's, before the tally.
     """
 
     called_at: Log
     present: tuple[int, ...]
     updates: tuple[ContentRef, ...] = ()
     seed: bytes | None = None
+    drawn_in: int | None = None
     scorers: tuple[int, ...] = ()
-    stained: frozenset[int] = frozenset()
+    failed: dict[int, Evidence] = field(default_factory=dict)
+    pool: frozenset[int] = frozenset()
     commitments: dict[int, bytes] = field(default_factory=dict)
     revealed: dict[int, Scored] = field(default_factory=dict)
     tallied: bool = False
@@ -40,8 +44,12 @@ class ScoringHistory:
     outvoted: tuple[int, ...] = ()
     silent: tuple[int, ...] = ()
     far: tuple[int, ...] = ()
-    tallies: int = 0
     applied: int = 0
+
+    @property
+    def stained(self) -> frozenset[int]:
+        """The scorers that had failed before."""
+        return frozenset(self.failed) & frozenset(self.scorers)
 
     def place_of(self, participant: int) -> int | None:
         """Return the place of a participant among the scorers; None if it is none."""

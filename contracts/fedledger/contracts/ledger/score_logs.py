@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from fedledger.contracts.abi import Log
@@ -17,14 +18,14 @@ from fedledger.protocol.records.verdicts import Verdict
 class ScoreLogs:
     """The part of a ledger's state that is about scores.
 
-    ``scoring_words`` is the evidence of participants as scorers, by publisher; ``tallied`` are the tasks and rounds
-    whose scores were tallied, in order.
+    ``scoring_words`` is the evidence of participants as scorers, by publisher.
     """
 
     tasks: dict[int, TaskHistory]
     applied: list[Applied]
     scoring_words: dict[str, dict[int, int]]
-    tallied: list[tuple[int, int]]
+    serving: dict[int, set[int]]
+    former: dict[int, set[int]]
 
     def scorer_evidence(self, publisher: str, participant: int) -> Evidence:
         """Return a participant's evidence as a scorer for a publisher; empty unless it has failed."""
@@ -42,10 +43,13 @@ class ScoreLogs:
 
     def _on_ScorersDrawn(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         task, scoring = self.tasks[a["task"]], self._scoring(a)
-        scoring.seed, scoring.scorers = bytes(a["seed"]), tuple(a["participants"])
-        known = self.scoring_words.get(task.publisher, {})
-        scoring.stained = frozenset(participant for participant in scoring.scorers if lane(known, participant))
-        scoring.tallies = len(self.tallied)
+        scoring.seed, scoring.scorers, scoring.drawn_in = bytes(a["seed"]), tuple(a["participants"]), log.block
+        drawable: Iterable[int] = task.rounds[a["round"]].selected
+        if task.params.verifiers_score:
+            drawable = scoring.pool = frozenset((*self.serving.get(task.id, ()), *self.former.get(task.id, ())))
+        if self.scoring_words.get(task.publisher):
+            known = {participant: self.scorer_evidence(task.publisher, participant) for participant in drawable}
+            scoring.failed = {participant: evidence for participant, evidence in known.items() if evidence.pack()}
 
     def _on_ScoresCommitted(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         places = [place for place in range(a["places"].bit_length()) if a["places"] >> place & 1]
@@ -68,7 +72,6 @@ class ScoreLogs:
         words = self.scoring_words.setdefault(publisher, {})
         for participant, verdict in scorer_verdicts(scoring).items():
             put_lane(words, participant, self.scorer_evidence(publisher, participant).after(verdict).pack())
-        self.tallied.append((a["task"], a["round"]))
 
     def _scoring(self, a: dict[str, Any]) -> ScoringHistory:
         scoring = self.tasks[a["task"]].rounds[a["round"]].scoring

@@ -9,7 +9,7 @@ from eth_account.signers.local import LocalAccount
 
 from fedledger.contracts.abi import checksum_address, encode_values, functions
 from fedledger.contracts.chain.records import DEFAULT_GAS, MAX_GAS, Receipt
-from fedledger.contracts.ledger.calls import WORD_BITS, call_scorers_call, enrol_call
+from fedledger.contracts.ledger.calls import WORD_BITS, call_scorers_call
 from fedledger.contracts.ledger.contract import LedgerContract
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.encoding.keccak import keccak
@@ -204,12 +204,6 @@ class ScoreMethods(LedgerContract):
         others = [checksum_address(recommender) for recommender in recommenders]
         values = self._view("opinionWith", checksum_address(publisher), others, trust, participant)
         return Opinion(*map(int, values[:3]))
-
-    def enrol_recommended(
-        self, account: LocalAccount, task: int, recommenders: Sequence[str], word: int | None = None
-    ) -> Receipt:
-        """Enrol the account's participant in a task whose recommenders' opinions count; see :meth:`Ledger.enrol`."""
-        return self._transact(account, "enrolRecommended", enrol_call(task, word, recommenders))
 
 
 def _argument(scored: Scored) -> tuple[int, bytes, list[int]]:

@@ -43,7 +43,6 @@ class LedgerState(CheckLogs, ScoreLogs, StakeLogs):
         self.tasks: dict[int, TaskHistory] = {}
         self.applied: list[Applied] = []
         self.scoring_words: dict[str, dict[int, int]] = {}
-        self.tallied: list[tuple[int, int]] = []
         self.disputes: list[DisputeHistory] = []
         self.stakes: dict[int, int] = {}
         self.unbonding: dict[int, int] = {}

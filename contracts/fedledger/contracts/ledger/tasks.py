@@ -42,17 +42,35 @@ class TaskMethods(LedgerContract):
                 return int(decode_log(log).arguments["task"])
         raise ContradictionError(f"The chain shows no task that transaction 0x{receipt.hash.hex()} posted.")
 
-    def enrol(self, account: LocalAccount, task: int, word: int | None = None) -> Receipt:
-        """Enrol the account's participant in a task; with a ``word`` it commits to its data in the same transaction."""
-        return self._transact(account, "enrol", enrol_call(task, word))
+    def enrol(
+        self, account: LocalAccount, task: int, word: int | None = None, recommenders: Sequence[str] = ()
+    ) -> Receipt:
+        """Enrol the account's participant in a task.
+
+        Parameters
+        ----------
+        account, task
+            Whose participant enrols, and in which task.
+        word
+            What it commits to of its data in the same transaction, if to anything.
+        recommenders
+            All of the task's, whose opinions of the participant count, too.
+        """
+        return self._transact(account, "enrol", enrol_call(task, word, recommenders))
 
     def leave_task(self, account: LocalAccount, task: int, participant: int) -> Receipt:
         """Take a participant out of a task of open enrolment: the account's own, or one without the stake for it."""
         return self._send(account, "leaveTask", task, participant)
 
-    def enrol_all(self, accounts: Sequence[LocalAccount], task: int, words: Sequence[int | None] = ()) -> list[Receipt]:
+    def enrol_all(
+        self,
+        accounts: Sequence[LocalAccount],
+        task: int,
+        words: Sequence[int | None] = (),
+        recommenders: Sequence[str] = (),
+    ) -> list[Receipt]:
         """Enrol the participants of many accounts in a task, without waiting in between; see :meth:`enrol`."""
-        calls = [enrol_call(task, word) for word in words or [None] * len(accounts)]
+        calls = [enrol_call(task, word, recommenders) for word in words or [None] * len(accounts)]
         return self._send_all(accounts, "enrol", calls)
 
     def task(self, task: int) -> TaskRecord:

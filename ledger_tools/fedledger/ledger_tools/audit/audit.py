@@ -19,14 +19,14 @@ from fedledger.aggregator.selection.planner import RoundPlanner
 from fedledger.contracts.abi import Log
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
-from fedledger.contracts.ledger.lanes import lane
 from fedledger.contracts.ledger.task_history import TaskHistory
+from fedledger.ledger_tools.audit.chain_words import chain_state, check_state
 from fedledger.ledger_tools.audit.check_view import ChecksView, totals_of
 from fedledger.ledger_tools.audit.checks import audit_checks
 from fedledger.ledger_tools.audit.clock import Clock
 from fedledger.ledger_tools.audit.divergence import Divergence, DivergenceError, expect, reading
 from fedledger.ledger_tools.audit.execute import claimed, execute_all, head
-from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport, chain_state, checks_of
+from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport
 from fedledger.ledger_tools.audit.receipts import Unchecked
 from fedledger.ledger_tools.audit.replay import (
     NullTranscript,
@@ -37,8 +37,10 @@ from fedledger.ledger_tools.audit.replay import (
     read_terms,
     replay_round,
 )
+from fedledger.ledger_tools.audit.score_view import ScoresView
+from fedledger.ledger_tools.audit.score_view import totals_of as scores_of
+from fedledger.ledger_tools.audit.scores import audit_scores
 from fedledger.protocol.encoding.keccak import keccak
-from fedledger.protocol.encoding.strict import SpellingError, hexadecimal_number
 from fedledger.protocol.errors import ConfigError, TrustError
 from fedledger.protocol.records.reputation import Evidence
 from fedledger.protocol.records.spec import TaskSpec
@@ -82,6 +84,9 @@ class AuditResult:
     checks
         How many spot checks there were, how many came to what, and what they cost; see ``totals_of``. Empty
         without any.
+    scores
+        How many rounds were scored, by how many, and what came of it; see ``totals_of`` of ``score_view``. Empty
+        without scorers.
     notes
         What an auditor should know besides.
     unchecked
@@ -99,6 +104,7 @@ class AuditResult:
     measurements: dict[str, int] = field(default_factory=dict)
     first_divergence: Divergence | None = None
     checks: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     unchecked: Unchecked = field(default_factory=Unchecked)
 
@@ -175,7 +181,7 @@ def audit_run(
                 result.unchecked = done.unchecked
                 result.notes += done.unchecked.notes()
                 history = History().extend(done.logs)
-                _check_state(history, export.state)
+                check_state(history, export.state)
                 clock = Clock.of_export(export)
             _replay(result, history, means, watch, ahead, clock)
     except DivergenceError as error:
@@ -203,7 +209,7 @@ def audit_chain(
         if ledger.version() is None:
             found = f"code with hash 0x{keccak(ledger.chain.code(ledger.address)).hex()}"
             raise DivergenceError(Divergence(0, "contract", "a contract that this release knows", found))
-        _check_state(history, chain_state(ledger, history))
+        check_state(history, chain_state(ledger, history))
         clock = Clock.of(ledger)
         with _ahead(history, place, task, means, jobs) as ahead:
             _replay(result, history, means, watch, ahead, clock)
@@ -428,6 +434,9 @@ def _replay(
     with reading(0, "spot checks"):
         result.notes += audit_checks(history, task, spec.spot_checks, clock)
         result.checks = totals_of(ChecksView.of(history, task.id, clock))
+    with reading(0, "scores"):
+        result.notes += audit_scores(history, task, spec.reputation.recommenders, known.place, clock)
+        result.scores = scores_of(ScoresView.of(history, task.id))
     _check_evidence(history, task)
     if result.sealed:
         result.notes.append(_sealed_note(task, result.sealed))
@@ -462,31 +471,3 @@ def _check_evidence(history: History, task: TaskHistory) -> None:
         withdrawn = task.withdrawn.get(participant, 0) // task.params.credit_unit
         expected_credit = task.earned(participant) - withdrawn
         expect(0, f"credit of {history.owners[participant]}", expected_credit, task.credit(participant))
-
-
-def _word(text: Any) -> int:
-    """Return a word of the chain's own; raises DivergenceError if it is none."""
-    try:
-        return hexadecimal_number(text, 2**256 - 1)
-    except SpellingError as error:
-        raise DivergenceError(Divergence(0, "state", "words of the ledger", str(error))) from error
-
-
-def _check_state(history: History, state: dict[str, Any]) -> None:
-    """Compare the chain's own words with those that follow from the executed history."""
-    for publisher, words in history.evidence_words.items():
-        for participant in history.owners:
-            slot = participant // 8
-            if slot in words:
-                claimed = {slot: _word(state["evidence"].get(publisher, {}).get(str(slot), "0x0"))}
-                expected, found = (Evidence.unpack(lane(w, participant)) for w in (words, claimed))
-                owner = history.owners[participant]
-                expect(0, f"reputation of {owner} on the chain", expected.reputation, found.reputation)
-                expect(0, f"evidence of {owner} on the chain", expected.pack(), found.pack())
-    for task in history.tasks.values():
-        for slot, word in task.credits.items():
-            claimed_word = _word(state["credits"].get(str(task.id), {}).get(str(slot), "0x0"))
-            expect(0, f"credits of task {task.id}, slot {slot}, on the chain", hex(word), hex(claimed_word))
-        for place, expected_check in checks_of(task).items():
-            found_check = state.get("checks", {}).get(str(task.id), {}).get(place)
-            expect(0, f"check {place} of task {task.id} on the chain", expected_check, found_check)

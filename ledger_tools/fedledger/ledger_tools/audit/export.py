@@ -16,11 +16,9 @@ from hexbytes import HexBytes
 from fedledger.contracts.chain.answers import HEADER_FIELDS
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.signed_bytes import KNOWN_TYPES, kind_of, number, signed_bytes
-from fedledger.contracts.ledger.check_history import CheckHistory
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
-from fedledger.contracts.ledger.records import CheckState
-from fedledger.contracts.ledger.task_history import TaskHistory
+from fedledger.ledger_tools.audit.chain_words import chain_state
 from fedledger.ledger_tools.deploy import Deployment
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.keccak import keccak
@@ -222,37 +220,6 @@ def _first_balance(chain: Chain, deployment: Deployment, address: str, block: in
             f"The chain does not know any more what {address} had in block {block}: {error.message}",
             "Deploy the ledger when the chain is young, or keep its old states.",
         ) from error
-
-
-def chain_state(ledger: Ledger, history: History) -> dict[str, dict[str, dict[str, str]]]:
-    """Ask the chain for every evidence and credit word and check that the history knows, whatever the logs said."""
-    evidence = {
-        publisher: {str(slot): hex(ledger.evidence_word(publisher, slot)) for slot in sorted(words)}
-        for publisher, words in history.evidence_words.items()
-    }
-    credits = {
-        str(task.id): {str(slot): hex(ledger.credit_word(task.id, slot)) for slot in sorted(task.credits)}
-        for task in history.tasks.values()
-    }
-    checks = {
-        str(task.id): {_place(each): _standing(*ledger.check(task.id, each.round, each.participant)) for each in known}
-        for task in history.tasks.values()
-        if (known := task.checks)
-    }
-    return {"evidence": evidence, "credits": credits, **({"checks": checks} if checks else {})}
-
-
-def checks_of(task: TaskHistory) -> dict[str, str]:
-    """Return how the logs say that a task's checks stand, as :func:`chain_state` tells what the chain says."""
-    return {_place(check): _standing(check.state, check.auditor) for check in task.checks}
-
-
-def _place(check: CheckHistory) -> str:
-    return f"{check.round}/{check.participant}"
-
-
-def _standing(state: CheckState, auditor: int) -> str:
-    return f"{state.name.lower()}, auditor {auditor}"
 
 
 def _exported(chain: Chain, transaction: dict[str, Any], ledger: str) -> ExportedTransaction:

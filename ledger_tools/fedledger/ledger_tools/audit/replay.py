@@ -32,9 +32,11 @@ from fedledger.contracts.ledger.checks import auditors_hash
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import Finding
 from fedledger.contracts.ledger.round_history import RoundHistory
+from fedledger.contracts.ledger.scores import recommenders_hash
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.ledger_tools.audit.comparing import compare
 from fedledger.ledger_tools.audit.divergence import Divergence, DivergenceError, expect, reading
+from fedledger.ledger_tools.audit.scores import replay_scores
 from fedledger.protocol.arithmetic.exact import Gram, IntArray
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.cid import ContentRef
@@ -224,6 +226,9 @@ def read_terms(task: TaskHistory, store: ContentStore, index: int = 0) -> TaskSp
     auditors = () if spec.spot_checks is None else spec.spot_checks.accounts
     expect(index, "spec.spot_checks", auditors_hash(auditors).hex(), task.params.auditors.hex())
     expect(index, "number of auditors", len(auditors), task.params.auditor_count)
+    recommenders = spec.reputation.recommenders
+    expect(index, "recommenders", recommenders_hash(recommenders).hex(), task.params.recommenders.hex())
+    expect(index, "trust in recommenders", spec.reputation.trust, task.params.recommender_trust)
     return spec
 
 
@@ -300,6 +305,9 @@ class _Replaying:
             absent = frozenset(owner for owner, verdict in verdicts.items() if verdict == _UNAVAILABLE)
         if absent:
             self.notes.append(f"Round {index}: {len(absent)} updates were unavailable, which nobody can check later.")
+        with self._reading("scores"):
+            recommenders = self.spec.reputation.recommenders
+            replay_scores(self.history, self.task, current, recommenders, self.place)
         batch = None
         if self.task.batched:
             batch, current = self._completed(report)

@@ -28,6 +28,7 @@ _COLOURS = {
     "duplicate": "#7b4fa3",
     "no_work": "#1f78b4",
     "harm": "#7f0f0f",
+    "outvoted": "#c2185b",
 }
 _MALFORMED = "#3b3f4a"
 _OF_CHECKS = {PASSED: "#7cc08f", OPEN: "#f2b134", WITHOUT_EFFECT: "#a9adba", FAILED: "#b3261e"}

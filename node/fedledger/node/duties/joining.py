@@ -64,7 +64,8 @@ class Joining:
         if phase is Phase.ENROLLING or (task.params.open_enrolment and not task.complete):
             judged = self._judged_by(task)
             try:
-                access.ledger.enrol(access.account, access.task, None if self.data is None else self.data.missing(task))
+                word = None if self.data is None else self.data.missing(task)
+                access.ledger.enrol(access.account, access.task, word, access.spec.reputation.recommenders)
                 return Step(Action.ENROLLED, access.task, detail=judged)
             except RevertedError as error:
                 if (waits := self._waits(task, error)) is not None:

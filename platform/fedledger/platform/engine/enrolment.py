@@ -70,4 +70,5 @@ def enrol(ledger: Ledger, history: History, task_id: int, participants: Sequence
     left = [each for each in participants if history.ids.get(each.access.address) not in enrolled]
     if left and ledger.phase(task_id) is Phase.ENROLLING:
         words = [None if each.data is None else each.data.missing(task) for each in left]
-        ledger.enrol_all([each.access.account for each in left], task_id, words)
+        recommenders = left[0].joining.access.spec.reputation.recommenders
+        ledger.enrol_all([each.access.account for each in left], task_id, words, recommenders)

@@ -255,6 +255,7 @@ class Experiment:
             If there are more participants than a ledger takes, or an attacker takes new names.
         """
         from fedledger.contracts.ledger.records import TaskParams
+        from fedledger.contracts.ledger.scores import recommenders_hash
 
         ledger, config, seal = self.config.ledger, self.config, self.spec.seal_digest
         if config.participants > MAX_PARTICIPANTS:
@@ -284,6 +285,8 @@ class Experiment:
             grace_period=ledger.grace_period,
             min_stake=least_stake(config) * GWEI,
             min_reputation=ledger.min_reputation,
+            recommenders=recommenders_hash(self.spec.reputation.recommenders),
+            recommender_trust=self.spec.reputation.trust,
             bond=ledger.bond_gwei * GWEI,
             credit_unit=ledger.credit_unit_gwei * GWEI,
             units_per_round=ledger.units_per_round,

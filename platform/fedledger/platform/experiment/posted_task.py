@@ -14,6 +14,7 @@ from fedledger.aggregator.round.measurer import Measurer
 from fedledger.aggregator.round.validation import fetch
 from fedledger.contracts.ledger.checks import auditors_hash
 from fedledger.contracts.ledger.client import Ledger
+from fedledger.contracts.ledger.scores import recommenders_hash
 from fedledger.contracts.ledger.state import LedgerState
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.learning.data import Dataset
@@ -70,6 +71,15 @@ def read_spec(ledger: Ledger, store: ContentStore, task: int) -> TaskSpec:
         raise ConfigError(
             f"Task {task} was posted with other auditors than its spec names.",
             "Do not take part: its spot checks cannot be answered.",
+        )
+    reputation = spec.reputation
+    if (params.recommenders, params.recommender_trust) != (
+        recommenders_hash(reputation.recommenders),
+        reputation.trust,
+    ):
+        raise ConfigError(
+            f"Task {task} was posted with other recommenders, or another trust in them, than its spec has.",
+            "Do not take part: no history of this task can pass an audit.",
         )
     return spec
 
