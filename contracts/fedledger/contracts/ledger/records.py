@@ -252,7 +252,8 @@ class TaskParams:
     ``check_penalty``. The list of publishers whose opinions of who enrols count, too, has the hash ``recommenders``; they
     count by ``recommender_trust`` parts per million. So many ``scorers`` are drawn each round, of the verifiers if
     ``verifiers_score``, who commit and reveal for ``score_period`` each; an update does not count whose score is above the
-    round's median by more than ``score_spread`` quarters of the spread and by more than ``score_floor``. What an earlier version of the ledger lacks has as its default what that version does.
+    round's median by more than ``score_spread`` quarters of the spread and by more than ``score_floor``. What an earlier
+    version of the ledger lacks has as its default what that version does.
     """
 
     spec: ContentRef
@@ -360,14 +361,14 @@ class TaskParams:
             self.check_period,
             self.check_penalty,
             self.auditor_count,
-            self.auditors,
-            self.recommenders,
-            self.recommender_trust,
             self.scorers,
             self.verifiers_score,
             self.score_period,
             self.score_spread,
             self.score_floor,
+            self.auditors,
+            self.recommenders,
+            self.recommender_trust,
         )
 
 
