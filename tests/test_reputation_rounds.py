@@ -292,11 +292,11 @@ class Consortium:
 
 @pytest.mark.parametrize("model", ["subjective_logic@1", "eigentrust@1"])
 def test_what_another_publisher_recommends_enters_the_weights(tmp_path: Path, model: str) -> None:
-    ledger, everybody = Consortium(tmp_path), {"selection": {"method": "all@1"}}
+    ledger, everybody = Consortium(tmp_path), {"method": "all@1"}
     first = experiment_address(0, "another publisher")
-    earlier = ledger.play(experiment(None, rounds=3, **everybody), "another publisher")
+    earlier = ledger.play(experiment(None, rounds=3, selection=everybody), "another publisher")
     assert earlier.publisher == first
-    given = experiment(model, rounds=2, recommenders=[first, STRANGER], **everybody)
+    given = experiment(model, rounds=2, recommenders=[first, STRANGER], selection=everybody)
     task, history = ledger.play(given, PUBLISHER), ledger.history
     assert task.applied_before == 3 and task.rounds[1].applied_before == 3
 
