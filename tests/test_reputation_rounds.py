@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from fedledger.contracts.ledger.records import Settings
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.ledger_tools.audit.audit import audit_run
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, export_ledger
+from fedledger.ledger_tools.audit.replay import ReplayedTask, replay_round
 from fedledger.ledger_tools.deploy import deploy
 from fedledger.ledger_tools.report.own_account import OwnAccount
 from fedledger.ledger_tools.report.task_view import TaskView
@@ -52,8 +54,11 @@ from fedledger.platform.experiment.checked_data import least_stake
 from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.platform.experiment.experiment import Experiment
 from fedledger.platform.runs.results import write_results
+from fedledger.platform.runs.trackers.base import Tracked
+from fedledger.platform.runs.trackers.live_task import LiveTask
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.errors import ConfigError, RoundError
+from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.records.opinions import opinion_with
 from fedledger.protocol.records.reputation import Evidence
 from fedledger.protocol.records.spec import ReputationSpec, TaskSpec
@@ -123,7 +128,8 @@ def test_a_task_is_the_same_with_a_ledger_and_without_and_its_audit_reproduces_i
     summary = write_results(finished, given, store, tmp_path, [])
     assert summary["reputation_model"] == model
     assert {row["address"]: row["reputation"] for row in summary["participants"]} == {a: now[i] for a, i in ids.items()}
-    assert f"Reputation by {model} after each round" in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert f"Reputation by {model} after each round" in page and f"<th>reputation by {model}</th>" in page
     own = OwnAccount.of(history, store, 1, asked[0][0])
     assert own is not None and f"reputation by {model} {now[ids[asked[0][0]]] / 1e6:.3f}." in own.lines()[0]
     view = TaskView.of(history, 1, spec=given.spec)
@@ -198,6 +204,57 @@ def test_a_selection_looks_at_what_was_known_when_the_round_before_was_opened(tm
     assert result.reproduced, result.first_divergence
 
 
+@every_model
+def test_a_jurors_process_and_a_program_that_only_reads_find_the_same(tmp_path: Path, model: str) -> None:
+    given, store = experiment(model, rounds=3), LocalStore(tmp_path / "store")
+    finished = run(given, Chain(), store, tmp_path)
+    history = finished.history
+    # What a verifier gives to a process of its own.
+    copied: History = pickle.loads(pickle.dumps(history))
+    known = ReplayedTask(copied, copied.task(1), given.spec, store, None, (31337, finished.ledger.address, 1))
+    for index in (3, 1, 2):
+        replay = replay_round(known, known.task.rounds[index])
+        assert replay.divergence is None
+
+    account = experiment_account(0, participant_role(0), finished.ledger.chain)
+    kept = Kept()
+    access = TaskAccess(finished.ledger, history, account, store, 1, given.spec)
+    LiveTask(access, Tracked({"kept": kept}, tmp_path))()
+    view = TaskView.of(history, 1, spec=given.spec)
+    expected = [r.reputations.get(account.address) for r in view.settled]
+    assert [row.get("own_reputation") for row in kept.rows] == expected and any(expected)
+
+
+class Kept:
+    """A tracker that keeps its metrics."""
+
+    def __init__(self) -> None:
+        self.rows: list[Mapping[str, float]] = []
+
+    def open(self) -> None:
+        self.rows.clear()
+
+    def log(self, index: int, metrics: Mapping[str, float]) -> None:
+        assert index == len(self.rows) + 1
+        self.rows.append(metrics)
+
+    def close(self, summary: Mapping[str, Any] | None, folder: Path) -> None:
+        raise AssertionError("the task goes on")
+
+
+def test_a_model_that_cannot_be_made_is_the_tasks_own_fault(tmp_path: Path) -> None:
+    given, store = experiment("beta@1", rounds=1, selection={"method": "all@1"}), LocalStore(tmp_path / "store")
+    finished = run(given, Chain(), store, tmp_path)
+    place = 31337, finished.ledger.address, 1
+    wrong = Method(method="beta@1", params={"loss": 10**9})
+    spec = given.spec.model_copy(update={"reputation_model": wrong})
+    replay = replay_round(
+        ReplayedTask(finished.history, finished.task, spec, store, None, place), finished.task.rounds[1]
+    )
+    assert replay.divergence is not None and replay.divergence.field == "reputations"
+    assert "loss is 1000000000" in str(replay.divergence.found)
+
+
 def test_a_round_of_such_a_task_is_not_evaluated_without_its_model(tmp_path: Path) -> None:
     given, store = experiment("beta@1", rounds=1), LocalStore(tmp_path / "store")
     task = run(given, Chain(), store, tmp_path).task
@@ -250,11 +307,11 @@ class Consortium:
 
 @pytest.mark.parametrize("model", ["subjective_logic@1", "eigentrust@1"])
 def test_what_another_publisher_recommends_enters_the_weights(tmp_path: Path, model: str) -> None:
-    ledger, everybody = Consortium(tmp_path), {"selection": {"method": "all@1"}}
+    ledger, everybody = Consortium(tmp_path), {"method": "all@1"}
     first = experiment_address(0, "another publisher")
-    earlier = ledger.play(experiment(None, rounds=3, **everybody), "another publisher")
+    earlier = ledger.play(experiment(None, rounds=3, selection=everybody), "another publisher")
     assert earlier.publisher == first
-    given = experiment(model, rounds=2, recommenders=[first, STRANGER], **everybody)
+    given = experiment(model, rounds=2, recommenders=[first, STRANGER], selection=everybody)
     task, history = ledger.play(given, PUBLISHER), ledger.history
     assert task.applied_before == 3 and task.rounds[1].applied_before == 3
 

@@ -91,7 +91,7 @@ def test_nothing_else_is_packed(score: int) -> None:
         pack_scores([score])
 
 
-def naive(given_: list[list[int]], drawn: int, spread: int, floor: int) -> Tally:
+def naive(given_: list[list[int]], drawn: int, spread: int, floor: int, excused: list[int]) -> Tally:
     """Count instead of sorting: a lower median is the least value that at least half of the values do not exceed."""
 
     def median(values: list[int]) -> int:
@@ -114,16 +114,24 @@ def naive(given_: list[list[int]], drawn: int, spread: int, floor: int) -> Tally
     far = []
     for place, row in enumerate(given_):
         apart = [abs(s - m) for s, m in zip(row, medians, strict=True) if s and m]
+        apart += [WORST_SCORE + 1] * (len(known) - excused[place] - len(apart))
         if Fraction(sum(a > width for a in apart), max(1, len(apart))) > Fraction(1, 4):
             far.append(place)
     return Tally(tuple(medians), limit, outvoted, tuple(far))
 
 
 @examples(400)
-@given(rows | close, st.integers(0, 15), st.integers(4, 255), st.integers(1, WORST_SCORE) | st.integers(1, 5))
-def test_a_tally_is_what_counting_says(given_: list[list[int]], more: int, spread: int, floor: int) -> None:
+@given(
+    rows | close, st.integers(0, 15), st.integers(4, 255), st.integers(1, WORST_SCORE) | st.integers(1, 5), st.data()
+)
+def test_a_tally_is_what_counting_says(
+    given_: list[list[int]], more: int, spread: int, floor: int, data: st.DataObject
+) -> None:
     drawn = min(15, len(given_) + more)
-    assert tally_scores(given_, drawn, spread, floor) == naive(given_, drawn, spread, floor)
+    excused = data.draw(st.lists(st.integers(0, 3), min_size=len(given_), max_size=len(given_)))
+    assert tally_scores(given_, drawn, spread, floor, excused) == naive(given_, drawn, spread, floor, excused)
+    none = [0] * len(given_)
+    assert tally_scores(given_, drawn, spread, floor) == naive(given_, drawn, spread, floor, none)
 
 
 @examples(200)

@@ -92,7 +92,7 @@ def play(task: ScoredTask, draw: random.Random) -> None:
 
 def check(task: ScoredTask, revealed: list[Scored], before: dict[int, Evidence]) -> None:
     scoring, terms = task.current.scoring, task.terms
-    rows = []
+    rows, excused = [], []
     for one in revealed:
         known = {
             task.accounts.index(owner): task.state.evidence(owner, scoring.scorers[one.place])
@@ -100,7 +100,8 @@ def check(task: ScoredTask, revealed: list[Scored], before: dict[int, Evidence])
         }
         ignored = unheard(scoring.scorers[one.place], known)
         rows.append(heard(unpack_scores(one.words, len(task.there)), task.there, ignored))
-    found = tally_scores(rows, len(scoring.scorers), terms.score_spread, terms.score_floor)
+        excused.append(len(ignored.intersection(task.there)))
+    found = tally_scores(rows, len(scoring.scorers), terms.score_spread, terms.score_floor, excused)
     assert scoring.limit == found.limit
     assert scoring.outvoted == tuple(task.there[place] for place in found.outvoted)
     assert scoring.far == tuple(scoring.scorers[revealed[place].place] for place in found.far)

@@ -53,6 +53,7 @@ contract FedLedger is LedgerReveals, LedgerTurns {
         bool looked;
         bool spared;
         uint256 word;
+        uint256 judged;
     }
 
     /// @param next See `nextPart`.
@@ -567,9 +568,10 @@ contract FedLedger is LedgerReveals, LedgerTurns {
         // Who may have been accepted.
         seen.present = seen.batched ? seen.selected : seen.selected & seen.revealed;
         if (!seen.scored) return;
-        if (seen.batched) seen.revealed = _listed[seen.task][word];
+        // A word that this round does not select may have a list of an earlier one.
+        if (seen.batched) seen.revealed = _listed[seen.task][word] & seen.selected;
         seen.outvoted = _outvoted[seen.task][_place(seen.round, word)];
-        seen.present = seen.revealed & ~seen.outvoted;
+        seen.present = seen.selected & seen.revealed & ~seen.outvoted;
     }
 
     function _checkSlot(Seen memory seen, uint256 slot, uint256 verdicts, uint256 shares) private view {
@@ -621,11 +623,10 @@ contract FedLedger is LedgerReveals, LedgerTurns {
         wrong = (Lanes.equal(verdicts, 0) ^ Lanes.ALL ^ selected) | ((present | missed | late) ^ selected);
         // Who was listed for the scorers is present, and nobody else.
         wrong |= seen.batched && !seen.scored ? revealed & ~present : revealed ^ present;
-        if (seen.scored) {
-            uint256 outvoted = Lanes.spread((seen.outvoted >> ((slot % SLOTS_PER_WORD) * LANES)) & 0xff);
-            wrong |= Lanes.equal(verdicts, Verdicts.ACCEPTED) & outvoted;
-            wrong |= Lanes.equal(verdicts, Verdicts.OUTVOTED) & ~outvoted;
-        }
+        uint256 outvoted = Lanes.spread((seen.outvoted >> ((slot % SLOTS_PER_WORD) * LANES)) & 0xff);
+        // The scorers' judgement is theirs alone; of a round without them nobody is outvoted.
+        wrong |= Lanes.equal(verdicts, Verdicts.ACCEPTED) & outvoted;
+        wrong |= Lanes.equal(verdicts, Verdicts.OUTVOTED) & ~outvoted;
         if ((missed | late) == 0 || wrong != 0) return wrong;
         uint256 committed = 0;
         for (uint256 lane = 0; lane < LANES; ++lane) {
@@ -643,11 +644,12 @@ contract FedLedger is LedgerReveals, LedgerTurns {
         for (uint256 i = 0; i < verdictWords.length; ++i) {
             uint256 word = verdictWords[i];
             uint256 slot = word >> 64;
-            if (slot / SLOTS_PER_WORD != s.word) {
-                s.word = slot / SLOTS_PER_WORD;
-                _judgedToday(s.publisher, s.word).value |= _selectedWord(s.task, s.round, s.word);
-            }
             word &= type(uint64).max;
+            if (slot / SLOTS_PER_WORD != s.word) {
+                _noteJudged(s);
+                s.word = slot / SLOTS_PER_WORD;
+            }
+            s.judged |= Lanes.gather(Lanes.ALL ^ Lanes.equal(word, 0)) << ((slot % SLOTS_PER_WORD) * LANES);
             Word storage evidence = evidences[slot];
             uint256 before = evidence.value;
             evidence.value = word == Lanes.ALL ? Evidence.afterAcceptance(before) : _judged(s, before, slot, word);
@@ -659,6 +661,14 @@ contract FedLedger is LedgerReveals, LedgerTurns {
                 s.units += Lanes.sum(shares);
             }
         }
+        _noteJudged(s);
+    }
+
+    /// @dev Of the 256 participants of a word, whom this settlement has judged so far.
+    function _noteJudged(Settling memory s) private {
+        if (s.judged == 0) return;
+        _judgedToday(s.publisher, s.word).value |= s.judged;
+        s.judged = 0;
     }
 
     function _judged(Settling memory s, uint256 before, uint256 slot, uint256 verdicts) private returns (uint256 word) {

@@ -103,14 +103,14 @@ interface IFedLedger {
         uint32 checkPeriod;
         uint96 checkPenalty;
         uint8 auditorCount;
-        bytes32 auditors;
-        bytes32 recommenders;
-        uint24 recommenderTrust;
         uint8 scorers;
         bool verifiersScore;
         uint32 scorePeriod;
         uint8 scoreSpread;
         uint16 scoreFloor;
+        bytes32 auditors;
+        bytes32 recommenders;
+        uint24 recommenderTrust;
     }
 
     /// @notice A task as the ledger holds it. `latestRound` made the model that the next round starts from; 0: none yet.
@@ -349,8 +349,9 @@ interface IFedLedger {
 
     /// @notice How a round is scored. Scorers are called at `calledAt` in block `drawBlock`, whose hash draws them: `drawn`
     /// of them, bits of whom have committed themselves, are on the aggregator's list, have revealed themselves, or have
-    /// failed before (`stained`). `present` updates are scored; in a batched round their hash is `updates`. `list` is the
-    /// hash of the listed commitments.
+    /// failed before (`stained`). Where verifiers score, they are those of the task's first `pool` places; else that is
+    /// zero. `present` updates are scored; in a batched round their hash is `updates`. `list` is the hash of the listed
+    /// commitments.
     struct Scoring {
         uint32 round;
         uint40 calledAt;
@@ -363,6 +364,7 @@ interface IFedLedger {
         uint8 drawn;
         bool isDrawn;
         bool tallied;
+        uint8 pool;
         bytes32 updates;
         bytes32 list;
         uint32[15] scorers;

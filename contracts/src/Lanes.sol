@@ -9,6 +9,7 @@ library Lanes {
     uint256 internal constant ALL = 0x0101010101010101;
     uint256 private constant LOW_BITS = 0x7f7f7f7f7f7f7f7f;
     uint256 private constant DIAGONAL = 0x8040201008040201;
+    uint256 private constant TRANSPOSED = 0x0102040810204080;
     /// @dev A one in each half, quarter and eighth of a word.
     uint256 private constant HALVES = (1 << 128) | 1;
     uint256 private constant QUARTERS = HALVES * ((1 << 64) | 1);
@@ -19,6 +20,14 @@ library Lanes {
     function spread(uint256 bits) internal pure returns (uint256) {
         unchecked {
             return _raised((bits * ALL) & DIAGONAL);
+        }
+    }
+
+    /// @notice The set flags as bits of a byte: byte i becomes bit i.
+    function gather(uint256 flags) internal pure returns (uint256) {
+        unchecked {
+            // No two of the 64 products fall on the same bit, and the bits from 56 on are those of equal places.
+            return (flags * TRANSPOSED) >> 56 & 0xff;
         }
     }
 

@@ -29,16 +29,21 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
     bytes32 private constant SCORES =
         keccak256("Scores(uint256 task,uint32 round,uint32 participant,bytes32 commitment)");
 
-    /// @dev What a tally works with: the scores of those who revealed, word by word.
+    /// @dev What a tally works with: bits of the scorers who revealed (`places`), their scores word by word, and of how
+    /// many updates each of them is not to be heard; bits of the updates that are scored, for each of the round's words.
     struct Tally {
         uint256 task;
         uint32 round;
         bool batched;
+        uint256 drawn;
+        uint32[15] scorers;
         uint256 places;
         uint256 updates;
         uint256 half;
         uint256 count;
+        uint256[] present;
         uint256[][] words;
+        uint256[] excused;
         uint256[] medians;
         uint256 limit;
         uint256 band;
@@ -92,7 +97,8 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
     }
 
     /// @notice Commits scorers, by a list of what they have signed (EIP-712, with their present keys). The active aggregator
-    /// may do so once a round.
+    /// may do so once a round. Who has committed itself, or has another key by now, is left out of the list: neither can
+    /// keep the others from it at the last moment.
     /// @param places Bits of the scorers on the list, by their places among the drawn; commitments are in that order.
     function listScores(
         uint256 task_,
@@ -106,14 +112,15 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
         _requireCommitting(s, task_);
         _requireTurn(task_, round_);
         _drawOnce(s, task_, round_, wordIndices);
-        if (s.listed != 0 || places & s.committed != 0 || places >> s.drawn != 0) revert WrongScores(places);
+        if (s.listed != 0 || places >> s.drawn != 0) revert WrongScores(places);
         if (commitments.length != Lanes.popcount(places) || commitments.length != signatures.length) {
             revert LengthMismatch();
         }
-        _requireSigned(s, task_, places, commitments, signatures);
-        s.listed = places;
-        s.list = keccak256(abi.encodePacked(commitments));
-        emit ScoresCommitted(task_, round_, places, commitments);
+        (uint256 listed, bytes32[] memory list) = _signed(s, task_, places, commitments, signatures);
+        if (listed == 0) revert WrongScores(places);
+        s.listed = uint16(listed);
+        s.list = keccak256(abi.encodePacked(list));
+        emit ScoresCommitted(task_, round_, listed, list);
     }
 
     /// @notice Reveals a scorer's scores on chain, after which no tally can leave them out. Anyone who has them may.
@@ -224,9 +231,22 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
         Scoring storage s = _scorings[task_];
         (s.round, s.calledAt, s.drawBlock) = (round_, uint40(block.timestamp), uint64(block.number));
         (s.present, s.committed, s.listed, s.revealed, s.stained) = (uint16(count), 0, 0, 0, 0);
+        _endDraw(s, task_);
         // Too few updates make no round, so there is nothing to score.
-        (s.drawn, s.isDrawn, s.tallied) = (0, false, count < _tasks[task_].params.quorum);
+        bool tallied = count < _tasks[task_].params.quorum;
+        uint256 pool = tallied || !_tasks[task_].params.verifiersScore ? 0 : _pools[task_].length;
+        (s.drawn, s.isDrawn, s.tallied) = (0, false, tallied);
+        s.pool = uint8(pool < MAX_LOOKS ? pool : MAX_LOOKS);
+        // Whose draw is known must find all verifiers where they were.
+        if (pool != 0) ++_undrawn[task_];
         s.updates = updates;
+    }
+
+    /// @dev Nobody is drawn by the latest call any more, so the task's verifiers may move again.
+    function _endDraw(Scoring storage s, uint256 task_) private {
+        if (s.isDrawn) return;
+        s.isDrawn = true;
+        if (s.pool != 0) --_undrawn[task_];
     }
 
     function _calledFor(uint256 task_, uint32 round_) private view returns (Scoring storage s) {
@@ -244,29 +264,50 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
         _actingSeat(t, task_, _proposalDue(t, task_, round_, head), true);
     }
 
-    function _requireSigned(
+    /// @dev Of these scorers, who signed and has not committed itself, and the commitments of those.
+    function _signed(
         Scoring storage s,
         uint256 task_,
         uint256 places,
         bytes32[] calldata commitments,
         bytes[] calldata signatures
-    ) private view {
-        uint256 next = 0;
+    ) private view returns (uint256 listed, bytes32[] memory list) {
+        list = new bytes32[](commitments.length);
+        bytes32 domain = _domain();
+        (uint256 next, uint256 count) = (0, 0);
         for (uint256 place = 0; places >> place != 0; ++place) {
             if ((places >> place) & 1 == 0) continue;
-            uint32 id = s.scorers[place];
-            address signer =
-                _signerOf(keccak256(abi.encode(SCORES, task_, s.round, id, commitments[next])), signatures[next]);
-            if (_idOfSigner(signer) != id) revert WrongSignature(signer);
+            if (_isSigned(s, domain, task_, place, commitments[next], signatures[next])) {
+                listed |= 1 << place;
+                list[count++] = commitments[next];
+            }
             ++next;
         }
+        assembly ("memory-safe") {
+            mstore(list, count)
+        }
+    }
+
+    function _isSigned(
+        Scoring storage s,
+        bytes32 domain,
+        uint256 task_,
+        uint256 place,
+        bytes32 commitment,
+        bytes calldata signature
+    ) private view returns (bool) {
+        if ((s.committed >> place) & 1 != 0) return false;
+        uint32 id = s.scorers[place];
+        bytes32 message = keccak256(abi.encode(SCORES, task_, s.round, id, commitment));
+        return _signerIn(domain, message, signature) == _participants[id].signer;
     }
 
     function _beginTally(Tally memory tally) private {
         Scoring storage s = _calledFor(tally.task, tally.round);
         tally.batched = _requireTurn(tally.task, tally.round).has(BATCHED);
         // Two scorers or fewer decide nothing.
-        (tally.updates, tally.half) = (s.present, s.drawn < LEAST_MEDIAN ? MOST_DRAWS : s.drawn / 2);
+        (tally.updates, tally.drawn, tally.scorers) = (s.present, s.drawn, s.scorers);
+        tally.half = tally.drawn < LEAST_MEDIAN ? MOST_DRAWS : tally.drawn / 2;
         s.tallied = true;
     }
 
@@ -305,12 +346,13 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
         }
     }
 
-    /// @dev These words are all that a round selects.
+    /// @dev These words are all that a round selects, and no others.
     function _requireWhole(uint256 task_, uint32 round_, uint32[] calldata wordIndices) private view {
         uint256 selected = 0;
         for (uint256 i = 0; i < wordIndices.length; ++i) {
-            if (i > 0 && wordIndices[i] <= wordIndices[i - 1]) revert WordsNotAscending();
-            selected += Lanes.popcount(_selectedWord(task_, round_, wordIndices[i]));
+            uint256 word = _selectedWord(task_, round_, wordIndices[i]);
+            if (word == 0 || (i > 0 && wordIndices[i] <= wordIndices[i - 1])) revert WordsNotAscending();
+            selected += Lanes.popcount(word);
         }
         uint256 expected = _rounds[task_][round_].selected;
         if (selected != expected) revert NotEverybodyJudged(selected, expected);
@@ -332,7 +374,7 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
         if (s.isDrawn) return;
         if (block.number <= s.drawBlock) revert NotInTime(s.drawBlock + 1, type(uint256).max);
         bytes32 seed = blockhash(s.drawBlock);
-        s.isDrawn = true;
+        _endDraw(s, task_);
         uint32[] memory found = new uint32[](0);
         if (seed != bytes32(0)) {
             seed = keccak256(abi.encode(seed, task_, round_));
@@ -346,11 +388,9 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
         private
         returns (uint32[] memory found)
     {
-        uint256 pool = _rounds[task_][s.round].selected;
-        if (_tasks[task_].params.verifiersScore) {
-            pool = _pools[task_].length < MAX_LOOKS ? _pools[task_].length : MAX_LOOKS;
-        }
-        found = new uint32[](_tasks[task_].params.scorers);
+        TaskParams storage p = _tasks[task_].params;
+        uint256 pool = p.verifiersScore ? s.pool : _rounds[task_][s.round].selected;
+        found = new uint32[](p.scorers);
         uint256 count = 0;
         for (uint256 attempt = 0; attempt < MOST_DRAWS && count < found.length && pool != 0; ++attempt) {
             uint256 value = uint256(keccak256(abi.encode(seed, attempt)));
@@ -430,18 +470,19 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
     /// @dev Each of the scores is what its scorer committed to.
     function _open(Tally memory tally, Scored[] calldata scores, bytes32[] calldata unopened) private view {
         Scoring storage s = _scorings[tally.task];
-        bytes32[] memory list = new bytes32[](Lanes.popcount(s.listed));
+        (uint256 onList, uint256 committed) = (s.listed, s.committed);
+        bytes32[] memory list = new bytes32[](Lanes.popcount(onList));
         tally.words = new uint256[][](scores.length);
         (uint256 next, uint256 listed, uint256 closed) = (0, 0, 0);
-        for (uint256 place = 0; place < s.drawn; ++place) {
-            bool isListed = (s.listed >> place) & 1 != 0;
+        for (uint256 place = 0; place < tally.drawn; ++place) {
+            bool isListed = (onList >> place) & 1 != 0;
             if (next == scores.length || scores[next].place != place) {
                 if (isListed) list[listed++] = unopened[closed++];
                 continue;
             }
-            bytes32 found = _opened(s, tally, scores[next]);
+            bytes32 found = _opened(tally, scores[next]);
             if (isListed) list[listed++] = found;
-            else _requireOpens(tally.task, s.committed, place, found);
+            else _requireOpens(tally.task, committed, place, found);
             tally.words[next] = scores[next].words;
             ++next;
             tally.places |= 1 << place;
@@ -453,9 +494,9 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
         if (s.revealed & ~tally.places != 0) revert MissingScores(s.revealed & ~tally.places);
     }
 
-    function _opened(Scoring storage s, Tally memory tally, Scored calldata scored) private view returns (bytes32) {
+    function _opened(Tally memory tally, Scored calldata scored) private view returns (bytes32) {
         _requireWords(scored.words, tally.updates, scored.place);
-        return scoreCommitment(tally.task, tally.round, s.scorers[scored.place], scored.salt, scored.words);
+        return scoreCommitment(tally.task, tally.round, tally.scorers[scored.place], scored.salt, scored.words);
     }
 
     function _requireOpens(uint256 task_, uint256 committed, uint256 place, bytes32 found) private view {
@@ -463,40 +504,53 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
         if (expected != found) revert WrongReveal(expected, found);
     }
 
-    /// @dev Nobody is kept from committing or revealing.
-    function _requireTime(Tally memory tally) private view {
+    /// @dev Nobody is kept from committing or revealing. Who was not drawn by now never is.
+    function _requireTime(Tally memory tally) private {
         Scoring storage s = _scorings[tally.task];
         uint256 period = _tasks[tally.task].params.scorePeriod;
         bool closed = _allCommitted(s) || (s.isDrawn && block.timestamp >= s.calledAt + period);
         if (closed && tally.places == s.committed | s.listed) return;
         uint256 from = s.calledAt + 2 * period;
         if (block.timestamp < from) revert NotInTime(from, type(uint256).max);
+        _endDraw(s, tally.task);
     }
 
     /// @dev Takes out the scores of a scorer's own update, and of the updates of who recommends it.
     function _ignore(Tally memory tally, uint32[] calldata wordIndices, address[] calldata recommenders) private view {
-        _requireWhole(tally.task, tally.round, wordIndices);
-        Scoring storage s = _scorings[tally.task];
+        _findPresent(tally, wordIndices);
+        tally.excused = new uint256[](tally.words.length);
         uint256 next = 0;
-        for (uint256 place = 0; place < s.drawn; ++place) {
+        for (uint256 place = 0; place < tally.drawn; ++place) {
             if ((tally.places >> place) & 1 == 0) continue;
-            uint256[] memory words = tally.words[next++];
-            uint32 id = s.scorers[place];
-            _erase(tally, words, wordIndices, id);
+            uint32 id = tally.scorers[place];
+            _erase(tally, next, wordIndices, id);
             for (uint256 i = 0; i < recommenders.length; ++i) {
                 uint256 known = _byOwner[recommenders[i]];
                 // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
-                if (known == 0 || _lane(recommenders[i], id) == 0) continue;
-                _erase(tally, words, wordIndices, uint32(known - 1));
+                if (known == 0 || known == uint256(id) + 1 || _lane(recommenders[i], id) == 0) continue;
+                _erase(tally, next, wordIndices, uint32(known - 1));
             }
+            ++next;
         }
     }
 
-    /// @dev Erases the score of a participant's update, if there is one.
-    function _erase(Tally memory tally, uint256[] memory words, uint32[] calldata wordIndices, uint32 id) private view {
+    /// @dev Whose updates are scored, in each of the round's words.
+    function _findPresent(Tally memory tally, uint32[] calldata wordIndices) private view {
+        _requireWhole(tally.task, tally.round, wordIndices);
+        tally.present = new uint256[](wordIndices.length);
+        for (uint256 i = 0; i < wordIndices.length; ++i) {
+            uint256 word = wordIndices[i];
+            tally.present[i] = tally.batched
+                ? _listed[tally.task][word]
+                : _selectedWord(tally.task, tally.round, word) & _revealed[tally.task][_place(tally.round, word)].value;
+        }
+    }
+
+    /// @dev Erases a scorer's score of a participant's update, if there is one: it need not have given any.
+    function _erase(Tally memory tally, uint256 scorer, uint32[] calldata wordIndices, uint32 id) private pure {
         uint256 rank = 0;
         for (uint256 i = 0; i < wordIndices.length && wordIndices[i] <= id / 256; ++i) {
-            uint256 present = _presentWord(tally, wordIndices[i]);
+            uint256 present = tally.present[i];
             if (wordIndices[i] < id / 256) {
                 rank += Lanes.popcount(present);
                 continue;
@@ -506,14 +560,10 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
             if (present & bit == 0) return;
             rank += Lanes.popcount(present & (bit - 1));
             // slither-disable-next-line weak-prng -- a lane's place, not chance
-            words[rank / Scores.LANES] &= ~(uint256(0xffff) << (Scores.LANE_BITS * (rank % Scores.LANES)));
+            uint256 lane = uint256(0xffff) << (Scores.LANE_BITS * (rank % Scores.LANES));
+            tally.words[scorer][rank / Scores.LANES] &= ~lane;
+            ++tally.excused[scorer];
         }
-    }
-
-    function _presentWord(Tally memory tally, uint256 word) private view returns (uint256) {
-        return tally.batched
-            ? _listed[tally.task][word]
-            : _selectedWord(tally.task, tally.round, word) & _revealed[tally.task][_place(tally.round, word)].value;
     }
 
     /// @dev Medians of updates, and the limit above which these exclude.
@@ -540,14 +590,12 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
         _measureScorers(tally);
     }
 
-    /// @dev Who scored far from the medians.
+    /// @dev Who scored far from the medians, or left updates out that most others could score.
     function _measureScorers(Tally memory tally) private pure {
         for (uint256 j = 0; j < tally.words.length; ++j) {
-            (uint256 both, uint256 far) = (0, 0);
-            for (uint256 i = 0; i < tally.medians.length; ++i) {
-                (uint256 some, uint256 apart) = Scores.compare(tally.words[j][i], tally.medians[i], tally.band);
-                (both, far) = (both + some, far + apart);
-            }
+            (uint256 both, uint256 far) = Scores.compare(tally.words[j], tally.medians, tally.band);
+            uint256 asked = tally.count > tally.excused[j] ? tally.count - tally.excused[j] : 0;
+            if (asked > both) (both, far) = (asked, far + asked - both);
             if (FAR_PART * far > both) tally.far |= 1 << j;
         }
     }
@@ -562,7 +610,7 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
         tally.outvoted = new uint32[](count);
         (uint256 rank, uint256 next) = (0, 0);
         for (uint256 i = 0; i < wordIndices.length; ++i) {
-            uint256 present = _presentWord(tally, wordIndices[i]);
+            uint256 present = tally.present[i];
             uint256 bits = 0;
             for (uint256 place = 0; place < 256 && present >> place != 0; ++place) {
                 if ((present >> place) & 1 == 0) continue;
@@ -583,9 +631,10 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
     /// @dev Who was silent or far from the medians loses reputation as a scorer; who was not regains what it has lost. Bits
     /// of who is far change from places among those who revealed to places among all.
     function _judgeScorers(Tally memory tally) private returns (uint256 silent) {
-        Scoring storage s = _scorings[tally.task];
+        address publisher = _tasks[tally.task].publisher;
+        uint256 stained = _scorings[tally.task].stained;
         (uint256 next, uint256 far) = (0, 0);
-        for (uint256 place = 0; place < s.drawn; ++place) {
+        for (uint256 place = 0; place < tally.drawn; ++place) {
             uint256 verdict = Verdicts.ACCEPTED;
             if ((tally.places >> place) & 1 == 0) {
                 (verdict, silent) = (Verdicts.MISSED, silent | (1 << place));
@@ -593,8 +642,8 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
                 (verdict, far) = (Verdicts.FIRST_STATISTICAL, far | (1 << place));
             }
             // Nothing is written of who never failed.
-            if (verdict == Verdicts.ACCEPTED && (s.stained >> place) & 1 == 0) continue;
-            _judgeScorer(_tasks[tally.task].publisher, s.scorers[place], verdict);
+            if (verdict == Verdicts.ACCEPTED && (stained >> place) & 1 == 0) continue;
+            _judgeScorer(publisher, tally.scorers[place], verdict);
         }
         tally.far = far;
     }

@@ -90,11 +90,23 @@ library Scores {
         }
     }
 
-    /// @notice How many lanes have a score in both words, and how many of these are farther apart than a number.
-    function compare(uint256 word, uint256 other, uint256 most) internal pure returns (uint256 both, uint256 far) {
-        uint256 lanes = given(word) & given(other);
-        both = count(lanes >> 14 & ONES);
-        far = count(above(_apart(word, other) & lanes, most));
+    /// @notice How many lanes have a score in both of as many words, and how many of these are farther apart than a number.
+    /// @dev Counts of lanes fit these for fewer than 2^12 words.
+    function compare(uint256[] memory words, uint256[] memory others, uint256 most)
+        internal
+        pure
+        returns (uint256 both, uint256 far)
+    {
+        uint256 limits = everywhere(most) | HIGH;
+        for (uint256 i = 0; i < others.length; ++i) {
+            (uint256 word, uint256 other) = (words[i], others[i]);
+            unchecked {
+                uint256 lanes = given(word) & given(other);
+                both += lanes >> 14 & ONES;
+                far += (((limits - (_apart(word, other) & lanes)) & HIGH) ^ HIGH) >> 15;
+            }
+        }
+        (both, far) = (count(both), count(far));
     }
 
     /// @notice How many flags are set.

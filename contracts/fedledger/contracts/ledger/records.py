@@ -361,14 +361,14 @@ class TaskParams:
             self.check_period,
             self.check_penalty,
             self.auditor_count,
-            self.auditors,
-            self.recommenders,
-            self.recommender_trust,
             self.scorers,
             self.verifiers_score,
             self.score_period,
             self.score_spread,
             self.score_floor,
+            self.auditors,
+            self.recommenders,
+            self.recommender_trust,
         )
 
 

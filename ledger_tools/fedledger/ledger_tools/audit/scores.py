@@ -132,12 +132,14 @@ def _require_tally(history: LedgerState, task: TaskHistory, current: RoundHistor
         return
     expect(index, "revealed scores that the tally lacks", [], sorted(scoring.revealed.keys() - scoring.scores.keys()))
     known = _known(history, recommenders, scoring)
-    rows, places = [], sorted(scoring.scores)
+    rows, excused, places = [], [], sorted(scoring.scores)
     with reading(index, "scores", "words of scores"):
         for place in places:
             scores = unpack_scores(scoring.scores[place].words, len(scoring.present))
-            rows.append(heard(scores, scoring.present, unheard(scoring.scorers[place], known[place])))
-    found = tally_scores(rows, len(scoring.scorers), task.params.score_spread, task.params.score_floor)
+            ignored = unheard(scoring.scorers[place], known[place])
+            rows.append(heard(scores, scoring.present, ignored))
+            excused.append(len(ignored.intersection(scoring.present)))
+    found = tally_scores(rows, len(scoring.scorers), task.params.score_spread, task.params.score_floor, excused)
     expect(index, "limit of the scores", found.limit, scoring.limit)
     told = (
         ("outvoted participants", (scoring.present[place] for place in found.outvoted), scoring.outvoted),

@@ -239,7 +239,9 @@ class Tally:
     far: tuple[int, ...] = ()
 
 
-def tally_scores(scores: Sequence[Sequence[int]], drawn: int, spread: int, floor: int) -> Tally:
+def tally_scores(
+    scores: Sequence[Sequence[int]], drawn: int, spread: int, floor: int, excused: Sequence[int] = ()
+) -> Tally:
     """Return the medians of what scorers revealed, and what follows.
 
     Parameters
@@ -252,11 +254,14 @@ def tally_scores(scores: Sequence[Sequence[int]], drawn: int, spread: int, floor
         How far above the updates' median a median may be, in quarters of the spread: of the median distance from it.
     floor
         How far it may be at least.
+    excused
+        Of how many updates each scorer was not heard, whether or not it scored them; none unless given.
 
     Notes
     -----
     All medians are lower ones. With scores of no more than half of the drawn, with fewer than three drawn, or with
-    fewer than three medians, all updates count, and nobody was far from them.
+    fewer than three medians, all updates count, and nobody was far from them. Who gave no score of an update that has a
+    median, and was not excused, counts as far from that.
     """
     half = drawn // 2
     if drawn < LEAST_MEDIAN or len(scores) <= half:
@@ -271,14 +276,17 @@ def tally_scores(scores: Sequence[Sequence[int]], drawn: int, spread: int, floor
     band = min(max(spread * deviation // SPREAD_PARTS, floor), WORST_SCORE)
     limit = min(middle + band, WORST_SCORE)
     outvoted = tuple(place for place, median in enumerate(medians) if median > limit)
-    far = tuple(place for place, row in enumerate(scores) if _is_far(row, medians, band))
+    asked = [len(given) - excuses for excuses in excused] if excused else [len(given)] * len(scores)
+    far = tuple(place for place, row in enumerate(scores) if _is_far(row, medians, band, asked[place]))
     return Tally(medians, limit, outvoted, far)
 
 
-def _is_far(scores: Sequence[int], medians: Sequence[int], band: int) -> bool:
-    """Return whether more than a quarter of a scorer's scores are farther from the medians than the band."""
+def _is_far(scores: Sequence[int], medians: Sequence[int], band: int, asked: int) -> bool:
+    """Return whether more than a quarter of a scorer's scores are missing, or farther from the medians than the band."""
     both = [(score, median) for score, median in zip(scores, medians, strict=True) if score and median]
-    return FAR_PART * sum(abs(score - median) > band for score, median in both) > len(both)
+    missing = max(0, asked - len(both))
+    far = sum(abs(score - median) > band for score, median in both) + missing
+    return FAR_PART * far > len(both) + missing
 
 
 def _lower_median(values: Sequence[int]) -> int:
