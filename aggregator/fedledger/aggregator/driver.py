@@ -29,7 +29,7 @@ RACES = frozenset(
         *("TooManyUnfinal", "TaskAlreadyFinished", "NotEnrolled", "TooFewParticipants", "NotYourTurn", "NotClosing"),
         "EnrolmentChanged",
         *("AlreadyCalled", "NotCalled", "AlreadyTallied", "NotTallied", "NotInTime", "AlreadyCommitted"),
-        "MissingScores",
+        *("MissingScores", "WrongScores"),
         *("DisputesOpen", "RoundsExhausted", "TaskNotFinishable", "DisputeIsClosed", "AlreadyPunished"),
     }
 )

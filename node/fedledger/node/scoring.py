@@ -120,7 +120,7 @@ class OwnScorer:
         """
         return cls(model, examples.take(_chosen(examples, generator(key, "examples to score on"))), objective)
 
-    def __call__(self, asked: ScoredRound, store: Readable) -> list[int]:
+    def __call__(self, asked: ScoredRound, store: Readable) -> list[int] | None:
         """Measure each update that can be had and read; of the scorer's own, and of the others, there is no score."""
         scores = [NO_SCORE] * len(asked.owners)
         try:
@@ -132,7 +132,7 @@ class OwnScorer:
         except ConfigError as error:
             # Such as a loss that needs examples of two classes, where the scorer has one.
             log.warning("round %d: the updates cannot be measured on these examples: %s", asked.index, error)
-            return [NO_SCORE] * len(asked.owners)
+            return None
         return scores
 
 

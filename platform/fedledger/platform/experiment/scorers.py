@@ -34,7 +34,7 @@ class ParticipantScorer:
         examples = self.experiment.parts[self.number]
         honest = _scorer(self.experiment, examples, self.key)(asked, store)
         attack = self.experiment.attack(self.number)
-        return attack.scores(asked, honest) if isinstance(attack, Scoring) else honest
+        return attack.scores(asked, honest) if isinstance(attack, Scoring) and honest is not None else honest
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class VerifierScorer:
     verifiers: int
     key: bytes
 
-    def __call__(self, asked: ScoredRound, store: Readable) -> list[int]:
+    def __call__(self, asked: ScoredRound, store: Readable) -> list[int] | None:
         """Score honestly."""
         inputs, targets = self.experiment.validation.examples()
         whole = Dataset(inputs, targets, self.experiment.test.classes)
