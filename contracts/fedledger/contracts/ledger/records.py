@@ -249,10 +249,11 @@ class TaskParams:
     parts per million. With ``open_enrolment`` participants enrol and leave until the task ends; that acts from the next
     opened round on. ``check_rate`` parts per million of the accepted updates are checked by one of ``auditor_count``
     accounts, whose list has the hash ``auditors``; each step of a check takes ``check_period``, and a failed one costs
-    ``check_penalty``. The list of publishers whose opinions of who enrols count, too, has the hash ``recommenders``; they
-    count by ``recommender_trust`` parts per million. So many ``scorers`` are drawn each round, of the verifiers if
-    ``verifiers_score``, who commit and reveal for ``score_period`` each; an update does not count whose score is above the
-    round's median by more than ``score_spread`` quarters of the spread and by more than ``score_floor``. What an earlier version of the ledger lacks has as its default what that version does.
+    ``check_penalty``. The list of publishers whose opinions of who enrols count, too, has the hash ``recommenders``;
+    they count by ``recommender_trust`` parts per million. So many ``scorers`` are drawn each round, of the verifiers if
+    ``verifiers_score``, who commit and reveal for ``score_period`` each; an update does not count whose score is above
+    the round's median by more than ``score_spread`` quarters of the spread and by more than ``score_floor``. What an
+    earlier version of the ledger lacks has as its default what that version does.
     """
 
     spec: ContentRef
