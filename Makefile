@@ -57,10 +57,11 @@ prove: node_modules/.installed $(PROVER)/.installed
 docs: install-test
 	PYTHONPATH=tests $(BIN)/python -m support.documents
 
-# The picture in the README, drawn from a run of the demonstration.
+# The pictures in the README, drawn from a run of the demonstration, and of reputation models.
 picture: install
 	$(BIN)/fedledger demo --out $(RUNS)/picture
 	$(BIN)/python benchmarks/picture.py "$$(ls -td $(RUNS)/picture/*/ | head -n 1)" docs/images/demonstration.svg
+	$(BIN)/python benchmarks/trust.py docs/images/trust.png
 
 # What attacks on the ledger move, in docs/threat-model.md.
 money: install-test

@@ -1,8 +1,9 @@
 """The picture of the demonstration in the README, drawn from the folder of a run.
 
-Run python benchmarks/picture.py RUN_DIR FILE, or make picture. The left panel shows test accuracy by round, beside the
-same training with a plain mean; the right panel shows reputation by round. The colours are readable on light and dark
-pages.
+Run python benchmarks/picture.py RUN_DIR FILE, or make picture. The first panel shows test accuracy by round, beside the
+same training with a plain mean; the second one shows reputation by round; the third one shows what the attacker that is
+refused only now and then has earned so far beside an honest participant, and what it would have by detection alone. The
+colours are readable on light and dark pages.
 """
 
 from __future__ import annotations
@@ -12,14 +13,20 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import escape
 
-from fedledger.ledger_tools.report.tables import reputations_frame
+from fedledger.ledger_tools.report.tables import pay_frame, reputations_frame
 from fedledger.ledger_tools.report.task_view import TaskView, exported_history
+from fedledger.platform.engine.detection_alone import pay_beside_honest, shares_by_detection_alone
+from fedledger.platform.experiment.assembly import make_experiment
+from fedledger.platform.experiment.config import ExperimentConfig
 
 INK, GRID = "#767c85", "#767c8540"
 ACCURACY = {"fedledger": "#2f81f7", "plain mean": "#d9772b"}
-BEHAVIOURS = {"honest": "#2f81f7", "label_flip": "#a371f7", "sign_flip": "#e5534b", "free_rider": "#d9772b"}
+BEHAVIOURS = {"honest": "#2f81f7", "label_flip": "#a371f7", "intermittent": "#e5534b", "free_rider": "#d9772b"}
+ON_OFF = "intermittent"
+PAY = {"with reputation": "#2f81f7", "detection alone": "#e5534b"}
 DASHES = {"free_rider": ' stroke-dasharray="7 7"'}
 WIDTH, HEIGHT = 300, 190
 LEFT, TOP = 46, 46
@@ -93,14 +100,34 @@ def picture(folder: Path) -> str:
         )
         for behaviour, owners in by_behaviour.items()
     ]
-    width = 2 * (LEFT + WIDTH) + GAP + 40
-    second = LEFT + WIDTH + GAP
+    second, third = LEFT + WIDTH + GAP, LEFT + 2 * (WIDTH + GAP)
+    width = third + WIDTH + GAP - 20
+    pay = [Line(name, PAY[name], values) for name, values in pays(folder, summary).items()]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {TOP + HEIGHT + 50}" role="img" '
         f'font-family="system-ui, sans-serif" font-size="13" fill="{INK}">\n'
-        f"<title>Test accuracy and reputation by round, with three attackers among ten participants</title>\n"
-        f"{panel(LEFT, 'Test accuracy', accuracy)}\n{panel(second, 'Reputation', reputation)}\n</svg>\n"
+        f"<title>Test accuracy, reputation and pay by round, with three attackers among ten participants</title>\n"
+        f"{panel(LEFT, 'Test accuracy', accuracy)}\n{panel(second, 'Reputation', reputation)}\n"
+        f"{panel(third, f'Pay of {ON_OFF}, of an honest one’s', pay)}\n</svg>\n"
     )
+
+
+def pays(folder: Path, summary: dict[str, Any]) -> dict[str, list[float]]:
+    """Return what the on-off attacker has earned beside an honest participant after each round, in two ways."""
+    config = ExperimentConfig.model_validate(json.loads((folder / "config.json").read_text())["config"])
+    behaviours = [row["behaviour"] for row in summary["participants"]]
+    addresses = [row["address"] for row in summary["participants"]]
+    experiment = make_experiment(config, folder)
+    frame = pay_frame(TaskView.of(exported_history(folder), summary["task"])).reindex(columns=addresses, fill_value=0)
+    paid = frame.cumsum().to_numpy().tolist()
+    so_far, alone = [0] * config.participants, []
+    for shares in shares_by_detection_alone(config, folder):
+        so_far = [before + shares.get(number, 0) for number, before in enumerate(so_far)]
+        alone.append(pay_beside_honest(so_far, experiment.behaviours)[ON_OFF])
+    return {
+        "with reputation": [min(1.0, pay_beside_honest(row, behaviours)[ON_OFF]) for row in paid],
+        "detection alone": [min(1.0, value) for value in alone],
+    }
 
 
 def main() -> None:

@@ -135,6 +135,7 @@ EVERY = {
     "synthetic@1": {"inputs": "means"},
     "validation_training@1": {},
     "on_off@1": {"turn": 3, "attack": "old_combination@1", "params": {"last": 2}},
+    "intermittent@1": {"attack": "replay@1", "every": 2, "between": "pair_flip@1"},
     "backdoor@1": {"trigger": LIVE},
     "edge_case_backdoor@1": {},
     "delayed@1": {"late": 1, "every": 2, "noise": 0.1},

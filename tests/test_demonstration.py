@@ -13,6 +13,7 @@ from fedledger.contracts.chain.development import running_chain
 from fedledger.ledger_tools.audit.audit import audit_run
 from fedledger.ledger_tools.report.tables import pay_frame, reputations_frame
 from fedledger.ledger_tools.report.task_view import TaskView
+from fedledger.platform.engine.detection_alone import pay_beside_honest, shares_by_detection_alone
 from fedledger.platform.engine.plain_mean import mean_scores
 from fedledger.platform.engine.with_ledger import run
 from fedledger.platform.experiment.assembly import make_experiment
@@ -40,6 +41,12 @@ def test_attackers_are_found_remembered_and_not_paid(tmp_path: Path) -> None:
     assert reputations.loc[10, attackers].max() < reputations.loc[10, honest].min()
     late = pay.loc[11:].reindex(columns=honest + attackers, fill_value=0).sum()
     assert late[attackers].max() < 0.05 * median(late[honest])
+    behaviours = [row["behaviour"] for row in summary["participants"]]
+    earned = pay_beside_honest([row["credit"] for row in summary["participants"]], behaviours)
+    alone = [sum(shares.get(n, 0) for shares in shares_by_detection_alone(config, DEMO.parent)) for n in range(10)]
+    # Detection alone lets the attacker through whose updates it refuses only now and then; reputation does not.
+    assert pay_beside_honest(alone, experiment.behaviours)["intermittent"] > 0.5
+    assert earned["intermittent"] < 0.15
     assert {refusal.address for refusal in task.refusals(store)} >= set(attackers)
 
     result = audit_run(tmp_path)

@@ -189,8 +189,15 @@ def demo(
     folder = new_run_folder(experiment.config, out_dir)
     document = _run_with_ledger(experiment, DEMO.parent, folder, where, TrainingOptions(), format_)
     result = audit_folder(folder, where.store, frozenset(), 1, format_)
+    pays = _pay_by_reputation(experiment, document)
+    if format_ is Format.TEXT:
+        rows = [
+            {"attacker": name, "pay": f"{pay['reputation']:.0%}", "by detection alone": f"{pay['detection_alone']:.0%}"}
+            for name, pay in pays.items()
+        ]
+        print_rows(rows, "What attackers earned of an honest participant's pay, and would have without reputation")
     lines = f"Report: {folder / 'report.html'}   Audit again: fedledger audit {folder}"
-    print_result(format_, {**document, "audit": result.document()}, lines)
+    print_result(format_, {**document, "pay": pays, "audit": result.document()}, lines)
     if not result.reproduced:
         raise typer.Exit(ExitCode.NOT_REPRODUCED)
 
@@ -212,6 +219,19 @@ def config_schema() -> None:
     from fedledger.platform.experiment.config import ExperimentConfig
 
     print(json.dumps(ExperimentConfig.model_json_schema(), indent=1))
+
+
+def _pay_by_reputation(experiment: Experiment, document: LedgerSummary) -> dict[str, dict[str, float]]:
+    """Return what attackers earned beside an honest participant, and would have by detection alone, by behaviour."""
+    from fedledger.platform.engine.detection_alone import pay_beside_honest, shares_by_detection_alone
+    from fedledger.platform.experiment.config import DEMO
+
+    rows = document["participants"]
+    earned = pay_beside_honest([row["credit"] for row in rows], [row["behaviour"] for row in rows])
+    shares = shares_by_detection_alone(experiment.config, DEMO.parent)
+    numbers = range(experiment.config.participants)
+    alone = pay_beside_honest([sum(each.get(n, 0) for each in shares) for n in numbers], experiment.behaviours)
+    return {name: {"reputation": pay, "detection_alone": alone[name]} for name, pay in earned.items()}
 
 
 def _run_with_ledger(
