@@ -108,7 +108,7 @@ def dealt(train: Dataset, scenario: Scenario, rng: np.random.Generator) -> list[
 
 
 def split_up(examples: NDArray[np.int64], names: int) -> list[NDArray[np.int64]]:
-    """Return the examples of each name that an owner shares its data out among: each takes every n-th of them, where n is their number."""
+    """Return the examples of each of some names that share out an owner's data: as many to each, up to one."""
     return [examples[place::names] for place in range(names)]
 
 

@@ -23,6 +23,9 @@ ATTACKERS, NEWCOMERS, RARE, ACCOMPLICES, SPLIT = "attackers", "newcomers", "rare
 """What those are called whom a scenario is about."""
 
 
+HONEST = Honest()
+
+
 @dataclass(frozen=True)
 class Scenario:
     """A population, and what some of it do.
@@ -54,7 +57,7 @@ class Scenario:
     subjects: str = ATTACKERS
     count: int = 3
     owners: int = 12
-    strategy: Strategy = Honest()
+    strategy: Strategy = HONEST
     lie: str | None = None
     joins: float = 0.0
     dealing: Dealing = "usual"
@@ -81,7 +84,7 @@ class Scenario:
     @property
     def honest(self) -> Scenario:
         """The same people with the same data if all are honest, each of them under one name."""
-        same = replace(self, name="honest", about="", strategy=Honest(), lie=None)
+        same = replace(self, name="honest", about="", strategy=HONEST, lie=None)
         if self.dealing == "split":
             return replace(same, count=1, dealing="usual")
         # Who is looked at afterwards makes no difference to what is played.
@@ -95,8 +98,12 @@ class Scenario:
 
 
 _ALL = (
-    Scenario("whitewashing", "attack, and come back under a new name when the old one is worth less", strategy=Whitewasher()),
-    Scenario("on_off", "attack until they weigh nothing, behave until they are trusted, attack again", strategy=OnOff()),
+    Scenario(
+        "whitewashing", "attack, and come back under a new name when the old one is worth less", strategy=Whitewasher()
+    ),
+    Scenario(
+        "on_off", "attack until they weigh nothing, behave until they are trusted, attack again", strategy=OnOff()
+    ),
     Scenario(
         "sybil_split",
         "shares its data out over three names, and attacks with all of them",
@@ -105,14 +112,22 @@ _ALL = (
         strategy=Always(),
         dealing="split",
     ),
-    Scenario("split_honest", "shares its data out over three names, and trains with all of them", SPLIT, owners=10, dealing="split"),
+    Scenario(
+        "split_honest",
+        "shares its data out over three names, and trains with all of them",
+        SPLIT,
+        owners=10,
+        dealing="split",
+    ),
     Scenario(
         "collusion",
         "attack like on_off, praised by a recommender of the task and by one another",
         strategy=OnOff(),
         lie=PRAISE,
     ),
-    Scenario("slander", "are honest, while a recommender of the task speaks against all others", ACCOMPLICES, lie=SLANDER),
+    Scenario(
+        "slander", "are honest, while a recommender of the task speaks against all others", ACCOMPLICES, lie=SLANDER
+    ),
     Scenario("newcomers", "are honest, and join after a third of the rounds", NEWCOMERS, joins=1 / 3),
     Scenario("turns_bad", "are honest for two thirds of the rounds, and attack in all others", strategy=Turning()),
     Scenario("rare_data", "is honest, and alone has examples of a class", RARE, count=1, dealing="rare"),
