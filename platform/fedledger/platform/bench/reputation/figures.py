@@ -50,7 +50,8 @@ class ReputationRow:
     model, scenario, attack, subjects, seed, rounds
         What was played.
     pay
-        What the subjects earned, over what the same people earn with the same data if everybody is honest.
+        What the subjects earned, over what the same people earn with the same data if everybody is honest; None where
+        everybody is.
     pay_beside
         What a subject earned in a round, over the median of all others in the rounds in which it took part.
     weight
@@ -58,7 +59,7 @@ class ReputationRow:
     hostile_weight
         Share of the weight that updates of attackers had, in the rounds in which somebody attacked; None elsewhere.
     accuracy, accuracy_honest
-        Of the last model on the test set, and of that of the honest play.
+        Of the last model on the test set, and of that of the honest play; None where that is the same.
     caught
         Rounds from a subject's first attack until its reputation is below the gate; the rounds that were left, for one
         to whom that does not happen. The mean over the subjects that attacked.
@@ -117,12 +118,12 @@ def row_of(case: Case, play: Play, honest: Play) -> ReputationRow:
         subjects=scenario.subjects,
         seed=case.seed,
         rounds=case.rounds,
-        pay=_ratio(earned, _earned(honest.rounds, own)),
+        pay=_ratio(earned, _earned(honest.rounds, own)) if scenario.differs else None,
         pay_beside=_ratio(earned / len(subjects), median(_earned(since, [number]) for number in others)),
         weight=_share_of_weight(since, lambda each: subjects),
         hostile_weight=_share_of_weight([each for each in since if any(each.attacking)], _attackers),
         accuracy=play.accuracy,
-        accuracy_honest=honest.accuracy,
+        accuracy_honest=honest.accuracy if scenario.differs else None,
         caught=fmean(rounds for rounds, _ in caught) if caught else None,
         escaped=fmean(not done for _, done in caught) if caught else None,
         until_weight=_until(since, subjects, others, lambda each: each.weights) if begins > 1 else None,

@@ -77,6 +77,11 @@ class Scenario:
         """Whether the subjects ever attack."""
         return not isinstance(self.strategy, Honest)
 
+    @property
+    def differs(self) -> bool:
+        """Whether anything is other than in its honest play."""
+        return self.hostile or self.lie is not None or self.dealing == "split"
+
     def begins(self, rounds: int) -> int:
         """Return the first round in which the subjects take part."""
         return turning_round(self.joins, rounds) if self.joins else 1
